@@ -1,0 +1,48 @@
+"""Every error that a user can cause or must act on.
+
+    NeardupError                 one sentence: what, where, what to do
+    ├── ConfigError              neardup.toml or a parameter is wrong
+    ├── ArchiveError             the archive, a sheet or a folder cannot be used as a whole
+    ├── UnreadableImageError     one file is not an image that can be decoded
+    ├── EncoderError             a model is missing, not a CLIP, or vectors of two encoders were mixed
+    ├── TranslationError         no key, a wrong key, the service refuses
+    │   └── QuotaError           the quota is used up; what came back is kept
+    ├── TrainingError            the loss is not finite, the embeddings collapsed, nothing to train on
+    └── TrackingError            the tracking server cannot be reached
+"""
+
+
+class NeardupError(Exception):
+    """A fault that the user can mend; its text is one sentence meant for them."""
+
+
+class ConfigError(NeardupError):
+    """A setting is unknown, missing or out of its bounds."""
+
+
+class ArchiveError(NeardupError):
+    """The archive, a workbook or a folder cannot be used as a whole."""
+
+
+class UnreadableImageError(NeardupError):
+    """One file cannot be decoded as an image."""
+
+
+class EncoderError(NeardupError):
+    """A model cannot be loaded, or vectors of two encoders were about to be compared."""
+
+
+class TranslationError(NeardupError):
+    """The translator cannot work: no key, a wrong key, a service that refuses."""
+
+
+class QuotaError(TranslationError):
+    """The translator's quota is used up; everything that came back has been kept."""
+
+
+class TrainingError(NeardupError):
+    """Training cannot start or cannot go on; the best checkpoint, if any, is kept."""
+
+
+class TrackingError(NeardupError):
+    """The tracking server cannot be reached."""
