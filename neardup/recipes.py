@@ -1,12 +1,18 @@
 """The settings of each stage, as typed values with the defaults that the prior project published.
 
-Light on purpose: the command line and the flows import it without paying for torch or pandas.
+Light on purpose: the command line and the flows import it without paying for torch or pandas. The bounds are checked
+by Pydantic where people type: in `neardup.toml`, on the command line and in the form of a Prefect deployment.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+PositiveInt = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0)]
 
 PATTERNS: Mapping[str, str] = MappingProxyType(
     {
@@ -34,9 +40,9 @@ class PrepareSettings:
     photos: tuple[str, ...] = ("**/photos/**",)
     pages: tuple[str, ...] = ("**/pages/**",)
     ground_truth: str = "donnees_IS.xlsx"
-    max_pixels: int = 200_000_000
-    patterns: Mapping[str, str] = field(default_factory=lambda: PATTERNS)
-    look_alike_bits: int = 6
+    max_pixels: PositiveInt = 200_000_000
+    patterns: Mapping[str, str] = field(default_factory=lambda: dict(PATTERNS))
+    look_alike_bits: Annotated[int, Field(ge=0, le=32)] = 6
 
 
 @dataclass(frozen=True)
@@ -76,19 +82,42 @@ class Recipe:
         precision: `auto` is bf16 where the hardware has it.
     """
 
-    lr: float = 1e-5
-    weight_decay: float = 1e-3
-    batch_size: int = 64
-    epochs: int = 50
-    patience: int = 10
-    seed: int = 0
-    validation: float = 0.1
+    lr: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    weight_decay: NotNegative = 1e-3
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    epochs: PositiveInt = 50
+    patience: PositiveInt = 10
+    seed: Annotated[int, Field(ge=0)] = 0
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     shared_legends: bool = True
     long_legends: Literal["truncate", "drop"] = "truncate"
     augmentation: Literal["none", "classic", "press"] = "none"
-    copies: int = 5
-    accumulate: int = 1
+    copies: PositiveInt = 5
+    accumulate: PositiveInt = 1
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that an experiment may be told; what `neardup.toml` holds.
+
+    Attributes:
+        encoder: `builtin:tiny`, a hub id, a local folder or an MLflow model URI.
+        device: `auto`, `cpu`, `cuda`.
+        augmentation: recipe of the third approach.
+        write_augmented: also write the augmented copies to `train_dataset_aug/`.
+        prepare: how the archive is read.
+        translate: who translates.
+        train: how both fine-tuned approaches are trained.
+    """
+
+    encoder: str = "openai/clip-vit-base-patch32"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    augmentation: Literal["classic", "press"] = "classic"
+    write_augmented: bool = False
+    prepare: PrepareSettings = field(default_factory=PrepareSettings)
+    translate: TranslateSettings = field(default_factory=TranslateSettings)
+    train: Recipe = field(default_factory=Recipe)
 
 
 APPROACHES: Mapping[str, str] = MappingProxyType(

@@ -1,0 +1,372 @@
+"""The command line: parse, call, print. Every heavy import waits inside the command that needs it."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from neardup import __version__
+from neardup.errors import ConfigError, NeardupError
+
+if TYPE_CHECKING:
+    from neardup.recipes import Settings
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False)
+Command = Callable[..., Any]
+
+
+class Sentence(click.Group):
+    """A group that turns an error of the user's into one line, unless `--debug` asks for the traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a fault that the user can mend becomes one sentence and exit status 1."""
+        try:
+            return super().invoke(ctx)
+        except NeardupError as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"neardup: {error}", err=True)
+            ctx.exit(1)
+        except KeyboardInterrupt:
+            click.echo("\nneardup: interrupted; run the same command again and it goes on where it was", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=Sentence, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="neardup")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:  # noqa: ARG001, FBT001 - read by the group
+    """Find the near-duplicates of an archive of press photographs, and prove how well.
+
+    \b
+    Example:
+      neardup demo
+      neardup experiment ARCHIVE --out results --encoder builtin:tiny
+    """
+
+
+def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+_archive = click.argument("archive", type=FOLDER)
+_out = click.option("--out", type=FOLDER, default=Path("results"), show_default=True, help="Folder for the results.")
+_config = click.option("--config", type=FILE, help="Settings; else neardup.toml here or in the archive.")
+_encoder = click.option("--encoder", help="builtin:tiny, a hub id, a local folder or an MLflow model URI.")
+_device = click.option("--device", help="auto, cpu or cuda.")
+_translator = click.option("--translator", type=click.Choice(["deepl", "marian", "none"]), help="Who translates.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+_train = _options(
+    click.option("--epochs", type=int, help="At most so many epochs."),
+    click.option("--lr", type=float, help="Learning rate."),
+    click.option("--weight-decay", type=float, help="Weight decay."),
+    click.option("--batch-size", type=int, help="Photos a step."),
+    click.option("--seed", type=int, help="Seed of split, order and augmentation."),
+)
+
+
+def _settings(config: Path | None, archive: Path | None = None, **said: Any) -> "Settings":
+    from neardup.config import find_config, load_settings
+
+    return load_settings(config or find_config(archive), {name.replace("__", "."): value for name, value in said.items()})
+
+
+def _training(said: dict[str, Any]) -> dict[str, Any]:
+    return {f"train__{name}": said.pop(name, None) for name in ("epochs", "lr", "weight_decay", "batch_size", "seed")}
+
+
+def _print(value: Any, lines: str, *, as_json: bool) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str) if as_json else lines)
+
+
+@main.command()
+@_archive
+@_options(_out, _config, _json)
+def prepare(archive: Path, out: Path, config: Path | None, as_json: bool) -> None:  # noqa: FBT001
+    """Read sheets and photos; write the test set, the training set and the discrepancy report.
+
+    \b
+    Example: neardup prepare ARCHIVE --out results
+    """
+    from neardup.prepare import prepare as prepare_archive
+
+    settings = _settings(config, archive)
+    prepared = prepare_archive(archive, out, settings.prepare)
+    lines = [f"{name:<40} {count:>8}" for name, count in prepared.counts.items()]
+    lines.append("unchanged since the last run, nothing was done" if prepared.reused else "")
+    _print(prepared.counts, "\n".join([*lines, f"See {out / 'discrepancies.html'}"]), as_json=as_json)
+
+
+@main.command()
+@_options(_out, _config, _translator)
+def translate(out: Path, config: Path | None, translator: str | None) -> None:
+    """Translate the legends of a prepared training set to English captions.
+
+    The key for DeepL is read from DEEPL_AUTH_KEY, or from the Prefect Secret block `deepl-auth-key`.
+
+    \b
+    Example: DEEPL_AUTH_KEY=... neardup translate --out results
+    """
+    from neardup.translate import translate_training_set
+    from tasks.translate import make_translator
+
+    settings = _settings(config, translate__translator=translator).translate
+    translation = translate_training_set(out, settings, make_translator(settings), click.echo)
+    if translation.stopped:
+        raise NeardupError(translation.stopped)
+    click.echo(f"Captions are in {out / 'df_training.xlsx'}")
+
+
+@main.command()
+@_options(_out, _config)
+@click.option("--recipe", type=click.Choice(["classic", "press"]), help="The prior project's, or what newspapers do.")
+@click.option("--copies", type=int, help="Copies a photo.")
+@click.option("--queries", type=FOLDER, help="Instead: write the variants of the photos of this folder as queries.")
+def augment(out: Path, config: Path | None, recipe: str | None, copies: int | None, queries: Path | None) -> None:
+    """Write augmented copies of the training photos, or variants of new photos to search for.
+
+    \b
+    Example: neardup augment --out results --recipe press
+             neardup augment --queries new_photos --out results
+    """
+    from neardup.augment import make_queries, write_augmented
+    from neardup.trainingset import TrainingSet
+    from neardup.translate import load_captions
+
+    if queries:
+        made = make_queries(queries, out / "queries")
+        for path, reason in made.unreadable:
+            click.echo(f"left out {path}: {reason}", err=True)
+        click.echo(f"{len(made.written)} queries are in {out / 'queries'}")
+        return
+    settings = _settings(config, augmentation=recipe, train__copies=copies)
+    train = settings.train
+    write_augmented(out, TrainingSet.load(out), load_captions(out), settings.augmentation, train.copies, train.seed)
+    click.echo(f"Copies are in {out / 'train_dataset_aug'}, listed in {out / 'df_training_aug.xlsx'}")
+
+
+@main.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--out", type=FILE, required=True, help="Parquet file to write.")
+@_options(_config, _encoder, _device)
+def embed(folder: Path, out: Path, config: Path | None, encoder: str | None, device: str | None) -> None:
+    """Encode every image of a folder into a Parquet file of vectors.
+
+    \b
+    Example: neardup embed photos --out vectors.parquet --encoder builtin:tiny
+    """
+    from neardup.archive import scan
+    from neardup.encoder import load_encoder
+    from neardup.vectors import embed as embed_photos
+
+    settings = _settings(config, folder, encoder=encoder, device=device)
+    model = load_encoder(_resolved(settings.encoder, out.parent), device=settings.device)
+    state = out.parent / ".neardup"
+    limit = settings.prepare.max_pixels
+    photos = scan(folder, table=state / f"{out.stem}.scan.parquet", patterns=("**",), exclude=(), max_pixels=limit)
+    items = [(photo.path, photo.sha256) for photo in photos.photos]
+    embed_photos(items, folder, model, store=state / "vectors").save(out)
+    for fault in photos.unreadable:
+        click.echo(f"left out {fault.path}: {fault.reason}", err=True)
+    click.echo(f"{len(items)} photos are in {out}, {len(photos.unreadable)} left out")
+
+
+@main.command()
+@click.argument("photo", type=FILE)
+@click.option("--in", "vectors", type=FILE, required=True, help="Parquet file of `neardup embed`.")
+@click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Hits to print.")
+@_options(_config, _encoder, _device, _json)
+def search(
+    photo: Path,
+    vectors: Path,
+    top: int,
+    config: Path | None,
+    encoder: str | None,
+    device: str | None,
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """Print the photos that are most like a photo, best first.
+
+    \b
+    Example: neardup search new.jpg --in vectors.parquet --top 10 --encoder builtin:tiny
+    """
+    from dataclasses import asdict
+
+    from neardup.encoder import load_encoder
+    from neardup.images import read_image
+    from neardup.search import search as search_vectors
+    from neardup.vectors import Embeddings
+
+    gallery = Embeddings.load(vectors)
+    settings = _settings(config, encoder=encoder, device=device)
+    model = load_encoder(_resolved(settings.encoder, vectors.parent), device=settings.device)
+    queries = model.encode([read_image(photo)])
+    hits = search_vectors(queries, gallery, top, fingerprint=model.fingerprint)[0]
+    lines = [f"{rank:>3}  {hit.similarity:.4f}  {hit.path}" for rank, hit in enumerate(hits, 1)]
+    _print([asdict(hit) for hit in hits], "\n".join(lines), as_json=as_json)
+
+
+def _resolved(encoder: str, folder: Path) -> str:
+    if not encoder.startswith(("models:/", "runs:/", "mlflow-artifacts:/")):
+        return encoder
+    from tasks.publish import tracking_of
+    from tasks.tracking import resolve_encoder
+
+    return resolve_encoder(encoder, tracking_of(folder).uri, folder / ".neardup" / "models")
+
+
+def _approaches(out: Path, settings: "Settings", names: tuple[str, ...]) -> list[Any]:
+    from dataclasses import replace
+
+    from neardup.encoder import load_encoder
+    from neardup.experiment import Approach
+
+    encoder = _resolved(settings.encoder, out)
+    base = load_encoder(encoder).fingerprint
+    return [Approach(name, out, replace(settings, encoder=encoder), base) for name in names]
+
+
+@main.command()
+@_options(_out, _config, _encoder, _device, _train)
+@click.option("--augmentation", type=click.Choice(["none", "classic", "press"]), default="none", show_default=True)
+def train(out: Path, config: Path | None, encoder: str | None, device: str | None, augmentation: str, **said: Any) -> None:
+    """Fine-tune the encoder on a prepared training set.
+
+    \b
+    Example: neardup train --out results --encoder builtin:tiny --epochs 10 --augmentation classic
+    """
+    from neardup.experiment import make_checkpoint
+
+    name = "fine-tuned" if augmentation == "none" else "fine-tuned-augmented"
+    recipe = None if augmentation == "none" else augmentation
+    settings = _settings(config, encoder=encoder, device=device, augmentation=recipe, **_training(said))
+    (approach,) = _approaches(out, settings, (name,))
+    if approach.checkpoint.done():
+        click.echo("unchanged since the last run, nothing was done")
+    else:
+        make_checkpoint(approach, click.echo)
+    click.echo(f"The checkpoint is {approach.folder / 'checkpoint'}")
+
+
+@main.command()
+@_options(_out, _config, _encoder, _device, _train, _json)
+def evaluate(out: Path, config: Path | None, encoder: str | None, device: str | None, as_json: bool, **said: Any) -> None:  # noqa: FBT001
+    """Measure every approach that has been trained in the folder, and compare them.
+
+    \b
+    Example: neardup evaluate --out results --encoder builtin:tiny
+    """
+    from neardup.experiment import (
+        compare_approaches,
+        comparison_stage,
+        encode_test_set,
+        evaluate_approach,
+        make_checkpoint,
+    )
+    from neardup.recipes import APPROACHES
+
+    settings = _settings(config, encoder=encoder, device=device, **_training(said))
+    made = [a for a in _approaches(out, settings, tuple(APPROACHES)) if a.name == "zero-shot" or a.checkpoint.done()]
+    for approach in made:
+        steps = ((approach.checkpoint, make_checkpoint), (approach.vectors, encode_test_set), (approach.evaluation, evaluate_approach))
+        for stage, make in steps:
+            stage.read() or make(approach)
+    comparison_stage(made).read() or compare_approaches(made, provenance(settings))
+    _print_comparison(out, as_json=as_json)
+
+
+def _print_comparison(out: Path, *, as_json: bool) -> None:
+    suffix = "json" if as_json else "md"
+    click.echo((out / f"comparison.{suffix}").read_text(encoding="utf-8").rstrip())
+
+
+def provenance(settings: "Settings", archive: Path | None = None) -> dict[str, str]:
+    """What the report says of its making: encoder, archive, versions."""
+    from importlib.metadata import version
+
+    packages = ("neardup", "torch", "transformers", "mlflow", "prefect")
+    return {
+        "encoder": settings.encoder,
+        **({"archive": archive.resolve().name} if archive else {}),
+        "versions": ", ".join(f"{name} {version(name)}" for name in packages),
+    }
+
+
+@main.command()
+@_archive
+@_options(_out, _config, _encoder, _device, _translator, _train, _json)
+@click.option("--augmentation", type=click.Choice(["classic", "press"]), help="Recipe of the third approach.")
+@click.option("--write-augmented", is_flag=True, default=None, help="Also write train_dataset_aug/.")
+def experiment(archive: Path, out: Path, config: Path | None, as_json: bool, **said: Any) -> None:  # noqa: FBT001
+    """Run the whole experiment on an archive: prepare, translate, train, evaluate, compare.
+
+    Run it again and only what changed is done again; killed, it goes on where it was.
+
+    \b
+    Example: neardup experiment ARCHIVE --out results --encoder builtin:tiny
+    """
+    training = _training(said)
+    said["translate__translator"] = said.pop("translator")
+    settings = _settings(config, archive, **training, **said)
+    _run_experiment(archive, out, settings, as_json=as_json)
+
+
+def _run_experiment(archive: Path, out: Path, settings: "Settings", *, as_json: bool = False) -> None:
+    if not archive.is_dir():
+        raise ConfigError(f"{archive} is not a folder: name the folder that holds the photographs and the Excel sheets")
+    out.mkdir(parents=True, exist_ok=True)
+    _isolate(out)
+    import tasks.running
+    from flows.experiment import experiment as flow
+
+    with tasks.running.server():
+        result = flow(archive.resolve(), out.resolve(), settings, provenance(settings, archive))
+    _print_comparison(out, as_json=as_json)
+    if as_json:
+        return
+    names = {"Report": "report.html", "Test set": "new_IS.xlsx", "Training set": "df_training.xlsx"}
+    for title, name in {**names, "Discrepancies": "discrepancies.xlsx", "Table": "comparison.xlsx"}.items():
+        click.echo(f"{title:<14} {out / name}")
+    click.echo(f"{'MLflow':<14} {result['mlflow'] or 'not logged: the server is away; run the same command again'}")
+
+
+def _isolate(out: Path) -> None:
+    """Without a Prefect server of the user's, keep Prefect's state beside the results instead of in the home folder."""
+    if "PREFECT_API_URL" in os.environ or (Path.home() / ".prefect" / "profiles.toml").is_file():
+        return
+    os.environ.setdefault("PREFECT_HOME", str((out / ".neardup" / "prefect").resolve()))
+
+
+@main.command()
+@click.option("--out", type=FOLDER, default=Path("demo"), show_default=True, help="Folder for archive and results.")
+@click.option("--groups", type=click.IntRange(4), default=24, show_default=True, help="Groups of similar photos.")
+@click.option("--training", type=click.IntRange(16), default=96, show_default=True, help="Training photos.")
+@click.option("--epochs", type=click.IntRange(1), default=6, show_default=True, help="Epochs of fine-tuning.")
+def demo(out: Path, groups: int, training: int, epochs: int) -> None:
+    """Draw a small archive, mess and all, and run the experiment on it with the encoder that neardup ships.
+
+    \b
+    Example: neardup demo --out demo --groups 40
+    """
+    from neardup.config import load_settings
+    from neardup.demo import make_archive
+
+    archive = out / "archive"
+    click.echo(f"Drawing {groups} groups of similar photos and {training} training photos in {archive}", err=True)
+    make_archive(archive, groups=groups, training=training)
+    said = {"encoder": "builtin:tiny", "train.epochs": epochs, "train.lr": 1e-4, "train.batch_size": 32}
+    _run_experiment(archive, out / "results", load_settings(None, said))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""The stages of an experiment between the prepared archive and the report.
+
+Each stage is a function with a manifest, and its key is made from the keys before it, so that what is done already is
+found without loading a model. Call any of them again: nothing that is whole on disk is made anew.
+"""
+
+import csv
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from neardup.comparison import compare
+from neardup.encoder import load_clip, load_encoder
+from neardup.evaluate import Evaluation, evaluate
+from neardup.recipes import APPROACHES, Recipe, Settings
+from neardup.report import write_report
+from neardup.stages import STATE, Stage, digest_file, digest_of
+from neardup.testset import TestSet
+from neardup.train import EpochResult, Example, train
+from neardup.trainingset import TrainingSet
+from neardup.translate import load_captions
+from neardup.vectors import embed
+
+CHECKPOINT_STEP = VECTORS_STEP = EVALUATE_STEP = COMPARE_STEP = 1
+"""Bumped when a step's result changes for equal inputs."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Approach:
+    """One of the compared approaches, in one output folder.
+
+    Attributes:
+        name: `zero-shot`, `fine-tuned` or `fine-tuned-augmented`; also its folder's name.
+        out: the experiment's output folder.
+        settings: what the experiment was told.
+        base: fingerprint of the encoder that it starts from.
+    """
+
+    name: str
+    out: Path
+    settings: Settings
+    base: str
+
+    @property
+    def folder(self) -> Path:
+        """Where its checkpoint, vectors, tables and pictures lie."""
+        return self.out / self.name
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """What it is trained with; None for zero-shot."""
+        if self.name == "zero-shot":
+            return None
+        augmentation = self.settings.augmentation if self.name == "fine-tuned-augmented" else "none"
+        return replace(self.settings.train, augmentation=augmentation)
+
+    @property
+    def checkpoint(self) -> Stage:
+        """The stage that makes the checkpoint."""
+        recipe = asdict(self.recipe) if self.recipe else None
+        tables = ("training_set.csv", "captions.csv") if recipe else ()
+        inputs = [digest_file(self.out / table) for table in tables]
+        key = digest_of(CHECKPOINT_STEP, self.base, self.settings.encoder, recipe, inputs)
+        return Stage(self.out, f"{self.name}/checkpoint", key)
+
+    @property
+    def vectors(self) -> Stage:
+        """The stage that encodes the test set."""
+        key = digest_of(VECTORS_STEP, self.checkpoint.key, digest_file(self.out / "test_set.csv"))
+        return Stage(self.out, f"{self.name}/vectors", key)
+
+    @property
+    def evaluation(self) -> Stage:
+        """The stage that measures the vectors."""
+        return Stage(self.out, f"{self.name}/evaluation", digest_of(EVALUATE_STEP, self.vectors.key))
+
+
+def training_examples(out: Path) -> list[Example]:
+    """The training photos with their captions, in the order of the sheet.
+
+    Raises:
+        ArchiveError: nothing has been prepared in `out`.
+    """
+    captions = load_captions(out)
+    return [
+        Example(
+            image=out / "training_set" / photo.image_name,
+            photo=photo.sha256,
+            caption=captions[photo.legend].text,
+            look=photo.phash,
+        )
+        for photo in TrainingSet.load(out).photos
+    ]
+
+
+def make_checkpoint(
+    approach: Approach,
+    say: Say = print,
+    on_epoch: Callable[[EpochResult], None] | None = None,
+) -> dict[str, Any]:
+    """Fine-tune the base encoder by the approach's recipe, or save it as it is for zero-shot.
+
+    Returns:
+        The manifest; its facts say when and why training stopped.
+
+    Raises:
+        TrainingError: see `neardup.train.train`; the best checkpoint so far is kept.
+    """
+    clip = load_clip(approach.settings.encoder)
+    checkpoint = approach.folder / "checkpoint"
+    if approach.recipe is None:
+        clip.save(checkpoint)
+        return approach.checkpoint.finish([checkpoint])
+    training = train(
+        training_examples(approach.out),
+        clip,
+        approach.recipe,
+        approach.folder,
+        on_epoch=on_epoch,
+        report=say,
+        device=approach.settings.device,
+    )
+    facts = {**training.facts, "best_epoch": training.best_epoch, "stopped_because": training.stopped_because}
+    return approach.checkpoint.finish([checkpoint, approach.folder / "history.csv"], facts)
+
+
+def encode_test_set(approach: Approach) -> dict[str, Any]:
+    """Encode the test set with the approach's checkpoint into `vectors.parquet`.
+
+    Returns:
+        The manifest; its facts name the encoder's fingerprint.
+    """
+    test_set = TestSet.load(approach.out)
+    encoder = load_encoder(str(approach.folder / "checkpoint"), device=approach.settings.device)
+    items = [(f"test_dataset/{photo.name}", photo.sha256) for photo in test_set.photos]
+    embeddings = embed(items, approach.out, encoder, store=approach.out / STATE / "vectors")
+    in_archive = replace(embeddings, paths=tuple(photo.path for photo in test_set.photos))
+    in_archive.save(approach.folder / "vectors.parquet")
+    facts = {"fingerprint": encoder.fingerprint, "photos": len(test_set.photos)}
+    return approach.vectors.finish([approach.folder / "vectors.parquet"], facts)
+
+
+def evaluate_approach(approach: Approach) -> dict[str, Any]:
+    """Measure the approach's vectors against the groups; write its tables and pictures.
+
+    Returns:
+        The manifest; its facts hold each metric's value.
+    """
+    test_set = TestSet.load(approach.out)
+    embeddings = Embeddings.load(approach.folder / "vectors.parquet")
+    evaluation = evaluate(
+        embeddings.vectors,
+        test_set.groups,
+        [photo.name for photo in test_set.photos],
+        approach=approach.name,
+        fingerprint=embeddings.fingerprint,
+    )
+    evaluation.save(approach.folder, images=approach.out / "test_dataset", history=read_history(approach))
+    outputs = [path for path in approach.folder.iterdir() if path.suffix in {".png", ".csv", ".json", ".npy"}]
+    facts = {name: figure.value for name, figure in evaluation.metrics.items()}
+    return approach.evaluation.finish(sorted(outputs), facts)
+
+
+def read_history(approach: Approach) -> list[dict[str, float]]:
+    """The epochs of the approach's training (epoch, train_loss, validation_loss …); empty for zero-shot."""
+    path = approach.folder / "history.csv"
+    if approach.recipe is None or not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as stream:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
+
+
+def comparison_stage(approaches: Sequence[Approach]) -> Stage:
+    """The stage that sets the approaches side by side and writes the report."""
+    out = approaches[0].out
+    key = digest_of(COMPARE_STEP, [a.evaluation.key for a in approaches], digest_file(out / "discrepancies.csv"))
+    return Stage(out, "comparison", key)
+
+
+def compare_approaches(approaches: Sequence[Approach], facts: Mapping[str, str]) -> dict[str, Any]:
+    """Write `comparison.xlsx .csv .md .json` and `report.html`.
+
+    Args:
+        approaches: evaluated approaches, zero-shot first.
+        facts: provenance that the report shows: encoder, archive, versions.
+
+    Returns:
+        The manifest.
+    """
+    out = approaches[0].out
+    evaluations = [Evaluation.load(approach.folder) for approach in approaches]
+    comparison = compare(evaluations)
+    comparison.write(out)
+    write_report(out, comparison, evaluations, facts)
+    outputs = [out / f"comparison.{suffix}" for suffix in ("xlsx", "csv", "md", "json")]
+    return comparison_stage(approaches).finish([*outputs, out / "report.html"])

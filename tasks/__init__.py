@@ -1,0 +1,13 @@
+"""The Prefect edge: a task is one library call and what belongs around it (retries, cache key, log line, MLflow)."""
+
+import os
+
+# Nothing that we start reports home; said before prefect or mlflow reads its settings.
+os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# The temporary server needs 15 s and more to start; Prefect gives up after 20.
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
+# An MLflow server that is away is noticed in seconds, not minutes: results are on disk and are logged later.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")

@@ -1,0 +1,18 @@
+"""Tasks that write augmented copies to disk."""
+
+from pathlib import Path
+
+from prefect import task
+
+from neardup.augment import write_augmented
+from neardup.recipes import Settings
+from neardup.trainingset import TrainingSet
+from neardup.translate import load_captions
+from tasks.running import RETRY, outside_fault
+
+
+@task(name="augment", retry_condition_fn=outside_fault, **RETRY)
+def augment_training_set(out: Path, settings: Settings) -> None:
+    """Write `train_dataset_aug/` and `df_training_aug.xlsx`; copies that are there already are kept."""
+    recipe = settings.train
+    write_augmented(out, TrainingSet.load(out), load_captions(out), settings.augmentation, recipe.copies, recipe.seed)

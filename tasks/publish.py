@@ -1,0 +1,73 @@
+"""Tasks that hand results to MLflow and to the Prefect UI."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
+
+from neardup.errors import TrackingError
+from neardup.experiment import Approach, comparison_stage
+from tasks.running import outside_fault
+from tasks.tracking import Tracking, local_uri, log_approach, log_comparison
+
+
+def tracking_of(out: Path) -> Tracking:
+    """The configured MLflow server, or a sqlite file in the output folder."""
+    return Tracking(os.environ.get("MLFLOW_TRACKING_URI") or local_uri(out), out)
+
+
+def begin(tracking: Tracking, approaches: Sequence[Approach]) -> dict[str, str]:
+    """Open the experiment's run and a child run an approach, or those that a killed run began.
+
+    Returns:
+        Approach, and `experiment` for the parent → run id; empty where the server is away, which stops nothing.
+    """
+    try:
+        parent = tracking.run_id("experiment", comparison_stage(approaches).key)
+        children = {a.name: tracking.run_id(a.name, a.evaluation.key, parent) for a in approaches}
+    except TrackingError as away:
+        get_run_logger().warning("%s", away)
+        return {}
+    return {"experiment": parent, **children}
+
+
+@task(name="log-to-mlflow", retries=2, retry_delay_seconds=10, retry_condition_fn=outside_fault)
+def publish(tracking: Tracking, approaches: Sequence[Approach], counts: Mapping[str, float]) -> str:
+    """Log what the tracking server does not have yet.
+
+    Returns:
+        The parent run's id.
+
+    Raises:
+        TrackingError: the server is away; nothing is lost, the results are on disk.
+    """
+    comparison = comparison_stage(approaches)
+    parent = tracking.run_id("experiment", comparison.key)
+    for approach in approaches:
+        run_id = tracking.run_id(approach.name, approach.evaluation.key, parent)
+        if not tracking.ledger()[approach.name].get("logged"):
+            log_approach(tracking, run_id, approach)
+            tracking.remember(approach.name, {"key": approach.evaluation.key, "run_id": run_id, "logged": True})
+    if not tracking.ledger()["experiment"].get("logged"):
+        log_comparison(tracking, parent, approaches, counts)
+        tracking.remember("experiment", {"key": comparison.key, "run_id": parent, "logged": True})
+    return parent
+
+
+def show(tracking: Tracking, run_id: str) -> None:
+    """Put the comparison table and the way to the MLflow run into the Prefect UI."""
+    table = (tracking.out / "comparison.md").read_text(encoding="utf-8")
+    create_markdown_artifact(table, key="comparison", description="The approaches side by side")
+    page = tracking.page(run_id)
+    if page.startswith("http"):
+        create_link_artifact(page, link_text="MLflow run", key="mlflow-run")
+    else:
+        create_markdown_artifact(f"Run `{run_id}`: `{page}`", key="mlflow-run", description="The MLflow run")
+
+
+def table_of(out: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """Metric → approach → value and interval, as `comparison.json` has it."""
+    return dict(json.loads((out / "comparison.json").read_text(encoding="utf-8"))["metrics"])

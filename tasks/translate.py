@@ -1,0 +1,50 @@
+"""Tasks that make English captions."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.blocks.system import Secret
+from prefect.settings import PREFECT_API_URL
+
+from neardup.recipes import TranslateSettings
+from neardup.translate import Translator, translate_training_set
+from neardup.translators import DeepLTranslator, MarianTranslator
+
+KEY = "DEEPL_AUTH_KEY"
+SECRET = "deepl-auth-key"  # noqa: S105 - the name of the block, not the key
+
+
+def deepl_key() -> str | None:
+    """The key from the environment, else from the Prefect Secret block, else None."""
+    if os.environ.get(KEY):
+        return os.environ[KEY]
+    if not PREFECT_API_URL.value():
+        return None
+    try:
+        return str(Secret.load(SECRET).get())
+    except ValueError:  # no such block
+        return None
+
+
+def make_translator(settings: TranslateSettings) -> Translator | None:
+    """The configured translator, or None where there is no key or none is wanted."""
+    if settings.translator == "marian":
+        return MarianTranslator()
+    key = deepl_key() if settings.translator == "deepl" else None
+    return DeepLTranslator(key, server_url=settings.server_url, glossary=settings.glossary) if key else None
+
+
+@task(name="translate")
+def translate_legends(out: Path, settings: TranslateSettings) -> dict[str, Any]:
+    """Translate the training set's legends; no retries here, for the DeepL client retries by itself.
+
+    Returns:
+        Counts, and under `stopped` the sentence that says why not all was translated, if so.
+    """
+    log = get_run_logger()
+    translation = translate_training_set(out, settings, make_translator(settings), log.info)
+    if translation.stopped:
+        log.warning(translation.stopped)
+    return {"stopped": translation.stopped}
