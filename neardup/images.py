@@ -1,0 +1,102 @@
+"""Reading an image file as what it is: upright, 8-bit RGB, or refused with a reason."""
+
+import io
+import warnings
+from pathlib import Path
+
+import imagehash
+import numpy as np
+from PIL import Image, ImageFile, ImageOps
+
+from neardup.errors import UnreadableImageError
+
+MAX_PIXELS = 200_000_000
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"})
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "MPO")
+
+# Pillow's own guard warns at half this size; ours reads the header and refuses before anything is decoded.
+Image.MAX_IMAGE_PIXELS = None
+ImageFile.LOAD_TRUNCATED_IMAGES = False
+
+
+def open_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Open an image by its content, whatever its name says; only the header is read.
+
+    Raises:
+        UnreadableImageError: the file is empty, is no image of a known format, or has over `max_pixels` pixels.
+    """
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    if not data:
+        raise UnreadableImageError("the file is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a broken EXIF block does not harm the picture
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Exception as error:  # Pillow's readers raise whatever their format led to
+        raise UnreadableImageError("the content is no JPEG, PNG, TIFF, BMP, GIF or WebP image") from error
+    if image.width * image.height > max_pixels:
+        raise UnreadableImageError(
+            f"{image.width} x {image.height} pixels are over the limit of {max_pixels}: raise prepare.max_pixels to read it",
+        )
+    return image
+
+
+def read_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, draft: int | None = None) -> Image.Image:
+    """Decode an image as a person sees it.
+
+    Args:
+        source: a file, or its bytes.
+        max_pixels: larger images are refused before they are decoded.
+        draft: the shortest side that is needed; a JPEG is then decoded at a half, a quarter or an eighth where that
+            leaves at least twice as much, which is several times faster.
+
+    Returns:
+        uint8 RGB, EXIF orientation applied; CMYK, 16-bit, palette converted; transparency on white.
+
+    Raises:
+        UnreadableImageError: empty, truncated, no image, or over `max_pixels`.
+    """
+    image = open_image(source, max_pixels=max_pixels)
+    if draft is not None and image.format == "JPEG":
+        image.draft(None, (2 * draft, 2 * draft))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image.load()
+            return _rgb(ImageOps.exif_transpose(image))
+    except Exception as error:  # as above: a decoder may raise anything on a broken file
+        raise UnreadableImageError(f"the {image.format} image is truncated or broken ({error})") from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        image = _eight_bit(image)
+    if "transparency" in image.info or image.mode in {"RGBA", "LA", "PA", "La", "RGBa"}:
+        image = image.convert("RGBA")
+        page = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(page, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """16-bit and float greys; Pillow's own conversion would clip all above 255 to white."""
+    grey = np.asarray(image, dtype=np.float64)
+    top = 65535.0 if image.mode.startswith("I") and grey.max(initial=0) > 255 else max(1.0, float(grey.max(initial=0)))  # noqa: PLR2004
+    if image.mode.startswith("I") and grey.max(initial=0) <= 255:  # noqa: PLR2004
+        top = 255.0
+    return Image.fromarray(np.clip(grey * (255.0 / top), 0, 255).round().astype(np.uint8))
+
+
+def photo_hash(image: Image.Image) -> str:
+    """Perceptual hash (pHash, 64 bits, 16 hex digits) of a picture; few differing bits mean the same look."""
+    return str(imagehash.phash(image))
+
+
+def bits(hashes: list[str]) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+    """Hashes as uint64 (n,)."""
+    return np.array([int(text, 16) for text in hashes], dtype=np.uint64)
+
+
+def hash_distance(a: str, b: str) -> int:
+    """Differing bits of two perceptual hashes, 0 to 64; lower is more alike."""
+    return (int(a, 16) ^ int(b, 16)).bit_count()
