@@ -5,7 +5,7 @@ found without loading a model. Call any of them again: nothing that is whole on 
 """
 
 import csv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,14 @@ from typing import Any
 from neardup.comparison import compare
 from neardup.encoder import load_clip, load_encoder
 from neardup.evaluate import Evaluation, evaluate
-from neardup.recipes import APPROACHES, Recipe, Settings
+from neardup.recipes import Recipe, Settings
 from neardup.report import write_report
 from neardup.stages import STATE, Stage, digest_file, digest_of
 from neardup.testset import TestSet
-from neardup.train import EpochResult, Example, train
+from neardup.train import EpochResult, Example, forget, train
 from neardup.trainingset import TrainingSet
 from neardup.translate import load_captions
-from neardup.vectors import embed
+from neardup.vectors import Embeddings, embed
 
 CHECKPOINT_STEP = VECTORS_STEP = EVALUATE_STEP = COMPARE_STEP = 1
 """Bumped when a step's result changes for equal inputs."""
@@ -124,7 +124,9 @@ def make_checkpoint(
         device=approach.settings.device,
     )
     facts = {**training.facts, "best_epoch": training.best_epoch, "stopped_because": training.stopped_because}
-    return approach.checkpoint.finish([checkpoint, approach.folder / "history.csv"], facts)
+    manifest = approach.checkpoint.finish([checkpoint, approach.folder / "history.csv"], facts)
+    forget(approach.folder)
+    return manifest
 
 
 def encode_test_set(approach: Approach) -> dict[str, Any]:

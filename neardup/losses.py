@@ -1,41 +1,87 @@
-"""The contrastive loss of CLIP, with a target that spreads over photos of one legend."""
+"""The contrastive loss of CLIP, and its gradient in parts for small memories."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - the usual name
+from torch.nn import functional
+
+Embed = Callable[[], tuple[Tensor, Tensor]]
+"""Embeds one part of a batch: images and texts, float32 (m, d) each, unit rows."""
+
+Combine = Callable[[Tensor], Tensor]
+"""Turns the rows that this process embedded, float32 (m, d), into those of the whole batch, float32 (n, d)."""
 
 
-def targets(captions: Sequence[str], *, shared: bool) -> Tensor:
-    """Which caption belongs to which photo of a batch.
+def legend_targets(legends: Tensor, *, shared: bool) -> Tensor:
+    """What each photo's text is, as a distribution over the batch.
 
     Args:
-        captions: of the photos, in order.
-        shared: spread evenly over equal captions; otherwise only a photo's own caption counts, as in CLIP.
+        legends: int64 (n,); equal numbers are equal legends.
+        shared: spread over all rows of the same legend; else each row's own text is the only right one.
 
     Returns:
-        float32 (n, n), rows sum to 1.
+        float32 (n, n), rows sum to 1, symmetric. Legends (7, 8, 7) shared: row 0 is (.5, 0, .5).
     """
     if not shared:
-        return torch.eye(len(captions))
-    number = {caption: i for i, caption in enumerate(dict.fromkeys(captions))}
-    ids = torch.tensor([number[caption] for caption in captions])
-    same = (ids[:, None] == ids[None, :]).float()
-    return same / same.sum(1, keepdim=True)
+        return torch.eye(len(legends), device=legends.device)
+    same = (legends[:, None] == legends[None, :]).float()
+    return same / same.sum(dim=1, keepdim=True)
 
 
-def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor, target: Tensor) -> Tensor:
-    """Symmetric cross-entropy over the similarities of a batch (Radford et al. 2021, figure 3).
+def contrastive_loss(images: Tensor, texts: Tensor, logit_scale: Tensor, targets: Tensor) -> Tensor:
+    """Symmetric cross-entropy over a batch's image-text similarities (Radford et al. 2021, figure 3).
+
+    Mean of the cross-entropy of each image over all texts and of each text over all images; the similarities are
+    multiplied by exp(logit_scale) first. Two unrelated pairs of equal similarities give ln 2.
 
     Args:
-        images: (n, d), unit rows.
-        texts: (n, d), unit rows.
-        scale: scalar; the similarities are multiplied by it.
-        target: (n, n) as `targets` gives it; symmetric.
+        images: float32 (n, d), unit rows.
+        texts: float32 (n, d), unit rows; row i belongs to image i.
+        logit_scale: logarithm of the inverse temperature, a scalar.
+        targets: float32 (n, n) of `legend_targets`.
+    """
+    similarities = logit_scale.exp() * images @ texts.T
+    by_image = functional.cross_entropy(similarities, targets)
+    by_text = functional.cross_entropy(similarities.T, targets)
+    return (by_image + by_text) / 2
+
+
+def backward_in_parts(
+    parts: Sequence[Embed],
+    loss_of: Callable[[Tensor, Tensor], Tensor],
+    combine: Combine = lambda rows: rows,
+    own: slice = slice(None),
+) -> float:
+    """Loss of a whole batch, and its exact gradient, with the memory of one part (GradCache, Gao et al. 2021).
+
+    A contrastive loss compares all rows with all others, so that a mean over the losses of parts would be another
+    loss. Here all parts are embedded first, the loss is derived by the embeddings, and each part is embedded again
+    to carry that derivative to the weights. A single part is embedded once.
+
+    Args:
+        parts: embed the parts of this process, in order; they give the same result each time.
+        loss_of: the loss of all images and texts.
+        combine: gathers the rows of all processes.
+        own: which of the gathered rows are this process's.
 
     Returns:
-        Scalar; lower is better.
+        The loss. Gradients are added to the weights, as `Tensor.backward` does; of several processes, each adds
+        those of its own rows, and all of the gradient of what only `loss_of` depends on.
     """
-    similarities = scale * images @ texts.T
-    return (F.cross_entropy(similarities, target) + F.cross_entropy(similarities.T, target)) / 2
+    whole = len(parts) == 1
+    with torch.set_grad_enabled(whole):
+        embedded = [embed() for embed in parts]
+    gathered = [combine(torch.cat(rows).detach()).requires_grad_() for rows in zip(*embedded, strict=True)]
+    loss = loss_of(*gathered)
+    loss.backward()  # type: ignore[no-untyped-call]
+    gradients = [_gradient(leaf)[own] for leaf in gathered]
+    sizes = [len(images) for images, _ in embedded]
+    for i, pieces in enumerate(zip(*(gradient.split(sizes) for gradient in gradients), strict=True)):
+        torch.autograd.backward(embedded[i] if whole else parts[i](), pieces)
+    return loss.item()
+
+
+def _gradient(leaf: Tensor) -> Tensor:
+    assert leaf.grad is not None, "the loss depends on every embedding"  # noqa: S101 - our own mistake only
+    return leaf.grad

@@ -203,7 +203,6 @@ def train(
 
     best = _best(history)
     reason = "patience" if len(history) < recipe.epochs else "epochs"
-    state.discard()
     return Training(folder / "checkpoint", tuple(history), history[best].epoch, reason, facts)
 
 
@@ -369,6 +368,11 @@ def _digest(model: Any) -> str:
     return digest_of(total)
 
 
+def forget(folder: Path) -> None:
+    """Delete what a killed training in `folder` would go on from; called once the result is safely recorded."""
+    shutil.rmtree(folder / STATE, ignore_errors=True)
+
+
 class _State:
     """What a killed training goes on from: weights and Adam's moments as safetensors, the rest as JSON, no pickle."""
 
@@ -385,7 +389,7 @@ class _State:
         except (FileNotFoundError, json.JSONDecodeError):
             pointer = {}
         if pointer.get("key") != self._key:
-            self.discard()
+            forget(self._folder)
             return []
         tensors = load_file(self._state / pointer["file"])
         model.load_state_dict({name[2:]: value for name, value in tensors.items() if name.startswith("m.")}, strict=False)
@@ -410,7 +414,3 @@ class _State:
             if old.name != file:
                 old.unlink()
         save_rows(self._folder / "history.csv", EpochResult, history)
-
-    def discard(self) -> None:
-        """Forget the state."""
-        shutil.rmtree(self._state, ignore_errors=True)

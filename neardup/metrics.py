@@ -1,0 +1,409 @@
+"""Every metric once, in NumPy, with its rule for ties and for singletons.
+
+All take similarities (higher is more alike) and groups; ties are resolved against us: of equally similar photos the
+irrelevant ones rank first. A query is a photo of a group of two or more; a singleton is never a query, always gallery.
+Weights are how often each group was drawn in a resample: all ones give the metric itself.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Statistic = Callable[[Floats], float]
+
+NAMES = (
+    "precision",
+    "recall",
+    "f1",
+    "top_1",
+    "top_5",
+    "ndcg",
+    "map",
+    "r_precision",
+    "recall_at_5",
+    "recall_at_10",
+    "nn_precision",
+    "nn_recall",
+    "nn_f1",
+    "micro_ap",
+    "recall_at_90_precision",
+    "b3_precision",
+    "b3_recall",
+    "b3_f1",
+    "over_merged",
+    "over_split",
+    "false_alarms",
+)
+"""The prior project's six first."""
+LOWER_IS_BETTER = frozenset({"over_merged", "over_split", "false_alarms"})
+
+
+def rankings(similarities: Floats, groups: Ints) -> tuple[Ints, Bools]:
+    """The relevance of every query's gallery, best first.
+
+    Args:
+        similarities: float64 (n, n).
+        groups: int64 (n,).
+
+    Returns:
+        The queries' indices, int64 (q,), and bool (q, n - 1): whether the photo at each rank is of the query's group.
+        A photo never finds itself.
+    """
+    sizes = np.bincount(groups)[groups]
+    queries = np.flatnonzero(sizes > 1)
+    relevance = np.empty((len(queries), max(0, len(groups) - 1)), dtype=bool)
+    for row, query in enumerate(queries):
+        others = np.delete(np.arange(len(groups)), query)
+        same = groups[others] == groups[query]
+        relevance[row] = same[np.lexsort((same, -similarities[query, others]))]
+    return queries, relevance
+
+
+def hit_at(relevance: Bools, k: int) -> Floats:
+    """Per query, 1 if one of the first k is relevant: top-k, also called hit rate.
+
+    >>> hit_at(np.array([[False, True]]), 1).tolist(), hit_at(np.array([[False, True]]), 5).tolist()
+    ([0.0], [1.0])
+    """
+    return relevance[:, :k].any(axis=1).astype(np.float64)
+
+
+def recall_at(relevance: Bools, k: int) -> Floats:
+    """Per query, share of its relevant photos that are among the first k; not the hit rate.
+
+    >>> recall_at(np.array([[True, False, True]]), 1).tolist()
+    [0.5]
+    """
+    return np.asarray(relevance[:, :k].sum(axis=1) / relevance.sum(axis=1), dtype=np.float64)
+
+
+def ndcg(relevance: Bools) -> Floats:
+    """Per query, binary-gain nDCG over the whole ranking (Järvelin and Kekäläinen 2002).
+
+    >>> ndcg(np.array([[False, True]])).round(4).tolist()
+    [0.6309]
+    """
+    discounts = 1 / np.log2(np.arange(2, relevance.shape[1] + 2))
+    ideal = np.concatenate([[0.0], np.cumsum(discounts)])[relevance.sum(axis=1)]
+    return np.asarray(relevance @ discounts / ideal, dtype=np.float64)
+
+
+def average_precision(relevance: Bools) -> Floats:
+    """Per query, mean over its relevant photos of the precision at their rank; its mean over queries is mAP.
+
+    >>> average_precision(np.array([[True, False, True]])).round(4).tolist()
+    [0.8333]
+    """
+    ranks = np.arange(1, relevance.shape[1] + 1)
+    precision = np.cumsum(relevance, axis=1) / ranks
+    return np.asarray((precision * relevance).sum(axis=1) / relevance.sum(axis=1), dtype=np.float64)
+
+
+def r_precision(relevance: Bools) -> Floats:
+    """Per query with n relevant photos, share of relevant ones among the first n.
+
+    >>> r_precision(np.array([[True, False, True]])).tolist()
+    [0.5]
+    """
+    counts = relevance.sum(axis=1)
+    within = np.arange(relevance.shape[1])[None, :] < counts[:, None]
+    return np.asarray((relevance & within).sum(axis=1) / counts, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """All unordered pairs of the test set.
+
+    Attributes:
+        i: int64 (m,), the lesser index.
+        j: int64 (m,), the greater index.
+        scores: float64 (m,), similarities.
+        same: bool (m,), whether both are of one group.
+    """
+
+    i: Ints
+    j: Ints
+    scores: Floats
+    same: Bools
+
+    @classmethod
+    def of(cls, similarities: Floats, groups: Ints) -> "Pairs":
+        """The n (n - 1) / 2 pairs above the diagonal."""
+        i, j = np.triu_indices(len(groups), 1)
+        return cls(i.astype(np.int64), j.astype(np.int64), similarities[i, j], groups[i] == groups[j])
+
+    @cached_property
+    def order(self) -> Ints:
+        """Best first; of equal scores the pairs of different groups come first."""
+        return np.lexsort((self.same, -self.scores)).astype(np.int64)
+
+    def weights(self, group_of: Ints, weights: Floats) -> Floats:
+        """How often each pair occurs in a resample: within a group as often as the group, else the product."""
+        left, right = weights[group_of[self.i]], weights[group_of[self.j]]
+        return np.where(self.same, left, left * right)
+
+
+def precision_recall(same: Bools, weights: Floats) -> tuple[Floats, Floats]:
+    """Precision and recall after each of the ordered pairs, float64 (m,) each."""
+    found = np.cumsum(weights * same)
+    seen = np.cumsum(weights)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return found / seen, found / found[-1]
+
+
+def micro_average_precision(same: Bools, weights: Floats) -> float:
+    """Average precision over all ordered pairs at once: image copy detection's µAP (Douze et al. 2021)."""
+    precision, recall = precision_recall(same, weights)
+    return float(np.nansum(precision * np.diff(recall, prepend=0.0)))
+
+
+def recall_at_precision(same: Bools, weights: Floats, ends: Bools, least: float = 0.9) -> float:
+    """Greatest recall at a threshold whose precision is at least `least`; 0 if there is none.
+
+    Args:
+        same: bool (m,), ordered as `Pairs.order`.
+        weights: float64 (m,).
+        ends: bool (m,), True at the last pair of each score: only there can a threshold lie.
+        least: the precision asked for.
+    """
+    precision, recall = precision_recall(same, weights)
+    return float(np.max(recall[ends & (precision >= least)], initial=0.0))
+
+
+def best_threshold(scores: Floats, same: Bools) -> float:
+    """The threshold with the greatest F1 over pairs, midway to the next lower score; the highest of equally good ones.
+
+    Returns:
+        A pair at or above it is called near-duplicate; infinity where there is no pair of one group.
+    """
+    if not same.any():
+        return float("inf")
+    order = np.argsort(-scores, kind="stable")
+    ranked, hits = scores[order], np.cumsum(same[order])
+    ends = np.append(ranked[1:] != ranked[:-1], True)  # noqa: FBT003
+    f1 = np.where(ends, 2 * hits / (np.arange(1, len(ranked) + 1) + same.sum()), -1.0)
+    best = int(np.argmax(f1))
+    below = ranked[best + 1] if best + 1 < len(ranked) else ranked[best]
+    return float((ranked[best] + below) / 2)
+
+
+def calibrated_thresholds(pairs: Pairs, group_of: Ints, folds: int, seed: int) -> tuple[Floats, Ints]:
+    """A threshold for every pair, calibrated on groups that neither of its photos belongs to.
+
+    The groups are dealt into folds. A pair within a fold is judged by the threshold chosen on the pairs wholly outside
+    that fold; a pair across two folds by the one chosen on the pairs outside both. Every pair is judged once.
+
+    Args:
+        pairs: all pairs.
+        group_of: int64 (n,), 0-based group of each photo.
+        folds: how many, at least 3.
+        seed: of the dealing.
+
+    Returns:
+        float64 (m,), a threshold a pair, and int64 (n,), the fold of each photo.
+    """
+    count = int(group_of.max()) + 1
+    folds = max(3, min(folds, count))
+    fold_of = np.empty(count, dtype=np.int64)
+    # Dealt by size, so that every fold gets large groups and singletons alike.
+    shuffled = np.random.default_rng(seed).permutation(count)
+    by_size = shuffled[np.argsort(-np.bincount(group_of)[shuffled], kind="stable")]
+    fold_of[by_size] = np.arange(count) % folds
+    fold = fold_of[group_of]
+    left, right = fold[pairs.i], fold[pairs.j]
+    thresholds = np.empty(len(pairs.scores))
+    for a in range(folds):
+        for b in range(a, folds):
+            judged = ((left == a) & (right == b)) | ((left == b) & (right == a))
+            outside = ~np.isin(left, (a, b)) & ~np.isin(right, (a, b))
+            thresholds[judged] = best_threshold(pairs.scores[outside], pairs.same[outside])
+    return thresholds, fold
+
+
+def found_groups(pairs: Pairs, margins: Floats, n: int) -> Ints:
+    """Groups in which every pair is at or above its threshold: complete linkage, so that a ~ b ~ c makes no a ≡ c.
+
+    Args:
+        pairs: all pairs.
+        margins: float64 (m,), score less threshold.
+        n: photos.
+
+    Returns:
+        int64 (n,), the found group of each photo.
+    """
+    if n < 2:  # noqa: PLR2004
+        return np.arange(n)
+    distances = np.zeros((n, n))
+    finite = np.clip(margins, -4.0, 4.0)
+    distances[pairs.i, pairs.j] = distances[pairs.j, pairs.i] = 4.0 - finite
+    tree = linkage(squareform(distances, checks=False), "complete")
+    return np.asarray(fcluster(tree, 4.0, "distance"), dtype=np.int64)
+
+
+def b_cubed(found: Ints, group_of: Ints) -> tuple[Floats, Floats]:
+    """Per photo, share of its found group that is of its true group, and the other way round (Bagga and Baldwin 1998)."""
+    both = (found[:, None] == found[None, :]) & (group_of[:, None] == group_of[None, :])
+    shared = both.sum(axis=1)
+    return shared / np.bincount(found)[found], shared / np.bincount(group_of)[group_of]
+
+
+def macro_precision_recall(true: Ints, predicted: Ints, weights: Floats) -> tuple[float, float]:
+    """Macro precision and recall over the groups that occur, true or predicted; a group never predicted counts 0."""
+    size = int(max(true.max(), predicted.max())) + 1
+    hits = np.bincount(true, weights * (true == predicted), size)
+    of_true, of_predicted = np.bincount(true, weights, size), np.bincount(predicted, weights, size)
+    present = (of_true > 0) | (of_predicted > 0)
+    if not present.any():
+        return float("nan"), float("nan")
+    precision = np.divide(hits, of_predicted, out=np.zeros(size), where=of_predicted > 0)
+    recall = np.divide(hits, of_true, out=np.zeros(size), where=of_true > 0)
+    return float(precision[present].mean()), float(recall[present].mean())
+
+
+def harmonic(a: float, b: float) -> float:
+    """Harmonic mean; 0 where both are 0."""
+    return 2 * a * b / (a + b) if a + b > 0 else (0.0 if a == b == 0 else float("nan"))
+
+
+def weighted(values: Floats, weights: Floats) -> float:
+    """Weighted mean; NaN where nothing has a weight."""
+    total = weights.sum()
+    return float(values @ weights / total) if total > 0 else float("nan")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A test set with its similarities, judged: what every metric is computed from.
+
+    Attributes:
+        similarities: float64 (n, n).
+        group_of: int64 (n,), 0-based.
+        pairs: all unordered pairs.
+        thresholds: float64 (m,), the calibrated threshold of each pair.
+    """
+
+    similarities: Floats
+    group_of: Ints
+    pairs: Pairs
+    thresholds: Floats
+
+    @cached_property
+    def positive(self) -> Bools:
+        """Bool (m,): pairs called near-duplicates."""
+        return np.asarray(self.pairs.scores >= self.thresholds)
+
+    @cached_property
+    def ranked(self) -> tuple[Ints, Bools]:
+        """Queries and the relevance of their rankings."""
+        return rankings(self.similarities, self.group_of)
+
+    @cached_property
+    def found(self) -> Ints:
+        """The found group of each photo."""
+        margins = np.where(np.isinf(self.thresholds), -4.0, self.pairs.scores - self.thresholds)
+        return found_groups(self.pairs, margins, len(self.group_of))
+
+    def per_query(self) -> Mapping[str, Floats]:
+        """Ranking metrics, float64 (q,) each."""
+        _, relevance = self.ranked
+        return {
+            "top_1": hit_at(relevance, 1),
+            "top_5": hit_at(relevance, 5),
+            "ndcg": ndcg(relevance),
+            "map": average_precision(relevance),
+            "r_precision": r_precision(relevance),
+            "recall_at_5": recall_at(relevance, 5),
+            "recall_at_10": recall_at(relevance, 10),
+        }
+
+    def nearest(self) -> Ints:
+        """Int64 (n,): the nearest other photo of each; of equally near ones, one of another group."""
+        other = self.similarities.copy()
+        np.fill_diagonal(other, -np.inf)
+        tied = other == other.max(axis=1, keepdims=True)
+        foreign = tied & (self.group_of[:, None] != self.group_of[None, :])
+        return np.where(foreign.any(axis=1), foreign.argmax(axis=1), tied.argmax(axis=1)).astype(np.int64)
+
+    def statistics(self) -> dict[str, Callable[[Floats], dict[str, float]]]:
+        """Functions from the weights of the groups, float64 (g,), to metrics."""
+        return {
+            "ranking": self._ranking(),
+            "pairs": self._pairs(),
+            "nearest": self._nearest(),
+            "micro": self._micro(),
+            "found": self._found(),
+        }
+
+    def _ranking(self) -> Callable[[Floats], dict[str, float]]:
+        columns, own = self.per_query(), self.group_of[self.ranked[0]]
+        return lambda weights: {name: weighted(values, weights[own]) for name, values in columns.items()}
+
+    def _pairs(self) -> Callable[[Floats], dict[str, float]]:
+        chosen = self.positive | self.pairs.same
+        few = Pairs(*(part[chosen] for part in (self.pairs.i, self.pairs.j, self.pairs.scores, self.pairs.same)))
+        called = self.positive[chosen]
+
+        def statistic(weights: Floats) -> dict[str, float]:
+            weight = few.weights(self.group_of, weights)
+            hits = float(weight[called & few.same].sum())
+            calls, true = float(weight[called].sum()), float(weight[few.same].sum())
+            precision = hits / calls if calls else 0.0
+            recall = hits / true if true else float("nan")
+            return {"precision": precision, "recall": recall, "f1": harmonic(precision, recall)}
+
+        return statistic
+
+    def _nearest(self) -> Callable[[Floats], dict[str, float]]:
+        queries = self.ranked[0]
+        true, predicted = self.group_of[queries], self.group_of[self.nearest()[queries]]
+
+        def statistic(weights: Floats) -> dict[str, float]:
+            if not len(queries):
+                return dict.fromkeys(("nn_precision", "nn_recall", "nn_f1"), float("nan"))
+            precision, recall = macro_precision_recall(true, predicted, weights[true])
+            return {"nn_precision": precision, "nn_recall": recall, "nn_f1": harmonic(precision, recall)}
+
+        return statistic
+
+    def _micro(self) -> Callable[[Floats], dict[str, float]]:
+        order = self.pairs.order
+        ordered = Pairs(*(part[order] for part in (self.pairs.i, self.pairs.j, self.pairs.scores, self.pairs.same)))
+        ends = np.append(ordered.scores[1:] != ordered.scores[:-1], True)  # noqa: FBT003
+
+        def statistic(weights: Floats) -> dict[str, float]:
+            weight = ordered.weights(self.group_of, weights)
+            if not (weight * ordered.same).any():
+                return {"micro_ap": float("nan"), "recall_at_90_precision": float("nan")}
+            ap = micro_average_precision(ordered.same, weight)
+            return {"micro_ap": ap, "recall_at_90_precision": recall_at_precision(ordered.same, weight, ends)}
+
+        return statistic
+
+    def _found(self) -> Callable[[Floats], dict[str, float]]:
+        precision, recall = b_cubed(self.found, self.group_of)
+        merged, apart = (precision < 1).astype(np.float64), (recall < 1).astype(np.float64)
+        partnered = np.zeros(len(self.group_of))
+        partnered[self.pairs.i[self.positive]] = partnered[self.pairs.j[self.positive]] = 1
+        alone = np.bincount(self.group_of)[self.group_of] == 1
+
+        def statistic(weights: Floats) -> dict[str, float]:
+            weight = weights[self.group_of]
+            b3 = weighted(precision, weight), weighted(recall, weight)
+            return {
+                "b3_precision": b3[0],
+                "b3_recall": b3[1],
+                "b3_f1": harmonic(*b3),
+                "over_merged": weighted(merged, weight),
+                "over_split": weighted(apart, weight),
+                "false_alarms": weighted(partnered[alone], weight[alone]),
+            }
+
+        return statistic
