@@ -106,7 +106,7 @@ class Photos:
         return pixels
 
     def _decode(self, example: Example, copy: int) -> Tensor:
-        from neardup.augment import augment  # torchvision and scikit-image only where copies are made
+        from neardup.augment import augment
 
         try:
             # A draft is for the plain photo alone: the copies are those that `write_augmented` would write.
@@ -122,7 +122,9 @@ class Photos:
     def normalise(self, pixels: Tensor) -> Tensor:
         """The rest of the encoder's preprocessing, on the pixels' device: float32."""
         processor = self._processor
-        mean, std = (torch.tensor(v, device=pixels.device)[:, None, None] for v in (processor.image_mean, processor.image_std))
+        mean, std = (
+            torch.tensor(v, device=pixels.device)[:, None, None] for v in (processor.image_mean, processor.image_std)
+        )
         return (pixels.float() * processor.rescale_factor - mean) / std
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from neardup.comparison import compare
 from neardup.encoder import load_clip, load_encoder
 from neardup.evaluate import Evaluation, evaluate
+from neardup.plots import pictures
 from neardup.recipes import Recipe, Settings
 from neardup.report import write_report
 from neardup.stages import STATE, Stage, digest_file, digest_of
@@ -160,10 +161,10 @@ def evaluate_approach(approach: Approach) -> dict[str, Any]:
         approach=approach.name,
         fingerprint=embeddings.fingerprint,
     )
-    evaluation.save(approach.folder, images=approach.out / "test_dataset", history=read_history(approach))
-    outputs = [path for path in approach.folder.iterdir() if path.suffix in {".png", ".csv", ".json", ".npy"}]
+    outputs = evaluation.save(approach.folder)
+    outputs += pictures(evaluation, approach.folder, approach.out / "test_dataset", read_history(approach))
     facts = {name: figure.value for name, figure in evaluation.metrics.items()}
-    return approach.evaluation.finish(sorted(outputs), facts)
+    return approach.evaluation.finish(outputs, facts)
 
 
 def read_history(approach: Approach) -> list[dict[str, float]]:
@@ -193,9 +194,6 @@ def compare_approaches(approaches: Sequence[Approach], facts: Mapping[str, str])
         The manifest.
     """
     out = approaches[0].out
-    evaluations = [Evaluation.load(approach.folder) for approach in approaches]
-    comparison = compare(evaluations)
-    comparison.write(out)
-    write_report(out, comparison, evaluations, facts)
-    outputs = [out / f"comparison.{suffix}" for suffix in ("xlsx", "csv", "md", "json")]
-    return comparison_stage(approaches).finish([*outputs, out / "report.html"])
+    comparison = compare([Evaluation.load(approach.folder) for approach in approaches])
+    outputs = [*comparison.write(out), write_report(out, comparison, facts)]
+    return comparison_stage(approaches).finish(outputs)

@@ -255,17 +255,23 @@ def b_cubed(found: Ints, group_of: Ints) -> tuple[Floats, Floats]:
     return shared / np.bincount(found)[found], shared / np.bincount(group_of)[group_of]
 
 
-def macro_precision_recall(true: Ints, predicted: Ints, weights: Floats) -> tuple[float, float]:
-    """Macro precision and recall over the groups that occur, true or predicted; a group never predicted counts 0."""
-    size = int(max(true.max(), predicted.max())) + 1
-    hits = np.bincount(true, weights * (true == predicted), size)
-    of_true, of_predicted = np.bincount(true, weights, size), np.bincount(predicted, weights, size)
-    present = (of_true > 0) | (of_predicted > 0)
-    if not present.any():
-        return float("nan"), float("nan")
-    precision = np.divide(hits, of_predicted, out=np.zeros(size), where=of_predicted > 0)
-    recall = np.divide(hits, of_true, out=np.zeros(size), where=of_true > 0)
-    return float(precision[present].mean()), float(recall[present].mean())
+def precision_recall_by_group(true: Ints, predicted: Ints, groups: int) -> tuple[Floats, Floats, Bools]:
+    """Precision and recall of each group in a prediction; the mean over the groups that occur is the macro average.
+
+    Args:
+        true: int64 (q,), the group of each query.
+        predicted: int64 (q,), the group that was predicted.
+        groups: how many groups there are.
+
+    Returns:
+        float64 (groups,) each, 0 where a group was never predicted or is never true (as scikit-learn with
+        `zero_division=0`), and bool (groups,), whether the group occurs, true or predicted.
+    """
+    hits = np.bincount(true, true == predicted, groups)
+    of_true, of_predicted = np.bincount(true, minlength=groups), np.bincount(predicted, minlength=groups)
+    precision = np.divide(hits, of_predicted, out=np.zeros(groups), where=of_predicted > 0)
+    recall = np.divide(hits, of_true, out=np.zeros(groups), where=of_true > 0)
+    return precision, recall, (of_true > 0) | (of_predicted > 0)
 
 
 def harmonic(a: float, b: float) -> float:
@@ -363,13 +369,15 @@ class Judged:
 
     def _nearest(self) -> Callable[[Floats], dict[str, float]]:
         queries = self.ranked[0]
+        count = int(self.group_of.max()) + 1
         true, predicted = self.group_of[queries], self.group_of[self.nearest()[queries]]
+        by_group = precision_recall_by_group(true, predicted, count)
+        precision, recall = by_group[0][by_group[2]], by_group[1][by_group[2]]
 
         def statistic(weights: Floats) -> dict[str, float]:
-            if not len(queries):
-                return dict.fromkeys(("nn_precision", "nn_recall", "nn_f1"), float("nan"))
-            precision, recall = macro_precision_recall(true, predicted, weights[true])
-            return {"nn_precision": precision, "nn_recall": recall, "nn_f1": harmonic(precision, recall)}
+            weight = weights[by_group[2]]
+            macro = weighted(precision, weight), weighted(recall, weight)
+            return {"nn_precision": macro[0], "nn_recall": macro[1], "nn_f1": harmonic(*macro)}
 
         return statistic
 

@@ -79,7 +79,8 @@ def _look_alikes(looks: Sequence[str], bits: int) -> list[npt.NDArray[np.intp]]:
     """For each hash, the positions of the later ones that are at most `bits` bits away."""
     hashes = np.array([int(look, 16) for look in looks], dtype=np.uint64)
     return [
-        row + 1 + np.flatnonzero(np.bitwise_count(hashes[row + 1 :] ^ hashes[row]) <= bits) for row in range(len(hashes))
+        row + 1 + np.flatnonzero(np.bitwise_count(hashes[row + 1 :] ^ hashes[row]) <= bits)
+        for row in range(len(hashes))
     ]
 
 

@@ -1,56 +1,48 @@
-"""Fine-tuning CLIP on photos and captions: one explicit loop, from top to bottom."""
+"""Fine-tuning CLIP on photos and their captions: one loop, killed and resumed without a trace."""
 
+import csv
 import json
 import math
-import shutil
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from accelerate import Accelerator
-from accelerate.utils import gather
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - the usual name
+from accelerate import PartialState
+from accelerate.utils import reduce
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
-from neardup.augment import augment
-from neardup.encoder import Clip, pick_device
+from neardup.batches import PLAIN, Captions, Example, Photos, batch_rows, own_rows, parts_of, token_limit
+from neardup.encoder import Clip, load_clip, pick_device
 from neardup.errors import TrainingError
-from neardup.images import read_image
-from neardup.losses import contrastive_loss, targets
-from neardup.recipes import Recipe
-from neardup.split import components, split
-from neardup.stages import STATE, digest_of, write_json
-from neardup.testset import save_rows
+from neardup.losses import backward_in_parts, contrastive_loss, legend_targets
+from neardup.recipes import PrepareSettings, Recipe
+from neardup.split import Split, inseparable, split
+from neardup.stages import digest_of, replacing, write_json
+from neardup.training_state import TrainingState, recover_checkpoint, save_checkpoint, weights_digest
 
-TOKENS = 77
+__all__ = ["EpochResult", "Example", "Training", "train"]
+
+TRAIN_STEP = 1
+"""Bumped when equal inputs would give other weights."""
+
 MAX_LOGIT_SCALE = math.log(100)
-CACHE_BYTES = 2 << 30
-"""Preprocessed photos are kept in memory up to so much; beyond, they are decoded anew each epoch."""
-COLLAPSED = 1e-6
-"""Spread (standard deviation) of the similarities of all pairs at which embeddings count as all alike."""
+"""CLIP's own limit: similarities are never multiplied by more than 100."""
 
-
-@dataclass(frozen=True)
-class Example:
-    """A photo to train on: its file, SHA-256, English caption and perceptual hash."""
-
-    image: Path
-    photo: str
-    caption: str
-    look: str
+COLLAPSED = 1e-4
+"""Mean cosine distance of the validation photos below which all pairs are alike. Untrained weights may start near
+it, so the distance must also have fallen to a hundredth of what it was."""
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One epoch: mean training loss, validation loss, seconds, and the learned logit scale."""
+    """One line of `history.csv`; losses are means over photos, `logit_scale` is the temperature's logarithm."""
 
     epoch: int
     train_loss: float
@@ -64,11 +56,11 @@ class Training:
     """A finished training.
 
     Attributes:
-        checkpoint: folder of the best epoch's CLIP.
+        checkpoint: folder of the best epoch's CLIP, as `from_pretrained` reads it.
         history: every epoch.
-        best_epoch: the one with the lowest validation loss.
-        stopped_because: `patience` or `epochs`.
-        facts: photos, captions cut, steps an epoch, device.
+        best_epoch: the one with the lowest validation loss; the first of equals.
+        stopped_because: in words.
+        facts: counts, device, precision, seconds and the validation loss before the first epoch.
     """
 
     checkpoint: Path
@@ -78,339 +70,385 @@ class Training:
     facts: dict[str, Any]
 
 
-class Photos:
-    """The examples as tensors; what fits into memory is prepared once."""
+@dataclass(frozen=True)
+class Validation:
+    """How a model does on the validation photos, as they are.
 
-    def __init__(self, clip: Clip, examples: Sequence[Example], recipe: Recipe) -> None:
-        """Take the CLIP whose preprocessing and tokenizer prepare the examples."""
-        self.examples = list(examples)
-        self._processor, self._tokenizer, self._recipe = clip.image_processor, clip.tokenizer, recipe
-        self._cache: dict[tuple[int, int], Tensor] = {}
-        self._room = CACHE_BYTES
+    Attributes:
+        loss: mean contrastive loss over its fixed batches.
+        spread: mean cosine distance of two photos, 0 to 2; 0 where all vectors are one.
+        load_seconds: time that a photo took to decode.
+        embed_seconds: time that a pair took to embed.
+    """
 
-    def pixels(self, indices: Sequence[int], copy: int = -1) -> Tensor:
-        """The photos as they are (`copy` -1) or their copy of that number: float32 (n, 3, side, side)."""
-        with ThreadPoolExecutor(2) as pool:
-            return torch.stack(list(pool.map(lambda index: self._pixels(index, copy), indices)))
+    loss: float
+    spread: float
+    load_seconds: float
+    embed_seconds: float
 
-    def _pixels(self, index: int, copy: int) -> Tensor:
-        if (index, copy) in self._cache:
-            return self._cache[index, copy]
-        example = self.examples[index]
-        image = read_image(example.image, draft=None if copy >= 0 else 256)
-        if copy >= 0:
-            image = augment(self._recipe.augmentation, image, example.photo, copy, self._recipe.seed)
-        pixels: Tensor = self._processor(image, return_tensors="pt")["pixel_values"][0]
-        if self._room >= pixels.nbytes:
-            self._room -= pixels.nbytes
-            self._cache[index, copy] = pixels
-        return pixels
 
-    def tokens(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """The captions, truncated at 77 tokens and padded to the longest of these."""
-        captions = [self.examples[index].caption for index in indices]
-        options = {"padding": True, "truncation": True, "max_length": TOKENS, "return_tensors": "pt"}
-        return dict(self._tokenizer(captions, **options))
+class _Pairs:
+    """A CLIP, its data and its device: what embeds rows of the examples and says what their loss is."""
 
-    def lengths(self) -> list[int]:
-        """Tokens of each caption, before truncation."""
-        return [len(ids) for ids in self._tokenizer([example.caption for example in self.examples])["input_ids"]]
+    def __init__(
+        self, examples: Sequence[Example], clip: Clip, captions: Captions, recipe: Recipe, device: str
+    ) -> None:
+        # PartialState is Accelerator without its choice of precision, which could be made once a process only:
+        # an experiment trains twice, and tests with several precisions.
+        self.processes = PartialState(cpu=device == "cpu")
+        several = self.processes.num_processes > 1
+        self.device = self.processes.device if several else torch.device(pick_device(device))
+        self.bf16 = _bf16(recipe, self.device)
+        self.recipe = recipe
+        self.captions = captions
+        self.photos = Photos(examples, clip.image_processor, recipe)
+        # No dropout in CLIP; `eval` keeps it so for a checkpoint that sets one, for its draws would not be resumed.
+        self.model: Any = clip.model.eval().to(self.device)  # type: ignore[arg-type]
+        self.logit_scale: Tensor = self.model.logit_scale
 
-    def targets(self, indices: Sequence[int]) -> Tensor:
-        """Which caption belongs to which photo of a batch; see `neardup.losses.targets`."""
-        return targets([self.examples[index].caption for index in indices], shared=self._recipe.shared_legends)
+    def own(self, batch: Sequence[int]) -> slice:
+        return own_rows(len(batch), self.processes.process_index, self.processes.num_processes)
+
+    def load(self, batches: Sequence[Sequence[int]], copy: int) -> Iterable[tuple[Sequence[int], Tensor]]:
+        return zip(batches, self.photos.batches([batch[self.own(batch)] for batch in batches], copy), strict=True)
+
+    def embed(self, rows: Sequence[int], pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Images and texts: float32 (n, d), unit rows."""
+        if not rows:
+            nothing = torch.zeros((0, self.model.config.projection_dim), device=self.device, requires_grad=True)
+            return nothing, nothing
+        tokens = {name: tensor.to(self.device) for name, tensor in self.captions(rows).items()}
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16), _same_every_time(self.device):
+            pixel_values = self.photos.normalise(pixels.to(self.device, non_blocking=True))
+            images = self.model.get_image_features(pixel_values=pixel_values).pooler_output
+            texts = self.model.get_text_features(**tokens).pooler_output
+        return functional.normalize(images.float(), dim=-1), functional.normalize(texts.float(), dim=-1)
+
+    def gather(self, own: Tensor, batch: Sequence[int]) -> Tensor:
+        """The rows of all processes, (n, d), from those of this one."""
+        if self.processes.num_processes == 1:
+            return own
+        rows = torch.zeros((len(batch), own.shape[1]), device=self.device)
+        rows[self.own(batch)] = own
+        gathered: Tensor = reduce(rows, "sum")
+        return gathered
+
+    def loss(self, batch: Sequence[int], images: Tensor, texts: Tensor) -> Tensor:
+        legends = self.captions.legends[list(batch)].to(self.device)
+        targets = legend_targets(legends, shared=self.recipe.shared_legends)
+        return contrastive_loss(images, texts, self.logit_scale, targets)
+
+    def backward(self, batch: Sequence[int], pixels: Tensor) -> float:
+        """Loss of a batch; leaves its gradient, the same in every process, on the weights."""
+        own = batch[self.own(batch)]
+        parts = parts_of(len(own), self.recipe.accumulate)
+        loss = backward_in_parts(
+            [lambda part=part: self.embed(own[part], pixels[part]) for part in parts],  # type: ignore[misc]
+            lambda images, texts: self.loss(batch, images, texts),
+            lambda rows: self.gather(rows, batch),
+            self.own(batch),
+        )
+        if self.processes.num_processes > 1:
+            for parameter in self.model.parameters():
+                if parameter is not self.logit_scale:  # its gradient is whole in every process already
+                    grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                    parameter.grad = reduce(grad, "sum")
+        return loss
+
+    @torch.no_grad()
+    def validate(self, rows: Sequence[int]) -> Validation:
+        """Loss and spread over all rows, in batches that are the same in every epoch."""
+        batches = batch_rows(rows, self.recipe.batch_size, self.recipe.seed, epoch=0)
+        total, embedding, began = 0.0, 0.0, time.perf_counter()
+        vectors = []
+        for batch, pixels in self.load(batches, PLAIN):
+            start = time.perf_counter()
+            images, texts = (self.gather(part, batch) for part in self.embed(batch[self.own(batch)], pixels))
+            total += self.loss(batch, images, texts).item() * len(batch)
+            vectors.append(images.double())
+            embedding += time.perf_counter() - start
+        waiting = time.perf_counter() - began - embedding
+        return Validation(total / len(rows), _spread(torch.cat(vectors)), waiting / len(rows), embedding / len(rows))
+
+
+def _bf16(recipe: Recipe, device: torch.device) -> bool:
+    if recipe.precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return recipe.precision == "bf16"
+
+
+def _same_every_time(device: torch.device) -> AbstractContextManager[None]:
+    """On a GPU, attention whose gradient is not summed in whatever order threads end: a resumed run must agree."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cuda" else nullcontext()
+
+
+def _spread(vectors: Tensor) -> float:
+    """Mean of 1 - cosine over unordered pairs of unit rows, (n, d); 0 for a single row."""
+    n = len(vectors)
+    # The sum of all cosines is the squared length of the sum.
+    cosines = float(vectors.sum(dim=0).square().sum() - vectors.square().sum())
+    return 1 - cosines / (n * (n - 1)) if n > 1 else 0.0
 
 
 def train(
     examples: Sequence[Example],
-    clip: Clip,
+    clip: Clip | str,
     recipe: Recipe,
     folder: Path,
-    *,
     on_epoch: Callable[[EpochResult], None] | None = None,
+    *,
     report: Callable[[str], None] = print,
     device: str = "auto",
+    state: Path | None = None,
 ) -> Training:
-    """Fine-tune a CLIP; the epoch with the lowest validation loss wins.
+    """Fine-tune a CLIP on photos and captions; the best epoch's weights become `folder/checkpoint`.
 
-    Killed at any moment and called again with the same arguments, it goes on from the last epoch that ended and comes
-    to the same weights. With several processes (`torchrun`, `accelerate launch`) each takes its share of every batch.
+    A run that was killed goes on from its last whole epoch and ends with the weights of one that was not. A finished
+    training of the same examples, recipe and weights is returned as it is.
 
     Args:
-        examples: photos and captions; photos of one caption, or that look alike, are never divided by the split.
-        clip: what is fine-tuned; its weights are changed.
-        recipe: learning rate, batch size, epochs …
-        folder: where `checkpoint/` and `history.csv` are written.
-        on_epoch: called after each epoch.
-        report: is told, once, what is about to happen.
-        device: `auto`, `cpu`, `cuda`.
+        examples: the training photos; validation photos are taken from them.
+        clip: freshly loaded, for its weights are changed in place; or the name of one.
+        recipe: every setting.
+        folder: gets `checkpoint/`, `history.csv` and `training.json`.
+        on_epoch: called after each epoch, when its state is on disk.
+        report: gets a few sentences: counts, device and expected time before the first step.
+        device: `auto`, `cpu` or `cuda`; several processes started by `accelerate launch` or `torchrun` share the work.
+        state: where the resumable state lies until training has finished; `folder/state` by default.
 
     Raises:
-        TrainingError: too few photos, a loss that is not finite, or embeddings that became all alike; the best
-            checkpoint so far is kept.
+        TrainingError: nothing to validate on, a photo is gone, the loss is not finite, or the embeddings collapsed;
+            the best checkpoint so far is kept.
     """
-    accelerator = Accelerator(mixed_precision=precision(recipe), cpu=pick_device(device) == "cpu")
-    photos, facts = _select(examples, clip, recipe)
-    chosen = photos.examples
-    looks = components([e.caption for e in chosen], [e.photo for e in chosen], [e.look for e in chosen])
-    training, validation = split(looks, recipe.validation, recipe.seed)
-    batches = epoch_batches(training, recipe, 0)
-    torch.manual_seed(recipe.seed)
-    model = clip.model.to(accelerator.device).train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
-    facts |= {"training": len(training), "validation": len(validation), "steps": len(batches), "device": str(accelerator.device)}
-    state = _State(folder, digest_of([asdict(e) | {"image": e.image.name} for e in chosen], asdict(recipe), _digest(model)))
-    history = state.resume(model, optimizer)
-    report(_announcement(facts, recipe, history, _step_seconds(accelerator, model, photos, batches[0], recipe)))
+    clip = load_clip(clip) if isinstance(clip, str) else clip
+    limit = token_limit(clip.model, clip.tokenizer)
+    examples, captions, dropped = _fitting(examples, clip.tokenizer, limit, recipe)
+    key = _key(examples, captions, clip, recipe)
+    if finished := _finished(folder, key):
+        report(f"training is done already: best epoch {finished.best_epoch} of {len(finished.history)}")
+        return finished
+    parts = _split(examples, recipe)
+    pairs = _Pairs(examples, clip, captions, recipe, device)
+    main = pairs.processes.is_main_process
+    say = report if main else _nothing
+    optimizer = torch.optim.Adam(
+        pairs.model.parameters(),
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
+        fused=pairs.device.type in {"cpu", "cuda"},
+    )
+    checkpoint = folder / "checkpoint"
+    saved = TrainingState(state or folder / "state", key)
+    facts = _facts(examples, captions, parts, pairs, dropped)
+    say(_counts(facts, limit))
 
-    for epoch in range(len(history), recipe.epochs):
-        if history and epoch - _best(history) > recipe.patience:
-            break
-        began = time.monotonic()
-        losses: list[float] = []
-        copy = -1 if recipe.augmentation == "none" else epoch % recipe.copies
-        batches = epoch_batches(training, recipe, epoch)
-        with tqdm(batches, f"epoch {epoch + 1}/{recipe.epochs}", unit="step", leave=False, disable=None) as progress:
-            for batch in progress:
-                optimizer.zero_grad(set_to_none=True)
-                loss = batch_loss(accelerator, model, photos, batch, copy, recipe.accumulate, backward=True)
-                if not math.isfinite(loss):
-                    raise TrainingError(
-                        f"the loss is {loss} in epoch {epoch + 1}: lower the learning rate ({recipe.lr:g}); "
-                        f"the best checkpoint so far is kept in {folder}",
-                    )
-                optimizer.step()
-                with torch.no_grad():
-                    model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
-                losses.append(loss)
-                progress.set_postfix(loss=f"{loss:.3f}")
-        validation_loss, spread = validate(accelerator, model, photos, validation, recipe)
-        if not math.isfinite(validation_loss) or spread < COLLAPSED:
+    if before := saved.read():
+        saved.restore(pairs.model, optimizer)
+        recover_checkpoint(checkpoint, saved.folder)
+        history = [EpochResult(**line) for line in before["history"]]
+        spread, facts["validation_loss_before"] = before["spread"], before["validation_loss_before"]
+        say(f"going on after epoch {len(history)}")
+    else:
+        if main:
+            (folder / "training.json").unlink(missing_ok=True)
+        start = pairs.validate(parts.validation)
+        history, spread, facts["validation_loss_before"] = [], start.spread, start.loss
+        say(f"expected: {_expected(start, facts, recipe)}; validation loss before training {start.loss:.4f}")
+
+    while not (reason := _stop_reason(history, recipe)):
+        epoch, began, total = len(history) + 1, time.perf_counter(), 0.0
+        batches = batch_rows(parts.training, recipe.batch_size, recipe.seed, epoch)
+        steps = tqdm(
+            pairs.load(batches, pairs.photos.copy(epoch)),
+            f"epoch {epoch} of at most {recipe.epochs}",
+            len(batches),
+            unit="step",
+            leave=False,
+            disable=None if main else True,
+        )
+        for batch, pixels in steps:
+            optimizer.zero_grad()
+            loss = pairs.backward(batch, pixels)
+            if not math.isfinite(loss):
+                raise TrainingError(_stopped(f"the loss became {loss}", epoch, history, checkpoint, recipe))
+            optimizer.step()
+            with torch.no_grad():
+                pairs.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
+            total += loss * len(batch)
+            steps.set_postfix(loss=f"{loss:.4f}")
+
+        validation = pairs.validate(parts.validation)
+        if not math.isfinite(validation.loss):
             raise TrainingError(
-                f"after epoch {epoch + 1} all photos have the same vector (spread of their similarities {spread:.1e}): "
-                f"lower the learning rate ({recipe.lr:g}); the best checkpoint so far is kept in {folder}",
+                _stopped(f"the validation loss became {validation.loss}", epoch, history, checkpoint, recipe),
             )
-        scale = float(model.logit_scale.detach().exp())
-        result = EpochResult(epoch + 1, float(np.mean(losses)), validation_loss, time.monotonic() - began, scale)
+        if validation.spread < min(COLLAPSED, spread / 100):
+            alike = f"the embeddings collapsed: the mean cosine of two photos is {1 - validation.spread:.6f}"
+            raise TrainingError(_stopped(alike, epoch, history, checkpoint, recipe))
+        seconds = round(time.perf_counter() - began, 3)
+        result = EpochResult(
+            epoch,
+            total / len(parts.training),
+            validation.loss,
+            seconds,
+            pairs.logit_scale.item(),
+        )
         history.append(result)
-        if accelerator.is_main_process:
-            if _best(history) == len(history) - 1:
-                clip.save(folder / "checkpoint")
-            state.save(model, optimizer, history)
-            if on_epoch is not None:
+
+        if main:
+            if _best(history).epoch == epoch:
+                save_checkpoint(clip, checkpoint, saved.folder)
+            remembered = {
+                "history": [asdict(line) for line in history],
+                "spread": spread,
+                "validation_loss_before": facts["validation_loss_before"],
+            }
+            saved.write(epoch, pairs.model, optimizer, remembered)
+            _write_history(folder, history)
+            if epoch == 1 and recipe.epochs > 1:
+                say(
+                    f"the first epoch took {_duration(seconds)}, all {recipe.epochs} take {_duration(seconds * recipe.epochs)}"
+                )
+            if on_epoch:
                 on_epoch(result)
-        accelerator.wait_for_everyone()
+        pairs.processes.wait_for_everyone()
 
-    best = _best(history)
-    reason = "patience" if len(history) < recipe.epochs else "epochs"
-    return Training(folder / "checkpoint", tuple(history), history[best].epoch, reason, facts)
-
-
-def precision(recipe: Recipe) -> str:
-    """`bf16` where the hardware computes in it, else `no`."""
-    if recipe.precision == "auto":
-        return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
-    return "bf16" if recipe.precision == "bf16" else "no"
-
-
-def _select(examples: Sequence[Example], clip: Clip, recipe: Recipe) -> tuple[Photos, dict[str, Any]]:
-    """Leave out, or count, what is too long."""
-    photos = Photos(clip, examples, recipe)
-    lengths = photos.lengths() if examples else []
-    long = [length > TOKENS for length in lengths]
-    facts: dict[str, Any] = {"truncated": sum(long), "dropped": 0}
-    if recipe.long_legends == "drop" and any(long):
-        photos = Photos(clip, [e for e, too_long in zip(examples, long, strict=True) if not too_long], recipe)
-        facts = {"truncated": 0, "dropped": sum(long)}
-    if len(photos.examples) < 4:  # noqa: PLR2004 - two to train on, two to validate
-        raise TrainingError(f"{len(photos.examples)} photos with a legend are too few to train on: at least 4 are needed")
-    return photos, facts
+    facts |= {"epochs": len(history), "seconds": round(sum(line.seconds for line in history), 3)}
+    training = Training(checkpoint, tuple(history), _best(history).epoch, reason, facts)
+    if main:
+        _write_history(folder, history)
+        _finish(training, key, folder)
+        saved.discard()
+    say(f"stopped after epoch {len(history)}: {reason}; the best is epoch {training.best_epoch}")
+    pairs.processes.wait_for_everyone()
+    return training
 
 
-def epoch_batches(training: npt.NDArray[np.int64], recipe: Recipe, epoch: int) -> list[list[int]]:
-    """The batches of an epoch, the same whatever ran before; a last one too small to contrast joins the one before."""
-    order = np.random.default_rng([recipe.seed, epoch]).permutation(training).tolist()
-    batches = [order[start : start + recipe.batch_size] for start in range(0, len(order), recipe.batch_size)]
-    if len(batches) > 1 and len(batches[-1]) < 2:  # noqa: PLR2004
-        batches[-2] += batches.pop()
-    return batches
+def _nothing(_sentence: str) -> None:
+    """Says nothing: only one process of several speaks."""
 
 
-def batch_loss(
-    accelerator: Accelerator,
-    model: Any,
-    photos: Photos,
-    batch: Sequence[int],
-    copy: int,
-    parts: int = 1,
-    *,
-    backward: bool = False,
-) -> float:
-    """The loss of one batch over all processes; with `backward`, its gradients are left in the model.
-
-    The batch is encoded in `parts`. The loss needs every pair of the batch, so with several parts (or processes) the
-    vectors are made first without a graph, the loss is differentiated by the vectors, and each part is encoded again
-    to carry that gradient into the weights (Gao et al. 2021, GradCache): the result is that of the whole batch.
-    """
-    mine = list(batch)[accelerator.process_index :: accelerator.num_processes]
-    order = [i for rank in range(accelerator.num_processes) for i in list(batch)[rank :: accelerator.num_processes]]
-    target = photos.targets(order).to(accelerator.device)
-    cuts = [list(part) for part in np.array_split(np.array(mine), min(parts, len(mine))) if len(part)]
-    if len(cuts) == 1 and accelerator.num_processes == 1:
-        with torch.set_grad_enabled(backward):
-            images, texts = encode(accelerator, model, photos, cuts[0], copy)
-            loss = contrastive_loss(images, texts, model.logit_scale.exp(), target)
-        if backward:
-            accelerator.backward(loss)
-        return float(loss.detach())
-    with torch.no_grad():
-        vectors = [encode(accelerator, model, photos, cut, copy) for cut in cuts]
-    local = [torch.cat(side) for side in zip(*vectors, strict=True)]
-    whole = [_gathered(accelerator, side, len(batch)).detach().requires_grad_(backward) for side in local]
-    with torch.set_grad_enabled(backward):
-        loss = contrastive_loss(whole[0], whole[1], model.logit_scale.exp(), target)
-    if backward:
-        accelerator.backward(loss)
-        start = sum(len(list(batch)[rank :: accelerator.num_processes]) for rank in range(accelerator.process_index))
-        for cut in cuts:
-            again = encode(accelerator, model, photos, cut, copy)
-            gradients = [side.grad[start : start + len(cut)] for side in whole if side.grad is not None]
-            torch.autograd.backward(list(again), gradients)
-            start += len(cut)
-        _sum_gradients(accelerator, model)
-    return float(loss.detach())
-
-
-def encode(accelerator: Accelerator, model: Any, photos: Photos, indices: Sequence[int], copy: int) -> tuple[Tensor, Tensor]:
-    """Unit vectors of photos and captions, float32 (n, d) each."""
-    pixels = photos.pixels(indices, copy).to(accelerator.device)
-    tokens = {name: value.to(accelerator.device) for name, value in photos.tokens(indices).items()}
-    with accelerator.autocast():
-        output = model(pixel_values=pixels, **tokens)
-    return F.normalize(output.image_embeds.float(), dim=-1), F.normalize(output.text_embeds.float(), dim=-1)
-
-
-def _gathered(accelerator: Accelerator, side: Tensor, total: int) -> Tensor:
-    """The vectors of all processes, in the order of their ranks."""
-    if accelerator.num_processes == 1:
-        return side
-    most = math.ceil(total / accelerator.num_processes)
-    padded = F.pad(side, (0, 0, 0, most - len(side)))
-    sizes = [len(range(rank, total, accelerator.num_processes)) for rank in range(accelerator.num_processes)]
-    return torch.cat([part[:size] for part, size in zip(gather(padded).split(most), sizes, strict=True)])
-
-
-def _sum_gradients(accelerator: Accelerator, model: Any) -> None:
-    """Every process carried back its own share; the scale's gradient, which all have whole, is averaged."""
-    if accelerator.num_processes == 1:
-        return
-    for name, parameter in model.named_parameters():
-        if parameter.grad is not None:
-            parameter.grad = accelerator.reduce(parameter.grad, "mean" if name == "logit_scale" else "sum")
-
-
-@torch.no_grad()
-def validate(
-    accelerator: Accelerator,
-    model: Any,
-    photos: Photos,
-    validation: npt.NDArray[np.int64],
+def _fitting(
+    examples: Sequence[Example],
+    tokenizer: Any,
+    limit: int,
     recipe: Recipe,
-) -> tuple[float, float]:
-    """Mean loss over fixed batches of the validation photos as they are, and the spread of their similarities."""
-    model.eval()
-    images, texts = [], []
-    for start in range(0, len(validation), recipe.batch_size):
-        indices = [int(i) for i in validation[start : start + recipe.batch_size]]
-        made = encode(accelerator, model, photos, indices, -1)
-        images.append(made[0])
-        texts.append(made[1])
-    model.train()
-    total = 0.0
-    for start, image, text in zip(range(0, len(validation), recipe.batch_size), images, texts, strict=True):
-        indices = [int(i) for i in validation[start : start + recipe.batch_size]]
-        target = photos.targets(indices).to(accelerator.device)
-        total += float(contrastive_loss(image, text, model.logit_scale.exp(), target)) * len(indices)
-    vectors = torch.cat(images)
-    pairs = torch.triu_indices(len(vectors), len(vectors), 1)
-    spread = float((vectors @ vectors.T)[pairs[0], pairs[1]].std()) if len(vectors) > 2 else 1.0  # noqa: PLR2004
-    return total / len(validation), spread
+) -> tuple[list[Example], Captions, int]:
+    """The examples to train with, their tokens, and how many were left out for a caption that is too long."""
+    if not examples:
+        raise TrainingError("there are no training photos: the legend sheets name none that can be used")
+    captions = Captions(tokenizer, [example.caption for example in examples], limit)
+    if recipe.long_legends == "truncate" or not any(captions.long):
+        return list(examples), captions, 0
+    fitting = [example for example, long in zip(examples, captions.long, strict=True) if not long]
+    if not fitting:
+        raise TrainingError(f"every caption has over {limit} tokens: say long_legends = 'truncate'")
+    captions = Captions(tokenizer, [example.caption for example in fitting], limit)
+    return fitting, captions, len(examples) - len(fitting)
 
 
-def _best(history: Sequence[EpochResult]) -> int:
-    return min(range(len(history)), key=lambda i: (history[i].validation_loss, i))
+def _key(examples: Sequence[Example], captions: Captions, clip: Clip, recipe: Recipe) -> str:
+    data = [(example.photo, example.look, example.caption) for example in examples]
+    weights = weights_digest(list(clip.model.named_parameters()))
+    return digest_of(TRAIN_STEP, data, captions.tokens, asdict(recipe), weights, clip.image_processor.to_dict())
 
 
-def _step_seconds(accelerator: Accelerator, model: Any, photos: Photos, batch: Sequence[int], recipe: Recipe) -> float:
-    """Seconds that a step takes, from one that changes nothing."""
-    small = list(batch)[:8]
-    batch_loss(accelerator, model, photos, small, -1)
-    began = time.monotonic()
-    batch_loss(accelerator, model, photos, small, -1, backward=True)
-    model.zero_grad(set_to_none=True)
-    return (time.monotonic() - began) * min(recipe.batch_size, len(batch)) / len(small)
+def _split(examples: Sequence[Example], recipe: Recipe) -> Split:
+    captions, photos, looks = zip(*((e.caption, e.photo, e.look) for e in examples), strict=True)
+    sets = inseparable(captions, photos, looks, PrepareSettings().look_alike_bits)
+    return split(sets, recipe.validation, recipe.seed)
 
 
-def _announcement(facts: dict[str, Any], recipe: Recipe, history: Sequence[EpochResult], step: float) -> str:
-    left = recipe.epochs - len(history)
-    minutes = step * facts["steps"] * left / 60
-    resumed = f", going on after epoch {len(history)}" if history else ""
-    cut = f"{facts['truncated']} captions cut at {TOKENS} tokens, {facts['dropped']} dropped"
+def _facts(
+    examples: Sequence[Example],
+    captions: Captions,
+    parts: Split,
+    pairs: _Pairs,
+    dropped: int,
+) -> dict[str, Any]:
+    return {
+        "photos": len(examples),
+        "training_photos": len(parts.training),
+        "validation_photos": len(parts.validation),
+        "captions": len({example.caption for example in examples}),
+        "inseparable_sets": parts.sets,
+        "truncated": sum(captions.long),
+        "dropped": dropped,
+        "steps_an_epoch": len(batch_rows(parts.training, pairs.recipe.batch_size, 0, 0)),
+        "device": pairs.device.type,
+        "processes": pairs.processes.num_processes,
+        "precision": "bf16" if pairs.bf16 else "fp32",
+    }
+
+
+def _counts(facts: dict[str, Any], limit: int) -> str:
     return (
-        f"training on {facts['training']} photos, validating on {facts['validation']} ({cut}); "
-        f"{facts['steps']} steps an epoch, at most {left} epochs{resumed}; device {facts['device']}, "
-        f"augmentation {recipe.augmentation}; about {step * facts['steps']:.0f} s an epoch, at most {minutes:.0f} minutes"
+        f"{facts['training_photos']} photos to train with, {facts['validation_photos']} to validate, "
+        f"{facts['captions']} distinct captions ({facts['truncated']} photos with one cut at {limit} tokens, "
+        f"{facts['dropped']} left out for one); {facts['steps_an_epoch']} steps an epoch on "
+        f"{facts['processes']} x {facts['device']} in {facts['precision']}"
     )
 
 
-def _digest(model: Any) -> str:
-    total = [(name, float(value.double().sum()), float(value.double().abs().sum())) for name, value in model.state_dict().items()]
-    return digest_of(total)
+def _expected(start: Validation, facts: dict[str, Any], recipe: Recipe) -> str:
+    """From the validation before training: a step's backward pass costs twice its forward pass."""
+    forward = facts["validation_photos"] + (3 if recipe.accumulate == 1 else 4) * facts["training_photos"]
+    copies = 1 if recipe.augmentation == "none" else min(recipe.copies, recipe.epochs)
+    once = start.load_seconds * facts["training_photos"]
+    epoch = start.embed_seconds * forward + (0 if recipe.augmentation == "none" else once)
+    total = start.embed_seconds * forward * recipe.epochs + once * copies
+    return f"about {_duration(epoch)} an epoch, {_duration(total)} for all {recipe.epochs}"
 
 
-def forget(folder: Path) -> None:
-    """Delete what a killed training in `folder` would go on from; called once the result is safely recorded."""
-    shutil.rmtree(folder / STATE, ignore_errors=True)
+def _duration(seconds: float) -> str:
+    if seconds < 90:  # noqa: PLR2004
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"  # noqa: PLR2004
 
 
-class _State:
-    """What a killed training goes on from: weights and Adam's moments as safetensors, the rest as JSON, no pickle."""
+def _best(history: Sequence[EpochResult]) -> EpochResult:
+    return min(history, key=lambda line: line.validation_loss)
 
-    def __init__(self, folder: Path, key: str) -> None:
-        self._folder = folder
-        self._state = folder / STATE
-        self._pointer = self._state / "state.json"
-        self._key = key
 
-    def resume(self, model: Any, optimizer: torch.optim.Optimizer) -> list[EpochResult]:
-        """Load the last whole state of the same training, if there is one."""
-        try:
-            pointer = json.loads(self._pointer.read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
-            pointer = {}
-        if pointer.get("key") != self._key:
-            forget(self._folder)
-            return []
-        tensors = load_file(self._state / pointer["file"])
-        model.load_state_dict({name[2:]: value for name, value in tensors.items() if name.startswith("m.")}, strict=False)
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("o."):
-                _, index, field = name.split(".", 2)
-                moments.setdefault(int(index), {})[field] = value
-        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-        return [EpochResult(**epoch) for epoch in pointer["history"]]
+def _stop_reason(history: Sequence[EpochResult], recipe: Recipe) -> str:
+    """Why no other epoch follows; empty if one does."""
+    if history and len(history) - _best(history).epoch >= recipe.patience:
+        return f"no better validation loss for {recipe.patience} epochs"
+    if len(history) >= recipe.epochs:
+        return f"all {recipe.epochs} epochs are done"
+    return ""
 
-    def save(self, model: Any, optimizer: torch.optim.Optimizer, history: Sequence[EpochResult]) -> None:
-        """Write the state of an epoch: the tensors first, then the pointer that makes them count."""
-        self._state.mkdir(parents=True, exist_ok=True)
-        tensors = {f"m.{name}": value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-        for index, moments in optimizer.state_dict()["state"].items():
-            tensors |= {f"o.{index}.{field}": torch.as_tensor(value).detach().cpu() for field, value in moments.items()}
-        file = f"epoch-{len(history)}.safetensors"
-        save_file(tensors, self._state / file)
-        write_json(self._pointer, {"key": self._key, "file": file, "history": [asdict(epoch) for epoch in history]})
-        for old in self._state.glob("epoch-*.safetensors"):
-            if old.name != file:
-                old.unlink()
-        save_rows(self._folder / "history.csv", EpochResult, history)
+
+def _stopped(what: str, epoch: int, history: Sequence[EpochResult], checkpoint: Path, recipe: Recipe) -> str:
+    kept = (
+        f"the best checkpoint, of epoch {_best(history).epoch}, is kept in {checkpoint}"
+        if history
+        else "nothing is kept"
+    )
+    return f"training stopped in epoch {epoch}, for {what}; {kept}. Try a lower learning rate than {recipe.lr}"
+
+
+def _write_history(folder: Path, history: Sequence[EpochResult]) -> None:
+    with replacing(folder / "history.csv") as partial, partial.open("w", encoding="utf-8", newline="") as stream:
+        lines = csv.writer(stream, lineterminator="\n")
+        lines.writerow(field.name for field in fields(EpochResult))
+        lines.writerows(astuple(line) for line in history)
+
+
+def _finish(training: Training, key: str, folder: Path) -> None:
+    """Write `training.json`, the last act: who reads it finds the checkpoint whole."""
+    facts = asdict(training) | {"checkpoint": training.checkpoint.name, "key": key}
+    write_json(folder / "training.json", facts)
+
+
+def _finished(folder: Path, key: str) -> Training | None:
+    try:
+        found = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    checkpoint = folder / "checkpoint"
+    if found["key"] != key or not (checkpoint / "model.safetensors").is_file():
+        return None
+    history = tuple(EpochResult(**line) for line in found["history"])
+    return Training(checkpoint, history, found["best_epoch"], found["stopped_because"], found["facts"])

@@ -1,5 +1,6 @@
 """What a killed training goes on from: weights, Adam's moments and the history, after every epoch."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -110,8 +111,6 @@ def _remove(*folders: Path) -> None:
 
 def weights_digest(tensors: Sequence[tuple[str, Tensor]]) -> str:
     """SHA-256 of named weights: training from other weights has another key."""
-    import hashlib
-
     digest = hashlib.sha256()
     for name, tensor in tensors:
         digest.update(name.encode())
