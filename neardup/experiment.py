@@ -18,7 +18,7 @@ from neardup.recipes import Recipe, Settings
 from neardup.report import write_report
 from neardup.stages import STATE, Stage, digest_file, digest_of
 from neardup.testset import TestSet
-from neardup.train import EpochResult, Example, forget, train
+from neardup.train import EpochResult, Example, train
 from neardup.trainingset import TrainingSet
 from neardup.translate import load_captions
 from neardup.vectors import Embeddings, embed
@@ -125,9 +125,7 @@ def make_checkpoint(
         device=approach.settings.device,
     )
     facts = {**training.facts, "best_epoch": training.best_epoch, "stopped_because": training.stopped_because}
-    manifest = approach.checkpoint.finish([checkpoint, approach.folder / "history.csv"], facts)
-    forget(approach.folder)
-    return manifest
+    return approach.checkpoint.finish([checkpoint, approach.folder / "history.csv"], facts)
 
 
 def encode_test_set(approach: Approach) -> dict[str, Any]:
