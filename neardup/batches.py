@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from neardup.augment import augment
 from neardup.errors import TrainingError, UnreadableImageError
 from neardup.images import read_image
 from neardup.recipes import Recipe
@@ -106,8 +107,6 @@ class Photos:
         return pixels
 
     def _decode(self, example: Example, copy: int) -> Tensor:
-        from neardup.augment import augment
-
         try:
             # A draft is for the plain photo alone: the copies are those that `write_augmented` would write.
             image = read_image(example.image, draft=_side(self._processor) if copy == PLAIN else None)
@@ -125,7 +124,8 @@ class Photos:
         mean, std = (
             torch.tensor(v, device=pixels.device)[:, None, None] for v in (processor.image_mean, processor.image_std)
         )
-        return (pixels.float() * processor.rescale_factor - mean) / std
+        ready: Tensor = (pixels.float() * processor.rescale_factor - mean) / std
+        return ready
 
 
 def _side(processor: Any) -> int:

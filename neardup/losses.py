@@ -77,7 +77,7 @@ def backward_in_parts(
     loss.backward()  # type: ignore[no-untyped-call]
     gradients = [_gradient(leaf)[own] for leaf in gathered]
     sizes = [len(images) for images, _ in embedded]
-    for i, pieces in enumerate(zip(*(gradient.split(sizes) for gradient in gradients), strict=True)):
+    for i, pieces in enumerate(zip(*(torch.split(gradient, sizes) for gradient in gradients), strict=True)):
         torch.autograd.backward(embedded[i] if whole else parts[i](), pieces)
     return loss.item()
 

@@ -4,24 +4,18 @@ import csv
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import reduce
-from torch import Tensor, nn
-from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
-from neardup.batches import PLAIN, Captions, Example, Photos, batch_rows, own_rows, parts_of, token_limit
-from neardup.encoder import Clip, load_clip, pick_device
+from neardup.batches import Captions, Example, batch_rows, token_limit
+from neardup.encoder import Clip, load_clip
 from neardup.errors import TrainingError
-from neardup.losses import backward_in_parts, contrastive_loss, legend_targets
+from neardup.pairs import Pairs, Validation
 from neardup.recipes import PrepareSettings, Recipe
 from neardup.split import Split, inseparable, split
 from neardup.stages import digest_of, replacing, write_json
@@ -70,127 +64,7 @@ class Training:
     facts: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Validation:
-    """How a model does on the validation photos, as they are.
-
-    Attributes:
-        loss: mean contrastive loss over its fixed batches.
-        spread: mean cosine distance of two photos, 0 to 2; 0 where all vectors are one.
-        load_seconds: time that a photo took to decode.
-        embed_seconds: time that a pair took to embed.
-    """
-
-    loss: float
-    spread: float
-    load_seconds: float
-    embed_seconds: float
-
-
-class _Pairs:
-    """A CLIP, its data and its device: what embeds rows of the examples and says what their loss is."""
-
-    def __init__(
-        self, examples: Sequence[Example], clip: Clip, captions: Captions, recipe: Recipe, device: str
-    ) -> None:
-        # PartialState is Accelerator without its choice of precision, which could be made once a process only:
-        # an experiment trains twice, and tests with several precisions.
-        self.processes = PartialState(cpu=device == "cpu")
-        several = self.processes.num_processes > 1
-        self.device = self.processes.device if several else torch.device(pick_device(device))
-        self.bf16 = _bf16(recipe, self.device)
-        self.recipe = recipe
-        self.captions = captions
-        self.photos = Photos(examples, clip.image_processor, recipe)
-        # No dropout in CLIP; `eval` keeps it so for a checkpoint that sets one, for its draws would not be resumed.
-        self.model: Any = clip.model.eval().to(self.device)  # type: ignore[arg-type]
-        self.logit_scale: Tensor = self.model.logit_scale
-
-    def own(self, batch: Sequence[int]) -> slice:
-        return own_rows(len(batch), self.processes.process_index, self.processes.num_processes)
-
-    def load(self, batches: Sequence[Sequence[int]], copy: int) -> Iterable[tuple[Sequence[int], Tensor]]:
-        return zip(batches, self.photos.batches([batch[self.own(batch)] for batch in batches], copy), strict=True)
-
-    def embed(self, rows: Sequence[int], pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Images and texts: float32 (n, d), unit rows."""
-        if not rows:
-            nothing = torch.zeros((0, self.model.config.projection_dim), device=self.device, requires_grad=True)
-            return nothing, nothing
-        tokens = {name: tensor.to(self.device) for name, tensor in self.captions(rows).items()}
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16), _same_every_time(self.device):
-            pixel_values = self.photos.normalise(pixels.to(self.device, non_blocking=True))
-            images = self.model.get_image_features(pixel_values=pixel_values).pooler_output
-            texts = self.model.get_text_features(**tokens).pooler_output
-        return functional.normalize(images.float(), dim=-1), functional.normalize(texts.float(), dim=-1)
-
-    def gather(self, own: Tensor, batch: Sequence[int]) -> Tensor:
-        """The rows of all processes, (n, d), from those of this one."""
-        if self.processes.num_processes == 1:
-            return own
-        rows = torch.zeros((len(batch), own.shape[1]), device=self.device)
-        rows[self.own(batch)] = own
-        gathered: Tensor = reduce(rows, "sum")
-        return gathered
-
-    def loss(self, batch: Sequence[int], images: Tensor, texts: Tensor) -> Tensor:
-        legends = self.captions.legends[list(batch)].to(self.device)
-        targets = legend_targets(legends, shared=self.recipe.shared_legends)
-        return contrastive_loss(images, texts, self.logit_scale, targets)
-
-    def backward(self, batch: Sequence[int], pixels: Tensor) -> float:
-        """Loss of a batch; leaves its gradient, the same in every process, on the weights."""
-        own = batch[self.own(batch)]
-        parts = parts_of(len(own), self.recipe.accumulate)
-        loss = backward_in_parts(
-            [lambda part=part: self.embed(own[part], pixels[part]) for part in parts],  # type: ignore[misc]
-            lambda images, texts: self.loss(batch, images, texts),
-            lambda rows: self.gather(rows, batch),
-            self.own(batch),
-        )
-        if self.processes.num_processes > 1:
-            for parameter in self.model.parameters():
-                if parameter is not self.logit_scale:  # its gradient is whole in every process already
-                    grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                    parameter.grad = reduce(grad, "sum")
-        return loss
-
-    @torch.no_grad()
-    def validate(self, rows: Sequence[int]) -> Validation:
-        """Loss and spread over all rows, in batches that are the same in every epoch."""
-        batches = batch_rows(rows, self.recipe.batch_size, self.recipe.seed, epoch=0)
-        total, embedding, began = 0.0, 0.0, time.perf_counter()
-        vectors = []
-        for batch, pixels in self.load(batches, PLAIN):
-            start = time.perf_counter()
-            images, texts = (self.gather(part, batch) for part in self.embed(batch[self.own(batch)], pixels))
-            total += self.loss(batch, images, texts).item() * len(batch)
-            vectors.append(images.double())
-            embedding += time.perf_counter() - start
-        waiting = time.perf_counter() - began - embedding
-        return Validation(total / len(rows), _spread(torch.cat(vectors)), waiting / len(rows), embedding / len(rows))
-
-
-def _bf16(recipe: Recipe, device: torch.device) -> bool:
-    if recipe.precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return recipe.precision == "bf16"
-
-
-def _same_every_time(device: torch.device) -> AbstractContextManager[None]:
-    """On a GPU, attention whose gradient is not summed in whatever order threads end: a resumed run must agree."""
-    return sdpa_kernel(SDPBackend.MATH) if device.type == "cuda" else nullcontext()
-
-
-def _spread(vectors: Tensor) -> float:
-    """Mean of 1 - cosine over unordered pairs of unit rows, (n, d); 0 for a single row."""
-    n = len(vectors)
-    # The sum of all cosines is the squared length of the sum.
-    cosines = float(vectors.sum(dim=0).square().sum() - vectors.square().sum())
-    return 1 - cosines / (n * (n - 1)) if n > 1 else 0.0
-
-
-def train(
+def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
     examples: Sequence[Example],
     clip: Clip | str,
     recipe: Recipe,
@@ -228,7 +102,7 @@ def train(
         report(f"training is done already: best epoch {finished.best_epoch} of {len(finished.history)}")
         return finished
     parts = _split(examples, recipe)
-    pairs = _Pairs(examples, clip, captions, recipe, device)
+    pairs = Pairs(examples, clip, captions, recipe, device)
     main = pairs.processes.is_main_process
     say = report if main else _nothing
     optimizer = torch.optim.Adam(
@@ -278,13 +152,8 @@ def train(
             steps.set_postfix(loss=f"{loss:.4f}")
 
         validation = pairs.validate(parts.validation)
-        if not math.isfinite(validation.loss):
-            raise TrainingError(
-                _stopped(f"the validation loss became {validation.loss}", epoch, history, checkpoint, recipe),
-            )
-        if validation.spread < min(COLLAPSED, spread / 100):
-            alike = f"the embeddings collapsed: the mean cosine of two photos is {1 - validation.spread:.6f}"
-            raise TrainingError(_stopped(alike, epoch, history, checkpoint, recipe))
+        if fault := _fault(validation, spread):
+            raise TrainingError(_stopped(fault, epoch, history, checkpoint, recipe))
         seconds = round(time.perf_counter() - began, 3)
         result = EpochResult(
             epoch,
@@ -306,9 +175,8 @@ def train(
             saved.write(epoch, pairs.model, optimizer, remembered)
             _write_history(folder, history)
             if epoch == 1 and recipe.epochs > 1:
-                say(
-                    f"the first epoch took {_duration(seconds)}, all {recipe.epochs} take {_duration(seconds * recipe.epochs)}"
-                )
+                whole = _duration(seconds * recipe.epochs)
+                say(f"the first epoch took {_duration(seconds)}; all {recipe.epochs} take about {whole}")
             if on_epoch:
                 on_epoch(result)
         pairs.processes.wait_for_everyone()
@@ -363,7 +231,7 @@ def _facts(
     examples: Sequence[Example],
     captions: Captions,
     parts: Split,
-    pairs: _Pairs,
+    pairs: Pairs,
     dropped: int,
 ) -> dict[str, Any]:
     return {
@@ -417,6 +285,15 @@ def _stop_reason(history: Sequence[EpochResult], recipe: Recipe) -> str:
         return f"no better validation loss for {recipe.patience} epochs"
     if len(history) >= recipe.epochs:
         return f"all {recipe.epochs} epochs are done"
+    return ""
+
+
+def _fault(validation: Validation, spread: float) -> str:
+    """Why a model is no longer worth keeping; empty if it is. `spread` is the one before training."""
+    if not math.isfinite(validation.loss):
+        return f"the validation loss became {validation.loss}"
+    if validation.spread < min(COLLAPSED, spread / 100):
+        return f"the embeddings collapsed: the mean cosine of two photos is {1 - validation.spread:.6f}"
     return ""
 
 
