@@ -3,15 +3,16 @@
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
 from lingua import IsoCode639_1, Language, LanguageDetector, LanguageDetectorBuilder
+from tqdm import tqdm
 
-from neardup.errors import ConfigError, QuotaError
+from neardup.errors import ArchiveError, ConfigError, QuotaError, TranslationError
 from neardup.recipes import TranslateSettings
 from neardup.stages import STATE, Stage, digest_file, digest_of
 from neardup.testset import load_rows, save_rows
@@ -27,7 +28,10 @@ class Translator(Protocol):
     """Whoever translates to English."""
 
     name: str
-    """What the cache keeps its translations under; another glossary is another name."""
+    """What the cache keeps its translations under; another glossary is another name, after a colon.
+
+    In captions `{source}` stands for the language's code.
+    """
 
     def announce(self, texts: Sequence[str]) -> str:
         """What is about to be sent and what it costs, in a sentence."""
@@ -65,46 +69,65 @@ class Cache:
         """Open or make the file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
-        with closing(sqlite3.connect(path)) as database, database:
+        with self._open() as database:
             database.execute(
-                "CREATE TABLE IF NOT EXISTS translation (translator TEXT, source TEXT, target TEXT, text TEXT, english TEXT, "
+                "CREATE TABLE IF NOT EXISTS translation "
+                "(translator TEXT, source TEXT, target TEXT, text TEXT, english TEXT, "
                 "PRIMARY KEY (translator, source, target, text))",
             )
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(sqlite3.connect(self._path, timeout=60)) as database, database:
+                yield database
+        except sqlite3.DatabaseError as error:
+            sentence = f"{self._path}: the cache of translations cannot be used ({error}): mend it or move it away"
+            raise TranslationError(sentence) from error
 
     def get(self, translator: str, source: str, texts: Iterable[str]) -> dict[str, str]:
         """The texts that were translated before, with their English."""
         wanted = set(texts)
         query = "SELECT text, english FROM translation WHERE translator = ? AND source = ? AND target = ?"
-        with closing(sqlite3.connect(self._path)) as database:
-            return {text: english for text, english in database.execute(query, (translator, source, ENGLISH)) if text in wanted}
+        with self._open() as database:
+            rows = database.execute(query, (translator, source, ENGLISH))
+            return {text: english for text, english in rows if text in wanted}
 
     def put(self, translator: str, source: str, pairs: Iterable[tuple[str, str]]) -> None:
         """Keep translations; they are on disk when this returns."""
         rows = [(translator, source, ENGLISH, text, english) for text, english in pairs]
-        with closing(sqlite3.connect(self._path)) as database, database:
+        with self._open() as database:
             database.executemany("INSERT OR REPLACE INTO translation VALUES (?, ?, ?, ?, ?)", rows)
 
 
 def detect_language(text: str, languages: Sequence[str]) -> str:
-    """The language of a text among ISO 639-1 codes; nothing if it has no letters.
+    """The language of a text among ISO 639-1 codes; nothing if it has no letters, or those of none of the languages.
 
     Raises:
         ConfigError: a code is unknown.
     """
-    if not any(letter.isalpha() for letter in text):
+    detector = _detector(tuple(sorted(set(languages))))
+    if not _has_letters(text):
         return ""
     if len(set(languages)) == 1:
         return languages[0]
-    found = _detector(tuple(sorted(set(languages)))).detect_language_of(text)
+    found = detector.detect_language_of(text)
     return found.iso_code_639_1.name.lower() if found else ""
+
+
+def _has_letters(text: str) -> bool:
+    return any(letter.isalpha() for letter in text)
 
 
 @lru_cache(maxsize=4)
 def _detector(languages: tuple[str, ...]) -> LanguageDetector:
     known = {language.iso_code_639_1.name.lower(): language for language in Language.all()}
+    if not languages:
+        raise ConfigError("translate.languages is empty: name the languages of the legends, such as fr, en, it, de")
     unknown = sorted(set(languages) - set(known))
     if unknown:
-        raise ConfigError(f"translate.languages: unknown language {', '.join(unknown)}: use ISO 639-1 codes such as fr, en, it, de")
+        names = ", ".join(unknown)
+        raise ConfigError(f"translate.languages: unknown language {names}: use ISO 639-1 codes such as fr, en, it, de")
     chosen = [IsoCode639_1.from_str(code.upper()) for code in languages]
     return LanguageDetectorBuilder.from_iso_codes_639_1(*chosen).build()
 
@@ -119,7 +142,8 @@ def translate_legends(
     """Make a caption for every legend.
 
     A legend that is English, or has no words, is its own caption. What cannot be translated stays as it is, marked
-    `untranslated`. A fault of the service stops translation and keeps what came back.
+    `untranslated`. A quota that is used up stops translation; the captions then say what came back and `stopped` says
+    how to go on.
 
     Args:
         legends: legends, repeated or not.
@@ -127,6 +151,10 @@ def translate_legends(
         cache: SQLite file of what was translated before.
         languages: ISO 639-1 codes that a legend may be in.
         report: is told what will be sent and what it costs.
+
+    Raises:
+        ConfigError: a language code is unknown.
+        TranslationError: the service refuses or cannot be reached; what came back before is in the cache.
     """
     detected = {legend: detect_language(legend, languages) for legend in dict.fromkeys(legends)}
     foreign: defaultdict[str, list[str]] = defaultdict(list)
@@ -137,28 +165,27 @@ def translate_legends(
     stopped, asked, cached = None, 0, 0
     if translator is not None:
         store = Cache(cache)
-        for language, texts in foreign.items():
-            english |= store.get(translator.name, language, texts)
-        cached = len(english)
-        missing = {language: [text for text in texts if text not in english] for language, texts in foreign.items()}
+        known = {language: store.get(translator.name, language, texts) for language, texts in foreign.items()}
+        missing = {language: [t for t in texts if t not in known[language]] for language, texts in foreign.items()}
+        cached = sum(map(len, known.values()))
+        english = {text: made for pairs in known.values() for text, made in pairs.items()}
         stopped, asked = _ask(translator, missing, store, english, report)
     elif foreign:
         count = sum(map(len, foreign.values()))
         report(f"{count} legends stay untranslated: set DEEPL_AUTH_KEY to translate them, or say --translator marian")
     name = translator.name.partition(":")[0] if translator else ""
-    return Translation(
-        {legend: _caption(legend, language, english, name) for legend, language in detected.items()},
-        stopped,
-        asked,
-        cached,
-    )
+    captions = {
+        legend: _caption(legend, language, english.get(legend, ""), name.replace("{source}", language))
+        for legend, language in detected.items()
+    }
+    return Translation(captions, stopped, asked, cached)
 
 
-def _caption(legend: str, language: str, english: Mapping[str, str], translator: str) -> Caption:
-    if language in {ENGLISH, ""}:
+def _caption(legend: str, language: str, english: str, translator: str) -> Caption:
+    if language == ENGLISH or not _has_letters(legend):
         return Caption(legend, language, "none")
-    if legend in english:
-        return Caption(english[legend], language, translator)
+    if english.strip():
+        return Caption(english, language, translator)
     return Caption(legend, language, UNTRANSLATED)
 
 
@@ -176,14 +203,16 @@ def _ask(
     report(translator.announce(texts))
     asked = 0
     try:
-        for language, wanted in missing.items():
-            for pairs in translator.translate(wanted, language) if wanted else ():
-                store.put(translator.name, language, pairs)
-                english |= dict(pairs)
-                asked += len(pairs)
+        with tqdm(total=len(texts), desc="translate", unit="legend", disable=None) as bar:
+            for language, wanted in missing.items():
+                for pairs in translator.translate(wanted, language) if wanted else ():
+                    store.put(translator.name, language, pairs)
+                    english |= dict(pairs)
+                    asked += len(pairs)
+                    bar.update(len(pairs))
     except QuotaError as error:
         left = len(texts) - asked
-        return f"{error}; {asked} texts were translated and kept, {left} are left: run the same command again to go on", asked
+        return f"{error}; {asked} texts came back and are kept, {left} are left: run again then to go on", asked
     return None, asked
 
 
@@ -228,5 +257,7 @@ def load_captions(out: Path) -> dict[str, Caption]:
     Raises:
         ArchiveError: nothing has been translated in `out`.
     """
+    if not (out / "captions.csv").is_file():
+        raise ArchiveError(f"{out} has no captions.csv: run `neardup translate --out {out}` first")
     rows = load_rows(out / "captions.csv")
     return {row["legend"]: Caption(row["caption"], row["language"], row["translator"]) for row in rows}
