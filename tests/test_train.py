@@ -1,0 +1,391 @@
+"""Training: what a run gives, and that a killed one gives the same."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from hashlib import sha256
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+
+from neardup import tiny
+from neardup.batches import PLAIN, Captions, Example, Photos, batch_rows, own_rows, parts_of
+from neardup.encoder import Clip
+from neardup.errors import TrainingError
+from neardup.pairs import Pairs, _spread
+from neardup.recipes import Recipe
+from neardup.train import EpochResult, train
+from neardup.training_state import recover_checkpoint
+
+PHOTOS = 24
+RECIPE = Recipe(lr=1e-3, batch_size=8, epochs=3, patience=3, validation=0.2, seed=1)
+
+
+def small_clip() -> Clip:
+    """A CLIP of 32 pixels and one layer a tower, the same each time; so small that an epoch takes moments."""
+    torch.manual_seed(0)
+    tokenizer = tiny.tokenizer()
+    layers = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ids = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1, "vocab_size": len(tokenizer)}
+    config = CLIPConfig(
+        text_config={**layers, **ids},
+        vision_config={**layers, "image_size": 32, "patch_size": 16},
+        projection_dim=16,
+    )
+    processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    return Clip("small", CLIPModel(config), tokenizer, processor)
+
+
+def make_examples(folder: Path, count: int = PHOTOS) -> list[Example]:
+    """Photos of noise, each with a caption that it shares with one other at most, all unlike each other."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(7)
+    made = []
+    for i in range(count):
+        path = folder / f"{i}.png"
+        Image.fromarray(rng.integers(0, 255, (40, 48, 3), dtype=np.uint8)).save(path)
+        look = f"{int(rng.integers(0, 2**63)):016x}"
+        made.append(Example(path, sha256(path.read_bytes()).hexdigest(), f"soldiers of regiment {i * 2 // 3}", look))
+    return made
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Threads that wait for each other make such small models slow on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> list[Example]:
+    """The photos that most of these tests train on."""
+    return make_examples(tmp_path_factory.mktemp("photos"))
+
+
+def weights(checkpoint: Path) -> bytes:
+    """The bytes of a checkpoint's weights."""
+    return (checkpoint / "model.safetensors").read_bytes()
+
+
+def silent(_sentence: str) -> None:
+    """Takes what training reports."""
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(examples: list[Example], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole training."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    train(examples, small_clip(), RECIPE, folder, report=silent)
+    return folder
+
+
+class Stop(Exception):  # noqa: N818 - not a fault
+    """Ends a training from its callback."""
+
+
+def stop_after(epoch: int) -> Callable[[EpochResult], None]:
+    """A callback that stops a training after an epoch."""
+
+    def on_epoch(result: EpochResult) -> None:
+        if result.epoch == epoch:
+            raise Stop
+
+    return on_epoch
+
+
+def test_two_steps_give_recorded_losses(examples: list[Example]) -> None:
+    """The first two steps of Adam on a tiny CLIP have the losses that were recorded."""
+    clip = small_clip()
+    captions = Captions(clip.tokenizer, [example.caption for example in examples], 77)
+    pairs = Pairs(examples, clip, captions, RECIPE, "cpu")
+    optimizer = torch.optim.Adam(clip.model.parameters(), lr=1e-4, weight_decay=1e-3)
+    losses = []
+    for batch, pixels in pairs.load([list(range(8)), list(range(8, 16))], PLAIN):
+        optimizer.zero_grad()
+        losses.append(pairs.backward(batch, pixels))
+        optimizer.step()
+    assert losses == pytest.approx([2.259160, 2.592191], rel=1e-4)
+
+
+def test_best_epoch_is_the_checkpoint(examples: list[Example], tmp_path: Path) -> None:
+    """The checkpoint holds the weights of the epoch with the lowest validation loss, as transformers loads them."""
+    clip = small_clip()
+    after: dict[int, torch.Tensor] = {}
+
+    def on_epoch(result: EpochResult) -> None:
+        after[result.epoch] = clip.model.visual_projection.weight.detach().clone()
+
+    training = train(examples, clip, replace(RECIPE, epochs=5), tmp_path, on_epoch, report=silent)
+    best = min(training.history, key=lambda line: line.validation_loss).epoch
+    assert training.best_epoch == best
+    loaded = CLIPModel.from_pretrained(training.checkpoint)
+    assert torch.equal(loaded.visual_projection.weight, after[best])
+
+
+def test_training_learns(uninterrupted: Path) -> None:
+    """The training loss falls."""
+    history = json.loads((uninterrupted / "training.json").read_text())["history"]
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+
+
+def test_history_file_has_a_line_an_epoch(uninterrupted: Path) -> None:
+    """`history.csv` holds each epoch with its numbers."""
+    lines = list(csv.DictReader((uninterrupted / "history.csv").read_text().splitlines()))
+    assert [line["epoch"] for line in lines] == ["1", "2", "3"]
+    assert list(lines[0]) == ["epoch", "train_loss", "validation_loss", "seconds", "logit_scale"]
+
+
+def test_seed_reproduces_training(examples: list[Example], uninterrupted: Path, tmp_path: Path) -> None:
+    """The same examples, recipe and weights give the same checkpoint, to the last bit."""
+    assert weights(train(examples, small_clip(), RECIPE, tmp_path, report=silent).checkpoint) == weights(
+        uninterrupted / "checkpoint",
+    )
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_stopped_training_goes_on(examples: list[Example], uninterrupted: Path, tmp_path: Path, epoch: int) -> None:
+    """A training that ended after an epoch goes on with the next and gives the same weights and losses."""
+    with pytest.raises(Stop):
+        train(examples, small_clip(), RECIPE, tmp_path, stop_after(epoch), report=silent)
+    seen: list[int] = []
+    training = train(examples, small_clip(), RECIPE, tmp_path, lambda line: seen.append(line.epoch), report=silent)
+    assert seen == list(range(epoch + 1, 4))
+    assert weights(training.checkpoint) == weights(uninterrupted / "checkpoint")
+    losses = [line["validation_loss"] for line in json.loads((uninterrupted / "training.json").read_text())["history"]]
+    assert [line.validation_loss for line in training.history] == losses
+
+
+def test_killed_augmented_training_goes_on(examples: list[Example], tmp_path: Path) -> None:
+    """The same with copies made on the fly."""
+    recipe = replace(RECIPE, augmentation="classic", copies=2)
+    whole = train(examples, small_clip(), recipe, tmp_path / "whole", report=silent)
+    with pytest.raises(Stop):
+        train(examples, small_clip(), recipe, tmp_path / "cut", stop_after(1), report=silent)
+    assert weights(train(examples, small_clip(), recipe, tmp_path / "cut", report=silent).checkpoint) == weights(
+        whole.checkpoint,
+    )
+
+
+CHILD = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+import test_train as t
+t.torch.set_num_threads(1)
+print("ready", flush=True)
+t.train(t.make_examples(Path({photos!r})), t.small_clip(), t.replace(t.RECIPE, epochs=6), Path({out!r}))
+"""
+
+
+@pytest.mark.slow
+def test_killed_process_goes_on(tmp_path: Path) -> None:
+    """Killed with -9 within an epoch, training ends with the weights of a run that was not."""
+    recipe = replace(RECIPE, epochs=6)
+    examples = make_examples(tmp_path / "photos")
+    whole = train(examples, small_clip(), recipe, tmp_path / "whole", report=silent)
+    out = tmp_path / "killed"
+    code = CHILD.format(tests=str(Path(__file__).parent), photos=str(tmp_path / "photos"), out=str(out))
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert child.stdout is not None
+    child.stdout.readline()
+    before = _epochs(out)
+    while child.poll() is None and _epochs(out) == before:
+        time.sleep(0.001)
+    time.sleep(0.02)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+    assert not (out / "training.json").exists()
+    training = train(examples, small_clip(), recipe, out, report=silent)
+    assert weights(training.checkpoint) == weights(whole.checkpoint)
+    assert len(training.history) == 6
+
+
+def _epochs(out: Path) -> int:
+    path = out / "history.csv"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def test_finished_training_is_not_repeated(examples: list[Example], uninterrupted: Path) -> None:
+    """Called again with the same inputs, training returns what it has."""
+    said: list[str] = []
+    training = train(examples, small_clip(), RECIPE, uninterrupted, pytest.fail, report=said.append)
+    assert training.stopped_because == "all 3 epochs are done"
+    assert said == [f"training is done already: best epoch {training.best_epoch} of 3"]
+
+
+def test_other_recipe_starts_anew(examples: list[Example], tmp_path: Path) -> None:
+    """The state of a run with another recipe is discarded."""
+    with pytest.raises(Stop):
+        train(examples, small_clip(), RECIPE, tmp_path, stop_after(1), report=silent)
+    seen: list[int] = []
+    other = replace(RECIPE, lr=2e-3)
+    train(examples, small_clip(), other, tmp_path, lambda line: seen.append(line.epoch), report=silent)
+    assert seen == [1, 2, 3]
+    assert not (tmp_path / "state").exists()
+
+
+def test_patience_stops_training(examples: list[Example], tmp_path: Path) -> None:
+    """Without a better validation loss for so many epochs, training ends."""
+    recipe = replace(RECIPE, lr=1e-15, epochs=50, patience=2)
+    training = train(examples, small_clip(), recipe, tmp_path, report=silent)
+    assert (training.best_epoch, len(training.history)) == (1, 3)
+    assert training.stopped_because == "no better validation loss for 2 epochs"
+
+
+def test_loss_that_is_not_finite_stops_training(examples: list[Example], tmp_path: Path) -> None:
+    """The sentence says so, and the best checkpoint stays."""
+    clip = small_clip()
+
+    def poison(result: EpochResult) -> None:
+        if result.epoch == 1:
+            with torch.no_grad():
+                clip.model.visual_projection.weight.fill_(float("nan"))
+
+    with pytest.raises(
+        TrainingError, match=r"in epoch 2, for the loss became nan; the best checkpoint, of epoch 1, is"
+    ):
+        train(examples, clip, RECIPE, tmp_path, poison, report=silent)
+    assert torch.isfinite(CLIPModel.from_pretrained(tmp_path / "checkpoint").visual_projection.weight).all()
+
+
+def test_collapse_stops_training(examples: list[Example], tmp_path: Path) -> None:
+    """Embeddings that all point one way end the training, and the best checkpoint stays."""
+    clip = small_clip()
+
+    def flatten(result: EpochResult) -> None:
+        if result.epoch == 1:
+            with torch.no_grad():
+                clip.model.vision_model.post_layernorm.weight.fill_(0)
+                clip.model.vision_model.post_layernorm.bias.fill_(1)
+
+    with pytest.raises(TrainingError, match=r"collapsed: the mean cosine of two photos is 1\.0000"):
+        train(examples, clip, replace(RECIPE, lr=1e-7), tmp_path, flatten, report=silent)
+    assert (tmp_path / "checkpoint" / "model.safetensors").is_file()
+
+
+def test_one_legend_is_refused(examples: list[Example], tmp_path: Path) -> None:
+    """Photos that all share a legend leave nothing to validate on."""
+    same = [replace(example, caption="a trench") for example in examples]
+    with pytest.raises(TrainingError, match="share a legend or a look"):
+        train(same, small_clip(), RECIPE, tmp_path, report=silent)
+
+
+def test_missing_photo_is_named(examples: list[Example], tmp_path: Path) -> None:
+    """A photo that is gone is named with what to do."""
+    gone = [replace(examples[0], image=tmp_path / "gone.jpg"), *examples[1:]]
+    with pytest.raises(TrainingError, match=r"gone\.jpg cannot be read .*neardup prepare"):
+        train(gone, small_clip(), RECIPE, tmp_path, report=silent)
+
+
+def test_long_legends_are_counted(examples: list[Example], tmp_path: Path) -> None:
+    """A caption of over 77 tokens is truncated and counted, or its photo is left out and counted."""
+    long = [replace(examples[0], caption="war " * 100), *examples[1:]]
+    one = replace(RECIPE, epochs=1)
+    cut = train(long, small_clip(), one, tmp_path / "cut", report=silent).facts
+    assert (cut["photos"], cut["truncated"], cut["dropped"]) == (PHOTOS, 1, 0)
+    drop = replace(one, long_legends="drop")
+    dropped = train(long, small_clip(), drop, tmp_path / "dropped", report=silent).facts
+    assert (dropped["photos"], dropped["truncated"], dropped["dropped"]) == (PHOTOS - 1, 0, 1)
+
+
+def test_numbers_are_reported_before_training(examples: list[Example], tmp_path: Path) -> None:
+    """Counts, device, precision and the expected time are said first."""
+    said: list[str] = []
+    train(examples, small_clip(), replace(RECIPE, epochs=1), tmp_path, report=said.append)
+    assert "distinct captions" in said[0]
+    assert "steps an epoch on 1 x cpu in fp32" in said[0]
+    assert said[1].startswith("expected: about")
+
+
+def test_captions_are_padded_to_their_longest() -> None:
+    """A batch is as wide as its longest caption, and the rest is masked."""
+    captions = Captions(tiny.tokenizer(), ["a", "a soldier in a trench"], 77)
+    assert captions([0])["input_ids"].shape == (1, 3)
+    both = captions([0, 1])
+    assert both["attention_mask"].sum(dim=1).tolist() == [3, len(captions.tokens[1])]
+
+
+def test_pixels_are_those_of_the_processor(examples: list[Example]) -> None:
+    """Pixels kept as bytes and normalised later equal what the encoder's own preprocessing gives."""
+    clip = small_clip()
+    photos = Photos(examples, clip.image_processor, RECIPE)
+    (pixels,) = photos.batches([[3]], PLAIN)
+    with Image.open(examples[3].image) as image:
+        expected = clip.image_processor(image, return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(photos.normalise(pixels), expected, atol=1e-5, rtol=0)
+
+
+def test_epochs_see_copies_in_turn(examples: list[Example]) -> None:
+    """Epoch e sees copy e modulo the copies; each is another picture, and the same again when its turn comes."""
+    photos = Photos(examples, small_clip().image_processor, replace(RECIPE, augmentation="press", copies=2))
+    assert [photos.copy(epoch) for epoch in (1, 2, 3)] == [0, 1, 0]
+    first, second = (next(iter(photos.batches([[0]], copy))) for copy in (0, 1))
+    assert not torch.equal(first, second)
+
+
+def test_order_is_that_of_seed_and_epoch() -> None:
+    """Every row comes once; another epoch has another order."""
+    first, second = (list(chain(*batch_rows(range(10), 4, 0, epoch))) for epoch in (1, 2))
+    assert sorted(first) == sorted(second) == list(range(10))
+    assert first != second
+    assert batch_rows(range(10), 4, 0, 1) == batch_rows(range(10), 4, 0, 1)
+
+
+def test_single_row_joins_the_batch_before() -> None:
+    """A contrastive loss of one pair says nothing, so no batch has one."""
+    assert [len(batch) for batch in batch_rows(range(9), 4, 0, 1)] == [4, 5]
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 5])
+def test_processes_share_a_batch(processes: int) -> None:
+    """Together the processes embed each row once."""
+    shares = [list(range(4))[own_rows(4, process, processes)] for process in range(processes)]
+    assert list(chain(*shares)) == [0, 1, 2, 3]
+
+
+def test_parts_cover_a_batch() -> None:
+    """A batch is cut into parts that hold each row once; a small one into fewer."""
+    assert [part.stop - part.start for part in parts_of(7, 3)] == [2, 2, 3]
+    assert parts_of(2, 3) == [slice(0, 1), slice(1, 2)]
+
+
+def test_accumulation_gives_the_gradient_of_the_whole_batch(examples: list[Example]) -> None:
+    """Cut into parts, a batch has the loss and the gradient of the whole."""
+    found = []
+    for accumulate in (1, 3):
+        clip = small_clip()
+        captions = Captions(clip.tokenizer, [example.caption for example in examples], 77)
+        pairs = Pairs(examples, clip, captions, replace(RECIPE, accumulate=accumulate), "cpu")
+        ((batch, pixels),) = pairs.load([list(range(8))], PLAIN)
+        loss = pairs.backward(batch, pixels)
+        found.append((loss, {name: p.grad for name, p in clip.model.named_parameters()}))
+    (loss, gradient), (loss_in_parts, gradient_in_parts) = found
+    assert loss_in_parts == pytest.approx(loss, rel=1e-6)
+    torch.testing.assert_close(gradient_in_parts, gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_spread_is_the_mean_cosine_distance() -> None:
+    """Over unordered pairs: of three unit vectors, two equal and one at a right angle, two pairs of three differ."""
+    vectors = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    assert _spread(vectors) == pytest.approx(2 / 3)
+
+
+def test_checkpoint_survives_a_kill_between_renames(tmp_path: Path) -> None:
+    """The one that was moved aside comes back."""
+    (tmp_path / "state" / "old-checkpoint").mkdir(parents=True)
+    recover_checkpoint(tmp_path / "checkpoint", tmp_path / "state")
+    assert (tmp_path / "checkpoint").is_dir()
