@@ -8,8 +8,6 @@ from http import HTTPStatus
 from typing import Any
 
 import deepl
-import torch
-from transformers import MarianMTModel, MarianTokenizer
 
 from neardup.errors import QuotaError, TranslationError
 
@@ -139,6 +137,8 @@ class MarianTranslator:
 
     def translate(self, texts: Sequence[str], source: str) -> Iterator[list[tuple[str, str]]]:
         """Yield (text, English) pairs, 16 at a time; see `neardup.translate.Translator`."""
+        import torch  # noqa: PLC0415 - seconds that those who use DeepL need not wait
+
         model, tokenizer = self._load(source)
         for start in range(0, len(texts), 16):
             batch = list(texts[start : start + 16])
@@ -148,6 +148,8 @@ class MarianTranslator:
             yield list(zip(batch, tokenizer.batch_decode(made, skip_special_tokens=True), strict=True))
 
     def _load(self, source: str) -> tuple[Any, Any]:
+        from transformers import MarianMTModel, MarianTokenizer  # noqa: PLC0415 - as above
+
         name = self._pattern.replace("{source}", source)
         try:
             model: Any = MarianMTModel.from_pretrained(name)
