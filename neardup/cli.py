@@ -294,11 +294,11 @@ def provenance(settings: "Settings", archive: Path | None = None) -> dict[str, s
     """What the report says of its making: encoder, archive, versions."""
     from importlib.metadata import version
 
-    packages = ("neardup", "torch", "transformers", "mlflow", "prefect")
+    versions = [f"{name} {version(name)}" for name in ("torch", "transformers", "mlflow", "prefect")]
     return {
         "encoder": settings.encoder,
         **({"archive": archive.resolve().name} if archive else {}),
-        "versions": ", ".join(f"{name} {version(name)}" for name in packages),
+        "versions": ", ".join([f"neardup {__version__}", *versions]),
     }
 
 
@@ -344,7 +344,9 @@ def _isolate(out: Path) -> None:
     """Without a Prefect server of the user's, keep Prefect's state beside the results instead of in the home folder."""
     if "PREFECT_API_URL" in os.environ or (Path.home() / ".prefect" / "profiles.toml").is_file():
         return
-    os.environ.setdefault("PREFECT_HOME", str((out / ".neardup" / "prefect").resolve()))
+    home = (out / ".neardup" / "prefect").resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("PREFECT_HOME", str(home))
 
 
 @main.command()
