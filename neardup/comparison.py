@@ -104,11 +104,11 @@ class Comparison:
 
     def markdown(self) -> str:
         """The table in percent, with 95 % intervals; a gain whose interval holds no 0 is marked with an asterisk."""
-        titles = [APPROACHES.get(a, a) for a in self.approaches]
-        lines = ["| metric (%) | " + " | ".join(titles) + " |", "|---|" + "---|" * len(titles)]
-        for name in NAMES:
-            cells = [self._cell(name, approach) for approach in self.approaches]
-            lines.append(f"| {TITLES[name]} | " + " | ".join(cells) + " |")
+        rows = [["metric (%)", *(APPROACHES.get(a, a) for a in self.approaches)]]
+        rows += [[TITLES[name], *(self._cell(name, approach) for approach in self.approaches)] for name in NAMES]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["| " + " | ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
+        lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
         lines += ["", "95 % intervals over groups; * differs from zero-shot beyond chance (paired interval without 0)."]
         return "\n".join(lines) + "\n"
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 Damage = Callable[[Image.Image, np.random.Generator], Image.Image]
 _PAPER = (236, 230, 214)
 _INK = (28, 26, 24)
-_WORDS = ("la", "ville", "de", "port", "guerre", "soldats", "arrivent", "le", "camp", "rue", "général", "scène", "foule")
+_WORDS = ("la", "ville", "de", "port", "guerre", "soldats", "arrivent", "le", "camp", "rue", "soir", "navire", "foule")
 
 
 def halftone(image: Image.Image, rng: np.random.Generator) -> Image.Image:

@@ -7,6 +7,8 @@ from typing import Any
 
 from prefect import Task, get_run_logger
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogHandler
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import PREFECT_API_URL
 
@@ -62,6 +64,8 @@ def server() -> Iterator[None]:
     try:
         yield
     finally:
+        APILogHandler().flush()
+        EventsWorker.drain_all()
         temporary.stop()
         if watch.stdin:
             watch.stdin.close()

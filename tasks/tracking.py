@@ -6,6 +6,7 @@ already, and may be repeated: a server that was away gets the run when it is bac
 
 import json
 import platform
+import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -111,16 +112,14 @@ def reachable(uri: str) -> Iterator[None]:
     """Turn what MLflow raises when its server is away into one sentence.
 
     Raises:
-        TrackingError: the server at `uri` cannot be reached.
+        TrackingError: the server at `uri` cannot be reached, or refuses.
     """
     try:
         yield
     except (MlflowException, OSError) as error:
-        if uri.startswith("sqlite") and isinstance(error, MlflowException):
-            raise
-        message = str(error).splitlines()[0][:200]
+        message = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise TrackingError(
-            f"the MLflow server at {uri} does not answer ({message}): the results are on disk, "
+            f"MLflow at {uri} cannot take the results ({message}): they are on disk, "
             "run the same command again when it is back to log them",
         ) from error
 
@@ -235,7 +234,7 @@ def log_comparison(tracking: Tracking, run_id: str, approaches: Sequence[Approac
         settings = approaches[0].settings
         client.log_batch(
             run_id,
-            metrics=[Metric(name, float(value), 0, 0) for name, value in counts.items()],
+            metrics=[Metric(_allowed(name), float(value), 0, 0) for name, value in counts.items()],
             params=[Param("encoder", settings.encoder), Param("approaches", ", ".join(a.name for a in approaches))],
         )
         for name in ("comparison.xlsx", "comparison.csv", "comparison.md", "comparison.json", "report.html"):
@@ -243,6 +242,11 @@ def log_comparison(tracking: Tracking, run_id: str, approaches: Sequence[Approac
         for name in ("new_IS.xlsx", "df_training.xlsx", "discrepancies.xlsx", "discrepancies.html", "test_set.csv"):
             client.log_artifact(run_id, str(out / name), "data")
         client.set_terminated(run_id)
+
+
+def _allowed(name: str) -> str:
+    """A metric's name with the characters that MLflow takes."""
+    return re.sub(r"[^\w\-. :/]", "", name)
 
 
 def resolve_encoder(name: str, uri: str, cache: Path) -> str:
