@@ -5,9 +5,11 @@ already, and may be repeated: a server that was away gets the run when it is bac
 """
 
 import json
+import logging
 import platform
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -26,6 +28,9 @@ from neardup.experiment import Approach, read_history
 from neardup.stages import STATE, digest_of, write_json
 from neardup.train import EpochResult
 from tasks import pyfunc
+
+# An environment made by uv has no pip, which is no fault: the model's requirements are given, each with its version.
+logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
 
 EXPERIMENT = "neardup"
 MODEL_URIS = ("models:/", "runs:/", "mlflow-artifacts:/")
@@ -104,7 +109,7 @@ class Tracking:
         if self.uri.startswith("http"):
             experiment_id = self.client.get_run(run_id).info.experiment_id
             return f"{self.uri.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
-        return f"mlflow ui --backend-store-uri {self.uri}"
+        return f"{Path(sys.executable).parent / 'mlflow'} ui --backend-store-uri {self.uri}"
 
 
 @contextmanager
