@@ -17,7 +17,7 @@ from neardup.errors import ArchiveError, UnreadableImageError
 from neardup.images import read_image
 from neardup.press import press
 from neardup.sheets import write_table
-from neardup.stages import Stage, digest_of, replacing
+from neardup.stages import STATE, Stage, digest_of, replacing
 from neardup.trainingset import Caption, TrainingSet
 
 SIDE = 256
@@ -80,7 +80,7 @@ def write_augmented(
     if stage.done():
         return
     mark = digest_of(STEP, training.digest, recipe, copies, seed)
-    _claim(folder, mark)
+    _claim(folder, out / STATE / "augment-begun", mark)
     rows: list[tuple[str, str, str, str, int]] = []
     for row, photo in enumerate(tqdm(training.photos, f"augmenting ({recipe})", unit="photo", disable=None)):
         names = [f"aug_{row}_{i}.jpg" for i in range(copies)]
@@ -96,15 +96,15 @@ def write_augmented(
     stage.finish([folder, out / "df_training_aug.xlsx"], {"copies": len(rows), "recipe": recipe, "seed": seed})
 
 
-def _claim(folder: Path, mark: str) -> None:
+def _claim(folder: Path, sign: Path, mark: str) -> None:
     """Empty the folder unless a run with the same inputs began it."""
-    sign = folder / ".made-from"
     if sign.is_file() and sign.read_text(encoding="utf-8") == mark:
         return
     folder.mkdir(parents=True, exist_ok=True)
     for stale in folder.iterdir():
         stale.unlink()
-    sign.write_text(mark, encoding="utf-8")
+    with replacing(sign) as partial:
+        partial.write_text(mark, encoding="utf-8")
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,7 @@ _train = _options(
     click.option("--weight-decay", type=float, help="Weight decay."),
     click.option("--batch-size", type=int, help="Photos a step."),
     click.option("--seed", type=int, help="Seed of split, order and augmentation."),
+    click.option("--prior-project", is_flag=True, help="Repeat the prior project: equal legends repel, long ones drop out."),
 )
 
 
@@ -82,7 +83,13 @@ def _settings(config: Path | None, archive: Path | None = None, **said: Any) -> 
 
 
 def _training(said: dict[str, Any]) -> dict[str, Any]:
-    return {f"train__{name}": said.pop(name, None) for name in ("epochs", "lr", "weight_decay", "batch_size", "seed")}
+    from neardup.recipes import prior_project
+
+    prior = prior_project()
+    repeated = {"shared_legends": prior.shared_legends, "long_legends": prior.long_legends}
+    values = {name: said.pop(name, None) for name in ("epochs", "lr", "weight_decay", "batch_size", "seed")}
+    values |= repeated if said.pop("prior_project") else {}
+    return {f"train__{name}": value for name, value in values.items()}
 
 
 def _print(value: Any, lines: str, *, as_json: bool) -> None:
@@ -182,38 +189,56 @@ def embed(folder: Path, out: Path, config: Path | None, encoder: str | None, dev
 
 
 @main.command()
-@click.argument("photo", type=FILE)
+@click.argument("photo", type=click.Path(path_type=Path))
 @click.option("--in", "vectors", type=FILE, required=True, help="Parquet file of `neardup embed`.")
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Hits to print.")
+@click.option("--page", type=FILE, help="Also show the hits as pictures, in this HTML file.")
+@click.option("--photos", type=FOLDER, help="With --page: the folder that was embedded.")
 @_options(_config, _encoder, _device, _json)
 def search(
     photo: Path,
     vectors: Path,
     top: int,
+    page: Path | None,
+    photos: Path | None,
     config: Path | None,
     encoder: str | None,
     device: str | None,
     as_json: bool,  # noqa: FBT001
 ) -> None:
-    """Print the photos that are most like a photo, best first.
+    """Print the photos that are most like a photo, or like each photo of a folder, best first.
 
     \b
     Example: neardup search new.jpg --in vectors.parquet --top 10 --encoder builtin:tiny
+             neardup search results/queries --in vectors.parquet --photos ARCHIVE --page hits.html
     """
     from dataclasses import asdict
 
     from neardup.encoder import load_encoder
-    from neardup.images import read_image
+    from neardup.report import write_hits
     from neardup.search import search as search_vectors
+    from neardup.search import read_queries
     from neardup.vectors import Embeddings
 
+    if page and not photos:
+        raise ConfigError("--page shows pictures: say with --photos which folder was embedded")
     gallery = Embeddings.load(vectors)
     settings = _settings(config, encoder=encoder, device=device)
     model = load_encoder(_resolved(settings.encoder, vectors.parent), device=settings.device)
-    queries = model.encode([read_image(photo)])
-    hits = search_vectors(queries, gallery, top, fingerprint=model.fingerprint)[0]
-    lines = [f"{rank:>3}  {hit.similarity:.4f}  {hit.path}" for rank, hit in enumerate(hits, 1)]
-    _print([asdict(hit) for hit in hits], "\n".join(lines), as_json=as_json)
+    queries = read_queries(photo, model, lambda line: click.echo(line, err=True))
+    found = search_vectors(queries.vectors, gallery, top, fingerprint=model.fingerprint)
+    lines = []
+    for query, hits in zip(queries.paths, found, strict=True):
+        lines += [f"{query}"] if photo.is_dir() else []
+        lines += [f"{rank:>3}  {hit.similarity:.4f}  {hit.path}" for rank, hit in enumerate(hits, 1)]
+    answers = [
+        {"query": str(query), "hits": [asdict(hit) for hit in hits]}
+        for query, hits in zip(queries.paths, found, strict=True)
+    ]
+    _print(answers, "\n".join(lines), as_json=as_json)
+    if page and photos:
+        write_hits(page, photo if photo.is_dir() else photo.parent, photos, list(zip(queries.paths, found, strict=True)))
+        click.echo(f"Look at {page}", err=True)
 
 
 def _resolved(encoder: str, folder: Path) -> str:
@@ -322,10 +347,14 @@ def experiment(archive: Path, out: Path, config: Path | None, as_json: bool, **s
 
 
 def _run_experiment(archive: Path, out: Path, settings: "Settings", *, as_json: bool = False) -> None:
-    if not archive.is_dir():
-        raise ConfigError(f"{archive} is not a folder: name the folder that holds the photographs and the Excel sheets")
+    from neardup.encoder import load_encoder
+    from neardup.prepare import check_archive
+
+    check_archive(archive, out, settings.prepare)
     out.mkdir(parents=True, exist_ok=True)
     _isolate(out)
+    # What the user must mend is said before any server is started.
+    load_encoder(_resolved(settings.encoder, out), device=settings.device)
     import tasks.running
     from flows.experiment import experiment as flow
 

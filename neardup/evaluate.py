@@ -131,6 +131,14 @@ class Evaluation:
         ]
         return sorted(rows, key=lambda row: (row.ndcg, row.photo))
 
+    def worst(self, count: int) -> list[str]:
+        """The photos whose search went worst, one a group, the worst first."""
+        return _one_a_group(self.queries, count)
+
+    def best(self, count: int) -> list[str]:
+        """The photos whose search went best, one a group: those of large groups first, for they are the harder ones."""
+        return _one_a_group(sorted(self.queries, key=lambda row: (-row.ndcg, -row.relevant, row.photo)), count)
+
     def hits(self, photo: str, top: int = 5) -> list[tuple[str, float, bool]]:
         """The first hits of a photo: name, similarity, whether it is of the same group."""
         index = self.names.index(photo)
@@ -211,6 +219,13 @@ def evaluate(
     if len(photos) < 2:  # noqa: PLR2004
         raise ArchiveError(f"the test set has {len(photos)} photos, at least 2 are needed: see discrepancies.html for why")
     return Evaluation(approach, fingerprint, tuple(photos), groups, vectors, seed)
+
+
+def _one_a_group(rows: Sequence[QueryRow], count: int) -> list[str]:
+    first: dict[int, str] = {}
+    for row in rows:
+        first.setdefault(row.group, row.photo)
+    return list(first.values())[:count]
 
 
 def figure(value: float, samples: Floats) -> Figure:

@@ -64,7 +64,8 @@ class Approach:
         recipe = asdict(self.recipe) if self.recipe else None
         tables = ("training_set.csv", "captions.csv") if recipe else ()
         inputs = [digest_file(self.out / table) for table in tables]
-        key = digest_of(CHECKPOINT_STEP, self.base, self.settings.encoder, recipe, inputs)
+        bits = self.settings.prepare.look_alike_bits
+        key = digest_of(CHECKPOINT_STEP, self.base, self.settings.encoder, recipe, bits, inputs)
         return Stage(self.out, f"{self.name}/checkpoint", key)
 
     @property
@@ -123,6 +124,8 @@ def make_checkpoint(
         on_epoch=on_epoch,
         report=say,
         device=approach.settings.device,
+        state=approach.out / STATE / "training" / approach.name,
+        look_alike_bits=approach.settings.prepare.look_alike_bits,
     )
     facts = {**training.facts, "best_epoch": training.best_epoch, "stopped_because": training.stopped_because}
     return approach.checkpoint.finish([checkpoint, approach.folder / "history.csv"], facts)

@@ -42,13 +42,12 @@ def pictures(evaluation: Evaluation, folder: Path, images: Path, history: Sequen
     Returns:
         The files.
     """
-    queries = evaluation.queries
     files = [
         similarity_histogram(evaluation, folder / "similarity_histogram.png"),
         precision_recall_curve(evaluation, folder / "precision_recall.png"),
         similarity_matrix(evaluation, folder / "similarity_matrix.png"),
-        gallery(evaluation, [q.photo for q in queries[:6]], images, folder / "gallery_worst.png"),
-        gallery(evaluation, [q.photo for q in queries[::-1][:6]], images, folder / "gallery_best.png"),
+        gallery(evaluation, evaluation.worst(6), images, folder / "gallery_worst.png"),
+        gallery(evaluation, evaluation.best(6), images, folder / "gallery_best.png"),
     ]
     if history:
         files.append(losses(history, folder / "losses.png"))

@@ -53,7 +53,7 @@ def prepare(root: Path, out: Path, settings: PrepareSettings) -> Prepared:
     Raises:
         ArchiveError: the archive or its ground truth is not there, or `out` lies inside the archive.
     """
-    _check(root, out, settings)
+    check_archive(root, out, settings)
     archive = scan(
         root,
         table=out / STATE / "scan.parquet",
@@ -70,7 +70,12 @@ def prepare(root: Path, out: Path, settings: PrepareSettings) -> Prepared:
     return _make(stage, archive, workbooks, settings)
 
 
-def _check(root: Path, out: Path, settings: PrepareSettings) -> None:
+def check_archive(root: Path, out: Path, settings: PrepareSettings) -> None:
+    """Refuse what cannot work before anything is done.
+
+    Raises:
+        ArchiveError: the archive or its ground truth is not there, or `out` lies inside the archive.
+    """
     if not root.is_dir():
         raise ArchiveError(f"{root} is not a folder: name the folder that holds the photographs and the Excel sheets")
     if out.resolve().is_relative_to(root.resolve()):

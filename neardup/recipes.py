@@ -97,6 +97,11 @@ class Recipe:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 
+def prior_project() -> Recipe:
+    """The recipe that the published figures come from, with what it did wrong: equal legends repel, long ones drop out."""
+    return Recipe(shared_legends=False, long_legends="drop")
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything that an experiment may be told; what `neardup.toml` holds.

@@ -5,14 +5,17 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from neardup.comparison import TITLES, Comparison, certain
 from neardup.discrepancies import KINDS
+from neardup.errors import ArchiveError
 from neardup.evaluate import Evaluation, Figure
 from neardup.metrics import LOWER_IS_BETTER, NAMES
 from neardup.plots import thumbnail, title
+from neardup.search import Hit
 from neardup.stages import replacing
 from neardup.testset import load_rows
 
@@ -46,15 +49,15 @@ def write_report(out: Path, comparison: Comparison, facts: Mapping[str, str]) ->
     counts: dict[str, int] = {}
     for row in load_rows(out / "discrepancies.csv"):
         counts[row["kind"]] = counts.get(row["kind"], 0) + 1
-    environment = Environment(loader=PackageLoader("neardup"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    page = environment.get_template("report.html.j2").render(
+    page = _page(
+        "report.html.j2",
         comparison=comparison,
         best=best,
         title=title,
         sentences=sentences(comparison, best),
         groups=found_groups(best, out / "test_dataset"),
-        worst=_queries(best, [q.photo for q in best.queries[:SHOWN_QUERIES]], out / "test_dataset"),
-        finest=_queries(best, [q.photo for q in best.queries[::-1][:SHOWN_QUERIES]], out / "test_dataset"),
+        worst=_queries(best, best.worst(SHOWN_QUERIES), out / "test_dataset"),
+        finest=_queries(best, best.best(SHOWN_QUERIES), out / "test_dataset"),
         names=NAMES,
         titles=TITLES,
         lower=LOWER_IS_BETTER,
@@ -68,6 +71,36 @@ def write_report(out: Path, comparison: Comparison, facts: Mapping[str, str]) ->
     with replacing(out / "report.html") as partial:
         partial.write_text(page, encoding="utf-8")
     return out / "report.html"
+
+
+def write_hits(path: Path, queries: Path, gallery: Path, found: Sequence[tuple[str, Sequence[Hit]]]) -> Path:
+    """Write one HTML page that shows each query with its hits.
+
+    Args:
+        path: the file to write.
+        queries: folder of the queries.
+        gallery: folder of the photos that were searched.
+        found: (path in `queries`, hits) of each query.
+
+    Raises:
+        ArchiveError: a hit is not in `gallery`: another folder was embedded.
+    """
+    rows = []
+    for query, hits in found:
+        row = [Picture(_thumb(queries / query), query, "searched for")]
+        for hit in hits:
+            if not (gallery / hit.path).is_file():
+                raise ArchiveError(f"{gallery / hit.path} is not there: name with --photos the folder that was embedded")
+            row.append(Picture(_thumb(gallery / hit.path), hit.path, f"{hit.similarity:.3f}"))
+        rows.append(row)
+    with replacing(path) as partial:
+        partial.write_text(_page("hits.html.j2", rows=rows), encoding="utf-8")
+    return path
+
+
+def _page(template: str, **values: Any) -> str:
+    environment = Environment(loader=PackageLoader("neardup"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return environment.get_template(template).render(values).lstrip()
 
 
 def best_approach(comparison: Comparison) -> Evaluation:

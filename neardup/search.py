@@ -1,10 +1,15 @@
 """The k most similar photos, exactly."""
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from neardup.encoder import Vectors
+from neardup.archive import find_images
+from neardup.encoder import Encoder, Vectors
+from neardup.errors import ArchiveError, UnreadableImageError
 from neardup.vectors import Embeddings
 
 BLOCK = 65_536
@@ -18,6 +23,41 @@ class Hit:
     path: str
     photo: str
     similarity: float
+
+
+def read_queries(photo: Path, encoder: Encoder, report: Callable[[str], None]) -> Embeddings:
+    """Encode one photo, or every photo of a folder.
+
+    Args:
+        photo: a file, which must be an image, or a folder.
+        encoder: that of the gallery.
+        report: is told of each file of the folder that is no image.
+
+    Returns:
+        One row a photo; `paths` are relative to the folder.
+
+    Raises:
+        ArchiveError: there is no such file or folder, or the folder holds no photo.
+        UnreadableImageError: the file is not an image.
+    """
+    if not photo.exists():
+        raise ArchiveError(f"{photo} does not exist: name a photo, or a folder of photos")
+    folder = photo if photo.is_dir() else photo.parent
+    images, photos, paths = [], [], []
+    for path in find_images(photo, ("**",), ()) if photo.is_dir() else [photo.name]:
+        data = (folder / path).read_bytes()
+        try:
+            images.append(encoder.read(data))
+        except UnreadableImageError as error:
+            if not photo.is_dir():
+                raise UnreadableImageError(f"{photo}: {error}") from None
+            report(f"left out {path}: {error}")
+            continue
+        photos.append(hashlib.sha256(data).hexdigest())
+        paths.append(path)
+    if not images:
+        raise ArchiveError(f"{photo} holds no photo that can be read")
+    return Embeddings(tuple(photos), tuple(paths), encoder.encode(images), encoder.fingerprint)
 
 
 def search(queries: Vectors, gallery: Embeddings, top: int, *, fingerprint: str) -> list[list[Hit]]:

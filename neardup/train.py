@@ -74,6 +74,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
     report: Callable[[str], None] = print,
     device: str = "auto",
     state: Path | None = None,
+    look_alike_bits: int = PrepareSettings.look_alike_bits,
 ) -> Training:
     """Fine-tune a CLIP on photos and captions; the best epoch's weights become `folder/checkpoint`.
 
@@ -89,6 +90,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
         report: gets a few sentences: counts, device and expected time before the first step.
         device: `auto`, `cpu` or `cuda`; several processes started by `accelerate launch` or `torchrun` share the work.
         state: where the resumable state lies until training has finished; `folder/state` by default.
+        look_alike_bits: photos whose perceptual hashes are at most so many bits apart are never split from each other.
 
     Raises:
         TrainingError: nothing to validate on, a photo is gone, the loss is not finite, or the embeddings collapsed;
@@ -97,11 +99,11 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
     clip = load_clip(clip) if isinstance(clip, str) else clip
     limit = token_limit(clip.model, clip.tokenizer)
     examples, captions, dropped = _fitting(examples, clip.tokenizer, limit, recipe)
-    key = _key(examples, captions, clip, recipe)
+    key = _key(examples, captions, clip, recipe, look_alike_bits)
     if finished := _finished(folder, key):
         report(f"training is done already: best epoch {finished.best_epoch} of {len(finished.history)}")
         return finished
-    parts = _split(examples, recipe)
+    parts = _split(examples, recipe, look_alike_bits)
     pairs = Pairs(examples, clip, captions, recipe, device)
     main = pairs.processes.is_main_process
     say = report if main else _nothing
@@ -215,15 +217,15 @@ def _fitting(
     return fitting, captions, len(examples) - len(fitting)
 
 
-def _key(examples: Sequence[Example], captions: Captions, clip: Clip, recipe: Recipe) -> str:
+def _key(examples: Sequence[Example], captions: Captions, clip: Clip, recipe: Recipe, bits: int) -> str:
     data = [(example.photo, example.look, example.caption) for example in examples]
     weights = weights_digest(list(clip.model.named_parameters()))
-    return digest_of(TRAIN_STEP, data, captions.tokens, asdict(recipe), weights, clip.image_processor.to_dict())
+    return digest_of(TRAIN_STEP, data, captions.tokens, asdict(recipe), bits, weights, clip.image_processor.to_dict())
 
 
-def _split(examples: Sequence[Example], recipe: Recipe) -> Split:
+def _split(examples: Sequence[Example], recipe: Recipe, bits: int) -> Split:
     captions, photos, looks = zip(*((e.caption, e.photo, e.look) for e in examples), strict=True)
-    sets = inseparable(captions, photos, looks, PrepareSettings().look_alike_bits)
+    sets = inseparable(captions, photos, looks, bits)
     return split(sets, recipe.validation, recipe.seed)
 
 

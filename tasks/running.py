@@ -1,5 +1,6 @@
 """How a task runs: retried for outside faults only, answered from the cache when its stage is done."""
 
+import logging
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,23 @@ from prefect.logging.handlers import APILogHandler
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import PREFECT_API_URL
 
-from neardup.errors import TrackingError
+from neardup.errors import NeardupError, TrackingError
 from neardup.stages import Stage, digest_of
+
+
+
+class _Mendable(logging.Filter):
+    """Takes the traceback off a fault that the user can mend: its sentence says all, with what to do."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every line through, those of our own errors without their traceback."""
+        if record.exc_info and isinstance(record.exc_info[1], NeardupError):
+            record.exc_info = None
+        return True
+
+
+for _name in ("prefect.flow_runs", "prefect.task_runs"):
+    logging.getLogger(_name).addFilter(_Mendable())
 
 RETRY: dict[str, Any] = {"retries": 2, "retry_delay_seconds": [5, 30]}
 _OURS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)

@@ -41,7 +41,7 @@ def translate_legends(out: Path, settings: TranslateSettings) -> dict[str, Any]:
     """Translate the training set's legends; no retries here, for the DeepL client retries by itself.
 
     Returns:
-        Counts, and under `stopped` the sentence that says why not all was translated, if so.
+        Under `stopped` the sentence that says why not all was translated, or None.
     """
     log = get_run_logger()
     translation = translate_training_set(out, settings, make_translator(settings), log.info)

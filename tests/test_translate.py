@@ -309,7 +309,7 @@ def test_without_a_translator(tmp_path: Path) -> None:
     assert made.captions[FRENCH] == Caption(FRENCH, "fr", "untranslated")
     assert made.captions[ENGLISH] == Caption(ENGLISH, "en", "none")
     assert len(said) == 1
-    assert said[0].startswith("2 legends stay untranslated: set DEEPL_AUTH_KEY")
+    assert said[0].startswith("2 legends stay untranslated, for nobody translates: set DEEPL_AUTH_KEY")
 
 
 def test_stage_writes_both_tables(server: DeepL, tmp_path: Path) -> None:
