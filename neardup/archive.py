@@ -82,7 +82,8 @@ class Archive:
     @cached_property
     def digest(self) -> str:
         """Digest of every path and content."""
-        return digest_of([(item.path, item.sha256) for item in (*self.photos, *self.unreadable)])
+        items: list[Photo | Unreadable] = [*self.photos, *self.unreadable]
+        return digest_of([(item.path, item.sha256) for item in items])
 
 
 def scan(
@@ -113,7 +114,9 @@ def scan(
     found = {path: item for path, (stamp, item) in known.items() if files.get(path) == stamp}
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
         results = pool.map(lambda path: _read(root, path, max_pixels), new)
-        for count, item in enumerate(tqdm(results, "reading photos", len(new), unit="photo", disable=None if new else True), 1):
+        for count, item in enumerate(
+            tqdm(results, "reading photos", len(new), unit="photo", disable=None if new else True), 1
+        ):
             found[item.path] = item
             if count % SAVE_EVERY == 0:
                 _save(table, files, found, max_pixels)
@@ -215,7 +218,8 @@ def _save(
     if table is None:
         return
     rows = [
-        {"reason": None, **asdict(item), "size": files[path][0], "mtime_ns": files[path][1]} for path, item in found.items()
+        {"reason": None, **asdict(item), "size": files[path][0], "mtime_ns": files[path][1]}
+        for path, item in found.items()
     ]
     schema = pa.schema(_COLUMNS, metadata={"max_pixels": str(max_pixels)})
     with replacing(table) as partial:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-import numpy as np
 import torch
 from PIL import Image
 from torchvision.transforms import v2
@@ -38,11 +37,13 @@ def _seeded(transform: Callable[[Image.Image], Image.Image], image: Image.Image,
 
 
 def classic(image: Image.Image, seed: int) -> Image.Image:
-    """The prior project's recipe: flip (p .5), rotation ±10°, colour jitter .2, random resized crop to 256 (.8 to 1)."""
+    """The prior project's recipe: flip (p .5), rotation ±10°, colour jitter .2, resized crop to 256 (.8 to 1)."""
     return _seeded(_CLASSIC, image, seed)
 
 
-RECIPES: Mapping[str, Callable[[Image.Image, int], Image.Image]] = MappingProxyType({"classic": classic, "press": press})
+RECIPES: Mapping[str, Callable[[Image.Image, int], Image.Image]] = MappingProxyType(
+    {"classic": classic, "press": press}
+)
 
 
 def copy_seed(photo: str, i: int, seed: int) -> int:
@@ -76,7 +77,9 @@ def write_augmented(
     Copies that are there already are kept, so that a killed run goes on.
     """
     folder = out / "train_dataset_aug"
-    stage = Stage(out, "augment", digest_of(STEP, training.digest, recipe, copies, seed, [c.text for c in captions.values()]))
+    stage = Stage(
+        out, "augment", digest_of(STEP, training.digest, recipe, copies, seed, [c.text for c in captions.values()])
+    )
     if stage.done():
         return
     mark = digest_of(STEP, training.digest, recipe, copies, seed)

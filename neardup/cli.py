@@ -40,7 +40,7 @@ class Sentence(click.Group):
 @click.group(cls=Sentence, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="neardup")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def main(debug: bool) -> None:  # noqa: ARG001, FBT001 - read by the group
+def main(debug: bool) -> None:
     """Find the near-duplicates of an archive of press photographs, and prove how well.
 
     \b
@@ -72,14 +72,18 @@ _train = _options(
     click.option("--weight-decay", type=float, help="Weight decay."),
     click.option("--batch-size", type=int, help="Photos a step."),
     click.option("--seed", type=int, help="Seed of split, order and augmentation."),
-    click.option("--prior-project", is_flag=True, help="Repeat the prior project: equal legends repel, long ones drop out."),
+    click.option(
+        "--prior-project", is_flag=True, help="Repeat the prior project: equal legends repel, long ones drop out."
+    ),
 )
 
 
 def _settings(config: Path | None, archive: Path | None = None, **said: Any) -> "Settings":
     from neardup.config import find_config, load_settings
 
-    return load_settings(config or find_config(archive), {name.replace("__", "."): value for name, value in said.items()})
+    return load_settings(
+        config or find_config(archive), {name.replace("__", "."): value for name, value in said.items()}
+    )
 
 
 def _training(said: dict[str, Any]) -> dict[str, Any]:
@@ -99,7 +103,7 @@ def _print(value: Any, lines: str, *, as_json: bool) -> None:
 @main.command()
 @_archive
 @_options(_out, _config, _json)
-def prepare(archive: Path, out: Path, config: Path | None, as_json: bool) -> None:  # noqa: FBT001
+def prepare(archive: Path, out: Path, config: Path | None, as_json: bool) -> None:
     """Read sheets and photos; write the test set, the training set and the discrepancy report.
 
     \b
@@ -204,7 +208,7 @@ def search(
     config: Path | None,
     encoder: str | None,
     device: str | None,
-    as_json: bool,  # noqa: FBT001
+    as_json: bool,
 ) -> None:
     """Print the photos that are most like a photo, or like each photo of a folder, best first.
 
@@ -216,8 +220,8 @@ def search(
 
     from neardup.encoder import load_encoder
     from neardup.report import write_hits
-    from neardup.search import search as search_vectors
     from neardup.search import read_queries
+    from neardup.search import search as search_vectors
     from neardup.vectors import Embeddings
 
     if page and not photos:
@@ -237,7 +241,9 @@ def search(
     ]
     _print(answers, "\n".join(lines), as_json=as_json)
     if page and photos:
-        write_hits(page, photo if photo.is_dir() else photo.parent, photos, list(zip(queries.paths, found, strict=True)))
+        write_hits(
+            page, photo if photo.is_dir() else photo.parent, photos, list(zip(queries.paths, found, strict=True))
+        )
         click.echo(f"Look at {page}", err=True)
 
 
@@ -264,7 +270,9 @@ def _approaches(out: Path, settings: "Settings", names: tuple[str, ...]) -> list
 @main.command()
 @_options(_out, _config, _encoder, _device, _train)
 @click.option("--augmentation", type=click.Choice(["none", "classic", "press"]), default="none", show_default=True)
-def train(out: Path, config: Path | None, encoder: str | None, device: str | None, augmentation: str, **said: Any) -> None:
+def train(
+    out: Path, config: Path | None, encoder: str | None, device: str | None, augmentation: str, **said: Any
+) -> None:
     """Fine-tune the encoder on a prepared training set.
 
     \b
@@ -285,7 +293,9 @@ def train(out: Path, config: Path | None, encoder: str | None, device: str | Non
 
 @main.command()
 @_options(_out, _config, _encoder, _device, _train, _json)
-def evaluate(out: Path, config: Path | None, encoder: str | None, device: str | None, as_json: bool, **said: Any) -> None:  # noqa: FBT001
+def evaluate(
+    out: Path, config: Path | None, encoder: str | None, device: str | None, as_json: bool, **said: Any
+) -> None:
     """Measure every approach that has been trained in the folder, and compare them.
 
     \b
@@ -303,7 +313,11 @@ def evaluate(out: Path, config: Path | None, encoder: str | None, device: str | 
     settings = _settings(config, encoder=encoder, device=device, **_training(said))
     made = [a for a in _approaches(out, settings, tuple(APPROACHES)) if a.name == "zero-shot" or a.checkpoint.done()]
     for approach in made:
-        steps = ((approach.checkpoint, make_checkpoint), (approach.vectors, encode_test_set), (approach.evaluation, evaluate_approach))
+        steps = (
+            (approach.checkpoint, make_checkpoint),
+            (approach.vectors, encode_test_set),
+            (approach.evaluation, evaluate_approach),
+        )
         for stage, make in steps:
             stage.read() or make(approach)
     comparison_stage(made).read() or compare_approaches(made, provenance(settings))
@@ -332,7 +346,7 @@ def provenance(settings: "Settings", archive: Path | None = None) -> dict[str, s
 @_options(_out, _config, _encoder, _device, _translator, _train, _json)
 @click.option("--augmentation", type=click.Choice(["classic", "press"]), help="Recipe of the third approach.")
 @click.option("--write-augmented", is_flag=True, default=None, help="Also write train_dataset_aug/.")
-def experiment(archive: Path, out: Path, config: Path | None, as_json: bool, **said: Any) -> None:  # noqa: FBT001
+def experiment(archive: Path, out: Path, config: Path | None, as_json: bool, **said: Any) -> None:
     """Run the whole experiment on an archive: prepare, translate, train, evaluate, compare.
 
     Run it again and only what changed is done again; killed, it goes on where it was.

@@ -97,7 +97,9 @@ class Comparison:
             columns += [f"{approach} gain", f"{approach} gain low", f"{approach} gain high"]
         rows: list[list[Value]] = []
         for name in NAMES:
-            figures = [self.figures[name][a] for a in self.approaches] + [self.differences[name][a] for a in self.approaches[1:]]
+            figures = [self.figures[name][a] for a in self.approaches] + [
+                self.differences[name][a] for a in self.approaches[1:]
+            ]
             numbers = [percent(number) for f in figures for number in (f.value, f.low, f.high)]
             rows.append([TITLES[name], *numbers])
         return columns, rows
@@ -107,7 +109,10 @@ class Comparison:
         rows = [["metric (%)", *(APPROACHES.get(a, a) for a in self.approaches)]]
         rows += [[TITLES[name], *(self._cell(name, approach) for approach in self.approaches)] for name in NAMES]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["| " + " | ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
+        lines = [
+            "| " + " | ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) + " |"
+            for row in rows
+        ]
         lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
         lines += ["", "95 % intervals over groups; * differs from zero-shot beyond chance (paired interval without 0)."]
         return "\n".join(lines) + "\n"
@@ -117,7 +122,11 @@ class Comparison:
         mark = "*" if approach in self.differences[name] and certain(self.differences[name][approach]) else ""
         if found.value is None:
             return "–"
-        interval = f" ({100 * found.low:.1f} to {100 * found.high:.1f})" if found.low is not None and found.high is not None else ""
+        interval = (
+            f" ({100 * found.low:.1f} to {100 * found.high:.1f})"
+            if found.low is not None and found.high is not None
+            else ""
+        )
         return f"{100 * found.value:.2f}{mark}{interval}"
 
 
@@ -141,5 +150,7 @@ def compare(evaluations: Sequence[Evaluation]) -> Comparison:
     first = evaluations[0]
     for other in evaluations[1:]:
         if other.names != first.names or not np.array_equal(other.groups, first.groups):
-            raise ArchiveError(f"{other.approach} and {first.approach} were measured on different test sets: evaluate both anew")
+            raise ArchiveError(
+                f"{other.approach} and {first.approach} were measured on different test sets: evaluate both anew"
+            )
     return Comparison(tuple(evaluations))

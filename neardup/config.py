@@ -54,7 +54,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist: name a settings file with --config, or leave the option out") from None
+        raise ConfigError(
+            f"{path} does not exist: name a settings file with --config, or leave the option out"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML ({error}): mend that line") from None
 

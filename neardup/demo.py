@@ -152,7 +152,7 @@ class _Drawing:
         rows.append([issue + 1, "/", "Vue générale, sans numéro de photo."])
         if issue == 0:
             rows.append([99, 1, "Une photographie qui n'existe pas."])
-            self.plant("not found", _photo_name(folder.split("/")[0], name, 99, 1))
+            self.plant("not found", _photo_name(folder.split("/", maxsplit=1)[0], name, 99, 1))
             rows.append([1, "=1+1", "Un numéro qui est une formule."])
             self.plant("unsafe cell", "=1+1")
             rows.append(["../../..", 2, "Une page hors du dossier."])
@@ -220,8 +220,7 @@ class _Drawing:
             cells = []
             for path in paths:
                 name = Path(path).stem
-                form = "NFC" if unicodedata.is_normalized("NFD", name) else "NFD"
-                name = f"{path.split('/')[0]}/{name}" if "namesake" in name else unicodedata.normalize(form, name)
+                name = f"{Path(path).parts[0]}/{name}" if "namesake" in name else _other_form(name)
                 cells.append(f"{name}.jpg" if number % 7 == 3 else name)  # noqa: PLR2004
             rows.append(cells)
         first = rows[0]
@@ -238,6 +237,11 @@ class _Drawing:
         self.workbook("donnees_IS.xlsx", rows)
 
 
+def _other_form(name: str) -> str:
+    """Accents composed where they are decomposed, and the other way round."""
+    return unicodedata.normalize("NFC" if unicodedata.is_normalized("NFD", name) else "NFD", name)
+
+
 def _test_path(group: int, i: int) -> str:
     """Where the i-th photo of a group lies: the agency's number, a newspaper's page, or a reporter's words."""
     if i == 0:
@@ -250,7 +254,11 @@ def _test_path(group: int, i: int) -> str:
 
 def _photo_name(collection: str, issue: str, page: int, photo: int) -> str:
     """As `recipes.PATTERNS` has it, written out again so that the patterns are really tested."""
-    return f"pho_{issue}_{page:02d}_{photo:02d}" if collection == "fonds_forbin" else f"np_{collection}_{issue}_{page:02d}_{photo:02d}"
+    return (
+        f"pho_{issue}_{page:02d}_{photo:02d}"
+        if collection == "fonds_forbin"
+        else f"np_{collection}_{issue}_{page:02d}_{photo:02d}"
+    )
 
 
 def _number(number: int, i: int) -> object:

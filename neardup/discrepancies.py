@@ -74,8 +74,8 @@ def write_report(out: Path, lines: Sequence[Discrepancy], counts: Sequence[tuple
 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:75rem;padding:1rem;color:#1c1c1c;background:#fdfcf8}
-table{border-collapse:collapse;margin:.5rem 0 2rem}td,th{border-bottom:1px solid #ddd;padding:.3rem .6rem;text-align:left;
-vertical-align:top;overflow-wrap:anywhere}td.n{text-align:right;font-variant-numeric:tabular-nums}
+table{border-collapse:collapse;margin:.5rem 0 2rem}td,th{border-bottom:1px solid #ddd;padding:.3rem .6rem;
+text-align:left;vertical-align:top;overflow-wrap:anywhere}td.n{text-align:right;font-variant-numeric:tabular-nums}
 .wide{overflow-x:auto}h2 small{font-weight:normal;color:#666}
 """
 
@@ -84,7 +84,8 @@ def _page(lines: Sequence[Discrepancy], counts: Sequence[tuple[str, str, int]]) 
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
         f"<title>Discrepancies</title><style>{_STYLE}</style><h1>What did not fit</h1>",
-        f"<p>{len(lines)} lines. Nothing in the archive was changed. What is listed is used or is in one of these lines.</p>",
+        f"<p>{len(lines)} lines. Nothing in the archive was changed.</p>",
+        "<p>Every name that is listed is used or is in one of these lines.</p>",
         "<h2>The counts add up</h2><table><tr><th>of<th>kind<th>number</tr>",
     ]
     parts += [f"<tr><td>{html.escape(of)}<td>{html.escape(kind)}<td class=n>{n}</tr>" for of, kind, n in counts]

@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import transformers
+from huggingface_hub import constants
 from PIL import Image
 from torch import nn
 from transformers import AutoConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer, CLIPVisionModelWithProjection
@@ -111,7 +114,9 @@ class ClipEncoder:
         padded[: len(images)] = pixels
         embedded = self._model(pixel_values=padded.to(self.device)).image_embeds.float().cpu()[: len(images)]
         if not torch.isfinite(embedded).all():
-            raise EncoderError(f"{self.name} gives vectors that are not finite: its weights are broken, take another one")
+            raise EncoderError(
+                f"{self.name} gives vectors that are not finite: its weights are broken, take another one"
+            )
         return np.asarray(nn.functional.normalize(embedded, dim=-1).numpy(), dtype=np.float32)
 
 
@@ -136,7 +141,9 @@ def _side(image_processor: Any) -> int:
 def fingerprint(model: nn.Module, image_processor: Any) -> str:
     """SHA-256 of the vision tower's weights and of the preprocessing: equal only if the vectors are comparable."""
     digest = hashlib.sha256()
-    tower = {name: value for name, value in model.state_dict().items() if name.startswith(("vision_model", "visual_proj"))}
+    tower = {
+        name: value for name, value in model.state_dict().items() if name.startswith(("vision_model", "visual_proj"))
+    }
     for name in sorted(tower):
         if not name.endswith("position_ids"):
             digest.update(name.encode())
@@ -159,8 +166,10 @@ def load_encoder(name: str, device: str = "auto") -> ClipEncoder:
     """
     if name == BUILTIN:
         whole = tiny.model()
-        model = CLIPVisionModelWithProjection(whole.config.vision_config)
-        model.load_state_dict({k: v for k, v in whole.state_dict().items() if k.startswith(("vision_model", "visual_"))})
+        model = CLIPVisionModelWithProjection(whole.config.vision_config)  # type: ignore[arg-type]
+        model.load_state_dict(
+            {k: v for k, v in whole.state_dict().items() if k.startswith(("vision_model", "visual_"))}
+        )
         return ClipEncoder(name, model, tiny.image_processor(), device)
     model, processor = _load(name, CLIPVisionModelWithProjection, CLIPImageProcessor)
     return ClipEncoder(name, model, processor, device)
@@ -208,7 +217,9 @@ def _from(name: str, model: Any, others: Sequence[Any], *, local: bool) -> list[
         return [loaded.eval(), *(other.from_pretrained(name, local_files_only=local) for other in others)]
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         if isinstance(error, OSError) and "safetensors" in str(error):
-            raise EncoderError(f"{name} has no model.safetensors: save it again with safe_serialization=True") from error
+            raise EncoderError(
+                f"{name} has no model.safetensors: save it again with safe_serialization=True"
+            ) from error
         raise EncoderError(f"{name} cannot be loaded ({str(error).splitlines()[0][:200]}); {_advice(name)}") from error
 
 
@@ -221,11 +232,6 @@ def _advice(name: str) -> str:
 
 def _reach_hub(name: str) -> None:
     """Fail in seconds where the hub is away; its own client would go on trying for minutes."""
-    from urllib.error import HTTPError, URLError
-    from urllib.request import Request, urlopen
-
-    from huggingface_hub import constants
-
     address = f"{constants.ENDPOINT}/api/models/{name}"
     try:
         if constants.HF_HUB_OFFLINE:
@@ -235,4 +241,6 @@ def _reach_hub(name: str) -> None:
         if error.code in {401, 404}:
             raise EncoderError(f"the model hub has no {name}: check the name, or say --encoder {BUILTIN}") from error
     except (URLError, OSError) as error:
-        raise EncoderError(f"{name} is not on this machine and the model hub cannot be reached; {_advice(name)}") from error
+        raise EncoderError(
+            f"{name} is not on this machine and the model hub cannot be reached; {_advice(name)}"
+        ) from error

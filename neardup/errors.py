@@ -1,14 +1,14 @@
 """Every error that a user can cause or must act on.
 
-    NeardupError                 one sentence: what, where, what to do
-    ├── ConfigError              neardup.toml or a parameter is wrong
-    ├── ArchiveError             the archive, a sheet or a folder cannot be used as a whole
-    ├── UnreadableImageError     one file is not an image that can be decoded
-    ├── EncoderError             a model is missing, not a CLIP, or vectors of two encoders were mixed
-    ├── TranslationError         no key, a wrong key, the service refuses
-    │   └── QuotaError           the quota is used up; what came back is kept
-    ├── TrainingError            the loss is not finite, the embeddings collapsed, nothing to train on
-    └── TrackingError            the tracking server cannot be reached
+NeardupError                 one sentence: what, where, what to do
+├── ConfigError              neardup.toml or a parameter is wrong
+├── ArchiveError             the archive, a sheet or a folder cannot be used as a whole
+├── UnreadableImageError     one file is not an image that can be decoded
+├── EncoderError             a model is missing, not a CLIP, or vectors of two encoders were mixed
+├── TranslationError         no key, a wrong key, the service refuses
+│   └── QuotaError           the quota is used up; what came back is kept
+├── TrainingError            the loss is not finite, the embeddings collapsed, nothing to train on
+└── TrackingError            the tracking server cannot be reached
 """
 
 

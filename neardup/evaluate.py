@@ -188,7 +188,9 @@ class Evaluation:
         facts = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         with np.load(folder / "evaluation.npz", allow_pickle=False) as arrays:
             names = tuple(str(name) for name in arrays["names"])
-            made = cls(facts["approach"], facts["fingerprint"], names, arrays["groups"], arrays["vectors"], facts["seed"])
+            made = cls(
+                facts["approach"], facts["fingerprint"], names, arrays["groups"], arrays["vectors"], facts["seed"]
+            )
             # The resamples took most of the time; they are not drawn anew.
             made.__dict__["samples"] = {name: arrays[f"sample_{name}"] for name in NAMES}
         return made
@@ -217,7 +219,9 @@ def evaluate(
         ArchiveError: fewer than two photos, so that nothing can be measured.
     """
     if len(photos) < 2:  # noqa: PLR2004
-        raise ArchiveError(f"the test set has {len(photos)} photos, at least 2 are needed: see discrepancies.html for why")
+        raise ArchiveError(
+            f"the test set has {len(photos)} photos, at least 2 are needed: see discrepancies.html for why"
+        )
     return Evaluation(approach, fingerprint, tuple(photos), groups, vectors, seed)
 
 

@@ -36,7 +36,8 @@ def open_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.I
         raise UnreadableImageError("the content is no JPEG, PNG, TIFF, BMP, GIF or WebP image") from error
     if image.width * image.height > max_pixels:
         raise UnreadableImageError(
-            f"{image.width} x {image.height} pixels are over the limit of {max_pixels}: raise prepare.max_pixels to read it",
+            f"{image.width} x {image.height} pixels are over the limit of {max_pixels}: "
+            "raise prepare.max_pixels to read it",
         )
     return image
 

@@ -73,7 +73,7 @@ def hit_at(relevance: Bools, k: int) -> Floats:
     >>> hit_at(np.array([[False, True]]), 1).tolist(), hit_at(np.array([[False, True]]), 5).tolist()
     ([0.0], [1.0])
     """
-    return relevance[:, :k].any(axis=1).astype(np.float64)
+    return np.asarray(relevance[:, :k].any(axis=1), dtype=np.float64)
 
 
 def recall_at(relevance: Bools, k: int) -> Floats:
@@ -140,6 +140,10 @@ class Pairs:
         i, j = np.triu_indices(len(groups), 1)
         return cls(i.astype(np.int64), j.astype(np.int64), similarities[i, j], groups[i] == groups[j])
 
+    def take(self, chosen: Ints | Bools) -> "Pairs":
+        """Some of the pairs, by index or by mask."""
+        return Pairs(self.i[chosen], self.j[chosen], self.scores[chosen], self.same[chosen])
+
     @cached_property
     def order(self) -> Ints:
         """Best first; of equal scores the pairs of different groups come first."""
@@ -188,7 +192,7 @@ def best_threshold(scores: Floats, same: Bools) -> float:
         return float("inf")
     order = np.argsort(-scores, kind="stable")
     ranked, hits = scores[order], np.cumsum(same[order])
-    ends = np.append(ranked[1:] != ranked[:-1], True)  # noqa: FBT003
+    ends = np.append(ranked[1:] != ranked[:-1], True)
     f1 = np.where(ends, 2 * hits / (np.arange(1, len(ranked) + 1) + same.sum()), -1.0)
     best = int(np.argmax(f1))
     below = ranked[best + 1] if best + 1 < len(ranked) else ranked[best]
@@ -249,7 +253,7 @@ def found_groups(pairs: Pairs, margins: Floats, n: int) -> Ints:
 
 
 def b_cubed(found: Ints, group_of: Ints) -> tuple[Floats, Floats]:
-    """Per photo, share of its found group that is of its true group, and the other way round (Bagga and Baldwin 1998)."""
+    """Per photo, share of its found group that is of its true one, and the other way round (Bagga and Baldwin 1998)."""
     both = (found[:, None] == found[None, :]) & (group_of[:, None] == group_of[None, :])
     shared = both.sum(axis=1)
     return shared / np.bincount(found)[found], shared / np.bincount(group_of)[group_of]
@@ -336,7 +340,8 @@ class Judged:
         np.fill_diagonal(other, -np.inf)
         tied = other == other.max(axis=1, keepdims=True)
         foreign = tied & (self.group_of[:, None] != self.group_of[None, :])
-        return np.where(foreign.any(axis=1), foreign.argmax(axis=1), tied.argmax(axis=1)).astype(np.int64)
+        nearest = np.where(foreign.any(axis=1), foreign.argmax(axis=1), tied.argmax(axis=1))
+        return np.asarray(nearest, dtype=np.int64)
 
     def statistics(self) -> dict[str, Callable[[Floats], dict[str, float]]]:
         """Functions from the weights of the groups, float64 (g,), to metrics."""
@@ -354,7 +359,7 @@ class Judged:
 
     def _pairs(self) -> Callable[[Floats], dict[str, float]]:
         chosen = self.positive | self.pairs.same
-        few = Pairs(*(part[chosen] for part in (self.pairs.i, self.pairs.j, self.pairs.scores, self.pairs.same)))
+        few = self.pairs.take(chosen)
         called = self.positive[chosen]
 
         def statistic(weights: Floats) -> dict[str, float]:
@@ -383,8 +388,8 @@ class Judged:
 
     def _micro(self) -> Callable[[Floats], dict[str, float]]:
         order = self.pairs.order
-        ordered = Pairs(*(part[order] for part in (self.pairs.i, self.pairs.j, self.pairs.scores, self.pairs.same)))
-        ends = np.append(ordered.scores[1:] != ordered.scores[:-1], True)  # noqa: FBT003
+        ordered = self.pairs.take(order)
+        ends = np.append(ordered.scores[1:] != ordered.scores[:-1], True)
 
         def statistic(weights: Floats) -> dict[str, float]:
             weight = ordered.weights(self.group_of, weights)

@@ -29,14 +29,20 @@ def folded(name: str) -> str:
 
 
 def climbs(cell: str) -> bool:
-    """Whether a cell names a place outside the archive: `..`, an absolute path or a drive."""
-    parts = re.split(r"[/\\]", cell.strip())
-    return ".." in parts or cell.strip().startswith(("/", "\\")) and len(parts) > 1 and parts[1] != "" or bool(re.match(r"[A-Za-z]:\\", cell))
+    r"""Whether a cell names a place outside the archive: `..`, an absolute path or a drive.
+
+    >>> [climbs(cell) for cell in ("a/../b", "/etc/passwd", r"C:\x", "folder/name", "/")]
+    [True, True, True, False, False]
+    """
+    text = cell.strip().replace("\\", "/")
+    if ".." in text.split("/") or re.match(r"[A-Za-z]:/", text):
+        return True
+    return text.startswith("/") and text.strip("/") != ""  # a lone slash means "none"
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a name was found to mean: equal bytes at one or more places, a file that cannot be read, or several photos."""
+    """What a name was found to mean: one photo at one or more places, an unreadable file, or several photos."""
 
     photos: tuple[Photo, ...]
     unreadable: tuple[Unreadable, ...] = ()
@@ -54,7 +60,8 @@ class Names:
         """Index the archive by exact and by folded name."""
         self._exact: defaultdict[str, list[Photo | Unreadable]] = defaultdict(list)
         self._folded: defaultdict[str, list[Photo | Unreadable]] = defaultdict(list)
-        for item in (*archive.photos, *archive.unreadable):
+        items: list[Photo | Unreadable] = [*archive.photos, *archive.unreadable]
+        for item in items:
             name = PurePosixPath(item.path).name
             self._exact[normal(name)].append(item)
             self._folded[folded(name)].append(item)

@@ -79,7 +79,9 @@ def similarity_histogram(evaluation: Evaluation, path: Path) -> Path:
         edges = np.linspace(float(pairs.scores.min()), max(1.0, float(pairs.scores.max())), 80)
         for chosen, color, label in ((~pairs.same, GREY, "other pairs"), (pairs.same, ORANGE, "pairs of one group")):
             if chosen.any():
-                axes.hist(pairs.scores[chosen], edges, density=True, color=color, alpha=0.6, label=f"{label} ({chosen.sum()})")
+                axes.hist(
+                    pairs.scores[chosen], edges, density=True, color=color, alpha=0.6, label=f"{label} ({chosen.sum()})"
+                )
         if np.isfinite(evaluation.threshold):
             axes.axvline(evaluation.threshold, color=BLUE, label=f"threshold {evaluation.threshold:.3f}")
         axes.set(xlabel="similarity (cosine)", ylabel="density", title="How alike are near-duplicates, and others")
@@ -98,9 +100,13 @@ def precision_recall_curve(evaluation: Evaluation, path: Path) -> Path:
             precision, recall = precision_recall(same, np.ones(len(same)))
             axes.step(recall, precision, where="post", color=BLUE)
             point = evaluation.at(evaluation.threshold)
-            axes.plot(point["recall"], point["precision"], "o", color=ORANGE, label=f"threshold {evaluation.threshold:.3f}")
+            axes.plot(
+                point["recall"], point["precision"], "o", color=ORANGE, label=f"threshold {evaluation.threshold:.3f}"
+            )
             axes.legend()
-        axes.set(xlim=(0, 1.01), ylim=(0, 1.03), xlabel="recall of pairs", ylabel="precision of pairs", title="Pairs found")
+        axes.set(
+            xlim=(0, 1.01), ylim=(0, 1.03), xlabel="recall of pairs", ylabel="precision of pairs", title="Pairs found"
+        )
 
     return _picture(path, draw)
 
@@ -112,7 +118,9 @@ def similarity_matrix(evaluation: Evaluation, path: Path) -> Path:
         groups = evaluation.judged.group_of
         sizes = np.bincount(groups)
         order = np.lexsort((groups, -sizes[groups]))
-        shown = axes.imshow(evaluation.judged.similarities[np.ix_(order, order)], cmap="viridis", interpolation="nearest")
+        shown = axes.imshow(
+            evaluation.judged.similarities[np.ix_(order, order)], cmap="viridis", interpolation="nearest"
+        )
         axes.figure.colorbar(shown, label="similarity (cosine)")
         axes.set(xlabel="photo, by group, largest first", ylabel="photo", title="Similarity of all photos")
 

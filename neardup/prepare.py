@@ -79,7 +79,9 @@ def check_archive(root: Path, out: Path, settings: PrepareSettings) -> None:
     if not root.is_dir():
         raise ArchiveError(f"{root} is not a folder: name the folder that holds the photographs and the Excel sheets")
     if out.resolve().is_relative_to(root.resolve()):
-        raise ArchiveError(f"{out} lies inside the archive {root}, which is never written to: name another folder with --out")
+        raise ArchiveError(
+            f"{out} lies inside the archive {root}, which is never written to: name another folder with --out"
+        )
     if not (root / settings.ground_truth).is_file():
         raise ArchiveError(
             f"{root / settings.ground_truth} is not there: put the sheet of groups there, or name it as ground_truth "
@@ -109,7 +111,9 @@ def _make(stage: Stage, archive: Archive, workbooks: Sequence[str], settings: Pr
             for sheet in read_workbook(root / path):
                 legends.read(path, sheet)
         except ArchiveError as error:
-            legends.lines.append(Discrepancy("unreadable", path, detail=str(error), suggestion="save it again as .xlsx"))
+            legends.lines.append(
+                Discrepancy("unreadable", path, detail=str(error), suggestion="save it again as .xlsx")
+            )
     tested = {photo.sha256 for photo in resolved.test_set.photos}
     test_photos = [photo for photo in archive.photos if photo.sha256 in tested]
     training = legends.training_set(test_photos, resolved.test_set, settings.look_alike_bits)
@@ -124,7 +128,9 @@ def _make(stage: Stage, archive: Archive, workbooks: Sequence[str], settings: Pr
 def _counts(archive: Archive, resolved: ResolvedGroups, legends: Legends, training: TrainingSet) -> dict[str, int]:
     """The books, block by block; every block's `listed` is the sum of its other lines."""
     used = {photo.sha256 for photo in resolved.test_set.photos}, {photo.sha256 for photo in training.photos}
-    places = Counter("test" if p.sha256 in used[0] else "training" if p.sha256 in used[1] else "other" for p in archive.photos)
+    places = Counter(
+        "test" if p.sha256 in used[0] else "training" if p.sha256 in used[1] else "other" for p in archive.photos
+    )
     counts = {
         "image files: listed": len(archive.photos) + len(archive.unreadable),
         "image files: in the test set": places["test"],
@@ -160,7 +166,9 @@ def _files(archive: Archive, names: Names) -> Iterator[Discrepancy]:
             yield Discrepancy("ambiguous", same[0], name=PurePosixPath(same[0]).name, detail=detail)
     for same in contents.values():
         if len(same) > 1:
-            yield Discrepancy("note", same[0], name=PurePosixPath(same[0]).name, detail=f"equal bytes: {', '.join(same)}")
+            yield Discrepancy(
+                "note", same[0], name=PurePosixPath(same[0]).name, detail=f"equal bytes: {', '.join(same)}"
+            )
 
 
 def _write(out: Path, archive: Archive, test_set: TestSet, training: TrainingSet) -> list[Path]:
@@ -174,7 +182,7 @@ def _write(out: Path, archive: Archive, test_set: TestSet, training: TrainingSet
 
 
 def copy_photos(root: Path, photos: Sequence[tuple[str, str]], folder: Path) -> None:
-    """Copy (path in `root`, name in `folder`), whole or not at all; what a former run left there otherwise goes away."""
+    """Copy (path in `root`, name in `folder`), whole or not at all; what else a former run left there goes away."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {name for _, name in photos}
     for stale in folder.iterdir():

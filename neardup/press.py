@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 Damage = Callable[[Image.Image, np.random.Generator], Image.Image]
 _PAPER = (236, 230, 214)
 _INK = (28, 26, 24)
+_LIGHT_SCRATCHES = 0.7
 _WORDS = ("la", "ville", "de", "port", "guerre", "soldats", "arrivent", "le", "camp", "rue", "soir", "navire", "foule")
 
 
@@ -32,7 +33,10 @@ def crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Keep 70 to 95 % of each side."""
     width, height = image.size
     w, h = (max(8, int(side * rng.uniform(0.7, 0.95))) for side in image.size)
-    left, top = int(rng.integers(0, width - w + 1)) if width > w else 0, int(rng.integers(0, height - h + 1)) if height > h else 0
+    left, top = (
+        int(rng.integers(0, width - w + 1)) if width > w else 0,
+        int(rng.integers(0, height - h + 1)) if height > h else 0,
+    )
     return image.crop((left, top, min(width, left + w), min(height, top + h)))
 
 
@@ -102,7 +106,11 @@ def scratches(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     for _ in range(int(rng.integers(2, 10))):
         x, y = rng.uniform(0, width), rng.uniform(0, height)
         end = (x + rng.normal(0, width / 12), y + rng.normal(0, height / 2))
-        draw.line([(x, y), end], fill=(245, 243, 238) if rng.random() < 0.7 else _INK, width=int(rng.integers(1, 3)))
+        draw.line(
+            [(x, y), end],
+            fill=(245, 243, 238) if rng.random() < _LIGHT_SCRATCHES else _INK,
+            width=int(rng.integers(1, 3)),
+        )
     return made
 
 

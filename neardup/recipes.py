@@ -98,7 +98,7 @@ class Recipe:
 
 
 def prior_project() -> Recipe:
-    """The recipe that the published figures come from, with what it did wrong: equal legends repel, long ones drop out."""
+    """The recipe that the published figures come from, equal legends repel each other, long ones drop out."""
     return Recipe(shared_legends=False, long_legends="drop")
 
 

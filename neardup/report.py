@@ -66,7 +66,10 @@ def write_report(out: Path, comparison: Comparison, facts: Mapping[str, str]) ->
         plots={e.approach: _plots(out / e.approach) for e in comparison.evaluations},
         discrepancies=counts,
         kinds=KINDS,
-        facts={**facts, "fingerprints": ", ".join(f"{e.approach} {e.fingerprint[:12]}" for e in comparison.evaluations)},
+        facts={
+            **facts,
+            "fingerprints": ", ".join(f"{e.approach} {e.fingerprint[:12]}" for e in comparison.evaluations),
+        },
     )
     with replacing(out / "report.html") as partial:
         partial.write_text(page, encoding="utf-8")
@@ -90,7 +93,9 @@ def write_hits(path: Path, queries: Path, gallery: Path, found: Sequence[tuple[s
         row = [Picture(_thumb(queries / query), query, "searched for")]
         for hit in hits:
             if not (gallery / hit.path).is_file():
-                raise ArchiveError(f"{gallery / hit.path} is not there: name with --photos the folder that was embedded")
+                raise ArchiveError(
+                    f"{gallery / hit.path} is not there: name with --photos the folder that was embedded"
+                )
             row.append(Picture(_thumb(gallery / hit.path), hit.path, f"{hit.similarity:.3f}"))
         rows.append(row)
     with replacing(path) as partial:
@@ -99,7 +104,9 @@ def write_hits(path: Path, queries: Path, gallery: Path, found: Sequence[tuple[s
 
 
 def _page(template: str, **values: Any) -> str:
-    environment = Environment(loader=PackageLoader("neardup"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("neardup"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
     return environment.get_template(template).render(values).lstrip()
 
 
@@ -113,23 +120,27 @@ def sentences(comparison: Comparison, best: Evaluation) -> list[str]:
     first = comparison.evaluations[0]
     sizes = [int((first.groups == group).sum()) for group in sorted(set(first.groups.tolist()))]
     lines = [
-        f"The test set has {len(first.names)} photos in {len(sizes)} groups; {sizes.count(1)} photos stand alone, "
-        f"{len(first.queries)} have at least one other print in the archive.",
+        (
+            f"The test set has {len(first.names)} photos in {len(sizes)} groups; {sizes.count(1)} photos stand alone, "
+            f"{len(first.queries)} have at least one other print in the archive."
+        ),
     ]
     for evaluation in comparison.evaluations:
         one, five = evaluation.metrics["top_1"].value, evaluation.metrics["top_5"].value
         if one is None or five is None:
             continue
         lines.append(
-            f"{title(evaluation.approach).capitalize()}: for {100 * one:.0f} of 100 photos the first answer is another print "
-            f"of the same picture, for {100 * five:.0f} of 100 one of the first five is.",
+            f"{title(evaluation.approach).capitalize()}: for {100 * one:.0f} of 100 photos the first answer is another "
+            f"print of the same picture, for {100 * five:.0f} of 100 one of the first five is.",
         )
     if best is not first:
         difference = comparison.differences["ndcg"][best.approach]
         if certain(difference):
             lines.append(f"The best is {title(best.approach)}: its gain in nDCG over zero-shot is more than chance.")
         else:
-            lines.append(f"No difference can be shown: {title(best.approach)} has the highest nDCG, but chance alone may do that.")
+            lines.append(
+                f"No difference can be shown: {title(best.approach)} has the highest nDCG, but chance may do that.",
+            )
     elif len(comparison.evaluations) > 1:
         lines.append("Fine-tuning did not help here: zero-shot has the highest nDCG.")
     return lines
@@ -139,14 +150,21 @@ def found_groups(evaluation: Evaluation, images: Path) -> list[list[Picture]]:
     """The largest groups that were found, each photo marked by whether most of the group are its true companions."""
     found = evaluation.judged.found
     members = [[int(i) for i in (found == group).nonzero()[0]] for group in sorted(set(found.tolist()))]
-    large = sorted((group for group in members if len(group) > 1), key=lambda group: (-len(group), group[0]))[:SHOWN_GROUPS]
+    large = sorted((group for group in members if len(group) > 1), key=lambda group: (-len(group), group[0]))[
+        :SHOWN_GROUPS
+    ]
     shown = []
     for group in large:
         true = [int(evaluation.groups[i]) for i in group]
         main = max(sorted(set(true)), key=true.count)
         shown.append(
             [
-                Picture(_thumb(images / evaluation.names[i]), evaluation.names[i], "", number == main and true.count(main) > 1)
+                Picture(
+                    _thumb(images / evaluation.names[i]),
+                    evaluation.names[i],
+                    "",
+                    number == main and true.count(main) > 1,
+                )
                 for i, number in zip(group, true, strict=True)
             ],
         )
@@ -171,7 +189,10 @@ def _thumb(path: Path) -> str:
 def _plots(folder: Path) -> list[tuple[str, str]]:
     names = ("similarity_histogram", "precision_recall", "similarity_matrix", "losses")
     return [
-        (name.replace("_", " "), f"data:image/png;base64,{base64.b64encode((folder / f'{name}.png').read_bytes()).decode()}")
+        (
+            name.replace("_", " "),
+            f"data:image/png;base64,{base64.b64encode((folder / f'{name}.png').read_bytes()).decode()}",
+        )
         for name in names
         if (folder / f"{name}.png").is_file()
     ]

@@ -82,7 +82,10 @@ def _beast(draw: ImageDraw.ImageDraw, x: float, y: float, s: float, tone: tuple[
     for leg in (-0.38, -0.28, 0.28, 0.38):
         draw.line([(x + s * leg, y - s * 0.4), (x + s * leg * 1.05, y)], fill=tone, width=max(2, int(s * 0.06)))
     draw.ellipse((x - s * 0.48, y - s * 0.68, x + s * 0.48, y - s * 0.34), fill=tone)
-    draw.polygon([(x + s * 0.34, y - s * 0.5), (x + s * 0.5, y - s), (x + s * 0.62, y - s * 0.94), (x + s * 0.47, y - s * 0.42)], fill=tone)
+    draw.polygon(
+        [(x + s * 0.34, y - s * 0.5), (x + s * 0.5, y - s), (x + s * 0.62, y - s * 0.94), (x + s * 0.47, y - s * 0.42)],
+        fill=tone,
+    )
     draw.ellipse((x + s * 0.46, y - s * 1.05, x + s * 0.76, y - s * 0.9), fill=tone)
 
 
@@ -120,7 +123,10 @@ def _tent(draw: ImageDraw.ImageDraw, x: float, y: float, s: float, rng: np.rando
 def _house(draw: ImageDraw.ImageDraw, x: float, y: float, s: float, rng: np.random.Generator) -> None:
     wall = _toned((214, 204, 188), rng, 0.8, 1.0)
     draw.rectangle((x - s * 0.45, y - s * 0.6, x + s * 0.45, y), fill=wall)
-    draw.polygon([(x - s * 0.55, y - s * 0.6), (x, y - s * rng.uniform(0.85, 1.1)), (x + s * 0.55, y - s * 0.6)], fill=(112, 74, 62))
+    draw.polygon(
+        [(x - s * 0.55, y - s * 0.6), (x, y - s * rng.uniform(0.85, 1.1)), (x + s * 0.55, y - s * 0.6)],
+        fill=(112, 74, 62),
+    )
     for window in (-0.28, 0.1):
         draw.rectangle((x + s * window, y - s * 0.45, x + s * (window + 0.16), y - s * 0.25), fill=_INK)
     draw.rectangle((x - s * 0.08, y - s * 0.2, x + s * 0.08, y), fill=(70, 50, 40))
@@ -138,7 +144,11 @@ def _tower(draw: ImageDraw.ImageDraw, x: float, y: float, s: float, rng: np.rand
 
 def _cannon(draw: ImageDraw.ImageDraw, x: float, y: float, s: float, rng: np.random.Generator) -> None:
     rise = rng.uniform(0.25, 0.6)
-    draw.line([(x - s * 0.5, y - s * 0.1), (x, y - s * 0.35), (x + s * 0.8, y - s * (0.35 + rise))], fill=_INK, width=max(3, int(s * 0.13)))
+    draw.line(
+        [(x - s * 0.5, y - s * 0.1), (x, y - s * 0.35), (x + s * 0.8, y - s * (0.35 + rise))],
+        fill=_INK,
+        width=max(3, int(s * 0.13)),
+    )
     r = s * 0.32
     draw.ellipse((x - r, y - 2 * r, x + r, y), outline=(70, 56, 44), width=max(3, int(s * 0.07)))
     for spoke in range(6):
@@ -150,11 +160,24 @@ def _cannon(draw: ImageDraw.ImageDraw, x: float, y: float, s: float, rng: np.ran
 def _plane(draw: ImageDraw.ImageDraw, x: float, y: float, s: float, rng: np.random.Generator) -> None:
     y -= s * rng.uniform(1.0, 2.2)
     for wing in (0.0, 0.28):
-        draw.polygon([(x - s * 0.7, y - s * wing), (x + s * 0.5, y - s * (wing + 0.06)), (x + s * 0.5, y - s * wing), (x - s * 0.7, y + s * (0.06 - wing))], fill=_LIGHT)
+        draw.polygon(
+            [
+                (x - s * 0.7, y - s * wing),
+                (x + s * 0.5, y - s * (wing + 0.06)),
+                (x + s * 0.5, y - s * wing),
+                (x - s * 0.7, y + s * (0.06 - wing)),
+            ],
+            fill=_LIGHT,
+        )
     for strut in (-0.5, -0.1, 0.3):
         draw.line([(x + s * strut, y), (x + s * strut, y - s * 0.3)], fill=_INK, width=max(1, int(s * 0.03)))
-    draw.polygon([(x - s * 0.2, y - s * 0.05), (x + s * 1.2, y - s * 0.16), (x - s * 0.2, y + s * 0.12)], fill=(90, 80, 70))
-    draw.polygon([(x + s * 1.05, y - s * 0.4), (x + s * 1.25, y - s * 0.4), (x + s * 1.2, y - s * 0.1), (x + s, y - s * 0.14)], fill=_LIGHT)
+    draw.polygon(
+        [(x - s * 0.2, y - s * 0.05), (x + s * 1.2, y - s * 0.16), (x - s * 0.2, y + s * 0.12)], fill=(90, 80, 70)
+    )
+    draw.polygon(
+        [(x + s * 1.05, y - s * 0.4), (x + s * 1.25, y - s * 0.4), (x + s * 1.2, y - s * 0.1), (x + s, y - s * 0.14)],
+        fill=_LIGHT,
+    )
     draw.line([(x - s * 0.24, y - s * 0.2), (x - s * 0.24, y + s * 0.26)], fill=_INK, width=max(1, int(s * 0.03)))
 
 
@@ -333,7 +356,9 @@ _GROUNDS = {
 }
 
 
-def _noise(rng: np.random.Generator, width: int, height: int, cells: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def _noise(
+    rng: np.random.Generator, width: int, height: int, cells: int
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """Soft noise, 0 to 1, float64 (height, width)."""
     coarse = Image.fromarray((rng.random((max(2, cells * height // width), cells)) * 255).astype(np.uint8))
     return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float64) / 255
@@ -397,7 +422,7 @@ def _grain(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """The softness and the grain of a plate, and darker corners."""
     soft = np.asarray(image.filter(ImageFilter.GaussianBlur(0.6)), dtype=np.float64)
     height, width = soft.shape[:2]
-    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]  # type: ignore[misc]
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     shade = 1 - 0.18 * (x**2 + y**2) / 2
     grain = rng.normal(0, 5, (height, width))
     return Image.fromarray((soft * shade[..., None] + grain[..., None]).clip(0, 255).astype(np.uint8))

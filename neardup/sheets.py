@@ -55,14 +55,20 @@ def read_workbook(path: Path) -> list[Sheet]:
     """
     try:
         workbook = python_calamine.CalamineWorkbook.from_path(str(path))
-        sheets = {name: workbook.get_sheet_by_name(name).to_python(skip_empty_area=False) for name in workbook.sheet_names}
+        sheets = {
+            name: workbook.get_sheet_by_name(name).to_python(skip_empty_area=False) for name in workbook.sheet_names
+        }
     except Exception as error:  # calamine has an exception of its own for every format
         raise ArchiveError(f"not a workbook that can be read ({error})") from error
     formulas = _formulas(path)
-    return [Sheet(name, tuple(_row(name, i, row, formulas) for i, row in enumerate(rows))) for name, rows in sheets.items()]
+    return [
+        Sheet(name, tuple(_row(name, i, row, formulas) for i, row in enumerate(rows))) for name, rows in sheets.items()
+    ]
 
 
-def _row(sheet: str, index: int, row: Sequence[object], formulas: dict[tuple[str, str], str]) -> tuple[Cell | None, ...]:
+def _row(
+    sheet: str, index: int, row: Sequence[object], formulas: dict[tuple[str, str], str]
+) -> tuple[Cell | None, ...]:
     cells: list[Cell | None] = []
     for column, value in enumerate(row):
         address = f"{get_column_letter(column + 1)}{index + 1}"

@@ -76,7 +76,8 @@ class TestSet:
             ArchiveError: nothing has been prepared in `out`.
         """
         rows = load_rows(out / "test_set.csv")
-        return cls(tuple(TestPhoto(**{**row, "group": int(row["group"]), "row": int(row["row"])}) for row in rows))
+        numbered = ({**row, "group": int(row["group"]), "row": int(row["row"])} for row in rows)
+        return cls(tuple(TestPhoto(**row) for row in numbered))  # type: ignore[arg-type]
 
 
 def save_rows(path: Path, kind: type, rows: Iterable[object]) -> Path:
@@ -185,7 +186,9 @@ def _resolve(cell: Cell, names: Names) -> tuple[str, Photo | None, Discrepancy |
     return refuse("not found", "no photo of that name is in the archive", f"is {near} meant?" if near else "")
 
 
-def _without_repeats(named: Sequence[_Named], file: str, counts: Counter[str], lines: list[Discrepancy]) -> list[_Named]:
+def _without_repeats(
+    named: Sequence[_Named], file: str, counts: Counter[str], lines: list[Discrepancy]
+) -> list[_Named]:
     """Drop the photos that stand in two rows, and the second mention of a photo within a row."""
     rows: defaultdict[str, set[int]] = defaultdict(set)
     for item in named:

@@ -46,22 +46,26 @@ def tokenizer() -> CLIPTokenizer:
     """The shipped tokenizer: byte-level BPE as CLIP's, with a vocabulary of its own."""
     bpe = json.loads((FOLDER / "bpe.json").read_text(encoding="utf-8"))
     merges = [tuple(pair) for pair in bpe["merges"]]
-    return CLIPTokenizer(vocab=bpe["vocab"], merges=merges, model_max_length=77)
+    return CLIPTokenizer(vocab=bpe["vocab"], merges=merges, model_max_length=77)  # type: ignore[arg-type]
 
 
 def model() -> CLIPModel:
     """The shipped weights, or seeded ones as long as none are shipped."""
     if (FOLDER / "model.safetensors").is_file():
-        return CLIPModel.from_pretrained(FOLDER, dtype=torch.float32, use_safetensors=True).eval()
+        shipped: CLIPModel = CLIPModel.from_pretrained(FOLDER, dtype=torch.float32, use_safetensors=True).eval()
+        return shipped
     made = CLIPModel(config(len(tokenizer())))
+    made.eval()
     rng = np.random.default_rng(SEED)
     with torch.no_grad():
         for name, parameter in sorted(made.named_parameters()):
             parameter.copy_(torch.from_numpy(_draw(rng, name, tuple(parameter.shape))))
-    return made.eval()
+    return made
 
 
-def _draw(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def _draw(
+    rng: np.random.Generator, name: str, shape: tuple[int, ...]
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     if "logit_scale" in name:
         return np.full(shape, math.log(1 / 0.07), dtype=np.float32)
     if name.endswith("bias"):

@@ -90,6 +90,7 @@ def save_checkpoint(clip: Clip, checkpoint: Path, beside: Path) -> None:
     new, old = beside / "new-checkpoint", beside / "old-checkpoint"
     _remove(new, old)
     beside.mkdir(parents=True, exist_ok=True)
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
     clip.save(new)
     if checkpoint.exists():
         checkpoint.rename(old)

@@ -97,12 +97,24 @@ class TrainingSet:
         Raises:
             ArchiveError: nothing has been prepared in `out`.
         """
-        return cls(tuple(TrainingPhoto(**{**row, "row": int(row["row"])}) for row in load_rows(out / "training_set.csv")))
+        rows = ({**row, "row": int(row["row"])} for row in load_rows(out / "training_set.csv"))
+        return cls(tuple(TrainingPhoto(**row) for row in rows))  # type: ignore[arg-type]
 
 
 def write_training_sheet(out: Path, training: TrainingSet, captions: Mapping[str, Caption]) -> Path:
     """Write `df_training.xlsx`, a row a photo; a legend without a caption stands for itself, marked untranslated."""
-    columns = ("image_name", "legend", "caption", "language", "translator", "collection", "sheet", "row", "page", "photo")
+    columns = (
+        "image_name",
+        "legend",
+        "caption",
+        "language",
+        "translator",
+        "collection",
+        "sheet",
+        "row",
+        "page",
+        "photo",
+    )
     rows = []
     for photo in training.photos:
         caption = captions.get(photo.legend, Caption(photo.legend, "", "untranslated"))
@@ -224,7 +236,9 @@ class Legends:
             return leave("left out", "no photo number", f"no photo number, legend: {text[:80]}", number)
         return self._named(workbook, sheet, index, (page, number), text, leave)
 
-    def _named(self, workbook: str, sheet: str, index: int, cells: tuple[Cell, Cell], legend: str, leave: Callable[..., None]) -> None:
+    def _named(
+        self, workbook: str, sheet: str, index: int, cells: tuple[Cell, Cell], legend: str, leave: Callable[..., None]
+    ) -> None:
         page, number = cells
         collection = PurePosixPath(workbook).parts[0]
         pattern = self.patterns.get(collection)
@@ -237,14 +251,18 @@ class Legends:
         folder = PurePosixPath(workbook).parent.as_posix()
         found = self.names.find(f"{folder}/{name}" if folder != "." else name)
         if found.photos and not found.ambiguous:
-            row = LegendRow(found.photos[0], legend, workbook, sheet, index, str(number_of(page.text) or ""), number.text)
+            row = LegendRow(
+                found.photos[0], legend, workbook, sheet, index, str(number_of(page.text) or ""), number.text
+            )
             self.rows.append(row)
             return None
         if found.ambiguous:
             places = ", ".join(photo.path for photo in found.photos)
             return leave("ambiguous", "ambiguous", f"{name} is several photos: {places}", number)
         if found.unreadable:
-            return leave("unreadable", "unreadable", f"{found.unreadable[0].path}: {found.unreadable[0].reason}", number)
+            return leave(
+                "unreadable", "unreadable", f"{found.unreadable[0].path}: {found.unreadable[0].reason}", number
+            )
         return leave("not found", "not found", f"{name} is not below {folder}; legend: {legend[:80]}", number)
 
     def _say(
@@ -332,10 +350,14 @@ def photo_name(pattern: str, workbook: str, page: int | None, photo: int) -> str
     if page is None and "{page" in pattern:
         return None
     try:
-        return pattern.format(collection=parts[0], issue=issue, page=page, photo=photo, sheet=PurePosixPath(workbook).stem)
+        return pattern.format(
+            collection=parts[0], issue=issue, page=page, photo=photo, sheet=PurePosixPath(workbook).stem
+        )
     except (KeyError, IndexError, ValueError) as error:
         fields = "{collection}, {issue}, {sheet}, {page:02d} and {photo:02d}"
-        raise ConfigError(f"prepare.patterns: {pattern!r} cannot be filled in ({error}): a pattern may use {fields}") from None
+        raise ConfigError(
+            f"prepare.patterns: {pattern!r} cannot be filled in ({error}): a pattern may use {fields}"
+        ) from None
 
 
 def _training_photos(rows: Sequence[LegendRow]) -> list[TrainingPhoto]:

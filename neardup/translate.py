@@ -172,7 +172,10 @@ def translate_legends(
         stopped, asked = _ask(translator, missing, store, english, report)
     elif foreign:
         count = sum(map(len, foreign.values()))
-        report(f"{count} legends stay untranslated, for nobody translates: set DEEPL_AUTH_KEY for DeepL, or say --translator marian")
+        report(
+            f"{count} legends stay untranslated, for nobody translates: set DEEPL_AUTH_KEY for DeepL, "
+            "or say --translator marian",
+        )
     name = translator.name.partition(":")[0] if translator else ""
     captions = {
         legend: _caption(legend, language, english.get(legend, ""), name.replace("{source}", language))

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -117,7 +118,9 @@ def embed(
             rows = Embeddings(tuple(shard), tuple(first[sha256] for sha256 in shard), vectors, encoder.fingerprint)
             rows.save(folder / f"part-{digest_of(shard)[:16]}.parquet")
             known |= dict(zip(shard, vectors, strict=True))
-    vectors = np.stack([known[sha256] for _, sha256 in items]) if items else np.empty((0, encoder.dimension), np.float32)
+    vectors = (
+        np.stack([known[sha256] for _, sha256 in items]) if items else np.empty((0, encoder.dimension), np.float32)
+    )
     return Embeddings(tuple(sha for _, sha in items), tuple(path for path, _ in items), vectors, encoder.fingerprint)
 
 
@@ -135,7 +138,7 @@ def _batches(
     root: Path,
     encoder: Encoder,
     max_pixels: int,
-    progress: "tqdm[None]",
+    progress: "tqdm[Any]",
     size: int = 64,
 ) -> Iterator[list[Image.Image]]:
     """Images of a shard, decoded by two threads."""

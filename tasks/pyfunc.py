@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from mlflow.models import ModelSignature
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types.schema import ColSpec, Schema, TensorSpec
 from PIL import Image
 
@@ -28,10 +28,20 @@ from neardup.images import read_image
 if TYPE_CHECKING:
     from neardup.experiment import Approach
 
-REQUIREMENTS = ("imagehash", "mlflow", "numpy", "pandas", "pillow", "safetensors", "torch", "torchvision", "transformers")
+REQUIREMENTS = (
+    "imagehash",
+    "mlflow",
+    "numpy",
+    "pandas",
+    "pillow",
+    "safetensors",
+    "torch",
+    "torchvision",
+    "transformers",
+)
 
 
-class NearDuplicates(PythonModel):  # type: ignore[misc]
+class NearDuplicates(PythonModel):
     """An encoder of photographs with the threshold at which two of them are called near-duplicates."""
 
     def load_context(self, context: PythonModelContext) -> None:

@@ -17,7 +17,6 @@ from neardup.errors import NeardupError, TrackingError
 from neardup.stages import Stage, digest_of
 
 
-
 class _Mendable(logging.Filter):
     """Takes the traceback off a fault that the user can mend: its sentence says all, with what to do."""
 
@@ -55,7 +54,8 @@ def run(task: Task[..., Any], stage: Stage, *args: Any) -> dict[str, Any]:
         result_serializer="json",
         refresh_cache=manifest is None,
     )
-    return dict(cached(stage, *args))
+    made: Any = cached(stage, *args)
+    return dict(made)
 
 
 @contextmanager

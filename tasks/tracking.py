@@ -18,6 +18,7 @@ from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -84,7 +85,11 @@ class Tracking:
             entry = self.ledger().get(name, {})
             if entry.get("key") == key and self._alive(entry["run_id"]):
                 return str(entry["run_id"])
-            tags = {"mlflow.source.name": "neardup", "neardup.key": key, **({"mlflow.parentRunId": parent} if parent else {})}
+            tags = {
+                "mlflow.source.name": "neardup",
+                "neardup.key": key,
+                **({"mlflow.parentRunId": parent} if parent else {}),
+            }
             run = self.client.create_run(self._experiment_id(), run_name=name, tags={**tags, **code_version()})
             self.remember(name, {"key": key, "run_id": run.info.run_id})
             return str(run.info.run_id)
@@ -221,13 +226,15 @@ def _log_with_fluent(tracking: Tracking, run_id: str, approach: Approach, metric
         for name, context in (("test_set", "test"), ("training_set", "training")):
             table = pd.read_csv(approach.out / f"{name}.csv", dtype=str, keep_default_na=False)
             digest = digest_of(table.to_dict("list"))[:36]
-            mlflow.log_input(mlflow.data.from_pandas(table, name=name, digest=digest), context=context)
+            mlflow.log_input(from_pandas(table, name=name, digest=digest), context=context)
         figures = pd.DataFrame([{"metric": name, **figure} for name, figure in metrics["metrics"].items()])
         mlflow.log_table(figures, "metrics.json")
         pyfunc.log(approach)
 
 
-def log_comparison(tracking: Tracking, run_id: str, approaches: Sequence[Approach], counts: Mapping[str, float]) -> None:
+def log_comparison(
+    tracking: Tracking, run_id: str, approaches: Sequence[Approach], counts: Mapping[str, float]
+) -> None:
     """Log what belongs to the whole experiment: counts, comparison, report, Excel files and discrepancies.
 
     Raises:
@@ -270,7 +277,9 @@ def resolve_encoder(name: str, uri: str, cache: Path) -> str:
         try:
             model = Path(mlflow.artifacts.download_artifacts(artifact_uri=name, dst_path=str(folder)))
         except MlflowException as error:
-            raise EncoderError(f"no model {name} at {uri} ({error.message}): see the models in the MLflow UI") from error
+            raise EncoderError(
+                f"no model {name} at {uri} ({error.message}): see the models in the MLflow UI"
+            ) from error
     checkpoint = next(iter(sorted(model.rglob("model.safetensors"))), None)
     if checkpoint is None:
         raise EncoderError(f"the MLflow model {name} holds no CLIP checkpoint: name a model that neardup logged")

@@ -23,7 +23,8 @@ def deepl_key() -> str | None:
     if not PREFECT_API_URL.value():
         return None
     try:
-        return str(Secret.load(SECRET).get())
+        block: Any = Secret.load(SECRET)
+        return str(block.get())
     except ValueError:  # no such block
         return None
 
