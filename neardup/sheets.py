@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import openpyxl
 import python_calamine
@@ -60,21 +61,31 @@ def read_workbook(path: Path) -> list[Sheet]:
         }
     except Exception as error:  # calamine has an exception of its own for every format
         raise ArchiveError(f"not a workbook that can be read ({error})") from error
-    formulas = _formulas(path)
-    return [
-        Sheet(name, tuple(_row(name, i, row, formulas) for i, row in enumerate(rows))) for name, rows in sheets.items()
-    ]
+    for name, formulas in _formulas(path).items():
+        for (row, column), text in formulas.items():
+            _set(sheets[name], row, column, Formula(text))
+    return [Sheet(name, tuple(_row(i, row) for i, row in enumerate(rows, 1))) for name, rows in sheets.items()]
 
 
-def _row(
-    sheet: str, index: int, row: Sequence[object], formulas: dict[tuple[str, str], str]
-) -> tuple[Cell | None, ...]:
+class Formula(str):
+    """A cell's text that is a formula."""
+
+    __slots__ = ()
+
+
+def _set(rows: list[list[Any]], row: int, column: int, value: object) -> None:
+    """Put a value where it belongs (1-based); calamine leaves out cells whose formula has no result yet."""
+    rows.extend([] for _ in range(row - len(rows)))
+    rows[row - 1].extend([None] * (column - len(rows[row - 1])))
+    rows[row - 1][column - 1] = value
+
+
+def _row(number: int, row: Sequence[object]) -> tuple[Cell | None, ...]:
     cells: list[Cell | None] = []
-    for column, value in enumerate(row):
-        address = f"{get_column_letter(column + 1)}{index + 1}"
-        formula = formulas.get((sheet, address))
-        text = formula if formula is not None else as_text(value)
-        cells.append(Cell(address, text, formula is not None) if text else None)
+    for column, value in enumerate(row, 1):
+        text = as_text(value)
+        address = f"{get_column_letter(column)}{number}"
+        cells.append(Cell(address, text, isinstance(value, Formula)) if text else None)
     return tuple(cells)
 
 
@@ -87,17 +98,20 @@ def as_text(value: object) -> str:
     return str(value).strip()
 
 
-def _formulas(path: Path) -> dict[tuple[str, str], str]:
+def _formulas(path: Path) -> dict[str, dict[tuple[int, int], str]]:
+    """Sheet → (row, column), 1-based → formula."""
     if not _has_formula(path):
         return {}
     workbook = openpyxl.load_workbook(path, read_only=True)
     try:
         return {
-            (sheet.title, cell.coordinate): str(cell.value)
+            sheet.title: {
+                (cell.row, cell.column): str(cell.value)
+                for row in sheet.iter_rows()
+                for cell in row
+                if cell.data_type == "f"
+            }
             for sheet in workbook.worksheets
-            for row in sheet.iter_rows()
-            for cell in row
-            if cell.data_type == "f"
         }
     finally:
         workbook.close()

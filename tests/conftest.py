@@ -1,0 +1,37 @@
+"""What several tests share: a made archive, prepared once, and the real one where it is there."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from neardup.demo import MadeArchive, make_archive
+from neardup.prepare import prepare
+from neardup.recipes import PrepareSettings
+
+ROOT = Path(__file__).parents[1]
+REAL = ROOT.parent / "shared" / "archive"
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> MadeArchive:
+    """A small archive with every fault that a real one has."""
+    return make_archive(tmp_path_factory.mktemp("made") / "archive", groups=6, training=24)
+
+
+@pytest.fixture(scope="session")
+def prepared(made: MadeArchive, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `prepare` made of it."""
+    out = tmp_path_factory.mktemp("prepared")
+    prepare(made.root, out, PrepareSettings())
+    return out
+
+
+@pytest.fixture(scope="session")
+def real_archive() -> Path:
+    """The archive of real photographs, which is not part of the project."""
+    if not REAL.is_dir():
+        pytest.skip("the archive of real photographs is not on this machine")
+    return REAL

@@ -1,0 +1,107 @@
+"""Any image comes out upright, 8-bit RGB, or is refused with a reason."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from neardup.errors import UnreadableImageError
+from neardup.images import hash_distance, open_image, photo_hash, read_image
+from neardup.scenes import Scene
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    """The bytes of an image file."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def half_and_half(mode: str, left: object, right: object) -> Image.Image:
+    """An image of 40 × 20 with one value left and another right."""
+    image = Image.new(mode, (40, 20), left)  # type: ignore[arg-type]
+    image.paste(right, (20, 0, 40, 20))  # type: ignore[call-overload]
+    return image
+
+
+def test_orientation_is_honoured() -> None:
+    """A photo that the camera says lies on its side is stood up."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = read_image(encoded(half_and_half("RGB", "black", "white"), "PNG", exif=exif))
+    assert (image.size, image.getpixel((10, 2)), image.getpixel((10, 38))) == ((20, 40), (0, 0, 0), (255, 255, 255))
+
+
+def test_sixteen_bits_keep_their_tones() -> None:
+    """Half of 65535 is a middle grey, not white."""
+    deep = Image.fromarray(np.array([[0, 32768, 65535]], dtype=np.uint16))
+    assert [read_image(encoded(deep, "TIFF")).getpixel((x, 0))[0] for x in range(3)] == [0, 128, 255]
+
+
+def test_transparency_becomes_paper() -> None:
+    """What is transparent is white, as on a page."""
+    image = read_image(encoded(half_and_half("RGBA", (255, 0, 0, 255), (0, 0, 0, 0)), "PNG"))
+    assert (image.getpixel((5, 5)), image.getpixel((35, 5))) == ((255, 0, 0), (255, 255, 255))
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("CMYK", "JPEG"), ("P", "GIF"), ("L", "WEBP"), ("1", "TIFF"), ("LA", "PNG"), ("RGB", "BMP")]
+)
+def test_every_mode_becomes_rgb(mode: str, kind: str) -> None:
+    """CMYK, palette, grey, bilevel and alpha come out as RGB of the same look."""
+    image = read_image(encoded(half_and_half("RGB", "black", "white").convert(mode), kind))
+    dark, light = image.getpixel((5, 10)), image.getpixel((35, 10))
+    assert (image.mode, max(dark) < 40, min(light) > 215) == ("RGB", True, True)
+
+
+def test_the_content_decides_not_the_name(tmp_path: Path) -> None:
+    """A PNG called .jpg is read as a PNG."""
+    path = tmp_path / "x.jpg"
+    path.write_bytes(encoded(Image.new("RGB", (4, 4)), "PNG"))
+    assert open_image(path).format == "PNG"
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty"),
+        (b"this is no picture", "the content is no"),
+        (encoded(Scene.of(1).image, "JPEG")[:4000], "truncated"),
+    ],
+    ids=["empty", "text", "truncated"],
+)
+def test_what_is_no_image_is_refused_with_a_reason(data: bytes, reason: str) -> None:
+    """The sentence says what is wrong with the file."""
+    with pytest.raises(UnreadableImageError, match=reason):
+        read_image(data)
+
+
+def test_a_bomb_is_refused_by_its_header() -> None:
+    """The limit is looked at before a pixel is decoded."""
+    with pytest.raises(UnreadableImageError, match=r"40 x 20 pixels are over the limit of 799"):
+        read_image(encoded(half_and_half("RGB", 0, 0), "PNG"), max_pixels=799)
+
+
+def test_a_draft_is_large_enough() -> None:
+    """A JPEG decoded at a fraction of its size still has twice the side that is needed."""
+    large = encoded(Scene.of(2).image.resize((1680, 1260)), "JPEG")
+    assert min(read_image(large, draft=224).size) >= 2 * 224
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
+def test_hash_distance_counts_bits(a: int, b: int) -> None:
+    """It is the number of differing bits, and 0 only for equal hashes."""
+    distance = hash_distance(f"{a:016x}", f"{b:016x}")
+    assert (distance, distance == 0) == (sum((a ^ b) >> i & 1 for i in range(64)), a == b)
+
+
+def test_a_smaller_print_has_the_same_look() -> None:
+    """The perceptual hash hardly changes with the size, and much with the picture."""
+    image = Scene.of(3).image
+    near = hash_distance(photo_hash(image), photo_hash(image.resize((200, 150))))
+    far = hash_distance(photo_hash(image), photo_hash(Scene.of(21).image))
+    assert near <= 6 < far

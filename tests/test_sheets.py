@@ -1,0 +1,75 @@
+"""Sheets are read as text with their formulas seen, and written so that no text becomes one."""
+
+from pathlib import Path
+
+import openpyxl
+import pandas as pd
+import pytest
+
+from neardup.errors import ArchiveError
+from neardup.sheets import as_text, is_lock_file, read_workbook, write_table
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(3.0, "3"), (3, "3"), ("03", "03"), ("  a ", "a"), (None, ""), (2.5, "2.5"), (True, "True")]
+)
+def test_a_cell_is_read_as_a_person_reads_it(value: object, text: str) -> None:
+    """A whole number has no decimals, and blanks at the ends do not count."""
+    assert as_text(value) == text
+
+
+def test_a_formula_is_seen(tmp_path: Path) -> None:
+    """The cell says that a formula stands in it, and where."""
+    book = openpyxl.Workbook()
+    book.active.append(["plain", "=1+1"])
+    book.save(tmp_path / "x.xlsx")
+    row = read_workbook(tmp_path / "x.xlsx")[0].rows[0]
+    assert [(cell.address, cell.text, cell.formula) for cell in row if cell] == [
+        ("A1", "plain", False),
+        ("B1", "=1+1", True),
+    ]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+49", "-1", "@home", "http://x.org", "007"])
+def test_text_never_becomes_a_formula(tmp_path: Path, text: str) -> None:
+    """What was text is text, whatever it begins with."""
+    write_table(tmp_path / "x.xlsx", ("a",), [[text]])
+    cell = openpyxl.load_workbook(tmp_path / "x.xlsx").active["A2"]
+    assert (cell.value, cell.data_type, cell.hyperlink) == (text, "s", None)
+
+
+def test_equal_tables_are_equal_bytes(tmp_path: Path) -> None:
+    """No date of writing makes two runs differ."""
+    for name in ("x.xlsx", "y.xlsx"):
+        write_table(tmp_path / name, ("a", "b"), [["text", 1], [None, 2.5]])
+    assert (tmp_path / "x.xlsx").read_bytes() == (tmp_path / "y.xlsx").read_bytes()
+
+
+def test_pandas_reads_what_we_write(tmp_path: Path) -> None:
+    """Numbers stay numbers, blanks stay blank."""
+    write_table(tmp_path / "x.xlsx", ("a", "b"), [["text", 1], [None, 2]])
+    table = pd.read_excel(tmp_path / "x.xlsx", engine="openpyxl")
+    assert (table["b"].tolist(), table["a"].isna().tolist()) == ([1, 2], [False, True])
+
+
+def test_what_is_no_workbook_is_refused(tmp_path: Path) -> None:
+    """The sentence says so."""
+    (tmp_path / "x.xlsx").write_bytes(b"this is no workbook")
+    with pytest.raises(ArchiveError, match="not a workbook"):
+        read_workbook(tmp_path / "x.xlsx")
+
+
+def test_rows_keep_their_numbers(tmp_path: Path) -> None:
+    """Blank rows before the first and between count, so that a report names the row that Excel shows."""
+    book = openpyxl.Workbook()
+    book.active["B3"] = "here"
+    book.active["A6"] = "there"
+    book.save(tmp_path / "x.xlsx")
+    cells = [cell for row in read_workbook(tmp_path / "x.xlsx")[0].rows for cell in row if cell]
+    assert [(cell.address, cell.text) for cell in cells] == [("B3", "here"), ("A6", "there")]
+
+
+@pytest.mark.parametrize(("name", "lock"), [("~$x.xlsx", True), (".~lock.x.ods#", True), ("x.xlsx", False)])
+def test_lock_files_are_known(name: str, lock: bool) -> None:  # noqa: FBT001 - what is expected
+    """What Excel and LibreOffice leave beside an open workbook."""
+    assert is_lock_file(Path(name)) == lock
