@@ -224,7 +224,9 @@ class _Drawing:
                 cells.append(f"{name}.jpg" if number % 7 == 3 else name)  # noqa: PLR2004
             rows.append(cells)
         first = rows[0]
-        first[2] = "".join(letter for letter in unicodedata.normalize("NFKD", first[2]) if letter.isascii())
+        first[2] = "".join(
+            letter for letter in unicodedata.normalize("NFD", first[2]) if not unicodedata.combining(letter)
+        )
         misspelt = f"{rows[0][0][:-1]}x"
         rows[0].append(misspelt)
         self.plant("not found", misspelt)

@@ -1,0 +1,201 @@
+"""From sheets and folders to a test set and a training set, with every fault in the report."""
+
+import csv
+import unicodedata
+from collections import defaultdict
+from pathlib import Path
+
+import openpyxl
+import pandas as pd
+import pytest
+
+from neardup.config import load_settings
+from neardup.demo import MadeArchive
+from neardup.errors import ArchiveError
+from neardup.prepare import prepare
+from neardup.recipes import PrepareSettings
+from neardup.scenes import Scene
+from neardup.stages import digest_file
+from neardup.testset import TestSet
+from neardup.trainingset import TrainingSet
+
+
+def report(out: Path) -> list[dict[str, str]]:
+    """The lines of the discrepancy report."""
+    with (out / "discrepancies.csv").open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, str]]:
+    """Time and content of every file below a folder."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, digest_file(path))
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_every_planted_fault_is_in_the_report(made: MadeArchive, prepared: Path) -> None:
+    """Each name or path that was planted has a line of its kind."""
+    lines = [(line["kind"], unicodedata.normalize("NFC", " ".join(line.values()))) for line in report(prepared)]
+    missed = [
+        (kind, name)
+        for kind, names in made.faults.items()
+        for name in names
+        if not any(kind == found and unicodedata.normalize("NFC", name) in text for found, text in lines)
+    ]
+    assert missed == []
+
+
+def test_the_groups_are_the_true_ones(made: MadeArchive, prepared: Path) -> None:
+    """Composed accents, lost accents, extensions and folders in the cells notwithstanding."""
+    groups: defaultdict[int, list[str]] = defaultdict(list)
+    for photo in TestSet.load(prepared).photos:
+        groups[photo.group].append(photo.path)
+    assert sorted(map(sorted, groups.values())) == sorted(map(sorted, made.groups))
+
+
+def test_the_training_photos_have_their_legends(made: MadeArchive, prepared: Path) -> None:
+    """Every legend is true of its photo, cleaned of breaks and spaces."""
+    found = {photo.path: photo.legend for photo in TrainingSet.load(prepared).photos}
+    assert found == made.training
+
+
+def test_the_leaked_photo_is_not_in_training(made: MadeArchive, prepared: Path) -> None:
+    """It was filed again, byte for byte, with a legend of its own."""
+    (leaked,) = made.faults["left out"]
+    test_contents = {photo.sha256 for photo in TestSet.load(prepared).photos}
+    training = TrainingSet.load(prepared).photos
+    assert leaked not in {photo.path for photo in training}
+    assert not test_contents & {photo.sha256 for photo in training}
+
+
+def test_both_namesakes_survive(made: MadeArchive, prepared: Path) -> None:
+    """Two files of one name lie side by side under distinct names, with their own bytes."""
+    copies = {photo.path: photo.name for photo in TestSet.load(prepared).photos}
+    for path in made.faults["ambiguous"]:
+        assert digest_file(prepared / "test_dataset" / copies[path]) == digest_file(made.root / path)
+
+
+def test_the_books_balance(prepared: Path, made: MadeArchive) -> None:
+    """Each block's `listed` is the sum of its other lines."""
+    counts = prepare(made.root, prepared, PrepareSettings()).counts
+    blocks: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for name, count in counts.items():
+        block, kind = name.split(": ", 1)
+        blocks[block][kind] = count
+    assert all(kinds.pop("listed") == sum(kinds.values()) > 0 for kinds in blocks.values())
+
+
+def test_new_is_has_a_row_a_group_with_names_as_on_disk(made: MadeArchive, prepared: Path) -> None:
+    """The historian can open it, and every name in it is a file's."""
+    sheet = openpyxl.load_workbook(prepared / "new_IS.xlsx").active
+    rows = [[cell for cell in row if cell] for row in sheet.iter_rows(values_only=True)]
+    assert rows == [[Path(photo).name for photo in group] for group in made.groups]
+
+
+def test_df_training_opens_in_pandas(prepared: Path, made: MadeArchive) -> None:
+    """It has the columns that a notebook expects, a row a photo."""
+    table = pd.read_excel(prepared / "df_training.xlsx", engine="openpyxl")
+    assert list(table.columns[:2]) == ["image_name", "legend"]
+    assert {"collection", "sheet", "row", "page", "photo", "language", "caption"} <= set(table.columns)
+    assert len(table) == len(made.training)
+
+
+def test_the_copies_are_the_archives_bytes(prepared: Path, made: MadeArchive) -> None:
+    """Nothing is encoded anew on the way."""
+    for photo in TrainingSet.load(prepared).photos:
+        assert digest_file(prepared / "training_set" / photo.image_name) == digest_file(made.root / photo.path)
+
+
+def test_the_archive_is_never_written_to(made: MadeArchive, tmp_path: Path) -> None:
+    """Not a byte, not a time of it changes."""
+    before = snapshot(made.root)
+    prepare(made.root, tmp_path / "out", PrepareSettings())
+    assert snapshot(made.root) == before
+
+
+def test_a_second_run_does_nothing(made: MadeArchive, tmp_path: Path) -> None:
+    """It says so, and no file is touched."""
+    prepare(made.root, tmp_path, PrepareSettings())
+    before = snapshot(tmp_path)
+    again = prepare(made.root, tmp_path, PrepareSettings())
+    assert (again.reused, again.archive.read_anew, snapshot(tmp_path)) == (True, 0, before)
+
+
+def test_a_damaged_output_is_made_again(made: MadeArchive, tmp_path: Path) -> None:
+    """A file that someone deleted comes back."""
+    prepare(made.root, tmp_path, PrepareSettings())
+    (tmp_path / "new_IS.xlsx").unlink()
+    assert not prepare(made.root, tmp_path, PrepareSettings()).reused
+    assert (tmp_path / "new_IS.xlsx").is_file()
+
+
+def test_two_runs_give_equal_files(made: MadeArchive, prepared: Path, tmp_path: Path) -> None:
+    """Tables and sheets are the same to the last byte."""
+    prepare(made.root, tmp_path, PrepareSettings())
+    names = ("new_IS.xlsx", "df_training.xlsx", "discrepancies.xlsx", "test_set.csv", "training_set.csv")
+    assert [(tmp_path / name).read_bytes() for name in names] == [(prepared / name).read_bytes() for name in names]
+
+
+def test_an_output_folder_in_the_archive_is_refused(made: MadeArchive) -> None:
+    """Before anything is written."""
+    with pytest.raises(ArchiveError, match="lies inside the archive"):
+        prepare(made.root, made.root / "out", PrepareSettings())
+
+
+def test_an_archive_without_ground_truth_is_one_sentence(tmp_path: Path) -> None:
+    """It says which file is missing and where to name another."""
+    (tmp_path / "archive").mkdir()
+    with pytest.raises(ArchiveError, match=r"donnees_IS\.xlsx is not there.*neardup\.toml"):
+        prepare(tmp_path / "archive", tmp_path / "out", PrepareSettings())
+
+
+def test_a_broken_ground_truth_is_one_sentence(tmp_path: Path) -> None:
+    """It names the file."""
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / "donnees_IS.xlsx").write_bytes(b"no workbook")
+    with pytest.raises(ArchiveError, match=r"donnees_IS\.xlsx: not a workbook"):
+        prepare(tmp_path / "archive", tmp_path / "out", PrepareSettings())
+
+
+def test_another_archive_is_read_by_its_settings(tmp_path: Path) -> None:
+    """Other folders, other sheet, other pattern: all of it is said in neardup.toml."""
+    root = tmp_path / "archive"
+    for name, seed in (("lavie/12/bilder/12-3-4.png", 1), ("lavie/12/bilder/12-3-5.png", 2), ("rest/bilder/a.png", 3)):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Scene.of(seed).image.save(root / name)
+    for path, rows in (
+        (
+            "lavie/12/legenden.xlsx",
+            [["Seite", "Bild", "Bildunterschrift"], [3, 4, "Der König"], ["3", 5.0, "Das Heer"]],
+        ),
+        ("gruppen.xlsx", [["a"]]),
+    ):
+        book = openpyxl.Workbook()
+        for row in rows:
+            book.active.append(row)
+        book.save(root / path)
+    (root / "neardup.toml").write_text(
+        '[prepare]\nphotos = ["**/bilder/*"]\nground_truth = "gruppen.xlsx"\n[prepare.patterns]\n'
+        'lavie = "{issue}-{page}-{photo}"\n'
+    )
+    made = prepare(root, tmp_path / "out", load_settings(root / "neardup.toml").prepare)
+    assert [photo.legend for photo in made.training_set.photos] == ["Der König", "Das Heer"]
+    assert [photo.path for photo in made.test_set.photos] == ["rest/bilder/a.png"]
+
+
+def test_text_of_the_sheets_never_becomes_a_formula(made: MadeArchive, prepared: Path) -> None:
+    """The report quotes formulas as text."""
+    sheet = openpyxl.load_workbook(prepared / "discrepancies.xlsx").active
+    cells = [cell for row in sheet.iter_rows() for cell in row if cell.value == "=1+1"]
+    assert ({cell.data_type for cell in cells}, "=1+1" in made.faults["unsafe cell"]) == ({"s"}, True)
+
+
+@pytest.mark.slow
+def test_the_real_archive(real_archive: Path, tmp_path: Path) -> None:
+    """Its listed photos, all but the eight that are not there, and its planted faults."""
+    made = prepare(real_archive, tmp_path, PrepareSettings())
+    kinds = [line["kind"] for line in report(tmp_path) if line["file"] == "donnees_IS.xlsx"]
+    assert (len(made.test_set.photos), kinds.count("not found")) == (462, 8)
+    assert not {p.sha256 for p in made.test_set.photos} & {p.sha256 for p in made.training_set.photos}
