@@ -1,0 +1,136 @@
+"""An evaluation, its intervals and the comparison of several."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import openpyxl
+import oracles
+import pytest
+
+from neardup.comparison import certain, compare
+from neardup.errors import ArchiveError
+from neardup.evaluate import RESAMPLES, Evaluation, Figure, evaluate, figure
+from neardup.metrics import NAMES
+
+GROUPS = np.repeat(np.arange(14), [1, 1, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 5, 6])
+
+
+def made(noise: float, approach: str = "zero-shot", seed: int = 0) -> Evaluation:
+    """An encoder that knows the groups, less so the more noise."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).normal(size=(14, 16))
+    vectors = centres[GROUPS] + noise * rng.normal(size=(len(GROUPS), 16))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    names = [f"{i:02d}.jpg" for i in range(len(GROUPS))]
+    return evaluate(vectors, GROUPS, names, approach=approach, fingerprint="f" * 64)
+
+
+def test_save_and_load_are_equal(tmp_path: Path) -> None:
+    """An evaluation that was kept answers the same questions with the same figures."""
+    first = made(0.8)
+    first.save(tmp_path)
+    second = Evaluation.load(tmp_path)
+    assert (second.metrics, second.queries, second.threshold) == (first.metrics, first.queries, first.threshold)
+
+
+def test_all_metrics_are_there_with_intervals_around_them() -> None:
+    """Each figure lies within its interval, and the intervals have a width."""
+    figures = made(0.9).metrics
+    assert tuple(figures) == NAMES
+    assert all(f.low <= f.value <= f.high for f in figures.values() if None not in {f.value, f.low})
+    assert figures["top_1"].high > figures["top_1"].low
+
+
+def test_the_bootstrap_draws_groups() -> None:
+    """A resample's top-1 is the mean over queries, each weighed by how often its group was drawn."""
+    evaluation = made(0.9)
+    count = int(GROUPS.max()) + 1
+    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES)
+    expected = oracles.bootstrap(evaluation.judged.similarities, GROUPS, drawn[3])
+    assert evaluation.samples["top_1"][3] == pytest.approx(expected["top_1"])
+
+
+def test_a_query_table_has_a_row_a_query(tmp_path: Path) -> None:
+    """The worst first; the mean of a column is the metric."""
+    evaluation = made(0.9)
+    evaluation.save(tmp_path)
+    with (tmp_path / "queries.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == len(oracles.queries(GROUPS))
+    assert [float(r["ndcg"]) for r in rows] == sorted(float(r["ndcg"]) for r in rows)
+    assert np.mean([int(r["top_1"]) for r in rows]) == pytest.approx(evaluation.values["top_1"])
+
+
+def test_hits_leave_out_the_query() -> None:
+    """A photo is not among its own answers."""
+    assert "30.jpg" not in [name for name, _, _ in made(0.5).hits("30.jpg", 40)]
+
+
+def test_the_best_and_the_worst_are_of_different_groups() -> None:
+    """Six pictures of one group would show one thing six times."""
+    evaluation = made(0.9)
+    group = dict(zip(evaluation.names, GROUPS.tolist(), strict=True))
+    for photos in (evaluation.best(5), evaluation.worst(5)):
+        assert len({group[name] for name in photos}) == 5
+
+
+def test_one_photo_is_not_enough() -> None:
+    """The sentence says where to look."""
+    with pytest.raises(ArchiveError, match="at least 2 are needed: see discrepancies"):
+        evaluate(np.ones((1, 2), np.float32), np.zeros(1, np.int64), ["a"], approach="x", fingerprint="")
+
+
+def test_a_similarity_matrix_is_written_while_small(tmp_path: Path) -> None:
+    """Float32, square, in the order of the names."""
+    evaluation = made(0.5)
+    evaluation.save(tmp_path)
+    matrix = np.load(tmp_path / "similarity.npy")
+    assert (matrix.dtype, matrix.shape) == (np.float32, (35, 35))
+    assert matrix == pytest.approx(evaluation.judged.similarities, abs=1e-6)
+
+
+def test_an_undefined_metric_has_no_figure() -> None:
+    """NaN never reaches a table."""
+    assert figure(float("nan"), np.full(4, np.nan)) == Figure(None, None, None)
+
+
+def test_an_approach_against_itself_gains_nothing() -> None:
+    """The paired interval of equal approaches is exactly zero: their resamples are the same."""
+    comparison = compare([made(0.8), made(0.8, "fine-tuned")])
+    assert {f for row in comparison.differences.values() for f in row.values()} <= {
+        Figure(0.0, 0.0, 0.0),
+        Figure(None, None, None),
+    }
+
+
+def test_a_clear_gain_is_certain() -> None:
+    """A much better encoder's paired interval lies above zero, and the table marks it."""
+    comparison = compare([made(2.5), made(0.3, "fine-tuned")])
+    assert certain(comparison.differences["ndcg"]["fine-tuned"])
+    assert "*" in next(line for line in comparison.markdown().splitlines() if line.startswith("| nDCG"))
+
+
+def test_other_test_sets_are_not_compared() -> None:
+    """A difference between them would mean nothing."""
+    other = made(0.5, "fine-tuned")
+    shorter = Evaluation("fine-tuned", "", other.names[:-1], GROUPS[:-1], other.vectors[:-1])
+    with pytest.raises(ArchiveError, match="different test sets"):
+        compare([made(0.5), shorter])
+
+
+def test_the_four_tables_say_the_same(tmp_path: Path) -> None:
+    """xlsx, CSV, Markdown and JSON hold one set of figures, the prior project's six first."""
+    comparison = compare([made(0.9), made(0.5, "fine-tuned")])
+    comparison.write(tmp_path)
+    facts = json.loads((tmp_path / "comparison.json").read_text())
+    sheet = list(openpyxl.load_workbook(tmp_path / "comparison.xlsx").active.iter_rows(values_only=True))
+    with (tmp_path / "comparison.csv").open(newline="") as stream:
+        table = list(csv.reader(stream))
+    value = facts["metrics"]["f1"]["fine-tuned"]["value"]
+    column = table[0].index("fine-tuned")
+    assert [row[0] for row in table[1:7]] == ["precision", "recall", "F1", "top-1", "top-5", "nDCG"]
+    assert sheet[3][column] == pytest.approx(100 * value, abs=1e-4)
+    assert float(table[3][column]) == pytest.approx(100 * value, abs=1e-4)
+    assert f"{100 * value:.2f}" in (tmp_path / "comparison.md").read_text().splitlines()[4]

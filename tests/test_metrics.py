@@ -1,0 +1,231 @@
+"""Every metric against an independent implementation, on made test sets of every shape."""
+
+import numpy as np
+import oracles
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import composite
+
+from neardup.metrics import (
+    NAMES,
+    Floats,
+    Ints,
+    Judged,
+    Pairs,
+    b_cubed,
+    best_threshold,
+    calibrated_thresholds,
+    found_groups,
+    harmonic,
+)
+
+
+def judged(similarities: Floats, groups: Ints, threshold: float | None = None) -> Judged:
+    """A test set judged by the calibrated thresholds, or by one for all."""
+    group_of = np.unique(groups, return_inverse=True)[1].astype(np.int64)
+    pairs = Pairs.of(similarities, group_of)
+    thresholds = calibrated_thresholds(pairs, group_of, 5, 0)[0]
+    if threshold is not None:
+        thresholds = np.full(len(pairs.scores), threshold)
+    return Judged(similarities, group_of, pairs, thresholds)
+
+
+def values(of: Judged) -> dict[str, float]:
+    """Every metric."""
+    ones = np.ones(int(of.group_of.max()) + 1)
+    return {name: value for make in of.statistics().values() for name, value in make(ones).items()}
+
+
+@composite
+def groupings(draw: st.DrawFn, *, ties: bool = False) -> tuple[Floats, Ints]:
+    """Symmetric similarities and groups, with at least one group of two; distinct scores unless `ties`."""
+    n = draw(st.integers(3, 12))
+    groups = np.array([0, 0, *draw(st.lists(st.integers(0, 4), min_size=n - 2, max_size=n - 2))], dtype=np.int64)
+    rng = np.random.default_rng(draw(st.integers(0, 10_000)))
+    count = n * (n - 1) // 2
+    scores = rng.integers(0, 4, count) / 4 if ties else rng.permutation(count) / count
+    similarities = np.eye(n)
+    similarities[np.triu_indices(n, 1)] = scores
+    similarities = np.maximum(similarities, similarities.T)
+    return similarities, np.unique(groups, return_inverse=True)[1].astype(np.int64)
+
+
+@given(groupings(ties=True))
+def test_ranking_metrics_with_ties_against_us(made: tuple[Floats, Ints]) -> None:
+    """Top-k, recall@k and R-precision equal their definitions, ties included."""
+    found = values(judged(*made))
+    expected = {
+        "top_1": oracles.top(*made, 1),
+        "top_5": oracles.top(*made, 5),
+        "recall_at_5": oracles.recall_at(*made, 5),
+        "recall_at_10": oracles.recall_at(*made, 10),
+        "r_precision": oracles.r_precision(*made),
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+
+
+@given(groupings())
+def test_ndcg_and_average_precision_equal_scikit_learn(made: tuple[Floats, Ints]) -> None:
+    """nDCG, mAP and µAP, on scores without ties."""
+    found = values(judged(*made))
+    expected = {
+        "ndcg": oracles.ndcg(*made),
+        "map": oracles.mean_average_precision(*made),
+        "micro_ap": oracles.micro_average_precision(*made),
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+
+
+@given(groupings(ties=True), st.sampled_from([-1.0, 0.0, 0.25, 0.5, 0.6, 2.0]))
+def test_pair_metrics_equal_scikit_learn(made: tuple[Floats, Ints], threshold: float) -> None:
+    """Precision, recall and F1 at a threshold; a pair at the threshold is called."""
+    found = values(judged(*made, threshold))
+    assert (found["precision"], found["recall"], found["f1"]) == pytest.approx(oracles.pair_scores(*made, threshold))
+
+
+@given(groupings(ties=True))
+def test_nearest_neighbour_metrics_equal_scikit_learn(made: tuple[Floats, Ints]) -> None:
+    """Macro precision and recall of the predicted groups, over the groups that occur; ties against us."""
+    similarities, groups = made
+    found = values(judged(*made))
+    # Of several foreign photos that are equally near, scikit-learn's answer depends on which is taken.
+    others = [[similarities[q, i] for i in range(len(groups)) if i != q] for q in oracles.queries(groups)]
+    if any(row.count(max(row)) > 1 for row in others):
+        assert found["nn_recall"] == pytest.approx(_recall_only(similarities, groups))
+    else:
+        assert (found["nn_precision"], found["nn_recall"]) == pytest.approx(oracles.nearest_neighbour(*made))
+
+
+def _recall_only(similarities: Floats, groups: Ints) -> float:
+    """Macro recall times the groups that occur: what does not depend on which foreign photo is taken."""
+    of = judged(similarities, groups)
+    nearest = of.nearest()
+    asked = oracles.queries(groups)
+    right = [bool(groups[oracles.ranking(similarities, groups, q)[0]] == groups[q]) for q in asked]
+    occur = {int(groups[q]) for q in asked} | {int(groups[nearest[q]]) for q in asked}
+    return sum(np.mean([r for q, r in zip(asked, right, strict=True) if groups[q] == g] or [0.0]) for g in occur) / len(
+        occur
+    )
+
+
+@given(groupings(ties=True))
+def test_the_best_threshold_has_the_greatest_f1(made: tuple[Floats, Ints]) -> None:
+    """No other threshold does better."""
+    similarities, groups = made
+    pairs = Pairs.of(similarities, groups)
+    threshold = best_threshold(pairs.scores, pairs.same)
+    assert oracles.pair_scores(similarities, groups, threshold)[2] == pytest.approx(oracles.best_f1(*made))
+
+
+@given(groupings(ties=True))
+def test_recall_at_90_percent_precision(made: tuple[Floats, Ints]) -> None:
+    """The greatest recall that any threshold of such precision reaches."""
+    found = values(judged(*made))["recall_at_90_precision"]
+    assert found == pytest.approx(oracles.recall_at_precision(*made, 0.9))
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=12))
+def test_b_cubed(labels: list[tuple[int, int]]) -> None:
+    """Against sets, photo by photo."""
+    found, true = (np.array(column, dtype=np.int64) for column in zip(*labels, strict=True))
+    precision, recall = b_cubed(found, true)
+    assert (precision.mean(), recall.mean()) == pytest.approx(oracles.b_cubed(found, true))
+
+
+@given(groupings(ties=True), st.floats(0, 1))
+def test_found_groups_do_not_chain(made: tuple[Floats, Ints], threshold: float) -> None:
+    """Every two photos of a found group are at or above the threshold."""
+    similarities, groups = made
+    pairs = Pairs.of(similarities, groups)
+    found = found_groups(pairs, pairs.scores - threshold, len(groups))
+    together = found[pairs.i] == found[pairs.j]
+    assert (pairs.scores[together] >= threshold - 1e-9).all()
+
+
+def test_a_chain_is_cut() -> None:
+    """`a` like `b` and `b` like `c` make no group of three where `a` is unlike `c`."""
+    similarities = np.array([[1, 0.9, 0.1], [0.9, 1, 0.8], [0.1, 0.8, 1]])
+    pairs = Pairs.of(similarities, np.zeros(3, dtype=np.int64))
+    found = found_groups(pairs, pairs.scores - 0.5, 3)
+    assert (found[0] == found[1], found[1] == found[2]) == (True, False)
+
+
+@settings(max_examples=30)
+@given(groupings(), st.integers(0, 100))
+def test_order_does_not_matter(made: tuple[Floats, Ints], seed: int) -> None:
+    """Photos in another order give the same figures, where neither ties nor folds depend on it."""
+    similarities, groups = made
+    order = np.random.default_rng(seed).permutation(len(groups))
+    first = values(judged(similarities, groups, 0.5))
+    second = values(judged(similarities[np.ix_(order, order)], groups[order], 0.5))
+    assert second == pytest.approx(first, nan_ok=True)
+
+
+@settings(max_examples=30)
+@given(groupings(ties=True), st.floats(0, 1))
+def test_a_distractor_never_helps(made: tuple[Floats, Ints], likeness: float) -> None:
+    """One more photo that belongs to nobody never raises a ranking metric."""
+    similarities, groups = made
+    n = len(groups)
+    more = np.full((n + 1, n + 1), likeness)
+    more[:n, :n] = similarities
+    before = values(judged(similarities, groups, 0.5))
+    after = values(judged(more, np.append(groups, groups.max() + 1), 0.5))
+    for name in ("top_1", "top_5", "ndcg", "map", "r_precision", "recall_at_5", "recall_at_10"):
+        assert after[name] <= before[name] + 1e-12
+
+
+def test_a_photo_never_finds_itself() -> None:
+    """The diagonal plays no part."""
+    similarities = np.array([[5.0, 0.1, 0.2], [0.1, 5.0, 0.3], [0.2, 0.3, 5.0]])
+    assert values(judged(similarities, np.array([0, 0, 1])))["top_1"] == 0.0
+
+
+def test_a_perfect_encoder_is_perfect() -> None:
+    """All of a group equal, all others opposite: every figure is as good as it can be."""
+    groups = np.repeat(np.arange(8), 3)
+    found = values(judged(np.where(groups[:, None] == groups[None, :], 0.9, 0.1), groups))
+    worst = {"over_merged", "over_split", "false_alarms"}
+    perfect = {name: 0.0 if name in worst else 1.0 for name in NAMES} | {"false_alarms": np.nan}
+    assert found == pytest.approx(perfect, nan_ok=True)
+
+
+def test_singletons_are_gallery_and_never_query() -> None:
+    """With singletons alone the ranking metrics are not defined, and false alarms are."""
+    found = values(judged(np.array([[1, 0.9, 0.1], [0.9, 1, 0.2], [0.1, 0.2, 1]]), np.arange(3), 0.5))
+    assert (np.isnan(found["top_1"]), np.isnan(found["recall"]), found["false_alarms"]) == (
+        True,
+        True,
+        pytest.approx(2 / 3),
+    )
+
+
+@given(st.integers(3, 40), st.integers(0, 1000))
+def test_no_group_sets_its_own_threshold(count: int, seed: int) -> None:
+    """A group's photos may change as they like: the thresholds by which they are judged stay."""
+    rng = np.random.default_rng(seed)
+    groups = np.sort(rng.integers(0, max(3, count // 2), count))
+    groups = np.unique(groups, return_inverse=True)[1].astype(np.int64)
+    similarities = rng.random((count, count))
+    similarities = (similarities + similarities.T) / 2
+    pairs = Pairs.of(similarities, groups)
+    before, _ = calibrated_thresholds(pairs, groups, 5, 0)
+    chosen = int(groups[0])
+    own = (groups[pairs.i] == chosen) | (groups[pairs.j] == chosen)
+    changed = Pairs(pairs.i, pairs.j, np.where(own, rng.random(len(pairs.scores)), pairs.scores), pairs.same)
+    after, _ = calibrated_thresholds(changed, groups, 5, 0)
+    assert after[own].tolist() == before[own].tolist()
+
+
+def test_every_pair_has_a_threshold() -> None:
+    """Also where there are hardly any groups."""
+    groups = np.array([0, 0, 1])
+    thresholds, _ = calibrated_thresholds(Pairs.of(np.eye(3), groups), groups, 5, 0)
+    assert (len(thresholds), np.isnan(thresholds).any()) == (3, False)
+
+
+@pytest.mark.parametrize(("a", "b", "mean"), [(0.5, 1.0, 2 / 3), (0.0, 0.0, 0.0), (0.0, 1.0, 0.0)])
+def test_harmonic_mean(a: float, b: float, mean: float) -> None:
+    """Of two zeros it is zero."""
+    assert harmonic(a, b) == pytest.approx(mean)
