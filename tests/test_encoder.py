@@ -1,0 +1,183 @@
+"""Any CLIP by its real loading path, unit vectors, and a fingerprint that tells encoders apart."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig, CLIPConfig, CLIPModel
+
+from neardup import tiny
+from neardup.encoder import BUILTIN, load_clip, load_encoder
+from neardup.errors import EncoderError
+from neardup.scenes import Scene
+
+IMAGES = [Scene.of(seed).image for seed in range(20)]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`builtin:tiny` as a folder."""
+    folder = tmp_path_factory.mktemp("saved") / "tiny"
+    load_clip(BUILTIN).save(folder)
+    return folder
+
+
+def test_vectors_are_unit_float32() -> None:
+    """One row an image, of length one."""
+    vectors = load_encoder(BUILTIN).encode(IMAGES)
+    assert (vectors.dtype, vectors.shape) == (np.float32, (20, 256))
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(20), abs=1e-6)
+
+
+def test_a_vector_does_not_depend_on_its_company() -> None:
+    """Alone or among others, the bits are the same."""
+    encoder = load_encoder(BUILTIN)
+    together = encoder.encode(IMAGES)
+    alone = np.concatenate([encoder.encode([image]) for image in IMAGES])
+    assert together.tobytes() == alone.tobytes()
+
+
+def test_no_images_give_no_vectors() -> None:
+    """An empty batch is no error."""
+    assert load_encoder(BUILTIN).encode([]).shape == (0, 256)
+
+
+def test_a_folder_gives_the_same_vectors(saved: Path) -> None:
+    """Saved and loaded, weights and preprocessing are the same: the fingerprints say so."""
+    first, second = load_encoder(BUILTIN), load_encoder(str(saved))
+    assert first.fingerprint == second.fingerprint
+    assert first.encode(IMAGES[:3]).tobytes() == second.encode(IMAGES[:3]).tobytes()
+
+
+def test_the_fingerprint_sees_a_single_weight(saved: Path, tmp_path: Path) -> None:
+    """One number of the vision tower changed: another encoder."""
+    clip = load_clip(str(saved))
+    with torch.no_grad():
+        clip.model.visual_projection.weight[0, 0] += 1e-3
+    clip.save(tmp_path / "changed")
+    assert load_encoder(str(tmp_path / "changed")).fingerprint != load_encoder(str(saved)).fingerprint
+
+
+def test_the_fingerprint_sees_the_preprocessing(saved: Path, tmp_path: Path) -> None:
+    """Another mean: another encoder."""
+    clip = load_clip(str(saved))
+    clip.image_processor.image_mean = [0.5, 0.5, 0.5]
+    clip.save(tmp_path / "changed")
+    assert load_encoder(str(tmp_path / "changed")).fingerprint != load_encoder(str(saved)).fingerprint
+
+
+def test_only_the_vision_tower_is_loaded(saved: Path) -> None:
+    """An encoder of images holds no text tower."""
+    names = [name for name, _ in load_encoder(str(saved))._model.named_parameters()]
+    assert (any("vision" in name for name in names), any("text" in name for name in names)) == (True, False)
+
+
+def test_the_builtin_is_small() -> None:
+    """About four million parameters see, about one million read."""
+    vision = sum(p.numel() for name, p in tiny.model().named_parameters() if name.startswith("vis"))
+    text = sum(p.numel() for name, p in tiny.model().named_parameters() if name.startswith("text"))
+    assert (round(vision / 1e6, 1), round(text / 1e6, 1)) == (4.2, 1.0)
+
+
+@pytest.mark.slow
+def test_the_real_architecture_with_random_weights(tmp_path: Path) -> None:
+    """ViT-B/32 from a local folder: 512 dimensions, unit rows, by the path that the hub's weights take."""
+    torch.manual_seed(0)
+    clip = load_clip(BUILTIN)
+    clip.image_processor.size = {"shortest_edge": 224}
+    clip.image_processor.crop_size = {"height": 224, "width": 224}
+    vocabulary = {"vocab_size": len(clip.tokenizer), "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    model = CLIPModel(CLIPConfig(text_config=vocabulary))
+    type(clip)("random", model, clip.tokenizer, clip.image_processor).save(tmp_path / "clip")
+    encoder = load_encoder(str(tmp_path / "clip"))
+    vectors = encoder.encode(IMAGES[:2])
+    assert (vectors.shape, encoder.size) == ((2, 512), 224)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(2), abs=1e-6)
+
+
+def test_a_folder_without_a_model_is_one_sentence(tmp_path: Path) -> None:
+    """It says what is missing."""
+    with pytest.raises(EncoderError, match=r"holds no config\.json"):
+        load_encoder(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["./no/such", "/no/such", "a/b/c"])
+def test_a_missing_folder_is_one_sentence(name: str) -> None:
+    """It does not ask the hub for a path."""
+    with pytest.raises(EncoderError, match="there is no folder"):
+        load_encoder(name)
+
+
+def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
+    """The sentence names the kind."""
+    BertConfig().save_pretrained(tmp_path)
+    with pytest.raises(EncoderError, match="is a bert model, not a CLIP"):
+        load_encoder(str(tmp_path))
+
+
+def test_pickled_weights_are_refused(saved: Path, tmp_path: Path) -> None:
+    """Safetensors only."""
+    for path in saved.iterdir():
+        if path.suffix != ".safetensors":
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    torch.save(load_clip(str(saved)).model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(EncoderError, match="safetensors"):
+        load_encoder(str(tmp_path))
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused(saved: Path, tmp_path: Path) -> None:
+    """Missing weights would be drawn at random, in silence."""
+    clip = load_clip(str(saved))
+    weights = {name: value for name, value in clip.model.state_dict().items() if "visual_projection" not in name}
+    clip.model.save_pretrained(tmp_path, state_dict=weights)
+    clip.image_processor.save_pretrained(tmp_path)
+    with pytest.raises(EncoderError, match="lacks the weights"):
+        load_encoder(str(tmp_path))
+
+
+def test_weights_that_are_not_finite_are_refused(saved: Path, tmp_path: Path) -> None:
+    """No vector of NaN ever reaches a table."""
+    clip = load_clip(str(saved))
+    with torch.no_grad():
+        clip.model.visual_projection.weight[0, 0] = float("nan")
+    clip.save(tmp_path / "broken")
+    with pytest.raises(EncoderError, match="not finite"):
+        load_encoder(str(tmp_path / "broken")).encode(IMAGES[:1])
+
+
+def test_an_unknown_builtin_names_the_one_there_is() -> None:
+    """A typing mistake is one sentence."""
+    with pytest.raises(EncoderError, match=r"the encoder that neardup ships is builtin:tiny"):
+        load_encoder("builtin:large")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_one_sentence() -> None:
+    """It says what to leave out."""
+    with pytest.raises(EncoderError, match="no CUDA device on this machine"):
+        load_encoder(BUILTIN, device="cuda")
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"HF_HUB_OFFLINE": "1"}, {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}],
+    ids=["off", "away"],
+)
+def test_a_model_that_cannot_be_fetched_is_one_sentence(environment: dict[str, str], tmp_path: Path) -> None:
+    """It says how to get the model, and which encoder works without."""
+    code = "from neardup.encoder import load_encoder; load_encoder('openai/clip-vit-base-patch32')"
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment, "HF_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    last = ran.stderr.strip().splitlines()[-1]
+    assert "not on this machine" in last
+    assert "hf download openai/clip-vit-base-patch32" in last
+    assert "builtin:tiny" in last

@@ -1,0 +1,155 @@
+"""Vectors are made once a photo and encoder, kept whole, never mixed; search is exact."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from neardup.encoder import Vectors
+from neardup.errors import ArchiveError, EncoderError, UnreadableImageError
+from neardup.images import MAX_PIXELS, read_image
+from neardup.scenes import Scene
+from neardup.search import read_queries, search
+from neardup.vectors import Embeddings, embed
+
+
+class Tones:
+    """An encoder that can be computed by hand: the mean red, green and blue, as a unit vector."""
+
+    name = "tones"
+    dimension = 3
+
+    def __init__(self, fingerprint: str = "tones") -> None:
+        """Nothing encoded yet."""
+        self.fingerprint = fingerprint
+        self.encoded = 0
+
+    def read(self, source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+        """Decode."""
+        return read_image(source, max_pixels=max_pixels)
+
+    def encode(self, images: Sequence[Image.Image]) -> Vectors:
+        """Float32 (n, 3)."""
+        self.encoded += len(images)
+        means = np.array([np.asarray(image, dtype=np.float32).mean(axis=(0, 1)) + 1 for image in images])
+        return (means / np.linalg.norm(means, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of five photos, two of equal bytes."""
+    folder = tmp_path_factory.mktemp("photos")
+    for i in range(4):
+        Scene.of(i).image.save(folder / f"{i}.png")
+    (folder / "copy.png").write_bytes((folder / "0.png").read_bytes())
+    return folder
+
+
+ITEMS = [("0.png", "aa"), ("1.png", "bb"), ("copy.png", "aa"), ("2.png", "cc"), ("3.png", "dd")]
+
+
+def test_a_content_is_encoded_once(photos: Path, tmp_path: Path) -> None:
+    """Equal bytes under two names, and a second call: no second look."""
+    encoder = Tones()
+    first = embed(ITEMS, photos, encoder, store=tmp_path)
+    second = embed(ITEMS, photos, encoder, store=tmp_path)
+    assert (encoder.encoded, first.vectors.tobytes()) == (4, second.vectors.tobytes())
+
+
+def test_rows_are_in_the_order_of_the_items(photos: Path, tmp_path: Path) -> None:
+    """Whatever the store's order is."""
+    made = embed(ITEMS, photos, Tones(), store=tmp_path)
+    expected = Tones().encode([read_image(photos / path) for path, _ in ITEMS])
+    assert (made.paths, made.vectors.tobytes()) == (tuple(path for path, _ in ITEMS), expected.tobytes())
+
+
+def test_a_killed_encoding_goes_on(photos: Path, tmp_path: Path) -> None:
+    """What was stored before is not encoded again."""
+    embed(ITEMS[:2], photos, Tones(), store=tmp_path)
+    encoder = Tones()
+    embed(ITEMS, photos, encoder, store=tmp_path)
+    assert encoder.encoded == 2
+
+
+def test_another_encoder_starts_anew(photos: Path, tmp_path: Path) -> None:
+    """Its vectors lie apart."""
+    embed(ITEMS, photos, Tones("one"), store=tmp_path)
+    encoder = Tones("two")
+    embed(ITEMS, photos, encoder, store=tmp_path)
+    assert encoder.encoded == 4
+
+
+def test_save_and_load_are_equal(photos: Path, tmp_path: Path) -> None:
+    """Ids, paths, bits and fingerprint."""
+    made = embed(ITEMS, photos, Tones(), store=tmp_path / "store")
+    read = Embeddings.load(made.save(tmp_path / "vectors.parquet"))
+    assert (read.photos, read.paths, read.fingerprint) == (made.photos, made.paths, made.fingerprint)
+    assert read.vectors.tobytes() == made.vectors.tobytes()
+
+
+def test_the_file_is_what_was_promised(photos: Path, tmp_path: Path) -> None:
+    """Columns `photo`, `path` and `vector`, the last of float32."""
+    table = pq.read_table(embed(ITEMS, photos, Tones(), store=tmp_path).save(tmp_path / "v.parquet"))
+    assert table.column_names == ["photo", "path", "vector"]
+    assert table.schema.field("vector").type == pa.list_(pa.float32(), 3)
+
+
+def test_vectors_of_two_encoders_are_never_mixed(photos: Path, tmp_path: Path) -> None:
+    """The sentence names both and says what to do."""
+    gallery = embed(ITEMS, photos, Tones("one"), store=tmp_path)
+    with pytest.raises(EncoderError, match=r"made by the encoder one, not by two.*--encoder"):
+        search(gallery.vectors[:1], gallery, 3, fingerprint="two")
+
+
+@pytest.mark.parametrize("content", [b"no parquet", None])
+def test_a_file_without_vectors_is_one_sentence(tmp_path: Path, content: bytes | None) -> None:
+    """Missing, or something else."""
+    if content:
+        (tmp_path / "v.parquet").write_bytes(content)
+    with pytest.raises(ArchiveError, match="neardup embed"):
+        Embeddings.load(tmp_path / "v.parquet")
+
+
+def gallery(vectors: Vectors) -> Embeddings:
+    """Vectors with names in an order of their own."""
+    names = tuple(f"{(7 * i) % 101:03d}.jpg" for i in range(len(vectors)))
+    return Embeddings(names, names, vectors, "f")
+
+
+@given(st.integers(1, 40), st.integers(1, 50), st.integers(0, 1000))
+def test_search_is_exact(count: int, top: int, seed: int) -> None:
+    """Equals sorting all similarities; equal ones are in the order of their paths."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.integers(-2, 3, (count, 3)).astype(np.float32)
+    queries = rng.integers(-2, 3, (2, 3)).astype(np.float32)
+    known = gallery(vectors)
+    for query, hits in zip(queries, search(queries, known, top, fingerprint="f"), strict=True):
+        expected = sorted(range(count), key=lambda i, q=query: (-float(vectors[i] @ q), known.paths[i]))[:top]
+        assert [hit.path for hit in hits] == [known.paths[i] for i in expected]
+
+
+def test_an_empty_gallery_has_no_hits() -> None:
+    """And is no error."""
+    assert search(np.ones((1, 3), np.float32), gallery(np.empty((0, 3), np.float32)), 5, fingerprint="f") == [[]]
+
+
+def test_a_photo_that_is_no_image_is_one_sentence(tmp_path: Path) -> None:
+    """It names the file."""
+    (tmp_path / "x.jpg").write_bytes(b"no picture")
+    with pytest.raises(UnreadableImageError, match=r"x\.jpg: the content is no"):
+        read_queries(tmp_path / "x.jpg", Tones(), print)
+
+
+def test_a_folder_of_queries_tells_of_the_unreadable(photos: Path, tmp_path: Path) -> None:
+    """The others are encoded."""
+    (tmp_path / "x.jpg").write_bytes(b"no picture")
+    (tmp_path / "y.png").write_bytes((photos / "1.png").read_bytes())
+    said: list[str] = []
+    made = read_queries(tmp_path, Tones(), said.append)
+    assert (made.paths, len(said)) == (("y.png",), 1)
