@@ -4,11 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= demo
 
-# uv ignores a pip cache or cap that this machine may have, and so always takes torch and torchvision of one build.
+# uv and no pip: where a machine's pip prefers a torch of its own, torch and torchvision would come from two builds.
 $(VENV)/.ready: pyproject.toml constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "neardup needs Python 3.11: install it, or say where it is with make PYTHON=/path/to/python3.11"; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "neardup needs Python 3.11: install it, or say make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet --disable-pip-version-check uv==0.13.9; }
-	@echo "Installing what constraints.txt pins (about 6 GB on disk, a few minutes the first time)"
+	@echo "Installing what constraints.txt pins: about 6 GB, a few minutes the first time"
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group dev --editable .
 	@touch $@
 
@@ -16,11 +16,12 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 install: $(VENV)/.ready
 
 demo: install
-	$(BIN)/neardup demo --out $(OUT)
+	@$(BIN)/neardup demo --out $(OUT)
 
-# The tests run on the wheel that a user would install, not on this folder.
-test: install lint types wheel
-	$(BIN)/python -m pytest
+# The tests and a demo run on the wheel that a user would install, unpacked in build/wheel, not on this folder.
+test: lint types wheel
+	PYTHONPATH=build/wheel $(BIN)/pytest
+	PYTHONPATH=build/wheel $(BIN)/neardup demo --out build/demo --groups 8 --training 32 --epochs 2
 
 lint: install
 	$(BIN)/ruff check .
@@ -30,9 +31,9 @@ types: install
 	$(BIN)/mypy
 
 wheel: install
-	@rm -rf dist
-	$(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --reinstall dist/*.whl
+	@rm -rf dist build/wheel
+	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target build/wheel dist/*.whl
 
 clean:
 	rm -rf $(VENV) dist build demo

@@ -269,7 +269,13 @@ def _approaches(out: Path, settings: "Settings", names: tuple[str, ...]) -> list
 
 @main.command()
 @_options(_out, _config, _encoder, _device, _train)
-@click.option("--augmentation", type=click.Choice(["none", "classic", "press"]), default="none", show_default=True)
+@click.option(
+    "--augmentation",
+    type=click.Choice(["none", "classic", "press"]),
+    default="none",
+    show_default=True,
+    help="Vary the photos on the fly; any recipe makes the third approach.",
+)
 def train(
     out: Path, config: Path | None, encoder: str | None, device: str | None, augmentation: str, **said: Any
 ) -> None:

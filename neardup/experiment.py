@@ -12,6 +12,7 @@ from typing import Any
 
 from neardup.comparison import compare
 from neardup.encoder import load_clip, load_encoder
+from neardup.errors import ArchiveError
 from neardup.evaluate import Evaluation, evaluate
 from neardup.plots import pictures
 from neardup.recipes import Recipe, Settings
@@ -63,7 +64,7 @@ class Approach:
         """The stage that makes the checkpoint."""
         recipe = asdict(self.recipe) if self.recipe else None
         tables = ("training_set.csv", "captions.csv") if recipe else ()
-        inputs = [digest_file(self.out / table) for table in tables]
+        inputs = [_digest(self.out, table) for table in tables]
         bits = self.settings.prepare.look_alike_bits
         key = digest_of(CHECKPOINT_STEP, self.base, self.settings.encoder, recipe, bits, inputs)
         return Stage(self.out, f"{self.name}/checkpoint", key)
@@ -71,13 +72,20 @@ class Approach:
     @property
     def vectors(self) -> Stage:
         """The stage that encodes the test set."""
-        key = digest_of(VECTORS_STEP, self.checkpoint.key, digest_file(self.out / "test_set.csv"))
+        key = digest_of(VECTORS_STEP, self.checkpoint.key, _digest(self.out, "test_set.csv"))
         return Stage(self.out, f"{self.name}/vectors", key)
 
     @property
     def evaluation(self) -> Stage:
         """The stage that measures the vectors."""
         return Stage(self.out, f"{self.name}/evaluation", digest_of(EVALUATE_STEP, self.vectors.key))
+
+
+def _digest(out: Path, table: str) -> str:
+    if not (out / table).is_file():
+        first = f"run `neardup prepare ARCHIVE --out {out}`, then `neardup translate --out {out}`"
+        raise ArchiveError(f"{out / table} does not exist: {first}")
+    return digest_file(out / table)
 
 
 def training_examples(out: Path) -> list[Example]:

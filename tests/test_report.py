@@ -1,0 +1,130 @@
+"""The report: for a historian, in a real browser, on a phone, without a network."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from neardup.comparison import Comparison, compare
+from neardup.evaluate import evaluate
+from neardup.plots import pictures
+from neardup.recipes import APPROACHES
+from neardup.report import sentences, write_report
+from neardup.testset import TestSet
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+in_a_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+
+
+@pytest.fixture(scope="module")
+def reported(prepared: Path) -> Callable[[], tuple[Path, Comparison]]:
+    """The prepared archive, evaluated with vectors that know the groups better and better."""
+    test_set = TestSet.load(prepared)
+    rng = np.random.default_rng(0)
+    evaluations = []
+    for noise, approach in zip((2.0, 1.0, 0.5), APPROACHES, strict=True):
+        centres = np.random.default_rng(5).normal(size=(int(test_set.groups.max()) + 1, 24))
+        vectors = centres[test_set.groups] + noise * rng.normal(size=(len(test_set.photos), 24))
+        vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+        names = [photo.name for photo in test_set.photos]
+        made = evaluate(vectors, test_set.groups, names, approach=approach, fingerprint="f" * 64)
+        history = [{"epoch": e, "train_loss": 3 / e, "validation_loss": 3.5 / e} for e in (1.0, 2.0, 3.0)]
+        pictures(made, prepared / approach, prepared / "test_dataset", history if approach != "zero-shot" else [])
+        evaluations.append(made)
+    comparison = compare(evaluations)
+    write_report(prepared, comparison, {"encoder": "by hand", "archive": "<made> & drawn"})
+    return lambda: (prepared, comparison)
+
+
+def test_it_starts_with_what_a_historian_asks(reported: Callable[[], tuple[Path, Comparison]]) -> None:
+    """How many groups, how well found, by which approach."""
+    _, comparison = reported()
+    first, *rest = sentences(comparison, comparison.evaluations[2])
+    assert re.fullmatch(r"The test set has \d+ photos in 8 groups; 5 photos stand alone, .*", first)
+    assert [line.partition(":")[0] for line in rest[:3]] == ["Zero-shot", "Fine-tuned", "Fine-tuned + augmentation"]
+    assert "Fine-tuned + augmentation" in rest[3] or "fine-tuned + augmentation" in rest[3]
+
+
+def test_it_needs_no_network(reported: Callable[[], tuple[Path, Comparison]]) -> None:
+    """Every picture is in the page, and no address of another place."""
+    page = (reported()[0] / "report.html").read_text(encoding="utf-8")
+    assert set(re.findall(r'(?:src|href)="(\w+):', page)) == {"data"}
+    assert not re.search(r"https?://|@import|url\(", page)
+
+
+def test_names_are_escaped(reported: Callable[[], tuple[Path, Comparison]]) -> None:
+    """A name with angle brackets is a name, no markup."""
+    page = (reported()[0] / "report.html").read_text(encoding="utf-8")
+    assert ("<made>" in page, "&lt;made&gt; &amp; drawn" in page) == (False, True)
+
+
+def test_every_picture_is_drawn(reported: Callable[[], tuple[Path, Comparison]]) -> None:
+    """Each of them is there, and shows something."""
+    folder = reported()[0] / "fine-tuned"
+    names = {"similarity_histogram", "precision_recall", "similarity_matrix", "gallery_worst", "gallery_best", "losses"}
+    assert {path.stem for path in folder.glob("*.png")} == names
+    assert all(np.asarray(Image.open(path).convert("L")).std() > 10 for path in folder.glob("*.png"))
+
+
+def browse(page: Path, folder: Path, width: int) -> str:
+    """What a browser of that width makes of a page: how far it scrolls sideways, and how many pictures are broken."""
+    frame = folder / "frame.html"
+    frame.write_text(
+        f"""<iframe id=f src="{page.as_uri()}" width={width} height=800></iframe><p id=said></p><script>
+        const frame = document.getElementById("f");
+        frame.onload = () => {{
+            const images = [...frame.contentDocument.images];
+            images.forEach(image => image.loading = "eager");
+            setTimeout(() => {{
+                const width = frame.contentDocument.documentElement.scrollWidth;
+                const broken = images.filter(image => !image.naturalWidth).length;
+                document.getElementById("said").textContent =
+                    `width ${{width}} images ${{images.length}} broken ${{broken}}`;
+            }}, 5000);
+        }}</script>"""
+    )
+    ran = subprocess.run(
+        [
+            str(BROWSER),
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-background-networking",
+            "--allow-file-access-from-files",
+            "--virtual-time-budget=20000",
+            f"--user-data-dir={folder / 'profile'}",
+            "--dump-dom",
+            frame.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=180,
+    )
+    return re.search(r"width \d+ images \d+ broken \d+", ran.stdout)[0]  # type: ignore[index]
+
+
+@in_a_browser
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 1200])
+def test_it_fits_a_phone_and_a_desk(
+    reported: Callable[[], tuple[Path, Comparison]], width: int, tmp_path: Path
+) -> None:
+    """Nothing sticks out sideways, every picture shows."""
+    page = reported()[0] / "report.html"
+    found = browse(page, tmp_path, width)
+    count = page.read_text(encoding="utf-8").count("<img")
+    assert re.fullmatch(rf"width (\d+) images {count} broken 0", found), found
+    assert int(found.split()[1]) <= width
+
+
+@in_a_browser
+@pytest.mark.slow
+def test_the_discrepancies_fit_a_phone(prepared: Path, tmp_path: Path) -> None:
+    """Wide tables scroll by themselves."""
+    assert int(browse(prepared / "discrepancies.html", tmp_path, 390).split()[1]) <= 390
