@@ -1,0 +1,73 @@
+"""Real servers for the tests: Prefect's and MLflow's, each on a port of its own and gone afterwards."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+BIN = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@contextmanager
+def serving(command: list[str], healthy: str, folder: Path, **environment: str) -> Iterator[None]:
+    """Run a server until the block ends; begin the block when it answers."""
+    with (folder / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, "DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true", **environment},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            _wait(healthy, process, folder / "server.log")
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(30)
+
+
+def _wait(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    for _ in range(1200):
+        try:
+            urlopen(address, timeout=2).close()  # noqa: S310 - this machine
+        except (URLError, OSError):
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.1)
+        else:
+            return
+    raise TimeoutError(log.read_text())
+
+
+@contextmanager
+def mlflow_server(folder: Path, port: int) -> Iterator[str]:
+    """MLflow's tracking server, configured as the project's `mlflow/server.env` says."""
+    settings = Path(__file__).parents[1] / "mlflow" / "server.env"
+    command = [str(BIN / "mlflow"), "--env-file", str(settings), "server", "--port", str(port)]
+    with serving(command, f"http://127.0.0.1:{port}/health", folder, MLFLOW_WORKERS="1"):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def prefect_server(folder: Path) -> Iterator[str]:
+    """Prefect's server, with a database of its own."""
+    port = free_port()
+    command = [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
+    home = {"PREFECT_HOME": str(folder / "home"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    with serving(command, f"http://127.0.0.1:{port}/api/health", folder, **home):
+        yield f"http://127.0.0.1:{port}/api"

@@ -1,0 +1,332 @@
+"""The whole experiment, with real servers: run, run again, killed, with a server that goes away."""
+
+import base64
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from deepl_server import KEY, deepl_server
+from mlflow import MlflowClient
+from servers import BIN, free_port, mlflow_server, prefect_server
+
+from neardup.demo import MadeArchive
+from neardup.encoder import load_encoder
+from neardup.images import read_image
+from neardup.metrics import NAMES
+from neardup.recipes import APPROACHES
+from neardup.testset import TestSet
+from neardup.translate import load_captions
+from tasks.pyfunc import read
+from tasks.tracking import local_uri, resolve_encoder
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+ROOT = Path(__file__).parents[1]
+OPTIONS = ("--encoder", "builtin:tiny", "--epochs", "2", "--batch-size", "8", "--translator", "none")
+PROMISED = (
+    *("new_IS.xlsx", "test_dataset", "df_training.xlsx", "training_set", "discrepancies.xlsx", "discrepancies.html"),
+    *(f"comparison.{suffix}" for suffix in ("xlsx", "csv", "md", "json")),
+    "report.html",
+    *(f"{approach}/{name}" for approach in APPROACHES for name in ("vectors.parquet", "checkpoint", "queries.csv")),
+    "fine-tuned/losses.png",
+    "mlflow.db",
+)
+
+
+def command(archive: Path, out: Path, *more: str) -> list[str]:
+    """The command that a user types."""
+    return [str(BIN / "neardup"), "experiment", str(archive), "--out", str(out), *OPTIONS, *more]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Ours without any server's address, and these."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
+    return {**kept, **more}
+
+
+def experiment(archive: Path, out: Path, *more: str, **servers: str) -> subprocess.CompletedProcess[str]:
+    """Run it to its end."""
+    return subprocess.run(
+        command(archive, out, *more),
+        env=environment(**servers),
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=out.parent,
+    )
+
+
+def weights(out: Path) -> dict[str, bytes]:
+    """The weights of every approach."""
+    return {name: (out / name / "checkpoint" / "model.safetensors").read_bytes() for name in APPROACHES}
+
+
+@pytest.fixture(scope="module")
+def whole(made: MadeArchive, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of an experiment that nobody disturbed."""
+    out = tmp_path_factory.mktemp("whole") / "results"
+    ran = experiment(made.root, out)
+    assert ran.returncode == 0, ran.stderr
+    assert "| nDCG" in ran.stdout
+    return out
+
+
+def test_everything_promised_is_there(whole: Path) -> None:
+    """Under its fixed name."""
+    assert [name for name in PROMISED if not (whole / name).exists()] == []
+
+
+def test_nothing_half_written_is_left(whole: Path) -> None:
+    """No part of a file, no state of a training."""
+    assert [path.name for path in whole.rglob("*") if ".part" in path.name or path.name == "state.json"] == []
+
+
+def test_a_second_run_does_no_work_and_says_so(whole: Path, made: MadeArchive) -> None:
+    """Every stage is answered from Prefect's cache, and the numbers are the same to the last digit."""
+    before = (whole / "comparison.json").read_bytes(), (whole / "report.html").stat().st_mtime_ns
+    ran = experiment(made.root, whole)
+    assert ran.stderr.count("Finished in state Cached") == 3 * len(APPROACHES) + 1
+    assert ran.stderr.count("unchanged, nothing to do") == 3 * len(APPROACHES) + 3
+    assert "Error" not in ran.stderr
+    assert ((whole / "comparison.json").read_bytes(), (whole / "report.html").stat().st_mtime_ns) == before
+
+
+def processes_of(out: Path) -> list[str]:
+    """Command lines of the running processes that know the folder."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            known = (folder / "environ").read_bytes() + (folder / "cmdline").read_bytes()
+            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if str(out).encode() in known and "pytest" not in line:
+            found.append(line)
+    return found
+
+
+def kill_when(sign: Path, running: "subprocess.Popen[bytes]") -> None:
+    """Kill the process, as a power cut does, as soon as a file is there."""
+    while not sign.exists():
+        assert running.poll() is None, f"it ended before {sign.name} was there"
+        time.sleep(0.01)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
+def test_killed_at_any_stage_it_goes_on(whole: Path, made: MadeArchive, tmp_path: Path) -> None:
+    """Killed while it prepares, trains, evaluates and compares: the same numbers and weights in the end."""
+    out = tmp_path / "results"
+    signs = (
+        ".neardup/scan.parquet",
+        ".neardup/training/fine-tuned/state.json",
+        ".neardup/fine-tuned.vectors.json",
+        ".neardup/comparison.json",
+    )
+    for sign in signs:
+        with (tmp_path / "log").open("ab") as log:
+            running = subprocess.Popen(command(made.root, out), env=environment(), stdout=log, stderr=log, cwd=tmp_path)
+            kill_when(out / sign, running)
+    ran = experiment(made.root, out)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads((out / "comparison.json").read_text()) == json.loads((whole / "comparison.json").read_text())
+    assert weights(out) == weights(whole)
+    for _ in range(100):
+        if not processes_of(out):
+            break
+        time.sleep(0.1)
+    assert processes_of(out) == []
+
+
+@pytest.fixture(scope="module")
+def runs(whole: Path) -> dict[str, mlflow.entities.Run]:
+    """Run name → the run that MLflow holds."""
+    client = MlflowClient(local_uri(whole))
+    found = client.search_runs([client.get_experiment_by_name("neardup").experiment_id])
+    return {run.info.run_name: run for run in found}
+
+
+def test_a_parent_run_and_a_child_an_approach(runs: dict[str, mlflow.entities.Run]) -> None:
+    """Four runs, all finished, three of them below the first."""
+    parent = runs["experiment"].info.run_id
+    assert set(runs) == {"experiment", *APPROACHES}
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    assert {runs[name].data.tags["mlflow.parentRunId"] for name in APPROACHES} == {parent}
+
+
+def test_the_runs_compare_side_by_side(runs: dict[str, mlflow.entities.Run]) -> None:
+    """The same parameter names and the same metric names in each."""
+    assert len({frozenset(runs[name].data.params) for name in APPROACHES}) == 1
+    assert all(set(NAMES) - {"false_alarms"} <= set(runs[name].data.metrics) for name in APPROACHES)
+    assert {run.data.params["augmentation"] for name, run in runs.items() if name in APPROACHES} == {"none", "classic"}
+
+
+def test_metrics_a_step(whole: Path, runs: dict[str, mlflow.entities.Run]) -> None:
+    """Each epoch's losses, once."""
+    history = MlflowClient(local_uri(whole)).get_metric_history(runs["fine-tuned"].info.run_id, "validation_loss")
+    assert [metric.step for metric in history] == [1, 2]
+
+
+def test_a_run_says_what_it_was_made_from(runs: dict[str, mlflow.entities.Run]) -> None:
+    """Data sets with digests, and the version of the code."""
+    run = runs["fine-tuned"]
+    assert {data.dataset.name for data in run.inputs.dataset_inputs} == {"test_set", "training_set"}
+    assert all(data.dataset.digest for data in run.inputs.dataset_inputs)
+    assert run.data.tags["neardup.version"]
+
+
+def test_tables_pictures_and_report_are_artifacts(whole: Path, runs: dict[str, mlflow.entities.Run]) -> None:
+    """Where the MLflow UI shows them."""
+    client = MlflowClient(local_uri(whole))
+    pictures = {item.path for item in client.list_artifacts(runs["fine-tuned"].info.run_id, "pictures")}
+    assert {"pictures/losses.png", "pictures/similarity_histogram.png", "pictures/gallery_worst.png"} <= pictures
+    whole_run = {item.path for item in client.list_artifacts(runs["experiment"].info.run_id)}
+    assert {"report.html", "comparison.xlsx", "data"} <= whole_run
+
+
+@pytest.mark.filterwarnings("ignore")  # of MLflow's own imports
+def test_the_model_gives_vectors(whole: Path, runs: dict[str, mlflow.entities.Run]) -> None:
+    """From base64 or a path, the very vectors of the checkpoint; the threshold lies beside the weights."""
+    mlflow.set_tracking_uri(local_uri(whole))
+    photo = whole / "test_dataset" / TestSet.load(whole).photos[0].name
+    model = mlflow.pyfunc.load_model(f"runs:/{runs['fine-tuned'].info.run_id}/model")
+    images = [base64.b64encode(photo.read_bytes()).decode(), str(photo)]
+    vectors = model.predict(pd.DataFrame({"image": images}))
+    encoder = load_encoder(str(whole / "fine-tuned" / "checkpoint"))
+    expected = encoder.encode([read_image(photo)] * 2)
+    facts = json.loads((whole / "fine-tuned" / "metrics.json").read_text())
+    assert np.array_equal(vectors, expected)
+    assert model.unwrap_python_model().threshold == facts["threshold"]
+    assert model.metadata.signature.inputs.input_names() == ["image"]
+    assert [path.name for path in (whole / "mlartifacts").rglob("*") if path.suffix in {".pkl", ".bin"}] == []
+
+
+def test_a_model_uri_is_an_encoder(whole: Path, runs: dict[str, mlflow.entities.Run], tmp_path: Path) -> None:
+    """Any command takes `runs:/…/model` for --encoder."""
+    uri = f"runs:/{runs['fine-tuned'].info.run_id}/model"
+    folder = resolve_encoder(uri, local_uri(whole), tmp_path)
+    assert load_encoder(folder).fingerprint == load_encoder(str(whole / "fine-tuned" / "checkpoint")).fingerprint
+
+
+@pytest.mark.parametrize("text", ["no base64 and no path", "", "AAAA"])
+def test_the_model_refuses_what_is_no_image(text: str) -> None:
+    """In a sentence."""
+    with pytest.raises(Exception, match="expected base64 of an image or the path of one"):
+        read(text)
+
+
+def test_a_server_that_is_away_loses_nothing(whole: Path, made: MadeArchive, tmp_path: Path) -> None:
+    """The run ends well and says so; when the server is back the same command logs it, once."""
+    port = free_port()
+    address = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
+    away = experiment(made.root, whole, **address)
+    assert (away.returncode, "not logged: the server is away" in away.stdout) == (0, True), away.stderr
+    with mlflow_server(tmp_path, port) as uri:
+        back = [experiment(made.root, whole, **address) for _ in range(2)]
+        assert [ran.returncode for ran in back] == [0, 0]
+        client = MlflowClient(uri)
+        found = client.search_runs([client.get_experiment_by_name("neardup").experiment_id])
+        assert sorted(run.info.run_name for run in found) == sorted(["experiment", *APPROACHES])
+        parent = next(run for run in found if run.info.run_name == "experiment")
+        assert {item.path for item in client.list_artifacts(parent.info.run_id)} >= {"report.html"}
+        assert f"{uri}/#/experiments/" in back[1].stdout
+
+
+def api(url: str, path: str) -> list[dict[str, object]]:
+    """Ask Prefect's server for all of something."""
+    asked = Request(f"{url}/{path}/filter", data=b"{}", headers={"Content-Type": "application/json"})  # noqa: S310
+    with urlopen(asked) as answer:  # noqa: S310 - this machine
+        return list(json.load(answer))
+
+
+@pytest.fixture(scope="module")
+def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> object:
+    """A Prefect server, as one that a team shares."""
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as url:
+        yield url
+
+
+def test_the_configured_prefect_server_is_used(whole: Path, made: MadeArchive, prefect_url: str) -> None:
+    """It holds the flow run, the comparison and the way to the MLflow run."""
+    ran = experiment(made.root, whole, PREFECT_API_URL=prefect_url)
+    assert (ran.returncode, "temporary server" in ran.stderr) == (0, False), ran.stderr
+    assert [run["state_type"] for run in api(prefect_url, "flow_runs")] == ["COMPLETED"]
+    artifacts = {str(item["key"]): str(item["data"]) for item in api(prefect_url, "artifacts")}
+    assert "| nDCG" in artifacts["comparison"]
+    assert "mlflow" in artifacts["mlflow-run"]
+
+
+def test_every_deployment_can_be_deployed(prefect_url: str, tmp_path: Path) -> None:
+    """`prefect deploy --all` takes prefect.yaml as it is."""
+    asked = environment(PREFECT_API_URL=prefect_url, PREFECT_HOME=str(tmp_path))
+    prefect = str(BIN / "prefect")
+    subprocess.run([prefect, "work-pool", "create", "neardup", "--type", "process"], env=asked, check=True)
+    subprocess.run([prefect, "--no-prompt", "deploy", "--all"], env=asked, cwd=ROOT, check=True)
+    entrypoints = {str(item["entrypoint"]) for item in api(prefect_url, "deployments")}
+    assert len(entrypoints) == len(list((ROOT / "flows").glob("[a-z]*.py")))
+
+
+def test_a_secret_block_holds_the_key(prepared: Path, prefect_url: str, tmp_path: Path) -> None:
+    """The key comes from Prefect, the captions from DeepL, and the key reaches no file and no log."""
+    for name in ("training_set.csv", "test_set.csv"):
+        (tmp_path / name).write_bytes((prepared / name).read_bytes())
+    asked = environment(PREFECT_API_URL=prefect_url, PREFECT_HOME=str(tmp_path / "home"))
+    save = f"from prefect.blocks.system import Secret; Secret(value={KEY!r}).save('deepl-auth-key', overwrite=True)"
+    subprocess.run([sys.executable, "-c", save], env=asked, check=True)
+    with deepl_server() as deepl:
+        (tmp_path / "neardup.toml").write_text(f'[translate]\nserver_url = "{deepl.url}"\n')
+        ran = subprocess.run(
+            [str(BIN / "neardup"), "translate", "--out", str(tmp_path)],
+            env=asked,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert ran.returncode == 0, ran.stderr
+    assert "deepl" in {caption.translator for caption in load_captions(tmp_path).values()}
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert KEY.encode() not in written + ran.stdout.encode() + ran.stderr.encode()
+
+
+def test_a_wrong_key_is_one_clear_sentence(made: MadeArchive, tmp_path: Path) -> None:
+    """In the flow too, and without a traceback."""
+    with deepl_server() as deepl:
+        (tmp_path / "neardup.toml").write_text(f'[translate]\nserver_url = "{deepl.url}"\n')
+        ran = subprocess.run(
+            [*command(made.root, tmp_path / "out")[:-2]],
+            env=environment(DEEPL_AUTH_KEY="wrong"),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    last = ran.stderr.strip().splitlines()[-1]
+    assert (ran.returncode, last) == (
+        1,
+        "neardup: DeepL refuses the key: check DEEPL_AUTH_KEY (a free key ends in :fx)",
+    )
+    assert "Traceback" not in ran.stderr
+
+
+def test_an_encoder_that_is_not_there_is_one_line(made: MadeArchive, tmp_path: Path) -> None:
+    """It is said before any server is started."""
+    ran = subprocess.run(
+        [str(BIN / "neardup"), "experiment", str(made.root), "--out", str(tmp_path / "out")],
+        env=environment(HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout, len(ran.stderr.splitlines())) == (1, "", 1)
+    assert re.search(r"openai/clip-vit-base-patch32 is not on this machine.*--encoder builtin:tiny", ran.stderr)
