@@ -4,6 +4,8 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -376,9 +378,10 @@ def _run_experiment(archive: Path, out: Path, settings: "Settings", *, as_json: 
     # What the user must mend is said before any server is started.
     load_encoder(_resolved(settings.encoder, out), device=settings.device)
     import tasks.running
-    from flows.experiment import experiment as flow
 
-    with tasks.running.server():
+    with tasks.running.server(meanwhile=partial(import_module, "flows.experiment")):
+        from flows.experiment import experiment as flow
+
         result = flow(archive.resolve(), out.resolve(), settings, provenance(settings, archive))
     _print_comparison(out, as_json=as_json)
     if as_json:

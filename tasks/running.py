@@ -2,7 +2,9 @@
 
 import logging
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -59,30 +61,44 @@ def run(task: Task[..., Any], stage: Stage, *args: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def server() -> Iterator[None]:
+def server(meanwhile: Callable[[], object]) -> Iterator[None]:
     """The Prefect server that is configured, or a temporary one that never outlives this process.
 
+    The temporary one takes many seconds to start; `meanwhile` is called while it does.
+
     Prefect stops its temporary server when Python exits; after a `kill -9` it would run on. A shell that reads a pipe
-    whose other end only this process holds sees the end of it in any case.
+    whose other end only this process holds sees the end of it in any case, and stops the server.
     """
     if PREFECT_API_URL.value():
+        meanwhile()
         yield
         return
     temporary = SubprocessASGIServer()
-    temporary.start()
-    process = temporary.server_process
-    watch = subprocess.Popen(  # noqa: S602 - the command holds nothing but our own process id
-        f"read -r _; kill {process.pid if process else 0} 2>/dev/null",
-        shell=True,
+    watch = subprocess.Popen(
+        ["/bin/sh", "-c", "while read -r pid; do last=$pid; done; kill $last 2>/dev/null"],
         stdin=subprocess.PIPE,
         start_new_session=True,
+        text=True,
     )
+    with ThreadPoolExecutor(1) as pool:
+        started = pool.submit(temporary.start)
+        while temporary.server_process is None and not started.done():
+            time.sleep(0.01)
+        _tell(watch, temporary)
+        meanwhile()
+        started.result()
+    _tell(watch, temporary)  # another process, where the first found its port taken
     try:
         yield
     finally:
         APILogHandler().flush()
         EventsWorker.drain_all()
         temporary.stop()
-        if watch.stdin:
-            watch.stdin.close()
-        watch.wait()
+        watch.communicate()
+
+
+def _tell(watch: "subprocess.Popen[str]", temporary: SubprocessASGIServer) -> None:
+    """Tell the watch which process to stop."""
+    if watch.stdin and temporary.server_process:
+        watch.stdin.write(f"{temporary.server_process.pid}\n")
+        watch.stdin.flush()
