@@ -12,7 +12,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group dev --editable .
 	@touch $@
 
-.PHONY: install demo test lint types wheel clean
+.PHONY: install demo test lint types wheel docs clean
 install: $(VENV)/.ready
 
 demo: install
@@ -34,6 +34,10 @@ wheel: install
 	@rm -rf dist build/wheel
 	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target build/wheel dist/*.whl
+
+# The command and settings reference, from the code.
+docs: install
+	$(BIN)/python tests/reference.py
 
 clean:
 	rm -rf $(VENV) dist build demo

@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
+from prefect import flow, get_run_logger
 
-from neardup.experiment import Approach, comparison_stage
+from neardup.experiment import Approach, comparison_stage, made_approaches
 from neardup.recipes import APPROACHES, Settings
 from tasks.approach import checkpoint, compare, encode, encoder_fingerprint, evaluate
 from tasks.publish import tracking_of
@@ -24,7 +24,7 @@ def evaluate_all(out: Path, settings: Settings = Settings()) -> dict[str, Any]: 
     encoder = resolve_encoder(settings.encoder, tracking.uri, out / ".neardup" / "models")
     base = encoder_fingerprint(encoder)
     approaches = [Approach(name, out, replace(settings, encoder=encoder), base) for name in APPROACHES]
-    made = [a for a in approaches if a.recipe is None or a.checkpoint.done()]
+    made = made_approaches(approaches, get_run_logger().warning)
     for approach in made:
         run(checkpoint, approach.checkpoint, approach, tracking, None)
         run(encode, approach.vectors, approach)

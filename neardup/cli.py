@@ -301,10 +301,11 @@ def train(
 
 @main.command()
 @_options(_out, _config, _encoder, _device, _train, _json)
-def evaluate(
-    out: Path, config: Path | None, encoder: str | None, device: str | None, as_json: bool, **said: Any
-) -> None:
+@click.option("--augmentation", type=click.Choice(["classic", "press"]), help="Recipe of the third approach.")
+def evaluate(out: Path, config: Path | None, as_json: bool, **said: Any) -> None:
     """Measure every approach that has been trained in the folder, and compare them.
+
+    Say the options that `neardup train` was told: what was trained otherwise is left out.
 
     \b
     Example: neardup evaluate --out results --encoder builtin:tiny
@@ -314,12 +315,15 @@ def evaluate(
         comparison_stage,
         encode_test_set,
         evaluate_approach,
+        made_approaches,
         make_checkpoint,
     )
     from neardup.recipes import APPROACHES
 
-    settings = _settings(config, encoder=encoder, device=device, **_training(said))
-    made = [a for a in _approaches(out, settings, tuple(APPROACHES)) if a.name == "zero-shot" or a.checkpoint.done()]
+    training = _training(said)
+    settings = _settings(config, **training, **said)
+    approaches = _approaches(out, settings, tuple(APPROACHES))
+    made = made_approaches(approaches, lambda line: click.echo(f"neardup: {line}", err=True))
     for approach in made:
         steps = (
             (approach.checkpoint, make_checkpoint),
@@ -369,14 +373,15 @@ def experiment(archive: Path, out: Path, config: Path | None, as_json: bool, **s
 
 
 def _run_experiment(archive: Path, out: Path, settings: "Settings", *, as_json: bool = False) -> None:
-    from neardup.encoder import load_encoder
+    from neardup.encoder import load_clip, pick_device
     from neardup.prepare import check_archive
 
     check_archive(archive, out, settings.prepare)
     out.mkdir(parents=True, exist_ok=True)
     _isolate(out)
     # What the user must mend is said before any server is started.
-    load_encoder(_resolved(settings.encoder, out), device=settings.device)
+    pick_device(settings.device)
+    load_clip(_resolved(settings.encoder, out))
     import tasks.running
 
     with tasks.running.server(meanwhile=partial(import_module, "flows.experiment")):

@@ -75,7 +75,8 @@ def write_report(out: Path, lines: Sequence[Discrepancy], counts: Sequence[tuple
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:75rem;padding:1rem;color:#1c1c1c;background:#fdfcf8}
 table{border-collapse:collapse;margin:.5rem 0 2rem}td,th{border-bottom:1px solid #ddd;padding:.3rem .6rem;
-text-align:left;vertical-align:top;overflow-wrap:anywhere}td.n{text-align:right;font-variant-numeric:tabular-nums}
+text-align:left;vertical-align:top}.wide td:not(:nth-child(-n+4):nth-child(n+2)){overflow-wrap:anywhere;min-width:8rem}
+td.n{text-align:right;font-variant-numeric:tabular-nums}
 .wide{overflow-x:auto}h2 small{font-weight:normal;color:#666}
 """
 

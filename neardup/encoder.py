@@ -29,6 +29,8 @@ transformers.logging.disable_progress_bar()
 logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 BUILTIN = "builtin:tiny"
+LEAST_VOCABULARY = 256
+"""Tokens that a byte-level tokenizer has at least."""
 CHUNK = 16
 """Images in one pass. Every pass has this many, the last one filled up: with one shape, a photo's vector is the same to
 the last bit whatever it is encoded together with."""
@@ -180,6 +182,11 @@ def load_clip(name: str) -> Clip:
     if name == BUILTIN:
         return Clip(name, tiny.model(), tiny.tokenizer(), tiny.image_processor())
     model, processor, tokenizer = _load(name, CLIPModel, CLIPImageProcessor, CLIPTokenizer)
+    known, room = len(tokenizer), model.config.text_config.vocab_size
+    if known < LEAST_VOCABULARY:  # transformers makes an empty tokenizer where there is none
+        raise EncoderError(f"{name} holds no tokenizer, which fine-tuning needs: save it beside the weights")
+    if known > room:
+        raise EncoderError(f"the tokenizer of {name} has {known} tokens, its model {room}: they do not belong together")
     return Clip(name, model, tokenizer, processor)
 
 
@@ -224,6 +231,8 @@ def _from(name: str, model: Any, others: Sequence[Any], *, local: bool) -> list[
 
 
 def _advice(name: str) -> str:
+    if Path(name).is_dir():
+        return "save model, image processor and tokenizer there with save_pretrained"
     return (
         f"get it on a machine with network with `hf download {name} --local-dir FOLDER` and say --encoder FOLDER, "
         f"or say --encoder {BUILTIN}, which needs nothing"

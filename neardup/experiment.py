@@ -106,6 +106,22 @@ def training_examples(out: Path) -> list[Example]:
     ]
 
 
+def made_approaches(approaches: Sequence[Approach], say: Say) -> list[Approach]:
+    """Zero-shot, and those of the others that were trained with these very settings.
+
+    Args:
+        approaches: all that there may be.
+        say: is told of each that was trained otherwise, and so is left out.
+    """
+    made = []
+    for approach in approaches:
+        if approach.recipe is None or approach.checkpoint.done():
+            made.append(approach)
+        elif (approach.folder / "checkpoint").is_dir():
+            say(f"{approach.name} is left out: it was trained with other settings than these; say the same ones again")
+    return made
+
+
 def make_checkpoint(
     approach: Approach,
     say: Say = print,

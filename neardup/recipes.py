@@ -33,7 +33,8 @@ class PrepareSettings:
         pages: globs of files that are not, although a photo glob matches them: full pages.
         ground_truth: the workbook of groups, relative to the archive.
         max_pixels: an image of more pixels is taken for a decompression bomb.
-        patterns: collection (first folder) → name of the photo that a row means, without extension.
+        patterns: collection (first folder) → name of the photo that a row means, without extension; what is set here
+            takes the place of the default.
         look_alike_bits: perceptual hashes (64 bits) at most so many bits apart look the same.
     """
 
@@ -76,7 +77,8 @@ class Recipe:
         validation: share of the training photos kept for validation.
         shared_legends: spread the target over photos of one legend; off repeats the prior project.
         long_legends: what happens to a legend of over 77 tokens.
-        augmentation: recipe applied on the fly: `classic` is the prior project's, `press` what newspapers do.
+        augmentation: recipe applied on the fly: `classic` is the prior project's, `press` what newspapers do; in an
+            experiment each approach sets it, the third to what `augmentation` at the top says.
         copies: variants a photo; epoch e sees copy e modulo `copies`.
         accumulate: parts that a batch is cut into, for small memories.
         precision: `auto` is bf16 where the hardware has it.

@@ -64,7 +64,7 @@ class Training:
     facts: dict[str, Any]
 
 
-def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
+def train(  # noqa: C901, PLR0915 - one loop that reads top to bottom
     examples: Sequence[Example],
     clip: Clip | str,
     recipe: Recipe,
@@ -176,9 +176,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
             }
             saved.write(epoch, pairs.model, optimizer, remembered)
             _write_history(folder, history)
-            if epoch == 1 and recipe.epochs > 1:
-                whole = _duration(seconds * recipe.epochs)
-                say(f"the first epoch took {_duration(seconds)}; all {recipe.epochs} take about {whole}")
+            say(_progress(history, recipe))
             if on_epoch:
                 on_epoch(result)
         pairs.processes.wait_for_everyone()
@@ -275,6 +273,17 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"  # noqa: PLR2004
+
+
+def _progress(history: Sequence[EpochResult], recipe: Recipe) -> str:
+    """One line an epoch, with what all of them would take."""
+    last, best = history[-1], _best(history)
+    mean = sum(line.seconds for line in history) / len(history)
+    return (
+        f"epoch {last.epoch} of at most {recipe.epochs}: training loss {last.train_loss:.4f}, "
+        f"validation loss {last.validation_loss:.4f} (best {best.validation_loss:.4f} in epoch {best.epoch}), "
+        f"{_duration(last.seconds)}; the others take {_duration(mean * (recipe.epochs - last.epoch))} at most"
+    )
 
 
 def _best(history: Sequence[EpochResult]) -> EpochResult:

@@ -218,9 +218,9 @@ class Legends:
         def at(column: int) -> Cell:
             return (row[column] if 0 <= column < len(row) else None) or Cell("", "")
 
-        def leave(kind: str, count: str, detail: str, cell: Cell, suggestion: str = "") -> None:
+        def leave(kind: str, count: str, detail: str, cell: Cell, suggestion: str = "", name: str = "") -> None:
             self.counts[count] += 1
-            self._say(kind, workbook, sheet, index, cell.address, cell.text, detail, suggestion)
+            self._say(kind, workbook, sheet, index, cell.address, name or cell.text, detail, suggestion)
 
         page, number, legend = at(columns.page), at(columns.photo), at(columns.legend)
         for cell in (page, number, legend):
@@ -258,12 +258,11 @@ class Legends:
             return None
         if found.ambiguous:
             places = ", ".join(photo.path for photo in found.photos)
-            return leave("ambiguous", "ambiguous", f"{name} is several photos: {places}", number)
+            return leave("ambiguous", "ambiguous", f"different photos of that name: {places}", number, name=name)
         if found.unreadable:
-            return leave(
-                "unreadable", "unreadable", f"{found.unreadable[0].path}: {found.unreadable[0].reason}", number
-            )
-        return leave("not found", "not found", f"{name} is not below {folder}; legend: {legend[:80]}", number)
+            broken = found.unreadable[0]
+            return leave("unreadable", "unreadable", f"{broken.path}: {broken.reason}", number, name=name)
+        return leave("not found", "not found", f"not below {folder}; legend: {legend[:80]}", number, name=name)
 
     def _say(
         self,

@@ -139,6 +139,16 @@ def test_a_checkpoint_that_lacks_weights_is_refused(saved: Path, tmp_path: Path)
         load_encoder(str(tmp_path))
 
 
+def test_a_folder_without_a_tokenizer_still_encodes(saved: Path, tmp_path: Path) -> None:
+    """Images need none; for fine-tuning the sentence says what is missing."""
+    for path in saved.iterdir():
+        if "tokenizer" not in path.name:
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert load_encoder(str(tmp_path)).encode(IMAGES[:1]).shape == (1, 256)
+    with pytest.raises(EncoderError, match="holds no tokenizer, which fine-tuning needs"):
+        load_clip(str(tmp_path))
+
+
 def test_weights_that_are_not_finite_are_refused(saved: Path, tmp_path: Path) -> None:
     """No vector of NaN ever reaches a table."""
     clip = load_clip(str(saved))

@@ -1,0 +1,68 @@
+"""Makes docs/commands.md and docs/settings.md from the code; `make docs` writes them, a test holds them to it."""
+
+import inspect
+import re
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from neardup.cli import main
+from neardup.recipes import PrepareSettings, Recipe, Settings, TranslateSettings
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def commands() -> str:
+    """Every command with its help, as the terminal shows it at 110 columns."""
+    parts = ["# Commands", "", "Made from the code by `make docs`.", ""]
+    for name, command in sorted(main.commands.items()):
+        names = ["-h", "--help"]
+        context = click.Context(command, None, f"neardup {name}", max_content_width=110, help_option_names=names)
+        context.terminal_width = 110
+        parts += [f"## neardup {name}", "", "```text", command.get_help(context), "```", ""]
+    return "\n".join(parts)
+
+
+def settings() -> str:
+    """Every field of neardup.toml with its default and its meaning."""
+    parts = [
+        "# Settings",
+        "",
+        "What `neardup.toml` may hold, in the working folder or in the archive's; made from the code by `make docs`.",
+        "An option on the command line wins over the file. An unknown name is an error that suggests the right one.",
+        "",
+    ]
+    tables = {"": Settings, "prepare": PrepareSettings, "translate": TranslateSettings, "train": Recipe}
+    for name, table in tables.items():
+        meanings = dict(re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", str(inspect.getdoc(table)), re.MULTILINE))
+        parts += [f"## [{name}]" if name else "## At the top", "", "| name | default | meaning |", "|---|---|---|"]
+        made = table()
+        for field in fields(table):
+            default = getattr(made, field.name)
+            if not is_dataclass(default):
+                meaning = re.sub(r"\s+", " ", meanings[field.name])
+                parts.append(f"| `{field.name}` | {_toml(default)} | {meaning} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _toml(value: Any) -> str:
+    """A value as the file would have it."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, str):
+        return f'`"{value}"`'
+    if isinstance(value, tuple):
+        return "`[" + ", ".join(f'"{item}"' for item in value) + "]`"
+    if isinstance(value, dict):
+        return "<br>".join(f'`{key} = "{item}"`' for key, item in value.items())
+    return f"`{value}`"
+
+
+if __name__ == "__main__":
+    (DOCS / "commands.md").write_text(commands(), encoding="utf-8")
+    (DOCS / "settings.md").write_text(settings(), encoding="utf-8")
