@@ -394,7 +394,8 @@ def _run_experiment(archive: Path, out: Path, settings: "Settings", *, as_json: 
     names = {"Report": "report.html", "Test set": "new_IS.xlsx", "Training set": "df_training.xlsx"}
     for title, name in {**names, "Discrepancies": "discrepancies.xlsx", "Table": "comparison.xlsx"}.items():
         click.echo(f"{title:<14} {out / name}")
-    click.echo(f"{'MLflow':<14} {result['mlflow'] or 'not logged: the server is away; run the same command again'}")
+    where = result["mlflow"] or "not logged: the server is away; run the same command again"
+    click.echo(f"{'MLflow':<14} {where.replace(f'{Path.cwd()}/', '')}")
 
 
 def _isolate(out: Path) -> None:

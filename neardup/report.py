@@ -157,17 +157,10 @@ def found_groups(evaluation: Evaluation, images: Path) -> list[list[Picture]]:
     for group in large:
         true = [int(evaluation.groups[i]) for i in group]
         main = max(sorted(set(true)), key=true.count)
-        shown.append(
-            [
-                Picture(
-                    _thumb(images / evaluation.names[i]),
-                    evaluation.names[i],
-                    "",
-                    number == main and true.count(main) > 1,
-                )
-                for i, number in zip(group, true, strict=True)
-            ],
-        )
+        right = true.count(main) > 1
+        ordered = sorted(zip(group, true, strict=True), key=lambda pair: (pair[1] != main, pair[1]))
+        names = [(evaluation.names[i], right and number == main) for i, number in ordered]
+        shown.append([Picture(_thumb(images / name), name, "", same) for name, same in names])
     return shown
 
 
