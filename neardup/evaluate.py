@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from neardup.errors import ArchiveError
-from neardup.metrics import NAMES, Floats, Ints, Judged, Pairs, best_threshold, calibrated_thresholds, ndcg
+from neardup.judged import Judged
+from neardup.metrics import NAMES, Floats, Ints, Pairs, best_threshold, calibrated_thresholds, ndcg
 from neardup.metrics import average_precision as ap
 from neardup.stages import replacing, write_json
 from neardup.testset import save_rows

@@ -3,7 +3,7 @@
 A scene is what its seed says, on every machine: what is seen, how many, where and in what weather; so are its legends.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -11,11 +11,11 @@ from types import MappingProxyType
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from neardup import brushes
+
 LANGUAGES = ("fr", "it", "de", "en")
 _SCALE = 2
 """Drawn so many times larger and then reduced, for smooth edges."""
-_INK, _LIGHT = (38, 34, 32), (226, 218, 200)
-Brush = Callable[[ImageDraw.ImageDraw, float, float, float, np.random.Generator], None]
 
 
 @dataclass(frozen=True)
@@ -56,145 +56,11 @@ _WEATHERS: Mapping[str, tuple[str, str, str, str]] = MappingProxyType(
 )
 
 
-def _toned(tone: tuple[int, int, int], rng: np.random.Generator, low: float, high: float) -> tuple[int, int, int]:
-    """A colour, lighter or darker by chance."""
-    factor = rng.uniform(low, high)
-    return int(tone[0] * factor), int(tone[1] * factor), int(tone[2] * factor)
-
-
-def _figure(draw: ImageDraw.ImageDraw, x: float, y: float, s: float, rng: np.random.Generator) -> None:
-    """A standing man with a rifle or a pack; `x`, `y` is where his feet are, `s` his height."""
-    tone = _toned((70, 66, 58), rng, 0.8, 1.5)
-    lean = s * rng.uniform(-0.05, 0.05)
-    draw.line([(x - s * 0.1, y), (x, y - s * 0.45), (x + s * 0.1, y)], fill=_INK, width=max(2, int(s * 0.09)))
-    draw.rounded_rectangle((x - s * 0.14, y - s * 0.8, x + s * 0.14, y - s * 0.4), s * 0.06, fill=tone)
-    draw.ellipse((x - s * 0.09 + lean, y - s, x + s * 0.09 + lean, y - s * 0.8), fill=(190, 170, 150))
-    draw.pieslice((x - s * 0.13 + lean, y - s * 1.06, x + s * 0.13 + lean, y - s * 0.84), 180, 360, fill=_INK)
-
-
-def _soldier(draw: ImageDraw.ImageDraw, x: float, y: float, s: float, rng: np.random.Generator) -> None:
-    _figure(draw, x, y, s, rng)
-    draw.line([(x + s * 0.18, y - s * 0.4), (x + s * 0.3, y - s * 1.2)], fill=_INK, width=max(2, int(s * 0.04)))
-
-
-def _beast(draw: ImageDraw.ImageDraw, x: float, y: float, s: float, tone: tuple[int, int, int]) -> None:
-    """Four legs, a body, a neck and a head."""
-    for leg in (-0.38, -0.28, 0.28, 0.38):
-        draw.line([(x + s * leg, y - s * 0.4), (x + s * leg * 1.05, y)], fill=tone, width=max(2, int(s * 0.06)))
-    draw.ellipse((x - s * 0.48, y - s * 0.68, x + s * 0.48, y - s * 0.34), fill=tone)
-    draw.polygon(
-        [(x + s * 0.34, y - s * 0.5), (x + s * 0.5, y - s), (x + s * 0.62, y - s * 0.94), (x + s * 0.47, y - s * 0.42)],
-        fill=tone,
-    )
-    draw.ellipse((x + s * 0.46, y - s * 1.05, x + s * 0.76, y - s * 0.9), fill=tone)
-
-
-def _camel(draw: ImageDraw.ImageDraw, x: float, y: float, s: float, rng: np.random.Generator) -> None:
-    tone = _toned((140, 112, 78), rng, 0.8, 1.15)
-    _beast(draw, x, y, s, tone)
-    draw.ellipse((x - s * 0.22, y - s * 0.9, x + s * 0.18, y - s * 0.5), fill=tone)
-
-
-def _rider(draw: ImageDraw.ImageDraw, x: float, y: float, s: float, rng: np.random.Generator) -> None:
-    _figure(draw, x, y - s * 0.36, s * 0.75, rng)
-    _beast(draw, x, y, s, _toned((80, 60, 46), rng, 0.6, 1.4))
-
-
-def _ship(draw: ImageDraw.ImageDraw, x: float, y: float, s: float, rng: np.random.Generator) -> None:
-    hull = _toned((56, 58, 64), rng, 0.6, 1.4)
-    draw.polygon([(x - s, y - s * 0.3), (x + s * 1.05, y - s * 0.36), (x + s * 0.85, y), (x - s * 0.85, y)], fill=hull)
-    draw.rectangle((x - s * 0.5, y - s * 0.52, x + s * 0.5, y - s * 0.32), fill=_LIGHT)
-    for funnel in (-0.22, 0.12):
-        draw.rectangle((x + s * funnel, y - s * 0.9, x + s * (funnel + 0.12), y - s * 0.5), fill=_INK)
-    for puff in range(5):
-        r, px, py = s * (0.09 + 0.05 * puff), x + s * (0.18 + 0.22 * puff), y - s * (1.0 + 0.1 * puff)
-        draw.ellipse((px - r, py - r, px + r, py + r), fill=(120, 116, 112))
-    for mast in (-0.75, 0.72):
-        draw.line([(x + s * mast, y - s * 0.3), (x + s * mast, y - s * 1.15)], fill=_INK, width=max(2, int(s * 0.03)))
-
-
-def _tent(draw: ImageDraw.ImageDraw, x: float, y: float, s: float, rng: np.random.Generator) -> None:
-    tone = _toned((222, 212, 190), rng, 0.85, 1.05)
-    draw.polygon([(x - s * 0.6, y), (x, y - s * 0.85), (x + s * 0.6, y)], fill=tone)
-    draw.polygon([(x, y - s * 0.85), (x + s * 0.6, y), (x + s * 0.25, y)], fill=(150, 142, 126))
-    draw.polygon([(x - s * 0.12, y), (x, y - s * 0.45), (x + s * 0.12, y)], fill=_INK)
-
-
-def _house(draw: ImageDraw.ImageDraw, x: float, y: float, s: float, rng: np.random.Generator) -> None:
-    wall = _toned((214, 204, 188), rng, 0.8, 1.0)
-    draw.rectangle((x - s * 0.45, y - s * 0.6, x + s * 0.45, y), fill=wall)
-    draw.polygon(
-        [(x - s * 0.55, y - s * 0.6), (x, y - s * rng.uniform(0.85, 1.1)), (x + s * 0.55, y - s * 0.6)],
-        fill=(112, 74, 62),
-    )
-    for window in (-0.28, 0.1):
-        draw.rectangle((x + s * window, y - s * 0.45, x + s * (window + 0.16), y - s * 0.25), fill=_INK)
-    draw.rectangle((x - s * 0.08, y - s * 0.2, x + s * 0.08, y), fill=(70, 50, 40))
-
-
-def _tower(draw: ImageDraw.ImageDraw, x: float, y: float, s: float, rng: np.random.Generator) -> None:
-    w = s * rng.uniform(0.12, 0.2)
-    draw.rectangle((x - w, y - s * 1.3, x + w, y), fill=(206, 196, 176))
-    draw.rectangle((x - w * 1.5, y - s * 1.36, x + w * 1.5, y - s * 1.26), fill=(168, 156, 138))
-    draw.pieslice((x - w * 1.2, y - s * 1.65, x + w * 1.2, y - s * 1.05), 180, 360, fill=(120, 112, 104))
-    for step in range(3):
-        top = y - s * (1.1 - 0.35 * step)
-        draw.rectangle((x - w * 0.25, top, x + w * 0.25, top + s * 0.14), fill=_INK)
-
-
-def _cannon(draw: ImageDraw.ImageDraw, x: float, y: float, s: float, rng: np.random.Generator) -> None:
-    rise = rng.uniform(0.25, 0.6)
-    draw.line(
-        [(x - s * 0.5, y - s * 0.1), (x, y - s * 0.35), (x + s * 0.8, y - s * (0.35 + rise))],
-        fill=_INK,
-        width=max(3, int(s * 0.13)),
-    )
-    r = s * 0.32
-    draw.ellipse((x - r, y - 2 * r, x + r, y), outline=(70, 56, 44), width=max(3, int(s * 0.07)))
-    for spoke in range(6):
-        angle = np.pi * spoke / 6
-        dx, dy = r * np.cos(angle), r * np.sin(angle)
-        draw.line([(x - dx, y - r - dy), (x + dx, y - r + dy)], fill=(70, 56, 44), width=max(1, int(s * 0.03)))
-
-
-def _plane(draw: ImageDraw.ImageDraw, x: float, y: float, s: float, rng: np.random.Generator) -> None:
-    y -= s * rng.uniform(1.0, 2.2)
-    for wing in (0.0, 0.28):
-        draw.polygon(
-            [
-                (x - s * 0.7, y - s * wing),
-                (x + s * 0.5, y - s * (wing + 0.06)),
-                (x + s * 0.5, y - s * wing),
-                (x - s * 0.7, y + s * (0.06 - wing)),
-            ],
-            fill=_LIGHT,
-        )
-    for strut in (-0.5, -0.1, 0.3):
-        draw.line([(x + s * strut, y), (x + s * strut, y - s * 0.3)], fill=_INK, width=max(1, int(s * 0.03)))
-    draw.polygon(
-        [(x - s * 0.2, y - s * 0.05), (x + s * 1.2, y - s * 0.16), (x - s * 0.2, y + s * 0.12)], fill=(90, 80, 70)
-    )
-    draw.polygon(
-        [(x + s * 1.05, y - s * 0.4), (x + s * 1.25, y - s * 0.4), (x + s * 1.2, y - s * 0.1), (x + s, y - s * 0.14)],
-        fill=_LIGHT,
-    )
-    draw.line([(x - s * 0.24, y - s * 0.2), (x - s * 0.24, y + s * 0.26)], fill=_INK, width=max(1, int(s * 0.03)))
-
-
-def _palm(draw: ImageDraw.ImageDraw, x: float, y: float, s: float, rng: np.random.Generator) -> None:
-    top = (x + s * rng.uniform(-0.2, 0.2), y - s * 1.3)
-    draw.line([(x, y), ((x + top[0]) / 2 + s * 0.05, y - s * 0.6), top], fill=(92, 76, 60), width=max(3, int(s * 0.09)))
-    for angle in np.linspace(-0.4, np.pi + 0.4, 9) + rng.uniform(-0.1, 0.1):
-        dx, dy = s * 0.55 * np.cos(angle), -s * 0.35 * np.sin(angle)
-        leaf = [top, (top[0] + dx * 0.6, top[1] + dy - s * 0.05), (top[0] + dx, top[1] + dy + s * 0.14)]
-        draw.line(leaf, fill=(52, 66, 44), width=max(2, int(s * 0.07)), joint="curve")
-
-
 @dataclass(frozen=True)
 class Kind:
     """What a scene shows: how it is drawn, what it is called, where it may stand and how large it is."""
 
-    brush: Brush
+    brush: brushes.Brush
     words: Words
     places: tuple[str, ...]
     size: float
@@ -204,7 +70,7 @@ _LAND = ("desert", "plain", "mountains", "town")
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "soldiers": Kind(
-            _soldier,
+            brushes.soldier,
             Words(
                 ("un soldat en armes", "un soldato in armi", "ein bewaffneter Soldat", "a soldier under arms"),
                 ("soldats en armes", "soldati in armi", "bewaffnete Soldaten", "soldiers under arms"),
@@ -213,7 +79,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             0.42,
         ),
         "camels": Kind(
-            _camel,
+            brushes.camel,
             Words(
                 ("un chameau", "un cammello", "ein Kamel", "a camel"),
                 ("chameaux", "cammelli", "Kamele", "camels"),
@@ -222,7 +88,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             0.4,
         ),
         "riders": Kind(
-            _rider,
+            brushes.rider,
             Words(
                 ("un cavalier", "un cavaliere", "ein Reiter", "a rider on horseback"),
                 ("cavaliers", "cavalieri", "Reiter", "riders on horseback"),
@@ -231,7 +97,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             0.4,
         ),
         "ships": Kind(
-            _ship,
+            brushes.ship,
             Words(
                 ("un vapeur", "un piroscafo", "ein Dampfer", "a steamship"),
                 ("vapeurs", "piroscafi", "Dampfer", "steamships"),
@@ -240,7 +106,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             0.3,
         ),
         "tents": Kind(
-            _tent,
+            brushes.tent,
             Words(
                 ("une tente", "una tenda", "ein Zelt", "a tent"),
                 ("tentes", "tende", "Zelte", "tents"),
@@ -249,7 +115,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             0.42,
         ),
         "houses": Kind(
-            _house,
+            brushes.house,
             Words(
                 ("une maison", "una casa", "ein Haus", "a house"),
                 ("maisons", "case", "Häuser", "houses"),
@@ -258,7 +124,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             0.45,
         ),
         "towers": Kind(
-            _tower,
+            brushes.tower,
             Words(
                 ("un minaret", "un minareto", "ein Minarett", "a minaret"),
                 ("minarets", "minareti", "Minarette", "minarets"),
@@ -267,7 +133,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             0.42,
         ),
         "cannons": Kind(
-            _cannon,
+            brushes.cannon,
             Words(
                 ("un canon", "un cannone", "eine Kanone", "a cannon"),
                 ("canons", "cannoni", "Kanonen", "cannons"),
@@ -276,7 +142,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             0.38,
         ),
         "aeroplanes": Kind(
-            _plane,
+            brushes.plane,
             Words(
                 ("un aéroplane", "un aeroplano", "ein Flugzeug", "an aeroplane"),
                 ("aéroplanes", "aeroplani", "Flugzeuge", "aeroplanes"),
@@ -285,7 +151,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             0.24,
         ),
         "palms": Kind(
-            _palm,
+            brushes.palm,
             Words(
                 ("un palmier", "una palma", "eine Palme", "a palm tree"),
                 ("palmiers", "palme", "Palmen", "palm trees"),

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import composite
 
+from neardup.judged import Judged
 from neardup.metrics import (
     NAMES,
     Floats,
     Ints,
-    Judged,
     Pairs,
     b_cubed,
     best_threshold,
