@@ -33,8 +33,8 @@ class PrepareSettings:
         pages: globs of files that are not, although a photo glob matches them: full pages.
         ground_truth: the workbook of groups, relative to the archive.
         max_pixels: an image of more pixels is taken for a decompression bomb.
-        patterns: collection (first folder) → name of the photo that a row means, without extension; what is set here
-            takes the place of the default.
+        patterns: collection (a folder above the sheet) → name of the photo that a row means, without extension; what is
+            set here takes the place of the default.
         look_alike_bits: perceptual hashes (64 bits) at most so many bits apart look the same.
     """
 

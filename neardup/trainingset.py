@@ -55,7 +55,7 @@ class TrainingPhoto:
         path: where it lies in the archive.
         sha256: its identity.
         legend: the sheet's text, white space cleaned.
-        collection: first folder of the sheet's path.
+        collection: the folder above the sheet that its pattern is for.
         sheet: the workbook, relative to the archive.
         row: the row as Excel counts.
         page: page number, or nothing.
@@ -130,6 +130,7 @@ class LegendRow:
 
     photo: Photo
     legend: str
+    collection: str
     workbook: str
     sheet: str
     row: int
@@ -240,21 +241,19 @@ class Legends:
         self, workbook: str, sheet: str, index: int, cells: tuple[Cell, Cell], legend: str, leave: Callable[..., None]
     ) -> None:
         page, number = cells
-        collection = PurePosixPath(workbook).parts[0]
+        collection = collection_of(workbook, self.patterns)
         pattern = self.patterns.get(collection)
         if pattern is None:
             hint = "set it under [prepare.patterns] in neardup.toml"
             return leave("left out", "no pattern", f"no pattern says how {collection} names its photos", number, hint)
-        name = photo_name(pattern, workbook, number_of(page.text), number_of(number.text) or 0)
+        name = photo_name(pattern, collection, workbook, number_of(page.text), number_of(number.text) or 0)
         if name is None:
             return leave("left out", "no page number", "the photo's name needs a page number", page)
         folder = PurePosixPath(workbook).parent.as_posix()
         found = self.names.find(f"{folder}/{name}" if folder != "." else name)
         if found.photos and not found.ambiguous:
-            row = LegendRow(
-                found.photos[0], legend, workbook, sheet, index, str(number_of(page.text) or ""), number.text
-            )
-            self.rows.append(row)
+            place = (collection, workbook, sheet, index, str(number_of(page.text) or ""), number.text)
+            self.rows.append(LegendRow(found.photos[0], legend, *place))
             return None
         if found.ambiguous:
             places = ", ".join(photo.path for photo in found.photos)
@@ -338,7 +337,17 @@ def flat(phash: str) -> bool:
     return ones < FLAT or ones > 64 - FLAT
 
 
-def photo_name(pattern: str, workbook: str, page: int | None, photo: int) -> str | None:
+def collection_of(workbook: str, patterns: Mapping[str, str]) -> str:
+    """The folder on the way to the sheet that has a pattern, else the first folder of its path.
+
+    >>> collection_of("presse/surlevif/1911/1911.xlsx", {"surlevif": "{photo}"})
+    'surlevif'
+    """
+    parts = PurePosixPath(workbook).parts
+    return next((part for part in parts[:-1] if part in patterns), parts[0])
+
+
+def photo_name(pattern: str, collection: str, workbook: str, page: int | None, photo: int) -> str | None:
     """The name of the photo that a row means, or None if the pattern needs the page number that the row lacks.
 
     Raises:
@@ -350,7 +359,7 @@ def photo_name(pattern: str, workbook: str, page: int | None, photo: int) -> str
         return None
     try:
         return pattern.format(
-            collection=parts[0], issue=issue, page=page, photo=photo, sheet=PurePosixPath(workbook).stem
+            collection=collection, issue=issue, page=page, photo=photo, sheet=PurePosixPath(workbook).stem
         )
     except (KeyError, IndexError, ValueError) as error:
         fields = "{collection}, {issue}, {sheet}, {page:02d} and {photo:02d}"
@@ -367,7 +376,7 @@ def _training_photos(rows: Sequence[LegendRow]) -> list[TrainingPhoto]:
             path=row.photo.path,
             sha256=row.photo.sha256,
             legend=row.legend,
-            collection=PurePosixPath(row.workbook).parts[0],
+            collection=row.collection,
             sheet=row.workbook,
             row=row.row,
             page=row.page,

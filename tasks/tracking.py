@@ -26,7 +26,7 @@ from mlflow.tracking import MlflowClient
 import neardup
 from neardup.errors import EncoderError, TrackingError
 from neardup.experiment import Approach, read_history
-from neardup.stages import STATE, digest_of, write_json
+from neardup.stages import STATE, digest_of, replacing, write_json
 from neardup.train import EpochResult
 from tasks import pyfunc
 
@@ -38,8 +38,12 @@ MODEL_URIS = ("models:/", "runs:/", "mlflow-artifacts:/")
 
 
 def local_uri(out: Path) -> str:
-    """The sqlite file that holds the runs where no tracking server is configured."""
-    return f"sqlite:///{(out / 'mlflow.db').resolve()}"
+    """The sqlite file that holds the runs where no tracking server is configured; made where it is not there yet."""
+    path = (out / "mlflow.db").resolve()
+    if not path.is_file():
+        with replacing(path) as partial:  # a run killed while MLflow makes its tables leaves no half of them
+            MlflowClient(f"sqlite:///{partial}").search_experiments()
+    return f"sqlite:///{path}"
 
 
 @dataclass(frozen=True)

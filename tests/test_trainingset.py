@@ -97,13 +97,13 @@ def test_legends_are_cleaned() -> None:
 )
 def test_the_collections_pattern_makes_the_name(collection: str, name: str) -> None:
     """As the facts of the archive have it."""
-    assert photo_name(PATTERNS[collection], f"{collection}/7/7.xlsx", 3, 4) == name
+    assert photo_name(PATTERNS[collection], collection, f"{collection}/7/7.xlsx", 3, 4) == name
 
 
 def test_a_pattern_of_another_field_is_an_error() -> None:
     """The sentence names the fields that there are."""
     with pytest.raises(ConfigError, match=r"cannot be filled in .* a pattern may use \{collection\}"):
-        photo_name("{year}_{photo}", "a/b/b.xlsx", 1, 2)
+        photo_name("{year}_{photo}", "a", "a/b/b.xlsx", 1, 2)
 
 
 def test_a_row_becomes_a_photo_with_its_legend() -> None:
