@@ -1,12 +1,12 @@
 # Two commands for a new user: `make demo` and `make test`. Both make the environment first, every version pinned.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= demo
 
 # uv and no pip: where a machine's pip prefers a torch of its own, torch and torchvision would come from two builds.
 $(VENV)/.ready: pyproject.toml constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "neardup needs Python 3.11: install it, or say make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "neardup needs Python 3.11: install it, or say make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet --disable-pip-version-check uv==0.13.9; }
 	@echo "Installing what constraints.txt pins: about 6 GB, a few minutes the first time"
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group dev --editable .
