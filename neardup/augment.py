@@ -16,7 +16,7 @@ from neardup.errors import ArchiveError, UnreadableImageError
 from neardup.images import read_image
 from neardup.press import press
 from neardup.sheets import write_table
-from neardup.stages import STATE, Stage, digest_of, replacing
+from neardup.stages import STATE, Stage, claim, digest_of, replacing
 from neardup.trainingset import Caption, TrainingSet
 
 SIDE = 256
@@ -103,7 +103,7 @@ def _claim(folder: Path, sign: Path, mark: str) -> None:
     """Empty the folder unless a run with the same inputs began it."""
     if sign.is_file() and sign.read_text(encoding="utf-8") == mark:
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    claim(folder)
     for stale in folder.iterdir():
         stale.unlink()
     with replacing(sign) as partial:

@@ -29,8 +29,8 @@ transformers.logging.disable_progress_bar()
 logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 BUILTIN = "builtin:tiny"
-LEAST_VOCABULARY = 256
-"""Tokens that a byte-level tokenizer has at least."""
+LEAST_VOCABULARY = 16
+"""A tokenizer that knows fewer tokens was read from nothing: transformers makes one of two tokens then."""
 CHUNK = 16
 """Images in one pass. Every pass has this many, the last one filled up: with one shape, a photo's vector is the same to
 the last bit whatever it is encoded together with."""
@@ -183,7 +183,7 @@ def load_clip(name: str) -> Clip:
         return Clip(name, tiny.model(), tiny.tokenizer(), tiny.image_processor())
     model, processor, tokenizer = _load(name, CLIPModel, CLIPImageProcessor, CLIPTokenizer)
     known, room = len(tokenizer), model.config.text_config.vocab_size
-    if known < LEAST_VOCABULARY:  # transformers makes an empty tokenizer where there is none
+    if known < LEAST_VOCABULARY:
         raise EncoderError(f"{name} holds no tokenizer, which fine-tuning needs: save it beside the weights")
     if known > room:
         raise EncoderError(f"the tokenizer of {name} has {known} tokens, its model {room}: they do not belong together")

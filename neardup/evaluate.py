@@ -138,7 +138,9 @@ class Evaluation:
 
     def best(self, count: int) -> list[str]:
         """The photos whose search went best, one a group: those of large groups first, for they are the harder ones."""
-        return _one_a_group(sorted(self.queries, key=lambda row: (-row.ndcg, -row.relevant, row.photo)), count)
+        return _one_a_group(
+            sorted(self.queries, key=lambda row: (-round(row.ndcg, 9), -row.relevant, row.photo)), count
+        )
 
     def hits(self, photo: str, top: int = 5) -> list[tuple[str, float, bool]]:
         """The first hits of a photo: name, similarity, whether it is of the same group."""

@@ -15,7 +15,7 @@ from neardup.errors import ArchiveError
 from neardup.names import Names, folded
 from neardup.recipes import PrepareSettings
 from neardup.sheets import SUFFIXES, is_lock_file, read_workbook, write_table
-from neardup.stages import STATE, Stage, digest_file, digest_of, replacing
+from neardup.stages import STATE, Stage, claim, digest_file, digest_of, replacing
 from neardup.testset import ResolvedGroups, TestSet, resolve_groups
 from neardup.trainingset import Legends, TrainingSet, write_training_sheet
 
@@ -182,8 +182,12 @@ def _write(out: Path, archive: Archive, test_set: TestSet, training: TrainingSet
 
 
 def copy_photos(root: Path, photos: Sequence[tuple[str, str]], folder: Path) -> None:
-    """Copy (path in `root`, name in `folder`), whole or not at all; what else a former run left there goes away."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Copy (path in `root`, name in `folder`), whole or not at all; what else a former run left there goes away.
+
+    Raises:
+        ArchiveError: the folder holds files of somebody else.
+    """
+    claim(folder)
     wanted = {name for _, name in photos}
     for stale in folder.iterdir():
         if stale.name not in wanted:

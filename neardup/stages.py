@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from neardup.errors import ArchiveError
+
 STATE = ".neardup"
 """Folder in the output folder that holds manifests, caches and everything else not meant for people."""
 
@@ -45,6 +47,20 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def claim(folder: Path) -> None:
+    """Make a folder of an output folder ours, so that we may delete in it what a former run left there.
+
+    Raises:
+        ArchiveError: it holds files and was not made by us.
+    """
+    sign = folder.parent / STATE / f"{folder.name}.ours"
+    if not sign.exists() and folder.exists() and any(folder.iterdir()):
+        raise ArchiveError(f"{folder} holds files that neardup did not write: name another folder with --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    sign.parent.mkdir(parents=True, exist_ok=True)
+    sign.touch()
 
 
 def write_json(path: Path, value: object) -> None:

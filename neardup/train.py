@@ -278,11 +278,11 @@ def _duration(seconds: float) -> str:
 def _progress(history: Sequence[EpochResult], recipe: Recipe) -> str:
     """One line an epoch, with what all of them would take."""
     last, best = history[-1], _best(history)
-    mean = sum(line.seconds for line in history) / len(history)
+    left = sum(line.seconds for line in history) / len(history) * (recipe.epochs - last.epoch)
     return (
         f"epoch {last.epoch} of at most {recipe.epochs}: training loss {last.train_loss:.4f}, "
         f"validation loss {last.validation_loss:.4f} (best {best.validation_loss:.4f} in epoch {best.epoch}), "
-        f"{_duration(last.seconds)}; the others take {_duration(mean * (recipe.epochs - last.epoch))} at most"
+        f"{_duration(last.seconds)}" + (f"; the others take {_duration(left)} at most" if left else "")
     )
 
 

@@ -144,6 +144,15 @@ def test_an_output_folder_in_the_archive_is_refused(made: MadeArchive) -> None:
         prepare(made.root, made.root / "out", PrepareSettings())
 
 
+def test_a_folder_of_somebody_else_is_left_alone(made: MadeArchive, tmp_path: Path) -> None:
+    """What lies in `training_set/` and is not ours is neither deleted nor mixed with ours."""
+    (tmp_path / "training_set").mkdir()
+    (tmp_path / "training_set" / "mine.jpg").write_text("mine")
+    with pytest.raises(ArchiveError, match="holds files that neardup did not write"):
+        prepare(made.root, tmp_path, PrepareSettings())
+    assert (tmp_path / "training_set" / "mine.jpg").read_text() == "mine"
+
+
 def test_an_archive_without_ground_truth_is_one_sentence(tmp_path: Path) -> None:
     """It says which file is missing and where to name another."""
     (tmp_path / "archive").mkdir()
