@@ -8,7 +8,8 @@ NeardupError                 one sentence: what, where, what to do
 ├── TranslationError         no key, a wrong key, the service refuses
 │   └── QuotaError           the quota is used up; what came back is kept
 ├── TrainingError            the loss is not finite, the embeddings collapsed, nothing to train on
-└── TrackingError            the tracking server cannot be reached
+└── ServerError              a server that the user configured cannot be reached
+    └── TrackingError        MLflow's: results are on disk and are logged later
 """
 
 
@@ -44,5 +45,9 @@ class TrainingError(NeardupError):
     """Training cannot start or cannot go on; the best checkpoint, if any, is kept."""
 
 
-class TrackingError(NeardupError):
-    """The tracking server cannot be reached."""
+class ServerError(NeardupError):
+    """A server that the user configured cannot be reached."""
+
+
+class TrackingError(ServerError):
+    """The tracking server cannot be reached, or refuses; nothing is lost."""

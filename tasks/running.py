@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from prefect import Task, get_run_logger
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogHandler
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import PREFECT_API_URL
 
-from neardup.errors import NeardupError, TrackingError
+from neardup.errors import NeardupError, ServerError, TrackingError
 from neardup.stages import Stage, digest_of
 
 
@@ -68,8 +69,12 @@ def server(meanwhile: Callable[[], object]) -> Iterator[None]:
 
     Prefect stops its temporary server when Python exits; after a `kill -9` it would run on. A shell that reads a pipe
     whose other end only this process holds sees the end of it in any case, and stops the server.
+
+    Raises:
+        ServerError: the configured server does not answer.
     """
     if PREFECT_API_URL.value():
+        _require(PREFECT_API_URL.value())
         meanwhile()
         yield
         return
@@ -95,6 +100,12 @@ def server(meanwhile: Callable[[], object]) -> Iterator[None]:
         EventsWorker.drain_all()
         temporary.stop()
         watch.communicate()
+
+
+def _require(address: str) -> None:
+    with get_client(sync_client=True) as client:
+        if client.api_healthcheck() is not None:
+            raise ServerError(f"the Prefect server at {address} does not answer: start it, or unset PREFECT_API_URL")
 
 
 def _tell(watch: "subprocess.Popen[str]", temporary: SubprocessASGIServer) -> None:

@@ -266,6 +266,14 @@ def test_the_configured_prefect_server_is_used(whole: Path, made: MadeArchive, p
     assert "mlflow" in artifacts["mlflow-run"]
 
 
+def test_a_prefect_server_that_is_away_is_one_line(made: MadeArchive, tmp_path: Path) -> None:
+    """It says which, and how to run without one."""
+    address = f"http://127.0.0.1:{free_port()}/api"
+    ran = experiment(made.root, tmp_path / "out", PREFECT_API_URL=address)
+    assert (ran.returncode, ran.stdout, len(ran.stderr.splitlines())) == (1, "", 1), ran.stderr
+    assert f"the Prefect server at {address} does not answer: start it, or unset PREFECT_API_URL" in ran.stderr
+
+
 def test_every_deployment_can_be_deployed(prefect_url: str, tmp_path: Path) -> None:
     """`prefect deploy --all` takes prefect.yaml as it is."""
     asked = environment(PREFECT_API_URL=prefect_url, PREFECT_HOME=str(tmp_path))
