@@ -19,7 +19,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 from mlflow.data.pandas_dataset import from_pandas
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import LoggedModelStatus, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -224,16 +224,30 @@ def log_approach(tracking: Tracking, run_id: str, approach: Approach) -> None:
 
 
 def _log_with_fluent(tracking: Tracking, run_id: str, approach: Approach, metrics: Mapping[str, Any]) -> None:
-    """What only MLflow's fluent interface logs: data sets, the metric table and the model."""
+    """What only MLflow's fluent interface logs: data sets, the metric table and the model.
+
+    The table would grow by each logging, and the model come twice: a run that was killed in between has them already.
+    """
+    client = tracking.client
+    tables = {item.path for item in client.list_artifacts(run_id)}
     mlflow.set_tracking_uri(tracking.uri)
     with mlflow.start_run(run_id=run_id):
         for name, context in (("test_set", "test"), ("training_set", "training")):
             table = pd.read_csv(approach.out / f"{name}.csv", dtype=str, keep_default_na=False)
             digest = digest_of(table.to_dict("list"))[:36]
             mlflow.log_input(from_pandas(table, name=name, digest=digest), context=context)
-        figures = pd.DataFrame([{"metric": name, **figure} for name, figure in metrics["metrics"].items()])
-        mlflow.log_table(figures, "metrics.json")
-        pyfunc.log(approach)
+        if "metrics.json" not in tables:
+            figures = pd.DataFrame([{"metric": name, **figure} for name, figure in metrics["metrics"].items()])
+            mlflow.log_table(figures, "metrics.json")
+        if not _has_model(client, run_id):
+            pyfunc.log(approach)
+
+
+def _has_model(client: MlflowClient, run_id: str) -> bool:
+    """Whether the run has a model that was logged to its end."""
+    experiment = client.get_run(run_id).info.experiment_id
+    models = client.search_logged_models([experiment], filter_string=f"source_run_id = '{run_id}'")
+    return any(model.status == LoggedModelStatus.READY for model in models)
 
 
 def log_comparison(

@@ -19,15 +19,17 @@ from deepl_server import KEY, deepl_server
 from mlflow import MlflowClient
 from servers import BIN, free_port, mlflow_server, prefect_server
 
+from neardup.config import load_settings
 from neardup.demo import MadeArchive
-from neardup.encoder import load_encoder
+from neardup.encoder import BUILTIN, load_encoder
+from neardup.experiment import Approach
 from neardup.images import read_image
 from neardup.metrics import NAMES
 from neardup.recipes import APPROACHES
 from neardup.testset import TestSet
 from neardup.translate import load_captions
 from tasks.pyfunc import read
-from tasks.tracking import local_uri, resolve_encoder
+from tasks.tracking import Tracking, local_uri, log_approach, resolve_encoder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 ROOT = Path(__file__).parents[1]
@@ -192,6 +194,19 @@ def test_tables_pictures_and_report_are_artifacts(whole: Path, runs: dict[str, m
     assert {"pictures/losses.png", "pictures/similarity_histogram.png", "pictures/gallery_worst.png"} <= pictures
     whole_run = {item.path for item in client.list_artifacts(runs["experiment"].info.run_id)}
     assert {"report.html", "comparison.xlsx", "data"} <= whole_run
+
+
+@pytest.mark.filterwarnings("ignore")  # of MLflow's own imports
+def test_a_run_that_is_logged_again_has_everything_once(whole: Path, runs: dict[str, mlflow.entities.Run]) -> None:
+    """A kill between logging and noting so leads here: one model, one table of one row a metric."""
+    said = {"encoder": BUILTIN, "train.epochs": 2, "train.batch_size": 8, "translate.translator": "none"}
+    approach = Approach("fine-tuned", whole, load_settings(None, said), load_encoder(BUILTIN).fingerprint)
+    run = runs["fine-tuned"].info
+    log_approach(Tracking(local_uri(whole), whole), run.run_id, approach)
+    client = MlflowClient(local_uri(whole))
+    models = client.search_logged_models([run.experiment_id], filter_string=f"source_run_id = '{run.run_id}'")
+    table = json.loads(mlflow.artifacts.load_text(f"{run.artifact_uri}/metrics.json"))
+    assert (len(models), len(table["data"])) == (1, len(NAMES))
 
 
 @pytest.mark.filterwarnings("ignore")  # of MLflow's own imports
