@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from neardup.sheets import write_table
+from neardup.sheets import guarded, write_table
 from neardup.stages import replacing
 
 KINDS = {
@@ -66,7 +66,7 @@ def write_report(out: Path, lines: Sequence[Discrepancy], counts: Sequence[tuple
     paths = [out / f"discrepancies.{suffix}" for suffix in ("xlsx", "csv", "html")]
     write_table(paths[0], COLUMNS, [astuple(line) for line in ordered])
     with replacing(paths[1]) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream).writerows([COLUMNS, *(astuple(line) for line in ordered)])
+        csv.writer(stream).writerows([COLUMNS, *(map(guarded, astuple(line)) for line in ordered)])
     with replacing(paths[2]) as partial:
         partial.write_text(_page(ordered, counts), encoding="utf-8")
     return paths

@@ -157,3 +157,17 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Valu
         for column, width in enumerate(widths):
             sheet.set_column(column, column, min(60, width + 2))
         workbook.close()
+
+
+def guarded(value: Value) -> Value:
+    """A value for a CSV: text that a spreadsheet would take for a formula gets an apostrophe before it.
+
+    >>> [guarded(value) for value in ("=1+1", "-1", "a", "'a", -1)]
+    ["'=1+1", "'-1", 'a', "''a", -1]
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "'", "\t", "\r")) else value
+
+
+def unguarded(text: str) -> str:
+    """The text that `guarded` was given."""
+    return text.removeprefix("'")

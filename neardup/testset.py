@@ -14,7 +14,7 @@ from neardup.archive import Photo
 from neardup.discrepancies import Discrepancy
 from neardup.errors import ArchiveError
 from neardup.names import Names, climbs, folded
-from neardup.sheets import Cell, Sheet
+from neardup.sheets import Cell, Sheet, guarded, unguarded
 from neardup.stages import digest_of, replacing
 
 
@@ -86,7 +86,7 @@ def save_rows(path: Path, kind: type, rows: Iterable[object]) -> Path:
     with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
         table = csv.writer(stream)
         table.writerow(columns)
-        table.writerows([getattr(row, column) for column in columns] for row in rows)
+        table.writerows([guarded(getattr(row, column)) for column in columns] for row in rows)
     return path
 
 
@@ -99,7 +99,7 @@ def load_rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         raise ArchiveError(f"{path} does not exist: run `neardup prepare ARCHIVE --out {path.parent}` first")
     with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
+        return [{name: unguarded(text) for name, text in row.items()} for row in csv.DictReader(stream)]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Legend sheets of any make become photos with legends, and no test photo among them."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,18 @@ def test_a_photo_with_two_legends_keeps_the_first() -> None:
     assert [p.legend for p in training.photos] == ["Le roi"]
     assert [(line.kind, line.row) for line in legends.lines] == [("contradiction", 3), ("note", 4)]
     assert legends.counts == Counter({"listed": 3, "used": 1, "repeated": 2})
+
+
+@pytest.mark.parametrize("legend", ["-1 soldat", "+ 3", "@roi", "'le roi'", "''", "= le roi"])
+def test_a_legend_is_no_formula_in_a_csv(legend: str, tmp_path: Path) -> None:
+    """A spreadsheet that opens the table sees text; we read what was there."""
+    legends = read(sheet(HEADER, ["1", "1", "Le roi"]), photo(1, 1))
+    item, test_set = a_test_photo()
+    (row,) = legends.training_set([item], test_set, 6).photos
+    training = TrainingSet((replace(row, legend=legend),))
+    path = training.save(tmp_path)
+    assert f",'{legend}," in path.read_text(encoding="utf-8")
+    assert TrainingSet.load(tmp_path) == training
 
 
 def test_save_and_load_are_equal(tmp_path: Path) -> None:
