@@ -221,7 +221,6 @@ def search(
     from dataclasses import asdict
 
     from neardup.encoder import load_encoder
-    from neardup.report import write_hits
     from neardup.search import read_queries
     from neardup.search import search as search_vectors
     from neardup.vectors import Embeddings
@@ -232,20 +231,18 @@ def search(
     settings = _settings(config, encoder=encoder, device=device)
     model = load_encoder(_resolved(settings.encoder, vectors.parent), device=settings.device)
     queries = read_queries(photo, model, lambda line: click.echo(line, err=True))
-    found = search_vectors(queries.vectors, gallery, top, fingerprint=model.fingerprint)
+    hits = search_vectors(queries.vectors, gallery, top, fingerprint=model.fingerprint)
+    found = list(zip(queries.paths, hits, strict=True))
     lines = []
-    for query, hits in zip(queries.paths, found, strict=True):
-        lines += [f"{query}"] if photo.is_dir() else []
-        lines += [f"{rank:>3}  {hit.similarity:.4f}  {hit.path}" for rank, hit in enumerate(hits, 1)]
-    answers = [
-        {"query": str(query), "hits": [asdict(hit) for hit in hits]}
-        for query, hits in zip(queries.paths, found, strict=True)
-    ]
-    _print(answers, "\n".join(lines), as_json=as_json)
+    for query, answers in found:
+        lines += [query] if photo.is_dir() else []
+        lines += [f"{rank:>3}  {hit.similarity:.4f}  {hit.path}" for rank, hit in enumerate(answers, 1)]
+    facts = [{"query": query, "hits": [asdict(hit) for hit in answers]} for query, answers in found]
+    _print(facts, "\n".join(lines), as_json=as_json)
     if page and photos:
-        write_hits(
-            page, photo if photo.is_dir() else photo.parent, photos, list(zip(queries.paths, found, strict=True))
-        )
+        from neardup.report import write_hits
+
+        write_hits(page, photo if photo.is_dir() else photo.parent, photos, found)
         click.echo(f"Look at {page}", err=True)
 
 

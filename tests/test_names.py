@@ -4,14 +4,10 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from handmade import photo
 
 from neardup.archive import Archive, Photo, Unreadable
 from neardup.names import Names
-
-
-def photo(path: str, content: str = "") -> Photo:
-    """A photo at a path; equal contents are equal bytes."""
-    return Photo(path, (content or path).encode().hex(), 1, 4, 4, "RGB", "JPEG", "0" * 16, "0" * 16)
 
 
 def names(*photos: Photo, unreadable: tuple[Unreadable, ...] = ()) -> Names:

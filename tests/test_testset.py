@@ -2,27 +2,18 @@
 
 from pathlib import Path
 
+from handmade import photo, sheet
 from hypothesis import given
 from hypothesis import strategies as st
 
 from neardup.archive import Archive, Photo
 from neardup.names import Names
-from neardup.sheets import Cell, Sheet
 from neardup.testset import ResolvedGroups, TestSet, distinct_names, resolve_groups
-
-
-def photo(path: str, content: str = "") -> Photo:
-    """A photo at a path; equal contents are equal bytes."""
-    return Photo(path, (content or path).encode().hex(), 1, 4, 4, "RGB", "JPEG", "0" * 16, "0" * 16)
 
 
 def resolve(rows: list[list[str]], *photos: Photo) -> ResolvedGroups:
     """Resolve rows of cells against photos."""
-    cells = tuple(
-        tuple(Cell(f"{chr(65 + j)}{i}", text, text.startswith("=")) if text else None for j, text in enumerate(row))
-        for i, row in enumerate(rows, 1)
-    )
-    return resolve_groups([Sheet("any name", cells)], Names(Archive(Path(), photos, (), 0)), "donnees_IS.xlsx")
+    return resolve_groups([sheet("any name", rows)], Names(Archive(Path(), photos, (), 0)), "donnees_IS.xlsx")
 
 
 PHOTOS = tuple(photo(f"a/{name}.jpg") for name in ("one", "two", "three", "four"))

@@ -4,13 +4,14 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import handmade
 import pytest
 
 from neardup.archive import Archive, Photo
 from neardup.errors import ConfigError
 from neardup.names import Names
 from neardup.recipes import PATTERNS
-from neardup.sheets import Cell, Sheet
+from neardup.sheets import Sheet
 from neardup.testset import TestPhoto, TestSet
 from neardup.trainingset import (
     Columns,
@@ -28,18 +29,14 @@ LOOK, MIRRORED, OTHER = "f0e1d2c3b4a59687", "0f1e2d3c4b5a6978", "123456789abcdef
 
 
 def sheet(*rows: list[str]) -> Sheet:
-    """A sheet of text cells."""
-    cells = tuple(
-        tuple(Cell(f"{chr(65 + j)}{i}", text, text.startswith("=")) if text else None for j, text in enumerate(row))
-        for i, row in enumerate(rows, 1)
-    )
-    return Sheet("Feuil1", cells)
+    """A legend sheet."""
+    return handmade.sheet("Feuil1", list(rows))
 
 
 def photo(page: int, number: int, content: str = "", look: str = OTHER, mirrored: str = "") -> Photo:
     """A photo of the issue."""
     path = f"{FOLDER}/photos/jpg/np_surlevif_19111112_{page:02d}_{number:02d}.jpg"
-    return Photo(path, (content or path).encode().hex(), 1, 4, 4, "RGB", "JPEG", look, mirrored or look)
+    return handmade.photo(path, content, look, mirrored)
 
 
 def read(table: Sheet, *photos: Photo, workbook: str = f"{FOLDER}/19111112.xlsx") -> Legends:
@@ -147,9 +144,8 @@ def test_a_collection_without_a_pattern_says_where_to_set_it() -> None:
 
 def a_test_photo(path: str = "rol/x.jpg", content: str = "tested", look: str = LOOK) -> tuple[Photo, TestSet]:
     """A test photo and the test set of it alone."""
-    sha256 = content.encode().hex()
-    item = Photo(path, sha256, 1, 4, 4, "RGB", "JPEG", look, MIRRORED)
-    return item, TestSet((TestPhoto(Path(path).name, path, sha256, 1, 1),))
+    item = handmade.photo(path, content, look, MIRRORED)
+    return item, TestSet((TestPhoto(item.name, path, item.sha256, 1, 1),))
 
 
 @pytest.mark.parametrize(
