@@ -14,7 +14,8 @@ from PIL import ImageOps
 from tqdm import tqdm
 
 from neardup.errors import ArchiveError, UnreadableImageError
-from neardup.images import MAX_PIXELS, SUFFIXES, open_image, photo_hash, read_image
+from neardup.images import MAX_PIXELS, SUFFIXES, open_image, read_image
+from neardup.looks import photo_hash
 from neardup.stages import digest_of, replacing
 
 SAVE_EVERY = 2000

@@ -4,7 +4,6 @@ import io
 import warnings
 from pathlib import Path
 
-import imagehash
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
@@ -86,18 +85,3 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") and grey.max(initial=0) <= 255:  # noqa: PLR2004
         top = 255.0
     return Image.fromarray(np.clip(grey * (255.0 / top), 0, 255).round().astype(np.uint8))
-
-
-def photo_hash(image: Image.Image) -> str:
-    """Perceptual hash (pHash, 64 bits, 16 hex digits) of a picture; few differing bits mean the same look."""
-    return str(imagehash.phash(image))
-
-
-def bits(hashes: list[str]) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
-    """Hashes as uint64 (n,)."""
-    return np.array([int(text, 16) for text in hashes], dtype=np.uint64)
-
-
-def hash_distance(a: str, b: str) -> int:
-    """Differing bits of two perceptual hashes, 0 to 64; lower is more alike."""
-    return (int(a, 16) ^ int(b, 16)).bit_count()

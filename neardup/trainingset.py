@@ -13,7 +13,7 @@ import numpy as np
 from neardup.archive import Photo
 from neardup.discrepancies import Discrepancy
 from neardup.errors import ConfigError
-from neardup.images import bits
+from neardup.looks import bits
 from neardup.names import Names, climbs, folded
 from neardup.sheets import Cell, Sheet, write_table
 from neardup.stages import digest_of

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from neardup.errors import UnreadableImageError
-from neardup.images import hash_distance, open_image, photo_hash, read_image
+from neardup.images import open_image, read_image
+from neardup.looks import hash_distance, photo_hash
 from neardup.scenes import Scene
 
 

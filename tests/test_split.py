@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neardup.errors import TrainingError
-from neardup.images import hash_distance
+from neardup.looks import hash_distance
 from neardup.split import inseparable, split
 
 FAR = ["0" * 16, "f" * 16, "0f" * 8, "00ff" * 4, "3" * 16, "5" * 16]
