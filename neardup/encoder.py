@@ -20,7 +20,6 @@ from PIL import Image
 from torch import nn
 from transformers import AutoConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from neardup import tiny
 from neardup.errors import EncoderError
 from neardup.images import MAX_PIXELS, read_image
 
@@ -29,6 +28,8 @@ transformers.logging.disable_progress_bar()
 logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 BUILTIN = "builtin:tiny"
+SHIPPED = Path(__file__).parent / "builtin_tiny"
+"""A plain CLIP checkpoint; its README says how it was made."""
 LEAST_VOCABULARY = 16
 """A tokenizer that knows fewer tokens was read from nothing: transformers makes one of two tokens then."""
 CHUNK = 16
@@ -166,21 +167,12 @@ def load_encoder(name: str, device: str = "auto") -> ClipEncoder:
     Raises:
         EncoderError: there is no such checkpoint, it is no CLIP, or it has no safetensors weights.
     """
-    if name == BUILTIN:
-        whole = tiny.model()
-        model = CLIPVisionModelWithProjection(whole.config.vision_config)  # type: ignore[arg-type]
-        model.load_state_dict(
-            {k: v for k, v in whole.state_dict().items() if k.startswith(("vision_model", "visual_"))}
-        )
-        return ClipEncoder(name, model, tiny.image_processor(), device)
     model, processor = _load(name, CLIPVisionModelWithProjection, CLIPImageProcessor)
     return ClipEncoder(name, model, processor, device)
 
 
 def load_clip(name: str) -> Clip:
     """Load a whole CLIP for training; names and errors as in `load_encoder`."""
-    if name == BUILTIN:
-        return Clip(name, tiny.model(), tiny.tokenizer(), tiny.image_processor())
     model, processor, tokenizer = _load(name, CLIPModel, CLIPImageProcessor, CLIPTokenizer)
     known, room = len(tokenizer), model.config.text_config.vocab_size
     if known < LEAST_VOCABULARY:
@@ -191,6 +183,8 @@ def load_clip(name: str) -> Clip:
 
 
 def _load(name: str, model: Any, *others: Any) -> list[Any]:
+    if name == BUILTIN:
+        return _from(str(SHIPPED), model, others, local=True)
     if name.startswith("builtin:"):
         raise EncoderError(f"there is no {name}: the encoder that neardup ships is {BUILTIN}")
     if _is_folder(name):

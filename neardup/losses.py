@@ -85,3 +85,38 @@ def backward_in_parts(
 def _gradient(leaf: Tensor) -> Tensor:
     assert leaf.grad is not None, "the loss depends on every embedding"  # noqa: S101 - our own mistake only
     return leaf.grad
+
+
+def copy_loss(vectors: Tensor, subjects: Tensor, temperature: float) -> Tensor:
+    """Contrastive loss of image copies with several positives (Khosla et al. 2020, L_out; NT-Xent for two copies each).
+
+    Mean over rows of the cross-entropy between the softmax of a row's similarities to all others, divided by the
+    temperature, and the even distribution over the others of its subject. Two subjects with two copies each, all
+    similarities equal, give ln 3.
+
+    Args:
+        vectors: float32 (n, d), unit rows.
+        subjects: int64 (n,); every subject occurs at least twice.
+        temperature: greater than 0.
+    """
+    itself = torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
+    logits = (vectors @ vectors.T / temperature).masked_fill(itself, float("-inf"))
+    same = ((subjects[:, None] == subjects[None, :]) & ~itself).to(vectors.dtype)
+    targets = same / same.sum(dim=1, keepdim=True)
+    logarithms = functional.log_softmax(logits, dim=1).masked_fill(itself, 0.0)
+    return -(targets * logarithms).sum(dim=1).mean()
+
+
+def koleo_loss(vectors: Tensor, subjects: Tensor) -> Tensor:
+    """Minus the mean logarithm of the distance to the nearest row of another subject (Sablayrolles et al. 2019).
+
+    It spreads the vectors evenly over the sphere, so that a distance means the same for every query, as in
+    self-supervised copy detection (Pizzi et al. 2022). Two opposite rows give -ln 2.
+
+    Args:
+        vectors: float32 (n, d), unit rows.
+        subjects: int64 (n,), at least two different ones.
+    """
+    same = subjects[:, None] == subjects[None, :]
+    nearest = (vectors @ vectors.T).masked_fill(same, -1.0).amax(dim=1)
+    return -(2 - 2 * nearest).clamp_min(1e-6).sqrt().log().mean()

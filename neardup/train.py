@@ -174,7 +174,7 @@ def train(  # noqa: C901, PLR0915 - one loop that reads top to bottom
                 "spread": spread,
                 "validation_loss_before": facts["validation_loss_before"],
             }
-            saved.write(epoch, pairs.model, optimizer, remembered)
+            saved.write(epoch, pairs.model, [optimizer], remembered)
             _write_history(folder, history)
             say(_progress(history, recipe))
             if on_epoch:

@@ -1,4 +1,4 @@
-"""What a killed training goes on from: weights, Adam's moments and the history, after every epoch."""
+"""What a killed training goes on from: weights, the optimizers' moments and the history."""
 
 import hashlib
 import json
@@ -6,14 +6,16 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from neardup.encoder import Clip
 from neardup.stages import replacing, write_json
+
+if TYPE_CHECKING:
+    from neardup.encoder import Clip
 
 
 @dataclass(frozen=True)
@@ -43,24 +45,28 @@ class TrainingState:
         self.discard()
         return None
 
-    def write(self, epoch: int, model: nn.Module, optimizer: torch.optim.Optimizer, facts: dict[str, Any]) -> None:
+    def write(
+        self, epoch: int, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], facts: dict[str, Any]
+    ) -> None:
         """Keep the state after an epoch, in place of the one before."""
-        folder = self.folder / f"epoch-{epoch:04}"
+        folder = self.folder / f"epoch-{epoch:06}"
         _save(folder / "model.safetensors", dict(model.named_parameters()))
-        _save(folder / "adam.safetensors", _flat(optimizer))
+        for number, optimizer in enumerate(optimizers):
+            _save(folder / f"optimizer-{number}.safetensors", _flat(optimizer))
         write_json(self._pointer, {"key": self.key, "folder": folder.name, "facts": facts})
         for other in self.folder.glob("epoch-*"):
             if other != folder:
                 shutil.rmtree(other)
 
-    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def restore(self, model: nn.Module, *optimizers: torch.optim.Optimizer) -> None:
         """Bring weights and moments back, to the last bit."""
         folder = self.folder / json.loads(self._pointer.read_text(encoding="utf-8"))["folder"]
         weights = load_file(folder / "model.safetensors")
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(weights[name])
-        _unflatten(optimizer, load_file(folder / "adam.safetensors"))
+        for number, optimizer in enumerate(optimizers):
+            _unflatten(optimizer, load_file(folder / f"optimizer-{number}.safetensors"))
 
     def discard(self) -> None:
         """Delete it."""
@@ -85,7 +91,7 @@ def _unflatten(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) -> Non
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def save_checkpoint(clip: Clip, checkpoint: Path, beside: Path) -> None:
+def save_checkpoint(clip: "Clip", checkpoint: Path, beside: Path) -> None:
     """Put a new checkpoint in the old one's place; `recover_checkpoint` mends what a kill in between leaves."""
     new, old = beside / "new-checkpoint", beside / "old-checkpoint"
     _remove(new, old)
