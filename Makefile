@@ -3,6 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= demo
+ARCHIVE ?= ../shared/archive
+PHOTOS ?= ../shared/photos
 
 # uv and no pip: where a machine's pip prefers a torch of its own, torch and torchvision would come from two builds.
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -12,7 +14,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group dev --editable .
 	@touch $@
 
-.PHONY: install demo test lint types wheel docs clean
+.PHONY: install demo test lint types wheel docs bench clean
 install: $(VENV)/.ready
 
 demo: install
@@ -38,6 +40,11 @@ wheel: install
 # The command and settings reference, from the code.
 docs: install
 	$(BIN)/python tests/reference.py
+
+# The encoder against its peers, 20 minutes on one core; from build/bench a second run takes what the first one made.
+bench: install
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group bench
+	$(BIN)/python benchmarks/encoders.py $(ARCHIVE) $(PHOTOS) --work build/bench
 
 clean:
 	rm -rf $(VENV) dist build demo

@@ -1,0 +1,78 @@
+"""How many photos a second each method takes in, from files."""
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+from peers import ByVector, Method, Photos
+from sift import Sift
+from tqdm import tqdm
+
+from neardup.images import read_image
+from neardup.vectors import embed
+
+PHOTOS = 128
+SIDE = 224
+PASSES = 3
+MATCHED = 32
+"""Photos whose pairs are matched by SIFT for the clock."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How many a second: the median of the passes, the slowest and the fastest."""
+
+    median: float
+    least: float
+    greatest: float
+
+
+def small_jpegs(originals: Photos, folder: Path) -> Photos:
+    """JPEG files whose shortest side is `SIDE`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for source in originals.paths[:PHOTOS]:
+        image = read_image(source)
+        scale = SIDE / min(image.size)
+        paths.append(folder / f"{source.stem}.jpg")
+        image.resize((round(image.width * scale), round(image.height * scale))).save(paths[-1], quality=90)
+    return Photos.of(folder, paths)
+
+
+def speeds(methods: Sequence[Method], photos: Photos) -> Mapping[str, Speed]:
+    """Photos a second of each method; of the first one also through `embed`, which is how users get vectors."""
+    clocked: dict[str, Speed] = {}
+    for method in tqdm(methods, "speed", unit="method", disable=None):
+        if isinstance(method, ByVector) and not clocked:
+            clocked[f"{method.name} by neardup.vectors.embed"] = clock(
+                partial(_embed, method, photos), len(photos.items)
+            )
+        clocked[method.name] = clock(partial(method.describe, photos.paths), len(photos.items))
+    return clocked
+
+
+def _embed(method: ByVector, photos: Photos) -> None:
+    with tempfile.TemporaryDirectory() as store:
+        embed(photos.items, photos.root, method.encoder, store=Path(store))
+
+
+def clock(work: Callable[[], object], count: int) -> Speed:
+    """How many of `count` a second, after one pass that is not counted."""
+    work()
+    rates = []
+    for _ in range(PASSES):
+        start = time.perf_counter()
+        work()
+        rates.append(count / (time.perf_counter() - start))
+    return Speed(median(rates), min(rates), max(rates))
+
+
+def pairs_a_second(sift: Sift, photos: Photos) -> float:
+    """How many pairs of photos SIFT compares, each directly and mirrored."""
+    seen = sift.describe(photos.paths[:MATCHED])
+    rate = clock(lambda: [sift.inliers(a, b) for a in seen for b in seen], len(seen) ** 2)
+    return rate.median / 2
