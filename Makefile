@@ -14,7 +14,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group dev --editable .
 	@touch $@
 
-.PHONY: install demo test lint types wheel docs bench clean
+.PHONY: install demo test lint types wheel docs bench tiny clean
 install: $(VENV)/.ready
 
 demo: install
@@ -45,6 +45,10 @@ docs: install
 bench: install
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group bench
 	$(BIN)/python benchmarks/encoders.py $(ARCHIVE) $(PHOTOS) --work build/bench
+
+# The encoder that the project ships, from nothing: about 70 minutes on two cores; killed, it goes on where it was.
+tiny: install
+	$(BIN)/python -m neardup.pretrain $(PHOTOS) --out neardup/builtin_tiny
 
 clean:
 	rm -rf $(VENV) dist build demo
