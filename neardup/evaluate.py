@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from neardup.errors import ArchiveError
 from neardup.judged import Judged
-from neardup.metrics import NAMES, Floats, Ints, Pairs, best_threshold, calibrated_thresholds, ndcg
+from neardup.metrics import NAMES, Floats, Ints, Pairs, calibrated_threshold, calibrated_thresholds, ndcg
 from neardup.metrics import average_precision as ap
 from neardup.stages import replacing, write_json
 from neardup.testset import save_rows
@@ -79,8 +79,8 @@ class Evaluation:
 
     @cached_property
     def threshold(self) -> float:
-        """The threshold with the greatest F1 over all pairs: the one to use on photos that are in no group yet."""
-        return best_threshold(self.judged.pairs.scores, self.judged.pairs.same)
+        """The threshold calibrated on all pairs: the one to use on photos that are in no group yet."""
+        return calibrated_threshold(self.judged.pairs, self.judged.group_of)
 
     @cached_property
     def values(self) -> Mapping[str, float]:

@@ -41,6 +41,7 @@ NAMES = (
     "false_alarms",
 )
 """The prior project's six first."""
+ERROR_RESAMPLES = 200
 LOWER_IS_BETTER = frozenset({"over_merged", "over_split", "false_alarms"})
 
 
@@ -180,21 +181,67 @@ def recall_at_precision(same: Bools, weights: Floats, ends: Bools, least: float 
     return float(np.max(recall[ends & (precision >= least)], initial=0.0))
 
 
+def f1_by_threshold(scores: Floats, same: Bools) -> tuple[Floats, Floats]:
+    """F1 over pairs at every threshold that tells pairs apart, the highest first.
+
+    Returns:
+        float64 (k,) each: thresholds, midway to the next lower score, and F1; a pair at or above one is called.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ranked, hits = scores[order], np.cumsum(same[order])
+    f1 = 2 * hits / (np.arange(1, len(ranked) + 1) + same.sum())
+    ends = np.append(ranked[1:] != ranked[:-1], True)
+    below = np.append(ranked[1:], ranked[-1])
+    return (ranked[ends] + below[ends]) / 2, f1[ends]
+
+
 def best_threshold(scores: Floats, same: Bools) -> float:
-    """The threshold with the greatest F1 over pairs, midway to the next lower score; the highest of equally good ones.
+    """The threshold with the greatest F1 over pairs; the highest of equally good ones.
 
     Returns:
         A pair at or above it is called near-duplicate; infinity where there is no pair of one group.
     """
     if not same.any():
         return float("inf")
-    order = np.argsort(-scores, kind="stable")
-    ranked, hits = scores[order], np.cumsum(same[order])
-    ends = np.append(ranked[1:] != ranked[:-1], True)
-    f1 = np.where(ends, 2 * hits / (np.arange(1, len(ranked) + 1) + same.sum()), -1.0)
-    best = int(np.argmax(f1))
-    below = ranked[best + 1] if best + 1 < len(ranked) else ranked[best]
-    return float((ranked[best] + below) / 2)
+    thresholds, f1 = f1_by_threshold(scores, same)
+    return float(thresholds[np.argmax(f1)])
+
+
+def f1_error(pairs: Pairs, group_of: Ints, threshold: float) -> float:
+    """Standard error of the F1 over pairs at a threshold: its deviation over resampled groups, where it is defined."""
+    few = pairs.take((pairs.scores >= threshold) | pairs.same)
+    called = few.scores >= threshold
+    present = np.unique(group_of[np.concatenate([pairs.i, pairs.j])])
+    drawn = np.random.default_rng(0).multinomial(len(present), np.full(len(present), 1 / len(present)), ERROR_RESAMPLES)
+    found = []
+    for counts in drawn:
+        weights = np.zeros(int(group_of.max()) + 1)
+        weights[present] = counts
+        weight = few.weights(group_of, weights)
+        total = weight[called].sum() + weight[few.same].sum()
+        if total:
+            found.append(2 * weight[called & few.same].sum() / total)
+    return float(np.std(found)) if found else 0.0
+
+
+def calibrated_threshold(pairs: Pairs, group_of: Ints) -> float:
+    """The strictest threshold whose F1 over pairs is within one standard error of the greatest.
+
+    The one-standard-error rule (Breiman et al. 1984): F1 is flat at its top, so that the very best threshold is a
+    matter of chance, while a stricter one that cannot be told from it gives far fewer false alarms.
+
+    Args:
+        pairs: those to choose on.
+        group_of: int64 (n,), 0-based group of each photo.
+
+    Returns:
+        At least `best_threshold`; infinity where there is no pair of one group.
+    """
+    best = best_threshold(pairs.scores, pairs.same)
+    if np.isinf(best):
+        return best
+    thresholds, f1 = f1_by_threshold(pairs.scores, pairs.same)
+    return float(thresholds[np.argmax(f1 >= f1.max() - f1_error(pairs, group_of, best))])
 
 
 def calibrated_thresholds(pairs: Pairs, group_of: Ints, folds: int, seed: int) -> tuple[Floats, Ints]:
@@ -226,7 +273,7 @@ def calibrated_thresholds(pairs: Pairs, group_of: Ints, folds: int, seed: int) -
         for b in range(a, folds):
             judged = ((left == a) & (right == b)) | ((left == b) & (right == a))
             outside = ~np.isin(left, (a, b)) & ~np.isin(right, (a, b))
-            thresholds[judged] = best_threshold(pairs.scores[outside], pairs.same[outside])
+            thresholds[judged] = calibrated_threshold(pairs.take(outside), group_of)
     return thresholds, fold
 
 

@@ -80,7 +80,7 @@ def text(rng: np.random.Generator, side: int) -> Grey:
             "".join(rng.choice(list(_LETTERS), int(rng.integers(1, 11)))) for _ in range(2 + 3 * side // size // 4)
         )
         draw.text((int(rng.integers(-size, size)), top), " ".join(words), fill=ink, font=font)
-    grey = np.asarray(page, dtype=np.float32) / 255
+    grey = np.asarray(np.asarray(page, dtype=np.float32) / 255, dtype=np.float32)
     return grey if rng.random() < 0.8 else np.asarray(1 - grey, dtype=np.float32)  # noqa: PLR2004 - four in five
 
 

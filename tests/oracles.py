@@ -8,6 +8,21 @@ from sklearn.metrics import average_precision_score, ndcg_score, precision_recal
 from neardup.metrics import Floats, Ints
 
 
+def f1_error(similarities: Floats, group_of: Ints, threshold: float) -> float:
+    """Deviation of the F1 over pairs where each group is there as often as it was drawn, pair by pair."""
+    count = int(group_of.max()) + 1
+    found = []
+    for drawn in np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), 200):
+        hits = calls = true = 0
+        for i, j in combinations(range(len(group_of)), 2):
+            same, called = group_of[i] == group_of[j], similarities[i, j] >= threshold
+            often = int(drawn[group_of[i]]) if same else int(drawn[group_of[i]] * drawn[group_of[j]])
+            hits, calls, true = hits + often * (same and called), calls + often * called, true + often * same
+        if calls + true:
+            found.append(2 * hits / (calls + true))
+    return float(np.std(found)) if found else 0.0
+
+
 def queries(groups: Ints) -> list[int]:
     """Photos of a group of two or more."""
     return [i for i in range(len(groups)) if (groups == groups[i]).sum() > 1]

@@ -15,6 +15,7 @@ from neardup.metrics import (
     Pairs,
     b_cubed,
     best_threshold,
+    calibrated_threshold,
     calibrated_thresholds,
     found_groups,
     harmonic,
@@ -116,6 +117,30 @@ def test_the_best_threshold_has_the_greatest_f1(made: tuple[Floats, Ints]) -> No
     pairs = Pairs.of(similarities, groups)
     threshold = best_threshold(pairs.scores, pairs.same)
     assert oracles.pair_scores(similarities, groups, threshold)[2] == pytest.approx(oracles.best_f1(*made))
+
+
+@settings(deadline=None, max_examples=30)
+@given(groupings(ties=True))
+def test_the_calibrated_threshold_is_the_strictest_that_is_as_good(made: tuple[Floats, Ints]) -> None:
+    """Its F1 is within the standard error of the greatest, and that of no higher threshold is."""
+    similarities, groups = made
+    group_of = np.unique(groups, return_inverse=True)[1].astype(np.int64)
+    pairs = Pairs.of(similarities, group_of)
+    best = best_threshold(pairs.scores, pairs.same)
+    least = oracles.best_f1(*made) - oracles.f1_error(similarities, group_of, best)
+    threshold = calibrated_threshold(pairs, group_of)
+    assert threshold >= best
+    assert oracles.pair_scores(similarities, groups, threshold)[2] >= least - 1e-9
+    higher = pairs.scores[pairs.scores > min(pairs.scores[pairs.scores >= threshold])]
+    assert all(oracles.pair_scores(similarities, groups, score)[2] < least + 1e-9 for score in higher)
+
+
+def test_there_is_no_error_where_nothing_overlaps() -> None:
+    """Groups that are apart: the threshold is the best one, however groups are drawn."""
+    groups = np.array([0, 0, 1, 1, 2])
+    similarities = np.where(groups[:, None] == groups[None, :], 0.9, 0.1)
+    pairs = Pairs.of(similarities, groups)
+    assert calibrated_threshold(pairs, groups) == best_threshold(pairs.scores, pairs.same) == pytest.approx(0.5)
 
 
 @given(groupings(ties=True))
