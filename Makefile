@@ -41,7 +41,7 @@ wheel: install
 docs: install
 	$(BIN)/python tests/reference.py
 
-# The encoder against its peers, 20 minutes on one core; from build/bench a second run takes what the first one made.
+# The encoder against its peers, 17 minutes on one core; from build/bench a second run takes what the first one made.
 bench: install
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group bench
 	$(BIN)/python benchmarks/encoders.py $(ARCHIVE) $(PHOTOS) --work build/bench

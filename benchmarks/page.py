@@ -127,7 +127,7 @@ class Benchmark:
 
     def _by_damage(self, picture: str) -> str:
         text = (
-            f"Each of {self.originals} photographs that training never saw, one a group, is damaged, and its copy "
+            f"Each of {self.originals} photographs that were never trained on, one a group, is damaged, and its copy "
             f"searched among the undamaged ones. SIFT is slow: it is asked about the copies of {self.sift_queries} of "
             "them, drawn by a seed, in the same gallery. 95 % intervals over groups."
         )
