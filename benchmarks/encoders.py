@@ -26,7 +26,7 @@ from neardup.encoder import BUILTIN, Encoder, load_encoder
 from neardup.errors import ArchiveError, ConfigError, NeardupError
 from neardup.evaluate import FOLDS, Evaluation
 from neardup.judged import Judged
-from neardup.metrics import Floats, Pairs, calibrated_thresholds
+from neardup.metrics import Floats
 from neardup.pool import held_out, read_groups
 from neardup.prepare import check_archive, prepare
 from neardup.recipes import PrepareSettings
@@ -49,9 +49,7 @@ class Scored(Evaluation):
     @cached_property
     def judged(self) -> Judged:
         """Similarities, pairs and calibrated thresholds."""
-        group_of = np.unique(self.groups, return_inverse=True)[1].astype(np.int64)
-        pairs = Pairs.of(self.similarities, group_of)
-        return Judged(self.similarities, group_of, pairs, calibrated_thresholds(pairs, group_of, FOLDS, self.seed)[0])
+        return Judged.of(self.similarities, self.groups, FOLDS, self.seed)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

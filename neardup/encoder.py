@@ -20,6 +20,7 @@ from PIL import Image
 from torch import nn
 from transformers import AutoConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
+from neardup import tiny
 from neardup.errors import EncoderError
 from neardup.images import MAX_PIXELS, read_image
 
@@ -28,8 +29,6 @@ transformers.logging.disable_progress_bar()
 logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 BUILTIN = "builtin:tiny"
-SHIPPED = Path(__file__).parent / "builtin_tiny"
-"""A plain CLIP checkpoint; its README says how it was made."""
 LEAST_VOCABULARY = 16
 """A tokenizer that knows fewer tokens was read from nothing: transformers makes one of two tokens then."""
 CHUNK = 16
@@ -184,7 +183,7 @@ def load_clip(name: str) -> Clip:
 
 def _load(name: str, model: Any, *others: Any) -> list[Any]:
     if name == BUILTIN:
-        return _from(str(SHIPPED), model, others, local=True)
+        return _from(str(tiny.FOLDER), model, others, local=True)
     if name.startswith("builtin:"):
         raise EncoderError(f"there is no {name}: the encoder that neardup ships is {BUILTIN}")
     if _is_folder(name):

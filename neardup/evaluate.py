@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from neardup.errors import ArchiveError
 from neardup.judged import Judged
-from neardup.metrics import NAMES, Floats, Ints, Pairs, calibrated_threshold, calibrated_thresholds, ndcg
+from neardup.metrics import NAMES, Floats, Ints, calibrated_threshold, ndcg
 from neardup.metrics import average_precision as ap
 from neardup.stages import replacing, write_json
 from neardup.testset import save_rows
@@ -72,10 +72,7 @@ class Evaluation:
     def judged(self) -> Judged:
         """Similarities, pairs and calibrated thresholds."""
         wide = self.vectors.astype(np.float64)
-        similarities = wide @ wide.T
-        group_of = np.unique(self.groups, return_inverse=True)[1].astype(np.int64)
-        pairs = Pairs.of(similarities, group_of)
-        return Judged(similarities, group_of, pairs, calibrated_thresholds(pairs, group_of, FOLDS, self.seed)[0])
+        return Judged.of(wide @ wide.T, self.groups, FOLDS, self.seed)
 
     @cached_property
     def threshold(self) -> float:

@@ -13,6 +13,7 @@ from neardup.metrics import (
     Pairs,
     average_precision,
     b_cubed,
+    calibrated_thresholds,
     found_groups,
     harmonic,
     hit_at,
@@ -45,6 +46,13 @@ class Judged:
     group_of: Ints
     pairs: Pairs
     thresholds: Floats
+
+    @classmethod
+    def of(cls, similarities: Floats, groups: Ints, folds: int, seed: int) -> "Judged":
+        """Judge similarities, float64 (n, n), against any numbering of the groups, int64 (n,)."""
+        group_of = np.unique(groups, return_inverse=True)[1].astype(np.int64)
+        pairs = Pairs.of(similarities, group_of)
+        return cls(similarities, group_of, pairs, calibrated_thresholds(pairs, group_of, folds, seed)[0])
 
     @cached_property
     def positive(self) -> Bools:

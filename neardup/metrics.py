@@ -237,11 +237,11 @@ def calibrated_threshold(pairs: Pairs, group_of: Ints) -> float:
     Returns:
         At least `best_threshold`; infinity where there is no pair of one group.
     """
-    best = best_threshold(pairs.scores, pairs.same)
-    if np.isinf(best):
-        return best
+    if not pairs.same.any():
+        return float("inf")
     thresholds, f1 = f1_by_threshold(pairs.scores, pairs.same)
-    return float(thresholds[np.argmax(f1 >= f1.max() - f1_error(pairs, group_of, best))])
+    error = f1_error(pairs, group_of, float(thresholds[np.argmax(f1)]))
+    return float(thresholds[np.argmax(f1 >= f1.max() - error)])
 
 
 def calibrated_thresholds(pairs: Pairs, group_of: Ints, folds: int, seed: int) -> tuple[Floats, Ints]:

@@ -1,6 +1,5 @@
-r"""Training `builtin:tiny` from nothing: copies of photographs and of drawn pictures, and captions of drawn scenes.
+"""Training `builtin:tiny` from nothing: copies of photographs and of drawn pictures, and captions of drawn scenes.
 
-\b
     python -m neardup.pretrain PHOTOS --out FOLDER
 
 Needs torch, torchvision and transformers only, so that it runs on a borrowed GPU as well as here. Killed, the same

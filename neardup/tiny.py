@@ -17,6 +17,7 @@ from torch import nn
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
 FOLDER = Path(__file__).parent / "builtin_tiny"
+"""A plain CLIP checkpoint; its README says how it was made."""
 VOCABULARY = 2048
 START, END = "<|startoftext|>", "<|endoftext|>"
 SIZE, PATCH, WIDTH, HEADS = 112, 16, 256, 8

@@ -10,7 +10,8 @@ import pytest
 import torch
 from transformers import BertConfig, CLIPConfig, CLIPImageProcessor, CLIPModel
 
-from neardup.encoder import BUILTIN, SHIPPED, load_clip, load_encoder
+from neardup import tiny
+from neardup.encoder import BUILTIN, load_clip, load_encoder
 from neardup.errors import EncoderError
 from neardup.press import DAMAGES
 from neardup.scenes import Scene
@@ -83,13 +84,13 @@ def test_the_builtin_is_small() -> None:
         sum(p.numel() for name, p in clip.named_parameters() if name.startswith(part)) for part in ("vis", "text")
     )
     assert (round(vision / 1e6, 1), round(text / 1e6, 1)) == (5.0, 0.8)
-    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) <= 12_000_000
+    assert sum(path.stat().st_size for path in tiny.FOLDER.iterdir()) <= 12_000_000
 
 
 def test_the_builtin_is_a_plain_clip() -> None:
     """Transformers alone gives the vectors that we give."""
-    model = CLIPModel.from_pretrained(SHIPPED, dtype=torch.float32).eval()
-    pixels = CLIPImageProcessor.from_pretrained(SHIPPED)(IMAGES[:4], return_tensors="pt")["pixel_values"]
+    model = CLIPModel.from_pretrained(tiny.FOLDER, dtype=torch.float32).eval()
+    pixels = CLIPImageProcessor.from_pretrained(tiny.FOLDER)(IMAGES[:4], return_tensors="pt")["pixel_values"]
     with torch.inference_mode():
         vectors = torch.nn.functional.normalize(model.get_image_features(pixel_values=pixels).pooler_output)
     assert load_encoder(BUILTIN).encode(IMAGES[:4]) == pytest.approx(vectors.numpy(), abs=1e-5)
