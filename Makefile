@@ -14,11 +14,18 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group dev --editable .
 	@touch $@
 
-.PHONY: install demo test lint types wheel docs bench tiny clean
+.PHONY: install demo up down test lint types wheel docs bench tiny clean
 install: $(VENV)/.ready
 
 demo: install
 	@$(BIN)/neardup demo --out $(OUT)
+
+# The servers and a worker in the background, state in services/: options in UP, as in make up UP="--mlflow-port 5050".
+up: install
+	@$(BIN)/neardup up $(UP)
+
+down: install
+	@$(BIN)/neardup down
 
 # The tests and a demo run on the wheel that a user would install, unpacked in build/wheel, not on this folder.
 test: lint types wheel

@@ -1,56 +1,58 @@
 """The whole experiment: archive → test set and training set → captions → three approaches → comparison and report."""
 
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow, get_run_logger
-from pydantic import Field
 
+from neardup.archive import check_folders
 from neardup.errors import TrackingError
-from neardup.experiment import Approach, comparison_stage
-from neardup.recipes import APPROACHES, Settings
+from neardup.experiment import approaches_of, comparison_stage, provenance
+from neardup.recipes import ArchiveFolder, OutFolder, Settings, Told
+from neardup.stages import alone
 from tasks.approach import checkpoint, compare, encode, encoder_fingerprint, evaluate
 from tasks.augment import augment_training_set
+from tasks.hooks import HOOKS
 from tasks.prepare import prepare_archive
 from tasks.publish import begin, publish, show, tracking_of
 from tasks.running import run
-from tasks.tracking import resolve_encoder
 from tasks.translate import translate_legends
 
 
-@flow(name="experiment", flow_run_name="{archive}", validate_parameters=True)
+@flow(name="experiment", flow_run_name="{archive}", **HOOKS)
 def experiment(
-    archive: Annotated[Path, Field(description="Folder of the archive; it is only read")],
-    out: Annotated[Path, Field(description="Folder for the results")],
-    settings: Annotated[Settings, Field(description="What neardup.toml holds")] = Settings(),  # noqa: B008 - frozen
-    facts: Annotated[dict[str, str], Field(description="Provenance to show in the report")] = {},  # noqa: B006 - read only
+    archive: ArchiveFolder,
+    out: OutFolder,
+    settings: Told = Settings(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     """Compare zero-shot, fine-tuned and fine-tuned with augmentation on one archive.
 
     Runs monthly or on demand. Needs the archive's folder, room for the results, and the encoder's weights; uses the
     servers of PREFECT_API_URL and MLFLOW_TRACKING_URI where they are set. What a former run finished is not done again.
     """
-    tracking = tracking_of(out)
-    encoder = resolve_encoder(settings.encoder, tracking.uri, out / ".neardup" / "models")
-    base = encoder_fingerprint(encoder)
-    counts = prepare_archive(archive, out, settings.prepare)
-    translate_legends(out, settings.translate)
-    if settings.write_augmented:
-        augment_training_set(out, settings)
+    check_folders(archive, out)
+    log = get_run_logger()
+    with alone(out, log.warning):
+        tracking = tracking_of(out)
+        encoder = tracking.encoder(settings.encoder)
+        base = encoder_fingerprint(encoder)
+        counts = prepare_archive(archive, out, settings.prepare)
+        translate_legends(out, settings.translate)
+        if settings.write_augmented:
+            augment_training_set(out, settings)
 
-    approaches = [Approach(name, out, replace(settings, encoder=encoder), base) for name in APPROACHES]
-    runs = begin(tracking, approaches)
-    for approach in approaches:
-        run(checkpoint, approach.checkpoint, approach, tracking, runs.get(approach.name))
-        run(encode, approach.vectors, approach)
-        run(evaluate, approach.evaluation, approach)
-    run(compare, comparison_stage(approaches), approaches, facts)
+        approaches = approaches_of(out, replace(settings, encoder=encoder), base)
+        runs = begin(tracking, "experiment", comparison_stage(approaches).key, approaches)
+        for approach in approaches:
+            run(checkpoint, approach.checkpoint, approach, tracking, runs.get(approach.name))
+            run(encode, approach.vectors, approach)
+            run(evaluate, approach.evaluation, approach)
+        run(compare, comparison_stage(approaches), approaches, provenance(settings, archive))
 
-    try:
-        run_id = publish(tracking, approaches, counts)
-        show(tracking, run_id)
-    except TrackingError as away:
-        get_run_logger().warning("%s", away)
-        return {"out": str(out), "mlflow": None}
-    return {"out": str(out), "mlflow": tracking.page(run_id)}
+        try:
+            run_id = publish(tracking, approaches, counts)
+            show(tracking, run_id)
+        except TrackingError as away:
+            log.warning("%s", away)
+            return {"out": str(out), "mlflow": None}
+        return {"out": str(out), "mlflow": tracking.page(run_id)}

@@ -1,30 +1,31 @@
 """Fine-tune the encoder on a prepared training set."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
-from prefect import flow
+from prefect import flow, get_run_logger
 
 from neardup.experiment import Approach
-from neardup.recipes import Settings
+from neardup.recipes import OutFolder, Settings, Told
+from neardup.stages import alone
 from tasks.approach import checkpoint, encoder_fingerprint
+from tasks.hooks import HOOKS
 from tasks.publish import tracking_of
 from tasks.running import run
-from tasks.tracking import resolve_encoder
 
 
-@flow(name="finetune", flow_run_name="{approach}")
+@flow(name="finetune", flow_run_name="{approach}", **HOOKS)
 def finetune(
-    out: Path,
+    out: OutFolder,
     approach: Literal["fine-tuned", "fine-tuned-augmented"] = "fine-tuned",
-    settings: Settings = Settings(),  # noqa: B008 - frozen
+    settings: Told = Settings(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     """Make one approach's checkpoint in `out`.
 
     Runs on demand. Needs a prepared and translated folder. A killed training goes on from its last epoch.
     """
-    tracking = tracking_of(out)
-    encoder = resolve_encoder(settings.encoder, tracking.uri, out / ".neardup" / "models")
-    made = Approach(approach, out, replace(settings, encoder=encoder), encoder_fingerprint(encoder))
-    return run(checkpoint, made.checkpoint, made, tracking, None)
+    with alone(out, get_run_logger().warning):
+        tracking = tracking_of(out)
+        encoder = tracking.encoder(settings.encoder)
+        made = Approach(approach, out, replace(settings, encoder=encoder), encoder_fingerprint(encoder))
+        return run(checkpoint, made.checkpoint, made, tracking, None)

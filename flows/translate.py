@@ -1,18 +1,20 @@
 """Translate the legends of a prepared training set."""
 
-from pathlib import Path
 from typing import Any
 
-from prefect import flow
+from prefect import flow, get_run_logger
 
-from neardup.recipes import TranslateSettings
+from neardup.recipes import OutFolder, TranslateSettings
+from neardup.stages import alone
+from tasks.hooks import HOOKS
 from tasks.translate import translate_legends
 
 
-@flow(name="translate")
-def translate(out: Path, settings: TranslateSettings = TranslateSettings()) -> dict[str, Any]:  # noqa: B008 - frozen
+@flow(name="translate", **HOOKS)
+def translate(out: OutFolder, settings: TranslateSettings = TranslateSettings()) -> dict[str, Any]:  # noqa: B008 - frozen
     """Make English captions of the legends in `out`.
 
     Runs on demand, and nightly until the quota is used up. Needs a prepared folder and, for DeepL, a key.
     """
-    return translate_legends(out, settings)
+    with alone(out, get_run_logger().warning):
+        return translate_legends(out, settings)

@@ -87,6 +87,20 @@ class Archive:
         return digest_of([(item.path, item.sha256) for item in items])
 
 
+def check_folders(root: Path, out: Path) -> None:
+    """Refuse what cannot work before anything is done.
+
+    Raises:
+        ArchiveError: the archive is not there, or `out` lies inside it.
+    """
+    if not root.is_dir():
+        raise ArchiveError(f"{root} is not a folder: name the folder that holds the photographs")
+    if out.resolve().is_relative_to(root.resolve()):
+        raise ArchiveError(
+            f"{out} lies inside the archive {root}, which is never written to: name another folder with --out"
+        )
+
+
 def scan(
     root: Path,
     *,

@@ -250,20 +250,18 @@ def _resolved(encoder: str, folder: Path) -> str:
     if not encoder.startswith(("models:/", "runs:/", "mlflow-artifacts:/")):
         return encoder
     from tasks.publish import tracking_of
-    from tasks.tracking import resolve_encoder
 
-    return resolve_encoder(encoder, tracking_of(folder).uri, folder / ".neardup" / "models")
+    return tracking_of(folder).encoder(encoder)
 
 
-def _approaches(out: Path, settings: "Settings", names: tuple[str, ...]) -> list[Any]:
+def _approaches(out: Path, settings: "Settings") -> list[Any]:
     from dataclasses import replace
 
     from neardup.encoder import load_encoder
-    from neardup.experiment import Approach
+    from neardup.experiment import approaches_of
 
     encoder = _resolved(settings.encoder, out)
-    base = load_encoder(encoder).fingerprint
-    return [Approach(name, out, replace(settings, encoder=encoder), base) for name in names]
+    return approaches_of(out, replace(settings, encoder=encoder), load_encoder(encoder).fingerprint)
 
 
 @main.command()
@@ -288,7 +286,7 @@ def train(
     name = "fine-tuned" if augmentation == "none" else "fine-tuned-augmented"
     recipe = None if augmentation == "none" else augmentation
     settings = _settings(config, encoder=encoder, device=device, augmentation=recipe, **_training(said))
-    (approach,) = _approaches(out, settings, (name,))
+    approach = next(approach for approach in _approaches(out, settings) if approach.name == name)
     if approach.checkpoint.done():
         click.echo("unchanged since the last run, nothing was done")
     else:
@@ -314,13 +312,12 @@ def evaluate(out: Path, config: Path | None, as_json: bool, **said: Any) -> None
         evaluate_approach,
         made_approaches,
         make_checkpoint,
+        provenance,
     )
-    from neardup.recipes import APPROACHES
 
     training = _training(said)
     settings = _settings(config, **training, **said)
-    approaches = _approaches(out, settings, tuple(APPROACHES))
-    made = made_approaches(approaches, lambda line: click.echo(f"neardup: {line}", err=True))
+    made = made_approaches(_approaches(out, settings), lambda line: click.echo(f"neardup: {line}", err=True))
     for approach in made:
         steps = (
             (approach.checkpoint, make_checkpoint),
@@ -336,18 +333,6 @@ def evaluate(out: Path, config: Path | None, as_json: bool, **said: Any) -> None
 def _print_comparison(out: Path, *, as_json: bool) -> None:
     suffix = "json" if as_json else "md"
     click.echo((out / f"comparison.{suffix}").read_text(encoding="utf-8").rstrip())
-
-
-def provenance(settings: "Settings", archive: Path | None = None) -> dict[str, str]:
-    """What the report says of its making: encoder, archive, versions."""
-    from importlib.metadata import version
-
-    versions = [f"{name} {version(name)}" for name in ("torch", "transformers", "mlflow", "prefect")]
-    return {
-        "encoder": settings.encoder,
-        **({"archive": archive.resolve().name} if archive else {}),
-        "versions": ", ".join([f"neardup {__version__}", *versions]),
-    }
 
 
 @main.command()
@@ -374,25 +359,32 @@ def _run_experiment(archive: Path, out: Path, settings: "Settings", *, as_json: 
     from neardup.prepare import check_archive
 
     check_archive(archive, out, settings.prepare)
-    out.mkdir(parents=True, exist_ok=True)
-    _isolate(out)
     # What the user must mend is said before any server is started.
     pick_device(settings.device)
     load_clip(_resolved(settings.encoder, out))
-    import tasks.running
-
-    with tasks.running.server(meanwhile=partial(import_module, "flows.experiment")):
-        from flows.experiment import experiment as flow
-
-        result = flow(archive.resolve(), out.resolve(), settings, provenance(settings, archive))
+    result = _flow("experiment", out, archive.resolve(), out.resolve(), settings)
     _print_comparison(out, as_json=as_json)
     if as_json:
         return
     names = {"Report": "report.html", "Test set": "new_IS.xlsx", "Training set": "df_training.xlsx"}
     for title, name in {**names, "Discrepancies": "discrepancies.xlsx", "Table": "comparison.xlsx"}.items():
         click.echo(f"{title:<14} {out / name}")
-    where = result["mlflow"] or "not logged: the server is away; run the same command again"
+    _echo_mlflow(result["mlflow"])
+
+
+def _echo_mlflow(page: str | None) -> None:
+    where = page or "not logged: the server is away; run the same command again"
     click.echo(f"{'MLflow':<14} {where.replace(f'{Path.cwd()}/', '')}")
+
+
+def _flow(name: str, out: Path, *arguments: Any, **more: Any) -> Any:
+    """Run a flow on the configured Prefect server, or on a temporary one."""
+    out.mkdir(parents=True, exist_ok=True)
+    _isolate(out)
+    import tasks.running
+
+    with tasks.running.server(meanwhile=partial(import_module, f"flows.{name}")):
+        return getattr(import_module(f"flows.{name}"), name)(*arguments, **more)
 
 
 def _isolate(out: Path) -> None:
@@ -402,6 +394,166 @@ def _isolate(out: Path) -> None:
     home = (out / ".neardup" / "prefect").resolve()
     home.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("PREFECT_HOME", str(home))
+
+
+_state = click.option(
+    "--state",
+    type=FOLDER,
+    default=Path("services"),
+    show_default=True,
+    help="Folder for databases, artifacts and logs.",
+)
+
+
+@main.command()
+@_options(_out, _config, _encoder, _device, _train, _json)
+@click.option("--trials", type=int, help="Trials in all; a study that has fewer goes on.")
+@click.option("--trial-epochs", type=int, help="At most so many epochs in a trial.")
+@click.option("--parallel", type=int, help="Trials at once.")
+def tune(
+    out: Path,
+    config: Path | None,
+    as_json: bool,
+    encoder: str | None,
+    device: str | None,
+    trials: int | None,
+    trial_epochs: int | None,
+    parallel: int | None,
+    **said: Any,
+) -> None:
+    """Search the learning rate, the weight decay and more; the best recipe becomes the approach `tuned`.
+
+    What is searched, and how far, stands in the table [tune] of neardup.toml. Killed, a study goes on where it was.
+
+    \b
+    Example: neardup tune --out results --encoder builtin:tiny --trials 20
+    """
+    said = _training(said) | {"tune__trials": trials, "tune__epochs": trial_epochs, "tune__parallel": parallel}
+    settings = _settings(config, encoder=encoder, device=device, **said)
+    result = _flow("tune", out, out.resolve(), settings)
+    if as_json:
+        click.echo((out / "tuning" / "tuning.json").read_text(encoding="utf-8").rstrip())
+        return
+    _print_comparison(out, as_json=False)
+    best = ", ".join(f"{name} = {value}" for name, value in result["best"].items())
+    click.echo(f"\n{'Best recipe':<14} {best}")
+    click.echo(f"{'Trials':<14} {out / 'tuning' / 'trials.xlsx'}")
+    click.echo(f"{'Tuned, default':<14} {out / 'tuning' / 'comparison.md'}")
+    _echo_mlflow(result["mlflow"])
+
+
+@main.command()
+@_options(_out, _device, _json)
+@click.option("--metric", default="ndcg", show_default=True, help="What must gain.")
+@click.option("--margin", type=click.FloatRange(0, 1), default=0.005, show_default=True, help="Least gain.")
+@click.option("--version", "challenger", help="Version to promote; else the alias challenger.")
+def promote(out: Path, device: str | None, metric: str, margin: float, challenger: str | None, as_json: bool) -> None:
+    """Make the challenger champion, if it is better than champion and zero-shot on the same test set.
+
+    The metric must gain the margin, and the paired 95 % interval over groups must hold no loss.
+
+    \b
+    Example: neardup promote --out results --metric ndcg --margin 0.01
+    """
+    result = _flow("promote", out, out.resolve(), metric, margin, challenger, device or "auto")
+    _print(result, result["why"], as_json=as_json)
+
+
+@main.command()
+@_archive
+@_options(_out, _config, _device, _json)
+@click.option(
+    "--encoder",
+    default="models:/near-duplicates@champion",
+    show_default=True,
+    help="An MLflow model, or a checkpoint of an experiment; with --threshold any encoder.",
+)
+@click.option(
+    "--threshold", type=click.FloatRange(-1, 1), help="Similarity of a near-duplicate; else the encoder's own."
+)
+def watch(
+    archive: Path,
+    out: Path,
+    config: Path | None,
+    device: str | None,
+    encoder: str,
+    threshold: float | None,
+    as_json: bool,
+) -> None:
+    """Find the photos that are new since the last time, and what they are near-duplicates of.
+
+    A photo that only moved is not new, one that was replaced is. The first run takes every photo as new.
+
+    \b
+    Example: neardup watch ARCHIVE --out results
+    """
+    from neardup.archive import check_folders
+
+    check_folders(archive, out)
+    settings = _settings(config, archive, device=device)
+    where = archive.resolve(), out.resolve()
+    result = _flow("watch", out, *where, settings.prepare, encoder, threshold, settings.device)
+    folder = Path(result["folder"]) if result["folder"] else None
+    seen = f"\nLook at {folder / 'gallery.html'}, {folder / 'pairs.xlsx'}" if folder else ""
+    _print(result, f"{result['summary']}{seen}", as_json=as_json)
+
+
+@main.command()
+@_options(_out)
+@click.option("--to", help="A version; else the champion before this one.")
+def rollback(out: Path, to: str | None) -> None:
+    """Put the former champion back in place.
+
+    \b
+    Example: neardup rollback --out results
+    """
+    from tasks.publish import tracking_of
+    from tasks.registry import rollback as put_back
+
+    click.echo(put_back(tracking_of(out), to))
+
+
+@main.command()
+@_state
+@click.option(
+    "--archive", type=FOLDER, help="The deployments' archive; else NEARDUP_ARCHIVE, else as before, or archive."
+)
+@click.option("--out", type=FOLDER, help="Their results; else NEARDUP_OUT, else as before, or results.")
+@click.option("--host", help="Interface to listen on; this machine only, if left out.")
+@click.option("--mlflow-port", type=click.IntRange(1, 65535), help="MLflow's port; 5000 if left out.")
+@click.option("--prefect-port", type=click.IntRange(1, 65535), help="Prefect's port; 4200 if left out.")
+@click.option("--allow-host", "names", multiple=True, help="With --host: a name by which others ask for the servers.")
+def up(state: Path, archive: Path | None, out: Path | None, **asked: Any) -> None:
+    """Start MLflow, Prefect and a worker for the flows of this folder, in the background; what runs is left alone.
+
+    Databases: MLFLOW_BACKEND_STORE_URI, MLFLOW_ARTIFACTS_DESTINATION and PREFECT_SERVER_DATABASE_CONNECTION_URL, or
+    sqlite and files in the state folder.
+
+    \b
+    Example: neardup up --archive ARCHIVE --out results
+             neardup up --mlflow-port 5050 --prefect-port 4250
+    """
+    from tasks.services import up as start
+
+    os.environ.update({f"NEARDUP_{name}": str(said) for name, said in (("ARCHIVE", archive), ("OUT", out)) if said})
+    at = start(Path.cwd(), state.resolve(), asked, lambda line: click.echo(line, err=True))
+    password = ' PREFECT_API_AUTH_STRING="$PREFECT_SERVER_API_AUTH_STRING"' * at.guarded
+    end = "make down" if state == Path("services") else f"neardup down --state {state}"
+    click.echo(f"MLflow   {at.mlflow}\nPrefect  {at.prefect}\nLogs     {state / 'logs'}\n")
+    click.echo(f"export PREFECT_API_URL={at.prefect}/api MLFLOW_TRACKING_URI={at.mlflow}{password}\n{end}")
+
+
+@main.command()
+@_state
+def down(state: Path) -> None:
+    """End what `neardup up` started, runs of flows included, and nothing else.
+
+    \b
+    Example: neardup down
+    """
+    from tasks.services import down as end
+
+    end(state.resolve(), click.echo)
 
 
 @main.command()

@@ -114,7 +114,8 @@ class Comparison:
             for row in rows
         ]
         lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-        lines += ["", "95 % intervals over groups; * differs from zero-shot beyond chance (paired interval without 0)."]
+        first = APPROACHES.get(self.approaches[0], self.approaches[0])
+        lines += ["", f"95 % intervals over groups; * differs from {first} beyond chance (paired interval without 0)."]
         return "\n".join(lines) + "\n"
 
     def _cell(self, name: str, approach: str) -> str:

@@ -7,16 +7,13 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from neardup.errors import ConfigError
-from neardup.recipes import PrepareSettings, Recipe, Settings, TranslateSettings
+from neardup.recipes import Settings
 
 FILE = "neardup.toml"
-
-for _table in (PrepareSettings, TranslateSettings, Recipe, Settings):
-    with_config(ConfigDict(extra="forbid"))(_table)
 
 
 def find_config(archive: Path | None) -> Path | None:

@@ -7,7 +7,9 @@ NeardupError                 one sentence: what, where, what to do
 ├── EncoderError             a model is missing, not a CLIP, or vectors of two encoders were mixed
 ├── TranslationError         no key, a wrong key, the service refuses
 │   └── QuotaError           the quota is used up; what came back is kept
-├── TrainingError            the loss is not finite, the embeddings collapsed, nothing to train on
+├── TrainingError            nothing to train on, a photo is gone
+│   └── DivergedError        the loss is not finite, or the embeddings collapsed
+├── PromotionError           models cannot be compared, or there is none to put in place
 └── ServerError              a server that the user configured cannot be reached
     └── TrackingError        MLflow's: results are on disk and are logged later
 """
@@ -43,6 +45,14 @@ class QuotaError(TranslationError):
 
 class TrainingError(NeardupError):
     """Training cannot start or cannot go on; the best checkpoint, if any, is kept."""
+
+
+class DivergedError(TrainingError):
+    """Training broke down: the loss is not finite, or all embeddings are one."""
+
+
+class PromotionError(NeardupError):
+    """Two models cannot be compared, or there is none to put in the champion's place."""
 
 
 class ServerError(NeardupError):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from neardup.errors import ArchiveError
+from neardup.errors import ArchiveError, ConfigError
 from neardup.judged import Judged
 from neardup.metrics import NAMES, Floats, Ints, calibrated_threshold, ndcg
 from neardup.metrics import average_precision as ap
@@ -223,6 +223,22 @@ def evaluate(
             f"the test set has {len(photos)} photos, at least 2 are needed: see discrepancies.html for why"
         )
     return Evaluation(approach, fingerprint, tuple(photos), groups, vectors, seed)
+
+
+def calibrated_beside(checkpoint: str) -> float:
+    """The threshold that belongs to a checkpoint, from the `metrics.json` beside it.
+
+    Raises:
+        ConfigError: the checkpoint was not evaluated, or no threshold could be calibrated.
+    """
+    metrics = Path(checkpoint).parent / "metrics.json"
+    threshold = json.loads(metrics.read_text(encoding="utf-8"))["threshold"] if metrics.is_file() else None
+    if threshold is None:
+        raise ConfigError(
+            f"{checkpoint} has no calibrated threshold: say one with --threshold (comparison.json has those of an "
+            "experiment), or name a model that an experiment measured"
+        )
+    return float(threshold)
 
 
 def _one_a_group(rows: Sequence[QueryRow], count: int) -> list[str]:

@@ -5,17 +5,20 @@ found without loading a model. Call any of them again: nothing that is whole on 
 """
 
 import csv
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from neardup import __version__
 from neardup.comparison import compare
-from neardup.encoder import load_clip, load_encoder
+from neardup.encoder import Encoder, load_clip, load_encoder
 from neardup.errors import ArchiveError
 from neardup.evaluate import Evaluation, evaluate
 from neardup.plots import pictures
-from neardup.recipes import Recipe, Settings
+from neardup.recipes import APPROACHES, Recipe, Settings
 from neardup.report import write_report
 from neardup.stages import STATE, Stage, digest_file, digest_of
 from neardup.testset import TestSet
@@ -36,7 +39,7 @@ class Approach:
     """One of the compared approaches, in one output folder.
 
     Attributes:
-        name: `zero-shot`, `fine-tuned` or `fine-tuned-augmented`; also its folder's name.
+        name: `zero-shot`, `fine-tuned`, `fine-tuned-augmented` or `tuned`; also its folder's name.
         out: the experiment's output folder.
         settings: what the experiment was told.
         base: fingerprint of the encoder that it starts from.
@@ -57,6 +60,8 @@ class Approach:
         """What it is trained with; None for zero-shot."""
         if self.name == "zero-shot":
             return None
+        if self.name == "tuned":
+            return self.settings.train
         augmentation = self.settings.augmentation if self.name == "fine-tuned-augmented" else "none"
         return replace(self.settings.train, augmentation=augmentation)
 
@@ -65,7 +70,7 @@ class Approach:
         """The stage that makes the checkpoint."""
         recipe = asdict(self.recipe) if self.recipe else None
         tables = ("training_set.csv", "captions.csv") if recipe else ()
-        inputs = [_digest(self.out, table) for table in tables]
+        inputs = [table_digest(self.out, table) for table in tables]
         bits = self.settings.prepare.look_alike_bits
         key = digest_of(CHECKPOINT_STEP, self.base, self.settings.encoder, recipe, bits, inputs)
         return Stage(self.out, f"{self.name}/checkpoint", key)
@@ -73,7 +78,7 @@ class Approach:
     @property
     def vectors(self) -> Stage:
         """The stage that encodes the test set."""
-        key = digest_of(VECTORS_STEP, self.checkpoint.key, _digest(self.out, "test_set.csv"))
+        key = digest_of(VECTORS_STEP, self.checkpoint.key, table_digest(self.out, "test_set.csv"))
         return Stage(self.out, f"{self.name}/vectors", key)
 
     @property
@@ -82,11 +87,28 @@ class Approach:
         return Stage(self.out, f"{self.name}/evaluation", digest_of(EVALUATE_STEP, self.vectors.key))
 
 
-def _digest(out: Path, table: str) -> str:
+def table_digest(out: Path, table: str) -> str:
+    """SHA-256 of a table of the prepared folder.
+
+    Raises:
+        ArchiveError: nothing has been prepared in `out`.
+    """
     if not (out / table).is_file():
         first = f"run `neardup prepare ARCHIVE --out {out}`, then `neardup translate --out {out}`"
         raise ArchiveError(f"{out / table} does not exist: {first}")
     return digest_file(out / table)
+
+
+def approaches_of(out: Path, settings: Settings, base: str) -> list[Approach]:
+    """The three approaches, and the tuned one where `neardup tune` has found a recipe for this very encoder."""
+    approaches = [Approach(name, out, settings, base) for name in APPROACHES]
+    path = out / "tuned" / "recipe.json"
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["base"] == base:
+            recipe = replace(settings.train, **found["recipe"])
+            approaches.append(Approach("tuned", out, replace(settings, train=recipe), base))
+    return approaches
 
 
 def training_examples(out: Path) -> list[Example]:
@@ -164,12 +186,16 @@ def encode_test_set(approach: Approach) -> dict[str, Any]:
     """
     test_set = TestSet.load(approach.out)
     encoder = load_encoder(str(approach.folder / "checkpoint"), device=approach.settings.device)
-    items = [(f"test_dataset/{photo.name}", photo.sha256) for photo in test_set.photos]
-    embeddings = embed(items, approach.out, encoder, store=approach.out / STATE / "vectors")
-    in_archive = replace(embeddings, paths=tuple(photo.path for photo in test_set.photos))
-    in_archive.save(approach.folder / "vectors.parquet")
+    embed_test_set(approach.out, test_set, encoder).save(approach.folder / "vectors.parquet")
     facts = {"fingerprint": encoder.fingerprint, "photos": len(test_set.photos)}
     return approach.vectors.finish([approach.folder / "vectors.parquet"], facts)
+
+
+def embed_test_set(out: Path, test_set: TestSet, encoder: Encoder) -> Embeddings:
+    """Encode the photos of a test set, each once in the life of the folder; the paths are those in the archive."""
+    items = [(f"test_dataset/{photo.name}", photo.sha256) for photo in test_set.photos]
+    embeddings = embed(items, out, encoder, store=out / STATE / "vectors")
+    return replace(embeddings, paths=tuple(photo.path for photo in test_set.photos))
 
 
 def evaluate_approach(approach: Approach) -> dict[str, Any]:
@@ -195,11 +221,26 @@ def evaluate_approach(approach: Approach) -> dict[str, Any]:
 
 def read_history(approach: Approach) -> list[dict[str, float]]:
     """The epochs of the approach's training (epoch, train_loss, validation_loss …); empty for zero-shot."""
-    path = approach.folder / "history.csv"
-    if approach.recipe is None or not path.is_file():
+    return history_of(approach.folder) if approach.recipe else []
+
+
+def history_of(folder: Path) -> list[dict[str, float]]:
+    """The epochs of the training whose folder it is; empty before its first."""
+    path = folder / "history.csv"
+    if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as stream:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
+
+
+def provenance(settings: Settings, archive: Path | None = None) -> dict[str, str]:
+    """What the report says of its making: encoder, archive, versions."""
+    versions = [f"{name} {version(name)}" for name in ("torch", "transformers", "mlflow", "prefect")]
+    return {
+        "encoder": settings.encoder,
+        **({"archive": archive.resolve().name} if archive else {}),
+        "versions": ", ".join([f"neardup {__version__}", *versions]),
+    }
 
 
 def comparison_stage(approaches: Sequence[Approach]) -> Stage:

@@ -56,6 +56,7 @@ class Pairs:
         # No dropout in CLIP; `eval` keeps it so for a checkpoint that sets one, for its draws would not be resumed.
         model: Any = clip.model
         self.model = model.eval().to(self.device)
+        _freeze(self.model, recipe.frozen_layers)
         self.logit_scale: Tensor = self.model.logit_scale
 
     def own(self, batch: Sequence[int]) -> slice:
@@ -105,7 +106,8 @@ class Pairs:
         )
         if self.processes.num_processes > 1:
             for parameter in self.model.parameters():
-                if parameter is not self.logit_scale:  # its gradient is whole in every process already
+                # The temperature's gradient is whole in every process already.
+                if parameter is not self.logit_scale and parameter.requires_grad:
                     grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
                     parameter.grad = reduce(grad, "sum")
         return loss
@@ -124,6 +126,14 @@ class Pairs:
             embedding += time.perf_counter() - start
         waiting = time.perf_counter() - began - embedding
         return Validation(total / len(rows), _spread(torch.cat(vectors)), waiting / len(rows), embedding / len(rows))
+
+
+def _freeze(model: Any, layers: int) -> None:
+    """Keep the weights of the embeddings and of the first `layers` layers of both towers."""
+    if layers:
+        for tower in (model.vision_model, model.text_model):
+            for part in (tower.embeddings, *tower.encoder.layers[:layers]):
+                part.requires_grad_(requires_grad=False)
 
 
 def _bf16(recipe: Recipe, device: torch.device) -> bool:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from neardup.evaluate import Evaluation
-from neardup.images import read_image
+from neardup.images import MAX_PIXELS, read_image
 from neardup.metrics import precision_recall
 from neardup.recipes import APPROACHES
 from neardup.stages import replacing
@@ -127,9 +127,9 @@ def similarity_matrix(evaluation: Evaluation, path: Path) -> Path:
     return _picture(path, draw, (7.0, 6.0))
 
 
-def thumbnail(path: Path, side: int = THUMB) -> Image.Image:
+def thumbnail(path: Path, side: int = THUMB, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """A photo within a square of `side` pixels, RGB."""
-    image = read_image(path, draft=side)
+    image = read_image(path, max_pixels=max_pixels, draft=side)
     image.thumbnail((side, side))
     return image
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from neardup.archive import Archive, scan
+from neardup.archive import Archive, check_folders, scan
 from neardup.discrepancies import Discrepancy, write_report
 from neardup.errors import ArchiveError
 from neardup.names import Names, folded
@@ -76,12 +76,7 @@ def check_archive(root: Path, out: Path, settings: PrepareSettings) -> None:
     Raises:
         ArchiveError: the archive or its ground truth is not there, or `out` lies inside the archive.
     """
-    if not root.is_dir():
-        raise ArchiveError(f"{root} is not a folder: name the folder that holds the photographs and the Excel sheets")
-    if out.resolve().is_relative_to(root.resolve()):
-        raise ArchiveError(
-            f"{out} lies inside the archive {root}, which is never written to: name another folder with --out"
-        )
+    check_folders(root, out)
     if not (root / settings.ground_truth).is_file():
         raise ArchiveError(
             f"{root / settings.ground_truth} is not there: put the sheet of groups there, or name it as ground_truth "

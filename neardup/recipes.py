@@ -4,15 +4,26 @@ Light on purpose: the command line and the flows import it without paying for to
 by Pydantic where people type: in `neardup.toml`, on the command line and in the form of a Prefect deployment.
 """
 
+import inspect
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_type_hints
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, with_config
 
 PositiveInt = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+LearningRate = Annotated[float, Field(gt=0, lt=1)]
+BatchSize = Annotated[int, Field(ge=2)]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+# What the form of a deployment says of the parameters that several flows have.
+ArchiveFolder = Annotated[Path, Field(description="Folder of the archive; it is only read")]
+OutFolder = Annotated[Path, Field(description="Folder of the results")]
 
 PATTERNS: Mapping[str, str] = MappingProxyType(
     {
@@ -81,12 +92,13 @@ class Recipe:
             experiment each approach sets it, the third to what `augmentation` at the top says.
         copies: variants a photo; epoch e sees copy e modulo `copies`.
         accumulate: parts that a batch is cut into, for small memories.
+        frozen_layers: so many first layers of both towers, and their embeddings, keep their weights; 0 freezes nothing.
         precision: `auto` is bf16 where the hardware has it.
     """
 
-    lr: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    lr: LearningRate = 1e-5
     weight_decay: NotNegative = 1e-3
-    batch_size: Annotated[int, Field(ge=2)] = 64
+    batch_size: BatchSize = 64
     epochs: PositiveInt = 50
     patience: PositiveInt = 10
     seed: Annotated[int, Field(ge=0)] = 0
@@ -96,12 +108,49 @@ class Recipe:
     augmentation: Literal["none", "classic", "press"] = "none"
     copies: PositiveInt = 5
     accumulate: PositiveInt = 1
+    frozen_layers: Annotated[int, Field(ge=0)] = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 
 def prior_project() -> Recipe:
     """The recipe that the published figures come from, equal legends repel each other, long ones drop out."""
     return Recipe(shared_legends=False, long_legends="drop")
+
+
+@dataclass(frozen=True)
+class TuneSettings:
+    """What Optuna searches, and for how long.
+
+    The ranges are searched on a logarithmic scale. A list with fewer than two choices is no dimension of the search:
+    the recipe's own value is used.
+
+    Attributes:
+        trials: trials that end, pruned ones included; a study that has fewer goes on.
+        epochs: at most so many passes in a trial; the best recipe is then trained with those of the recipe.
+        lr_low: least learning rate.
+        lr_high: greatest learning rate.
+        weight_decay_low: least weight decay.
+        weight_decay_high: greatest weight decay.
+        batch_sizes: batch sizes to choose among.
+        augmentations: augmentation recipes to choose among.
+        frozen_layers: numbers of frozen layers to choose among.
+        copies: press copies of each validation photo, which the search among near-duplicates is measured on.
+        parallel: trials at once, each a thread of this process.
+        seed: of the sampler and of the copies.
+    """
+
+    trials: PositiveInt = 20
+    epochs: PositiveInt = 10
+    lr_low: LearningRate = 1e-7
+    lr_high: LearningRate = 1e-4
+    weight_decay_low: Positive = 1e-5
+    weight_decay_high: Positive = 1e-1
+    batch_sizes: tuple[BatchSize, ...] = ()
+    augmentations: tuple[Literal["none", "classic", "press"], ...] = ()
+    frozen_layers: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    copies: PositiveInt = 3
+    parallel: Annotated[int, Field(ge=1, le=64)] = 1
+    seed: Annotated[int, Field(ge=0)] = 0
 
 
 @dataclass(frozen=True)
@@ -116,15 +165,39 @@ class Settings:
         prepare: how the archive is read.
         translate: who translates.
         train: how both fine-tuned approaches are trained.
+        tune: what `neardup tune` searches.
     """
 
     encoder: str = "openai/clip-vit-base-patch32"
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: Device = "auto"
     augmentation: Literal["classic", "press"] = "classic"
     write_augmented: bool = False
     prepare: PrepareSettings = field(default_factory=PrepareSettings)
     translate: TranslateSettings = field(default_factory=TranslateSettings)
     train: Recipe = field(default_factory=Recipe)
+    tune: TuneSettings = field(default_factory=TuneSettings)
+
+
+Told = Annotated[Settings, Field(description="What neardup.toml would hold")]
+
+TABLES: Mapping[str, type] = MappingProxyType(
+    {"": Settings, "prepare": PrepareSettings, "translate": TranslateSettings, "train": Recipe, "tune": TuneSettings}
+)
+"""The tables of `neardup.toml` by name."""
+
+
+def meanings(table: type) -> dict[str, str]:
+    """What the docstring of a table says of each field."""
+    found = re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", str(inspect.getdoc(table)), re.MULTILINE)
+    return {name: re.sub(r"\s+", " ", text) for name, text in found}
+
+
+for _table in TABLES.values():
+    # Unknown names are refused, and the form of a deployment says what each field means.
+    with_config(ConfigDict(extra="forbid"))(_table)
+    _hints = get_type_hints(_table, include_extras=True)
+    for _field in fields(_table):
+        _field.type = Annotated[_hints[_field.name], Field(description=meanings(_table)[_field.name])]
 
 
 APPROACHES: Mapping[str, str] = MappingProxyType(

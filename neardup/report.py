@@ -13,6 +13,7 @@ from neardup.comparison import TITLES, Comparison, certain
 from neardup.discrepancies import KINDS
 from neardup.errors import ArchiveError
 from neardup.evaluate import Evaluation, Figure
+from neardup.images import MAX_PIXELS
 from neardup.metrics import LOWER_IS_BETTER, NAMES
 from neardup.plots import thumbnail, title
 from neardup.search import Hit
@@ -21,6 +22,9 @@ from neardup.testset import load_rows
 
 SHOWN_GROUPS = 8
 SHOWN_QUERIES = 6
+SHOWN_STRIPS = 60
+"""Groups on the page of a watch; with `SHOWN_IN_STRIP` it stays under some 10 MB."""
+SHOWN_IN_STRIP = 12
 SIDE = 150
 
 
@@ -103,6 +107,29 @@ def write_hits(path: Path, queries: Path, gallery: Path, found: Sequence[tuple[s
     return path
 
 
+def write_watch(
+    path: Path, archive: Path, groups: Sequence[Sequence[tuple[str, str, bool]]], sentence: str, max_pixels: int
+) -> Path:
+    """Write one HTML page that shows the groups which new photos belong to.
+
+    Args:
+        path: the file to write.
+        archive: folder of the photos.
+        groups: of each group its photos: path in the archive, what is said of it, whether it is new.
+        sentence: what happened, in plain words.
+        max_pixels: larger images are refused.
+    """
+    strips = []
+    for group in groups[:SHOWN_STRIPS]:
+        shown = group[:SHOWN_IN_STRIP]
+        pictures = [Picture(_thumb(archive / name, max_pixels), name, label, new) for name, label, new in shown]
+        strips.append((pictures, len(group) - len(shown)))
+    page = _page("watch.html.j2", strips=strips, total=len(groups), sentence=sentence)
+    with replacing(path) as partial:
+        partial.write_text(page, encoding="utf-8")
+    return path
+
+
 def _page(template: str, **values: Any) -> str:
     environment = Environment(
         loader=PackageLoader("neardup"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -173,9 +200,9 @@ def _queries(evaluation: Evaluation, queries: Sequence[str], images: Path) -> li
     return rows
 
 
-def _thumb(path: Path) -> str:
+def _thumb(path: Path, max_pixels: int = MAX_PIXELS) -> str:
     buffer = io.BytesIO()
-    thumbnail(path, SIDE * 2).save(buffer, "JPEG", quality=70)
+    thumbnail(path, SIDE * 2, max_pixels).save(buffer, "JPEG", quality=70)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

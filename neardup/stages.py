@@ -4,10 +4,11 @@ A stage is done when its manifest carries the key of its inputs and every output
 Readers trust only the manifest, so a run that was killed at any moment starts again at the first unfinished stage.
 """
 
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,24 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(out: Path, say: Callable[[str], object]) -> Iterator[None]:
+    """Wait until no other process works in an output folder, and keep others out; the lock dies with its process.
+
+    Args:
+        out: the output folder; made where it is not there yet.
+        say: is told if there is somebody to wait for.
+    """
+    (out / STATE).mkdir(parents=True, exist_ok=True)
+    with (out / STATE / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"another run works in {out}: waiting until it has ended")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def claim(folder: Path) -> None:

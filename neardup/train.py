@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from neardup.batches import Captions, Example, batch_rows, token_limit
 from neardup.encoder import Clip, load_clip
-from neardup.errors import TrainingError
+from neardup.errors import DivergedError, TrainingError
 from neardup.pairs import Pairs, Validation
 from neardup.recipes import PrepareSettings, Recipe
 from neardup.split import Split, inseparable, split
@@ -93,8 +93,8 @@ def train(  # noqa: C901, PLR0915 - one loop that reads top to bottom
         look_alike_bits: photos whose perceptual hashes are at most so many bits apart are never split from each other.
 
     Raises:
-        TrainingError: nothing to validate on, a photo is gone, the loss is not finite, or the embeddings collapsed;
-            the best checkpoint so far is kept.
+        TrainingError: nothing to validate on, or a photo is gone.
+        DivergedError: the loss is not finite, or the embeddings collapsed; the best checkpoint so far is kept.
     """
     clip = load_clip(clip) if isinstance(clip, str) else clip
     limit = token_limit(clip.model, clip.tokenizer)
@@ -108,7 +108,7 @@ def train(  # noqa: C901, PLR0915 - one loop that reads top to bottom
     main = pairs.processes.is_main_process
     say = report if main else _nothing
     optimizer = torch.optim.Adam(
-        pairs.model.parameters(),
+        [parameter for parameter in pairs.model.parameters() if parameter.requires_grad],
         lr=recipe.lr,
         weight_decay=recipe.weight_decay,
         fused=pairs.device.type in {"cpu", "cuda"},
@@ -146,7 +146,7 @@ def train(  # noqa: C901, PLR0915 - one loop that reads top to bottom
             optimizer.zero_grad()
             loss = pairs.backward(batch, pixels)
             if not math.isfinite(loss):
-                raise TrainingError(_stopped(f"the loss became {loss}", epoch, history, checkpoint, recipe))
+                raise DivergedError(_stopped(f"the loss became {loss}", epoch, history, checkpoint, recipe))
             optimizer.step()
             with torch.no_grad():
                 pairs.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
@@ -155,7 +155,7 @@ def train(  # noqa: C901, PLR0915 - one loop that reads top to bottom
 
         validation = pairs.validate(parts.validation)
         if fault := _fault(validation, spread):
-            raise TrainingError(_stopped(fault, epoch, history, checkpoint, recipe))
+            raise DivergedError(_stopped(fault, epoch, history, checkpoint, recipe))
         seconds = round(time.perf_counter() - began, 3)
         result = EpochResult(
             epoch,
@@ -190,6 +190,16 @@ def train(  # noqa: C901, PLR0915 - one loop that reads top to bottom
     say(f"stopped after epoch {len(history)}: {reason}; the best is epoch {training.best_epoch}")
     pairs.processes.wait_for_everyone()
     return training
+
+
+def held_out(examples: Sequence[Example], clip: Clip, recipe: Recipe, look_alike_bits: int) -> list[Example]:
+    """The examples that `train` validates on: those that no training by this recipe sees.
+
+    Raises:
+        TrainingError: as in `train`.
+    """
+    fitting, _, _ = _fitting(examples, clip.tokenizer, token_limit(clip.model, clip.tokenizer), recipe)
+    return [fitting[row] for row in _split(fitting, recipe, look_alike_bits).validation]
 
 
 def _nothing(_sentence: str) -> None:

@@ -1,29 +1,31 @@
-"""The model as MLflow keeps it: images in, unit vectors out, the calibrated threshold beside the weights.
+"""The model as MLflow keeps it: images in, unit vectors or hits out, the calibrated threshold beside the weights.
 
 MLflow runs this very file when it loads the model (a model from code): the weights are safetensors, nothing is pickled.
 """
 
 import base64
-import binascii
 import io
 import json
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlflow
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
-from mlflow.types.schema import ColSpec, Schema, TensorSpec
+from mlflow.types.schema import AnyType, ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from PIL import Image
 
 import neardup
-from neardup.encoder import load_encoder
+from neardup.encoder import Vectors, load_encoder
 from neardup.errors import UnreadableImageError
 from neardup.images import read_image
+from neardup.search import search
+from neardup.vectors import Embeddings
 
 if TYPE_CHECKING:
     from neardup.experiment import Approach
@@ -34,9 +36,11 @@ REQUIREMENTS = (
     "numpy",
     "pandas",
     "pillow",
+    "pyarrow",
     "safetensors",
     "torch",
     "torchvision",
+    "tqdm",
     "transformers",
 )
 
@@ -45,46 +49,56 @@ class NearDuplicates(PythonModel):
     """An encoder of photographs with the threshold at which two of them are called near-duplicates."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the vision tower and the threshold."""
+        """Load the vision tower, the threshold and, where one was logged, the gallery."""
         self.encoder = load_encoder(context.artifacts["checkpoint"])
         facts = json.loads(Path(context.artifacts["metrics"]).read_text(encoding="utf-8"))
-        self.threshold = facts["threshold"]
+        self.threshold: float | None = facts["threshold"]
+        gallery = context.artifacts.get("gallery")
+        self.gallery = Embeddings.load(Path(gallery)) if gallery else None
 
     def predict(
         self,
         context: PythonModelContext,  # noqa: ARG002 - the interface's
         model_input: pd.DataFrame,
-        params: dict[str, Any] | None = None,  # noqa: ARG002 - the interface's
-    ) -> npt.NDArray[np.float32]:
-        """Encode images.
+        params: dict[str, Any] | None = None,
+    ) -> Any:
+        """Encode images, or search the gallery for them.
 
         Args:
             context: unused.
-            model_input: a column `image`: base64 of an image's bytes, or the path of a file.
-            params: unused.
+            model_input: a column `image`: base64 of an image's bytes, or the bytes themselves. Nothing is fetched.
+            params: `top`: how many hits to return of each image; 0, the default, returns vectors.
 
         Returns:
-            float32 (n, d), unit rows; the dot product of two rows is their similarity, higher is more alike.
+            Vectors: float32 (n, d), unit rows; the dot product of two rows is their similarity, higher is more alike.
+            Hits: for each image a list of at most `top`, best first, each with `path`, `photo` (SHA-256), `similarity`
+            and `near_duplicate`, whether the similarity reaches the threshold.
 
         Raises:
-            UnreadableImageError: a row is neither base64 of an image nor the path of one.
+            MlflowException: a row is no image, or hits are asked for and there is no gallery; a server answers 400.
         """
-        return self.encoder.encode([read(str(text)) for text in model_input["image"]])
+        images = [_read(value, row) for row, value in enumerate(model_input["image"], 1)]
+        vectors = self.encoder.encode(images)
+        top = int((params or {}).get("top", 0))
+        return vectors if top == 0 else self._hits(vectors, top)
+
+    def _hits(self, vectors: Vectors, top: int) -> list[list[dict[str, Any]]]:
+        if top < 0:
+            raise MlflowException.invalid_parameter_value(f"top is {top}: ask for 1 hit or more, or 0 for vectors")
+        if self.gallery is None:
+            raise MlflowException.invalid_parameter_value("this model was logged without a gallery: leave `top` out")
+        found = search(vectors, self.gallery, top, fingerprint=self.encoder.fingerprint)
+        least = float("inf") if self.threshold is None else self.threshold
+        return [[{**asdict(hit), "near_duplicate": hit.similarity >= least} for hit in hits] for hits in found]
 
 
-def read(text: str) -> Image.Image:
-    """An image from base64 or from a path.
-
-    Raises:
-        UnreadableImageError: it is neither.
-    """
+def _read(value: object, row: int) -> Image.Image:
     try:
-        return read_image(base64.b64decode(text, validate=True))
-    except (binascii.Error, ValueError, UnreadableImageError):
-        path = Path(text)
-        if len(text) < 4096 and path.is_file():  # noqa: PLR2004 - the longest path there is
-            return read_image(path)
-        raise UnreadableImageError("expected base64 of an image or the path of one, found neither") from None
+        return read_image(value if isinstance(value, bytes) else base64.b64decode(str(value), validate=True))
+    except (ValueError, UnreadableImageError) as error:
+        raise MlflowException.invalid_parameter_value(
+            f"image {row} is neither base64 of an image nor its bytes ({error}): send a JPEG, PNG, TIFF or the like"
+        ) from error
 
 
 def log(approach: "Approach") -> None:
@@ -97,10 +111,12 @@ def log(approach: "Approach") -> None:
         artifacts={
             "checkpoint": str(approach.folder / "checkpoint"),
             "metrics": str(approach.folder / "metrics.json"),
+            "gallery": str(approach.folder / "vectors.parquet"),
         },
         signature=ModelSignature(
-            inputs=Schema([ColSpec("string", "image")]),
+            inputs=Schema([ColSpec(AnyType(), "image")]),  # type: ignore[no-untyped-call]
             outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, -1))]),
+            params=ParamSchema([ParamSpec("top", DataType.long, 0)]),
         ),
         input_example=pd.DataFrame({"image": [base64.b64encode(buffer.getvalue()).decode()]}),
         code_paths=[str(Path(neardup.__file__).parent)],

@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow
 import pandas as pd
 from mlflow.data.pandas_dataset import from_pandas
-from mlflow.entities import LoggedModelStatus, Metric, Param, RunTag
+from mlflow.entities import LoggedModel, LoggedModelStatus, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -62,6 +63,15 @@ class Tracking:
     def client(self) -> MlflowClient:
         """A client of that place; runs are named by id, never taken from the thread."""
         return MlflowClient(tracking_uri=self.uri)
+
+    def encoder(self, name: str) -> str:
+        """What `load_encoder` takes: a model of this place as a local folder, any other name as it is.
+
+        Raises:
+            EncoderError: the model does not exist or is none of ours.
+            TrackingError: the server cannot be reached.
+        """
+        return resolve_encoder(name, self.uri, self.out / STATE / "models")
 
     @property
     def _ledger(self) -> Path:
@@ -113,6 +123,22 @@ class Tracking:
         folder = (self.out / "mlartifacts").resolve().as_uri() if self.uri.startswith("sqlite") else None
         return str(self.client.create_experiment(EXPERIMENT, artifact_location=folder))
 
+    def log_folder(self, name: str, key: str, metrics: Mapping[str, float], folder: Path) -> str:
+        """Log figures and the files of a folder as a finished run.
+
+        Returns:
+            The run's id.
+
+        Raises:
+            TrackingError: the server cannot be reached.
+        """
+        with reachable(self.uri):
+            run_id = self.run_id(name, key)
+            self.client.log_batch(run_id, [Metric(_allowed(title), value, 0, 0) for title, value in metrics.items()])
+            self.client.log_artifacts(run_id, str(folder))
+            self.client.set_terminated(run_id)
+            return run_id
+
     def page(self, run_id: str) -> str:
         """Where a person looks at the run: an address, or the command that serves it."""
         if self.uri.startswith("http"):
@@ -133,8 +159,8 @@ def reachable(uri: str) -> Iterator[None]:
     except (MlflowException, OSError) as error:
         message = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise TrackingError(
-            f"MLflow at {uri} cannot take the results ({message}): they are on disk, "
-            "run the same command again when it is back to log them",
+            f"MLflow at {uri} does not answer, or refuses ({message}): results are on disk, "
+            "run the same command again when it is back",
         ) from error
 
 
@@ -239,15 +265,15 @@ def _log_with_fluent(tracking: Tracking, run_id: str, approach: Approach, metric
         if "metrics.json" not in tables:
             figures = pd.DataFrame([{"metric": name, **figure} for name, figure in metrics["metrics"].items()])
             mlflow.log_table(figures, "metrics.json")
-        if not _has_model(client, run_id):
+        if ready_model(client, run_id) is None:
             pyfunc.log(approach)
 
 
-def _has_model(client: MlflowClient, run_id: str) -> bool:
-    """Whether the run has a model that was logged to its end."""
+def ready_model(client: MlflowClient, run_id: str) -> LoggedModel | None:
+    """The run's model, if it was logged to its end."""
     experiment = client.get_run(run_id).info.experiment_id
     models = client.search_logged_models([experiment], filter_string=f"source_run_id = '{run_id}'")
-    return any(model.status == LoggedModelStatus.READY for model in models)
+    return next((model for model in models if model.status == LoggedModelStatus.READY), None)
 
 
 def log_comparison(
@@ -282,6 +308,8 @@ def _allowed(name: str) -> str:
 def resolve_encoder(name: str, uri: str, cache: Path) -> str:
     """Turn an MLflow model URI into a local folder; any other name is returned as it is.
 
+    An alias is looked up each time; the weights of a version are fetched once.
+
     Raises:
         EncoderError: the model does not exist or is none of ours.
         TrackingError: the server cannot be reached.
@@ -289,16 +317,37 @@ def resolve_encoder(name: str, uri: str, cache: Path) -> str:
     if not name.startswith(MODEL_URIS):
         return name
     mlflow.set_tracking_uri(uri)
-    folder = cache / digest_of(uri, name)[:16]
-    folder.mkdir(parents=True, exist_ok=True)
     with reachable(uri):
         try:
-            model = Path(mlflow.artifacts.download_artifacts(artifact_uri=name, dst_path=str(folder)))
+            source = _source(MlflowClient(uri), name)
+            folder = cache / digest_of(uri, source)[:16]
+            if not folder.is_dir():
+                _fetch(source, folder)
         except MlflowException as error:
+            if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}:
+                raise
             raise EncoderError(
                 f"no model {name} at {uri} ({error.message}): see the models in the MLflow UI"
             ) from error
-    checkpoint = next(iter(sorted(model.rglob("model.safetensors"))), None)
+    checkpoint = next(iter(sorted(folder.rglob("model.safetensors"))), None)
     if checkpoint is None:
         raise EncoderError(f"the MLflow model {name} holds no CLIP checkpoint: name a model that neardup logged")
     return str(checkpoint.parent)
+
+
+def _source(client: MlflowClient, name: str) -> str:
+    """What an alias, or a version, of a registered model stands for now; any other URI as it is."""
+    model, at, alias = name.removeprefix("models:/").partition("@")
+    if not name.startswith("models:/") or not at:
+        return name
+    return f"models:/{model}/{client.get_model_version_by_alias(model, alias).version}"
+
+
+def _fetch(source: str, folder: Path) -> None:
+    """Download a model, whole or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent) as partial:
+        model = Path(partial) / "model"
+        model.mkdir()
+        mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(model))
+        model.rename(folder)

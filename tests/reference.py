@@ -1,7 +1,5 @@
 """Makes docs/commands.md and docs/settings.md from the code; `make docs` writes them, a test holds them to it."""
 
-import inspect
-import re
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +7,7 @@ from typing import Any
 import click
 
 from neardup.cli import main
-from neardup.recipes import PrepareSettings, Recipe, Settings, TranslateSettings
+from neardup.recipes import TABLES, meanings
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -34,16 +32,14 @@ def settings() -> str:
         "An option on the command line wins over the file. An unknown name is an error that suggests the right one.",
         "",
     ]
-    tables = {"": Settings, "prepare": PrepareSettings, "translate": TranslateSettings, "train": Recipe}
-    for name, table in tables.items():
-        meanings = dict(re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", str(inspect.getdoc(table)), re.MULTILINE))
+    for name, table in TABLES.items():
+        said = meanings(table)
         parts += [f"## [{name}]" if name else "## At the top", "", "| name | default | meaning |", "|---|---|---|"]
         made = table()
         for field in fields(table):
             default = getattr(made, field.name)
             if not is_dataclass(default):
-                meaning = re.sub(r"\s+", " ", meanings[field.name])
-                parts.append(f"| `{field.name}` | {_toml(default)} | {meaning} |")
+                parts.append(f"| `{field.name}` | {_toml(default)} | {said[field.name]} |")
         parts.append("")
     return "\n".join(parts)
 

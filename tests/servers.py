@@ -22,6 +22,12 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+def environment(**more: str) -> dict[str, str]:
+    """Ours without any server's address, and these."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
+    return {**kept, **more}
+
+
 @contextmanager
 def serving(command: list[str], healthy: str, folder: Path, **environment: str) -> Iterator[None]:
     """Run a server until the block ends; begin the block when it answers."""

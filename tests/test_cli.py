@@ -24,10 +24,8 @@ def neardup(*arguments: object) -> Result:
 
 def test_every_promised_command_is_there() -> None:
     """No more and no fewer."""
-    assert (
-        sorted(["prepare", "translate", "augment", "embed", "train", "evaluate", "experiment", "search", "demo"])
-        == COMMANDS
-    )
+    steps = ["prepare", "translate", "augment", "embed", "train", "evaluate", "experiment", "search", "demo"]
+    assert sorted([*steps, "tune", "promote", "rollback", "watch", "up", "down"]) == COMMANDS
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -18,6 +18,7 @@ from neardup.demo import MadeArchive
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "mlflow").glob("*.md")])
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+EVERYTHING = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
 
 @pytest.mark.parametrize("name", ["commands", "settings"])
@@ -39,13 +40,13 @@ def test_the_examples_of_the_docstrings_are_true(module: str) -> None:
     )
 
 
-def blocks(kind: str) -> list[str]:
-    """The README's blocks of a kind."""
-    return re.findall(rf"```{kind}\n(.*?)```", README, re.DOTALL)
+def blocks(kind: str, text: str = README) -> list[str]:
+    """The blocks of a kind, in the README or another text."""
+    return re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL)
 
 
-@pytest.mark.parametrize("line", re.findall(r"^\$ neardup (.*?)$", README, re.MULTILINE))
-def test_the_commands_of_the_readme_are_commands(line: str) -> None:
+@pytest.mark.parametrize("line", re.findall(r"^\$ neardup (.*?)$", EVERYTHING, re.MULTILINE))
+def test_the_commands_of_the_pages_are_commands(line: str) -> None:
     """Each can be parsed, options and all."""
     name, *arguments = shlex.split(line)
     command = main.commands[name]
@@ -66,14 +67,14 @@ def test_every_command_has_a_place_in_the_readme() -> None:
     assert [name for name in main.commands if f"neardup {name}" not in README] == []
 
 
-def test_the_settings_of_the_readme_are_settings(tmp_path: Path) -> None:
-    """The file that it shows is read without an error."""
+def test_the_settings_of_the_pages_are_settings(tmp_path: Path) -> None:
+    """The files that they show are read without an error."""
     from neardup.config import load_settings  # noqa: PLC0415 - beside its only use
 
-    for block in blocks("toml"):
+    assert blocks("toml")
+    for block in blocks("toml", EVERYTHING):
         (tmp_path / "neardup.toml").write_text(block)
         load_settings(tmp_path / "neardup.toml")
-    assert blocks("toml")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -85,8 +86,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_no_machine_is_named() -> None:
     """No absolute path and no key in what people read."""
-    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-    assert not re.search(r"(?<![\w.])/(?:home|root|tmp|work|Users)/", text)
+    assert not re.search(r"(?<![\w.])/(?:home|root|tmp|work|Users)/", EVERYTHING)
 
 
 def test_click_shows_no_bare_group() -> None:

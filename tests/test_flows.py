@@ -2,13 +2,14 @@
 
 import base64
 import json
-import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 from urllib.request import Request, urlopen
 
 import mlflow
@@ -17,7 +18,7 @@ import pandas as pd
 import pytest
 from deepl_server import KEY, deepl_server
 from mlflow import MlflowClient
-from servers import BIN, free_port, mlflow_server, prefect_server
+from servers import BIN, environment, free_port, mlflow_server, prefect_server
 
 from neardup.config import load_settings
 from neardup.demo import MadeArchive
@@ -28,7 +29,6 @@ from neardup.metrics import NAMES
 from neardup.recipes import APPROACHES
 from neardup.testset import TestSet
 from neardup.translate import load_captions
-from tasks.pyfunc import read
 from tasks.tracking import Tracking, local_uri, log_approach, resolve_encoder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -47,12 +47,6 @@ PROMISED = (
 def command(archive: Path, out: Path, *more: str) -> list[str]:
     """The command that a user types."""
     return [str(BIN / "neardup"), "experiment", str(archive), "--out", str(out), *OPTIONS, *more]
-
-
-def environment(**more: str) -> dict[str, str]:
-    """Ours without any server's address, and these."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
-    return {**kept, **more}
 
 
 def experiment(archive: Path, out: Path, *more: str, **servers: str) -> subprocess.CompletedProcess[str]:
@@ -116,11 +110,16 @@ def processes_of(out: Path) -> list[str]:
     return found
 
 
-def kill_when(sign: Path, running: "subprocess.Popen[bytes]") -> None:
-    """Kill the process, as a power cut does, as soon as a file is there."""
-    while not sign.exists():
+def wait_for(sign: Path, running: "subprocess.Popen[Any]") -> None:
+    """Wait until a running process has written a file; the name may be a glob."""
+    while not list(sign.parents[-1].glob(str(sign.relative_to("/")))):
         assert running.poll() is None, f"it ended before {sign.name} was there"
         time.sleep(0.01)
+
+
+def kill_when(sign: Path, running: "subprocess.Popen[bytes]") -> None:
+    """Kill the process, as a power cut does, as soon as a file is there."""
+    wait_for(sign, running)
     running.send_signal(signal.SIGKILL)
     running.wait()
 
@@ -148,6 +147,74 @@ def test_killed_at_any_stage_it_goes_on(whole: Path, made: MadeArchive, tmp_path
             break
         time.sleep(0.1)
     assert processes_of(out) == []
+
+
+def test_two_experiments_at_once(whole: Path, made: MadeArchive, tmp_path: Path) -> None:
+    """Into two folders they run side by side, into one folder the second waits; all end with the same numbers."""
+    outs = [tmp_path / "one", tmp_path / "two", tmp_path / "one"]
+    with mlflow_server(tmp_path, free_port()) as uri:
+        asked = environment(MLFLOW_TRACKING_URI=uri)
+        running = [
+            subprocess.Popen(command(made.root, out), env=asked, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+            for out in outs
+        ]
+        said = [process.communicate()[1] for process in running]
+        client = MlflowClient(uri)
+        found = client.search_runs([client.get_experiment_by_name("neardup").experiment_id])
+    assert [process.returncode for process in running] == [0, 0, 0], said
+    assert sum("another run works in" in text for text in said) == 1
+    expected = json.loads((whole / "comparison.json").read_text())
+    assert [json.loads((out / "comparison.json").read_text()) for out in outs[:2]] == [expected] * 2
+    assert sorted(run.info.run_name for run in found) == sorted(2 * ["experiment", *APPROACHES])
+
+
+@pytest.fixture(scope="module")
+def tuned(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a study that was killed in its first trial, and started again."""
+    folder = tmp_path_factory.mktemp("tuned")
+    out = folder / "results"
+    shutil.copytree(whole, out)
+    said = [str(BIN / "neardup"), "tune", "--out", str(out), "--trials", "3", "--trial-epochs", "2", *OPTIONS[:-2]]
+    with (folder / "log").open("wb") as log:
+        running = subprocess.Popen(said, env=environment(), stdout=log, stderr=log, cwd=folder)
+        kill_when(out / ".neardup/tune/*/*/state/state.json", running)
+    ran = subprocess.run(said, env=environment(), cwd=folder, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "going on after epoch 1" in ran.stderr
+    return out
+
+
+def test_a_killed_study_goes_on(tuned: Path) -> None:
+    """The trial that died is failed and tried again; the study has all the trials that it was asked for."""
+    trials = json.loads((tuned / "tuning" / "tuning.json").read_text())["trials"]
+    assert trials[0]["state"] == "fail"
+    assert len([trial for trial in trials if trial["state"] in {"complete", "pruned"}]) == 3
+    assert (trials[1]["lr"], trials[1]["weight_decay"]) == (trials[0]["lr"], trials[0]["weight_decay"])
+
+
+def test_the_best_recipe_is_the_fourth_column(tuned: Path) -> None:
+    """And what it brought over the default recipe has a paired interval."""
+    compared = json.loads((tuned / "comparison.json").read_text())
+    assert list(compared["metrics"]["ndcg"]) == [*APPROACHES, "tuned"]
+    gain = json.loads((tuned / "tuning" / "comparison.json").read_text())["differences"]["ndcg"]["tuned"]
+    assert gain["low"] <= gain["value"] <= gain["high"]
+
+
+def test_each_trial_is_a_run_below_its_study(tuned: Path) -> None:
+    """With its parameters, its losses an epoch and how it ended; the study has the pictures and the table."""
+    client = MlflowClient(local_uri(tuned))
+    found = client.search_runs([client.get_experiment_by_name("neardup").experiment_id])
+    study = next(run for run in found if run.info.run_name == "tune")
+    trials = [run for run in found if run.info.run_name.startswith("trial-")]
+    below = {run.info.run_name for run in found if run.data.tags.get("mlflow.parentRunId") == study.info.run_id}
+    assert below == {"trial-0", "trial-1", "trial-2", "trial-3", "tuned"}
+    assert {run.info.status for run in trials} <= {"FINISHED", "KILLED", "FAILED"}
+    assert all({"lr", "weight_decay"} <= set(run.data.params) for run in trials)
+    finished = next(run for run in trials if run.info.status == "FINISHED")
+    losses = client.get_metric_history(finished.info.run_id, "validation_loss_above_chance")
+    assert [metric.step for metric in losses] == [1, 2]
+    assert study.data.metrics["trials"] == 3
+    assert {"pictures", "trials.xlsx", "tuning.json"} <= {i.path for i in client.list_artifacts(study.info.run_id)}
 
 
 @pytest.fixture(scope="module")
@@ -211,11 +278,11 @@ def test_a_run_that_is_logged_again_has_everything_once(whole: Path, runs: dict[
 
 @pytest.mark.filterwarnings("ignore")  # of MLflow's own imports
 def test_the_model_gives_vectors(whole: Path, runs: dict[str, mlflow.entities.Run]) -> None:
-    """From base64 or a path, the very vectors of the checkpoint; the threshold lies beside the weights."""
+    """From base64 or bytes, the very vectors of the checkpoint; the threshold lies beside the weights."""
     mlflow.set_tracking_uri(local_uri(whole))
     photo = whole / "test_dataset" / TestSet.load(whole).photos[0].name
     model = mlflow.pyfunc.load_model(f"runs:/{runs['fine-tuned'].info.run_id}/model")
-    images = [base64.b64encode(photo.read_bytes()).decode(), str(photo)]
+    images = [base64.b64encode(photo.read_bytes()).decode(), photo.read_bytes()]
     vectors = model.predict(pd.DataFrame({"image": images}))
     encoder = load_encoder(str(whole / "fine-tuned" / "checkpoint"))
     expected = encoder.encode([read_image(photo)] * 2)
@@ -233,25 +300,23 @@ def test_a_model_uri_is_an_encoder(whole: Path, runs: dict[str, mlflow.entities.
     assert load_encoder(folder).fingerprint == load_encoder(str(whole / "fine-tuned" / "checkpoint")).fingerprint
 
 
-@pytest.mark.parametrize("text", ["no base64 and no path", "", "AAAA"])
-def test_the_model_refuses_what_is_no_image(text: str) -> None:
-    """In a sentence."""
-    with pytest.raises(Exception, match="expected base64 of an image or the path of one"):
-        read(text)
-
-
-def test_a_server_that_is_away_loses_nothing(whole: Path, made: MadeArchive, tmp_path: Path) -> None:
-    """The run ends well and says so; when the server is back the same command logs it, once."""
-    port = free_port()
+def test_a_server_that_goes_away_loses_nothing(made: MadeArchive, tmp_path: Path) -> None:
+    """Gone while the run trains: the run ends well and says so; when it is back the same command logs it, once."""
+    port, out = free_port(), tmp_path / "results"
     address = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
-    away = experiment(made.root, whole, **address)
-    assert (away.returncode, "not logged: the server is away" in away.stdout) == (0, True), away.stderr
+    with mlflow_server(tmp_path, port):
+        said = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        running = subprocess.Popen(command(made.root, out), env=environment(**address), cwd=tmp_path, **said)
+        wait_for(out / ".neardup/training/fine-tuned/state.json", running)
+    stdout, stderr = running.communicate()
+    assert (running.returncode, "not logged: the server is away" in stdout) == (0, True), stderr
     with mlflow_server(tmp_path, port) as uri:
-        back = [experiment(made.root, whole, **address) for _ in range(2)]
+        back = [experiment(made.root, out, **address) for _ in range(2)]
         assert [ran.returncode for ran in back] == [0, 0]
         client = MlflowClient(uri)
         found = client.search_runs([client.get_experiment_by_name("neardup").experiment_id])
         assert sorted(run.info.run_name for run in found) == sorted(["experiment", *APPROACHES])
+        assert {run.info.status for run in found} == {"FINISHED"}
         parent = next(run for run in found if run.info.run_name == "experiment")
         assert {item.path for item in client.list_artifacts(parent.info.run_id)} >= {"report.html"}
         assert f"{uri}/#/experiments/" in back[1].stdout

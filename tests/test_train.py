@@ -412,3 +412,12 @@ def test_checkpoint_survives_a_kill_between_renames(tmp_path: Path) -> None:
     (tmp_path / "state" / "old-checkpoint").mkdir(parents=True)
     recover_checkpoint(tmp_path / "checkpoint", tmp_path / "state")
     assert (tmp_path / "checkpoint").is_dir()
+
+
+def test_frozen_layers_keep_their_weights(examples: list[Example], tmp_path: Path) -> None:
+    """Those of the embeddings and the first layers; all others learn."""
+    before = {name: value.clone() for name, value in small_clip().model.named_parameters()}
+    clip = small_clip()
+    train(examples, clip, replace(RECIPE, epochs=1, frozen_layers=1), tmp_path, report=silent)
+    kept = {name for name, value in clip.model.named_parameters() if torch.equal(value, before[name])}
+    assert kept == {name for name in before if ".embeddings." in name or ".layers.0." in name}

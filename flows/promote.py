@@ -1,0 +1,42 @@
+"""Promote: the challenger becomes champion only if it is really better."""
+
+from typing import Annotated, Any, Literal
+
+from prefect import flow, get_run_logger
+from pydantic import Field
+
+from neardup.promotion import MARGIN
+from neardup.recipes import Device, OutFolder
+from neardup.stages import alone
+from tasks.hooks import HOOKS
+from tasks.publish import tracking_of
+from tasks.registry import crown, decide, find_bout, log_verdict, measure
+
+Metric = Literal["ndcg", "top_1", "top_5", "map", "f1", "micro_ap", "recall_at_90_precision", "nn_f1", "b3_f1"]
+
+
+@flow(name="promote", flow_run_name="{metric}", **HOOKS)
+def promote(
+    out: OutFolder,
+    metric: Annotated[Metric, Field(description="What must gain")] = "ndcg",
+    margin: Annotated[float, Field(ge=0, le=1, description="Least gain; 0.005 is half a point")] = MARGIN,
+    challenger: Annotated[str | None, Field(description="Version to promote; else the alias challenger")] = None,
+    device: Device = "auto",
+) -> dict[str, Any]:
+    """Measure challenger, champion and zero-shot on one test set, and move `champion` if the challenger is better.
+
+    Runs after `tune` or on demand. Needs the registry of an experiment and its folder.
+    """
+    log = get_run_logger()
+    with alone(out, log.warning):
+        tracking = tracking_of(out)
+        bout = find_bout(tracking, out, challenger)
+        if bout is None:
+            log.info("the challenger is the champion already: nothing to do")
+            return {"promoted": False, "why": "The challenger is the champion already: there is nothing to do."}
+        versions = {v.version: v for v in (bout.zero_shot, bout.champion, bout.challenger)}
+        evaluations = {number: measure(tracking, version, out, device) for number, version in versions.items()}
+        verdict = decide(bout, evaluations, metric, margin)
+        crown(tracking, bout, verdict)
+        log.info("%s", verdict.paragraph)
+        return log_verdict(tracking, bout, verdict)

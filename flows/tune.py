@@ -1,0 +1,64 @@
+"""Tune: Optuna searches learning rate, weight decay and more; the best recipe becomes a fourth approach."""
+
+from dataclasses import replace
+from typing import Any
+
+from prefect import flow, get_run_logger
+
+from neardup.errors import TrackingError
+from neardup.experiment import approaches_of, comparison_stage, provenance
+from neardup.recipes import OutFolder, Settings, Told
+from neardup.stages import alone
+from neardup.tuning import Tuning, finish_tuning, gain_of_tuning, tell
+from tasks.approach import checkpoint, compare, encode, encoder_fingerprint, evaluate
+from tasks.hooks import HOOKS
+from tasks.publish import begin, publish_study, tracking_of
+from tasks.running import run
+from tasks.tuning import show_study, try_trial, validation_groups
+
+
+@flow(name="tune", flow_run_name="{out}", **HOOKS)
+def tune(
+    out: OutFolder,
+    settings: Told = Settings(),  # noqa: B008 - frozen
+) -> dict[str, Any]:
+    """Search the recipe whose model finds near-duplicates best, and compare it with the other approaches.
+
+    Runs weekly or on demand. Needs a prepared and translated folder. A killed study goes on where it was.
+    """
+    log = get_run_logger()
+    with alone(out, log.warning):
+        tracking = tracking_of(out)
+        encoder = tracking.encoder(settings.encoder)
+        base = encoder_fingerprint(encoder)
+        loaded = replace(settings, encoder=encoder)
+        tuning = Tuning(out, loaded, base)
+        run(validation_groups, tuning.validation, tuning)
+        parent = begin(tracking, "tune", tuning.key, []).get("tune")
+        study = tuning.open()
+        while left := tuning.left(study):
+            trials = [tuning.ask(study) for _ in range(min(left, settings.tune.parallel))]
+            tried = [try_trial.submit(tuning, trial, trial.number, tracking, parent) for trial in trials]
+            for trial, value in zip(trials, tried, strict=True):
+                tell(tuning, study, trial, value.result())
+        best = finish_tuning(tuning, study)
+
+        approaches = [
+            approach
+            for approach in approaches_of(out, loaded, base)
+            if approach.name != "fine-tuned-augmented" or approach.checkpoint.done()
+        ]
+        runs = begin(tracking, "tune", tuning.key, approaches)
+        for approach in approaches:
+            run(checkpoint, approach.checkpoint, approach, tracking, runs.get(approach.name))
+            run(encode, approach.vectors, approach)
+            run(evaluate, approach.evaluation, approach)
+        run(compare, comparison_stage(approaches), approaches, provenance(settings))
+        gain = gain_of_tuning(tuning)
+        show_study(tuning, best, gain)
+        try:
+            page = tracking.page(publish_study(tracking, tuning, study, approaches, gain))
+        except TrackingError as away:
+            log.warning("%s", away)
+            page = None
+    return {"out": str(out), "mlflow": page, "best": best.params, "validation_ndcg": best.value}

@@ -1,0 +1,117 @@
+"""What a Prefect server must know of this project: its work pool, its deployments, its automations.
+
+`python -m tasks.deploy`, in the project's folder, brings them to the server of PREFECT_API_URL; `neardup up` does so
+for its own. Done again, only what differs is changed.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+from prefect.automations import AutomationCore
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.objects import StateType
+from prefect.events import emit_event
+from prefect.events.worker import EventsWorker
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.workers.process import ProcessWorker
+
+from neardup.errors import ConfigError, NeardupError, ServerError
+from tasks.services import AUTOMATIONS, DEPLOYMENTS, POOL
+
+
+def deploy(project: Path, tell: Callable[[str], object]) -> None:
+    """Bring work pool, deployments and automations of a project to the server of PREFECT_API_URL.
+
+    Raises:
+        ConfigError: PREFECT_API_URL is not set.
+        ServerError: a deployment was refused.
+    """
+    if not os.environ.get("PREFECT_API_URL"):
+        raise ConfigError("PREFECT_API_URL is not set: name the Prefect server that is to know the deployments")
+    with get_client(sync_client=True) as client:
+        _make_pool(client)
+        command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+        if subprocess.run(command, cwd=project, check=False).returncode:  # noqa: S603 - our own command
+            raise ServerError(f"a deployment of {project / DEPLOYMENTS} was refused: see above which and why")
+        for line in apply_automations(project / AUTOMATIONS, client):
+            tell(line)
+        _await_runs(client)
+
+
+def _make_pool(client: SyncPrefectClient) -> None:
+    template = ProcessWorker.get_default_base_job_template()
+    with suppress(ObjectAlreadyExists):
+        client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
+
+
+def apply_automations(path: Path, client: SyncPrefectClient) -> list[str]:
+    """Create the automations of a file, or update those that the server has by their name.
+
+    One that was switched off stays off. An action may name a `block` as `type/name`; its automation is left out while
+    the server has no such block.
+
+    Returns:
+        A line an automation: what became of it.
+    """
+    lines = []
+    for entry in yaml.safe_load(path.read_text(encoding="utf-8"))["automations"]:
+        absent = _fill_blocks(entry, client)
+        made = (
+            f"left out, there is no block {absent}" if absent else _apply(AutomationCore.model_validate(entry), client)
+        )
+        lines.append(f"{entry['name']}: {made}")
+    return lines
+
+
+def _fill_blocks(entry: dict[str, Any], client: SyncPrefectClient) -> str | None:
+    """Put the block's id where an action names a block; return the name that the server does not know."""
+    for action in entry["actions"]:
+        if block := action.pop("block", None):
+            kind, name = block.split("/")
+            try:
+                action["block_document_id"] = client.read_block_document_by_name(name, kind).id
+            except ObjectNotFound:
+                return str(block)
+    return None
+
+
+def _apply(wanted: AutomationCore, client: SyncPrefectClient) -> str:
+    """Create it, or update it if it differs: an update makes Prefect forget which runs it was waiting for."""
+    known = client.read_automations_by_name(wanted.name)
+    if not known:
+        client.create_automation(wanted)
+        return "created"
+    same = wanted.model_copy(update={"enabled": known[0].enabled})
+    if same == AutomationCore.model_validate(known[0].model_dump()):
+        return "unchanged"
+    client.update_automation(known[0].id, same)
+    return "updated"
+
+
+def _await_runs(client: SyncPrefectClient) -> None:
+    """Have the automations wait for a sign of life of every run that is said to go on.
+
+    Prefect forgets whom it waits for when a server was away for longer than `within` and a minute, as after a power
+    cut, and when an automation is changed.
+    """
+    going_on = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING])
+    for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=going_on))):
+        if run.state_type:
+            event = f"neardup.flow-run.{run.state_type.value.lower()}"
+            emit_event(event, resource={"prefect.resource.id": f"prefect.flow-run.{run.id}"})
+    EventsWorker.drain_all()
+
+
+if __name__ == "__main__":
+    try:
+        deploy(Path.cwd(), print)
+    except NeardupError as error:
+        sys.exit(f"neardup: {error}")

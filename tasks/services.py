@@ -1,0 +1,402 @@
+"""MLflow, Prefect and a worker on this machine: `neardup up` starts them, `neardup down` ends them.
+
+Each process carries its state folder in its environment, and so does all that it starts in its turn (MLflow's workers,
+the runs of a flow). That mark says what is ours, not a file of process ids: it outlives a `kill -9`, and the next
+process that gets the same id does not have it.
+"""
+
+import fcntl
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import psutil  # type: ignore[import-untyped]
+
+from neardup.errors import ConfigError, ServerError
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+POOL = "neardup"
+DEPLOYMENTS = Path("prefect.yaml")
+AUTOMATIONS = Path("flows/automations.yaml")
+MLFLOW = Path("mlflow/server.env")
+_MARK, _ROLE, _AT = "NEARDUP_SERVICES", "NEARDUP_SERVICE", "NEARDUP_ADDRESSES"
+_HOSTS = "NEARDUP_PREFECT_HOSTS"
+_FOLDERS = {"NEARDUP_ARCHIVE": "archive", "NEARDUP_OUT": "results"}
+_LOOPBACK = ("127.0.0.1", "localhost")
+_PATIENCE = 240  # seconds; on two busy cores a first start, with its migrations, took 50
+Tell = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where the servers listen, and by which names they may be asked.
+
+    Attributes:
+        host: Interface to listen on.
+        mlflow_port: MLflow's port.
+        prefect_port: Prefect's port.
+        names: Host names that browsers and clients use, beside this machine's own.
+    """
+
+    host: str = "127.0.0.1"
+    mlflow_port: int = 5000
+    prefect_port: int = 4200
+    names: tuple[str, ...] = ()
+
+    @property
+    def mlflow(self) -> str:
+        """MLflow's address as this machine sees it."""
+        return f"http://{self._near}:{self.mlflow_port}"
+
+    @property
+    def prefect(self) -> str:
+        """Prefect's address as this machine sees it."""
+        return f"http://{self._near}:{self.prefect_port}"
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Every host that a request may name."""
+        return tuple(dict.fromkeys((*_LOOPBACK, self._near, *self.names)))
+
+    @property
+    def guarded(self) -> bool:
+        """Whether Prefect asks for a password."""
+        return bool(os.environ.get("PREFECT_SERVER_API_AUTH_STRING"))
+
+    @property
+    def _near(self) -> str:
+        return "127.0.0.1" if self.host == "0.0.0.0" else self.host  # noqa: S104 - compared, not bound
+
+    def check(self) -> None:
+        """Refuse to open the servers to others without what protects them.
+
+        Raises:
+            ConfigError: no name to be asked by, or no password for Prefect, whose users can run any code.
+        """
+        if self.host in _LOOPBACK:
+            return
+        opened = f"--host {self.host} opens the servers to others"
+        if not self.names:
+            raise ConfigError(f"{opened}: say with --allow-host by which name they are asked for")
+        if not self.guarded:
+            raise ConfigError(f"{opened}: set PREFECT_SERVER_API_AUTH_STRING=user:password, which all must know then")
+
+
+@dataclass(frozen=True)
+class Service:
+    """A process to keep running.
+
+    Attributes:
+        name: What people call it; its log is named after it.
+        command: What follows the interpreter.
+        folder: Where it is started.
+        ready: An address that answers, or else what its log says, once it works.
+        environment: What it gets unless ours has it.
+        port: Where it listens, if it does.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    folder: Path
+    ready: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    port: int = 0
+
+
+def services(project: Path, state: Path, at: Addresses) -> tuple[Service, Service, Service]:
+    """MLflow, Prefect's server and a worker, in the order in which they need each other."""
+    mlflow = ("-m", "mlflow", "--env-file", str(project / MLFLOW), "server")
+    prefect = ("-m", "uvicorn", "--factory", "tasks.services:prefect_app", "--log-level", "warning")
+    worker = ("-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", platform.node())
+    return (
+        Service(
+            "mlflow",
+            (*mlflow, "--host", at.host, "--port", str(at.mlflow_port)),
+            state,
+            f"{at.mlflow}/health",
+            _mlflow_settings(at),
+            at.mlflow_port,
+        ),
+        Service(
+            "prefect",
+            (*prefect, "--host", at.host, "--port", str(at.prefect_port)),
+            state,
+            f"{at.prefect}/api/health",
+            _prefect_settings(at),
+            at.prefect_port,
+        ),
+        Service("worker", worker, project, "started!"),
+    )
+
+
+def _origins(at: Addresses, port: int) -> str:
+    near = [f"http://{host}:{port}" for host in at.hosts]
+    return ",".join([*near, *(f"https://{name}" for name in at.names)])
+
+
+def _mlflow_settings(at: Addresses) -> dict[str, str]:
+    hosts = [pattern for host in at.hosts for pattern in (host, f"{host}:*")]
+    return {
+        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(hosts),
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": _origins(at, at.mlflow_port),
+    }
+
+
+def _prefect_settings(at: Addresses) -> dict[str, str]:
+    return {
+        _HOSTS: ",".join(at.hosts),
+        "PREFECT_SERVER_API_HOST": at.host,
+        "PREFECT_SERVER_API_PORT": str(at.prefect_port),
+        # Its defaults let any web page that is open in a browser here send it orders.
+        "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": _origins(at, at.prefect_port),
+        **({"PREFECT_SERVER_UI_API_URL": f"http://{at.names[0]}:{at.prefect_port}/api"} if at.names else {}),
+    }
+
+
+def prefect_app() -> "ASGIApp":
+    """Prefect's own server behind a check of the Host header, which it has no setting for; uvicorn calls this."""
+    from prefect.server.api.server import create_app  # noqa: PLC0415 - here only, it takes seconds
+    from starlette.middleware.trustedhost import TrustedHostMiddleware  # noqa: PLC0415 - beside it
+
+    return TrustedHostMiddleware(create_app(final=True), os.environ.get(_HOSTS, ",".join(_LOOPBACK)).split(","))
+
+
+def up(project: Path, state: Path, asked: Mapping[str, Any], tell: Tell) -> Addresses:
+    """Start what does not run yet, and bring deployments and automations up to date.
+
+    Args:
+        project: Folder with prefect.yaml, mlflow/server.env and flows/automations.yaml.
+        state: Folder for databases, artifacts and logs.
+        asked: Fields of `Addresses` that the user named.
+        tell: Is told each step.
+
+    Raises:
+        ConfigError: the folder is no project, or the servers would be open to others without protection.
+        ServerError: a port is taken, a server does not start, or they run elsewhere than asked.
+    """
+    missing = [str(name) for name in (DEPLOYMENTS, AUTOMATIONS, MLFLOW) if not (project / name).is_file()]
+    if missing:
+        raise ConfigError(f"{project} has no {', '.join(missing)}: go to the project's folder, then say `neardup up`")
+    with _alone(state):
+        at = _agreed(asked, _marked(state))
+        _name_folders(project, state)
+        *servers, worker = services(project, state, at)
+        _run(servers, state, at, tell)
+        _bring(project, state, at, tell)
+        _run([worker], state, at, tell)
+    return at
+
+
+def down(state: Path, tell: Tell) -> None:
+    """End what `up` started and all that came of it; the worker first, so that its runs can still report."""
+    if not _marked(state):
+        tell(f"nothing runs from {state}")
+        return
+    with _alone(state):
+        for name in ("deploy", "worker", "prefect", "mlflow"):
+            if ended := _end(state, name):
+                tell(f"ended {name}: {ended} process{'es' * (ended > 1)}")
+
+
+@contextmanager
+def _alone(state: Path) -> Iterator[None]:
+    """One `up` or `down` at a time; a second waits for the first. The folder keeps itself out of git."""
+    state.mkdir(parents=True, exist_ok=True)
+    (state / ".gitignore").write_text("*\n", encoding="utf-8")
+    with (state / ".lock").open("w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _agreed(asked: Mapping[str, Any], running: Sequence[psutil.Process]) -> Addresses:
+    """The addresses that were asked for, or those of what runs already."""
+    said = {name: value for name, value in asked.items() if value}
+    if not running:
+        at = Addresses(**said)
+        at.check()
+        return at
+    now = json.loads(running[0].environ()[_AT])
+    at = Addresses(**{**now, "names": tuple(now["names"])})
+    if replace(at, **said) != at:
+        raise ServerError(
+            f"the servers run at {at.mlflow} and {at.prefect} already: end them with `neardup down` first"
+        )
+    return at
+
+
+def _name_folders(project: Path, state: Path) -> None:
+    """The folders that prefect.yaml asks for: as the user says, else as said last time, else as usual."""
+    path = state / "folders.json"
+    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else _FOLDERS
+    named = {name: str((project / (os.environ.get(name) or told[name])).resolve()) for name in _FOLDERS}
+    path.write_text(json.dumps(named), encoding="utf-8")
+    os.environ.update(named)
+
+
+def _marked(state: Path, name: str | None = None) -> list[psutil.Process]:
+    """This user's living processes with the folder's mark, those of one service if it is named."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.uids().real == os.getuid():
+                carried = process.environ()
+                if carried.get(_MARK) == str(state) and name in (None, carried.get(_ROLE)):
+                    found.append(process)
+    return [process for process in found if process.pid != os.getpid()]
+
+
+def _run(wanted: Sequence[Service], state: Path, at: Addresses, tell: Tell) -> None:
+    """Start those that do not run, then wait until all answer."""
+    missing = [service for service in wanted if not _leads(service, state)]
+    for service in missing:
+        if service.port:
+            _require_free(service, at.host)
+    started = {}
+    for service in wanted:
+        if service not in missing:
+            tell(f"{service.name} runs already")
+            continue
+        tell(f"starting {service.name}")
+        started[service.name] = _start(service, state, at)
+    for service in wanted:
+        _wait(service, state, *started.get(service.name, (None, 0)))
+
+
+def _leads(service: Service, state: Path) -> bool:
+    """Whether the service itself runs, not only something that it left behind."""
+    for process in _marked(state, service.name):
+        with suppress(psutil.Error):
+            if tuple(process.cmdline()[1:]) == service.command:
+                return True
+    return False
+
+
+def _require_free(service: Service, host: str) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, service.port))
+        except OSError as refused:
+            raise ServerError(
+                f"port {service.port} of {host} cannot be had for {service.name} ({refused.strerror}):"
+                f" name a free one with --{service.name}-port"
+            ) from refused
+
+
+def _environment(state: Path, at: Addresses, name: str) -> dict[str, str]:
+    """Ours, with the mark, the servers' addresses and Prefect's state in the folder; nothing of Prefect Cloud's."""
+    ours = {key: value for key, value in os.environ.items() if key not in ("PREFECT_API_KEY", "PREFECT_PROFILE")}
+    password = ours.get("PREFECT_SERVER_API_AUTH_STRING")
+    return {
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # seconds; Prefect's least
+        **ours,
+        **({"PREFECT_API_AUTH_STRING": password} if password else {}),
+        "PREFECT_HOME": str(state / "prefect"),
+        "PREFECT_API_URL": f"{at.prefect}/api",
+        "MLFLOW_TRACKING_URI": at.mlflow,
+        _MARK: str(state),
+        _ROLE: name,
+        _AT: json.dumps(asdict(at)),
+    }
+
+
+def _log(state: Path, name: str) -> Path:
+    return state / "logs" / f"{name}.log"
+
+
+def _start(service: Service, state: Path, at: Addresses) -> tuple["subprocess.Popen[bytes]", int]:
+    """Start it in the background.
+
+    Returns:
+        The process, and how long its log was before.
+    """
+    path = _log(state, service.name)
+    path.parent.mkdir(exist_ok=True)
+    with path.open("ab") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own commands
+            [sys.executable, *service.command],
+            cwd=service.folder,
+            env={**service.environment, **_environment(state, at, service.name)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        return process, log.tell()
+
+
+def _wait(service: Service, state: Path, process: "subprocess.Popen[bytes] | None", offset: int) -> None:
+    """Wait until a service works; one that ran before is only asked whether it answers."""
+    path = _log(state, service.name)
+    for _ in range(_PATIENCE * 5):
+        if _works(service, path, offset):
+            return
+        if process and process.poll() is not None:
+            raise ServerError(f"{service.name} ended as it started ({_last_line(path)}): see {path}")
+        time.sleep(0.2)
+    raise ServerError(f"{service.name} did not answer within {_PATIENCE} seconds ({_last_line(path)}): see {path}")
+
+
+def _works(service: Service, log: Path, offset: int) -> bool:
+    if not service.ready.startswith("http"):
+        return service.ready.encode() in log.read_bytes()[offset:]
+    with suppress(URLError, OSError), urlopen(service.ready, timeout=5):  # noqa: S310 - this machine
+        return True
+    return False
+
+
+def _last_line(path: Path) -> str:
+    """The log's last line with words in it, shortened, without the frame around it."""
+    lines = (line.strip(" │╰─╯") for line in reversed(path.read_text(encoding="utf-8", errors="replace").split("\n")))
+    return textwrap.shorten(next((line for line in lines if line), "its log is empty"), 240, placeholder="…")
+
+
+def _bring(project: Path, state: Path, at: Addresses, tell: Tell) -> None:
+    """Bring work pool, deployments and automations to the server, in a process whose Prefect is not the user's."""
+    tell("bringing deployments and automations up to date")
+    path = _log(state, "deploy")
+    with path.open("ab") as log:
+        done = subprocess.run(
+            [sys.executable, "-m", "tasks.deploy"],
+            cwd=project,
+            env=_environment(state, at, "deploy"),
+            stdout=log,
+            stderr=log,
+            check=False,
+        )
+    if done.returncode:
+        raise ServerError(f"deployments or automations were refused ({_last_line(path)}): see {path}")
+
+
+def _end(state: Path, name: str) -> int:
+    """End every process of a service: ask, and after twenty seconds insist.
+
+    Returns:
+        How many there were.
+    """
+    ended: set[int] = set()
+    for force, patience in ((False, 20), (True, 10)):
+        until = time.monotonic() + patience
+        while (left := _marked(state, name)) and time.monotonic() < until:
+            for process in left:
+                if force or process.pid not in ended:
+                    with suppress(psutil.Error):
+                        process.kill() if force else process.terminate()
+            ended |= {process.pid for process in left}
+            time.sleep(0.2)
+    return len(ended)

@@ -1,0 +1,146 @@
+"""Tasks of a study: each trial is one, and a child of the study's MLflow run."""
+
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+from mlflow.entities import Metric, Param, RunTag
+from optuna.trial import FrozenTrial, TrialState
+from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from neardup.errors import TrackingError
+from neardup.evaluate import Figure
+from neardup.stages import Stage
+from neardup.train import EpochResult
+from neardup.tuning import ENDED, Tuning, best_trial, make_validation, try_recipe
+from tasks.running import RETRY, outside_fault
+from tasks.tracking import Tracking, reachable
+
+STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
+
+
+@task(name="validation-groups", retry_condition_fn=outside_fault, **RETRY)
+def validation_groups(stage: Stage, tuning: Tuning) -> dict[str, Any]:
+    """Make the near-duplicate groups that trials are measured on."""
+    return stage.read() or make_validation(tuning)
+
+
+@task(name="trial", task_run_name="trial {number}", cache_policy=NO_CACHE, retry_condition_fn=outside_fault, **RETRY)
+def try_trial(tuning: Tuning, trial: optuna.Trial, number: int, tracking: Tracking, parent: str | None) -> float | None:
+    """Train by a trial's recipe and measure it.
+
+    Returns:
+        The validation nDCG, or None for a trial that was pruned.
+    """
+    log = get_run_logger().info
+    log("trial %d: %s", number, trial.params)
+    try:
+        value = try_recipe(tuning, trial, log, _live(tuning, trial, tracking, parent))
+    except optuna.TrialPruned as why:
+        log("trial %d was pruned: %s", number, why)
+        return None
+    log("trial %d: validation nDCG %.4f", number, value)
+    return value
+
+
+def _run_of(tracking: Tracking, tuning: Tuning, number: int, parent: str) -> str:
+    return tracking.run_id(f"trial-{number}", tuning.key, parent)
+
+
+def _live(
+    tuning: Tuning, trial: optuna.Trial, tracking: Tracking, parent: str | None
+) -> Callable[[EpochResult], None] | None:
+    """A callback that logs each epoch of a trial as it ends; falls silent once the server is away."""
+    if parent is None:
+        return None
+    away = False
+
+    def on_epoch(_epoch: EpochResult) -> None:
+        nonlocal away
+        if away:
+            return
+        try:
+            log_trial(tracking, tuning, trial.study.trials[trial.number], parent)
+        except TrackingError:
+            away = True  # logged from the study when it has ended
+
+    return on_epoch
+
+
+def log_trial(tracking: Tracking, tuning: Tuning, trial: FrozenTrial, parent: str) -> None:
+    """Log what a trial has so far, as a child of the study's run; what was logged before is not logged again.
+
+    Raises:
+        TrackingError: the server cannot be reached.
+    """
+    name = f"trial-{trial.number}"
+    if tracking.ledger().get(name, {}).get("ended") == tuning.key:
+        return
+    with reachable(tracking.uri):
+        run_id, client = _run_of(tracking, tuning, trial.number, parent), tracking.client
+        logged = {metric.step for metric in client.get_metric_history(run_id, "validation_loss_above_chance")}
+        epochs = {step: -value for step, value in trial.intermediate_values.items() if step not in logged}
+        metrics = [Metric("validation_loss_above_chance", value, 0, step) for step, value in epochs.items()]
+        if trial.state == TrialState.COMPLETE and trial.value is not None:
+            metrics.append(Metric("validation_ndcg", trial.value, 0, 0))
+        params = [Param(key, str(value)) for key, value in trial.params.items()]
+        client.log_batch(run_id, metrics, params, [RunTag("neardup.trial", trial.state.name.lower())])
+        if trial.state in STATUS:
+            client.set_terminated(run_id, STATUS[trial.state])
+            tracking.remember(name, {"key": tuning.key, "run_id": run_id, "ended": tuning.key})
+
+
+def log_study(tracking: Tracking, tuning: Tuning, study: optuna.Study, gain: Figure) -> str:
+    """Log every trial that the server does not have yet, the best parameters, the pictures and the table of trials.
+
+    Returns:
+        The study's run.
+
+    Raises:
+        TrackingError: the server cannot be reached.
+    """
+    parent = tracking.run_id("tune", tuning.key)
+    for trial in study.get_trials(states=(*ENDED, TrialState.FAIL)):
+        log_trial(tracking, tuning, trial, parent)
+    best = best_trial(study)
+    with reachable(tracking.uri):
+        client = tracking.client
+        params = {**best.params, "encoder": tuning.settings.encoder, "best_trial": best.number}
+        metrics = {
+            "validation_ndcg": best.value,
+            "trials": len(study.get_trials(states=ENDED)),
+            "gain_ndcg": gain.value,
+            "gain_ndcg_low": gain.low,
+            "gain_ndcg_high": gain.high,
+        }
+        client.log_batch(
+            parent,
+            [Metric(name, float(value), 0, 0) for name, value in metrics.items() if value is not None],
+            [],
+            [RunTag(f"best.{name}", str(value)) for name, value in params.items()],
+        )
+        for path in sorted(tuning.results.iterdir()):
+            client.log_artifact(parent, str(path), "pictures" if path.suffix == ".png" else None)
+        client.set_terminated(parent)
+    return parent
+
+
+def show_study(tuning: Tuning, best: FrozenTrial, gain: Figure) -> None:
+    """Put the best recipe and what it brought into the Prefect UI."""
+    brought = (
+        f"Gain in nDCG on the test set over the default recipe: {_signed(gain.value)} "
+        f"({_signed(gain.low)} to {_signed(gain.high)})."
+    )
+    lines = [
+        f"Trial {best.number} is the best: {', '.join(f'{name} = {value}' for name, value in best.params.items())}.",
+        brought,
+        "",
+        (tuning.results / "comparison.md").read_text(encoding="utf-8"),
+    ]
+    create_markdown_artifact("\n".join(lines), key="tuning", description="What tuning found and what it brought")
+
+
+def _signed(value: float | None) -> str:
+    return "undefined" if value is None else f"{100 * value:+.2f} points"

@@ -1,0 +1,54 @@
+"""Tasks that look for what is new in the archive."""
+
+from pathlib import Path
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from neardup.encoder import load_encoder
+from neardup.errors import TrackingError
+from neardup.evaluate import calibrated_beside
+from neardup.recipes import PrepareSettings
+from neardup.stages import digest_file
+from neardup.watch import SHOWN_PAIRS, Watched, watch
+from tasks.running import RETRY, outside_fault
+from tasks.tracking import Tracking
+
+
+@task(name="watch", retry_condition_fn=outside_fault, **RETRY)
+def look_for_new(
+    archive: Path,
+    out: Path,
+    settings: PrepareSettings,
+    name: str,
+    checkpoint: str,
+    threshold: float | None,
+    device: str,
+) -> Watched:
+    """Encode what is new and publish its near-duplicates; by default at the checkpoint's own threshold."""
+    least = calibrated_beside(checkpoint) if threshold is None else threshold
+    encoder = load_encoder(checkpoint, device)
+    encoder.name = name
+    return watch(archive, out, settings, encoder, least, get_run_logger().info)
+
+
+def show_watched(watched: Watched) -> None:
+    """Put what was found into the Prefect UI."""
+    create_markdown_artifact(watched.markdown(), key="watch", description=watched.summary)
+    pairs = [
+        {"photo": pair.photo, "partner": pair.partner, "similarity": f"{pair.similarity:.3f}", "group": pair.group}
+        for pair in watched.pairs[:SHOWN_PAIRS]
+    ]
+    create_table_artifact(pairs, key="new-pairs", description=f"The first of {len(watched.pairs)} new pairs")
+
+
+def log_watched(tracking: Tracking, watched: Watched) -> None:
+    """Log what was published as a run; a server that is away is told of, for the results are on disk."""
+    if watched.folder is None:
+        return
+    counts = {f"watch {name}": float(count) for name, count in watched.counts.items()}
+    key = digest_file(watched.folder / "watch.json")
+    try:
+        tracking.log_folder("watch", key, {**counts, "threshold": watched.threshold}, watched.folder)
+    except TrackingError as away:
+        get_run_logger().warning("%s", away)

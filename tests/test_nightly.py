@@ -1,0 +1,140 @@
+"""The project's own deployments on real servers: fired by a schedule, one after another, killed, started again."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from test_services import ROOT, Project, make_project, wait_until
+
+from neardup.demo import MadeArchive
+from neardup.recipes import APPROACHES
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+SETTINGS = {
+    "encoder": "builtin:tiny",
+    "translate": {"translator": "none"},
+    "train": {"epochs": 2, "batch_size": 8},
+    "tune": {"trials": 2, "epochs": 1, "copies": 1},
+}
+MONTHLY = 'schedules: [{cron: "0 3 1 * *"'
+
+
+@pytest.fixture(scope="module")
+def project(made: MadeArchive, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """All deployments on servers of their own; the experiment is due each minute, and short."""
+    found = make_project(tmp_path_factory.mktemp("nightly"))
+    deployments = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
+    assert MONTHLY in deployments
+    often = deployments.replace(MONTHLY, 'schedules: [{cron: "* * * * *"')
+    (found.folder / "prefect.yaml").write_text(often.replace("encoder: builtin:tiny", _inline(SETTINGS)))
+    try:
+        found.up("--archive", str(made.root), "--out", str(found.folder / "results"))
+        yield found
+    finally:
+        found.neardup("down")
+
+
+def _inline(settings: dict[str, Any]) -> str:
+    """Settings as the lines below `settings:` have them."""
+    return "\n    ".join(f"{name}: {value}".replace("'", "") for name, value in settings.items())
+
+
+def runs(project: Project, deployment: str) -> list[dict[str, Any]]:
+    """The runs of a deployment that began, the newest first."""
+    found = project.ask(
+        "/flow_runs/filter", {"deployments": {"name": {"any_": [deployment]}}, "sort": "START_TIME_DESC"}
+    )
+    return [run for run in found if run["start_time"]]
+
+
+def order(project: Project, deployment: str, **parameters: Any) -> str:
+    """Order a run as the form in the UI does."""
+    known = project.ask(f"/deployments/name/{deployment}/{deployment}")["id"]
+    return str(project.ask(f"/deployments/{known}/create_flow_run", {"parameters": parameters})["id"])
+
+
+def log_of(project: Project, run: str) -> str:
+    """Everything that a run said."""
+    lines = project.ask("/logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC"})
+    return "\n".join(line["message"] for line in lines)
+
+
+def completed(project: Project, run: str, seconds: float) -> None:
+    """Wait until a run has ended, well."""
+    wait_until(lambda: project.state(run) in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}, seconds)
+    assert project.state(run) == "COMPLETED", log_of(project, run)
+
+
+def mlflow_runs(project: Project) -> list[Any]:
+    """The runs that MLflow's server holds."""
+    client = MlflowClient(f"http://127.0.0.1:{project.mlflow}")
+    return list(client.search_runs([client.get_experiment_by_name("neardup").experiment_id]))
+
+
+def artifacts(project: Project) -> dict[str, str]:
+    """The newest artifact of each key."""
+    return {item["key"]: str(item["data"]) for item in project.ask("/artifacts/latest/filter", {})}
+
+
+def test_a_schedule_fires_and_the_experiment_completes(project: Project) -> None:
+    """Nobody asks for it; its runs are in MLflow, and its models in the registry."""
+    wait_until(lambda: runs(project, "experiment"), 150)
+    run = runs(project, "experiment")[-1]
+    completed(project, run["id"], 300)
+    deployment = project.ask("/deployments/name/experiment/experiment")["id"]
+    project.ask(f"/deployments/{deployment}/pause_deployment", {})
+    assert run["created_by"]["type"] == "SCHEDULE"
+    found = mlflow_runs(project)
+    assert {r.info.run_name for r in found} >= {"experiment", *APPROACHES}
+    client = MlflowClient(f"http://127.0.0.1:{project.mlflow}")
+    assert client.get_model_version_by_alias("near-duplicates", "champion").tags["approach"] == "zero-shot"
+    assert "| nDCG" in artifacts(project)["comparison"]
+    assert "Completed" in artifacts(project)["outcome-experiment"]
+
+
+def test_every_deployment_has_what_a_person_needs(project: Project) -> None:
+    """A description, a limit of one with a strategy, tags, and a form whose fields say what they mean."""
+    for item in project.ask("/deployments/filter", {}):
+        assert item["description"]
+        assert "neardup" in item["tags"]
+        assert item["global_concurrency_limit"]["limit"] == 1
+        assert item["concurrency_options"]["collision_strategy"] in {"CANCEL_NEW", "ENQUEUE"}
+        fields = item["parameter_openapi_schema"]["properties"]
+        assert [name for name, field in fields.items() if not field.get("description")] == [], item["name"]
+
+
+def test_promotion_follows_tuning(project: Project) -> None:
+    """By itself; the verdict is an artifact, and a model that is no better is refused."""
+    completed(project, order(project, "tune"), 300)
+    wait_until(lambda: runs(project, "promote"), 90)
+    completed(project, runs(project, "promote")[0]["id"], 120)
+    assert "Challenger: version" in artifacts(project)["promotion"]
+    assert "tuned" in {run.info.run_name for run in mlflow_runs(project)}
+
+
+def test_the_watch_finds_what_is_new(project: Project) -> None:
+    """With the champion, from the registry's server."""
+    completed(project, order(project, "watch"), 120)
+    assert "New near-duplicates, run 0001" in artifacts(project)["watch"]
+    assert (project.folder / "results" / "watch" / "0001" / "gallery.html").is_file()
+
+
+def test_killed_in_training_with_its_worker_it_goes_on(project: Project) -> None:
+    """`kill -9` of both: the run is marked Crashed; started again, it trains from its last epoch to the end."""
+    longer = {**SETTINGS, "train": {"epochs": 12, "batch_size": 8, "lr": 2e-5}}
+    wanted = {"approach": "fine-tuned", "settings": longer}
+    dead = order(project, "finetune", **wanted)
+    state = project.folder / "results" / ".neardup" / "training" / "fine-tuned" / "state.json"
+    wait_until(state.is_file, 120)
+    time.sleep(2)  # its first heartbeat is on the way
+    for process in project.processes("worker").values():
+        process.kill()
+    assert project.state(dead) == "RUNNING"
+    wait_until(lambda: project.state(dead) == "CRASHED", 120)
+
+    project.up()
+    again = order(project, "finetune", **wanted)
+    completed(project, again, 180)
+    assert "going on after epoch" in log_of(project, again)

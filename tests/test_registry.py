@@ -1,0 +1,271 @@
+"""The registry for real: versions, promotion, refusal, rollback, and the champion as an encoder and as a server."""
+
+import base64
+import io
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient
+from PIL import Image
+from servers import BIN, environment, free_port, serving
+
+from neardup.encoder import BUILTIN, load_clip, load_encoder
+from neardup.errors import PromotionError
+from neardup.experiment import Approach, encode_test_set, evaluate_approach, make_checkpoint
+from neardup.images import read_image
+from neardup.recipes import Settings, TranslateSettings
+from neardup.testset import TestSet
+from neardup.translate import translate_training_set
+from tasks.publish import publish_approaches
+from tasks.registry import MODEL, find_bout, rollback
+from tasks.tracking import Tracking, local_uri
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.filterwarnings("ignore"),
+]  # of MLflow's own imports
+
+
+@dataclass(frozen=True)
+class Contest:
+    """An experiment whose zero-shot encoder knows nothing, and whose fine-tuned one is the encoder that we ship."""
+
+    out: Path
+    approaches: tuple[Approach, ...]
+
+    @property
+    def client(self) -> MlflowClient:
+        """Of its registry."""
+        return MlflowClient(local_uri(self.out))
+
+    @property
+    def tracking(self) -> Tracking:
+        """Its place for runs."""
+        return Tracking(local_uri(self.out), self.out)
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """A command that a user types."""
+        said = [str(BIN / "neardup"), *command, "--out", str(self.out)]
+        return subprocess.run(said, env=environment(), cwd=self.out, capture_output=True, text=True, check=False)
+
+    def version(self, alias: str) -> str:
+        """The number of the version that has an alias."""
+        return str(self.client.get_model_version_by_alias(MODEL, alias).version)
+
+    def crown(self, version: str) -> None:
+        """Make a version champion, as a person would."""
+        rollback(self.tracking, version)
+
+
+def _measured(approach: Approach) -> Approach:
+    encode_test_set(approach)
+    evaluate_approach(approach)
+    return approach
+
+
+@pytest.fixture(scope="module")
+def contest(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Contest:
+    """Both approaches measured, logged and registered in a sqlite file."""
+    out = tmp_path_factory.mktemp("contest") / "results"
+    shutil.copytree(prepared, out)
+    translate_training_set(out, TranslateSettings(translator="none"), None, lambda _: None)
+    untrained = load_clip(BUILTIN)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weights in untrained.model.parameters():
+            weights.normal_(std=0.02)
+    untrained.save(out / "untrained")
+    settings = Settings(encoder=str(out / "untrained"))
+    zero_shot = Approach("zero-shot", out, settings, load_encoder(settings.encoder).fingerprint)
+    make_checkpoint(zero_shot)
+    trained = replace(zero_shot, name="fine-tuned")
+    load_clip(BUILTIN).save(trained.folder / "checkpoint")
+    trained.checkpoint.finish([trained.folder / "checkpoint"])
+    approaches = (_measured(zero_shot), _measured(trained))
+    tracking = Tracking(local_uri(out), out)
+    publish_approaches(tracking, approaches, tracking.run_id("experiment", "made"))
+    return Contest(out, approaches)
+
+
+def test_every_approach_is_a_version_once(contest: Contest) -> None:
+    """Logged again, the same weights of the same test set are the same version."""
+    again = contest.tracking.run_id("experiment", "made again")
+    publish_approaches(contest.tracking, contest.approaches, again)
+    versions = contest.client.search_model_versions(f"name = '{MODEL}'")
+    assert sorted(version.tags["approach"] for version in versions) == ["fine-tuned", "zero-shot"]
+
+
+def test_a_version_says_what_it_is(contest: Contest) -> None:
+    """Metrics, threshold, fingerprint, and the digests of both data sets."""
+    version = contest.client.get_model_version_by_alias(MODEL, "challenger")
+    facts = json.loads((contest.out / "fine-tuned" / "metrics.json").read_text())
+    assert float(version.tags["threshold"]) == facts["threshold"]
+    assert version.tags["fingerprint"] == facts["fingerprint"]
+    assert float(version.tags["metric.ndcg"]) == pytest.approx(facts["metrics"]["ndcg"]["value"], abs=1e-6)
+    assert version.tags["test_set"] == TestSet.load(contest.out).digest
+    assert len(version.tags["training_set"]) == 64
+
+
+def test_the_first_champion_is_no_training_at_all(contest: Contest) -> None:
+    """There is always something to search with, and something to beat."""
+    champion = contest.client.get_model_version_by_alias(MODEL, "champion")
+    assert champion.tags["approach"] == "zero-shot"
+    assert "without fine-tuning" in champion.description
+
+
+def test_a_better_model_is_promoted_and_rolled_back(contest: Contest) -> None:
+    """By commands; each step is written down in the versions and in a run."""
+    ran = contest.run("promote", "--json")
+    assert ran.returncode == 0, ran.stderr
+    verdict = json.loads(ran.stdout)
+    first, second = verdict["champion"], verdict["challenger"]
+    assert (verdict["promoted"], contest.version("champion")) == (True, second)
+    assert contest.client.get_model_version(MODEL, second).description.endswith(verdict["why"])
+    experiment = contest.client.get_experiment_by_name("neardup").experiment_id
+    runs = contest.client.search_runs([experiment], "attributes.run_name = 'promote'")
+    assert runs[0].data.metrics["gain"] == pytest.approx(verdict["gain"]["value"])
+
+    again = contest.run("promote")
+    assert (again.returncode, "there is nothing to do" in again.stdout) == (0, True), again.stderr
+
+    back = contest.run("rollback")
+    assert (back.returncode, contest.version("champion")) == (0, first), back.stderr
+    assert f"version {first} is champion again in place of version {second}" in back.stdout
+    assert contest.client.get_model_version(MODEL, second).tags["verdict"] == "rolled back"
+    with pytest.raises(PromotionError, match="is the first champion: name another one with --to VERSION"):
+        rollback(contest.tracking)
+
+
+def test_a_worse_model_is_refused(contest: Contest) -> None:
+    """The alias stays, and the version says why."""
+    first, second = contest.version("champion"), contest.version("challenger")
+    contest.crown(second)
+    ran = contest.run("promote", "--version", first)
+    assert (ran.returncode, contest.version("champion")) == (0, second), ran.stderr
+    assert "Refused, for the gain is below the margin" in ran.stdout
+    assert contest.client.get_model_version(MODEL, first).tags["verdict"] == "refused"
+    contest.crown(first)
+
+
+def test_another_test_set_is_refused(contest: Contest) -> None:
+    """A champion may have been trained on photos of it."""
+    table = contest.out / "test_set.csv"
+    kept = table.read_text()
+    table.write_text("".join(kept.splitlines(keepends=True)[:-1]))
+    with pytest.raises(PromotionError, match=r"was measured on the test set .*, so they are not compared"):
+        find_bout(contest.tracking, contest.out)
+    table.write_text(kept)
+
+
+def test_a_version_that_is_not_there_is_one_sentence(contest: Contest) -> None:
+    """It names the version."""
+    with pytest.raises(PromotionError, match=f"{MODEL} has no version 99"):
+        find_bout(contest.tracking, contest.out, "99")
+
+
+def test_the_champion_is_an_encoder(contest: Contest) -> None:
+    """An alias is followed each time, the weights of a version are fetched once."""
+    tracking = contest.tracking
+    name = f"models:/{MODEL}@champion"
+    first = tracking.encoder(name)
+    assert tracking.encoder(name) == first
+    assert load_encoder(first).fingerprint == contest.approaches[0].base
+    champion = contest.version("champion")
+    contest.crown(contest.version("challenger"))
+    assert load_encoder(tracking.encoder(name)).fingerprint == load_encoder(BUILTIN).fingerprint
+    contest.crown(champion)
+
+
+def test_the_champion_watches_the_archive(contest: Contest, made_root: Path) -> None:
+    """At its own threshold; a second run finds nothing new."""
+    ran = subprocess.run(
+        [str(BIN / "neardup"), "watch", str(made_root), "--out", str(contest.out), "--json"],
+        env=environment(),
+        cwd=contest.out,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    facts = json.loads(ran.stdout)
+    threshold = json.loads((contest.out / "zero-shot" / "metrics.json").read_text())["threshold"]
+    assert (facts["threshold"], facts["encoder"]) == (threshold, f"models:/{MODEL}@champion")
+    assert (Path(facts["folder"]) / "gallery.html").is_file()
+
+
+@pytest.fixture(scope="module")
+def made_root(made: object) -> Path:
+    """The archive's folder."""
+    return Path(made.root)  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def served(contest: Contest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The challenger behind MLflow's own model server."""
+    port = free_port()
+    command = [str(BIN / "mlflow"), "models", "serve", "--model-uri", f"models:/{MODEL}@challenger"]
+    command += ["--env-manager", "local", "--port", str(port)]
+    path = f"{BIN}:/usr/bin:/bin"
+    folder = tmp_path_factory.mktemp("served")
+    with serving(
+        command, f"http://127.0.0.1:{port}/health", folder, MLFLOW_TRACKING_URI=local_uri(contest.out), PATH=path
+    ):
+        yield f"http://127.0.0.1:{port}/invocations"
+
+
+def ask(address: str, image: object, **params: object) -> tuple[int, dict[str, object]]:
+    """Send one image; the status and the answer."""
+    body = {"dataframe_split": {"columns": ["image"], "data": [[image]]}, "params": params}
+    asked = Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})  # noqa: S310
+    try:
+        with urlopen(asked) as answer:  # noqa: S310 - this machine
+            return answer.status, json.load(answer)
+    except HTTPError as error:
+        return error.code, json.load(error)
+
+
+def test_the_server_answers_with_vectors_and_with_hits(contest: Contest, served: str) -> None:
+    """Vectors are those of the encoder; the first hit of a photo of the gallery is that photo."""
+    photo = TestSet.load(contest.out).photos[0]
+    file = contest.out / "test_dataset" / photo.name
+    image = base64.b64encode(file.read_bytes()).decode()
+    status, answer = ask(served, image)
+    encoder = load_encoder(str(contest.out / "fine-tuned" / "checkpoint"))
+    vectors = np.array(answer["predictions"], dtype=np.float32)
+    assert (status, np.allclose(vectors, encoder.encode([read_image(file)]), atol=1e-6)) == (200, True)
+    status, answer = ask(served, image, top=3)
+    hits = answer["predictions"][0]
+    assert (status, len(hits), hits[0]["path"], hits[0]["near_duplicate"]) == (200, 3, photo.path, True)
+
+
+def _picture(kind: str) -> str:
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30), "gray").save(buffer, kind)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+@pytest.mark.parametrize(
+    ("image", "params", "sentence"),
+    [
+        ("no image", {}, "image 1 is neither base64 of an image nor its bytes"),
+        ("/etc/hostname", {}, "image 1 is neither base64 of an image nor its bytes"),
+        ("http://127.0.0.1/a.jpg", {}, "image 1 is neither base64 of an image nor its bytes"),
+        (None, {}, "image 1 is neither base64 of an image nor its bytes"),
+        (_picture("PNG")[:40], {}, "image 1 is neither base64 of an image nor its bytes"),
+        (_picture("PNG"), {"top": -1}, "ask for 1 hit or more"),
+    ],
+)
+def test_the_server_refuses_in_a_sentence(served: str, image: object, params: dict[str, object], sentence: str) -> None:
+    """With a 400, whatever is sent; no file and no address is read."""
+    status, answer = ask(served, image, **params)
+    assert (status, sentence in str(answer["message"])) == (400, True), answer

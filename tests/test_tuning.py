@@ -1,0 +1,202 @@
+"""A study: what it searches, what it is measured on, and that a killed one goes on."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from neardup.encoder import BUILTIN, load_encoder
+from neardup.errors import ConfigError, DivergedError, TrainingError
+from neardup.experiment import approaches_of
+from neardup.recipes import Recipe, Settings, TranslateSettings, TuneSettings
+from neardup.testset import TestSet
+from neardup.train import EpochResult
+from neardup.trainingset import TrainingSet
+from neardup.translate import translate_training_set
+from neardup.tuning import Tuning, best_trial, finish_tuning, make_validation, tell, try_recipe
+
+RECIPE = Recipe(batch_size=8, epochs=1, validation=0.3)
+SEARCHED = TuneSettings(trials=3, epochs=1, copies=2, batch_sizes=(4, 8))
+
+
+def silent(_sentence: str) -> None:
+    """Says nothing."""
+
+
+@pytest.fixture(scope="module")
+def tuning(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Tuning:
+    """A study of a small archive, its validation groups made."""
+    out = tmp_path_factory.mktemp("tuning")
+    shutil.copytree(prepared, out, dirs_exist_ok=True)
+    translate_training_set(out, TranslateSettings(translator="none"), None, silent)
+    made = Tuning(out, Settings(encoder=BUILTIN, train=RECIPE, tune=SEARCHED), load_encoder(BUILTIN).fingerprint)
+    make_validation(made)
+    return made
+
+
+def searched(tuning: Tuning, **changes: object) -> Tuning:
+    """The same study with another search."""
+    return replace(tuning, settings=replace(tuning.settings, tune=replace(tuning.settings.tune, **changes)))
+
+
+def copied(tuning: Tuning, out: Path) -> Tuning:
+    """The same study in another folder, without its trials."""
+    shutil.copytree(tuning.out, out)
+    copy = replace(tuning, out=out)
+    shutil.rmtree(copy.folder, ignore_errors=True)
+    return copy
+
+
+def run(tuning: Tuning, study: optuna.Study, trials: int) -> None:
+    """Ask, try and tell."""
+    for _ in range(trials):
+        trial = tuning.ask(study)
+        try:
+            value = try_recipe(tuning, trial, silent)
+        except optuna.TrialPruned:
+            value = None
+        tell(tuning, study, trial, value)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tuning: Tuning) -> optuna.Study:
+    """A study of three trials that nobody killed."""
+    study = tuning.open()
+    run(tuning, study, 3)
+    return study
+
+
+def test_the_validation_photos_are_none_that_a_trial_trains_on(tuning: Tuning) -> None:
+    """They are training photos, kept out by the split, with their press copies; none is of the test set."""
+    photos = TestSet.load(tuning.groups).photos
+    originals = {photo.sha256 for photo in photos if photo.path.startswith("training_set/")}
+    assert originals < {photo.sha256 for photo in TrainingSet.load(tuning.out).photos}
+    assert not originals & {photo.sha256 for photo in TestSet.load(tuning.out).photos}
+    assert len(photos) == len(originals) * (1 + SEARCHED.copies)
+
+
+def test_every_validation_photo_has_a_copy_to_be_found(tuning: Tuning) -> None:
+    """So that each is a query; and the encoder that was not trained is measured too."""
+    groups = TestSet.load(tuning.groups).groups.tolist()
+    assert all(groups.count(group) > SEARCHED.copies for group in groups)
+    assert 0 < tuning.validation.read()["facts"]["ndcg"] <= 1
+
+
+def test_the_first_trial_is_the_recipe_itself(undisturbed: optuna.Study) -> None:
+    """Tuning starts from what would be used without it."""
+    assert undisturbed.trials[0].params == {"lr": RECIPE.lr, "weight_decay": RECIPE.weight_decay, "batch_size": 8}
+
+
+def test_a_recipe_outside_the_ranges_is_no_trial(tuning: Tuning) -> None:
+    """The ranges are what was asked for."""
+    study = searched(tuning, lr_low=1e-3, lr_high=1e-2).open()
+    assert study.trials == []
+
+
+def test_an_optional_dimension_needs_two_choices(tuning: Tuning) -> None:
+    """A single one is no search."""
+    other = searched(tuning, batch_sizes=(), augmentations=("none", "press"), frozen_layers=(2,))
+    assert list(other.space) == ["lr", "weight_decay", "augmentation"]
+
+
+def test_an_empty_range_is_one_sentence(tuning: Tuning) -> None:
+    """It names both ends."""
+    with pytest.raises(ConfigError, match=r"tune.lr_low = 0.01 is not below tune.lr_high = 0.0001"):
+        searched(tuning, lr_low=1e-2).open()
+
+
+def test_a_study_whose_process_died_goes_on_to_the_same_end(
+    tuning: Tuning, undisturbed: optuna.Study, tmp_path: Path
+) -> None:
+    """The trial that died is failed and tried again; all others are those of the study that nobody killed."""
+    killed = copied(tuning, tmp_path / "out")
+    study = killed.open()
+    run(killed, study, 1)
+    died = killed.ask(study)
+    again = killed.open()
+    run(killed, again, killed.left(again))
+    assert again.trials[died.number].state == TrialState.FAIL
+    ended = [trial for trial in again.trials if trial.state != TrialState.FAIL]
+    assert [(t.params, t.value) for t in ended] == [(t.params, t.value) for t in undisturbed.trials]
+    assert ended[1].user_attrs["again"] == died.number
+
+
+def test_half_a_line_of_the_journal_is_taken_off(tuning: Tuning, tmp_path: Path) -> None:
+    """A power cut leaves it; the study then goes on."""
+    cut = copied(tuning, tmp_path / "out")
+    cut.ask(cut.open())
+    with (cut.folder / "journal.log").open("ab") as journal:
+        journal.write(b'{"op_code": 4, "worker')
+    assert [trial.state.name for trial in cut.open().trials] == ["FAIL", "WAITING"]
+    assert [trial.state.name for trial in cut.open().trials] == ["FAIL", "WAITING"]
+
+
+def test_a_study_that_has_enough_trials_has_none_left(tuning: Tuning, undisturbed: optuna.Study) -> None:
+    """More may be asked for later; the ones that ended count."""
+    assert (tuning.left(undisturbed), searched(tuning, trials=5).left(undisturbed)) == (0, 2)
+    assert searched(tuning, trials=5, parallel=2).key == tuning.key
+
+
+def test_other_captions_are_another_study(tuning: Tuning) -> None:
+    """Trials of other data say nothing of these."""
+    captions = tuning.out / "captions.csv"
+    before, kept = tuning.validation.key, captions.read_bytes()
+    captions.write_bytes(kept + b"\n")
+    assert tuning.validation.key != before
+    captions.write_bytes(kept)
+
+
+def test_the_best_recipe_becomes_an_approach(tuning: Tuning, undisturbed: optuna.Study) -> None:
+    """With the epochs of a whole training, and only for the encoder that it was found for."""
+    best = finish_tuning(tuning, undisturbed)
+    tuned = approaches_of(tuning.out, tuning.settings, tuning.base)[-1]
+    assert (tuned.name, tuned.recipe) == ("tuned", replace(RECIPE, **best.params))
+    assert [a.name for a in approaches_of(tuning.out, tuning.settings, "another")][-1] == "fine-tuned-augmented"
+
+
+def test_table_and_pictures_are_written(tuning: Tuning, undisturbed: optuna.Study) -> None:
+    """The same facts for people and for machines."""
+    finish_tuning(tuning, undisturbed)
+    facts = json.loads((tuning.results / "tuning.json").read_text())
+    assert [trial["trial"] for trial in facts["trials"]] == [0, 1, 2]
+    assert {"trials.xlsx", "history.png", "slice.png"} <= {path.name for path in tuning.results.iterdir()}
+
+
+def test_a_trial_that_breaks_down_is_pruned(tuning: Tuning) -> None:
+    """And a study of nothing else says what to change."""
+    broken = searched(tuning, batch_sizes=(), epochs=2)
+    study = broken.open()
+    trial = broken.ask(study)
+
+    def break_down(_epoch: EpochResult) -> None:
+        raise DivergedError("the loss became nan")
+
+    with pytest.raises(optuna.TrialPruned, match="the loss became nan"):
+        try_recipe(broken, trial, silent, break_down)
+    tell(broken, study, trial, None)
+    with pytest.raises(TrainingError, match=r"none of 1 trials was trained to its end: lower tune\.lr_high"):
+        best_trial(study)
+
+
+def test_a_hopeless_trial_is_pruned(tuning: Tuning) -> None:
+    """Its validation loss is above the median of the trials before it at the same epoch."""
+    patient = searched(tuning, epochs=4, batch_sizes=(), lr_high=1e-2)
+    study = patient.open()
+    space = patient.space
+    for value in (-1.0, -1.1, -1.2, -1.3, -1.4):
+        good = dict.fromkeys(range(1, 5), 100 + value)
+        study.add_trial(
+            optuna.trial.create_trial(
+                params={"lr": 1e-5, "weight_decay": 1e-3},
+                distributions=space,
+                value=0.9,
+                intermediate_values=good,
+            )
+        )
+    trial = patient.ask(study)
+    with pytest.raises(optuna.TrialPruned, match="after epoch 2 is above the median"):
+        try_recipe(patient, trial, silent)

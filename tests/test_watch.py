@@ -1,0 +1,509 @@
+"""Each run publishes what is new since the last one, once, whatever happens to it; the archive is only read."""
+
+import csv
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from neardup.encoder import BUILTIN, Vectors, load_encoder
+from neardup.errors import ArchiveError, ConfigError
+from neardup.images import MAX_PIXELS, read_image
+from neardup.metrics import Pairs, found_groups
+from neardup.recipes import PrepareSettings
+from neardup.report import SHOWN_IN_STRIP, SHOWN_STRIPS, write_watch
+from neardup.scenes import Scene
+from neardup.search import near_groups, near_pairs
+from neardup.sheets import read_workbook
+from neardup.stages import STATE
+from neardup.watch import Watched, watch
+
+THRESHOLD = math.cos(math.radians(25))
+OUTPUTS = {"pairs.xlsx", "pairs.csv", "groups.xlsx", "new_photos.csv", "gallery.html", "watch.md", "watch.json"}
+
+
+class Needle:
+    """An encoder that can be computed by hand: a photo's red is an angle in degrees."""
+
+    name = "needle"
+    dimension = 2
+
+    def __init__(self, fingerprint: str = "needle", *, breaks: bool = False) -> None:
+        """Nothing encoded yet; one that `breaks` ends the run as Ctrl-C does."""
+        self.fingerprint = fingerprint
+        self.breaks = breaks
+        self.encoded = 0
+
+    def read(self, source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+        """Decode."""
+        return read_image(source, max_pixels=max_pixels)
+
+    def encode(self, images: Sequence[Image.Image]) -> Vectors:
+        """Float32 (n, 2)."""
+        if self.breaks:
+            raise KeyboardInterrupt
+        self.encoded += len(images)
+        angles = np.radians([float(np.asarray(image)[0, 0, 0]) for image in images])
+        return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Place:
+    """An archive and an output folder beside it."""
+
+    root: Path
+    out: Path
+
+    def photo(self, name: str, angle: int, other: int = 0) -> Path:
+        """Draw a photo that looks in a direction; `other` makes other bytes of the same look."""
+        path = self.root / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (angle, other, 0)).save(path)
+        return path
+
+    def watch(self, encoder: Needle | None = None, threshold: float = THRESHOLD) -> Watched:
+        """One run."""
+        return watch(self.root, self.out, PrepareSettings(), encoder or Needle(), threshold, lambda _: None)
+
+    @property
+    def seen(self) -> Path:
+        """The memory."""
+        return self.out / STATE / "watch" / "seen.json"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """Three photos, `a` and `b` alike, `far` alone."""
+    made = Place(tmp_path / "archive", tmp_path / "out")
+    made.photo("a.png", 0)
+    made.photo("b.png", 10)
+    made.photo("far.png", 180)
+    return made
+
+
+def kinds(watched: Watched) -> list[tuple[str, str, str]]:
+    """Name, kind and the other name of each noticed file."""
+    return [(Path(item.path).name, item.kind, Path(item.other).name) for item in watched.noticed]
+
+
+def named(watched: Watched) -> list[tuple[str, str, str]]:
+    """The pairs by name, and whether the partner is new."""
+    return [(Path(p.photo).name, Path(p.partner).name, p.partner_is_new) for p in watched.pairs]
+
+
+def listing(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file with its time of change and its bytes."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def test_the_first_run_takes_every_photo_as_new(place: Place) -> None:
+    """And finds the pairs among them."""
+    watched = place.watch()
+    assert (watched.counts["new"], named(watched)) == (3, [("a.png", "b.png", "yes")])
+
+
+def test_a_second_run_finds_nothing_and_publishes_nothing(place: Place) -> None:
+    """No folder, no pairs, and a sentence that says so."""
+    place.watch()
+    again = place.watch()
+    assert (again.folder, again.pairs, again.summary) == (None, (), "Nothing is new among 3 photos.")
+    assert [path.name for path in (place.out / "watch").iterdir()] == ["0001"]
+
+
+def test_a_new_photo_is_paired_with_old_ones(place: Place) -> None:
+    """Old pairs are not told again."""
+    place.watch()
+    place.photo("0.png", 5)
+    watched = place.watch()
+    assert kinds(watched) == [("0.png", "new", "")]
+    assert named(watched) == [("0.png", "a.png", "no"), ("0.png", "b.png", "no")]
+    assert watched.folder == place.out / "watch" / "0002"
+
+
+def test_a_moved_photo_is_not_new(place: Place) -> None:
+    """It is listed with the path where it was, and makes no pair."""
+    place.watch()
+    (place.root / "photos/a.png").rename(place.root / "photos/z.png")
+    watched = place.watch()
+    assert (kinds(watched), watched.pairs, watched.vanished) == ([("z.png", "moved", "a.png")], (), ())
+
+
+def test_a_photo_that_moves_back_is_told_again(place: Place) -> None:
+    """Every move is one."""
+    here, there = place.root / "photos/a.png", place.root / "photos/z.png"
+    place.watch()
+    here.rename(there)
+    place.watch()
+    there.rename(here)
+    assert kinds(place.watch()) == [("a.png", "moved", "z.png")]
+
+
+def test_two_photos_that_change_places_have_moved(place: Place) -> None:
+    """Neither is new."""
+    place.watch()
+    a, b = (place.root / f"photos/{name}.png" for name in "ab")
+    first = a.read_bytes()
+    a.write_bytes(b.read_bytes())
+    b.write_bytes(first)
+    assert kinds(place.watch()) == [("a.png", "moved", "b.png"), ("b.png", "moved", "a.png")]
+
+
+def test_a_replaced_photo_is_new(place: Place) -> None:
+    """Same path, other bytes."""
+    place.watch()
+    place.photo("far.png", 20)
+    watched = place.watch()
+    assert kinds(watched) == [("far.png", "replaced", "")]
+    assert named(watched) == [("far.png", "b.png", "no"), ("far.png", "a.png", "no")]
+
+
+def test_an_exact_copy_is_listed_and_is_no_new_photo(place: Place) -> None:
+    """Its bytes are still where they were."""
+    place.watch()
+    shutil.copyfile(place.root / "photos/b.png", place.root / "photos/z.png")
+    watched = place.watch()
+    assert (kinds(watched), watched.pairs) == ([("z.png", "exact copy", "b.png")], ())
+
+
+def test_a_new_photo_at_two_paths_is_one_photo(place: Place) -> None:
+    """One is new, the other is its copy, and each pair comes once."""
+    place.watch()
+    shutil.copyfile(place.photo("y.png", 5), place.root / "photos/z.png")
+    watched = place.watch()
+    assert kinds(watched) == [("y.png", "new", ""), ("z.png", "exact copy", "y.png")]
+    assert [pair[0] for pair in named(watched)] == ["y.png", "y.png"]
+
+
+def test_a_moved_photo_with_a_further_copy(place: Place) -> None:
+    """As many have moved as paths are gone."""
+    place.watch()
+    data = (place.root / "photos/a.png").read_bytes()
+    (place.root / "photos/a.png").unlink()
+    for name in ("x.png", "y.png"):
+        (place.root / "photos" / name).write_bytes(data)
+    assert kinds(place.watch()) == [("x.png", "moved", "a.png"), ("y.png", "exact copy", "x.png")]
+
+
+def test_a_photo_that_comes_back_is_not_new(place: Place) -> None:
+    """While it was away it is told as vanished, once."""
+    place.watch()
+    data = (place.root / "photos/a.png").read_bytes()
+    (place.root / "photos/a.png").unlink()
+    gone = place.watch(), place.watch()
+    (place.root / "photos/a.png").write_bytes(data)
+    back = place.watch()
+    assert [run.vanished for run in (*gone, back)] == [("photos/a.png",), (), ()]
+    assert [run.folder for run in (*gone, back)] == [None, None, None]
+
+
+def test_an_unreadable_file_is_told_once(place: Place) -> None:
+    """With its reason."""
+    (place.root / "photos/bad.jpg").write_bytes(b"no picture")
+    first, second = place.watch(), place.watch()
+    assert [(item.path, item.reason) for item in first.unreadable] == [
+        ("photos/bad.jpg", "the content is no JPEG, PNG, TIFF, BMP, GIF or WebP image")
+    ]
+    assert second.noticed == ()
+
+
+def test_an_unreadable_file_of_other_bytes_is_told_again(place: Place) -> None:
+    """It may have been mended, and was not."""
+    (place.root / "photos/bad.jpg").write_bytes(b"no picture")
+    place.watch()
+    (place.root / "photos/bad.jpg").write_bytes(b"still no picture")
+    assert kinds(place.watch()) == [("bad.jpg", "unreadable", "")]
+
+
+def test_a_mended_file_is_a_new_photo(place: Place) -> None:
+    """A copy that was half done at the last run is taken when it is whole."""
+    bad = place.photo("half.png", 5)
+    whole = bad.read_bytes()
+    bad.write_bytes(whole[:40])
+    place.watch()
+    bad.write_bytes(whole)
+    watched = place.watch()
+    assert (kinds(watched), len(watched.pairs)) == ([("half.png", "replaced", "")], 2)
+
+
+def test_a_photo_that_was_over_the_limit_is_new_when_it_is_read(place: Place) -> None:
+    """Same bytes, but it was never compared."""
+    low = replace(PrepareSettings(), max_pixels=100)
+    Image.new("RGB", (20, 20), (5, 0, 0)).save(place.root / "photos/large.png")
+    watch(place.root, place.out, low, Needle(), THRESHOLD, lambda _: None)
+    watched = place.watch()
+    assert (kinds(watched), len(watched.pairs)) == ([("large.png", "new", "")], 2)
+
+
+def test_a_run_killed_before_the_memory_is_done_again(place: Place) -> None:
+    """Into the same folder, with the same bytes, and what it left half written is gone."""
+    place.watch()
+    before = place.seen.read_bytes()
+    place.photo("0.png", 5)
+    folder = place.watch().folder
+    assert folder
+    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    place.seen.write_bytes(before)
+    (folder / "pairs.csv").write_text("half")
+    (folder / ".pairs.1.part.csv").write_text("half")
+    assert place.watch().folder == folder
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+
+
+def test_a_run_killed_while_it_encodes_loses_nothing(place: Place) -> None:
+    """Nothing is published, and the next run finds the same."""
+    with pytest.raises(KeyboardInterrupt):
+        place.watch(Needle(breaks=True))
+    assert (list((place.out / "watch").iterdir()), place.seen.exists()) == ([], False)
+    assert place.watch().counts["new"] == 3
+
+
+def test_a_file_that_goes_away_meanwhile_is_one_sentence(place: Place) -> None:
+    """The run is to be done again; nothing is taken for seen."""
+    leaving = place.root / "photos/a.png"
+    with pytest.raises(ArchiveError, match=r"a\.png went away"):
+        watch(place.root, place.out, PrepareSettings(), Needle(), THRESHOLD, lambda _: leaving.unlink())
+    assert not place.seen.exists()
+
+
+def test_unchanged_files_are_not_read_again(place: Place) -> None:
+    """Nor encoded."""
+    place.watch()
+    (place.root / "photos/0.png").write_bytes(place.photo("x.png", 5).read_bytes())
+    encoder = Needle()
+    place.watch(encoder)
+    assert encoder.encoded == 1
+
+
+def test_a_new_encoder_encodes_all_and_makes_nothing_new(place: Place) -> None:
+    """What was seen does not depend on who looked."""
+    place.watch()
+    encoder = Needle("another")
+    assert (place.watch(encoder).noticed, encoder.encoded) == ((), 3)
+
+
+def test_groups_do_not_chain(place: Place) -> None:
+    """A is like b, b is like c, and a is not like c: the closer two are a group."""
+    place.photo("c.png", 30)
+    watched = place.watch()
+    assert named(watched) == [("a.png", "b.png", "yes"), ("b.png", "c.png", "yes")]
+    assert [[Path(member.path).name for member in group] for group in watched.groups] == [["a.png", "b.png"]]
+    assert [pair.group for pair in watched.pairs] == [1, None]
+
+
+def test_a_group_takes_in_old_photos(place: Place) -> None:
+    """The new one comes first."""
+    place.watch()
+    place.photo("z.png", 8)
+    groups = [[(Path(m.path).name, m.new) for m in group] for group in place.watch().groups]
+    assert groups == [[("z.png", True), ("b.png", False), ("a.png", False)]]
+
+
+def test_a_group_of_old_photos_alone_is_not_told(place: Place) -> None:
+    """It was told before."""
+    place.watch()
+    place.photo("z.png", 178)
+    groups = [[Path(m.path).name for m in group] for group in place.watch().groups]
+    assert groups == [["z.png", "far.png"]]
+
+
+def test_what_is_published(place: Place) -> None:
+    """All the files, saying the same."""
+    watched = place.watch()
+    assert watched.folder
+    assert {path.name for path in watched.folder.iterdir()} == OUTPUTS
+    (sheet,) = read_workbook(watched.folder / "pairs.xlsx")
+    assert [[cell.text if cell else "" for cell in row] for row in sheet.rows] == [
+        ["photo", "partner", "similarity", "partner is new", "group"],
+        ["photos/a.png", "photos/b.png", "0.984808", "yes", "1"],
+    ]
+    assert (watched.folder / "pairs.csv").read_text().splitlines() == [
+        "photo,partner,similarity,partner_is_new,group",
+        "photos/a.png,photos/b.png,0.984808,yes,1",
+    ]
+    (sheet,) = read_workbook(watched.folder / "groups.xlsx")
+    assert [[cell.text for cell in row if cell] for row in sheet.rows] == [["photos/a.png", "photos/b.png"]]
+    facts = json.loads((watched.folder / "watch.json").read_text())
+    assert (facts["counts"], facts["fingerprint"]) == (watched.counts, "needle")
+    assert (watched.folder / "watch.md").read_text() == watched.markdown()
+
+
+def test_the_markdown_shows_names_as_they_are(place: Place) -> None:
+    """A name cannot break the table, nor become markup."""
+    place.photo("a|<b>.png", 0, 1)
+    assert "| photos/a.png | photos/a\\|\\<b\\>.png | 1.000 | yes | 1 |" in place.watch().markdown()
+
+
+def test_no_cell_becomes_a_formula(tmp_path: Path) -> None:
+    """A path that begins as one is text in the workbook and guarded in the CSV."""
+    place = Place(tmp_path / "archive", tmp_path / "out")
+    place.photo("x.png", 0)
+    (place.root / "photos").rename(place.root / "=photos")
+    (place.root / "=photos/y.png").write_bytes(place.photo("y.png", 5).read_bytes())
+    (place.root / "photos/y.png").unlink()
+    settings = PrepareSettings(photos=("**/*.png",))
+    folder = watch(place.root, place.out, settings, Needle(), THRESHOLD, lambda _: None).folder
+    assert folder
+    for name in ("pairs.xlsx", "groups.xlsx"):
+        assert not any(cell.formula for row in read_workbook(folder / name)[0].rows for cell in row if cell)
+    for name in ("pairs.csv", "new_photos.csv"):
+        with (folder / name).open(newline="") as stream:
+            assert all(row[0].startswith("'=photos/") for row in list(csv.reader(stream))[1:])
+
+
+def test_the_page_needs_no_network_and_marks_the_new(place: Place) -> None:
+    """Every picture is in it; names are no markup."""
+    place.watch()
+    place.photo("<b>.png", 5)
+    folder = place.watch().folder
+    assert folder
+    page = (folder / "gallery.html").read_text()
+    assert set(re.findall(r'(?:src|href)="(\w+):', page)) == {"data"}
+    assert (page.count("<img"), page.count("<b>new</b>"), "photos/<b>" in page) == (3, 1, False)
+
+
+def test_the_page_says_what_it_leaves_out(place: Place, tmp_path: Path) -> None:
+    """Groups and photos beyond what a browser likes."""
+    rows = [[("photos/a.png", "1.000", True)] * (SHOWN_IN_STRIP + 3)] * (SHOWN_STRIPS + 1)
+    page = write_watch(tmp_path / "page.html", place.root, rows, "Many.", MAX_PIXELS).read_text()
+    assert f"Shown are the first {SHOWN_STRIPS} of {SHOWN_STRIPS + 1} groups" in page
+    assert (page.count("<img"), page.count("and 3 more")) == (SHOWN_STRIPS * SHOWN_IN_STRIP, SHOWN_STRIPS)
+
+
+def test_the_archive_is_untouched(place: Place) -> None:
+    """Not a byte, not a time."""
+    (place.root / "photos/bad.jpg").write_bytes(b"no picture")
+    before = listing(place.root)
+    place.watch()
+    place.watch()
+    assert listing(place.root) == before
+
+
+def test_the_built_in_encoder_finds_a_real_near_duplicate(tmp_path: Path) -> None:
+    """A drawn scene, and the same one as a small JPEG."""
+    photos = tmp_path / "archive" / "photos"
+    photos.mkdir(parents=True)
+    for number in range(4):
+        Scene.of(number).image.save(photos / f"{number}.png")
+    Scene.of(2).image.resize((150, 100)).save(photos / "print.jpg", quality=40)
+    found = watch(tmp_path / "archive", tmp_path / "out", PrepareSettings(), load_encoder(BUILTIN), 0.0, lambda _: None)
+    assert (found.pairs[0].photo, found.pairs[0].partner) == ("photos/2.png", "photos/print.jpg")
+
+
+def test_an_archive_without_photos_is_no_error(tmp_path: Path) -> None:
+    """There is nothing new in it."""
+    (tmp_path / "archive").mkdir()
+    assert Place(tmp_path / "archive", tmp_path / "out").watch().folder is None
+
+
+@pytest.mark.parametrize("threshold", [None, math.nan, 1.5, -1.01, math.inf, "0.5"])
+def test_a_threshold_that_is_none_is_one_sentence(place: Place, threshold: float) -> None:
+    """Nothing is done then."""
+    with pytest.raises(ConfigError, match=rf"from -1 to 1, not {threshold}"):
+        place.watch(threshold=threshold)
+    assert not place.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda place: replace(place, root=place.root / "none"), "is not a folder"),
+        (lambda place: replace(place, root=place.root / "photos/a.png"), "is not a folder"),
+        (lambda place: replace(place, out=place.root / "out"), "lies inside the archive"),
+    ],
+)
+def test_bad_folders_are_one_sentence(place: Place, harm: Callable[[Place], Place], words: str) -> None:
+    """They are refused before anything is written."""
+    before = listing(place.root)
+    with pytest.raises(ArchiveError, match=words):
+        harm(place).watch()
+    assert listing(place.root) == before
+
+
+def test_a_folder_of_somebody_else_is_not_written_to(place: Place) -> None:
+    """It is not ours."""
+    (place.out / "watch").mkdir(parents=True)
+    (place.out / "watch" / "mine.txt").write_text("mine")
+    with pytest.raises(ArchiveError, match="did not write"):
+        place.watch()
+
+
+@pytest.mark.parametrize("text", ["no JSON", "[]", '{"other": 1}'])
+def test_a_spoilt_memory_is_one_sentence(place: Place, text: str) -> None:
+    """It is not taken for an empty one: everything would be told anew."""
+    place.watch()
+    place.seen.write_text(text)
+    with pytest.raises(ArchiveError, match=r"seen\.json is not what neardup wrote"):
+        place.watch()
+
+
+def test_a_file_that_may_not_be_read_is_told_once(place: Place) -> None:
+    """It has no digest, so that its path stands for it."""
+    if os.geteuid() == 0:
+        pytest.skip("the superuser may read everything")
+    place.photo("shut.png", 5).chmod(0)
+    first, second = place.watch(), place.watch()
+    assert ([item.reason for item in first.unreadable], second.noticed) == (["no permission to read the file"], ())
+
+
+def brute_force(vectors: Vectors, asked: Sequence[int], threshold: float) -> list[tuple[int, int, float]]:
+    """Every pair by itself, in float64."""
+    found = []
+    for i, j in combinations(range(len(vectors)), 2):
+        similarity = float((vectors[i].astype(np.float64) * vectors[j]).sum())
+        if similarity >= threshold and (i in asked or j in asked):
+            found.append((i, j, similarity) if i in asked else (j, i, similarity))
+    return sorted(found, key=lambda pair: (-pair[2], pair[0], pair[1]))
+
+
+def units(rng: np.random.Generator, count: int, dimension: int) -> Vectors:
+    """Unit rows, some of them equal."""
+    vectors = rng.normal(size=(count, dimension))[rng.integers(0, count, count)]
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+@given(st.integers(1, 40), st.integers(1, 20), st.floats(-1, 1), st.integers(1, 9), st.integers(0, 1000))
+def test_blocked_pairs_are_exact(count: int, dimension: int, threshold: float, block: int, seed: int) -> None:
+    """Equal to the last bit to looking at every pair, whatever the blocks."""
+    rng = np.random.default_rng(seed)
+    vectors, asked = units(rng, count, dimension), np.flatnonzero(rng.random(count) < 0.4)
+    found = near_pairs(vectors, asked, threshold, rows=block, columns=2 * block + 1)
+    rows = list(zip(found.left.tolist(), found.right.tolist(), found.similarities.tolist(), strict=True))
+    assert rows == brute_force(vectors, set(asked.tolist()), threshold)
+
+
+@given(st.integers(2, 30), st.floats(0, 0.95), st.integers(0, 1000))
+def test_groups_are_those_of_complete_linkage(count: int, threshold: float, seed: int) -> None:
+    """Where all photos are new, chain by chain gives what all at once gives."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(count, 3))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    groups = near_groups(near_pairs(vectors, np.arange(count), threshold), vectors, threshold)
+    wide = vectors.astype(np.float64)
+    pairs = Pairs.of(wide @ wide.T, np.zeros(count, np.int64))
+    whole = found_groups(pairs, pairs.scores - threshold, count)
+    together = {(i, j) for i, j in combinations(range(count), 2) if groups[i] == groups[j] >= 0}
+    assert together == {(i, j) for i, j in combinations(range(count), 2) if whole[i] == whole[j]}
+
+
+@given(st.integers(0, 1000))
+def test_a_chain_that_is_taken_apart_joins_nothing_wrongly(seed: int) -> None:
+    """Every pair of a group is still at or above the threshold."""
+    vectors = units(np.random.default_rng(seed), 40, 3)
+    groups = near_groups(near_pairs(vectors, np.arange(40), 0.5), vectors, 0.5, largest=6)
+    for i, j in combinations(range(40), 2):
+        if groups[i] == groups[j] >= 0:
+            assert float(vectors[i] @ vectors[j]) >= 0.5 - 1e-6
