@@ -20,9 +20,10 @@ install: $(VENV)/.ready
 demo: install
 	@$(BIN)/neardup demo --out $(OUT)
 
-# The servers and a worker in the background, state in services/: options in UP, as in make up UP="--mlflow-port 5050".
+# The servers and a worker in the background, state in services/; make up ARCHIVE=… works on yours, not on the demo's.
+# Further options in UP, as in make up UP="--mlflow-port 5050".
 up: install
-	@$(BIN)/neardup up $(UP)
+	@$(BIN)/neardup up $(if $(filter command environment,$(origin ARCHIVE)),--archive "$(ARCHIVE)") $(UP)
 
 down: install
 	@$(BIN)/neardup down

@@ -1,18 +1,24 @@
 """Write augmented copies of the training photos to disk."""
 
+from pathlib import Path
+
 from prefect import flow, get_run_logger
 
-from neardup.recipes import OutFolder, Settings, Told
+from neardup.recipes import Settings
 from neardup.stages import alone
 from tasks.augment import augment_training_set
 from tasks.hooks import HOOKS
 
 
 @flow(name="augment", **HOOKS)
-def augment(out: OutFolder, settings: Told = Settings()) -> None:  # noqa: B008 - frozen
+def augment(out: Path, settings: Settings = Settings()) -> None:  # noqa: B008 - frozen
     """Write `train_dataset_aug/` in `out`.
 
     Runs on demand, for people who want the copies as files; training makes its own as it goes. Needs a prepared folder.
+
+    Args:
+        out: folder of the results.
+        settings: what neardup.toml would hold.
     """
     with alone(out, get_run_logger().warning):
         augment_training_set(out, settings)

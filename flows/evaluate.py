@@ -1,12 +1,13 @@
 """Measure and compare the approaches that have been trained."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
 
 from neardup.experiment import approaches_of, comparison_stage, made_approaches, provenance
-from neardup.recipes import OutFolder, Settings, Told
+from neardup.recipes import Settings
 from neardup.stages import alone
 from tasks.approach import checkpoint, compare, encode, encoder_fingerprint, evaluate
 from tasks.hooks import HOOKS
@@ -15,10 +16,14 @@ from tasks.running import run
 
 
 @flow(name="evaluate", **HOOKS)
-def evaluate_all(out: OutFolder, settings: Told = Settings()) -> dict[str, Any]:  # noqa: B008 - frozen
+def evaluate_all(out: Path, settings: Settings = Settings()) -> dict[str, Any]:  # noqa: B008 - frozen
     """Measure zero-shot and every approach that `finetune` has finished in `out`, and compare them.
 
     Runs on demand, after `finetune`. Needs a prepared folder.
+
+    Args:
+        out: folder of the results.
+        settings: what neardup.toml would hold.
     """
     log = get_run_logger()
     with alone(out, log.warning):

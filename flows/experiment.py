@@ -1,6 +1,7 @@
 """The whole experiment: archive → test set and training set → captions → three approaches → comparison and report."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
@@ -8,7 +9,7 @@ from prefect import flow, get_run_logger
 from neardup.archive import check_folders
 from neardup.errors import TrackingError
 from neardup.experiment import approaches_of, comparison_stage, provenance
-from neardup.recipes import ArchiveFolder, OutFolder, Settings, Told
+from neardup.recipes import Settings
 from neardup.stages import alone
 from tasks.approach import checkpoint, compare, encode, encoder_fingerprint, evaluate
 from tasks.augment import augment_training_set
@@ -21,14 +22,19 @@ from tasks.translate import translate_legends
 
 @flow(name="experiment", flow_run_name="{archive}", **HOOKS)
 def experiment(
-    archive: ArchiveFolder,
-    out: OutFolder,
-    settings: Told = Settings(),  # noqa: B008 - frozen
+    archive: Path,
+    out: Path,
+    settings: Settings = Settings(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     """Compare zero-shot, fine-tuned and fine-tuned with augmentation on one archive.
 
     Runs monthly or on demand. Needs the archive's folder, room for the results, and the encoder's weights; uses the
     servers of PREFECT_API_URL and MLFLOW_TRACKING_URI where they are set. What a former run finished is not done again.
+
+    Args:
+        archive: folder of the archive; it is only read.
+        out: folder of the results.
+        settings: what neardup.toml would hold.
     """
     check_folders(archive, out)
     log = get_run_logger()

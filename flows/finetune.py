@@ -1,12 +1,13 @@
 """Fine-tune the encoder on a prepared training set."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 from prefect import flow, get_run_logger
 
 from neardup.experiment import Approach
-from neardup.recipes import OutFolder, Settings, Told
+from neardup.recipes import Settings
 from neardup.stages import alone
 from tasks.approach import checkpoint, encoder_fingerprint
 from tasks.hooks import HOOKS
@@ -16,13 +17,18 @@ from tasks.running import run
 
 @flow(name="finetune", flow_run_name="{approach}", **HOOKS)
 def finetune(
-    out: OutFolder,
+    out: Path,
     approach: Literal["fine-tuned", "fine-tuned-augmented"] = "fine-tuned",
-    settings: Told = Settings(),  # noqa: B008 - frozen
+    settings: Settings = Settings(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     """Make one approach's checkpoint in `out`.
 
     Runs on demand. Needs a prepared and translated folder. A killed training goes on from its last epoch.
+
+    Args:
+        out: folder of the results.
+        approach: with or without augmentation.
+        settings: what neardup.toml would hold.
     """
     with alone(out, get_run_logger().warning):
         tracking = tracking_of(out)

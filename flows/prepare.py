@@ -1,21 +1,27 @@
 """Read the archive: sheets and photos → test set, training set, discrepancy report."""
 
+from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
 
 from neardup.archive import check_folders
-from neardup.recipes import ArchiveFolder, OutFolder, PrepareSettings
+from neardup.recipes import PrepareSettings
 from neardup.stages import alone
 from tasks.hooks import HOOKS
 from tasks.prepare import prepare_archive
 
 
 @flow(name="prepare", flow_run_name="{archive}", **HOOKS)
-def prepare(archive: ArchiveFolder, out: OutFolder, settings: PrepareSettings = PrepareSettings()) -> dict[str, Any]:  # noqa: B008
+def prepare(archive: Path, out: Path, settings: PrepareSettings = PrepareSettings()) -> dict[str, Any]:  # noqa: B008
     """Make the clean test set and training set of an archive.
 
     Runs on demand, or when the historian's sheets have changed. Needs the archive's folder; writes only to `out`.
+
+    Args:
+        archive: folder of the archive; it is only read.
+        out: folder of the results.
+        settings: where the photos and the sheets lie.
     """
     check_folders(archive, out)
     with alone(out, get_run_logger().warning):

@@ -1,31 +1,37 @@
 """Promote: the challenger becomes champion only if it is really better."""
 
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any
 
 from prefect import flow, get_run_logger
 from pydantic import Field
 
 from neardup.promotion import MARGIN
-from neardup.recipes import Device, OutFolder
+from neardup.recipes import Device, Metric
 from neardup.stages import alone
 from tasks.hooks import HOOKS
 from tasks.publish import tracking_of
 from tasks.registry import crown, decide, find_bout, log_verdict, measure
 
-Metric = Literal["ndcg", "top_1", "top_5", "map", "f1", "micro_ap", "recall_at_90_precision", "nn_f1", "b3_f1"]
-
 
 @flow(name="promote", flow_run_name="{metric}", **HOOKS)
 def promote(
-    out: OutFolder,
-    metric: Annotated[Metric, Field(description="What must gain")] = "ndcg",
-    margin: Annotated[float, Field(ge=0, le=1, description="Least gain; 0.005 is half a point")] = MARGIN,
-    challenger: Annotated[str | None, Field(description="Version to promote; else the alias challenger")] = None,
+    out: Path,
+    metric: Metric = "ndcg",
+    margin: Annotated[float, Field(ge=0, le=1)] = MARGIN,
+    challenger: str | None = None,
     device: Device = "auto",
 ) -> dict[str, Any]:
     """Measure challenger, champion and zero-shot on one test set, and move `champion` if the challenger is better.
 
     Runs after `tune` or on demand. Needs the registry of an experiment and its folder.
+
+    Args:
+        out: folder of the results; its test set is what all are measured on.
+        metric: what must gain.
+        margin: least gain; 0.005 is half a point.
+        challenger: version to promote; else the one with that alias.
+        device: auto, cpu, cuda or mps.
     """
     log = get_run_logger()
     with alone(out, log.warning):

@@ -1,20 +1,25 @@
 """Translate the legends of a prepared training set."""
 
+from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
 
-from neardup.recipes import OutFolder, TranslateSettings
+from neardup.recipes import TranslateSettings
 from neardup.stages import alone
 from tasks.hooks import HOOKS
 from tasks.translate import translate_legends
 
 
 @flow(name="translate", **HOOKS)
-def translate(out: OutFolder, settings: TranslateSettings = TranslateSettings()) -> dict[str, Any]:  # noqa: B008 - frozen
+def translate(out: Path, settings: TranslateSettings = TranslateSettings()) -> dict[str, Any]:  # noqa: B008 - frozen
     """Make English captions of the legends in `out`.
 
     Runs on demand, and nightly until the quota is used up. Needs a prepared folder and, for DeepL, a key.
+
+    Args:
+        out: folder of the results.
+        settings: who translates, and from which languages.
     """
     with alone(out, get_run_logger().warning):
         return translate_legends(out, settings)

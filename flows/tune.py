@@ -1,13 +1,14 @@
 """Tune: Optuna searches learning rate, weight decay and more; the best recipe becomes a fourth approach."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
 
 from neardup.errors import TrackingError
 from neardup.experiment import approaches_of, comparison_stage, provenance
-from neardup.recipes import OutFolder, Settings, Told
+from neardup.recipes import Settings
 from neardup.stages import alone
 from neardup.tuning import Tuning, finish_tuning, gain_of_tuning, tell
 from tasks.approach import checkpoint, compare, encode, encoder_fingerprint, evaluate
@@ -19,12 +20,16 @@ from tasks.tuning import show_study, try_trial, validation_groups
 
 @flow(name="tune", flow_run_name="{out}", **HOOKS)
 def tune(
-    out: OutFolder,
-    settings: Told = Settings(),  # noqa: B008 - frozen
+    out: Path,
+    settings: Settings = Settings(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     """Search the recipe whose model finds near-duplicates best, and compare it with the other approaches.
 
     Runs weekly or on demand. Needs a prepared and translated folder. A killed study goes on where it was.
+
+    Args:
+        out: folder of the results, which an experiment has prepared.
+        settings: what neardup.toml would hold.
     """
     log = get_run_logger()
     with alone(out, log.warning):

@@ -455,6 +455,12 @@ def promote(out: Path, device: str | None, metric: str, margin: float, challenge
     \b
     Example: neardup promote --out results --metric ndcg --margin 0.01
     """
+    from typing import get_args
+
+    from neardup.recipes import Metric
+
+    if metric not in get_args(Metric):
+        raise ConfigError(f"no promotion goes by {metric}: name one of {', '.join(get_args(Metric))}")
     result = _flow("promote", out, out.resolve(), metric, margin, challenger, device or "auto")
     _print(result, result["why"], as_json=as_json)
 
@@ -515,10 +521,8 @@ def rollback(out: Path, to: str | None) -> None:
 
 @main.command()
 @_state
-@click.option(
-    "--archive", type=FOLDER, help="The deployments' archive; else NEARDUP_ARCHIVE, else as before, or archive."
-)
-@click.option("--out", type=FOLDER, help="Their results; else NEARDUP_OUT, else as before, or results.")
+@click.option("--archive", type=FOLDER, help="The deployments' archive; else as before, or that of `neardup demo`.")
+@click.option("--out", type=FOLDER, help="Their results; else as before, or results.")
 @click.option("--host", help="Interface to listen on; this machine only, if left out.")
 @click.option("--mlflow-port", type=click.IntRange(1, 65535), help="MLflow's port; 5000 if left out.")
 @click.option("--prefect-port", type=click.IntRange(1, 65535), help="Prefect's port; 4200 if left out.")

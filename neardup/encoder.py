@@ -1,5 +1,6 @@
 """Encoders: pixels → one unit vector, with a fingerprint that vectors and thresholds carry."""
 
+import copy
 import hashlib
 import json
 import logging
@@ -60,6 +61,15 @@ class Clip:
     model: CLIPModel
     tokenizer: Any
     image_processor: Any
+
+    def encoder(self, device: str = "auto") -> "ClipEncoder":
+        """The vision tower as it is now; it shares its weights with this model."""
+        config: Any = copy.deepcopy(self.model.config.vision_config)
+        config.projection_dim = self.model.config.projection_dim
+        with torch.device("meta"):  # nothing is allocated for weights that are put in place next
+            tower = CLIPVisionModelWithProjection(config)
+        tower.vision_model, tower.visual_projection = self.model.vision_model, self.model.visual_projection
+        return ClipEncoder(self.name, tower, self.image_processor, device)
 
     def save(self, folder: Path) -> None:
         """Write a folder that `from_pretrained` reads, whole or not at all; the weights are safetensors."""

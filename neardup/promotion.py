@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from neardup.comparison import TITLES, compare
 from neardup.errors import ConfigError
 from neardup.evaluate import Evaluation, Figure
-from neardup.metrics import LOWER_IS_BETTER, NAMES
 
 MARGIN = 0.005
 """A gain of half a point, by default: less is not worth a change of every vector and threshold."""
@@ -18,7 +17,7 @@ class Verdict:
     Attributes:
         promoted: whether the challenger becomes champion.
         metric: what was compared.
-        gain: challenger less champion, in the sense that more is better, with its paired 95 % interval.
+        gain: challenger less champion, with its paired 95 % interval.
         over_zero_shot: challenger less zero-shot, likewise.
         paragraph: the reasons, for people.
     """
@@ -42,15 +41,13 @@ def judge(
         challenger: of the same test set as the others; so are all.
         champion: the model in use; may be zero-shot itself.
         zero_shot: the encoder that the challenger was trained from.
-        metric: one of `neardup.metrics.NAMES`.
+        metric: one of `neardup.metrics.NAMES` of which higher is better.
         margin: 0 to 1; 0.005 is half a point.
 
     Raises:
-        ConfigError: there is no such metric, or the margin is negative.
+        ConfigError: the margin is none.
         ArchiveError: they were measured on different test sets.
     """
-    if metric not in NAMES:
-        raise ConfigError(f"there is no metric {metric}: name one of {', '.join(NAMES)}")
     if not 0 <= margin <= 1:
         raise ConfigError(f"the margin is {margin}, expected 0 to 1: 0.005 is half a point")
     gain = _gain(challenger, champion, metric)
@@ -85,12 +82,7 @@ def _objections(gain: Figure, over_zero_shot: Figure, margin: float) -> list[str
 
 
 def _gain(one: Evaluation, other: Evaluation, metric: str) -> Figure:
-    """One less the other; turned round where lower is better, so that a gain is always good."""
-    found = compare([other, one]).differences[metric][one.approach]
-    if metric not in LOWER_IS_BETTER:
-        return found
-    turned = [None if value is None else -value for value in (found.value, found.high, found.low)]
-    return Figure(*turned)
+    return compare([other, one]).differences[metric][one.approach]
 
 
 def _share(evaluation: Evaluation, metric: str) -> str:

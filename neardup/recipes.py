@@ -8,7 +8,6 @@ import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal, get_type_hints
 
@@ -19,11 +18,9 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 LearningRate = Annotated[float, Field(gt=0, lt=1)]
 BatchSize = Annotated[int, Field(ge=2)]
+Metric = Literal["ndcg", "top_1", "top_5", "map", "f1", "micro_ap", "recall_at_90_precision", "nn_f1", "b3_f1"]
+"""What a promotion may go by; higher is better."""
 Device = Literal["auto", "cpu", "cuda", "mps"]
-
-# What the form of a deployment says of the parameters that several flows have.
-ArchiveFolder = Annotated[Path, Field(description="Folder of the archive; it is only read")]
-OutFolder = Annotated[Path, Field(description="Folder of the results")]
 
 PATTERNS: Mapping[str, str] = MappingProxyType(
     {
@@ -177,8 +174,6 @@ class Settings:
     train: Recipe = field(default_factory=Recipe)
     tune: TuneSettings = field(default_factory=TuneSettings)
 
-
-Told = Annotated[Settings, Field(description="What neardup.toml would hold")]
 
 TABLES: Mapping[str, type] = MappingProxyType(
     {"": Settings, "prepare": PrepareSettings, "translate": TranslateSettings, "train": Recipe, "tune": TuneSettings}

@@ -5,7 +5,6 @@ with the same parameters, and its training goes on from its last epoch. What a s
 that ended and on the seed alone, so that a study that was killed finds what one that was not finds.
 """
 
-import math
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -224,34 +223,34 @@ def validation_ndcg(tuning: Tuning, encoder: Encoder, store: Path) -> float:
 def try_recipe(
     tuning: Tuning, trial: optuna.Trial, say: Say, on_epoch: Callable[[EpochResult], None] | None = None
 ) -> float:
-    """Train by a trial's recipe and measure it.
+    """Train by a trial's recipe and measure it after each epoch.
 
     Returns:
-        The validation nDCG, 0 to 1.
+        The validation nDCG of the checkpoint that training keeps, 0 to 1.
 
     Raises:
-        optuna.TrialPruned: its validation loss is worse than that of most trials at this epoch, or training broke down.
+        optuna.TrialPruned: its nDCG is below that of most trials at this epoch, or training broke down.
     """
     recipe = replace(tuning.recipe(trial.params), epochs=tuning.settings.tune.epochs)
     folder = tuning.folder / digest_of(trial.params)[:16]
-    photos = len({photo.row for photo in TestSet.load(tuning.groups).photos})
-    chance = math.log(min(recipe.batch_size, photos))
+    clip = load_clip(tuning.settings.encoder)
+    measured = _measured_before(trial)
 
     def report(epoch: EpochResult) -> None:
-        known = trial.study.trials[trial.number].intermediate_values
-        for row in history_of(folder):
-            if row["epoch"] not in known:
-                # Less the loss by chance, so that batch sizes compare; negative, for a study has one direction.
-                trial.report(chance - row["validation_loss"], int(row["epoch"]))
+        measured[epoch.epoch] = validation_ndcg(tuning, clip.encoder(tuning.settings.device), folder / "vectors")
+        trial.report(measured[epoch.epoch], epoch.epoch)
+        trial.set_user_attr("validation_losses", [row["validation_loss"] for row in history_of(folder)])
         if on_epoch:
             on_epoch(epoch)
         if trial.should_prune():
-            raise optuna.TrialPruned(f"its validation loss after epoch {epoch.epoch} is above the median")
+            raise optuna.TrialPruned(
+                f"its nDCG after epoch {epoch.epoch}, {measured[epoch.epoch]:.4f}, is below the median"
+            )
 
     try:
         training = train(
             training_examples(tuning.out),
-            tuning.settings.encoder,
+            clip,
             recipe,
             folder,
             report,
@@ -261,10 +260,16 @@ def try_recipe(
         )
     except DivergedError as error:
         raise optuna.TrialPruned(str(error)) from error
-    encoder = load_encoder(str(training.checkpoint), tuning.settings.device)
-    value = validation_ndcg(tuning, encoder, folder / "vectors")
-    trial.set_user_attr("best_epoch", training.best_epoch)
-    return value
+    return measured[training.best_epoch]
+
+
+def _measured_before(trial: optuna.Trial) -> dict[int, float]:
+    """What the trial reported whose process died, if this one is its second attempt; it is reported again."""
+    died = trial.user_attrs.get("again")
+    known = {} if died is None else dict(trial.study.trials[died].intermediate_values)
+    for epoch, value in known.items():
+        trial.report(value, epoch)
+    return known
 
 
 def tell(tuning: Tuning, study: optuna.Study, trial: optuna.Trial, value: float | None) -> FrozenTrial:
@@ -316,11 +321,11 @@ def finish_tuning(tuning: Tuning, study: optuna.Study) -> FrozenTrial:
 
 
 def trial_table(tuning: Tuning, study: optuna.Study) -> tuple[list[str], list[list[Value]]]:
-    """Columns and a row a trial: number, state, parameters, validation nDCG, epochs, loss less chance, seconds."""
-    columns = ["trial", "state", *tuning.space, "validation_ndcg", "epochs", "validation_loss_above_chance", "seconds"]
+    """Columns and a row a trial: number, state, parameters, validation nDCG, epochs, least validation loss, seconds."""
+    columns = ["trial", "state", *tuning.space, "validation_ndcg", "epochs", "validation_loss", "seconds"]
     rows: list[list[Value]] = []
     for trial in study.trials:
-        losses = [-value for value in trial.intermediate_values.values()]
+        losses = trial.user_attrs.get("validation_losses", [])
         seconds = trial.duration.total_seconds() if trial.duration else None
         params = [trial.params.get(name) for name in tuning.space]
         state = trial.state.name.lower()

@@ -24,6 +24,8 @@ from urllib.request import urlopen
 
 import psutil  # type: ignore[import-untyped]
 
+from neardup.archive import check_folders
+from neardup.demo import make_archive
 from neardup.errors import ConfigError, ServerError
 
 if TYPE_CHECKING:
@@ -35,7 +37,9 @@ AUTOMATIONS = Path("flows/automations.yaml")
 MLFLOW = Path("mlflow/server.env")
 _MARK, _ROLE, _AT = "NEARDUP_SERVICES", "NEARDUP_SERVICE", "NEARDUP_ADDRESSES"
 _HOSTS = "NEARDUP_PREFECT_HOSTS"
-_FOLDERS = {"NEARDUP_ARCHIVE": "archive", "NEARDUP_OUT": "results"}
+_ARCHIVE = "NEARDUP_ARCHIVE"
+_FOLDERS = {_ARCHIVE: "archive", "NEARDUP_OUT": "results"}
+_TRIAL = {_ARCHIVE: "demo/archive", "NEARDUP_OUT": "demo/results"}
 _LOOPBACK = ("127.0.0.1", "localhost")
 _PATIENCE = 240  # seconds; on two busy cores a first start, with its migrations, took 50
 Tell = Callable[[str], object]
@@ -194,7 +198,7 @@ def up(project: Path, state: Path, asked: Mapping[str, Any], tell: Tell) -> Addr
         raise ConfigError(f"{project} has no {', '.join(missing)}: go to the project's folder, then say `neardup up`")
     with _alone(state):
         at = _agreed(asked, _marked(state))
-        _name_folders(project, state)
+        _name_folders(project, state, tell)
         *servers, worker = services(project, state, at)
         _run(servers, state, at, tell)
         _bring(project, state, at, tell)
@@ -239,11 +243,22 @@ def _agreed(asked: Mapping[str, Any], running: Sequence[psutil.Process]) -> Addr
     return at
 
 
-def _name_folders(project: Path, state: Path) -> None:
-    """The folders that prefect.yaml asks for: as the user says, else as said last time, else as usual."""
+def _name_folders(project: Path, state: Path, tell: Tell) -> None:
+    """The folders that prefect.yaml asks for: as the user says, else as said last time, else the drawn archive's.
+
+    Raises:
+        ArchiveError: the archive is not there, or the results would lie inside it.
+    """
     path = state / "folders.json"
-    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else _FOLDERS
-    named = {name: str((project / (os.environ.get(name) or told[name])).resolve()) for name in _FOLDERS}
+    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else _TRIAL
+    said = {name: str((project / os.environ[name]).resolve()) for name in _FOLDERS if os.environ.get(name)}
+    usual = told if said.get(_ARCHIVE, told[_ARCHIVE]) == told[_ARCHIVE] else _FOLDERS
+    named = {name: str((project / folder).resolve()) for name, folder in {**usual, **said}.items()}
+    archive, out = (Path(named[name]) for name in _FOLDERS)
+    if archive == (project / _TRIAL[_ARCHIVE]).resolve():
+        tell(f"the deployments work on the drawn archive {_TRIAL[_ARCHIVE]}; name yours with --archive")
+        make_archive(archive)
+    check_folders(archive, out)
     path.write_text(json.dumps(named), encoding="utf-8")
     os.environ.update(named)
 
@@ -303,7 +318,6 @@ def _environment(state: Path, at: Addresses, name: str) -> dict[str, str]:
     ours = {key: value for key, value in os.environ.items() if key not in ("PREFECT_API_KEY", "PREFECT_PROFILE")}
     password = ours.get("PREFECT_SERVER_API_AUTH_STRING")
     return {
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # seconds; Prefect's least
         **ours,
         **({"PREFECT_API_AUTH_STRING": password} if password else {}),
         "PREFECT_HOME": str(state / "prefect"),

@@ -80,9 +80,15 @@ def log_trial(tracking: Tracking, tuning: Tuning, trial: FrozenTrial, parent: st
         return
     with reachable(tracking.uri):
         run_id, client = _run_of(tracking, tuning, trial.number, parent), tracking.client
-        logged = {metric.step for metric in client.get_metric_history(run_id, "validation_loss_above_chance")}
-        epochs = {step: -value for step, value in trial.intermediate_values.items() if step not in logged}
-        metrics = [Metric("validation_loss_above_chance", value, 0, step) for step, value in epochs.items()]
+        logged = {metric.step for metric in client.get_metric_history(run_id, "epoch_ndcg")}
+        losses = enumerate(trial.user_attrs.get("validation_losses", []), 1)
+        epochs = {"epoch_ndcg": trial.intermediate_values, "validation_loss": dict(losses)}
+        metrics = [
+            Metric(title, value, 0, step)
+            for title, values in epochs.items()
+            for step, value in values.items()
+            if step not in logged
+        ]
         if trial.state == TrialState.COMPLETE and trial.value is not None:
             metrics.append(Metric("validation_ndcg", trial.value, 0, 0))
         params = [Param(key, str(value)) for key, value in trial.params.items()]

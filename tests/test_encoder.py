@@ -211,3 +211,15 @@ def test_a_model_that_cannot_be_fetched_is_one_sentence(environment: dict[str, s
     assert "not on this machine" in last
     assert "hf download openai/clip-vit-base-patch32" in last
     assert "builtin:tiny" in last
+
+
+def test_a_whole_clip_encodes_as_its_vision_tower_does() -> None:
+    """The same vectors and the same fingerprint; what training changes in the one changes the other."""
+    clip = load_clip(BUILTIN)
+    alone, shared = load_encoder(BUILTIN, "cpu"), clip.encoder("cpu")
+    images = [Scene.of(1).image]
+    assert shared.fingerprint == alone.fingerprint
+    assert np.array_equal(shared.encode(images), alone.encode(images))
+    with torch.no_grad():
+        clip.model.visual_projection.weight.neg_()
+    assert np.array_equal(shared.encode(images), -alone.encode(images))

@@ -72,9 +72,9 @@ class Project:
         assert "Traceback" not in done.stderr
         return done
 
-    def up(self) -> str:
+    def up(self, *more: str) -> str:
         """Start everything; what it said."""
-        done = self.neardup("up", "--mlflow-port", str(self.mlflow), "--prefect-port", str(self.prefect))
+        done = self.neardup("up", "--mlflow-port", str(self.mlflow), "--prefect-port", str(self.prefect), *more)
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 
@@ -167,13 +167,14 @@ def test_up_runs_everything(project: Project) -> None:
     assert [worker["status"] for worker in workers] == ["ONLINE"]
     assert list((project.folder / "home").iterdir()) == []
     assert {path.name for path in project.folder.iterdir()} <= {
-        *("services", "flows", "mlflow", "home", "throwaway.py", "prefect.yaml", "__pycache__", "began")
+        *("services", "flows", "mlflow", "home", "demo", "throwaway.py", "prefect.yaml", "__pycache__", "began")
     }
 
 
 def test_the_deployments_work_where_they_were_told_to(project: Project) -> None:
-    """The usual folder, another one, and that one again when nothing is said."""
-    for options, name in (((), "archive"), (("--archive", "photos"), "photos"), ((), "photos")):
+    """That of the demo, another one, and that one again when nothing is said."""
+    (project.folder / "photos").mkdir()
+    for options, name in (((), "demo/archive"), (("--archive", "photos"), "photos"), ((), "photos")):
         assert project.neardup("up", *options).returncode == 0
         told = project.ask("/deployments/name/wait/throwaway")["parameters"]
         assert told == {"archive": str(project.folder / name)}

@@ -183,12 +183,12 @@ def test_a_trial_that_breaks_down_is_pruned(tuning: Tuning) -> None:
 
 
 def test_a_hopeless_trial_is_pruned(tuning: Tuning) -> None:
-    """Its validation loss is above the median of the trials before it at the same epoch."""
+    """Its nDCG is below the median of the trials before it at the same epoch."""
     patient = searched(tuning, epochs=4, batch_sizes=(), lr_high=1e-2)
     study = patient.open()
     space = patient.space
-    for value in (-1.0, -1.1, -1.2, -1.3, -1.4):
-        good = dict.fromkeys(range(1, 5), 100 + value)
+    for _ in range(5):
+        good = dict.fromkeys(range(1, 5), 1.5)
         study.add_trial(
             optuna.trial.create_trial(
                 params={"lr": 1e-5, "weight_decay": 1e-3},
@@ -198,5 +198,5 @@ def test_a_hopeless_trial_is_pruned(tuning: Tuning) -> None:
             )
         )
     trial = patient.ask(study)
-    with pytest.raises(optuna.TrialPruned, match="after epoch 2 is above the median"):
+    with pytest.raises(optuna.TrialPruned, match=r"after epoch 2, .*, is below the median"):
         try_recipe(patient, trial, silent)
