@@ -123,7 +123,7 @@ class TuneSettings:
 
     Attributes:
         trials: trials that end, pruned ones included; a study that has fewer goes on.
-        epochs: at most so many passes in a trial; the best recipe is then trained with those of the recipe.
+        epochs: at most so many passes in a trial; part of the recipe that is found, for more of them may do harm.
         lr_low: least learning rate.
         lr_high: greatest learning rate.
         weight_decay_low: least weight decay.

@@ -120,8 +120,8 @@ class Tuning:
         }
 
     def recipe(self, params: dict[str, Any]) -> Recipe:
-        """The recipe of a trial, with the epochs of a whole training."""
-        return replace(self.settings.train, **params)
+        """The recipe of a trial."""
+        return replace(self.settings.train, epochs=self.settings.tune.epochs, **params)
 
     def open(self) -> optuna.Study:
         """The study: new, with the recipe's own values as its first trial, or as a former run left it.
@@ -231,7 +231,7 @@ def try_recipe(
     Raises:
         optuna.TrialPruned: its nDCG is below that of most trials at this epoch, or training broke down.
     """
-    recipe = replace(tuning.recipe(trial.params), epochs=tuning.settings.tune.epochs)
+    recipe = tuning.recipe(trial.params)
     folder = tuning.folder / digest_of(trial.params)[:16]
     clip = load_clip(tuning.settings.encoder)
     measured = _measured_before(trial)

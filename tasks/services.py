@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -27,77 +27,18 @@ import psutil  # type: ignore[import-untyped]
 from neardup.archive import check_folders
 from neardup.demo import make_archive
 from neardup.errors import ConfigError, ServerError
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+from tasks.addresses import Addresses, mlflow_settings, prefect_settings
 
 POOL = "neardup"
 DEPLOYMENTS = Path("prefect.yaml")
 AUTOMATIONS = Path("flows/automations.yaml")
 MLFLOW = Path("mlflow/server.env")
 _MARK, _ROLE, _AT = "NEARDUP_SERVICES", "NEARDUP_SERVICE", "NEARDUP_ADDRESSES"
-_HOSTS = "NEARDUP_PREFECT_HOSTS"
 _ARCHIVE = "NEARDUP_ARCHIVE"
 _FOLDERS = {_ARCHIVE: "archive", "NEARDUP_OUT": "results"}
 _TRIAL = {_ARCHIVE: "demo/archive", "NEARDUP_OUT": "demo/results"}
-_LOOPBACK = ("127.0.0.1", "localhost")
 _PATIENCE = 240  # seconds; on two busy cores a first start, with its migrations, took 50
 Tell = Callable[[str], object]
-
-
-@dataclass(frozen=True)
-class Addresses:
-    """Where the servers listen, and by which names they may be asked.
-
-    Attributes:
-        host: Interface to listen on.
-        mlflow_port: MLflow's port.
-        prefect_port: Prefect's port.
-        names: Host names that browsers and clients use, beside this machine's own.
-    """
-
-    host: str = "127.0.0.1"
-    mlflow_port: int = 5000
-    prefect_port: int = 4200
-    names: tuple[str, ...] = ()
-
-    @property
-    def mlflow(self) -> str:
-        """MLflow's address as this machine sees it."""
-        return f"http://{self._near}:{self.mlflow_port}"
-
-    @property
-    def prefect(self) -> str:
-        """Prefect's address as this machine sees it."""
-        return f"http://{self._near}:{self.prefect_port}"
-
-    @property
-    def hosts(self) -> tuple[str, ...]:
-        """Every host that a request may name."""
-        return tuple(dict.fromkeys((*_LOOPBACK, self._near, *self.names)))
-
-    @property
-    def guarded(self) -> bool:
-        """Whether Prefect asks for a password."""
-        return bool(os.environ.get("PREFECT_SERVER_API_AUTH_STRING"))
-
-    @property
-    def _near(self) -> str:
-        return "127.0.0.1" if self.host == "0.0.0.0" else self.host  # noqa: S104 - compared, not bound
-
-    def check(self) -> None:
-        """Refuse to open the servers to others without what protects them.
-
-        Raises:
-            ConfigError: no name to be asked by, or no password for Prefect, whose users can run any code.
-        """
-        if self.host in _LOOPBACK:
-            return
-        opened = f"--host {self.host} opens the servers to others"
-        if not self.names:
-            raise ConfigError(f"{opened}: say with --allow-host by which name they are asked for")
-        if not self.guarded:
-            raise ConfigError(f"{opened}: set PREFECT_SERVER_API_AUTH_STRING=user:password, which all must know then")
 
 
 @dataclass(frozen=True)
@@ -124,7 +65,7 @@ class Service:
 def services(project: Path, state: Path, at: Addresses) -> tuple[Service, Service, Service]:
     """MLflow, Prefect's server and a worker, in the order in which they need each other."""
     mlflow = ("-m", "mlflow", "--env-file", str(project / MLFLOW), "server")
-    prefect = ("-m", "uvicorn", "--factory", "tasks.services:prefect_app", "--log-level", "warning")
+    prefect = ("-m", "uvicorn", "--factory", "tasks.addresses:prefect_app", "--log-level", "warning")
     worker = ("-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", platform.node())
     return (
         Service(
@@ -132,7 +73,7 @@ def services(project: Path, state: Path, at: Addresses) -> tuple[Service, Servic
             (*mlflow, "--host", at.host, "--port", str(at.mlflow_port)),
             state,
             f"{at.mlflow}/health",
-            _mlflow_settings(at),
+            mlflow_settings(at),
             at.mlflow_port,
         ),
         Service(
@@ -140,44 +81,11 @@ def services(project: Path, state: Path, at: Addresses) -> tuple[Service, Servic
             (*prefect, "--host", at.host, "--port", str(at.prefect_port)),
             state,
             f"{at.prefect}/api/health",
-            _prefect_settings(at),
+            prefect_settings(at),
             at.prefect_port,
         ),
         Service("worker", worker, project, "started!"),
     )
-
-
-def _origins(at: Addresses, port: int) -> str:
-    near = [f"http://{host}:{port}" for host in at.hosts]
-    return ",".join([*near, *(f"https://{name}" for name in at.names)])
-
-
-def _mlflow_settings(at: Addresses) -> dict[str, str]:
-    hosts = [pattern for host in at.hosts for pattern in (host, f"{host}:*")]
-    return {
-        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(hosts),
-        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": _origins(at, at.mlflow_port),
-    }
-
-
-def _prefect_settings(at: Addresses) -> dict[str, str]:
-    return {
-        _HOSTS: ",".join(at.hosts),
-        "PREFECT_SERVER_API_HOST": at.host,
-        "PREFECT_SERVER_API_PORT": str(at.prefect_port),
-        # Its defaults let any web page that is open in a browser here send it orders.
-        "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": _origins(at, at.prefect_port),
-        **({"PREFECT_SERVER_UI_API_URL": f"http://{at.names[0]}:{at.prefect_port}/api"} if at.names else {}),
-    }
-
-
-def prefect_app() -> "ASGIApp":
-    """Prefect's own server behind a check of the Host header, which it has no setting for; uvicorn calls this."""
-    from prefect.server.api.server import create_app  # noqa: PLC0415 - here only, it takes seconds
-    from starlette.middleware.trustedhost import TrustedHostMiddleware  # noqa: PLC0415 - beside it
-
-    return TrustedHostMiddleware(create_app(final=True), os.environ.get(_HOSTS, ",".join(_LOOPBACK)).split(","))
 
 
 def up(project: Path, state: Path, asked: Mapping[str, Any], tell: Tell) -> Addresses:

@@ -151,10 +151,10 @@ def test_other_captions_are_another_study(tuning: Tuning) -> None:
 
 
 def test_the_best_recipe_becomes_an_approach(tuning: Tuning, undisturbed: optuna.Study) -> None:
-    """With the epochs of a whole training, and only for the encoder that it was found for."""
+    """As it was measured, epochs and all, and only for the encoder that it was found for."""
     best = finish_tuning(tuning, undisturbed)
     tuned = approaches_of(tuning.out, tuning.settings, tuning.base)[-1]
-    assert (tuned.name, tuned.recipe) == ("tuned", replace(RECIPE, **best.params))
+    assert (tuned.name, tuned.recipe) == ("tuned", replace(RECIPE, epochs=SEARCHED.epochs, **best.params))
     assert [a.name for a in approaches_of(tuning.out, tuning.settings, "another")][-1] == "fine-tuned-augmented"
 
 

@@ -1,0 +1,106 @@
+"""Where the servers of `neardup up` listen, and who may ask them; Prefect's own server behind a check of its hosts.
+
+It imports Prefect only where that runs: importing it makes a folder in the user's home.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from neardup.errors import ConfigError
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+_HOSTS = "NEARDUP_PREFECT_HOSTS"
+_LOOPBACK = ("127.0.0.1", "localhost")
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where the servers listen, and by which names they may be asked.
+
+    Attributes:
+        host: Interface to listen on.
+        mlflow_port: MLflow's port.
+        prefect_port: Prefect's port.
+        names: Host names that browsers and clients use, beside this machine's own.
+    """
+
+    host: str = "127.0.0.1"
+    mlflow_port: int = 5000
+    prefect_port: int = 4200
+    names: tuple[str, ...] = ()
+
+    @property
+    def mlflow(self) -> str:
+        """MLflow's address as this machine sees it."""
+        return f"http://{self._near}:{self.mlflow_port}"
+
+    @property
+    def prefect(self) -> str:
+        """Prefect's address as this machine sees it."""
+        return f"http://{self._near}:{self.prefect_port}"
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Every host that a request may name."""
+        return tuple(dict.fromkeys((*_LOOPBACK, self._near, *self.names)))
+
+    @property
+    def guarded(self) -> bool:
+        """Whether Prefect asks for a password."""
+        return bool(os.environ.get("PREFECT_SERVER_API_AUTH_STRING"))
+
+    @property
+    def _near(self) -> str:
+        return "127.0.0.1" if self.host == "0.0.0.0" else self.host  # noqa: S104 - compared, not bound
+
+    def check(self) -> None:
+        """Refuse to open the servers to others without what protects them.
+
+        Raises:
+            ConfigError: no name to be asked by, or no password for Prefect, whose users can run any code.
+        """
+        if self.host in _LOOPBACK:
+            return
+        opened = f"--host {self.host} opens the servers to others"
+        if not self.names:
+            raise ConfigError(f"{opened}: say with --allow-host by which name they are asked for")
+        if not self.guarded:
+            raise ConfigError(f"{opened}: set PREFECT_SERVER_API_AUTH_STRING=user:password, which all must know then")
+
+
+def _origins(at: Addresses, port: int) -> str:
+    near = [f"http://{host}:{port}" for host in at.hosts]
+    return ",".join([*near, *(f"https://{name}" for name in at.names)])
+
+
+def mlflow_settings(at: Addresses) -> dict[str, str]:
+    """What MLflow's server gets: the hosts and origins that may ask it."""
+    hosts = [pattern for host in at.hosts for pattern in (host, f"{host}:*")]
+    return {
+        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(hosts),
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": _origins(at, at.mlflow_port),
+    }
+
+
+def prefect_settings(at: Addresses) -> dict[str, str]:
+    """What Prefect's server gets: where it listens, and the hosts and origins that may ask it."""
+    return {
+        _HOSTS: ",".join(at.hosts),
+        "PREFECT_SERVER_API_HOST": at.host,
+        "PREFECT_SERVER_API_PORT": str(at.prefect_port),
+        # Its defaults let any web page that is open in a browser here send it orders.
+        "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": _origins(at, at.prefect_port),
+        **({"PREFECT_SERVER_UI_API_URL": f"http://{at.names[0]}:{at.prefect_port}/api"} if at.names else {}),
+    }
+
+
+def prefect_app() -> "ASGIApp":
+    """Prefect's own server behind a check of the Host header, which it has no setting for; uvicorn calls this."""
+    from prefect.server.api.server import create_app  # noqa: PLC0415 - here only, it takes seconds
+    from starlette.middleware.trustedhost import TrustedHostMiddleware  # noqa: PLC0415 - beside it
+
+    return TrustedHostMiddleware(create_app(final=True), os.environ.get(_HOSTS, ",".join(_LOOPBACK)).split(","))
