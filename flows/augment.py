@@ -7,10 +7,10 @@ from prefect import flow, get_run_logger
 from neardup.recipes import Settings
 from neardup.stages import alone
 from tasks.augment import augment_training_set
-from tasks.hooks import HOOKS
+from tasks.every_flow import EVERY_FLOW
 
 
-@flow(name="augment", **HOOKS)
+@flow(name="augment", **EVERY_FLOW)
 def augment(out: Path, settings: Settings = Settings()) -> None:  # noqa: B008 - frozen
     """Write `train_dataset_aug/` in `out`.
 

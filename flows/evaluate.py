@@ -10,12 +10,12 @@ from neardup.experiment import approaches_of, comparison_stage, made_approaches,
 from neardup.recipes import Settings
 from neardup.stages import alone
 from tasks.approach import checkpoint, compare, encode, encoder_fingerprint, evaluate
-from tasks.hooks import HOOKS
+from tasks.every_flow import EVERY_FLOW
 from tasks.publish import tracking_of
 from tasks.running import run
 
 
-@flow(name="evaluate", **HOOKS)
+@flow(name="evaluate", **EVERY_FLOW)
 def evaluate_all(out: Path, settings: Settings = Settings()) -> dict[str, Any]:  # noqa: B008 - frozen
     """Measure zero-shot and every approach that `finetune` has finished in `out`, and compare them.
 

@@ -13,14 +13,14 @@ from neardup.recipes import Settings
 from neardup.stages import alone
 from tasks.approach import checkpoint, compare, encode, encoder_fingerprint, evaluate
 from tasks.augment import augment_training_set
-from tasks.hooks import HOOKS
+from tasks.every_flow import EVERY_FLOW
 from tasks.prepare import prepare_archive
 from tasks.publish import begin, publish, show, tracking_of
 from tasks.running import run
 from tasks.translate import translate_legends
 
 
-@flow(name="experiment", flow_run_name="{archive}", **HOOKS)
+@flow(name="experiment", **EVERY_FLOW)
 def experiment(
     archive: Path,
     out: Path,

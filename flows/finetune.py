@@ -10,12 +10,12 @@ from neardup.experiment import Approach
 from neardup.recipes import Settings
 from neardup.stages import alone
 from tasks.approach import checkpoint, encoder_fingerprint
-from tasks.hooks import HOOKS
+from tasks.every_flow import EVERY_FLOW
 from tasks.publish import tracking_of
 from tasks.running import run
 
 
-@flow(name="finetune", flow_run_name="{approach}", **HOOKS)
+@flow(name="finetune", **EVERY_FLOW)
 def finetune(
     out: Path,
     approach: Literal["fine-tuned", "fine-tuned-augmented"] = "fine-tuned",

@@ -8,11 +8,11 @@ from prefect import flow, get_run_logger
 from neardup.archive import check_folders
 from neardup.recipes import PrepareSettings
 from neardup.stages import alone
-from tasks.hooks import HOOKS
+from tasks.every_flow import EVERY_FLOW
 from tasks.prepare import prepare_archive
 
 
-@flow(name="prepare", flow_run_name="{archive}", **HOOKS)
+@flow(name="prepare", **EVERY_FLOW)
 def prepare(archive: Path, out: Path, settings: PrepareSettings = PrepareSettings()) -> dict[str, Any]:  # noqa: B008
     """Make the clean test set and training set of an archive.
 

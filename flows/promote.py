@@ -9,12 +9,12 @@ from pydantic import Field
 from neardup.promotion import MARGIN
 from neardup.recipes import Device, Metric
 from neardup.stages import alone
-from tasks.hooks import HOOKS
+from tasks.every_flow import EVERY_FLOW
 from tasks.publish import tracking_of
 from tasks.registry import crown, decide, find_bout, log_verdict, measure
 
 
-@flow(name="promote", flow_run_name="{metric}", **HOOKS)
+@flow(name="promote", **EVERY_FLOW)
 def promote(
     out: Path,
     metric: Metric = "ndcg",

@@ -7,11 +7,11 @@ from prefect import flow, get_run_logger
 
 from neardup.recipes import TranslateSettings
 from neardup.stages import alone
-from tasks.hooks import HOOKS
+from tasks.every_flow import EVERY_FLOW
 from tasks.translate import translate_legends
 
 
-@flow(name="translate", **HOOKS)
+@flow(name="translate", **EVERY_FLOW)
 def translate(out: Path, settings: TranslateSettings = TranslateSettings()) -> dict[str, Any]:  # noqa: B008 - frozen
     """Make English captions of the legends in `out`.
 

@@ -12,13 +12,13 @@ from neardup.recipes import Settings
 from neardup.stages import alone
 from neardup.tuning import Tuning, finish_tuning, gain_of_tuning, tell
 from tasks.approach import checkpoint, compare, encode, encoder_fingerprint, evaluate
-from tasks.hooks import HOOKS
+from tasks.every_flow import EVERY_FLOW
 from tasks.publish import begin, publish_study, tracking_of
 from tasks.running import run
 from tasks.tuning import show_study, try_trial, validation_groups
 
 
-@flow(name="tune", flow_run_name="{out}", **HOOKS)
+@flow(name="tune", **EVERY_FLOW)
 def tune(
     out: Path,
     settings: Settings = Settings(),  # noqa: B008 - frozen

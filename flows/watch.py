@@ -9,12 +9,12 @@ from pydantic import Field
 from neardup.archive import check_folders
 from neardup.recipes import Device, PrepareSettings
 from neardup.stages import alone
-from tasks.hooks import HOOKS
+from tasks.every_flow import EVERY_FLOW
 from tasks.publish import tracking_of
 from tasks.watch import log_watched, look_for_new, show_watched
 
 
-@flow(name="watch", flow_run_name="{archive}", **HOOKS)
+@flow(name="watch", **EVERY_FLOW)
 def watch(
     archive: Path,
     out: Path,
