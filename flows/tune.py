@@ -15,7 +15,7 @@ from tasks.approach import checkpoint, compare, encode, encoder_fingerprint, eva
 from tasks.every_flow import EVERY_FLOW
 from tasks.publish import begin, publish_study, tracking_of
 from tasks.running import run
-from tasks.tuning import show_study, try_trial, validation_groups
+from tasks.tuning import show_study, show_trial, try_trial, validation_groups
 
 
 @flow(name="tune", **EVERY_FLOW)
@@ -45,7 +45,7 @@ def tune(
             trials = [tuning.ask(study) for _ in range(min(left, settings.tune.parallel))]
             tried = [try_trial.submit(tuning, trial, trial.number, tracking, parent) for trial in trials]
             for trial, value in zip(trials, tried, strict=True):
-                tell(tuning, study, trial, value.result())
+                show_trial(tracking, tuning, tell(tuning, study, trial, value.result()), parent)
         best = finish_tuning(tuning, study)
 
         approaches = [

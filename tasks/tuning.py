@@ -49,24 +49,26 @@ def _run_of(tracking: Tracking, tuning: Tuning, number: int, parent: str) -> str
     return tracking.run_id(f"trial-{number}", tuning.key, parent)
 
 
-def _live(
-    tuning: Tuning, trial: optuna.Trial, tracking: Tracking, parent: str | None
-) -> Callable[[EpochResult], None] | None:
+def _live(tuning: Tuning, trial: optuna.Trial, tracking: Tracking, parent: str | None) -> Callable[[EpochResult], None]:
     """A callback that logs each epoch of a trial as it ends; falls silent once the server is away."""
-    if parent is None:
-        return None
-    away = False
+    away = parent is None
 
     def on_epoch(_epoch: EpochResult) -> None:
         nonlocal away
-        if away:
-            return
-        try:
-            log_trial(tracking, tuning, trial.study.trials[trial.number], parent)
-        except TrackingError:
-            away = True  # logged from the study when it has ended
+        away = away or not show_trial(tracking, tuning, trial.study.trials[trial.number], parent)
 
     return on_epoch
+
+
+def show_trial(tracking: Tracking, tuning: Tuning, trial: FrozenTrial, parent: str | None) -> bool:
+    """Log what a trial has so far if the server can be reached; if not, it is logged when the study has ended."""
+    if parent is None:
+        return False
+    try:
+        log_trial(tracking, tuning, trial, parent)
+    except TrackingError:
+        return False
+    return True
 
 
 def log_trial(tracking: Tracking, tuning: Tuning, trial: FrozenTrial, parent: str) -> None:
