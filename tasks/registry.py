@@ -41,15 +41,16 @@ def register(tracking: Tracking, run_id: str, approach: Approach) -> ModelVersio
         TrackingError: the server cannot be reached.
     """
     facts = json.loads((approach.folder / "metrics.json").read_text(encoding="utf-8"))
-    figures = {name: figure["value"] for name, figure in facts["metrics"].items() if figure["value"] is not None}
+    figures = {name: round(f["value"], 6) for name, f in facts["metrics"].items() if f["value"] is not None}
     tags = {
         "approach": approach.name,
+        "ndcg": str(figures.get("ndcg", "none")),
+        "metrics": json.dumps(figures),
         "fingerprint": facts["fingerprint"],
         "base": approach.base,
         "threshold": "none" if facts["threshold"] is None else str(facts["threshold"]),
         "test_set": TestSet.load(approach.out).digest,
         "training_set": table_digest(approach.out, "training_set.csv"),
-        **{f"metric.{name}": f"{value:.6f}" for name, value in figures.items()},
     }
     with reachable(tracking.uri):
         _ensure_model(tracking.client)
@@ -78,7 +79,7 @@ def nominate(tracking: Tracking, approaches: Sequence[Approach]) -> None:
             _record(client, first, "first", "The first champion is the encoder as it came, without fine-tuning.")
         trained = [version for name, version in found.items() if name != "zero-shot"]
         if trained:
-            best = max(trained, key=lambda version: float(version.tags.get("metric.ndcg", 0)))
+            best = max(trained, key=lambda version: json.loads(version.tags["metrics"]).get("ndcg", 0.0))
             client.set_registered_model_alias(MODEL, CHALLENGER, best.version)
 
 
