@@ -60,7 +60,7 @@ def judge(
     )
     sentences = [
         measured,
-        f"The gain over the champion is {_points(gain)}; over zero-shot it is {_points(over_zero_shot)}.",
+        f"The gain over the champion is {points(gain)}; over zero-shot it is {points(over_zero_shot)}.",
         f"Refused, for {' and '.join(reasons)}."
         if reasons
         else f"Promoted: the gain is at least {100 * margin:g} points and its interval holds no loss.",
@@ -90,7 +90,8 @@ def _share(evaluation: Evaluation, metric: str) -> str:
     return "undefined" if value is None else f"{100 * value:.2f} %"
 
 
-def _points(gain: Figure) -> str:
+def points(gain: Figure) -> str:
+    """A gain with its interval, for people: `+0.63 points (95 % interval +0.10 to +1.22)`."""
     if gain.value is None:
         return "undefined"
     interval = (

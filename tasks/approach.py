@@ -24,19 +24,19 @@ def encoder_fingerprint(name: str) -> str:
     return load_encoder(name).fingerprint
 
 
-@task(name="checkpoint", retry_condition_fn=outside_fault, **RETRY)
+@task(name="checkpoint", task_run_name="{approach.name}: checkpoint", retry_condition_fn=outside_fault, **RETRY)
 def checkpoint(stage: Stage, approach: Approach, tracking: Tracking, run_id: str | None) -> dict[str, Any]:
     """Fine-tune by the approach's recipe, or keep the base encoder; a killed training goes on from its last epoch."""
     return stage.read() or make_checkpoint(approach, get_run_logger().info, live(tracking, run_id, approach))
 
 
-@task(name="encode", retry_condition_fn=outside_fault, **RETRY)
+@task(name="encode", task_run_name="{approach.name}: encode", retry_condition_fn=outside_fault, **RETRY)
 def encode(stage: Stage, approach: Approach) -> dict[str, Any]:
     """Encode the test set with the approach's checkpoint."""
     return stage.read() or encode_test_set(approach)
 
 
-@task(name="evaluate")
+@task(name="evaluate", task_run_name="{approach.name}: evaluate")
 def evaluate(stage: Stage, approach: Approach) -> dict[str, Any]:
     """Measure the approach against the groups."""
     return stage.read() or evaluate_approach(approach)

@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 
 from neardup.errors import TrackingError
 from neardup.evaluate import Figure
+from neardup.promotion import points
 from neardup.stages import Stage
 from neardup.train import EpochResult
 from neardup.tuning import ENDED, Tuning, best_trial, make_validation, try_recipe
@@ -137,18 +138,10 @@ def log_study(tracking: Tracking, tuning: Tuning, study: optuna.Study, gain: Fig
 
 def show_study(tuning: Tuning, best: FrozenTrial, gain: Figure) -> None:
     """Put the best recipe and what it brought into the Prefect UI."""
-    brought = (
-        f"Gain in nDCG on the test set over the default recipe: {_signed(gain.value)} "
-        f"({_signed(gain.low)} to {_signed(gain.high)})."
-    )
     lines = [
         f"Trial {best.number} is the best: {', '.join(f'{name} = {value}' for name, value in best.params.items())}.",
-        brought,
+        f"Gain in nDCG on the test set over the default recipe: {points(gain)}.",
         "",
         (tuning.results / "comparison.md").read_text(encoding="utf-8"),
     ]
     create_markdown_artifact("\n".join(lines), key="tuning", description="What tuning found and what it brought")
-
-
-def _signed(value: float | None) -> str:
-    return "undefined" if value is None else f"{100 * value:+.2f} points"
