@@ -1,6 +1,5 @@
 """Measure and compare the approaches that have been trained."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from prefect import flow, get_run_logger
 from neardup.experiment import approaches_of, comparison_stage, made_approaches, provenance
 from neardup.recipes import Settings
 from neardup.stages import alone
-from tasks.approach import checkpoint, compare, encode, encoder_fingerprint, evaluate
+from tasks.approach import checkpoint, compare, encode, evaluate, load_base
 from tasks.every_flow import EVERY_FLOW
 from tasks.publish import tracking_of
 from tasks.running import run
@@ -28,9 +27,8 @@ def evaluate_all(out: Path, settings: Settings = Settings()) -> dict[str, Any]: 
     log = get_run_logger()
     with alone(out, log.warning):
         tracking = tracking_of(out)
-        encoder = tracking.encoder(settings.encoder)
-        base = encoder_fingerprint(encoder)
-        made = made_approaches(approaches_of(out, replace(settings, encoder=encoder), base), log.warning)
+        loaded, base = load_base(tracking, settings)
+        made = made_approaches(approaches_of(out, loaded, base), log.warning)
         for approach in made:
             run(checkpoint, approach.checkpoint, approach, tracking, None)
             run(encode, approach.vectors, approach)

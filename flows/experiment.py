@@ -1,6 +1,5 @@
 """The whole experiment: archive → test set and training set → captions → three approaches → comparison and report."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from neardup.errors import TrackingError
 from neardup.experiment import approaches_of, comparison_stage, provenance
 from neardup.recipes import Settings
 from neardup.stages import alone
-from tasks.approach import checkpoint, compare, encode, encoder_fingerprint, evaluate
+from tasks.approach import checkpoint, compare, encode, evaluate, load_base
 from tasks.augment import augment_training_set
 from tasks.every_flow import EVERY_FLOW
 from tasks.prepare import prepare_archive
@@ -40,14 +39,13 @@ def experiment(
     log = get_run_logger()
     with alone(out, log.warning):
         tracking = tracking_of(out)
-        encoder = tracking.encoder(settings.encoder)
-        base = encoder_fingerprint(encoder)
+        loaded, base = load_base(tracking, settings)
         counts = prepare_archive(archive, out, settings.prepare)
         translate_legends(out, settings.translate)
         if settings.write_augmented:
             augment_training_set(out, settings)
 
-        approaches = approaches_of(out, replace(settings, encoder=encoder), base)
+        approaches = approaches_of(out, loaded, base)
         runs = begin(tracking, "experiment", comparison_stage(approaches).key, approaches)
         for approach in approaches:
             run(checkpoint, approach.checkpoint, approach, tracking, runs.get(approach.name))

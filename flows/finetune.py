@@ -1,6 +1,5 @@
 """Fine-tune the encoder on a prepared training set."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +8,7 @@ from prefect import flow, get_run_logger
 from neardup.experiment import Approach
 from neardup.recipes import Settings
 from neardup.stages import alone
-from tasks.approach import checkpoint, encoder_fingerprint
+from tasks.approach import checkpoint, load_base
 from tasks.every_flow import EVERY_FLOW
 from tasks.publish import tracking_of
 from tasks.running import run
@@ -32,6 +31,5 @@ def finetune(
     """
     with alone(out, get_run_logger().warning):
         tracking = tracking_of(out)
-        encoder = tracking.encoder(settings.encoder)
-        made = Approach(approach, out, replace(settings, encoder=encoder), encoder_fingerprint(encoder))
+        made = Approach(approach, out, *load_base(tracking, settings))
         return run(checkpoint, made.checkpoint, made, tracking, None)

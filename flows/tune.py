@@ -1,6 +1,5 @@
 """Tune: Optuna searches learning rate, weight decay and more; the best recipe becomes a fourth approach."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from neardup.experiment import approaches_of, comparison_stage, provenance
 from neardup.recipes import Settings
 from neardup.stages import alone
 from neardup.tuning import Tuning, finish_tuning, gain_of_tuning, tell
-from tasks.approach import checkpoint, compare, encode, encoder_fingerprint, evaluate
+from tasks.approach import checkpoint, compare, encode, evaluate, load_base
 from tasks.every_flow import EVERY_FLOW
 from tasks.publish import begin, publish_study, tracking_of
 from tasks.running import run
@@ -34,9 +33,7 @@ def tune(
     log = get_run_logger()
     with alone(out, log.warning):
         tracking = tracking_of(out)
-        encoder = tracking.encoder(settings.encoder)
-        base = encoder_fingerprint(encoder)
-        loaded = replace(settings, encoder=encoder)
+        loaded, base = load_base(tracking, settings)
         tuning = Tuning(out, loaded, base)
         run(validation_groups, tuning.validation, tuning)
         parent = begin(tracking, "tune", tuning.key, []).get("tune")

@@ -64,7 +64,7 @@ class Training:
     facts: dict[str, Any]
 
 
-def train(  # noqa: C901, PLR0915 - one loop that reads top to bottom
+def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
     examples: Sequence[Example],
     clip: Clip | str,
     recipe: Recipe,
@@ -86,7 +86,8 @@ def train(  # noqa: C901, PLR0915 - one loop that reads top to bottom
         clip: freshly loaded, for its weights are changed in place; or the name of one.
         recipe: every setting.
         folder: gets `checkpoint/`, `history.csv` and `training.json`.
-        on_epoch: called after each epoch, when its state is on disk.
+        on_epoch: called after each epoch, when its state is on disk; of a killed run that goes on, once more for its
+            last epoch.
         report: gets a few sentences: counts, device and expected time before the first step.
         device: `auto`, `cpu` or `cuda`; several processes started by `accelerate launch` or `torchrun` share the work.
         state: where the resumable state lies until training has finished; `folder/state` by default.
@@ -124,6 +125,8 @@ def train(  # noqa: C901, PLR0915 - one loop that reads top to bottom
         history = [EpochResult(**line) for line in before["history"]]
         spread, facts["validation_loss_before"] = before["spread"], before["validation_loss_before"]
         say(f"going on after epoch {len(history)}")
+        if main and on_epoch and history:  # the kill may have come before it was called
+            on_epoch(history[-1])
     else:
         if main:
             (folder / "training.json").unlink(missing_ok=True)

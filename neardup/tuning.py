@@ -237,8 +237,9 @@ def try_recipe(
     measured = _measured_before(trial)
 
     def report(epoch: EpochResult) -> None:
-        measured[epoch.epoch] = validation_ndcg(tuning, clip.encoder(tuning.settings.device), folder / "vectors")
-        trial.report(measured[epoch.epoch], epoch.epoch)
+        if epoch.epoch not in measured:
+            measured[epoch.epoch] = validation_ndcg(tuning, clip.encoder(tuning.settings.device), folder / "vectors")
+            trial.report(measured[epoch.epoch], epoch.epoch)
         trial.set_user_attr("validation_losses", [row["validation_loss"] for row in history_of(folder)])
         if on_epoch:
             on_epoch(epoch)
@@ -264,10 +265,14 @@ def try_recipe(
 
 
 def _measured_before(trial: optuna.Trial) -> dict[int, float]:
-    """What the trial reported whose process died, if this one is its second attempt; it is reported again."""
+    """What the attempts before this one reported whose processes died; it is reported again."""
+    trials = trial.study.trials
+    known: dict[int, float] = {}
     died = trial.user_attrs.get("again")
-    known = {} if died is None else dict(trial.study.trials[died].intermediate_values)
-    for epoch, value in known.items():
+    while died is not None:
+        known |= trials[died].intermediate_values
+        died = trials[died].user_attrs.get("again")
+    for epoch, value in sorted(known.items()):
         trial.report(value, epoch)
     return known
 

@@ -1,6 +1,7 @@
 """Tasks that make, encode, measure and compare the approaches."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from prefect import get_run_logger, task
@@ -13,6 +14,7 @@ from neardup.experiment import (
     evaluate_approach,
     make_checkpoint,
 )
+from neardup.recipes import Settings
 from neardup.stages import Stage
 from tasks.running import RETRY, outside_fault
 from tasks.tracking import Tracking, live
@@ -22,6 +24,12 @@ from tasks.tracking import Tracking, live
 def encoder_fingerprint(name: str) -> str:
     """The fingerprint of the encoder that all approaches start from; says at once when it cannot be loaded."""
     return load_encoder(name).fingerprint
+
+
+def load_base(tracking: Tracking, settings: Settings) -> tuple[Settings, str]:
+    """The settings with the name of an encoder that can be loaded from here, and its fingerprint."""
+    encoder = tracking.encoder(settings.encoder)
+    return replace(settings, encoder=encoder), encoder_fingerprint(encoder)
 
 
 @task(name="checkpoint", task_run_name="{approach.name}: checkpoint", retry_condition_fn=outside_fault, **RETRY)

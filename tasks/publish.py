@@ -49,8 +49,8 @@ def publish_approaches(tracking: Tracking, approaches: Sequence[Approach], paren
         run_id = tracking.run_id(approach.name, approach.evaluation.key, parent)
         if not tracking.ledger()[approach.name].get("logged"):
             log_approach(tracking, run_id, approach)
-            register(tracking, run_id, approach)
             tracking.remember(approach.name, {"key": approach.evaluation.key, "run_id": run_id, "logged": True})
+        register(tracking, run_id, approach)
     nominate(tracking, approaches)
 
 

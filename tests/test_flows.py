@@ -168,13 +168,19 @@ def test_two_experiments_at_once(whole: Path, made: MadeArchive, tmp_path: Path)
     assert sorted(run.info.run_name for run in found) == sorted(2 * ["experiment", *APPROACHES])
 
 
+def tune_command(out: Path, trials: str, *more: str) -> list[str]:
+    """The command that a user types."""
+    said = [str(BIN / "neardup"), "tune", "--out", str(out), "--trials", trials, "--trial-epochs", "2"]
+    return [*said, *OPTIONS[:-2], *more]
+
+
 @pytest.fixture(scope="module")
 def tuned(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a study that was killed in its first trial, and started again."""
     folder = tmp_path_factory.mktemp("tuned")
     out = folder / "results"
     shutil.copytree(whole, out)
-    said = [str(BIN / "neardup"), "tune", "--out", str(out), "--trials", "3", "--trial-epochs", "2", *OPTIONS[:-2]]
+    said = tune_command(out, "3")
     with (folder / "log").open("wb") as log:
         running = subprocess.Popen(said, env=environment(), stdout=log, stderr=log, cwd=folder)
         kill_when(out / ".neardup/tune/*/*/state/state.json", running)
@@ -215,6 +221,19 @@ def test_each_trial_is_a_run_below_its_study(tuned: Path) -> None:
         assert [metric.step for metric in client.get_metric_history(finished.info.run_id, name)] == [1, 2]
     assert study.data.metrics["trials"] == 3
     assert {"pictures", "trials.xlsx", "tuning.json"} <= {i.path for i in client.list_artifacts(study.info.run_id)}
+
+
+def test_a_study_gets_more_trials_two_at_once(tuned: Path, tmp_path: Path) -> None:
+    """Those that it has are kept; the two new ones overlap in time."""
+    out = tmp_path / "results"
+    shutil.copytree(tuned, out)
+    said = tune_command(out, "5", "--parallel", "2")
+    ran = subprocess.run(said, env=environment(), cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    before = json.loads((tuned / "tuning" / "tuning.json").read_text())["trials"]
+    after = json.loads((out / "tuning" / "tuning.json").read_text())["trials"]
+    assert (after[: len(before)], len(after)) == (before, len(before) + 2)
+    assert re.search(r"trial 4: \{.*trial 5: \{.*trial [45]: validation nDCG", ran.stderr, re.DOTALL)
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,11 @@ from optuna.trial import TrialState
 
 from neardup.encoder import BUILTIN, load_encoder
 from neardup.errors import ConfigError, DivergedError, TrainingError
-from neardup.experiment import approaches_of
+from neardup.experiment import approaches_of, training_examples
 from neardup.recipes import Recipe, Settings, TranslateSettings, TuneSettings
+from neardup.stages import digest_of
 from neardup.testset import TestSet
-from neardup.train import EpochResult
+from neardup.train import EpochResult, train
 from neardup.trainingset import TrainingSet
 from neardup.translate import translate_training_set
 from neardup.tuning import Tuning, best_trial, finish_tuning, make_validation, tell, try_recipe
@@ -123,6 +124,35 @@ def test_a_study_whose_process_died_goes_on_to_the_same_end(
     ended = [trial for trial in again.trials if trial.state != TrialState.FAIL]
     assert [(t.params, t.value) for t in ended] == [(t.params, t.value) for t in undisturbed.trials]
     assert ended[1].user_attrs["again"] == died.number
+
+
+def test_an_epoch_that_a_kill_left_unmeasured_is_measured(
+    tuning: Tuning, undisturbed: optuna.Study, tmp_path: Path
+) -> None:
+    """Its weights are on disk; the second attempt measures them before it goes on."""
+    killed = copied(tuning, tmp_path / "out")
+    study = killed.open()
+    trial = killed.ask(study)
+
+    def kill(_epoch: EpochResult) -> None:
+        raise KeyboardInterrupt
+
+    folder = killed.folder / digest_of(trial.params)[:16]
+    bits = killed.settings.prepare.look_alike_bits
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            training_examples(killed.out),
+            BUILTIN,
+            killed.recipe(trial.params),
+            folder,
+            kill,
+            report=silent,
+            look_alike_bits=bits,
+        )
+    again = killed.open()
+    run(killed, again, 1)
+    first, expected = again.trials[1], undisturbed.trials[0]
+    assert (first.value, first.intermediate_values) == (expected.value, expected.intermediate_values)
 
 
 def test_half_a_line_of_the_journal_is_taken_off(tuning: Tuning, tmp_path: Path) -> None:
