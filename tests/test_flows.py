@@ -213,7 +213,7 @@ def test_each_trial_is_a_run_below_its_study(tuned: Path) -> None:
     study = next(run for run in found if run.info.run_name == "tune")
     trials = [run for run in found if run.info.run_name.startswith("trial-")]
     below = {run.info.run_name for run in found if run.data.tags.get("mlflow.parentRunId") == study.info.run_id}
-    assert below == {"trial-0", "trial-1", "trial-2", "trial-3", "tuned"}
+    assert below >= {"trial-0", "trial-1", "trial-2", "trial-3", "tuned"}
     assert {run.info.status for run in trials} <= {"FINISHED", "KILLED", "FAILED"}
     assert all({"lr", "weight_decay"} <= set(run.data.params) for run in trials)
     finished = next(run for run in trials if run.info.status == "FINISHED")
@@ -233,7 +233,11 @@ def test_a_study_gets_more_trials_two_at_once(tuned: Path, tmp_path: Path) -> No
     before = json.loads((tuned / "tuning" / "tuning.json").read_text())["trials"]
     after = json.loads((out / "tuning" / "tuning.json").read_text())["trials"]
     assert (after[: len(before)], len(after)) == (before, len(before) + 2)
-    assert re.search(r"trial 4: \{.*trial 5: \{.*trial [45]: validation nDCG", ran.stderr, re.DOTALL)
+    began, ended = (
+        [found.start() for found in re.finditer(rf"- trial [45]{words}", ran.stderr)]
+        for words in (r": \{", "(: validation nDCG| was pruned)")
+    )
+    assert (len(began), len(ended), max(began) < min(ended)) == (2, 2, True), ran.stderr
 
 
 @pytest.fixture(scope="module")

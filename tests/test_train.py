@@ -157,12 +157,12 @@ def test_seed_reproduces_training(examples: list[Example], uninterrupted: Path, 
 
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_stopped_training_goes_on(examples: list[Example], uninterrupted: Path, tmp_path: Path, epoch: int) -> None:
-    """A training that ended after an epoch goes on with the next and gives the same weights and losses."""
+    """It tells of the last epoch once more, goes on with the next, and gives the same weights and losses."""
     with pytest.raises(Stop):
         train(examples, small_clip(), RECIPE, tmp_path, stop_after(epoch), report=silent)
     seen: list[int] = []
     training = train(examples, small_clip(), RECIPE, tmp_path, lambda line: seen.append(line.epoch), report=silent)
-    assert seen == list(range(epoch + 1, 4))
+    assert seen == list(range(epoch, 4))
     assert weights(training.checkpoint) == weights(uninterrupted / "checkpoint")
     losses = [line["validation_loss"] for line in json.loads((uninterrupted / "training.json").read_text())["history"]]
     assert [line.validation_loss for line in training.history] == losses
