@@ -319,7 +319,7 @@ def finish_tuning(tuning: Tuning, study: optuna.Study) -> FrozenTrial:
     write_json(folder / "tuning.json", study_facts)
     for name, figure in _pictures(study):
         with replacing(folder / f"{name}.png") as partial:
-            figure.savefig(partial, format="png", dpi=110, metadata={"Software": None})
+            figure.savefig(partial, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
     recipe = {"base": tuning.base, "recipe": asdict(tuning.recipe(best.params))}
     write_json(tuning.out / "tuned" / "recipe.json", recipe)
     return best
@@ -340,7 +340,7 @@ def trial_table(tuning: Tuning, study: optuna.Study) -> tuple[list[str], list[li
 
 def _pictures(study: optuna.Study) -> Iterator[tuple[str, Any]]:
     """History, slices and, where there are trials enough for it, the importance of the parameters."""
-    draw: dict[str, Callable[[optuna.Study], Any]] = {
+    draw: dict[str, Callable[..., Any]] = {
         "history": pictures.plot_optimization_history,
         "slice": pictures.plot_slice,
         "importance": pictures.plot_param_importances,
@@ -351,7 +351,7 @@ def _pictures(study: optuna.Study) -> Iterator[tuple[str, Any]]:
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # experimental, and of a layout that is tight
-            axes = plot(study)
+            axes = plot(study, target_name="validation nDCG")
         figure = (axes.flat[0] if hasattr(axes, "flat") else axes).figure
         FigureCanvasAgg(figure)
         yield name, figure

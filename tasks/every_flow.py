@@ -24,7 +24,7 @@ def ended(flow: Flow[..., Any], run: FlowRun, state: State[Any]) -> None:
     """
     out = run.parameters.get("out")
     if not state.is_completed() and out:
-        _fail_runs(tracking_of(Path(str(out))))
+        fail_runs(tracking_of(Path(str(out))))
     lines = [f"**{state.name}**: {run.name}, started by {_trigger(run)}.", "", state.message or ""]
     create_markdown_artifact("\n".join(lines), key=f"outcome-{flow.name}", description=f"How {flow.name} ended")
 
@@ -42,7 +42,7 @@ EVERY_FLOW: dict[str, Any] = {
 """`@flow(name=..., **EVERY_FLOW)`."""
 
 
-def _fail_runs(tracking: Tracking) -> None:
+def fail_runs(tracking: Tracking) -> None:
     """Mark what the folder's runs left open as failed; the next run goes on with them and ends them well."""
     try:
         with reachable(tracking.uri):

@@ -25,6 +25,7 @@ from neardup.images import read_image
 from neardup.recipes import Settings, TranslateSettings
 from neardup.testset import TestSet
 from neardup.translate import translate_training_set
+from tasks.every_flow import fail_runs
 from tasks.publish import publish_approaches
 from tasks.registry import MODEL, find_bout, rollback
 from tasks.tracking import Tracking, local_uri
@@ -173,6 +174,15 @@ def test_a_version_that_is_not_there_is_one_sentence(contest: Contest) -> None:
     """It names the version."""
     with pytest.raises(PromotionError, match=f"{MODEL} has no version 99"):
         find_bout(contest.tracking, contest.out, "99")
+
+
+def test_a_flow_that_fails_leaves_no_run_open(contest: Contest) -> None:
+    """What it had begun in MLflow is marked as failed; what was finished before stays so."""
+    begun = contest.tracking.run_id("begun", "made")
+    finished = contest.client.get_run(contest.tracking.ledger()["zero-shot"]["run_id"]).info
+    fail_runs(contest.tracking)
+    assert contest.client.get_run(begun).info.status == "FAILED"
+    assert contest.client.get_run(finished.run_id).info.status == finished.status == "FINISHED"
 
 
 def test_the_champion_is_an_encoder(contest: Contest) -> None:
