@@ -1,5 +1,6 @@
 """The project's own deployments on real servers: fired by a schedule, one after another, killed, started again."""
 
+import shutil
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -124,9 +125,11 @@ def test_the_watch_finds_what_is_new(project: Project) -> None:
 def test_killed_in_training_with_its_worker_it_goes_on(project: Project) -> None:
     """`kill -9` of both: the run is marked Crashed; started again, it trains from its last epoch to the end."""
     longer = {**SETTINGS, "train": {"epochs": 12, "batch_size": 8, "lr": 2e-5}}
-    wanted = {"approach": "fine-tuned", "settings": longer}
+    out = project.folder / "other"  # an experiment that is late still works in `results`
+    shutil.copytree(project.folder / "results", out)
+    wanted = {"out": str(out), "approach": "fine-tuned", "settings": longer}
     dead = order(project, "finetune", **wanted)
-    state = project.folder / "results" / ".neardup" / "training" / "fine-tuned" / "state.json"
+    state = out / ".neardup" / "training" / "fine-tuned" / "state.json"
     wait_until(state.is_file, 120)
     time.sleep(2)  # its first heartbeat is on the way
     for process in project.processes("worker").values():
