@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
 
 from neardup.encoder import load_encoder
 from neardup.errors import PromotionError
@@ -137,7 +138,7 @@ def _require(name: str, version: ModelVersion, test_set: str, out: Path) -> None
         )
 
 
-@task(name="measure", retry_condition_fn=outside_fault, **RETRY)
+@task(name="measure", cache_policy=NO_CACHE, retry_condition_fn=outside_fault, **RETRY)
 def measure(tracking: Tracking, version: ModelVersion, out: Path, device: str) -> Evaluation:
     """Evaluate a version on the test set of a folder; photos that its encoder has seen are not encoded again."""
     encoder = load_encoder(tracking.encoder(f"models:/{MODEL}/{version.version}"), device)
@@ -160,7 +161,7 @@ def decide(bout: Bout, evaluations: Mapping[str, Evaluation], metric: str, margi
     return replace(verdict, paragraph=f"{names} {verdict.paragraph}")
 
 
-@task(name="crown", retry_condition_fn=outside_fault, **RETRY)
+@task(name="crown", cache_policy=NO_CACHE, retry_condition_fn=outside_fault, **RETRY)
 def crown(tracking: Tracking, bout: Bout, verdict: Verdict) -> None:
     """Move `champion` if the verdict says so, and record the verdict either way.
 
