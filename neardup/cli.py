@@ -377,14 +377,14 @@ def _echo_mlflow(page: str | None) -> None:
     click.echo(f"{'MLflow':<14} {where.replace(f'{Path.cwd()}/', '')}")
 
 
-def _flow(name: str, out: Path, *arguments: Any, **more: Any) -> Any:
+def _flow(name: str, out: Path, *arguments: Any) -> Any:
     """Run a flow on the configured Prefect server, or on a temporary one."""
     out.mkdir(parents=True, exist_ok=True)
     _isolate(out)
     import tasks.running
 
     with tasks.running.server(meanwhile=partial(import_module, f"flows.{name}")):
-        return getattr(import_module(f"flows.{name}"), name)(*arguments, **more)
+        return getattr(import_module(f"flows.{name}"), name)(*arguments)
 
 
 def _isolate(out: Path) -> None:

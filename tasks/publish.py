@@ -45,13 +45,14 @@ def publish_approaches(tracking: Tracking, approaches: Sequence[Approach], paren
     Raises:
         TrackingError: the server is away; nothing is lost, the results are on disk.
     """
+    versions = {}
     for approach in approaches:
         run_id = tracking.run_id(approach.name, approach.evaluation.key, parent)
         if not tracking.ledger()[approach.name].get("logged"):
             log_approach(tracking, run_id, approach)
             tracking.remember(approach.name, {"key": approach.evaluation.key, "run_id": run_id, "logged": True})
-        register(tracking, run_id, approach)
-    nominate(tracking, approaches)
+        versions[approach.name] = register(tracking, run_id, approach)
+    nominate(tracking, versions)
 
 
 @task(name="log-to-mlflow", retries=2, retry_delay_seconds=10, retry_condition_fn=outside_fault)

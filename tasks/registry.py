@@ -4,7 +4,7 @@ What is promoted or rolled back is recorded where people look: in the version's 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,29 +64,26 @@ def register(tracking: Tracking, run_id: str, approach: Approach) -> ModelVersio
         return tracking.client.create_model_version(MODEL, model.model_uri, run_id, tags, model_id=model.model_id)
 
 
-def nominate(tracking: Tracking, approaches: Sequence[Approach]) -> None:
-    """Name the best fine-tuned approach of an experiment `challenger`; the first champion is zero-shot.
+def nominate(tracking: Tracking, versions: Mapping[str, ModelVersion]) -> None:
+    """Name the best fine-tuned version of an experiment `challenger`; the first champion is zero-shot.
+
+    Args:
+        tracking: where the registry is.
+        versions: approach → its version.
 
     Raises:
         TrackingError: the server cannot be reached.
     """
-    test_set = TestSet.load(approaches[0].out).digest
     with reachable(tracking.uri):
         client = tracking.client
-        found = {a.name: _versions(client, fingerprint=_fingerprint(a), test_set=test_set)[-1] for a in approaches}
         if _aliased(client, CHAMPION) is None:
-            first = found["zero-shot"].version
+            first = versions["zero-shot"].version
             client.set_registered_model_alias(MODEL, CHAMPION, first)
             _record(client, first, "first", "The first champion is the encoder as it came, without fine-tuning.")
-        trained = [version for name, version in found.items() if name != "zero-shot"]
+        trained = [version for name, version in versions.items() if name != "zero-shot"]
         if trained:
             best = max(trained, key=lambda version: json.loads(version.tags["metrics"]).get("ndcg", 0.0))
             client.set_registered_model_alias(MODEL, CHALLENGER, best.version)
-
-
-def _fingerprint(approach: Approach) -> str:
-    facts = json.loads((approach.folder / "metrics.json").read_text(encoding="utf-8"))
-    return str(facts["fingerprint"])
 
 
 @dataclass(frozen=True)
@@ -178,7 +175,9 @@ def crown(tracking: Tracking, bout: Bout, verdict: Verdict) -> None:
             client.set_model_version_tag(MODEL, challenger, "former_champion", bout.champion.version)
             client.set_registered_model_alias(MODEL, CHAMPION, challenger)
         _record(client, challenger, "promoted" if verdict.promoted else "refused", verdict.paragraph)
-    _show(verdict.paragraph)
+    create_markdown_artifact(
+        verdict.paragraph, key="promotion", description="Whether the challenger was promoted, and why"
+    )
 
 
 def rollback(tracking: Tracking, to: str | None = None) -> str:
@@ -221,10 +220,6 @@ def _record(client: MlflowClient, version: str, verdict: str, paragraph: str) ->
     text = f"{_now()}: {paragraph}"
     client.update_model_version(MODEL, version, f"{text}\n\n{before}".strip()[:5000])
     client.set_model_version_tag(MODEL, version, "verdict", verdict)
-
-
-def _show(paragraph: str) -> None:
-    create_markdown_artifact(paragraph, key="promotion", description="Whether the challenger was promoted, and why")
 
 
 def _now() -> str:

@@ -20,7 +20,7 @@ from urllib.request import Request, urlopen
 import psutil
 import pytest
 import yaml
-from servers import BIN, free_port
+from servers import BIN, environment, free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 ROOT = Path(__file__).parents[1]
@@ -59,12 +59,10 @@ class Project:
 
     def neardup(self, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
         """Run a command in it, as a user whose home folder is empty."""
-        ours = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
-        environment = {**ours, "HOME": str(self.folder / "home"), "MLFLOW_WORKERS": "1", **more}
         done = subprocess.run(
             [str(BIN / "neardup"), *command],
             cwd=self.folder,
-            env=environment,
+            env=environment(**{"HOME": str(self.folder / "home"), "MLFLOW_WORKERS": "1", **more}),
             capture_output=True,
             text=True,
             check=False,
