@@ -13,7 +13,7 @@ import torch
 from damages import Copied
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Picture
-from speed import Speed
+from rates import Speed
 
 from neardup.comparison import TITLES, Comparison, certain
 from neardup.evaluate import Figure

@@ -1,14 +1,12 @@
 """How many photos a second each method takes in, from files."""
 
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from statistics import median
 
 from peers import ByVector, Method, Photos
+from rates import Speed, clock
 from sift import Sift
 from tqdm import tqdm
 
@@ -17,18 +15,8 @@ from neardup.vectors import embed
 
 PHOTOS = 128
 SIDE = 224
-PASSES = 3
 MATCHED = 32
 """Photos whose pairs are matched by SIFT for the clock."""
-
-
-@dataclass(frozen=True)
-class Speed:
-    """How many a second: the median of the passes, the slowest and the fastest."""
-
-    median: float
-    least: float
-    greatest: float
 
 
 def small_jpegs(originals: Photos, folder: Path) -> Photos:
@@ -58,17 +46,6 @@ def speeds(methods: Sequence[Method], photos: Photos) -> Mapping[str, Speed]:
 def _embed(method: ByVector, photos: Photos) -> None:
     with tempfile.TemporaryDirectory() as store:
         embed(photos.items, photos.root, method.encoder, store=Path(store))
-
-
-def clock(work: Callable[[], object], count: int) -> Speed:
-    """How many of `count` a second, after one pass that is not counted."""
-    work()
-    rates = []
-    for _ in range(PASSES):
-        start = time.perf_counter()
-        work()
-        rates.append(count / (time.perf_counter() - start))
-    return Speed(median(rates), min(rates), max(rates))
 
 
 def pairs_a_second(sift: Sift, photos: Photos) -> float:

@@ -14,7 +14,8 @@ import sift
 from click.testing import CliRunner
 from damages import copied, copies, first_hits, kinds, on_copies
 from PIL import Image, ImageOps
-from speed import Speed, clock, small_jpegs
+from rates import Speed, clock
+from speed import small_jpegs
 
 from neardup.comparison import compare
 from neardup.encoder import Vectors
