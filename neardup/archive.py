@@ -146,18 +146,18 @@ def find_images(root: Path, patterns: Sequence[str], exclude: Sequence[str]) -> 
     """Paths, relative to `root` and ordered, of files with an image's suffix that a pattern names."""
     return sorted(
         path
-        for path in _walk(root)
-        if PurePosixPath(path).suffix.lower() in SUFFIXES
-        and any(_matches(path, pattern) for pattern in patterns)
+        for path in walk_images(root)
+        if any(_matches(path, pattern) for pattern in patterns)
         and not any(_matches(path, pattern) for pattern in exclude)
     )
 
 
-def _walk(root: Path) -> Iterator[str]:
+def walk_images(root: Path) -> Iterator[str]:
+    """Paths, relative to `root`, of all files with an image's suffix, folder by folder; the same order each time."""
     for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if not name.startswith((".", "~$")):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith((".", "~$")) and PurePosixPath(name).suffix.lower() in SUFFIXES:
                 yield (Path(folder) / name).relative_to(root).as_posix()
 
 

@@ -23,7 +23,7 @@ from neardup.testset import load_rows
 SHOWN_GROUPS = 8
 SHOWN_QUERIES = 6
 SHOWN_STRIPS = 60
-"""Groups on the page of a watch; with `SHOWN_IN_STRIP` it stays under some 10 MB."""
+"""Groups on a page of strips; with `SHOWN_IN_STRIP` it stays under some 10 MB."""
 SHOWN_IN_STRIP = 12
 SIDE = 150
 
@@ -107,13 +107,19 @@ def write_hits(path: Path, queries: Path, gallery: Path, found: Sequence[tuple[s
     return path
 
 
-def write_watch(
-    path: Path, archive: Path, groups: Sequence[Sequence[tuple[str, str, bool]]], sentence: str, max_pixels: int
+def write_strips(
+    path: Path,
+    template: str,
+    archive: Path,
+    groups: Sequence[Sequence[tuple[str, str, bool]]],
+    sentence: str,
+    max_pixels: int,
 ) -> Path:
-    """Write one HTML page that shows the groups which new photos belong to.
+    """Write one HTML page that shows groups, a strip of pictures each.
 
     Args:
         path: the file to write.
+        template: `watch` for groups that new photos belong to, `duplicates` for all of a folder.
         archive: folder of the photos.
         groups: of each group its photos: path in the archive, what is said of it, whether it is new.
         sentence: what happened, in plain words.
@@ -124,7 +130,7 @@ def write_watch(
         shown = group[:SHOWN_IN_STRIP]
         pictures = [Picture(_thumb(archive / name, max_pixels), name, label, new) for name, label, new in shown]
         strips.append((pictures, len(group) - len(shown)))
-    page = _page("watch.html.j2", strips=strips, total=len(groups), sentence=sentence)
+    page = _page(f"{template}.html.j2", strips=strips, total=len(groups), sentence=sentence)
     with replacing(path) as partial:
         partial.write_text(page, encoding="utf-8")
     return path

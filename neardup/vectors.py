@@ -1,6 +1,6 @@
 """Vectors: made once for each photo and encoder, kept in Parquet, never mixed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 from tqdm import tqdm
 
 from neardup.encoder import Encoder, Vectors
 from neardup.errors import ArchiveError, EncoderError
 from neardup.images import MAX_PIXELS
 from neardup.stages import digest_of, replacing
+from neardup.store import Store, write_parquet
 
 SHARD = 256
 """Photos in one file of the store: what a kill may cost."""
+PART = "part-"
+"""What the names of the store's files begin with."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,33 @@ class Embeddings:
     vectors: Vectors
     fingerprint: str
 
-    def save(self, path: Path) -> Path:
-        """Write a Parquet file with columns `photo`, `path` and `vector`; the fingerprint is in its metadata."""
+    def table(self) -> pa.Table:
+        """Columns `photo`, `path` and `vector`; the fingerprint is in its metadata."""
         columns = {
             "photo": pa.array(self.photos, pa.string()),
             "path": pa.array(self.paths, pa.string()),
             "vector": pa.FixedSizeListArray.from_arrays(pa.array(self.vectors.ravel()), self.vectors.shape[1]),
         }
-        table = pa.table(columns).replace_schema_metadata({"fingerprint": self.fingerprint})
+        return pa.table(columns).replace_schema_metadata({"fingerprint": self.fingerprint})
+
+    @classmethod
+    def of(cls, table: pa.Table) -> "Embeddings":
+        """What such a table holds.
+
+        Raises:
+            KeyError: it lacks a column, or the fingerprint.
+        """
+        return cls(
+            tuple(table["photo"].to_pylist()),
+            tuple(table["path"].to_pylist()),
+            vectors_of(table["vector"]),
+            (table.schema.metadata or {})[b"fingerprint"].decode(),
+        )
+
+    def save(self, path: Path) -> Path:
+        """Write a Parquet file."""
         with replacing(path) as partial:
-            pq.write_table(table, partial)
+            write_parquet(self.table(), partial)
         return path
 
     @classmethod
@@ -59,18 +78,9 @@ class Embeddings:
         if not path.is_file():
             raise ArchiveError(f"{path} does not exist: make it with `neardup embed FOLDER --out {path}`")
         try:
-            table = pq.read_table(path)
-            fingerprint = (table.schema.metadata or {})[b"fingerprint"].decode()
-            vectors = table["vector"].combine_chunks()
+            return cls.of(pq.read_table(path, memory_map=True))
         except (pa.ArrowInvalid, KeyError) as error:
             raise ArchiveError(f"{path} holds no vectors of neardup: make it anew with `neardup embed`") from error
-        rows = vectors.flatten().to_numpy(zero_copy_only=False).reshape(len(table), vectors.type.list_size)
-        return cls(
-            tuple(table["photo"].to_pylist()),
-            tuple(table["path"].to_pylist()),
-            np.ascontiguousarray(rows, dtype=np.float32),
-            fingerprint,
-        )
 
     def require(self, fingerprint: str) -> None:
         """Refuse to be compared with vectors of another encoder.
@@ -83,6 +93,13 @@ class Embeddings:
                 f"these vectors were made by the encoder {self.fingerprint[:12]}, not by {fingerprint[:12]}: "
                 "name the encoder that made them with --encoder, or make them anew with `neardup embed`",
             )
+
+
+def vectors_of(column: pa.ChunkedArray) -> Vectors:
+    """A column of vectors: float32 (n, d)."""
+    vectors = column.combine_chunks()
+    rows = vectors.flatten().to_numpy(zero_copy_only=False).reshape(len(column), vectors.type.list_size)
+    return np.ascontiguousarray(rows, dtype=np.float32)
 
 
 def embed(
@@ -99,51 +116,43 @@ def embed(
         items: (path relative to `root`, SHA-256) of each photo.
         root: the folder of the photos.
         encoder: what encodes.
-        store: folder of Parquet files, one subfolder an encoder; killed at any moment, the next call goes on.
+        store: folder of the store, one subfolder an encoder; killed at any moment, the next call goes on.
         max_pixels: larger images are refused.
 
     Returns:
         One row an item, in their order.
+
+    Raises:
+        UnreadableImageError: a photo cannot be read.
     """
-    folder = store / encoder.fingerprint
-    known = _load_store(folder)
-    first = {sha256: path for path, sha256 in reversed(items)}
-    missing = sorted(sha256 for sha256 in first if sha256 not in known)
+    kept = Store(str(store)).under(encoder.fingerprint)
+    rows = {sha256: row for row, (_, sha256) in enumerate(items)}
+    vectors, done = np.empty((len(items), encoder.dimension), np.float32), np.zeros(len(items), dtype=bool)
+    for name in kept.names(PART):
+        part = Embeddings.of(kept.read(name))
+        here = np.array([rows.get(sha256, -1) for sha256 in part.photos], dtype=np.int64)
+        vectors[here[here >= 0]] = part.vectors[here >= 0]
+        done[here[here >= 0]] = True
+    missing = sorted(sha256 for sha256, row in rows.items() if not done[row])
     with tqdm(total=len(missing), desc="encoding", unit="photo", disable=None if missing else True) as progress:
         for start in range(0, len(missing), SHARD):
-            shard = missing[start : start + SHARD]
-            vectors = np.concatenate(
-                [encoder.encode(images) for images in _batches(shard, first, root, encoder, max_pixels, progress)],
-            )
-            rows = Embeddings(tuple(shard), tuple(first[sha256] for sha256 in shard), vectors, encoder.fingerprint)
-            rows.save(folder / f"part-{digest_of(shard)[:16]}.parquet")
-            known |= dict(zip(shard, vectors, strict=True))
-    vectors = (
-        np.stack([known[sha256] for _, sha256 in items]) if items else np.empty((0, encoder.dimension), np.float32)
-    )
-    return Embeddings(tuple(sha for _, sha in items), tuple(path for path, _ in items), vectors, encoder.fingerprint)
+            shard = tuple(missing[start : start + SHARD])
+            paths = tuple(items[rows[sha256]][0] for sha256 in shard)
+            part = Embeddings(shard, paths, _encode(paths, root, encoder, max_pixels, progress), encoder.fingerprint)
+            kept.write(f"{PART}{digest_of(shard)[:16]}", part.table())
+            vectors[[rows[sha256] for sha256 in shard]] = part.vectors
+    chosen = vectors[[rows[sha256] for _, sha256 in items]] if len(rows) < len(items) else vectors
+    return Embeddings(tuple(sha for _, sha in items), tuple(path for path, _ in items), chosen, encoder.fingerprint)
 
 
-def _load_store(folder: Path) -> dict[str, Vectors]:
-    known: dict[str, Vectors] = {}
-    for path in sorted(folder.glob("part-*.parquet")):
-        part = Embeddings.load(path)
-        known |= dict(zip(part.photos, part.vectors, strict=True))
-    return known
-
-
-def _batches(
-    shard: Sequence[str],
-    paths: dict[str, str],
-    root: Path,
-    encoder: Encoder,
-    max_pixels: int,
-    progress: "tqdm[Any]",
-    size: int = 64,
-) -> Iterator[list[Image.Image]]:
-    """Images of a shard, decoded by two threads."""
+def _encode(
+    paths: Sequence[str], root: Path, encoder: Encoder, max_pixels: int, progress: "tqdm[Any]", size: int = 64
+) -> Vectors:
+    """The vectors of photos, decoded by two threads."""
+    parts = []
     with ThreadPoolExecutor(2) as pool:
-        for start in range(0, len(shard), size):
-            batch = shard[start : start + size]
-            yield list(pool.map(lambda sha256: encoder.read(root / paths[sha256], max_pixels), batch))
+        for start in range(0, len(paths), size):
+            batch = paths[start : start + size]
+            parts.append(encoder.encode(list(pool.map(lambda path: encoder.read(root / path, max_pixels), batch))))
             progress.update(len(batch))
+    return np.concatenate(parts)

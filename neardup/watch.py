@@ -16,7 +16,7 @@ from neardup.encoder import Encoder
 from neardup.errors import ArchiveError, ConfigError
 from neardup.metrics import Ints
 from neardup.recipes import PrepareSettings
-from neardup.report import write_watch
+from neardup.report import write_strips
 from neardup.search import NearPairs, near_groups, near_pairs
 from neardup.sheets import write_table
 from neardup.stages import STATE, claim, replacing, write_json
@@ -212,7 +212,7 @@ class Watched:
         write_table(self.folder / "groups.xlsx", (), names, header=False)
         save_rows(self.folder / "new_photos.csv", Noticed, self.noticed)
         shown = [[(m.path, f"{m.similarity:.3f}", m.new) for m in group] for group in self.groups]
-        write_watch(self.folder / "gallery.html", self.archive, shown, self.summary, max_pixels)
+        write_strips(self.folder / "gallery.html", "watch", self.archive, shown, self.summary, max_pixels)
         with replacing(self.folder / "watch.md") as partial:
             partial.write_text(self.markdown(), encoding="utf-8")
         write_json(self.folder / "watch.json", self.facts())

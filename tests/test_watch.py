@@ -22,7 +22,7 @@ from neardup.errors import ArchiveError, ConfigError
 from neardup.images import MAX_PIXELS, read_image
 from neardup.metrics import Pairs, found_groups
 from neardup.recipes import PrepareSettings
-from neardup.report import SHOWN_IN_STRIP, SHOWN_STRIPS, write_watch
+from neardup.report import SHOWN_IN_STRIP, SHOWN_STRIPS, write_strips
 from neardup.scenes import Scene
 from neardup.search import near_groups, near_pairs
 from neardup.sheets import read_workbook
@@ -378,7 +378,7 @@ def test_the_page_needs_no_network_and_marks_the_new(place: Place) -> None:
 def test_the_page_says_what_it_leaves_out(place: Place, tmp_path: Path) -> None:
     """Groups and photos beyond what a browser likes."""
     rows = [[("photos/a.png", "1.000", True)] * (SHOWN_IN_STRIP + 3)] * (SHOWN_STRIPS + 1)
-    page = write_watch(tmp_path / "page.html", place.root, rows, "Many.", MAX_PIXELS).read_text()
+    page = write_strips(tmp_path / "page.html", "watch", place.root, rows, "Many.", MAX_PIXELS).read_text()
     assert f"Shown are the first {SHOWN_STRIPS} of {SHOWN_STRIPS + 1} groups" in page
     assert (page.count("<img"), page.count("and 3 more")) == (SHOWN_STRIPS * SHOWN_IN_STRIP, SHOWN_STRIPS)
 

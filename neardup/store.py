@@ -1,0 +1,101 @@
+"""One store of vectors: Parquet shards of one encoder, in a folder or at any URL that fsspec knows (`s3://…`)."""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from neardup.errors import ArchiveError
+from neardup.stages import replacing
+
+
+def write_parquet(table: pa.Table, where: Path | io.BytesIO) -> None:
+    """Write a table uncompressed: read by memory map, its vectors are then copied and not decoded."""
+    pq.write_table(table, where, compression="none", use_dictionary=False, write_statistics=False)
+
+
+@dataclass(frozen=True)
+class Store:
+    """Tables by name under one address; a table is written whole or not at all, and never changed.
+
+    Attributes:
+        url: a folder, or a URL of fsspec with its credentials in the environment.
+    """
+
+    url: str
+
+    def under(self, name: str) -> "Store":
+        """The store in a subfolder."""
+        return Store(f"{self.url.rstrip('/')}/{name}")
+
+    @cached_property
+    def _at(self) -> tuple[Any, str, bool]:
+        """File system, folder, and whether it is this machine's own."""
+        try:
+            system, folder = fsspec.core.url_to_fs(self.url)
+        except (ImportError, ValueError) as error:
+            raise ArchiveError(
+                f"no store can be opened at {self.url} ({error}): for s3:// say `pip install 'neardup[s3]'`"
+            ) from error
+        return system, str(folder).rstrip("/"), "file" in system.protocol
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Names of the tables that begin so, ordered, without `.parquet`."""
+        system, folder, _ = self._at
+        system.invalidate_cache()
+        try:
+            found = (path.rsplit("/", 1)[-1] for path in system.ls(folder, detail=False))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise ArchiveError(f"the store {self.url} cannot be read ({error})") from error
+        tables = (name.removesuffix(".parquet") for name in found if name.endswith(".parquet") and name[0] != ".")
+        return sorted(name for name in tables if name.startswith(prefix))
+
+    def write(self, name: str, table: pa.Table) -> None:
+        """Write a table."""
+        buffer = io.BytesIO()
+        write_parquet(table, buffer)
+        self._put(f"{name}.parquet", buffer.getvalue())
+
+    def read(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read a table, or some columns of it.
+
+        Raises:
+            ArchiveError: it is not there, or it is no Parquet file with these columns.
+        """
+        system, folder, local = self._at
+        where: dict[str, Any] = {"memory_map": True} if local else {"filesystem": system}
+        try:
+            return pq.read_table(f"{folder}/{name}.parquet", columns=columns, partitioning=None, **where)
+        except FileNotFoundError:
+            raise ArchiveError(f"{self.url} holds no {name}.parquet: make it again") from None
+        except (pa.ArrowInvalid, KeyError) as error:
+            raise ArchiveError(f"{name}.parquet of {self.url} is broken ({error}): delete it, make it again") from error
+
+    def note(self, name: str, value: object) -> None:
+        """Write a small JSON file beside the tables."""
+        self._put(f"{name}.json", json.dumps(value).encode())
+
+    def noted(self, name: str) -> Any:
+        """What `note` wrote, or None."""
+        system, folder, _ = self._at
+        try:
+            return json.loads(system.cat_file(f"{folder}/{name}.json"))
+        except FileNotFoundError:
+            return None
+
+    def _put(self, name: str, data: bytes) -> None:
+        system, folder, local = self._at
+        if not local:
+            system.pipe_file(f"{folder}/{name}", data)
+            return
+        with replacing(Path(folder) / name) as partial:
+            partial.write_bytes(data)

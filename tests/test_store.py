@@ -1,0 +1,97 @@
+"""One store, in a folder or on an S3 server: whole tables, listed, read back equal."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import s3fs
+from moto.server import ThreadedMotoServer
+
+from neardup.errors import ArchiveError
+from neardup.store import Store
+from neardup.vectors import Embeddings
+
+ROWS = Embeddings(("aa", "bb"), ("a.jpg", "b é.jpg"), np.eye(2, 4, dtype=np.float32), "f")
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a folder in an empty bucket of a local S3 server."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    s3fs.S3FileSystem(skip_instance_cache=True).mkdir(f"photos-{port}")  # all servers of a process share their buckets
+    yield f"s3://photos-{port}/vectors"
+    server.stop()
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """An empty store of either kind."""
+    return Store(str(tmp_path / "store") if request.param == "folder" else request.getfixturevalue("bucket"))
+
+
+def test_a_table_is_read_back_equal(store: Store) -> None:
+    """Photos, paths, vectors to the last bit, and the encoder's fingerprint."""
+    store.write("part-1", ROWS.table())
+    read = Embeddings.of(store.read("part-1"))
+    assert (read.photos, read.paths, read.fingerprint) == (ROWS.photos, ROWS.paths, ROWS.fingerprint)
+    assert read.vectors.tobytes() == ROWS.vectors.tobytes()
+
+
+def test_tables_are_listed_by_what_their_names_begin_with(store: Store) -> None:
+    """In order; nothing is there at first, and what was added is seen at once."""
+    assert store.names() == []
+    for name in ("part-2", "other", "part-1"):
+        store.write(name, pa.table({"x": [1]}))
+    assert (store.names("part-"), store.names()) == (["part-1", "part-2"], ["other", "part-1", "part-2"])
+
+
+def test_a_column_is_read_alone(store: Store) -> None:
+    """Of a table of vectors the paths, without the vectors."""
+    store.write("part-1", ROWS.table())
+    assert store.read("part-1", ["path"]).to_pydict() == {"path": ["a.jpg", "b é.jpg"]}
+
+
+def test_a_note_is_kept(store: Store) -> None:
+    """Under the same address; none is None."""
+    assert store.noted("batch") is None
+    store.note("batch", {"photos": 16})
+    assert store.noted("batch") == {"photos": 16}
+
+
+def test_a_table_that_lacks_is_one_sentence(store: Store) -> None:
+    """It says which."""
+    with pytest.raises(ArchiveError, match=r"holds no part-9\.parquet"):
+        store.read("part-9")
+
+
+def test_a_broken_table_is_one_sentence(tmp_path: Path) -> None:
+    """It says which, and what to do."""
+    (tmp_path / "part-1.parquet").write_bytes(b"no table")
+    with pytest.raises(ArchiveError, match=r"part-1\.parquet of .* is broken"):
+        Store(str(tmp_path)).read("part-1")
+
+
+def test_an_unknown_address_is_one_sentence() -> None:
+    """It says what is at fault."""
+    with pytest.raises(ArchiveError, match="no store can be opened at ftpx://"):
+        Store("ftpx://host/store").names()
+
+
+def test_nothing_half_written_is_a_table(tmp_path: Path) -> None:
+    """What a killed writer left does not count."""
+    store = Store(str(tmp_path))
+    store.write("part-1", ROWS.table())
+    (tmp_path / ".part-2.123.part.parquet").write_bytes(b"half")
+    assert store.names() == ["part-1"]
