@@ -12,21 +12,20 @@ from pathlib import Path
 import numpy as np
 
 from neardup.archive import Archive, check_folders, scan
+from neardup.chains import near_groups
 from neardup.encoder import Encoder
 from neardup.errors import ArchiveError, ConfigError
 from neardup.metrics import Ints
+from neardup.nearpairs import NearPairs, near_pairs
 from neardup.recipes import PrepareSettings
 from neardup.report import write_strips
-from neardup.search import NearPairs, near_groups, near_pairs
-from neardup.sheets import write_table
+from neardup.sheets import SHEET_ROWS, write_table
 from neardup.stages import STATE, claim, replacing, write_json
 from neardup.testset import save_rows
 from neardup.vectors import embed
 
 KINDS = ("new", "replaced", "moved", "exact copy", "unreadable")
 """What a file may be that was not there before; only the first two are new photos."""
-SHEET_ROWS = 1_048_575
-"""Rows below the header that Excel can hold."""
 SHOWN_PAIRS = 20
 _UNREADABLE = "unreadable "
 

@@ -17,14 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from neardup.chains import near_groups
 from neardup.encoder import BUILTIN, Vectors, load_encoder
 from neardup.errors import ArchiveError, ConfigError
 from neardup.images import MAX_PIXELS, read_image
 from neardup.metrics import Pairs, found_groups
+from neardup.nearpairs import near_pairs
 from neardup.recipes import PrepareSettings
 from neardup.report import SHOWN_IN_STRIP, SHOWN_STRIPS, write_strips
 from neardup.scenes import Scene
-from neardup.search import near_groups, near_pairs
 from neardup.sheets import read_workbook
 from neardup.stages import STATE
 from neardup.watch import Watched, watch

@@ -1,0 +1,159 @@
+"""All pairs above a threshold, and the k most similar: neardup against the plain product, FAISS and scikit-learn."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import faiss
+import numpy as np
+from rates import Measured, measured
+from sklearn.neighbors import NearestNeighbors
+
+from neardup.encoder import Vectors
+from neardup.nearpairs import PairSearch, near_pairs
+from neardup.search import search
+from neardup.vectors import Embeddings
+
+DIMENSION = 512
+THRESHOLD = 0.9
+TOP = 10
+ROWS, COLUMNS = 512, 2048
+"""Of the plain product: the fastest of 256 x 1024, 512 x 2048, 1024 x 4096 and 256 x 16384."""
+CHUNK = 65_536
+COMMON, SHARED, SCENE = 0.6, 0.3, 20
+"""Similarity of any two vectors, share of the rest that a scene's have in common, and vectors in a scene."""
+COPIES = 0.05
+PART = 16_384
+"""Rows of a million that are searched against all."""
+
+
+def made_vectors(path: Path, count: int) -> Path:
+    """Unit vectors with the spectrum of an encoder's, kept as .npy; the same each time.
+
+    One direction is common to all, the variance of the others falls as 1 / rank; photos of one scene are alike, and
+    each twentieth is a copy of its predecessor, changed by 0.05 to 0.6 times what two photos differ by.
+    """
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    scales = np.arange(1, DIMENSION + 1, dtype=np.float32) ** -0.5
+    scales *= ((1 - COMMON) / (scales * scales).sum()) ** 0.5
+    common, turn = np.full(DIMENSION, (COMMON / DIMENSION) ** 0.5, np.float32), _turn(rng)
+    scenes = rng.standard_normal((count // SCENE + 1, DIMENSION), np.float32)
+    vectors = np.lib.format.open_memmap(path, "w+", np.float32, (count, DIMENSION))
+    for start in range(0, count, CHUNK):
+        size = min(CHUNK, count - start)
+        rows = SHARED**0.5 * scenes[rng.integers(0, len(scenes), size)]
+        rows += (1 - SHARED) ** 0.5 * rng.standard_normal((size, DIMENSION), np.float32)
+        copies = np.arange(1, size, round(1 / COPIES))
+        changes = rng.uniform(0.05, 0.6, (len(copies), 1)).astype(np.float32)
+        rows[copies] = rows[copies - 1] + changes * rng.standard_normal((len(copies), DIMENSION), np.float32)
+        rows = (rows * scales + common) @ turn
+        vectors[start : start + size] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    vectors.flush()
+    return path
+
+
+def _turn(rng: np.random.Generator) -> Vectors:
+    """A random orthogonal matrix: an encoder's axes mean nothing."""
+    return np.linalg.qr(rng.standard_normal((DIMENSION, DIMENSION)))[0].astype(np.float32)
+
+
+def our_pairs(path: Path, count: int) -> Callable[[], str]:
+    """By neardup."""
+    vectors = np.load(path, mmap_mode="r")[:count]
+    return lambda: f"{len(near_pairs(vectors, np.arange(count), THRESHOLD).left):,} pairs"
+
+
+def plain_pairs(path: Path, count: int) -> Callable[[], str]:
+    """By a float32 product, block by block of the triangle."""
+    vectors = np.load(path)[:count]
+
+    def work() -> str:
+        found = 0
+        for top in range(0, count, ROWS):
+            for start in range(top, count, COLUMNS):
+                i, j = np.nonzero(vectors[top : top + ROWS] @ vectors[start : start + COLUMNS].T >= THRESHOLD)
+                found += int(np.count_nonzero(i + top < j + start))
+        return f"{found:,} pairs"
+
+    return work
+
+
+def faiss_pairs(path: Path, count: int) -> Callable[[], str]:
+    """By range search on a flat index; each pair is found twice, and each photo finds itself."""
+    vectors = np.load(path)[:count]
+    index = faiss.IndexFlatIP(DIMENSION)
+    index.add(vectors)
+    return lambda: f"{(int(index.range_search(vectors, THRESHOLD)[0][-1]) - count) // 2:,} pairs"
+
+
+def sklearn_pairs(path: Path, count: int) -> Callable[[], str]:
+    """By a radius: unit vectors of similarity s are (2 - 2 s)^0.5 apart."""
+    vectors = np.load(path)[:count]
+    index = NearestNeighbors(radius=(2 - 2 * THRESHOLD) ** 0.5, algorithm="brute").fit(vectors)
+    return lambda: f"{sum(map(len, index.radius_neighbors(return_distance=False))) // 2:,} pairs"
+
+
+def our_part(path: Path, rows: int) -> Callable[[], str]:
+    """Of a million: the pairs of the first rows with all others, in slabs as a cluster searches them."""
+    vectors = np.load(path, mmap_mode="r")
+
+    def work() -> str:
+        plan = PairSearch.of(vectors, THRESHOLD)
+        starts = range(rows, len(vectors), CHUNK)
+        found = sum(len(plan.between(vectors[:rows], vectors[at : at + CHUNK], 0, at).left) for at in starts)
+        return f"{found:,} pairs; {rows:,} rows against the other {len(vectors) - rows:,}"
+
+    return work
+
+
+def our_nearest(path: Path, queries: int) -> Callable[[], object]:
+    """By neardup."""
+    vectors = np.load(path)
+    names = tuple(f"{row:07}.jpg" for row in range(len(vectors)))
+    gallery = Embeddings(names, names, vectors, "")
+    return lambda: search(vectors[:queries], gallery, TOP, fingerprint="")
+
+
+def faiss_nearest(path: Path, queries: int) -> Callable[[], object]:
+    """By a flat index."""
+    vectors = np.load(path)
+    index = faiss.IndexFlatIP(DIMENSION)
+    index.add(vectors)
+    return lambda: index.search(vectors[:queries], TOP)
+
+
+def sklearn_nearest(path: Path, queries: int) -> Callable[[], object]:
+    """By brute force, of Euclidean distances, which order unit vectors as similarities do."""
+    vectors = np.load(path)
+    index = NearestNeighbors(n_neighbors=TOP, algorithm="brute").fit(vectors)
+    return lambda: index.kneighbors(vectors[:queries])
+
+
+def measure_search(photos: Path, work: Path) -> list[Measured]:  # noqa: ARG001 - all topics are called alike
+    """All pairs and nearest neighbours at 100,000 vectors, and how ours grows; with one thread about 4 minutes."""
+    path = made_vectors(work / "vectors-100000.npy", 100_000)
+    once = partial(measured, passes=1, warm=False)
+    results = []
+    for count, methods in (
+        (1000, {"neardup": our_pairs}),
+        (10_000, {"neardup": our_pairs, "scikit-learn radius_neighbors": sklearn_pairs}),
+        (100_000, {"neardup": our_pairs, "float32 product, NumPy": plain_pairs, "FAISS range_search": faiss_pairs}),
+    ):
+        task = f"all pairs at or above {THRESHOLD} of {count:,} vectors"
+        for method, make in methods.items():
+            results.append(once(task, method, "pairs of vectors", count * (count - 1) // 2, make, path, count))
+    peers = {"neardup": our_nearest, "FAISS flat": faiss_nearest, "scikit-learn brute": sklearn_nearest}
+    for queries in (1, 100, 1000):
+        task = f"the {TOP} most similar of 100,000 vectors, {queries:,} at once"
+        results += [measured(task, name, "queries", queries, make, path, queries) for name, make in peers.items()]
+    return results
+
+
+def measure_million(work: Path) -> Measured:
+    """A part of all pairs of a million vectors; the whole has 31 times as many pairs, at the same rate."""
+    path = made_vectors(work / "vectors-1000000.npy", 1_000_000)
+    task, pairs = f"pairs at or above {THRESHOLD} of 1,000,000 vectors, a part", PART * (1_000_000 - PART)
+    return measured(task, "neardup", "pairs of vectors", pairs, our_part, path, PART, passes=1, warm=False)

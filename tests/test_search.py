@@ -1,0 +1,232 @@
+"""Exact search: all pairs and the most similar photos equal brute force to the last bit, whatever is thrown at them."""
+
+import pickle
+import sys
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from neardup import nearpairs
+from neardup.chains import near_groups
+from neardup.encoder import Vectors
+from neardup.errors import EncoderError
+from neardup.index import Index, build_index, opened_index
+from neardup.metrics import Ints
+from neardup.nearpairs import NearPairs, PairSearch, near_pairs
+from neardup.search import search
+from neardup.vectors import Embeddings
+
+Rows = list[tuple[int, int, float]]
+
+
+def similarity(a: Vectors, b: Vectors) -> float:
+    """In float64."""
+    return float((a.astype(np.float64) * b).sum())
+
+
+def brute_force(vectors: Vectors, threshold: float) -> Rows:
+    """Every pair at or above the threshold, best first."""
+    found = [(i, j, similarity(vectors[i], vectors[j])) for i, j in combinations(range(len(vectors)), 2)]
+    return sorted((pair for pair in found if pair[2] >= threshold), key=lambda pair: (-pair[2], pair[0], pair[1]))
+
+
+def listed(pairs: NearPairs) -> Rows:
+    """The pairs as tuples."""
+    return list(zip(pairs.left.tolist(), pairs.right.tolist(), pairs.similarities.tolist(), strict=True))
+
+
+def every(vectors: Vectors) -> Ints:
+    """All rows."""
+    return np.arange(len(vectors))
+
+
+def units(seed: int, count: int, dimension: int, fall: float = 0.0) -> Vectors:
+    """Unit rows, some equal and some nearly; the variance of their axes falls by a power."""
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(count, dimension)) * np.arange(1, dimension + 1) ** -fall
+    rows = rows[rng.integers(0, count, count)] + rng.choice([0, 1e-7, 0.05], (count, 1)) * rng.normal(size=rows.shape)
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def without_int8(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine whose products of int8 are slow or wrong."""
+    monkeypatch.setattr(nearpairs, "_int8_pays", lambda: False)
+
+
+@settings(deadline=None)  # a busy machine is no fault
+@example(count=13, dimension=1, fall=0.0, seed=1)
+@given(st.integers(1, 40), st.sampled_from([1, 2, 17, 40]), st.sampled_from([0.0, 1.0]), st.integers(0, 999))
+def test_pairs_equal_brute_force(count: int, dimension: int, fall: float, seed: int) -> None:
+    """Also at thresholds that a pair reaches exactly, or misses by the least there is."""
+    vectors = units(seed, count, dimension, fall)
+    reached = [pair[2] for pair in brute_force(vectors, -2)][:: max(1, count * count // 8)]
+    for threshold in (-1.0, 0.0, 0.9, 1.0, *reached, *np.nextafter(reached, 2).tolist()):
+        assert listed(near_pairs(vectors, every(vectors), threshold)) == brute_force(vectors, threshold)
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.7, 0.9, 0.99])
+@pytest.mark.parametrize("fall", [0.0, 0.7])
+def test_more_photos_than_a_block(threshold: float, fall: float) -> None:
+    """Photos of an even and of a steep spectrum, in several blocks."""
+    vectors = units(1, 700, 64, fall)
+    assert listed(near_pairs(vectors, every(vectors), threshold)) == brute_force(vectors, threshold)
+
+
+def test_pairs_without_int8_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Machines differ in speed only."""
+    vectors = units(2, 300, 64, 0.7)
+    with_int8 = near_pairs(vectors, every(vectors), 0.8)
+    without_int8(monkeypatch)
+    assert listed(near_pairs(vectors, every(vectors), 0.8)) == listed(with_int8)
+
+
+@settings(deadline=None)  # a busy machine is no fault
+@given(st.lists(st.integers(0, 60), max_size=5), st.integers(0, 999))
+def test_blocks_of_a_cluster_give_the_same_pairs(cuts: list[int], seed: int) -> None:
+    """However the archive is cut, by a plan that was sent, of one part of it."""
+    vectors = units(seed, 60, 20, 0.5)
+    plan = pickle.loads(pickle.dumps(PairSearch.of(vectors[:9], 0.6)))  # noqa: S301 - our own
+    starts = sorted({0, *cuts} - {60})
+    slabs = [(start, vectors[start:end]) for start, end in zip(starts, [*starts[1:], 60], strict=True)]
+    found = [
+        pair
+        for j, (right_start, right) in enumerate(slabs)
+        for left_start, left in slabs[: j + 1]
+        for pair in listed(plan.between(left, right, left_start, right_start))
+    ]
+    expected = near_pairs(vectors, every(vectors), 0.6)
+    assert sorted(found, key=lambda pair: (-pair[2], pair[0], pair[1])) == listed(expected)
+
+
+def test_slabs_in_the_other_order_give_the_same_pairs() -> None:
+    """The lesser row is always left."""
+    vectors = units(3, 50, 8)
+    plan = PairSearch.of(vectors, 0.5)
+    there, back = plan.between(vectors[:20], vectors[20:], 0, 20), plan.between(vectors[20:], vectors[:20], 20, 0)
+    assert listed(there) == listed(back)
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (0, 8), (1, 8)])
+def test_too_few_photos_make_no_pair(shape: tuple[int, int]) -> None:
+    """And no error."""
+    vectors = np.full(shape, 8**-0.5, np.float32)
+    assert listed(near_pairs(vectors, every(vectors), 0.0)) == []
+
+
+@pytest.mark.parametrize("threshold", [-1.0, 0.5, 1.0])
+def test_equal_photos_are_all_pairs(threshold: float) -> None:
+    """No variance is left for components."""
+    vectors = np.tile(np.eye(1, 30, dtype=np.float32), (70, 1))
+    assert listed(near_pairs(vectors, every(vectors), threshold)) == brute_force(vectors, threshold)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 0.0, 3.0])
+def test_what_is_no_unit_vector_is_one_sentence(wrong: float) -> None:
+    """It names the row; also where the row is not in the sample."""
+    vectors = np.tile(np.eye(1, 4, dtype=np.float32), (9, 1))
+    plan = PairSearch.of(vectors, 0.5)
+    vectors[7, 0] = wrong
+    with pytest.raises(EncoderError, match=r"vector 7 has length .* instead of 1"):
+        near_pairs(vectors, every(vectors), 0.5)
+    with pytest.raises(EncoderError, match=r"vector 7 has length .* instead of 1"):
+        plan.between(vectors, vectors, 0, 0)
+
+
+def test_progress_adds_up_to_all_pairs() -> None:
+    """So that a bar ends where it should."""
+    vectors, told = units(4, 1300, 4), list[int]()
+    near_pairs(vectors, every(vectors), 0.99999, report=told.append)
+    assert sum(told) == 1300 * 1299 // 2
+    assert len(told) > 1
+
+
+def test_pairs_of_a_memory_map(tmp_path: Path) -> None:
+    """It need not be read whole, and its groups neither."""
+    vectors, path = units(5, 80, 16), tmp_path / "v.npy"
+    np.save(path, vectors)
+    mapped = np.load(path, mmap_mode="r")
+    pairs = near_pairs(mapped, every(mapped), 0.8)
+    assert listed(pairs) == brute_force(vectors, 0.8)
+    assert near_groups(pairs, mapped, 0.8).tolist() == near_groups(pairs, vectors, 0.8).tolist()
+
+
+def test_groups_are_numbered_chain_by_chain() -> None:
+    """From 0, without a gap; a photo in no pair has none."""
+    angles = np.array([0, 0.01, 1.5, 3.0, 3.01])
+    vectors = np.column_stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
+    groups = near_groups(near_pairs(vectors, every(vectors), 0.99), vectors, 0.99)
+    assert groups.tolist() == [0, 0, -1, 1, 1]
+
+
+@settings(deadline=None)  # a busy machine is no fault
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 99))
+def test_hits_equal_brute_force(count: int, top: int, seed: int) -> None:
+    """Best first, equally similar ones by path, with their float64 similarity."""
+    vectors, queries = units(seed, count, 12), units(seed + 1, 5, 12)
+    check_hits(queries, vectors, top)
+
+
+def test_hits_of_several_blocks_equal_brute_force() -> None:
+    """More queries and more photos than one block holds, the first of which are the least similar."""
+    vectors = units(6, 9000, 6)
+    queries = units(7, 130, 6)
+    check_hits(queries, vectors[np.argsort(vectors @ queries[0])], 3)
+
+
+def check_hits(queries: Vectors, vectors: Vectors, top: int) -> None:
+    """Against sorting the similarities of every photo."""
+    names = tuple(f"{(7 * i) % 10007:05d}.jpg" for i in range(len(vectors)))
+    for query, hits in zip(
+        queries, search(queries, Embeddings(names, names, vectors, "f"), top, fingerprint="f"), strict=True
+    ):
+        similarities = (vectors.astype(np.float64) * query).sum(axis=1).tolist()
+        expected = sorted(zip(similarities, names, strict=True), key=lambda hit: (-hit[0], hit[1]))[:top]
+        assert [(hit.similarity, hit.path) for hit in hits] == expected
+
+
+def gallery_of(vectors: Vectors) -> Embeddings:
+    """Photos that are called by their rows."""
+    names = tuple(f"{row:05d}.jpg" for row in range(len(vectors)))
+    return Embeddings(names, names, vectors, "f")
+
+
+def test_an_index_says_what_it_finds(tmp_path: Path) -> None:
+    """Built and opened again, it finds each photo first, and tells the recall that was measured."""
+    gallery = gallery_of(units(8, 600, 16))
+    file = gallery.save(tmp_path / "vectors.parquet")
+    said: list[str] = []
+    built = opened_index(file, gallery, 5, said.append)
+    read = opened_index(file, gallery, 5, said.append)
+    assert (read.recall, len(said)) == (built.recall, 3)
+    assert 0.99 <= read.recall.recall <= 1
+    assert "of the 5 most similar photos, measured on 200 photos" in said[-1]
+    found = read.hits(gallery.vectors[:50], gallery, 1)
+    assert [hits[0].similarity for hits in found] == pytest.approx([1.0] * 50)
+
+
+def test_an_index_of_other_vectors_is_built_anew(tmp_path: Path) -> None:
+    """The file that it lies beside was written again."""
+    opened_index(gallery_of(units(8, 60, 16)).save(tmp_path / "v.parquet"), gallery_of(units(8, 60, 16)), 5, print)
+    other = gallery_of(units(9, 70, 16))
+    said: list[str] = []
+    index = opened_index(other.save(tmp_path / "v.parquet"), other, 5, said.append)
+    assert said[0].startswith("building an index of 70 photos")
+    assert index.hits(other.vectors[69:], other, 1)[0][0].path == "00069.jpg"
+
+
+def test_an_index_that_misses_too_much_is_refused(tmp_path: Path) -> None:
+    """And nothing is written that would be taken for one."""
+    with pytest.raises(EncoderError, match="search exactly instead"):
+        build_index(units(8, 300, 16), tmp_path / "index", "digest", least=1.01)
+    assert Index.load(tmp_path / "index", "digest") is None
+
+
+def test_an_index_without_faiss_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says what to install."""
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(EncoderError, match=r"pip install 'neardup\[index\]'"):
+        build_index(units(8, 30, 4), tmp_path / "index", "digest")
