@@ -1,9 +1,10 @@
 """What training reads: photos with their captions, as batches of pixels and tokens."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from neardup.images import read_image
 from neardup.recipes import Recipe
 
 KEEP_BYTES = 4 * 2**30
-"""Decoded pixels kept in memory between epochs; 26,000 photos of 224 pixels. What is over is decoded again."""
+"""Kept in memory between epochs: 26,000 photos of 224 pixels, or of states of ViT-B/32. What is over is made again."""
 
 WORKERS = 8
 PLAIN = -1
@@ -47,6 +48,29 @@ def token_limit(model: Any, tokenizer: Any) -> int:
     return min(int(tokenizer.model_max_length), int(model.config.text_config.max_position_embeddings))
 
 
+class Kept:
+    """Tensors that are made once, as long as they fit in so many bytes; what is over is made again each time."""
+
+    def __init__(self, room: int) -> None:
+        """Keep at most `room` bytes."""
+        self._room = room
+        self._tensors: dict[Hashable, Tensor] = {}
+
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether it need not be made."""
+        return key in self._tensors
+
+    def get(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
+        """The tensor of a key, made now if it is not kept."""
+        if key in self._tensors:
+            return self._tensors[key]
+        made = make()
+        if made.nbytes <= self._room:
+            self._tensors[key] = made
+            self._room -= made.nbytes
+        return made
+
+
 class Captions:
     """Tokenized captions: each padded only to the longest of its batch."""
 
@@ -73,13 +97,12 @@ class Captions:
 class Photos:
     """Decoded photos, resized and cropped as the encoder wants them, and their seeded copies."""
 
-    def __init__(self, examples: Sequence[Example], image_processor: Any, recipe: Recipe) -> None:
-        """Take the photos in the order in which rows count them."""
+    def __init__(self, examples: Sequence[Example], image_processor: Any, recipe: Recipe, kept: Kept) -> None:
+        """Take the photos in the order in which rows count them, and where decoded ones are kept."""
         self._examples = examples
         self._processor = image_processor
         self._recipe = recipe
-        self._kept: dict[tuple[int, int], Tensor] = {}
-        self._kept_bytes = 0
+        self._kept = kept
 
     def copy(self, epoch: int) -> int:
         """The copy that an epoch, counted from 1, sees of every photo."""
@@ -98,22 +121,17 @@ class Photos:
         return torch.stack([photo.result() for photo in decoded]) if decoded else torch.empty(0, dtype=torch.uint8)
 
     def _pixels(self, row: int, copy: int) -> Tensor:
-        if (row, copy) in self._kept:
-            return self._kept[row, copy]
-        pixels = self._decode(self._examples[row], copy)
-        if self._kept_bytes + pixels.nbytes <= KEEP_BYTES:
-            self._kept[row, copy] = pixels
-            self._kept_bytes += pixels.nbytes
-        return pixels
+        return self._kept.get(("pixels", row, copy), partial(self._decode, self._examples[row], copy))
 
     def _decode(self, example: Example, copy: int) -> Tensor:
+        recipe = self._recipe
         try:
-            # A draft is for the plain photo alone: the copies are those that `write_augmented` would write.
-            image = read_image(example.image, draft=_side(self._processor) if copy == PLAIN else None)
+            if copy == PLAIN:
+                image = read_image(example.image, draft=_side(self._processor))
+            else:
+                [image] = augment(recipe.augmentation, example.image, example.photo, [copy], recipe.seed)
         except (OSError, UnreadableImageError) as error:
             raise TrainingError(f"{example.image} cannot be read ({error}): run `neardup prepare` again") from error
-        if copy != PLAIN:
-            image = augment(self._recipe.augmentation, image, example.photo, copy, self._recipe.seed)
         ready = self._processor(image, do_rescale=False, do_normalize=False, return_tensors="pt")
         pixels: Tensor = ready["pixel_values"][0]
         return pixels

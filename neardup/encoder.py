@@ -5,9 +5,11 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
@@ -18,12 +20,14 @@ import torch
 import transformers
 from huggingface_hub import constants
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from neardup import tiny
 from neardup.errors import EncoderError
 from neardup.images import MAX_PIXELS, read_image
+from neardup.int8 import Int8Tower
+from neardup.recipes import Precision
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -32,9 +36,15 @@ logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 BUILTIN = "builtin:tiny"
 LEAST_VOCABULARY = 16
 """A tokenizer that knows fewer tokens was read from nothing: transformers makes one of two tokens then."""
-CHUNK = 16
-"""Images in one pass. Every pass has this many, the last one filled up: with one shape, a photo's vector is the same to
-the last bit whatever it is encoded together with."""
+BATCH = 16
+"""Images in one pass, where nothing else was measured."""
+BATCHES = (BATCH, 32, 64, 8, 4)
+"""Those that `calibrate` tries."""
+CALIBRATION, GAIN = 3.0, 1.05
+"""Seconds that `calibrate` may take, and how much faster than `BATCH` a batch must be to be taken."""
+DTYPES: Mapping[Precision, torch.dtype] = MappingProxyType(
+    {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+)
 
 Vectors = npt.NDArray[np.float32]
 
@@ -46,11 +56,11 @@ class Encoder(Protocol):
     fingerprint: str
     dimension: int
 
-    def read(self, source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
-        """Decode an image as large as the encoder needs it."""
+    def read(self, source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Any:
+        """Decode an image to what `encode` takes."""
 
-    def encode(self, images: Sequence[Image.Image]) -> Vectors:
-        """Encode RGB images: float32 (n, d), unit rows; the dot product is the similarity, higher is more alike."""
+    def encode(self, images: Sequence[Any]) -> Vectors:
+        """Encode images: float32 (n, d), unit rows; the dot product is the similarity, higher is more alike."""
 
 
 @dataclass(frozen=True)
@@ -87,29 +97,58 @@ class Clip:
 
 
 class ClipEncoder:
-    """The vision tower of a CLIP."""
+    """The vision tower of a CLIP.
 
-    def __init__(self, name: str, model: nn.Module, image_processor: Any, device: str = "auto") -> None:
-        """Take a `CLIPVisionModelWithProjection` and its image processor; vectors come out of `device`."""
+    Attributes:
+        batch: images in one pass. Every pass has this many, the last one filled up: with one shape, a photo's vector is
+            the same to the last bit whatever it is encoded together with.
+    """
+
+    def __init__(
+        self, name: str, model: nn.Module, image_processor: Any, device: str = "auto", precision: Precision = "fp32"
+    ) -> None:
+        """Take a `CLIPVisionModelWithProjection` and its image processor; vectors come out of `device`.
+
+        Raises:
+            EncoderError: the device is not there, or cannot compute with that precision.
+        """
         self.name = name
-        self.device = pick_device(device)
-        self.fingerprint = fingerprint(model, image_processor)
-        self._model = model.eval().to(self.device)
-        self._processor = image_processor
+        self.device = pick_device(device, precision)
+        self.fingerprint = fingerprint(model, image_processor, precision)
         self.dimension = int(model.config.projection_dim)  # type: ignore[union-attr, arg-type]
         self.size = _side(image_processor)
+        self.batch = BATCH
+        self._processor = image_processor
+        self._dtype = DTYPES.get(precision)
+        if self._dtype is None:
+            black = self.prepare(Image.new("RGB", (self.size, self.size)))
+            self._model: Any = Int8Tower(model, black.shape, self.fingerprint)
+        else:
+            self._model = model.eval().to(self.device, self._dtype)
 
-    def read(self, source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
-        """Decode an image, a large JPEG at a fraction of its size.
+    def read(self, source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Tensor:
+        """Decode an image, a large JPEG at a fraction of its size, and prepare it: uint8 (3, height, width).
 
         Raises:
             UnreadableImageError: it cannot be decoded.
         """
-        return read_image(source, max_pixels=max_pixels, draft=self.size)
+        return self.prepare(read_image(source, max_pixels=max_pixels, draft=self.size))
+
+    def prepare(self, image: Image.Image) -> Tensor:
+        """Resize and crop an RGB image: uint8 (3, height, width), as the image processor has them before it normalises.
+
+        Its steps are called one by one: in 0.3 ms instead of 0.8 for 500 × 375 pixels.
+        """
+        processor = self._processor
+        pixels: Tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        pixels = processor.resize(pixels, processor.size, processor.resample)
+        if processor.do_center_crop:
+            pixels = processor.center_crop(pixels, processor.crop_size)
+        return pixels.contiguous()
 
     @torch.inference_mode()
-    def encode(self, images: Sequence[Image.Image]) -> Vectors:
-        """Encode RGB images.
+    def encode(self, images: Sequence[Image.Image | Tensor]) -> Vectors:
+        """Encode RGB images, or what `read` made of them.
 
         Returns:
             float32 (n, d), unit rows; the dot product of two is their similarity, higher is more alike.
@@ -117,31 +156,70 @@ class ClipEncoder:
         Raises:
             EncoderError: the weights give vectors that are not finite.
         """
-        parts = [self._pass(images[start : start + CHUNK]) for start in range(0, len(images), CHUNK)]
+        parts = [self._pass(images[start : start + self.batch]) for start in range(0, len(images), self.batch)]
         return np.concatenate(parts) if parts else np.empty((0, self.dimension), np.float32)
 
-    def _pass(self, images: Sequence[Image.Image]) -> Vectors:
-        pixels = torch.stack([self._processor(image, return_tensors="pt")["pixel_values"][0] for image in images])
-        padded = torch.zeros((CHUNK, *pixels.shape[1:]))
-        padded[: len(images)] = pixels
-        embedded = self._model(pixel_values=padded.to(self.device)).image_embeds.float().cpu()[: len(images)]
+    def _pass(self, images: Sequence[Image.Image | Tensor]) -> Vectors:
+        pixels = torch.stack([image if isinstance(image, Tensor) else self.prepare(image) for image in images])
+        embedded = self._embedded(pixels.to(self.device)).float().cpu()
         if not torch.isfinite(embedded).all():
             raise EncoderError(
                 f"{self.name} gives vectors that are not finite: its weights are broken, take another one"
             )
         return np.asarray(nn.functional.normalize(embedded, dim=-1).numpy(), dtype=np.float32)
 
+    def _embedded(self, pixels: Tensor) -> Tensor:
+        """Vectors of uint8 (n, 3, height, width): (n, d), not normalised."""
+        processor = self._processor
+        scaling = True, processor.rescale_factor, True, processor.image_mean, processor.image_std
+        if self._dtype is None:
+            vectors: Tensor = self._model(processor.rescale_and_normalize(pixels, *scaling))
+            return vectors
+        filled = torch.cat([pixels, pixels.new_zeros(self.batch - len(pixels), *pixels.shape[1:])])
+        ready = processor.rescale_and_normalize(filled, *scaling).to(self._dtype)
+        vectors = self._model(pixel_values=ready).image_embeds
+        return vectors[: len(pixels)]
 
-def pick_device(device: str) -> str:
-    """`auto` is the GPU if there is one.
+
+def calibrate(encoder: ClipEncoder) -> int:
+    """The batch with which an encoder is fastest on this machine, found in about 3 seconds or less.
+
+    It is 16 unless another one is clearly faster, so that noise decides nothing.
+    """
+    threads, before, end = torch.get_num_threads(), encoder.batch, time.perf_counter() + CALIBRATION
+    black = encoder.prepare(Image.new("RGB", (encoder.size, encoder.size)))
+    rates: dict[int, float] = {}
+    torch.set_num_threads(1)  # as in `encode_files`
+    try:
+        for batch in BATCHES:
+            if rates and time.perf_counter() + 2 * batch / max(rates.values()) > end:
+                continue
+            encoder.batch = batch
+            encoder.encode([black] * batch)  # the first pass of a shape is slower
+            start = time.perf_counter()
+            encoder.encode([black] * batch)
+            rates[batch] = batch / (time.perf_counter() - start)
+    finally:
+        encoder.batch = before
+        torch.set_num_threads(threads)
+    fastest = max(rates, key=lambda batch: rates[batch])
+    return fastest if rates[fastest] > GAIN * rates[BATCH] else BATCH
+
+
+def pick_device(device: str, precision: Precision = "fp32") -> str:
+    """`auto` is the GPU if there is one and it computes with that precision.
 
     Raises:
-        EncoderError: a GPU was asked for and there is none.
+        EncoderError: a GPU was asked for and there is none, or the device does not compute with that precision.
     """
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() and precision != "int8" else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise EncoderError("no CUDA device on this machine: leave --device out, or say --device cpu")
+    if precision == "int8" and device != "cpu":
+        raise EncoderError(f"int8 is computed by the CPU, not by {device}: say --device cpu, or --precision bf16")
+    if precision == "fp16" and device == "cpu":
+        raise EncoderError("the CPU has no fast fp16: say --precision bf16 or int8")
     return device
 
 
@@ -150,8 +228,8 @@ def _side(image_processor: Any) -> int:
     return int(size.get("shortest_edge") or min(size["height"], size["width"]))
 
 
-def fingerprint(model: nn.Module, image_processor: Any) -> str:
-    """SHA-256 of the vision tower's weights and of the preprocessing: equal only if the vectors are comparable."""
+def fingerprint(model: nn.Module, image_processor: Any, precision: Precision = "fp32") -> str:
+    """SHA-256 of the vision tower's weights, the preprocessing and the precision: of comparable vectors it is equal."""
     digest = hashlib.sha256()
     tower = {
         name: value for name, value in model.state_dict().items() if name.startswith(("vision_model", "visual_proj"))
@@ -163,21 +241,26 @@ def fingerprint(model: nn.Module, image_processor: Any) -> str:
     fields = ("size", "crop_size", "resample", "image_mean", "image_std", "rescale_factor", "do_center_crop")
     preprocessing = {field: str(getattr(image_processor, field, None)) for field in fields}
     digest.update(json.dumps(preprocessing, sort_keys=True).encode())
+    if precision != "fp32":
+        digest.update(precision.encode())
     return digest.hexdigest()
 
 
-def load_encoder(name: str, device: str = "auto") -> ClipEncoder:
+def load_encoder(name: str, device: str = "auto", precision: Precision = "fp32") -> ClipEncoder:
     """Load an encoder of images; only the vision tower of a checkpoint is read.
 
     Args:
         name: `builtin:tiny`, a hub id such as `openai/clip-vit-base-patch32`, or a folder with a CLIP checkpoint.
         device: `auto`, `cpu`, `cuda`.
+        precision: of the computation; `int8` on CPUs, `fp16` on GPUs, `bf16` on GPUs and on CPUs that have AVX512-BF16
+            or AMX. Measured for ViT-B/32 on one core with AVX512-BF16: 10.1 photos/s, in bf16 19.3, in int8 27.2.
 
     Raises:
-        EncoderError: there is no such checkpoint, it is no CLIP, or it has no safetensors weights.
+        EncoderError: there is no such checkpoint, it is no CLIP, it has no safetensors weights, or the device cannot
+            compute with that precision.
     """
     model, processor = _load(name, CLIPVisionModelWithProjection, CLIPImageProcessor)
-    return ClipEncoder(name, model, processor, device)
+    return ClipEncoder(name, model, processor, device, precision)
 
 
 def load_clip(name: str) -> Clip:

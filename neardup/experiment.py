@@ -17,12 +17,13 @@ from neardup.comparison import compare
 from neardup.encoder import Encoder, load_clip, load_encoder
 from neardup.errors import ArchiveError
 from neardup.evaluate import Evaluation, evaluate
+from neardup.launch import train_on
 from neardup.plots import pictures
 from neardup.recipes import APPROACHES, Recipe, Settings
 from neardup.report import write_report
 from neardup.stages import STATE, Stage, digest_file, digest_of
 from neardup.testset import TestSet
-from neardup.train import EpochResult, Example, train
+from neardup.train import EpochResult, Example
 from neardup.trainingset import TrainingSet
 from neardup.translate import load_captions
 from neardup.vectors import Embeddings, embed
@@ -158,21 +159,21 @@ def make_checkpoint(
     Raises:
         TrainingError: see `neardup.train.train`; the best checkpoint so far is kept.
     """
-    clip = load_clip(approach.settings.encoder)
-    checkpoint = approach.folder / "checkpoint"
+    settings, checkpoint = approach.settings, approach.folder / "checkpoint"
     if approach.recipe is None:
-        clip.save(checkpoint)
+        load_clip(settings.encoder).save(checkpoint)
         return approach.checkpoint.finish([checkpoint])
-    training = train(
+    training = train_on(
+        settings.processes,
         training_examples(approach.out),
-        clip,
+        settings.encoder,
         approach.recipe,
         approach.folder,
-        on_epoch=on_epoch,
+        on_epoch,
         report=say,
-        device=approach.settings.device,
+        device=settings.device,
         state=approach.out / STATE / "training" / approach.name,
-        look_alike_bits=approach.settings.prepare.look_alike_bits,
+        look_alike_bits=settings.prepare.look_alike_bits,
     )
     facts = {**training.facts, "best_epoch": training.best_epoch, "stopped_because": training.stopped_because}
     return approach.checkpoint.finish([checkpoint, approach.folder / "history.csv"], facts)

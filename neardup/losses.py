@@ -78,7 +78,9 @@ def backward_in_parts(
     gradients = [_gradient(leaf)[own] for leaf in gathered]
     sizes = [len(images) for images, _ in embedded]
     for i, pieces in enumerate(zip(*(torch.split(gradient, sizes) for gradient in gradients), strict=True)):
-        torch.autograd.backward(embedded[i] if whole else parts[i](), pieces)
+        rows = embedded[i] if whole else parts[i]()
+        learning = [pair for pair in zip(rows, pieces, strict=True) if pair[0].requires_grad]  # not of a frozen tower
+        torch.autograd.backward([row for row, _ in learning], [piece for _, piece in learning])
     return loss.item()
 
 

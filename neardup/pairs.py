@@ -1,8 +1,8 @@
 """Photos beside their captions on one device: embedding, loss and gradient of a batch, on one process or several."""
 
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,11 +13,15 @@ from accelerate.utils import reduce
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils.rnn import pad_sequence
 
-from neardup.batches import PLAIN, Captions, Example, Photos, batch_rows, own_rows, parts_of
+from neardup.batches import KEEP_BYTES, PLAIN, Captions, Example, Kept, Photos, batch_rows, own_rows, parts_of
 from neardup.encoder import Clip, pick_device
+from neardup.errors import TrainingError
 from neardup.losses import backward_in_parts, contrastive_loss, legend_targets
+from neardup.lowrank import add_low_rank
 from neardup.recipes import Recipe
+from neardup.towers import Tower, text_tower, vision_tower
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,10 @@ class Validation:
 
 
 class Pairs:
-    """A CLIP, its data and its device: what embeds rows of the examples and says what their loss is."""
+    """A CLIP, its data and its device: what embeds rows of the examples and says what their loss is.
+
+    What frozen layers give for a photo or a caption is computed once and kept; the photo's pixels are not kept then.
+    """
 
     def __init__(
         self, examples: Sequence[Example], clip: Clip, captions: Captions, recipe: Recipe, device: str
@@ -52,32 +59,80 @@ class Pairs:
         self.bf16 = _bf16(recipe, self.device)
         self.recipe = recipe
         self.captions = captions
-        self.photos = Photos(examples, clip.image_processor, recipe)
         # No dropout in CLIP; `eval` keeps it so for a checkpoint that sets one, for its draws would not be resumed.
         model: Any = clip.model
         self.model = model.eval().to(self.device)
-        _freeze(self.model, recipe.frozen_layers)
+        self.vision, self.text = _towers(self.model, recipe)
+        self.kept = Kept(KEEP_BYTES)
+        self.photos = Photos(examples, clip.image_processor, recipe, Kept(0) if self.vision.frozen else self.kept)
         self.logit_scale: Tensor = self.model.logit_scale
+
+    def optimizer(self) -> torch.optim.Adam:
+        """Adam by the recipe, of the weights that learn."""
+        learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        fused = self.device.type in {"cpu", "cuda"}
+        return torch.optim.Adam(learning, lr=self.recipe.lr, weight_decay=self.recipe.weight_decay, fused=fused)
 
     def own(self, batch: Sequence[int]) -> slice:
         """Which rows of a batch this process embeds."""
         return own_rows(len(batch), self.processes.process_index, self.processes.num_processes)
 
-    def load(self, batches: Sequence[Sequence[int]], copy: int) -> Iterable[tuple[Sequence[int], Tensor]]:
-        """Each batch with the pixels of this process's rows of it."""
-        return zip(batches, self.photos.batches([batch[self.own(batch)] for batch in batches], copy), strict=True)
+    def load(self, batches: Sequence[Sequence[int]], copy: int) -> Iterator[tuple[Sequence[int], Tensor]]:
+        """Each batch with what this process's rows of it need: pixels, uint8; or kept states, (n, length, width).
 
-    def embed(self, rows: Sequence[int], pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Images and texts: float32 (n, d), unit rows."""
+        Args:
+            batches: rows; none occurs twice.
+            copy: of the photos.
+        """
+        own = [batch[self.own(batch)] for batch in batches]
+        if not self.vision.frozen:
+            yield from zip(batches, self.photos.batches(own, copy), strict=True)
+            return
+        missing = [[row for row in rows if ("photo", row, copy) not in self.kept] for rows in own]
+        for batch, rows, new, pixels in zip(batches, own, missing, self.photos.batches(missing, copy), strict=True):
+            decoded = dict(zip(new, pixels, strict=True))
+            make = {row: partial(self._photo_states, decoded.get(row)) for row in rows}
+            states = [self.kept.get(("photo", row, copy), make[row]) for row in rows]
+            yield batch, torch.stack(states) if states else torch.empty(0)
+
+    def embed(self, rows: Sequence[int], photos: Tensor) -> tuple[Tensor, Tensor]:
+        """Images and texts, float32 (n, d), unit rows, of what `load` gives."""
         if not rows:
             nothing = torch.zeros((0, self.model.config.projection_dim), device=self.device, requires_grad=True)
             return nothing, nothing
-        tokens = {name: tensor.to(self.device) for name, tensor in self.captions(rows).items()}
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16), _same_every_time(self.device):
-            pixel_values = self.photos.normalise(pixels.to(self.device, non_blocking=True))
-            images = self.model.get_image_features(pixel_values=pixel_values).pooler_output
-            texts = self.model.get_text_features(**tokens).pooler_output
+        with self._numbers():
+            states = photos.to(self.device, non_blocking=True)
+            if not self.vision.frozen:
+                states = self.vision.below(self.photos.normalise(states))
+            images = self.vision.above(states)
+            texts = self.text.above(*self._text_states(rows))
         return functional.normalize(images.float(), dim=-1), functional.normalize(texts.float(), dim=-1)
+
+    def _text_states(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """States (n, longest, width) and lengths, int64 (n,)."""
+        if not self.text.frozen:
+            tokens = {name: tensor.to(self.device) for name, tensor in self.captions(rows).items()}
+            return self.text.below(tokens["input_ids"]), tokens["attention_mask"].sum(dim=1)
+        states = [
+            self.kept.get(("caption", int(self.captions.legends[row])), partial(self._caption_states, row))
+            for row in rows
+        ]
+        lengths = torch.tensor([len(one) for one in states], device=self.device)
+        return pad_sequence(states, batch_first=True).to(self.device), lengths
+
+    def _caption_states(self, row: int) -> Tensor:
+        with self._numbers():
+            return self.text.kept(self.captions([row])["input_ids"].to(self.device)).cpu()
+
+    def _photo_states(self, pixels: Any) -> Tensor:
+        with self._numbers():
+            return self.vision.kept(self.photos.normalise(pixels[None].to(self.device))).cpu()
+
+    @contextmanager
+    def _numbers(self) -> Iterator[None]:
+        """The precision that the recipe asks for, and the same result every time."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16), _same_every_time(self.device):
+            yield
 
     def gather(self, batch: Sequence[int], own: Tensor) -> Tensor:
         """The rows of all processes, (n, d), from those of this one."""
@@ -94,12 +149,12 @@ class Pairs:
         targets = legend_targets(legends, shared=self.recipe.shared_legends)
         return contrastive_loss(images, texts, self.logit_scale, targets)
 
-    def backward(self, batch: Sequence[int], pixels: Tensor) -> float:
+    def backward(self, batch: Sequence[int], photos: Tensor) -> float:
         """Loss of a batch; leaves its gradient, the same in every process, on the weights."""
         own = batch[self.own(batch)]
         parts = parts_of(len(own), self.recipe.accumulate)
         loss = backward_in_parts(
-            [partial(self.embed, own[part], pixels[part]) for part in parts],
+            [partial(self.embed, own[part], photos[part]) for part in parts],
             partial(self.loss, batch),
             partial(self.gather, batch),
             self.own(batch),
@@ -118,9 +173,9 @@ class Pairs:
         batches = batch_rows(rows, self.recipe.batch_size, self.recipe.seed, epoch=0)
         total, embedding, began = 0.0, 0.0, time.perf_counter()
         vectors = []
-        for batch, pixels in self.load(batches, PLAIN):
+        for batch, photos in self.load(batches, PLAIN):
             start = time.perf_counter()
-            images, texts = (self.gather(batch, part) for part in self.embed(batch[self.own(batch)], pixels))
+            images, texts = (self.gather(batch, part) for part in self.embed(batch[self.own(batch)], photos))
             total += self.loss(batch, images, texts).item() * len(batch)
             vectors.append(images.double())
             embedding += time.perf_counter() - start
@@ -128,12 +183,25 @@ class Pairs:
         return Validation(total / len(rows), _spread(torch.cat(vectors)), waiting / len(rows), embedding / len(rows))
 
 
-def _freeze(model: Any, layers: int) -> None:
-    """Keep the weights of the embeddings and of the first `layers` layers of both towers."""
+def _towers(model: Any, recipe: Recipe) -> tuple[Tower, Tower]:
+    """Vision and text, with the weights frozen, and the updates added, that the recipe wants."""
+    layers = recipe.frozen_layers
+    vision = vision_tower(model, layers)
+    text = text_tower(model, len(model.text_model.encoder.layers) if recipe.frozen_text else layers)
+    if recipe.lora_rank:
+        if not (vision.upper or text.upper):
+            raise TrainingError("lora_rank updates the layers that are not frozen, and frozen_layers leaves none")
+        draws = torch.Generator().manual_seed(recipe.seed)
+        for tower in (vision, text):
+            tower.freeze_all()
+            for layer in tower.upper:
+                add_low_rank(layer, recipe.lora_rank, draws)
+    if recipe.frozen_text:
+        text.freeze_all()
     if layers:
-        for tower in (model.vision_model, model.text_model):
-            for part in (tower.embeddings, *tower.encoder.layers[:layers]):
-                part.requires_grad_(requires_grad=False)
+        vision.freeze()
+        text.freeze()
+    return vision, text
 
 
 def _bf16(recipe: Recipe, device: torch.device) -> bool:

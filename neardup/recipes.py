@@ -21,6 +21,8 @@ BatchSize = Annotated[int, Field(ge=2)]
 Metric = Literal["ndcg", "top_1", "top_5", "map", "f1", "micro_ap", "recall_at_90_precision", "nn_f1", "b3_f1"]
 """What a promotion may go by; higher is better."""
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
+"""Numbers that an encoder computes with; each has vectors and a threshold of its own."""
 
 PATTERNS: Mapping[str, str] = MappingProxyType(
     {
@@ -89,7 +91,11 @@ class Recipe:
             experiment each approach sets it, the third to what `augmentation` at the top says.
         copies: variants a photo; epoch e sees copy e modulo `copies`.
         accumulate: parts that a batch is cut into, for small memories.
-        frozen_layers: so many first layers of both towers, and their embeddings, keep their weights; 0 freezes nothing.
+        frozen_layers: so many first layers of both towers, and what is before them, keep their weights; 0 freezes
+            nothing. What they give is computed once and kept, so that each epoch is faster.
+        frozen_text: the whole text tower keeps its weights; its vectors are computed once.
+        lora_rank: train updates of this rank of the attention, and else the temperature alone (LoRA); 0 trains the
+            weights themselves.
         precision: `auto` is bf16 where the hardware has it.
     """
 
@@ -106,6 +112,8 @@ class Recipe:
     copies: PositiveInt = 5
     accumulate: PositiveInt = 1
     frozen_layers: Annotated[int, Field(ge=0)] = 0
+    frozen_text: bool = False
+    lora_rank: Annotated[int, Field(ge=0)] = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 
@@ -151,32 +159,64 @@ class TuneSettings:
 
 
 @dataclass(frozen=True)
+class ClusterSettings:
+    """Where the tasks of `neardup duplicates` run: the photos of a folder, however many, and all their pairs.
+
+    Attributes:
+        runner: `threads` of this process, each task with all cores, or `dask` for processes here or on other machines.
+        workers: tasks at once; with `dask` and no scheduler so many processes are started here, a core each.
+        scheduler: address of a Dask scheduler that runs already, as `tcp://host:8786`.
+        store: folder or URL (`s3://…`) of the vectors, the same for every worker; else beside the results.
+        shard: photos in one task and in one file of the store; what a kill may cost.
+        slab: vectors in one side of a block of pairs; a task holds two sides in memory.
+    """
+
+    runner: Literal["threads", "dask"] = "threads"
+    workers: PositiveInt = 1
+    scheduler: str | None = None
+    store: str | None = None
+    shard: PositiveInt = 1024
+    slab: PositiveInt = 65_536
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that an experiment may be told; what `neardup.toml` holds.
 
     Attributes:
         encoder: `builtin:tiny`, a hub id, a local folder or an MLflow model URI.
         device: `auto`, `cpu`, `cuda`.
+        processes: so many processes share a training, each with a GPU of its own where there are GPUs.
         augmentation: recipe of the third approach.
         write_augmented: also write the augmented copies to `train_dataset_aug/`.
         prepare: how the archive is read.
         translate: who translates.
         train: how both fine-tuned approaches are trained.
         tune: what `neardup tune` searches.
+        cluster: where `neardup duplicates` runs.
     """
 
     encoder: str = "openai/clip-vit-base-patch32"
     device: Device = "auto"
+    processes: PositiveInt = 1
     augmentation: Literal["classic", "press"] = "classic"
     write_augmented: bool = False
     prepare: PrepareSettings = field(default_factory=PrepareSettings)
     translate: TranslateSettings = field(default_factory=TranslateSettings)
     train: Recipe = field(default_factory=Recipe)
     tune: TuneSettings = field(default_factory=TuneSettings)
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
 
 
 TABLES: Mapping[str, type] = MappingProxyType(
-    {"": Settings, "prepare": PrepareSettings, "translate": TranslateSettings, "train": Recipe, "tune": TuneSettings}
+    {
+        "": Settings,
+        "prepare": PrepareSettings,
+        "translate": TranslateSettings,
+        "train": Recipe,
+        "tune": TuneSettings,
+        "cluster": ClusterSettings,
+    }
 )
 """The tables of `neardup.toml` by name."""
 

@@ -5,7 +5,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from tqdm import tqdm
 from neardup.batches import Captions, Example, batch_rows, token_limit
 from neardup.encoder import Clip, load_clip
 from neardup.errors import DivergedError, TrainingError
+from neardup.lowrank import merged
 from neardup.pairs import Pairs, Validation
 from neardup.recipes import PrepareSettings, Recipe
 from neardup.split import Split, inseparable, split
@@ -23,7 +24,7 @@ from neardup.training_state import TrainingState, recover_checkpoint, save_check
 
 __all__ = ["EpochResult", "Example", "Training", "train"]
 
-TRAIN_STEP = 1
+TRAIN_STEP = 2
 """Bumped when equal inputs would give other weights."""
 
 MAX_LOGIT_SCALE = math.log(100)
@@ -63,6 +64,13 @@ class Training:
     stopped_because: str
     facts: dict[str, Any]
 
+    @classmethod
+    def load(cls, folder: Path) -> "Training":
+        """The one that `train` finished in a folder."""
+        found = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        history = tuple(EpochResult(**line) for line in found["history"])
+        return cls(folder / "checkpoint", history, found["best_epoch"], found["stopped_because"], found["facts"])
+
 
 def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
     examples: Sequence[Example],
@@ -89,7 +97,8 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
         on_epoch: called after each epoch, when its state is on disk; of a killed run that goes on, once more for its
             last epoch.
         report: gets a few sentences: counts, device and expected time before the first step.
-        device: `auto`, `cpu` or `cuda`; several processes started by `accelerate launch` or `torchrun` share the work.
+        device: `auto`, `cpu` or `cuda`; several processes started by `torchrun` share the work; `train_on` of
+            `neardup.launch` starts them.
         state: where the resumable state lies until training has finished; `folder/state` by default.
         look_alike_bits: photos whose perceptual hashes are at most so many bits apart are never split from each other.
 
@@ -108,12 +117,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
     pairs = Pairs(examples, clip, captions, recipe, device)
     main = pairs.processes.is_main_process
     say = report if main else _nothing
-    optimizer = torch.optim.Adam(
-        [parameter for parameter in pairs.model.parameters() if parameter.requires_grad],
-        lr=recipe.lr,
-        weight_decay=recipe.weight_decay,
-        fused=pairs.device.type in {"cpu", "cuda"},
-    )
+    optimizer = pairs.optimizer()
     checkpoint = folder / "checkpoint"
     saved = TrainingState(state or folder / "state", key)
     facts = _facts(examples, captions, parts, pairs, dropped)
@@ -145,9 +149,9 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
             leave=False,
             disable=None if main else True,
         )
-        for batch, pixels in steps:
+        for batch, photos in steps:
             optimizer.zero_grad()
-            loss = pairs.backward(batch, pixels)
+            loss = pairs.backward(batch, photos)
             if not math.isfinite(loss):
                 raise DivergedError(_stopped(f"the loss became {loss}", epoch, history, checkpoint, recipe))
             optimizer.step()
@@ -171,7 +175,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
 
         if main:
             if _best(history).epoch == epoch:
-                save_checkpoint(clip, checkpoint, saved.folder)
+                save_checkpoint(replace(clip, model=merged(clip.model)), checkpoint, saved.folder)
             remembered = {
                 "history": [asdict(line) for line in history],
                 "spread": spread,
@@ -348,8 +352,5 @@ def _finished(folder: Path, key: str) -> Training | None:
         found = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         return None
-    checkpoint = folder / "checkpoint"
-    if found["key"] != key or not (checkpoint / "model.safetensors").is_file():
-        return None
-    history = tuple(EpochResult(**line) for line in found["history"])
-    return Training(checkpoint, history, found["best_epoch"], found["stopped_because"], found["facts"])
+    whole = found["key"] == key and (folder / "checkpoint" / "model.safetensors").is_file()
+    return Training.load(folder) if whole else None

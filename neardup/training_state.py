@@ -1,4 +1,4 @@
-"""What a killed training goes on from: weights, the optimizers' moments and the history."""
+"""What a killed training goes on from: the weights that learn, the optimizers' moments and the history."""
 
 import hashlib
 import json
@@ -50,7 +50,7 @@ class TrainingState:
     ) -> None:
         """Keep the state after an epoch, in place of the one before."""
         folder = self.folder / f"epoch-{epoch:06}"
-        _save(folder / "model.safetensors", dict(model.named_parameters()))
+        _save(folder / "model.safetensors", dict(_learning(model)))
         for number, optimizer in enumerate(optimizers):
             _save(folder / f"optimizer-{number}.safetensors", _flat(optimizer))
         write_json(self._pointer, {"key": self.key, "folder": folder.name, "facts": facts})
@@ -63,7 +63,7 @@ class TrainingState:
         folder = self.folder / json.loads(self._pointer.read_text(encoding="utf-8"))["folder"]
         weights = load_file(folder / "model.safetensors")
         with torch.no_grad():
-            for name, parameter in model.named_parameters():
+            for name, parameter in _learning(model):
                 parameter.copy_(weights[name])
         for number, optimizer in enumerate(optimizers):
             _unflatten(optimizer, load_file(folder / f"optimizer-{number}.safetensors"))
@@ -71,6 +71,10 @@ class TrainingState:
     def discard(self) -> None:
         """Delete it."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _learning(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:

@@ -1,7 +1,6 @@
 """Vectors: made once for each photo and encoder, kept in Parquet, never mixed."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from neardup.encoder import Encoder, Vectors
-from neardup.errors import ArchiveError, EncoderError
+from neardup.encoding import encode_files
+from neardup.errors import ArchiveError, EncoderError, UnreadableImageError
 from neardup.images import MAX_PIXELS
 from neardup.stages import digest_of, replacing
 from neardup.store import Store, write_parquet
@@ -145,14 +145,11 @@ def embed(
     return Embeddings(tuple(sha for _, sha in items), tuple(path for path, _ in items), chosen, encoder.fingerprint)
 
 
-def _encode(
-    paths: Sequence[str], root: Path, encoder: Encoder, max_pixels: int, progress: "tqdm[Any]", size: int = 64
-) -> Vectors:
-    """The vectors of photos, decoded by two threads."""
-    parts = []
-    with ThreadPoolExecutor(2) as pool:
-        for start in range(0, len(paths), size):
-            batch = paths[start : start + size]
-            parts.append(encoder.encode(list(pool.map(lambda path: encoder.read(root / path, max_pixels), batch))))
-            progress.update(len(batch))
-    return np.concatenate(parts)
+def _encode(paths: Sequence[str], root: Path, encoder: Encoder, max_pixels: int, progress: "tqdm[Any]") -> Vectors:
+    vectors = np.empty((len(paths), encoder.dimension), np.float32)
+    for row, result in encode_files(encoder, (root / path for path in paths), max_pixels):
+        if isinstance(result, UnreadableImageError):
+            raise result
+        vectors[row] = result
+        progress.update()
+    return vectors

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from neardup.experiment import Approach
 
 REQUIREMENTS = (
+    "fsspec",
     "imagehash",
     "mlflow",
     "numpy",

@@ -1,5 +1,8 @@
 """A photo's i-th copy is the same on any machine, in any order, and every damage leaves a photograph."""
 
+import io
+import shutil
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -7,14 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import ExifTags, Image
 
-from neardup.augment import RECIPES, augment, classic, make_queries, write_augmented
+from neardup.augment import RECIPES, augment, make_queries, write_augmented
+from neardup.classic import SIDE, TORCHVISION, Draw, Reduced, draw
 from neardup.errors import ArchiveError
 from neardup.images import read_image
 from neardup.press import DAMAGES, press
 from neardup.scenes import Scene
-from neardup.trainingset import TrainingSet
+from neardup.trainingset import TrainingPhoto, TrainingSet
 
 PHOTO = Scene.of(5).image
 
@@ -24,45 +30,125 @@ def pixels(image: Image.Image) -> bytes:
     return image.tobytes()
 
 
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The photo as a file."""
+    path = tmp_path_factory.mktemp("photo") / "photo.jpg"
+    PHOTO.save(path, quality=90)
+    return path
+
+
+def copies(recipe: str, file: Path, numbers: Sequence[int], photo: str = "photo", seed: int = 0) -> list[bytes]:
+    """What a photo's copies show."""
+    return [pixels(copy) for copy in augment(recipe, file, photo, numbers, seed)]
+
+
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
-def test_a_copy_is_its_seed(recipe: str) -> None:
+def test_a_copy_is_its_seed(recipe: str, photo: Path) -> None:
     """Equal photo, number and seed: equal copy; any other: another copy."""
-    first = pixels(augment(recipe, PHOTO, "photo", 1))
-    others = [
-        augment(recipe, PHOTO, "photo", 2),
-        augment(recipe, PHOTO, "other", 1),
-        augment(recipe, PHOTO, "photo", 1, 9),
-    ]
-    assert pixels(augment(recipe, PHOTO, "photo", 1)) == first
-    assert first not in [pixels(other) for other in others]
+    first, second = copies(recipe, photo, [1, 2])
+    others = copies(recipe, photo, [1], "other") + copies(recipe, photo, [1], seed=9)
+    assert copies(recipe, photo, [1]) == [first]
+    assert first not in [second, *others]
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
-def test_threads_and_order_do_not_matter(recipe: str) -> None:
-    """Eight copies made by four threads are those made one after the other, the last first."""
-    alone = {i: pixels(augment(recipe, PHOTO, "photo", i)) for i in reversed(range(8))}
+def test_threads_and_order_do_not_matter(recipe: str, photo: Path) -> None:
+    """Eight copies made by four threads are those made one after the other of one decode, the last first."""
+    alone = copies(recipe, photo, range(8)[::-1])[::-1]
     with ThreadPoolExecutor(4) as pool:
-        together = dict(enumerate(pool.map(lambda i: pixels(augment(recipe, PHOTO, "photo", i)), range(8))))
+        together = list(pool.map(lambda i: copies(recipe, photo, [i])[0], range(8)))
     assert together == alone
 
 
-def test_the_global_generator_is_left_alone() -> None:
+def test_the_global_generator_is_left_alone(photo: Path) -> None:
     """Augmenting in between changes no other draw of torch."""
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
     first = torch.rand(1)
-    classic(PHOTO, 7)
+    Reduced.read(photo).copy(7)
     assert torch.cat([first, torch.rand(1)]).tolist() == expected.tolist()
 
 
-def test_the_classic_recipe_flips_half_of_the_copies() -> None:
-    """Size 256; of 200 copies of a picture that is dark on the left, about half are dark on the right."""
+def drawn_by_torchvision(size: tuple[int, int], seed: int) -> Draw:
+    """What torchvision's own transforms draw, in the order of the recipe."""
+    photo = torch.empty(1, size[1], size[0], device="meta")
+    torch.manual_seed(seed)
+    flip = bool(torch.rand(1) < 0.5)
+    rotation, colours, crop = (transform.make_params([photo]) for transform in TORCHVISION.transforms[1:])
+    names = ["brightness", "contrast", "saturation", "hue"]
+    changes = [(names[i], colours[f"{names[i]}_factor"]) for i in colours["fn_idx"]]
+    box = (crop["left"], crop["top"], crop["width"], crop["height"])
+    return Draw(flip, rotation["angle"], tuple(changes), box)
+
+
+@given(st.tuples(st.integers(1, 4000), st.integers(1, 4000)), st.integers(0, 2**60))
+def test_draws_are_torchvisions(size: tuple[int, int], seed: int) -> None:
+    """Flip, angle, changes of colour and crop are those that torchvision draws, also where no crop fits."""
+    assert draw(size, seed) == drawn_by_torchvision(size, seed)
+
+
+@pytest.mark.parametrize(
+    ("size", "mode", "ending", "difference", "psnr"),
+    [
+        ((500, 375), "L", "jpg", 0.5, 45),
+        ((500, 375), "RGB", "jpg", 0.8, 42),
+        ((3000, 2000), "RGB", "jpg", 1.5, 38),
+        ((3000, 2000), "RGB", "bmp", 2.0, 34),
+    ],
+)
+def test_copies_agree_with_torchvision(
+    size: tuple[int, int], mode: str, ending: str, difference: float, psnr: float, tmp_path: Path
+) -> None:
+    """Over four photos the mean difference of 255 and the least PSNR (dB) keep to a bound."""
+    differences, psnrs = [], []
+    for seed in range(4):
+        file = tmp_path / f"{seed}.{ending}"
+        Scene.of(seed).image.convert(mode).resize(size, Image.Resampling.BICUBIC).save(file)
+        torch.manual_seed(seed)
+        expected = np.asarray(TORCHVISION(read_image(file)), dtype=float)
+        error = np.asarray(Reduced.read(file).copy(seed), dtype=float) - expected
+        differences.append(np.abs(error).mean())
+        psnrs.append(10 * np.log10(255**2 / (error**2).mean()))
+    assert (np.mean(differences) < difference, min(psnrs) > psnr) == (True, True)
+
+
+@pytest.mark.parametrize(("ending", "shape"), [("jpg", (500, 750, 3)), ("bmp", (334, 500, 3))])
+def test_a_scan_is_reduced(ending: str, shape: tuple[int, int, int], tmp_path: Path) -> None:
+    """A JPEG is decoded at a quarter, of other formats a sixth is kept: no crop is then smaller than a copy."""
+    file = tmp_path / f"scan.{ending}"
+    PHOTO.resize((3000, 2000)).save(file)
+    assert Reduced.read(file).pixels.shape == shape
+
+
+def test_a_photo_on_its_side_is_copied_upright(tmp_path: Path) -> None:
+    """Drawn for the size that a person sees, not for that of the file."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    picture = PHOTO.resize((1200, 900))
+    picture.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "sideways.png", exif=exif)
+    picture.save(tmp_path / "upright.png")
+    sideways, upright = (Reduced.read(tmp_path / f"{name}.png") for name in ("sideways", "upright"))
+    assert (sideways.size, pixels(sideways.copy(1))) == ((1200, 900), pixels(upright.copy(1)))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 30), (300, 9)])
+def test_the_smallest_photo_is_copied(size: tuple[int, int], tmp_path: Path) -> None:
+    """A scrap of a few pixels becomes a copy like any other."""
+    Image.new("RGB", size, "white").save(tmp_path / "scrap.png")
+    scrap = Reduced.read(tmp_path / "scrap.png")
+    assert {scrap.copy(seed).size for seed in range(30)} == {(SIDE, SIDE)}
+
+
+def test_the_classic_recipe_flips_half_of_the_copies(tmp_path: Path) -> None:
+    """Of 200 copies of a picture that is dark on the left, about half are dark on the right."""
     picture = Image.new("RGB", (200, 200), "white")
     picture.paste("black", (0, 0, 100, 200))
-    copies = [classic(picture, seed) for seed in range(200)]
-    flipped = sum(np.asarray(copy)[128, 64].mean() > np.asarray(copy)[128, 192].mean() for copy in copies)
-    assert ({copy.size for copy in copies}, 75 < flipped < 125) == ({(256, 256)}, True)
+    picture.save(tmp_path / "x.png")
+    made = [np.asarray(copy) for copy in augment("classic", tmp_path / "x.png", "photo", range(200))]
+    flipped = sum(copy[128, 64].mean() > copy[128, 192].mean() for copy in made)
+    assert 75 < flipped < 125
 
 
 @pytest.mark.parametrize("name", sorted(DAMAGES))
@@ -106,6 +192,19 @@ def test_copies_on_disk(prepared: Path, tmp_path: Path) -> None:
     gone.unlink()
     write_augmented(tmp_path, training, {}, "classic", 5, 0)
     assert (kept.stat().st_mtime_ns, gone.read_bytes()) == (before, bytes_before)
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_training_sees_the_copies_on_disk(recipe: str, photo: Path, tmp_path: Path) -> None:
+    """`augment` makes the copy that `write_augmented` wrote, what JPEG loses apart."""
+    (tmp_path / "training_set").mkdir()
+    shutil.copy(photo, tmp_path / "training_set" / "x.jpg")
+    training = TrainingSet((TrainingPhoto("x.jpg", "x.jpg", "photo", "a legend", "c", "s.xlsx", 1, "", "", "0" * 16),))
+    write_augmented(tmp_path, training, {}, recipe, 3, 0)
+    [copy] = augment(recipe, photo, "photo", [2])
+    saved = io.BytesIO()
+    copy.save(saved, "JPEG", quality=90)
+    assert (tmp_path / "train_dataset_aug" / "aug_0_2.jpg").read_bytes() == saved.getvalue()
 
 
 def test_another_recipe_replaces_the_copies(prepared: Path, tmp_path: Path) -> None:

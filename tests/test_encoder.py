@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import torch
 from transformers import BertConfig, CLIPConfig, CLIPImageProcessor, CLIPModel
 
 from neardup import tiny
-from neardup.encoder import BUILTIN, load_clip, load_encoder
+from neardup.encoder import BATCHES, BUILTIN, ClipEncoder, calibrate, load_clip, load_encoder, pick_device
 from neardup.errors import EncoderError
+from neardup.images import read_image
 from neardup.press import DAMAGES
+from neardup.recipes import Precision
 from neardup.scenes import Scene
 
 IMAGES = [Scene.of(seed).image for seed in range(20)]
@@ -25,6 +28,15 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("saved") / "tiny"
     load_clip(BUILTIN).save(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def int8(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClipEncoder]:
+    """`builtin:tiny` in 8-bit integers, quantised into a folder of the tests."""
+    pytest.importorskip("onnxruntime")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("neardup.int8.FOLDER", tmp_path_factory.mktemp("int8"))
+        yield load_encoder(BUILTIN, "cpu", "int8")
 
 
 def test_vectors_are_unit_float32() -> None:
@@ -40,6 +52,88 @@ def test_a_vector_does_not_depend_on_its_company() -> None:
     together = encoder.encode(IMAGES)
     alone = np.concatenate([encoder.encode([image]) for image in IMAGES])
     assert together.tobytes() == alone.tobytes()
+
+
+def test_a_photo_is_read_as_the_image_processor_has_it(tmp_path: Path) -> None:
+    """Its uint8 pixels, resized and cropped, are the processor's before it normalises; encoded they give the same."""
+    encoder = load_encoder(BUILTIN, "cpu")
+    IMAGES[0].save(tmp_path / "x.png")
+    pixels = encoder.read(tmp_path / "x.png")
+    processor = CLIPImageProcessor.from_pretrained(tiny.FOLDER)
+    expected = processor(IMAGES[0], do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"][0]
+    assert (pixels.dtype, torch.equal(pixels, expected)) == (torch.uint8, True)
+    assert np.array_equal(encoder.encode([pixels]), encoder.encode(IMAGES[:1]))
+
+
+def test_a_fraction_of_a_scan_is_as_good_as_the_whole(tmp_path: Path) -> None:
+    """A large JPEG decoded at a fraction of its size gives nearly the vector of all its pixels."""
+    encoder = load_encoder(BUILTIN, "cpu")
+    IMAGES[0].resize((2400, 1800)).save(tmp_path / "scan.jpg")
+    fraction, whole = encoder.encode([encoder.read(tmp_path / "scan.jpg"), read_image(tmp_path / "scan.jpg")])
+    assert fraction @ whole > 0.9999
+
+
+def test_the_batch_hardly_changes_a_vector() -> None:
+    """Another number of photos in a pass: other last bits, the same vectors."""
+    encoder = load_encoder(BUILTIN, "cpu")
+    sixteen = encoder.encode(IMAGES)
+    encoder.batch = 3
+    assert encoder.encode(IMAGES) == pytest.approx(sixteen, abs=1e-5)
+
+
+def test_calibration_chooses_a_batch_and_changes_nothing() -> None:
+    """The encoder keeps its batch, and torch its threads."""
+    encoder, threads = load_encoder(BUILTIN, "cpu"), torch.get_num_threads()
+    assert calibrate(encoder) in BATCHES
+    assert (encoder.batch, torch.get_num_threads()) == (16, threads)
+
+
+@pytest.mark.slow
+def test_int8_is_nearly_fp32(int8: ClipEncoder) -> None:
+    """Its vectors are of unit length, close to those of fp32, and alone the same as in company."""
+    vectors = int8.encode(IMAGES)
+    assert (vectors * load_encoder(BUILTIN, "cpu").encode(IMAGES)).sum(axis=1).min() > 0.995
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(20), abs=1e-6)
+    assert np.concatenate([int8.encode([image]) for image in IMAGES]).tobytes() == vectors.tobytes()
+
+
+@pytest.mark.slow
+def test_int8_is_quantised_alike_every_time(int8: ClipEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On another machine of the same kind the fingerprint and the vectors are the same."""
+    monkeypatch.setattr("neardup.int8.FOLDER", tmp_path)
+    again = load_encoder(BUILTIN, "cpu", "int8")
+    assert again.fingerprint == int8.fingerprint
+    assert again.encode(IMAGES[:3]).tobytes() == int8.encode(IMAGES[:3]).tobytes()
+
+
+def test_int8_without_onnx_runtime_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says what to install."""
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(EncoderError, match=r"pip install 'neardup\[int8\]'"):
+        load_encoder(BUILTIN, "cpu", "int8")
+
+
+def test_bf16_is_nearly_fp32() -> None:
+    """Its vectors are float32 of unit length, close to those of fp32."""
+    vectors = load_encoder(BUILTIN, "cpu", "bf16").encode(IMAGES)
+    assert (vectors * load_encoder(BUILTIN, "cpu").encode(IMAGES)).sum(axis=1).min() > 0.999
+    assert vectors.dtype == np.float32
+
+
+def test_each_precision_is_another_encoder(int8: ClipEncoder) -> None:
+    """Vectors and thresholds of one are never taken for those of another."""
+    fingerprints = {load_encoder(BUILTIN, "cpu", precision).fingerprint for precision in ("fp32", "bf16")}
+    assert len(fingerprints | {int8.fingerprint}) == 3
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "reason"),
+    [("cpu", "fp16", "the CPU has no fast fp16"), ("mps", "int8", "int8 is computed by the CPU, not by mps")],
+)
+def test_a_precision_that_a_device_lacks_is_one_sentence(device: str, precision: Precision, reason: str) -> None:
+    """It says which one to take."""
+    with pytest.raises(EncoderError, match=reason):
+        pick_device(device, precision)
 
 
 def test_no_images_give_no_vectors() -> None:

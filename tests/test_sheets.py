@@ -5,6 +5,7 @@ from pathlib import Path
 import openpyxl
 import pandas as pd
 import pytest
+from python_calamine import CalamineWorkbook
 
 from neardup.errors import ArchiveError
 from neardup.sheets import as_text, is_lock_file, read_workbook, write_table
@@ -50,6 +51,22 @@ def test_pandas_reads_what_we_write(tmp_path: Path) -> None:
     write_table(tmp_path / "x.xlsx", ("a", "b"), [["text", 1], [None, 2]])
     table = pd.read_excel(tmp_path / "x.xlsx", engine="openpyxl")
     assert (table["b"].tolist(), table["a"].isna().tolist()) == ([1, 2], [False, True])
+
+
+def test_every_reader_reads_the_same(tmp_path: Path) -> None:
+    """Blanks at the ends, line breaks, markup and signs beyond the first plane come back from openpyxl and calamine."""
+    row = ["  a ", "two\nlines", "<&>\"'", "é\t😀", 0.1, -3, True]
+    write_table(tmp_path / "x.xlsx", [str(column) for column in range(len(row))], [row])
+    by_openpyxl = [cell.value for cell in openpyxl.load_workbook(tmp_path / "x.xlsx").active[2]]
+    by_calamine = CalamineWorkbook.from_path(str(tmp_path / "x.xlsx")).get_sheet_by_index(0).to_python()[1]
+    assert (by_openpyxl, by_calamine) == (row, row)
+
+
+def test_text_is_cut_to_what_a_cell_holds(tmp_path: Path) -> None:
+    """Excel refuses a file whose cell holds over 32,767 characters."""
+    write_table(tmp_path / "x.xlsx", ("a",), [["x" * 40_000]])
+    cells = read_workbook(tmp_path / "x.xlsx")[0].rows[1]
+    assert [len(cell.text) for cell in cells if cell] == [32_767]
 
 
 def test_what_is_no_workbook_is_refused(tmp_path: Path) -> None:

@@ -12,15 +12,17 @@ from dataclasses import replace
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
 from neardup import tiny
-from neardup.batches import PLAIN, Captions, Example, Photos, batch_rows, own_rows, parts_of
+from neardup.batches import KEEP_BYTES, PLAIN, Captions, Example, Kept, Photos, batch_rows, own_rows, parts_of
 from neardup.encoder import Clip
 from neardup.errors import TrainingError
 from neardup.pairs import Pairs, _spread
@@ -32,15 +34,15 @@ PHOTOS = 24
 RECIPE = Recipe(lr=1e-3, batch_size=8, epochs=3, patience=3, validation=0.2, seed=1)
 
 
-def small_clip() -> Clip:
-    """A CLIP of 32 pixels and one layer a tower, the same each time; so small that an epoch takes moments."""
+def small_clip(layers: int = 1) -> Clip:
+    """A CLIP of 32 pixels, by default of one layer a tower, the same each time; an epoch takes moments."""
     torch.manual_seed(0)
     tokenizer = tiny.tokenizer()
-    layers = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": layers, "num_attention_heads": 2}
     ids = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1, "vocab_size": len(tokenizer)}
     config = CLIPConfig(
-        text_config={**layers, **ids},
-        vision_config={**layers, "image_size": 32, "patch_size": 16},
+        text_config={**sizes, **ids},
+        vision_config={**sizes, "image_size": 32, "patch_size": 16},
         projection_dim=16,
     )
     processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
@@ -345,7 +347,7 @@ def test_captions_are_padded_to_their_longest() -> None:
 def test_pixels_are_those_of_the_processor(examples: list[Example]) -> None:
     """Pixels kept as bytes and normalised later equal what the encoder's own preprocessing gives."""
     clip = small_clip()
-    photos = Photos(examples, clip.image_processor, RECIPE)
+    photos = Photos(examples, clip.image_processor, RECIPE, Kept(KEEP_BYTES))
     (pixels,) = photos.batches([[3]], PLAIN)
     with Image.open(examples[3].image) as image:
         expected = clip.image_processor(image, return_tensors="pt")["pixel_values"]
@@ -354,7 +356,9 @@ def test_pixels_are_those_of_the_processor(examples: list[Example]) -> None:
 
 def test_epochs_see_copies_in_turn(examples: list[Example]) -> None:
     """Epoch e sees copy e modulo the copies; each is another picture, and the same again when its turn comes."""
-    photos = Photos(examples, small_clip().image_processor, replace(RECIPE, augmentation="press", copies=2))
+    photos = Photos(
+        examples, small_clip().image_processor, replace(RECIPE, augmentation="press", copies=2), Kept(KEEP_BYTES)
+    )
     assert [photos.copy(epoch) for epoch in (1, 2, 3)] == [0, 1, 0]
     first, second = (next(iter(photos.batches([[0]], copy))) for copy in (0, 1))
     assert not torch.equal(first, second)
@@ -415,9 +419,91 @@ def test_checkpoint_survives_a_kill_between_renames(tmp_path: Path) -> None:
 
 
 def test_frozen_layers_keep_their_weights(examples: list[Example], tmp_path: Path) -> None:
-    """Those of the embeddings and the first layers; all others learn."""
+    """Those of the first layers and of what is before them; all others learn."""
     before = {name: value.clone() for name, value in small_clip().model.named_parameters()}
     clip = small_clip()
     train(examples, clip, replace(RECIPE, epochs=1, frozen_layers=1), tmp_path, report=silent)
     kept = {name for name, value in clip.model.named_parameters() if torch.equal(value, before[name])}
-    assert kept == {name for name in before if ".embeddings." in name or ".layers.0." in name}
+    frozen = (".embeddings.", ".pre_layrnorm.", ".layers.0.")
+    assert kept == {name for name in before if any(part in name for part in frozen)}
+
+
+FROZEN = [{}, {"frozen_layers": 1}, {"frozen_layers": 2}, {"frozen_text": True}, {"lora_rank": 2}]
+
+
+@pytest.mark.parametrize("frozen", FROZEN, ids=str)
+def test_halves_give_what_the_whole_model_gives(examples: list[Example], frozen: dict[str, Any]) -> None:
+    """Cut above the frozen layers, with captions of several lengths, a CLIP embeds as transformers runs it."""
+    clip = small_clip(layers=2)
+    texts = ["a trench" + " in the rain" * i for i in range(4)]
+    inputs = clip.tokenizer(texts, padding=True, return_tensors="pt")
+    pixels = clip.image_processor([Image.open(e.image) for e in examples[:4]], return_tensors="pt")["pixel_values"]
+    expected = clip.model.eval()(**inputs, pixel_values=pixels)
+    captions = Captions(clip.tokenizer, texts, 77)
+    pairs = Pairs(examples[:4], clip, captions, replace(RECIPE, **frozen), "cpu")
+    ((batch, photos),) = pairs.load([range(4)], PLAIN)
+    torch.testing.assert_close(pairs.embed(batch, photos), (expected.image_embeds, expected.text_embeds))
+
+
+@pytest.mark.parametrize("frozen", FROZEN[1:], ids=str)
+def test_killed_partial_training_goes_on(examples: list[Example], tmp_path: Path, frozen: dict[str, Any]) -> None:
+    """Stopped with some of its weights frozen, it ends with those of one that was not."""
+    recipe = replace(RECIPE, epochs=2, **frozen)
+    whole = train(examples, small_clip(2), recipe, tmp_path / "whole", report=silent)
+    with pytest.raises(Stop):
+        train(examples, small_clip(2), recipe, tmp_path / "cut", stop_after(1), report=silent)
+    cut = train(examples, small_clip(2), recipe, tmp_path / "cut", report=silent)
+    assert weights(cut.checkpoint) == weights(whole.checkpoint)
+
+
+def test_frozen_states_are_made_once(tmp_path: Path) -> None:
+    """The second epoch needs no file, and sees the same to the last bit."""
+    examples, clip = make_examples(tmp_path, 4), small_clip(2)
+    captions = Captions(clip.tokenizer, [example.caption for example in examples], 77)
+    pairs = Pairs(examples, clip, captions, replace(RECIPE, frozen_layers=1), "cpu")
+    ((_, first),) = pairs.load([range(4)], PLAIN)
+    for example in examples:
+        example.image.unlink()
+    ((_, second),) = pairs.load([range(4)], PLAIN)
+    assert torch.equal(first, second)
+
+
+def test_frozen_states_that_find_no_room_are_made_again(
+    examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nothing kept, copies included, a training has the same losses, to the last bit."""
+    recipe = replace(RECIPE, frozen_layers=1, frozen_text=True, augmentation="classic", copies=2)
+    kept = train(examples, small_clip(2), recipe, tmp_path / "kept", report=silent)
+    monkeypatch.setattr("neardup.pairs.KEEP_BYTES", 0)
+    made_again = train(examples, small_clip(2), recipe, tmp_path / "made", report=silent)
+    assert [replace(line, seconds=0) for line in made_again.history] == [
+        replace(line, seconds=0) for line in kept.history
+    ]
+
+
+def test_low_rank_checkpoint_is_a_plain_clip(examples: list[Example], tmp_path: Path) -> None:
+    """Its attention alone has changed, besides the temperature, and it embeds as the model that was trained."""
+    clip, before = small_clip(), dict(small_clip().model.named_parameters())
+    recipe = replace(RECIPE, epochs=1, lora_rank=2)
+    after = CLIPModel.from_pretrained(train(examples, clip, recipe, tmp_path, report=silent).checkpoint).eval()
+    changed = {name for name, value in after.named_parameters() if not torch.equal(value, before[name])}
+    assert changed == {"logit_scale", *(name for name in before if name.endswith("_proj.weight"))}
+    pixels = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(
+        after.get_image_features(pixels).pooler_output, clip.model.get_image_features(pixels).pooler_output
+    )
+
+
+def test_low_rank_state_holds_what_learns(examples: list[Example], tmp_path: Path) -> None:
+    """The frozen weights, most of a model, are not written after each epoch."""
+    with pytest.raises(Stop):
+        train(examples, small_clip(), replace(RECIPE, lora_rank=2), tmp_path, stop_after(1), report=silent)
+    [path] = (tmp_path / "state").glob("*/model.safetensors")
+    assert all(name == "logit_scale" or name.endswith((".down", ".up")) for name in load_file(path))
+
+
+def test_low_rank_of_frozen_layers_is_refused(examples: list[Example], tmp_path: Path) -> None:
+    """With all layers frozen there is nothing to update."""
+    recipe = replace(RECIPE, lora_rank=2, frozen_layers=1)
+    with pytest.raises(TrainingError, match="frozen_layers leaves none"):
+        train(examples, small_clip(), recipe, tmp_path, report=silent)

@@ -1,0 +1,172 @@
+"""How many JPEG files a second become vectors on one core, beside what the peers' own documentation does."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from jpegs import SCAN, SMALL, made_jpegs
+from PIL import Image
+from rates import Measured, measured
+from torch.utils.data import DataLoader, Dataset
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPVisionModelWithProjection
+
+from neardup import tiny
+from neardup.encoder import BATCH, BUILTIN, Vectors, load_encoder
+from neardup.encoding import encode_files
+from neardup.images import read_image
+from neardup.recipes import Precision
+
+PHOTOS = 32
+PASSES = 2
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
+Work = Callable[[], object]
+
+
+class Pictures(Dataset[torch.Tensor]):
+    """Files as the documentation of transformers and of open_clip reads them: decoded whole, then prepared."""
+
+    def __init__(self, paths: Sequence[Path], prepare: Callable[[Image.Image], torch.Tensor]) -> None:
+        """Take files and what prepares a picture: float32 (3, height, width)."""
+        self.paths, self.prepare = paths, prepare
+
+    def __len__(self) -> int:
+        """How many files there are."""
+        return len(self.paths)
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        """One prepared picture."""
+        return self.prepare(Image.open(self.paths[row]).convert("RGB"))
+
+
+class Processed:
+    """An image processor that takes one picture; a class, so that it travels to the loader's processes."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read the image processor of a checkpoint."""
+        self.processor: Any = CLIPImageProcessor.from_pretrained(folder)
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        """The normalised pixels: float32 (3, height, width)."""
+        pixels: torch.Tensor = self.processor(image, return_tensors="pt")["pixel_values"][0]
+        return pixels
+
+
+def measure_encoding(photos: Path, work: Path) -> list[Measured]:
+    """Measure ViT-B/32 with random weights and the encoder that neardup ships, in about 6 minutes on one core.
+
+    Args:
+        photos: folder with images/.
+        work: what is made on the way goes there and is not made again.
+    """
+    folder = random_checkpoint(work / "vit-b-32")
+    found: list[Measured] = []
+    for size in (SMALL, SCAN):
+        paths = made_jpegs(photos, work / "jpegs", PHOTOS, size)
+        task = f"ViT-B/32 from JPEG files of {size[0]} × {size[1]}, one core"
+        reference = decoded_whole(str(folder), paths)
+        found += [_rate(task, f"neardup, {one}", ours, str(folder), paths, one, reference) for one in PRECISIONS]
+        found += [
+            _rate(task, "the vision tower alone, its pixels ready", tower, folder),
+            _rate(task, "transformers, a photo at a time", notebook, folder, paths),
+            _rate(task, "transformers, DataLoader", batched, folder, paths),
+            _rate(task, "open_clip, DataLoader", by_open_clip, paths),
+        ]
+        task = f"{BUILTIN} from JPEG files of {size[0]} × {size[1]}, one core"
+        reference = decoded_whole(BUILTIN, paths)
+        found += [_rate(task, f"neardup, {one}", ours, BUILTIN, paths, one, reference) for one in PRECISIONS]
+        found.append(_rate(task, "transformers, a photo at a time", notebook, tiny.FOLDER, paths))
+    return found
+
+
+def _rate(task: str, method: str, make: Callable[..., Work], *inputs: Any) -> Measured:
+    return measured(task, method, "photo", PHOTOS, make, *inputs, passes=PASSES)
+
+
+def random_checkpoint(folder: Path) -> Path:
+    """A CLIP ViT-B/32 with random weights, as `save_pretrained` writes it; its last file says that it is whole."""
+    if not (folder / "preprocessor_config.json").is_file():
+        torch.manual_seed(0)
+        CLIPModel(CLIPConfig()).save_pretrained(folder)
+        CLIPImageProcessor().save_pretrained(folder)
+    return folder
+
+
+def decoded_whole(name: str, paths: Sequence[Path]) -> Vectors:
+    """The vectors in fp32 of files that are decoded at their full size: float32 (n, d)."""
+    return load_encoder(name, "cpu").encode([read_image(path) for path in paths])
+
+
+def ours(name: str, paths: Sequence[Path], precision: Precision, reference: Vectors) -> Work:
+    """Our pipeline; its note says how near the vectors are to those in fp32 of whole decoding."""
+    _on_one_core()
+    encoder = load_encoder(name, "cpu", precision)
+
+    def work() -> str:
+        vectors = np.stack([vector for _, vector in encode_files(encoder, paths) if isinstance(vector, np.ndarray)])
+        least = float((vectors * reference).sum(axis=1).min())
+        return f"cosine to fp32 after full decoding: at least {least:.5f}"
+
+    return work
+
+
+def tower(folder: Path) -> Work:
+    """The limit: batches that are ready go through the tower, and nothing else is done."""
+    _on_one_core()
+    model: Any = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32).eval()
+    pixels = torch.randn(BATCH, 3, 224, 224)
+
+    @torch.inference_mode()
+    def work() -> None:
+        for _ in range(PHOTOS // BATCH):
+            model(pixel_values=pixels)
+
+    return work
+
+
+def notebook(folder: Path, paths: Sequence[Path]) -> Work:
+    """One photo after the other, as the model card of CLIP does it."""
+    _on_one_core()
+    model: Any = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
+    pictures = Pictures(paths, Processed(folder))
+
+    @torch.inference_mode()
+    def work() -> None:
+        for row in range(len(pictures)):
+            model.get_image_features(pixel_values=pictures[row][None])
+
+    return work
+
+
+def batched(folder: Path, paths: Sequence[Path]) -> Work:
+    """Batches of a DataLoader whose one process decodes beside the model."""
+    _on_one_core()
+    model: Any = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
+    return _over(Pictures(paths, Processed(folder)), lambda pixels: model.get_image_features(pixel_values=pixels))
+
+
+def by_open_clip(paths: Sequence[Path]) -> Work:
+    """The same of open_clip, with its own transform; its weights are random too."""
+    _on_one_core()
+    model, _, transform = open_clip.create_model_and_transforms("ViT-B-32-quickgelu")
+    return _over(Pictures(paths, transform), model.eval().encode_image)
+
+
+def _over(pictures: Pictures, encode: Callable[[torch.Tensor], object]) -> Work:
+    loader = DataLoader(pictures, batch_size=BATCH, num_workers=1)
+
+    @torch.inference_mode()
+    def work() -> None:
+        for pixels in loader:
+            encode(pixels)
+
+    return work
+
+
+def _on_one_core() -> None:
+    """Keep this process, and those that it starts, on one core: a loader's process would else be a second one."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    torch.set_num_threads(1)

@@ -1,0 +1,102 @@
+"""Fine-tuning steps of a ViT-B/32 CLIP with random weights: the usual notebook's loop and neardup's ways."""
+
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from rates import Measured, measured
+from torch.nn import functional
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+
+from neardup import tiny
+from neardup.batches import PLAIN, Captions, Example
+from neardup.encoder import Clip
+from neardup.pairs import Pairs
+from neardup.recipes import Recipe
+
+BATCH = 32
+TOKENS = 77
+WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("neardup, all weights", {}),
+    ("neardup, text tower frozen", {"frozen_text": True}),
+    ("neardup, 6 of 12 layers frozen", {"frozen_layers": 6}),
+    ("neardup, 10 of 12 layers frozen", {"frozen_layers": 10}),
+    ("neardup, LoRA of rank 8", {"lora_rank": 8}),
+)
+WORDS = (3.0, 0.7)
+"""Mean and deviation of the logarithm of a caption's words: a median of 20, a long tail cut at 77 tokens."""
+
+
+def measure_training(photos: Path, _work: Path) -> list[Measured]:
+    """One step of 32 photos and captions by one thread, after one that also fills what is kept between epochs.
+
+    The first two compute the same: their notes say the loss after one step of each.
+    """
+    files = list(islice(cycle(sorted(photos.rglob("*.jpg"))), BATCH))
+    task = f"a step of {BATCH} photos and captions, ViT-B/32 in fp32, one thread"
+    plain = measured(task, "transformers, Adam, captions padded to 77", "photo", BATCH, by_notebook, files, passes=1)
+    ours = [measured(task, name, "photo", BATCH, by_neardup, files, frozen, passes=1) for name, frozen in WAYS]
+    return [plain, *ours]
+
+
+def by_notebook(files: Sequence[Path]) -> Callable[[], object]:
+    """The loop of the tutorials: everything learns, the captions have the model's full length."""
+    clip = _clip()
+    texts = clip.tokenizer(_captions(), padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt")
+    pixels = clip.image_processor([Image.open(file).convert("RGB") for file in files], return_tensors="pt")
+    optimizer = torch.optim.Adam(clip.model.parameters(), lr=Recipe.lr, weight_decay=Recipe.weight_decay)
+
+    def step() -> str:
+        optimizer.zero_grad()
+        output = clip.model(**texts, **pixels)
+        own = torch.arange(BATCH)
+        loss = (
+            functional.cross_entropy(output.logits_per_image, own)
+            + functional.cross_entropy(output.logits_per_text, own)
+        ) / 2
+        torch.autograd.backward(loss)
+        optimizer.step()
+        return f"loss {loss.item():.5f}"
+
+    return step
+
+
+def by_neardup(files: Sequence[Path], frozen: dict[str, Any]) -> Callable[[], object]:
+    """A step of `train`."""
+    clip, captions = _clip(), _captions()
+    examples = [
+        Example(file, sha256(file.read_bytes()).hexdigest(), caption, "")
+        for file, caption in zip(files, captions, strict=True)
+    ]
+    recipe = Recipe(batch_size=BATCH, **frozen)
+    pairs = Pairs(examples, clip, Captions(clip.tokenizer, captions, TOKENS), recipe, "cpu")
+    optimizer = pairs.optimizer()
+
+    def step() -> str:
+        for batch, photos in pairs.load([range(BATCH)], PLAIN):
+            optimizer.zero_grad()
+            loss = pairs.backward(batch, photos)
+            optimizer.step()
+        return f"loss {loss:.5f}"
+
+    return step
+
+
+def _clip() -> Clip:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    tokenizer = tiny.tokenizer()
+    ids = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    model = CLIPModel(CLIPConfig(text_config=ids)).eval()
+    return Clip("random", model, tokenizer, CLIPImageProcessor())
+
+
+def _captions() -> list[str]:
+    draws = np.random.default_rng(0)
+    lengths = np.exp(draws.normal(*WORDS, BATCH)).astype(int)
+    return [f"{number}" + " war" * length for number, length in enumerate(lengths)]

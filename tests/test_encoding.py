@@ -1,0 +1,116 @@
+"""From files to vectors: each file gets its own, in whatever arrangement of threads, or the reason why it has none."""
+
+import io
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from neardup.encoder import BATCHES, BUILTIN, Vectors, calibrate, load_encoder
+from neardup.encoding import encode_files
+from neardup.errors import UnreadableImageError
+from neardup.images import MAX_PIXELS, read_image
+from neardup.scenes import Scene
+
+
+def jpeg(image: Image.Image) -> bytes:
+    """An image as a JPEG file."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+FILES = [jpeg(Scene.of(seed).image) for seed in range(21)]
+
+
+class Means:
+    """An encoder that is computed by hand, and that has no batch: the mean red, green and blue, as a unit vector."""
+
+    name, fingerprint, dimension = "means", "means", 3
+
+    def read(self, source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+        """Decode."""
+        return read_image(source, max_pixels=max_pixels)
+
+    def encode(self, images: Sequence[Image.Image]) -> Vectors:
+        """Mean colours."""
+        means = np.stack([np.asarray(image, np.float32).mean(axis=(0, 1)) for image in images])
+        return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+
+@pytest.fixture(params=[1, 3])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """So many threads for torch, and for `encode_files`."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def test_each_file_has_the_vector_that_it_has_alone(threads: int) -> None:
+    """In order and to the last bit, with one thread and with three."""
+    encoder = load_encoder(BUILTIN, "cpu")
+    encoder.batch = 4
+    results = list(encode_files(encoder, FILES))
+    alone = [encoder.encode([encoder.read(data)])[0].tobytes() for data in FILES]
+    assert [row for row, _ in results] == list(range(len(FILES)))
+    assert [vector.tobytes() for _, vector in results if isinstance(vector, np.ndarray)] == alone
+    assert torch.get_num_threads() == threads
+
+
+def test_an_unreadable_file_is_reported_in_its_place() -> None:
+    """The others have their vectors."""
+    results = dict(encode_files(load_encoder(BUILTIN, "cpu"), [FILES[0], b"", FILES[1], FILES[2][:4000]]))
+    assert [isinstance(results[row], UnreadableImageError) for row in range(4)] == [False, True, False, True]
+    assert "the file is empty" in str(results[1])
+
+
+def test_an_image_over_the_limit_is_reported() -> None:
+    """The limit reaches the reader."""
+    [(_, result)] = encode_files(load_encoder(BUILTIN, "cpu"), FILES[:1], max_pixels=99)
+    assert "over the limit of 99" in str(result)
+
+
+def test_no_files_give_nothing() -> None:
+    """An empty folder is no error."""
+    assert list(encode_files(Means(), [])) == []
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    """It is no unreadable image: the caller said that it is there."""
+    with pytest.raises(FileNotFoundError):
+        list(encode_files(Means(), [tmp_path / "gone.jpg"]))
+
+
+def test_a_hand_written_encoder_needs_no_batch() -> None:
+    """Paths and bytes are both read, 16 to a pass."""
+    expected = Means().encode([read_image(data) for data in FILES])
+    found = np.stack([vector for _, vector in encode_files(Means(), FILES) if isinstance(vector, np.ndarray)])
+    assert found.tobytes() == expected.tobytes()
+
+
+def test_sources_are_drawn_as_they_are_needed(threads: int) -> None:
+    """Before the first result a batch for each thread and one more is drawn, by the thread that asks for it."""
+    drawn: list[str] = []
+
+    def sources() -> Iterator[bytes]:
+        for _ in range(1000):
+            drawn.append(threading.current_thread().name)
+            yield FILES[0]
+
+    results = encode_files(Means(), sources())
+    next(results)
+    assert drawn == [threading.current_thread().name] * 16 * (threads + 1)
+    results.close()
+
+
+def test_calibration_takes_a_batch_that_it_tried() -> None:
+    """It leaves the encoder as it was."""
+    encoder = load_encoder(BUILTIN, "cpu")
+    encoder.batch = 5
+    assert calibrate(encoder) in BATCHES
+    assert encoder.batch == 5

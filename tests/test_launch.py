@@ -1,0 +1,134 @@
+"""Training on several processes that this one starts."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from test_train import RECIPE, Stop, make_examples, silent, small_clip, stop_after
+
+from neardup.errors import DivergedError
+from neardup.launch import Job, train_on
+from neardup.train import EpochResult, Training
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """The losses of one thread are the same each time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """A training of a few moments; each test gives it a folder."""
+    folder = tmp_path_factory.mktemp("job")
+    small_clip().save(folder / "clip")
+    examples, clip = make_examples(folder / "photos"), str(folder / "clip")
+    return Job(examples, clip, RECIPE, folder / "out", "cpu", state=None, look_alike_bits=6)
+
+
+@pytest.fixture(scope="module")
+def alone(job: Job) -> Training:
+    """What one process gives."""
+    return run(1, job)
+
+
+def run(
+    processes: int,
+    job: Job,
+    on_epoch: Callable[[EpochResult], None] | None = None,
+    report: Callable[[str], None] = silent,
+) -> Training:
+    """Train as a job says."""
+    return train_on(
+        processes, job.examples, job.clip, job.recipe, job.folder, on_epoch, report=report, device=job.device
+    )
+
+
+def losses(training: Training) -> list[float]:
+    """Of training and of validation, epoch by epoch."""
+    return [loss for line in training.history for loss in (line.train_loss, line.validation_loss)]
+
+
+def test_two_processes_have_the_losses_of_one(job: Job, alone: Training, tmp_path: Path) -> None:
+    """Each embeds half of each batch, and nothing but the last digits of the losses tells."""
+    both = run(2, replace(job, folder=tmp_path))
+    assert both.facts["processes"] == 2
+    assert losses(both) == pytest.approx(losses(alone), rel=1e-5)
+
+
+def test_epochs_and_sentences_are_heard(job: Job, tmp_path: Path) -> None:
+    """The callbacks run here, as those of `train` would."""
+    epochs: list[EpochResult] = []
+    said: list[str] = []
+    training = run(2, replace(job, folder=tmp_path), epochs.append, said.append)
+    assert tuple(epochs) == training.history
+    assert "on 2 x cpu" in said[0]
+    assert said[-1].startswith("stopped after epoch 3")
+
+
+def test_stopped_training_goes_on_alone(job: Job, alone: Training, tmp_path: Path) -> None:
+    """An error of the callback ends the processes; what they had done is gone on from, here by one."""
+    moved = replace(job, folder=tmp_path)
+    with pytest.raises(Stop):
+        run(2, moved, stop_after(1))
+    seen: list[int] = []
+    training = run(1, moved, lambda line: seen.append(line.epoch))
+    assert seen == [1, 2, 3]
+    assert losses(training) == pytest.approx(losses(alone), rel=1e-5)
+
+
+def test_processes_end_with_a_killed_starter(job: Job, tmp_path: Path) -> None:
+    """Killed with -9, it leaves none behind."""
+    moved = replace(job, folder=tmp_path / "out", recipe=replace(RECIPE, epochs=10_000, patience=10_000))
+    code = (
+        f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from test_launch import Job, Path, run\n"
+        "run(2, Job.read(Path(sys.argv[1])), lambda line: print(line.epoch, flush=True))\n"
+    )
+    told = tmp_path / "told.json"
+    moved.write(told)
+    command, here = [sys.executable, "-c", code, str(told)], {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, env=here, stdout=subprocess.PIPE) as starter:
+        assert starter.stdout is not None
+        starter.stdout.readline()
+        running = _processes(tmp_path)
+        os.kill(starter.pid, signal.SIGKILL)
+    assert len(running) == 3  # torchrun and its two
+    deadline = time.monotonic() + 30
+    while _processes(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert _processes(tmp_path) == []
+
+
+def test_error_of_a_process_is_raised_here(job: Job, tmp_path: Path) -> None:
+    """With its own type and its own sentence."""
+    clip = small_clip()
+    torch.nn.init.constant_(clip.model.visual_projection.weight, float("nan"))
+    clip.save(tmp_path / "clip")
+    with pytest.raises(DivergedError, match="in epoch 1, for the loss became nan"):
+        run(2, replace(job, clip=str(tmp_path / "clip"), folder=tmp_path / "out"))
+
+
+def _processes(folder: Path) -> list[str]:
+    """The processes of this machine that were given a job in a folder."""
+    given = f"-m\0neardup.launch\0{folder}".encode()
+    return [path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if given in _read(path)]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it has just ended
+        return b""
