@@ -15,7 +15,7 @@ from neardup import __version__
 from neardup.errors import ConfigError, NeardupError
 
 if TYPE_CHECKING:
-    from neardup.recipes import Settings
+    from neardup.recipes import Precision, Settings
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -66,6 +66,20 @@ _out = click.option("--out", type=FOLDER, default=Path("results"), show_default=
 _config = click.option("--config", type=FILE, help="Settings; else neardup.toml here or in the archive.")
 _encoder = click.option("--encoder", help="builtin:tiny, a hub id, a local folder or an MLflow model URI.")
 _device = click.option("--device", help="auto, cpu or cuda.")
+_precision = click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16", "fp16", "int8"]),
+    default="fp32",
+    show_default=True,
+    help="Numbers that the encoder computes with; lower ones only where `evaluate` measured what they cost.",
+)
+_measured = click.option(
+    "--measured",
+    type=FOLDER,
+    default=Path("results"),
+    show_default=True,
+    help="With --precision: the results of the experiment that measured its effect.",
+)
 _translator = click.option("--translator", type=click.Choice(["deepl", "marian", "none"]), help="Who translates.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 _train = _options(
@@ -171,19 +185,26 @@ def augment(out: Path, config: Path | None, recipe: str | None, copies: int | No
 @main.command()
 @click.argument("folder", type=FOLDER)
 @click.option("--out", type=FILE, required=True, help="Parquet file to write.")
-@_options(_config, _encoder, _device)
-def embed(folder: Path, out: Path, config: Path | None, encoder: str | None, device: str | None) -> None:
+@_options(_config, _encoder, _device, _precision, _measured)
+def embed(
+    folder: Path,
+    out: Path,
+    config: Path | None,
+    encoder: str | None,
+    device: str | None,
+    precision: "Precision",
+    measured: Path,
+) -> None:
     """Encode every image of a folder into a Parquet file of vectors.
 
     \b
     Example: neardup embed photos --out vectors.parquet --encoder builtin:tiny
     """
     from neardup.archive import scan
-    from neardup.encoder import load_encoder
     from neardup.vectors import embed as embed_photos
 
     settings = _settings(config, folder, encoder=encoder, device=device)
-    model = load_encoder(_resolved(settings.encoder, out.parent), device=settings.device)
+    model = _loaded(settings, out.parent, precision, measured)
     state = out.parent / ".neardup"
     limit = settings.prepare.max_pixels
     photos = scan(folder, table=state / f"{out.stem}.scan.parquet", patterns=("**",), exclude=(), max_pixels=limit)
@@ -200,16 +221,22 @@ def embed(folder: Path, out: Path, config: Path | None, encoder: str | None, dev
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Hits to print.")
 @click.option("--page", type=FILE, help="Also show the hits as pictures, in this HTML file.")
 @click.option("--photos", type=FOLDER, help="With --page: the folder that was embedded.")
-@_options(_config, _encoder, _device, _json)
+@click.option(
+    "--approximate", is_flag=True, help="Search an index beside the vectors, for over a million; says what it misses."
+)
+@_options(_config, _encoder, _device, _precision, _measured, _json)
 def search(
     photo: Path,
     vectors: Path,
     top: int,
     page: Path | None,
     photos: Path | None,
+    approximate: bool,
     config: Path | None,
     encoder: str | None,
     device: str | None,
+    precision: "Precision",
+    measured: Path,
     as_json: bool,
 ) -> None:
     """Print the photos that are most like a photo, or like each photo of a folder, best first.
@@ -220,7 +247,6 @@ def search(
     """
     from dataclasses import asdict
 
-    from neardup.encoder import load_encoder
     from neardup.search import read_queries
     from neardup.search import search as search_vectors
     from neardup.vectors import Embeddings
@@ -229,9 +255,16 @@ def search(
         raise ConfigError("--page shows pictures: say with --photos which folder was embedded")
     gallery = Embeddings.load(vectors)
     settings = _settings(config, encoder=encoder, device=device)
-    model = load_encoder(_resolved(settings.encoder, vectors.parent), device=settings.device)
+    model = _loaded(settings, vectors.parent, precision, measured)
     queries = read_queries(photo, model, lambda line: click.echo(line, err=True))
-    hits = search_vectors(queries.vectors, gallery, top, fingerprint=model.fingerprint)
+    if approximate:
+        from neardup.index import opened_index
+
+        gallery.require(model.fingerprint)
+        index = opened_index(vectors, gallery, top, lambda line: click.echo(line, err=True))
+        hits = index.hits(queries.vectors, gallery, top)
+    else:
+        hits = search_vectors(queries.vectors, gallery, top, fingerprint=model.fingerprint)
     found = list(zip(queries.paths, hits, strict=True))
     lines = []
     for query, answers in found:
@@ -252,6 +285,17 @@ def _resolved(encoder: str, folder: Path) -> str:
     from tasks.publish import tracking_of
 
     return tracking_of(folder).encoder(encoder)
+
+
+def _loaded(settings: "Settings", folder: Path, precision: "Precision", results: Path) -> Any:
+    """The encoder at a precision; what a lower one was measured to cost is said, or it is refused."""
+    from neardup.encoder import load_encoder
+    from neardup.precision import effect, measured
+
+    model = load_encoder(_resolved(settings.encoder, folder), settings.device, precision)
+    if precision != "fp32":
+        click.echo(effect(measured(results, precision, model.fingerprint)), err=True)
+    return model
 
 
 def _approaches(out: Path, settings: "Settings") -> list[Any]:
@@ -297,13 +341,19 @@ def train(
 @main.command()
 @_options(_out, _config, _encoder, _device, _train, _json)
 @click.option("--augmentation", type=click.Choice(["classic", "press"]), help="Recipe of the third approach.")
-def evaluate(out: Path, config: Path | None, as_json: bool, **said: Any) -> None:
+@click.option(
+    "--precision",
+    type=click.Choice(["bf16", "fp16", "int8"]),
+    help="Also measure what these numbers cost: then `embed`, `search` and `duplicates` may compute with them.",
+)
+def evaluate(out: Path, config: Path | None, as_json: bool, precision: "Precision | None", **said: Any) -> None:
     """Measure every approach that has been trained in the folder, and compare them.
 
     Say the options that `neardup train` was told: what was trained otherwise is left out.
 
     \b
     Example: neardup evaluate --out results --encoder builtin:tiny
+             neardup evaluate --out results --encoder builtin:tiny --precision int8
     """
     from neardup.experiment import (
         compare_approaches,
@@ -327,7 +377,14 @@ def evaluate(out: Path, config: Path | None, as_json: bool, **said: Any) -> None
         for stage, make in steps:
             stage.read() or make(approach)
     comparison_stage(made).read() or compare_approaches(made, provenance(settings))
-    _print_comparison(out, as_json=as_json)
+    if precision is None:
+        _print_comparison(out, as_json=as_json)
+        return
+    from neardup.precision import measure
+
+    for approach in made:
+        folder = measure(approach, precision)
+        _print_comparison(folder, as_json=as_json)
 
 
 def _print_comparison(out: Path, *, as_json: bool) -> None:
@@ -502,6 +559,52 @@ def watch(
     folder = Path(result["folder"]) if result["folder"] else None
     seen = f"\nLook at {folder / 'gallery.html'}, {folder / 'pairs.xlsx'}" if folder else ""
     _print(result, f"{result['summary']}{seen}", as_json=as_json)
+
+
+@main.command()
+@_archive
+@_options(_out, _config, _device, _precision, _json)
+@click.option(
+    "--encoder",
+    default="models:/near-duplicates@champion",
+    show_default=True,
+    help="An MLflow model, or a checkpoint of an experiment; with --threshold any encoder.",
+)
+@click.option(
+    "--threshold", type=click.FloatRange(-1, 1), help="Similarity of a near-duplicate; else the encoder's own."
+)
+@click.option("--runner", type=click.Choice(["threads", "dask"]), help="Threads of this process, or Dask's workers.")
+@click.option("--workers", type=int, help="Tasks at once; with dask so many processes are started here.")
+@click.option("--scheduler", help="With dask: address of a scheduler that runs already.")
+@click.option("--store", help="Folder or URL of the vectors, the same for every worker; else beside the results.")
+def duplicates(
+    archive: Path,
+    out: Path,
+    config: Path | None,
+    device: str | None,
+    precision: str,
+    encoder: str,
+    threshold: float | None,
+    as_json: bool,
+    **said: Any,
+) -> None:
+    """Find all near-duplicates among the photos of a folder, ten thousand or ten million.
+
+    Killed, it goes on where it was; run again, it encodes and compares only what is new.
+
+    \b
+    Example: neardup duplicates photos --out results --encoder builtin:tiny --threshold 0.9
+             neardup duplicates photos --out results --runner dask --workers 8
+    """
+    from neardup.archive import check_folders
+
+    check_folders(archive, out)
+    settings = _settings(config, archive, device=device, **{f"cluster__{name}": value for name, value in said.items()})
+    where = archive.resolve(), out.resolve()
+    result = _flow("duplicates", out, *where, encoder, threshold, settings.device, precision, settings.cluster)
+    folder = Path(result["folder"])
+    seen = f"Look at {folder / 'gallery.html'}, {folder / 'pairs.xlsx'}, {folder / 'groups.xlsx'}"
+    _print(result, f"{result['summary']}\n{seen}", as_json=as_json)
 
 
 @main.command()

@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogHandler
 from prefect.server.api.server import SubprocessASGIServer
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL
 
 from neardup.errors import NeardupError, ServerError, TrackingError
 from neardup.stages import Stage, digest_of
@@ -94,9 +94,7 @@ def server(meanwhile: Callable[[], object]) -> Iterator[None]:
         started.result()
     _tell(watch, temporary)  # another process, where the first found its port taken
     try:
-        # Processes that a task runner starts get the settings of this one; each would start a server of its own else.
-        with temporary_settings({PREFECT_API_URL: temporary.api_url}):
-            yield
+        yield
     finally:
         APILogHandler().flush()
         EventsWorker.drain_all()

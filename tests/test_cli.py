@@ -25,7 +25,7 @@ def neardup(*arguments: object) -> Result:
 def test_every_promised_command_is_there() -> None:
     """No more and no fewer."""
     steps = ["prepare", "translate", "augment", "embed", "train", "evaluate", "experiment", "search", "demo"]
-    assert sorted([*steps, "tune", "promote", "rollback", "watch", "up", "down"]) == COMMANDS
+    assert sorted([*steps, "tune", "promote", "rollback", "watch", "duplicates", "up", "down"]) == COMMANDS
 
 
 @pytest.mark.parametrize("command", COMMANDS)

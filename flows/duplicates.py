@@ -1,0 +1,55 @@
+"""Duplicates: all near-duplicates among the photos of a folder, on this machine or on a cluster."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from prefect import flow, get_run_logger
+from pydantic import Field
+
+from neardup.archive import check_folders
+from neardup.collection import open_collection, present
+from neardup.recipes import ClusterSettings, Device, Precision
+from neardup.stages import STATE, alone
+from neardup.triangle import open_triangle
+from tasks.cluster import workers
+from tasks.duplicates import encode_new, publish, search_all, threshold_of
+from tasks.every_flow import EVERY_FLOW
+from tasks.publish import tracking_of
+
+
+@flow(name="duplicates", **EVERY_FLOW)
+def duplicates(
+    archive: Path,
+    out: Path,
+    encoder: str = "models:/near-duplicates@champion",
+    threshold: Annotated[float | None, Field(ge=-1, le=1)] = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    cluster: ClusterSettings = ClusterSettings(),  # noqa: B008 - frozen
+) -> dict[str, Any]:
+    """Encode every photo of a folder that no former run has encoded, and compare all of them with each other.
+
+    Runs on demand. Needs the folder, the same for every worker, and a champion, which an experiment makes. What a run
+    that was killed had encoded and compared is not done again.
+
+    Args:
+        archive: folder of the photos; it is only read.
+        out: folder of the results.
+        encoder: an MLflow model, whose threshold is used, or any other encoder.
+        threshold: similarity at or above which a pair is a near-duplicate; else the encoder's own.
+        device: auto, cpu, cuda or mps.
+        precision: numbers that the encoder computes with; other than fp32 only if its effect was measured.
+        cluster: where the tasks run, and where the vectors lie.
+    """
+    check_folders(archive, out)
+    log = get_run_logger()
+    with alone(out, log.warning), workers(cluster) as runner:
+        checkpoint = tracking_of(out).encoder(encoder)
+        store = cluster.store or str(out.resolve() / STATE / "vectors")
+        collection = open_collection(archive.resolve(), store, checkpoint, device, precision)
+        least = threshold_of(collection, out, threshold)
+        here = present(collection)
+        encode_new(collection, here, runner, cluster)
+        triangle = open_triangle(collection, least, cluster.slab)
+        search_all(triangle, runner, cluster)
+        return publish(triangle, here, out)

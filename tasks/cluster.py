@@ -1,0 +1,65 @@
+"""Where tasks run: threads of this process, or Dask's workers, here or on other machines."""
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from prefect import Task
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from neardup.errors import ConfigError
+from neardup.recipes import ClusterSettings
+
+AHEAD = 4
+"""Tasks that wait for each one that runs: enough to keep workers busy, few enough to hold in memory."""
+
+
+@contextmanager
+def workers(settings: ClusterSettings) -> Iterator[TaskRunner[Any]]:
+    """The workers that the settings name, within a flow; those that are started here end with the block.
+
+    Raises:
+        ConfigError: Dask is not installed, or a scheduler is named for threads.
+    """
+    if settings.runner == "threads":
+        if settings.scheduler:
+            raise ConfigError(f"the scheduler {settings.scheduler} is Dask's: say runner = dask with it")
+        threads: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=settings.workers)
+        with threads:
+            yield threads
+        return
+    try:
+        from prefect_dask.task_runners import DaskTaskRunner  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise ConfigError("Dask is not installed: say `pip install 'neardup[dask]'`, or runner = threads") from None
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # it tells of every connection
+    # A process a core: Dask tells each of its processes to compute with one thread.
+    local = {"cluster_kwargs": {"n_workers": settings.workers, "threads_per_worker": 1}}
+    with get_client(sync_client=True) as client:
+        server = str(client.api_url)
+    # Workers get the settings of this process; without an address each would start a temporary server of its own.
+    with (
+        temporary_settings({PREFECT_API_URL: server}),
+        DaskTaskRunner(**({"address": settings.scheduler} if settings.scheduler else local)) as dask,
+    ):
+        yield dask
+
+
+def spread(
+    runner: TaskRunner[Any], task: Task[..., Any], calls: Iterable[Mapping[str, Any]], at_once: int
+) -> Iterator[Any]:
+    """Run a task on each of many parameters, in any order, and give the results in order.
+
+    Calls are drawn as there is room for them, so that memory does not grow with their number.
+    """
+    waiting: deque[Any] = deque()
+    for call in calls:
+        waiting.append(runner.submit(task, dict(call)))
+        if len(waiting) >= AHEAD * at_once:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
