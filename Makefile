@@ -14,7 +14,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group dev --editable ".[dask,index,int8,s3]"
 	@touch $@
 
-.PHONY: install demo up down test lint types wheel docs bench tiny clean
+.PHONY: install demo up down test lint types wheel docs bench performance tiny clean
 install: $(VENV)/.ready
 
 demo: install
@@ -54,6 +54,11 @@ docs: install
 bench: install
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group bench
 	$(BIN)/python benchmarks/encoders.py $(ARCHIVE) $(PHOTOS) --work build/bench
+
+# Speed and memory against peers, 25 minutes on two cores.
+performance: install
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group bench
+	$(BIN)/python benchmarks/performance.py $(PHOTOS) --work build/performance
 
 # The encoder that the project ships, from nothing: about 70 minutes on two cores; killed, it goes on where it was.
 tiny: install

@@ -97,10 +97,10 @@ def _clocked(
             said[0] = result
 
     speed = clock(noted, count, passes, warm=warm)
-    return speed, _peak_mb(), said[0]
+    return speed, peak_mb(), said[0]
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
     """The most that this process held; `getrusage` would count what its parent held before it."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6

@@ -1,0 +1,186 @@
+"""Measure what neardup's speed rests on, each part against its peers and its limit in one run.
+
+python benchmarks/performance.py PHOTOS --out docs/performance.md
+"""
+
+import json
+import math
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import click
+from augmenting import measure_augmentation
+from cluster import measure_cluster
+from encoding import measure_encoding
+from excel import measure_excel
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from rates import Measured, Speed
+from searching import measure_search
+from tqdm import tqdm
+from training import measure_training
+
+from neardup.stages import replacing, write_json
+
+TOPICS: Mapping[str, Callable[[Path, Path], Sequence[Measured]]] = MappingProxyType(
+    {
+        "encode": measure_encoding,
+        "search": measure_search,
+        "cluster": measure_cluster,
+        "train": measure_training,
+        "augment": measure_augmentation,
+        "excel": measure_excel,
+    }
+)
+PACKAGES = (
+    *("neardup", "torch", "torchvision", "transformers", "open-clip-torch", "onnxruntime", "numpy", "pillow"),
+    *("opencv-python-headless", "albumentations", "faiss-cpu", "scikit-learn", "imagededup", "distributed"),
+    *("pyarrow", "pandas", "openpyxl", "xlsxwriter", "python-calamine"),
+)
+HEAD = """\
+# How fast
+
+Made by `make performance`, which runs `python benchmarks/performance.py PHOTOS`: every row in a process of its own, one
+after the other on one machine, each the median of its passes (slowest to fastest) after one that is not counted. Where
+the table does not say otherwise a process has one thread. Memory is the most that the process held, libraries included.
+
+![Rates beside those of the peers]({picture})
+"""
+OURS, PEER = "#0072b2", "#b8b4a8"
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.argument("photos", type=FOLDER)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("docs/performance.md"),
+    show_default=True,
+    help="The page.",
+)
+@click.option(
+    "--work",
+    type=FOLDER,
+    default=Path("build/performance"),
+    show_default=True,
+    help="Folder for what is made on the way.",
+)
+@click.option(
+    "--only",
+    type=click.Choice(list(TOPICS)),
+    multiple=True,
+    help="Measure these again; the others stay as the page has them.",
+)
+def main(photos: Path, out: Path, work: Path, only: tuple[str, ...]) -> None:
+    """Measure speed and memory against peers, in about 25 minutes on two cores.
+
+    PHOTOS holds images/; its photographs are made into JPEG files of the sizes that are measured.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    facts = out.with_suffix(".json")
+    kept = json.loads(facts.read_text(encoding="utf-8"))["topics"] if only and facts.is_file() else {}
+    for topic in tqdm(only or TOPICS, "measuring", unit="topic", disable=None):
+        kept[topic] = {
+            "date": _today(),
+            "machine": _machine(),
+            "measured": [asdict(one) for one in TOPICS[topic](photos, work)],
+        }
+        ordered = {name: kept[name] for name in TOPICS if name in kept}
+        write_json(
+            facts, {"command": "python benchmarks/performance.py PHOTOS", "versions": _versions(), "topics": ordered}
+        )
+        _write(out, ordered)
+    click.echo(out.read_text(encoding="utf-8"))
+
+
+def _write(page: Path, topics: Mapping[str, Mapping[str, Any]]) -> None:
+    """The page, and the picture beside it."""
+    measured = {topic: [_measured(row) for row in found["measured"]] for topic, found in topics.items()}
+    draw([one for found in measured.values() for one in found], page.with_suffix(".png"))
+    lines = [HEAD.format(picture=page.with_suffix(".png").name)]
+    for topic, found in measured.items():
+        lines += [f"## {topic.capitalize()}", "", f"{topics[topic]['machine']}, {topics[topic]['date']}.", ""]
+        for task in dict.fromkeys(one.task for one in found):
+            lines += [*table([one for one in found if one.task == task]), ""]
+    lines += [f"Versions: {', '.join(f'{name} {number}' for name, number in _versions().items())}."]
+    with replacing(page) as partial:
+        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _measured(row: Mapping[str, Any]) -> Measured:
+    return Measured(**{**row, "speed": Speed(**row["speed"])})
+
+
+def table(found: Sequence[Measured]) -> list[str]:
+    """One task: each method's rate, how many times as fast neardup is, and its memory."""
+    first = next((one for one in found if one.method.startswith("neardup")), found[0])
+    lines = [
+        f"| {first.task} | {first.unit}s a second | neardup is so many times as fast | peak memory, MB | |",
+        "|---|---|---|---|---|",
+    ]
+    for one in found:
+        speed = f"{show(one.speed.median)} ({show(one.speed.least)} to {show(one.speed.greatest)})"
+        times = "" if one is first else f"{first.speed.median / one.speed.median:.2f}"
+        lines.append(f"| {one.method} | {speed} | {times} | {one.peak_mb:,.0f} | {one.note} |")
+    return lines
+
+
+def show(rate: float) -> str:
+    """A rate with three digits.
+
+    >>> [show(rate) for rate in (1.0666, 13.41, 245.2, 1234567.0)]
+    ['1.07', '13.4', '245', '1,230,000']
+    """
+    digits = 2 - math.floor(math.log10(rate)) if rate > 0 else 0
+    return f"{round(rate, digits):,.{max(digits, 0)}f}"
+
+
+def draw(measured: Sequence[Measured], path: Path) -> None:
+    """Each task's methods as bars, neardup's rate as 1."""
+    tasks = {one.task: [other for other in measured if other.task == one.task] for one in measured}
+    shown = {task: found for task, found in tasks.items() if len(found) > 1}
+    height = 0.5 + sum(0.9 + 0.42 * len(found) for found in shown.values())
+    picture = Figure(figsize=(10, height), layout="constrained")
+    FigureCanvasAgg(picture)
+    panels = picture.subplots(len(shown), 1, height_ratios=[len(found) + 1 for found in shown.values()], squeeze=False)
+    for (task, found), axes in zip(shown.items(), panels[:, 0], strict=True):
+        first = next((one for one in found if one.method.startswith("neardup")), found[0])
+        shares = [one.speed.median / first.speed.median for one in found]
+        colours = [OURS if one.method.startswith("neardup") else PEER for one in found]
+        bars = axes.barh([one.method for one in found], shares, color=colours)
+        labels = [f" {show(one.speed.median)}/s, {one.peak_mb:,.0f} MB" for one in found]
+        axes.bar_label(bars, labels, fontsize=8)
+        axes.set_title(task, fontsize=10, loc="left")
+        axes.set_xlim(0, 1.35 * max(shares))
+        axes.invert_yaxis()
+        axes.spines[["top", "right", "bottom"]].set_visible(False)
+        axes.set_xticks([])
+    with replacing(path) as partial:
+        picture.savefig(partial, dpi=110)
+
+
+def _machine() -> str:
+    flags = Path("/proc/cpuinfo").read_text(encoding="ascii")
+    has = [name for name in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if f" {name} " in flags]
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} core{'s' * (cores > 1)} ({', '.join(has)}), no GPU"
+
+
+def _today() -> str:
+    return datetime.now(tz=UTC).date().isoformat()
+
+
+def _versions() -> dict[str, str]:
+    return {"Python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+if __name__ == "__main__":
+    main()
