@@ -1,7 +1,7 @@
 """A vision tower in 8-bit integers, by ONNX Runtime: quantised once a machine, then read from where models are kept."""
 
 from collections.abc import Sequence
-from importlib.metadata import version
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,17 @@ class Int8Tower:
             raise EncoderError(
                 "--precision int8 needs ONNX Runtime: say `pip install 'neardup[int8]'`, or leave it out"
             ) from error
-        path = FOLDER / f"{digest_of(fingerprint, version('onnxruntime'), version('torch'))}.onnx"
-        if not path.is_file():
-            _quantise(model, shape, path)
-        options = onnxruntime.SessionOptions()
+        self._runtime = onnxruntime
+        self._path = FOLDER / f"{digest_of(fingerprint, onnxruntime.__version__, torch.__version__)}.onnx"
+        if not self._path.is_file():
+            _quantise(model, shape, self._path)
+
+    @cached_property
+    def _session(self) -> Any:
+        """Opened at its first use: by then the weights in float32 are gone, and memory holds only one of the two."""
+        options = self._runtime.SessionOptions()
         options.intra_op_num_threads = 1  # `encode_files` has a thread for each core
-        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return self._runtime.InferenceSession(self._path, options, providers=["CPUExecutionProvider"])
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Vectors of float32 (n, 3, height, width), normalised pixels: float32 (n, d), not normalised."""
