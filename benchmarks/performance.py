@@ -123,7 +123,7 @@ def table(found: Sequence[Measured]) -> list[str]:
     """One task: each method's rate, how many times as fast neardup is, and its memory."""
     first = next((one for one in found if one.method.startswith("neardup")), found[0])
     lines = [
-        f"| {first.task} | {first.unit}s a second | neardup is so many times as fast | peak memory, MB | |",
+        f"| {first.task} | {first.unit} a second | neardup is so many times as fast | peak memory, MB | |",
         "|---|---|---|---|---|",
     ]
     for one in found:

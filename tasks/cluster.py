@@ -16,6 +16,8 @@ from neardup.recipes import ClusterSettings
 
 AHEAD = 4
 """Tasks that wait for each one that runs: enough to keep workers busy, few enough to hold in memory."""
+PATIENCE = "120s"
+"""Time to connect: a scheduler that imports what a first task needs does not answer for a while."""
 
 
 @contextmanager
@@ -33,6 +35,7 @@ def workers(settings: ClusterSettings) -> Iterator[TaskRunner[Any]]:
             yield threads
         return
     try:
+        import dask.config  # noqa: PLC0415 - an extra
         from prefect_dask.task_runners import DaskTaskRunner  # noqa: PLC0415 - an extra
     except ImportError:
         raise ConfigError("Dask is not installed: say `pip install 'neardup[dask]'`, or runner = threads") from None
@@ -44,9 +47,10 @@ def workers(settings: ClusterSettings) -> Iterator[TaskRunner[Any]]:
     # Workers get the settings of this process; without an address each would start a temporary server of its own.
     with (
         temporary_settings({PREFECT_API_URL: server}),
-        DaskTaskRunner(**({"address": settings.scheduler} if settings.scheduler else local)) as dask,
+        dask.config.set({"distributed.comm.timeouts.connect": PATIENCE}),
+        DaskTaskRunner(**({"address": settings.scheduler} if settings.scheduler else local)) as runner,
     ):
-        yield dask
+        yield runner
 
 
 def spread(

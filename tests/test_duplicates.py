@@ -220,7 +220,8 @@ def rows(store: Path) -> dict[str, bytes]:
 def dask_cluster(folder: Path, **servers: str) -> Iterator[tuple[str, list["subprocess.Popen[bytes]"]]]:
     """A scheduler and two workers of one thread, each a process, on loopback."""
     address = f"tcp://127.0.0.1:{free_port()}"
-    dask, quiet = str(BIN / "dask"), ["--no-dashboard"]
+    # Loaded before they answer: on a busy machine the imports take longer than a connection waits.
+    dask, quiet = str(BIN / "dask"), ["--no-dashboard", "--preload", "tasks.duplicates"]
     commands = [[dask, "scheduler", "--host", "127.0.0.1", "--port", address.rsplit(":", 1)[1], *quiet]]
     commands += [[dask, "worker", address, "--nthreads", "1", "--no-nanny", "--host", "127.0.0.1", *quiet]] * 2
     one_core = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
