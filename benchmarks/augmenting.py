@@ -30,7 +30,7 @@ def _measured_at(size: tuple[int, int], photos: Path, work: Path) -> list[Measur
     files = made_jpegs(photos, work / "jpegs", PHOTOS[size], size)
     task = f"{COPIES} copies of each {size[0]} × {size[1]} JPEG"
     ours, *peers = (
-        measured(task, method, "copy", COPIES * len(files), make, files)
+        measured(task, method, "copies", COPIES * len(files), make, files)
         for method, make in (
             ("neardup", by_neardup),
             ("torchvision v2 on Pillow images", by_torchvision),

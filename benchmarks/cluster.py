@@ -41,7 +41,7 @@ def _encoding(photos: Path, work: Path, client: Client, name: str) -> Measured:
         _all(client, encode_shard, [(collection, paths) for paths in new_shards(collection, known(collection), SHARD)])
 
     speed = clock(encode, PHOTOS)
-    return Measured(f"encode {SMALL[0]} × {SMALL[1]} JPEGs on a cluster", name, "photo", speed, _peak(client))
+    return Measured(f"encode {SMALL[0]} × {SMALL[1]} JPEGs on a cluster", name, "photos", speed, _peak(client))
 
 
 def _searching(work: Path, client: Client, name: str) -> Measured:
@@ -54,7 +54,7 @@ def _searching(work: Path, client: Client, name: str) -> Measured:
         _all(client, search_block, [(collection, THRESHOLD, len(triangle.slabs), i, j) for i, j in triangle.blocks()])
 
     speed = clock(search, VECTORS * (VECTORS - 1) // 2)
-    return Measured(f"all pairs of {VECTORS:,} × {DIMENSIONS} on a cluster", name, "pair", speed, _peak(client))
+    return Measured(f"all pairs of {VECTORS:,} × {DIMENSIONS} on a cluster", name, "pairs", speed, _peak(client))
 
 
 def _made(store: Path) -> Collection:

@@ -47,8 +47,8 @@ def measure_excel(photos: Path, work: Path) -> list[Measured]:
         ("openpyxl, write only", writing_by_openpyxl),
     )
     return [
-        *(measured(f"read {size}", method, "row", ROWS, make, sheet) for method, make in readers),
-        *(measured(f"write {size}", method, "row", ROWS, make, folder / "written.xlsx") for method, make in writers),
+        *(measured(f"read {size}", method, "rows", ROWS, make, sheet) for method, make in readers),
+        *(measured(f"write {size}", method, "rows", ROWS, make, folder / "written.xlsx") for method, make in writers),
     ]
 
 

@@ -41,7 +41,7 @@ TOPICS: Mapping[str, Callable[[Path, Path], Sequence[Measured]]] = MappingProxyT
 )
 PACKAGES = (
     *("neardup", "torch", "torchvision", "transformers", "open-clip-torch", "onnxruntime", "numpy", "pillow"),
-    *("opencv-python-headless", "albumentations", "faiss-cpu", "scikit-learn", "imagededup", "distributed"),
+    *("opencv-python-headless", "albumentations", "faiss-cpu", "scikit-learn", "distributed"),
     *("pyarrow", "pandas", "openpyxl", "xlsxwriter", "python-calamine"),
 )
 HEAD = """\

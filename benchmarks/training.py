@@ -39,8 +39,8 @@ def measure_training(photos: Path, _work: Path) -> list[Measured]:
     """
     files = list(islice(cycle(sorted(photos.rglob("*.jpg"))), BATCH))
     task = f"a step of {BATCH} photos and captions, ViT-B/32 in fp32, one thread"
-    plain = measured(task, "transformers, Adam, captions padded to 77", "photo", BATCH, by_notebook, files, passes=1)
-    ours = [measured(task, name, "photo", BATCH, by_neardup, files, frozen, passes=1) for name, frozen in WAYS]
+    plain = measured(task, "transformers, Adam, captions padded to 77", "photos", BATCH, by_notebook, files, passes=1)
+    ours = [measured(task, name, "photos", BATCH, by_neardup, files, frozen, passes=1) for name, frozen in WAYS]
     return [plain, *ours]
 
 
