@@ -205,6 +205,22 @@ def run(folder: Path, out: Path, *more: str, **servers: str) -> dict[str, object
     return dict(json.loads(ran.stdout))
 
 
+def shards(out: Path) -> dict[str, int]:
+    """The shards of a folder of results, with the time at which each was written."""
+    return {path.name: path.stat().st_mtime_ns for path in out.rglob("shard-*.parquet")}
+
+
+def killed(folder: Path, out: Path, *more: str, **servers: str) -> dict[str, int]:
+    """Begin it and kill it when some shards are written; these."""
+    silent = subprocess.DEVNULL
+    begun = subprocess.Popen(command(folder, out, *more), env=environment(**servers), stdout=silent, stderr=silent)
+    while len(shards(out)) < 2 and begun.poll() is None:
+        time.sleep(0.02)
+    begun.kill()
+    begun.wait()
+    return shards(out)
+
+
 def rows(store: Path) -> dict[str, bytes]:
     """Each photo's vector as it lies in the store; a photo that lies there twice is an error."""
     seen: dict[str, bytes] = {}
@@ -240,12 +256,13 @@ def dask_cluster(folder: Path, **servers: str) -> Iterator[tuple[str, list["subp
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_dask_workers_one_of_them_killed_give_what_one_thread_gives(tmp_path: Path) -> None:
-    """The same vectors and pairs to the last bit; nothing is lost, nothing is there twice."""
+    """The same vectors and pairs to the last bit, nothing lost, nothing twice; the one thread was killed once, too."""
     folder = draw(tmp_path / "photos", 60)
     (tmp_path / "neardup.toml").write_text("[cluster]\nshard = 4\nslab = 32\n")
     config = ("--config", str(tmp_path / "neardup.toml"))
     with prefect_server(tmp_path) as api:
         servers = {"PREFECT_API_URL": api}
+        before = killed(folder, tmp_path / "alone", *config, **servers)
         alone = run(folder, tmp_path / "alone", *config, **servers)
         store = tmp_path / "store"
         with dask_cluster(tmp_path, **servers) as (address, running):
@@ -257,44 +274,17 @@ def test_two_dask_workers_one_of_them_killed_give_what_one_thread_gives(tmp_path
                 stderr=subprocess.PIPE,
                 text=True,
             )
-            while len(list(store.rglob("shard-*.parquet"))) < 2 and asked.poll() is None:
+            while len(shards(store)) < 2 and asked.poll() is None:
                 time.sleep(0.05)
             running[0].send_signal(signal.SIGKILL)
             said, errors = asked.communicate()
+    assert before.items() <= shards(tmp_path / "alone").items()
     assert asked.returncode == 0, errors
     assert {**json.loads(said), "folder": alone["folder"]} == alone
     assert rows(store) == rows(tmp_path / "alone" / ".neardup" / "vectors")
     tables = [(tmp_path / out / "duplicates" / "pairs.parquet") for out in ("alone", "many")]
     one, many = (pd.read_parquet(table).sort_values(["photo", "partner"], ignore_index=True) for table in tables)
     pd.testing.assert_frame_equal(one, many, check_exact=True)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_a_killed_run_goes_on(tmp_path: Path) -> None:
-    """What was encoded before the kill is not encoded again."""
-    folder = draw(tmp_path / "photos", 60)
-    (tmp_path / "neardup.toml").write_text("[cluster]\nshard = 4\n")
-    config = ("--config", str(tmp_path / "neardup.toml"))
-    store = tmp_path / "results" / ".neardup" / "vectors"
-    with prefect_server(tmp_path) as api:
-        servers = {"PREFECT_API_URL": api}
-        first = subprocess.Popen(
-            command(folder, tmp_path / "results", *config),
-            env=environment(**servers),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        while len(list(store.rglob("shard-*.parquet"))) < 2 and first.poll() is None:
-            time.sleep(0.02)
-        first.kill()
-        first.wait()
-        before = {path.name: path.stat().st_mtime_ns for path in store.rglob("shard-*.parquet")}
-        run(folder, tmp_path / "results", *config, **servers)
-    after = {path.name: path.stat().st_mtime_ns for path in store.rglob("shard-*.parquet")}
-    assert len(after) > len(before) >= 2
-    assert {name: after[name] for name in before} == before
-    assert len(rows(store)) == sum(1 for path in folder.rglob("*.*") if path.name != "broken.jpg")
 
 
 def test_the_encoder_of_the_fixture_is_the_shipped_one(photos: Path, tmp_path: Path) -> None:

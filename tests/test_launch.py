@@ -61,19 +61,14 @@ def losses(training: Training) -> list[float]:
     return [loss for line in training.history for loss in (line.train_loss, line.validation_loss)]
 
 
-def test_two_processes_have_the_losses_of_one(job: Job, alone: Training, tmp_path: Path) -> None:
-    """Each embeds half of each batch, and nothing but the last digits of the losses tells."""
-    both = run(2, replace(job, folder=tmp_path))
-    assert both.facts["processes"] == 2
-    assert losses(both) == pytest.approx(losses(alone), rel=1e-5)
-
-
-def test_epochs_and_sentences_are_heard(job: Job, tmp_path: Path) -> None:
-    """The callbacks run here, as those of `train` would."""
+def test_two_processes_have_the_losses_of_one_and_are_heard(job: Job, alone: Training, tmp_path: Path) -> None:
+    """Nothing but the last digits of the losses tells; the callbacks run here, as those of `train` would."""
     epochs: list[EpochResult] = []
     said: list[str] = []
-    training = run(2, replace(job, folder=tmp_path), epochs.append, said.append)
-    assert tuple(epochs) == training.history
+    both = run(2, replace(job, folder=tmp_path), epochs.append, said.append)
+    assert both.facts["processes"] == 2
+    assert losses(both) == pytest.approx(losses(alone), rel=1e-5)
+    assert tuple(epochs) == both.history
     assert "on 2 x cpu" in said[0]
     assert said[-1].startswith("stopped after epoch 3")
 
