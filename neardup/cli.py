@@ -80,6 +80,17 @@ _measured = click.option(
     show_default=True,
     help="With --precision: the results of the experiment that measured its effect.",
 )
+_champion = _options(
+    click.option(
+        "--encoder",
+        default="models:/near-duplicates@champion",
+        show_default=True,
+        help="An MLflow model, or a checkpoint of an experiment; with --threshold any encoder.",
+    ),
+    click.option(
+        "--threshold", type=click.FloatRange(-1, 1), help="Similarity of a near-duplicate; else the encoder's own."
+    ),
+)
 _translator = click.option("--translator", type=click.Choice(["deepl", "marian", "none"]), help="Who translates.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 _train = _options(
@@ -524,16 +535,7 @@ def promote(out: Path, device: str | None, metric: str, margin: float, challenge
 
 @main.command()
 @_archive
-@_options(_out, _config, _device, _json)
-@click.option(
-    "--encoder",
-    default="models:/near-duplicates@champion",
-    show_default=True,
-    help="An MLflow model, or a checkpoint of an experiment; with --threshold any encoder.",
-)
-@click.option(
-    "--threshold", type=click.FloatRange(-1, 1), help="Similarity of a near-duplicate; else the encoder's own."
-)
+@_options(_out, _config, _device, _json, _champion)
 def watch(
     archive: Path,
     out: Path,
@@ -563,16 +565,7 @@ def watch(
 
 @main.command()
 @_archive
-@_options(_out, _config, _device, _precision, _json)
-@click.option(
-    "--encoder",
-    default="models:/near-duplicates@champion",
-    show_default=True,
-    help="An MLflow model, or a checkpoint of an experiment; with --threshold any encoder.",
-)
-@click.option(
-    "--threshold", type=click.FloatRange(-1, 1), help="Similarity of a near-duplicate; else the encoder's own."
-)
+@_options(_out, _config, _device, _precision, _json, _champion)
 @click.option("--runner", type=click.Choice(["threads", "dask"]), help="Threads of this process, or Dask's workers.")
 @click.option("--workers", type=int, help="Tasks at once; with dask so many processes are started here.")
 @click.option("--scheduler", help="With dask: address of a scheduler that runs already.")

@@ -93,8 +93,7 @@ def open_collection(
 
 def present(collection: Collection) -> Ints:
     """The marks of all image files of the folder, int64 (n,), ordered."""
-    found = [mark for marks, _ in _listed(collection) for mark in marks.tolist()]
-    return np.unique(np.array(found, dtype=np.int64))
+    return np.unique(np.concatenate([marks for marks, _ in _listed(collection)]))
 
 
 def encoded(collection: Collection) -> Ints:

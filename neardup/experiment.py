@@ -17,7 +17,7 @@ from neardup.comparison import compare
 from neardup.encoder import Encoder, load_clip, load_encoder
 from neardup.errors import ArchiveError
 from neardup.evaluate import Evaluation, evaluate
-from neardup.launch import train_on
+from neardup.launch import Job, train_on
 from neardup.plots import pictures
 from neardup.recipes import APPROACHES, Recipe, Settings
 from neardup.report import write_report
@@ -163,18 +163,16 @@ def make_checkpoint(
     if approach.recipe is None:
         load_clip(settings.encoder).save(checkpoint)
         return approach.checkpoint.finish([checkpoint])
-    training = train_on(
-        settings.processes,
+    job = Job(
         training_examples(approach.out),
         settings.encoder,
         approach.recipe,
         approach.folder,
-        on_epoch,
-        report=say,
-        device=settings.device,
+        settings.device,
         state=approach.out / STATE / "training" / approach.name,
         look_alike_bits=settings.prepare.look_alike_bits,
     )
+    training = train_on(settings.processes, job, on_epoch, say)
     facts = {**training.facts, "best_epoch": training.best_epoch, "stopped_because": training.stopped_because}
     return approach.checkpoint.finish([checkpoint, approach.folder / "history.csv"], facts)
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from neardup import errors
 from neardup.errors import NeardupError, TrainingError
-from neardup.recipes import PrepareSettings, Recipe
+from neardup.recipes import Recipe
 from neardup.stages import write_json
 from neardup.train import EpochResult, Example, Training, train
 
@@ -29,7 +29,7 @@ RECORD = "\x1e"
 
 @dataclass(frozen=True)
 class Job:
-    """What each worker is told; the arguments of `train`."""
+    """What each worker is told: the arguments of `train`, with the name of a CLIP, for each loads its own."""
 
     examples: Sequence[Example]
     clip: str
@@ -71,16 +71,9 @@ class Job:
 
 def train_on(
     processes: int,
-    examples: Sequence[Example],
-    clip: str,
-    recipe: Recipe,
-    folder: Path,
+    job: Job,
     on_epoch: Callable[[EpochResult], None] | None = None,
-    *,
     report: Callable[[str], None] = print,
-    device: str = "auto",
-    state: Path | None = None,
-    look_alike_bits: int = PrepareSettings.look_alike_bits,
 ) -> Training:
     """Train as `neardup.train.train` does, on so many processes of this machine that share each batch.
 
@@ -89,20 +82,13 @@ def train_on(
 
     Args:
         processes: each on a GPU of its own where there are GPUs; one is this process itself.
-        examples: as in `train`; the others too.
-        clip: the name of one, for each process loads it.
-        recipe: every setting; `batch_size` is that of all processes together.
-        folder: gets the checkpoint.
+        job: the other arguments of `train`; its batch size is that of all processes together.
         on_epoch: called in this process; the next epoch begins when it has returned.
         report: called in this process.
-        device: `auto`, `cpu` or `cuda`.
-        state: where the resumable state lies.
-        look_alike_bits: as in `train`.
 
     Raises:
         TrainingError: as in `train`, with the sentence of the process that failed.
     """
-    job = Job(examples, clip, recipe, folder, device, state, look_alike_bits)
     if processes == 1:
         return job.train(on_epoch, report)
     with tempfile.TemporaryDirectory() as work:

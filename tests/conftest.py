@@ -1,9 +1,11 @@
 """What several tests share: a made archive, prepared once, and the real one where it is there."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -13,6 +15,15 @@ from neardup.recipes import PrepareSettings
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / "shared" / "archive"
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other make small models slow on a busy machine; one gives equal losses each time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,16 +17,7 @@ from neardup.errors import DivergedError
 from neardup.launch import Job, train_on
 from neardup.train import EpochResult, Training
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """The losses of one thread are the same each time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +42,7 @@ def run(
     report: Callable[[str], None] = silent,
 ) -> Training:
     """Train as a job says."""
-    return train_on(
-        processes, job.examples, job.clip, job.recipe, job.folder, on_epoch, report=report, device=job.device
-    )
+    return train_on(processes, job, on_epoch, report)
 
 
 def losses(training: Training) -> list[float]:

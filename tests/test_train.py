@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
 from itertools import chain
@@ -29,6 +29,8 @@ from neardup.pairs import Pairs, _spread
 from neardup.recipes import Recipe
 from neardup.train import EpochResult, train
 from neardup.training_state import recover_checkpoint
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 PHOTOS = 24
 RECIPE = Recipe(lr=1e-3, batch_size=8, epochs=3, patience=3, validation=0.2, seed=1)
@@ -60,15 +62,6 @@ def make_examples(folder: Path, count: int = PHOTOS) -> list[Example]:
         look = f"{int(rng.integers(0, 2**63)):016x}"
         made.append(Example(path, sha256(path.read_bytes()).hexdigest(), f"soldiers of regiment {i * 2 // 3}", look))
     return made
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads that wait for each other make such small models slow on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
