@@ -1,18 +1,17 @@
 """All pairs at or above a threshold, exactly: most are ruled out by a bound on few whole numbers a photo."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from neardup.encoder import Vectors
 from neardup.errors import EncoderError
 from neardup.metrics import Bools, Floats, Ints
+from neardup.rounded import UNIT, Limits, Rounded, int8_pays, multiply, products_of_pairs
 
 ROWS, COLUMNS = 512, 2048
 """Sides of one block of the pair search: its products are 4 MB and stay in the cache."""
@@ -26,14 +25,6 @@ SURVIVOR = 130_000
 """Cost of computing one similarity, in numbers of one product of marks: 0.67 us against 5 ps (EPYC with AVX-512)."""
 DENSE = 0.03
 """Share of a block's pairs above which a product of all its vectors is faster than one pair after the other."""
-LEVELS = 127
-WHOLE = (-(2**31), 2**31 - 1)
-TRIALS = 5
-"""Of each product; the fastest counts."""
-UNIT = 0.01
-"""By how much a row's length may differ from 1: vectors kept as float16 do by 0.0005."""
-
-Marks = npt.NDArray[np.int8] | npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -66,20 +57,16 @@ class Slab:
     Attributes:
         vectors: float32 (n, d), unit rows; may be a memory map.
         rows: int64 (m,), those of the slab.
-        marks: int8 or float32 (m, c + 1), times `scale` the components and the length of the rest, within `error`.
-        scale: of the marks.
-        error: the greatest distance of a row of marks from what it stands for.
+        marks: (m, c + 1), the components and the length of the rest.
     """
 
     vectors: Vectors
     rows: Ints
-    marks: Marks
-    scale: float
-    error: float
+    marks: Rounded
 
     def head(self, count: int) -> "Slab":
         """The first rows."""
-        return Slab(self.vectors, self.rows[:count], self.marks[:count], self.scale, self.error)
+        return Slab(self.vectors, self.rows[:count], self.marks.head(count))
 
 
 @dataclass(frozen=True)
@@ -88,8 +75,8 @@ class PairSearch:
 
     A vector is split into its first principal components p and a rest of length r. By Cauchy-Schwarz
     v·w ≤ p·p' + r r', which is one product of the rows (p, r). They are turned by a random orthogonal matrix, so that
-    no column is much greater than others, and rounded to int8. With a = s q + e for such a row, |a| ≤ 1 + UNIT,
-    a·a' ≤ s s' q·q' + |e| |a'| + (|a| + |e|) |e'|. Only pairs whose bound reaches the threshold are looked at.
+    no column is much greater than others, and rounded to int8. Only pairs whose bound reaches the threshold are looked
+    at.
 
     Attributes:
         threshold: a similarity.
@@ -118,15 +105,14 @@ class PairSearch:
         _require_units(wide, np.sort(drawn))
         axes = np.linalg.eigh(wide.T @ wide)[1][:, ::-1]
         widths = [width for width in MARKS if width < len(axes)]
-        # torch's int8 product of one column leaves its output as it was.
-        plans = [cls(threshold, axes[:, : width - 1], _turn(width)) for width in (*widths, max(len(axes), 2))]
+        plans = [cls(threshold, axes[:, : width - 1], _turn(width)) for width in (*widths, len(axes))]
         return min(plans, key=lambda plan: plan.cost(sample))
 
     def cost(self, sample: Vectors) -> float:
         """Of one pair of the sample, in numbers of one product of marks."""
         slab = self.slab(sample, np.arange(len(sample)))
-        products = np.empty((len(sample), len(sample)), _kind(slab.marks))
-        _multiply(slab.marks, slab.marks, products)
+        products = np.empty((len(sample), len(sample)), slab.marks.kind())
+        multiply(slab.marks.numbers, slab.marks.numbers, products)
         survivors = np.count_nonzero(products >= self.limit(slab, slab)) - len(sample)
         return len(self.turn) + SURVIVOR * survivors / max(1, len(sample) * (len(sample) - 1))
 
@@ -152,16 +138,7 @@ class PairSearch:
         for start in range(0, len(rows), CHUNK):
             chunk = rows[start : start + CHUNK]
             exact[start : start + CHUNK] = self._marked(vectors[chunk].astype(np.float64), chunk)
-        if not _int8_pays():
-            return Slab(vectors, rows, exact, 1.0, 0.0)
-        scale = float(max(exact.max(initial=UNIT), -exact.min(initial=0))) / LEVELS
-        marks, error = np.empty(exact.shape, np.int8), 0.0
-        for start in range(0, len(rows), CHUNK):
-            block = exact[start : start + CHUNK]
-            rounded = np.rint(block / scale)
-            marks[start : start + CHUNK] = rounded
-            error = max(error, float(np.linalg.norm(block - rounded * scale, axis=1).max()))
-        return Slab(vectors, rows, marks, scale, error)
+        return Slab(vectors, rows, (Rounded.of if int8_pays() else Rounded.not_at_all)(exact))
 
     def _marked(self, wide: Floats, rows: Ints) -> Floats:
         squares = _require_units(wide, rows)
@@ -169,12 +146,9 @@ class PairSearch:
         rest = np.sqrt(np.maximum(squares - (parts * parts).sum(axis=1), 0.0))
         return np.column_stack([parts, rest]) @ self.turn
 
-    def limit(self, left: Slab, right: Slab) -> np.int32 | np.float32:
+    def limit(self, left: Slab, right: Slab) -> Limits:
         """The least product of marks that a pair at or above the threshold may have."""
-        length = 1 + UNIT
-        error = left.error * length + (length + left.error) * right.error
-        least = (self.threshold - error - 2 * self.slack) / (left.scale * right.scale)
-        return np.int32(np.clip(np.ceil(least), *WHOLE)) if left.marks.dtype == np.int8 else np.float32(least)
+        return left.marks.least(right.marks, self.threshold - 2 * self.slack)
 
     def between(
         self,
@@ -244,7 +218,7 @@ class _Block:
     @cached_property
     def products(self) -> npt.NDArray[Any]:
         """Room for those of one block; new room each time costs as much as the products."""
-        return np.empty(self.size, _kind(self.left.marks))
+        return np.empty(self.size, self.left.marks.kind())
 
     @cached_property
     def reached(self) -> Bools:
@@ -252,17 +226,17 @@ class _Block:
         return np.empty(self.size, bool)
 
     @cached_property
-    def limit(self) -> np.int32 | np.float32:
+    def limit(self) -> Limits:
         """The least product of interest."""
         return self.search.limit(self.left, self.right)
 
     def pairs(self, rows: slice, columns: slice) -> NearPairs:
         """The pairs of some rows of the left slab with some of the right."""
-        left, right = self.left.marks[rows], self.right.marks[columns]
+        left, right = self.left.marks.numbers[rows], self.right.marks.numbers[columns]
         shape = (len(left), len(right))
         products = self.products[: len(left) * len(right)].reshape(shape)
         reached = self.reached[: products.size].reshape(shape)
-        _multiply(left, right, products)
+        multiply(left, right, products)
         np.greater_equal(products, self.limit, out=reached)
         places = np.flatnonzero(reached)
         if len(places) > DENSE * reached.size:
@@ -276,14 +250,14 @@ class _Block:
         once = i < j + self.offset
         i, j = i[once], j[once]
         left, right = self.left.rows[i], self.right.rows[j]
-        parts = [NearPairs(i[:0], j[:0], np.empty(0))]
-        for start in range(0, len(i), CHUNK):
+        near = products_of_pairs(self.left.vectors, left, self.right.vectors, right)
+        likely = near >= self.search.threshold - self.search.slack
+        left, right, exact = left[likely], right[likely], np.empty(np.count_nonzero(likely))
+        for start in range(0, len(exact), CHUNK):
             chunk = slice(start, start + CHUNK)
-            a, b = self.left.vectors[left[chunk]], self.right.vectors[right[chunk]]
-            likely = np.einsum("ij,ij->i", a, b) >= self.search.threshold - self.search.slack
-            exact = (a[likely].astype(np.float64) * b[likely]).sum(axis=1)
-            parts.append(NearPairs(i[chunk][likely], j[chunk][likely], exact).take(exact >= self.search.threshold))
-        return _joined(parts)
+            wide = self.left.vectors[left[chunk]].astype(np.float64)
+            exact[chunk] = (wide * self.right.vectors[right[chunk]]).sum(axis=1)
+        return NearPairs(i[likely], j[likely], exact).take(exact >= self.search.threshold)
 
 
 def near_pairs(
@@ -337,31 +311,3 @@ def _turn(width: int) -> Floats:
     """A random orthogonal matrix, the same each time."""
     turned: Floats = np.linalg.qr(np.random.default_rng(0).normal(size=(width, width)))[0]
     return turned
-
-
-def _kind(marks: Marks) -> type[np.int32 | np.float32]:
-    """Of the products of marks."""
-    return np.int32 if marks.dtype == np.int8 else np.float32
-
-
-def _multiply(left: Marks, right: Marks, products: npt.NDArray[Any]) -> None:
-    """The product of each row of the left with each of the right."""
-    if left.dtype == np.float32:
-        np.matmul(left, right.T, out=products)
-        return
-    torch._int_mm(torch.from_numpy(left), torch.from_numpy(right).T, out=torch.from_numpy(products))  # noqa: SLF001 - the only way to int8 products
-
-
-@lru_cache
-def _int8_pays() -> bool:
-    """Whether this machine multiplies int8 faster than float32, and exactly: some add two products in 16 bits."""
-    signs = np.random.default_rng(0).choice(np.array([-LEVELS, LEVELS], np.int8), (ROWS, 64))
-    wide = signs.astype(np.float32)
-    products = {kind: np.empty((ROWS, ROWS), kind) for kind in (np.int32, np.float32)}
-    seconds = dict.fromkeys(products, float("inf"))
-    for _ in range(TRIALS):
-        for kind, marks in ((np.int32, signs), (np.float32, wide)):
-            start = time.perf_counter()
-            _multiply(marks, marks, products[kind])
-            seconds[kind] = min(seconds[kind], time.perf_counter() - start)
-    return seconds[np.int32] < seconds[np.float32] and bool((products[np.int32] == products[np.float32]).all())

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,13 @@ from neardup.archive import find_images
 from neardup.encoder import Encoder, Vectors
 from neardup.errors import ArchiveError, UnreadableImageError
 from neardup.metrics import Ints
+from neardup.rounded import Rounded, int8_pays, multiply, products_of_pairs
 from neardup.vectors import Embeddings
 
-QUERIES, BLOCK = 128, 8192
-"""Sides of one block of the search: its similarities are 4 MB."""
+QUERIES, BLOCK = 1024, 8192
+"""Sides of one block of the search: its similarities are 32 MB."""
+MANY, COLUMNS = 256, 2048
+"""Queries from which on rounding a gallery to int8 costs less than it saves, and photos of one of its products."""
 FIRST = 2048
 """Photos that say roughly, before all others are looked at, how similar the best of a query are."""
 
@@ -137,11 +140,33 @@ def _likely(queries: Vectors, vectors: Vectors, top: int) -> _Likely:
     slack = 2 * (queries.shape[1] + 8) * float(np.finfo(np.float32).eps)
     likely = _Likely(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
     floors = np.full(len(queries), -np.inf, np.float32)
+    if len(vectors) > top:
+        head = queries @ vectors[: max(FIRST, top)].T
+        floors = np.partition(head, -top, axis=1)[:, -top] - np.float32(slack)
+    near = _near_by_int8 if len(queries) >= MANY and int8_pays() else _near
     for start in range(0, len(vectors), BLOCK):
-        near = queries @ vectors[start : start + BLOCK].T
-        if not start and near.shape[1] > top:
-            head = near[:, : max(FIRST, top)]
-            floors = np.partition(head, -top, axis=1)[:, -top] - np.float32(slack)
-        query, row = np.divmod(np.flatnonzero(near >= floors[:, None]), near.shape[1])
-        likely = likely.and_those(_Likely(query, row + start, near[query, row])).best(floors, top, slack)
+        found = near(queries, vectors[start : start + BLOCK], floors, slack)
+        likely = likely.and_those(replace(found, row=found.row + start)).best(floors, top, slack)
     return likely
+
+
+def _near(queries: Vectors, block: Vectors, floors: Vectors, _slack: float) -> _Likely:
+    """Those of a block that reach the floors of the queries."""
+    near = np.vecdot(block, queries[0])[:, None] if len(queries) == 1 else block @ queries.T
+    row, query = np.divmod(np.flatnonzero(near >= floors), len(queries))
+    return _Likely(query, row, near[row, query])
+
+
+def _near_by_int8(queries: Vectors, block: Vectors, floors: Vectors, slack: float) -> _Likely:
+    """The same; most are ruled out by products of whole numbers, whose error is bounded."""
+    asked, among = Rounded.of(queries), Rounded.of(block)
+    limits = asked.least(among, floors - slack)[:, None]
+    parts = []
+    for start in range(0, len(block), COLUMNS):
+        products = np.empty((len(queries), min(COLUMNS, len(block) - start)), np.int32)
+        multiply(asked.numbers, among.numbers[start : start + COLUMNS], products)
+        query, row = np.divmod(np.flatnonzero(products >= limits), products.shape[1])
+        parts.append(_Likely(query, row + start, products_of_pairs(queries, query, block, row + start)))
+    query, row, near = (np.concatenate(column) for column in zip(*map(astuple, parts), strict=True))
+    reached = near >= floors[query]
+    return _Likely(query[reached], row[reached], near[reached])

@@ -17,7 +17,7 @@ from neardup.errors import EncoderError
 from neardup.index import Index, build_index, opened_index
 from neardup.metrics import Ints
 from neardup.nearpairs import NearPairs, PairSearch, near_pairs
-from neardup.search import search
+from neardup.search import MANY, search
 from neardup.vectors import Embeddings
 
 Rows = list[tuple[int, int, float]]
@@ -54,7 +54,8 @@ def units(seed: int, count: int, dimension: int, fall: float = 0.0) -> Vectors:
 
 def without_int8(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine whose products of int8 are slow or wrong."""
-    monkeypatch.setattr(nearpairs, "_int8_pays", lambda: False)
+    for module in (nearpairs, sys.modules["neardup.search"]):
+        monkeypatch.setattr(module, "int8_pays", lambda: False)
 
 
 @settings(deadline=None)  # a busy machine is no fault
@@ -170,11 +171,20 @@ def test_hits_equal_brute_force(count: int, top: int, seed: int) -> None:
     check_hits(queries, vectors, top)
 
 
-def test_hits_of_several_blocks_equal_brute_force() -> None:
-    """More queries and more photos than one block holds, the first of which are the least similar."""
-    vectors = units(6, 9000, 6)
-    queries = units(7, 130, 6)
+@pytest.mark.parametrize(("count", "dimension", "fall"), [(130, 6, 0.0), (300, 6, 0.0), (300, 40, 0.7), (300, 1, 0.0)])
+def test_hits_of_several_blocks_equal_brute_force(count: int, dimension: int, fall: float) -> None:
+    """Few queries and many, more photos than one block holds, the first of which are the least similar."""
+    vectors = units(6, 9000, dimension, fall)
+    queries = units(7, count, dimension, fall)
     check_hits(queries, vectors[np.argsort(vectors @ queries[0])], 3)
+
+
+@settings(deadline=None)  # a busy machine is no fault
+@given(st.integers(1, 40), st.integers(1, 5), st.sampled_from([1, 2, 17, 40]), st.integers(0, 99))
+def test_hits_by_whole_numbers_equal_brute_force(count: int, top: int, dimension: int, seed: int) -> None:
+    """Equal photos among them, and photos that differ by less than float32 can say."""
+    vectors = units(seed, count, dimension)
+    check_hits(np.resize(vectors, (MANY, dimension)), vectors, top)
 
 
 def check_hits(queries: Vectors, vectors: Vectors, top: int) -> None:
