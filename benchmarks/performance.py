@@ -7,6 +7,8 @@ import json
 import math
 import os
 import platform
+import re
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -23,7 +25,7 @@ from excel import measure_excel
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rates import Measured, Speed
-from searching import measure_search
+from searching import measure_million, measure_search
 from tqdm import tqdm
 from training import measure_training
 
@@ -33,6 +35,7 @@ TOPICS: Mapping[str, Callable[[Path, Path], Sequence[Measured]]] = MappingProxyT
     {
         "encode": measure_encoding,
         "search": measure_search,
+        "million": measure_million,
         "cluster": measure_cluster,
         "train": measure_training,
         "augment": measure_augmentation,
@@ -52,7 +55,10 @@ after the other on one machine, each the median of its passes (slowest to fastes
 the table does not say otherwise a process has one thread. Memory is the most that the process held, libraries included.
 
 ![Rates beside those of the peers]({picture})
+
+![Seconds for all pairs, by the number of vectors]({growth})
 """
+ALL_PAIRS = re.compile(r"all pairs at or above \S+ of ([\d,]+) vectors")
 OURS, PEER = "#0072b2", "#b8b4a8"
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -104,8 +110,11 @@ def main(photos: Path, out: Path, work: Path, only: tuple[str, ...]) -> None:
 def _write(page: Path, topics: Mapping[str, Mapping[str, Any]]) -> None:
     """The page, and the picture beside it."""
     measured = {topic: [_measured(row) for row in found["measured"]] for topic, found in topics.items()}
-    draw([one for found in measured.values() for one in found], page.with_suffix(".png"))
-    lines = [HEAD.format(picture=page.with_suffix(".png").name)]
+    everything = [one for found in measured.values() for one in found]
+    picture, growth = page.with_suffix(".png"), page.with_name(f"{page.stem}_growth.png")
+    draw(everything, picture)
+    draw_growth(everything, growth)
+    lines = [HEAD.format(picture=picture.name, growth=growth.name)]
     for topic, found in measured.items():
         lines += [f"## {topic.capitalize()}", "", f"{topics[topic]['machine']}, {topics[topic]['date']}.", ""]
         for task in dict.fromkeys(one.task for one in found):
@@ -163,6 +172,26 @@ def draw(measured: Sequence[Measured], path: Path) -> None:
         axes.invert_yaxis()
         axes.spines[["top", "right", "bottom"]].set_visible(False)
         axes.set_xticks([])
+    with replacing(path) as partial:
+        picture.savefig(partial, dpi=110)
+
+
+def draw_growth(measured: Sequence[Measured], path: Path) -> None:
+    """How long all pairs take, a line a method."""
+    picture = Figure(figsize=(7, 4.2), layout="constrained")
+    FigureCanvasAgg(picture)
+    axes = picture.subplots()
+    lines = defaultdict[str, list[tuple[int, float]]](list)
+    for one in measured:
+        if sizes := ALL_PAIRS.fullmatch(one.task):
+            count = int(sizes[1].replace(",", ""))
+            lines[one.method].append((count, count * (count - 1) / 2 / one.speed.median))
+    for method, points in lines.items():
+        axes.plot(*zip(*sorted(points), strict=True), "o-", label=method, lw=3 if method.startswith("neardup") else 1)
+    axes.set(xscale="log", yscale="log", xlabel="vectors of 512 numbers", ylabel="seconds for all pairs")
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
     with replacing(path) as partial:
         picture.savefig(partial, dpi=110)
 

@@ -23,6 +23,7 @@ BATCH = 32
 TOKENS = 77
 WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("neardup, all weights", {}),
+    ("neardup, all weights, bf16", {"precision": "bf16"}),
     ("neardup, text tower frozen", {"frozen_text": True}),
     ("neardup, 6 of 12 layers frozen", {"frozen_layers": 6}),
     ("neardup, 10 of 12 layers frozen", {"frozen_layers": 10}),
@@ -35,10 +36,10 @@ WORDS = (3.0, 0.7)
 def measure_training(photos: Path, _work: Path) -> list[Measured]:
     """One step of 32 photos and captions by one thread, after one that also fills what is kept between epochs.
 
-    The first two compute the same: their notes say the loss after one step of each.
+    The first three learn the same: their notes say the loss after one step of each.
     """
     files = list(islice(cycle(sorted(photos.rglob("*.jpg"))), BATCH))
-    task = f"a step of {BATCH} photos and captions, ViT-B/32 in fp32, one thread"
+    task = f"a step of {BATCH} photos and captions, ViT-B/32, one thread"
     plain = measured(task, "transformers, Adam, captions padded to 77", "photos", BATCH, by_notebook, files, passes=1)
     ours = [measured(task, name, "photos", BATCH, by_neardup, files, frozen, passes=1) for name, frozen in WAYS]
     return [plain, *ours]

@@ -594,7 +594,8 @@ def duplicates(
     check_folders(archive, out)
     settings = _settings(config, archive, device=device, **{f"cluster__{name}": value for name, value in said.items()})
     where = archive.resolve(), out.resolve()
-    result = _flow("duplicates", out, *where, encoder, threshold, settings.device, precision, settings.cluster)
+    how = settings.device, precision, settings.prepare.max_pixels, settings.cluster
+    result = _flow("duplicates", out, *where, encoder, threshold, *how)
     folder = Path(result["folder"])
     seen = f"Look at {folder / 'gallery.html'}, {folder / 'pairs.xlsx'}, {folder / 'groups.xlsx'}"
     _print(result, f"{result['summary']}\n{seen}", as_json=as_json)

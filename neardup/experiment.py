@@ -23,12 +23,12 @@ from neardup.recipes import APPROACHES, Recipe, Settings
 from neardup.report import write_report
 from neardup.stages import STATE, Stage, digest_file, digest_of
 from neardup.testset import TestSet
-from neardup.train import EpochResult, Example
+from neardup.train import TRAIN_STEP, EpochResult, Example
 from neardup.trainingset import TrainingSet
 from neardup.translate import load_captions
 from neardup.vectors import Embeddings, embed
 
-CHECKPOINT_STEP = VECTORS_STEP = COMPARE_STEP = 1
+VECTORS_STEP = COMPARE_STEP = 1
 EVALUATE_STEP = 2
 """Bumped when a step's result changes for equal inputs."""
 
@@ -69,11 +69,11 @@ class Approach:
     @property
     def checkpoint(self) -> Stage:
         """The stage that makes the checkpoint."""
-        recipe = asdict(self.recipe) if self.recipe else None
+        recipe = (TRAIN_STEP, asdict(self.recipe)) if self.recipe else None
         tables = ("training_set.csv", "captions.csv") if recipe else ()
         inputs = [table_digest(self.out, table) for table in tables]
         bits = self.settings.prepare.look_alike_bits
-        key = digest_of(CHECKPOINT_STEP, self.base, self.settings.encoder, recipe, bits, inputs)
+        key = digest_of(self.base, self.settings.encoder, recipe, bits, inputs)
         return Stage(self.out, f"{self.name}/checkpoint", key)
 
     @property

@@ -23,6 +23,9 @@ from neardup.lowrank import add_low_rank
 from neardup.recipes import Recipe
 from neardup.towers import Tower, text_tower, vision_tower
 
+LENGTHS = 4
+"""Groups that a batch's captions are sorted into by length. A GPU takes one: there padding costs less than launches."""
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -105,8 +108,15 @@ class Pairs:
             if not self.vision.frozen:
                 states = self.vision.below(self.photos.normalise(states))
             images = self.vision.above(states)
-            texts = self.text.above(*self._text_states(rows))
+            texts = self._texts(rows)
         return functional.normalize(images.float(), dim=-1), functional.normalize(texts.float(), dim=-1)
+
+    def _texts(self, rows: Sequence[int]) -> Tensor:
+        """(n, d); captions of like length go through together, for padding takes as long as words do."""
+        order = sorted(range(len(rows)), key=lambda place: len(self.captions.tokens[rows[place]]))
+        parts = parts_of(len(rows), LENGTHS if self.device.type == "cpu" else 1)
+        texts = [self.text.above(*self._text_states([rows[place] for place in order[part]])) for part in parts]
+        return torch.cat(texts)[torch.tensor(order, device=self.device).argsort()]
 
     def _text_states(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
         """States (n, longest, width) and lengths, int64 (n,)."""

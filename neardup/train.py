@@ -24,7 +24,7 @@ from neardup.training_state import TrainingState, recover_checkpoint, save_check
 
 __all__ = ["EpochResult", "Example", "Training", "train"]
 
-TRAIN_STEP = 2
+TRAIN_STEP = 3
 """Bumped when equal inputs would give other weights."""
 
 MAX_LOGIT_SCALE = math.log(100)

@@ -36,7 +36,7 @@ from neardup.sheets import Value, write_table
 from neardup.split import inseparable
 from neardup.stages import STATE, Stage, digest_file, digest_of, replacing, write_json
 from neardup.testset import TestPhoto, TestSet
-from neardup.train import EpochResult, held_out, train
+from neardup.train import TRAIN_STEP, EpochResult, held_out, train
 from neardup.vectors import embed
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -67,7 +67,8 @@ class Tuning:
     def key(self) -> str:
         """Digest of all that a trial's result depends on, and of the ranges: the study of another key is another."""
         searched = {k: v for k, v in asdict(self.settings.tune).items() if k not in {"trials", "parallel"}}
-        return digest_of(TUNE_STEP, self.settings.encoder, self.validation.key, asdict(self.settings.train), searched)
+        trained = TRAIN_STEP, asdict(self.settings.train)
+        return digest_of(TUNE_STEP, self.settings.encoder, self.validation.key, trained, searched)
 
     @property
     def folder(self) -> Path:

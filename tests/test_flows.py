@@ -26,8 +26,9 @@ from neardup.encoder import BUILTIN, load_encoder
 from neardup.experiment import Approach
 from neardup.images import read_image
 from neardup.metrics import NAMES
-from neardup.recipes import APPROACHES
+from neardup.recipes import APPROACHES, Settings
 from neardup.testset import TestSet
+from neardup.train import TRAIN_STEP
 from neardup.translate import load_captions
 from tasks.tracking import Tracking, local_uri, log_approach, resolve_encoder
 
@@ -94,6 +95,14 @@ def test_a_second_run_does_no_work_and_says_so(whole: Path, made: MadeArchive) -
     assert ran.stderr.count("unchanged, nothing to do") == 3 * len(APPROACHES) + 3
     assert "Error" not in ran.stderr
     assert ((whole / "comparison.json").read_bytes(), (whole / "report.html").stat().st_mtime_ns) == before
+
+
+def test_a_training_that_computes_otherwise_is_done_again(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an older version trained is not taken for what this one trains; zero-shot is."""
+    before = [Approach(name, whole, Settings(), "encoder").checkpoint.key for name in APPROACHES]
+    monkeypatch.setattr("neardup.experiment.TRAIN_STEP", TRAIN_STEP + 1)
+    after = [Approach(name, whole, Settings(), "encoder").checkpoint.key for name in APPROACHES]
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, False]
 
 
 def processes_of(out: Path) -> list[str]:
