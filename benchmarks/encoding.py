@@ -55,7 +55,7 @@ class Processed:
 
 
 def measure_encoding(photos: Path, work: Path) -> list[Measured]:
-    """Measure ViT-B/32 with random weights and the encoder that neardup ships, in about 6 minutes on one core.
+    """Measure ViT-B/32 with random weights and the encoder that neardup ships, in about 10 minutes on one core.
 
     Args:
         photos: folder with images/.

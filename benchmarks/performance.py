@@ -86,7 +86,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
     help="Measure these again; the others stay as the page has them.",
 )
 def main(photos: Path, out: Path, work: Path, only: tuple[str, ...]) -> None:
-    """Measure speed and memory against peers, in about 25 minutes on two cores.
+    """Measure speed and memory against peers, in about 50 minutes on two cores.
 
     PHOTOS holds images/; its photographs are made into JPEG files of the sizes that are measured.
     """

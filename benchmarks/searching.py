@@ -118,7 +118,7 @@ def sklearn_nearest(path: Path, queries: int) -> Callable[[], object]:
 
 
 def measure_search(photos: Path, work: Path) -> list[Measured]:  # noqa: ARG001 - all topics are called alike
-    """All pairs and nearest neighbours at 100,000 vectors, and how ours grows; with one thread about 4 minutes."""
+    """All pairs and nearest neighbours at 100,000 vectors, and how all grow; with one thread about 10 minutes."""
     path = made_vectors(work / "vectors-100000.npy", 100_000)
     once = partial(measured, passes=1, warm=False)
     results = []
