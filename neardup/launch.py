@@ -18,6 +18,8 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
+from accelerate import PartialState
+
 from neardup import errors
 from neardup.errors import NeardupError, TrainingError
 from neardup.recipes import Recipe
@@ -159,6 +161,8 @@ def main(path: Path) -> int:
     except NeardupError as error:
         _say(error=type(error).__name__, text=str(error))
         return 1
+    # Threads of the group that are left when the interpreter ends abort the process, once in a while.
+    PartialState().destroy_process_group()
     return 0
 
 
