@@ -143,23 +143,24 @@ def _likely(queries: Vectors, vectors: Vectors, top: int) -> _Likely:
     if len(vectors) > top:
         head = queries @ vectors[: max(FIRST, top)].T
         floors = np.partition(head, -top, axis=1)[:, -top] - np.float32(slack)
-    near = _near_by_int8 if len(queries) >= MANY and int8_pays() else _near
+    asked = Rounded.of(queries) if len(queries) >= MANY and int8_pays() else None
     for start in range(0, len(vectors), BLOCK):
-        found = near(queries, vectors[start : start + BLOCK], floors, slack)
+        block = vectors[start : start + BLOCK]
+        found = _near_by_int8(queries, asked, block, floors, slack) if asked else _near(queries, block, floors)
         likely = likely.and_those(replace(found, row=found.row + start)).best(floors, top, slack)
     return likely
 
 
-def _near(queries: Vectors, block: Vectors, floors: Vectors, _slack: float) -> _Likely:
+def _near(queries: Vectors, block: Vectors, floors: Vectors) -> _Likely:
     """Those of a block that reach the floors of the queries."""
     near = np.vecdot(block, queries[0])[:, None] if len(queries) == 1 else block @ queries.T
     row, query = np.divmod(np.flatnonzero(near >= floors), len(queries))
     return _Likely(query, row, near[row, query])
 
 
-def _near_by_int8(queries: Vectors, block: Vectors, floors: Vectors, slack: float) -> _Likely:
+def _near_by_int8(queries: Vectors, asked: Rounded, block: Vectors, floors: Vectors, slack: float) -> _Likely:
     """The same; most are ruled out by products of whole numbers, whose error is bounded."""
-    asked, among = Rounded.of(queries), Rounded.of(block)
+    among = Rounded.of(block)
     limits = asked.least(among, floors - slack)[:, None]
     parts = []
     for start in range(0, len(block), COLUMNS):
