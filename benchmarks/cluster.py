@@ -1,6 +1,5 @@
 """The same work by one process and by two, each a Dask worker on loopback with one thread."""
 
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,11 +32,11 @@ def measure_cluster(photos: Path, work: Path) -> list[Measured]:
 
 def _encoding(photos: Path, work: Path, client: Client, name: str) -> Measured:
     folder = made_jpegs(photos, work / "jpegs", PHOTOS, SMALL)[0].parent
-    store = work / "cluster" / "encoded"
+    collection = open_collection(folder, str(work / "cluster" / "encoded"), BUILTIN, "cpu", "fp32")
 
     def encode() -> None:
-        shutil.rmtree(store, ignore_errors=True)
-        collection = open_collection(folder, str(store), BUILTIN, "cpu", "fp32")
+        for done in Path(collection.vectors.url).glob(f"{SHARDS}*"):
+            done.unlink()
         _all(client, encode_shard, [(collection, paths) for paths in new_shards(collection, known(collection), SHARD)])
 
     speed = clock(encode, PHOTOS)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,7 @@ def measure_encoding(photos: Path, work: Path) -> list[Measured]:
             _rate(task, "transformers, a photo at a time", notebook, folder, paths),
             _rate(task, "transformers, DataLoader", batched, folder, paths),
             _rate(task, "open_clip, DataLoader", by_open_clip, paths),
+            _rate(task, "imagededup, the same encoder", by_imagededup, folder, paths),
         ]
         task = f"{BUILTIN} from JPEG files of {size[0]} × {size[1]}, one core"
         reference = decoded_whole(BUILTIN, paths)
@@ -103,7 +105,7 @@ def decoded_whole(name: str, paths: Sequence[Path]) -> Vectors:
 
 def ours(name: str, paths: Sequence[Path], precision: Precision, reference: Vectors) -> Work:
     """Our pipeline; its note says how near the vectors are to those in fp32 of whole decoding."""
-    _on_one_core()
+    on_one_core()
     encoder = load_encoder(name, "cpu", precision)
 
     def work() -> str:
@@ -116,7 +118,7 @@ def ours(name: str, paths: Sequence[Path], precision: Precision, reference: Vect
 
 def tower(folder: Path) -> Work:
     """The limit: batches that are ready go through the tower, and nothing else is done."""
-    _on_one_core()
+    on_one_core()
     model: Any = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32).eval()
     pixels = torch.randn(BATCH, 3, 224, 224)
 
@@ -130,7 +132,7 @@ def tower(folder: Path) -> Work:
 
 def notebook(folder: Path, paths: Sequence[Path]) -> Work:
     """One photo after the other, as the model card of CLIP does it."""
-    _on_one_core()
+    on_one_core()
     model: Any = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
     pictures = Pictures(paths, Processed(folder))
 
@@ -144,7 +146,7 @@ def notebook(folder: Path, paths: Sequence[Path]) -> Work:
 
 def batched(folder: Path, paths: Sequence[Path]) -> Work:
     """Batches of a DataLoader whose one process decodes beside the model."""
-    _on_one_core()
+    on_one_core()
     model: Any = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
     return _over(Pictures(paths, Processed(folder)), lambda pixels: model.get_image_features(pixel_values=pixels))
 
@@ -153,9 +155,39 @@ def by_open_clip(paths: Sequence[Path]) -> Work:
     """The same of open_clip, with its own transform; its weights are random too."""
     import open_clip  # noqa: PLC0415 - here only, or the memory of the others would count it
 
-    _on_one_core()
+    on_one_core()
     model, _, transform = open_clip.create_model_and_transforms("ViT-B-32-quickgelu")
     return _over(Pictures(paths, transform), model.eval().encode_image)
+
+
+def by_imagededup(folder: Path, paths: Sequence[Path]) -> Work:
+    """A folder by imagededup, whose encoder is replaced as its documentation says; its own is a download."""
+    from imagededup.methods import CNN  # noqa: PLC0415 - as above
+    from imagededup.utils import CustomModel  # noqa: PLC0415
+
+    on_one_core()
+    model: Any = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32).eval()
+    holding = TemporaryDirectory()
+    for path in paths:
+        (Path(holding.name) / path.name).symlink_to(path.resolve())
+    finder = CNN(verbose=False, model_config=CustomModel("ViT-B/32", _Features(model), Processed(folder)))
+
+    def work() -> None:
+        finder.encode_images(holding.name)
+
+    return work
+
+
+class _Features(torch.nn.Module):
+    """The vectors alone, as imagededup takes them."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        vectors: torch.Tensor = self.model(pixel_values=pixels).image_embeds
+        return vectors
 
 
 def _over(pictures: Pictures, encode: Callable[[torch.Tensor], object]) -> Work:
@@ -170,7 +202,7 @@ def _over(pictures: Pictures, encode: Callable[[torch.Tensor], object]) -> Work:
     return work
 
 
-def _on_one_core() -> None:
+def on_one_core() -> None:
     """Keep this process, and those that it starts, on one core: a loader's process would else be a second one."""
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     torch.set_num_threads(1)

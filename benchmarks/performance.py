@@ -22,6 +22,7 @@ from augmenting import measure_augmentation
 from cluster import measure_cluster
 from encoding import measure_encoding
 from excel import measure_excel
+from growth import measure_growth
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rates import Measured, Speed
@@ -34,6 +35,7 @@ from neardup.stages import replacing, write_json
 TOPICS: Mapping[str, Callable[[Path, Path], Sequence[Measured]]] = MappingProxyType(
     {
         "encode": measure_encoding,
+        "growth": measure_growth,
         "search": measure_search,
         "million": measure_million,
         "cluster": measure_cluster,
@@ -44,7 +46,7 @@ TOPICS: Mapping[str, Callable[[Path, Path], Sequence[Measured]]] = MappingProxyT
 )
 PACKAGES = (
     *("neardup", "torch", "torchvision", "transformers", "open-clip-torch", "onnxruntime", "numpy", "pillow"),
-    *("opencv-python-headless", "albumentations", "faiss-cpu", "scikit-learn", "distributed"),
+    *("imagededup", "opencv-python-headless", "albumentations", "faiss-cpu", "scikit-learn", "distributed"),
     *("pyarrow", "pandas", "openpyxl", "xlsxwriter", "python-calamine"),
 )
 HEAD = """\

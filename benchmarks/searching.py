@@ -1,17 +1,20 @@
 """All pairs above a threshold, and the k most similar: neardup against the plain product, FAISS and scikit-learn."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 import faiss
 import numpy as np
+import torch
 from rates import Measured, measured
 from sklearn.neighbors import NearestNeighbors
 
 from neardup.encoder import Vectors
+from neardup.index import Index, build_index
 from neardup.nearpairs import near_pairs
 from neardup.search import search
+from neardup.stages import digest_file
 from neardup.vectors import Embeddings
 
 DIMENSION = 512
@@ -19,6 +22,8 @@ THRESHOLD = 0.9
 TOP = 10
 ROWS, COLUMNS = 512, 2048
 """Of the plain product: the fastest of 256 x 1024, 512 x 2048, 1024 x 4096 and 256 x 16384."""
+PLANTED = 1000
+"""Copies that are searched both ways."""
 CHUNK = 65_536
 COMMON, SHARED, SCENE = 0.6, 0.3, 20
 """Similarity of any two vectors, share of the rest that a scene's have in common, and vectors in a scene."""
@@ -94,12 +99,56 @@ def sklearn_pairs(path: Path, count: int) -> Callable[[], str]:
     return lambda: f"{sum(map(len, index.radius_neighbors(return_distance=False))) // 2:,} pairs"
 
 
+def imagededup_pairs(path: Path, count: int) -> Callable[[], str]:
+    """By imagededup, on the vectors as its `CNN` keeps them; each pair is found twice."""
+    from imagededup.methods import CNN  # noqa: PLC0415 - here only, or the memory of the others would count it
+    from imagededup.utils import CustomModel  # noqa: PLC0415
+
+    finder = CNN(verbose=False, model_config=CustomModel("vectors", torch.nn.Identity(), torch.nn.Identity()))
+    vectors = {f"{row:07}.jpg": vector for row, vector in enumerate(np.load(path)[:count])}
+
+    def work() -> str:
+        found = finder.find_duplicates(encoding_map=vectors, min_similarity_threshold=THRESHOLD, num_sim_workers=0)
+        return f"{sum(map(len, found.values())) // 2:,} pairs"
+
+    return work
+
+
 def our_nearest(path: Path, queries: int) -> Callable[[], object]:
     """By neardup."""
+    gallery = _gallery(path)
+    return lambda: search(gallery.vectors[:queries], gallery, TOP, fingerprint="")
+
+
+def our_approximate(path: Path, queries: int) -> Callable[[], str]:
+    """By the index of `neardup search --approximate`; the note says what it misses."""
+    gallery = _gallery(path)
+    file, digest = path.with_suffix(".hnsw"), digest_file(path)
+    index = Index.load(file, digest) or build_index(gallery.vectors, file, digest, top=TOP)
+    asked = gallery.vectors[:queries]
+    copies = np.arange(1, len(gallery.vectors), round(1 / COPIES))[:PLANTED]
+    exact, near = (
+        [{hit.path for hit in hits} for hits in found]
+        for found in (
+            search(gallery.vectors[copies], gallery, TOP, fingerprint=""),
+            index.hits(gallery.vectors[copies], gallery, TOP),
+        )
+    )
+    originals = [gallery.paths[row - 1] for row in copies]
+    there = [number for number, path in enumerate(originals) if path in exact[number]]
+    found = sum(originals[number] in near[number] for number in there)
+
+    def work() -> str:
+        index.hits(asked, gallery, TOP)
+        return f"{index.recall}; finds {found:,} of {len(there):,} planted copies that exact search finds"
+
+    return work
+
+
+def _gallery(path: Path) -> Embeddings:
     vectors = np.load(path)
     names = tuple(f"{row:07}.jpg" for row in range(len(vectors)))
-    gallery = Embeddings(names, names, vectors, "")
-    return lambda: search(vectors[:queries], gallery, TOP, fingerprint="")
+    return Embeddings(names, names, vectors, "")
 
 
 def faiss_nearest(path: Path, queries: int) -> Callable[[], object]:
@@ -123,12 +172,17 @@ def measure_search(photos: Path, work: Path) -> list[Measured]:  # noqa: ARG001 
     once = partial(measured, passes=1, warm=False)
     results = []
     methods = {"neardup": our_pairs, "float32 product, NumPy": plain_pairs, "FAISS range_search": faiss_pairs}
-    by_sklearn = {"scikit-learn radius_neighbors": sklearn_pairs}
-    for count, more in ((1000, by_sklearn), (10_000, by_sklearn), (100_000, {})):
+    whole = {"scikit-learn radius_neighbors": sklearn_pairs, "imagededup find_duplicates": imagededup_pairs}
+    for count, more in ((1000, whole), (10_000, whole), (100_000, {})):
         task = f"all pairs at or above {THRESHOLD} of {count:,} vectors"
         for method, make in {**methods, **more}.items():
             results.append(once(task, method, "pairs of vectors", count * (count - 1) // 2, make, path, count))
-    peers = {"neardup": our_nearest, "FAISS flat": faiss_nearest, "scikit-learn brute": sklearn_nearest}
+    peers: Mapping[str, Callable[[Path, int], Callable[[], object]]] = {
+        "neardup": our_nearest,
+        "neardup, approximate": our_approximate,
+        "FAISS flat": faiss_nearest,
+        "scikit-learn brute": sklearn_nearest,
+    }
     for queries in (1, 100, 1000):
         task = f"the {TOP} most similar of 100,000 vectors, {queries:,} at once"
         results += [measured(task, name, "queries", queries, make, path, queries) for name, make in peers.items()]

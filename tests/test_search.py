@@ -1,5 +1,6 @@
 """Exact search: all pairs and the most similar photos equal brute force to the last bit, whatever is thrown at them."""
 
+import math
 import pickle
 import sys
 from itertools import combinations
@@ -39,6 +40,11 @@ def listed(pairs: NearPairs) -> Rows:
     return list(zip(pairs.left.tolist(), pairs.right.tolist(), pairs.similarities.tolist(), strict=True))
 
 
+def planned(vectors: Vectors, threshold: float) -> Rows:
+    """As many vectors are searched: by the bound that was planned on them."""
+    return listed(PairSearch.of(vectors, threshold).between(vectors, vectors, 0, 0))
+
+
 def every(vectors: Vectors) -> Ints:
     """All rows."""
     return np.arange(len(vectors))
@@ -66,7 +72,9 @@ def test_pairs_equal_brute_force(count: int, dimension: int, fall: float, seed: 
     vectors = units(seed, count, dimension, fall)
     reached = [pair[2] for pair in brute_force(vectors, -2)][:: max(1, count * count // 8)]
     for threshold in (-1.0, 0.0, 0.9, 1.0, *reached, *np.nextafter(reached, 2).tolist()):
-        assert listed(near_pairs(vectors, every(vectors), threshold)) == brute_force(vectors, threshold)
+        expected = brute_force(vectors, threshold)
+        assert listed(near_pairs(vectors, every(vectors), threshold)) == expected
+        assert planned(vectors, threshold) == expected
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.7, 0.9, 0.99])
@@ -74,15 +82,27 @@ def test_pairs_equal_brute_force(count: int, dimension: int, fall: float, seed: 
 def test_more_photos_than_a_block(threshold: float, fall: float) -> None:
     """Photos of an even and of a steep spectrum, in several blocks."""
     vectors = units(1, 700, 64, fall)
-    assert listed(near_pairs(vectors, every(vectors), threshold)) == brute_force(vectors, threshold)
+    expected = brute_force(vectors, threshold)
+    assert listed(near_pairs(vectors, every(vectors), threshold)) == expected
+    assert planned(vectors, threshold) == expected
+
+
+def test_few_vectors_and_many_are_searched_alike() -> None:
+    """A plan is made where it pays."""
+    many = math.isqrt(nearpairs.FEW) + 1
+    vectors = units(6, many, 64, 0.7)
+    assert listed(near_pairs(vectors, every(vectors), 0.95)) == planned(vectors, 0.95)
+    few = every(vectors)[: nearpairs.FEW // many - 1]
+    among = [pair for pair in planned(vectors, 0.95) if min(pair[:2]) < len(few)]
+    assert listed(near_pairs(vectors, few, 0.95)) == among
 
 
 def test_pairs_without_int8_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Machines differ in speed only."""
     vectors = units(2, 300, 64, 0.7)
-    with_int8 = near_pairs(vectors, every(vectors), 0.8)
+    with_int8 = planned(vectors, 0.8)
     without_int8(monkeypatch)
-    assert listed(near_pairs(vectors, every(vectors), 0.8)) == listed(with_int8)
+    assert planned(vectors, 0.8) == with_int8
 
 
 @settings(deadline=None)  # a busy machine is no fault
@@ -122,7 +142,9 @@ def test_too_few_photos_make_no_pair(shape: tuple[int, int]) -> None:
 def test_equal_photos_are_all_pairs(threshold: float) -> None:
     """No variance is left for components."""
     vectors = np.tile(np.eye(1, 30, dtype=np.float32), (70, 1))
-    assert listed(near_pairs(vectors, every(vectors), threshold)) == brute_force(vectors, threshold)
+    expected = brute_force(vectors, threshold)
+    assert listed(near_pairs(vectors, every(vectors), threshold)) == expected
+    assert planned(vectors, threshold) == expected
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, 0.0, 3.0])

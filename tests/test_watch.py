@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from neardup import nearpairs
 from neardup.chains import near_groups
 from neardup.encoder import BUILTIN, Vectors, load_encoder
 from neardup.errors import ArchiveError, ConfigError
@@ -481,9 +482,14 @@ def test_blocked_pairs_are_exact(count: int, dimension: int, threshold: float, b
     """Equal to the last bit to looking at every pair, whatever the blocks."""
     rng = np.random.default_rng(seed)
     vectors, asked = units(rng, count, dimension), np.flatnonzero(rng.random(count) < 0.4)
-    found = near_pairs(vectors, asked, threshold, rows=block, columns=2 * block + 1)
-    rows = list(zip(found.left.tolist(), found.right.tolist(), found.similarities.tolist(), strict=True))
-    assert rows == brute_force(vectors, set(asked.tolist()), threshold)
+    expected = brute_force(vectors, set(asked.tolist()), threshold)
+    for few in (0, nearpairs.FEW):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(nearpairs, "FEW", few)
+            found = near_pairs(vectors, asked, threshold, rows=block, columns=2 * block + 1)
+        assert (
+            list(zip(found.left.tolist(), found.right.tolist(), found.similarities.tolist(), strict=True)) == expected
+        )
 
 
 @given(st.integers(2, 30), st.floats(0, 0.95), st.integers(0, 1000))

@@ -1,0 +1,106 @@
+"""How the cost of photos grows with their number: encoded into a store from nothing, and a thousand new ones added."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from encoding import on_one_core
+from jpegs import SMALL, made_jpegs
+from rates import Measured, measured
+from tqdm import tqdm
+
+from neardup.collection import Collection, encode_shard, known, new_shards, open_collection
+from neardup.encoder import BUILTIN, load_encoder
+from neardup.encoding import encode_files
+from neardup.recipes import Precision
+
+COUNTS = (1000, 10_000, 100_000, 1_000_000)
+NEW = 1000
+SOURCES = 768
+FOLDER = 1000
+"""Photos in one folder."""
+PRECISION: Precision = "int8"
+
+
+def measure_growth(photos: Path, work: Path) -> list[Measured]:
+    """A thousand photos to a million, and a thousand more; with one thread about 80 minutes.
+
+    A photo is another name (hard link) of one of 768 JPEG files, so that reading comes from memory, and neither disk
+    nor network is measured.
+    """
+    sources = made_jpegs(photos, work / "jpegs", SOURCES, SMALL)
+    load_encoder(BUILTIN, "cpu", PRECISION)  # quantised once and kept, so that nobody's memory counts it
+    once = partial(measured, passes=1, warm=False)
+    encode = f"encode JPEG files of {SMALL[0]} × {SMALL[1]} into a store, {BUILTIN}, {PRECISION}"
+    add = f"add {NEW:,} of them"
+    found = []
+    for count in COUNTS:
+        folder = named(sources, work / "growth" / f"{count}", count)
+        store = str(work / "growth" / f"{count}-store")
+        found += [once(encode, f"neardup, {count:,} photos", "photos", count, encoded, folder, store)]
+        found += [once(add, f"neardup, to {count:,}", "photos", NEW, added, sources, folder, store)]
+    found.append(once(encode, f"the encoder alone, {NEW:,} photos", "photos", NEW, alone, sources))
+    return sorted(found, key=lambda one: one.task != encode)
+
+
+def named(sources: Sequence[Path], folder: Path, count: int) -> Path:
+    """A folder with so many photos in subfolders, made anew."""
+    shutil.rmtree(folder, ignore_errors=True)
+    _name(sources, folder, range(count))
+    return folder
+
+
+def _name(sources: Sequence[Path], folder: Path, numbers: range) -> None:
+    for number in numbers:
+        inside = folder / f"{number // FOLDER:06d}"
+        inside.mkdir(parents=True, exist_ok=True)
+        os.link(sources[number % len(sources)], inside / f"{number:09d}.jpg")
+
+
+def encoded(folder: Path, store: str) -> Callable[[], object]:
+    """All photos, from an empty store."""
+    on_one_core()
+    shutil.rmtree(store, ignore_errors=True)
+    collection = _open(folder, store)
+    return lambda: _encode(collection)
+
+
+def added(sources: Sequence[Path], folder: Path, store: str) -> Callable[[], str]:
+    """New photos among known ones; the note says how long it took to tell which they are."""
+    on_one_core()
+    collection, count = _open(folder, store), sum(1 for _ in folder.rglob("*.jpg"))
+    _name(sources, folder, range(count, count + NEW))
+
+    def work() -> str:
+        start = time.perf_counter()
+        shards = list(_new(collection))
+        seconds = time.perf_counter() - start
+        for paths in shards:
+            encode_shard(collection, paths)
+        return f"{seconds:.1f} s to find them, {time.perf_counter() - start:.1f} s in all"
+
+    return work
+
+
+def alone(sources: Sequence[Path]) -> Callable[[], object]:
+    """The limit: files become vectors, nothing is listed, looked up or kept."""
+    on_one_core()
+    encoder = load_encoder(BUILTIN, "cpu", PRECISION)
+    paths = [sources[number % len(sources)] for number in range(NEW)]
+    return lambda: list(encode_files(encoder, paths))
+
+
+def _open(folder: Path, store: str) -> Collection:
+    return open_collection(folder, store, BUILTIN, "cpu", PRECISION)
+
+
+def _new(collection: Collection) -> Iterator[tuple[str, ...]]:
+    return new_shards(collection, known(collection))
+
+
+def _encode(collection: Collection) -> None:
+    for paths in tqdm(_new(collection), "shards", unit="shard", disable=None):
+        encode_shard(collection, paths)
