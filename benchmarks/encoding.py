@@ -1,7 +1,8 @@
-"""How many JPEG files a second become vectors on one core, beside what the peers' own documentation does."""
+"""How many JPEG files a second become vectors on one core and on two, beside what the peers' own documentation does."""
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,8 +21,10 @@ from neardup.encoding import encode_files
 from neardup.images import read_image
 from neardup.recipes import Precision
 
-PHOTOS = 32
+PHOTOS = 64
 PASSES = 2
+CORES = 2
+"""As many as are measured, together and one of them alone."""
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 Work = Callable[[], object]
 
@@ -56,7 +59,7 @@ class Processed:
 
 
 def measure_encoding(photos: Path, work: Path) -> list[Measured]:
-    """Measure ViT-B/32 with random weights and the encoder that neardup ships, in about 10 minutes on one core.
+    """Measure ViT-B/32 with random weights and the encoder that neardup ships, in about 20 minutes on two cores.
 
     Args:
         photos: folder with images/.
@@ -68,25 +71,34 @@ def measure_encoding(photos: Path, work: Path) -> list[Measured]:
     found: list[Measured] = []
     for size in (SMALL, SCAN):
         paths = made_jpegs(photos, work / "jpegs", PHOTOS, size)
-        task = f"ViT-B/32 from JPEG files of {size[0]} × {size[1]}, one core"
         reference = decoded_whole(str(folder), paths)
-        found += [_rate(task, f"neardup, {one}", ours, str(folder), paths, one, reference) for one in PRECISIONS]
-        found += [
-            _rate(task, "the vision tower alone, its pixels ready", tower, folder),
-            _rate(task, "transformers, a photo at a time", notebook, folder, paths),
-            _rate(task, "transformers, DataLoader", batched, folder, paths),
-            _rate(task, "open_clip, DataLoader", by_open_clip, paths),
-            _rate(task, "imagededup, the same encoder", by_imagededup, folder, paths),
-        ]
-        task = f"{BUILTIN} from JPEG files of {size[0]} × {size[1]}, one core"
+        for cores in range(1, min(CORES, len(os.sched_getaffinity(0))) + 1):
+            task = f"ViT-B/32 from JPEG files of {size[0]} × {size[1]}, {cores} core{'s' * (cores > 1)}"
+            rate = partial(_rate, task, cores)
+            found += [rate(f"neardup, {one}", ours, str(folder), paths, one, reference) for one in PRECISIONS]
+            found += [
+                rate("the vision tower alone, its pixels ready", tower, folder),
+                rate("transformers, a photo at a time", notebook, folder, paths),
+                rate("transformers, DataLoader", batched, folder, paths),
+                rate("open_clip, DataLoader", by_open_clip, paths),
+                rate("imagededup, the same encoder", by_imagededup, folder, paths),
+            ]
+        rate = partial(_rate, f"{BUILTIN} from JPEG files of {size[0]} × {size[1]}, 1 core", 1)
         reference = decoded_whole(BUILTIN, paths)
-        found += [_rate(task, f"neardup, {one}", ours, BUILTIN, paths, one, reference) for one in PRECISIONS]
-        found.append(_rate(task, "transformers, a photo at a time", notebook, tiny.FOLDER, paths))
+        found += [rate(f"neardup, {one}", ours, BUILTIN, paths, one, reference) for one in PRECISIONS]
+        found.append(rate("transformers, a photo at a time", notebook, tiny.FOLDER, paths))
     return found
 
 
-def _rate(task: str, method: str, make: Callable[..., Work], *inputs: Any) -> Measured:
-    return measured(task, method, "photos", PHOTOS, make, *inputs, passes=PASSES)
+def _rate(task: str, cores: int, method: str, make: Callable[..., Work], *inputs: Any) -> Measured:
+    return measured(task, method, "photos", PHOTOS, on_cores, cores, make, *inputs, passes=PASSES)
+
+
+def on_cores(cores: int, make: Callable[..., Work], *inputs: Any) -> Work:
+    """Keep this process, and those that it starts, on so many cores: a loader's process would else be one more."""
+    os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[-cores:]))
+    torch.set_num_threads(cores)
+    return make(*inputs)
 
 
 def random_checkpoint(folder: Path) -> Path:
@@ -105,7 +117,6 @@ def decoded_whole(name: str, paths: Sequence[Path]) -> Vectors:
 
 def ours(name: str, paths: Sequence[Path], precision: Precision, reference: Vectors) -> Work:
     """Our pipeline; its note says how near the vectors are to those in fp32 of whole decoding."""
-    on_one_core()
     encoder = load_encoder(name, "cpu", precision)
 
     def work() -> str:
@@ -118,7 +129,6 @@ def ours(name: str, paths: Sequence[Path], precision: Precision, reference: Vect
 
 def tower(folder: Path) -> Work:
     """The limit: batches that are ready go through the tower, and nothing else is done."""
-    on_one_core()
     model: Any = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32).eval()
     pixels = torch.randn(BATCH, 3, 224, 224)
 
@@ -132,7 +142,6 @@ def tower(folder: Path) -> Work:
 
 def notebook(folder: Path, paths: Sequence[Path]) -> Work:
     """One photo after the other, as the model card of CLIP does it."""
-    on_one_core()
     model: Any = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
     pictures = Pictures(paths, Processed(folder))
 
@@ -145,8 +154,7 @@ def notebook(folder: Path, paths: Sequence[Path]) -> Work:
 
 
 def batched(folder: Path, paths: Sequence[Path]) -> Work:
-    """Batches of a DataLoader whose one process decodes beside the model."""
-    on_one_core()
+    """Batches of a DataLoader whose processes, one a core, decode beside the model."""
     model: Any = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
     return _over(Pictures(paths, Processed(folder)), lambda pixels: model.get_image_features(pixel_values=pixels))
 
@@ -155,7 +163,6 @@ def by_open_clip(paths: Sequence[Path]) -> Work:
     """The same of open_clip, with its own transform; its weights are random too."""
     import open_clip  # noqa: PLC0415 - here only, or the memory of the others would count it
 
-    on_one_core()
     model, _, transform = open_clip.create_model_and_transforms("ViT-B-32-quickgelu")
     return _over(Pictures(paths, transform), model.eval().encode_image)
 
@@ -165,7 +172,6 @@ def by_imagededup(folder: Path, paths: Sequence[Path]) -> Work:
     from imagededup.methods import CNN  # noqa: PLC0415 - as above
     from imagededup.utils import CustomModel  # noqa: PLC0415
 
-    on_one_core()
     model: Any = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32).eval()
     holding = TemporaryDirectory()
     for path in paths:
@@ -191,8 +197,8 @@ class _Features(torch.nn.Module):
 
 
 def _over(pictures: Pictures, encode: Callable[[torch.Tensor], object]) -> Work:
-    # Its process lives on from the pass that is not counted.
-    loader = DataLoader(pictures, batch_size=BATCH, num_workers=1, persistent_workers=True)
+    # Its processes live on from the pass that is not counted.
+    loader = DataLoader(pictures, batch_size=BATCH, num_workers=torch.get_num_threads(), persistent_workers=True)
 
     @torch.inference_mode()
     def work() -> None:
@@ -200,9 +206,3 @@ def _over(pictures: Pictures, encode: Callable[[torch.Tensor], object]) -> Work:
             encode(pixels)
 
     return work
-
-
-def on_one_core() -> None:
-    """Keep this process, and those that it starts, on one core: a loader's process would else be a second one."""
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    torch.set_num_threads(1)

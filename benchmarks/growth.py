@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from encoding import on_one_core
+from encoding import on_cores
 from jpegs import SMALL, made_jpegs
 from rates import Measured, measured
 from tqdm import tqdm
@@ -40,9 +40,9 @@ def measure_growth(photos: Path, work: Path) -> list[Measured]:
     for count in COUNTS:
         folder = named(sources, work / "growth" / f"{count}", count)
         store = str(work / "growth" / f"{count}-store")
-        found += [once(encode, f"neardup, {count:,} photos", "photos", count, encoded, folder, store)]
-        found += [once(add, f"neardup, to {count:,}", "photos", NEW, added, sources, folder, store)]
-    found.append(once(encode, f"the encoder alone, {NEW:,} photos", "photos", NEW, alone, sources))
+        found += [once(encode, f"neardup, {count:,} photos", "photos", count, on_cores, 1, encoded, folder, store)]
+        found += [once(add, f"neardup, to {count:,}", "photos", NEW, on_cores, 1, added, sources, folder, store)]
+    found.append(once(encode, f"the encoder alone, {NEW:,} photos", "photos", NEW, on_cores, 1, alone, sources))
     return sorted(found, key=lambda one: one.task != encode)
 
 
@@ -62,7 +62,6 @@ def _name(sources: Sequence[Path], folder: Path, numbers: range) -> None:
 
 def encoded(folder: Path, store: str) -> Callable[[], object]:
     """All photos, from an empty store."""
-    on_one_core()
     shutil.rmtree(store, ignore_errors=True)
     collection = _open(folder, store)
     return lambda: _encode(collection)
@@ -70,7 +69,6 @@ def encoded(folder: Path, store: str) -> Callable[[], object]:
 
 def added(sources: Sequence[Path], folder: Path, store: str) -> Callable[[], str]:
     """New photos among known ones; the note says how long it took to tell which they are."""
-    on_one_core()
     collection, count = _open(folder, store), sum(1 for _ in folder.rglob("*.jpg"))
     _name(sources, folder, range(count, count + NEW))
 
@@ -87,7 +85,6 @@ def added(sources: Sequence[Path], folder: Path, store: str) -> Callable[[], str
 
 def alone(sources: Sequence[Path]) -> Callable[[], object]:
     """The limit: files become vectors, nothing is listed, looked up or kept."""
-    on_one_core()
     encoder = load_encoder(BUILTIN, "cpu", PRECISION)
     paths = [sources[number % len(sources)] for number in range(NEW)]
     return lambda: list(encode_files(encoder, paths))

@@ -59,8 +59,10 @@ of all peers, which are 250 MB more than neardup's own.
 
 ![Rates beside those of the peers]({picture})
 
-![Seconds for all pairs, by the number of vectors]({growth})
+![Seconds for all pairs by the number of vectors, and for photos by theirs]({growth})
 """
+GROWTH = re.compile(r"neardup,(?: to)? ([\d,]+)(?: photos)?")
+ADDED = re.compile(r"add ([\d,]+) of them")
 ALL_PAIRS = re.compile(r"all pairs at or above \S+ of ([\d,]+) vectors")
 OURS, PEER = "#0072b2", "#b8b4a8"
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -89,7 +91,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
     help="Measure these again; the others stay as the page has them.",
 )
 def main(photos: Path, out: Path, work: Path, only: tuple[str, ...]) -> None:
-    """Measure speed and memory against peers, in about 50 minutes on two cores.
+    """Measure speed and memory against peers, in about 2 hours and a half on two cores.
 
     PHOTOS holds images/; its photographs are made into JPEG files of the sizes that are measured.
     """
@@ -180,23 +182,36 @@ def draw(measured: Sequence[Measured], path: Path) -> None:
 
 
 def draw_growth(measured: Sequence[Measured], path: Path) -> None:
-    """How long all pairs take, a line a method."""
-    picture = Figure(figsize=(7, 4.2), layout="constrained")
+    """How long all pairs take, a line a method, and photos."""
+    picture = Figure(figsize=(11, 4.2), layout="constrained")
     FigureCanvasAgg(picture)
-    axes = picture.subplots()
-    lines = defaultdict[str, list[tuple[int, float]]](list)
+    pairs, photos = picture.subplots(1, 2)
+    lines = defaultdict[tuple[Any, str], list[tuple[int, float]]](list)
     for one in measured:
         if sizes := ALL_PAIRS.fullmatch(one.task):
-            count = int(sizes[1].replace(",", ""))
-            lines[one.method].append((count, count * (count - 1) / 2 / one.speed.median))
-    for method, points in lines.items():
-        axes.plot(*zip(*sorted(points), strict=True), "o-", label=method, lw=3 if method.startswith("neardup") else 1)
-    axes.set(xscale="log", yscale="log", xlabel="vectors of 512 numbers", ylabel="seconds for all pairs")
-    axes.legend(frameon=False)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+            count = _number(sizes[1])
+            lines[pairs, one.method].append((count, count * (count - 1) / 2 / one.speed.median))
+        elif (sizes := GROWTH.fullmatch(one.method)) and (new := ADDED.match(one.task)):
+            lines[photos, f"neardup, {new[1]} more photos"].append(
+                (_number(sizes[1]), _number(new[1]) / one.speed.median)
+            )
+        elif sizes:
+            lines[photos, "neardup, all photos"].append((_number(sizes[1]), _number(sizes[1]) / one.speed.median))
+    for (axes, label), points in lines.items():
+        axes.plot(*zip(*sorted(points), strict=True), "o-", label=label, lw=3 if label.startswith("neardup") else 1)
+    pairs.set(xlabel="vectors of 512 numbers", ylabel="seconds for all pairs")
+    photos.set(xlabel="photos", ylabel="seconds to encode them")
+    for axes in (axes for axes in (pairs, photos) if axes.lines):
+        axes.set(xscale="log", yscale="log")
+        axes.legend(frameon=False)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
     with replacing(path) as partial:
         picture.savefig(partial, dpi=110)
+
+
+def _number(text: str) -> int:
+    return int(text.replace(",", ""))
 
 
 def _machine() -> str:
