@@ -29,8 +29,11 @@ WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("neardup, 10 of 12 layers frozen", {"frozen_layers": 10}),
     ("neardup, LoRA of rank 8", {"lora_rank": 8}),
 )
-WORDS = (3.0, 0.7)
-"""Mean and deviation of the logarithm of a caption's words: a median of 20, a long tail cut at 77 tokens."""
+WORDS = (2.73, 0.7)
+"""Mean and deviation of the logarithm of a caption's tokens: a median of 15, and a long tail.
+
+Of the press archive that neardup was made for, 56 % of the legends have under 77 characters, some 17 tokens.
+"""
 
 
 def measure_training(photos: Path, _work: Path) -> list[Measured]:

@@ -82,21 +82,17 @@ def search(queries: Vectors, gallery: Embeddings, top: int, *, fingerprint: str)
         EncoderError: the gallery was made by another encoder.
     """
     gallery.require(fingerprint)
-    return [
-        hits
+    int8 = len(queries) >= MANY and int8_pays()
+    groups = [
+        _Group.of(queries[start : start + QUERIES], gallery.vectors, top, int8=int8)
         for start in range(0, len(queries), QUERIES)
-        for hits in _hits(queries[start : start + QUERIES], gallery, top)
     ]
-
-
-def _hits(queries: Vectors, gallery: Embeddings, top: int) -> Iterator[list[Hit]]:
-    """The hits of each of a few queries, by float64 sums that do not depend on the blocks."""
-    likely = _likely(queries, gallery.vectors, top)
-    for number, query in enumerate(queries.astype(np.float64)):
-        rows = likely.row[likely.query == number]
-        similarities = (query * gallery.vectors[rows]).sum(axis=1).tolist()
-        ranked = sorted(zip(similarities, rows.tolist(), strict=True), key=lambda hit: (-hit[0], gallery.paths[hit[1]]))
-        yield [Hit(gallery.paths[row], gallery.photos[row], similarity) for similarity, row in ranked[:top]]
+    for start in range(0, len(gallery.vectors), BLOCK):
+        block = gallery.vectors[start : start + BLOCK]
+        rounded = Rounded.of(block) if int8 else None
+        for group in groups:
+            group.look_at(start, block, rounded, top)
+    return [hits for group in groups for hits in group.hits(gallery, top)]
 
 
 @dataclass(frozen=True)
@@ -131,43 +127,78 @@ class _Likely:
         return _Likely(query[kept], self.row[order][kept], near[kept])
 
 
-def _likely(queries: Vectors, vectors: Vectors, top: int) -> _Likely:
-    """A superset of the most similar.
+@dataclass
+class _Group:
+    """A few queries, and what was found for them so far.
 
     A float32 product of unit rows errs by less than half the slack, by any order of summation: a photo that is among
     the most similar is at most one slack below the last of those that such products call so.
+
+    Attributes:
+        queries: float32 (m, d), unit rows.
+        rounded: the same as whole numbers; None where products of those do not pay.
+        floors: float32 (m,), what a photo must reach.
+        likely: a superset of the most similar among the photos that were looked at.
     """
-    slack = 2 * (queries.shape[1] + 8) * float(np.finfo(np.float32).eps)
-    likely = _Likely(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
-    floors = np.full(len(queries), -np.inf, np.float32)
-    if len(vectors) > top:
-        head = queries @ vectors[: max(FIRST, top)].T
-        floors = np.partition(head, -top, axis=1)[:, -top] - np.float32(slack)
-    asked = Rounded.of(queries) if len(queries) >= MANY and int8_pays() else None
-    for start in range(0, len(vectors), BLOCK):
-        block = vectors[start : start + BLOCK]
-        found = _near_by_int8(queries, asked, block, floors, slack) if asked else _near(queries, block, floors)
-        likely = likely.and_those(replace(found, row=found.row + start)).best(floors, top, slack)
-    return likely
 
+    queries: Vectors
+    rounded: Rounded | None
+    floors: Vectors
+    likely: _Likely
 
-def _near(queries: Vectors, block: Vectors, floors: Vectors) -> _Likely:
-    """Those of a block that reach the floors of the queries."""
-    near = np.vecdot(block, queries[0])[:, None] if len(queries) == 1 else block @ queries.T
-    row, query = np.divmod(np.flatnonzero(near >= floors), len(queries))
-    return _Likely(query, row, near[row, query])
+    @classmethod
+    def of(cls, queries: Vectors, vectors: Vectors, top: int, *, int8: bool) -> "_Group":
+        """With floors by a few photos."""
+        group = cls(
+            queries,
+            Rounded.of(queries) if int8 else None,
+            np.full(len(queries), -np.inf, np.float32),
+            _Likely(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)),
+        )
+        if len(vectors) > top:
+            head = queries @ vectors[: max(FIRST, top)].T
+            group.floors = np.partition(head, -top, axis=1)[:, -top] - np.float32(group.slack)
+        return group
 
+    @property
+    def slack(self) -> float:
+        """Twice what a float32 product errs by, or more."""
+        dimension: int = self.queries.shape[1]
+        return 2 * (dimension + 8) * float(np.finfo(np.float32).eps)
 
-def _near_by_int8(queries: Vectors, asked: Rounded, block: Vectors, floors: Vectors, slack: float) -> _Likely:
-    """The same; most are ruled out by products of whole numbers, whose error is bounded."""
-    among = Rounded.of(block)
-    limits = asked.least(among, floors - slack)[:, None]
-    parts = []
-    for start in range(0, len(block), COLUMNS):
-        products = np.empty((len(queries), min(COLUMNS, len(block) - start)), np.int32)
-        multiply(asked.numbers, among.numbers[start : start + COLUMNS], products)
-        query, row = np.divmod(np.flatnonzero(products >= limits), products.shape[1])
-        parts.append(_Likely(query, row + start, products_of_pairs(queries, query, block, row + start)))
-    query, row, near = (np.concatenate(column) for column in zip(*map(astuple, parts), strict=True))
-    reached = near >= floors[query]
-    return _Likely(query[reached], row[reached], near[reached])
+    def look_at(self, start: int, block: Vectors, rounded: Rounded | None, top: int) -> None:
+        """Take what may be among the most similar of a block of photos, the first of which is row `start`."""
+        found = self._near_by_int8(self.rounded, block, rounded) if self.rounded and rounded else self._near(block)
+        found = replace(found, row=found.row + start)
+        self.likely = self.likely.and_those(found).best(self.floors, top, self.slack)
+
+    def _near(self, block: Vectors) -> _Likely:
+        """Those that reach the floors."""
+        queries = self.queries
+        near = np.vecdot(block, queries[0])[:, None] if len(queries) == 1 else block @ queries.T
+        row, query = np.divmod(np.flatnonzero(near >= self.floors), len(queries))
+        return _Likely(query, row, near[row, query])
+
+    def _near_by_int8(self, asked: Rounded, block: Vectors, rounded: Rounded) -> _Likely:
+        """The same; most are ruled out by products of whole numbers, whose error is bounded."""
+        limits = asked.least(rounded, self.floors - self.slack)[:, None]
+        parts = []
+        for start in range(0, len(block), COLUMNS):
+            products = np.empty((len(self.queries), min(COLUMNS, len(block) - start)), np.int32)
+            multiply(asked.numbers, rounded.numbers[start : start + COLUMNS], products)
+            query, row = np.divmod(np.flatnonzero(products >= limits), products.shape[1])
+            near = products_of_pairs(self.queries, query, block, row + start)
+            parts.append(_Likely(query, row + start, near))
+        query, row, near = (np.concatenate(column) for column in zip(*map(astuple, parts), strict=True))
+        reached = near >= self.floors[query]
+        return _Likely(query[reached], row[reached], near[reached])
+
+    def hits(self, gallery: Embeddings, top: int) -> Iterator[list[Hit]]:
+        """The hits of each query, by float64 sums that do not depend on the blocks."""
+        for number, query in enumerate(self.queries.astype(np.float64)):
+            rows = self.likely.row[self.likely.query == number]
+            similarities = (query * gallery.vectors[rows]).sum(axis=1).tolist()
+            ranked = sorted(
+                zip(similarities, rows.tolist(), strict=True), key=lambda hit: (-hit[0], gallery.paths[hit[1]])
+            )
+            yield [Hit(gallery.paths[row], gallery.photos[row], similarity) for similarity, row in ranked[:top]]

@@ -18,7 +18,7 @@ from neardup.errors import EncoderError
 from neardup.index import Index, build_index, opened_index
 from neardup.metrics import Ints
 from neardup.nearpairs import NearPairs, PairSearch, near_pairs
-from neardup.search import MANY, search
+from neardup.search import BLOCK, MANY, QUERIES, search
 from neardup.vectors import Embeddings
 
 Rows = list[tuple[int, int, float]]
@@ -207,6 +207,11 @@ def test_hits_by_whole_numbers_equal_brute_force(count: int, top: int, dimension
     """Equal photos among them, and photos that differ by less than float32 can say."""
     vectors = units(seed, count, dimension)
     check_hits(np.resize(vectors, (MANY, dimension)), vectors, top)
+
+
+def test_hits_of_several_groups_of_queries_equal_brute_force() -> None:
+    """More queries than are looked up at once, in more photos than one block holds."""
+    check_hits(units(8, QUERIES + 300, 8), units(9, BLOCK + 100, 8), 3)
 
 
 def check_hits(queries: Vectors, vectors: Vectors, top: int) -> None:
