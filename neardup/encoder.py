@@ -26,7 +26,7 @@ from transformers import AutoConfig, CLIPImageProcessor, CLIPModel, CLIPTokenize
 from neardup import tiny
 from neardup.errors import EncoderError
 from neardup.images import MAX_PIXELS, read_image
-from neardup.int8 import Int8Tower
+from neardup.int8 import BITS, Int8Tower
 from neardup.recipes import Precision
 
 transformers.logging.set_verbosity_error()
@@ -243,6 +243,8 @@ def fingerprint(model: nn.Module, image_processor: Any, precision: Precision = "
     digest.update(json.dumps(preprocessing, sort_keys=True).encode())
     if precision != "fp32":
         digest.update(precision.encode())
+    if precision == "int8":
+        digest.update(bytes([BITS]))
     return digest.hexdigest()
 
 
