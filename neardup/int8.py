@@ -1,6 +1,6 @@
 """A vision tower in 8-bit integers, by ONNX Runtime: quantised once a machine, then read from where models are kept.
 
-Weights take 7 of the 8 bits. A CPU with AVX2 but without VNNI adds two products in 16 bits, which 8-bit weights overflow:
+Weights take 7 of the 8 bits. A CPU that has AVX2 but no VNNI adds two products in 16 bits, which weights of 8 overflow:
 measured there for `builtin:tiny`, the least cosine to float32 was 0.908 with 8 bits and is 0.997 with 7.
 """
 
@@ -29,8 +29,8 @@ class Int8Tower:
     """A vision tower whose weights are int8 and whose activations are quantised as they come.
 
     Their scale is that of a whole input, so that each photo is an input of its own: in a batch its vector would depend
-    on its company. Measured for ViT-B/32 on a core with AVX512-VNNI: 27.2 photos/s alone, 30.6 in batches of 16, 10.1 in
-    float32; on a core with AVX2 alone 13.9, and 7.5 in float32.
+    on its company. Measured for ViT-B/32, photos a second on a core that has VNNI: 27.2 alone, 30.6 in batches of 16,
+    10.1 in float32; on one that has not: 13.9 alone, 7.5 in float32.
     """
 
     def __init__(self, model: nn.Module, shape: Sequence[int], fingerprint: str) -> None:
