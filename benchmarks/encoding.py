@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPVisionModelWithProjection
 
 from neardup import tiny
-from neardup.encoder import BATCH, BUILTIN, Vectors, load_encoder
+from neardup.encoder import BATCH, BUILTIN, Vectors, cpu_has_bf16, load_encoder
 from neardup.encoding import encode_files
 from neardup.images import read_image
 from neardup.recipes import Precision
@@ -25,7 +25,7 @@ PHOTOS = 64
 PASSES = 2
 CORES = 2
 """As many as are measured, together and one of them alone."""
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
+PRECISIONS: tuple[Precision, ...] = ("fp32", *(("bf16",) if cpu_has_bf16() else ()), "int8")
 Work = Callable[[], object]
 
 

@@ -217,6 +217,7 @@ def _towers(model: Any, recipe: Recipe) -> tuple[Tower, Tower]:
 def _bf16(recipe: Recipe, device: torch.device) -> bool:
     if recipe.precision == "auto":
         return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    pick_device(device.type, recipe.precision)
     return recipe.precision == "bf16"
 
 

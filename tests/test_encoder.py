@@ -12,7 +12,17 @@ import torch
 from transformers import BertConfig, CLIPConfig, CLIPImageProcessor, CLIPModel
 
 from neardup import tiny
-from neardup.encoder import BATCHES, BUILTIN, ClipEncoder, calibrate, load_clip, load_encoder, pick_device
+from neardup.encoder import (
+    BATCHES,
+    BUILTIN,
+    ClipEncoder,
+    calibrate,
+    cpu_has_bf16,
+    fingerprint,
+    load_clip,
+    load_encoder,
+    pick_device,
+)
 from neardup.errors import EncoderError
 from neardup.images import read_image
 from neardup.press import DAMAGES
@@ -113,6 +123,7 @@ def test_int8_without_onnx_runtime_is_one_sentence(monkeypatch: pytest.MonkeyPat
         load_encoder(BUILTIN, "cpu", "int8")
 
 
+@pytest.mark.skipif(not cpu_has_bf16(), reason="this CPU has no bf16")
 def test_bf16_is_nearly_fp32() -> None:
     """Its vectors are float32 of unit length, close to those of fp32."""
     vectors = load_encoder(BUILTIN, "cpu", "bf16").encode(IMAGES)
@@ -122,13 +133,20 @@ def test_bf16_is_nearly_fp32() -> None:
 
 def test_each_precision_is_another_encoder(int8: ClipEncoder) -> None:
     """Vectors and thresholds of one are never taken for those of another."""
-    fingerprints = {load_encoder(BUILTIN, "cpu", precision).fingerprint for precision in ("fp32", "bf16")}
-    assert len(fingerprints | {int8.fingerprint}) == 3
+    clip = load_clip(BUILTIN)
+    precisions: tuple[Precision, ...] = ("fp32", "bf16", "int8")
+    fingerprints = {fingerprint(clip.model, clip.image_processor, one) for one in precisions}
+    assert len(fingerprints) == 3
+    assert int8.fingerprint in fingerprints
 
 
 @pytest.mark.parametrize(
     ("device", "precision", "reason"),
-    [("cpu", "fp16", "the CPU has no fast fp16"), ("mps", "int8", "int8 is computed by the CPU, not by mps")],
+    [
+        ("cpu", "fp16", "the CPU has no fast fp16"),
+        ("mps", "int8", "int8 is computed by the CPU, not by mps"),
+        pytest.param("cpu", "bf16", "this CPU has no bf16", marks=pytest.mark.skipif(cpu_has_bf16(), reason="it has")),
+    ],
 )
 def test_a_precision_that_a_device_lacks_is_one_sentence(device: str, precision: Precision, reason: str) -> None:
     """It says which one to take."""
