@@ -11,7 +11,7 @@ import numpy.typing as npt
 from neardup.encoder import Vectors
 from neardup.errors import EncoderError
 from neardup.metrics import Bools, Floats, Ints
-from neardup.rounded import UNIT, Limits, Rounded, int8_pays, multiply, products_of_pairs
+from neardup.rounded import UNIT, Limits, Numbers, Rounded, int8_pays, multiply, products_of_pairs
 
 ROWS, COLUMNS = 512, 2048
 """Sides of one block of the pair search: its products are 4 MB and stay in the cache."""
@@ -129,6 +129,11 @@ class PairSearch:
         return len(self.turn) + SURVIVOR * survivors / max(1, len(sample) * (len(sample) - 1))
 
     @property
+    def planned(self) -> bool:
+        """Whether its marks rule anything out."""
+        return self.components.size > 0
+
+    @property
     def slack(self) -> float:
         """More than a float32 product of two rows errs by: d eps / 2 for unit rows, by any order of summation.
 
@@ -150,7 +155,7 @@ class PairSearch:
         for start in range(0, len(rows), CHUNK):
             chunk = rows[start : start + CHUNK]
             exact[start : start + CHUNK] = self._marked(vectors[chunk].astype(np.float64), chunk)
-        return Slab(vectors, rows, (Rounded.of if int8_pays() else Rounded.not_at_all)(exact))
+        return Slab(vectors, rows, (Rounded.of if self.planned and int8_pays() else Rounded.not_at_all)(exact))
 
     def _marked(self, wide: Floats, rows: Ints) -> Floats:
         squares = _require_units(wide, rows)
@@ -245,17 +250,21 @@ class _Block:
     def pairs(self, rows: slice, columns: slice) -> NearPairs:
         """The pairs of some rows of the left slab with some of the right."""
         left, right = self.left.marks.numbers[rows], self.right.marks.numbers[columns]
+        places = self.reaching(left, right) if self.search.planned else None
+        if places is None or len(places) > DENSE * len(left) * len(right):
+            near = self.left.vectors[self.left.rows[rows]] @ self.right.vectors[self.right.rows[columns]].T
+            places = np.flatnonzero(near >= self.search.threshold - self.search.slack)
+        i, j = np.divmod(places, len(right))
+        return self.judged(i + rows.start, j + columns.start)
+
+    def reaching(self, left: Numbers, right: Numbers) -> Ints:
+        """Which of the products of marks reach the limit, int64, row after row."""
         shape = (len(left), len(right))
         products = self.products[: len(left) * len(right)].reshape(shape)
         reached = self.reached[: products.size].reshape(shape)
         multiply(left, right, products)
         np.greater_equal(products, self.limit, out=reached)
-        places = np.flatnonzero(reached)
-        if len(places) > DENSE * reached.size:
-            near = self.left.vectors[self.left.rows[rows]] @ self.right.vectors[self.right.rows[columns]].T
-            places = np.flatnonzero(near >= self.search.threshold - self.search.slack)
-        i, j = np.divmod(places, len(right))
-        return self.judged(i + rows.start, j + columns.start)
+        return np.flatnonzero(reached)
 
     def judged(self, i: Ints, j: Ints) -> NearPairs:
         """Those that are at or above the threshold, by a float64 sum that does not depend on the blocks."""
