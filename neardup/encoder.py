@@ -40,8 +40,8 @@ BATCH = 16
 """Images in one pass, where nothing else was measured."""
 BATCHES = (BATCH, 32, 64, 8, 4)
 """Those that `calibrate` tries."""
-CALIBRATION, GAIN = 3.0, 1.05
-"""Seconds that `calibrate` may take, and how much faster than `BATCH` a batch must be to be taken."""
+CALIBRATION, GAIN, ROUNDS = 3.0, 1.05, 4
+"""Seconds that `calibrate` may take, how much faster than `BATCH` a batch must be, and passes of each at most."""
 DTYPES: Mapping[Precision, torch.dtype] = MappingProxyType(
     {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 )
@@ -184,21 +184,22 @@ class ClipEncoder:
 def calibrate(encoder: ClipEncoder) -> int:
     """The batch with which an encoder is fastest on this machine, found in about 3 seconds or less.
 
-    It is 16 unless another one is clearly faster, so that noise decides nothing.
+    It is 16 unless another one is clearly faster, each by its best pass, so that noise decides little.
     """
     threads, before, end = torch.get_num_threads(), encoder.batch, time.perf_counter() + CALIBRATION
     black = encoder.prepare(Image.new("RGB", (encoder.size, encoder.size)))
     rates: dict[int, float] = {}
     torch.set_num_threads(1)  # as in `encode_files`
     try:
-        for batch in BATCHES:
-            if rates and time.perf_counter() + 2 * batch / max(rates.values()) > end:
+        for batch in BATCHES * ROUNDS:
+            passes = 1 if batch in rates else 2  # the first pass of a shape is slower
+            if rates and time.perf_counter() + passes * batch / max(rates.values()) > end:
                 continue
             encoder.batch = batch
-            encoder.encode([black] * batch)  # the first pass of a shape is slower
-            start = time.perf_counter()
-            encoder.encode([black] * batch)
-            rates[batch] = batch / (time.perf_counter() - start)
+            for _ in range(passes):
+                start = time.perf_counter()
+                encoder.encode([black] * batch)
+            rates[batch] = max(rates.get(batch, 0), batch / (time.perf_counter() - start))
     finally:
         encoder.batch = before
         torch.set_num_threads(threads)
