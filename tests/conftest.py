@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from neardup.demo import MadeArchive, make_archive
 from neardup.prepare import prepare
 from neardup.recipes import PrepareSettings
+
+settings.register_profile("neardup", deadline=None)  # a busy machine is no fault
+settings.load_profile("neardup")
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / "shared" / "archive"

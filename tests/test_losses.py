@@ -30,7 +30,6 @@ def oracle(images: npt.NDArray[np.float64], texts: npt.NDArray[np.float64], scal
     return total / (2 * len(legends))
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=8), st.integers(0, 100), st.floats(-1, 3), st.booleans())
 def test_loss_is_that_of_the_formula(legends: list[int], seed: int, scale: float, shared: bool) -> None:  # noqa: FBT001
     """With equal legends shared, and with each photo's own text the only right one."""
@@ -58,7 +57,7 @@ def test_equal_similarities_give_log_n() -> None:
     assert contrastive_loss(rows, rows, torch.tensor(1.0), torch.eye(4)).item() == pytest.approx(math.log(4))
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(2, 9), st.integers(1, 4))
 def test_parts_have_the_gradient_of_the_whole(rows: int, parts: int) -> None:
     """Whatever the parts, loss and gradient are those of the whole batch, the temperature's included."""

@@ -119,7 +119,7 @@ def test_the_best_threshold_has_the_greatest_f1(made: tuple[Floats, Ints]) -> No
     assert oracles.pair_scores(similarities, groups, threshold)[2] == pytest.approx(oracles.best_f1(*made))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(groupings(ties=True))
 def test_the_calibrated_threshold_is_the_strictest_that_is_as_good(made: tuple[Floats, Ints]) -> None:
     """Its F1 is within the standard error of the greatest, and that of no higher threshold is."""

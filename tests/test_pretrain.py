@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import CLIPModel
@@ -152,7 +152,6 @@ def copy_oracle(rows: np.ndarray[Any, Any], subjects: list[int], temperature: fl
     return total / len(rows)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(2, 4), min_size=1, max_size=4), st.integers(0, 100), st.floats(0.05, 2))
 def test_copy_loss_is_that_of_the_formula(sizes: list[int], seed: int, temperature: float) -> None:
     """With two and with more copies of a subject."""

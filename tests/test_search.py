@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from neardup import nearpairs
@@ -64,7 +64,6 @@ def without_int8(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "int8_pays", lambda: False)
 
 
-@settings(deadline=None)  # a busy machine is no fault
 @example(count=13, dimension=1, fall=0.0, seed=1)
 @given(st.integers(1, 40), st.sampled_from([1, 2, 17, 40]), st.sampled_from([0.0, 1.0]), st.integers(0, 999))
 def test_pairs_equal_brute_force(count: int, dimension: int, fall: float, seed: int) -> None:
@@ -105,7 +104,6 @@ def test_pairs_without_int8_are_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
     assert planned(vectors, 0.8) == with_int8
 
 
-@settings(deadline=None)  # a busy machine is no fault
 @given(st.lists(st.integers(0, 60), max_size=5), st.integers(0, 999))
 def test_blocks_of_a_cluster_give_the_same_pairs(cuts: list[int], seed: int) -> None:
     """However the archive is cut, by a plan that was sent, of one part of it."""
@@ -185,7 +183,6 @@ def test_groups_are_numbered_chain_by_chain() -> None:
     assert groups.tolist() == [0, 0, -1, 1, 1]
 
 
-@settings(deadline=None)  # a busy machine is no fault
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 99))
 def test_hits_equal_brute_force(count: int, top: int, seed: int) -> None:
     """Best first, equally similar ones by path, with their float64 similarity."""
@@ -201,7 +198,6 @@ def test_hits_of_several_blocks_equal_brute_force(count: int, dimension: int, fa
     check_hits(queries, vectors[np.argsort(vectors @ queries[0])], 3)
 
 
-@settings(deadline=None)  # a busy machine is no fault
 @given(st.integers(1, 40), st.integers(1, 5), st.sampled_from([1, 2, 17, 40]), st.integers(0, 99))
 def test_hits_by_whole_numbers_equal_brute_force(count: int, top: int, dimension: int, seed: int) -> None:
     """Equal photos among them, and photos that differ by less than float32 can say."""
