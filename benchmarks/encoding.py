@@ -65,7 +65,7 @@ def measure_encoding(photos: Path, work: Path) -> list[Measured]:
         photos: folder with images/.
         work: what is made on the way goes there and is not made again.
     """
-    folder = random_checkpoint(work / "vit-b-32")
+    folder = random_checkpoint(work / "vit-b-32", CLIPConfig())
     for name in (str(folder), BUILTIN):
         load_encoder(name, "cpu", "int8")  # quantised once and kept, so that nobody's memory counts it
     found: list[Measured] = []
@@ -101,11 +101,11 @@ def on_cores(cores: int, make: Callable[..., Work], *inputs: Any) -> Work:
     return make(*inputs)
 
 
-def random_checkpoint(folder: Path) -> Path:
-    """A CLIP ViT-B/32 with random weights, as `save_pretrained` writes it; its last file says that it is whole."""
+def random_checkpoint(folder: Path, config: CLIPConfig) -> Path:
+    """A CLIP with random weights, as `save_pretrained` writes it; its last file says that it is whole."""
     if not (folder / "preprocessor_config.json").is_file():
         torch.manual_seed(0)
-        CLIPModel(CLIPConfig()).save_pretrained(folder)
+        CLIPModel(config).save_pretrained(folder)
         CLIPImageProcessor().save_pretrained(folder)
     return folder
 

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-import torch
-from encoding import on_cores
+from encoding import on_cores, random_checkpoint
 from jpegs import SMALL, made_jpegs
 from rates import Measured, measured
 from tqdm import tqdm
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+from transformers import CLIPConfig
 
 from neardup.collection import Collection, encode_shard, known, new_shards, open_collection
 from neardup.encoder import load_encoder
@@ -35,7 +34,8 @@ def measure_growth(photos: Path, work: Path) -> list[Measured]:
     depend on how many photos there are, and would hide what does.
     """
     sources = made_jpegs(photos, work / "jpegs", SOURCES, SMALL)
-    encoder = shallow_checkpoint(work / "shallow")
+    config = CLIPConfig(text_config=SHALLOW, vision_config=SHALLOW, projection_dim=COLUMNS)
+    encoder = random_checkpoint(work / "shallow", config)
     task = f"encode JPEG files of {SMALL[0]} × {SMALL[1]} into a store, by a CLIP of one thin layer"
     once = partial(measured, passes=1, warm=False)
     encode, add = partial(once, task), partial(once, f"add {NEW:,} of them")
@@ -63,16 +63,6 @@ def _name(sources: Sequence[Path], folder: Path, numbers: range) -> None:
         inside = folder / f"{number // FOLDER:06d}"
         inside.mkdir(parents=True, exist_ok=True)
         os.link(sources[number % len(sources)], inside / f"{number:09d}.jpg")
-
-
-def shallow_checkpoint(folder: Path) -> Path:
-    """A CLIP with random weights that costs next to nothing; its last file says that it is whole."""
-    if not (folder / "preprocessor_config.json").is_file():
-        torch.manual_seed(0)
-        config = CLIPConfig(text_config=SHALLOW, vision_config=SHALLOW, projection_dim=COLUMNS)
-        CLIPModel(config).save_pretrained(folder)
-        CLIPImageProcessor().save_pretrained(folder)
-    return folder
 
 
 def encoded(encoder: Path, folder: Path, store: str) -> Callable[[], object]:
