@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from neardup import tiny
 from neardup.copies import press_copies
+from neardup.encoder import cpu_has_bf16
 from neardup.errors import NeardupError, TrainingError
 from neardup.losses import contrastive_loss, copy_loss, koleo_loss, legend_targets
 from neardup.pool import DRAWING, PHOTO, SCENE, Pool, subjects_of, training_pool, validation_pool
@@ -103,13 +104,14 @@ class Learner:
             subject: [torch.tensor(ids) for ids in tokenizer(list(captions))["input_ids"]]
             for subject, captions in pool.captions.items()
         }
-        self.optimizers = _optimizers(self.model, recipe)
+        self.bf16 = device.type == "cuda" or cpu_has_bf16()
+        self.optimizers = _optimizers(self.model, recipe, bf16=self.bf16)
         self._rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
 
     def embed(self, pictures: Tensor, keep: float = 1.0, rng: Generator | None = None) -> Tensor:
         """Vectors of grey pictures: float32 (n, 1, 112, 112), 0 to 1 → float32 (n, 256), unit rows."""
         vision = self.model.vision_model
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             hidden = vision.embeddings((pictures - tiny.MEAN) / tiny.STD)
             if keep < 1:
                 hidden = _some_patches(hidden, keep, rng)
@@ -121,7 +123,7 @@ class Learner:
         """Vectors of tokenized captions, float32 (n, 256), unit rows."""
         ids = pad_sequence(list(captions), batch_first=True, padding_value=1).to(self.device)
         mask = pad_sequence([torch.ones_like(c) for c in captions], batch_first=True).to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             texts = self.model.get_text_features(input_ids=ids, attention_mask=mask).pooler_output
         return functional.normalize(texts.float(), dim=-1)
 
@@ -238,7 +240,32 @@ def _some_patches(hidden: Tensor, keep: float, rng: Generator | None) -> Tensor:
     return hidden.gather(1, chosen[:, :, None].expand(-1, -1, hidden.shape[2]))
 
 
-def _optimizers(model: nn.Module, recipe: Pretraining) -> list[torch.optim.Optimizer]:
+class Muon(torch.optim.Muon):
+    """torch's with its products in float32: in bfloat16, on a CPU that has none, they take 45 times as long."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ARG002 - torch's signature
+        """Move each matrix; torch's step, but for the precision."""
+        for group in self.param_groups:
+            for matrix in group["params"]:
+                mean = self.state[matrix].setdefault("momentum_buffer", torch.zeros_like(matrix))
+                mean.lerp_(matrix.grad, 1 - group["momentum"])
+                update = _orthogonal(matrix.grad.lerp(mean, group["momentum"]), *group["ns_coefficients"])
+                matrix.mul_(1 - group["lr"] * group["weight_decay"])
+                matrix.add_(update, alpha=-group["lr"] * math.sqrt(max(1, len(matrix) / matrix.shape[1])))
+
+
+def _orthogonal(matrix: Tensor, a: float, b: float, c: float) -> Tensor:
+    """Its singular values made about 1, by five steps of Newton and Schulz (Jordan et al. 2024)."""
+    rows = matrix if len(matrix) <= matrix.shape[1] else matrix.T
+    rows = rows / rows.norm().clamp(min=1e-7)
+    for _ in range(5):
+        gram = rows @ rows.T
+        rows = torch.addmm(rows, torch.addmm(gram, gram, gram, beta=b, alpha=c), rows, beta=a)
+    return rows if rows.shape == matrix.shape else rows.T
+
+
+def _optimizers(model: nn.Module, recipe: Pretraining, *, bf16: bool) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the vision layers, AdamW for the rest: measured better than AdamW alone."""
     named = list(model.named_parameters())
     matrices = [p for name, p in named if name.startswith("vision_model.encoder.layers") and p.ndim > 1]
@@ -249,7 +276,7 @@ def _optimizers(model: nn.Module, recipe: Pretraining) -> list[torch.optim.Optim
         {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return [
-        torch.optim.Muon(matrices, lr=recipe.muon_lr, weight_decay=0.01),
+        (torch.optim.Muon if bf16 else Muon)(matrices, lr=recipe.muon_lr, weight_decay=0.01),
         torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98)),
     ]
 
