@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import accumulate
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -158,14 +159,21 @@ def show(rate: float) -> str:
 
 
 def draw(measured: Sequence[Measured], path: Path) -> None:
-    """Each task's methods as bars, neardup's rate as 1."""
+    """Each task's methods as bars, neardup's rate as 1, in two columns."""
     tasks = {one.task: [other for other in measured if other.task == one.task] for one in measured}
     shown = {task: found for task, found in tasks.items() if len(found) > 1}
-    height = 0.5 + sum(0.9 + 0.42 * len(found) for found in shown.values())
-    picture = Figure(figsize=(10, height), layout="constrained")
+    bars_above = list(accumulate(len(found) + 2 for found in shown.values()))
+    column_of = {task: int(above > bars_above[-1] / 2) for task, above in zip(shown, bars_above, strict=True)}
+    picture = Figure(figsize=(18, 2 + 0.21 * bars_above[-1]), layout="constrained")
     FigureCanvasAgg(picture)
-    panels = picture.subplots(len(shown), 1, height_ratios=[len(found) + 1 for found in shown.values()], squeeze=False)
-    for (task, found), axes in zip(shown.items(), panels[:, 0], strict=True):
+    panels = dict[str, Any]()
+    for column, half in enumerate(picture.subfigures(1, 2, squeeze=False)[0]):
+        heights = {task: len(shown[task]) + 1 for task in shown if column_of[task] == column}
+        if heights:
+            axes = half.subplots(len(heights), 1, height_ratios=list(heights.values()), squeeze=False)
+            panels |= dict(zip(heights, axes[:, 0], strict=True))
+    for task, axes in panels.items():
+        found = shown[task]
         first = next((one for one in found if one.method.startswith("neardup")), found[0])
         shares = [one.speed.median / first.speed.median for one in found]
         colours = [OURS if one.method.startswith("neardup") else PEER for one in found]
