@@ -68,6 +68,19 @@ def weights(out: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
+def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> object:
+    """A Prefect server, as one that a team shares."""
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def team(prefect_url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of one of the team, whose commands start no server of their own."""
+    return {"PREFECT_API_URL": prefect_url, "PREFECT_HOME": str(tmp_path_factory.mktemp("home"))}
+
+
+@pytest.fixture(scope="module")
 def whole(made: MadeArchive, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output of an experiment that nobody disturbed."""
     out = tmp_path_factory.mktemp("whole") / "results"
@@ -134,8 +147,11 @@ def kill_when(sign: Path, running: "subprocess.Popen[bytes]") -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
-def test_killed_at_any_stage_it_goes_on(whole: Path, made: MadeArchive, tmp_path: Path) -> None:
-    """Killed while it prepares, trains, evaluates and compares: the same numbers and weights in the end."""
+def test_killed_at_any_stage_it_goes_on(whole: Path, made: MadeArchive, team: dict[str, str], tmp_path: Path) -> None:
+    """Killed while it prepares, trains, evaluates and compares: the same numbers and weights in the end.
+
+    The first has a Prefect server of its own, which must not outlive it.
+    """
     out = tmp_path / "results"
     signs = (
         ".neardup/scan.parquet",
@@ -143,11 +159,13 @@ def test_killed_at_any_stage_it_goes_on(whole: Path, made: MadeArchive, tmp_path
         ".neardup/fine-tuned.vectors.json",
         ".neardup/comparison.json",
     )
-    for sign in signs:
+    for sign, servers in zip(signs, ({}, team, team, team), strict=True):
         with (tmp_path / "log").open("ab") as log:
-            running = subprocess.Popen(command(made.root, out), env=environment(), stdout=log, stderr=log, cwd=tmp_path)
+            running = subprocess.Popen(
+                command(made.root, out), env=environment(**servers), stdout=log, stderr=log, cwd=tmp_path
+            )
             kill_when(out / sign, running)
-    ran = experiment(made.root, out)
+    ran = experiment(made.root, out, **team)
     assert ran.returncode == 0, ran.stderr
     assert json.loads((out / "comparison.json").read_text()) == json.loads((whole / "comparison.json").read_text())
     assert weights(out) == weights(whole)
@@ -158,11 +176,11 @@ def test_killed_at_any_stage_it_goes_on(whole: Path, made: MadeArchive, tmp_path
     assert processes_of(out) == []
 
 
-def test_two_experiments_at_once(whole: Path, made: MadeArchive, tmp_path: Path) -> None:
+def test_two_experiments_at_once(whole: Path, made: MadeArchive, team: dict[str, str], tmp_path: Path) -> None:
     """Into two folders they run side by side, into one folder the second waits; all end with the same numbers."""
     outs = [tmp_path / "one", tmp_path / "two", tmp_path / "one"]
     with mlflow_server(tmp_path, free_port()) as uri:
-        asked = environment(MLFLOW_TRACKING_URI=uri)
+        asked = environment(MLFLOW_TRACKING_URI=uri, **team)
         running = [
             subprocess.Popen(command(made.root, out), env=asked, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
             for out in outs
@@ -184,16 +202,16 @@ def tune_command(out: Path, trials: str, *more: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def tuned(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tuned(whole: Path, team: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a study that was killed in its first trial, and started again."""
     folder = tmp_path_factory.mktemp("tuned")
     out = folder / "results"
     shutil.copytree(whole, out)
     said = tune_command(out, "3")
     with (folder / "log").open("wb") as log:
-        running = subprocess.Popen(said, env=environment(), stdout=log, stderr=log, cwd=folder)
+        running = subprocess.Popen(said, env=environment(**team), stdout=log, stderr=log, cwd=folder)
         kill_when(out / ".neardup/tune/*/*/state/state.json", running)
-    ran = subprocess.run(said, env=environment(), cwd=folder, capture_output=True, text=True, check=False)
+    ran = subprocess.run(said, env=environment(**team), cwd=folder, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert "going on after epoch 1" in ran.stderr
     return out
@@ -232,12 +250,12 @@ def test_each_trial_is_a_run_below_its_study(tuned: Path) -> None:
     assert {"pictures", "trials.xlsx", "tuning.json"} <= {i.path for i in client.list_artifacts(study.info.run_id)}
 
 
-def test_a_study_gets_more_trials_two_at_once(tuned: Path, tmp_path: Path) -> None:
+def test_a_study_gets_more_trials_two_at_once(tuned: Path, team: dict[str, str], tmp_path: Path) -> None:
     """Those that it has are kept; the two new ones overlap in time."""
     out = tmp_path / "results"
     shutil.copytree(tuned, out)
     said = tune_command(out, "5", "--parallel", "2")
-    ran = subprocess.run(said, env=environment(), cwd=tmp_path, capture_output=True, text=True, check=False)
+    ran = subprocess.run(said, env=environment(**team), cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     before = json.loads((tuned / "tuning" / "tuning.json").read_text())["trials"]
     after = json.loads((out / "tuning" / "tuning.json").read_text())["trials"]
@@ -332,10 +350,10 @@ def test_a_model_uri_is_an_encoder(whole: Path, runs: dict[str, mlflow.entities.
     assert load_encoder(folder).fingerprint == load_encoder(str(whole / "fine-tuned" / "checkpoint")).fingerprint
 
 
-def test_a_server_that_goes_away_loses_nothing(made: MadeArchive, tmp_path: Path) -> None:
+def test_a_server_that_goes_away_loses_nothing(made: MadeArchive, team: dict[str, str], tmp_path: Path) -> None:
     """Gone while the run trains: the run ends well and says so; when it is back the same command logs it, once."""
     port, out = free_port(), tmp_path / "results"
-    address = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
+    address = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}", **team}
     with mlflow_server(tmp_path, port):
         said = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         running = subprocess.Popen(command(made.root, out), env=environment(**address), cwd=tmp_path, **said)
@@ -361,19 +379,15 @@ def api(url: str, path: str) -> list[dict[str, object]]:
         return list(json.load(answer))
 
 
-@pytest.fixture(scope="module")
-def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> object:
-    """A Prefect server, as one that a team shares."""
-    with prefect_server(tmp_path_factory.mktemp("prefect")) as url:
-        yield url
-
-
 def test_the_configured_prefect_server_is_used(whole: Path, made: MadeArchive, prefect_url: str) -> None:
     """It holds the flow run, the comparison and the way to the MLflow run."""
+    before = [run["id"] for run in api(prefect_url, "flow_runs")]
     ran = experiment(made.root, whole, PREFECT_API_URL=prefect_url)
     assert (ran.returncode, "temporary server" in ran.stderr) == (0, False), ran.stderr
-    assert [run["state_type"] for run in api(prefect_url, "flow_runs")] == ["COMPLETED"]
-    artifacts = {str(item["key"]): str(item["data"]) for item in api(prefect_url, "artifacts")}
+    (run,) = (run for run in api(prefect_url, "flow_runs") if run["id"] not in before)
+    assert run["state_type"] == "COMPLETED"
+    said = [item for item in api(prefect_url, "artifacts") if item["flow_run_id"] == run["id"]]
+    artifacts = {str(item["key"]): str(item["data"]) for item in said}
     assert "| nDCG" in artifacts["comparison"]
     assert "mlflow" in artifacts["mlflow-run"]
 
@@ -419,13 +433,13 @@ def test_a_secret_block_holds_the_key(prepared: Path, prefect_url: str, tmp_path
     assert KEY.encode() not in written + ran.stdout.encode() + ran.stderr.encode()
 
 
-def test_a_wrong_key_is_one_clear_sentence(made: MadeArchive, tmp_path: Path) -> None:
+def test_a_wrong_key_is_one_clear_sentence(made: MadeArchive, team: dict[str, str], tmp_path: Path) -> None:
     """In the flow too, and without a traceback."""
     with deepl_server() as deepl:
         (tmp_path / "neardup.toml").write_text(f'[translate]\nserver_url = "{deepl.url}"\n')
         ran = subprocess.run(
             [*command(made.root, tmp_path / "out")[:-2]],
-            env=environment(DEEPL_AUTH_KEY="wrong"),
+            env=environment(DEEPL_AUTH_KEY="wrong", **team),
             cwd=tmp_path,
             capture_output=True,
             text=True,
