@@ -5,14 +5,15 @@ BIN := $(VENV)/bin
 OUT ?= demo
 ARCHIVE ?= ../shared/archive
 PHOTOS ?= ../shared/photos
+# Packages are compiled once: where Python may not write bytecode, each command would compile what it imports, in 7 seconds.
+export UV_COMPILE_BYTECODE := 1
 
 # uv and no pip: where a machine's pip prefers a torch of its own, torch and torchvision would come from two builds.
-# Compiled once: where Python may not write bytecode, every command would compile what it imports, 7 seconds each time.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "neardup needs Python 3.11: install it, or say make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet --disable-pip-version-check uv==0.13.9; }
 	@echo "Installing what constraints.txt pins: about 6 GB, a few minutes the first time"
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --group dev --editable ".[dask,index,int8,s3]"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group dev --editable ".[dask,index,int8,s3]"
 	@touch $@
 
 .PHONY: install demo up down test lint types wheel docs bench performance tiny clean
@@ -45,7 +46,7 @@ types: install
 wheel: install
 	@rm -rf dist build/wheel
 	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps --target build/wheel dist/*.whl
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target build/wheel dist/*.whl
 
 # The command and settings reference, from the code.
 docs: install
@@ -53,12 +54,12 @@ docs: install
 
 # The encoder against its peers, 17 minutes on one core; from build/bench a second run takes what the first one made.
 bench: install
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --group bench
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group bench
 	$(BIN)/python benchmarks/encoders.py $(ARCHIVE) $(PHOTOS) --work build/bench
 
 # Speed and memory against peers, two hours and a half on two cores, of which a million photos are 75 minutes.
 performance: install
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --group bench
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group bench
 	$(BIN)/python benchmarks/performance.py $(PHOTOS) --work build/performance
 
 # The encoder that the project ships, from nothing: about 70 minutes on two cores; killed, it goes on where it was.

@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import re
+from bisect import bisect
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -161,26 +162,24 @@ def show(rate: float) -> str:
 def draw(measured: Sequence[Measured], path: Path) -> None:
     """Each task's methods as bars, neardup's rate as 1, in two columns."""
     tasks = {one.task: [other for other in measured if other.task == one.task] for one in measured}
-    shown = {task: found for task, found in tasks.items() if len(found) > 1}
-    bars_above = list(accumulate(len(found) + 2 for found in shown.values()))
-    column_of = {task: int(above > bars_above[-1] / 2) for task, above in zip(shown, bars_above, strict=True)}
-    picture = Figure(figsize=(18, 2 + 0.21 * bars_above[-1]), layout="constrained")
+    shown = [found for found in tasks.values() if len(found) > 1]
+    ends = list(accumulate(len(found) + 2 for found in shown))
+    cut = bisect(ends, ends[-1] / 2)
+    picture = Figure(figsize=(18, 2 + 0.21 * ends[-1]), layout="constrained")
     FigureCanvasAgg(picture)
-    panels = dict[str, Any]()
-    for column, half in enumerate(picture.subfigures(1, 2, squeeze=False)[0]):
-        heights = {task: len(shown[task]) + 1 for task in shown if column_of[task] == column}
-        if heights:
-            axes = half.subplots(len(heights), 1, height_ratios=list(heights.values()), squeeze=False)
-            panels |= dict(zip(heights, axes[:, 0], strict=True))
-    for task, axes in panels.items():
-        found = shown[task]
+    panels = list[Any]()
+    for part, column in zip((shown[:cut], shown[cut:]), picture.subfigures(1, 2, squeeze=False)[0], strict=True):
+        if part:
+            heights = [len(found) + 1 for found in part]
+            panels.extend(column.subplots(len(part), 1, height_ratios=heights, squeeze=False)[:, 0])
+    for found, axes in zip(shown, panels, strict=True):
         first = next((one for one in found if one.method.startswith("neardup")), found[0])
         shares = [one.speed.median / first.speed.median for one in found]
         colours = [OURS if one.method.startswith("neardup") else PEER for one in found]
         bars = axes.barh([one.method for one in found], shares, color=colours)
         labels = [f" {show(one.speed.median)}/s, {one.peak_mb:,.0f} MB" for one in found]
         axes.bar_label(bars, labels, fontsize=8)
-        axes.set_title(task, fontsize=10, loc="left")
+        axes.set_title(first.task, fontsize=10, loc="left")
         axes.set_xlim(0, 1.35 * max(shares))
         axes.invert_yaxis()
         axes.spines[["top", "right", "bottom"]].set_visible(False)

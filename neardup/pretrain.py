@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from neardup import tiny
 from neardup.copies import press_copies
+from neardup.encoder import cpu_has_bf16
 from neardup.errors import NeardupError, TrainingError
 from neardup.losses import contrastive_loss, copy_loss, koleo_loss, legend_targets
 from neardup.pool import DRAWING, PHOTO, SCENE, Pool, subjects_of, training_pool, validation_pool
@@ -103,8 +104,7 @@ class Learner:
             subject: [torch.tensor(ids) for ids in tokenizer(list(captions))["input_ids"]]
             for subject, captions in pool.captions.items()
         }
-        # As `encoder.cpu_has_bf16`, which a borrowed GPU need not be able to import.
-        self.bf16 = device.type == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001
+        self.bf16 = device.type == "cuda" or cpu_has_bf16()
         self.optimizers = _optimizers(self.model, recipe, bf16=self.bf16)
         self._rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
 
@@ -247,10 +247,11 @@ class Muon(torch.optim.Muon):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ARG002 - torch's signature
         """Move each matrix; torch's step, but for the precision."""
         for group in self.param_groups:
-            for matrix in group["params"]:
-                mean = self.state[matrix].setdefault("momentum_buffer", torch.zeros_like(matrix))
-                mean.lerp_(matrix.grad, 1 - group["momentum"])
-                update = _orthogonal(matrix.grad.lerp(mean, group["momentum"]), *group["ns_coefficients"])
+            matrices, gradients, means = list[Tensor](), list[Tensor](), list[Tensor]()
+            self._init_group(group, matrices, gradients, means)
+            for matrix, gradient, mean in zip(matrices, gradients, means, strict=True):
+                mean.lerp_(gradient, 1 - group["momentum"])
+                update = _orthogonal(gradient.lerp(mean, group["momentum"]), *group["ns_coefficients"])
                 matrix.mul_(1 - group["lr"] * group["weight_decay"])
                 matrix.add_(update, alpha=-group["lr"] * math.sqrt(max(1, len(matrix) / matrix.shape[1])))
 
