@@ -76,7 +76,8 @@ def server(meanwhile: Callable[[], object]) -> Iterator[None]:
     if PREFECT_API_URL.value():
         _require(PREFECT_API_URL.value())
         meanwhile()
-        yield
+        with _said():
+            yield
         return
     temporary = SubprocessASGIServer()
     watch = subprocess.Popen(
@@ -94,12 +95,21 @@ def server(meanwhile: Callable[[], object]) -> Iterator[None]:
         started.result()
     _tell(watch, temporary)  # another process, where the first found its port taken
     try:
+        with _said():
+            yield
+    finally:
+        temporary.stop()
+        watch.communicate()
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """Send what Prefect still holds of a run, and let it warn of that, before the command says its own last line."""
+    try:
         yield
     finally:
         APILogHandler().flush()
         EventsWorker.drain_all()
-        temporary.stop()
-        watch.communicate()
 
 
 def _require(address: str) -> None:
