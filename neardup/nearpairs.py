@@ -160,7 +160,7 @@ class PairSearch:
     def _marked(self, wide: Floats, rows: Ints) -> Floats:
         squares = _require_units(wide, rows)
         parts = wide @ self.components
-        rest = np.sqrt(np.maximum(squares - (parts * parts).sum(axis=1), 0.0))
+        rest = np.sqrt(np.maximum(squares - np.vecdot(parts, parts), 0.0))
         return np.column_stack([parts, rest]) @ self.turn
 
     def limit(self, left: Slab, right: Slab) -> Limits:
@@ -321,7 +321,7 @@ def _joined(parts: Sequence[NearPairs]) -> NearPairs:
 
 def _require_units(wide: Floats, rows: Ints) -> Floats:
     """The squared lengths of float64 rows, which must be near 1."""
-    squares: Floats = (wide * wide).sum(axis=1)
+    squares: Floats = np.vecdot(wide, wide)
     odd = np.flatnonzero(~(np.abs(np.sqrt(squares) - 1) <= UNIT))
     if len(odd):
         length = np.sqrt(squares[odd[0]])
