@@ -56,8 +56,9 @@ HEAD = """\
 
 Made by `make performance`, which runs `python benchmarks/performance.py PHOTOS`: every row in a process of its own, one
 after the other, on the machine that the topic names, each the median of its passes (slowest to fastest) after one that
-is not counted. Where the table does not say otherwise a process has one thread. Memory is the most that the process
-held, with the libraries of all peers, which are 250 MB more than neardup's own.
+is not counted; of growth, and of all pairs from 100,000 vectors on, one pass alone. Where the table does not say
+otherwise a process has one thread. Memory is the most that the process held, with the libraries of all peers, which are
+200 to 250 MB more than neardup's own.
 
 ![Rates beside those of the peers]({picture})
 
