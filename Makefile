@@ -33,7 +33,7 @@ down: install
 # The tests and a demo run on the wheel that a user would install, unpacked in build/wheel, not on this folder.
 # Two files at a time, one core each: much of the time they wait for servers.
 test: lint types wheel
-	PYTHONPATH=build/wheel OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	PYTHONPATH=build/wheel:build/wheel/neardup/edge OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 	PYTHONPATH=build/wheel $(BIN)/neardup demo --out build/demo --groups 8 --training 32 --epochs 2
 
 lint: install
@@ -64,7 +64,7 @@ performance: install
 
 # The encoder that the project ships, from nothing: about 70 minutes on two cores; killed, it goes on where it was.
 tiny: install
-	$(BIN)/python -m neardup.pretrain $(PHOTOS) --out neardup/builtin_tiny
+	$(BIN)/python -m neardup.builtin.pretrain $(PHOTOS) --out neardup/builtin/checkpoint
 
 clean:
 	rm -rf $(VENV) dist build demo

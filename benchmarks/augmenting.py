@@ -12,9 +12,9 @@ from jpegs import SCAN, SMALL, made_jpegs
 from rates import Measured, measured
 from torchvision.io import decode_image
 
-from neardup.augment import augment
-from neardup.classic import AREA, DEGREES, JITTER, RATIO, SIDE, TORCHVISION, Reduced
 from neardup.images import read_image
+from neardup.train.augment import augment
+from neardup.train.classic import AREA, DEGREES, JITTER, RATIO, SIDE, TORCHVISION, Reduced
 
 COPIES = 5
 PHOTOS = {SMALL: 16, SCAN: 2}

@@ -10,10 +10,10 @@ from distributed import Client, LocalCluster, wait
 from jpegs import SMALL, made_jpegs
 from rates import Measured, clock, peak_mb
 
-from neardup.collection import SHARDS, Collection, encode_shard, known, new_shards, open_collection
-from neardup.encoder import BUILTIN
-from neardup.triangle import open_triangle, search_block
-from neardup.vectors import Embeddings
+from neardup.encode.collection import SHARDS, Collection, encode_shard, known, new_shards, open_collection
+from neardup.encode.encoder import BUILTIN
+from neardup.encode.vectors import Embeddings
+from neardup.search.blocks import open_triangle, search_block
 
 PHOTOS, SHARD = 768, 32
 VECTORS, DIMENSIONS, SLAB = 65_536, 512, 8192

@@ -11,11 +11,12 @@ from peers import Method, Photos
 from PIL import Image
 from sift import Sift
 
-from neardup import press
-from neardup.evaluate import RESAMPLES, Figure, figure
+from neardup.arrays import Floats, Ints
 from neardup.images import read_image
-from neardup.metrics import Floats, Ints, Pairs, micro_average_precision, weighted
+from neardup.measure.evaluate import RESAMPLES, Figure, figure
+from neardup.measure.metrics import Pairs, micro_average_precision, weighted
 from neardup.stages import Stage, digest_file, digest_of
+from neardup.train import press
 
 SIFT_QUERIES = 40
 """Photos whose copies SIFT is asked about; all of 233 would take six times as long."""

@@ -20,17 +20,17 @@ from sift import Sift
 from speed import pairs_a_second, small_jpegs, speeds
 from tqdm import tqdm
 
-from neardup.comparison import Comparison, compare
-from neardup.config import find_config, load_settings
-from neardup.encoder import BUILTIN, Encoder, load_encoder
+from neardup.archive.prepare import check_archive, prepare
+from neardup.archive.testset import TestSet
+from neardup.arrays import Floats
+from neardup.builtin.pool import held_out, read_groups
+from neardup.encode.encoder import BUILTIN, Encoder, load_encoder
 from neardup.errors import ArchiveError, ConfigError, NeardupError
-from neardup.evaluate import FOLDS, Evaluation
-from neardup.judged import Judged
-from neardup.metrics import Floats
-from neardup.pool import held_out, read_groups
-from neardup.prepare import check_archive, prepare
-from neardup.recipes import PrepareSettings
-from neardup.testset import TestSet
+from neardup.measure.bootstrap import Judged
+from neardup.measure.comparison import Comparison, compare
+from neardup.measure.evaluate import FOLDS, Evaluation
+from neardup.settings.file import find_config, load_settings
+from neardup.settings.schema import PrepareSettings
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)

@@ -15,11 +15,11 @@ from rates import Measured, measured
 from torch.utils.data import DataLoader, Dataset
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPVisionModelWithProjection
 
-from neardup import tiny
-from neardup.encoder import BATCH, BUILTIN, Vectors, cpu_has_bf16, load_encoder
-from neardup.encoding import encode_files
+from neardup.arrays import Vectors
+from neardup.encode.encoder import BATCH, BUILTIN, CHECKPOINT, cpu_has_bf16, load_encoder
+from neardup.encode.files import encode_files
 from neardup.images import read_image
-from neardup.recipes import Precision
+from neardup.settings.schema import Precision
 
 PHOTOS = 64
 PASSES = 2
@@ -86,7 +86,7 @@ def measure_encoding(photos: Path, work: Path) -> list[Measured]:
         rate = partial(_rate, f"{BUILTIN} from JPEG files of {size[0]} × {size[1]}, 1 core", 1)
         reference = decoded_whole(BUILTIN, paths)
         found += [rate(f"neardup, {one}", ours, BUILTIN, paths, one, reference) for one in PRECISIONS]
-        found.append(rate("transformers, a photo at a time", notebook, tiny.FOLDER, paths))
+        found.append(rate("transformers, a photo at a time", notebook, CHECKPOINT, paths))
     return found
 
 

@@ -7,7 +7,8 @@ import openpyxl
 import pandas as pd
 from rates import Measured, measured
 
-from neardup.sheets import read_workbook, write_table
+from neardup.archive.sheets import read_workbook
+from neardup.tables import write_table
 
 ROWS = 100_000
 COLUMNS = ("image_name", "legend", "caption", "source", "copy")

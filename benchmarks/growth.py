@@ -13,9 +13,9 @@ from rates import Measured, measured
 from tqdm import tqdm
 from transformers import CLIPConfig
 
-from neardup.collection import Collection, encode_shard, known, new_shards, open_collection
-from neardup.encoder import load_encoder
-from neardup.encoding import encode_files
+from neardup.encode.collection import Collection, encode_shard, known, new_shards, open_collection
+from neardup.encode.encoder import load_encoder
+from neardup.encode.files import encode_files
 
 COUNTS = (1000, 10_000, 100_000, 1_000_000)
 NEW = 1000

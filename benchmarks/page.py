@@ -15,8 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Picture
 from rates import Speed
 
-from neardup.comparison import TITLES, Comparison, certain
-from neardup.evaluate import Figure
+from neardup.measure.comparison import TITLES, Comparison, certain
+from neardup.measure.evaluate import Figure
 from neardup.stages import replacing, write_json
 
 SHOWN = ("top_1", "top_5", "ndcg", "map", "micro_ap", "recall_at_90_precision", "f1", "false_alarms")

@@ -17,12 +17,12 @@ import torch
 from PIL import Image
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from neardup.encoder import ClipEncoder, Encoder, Vectors
+from neardup.arrays import Floats, Vectors
+from neardup.encode.encoder import ClipEncoder, Encoder
+from neardup.encode.vectors import embed_photos
 from neardup.errors import ConfigError
 from neardup.images import MAX_PIXELS, read_image
-from neardup.metrics import Floats
 from neardup.stages import digest_file, digest_of
-from neardup.vectors import embed
 
 STEP = 1
 """Bumped when a peer gives other vectors or similarities for equal photos."""
@@ -182,4 +182,4 @@ class ByVector:
         return self.encoder.encode([self.encoder.read(path) for path in paths])
 
     def _vectors(self, photos: Photos) -> Vectors:
-        return embed(photos.items, photos.root, self.encoder, store=self.store).vectors
+        return embed_photos(photos.items, photos.root, self.encoder, store=self.store).vectors

@@ -10,12 +10,12 @@ import torch
 from rates import Measured, measured
 from sklearn.neighbors import NearestNeighbors
 
-from neardup.encoder import Vectors
-from neardup.index import Index, build_index
-from neardup.nearpairs import near_pairs
-from neardup.search import search
+from neardup.arrays import Vectors
+from neardup.encode.vectors import Embeddings
+from neardup.search.approximate import Index, build_index
+from neardup.search.nearest import nearest
+from neardup.search.pairs import near_pairs
 from neardup.stages import digest_file
-from neardup.vectors import Embeddings
 
 DIMENSION = 512
 THRESHOLD = 0.9
@@ -117,7 +117,7 @@ def imagededup_pairs(path: Path, count: int) -> Callable[[], str]:
 def our_nearest(path: Path, queries: int) -> Callable[[], object]:
     """By neardup."""
     gallery = _gallery(path)
-    return lambda: search(gallery.vectors[:queries], gallery, TOP, fingerprint="")
+    return lambda: nearest(gallery.vectors[:queries], gallery, TOP, fingerprint="")
 
 
 def our_approximate(path: Path, queries: int) -> Callable[[], str]:
@@ -130,7 +130,7 @@ def our_approximate(path: Path, queries: int) -> Callable[[], str]:
     exact, near = (
         [{hit.path for hit in hits} for hits in found]
         for found in (
-            search(gallery.vectors[copies], gallery, TOP, fingerprint=""),
+            nearest(gallery.vectors[copies], gallery, TOP, fingerprint=""),
             index.hits(gallery.vectors[copies], gallery, TOP),
         )
     )

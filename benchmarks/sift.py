@@ -14,8 +14,8 @@ from peers import SIDE, Photos, needed
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
+from neardup.arrays import Floats
 from neardup.images import read_image
-from neardup.metrics import Floats
 from neardup.stages import digest_of, replacing
 
 STEP = 1

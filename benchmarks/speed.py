@@ -10,8 +10,8 @@ from rates import Speed, clock
 from sift import Sift
 from tqdm import tqdm
 
+from neardup.encode.vectors import embed_photos
 from neardup.images import read_image
-from neardup.vectors import embed
 
 PHOTOS = 128
 SIDE = 224
@@ -45,7 +45,7 @@ def speeds(methods: Sequence[Method], photos: Photos) -> Mapping[str, Speed]:
 
 def _embed(method: ByVector, photos: Photos) -> None:
     with tempfile.TemporaryDirectory() as store:
-        embed(photos.items, photos.root, method.encoder, store=Path(store))
+        embed_photos(photos.items, photos.root, method.encoder, store=Path(store))
 
 
 def pairs_a_second(sift: Sift, photos: Photos) -> float:

@@ -13,11 +13,11 @@ from rates import Measured, measured
 from torch.nn import functional
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
-from neardup import tiny
-from neardup.batches import PLAIN, Captions, Example
-from neardup.encoder import Clip, cpu_has_bf16
-from neardup.pairs import Pairs
-from neardup.recipes import Recipe
+from neardup.builtin import tiny
+from neardup.encode.encoder import Clip, cpu_has_bf16
+from neardup.settings.schema import Recipe
+from neardup.train.batches import PLAIN, Captions, Example
+from neardup.train.learner import Learner
 
 BATCH = 32
 TOKENS = 77
@@ -78,13 +78,13 @@ def by_neardup(files: Sequence[Path], frozen: dict[str, Any]) -> Callable[[], ob
         for file, caption in zip(files, captions, strict=True)
     ]
     recipe = Recipe(batch_size=BATCH, **frozen)
-    pairs = Pairs(examples, clip, Captions(clip.tokenizer, captions, TOKENS), recipe, "cpu")
-    optimizer = pairs.optimizer()
+    learner = Learner(examples, clip, Captions(clip.tokenizer, captions, TOKENS), recipe, "cpu")
+    optimizer = learner.optimizer()
 
     def step() -> str:
-        for batch, photos in pairs.load([range(BATCH)], PLAIN):
+        for batch, photos in learner.load([range(BATCH)], PLAIN):
             optimizer.zero_grad()
-            loss = pairs.backward(batch, photos)
+            loss = learner.backward(batch, photos)
             optimizer.step()
         return f"loss {loss:.5f}"
 

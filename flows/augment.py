@@ -4,7 +4,7 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger
 
-from neardup.recipes import Settings
+from neardup.settings.schema import Settings
 from neardup.stages import alone
 from tasks.augment import augment_training_set
 from tasks.every_flow import EVERY_FLOW

@@ -6,12 +6,12 @@ from typing import Annotated, Any
 from prefect import flow, get_run_logger
 from pydantic import Field
 
-from neardup.archive import check_folders
-from neardup.collection import open_collection, present
+from neardup.archive.scan import check_folders
+from neardup.encode.collection import open_collection, present
 from neardup.images import MAX_PIXELS
-from neardup.recipes import ClusterSettings, Device, Precision
+from neardup.search.blocks import open_triangle
+from neardup.settings.schema import ClusterSettings, Device, Precision
 from neardup.stages import STATE, alone
-from neardup.triangle import open_triangle
 from tasks.cluster import workers
 from tasks.duplicates import encode_new, publish, search_all, threshold_of
 from tasks.every_flow import EVERY_FLOW

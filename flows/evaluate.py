@@ -6,7 +6,7 @@ from typing import Any
 from prefect import flow, get_run_logger
 
 from neardup.experiment import approaches_of, comparison_stage, made_approaches, provenance
-from neardup.recipes import Settings
+from neardup.settings.schema import Settings
 from neardup.stages import alone
 from tasks.approach import checkpoint, compare, encode, evaluate, load_base
 from tasks.every_flow import EVERY_FLOW

@@ -5,10 +5,10 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 
-from neardup.archive import check_folders
+from neardup.archive.scan import check_folders
 from neardup.errors import TrackingError
 from neardup.experiment import approaches_of, comparison_stage, provenance
-from neardup.recipes import Settings
+from neardup.settings.schema import Settings
 from neardup.stages import alone
 from tasks.approach import checkpoint, compare, encode, evaluate, load_base
 from tasks.augment import augment_training_set

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from prefect import flow, get_run_logger
 
 from neardup.experiment import Approach
-from neardup.recipes import Settings
+from neardup.settings.schema import Settings
 from neardup.stages import alone
 from tasks.approach import checkpoint, load_base
 from tasks.every_flow import EVERY_FLOW

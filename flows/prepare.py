@@ -5,8 +5,8 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 
-from neardup.archive import check_folders
-from neardup.recipes import PrepareSettings
+from neardup.archive.scan import check_folders
+from neardup.settings.schema import PrepareSettings
 from neardup.stages import alone
 from tasks.every_flow import EVERY_FLOW
 from tasks.prepare import prepare_archive

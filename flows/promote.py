@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from prefect import flow, get_run_logger
 from pydantic import Field
 
-from neardup.promotion import MARGIN
-from neardup.recipes import Device, Metric
+from neardup.measure.promotion import MARGIN
+from neardup.settings.schema import Device, Metric
 from neardup.stages import alone
 from tasks.every_flow import EVERY_FLOW
 from tasks.publish import tracking_of

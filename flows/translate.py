@@ -5,7 +5,7 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 
-from neardup.recipes import TranslateSettings
+from neardup.settings.schema import TranslateSettings
 from neardup.stages import alone
 from tasks.every_flow import EVERY_FLOW
 from tasks.translate import translate_legends

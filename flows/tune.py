@@ -7,7 +7,7 @@ from prefect import flow, get_run_logger
 
 from neardup.errors import TrackingError
 from neardup.experiment import approaches_of, comparison_stage, provenance
-from neardup.recipes import Settings
+from neardup.settings.schema import Settings
 from neardup.stages import alone
 from neardup.tuning import Tuning, finish_tuning, gain_of_tuning, tell
 from tasks.approach import checkpoint, compare, encode, evaluate, load_base

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from prefect import flow, get_run_logger
 from pydantic import Field
 
-from neardup.archive import check_folders
-from neardup.recipes import Device, PrepareSettings
+from neardup.archive.scan import check_folders
+from neardup.settings.schema import Device, PrepareSettings
 from neardup.stages import alone
 from tasks.every_flow import EVERY_FLOW
 from tasks.publish import tracking_of

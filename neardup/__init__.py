@@ -1,3 +1,65 @@
-"""neardup: finds the near-duplicates of an archive of press photographs and proves how well."""
+"""neardup: finds the near-duplicates of an archive of press photographs and proves how well.
+
+What a notebook needs can be taken from here; each name is loaded when it is first used, so that `import neardup` is
+cheap. What else there is has its place in the folders below.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from neardup.archive.prepare import prepare
+    from neardup.duplicates import Duplicates, find_duplicates
+    from neardup.encode.encoder import Encoder, load_encoder
+    from neardup.encode.vectors import Embeddings, embed
+    from neardup.measure.comparison import compare
+    from neardup.measure.evaluate import Evaluation, evaluate
+    from neardup.search.nearest import Hit, search
+    from neardup.settings.file import load_settings
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Duplicates": "duplicates",
+    "Embeddings": "encode.vectors",
+    "Encoder": "encode.encoder",
+    "Evaluation": "measure.evaluate",
+    "Hit": "search.nearest",
+    "compare": "measure.comparison",
+    "embed": "encode.vectors",
+    "evaluate": "measure.evaluate",
+    "find_duplicates": "duplicates",
+    "load_encoder": "encode.encoder",
+    "load_settings": "settings.file",
+    "prepare": "archive.prepare",
+    "search": "search.nearest",
+}
+"""Public name → the module that it is loaded from."""
+
+__all__ = [
+    "Duplicates",
+    "Embeddings",
+    "Encoder",
+    "Evaluation",
+    "Hit",
+    "compare",
+    "embed",
+    "evaluate",
+    "find_duplicates",
+    "load_encoder",
+    "load_settings",
+    "prepare",
+    "search",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, loaded now."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, for those who press the tabulator."""
+    return [*__all__, "__version__"]

@@ -3,20 +3,32 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
 
-from neardup.chains import near_groups
-from neardup.collection import Collection, among, encoded, unreadable
-from neardup.metrics import Floats, Ints
-from neardup.nearpairs import NearPairs
-from neardup.report import write_strips
-from neardup.sheets import SHEET_ROWS, write_table
+from neardup.archive.scan import check_folders
+from neardup.arrays import Floats, Ints
+from neardup.decide.groups import near_groups
+from neardup.encode.collection import (
+    Collection,
+    among,
+    encode_shard,
+    encoded,
+    known,
+    new_shards,
+    open_collection,
+    present,
+    unreadable,
+)
+from neardup.encode.encoder import BUILTIN
+from neardup.encode.store import write_parquet
+from neardup.pages import write_strips
+from neardup.search.blocks import Triangle, all_pairs, gather, open_triangle, search_block, still_there
+from neardup.search.pairs import NearPairs
 from neardup.stages import claim, replacing, write_json
-from neardup.store import write_parquet
-from neardup.testset import save_rows
-from neardup.triangle import Triangle, all_pairs, gather, still_there
+from neardup.tables import SHEET_ROWS, save_rows, write_table
 
 
 @dataclass(frozen=True)
@@ -156,3 +168,33 @@ def _unreadable(collection: Collection, present: Ints) -> tuple[Unreadable, ...]
     table = table.filter(among(marks, present) & ~among(marks, encoded(collection)))
     reasons = dict(zip(table["path"].to_pylist(), table["reason"].to_pylist(), strict=True))
     return tuple(Unreadable(path, reasons[path]) for path in sorted(reasons))
+
+
+def find_duplicates(
+    folder: Path | str, threshold: float, encoder: str = BUILTIN, store: Path | None = None, device: str = "auto"
+) -> Duplicates:
+    """Find all near-duplicates among the photos of a folder.
+
+    Args:
+        folder: of the photos; it is only read.
+        threshold: similarity, -1 to 1, at or above which a pair is called near-duplicate; it belongs to the encoder.
+        encoder: what `load_encoder` takes.
+        store: folder that keeps vectors and pairs, so that the next call does only what is new; else nothing is kept.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+
+    Raises:
+        ArchiveError: there is no such folder.
+        EncoderError: there is no such encoder.
+    """
+    if store is None:
+        with TemporaryDirectory() as forgotten:
+            return find_duplicates(folder, threshold, encoder, Path(forgotten), device)
+    check_folders(Path(folder), store)
+    collection = open_collection(Path(folder), str(store), encoder, device, "fp32")
+    here = present(collection)
+    for paths in new_shards(collection, known(collection)):
+        encode_shard(collection, paths)
+    triangle = open_triangle(collection, threshold)
+    for i, j in triangle.blocks():
+        search_block(collection, threshold, len(triangle.slabs), i, j)
+    return duplicates(triangle, here)

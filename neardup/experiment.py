@@ -13,20 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from neardup import __version__
-from neardup.comparison import compare
-from neardup.encoder import Encoder, load_clip, load_encoder
+from neardup.archive.captions import load_captions
+from neardup.archive.testset import TestSet
+from neardup.archive.trainingset import TrainingSet
+from neardup.encode.encoder import load_clip, load_encoder
+from neardup.encode.vectors import Embeddings, embed_test_set
 from neardup.errors import ArchiveError
-from neardup.evaluate import Evaluation, evaluate
-from neardup.launch import Job, train_on
-from neardup.plots import pictures
-from neardup.recipes import APPROACHES, Recipe, Settings
-from neardup.report import write_report
+from neardup.measure.comparison import compare
+from neardup.measure.evaluate import Evaluation, evaluate
+from neardup.measure.plots import pictures
+from neardup.measure.report import write_report
+from neardup.settings.schema import APPROACHES, Recipe, Settings
 from neardup.stages import STATE, Stage, digest_file, digest_of
-from neardup.testset import TestSet
-from neardup.train import TRAIN_STEP, EpochResult, Example
-from neardup.trainingset import TrainingSet
-from neardup.translate import load_captions
-from neardup.vectors import Embeddings, embed
+from neardup.train.finetune import TRAIN_STEP, EpochResult, Example
+from neardup.train.launch import Job, train_on
 
 VECTORS_STEP = COMPARE_STEP = 1
 EVALUATE_STEP = 2
@@ -157,7 +157,7 @@ def make_checkpoint(
         The manifest; its facts say when and why training stopped.
 
     Raises:
-        TrainingError: see `neardup.train.train`; the best checkpoint so far is kept.
+        TrainingError: see `neardup.train.finetune.train`; the best checkpoint so far is kept.
     """
     settings, checkpoint = approach.settings, approach.folder / "checkpoint"
     if approach.recipe is None:
@@ -188,13 +188,6 @@ def encode_test_set(approach: Approach) -> dict[str, Any]:
     embed_test_set(approach.out, test_set, encoder).save(approach.folder / "vectors.parquet")
     facts = {"fingerprint": encoder.fingerprint, "photos": len(test_set.photos)}
     return approach.vectors.finish([approach.folder / "vectors.parquet"], facts)
-
-
-def embed_test_set(out: Path, test_set: TestSet, encoder: Encoder) -> Embeddings:
-    """Encode the photos of a test set, each once in the life of the folder; the paths are those in the archive."""
-    items = [(f"test_dataset/{photo.name}", photo.sha256) for photo in test_set.photos]
-    embeddings = embed(items, out, encoder, store=out / STATE / "vectors")
-    return replace(embeddings, paths=tuple(photo.path for photo in test_set.photos))
 
 
 def evaluate_approach(approach: Approach) -> dict[str, Any]:

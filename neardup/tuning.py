@@ -22,22 +22,22 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as pictures
 from tqdm import tqdm
 
-from neardup.augment import copy_seed
-from neardup.comparison import compare
-from neardup.encoder import Encoder, load_clip, load_encoder
+from neardup.archive.testset import TestPhoto, TestSet
+from neardup.encode.encoder import Encoder, load_clip, load_encoder
+from neardup.encode.vectors import embed_photos
 from neardup.errors import ConfigError, DivergedError, TrainingError
-from neardup.evaluate import Evaluation, Figure
 from neardup.experiment import Say, history_of, table_digest, training_examples
 from neardup.images import read_image
-from neardup.metrics import ndcg, rankings
-from neardup.press import press
-from neardup.recipes import Recipe, Settings
-from neardup.sheets import Value, write_table
-from neardup.split import inseparable
+from neardup.measure.comparison import compare
+from neardup.measure.evaluate import Evaluation, Figure
+from neardup.measure.metrics import ndcg, rankings
+from neardup.settings.schema import Recipe, Settings
 from neardup.stages import STATE, Stage, digest_file, digest_of, replacing, write_json
-from neardup.testset import TestPhoto, TestSet
-from neardup.train import TRAIN_STEP, EpochResult, held_out, train
-from neardup.vectors import embed
+from neardup.tables import Value, write_table
+from neardup.train.augment import copy_seed
+from neardup.train.finetune import TRAIN_STEP, EpochResult, held_out, train
+from neardup.train.press import press
+from neardup.train.split import inseparable
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -217,7 +217,7 @@ def validation_ndcg(tuning: Tuning, encoder: Encoder, store: Path) -> float:
     """Mean nDCG over the photos of the validation groups, each searched among all others; 0 to 1."""
     groups = TestSet.load(tuning.groups)
     items = [(photo.path, photo.sha256) for photo in groups.photos]
-    vectors = embed(items, tuning.out, encoder, store=store).vectors.astype(float)
+    vectors = embed_photos(items, tuning.out, encoder, store=store).vectors.astype(float)
     return float(ndcg(rankings(vectors @ vectors.T, groups.groups)[1]).mean())
 
 

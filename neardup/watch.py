@@ -11,18 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from neardup.archive import Archive, check_folders, scan
-from neardup.chains import near_groups
-from neardup.encoder import Encoder
+from neardup.archive.scan import Archive, check_folders, scan
+from neardup.arrays import Ints
+from neardup.decide.groups import near_groups
+from neardup.encode.encoder import Encoder
+from neardup.encode.vectors import embed_photos
 from neardup.errors import ArchiveError, ConfigError
-from neardup.metrics import Ints
-from neardup.nearpairs import NearPairs, near_pairs
-from neardup.recipes import PrepareSettings
-from neardup.report import write_strips
-from neardup.sheets import SHEET_ROWS, write_table
+from neardup.pages import write_strips
+from neardup.search.pairs import NearPairs, near_pairs
+from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, claim, replacing, write_json
-from neardup.testset import save_rows
-from neardup.vectors import embed
+from neardup.tables import SHEET_ROWS, save_rows, write_table
 
 KINDS = ("new", "replaced", "moved", "exact copy", "unreadable")
 """What a file may be that was not there before; only the first two are new photos."""
@@ -294,7 +293,7 @@ def _look(
     new = np.array([content not in memory.contents for content in photos], dtype=bool)
     say(f"{len(photos):,} photos in {root}, {int(new.sum()):,} of them new; threshold {threshold:g}")
     items = [(path, content) for content, path in photos.items()]
-    vectors = embed(items, root, encoder, store=out / STATE / "vectors", max_pixels=settings.max_pixels).vectors
+    vectors = embed_photos(items, root, encoder, store=out / STATE / "vectors", max_pixels=settings.max_pixels).vectors
     found = near_pairs(vectors, np.flatnonzero(new), threshold)
     pairs, groups = _named(found, near_groups(found, vectors, threshold), list(photos.values()), new.tolist())
     folder = out / "watch" / f"{memory.runs + 1:04d}" if noticed else None

@@ -6,15 +6,9 @@ from typing import Any
 
 from prefect import get_run_logger, task
 
-from neardup.encoder import load_encoder
-from neardup.experiment import (
-    Approach,
-    compare_approaches,
-    encode_test_set,
-    evaluate_approach,
-    make_checkpoint,
-)
-from neardup.recipes import Settings
+from neardup.encode.encoder import load_encoder
+from neardup.experiment import Approach, compare_approaches, encode_test_set, evaluate_approach, make_checkpoint
+from neardup.settings.schema import Settings
 from neardup.stages import Stage
 from tasks.running import RETRY, outside_fault
 from tasks.tracking import Tracking, live

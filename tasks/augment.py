@@ -4,10 +4,10 @@ from pathlib import Path
 
 from prefect import task
 
-from neardup.augment import write_augmented
-from neardup.recipes import Settings
-from neardup.trainingset import TrainingSet
-from neardup.translate import load_captions
+from neardup.archive.captions import load_captions
+from neardup.archive.trainingset import TrainingSet
+from neardup.settings.schema import Settings
+from neardup.train.augment import write_augmented
 from tasks.running import RETRY, outside_fault
 
 

@@ -12,7 +12,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from neardup.errors import ConfigError
-from neardup.recipes import ClusterSettings
+from neardup.settings.schema import ClusterSettings
 
 AHEAD = 4
 """Tasks that wait for each one that runs: enough to keep workers busy, few enough to hold in memory."""

@@ -9,13 +9,14 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.task_runners import TaskRunner
 
-from neardup.collection import Collection, Encoded, among, encode_shard, known, new_shards
+from neardup.arrays import Ints
 from neardup.duplicates import duplicates
-from neardup.evaluate import Evaluation, calibrated_beside
-from neardup.metrics import Ints
-from neardup.precision import effect, measured
-from neardup.recipes import ClusterSettings
-from neardup.triangle import Triangle, search_block
+from neardup.encode.collection import Collection, Encoded, among, encode_shard, known, new_shards
+from neardup.measure.evaluate import Evaluation
+from neardup.measure.low_precision import effect, measured
+from neardup.measure.threshold import calibrated_beside
+from neardup.search.blocks import Triangle, search_block
+from neardup.settings.schema import ClusterSettings
 from tasks.cluster import spread
 from tasks.running import RETRY, outside_fault
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from prefect import get_run_logger, task
 
-from neardup.prepare import prepare
-from neardup.recipes import PrepareSettings
+from neardup.archive.prepare import prepare
+from neardup.settings.schema import PrepareSettings
 from tasks.running import RETRY, outside_fault
 
 

@@ -10,8 +10,8 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
 from neardup.errors import TrackingError
-from neardup.evaluate import Figure
 from neardup.experiment import Approach, comparison_stage
+from neardup.measure.evaluate import Figure
 from neardup.tuning import Tuning
 from tasks.registry import nominate, register
 from tasks.running import outside_fault

@@ -21,11 +21,12 @@ from mlflow.types.schema import AnyType, ColSpec, DataType, ParamSchema, ParamSp
 from PIL import Image
 
 import neardup
-from neardup.encoder import Vectors, load_encoder
+from neardup.arrays import Vectors
+from neardup.encode.encoder import load_encoder
+from neardup.encode.vectors import Embeddings
 from neardup.errors import UnreadableImageError
 from neardup.images import read_image
-from neardup.search import search
-from neardup.vectors import Embeddings
+from neardup.search.nearest import nearest
 
 if TYPE_CHECKING:
     from neardup.experiment import Approach
@@ -88,7 +89,7 @@ class NearDuplicates(PythonModel):
             raise MlflowException.invalid_parameter_value(f"top is {top}: ask for 1 hit or more, or 0 for vectors")
         if self.gallery is None:
             raise MlflowException.invalid_parameter_value("this model was logged without a gallery: leave `top` out")
-        found = search(vectors, self.gallery, top, fingerprint=self.encoder.fingerprint)
+        found = nearest(vectors, self.gallery, top, fingerprint=self.encoder.fingerprint)
         least = float("inf") if self.threshold is None else self.threshold
         return [[{**asdict(hit), "near_duplicate": hit.similarity >= least} for hit in hits] for hits in found]
 

@@ -17,13 +17,14 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from neardup.encoder import load_encoder
+from neardup.archive.testset import TestSet
+from neardup.encode.encoder import load_encoder
+from neardup.encode.vectors import embed_test_set
 from neardup.errors import PromotionError
-from neardup.evaluate import Evaluation, evaluate
-from neardup.experiment import Approach, embed_test_set, table_digest
-from neardup.promotion import Verdict, judge
+from neardup.experiment import Approach, table_digest
+from neardup.measure.evaluate import Evaluation, evaluate
+from neardup.measure.promotion import Verdict, judge
 from neardup.stages import digest_of, write_json
-from neardup.testset import TestSet
 from tasks.running import RETRY, outside_fault
 from tasks.tracking import Tracking, reachable, ready_model
 
@@ -146,7 +147,7 @@ def measure(tracking: Tracking, version: ModelVersion, out: Path, device: str) -
 
 
 def decide(bout: Bout, evaluations: Mapping[str, Evaluation], metric: str, margin: float) -> Verdict:
-    """`neardup.promotion.judge` on the evaluations by version number; its paragraph names the versions."""
+    """`neardup.measure.promotion.judge` on the evaluations by version number; its paragraph names the versions."""
     verdict = judge(
         evaluations[bout.challenger.version],
         evaluations[bout.champion.version],

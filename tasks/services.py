@@ -24,8 +24,8 @@ from urllib.request import urlopen
 
 import psutil  # type: ignore[import-untyped]
 
-from neardup.archive import check_folders
-from neardup.demo import make_archive
+from neardup.archive.scan import check_folders
+from neardup.builtin.demo import make_archive
 from neardup.errors import ConfigError, ServerError
 from tasks.addresses import Addresses, mlflow_settings, prefect_settings
 

@@ -28,7 +28,7 @@ import neardup
 from neardup.errors import EncoderError, TrackingError
 from neardup.experiment import Approach, read_history
 from neardup.stages import STATE, digest_of, replacing, write_json
-from neardup.train import EpochResult
+from neardup.train.finetune import EpochResult
 from tasks import pyfunc
 
 # An environment made by uv has no pip, which is no fault: the model's requirements are given, each with its version.

@@ -8,9 +8,9 @@ from prefect import get_run_logger, task
 from prefect.blocks.system import Secret
 from prefect.settings import PREFECT_API_URL
 
-from neardup.recipes import TranslateSettings
-from neardup.translate import Translator, translate_training_set
-from neardup.translators import DeepLTranslator, MarianTranslator
+from neardup.archive.captions import Translator, translate_training_set
+from neardup.archive.translators import DeepLTranslator, MarianTranslator
+from neardup.settings.schema import TranslateSettings
 
 KEY = "DEEPL_AUTH_KEY"
 SECRET = "deepl-auth-key"  # noqa: S105 - the name of the block, not the key

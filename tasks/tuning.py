@@ -11,10 +11,10 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from neardup.errors import TrackingError
-from neardup.evaluate import Figure
-from neardup.promotion import points
+from neardup.measure.evaluate import Figure
+from neardup.measure.promotion import points
 from neardup.stages import Stage
-from neardup.train import EpochResult
+from neardup.train.finetune import EpochResult
 from neardup.tuning import ENDED, Tuning, best_trial, make_validation, try_recipe
 from tasks.running import RETRY, outside_fault
 from tasks.tracking import Tracking, reachable

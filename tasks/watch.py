@@ -5,10 +5,10 @@ from pathlib import Path
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from neardup.encoder import load_encoder
+from neardup.encode.encoder import load_encoder
 from neardup.errors import TrackingError
-from neardup.evaluate import calibrated_beside
-from neardup.recipes import PrepareSettings
+from neardup.measure.threshold import calibrated_beside
+from neardup.settings.schema import PrepareSettings
 from neardup.stages import digest_file
 from neardup.watch import SHOWN_PAIRS, Watched, watch
 from tasks.running import RETRY, outside_fault

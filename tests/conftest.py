@@ -10,9 +10,9 @@ from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from neardup.demo import MadeArchive, make_archive
-from neardup.prepare import prepare
-from neardup.recipes import PrepareSettings
+from neardup.archive.prepare import prepare
+from neardup.builtin.demo import MadeArchive, make_archive
+from neardup.settings.schema import PrepareSettings
 
 settings.register_profile("neardup", deadline=None)  # a busy machine is no fault
 settings.load_profile("neardup")

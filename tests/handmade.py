@@ -1,7 +1,7 @@
 """Photos and sheets made by hand: what a scan or a workbook would give, without a file."""
 
-from neardup.archive import Photo
-from neardup.sheets import Cell, Sheet
+from neardup.archive.scan import Photo
+from neardup.archive.sheets import Cell, Sheet
 
 
 def photo(path: str, content: str = "", look: str = "0" * 16, mirrored: str = "") -> Photo:

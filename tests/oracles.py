@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 from sklearn.metrics import average_precision_score, ndcg_score, precision_recall_fscore_support
 
-from neardup.metrics import Floats, Ints
+from neardup.arrays import Floats, Ints
 
 
 def f1_error(similarities: Floats, group_of: Ints, threshold: float) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from neardup.cli import main
-from neardup.recipes import TABLES, meanings
+from neardup.settings.schema import TABLES, meanings
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from neardup.archive import Unreadable, find_images, scan
-from neardup.demo import MadeArchive
+from neardup.archive.scan import Unreadable, find_images, scan
+from neardup.builtin.demo import MadeArchive
+from neardup.builtin.scenes import Scene
 from neardup.errors import ArchiveError
-from neardup.scenes import Scene
 
 
 def stamps(root: Path) -> dict[Path, tuple[int, int]]:

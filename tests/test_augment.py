@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from neardup.augment import RECIPES, augment, make_queries, write_augmented
-from neardup.classic import SIDE, TORCHVISION, Draw, Reduced, draw
+from neardup.archive.trainingset import TrainingPhoto, TrainingSet
+from neardup.builtin.scenes import Scene
 from neardup.errors import ArchiveError
 from neardup.images import read_image
-from neardup.press import DAMAGES, press
-from neardup.scenes import Scene
-from neardup.trainingset import TrainingPhoto, TrainingSet
+from neardup.train.augment import RECIPES, augment, make_queries, write_augmented
+from neardup.train.classic import SIDE, TORCHVISION, Draw, Reduced, draw
+from neardup.train.press import DAMAGES, press
 
 PHOTO = Scene.of(5).image
 

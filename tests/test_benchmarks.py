@@ -17,11 +17,11 @@ from PIL import Image, ImageOps
 from rates import Speed, clock
 from speed import small_jpegs
 
-from neardup.comparison import compare
-from neardup.encoder import Vectors
-from neardup.evaluate import evaluate
+from neardup.arrays import Vectors
+from neardup.builtin.scenes import Scene
 from neardup.images import MAX_PIXELS, read_image
-from neardup.scenes import Scene
+from neardup.measure.comparison import compare
+from neardup.measure.evaluate import evaluate
 
 GROUPS = np.array([0, 0, 1, 1, 2, 3])
 

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+from neardup.builtin.demo import MadeArchive
+from neardup.builtin.scenes import Scene
 from neardup.cli import main
-from neardup.demo import MadeArchive
-from neardup.scenes import Scene
 
 COMMANDS = sorted(main.commands)
 HEAVY = ("torch", "transformers", "pandas", "prefect", "mlflow", "numpy", "PIL", "matplotlib")
@@ -125,7 +125,7 @@ def test_search_prints_a_line_a_hit(vectors: Path, made: MadeArchive) -> None:
 
 def test_search_with_another_encoder_is_refused(vectors: Path, made: MadeArchive, tmp_path: Path) -> None:
     """Vectors of two encoders are never compared."""
-    from neardup.encoder import load_clip  # noqa: PLC0415 - seconds that most of these tests need not wait
+    from neardup.encode.encoder import load_clip  # noqa: PLC0415 - seconds that most of these tests need not wait
 
     clip = load_clip("builtin:tiny")
     clip.image_processor.image_mean = [0.1, 0.1, 0.1]

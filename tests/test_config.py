@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from neardup.config import find_config, load_settings
 from neardup.errors import ConfigError
-from neardup.recipes import Settings
+from neardup.settings.file import find_config, load_settings
+from neardup.settings.schema import Settings
 
 
 @pytest.fixture

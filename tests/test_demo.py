@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from neardup.demo import make_archive
+from neardup.archive.captions import detect_language
+from neardup.builtin.demo import make_archive
+from neardup.builtin.scenes import KINDS, LANGUAGES, Scene
 from neardup.errors import ArchiveError
-from neardup.scenes import KINDS, LANGUAGES, Scene
 from neardup.stages import digest_file
-from neardup.translate import detect_language
 
 
 def contents(root: Path) -> dict[str, str]:

@@ -12,8 +12,8 @@ import pytest
 import reference
 
 import neardup
+from neardup.builtin.demo import MadeArchive
 from neardup.cli import main
-from neardup.demo import MadeArchive
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "mlflow").glob("*.md")])
@@ -28,14 +28,13 @@ def test_the_reference_is_the_codes(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [found.name for found in pkgutil.iter_modules(neardup.__path__) if found.name != "__main__"]
+    "module",
+    [found.name for found in pkgutil.walk_packages(neardup.__path__, "neardup.") if "__main__" not in found.name],
 )
 def test_the_examples_of_the_docstrings_are_true(module: str) -> None:
     """Each `>>>` gives what it says."""
     assert (
-        doctest.testmod(
-            importlib.import_module(f"neardup.{module}"), extraglobs={"np": importlib.import_module("numpy")}
-        ).failed
+        doctest.testmod(importlib.import_module(module), extraglobs={"np": importlib.import_module("numpy")}).failed
         == 0
     )
 
@@ -69,7 +68,7 @@ def test_every_command_has_a_place_in_the_readme() -> None:
 
 def test_the_settings_of_the_pages_are_settings(tmp_path: Path) -> None:
     """The files that they show are read without an error."""
-    from neardup.config import load_settings  # noqa: PLC0415 - beside its only use
+    from neardup.settings.file import load_settings  # noqa: PLC0415 - beside its only use
 
     assert blocks("toml")
     for block in blocks("toml", EVERYTHING):

@@ -16,14 +16,14 @@ import pytest
 from PIL import ImageOps
 from servers import BIN, environment, free_port, prefect_server
 
-from neardup.collection import Collection, encode_shard, known, new_shards, open_collection, present
+from neardup.builtin.scenes import Scene
 from neardup.duplicates import Duplicates, duplicates
-from neardup.encoder import BUILTIN, load_encoder
+from neardup.encode.collection import Collection, encode_shard, known, new_shards, open_collection, present
+from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ConfigError, EncoderError
-from neardup.nearpairs import near_pairs
-from neardup.recipes import ClusterSettings
-from neardup.scenes import Scene
-from neardup.triangle import Triangle, gather, open_triangle, search_block
+from neardup.search.blocks import Triangle, gather, open_triangle, search_block
+from neardup.search.pairs import near_pairs
+from neardup.settings.schema import ClusterSettings
 from tasks.cluster import workers
 
 THRESHOLD = 0.9

@@ -11,10 +11,11 @@ import pytest
 import torch
 from transformers import BertConfig, CLIPConfig, CLIPImageProcessor, CLIPModel
 
-from neardup import tiny
-from neardup.encoder import (
+from neardup.builtin.scenes import Scene
+from neardup.encode.encoder import (
     BATCHES,
     BUILTIN,
+    CHECKPOINT,
     ClipEncoder,
     calibrate,
     cpu_has_bf16,
@@ -25,9 +26,8 @@ from neardup.encoder import (
 )
 from neardup.errors import EncoderError
 from neardup.images import read_image
-from neardup.press import DAMAGES
-from neardup.recipes import Precision
-from neardup.scenes import Scene
+from neardup.settings.schema import Precision
+from neardup.train.press import DAMAGES
 
 IMAGES = [Scene.of(seed).image for seed in range(20)]
 
@@ -45,7 +45,7 @@ def int8(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClipEncoder]:
     """`builtin:tiny` in 8-bit integers, quantised into a folder of the tests."""
     pytest.importorskip("onnxruntime")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("neardup.int8.FOLDER", tmp_path_factory.mktemp("int8"))
+        patch.setattr("neardup.encode.int8.FOLDER", tmp_path_factory.mktemp("int8"))
         yield load_encoder(BUILTIN, "cpu", "int8")
 
 
@@ -69,7 +69,7 @@ def test_a_photo_is_read_as_the_image_processor_has_it(tmp_path: Path) -> None:
     encoder = load_encoder(BUILTIN, "cpu")
     IMAGES[0].save(tmp_path / "x.png")
     pixels = encoder.read(tmp_path / "x.png")
-    processor = CLIPImageProcessor.from_pretrained(tiny.FOLDER)
+    processor = CLIPImageProcessor.from_pretrained(CHECKPOINT)
     expected = processor(IMAGES[0], do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"][0]
     assert (pixels.dtype, torch.equal(pixels, expected)) == (torch.uint8, True)
     assert np.array_equal(encoder.encode([pixels]), encoder.encode(IMAGES[:1]))
@@ -110,7 +110,7 @@ def test_int8_is_nearly_fp32(int8: ClipEncoder) -> None:
 @pytest.mark.slow
 def test_int8_is_quantised_alike_every_time(int8: ClipEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On another machine of the same kind the fingerprint and the vectors are the same."""
-    monkeypatch.setattr("neardup.int8.FOLDER", tmp_path)
+    monkeypatch.setattr("neardup.encode.int8.FOLDER", tmp_path)
     again = load_encoder(BUILTIN, "cpu", "int8")
     assert again.fingerprint == int8.fingerprint
     assert again.encode(IMAGES[:3]).tobytes() == int8.encode(IMAGES[:3]).tobytes()
@@ -196,13 +196,13 @@ def test_the_builtin_is_small() -> None:
         sum(p.numel() for name, p in clip.named_parameters() if name.startswith(part)) for part in ("vis", "text")
     )
     assert (round(vision / 1e6, 1), round(text / 1e6, 1)) == (5.0, 0.8)
-    assert sum(path.stat().st_size for path in tiny.FOLDER.iterdir()) <= 12_000_000
+    assert sum(path.stat().st_size for path in CHECKPOINT.iterdir()) <= 12_000_000
 
 
 def test_the_builtin_is_a_plain_clip() -> None:
     """Transformers alone gives the vectors that we give."""
-    model = CLIPModel.from_pretrained(tiny.FOLDER, dtype=torch.float32).eval()
-    pixels = CLIPImageProcessor.from_pretrained(tiny.FOLDER)(IMAGES[:4], return_tensors="pt")["pixel_values"]
+    model = CLIPModel.from_pretrained(CHECKPOINT, dtype=torch.float32).eval()
+    pixels = CLIPImageProcessor.from_pretrained(CHECKPOINT)(IMAGES[:4], return_tensors="pt")["pixel_values"]
     with torch.inference_mode():
         vectors = torch.nn.functional.normalize(model.get_image_features(pixel_values=pixels).pooler_output)
     assert load_encoder(BUILTIN).encode(IMAGES[:4]) == pytest.approx(vectors.numpy(), abs=1e-5)

@@ -10,11 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from neardup.encoder import BATCHES, BUILTIN, Vectors, calibrate, load_encoder
-from neardup.encoding import encode_files
+from neardup.arrays import Vectors
+from neardup.builtin.scenes import Scene
+from neardup.encode.encoder import BATCHES, BUILTIN, calibrate, load_encoder
+from neardup.encode.files import encode_files
 from neardup.errors import UnreadableImageError
 from neardup.images import MAX_PIXELS, read_image
-from neardup.scenes import Scene
 
 
 def jpeg(image: Image.Image) -> bytes:

@@ -9,10 +9,10 @@ import openpyxl
 import oracles
 import pytest
 
-from neardup.comparison import certain, compare
 from neardup.errors import ArchiveError
-from neardup.evaluate import RESAMPLES, Evaluation, Figure, evaluate, figure
-from neardup.metrics import NAMES
+from neardup.measure.comparison import certain, compare
+from neardup.measure.evaluate import RESAMPLES, Evaluation, Figure, evaluate, figure
+from neardup.measure.metrics import NAMES
 
 GROUPS = np.repeat(np.arange(14), [1, 1, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 5, 6])
 

@@ -20,16 +20,16 @@ from deepl_server import KEY, deepl_server
 from mlflow import MlflowClient
 from servers import BIN, environment, free_port, mlflow_server, prefect_server
 
-from neardup.config import load_settings
-from neardup.demo import MadeArchive
-from neardup.encoder import BUILTIN, load_encoder
+from neardup.archive.captions import load_captions
+from neardup.archive.testset import TestSet
+from neardup.builtin.demo import MadeArchive
+from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.experiment import Approach
 from neardup.images import read_image
-from neardup.metrics import NAMES
-from neardup.recipes import APPROACHES, Settings
-from neardup.testset import TestSet
-from neardup.train import TRAIN_STEP
-from neardup.translate import load_captions
+from neardup.measure.metrics import NAMES
+from neardup.settings.file import load_settings
+from neardup.settings.schema import APPROACHES, Settings
+from neardup.train.finetune import TRAIN_STEP
 from tasks.tracking import Tracking, local_uri, log_approach, resolve_encoder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]

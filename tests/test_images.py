@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from neardup.archive.hashes import hash_distance, photo_hash
+from neardup.builtin.scenes import Scene
 from neardup.errors import UnreadableImageError
 from neardup.images import open_image, read_image
-from neardup.looks import hash_distance, photo_hash
-from neardup.scenes import Scene
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:

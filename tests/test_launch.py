@@ -14,8 +14,8 @@ import torch
 from test_train import RECIPE, Stop, make_examples, silent, small_clip, stop_after
 
 from neardup.errors import DivergedError
-from neardup.launch import Job, train_on
-from neardup.train import EpochResult, Training
+from neardup.train.finetune import EpochResult, Training
+from neardup.train.launch import Job, train_on
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from neardup.losses import backward_in_parts, contrastive_loss, legend_targets
+from neardup.train.losses import backward_in_parts, contrastive_loss, legend_targets
 
 
 def unit_rows(n: int, d: int, seed: int) -> npt.NDArray[np.float64]:

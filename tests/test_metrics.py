@@ -7,19 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import composite
 
-from neardup.judged import Judged
-from neardup.metrics import (
-    NAMES,
-    Floats,
-    Ints,
-    Pairs,
-    b_cubed,
-    best_threshold,
-    calibrated_threshold,
-    calibrated_thresholds,
-    found_groups,
-    harmonic,
-)
+from neardup.arrays import Floats, Ints
+from neardup.decide.groups import complete_linkage
+from neardup.measure.bootstrap import Judged
+from neardup.measure.metrics import NAMES, Pairs, b_cubed, harmonic
+from neardup.measure.threshold import best_threshold, calibrated_threshold, calibrated_thresholds
 
 
 def judged(similarities: Floats, groups: Ints, threshold: float | None = None) -> Judged:
@@ -163,7 +155,7 @@ def test_found_groups_do_not_chain(made: tuple[Floats, Ints], threshold: float) 
     """Every two photos of a found group are at or above the threshold."""
     similarities, groups = made
     pairs = Pairs.of(similarities, groups)
-    found = found_groups(pairs, pairs.scores - threshold, len(groups))
+    found = complete_linkage(similarities - threshold)
     together = found[pairs.i] == found[pairs.j]
     assert (pairs.scores[together] >= threshold - 1e-9).all()
 
@@ -171,8 +163,7 @@ def test_found_groups_do_not_chain(made: tuple[Floats, Ints], threshold: float) 
 def test_a_chain_is_cut() -> None:
     """`a` like `b` and `b` like `c` make no group of three where `a` is unlike `c`."""
     similarities = np.array([[1, 0.9, 0.1], [0.9, 1, 0.8], [0.1, 0.8, 1]])
-    pairs = Pairs.of(similarities, np.zeros(3, dtype=np.int64))
-    found = found_groups(pairs, pairs.scores - 0.5, 3)
+    found = complete_linkage(similarities - 0.5)
     assert (found[0] == found[1], found[1] == found[2]) == (True, False)
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from handmade import photo
 
-from neardup.archive import Archive, Photo, Unreadable
-from neardup.names import Names
+from neardup.archive.names import Names
+from neardup.archive.scan import Archive, Photo, Unreadable
 
 
 def names(*photos: Photo, unreadable: tuple[Unreadable, ...] = ()) -> Names:

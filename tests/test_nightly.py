@@ -9,8 +9,8 @@ import pytest
 from mlflow import MlflowClient
 from test_services import ROOT, Project, make_project, wait_until
 
-from neardup.demo import MadeArchive
-from neardup.recipes import APPROACHES
+from neardup.builtin.demo import MadeArchive
+from neardup.settings.schema import APPROACHES
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 SETTINGS = {

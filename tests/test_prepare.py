@@ -9,15 +9,15 @@ import openpyxl
 import pandas as pd
 import pytest
 
-from neardup.config import load_settings
-from neardup.demo import MadeArchive
+from neardup.archive.prepare import prepare
+from neardup.archive.testset import TestSet
+from neardup.archive.trainingset import TrainingSet
+from neardup.builtin.demo import MadeArchive
+from neardup.builtin.scenes import Scene
 from neardup.errors import ArchiveError
-from neardup.prepare import prepare
-from neardup.recipes import PrepareSettings
-from neardup.scenes import Scene
+from neardup.settings.file import load_settings
+from neardup.settings.schema import PrepareSettings
 from neardup.stages import digest_file
-from neardup.testset import TestSet
-from neardup.trainingset import TrainingSet
 
 
 def report(out: Path) -> list[dict[str, str]]:

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import CLIPModel
 
-from neardup import tiny
-from neardup.copies import press_copies
+from neardup.builtin import tiny
+from neardup.builtin.pool import DRAWING, PHOTO, SCENE, SIDE, Pool, held_out, read_groups, subjects_of, training_pool
+from neardup.builtin.press_torch import press_copies
+from neardup.builtin.pretrain import Learner, Muon, Pretraining, main, pretrain
+from neardup.builtin.procedural import DRAWINGS
+from neardup.builtin.scenes import Scene
 from neardup.errors import ArchiveError
-from neardup.losses import copy_loss, koleo_loss
-from neardup.pool import DRAWING, PHOTO, SCENE, SIDE, Pool, held_out, read_groups, subjects_of, training_pool
-from neardup.pretrain import Learner, Muon, Pretraining, main, pretrain
-from neardup.procedural import DRAWINGS
-from neardup.scenes import Scene
+from neardup.train.losses import copy_loss, koleo_loss
 
 RECIPE = Pretraining(steps=4, shares={PHOTO: 2, SCENE: 2, DRAWING: 2}, scenes=4, drawings=5, warmup=2)
 TEXTS = torch.full((2, 224, 224), 255, dtype=torch.uint8)

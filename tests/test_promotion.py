@@ -5,8 +5,8 @@ import pytest
 from test_evaluate import GROUPS, made
 
 from neardup.errors import ArchiveError, ConfigError
-from neardup.evaluate import Evaluation
-from neardup.promotion import judge
+from neardup.measure.evaluate import Evaluation
+from neardup.measure.promotion import judge
 
 BAD, GOOD, BEST = (made(noise, approach=name) for noise, name in ((1.5, "bad"), (0.9, "good"), (0.05, "best")))
 

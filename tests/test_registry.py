@@ -18,13 +18,13 @@ from mlflow import MlflowClient
 from PIL import Image
 from servers import BIN, environment, free_port, serving
 
-from neardup.encoder import BUILTIN, load_clip, load_encoder
+from neardup.archive.captions import translate_training_set
+from neardup.archive.testset import TestSet
+from neardup.encode.encoder import BUILTIN, load_clip, load_encoder
 from neardup.errors import PromotionError
 from neardup.experiment import Approach, encode_test_set, evaluate_approach, make_checkpoint
 from neardup.images import read_image
-from neardup.recipes import Settings, TranslateSettings
-from neardup.testset import TestSet
-from neardup.translate import translate_training_set
+from neardup.settings.schema import Settings, TranslateSettings
 from tasks.every_flow import fail_runs
 from tasks.publish import publish_approaches
 from tasks.registry import MODEL, find_bout, rollback

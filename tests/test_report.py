@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from neardup.comparison import Comparison, compare
-from neardup.evaluate import evaluate
-from neardup.plots import pictures
-from neardup.recipes import APPROACHES
-from neardup.report import sentences, write_report
-from neardup.testset import TestSet
+from neardup.archive.testset import TestSet
+from neardup.measure.comparison import Comparison, compare
+from neardup.measure.evaluate import evaluate
+from neardup.measure.plots import pictures
+from neardup.measure.report import sentences, write_report
+from neardup.settings.schema import APPROACHES
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 in_a_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")

@@ -11,15 +11,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from neardup import nearpairs
-from neardup.chains import near_groups
-from neardup.encoder import Vectors
+from neardup.arrays import Ints, Vectors
+from neardup.decide.groups import near_groups
+from neardup.encode.vectors import Embeddings
 from neardup.errors import EncoderError
-from neardup.index import Index, build_index, opened_index
-from neardup.metrics import Ints
-from neardup.nearpairs import NearPairs, PairSearch, near_pairs
-from neardup.search import BLOCK, MANY, QUERIES, search
-from neardup.vectors import Embeddings
+from neardup.search import pairs as nearpairs
+from neardup.search.approximate import Index, build_index, opened_index
+from neardup.search.nearest import BLOCK, MANY, QUERIES, nearest
+from neardup.search.pairs import NearPairs, PairSearch, near_pairs
 
 Rows = list[tuple[int, int, float]]
 
@@ -60,7 +59,7 @@ def units(seed: int, count: int, dimension: int, fall: float = 0.0) -> Vectors:
 
 def without_int8(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine whose products of int8 are slow or wrong."""
-    for module in (nearpairs, sys.modules["neardup.search"]):
+    for module in (nearpairs, sys.modules["neardup.search.nearest"]):
         monkeypatch.setattr(module, "int8_pays", lambda: False)
 
 
@@ -214,7 +213,7 @@ def check_hits(queries: Vectors, vectors: Vectors, top: int) -> None:
     """Against sorting the similarities of every photo."""
     names = tuple(f"{(7 * i) % 10007:05d}.jpg" for i in range(len(vectors)))
     for query, hits in zip(
-        queries, search(queries, Embeddings(names, names, vectors, "f"), top, fingerprint="f"), strict=True
+        queries, nearest(queries, Embeddings(names, names, vectors, "f"), top, fingerprint="f"), strict=True
     ):
         similarities = (vectors.astype(np.float64) * query).sum(axis=1).tolist()
         expected = sorted(zip(similarities, names, strict=True), key=lambda hit: (-hit[0], hit[1]))[:top]

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from python_calamine import CalamineWorkbook
 
+from neardup.archive.sheets import as_text, is_lock_file, read_workbook
 from neardup.errors import ArchiveError
-from neardup.sheets import as_text, is_lock_file, read_workbook, write_table
+from neardup.tables import write_table
 
 
 @pytest.mark.parametrize(

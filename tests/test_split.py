@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neardup.archive.hashes import hash_distance
 from neardup.errors import TrainingError
-from neardup.looks import hash_distance
-from neardup.split import inseparable, split
+from neardup.train.split import inseparable, split
 
 FAR = ["0" * 16, "f" * 16, "0f" * 8, "00ff" * 4, "3" * 16, "5" * 16]
 """Hashes that are 32 bits or more apart."""

@@ -10,9 +10,9 @@ import pytest
 import s3fs
 from moto.server import ThreadedMotoServer
 
+from neardup.encode.store import Store
+from neardup.encode.vectors import Embeddings
 from neardup.errors import ArchiveError
-from neardup.store import Store
-from neardup.vectors import Embeddings
 
 ROWS = Embeddings(("aa", "bb"), ("a.jpg", "b é.jpg"), np.eye(2, 4, dtype=np.float32), "f")
 

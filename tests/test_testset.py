@@ -6,9 +6,9 @@ from handmade import photo, sheet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neardup.archive import Archive, Photo
-from neardup.names import Names
-from neardup.testset import ResolvedGroups, TestSet, distinct_names, resolve_groups
+from neardup.archive.names import Names
+from neardup.archive.scan import Archive, Photo
+from neardup.archive.testset import ResolvedGroups, TestSet, distinct_names, resolve_groups
 
 
 def resolve(rows: list[list[str]], *photos: Photo) -> ResolvedGroups:

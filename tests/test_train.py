@@ -21,14 +21,14 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
-from neardup import tiny
-from neardup.batches import KEEP_BYTES, PLAIN, Captions, Example, Kept, Photos, batch_rows, own_rows, parts_of
-from neardup.encoder import Clip
+from neardup.builtin import tiny
+from neardup.encode.encoder import Clip
 from neardup.errors import TrainingError
-from neardup.pairs import Pairs, _spread
-from neardup.recipes import Recipe
-from neardup.train import EpochResult, train
-from neardup.training_state import recover_checkpoint
+from neardup.settings.schema import Recipe
+from neardup.train.batches import KEEP_BYTES, PLAIN, Captions, Example, Kept, Photos, batch_rows, own_rows, parts_of
+from neardup.train.finetune import EpochResult, train
+from neardup.train.learner import Learner, _spread
+from neardup.train.state import recover_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -105,12 +105,12 @@ def test_two_steps_give_recorded_losses(examples: list[Example]) -> None:
     """The first two steps of Adam on a tiny CLIP have the losses that were recorded."""
     clip = small_clip()
     captions = Captions(clip.tokenizer, [example.caption for example in examples], 77)
-    pairs = Pairs(examples, clip, captions, RECIPE, "cpu")
+    learner = Learner(examples, clip, captions, RECIPE, "cpu")
     optimizer = torch.optim.Adam(clip.model.parameters(), lr=1e-4, weight_decay=1e-3)
     losses = []
-    for batch, pixels in pairs.load([list(range(8)), list(range(8, 16))], PLAIN):
+    for batch, pixels in learner.load([list(range(8)), list(range(8, 16))], PLAIN):
         optimizer.zero_grad()
-        losses.append(pairs.backward(batch, pixels))
+        losses.append(learner.backward(batch, pixels))
         optimizer.step()
     assert losses == pytest.approx([2.259160, 2.592191], rel=1e-4)
 
@@ -389,9 +389,9 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(examples: list[Examp
     for accumulate in (1, 3):
         clip = small_clip()
         captions = Captions(clip.tokenizer, [example.caption for example in examples], 77)
-        pairs = Pairs(examples, clip, captions, replace(RECIPE, accumulate=accumulate), "cpu")
-        ((batch, pixels),) = pairs.load([list(range(8))], PLAIN)
-        loss = pairs.backward(batch, pixels)
+        learner = Learner(examples, clip, captions, replace(RECIPE, accumulate=accumulate), "cpu")
+        ((batch, pixels),) = learner.load([list(range(8))], PLAIN)
+        loss = learner.backward(batch, pixels)
         found.append((loss, {name: p.grad for name, p in clip.model.named_parameters()}))
     (loss, gradient), (loss_in_parts, gradient_in_parts) = found
     assert loss_in_parts == pytest.approx(loss, rel=1e-6)
@@ -433,9 +433,9 @@ def test_halves_give_what_the_whole_model_gives(examples: list[Example], frozen:
     pixels = clip.image_processor([Image.open(e.image) for e in examples[:6]], return_tensors="pt")["pixel_values"]
     expected = clip.model.eval()(**inputs, pixel_values=pixels)
     captions = Captions(clip.tokenizer, texts, 77)
-    pairs = Pairs(examples[:6], clip, captions, replace(RECIPE, **frozen), "cpu")
-    ((batch, photos),) = pairs.load([range(6)], PLAIN)
-    torch.testing.assert_close(pairs.embed(batch, photos), (expected.image_embeds, expected.text_embeds))
+    learner = Learner(examples[:6], clip, captions, replace(RECIPE, **frozen), "cpu")
+    ((batch, photos),) = learner.load([range(6)], PLAIN)
+    torch.testing.assert_close(learner.embed(batch, photos), (expected.image_embeds, expected.text_embeds))
 
 
 @pytest.mark.parametrize("frozen", FROZEN[1:], ids=str)
@@ -453,11 +453,11 @@ def test_frozen_states_are_made_once(tmp_path: Path) -> None:
     """The second epoch needs no file, and sees the same to the last bit."""
     examples, clip = make_examples(tmp_path, 4), small_clip(2)
     captions = Captions(clip.tokenizer, [example.caption for example in examples], 77)
-    pairs = Pairs(examples, clip, captions, replace(RECIPE, frozen_layers=1), "cpu")
-    ((_, first),) = pairs.load([range(4)], PLAIN)
+    learner = Learner(examples, clip, captions, replace(RECIPE, frozen_layers=1), "cpu")
+    ((_, first),) = learner.load([range(4)], PLAIN)
     for example in examples:
         example.image.unlink()
-    ((_, second),) = pairs.load([range(4)], PLAIN)
+    ((_, second),) = learner.load([range(4)], PLAIN)
     assert torch.equal(first, second)
 
 
@@ -467,7 +467,7 @@ def test_frozen_states_that_find_no_room_are_made_again(
     """With nothing kept, copies included, a training has the same losses, to the last bit."""
     recipe = replace(RECIPE, frozen_layers=1, frozen_text=True, augmentation="classic", copies=2)
     kept = train(examples, small_clip(2), recipe, tmp_path / "kept", report=silent)
-    monkeypatch.setattr("neardup.pairs.KEEP_BYTES", 0)
+    monkeypatch.setattr("neardup.train.learner.KEEP_BYTES", 0)
     made_again = train(examples, small_clip(2), recipe, tmp_path / "made", report=silent)
     assert [replace(line, seconds=0) for line in made_again.history] == [
         replace(line, seconds=0) for line in kept.history

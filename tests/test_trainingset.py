@@ -7,13 +7,11 @@ from pathlib import Path
 import handmade
 import pytest
 
-from neardup.archive import Archive, Photo
-from neardup.errors import ConfigError
-from neardup.names import Names
-from neardup.recipes import PATTERNS
-from neardup.sheets import Sheet
-from neardup.testset import TestPhoto, TestSet
-from neardup.trainingset import (
+from neardup.archive.names import Names
+from neardup.archive.scan import Archive, Photo
+from neardup.archive.sheets import Sheet
+from neardup.archive.testset import TestPhoto, TestSet
+from neardup.archive.trainingset import (
     Columns,
     Legends,
     TrainingSet,
@@ -23,6 +21,8 @@ from neardup.trainingset import (
     number_of,
     photo_name,
 )
+from neardup.errors import ConfigError
+from neardup.settings.schema import PATTERNS
 
 FOLDER = "surlevif/19111112"
 LOOK, MIRRORED, OTHER = "f0e1d2c3b4a59687", "0f1e2d3c4b5a6978", "123456789abcdef0"

@@ -19,12 +19,18 @@ import torch
 from deepl_server import GLOSSARY, KEY, LIMIT, DeepL, deepl_server
 from transformers import MarianConfig, MarianMTModel, MarianTokenizer
 
+from neardup.archive.captions import (
+    Translation,
+    detect_language,
+    load_captions,
+    translate_legends,
+    translate_training_set,
+)
+from neardup.archive.trainingset import Caption, TrainingPhoto, TrainingSet
+from neardup.archive.translators import DeepLTranslator, MarianTranslator, batches
 from neardup.errors import ArchiveError, ConfigError, NeardupError, TranslationError
-from neardup.recipes import TranslateSettings
+from neardup.settings.schema import TranslateSettings
 from neardup.stages import STATE
-from neardup.trainingset import Caption, TrainingPhoto, TrainingSet
-from neardup.translate import Translation, detect_language, load_captions, translate_legends, translate_training_set
-from neardup.translators import DeepLTranslator, MarianTranslator, batches
 
 LANGUAGES = ("fr", "en", "it", "de")
 FRENCH = "Des soldats italiens débarquent à Tripoli"

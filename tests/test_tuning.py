@@ -9,15 +9,15 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from neardup.encoder import BUILTIN, load_encoder
+from neardup.archive.captions import translate_training_set
+from neardup.archive.testset import TestSet
+from neardup.archive.trainingset import TrainingSet
+from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ConfigError, DivergedError, TrainingError
 from neardup.experiment import approaches_of, training_examples
-from neardup.recipes import Recipe, Settings, TranslateSettings, TuneSettings
+from neardup.settings.schema import Recipe, Settings, TranslateSettings, TuneSettings
 from neardup.stages import digest_of
-from neardup.testset import TestSet
-from neardup.train import EpochResult, train
-from neardup.trainingset import TrainingSet
-from neardup.translate import translate_training_set
+from neardup.train.finetune import EpochResult, train
 from neardup.tuning import Tuning, best_trial, finish_tuning, make_validation, tell, try_recipe
 
 RECIPE = Recipe(batch_size=8, epochs=1, validation=0.3)

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from neardup.encoder import Vectors
+from neardup.arrays import Vectors
+from neardup.builtin.scenes import Scene
+from neardup.encode.vectors import Embeddings, embed_photos
 from neardup.errors import ArchiveError, EncoderError, UnreadableImageError
 from neardup.images import MAX_PIXELS, read_image
-from neardup.scenes import Scene
-from neardup.search import read_queries, search
-from neardup.vectors import Embeddings, embed
+from neardup.search.nearest import nearest, read_queries
 
 
 class Tones:
@@ -57,37 +57,37 @@ ITEMS = [("0.png", "aa"), ("1.png", "bb"), ("copy.png", "aa"), ("2.png", "cc"), 
 def test_a_content_is_encoded_once(photos: Path, tmp_path: Path) -> None:
     """Equal bytes under two names, and a second call: no second look."""
     encoder = Tones()
-    first = embed(ITEMS, photos, encoder, store=tmp_path)
-    second = embed(ITEMS, photos, encoder, store=tmp_path)
+    first = embed_photos(ITEMS, photos, encoder, store=tmp_path)
+    second = embed_photos(ITEMS, photos, encoder, store=tmp_path)
     assert (encoder.encoded, first.vectors.tobytes()) == (4, second.vectors.tobytes())
 
 
 def test_rows_are_in_the_order_of_the_items(photos: Path, tmp_path: Path) -> None:
     """Whatever the store's order is."""
-    made = embed(ITEMS, photos, Tones(), store=tmp_path)
+    made = embed_photos(ITEMS, photos, Tones(), store=tmp_path)
     expected = Tones().encode([read_image(photos / path) for path, _ in ITEMS])
     assert (made.paths, made.vectors.tobytes()) == (tuple(path for path, _ in ITEMS), expected.tobytes())
 
 
 def test_a_killed_encoding_goes_on(photos: Path, tmp_path: Path) -> None:
     """What was stored before is not encoded again."""
-    embed(ITEMS[:2], photos, Tones(), store=tmp_path)
+    embed_photos(ITEMS[:2], photos, Tones(), store=tmp_path)
     encoder = Tones()
-    embed(ITEMS, photos, encoder, store=tmp_path)
+    embed_photos(ITEMS, photos, encoder, store=tmp_path)
     assert encoder.encoded == 2
 
 
 def test_another_encoder_starts_anew(photos: Path, tmp_path: Path) -> None:
     """Its vectors lie apart."""
-    embed(ITEMS, photos, Tones("one"), store=tmp_path)
+    embed_photos(ITEMS, photos, Tones("one"), store=tmp_path)
     encoder = Tones("two")
-    embed(ITEMS, photos, encoder, store=tmp_path)
+    embed_photos(ITEMS, photos, encoder, store=tmp_path)
     assert encoder.encoded == 4
 
 
 def test_save_and_load_are_equal(photos: Path, tmp_path: Path) -> None:
     """Ids, paths, bits and fingerprint."""
-    made = embed(ITEMS, photos, Tones(), store=tmp_path / "store")
+    made = embed_photos(ITEMS, photos, Tones(), store=tmp_path / "store")
     read = Embeddings.load(made.save(tmp_path / "vectors.parquet"))
     assert (read.photos, read.paths, read.fingerprint) == (made.photos, made.paths, made.fingerprint)
     assert read.vectors.tobytes() == made.vectors.tobytes()
@@ -95,16 +95,16 @@ def test_save_and_load_are_equal(photos: Path, tmp_path: Path) -> None:
 
 def test_the_file_is_what_was_promised(photos: Path, tmp_path: Path) -> None:
     """Columns `photo`, `path` and `vector`, the last of float32."""
-    table = pq.read_table(embed(ITEMS, photos, Tones(), store=tmp_path).save(tmp_path / "v.parquet"))
+    table = pq.read_table(embed_photos(ITEMS, photos, Tones(), store=tmp_path).save(tmp_path / "v.parquet"))
     assert table.column_names == ["photo", "path", "vector"]
     assert table.schema.field("vector").type == pa.list_(pa.float32(), 3)
 
 
 def test_vectors_of_two_encoders_are_never_mixed(photos: Path, tmp_path: Path) -> None:
     """The sentence names both and says what to do."""
-    gallery = embed(ITEMS, photos, Tones("one"), store=tmp_path)
+    gallery = embed_photos(ITEMS, photos, Tones("one"), store=tmp_path)
     with pytest.raises(EncoderError, match=r"made by the encoder one, not by two.*--encoder"):
-        search(gallery.vectors[:1], gallery, 3, fingerprint="two")
+        nearest(gallery.vectors[:1], gallery, 3, fingerprint="two")
 
 
 @pytest.mark.parametrize("content", [b"no parquet", None])
@@ -129,14 +129,14 @@ def test_search_is_exact(count: int, top: int, seed: int) -> None:
     vectors = rng.integers(-2, 3, (count, 3)).astype(np.float32)
     queries = rng.integers(-2, 3, (2, 3)).astype(np.float32)
     known = gallery(vectors)
-    for query, hits in zip(queries, search(queries, known, top, fingerprint="f"), strict=True):
+    for query, hits in zip(queries, nearest(queries, known, top, fingerprint="f"), strict=True):
         expected = sorted(range(count), key=lambda i, q=query: (-float(vectors[i] @ q), known.paths[i]))[:top]
         assert [hit.path for hit in hits] == [known.paths[i] for i in expected]
 
 
 def test_an_empty_gallery_has_no_hits() -> None:
     """And is no error."""
-    assert search(np.ones((1, 3), np.float32), gallery(np.empty((0, 3), np.float32)), 5, fingerprint="f") == [[]]
+    assert nearest(np.ones((1, 3), np.float32), gallery(np.empty((0, 3), np.float32)), 5, fingerprint="f") == [[]]
 
 
 def test_a_photo_that_is_no_image_is_one_sentence(tmp_path: Path) -> None:

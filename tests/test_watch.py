@@ -17,17 +17,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from neardup import nearpairs
-from neardup.chains import near_groups
-from neardup.encoder import BUILTIN, Vectors, load_encoder
+from neardup.archive.sheets import read_workbook
+from neardup.arrays import Vectors
+from neardup.builtin.scenes import Scene
+from neardup.decide.groups import complete_linkage, near_groups
+from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError, ConfigError
 from neardup.images import MAX_PIXELS, read_image
-from neardup.metrics import Pairs, found_groups
-from neardup.nearpairs import near_pairs
-from neardup.recipes import PrepareSettings
-from neardup.report import SHOWN_IN_STRIP, SHOWN_STRIPS, write_strips
-from neardup.scenes import Scene
-from neardup.sheets import read_workbook
+from neardup.pages import SHOWN_IN_STRIP, SHOWN_STRIPS, write_strips
+from neardup.search import pairs as nearpairs
+from neardup.search.pairs import near_pairs
+from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE
 from neardup.watch import Watched, watch
 
@@ -500,8 +500,7 @@ def test_groups_are_those_of_complete_linkage(count: int, threshold: float, seed
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     groups = near_groups(near_pairs(vectors, np.arange(count), threshold), vectors, threshold)
     wide = vectors.astype(np.float64)
-    pairs = Pairs.of(wide @ wide.T, np.zeros(count, np.int64))
-    whole = found_groups(pairs, pairs.scores - threshold, count)
+    whole = complete_linkage(wide @ wide.T - threshold)
     together = {(i, j) for i, j in combinations(range(count), 2) if groups[i] == groups[j] >= 0}
     assert together == {(i, j) for i, j in combinations(range(count), 2) if whole[i] == whole[j]}
 

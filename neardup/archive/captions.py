@@ -1,0 +1,266 @@
+"""Captions: each distinct legend in English, asked for once in the life of the cache."""
+
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+from lingua import IsoCode639_1, Language, LanguageDetector, LanguageDetectorBuilder
+from tqdm import tqdm
+
+from neardup.archive.trainingset import Caption, TrainingSet, write_training_sheet
+from neardup.errors import ArchiveError, ConfigError, QuotaError, TranslationError
+from neardup.settings.schema import TranslateSettings
+from neardup.stages import STATE, Stage, digest_file, digest_of
+from neardup.tables import load_rows, save_rows
+
+STEP = 1
+"""Bumped when the result changes for equal inputs."""
+ENGLISH = "en"
+UNTRANSLATED = "untranslated"
+
+
+class Translator(Protocol):
+    """Whoever translates to English."""
+
+    name: str
+    """What the cache keeps its translations under; another glossary is another name, after a colon.
+
+    In captions `{source}` stands for the language's code.
+    """
+
+    def announce(self, texts: Sequence[str]) -> str:
+        """What is about to be sent and what it costs, in a sentence."""
+
+    def translate(self, texts: Sequence[str], source: str) -> Iterator[list[tuple[str, str]]]:
+        """Yield (text, English) pairs, batch by batch, of texts in the language `source` (ISO 639-1).
+
+        Raises:
+            QuotaError: the quota is used up.
+            TranslationError: the service refuses or cannot be reached.
+        """
+
+
+@dataclass(frozen=True)
+class Translation:
+    """What was translated.
+
+    Attributes:
+        captions: legend → caption, for every legend.
+        stopped: why not all of it was translated and how to go on, or None.
+        asked: distinct texts that were sent.
+        cached: distinct texts that had been translated before.
+    """
+
+    captions: dict[str, Caption]
+    stopped: str | None
+    asked: int
+    cached: int
+
+
+class Cache:
+    """Translations that were paid for, in an SQLite file."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        with self._open() as database:
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS translation "
+                "(translator TEXT, source TEXT, target TEXT, text TEXT, english TEXT, "
+                "PRIMARY KEY (translator, source, target, text))",
+            )
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(sqlite3.connect(self._path, timeout=60)) as database, database:
+                yield database
+        except sqlite3.DatabaseError as error:
+            sentence = f"{self._path}: the cache of translations cannot be used ({error}): mend it or move it away"
+            raise TranslationError(sentence) from error
+
+    def get(self, translator: str, source: str, texts: Iterable[str]) -> dict[str, str]:
+        """The texts that were translated before, with their English."""
+        wanted = set(texts)
+        query = "SELECT text, english FROM translation WHERE translator = ? AND source = ? AND target = ?"
+        with self._open() as database:
+            rows = database.execute(query, (translator, source, ENGLISH))
+            return {text: english for text, english in rows if text in wanted}
+
+    def put(self, translator: str, source: str, pairs: Iterable[tuple[str, str]]) -> None:
+        """Keep translations; they are on disk when this returns."""
+        rows = [(translator, source, ENGLISH, text, english) for text, english in pairs]
+        with self._open() as database:
+            database.executemany("INSERT OR REPLACE INTO translation VALUES (?, ?, ?, ?, ?)", rows)
+
+
+def detect_language(text: str, languages: Sequence[str]) -> str:
+    """The language of a text among ISO 639-1 codes; nothing if it has no letters, or those of none of the languages.
+
+    Raises:
+        ConfigError: a code is unknown.
+    """
+    detector = _detector(tuple(sorted(set(languages))))
+    if not _has_letters(text):
+        return ""
+    if len(set(languages)) == 1:
+        return languages[0]
+    found = detector.detect_language_of(text)
+    return found.iso_code_639_1.name.lower() if found else ""
+
+
+def _has_letters(text: str) -> bool:
+    return any(letter.isalpha() for letter in text)
+
+
+@lru_cache(maxsize=4)
+def _detector(languages: tuple[str, ...]) -> LanguageDetector:
+    known = {language.iso_code_639_1.name.lower(): language for language in Language.all()}
+    if not languages:
+        raise ConfigError("translate.languages is empty: name the languages of the legends, such as fr, en, it, de")
+    unknown = sorted(set(languages) - set(known))
+    if unknown:
+        names = ", ".join(unknown)
+        raise ConfigError(f"translate.languages: unknown language {names}: use ISO 639-1 codes such as fr, en, it, de")
+    chosen = [IsoCode639_1.from_str(code.upper()) for code in languages]
+    return LanguageDetectorBuilder.from_iso_codes_639_1(*chosen).build()
+
+
+def translate_legends(
+    legends: Iterable[str],
+    translator: Translator | None,
+    cache: Path,
+    languages: Sequence[str],
+    report: Callable[[str], None],
+) -> Translation:
+    """Make a caption for every legend.
+
+    A legend that is English, or has no words, is its own caption. What cannot be translated stays as it is, marked
+    `untranslated`. A quota that is used up stops translation; the captions then say what came back and `stopped` says
+    how to go on.
+
+    Args:
+        legends: legends, repeated or not.
+        translator: who translates, or None.
+        cache: SQLite file of what was translated before.
+        languages: ISO 639-1 codes that a legend may be in.
+        report: is told what will be sent and what it costs.
+
+    Raises:
+        ConfigError: a language code is unknown.
+        TranslationError: the service refuses or cannot be reached; what came back before is in the cache.
+    """
+    detected = {legend: detect_language(legend, languages) for legend in dict.fromkeys(legends)}
+    foreign: defaultdict[str, list[str]] = defaultdict(list)
+    for legend, language in detected.items():
+        if language not in {ENGLISH, ""}:
+            foreign[language].append(legend)
+    english: dict[str, str] = {}
+    stopped, asked, cached = None, 0, 0
+    if translator is not None:
+        store = Cache(cache)
+        known = {language: store.get(translator.name, language, texts) for language, texts in foreign.items()}
+        missing = {language: [t for t in texts if t not in known[language]] for language, texts in foreign.items()}
+        cached = sum(map(len, known.values()))
+        english = {text: made for pairs in known.values() for text, made in pairs.items()}
+        stopped, asked = _ask(translator, missing, store, english, report)
+    elif foreign:
+        count = sum(map(len, foreign.values()))
+        report(
+            f"{count} legends stay untranslated, for nobody translates: set DEEPL_AUTH_KEY for DeepL, "
+            "or say --translator marian",
+        )
+    name = translator.name.partition(":")[0] if translator else ""
+    captions = {
+        legend: _caption(legend, language, english.get(legend, ""), name.replace("{source}", language))
+        for legend, language in detected.items()
+    }
+    return Translation(captions, stopped, asked, cached)
+
+
+def _caption(legend: str, language: str, english: str, translator: str) -> Caption:
+    if language == ENGLISH or not _has_letters(legend):
+        return Caption(legend, language, "none")
+    if english.strip():
+        return Caption(english, language, translator)
+    return Caption(legend, language, UNTRANSLATED)
+
+
+def _ask(
+    translator: Translator,
+    missing: Mapping[str, Sequence[str]],
+    store: Cache,
+    english: dict[str, str],
+    report: Callable[[str], None],
+) -> tuple[str | None, int]:
+    """Send what is missing; returns why it stopped, if so, and how many texts came back."""
+    texts = [text for wanted in missing.values() for text in wanted]
+    if not texts:
+        return None, 0
+    report(translator.announce(texts))
+    asked = 0
+    try:
+        with tqdm(total=len(texts), desc="translate", unit="legend", disable=None) as bar:
+            for language, wanted in missing.items():
+                for pairs in translator.translate(wanted, language) if wanted else ():
+                    store.put(translator.name, language, pairs)
+                    english |= dict(pairs)
+                    asked += len(pairs)
+                    bar.update(len(pairs))
+    except QuotaError as error:
+        left = len(texts) - asked
+        return f"{error}; {asked} texts came back and are kept, {left} are left: run again then to go on", asked
+    return None, asked
+
+
+@dataclass(frozen=True)
+class _Row:
+    legend: str
+    caption: str
+    language: str
+    translator: str
+
+
+def translate_training_set(
+    out: Path,
+    settings: TranslateSettings,
+    translator: Translator | None,
+    report: Callable[[str], None],
+) -> Translation:
+    """Translate the legends of a prepared training set into `captions.csv` and `df_training.xlsx`.
+
+    Raises:
+        ArchiveError: nothing has been prepared in `out`.
+        TranslationError: a wrong key, or a service that cannot be reached; what came back before is kept.
+    """
+    training = TrainingSet.load(out)
+    who = translator.name if translator else None
+    stage = Stage(out, "translate", digest_of(STEP, digest_file(out / "training_set.csv"), asdict(settings), who))
+    if stage.done():
+        report("translate: unchanged, nothing to do")
+        return Translation(load_captions(out), None, 0, 0)
+    legends = [photo.legend for photo in training.photos]
+    made = translate_legends(legends, translator, out / STATE / "translations.db", settings.languages, report)
+    rows = [_Row(legend, c.text, c.language, c.translator) for legend, c in made.captions.items()]
+    outputs = [save_rows(out / "captions.csv", _Row, rows), write_training_sheet(out, training, made.captions)]
+    if made.stopped is None:
+        stage.finish(outputs, Counter(caption.translator for caption in made.captions.values()))
+    return made
+
+
+def load_captions(out: Path) -> dict[str, Caption]:
+    """Legend → caption, as `translate_training_set` wrote them.
+
+    Raises:
+        ArchiveError: nothing has been translated in `out`.
+    """
+    if not (out / "captions.csv").is_file():
+        raise ArchiveError(f"{out} has no captions.csv: run `neardup translate --out {out}` first")
+    rows = load_rows(out / "captions.csv")
+    return {row["legend"]: Caption(row["caption"], row["language"], row["translator"]) for row in rows}

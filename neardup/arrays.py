@@ -1,0 +1,13 @@
+"""The kinds of NumPy array that travel between modules, by name."""
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+"""Numbers in double precision: similarities, metrics, weights."""
+Ints = npt.NDArray[np.int64]
+"""Whole numbers: rows, groups, counts."""
+Bools = npt.NDArray[np.bool_]
+"""A mask."""
+Vectors = npt.NDArray[np.float32]
+"""Vectors of an encoder, (n, d), one photo a row; the rows have unit length unless a docstring says otherwise."""

@@ -1,0 +1,43 @@
+"""What commands hand to tasks and flows: models of the registry, flows on a Prefect server, lines on MLflow."""
+
+import os
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+def resolved(encoder: str, folder: Path) -> str:
+    """The encoder's name as `load_encoder` takes it: a model of MLflow is fetched into the folder's state."""
+    if not encoder.startswith(("models:/", "runs:/", "mlflow-artifacts:/")):
+        return encoder
+    from tasks.publish import tracking_of
+
+    return tracking_of(folder).encoder(encoder)
+
+
+def run_flow(name: str, out: Path, *arguments: Any) -> Any:
+    """Run a flow on the configured Prefect server, or on a temporary one."""
+    out.mkdir(parents=True, exist_ok=True)
+    _isolate(out)
+    import tasks.running
+
+    with tasks.running.server(meanwhile=partial(import_module, f"flows.{name}")):
+        return getattr(import_module(f"flows.{name}"), name)(*arguments)
+
+
+def _isolate(out: Path) -> None:
+    """Without a Prefect server of the user's, keep Prefect's state beside the results instead of in the home folder."""
+    if "PREFECT_API_URL" in os.environ or (Path.home() / ".prefect" / "profiles.toml").is_file():
+        return
+    home = (out / ".neardup" / "prefect").resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("PREFECT_HOME", str(home))
+
+
+def echo_mlflow(page: str | None) -> None:
+    """Print where a person looks at the run, or that it could not be logged."""
+    where = page or "not logged: the server is away; run the same command again"
+    click.echo(f"{'MLflow':<14} {where.replace(f'{Path.cwd()}/', '')}")

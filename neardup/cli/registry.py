@@ -1,0 +1,47 @@
+"""Commands on the registry of models: promote, rollback."""
+
+from pathlib import Path
+
+import click
+
+from neardup.cli.flows import run_flow
+from neardup.cli.options import DEVICE, JSON, OUT, options, print_result
+from neardup.errors import ConfigError
+
+
+@click.command()
+@options(OUT, DEVICE, JSON)
+@click.option("--metric", default="ndcg", show_default=True, help="What must gain.")
+@click.option("--margin", type=click.FloatRange(0, 1), default=0.005, show_default=True, help="Least gain.")
+@click.option("--version", "challenger", help="Version to promote; else the alias challenger.")
+def promote(out: Path, device: str | None, metric: str, margin: float, challenger: str | None, as_json: bool) -> None:
+    """Make the challenger champion, if it is better than champion and zero-shot on the same test set.
+
+    The metric must gain the margin, and the paired 95 % interval over groups must hold no loss.
+
+    \b
+    Example: neardup promote --out results --metric ndcg --margin 0.01
+    """
+    from typing import get_args
+
+    from neardup.settings.schema import Metric
+
+    if metric not in get_args(Metric):
+        raise ConfigError(f"no promotion goes by {metric}: name one of {', '.join(get_args(Metric))}")
+    result = run_flow("promote", out, out.resolve(), metric, margin, challenger, device or "auto")
+    print_result(result, result["why"], as_json=as_json)
+
+
+@click.command()
+@options(OUT)
+@click.option("--to", help="A version; else the champion before this one.")
+def rollback(out: Path, to: str | None) -> None:
+    """Put the former champion back in place.
+
+    \b
+    Example: neardup rollback --out results
+    """
+    from tasks.publish import tracking_of
+    from tasks.registry import rollback as put_back
+
+    click.echo(put_back(tracking_of(out), to))

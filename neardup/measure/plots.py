@@ -1,0 +1,153 @@
+"""Pictures of an evaluation, as PNG files with the same bytes for the same figures."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+
+from neardup.measure.evaluate import Evaluation
+from neardup.measure.metrics import precision_recall
+from neardup.pages import THUMB, thumbnail
+from neardup.settings.schema import APPROACHES
+from neardup.stages import replacing
+
+BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#666666"
+"""Told apart by colour-blind people too (Okabe and Ito)."""
+Draw = Callable[[Any], None]
+
+
+def _picture(path: Path, draw: Draw, size: tuple[float, float] = (7.0, 4.2)) -> Path:
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    draw(figure.subplots())
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None})
+    return path
+
+
+def pictures(evaluation: Evaluation, folder: Path, images: Path, history: Sequence[Mapping[str, float]]) -> list[Path]:
+    """Write all pictures of one approach.
+
+    Args:
+        evaluation: what was measured.
+        folder: where the pictures go.
+        images: folder of the test photos, by name.
+        history: epochs of the training, or nothing.
+
+    Returns:
+        The files.
+    """
+    files = [
+        similarity_histogram(evaluation, folder / "similarity_histogram.png"),
+        precision_recall_curve(evaluation, folder / "precision_recall.png"),
+        similarity_matrix(evaluation, folder / "similarity_matrix.png"),
+        gallery(evaluation, evaluation.worst(6), images, folder / "gallery_worst.png"),
+        gallery(evaluation, evaluation.best(6), images, folder / "gallery_best.png"),
+    ]
+    if history:
+        files.append(losses(history, folder / "losses.png"))
+    return files
+
+
+def losses(history: Sequence[Mapping[str, float]], path: Path) -> Path:
+    """Training and validation loss an epoch, the best epoch marked."""
+
+    def draw(axes: Any) -> None:
+        epochs = [row["epoch"] for row in history]
+        validation = [row["validation_loss"] for row in history]
+        axes.plot(epochs, [row["train_loss"] for row in history], color=BLUE, marker="o", ms=3, label="training")
+        axes.plot(epochs, validation, color=ORANGE, marker="s", ms=3, label="validation")
+        best = int(np.argmin(validation))
+        axes.axvline(epochs[best], color=GREY, ls=":", label=f"best: epoch {epochs[best]:.0f}")
+        axes.set(xlabel="epoch", ylabel="contrastive loss", title="Loss of training")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend()
+
+    return _picture(path, draw)
+
+
+def similarity_histogram(evaluation: Evaluation, path: Path) -> Path:
+    """Similarities of pairs of one group and of others, with the threshold."""
+
+    def draw(axes: Any) -> None:
+        pairs = evaluation.judged.pairs
+        edges = np.linspace(float(pairs.scores.min()), max(1.0, float(pairs.scores.max())), 80)
+        for chosen, color, label in ((~pairs.same, GREY, "other pairs"), (pairs.same, ORANGE, "pairs of one group")):
+            if chosen.any():
+                axes.hist(
+                    pairs.scores[chosen], edges, density=True, color=color, alpha=0.6, label=f"{label} ({chosen.sum()})"
+                )
+        if np.isfinite(evaluation.threshold):
+            axes.axvline(evaluation.threshold, color=BLUE, label=f"threshold {evaluation.threshold:.3f}")
+        axes.set(xlabel="similarity (cosine)", ylabel="density", title="How alike are near-duplicates, and others")
+        axes.legend()
+
+    return _picture(path, draw)
+
+
+def precision_recall_curve(evaluation: Evaluation, path: Path) -> Path:
+    """Precision against recall over all pairs, with the point of the threshold."""
+
+    def draw(axes: Any) -> None:
+        pairs = evaluation.judged.pairs
+        same = pairs.same[pairs.order]
+        if same.any():
+            precision, recall = precision_recall(same, np.ones(len(same)))
+            axes.step(recall, precision, where="post", color=BLUE)
+            point = evaluation.at(evaluation.threshold)
+            axes.plot(
+                point["recall"], point["precision"], "o", color=ORANGE, label=f"threshold {evaluation.threshold:.3f}"
+            )
+            axes.legend()
+        axes.set(
+            xlim=(0, 1.01), ylim=(0, 1.03), xlabel="recall of pairs", ylabel="precision of pairs", title="Pairs found"
+        )
+
+    return _picture(path, draw)
+
+
+def similarity_matrix(evaluation: Evaluation, path: Path) -> Path:
+    """All similarities, the photos ordered by group and the large groups first: near-duplicates are squares."""
+
+    def draw(axes: Any) -> None:
+        groups = evaluation.judged.group_of
+        sizes = np.bincount(groups)
+        order = np.lexsort((groups, -sizes[groups]))
+        shown = axes.imshow(
+            evaluation.judged.similarities[np.ix_(order, order)], cmap="viridis", interpolation="nearest"
+        )
+        axes.figure.colorbar(shown, label="similarity (cosine)")
+        axes.set(xlabel="photo, by group, largest first", ylabel="photo", title="Similarity of all photos")
+
+    return _picture(path, draw, (7.0, 6.0))
+
+
+def gallery(evaluation: Evaluation, queries: Sequence[str], images: Path, path: Path, top: int = 5) -> Path:
+    """A row a query: the photo, then its first hits, each marked right or wrong with its similarity."""
+    cell, foot, gap = THUMB, 26, 10
+    page = Image.new("RGB", ((cell + gap) * (top + 1) + gap, max(1, len(queries)) * (cell + foot + gap) + gap), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(14)
+    for row, query in enumerate(queries):
+        y = gap + row * (cell + foot + gap)
+        marked = [(query, "query", "#000000")]
+        for name, score, right in evaluation.hits(query, top):
+            marked.append((name, f"{'right' if right else 'wrong'}  {score:.3f}", BLUE if right else ORANGE))
+        for column, (name, label, color) in enumerate(marked):
+            x = gap + column * (cell + gap)
+            image = thumbnail(images / name)
+            page.paste(image, (x + (cell - image.width) // 2, y + (cell - image.height) // 2))
+            if column:
+                draw.rectangle((x - 3, y - 3, x + cell + 2, y + cell + foot - 4), outline=color, width=3)
+            draw.text((x + 4, y + cell + 2), label, fill=color, font=font)
+    with replacing(path) as partial:
+        page.save(partial, "PNG")
+    return path
+
+
+def title(approach: str) -> str:
+    """An approach's name for people."""
+    return APPROACHES.get(approach, approach)

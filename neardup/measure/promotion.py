@@ -1,0 +1,102 @@
+"""Whether a model takes another one's place: only if it is better beyond chance, and never worse than no training."""
+
+from dataclasses import dataclass
+
+from neardup.errors import ConfigError
+from neardup.measure.comparison import TITLES, compare
+from neardup.measure.evaluate import Evaluation, Figure
+
+MARGIN = 0.005
+"""A gain of half a point, by default: less is not worth a change of every vector and threshold."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was decided, and why.
+
+    Attributes:
+        promoted: whether the challenger becomes champion.
+        metric: what was compared.
+        gain: challenger less champion, with its paired 95 % interval.
+        over_zero_shot: challenger less zero-shot, likewise.
+        paragraph: the reasons, for people.
+    """
+
+    promoted: bool
+    metric: str
+    gain: Figure
+    over_zero_shot: Figure
+    paragraph: str
+
+
+def judge(
+    challenger: Evaluation, champion: Evaluation, zero_shot: Evaluation, *, metric: str = "ndcg", margin: float = MARGIN
+) -> Verdict:
+    """Decide whether the challenger takes the champion's place.
+
+    It does if the metric gains at least `margin`, the paired 95 % interval over groups holds no loss, and the
+    challenger is not worse than zero-shot.
+
+    Args:
+        challenger: of the same test set as the others; so are all.
+        champion: the model in use; may be zero-shot itself.
+        zero_shot: the encoder that the challenger was trained from.
+        metric: one of `neardup.measure.metrics.NAMES` of which higher is better.
+        margin: 0 to 1; 0.005 is half a point.
+
+    Raises:
+        ConfigError: the margin is none.
+        ArchiveError: they were measured on different test sets.
+    """
+    if not 0 <= margin <= 1:
+        raise ConfigError(f"the margin is {margin}, expected 0 to 1: 0.005 is half a point")
+    gain = _gain(challenger, champion, metric)
+    over_zero_shot = _gain(challenger, zero_shot, metric)
+    reasons = _objections(gain, over_zero_shot, margin)
+    measured = (
+        f"{TITLES[metric]} of the challenger ({challenger.approach}) is {_share(challenger, metric)}, "
+        f"of the champion ({champion.approach}) {_share(champion, metric)}, of zero-shot {_share(zero_shot, metric)}, "
+        f"on the same {len(challenger.names)} photos."
+    )
+    sentences = [
+        measured,
+        f"The gain over the champion is {points(gain)}; over zero-shot it is {points(over_zero_shot)}.",
+        f"Refused, for {' and '.join(reasons)}."
+        if reasons
+        else f"Promoted: the gain is at least {100 * margin:g} points and its interval holds no loss.",
+    ]
+    return Verdict(not reasons, metric, gain, over_zero_shot, " ".join(sentences))
+
+
+def _objections(gain: Figure, over_zero_shot: Figure, margin: float) -> list[str]:
+    if gain.value is None or over_zero_shot.value is None:
+        return ["the metric is not defined on this test set"]
+    reasons = []
+    if gain.value < margin:
+        reasons.append(f"the gain is below the margin of {100 * margin:g} points")
+    if gain.low is None or gain.low < 0:
+        reasons.append("the interval of the gain does not exclude a loss")
+    if over_zero_shot.value < 0:
+        reasons.append("it is worse than zero-shot")
+    return reasons
+
+
+def _gain(one: Evaluation, other: Evaluation, metric: str) -> Figure:
+    return compare([other, one]).differences[metric][one.approach]
+
+
+def _share(evaluation: Evaluation, metric: str) -> str:
+    value = evaluation.metrics[metric].value
+    return "undefined" if value is None else f"{100 * value:.2f} %"
+
+
+def points(gain: Figure) -> str:
+    """A gain with its interval, for people: `+0.63 points (95 % interval +0.10 to +1.22)`."""
+    if gain.value is None:
+        return "undefined"
+    interval = (
+        ""
+        if gain.low is None or gain.high is None
+        else f" (95 % interval {100 * gain.low:+.2f} to {100 * gain.high:+.2f})"
+    )
+    return f"{100 * gain.value:+.2f} points{interval}"

@@ -1,0 +1,130 @@
+"""Pages that people look at: one HTML file each, with its pictures inside, that needs no network."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from neardup.errors import ArchiveError
+from neardup.images import MAX_PIXELS, read_image
+from neardup.stages import replacing
+
+SHOWN_STRIPS = 60
+"""Groups on a page of strips; with `SHOWN_IN_STRIP` it stays under some 10 MB."""
+SHOWN_IN_STRIP = 12
+"""Photos of one group that a page of strips shows; it says how many more there are."""
+SIDE = 150
+"""Pixels of a picture's longer side as a page shows it; the file holds twice as many, for dense screens."""
+THUMB = 220
+"""Pixels of a picture's longer side in a PNG of pictures."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A photo on a page.
+
+    Attributes:
+        source: its data URI.
+        name: what it is called.
+        label: what is said of it below the picture, or nothing.
+        right: whether it is what it should be; None where there is nothing to say.
+    """
+
+    source: str
+    name: str
+    label: str = ""
+    right: bool | None = None
+
+    @classmethod
+    def of(
+        cls, file: Path, name: str, label: str = "", *, right: bool | None = None, max_pixels: int = MAX_PIXELS
+    ) -> "Picture":
+        """A photo's file, made small and put into the page.
+
+        Raises:
+            UnreadableImageError: the file is no image, or has over `max_pixels` pixels.
+        """
+        buffer = io.BytesIO()
+        thumbnail(file, SIDE * 2, max_pixels).save(buffer, "JPEG", quality=70)
+        return cls(f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}", name, label, right)
+
+
+def thumbnail(path: Path, side: int = THUMB, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """A photo within a square of `side` pixels, RGB."""
+    image = read_image(path, max_pixels=max_pixels, draft=side)
+    image.thumbnail((side, side))
+    return image
+
+
+def write_page(path: Path, template: str, **values: Any) -> Path:
+    """Fill in a template of `neardup/templates` and write the page, whole or not at all."""
+    environment = Environment(
+        loader=PackageLoader("neardup"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    page = environment.get_template(f"{template}.html.j2").render(values).lstrip()
+    with replacing(path) as partial:
+        partial.write_text(page, encoding="utf-8")
+    return path
+
+
+def write_hits(
+    path: Path,
+    queries: Path,
+    gallery: Path,
+    found: Sequence[tuple[str, Sequence[tuple[str, str]]]],
+    max_pixels: int = MAX_PIXELS,
+) -> Path:
+    """Write one HTML page that shows each query with its hits.
+
+    Args:
+        path: the file to write.
+        queries: folder of the queries.
+        gallery: folder of the photos that were searched.
+        found: of each query its path in `queries`, and of each hit its path in `gallery` and what is said of it.
+        max_pixels: larger images are refused.
+
+    Raises:
+        ArchiveError: a hit is not in `gallery`: another folder was embedded.
+    """
+    rows = []
+    for query, hits in found:
+        row = [Picture.of(queries / query, query, "searched for", max_pixels=max_pixels)]
+        for hit, label in hits:
+            if not (gallery / hit).is_file():
+                raise ArchiveError(f"{gallery / hit} is not there: name with --photos the folder that was embedded")
+            row.append(Picture.of(gallery / hit, hit, label, max_pixels=max_pixels))
+        rows.append(row)
+    return write_page(path, "hits", rows=rows)
+
+
+def write_strips(
+    path: Path,
+    template: str,
+    archive: Path,
+    groups: Sequence[Sequence[tuple[str, str, bool]]],
+    sentence: str,
+    max_pixels: int,
+) -> Path:
+    """Write one HTML page that shows groups, a strip of pictures each.
+
+    Args:
+        path: the file to write.
+        template: `watch` for groups that new photos belong to, `duplicates` for all of a folder.
+        archive: folder of the photos.
+        groups: of each group its photos: path in the archive, what is said of it, whether it is new.
+        sentence: what happened, in plain words.
+        max_pixels: larger images are refused.
+    """
+    strips = []
+    for group in groups[:SHOWN_STRIPS]:
+        shown = group[:SHOWN_IN_STRIP]
+        pictures = [
+            Picture.of(archive / name, name, label, right=new, max_pixels=max_pixels) for name, label, new in shown
+        ]
+        strips.append((pictures, len(group) - len(shown)))
+    return write_page(path, template, strips=strips, total=len(groups), sentence=sentence)

@@ -1,0 +1,93 @@
+"""Plain tables, as .xlsx and as .csv, written so that no text ever becomes a formula."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+
+import xlsxwriter
+
+from neardup.errors import ArchiveError
+from neardup.stages import replacing
+
+_CREATED = datetime(2000, 1, 1, tzinfo=UTC).replace(tzinfo=None)
+"""Written as the creation date, so that equal content gives equal bytes."""
+SHEET_ROWS = 1_048_575
+"""Rows below the header that Excel can hold."""
+_CELL_LENGTH = 32_767
+"""Characters that Excel can hold in a cell."""
+
+Value = str | float | int | bool | None
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Value]], *, header: bool = True) -> None:
+    """Write one sheet; text stays text, also when it begins with `=`, `+`, `-` or `@`. Whole or not at all.
+
+    Rows go to disk as they come. In memory, a table of 100,000 rows took 120 MB and a quarter more time.
+
+    Args:
+        path: the .xlsx file.
+        columns: names of the columns, the first row.
+        rows: values; None is a blank cell.
+        header: False writes the rows alone.
+    """
+    safe = {f"strings_to_{kind}": False for kind in ("formulas", "urls", "numbers")}
+    with replacing(path) as partial:
+        workbook = xlsxwriter.Workbook(str(partial), {**safe, "constant_memory": True, "nan_inf_to_errors": True})
+        workbook.set_properties({"created": _CREATED})
+        sheet = workbook.add_worksheet()
+        bold = workbook.add_format({"bold": True})
+        if header:
+            sheet.write_row(0, 0, columns, bold)
+            sheet.freeze_panes(1, 0)
+        widths = [len(name) for name in columns]
+        for index, row in enumerate(rows, int(header)):
+            for column, value in enumerate(row):
+                if value is None:
+                    continue
+                if isinstance(value, str):
+                    sheet.write_string(index, column, value[:_CELL_LENGTH])
+                else:
+                    sheet.write(index, column, value)
+                if column < len(widths):
+                    widths[column] = max(widths[column], len(str(value)))
+        for column, width in enumerate(widths):
+            sheet.set_column(column, column, min(60, width + 2))
+        workbook.close()
+
+
+def guarded(value: Value) -> Value:
+    """A value for a CSV: text that a spreadsheet would take for a formula gets an apostrophe before it.
+
+    >>> [guarded(value) for value in ("=1+1", "-1", "a", "'a", -1)]
+    ["'=1+1", "'-1", 'a', "''a", -1]
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "'", "\t", "\r")) else value
+
+
+def unguarded(text: str) -> str:
+    """The text that `guarded` was given."""
+    return text.removeprefix("'")
+
+
+def save_rows(path: Path, kind: type, rows: Iterable[object]) -> Path:
+    """Write dataclass instances as CSV, a column a field."""
+    columns = [field.name for field in fields(kind)]
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
+        table = csv.writer(stream)
+        table.writerow(columns)
+        table.writerows([guarded(getattr(row, column)) for column in columns] for row in rows)
+    return path
+
+
+def load_rows(path: Path) -> list[dict[str, str]]:
+    """Read a CSV as one dict a row, all text.
+
+    Raises:
+        ArchiveError: the file is not there.
+    """
+    if not path.is_file():
+        raise ArchiveError(f"{path} does not exist: run `neardup prepare ARCHIVE --out {path.parent}` first")
+    with path.open(encoding="utf-8", newline="") as stream:
+        return [{name: unguarded(text) for name, text in row.items()} for row in csv.DictReader(stream)]

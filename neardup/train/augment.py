@@ -1,0 +1,164 @@
+"""Augmentation: a photo's i-th copy is the same in any run, in any order and in any thread.
+
+It is also the same on any x86-64 machine with AVX2. Without OpenCV's vector code a third of the values of `classic`
+were off by one.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+from tqdm import tqdm
+
+from neardup.archive.scan import find_images
+from neardup.archive.trainingset import Caption, TrainingSet
+from neardup.errors import ArchiveError, UnreadableImageError
+from neardup.images import read_image
+from neardup.stages import STATE, Stage, claim, digest_of, replacing
+from neardup.tables import write_table
+from neardup.train.classic import TORCHVISION, Reduced
+from neardup.train.press import press
+
+STEP = 2
+"""Bumped when the copies of equal photos change."""
+
+RECIPES: Mapping[str, Callable[[Path], Callable[[int], Image.Image]]] = MappingProxyType(
+    {"classic": lambda file: Reduced.read(file).copy, "press": lambda file: partial(press, read_image(file))}
+)
+"""What each recipe makes of a file: a function from a seed to a copy."""
+
+
+def copy_seed(photo: str, i: int, seed: int) -> int:
+    """Seed of a photo's i-th copy, below 2^63: from its SHA-256, the number and the experiment's seed."""
+    return int(digest_of(photo, i, seed)[:15], 16)
+
+
+def augment(recipe: str, file: Path, photo: str, copies: Iterable[int], seed: int = 0) -> list[Image.Image]:
+    """Copies of a photo by a recipe of `RECIPES`; the file is decoded once.
+
+    Args:
+        recipe: `classic` or `press`.
+        file: the photo.
+        photo: its SHA-256.
+        copies: their numbers.
+        seed: the experiment's seed.
+
+    Raises:
+        UnreadableImageError: the file is no image, or broken.
+    """
+    copy = RECIPES[recipe](file)
+    return [copy(copy_seed(photo, i, seed)) for i in copies]
+
+
+def write_augmented(
+    out: Path,
+    training: TrainingSet,
+    captions: Mapping[str, Caption],
+    recipe: str,
+    copies: int,
+    seed: int,
+) -> None:
+    """Write `train_dataset_aug/aug_<row>_<i>.jpg` and `df_training_aug.xlsx`; rows and copies count from 0.
+
+    Copies that are there already are kept, so that a killed run goes on.
+    """
+    folder = out / "train_dataset_aug"
+    stage = Stage(
+        out, "augment", digest_of(STEP, training.digest, recipe, copies, seed, [c.text for c in captions.values()])
+    )
+    if stage.done():
+        return
+    mark = digest_of(STEP, training.digest, recipe, copies, seed)
+    _claim(folder, out / STATE / "augment-begun", mark)
+    copies_of = [[folder / f"aug_{row}_{i}.jpg" for i in range(copies)] for row in range(len(training.photos))]
+    files = [out / "training_set" / photo.image_name for photo in training.photos]
+    write = partial(_write_copies, recipe=recipe, seed=seed)
+    # The default is four threads more than cores: of 4 s for 100 photos × 5, 1.6 s were computing, the rest files.
+    with ThreadPoolExecutor() as pool:
+        written = pool.map(write, files, [photo.sha256 for photo in training.photos], copies_of)
+        for _ in tqdm(written, f"augmenting ({recipe})", len(files), unit="photo", disable=None):
+            pass
+    english = {legend: caption.text for legend, caption in captions.items()}
+    rows = [
+        (path.name, photo.legend, english.get(photo.legend, photo.legend), photo.image_name, i)
+        for photo, paths in zip(training.photos, copies_of, strict=True)
+        for i, path in enumerate(paths)
+    ]
+    columns = ("image_name", "legend", "caption", "source", "copy")
+    write_table(out / "df_training_aug.xlsx", columns, rows)
+    stage.finish([folder, out / "df_training_aug.xlsx"], {"copies": len(rows), "recipe": recipe, "seed": seed})
+
+
+def _write_copies(file: Path, photo: str, targets: Sequence[Path], *, recipe: str, seed: int) -> None:
+    """Write a photo's copies unless they are all there."""
+    if all(target.is_file() for target in targets):
+        return
+    for target, copy in zip(targets, augment(recipe, file, photo, range(len(targets)), seed), strict=True):
+        with replacing(target) as unfinished:
+            copy.save(unfinished, quality=90)
+
+
+def _claim(folder: Path, sign: Path, mark: str) -> None:
+    """Empty the folder unless a run with the same inputs began it."""
+    if sign.is_file() and sign.read_text(encoding="utf-8") == mark:
+        return
+    claim(folder)
+    for stale in folder.iterdir():
+        stale.unlink()
+    with replacing(sign) as unfinished:
+        unfinished.write_text(mark, encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Variants that were written, and (file, reason) of the photos that could not be read."""
+
+    written: tuple[Path, ...]
+    unreadable: tuple[tuple[Path, str], ...]
+
+
+_, _ROTATE, _COLOR, _RESIZE = TORCHVISION.transforms
+VARIANTS: Mapping[str, Callable[[Image.Image], Image.Image]] = MappingProxyType(
+    {"_flip": v2.RandomHorizontalFlip(p=1.0), "_rotate": _ROTATE, "_color": _COLOR, "_resize": _RESIZE},
+)
+
+
+def _variant(make: Callable[[Image.Image], Image.Image], image: Image.Image, seed: int) -> Image.Image:
+    """Torchvision draws from torch's global generator, which is put back as it was."""
+    with torch.random.fork_rng(devices=[]):
+        # `torch.manual_seed` would seed the GPU's generator too, and nobody would put that back.
+        torch.default_generator.manual_seed(seed)
+        return make(image)
+
+
+def make_queries(folder: Path, out: Path) -> Queries:
+    """Write each photo of a folder, and its `_flip`, `_rotate`, `_color` and `_resize` beside it, to `out`.
+
+    Raises:
+        ArchiveError: the folder is not there.
+    """
+    if not folder.is_dir():
+        raise ArchiveError(f"{folder} is not a folder: name one that holds the new photos")
+    written: list[Path] = []
+    unreadable: list[tuple[Path, str]] = []
+    for path in find_images(folder, ("**",), ()):
+        try:
+            image = read_image(folder / path)
+        except UnreadableImageError as error:
+            unreadable.append((folder / path, str(error)))
+            continue
+        photo = digest_of(path)
+        copies = {"": image}
+        copies |= {end: _variant(make, image, copy_seed(photo, i, 0)) for i, (end, make) in enumerate(VARIANTS.items())}
+        for ending, copy in copies.items():
+            target = out / Path(path).parent / f"{Path(path).stem}{ending}.jpg"
+            with replacing(target) as unfinished:
+                copy.save(unfinished, quality=95)
+            written.append(target)
+    return Queries(tuple(written), tuple(unreadable))

@@ -1,0 +1,175 @@
+"""What training reads: photos with their captions, as batches of pixels and tokens."""
+
+import os
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from neardup.errors import TrainingError, UnreadableImageError
+from neardup.images import read_image
+from neardup.settings.schema import Recipe
+from neardup.train.augment import augment
+
+KEEP_BYTES = 4 * 2**30
+"""Kept in memory between epochs: 26,000 photos of 224 pixels, or of states of ViT-B/32. What is over is made again."""
+
+WORKERS = 8
+PLAIN = -1
+"""In place of a copy's number: the photo as it is."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training photo.
+
+    Attributes:
+        image: the file.
+        photo: the SHA-256 of its bytes.
+        caption: the English text that it is trained with.
+        look: its perceptual hash, 16 hex digits.
+    """
+
+    image: Path
+    photo: str
+    caption: str
+    look: str
+
+
+def token_limit(model: Any, tokenizer: Any) -> int:
+    """The tokens that a text may have, 77 for CLIP, start and end included."""
+    return min(int(tokenizer.model_max_length), int(model.config.text_config.max_position_embeddings))
+
+
+class Kept:
+    """Tensors that are made once, as long as they fit in so many bytes; what is over is made again each time."""
+
+    def __init__(self, room: int) -> None:
+        """Keep at most `room` bytes."""
+        self._room = room
+        self._tensors: dict[Hashable, Tensor] = {}
+
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether it need not be made."""
+        return key in self._tensors
+
+    def get(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
+        """The tensor of a key, made now if it is not kept."""
+        if key in self._tensors:
+            return self._tensors[key]
+        made = make()
+        if made.nbytes <= self._room:
+            self._tensors[key] = made
+            self._room -= made.nbytes
+        return made
+
+
+class Captions:
+    """Tokenized captions: each padded only to the longest of its batch."""
+
+    def __init__(self, tokenizer: Any, captions: Sequence[str], limit: int) -> None:
+        """Tokenize once; texts of over `limit` tokens are truncated and counted."""
+        distinct = {caption: number for number, caption in enumerate(dict.fromkeys(captions))}
+        whole = tokenizer(list(distinct), padding=False, truncation=False, verbose=False)["input_ids"]
+        cut = tokenizer(list(distinct), padding=False, truncation=True, max_length=limit)["input_ids"]
+        self.legends = torch.tensor([distinct[caption] for caption in captions])
+        self.tokens = [cut[number] for number in self.legends.tolist()]
+        self.long = [len(whole[number]) > limit for number in self.legends.tolist()]
+        self._pad = int(tokenizer.pad_token_id)
+
+    def __call__(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """`input_ids` and `attention_mask` of some rows: int64 (n, longest)."""
+        tokens = [torch.tensor(self.tokens[row]) for row in rows]
+        mask = [torch.ones_like(row) for row in tokens]
+        return {
+            "input_ids": pad_sequence(tokens, batch_first=True, padding_value=self._pad),
+            "attention_mask": pad_sequence(mask, batch_first=True),
+        }
+
+
+class Photos:
+    """Decoded photos, resized and cropped as the encoder wants them, and their seeded copies."""
+
+    def __init__(self, examples: Sequence[Example], image_processor: Any, recipe: Recipe, kept: Kept) -> None:
+        """Take the photos in the order in which rows count them, and where decoded ones are kept."""
+        self._examples = examples
+        self._processor = image_processor
+        self._recipe = recipe
+        self._kept = kept
+
+    def copy(self, epoch: int) -> int:
+        """The copy that an epoch, counted from 1, sees of every photo."""
+        return PLAIN if self._recipe.augmentation == "none" else (epoch - 1) % self._recipe.copies
+
+    def batches(self, batches: Sequence[Sequence[int]], copy: int) -> Iterator[Tensor]:
+        """The pixels of each batch, uint8 (n, 3, height, width); the next is decoded while one is in use."""
+        with ThreadPoolExecutor(min(WORKERS, os.cpu_count() or 1)) as pool:
+            ahead = [pool.submit(self._pixels, row, copy) for row in batches[0]] if batches else []
+            for following in [*batches[1:], []]:
+                current = ahead
+                ahead = [pool.submit(self._pixels, row, copy) for row in following]
+                yield self._stack(current)
+
+    def _stack(self, decoded: Sequence["Future[Tensor]"]) -> Tensor:
+        return torch.stack([photo.result() for photo in decoded]) if decoded else torch.empty(0, dtype=torch.uint8)
+
+    def _pixels(self, row: int, copy: int) -> Tensor:
+        return self._kept.get(("pixels", row, copy), partial(self._decode, self._examples[row], copy))
+
+    def _decode(self, example: Example, copy: int) -> Tensor:
+        recipe = self._recipe
+        try:
+            if copy == PLAIN:
+                image = read_image(example.image, draft=_side(self._processor))
+            else:
+                [image] = augment(recipe.augmentation, example.image, example.photo, [copy], recipe.seed)
+        except (OSError, UnreadableImageError) as error:
+            raise TrainingError(f"{example.image} cannot be read ({error}): run `neardup prepare` again") from error
+        ready = self._processor(image, do_rescale=False, do_normalize=False, return_tensors="pt")
+        pixels: Tensor = ready["pixel_values"][0]
+        return pixels
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """The rest of the encoder's preprocessing, on the pixels' device: float32."""
+        processor = self._processor
+        mean, std = (
+            torch.tensor(v, device=pixels.device)[:, None, None] for v in (processor.image_mean, processor.image_std)
+        )
+        ready: Tensor = (pixels.float() * processor.rescale_factor - mean) / std
+        return ready
+
+
+def _side(processor: Any) -> int:
+    size = processor.size
+    return int(size.get("shortest_edge") or min(size["height"], size["width"]))
+
+
+def batch_rows(rows: Sequence[int], size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Rows in the order of an epoch, in batches of `size`; a last single row joins the batch before it.
+
+    The order depends on seed and epoch alone, so that a resumed run sees what an uninterrupted one sees.
+    """
+    order = [rows[i] for i in np.random.default_rng([seed, epoch]).permutation(len(rows))]
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        alone = batches.pop()
+        batches[-1].extend(alone)
+    return batches
+
+
+def own_rows(rows: int, process: int, processes: int) -> slice:
+    """Which rows of a batch one of several processes embeds; parts differ by at most one row."""
+    return slice(rows * process // processes, rows * (process + 1) // processes)
+
+
+def parts_of(rows: int, parts: int) -> list[slice]:
+    """At most `parts` consecutive slices that cover some rows; none is empty unless there are no rows."""
+    count = max(1, min(parts, rows))
+    return [own_rows(rows, part, count) for part in range(count)]

@@ -1,0 +1,234 @@
+"""Photos beside their captions on one device: embedding, loss and gradient of a batch, on one process or several."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import reduce
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils.rnn import pad_sequence
+
+from neardup.encode.encoder import Clip, pick_device
+from neardup.errors import TrainingError
+from neardup.settings.schema import Recipe
+from neardup.train.batches import KEEP_BYTES, PLAIN, Captions, Example, Kept, Photos, batch_rows, own_rows, parts_of
+from neardup.train.lora import add_low_rank
+from neardup.train.losses import backward_in_parts, contrastive_loss, legend_targets
+from neardup.train.towers import Tower, text_tower, vision_tower
+
+LENGTHS = 4
+"""Groups that a batch's captions are sorted into by length. A GPU takes one: there padding costs less than launches."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How a model does on the validation photos, as they are.
+
+    Attributes:
+        loss: mean contrastive loss over its fixed batches.
+        spread: mean cosine distance of two photos, 0 to 2; 0 where all vectors are one.
+        load_seconds: time that a photo took to decode.
+        embed_seconds: time that a pair took to embed.
+    """
+
+    loss: float
+    spread: float
+    load_seconds: float
+    embed_seconds: float
+
+
+class Learner:
+    """A CLIP, its data and its device: what embeds rows of the examples and says what their loss is.
+
+    What frozen layers give for a photo or a caption is computed once and kept; the photo's pixels are not kept then.
+    """
+
+    def __init__(
+        self, examples: Sequence[Example], clip: Clip, captions: Captions, recipe: Recipe, device: str
+    ) -> None:
+        """Move the model to its device; rows count the examples."""
+        # PartialState is Accelerator without its choice of precision, which could be made once a process only:
+        # an experiment trains twice, and tests with several precisions.
+        self.processes = PartialState(cpu=device == "cpu")
+        several = self.processes.num_processes > 1
+        self.device = self.processes.device if several else torch.device(pick_device(device))
+        self.bf16 = _bf16(recipe, self.device)
+        self.recipe = recipe
+        self.captions = captions
+        # No dropout in CLIP; `eval` keeps it so for a checkpoint that sets one, for its draws would not be resumed.
+        model: Any = clip.model
+        self.model = model.eval().to(self.device)
+        self.vision, self.text = _towers(self.model, recipe)
+        self.kept = Kept(KEEP_BYTES)
+        self.photos = Photos(examples, clip.image_processor, recipe, Kept(0) if self.vision.frozen else self.kept)
+        self.logit_scale: Tensor = self.model.logit_scale
+
+    def optimizer(self) -> torch.optim.Adam:
+        """Adam by the recipe, of the weights that learn."""
+        learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        fused = self.device.type in {"cpu", "cuda"}
+        return torch.optim.Adam(learning, lr=self.recipe.lr, weight_decay=self.recipe.weight_decay, fused=fused)
+
+    def own(self, batch: Sequence[int]) -> slice:
+        """Which rows of a batch this process embeds."""
+        return own_rows(len(batch), self.processes.process_index, self.processes.num_processes)
+
+    def load(self, batches: Sequence[Sequence[int]], copy: int) -> Iterator[tuple[Sequence[int], Tensor]]:
+        """Each batch with what this process's rows of it need: pixels, uint8; or kept states, (n, length, width).
+
+        Args:
+            batches: rows; none occurs twice.
+            copy: of the photos.
+        """
+        own = [batch[self.own(batch)] for batch in batches]
+        if not self.vision.frozen:
+            yield from zip(batches, self.photos.batches(own, copy), strict=True)
+            return
+        missing = [[row for row in rows if ("photo", row, copy) not in self.kept] for rows in own]
+        for batch, rows, new, pixels in zip(batches, own, missing, self.photos.batches(missing, copy), strict=True):
+            decoded = dict(zip(new, pixels, strict=True))
+            make = {row: partial(self._photo_states, decoded.get(row)) for row in rows}
+            states = [self.kept.get(("photo", row, copy), make[row]) for row in rows]
+            yield batch, torch.stack(states) if states else torch.empty(0)
+
+    def embed(self, rows: Sequence[int], photos: Tensor) -> tuple[Tensor, Tensor]:
+        """Images and texts, float32 (n, d), unit rows, of what `load` gives."""
+        if not rows:
+            nothing = torch.zeros((0, self.model.config.projection_dim), device=self.device, requires_grad=True)
+            return nothing, nothing
+        with self._numbers():
+            states = photos.to(self.device, non_blocking=True)
+            if not self.vision.frozen:
+                states = self.vision.below(self.photos.normalise(states))
+            images = self.vision.above(states)
+            texts = self._texts(rows)
+        return functional.normalize(images.float(), dim=-1), functional.normalize(texts.float(), dim=-1)
+
+    def _texts(self, rows: Sequence[int]) -> Tensor:
+        """(n, d); captions of like length go through together, for padding takes as long as words do."""
+        order = sorted(range(len(rows)), key=lambda place: len(self.captions.tokens[rows[place]]))
+        parts = parts_of(len(rows), LENGTHS if self.device.type == "cpu" else 1)
+        texts = [self.text.above(*self._text_states([rows[place] for place in order[part]])) for part in parts]
+        return torch.cat(texts)[torch.tensor(order, device=self.device).argsort()]
+
+    def _text_states(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """States (n, longest, width) and lengths, int64 (n,)."""
+        if not self.text.frozen:
+            tokens = {name: tensor.to(self.device) for name, tensor in self.captions(rows).items()}
+            return self.text.below(tokens["input_ids"]), tokens["attention_mask"].sum(dim=1)
+        states = [
+            self.kept.get(("caption", int(self.captions.legends[row])), partial(self._caption_states, row))
+            for row in rows
+        ]
+        lengths = torch.tensor([len(one) for one in states], device=self.device)
+        return pad_sequence(states, batch_first=True).to(self.device), lengths
+
+    def _caption_states(self, row: int) -> Tensor:
+        with self._numbers():
+            return self.text.kept(self.captions([row])["input_ids"].to(self.device)).cpu()
+
+    def _photo_states(self, pixels: Any) -> Tensor:
+        with self._numbers():
+            return self.vision.kept(self.photos.normalise(pixels[None].to(self.device))).cpu()
+
+    @contextmanager
+    def _numbers(self) -> Iterator[None]:
+        """The precision that the recipe asks for, and the same result every time."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16), _same_every_time(self.device):
+            yield
+
+    def gather(self, batch: Sequence[int], own: Tensor) -> Tensor:
+        """The rows of all processes, (n, d), from those of this one."""
+        if self.processes.num_processes == 1:
+            return own
+        rows = torch.zeros((len(batch), own.shape[1]), device=self.device)
+        rows[self.own(batch)] = own
+        gathered: Tensor = reduce(rows, "sum")
+        return gathered
+
+    def loss(self, batch: Sequence[int], images: Tensor, texts: Tensor) -> Tensor:
+        """The contrastive loss of a batch's vectors, by the recipe."""
+        legends = self.captions.legends[list(batch)].to(self.device)
+        targets = legend_targets(legends, shared=self.recipe.shared_legends)
+        return contrastive_loss(images, texts, self.logit_scale, targets)
+
+    def backward(self, batch: Sequence[int], photos: Tensor) -> float:
+        """Loss of a batch; leaves its gradient, the same in every process, on the weights."""
+        own = batch[self.own(batch)]
+        parts = parts_of(len(own), self.recipe.accumulate)
+        loss = backward_in_parts(
+            [partial(self.embed, own[part], photos[part]) for part in parts],
+            partial(self.loss, batch),
+            partial(self.gather, batch),
+            self.own(batch),
+        )
+        if self.processes.num_processes > 1:
+            for parameter in self.model.parameters():
+                # The temperature's gradient is whole in every process already.
+                if parameter is not self.logit_scale and parameter.requires_grad:
+                    grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                    parameter.grad = reduce(grad, "sum")
+        return loss
+
+    @torch.no_grad()
+    def validate(self, rows: Sequence[int]) -> Validation:
+        """Loss and spread over all rows, in batches that are the same in every epoch."""
+        batches = batch_rows(rows, self.recipe.batch_size, self.recipe.seed, epoch=0)
+        total, embedding, began = 0.0, 0.0, time.perf_counter()
+        vectors = []
+        for batch, photos in self.load(batches, PLAIN):
+            start = time.perf_counter()
+            images, texts = (self.gather(batch, part) for part in self.embed(batch[self.own(batch)], photos))
+            total += self.loss(batch, images, texts).item() * len(batch)
+            vectors.append(images.double())
+            embedding += time.perf_counter() - start
+        waiting = time.perf_counter() - began - embedding
+        return Validation(total / len(rows), _spread(torch.cat(vectors)), waiting / len(rows), embedding / len(rows))
+
+
+def _towers(model: Any, recipe: Recipe) -> tuple[Tower, Tower]:
+    """Vision and text, with the weights frozen, and the updates added, that the recipe wants."""
+    layers = recipe.frozen_layers
+    vision = vision_tower(model, layers)
+    text = text_tower(model, len(model.text_model.encoder.layers) if recipe.frozen_text else layers)
+    if recipe.lora_rank:
+        if not (vision.upper or text.upper):
+            raise TrainingError("lora_rank updates the layers that are not frozen, and frozen_layers leaves none")
+        draws = torch.Generator().manual_seed(recipe.seed)
+        for tower in (vision, text):
+            tower.freeze_all()
+            for layer in tower.upper:
+                add_low_rank(layer, recipe.lora_rank, draws)
+    if recipe.frozen_text:
+        text.freeze_all()
+    if layers:
+        vision.freeze()
+        text.freeze()
+    return vision, text
+
+
+def _bf16(recipe: Recipe, device: torch.device) -> bool:
+    if recipe.precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    pick_device(device.type, recipe.precision)
+    return recipe.precision == "bf16"
+
+
+def _same_every_time(device: torch.device) -> AbstractContextManager[None]:
+    """On a GPU, attention whose gradient is not summed in whatever order threads end: a resumed run must agree."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cuda" else nullcontext()
+
+
+def _spread(vectors: Tensor) -> float:
+    """Mean of 1 - cosine over unordered pairs of unit rows, (n, d); 0 for a single row."""
+    n = len(vectors)
+    # The sum of all cosines is the squared length of the sum.
+    cosines = float(vectors.sum(dim=0).square().sum() - vectors.square().sum())
+    return 1 - cosines / (n * (n - 1)) if n > 1 else 0.0

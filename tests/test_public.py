@@ -1,0 +1,54 @@
+"""What a notebook uses: the public names of `neardup`, loaded when they are first used."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import neardup
+from neardup.builtin.demo import MadeArchive
+
+PHOTOS = Path("agence_rol/photos/jpg")
+
+
+def test_importing_it_loads_nothing() -> None:
+    """No library beside Python's own, so that it costs milliseconds."""
+    code = f"import sys; sys.path = {sys.path}; before = set(sys.modules); import neardup"
+    code += "; print({name.split('.')[0] for name in set(sys.modules) - before})"
+    ran = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(eval(ran.stdout)) - set(sys.stdlib_module_names)  # noqa: S307 - our own line
+    assert loaded == {"neardup"}
+
+
+@pytest.mark.parametrize("name", neardup.__all__)
+def test_each_public_name_is_there_and_documented(name: str) -> None:
+    """With a docstring, whatever was imported before."""
+    assert getattr(neardup, name).__doc__
+    assert name in dir(neardup)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    """As of any module."""
+    with pytest.raises(AttributeError, match="no attribute 'no_such'"):
+        neardup.no_such  # noqa: B018 - the access is what raises
+
+
+def test_a_folder_is_embedded_searched_and_looked_through(made: MadeArchive) -> None:
+    """`search` is the folder of that name too: once its modules are loaded, the call still works."""
+    folder = made.root / PHOTOS
+    gallery = neardup.embed(folder)
+    first = neardup.search(folder / gallery.paths[0], gallery, top=2)[0]
+    assert (first.path, round(first.similarity, 4)) == (gallery.paths[0], 1.0)
+    found = neardup.find_duplicates(folder, threshold=0.9)
+    assert (found.photos, found.threshold) == (len(gallery.paths), 0.9)
+
+
+def test_what_is_found_is_kept_where_a_store_is_named(made: MadeArchive, tmp_path: Path) -> None:
+    """The second call encodes nothing and finds the same."""
+    first = neardup.find_duplicates(made.root / PHOTOS, 0.8, store=tmp_path)
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
+    second = neardup.find_duplicates(made.root / PHOTOS, 0.8, store=tmp_path)
+    assert files
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")} == files
+    assert (second.facts(), second.paths) == (first.facts(), first.paths)
