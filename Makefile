@@ -1,7 +1,11 @@
 # Two commands for a new user: `make demo` and `make test`. Both make the environment first, every version pinned.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# TORCH=cpu takes PyTorch's own builds without CUDA, from PyTorch's index: 2 GB in place of 6.
+TORCH ?=
 VENV := .venv
 BIN := $(VENV)/bin
+# What a user would install, unpacked; the second folder is where the wheel keeps tasks and flows.
+WHEEL := $(CURDIR)/build/wheel:$(CURDIR)/build/wheel/neardup/edge
 OUT ?= demo
 ARCHIVE ?= ../shared/archive
 PHOTOS ?= ../shared/photos
@@ -10,10 +14,10 @@ export UV_COMPILE_BYTECODE := 1
 
 # uv and no pip: where a machine's pip prefers a torch of its own, torch and torchvision would come from two builds.
 $(VENV)/.ready: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "neardup needs Python 3.11: install it, or say make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { echo "neardup needs Python 3.11, 3.12 or 3.13: install one, or say make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet --disable-pip-version-check uv==0.13.9; }
-	@echo "Installing what constraints.txt pins: about 6 GB, a few minutes the first time"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group dev --editable ".[dask,index,int8,s3]"
+	@echo "Installing what constraints.txt pins: about $(if $(filter cpu,$(TORCH)),2 GB,6 GB), a few minutes the first time"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(if $(TORCH),--torch-backend $(TORCH)) --constraint constraints.txt --group dev --editable ".[dask,index,int8,s3]"
 	@touch $@
 
 .PHONY: install demo up down test lint types wheel docs bench performance tiny clean
@@ -33,8 +37,8 @@ down: install
 # The tests and a demo run on the wheel that a user would install, unpacked in build/wheel, not on this folder.
 # Two files at a time, one core each: much of the time they wait for servers.
 test: lint types wheel
-	PYTHONPATH=build/wheel:build/wheel/neardup/edge OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
-	PYTHONPATH=build/wheel $(BIN)/neardup demo --out build/demo --groups 8 --training 32 --epochs 2
+	PYTHONPATH=$(WHEEL) OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	PYTHONPATH=$(WHEEL) $(BIN)/neardup demo --out build/demo --groups 8 --training 32 --epochs 2
 
 lint: install
 	$(BIN)/ruff check .

@@ -20,7 +20,6 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as pictures
-from tqdm import tqdm
 
 from neardup.archive.testset import TestPhoto, TestSet
 from neardup.encode.encoder import Encoder, load_clip, load_encoder
@@ -31,6 +30,7 @@ from neardup.images import read_image
 from neardup.measure.comparison import compare
 from neardup.measure.evaluate import Evaluation, Figure
 from neardup.measure.metrics import ndcg, rankings
+from neardup.progress import bar
 from neardup.settings.schema import Recipe, Settings
 from neardup.stages import STATE, Stage, digest_file, digest_of, replacing, write_json
 from neardup.tables import Value, write_table
@@ -197,7 +197,7 @@ def make_validation(tuning: Tuning) -> dict[str, Any]:
     looks = [example.look for example in examples]
     alike = inseparable([str(row) for row in range(len(examples))], [e.photo for e in examples], looks, bits)
     group_of = {row: group for group, rows in enumerate(alike, 1) for row in rows}
-    for row, example in enumerate(tqdm(examples, "press copies to validate on", unit="photo", disable=None)):
+    for row, example in enumerate(bar(examples, "press copies to validate on", unit="photo", disable=None)):
         image = read_image(example.image)
         files = [example.image]
         for i in range(settings.tune.copies):

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Protocol
 
 from lingua import IsoCode639_1, Language, LanguageDetector, LanguageDetectorBuilder
-from tqdm import tqdm
 
 from neardup.archive.trainingset import Caption, TrainingSet, write_training_sheet
 from neardup.errors import ArchiveError, ConfigError, QuotaError, TranslationError
+from neardup.progress import bar
 from neardup.settings.schema import TranslateSettings
 from neardup.stages import STATE, Stage, digest_file, digest_of
 from neardup.tables import load_rows, save_rows
@@ -206,13 +206,13 @@ def _ask(
     report(translator.announce(texts))
     asked = 0
     try:
-        with tqdm(total=len(texts), desc="translate", unit="legend", disable=None) as bar:
+        with bar(total=len(texts), desc="translate", unit="legend", disable=None) as shown:
             for language, wanted in missing.items():
                 for pairs in translator.translate(wanted, language) if wanted else ():
                     store.put(translator.name, language, pairs)
                     english |= dict(pairs)
                     asked += len(pairs)
-                    bar.update(len(pairs))
+                    shown.update(len(pairs))
     except QuotaError as error:
         left = len(texts) - asked
         return f"{error}; {asked} texts came back and are kept, {left} are left: run again then to go on", asked

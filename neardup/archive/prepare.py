@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
-from tqdm import tqdm
-
 from neardup.archive.discrepancies import Discrepancy, write_report
 from neardup.archive.names import Names, folded
 from neardup.archive.scan import Archive, check_folders, scan
@@ -16,6 +14,7 @@ from neardup.archive.sheets import SUFFIXES, is_lock_file, read_workbook
 from neardup.archive.testset import ResolvedGroups, TestSet, resolve_groups
 from neardup.archive.trainingset import Legends, TrainingSet, write_training_sheet
 from neardup.errors import ArchiveError
+from neardup.progress import bar
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, Stage, claim, digest_file, digest_of, replacing
 from neardup.tables import write_table
@@ -188,7 +187,7 @@ def copy_photos(root: Path, photos: Sequence[tuple[str, str]], folder: Path) -> 
     for stale in folder.iterdir():
         if stale.name not in wanted:
             stale.unlink()
-    for path, name in tqdm(photos, f"copying to {folder.name}", unit="photo", disable=None):
+    for path, name in bar(photos, f"copying to {folder.name}", unit="photo", disable=None):
         target = folder / name
         if target.is_file() and digest_file(target) == digest_file(root / path):
             continue

@@ -11,11 +11,11 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import ImageOps
-from tqdm import tqdm
 
 from neardup.archive.hashes import photo_hash
 from neardup.errors import ArchiveError, UnreadableImageError
 from neardup.images import MAX_PIXELS, SUFFIXES, open_image, read_image
+from neardup.progress import bar
 from neardup.stages import digest_of, replacing
 
 SAVE_EVERY = 2000
@@ -130,7 +130,7 @@ def scan(
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
         results = pool.map(lambda path: _read(root, path, max_pixels), new)
         for count, item in enumerate(
-            tqdm(results, "reading photos", len(new), unit="photo", disable=None if new else True), 1
+            bar(results, "reading photos", len(new), unit="photo", disable=None if new else True), 1
         ):
             found[item.path] = item
             if count % SAVE_EVERY == 0:

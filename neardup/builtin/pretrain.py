@@ -22,13 +22,13 @@ import transformers
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
-from tqdm import tqdm
 
 from neardup.builtin import tiny
 from neardup.builtin.pool import DRAWING, PHOTO, SCENE, Pool, subjects_of, training_pool, validation_pool
 from neardup.builtin.press_torch import press_copies
 from neardup.encode.encoder import cpu_has_bf16
 from neardup.errors import NeardupError, TrainingError
+from neardup.progress import bar
 from neardup.stages import digest_of, replacing, write_json
 from neardup.train.losses import contrastive_loss, copy_loss, koleo_loss, legend_targets
 from neardup.train.state import TrainingState
@@ -316,7 +316,7 @@ def pretrain(
     batches = itertools.islice(subjects_of(pool, recipe.shares, recipe.seed), begin, recipe.steps)
     sums: dict[str, float] = {}
     started = time.perf_counter()
-    progress = tqdm(batches, "training", recipe.steps, unit="step", initial=begin, disable=None)
+    progress = bar(batches, "training", recipe.steps, unit="step", initial=begin, disable=None)
     for step, subjects in enumerate(progress, begin + 1):
         losses = learner.step(step - 1, subjects)
         sums = {name: sums.get(name, 0.0) + loss for name, loss in losses.items()}

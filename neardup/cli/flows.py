@@ -23,8 +23,10 @@ def run_flow(name: str, out: Path, *arguments: Any) -> Any:
     out.mkdir(parents=True, exist_ok=True)
     _isolate(out)
     import tasks.running
+    from neardup.cli.live import watched
 
-    with tasks.running.server(meanwhile=partial(import_module, f"flows.{name}")):
+    logs = out / ".neardup" / "logs"
+    with watched(name, logs), tasks.running.server(meanwhile=partial(import_module, f"flows.{name}")):
         return getattr(import_module(f"flows.{name}"), name)(*arguments)
 
 

@@ -5,12 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from neardup.archive.scan import scan
 from neardup.archive.testset import TestSet
@@ -20,6 +18,7 @@ from neardup.encode.files import encode_files
 from neardup.encode.store import Store, write_parquet
 from neardup.errors import ArchiveError, EncoderError, UnreadableImageError
 from neardup.images import MAX_PIXELS
+from neardup.progress import bar
 from neardup.stages import STATE, digest_of, replacing
 
 SHARD = 256
@@ -165,7 +164,7 @@ def embed_photos(
         vectors[here[here >= 0]] = part.vectors[here >= 0]
         done[here[here >= 0]] = True
     missing = sorted(sha256 for sha256, row in rows.items() if not done[row])
-    with tqdm(total=len(missing), desc="encoding", unit="photo", disable=None if missing else True) as progress:
+    with bar(total=len(missing), desc="encoding", unit="photo", disable=None if missing else True) as progress:
         for start in range(0, len(missing), SHARD):
             shard = tuple(missing[start : start + SHARD])
             paths = tuple(items[rows[sha256]][0] for sha256 in shard)
@@ -176,7 +175,7 @@ def embed_photos(
     return Embeddings(tuple(sha for _, sha in items), tuple(path for path, _ in items), chosen, encoder.fingerprint)
 
 
-def _encode(paths: Sequence[str], root: Path, encoder: Encoder, max_pixels: int, progress: "tqdm[Any]") -> Vectors:
+def _encode(paths: Sequence[str], root: Path, encoder: Encoder, max_pixels: int, progress: bar) -> Vectors:
     vectors = np.empty((len(paths), encoder.dimension), np.float32)
     for row, result in encode_files(encoder, (root / path for path in paths), max_pixels):
         if isinstance(result, UnreadableImageError):

@@ -14,12 +14,12 @@ from types import MappingProxyType
 import torch
 from PIL import Image
 from torchvision.transforms import v2
-from tqdm import tqdm
 
 from neardup.archive.scan import find_images
 from neardup.archive.trainingset import Caption, TrainingSet
 from neardup.errors import ArchiveError, UnreadableImageError
 from neardup.images import read_image
+from neardup.progress import bar
 from neardup.stages import STATE, Stage, claim, digest_of, replacing
 from neardup.tables import write_table
 from neardup.train.classic import TORCHVISION, Reduced
@@ -82,7 +82,7 @@ def write_augmented(
     # The default is four threads more than cores: of 4 s for 100 photos × 5, 1.6 s were computing, the rest files.
     with ThreadPoolExecutor() as pool:
         written = pool.map(write, files, [photo.sha256 for photo in training.photos], copies_of)
-        for _ in tqdm(written, f"augmenting ({recipe})", len(files), unit="photo", disable=None):
+        for _ in bar(written, f"augmenting ({recipe})", len(files), unit="photo", disable=None):
             pass
     english = {legend: caption.text for legend, caption in captions.items()}
     rows = [

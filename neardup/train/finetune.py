@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from neardup.encode.encoder import Clip, load_clip
 from neardup.errors import DivergedError, TrainingError
+from neardup.progress import bar
 from neardup.settings.schema import PrepareSettings, Recipe
 from neardup.stages import digest_of, replacing, write_json
 from neardup.train.batches import Captions, Example, batch_rows, token_limit
@@ -141,7 +141,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
     while not (reason := _stop_reason(history, recipe)):
         epoch, began, total = len(history) + 1, time.perf_counter(), 0.0
         batches = batch_rows(parts.training, recipe.batch_size, recipe.seed, epoch)
-        steps = tqdm(
+        steps = bar(
             learner.load(batches, learner.photos.copy(epoch)),
             f"epoch {epoch} of at most {recipe.epochs}",
             len(batches),

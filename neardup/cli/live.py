@@ -1,0 +1,157 @@
+"""What a person sees of a long run: on a terminal one live view, and in any case the whole log in the results' folder.
+
+On a terminal each task of the flow is a line: what it is, how long it took, what it found last; below them the bar of
+what is computed now, with the time that is left. In a pipe, and in CI, Prefect's lines come as they are.
+"""
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from neardup.progress import Progress, drawn_by
+
+ENDED = "Finished in state "
+"""How Prefect's last line of a task run begins."""
+LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+KEPT_LOGS = 20
+"""Logs of one flow that stay in the folder; older ones are deleted."""
+
+
+@dataclass
+class Step:
+    """One task run: when it began and ended (seconds of the monotonic clock), how, and the last thing that it said."""
+
+    began: float
+    ended: float | None = None
+    well: bool = True
+    fact: str = ""
+
+
+@dataclass
+class LiveView(logging.Handler):
+    """A log handler that draws the steps of a flow run, and their bar."""
+
+    console: Console
+    steps: dict[str, Step] = field(default_factory=dict)
+    progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        """Be a handler of all lines from INFO on."""
+        logging.Handler.__init__(self, logging.INFO)
+        self._spinner = Spinner("dots")
+
+    def __hash__(self) -> int:
+        """Handlers are told apart by identity."""
+        return id(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take in a line: of a task run, or a warning of anybody's."""
+        message = record.getMessage()
+        name = getattr(record, "task_run_name", None)
+        if record.levelno >= logging.WARNING and ENDED not in message:
+            self.console.print(Text(message, style="yellow"))
+        if name is None:
+            return
+        step = self.steps.setdefault(_plain(name), Step(time.monotonic()))
+        if message.startswith(ENDED):
+            step.ended, step.well = time.monotonic(), "Completed" in message or "Cached" in message
+        elif record.levelno == logging.INFO:
+            step.fact = message.splitlines()[0] if message else ""
+
+    def show(self, progress: Progress | None) -> None:
+        """Draw this bar below the steps; None draws none."""
+        self.progress = progress
+
+    def __rich__(self) -> RenderableType:
+        """The view as it is now."""
+        table = Table.grid(padding=(0, 1), expand=True)
+        table.add_column(width=1)
+        table.add_column(no_wrap=True, min_width=max(map(len, self.steps), default=0))
+        table.add_column(no_wrap=True, min_width=len("1234 s"), justify="right")
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        if not self.steps:
+            table.add_row(self._spinner, "getting ready")
+        for name, step in self.steps.items():
+            seconds = (step.ended or time.monotonic()) - step.began
+            sign = self._spinner if step.ended is None else Text("✓", "green") if step.well else Text("✗", "red")
+            table.add_row(sign, name, Text(f"{seconds:.0f} s", "dim"), Text(step.fact, "dim"))
+        return Group(table, *([self._bar(self.progress)] if self.progress else []))
+
+    def _bar(self, progress: Progress) -> RenderableType:
+        """The bar in one line: what, how much of it, how many, how long still."""
+        row = Table.grid(padding=(0, 1))
+        count = f"{progress.count:,} of {progress.total:,}" if progress.total else f"{progress.count:,}"
+        left = "" if progress.seconds_left is None else f"{_duration(progress.seconds_left)} left"
+        bar = ProgressBar(total=progress.total, completed=progress.count, width=30)
+        row.add_row(" ", progress.description, bar, f"{count} {progress.unit}s", left, Text(progress.note, "dim"))
+        return row
+
+
+def _plain(name: str) -> str:
+    """A task run's name without the three letters that Prefect puts behind it: `prepare-3f1`."""
+    stem, _, end = name.rpartition("-")
+    return stem if stem and len(end) == 3 and all(letter in "0123456789abcdef" for letter in end) else name  # noqa: PLR2004
+
+
+def _duration(seconds: float) -> str:
+    """Seconds as a person says them: `8 s`, `2 min 05 s`, `3 h 10 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, left = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {left:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+@contextmanager
+def watched(flow: str, folder: Path) -> Iterator[None]:
+    """Show a flow run to a person on a terminal, and keep its whole log in `folder`.
+
+    To be entered when Prefect has set up its logging, which its import does.
+
+    Args:
+        flow: its name; the log is called after it and the time.
+        folder: for the logs; made where it is not there yet.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in sorted(folder.glob(f"{flow}-*.log"))[: 1 - KEPT_LOGS]:
+        old.unlink(missing_ok=True)
+    file = logging.FileHandler(folder / f"{flow}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.log", encoding="utf-8")
+    file.setFormatter(logging.Formatter(LOG_FORMAT))
+    view = LiveView(Console(stderr=True)) if sys.stderr.isatty() else None
+    replaced = [(logger, list(logger.handlers)) for logger in _printing_loggers()]
+    try:
+        for logger, handlers in replaced:
+            kept = [handler for handler in handlers if view is None or not _prints(handler)]
+            logger.handlers = [*kept, file, *([view] if view else [])]
+        if view is None:
+            yield
+            return
+        with Live(view, console=view.console, refresh_per_second=8), drawn_by(view.show):
+            yield
+    finally:
+        for logger, handlers in replaced:
+            logger.handlers = handlers
+        file.close()
+
+
+def _printing_loggers() -> list[logging.Logger]:
+    """The loggers whose lines come to the terminal: Prefect's own and those of its flow and task runs."""
+    known = [logging.getLogger(), *map(logging.getLogger, list(logging.root.manager.loggerDict))]
+    return [logger for logger in known if any(map(_prints, logger.handlers))]
+
+
+def _prints(handler: logging.Handler) -> bool:
+    """Whether a handler writes to standard error or standard output."""
+    return isinstance(handler, logging.StreamHandler) and getattr(handler, "stream", None) in {sys.stderr, sys.stdout}

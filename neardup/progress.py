@@ -1,0 +1,76 @@
+"""How far long work is: a bar on a terminal, nothing in a pipe, or a line of the view that a command shows.
+
+`bar` is tqdm's class with one more place to draw itself; the library uses it as it would use tqdm.
+"""
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far one bar is.
+
+    Attributes:
+        description: of the work.
+        count: units that are done.
+        total: units in all; None where nobody knows.
+        unit: what is counted: photo, step …
+        seconds_left: at the rate so far; None before there is a rate.
+        note: what the work says of itself: the loss, for example.
+    """
+
+    description: str
+    count: int
+    total: int | None
+    unit: str
+    seconds_left: float | None
+    note: str
+
+
+View = Callable[[Progress | None], None]
+"""Is given each step of a bar, and None when it has ended."""
+
+
+class bar(tqdm):  # type: ignore[type-arg]  # noqa: N801 - it is used like a function, as tqdm itself
+    """A tqdm bar that a view may draw in its place."""
+
+    view: ClassVar[View | None] = None
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Draw the bar; tqdm calls this, some ten times a second at most."""
+        if bar.view is None:
+            super().display(msg, pos)
+        else:
+            bar.view(self._progress())
+
+    def close(self) -> None:
+        """End the bar."""
+        if self.disable:
+            return
+        super().close()
+        if bar.view is not None:
+            bar.view(None)
+
+    def _progress(self) -> Progress:
+        facts: Any = self.format_dict
+        rate = facts["rate"] or (facts["n"] / facts["elapsed"] if facts["elapsed"] else 0)
+        left = (facts["total"] - facts["n"]) / rate if rate and facts["total"] else None
+        return Progress(self.desc.rstrip(": "), facts["n"], facts["total"], self.unit, left, str(self.postfix or ""))
+
+
+@contextmanager
+def drawn_by(view: View) -> "Iterator[None]":
+    """Hand all bars to a view until the block ends."""
+    before, bar.view = bar.view, view
+    try:
+        yield
+    finally:
+        bar.view = before

@@ -1,0 +1,110 @@
+"""The view of a long run: steps and a bar on a terminal, the whole log in the folder, plain lines in a pipe."""
+
+import io
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from neardup.cli.live import KEPT_LOGS, LiveView, watched
+from neardup.progress import Progress, bar, drawn_by
+
+
+def shown(view: LiveView) -> str:
+    """What a terminal of 100 columns shows."""
+    console = Console(file=io.StringIO(), width=100, force_terminal=False)
+    console.print(view)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def line(message: str, level: int = logging.INFO, task: str | None = "prepare-3f1") -> logging.LogRecord:
+    """A line of a task run, as Prefect's loggers make it."""
+    record = logging.LogRecord("prefect.task_runs", level, __file__, 1, message, None, None)
+    record.task_run_name = task
+    return record
+
+
+@pytest.fixture
+def view() -> LiveView:
+    """A view that has shown nothing yet."""
+    return LiveView(Console(file=io.StringIO(), width=100))
+
+
+def test_a_step_is_a_line_with_what_it_found_last(view: LiveView) -> None:
+    """Without the letters that Prefect puts behind a task's name."""
+    for message in ("62 files read anew", "58 photos in all"):
+        view.emit(line(message))
+    assert shown(view).split() == ["⠋", "prepare", "0", "s", "58", "photos", "in", "all"]
+
+
+@pytest.mark.parametrize(
+    ("state", "sign"), [("Completed()", "✓"), ("Cached(type=COMPLETED)", "✓"), ("Failed('x')", "✗")]
+)
+def test_a_step_that_ended_is_ticked_or_crossed(view: LiveView, state: str, sign: str) -> None:
+    """As Prefect's own last line of a task run says."""
+    view.emit(line(f"Finished in state {state}"))
+    assert shown(view).split()[0] == sign
+
+
+def test_a_warning_is_printed_above(view: LiveView) -> None:
+    """Of whoever gives it: it must not be lost."""
+    view.emit(line("MLflow does not answer", logging.WARNING, task=None))
+    assert isinstance(view.console.file, io.StringIO)
+    assert "MLflow does not answer" in view.console.file.getvalue()
+
+
+def test_the_bar_says_how_much_and_how_long(view: LiveView) -> None:
+    """In words that a person reads."""
+    view.show(Progress("encoding", 1200, 4800, "photo", 125.0, "loss=0.3"))
+    assert "encoding" in shown(view)
+    assert "1,200 of 4,800 photos 2 min 05 s left loss=0.3" in " ".join(shown(view).split())
+
+
+def test_bars_of_the_library_are_drawn_by_the_view() -> None:
+    """From the first unit to the last; then the bar is gone."""
+    seen: list[Progress | None] = []
+    with drawn_by(seen.append):
+        for _ in bar(range(3), "reading", 3, unit="photo", mininterval=0):
+            time.sleep(0.001)
+    counts = [progress.count for progress in seen if progress]
+    assert (counts[0], counts[-1], seen[-1]) == (0, 3, None)
+
+
+@pytest.fixture
+def prints() -> Iterator[logging.Logger]:
+    """A logger whose lines come to standard error, as Prefect's root handler does."""
+    logger, handler = logging.getLogger("neardup.test.live"), logging.StreamHandler(sys.stderr)
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    yield logger
+    logger.removeHandler(handler)
+
+
+def test_in_a_pipe_lines_come_as_they_are_and_are_kept(
+    tmp_path: Path, prints: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Handlers are put back afterwards."""
+    prints.handlers[0].stream = sys.stderr  # type: ignore[attr-defined]
+    before = list(prints.handlers)
+    with watched("experiment", tmp_path):
+        prints.info("58 photos")
+    (log,) = tmp_path.glob("experiment-*.log")
+    assert capsys.readouterr().err == "58 photos\n"
+    assert "58 photos" in log.read_text(encoding="utf-8")
+    assert prints.handlers == before
+
+
+def test_old_logs_make_room(tmp_path: Path) -> None:
+    """The newest are kept, and those of other flows."""
+    for number in range(KEPT_LOGS + 5):
+        (tmp_path / f"tune-2026{number:04}.log").touch()
+    (tmp_path / "watch-1.log").touch()
+    with watched("tune", tmp_path):
+        pass
+    names = sorted(path.name for path in tmp_path.glob("tune-*.log"))
+    assert (len(names), names[0], (tmp_path / "watch-1.log").exists()) == (KEPT_LOGS, "tune-20260006.log", True)
