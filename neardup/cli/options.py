@@ -96,11 +96,10 @@ TRAIN = options(
 
 def settings_of(config: Path | None, archive: Path | None = None, **said: Any) -> "Settings":
     """The settings of `neardup.toml`, with what was said on the command line on top; `__` stands for a dot."""
-    from neardup.settings.file import find_config, load_settings
+    from neardup.settings.file import find_settings, load_settings
 
-    return load_settings(
-        config or find_config(archive), {name.replace("__", "."): value for name, value in said.items()}
-    )
+    overrides = {name.replace("__", "."): value for name, value in said.items()}
+    return load_settings(config, overrides) if config else find_settings(archive, overrides)
 
 
 def training_options(said: dict[str, Any]) -> dict[str, Any]:
