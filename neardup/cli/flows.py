@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from neardup.cli.output import working_in
+
 
 def resolved(encoder: str, folder: Path) -> str:
     """The encoder's name as `load_encoder` takes it: a model of MLflow is fetched into the folder's state."""
@@ -15,7 +17,8 @@ def resolved(encoder: str, folder: Path) -> str:
         return encoder
     from tasks.publish import tracking_of
 
-    return tracking_of(folder).encoder(encoder)
+    with working_in(folder):
+        return tracking_of(folder).encoder(encoder)
 
 
 def run_flow(name: str, out: Path, *arguments: Any) -> Any:
