@@ -53,7 +53,7 @@ def experiment(
         try:
             run_id = publish(tracking, approaches, counts)
             show(tracking, run_id)
-        except TrackingError as away:
-            log.warning("%s", away)
+        except TrackingError as fault:
+            log.warning("%s", fault)
             return {"out": str(out), "mlflow": None}
         return {"out": str(out), "mlflow": tracking.page(run_id)}

@@ -1,7 +1,7 @@
-"""The stages of an experiment between the prepared archive and the report.
+"""The steps of an experiment between the prepared archive and the report.
 
-Each stage is a function with a manifest, and its key is made from the keys before it, so that what is done already is
-found without loading a model. Call any of them again: nothing that is whole on disk is made anew.
+Each step is a function that ends with a stage's manifest. The stage's key is made from the keys before it, so that what
+is done already is found without loading a model. Take a step again: nothing that is whole on disk is made anew.
 """
 
 import csv
@@ -130,9 +130,9 @@ def approaches_of(out: Path, settings: Settings, base: str) -> list[Approach]:
     approaches = [Approach(name, out, settings, base) for name in APPROACHES]
     path = out / "tuned" / "recipe.json"
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["base"] == base:
-            recipe = replace(settings.train, **found["recipe"])
+        tuned = json.loads(path.read_text(encoding="utf-8"))
+        if tuned["base"] == base:
+            recipe = replace(settings.train, **tuned["recipe"])
             approaches.append(Approach("tuned", out, replace(settings, train=recipe), base))
     return approaches
 

@@ -40,11 +40,11 @@ def up(state: Path, archive: Path | None, out: Path | None, **interfaces: Any) -
 
     folders = {"NEARDUP_ARCHIVE": archive, "NEARDUP_OUT": out}
     os.environ.update({name: str(folder) for name, folder in folders.items() if folder})
-    at = start(Path.cwd(), state.resolve(), interfaces, say)
-    password = ' PREFECT_API_AUTH_STRING="$PREFECT_SERVER_API_AUTH_STRING"' * at.guarded
+    servers = start(Path.cwd(), state.resolve(), interfaces, say)
+    password = ' PREFECT_API_AUTH_STRING="$PREFECT_SERVER_API_AUTH_STRING"' * servers.guarded
     end = "make down" if state == Path("services") else f"neardup down --state {state}"
-    click.echo(f"MLflow   {at.mlflow}\nPrefect  {at.prefect}\nLogs     {state / 'logs'}\n")
-    click.echo(f"export PREFECT_API_URL={at.prefect}/api MLFLOW_TRACKING_URI={at.mlflow}{password}\n{end}")
+    click.echo(f"MLflow   {servers.mlflow}\nPrefect  {servers.prefect}\nLogs     {state / 'logs'}\n")
+    click.echo(f"export PREFECT_API_URL={servers.prefect}/api MLFLOW_TRACKING_URI={servers.mlflow}{password}\n{end}")
 
 
 @click.command()

@@ -59,8 +59,8 @@ def load_settings(path: Path | None, overrides: Mapping[str, Any] | None = None)
     try:
         return TypeAdapter(Settings).validate_python(values)
     except ValidationError as error:
-        where = str(path) if path else "the settings"
-        raise ConfigError("; ".join(_sentence(where, fault) for fault in error.errors())) from None
+        source = str(path) if path else "the settings"
+        raise ConfigError("; ".join(_sentence(source, fault) for fault in error.errors())) from None
 
 
 def _check_archives_own(path: Path) -> None:
@@ -95,15 +95,15 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid TOML ({error}): mend that line") from None
 
 
-def _sentence(where: str, fault: ErrorDetails) -> str:
+def _sentence(source: str, fault: ErrorDetails) -> str:
     """What is wrong with one setting, where, and which name was probably meant."""
     name = ".".join(str(part) for part in fault["loc"])
     if fault["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
         known = _names(fault["loc"][:-1])
         close = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-        return f"{where}: unknown setting {name}: {hint}"
-    return f"{where}: {name} = {fault['input']!r}: {fault['msg'].lower()}"
+        return f"{source}: unknown setting {name}: {hint}"
+    return f"{source}: {name} = {fault['input']!r}: {fault['msg'].lower()}"
 
 
 def _names(location: tuple[int | str, ...]) -> list[str]:
