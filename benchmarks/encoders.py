@@ -29,7 +29,7 @@ from neardup.errors import ArchiveError, ConfigError, NeardupError
 from neardup.measure.bootstrap import Judged
 from neardup.measure.comparison import Comparison, compare
 from neardup.measure.evaluate import FOLDS, Evaluation
-from neardup.settings.file import find_config, load_settings
+from neardup.settings.file import find_settings
 from neardup.settings.schema import PrepareSettings
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -97,7 +97,7 @@ def measure(archive: Path, photos: Path, work: Path, encoder: str) -> Benchmark:
     Raises:
         NeardupError: a folder, the encoder or a package is not there; said before any long work.
     """
-    settings = load_settings(find_config(archive)).prepare
+    settings = find_settings(archive).prepare
     check_archive(archive, work, settings)
     originals = originals_of(photos)
     methods, sift = by_vector(encoder, work / "vectors"), Sift(work / "sift")

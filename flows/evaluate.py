@@ -5,13 +5,12 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 
-from neardup.experiment import approaches_of, comparison_stage, made_approaches, provenance
+from neardup.experiment import approaches_of, provenance, steps_of, trained_approaches
 from neardup.settings.schema import Settings
 from neardup.stages import alone
-from tasks.approach import checkpoint, compare, encode, evaluate, load_base
+from tasks.approach import load_base, take
 from tasks.every_flow import EVERY_FLOW
 from tasks.publish import tracking_of
-from tasks.running import run
 
 
 @flow(name="evaluate", **EVERY_FLOW)
@@ -26,11 +25,7 @@ def evaluate_all(out: Path, settings: Settings = Settings()) -> dict[str, Any]: 
     """
     log = get_run_logger()
     with alone(out, log.warning):
-        tracking = tracking_of(out)
-        loaded, base = load_base(tracking, settings)
-        made = made_approaches(approaches_of(out, loaded, base), log.warning)
-        for approach in made:
-            run(checkpoint, approach.checkpoint, approach, tracking, None)
-            run(encode, approach.vectors, approach)
-            run(evaluate, approach.evaluation, approach)
-        return run(compare, comparison_stage(made), made, provenance(settings))
+        loaded, base = load_base(tracking_of(out), settings)
+        trained = trained_approaches(approaches_of(out, loaded, base), log.warning)
+        manifests = [take(step) for step in steps_of(trained, provenance(settings))]
+        return manifests[-1]

@@ -7,15 +7,15 @@ from prefect import flow, get_run_logger
 
 from neardup.archive.scan import check_folders
 from neardup.errors import TrackingError
-from neardup.experiment import approaches_of, comparison_stage, provenance
+from neardup.experiment import approaches_of, comparison_stage, provenance, steps_of
 from neardup.settings.schema import Settings
 from neardup.stages import alone
-from tasks.approach import checkpoint, compare, encode, evaluate, load_base
+from tasks.approach import load_base, take
 from tasks.augment import augment_training_set
 from tasks.every_flow import EVERY_FLOW
 from tasks.prepare import prepare_archive
 from tasks.publish import begin, publish, show, tracking_of
-from tasks.running import run
+from tasks.tracking import live
 from tasks.translate import translate_legends
 
 
@@ -47,16 +47,13 @@ def experiment(
 
         approaches = approaches_of(out, loaded, base)
         runs = begin(tracking, "experiment", comparison_stage(approaches).key, approaches)
-        for approach in approaches:
-            run(checkpoint, approach.checkpoint, approach, tracking, runs.get(approach.name))
-            run(encode, approach.vectors, approach)
-            run(evaluate, approach.evaluation, approach)
-        run(compare, comparison_stage(approaches), approaches, provenance(settings, archive))
+        for step in steps_of(approaches, provenance(settings, archive), lambda a: live(tracking, runs.get(a.name), a)):
+            take(step)
 
         try:
             run_id = publish(tracking, approaches, counts)
             show(tracking, run_id)
-        except TrackingError as away:
-            log.warning("%s", away)
+        except TrackingError as fault:
+            log.warning("%s", fault)
             return {"out": str(out), "mlflow": None}
         return {"out": str(out), "mlflow": tracking.page(run_id)}

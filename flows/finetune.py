@@ -5,13 +5,12 @@ from typing import Any, Literal
 
 from prefect import flow, get_run_logger
 
-from neardup.experiment import Approach
+from neardup.experiment import Approach, checkpoint_step
 from neardup.settings.schema import Settings
 from neardup.stages import alone
-from tasks.approach import checkpoint, load_base
+from tasks.approach import load_base, take
 from tasks.every_flow import EVERY_FLOW
 from tasks.publish import tracking_of
-from tasks.running import run
 
 
 @flow(name="finetune", **EVERY_FLOW)
@@ -30,6 +29,4 @@ def finetune(
         settings: what neardup.toml would hold.
     """
     with alone(out, get_run_logger().warning):
-        tracking = tracking_of(out)
-        made = Approach(approach, out, *load_base(tracking, settings))
-        return run(checkpoint, made.checkpoint, made, tracking, None)
+        return take(checkpoint_step(Approach(approach, out, *load_base(tracking_of(out), settings))))

@@ -6,14 +6,15 @@ from typing import Any
 from prefect import flow, get_run_logger
 
 from neardup.errors import TrackingError
-from neardup.experiment import approaches_of, comparison_stage, provenance
+from neardup.experiment import approaches_of, provenance, steps_of
 from neardup.settings.schema import Settings
 from neardup.stages import alone
 from neardup.tuning import Tuning, finish_tuning, gain_of_tuning, tell
-from tasks.approach import checkpoint, compare, encode, evaluate, load_base
+from tasks.approach import load_base, take
 from tasks.every_flow import EVERY_FLOW
 from tasks.publish import begin, publish_study, tracking_of
 from tasks.running import run
+from tasks.tracking import live
 from tasks.tuning import show_study, show_trial, try_trial, validation_groups
 
 
@@ -51,11 +52,8 @@ def tune(
             if approach.name != "fine-tuned-augmented" or approach.checkpoint.done()
         ]
         runs = begin(tracking, "tune", tuning.key, approaches)
-        for approach in approaches:
-            run(checkpoint, approach.checkpoint, approach, tracking, runs.get(approach.name))
-            run(encode, approach.vectors, approach)
-            run(evaluate, approach.evaluation, approach)
-        run(compare, comparison_stage(approaches), approaches, provenance(settings))
+        for step in steps_of(approaches, provenance(settings), lambda a: live(tracking, runs.get(a.name), a)):
+            take(step)
         gain = gain_of_tuning(tuning)
         show_study(tuning, best, gain)
         try:

@@ -14,6 +14,9 @@ NeardupError                 one sentence: what, where, what to do
     └── TrackingError        MLflow's: results are on disk and are logged later
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 
 class NeardupError(Exception):
     """A fault that the user can mend; its text is one sentence meant for them."""
@@ -61,3 +64,26 @@ class ServerError(NeardupError):
 
 class TrackingError(ServerError):
     """The tracking server cannot be reached, or refuses; nothing is lost."""
+
+
+EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "dask": ("distributed", "prefect-dask"),
+        "index": ("faiss-cpu",),
+        "int8": ("onnx", "onnxruntime", "onnxscript"),
+        "s3": ("s3fs",),
+    }
+)
+"""Optional dependencies: name of the extra in `pyproject.toml` → packages.
+
+neardup itself is on no package index, so that `pip install neardup[extra]` finds nothing.
+"""
+
+
+def install_hint(extra: str) -> str:
+    """How to get the packages of an extra, as the end of an error's sentence.
+
+    >>> install_hint("index")
+    'run `make install` in a checkout, or `pip install faiss-cpu`'
+    """
+    return f"run `make install` in a checkout, or `pip install {' '.join(EXTRAS[extra])}`"

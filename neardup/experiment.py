@@ -1,13 +1,14 @@
-"""The stages of an experiment between the prepared archive and the report.
+"""The steps of an experiment between the prepared archive and the report.
 
-Each stage is a function with a manifest, and its key is made from the keys before it, so that what is done already is
-found without loading a model. Call any of them again: nothing that is whole on disk is made anew.
+Each step is a function that ends with a stage's manifest. The stage's key is made from the keys before it, so that what
+is done already is found without loading a model. Take a step again: nothing that is whole on disk is made anew.
 """
 
 import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,38 @@ from neardup.measure.plots import pictures
 from neardup.measure.report import write_report
 from neardup.settings.schema import APPROACHES, Recipe, Settings
 from neardup.stages import STATE, Stage, digest_file, digest_of
+from neardup.train.augment import write_augmented
 from neardup.train.finetune import TRAIN_STEP, EpochResult, Example
 from neardup.train.launch import Job, train_on
 
-VECTORS_STEP = COMPARE_STEP = 1
+VECTORS_STEP = 1
+"""Version of the step that encodes the test set; bumped when its result changes for equal inputs."""
 EVALUATE_STEP = 2
-"""Bumped when a step's result changes for equal inputs."""
+"""Version of the step that measures an approach; bumped when its result changes for equal inputs."""
+COMPARE_STEP = 1
+"""Version of the step that writes comparison and report; bumped when its result changes for equal inputs."""
 
 Say = Callable[[str], None]
+OnEpoch = Callable[[EpochResult], None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of an experiment. A command takes it as it is, a flow in a task: the work is the same.
+
+    Attributes:
+        title: what a person calls it.
+        stage: where its outputs and its manifest lie.
+        make: makes the outputs, tells a `say` how it gets on, and returns the manifest.
+    """
+
+    title: str
+    stage: Stage
+    make: Callable[[Say], dict[str, Any]]
+
+    def take(self, say: Say) -> dict[str, Any]:
+        """The manifest; the work is done only if the stage is not whole on disk."""
+        return self.stage.read() or self.make(say)
 
 
 @dataclass(frozen=True)
@@ -42,7 +67,7 @@ class Approach:
     Attributes:
         name: `zero-shot`, `fine-tuned`, `fine-tuned-augmented` or `tuned`; also its folder's name.
         out: the experiment's output folder.
-        settings: what the experiment was told.
+        settings: those of the experiment.
         base: fingerprint of the encoder that it starts from.
     """
 
@@ -105,9 +130,9 @@ def approaches_of(out: Path, settings: Settings, base: str) -> list[Approach]:
     approaches = [Approach(name, out, settings, base) for name in APPROACHES]
     path = out / "tuned" / "recipe.json"
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["base"] == base:
-            recipe = replace(settings.train, **found["recipe"])
+        tuned = json.loads(path.read_text(encoding="utf-8"))
+        if tuned["base"] == base:
+            recipe = replace(settings.train, **tuned["recipe"])
             approaches.append(Approach("tuned", out, replace(settings, train=recipe), base))
     return approaches
 
@@ -130,27 +155,73 @@ def training_examples(out: Path) -> list[Example]:
     ]
 
 
-def made_approaches(approaches: Sequence[Approach], say: Say) -> list[Approach]:
+def trained_approaches(approaches: Sequence[Approach], say: Say) -> list[Approach]:
     """Zero-shot, and those of the others that were trained with these very settings.
 
     Args:
         approaches: all that there may be.
         say: is told of each that was trained otherwise, and so is left out.
     """
-    made = []
+    trained = []
     for approach in approaches:
         if approach.recipe is None or approach.checkpoint.done():
-            made.append(approach)
+            trained.append(approach)
         elif (approach.folder / "checkpoint").is_dir():
             say(f"{approach.name} is left out: it was trained with other settings than these; say the same ones again")
-    return made
+    return trained
 
 
-def make_checkpoint(
-    approach: Approach,
-    say: Say = print,
-    on_epoch: Callable[[EpochResult], None] | None = None,
-) -> dict[str, Any]:
+def steps_of(
+    approaches: Sequence[Approach],
+    facts: Mapping[str, str],
+    on_epochs: Callable[[Approach], OnEpoch | None] = lambda _: None,
+) -> list[Step]:
+    """All steps from the prepared and translated folder to the report, in their order.
+
+    Args:
+        approaches: zero-shot first.
+        facts: provenance that the report shows: encoder, archive, versions.
+        on_epochs: approach → what is called after each epoch of its training.
+    """
+    steps = [step for approach in approaches for step in _approach_steps(approach, on_epochs(approach))]
+    return [*steps, Step("compare", comparison_stage(approaches), lambda _: compare_approaches(approaches, facts))]
+
+
+def _approach_steps(approach: Approach, on_epoch: OnEpoch | None) -> list[Step]:
+    """Checkpoint, vectors and evaluation of one approach."""
+    return [
+        checkpoint_step(approach, on_epoch),
+        Step(f"{approach.name}: encode", approach.vectors, lambda _: encode_test_set(approach)),
+        Step(f"{approach.name}: evaluate", approach.evaluation, lambda _: evaluate_approach(approach)),
+    ]
+
+
+def checkpoint_step(approach: Approach, on_epoch: OnEpoch | None = None) -> Step:
+    """The training of an approach, or for zero-shot a copy of the base encoder.
+
+    Args:
+        approach: what is trained.
+        on_epoch: is called after each epoch.
+    """
+    make = partial(make_checkpoint, approach, on_epoch=on_epoch)
+    return Step(f"{approach.name}: checkpoint", approach.checkpoint, make)
+
+
+def augment_training_set(out: Path, settings: Settings) -> dict[str, Any]:
+    """Write `train_dataset_aug/` and `df_training_aug.xlsx`; copies that are there already are kept.
+
+    Returns:
+        The facts of the manifest: copies, recipe, seed.
+
+    Raises:
+        ArchiveError: nothing has been prepared or translated in `out`, or the folder holds files of somebody else.
+    """
+    recipe = settings.train
+    training, captions = TrainingSet.load(out), load_captions(out)
+    return write_augmented(out, training, captions, settings.augmentation, recipe.copies, recipe.seed)
+
+
+def make_checkpoint(approach: Approach, say: Say = print, on_epoch: OnEpoch | None = None) -> dict[str, Any]:
     """Fine-tune the base encoder by the approach's recipe, or save it as it is for zero-shot.
 
     Returns:

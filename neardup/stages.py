@@ -4,7 +4,6 @@ A stage is done when its manifest carries the key of its inputs and every output
 Readers trust only the manifest, so a run that was killed at any moment starts again at the first unfinished stage.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -13,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from neardup.errors import ArchiveError
 
@@ -54,18 +55,25 @@ def replacing(path: Path) -> Iterator[Path]:
 def alone(out: Path, say: Callable[[str], object]) -> Iterator[None]:
     """Wait until no other process works in an output folder, and keep others out; the lock dies with its process.
 
+    Whatever writes into an output folder, command or flow, runs inside this block. A block inside another one, in the
+    same thread, waits for nobody.
+
     Args:
         out: the output folder; made where it is not there yet.
         say: is told if there is somebody to wait for.
     """
     (out / STATE).mkdir(parents=True, exist_ok=True)
-    with (out / STATE / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"another run works in {out}: waiting until it has ended")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    # A soft lock, which filelock falls back to where a file system has no locks, would outlive a killed process.
+    lock = FileLock((out / STATE / "lock").resolve(), is_singleton=True, fallback_to_soft=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        say(f"another run works in {out}: waiting until it has ended")
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def claim(folder: Path) -> None:

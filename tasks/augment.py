@@ -1,18 +1,16 @@
-"""Tasks that write augmented copies to disk."""
+"""The task that writes augmented copies to disk."""
 
 from pathlib import Path
+from typing import Any
 
 from prefect import task
 
-from neardup.archive.captions import load_captions
-from neardup.archive.trainingset import TrainingSet
+from neardup import experiment
 from neardup.settings.schema import Settings
-from neardup.train.augment import write_augmented
 from tasks.running import RETRY, outside_fault
 
 
 @task(name="augment", retry_condition_fn=outside_fault, **RETRY)
-def augment_training_set(out: Path, settings: Settings) -> None:
+def augment_training_set(out: Path, settings: Settings) -> dict[str, Any]:
     """Write `train_dataset_aug/` and `df_training_aug.xlsx`; copies that are there already are kept."""
-    recipe = settings.train
-    write_augmented(out, TrainingSet.load(out), load_captions(out), settings.augmentation, recipe.copies, recipe.seed)
+    return experiment.augment_training_set(out, settings)

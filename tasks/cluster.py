@@ -11,7 +11,7 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from neardup.errors import ConfigError
+from neardup.errors import ConfigError, install_hint
 from neardup.settings.schema import ClusterSettings
 
 AHEAD = 4
@@ -38,7 +38,7 @@ def workers(settings: ClusterSettings) -> Iterator[TaskRunner[Any]]:
         import dask.config  # noqa: PLC0415 - an extra
         from prefect_dask.task_runners import DaskTaskRunner  # noqa: PLC0415 - an extra
     except ImportError:
-        raise ConfigError("Dask is not installed: say `pip install 'neardup[dask]'`, or runner = threads") from None
+        raise ConfigError(f"Dask is not installed: {install_hint('dask')}; or say runner = threads") from None
     logging.getLogger("distributed").setLevel(logging.ERROR)  # it tells of every connection
     # A process a core: Dask tells each of its processes to compute with one thread.
     local = {"cluster_kwargs": {"n_workers": settings.workers, "threads_per_worker": 1}}

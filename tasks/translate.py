@@ -1,6 +1,7 @@
 """Tasks that make English captions."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,14 @@ from prefect import get_run_logger, task
 from prefect.blocks.system import Secret
 from prefect.settings import PREFECT_API_URL
 
-from neardup.archive.captions import Translator, translate_training_set
+from neardup.archive.captions import Translation, Translator, translate_training_set
 from neardup.archive.translators import DeepLTranslator, MarianTranslator
 from neardup.settings.schema import TranslateSettings
 
 KEY = "DEEPL_AUTH_KEY"
+"""Environment variable that holds the key of DeepL."""
 SECRET = "deepl-auth-key"  # noqa: S105 - the name of the block, not the key
+"""Name of the Prefect Secret block that holds the key of DeepL where the environment does not."""
 
 
 def deepl_key() -> str | None:
@@ -37,6 +40,11 @@ def make_translator(settings: TranslateSettings) -> Translator | None:
     return DeepLTranslator(key, server_url=settings.server_url, glossary=settings.glossary) if key else None
 
 
+def translate(out: Path, settings: TranslateSettings, say: Callable[[str], None]) -> Translation:
+    """Translate the training set's legends with the configured translator; the command and the task both do it so."""
+    return translate_training_set(out, settings, make_translator(settings), say)
+
+
 @task(name="translate")
 def translate_legends(out: Path, settings: TranslateSettings) -> dict[str, Any]:
     """Translate the training set's legends; no retries here, for the DeepL client retries by itself.
@@ -45,7 +53,7 @@ def translate_legends(out: Path, settings: TranslateSettings) -> dict[str, Any]:
         Under `stopped` the sentence that says why not all was translated, or None.
     """
     log = get_run_logger()
-    translation = translate_training_set(out, settings, make_translator(settings), log.info)
+    translation = translate(out, settings, log.info)
     if translation.stopped:
         log.warning(translation.stopped)
     return {"stopped": translation.stopped}

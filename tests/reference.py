@@ -28,18 +28,19 @@ def settings() -> str:
     parts = [
         "# Settings",
         "",
-        "What `neardup.toml` may hold, in the working folder or in the archive's; made from the code by `make docs`.",
-        "An option on the command line wins over the file. An unknown name is an error that suggests the right one.",
+        "What `neardup.toml` of the working folder may hold; made from the code by `make docs`. Where there is none,",
+        "`[prepare]` of the archive's own `neardup.toml` is taken, and nothing else may stand there. An option on the",
+        "command line wins over the file. An unknown name is an error that suggests the right one.",
         "",
     ]
     for name, table in TABLES.items():
-        said = meanings(table)
+        meaning = meanings(table)
         parts += [f"## [{name}]" if name else "## At the top", "", "| name | default | meaning |", "|---|---|---|"]
-        made = table()
+        defaults = table()
         for field in fields(table):
-            default = getattr(made, field.name)
+            default = getattr(defaults, field.name)
             if not is_dataclass(default):
-                parts.append(f"| `{field.name}` | {_toml(default)} | {said[field.name]} |")
+                parts.append(f"| `{field.name}` | {_toml(default)} | {meaning[field.name]} |")
         parts.append("")
     return "\n".join(parts)
 

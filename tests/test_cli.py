@@ -1,10 +1,14 @@
 """The command line: help, one sentence on a user's error, JSON where a machine reads."""
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
+import click
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
@@ -12,6 +16,8 @@ from click.testing import CliRunner, Result
 from neardup.builtin.demo import MadeArchive
 from neardup.builtin.scenes import Scene
 from neardup.cli import main
+from neardup.errors import EXTRAS
+from neardup.stages import alone
 
 COMMANDS = sorted(main.commands)
 HEAVY = ("torch", "transformers", "pandas", "prefect", "mlflow", "numpy", "PIL", "matplotlib")
@@ -20,6 +26,11 @@ HEAVY = ("torch", "transformers", "pandas", "prefect", "mlflow", "numpy", "PIL",
 def neardup(*arguments: object) -> Result:
     """Run the command in this process, which has paid for the imports already."""
     return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def parameters(command: str) -> dict[str, click.Parameter]:
+    """Name → option or argument of a command."""
+    return {str(parameter.name): parameter for parameter in main.commands[command].params}
 
 
 def test_every_promised_command_is_there() -> None:
@@ -162,20 +173,154 @@ def test_new_queries_are_written_searched_and_shown(vectors: Path, made: MadeArc
     assert page.read_text().count("<img") == 5 * 11
 
 
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"demo", "up", "down"}))
+def test_each_command_with_a_result_gives_it_as_json(command: str) -> None:
+    """For whoever calls neardup from a script."""
+    assert "--json" in [option for parameter in main.commands[command].params for option in parameter.opts]
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if "device" in parameters(name)])
+def test_a_device_is_one_of_four(command: str) -> None:
+    """A device that nobody knows is refused at once, and the help names those that there are."""
+    device = parameters(command)["device"]
+    assert isinstance(device.type, click.Choice)
+    assert list(device.type.choices) == ["auto", "cpu", "cuda", "mps"]
+
+
+@pytest.mark.parametrize(
+    "command", ["prepare ARCHIVE", "experiment ARCHIVE", "duplicates ARCHIVE", "watch ARCHIVE", "embed ARCHIVE"]
+)
+def test_an_archive_cannot_name_a_server(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever command reads it: its file would send the key of DeepL, or code, to a server of its maker's."""
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / "neardup.toml").write_text('[cluster]\nscheduler = "tcp://somewhere:8786"\n')
+    monkeypatch.chdir(tmp_path)
+    ran = neardup(*command.replace("ARCHIVE", "archive").split(), "--out", "out")
+    assert (ran.exit_code, ran.stdout, len(ran.stderr.splitlines())) == (1, "", 1), ran.stderr
+    assert "lies in the archive, from which only [prepare] is taken, and sets [cluster]" in ran.stderr
+
+
+WRITERS = {
+    "prepare": "prepare ARCHIVE --out results",
+    "translate": "translate --out results --translator none",
+    "augment": "augment --out results",
+    "queries": "augment --queries ARCHIVE --out results",
+    "train": "train --out results --encoder builtin:tiny",
+    "evaluate": "evaluate --out results --encoder builtin:tiny",
+    "embed": "embed ARCHIVE --out results/vectors.parquet --encoder builtin:tiny",
+    "demo": "demo --out results",
+    "rollback": "rollback --out results",
+}
+"""Commands that write into a folder without a flow."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", WRITERS.values(), ids=WRITERS)
+def test_a_command_that_writes_waits_for_who_is_at_work(command: str, made: MadeArchive, tmp_path: Path) -> None:
+    """A scheduled run and a person at a terminal never share the state of one folder."""
+    out = tmp_path / "results"
+    with alone(out, pytest.fail):
+        (out / "training_set.csv").touch()
+        line = [Path(sys.executable).parent / "neardup", *command.replace("ARCHIVE", str(made.root)).split()]
+        with subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
+            assert running.stderr
+            assert "another run works in results: waiting until it has ended" in running.stderr.readline()
+            running.kill()
+    assert {path.name for path in out.rglob("*") if path.is_file()} == {"training_set.csv", "lock"}
+
+
+def test_the_steps_of_commands_and_flows_are_the_same() -> None:
+    """Neither names the work of a step: they take those that `neardup.experiment` lists."""
+    work = re.compile(r"\b(make_checkpoint|encode_test_set|evaluate_approach|compare_approaches|write_augmented)\(")
+    root = Path(__file__).parents[1]
+    sources = [path for folder in ("neardup/cli", "tasks", "flows") for path in (root / folder).glob("*.py")]
+    assert [path.name for path in sources if work.search(path.read_text(encoding="utf-8"))] == []
+
+
+def test_the_packages_of_an_extra_are_those_of_the_project() -> None:
+    """What an error's sentence tells a person to install is what the extra holds."""
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {name: tuple(packages) for name, packages in project["optional-dependencies"].items()} == EXTRAS
+
+
 def test_the_stages_run_one_by_one(made: MadeArchive, tmp_path: Path) -> None:
-    """Prepare, translate, augment, train, evaluate: each says what it made, and a second time that nothing was done."""
+    """Prepare, translate, augment, train, evaluate: each prints what it made, and again that nothing was done."""
     common = ("--out", tmp_path, "--encoder", "builtin:tiny", "--epochs", 1, "--batch-size", 16)
-    said = [
+    runs = [
         neardup("prepare", made.root, "--out", tmp_path),
         neardup("prepare", made.root, "--out", tmp_path),
         neardup("translate", "--out", tmp_path, "--translator", "none"),
         neardup("augment", "--out", tmp_path, "--copies", 2),
         neardup("train", *common),
         neardup("train", *common),
-        neardup("evaluate", *common, "--json"),
+        neardup("evaluate", *common),
     ]
-    assert [ran.exit_code for ran in said] == [0] * 7, [ran.stderr for ran in said]
-    assert "nothing was done" in said[1].stdout
-    assert "nothing was done" in said[5].stdout
-    assert sorted(json.loads(said[6].stdout)["metrics"]["top_1"]) == ["fine-tuned", "zero-shot"]
+    assert [ran.exit_code for ran in runs] == [0] * 7, [ran.stderr for ran in runs]
+    assert "nothing was done" in runs[1].stdout
+    assert runs[2].stdout == f"Captions are in {tmp_path / 'df_training.xlsx'}\n"
+    assert runs[4].stdout == f"The checkpoint is {tmp_path / 'fine-tuned' / 'checkpoint'}\n"
+    assert "nothing was done" in runs[5].stdout
+    assert "| nDCG" in runs[6].stdout
     assert (tmp_path / "report.html").is_file()
+
+
+@pytest.fixture(scope="module")
+def answers(made: MadeArchive, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Command → the one JSON document that is its whole standard output."""
+    out = tmp_path_factory.mktemp("answers") / "results"
+    common = ("--out", out, "--encoder", "builtin:tiny", "--epochs", 1, "--batch-size", 16)
+    commands = {
+        "prepare": ("prepare", made.root, "--out", out),
+        "translate": ("translate", "--out", out, "--translator", "none"),
+        "augment": ("augment", "--out", out, "--copies", 2),
+        "queries": ("augment", "--queries", made.root / "agence_rol", "--out", out),
+        "train": ("train", *common),
+        "evaluate": ("evaluate", *common),
+        "precision": ("evaluate", *common, "--precision", "int8"),
+        "embed": ("embed", made.root, "--out", out / "v.parquet", "--encoder", "builtin:tiny"),
+    }
+    return {name: json.loads(neardup(*command, "--json").stdout) for name, command in commands.items()}
+
+
+def test_translate_counts_who_translated(answers: dict[str, dict[str, Any]]) -> None:
+    """Each legend has a caption, by a translator or untranslated."""
+    answer = answers["translate"]
+    assert (sum(answer["translators"].values()), answer["sent"]) == (answer["captions"], 0)
+
+
+def test_augment_counts_the_copies(answers: dict[str, dict[str, Any]]) -> None:
+    """As many files lie in the folder that it names, two for each training photo."""
+    answer = answers["augment"]
+    assert answer["copies"] == len(list(Path(answer["folder"]).iterdir()))
+
+
+def test_augment_counts_the_queries(answers: dict[str, dict[str, Any]]) -> None:
+    """Five for each photo that can be read; the others are listed with the reason."""
+    answer = answers["queries"]
+    assert answer["queries"] == len([path for path in Path(answer["folder"]).rglob("*") if path.is_file()])
+    assert all(fault["reason"] for fault in answer["unreadable"])
+
+
+def test_train_names_the_checkpoint(answers: dict[str, dict[str, Any]]) -> None:
+    """And says whether it was there before, which epoch is in it, and why training ended."""
+    answer = answers["train"]
+    assert (answer["unchanged"], answer["best_epoch"]) == (False, 1)
+    assert (Path(answer["checkpoint"]) / "model.safetensors").is_file()
+
+
+def test_evaluate_compares_what_was_trained(answers: dict[str, dict[str, Any]]) -> None:
+    """Metric → approach → value."""
+    assert sorted(answers["evaluate"]["metrics"]["top_1"]) == ["fine-tuned", "zero-shot"]
+
+
+def test_the_cost_of_a_precision_is_one_object_by_approach(answers: dict[str, dict[str, Any]]) -> None:
+    """However many approaches there are, standard output is one document."""
+    answer = answers["precision"]
+    assert sorted(answer) == ["fine-tuned", "zero-shot"]
+    assert sorted(answer["zero-shot"]["metrics"]["ndcg"]) == ["zero-shot", "zero-shot, int8"]
+
+
+def test_embed_counts_the_photos(answers: dict[str, dict[str, Any]]) -> None:
+    """Those in the file, and those that cannot be read with the reason."""
+    answer = answers["embed"]
+    assert (answer["photos"], len(answer["unreadable"])) == (pq.read_metadata(answer["vectors"]).num_rows, 4)

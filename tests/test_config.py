@@ -1,13 +1,15 @@
 """The settings file: every field checked, and a mistake is one sentence that helps."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from neardup.errors import ConfigError
-from neardup.settings.file import find_config, load_settings
-from neardup.settings.schema import Settings
+from neardup.settings.file import find_settings, load_settings
+from neardup.settings.schema import TABLES, Settings, meanings
 
 
 @pytest.fixture
@@ -63,12 +65,79 @@ def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
         load_settings(tmp_path / "no.toml")
 
 
-def test_the_archives_own_file_is_found(
-    write: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_table_that_is_none_is_refused(write: Callable[[str], Path]) -> None:
+    """A value where a table belongs is one sentence, also where the command line sets a field of that table."""
+    with pytest.raises(ConfigError, match="train = 3"):
+        load_settings(write("train = 3\n"), {"train.lr": 0.01})
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of an archive, beside the working folder."""
+    for name in ("archive", "work"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "archive"
+
+
+def test_an_archive_says_how_it_is_read(archive: Path) -> None:
+    """Without a file in the working folder, `[prepare]` of the archive's own is used."""
+    (archive / "neardup.toml").write_text('[prepare]\nground_truth = "x.xlsx"\n')
+    assert find_settings(archive).prepare.ground_truth == "x.xlsx"
+
+
+def test_the_working_folders_file_wins_over_the_archives(archive: Path) -> None:
+    """The archive's is not even read."""
+    (archive / "neardup.toml").write_text('encoder = "x"\n')
+    Path("neardup.toml").write_text('encoder = "builtin:tiny"\n')
+    assert find_settings(archive).encoder == "builtin:tiny"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('[translate]\nserver_url = "http://somewhere"\n', r"\[translate\]"),
+        ('[cluster]\nscheduler = "tcp://somewhere:8786"\n', r"\[cluster\]"),
+        ('encoder = "models:/x"\n[prepare]\nlook_alike_bits = 3\n', "encoder"),
+    ],
+)
+def test_an_archive_sets_nothing_else(archive: Path, text: str, name: str) -> None:
+    """A server that would get the key of DeepL, or code, is named by the user and by nobody else."""
+    (archive / "neardup.toml").write_text(text)
+    with pytest.raises(ConfigError, match=rf"only \[prepare\] is taken, and sets {name}: put that into .* --config"):
+        find_settings(archive)
+
+
+def test_an_archive_that_is_the_working_folder_is_not_trusted_either(
+    archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a file in this folder, that of the archive is used."""
-    path = write("")
-    empty = tmp_path / "elsewhere"
-    empty.mkdir()
-    monkeypatch.chdir(empty)
-    assert find_config(tmp_path) == path
+    """Whoever changes into an archive does not thereby vouch for its file."""
+    (archive / "neardup.toml").write_text('[translate]\nserver_url = "http://somewhere"\n')
+    monkeypatch.chdir(archive)
+    with pytest.raises(ConfigError, match="lies in the archive"):
+        find_settings(Path())
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_each_field_says_what_it_means(table: str) -> None:
+    """In the settings reference and in the form of a Prefect deployment."""
+    assert [name for name, meaning in meanings(TABLES[table]).items() if not meaning] == []
+
+
+def test_the_form_of_a_deployment_shows_meanings_and_bounds() -> None:
+    """Prefect makes it from a flow's parameters."""
+    from prefect.utilities.callables import parameter_schema  # noqa: PLC0415 - seconds that the others need not wait
+
+    from flows.finetune import finetune  # noqa: PLC0415 - seconds that the others need not wait
+
+    recipe = parameter_schema(finetune).model_dump()["definitions"]["Recipe"]["properties"]
+    assert recipe["lr"]["description"] == "Adam's learning rate."
+    assert (recipe["lr"]["exclusiveMinimum"], recipe["lr"]["exclusiveMaximum"]) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("-c", "import neardup.settings.schema"), ("-m", "neardup", "--help")], ids=["settings", "help"]
+)
+def test_python_may_leave_out_docstrings(arguments: tuple[str, ...]) -> None:
+    """Nothing that runs depends on one, nor on an assertion."""
+    subprocess.run([sys.executable, "-OO", *arguments], check=True, capture_output=True)

@@ -1,10 +1,12 @@
 """Commands that read the archive and its sheets: prepare, translate, augment."""
 
+from collections import Counter
 from pathlib import Path
 
 import click
 
-from neardup.cli.options import ARCHIVE, CONFIG, FOLDER, JSON, OUT, TRANSLATOR, options, print_result, settings_of
+from neardup.cli.options import ARCHIVE, CONFIG, FOLDER, JSON, OUT, TRANSLATOR, options, settings_of
+from neardup.cli.output import check_prepared, print_result, say, working_in
 from neardup.errors import NeardupError
 
 
@@ -17,18 +19,21 @@ def prepare(archive: Path, out: Path, config: Path | None, as_json: bool) -> Non
     \b
     Example: neardup prepare ARCHIVE --out results
     """
+    from neardup.archive.prepare import check_archive
     from neardup.archive.prepare import prepare as prepare_archive
 
     settings = settings_of(config, archive)
-    prepared = prepare_archive(archive, out, settings.prepare)
+    check_archive(archive, out, settings.prepare)
+    with working_in(out):
+        prepared = prepare_archive(archive, out, settings.prepare)
     lines = [f"{name:<40} {count:>8}" for name, count in prepared.counts.items()]
     lines.append("unchanged since the last run, nothing was done" if prepared.reused else "")
     print_result(prepared.counts, "\n".join([*lines, f"See {out / 'discrepancies.html'}"]), as_json=as_json)
 
 
 @click.command()
-@options(OUT, CONFIG, TRANSLATOR)
-def translate(out: Path, config: Path | None, translator: str | None) -> None:
+@options(OUT, CONFIG, TRANSLATOR, JSON)
+def translate(out: Path, config: Path | None, translator: str | None, as_json: bool) -> None:
     """Translate the legends of a prepared training set to English captions.
 
     The key for DeepL is read from DEEPL_AUTH_KEY, or from the Prefect Secret block `deepl-auth-key`.
@@ -36,39 +41,60 @@ def translate(out: Path, config: Path | None, translator: str | None) -> None:
     \b
     Example: DEEPL_AUTH_KEY=... neardup translate --out results
     """
-    from neardup.archive.captions import translate_training_set
-    from tasks.translate import make_translator
+    from tasks.translate import translate as translate_legends
 
-    settings = settings_of(config, translate__translator=translator).translate
-    translation = translate_training_set(out, settings, make_translator(settings), click.echo)
+    settings = settings_of(config, translate__translator=translator)
+    check_prepared(out)
+    with working_in(out):
+        translation = translate_legends(out, settings.translate, say)
     if translation.stopped:
         raise NeardupError(translation.stopped)
-    click.echo(f"Captions are in {out / 'df_training.xlsx'}")
+    facts = {
+        "captions": len(translation.captions),
+        "translators": Counter(caption.translator for caption in translation.captions.values()),
+        "sent": translation.asked,
+        "sheet": out / "df_training.xlsx",
+    }
+    print_result(facts, f"Captions are in {out / 'df_training.xlsx'}", as_json=as_json)
 
 
 @click.command()
-@options(OUT, CONFIG)
+@options(OUT, CONFIG, JSON)
 @click.option("--recipe", type=click.Choice(["classic", "press"]), help="The prior project's, or what newspapers do.")
 @click.option("--copies", type=int, help="Copies a photo.")
 @click.option("--queries", type=FOLDER, help="Instead: write the variants of the photos of this folder as queries.")
-def augment(out: Path, config: Path | None, recipe: str | None, copies: int | None, queries: Path | None) -> None:
+def augment(
+    out: Path, config: Path | None, as_json: bool, recipe: str | None, copies: int | None, queries: Path | None
+) -> None:
     """Write augmented copies of the training photos, or variants of new photos to search for.
 
     \b
     Example: neardup augment --out results --recipe press
              neardup augment --queries new_photos --out results
     """
-    from neardup.archive.captions import load_captions
-    from neardup.archive.trainingset import TrainingSet
-    from neardup.train.augment import make_queries, write_augmented
-
     if queries:
-        made = make_queries(queries, out / "queries")
-        for path, reason in made.unreadable:
-            click.echo(f"left out {path}: {reason}", err=True)
-        click.echo(f"{len(made.written)} queries are in {out / 'queries'}")
+        _write_queries(queries, out, as_json=as_json)
         return
+    from neardup.experiment import augment_training_set
+
     settings = settings_of(config, augmentation=recipe, train__copies=copies)
-    train = settings.train
-    write_augmented(out, TrainingSet.load(out), load_captions(out), settings.augmentation, train.copies, train.seed)
-    click.echo(f"Copies are in {out / 'train_dataset_aug'}, listed in {out / 'df_training_aug.xlsx'}")
+    check_prepared(out)
+    with working_in(out):
+        facts = augment_training_set(out, settings)
+    folder, sheet = out / "train_dataset_aug", out / "df_training_aug.xlsx"
+    line = f"Copies are in {folder}, listed in {sheet}"
+    print_result(facts | {"folder": folder, "sheet": sheet}, line, as_json=as_json)
+
+
+def _write_queries(photos: Path, out: Path, *, as_json: bool) -> None:
+    """Write the variants of a folder's photos to `queries/`, and say which photos cannot be read."""
+    from neardup.train.augment import make_queries
+
+    folder = out / "queries"
+    with working_in(out):
+        queries = make_queries(photos, folder)
+    for path, reason in queries.unreadable:
+        say(f"left out {path}: {reason}")
+    unreadable = [{"path": path, "reason": reason} for path, reason in queries.unreadable]
+    facts = {"queries": len(queries.written), "folder": folder, "unreadable": unreadable}
+    print_result(facts, f"{len(queries.written)} queries are in {folder}", as_json=as_json)

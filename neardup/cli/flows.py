@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from neardup.cli.output import working_in
+
 
 def resolved(encoder: str, folder: Path) -> str:
     """The encoder's name as `load_encoder` takes it: a model of MLflow is fetched into the folder's state."""
@@ -15,7 +17,8 @@ def resolved(encoder: str, folder: Path) -> str:
         return encoder
     from tasks.publish import tracking_of
 
-    return tracking_of(folder).encoder(encoder)
+    with working_in(folder):
+        return tracking_of(folder).encoder(encoder)
 
 
 def run_flow(name: str, out: Path, *arguments: Any) -> Any:
@@ -41,5 +44,5 @@ def _isolate(out: Path) -> None:
 
 def echo_mlflow(page: str | None) -> None:
     """Print where a person looks at the run, or that it could not be logged."""
-    where = page or "not logged: the server is away; run the same command again"
-    click.echo(f"{'MLflow':<14} {where.replace(f'{Path.cwd()}/', '')}")
+    place = page or "not logged: the server is away; run the same command again"
+    click.echo(f"{'MLflow':<14} {place.replace(f'{Path.cwd()}/', '')}")

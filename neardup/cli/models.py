@@ -18,15 +18,17 @@ from neardup.cli.options import (
     TRANSLATOR,
     options,
     settings_of,
-    training_options,
+    training_values,
 )
+from neardup.cli.output import check_prepared, comparison_of, print_result, say, working_in
 
 if TYPE_CHECKING:
-    from neardup.settings.schema import Precision, Settings
+    from neardup.experiment import Approach
+    from neardup.settings.schema import Dtype, Settings
 
 
 @click.command()
-@options(OUT, CONFIG, ENCODER, DEVICE, TRAIN)
+@options(OUT, CONFIG, ENCODER, DEVICE, TRAIN, JSON)
 @click.option(
     "--augmentation",
     type=click.Choice(["none", "classic", "press"]),
@@ -35,24 +37,34 @@ if TYPE_CHECKING:
     help="Vary the photos on the fly; any recipe makes the third approach.",
 )
 def train(
-    out: Path, config: Path | None, encoder: str | None, device: str | None, augmentation: str, **said: Any
+    out: Path,
+    config: Path | None,
+    encoder: str | None,
+    device: str | None,
+    augmentation: str,
+    as_json: bool,
+    **values: Any,
 ) -> None:
     """Fine-tune the encoder on a prepared training set.
 
     \b
     Example: neardup train --out results --encoder builtin:tiny --epochs 10 --augmentation classic
     """
-    from neardup.experiment import make_checkpoint
+    from neardup.experiment import checkpoint_step
 
     name = "fine-tuned" if augmentation == "none" else "fine-tuned-augmented"
     recipe = None if augmentation == "none" else augmentation
-    settings = settings_of(config, encoder=encoder, device=device, augmentation=recipe, **training_options(said))
-    approach = next(approach for approach in approaches(out, settings) if approach.name == name)
-    if approach.checkpoint.done():
-        click.echo("unchanged since the last run, nothing was done")
-    else:
-        make_checkpoint(approach, click.echo)
-    click.echo(f"The checkpoint is {approach.folder / 'checkpoint'}")
+    settings = settings_of(config, encoder=encoder, device=device, augmentation=recipe, **training_values(values))
+    check_prepared(out)
+    with working_in(out):
+        approach = next(approach for approach in approaches(out, settings) if approach.name == name)
+        step = checkpoint_step(approach)
+        unchanged = step.stage.done()
+        manifest = step.take(say)
+    checkpoint = approach.folder / "checkpoint"
+    facts = {"approach": name, "checkpoint": checkpoint, "unchanged": unchanged, **manifest["facts"]}
+    lines = ["unchanged since the last run, nothing was done"] if unchanged else []
+    print_result(facts, "\n".join([*lines, f"The checkpoint is {checkpoint}"]), as_json=as_json)
 
 
 @click.command()
@@ -60,10 +72,11 @@ def train(
 @click.option("--augmentation", type=click.Choice(["classic", "press"]), help="Recipe of the third approach.")
 @click.option(
     "--precision",
+    "dtype",
     type=click.Choice(["bf16", "fp16", "int8"]),
     help="Also measure what these numbers cost: then `embed`, `search` and `duplicates` may compute with them.",
 )
-def evaluate(out: Path, config: Path | None, as_json: bool, precision: "Precision | None", **said: Any) -> None:
+def evaluate(out: Path, config: Path | None, as_json: bool, dtype: "Dtype | None", **values: Any) -> None:
     """Measure every approach that has been trained in the folder, and compare them.
 
     Say the options that `neardup train` was told: what was trained otherwise is left out.
@@ -72,36 +85,22 @@ def evaluate(out: Path, config: Path | None, as_json: bool, precision: "Precisio
     Example: neardup evaluate --out results --encoder builtin:tiny
              neardup evaluate --out results --encoder builtin:tiny --precision int8
     """
-    from neardup.experiment import (
-        compare_approaches,
-        comparison_stage,
-        encode_test_set,
-        evaluate_approach,
-        made_approaches,
-        make_checkpoint,
-        provenance,
-    )
-
-    training = training_options(said)
-    settings = settings_of(config, **training, **said)
-    made = made_approaches(approaches(out, settings), lambda line: click.echo(f"neardup: {line}", err=True))
-    for approach in made:
-        steps = (
-            (approach.checkpoint, make_checkpoint),
-            (approach.vectors, encode_test_set),
-            (approach.evaluation, evaluate_approach),
-        )
-        for stage, make in steps:
-            stage.read() or make(approach)
-    comparison_stage(made).read() or compare_approaches(made, provenance(settings))
-    if precision is None:
-        print_comparison(out, as_json=as_json)
-        return
+    from neardup.experiment import provenance, steps_of, trained_approaches
     from neardup.measure.low_precision import measure
 
-    for approach in made:
-        folder = measure(approach.folder, settings.device, precision)
-        print_comparison(folder, as_json=as_json)
+    training = training_values(values)
+    settings = settings_of(config, **training, **values)
+    check_prepared(out)
+    with working_in(out):
+        trained = trained_approaches(approaches(out, settings), lambda line: say(f"neardup: {line}"))
+        for step in steps_of(trained, provenance(settings)):
+            step.take(say)
+        folders = {approach.name: measure(approach.folder, settings.device, dtype) for approach in trained if dtype}
+    if dtype is None:
+        print_comparison(out, as_json=as_json)
+        return
+    compared = {name: comparison_of(folder, as_json=as_json) for name, folder in folders.items()}
+    print_result(compared, "\n".join(map(str, compared.values())), as_json=as_json)
 
 
 @click.command()
@@ -109,7 +108,9 @@ def evaluate(out: Path, config: Path | None, as_json: bool, precision: "Precisio
 @options(OUT, CONFIG, ENCODER, DEVICE, TRANSLATOR, TRAIN, JSON)
 @click.option("--augmentation", type=click.Choice(["classic", "press"]), help="Recipe of the third approach.")
 @click.option("--write-augmented", is_flag=True, default=None, help="Also write train_dataset_aug/.")
-def experiment(archive: Path, out: Path, config: Path | None, as_json: bool, **said: Any) -> None:
+def experiment(
+    archive: Path, out: Path, config: Path | None, translator: str | None, as_json: bool, **values: Any
+) -> None:
     """Run the whole experiment on an archive: prepare, translate, train, evaluate, compare.
 
     Run it again and only what changed is done again; killed, it goes on where it was.
@@ -117,9 +118,8 @@ def experiment(archive: Path, out: Path, config: Path | None, as_json: bool, **s
     \b
     Example: neardup experiment ARCHIVE --out results --encoder builtin:tiny
     """
-    training = training_options(said)
-    said["translate__translator"] = said.pop("translator")
-    settings = settings_of(config, archive, **training, **said)
+    training = training_values(values)
+    settings = settings_of(config, archive, translate__translator=translator, **training, **values)
     run_experiment(archive, out, settings, as_json=as_json)
 
 
@@ -137,7 +137,7 @@ def tune(
     trials: int | None,
     trial_epochs: int | None,
     parallel: int | None,
-    **said: Any,
+    **values: Any,
 ) -> None:
     """Search the learning rate, the weight decay and more; the best recipe becomes the approach `tuned`.
 
@@ -146,8 +146,8 @@ def tune(
     \b
     Example: neardup tune --out results --encoder builtin:tiny --trials 20
     """
-    said = training_options(said) | {"tune__trials": trials, "tune__epochs": trial_epochs, "tune__parallel": parallel}
-    settings = settings_of(config, encoder=encoder, device=device, **said)
+    study: dict[str, Any] = {"tune__trials": trials, "tune__epochs": trial_epochs, "tune__parallel": parallel}
+    settings = settings_of(config, encoder=encoder, device=device, **training_values(values), **study)
     result = run_flow("tune", out, out.resolve(), settings)
     if as_json:
         click.echo((out / "tuning" / "tuning.json").read_text(encoding="utf-8").rstrip())
@@ -175,13 +175,14 @@ def demo(out: Path, groups: int, training: int, epochs: int) -> None:
     from neardup.settings.file import load_settings
 
     archive = out / "archive"
-    click.echo(f"Drawing {groups} groups of similar photos and {training} training photos in {archive}", err=True)
-    make_archive(archive, groups=groups, training=training)
-    said = {"encoder": "builtin:tiny", "train.epochs": epochs, "train.lr": 1e-4, "train.batch_size": 32}
-    run_experiment(archive, out / "results", load_settings(None, said))
+    values = {"encoder": "builtin:tiny", "train.epochs": epochs, "train.lr": 1e-4, "train.batch_size": 32}
+    with working_in(out):
+        say(f"Drawing {groups} groups of similar photos and {training} training photos in {archive}")
+        make_archive(archive, groups=groups, training=training)
+        run_experiment(archive, out / "results", load_settings(None, values))
 
 
-def approaches(out: Path, settings: "Settings") -> list[Any]:
+def approaches(out: Path, settings: "Settings") -> "list[Approach]":
     """The approaches that the settings describe, with the fingerprint of the encoder that they start from."""
     from dataclasses import replace
 
@@ -193,18 +194,18 @@ def approaches(out: Path, settings: "Settings") -> list[Any]:
 
 
 def print_comparison(out: Path, *, as_json: bool) -> None:
-    """Print the table of a comparison, or its JSON."""
-    suffix = "json" if as_json else "md"
-    click.echo((out / f"comparison.{suffix}").read_text(encoding="utf-8").rstrip())
+    """Print the comparison that lies in a folder, as JSON or as a table."""
+    comparison = comparison_of(out, as_json=as_json)
+    print_result(comparison, str(comparison), as_json=as_json)
 
 
 def run_experiment(archive: Path, out: Path, settings: "Settings", *, as_json: bool = False) -> None:
-    """Check what the user must mend, run the flow, and say what lies where."""
+    """Check what the user must mend, run the flow, and print what lies where."""
     from neardup.archive.prepare import check_archive
     from neardup.encode.encoder import load_clip, pick_device
 
     check_archive(archive, out, settings.prepare)
-    # What the user must mend is said before any server is started.
+    # What the user must mend is printed before any server is started.
     pick_device(settings.device)
     load_clip(resolved(settings.encoder, out))
     result = run_flow("experiment", out, archive.resolve(), out.resolve(), settings)

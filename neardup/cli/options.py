@@ -1,6 +1,5 @@
-"""Options and settings that several commands share."""
+"""Options that several commands share, and the settings that they give."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,19 +9,20 @@ import click
 if TYPE_CHECKING:
     from neardup.settings.schema import Settings
 
-FOLDER = click.Path(path_type=Path, file_okay=False)
+Command = Callable[..., Any]
 
+FOLDER = click.Path(path_type=Path, file_okay=False)
+"""Type of an option that names a folder, there or not."""
 
 FILE = click.Path(path_type=Path, dir_okay=False)
-
-
-Command = Callable[..., Any]
+"""Type of an option that names a file, there or not."""
 
 
 def options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
     """A decorator that adds several options, in the order in which `--help` lists them."""
 
     def add(command: Command) -> Command:
+        """Add the options to one command."""
         for option in reversed(options):
             command = option(command)
         return command
@@ -32,27 +32,28 @@ def options(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
 
 ARCHIVE = click.argument("archive", type=FOLDER)
 
-
 OUT = click.option("--out", type=FOLDER, default=Path("results"), show_default=True, help="Folder for the results.")
 
-
-CONFIG = click.option("--config", type=FILE, help="Settings; else neardup.toml here or in the archive.")
-
+CONFIG = click.option(
+    "--config", type=FILE, help="Settings; else neardup.toml here, or [prepare] of the archive's own neardup.toml."
+)
 
 ENCODER = click.option("--encoder", help="builtin:tiny, a hub id, a local folder or an MLflow model URI.")
 
+DEVICE = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    help="Where the encoder computes: cuda is NVIDIA's GPU, mps Apple's; auto is the GPU, if there is one.",
+)
 
-DEVICE = click.option("--device", help="auto, cpu or cuda.")
-
-
-PRECISION = click.option(
+DTYPE = click.option(
     "--precision",
+    "dtype",
     type=click.Choice(["fp32", "bf16", "fp16", "int8"]),
     default="fp32",
     show_default=True,
     help="Numbers that the encoder computes with; lower ones only where `evaluate` measured what they cost.",
 )
-
 
 MEASURED = click.option(
     "--measured",
@@ -61,7 +62,6 @@ MEASURED = click.option(
     show_default=True,
     help="With --precision: the results of the experiment that measured its effect.",
 )
-
 
 CHAMPION = options(
     click.option(
@@ -75,12 +75,9 @@ CHAMPION = options(
     ),
 )
 
-
 TRANSLATOR = click.option("--translator", type=click.Choice(["deepl", "marian", "none"]), help="Who translates.")
 
-
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-
 
 TRAIN = options(
     click.option("--epochs", type=int, help="At most so many epochs."),
@@ -94,26 +91,26 @@ TRAIN = options(
 )
 
 
-def settings_of(config: Path | None, archive: Path | None = None, **said: Any) -> "Settings":
-    """The settings of `neardup.toml`, with what was said on the command line on top; `__` stands for a dot."""
-    from neardup.settings.file import find_config, load_settings
+def settings_of(config: Path | None, archive: Path | None = None, **values: Any) -> "Settings":
+    """The settings of a `neardup.toml`, with the values of the command line on top.
 
-    return load_settings(
-        config or find_config(archive), {name.replace("__", "."): value for name, value in said.items()}
-    )
+    Args:
+        config: the file that `--config` names, if any; else it is looked for.
+        archive: the folder that the command works on, if any; of its own file only `[prepare]` is taken.
+        values: field → value, where `train__lr` is the field `lr` of the table `[train]`; None leaves it as it is.
+    """
+    from neardup.settings.file import find_settings, load_settings
+
+    overrides = {name.replace("__", "."): value for name, value in values.items()}
+    return load_settings(config, overrides) if config else find_settings(archive, overrides)
 
 
-def training_options(said: dict[str, Any]) -> dict[str, Any]:
-    """Take the options of `TRAIN` out of `said` and give them the names that `settings_of` knows."""
+def training_values(values: dict[str, Any]) -> dict[str, Any]:
+    """Take the options of `TRAIN` out of a command's values, and name them as `settings_of` does."""
     from neardup.settings.schema import prior_project
 
     prior = prior_project()
     repeated = {"shared_legends": prior.shared_legends, "long_legends": prior.long_legends}
-    values = {name: said.pop(name, None) for name in ("epochs", "lr", "weight_decay", "batch_size", "seed")}
-    values |= repeated if said.pop("prior_project") else {}
-    return {f"train__{name}": value for name, value in values.items()}
-
-
-def print_result(value: Any, lines: str, *, as_json: bool) -> None:
-    """Print a value as JSON, or the lines that say the same to a person."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str) if as_json else lines)
+    recipe = {name: values.pop(name, None) for name in ("epochs", "lr", "weight_decay", "batch_size", "seed")}
+    recipe |= repeated if values.pop("prior_project") else {}
+    return {f"train__{name}": value for name, value in recipe.items()}

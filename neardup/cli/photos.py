@@ -11,35 +11,36 @@ from neardup.cli.options import (
     CHAMPION,
     CONFIG,
     DEVICE,
+    DTYPE,
     ENCODER,
     FILE,
     FOLDER,
     JSON,
     MEASURED,
     OUT,
-    PRECISION,
     options,
-    print_result,
     settings_of,
 )
+from neardup.cli.output import print_result, say, working_in
 from neardup.errors import ConfigError
 
 if TYPE_CHECKING:
-    from neardup.settings.schema import Precision, Settings
+    from neardup.settings.schema import Dtype, Settings
 
 
 @click.command()
 @click.argument("folder", type=FOLDER)
 @click.option("--out", type=FILE, required=True, help="Parquet file to write.")
-@options(CONFIG, ENCODER, DEVICE, PRECISION, MEASURED)
+@options(CONFIG, ENCODER, DEVICE, DTYPE, MEASURED, JSON)
 def embed(
     folder: Path,
     out: Path,
     config: Path | None,
     encoder: str | None,
     device: str | None,
-    precision: "Precision",
+    dtype: "Dtype",
     measured: Path,
+    as_json: bool,
 ) -> None:
     """Encode every image of a folder into a Parquet file of vectors.
 
@@ -50,15 +51,18 @@ def embed(
     from neardup.encode.vectors import embed_photos
 
     settings = settings_of(config, folder, encoder=encoder, device=device)
-    model = loaded(settings, out.parent, precision, measured)
-    state = out.parent / ".neardup"
-    limit = settings.prepare.max_pixels
-    photos = scan(folder, table=state / f"{out.stem}.scan.parquet", patterns=("**",), exclude=(), max_pixels=limit)
-    items = [(photo.path, photo.sha256) for photo in photos.photos]
-    embed_photos(items, folder, model, store=state / "vectors").save(out)
+    state, limit = out.parent / ".neardup", settings.prepare.max_pixels
+    with working_in(out.parent):
+        model = loaded(settings, out.parent, dtype, measured)
+        table = state / f"{out.stem}.scan.parquet"
+        photos = scan(folder, table=table, patterns=("**",), exclude=(), max_pixels=limit)
+        items = [(photo.path, photo.sha256) for photo in photos.photos]
+        embed_photos(items, folder, model, store=state / "vectors").save(out)
     for fault in photos.unreadable:
-        click.echo(f"left out {fault.path}: {fault.reason}", err=True)
-    click.echo(f"{len(items)} photos are in {out}, {len(photos.unreadable)} left out")
+        say(f"left out {fault.path}: {fault.reason}")
+    unreadable = [{"path": fault.path, "reason": fault.reason} for fault in photos.unreadable]
+    facts = {"photos": len(items), "vectors": out, "fingerprint": model.fingerprint, "unreadable": unreadable}
+    print_result(facts, f"{len(items)} photos are in {out}, {len(unreadable)} left out", as_json=as_json)
 
 
 @click.command()
@@ -70,7 +74,7 @@ def embed(
 @click.option(
     "--approximate", is_flag=True, help="Search an index beside the vectors, for over a million; says what it misses."
 )
-@options(CONFIG, ENCODER, DEVICE, PRECISION, MEASURED, JSON)
+@options(CONFIG, ENCODER, DEVICE, DTYPE, MEASURED, JSON)
 def search(
     photo: Path,
     vectors: Path,
@@ -81,7 +85,7 @@ def search(
     config: Path | None,
     encoder: str | None,
     device: str | None,
-    precision: "Precision",
+    dtype: "Dtype",
     measured: Path,
     as_json: bool,
 ) -> None:
@@ -100,34 +104,35 @@ def search(
         raise ConfigError("--page shows pictures: say with --photos which folder was embedded")
     gallery = Embeddings.load(vectors)
     settings = settings_of(config, encoder=encoder, device=device)
-    model = loaded(settings, vectors.parent, precision, measured)
-    queries = read_queries(photo, model, lambda line: click.echo(line, err=True))
+    model = loaded(settings, vectors.parent, dtype, measured)
+    queries = read_queries(photo, model, say)
     if approximate:
         from neardup.search.approximate import opened_index
 
         gallery.require(model.fingerprint)
-        index = opened_index(vectors, gallery, top, lambda line: click.echo(line, err=True))
+        with working_in(vectors.parent):
+            index = opened_index(vectors, gallery, top, say)
         hits = index.hits(queries.vectors, gallery, top)
     else:
         hits = nearest(queries.vectors, gallery, top, fingerprint=model.fingerprint)
-    found = list(zip(queries.paths, hits, strict=True))
+    answers = list(zip(queries.paths, hits, strict=True))
     lines = []
-    for query, answers in found:
+    for query, best in answers:
         lines += [query] if photo.is_dir() else []
-        lines += [f"{rank:>3}  {hit.similarity:.4f}  {hit.path}" for rank, hit in enumerate(answers, 1)]
-    facts = [{"query": query, "hits": [asdict(hit) for hit in answers]} for query, answers in found]
+        lines += [f"{rank:>3}  {hit.similarity:.4f}  {hit.path}" for rank, hit in enumerate(best, 1)]
+    facts = [{"query": query, "hits": [asdict(hit) for hit in best]} for query, best in answers]
     print_result(facts, "\n".join(lines), as_json=as_json)
     if page and photos:
         from neardup.pages import write_hits
 
-        shown = [(query, [(hit.path, f"{hit.similarity:.3f}") for hit in answers]) for query, answers in found]
-        write_hits(page, photo if photo.is_dir() else photo.parent, photos, shown)
-        click.echo(f"Look at {page}", err=True)
+        rows = [(query, [(hit.path, f"{hit.similarity:.3f}") for hit in best]) for query, best in answers]
+        write_hits(page, photo if photo.is_dir() else photo.parent, photos, rows)
+        say(f"Look at {page}")
 
 
 @click.command()
 @ARCHIVE
-@options(OUT, CONFIG, DEVICE, PRECISION, JSON, CHAMPION)
+@options(OUT, CONFIG, DEVICE, DTYPE, JSON, CHAMPION)
 @click.option("--runner", type=click.Choice(["threads", "dask"]), help="Threads of this process, or Dask's workers.")
 @click.option("--workers", type=int, help="Tasks at once; with dask so many processes are started here.")
 @click.option("--scheduler", help="With dask: address of a scheduler that runs already.")
@@ -137,11 +142,11 @@ def duplicates(
     out: Path,
     config: Path | None,
     device: str | None,
-    precision: str,
+    dtype: str,
     encoder: str,
     threshold: float | None,
     as_json: bool,
-    **said: Any,
+    **cluster: Any,
 ) -> None:
     """Find all near-duplicates among the photos of a folder, ten thousand or ten million.
 
@@ -154,15 +159,13 @@ def duplicates(
     from neardup.archive.scan import check_folders
 
     check_folders(archive, out)
-    settings = settings_of(
-        config, archive, device=device, **{f"cluster__{name}": value for name, value in said.items()}
-    )
-    where = archive.resolve(), out.resolve()
-    how = settings.device, precision, settings.prepare.max_pixels, settings.cluster
-    result = run_flow("duplicates", out, *where, encoder, threshold, *how)
+    places = {f"cluster__{name}": value for name, value in cluster.items()}
+    settings = settings_of(config, archive, device=device, **places)
+    computing = settings.device, dtype, settings.prepare.max_pixels, settings.cluster
+    result = run_flow("duplicates", out, archive.resolve(), out.resolve(), encoder, threshold, *computing)
     folder = Path(result["folder"])
-    seen = f"Look at {folder / 'gallery.html'}, {folder / 'pairs.xlsx'}, {folder / 'groups.xlsx'}"
-    print_result(result, f"{result['summary']}\n{seen}", as_json=as_json)
+    pages = f"Look at {folder / 'gallery.html'}, {folder / 'pairs.xlsx'}, {folder / 'groups.xlsx'}"
+    print_result(result, f"{result['summary']}\n{pages}", as_json=as_json)
 
 
 @click.command()
@@ -188,19 +191,26 @@ def watch(
 
     check_folders(archive, out)
     settings = settings_of(config, archive, device=device)
-    where = archive.resolve(), out.resolve()
-    result = run_flow("watch", out, *where, settings.prepare, encoder, threshold, settings.device)
+    folders = archive.resolve(), out.resolve()
+    result = run_flow("watch", out, *folders, settings.prepare, encoder, threshold, settings.device)
     folder = Path(result["folder"]) if result["folder"] else None
-    seen = f"\nLook at {folder / 'gallery.html'}, {folder / 'pairs.xlsx'}" if folder else ""
-    print_result(result, f"{result['summary']}{seen}", as_json=as_json)
+    pages = f"\nLook at {folder / 'gallery.html'}, {folder / 'pairs.xlsx'}" if folder else ""
+    print_result(result, f"{result['summary']}{pages}", as_json=as_json)
 
 
-def loaded(settings: "Settings", folder: Path, precision: "Precision", results: Path) -> Any:
-    """The encoder at a precision; what a lower one was measured to cost is said, or it is refused."""
+def loaded(settings: "Settings", folder: Path, dtype: "Dtype", results: Path) -> Any:
+    """The encoder in a number format; what a lower one was measured to cost is printed, or it is refused.
+
+    Args:
+        settings: which encoder, on which device.
+        folder: where a model of MLflow is fetched to.
+        dtype: the number format.
+        results: output folder of the experiment that measured a lower one.
+    """
     from neardup.encode.encoder import load_encoder
     from neardup.measure.low_precision import effect, measured
 
-    model = load_encoder(resolved(settings.encoder, folder), settings.device, precision)
-    if precision != "fp32":
-        click.echo(effect(measured(results, precision, model.fingerprint)), err=True)
+    model = load_encoder(resolved(settings.encoder, folder), settings.device, dtype)
+    if dtype != "fp32":
+        say(effect(measured(results, dtype, model.fingerprint)))
     return model

@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from neardup.cli.flows import run_flow
-from neardup.cli.options import DEVICE, JSON, OUT, options, print_result
+from neardup.cli.options import DEVICE, JSON, OUT, options
+from neardup.cli.output import print_result, working_in
 from neardup.errors import ConfigError
 
 
@@ -33,9 +34,9 @@ def promote(out: Path, device: str | None, metric: str, margin: float, challenge
 
 
 @click.command()
-@options(OUT)
+@options(OUT, JSON)
 @click.option("--to", help="A version; else the champion before this one.")
-def rollback(out: Path, to: str | None) -> None:
+def rollback(out: Path, to: str | None, as_json: bool) -> None:
     """Put the former champion back in place.
 
     \b
@@ -44,4 +45,6 @@ def rollback(out: Path, to: str | None) -> None:
     from tasks.publish import tracking_of
     from tasks.registry import rollback as put_back
 
-    click.echo(put_back(tracking_of(out), to))
+    with working_in(out):
+        why = put_back(tracking_of(out), to)
+    print_result({"why": why}, why, as_json=as_json)

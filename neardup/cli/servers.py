@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from neardup.cli.options import FOLDER
+from neardup.cli.output import say
 
 STATE = click.option(
     "--state",
@@ -25,7 +26,7 @@ STATE = click.option(
 @click.option("--mlflow-port", type=click.IntRange(1, 65535), help="MLflow's port; 5000 if left out.")
 @click.option("--prefect-port", type=click.IntRange(1, 65535), help="Prefect's port; 4200 if left out.")
 @click.option("--allow-host", "names", multiple=True, help="With --host: a name by which others ask for the servers.")
-def up(state: Path, archive: Path | None, out: Path | None, **asked: Any) -> None:
+def up(state: Path, archive: Path | None, out: Path | None, **interfaces: Any) -> None:
     """Start MLflow, Prefect and a worker for the flows of this folder, in the background; what runs is left alone.
 
     Databases: MLFLOW_BACKEND_STORE_URI, MLFLOW_ARTIFACTS_DESTINATION and PREFECT_SERVER_DATABASE_CONNECTION_URL, or
@@ -37,12 +38,13 @@ def up(state: Path, archive: Path | None, out: Path | None, **asked: Any) -> Non
     """
     from tasks.services import up as start
 
-    os.environ.update({f"NEARDUP_{name}": str(said) for name, said in (("ARCHIVE", archive), ("OUT", out)) if said})
-    at = start(Path.cwd(), state.resolve(), asked, lambda line: click.echo(line, err=True))
-    password = ' PREFECT_API_AUTH_STRING="$PREFECT_SERVER_API_AUTH_STRING"' * at.guarded
+    folders = {"NEARDUP_ARCHIVE": archive, "NEARDUP_OUT": out}
+    os.environ.update({name: str(folder) for name, folder in folders.items() if folder})
+    servers = start(Path.cwd(), state.resolve(), interfaces, say)
+    password = ' PREFECT_API_AUTH_STRING="$PREFECT_SERVER_API_AUTH_STRING"' * servers.guarded
     end = "make down" if state == Path("services") else f"neardup down --state {state}"
-    click.echo(f"MLflow   {at.mlflow}\nPrefect  {at.prefect}\nLogs     {state / 'logs'}\n")
-    click.echo(f"export PREFECT_API_URL={at.prefect}/api MLFLOW_TRACKING_URI={at.mlflow}{password}\n{end}")
+    click.echo(f"MLflow   {servers.mlflow}\nPrefect  {servers.prefect}\nLogs     {state / 'logs'}\n")
+    click.echo(f"export PREFECT_API_URL={servers.prefect}/api MLFLOW_TRACKING_URI={servers.mlflow}{password}\n{end}")
 
 
 @click.command()

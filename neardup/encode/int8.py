@@ -14,7 +14,7 @@ import torch
 from huggingface_hub import constants
 from torch import Tensor, nn
 
-from neardup.errors import EncoderError
+from neardup.errors import EncoderError, install_hint
 from neardup.stages import digest_of, replacing
 
 FOLDER = Path(constants.HF_HOME) / "neardup"
@@ -48,7 +48,7 @@ class Int8Tower:
             import onnxruntime  # noqa: PLC0415 - an optional dependency
         except ImportError as error:
             raise EncoderError(
-                "--precision int8 needs ONNX Runtime: say `pip install 'neardup[int8]'`, or leave it out"
+                f"--precision int8 needs ONNX Runtime: {install_hint('int8')}; or leave --precision out"
             ) from error
         self._runtime = onnxruntime
         self._path = FOLDER / f"{digest_of(fingerprint, BITS, onnxruntime.__version__, torch.__version__)}.onnx"

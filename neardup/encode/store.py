@@ -12,7 +12,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from neardup.errors import ArchiveError
+from neardup.errors import ArchiveError, install_hint
 from neardup.stages import replacing
 
 
@@ -42,7 +42,7 @@ class Store:
             system, folder = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
             raise ArchiveError(
-                f"no store can be opened at {self.url} ({error}): for s3:// say `pip install 'neardup[s3]'`"
+                f"no store can be opened at {self.url} ({error}): for s3:// {install_hint('s3')}"
             ) from error
         return system, str(folder).rstrip("/"), "file" in system.protocol
 

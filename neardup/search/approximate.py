@@ -14,7 +14,7 @@ import numpy as np
 
 from neardup.arrays import Ints, Vectors
 from neardup.encode.vectors import Embeddings
-from neardup.errors import EncoderError
+from neardup.errors import EncoderError, install_hint
 from neardup.search.nearest import Hit
 from neardup.stages import digest_file, write_json
 
@@ -169,5 +169,5 @@ def _faiss() -> ModuleType:
     try:
         import faiss  # noqa: PLC0415 - optional
     except ImportError:
-        raise EncoderError("an index needs FAISS: pip install 'neardup[index]', or search exactly") from None
+        raise EncoderError(f"an index needs FAISS: {install_hint('index')}; or search exactly") from None
     return faiss

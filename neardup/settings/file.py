@@ -11,23 +11,43 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from neardup.errors import ConfigError
-from neardup.settings.schema import Settings
+from neardup.settings.schema import TABLES, Settings
 
 FILE = "neardup.toml"
+"""Name of the settings file, in the working folder or in an archive."""
+
+OF_ARCHIVES = frozenset({"prepare"})
+"""Tables that are taken from a file in an archive: they say how the archive is read.
+
+An archive may come from anybody, and its file is read unasked; other tables name servers that get a key or send code.
+"""
 
 
-def find_config(archive: Path | None) -> Path | None:
-    """The `neardup.toml` of this folder, else that of the archive, else None."""
-    folders = [Path(), *([archive] if archive else [])]
-    return next((folder / FILE for folder in folders if (folder / FILE).is_file()), None)
+def find_settings(archive: Path | None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """The settings of the working folder's `neardup.toml`, else of the archive's own, else the defaults.
+
+    Args:
+        archive: folder that a command works on, if it works on one; of a file in it only `[prepare]` is taken.
+        overrides: as in `load_settings`.
+
+    Raises:
+        ConfigError: as in `load_settings`, or a file in the archive holds more than `[prepare]`.
+    """
+    for folder in filter(None, (Path(), archive)):
+        path = folder / FILE
+        if path.is_file():
+            if archive and path.resolve().is_relative_to(archive.resolve()):
+                _check_archives_own(path)
+            return load_settings(path, overrides)
+    return load_settings(None, overrides)
 
 
 def load_settings(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Settings:
-    """Read the settings of a file, with what was said on the command line on top.
+    """The settings of a file, with those of the command line on top.
 
     Args:
         path: a TOML file, or None for the defaults.
-        overrides: dotted names, such as `train.lr`, and values; a value of None says nothing.
+        overrides: dotted names, such as `train.lr`, and values; a value of None changes nothing.
 
     Raises:
         ConfigError: the file is missing or no TOML, or a field is unknown or out of its bounds.
@@ -35,19 +55,36 @@ def load_settings(path: Path | None, overrides: Mapping[str, Any] | None = None)
     values = _read(path) if path else {}
     for name, value in (overrides or {}).items():
         if value is not None:
-            *tables, key = name.split(".")
-            table = values
-            for part in tables:
-                table = table.setdefault(part, {})
-            table[key] = value
+            _put(values, name.split("."), value)
     try:
         return TypeAdapter(Settings).validate_python(values)
     except ValidationError as error:
-        where = str(path) if path else "the settings"
-        raise ConfigError("; ".join(_sentence(where, fault) for fault in error.errors())) from None
+        source = str(path) if path else "the settings"
+        raise ConfigError("; ".join(_sentence(source, fault) for fault in error.errors())) from None
+
+
+def _check_archives_own(path: Path) -> None:
+    """Refuse a file of an archive that sets more than how the archive is read."""
+    refused = [name if name not in TABLES else f"[{name}]" for name in _read(path) if name not in OF_ARCHIVES]
+    if refused:
+        raise ConfigError(
+            f"{path} lies in the archive, from which only [prepare] is taken, and sets {', '.join(refused)}: put that "
+            f"into the {FILE} of a working folder outside the archive, or name the file with --config"
+        )
+
+
+def _put(values: dict[str, Any], location: list[str], value: object) -> None:
+    """Set a value in a table of tables; a table that is none in the file stays so, for the validation to refuse."""
+    *tables, key = location
+    for table in tables:
+        values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            return
+    values[key] = value
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """The tables and values of a TOML file, unchecked."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -58,17 +95,19 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid TOML ({error}): mend that line") from None
 
 
-def _sentence(where: str, fault: ErrorDetails) -> str:
+def _sentence(source: str, fault: ErrorDetails) -> str:
+    """What is wrong with one setting, where, and which name was probably meant."""
     name = ".".join(str(part) for part in fault["loc"])
     if fault["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
         known = _names(fault["loc"][:-1])
         close = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-        return f"{where}: unknown setting {name}: {hint}"
-    return f"{where}: {name} = {fault['input']!r}: {fault['msg'].lower()}"
+        return f"{source}: unknown setting {name}: {hint}"
+    return f"{source}: {name} = {fault['input']!r}: {fault['msg'].lower()}"
 
 
 def _names(location: tuple[int | str, ...]) -> list[str]:
+    """The names that are known in the table at a location such as `("train",)`."""
     table: Any = Settings
     for part in location:
         table = get_type_hints(table).get(str(part))

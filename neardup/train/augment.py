@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from PIL import Image
@@ -63,17 +64,21 @@ def write_augmented(
     recipe: str,
     copies: int,
     seed: int,
-) -> None:
+) -> dict[str, Any]:
     """Write `train_dataset_aug/aug_<row>_<i>.jpg` and `df_training_aug.xlsx`; rows and copies count from 0.
 
     Copies that are there already are kept, so that a killed run goes on.
+
+    Returns:
+        The facts of the manifest: how many copies there are, their recipe and their seed.
     """
     folder = out / "train_dataset_aug"
     stage = Stage(
         out, "augment", digest_of(STEP, training.digest, recipe, copies, seed, [c.text for c in captions.values()])
     )
-    if stage.done():
-        return
+    manifest = stage.read()
+    if manifest is not None:
+        return dict(manifest["facts"])
     mark = digest_of(STEP, training.digest, recipe, copies, seed)
     _claim(folder, out / STATE / "augment-begun", mark)
     copies_of = [[folder / f"aug_{row}_{i}.jpg" for i in range(copies)] for row in range(len(training.photos))]
@@ -92,7 +97,9 @@ def write_augmented(
     ]
     columns = ("image_name", "legend", "caption", "source", "copy")
     write_table(out / "df_training_aug.xlsx", columns, rows)
-    stage.finish([folder, out / "df_training_aug.xlsx"], {"copies": len(rows), "recipe": recipe, "seed": seed})
+    facts = {"copies": len(rows), "recipe": recipe, "seed": seed}
+    stage.finish([folder, out / "df_training_aug.xlsx"], facts)
+    return facts
 
 
 def _write_copies(file: Path, photo: str, targets: Sequence[Path], *, recipe: str, seed: int) -> None:

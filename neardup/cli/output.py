@@ -1,0 +1,55 @@
+"""What commands print, and the folder that they write into."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from neardup.errors import ArchiveError
+
+
+def say(line: str) -> None:
+    """Tell a person something on standard error; standard output is for the result alone."""
+    click.echo(line, err=True)
+
+
+def print_result(value: Any, lines: str, *, as_json: bool) -> None:
+    """Print a value as JSON, or the lines that tell a person the same."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str) if as_json else lines)
+
+
+def comparison_of(folder: Path, *, as_json: bool) -> Any:
+    """The comparison that lies in a folder: the object for machines, or the table for people."""
+    text = (folder / f"comparison.{'json' if as_json else 'md'}").read_text(encoding="utf-8")
+    return json.loads(text) if as_json else text.rstrip()
+
+
+@contextmanager
+def working_in(out: Path) -> Iterator[None]:
+    """Keep other commands and runs of flows out of an output folder, and wait for one that is at work there.
+
+    Each command that writes into a folder does so in this block, or runs a flow, which keeps others out by itself. A
+    folder that cannot be written to, such as a shared one with vectors to search, needs no lock.
+    """
+    from neardup.stages import alone
+
+    if out.is_dir() and not os.access(out, os.W_OK):
+        yield
+        return
+    with alone(out, lambda line: say(f"neardup: {line}")):
+        yield
+
+
+def check_prepared(out: Path) -> None:
+    """Refuse an output folder that holds no training set, before anything is written there.
+
+    Raises:
+        ArchiveError: nothing has been prepared in `out`.
+    """
+    table = out / "training_set.csv"
+    if not table.is_file():
+        raise ArchiveError(f"{table} does not exist: run `neardup prepare ARCHIVE --out {out}` first")
