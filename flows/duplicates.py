@@ -15,7 +15,7 @@ from neardup.stages import STATE, alone
 from tasks.cluster import workers
 from tasks.duplicates import encode_new, publish, search_all, threshold_of
 from tasks.every_flow import EVERY_FLOW
-from tasks.publish import tracking_of
+from tasks.tracking import tracking_of
 
 
 @flow(name="duplicates", **EVERY_FLOW)

@@ -14,8 +14,9 @@ from tasks.approach import checkpoint, compare, encode, evaluate, load_base
 from tasks.augment import augment_training_set
 from tasks.every_flow import EVERY_FLOW
 from tasks.prepare import prepare_archive
-from tasks.publish import begin, publish, show, tracking_of
+from tasks.publish import begin, publish, show
 from tasks.running import run
+from tasks.tracking import tracking_of
 from tasks.translate import translate_legends
 
 

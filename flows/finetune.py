@@ -10,8 +10,8 @@ from neardup.settings.schema import Settings
 from neardup.stages import alone
 from tasks.approach import checkpoint, load_base
 from tasks.every_flow import EVERY_FLOW
-from tasks.publish import tracking_of
 from tasks.running import run
+from tasks.tracking import tracking_of
 
 
 @flow(name="finetune", **EVERY_FLOW)

@@ -10,8 +10,9 @@ from neardup.measure.promotion import MARGIN
 from neardup.settings.schema import Device, Metric
 from neardup.stages import alone
 from tasks.every_flow import EVERY_FLOW
-from tasks.publish import tracking_of
-from tasks.registry import crown, decide, find_bout, log_verdict, measure
+from tasks.registry import decide, find_candidates, log_promotion, measure
+from tasks.registry import promote as move_champion
+from tasks.tracking import tracking_of
 
 
 @flow(name="promote", **EVERY_FLOW)
@@ -36,13 +37,13 @@ def promote(
     log = get_run_logger()
     with alone(out, log.warning):
         tracking = tracking_of(out)
-        bout = find_bout(tracking, out, challenger)
-        if bout is None:
+        candidates = find_candidates(tracking, out, challenger)
+        if candidates is None:
             log.info("the challenger is the champion already: nothing to do")
             return {"promoted": False, "why": "The challenger is the champion already: there is nothing to do."}
-        versions = {v.version: v for v in (bout.zero_shot, bout.champion, bout.challenger)}
+        versions = {v.version: v for v in (candidates.zero_shot, candidates.champion, candidates.challenger)}
         evaluations = {number: measure(tracking, version, out, device) for number, version in versions.items()}
-        verdict = decide(bout, evaluations, metric, margin)
-        crown(tracking, bout, verdict)
-        log.info("%s", verdict.paragraph)
-        return log_verdict(tracking, bout, verdict)
+        promotion = decide(candidates, evaluations, metric, margin)
+        move_champion(tracking, candidates, promotion)
+        log.info("%s", promotion.paragraph)
+        return log_promotion(tracking, candidates, promotion)

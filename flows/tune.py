@@ -12,8 +12,9 @@ from neardup.stages import alone
 from neardup.tuning import Tuning, finish_tuning, gain_of_tuning, tell
 from tasks.approach import checkpoint, compare, encode, evaluate, load_base
 from tasks.every_flow import EVERY_FLOW
-from tasks.publish import begin, publish_study, tracking_of
+from tasks.publish import begin, publish_study
 from tasks.running import run
+from tasks.tracking import tracking_of
 from tasks.tuning import show_study, show_trial, try_trial, validation_groups
 
 

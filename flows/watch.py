@@ -10,7 +10,7 @@ from neardup.archive.scan import check_folders
 from neardup.settings.schema import Device, PrepareSettings
 from neardup.stages import alone
 from tasks.every_flow import EVERY_FLOW
-from tasks.publish import tracking_of
+from tasks.tracking import tracking_of
 from tasks.watch import log_watched, look_for_new, show_watched
 
 

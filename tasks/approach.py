@@ -11,7 +11,7 @@ from neardup.experiment import Approach, compare_approaches, encode_test_set, ev
 from neardup.settings.schema import Settings
 from neardup.stages import Stage
 from tasks.running import RETRY, outside_fault
-from tasks.tracking import Tracking, live
+from tasks.tracking import Tracking, log_epochs
 
 
 @task(name="fingerprint", retry_condition_fn=outside_fault, **RETRY)
@@ -29,7 +29,7 @@ def load_base(tracking: Tracking, settings: Settings) -> tuple[Settings, str]:
 @task(name="checkpoint", task_run_name="{approach.name}: checkpoint", retry_condition_fn=outside_fault, **RETRY)
 def checkpoint(stage: Stage, approach: Approach, tracking: Tracking, run_id: str | None) -> dict[str, Any]:
     """Fine-tune by the approach's recipe, or keep the base encoder; a killed training goes on from its last epoch."""
-    return stage.read() or make_checkpoint(approach, get_run_logger().info, live(tracking, run_id, approach))
+    return stage.read() or make_checkpoint(approach, get_run_logger().info, log_epochs(tracking, run_id, approach))
 
 
 @task(name="encode", task_run_name="{approach.name}: encode", retry_condition_fn=outside_fault, **RETRY)

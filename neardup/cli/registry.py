@@ -41,7 +41,7 @@ def rollback(out: Path, to: str | None) -> None:
     \b
     Example: neardup rollback --out results
     """
-    from tasks.publish import tracking_of
     from tasks.registry import rollback as put_back
+    from tasks.tracking import tracking_of
 
     click.echo(put_back(tracking_of(out), to))
