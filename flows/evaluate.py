@@ -9,6 +9,7 @@ from neardup.experiment import approaches_of, comparison_stage, made_approaches,
 from neardup.settings.schema import Settings
 from neardup.stages import alone
 from tasks.approach import checkpoint, compare, encode, evaluate, load_base
+from tasks.deployed import settings_of_run
 from tasks.every_flow import EVERY_FLOW
 from tasks.running import run
 from tasks.tracking import tracking_of
@@ -25,6 +26,7 @@ def evaluate_all(out: Path, settings: Settings = Settings()) -> dict[str, Any]: 
         settings: what neardup.toml would hold.
     """
     log = get_run_logger()
+    settings = settings_of_run(settings, out, settings="")
     with alone(out, log.warning):
         tracking = tracking_of(out)
         loaded, base = load_base(tracking, settings)

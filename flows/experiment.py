@@ -12,6 +12,7 @@ from neardup.settings.schema import Settings
 from neardup.stages import alone
 from tasks.approach import checkpoint, compare, encode, evaluate, load_base
 from tasks.augment import augment_training_set
+from tasks.deployed import settings_of_run
 from tasks.every_flow import EVERY_FLOW
 from tasks.prepare import prepare_archive
 from tasks.publish import begin, publish, show
@@ -38,6 +39,7 @@ def experiment(
     """
     check_folders(archive, out)
     log = get_run_logger()
+    settings = settings_of_run(settings, out, archive, settings="")
     with alone(out, log.warning):
         tracking = tracking_of(out)
         loaded, base = load_base(tracking, settings)

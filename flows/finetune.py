@@ -9,6 +9,7 @@ from neardup.experiment import Approach
 from neardup.settings.schema import Settings
 from neardup.stages import alone
 from tasks.approach import checkpoint, load_base
+from tasks.deployed import settings_of_run
 from tasks.every_flow import EVERY_FLOW
 from tasks.running import run
 from tasks.tracking import tracking_of
@@ -29,6 +30,7 @@ def finetune(
         approach: with or without augmentation.
         settings: what neardup.toml would hold.
     """
+    settings = settings_of_run(settings, out, settings="")
     with alone(out, get_run_logger().warning):
         tracking = tracking_of(out)
         made = Approach(approach, out, *load_base(tracking, settings))

@@ -7,8 +7,9 @@ from prefect import flow, get_run_logger
 from pydantic import Field
 
 from neardup.measure.promotion import MARGIN
-from neardup.settings.schema import Device, Metric
+from neardup.settings.schema import Device, Metric, Settings
 from neardup.stages import alone
+from tasks.deployed import settings_of_run
 from tasks.every_flow import EVERY_FLOW
 from tasks.registry import decide, find_candidates, log_promotion, measure
 from tasks.registry import promote as move_champion
@@ -35,6 +36,7 @@ def promote(
         device: auto, cpu, cuda or mps.
     """
     log = get_run_logger()
+    device = settings_of_run(Settings(device=device), out, device="device").device
     with alone(out, log.warning):
         tracking = tracking_of(out)
         candidates = find_candidates(tracking, out, challenger)

@@ -11,6 +11,7 @@ from neardup.settings.schema import Settings
 from neardup.stages import alone
 from neardup.tuning import Tuning, finish_tuning, gain_of_tuning, tell
 from tasks.approach import checkpoint, compare, encode, evaluate, load_base
+from tasks.deployed import settings_of_run
 from tasks.every_flow import EVERY_FLOW
 from tasks.publish import begin, publish_study
 from tasks.running import run
@@ -32,6 +33,7 @@ def tune(
         settings: what neardup.toml would hold.
     """
     log = get_run_logger()
+    settings = settings_of_run(settings, out, settings="")
     with alone(out, log.warning):
         tracking = tracking_of(out)
         loaded, base = load_base(tracking, settings)

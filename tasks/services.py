@@ -28,6 +28,7 @@ from neardup.archive.scan import check_folders
 from neardup.builtin.demo import make_archive
 from neardup.errors import ConfigError, ServerError
 from tasks.addresses import Addresses, mlflow_settings, prefect_settings, without_credentials
+from tasks.settings_files import warn_of_no_photo
 
 POOL = "neardup"
 """Name of the work pool from which the worker takes runs."""
@@ -187,6 +188,7 @@ def _choose_folders(project: Path, state: Path, report: Report) -> None:
         report(f"the deployments work on the drawn archive {_DRAWN[ARCHIVE]}; name yours with --archive")
         make_archive(archive)
     check_folders(archive, out)
+    warn_of_no_photo(archive, out, report)
     path.write_text(json.dumps(folders), encoding="utf-8")
     os.environ.update(folders)
 

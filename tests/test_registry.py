@@ -176,11 +176,12 @@ def test_a_version_that_is_not_there_is_one_sentence(contest: Contest) -> None:
         find_candidates(contest.tracking, contest.out, "99")
 
 
-def test_a_flow_that_fails_leaves_no_run_open(contest: Contest) -> None:
+def test_a_flow_that_fails_leaves_no_run_open(contest: Contest, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it had begun in MLflow is marked as failed; what was finished before stays so."""
-    begun = contest.tracking.run_id("begun", "made")
-    finished = contest.client.get_run(contest.tracking.ledger()["zero-shot"]["run_id"]).info
-    fail_runs(contest.tracking)
+    monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "the-flow-run")
+    begun = contest.tracking.open("begun", "made").info.run_id
+    finished = contest.tracking.open("zero-shot", contest.approaches[0].evaluation.key).info
+    fail_runs(contest.out, "the-flow-run")
     assert contest.client.get_run(begun).info.status == "FAILED"
     assert contest.client.get_run(finished.run_id).info.status == finished.status == "FINISHED"
 
