@@ -39,10 +39,10 @@ def folders(tmp_path: Path) -> dict[str, str]:
     """An archive and an output folder, each with a settings file."""
     for name in ("archive", "out"):
         (tmp_path / name).mkdir()
-    (tmp_path / "archive" / "neardup.toml").write_text(f'encoder = "of-the-archive"\n{PHOTOS}ground_truth = "a.xlsx"\n')
-    (tmp_path / "out" / "neardup.toml").write_text(
-        '[prepare]\nground_truth = "b.xlsx"\n[train]\nepochs = 3\nseed = 7\n'
-    )
+    of_archive = f'encoder = "of-the-archive"\n{PHOTOS}ground_truth = "a.xlsx"\n'
+    (tmp_path / "archive" / "neardup.toml").write_text(of_archive)
+    of_out = '[prepare]\nground_truth = "b.xlsx"\n[train]\nepochs = 3\nseed = 7\n'
+    (tmp_path / "out" / "neardup.toml").write_text(of_out)
     return {name: str(tmp_path / name) for name in ("archive", "out")}
 
 
@@ -116,11 +116,12 @@ def test_an_archive_without_a_photo_is_named(tmp_path: Path) -> None:
     archive, out = tmp_path / "archive", tmp_path / "out"
     (archive / "scans").mkdir(parents=True)
     (archive / "scans" / "a.jpg").touch()
-    assert warnings_of(archive, out) == [
+    (sentence,) = warnings_of(archive, out)
+    assert sentence == (
         f"the deployments will find no photo in {archive}: none of its files matches photos = ['**/photos/**'] "
         f"(no settings file was found); say where they lie under [prepare] in {out}/neardup.toml or "
         f"{archive}/neardup.toml"
-    ]
+    )
 
 
 def test_an_archive_whose_own_file_says_where_its_photos_lie_is_fine(tmp_path: Path, made: MadeArchive) -> None:

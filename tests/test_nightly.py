@@ -136,7 +136,7 @@ def test_the_watch_of_another_layout_reads_the_archives_settings(project: Projec
     run = order(project, "watch", archive=str(archive), out=str(out), encoder="builtin:tiny", threshold=0.9)
     completed(project, run, 120)
     assert f"[prepare] of {archive}/neardup.toml" in log_of(project, run)
-    assert "3 photos" in artifacts(project)["watch"] + log_of(project, run)
+    assert (out / "watch" / "0001" / "gallery.html").is_file()
 
 
 def test_killed_in_training_with_its_worker_it_goes_on(project: Project) -> None:
