@@ -10,8 +10,9 @@ from neardup.encode.encoder import load_encoder
 from neardup.experiment import Approach, compare_approaches, encode_test_set, evaluate_approach, make_checkpoint
 from neardup.settings.schema import Settings
 from neardup.stages import Stage
+from tasks.epochs import log_epochs
 from tasks.running import RETRY, outside_fault
-from tasks.tracking import Tracking, log_epochs
+from tasks.tracking import Tracking
 
 
 @task(name="fingerprint", retry_condition_fn=outside_fault, **RETRY)

@@ -1,8 +1,6 @@
 """Tasks that hand results to MLflow and to the Prefect UI."""
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from optuna import Study
 from prefect import get_run_logger, task
@@ -93,8 +91,3 @@ def show(tracking: Tracking, run_id: str) -> None:
         create_link_artifact(page, link_text="MLflow run", key="mlflow-run")
     else:
         create_markdown_artifact(f"Run `{run_id}`: `{page}`", key="mlflow-run", description="The MLflow run")
-
-
-def table_of(out: Path) -> dict[str, dict[str, dict[str, float]]]:
-    """Metric → approach → value and interval, as `comparison.json` has it."""
-    return dict(json.loads((out / "comparison.json").read_text(encoding="utf-8"))["metrics"])

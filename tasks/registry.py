@@ -134,7 +134,11 @@ def find_candidates(tracking: Tracking, out: Path, version: str | None = None) -
 
 
 def _require(name: str, version: ModelVersion, test_set: str, out: Path) -> None:
-    """Models are compared on the one test set that both were kept apart from in training."""
+    """Refuse to compare a version that was measured on another test set: it may have been trained on photos of this.
+
+    Raises:
+        PromotionError: it was measured on another test set.
+    """
     if version.tags["test_set"] != test_set:
         raise PromotionError(
             f"the {name} (version {version.version} of {MODEL}) was measured on the test set "

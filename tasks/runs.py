@@ -15,7 +15,8 @@ from mlflow.tracking import MlflowClient
 from neardup.experiment import Approach, read_history
 from neardup.stages import digest_of
 from tasks import pyfunc
-from tasks.tracking import Tracking, metric_name, reachable, sync_history
+from tasks.epochs import sync_history
+from tasks.tracking import Tracking, metric_name, reachable
 
 # An environment made by uv has no pip, which is no fault: the model's requirements are given, each with its version.
 logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)

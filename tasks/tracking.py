@@ -10,7 +10,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +21,7 @@ from prefect.runtime import flow_run
 
 import neardup
 from neardup.errors import TrackingError
-from neardup.experiment import Approach, read_history
 from neardup.stages import STATE, digest_of, replacing
-from neardup.train.finetune import EpochResult
 from tasks.addresses import without_credentials
 
 if TYPE_CHECKING:
@@ -40,8 +38,6 @@ FLOW_RUN = "neardup.flow_run"
 """Tag: id of the Prefect flow run that works, or worked last, on the run; `none` outside of a flow."""
 LOGGED = "neardup.logged"
 """Tag: the run has everything that is to be logged; set last."""
-BATCH = 1000
-"""Metrics in one request: MLflow takes no more."""
 
 
 def tracking_of(out: Path) -> "Tracking":
@@ -256,36 +252,3 @@ def code_version() -> dict[str, str]:
 def metric_name(title: str) -> str:
     """A metric's title with only the characters that MLflow allows in a name."""
     return re.sub(r"[^\w\-. :/]", "", title)
-
-
-def sync_history(client: "MlflowClient", run_id: str, history: Sequence[Mapping[str, float]]) -> None:
-    """Log the epochs that the run does not have yet, each metric with its epoch as the step."""
-    from mlflow.entities import Metric  # noqa: PLC0415 - takes seconds
-
-    logged = {metric.step for metric in client.get_metric_history(run_id, "validation_loss")}
-    metrics = [
-        Metric(name, float(value), 0, int(row["epoch"]))
-        for row in history
-        if int(row["epoch"]) not in logged
-        for name, value in row.items()
-        if name != "epoch"
-    ]
-    for start in range(0, len(metrics), BATCH):
-        client.log_batch(run_id, metrics=metrics[start : start + BATCH])
-
-
-def log_epochs(tracking: Tracking, run_id: str | None, approach: Approach) -> Callable[[EpochResult], None]:
-    """A callback that logs each epoch as it ends, and falls silent for good once the server is away."""
-    away = run_id is None
-
-    def on_epoch(_epoch: EpochResult) -> None:
-        nonlocal away
-        if away or run_id is None:
-            return
-        try:
-            with reachable(tracking.uri):
-                sync_history(tracking.client, run_id, read_history(approach))
-        except TrackingError:
-            away = True  # what is missing is logged from disk when the approach is done
-
-    return on_epoch

@@ -13,11 +13,13 @@ from neardup.archive.translators import DeepLTranslator, MarianTranslator
 from neardup.settings.schema import TranslateSettings
 
 KEY = "DEEPL_AUTH_KEY"
+"""Variable that holds the key for DeepL."""
 SECRET = "deepl-auth-key"  # noqa: S105 - the name of the block, not the key
+"""Name of the Prefect Secret block that holds the key for DeepL."""
 
 
 def deepl_key() -> str | None:
-    """The key from the environment, else from the Prefect Secret block, else None."""
+    """The key for DeepL: from the environment, else from the Prefect Secret block, else None."""
     if os.environ.get(KEY):
         return os.environ[KEY]
     if not PREFECT_API_URL.value():

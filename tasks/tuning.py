@@ -50,7 +50,7 @@ def try_trial(tuning: Tuning, trial: optuna.Trial, number: int, tracking: Tracki
 def _log_epochs(
     tuning: Tuning, trial: optuna.Trial, tracking: Tracking, parent: str | None
 ) -> Callable[[EpochResult], None]:
-    """A callback that logs each epoch of a trial as it ends; falls silent once the server is away."""
+    """A callback that logs each epoch of a trial as it ends, and falls silent for good once the server is away."""
     away = parent is None
 
     def on_epoch(_epoch: EpochResult) -> None:
