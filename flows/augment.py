@@ -7,6 +7,7 @@ from prefect import flow, get_run_logger
 from neardup.settings.schema import Settings
 from neardup.stages import alone
 from tasks.augment import augment_training_set
+from tasks.deployed import settings_of_run
 from tasks.every_flow import EVERY_FLOW
 
 
@@ -20,5 +21,6 @@ def augment(out: Path, settings: Settings = Settings()) -> None:  # noqa: B008 -
         out: folder of the results.
         settings: what neardup.toml would hold.
     """
+    settings = settings_of_run(settings, out, settings="")
     with alone(out, get_run_logger().warning):
         augment_training_set(out, settings)

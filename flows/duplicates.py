@@ -10,12 +10,13 @@ from neardup.archive.scan import check_folders
 from neardup.encode.collection import open_collection, present
 from neardup.images import MAX_PIXELS
 from neardup.search.blocks import open_triangle
-from neardup.settings.schema import ClusterSettings, Device, Dtype
+from neardup.settings.schema import ClusterSettings, Device, Dtype, PrepareSettings, Settings
 from neardup.stages import STATE, alone
 from tasks.cluster import workers
+from tasks.deployed import settings_of_run
 from tasks.duplicates import encode_new, publish, search_all, threshold_of
 from tasks.every_flow import EVERY_FLOW
-from tasks.publish import tracking_of
+from tasks.tracking import tracking_of
 
 
 @flow(name="duplicates", **EVERY_FLOW)
@@ -46,6 +47,10 @@ def duplicates(
     """
     check_folders(archive, out)
     log = get_run_logger()
+    given = Settings(device=device, prepare=PrepareSettings(max_pixels=max_pixels), cluster=cluster)
+    places = {"device": "device", "max_pixels": "prepare.max_pixels", "cluster": "cluster"}
+    chosen = settings_of_run(given, out, archive, **places)
+    device, max_pixels, cluster = chosen.device, chosen.prepare.max_pixels, chosen.cluster
     with alone(out, log.warning), workers(cluster) as runner:
         checkpoint = tracking_of(out).encoder(encoder)
         store = cluster.store or str(out.resolve() / STATE / "vectors")

@@ -9,8 +9,9 @@ from neardup.experiment import approaches_of, provenance, steps_of, trained_appr
 from neardup.settings.schema import Settings
 from neardup.stages import alone
 from tasks.approach import load_base, take
+from tasks.deployed import settings_of_run
 from tasks.every_flow import EVERY_FLOW
-from tasks.publish import tracking_of
+from tasks.tracking import tracking_of
 
 
 @flow(name="evaluate", **EVERY_FLOW)
@@ -24,6 +25,7 @@ def evaluate_all(out: Path, settings: Settings = Settings()) -> dict[str, Any]: 
         settings: what neardup.toml would hold.
     """
     log = get_run_logger()
+    settings = settings_of_run(settings, out, settings="")
     with alone(out, log.warning):
         loaded, base = load_base(tracking_of(out), settings)
         trained = trained_approaches(approaches_of(out, loaded, base), log.warning)

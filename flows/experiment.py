@@ -12,10 +12,12 @@ from neardup.settings.schema import Settings
 from neardup.stages import alone
 from tasks.approach import load_base, take
 from tasks.augment import augment_training_set
+from tasks.deployed import settings_of_run
+from tasks.epochs import log_epochs
 from tasks.every_flow import EVERY_FLOW
 from tasks.prepare import prepare_archive
-from tasks.publish import begin, publish, show, tracking_of
-from tasks.tracking import live
+from tasks.publish import begin, publish, show
+from tasks.tracking import tracking_of
 from tasks.translate import translate_legends
 
 
@@ -37,6 +39,7 @@ def experiment(
     """
     check_folders(archive, out)
     log = get_run_logger()
+    settings = settings_of_run(settings, out, archive, settings="")
     with alone(out, log.warning):
         tracking = tracking_of(out)
         loaded, base = load_base(tracking, settings)
@@ -47,7 +50,9 @@ def experiment(
 
         approaches = approaches_of(out, loaded, base)
         runs = begin(tracking, "experiment", comparison_stage(approaches).key, approaches)
-        for step in steps_of(approaches, provenance(settings, archive), lambda a: live(tracking, runs.get(a.name), a)):
+        for step in steps_of(
+            approaches, provenance(settings, archive), lambda a: log_epochs(tracking, runs.get(a.name), a)
+        ):
             take(step)
 
         try:

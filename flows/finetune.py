@@ -9,8 +9,9 @@ from neardup.experiment import Approach, checkpoint_step
 from neardup.settings.schema import Settings
 from neardup.stages import alone
 from tasks.approach import load_base, take
+from tasks.deployed import settings_of_run
 from tasks.every_flow import EVERY_FLOW
-from tasks.publish import tracking_of
+from tasks.tracking import tracking_of
 
 
 @flow(name="finetune", **EVERY_FLOW)
@@ -28,5 +29,6 @@ def finetune(
         approach: with or without augmentation.
         settings: what neardup.toml would hold.
     """
+    settings = settings_of_run(settings, out, settings="")
     with alone(out, get_run_logger().warning):
         return take(checkpoint_step(Approach(approach, out, *load_base(tracking_of(out), settings))))

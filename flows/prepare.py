@@ -6,8 +6,9 @@ from typing import Any
 from prefect import flow, get_run_logger
 
 from neardup.archive.scan import check_folders
-from neardup.settings.schema import PrepareSettings
+from neardup.settings.schema import PrepareSettings, Settings
 from neardup.stages import alone
+from tasks.deployed import settings_of_run
 from tasks.every_flow import EVERY_FLOW
 from tasks.prepare import prepare_archive
 
@@ -24,5 +25,6 @@ def prepare(archive: Path, out: Path, settings: PrepareSettings = PrepareSetting
         settings: where the photos and the sheets lie.
     """
     check_folders(archive, out)
+    settings = settings_of_run(Settings(prepare=settings), out, archive, settings="prepare").prepare
     with alone(out, get_run_logger().warning):
         return prepare_archive(archive, out, settings)

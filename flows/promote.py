@@ -7,11 +7,13 @@ from prefect import flow, get_run_logger
 from pydantic import Field
 
 from neardup.measure.promotion import MARGIN
-from neardup.settings.schema import Device, Metric
+from neardup.settings.schema import Device, Metric, Settings
 from neardup.stages import alone
+from tasks.deployed import settings_of_run
 from tasks.every_flow import EVERY_FLOW
-from tasks.publish import tracking_of
-from tasks.registry import crown, decide, find_bout, log_verdict, measure
+from tasks.registry import decide, find_candidates, log_promotion, measure
+from tasks.registry import promote as move_champion
+from tasks.tracking import tracking_of
 
 
 @flow(name="promote", **EVERY_FLOW)
@@ -34,15 +36,16 @@ def promote(
         device: auto, cpu, cuda or mps.
     """
     log = get_run_logger()
+    device = settings_of_run(Settings(device=device), out, device="device").device
     with alone(out, log.warning):
         tracking = tracking_of(out)
-        bout = find_bout(tracking, out, challenger)
-        if bout is None:
+        candidates = find_candidates(tracking, out, challenger)
+        if candidates is None:
             log.info("the challenger is the champion already: nothing to do")
             return {"promoted": False, "why": "The challenger is the champion already: there is nothing to do."}
-        versions = {v.version: v for v in (bout.zero_shot, bout.champion, bout.challenger)}
+        versions = {v.version: v for v in (candidates.zero_shot, candidates.champion, candidates.challenger)}
         evaluations = {number: measure(tracking, version, out, device) for number, version in versions.items()}
-        verdict = decide(bout, evaluations, metric, margin)
-        crown(tracking, bout, verdict)
-        log.info("%s", verdict.paragraph)
-        return log_verdict(tracking, bout, verdict)
+        promotion = decide(candidates, evaluations, metric, margin)
+        move_champion(tracking, candidates, promotion)
+        log.info("%s", promotion.paragraph)
+        return log_promotion(tracking, candidates, promotion)

@@ -5,8 +5,9 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 
-from neardup.settings.schema import TranslateSettings
+from neardup.settings.schema import Settings, TranslateSettings
 from neardup.stages import alone
+from tasks.deployed import settings_of_run
 from tasks.every_flow import EVERY_FLOW
 from tasks.translate import translate_legends
 
@@ -21,5 +22,6 @@ def translate(out: Path, settings: TranslateSettings = TranslateSettings()) -> d
         out: folder of the results.
         settings: who translates, and from which languages.
     """
+    settings = settings_of_run(Settings(translate=settings), out, settings="translate").translate
     with alone(out, get_run_logger().warning):
         return translate_legends(out, settings)

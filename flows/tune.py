@@ -11,10 +11,12 @@ from neardup.settings.schema import Settings
 from neardup.stages import alone
 from neardup.tuning import Tuning, finish_tuning, gain_of_tuning, tell
 from tasks.approach import load_base, take
+from tasks.deployed import settings_of_run
+from tasks.epochs import log_epochs
 from tasks.every_flow import EVERY_FLOW
-from tasks.publish import begin, publish_study, tracking_of
+from tasks.publish import begin, publish_study
 from tasks.running import run
-from tasks.tracking import live
+from tasks.tracking import tracking_of
 from tasks.tuning import show_study, show_trial, try_trial, validation_groups
 
 
@@ -32,6 +34,7 @@ def tune(
         settings: what neardup.toml would hold.
     """
     log = get_run_logger()
+    settings = settings_of_run(settings, out, settings="")
     with alone(out, log.warning):
         tracking = tracking_of(out)
         loaded, base = load_base(tracking, settings)
@@ -52,7 +55,7 @@ def tune(
             if approach.name != "fine-tuned-augmented" or approach.checkpoint.done()
         ]
         runs = begin(tracking, "tune", tuning.key, approaches)
-        for step in steps_of(approaches, provenance(settings), lambda a: live(tracking, runs.get(a.name), a)):
+        for step in steps_of(approaches, provenance(settings), lambda a: log_epochs(tracking, runs.get(a.name), a)):
             take(step)
         gain = gain_of_tuning(tuning)
         show_study(tuning, best, gain)

@@ -7,10 +7,11 @@ from prefect import flow, get_run_logger
 from pydantic import Field
 
 from neardup.archive.scan import check_folders
-from neardup.settings.schema import Device, PrepareSettings
+from neardup.settings.schema import Device, PrepareSettings, Settings
 from neardup.stages import alone
+from tasks.deployed import settings_of_run
 from tasks.every_flow import EVERY_FLOW
-from tasks.publish import tracking_of
+from tasks.tracking import tracking_of
 from tasks.watch import log_watched, look_for_new, show_watched
 
 
@@ -37,9 +38,13 @@ def watch(
     """
     check_folders(archive, out)
     log = get_run_logger()
+    given = Settings(prepare=settings, device=device)
+    chosen = settings_of_run(given, out, archive, settings="prepare", device="device")
     with alone(out, log.warning):
         tracking = tracking_of(out)
-        watched = look_for_new(archive, out, settings, encoder, tracking.encoder(encoder), threshold, device)
+        watched = look_for_new(
+            archive, out, chosen.prepare, encoder, tracking.encoder(encoder), threshold, chosen.device
+        )
         show_watched(watched)
         log_watched(tracking, watched)
     return watched.facts() | {"folder": str(watched.folder) if watched.folder else None}

@@ -1,9 +1,10 @@
-"""Where the servers of `neardup up` listen, and who may ask them; Prefect's own server behind a check of its hosts.
+"""Addresses: those of the servers of `neardup up`, who may ask them, and how any is shown without its password.
 
-It imports Prefect only where that runs: importing it makes a folder in the user's home.
+Prefect is imported only where its server runs: importing it makes a folder in the user's home.
 """
 
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,12 +17,23 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 _HOSTS = "NEARDUP_PREFECT_HOSTS"
+"""Variable that tells Prefect's server by which host names it may be asked, separated by commas."""
 _LOOPBACK = ("127.0.0.1", "localhost")
+"""Names by which only programs of this machine reach a server."""
+_USER = re.compile(r"(?<=://)[^/\s'\"]*@")
+"""User and password of an address: what stands between `://` and the last `@` before the host."""
+_SECRET = re.compile(r"(?i)([?&](?:\w*password|passwd|pwd|\w*token|secret|api_?key)=)[^&\s'\"]*")
+"""A parameter of an address that holds a password, with its value."""
+
+
+def without_credentials(text: str) -> str:
+    """A text whose addresses name no user and no password, fit for logs, errors, artifacts and tags."""
+    return _SECRET.sub(r"\1…", _USER.sub("", text))
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where the servers listen, and by which names they may be asked.
+    """Where the servers of `neardup up` listen, and by which host names they may be asked.
 
     Attributes:
         host: Interface to listen on.

@@ -24,14 +24,19 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
 from neardup.errors import ConfigError, NeardupError, ServerError
-from tasks.services import AUTOMATIONS, DEPLOYMENTS, POOL
+from tasks.services import ARCHIVE, AUTOMATIONS, DEPLOYMENTS, OUT, POOL
+from tasks.settings_files import warn_of_no_photo
 
 
-def deploy(project: Path, tell: Callable[[str], object]) -> None:
+def deploy(project: Path, report: Callable[[str], object]) -> None:
     """Bring work pool, deployments and automations of a project to the server of PREFECT_API_URL.
 
+    Args:
+        project: Folder with prefect.yaml and flows/automations.yaml.
+        report: Is called with a line for each automation, and if the deployments would find no photo.
+
     Raises:
-        ConfigError: PREFECT_API_URL is not set.
+        ConfigError: PREFECT_API_URL is not set, or a settings file is wrong.
         ServerError: a deployment was refused.
     """
     if not os.environ.get("PREFECT_API_URL"):
@@ -42,11 +47,14 @@ def deploy(project: Path, tell: Callable[[str], object]) -> None:
         if subprocess.run(command, cwd=project, check=False).returncode:  # noqa: S603 - our own command
             raise ServerError(f"a deployment of {project / DEPLOYMENTS} was refused: see above which and why")
         for line in apply_automations(project / AUTOMATIONS, client):
-            tell(line)
+            report(line)
         _await_runs(client)
+    if os.environ.get(ARCHIVE) and os.environ.get(OUT):
+        warn_of_no_photo(Path(os.environ[ARCHIVE]), Path(os.environ[OUT]), report)
 
 
 def _make_pool(client: SyncPrefectClient) -> None:
+    """Make the work pool if there is none."""
     template = ProcessWorker.get_default_base_job_template()
     with suppress(ObjectAlreadyExists):
         client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
@@ -59,20 +67,24 @@ def apply_automations(path: Path, client: SyncPrefectClient) -> list[str]:
     the server has no such block.
 
     Returns:
-        A line an automation: what became of it.
+        A line for each automation: what became of it.
     """
     lines = []
     for entry in yaml.safe_load(path.read_text(encoding="utf-8"))["automations"]:
         absent = _fill_blocks(entry, client)
-        made = (
+        outcome = (
             f"left out, there is no block {absent}" if absent else _apply(AutomationCore.model_validate(entry), client)
         )
-        lines.append(f"{entry['name']}: {made}")
+        lines.append(f"{entry['name']}: {outcome}")
     return lines
 
 
 def _fill_blocks(entry: dict[str, Any], client: SyncPrefectClient) -> str | None:
-    """Put the block's id where an action names a block; return the name that the server does not know."""
+    """Put the block's id where an action names a block.
+
+    Returns:
+        The name of a block that the server does not know, or None.
+    """
     for action in entry["actions"]:
         if block := action.pop("block", None):
             kind, name = block.split("/")
@@ -84,7 +96,11 @@ def _fill_blocks(entry: dict[str, Any], client: SyncPrefectClient) -> str | None
 
 
 def _apply(wanted: AutomationCore, client: SyncPrefectClient) -> str:
-    """Create it, or update it if it differs: an update makes Prefect forget which runs it was waiting for."""
+    """Create an automation, or update one that differs: then Prefect forgets which runs it was waiting for.
+
+    Returns:
+        What became of it.
+    """
     known = client.read_automations_by_name(wanted.name)
     if not known:
         client.create_automation(wanted)

@@ -1,9 +1,6 @@
 """Tasks that hand results to MLflow and to the Prefect UI."""
 
-import json
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from optuna import Study
 from prefect import get_run_logger, task
@@ -15,13 +12,9 @@ from neardup.measure.evaluate import Figure
 from neardup.tuning import Tuning
 from tasks.registry import nominate, register
 from tasks.running import outside_fault
-from tasks.tracking import Tracking, local_uri, log_approach, log_comparison
+from tasks.runs import log_approach, log_comparison
+from tasks.tracking import Tracking, is_logged
 from tasks.tuning import log_study
-
-
-def tracking_of(out: Path) -> Tracking:
-    """The configured MLflow server, or a sqlite file in the output folder."""
-    return Tracking(os.environ.get("MLFLOW_TRACKING_URI") or local_uri(out), out)
 
 
 def begin(tracking: Tracking, name: str, key: str, approaches: Sequence[Approach]) -> dict[str, str]:
@@ -31,8 +24,8 @@ def begin(tracking: Tracking, name: str, key: str, approaches: Sequence[Approach
         Approach, and `name` for the parent → run id; empty where the server is away, which stops nothing.
     """
     try:
-        parent = tracking.run_id(name, key)
-        children = {a.name: tracking.run_id(a.name, a.evaluation.key, parent) for a in approaches}
+        parent = str(tracking.open(name, key).info.run_id)
+        children = {a.name: str(tracking.open(a.name, a.evaluation.key, parent).info.run_id) for a in approaches}
     except TrackingError as away:
         get_run_logger().warning("%s", away)
         return {}
@@ -47,11 +40,10 @@ def publish_approaches(tracking: Tracking, approaches: Sequence[Approach], paren
     """
     versions = {}
     for approach in approaches:
-        run_id = tracking.run_id(approach.name, approach.evaluation.key, parent)
-        if not tracking.ledger()[approach.name].get("logged"):
-            log_approach(tracking, run_id, approach)
-            tracking.remember(approach.name, {"key": approach.evaluation.key, "run_id": run_id, "logged": True})
-        versions[approach.name] = register(tracking, run_id, approach)
+        run = tracking.open(approach.name, approach.evaluation.key, parent)
+        if not is_logged(run):
+            log_approach(tracking, run.info.run_id, approach)
+        versions[approach.name] = register(tracking, run.info.run_id, approach)
     nominate(tracking, versions)
 
 
@@ -65,12 +57,11 @@ def publish(tracking: Tracking, approaches: Sequence[Approach], counts: Mapping[
     Raises:
         TrackingError: the server is away; nothing is lost, the results are on disk.
     """
-    comparison = comparison_stage(approaches)
-    parent = tracking.run_id("experiment", comparison.key)
+    run = tracking.open("experiment", comparison_stage(approaches).key)
+    parent = str(run.info.run_id)
     publish_approaches(tracking, approaches, parent)
-    if not tracking.ledger()["experiment"].get("logged"):
+    if not is_logged(run):
         log_comparison(tracking, parent, approaches, counts)
-        tracking.remember("experiment", {"key": comparison.key, "run_id": parent, "logged": True})
     return parent
 
 
@@ -100,8 +91,3 @@ def show(tracking: Tracking, run_id: str) -> None:
         create_link_artifact(page, link_text="MLflow run", key="mlflow-run")
     else:
         create_markdown_artifact(f"Run `{run_id}`: `{page}`", key="mlflow-run", description="The MLflow run")
-
-
-def table_of(out: Path) -> dict[str, dict[str, dict[str, float]]]:
-    """Metric → approach → value and interval, as `comparison.json` has it."""
-    return dict(json.loads((out / "comparison.json").read_text(encoding="utf-8"))["metrics"])

@@ -45,6 +45,7 @@ REQUIREMENTS = (
     "tqdm",
     "transformers",
 )
+"""Packages that the model needs where it is served; each is pinned to the version that it was logged with."""
 
 
 class NearDuplicates(PythonModel):
@@ -60,7 +61,7 @@ class NearDuplicates(PythonModel):
 
     def predict(
         self,
-        context: PythonModelContext,  # noqa: ARG002 - the interface's
+        context: PythonModelContext,  # noqa: ARG002 - MLflow passes it
         model_input: pd.DataFrame,
         params: dict[str, Any] | None = None,
     ) -> Any:
@@ -85,6 +86,7 @@ class NearDuplicates(PythonModel):
         return vectors if top == 0 else self._hits(vectors, top)
 
     def _hits(self, vectors: Vectors, top: int) -> list[list[dict[str, Any]]]:
+        """The photos of the gallery that are most like each vector, as `predict` returns them."""
         if top < 0:
             raise MlflowException.invalid_parameter_value(f"top is {top}: ask for 1 hit or more, or 0 for vectors")
         if self.gallery is None:
@@ -95,6 +97,11 @@ class NearDuplicates(PythonModel):
 
 
 def _read(value: object, row: int) -> Image.Image:
+    """The image of a request, whose row is named if it is none.
+
+    Raises:
+        MlflowException: it is neither base64 of an image nor its bytes.
+    """
     try:
         return read_image(value if isinstance(value, bytes) else base64.b64decode(str(value), validate=True))
     except (ValueError, UnreadableImageError) as error:
@@ -127,6 +134,7 @@ def log(approach: "Approach") -> None:
 
 
 def _pinned() -> list[str]:
+    """The model's requirements as pip takes them."""
     return [f"{name}=={version(name)}" for name in REQUIREMENTS]
 
 

@@ -23,17 +23,25 @@ from neardup.encode.vectors import embed_test_set
 from neardup.errors import PromotionError
 from neardup.experiment import Approach, table_digest
 from neardup.measure.evaluate import Evaluation, evaluate
-from neardup.measure.promotion import Verdict, judge
+from neardup.measure.promotion import Promotion, decide_promotion
 from neardup.stages import digest_of, write_json
 from tasks.running import RETRY, outside_fault
-from tasks.tracking import Tracking, reachable, ready_model
+from tasks.runs import ready_model
+from tasks.tracking import Tracking, reachable
 
 MODEL = "near-duplicates"
-CHAMPION, CHALLENGER = "champion", "challenger"
+"""Name of the registered model."""
+CHAMPION = "champion"
+"""Alias of the version in use."""
+CHALLENGER = "challenger"
+"""Alias of the newest version that may take the champion's place."""
+DESCRIPTION_LENGTH = 5000
+"""Characters of a version's description that are kept, the newest first: MLflow's registry takes no more."""
 _DESCRIPTION = (
     "Encoders of press photographs with their calibrated threshold. `champion` is the one in use, "
     "`challenger` the newest that may take its place."
 )
+"""What the registered model's page says of it."""
 
 
 def register(tracking: Tracking, run_id: str, approach: Approach) -> ModelVersion:
@@ -88,7 +96,7 @@ def nominate(tracking: Tracking, versions: Mapping[str, ModelVersion]) -> None:
 
 
 @dataclass(frozen=True)
-class Bout:
+class Candidates:
     """A challenger against the champion, with the zero-shot encoder that the challenger was trained from."""
 
     challenger: ModelVersion
@@ -96,7 +104,7 @@ class Bout:
     zero_shot: ModelVersion
 
 
-def find_bout(tracking: Tracking, out: Path, version: str | None = None) -> Bout | None:
+def find_candidates(tracking: Tracking, out: Path, version: str | None = None) -> Candidates | None:
     """The versions to compare on the test set of a folder; None where the challenger is the champion already.
 
     Args:
@@ -114,7 +122,7 @@ def find_bout(tracking: Tracking, out: Path, version: str | None = None) -> Bout
         challenger = _version(client, version) if version else _aliased(client, CHALLENGER)
         champion = _aliased(client, CHAMPION)
         if challenger is None or champion is None:
-            raise PromotionError(f"{tracking.uri} holds no challenger for {MODEL}: run `neardup experiment` first")
+            raise PromotionError(f"{tracking.shown} holds no challenger for {MODEL}: run `neardup experiment` first")
         if challenger.version == champion.version:
             return None
         zero_shot = _versions(client, fingerprint=challenger.tags["base"], test_set=test_set)
@@ -122,11 +130,15 @@ def find_bout(tracking: Tracking, out: Path, version: str | None = None) -> Bout
             _require(name, found, test_set, out)
         if not zero_shot:
             raise PromotionError(f"zero-shot was not measured on the test set of {out}: run `neardup experiment` first")
-        return Bout(challenger, champion, zero_shot[-1])
+        return Candidates(challenger, champion, zero_shot[-1])
 
 
 def _require(name: str, version: ModelVersion, test_set: str, out: Path) -> None:
-    """Models are compared on the one test set that both were kept apart from in training."""
+    """Refuse to compare a version that was measured on another test set: it may have been trained on photos of this.
+
+    Raises:
+        PromotionError: it was measured on another test set.
+    """
     if version.tags["test_set"] != test_set:
         raise PromotionError(
             f"the {name} (version {version.version} of {MODEL}) was measured on the test set "
@@ -146,38 +158,45 @@ def measure(tracking: Tracking, version: ModelVersion, out: Path, device: str) -
     return evaluate(vectors, test_set.groups, names, approach=version.tags["approach"], fingerprint=encoder.fingerprint)
 
 
-def decide(bout: Bout, evaluations: Mapping[str, Evaluation], metric: str, margin: float) -> Verdict:
-    """`neardup.measure.promotion.judge` on the evaluations by version number; its paragraph names the versions."""
-    verdict = judge(
-        evaluations[bout.challenger.version],
-        evaluations[bout.champion.version],
-        evaluations[bout.zero_shot.version],
+def decide(candidates: Candidates, evaluations: Mapping[str, Evaluation], metric: str, margin: float) -> Promotion:
+    """Whether the challenger is promoted; the paragraph names the versions.
+
+    Args:
+        candidates: the versions.
+        evaluations: version number → its evaluation; all are of one test set.
+        metric: what must gain.
+        margin: least gain; 0.005 is half a point.
+    """
+    promotion = decide_promotion(
+        evaluations[candidates.challenger.version],
+        evaluations[candidates.champion.version],
+        evaluations[candidates.zero_shot.version],
         metric=metric,
         margin=margin,
     )
-    names = f"Challenger: version {bout.challenger.version}; champion: version {bout.champion.version}."
-    return replace(verdict, paragraph=f"{names} {verdict.paragraph}")
+    names = f"Challenger: version {candidates.challenger.version}; champion: version {candidates.champion.version}."
+    return replace(promotion, paragraph=f"{names} {promotion.paragraph}")
 
 
-@task(name="crown", cache_policy=NO_CACHE, retry_condition_fn=outside_fault, **RETRY)
-def crown(tracking: Tracking, bout: Bout, verdict: Verdict) -> None:
-    """Move `champion` if the verdict says so, and record the verdict either way.
+@task(name="promote", cache_policy=NO_CACHE, retry_condition_fn=outside_fault, **RETRY)
+def promote(tracking: Tracking, candidates: Candidates, promotion: Promotion) -> None:
+    """Move the alias `champion` if the challenger is promoted, and record the outcome either way.
 
     Raises:
         PromotionError: another champion was named meanwhile.
         TrackingError: the server cannot be reached.
     """
     with reachable(tracking.uri):
-        client, challenger = tracking.client, bout.challenger.version
-        reigning = _aliased(client, CHAMPION)
-        if reigning is not None and reigning.version not in {bout.champion.version, challenger}:
-            raise PromotionError(f"version {reigning.version} became champion meanwhile: run `neardup promote` again")
-        if verdict.promoted and reigning is not None and reigning.version != challenger:
-            client.set_model_version_tag(MODEL, challenger, "former_champion", bout.champion.version)
+        client, challenger = tracking.client, candidates.challenger.version
+        current = _aliased(client, CHAMPION)
+        if current is not None and current.version not in {candidates.champion.version, challenger}:
+            raise PromotionError(f"version {current.version} became champion meanwhile: run `neardup promote` again")
+        if promotion.promoted and current is not None and current.version != challenger:
+            client.set_model_version_tag(MODEL, challenger, "former_champion", candidates.champion.version)
             client.set_registered_model_alias(MODEL, CHAMPION, challenger)
-        _record(client, challenger, "promoted" if verdict.promoted else "refused", verdict.paragraph)
+        _record(client, challenger, "promoted" if promotion.promoted else "refused", promotion.paragraph)
     create_markdown_artifact(
-        verdict.paragraph, key="promotion", description="Whether the challenger was promoted, and why"
+        promotion.paragraph, key="promotion", description="Whether the challenger was promoted, and why"
     )
 
 
@@ -195,7 +214,7 @@ def rollback(tracking: Tracking, to: str | None = None) -> str:
         client = tracking.client
         champion = _aliased(client, CHAMPION)
         if champion is None:
-            raise PromotionError(f"{tracking.uri} holds no champion of {MODEL}: run `neardup experiment` first")
+            raise PromotionError(f"{tracking.shown} holds no champion of {MODEL}: run `neardup experiment` first")
         former = to or champion.tags.get("former_champion")
         if former is None:
             raise PromotionError(
@@ -215,19 +234,21 @@ def rollback(tracking: Tracking, to: str | None = None) -> str:
         return sentence
 
 
-def _record(client: MlflowClient, version: str, verdict: str, paragraph: str) -> None:
-    """Put a dated paragraph on top of the version's description, and the verdict in its tags."""
+def _record(client: MlflowClient, version: str, outcome: str, paragraph: str) -> None:
+    """Put a dated paragraph on top of the version's description, and the outcome in its tag `verdict`."""
     before = client.get_model_version(MODEL, version).description or ""
     text = f"{_now()}: {paragraph}"
-    client.update_model_version(MODEL, version, f"{text}\n\n{before}".strip()[:5000])
-    client.set_model_version_tag(MODEL, version, "verdict", verdict)
+    client.update_model_version(MODEL, version, f"{text}\n\n{before}".strip()[:DESCRIPTION_LENGTH])
+    client.set_model_version_tag(MODEL, version, "verdict", outcome)
 
 
 def _now() -> str:
+    """Date and time as the description of a version shows them."""
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _ensure_model(client: MlflowClient) -> None:
+    """Make the registered model if there is none."""
     try:
         client.create_registered_model(MODEL, description=_DESCRIPTION)
     except MlflowException as error:
@@ -236,6 +257,7 @@ def _ensure_model(client: MlflowClient) -> None:
 
 
 def _aliased(client: MlflowClient, alias: str) -> ModelVersion | None:
+    """The version that has an alias, or None."""
     try:
         return client.get_model_version_by_alias(MODEL, alias)
     except MlflowException as error:
@@ -245,6 +267,11 @@ def _aliased(client: MlflowClient, alias: str) -> ModelVersion | None:
 
 
 def _version(client: MlflowClient, version: str) -> ModelVersion:
+    """The version of that number.
+
+    Raises:
+        PromotionError: there is none.
+    """
     try:
         return client.get_model_version(MODEL, version)
     except MlflowException as error:
@@ -259,30 +286,30 @@ def _versions(client: MlflowClient, **tags: str) -> list[ModelVersion]:
     return sorted(client.search_model_versions(conditions), key=lambda version: int(version.version))
 
 
-def log_verdict(tracking: Tracking, bout: Bout, verdict: Verdict) -> dict[str, Any]:
-    """Write the verdict to `promotion/verdict.json` and log it as a run.
+def log_promotion(tracking: Tracking, candidates: Candidates, promotion: Promotion) -> dict[str, Any]:
+    """Write the outcome to `promotion/verdict.json` and log it as a run.
 
     Returns:
-        The verdict for machines.
+        What `verdict.json` holds.
 
     Raises:
         TrackingError: the server cannot be reached.
     """
     facts = {
-        "promoted": verdict.promoted,
-        "challenger": str(bout.challenger.version),
-        "champion": str(bout.champion.version),
-        "metric": verdict.metric,
-        "gain": asdict(verdict.gain),
-        "over_zero_shot": asdict(verdict.over_zero_shot),
-        "why": verdict.paragraph,
+        "promoted": promotion.promoted,
+        "challenger": str(candidates.challenger.version),
+        "champion": str(candidates.champion.version),
+        "metric": promotion.metric,
+        "gain": asdict(promotion.gain),
+        "over_zero_shot": asdict(promotion.over_zero_shot),
+        "why": promotion.paragraph,
     }
     write_json(tracking.out / "promotion" / "verdict.json", facts)
     figures = {
-        "gain": verdict.gain.value,
-        "gain low": verdict.gain.low,
-        "gain high": verdict.gain.high,
-        "gain over zero-shot": verdict.over_zero_shot.value,
+        "gain": promotion.gain.value,
+        "gain low": promotion.gain.low,
+        "gain high": promotion.gain.high,
+        "gain over zero-shot": promotion.over_zero_shot.value,
     }
     defined = {name: value for name, value in figures.items() if value is not None}
     tracking.log_folder("promote", digest_of(facts), defined, tracking.out / "promotion")

@@ -5,7 +5,6 @@ the runs of a flow). That mark says what is ours, not a file of process ids: it 
 process that gets the same id does not have it.
 """
 
-import fcntl
 import json
 import os
 import platform
@@ -23,22 +22,40 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import psutil  # type: ignore[import-untyped]
+from filelock import FileLock
 
 from neardup.archive.scan import check_folders
 from neardup.builtin.demo import make_archive
 from neardup.errors import ConfigError, ServerError
-from tasks.addresses import Addresses, mlflow_settings, prefect_settings
+from tasks.addresses import Addresses, mlflow_settings, prefect_settings, without_credentials
+from tasks.settings_files import warn_of_no_photo
 
 POOL = "neardup"
+"""Name of the work pool from which the worker takes runs."""
 DEPLOYMENTS = Path("prefect.yaml")
+"""The project's file of deployments."""
 AUTOMATIONS = Path("flows/automations.yaml")
+"""The project's file of automations."""
 MLFLOW = Path("mlflow/server.env")
-_MARK, _ROLE, _AT = "NEARDUP_SERVICES", "NEARDUP_SERVICE", "NEARDUP_ADDRESSES"
-_ARCHIVE = "NEARDUP_ARCHIVE"
-_FOLDERS = {_ARCHIVE: "archive", "NEARDUP_OUT": "results"}
-_TRIAL = {_ARCHIVE: "demo/archive", "NEARDUP_OUT": "demo/results"}
-_PATIENCE = 240  # seconds; on two busy cores a first start, with its migrations, took 50
-Tell = Callable[[str], object]
+"""The project's file of settings for MLflow's server."""
+ARCHIVE = "NEARDUP_ARCHIVE"
+"""Variable that names the archive of the deployments; prefect.yaml reads it."""
+OUT = "NEARDUP_OUT"
+"""Variable that names the output folder of the deployments; prefect.yaml reads it."""
+_MARK = "NEARDUP_SERVICES"
+"""Variable that every process of ours carries: its state folder."""
+_ROLE = "NEARDUP_SERVICE"
+"""Variable that every process of ours carries: the service that it belongs to."""
+_AT = "NEARDUP_ADDRESSES"
+"""Variable that every process of ours carries: the addresses of the servers, as JSON."""
+_DEFAULTS = {ARCHIVE: "archive", OUT: "results"}
+"""The folders, within the project, of a variable that is not set where the other one is."""
+_DRAWN = {ARCHIVE: "demo/archive", OUT: "demo/results"}
+"""The folders, within the project, where no variable was ever set: those of `neardup demo`."""
+_PATIENCE = 240
+"""Seconds to wait for a server: on two busy cores a first start, with its migrations, took 50."""
+Report = Callable[[str], object]
+"""What is called with each line that a person is to read."""
 
 
 @dataclass(frozen=True)
@@ -88,41 +105,41 @@ def services(project: Path, state: Path, at: Addresses) -> tuple[Service, Servic
     )
 
 
-def up(project: Path, state: Path, asked: Mapping[str, Any], tell: Tell) -> Addresses:
+def up(project: Path, state: Path, wanted: Mapping[str, Any], report: Report) -> Addresses:
     """Start what does not run yet, and bring deployments and automations up to date.
 
     Args:
         project: Folder with prefect.yaml, mlflow/server.env and flows/automations.yaml.
         state: Folder for databases, artifacts and logs.
-        asked: Fields of `Addresses` that the user named.
-        tell: Is told each step.
+        wanted: Fields of `Addresses` that the user named.
+        report: Is called with a line for each step.
 
     Raises:
         ConfigError: the folder is no project, or the servers would be open to others without protection.
-        ServerError: a port is taken, a server does not start, or they run elsewhere than asked.
+        ServerError: a port is taken, a server does not start, or they run at other addresses.
     """
     missing = [str(name) for name in (DEPLOYMENTS, AUTOMATIONS, MLFLOW) if not (project / name).is_file()]
     if missing:
         raise ConfigError(f"{project} has no {', '.join(missing)}: go to the project's folder, then say `neardup up`")
     with _alone(state):
-        at = _agreed(asked, _marked(state))
-        _name_folders(project, state, tell)
+        at = _choose_addresses(wanted, _marked(state))
+        _choose_folders(project, state, report)
         *servers, worker = services(project, state, at)
-        _run(servers, state, at, tell)
-        _bring(project, state, at, tell)
-        _run([worker], state, at, tell)
+        _run(servers, state, at, report)
+        _deploy(project, state, at, report)
+        _run([worker], state, at, report)
     return at
 
 
-def down(state: Path, tell: Tell) -> None:
+def down(state: Path, report: Report) -> None:
     """End what `up` started and all that came of it; the worker first, so that its runs can still report."""
     if not _marked(state):
-        tell(f"nothing runs from {state}")
+        report(f"nothing runs from {state}")
         return
     with _alone(state):
         for name in ("deploy", "worker", "prefect", "mlflow"):
             if ended := _end(state, name):
-                tell(f"ended {name}: {ended} process{'es' * (ended > 1)}")
+                report(f"ended {name}: {ended} process{'es' * (ended > 1)}")
 
 
 @contextmanager
@@ -130,77 +147,82 @@ def _alone(state: Path) -> Iterator[None]:
     """One `up` or `down` at a time; a second waits for the first. The folder keeps itself out of git."""
     state.mkdir(parents=True, exist_ok=True)
     (state / ".gitignore").write_text("*\n", encoding="utf-8")
-    with (state / ".lock").open("w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(state / ".lock"):
         yield
 
 
-def _agreed(asked: Mapping[str, Any], running: Sequence[psutil.Process]) -> Addresses:
-    """The addresses that were asked for, or those of what runs already."""
-    said = {name: value for name, value in asked.items() if value}
+def _choose_addresses(wanted: Mapping[str, Any], running: Sequence[psutil.Process]) -> Addresses:
+    """The addresses that the user wants, or those at which the servers run already.
+
+    Raises:
+        ServerError: they run at other addresses.
+    """
+    named = {name: value for name, value in wanted.items() if value}
     if not running:
-        at = Addresses(**said)
+        at = Addresses(**named)
         at.check()
         return at
-    now = json.loads(running[0].environ()[_AT])
-    at = Addresses(**{**now, "names": tuple(now["names"])})
-    if replace(at, **said) != at:
+    current = json.loads(running[0].environ()[_AT])
+    at = Addresses(**{**current, "names": tuple(current["names"])})
+    if replace(at, **named) != at:
         raise ServerError(
             f"the servers run at {at.mlflow} and {at.prefect} already: end them with `neardup down` first"
         )
     return at
 
 
-def _name_folders(project: Path, state: Path, tell: Tell) -> None:
-    """The folders that prefect.yaml asks for: as the user says, else as said last time, else the drawn archive's.
+def _choose_folders(project: Path, state: Path, report: Report) -> None:
+    """Set the variables that prefect.yaml reads: as the user did, else as the last time, else the drawn archive's.
 
     Raises:
         ArchiveError: the archive is not there, or the results would lie inside it.
     """
     path = state / "folders.json"
-    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else _TRIAL
-    said = {name: str((project / os.environ[name]).resolve()) for name in _FOLDERS if os.environ.get(name)}
-    usual = told if said.get(_ARCHIVE, told[_ARCHIVE]) == told[_ARCHIVE] else _FOLDERS
-    named = {name: str((project / folder).resolve()) for name, folder in {**usual, **said}.items()}
-    archive, out = (Path(named[name]) for name in _FOLDERS)
-    if archive == (project / _TRIAL[_ARCHIVE]).resolve():
-        tell(f"the deployments work on the drawn archive {_TRIAL[_ARCHIVE]}; name yours with --archive")
+    last = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else _DRAWN
+    named = {name: str((project / os.environ[name]).resolve()) for name in _DEFAULTS if os.environ.get(name)}
+    # The results of the last time are those of its archive: another archive gets the default folder.
+    fallback = last if named.get(ARCHIVE, last[ARCHIVE]) == last[ARCHIVE] else _DEFAULTS
+    folders = {name: str((project / folder).resolve()) for name, folder in {**fallback, **named}.items()}
+    archive, out = Path(folders[ARCHIVE]), Path(folders[OUT])
+    if archive == (project / _DRAWN[ARCHIVE]).resolve():
+        report(f"the deployments work on the drawn archive {_DRAWN[ARCHIVE]}; name yours with --archive")
         make_archive(archive)
     check_folders(archive, out)
-    path.write_text(json.dumps(named), encoding="utf-8")
-    os.environ.update(named)
+    warn_of_no_photo(archive, out, report)
+    path.write_text(json.dumps(folders), encoding="utf-8")
+    os.environ.update(folders)
 
 
 def _marked(state: Path, name: str | None = None) -> list[psutil.Process]:
-    """This user's living processes with the folder's mark, those of one service if it is named."""
+    """This user's living processes that carry the state folder's mark, those of one service if it is named."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if process.uids().real == os.getuid():
-                carried = process.environ()
-                if carried.get(_MARK) == str(state) and name in (None, carried.get(_ROLE)):
+                variables = process.environ()
+                if variables.get(_MARK) == str(state) and name in (None, variables.get(_ROLE)):
                     found.append(process)
     return [process for process in found if process.pid != os.getpid()]
 
 
-def _run(wanted: Sequence[Service], state: Path, at: Addresses, tell: Tell) -> None:
-    """Start those that do not run, then wait until all answer."""
-    missing = [service for service in wanted if not _leads(service, state)]
+def _run(wanted: Sequence[Service], state: Path, at: Addresses, report: Report) -> None:
+    """Start the services that do not run, then wait until all answer."""
+    missing = [service for service in wanted if not _runs(service, state)]
     for service in missing:
         if service.port:
             _require_free(service, at.host)
     started = {}
     for service in wanted:
         if service not in missing:
-            tell(f"{service.name} runs already")
+            report(f"{service.name} runs already")
             continue
-        tell(f"starting {service.name}")
+        report(f"starting {service.name}")
         started[service.name] = _start(service, state, at)
     for service in wanted:
         _wait(service, state, *started.get(service.name, (None, 0)))
 
 
-def _leads(service: Service, state: Path) -> bool:
+def _runs(service: Service, state: Path) -> bool:
     """Whether the service itself runs, not only something that it left behind."""
     for process in _marked(state, service.name):
         with suppress(psutil.Error):
@@ -210,6 +232,11 @@ def _leads(service: Service, state: Path) -> bool:
 
 
 def _require_free(service: Service, host: str) -> None:
+    """Refuse to start a service whose port is taken.
+
+    Raises:
+        ServerError: the port is taken, or the host is none of this machine.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -222,7 +249,7 @@ def _require_free(service: Service, host: str) -> None:
 
 
 def _environment(state: Path, at: Addresses, name: str) -> dict[str, str]:
-    """Ours, with the mark, the servers' addresses and Prefect's state in the folder; nothing of Prefect Cloud's."""
+    """The variables of a service: ours, its mark, the servers' addresses, Prefect's state folder; no Prefect Cloud."""
     ours = {key: value for key, value in os.environ.items() if key not in ("PREFECT_API_KEY", "PREFECT_PROFILE")}
     password = ours.get("PREFECT_SERVER_API_AUTH_STRING")
     return {
@@ -238,14 +265,15 @@ def _environment(state: Path, at: Addresses, name: str) -> dict[str, str]:
 
 
 def _log(state: Path, name: str) -> Path:
+    """Where the log of a service lies."""
     return state / "logs" / f"{name}.log"
 
 
 def _start(service: Service, state: Path, at: Addresses) -> tuple["subprocess.Popen[bytes]", int]:
-    """Start it in the background.
+    """Start a service in the background.
 
     Returns:
-        The process, and how long its log was before.
+        The process, and how many bytes its log had before.
     """
     path = _log(state, service.name)
     path.parent.mkdir(exist_ok=True)
@@ -269,12 +297,14 @@ def _wait(service: Service, state: Path, process: "subprocess.Popen[bytes] | Non
         if _works(service, path, offset):
             return
         if process and process.poll() is not None:
+            _hide_credentials(path)
             raise ServerError(f"{service.name} ended as it started ({_last_line(path)}): see {path}")
         time.sleep(0.2)
     raise ServerError(f"{service.name} did not answer within {_PATIENCE} seconds ({_last_line(path)}): see {path}")
 
 
 def _works(service: Service, log: Path, offset: int) -> bool:
+    """Whether a service answers, or has written to its log, after `offset` bytes, that it is ready."""
     if not service.ready.startswith("http"):
         return service.ready.encode() in log.read_bytes()[offset:]
     with suppress(URLError, OSError), urlopen(service.ready, timeout=5):  # noqa: S310 - this machine
@@ -284,13 +314,20 @@ def _works(service: Service, log: Path, offset: int) -> bool:
 
 def _last_line(path: Path) -> str:
     """The log's last line with words in it, shortened, without the frame around it."""
-    lines = (line.strip(" │╰─╯") for line in reversed(path.read_text(encoding="utf-8", errors="replace").split("\n")))
+    text = without_credentials(path.read_text(encoding="utf-8", errors="replace"))
+    lines = (line.strip(" │╰─╯") for line in reversed(text.split("\n")))
     return textwrap.shorten(next((line for line in lines if line), "its log is empty"), 240, placeholder="…")
 
 
-def _bring(project: Path, state: Path, at: Addresses, tell: Tell) -> None:
+def _hide_credentials(path: Path) -> None:
+    """Take the passwords of addresses out of the log of a process that has ended; a refused address stands in it."""
+    text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    path.write_text(without_credentials(text), encoding="utf-8", errors="surrogateescape")
+
+
+def _deploy(project: Path, state: Path, at: Addresses, report: Report) -> None:
     """Bring work pool, deployments and automations to the server, in a process whose Prefect is not the user's."""
-    tell("bringing deployments and automations up to date")
+    report("bringing deployments and automations up to date")
     path = _log(state, "deploy")
     with path.open("ab") as log:
         done = subprocess.run(
@@ -301,6 +338,7 @@ def _bring(project: Path, state: Path, at: Addresses, tell: Tell) -> None:
             stderr=log,
             check=False,
         )
+    _hide_credentials(path)
     if done.returncode:
         raise ServerError(f"deployments or automations were refused ({_last_line(path)}): see {path}")
 

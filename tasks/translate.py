@@ -20,7 +20,7 @@ SECRET = "deepl-auth-key"  # noqa: S105 - the name of the block, not the key
 
 
 def deepl_key() -> str | None:
-    """The key from the environment, else from the Prefect Secret block, else None."""
+    """The key for DeepL: from the environment, else from the Prefect Secret block, else None."""
     if os.environ.get(KEY):
         return os.environ[KEY]
     if not PREFECT_API_URL.value():

@@ -17,9 +17,10 @@ from neardup.stages import Stage
 from neardup.train.finetune import EpochResult
 from neardup.tuning import ENDED, Tuning, best_trial, make_validation, try_recipe
 from tasks.running import RETRY, outside_fault
-from tasks.tracking import Tracking, reachable
+from tasks.tracking import Tracking, is_logged, reachable
 
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
+"""MLflow's word for how a trial ended; one that is missing here goes on."""
 
 
 @task(name="validation-groups", retry_condition_fn=outside_fault, **RETRY)
@@ -38,7 +39,7 @@ def try_trial(tuning: Tuning, trial: optuna.Trial, number: int, tracking: Tracki
     log = get_run_logger().info
     log("trial %d: %s", number, trial.params)
     try:
-        value = try_recipe(tuning, trial, log, _live(tuning, trial, tracking, parent))
+        value = try_recipe(tuning, trial, log, _log_epochs(tuning, trial, tracking, parent))
     except optuna.TrialPruned as why:
         log("trial %d was pruned: %s", number, why)
         return None
@@ -46,12 +47,10 @@ def try_trial(tuning: Tuning, trial: optuna.Trial, number: int, tracking: Tracki
     return value
 
 
-def _run_of(tracking: Tracking, tuning: Tuning, number: int, parent: str) -> str:
-    return tracking.run_id(f"trial-{number}", tuning.key, parent)
-
-
-def _live(tuning: Tuning, trial: optuna.Trial, tracking: Tracking, parent: str | None) -> Callable[[EpochResult], None]:
-    """A callback that logs each epoch of a trial as it ends; falls silent once the server is away."""
+def _log_epochs(
+    tuning: Tuning, trial: optuna.Trial, tracking: Tracking, parent: str | None
+) -> Callable[[EpochResult], None]:
+    """A callback that logs each epoch of a trial as it ends, and falls silent for good once the server is away."""
     away = parent is None
 
     def on_epoch(_epoch: EpochResult) -> None:
@@ -78,11 +77,11 @@ def log_trial(tracking: Tracking, tuning: Tuning, trial: FrozenTrial, parent: st
     Raises:
         TrackingError: the server cannot be reached.
     """
-    name = f"trial-{trial.number}"
-    if tracking.ledger().get(name, {}).get("ended") == tuning.key:
-        return
     with reachable(tracking.uri):
-        run_id, client = _run_of(tracking, tuning, trial.number, parent), tracking.client
+        run = tracking.open(f"trial-{trial.number}", tuning.key, parent)
+        if is_logged(run):
+            return
+        run_id, client = str(run.info.run_id), tracking.client
         logged = {metric.step for metric in client.get_metric_history(run_id, "epoch_ndcg")}
         losses = enumerate(trial.user_attrs.get("validation_losses", []), 1)
         epochs = {"epoch_ndcg": trial.intermediate_values, "validation_loss": dict(losses)}
@@ -97,8 +96,7 @@ def log_trial(tracking: Tracking, tuning: Tuning, trial: FrozenTrial, parent: st
         params = [Param(key, str(value)) for key, value in trial.params.items()]
         client.log_batch(run_id, metrics, params, [RunTag("neardup.trial", trial.state.name.lower())])
         if trial.state in STATUS:
-            client.set_terminated(run_id, STATUS[trial.state])
-            tracking.remember(name, {"key": tuning.key, "run_id": run_id, "ended": tuning.key})
+            tracking.finish(run_id, STATUS[trial.state])
 
 
 def log_study(tracking: Tracking, tuning: Tuning, study: optuna.Study, gain: Figure) -> str:
@@ -110,7 +108,7 @@ def log_study(tracking: Tracking, tuning: Tuning, study: optuna.Study, gain: Fig
     Raises:
         TrackingError: the server cannot be reached.
     """
-    parent = tracking.run_id("tune", tuning.key)
+    parent = str(tracking.open("tune", tuning.key).info.run_id)
     for trial in study.get_trials(states=(*ENDED, TrialState.FAIL)):
         log_trial(tracking, tuning, trial, parent)
     best = best_trial(study)

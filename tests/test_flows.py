@@ -30,7 +30,9 @@ from neardup.measure.metrics import NAMES
 from neardup.settings.file import load_settings
 from neardup.settings.schema import APPROACHES, Settings
 from neardup.train.finetune import TRAIN_STEP
-from tasks.tracking import Tracking, local_uri, log_approach, resolve_encoder
+from tasks.models import fetch_encoder
+from tasks.runs import log_approach
+from tasks.tracking import Tracking, local_uri
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 ROOT = Path(__file__).parents[1]
@@ -346,7 +348,7 @@ def test_the_model_gives_vectors(whole: Path, runs: dict[str, mlflow.entities.Ru
 def test_a_model_uri_is_an_encoder(whole: Path, runs: dict[str, mlflow.entities.Run], tmp_path: Path) -> None:
     """Any command takes `runs:/…/model` for --encoder."""
     uri = f"runs:/{runs['fine-tuned'].info.run_id}/model"
-    folder = resolve_encoder(uri, local_uri(whole), tmp_path)
+    folder = fetch_encoder(uri, local_uri(whole), tmp_path)
     assert load_encoder(folder).fingerprint == load_encoder(str(whole / "fine-tuned" / "checkpoint")).fingerprint
 
 
@@ -370,6 +372,25 @@ def test_a_server_that_goes_away_loses_nothing(made: MadeArchive, team: dict[str
         parent = next(run for run in found if run.info.run_name == "experiment")
         assert {item.path for item in client.list_artifacts(parent.info.run_id)} >= {"report.html"}
         assert f"{uri}/#/experiments/" in back[1].stdout
+
+
+def test_a_password_reaches_nothing_that_is_kept(
+    whole: Path, made: MadeArchive, team: dict[str, str], tmp_path: Path
+) -> None:
+    """The server is reached with it; no line, table, artifact, tag or log holds it, nor Prefect's own files."""
+    out, port, password = tmp_path / "results", free_port(), "s3cret-word"
+    shutil.copytree(whole, out, ignore=shutil.ignore_patterns("mlflow.db", "mlartifacts"))
+    with mlflow_server(tmp_path, port) as uri:
+        address = uri.replace("://", f"://me:{password}@")
+        ran = experiment(made.root, out, "--json", MLFLOW_TRACKING_URI=address, **team)
+        client = MlflowClient(uri)
+        found = client.search_runs([client.get_experiment_by_name("neardup").experiment_id])
+    assert (ran.returncode, len(found)) == (0, 1 + len(APPROACHES)), ran.stderr
+    json.loads(ran.stdout)
+    kept = [tmp_path, Path(team["PREFECT_HOME"]), Path(team["PREFECT_HOME"]).parent]
+    written = [path for folder in kept for path in folder.rglob("*") if path.is_file()]
+    assert [path for path in written if password.encode() in path.read_bytes()] == []
+    assert password not in ran.stdout + ran.stderr
 
 
 def api(url: str, path: str) -> list[dict[str, object]]:

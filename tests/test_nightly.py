@@ -125,6 +125,20 @@ def test_the_watch_finds_what_is_new(project: Project) -> None:
     assert (project.folder / "results" / "watch" / "0001" / "gallery.html").is_file()
 
 
+def test_the_watch_of_another_layout_reads_the_archives_settings(project: Project, made: MadeArchive) -> None:
+    """Its photos are where the archive's own neardup.toml says."""
+    archive = project.folder / "another"
+    (archive / "scans").mkdir(parents=True)
+    for number, photo in enumerate(sorted(made.root.rglob("photos/**/*.jpg"))[:3]):
+        shutil.copy(photo, archive / "scans" / f"{number}.jpg")
+    (archive / "neardup.toml").write_text('[prepare]\nphotos = ["scans/**"]\n')
+    out = project.folder / "watched"
+    run = order(project, "watch", archive=str(archive), out=str(out), encoder="builtin:tiny", threshold=0.9)
+    completed(project, run, 120)
+    assert f"[prepare] of {archive}/neardup.toml" in log_of(project, run)
+    assert (out / "watch" / "0001" / "gallery.html").is_file()
+
+
 def test_killed_in_training_with_its_worker_it_goes_on(project: Project) -> None:
     """`kill -9` of both: the run is marked Crashed; started again, it trains from its last epoch to the end."""
     longer = {**SETTINGS, "train": {"epochs": 12, "batch_size": 8, "lr": 2e-5}}

@@ -27,7 +27,7 @@ from neardup.images import read_image
 from neardup.settings.schema import Settings, TranslateSettings
 from tasks.every_flow import fail_runs
 from tasks.publish import publish_approaches
-from tasks.registry import MODEL, find_bout, rollback
+from tasks.registry import MODEL, find_candidates, rollback
 from tasks.tracking import Tracking, local_uri
 
 pytestmark = [
@@ -63,7 +63,7 @@ class Contest:
         """The number of the version that has an alias."""
         return str(self.client.get_model_version_by_alias(MODEL, alias).version)
 
-    def crown(self, version: str) -> None:
+    def make_champion(self, version: str) -> None:
         """Make a version champion, as a person would."""
         rollback(self.tracking, version)
 
@@ -94,13 +94,13 @@ def contest(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Contest
     trained.checkpoint.finish([trained.folder / "checkpoint"])
     approaches = (_measured(zero_shot), _measured(trained))
     tracking = Tracking(local_uri(out), out)
-    publish_approaches(tracking, approaches, tracking.run_id("experiment", "made"))
+    publish_approaches(tracking, approaches, tracking.open("experiment", "made").info.run_id)
     return Contest(out, approaches)
 
 
 def test_every_approach_is_a_version_once(contest: Contest) -> None:
     """Logged again, the same weights of the same test set are the same version."""
-    again = contest.tracking.run_id("experiment", "made again")
+    again = contest.tracking.open("experiment", "made again").info.run_id
     publish_approaches(contest.tracking, contest.approaches, again)
     versions = contest.client.search_model_versions(f"name = '{MODEL}'")
     assert sorted(version.tags["approach"] for version in versions) == ["fine-tuned", "zero-shot"]
@@ -152,12 +152,12 @@ def test_a_better_model_is_promoted_and_rolled_back(contest: Contest) -> None:
 def test_a_worse_model_is_refused(contest: Contest) -> None:
     """The alias stays, and the version says why."""
     first, second = contest.version("champion"), contest.version("challenger")
-    contest.crown(second)
+    contest.make_champion(second)
     ran = contest.run("promote", "--version", first)
     assert (ran.returncode, contest.version("champion")) == (0, second), ran.stderr
     assert "Refused, for the gain is below the margin" in ran.stdout
     assert contest.client.get_model_version(MODEL, first).tags["verdict"] == "refused"
-    contest.crown(first)
+    contest.make_champion(first)
 
 
 def test_another_test_set_is_refused(contest: Contest) -> None:
@@ -166,21 +166,22 @@ def test_another_test_set_is_refused(contest: Contest) -> None:
     kept = table.read_text()
     table.write_text("".join(kept.splitlines(keepends=True)[:-1]))
     with pytest.raises(PromotionError, match=r"was measured on the test set .*, so they are not compared"):
-        find_bout(contest.tracking, contest.out)
+        find_candidates(contest.tracking, contest.out)
     table.write_text(kept)
 
 
 def test_a_version_that_is_not_there_is_one_sentence(contest: Contest) -> None:
     """It names the version."""
     with pytest.raises(PromotionError, match=f"{MODEL} has no version 99"):
-        find_bout(contest.tracking, contest.out, "99")
+        find_candidates(contest.tracking, contest.out, "99")
 
 
-def test_a_flow_that_fails_leaves_no_run_open(contest: Contest) -> None:
+def test_a_flow_that_fails_leaves_no_run_open(contest: Contest, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it had begun in MLflow is marked as failed; what was finished before stays so."""
-    begun = contest.tracking.run_id("begun", "made")
-    finished = contest.client.get_run(contest.tracking.ledger()["zero-shot"]["run_id"]).info
-    fail_runs(contest.tracking)
+    monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "the-flow-run")
+    begun = contest.tracking.open("begun", "made").info.run_id
+    finished = contest.tracking.open("zero-shot", contest.approaches[0].evaluation.key).info
+    fail_runs(contest.out, "the-flow-run")
     assert contest.client.get_run(begun).info.status == "FAILED"
     assert contest.client.get_run(finished.run_id).info.status == finished.status == "FINISHED"
 
@@ -193,9 +194,9 @@ def test_the_champion_is_an_encoder(contest: Contest) -> None:
     assert tracking.encoder(name) == first
     assert load_encoder(first).fingerprint == contest.approaches[0].base
     champion = contest.version("champion")
-    contest.crown(contest.version("challenger"))
+    contest.make_champion(contest.version("challenger"))
     assert load_encoder(tracking.encoder(name)).fingerprint == load_encoder(BUILTIN).fingerprint
-    contest.crown(champion)
+    contest.make_champion(champion)
 
 
 def test_the_champion_watches_the_archive(contest: Contest, made_root: Path) -> None:

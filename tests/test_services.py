@@ -173,7 +173,8 @@ def test_the_deployments_work_where_they_were_told_to(project: Project) -> None:
     """That of the demo, another one, and that one again when nothing is said."""
     (project.folder / "photos").mkdir()
     for options, name in (((), "demo/archive"), (("--archive", "photos"), "photos"), ((), "photos")):
-        assert project.neardup("up", *options).returncode == 0
+        done = project.neardup("up", *options)
+        assert (done.returncode, "will find no photo" in done.stderr) == (0, name == "photos")
         told = project.ask("/deployments/name/wait/throwaway")["parameters"]
         assert told == {"archive": str(project.folder / name)}
 
@@ -348,6 +349,21 @@ def test_a_server_that_dies_is_one_sentence(tmp_path: Path) -> None:
     finally:
         made.neardup("down")
     assert made.processes() == {}
+
+
+def test_a_password_reaches_no_line_and_no_log(tmp_path: Path) -> None:
+    """That of a database which cannot be used: what is said of it, and its server's log, name the address without."""
+    made = make_project(tmp_path)
+    address, secret = "nonsense://me:s3cret-word@host/runs", "s3cret-word"
+    try:
+        ports = ("--mlflow-port", str(made.mlflow), "--prefect-port", str(made.prefect))
+        done = made.neardup("up", *ports, MLFLOW_BACKEND_STORE_URI=address)
+    finally:
+        made.neardup("down")
+    logs = "".join(path.read_text() for path in (tmp_path / "services" / "logs").iterdir())
+    assert done.returncode == 1
+    assert "nonsense" in logs
+    assert secret not in done.stdout + done.stderr + logs
 
 
 def test_servers_are_not_opened_without_protection(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What commands hand to tasks and flows: models of the registry, flows on a Prefect server, lines on MLflow."""
 
 import os
-from functools import partial
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,32 @@ def resolved(encoder: str, folder: Path) -> str:
     """The encoder's name as `load_encoder` takes it: a model of MLflow is fetched into the folder's state."""
     if not encoder.startswith(("models:/", "runs:/", "mlflow-artifacts:/")):
         return encoder
-    from tasks.publish import tracking_of
+    from tasks.tracking import tracking_of
 
     with working_in(folder):
         return tracking_of(folder).encoder(encoder)
 
 
-def run_flow(name: str, out: Path, *arguments: Any) -> Any:
-    """Run a flow on the configured Prefect server, or on a temporary one."""
+def run_flow(name: str, out: Path, *arguments: Any, check: Callable[[], object] | None = None) -> Any:
+    """Run a flow on the configured Prefect server, or on a temporary one.
+
+    Args:
+        name: the flow's and its module's.
+        out: folder of the results; made where it is not there yet.
+        arguments: the flow's.
+        check: refuses what the user must mend, while a temporary server starts.
+    """
     out.mkdir(parents=True, exist_ok=True)
     _isolate(out)
     import tasks.running
     from neardup.cli.live import watched
 
-    logs = out / ".neardup" / "logs"
-    with watched(name, logs), tasks.running.server(meanwhile=partial(import_module, f"flows.{name}")):
+    def prepare() -> None:
+        if check:
+            check()
+        import_module(f"flows.{name}")
+
+    with watched(name, out / ".neardup" / "logs"), tasks.running.server(meanwhile=prepare):
         return getattr(import_module(f"flows.{name}"), name)(*arguments)
 
 

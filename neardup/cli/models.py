@@ -200,15 +200,19 @@ def print_comparison(out: Path, *, as_json: bool) -> None:
 
 
 def run_experiment(archive: Path, out: Path, settings: "Settings", *, as_json: bool = False) -> None:
-    """Check what the user must mend, run the flow, and print what lies where."""
-    from neardup.archive.prepare import check_archive
-    from neardup.encode.encoder import load_clip, pick_device
+    """Check what the user must mend, run the flow, and say what lies where."""
+    from neardup.archive.scan import check_folders
 
-    check_archive(archive, out, settings.prepare)
-    # What the user must mend is printed before any server is started.
-    pick_device(settings.device)
-    load_clip(resolved(settings.encoder, out))
-    result = run_flow("experiment", out, archive.resolve(), out.resolve(), settings)
+    def check() -> None:
+        from neardup.archive.prepare import check_archive
+        from neardup.encode.encoder import load_clip, pick_device
+
+        check_archive(archive, out, settings.prepare)
+        pick_device(settings.device)
+        load_clip(resolved(settings.encoder, out))
+
+    check_folders(archive, out)
+    result = run_flow("experiment", out, archive.resolve(), out.resolve(), settings, check=check)
     print_comparison(out, as_json=as_json)
     if as_json:
         return

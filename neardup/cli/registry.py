@@ -42,8 +42,8 @@ def rollback(out: Path, to: str | None, as_json: bool) -> None:
     \b
     Example: neardup rollback --out results
     """
-    from tasks.publish import tracking_of
     from tasks.registry import rollback as put_back
+    from tasks.tracking import tracking_of
 
     with working_in(out):
         why = put_back(tracking_of(out), to)

@@ -7,18 +7,18 @@ from neardup.measure.comparison import TITLES, compare
 from neardup.measure.evaluate import Evaluation, Figure
 
 MARGIN = 0.005
-"""A gain of half a point, by default: less is not worth a change of every vector and threshold."""
+"""Least gain of a promotion, half a point: less is not worth a change of every vector and threshold."""
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What was decided, and why.
+class Promotion:
+    """Whether a challenger takes the champion's place, and why.
 
     Attributes:
         promoted: whether the challenger becomes champion.
         metric: what was compared.
         gain: challenger less champion, with its paired 95 % interval.
-        over_zero_shot: challenger less zero-shot, likewise.
+        over_zero_shot: challenger less zero-shot, with its paired 95 % interval.
         paragraph: the reasons, for people.
     """
 
@@ -29,23 +29,23 @@ class Verdict:
     paragraph: str
 
 
-def judge(
+def decide_promotion(
     challenger: Evaluation, champion: Evaluation, zero_shot: Evaluation, *, metric: str = "ndcg", margin: float = MARGIN
-) -> Verdict:
+) -> Promotion:
     """Decide whether the challenger takes the champion's place.
 
     It does if the metric gains at least `margin`, the paired 95 % interval over groups holds no loss, and the
     challenger is not worse than zero-shot.
 
     Args:
-        challenger: of the same test set as the others; so are all.
+        challenger: the model that may become champion; all three are measured on the same test set.
         champion: the model in use; may be zero-shot itself.
         zero_shot: the encoder that the challenger was trained from.
         metric: one of `neardup.measure.metrics.NAMES` of which higher is better.
         margin: 0 to 1; 0.005 is half a point.
 
     Raises:
-        ConfigError: the margin is none.
+        ConfigError: the margin is outside of 0 to 1.
         ArchiveError: they were measured on different test sets.
     """
     if not 0 <= margin <= 1:
@@ -65,10 +65,11 @@ def judge(
         if reasons
         else f"Promoted: the gain is at least {100 * margin:g} points and its interval holds no loss.",
     ]
-    return Verdict(not reasons, metric, gain, over_zero_shot, " ".join(sentences))
+    return Promotion(not reasons, metric, gain, over_zero_shot, " ".join(sentences))
 
 
 def _objections(gain: Figure, over_zero_shot: Figure, margin: float) -> list[str]:
+    """The reasons that speak against a promotion; none if the challenger is to be promoted."""
     if gain.value is None or over_zero_shot.value is None:
         return ["the metric is not defined on this test set"]
     reasons = []
@@ -81,11 +82,13 @@ def _objections(gain: Figure, over_zero_shot: Figure, margin: float) -> list[str
     return reasons
 
 
-def _gain(one: Evaluation, other: Evaluation, metric: str) -> Figure:
-    return compare([other, one]).differences[metric][one.approach]
+def _gain(model: Evaluation, reference: Evaluation, metric: str) -> Figure:
+    """What a model's metric is above that of a reference, with its paired 95 % interval."""
+    return compare([reference, model]).differences[metric][model.approach]
 
 
 def _share(evaluation: Evaluation, metric: str) -> str:
+    """A metric of 0 to 1 as a percentage, for people."""
     value = evaluation.metrics[metric].value
     return "undefined" if value is None else f"{100 * value:.2f} %"
 

@@ -1,0 +1,48 @@
+"""The epochs of a training in MLflow, logged as they end."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from neardup.errors import TrackingError
+from neardup.experiment import Approach, read_history
+from neardup.train.finetune import EpochResult
+from tasks.tracking import Tracking, reachable
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+BATCH = 1000
+"""Metrics in one request: MLflow takes no more."""
+
+
+def sync_history(client: "MlflowClient", run_id: str, history: Sequence[Mapping[str, float]]) -> None:
+    """Log the epochs that the run does not have yet, each metric with its epoch as the step."""
+    from mlflow.entities import Metric  # noqa: PLC0415 - takes seconds
+
+    logged = {metric.step for metric in client.get_metric_history(run_id, "validation_loss")}
+    metrics = [
+        Metric(name, float(value), 0, int(row["epoch"]))
+        for row in history
+        if int(row["epoch"]) not in logged
+        for name, value in row.items()
+        if name != "epoch"
+    ]
+    for start in range(0, len(metrics), BATCH):
+        client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+
+
+def log_epochs(tracking: Tracking, run_id: str | None, approach: Approach) -> Callable[[EpochResult], None]:
+    """A callback that logs each epoch as it ends, and falls silent for good once the server is away."""
+    away = run_id is None
+
+    def on_epoch(_epoch: EpochResult) -> None:
+        nonlocal away
+        if away or run_id is None:
+            return
+        try:
+            with reachable(tracking.uri):
+                sync_history(tracking.client, run_id, read_history(approach))
+        except TrackingError:
+            away = True  # what is missing is logged from disk when the approach is done
+
+    return on_epoch

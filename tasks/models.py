@@ -1,0 +1,65 @@
+"""Models of MLflow as encoders: a URI becomes a local folder."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from neardup.errors import EncoderError
+from neardup.stages import digest_of
+from tasks.addresses import without_credentials
+from tasks.tracking import reachable
+
+
+def fetch_encoder(name: str, uri: str, cache: Path) -> str:
+    """The local folder of the checkpoint that an MLflow model URI names.
+
+    An alias is looked up each time; the weights of a version are fetched once.
+
+    Args:
+        name: as `models:/near-duplicates@champion` or `runs:/RUN/model`.
+        uri: where the model is.
+        cache: folder that keeps what was fetched.
+
+    Raises:
+        EncoderError: the model does not exist or is none of ours.
+        TrackingError: the server cannot be reached.
+    """
+    mlflow.set_tracking_uri(uri)
+    with reachable(uri):
+        try:
+            source = _source(MlflowClient(uri), name)
+            folder = cache / digest_of(uri, source)[:16]
+            if not folder.is_dir():
+                _fetch(source, folder)
+        except MlflowException as error:
+            if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}:
+                raise
+            raise EncoderError(
+                f"no model {name} at {without_credentials(uri)} ({without_credentials(error.message)}): "
+                "see the models in the MLflow UI"
+            ) from error
+    checkpoint = next(iter(sorted(folder.rglob("model.safetensors"))), None)
+    if checkpoint is None:
+        raise EncoderError(f"the MLflow model {name} holds no CLIP checkpoint: name a model that neardup logged")
+    return str(checkpoint.parent)
+
+
+def _source(client: MlflowClient, name: str) -> str:
+    """What an alias, or a version, of a registered model stands for now; any other URI as it is."""
+    model, at, alias = name.removeprefix("models:/").partition("@")
+    if not name.startswith("models:/") or not at:
+        return name
+    return f"models:/{model}/{client.get_model_version_by_alias(model, alias).version}"
+
+
+def _fetch(source: str, folder: Path) -> None:
+    """Download a model, whole or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent) as partial:
+        model = Path(partial) / "model"
+        model.mkdir()
+        mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(model))
+        model.rename(folder)

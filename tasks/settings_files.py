@@ -1,0 +1,77 @@
+"""The settings files that deployments read: that of the output folder, and `[prepare]` of the archive's.
+
+Nothing here imports Prefect: `neardup up` uses it, and importing Prefect makes a folder in the user's home.
+"""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from neardup.archive.scan import find_images
+from neardup.settings.file import FILE, load_settings
+from neardup.settings.schema import TABLES
+
+Flat = dict[str, Any]
+"""Settings by dotted name: `encoder`, `train.lr`."""
+
+
+def settings_files(out: Path, archive: Path | None) -> list[Path]:
+    """The settings files that a deployment reads, the one that has the last word first."""
+    return [folder / FILE for folder in (out, archive) if folder and (folder / FILE).is_file()]
+
+
+def read_files(files: list[Path], archive: Path | None) -> Flat:
+    """What the files set, by dotted name; of an archive's own file only `[prepare]`.
+
+    Raises:
+        ConfigError: a file is no TOML, or a field of it is unknown or out of its bounds.
+    """
+    values: Flat = {}
+    for path in reversed(files):
+        load_settings(path)  # refuses what is wrong, and names the file
+        found = flatten({"settings": tomllib.loads(path.read_text(encoding="utf-8"))}, {"settings": ""})
+        of_archive = archive is not None and path.parent == archive
+        values |= {name: value for name, value in found.items() if not of_archive or name.startswith("prepare.")}
+    return values
+
+
+def describe(path: Path, archive: Path | None) -> str:
+    """How a line names a settings file."""
+    return f"[prepare] of {path}" if archive is not None and path.parent == archive else str(path)
+
+
+def flatten(parameters: Mapping[str, Any], places: Mapping[str, str]) -> Flat:
+    """The parameters of a flow as settings by dotted name; a parameter that is no setting is left out."""
+    flat: Flat = {}
+    for parameter, place in places.items():
+        if parameter in parameters:
+            flat |= _entries(place, parameters[parameter])
+    return flat
+
+
+def _entries(place: str, value: Any) -> Flat:
+    """A value, or the entries of a table of settings, by dotted name."""
+    if place not in TABLES or not isinstance(value, Mapping):
+        return {place: value}
+    return {
+        dotted: entry
+        for name, inner in value.items()
+        for dotted, entry in _entries(f"{place}.{name}" if place else name, inner).items()
+    }
+
+
+def warn_of_no_photo(archive: Path, out: Path, report: Callable[[str], object]) -> None:
+    """Say so, in a sentence, if the deployments would find no photo in the archive.
+
+    Raises:
+        ConfigError: a settings file is wrong.
+    """
+    files = settings_files(out, archive)
+    prepare = load_settings(None, read_files(files, archive)).prepare
+    if archive.is_dir() and not find_images(archive, prepare.photos, prepare.pages):
+        source = " and ".join(describe(path, archive) for path in files) or "no settings file was found"
+        report(
+            f"the deployments will find no photo in {archive}: none of its files matches photos = "
+            f"{list(prepare.photos)} ({source}); say where they lie under [prepare] in {out / FILE} or {archive / FILE}"
+        )

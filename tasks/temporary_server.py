@@ -1,0 +1,120 @@
+"""A Prefect server for one command: it starts while other work goes on, and never outlives the command."""
+
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from prefect.context import refresh_global_settings_context
+
+from neardup.errors import ServerError
+
+PORTS = range(8000, 9000)
+"""Ports to choose from; none is among those that the system gives to outgoing connections."""
+ATTEMPTS = 3
+"""Starts before it is given up: the port may be taken between the choice and the start."""
+PATIENCE = 180.0
+"""Seconds to wait for an answer: on two busy cores a start took 15 and more."""
+GRACE = 5.0
+"""Seconds that the server has to end by itself."""
+
+
+class TemporaryServer:
+    """A Prefect server as a process of its own, with its database in PREFECT_HOME.
+
+    It is started here and not by Prefect, which would import the whole server into this process, too: 5 seconds.
+    After a `kill -9` of this process nobody would stop it. A shell that reads a pipe whose other end only this process
+    holds sees the end of it in any case, and stops the server.
+    """
+
+    def __init__(self) -> None:
+        """Begin to start it; `wait` says when it answers."""
+        self._watch = subprocess.Popen(
+            ["/bin/sh", "-c", "while read -r pid; do last=$pid; done; kill $last 2>/dev/null"],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            text=True,
+        )
+        self._start()
+
+    def _start(self) -> None:
+        """Start the process on a free port, and tell the watching shell which process to stop."""
+        self.address = f"http://127.0.0.1:{_free_port()}"
+        server = ("-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "--lifespan", "on")
+        where = ("--host", "127.0.0.1", "--port", self.address.rpartition(":")[2], "--log-level", "error")
+        # The last two are what Prefect gives to its own temporary server: fewer services run.
+        kind = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+        self._process = subprocess.Popen([sys.executable, *server, *where], env={**os.environ, **kind})  # noqa: S603
+        if self._watch.stdin:
+            self._watch.stdin.write(f"{self._process.pid}\n")
+            self._watch.stdin.flush()
+
+    def wait(self) -> None:
+        """Wait until the server answers.
+
+        Raises:
+            ServerError: it ended, or did not answer in time.
+        """
+        until, attempts = time.monotonic() + PATIENCE, 1
+        while not _answers(self.address):
+            if self._process.poll() is not None:
+                if attempts == ATTEMPTS:
+                    raise ServerError(
+                        f"a temporary Prefect server ended as it started (status {self._process.returncode}): "
+                        "see its lines above, or set PREFECT_API_URL to a server that runs"
+                    )
+                attempts += 1
+                self._start()
+            elif time.monotonic() > until:
+                raise ServerError(
+                    f"a temporary Prefect server did not answer within {PATIENCE:.0f} seconds: try again when the "
+                    "machine is less busy, or set PREFECT_API_URL to a server that runs"
+                )
+            time.sleep(0.05)
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Have every thread of this process use the server until the block ends."""
+        # No page of a server that goes away is offered to be looked at.
+        variables = {"PREFECT_API_URL": f"{self.address}/api", "PREFECT_UI_URL": ""}
+        before = {name: os.environ.get(name) for name in variables}
+        os.environ.update(variables)
+        refresh_global_settings_context()
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
+            refresh_global_settings_context()
+
+    def stop(self) -> None:
+        """End the server, and the shell that watches."""
+        self._process.terminate()
+        try:
+            self._process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._watch.communicate()
+
+
+def _answers(address: str) -> bool:
+    """Whether a server answers that it is well."""
+    with suppress(URLError, OSError), urlopen(f"{address}/api/health", timeout=5):  # noqa: S310 - this machine
+        return True
+    return False
+
+
+def _free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    for port in random.sample(PORTS, len(PORTS)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise ServerError(f"no port from {PORTS[0]} to {PORTS[-1]} is free for a temporary Prefect server: free one")

@@ -1,0 +1,197 @@
+"""Where runs are kept: found by their tags, opened by many threads at once, ended by whoever worked on them."""
+
+import base64
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from servers import free_port, mlflow_server
+
+from neardup.errors import ArchiveError, EncoderError, TrackingError
+from neardup.settings.schema import Settings
+from tasks.addresses import without_credentials
+from tasks.models import fetch_encoder
+from tasks.running import server
+from tasks.tracking import EXPERIMENT, Tracking, is_logged, local_uri
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of MLflow's own imports
+THREADS = 8
+SECRET = "s3cret-word"  # noqa: S105 - of no server
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A tracking server that several folders use."""
+    with mlflow_server(tmp_path_factory.mktemp("server"), free_port()) as uri:
+        yield uri
+
+
+def log_many(uri_of: object, out: Path) -> list[str]:
+    """Open and finish a run in each of many threads, which begin at the same moment; the ids of the runs."""
+    start = threading.Barrier(THREADS)
+
+    def log(number: int) -> str:
+        start.wait()
+        tracking = Tracking(uri_of(out), out)  # type: ignore[operator]
+        run_id = tracking.open(f"trial-{number}", "study").info.run_id
+        tracking.finish(run_id)
+        return str(run_id)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(log, range(THREADS)))
+
+
+@pytest.mark.parametrize("kind", ["file", "server"])
+def test_many_threads_at_once_lose_no_run(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Each of eight threads finds its own run again, whole; in a file that was not there yet, and on a server."""
+    address = local_uri if kind == "file" else lambda _: str(request.getfixturevalue("shared"))
+    begun = log_many(address, tmp_path)
+    tracking = Tracking(address(tmp_path), tmp_path)
+    found = [tracking.find(f"trial-{number}", "study") for number in range(THREADS)]
+    assert [run.info.run_id for run in found if run and is_logged(run)] == begun
+    assert len(set(begun)) == THREADS
+    assert sum(known.name == EXPERIMENT for known in tracking.client.search_experiments()) == 1
+
+
+def test_a_run_that_was_begun_is_gone_on_with(tmp_path: Path) -> None:
+    """Under the same name and key; another key is another run."""
+    tracking = Tracking(local_uri(tmp_path), tmp_path)
+    first = tracking.open("zero-shot", "key").info.run_id
+    assert tracking.open("zero-shot", "key").info.run_id == first
+    assert tracking.open("zero-shot", "another").info.run_id != first
+
+
+def test_a_run_that_is_finished_is_not_opened_again(tmp_path: Path) -> None:
+    """It keeps its end, and says that it has everything."""
+    tracking = Tracking(local_uri(tmp_path), tmp_path)
+    tracking.finish(tracking.open("trial-0", "key").info.run_id, "KILLED")
+    again = tracking.open("trial-0", "key")
+    assert (again.info.status, is_logged(again)) == ("KILLED", True)
+
+
+def test_a_deleted_run_is_made_anew(tmp_path: Path) -> None:
+    """A run that a person deleted in MLflow is not logged to."""
+    tracking = Tracking(local_uri(tmp_path), tmp_path)
+    first = tracking.open("zero-shot", "key").info.run_id
+    tracking.client.delete_run(first)
+    assert tracking.open("zero-shot", "key").info.run_id != first
+
+
+def test_two_folders_of_one_server_have_runs_of_their_own(shared: str, tmp_path: Path) -> None:
+    """Although name and key are the same."""
+    one, two = (Tracking(shared, tmp_path / name).open("experiment", "same") for name in ("one", "two"))
+    assert one.info.run_id != two.info.run_id
+
+
+def test_a_folder_that_holds_its_runs_may_move(tmp_path: Path) -> None:
+    """Its runs are found where it lies now."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    first = Tracking(local_uri(before), before).open("experiment", "key").info.run_id
+    before.rename(after)
+    found = Tracking(local_uri(after), after).find("experiment", "key")
+    assert found
+    assert found.info.run_id == first
+
+
+def test_a_flow_run_ends_only_its_own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another flow run works on stays as it is."""
+    tracking = Tracking(local_uri(tmp_path), tmp_path)
+    monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "the-first")
+    run_id = tracking.open("experiment", "key").info.run_id
+    tracking.fail_runs("the-second")
+    assert tracking.client.get_run(run_id).info.status == "RUNNING"
+    tracking.fail_runs("the-first")
+    assert tracking.client.get_run(run_id).info.status == "FAILED"
+
+
+def test_a_run_belongs_to_the_flow_run_that_goes_on_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The flow run that died is asked to end it in vain, for it runs again."""
+    tracking = Tracking(local_uri(tmp_path), tmp_path)
+    monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "the-first")
+    run_id = tracking.open("experiment", "key").info.run_id
+    tracking.fail_runs("the-first")
+    monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "the-second")
+    tracking.open("experiment", "key")
+    tracking.fail_runs("the-first")
+    assert tracking.client.get_run(run_id).info.status == "RUNNING"
+
+
+def test_a_flow_run_that_is_refused_touches_nobody_elses_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the folder of a run that is going on it leaves that run's MLflow run open, and writes into no archive."""
+    from flows.experiment import experiment  # noqa: PLC0415 - needs a folder for Prefect's state
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    out, archive = tmp_path / "results", tmp_path / "archive"
+    archive.mkdir()
+    tracking = Tracking(local_uri(out), out)
+    begun = tracking.open("experiment", "key").info.run_id
+    with server(lambda: None):
+        with pytest.raises(ArchiveError, match="is not a folder"):
+            experiment(tmp_path / "nowhere", out, Settings())
+        with pytest.raises(ArchiveError, match="lies inside the archive"):
+            experiment(archive, archive / "results", Settings())
+    assert tracking.client.get_run(begun).info.status == "RUNNING"
+    assert list(archive.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        (f"http://me:{SECRET}@host:5000/path", "http://host:5000/path"),
+        (f"postgresql+psycopg2://me:{SECRET}@host/runs", "postgresql+psycopg2://host/runs"),
+        (f"postgresql://me:{SECRET}@more@host/runs", "postgresql://host/runs"),
+        (f"postgresql://host/runs?user=me&password={SECRET}&x=1", "postgresql://host/runs?user=me&password=…&x=1"),
+        (f"API request to http://me:{SECRET}@host/api failed: a@b", "API request to http://host/api failed: a@b"),
+        ("sqlite:////a@b/mlflow.db", "sqlite:////a@b/mlflow.db"),
+    ],
+)
+def test_a_password_is_not_shown(address: str, shown: str) -> None:
+    """Wherever it stands in an address, and whatever stands around the address."""
+    assert without_credentials(address) == shown
+
+
+def test_the_ways_to_a_run_hold_no_password(tmp_path: Path) -> None:
+    """Neither the command that serves a database nor what a debugger prints."""
+    tracking = Tracking(f"postgresql://me:{SECRET}@host/runs", tmp_path)
+    assert tracking.page("a").endswith("mlflow ui --backend-store-uri postgresql://host/runs")
+    assert SECRET not in repr(tracking)
+
+
+@contextmanager
+def listening() -> Iterator[tuple[int, list[str]]]:
+    """A port whose server knows nothing, and the passwords that it was shown."""
+    shown: list[str] = []
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            shown.append(self.headers.get("Authorization", ""))
+            self.send_response(401)
+            self.end_headers()
+
+        do_POST = do_GET  # noqa: N815 - the name that the library looks for
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Listener) as refusing:
+        thread = threading.Thread(target=refusing.serve_forever)
+        thread.start()
+        yield refusing.server_port, shown
+        refusing.shutdown()
+        thread.join()
+
+
+def test_the_password_is_used_but_in_no_sentence(tmp_path: Path) -> None:
+    """The server gets it; what is said when it refuses names the address without it."""
+    with listening() as (port, shown):
+        uri = f"http://me:{SECRET}@127.0.0.1:{port}"
+        with pytest.raises(TrackingError, match=rf"MLflow at http://127\.0\.0\.1:{port} does not answer") as away:
+            Tracking(uri, tmp_path).open("experiment", "key")
+        with pytest.raises((TrackingError, EncoderError)) as missing:
+            fetch_encoder("models:/near-duplicates@champion", uri, tmp_path)
+    assert shown[0] == f"Basic {base64.b64encode(f'me:{SECRET}'.encode()).decode()}"
+    assert SECRET not in f"{away.value}{missing.value}"
