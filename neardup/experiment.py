@@ -20,7 +20,8 @@ from neardup.encode.encoder import load_clip, load_encoder
 from neardup.encode.vectors import Embeddings, embed_test_set
 from neardup.errors import ArchiveError
 from neardup.measure.comparison import compare
-from neardup.measure.evaluate import Evaluation, evaluate
+from neardup.measure.distractors import draw, drawing, embed_distractors
+from neardup.measure.evaluate import Distractors, Evaluation, evaluate
 from neardup.measure.plots import pictures
 from neardup.measure.report import write_report
 from neardup.settings.schema import APPROACHES, Recipe, Settings
@@ -28,11 +29,15 @@ from neardup.stages import STATE, Stage, digest_file, digest_of
 from neardup.train.finetune import TRAIN_STEP, EpochResult, Example
 from neardup.train.launch import Job, train_on
 
-VECTORS_STEP = COMPARE_STEP = 1
-EVALUATE_STEP = 2
-"""Bumped when a step's result changes for equal inputs."""
+VECTORS_STEP = 1
+"""Version of the encoding of the test set, bumped when equal inputs would give other vectors."""
+EVALUATE_STEP = 3
+"""Version of the evaluation, bumped when equal vectors and groups would give other files."""
+COMPARE_STEP = 2
+"""Version of the comparison and the report, bumped when equal evaluations would give other files."""
 
 Say = Callable[[str], None]
+"""What takes a sentence for the user: a logger's method, or `print`."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +83,11 @@ class Approach:
 
     @property
     def vectors(self) -> Stage:
-        """The stage that encodes the test set."""
-        key = digest_of(VECTORS_STEP, self.checkpoint.key, table_digest(self.out, "test_set.csv"))
-        return Stage(self.out, f"{self.name}/vectors", key)
+        """The stage that encodes the test set, and the distractors where there are any."""
+        inputs = [VECTORS_STEP, self.checkpoint.key, table_digest(self.out, "test_set.csv")]
+        if self.settings.distractors:
+            inputs.append(drawing(self.out, self.settings.distractors).key)
+        return Stage(self.out, f"{self.name}/vectors", digest_of(*inputs))
 
     @property
     def evaluation(self) -> Stage:
@@ -180,14 +187,23 @@ def make_checkpoint(
 def encode_test_set(approach: Approach) -> dict[str, Any]:
     """Encode the test set with the approach's checkpoint into `vectors.parquet`.
 
+    Distractors, where the settings ask for any, are drawn if they were not yet, and go to `distractors.parquet`.
+
     Returns:
         The manifest; its facts name the encoder's fingerprint.
+
+    Raises:
+        ArchiveError: the archive has not so many photos that may be distractors, or it is gone.
     """
     test_set = TestSet.load(approach.out)
+    drawn = draw(approach.out, approach.settings.distractors)
     encoder = load_encoder(str(approach.folder / "checkpoint"), device=approach.settings.device)
-    embed_test_set(approach.out, test_set, encoder).save(approach.folder / "vectors.parquet")
-    facts = {"fingerprint": encoder.fingerprint, "photos": len(test_set.photos)}
-    return approach.vectors.finish([approach.folder / "vectors.parquet"], facts)
+    outputs = [embed_test_set(approach.out, test_set, encoder).save(approach.folder / "vectors.parquet")]
+    if drawn:
+        distractors = embed_distractors(approach.out, drawn, encoder)
+        outputs.append(distractors.save(approach.folder / "distractors.parquet"))
+    facts = {"fingerprint": encoder.fingerprint, "photos": len(test_set.photos), "distractors": len(drawn)}
+    return approach.vectors.finish(outputs, facts)
 
 
 def evaluate_approach(approach: Approach) -> dict[str, Any]:
@@ -198,12 +214,16 @@ def evaluate_approach(approach: Approach) -> dict[str, Any]:
     """
     test_set = TestSet.load(approach.out)
     embeddings = Embeddings.load(approach.folder / "vectors.parquet")
+    distractors = None
+    if approach.settings.distractors:
+        distractors = Distractors.of(Embeddings.load(approach.folder / "distractors.parquet"))
     evaluation = evaluate(
         embeddings.vectors,
         test_set.groups,
         [photo.name for photo in test_set.photos],
         approach=approach.name,
         fingerprint=embeddings.fingerprint,
+        distractors=distractors,
     )
     outputs = evaluation.save(approach.folder)
     outputs += pictures(evaluation, approach.folder, approach.out / "test_dataset", read_history(approach))
@@ -243,7 +263,7 @@ def comparison_stage(approaches: Sequence[Approach]) -> Stage:
 
 
 def compare_approaches(approaches: Sequence[Approach], facts: Mapping[str, str]) -> dict[str, Any]:
-    """Write `comparison.xlsx .csv .md .json` and `report.html`.
+    """Write `comparison.xlsx .csv .md .json`, `comparison_facts.json` and `report.html`.
 
     Args:
         approaches: evaluated approaches, zero-shot first.

@@ -30,12 +30,13 @@ from neardup.experiment import Say, history_of, table_digest, training_examples
 from neardup.images import read_image
 from neardup.measure.comparison import compare
 from neardup.measure.evaluate import Evaluation, Figure
-from neardup.measure.metrics import ndcg, rankings
+from neardup.measure.metrics import ndcg
+from neardup.measure.scored import rankings
 from neardup.settings.schema import Recipe, Settings
 from neardup.stages import STATE, Stage, digest_file, digest_of, replacing, write_json
 from neardup.tables import Value, write_table
 from neardup.train.augment import copy_seed
-from neardup.train.finetune import TRAIN_STEP, EpochResult, held_out, train
+from neardup.train.finetune import TRAIN_STEP, EpochResult, train, validation_examples
 from neardup.train.press import press
 from neardup.train.split import inseparable
 
@@ -190,7 +191,7 @@ def make_validation(tuning: Tuning) -> dict[str, Any]:
     settings, folder = tuning.settings, tuning.groups
     clip = load_clip(settings.encoder)
     bits = settings.prepare.look_alike_bits
-    examples = held_out(training_examples(tuning.out), clip, settings.train, bits)
+    examples = validation_examples(training_examples(tuning.out), clip, settings.train, bits)
     shutil.rmtree(folder, ignore_errors=True)
     photos: list[TestPhoto] = []
     # Photos of one look are one group; their captions do not matter here.

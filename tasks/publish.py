@@ -104,4 +104,4 @@ def show(tracking: Tracking, run_id: str) -> None:
 
 def table_of(out: Path) -> dict[str, dict[str, dict[str, float]]]:
     """Metric → approach → value and interval, as `comparison.json` has it."""
-    return dict(json.loads((out / "comparison.json").read_text(encoding="utf-8"))["metrics"])
+    return dict(json.loads((out / "comparison.json").read_text(encoding="utf-8")))

@@ -27,6 +27,7 @@ from mlflow.tracking import MlflowClient
 import neardup
 from neardup.errors import EncoderError, TrackingError
 from neardup.experiment import Approach, read_history
+from neardup.measure.comparison import FILES as COMPARISON_FILES
 from neardup.stages import STATE, digest_of, replacing, write_json
 from neardup.train.finetune import EpochResult
 from tasks import pyfunc
@@ -293,7 +294,7 @@ def log_comparison(
             metrics=[Metric(_allowed(name), float(value), 0, 0) for name, value in counts.items()],
             params=[Param("encoder", settings.encoder), Param("approaches", ", ".join(a.name for a in approaches))],
         )
-        for name in ("comparison.xlsx", "comparison.csv", "comparison.md", "comparison.json", "report.html"):
+        for name in (*COMPARISON_FILES, "report.html"):
             client.log_artifact(run_id, str(out / name))
         for name in ("new_IS.xlsx", "df_training.xlsx", "discrepancies.xlsx", "discrepancies.html", "test_set.csv"):
             client.log_artifact(run_id, str(out / name), "data")

@@ -94,6 +94,13 @@ TRAIN = options(
 )
 
 
+DISTRACTORS = click.option(
+    "--distractors",
+    type=click.IntRange(0),
+    help="Search among so many further photos of the archive, too; they are in neither set.",
+)
+
+
 def settings_of(config: Path | None, archive: Path | None = None, **said: Any) -> "Settings":
     """The settings of `neardup.toml`, with what was said on the command line on top; `__` stands for a dot."""
     from neardup.settings.file import find_config, load_settings

@@ -19,7 +19,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 LearningRate = Annotated[float, Field(gt=0, lt=1)]
 BatchSize = Annotated[int, Field(ge=2)]
 Metric = Literal["ndcg", "top_1", "top_5", "map", "f1", "micro_ap", "recall_at_90_precision", "nn_f1", "b3_f1"]
-"""What a promotion may go by; higher is better."""
+"""What a promotion may go by: the metrics that `neardup.measure.metrics` marks so; a test compares the two."""
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 """Numbers that an encoder computes with; each has vectors and a threshold of its own."""
@@ -188,6 +188,8 @@ class Settings:
         device: `auto`, `cpu`, `cuda`.
         processes: so many processes share a training, each with a GPU of its own where there are GPUs.
         augmentation: recipe of the third approach.
+        distractors: so many further photos of the archive, in neither set, are added to what each test photo is
+            searched among; drawn from those that look like none of the sets and that the ground truth does not name.
         write_augmented: also write the augmented copies to `train_dataset_aug/`.
         prepare: how the archive is read.
         translate: who translates.
@@ -200,6 +202,7 @@ class Settings:
     device: Device = "auto"
     processes: PositiveInt = 1
     augmentation: Literal["classic", "press"] = "classic"
+    distractors: Annotated[int, Field(ge=0)] = 0
     write_augmented: bool = False
     prepare: PrepareSettings = field(default_factory=PrepareSettings)
     translate: TranslateSettings = field(default_factory=TranslateSettings)
