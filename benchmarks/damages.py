@@ -15,8 +15,7 @@ from neardup.arrays import Floats, Ints
 from neardup.images import read_image
 from neardup.measure.bootstrap import weighted
 from neardup.measure.evaluate import RESAMPLES, Figure, figure
-from neardup.measure.metrics import micro_average_precision
-from neardup.measure.pairs import Pairs
+from neardup.measure.pairs import Pairs, micro_average_precision
 from neardup.stages import Stage, digest_file, digest_of
 from neardup.train import press
 

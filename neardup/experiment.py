@@ -47,7 +47,7 @@ class Approach:
     Attributes:
         name: `zero-shot`, `fine-tuned`, `fine-tuned-augmented` or `tuned`; also its folder's name.
         out: the experiment's output folder.
-        settings: what the experiment was told.
+        settings: of the experiment.
         base: fingerprint of the encoder that it starts from.
     """
 
@@ -63,7 +63,7 @@ class Approach:
 
     @property
     def recipe(self) -> Recipe | None:
-        """What it is trained with; None for zero-shot."""
+        """The recipe that the approach is trained by; None for zero-shot."""
         if self.name == "zero-shot":
             return None
         if self.name == "tuned":
@@ -73,7 +73,7 @@ class Approach:
 
     @property
     def checkpoint(self) -> Stage:
-        """The stage that makes the checkpoint."""
+        """The stage that makes the checkpoint; its key holds legends and captions, for training depends on them."""
         recipe = (TRAIN_STEP, asdict(self.recipe)) if self.recipe else None
         tables = ("training_set.csv", "captions.csv") if recipe else ()
         inputs = [table_digest(self.out, table) for table in tables]
@@ -112,9 +112,9 @@ def approaches_of(out: Path, settings: Settings, base: str) -> list[Approach]:
     approaches = [Approach(name, out, settings, base) for name in APPROACHES]
     path = out / "tuned" / "recipe.json"
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["base"] == base:
-            recipe = replace(settings.train, **found["recipe"])
+        tuned = json.loads(path.read_text(encoding="utf-8"))
+        if tuned["base"] == base:
+            recipe = replace(settings.train, **tuned["recipe"])
             approaches.append(Approach("tuned", out, replace(settings, train=recipe), base))
     return approaches
 
@@ -138,19 +138,19 @@ def training_examples(out: Path) -> list[Example]:
 
 
 def made_approaches(approaches: Sequence[Approach], say: Say) -> list[Approach]:
-    """Zero-shot, and those of the others that were trained with these very settings.
+    """Zero-shot, and of the other approaches those that were trained with these very settings.
 
     Args:
         approaches: all that there may be.
-        say: is told of each that was trained otherwise, and so is left out.
+        say: gets a sentence for each that is left out, because it was trained with other settings.
     """
-    made = []
+    finished = []
     for approach in approaches:
         if approach.recipe is None or approach.checkpoint.done():
-            made.append(approach)
+            finished.append(approach)
         elif (approach.folder / "checkpoint").is_dir():
             say(f"{approach.name} is left out: it was trained with other settings than these; say the same ones again")
-    return made
+    return finished
 
 
 def make_checkpoint(
@@ -237,7 +237,7 @@ def read_history(approach: Approach) -> list[dict[str, float]]:
 
 
 def history_of(folder: Path) -> list[dict[str, float]]:
-    """The epochs of the training whose folder it is; empty before its first."""
+    """The epochs of the training in a folder, as `history.csv` has them; empty before the first has ended."""
     path = folder / "history.csv"
     if not path.is_file():
         return []
@@ -246,7 +246,7 @@ def history_of(folder: Path) -> list[dict[str, float]]:
 
 
 def provenance(settings: Settings, archive: Path | None = None) -> dict[str, str]:
-    """What the report says of its making: encoder, archive, versions."""
+    """Facts that the report shows of its making: encoder, archive, versions of the packages."""
     versions = [f"{name} {version(name)}" for name in ("torch", "transformers", "mlflow", "prefect")]
     return {
         "encoder": settings.encoder,

@@ -4,17 +4,20 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from neardup.archive.discrepancies import KINDS, Discrepancy
 from neardup.archive.testset import TestSet
 from neardup.measure.comparison import Comparison, compare
 from neardup.measure.evaluate import evaluate
 from neardup.measure.plots import pictures
 from neardup.measure.report import sentences, write_report
+from neardup.pages import write_page
 from neardup.settings.schema import APPROACHES
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -128,3 +131,20 @@ def test_it_fits_a_phone_and_a_desk(
 def test_the_discrepancies_fit_a_phone(prepared: Path, tmp_path: Path) -> None:
     """Wide tables scroll by themselves."""
     assert int(browse(prepared / "discrepancies.html", tmp_path, 390).split()[1]) <= 390
+
+
+def test_the_template_of_the_discrepancies_shows_every_line(tmp_path: Path) -> None:
+    """Counts, kinds in their order, and the lines of each with their fields escaped; a kind without lines is not."""
+    lines = [
+        Discrepancy("not found", "sheet.xlsx", "Sheet1", 3, "B3", "<name>", "no photo of that name", "is name meant?"),
+        Discrepancy("note", "a.jpg", detail="equal bytes"),
+    ]
+    counts = [("names", "listed", 2), ("names", "used", 1)]
+    columns = [field.name for field in fields(Discrepancy)][1:]
+    page = write_page(
+        tmp_path / "page.html", "discrepancies", lines=lines, counts=counts, kinds=KINDS, columns=columns
+    ).read_text(encoding="utf-8")
+    assert re.findall(r"<h2>([\w ]+): 1 <small>", page) == ["not found", "note"]
+    assert "<td>&lt;name&gt;</td><td>no photo of that name</td>" in page
+    assert '<td>names</td><td>listed</td><td class="number">2</td>' in page
+    assert "<td>a.jpg</td><td></td><td></td>" in page

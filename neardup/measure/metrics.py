@@ -13,6 +13,7 @@ import numpy as np
 
 from neardup.arrays import Bools, Floats, Ints
 from neardup.measure.bootstrap import Resample, ordered, weighted
+from neardup.measure.pairs import micro_average_precision, recall_at_precision
 from neardup.measure.scored import ScoredTestSet
 
 Relevance = Bools
@@ -188,52 +189,6 @@ def nn_f1(drawn: Resample) -> float:
 # Metrics over the ranking of all pairs of the test set at once, without a threshold. Distractors are in no pair.
 
 
-def precision_recall(same: Bools, weights: Floats) -> tuple[Floats, Floats]:
-    """Precision and recall after each of the pairs, float64 (m,) each.
-
-    Args:
-        same: bool (m,), whether each pair is of one group, in the order of `Pairs.order`.
-        weights: float64 (m,), how often each pair counts.
-    """
-    found = np.cumsum(weights * same)
-    seen = np.cumsum(weights)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return found / seen, found / found[-1]
-
-
-def micro_average_precision(same: Bools, weights: Floats) -> float:
-    """µAP of ordered pairs: the sum of precision times gain in recall, over all pairs of all queries in one ranking.
-
-    Image copy detection's usual measure (Douze et al. 2021).
-    Ties: `Pairs.order` puts the pairs of two groups first among equal scores. Singletons: their pairs are wrong ones.
-
-    Args:
-        same: bool (m,), whether each pair is of one group, in the order of `Pairs.order`.
-        weights: float64 (m,), how often each pair counts.
-
-    >>> micro_average_precision(np.array([True, False, True]), np.ones(3)).__round__(4)
-    0.8333
-    """
-    precise, recalled = precision_recall(same, weights)
-    return float(np.nansum(precise * np.diff(recalled, prepend=0.0)))
-
-
-def recall_at_precision(same: Bools, weights: Floats, ends: Bools, least: float = LEAST_PRECISION) -> float:
-    """Greatest recall over pairs at a threshold whose precision is at least `least`; 0 if there is none.
-
-    Ties: equally similar pairs are called together, for a threshold cannot tell them apart. Singletons: their pairs
-    are wrong ones.
-
-    Args:
-        same: bool (m,), whether each pair is of one group, in the order of `Pairs.order`.
-        weights: float64 (m,), how often each pair counts.
-        ends: bool (m,), True at the last pair of each score: only there can a threshold lie.
-        least: the precision that is asked for.
-    """
-    precise, recalled = precision_recall(same, weights)
-    return float(np.max(recalled[ends & (precise >= least)], initial=0.0))
-
-
 def _ends(scored: ScoredTestSet) -> Bools:
     """Which of the ordered pairs is the last one of its score, bool (m,)."""
     scores = scored.once(ordered).scores
@@ -241,8 +196,9 @@ def _ends(scored: ScoredTestSet) -> Bools:
 
 
 def micro_ap(drawn: Resample) -> float:
-    """µAP: `micro_average_precision` over all pairs of the test set; NaN if no pair is of one group.
+    """µAP: micro average precision, that of all pairs of the test set in one ranking; NaN if no pair is of one group.
 
+    Image copy detection's usual measure (Douze et al. 2021); see `neardup.measure.pairs.micro_average_precision`.
     Ties: of equal scores the pairs of two groups come first. Singletons: their pairs are wrong ones. Distractors do
     not count.
     """
@@ -251,14 +207,15 @@ def micro_ap(drawn: Resample) -> float:
 
 
 def recall_at_90_precision(drawn: Resample) -> float:
-    """Recall at 90 % precision: `recall_at_precision` over all pairs of the test set; NaN if no pair is of one group.
+    """Recall over pairs at a threshold whose precision is at least 90 %, the greatest; NaN if no pair is of one group.
 
+    Image copy detection's usual operating point; see `neardup.measure.pairs.recall_at_precision`.
     Ties: equally similar pairs are called together. Singletons: their pairs are wrong ones. Distractors do not count.
     """
     same, weights = drawn.scored.once(ordered).same, drawn.ordered_pairs
     if not (weights * same).any():
         return float("nan")
-    return recall_at_precision(same, weights, drawn.scored.once(_ends))
+    return recall_at_precision(same, weights, drawn.scored.once(_ends), LEAST_PRECISION)
 
 
 # The found groups against the true ones. Distractors are in no found group.

@@ -1,4 +1,4 @@
-"""All pairs of a test set's photos, with their similarity and whether the historian put both photos into one group."""
+"""Pairs of photos with their similarity and whether they are of one group, and what a ranking of them is worth."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -50,3 +50,49 @@ class Pairs:
         """
         left, right = times[group_of[self.i]], times[group_of[self.j]]
         return np.where(self.same, left, left * right)
+
+
+def precision_recall(same: Bools, weights: Floats) -> tuple[Floats, Floats]:
+    """Precision and recall after each of the pairs, float64 (m,) each.
+
+    Args:
+        same: bool (m,), whether each pair is of one group, in the order of `Pairs.order`.
+        weights: float64 (m,), how often each pair counts.
+    """
+    found = np.cumsum(weights * same)
+    seen = np.cumsum(weights)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return found / seen, found / found[-1]
+
+
+def micro_average_precision(same: Bools, weights: Floats) -> float:
+    """µAP of ordered pairs: the sum of precision times gain in recall, over all pairs of all queries in one ranking.
+
+    Image copy detection's usual measure (Douze et al. 2021).
+    Ties: `Pairs.order` puts the pairs of two groups first among equal scores. Singletons: their pairs are wrong ones.
+
+    Args:
+        same: bool (m,), whether each pair is of one group, in the order of `Pairs.order`.
+        weights: float64 (m,), how often each pair counts.
+
+    >>> micro_average_precision(np.array([True, False, True]), np.ones(3)).__round__(4)
+    0.8333
+    """
+    precise, recalled = precision_recall(same, weights)
+    return float(np.nansum(precise * np.diff(recalled, prepend=0.0)))
+
+
+def recall_at_precision(same: Bools, weights: Floats, ends: Bools, least: float) -> float:
+    """Greatest recall over pairs at a threshold whose precision is at least `least`; 0 if there is none.
+
+    Ties: equally similar pairs are called together, for a threshold cannot tell them apart. Singletons: their pairs
+    are wrong ones.
+
+    Args:
+        same: bool (m,), whether each pair is of one group, in the order of `Pairs.order`.
+        weights: float64 (m,), how often each pair counts.
+        ends: bool (m,), True at the last pair of each score: only there can a threshold lie.
+        least: the precision that is asked for.
+    """
+    precise, recalled = precision_recall(same, weights)
+    return float(np.max(recalled[ends & (precise >= least)], initial=0.0))

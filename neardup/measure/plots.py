@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from neardup.measure.distractors import image_of
 from neardup.measure.evaluate import Evaluation
-from neardup.measure.metrics import precision_recall
+from neardup.measure.pairs import precision_recall
 from neardup.pages import THUMB, thumbnail
 from neardup.settings.schema import APPROACHES
 from neardup.stages import replacing
