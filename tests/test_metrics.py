@@ -159,14 +159,14 @@ def test_the_settings_know_what_a_promotion_may_go_by() -> None:
 
 @given(groupings(ties=True), st.sampled_from([-1.0, 0.0, 0.25, 0.5, 0.6, 2.0]))
 def test_pair_metrics_equal_scikit_learn(made: tuple[Floats, Ints], threshold: float) -> None:
-    """Precision, recall and F1 at a threshold; a pair at the threshold is called."""
+    """Precision, recall and F1 at a threshold equal scikit-learn's; a pair at the threshold is called."""
     found = values(scored(*made, threshold))
     assert (found["precision"], found["recall"], found["f1"]) == pytest.approx(oracles.pair_scores(*made, threshold))
 
 
 @given(groupings(ties=True))
 def test_nearest_neighbour_metrics_equal_scikit_learn(made: tuple[Floats, Ints]) -> None:
-    """Macro precision and recall of the predicted groups, over the groups that occur; ties against us."""
+    """Macro precision and recall of the predicted groups equal scikit-learn's, over the groups that occur."""
     similarities, groups = made
     found = values(scored(*made))
     # Of several foreign photos that are equally near, scikit-learn's answer depends on which is taken.
@@ -190,7 +190,7 @@ def _recall_only(similarities: Floats, groups: Ints) -> float:
 
 @given(groupings(ties=True))
 def test_the_best_threshold_has_the_greatest_f1(made: tuple[Floats, Ints]) -> None:
-    """No other threshold does better."""
+    """No other threshold has a greater F1."""
     similarities, groups = made
     pairs = Pairs.of(similarities, groups)
     threshold = best_threshold(pairs.scores, pairs.same)
@@ -214,7 +214,7 @@ def test_the_calibrated_threshold_is_the_strictest_that_is_as_good(made: tuple[F
 
 
 def test_there_is_no_error_where_nothing_overlaps() -> None:
-    """Groups that are apart: the threshold is the best one, however groups are drawn."""
+    """Where groups are apart, the calibrated threshold is the best one, however groups are drawn."""
     groups = np.array([0, 0, 1, 1, 2])
     similarities = np.where(groups[:, None] == groups[None, :], 0.9, 0.1)
     pairs = Pairs.of(similarities, groups)
@@ -223,14 +223,14 @@ def test_there_is_no_error_where_nothing_overlaps() -> None:
 
 @given(groupings(ties=True))
 def test_recall_at_90_percent_precision(made: tuple[Floats, Ints]) -> None:
-    """The greatest recall that any threshold of such precision reaches."""
+    """It is the greatest recall that any threshold of such precision reaches."""
     found = values(scored(*made))["recall_at_90_precision"]
     assert found == pytest.approx(oracles.recall_at_precision(*made, 0.9))
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=12))
 def test_b_cubed(labels: list[tuple[int, int]]) -> None:
-    """Against sets, photo by photo."""
+    """B³ precision and recall equal those of sets, photo by photo."""
     found, true = (np.array(column, dtype=np.int64) for column in zip(*labels, strict=True))
     precision, recall = b_cubed(found, true)
     assert (precision.mean(), recall.mean()) == pytest.approx(oracles.b_cubed(found, true))
@@ -347,7 +347,7 @@ def test_a_singleton_never_helps(made: tuple[Floats, Ints], likeness: float) -> 
 
 
 def test_a_photo_never_finds_itself() -> None:
-    """The diagonal plays no part."""
+    """The similarity of a photo with itself plays no part."""
     similarities = np.array([[5.0, 0.1, 0.2], [0.1, 5.0, 0.3], [0.2, 0.3, 5.0]])
     assert values(scored(similarities, np.array([0, 0, 1])))["top_1"] == 0.0
 
@@ -389,7 +389,7 @@ def test_no_group_sets_its_own_threshold(count: int, seed: int) -> None:
 
 
 def test_every_pair_has_a_threshold() -> None:
-    """Also where there are hardly any groups."""
+    """Each pair gets a threshold even where there are hardly any groups."""
     groups = np.array([0, 0, 1])
     thresholds, _ = calibrated_thresholds(Pairs.of(np.eye(3), groups), groups, 5, 0)
     assert (len(thresholds), np.isnan(thresholds).any()) == (3, False)
@@ -397,5 +397,5 @@ def test_every_pair_has_a_threshold() -> None:
 
 @pytest.mark.parametrize(("a", "b", "mean"), [(0.5, 1.0, 2 / 3), (0.0, 0.0, 0.0), (0.0, 1.0, 0.0)])
 def test_harmonic_mean(a: float, b: float, mean: float) -> None:
-    """Of two zeros it is zero."""
+    """The harmonic mean of two zeros is zero."""
     assert harmonic(a, b) == pytest.approx(mean)

@@ -45,7 +45,7 @@ def reported(prepared: Path) -> Callable[[], tuple[Path, Comparison]]:
 
 
 def test_it_starts_with_what_a_historian_asks(reported: Callable[[], tuple[Path, Comparison]]) -> None:
-    """How many groups, how well found, by which approach."""
+    """The first sentences say how many groups there are, how well they are found, and by which approach."""
     _, comparison = reported()
     first, *rest = sentences(comparison, comparison.evaluations[2])
     assert re.fullmatch(r"The test set has \d+ photos in 8 groups; 5 photos stand alone, .*", first)
@@ -54,7 +54,7 @@ def test_it_starts_with_what_a_historian_asks(reported: Callable[[], tuple[Path,
 
 
 def test_it_needs_no_network(reported: Callable[[], tuple[Path, Comparison]]) -> None:
-    """Every picture is in the page, and no address of another place."""
+    """Every picture lies in the page, which names no address of another place."""
     page = (reported()[0] / "report.html").read_text(encoding="utf-8")
     assert set(re.findall(r'(?:src|href)="(\w+):', page)) == {"data"}
     assert not re.search(r"https?://|@import|url\(", page)
@@ -67,7 +67,7 @@ def test_names_are_escaped(reported: Callable[[], tuple[Path, Comparison]]) -> N
 
 
 def test_every_picture_is_drawn(reported: Callable[[], tuple[Path, Comparison]]) -> None:
-    """Each of them is there, and shows something."""
+    """Each picture is written and shows something."""
     folder = reported()[0] / "fine-tuned"
     names = {"similarity_histogram", "precision_recall", "similarity_matrix", "gallery_worst", "gallery_best", "losses"}
     assert {path.stem for path in folder.glob("*.png")} == names
@@ -118,7 +118,7 @@ def browse(page: Path, folder: Path, width: int) -> str:
 def test_it_fits_a_phone_and_a_desk(
     reported: Callable[[], tuple[Path, Comparison]], width: int, tmp_path: Path
 ) -> None:
-    """Nothing sticks out sideways, every picture shows."""
+    """The page does not scroll sideways, and every picture shows."""
     page = reported()[0] / "report.html"
     found = browse(page, tmp_path, width)
     count = page.read_text(encoding="utf-8").count("<img")
@@ -129,7 +129,7 @@ def test_it_fits_a_phone_and_a_desk(
 @in_a_browser
 @pytest.mark.slow
 def test_the_discrepancies_fit_a_phone(prepared: Path, tmp_path: Path) -> None:
-    """Wide tables scroll by themselves."""
+    """The page does not scroll sideways: its wide tables scroll by themselves."""
     assert int(browse(prepared / "discrepancies.html", tmp_path, 390).split()[1]) <= 390
 
 
