@@ -34,7 +34,7 @@ def checkpoint(stage: Stage, approach: Approach, tracking: Tracking, run_id: str
 
 @task(name="encode", task_run_name="{approach.name}: encode", retry_condition_fn=outside_fault, **RETRY)
 def encode(stage: Stage, approach: Approach) -> dict[str, Any]:
-    """Encode the test set with the approach's checkpoint."""
+    """Encode the test set, and the distractors where there are any, with the approach's checkpoint."""
     return stage.read() or encode_test_set(approach)
 
 

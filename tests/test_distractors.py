@@ -22,7 +22,7 @@ from neardup.experiment import (
     evaluate_approach,
     make_checkpoint,
 )
-from neardup.measure.distractors import candidates, draw, drawing
+from neardup.measure.distractors import _copy, candidates, draw, drawing
 from neardup.measure.evaluate import Evaluation
 from neardup.measure.low_precision import measure
 from neardup.settings.schema import PrepareSettings, Settings
@@ -108,6 +108,20 @@ def test_an_archive_that_is_gone_is_one_sentence(out: Path, tmp_path: Path) -> N
         ArchiveError, match="gone, which distractors are drawn from, is not there: run `neardup prepare"
     ):
         draw(moved, 1, seed=5)
+
+
+def test_a_photo_that_is_gone_is_one_sentence(archive: Archive, tmp_path: Path) -> None:
+    """A photo that vanishes between scan and copy is named, and what to do."""
+    photo = replace(archive.photos[0], path="agence_rol/photos/jpg/gone.jpg")
+    with pytest.raises(ArchiveError, match=r"gone\.jpg is gone since the archive was read: run `neardup prepare"):
+        _copy(archive.root, tmp_path / "distractors", [photo], ["gone.jpg"])
+
+
+def test_a_photo_that_changed_is_one_sentence(archive: Archive, tmp_path: Path) -> None:
+    """A photo that holds other bytes than the scan read is no distractor."""
+    photo = replace(archive.photos[0], sha256="0" * 64)
+    with pytest.raises(ArchiveError, match="changed while it was copied: run the same command again"):
+        _copy(archive.root, tmp_path / "distractors", [photo], ["a.jpg"])
 
 
 def test_no_distractors_need_no_archive(tmp_path: Path) -> None:
