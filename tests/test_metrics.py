@@ -54,39 +54,39 @@ def groupings(draw: st.DrawFn, *, ties: bool = False) -> tuple[Floats, Ints]:
 
 
 @given(groupings(ties=True))
-def test_ranking_metrics_with_ties_against_us(made: tuple[Floats, Ints]) -> None:
+def test_ranking_metrics_with_ties_against_us(test_set: tuple[Floats, Ints]) -> None:
     """Top-k, recall@k and R-precision equal their definitions, ties included."""
-    found = values(scored(*made))
+    found = values(scored(*test_set))
     expected = {
-        "top_1": oracles.top(*made, 1),
-        "top_5": oracles.top(*made, 5),
-        "recall_at_5": oracles.recall_at(*made, 5),
-        "recall_at_10": oracles.recall_at(*made, 10),
-        "r_precision": oracles.r_precision(*made),
+        "top_1": oracles.top(*test_set, 1),
+        "top_5": oracles.top(*test_set, 5),
+        "recall_at_5": oracles.recall_at(*test_set, 5),
+        "recall_at_10": oracles.recall_at(*test_set, 10),
+        "r_precision": oracles.r_precision(*test_set),
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected)
 
 
 @given(groupings())
-def test_ndcg_and_average_precision_equal_scikit_learn(made: tuple[Floats, Ints]) -> None:
+def test_ndcg_and_average_precision_equal_scikit_learn(test_set: tuple[Floats, Ints]) -> None:
     """nDCG, mAP and µAP equal scikit-learn's on scores without ties."""
-    found = values(scored(*made))
+    found = values(scored(*test_set))
     expected = {
-        "ndcg": oracles.ndcg(*made),
-        "map": oracles.mean_average_precision(*made),
-        "micro_ap": oracles.micro_average_precision(*made),
+        "ndcg": oracles.ndcg(*test_set),
+        "map": oracles.mean_average_precision(*test_set),
+        "micro_ap": oracles.micro_average_precision(*test_set),
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected)
 
 
 @given(groupings(ties=True))
-def test_ndcg_and_average_precision_resolve_ties_against_us(made: tuple[Floats, Ints]) -> None:
+def test_ndcg_and_average_precision_resolve_ties_against_us(test_set: tuple[Floats, Ints]) -> None:
     """Equal their definitions where the irrelevant one of two equally similar photos, or pairs, comes first."""
-    found = values(scored(*made))
+    found = values(scored(*test_set))
     expected = {
-        "ndcg": oracles.ndcg_against_us(*made),
-        "map": oracles.mean_average_precision_against_us(*made),
-        "micro_ap": oracles.micro_average_precision_against_us(*made),
+        "ndcg": oracles.ndcg_against_us(*test_set),
+        "map": oracles.mean_average_precision_against_us(*test_set),
+        "micro_ap": oracles.micro_average_precision_against_us(*test_set),
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected)
 
@@ -102,25 +102,25 @@ def resampled(draw: st.DrawFn, *, ties: bool = False) -> tuple[Floats, Ints, Int
 
 
 @given(resampled(ties=True), st.sampled_from([0.0, 0.25, 0.5, 0.75, 2.0]))
-def test_a_resample_weighs_pair_metrics(made: tuple[Floats, Ints, Ints], threshold: float) -> None:
+def test_a_resample_weighs_pair_metrics(test_set: tuple[Floats, Ints, Ints], threshold: float) -> None:
     """Precision, recall and F1 equal scikit-learn's on a list in which each pair stands as often as it was drawn."""
-    similarities, groups, times = made
+    similarities, groups, times = test_set
     found = values(scored(similarities, groups, threshold), times)
     expected = oracles.resampled_pair_scores(similarities, groups, times, threshold)
     assert (found["precision"], found["recall"], found["f1"]) == pytest.approx(expected)
 
 
 @given(resampled())
-def test_a_resample_weighs_micro_average_precision(made: tuple[Floats, Ints, Ints]) -> None:
+def test_a_resample_weighs_micro_average_precision(test_set: tuple[Floats, Ints, Ints]) -> None:
     """µAP equals scikit-learn's on a list in which each pair stands as often as it was drawn."""
-    found = values(scored(*made[:2]), made[2])["micro_ap"]
-    assert found == pytest.approx(oracles.resampled_micro_average_precision(*made))
+    found = values(scored(*test_set[:2]), test_set[2])["micro_ap"]
+    assert found == pytest.approx(oracles.resampled_micro_average_precision(*test_set))
 
 
 @given(resampled(ties=True))
-def test_a_resample_weighs_recall_at_90_percent_precision(made: tuple[Floats, Ints, Ints]) -> None:
+def test_a_resample_weighs_recall_at_90_percent_precision(test_set: tuple[Floats, Ints, Ints]) -> None:
     """It is the greatest recall at any threshold, over pairs that stand as often as they were drawn."""
-    similarities, groups, times = made
+    similarities, groups, times = test_set
     found = values(scored(similarities, groups), times)["recall_at_90_precision"]
     candidates = [
         oracles.resampled_pair_scores(similarities, groups, times, score) for score in np.unique(similarities)
@@ -129,9 +129,9 @@ def test_a_resample_weighs_recall_at_90_percent_precision(made: tuple[Floats, In
 
 
 @given(resampled(ties=True))
-def test_a_resample_weighs_ranking_metrics_by_the_group_of_the_query(made: tuple[Floats, Ints, Ints]) -> None:
+def test_a_resample_weighs_ranking_metrics_by_the_group_of_the_query(test_set: tuple[Floats, Ints, Ints]) -> None:
     """Each metric is the mean over queries that stand as often as their group was drawn."""
-    similarities, groups, times = made
+    similarities, groups, times = test_set
     found = values(scored(similarities, groups), times)
     expected = {
         "top_1": oracles.resampled_mean(similarities, groups, times, lambda row: float(row[0])),
@@ -141,9 +141,9 @@ def test_a_resample_weighs_ranking_metrics_by_the_group_of_the_query(made: tuple
 
 
 @given(resampled(ties=True), st.floats(0, 1))
-def test_a_resample_weighs_found_groups_by_photo(made: tuple[Floats, Ints, Ints], threshold: float) -> None:
+def test_a_resample_weighs_found_groups_by_photo(test_set: tuple[Floats, Ints, Ints], threshold: float) -> None:
     """B³, over-merged, over-split and false alarms are means over photos that stand as often as their group."""
-    similarities, groups, times = made
+    similarities, groups, times = test_set
     of = scored(similarities, groups, threshold)
     found = values(of, times)
     expected = oracles.resampled_found(similarities, groups, times, of.found, threshold)
@@ -158,54 +158,56 @@ def test_the_settings_know_what_a_promotion_may_go_by() -> None:
 
 
 @given(groupings(ties=True), st.sampled_from([-1.0, 0.0, 0.25, 0.5, 0.6, 2.0]))
-def test_pair_metrics_equal_scikit_learn(made: tuple[Floats, Ints], threshold: float) -> None:
+def test_pair_metrics_equal_scikit_learn(test_set: tuple[Floats, Ints], threshold: float) -> None:
     """Precision, recall and F1 at a threshold equal scikit-learn's; a pair at the threshold is called."""
-    found = values(scored(*made, threshold))
-    assert (found["precision"], found["recall"], found["f1"]) == pytest.approx(oracles.pair_scores(*made, threshold))
+    found = values(scored(*test_set, threshold))
+    assert (found["precision"], found["recall"], found["f1"]) == pytest.approx(
+        oracles.pair_scores(*test_set, threshold)
+    )
 
 
 @given(groupings(ties=True))
-def test_nearest_neighbour_metrics_equal_scikit_learn(made: tuple[Floats, Ints]) -> None:
+def test_nearest_neighbour_metrics_equal_scikit_learn(test_set: tuple[Floats, Ints]) -> None:
     """Macro precision and recall of the predicted groups equal scikit-learn's, over the groups that occur."""
-    similarities, groups = made
-    found = values(scored(*made))
+    similarities, groups = test_set
+    found = values(scored(*test_set))
     # Of several foreign photos that are equally near, scikit-learn's answer depends on which is taken.
     others = [[similarities[q, i] for i in range(len(groups)) if i != q] for q in oracles.queries(groups)]
     if any(row.count(max(row)) > 1 for row in others):
         assert found["nn_recall"] == pytest.approx(_recall_only(similarities, groups))
     else:
-        assert (found["nn_precision"], found["nn_recall"]) == pytest.approx(oracles.nearest_neighbour(*made))
+        assert (found["nn_precision"], found["nn_recall"]) == pytest.approx(oracles.nearest_neighbour(*test_set))
 
 
 def _recall_only(similarities: Floats, groups: Ints) -> float:
     """Macro recall over the groups that occur, with the foreign photo that the library takes of equally near ones."""
     of = scored(similarities, groups)
-    asked = oracles.queries(groups)
-    right = [bool(groups[oracles.ranking(similarities, groups, q)[0]] == groups[q]) for q in asked]
-    occur = {int(groups[q]) for q in asked} | {int(groups[of.nearest[q]]) for q in asked}
-    return sum(np.mean([r for q, r in zip(asked, right, strict=True) if groups[q] == g] or [0.0]) for g in occur) / len(
-        occur
-    )
+    queries = oracles.queries(groups)
+    right = [bool(groups[oracles.ranking(similarities, groups, q)[0]] == groups[q]) for q in queries]
+    occur = {int(groups[q]) for q in queries} | {int(groups[of.nearest[q]]) for q in queries}
+    return sum(
+        np.mean([r for q, r in zip(queries, right, strict=True) if groups[q] == g] or [0.0]) for g in occur
+    ) / len(occur)
 
 
 @given(groupings(ties=True))
-def test_the_best_threshold_has_the_greatest_f1(made: tuple[Floats, Ints]) -> None:
+def test_the_best_threshold_has_the_greatest_f1(test_set: tuple[Floats, Ints]) -> None:
     """No other threshold has a greater F1."""
-    similarities, groups = made
+    similarities, groups = test_set
     pairs = Pairs.of(similarities, groups)
     threshold = best_threshold(pairs.scores, pairs.same)
-    assert oracles.pair_scores(similarities, groups, threshold)[2] == pytest.approx(oracles.best_f1(*made))
+    assert oracles.pair_scores(similarities, groups, threshold)[2] == pytest.approx(oracles.best_f1(*test_set))
 
 
 @settings(max_examples=30)
 @given(groupings(ties=True))
-def test_the_calibrated_threshold_is_the_strictest_that_is_as_good(made: tuple[Floats, Ints]) -> None:
+def test_the_calibrated_threshold_is_the_strictest_that_is_as_good(test_set: tuple[Floats, Ints]) -> None:
     """Its F1 is within the standard error of the greatest, and that of no higher threshold is."""
-    similarities, groups = made
+    similarities, groups = test_set
     group_of = np.unique(groups, return_inverse=True)[1].astype(np.int64)
     pairs = Pairs.of(similarities, group_of)
     best = best_threshold(pairs.scores, pairs.same)
-    least = oracles.best_f1(*made) - oracles.f1_error(similarities, group_of, best)
+    least = oracles.best_f1(*test_set) - oracles.f1_error(similarities, group_of, best)
     threshold = calibrated_threshold(pairs, group_of)
     assert threshold >= best
     assert oracles.pair_scores(similarities, groups, threshold)[2] >= least - 1e-9
@@ -222,10 +224,10 @@ def test_there_is_no_error_where_nothing_overlaps() -> None:
 
 
 @given(groupings(ties=True))
-def test_recall_at_90_percent_precision(made: tuple[Floats, Ints]) -> None:
+def test_recall_at_90_percent_precision(test_set: tuple[Floats, Ints]) -> None:
     """It is the greatest recall that any threshold of such precision reaches."""
-    found = values(scored(*made))["recall_at_90_precision"]
-    assert found == pytest.approx(oracles.recall_at_precision(*made, 0.9))
+    found = values(scored(*test_set))["recall_at_90_precision"]
+    assert found == pytest.approx(oracles.recall_at_precision(*test_set, 0.9))
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=12))
@@ -237,9 +239,9 @@ def test_b_cubed(labels: list[tuple[int, int]]) -> None:
 
 
 @given(groupings(ties=True), st.floats(0, 1))
-def test_found_groups_do_not_chain(made: tuple[Floats, Ints], threshold: float) -> None:
+def test_found_groups_do_not_chain(test_set: tuple[Floats, Ints], threshold: float) -> None:
     """Every two photos of a found group are at or above the threshold."""
-    similarities, groups = made
+    similarities, groups = test_set
     pairs = Pairs.of(similarities, groups)
     found = complete_linkage(similarities - threshold)
     together = found[pairs.i] == found[pairs.j]
@@ -255,9 +257,9 @@ def test_a_chain_is_cut() -> None:
 
 @settings(max_examples=30)
 @given(groupings(), st.integers(0, 100))
-def test_order_does_not_matter(made: tuple[Floats, Ints], seed: int) -> None:
+def test_order_does_not_matter(test_set: tuple[Floats, Ints], seed: int) -> None:
     """Photos in another order give the same figures, where neither ties nor folds depend on it."""
-    similarities, groups = made
+    similarities, groups = test_set
     order = np.random.default_rng(seed).permutation(len(groups))
     first = values(scored(similarities, groups, 0.5))
     second = values(scored(similarities[np.ix_(order, order)], groups[order], 0.5))
@@ -273,9 +275,9 @@ def with_distractors(draw: st.DrawFn) -> tuple[Floats, Ints, Floats]:
 
 
 @given(with_distractors())
-def test_distractors_rank_as_singletons_of_the_test_set_do(made: tuple[Floats, Ints, Floats]) -> None:
+def test_distractors_rank_as_singletons_of_the_test_set_do(test_set: tuple[Floats, Ints, Floats]) -> None:
     """Ranking and nearest-neighbour metrics are those of a test set in which each distractor is a photo on its own."""
-    similarities, groups, likeness = made
+    similarities, groups, likeness = test_set
     whole, numbers = oracles.with_singletons(similarities, groups, likeness)
     found, expected = values(scored(similarities, groups, 0.5, likeness)), values(scored(whole, numbers, 0.5))
     names = (*RANKING, *NEAREST)
@@ -283,9 +285,9 @@ def test_distractors_rank_as_singletons_of_the_test_set_do(made: tuple[Floats, I
 
 
 @given(with_distractors())
-def test_ranking_metrics_with_distractors_equal_their_definitions(made: tuple[Floats, Ints, Floats]) -> None:
+def test_ranking_metrics_with_distractors_equal_their_definitions(test_set: tuple[Floats, Ints, Floats]) -> None:
     """Each is what the slow definition gives on a gallery that holds the distractors, ties against us."""
-    similarities, groups, likeness = made
+    similarities, groups, likeness = test_set
     whole = oracles.with_singletons(similarities, groups, likeness)
     found = values(scored(similarities, groups, 0.5, likeness))
     expected = {
@@ -301,27 +303,27 @@ def test_ranking_metrics_with_distractors_equal_their_definitions(made: tuple[Fl
 
 
 @given(with_distractors())
-def test_a_distractor_never_raises_a_ranking_metric(made: tuple[Floats, Ints, Floats]) -> None:
+def test_a_distractor_never_raises_a_ranking_metric(test_set: tuple[Floats, Ints, Floats]) -> None:
     """Recall@k least of all: one more photo in the gallery can only push relevant ones back."""
-    similarities, groups, likeness = made
+    similarities, groups, likeness = test_set
     before = values(scored(similarities, groups, 0.5, likeness[:, 1:]))
     after = values(scored(similarities, groups, 0.5, likeness))
     assert all(after[name] <= before[name] + 1e-12 for name in RANKING)
 
 
 @given(with_distractors())
-def test_distractors_are_in_no_pair(made: tuple[Floats, Ints, Floats]) -> None:
+def test_distractors_are_in_no_pair(test_set: tuple[Floats, Ints, Floats]) -> None:
     """Thresholds, pair metrics, found groups and false alarms stay to the last digit."""
-    similarities, groups, likeness = made
+    similarities, groups, likeness = test_set
     before, after = values(scored(similarities, groups)), values(scored(similarities, groups, None, likeness))
     same = [name for name in NAMES if name not in {*RANKING, *NEAREST}]
     np.testing.assert_equal({name: after[name] for name in same}, {name: before[name] for name in same})
 
 
 @given(groupings(ties=True))
-def test_no_distractors_change_nothing(made: tuple[Floats, Ints]) -> None:
+def test_no_distractors_change_nothing(test_set: tuple[Floats, Ints]) -> None:
     """Every metric stays to the last digit."""
-    np.testing.assert_equal(values(scored(*made, None, np.empty((len(made[1]), 0)))), values(scored(*made)))
+    np.testing.assert_equal(values(scored(*test_set, None, np.empty((len(test_set[1]), 0)))), values(scored(*test_set)))
 
 
 def test_a_distractor_that_is_nearest_is_a_wrong_prediction() -> None:
@@ -334,9 +336,9 @@ def test_a_distractor_that_is_nearest_is_a_wrong_prediction() -> None:
 
 @settings(max_examples=30)
 @given(groupings(ties=True), st.floats(0, 1))
-def test_a_singleton_never_helps(made: tuple[Floats, Ints], likeness: float) -> None:
+def test_a_singleton_never_helps(test_set: tuple[Floats, Ints], likeness: float) -> None:
     """One more singleton in the test set never raises a ranking metric."""
-    similarities, groups = made
+    similarities, groups = test_set
     n = len(groups)
     more = np.full((n + 1, n + 1), likeness)
     more[:n, :n] = similarities
