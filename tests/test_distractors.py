@@ -70,12 +70,15 @@ def test_a_photo_that_looks_like_one_of_a_set_is_no_distractor(archive: Archive,
     assert alike not in candidates(replace(archive, photos=(*others, alike)), out, SETTINGS)
 
 
-def test_a_photo_that_the_ground_truth_names_is_no_distractor(archive: Archive, out: Path) -> None:
-    """Even where it is in no group, as a contradiction: it is a near-duplicate of a test photo."""
-    rows = (out / "discrepancies.csv").read_text(encoding="utf-8").splitlines()
-    (name, *_) = [row.split(",")[5] for row in rows if row.startswith(f"contradiction,{SETTINGS.ground_truth}")]
-    assert [photo for photo in archive.photos if Path(photo.path).stem == Path(name).stem]
-    assert name not in {Path(photo.path).stem for photo in candidates(archive, out, SETTINGS)}
+def test_a_photo_that_the_ground_truth_names_is_no_distractor(archive: Archive, out: Path, tmp_path: Path) -> None:
+    """A photo that is in no group although the sheet names it, as by a contradiction, may be a near-duplicate."""
+    results = tmp_path / "results"
+    shutil.copytree(out, results)
+    test_set = TestSet.load(results)
+    groups = test_set.groups.tolist()
+    left_out = next(photo for photo in test_set.photos if groups.count(photo.group) == 1)
+    TestSet(tuple(photo for photo in test_set.photos if photo != left_out)).save(results)
+    assert left_out.sha256 not in {photo.sha256 for photo in candidates(archive, results, SETTINGS)}
 
 
 def test_a_smaller_draw_is_the_beginning_of_a_greater_one(out: Path, free: int) -> None:
@@ -168,7 +171,6 @@ def test_distractors_change_ranking_metrics_alone(evaluated: dict[int, Path], fr
     without, with_all = (Evaluation.load(evaluated[count] / "zero-shot") for count in (0, free))
     for name in ("top_1", "top_5", "ndcg", "map", "r_precision", "recall_at_5", "recall_at_10"):
         assert with_all.values[name] <= without.values[name]
-    assert with_all.values["ndcg"] < without.values["ndcg"]
     assert with_all.threshold == without.threshold
     for name in ("precision", "recall", "f1", "micro_ap", "b3_f1", "false_alarms"):
         assert with_all.metrics[name] == without.metrics[name]
