@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from neardup.archive.prepare import prepare
 from neardup.archive.scan import Archive, scan
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
 from neardup.builtin.demo import MadeArchive
+from neardup.cli import main
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError
 from neardup.experiment import (
@@ -174,6 +176,17 @@ def test_distractors_change_ranking_metrics_alone(evaluated: dict[int, Path], fr
     assert with_all.threshold == without.threshold
     for name in ("precision", "recall", "f1", "micro_ap", "b3_f1", "false_alarms"):
         assert with_all.metrics[name] == without.metrics[name]
+
+
+def test_the_command_line_and_the_library_mean_the_same_distractors(evaluated: dict[int, Path], free: int) -> None:
+    """`neardup evaluate --distractors N` takes what the library evaluated, and prints its comparison.json."""
+    out = evaluated[free]
+    manifest = (out / ".neardup" / "zero-shot.evaluation.json").stat().st_mtime_ns
+    options = ["--encoder", BUILTIN, "--distractors", str(free), "--json"]
+    ran = CliRunner().invoke(main, ["evaluate", "--out", str(out), *options], catch_exceptions=False)
+    assert json.loads(ran.stdout) == json.loads((out / "comparison.json").read_text())
+    assert set(json.loads(ran.stdout)["ndcg"]) == {"zero-shot"}
+    assert (out / ".neardup" / "zero-shot.evaluation.json").stat().st_mtime_ns == manifest
 
 
 def test_another_number_is_another_evaluation(out: Path) -> None:
