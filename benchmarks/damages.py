@@ -13,8 +13,9 @@ from sift import Sift
 
 from neardup.arrays import Floats, Ints
 from neardup.images import read_image
+from neardup.measure.bootstrap import weighted
 from neardup.measure.evaluate import RESAMPLES, Figure, figure
-from neardup.measure.metrics import Pairs, micro_average_precision, weighted
+from neardup.measure.pairs import Pairs, micro_average_precision
 from neardup.stages import Stage, digest_file, digest_of
 from neardup.train import press
 

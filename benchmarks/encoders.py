@@ -26,9 +26,9 @@ from neardup.arrays import Floats
 from neardup.builtin.pool import held_out, read_groups
 from neardup.encode.encoder import BUILTIN, Encoder, load_encoder
 from neardup.errors import ArchiveError, ConfigError, NeardupError
-from neardup.measure.bootstrap import Judged
 from neardup.measure.comparison import Comparison, compare
 from neardup.measure.evaluate import FOLDS, Evaluation
+from neardup.measure.scored import ScoredTestSet
 from neardup.settings.file import find_settings
 from neardup.settings.schema import PrepareSettings
 
@@ -47,9 +47,9 @@ class Scored(Evaluation):
     similarities: Floats = field(kw_only=True)
 
     @cached_property
-    def judged(self) -> Judged:
+    def scored(self) -> ScoredTestSet:
         """Similarities, pairs and calibrated thresholds."""
-        return Judged.of(self.similarities, self.groups, FOLDS, self.seed)
+        return ScoredTestSet.of(self.similarities, self.groups, FOLDS, self.seed)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

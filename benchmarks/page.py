@@ -15,8 +15,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Picture
 from rates import Speed
 
-from neardup.measure.comparison import TITLES, Comparison, certain
+from neardup.measure.comparison import Comparison, certain
 from neardup.measure.evaluate import Figure
+from neardup.measure.metrics import METRICS
 from neardup.stages import replacing, write_json
 
 SHOWN = ("top_1", "top_5", "ndcg", "map", "micro_ap", "recall_at_90_precision", "f1", "false_alarms")
@@ -110,9 +111,9 @@ class Benchmark:
     def _on_archive(self) -> str:
         first, methods = self.comparison.evaluations[0], self.comparison.approaches
         head = f"{len(first.names)} photos in {len(set(first.groups.tolist()))} groups, {len(first.queries)} queries."
-        rows = [[TITLES[name], *(self._marked(name, method) for method in methods)] for name in SHOWN]
+        rows = [[METRICS[name].title, *(self._marked(name, method) for method in methods)] for name in SHOWN]
         gains = [
-            [TITLES[name], *(cell(self.comparison.differences[name][m], sign="+") for m in methods[1:])]
+            [METRICS[name].title, *(cell(self.comparison.differences[name][m], sign="+") for m in methods[1:])]
             for name in SHOWN
         ]
         return (
@@ -140,7 +141,7 @@ class Benchmark:
             [damage.replace("_", " "), *(cell(getattr(copied, metric)) for copied in row.values())]
             for damage, row in self.copies.items()
         ]
-        return table([f"{TITLES[metric]} (%)", *next(iter(self.copies.values()))], rows)
+        return table([f"{METRICS[metric].title} (%)", *next(iter(self.copies.values()))], rows)
 
     def _speed(self) -> str:
         rows = [[name, f"{s.median:.1f} ({s.least:.1f} to {s.greatest:.1f})"] for name, s in self.speeds.items()]

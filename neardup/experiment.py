@@ -21,7 +21,8 @@ from neardup.encode.encoder import load_clip, load_encoder
 from neardup.encode.vectors import Embeddings, embed_test_set
 from neardup.errors import ArchiveError
 from neardup.measure.comparison import compare
-from neardup.measure.evaluate import Evaluation, evaluate
+from neardup.measure.distractors import draw, drawing, embed_distractors
+from neardup.measure.evaluate import Distractors, Evaluation, evaluate
 from neardup.measure.plots import pictures
 from neardup.measure.report import write_report
 from neardup.settings.schema import APPROACHES, Recipe, Settings
@@ -32,9 +33,9 @@ from neardup.train.launch import Job, train_on
 
 VECTORS_STEP = 1
 """Version of the step that encodes the test set; bumped when its result changes for equal inputs."""
-EVALUATE_STEP = 2
+EVALUATE_STEP = 3
 """Version of the step that measures an approach; bumped when its result changes for equal inputs."""
-COMPARE_STEP = 1
+COMPARE_STEP = 2
 """Version of the step that writes comparison and report; bumped when its result changes for equal inputs."""
 
 Say = Callable[[str], None]
@@ -83,7 +84,7 @@ class Approach:
 
     @property
     def recipe(self) -> Recipe | None:
-        """What it is trained with; None for zero-shot."""
+        """The recipe that the approach is trained by; None for zero-shot."""
         if self.name == "zero-shot":
             return None
         if self.name == "tuned":
@@ -93,7 +94,7 @@ class Approach:
 
     @property
     def checkpoint(self) -> Stage:
-        """The stage that makes the checkpoint."""
+        """The stage that makes the checkpoint; its key holds legends and captions, for training depends on them."""
         recipe = (TRAIN_STEP, asdict(self.recipe)) if self.recipe else None
         tables = ("training_set.csv", "captions.csv") if recipe else ()
         inputs = [table_digest(self.out, table) for table in tables]
@@ -103,9 +104,11 @@ class Approach:
 
     @property
     def vectors(self) -> Stage:
-        """The stage that encodes the test set."""
-        key = digest_of(VECTORS_STEP, self.checkpoint.key, table_digest(self.out, "test_set.csv"))
-        return Stage(self.out, f"{self.name}/vectors", key)
+        """The stage that encodes the test set, and the distractors where there are any."""
+        inputs = [VECTORS_STEP, self.checkpoint.key, table_digest(self.out, "test_set.csv")]
+        if self.settings.distractors:
+            inputs.append(drawing(self.out, self.settings.distractors).key)
+        return Stage(self.out, f"{self.name}/vectors", digest_of(*inputs))
 
     @property
     def evaluation(self) -> Stage:
@@ -160,7 +163,7 @@ def trained_approaches(approaches: Sequence[Approach], say: Say) -> list[Approac
 
     Args:
         approaches: all that there may be.
-        say: is told of each that was trained otherwise, and so is left out.
+        say: gets a sentence for each that is left out, because it was trained with other settings.
     """
     trained = []
     for approach in approaches:
@@ -251,14 +254,23 @@ def make_checkpoint(approach: Approach, say: Say = print, on_epoch: OnEpoch | No
 def encode_test_set(approach: Approach) -> dict[str, Any]:
     """Encode the test set with the approach's checkpoint into `vectors.parquet`.
 
+    Distractors, where the settings ask for any, are drawn if they were not yet, and go to `distractors.parquet`.
+
     Returns:
         The manifest; its facts name the encoder's fingerprint.
+
+    Raises:
+        ArchiveError: the archive has not so many photos that may be distractors, or it is gone.
     """
     test_set = TestSet.load(approach.out)
+    drawn = draw(approach.out, approach.settings.distractors)
     encoder = load_encoder(str(approach.folder / "checkpoint"), device=approach.settings.device)
-    embed_test_set(approach.out, test_set, encoder).save(approach.folder / "vectors.parquet")
-    facts = {"fingerprint": encoder.fingerprint, "photos": len(test_set.photos)}
-    return approach.vectors.finish([approach.folder / "vectors.parquet"], facts)
+    outputs = [embed_test_set(approach.out, test_set, encoder).save(approach.folder / "vectors.parquet")]
+    if drawn:
+        distractors = embed_distractors(approach.out, drawn, encoder)
+        outputs.append(distractors.save(approach.folder / "distractors.parquet"))
+    facts = {"fingerprint": encoder.fingerprint, "photos": len(test_set.photos), "distractors": len(drawn)}
+    return approach.vectors.finish(outputs, facts)
 
 
 def evaluate_approach(approach: Approach) -> dict[str, Any]:
@@ -269,12 +281,16 @@ def evaluate_approach(approach: Approach) -> dict[str, Any]:
     """
     test_set = TestSet.load(approach.out)
     embeddings = Embeddings.load(approach.folder / "vectors.parquet")
+    distractors = None
+    if approach.settings.distractors:
+        distractors = Distractors.of(Embeddings.load(approach.folder / "distractors.parquet"))
     evaluation = evaluate(
         embeddings.vectors,
         test_set.groups,
         [photo.name for photo in test_set.photos],
         approach=approach.name,
         fingerprint=embeddings.fingerprint,
+        distractors=distractors,
     )
     outputs = evaluation.save(approach.folder)
     outputs += pictures(evaluation, approach.folder, approach.out / "test_dataset", read_history(approach))
@@ -288,7 +304,7 @@ def read_history(approach: Approach) -> list[dict[str, float]]:
 
 
 def history_of(folder: Path) -> list[dict[str, float]]:
-    """The epochs of the training whose folder it is; empty before its first."""
+    """The epochs of the training in a folder, as `history.csv` has them; empty before the first has ended."""
     path = folder / "history.csv"
     if not path.is_file():
         return []
@@ -297,7 +313,7 @@ def history_of(folder: Path) -> list[dict[str, float]]:
 
 
 def provenance(settings: Settings, archive: Path | None = None) -> dict[str, str]:
-    """What the report says of its making: encoder, archive, versions."""
+    """Facts that the report shows of its making: encoder, archive, versions of the packages."""
     versions = [f"{name} {version(name)}" for name in ("torch", "transformers", "mlflow", "prefect")]
     return {
         "encoder": settings.encoder,
@@ -314,7 +330,7 @@ def comparison_stage(approaches: Sequence[Approach]) -> Stage:
 
 
 def compare_approaches(approaches: Sequence[Approach], facts: Mapping[str, str]) -> dict[str, Any]:
-    """Write `comparison.xlsx .csv .md .json` and `report.html`.
+    """Write `comparison.xlsx .csv .md .json`, `comparison_facts.json` and `report.html`.
 
     Args:
         approaches: evaluated approaches, zero-shot first.

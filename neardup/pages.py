@@ -15,24 +15,26 @@ from neardup.images import MAX_PIXELS, read_image
 from neardup.stages import replacing
 
 SHOWN_STRIPS = 60
-"""Groups on a page of strips; with `SHOWN_IN_STRIP` it stays under some 10 MB."""
+"""Groups on a page of strips; with `SHOWN_IN_STRIP` photos each the page stays under some 10 MB."""
 SHOWN_IN_STRIP = 12
 """Photos of one group that a page of strips shows; it says how many more there are."""
 SIDE = 150
 """Pixels of a picture's longer side as a page shows it; the file holds twice as many, for dense screens."""
 THUMB = 220
 """Pixels of a picture's longer side in a PNG of pictures."""
+QUALITY = 70
+"""JPEG quality, 1 to 95, of the pictures in a page: enough for small pictures, of which a page holds hundreds."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A photo on a page.
+    """A photo as a page shows it: a small copy that lies in the page itself, and what is written below.
 
     Attributes:
-        source: its data URI.
-        name: what it is called.
-        label: what is said of it below the picture, or nothing.
-        right: whether it is what it should be; None where there is nothing to say.
+        source: data URI of the small copy.
+        name: what the photo is called.
+        label: text below the picture, or nothing.
+        right: whether the photo is what it should be; None where there is nothing to mark.
     """
 
     source: str
@@ -44,25 +46,45 @@ class Picture:
     def of(
         cls, file: Path, name: str, label: str = "", *, right: bool | None = None, max_pixels: int = MAX_PIXELS
     ) -> "Picture":
-        """A photo's file, made small and put into the page.
+        """Make the small copy of a photo's file.
+
+        Args:
+            file: of the photo.
+            name: what the photo is called.
+            label: text below the picture, or nothing.
+            right: whether the photo is what it should be; None where there is nothing to mark.
+            max_pixels: a larger image is refused.
 
         Raises:
             UnreadableImageError: the file is no image, or has over `max_pixels` pixels.
         """
         buffer = io.BytesIO()
-        thumbnail(file, SIDE * 2, max_pixels).save(buffer, "JPEG", quality=70)
+        thumbnail(file, SIDE * 2, max_pixels).save(buffer, "JPEG", quality=QUALITY)
         return cls(f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}", name, label, right)
 
 
 def thumbnail(path: Path, side: int = THUMB, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """A photo within a square of `side` pixels, RGB."""
+    """A small copy of a photo, RGB, within a square of `side` pixels.
+
+    Raises:
+        UnreadableImageError: the file is no image, or has over `max_pixels` pixels.
+    """
     image = read_image(path, max_pixels=max_pixels, draft=side)
     image.thumbnail((side, side))
     return image
 
 
 def write_page(path: Path, template: str, **values: Any) -> Path:
-    """Fill in a template of `neardup/templates` and write the page, whole or not at all."""
+    """Fill in a template and write the page, whole or not at all; text is escaped, a value that lacks is an error.
+
+    Args:
+        path: the file to write.
+        template: name of a file of `neardup/templates`, without `.html.j2`.
+        values: what the template shows, by name.
+
+    Returns:
+        The file.
+    """
     environment = Environment(
         loader=PackageLoader("neardup"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -76,7 +98,7 @@ def write_hits(
     path: Path,
     queries: Path,
     gallery: Path,
-    found: Sequence[tuple[str, Sequence[tuple[str, str]]]],
+    results: Sequence[tuple[str, Sequence[tuple[str, str]]]],
     max_pixels: int = MAX_PIXELS,
 ) -> Path:
     """Write one HTML page that shows each query with its hits.
@@ -85,14 +107,18 @@ def write_hits(
         path: the file to write.
         queries: folder of the queries.
         gallery: folder of the photos that were searched.
-        found: of each query its path in `queries`, and of each hit its path in `gallery` and what is said of it.
-        max_pixels: larger images are refused.
+        results: of each query its path in `queries`, and of each of its hits the path in `gallery` and a label.
+        max_pixels: a larger image is refused.
+
+    Returns:
+        The file.
 
     Raises:
         ArchiveError: a hit is not in `gallery`: another folder was embedded.
+        UnreadableImageError: a photo is no image, or has over `max_pixels` pixels.
     """
     rows = []
-    for query, hits in found:
+    for query, hits in results:
         row = [Picture.of(queries / query, query, "searched for", max_pixels=max_pixels)]
         for hit, label in hits:
             if not (gallery / hit).is_file():
@@ -116,9 +142,15 @@ def write_strips(
         path: the file to write.
         template: `watch` for groups that new photos belong to, `duplicates` for all of a folder.
         archive: folder of the photos.
-        groups: of each group its photos: path in the archive, what is said of it, whether it is new.
+        groups: of each group its photos: path in the archive, label, whether it is new.
         sentence: what happened, in plain words.
-        max_pixels: larger images are refused.
+        max_pixels: a larger image is refused.
+
+    Returns:
+        The file.
+
+    Raises:
+        UnreadableImageError: a photo is no image, or has over `max_pixels` pixels.
     """
     strips = []
     for group in groups[:SHOWN_STRIPS]:

@@ -29,24 +29,29 @@ from neardup.experiment import Say, history_of, table_digest, training_examples
 from neardup.images import read_image
 from neardup.measure.comparison import compare
 from neardup.measure.evaluate import Evaluation, Figure
-from neardup.measure.metrics import ndcg, rankings
+from neardup.measure.metrics import ndcg
+from neardup.measure.scored import rankings
 from neardup.progress import bar
 from neardup.settings.schema import Recipe, Settings
 from neardup.stages import STATE, Stage, digest_file, digest_of, replacing, write_json
 from neardup.tables import Value, write_table
 from neardup.train.augment import copy_seed
-from neardup.train.finetune import TRAIN_STEP, EpochResult, held_out, train
+from neardup.train.finetune import TRAIN_STEP, EpochResult, train, validation_examples
 from neardup.train.press import press
 from neardup.train.split import inseparable
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 TUNE_STEP = 1
+"""Version of the study, bumped when equal inputs would give other trials or other validation groups."""
 STARTUP_TRIALS = 5
-"""Trials drawn at random before the sampler has a model, and trials before any is pruned."""
+"""Trials that are drawn at random, before the sampler has a model, and of which none is pruned."""
 WARMUP_EPOCHS = 2
-"""Epochs that every trial may have."""
+"""Epochs after which a trial may be pruned, and not before: the first ones say little."""
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+"""States of a trial that counts among those that were asked for; one whose process died does not."""
+JPEG_QUALITY = 90
+"""JPEG quality, 1 to 95, of the press copies that are validated on: the file adds little to the damage of the press."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Tuning:
 
     Attributes:
         out: the experiment's output folder, prepared and translated.
-        settings: what the experiment was told; `settings.encoder` can be loaded.
+        settings: of the experiment; `settings.encoder` can be loaded.
         base: fingerprint of that encoder.
     """
 
@@ -65,7 +70,7 @@ class Tuning:
 
     @cached_property
     def key(self) -> str:
-        """Digest of all that a trial's result depends on, and of the ranges: the study of another key is another."""
+        """Digest of all that a trial's result depends on, and of the ranges: another key is another study."""
         searched = {k: v for k, v in asdict(self.settings.tune).items() if k not in {"trials", "parallel"}}
         trained = TRAIN_STEP, asdict(self.settings.train)
         return digest_of(TUNE_STEP, self.settings.encoder, self.validation.key, trained, searched)
@@ -87,12 +92,12 @@ class Tuning:
 
     @property
     def groups(self) -> Path:
-        """Folder of those groups."""
+        """Folder of the near-duplicate groups that trials are measured on."""
         return self.out / STATE / "tune" / "validation"
 
     @property
     def results(self) -> Path:
-        """Folder of what the study found, for people."""
+        """Folder of the tables and pictures in which people read what the study found."""
         return self.out / "tuning"
 
     @cached_property
@@ -121,13 +126,14 @@ class Tuning:
         }
 
     def recipe(self, params: dict[str, Any]) -> Recipe:
-        """The recipe of a trial."""
+        """The recipe that a trial's parameters make of the experiment's own."""
         return replace(self.settings.train, epochs=self.settings.tune.epochs, **params)
 
     def open(self) -> optuna.Study:
         """The study: new, with the recipe's own values as its first trial, or as a former run left it.
 
-        Only one process may have it open (`neardup.stages.alone`): trials that are still running died with another.
+        Only one process may have it open (`neardup.stages.alone`), so that a trial which still runs belongs to a
+        process that died: it is marked failed and enqueued again.
         """
         journal = self.folder / "journal.log"
         journal.parent.mkdir(parents=True, exist_ok=True)
@@ -149,6 +155,7 @@ class Tuning:
         return study
 
     def _enqueue_default(self, study: optuna.Study) -> None:
+        """Make the recipe's own values the first trial, if they lie within the ranges."""
         default = {name: getattr(self.settings.train, name) for name in self.space}
         if all(_contains(distribution, default[name]) for name, distribution in self.space.items()):
             study.enqueue_trial(default)
@@ -156,19 +163,19 @@ class Tuning:
     def ask(self, study: optuna.Study) -> optuna.Trial:
         """The next trial, its parameters drawn."""
         # The sampler starts anew at each trial, so that a study goes on as if it had not been killed.
-        begun = sum(trial.state in {*ENDED, TrialState.RUNNING} for trial in study.trials)
+        earlier = sum(trial.state in {*ENDED, TrialState.RUNNING} for trial in study.trials)
         study.sampler = optuna.samplers.TPESampler(
-            n_startup_trials=STARTUP_TRIALS, seed=self.settings.tune.seed + begun
+            n_startup_trials=STARTUP_TRIALS, seed=self.settings.tune.seed + earlier
         )
         return study.ask(self.space)
 
     def left(self, study: optuna.Study) -> int:
-        """How many trials are still to end."""
+        """How many trials must still end until the study has as many as the settings ask for."""
         return max(0, self.settings.tune.trials - len(study.get_trials(states=ENDED)))
 
 
 def _mend(journal: Path) -> None:
-    """Take off what a power cut left: half a last line, and the lock of a process that is gone."""
+    """Take off the journal what a power cut left: half a last line, and the lock of a process that is gone."""
     journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
     if journal.is_file() and not (data := journal.read_bytes()).endswith(b"\n"):
         with replacing(journal) as partial:
@@ -176,13 +183,14 @@ def _mend(journal: Path) -> None:
 
 
 def _contains(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a parameter's range holds a value."""
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
     return isinstance(distribution, FloatDistribution) and distribution.low <= value <= distribution.high
 
 
 def make_validation(tuning: Tuning) -> dict[str, Any]:
-    """Make near-duplicate groups of the photos that training validates on: each photo, and press copies of it.
+    """Make the groups that trials are measured on: each photo that training validates on, and press copies of it.
 
     Returns:
         The manifest; its facts hold the nDCG that the encoder has there before any training.
@@ -190,10 +198,10 @@ def make_validation(tuning: Tuning) -> dict[str, Any]:
     settings, folder = tuning.settings, tuning.groups
     clip = load_clip(settings.encoder)
     bits = settings.prepare.look_alike_bits
-    examples = held_out(training_examples(tuning.out), clip, settings.train, bits)
+    examples = validation_examples(training_examples(tuning.out), clip, settings.train, bits)
     shutil.rmtree(folder, ignore_errors=True)
     photos: list[TestPhoto] = []
-    # Photos of one look are one group; their captions do not matter here.
+    # Photos of one look are one group, whatever their captions: each gets a caption of its own, which joins nothing.
     looks = [example.look for example in examples]
     alike = inseparable([str(row) for row in range(len(examples))], [e.photo for e in examples], looks, bits)
     group_of = {row: group for group, rows in enumerate(alike, 1) for row in rows}
@@ -203,7 +211,7 @@ def make_validation(tuning: Tuning) -> dict[str, Any]:
         for i in range(settings.tune.copies):
             files.append(folder / f"{example.image.stem}_{i}.jpg")
             with replacing(files[-1]) as partial:
-                press(image, copy_seed(example.photo, i, settings.tune.seed)).save(partial, quality=90)
+                press(image, copy_seed(example.photo, i, settings.tune.seed)).save(partial, quality=JPEG_QUALITY)
         for file in files:
             path = file.relative_to(tuning.out).as_posix()
             photos.append(TestPhoto(file.name, path, digest_file(file), group_of[row], row))
@@ -233,11 +241,11 @@ def try_recipe(
         optuna.TrialPruned: its nDCG is below that of most trials at this epoch, or training broke down.
     """
     recipe = tuning.recipe(trial.params)
-    folder = tuning.folder / digest_of(trial.params)[:16]
+    folder = _trial_folder(tuning, trial)
     clip = load_clip(tuning.settings.encoder)
     measured = _measured_before(trial)
 
-    def report(epoch: EpochResult) -> None:
+    def after_epoch(epoch: EpochResult) -> None:
         if epoch.epoch not in measured:
             measured[epoch.epoch] = validation_ndcg(tuning, clip.encoder(tuning.settings.device), folder / "vectors")
             trial.report(measured[epoch.epoch], epoch.epoch)
@@ -255,7 +263,7 @@ def try_recipe(
             clip,
             recipe,
             folder,
-            report,
+            after_epoch,
             report=say,
             device=tuning.settings.device,
             look_alike_bits=tuning.settings.prepare.look_alike_bits,
@@ -266,7 +274,10 @@ def try_recipe(
 
 
 def _measured_before(trial: optuna.Trial) -> dict[int, float]:
-    """What the attempts before this one reported whose processes died; it is reported again."""
+    """Validation nDCG by epoch that earlier attempts at this trial reported, whose processes died.
+
+    It is reported again for this attempt, so that the pruner sees whole curves.
+    """
     trials = trial.study.trials
     known: dict[int, float] = {}
     died = trial.user_attrs.get("again")
@@ -279,11 +290,19 @@ def _measured_before(trial: optuna.Trial) -> dict[int, float]:
 
 
 def tell(tuning: Tuning, study: optuna.Study, trial: optuna.Trial, value: float | None) -> FrozenTrial:
-    """Record a trial's value, or None for one that was pruned; its weights are deleted, the best ones are made anew."""
+    """Record a trial's validation nDCG, or None for one that was pruned, and delete its weights.
+
+    The best trial's weights are made anew by the approach `tuned`.
+    """
     state = TrialState.PRUNED if value is None else TrialState.COMPLETE
-    told = study.tell(trial, value, state=state)
-    shutil.rmtree(tuning.folder / digest_of(trial.params)[:16], ignore_errors=True)
-    return told
+    ended = study.tell(trial, value, state=state)
+    shutil.rmtree(_trial_folder(tuning, trial), ignore_errors=True)
+    return ended
+
+
+def _trial_folder(tuning: Tuning, trial: optuna.Trial) -> Path:
+    """Folder in which a trial is trained: equal parameters share it, so that a killed trial goes on."""
+    return tuning.folder / digest_of(trial.params)[:16]
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial:
@@ -340,7 +359,7 @@ def trial_table(tuning: Tuning, study: optuna.Study) -> tuple[list[str], list[li
 
 
 def _pictures(study: optuna.Study) -> Iterator[tuple[str, Any]]:
-    """History, slices and, where there are trials enough for it, the importance of the parameters."""
+    """Name and figure of each picture: history, slices and, given trials enough, the importance of the parameters."""
     draw: dict[str, Callable[..., Any]] = {
         "history": pictures.plot_optimization_history,
         "slice": pictures.plot_slice,
@@ -361,7 +380,7 @@ def _pictures(study: optuna.Study) -> Iterator[tuple[str, Any]]:
 def gain_of_tuning(tuning: Tuning) -> Figure:
     """What tuning brought on the test set: the gain in nDCG over the default recipe, with its paired interval.
 
-    The whole comparison is written to `tuning/comparison.*`.
+    The whole comparison is written to the folder `tuning/`.
     """
     comparison = compare([Evaluation.load(tuning.out / name) for name in ("fine-tuned", "tuned")])
     comparison.write(tuning.results)

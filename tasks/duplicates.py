@@ -39,7 +39,7 @@ def search(collection: Collection, threshold: float, slabs: int, i: int, j: int)
 def threshold_of(collection: Collection, out: Path, threshold: float | None) -> float:
     """The threshold that was asked for, else the encoder's own; says what a lower precision was measured to cost."""
     if collection.precision == "fp32":
-        return calibrated_beside(collection.encoder) if threshold is None else threshold
+        return calibrated_beside(collection.encoder, collection.fingerprint) if threshold is None else threshold
     folder = measured(out, collection.precision, collection.fingerprint)
     get_run_logger().info("%s", effect(folder))
     return Evaluation.load(folder).threshold if threshold is None else threshold

@@ -13,6 +13,7 @@ from mlflow.entities import LoggedModel, LoggedModelStatus, Metric, Param, RunTa
 from mlflow.tracking import MlflowClient
 
 from neardup.experiment import Approach, read_history
+from neardup.measure.comparison import FILES as COMPARISON_FILES
 from neardup.stages import digest_of
 from tasks import pyfunc
 from tasks.epochs import sync_history
@@ -108,7 +109,7 @@ def log_comparison(
             metrics=[Metric(metric_name(name), float(value), 0, 0) for name, value in counts.items()],
             params=[Param("encoder", settings.encoder), Param("approaches", ", ".join(a.name for a in approaches))],
         )
-        for name in ("comparison.xlsx", "comparison.csv", "comparison.md", "comparison.json", "report.html"):
+        for name in (*COMPARISON_FILES, "report.html"):
             client.log_artifact(run_id, str(out / name))
         for name in ("new_IS.xlsx", "df_training.xlsx", "discrepancies.xlsx", "discrepancies.html", "test_set.csv"):
             client.log_artifact(run_id, str(out / name), "data")

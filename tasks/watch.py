@@ -26,8 +26,8 @@ def look_for_new(
     device: str,
 ) -> Watched:
     """Encode what is new and publish its near-duplicates; by default at the checkpoint's own threshold."""
-    least = calibrated_beside(checkpoint) if threshold is None else threshold
     encoder = load_encoder(checkpoint, device)
+    least = calibrated_beside(checkpoint, encoder.fingerprint) if threshold is None else threshold
     encoder.name = name
     return watch(archive, out, settings, encoder, least, get_run_logger().info)
 

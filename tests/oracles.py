@@ -1,5 +1,6 @@
 """Slow and readable: each metric once more, from its definition or by scikit-learn, to hold the fast ones against."""
 
+from collections.abc import Callable
 from itertools import combinations
 
 import numpy as np
@@ -123,15 +124,100 @@ def b_cubed(found: Ints, true: Ints) -> tuple[float, float]:
     return float(precision), float(recall)
 
 
-def bootstrap(similarities: Floats, groups: Ints, drawn: Ints) -> dict[str, float]:
-    """Top-1 and pair recall of a resample of groups, with every drawn group written out as a group of its own.
+def ndcg_against_us(similarities: Floats, groups: Ints) -> float:
+    """The nDCG from its definition, rank by rank; of equally similar photos the irrelevant first."""
+    values = []
+    for row in (relevance(similarities, groups, q) for q in queries(groups)):
+        gain = sum(1 / np.log2(rank + 1) for rank, right in enumerate(row, 1) if right)
+        values.append(gain / sum(1 / np.log2(rank + 1) for rank in range(1, sum(row) + 1)))
+    return float(np.mean(values))
 
-    The nearest photo is looked for in the original test set, as a resample weighs groups and does not make photos.
+
+def _average_precision(row: list[bool]) -> float:
+    """Mean precision at the ranks of what is relevant."""
+    return float(np.mean([np.mean(row[:rank]) for rank, right in enumerate(row, 1) if right]))
+
+
+def mean_average_precision_against_us(similarities: Floats, groups: Ints) -> float:
+    """The mAP from its definition, rank by rank; of equally similar photos the irrelevant first."""
+    return float(np.mean([_average_precision(relevance(similarities, groups, q)) for q in queries(groups)]))
+
+
+def micro_average_precision_against_us(similarities: Floats, groups: Ints) -> float:
+    """µAP from its definition, pair by pair; of equally similar pairs those of two groups first."""
+    pairs = [(-similarities[i, j], bool(groups[i] == groups[j])) for i, j in combinations(range(len(groups)), 2)]
+    return _average_precision([same for _, same in sorted(pairs)])
+
+
+def repeated_pairs(similarities: Floats, groups: Ints, times: Ints) -> list[tuple[float, bool]]:
+    """Score and truth of every pair, written out as often as a resample has it.
+
+    A group that was drawn t times is there t times, each time a group of its own: its inner pairs t times, and each
+    pair with a photo of another group, drawn u times, t · u times.
     """
-    hits, weights = [], []
-    for group, times in enumerate(drawn):
-        for q in queries(groups):
-            if groups[q] == group:
-                hits.append(relevance(similarities, groups, q)[0])
-                weights.append(times)
-    return {"top_1": float(np.average(hits, weights=weights))}
+    pairs = []
+    for i, j in combinations(range(len(groups)), 2):
+        same = bool(groups[i] == groups[j])
+        often = times[groups[i]] if same else times[groups[i]] * times[groups[j]]
+        pairs += [(float(similarities[i, j]), same)] * int(often)
+    return pairs
+
+
+def resampled_pair_scores(
+    similarities: Floats, groups: Ints, times: Ints, threshold: float
+) -> tuple[float, float, float]:
+    """Precision, recall and F1 of the repeated pairs at or above a threshold, by scikit-learn."""
+    scores, true = zip(*repeated_pairs(similarities, groups, times), strict=True)
+    called = [score >= threshold for score in scores]
+    precision, recall, f1, _ = precision_recall_fscore_support(true, called, average="binary", zero_division=0)
+    return float(precision), float(recall), float(f1)
+
+
+def resampled_micro_average_precision(similarities: Floats, groups: Ints, times: Ints) -> float:
+    """scikit-learn's average precision over the repeated pairs, where pairs have distinct scores and copies equal ones.
+
+    It steps from score to score, as the library does: the copies of a pair come into the ranking together.
+    """
+    scores, true = zip(*repeated_pairs(similarities, groups, times), strict=True)
+    return float(average_precision_score(true, scores))
+
+
+def resampled_mean(similarities: Floats, groups: Ints, times: Ints, value: Callable[[list[bool]], float]) -> float:
+    """Mean over queries of a value of their relevance, each query written out as often as its group was drawn.
+
+    The gallery is that of the original test set, as a resample weighs groups and does not make photos.
+    """
+    values = []
+    for q in queries(groups):
+        values += [value(relevance(similarities, groups, q))] * int(times[groups[q]])
+    return float(np.mean(values))
+
+
+def resampled_found(similarities: Floats, groups: Ints, times: Ints, found: Ints, threshold: float) -> dict[str, float]:
+    """B³ precision and recall, over-merged, over-split and false alarms, each photo as often as its group was drawn."""
+    count = range(len(groups))
+    columns: dict[str, list[float]] = {
+        name: [] for name in ("b3_precision", "b3_recall", "over_merged", "over_split", "false_alarms")
+    }
+    for i in count:
+        of_found, of_true = {j for j in count if found[j] == found[i]}, {j for j in count if groups[j] == groups[i]}
+        both = of_found & of_true
+        row = {
+            "b3_precision": len(both) / len(of_found),
+            "b3_recall": len(both) / len(of_true),
+            "over_merged": float(of_found > both),
+            "over_split": float(of_true > both),
+        }
+        if len(of_true) == 1:
+            row["false_alarms"] = float(any(similarities[i, j] >= threshold for j in count if j != i))
+        for name, value in row.items():
+            columns[name] += [value] * int(times[groups[i]])
+    return {name: float(np.mean(values)) if values else float("nan") for name, values in columns.items()}
+
+
+def with_singletons(similarities: Floats, groups: Ints, likeness: Floats) -> tuple[Floats, Ints]:
+    """The test set with further photos, each a group of its own, by their similarity to the others, (n, d)."""
+    n, more = likeness.shape
+    whole = np.zeros((n + more, n + more))
+    whole[:n, :n], whole[:n, n:], whole[n:, :n] = similarities, likeness, likeness.T
+    return whole, np.append(groups, groups.max() + 1 + np.arange(more))

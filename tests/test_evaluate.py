@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import oracles
 import pytest
 
 from neardup.errors import ArchiveError
-from neardup.measure.comparison import certain, compare
-from neardup.measure.evaluate import RESAMPLES, Evaluation, Figure, evaluate, figure
+from neardup.measure.comparison import FILES, certain, compare
+from neardup.measure.evaluate import RESAMPLES, Distractors, Evaluation, Figure, evaluate, figure
+from neardup.measure.low_precision import effect
 from neardup.measure.metrics import NAMES
 
 GROUPS = np.repeat(np.arange(14), [1, 1, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 5, 6])
@@ -48,12 +50,12 @@ def test_the_bootstrap_draws_groups() -> None:
     evaluation = made(0.9)
     count = int(GROUPS.max()) + 1
     drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES)
-    expected = oracles.bootstrap(evaluation.judged.similarities, GROUPS, drawn[3])
-    assert evaluation.samples["top_1"][3] == pytest.approx(expected["top_1"])
+    expected = oracles.resampled_mean(evaluation.scored.similarities, GROUPS, drawn[3], lambda row: float(row[0]))
+    assert evaluation.samples["top_1"][3] == pytest.approx(expected)
 
 
 def test_a_query_table_has_a_row_a_query(tmp_path: Path) -> None:
-    """The worst first; the mean of a column is the metric."""
+    """The worst query comes first, and the mean of a column is the metric."""
     evaluation = made(0.9)
     evaluation.save(tmp_path)
     with (tmp_path / "queries.csv").open(newline="") as stream:
@@ -77,18 +79,18 @@ def test_the_best_and_the_worst_are_of_different_groups() -> None:
 
 
 def test_one_photo_is_not_enough() -> None:
-    """The sentence says where to look."""
+    """The error says where to look for the reason."""
     with pytest.raises(ArchiveError, match="at least 2 are needed: see discrepancies"):
         evaluate(np.ones((1, 2), np.float32), np.zeros(1, np.int64), ["a"], approach="x", fingerprint="")
 
 
 def test_a_similarity_matrix_is_written_while_small(tmp_path: Path) -> None:
-    """Float32, square, in the order of the names."""
+    """The matrix is float32 and square, in the order of the names."""
     evaluation = made(0.5)
     evaluation.save(tmp_path)
     matrix = np.load(tmp_path / "similarity.npy")
     assert (matrix.dtype, matrix.shape) == (np.float32, (35, 35))
-    assert matrix == pytest.approx(evaluation.judged.similarities, abs=1e-6)
+    assert matrix == pytest.approx(evaluation.scored.similarities, abs=1e-6)
 
 
 def test_an_undefined_metric_has_no_figure() -> None:
@@ -113,11 +115,57 @@ def test_a_clear_gain_is_certain() -> None:
 
 
 def test_other_test_sets_are_not_compared() -> None:
-    """A difference between them would mean nothing."""
+    """Approaches of different photos are refused, for their difference would mean nothing."""
     other = made(0.5, "fine-tuned")
     shorter = Evaluation("fine-tuned", "", other.names[:-1], GROUPS[:-1], other.vectors[:-1])
     with pytest.raises(ArchiveError, match="different test sets"):
         compare([made(0.5), shorter])
+
+
+def test_other_distractors_are_not_compared() -> None:
+    """Approaches whose queries were searched among different photos are refused."""
+    one = made(0.5)
+    distractors = Distractors(("distractors/a.jpg",), np.ones((1, 16), np.float32))
+    with pytest.raises(ArchiveError, match="with different distractors: evaluate both anew"):
+        compare([one, replace(made(0.5, "fine-tuned"), distractors=distractors)])
+
+
+def test_an_evaluation_with_distractors_is_kept_whole(tmp_path: Path) -> None:
+    """After a load the distractors are among the hits again, and the figures are equal."""
+    vectors = np.random.default_rng(3).normal(size=(4, 16)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    names = tuple(f"distractors/{i}.jpg" for i in range(4))
+    first = replace(made(0.8), distractors=Distractors(names, vectors))
+    first.save(tmp_path)
+    second = Evaluation.load(tmp_path)
+    assert second.distractors.names == names
+    assert (second.values, second.metrics, second.queries) == (first.values, first.metrics, first.queries)
+    assert second.hits("30.jpg", 40) == first.hits("30.jpg", 40)
+    assert set(names) <= {name for name, _, _ in second.hits("30.jpg", 40)}
+
+
+def test_comparison_json_is_metric_approach_figure(tmp_path: Path) -> None:
+    """Its top level holds the metrics and nothing else; gains, thresholds and counts are in the file beside it."""
+    comparison = compare([made(0.9), made(0.5, "fine-tuned")])
+    paths = comparison.write(tmp_path)
+    figures = json.loads((tmp_path / "comparison.json").read_text())
+    facts = json.loads((tmp_path / "comparison_facts.json").read_text())
+    assert tuple(figures) == NAMES
+    assert all(list(row) == ["zero-shot", "fine-tuned"] for row in figures.values())
+    assert figures["ndcg"]["fine-tuned"] == asdict(comparison.figures["ndcg"]["fine-tuned"])
+    assert facts["differences"]["ndcg"]["fine-tuned"] == asdict(comparison.differences["ndcg"]["fine-tuned"])
+    assert (facts["photos"], facts["groups"], facts["distractors"]) == (35, 14, 0)
+    assert {path.name for path in paths} == {path.name for path in tmp_path.iterdir()} == set(FILES)
+
+
+def test_the_effect_of_a_lower_precision_is_one_sentence(tmp_path: Path) -> None:
+    """It names each metric at both precisions with the paired interval of the gain, as the files have them."""
+    comparison = compare([made(0.9), made(0.9, "zero-shot, int8", seed=1)])
+    comparison.write(tmp_path / "int8")
+    full, lower = comparison.figures["ndcg"].values()
+    (gain,) = comparison.differences["ndcg"].values()
+    figures = f"{100 * full.value:.2f} → {100 * lower.value:.2f} ({100 * gain.low:.2f} to {100 * gain.high:.2f})"
+    assert effect(tmp_path / "int8").startswith(f"measured effect of int8: nDCG {figures}, top-1 ")
 
 
 def test_the_four_tables_say_the_same(tmp_path: Path) -> None:
@@ -128,7 +176,7 @@ def test_the_four_tables_say_the_same(tmp_path: Path) -> None:
     sheet = list(openpyxl.load_workbook(tmp_path / "comparison.xlsx").active.iter_rows(values_only=True))
     with (tmp_path / "comparison.csv").open(newline="") as stream:
         table = list(csv.reader(stream))
-    value = facts["metrics"]["f1"]["fine-tuned"]["value"]
+    value = facts["f1"]["fine-tuned"]["value"]
     column = table[0].index("fine-tuned")
     assert [row[0] for row in table[1:7]] == ["precision", "recall", "F1", "top-1", "top-5", "nDCG"]
     assert sheet[3][column] == pytest.approx(100 * value, abs=1e-4)

@@ -26,6 +26,7 @@ from neardup.builtin.demo import MadeArchive
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.experiment import Approach
 from neardup.images import read_image
+from neardup.measure.comparison import FILES
 from neardup.measure.metrics import NAMES
 from neardup.settings.file import load_settings
 from neardup.settings.schema import APPROACHES, Settings
@@ -39,7 +40,7 @@ ROOT = Path(__file__).parents[1]
 OPTIONS = ("--encoder", "builtin:tiny", "--epochs", "2", "--batch-size", "8", "--translator", "none")
 PROMISED = (
     *("new_IS.xlsx", "test_dataset", "df_training.xlsx", "training_set", "discrepancies.xlsx", "discrepancies.html"),
-    *(f"comparison.{suffix}" for suffix in ("xlsx", "csv", "md", "json")),
+    *FILES,
     "report.html",
     *(f"{approach}/{name}" for approach in APPROACHES for name in ("vectors.parquet", "checkpoint", "queries.csv")),
     "fine-tuned/losses.png",
@@ -230,8 +231,8 @@ def test_a_killed_study_goes_on(tuned: Path) -> None:
 def test_the_best_recipe_is_the_fourth_column(tuned: Path) -> None:
     """And what it brought over the default recipe has a paired interval."""
     compared = json.loads((tuned / "comparison.json").read_text())
-    assert list(compared["metrics"]["ndcg"]) == [*APPROACHES, "tuned"]
-    gain = json.loads((tuned / "tuning" / "comparison.json").read_text())["differences"]["ndcg"]["tuned"]
+    assert list(compared["ndcg"]) == [*APPROACHES, "tuned"]
+    gain = json.loads((tuned / "tuning" / "comparison_facts.json").read_text())["differences"]["ndcg"]["tuned"]
     assert gain["low"] <= gain["value"] <= gain["high"]
 
 

@@ -1,5 +1,8 @@
 """Every metric against an independent implementation, on made test sets of every shape."""
 
+from dataclasses import replace
+from typing import get_args
+
 import numpy as np
 import oracles
 import pytest
@@ -9,25 +12,31 @@ from hypothesis.strategies import composite
 
 from neardup.arrays import Floats, Ints
 from neardup.decide.groups import complete_linkage
-from neardup.measure.bootstrap import Judged
-from neardup.measure.metrics import NAMES, Pairs, b_cubed, harmonic
+from neardup.measure.bootstrap import Resample
+from neardup.measure.metrics import METRICS, NAMES, b_cubed, harmonic
+from neardup.measure.pairs import Pairs
+from neardup.measure.scored import ScoredTestSet
 from neardup.measure.threshold import best_threshold, calibrated_threshold, calibrated_thresholds
+from neardup.settings import schema
+
+RANKING = ("top_1", "top_5", "ndcg", "map", "r_precision", "recall_at_5", "recall_at_10")
+NEAREST = ("nn_precision", "nn_recall", "nn_f1")
 
 
-def judged(similarities: Floats, groups: Ints, threshold: float | None = None) -> Judged:
-    """A test set judged by the calibrated thresholds, or by one for all."""
-    group_of = np.unique(groups, return_inverse=True)[1].astype(np.int64)
-    pairs = Pairs.of(similarities, group_of)
-    thresholds = calibrated_thresholds(pairs, group_of, 5, 0)[0]
-    if threshold is not None:
-        thresholds = np.full(len(pairs.scores), threshold)
-    return Judged(similarities, group_of, pairs, thresholds)
+def scored(
+    similarities: Floats, groups: Ints, threshold: float | None = None, distractors: Floats | None = None
+) -> ScoredTestSet:
+    """A test set with its calibrated thresholds, or with one for all pairs."""
+    test_set = ScoredTestSet.of(similarities, groups, 5, 0, distractors)
+    if threshold is None:
+        return test_set
+    return replace(test_set, thresholds=np.full(len(test_set.thresholds), threshold))
 
 
-def values(of: Judged) -> dict[str, float]:
-    """Every metric."""
-    ones = np.ones(int(of.group_of.max()) + 1)
-    return {name: value for make in of.statistics().values() for name, value in make(ones).items()}
+def values(of: ScoredTestSet, times: Ints | None = None) -> dict[str, float]:
+    """Every metric of a test set, or of a resample in which each group was drawn so many times."""
+    drawn = Resample.whole(of) if times is None else Resample(of, times.astype(np.float64))
+    return {name: metric.value(drawn) for name, metric in METRICS.items()}
 
 
 @composite
@@ -45,81 +54,160 @@ def groupings(draw: st.DrawFn, *, ties: bool = False) -> tuple[Floats, Ints]:
 
 
 @given(groupings(ties=True))
-def test_ranking_metrics_with_ties_against_us(made: tuple[Floats, Ints]) -> None:
+def test_ranking_metrics_with_ties_against_us(test_set: tuple[Floats, Ints]) -> None:
     """Top-k, recall@k and R-precision equal their definitions, ties included."""
-    found = values(judged(*made))
+    found = values(scored(*test_set))
     expected = {
-        "top_1": oracles.top(*made, 1),
-        "top_5": oracles.top(*made, 5),
-        "recall_at_5": oracles.recall_at(*made, 5),
-        "recall_at_10": oracles.recall_at(*made, 10),
-        "r_precision": oracles.r_precision(*made),
+        "top_1": oracles.top(*test_set, 1),
+        "top_5": oracles.top(*test_set, 5),
+        "recall_at_5": oracles.recall_at(*test_set, 5),
+        "recall_at_10": oracles.recall_at(*test_set, 10),
+        "r_precision": oracles.r_precision(*test_set),
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected)
 
 
 @given(groupings())
-def test_ndcg_and_average_precision_equal_scikit_learn(made: tuple[Floats, Ints]) -> None:
-    """nDCG, mAP and µAP, on scores without ties."""
-    found = values(judged(*made))
+def test_ndcg_and_average_precision_equal_scikit_learn(test_set: tuple[Floats, Ints]) -> None:
+    """nDCG, mAP and µAP equal scikit-learn's on scores without ties."""
+    found = values(scored(*test_set))
     expected = {
-        "ndcg": oracles.ndcg(*made),
-        "map": oracles.mean_average_precision(*made),
-        "micro_ap": oracles.micro_average_precision(*made),
+        "ndcg": oracles.ndcg(*test_set),
+        "map": oracles.mean_average_precision(*test_set),
+        "micro_ap": oracles.micro_average_precision(*test_set),
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected)
 
 
+@given(groupings(ties=True))
+def test_ndcg_and_average_precision_resolve_ties_against_us(test_set: tuple[Floats, Ints]) -> None:
+    """Equal their definitions where the irrelevant one of two equally similar photos, or pairs, comes first."""
+    found = values(scored(*test_set))
+    expected = {
+        "ndcg": oracles.ndcg_against_us(*test_set),
+        "map": oracles.mean_average_precision_against_us(*test_set),
+        "micro_ap": oracles.micro_average_precision_against_us(*test_set),
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+
+
+@composite
+def resampled(draw: st.DrawFn, *, ties: bool = False) -> tuple[Floats, Ints, Ints]:
+    """A made test set, and how often each of its groups was drawn: 0 to 3 times, one group of two at least once."""
+    similarities, groups = draw(groupings(ties=ties))
+    count = int(groups.max()) + 1
+    times = np.array(draw(st.lists(st.integers(0, 3), min_size=count, max_size=count)), dtype=np.int64)
+    times[groups[0]] = max(1, times[groups[0]])
+    return similarities, groups, times
+
+
+@given(resampled(ties=True), st.sampled_from([0.0, 0.25, 0.5, 0.75, 2.0]))
+def test_a_resample_weighs_pair_metrics(test_set: tuple[Floats, Ints, Ints], threshold: float) -> None:
+    """Precision, recall and F1 equal scikit-learn's on a list in which each pair stands as often as it was drawn."""
+    similarities, groups, times = test_set
+    found = values(scored(similarities, groups, threshold), times)
+    expected = oracles.resampled_pair_scores(similarities, groups, times, threshold)
+    assert (found["precision"], found["recall"], found["f1"]) == pytest.approx(expected)
+
+
+@given(resampled())
+def test_a_resample_weighs_micro_average_precision(test_set: tuple[Floats, Ints, Ints]) -> None:
+    """µAP equals scikit-learn's on a list in which each pair stands as often as it was drawn."""
+    found = values(scored(*test_set[:2]), test_set[2])["micro_ap"]
+    assert found == pytest.approx(oracles.resampled_micro_average_precision(*test_set))
+
+
+@given(resampled(ties=True))
+def test_a_resample_weighs_recall_at_90_percent_precision(test_set: tuple[Floats, Ints, Ints]) -> None:
+    """It is the greatest recall at any threshold, over pairs that stand as often as they were drawn."""
+    similarities, groups, times = test_set
+    found = values(scored(similarities, groups), times)["recall_at_90_precision"]
+    candidates = [
+        oracles.resampled_pair_scores(similarities, groups, times, score) for score in np.unique(similarities)
+    ]
+    assert found == pytest.approx(max((r for p, r, _ in candidates if p >= 0.9), default=0.0))
+
+
+@given(resampled(ties=True))
+def test_a_resample_weighs_ranking_metrics_by_the_group_of_the_query(test_set: tuple[Floats, Ints, Ints]) -> None:
+    """Each metric is the mean over queries that stand as often as their group was drawn."""
+    similarities, groups, times = test_set
+    found = values(scored(similarities, groups), times)
+    expected = {
+        "top_1": oracles.resampled_mean(similarities, groups, times, lambda row: float(row[0])),
+        "recall_at_5": oracles.resampled_mean(similarities, groups, times, lambda row: sum(row[:5]) / sum(row)),
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+
+
+@given(resampled(ties=True), st.floats(0, 1))
+def test_a_resample_weighs_found_groups_by_photo(test_set: tuple[Floats, Ints, Ints], threshold: float) -> None:
+    """B³, over-merged, over-split and false alarms are means over photos that stand as often as their group."""
+    similarities, groups, times = test_set
+    of = scored(similarities, groups, threshold)
+    found = values(of, times)
+    expected = oracles.resampled_found(similarities, groups, times, of.found, threshold)
+    assert {name: found[name] for name in expected} == pytest.approx(expected, nan_ok=True)
+
+
+def test_the_settings_know_what_a_promotion_may_go_by() -> None:
+    """The choices of the form and of the command line are the metrics that the table marks so, all higher-is-better."""
+    chosen = {name for name, metric in METRICS.items() if metric.promotes}
+    assert set(get_args(schema.Metric)) == chosen
+    assert all(METRICS[name].higher_is_better for name in chosen)
+
+
 @given(groupings(ties=True), st.sampled_from([-1.0, 0.0, 0.25, 0.5, 0.6, 2.0]))
-def test_pair_metrics_equal_scikit_learn(made: tuple[Floats, Ints], threshold: float) -> None:
-    """Precision, recall and F1 at a threshold; a pair at the threshold is called."""
-    found = values(judged(*made, threshold))
-    assert (found["precision"], found["recall"], found["f1"]) == pytest.approx(oracles.pair_scores(*made, threshold))
+def test_pair_metrics_equal_scikit_learn(test_set: tuple[Floats, Ints], threshold: float) -> None:
+    """Precision, recall and F1 at a threshold equal scikit-learn's; a pair at the threshold is called."""
+    found = values(scored(*test_set, threshold))
+    assert (found["precision"], found["recall"], found["f1"]) == pytest.approx(
+        oracles.pair_scores(*test_set, threshold)
+    )
 
 
 @given(groupings(ties=True))
-def test_nearest_neighbour_metrics_equal_scikit_learn(made: tuple[Floats, Ints]) -> None:
-    """Macro precision and recall of the predicted groups, over the groups that occur; ties against us."""
-    similarities, groups = made
-    found = values(judged(*made))
+def test_nearest_neighbour_metrics_equal_scikit_learn(test_set: tuple[Floats, Ints]) -> None:
+    """Macro precision and recall of the predicted groups equal scikit-learn's, over the groups that occur."""
+    similarities, groups = test_set
+    found = values(scored(*test_set))
     # Of several foreign photos that are equally near, scikit-learn's answer depends on which is taken.
     others = [[similarities[q, i] for i in range(len(groups)) if i != q] for q in oracles.queries(groups)]
     if any(row.count(max(row)) > 1 for row in others):
         assert found["nn_recall"] == pytest.approx(_recall_only(similarities, groups))
     else:
-        assert (found["nn_precision"], found["nn_recall"]) == pytest.approx(oracles.nearest_neighbour(*made))
+        assert (found["nn_precision"], found["nn_recall"]) == pytest.approx(oracles.nearest_neighbour(*test_set))
 
 
 def _recall_only(similarities: Floats, groups: Ints) -> float:
-    """Macro recall times the groups that occur: what does not depend on which foreign photo is taken."""
-    of = judged(similarities, groups)
-    nearest = of.nearest()
-    asked = oracles.queries(groups)
-    right = [bool(groups[oracles.ranking(similarities, groups, q)[0]] == groups[q]) for q in asked]
-    occur = {int(groups[q]) for q in asked} | {int(groups[nearest[q]]) for q in asked}
-    return sum(np.mean([r for q, r in zip(asked, right, strict=True) if groups[q] == g] or [0.0]) for g in occur) / len(
-        occur
-    )
+    """Macro recall over the groups that occur, with the foreign photo that the library takes of equally near ones."""
+    of = scored(similarities, groups)
+    queries = oracles.queries(groups)
+    right = [bool(groups[oracles.ranking(similarities, groups, q)[0]] == groups[q]) for q in queries]
+    occur = {int(groups[q]) for q in queries} | {int(groups[of.nearest[q]]) for q in queries}
+    return sum(
+        np.mean([r for q, r in zip(queries, right, strict=True) if groups[q] == g] or [0.0]) for g in occur
+    ) / len(occur)
 
 
 @given(groupings(ties=True))
-def test_the_best_threshold_has_the_greatest_f1(made: tuple[Floats, Ints]) -> None:
-    """No other threshold does better."""
-    similarities, groups = made
+def test_the_best_threshold_has_the_greatest_f1(test_set: tuple[Floats, Ints]) -> None:
+    """No other threshold has a greater F1."""
+    similarities, groups = test_set
     pairs = Pairs.of(similarities, groups)
     threshold = best_threshold(pairs.scores, pairs.same)
-    assert oracles.pair_scores(similarities, groups, threshold)[2] == pytest.approx(oracles.best_f1(*made))
+    assert oracles.pair_scores(similarities, groups, threshold)[2] == pytest.approx(oracles.best_f1(*test_set))
 
 
 @settings(max_examples=30)
 @given(groupings(ties=True))
-def test_the_calibrated_threshold_is_the_strictest_that_is_as_good(made: tuple[Floats, Ints]) -> None:
+def test_the_calibrated_threshold_is_the_strictest_that_is_as_good(test_set: tuple[Floats, Ints]) -> None:
     """Its F1 is within the standard error of the greatest, and that of no higher threshold is."""
-    similarities, groups = made
+    similarities, groups = test_set
     group_of = np.unique(groups, return_inverse=True)[1].astype(np.int64)
     pairs = Pairs.of(similarities, group_of)
     best = best_threshold(pairs.scores, pairs.same)
-    least = oracles.best_f1(*made) - oracles.f1_error(similarities, group_of, best)
+    least = oracles.best_f1(*test_set) - oracles.f1_error(similarities, group_of, best)
     threshold = calibrated_threshold(pairs, group_of)
     assert threshold >= best
     assert oracles.pair_scores(similarities, groups, threshold)[2] >= least - 1e-9
@@ -128,7 +216,7 @@ def test_the_calibrated_threshold_is_the_strictest_that_is_as_good(made: tuple[F
 
 
 def test_there_is_no_error_where_nothing_overlaps() -> None:
-    """Groups that are apart: the threshold is the best one, however groups are drawn."""
+    """Where groups are apart, the calibrated threshold is the best one, however groups are drawn."""
     groups = np.array([0, 0, 1, 1, 2])
     similarities = np.where(groups[:, None] == groups[None, :], 0.9, 0.1)
     pairs = Pairs.of(similarities, groups)
@@ -136,24 +224,24 @@ def test_there_is_no_error_where_nothing_overlaps() -> None:
 
 
 @given(groupings(ties=True))
-def test_recall_at_90_percent_precision(made: tuple[Floats, Ints]) -> None:
-    """The greatest recall that any threshold of such precision reaches."""
-    found = values(judged(*made))["recall_at_90_precision"]
-    assert found == pytest.approx(oracles.recall_at_precision(*made, 0.9))
+def test_recall_at_90_percent_precision(test_set: tuple[Floats, Ints]) -> None:
+    """It is the greatest recall that any threshold of such precision reaches."""
+    found = values(scored(*test_set))["recall_at_90_precision"]
+    assert found == pytest.approx(oracles.recall_at_precision(*test_set, 0.9))
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=12))
 def test_b_cubed(labels: list[tuple[int, int]]) -> None:
-    """Against sets, photo by photo."""
+    """B³ precision and recall equal those of sets, photo by photo."""
     found, true = (np.array(column, dtype=np.int64) for column in zip(*labels, strict=True))
     precision, recall = b_cubed(found, true)
     assert (precision.mean(), recall.mean()) == pytest.approx(oracles.b_cubed(found, true))
 
 
 @given(groupings(ties=True), st.floats(0, 1))
-def test_found_groups_do_not_chain(made: tuple[Floats, Ints], threshold: float) -> None:
+def test_found_groups_do_not_chain(test_set: tuple[Floats, Ints], threshold: float) -> None:
     """Every two photos of a found group are at or above the threshold."""
-    similarities, groups = made
+    similarities, groups = test_set
     pairs = Pairs.of(similarities, groups)
     found = complete_linkage(similarities - threshold)
     together = found[pairs.i] == found[pairs.j]
@@ -169,39 +257,107 @@ def test_a_chain_is_cut() -> None:
 
 @settings(max_examples=30)
 @given(groupings(), st.integers(0, 100))
-def test_order_does_not_matter(made: tuple[Floats, Ints], seed: int) -> None:
+def test_order_does_not_matter(test_set: tuple[Floats, Ints], seed: int) -> None:
     """Photos in another order give the same figures, where neither ties nor folds depend on it."""
-    similarities, groups = made
+    similarities, groups = test_set
     order = np.random.default_rng(seed).permutation(len(groups))
-    first = values(judged(similarities, groups, 0.5))
-    second = values(judged(similarities[np.ix_(order, order)], groups[order], 0.5))
+    first = values(scored(similarities, groups, 0.5))
+    second = values(scored(similarities[np.ix_(order, order)], groups[order], 0.5))
     assert second == pytest.approx(first, nan_ok=True)
+
+
+@composite
+def with_distractors(draw: st.DrawFn) -> tuple[Floats, Ints, Floats]:
+    """A made test set with ties, and the similarity of its photos to one to three distractors."""
+    similarities, groups = draw(groupings(ties=True))
+    rng = np.random.default_rng(draw(st.integers(0, 10_000)))
+    return similarities, groups, rng.integers(0, 5, (len(groups), draw(st.integers(1, 3)))) / 4
+
+
+@given(with_distractors())
+def test_distractors_rank_as_singletons_of_the_test_set_do(test_set: tuple[Floats, Ints, Floats]) -> None:
+    """Ranking and nearest-neighbour metrics are those of a test set in which each distractor is a photo on its own."""
+    similarities, groups, likeness = test_set
+    whole, numbers = oracles.with_singletons(similarities, groups, likeness)
+    found, expected = values(scored(similarities, groups, 0.5, likeness)), values(scored(whole, numbers, 0.5))
+    names = (*RANKING, *NEAREST)
+    assert {name: found[name] for name in names} == pytest.approx({name: expected[name] for name in names})
+
+
+@given(with_distractors())
+def test_ranking_metrics_with_distractors_equal_their_definitions(test_set: tuple[Floats, Ints, Floats]) -> None:
+    """Each is what the slow definition gives on a gallery that holds the distractors, ties against us."""
+    similarities, groups, likeness = test_set
+    whole = oracles.with_singletons(similarities, groups, likeness)
+    found = values(scored(similarities, groups, 0.5, likeness))
+    expected = {
+        "top_1": oracles.top(*whole, 1),
+        "top_5": oracles.top(*whole, 5),
+        "recall_at_5": oracles.recall_at(*whole, 5),
+        "r_precision": oracles.r_precision(*whole),
+        "ndcg": oracles.ndcg_against_us(*whole),
+        "map": oracles.mean_average_precision_against_us(*whole),
+        "nn_recall": _recall_only(*whole),
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+
+
+@given(with_distractors())
+def test_a_distractor_never_raises_a_ranking_metric(test_set: tuple[Floats, Ints, Floats]) -> None:
+    """Recall@k least of all: one more photo in the gallery can only push relevant ones back."""
+    similarities, groups, likeness = test_set
+    before = values(scored(similarities, groups, 0.5, likeness[:, 1:]))
+    after = values(scored(similarities, groups, 0.5, likeness))
+    assert all(after[name] <= before[name] + 1e-12 for name in RANKING)
+
+
+@given(with_distractors())
+def test_distractors_are_in_no_pair(test_set: tuple[Floats, Ints, Floats]) -> None:
+    """Thresholds, pair metrics, found groups and false alarms stay to the last digit."""
+    similarities, groups, likeness = test_set
+    before, after = values(scored(similarities, groups)), values(scored(similarities, groups, None, likeness))
+    same = [name for name in NAMES if name not in {*RANKING, *NEAREST}]
+    np.testing.assert_equal({name: after[name] for name in same}, {name: before[name] for name in same})
+
+
+@given(groupings(ties=True))
+def test_no_distractors_change_nothing(test_set: tuple[Floats, Ints]) -> None:
+    """Every metric stays to the last digit."""
+    np.testing.assert_equal(values(scored(*test_set, None, np.empty((len(test_set[1]), 0)))), values(scored(*test_set)))
+
+
+def test_a_distractor_that_is_nearest_is_a_wrong_prediction() -> None:
+    """It is a group of its own with precision and recall 0: of two groups that are predicted, half is left."""
+    groups = np.array([0, 0, 1, 1])
+    similarities = np.where(groups[:, None] == groups[None, :], 0.9, 0.1)
+    found = values(scored(similarities, groups, 0.5, np.array([[1.0], [1.0], [0.0], [0.0]])))
+    assert (found["nn_precision"], found["nn_recall"]) == pytest.approx((1 / 3, 1 / 3))
 
 
 @settings(max_examples=30)
 @given(groupings(ties=True), st.floats(0, 1))
-def test_a_distractor_never_helps(made: tuple[Floats, Ints], likeness: float) -> None:
-    """One more photo that belongs to nobody never raises a ranking metric."""
-    similarities, groups = made
+def test_a_singleton_never_helps(test_set: tuple[Floats, Ints], likeness: float) -> None:
+    """One more singleton in the test set never raises a ranking metric."""
+    similarities, groups = test_set
     n = len(groups)
     more = np.full((n + 1, n + 1), likeness)
     more[:n, :n] = similarities
-    before = values(judged(similarities, groups, 0.5))
-    after = values(judged(more, np.append(groups, groups.max() + 1), 0.5))
-    for name in ("top_1", "top_5", "ndcg", "map", "r_precision", "recall_at_5", "recall_at_10"):
+    before = values(scored(similarities, groups, 0.5))
+    after = values(scored(more, np.append(groups, groups.max() + 1), 0.5))
+    for name in RANKING:
         assert after[name] <= before[name] + 1e-12
 
 
 def test_a_photo_never_finds_itself() -> None:
-    """The diagonal plays no part."""
+    """The similarity of a photo with itself plays no part."""
     similarities = np.array([[5.0, 0.1, 0.2], [0.1, 5.0, 0.3], [0.2, 0.3, 5.0]])
-    assert values(judged(similarities, np.array([0, 0, 1])))["top_1"] == 0.0
+    assert values(scored(similarities, np.array([0, 0, 1])))["top_1"] == 0.0
 
 
 def test_a_perfect_encoder_is_perfect() -> None:
     """All of a group equal, all others opposite: every figure is as good as it can be."""
     groups = np.repeat(np.arange(8), 3)
-    found = values(judged(np.where(groups[:, None] == groups[None, :], 0.9, 0.1), groups))
+    found = values(scored(np.where(groups[:, None] == groups[None, :], 0.9, 0.1), groups))
     worst = {"over_merged", "over_split", "false_alarms"}
     perfect = {name: 0.0 if name in worst else 1.0 for name in NAMES} | {"false_alarms": np.nan}
     assert found == pytest.approx(perfect, nan_ok=True)
@@ -209,7 +365,7 @@ def test_a_perfect_encoder_is_perfect() -> None:
 
 def test_singletons_are_gallery_and_never_query() -> None:
     """With singletons alone the ranking metrics are not defined, and false alarms are."""
-    found = values(judged(np.array([[1, 0.9, 0.1], [0.9, 1, 0.2], [0.1, 0.2, 1]]), np.arange(3), 0.5))
+    found = values(scored(np.array([[1, 0.9, 0.1], [0.9, 1, 0.2], [0.1, 0.2, 1]]), np.arange(3), 0.5))
     assert (np.isnan(found["top_1"]), np.isnan(found["recall"]), found["false_alarms"]) == (
         True,
         True,
@@ -235,7 +391,7 @@ def test_no_group_sets_its_own_threshold(count: int, seed: int) -> None:
 
 
 def test_every_pair_has_a_threshold() -> None:
-    """Also where there are hardly any groups."""
+    """Each pair gets a threshold even where there are hardly any groups."""
     groups = np.array([0, 0, 1])
     thresholds, _ = calibrated_thresholds(Pairs.of(np.eye(3), groups), groups, 5, 0)
     assert (len(thresholds), np.isnan(thresholds).any()) == (3, False)
@@ -243,5 +399,5 @@ def test_every_pair_has_a_threshold() -> None:
 
 @pytest.mark.parametrize(("a", "b", "mean"), [(0.5, 1.0, 2 / 3), (0.0, 0.0, 0.0), (0.0, 1.0, 0.0)])
 def test_harmonic_mean(a: float, b: float, mean: float) -> None:
-    """Of two zeros it is zero."""
+    """The harmonic mean of two zeros is zero."""
     assert harmonic(a, b) == pytest.approx(mean)

@@ -4,17 +4,20 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from neardup.archive.discrepancies import KINDS, Discrepancy
 from neardup.archive.testset import TestSet
 from neardup.measure.comparison import Comparison, compare
 from neardup.measure.evaluate import evaluate
 from neardup.measure.plots import pictures
 from neardup.measure.report import sentences, write_report
+from neardup.pages import write_page
 from neardup.settings.schema import APPROACHES
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -42,7 +45,7 @@ def reported(prepared: Path) -> Callable[[], tuple[Path, Comparison]]:
 
 
 def test_it_starts_with_what_a_historian_asks(reported: Callable[[], tuple[Path, Comparison]]) -> None:
-    """How many groups, how well found, by which approach."""
+    """The first sentences say how many groups there are, how well they are found, and by which approach."""
     _, comparison = reported()
     first, *rest = sentences(comparison, comparison.evaluations[2])
     assert re.fullmatch(r"The test set has \d+ photos in 8 groups; 5 photos stand alone, .*", first)
@@ -51,7 +54,7 @@ def test_it_starts_with_what_a_historian_asks(reported: Callable[[], tuple[Path,
 
 
 def test_it_needs_no_network(reported: Callable[[], tuple[Path, Comparison]]) -> None:
-    """Every picture is in the page, and no address of another place."""
+    """Every picture lies in the page, which names no address of another place."""
     page = (reported()[0] / "report.html").read_text(encoding="utf-8")
     assert set(re.findall(r'(?:src|href)="(\w+):', page)) == {"data"}
     assert not re.search(r"https?://|@import|url\(", page)
@@ -64,7 +67,7 @@ def test_names_are_escaped(reported: Callable[[], tuple[Path, Comparison]]) -> N
 
 
 def test_every_picture_is_drawn(reported: Callable[[], tuple[Path, Comparison]]) -> None:
-    """Each of them is there, and shows something."""
+    """Each picture is written and shows something."""
     folder = reported()[0] / "fine-tuned"
     names = {"similarity_histogram", "precision_recall", "similarity_matrix", "gallery_worst", "gallery_best", "losses"}
     assert {path.stem for path in folder.glob("*.png")} == names
@@ -115,7 +118,7 @@ def browse(page: Path, folder: Path, width: int) -> str:
 def test_it_fits_a_phone_and_a_desk(
     reported: Callable[[], tuple[Path, Comparison]], width: int, tmp_path: Path
 ) -> None:
-    """Nothing sticks out sideways, every picture shows."""
+    """The page does not scroll sideways, and every picture shows."""
     page = reported()[0] / "report.html"
     found = browse(page, tmp_path, width)
     count = page.read_text(encoding="utf-8").count("<img")
@@ -126,5 +129,22 @@ def test_it_fits_a_phone_and_a_desk(
 @in_a_browser
 @pytest.mark.slow
 def test_the_discrepancies_fit_a_phone(prepared: Path, tmp_path: Path) -> None:
-    """Wide tables scroll by themselves."""
+    """The page does not scroll sideways: its wide tables scroll by themselves."""
     assert int(browse(prepared / "discrepancies.html", tmp_path, 390).split()[1]) <= 390
+
+
+def test_the_template_of_the_discrepancies_shows_every_line(tmp_path: Path) -> None:
+    """Counts, kinds in their order, and the lines of each with their fields escaped; a kind without lines is not."""
+    lines = [
+        Discrepancy("not found", "sheet.xlsx", "Sheet1", 3, "B3", "<name>", "no photo of that name", "is name meant?"),
+        Discrepancy("note", "a.jpg", detail="equal bytes"),
+    ]
+    counts = [("names", "listed", 2), ("names", "used", 1)]
+    columns = [field.name for field in fields(Discrepancy)][1:]
+    page = write_page(
+        tmp_path / "page.html", "discrepancies", lines=lines, counts=counts, kinds=KINDS, columns=columns
+    ).read_text(encoding="utf-8")
+    assert re.findall(r"<h2>([\w ]+): 1 <small>", page) == ["not found", "note"]
+    assert "<td>&lt;name&gt;</td><td>no photo of that name</td>" in page
+    assert '<td>names</td><td>listed</td><td class="number">2</td>' in page
+    assert "<td>a.jpg</td><td></td><td></td>" in page

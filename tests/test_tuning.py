@@ -25,7 +25,7 @@ SEARCHED = TuneSettings(trials=3, epochs=1, copies=2, batch_sizes=(4, 8))
 
 
 def silent(_sentence: str) -> None:
-    """Says nothing."""
+    """Takes what a trial reports."""
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +40,12 @@ def tuning(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Tuning:
 
 
 def searched(tuning: Tuning, **changes: object) -> Tuning:
-    """The same study with another search."""
+    """A study of the same folder that searches something else."""
     return replace(tuning, settings=replace(tuning.settings, tune=replace(tuning.settings.tune, **changes)))
 
 
 def copied(tuning: Tuning, out: Path) -> Tuning:
-    """The same study in another folder, without its trials."""
+    """A copy of a study's folder, without its trials."""
     shutil.copytree(tuning.out, out)
     copy = replace(tuning, out=out)
     shutil.rmtree(copy.folder, ignore_errors=True)
@@ -53,7 +53,7 @@ def copied(tuning: Tuning, out: Path) -> Tuning:
 
 
 def run(tuning: Tuning, study: optuna.Study, trials: int) -> None:
-    """Ask, try and tell."""
+    """Run so many trials of a study, one after the other."""
     for _ in range(trials):
         trial = tuning.ask(study)
         try:
@@ -72,7 +72,7 @@ def undisturbed(tuning: Tuning) -> optuna.Study:
 
 
 def test_the_validation_photos_are_none_that_a_trial_trains_on(tuning: Tuning) -> None:
-    """They are training photos, kept out by the split, with their press copies; none is of the test set."""
+    """The groups hold photos that the split keeps out of training, and press copies of them, none of the test set."""
     photos = TestSet.load(tuning.groups).photos
     originals = {photo.sha256 for photo in photos if photo.path.startswith("training_set/")}
     assert originals < {photo.sha256 for photo in TrainingSet.load(tuning.out).photos}
@@ -81,7 +81,7 @@ def test_the_validation_photos_are_none_that_a_trial_trains_on(tuning: Tuning) -
 
 
 def test_every_validation_photo_has_a_copy_to_be_found(tuning: Tuning) -> None:
-    """So that each is a query; and the encoder that was not trained is measured too."""
+    """Each validation photo is a query, and the encoder without training is measured on them too."""
     groups = TestSet.load(tuning.groups).groups.tolist()
     assert all(groups.count(group) > SEARCHED.copies for group in groups)
     assert 0 < tuning.validation.read()["facts"]["ndcg"] <= 1
@@ -93,19 +93,19 @@ def test_the_first_trial_is_the_recipe_itself(undisturbed: optuna.Study) -> None
 
 
 def test_a_recipe_outside_the_ranges_is_no_trial(tuning: Tuning) -> None:
-    """The ranges are what was asked for."""
+    """Where the recipe's own values lie outside the ranges, the first trial is drawn from them."""
     study = searched(tuning, lr_low=1e-3, lr_high=1e-2).open()
     assert study.trials == []
 
 
 def test_an_optional_dimension_needs_two_choices(tuning: Tuning) -> None:
-    """A single one is no search."""
+    """A list with one choice is no dimension of the search."""
     other = searched(tuning, batch_sizes=(), augmentations=("none", "press"), frozen_layers=(2,))
     assert list(other.space) == ["lr", "weight_decay", "augmentation"]
 
 
 def test_an_empty_range_is_one_sentence(tuning: Tuning) -> None:
-    """It names both ends."""
+    """The sentence names both ends of the range."""
     with pytest.raises(ConfigError, match=r"tune.lr_low = 0.01 is not below tune.lr_high = 0.0001"):
         searched(tuning, lr_low=1e-2).open()
 
@@ -129,7 +129,7 @@ def test_a_study_whose_process_died_goes_on_to_the_same_end(
 def test_an_epoch_that_a_kill_left_unmeasured_is_measured(
     tuning: Tuning, undisturbed: optuna.Study, tmp_path: Path
 ) -> None:
-    """Its weights are on disk; the second attempt measures them before it goes on."""
+    """The second attempt measures the weights that lie on disk before it trains on."""
     killed = copied(tuning, tmp_path / "out")
     study = killed.open()
     trial = killed.ask(study)
@@ -156,7 +156,7 @@ def test_an_epoch_that_a_kill_left_unmeasured_is_measured(
 
 
 def test_half_a_line_of_the_journal_is_taken_off(tuning: Tuning, tmp_path: Path) -> None:
-    """A power cut leaves it; the study then goes on."""
+    """A study whose journal ends in the middle of a line, as after a power cut, goes on."""
     cut = copied(tuning, tmp_path / "out")
     cut.ask(cut.open())
     with (cut.folder / "journal.log").open("ab") as journal:
@@ -166,13 +166,13 @@ def test_half_a_line_of_the_journal_is_taken_off(tuning: Tuning, tmp_path: Path)
 
 
 def test_a_study_that_has_enough_trials_has_none_left(tuning: Tuning, undisturbed: optuna.Study) -> None:
-    """More may be asked for later; the ones that ended count."""
+    """Trials that ended count when more are asked for later."""
     assert (tuning.left(undisturbed), searched(tuning, trials=5).left(undisturbed)) == (0, 2)
     assert searched(tuning, trials=5, parallel=2).key == tuning.key
 
 
 def test_other_captions_are_another_study(tuning: Tuning) -> None:
-    """Trials of other data say nothing of these."""
+    """A study of other captions has a key of its own, for its trials say nothing of these."""
     captions = tuning.out / "captions.csv"
     before, kept = tuning.validation.key, captions.read_bytes()
     captions.write_bytes(kept + b"\n")
@@ -181,7 +181,7 @@ def test_other_captions_are_another_study(tuning: Tuning) -> None:
 
 
 def test_the_best_recipe_becomes_an_approach(tuning: Tuning, undisturbed: optuna.Study) -> None:
-    """As it was measured, epochs and all, and only for the encoder that it was found for."""
+    """The approach `tuned` is trained as the best trial was, and only for the encoder that it was found for."""
     best = finish_tuning(tuning, undisturbed)
     tuned = approaches_of(tuning.out, tuning.settings, tuning.base)[-1]
     assert (tuned.name, tuned.recipe) == ("tuned", replace(RECIPE, epochs=SEARCHED.epochs, **best.params))
@@ -189,7 +189,7 @@ def test_the_best_recipe_becomes_an_approach(tuning: Tuning, undisturbed: optuna
 
 
 def test_table_and_pictures_are_written(tuning: Tuning, undisturbed: optuna.Study) -> None:
-    """The same facts for people and for machines."""
+    """A study leaves a table and pictures for people, and the same facts as JSON."""
     finish_tuning(tuning, undisturbed)
     facts = json.loads((tuning.results / "tuning.json").read_text())
     assert [trial["trial"] for trial in facts["trials"]] == [0, 1, 2]
@@ -197,7 +197,7 @@ def test_table_and_pictures_are_written(tuning: Tuning, undisturbed: optuna.Stud
 
 
 def test_a_trial_that_breaks_down_is_pruned(tuning: Tuning) -> None:
-    """And a study of nothing else says what to change."""
+    """A study in which every trial breaks down says what to change."""
     broken = searched(tuning, batch_sizes=(), epochs=2)
     study = broken.open()
     trial = broken.ask(study)
@@ -213,7 +213,7 @@ def test_a_trial_that_breaks_down_is_pruned(tuning: Tuning) -> None:
 
 
 def test_a_hopeless_trial_is_pruned(tuning: Tuning) -> None:
-    """Its nDCG is below the median of the trials before it at the same epoch."""
+    """A trial is pruned when its nDCG is below the median of the trials before it at the same epoch."""
     patient = searched(tuning, epochs=4, batch_sizes=(), lr_high=1e-2)
     study = patient.open()
     space = patient.space

@@ -16,11 +16,13 @@ from neardup.archive.trainingset import Legends, TrainingSet, write_training_she
 from neardup.errors import ArchiveError
 from neardup.progress import bar
 from neardup.settings.schema import PrepareSettings
-from neardup.stages import STATE, Stage, claim, digest_file, digest_of, replacing
+from neardup.stages import STATE, Stage, claim, digest_file, digest_of, replacing, write_json
 from neardup.tables import write_table
 
 STEP = 3
 """Bumped when the result changes for equal inputs."""
+REMEMBERED = "archive.json"
+"""File of the state folder that says where the archive lies and with what settings it was read."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ def prepare(root: Path, out: Path, settings: PrepareSettings) -> Prepared:
         ArchiveError: the archive or its ground truth is not there, or `out` lies inside the archive.
     """
     check_archive(root, out, settings)
+    write_json(out / STATE / REMEMBERED, {"root": str(root.resolve()), "prepare": asdict(settings)})
     archive = scan(
         root,
         table=out / STATE / "scan.parquet",

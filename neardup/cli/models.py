@@ -10,6 +10,7 @@ from neardup.cli.options import (
     ARCHIVE,
     CONFIG,
     DEVICE,
+    DISTRACTORS,
     ENCODER,
     FOLDER,
     JSON,
@@ -68,7 +69,7 @@ def train(
 
 
 @click.command()
-@options(OUT, CONFIG, ENCODER, DEVICE, TRAIN, JSON)
+@options(OUT, CONFIG, ENCODER, DEVICE, DISTRACTORS, TRAIN, JSON)
 @click.option("--augmentation", type=click.Choice(["classic", "press"]), help="Recipe of the third approach.")
 @click.option(
     "--precision",
@@ -105,7 +106,7 @@ def evaluate(out: Path, config: Path | None, as_json: bool, dtype: "Dtype | None
 
 @click.command()
 @ARCHIVE
-@options(OUT, CONFIG, ENCODER, DEVICE, TRANSLATOR, TRAIN, JSON)
+@options(OUT, CONFIG, ENCODER, DEVICE, TRANSLATOR, DISTRACTORS, TRAIN, JSON)
 @click.option("--augmentation", type=click.Choice(["classic", "press"]), help="Recipe of the third approach.")
 @click.option("--write-augmented", is_flag=True, default=None, help="Also write train_dataset_aug/.")
 def experiment(

@@ -90,6 +90,12 @@ TRAIN = options(
     ),
 )
 
+DISTRACTORS = click.option(
+    "--distractors",
+    type=click.IntRange(0),
+    help="Search among so many further photos of the archive, too; they are in neither set.",
+)
+
 
 def settings_of(config: Path | None, archive: Path | None = None, **values: Any) -> "Settings":
     """The settings of a `neardup.toml`, with the values of the command line on top.

@@ -1,171 +1,95 @@
-"""A test set that was judged: every metric of it, for the test set itself and for each resample of its groups."""
+"""The bootstrap over groups: a test set in which each group counts as often as a resample drew it.
 
-from collections.abc import Callable, Mapping
+Groups are drawn, not photos, for photos of one group are not independent. A resample gives weights to what was scored;
+it makes no photos: rankings, nearest neighbours, thresholds and found groups stay those of the test set itself.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from neardup.arrays import Bools, Floats, Ints
-from neardup.decide.groups import complete_linkage
-from neardup.measure.metrics import (
-    Pairs,
-    average_precision,
-    b_cubed,
-    harmonic,
-    hit_at,
-    micro_average_precision,
-    ndcg,
-    precision_recall_by_group,
-    r_precision,
-    rankings,
-    recall_at,
-    recall_at_precision,
-    weighted,
-)
-from neardup.measure.threshold import calibrated_thresholds
-
-Statistic = Callable[[Floats], dict[str, float]]
-"""From the weights of the groups, float64 (g,), to metrics."""
+from neardup.arrays import Bools, Floats
+from neardup.measure.pairs import Pairs
+from neardup.measure.scored import ScoredTestSet
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A test set with its similarities, judged: what every metric is computed from.
+class Resample:
+    """A scored test set with the number of times that each of its groups was drawn.
 
     Attributes:
-        similarities: float64 (n, n).
-        group_of: int64 (n,), 0-based.
-        pairs: all unordered pairs.
-        thresholds: float64 (m,), the calibrated threshold of each pair.
+        scored: the test set.
+        times: float64 (g,), how often each group was drawn; all ones give the test set itself.
     """
 
-    similarities: Floats
-    group_of: Ints
-    pairs: Pairs
-    thresholds: Floats
+    scored: ScoredTestSet
+    times: Floats
 
     @classmethod
-    def of(cls, similarities: Floats, groups: Ints, folds: int, seed: int) -> "Judged":
-        """Judge similarities, float64 (n, n), against any numbering of the groups, int64 (n,)."""
-        group_of = np.unique(groups, return_inverse=True)[1].astype(np.int64)
-        pairs = Pairs.of(similarities, group_of)
-        return cls(similarities, group_of, pairs, calibrated_thresholds(pairs, group_of, folds, seed)[0])
+    def whole(cls, scored: ScoredTestSet) -> "Resample":
+        """The test set itself: every group once."""
+        return cls(scored, np.ones(scored.group_count))
+
+    @property
+    def queries(self) -> Floats:
+        """Weight of each query, float64 (q,): that of its group."""
+        return self.times[self.scored.group_of[self.scored.queries]]
+
+    @property
+    def photos(self) -> Floats:
+        """Weight of each photo, float64 (n,): that of its group."""
+        return self.times[self.scored.group_of]
+
+    @property
+    def gallery_groups(self) -> Floats:
+        """Weight of each group, then of each distractor, float64 (g + d,): distractors are not drawn and weigh 1."""
+        return np.append(self.times, np.ones(self.scored.distractors.shape[1]))
+
+    def pairs(self, pairs: Pairs) -> Floats:
+        """Weight of some pairs of the test set, float64 (m,), as `Pairs.weights` says."""
+        return pairs.weights(self.scored.group_of, self.times)
 
     @cached_property
-    def positive(self) -> Bools:
-        """Bool (m,): pairs called near-duplicates."""
-        return np.asarray(self.pairs.scores >= self.thresholds)
+    def pair_counts(self) -> tuple[float, float, float]:
+        """How many pairs are called and of one group, are called, are of one group."""
+        pairs, called = self.scored.once(_decided)
+        weight = self.pairs(pairs)
+        return float(weight[called & pairs.same].sum()), float(weight[called].sum()), float(weight[pairs.same].sum())
 
     @cached_property
-    def ranked(self) -> tuple[Ints, Bools]:
-        """Queries and the relevance of their rankings."""
-        return rankings(self.similarities, self.group_of)
+    def ordered_pairs(self) -> Floats:
+        """Weight of all pairs in the order of `Pairs.order`, float64 (m,)."""
+        return self.pairs(self.scored.once(ordered))
 
-    @cached_property
-    def found(self) -> Ints:
-        """The found group of each photo."""
-        margins = np.where(np.isinf(self.thresholds), -4.0, self.pairs.scores - self.thresholds)
-        square = np.zeros(self.similarities.shape)
-        square[self.pairs.i, self.pairs.j] = margins
-        return complete_linkage(square)
 
-    def per_query(self) -> Mapping[str, Floats]:
-        """Ranking metrics, float64 (q,) each."""
-        _, relevance = self.ranked
-        return {
-            "top_1": hit_at(relevance, 1),
-            "top_5": hit_at(relevance, 5),
-            "ndcg": ndcg(relevance),
-            "map": average_precision(relevance),
-            "r_precision": r_precision(relevance),
-            "recall_at_5": recall_at(relevance, 5),
-            "recall_at_10": recall_at(relevance, 10),
-        }
+def _decided(scored: ScoredTestSet) -> tuple[Pairs, Bools]:
+    """The pairs that are called or of one group, which alone count in precision and recall, and which are called."""
+    chosen = scored.called | scored.pairs.same
+    return scored.pairs.take(chosen), scored.called[chosen]
 
-    def nearest(self) -> Ints:
-        """Int64 (n,): the nearest other photo of each; of equally near ones, one of another group."""
-        other = self.similarities.copy()
-        np.fill_diagonal(other, -np.inf)
-        tied = other == other.max(axis=1, keepdims=True)
-        foreign = tied & (self.group_of[:, None] != self.group_of[None, :])
-        nearest = np.where(foreign.any(axis=1), foreign.argmax(axis=1), tied.argmax(axis=1))
-        return np.asarray(nearest, dtype=np.int64)
 
-    def statistics(self) -> dict[str, Statistic]:
-        """The metrics by kind."""
-        return {
-            "ranking": self._ranking(),
-            "pairs": self._pairs(),
-            "nearest": self._nearest(),
-            "micro": self._micro(),
-            "found": self._found(),
-        }
+def ordered(scored: ScoredTestSet) -> Pairs:
+    """All pairs of a test set, most alike first; of equal scores the pairs of two groups come first."""
+    return scored.pairs.take(scored.pairs.order)
 
-    def _ranking(self) -> Statistic:
-        columns, own = self.per_query(), self.group_of[self.ranked[0]]
-        return lambda weights: {name: weighted(values, weights[own]) for name, values in columns.items()}
 
-    def _pairs(self) -> Statistic:
-        chosen = self.positive | self.pairs.same
-        few = self.pairs.take(chosen)
-        called = self.positive[chosen]
+def resamples(scored: ScoredTestSet, count: int, seed: int) -> Iterator[Resample]:
+    """Resamples of the groups with replacement; equal seeds and groups give equal draws, so that approaches are paired.
 
-        def statistic(weights: Floats) -> dict[str, float]:
-            weight = few.weights(self.group_of, weights)
-            hits = float(weight[called & few.same].sum())
-            calls, true = float(weight[called].sum()), float(weight[few.same].sum())
-            precision = hits / calls if calls else 0.0
-            recall = hits / true if true else float("nan")
-            return {"precision": precision, "recall": recall, "f1": harmonic(precision, recall)}
+    Args:
+        scored: the test set.
+        count: how many resamples.
+        seed: of the draws.
+    """
+    groups = scored.group_count
+    drawn = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), count)
+    for times in drawn.astype(np.float64):
+        yield Resample(scored, times)
 
-        return statistic
 
-    def _nearest(self) -> Statistic:
-        queries = self.ranked[0]
-        count = int(self.group_of.max()) + 1
-        true, predicted = self.group_of[queries], self.group_of[self.nearest()[queries]]
-        by_group = precision_recall_by_group(true, predicted, count)
-        precision, recall = by_group[0][by_group[2]], by_group[1][by_group[2]]
-
-        def statistic(weights: Floats) -> dict[str, float]:
-            weight = weights[by_group[2]]
-            macro = weighted(precision, weight), weighted(recall, weight)
-            return {"nn_precision": macro[0], "nn_recall": macro[1], "nn_f1": harmonic(*macro)}
-
-        return statistic
-
-    def _micro(self) -> Statistic:
-        order = self.pairs.order
-        ordered = self.pairs.take(order)
-        ends = np.append(ordered.scores[1:] != ordered.scores[:-1], True)
-
-        def statistic(weights: Floats) -> dict[str, float]:
-            weight = ordered.weights(self.group_of, weights)
-            if not (weight * ordered.same).any():
-                return {"micro_ap": float("nan"), "recall_at_90_precision": float("nan")}
-            ap = micro_average_precision(ordered.same, weight)
-            return {"micro_ap": ap, "recall_at_90_precision": recall_at_precision(ordered.same, weight, ends)}
-
-        return statistic
-
-    def _found(self) -> Statistic:
-        precision, recall = b_cubed(self.found, self.group_of)
-        merged, apart = (precision < 1).astype(np.float64), (recall < 1).astype(np.float64)
-        partnered = np.zeros(len(self.group_of))
-        partnered[self.pairs.i[self.positive]] = partnered[self.pairs.j[self.positive]] = 1
-        alone = np.bincount(self.group_of)[self.group_of] == 1
-
-        def statistic(weights: Floats) -> dict[str, float]:
-            weight = weights[self.group_of]
-            b3 = weighted(precision, weight), weighted(recall, weight)
-            return {
-                "b3_precision": b3[0],
-                "b3_recall": b3[1],
-                "b3_f1": harmonic(*b3),
-                "over_merged": weighted(merged, weight),
-                "over_split": weighted(apart, weight),
-                "false_alarms": weighted(partnered[alone], weight[alone]),
-            }
-
-        return statistic
+def weighted(values: Floats, weights: Floats) -> float:
+    """Mean of values, float64 (n,), by their weights, float64 (n,); NaN where nothing has a weight."""
+    total = weights.sum()
+    return float(values @ weights / total) if total > 0 else float("nan")

@@ -1,7 +1,7 @@
-"""The approaches side by side."""
+"""The approaches side by side: each metric's value and interval, and what each approach gains over the first."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,34 +10,13 @@ import numpy as np
 
 from neardup.errors import ArchiveError
 from neardup.measure.evaluate import Evaluation, Figure, clean, figure
-from neardup.measure.metrics import NAMES
+from neardup.measure.metrics import METRICS, NAMES
 from neardup.settings.schema import APPROACHES
 from neardup.stages import replacing, write_json
 from neardup.tables import Value, write_table
 
-TITLES = {
-    "precision": "precision",
-    "recall": "recall",
-    "f1": "F1",
-    "top_1": "top-1",
-    "top_5": "top-5",
-    "ndcg": "nDCG",
-    "map": "mAP",
-    "r_precision": "R-precision",
-    "recall_at_5": "recall@5",
-    "recall_at_10": "recall@10",
-    "nn_precision": "nn-precision",
-    "nn_recall": "nn-recall",
-    "nn_f1": "nn-F1",
-    "micro_ap": "µAP",
-    "recall_at_90_precision": "recall at 90 % precision",
-    "b3_precision": "B³ precision",
-    "b3_recall": "B³ recall",
-    "b3_f1": "B³ F1",
-    "over_merged": "over-merged",
-    "over_split": "over-split",
-    "false_alarms": "false alarms",
-}
+FILES = ("comparison.xlsx", "comparison.csv", "comparison.md", "comparison.json", "comparison_facts.json")
+"""What `Comparison.write` writes."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +27,7 @@ class Comparison:
 
     @property
     def approaches(self) -> list[str]:
-        """Their names."""
+        """The names of the approaches, in the order of the columns."""
         return [evaluation.approach for evaluation in self.evaluations]
 
     @cached_property
@@ -69,45 +48,51 @@ class Comparison:
         }
 
     def write(self, out: Path) -> list[Path]:
-        """Write `comparison.xlsx`, `.csv`, `.md` and `.json`."""
-        columns, rows = self._table()
-        write_table(out / "comparison.xlsx", columns, rows)
+        """Write the tables `comparison.xlsx`, `.csv` and `.md`, `comparison.json` and `comparison_facts.json`.
+
+        `comparison.json` is metric → approach → {value, low, high}. What else is known of the comparison, the gains
+        over the first approach, the thresholds and the counts, is in `comparison_facts.json`.
+
+        Returns:
+            The files.
+        """
+        columns = self._columns()
+        headings = ["metric", *(heading for heading, _ in columns)]
+        rows: list[list[Value]] = [[METRICS[name].title, *(value(name) for _, value in columns)] for name in NAMES]
+        write_table(out / "comparison.xlsx", headings, rows)
         with replacing(out / "comparison.csv") as partial, partial.open("w", encoding="utf-8", newline="") as stream:
-            csv.writer(stream).writerows([columns, *rows])
+            csv.writer(stream).writerows([headings, *rows])
         with replacing(out / "comparison.md") as partial:
             partial.write_text(self.markdown(), encoding="utf-8")
+        write_json(out / "comparison.json", _plain(self.figures))
         first = self.evaluations[0]
         facts = {
-            "metrics": {name: {a: asdict(f) for a, f in row.items()} for name, row in self.figures.items()},
-            "differences": {name: {a: asdict(f) for a, f in row.items()} for name, row in self.differences.items()},
+            "differences": _plain(self.differences),
             "threshold": {e.approach: clean(e.threshold) for e in self.evaluations},
             "groups": len(set(first.groups.tolist())),
             "photos": len(first.names),
             "queries": len(first.queries),
+            "distractors": len(first.distractors.names),
         }
-        write_json(out / "comparison.json", facts)
-        return [out / f"comparison.{suffix}" for suffix in ("xlsx", "csv", "md", "json")]
+        write_json(out / "comparison_facts.json", facts)
+        return [out / name for name in FILES]
 
-    def _table(self) -> tuple[list[str], list[list[Value]]]:
-        """All figures in percent."""
-        columns = ["metric"]
-        for approach in self.approaches:
-            columns += [approach, f"{approach} low", f"{approach} high"]
-        for approach in self.approaches[1:]:
-            columns += [f"{approach} gain", f"{approach} gain low", f"{approach} gain high"]
-        rows: list[list[Value]] = []
-        for name in NAMES:
-            figures = [self.figures[name][a] for a in self.approaches] + [
-                self.differences[name][a] for a in self.approaches[1:]
-            ]
-            numbers = [percent(number) for f in figures for number in (f.value, f.low, f.high)]
-            rows.append([TITLES[name], *numbers])
-        return columns, rows
+    def _columns(self) -> list[tuple[str, Callable[[str], float | None]]]:
+        """The columns of the wide table: heading, and from a metric's name to the cell's figure in percent."""
+        columns = []
+        for source, approaches, suffix in (
+            (self.figures, self.approaches, ""),
+            (self.differences, self.approaches[1:], " gain"),
+        ):
+            for approach in approaches:
+                for part, end in (("value", ""), ("low", " low"), ("high", " high")):
+                    columns.append((f"{approach}{suffix}{end}", _cell(source, approach, part)))
+        return columns
 
     def markdown(self) -> str:
         """The table in percent, with 95 % intervals; a gain whose interval holds no 0 is marked with an asterisk."""
         rows = [["metric (%)", *(APPROACHES.get(a, a) for a in self.approaches)]]
-        rows += [[TITLES[name], *(self._cell(name, approach) for approach in self.approaches)] for name in NAMES]
+        rows += [[METRICS[name].title, *(self._marked(name, a) for a in self.approaches)] for name in NAMES]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
             "| " + " | ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) + " |"
@@ -116,19 +101,32 @@ class Comparison:
         lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
         first = APPROACHES.get(self.approaches[0], self.approaches[0])
         lines += ["", f"95 % intervals over groups; * differs from {first} beyond chance (paired interval without 0)."]
+        if count := len(self.evaluations[0].distractors.names):
+            lines.append(f"Each query was searched for among the test set and {count} further photos of the archive.")
         return "\n".join(lines) + "\n"
 
-    def _cell(self, name: str, approach: str) -> str:
-        found = self.figures[name][approach]
+    def _marked(self, name: str, approach: str) -> str:
+        """A cell of the Markdown table: value, asterisk, interval."""
+        shown = self.figures[name][approach]
         mark = "*" if approach in self.differences[name] and certain(self.differences[name][approach]) else ""
-        if found.value is None:
+        if shown.value is None:
             return "–"
         interval = (
-            f" ({100 * found.low:.1f} to {100 * found.high:.1f})"
-            if found.low is not None and found.high is not None
+            f" ({100 * shown.low:.1f} to {100 * shown.high:.1f})"
+            if shown.low is not None and shown.high is not None
             else ""
         )
-        return f"{100 * found.value:.2f}{mark}{interval}"
+        return f"{100 * shown.value:.2f}{mark}{interval}"
+
+
+def _plain(table: dict[str, dict[str, Figure]]) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Metric → approach → {value, low, high}, as JSON has it."""
+    return {name: {approach: asdict(shown) for approach, shown in row.items()} for name, row in table.items()}
+
+
+def _cell(table: dict[str, dict[str, Figure]], approach: str, part: str) -> Callable[[str], float | None]:
+    """From a metric's name to one part of its figure (value, low or high) in percent."""
+    return lambda name: percent(getattr(table[name][approach], part))
 
 
 def certain(difference: Figure) -> bool:
@@ -146,12 +144,16 @@ def compare(evaluations: Sequence[Evaluation]) -> Comparison:
     """Set evaluations side by side.
 
     Raises:
-        ArchiveError: they are not of the same photos and groups, so that a difference would mean nothing.
+        ArchiveError: they are not of the same photos, groups and distractors, so that a difference would mean nothing.
     """
     first = evaluations[0]
     for other in evaluations[1:]:
         if other.names != first.names or not np.array_equal(other.groups, first.groups):
             raise ArchiveError(
                 f"{other.approach} and {first.approach} were measured on different test sets: evaluate both anew"
+            )
+        if other.distractors.names != first.distractors.names:
+            raise ArchiveError(
+                f"{other.approach} and {first.approach} were measured with different distractors: evaluate both anew"
             )
     return Comparison(tuple(evaluations))

@@ -3,25 +3,29 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from neardup.arrays import Floats, Ints
+from neardup.arrays import Floats, Ints, Vectors
+from neardup.encode.vectors import Embeddings
 from neardup.errors import ArchiveError
-from neardup.measure.bootstrap import Judged
-from neardup.measure.metrics import NAMES, ndcg
-from neardup.measure.metrics import average_precision as ap
+from neardup.measure.bootstrap import Resample, resamples
+from neardup.measure.metrics import METRICS, NAMES, average_precision, ndcg
+from neardup.measure.scored import ScoredTestSet
 from neardup.measure.threshold import calibrated_threshold
 from neardup.stages import replacing, write_json
 from neardup.tables import save_rows
 
 FOLDS = 5
+"""Folds of the groups in the cross-validation that calibrates the thresholds."""
 RESAMPLES = 1000
+"""Resamples of the groups in the bootstrap: the ends of a 95 % interval then vary by about a tenth of its width."""
+SQUARE_PHOTOS = 2000
+"""Photos of a test set up to which `similarity.npy` is written: of that many it takes 16 MB."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,21 @@ class Figure:
 
 @dataclass(frozen=True)
 class QueryRow:
-    """One query of the table `queries.csv`."""
+    """One query of the table `queries.csv`.
+
+    Attributes:
+        photo: the query's name.
+        group: its group's number.
+        relevant: how many other photos its group has.
+        first_relevant_rank: rank of the first of them, from 1.
+        top_1: 1 if a relevant photo is the first hit, else 0.
+        top_5: 1 if a relevant photo is among the first five hits, else 0.
+        ndcg: 0 to 1.
+        average_precision: 0 to 1.
+        nearest: name of the nearest photo, or distractor.
+        similarity: cosine similarity of the nearest photo.
+        right: 1 if the nearest photo is of the query's group, else 0.
+    """
 
     photo: str
     group: int
@@ -51,8 +69,26 @@ class QueryRow:
 
 
 @dataclass(frozen=True)
+class Distractors:
+    """Photos of the archive, in no group, that stand in the gallery of every query.
+
+    Attributes:
+        names: of the distractors, none of which is a name of the test set.
+        vectors: float32 (m, d), unit rows, of the encoder that is measured.
+    """
+
+    names: tuple[str, ...] = ()
+    vectors: Vectors = field(default_factory=lambda: np.empty((0, 0), np.float32))
+
+    @classmethod
+    def of(cls, embeddings: Embeddings) -> "Distractors":
+        """Encoded distractors, by the names that are their paths in the output folder."""
+        return cls(embeddings.paths, embeddings.vectors)
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """What was measured for one approach; it can be asked more without encoding again.
+    """What was measured for one approach; it answers further questions without encoding again.
 
     Attributes:
         approach: its name.
@@ -61,40 +97,38 @@ class Evaluation:
         groups: int64 (n,).
         vectors: float32 (n, d), unit rows.
         seed: of folds and resamples; approaches with the same groups and seed are paired.
+        distractors: further photos in every query's gallery; see `ScoredTestSet` for the metrics in which they count.
     """
 
     approach: str
     fingerprint: str
     names: tuple[str, ...]
     groups: Ints
-    vectors: npt.NDArray[np.float32]
+    vectors: Vectors
     seed: int = 0
+    distractors: Distractors = field(default_factory=Distractors)
 
     @cached_property
-    def judged(self) -> Judged:
+    def scored(self) -> ScoredTestSet:
         """Similarities, pairs and calibrated thresholds."""
         wide = self.vectors.astype(np.float64)
-        return Judged.of(wide @ wide.T, self.groups, FOLDS, self.seed)
+        others = wide @ self.distractors.vectors.astype(np.float64).T if self.distractors.names else None
+        return ScoredTestSet.of(wide @ wide.T, self.groups, FOLDS, self.seed, others)
 
     @cached_property
     def threshold(self) -> float:
         """The threshold calibrated on all pairs: the one to use on photos that are in no group yet."""
-        return calibrated_threshold(self.judged.pairs, self.judged.group_of)
+        return calibrated_threshold(self.scored.pairs, self.scored.group_of)
 
     @cached_property
     def values(self) -> Mapping[str, float]:
-        """Each metric's value."""
-        ones = np.ones(int(self.judged.group_of.max()) + 1)
-        return _ordered([statistic(ones) for statistic in self.judged.statistics().values()])
+        """Each metric's value by name; NaN where it is not defined."""
+        return _values(Resample.whole(self.scored), NAMES)
 
     @cached_property
     def samples(self) -> Mapping[str, Floats]:
         """Each metric in every resample of the groups, float64 (RESAMPLES,)."""
-        count = int(self.judged.group_of.max()) + 1
-        rng = np.random.default_rng(self.seed)
-        drawn = rng.multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(np.float64)
-        statistics = list(self.judged.statistics().values())
-        rows = [_ordered([statistic(weights) for statistic in statistics]) for weights in drawn]
+        rows = [_values(drawn, NAMES) for drawn in resamples(self.scored, RESAMPLES, self.seed)]
         return {name: np.array([row[name] for row in rows]) for name in NAMES}
 
     @cached_property
@@ -104,15 +138,18 @@ class Evaluation:
 
     def at(self, threshold: float) -> dict[str, float]:
         """Precision, recall and F1 over pairs at one threshold for all."""
-        judged = self.judged
-        other = Judged(judged.similarities, judged.group_of, judged.pairs, np.full(len(judged.thresholds), threshold))
-        return other.statistics()["pairs"](np.ones(int(judged.group_of.max()) + 1))
+        pairs, count = self.scored.pairs, len(self.scored.pairs.scores)
+        other = ScoredTestSet(
+            self.scored.similarities, self.scored.group_of, pairs, np.full(count, threshold), self.scored.distractors
+        )
+        return _values(Resample.whole(other), ("precision", "recall", "f1"))
 
     @cached_property
     def queries(self) -> list[QueryRow]:
         """One row a query, the worst first."""
-        indices, relevance = self.judged.ranked
-        nearest = self.judged.nearest()
+        scored, nearest = self.scored, self.scored.nearest
+        gallery = (*self.names, *self.distractors.names)
+        scores = np.concatenate([scored.similarities, scored.distractors], axis=1)
         rows = [
             QueryRow(
                 photo=self.names[i],
@@ -122,12 +159,12 @@ class Evaluation:
                 top_1=int(row[0]),
                 top_5=int(row[:5].any()),
                 ndcg=float(ndcg(row[None])[0]),
-                average_precision=float(ap(row[None])[0]),
-                nearest=self.names[nearest[i]],
-                similarity=float(self.judged.similarities[i, nearest[i]]),
-                right=int(self.groups[nearest[i]] == self.groups[i]),
+                average_precision=float(average_precision(row[None])[0]),
+                nearest=gallery[nearest[i]],
+                similarity=float(scores[i, nearest[i]]),
+                right=int(scored.gallery_group_of[nearest[i]] == scored.group_of[i]),
             )
-            for i, row in zip(indices, relevance, strict=True)
+            for i, row in zip(scored.queries, scored.relevance, strict=True)
         ]
         return sorted(rows, key=lambda row: (row.ndcg, row.photo))
 
@@ -142,15 +179,19 @@ class Evaluation:
         )
 
     def hits(self, photo: str, top: int = 5) -> list[tuple[str, float, bool]]:
-        """The first hits of a photo: name, similarity, whether it is of the same group."""
-        index = self.names.index(photo)
-        scores = self.judged.similarities[index]
-        same = self.groups == self.groups[index]
+        """The first hits of a photo, distractors included: name, similarity, whether it is of the same group."""
+        index, gallery = self.names.index(photo), (*self.names, *self.distractors.names)
+        scores = np.append(self.scored.similarities[index], self.scored.distractors[index])
+        same = self.scored.gallery_group_of == self.scored.group_of[index]
         order = [int(i) for i in np.lexsort((same, -scores)) if i != index][:top]
-        return [(self.names[i], float(scores[i]), bool(same[i])) for i in order]
+        return [(gallery[i], float(scores[i]), bool(same[i])) for i in order]
 
     def save(self, folder: Path) -> list[Path]:
-        """Write `metrics.json`, `queries.csv`, `bootstrap.npz`, `groups.csv` and, while small, `similarity.npy`."""
+        """Write `metrics.json`, `queries.csv`, `evaluation.npz` and, while it is small, `similarity.npy`.
+
+        Returns:
+            The files.
+        """
         facts: dict[str, Any] = {
             "approach": self.approach,
             "fingerprint": self.fingerprint,
@@ -158,6 +199,7 @@ class Evaluation:
             "photos": len(self.names),
             "groups": len(set(self.groups.tolist())),
             "queries": len(self.queries),
+            "distractors": len(self.distractors.names),
             "seed": self.seed,
             "metrics": {name: asdict(value) for name, value in self.metrics.items()},
         }
@@ -167,14 +209,16 @@ class Evaluation:
             "names": np.array(self.names),
             "groups": self.groups,
             "vectors": self.vectors,
+            "distractors": np.array(self.distractors.names, dtype=np.str_),
+            "distractor_vectors": self.distractors.vectors,
             **{f"sample_{name}": values for name, values in self.samples.items()},
         }
         with replacing(folder / "evaluation.npz") as partial:
             np.savez(partial, **arrays)  # type: ignore[arg-type]
         paths.append(folder / "evaluation.npz")
-        if len(self.names) <= 2000:  # noqa: PLR2004 - 16 MB
+        if len(self.names) <= SQUARE_PHOTOS:
             with replacing(folder / "similarity.npy") as partial:
-                np.save(partial, self.judged.similarities.astype(np.float32))
+                np.save(partial, self.scored.similarities.astype(np.float32))
             paths.append(folder / "similarity.npy")
         return paths
 
@@ -189,23 +233,29 @@ class Evaluation:
             raise ArchiveError(f"{folder} holds no evaluation: run `neardup evaluate --out {folder.parent}` first")
         facts = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         with np.load(folder / "evaluation.npz", allow_pickle=False) as arrays:
-            names = tuple(str(name) for name in arrays["names"])
-            made = cls(
-                facts["approach"], facts["fingerprint"], names, arrays["groups"], arrays["vectors"], facts["seed"]
+            evaluation = cls(
+                facts["approach"],
+                facts["fingerprint"],
+                tuple(str(name) for name in arrays["names"]),
+                arrays["groups"],
+                arrays["vectors"],
+                facts["seed"],
+                Distractors(tuple(str(name) for name in arrays["distractors"]), arrays["distractor_vectors"]),
             )
             # The resamples took most of the time; they are not drawn anew.
-            made.__dict__["samples"] = {name: arrays[f"sample_{name}"] for name in NAMES}
-        return made
+            evaluation.__dict__["samples"] = {name: arrays[f"sample_{name}"] for name in NAMES}
+        return evaluation
 
 
 def evaluate(
-    vectors: npt.NDArray[np.float32],
+    vectors: Vectors,
     groups: Ints,
     photos: Sequence[str],
     *,
     approach: str,
     fingerprint: str,
     seed: int = 0,
+    distractors: Distractors | None = None,
 ) -> Evaluation:
     """Measure vectors against groups.
 
@@ -216,6 +266,7 @@ def evaluate(
         approach: the approach's name.
         fingerprint: the encoder's.
         seed: of folds and resamples.
+        distractors: further photos in every query's gallery; none by default.
 
     Raises:
         ArchiveError: fewer than two photos, so that nothing can be measured.
@@ -224,10 +275,11 @@ def evaluate(
         raise ArchiveError(
             f"the test set has {len(photos)} photos, at least 2 are needed: see discrepancies.html for why"
         )
-    return Evaluation(approach, fingerprint, tuple(photos), groups, vectors, seed)
+    return Evaluation(approach, fingerprint, tuple(photos), groups, vectors, seed, distractors or Distractors())
 
 
 def _one_a_group(rows: Sequence[QueryRow], count: int) -> list[str]:
+    """Names of the first queries, at most one of each group."""
     first: dict[int, str] = {}
     for row in rows:
         first.setdefault(row.group, row.photo)
@@ -235,7 +287,7 @@ def _one_a_group(rows: Sequence[QueryRow], count: int) -> list[str]:
 
 
 def figure(value: float, samples: Floats) -> Figure:
-    """A value with the 2.5 and 97.5 percentiles of its resamples."""
+    """A value with its 95 % interval: the 2.5 and 97.5 percentiles of its resamples, float64 (r,), that are defined."""
     defined = samples[~np.isnan(samples)]
     if math.isnan(value) or not len(defined):
         return Figure(clean(value), None, None)
@@ -244,10 +296,10 @@ def figure(value: float, samples: Floats) -> Figure:
 
 
 def clean(value: float) -> float | None:
-    """A number that JSON has, or None."""
+    """The number if JSON has it; None for NaN and infinity."""
     return None if math.isnan(value) or math.isinf(value) else float(value)
 
 
-def _ordered(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    merged = {name: value for part in parts for name, value in part.items()}
-    return {name: merged[name] for name in NAMES}
+def _values(drawn: Resample, names: Sequence[str]) -> dict[str, float]:
+    """Some metrics of a resample, by name."""
+    return {name: METRICS[name].value(drawn) for name in names}

@@ -7,11 +7,14 @@ from neardup.archive.testset import TestSet
 from neardup.encode.encoder import load_encoder
 from neardup.encode.vectors import embed_test_set
 from neardup.errors import ConfigError
-from neardup.measure.comparison import TITLES, compare
-from neardup.measure.evaluate import Evaluation, evaluate
+from neardup.measure.comparison import compare
+from neardup.measure.distractors import draw, embed_distractors
+from neardup.measure.evaluate import Distractors, Evaluation, evaluate
+from neardup.measure.metrics import METRICS
 from neardup.settings.schema import Dtype
 
-SAID = ("ndcg", "top_1", "micro_ap")
+EFFECT_METRICS = ("ndcg", "top_1", "micro_ap")
+"""Metrics that the one sentence of `effect` names: whole ranking, first answer, and all pairs without a threshold."""
 
 
 def measure(folder: Path, device: str, precision: Dtype) -> Path:
@@ -23,22 +26,24 @@ def measure(folder: Path, device: str, precision: Dtype) -> Path:
         precision: lower than fp32.
 
     Returns:
-        That folder.
+        The folder `<approach>/<precision>`.
 
     Raises:
         EncoderError: this machine cannot compute with that precision.
     """
-    test_set = TestSet.load(folder.parent)
+    out, full = folder.parent, Evaluation.load(folder)
+    test_set = TestSet.load(out)
     encoder = load_encoder(str(folder / "checkpoint"), device, precision)
-    embeddings = embed_test_set(folder.parent, test_set, encoder)
+    drawn = draw(out, len(full.distractors.names))
     lower = evaluate(
-        embeddings.vectors,
+        embed_test_set(out, test_set, encoder).vectors,
         test_set.groups,
         [photo.name for photo in test_set.photos],
         approach=f"{folder.name}, {precision}",
         fingerprint=encoder.fingerprint,
+        distractors=Distractors.of(embed_distractors(out, drawn, encoder)) if drawn else None,
     )
-    compare([Evaluation.load(folder), lower]).write(folder / precision)
+    compare([full, lower]).write(folder / precision)
     lower.save(folder / precision)
     return folder / precision
 
@@ -65,11 +70,12 @@ def measured(out: Path, precision: Dtype, fingerprint: str) -> Path:
 
 def effect(folder: Path) -> str:
     """What `measure` found, in one sentence: each metric at both precisions, with the paired interval of the gain."""
-    facts = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
-    said = []
-    for name in SAID:
-        full, lower = (100 * figure["value"] for figure in facts["metrics"][name].values())
-        (gain,) = facts["differences"][name].values()
+    figures = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+    gains = json.loads((folder / "comparison_facts.json").read_text(encoding="utf-8"))["differences"]
+    parts = []
+    for name in EFFECT_METRICS:
+        full, lower = (100 * figure["value"] for figure in figures[name].values())
+        (gain,) = gains[name].values()
         interval = f"{100 * gain['low']:.2f} to {100 * gain['high']:.2f}"
-        said.append(f"{TITLES[name]} {full:.2f} → {lower:.2f} ({interval})")
-    return f"measured effect of {folder.name}: {', '.join(said)}"
+        parts.append(f"{METRICS[name].title} {full:.2f} → {lower:.2f} ({interval})")
+    return f"measured effect of {folder.name}: {', '.join(parts)}"

@@ -1,67 +1,35 @@
-"""Every metric once, in NumPy, with its rule for ties and for singletons.
+"""Every metric once, with its formula, its rule for ties and for singletons, and the table that lists them all.
 
-All take similarities (higher is more alike) and groups; ties are resolved against us: of equally similar photos the
-irrelevant ones rank first. A query is a photo of a group of two or more; a singleton is never a query, always gallery.
-Weights are how often each group was drawn in a resample: all ones give the metric itself.
+A metric is a function of a resample of the test set's groups; `Resample.whole` gives its value, the resamples of the
+bootstrap its interval. To add a metric, write its function here and a line of `METRICS`: its name, title and direction,
+its place in every table and whether a promotion may go by it are taken from that line.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 
 from neardup.arrays import Bools, Floats, Ints
+from neardup.measure.bootstrap import Resample, ordered, weighted
+from neardup.measure.pairs import micro_average_precision, recall_at_precision
+from neardup.measure.scored import ScoredTestSet
 
-NAMES = (
-    "precision",
-    "recall",
-    "f1",
-    "top_1",
-    "top_5",
-    "ndcg",
-    "map",
-    "r_precision",
-    "recall_at_5",
-    "recall_at_10",
-    "nn_precision",
-    "nn_recall",
-    "nn_f1",
-    "micro_ap",
-    "recall_at_90_precision",
-    "b3_precision",
-    "b3_recall",
-    "b3_f1",
-    "over_merged",
-    "over_split",
-    "false_alarms",
-)
-"""The prior project's six first."""
-LOWER_IS_BETTER = frozenset({"over_merged", "over_split", "false_alarms"})
+Relevance = Bools
+"""Bool (q, m), of each query whether the photo at each rank of its gallery is of its group (`scored.rankings`)."""
+LEAST_PRECISION = 0.9
+"""Share of called pairs that must be right at the operating point of `recall_at_90_precision`."""
 
 
-def rankings(similarities: Floats, groups: Ints) -> tuple[Ints, Bools]:
-    """The relevance of every query's gallery, best first.
-
-    Args:
-        similarities: float64 (n, n).
-        groups: int64 (n,).
-
-    Returns:
-        The queries' indices, int64 (q,), and bool (q, n - 1): whether the photo at each rank is of the query's group.
-        A photo never finds itself.
-    """
-    sizes = np.bincount(groups)[groups]
-    queries = np.flatnonzero(sizes > 1)
-    relevance = np.empty((len(queries), max(0, len(groups) - 1)), dtype=bool)
-    for row, query in enumerate(queries):
-        others = np.delete(np.arange(len(groups)), query)
-        same = groups[others] == groups[query]
-        relevance[row] = same[np.lexsort((same, -similarities[query, others]))]
-    return queries, relevance
+# Ranking metrics: one value a query, from the relevance of the photos of its gallery by rank.
 
 
-def hit_at(relevance: Bools, k: int) -> Floats:
-    """Per query, 1 if one of the first k is relevant: top-k, also called hit rate.
+def hit_at(relevance: Relevance, k: int) -> Floats:
+    """Top-k, also called hit rate: per query 1 if one of the first k photos is relevant, else 0.
+
+    Its mean over queries is the metric. Not recall@k, which counts how many of the relevant photos are found.
+    Ties: a tied irrelevant photo, or distractor, ranks first. Singletons: never a query, always in the gallery.
 
     >>> hit_at(np.array([[False, True]]), 1).tolist(), hit_at(np.array([[False, True]]), 5).tolist()
     ([0.0], [1.0])
@@ -69,8 +37,11 @@ def hit_at(relevance: Bools, k: int) -> Floats:
     return np.asarray(relevance[:, :k].any(axis=1), dtype=np.float64)
 
 
-def recall_at(relevance: Bools, k: int) -> Floats:
-    """Per query, share of its relevant photos that are among the first k; not the hit rate.
+def recall_at(relevance: Relevance, k: int) -> Floats:
+    """Recall@k: per query the share of its relevant photos that are among the first k.
+
+    Its mean over queries is the metric. Not the hit rate, which asks for one relevant photo only.
+    Ties: a tied irrelevant photo, or distractor, ranks first. Singletons: never a query, always in the gallery.
 
     >>> recall_at(np.array([[True, False, True]]), 1).tolist()
     [0.5]
@@ -78,8 +49,12 @@ def recall_at(relevance: Bools, k: int) -> Floats:
     return np.asarray(relevance[:, :k].sum(axis=1) / relevance.sum(axis=1), dtype=np.float64)
 
 
-def ndcg(relevance: Bools) -> Floats:
-    """Per query, binary-gain nDCG over the whole ranking (Järvelin and Kekäläinen 2002).
+def ndcg(relevance: Relevance) -> Floats:
+    """nDCG: per query the binary-gain discounted gain of the whole ranking, as a share of the best possible ranking's.
+
+    A relevant photo at rank r gains 1 / log2(r + 1) (Järvelin and Kekäläinen 2002); the mean over queries is reported.
+    Ties: a tied irrelevant photo, or distractor, ranks first; scikit-learn's `ndcg_score` averages over ties instead,
+    and equals this one where there is none. Singletons: never a query, always in the gallery.
 
     >>> ndcg(np.array([[False, True]])).round(4).tolist()
     [0.6309]
@@ -89,8 +64,11 @@ def ndcg(relevance: Bools) -> Floats:
     return np.asarray(relevance @ discounts / ideal, dtype=np.float64)
 
 
-def average_precision(relevance: Bools) -> Floats:
-    """Per query, mean over its relevant photos of the precision at their rank; its mean over queries is mAP.
+def average_precision(relevance: Relevance) -> Floats:
+    """Average precision: per query the mean, over its relevant photos, of the precision at their rank.
+
+    Its mean over queries is mAP, the metric.
+    Ties: a tied irrelevant photo, or distractor, ranks first. Singletons: never a query, always in the gallery.
 
     >>> average_precision(np.array([[True, False, True]])).round(4).tolist()
     [0.8333]
@@ -100,8 +78,11 @@ def average_precision(relevance: Bools) -> Floats:
     return np.asarray((precision * relevance).sum(axis=1) / relevance.sum(axis=1), dtype=np.float64)
 
 
-def r_precision(relevance: Bools) -> Floats:
-    """Per query with n relevant photos, share of relevant ones among the first n.
+def r_precision(relevance: Relevance) -> Floats:
+    """R-precision: per query with n relevant photos the share of relevant ones among the first n.
+
+    Its mean over queries is the metric.
+    Ties: a tied irrelevant photo, or distractor, ranks first. Singletons: never a query, always in the gallery.
 
     >>> r_precision(np.array([[True, False, True]])).tolist()
     [0.5]
@@ -111,75 +92,44 @@ def r_precision(relevance: Bools) -> Floats:
     return np.asarray((relevance & within).sum(axis=1) / counts, dtype=np.float64)
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """All unordered pairs of the test set.
+def mean_over_queries(per_query: Callable[[Relevance], Floats]) -> Callable[[Resample], float]:
+    """A ranking metric: the mean over queries of a function of their relevance; NaN where there is no query."""
 
-    Attributes:
-        i: int64 (m,), the lesser index.
-        j: int64 (m,), the greater index.
-        scores: float64 (m,), similarities.
-        same: bool (m,), whether both are of one group.
+    def of_all(scored: ScoredTestSet) -> Floats:
+        return per_query(scored.relevance)
+
+    return lambda drawn: weighted(drawn.scored.once(of_all), drawn.queries)
+
+
+# Metrics over the unordered pairs of the test set, at the calibrated thresholds. Distractors are in no pair.
+
+
+def precision(drawn: Resample) -> float:
+    """Precision over pairs: of the pairs called near-duplicates the share that is of one group; 0 if none is called.
+
+    Ties: a pair exactly at its threshold is called. Singletons: their pairs are of two groups, and wrong if called.
+    Each pair is judged by the threshold that was calibrated without the groups of its photos. Distractors do not count.
     """
-
-    i: Ints
-    j: Ints
-    scores: Floats
-    same: Bools
-
-    @classmethod
-    def of(cls, similarities: Floats, groups: Ints) -> "Pairs":
-        """The n (n - 1) / 2 pairs above the diagonal."""
-        i, j = np.triu_indices(len(groups), 1)
-        return cls(i.astype(np.int64), j.astype(np.int64), similarities[i, j], groups[i] == groups[j])
-
-    def take(self, chosen: Ints | Bools) -> "Pairs":
-        """Some of the pairs, by index or by mask."""
-        return Pairs(self.i[chosen], self.j[chosen], self.scores[chosen], self.same[chosen])
-
-    @cached_property
-    def order(self) -> Ints:
-        """Best first; of equal scores the pairs of different groups come first."""
-        return np.lexsort((self.same, -self.scores)).astype(np.int64)
-
-    def weights(self, group_of: Ints, weights: Floats) -> Floats:
-        """How often each pair occurs in a resample: within a group as often as the group, else the product."""
-        left, right = weights[group_of[self.i]], weights[group_of[self.j]]
-        return np.where(self.same, left, left * right)
+    hits, called, _ = drawn.pair_counts
+    return hits / called if called else 0.0
 
 
-def precision_recall(same: Bools, weights: Floats) -> tuple[Floats, Floats]:
-    """Precision and recall after each of the ordered pairs, float64 (m,) each."""
-    found = np.cumsum(weights * same)
-    seen = np.cumsum(weights)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return found / seen, found / found[-1]
+def recall(drawn: Resample) -> float:
+    """Recall over pairs: of the pairs of one group the share called near-duplicates; NaN if there is no such pair.
 
-
-def micro_average_precision(same: Bools, weights: Floats) -> float:
-    """Average precision over all ordered pairs at once: image copy detection's µAP (Douze et al. 2021)."""
-    precision, recall = precision_recall(same, weights)
-    return float(np.nansum(precision * np.diff(recall, prepend=0.0)))
-
-
-def recall_at_precision(same: Bools, weights: Floats, ends: Bools, least: float = 0.9) -> float:
-    """Greatest recall at a threshold whose precision is at least `least`; 0 if there is none.
-
-    Args:
-        same: bool (m,), ordered as `Pairs.order`.
-        weights: float64 (m,).
-        ends: bool (m,), True at the last pair of each score: only there can a threshold lie.
-        least: the precision asked for.
+    Ties: a pair exactly at its threshold is called. Singletons: they make no pair of one group, and so do not count.
+    Each pair is judged by the threshold that was calibrated without the groups of its photos. Distractors do not count.
     """
-    precision, recall = precision_recall(same, weights)
-    return float(np.max(recall[ends & (precision >= least)], initial=0.0))
+    hits, _, same = drawn.pair_counts
+    return hits / same if same else float("nan")
 
 
-def b_cubed(found: Ints, group_of: Ints) -> tuple[Floats, Floats]:
-    """Per photo, share of its found group that is of its true one, and the other way round (Bagga and Baldwin 1998)."""
-    both = (found[:, None] == found[None, :]) & (group_of[:, None] == group_of[None, :])
-    shared = both.sum(axis=1)
-    return shared / np.bincount(found)[found], shared / np.bincount(group_of)[group_of]
+def f1(drawn: Resample) -> float:
+    """F1 over pairs: harmonic mean of `precision` and `recall`, with their rules for ties and singletons."""
+    return harmonic(precision(drawn), recall(drawn))
+
+
+# The group of the nearest photo as a prediction of a query's group.
 
 
 def precision_recall_by_group(true: Ints, predicted: Ints, groups: int) -> tuple[Floats, Floats, Bools]:
@@ -196,17 +146,209 @@ def precision_recall_by_group(true: Ints, predicted: Ints, groups: int) -> tuple
     """
     hits = np.bincount(true, true == predicted, groups)
     of_true, of_predicted = np.bincount(true, minlength=groups), np.bincount(predicted, minlength=groups)
-    precision = np.divide(hits, of_predicted, out=np.zeros(groups), where=of_predicted > 0)
-    recall = np.divide(hits, of_true, out=np.zeros(groups), where=of_true > 0)
-    return precision, recall, (of_true > 0) | (of_predicted > 0)
+    precise = np.divide(hits, of_predicted, out=np.zeros(groups), where=of_predicted > 0)
+    recalled = np.divide(hits, of_true, out=np.zeros(groups), where=of_true > 0)
+    return precise, recalled, (of_true > 0) | (of_predicted > 0)
+
+
+def _by_nearest(scored: ScoredTestSet) -> tuple[Floats, Floats, Bools]:
+    """Precision and recall by group of predicting, for each query, the group of its nearest photo or distractor."""
+    queries, group_of = scored.queries, scored.gallery_group_of
+    groups = scored.group_count + scored.distractors.shape[1]
+    return precision_recall_by_group(group_of[queries], group_of[scored.nearest[queries]], groups)
+
+
+def nn_precision(drawn: Resample) -> float:
+    """nn-precision: macro precision of predicting each query's group by its nearest photo.
+
+    Macro means the mean over the groups that occur, true or predicted. With nn-recall and nn-F1 the likeliest reading
+    of the prior project's published table.
+    Ties: of equally near photos one of another group is taken. Singletons: never a query; one that is predicted is a
+    group of precision 0, and so is a distractor, whose weight is 1 in every resample.
+    """
+    precise, _, occurs = drawn.scored.once(_by_nearest)
+    return weighted(precise[occurs], drawn.gallery_groups[occurs])
+
+
+def nn_recall(drawn: Resample) -> float:
+    """nn-recall: macro recall of predicting each query's group by its nearest photo.
+
+    Macro means the mean over the groups that occur, true or predicted.
+    Ties: of equally near photos one of another group is taken. Singletons: never a query; one that is predicted is a
+    group of recall 0, and so is a distractor, whose weight is 1 in every resample.
+    """
+    _, recalled, occurs = drawn.scored.once(_by_nearest)
+    return weighted(recalled[occurs], drawn.gallery_groups[occurs])
+
+
+def nn_f1(drawn: Resample) -> float:
+    """nn-F1: harmonic mean of `nn_precision` and `nn_recall`, with their rules for ties and singletons."""
+    return harmonic(nn_precision(drawn), nn_recall(drawn))
+
+
+# Metrics over the ranking of all pairs of the test set at once, without a threshold. Distractors are in no pair.
+
+
+def _ends(scored: ScoredTestSet) -> Bools:
+    """Which of the ordered pairs is the last one of its score, bool (m,)."""
+    scores = scored.once(ordered).scores
+    return np.append(scores[1:] != scores[:-1], True)
+
+
+def micro_ap(drawn: Resample) -> float:
+    """µAP: micro average precision, that of all pairs of the test set in one ranking; NaN if no pair is of one group.
+
+    Image copy detection's usual measure (Douze et al. 2021); see `neardup.measure.pairs.micro_average_precision`.
+    Ties: of equal scores the pairs of two groups come first. Singletons: their pairs are wrong ones. Distractors do
+    not count.
+    """
+    same, weights = drawn.scored.once(ordered).same, drawn.ordered_pairs
+    return micro_average_precision(same, weights) if (weights * same).any() else float("nan")
+
+
+def recall_at_90_precision(drawn: Resample) -> float:
+    """Recall over pairs at a threshold whose precision is at least 90 %, the greatest; NaN if no pair is of one group.
+
+    Image copy detection's usual operating point; see `neardup.measure.pairs.recall_at_precision`.
+    Ties: equally similar pairs are called together. Singletons: their pairs are wrong ones. Distractors do not count.
+    """
+    same, weights = drawn.scored.once(ordered).same, drawn.ordered_pairs
+    if not (weights * same).any():
+        return float("nan")
+    return recall_at_precision(same, weights, drawn.scored.once(_ends), LEAST_PRECISION)
+
+
+# The found groups against the true ones. Distractors are in no found group.
+
+
+def b_cubed(found: Ints, group_of: Ints) -> tuple[Floats, Floats]:
+    """B³: per photo the share of its found group that is of its true one, and the other way round.
+
+    The first is its precision, the second its recall (Bagga and Baldwin 1998); the means over photos are the metrics.
+    Ties: there are none, groups are given. Singletons: they count as every photo does.
+
+    Args:
+        found: int64 (n,), the found group of each photo.
+        group_of: int64 (n,), the true group of each photo.
+
+    >>> [values.round(4).tolist() for values in b_cubed(np.array([1, 1, 2]), np.array([0, 0, 0]))]
+    [[1.0, 1.0, 1.0], [0.6667, 0.6667, 0.3333]]
+    """
+    both = (found[:, None] == found[None, :]) & (group_of[:, None] == group_of[None, :])
+    shared = both.sum(axis=1)
+    return shared / np.bincount(found)[found], shared / np.bincount(group_of)[group_of]
+
+
+def _b_cubed(scored: ScoredTestSet) -> tuple[Floats, Floats]:
+    """B³ precision and recall of each photo, float64 (n,) each."""
+    return b_cubed(scored.found, scored.group_of)
+
+
+def b3_precision(drawn: Resample) -> float:
+    """B³ precision: mean over photos of the share of their found group that is of their true one; see `b_cubed`.
+
+    Ties: a pair exactly at its threshold may share a group. Singletons: each counts. Distractors do not count.
+    """
+    return weighted(drawn.scored.once(_b_cubed)[0], drawn.photos)
+
+
+def b3_recall(drawn: Resample) -> float:
+    """B³ recall: mean over photos of the share of their true group that is in their found one; see `b_cubed`.
+
+    Ties: a pair exactly at its threshold may share a group. Singletons: each counts. Distractors do not count.
+    """
+    return weighted(drawn.scored.once(_b_cubed)[1], drawn.photos)
+
+
+def b3_f1(drawn: Resample) -> float:
+    """B³ F1: harmonic mean of `b3_precision` and `b3_recall`, with their rules for ties and singletons."""
+    return harmonic(b3_precision(drawn), b3_recall(drawn))
+
+
+def over_merged(drawn: Resample) -> float:
+    """Over-merged: share of photos whose found group holds a photo of another true group; lower is better.
+
+    Ties: a pair exactly at its threshold may share a group. Singletons: each counts. Distractors do not count.
+    """
+    return weighted((drawn.scored.once(_b_cubed)[0] < 1).astype(np.float64), drawn.photos)
+
+
+def over_split(drawn: Resample) -> float:
+    """Over-split: share of photos whose found group lacks a photo of their true group; lower is better.
+
+    Ties: a pair exactly at its threshold may share a group. Singletons: they lack nothing, and count as right.
+    Distractors do not count.
+    """
+    return weighted((drawn.scored.once(_b_cubed)[1] < 1).astype(np.float64), drawn.photos)
+
+
+def _partnered(scored: ScoredTestSet) -> tuple[Floats, Bools]:
+    """Whether each photo is in a called pair, float64 (n,), 0 or 1, and whether it is a singleton, bool (n,)."""
+    partnered = np.zeros(len(scored.group_of))
+    partnered[scored.pairs.i[scored.called]] = partnered[scored.pairs.j[scored.called]] = 1
+    return partnered, np.bincount(scored.group_of)[scored.group_of] == 1
+
+
+def false_alarms(drawn: Resample) -> float:
+    """False alarms: share of the test set's singletons that are in a called pair; lower is better, NaN without any.
+
+    Ties: a pair exactly at its threshold is called. Singletons: they alone count. Distractors do not count, neither as
+    singletons nor as partners.
+    """
+    partnered, alone = drawn.scored.once(_partnered)
+    return weighted(partnered[alone], drawn.photos[alone])
 
 
 def harmonic(a: float, b: float) -> float:
-    """Harmonic mean; 0 where both are 0."""
+    """Harmonic mean of two shares; 0 where both are 0, NaN where one is."""
     return 2 * a * b / (a + b) if a + b > 0 else (0.0 if a == b == 0 else float("nan"))
 
 
-def weighted(values: Floats, weights: Floats) -> float:
-    """Weighted mean; NaN where nothing has a weight."""
-    total = weights.sum()
-    return float(values @ weights / total) if total > 0 else float("nan")
+@dataclass(frozen=True)
+class Metric:
+    """One metric, as every table, report and promotion knows it.
+
+    Attributes:
+        name: in files and on the command line.
+        title: what people read.
+        value: from a resample to the metric, 0 to 1; NaN where it is not defined.
+        higher_is_better: its direction.
+        promotes: whether a promotion may go by it (`neardup promote --metric`); `neardup.settings.schema.Metric` lists
+            the same names, and a test holds the two together.
+    """
+
+    name: str
+    title: str
+    value: Callable[[Resample], float]
+    higher_is_better: bool = True
+    promotes: bool = False
+
+
+_TABLE = (
+    Metric("precision", "precision", precision),
+    Metric("recall", "recall", recall),
+    Metric("f1", "F1", f1, promotes=True),
+    Metric("top_1", "top-1", mean_over_queries(lambda relevance: hit_at(relevance, 1)), promotes=True),
+    Metric("top_5", "top-5", mean_over_queries(lambda relevance: hit_at(relevance, 5)), promotes=True),
+    Metric("ndcg", "nDCG", mean_over_queries(ndcg), promotes=True),
+    Metric("map", "mAP", mean_over_queries(average_precision), promotes=True),
+    Metric("r_precision", "R-precision", mean_over_queries(r_precision)),
+    Metric("recall_at_5", "recall@5", mean_over_queries(lambda relevance: recall_at(relevance, 5))),
+    Metric("recall_at_10", "recall@10", mean_over_queries(lambda relevance: recall_at(relevance, 10))),
+    Metric("nn_precision", "nn-precision", nn_precision),
+    Metric("nn_recall", "nn-recall", nn_recall),
+    Metric("nn_f1", "nn-F1", nn_f1, promotes=True),
+    Metric("micro_ap", "µAP", micro_ap, promotes=True),
+    Metric("recall_at_90_precision", "recall at 90 % precision", recall_at_90_precision, promotes=True),
+    Metric("b3_precision", "B³ precision", b3_precision),
+    Metric("b3_recall", "B³ recall", b3_recall),
+    Metric("b3_f1", "B³ F1", b3_f1, promotes=True),
+    Metric("over_merged", "over-merged", over_merged, higher_is_better=False),
+    Metric("over_split", "over-split", over_split, higher_is_better=False),
+    Metric("false_alarms", "false alarms", false_alarms, higher_is_better=False),
+)
+
+METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _TABLE})
+"""All metrics by name, in the order of every table; the six that the prior project published come first."""
+NAMES = tuple(METRICS)
+"""The metrics' names in the order of every table."""

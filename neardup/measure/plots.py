@@ -9,18 +9,27 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
+from neardup.measure.distractors import image_of
 from neardup.measure.evaluate import Evaluation
-from neardup.measure.metrics import precision_recall
+from neardup.measure.pairs import precision_recall
 from neardup.pages import THUMB, thumbnail
 from neardup.settings.schema import APPROACHES
 from neardup.stages import replacing
 
-BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#666666"
-"""Told apart by colour-blind people too (Okabe and Ito)."""
+BLUE = "#0072b2"
+"""Colour of what is right and of thresholds; colour-blind people too tell it from `ORANGE` (Okabe and Ito)."""
+ORANGE = "#d55e00"
+"""Colour of what is wrong or validated; colour-blind people too tell it from `BLUE` (Okabe and Ito)."""
+GREY = "#666666"
+"""Colour of what is only there to compare with."""
+SHOWN_QUERIES = 6
+"""Rows of a gallery of queries with their hits."""
 Draw = Callable[[Any], None]
+"""What draws on a pair of Matplotlib axes."""
 
 
 def _picture(path: Path, draw: Draw, size: tuple[float, float] = (7.0, 4.2)) -> Path:
+    """Write what `draw` draws as a PNG file, `size` in inches at 110 dots an inch."""
     figure = Figure(figsize=size, dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     draw(figure.subplots())
@@ -35,7 +44,7 @@ def pictures(evaluation: Evaluation, folder: Path, images: Path, history: Sequen
     Args:
         evaluation: what was measured.
         folder: where the pictures go.
-        images: folder of the test photos, by name.
+        images: folder of the test photos, by name; distractors lie in the folder beside it.
         history: epochs of the training, or nothing.
 
     Returns:
@@ -45,8 +54,8 @@ def pictures(evaluation: Evaluation, folder: Path, images: Path, history: Sequen
         similarity_histogram(evaluation, folder / "similarity_histogram.png"),
         precision_recall_curve(evaluation, folder / "precision_recall.png"),
         similarity_matrix(evaluation, folder / "similarity_matrix.png"),
-        gallery(evaluation, evaluation.worst(6), images, folder / "gallery_worst.png"),
-        gallery(evaluation, evaluation.best(6), images, folder / "gallery_best.png"),
+        gallery(evaluation, evaluation.worst(SHOWN_QUERIES), images, folder / "gallery_worst.png"),
+        gallery(evaluation, evaluation.best(SHOWN_QUERIES), images, folder / "gallery_best.png"),
     ]
     if history:
         files.append(losses(history, folder / "losses.png"))
@@ -74,7 +83,7 @@ def similarity_histogram(evaluation: Evaluation, path: Path) -> Path:
     """Similarities of pairs of one group and of others, with the threshold."""
 
     def draw(axes: Any) -> None:
-        pairs = evaluation.judged.pairs
+        pairs = evaluation.scored.pairs
         edges = np.linspace(float(pairs.scores.min()), max(1.0, float(pairs.scores.max())), 80)
         for chosen, color, label in ((~pairs.same, GREY, "other pairs"), (pairs.same, ORANGE, "pairs of one group")):
             if chosen.any():
@@ -93,7 +102,7 @@ def precision_recall_curve(evaluation: Evaluation, path: Path) -> Path:
     """Precision against recall over all pairs, with the point of the threshold."""
 
     def draw(axes: Any) -> None:
-        pairs = evaluation.judged.pairs
+        pairs = evaluation.scored.pairs
         same = pairs.same[pairs.order]
         if same.any():
             precision, recall = precision_recall(same, np.ones(len(same)))
@@ -114,11 +123,11 @@ def similarity_matrix(evaluation: Evaluation, path: Path) -> Path:
     """All similarities, the photos ordered by group and the large groups first: near-duplicates are squares."""
 
     def draw(axes: Any) -> None:
-        groups = evaluation.judged.group_of
+        groups = evaluation.scored.group_of
         sizes = np.bincount(groups)
         order = np.lexsort((groups, -sizes[groups]))
         shown = axes.imshow(
-            evaluation.judged.similarities[np.ix_(order, order)], cmap="viridis", interpolation="nearest"
+            evaluation.scored.similarities[np.ix_(order, order)], cmap="viridis", interpolation="nearest"
         )
         axes.figure.colorbar(shown, label="similarity (cosine)")
         axes.set(xlabel="photo, by group, largest first", ylabel="photo", title="Similarity of all photos")
@@ -138,7 +147,7 @@ def gallery(evaluation: Evaluation, queries: Sequence[str], images: Path, path: 
             marked.append((name, f"{'right' if right else 'wrong'}  {score:.3f}", BLUE if right else ORANGE))
         for column, (name, label, color) in enumerate(marked):
             x = gap + column * (cell + gap)
-            image = thumbnail(images / name)
+            image = thumbnail(image_of(images, name))
             page.paste(image, (x + (cell - image.width) // 2, y + (cell - image.height) // 2))
             if column:
                 draw.rectangle((x - 3, y - 3, x + cell + 2, y + cell + foot - 4), outline=color, width=3)

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from neardup.errors import ConfigError
-from neardup.measure.comparison import TITLES, compare
+from neardup.measure.comparison import compare
 from neardup.measure.evaluate import Evaluation, Figure
+from neardup.measure.metrics import METRICS
 
 MARGIN = 0.005
 """Least gain of a promotion, half a point: less is not worth a change of every vector and threshold."""
@@ -41,7 +42,7 @@ def decide_promotion(
         challenger: the model that may become champion; all three are measured on the same test set.
         champion: the model in use; may be zero-shot itself.
         zero_shot: the encoder that the challenger was trained from.
-        metric: one of `neardup.measure.metrics.NAMES` of which higher is better.
+        metric: one of `neardup.measure.metrics.METRICS` that a promotion may go by.
         margin: 0 to 1; 0.005 is half a point.
 
     Raises:
@@ -54,7 +55,7 @@ def decide_promotion(
     over_zero_shot = _gain(challenger, zero_shot, metric)
     reasons = _objections(gain, over_zero_shot, margin)
     measured = (
-        f"{TITLES[metric]} of the challenger ({challenger.approach}) is {_share(challenger, metric)}, "
+        f"{METRICS[metric].title} of the challenger ({challenger.approach}) is {_share(challenger, metric)}, "
         f"of the champion ({champion.approach}) {_share(champion, metric)}, of zero-shot {_share(zero_shot, metric)}, "
         f"on the same {len(challenger.names)} photos."
     )

@@ -1,19 +1,25 @@
 """The report that a historian looks at: one HTML file that needs no network."""
 
 import base64
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from neardup.archive.discrepancies import KINDS
-from neardup.measure.comparison import TITLES, Comparison, certain
+from neardup.measure.comparison import Comparison, certain
+from neardup.measure.distractors import image_of
 from neardup.measure.evaluate import Evaluation, Figure
-from neardup.measure.metrics import LOWER_IS_BETTER, NAMES
+from neardup.measure.metrics import METRICS
 from neardup.measure.plots import title
 from neardup.pages import Picture, write_page
 from neardup.tables import load_rows
 
 SHOWN_GROUPS = 8
+"""Found groups that the report shows; with the queries it stays a page of a few megabytes."""
 SHOWN_QUERIES = 6
+"""Queries that the report shows of those that went best, and of those that went worst."""
+PLOTS = ("similarity_histogram", "precision_recall", "similarity_matrix", "losses")
+"""Pictures of an approach that the report shows, by file name without suffix."""
 
 
 def write_report(out: Path, comparison: Comparison, facts: Mapping[str, str]) -> Path:
@@ -28,9 +34,8 @@ def write_report(out: Path, comparison: Comparison, facts: Mapping[str, str]) ->
         The file.
     """
     best = best_approach(comparison)
-    counts: dict[str, int] = {}
-    for row in load_rows(out / "discrepancies.csv"):
-        counts[row["kind"]] = counts.get(row["kind"], 0) + 1
+    images = out / "test_dataset"
+    fingerprints = ", ".join(f"{e.approach} {e.fingerprint[:12]}" for e in comparison.evaluations)
     return write_page(
         out / "report.html",
         "report",
@@ -38,21 +43,16 @@ def write_report(out: Path, comparison: Comparison, facts: Mapping[str, str]) ->
         best=best,
         title=title,
         sentences=sentences(comparison, best),
-        groups=largest_groups(best, out / "test_dataset"),
-        worst=_queries(best, best.worst(SHOWN_QUERIES), out / "test_dataset"),
-        finest=_queries(best, best.best(SHOWN_QUERIES), out / "test_dataset"),
-        names=NAMES,
-        titles=TITLES,
-        lower=LOWER_IS_BETTER,
+        groups=largest_found_groups(best, images),
+        worst=_searches(best, best.worst(SHOWN_QUERIES), images),
+        finest=_searches(best, best.best(SHOWN_QUERIES), images),
+        metrics=tuple(METRICS.values()),
         show=show,
-        gain=gain,
+        interval=interval,
         plots={e.approach: _plots(out / e.approach) for e in comparison.evaluations},
-        discrepancies=counts,
+        discrepancies=Counter(row["kind"] for row in load_rows(out / "discrepancies.csv")),
         kinds=KINDS,
-        facts={
-            **facts,
-            "fingerprints": ", ".join(f"{e.approach} {e.fingerprint[:12]}" for e in comparison.evaluations),
-        },
+        facts={**facts, "fingerprints": fingerprints},
     )
 
 
@@ -65,12 +65,10 @@ def sentences(comparison: Comparison, best: Evaluation) -> list[str]:
     """What a historian asks first, in plain words."""
     first = comparison.evaluations[0]
     sizes = [int((first.groups == group).sum()) for group in sorted(set(first.groups.tolist()))]
-    lines = [
-        (
-            f"The test set has {len(first.names)} photos in {len(sizes)} groups; {sizes.count(1)} photos stand alone, "
-            f"{len(first.queries)} have at least one other print in the archive."
-        ),
-    ]
+    size = f"{len(first.names)} photos in {len(sizes)} groups; {sizes.count(1)} photos stand alone"
+    lines = [f"The test set has {size}, {len(first.queries)} have at least one other print in the archive."]
+    if count := len(first.distractors.names):
+        lines.append(f"Each was searched for among all others and {count} further photos of the archive.")
     for evaluation in comparison.evaluations:
         one, five = evaluation.metrics["top_1"].value, evaluation.metrics["top_5"].value
         if one is None or five is None:
@@ -92,50 +90,49 @@ def sentences(comparison: Comparison, best: Evaluation) -> list[str]:
     return lines
 
 
-def largest_groups(evaluation: Evaluation, images: Path) -> list[list[Picture]]:
+def largest_found_groups(evaluation: Evaluation, images: Path) -> list[list[Picture]]:
     """The largest groups that were found, each photo marked by whether most of the group are its true companions."""
-    found = evaluation.judged.found
+    found = evaluation.scored.found
     members = [[int(i) for i in (found == group).nonzero()[0]] for group in sorted(set(found.tolist()))]
-    large = sorted((group for group in members if len(group) > 1), key=lambda group: (-len(group), group[0]))[
-        :SHOWN_GROUPS
-    ]
-    shown = []
-    for group in large:
+    large = sorted((group for group in members if len(group) > 1), key=lambda group: (-len(group), group[0]))
+    strips = []
+    for group in large[:SHOWN_GROUPS]:
         true = [int(evaluation.groups[i]) for i in group]
         main = max(sorted(set(true)), key=true.count)
         right = true.count(main) > 1
         ordered = sorted(zip(group, true, strict=True), key=lambda pair: (pair[1] != main, pair[1]))
         names = [(evaluation.names[i], right and number == main) for i, number in ordered]
-        shown.append([Picture.of(images / name, name, right=same) for name, same in names])
-    return shown
+        strips.append([Picture.of(images / name, name, right=same) for name, same in names])
+    return strips
 
 
-def _queries(evaluation: Evaluation, queries: Sequence[str], images: Path) -> list[list[Picture]]:
+def _searches(evaluation: Evaluation, queries: Sequence[str], images: Path) -> list[list[Picture]]:
+    """A row of pictures a query: the query, then its first hits, each marked right or wrong."""
     rows = []
     for query in queries:
-        hits = evaluation.hits(query)
-        pictures = [Picture.of(images / name, name, f"{score:.3f}", right=right) for name, score, right in hits]
-        rows.append([Picture.of(images / query, query, "searched for"), *pictures])
+        hits = [
+            Picture.of(image_of(images, name), name, f"{score:.3f}", right=right)
+            for name, score, right in evaluation.hits(query)
+        ]
+        rows.append([Picture.of(images / query, query, "searched for"), *hits])
     return rows
 
 
 def _plots(folder: Path) -> list[tuple[str, str]]:
-    names = ("similarity_histogram", "precision_recall", "similarity_matrix", "losses")
+    """Name and data URI of each picture that the evaluation has drawn into an approach's folder."""
+    files = [folder / f"{name}.png" for name in PLOTS]
     return [
-        (
-            name.replace("_", " "),
-            f"data:image/png;base64,{base64.b64encode((folder / f'{name}.png').read_bytes()).decode()}",
-        )
-        for name in names
-        if (folder / f"{name}.png").is_file()
+        (file.stem.replace("_", " "), f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}")
+        for file in files
+        if file.is_file()
     ]
 
 
 def show(figure: Figure) -> str:
-    """A figure in percent."""
+    """A figure's value in percent, for people."""
     return "–" if figure.value is None else f"{100 * figure.value:.1f}"
 
 
-def gain(figure: Figure) -> str:
-    """An interval in percent."""
+def interval(figure: Figure) -> str:
+    """A figure's interval in percent, for people."""
     return "" if figure.low is None or figure.high is None else f"{100 * figure.low:.1f} to {100 * figure.high:.1f}"

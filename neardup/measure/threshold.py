@@ -7,14 +7,14 @@ import numpy as np
 
 from neardup.arrays import Bools, Floats, Ints
 from neardup.errors import ConfigError
-from neardup.measure.metrics import Pairs
+from neardup.measure.pairs import Pairs
 
 ERROR_RESAMPLES = 200
 """Resamples of the groups from which the standard error of F1 is taken."""
 
 
 def f1_by_threshold(scores: Floats, same: Bools) -> tuple[Floats, Floats]:
-    """F1 over pairs at every threshold that tells pairs apart, the highest first.
+    """F1 over pairs at every threshold that tells pairs apart, the highest threshold first.
 
     Returns:
         float64 (k,) each: thresholds, midway to the next lower score, and F1; a pair at or above one is called.
@@ -45,15 +45,15 @@ def f1_error(pairs: Pairs, group_of: Ints, threshold: float) -> float:
     called = few.scores >= threshold
     present = np.unique(group_of[np.concatenate([pairs.i, pairs.j])])
     drawn = np.random.default_rng(0).multinomial(len(present), np.full(len(present), 1 / len(present)), ERROR_RESAMPLES)
-    found = []
+    values = []
     for counts in drawn:
-        weights = np.zeros(int(group_of.max()) + 1)
-        weights[present] = counts
-        weight = few.weights(group_of, weights)
+        times = np.zeros(int(group_of.max()) + 1)
+        times[present] = counts
+        weight = few.weights(group_of, times)
         total = weight[called].sum() + weight[few.same].sum()
         if total:
-            found.append(2 * weight[called & few.same].sum() / total)
-    return float(np.std(found)) if found else 0.0
+            values.append(2 * weight[called & few.same].sum() / total)
+    return float(np.std(values)) if values else 0.0
 
 
 def calibrated_threshold(pairs: Pairs, group_of: Ints) -> float:
@@ -63,7 +63,7 @@ def calibrated_threshold(pairs: Pairs, group_of: Ints) -> float:
     matter of chance, while a stricter one that cannot be told from it gives far fewer false alarms.
 
     Args:
-        pairs: those to choose on.
+        pairs: the pairs to choose on.
         group_of: int64 (n,), 0-based group of each photo.
 
     Returns:
@@ -83,9 +83,9 @@ def calibrated_thresholds(pairs: Pairs, group_of: Ints, folds: int, seed: int) -
     that fold; a pair across two folds by the one chosen on the pairs outside both. Every pair is judged once.
 
     Args:
-        pairs: all pairs.
+        pairs: all pairs of the test set.
         group_of: int64 (n,), 0-based group of each photo.
-        folds: how many, at least 3.
+        folds: how many folds, at least 3.
         seed: of the dealing.
 
     Returns:
@@ -94,7 +94,7 @@ def calibrated_thresholds(pairs: Pairs, group_of: Ints, folds: int, seed: int) -
     count = int(group_of.max()) + 1
     folds = max(3, min(folds, count))
     fold_of = np.empty(count, dtype=np.int64)
-    # Dealt by size, so that every fold gets large groups and singletons alike.
+    # Groups are dealt by size, so that every fold gets large groups and singletons alike.
     shuffled = np.random.default_rng(seed).permutation(count)
     by_size = shuffled[np.argsort(-np.bincount(group_of)[shuffled], kind="stable")]
     fold_of[by_size] = np.arange(count) % folds
@@ -109,17 +109,27 @@ def calibrated_thresholds(pairs: Pairs, group_of: Ints, folds: int, seed: int) -
     return thresholds, fold
 
 
-def calibrated_beside(checkpoint: str) -> float:
-    """The threshold that belongs to a checkpoint, from the `metrics.json` beside it.
+def calibrated_beside(checkpoint: str, fingerprint: str) -> float:
+    """The threshold that was calibrated for an encoder, from the `metrics.json` beside its checkpoint.
+
+    Args:
+        checkpoint: folder of the encoder, or another name of one, which has no threshold beside it.
+        fingerprint: of the encoder that was loaded from there; a threshold belongs to one fingerprint.
 
     Raises:
-        ConfigError: the checkpoint was not evaluated, or no threshold could be calibrated.
+        ConfigError: the encoder was not evaluated, no threshold could be calibrated, or the threshold is that of
+            another encoder, as after training again without evaluating again.
     """
     metrics = Path(checkpoint).parent / "metrics.json"
-    threshold = json.loads(metrics.read_text(encoding="utf-8"))["threshold"] if metrics.is_file() else None
-    if threshold is None:
+    facts = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
+    if facts.get("threshold") is None:
         raise ConfigError(
-            f"{checkpoint} has no calibrated threshold: say one with --threshold (comparison.json has those of an "
-            "experiment), or name a model that an experiment measured"
+            f"{checkpoint} has no calibrated threshold: give one with --threshold (comparison_facts.json has those of "
+            "an experiment), or name a model that an experiment measured"
         )
-    return float(threshold)
+    if facts["fingerprint"] != fingerprint:
+        raise ConfigError(
+            f"the threshold in {metrics} belongs to the encoder {facts['fingerprint'][:12]}, but {checkpoint} holds "
+            f"{fingerprint[:12]} now: run `neardup evaluate` to calibrate it anew, or give one with --threshold"
+        )
+    return float(facts["threshold"])

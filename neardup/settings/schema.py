@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, with_config
 from pydantic.fields import FieldInfo
 
 Metric = Literal["ndcg", "top_1", "top_5", "map", "f1", "micro_ap", "recall_at_90_precision", "nn_f1", "b3_f1"]
-"""A metric that a promotion may go by; higher is better."""
+"""What a promotion may go by: the metrics that `neardup.measure.metrics` marks so; a test compares the two."""
 Device = Literal["auto", "cpu", "cuda", "mps"]
 """Where an encoder computes; `auto` is the GPU where there is one."""
 Dtype = Literal["fp32", "bf16", "fp16", "int8"]
@@ -244,6 +244,14 @@ class Settings:
         ),
     ] = 1
     augmentation: Annotated[Augmentation, Field(description="recipe of the third approach.")] = "classic"
+    distractors: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="so many further photos of the archive, in neither set, are added to what each test photo is "
+            "searched among; drawn from those that look like none of the sets and that the ground truth does not name.",
+        ),
+    ] = 0
     write_augmented: Annotated[bool, Field(description="also write the augmented copies to `train_dataset_aug/`.")] = (
         False
     )

@@ -193,7 +193,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
     return training
 
 
-def held_out(examples: Sequence[Example], clip: Clip, recipe: Recipe, look_alike_bits: int) -> list[Example]:
+def validation_examples(examples: Sequence[Example], clip: Clip, recipe: Recipe, look_alike_bits: int) -> list[Example]:
     """The examples that `train` validates on: those that no training by this recipe sees.
 
     Raises:

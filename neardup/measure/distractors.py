@@ -1,0 +1,180 @@
+"""Distractors: photos of the archive, in neither set, that make the search among the test set as hard as one wishes.
+
+They stand in the gallery of every query and are relevant to none. `neardup.measure.scored.ScoredTestSet` says in which
+metrics they count.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from neardup.archive.names import Names
+from neardup.archive.prepare import REMEMBERED, copy_photos
+from neardup.archive.scan import Archive, Photo, scan
+from neardup.archive.sheets import read_workbook
+from neardup.archive.testset import TestPhoto, TestSet, distinct_names
+from neardup.archive.trainingset import Leaks, TrainingSet
+from neardup.encode.encoder import Encoder
+from neardup.encode.vectors import Embeddings, embed_photos
+from neardup.errors import ArchiveError
+from neardup.settings.schema import PrepareSettings
+from neardup.stages import STATE, Stage, digest_file, digest_of
+from neardup.tables import load_rows, save_rows
+
+DRAW_STEP = 1
+"""Bumped when equal inputs would give other distractors."""
+FOLDER = "distractors"
+"""Folder of the copies in the output folder; a distractor's name begins with it, so that no test photo has it too."""
+
+
+@dataclass(frozen=True)
+class Distractor:
+    """One photo of the archive that stands in every query's gallery.
+
+    Attributes:
+        name: its path in the output folder: `distractors/` and a file name that is unique there.
+        path: where it lies in the archive.
+        sha256: its identity.
+    """
+
+    name: str
+    path: str
+    sha256: str
+
+
+def drawing(out: Path, count: int, seed: int = 0) -> Stage:
+    """The stage that draws and copies the distractors of a prepared folder.
+
+    Args:
+        out: the output folder.
+        count: how many distractors.
+        seed: of the draw.
+
+    Raises:
+        ArchiveError: nothing has been prepared in `out`.
+    """
+    manifest = out / STATE / "prepare.json"
+    if not manifest.is_file():
+        raise ArchiveError(f"{out} holds no prepared archive: run `neardup prepare ARCHIVE --out {out}` first")
+    prepared = json.loads(manifest.read_text(encoding="utf-8"))["key"]
+    return Stage(out, FOLDER, digest_of(DRAW_STEP, prepared, count, seed))
+
+
+def draw(out: Path, count: int, seed: int = 0) -> list[Distractor]:
+    """The distractors of a prepared folder, drawn and copied to `distractors/` where that was not done before.
+
+    A smaller count gives the first of a greater one, and one more photo in the archive changes the draw by one at most.
+
+    Args:
+        out: the output folder, prepared from an archive that can still be read.
+        count: how many distractors.
+        seed: of the draw.
+
+    Raises:
+        ArchiveError: the archive or a photo of it is gone, or it has fewer photos that may be distractors.
+    """
+    if count == 0:
+        return []
+    stage, table = drawing(out, count, seed), out / STATE / "distractors.csv"
+    if not stage.done():
+        root, settings = _archive_of(out)
+        archive = scan(
+            root,
+            table=out / STATE / "scan.parquet",
+            patterns=settings.photos,
+            exclude=settings.pages,
+            max_pixels=settings.max_pixels,
+        )
+        free = candidates(archive, out, settings)
+        if len(free) < count:
+            raise ArchiveError(
+                f"{count} distractors were asked for, but the archive {root} has only {len(free)} photos that are in "
+                f"neither set and look like none of them: ask for at most {len(free)} with --distractors"
+            )
+        chosen = sorted(free, key=lambda photo: digest_of(seed, photo.sha256))[:count]
+        names = distinct_names([photo.path for photo in chosen])
+        _copy(root, out / FOLDER, chosen, names)
+        rows = [
+            Distractor(f"{FOLDER}/{name}", photo.path, photo.sha256) for photo, name in zip(chosen, names, strict=True)
+        ]
+        stage.finish([save_rows(table, Distractor, rows), out / FOLDER], {"candidates": len(free)})
+    return [Distractor(**row) for row in load_rows(table)]
+
+
+def _archive_of(out: Path) -> tuple[Path, PrepareSettings]:
+    """The archive that a folder was prepared from.
+
+    Raises:
+        ArchiveError: the folder was prepared before archives were remembered, or the archive is not there.
+    """
+    again = f"run `neardup prepare ARCHIVE --out {out}` with the place where it lies now, or leave --distractors out"
+    file = out / STATE / REMEMBERED
+    if not file.is_file():
+        raise ArchiveError(f"{out} does not say which archive it was prepared from: {again}")
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    root = Path(facts["root"])
+    if not root.is_dir():
+        raise ArchiveError(f"the archive {root}, which distractors are drawn from, is not there: {again}")
+    return root, PrepareSettings(**facts["prepare"])
+
+
+def candidates(archive: Archive, out: Path, settings: PrepareSettings) -> list[Photo]:
+    """The photos of an archive that may be distractors, each content once.
+
+    A photo may not if it is in the test set or the training set by name, content or looks, or if the ground truth names
+    it, even where its row was left out: it would be a near-duplicate that counts as a wrong answer.
+
+    Args:
+        archive: the scan.
+        out: the folder that was prepared from it.
+        settings: what it was prepared with.
+    """
+    test, training = TestSet.load(out).photos, TrainingSet.load(out).photos
+    used = TestSet((*test, *(TestPhoto(photo.image_name, photo.path, photo.sha256, 0, 0) for photo in training)))
+    contents = {photo.sha256 for photo in used.photos}
+    leaks = Leaks([photo for photo in archive.photos if photo.sha256 in contents], used, settings.look_alike_bits)
+    listed = {photo.sha256 for photo in _named_by_ground_truth(archive, settings)}
+    once = {photo.sha256: photo for photo in reversed(archive.photos) if photo.sha256 not in listed}
+    return [photo for photo in once.values() if leaks.reason(photo) is None]
+
+
+def _named_by_ground_truth(archive: Archive, settings: PrepareSettings) -> Iterable[Photo]:
+    """Every photo that a cell of the ground truth means, or may mean if misspelt, in the test set or not."""
+    names = Names(archive)
+    for sheet in read_workbook(archive.root / settings.ground_truth):
+        for row in sheet.rows:
+            for cell in filter(None, row):
+                yield from names.find(cell.text).photos or names.find(names.suggest(cell.text)).photos
+
+
+def _copy(root: Path, folder: Path, photos: list[Photo], names: list[str]) -> None:
+    """Copy the photos to the folder under their names.
+
+    Raises:
+        ArchiveError: a photo is gone, or holds something else than when the archive was read.
+    """
+    try:
+        copy_photos(root, [(photo.path, name) for photo, name in zip(photos, names, strict=True)], folder)
+    except FileNotFoundError as error:
+        raise ArchiveError(
+            f"{error.filename} is gone since the archive was read: run `neardup prepare ARCHIVE` again"
+        ) from error
+    for photo, name in zip(photos, names, strict=True):
+        if digest_file(folder / name) != photo.sha256:
+            raise ArchiveError(f"{root / photo.path} changed while it was copied: run the same command again")
+
+
+def embed_distractors(out: Path, drawn: list[Distractor], encoder: Encoder) -> Embeddings:
+    """Encode distractors, each once in the life of the folder; the paths are their names."""
+    return embed_photos([(photo.name, photo.sha256) for photo in drawn], out, encoder, store=out / STATE / "vectors")
+
+
+def image_of(images: Path, name: str) -> Path:
+    """The copy of a test photo or of a distractor, by the name that an evaluation gives it.
+
+    Args:
+        images: the folder `test_dataset/`; distractors lie beside it.
+        name: of the photo.
+    """
+    return images.parent / name if PurePosixPath(name).parts[0] == FOLDER else images / name

@@ -1,0 +1,96 @@
+"""Keys of stages: what a result depends on is in its key, so that a change is never overlooked."""
+
+import csv
+import shutil
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from neardup.archive.captions import translate_training_set
+from neardup.encode.encoder import BUILTIN, load_clip
+from neardup.experiment import Approach
+from neardup.settings.schema import Recipe, Settings, TranslateSettings
+from neardup.train.finetune import Example, train
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SETTINGS = Settings(encoder=BUILTIN)
+
+
+def silent(_sentence: str) -> None:
+    """Takes what a stage reports."""
+
+
+@pytest.fixture(scope="module")
+def translated(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared and translated folder that these tests may write to."""
+    out = tmp_path_factory.mktemp("keys") / "results"
+    shutil.copytree(prepared, out)
+    translate_training_set(out, TranslateSettings(translator="none"), None, silent)
+    return out
+
+
+def edit(table: Path, column: str) -> None:
+    """Add a word to the first cell of a column."""
+    with table.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    rows[0][column] += " again"
+    with table.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.mark.parametrize(("table", "column"), [("training_set.csv", "legend"), ("captions.csv", "caption")])
+@pytest.mark.parametrize("name", ["fine-tuned", "fine-tuned-augmented"])
+def test_another_legend_or_caption_is_another_checkpoint(
+    translated: Path, tmp_path: Path, table: str, column: str, name: str
+) -> None:
+    """A word that changes in one cell makes the key of the training another one."""
+    out = tmp_path / "results"
+    shutil.copytree(translated, out)
+    before = Approach(name, out, SETTINGS, "base").checkpoint.key
+    edit(out / table, column)
+    assert Approach(name, out, SETTINGS, "base").checkpoint.key != before
+
+
+def test_zero_shot_depends_on_no_legend(translated: Path, tmp_path: Path) -> None:
+    """Its checkpoint is the encoder as it came: other captions make no other one."""
+    out = tmp_path / "results"
+    shutil.copytree(translated, out)
+    before = Approach("zero-shot", out, SETTINGS, "base").checkpoint.key
+    edit(out / "captions.csv", "caption")
+    assert Approach("zero-shot", out, SETTINGS, "base").checkpoint.key == before
+
+
+def test_another_base_or_recipe_is_another_checkpoint(translated: Path) -> None:
+    """The fingerprint of the encoder and every field of the recipe are in the key."""
+    approach = Approach("fine-tuned", translated, SETTINGS, "base")
+    slower = replace(SETTINGS, train=replace(SETTINGS.train, lr=1e-6))
+    others = [replace(approach, base="another"), replace(approach, settings=slower)]
+    assert len({a.checkpoint.key for a in (approach, *others)}) == 3
+
+
+def test_another_base_is_trained_anew(tmp_path: Path) -> None:
+    """A finished training of the same photos and recipe is not taken for one that starts from other weights."""
+    rng = np.random.default_rng(0)
+    examples = []
+    for i in range(8):
+        path = tmp_path / f"{i}.png"
+        Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(path)
+        look = f"{int(rng.integers(0, 2**63)):016x}"
+        examples.append(Example(path, sha256(path.read_bytes()).hexdigest(), f"regiment {i}", look))
+    recipe = Recipe(batch_size=4, epochs=1, validation=0.3)
+    reports: list[str] = []
+    train(examples, BUILTIN, recipe, tmp_path / "out", report=silent)
+    train(examples, BUILTIN, recipe, tmp_path / "out", report=reports.append)
+    assert "training is done already" in reports[-1]
+    other = load_clip(BUILTIN)
+    next(iter(other.model.text_model.parameters())).data += 0.01
+    again = train(examples, other, recipe, tmp_path / "out", report=reports.append)
+    assert "training is done already" not in reports[-1]
+    assert len(again.history) == 1

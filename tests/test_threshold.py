@@ -1,0 +1,90 @@
+"""A threshold belongs to one encoder: that of another is refused, wherever it would be taken."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neardup.encode.collection import Collection
+from neardup.encode.encoder import BUILTIN, load_clip, load_encoder
+from neardup.errors import ConfigError
+from neardup.images import MAX_PIXELS
+from neardup.measure.evaluate import evaluate
+from neardup.measure.threshold import calibrated_beside
+from neardup.settings.schema import PrepareSettings
+from tasks.duplicates import threshold_of
+from tasks.watch import look_for_new
+
+
+def measure(folder: Path) -> float:
+    """Evaluate the checkpoint of a folder on made vectors; its threshold."""
+    groups = np.repeat(np.arange(6), 2)
+    vectors = np.random.default_rng(0).normal(size=(6, 8))[groups].astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    fingerprint = load_encoder(str(folder / "checkpoint")).fingerprint
+    names = [f"{i}.jpg" for i in range(12)]
+    evaluation = evaluate(vectors, groups, names, approach="fine-tuned", fingerprint=fingerprint)
+    evaluation.save(folder)
+    return evaluation.threshold
+
+
+def retrain(folder: Path) -> None:
+    """Put other weights into the checkpoint, as another training does."""
+    clip = load_clip(str(folder / "checkpoint"))
+    next(iter(clip.model.vision_model.parameters())).data += 0.5
+    clip.save(folder / "checkpoint")
+
+
+@pytest.fixture
+def retrained(tmp_path: Path) -> Path:
+    """An approach that was trained again after it was evaluated."""
+    load_clip(BUILTIN).save(tmp_path / "checkpoint")
+    measure(tmp_path)
+    retrain(tmp_path)
+    return tmp_path
+
+
+def test_the_threshold_beside_a_checkpoint_is_its_own(tmp_path: Path) -> None:
+    """It is the one that the evaluation of this very encoder calibrated."""
+    load_clip(BUILTIN).save(tmp_path / "checkpoint")
+    threshold = measure(tmp_path)
+    checkpoint = str(tmp_path / "checkpoint")
+    assert calibrated_beside(checkpoint, load_encoder(checkpoint).fingerprint) == threshold
+
+
+def test_the_threshold_of_the_former_weights_is_refused(retrained: Path) -> None:
+    """The sentence says whose threshold it is and what to do; evaluating again mends it."""
+    checkpoint = str(retrained / "checkpoint")
+    former = json.loads((retrained / "metrics.json").read_text())["fingerprint"][:12]
+    now = load_encoder(checkpoint).fingerprint
+    said = (
+        rf"belongs to the encoder {former}, but .*checkpoint holds {now[:12]} now: run `neardup evaluate` .*--threshold"
+    )
+    with pytest.raises(ConfigError, match=said):
+        calibrated_beside(checkpoint, now)
+    threshold = measure(retrained)
+    assert calibrated_beside(checkpoint, now) == threshold
+
+
+def test_watch_refuses_the_threshold_of_the_former_weights(retrained: Path, tmp_path: Path) -> None:
+    """It stops before it looks at any photo."""
+    checkpoint = str(retrained / "checkpoint")
+    with pytest.raises(ConfigError, match="belongs to the encoder"):
+        look_for_new.fn(tmp_path, tmp_path / "out", PrepareSettings(), "champion", checkpoint, None, "cpu")
+
+
+def test_duplicates_refuses_the_threshold_of_the_former_weights(retrained: Path, tmp_path: Path) -> None:
+    """It stops before it encodes any photo; a threshold that was given is taken."""
+    checkpoint = str(retrained / "checkpoint")
+    fingerprint = load_encoder(checkpoint).fingerprint
+    collection = Collection(tmp_path, str(tmp_path / "store"), checkpoint, "cpu", "fp32", fingerprint, 8, MAX_PIXELS)
+    with pytest.raises(ConfigError, match="belongs to the encoder"):
+        threshold_of(collection, tmp_path, None)
+    assert threshold_of(collection, tmp_path, 0.5) == 0.5
+
+
+def test_an_encoder_that_was_not_evaluated_has_no_threshold(tmp_path: Path) -> None:
+    """The sentence says how to come by one."""
+    with pytest.raises(ConfigError, match="has no calibrated threshold: give one with --threshold"):
+        calibrated_beside(str(tmp_path / "checkpoint"), "f" * 64)
