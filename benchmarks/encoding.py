@@ -19,13 +19,13 @@ from neardup.arrays import Vectors
 from neardup.encode.encoder import BATCH, BUILTIN, CHECKPOINT, cpu_has_bf16, load_encoder
 from neardup.encode.files import encode_files
 from neardup.images import read_image
-from neardup.settings.schema import Precision
+from neardup.settings.schema import Dtype
 
 PHOTOS = 64
 PASSES = 2
 CORES = 2
 """As many as are measured, together and one of them alone."""
-PRECISIONS: tuple[Precision, ...] = ("fp32", *(("bf16",) if cpu_has_bf16() else ()), "int8")
+PRECISIONS: tuple[Dtype, ...] = ("fp32", *(("bf16",) if cpu_has_bf16() else ()), "int8")
 Work = Callable[[], object]
 
 
@@ -115,7 +115,7 @@ def decoded_whole(name: str, paths: Sequence[Path]) -> Vectors:
     return load_encoder(name, "cpu").encode([read_image(path) for path in paths])
 
 
-def ours(name: str, paths: Sequence[Path], precision: Precision, reference: Vectors) -> Work:
+def ours(name: str, paths: Sequence[Path], precision: Dtype, reference: Vectors) -> Work:
     """Our pipeline; its note says how near the vectors are to those in fp32 of whole decoding."""
     encoder = load_encoder(name, "cpu", precision)
 

@@ -10,7 +10,7 @@ from neardup.archive.scan import check_folders
 from neardup.encode.collection import open_collection, present
 from neardup.images import MAX_PIXELS
 from neardup.search.blocks import open_triangle
-from neardup.settings.schema import ClusterSettings, Device, Precision
+from neardup.settings.schema import ClusterSettings, Device, Dtype
 from neardup.stages import STATE, alone
 from tasks.cluster import workers
 from tasks.duplicates import encode_new, publish, search_all, threshold_of
@@ -25,7 +25,7 @@ def duplicates(
     encoder: str = "models:/near-duplicates@champion",
     threshold: Annotated[float | None, Field(ge=-1, le=1)] = None,
     device: Device = "auto",
-    precision: Precision = "fp32",
+    precision: Dtype = "fp32",
     max_pixels: Annotated[int, Field(gt=0)] = MAX_PIXELS,
     cluster: ClusterSettings = ClusterSettings(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:

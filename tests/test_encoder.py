@@ -26,7 +26,7 @@ from neardup.encode.encoder import (
 )
 from neardup.errors import EncoderError
 from neardup.images import read_image
-from neardup.settings.schema import Precision
+from neardup.settings.schema import Dtype
 from neardup.train.press import DAMAGES
 
 IMAGES = [Scene.of(seed).image for seed in range(20)]
@@ -134,7 +134,7 @@ def test_bf16_is_nearly_fp32() -> None:
 def test_each_precision_is_another_encoder(int8: ClipEncoder) -> None:
     """Vectors and thresholds of one are never taken for those of another."""
     clip = load_clip(BUILTIN)
-    precisions: tuple[Precision, ...] = ("fp32", "bf16", "int8")
+    precisions: tuple[Dtype, ...] = ("fp32", "bf16", "int8")
     fingerprints = {fingerprint(clip.model, clip.image_processor, one) for one in precisions}
     assert len(fingerprints) == 3
     assert int8.fingerprint in fingerprints
@@ -148,7 +148,7 @@ def test_each_precision_is_another_encoder(int8: ClipEncoder) -> None:
         pytest.param("cpu", "bf16", "this CPU has no bf16", marks=pytest.mark.skipif(cpu_has_bf16(), reason="it has")),
     ],
 )
-def test_a_precision_that_a_device_lacks_is_one_sentence(device: str, precision: Precision, reason: str) -> None:
+def test_a_precision_that_a_device_lacks_is_one_sentence(device: str, precision: Dtype, reason: str) -> None:
     """It says which one to take."""
     with pytest.raises(EncoderError, match=reason):
         pick_device(device, precision)

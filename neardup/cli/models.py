@@ -22,7 +22,7 @@ from neardup.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from neardup.settings.schema import Precision, Settings
+    from neardup.settings.schema import Dtype, Settings
 
 
 @click.command()
@@ -63,7 +63,7 @@ def train(
     type=click.Choice(["bf16", "fp16", "int8"]),
     help="Also measure what these numbers cost: then `embed`, `search` and `duplicates` may compute with them.",
 )
-def evaluate(out: Path, config: Path | None, as_json: bool, precision: "Precision | None", **said: Any) -> None:
+def evaluate(out: Path, config: Path | None, as_json: bool, precision: "Dtype | None", **said: Any) -> None:
     """Measure every approach that has been trained in the folder, and compare them.
 
     Say the options that `neardup train` was told: what was trained otherwise is left out.

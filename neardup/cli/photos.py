@@ -25,7 +25,7 @@ from neardup.cli.options import (
 from neardup.errors import ConfigError
 
 if TYPE_CHECKING:
-    from neardup.settings.schema import Precision, Settings
+    from neardup.settings.schema import Dtype, Settings
 
 
 @click.command()
@@ -38,7 +38,7 @@ def embed(
     config: Path | None,
     encoder: str | None,
     device: str | None,
-    precision: "Precision",
+    precision: "Dtype",
     measured: Path,
 ) -> None:
     """Encode every image of a folder into a Parquet file of vectors.
@@ -81,7 +81,7 @@ def search(
     config: Path | None,
     encoder: str | None,
     device: str | None,
-    precision: "Precision",
+    precision: "Dtype",
     measured: Path,
     as_json: bool,
 ) -> None:
@@ -195,7 +195,7 @@ def watch(
     print_result(result, f"{result['summary']}{seen}", as_json=as_json)
 
 
-def loaded(settings: "Settings", folder: Path, precision: "Precision", results: Path) -> Any:
+def loaded(settings: "Settings", folder: Path, precision: "Dtype", results: Path) -> Any:
     """The encoder at a precision; what a lower one was measured to cost is said, or it is refused."""
     from neardup.encode.encoder import load_encoder
     from neardup.measure.low_precision import effect, measured

@@ -22,7 +22,7 @@ from neardup.encode.store import Store
 from neardup.encode.vectors import Embeddings
 from neardup.errors import EncoderError, UnreadableImageError
 from neardup.images import MAX_PIXELS
-from neardup.settings.schema import Precision
+from neardup.settings.schema import Dtype
 from neardup.stages import digest_of
 
 SHARD = 1024
@@ -61,7 +61,7 @@ class Collection:
     store: str
     encoder: str
     device: str
-    precision: Precision
+    precision: Dtype
     fingerprint: str
     batch: int
     max_pixels: int = MAX_PIXELS
@@ -73,7 +73,7 @@ class Collection:
 
 
 def open_collection(
-    folder: Path, store: str, encoder: str, device: str, precision: Precision, max_pixels: int = MAX_PIXELS
+    folder: Path, store: str, encoder: str, device: str, precision: Dtype, max_pixels: int = MAX_PIXELS
 ) -> Collection:
     """Load the encoder once, to know its fingerprint and the batch that suits it.
 
@@ -237,7 +237,7 @@ class _Files:
 
 
 @lru_cache(maxsize=1)
-def _loaded(encoder: str, device: str, precision: Precision, batch: int) -> ClipEncoder:
+def _loaded(encoder: str, device: str, precision: Dtype, batch: int) -> ClipEncoder:
     """The encoder, loaded once a process."""
     loaded = load_encoder(encoder, device, precision)
     loaded.batch = batch

@@ -28,7 +28,7 @@ from neardup.errors import EncoderError
 from neardup.images import MAX_PIXELS, read_image
 
 if TYPE_CHECKING:  # a borrowed GPU has no pydantic, which recipes need
-    from neardup.settings.schema import Precision
+    from neardup.settings.schema import Dtype
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -46,7 +46,7 @@ BATCHES = (BATCH, 32, 64, 8, 4)
 """Those that `calibrate` tries."""
 CALIBRATION, GAIN, ROUNDS = 3.0, 1.05, 4
 """Seconds that `calibrate` may take, how much faster than `BATCH` a batch must be, and passes of each at most."""
-DTYPES: "Mapping[Precision, torch.dtype]" = MappingProxyType(
+DTYPES: "Mapping[Dtype, torch.dtype]" = MappingProxyType(
     {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 )
 
@@ -107,7 +107,7 @@ class ClipEncoder:
     """
 
     def __init__(
-        self, name: str, model: nn.Module, image_processor: Any, device: str = "auto", precision: "Precision" = "fp32"
+        self, name: str, model: nn.Module, image_processor: Any, device: str = "auto", precision: "Dtype" = "fp32"
     ) -> None:
         """Take a `CLIPVisionModelWithProjection` and its image processor; vectors come out of `device`.
 
@@ -214,7 +214,7 @@ def cpu_has_bf16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 - torch's own compiler asks so
 
 
-def pick_device(device: str, precision: "Precision" = "fp32") -> str:
+def pick_device(device: str, precision: "Dtype" = "fp32") -> str:
     """`auto` is the GPU if there is one and it computes with that precision.
 
     Raises:
@@ -238,7 +238,7 @@ def _side(image_processor: Any) -> int:
     return int(size.get("shortest_edge") or min(size["height"], size["width"]))
 
 
-def fingerprint(model: nn.Module, image_processor: Any, precision: "Precision" = "fp32") -> str:
+def fingerprint(model: nn.Module, image_processor: Any, precision: "Dtype" = "fp32") -> str:
     """SHA-256 of the vision tower's weights, the preprocessing and the precision: of comparable vectors it is equal."""
     digest = hashlib.sha256()
     tower = {
@@ -258,7 +258,7 @@ def fingerprint(model: nn.Module, image_processor: Any, precision: "Precision" =
     return digest.hexdigest()
 
 
-def load_encoder(name: str, device: str = "auto", precision: "Precision" = "fp32") -> ClipEncoder:
+def load_encoder(name: str, device: str = "auto", precision: "Dtype" = "fp32") -> ClipEncoder:
     """Load an encoder of images; only the vision tower of a checkpoint is read.
 
     Args:

@@ -9,12 +9,12 @@ from neardup.encode.vectors import embed_test_set
 from neardup.errors import ConfigError
 from neardup.measure.comparison import TITLES, compare
 from neardup.measure.evaluate import Evaluation, evaluate
-from neardup.settings.schema import Precision
+from neardup.settings.schema import Dtype
 
 SAID = ("ndcg", "top_1", "micro_ap")
 
 
-def measure(folder: Path, device: str, precision: Precision) -> Path:
+def measure(folder: Path, device: str, precision: Dtype) -> Path:
     """Measure an evaluated approach once more at a lower precision, and write both to `<approach>/<precision>/`.
 
     Args:
@@ -43,7 +43,7 @@ def measure(folder: Path, device: str, precision: Precision) -> Path:
     return folder / precision
 
 
-def measured(out: Path, precision: Precision, fingerprint: str) -> Path:
+def measured(out: Path, precision: Dtype, fingerprint: str) -> Path:
     """The folder in which an encoder of a lower precision was measured beside its fp32.
 
     Args:

@@ -21,7 +21,7 @@ BatchSize = Annotated[int, Field(ge=2)]
 Metric = Literal["ndcg", "top_1", "top_5", "map", "f1", "micro_ap", "recall_at_90_precision", "nn_f1", "b3_f1"]
 """What a promotion may go by; higher is better."""
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["fp32", "bf16", "fp16", "int8"]
+Dtype = Literal["fp32", "bf16", "fp16", "int8"]
 """Numbers that an encoder computes with; each has vectors and a threshold of its own."""
 
 PATTERNS: Mapping[str, str] = MappingProxyType(
