@@ -66,7 +66,7 @@ def replacing(path: Path) -> Iterator[Path]:
         with partial.open("rb+") as stream:
             os.fsync(stream.fileno())
         partial.replace(path)
-        _flush(path.parent)
+        sync_names(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -80,26 +80,38 @@ def sync(path: Path, root: Path | None = None) -> None:
     """
     if path.is_dir():
         for inside in path.rglob("*"):
-            if inside.exists():  # a link to nowhere has nothing to flush
+            if inside.is_dir():
+                sync_names(inside)
+            elif inside.exists():  # a link to nowhere has nothing to flush
                 _flush(inside)
-    _flush(path)
+        sync_names(path)
+    else:
+        _flush(path)
     for folder in path.parents:
-        _flush(folder)
+        sync_names(folder)
         if folder == (root or path.parent):
             break
 
 
-def _flush(path: Path) -> None:
-    """Flush one file's bytes, or the names in one folder where its file system can, to the disk."""
+def sync_names(folder: Path) -> None:
+    """Flush the names in a folder to the disk: what was renamed, made or deleted there stays so after a power cut.
+
+    Some network file systems cannot do that; there it is left out.
+    """
     try:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _flush(folder)
     except OSError as error:
-        if error.errno not in UNFLUSHABLE or not path.is_dir():
+        if error.errno not in UNFLUSHABLE:
             raise
+
+
+def _flush(path: Path) -> None:
+    """Flush the bytes of a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -194,8 +194,8 @@ def make_validation(tuning: Tuning) -> dict[str, Any]:
     shutil.rmtree(folder, ignore_errors=True)
     photos: list[TestPhoto] = []
     # Photos of one look are one group; their captions do not matter here.
-    looks = [example.look for example in examples]
-    alike = inseparable([str(row) for row in range(len(examples))], [e.photo for e in examples], looks, bits)
+    phashes = [example.phash for example in examples]
+    alike = inseparable([str(row) for row in range(len(examples))], [e.photo for e in examples], phashes, bits)
     group_of = {row: group for group, rows in enumerate(alike, 1) for row in rows}
     for row, example in enumerate(tqdm(examples, "press copies to validate on", unit="photo", disable=None)):
         image = read_image(example.image)

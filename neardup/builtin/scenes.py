@@ -14,8 +14,9 @@ from PIL import Image, ImageDraw, ImageFilter
 from neardup.builtin import brushes
 
 LANGUAGES = ("fr", "it", "de", "en")
+"""The languages of the legends, ISO 639-1."""
 _SCALE = 2
-"""Drawn so many times larger and then reduced, for smooth edges."""
+"""How many times larger a scene is drawn than it ends, for smooth edges."""
 
 
 @dataclass(frozen=True)

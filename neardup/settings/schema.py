@@ -94,6 +94,7 @@ class Recipe:
         frozen_layers: so many first layers of both towers, and what is before them, keep their weights; 0 freezes
             nothing. What they give is computed once and kept, so that each epoch is faster.
         frozen_text: the whole text tower keeps its weights; its vectors are computed once.
+        compiled: compile the layers by torch.compile, which takes up to minutes before the first step.
         lora_rank: train updates of this rank of the attention, and else the temperature alone (LoRA); 0 trains the
             weights themselves.
         precision: `auto` is bf16 on a GPU that has it, else fp32; a CPU that has it trains faster by `bf16`, too.
@@ -113,6 +114,7 @@ class Recipe:
     accumulate: PositiveInt = 1
     frozen_layers: Annotated[int, Field(ge=0)] = 0
     frozen_text: bool = False
+    compiled: bool = False
     lora_rank: Annotated[int, Field(ge=0)] = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
