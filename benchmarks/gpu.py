@@ -55,6 +55,7 @@ def measure_gpu(photos: Path, work: Path) -> list[Measured]:
 
 
 def _name(dtype: str, compiled: bool) -> str:  # noqa: FBT001 - it is the only one
+    """What a way to encode is called in the table."""
     return f"neardup, {dtype}{', compiled' * compiled}"
 
 
@@ -90,4 +91,5 @@ def train(files: Sequence[Path], changes: dict[str, object]) -> Callable[[], obj
 
 
 def _memory() -> str:
+    """The most memory of the GPU that this process held, in words."""
     return f"{torch.cuda.max_memory_allocated() / 1e6:,.0f} MB on the GPU"

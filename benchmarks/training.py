@@ -100,6 +100,7 @@ def by_neardup(files: Sequence[Path], changes: dict[str, Any], device: str = "cp
 
 
 def _clip() -> Clip:
+    """A ViT-B/32 CLIP with random weights and the tokenizer of `builtin:tiny`."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     tokenizer = tiny.tokenizer()
@@ -109,6 +110,7 @@ def _clip() -> Clip:
 
 
 def _captions() -> list[str]:
+    """Captions of as many tokens as those of a press archive have."""
     draws = np.random.default_rng(0)
     lengths = np.exp(draws.normal(*WORDS, BATCH)).astype(int)
     return [f"{number}" + " war" * length for number, length in enumerate(lengths)]

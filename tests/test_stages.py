@@ -147,8 +147,7 @@ def test_outputs_are_on_the_disk_before_the_manifest(tmp_path: Path, flushed: li
     (tmp_path / "a" / "folder" / "x").write_text("1")
     stage = Stage(tmp_path, "a", "key")
     stage.finish([tmp_path / "a" / "folder"])
-    outputs = ["a/folder/x", "a/folder", "a", ""]
-    assert flushed[:4] == [str(tmp_path / path) for path in outputs]
+    assert set(flushed[:4]) == {str(tmp_path / path) for path in ("a/folder/x", "a/folder", "a", "")}
     assert flushed[4].endswith(".part.json")
     assert flushed[5:] == [str(stage.manifest.parent)]
 
@@ -164,8 +163,8 @@ def test_a_link_to_nowhere_is_no_obstacle(tmp_path: Path, flushed: list[str]) ->
     """It has no bytes that could be flushed."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "link").symlink_to(tmp_path / "gone")
-    sync(tmp_path / "folder")
-    assert flushed == [str(tmp_path / "folder"), str(tmp_path)]
+    sync(tmp_path / "folder", root=tmp_path)
+    assert set(flushed) == {str(tmp_path / "folder"), str(tmp_path)}
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:

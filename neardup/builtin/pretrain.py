@@ -355,7 +355,7 @@ def _export(pretrainer: Pretrainer, pool: Pool, history: Sequence[dict[str, floa
     tokenizer: Any = tiny.tokenizer()
     for part in (model, tokenizer, tiny.image_processor()):
         part.save_pretrained(partial)
-    sync(partial)
+    sync(partial, root=partial)
     for path in partial.iterdir():
         path.replace(out / path.name)
     with replacing(out / "training.csv") as new, new.open("w", encoding="utf-8", newline="") as stream:

@@ -42,7 +42,9 @@ LUMINANCE = (0.299, 0.587, 0.114)
 SHARPNESS = 1.5
 """Scale of the first queries and keys: a head then gives half to nearly all of its attention to one neighbour."""
 _WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+"""What a word of a text is, as CLIP's tokenizer splits them."""
 _NEIGHBOURS = tuple((x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if (x, y) != (0, 0))
+"""Steps to the eight patches around one."""
 
 
 def config(vocabulary: int, channels: int = 3) -> CLIPConfig:
@@ -108,7 +110,7 @@ def _cosines() -> npt.NDArray[np.float64]:
 
 
 def _frequencies() -> npt.NDArray[np.float64]:
-    """Radians a patch, float64 (16,)."""
+    """Frequencies of the waves that stand for a patch's place, in radians a patch: float64 (16,)."""
     count = PLACE // 4
     return np.asarray(3.0 ** (-1.5 * np.arange(count) / count))
 

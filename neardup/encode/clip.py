@@ -64,7 +64,7 @@ class Clip:
         self.model.save_pretrained(partial)
         self.tokenizer.save_pretrained(partial)
         self.image_processor.save_pretrained(partial)
-        sync(partial)
+        sync(partial, root=partial)
         old = folder.with_name(f".{folder.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         if folder.exists():

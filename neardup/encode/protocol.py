@@ -12,7 +12,7 @@ BATCH = 16
 
 
 class Encoder(Protocol):
-    """What turns photos into vectors."""
+    """What turns photos into vectors of one kind: vectors of equal fingerprints may be compared, others never."""
 
     name: str
     fingerprint: str

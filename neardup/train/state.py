@@ -57,7 +57,7 @@ class TrainingState:
         _save(folder / "model.safetensors", dict(_learning(model)))
         for number, optimizer in enumerate(optimizers):
             _save(folder / f"optimizer-{number}.safetensors", _flat(optimizer))
-        sync(folder, self.folder.parent)
+        sync(folder, root=self.folder.parent)
         write_json(self._pointer, {"key": self.key, "folder": folder.name, "facts": facts})
         for other in self.folder.glob("epoch-*"):
             if other != folder:

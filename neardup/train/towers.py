@@ -102,7 +102,7 @@ class Tower:
 
 
 def vision_tower(model: Any, frozen_layers: int) -> Tower:
-    """The vision tower of a CLIPModel."""
+    """The vision tower of a CLIPModel, cut above its first `frozen_layers` layers."""
     tower, layers = model.vision_model, model.vision_model.encoder.layers
     start = nn.Sequential(tower.embeddings, tower.pre_layrnorm)
     lower, upper = layers[:frozen_layers], layers[frozen_layers:]
@@ -110,7 +110,7 @@ def vision_tower(model: Any, frozen_layers: int) -> Tower:
 
 
 def text_tower(model: Any, frozen_layers: int) -> Tower:
-    """The text tower of a CLIPModel."""
+    """The text tower of a CLIPModel, cut above its first `frozen_layers` layers."""
     tower, layers = model.text_model, model.text_model.encoder.layers
     lower, upper = layers[:frozen_layers], layers[frozen_layers:]
     return Tower(
