@@ -58,8 +58,7 @@ def digest_of(*parts: object) -> str:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a path to write to, which becomes `path` only if the block ends well.
 
-    The written file is flushed to disk and renamed over `path`, so that nobody ever sees half of it; its new name is
-    flushed as well, so that what is written afterwards never reaches the disk before it.
+    The written file is flushed to disk and renamed over `path`, so that nobody ever sees half of it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: writers choose their format by it.
@@ -69,7 +68,6 @@ def replacing(path: Path) -> Iterator[Path]:
         with partial.open("rb+") as stream:
             os.fsync(stream.fileno())
         partial.replace(path)
-        sync_names(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -152,9 +150,10 @@ def claim(folder: Path) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write `value` as indented JSON, whole or not at all."""
+    """Write `value` as indented JSON, whole or not at all; it is on the disk when this returns."""
     with replacing(path) as partial:
         partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    sync_names(path.parent)
 
 
 @dataclass(frozen=True)

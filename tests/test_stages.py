@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from neardup import stages
-from neardup.stages import Stage, digest_of, replacing, sync
+from neardup.stages import Stage, digest_of, replacing, sync, write_json
 
 
 @pytest.fixture
@@ -152,11 +152,11 @@ def test_outputs_are_on_the_disk_before_the_manifest(tmp_path: Path, flushed: li
     assert flushed[5:] == [str(stage.manifest.parent)]
 
 
-def test_a_replaced_file_and_its_name_are_on_the_disk(tmp_path: Path, flushed: list[str]) -> None:
-    """What is written after it never reaches the disk before it."""
-    with replacing(tmp_path / "x.txt") as partial:
-        partial.write_text("new")
-    assert flushed == [str(partial), str(tmp_path)]
+def test_a_record_and_its_name_are_on_the_disk(tmp_path: Path, flushed: list[str]) -> None:
+    """A power cut after it was written leaves it."""
+    write_json(tmp_path / "x.json", {})
+    assert [Path(path).suffix for path in flushed] == [".json", ""]
+    assert flushed[1] == str(tmp_path)
 
 
 def test_a_link_to_nowhere_is_no_obstacle(tmp_path: Path, flushed: list[str]) -> None:
