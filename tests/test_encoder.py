@@ -4,7 +4,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -13,6 +13,7 @@ from typing import Self
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
 from PIL import Image
 from transformers import BertConfig, CLIPConfig, CLIPImageProcessor, CLIPModel
 
@@ -346,9 +347,8 @@ def as_png(image: Image.Image) -> bytes:
 
 
 @pytest.mark.slow
-def test_compiled_layers_give_the_same_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_layers_give_the_same_vectors() -> None:
     """But for the last digits, in one thread and in several, by the same fingerprint."""
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     plain, compiled = load_encoder(BUILTIN, "cpu"), load_encoder(BUILTIN, "cpu", compiled=True)
     assert compiled.fingerprint == plain.fingerprint
     expected = plain.encode(IMAGES)
@@ -419,33 +419,57 @@ class Hub:
         self.server.server_close()
 
     @property
-    def environment(self) -> dict[str, str]:
-        """What sends a process here."""
+    def address(self) -> str:
+        """Where it is."""
         host, port = self.server.server_address[:2]
-        return {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": f"http://{host}:{port}", "HF_TOKEN": ""}
+        return f"http://{host}:{port}"
 
 
-@pytest.mark.parametrize(("about", "file"), [(401, 401), (403, 403), (200, 403)], ids=["401", "403", "gated"])
-def test_a_model_that_the_hub_keeps_to_itself_is_one_sentence(about: int, file: int, tmp_path: Path) -> None:
-    """Private, gated or not there, the hub does not tell which: it says all three, and what to set."""
-    with Hub(about, file) as hub:
-        sentence = refusal(hub.environment, tmp_path)
+@pytest.fixture
+def sentence_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Hub], str]:
+    """The sentence about a model that a hub on this machine does not give; no token is set."""
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+
+    def sentence(hub: Hub) -> str:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
+        with pytest.raises(EncoderError) as error:
+            load_encoder("somebody/clip")
+        return str(error.value)
+
+    return sentence
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_model_that_the_hub_keeps_to_itself_is_one_sentence(status: int, sentence_on: Callable[[Hub], str]) -> None:
+    """Private, gated or not there, the hub does not tell which: the sentence has all three, and what to set."""
+    with Hub(status, status) as hub:
+        sentence = sentence_on(hub)
     assert "it is private or gated, or there is none of that name, and no token is set" in sentence
     assert "set HF_TOKEN" in sentence
 
 
-def test_a_model_that_the_hub_does_not_have_is_one_sentence(tmp_path: Path) -> None:
-    """Where the hub says so, it says so."""
+def test_a_gated_model_is_one_sentence(tmp_path: Path) -> None:
+    """The hub tells about it, but does not give its files."""
+    with Hub(200, 403) as hub:
+        sentence = refusal({"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.address, "HF_TOKEN": ""}, tmp_path)
+    assert "it is private or gated" in sentence
+
+
+def test_a_model_that_the_hub_does_not_have_is_one_sentence(sentence_on: Callable[[Hub], str]) -> None:
+    """The name is what to check."""
     with Hub(404, 404) as hub:
-        assert "the model hub has no openai/clip-vit-base-patch32: check the name" in refusal(hub.environment, tmp_path)
+        assert "the model hub has no somebody/clip: check the name" in sentence_on(hub)
 
 
-def test_the_hub_is_sent_the_token(tmp_path: Path) -> None:
-    """The sentence says that the token was not enough."""
+def test_the_hub_is_sent_the_token(sentence_on: Callable[[Hub], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sentence says that the token was not enough, and does not show it."""
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
     with Hub(401, 401) as hub:
-        sentence = refusal({**hub.environment, "HF_TOKEN": "hf_secret"}, tmp_path)
+        sentence = sentence_on(hub)
+    assert hub.tokens == ["Bearer hf_secret"]
     assert "the token that is set may not read it" in sentence
-    assert hub.tokens[-1] == "Bearer hf_secret"
     assert "hf_secret" not in sentence
 
 

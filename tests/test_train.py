@@ -323,10 +323,9 @@ def test_state_is_on_the_disk_before_it_is_named(tmp_path: Path, events: list[tu
 
 @pytest.mark.slow
 def test_compiled_training_has_nearly_the_same_losses(
-    examples: list[Example], uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    examples: list[Example], uninterrupted: Path, tmp_path: Path
 ) -> None:
     """With captions of several lengths and a last batch of another size; its checkpoint is a plain CLIP."""
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
     training = train(examples, small_clip(), replace(RECIPE, compiled=True), tmp_path, report=silent)
     expected = json.loads((uninterrupted / "training.json").read_text(encoding="utf-8"))["history"]
     losses = [line.validation_loss for line in training.history]

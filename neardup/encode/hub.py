@@ -121,6 +121,7 @@ def _reach_hub(name: str) -> None:
     try:
         urlopen(request, timeout=TIMEOUT).close()  # noqa: S310 - the hub's own address
     except HTTPError as error:
+        error.close()  # it holds the connection
         if error.code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             raise EncoderError(_closed(name)) from error
         if error.code == HTTPStatus.NOT_FOUND:
