@@ -23,7 +23,7 @@ from tqdm import tqdm
 from neardup.archive.prepare import check_archive, prepare
 from neardup.archive.testset import TestSet
 from neardup.arrays import Floats
-from neardup.builtin.pool import held_out, read_groups
+from neardup.builtin.pool import held_out_photographs, read_groups
 from neardup.encode.encoder import BUILTIN, Encoder, load_encoder
 from neardup.errors import ArchiveError, ConfigError, NeardupError
 from neardup.measure.comparison import Comparison, compare
@@ -121,7 +121,7 @@ def originals_of(folder: Path) -> Photos:
     Raises:
         ArchiveError: the table or a photo is missing, or fewer than two groups are held out.
     """
-    unseen = set(held_out(folder))
+    unseen = set(held_out_photographs(folder))
     first = [group[0] for group in read_groups(folder) if group[0] in unseen]
     if len(first) < 2:  # noqa: PLR2004
         raise ArchiveError(f"{folder} has {len(first)} groups held out from training, 2 are needed: add photographs")

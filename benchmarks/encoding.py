@@ -22,11 +22,15 @@ from neardup.images import read_image
 from neardup.settings.schema import Dtype
 
 PHOTOS = 64
+"""JPEG files in one pass."""
 PASSES = 2
+"""Passes that are clocked: each takes up to half a minute."""
 CORES = 2
-"""As many as are measured, together and one of them alone."""
-PRECISIONS: tuple[Dtype, ...] = ("fp32", *(("bf16",) if cpu_has_bf16() else ()), "int8")
+"""Cores of this machine that are measured, together and one of them alone."""
+DTYPES: tuple[Dtype, ...] = ("fp32", *(("bf16",) if cpu_has_bf16() else ()), "int8")
+"""Number formats that are measured: those that this CPU computes in."""
 Work = Callable[[], object]
+"""Encodes all files once; a text that it returns becomes the note."""
 
 
 class Pictures(Dataset[torch.Tensor]):
@@ -75,7 +79,7 @@ def measure_encoding(photos: Path, work: Path) -> list[Measured]:
         for cores in range(1, min(CORES, len(os.sched_getaffinity(0))) + 1):
             task = f"ViT-B/32 from JPEG files of {size[0]} × {size[1]}, {cores} core{'s' * (cores > 1)}"
             rate = partial(_rate, task, cores)
-            found += [rate(f"neardup, {one}", ours, str(folder), paths, one, reference) for one in PRECISIONS]
+            found += [rate(f"neardup, {one}", ours, str(folder), paths, one, reference) for one in DTYPES]
             found += [
                 rate("the vision tower alone, its pixels ready", tower, folder),
                 rate("transformers, a photo at a time", notebook, folder, paths),
@@ -85,12 +89,13 @@ def measure_encoding(photos: Path, work: Path) -> list[Measured]:
             ]
         rate = partial(_rate, f"{BUILTIN} from JPEG files of {size[0]} × {size[1]}, 1 core", 1)
         reference = decoded_whole(BUILTIN, paths)
-        found += [rate(f"neardup, {one}", ours, BUILTIN, paths, one, reference) for one in PRECISIONS]
+        found += [rate(f"neardup, {one}", ours, BUILTIN, paths, one, reference) for one in DTYPES]
         found.append(rate("transformers, a photo at a time", notebook, CHECKPOINT, paths))
     return found
 
 
 def _rate(task: str, cores: int, method: str, make: Callable[..., Work], *inputs: Any) -> Measured:
+    """Clock one method on so many cores."""
     return measured(task, method, "photos", PHOTOS, on_cores, cores, make, *inputs, passes=PASSES)
 
 
@@ -115,9 +120,9 @@ def decoded_whole(name: str, paths: Sequence[Path]) -> Vectors:
     return load_encoder(name, "cpu").encode([read_image(path) for path in paths])
 
 
-def ours(name: str, paths: Sequence[Path], precision: Dtype, reference: Vectors) -> Work:
+def ours(name: str, paths: Sequence[Path], dtype: Dtype, reference: Vectors) -> Work:
     """Our pipeline; its note says how near the vectors are to those in fp32 of whole decoding."""
-    encoder = load_encoder(name, "cpu", precision)
+    encoder = load_encoder(name, "cpu", dtype)
 
     def work() -> str:
         vectors = np.stack([vector for _, vector in encode_files(encoder, paths) if isinstance(vector, np.ndarray)])
@@ -197,6 +202,7 @@ class _Features(torch.nn.Module):
 
 
 def _over(pictures: Pictures, encode: Callable[[torch.Tensor], object]) -> Work:
+    """Encode the batches of a DataLoader."""
     # Its processes live on from the pass that is not counted.
     loader = DataLoader(pictures, batch_size=BATCH, num_workers=torch.get_num_threads(), persistent_workers=True)
 

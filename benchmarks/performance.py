@@ -20,10 +20,12 @@ from types import MappingProxyType
 from typing import Any
 
 import click
+import torch
 from augmenting import measure_augmentation
 from cluster import measure_cluster
 from encoding import measure_encoding
 from excel import measure_excel
+from gpu import measure_gpu
 from growth import measure_growth
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -42,10 +44,13 @@ TOPICS: Mapping[str, Callable[[Path, Path], Sequence[Measured]]] = MappingProxyT
         "million": measure_million,
         "cluster": measure_cluster,
         "train": measure_training,
+        "gpu": measure_gpu,
         "augment": measure_augmentation,
         "excel": measure_excel,
     }
 )
+TITLES: Mapping[str, str] = MappingProxyType({"gpu": "GPU"})
+"""Headings of the topics whose names do not read as one."""
 PACKAGES = (
     *("neardup", "torch", "torchvision", "transformers", "open-clip-torch", "onnxruntime", "numpy", "pillow"),
     *("imagededup", "opencv-python-headless", "albumentations", "faiss-cpu", "scikit-learn", "distributed"),
@@ -124,7 +129,9 @@ def _write(page: Path, topics: Mapping[str, Mapping[str, Any]]) -> None:
     draw_growth(everything, growth)
     lines = [HEAD.format(picture=picture.name, growth=growth.name)]
     for topic, found in measured.items():
-        lines += [f"## {topic.capitalize()}", "", f"{topics[topic]['machine']}, {topics[topic]['date']}.", ""]
+        lines += [f"## {TITLES.get(topic, topic.capitalize())}", ""]
+        lines += [f"{topics[topic]['machine']}, {topics[topic]['date']}.", ""]
+        lines += [] if found else ["Not measured: no GPU on this machine.", ""]
         for task in dict.fromkeys(one.task for one in found):
             lines += [*table([one for one in found if one.task == task]), ""]
     lines += [f"Versions: {', '.join(f'{name} {number}' for name, number in _versions().items())}."]
@@ -226,7 +233,8 @@ def _machine() -> str:
     flags = Path("/proc/cpuinfo").read_text(encoding="ascii")
     has = [name for name in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if f" {name} " in flags]
     cores = len(os.sched_getaffinity(0))
-    return f"{cores} core{'s' * (cores > 1)} ({', '.join(has)}), no GPU"
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{cores} core{'s' * (cores > 1)} ({', '.join(has)}), {gpu}"
 
 
 def _today() -> str:

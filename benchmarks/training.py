@@ -20,7 +20,9 @@ from neardup.train.batches import PLAIN, Captions, Example
 from neardup.train.learner import Learner
 
 BATCH = 32
+"""Photos and captions in a step."""
 TOKENS = 77
+"""Tokens that a caption may have, and that the tutorials pad each to."""
 WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("neardup, all weights", {}),
     *((("neardup, all weights, bf16", {"precision": "bf16"}),) if cpu_has_bf16() else ()),
@@ -29,6 +31,7 @@ WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("neardup, 10 of 12 layers frozen", {"frozen_layers": 10}),
     ("neardup, LoRA of rank 8", {"lora_rank": 8}),
 )
+"""Ways to train, and what each changes in the recipe."""
 WORDS = (2.73, 0.7)
 """Mean and deviation of the logarithm of a caption's tokens: a median of 15, and a long tail.
 
@@ -41,11 +44,16 @@ def measure_training(photos: Path, _work: Path) -> list[Measured]:
 
     The plain loop and those of all weights learn the same: their notes say the loss of the last step, the fourth.
     """
-    files = list(islice(cycle(sorted(photos.rglob("*.jpg"))), BATCH))
+    files = training_files(photos)
     task = f"a step of {BATCH} photos and captions, ViT-B/32, one thread"
     plain = measured(task, "transformers, Adam, captions padded to 77", "photos", BATCH, by_notebook, files)
-    ours = [measured(task, name, "photos", BATCH, by_neardup, files, frozen) for name, frozen in WAYS]
+    ours = [measured(task, name, "photos", BATCH, by_neardup, files, changes) for name, changes in WAYS]
     return [plain, *ours]
+
+
+def training_files(photos: Path) -> list[Path]:
+    """The photos of a step."""
+    return list(islice(cycle(sorted(photos.rglob("*.jpg"))), BATCH))
 
 
 def by_notebook(files: Sequence[Path]) -> Callable[[], object]:
@@ -70,15 +78,15 @@ def by_notebook(files: Sequence[Path]) -> Callable[[], object]:
     return step
 
 
-def by_neardup(files: Sequence[Path], frozen: dict[str, Any]) -> Callable[[], object]:
-    """A step of `train`."""
+def by_neardup(files: Sequence[Path], changes: dict[str, Any], device: str = "cpu") -> Callable[[], object]:
+    """A step of `train` by a recipe with some changes."""
     clip, captions = _clip(), _captions()
     examples = [
         Example(file, sha256(file.read_bytes()).hexdigest(), caption, "")
         for file, caption in zip(files, captions, strict=True)
     ]
-    recipe = Recipe(batch_size=BATCH, **frozen)
-    learner = Learner(examples, clip, Captions(clip.tokenizer, captions, TOKENS), recipe, "cpu")
+    recipe = Recipe(batch_size=BATCH, **changes)
+    learner = Learner(examples, clip, Captions(clip.tokenizer, captions, TOKENS), recipe, device)
     optimizer = learner.optimizer()
 
     def step() -> str:
@@ -92,6 +100,7 @@ def by_neardup(files: Sequence[Path], frozen: dict[str, Any]) -> Callable[[], ob
 
 
 def _clip() -> Clip:
+    """A ViT-B/32 CLIP with random weights and the tokenizer of `builtin:tiny`."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     tokenizer = tiny.tokenizer()
@@ -101,6 +110,7 @@ def _clip() -> Clip:
 
 
 def _captions() -> list[str]:
+    """Captions of as many tokens as those of a press archive have."""
     draws = np.random.default_rng(0)
     lengths = np.exp(draws.normal(*WORDS, BATCH)).astype(int)
     return [f"{number}" + " war" * length for number, length in enumerate(lengths)]

@@ -152,7 +152,7 @@ def training_examples(out: Path) -> list[Example]:
             image=out / "training_set" / photo.image_name,
             photo=photo.sha256,
             caption=captions[photo.legend].text,
-            look=photo.phash,
+            phash=photo.phash,
         )
         for photo in TrainingSet.load(out).photos
     ]

@@ -1,14 +1,18 @@
 """A stage of the work: its outputs on disk first, its manifest last.
 
-A stage is done when its manifest carries the key of its inputs and every output that it lists is there, whole.
-Readers trust only the manifest, so a run that was killed at any moment starts again at the first unfinished stage.
+A stage is done when its manifest carries the key of its inputs and every output that it lists is there with the bytes
+that it had. Readers trust only the manifest, so a run that was killed at any moment starts again at the first
+unfinished stage.
 """
 
+import errno
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +23,30 @@ from neardup.errors import ArchiveError
 
 STATE = ".neardup"
 """Folder in the output folder that holds manifests, caches and everything else not meant for people."""
+TICK = 2_000_000_000
+"""Nanoseconds within which two changes of a file may leave it the same times: FAT counts in steps of two seconds."""
+FLUSHES = 8
+"""Files that are flushed at once. Measured for 4,000 files on ext4: 0.8 s by eight, 15.7 s one after the other."""
+UNFLUSHABLE = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES})
+"""Errors by which some network file systems say that the names in a folder cannot be flushed from here."""
 
 
 def digest_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest_contents(path: Path) -> str:
+    """SHA-256 of a file's bytes, or of the names and bytes of all files in a folder, in hex."""
+    if path.is_dir():
+        return digest_of([(file.relative_to(path).as_posix(), digest_file(file)) for file in _files(path)])
+    return digest_file(path)
+
+
+def _files(folder: Path) -> list[Path]:
+    """All files in a folder and its subfolders, in the order of their paths."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def digest_of(*parts: object) -> str:
@@ -49,6 +71,51 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def sync(*paths: Path, root: Path) -> None:
+    """Flush files, and folders with everything in them, to the disk, so that a power cut leaves them whole.
+
+    Args:
+        paths: the files and folders.
+        root: the names in it, and in all folders between it and a path, are flushed too, for a file without a name is
+            lost.
+    """
+    everything = set(paths)
+    for path in paths:
+        everything |= set(path.rglob("*")) if path.is_dir() else set()
+        everything |= {folder for folder in path.parents if folder.is_relative_to(root)}
+    with ThreadPoolExecutor(FLUSHES) as pool:
+        list(pool.map(_flush_either, everything))
+
+
+def _flush_either(path: Path) -> None:
+    """Flush a file or the names in a folder; a link to nowhere has nothing to flush."""
+    if path.is_dir():
+        sync_names(path)
+    elif path.exists():
+        _flush(path)
+
+
+def sync_names(folder: Path) -> None:
+    """Flush the names in a folder to the disk: what was renamed, made or deleted there stays so after a power cut.
+
+    Some network file systems cannot do that; there it is left out.
+    """
+    try:
+        _flush(folder)
+    except OSError as error:
+        if error.errno not in UNFLUSHABLE:
+            raise
+
+
+def _flush(path: Path) -> None:
+    """Flush the bytes of a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -91,14 +158,19 @@ def claim(folder: Path) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write `value` as indented JSON, whole or not at all."""
+    """Write `value` as indented JSON, whole or not at all; it is on the disk when this returns."""
     with replacing(path) as partial:
         partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    sync_names(path.parent)
 
 
 @dataclass(frozen=True)
 class Stage:
     """One step of the work into one output folder.
+
+    The manifest holds the digest of each output's contents. To read gigabytes at every start would take minutes, so
+    that a second file remembers the sizes and times at which those contents were last seen: while they are the same,
+    nothing is read. A copied or moved output folder has other times; it is read once, and remembered again.
 
     Attributes:
         out: the experiment's output folder.
@@ -115,35 +187,65 @@ class Stage:
         """Where the manifest lies."""
         return self.out / STATE / f"{self.name.replace('/', '.')}.json"
 
+    @property
+    def _seen(self) -> Path:
+        """Output → its digest and the sizes and times that it was seen with; may be deleted at any time."""
+        return self.manifest.with_suffix(".seen")
+
     def read(self) -> dict[str, Any] | None:
-        """The manifest if this very stage is done and all its outputs are whole, else None."""
-        try:
-            manifest = json.loads(self.manifest.read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
-            return None
+        """The manifest if this very stage is done and all its outputs are as it left them, else None."""
+        manifest = _read_json(self.manifest)
         if manifest.get("key") != self.key:
             return None
-        if all(self._whole(path, mark) for path, mark in manifest["outputs"].items()):
-            return dict(manifest)
-        return None
+        if not all((self.out / path).exists() for path in manifest["outputs"]):
+            return None
+        states = {path: _state(self.out / path) for path in manifest["outputs"]}
+        before = _read_json(self._seen)
+        now = {path: [digest, states[path]] for path, digest in manifest["outputs"].items()}
+        changed = [path for path in now if states[path] is None or before.get(path) != now[path]]
+        if any(digest_contents(self.out / path) != manifest["outputs"][path] for path in changed):
+            return None
+        if any(states[path] for path in changed):
+            with suppress(OSError):  # an output folder that cannot be written to can still be read
+                write_json(self._seen, now)
+        return manifest
 
     def done(self) -> bool:
         """Whether there is nothing left to do."""
         return self.read() is not None
 
     def finish(self, outputs: Iterable[Path], facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Record the outputs (files, or folders whose files are counted) and a few facts; the last act of a stage."""
-        marks = {path.relative_to(self.out).as_posix(): self._mark(path) for path in outputs}
-        manifest = {"stage": self.name, "key": self.key, "outputs": marks, "facts": dict(facts or {})}
+        """Record the outputs (files, or folders with all their files) and a few facts; the last act of a stage.
+
+        The outputs are on the disk before the manifest says so.
+        """
+        paths = list(outputs)
+        sync(*paths, root=self.out)
+        digests = {path.relative_to(self.out).as_posix(): digest_contents(path) for path in paths}
+        manifest = {"stage": self.name, "key": self.key, "outputs": digests, "facts": dict(facts or {})}
         write_json(self.manifest, manifest)
         return manifest
 
-    def _mark(self, path: Path) -> str:
-        if path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.is_file())
-            return digest_of([(p.relative_to(path).as_posix(), p.stat().st_size) for p in files])
-        return digest_file(path)
 
-    def _whole(self, relative: str, mark: str) -> bool:
-        path = self.out / relative
-        return path.exists() and self._mark(path) == mark
+def _read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; an empty one where there is none, or only a part of one."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+
+
+def _state(path: Path) -> str | None:
+    """Digest of the name, size and times of a file, or of all files in a folder: an edit gives another one.
+
+    The time of the last change of the entry (ctime) counts too, for a program can set back that of the last writing.
+
+    Returns:
+        None if a file was changed so lately that another change might go unnoticed.
+    """
+    states = []
+    for file in _files(path) if path.is_dir() else [path]:
+        status = file.stat()
+        states.append((str(file.relative_to(path)), status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+    latest = max((max(written, changed) for *_, written, changed in states), default=0)
+    return digest_of(states) if latest + TICK < time.time_ns() else None

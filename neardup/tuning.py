@@ -201,9 +201,9 @@ def make_validation(tuning: Tuning) -> dict[str, Any]:
     examples = validation_examples(training_examples(tuning.out), clip, settings.train, bits)
     shutil.rmtree(folder, ignore_errors=True)
     photos: list[TestPhoto] = []
-    # Photos of one look are one group, whatever their captions: each gets a caption of its own, which joins nothing.
-    looks = [example.look for example in examples]
-    alike = inseparable([str(row) for row in range(len(examples))], [e.photo for e in examples], looks, bits)
+    # Photos of one look are one group; their captions do not matter here.
+    phashes = [example.phash for example in examples]
+    alike = inseparable([str(row) for row in range(len(examples))], [e.photo for e in examples], phashes, bits)
     group_of = {row: group for group, rows in enumerate(alike, 1) for row in rows}
     for row, example in enumerate(bar(examples, "press copies to validate on", unit="photo", disable=None)):
         image = read_image(example.image)

@@ -1,29 +1,36 @@
 """Any CLIP by its real loading path, unit vectors, and a fingerprint that tells encoders apart."""
 
+import io
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import Self
 
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
+from PIL import Image
 from transformers import BertConfig, CLIPConfig, CLIPImageProcessor, CLIPModel
 
 from neardup.builtin.scenes import Scene
+from neardup.encode.batch import BATCHES
 from neardup.encode.encoder import (
-    BATCHES,
     BUILTIN,
     CHECKPOINT,
     ClipEncoder,
-    calibrate,
     cpu_has_bf16,
-    fingerprint,
+    fastest_batch,
     load_clip,
     load_encoder,
     pick_device,
 )
+from neardup.encode.files import encode_files
+from neardup.encode.vision import fingerprint
 from neardup.errors import EncoderError
 from neardup.images import read_image
 from neardup.settings.schema import Dtype
@@ -91,10 +98,10 @@ def test_the_batch_hardly_changes_a_vector() -> None:
     assert encoder.encode(IMAGES) == pytest.approx(sixteen, abs=1e-5)
 
 
-def test_calibration_chooses_a_batch_and_changes_nothing() -> None:
+def test_choosing_a_batch_changes_nothing() -> None:
     """The encoder keeps its batch, and torch its threads."""
     encoder, threads = load_encoder(BUILTIN, "cpu"), torch.get_num_threads()
-    assert calibrate(encoder) in BATCHES
+    assert fastest_batch(encoder) in BATCHES
     assert (encoder.batch, torch.get_num_threads()) == (16, threads)
 
 
@@ -131,27 +138,27 @@ def test_bf16_is_nearly_fp32() -> None:
     assert vectors.dtype == np.float32
 
 
-def test_each_precision_is_another_encoder(int8: ClipEncoder) -> None:
+def test_each_number_format_is_another_encoder(int8: ClipEncoder) -> None:
     """Vectors and thresholds of one are never taken for those of another."""
-    clip = load_clip(BUILTIN)
-    precisions: tuple[Dtype, ...] = ("fp32", "bf16", "int8")
-    fingerprints = {fingerprint(clip.model, clip.image_processor, one) for one in precisions}
+    encoder = load_encoder(BUILTIN, "cpu")
+    dtypes: tuple[Dtype, ...] = ("fp32", "bf16", "int8")
+    fingerprints = {fingerprint(encoder._model, encoder._processor, dtype) for dtype in dtypes}
     assert len(fingerprints) == 3
     assert int8.fingerprint in fingerprints
 
 
 @pytest.mark.parametrize(
-    ("device", "precision", "reason"),
+    ("device", "dtype", "reason"),
     [
         ("cpu", "fp16", "the CPU has no fast fp16"),
         ("mps", "int8", "int8 is computed by the CPU, not by mps"),
         pytest.param("cpu", "bf16", "this CPU has no bf16", marks=pytest.mark.skipif(cpu_has_bf16(), reason="it has")),
     ],
 )
-def test_a_precision_that_a_device_lacks_is_one_sentence(device: str, precision: Dtype, reason: str) -> None:
+def test_a_number_format_that_a_device_lacks_is_one_sentence(device: str, dtype: Dtype, reason: str) -> None:
     """It says which one to take."""
     with pytest.raises(EncoderError, match=reason):
-        pick_device(device, precision)
+        pick_device(device, dtype)
 
 
 def test_no_images_give_no_vectors() -> None:
@@ -304,6 +311,52 @@ def test_a_gpu_that_is_not_there_is_one_sentence() -> None:
         load_encoder(BUILTIN, device="cuda")
 
 
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="this machine has an Apple GPU")
+def test_an_apple_gpu_that_is_not_there_is_one_sentence() -> None:
+    """It says what to leave out."""
+    with pytest.raises(EncoderError, match=r"no Apple GPU \(MPS\) on this machine: leave --device out"):
+        load_encoder(BUILTIN, device="mps")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
+@pytest.mark.parametrize(("dtype", "least"), [("fp32", 0.99999), ("bf16", 0.999), ("fp16", 0.9999)])
+def test_a_gpu_gives_the_vectors_of_the_cpu(dtype: Dtype, least: float) -> None:
+    """Nearly, and by files in several threads the same as by images in one."""
+    encoder, expected = load_encoder(BUILTIN, "cuda", dtype), load_encoder(BUILTIN, "cpu").encode(IMAGES)
+    vectors = encoder.encode(IMAGES)
+    assert (vectors * expected).sum(axis=1).min() > least
+    by_file = [vector for _, vector in encode_files(encoder, [as_png(image) for image in IMAGES])]
+    assert np.stack(by_file) == pytest.approx(vectors, abs=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
+def test_a_gpu_gives_nearly_the_same_compiled() -> None:
+    """The fingerprint is the same, for the vectors may be compared."""
+    plain, compiled = load_encoder(BUILTIN, "cuda"), load_encoder(BUILTIN, "cuda", compiled=True)
+    assert compiled.fingerprint == plain.fingerprint
+    assert compiled.encode(IMAGES) == pytest.approx(plain.encode(IMAGES), abs=1e-4)
+
+
+def as_png(image: Image.Image) -> bytes:
+    """An image as a PNG file."""
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.slow
+def test_compiled_layers_give_the_same_vectors() -> None:
+    """But for the last digits, in one thread and in several, by the same fingerprint."""
+    plain, compiled = load_encoder(BUILTIN, "cpu"), load_encoder(BUILTIN, "cpu", compiled=True)
+    assert compiled.fingerprint == plain.fingerprint
+    expected = plain.encode(IMAGES)
+    assert compiled.encode(IMAGES) == pytest.approx(expected, abs=1e-5)
+    by_file = [vector for _, vector in encode_files(compiled, [as_png(image) for image in IMAGES])]
+    assert np.stack(by_file) == pytest.approx(expected, abs=1e-5)
+
+
 @pytest.mark.parametrize(
     "environment",
     [{"HF_HUB_OFFLINE": "1"}, {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}],
@@ -311,18 +364,113 @@ def test_a_gpu_that_is_not_there_is_one_sentence() -> None:
 )
 def test_a_model_that_cannot_be_fetched_is_one_sentence(environment: dict[str, str], tmp_path: Path) -> None:
     """It says how to get the model, and which encoder works without."""
-    code = "from neardup.encoder import load_encoder; load_encoder('openai/clip-vit-base-patch32')"
+    sentence = refusal(environment, tmp_path)
+    assert "not on this machine" in sentence
+    assert "hf download openai/clip-vit-base-patch32" in sentence
+    assert "builtin:tiny" in sentence
+
+
+def refusal(environment: dict[str, str], home: Path) -> str:
+    """The last line of a process that cannot load a model of the hub."""
+    code = "from neardup.encode.encoder import load_encoder; load_encoder('openai/clip-vit-base-patch32')"
     ran = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, **environment, "HF_HOME": str(tmp_path)},
+        env={**os.environ, **environment, "HF_HOME": str(home)},
         capture_output=True,
         text=True,
         check=False,
     )
-    last = ran.stderr.strip().splitlines()[-1]
-    assert "not on this machine" in last
-    assert "hf download openai/clip-vit-base-patch32" in last
-    assert "builtin:tiny" in last
+    return ran.stderr.strip().splitlines()[-1]
+
+
+class Hub:
+    """A model hub on this machine that answers every request alike, and notes the tokens that it was sent."""
+
+    def __init__(self, about: int, file: int) -> None:
+        """Answer with one status when asked about a model, with another one when asked for its files."""
+        tokens: list[str | None] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                tokens.append(self.headers["Authorization"])
+                status = about if self.path.startswith("/api/") else file
+                self.send_response(status)
+                if status == 403:
+                    self.send_header("X-Error-Code", "GatedRepo")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            do_GET = do_HEAD  # noqa: N815 - the name that the server looks for
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.tokens = tokens
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+    def __enter__(self) -> Self:
+        """Serve until the block ends."""
+        Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the server."""
+        self.server.shutdown()
+        self.server.server_close()
+
+    @property
+    def address(self) -> str:
+        """Where it is."""
+        host, port = self.server.server_address[:2]
+        return f"http://{host}:{port}"
+
+
+@pytest.fixture
+def sentence_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Hub], str]:
+    """The sentence about a model that a hub on this machine does not give; no token is set."""
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+
+    def sentence(hub: Hub) -> str:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
+        with pytest.raises(EncoderError) as error:
+            load_encoder("somebody/clip")
+        return str(error.value)
+
+    return sentence
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_model_that_the_hub_keeps_to_itself_is_one_sentence(status: int, sentence_on: Callable[[Hub], str]) -> None:
+    """Private, gated or not there, the hub does not tell which: the sentence has all three, and what to set."""
+    with Hub(status, status) as hub:
+        sentence = sentence_on(hub)
+    assert "it is private or gated, or there is none of that name, and no token is set" in sentence
+    assert "set HF_TOKEN" in sentence
+
+
+def test_a_gated_model_is_one_sentence(tmp_path: Path) -> None:
+    """The hub tells about it, but does not give its files."""
+    with Hub(200, 403) as hub:
+        sentence = refusal({"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.address, "HF_TOKEN": ""}, tmp_path)
+    assert "it is private or gated" in sentence
+
+
+def test_a_model_that_the_hub_does_not_have_is_one_sentence(sentence_on: Callable[[Hub], str]) -> None:
+    """The name is what to check."""
+    with Hub(404, 404) as hub:
+        assert "the model hub has no somebody/clip: check the name" in sentence_on(hub)
+
+
+def test_the_hub_is_sent_the_token(sentence_on: Callable[[Hub], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sentence says that the token was not enough, and does not show it."""
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    with Hub(401, 401) as hub:
+        sentence = sentence_on(hub)
+    assert hub.tokens == ["Bearer hf_secret"]
+    assert "the token that is set may not read it" in sentence
+    assert "hf_secret" not in sentence
 
 
 def test_a_whole_clip_encodes_as_its_vision_tower_does() -> None:

@@ -12,7 +12,8 @@ from PIL import Image
 
 from neardup.arrays import Vectors
 from neardup.builtin.scenes import Scene
-from neardup.encode.encoder import BATCHES, BUILTIN, calibrate, load_encoder
+from neardup.encode.batch import BATCHES, fastest_batch
+from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.encode.files import encode_files
 from neardup.errors import UnreadableImageError
 from neardup.images import MAX_PIXELS, read_image
@@ -113,5 +114,5 @@ def test_calibration_takes_a_batch_that_it_tried() -> None:
     """It leaves the encoder as it was."""
     encoder = load_encoder(BUILTIN, "cpu")
     encoder.batch = 5
-    assert calibrate(encoder) in BATCHES
+    assert fastest_batch(encoder) in BATCHES
     assert encoder.batch == 5

@@ -46,20 +46,20 @@ def run(
 
 
 def losses(training: Training) -> list[float]:
-    """Of training and of validation, epoch by epoch."""
+    """The losses of training and of validation, epoch by epoch."""
     return [loss for line in training.history for loss in (line.train_loss, line.validation_loss)]
 
 
 def test_two_processes_have_the_losses_of_one_and_are_heard(job: Job, alone: Training, tmp_path: Path) -> None:
     """Nothing but the last digits of the losses tells; the callbacks run here, as those of `train` would."""
     epochs: list[EpochResult] = []
-    said: list[str] = []
-    both = run(2, replace(job, folder=tmp_path), epochs.append, said.append)
+    sentences: list[str] = []
+    both = run(2, replace(job, folder=tmp_path), epochs.append, sentences.append)
     assert both.facts["processes"] == 2
     assert losses(both) == pytest.approx(losses(alone), rel=1e-5)
     assert tuple(epochs) == both.history
-    assert "on 2 x cpu" in said[0]
-    assert said[-1].startswith("stopped after epoch 3")
+    assert "on 2 x cpu" in sentences[0]
+    assert sentences[-1].startswith("stopped after epoch 3")
 
 
 def test_stopped_training_goes_on_alone(job: Job, alone: Training, tmp_path: Path) -> None:
@@ -81,9 +81,9 @@ def test_processes_end_with_a_killed_starter(job: Job, tmp_path: Path) -> None:
         "from test_launch import Job, Path, run\n"
         "run(2, Job.read(Path(sys.argv[1])), lambda line: print(line.epoch, flush=True))\n"
     )
-    told = tmp_path / "told.json"
-    moved.write(told)
-    command, here = [sys.executable, "-c", code, str(told)], {**os.environ, "TMPDIR": str(tmp_path)}
+    path = tmp_path / "job.json"
+    moved.write(path)
+    command, here = [sys.executable, "-c", code, str(path)], {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, env=here, stdout=subprocess.PIPE) as starter:
         assert starter.stdout is not None
         starter.stdout.readline()
@@ -107,7 +107,7 @@ def test_error_of_a_process_is_raised_here(job: Job, tmp_path: Path) -> None:
 
 def _processes(folder: Path) -> list[str]:
     """The processes of this machine that were given a job in a folder."""
-    given = f"-m\0neardup.launch\0{folder}".encode()
+    given = f"-m\0neardup.train.launch\0{folder}".encode()
     return [path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if given in _read(path)]
 
 

@@ -24,8 +24,8 @@ rows = st.lists(
 
 def alike(a: tuple[str, str, str], b: tuple[str, str, str], bits: int) -> bool:
     """Slow and readable: whether two rows must stay together, by themselves."""
-    looks = bool(a[2] and b[2]) and hash_distance(a[2], b[2]) <= bits
-    return a[0] == b[0] or a[1] == b[1] or looks
+    look_alike = bool(a[2] and b[2]) and hash_distance(a[2], b[2]) <= bits
+    return a[0] == b[0] or a[1] == b[1] or look_alike
 
 
 @given(rows, st.integers(0, 30), st.floats(0.05, 0.5), st.integers(0, 5))

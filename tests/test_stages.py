@@ -1,14 +1,53 @@
 """A stage is done when its manifest and its outputs say so, and never before."""
 
+import os
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from neardup.stages import Stage, alone, digest_of, replacing
+from neardup import stages
+from neardup.stages import Stage, alone, digest_of, replacing, sync, write_json
+
+
+@pytest.fixture
+def flushed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths that are flushed to the disk, in their order; they are flushed indeed."""
+    paths: list[str] = []
+    flush = os.fsync
+
+    def recorded(descriptor: int) -> None:
+        flush(descriptor)
+        paths.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    return paths
+
+
+@pytest.fixture
+def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """A stage that made a folder of two files some time ago, and was seen whole since."""
+    monkeypatch.setattr(stages, "TICK", 50_000_000)
+    stage = Stage(tmp_path / "out", "a", "key")
+    for name in ("x", "below/y"):
+        path = stage.out / "folder" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("1")
+    stage.finish([stage.out / "folder"])
+    wait_until_old(stage.out / "folder")
+    assert stage.done()
+    return stage
+
+
+def wait_until_old(folder: Path) -> None:
+    """Wait until another change of a file would change its times on any file system."""
+    latest = max(path.stat().st_ctime_ns for path in folder.rglob("*"))
+    time.sleep(max(0, latest + stages.TICK - time.time_ns()) / 1e9 + 0.01)
 
 
 def test_a_stage_is_done_once_finished(tmp_path: Path) -> None:
@@ -34,6 +73,101 @@ def test_another_key_undoes_it(tmp_path: Path) -> None:
     """Other inputs, other key: the old result does not count."""
     Stage(tmp_path, "a", "key").finish([])
     assert not Stage(tmp_path, "a", "other").done()
+
+
+@pytest.mark.parametrize("name", ["x", "below/y"])
+def test_an_edit_that_keeps_the_size_undoes_a_folder(finished: Stage, name: str) -> None:
+    """Other bytes of the same number are noticed, below the folder's subfolders as well."""
+    (finished.out / "folder" / name).write_text("2")
+    assert not finished.done()
+
+
+def test_an_edit_whose_time_is_set_back_undoes_a_folder(finished: Stage) -> None:
+    """The time of the last writing is not trusted alone."""
+    path = finished.out / "folder" / "x"
+    before = path.stat()
+    path.write_text("2")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert not finished.done()
+
+
+def test_what_is_new_is_not_taken_as_seen(tmp_path: Path) -> None:
+    """On a file system whose clock has not ticked since, another edit would leave the same times: it is read again."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "x").write_text("1")
+    stage = Stage(tmp_path, "a", "key")
+    stage.finish([tmp_path / "folder"])
+    assert stage.done()
+    assert not stage._seen.exists()
+
+
+@pytest.mark.parametrize("name", ["x", "z"])
+def test_a_file_that_went_or_came_undoes_a_folder(finished: Stage, name: str) -> None:
+    """A folder is what it was, no less and no more."""
+    path = finished.out / "folder" / name
+    if path.exists():
+        path.unlink()
+    else:
+        path.write_text("1")
+    assert not finished.done()
+
+
+@pytest.mark.parametrize("copy", [shutil.copy, shutil.copy2], ids=["new times", "times kept"])
+def test_a_copied_output_folder_is_done(finished: Stage, tmp_path: Path, copy: Callable[..., object]) -> None:
+    """Its bytes are the same, whatever the times of its files."""
+    shutil.copytree(finished.out, tmp_path / "copy", copy_function=copy)
+    assert Stage(tmp_path / "copy", "a", "key").done()
+
+
+def test_a_copied_output_folder_that_was_edited_is_not_done(finished: Stage, tmp_path: Path) -> None:
+    """What was seen in the place that it was copied from does not count."""
+    shutil.copytree(finished.out, tmp_path / "copy")
+    (tmp_path / "copy" / "folder" / "x").write_text("2")
+    assert not Stage(tmp_path / "copy", "a", "key").done()
+
+
+def test_what_was_seen_whole_is_not_read_again(finished: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of gigabytes costs a look at the sizes and times of its files."""
+    monkeypatch.setattr(stages, "digest_file", pytest.fail)
+    assert finished.done()
+
+
+def test_a_folder_that_cannot_be_written_to_is_read_each_time(finished: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing can be remembered, a stage is done all the same."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    finished._seen.unlink()
+    monkeypatch.setattr(stages, "write_json", refuse)
+    assert finished.done()
+    assert not finished._seen.exists()
+
+
+def test_outputs_are_on_the_disk_before_the_manifest(tmp_path: Path, flushed: list[str]) -> None:
+    """Each file, and the folders that hold their names up to the output folder, and only then the manifest."""
+    (tmp_path / "a" / "folder").mkdir(parents=True)
+    (tmp_path / "a" / "folder" / "x").write_text("1")
+    stage = Stage(tmp_path, "a", "key")
+    stage.finish([tmp_path / "a" / "folder"])
+    assert set(flushed[:4]) == {str(tmp_path / path) for path in ("a/folder/x", "a/folder", "a", "")}
+    assert flushed[4].endswith(".part.json")
+    assert flushed[5:] == [str(stage.manifest.parent)]
+
+
+def test_a_record_and_its_name_are_on_the_disk(tmp_path: Path, flushed: list[str]) -> None:
+    """A power cut after it was written leaves it."""
+    write_json(tmp_path / "x.json", {})
+    assert [Path(path).suffix for path in flushed] == [".json", ""]
+    assert flushed[1] == str(tmp_path)
+
+
+def test_a_link_to_nowhere_is_no_obstacle(tmp_path: Path, flushed: list[str]) -> None:
+    """It has no bytes that could be flushed."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "link").symlink_to(tmp_path / "gone")
+    sync(tmp_path / "folder", root=tmp_path)
+    assert set(flushed) == {str(tmp_path / "folder"), str(tmp_path)}
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:

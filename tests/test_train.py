@@ -22,13 +22,23 @@ from safetensors.torch import load_file
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
 from neardup.builtin import tiny
-from neardup.encode.encoder import Clip
+from neardup.encode.clip import Clip
 from neardup.errors import TrainingError
 from neardup.settings.schema import Recipe
-from neardup.train.batches import KEEP_BYTES, PLAIN, Captions, Example, Kept, Photos, batch_rows, own_rows, parts_of
+from neardup.train.batches import (
+    KEEP_BYTES,
+    PLAIN,
+    Captions,
+    Example,
+    Photos,
+    TensorCache,
+    batch_rows,
+    own_rows,
+    parts_of,
+)
 from neardup.train.finetune import EpochResult, train
 from neardup.train.learner import Learner, _spread
-from neardup.train.state import recover_checkpoint
+from neardup.train.state import TrainingState, recover_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -55,13 +65,14 @@ def make_examples(folder: Path, count: int = PHOTOS) -> list[Example]:
     """Photos of noise, each with a caption that it shares with one other at most, all unlike each other."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(7)
-    made = []
+    examples = []
     for i in range(count):
         path = folder / f"{i}.png"
         Image.fromarray(rng.integers(0, 255, (40, 48, 3), dtype=np.uint8)).save(path)
-        look = f"{int(rng.integers(0, 2**63)):016x}"
-        made.append(Example(path, sha256(path.read_bytes()).hexdigest(), f"soldiers of regiment {i * 2 // 3}", look))
-    return made
+        phash = f"{int(rng.integers(0, 2**63)):016x}"
+        photo, caption = sha256(path.read_bytes()).hexdigest(), f"soldiers of regiment {i * 2 // 3}"
+        examples.append(Example(path, photo, caption, phash))
+    return examples
 
 
 @pytest.fixture(scope="session")
@@ -245,6 +256,84 @@ def test_finished_training_is_not_repeated(examples: list[Example], uninterrupte
     assert said == [f"training is done already: best epoch {training.best_epoch} of 3"]
 
 
+def test_changed_checkpoint_is_made_again(examples: list[Example], tmp_path: Path) -> None:
+    """A finished training whose weights are no longer those that it wrote is not taken as done."""
+    recipe = replace(RECIPE, epochs=1)
+    checkpoint = train(examples, small_clip(), recipe, tmp_path, report=silent).checkpoint
+    whole = weights(checkpoint)
+    (checkpoint / "model.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    train(examples, small_clip(), recipe, tmp_path, report=silent)
+    assert weights(checkpoint) == whole
+
+
+@pytest.fixture
+def events(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What is flushed to the disk and what is renamed, in order; both happen indeed."""
+    events: list[tuple[str, str]] = []
+    flush, rename, put = os.fsync, Path.rename, Path.replace
+
+    def flushed(descriptor: int) -> None:
+        flush(descriptor)
+        events.append(("flush", str(Path(f"/proc/self/fd/{descriptor}").readlink())))
+
+    def renamed(path: Path, target: Path) -> Path:
+        events.append(("rename", str(target)))
+        return rename(path, target)
+
+    def replaced(path: Path, target: Path) -> Path:
+        events.append(("rename", str(target)))
+        return put(path, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(Path, "rename", renamed)
+    monkeypatch.setattr(Path, "replace", replaced)
+    return events
+
+
+def test_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path: Path, events: list[tuple[str, str]]) -> None:
+    """Every file, and the name of every file; then the new name of the folder, before the old one is deleted."""
+    beside, checkpoint = tmp_path / "state", tmp_path / "checkpoint"
+    save_checkpoint(small_clip(), checkpoint, beside)
+    partial, new = beside / ".new-checkpoint.part", beside / "new-checkpoint"
+    files = {("flush", str(partial / path.name)) for path in checkpoint.iterdir()}
+    named = events.index(("rename", str(new)))
+    assert {("flush", str(partial / "model.safetensors")), ("flush", str(partial / "config.json"))} <= files
+    assert files | {("flush", str(partial))} <= set(events[:named])
+    assert events[named:] == [
+        ("rename", str(new)),
+        ("flush", str(beside)),
+        ("rename", str(checkpoint)),
+        ("flush", str(beside)),
+        ("flush", str(tmp_path)),
+    ]
+
+
+def test_state_is_on_the_disk_before_it_is_named(tmp_path: Path, events: list[tuple[str, str]]) -> None:
+    """Tensors and their folders are flushed, and only then is `state.json` written."""
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    TrainingState(tmp_path / "state", "key").write(1, model, [optimizer], {})
+    folder, pointer = tmp_path / "state" / "epoch-000001", ("rename", str(tmp_path / "state" / "state.json"))
+    before = events[: events.index(pointer)]
+    flushed = (folder / "model.safetensors", folder / "optimizer-0.safetensors", folder, folder.parent, tmp_path)
+    assert [path for path in flushed if ("flush", str(path)) not in before] == []
+
+
+@pytest.mark.slow
+def test_compiled_training_has_nearly_the_same_losses(
+    examples: list[Example], uninterrupted: Path, tmp_path: Path
+) -> None:
+    """With captions of several lengths and a last batch of another size; its checkpoint is a plain CLIP."""
+    training = train(examples, small_clip(), replace(RECIPE, compiled=True), tmp_path, report=silent)
+    expected = json.loads((uninterrupted / "training.json").read_text(encoding="utf-8"))["history"]
+    losses = [line.validation_loss for line in training.history]
+    assert losses == pytest.approx([line["validation_loss"] for line in expected], rel=1e-3)
+    names = set(load_file(training.checkpoint / "model.safetensors"))
+    assert names == set(load_file(uninterrupted / "checkpoint" / "model.safetensors"))
+
+
 def test_other_recipe_starts_anew(examples: list[Example], tmp_path: Path) -> None:
     """The state of a run with another recipe is discarded."""
     with pytest.raises(Stop):
@@ -340,7 +429,7 @@ def test_captions_are_padded_to_their_longest() -> None:
 def test_pixels_are_those_of_the_processor(examples: list[Example]) -> None:
     """Pixels kept as bytes and normalised later equal what the encoder's own preprocessing gives."""
     clip = small_clip()
-    photos = Photos(examples, clip.image_processor, RECIPE, Kept(KEEP_BYTES))
+    photos = Photos(examples, clip.image_processor, RECIPE, TensorCache(KEEP_BYTES))
     (pixels,) = photos.batches([[3]], PLAIN)
     with Image.open(examples[3].image) as image:
         expected = clip.image_processor(image, return_tensors="pt")["pixel_values"]
@@ -350,7 +439,7 @@ def test_pixels_are_those_of_the_processor(examples: list[Example]) -> None:
 def test_epochs_see_copies_in_turn(examples: list[Example]) -> None:
     """Epoch e sees copy e modulo the copies; each is another picture, and the same again when its turn comes."""
     photos = Photos(
-        examples, small_clip().image_processor, replace(RECIPE, augmentation="press", copies=2), Kept(KEEP_BYTES)
+        examples, small_clip().image_processor, replace(RECIPE, augmentation="press", copies=2), TensorCache(KEEP_BYTES)
     )
     assert [photos.copy(epoch) for epoch in (1, 2, 3)] == [0, 1, 0]
     first, second = (next(iter(photos.batches([[0]], copy))) for copy in (0, 1))
@@ -492,7 +581,7 @@ def test_low_rank_state_holds_what_learns(examples: list[Example], tmp_path: Pat
     with pytest.raises(Stop):
         train(examples, small_clip(), replace(RECIPE, lora_rank=2), tmp_path, stop_after(1), report=silent)
     [path] = (tmp_path / "state").glob("*/model.safetensors")
-    assert all(name == "logit_scale" or name.endswith((".down", ".up")) for name in load_file(path))
+    assert {name.rpartition(".")[2] for name in load_file(path)} == {"logit_scale", "down", "up"}
 
 
 def test_low_rank_of_frozen_layers_is_refused(examples: list[Example], tmp_path: Path) -> None:

@@ -5,8 +5,12 @@ from collections.abc import Callable
 import numpy as np
 from PIL import ImageDraw
 
-INK, LIGHT = (38, 34, 32), (226, 218, 200)
+INK = (38, 34, 32)
+"""The colour of outlines and of what is dark, RGB."""
+LIGHT = (226, 218, 200)
+"""The colour of sails, tents and walls in the light, RGB."""
 Brush = Callable[[ImageDraw.ImageDraw, float, float, float, np.random.Generator], None]
+"""Draws a thing: the picture, `x`, `y`, the height `s`, all in pixels, and what chance is drawn from."""
 
 
 def _toned(tone: tuple[int, int, int], rng: np.random.Generator, low: float, high: float) -> tuple[int, int, int]:

@@ -17,6 +17,7 @@ CHUNK = 32
 """Pages made at once, which fit the processor's cache: 800 copies a second on two cores, 360 in chunks of 128."""
 
 Damage = Callable[[Tensor, Generator], Tensor]
+"""Damages pages by chance: pages in, pages of the same shape out."""
 
 
 def press_copies(pictures: Tensor, texts: Tensor, size: int, rng: Generator, strength: Tensor) -> Tensor:
@@ -41,6 +42,7 @@ def press_copies(pictures: Tensor, texts: Tensor, size: int, rng: Generator, str
 
 
 def _copied(pictures: Tensor, texts: Tensor, size: int, rng: Generator, strength: Tensor) -> Tensor:
+    """One copy of each of a few pictures, as `press_copies` gives them."""
     page = _laid(pictures, _text_pages(texts, len(pictures), size * FINE, rng), size * FINE, rng, strength)
     for chance, damage in _DAMAGES:
         rows = torch.nonzero(_uniform(rng, len(page)) < chance * strength)[:, 0]
@@ -50,22 +52,24 @@ def _copied(pictures: Tensor, texts: Tensor, size: int, rng: Generator, strength
 
 
 def _uniform(rng: Generator, n: int, low: float | Tensor = 0.0, high: float = 1.0) -> Tensor:
+    """Numbers drawn evenly from `low` to `high`: float32 (n,)."""
     return torch.rand(n, generator=rng, device=rng.device) * (high - low) + low
 
 
 def _each(values: Tensor) -> Tensor:
-    """One number a page, to be broadcast over it."""
+    """Numbers, (n,), in a shape that is broadcast over the pixels of n pages: (n, 1, 1, 1)."""
     return values[:, None, None, None]
 
 
 def _text_pages(texts: Tensor, n: int, side: int, rng: Generator) -> Tensor:
+    """Pages of text by chance, float32 (n, 1, side, side)."""
     chosen = torch.randint(len(texts), (n,), generator=rng, device=rng.device)
     pages = texts[chosen, None].float() / 255
     return functional.interpolate(pages, (side, side)) if pages.shape[-1] != side else pages
 
 
 def _laid(pictures: Tensor, texts: Tensor, side: int, rng: Generator, strength: Tensor) -> Tensor:
-    """Pictures cropped, turned, mirrored and laid on paper: one warp."""
+    """Crop, turn and mirror pictures and lay them on paper, all in one warp: float32 (n, 1, side, side)."""
     n = len(pictures)
     axis = torch.linspace(-1, 1, side, device=pictures.device)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
@@ -84,12 +88,13 @@ def _laid(pictures: Tensor, texts: Tensor, side: int, rng: Generator, strength: 
 
 
 def _turned(x: Tensor, y: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
+    """Coordinates turned by an angle a page, in radians."""
     cos, sin = torch.cos(angle)[:, None, None], torch.sin(angle)[:, None, None]
     return x * cos + y * sin, y * cos - x * sin
 
 
 def _margins(rng: Generator, n: int, strength: Tensor) -> tuple[list[Tensor], Tensor]:
-    """What of the page is paper at each side, in half pages, (n, 1, 1) each, and whether there is text on it."""
+    """The width of the paper at each side, in half pages, (n, 1, 1) each, and whether there is text on it, (n,)."""
     bordered, strip = _uniform(rng, n) < 0.35 * strength, _uniform(rng, n) < 0.3 * strength
     even = _uniform(rng, n, 0, 0.2)
     margins = [bordered * (even + _uniform(rng, n, 0, 0.1)) for _ in range(4)]
@@ -117,7 +122,7 @@ def _window(u: Tensor, v: Tensor, rng: Generator, strength: Tensor) -> Tensor:
 
 
 def _tone(page: Tensor, rng: Generator) -> Tensor:
-    """Gamma .5 to 2, contrast .6 to 1.6, brightness ±.12."""
+    """Change the tones: gamma .5 to 2, contrast .6 to 1.6, brightness ±.12."""
     n = len(page)
     bent = page.clamp(1e-4, 1) ** _each(torch.exp(_uniform(rng, n, -0.7, 0.7)))
     contrast, brightness = _each(_uniform(rng, n, 0.6, 1.6)), _each(_uniform(rng, n, -0.12, 0.12))
@@ -125,7 +130,7 @@ def _tone(page: Tensor, rng: Generator) -> Tensor:
 
 
 def _light(page: Tensor, rng: Generator) -> Tensor:
-    """Lit from one side."""
+    """Light the page from one side."""
     n, side = len(page), page.shape[-1]
     axis = torch.linspace(-1, 1, side, device=page.device)
     slope_x, slope_y = _each(_uniform(rng, n, -0.35, 0.35)), _each(_uniform(rng, n, -0.35, 0.35))
@@ -133,7 +138,7 @@ def _light(page: Tensor, rng: Generator) -> Tensor:
 
 
 def _retouch(page: Tensor, rng: Generator) -> Tensor:
-    """Two soft ellipses in the tone that is there, or in a flat one."""
+    """Paint two soft ellipses in the tone that is there, or in a flat one, as a retoucher does."""
     n, side = len(page), page.shape[-1]
     axis = torch.linspace(-1, 1, side, device=page.device)
     smooth = functional.interpolate(functional.avg_pool2d(page, side // 7), (side, side), mode="bilinear")
@@ -147,7 +152,7 @@ def _retouch(page: Tensor, rng: Generator) -> Tensor:
 
 
 def _overlay(page: Tensor, rng: Generator) -> Tensor:
-    """A block of something else pasted over a corner: here another page of the batch, much reduced in contrast."""
+    """Paste a block of something else over a part: another page of the batch, its contrast much reduced."""
     n, side = len(page), page.shape[-1]
     axis = torch.linspace(-1, 1, side, device=page.device)
     x = (axis[None, None, None, :] - _each(_uniform(rng, n, -1, 1))).abs() < _each(_uniform(rng, n, 0.1, 0.5))
@@ -157,7 +162,7 @@ def _overlay(page: Tensor, rng: Generator) -> Tensor:
 
 
 def _scratches(page: Tensor, rng: Generator) -> Tensor:
-    """Four thin light or dark lines."""
+    """Scratch the plate: four thin light or dark lines."""
     n, side = len(page), page.shape[-1]
     axis = torch.linspace(-1, 1, side, device=page.device)
     for _ in range(4):
@@ -171,7 +176,7 @@ def _scratches(page: Tensor, rng: Generator) -> Tensor:
 
 
 def _blur(page: Tensor, rng: Generator) -> Tensor:
-    """Out of focus, by .5 to 3.5 pixels of the page."""
+    """Blur the page, as out of focus, by .5 to 3.5 of its pixels."""
     n, reach = len(page), 6
     offset = torch.arange(-reach, reach + 1, device=page.device).float()
     kernel = torch.exp(-(offset**2) / (2 * _uniform(rng, n, 0.5, 3.5)[:, None] ** 2))
@@ -182,7 +187,7 @@ def _blur(page: Tensor, rng: Generator) -> Tensor:
 
 
 def _halftone(page: Tensor, rng: Generator) -> Tensor:
-    """A rotated screen of dots 2.2 to 7 pixels of the page apart, or of lines."""
+    """Print the page through a turned screen of dots, or of lines, 2.2 to 7 of its pixels apart."""
     n, side = len(page), page.shape[-1]
     axis = torch.arange(side, device=page.device, dtype=torch.float32)
     angle, pitch = _uniform(rng, n, 0, math.pi / 2), 2 * math.pi / _uniform(rng, n, 2.2, 7)
@@ -195,7 +200,7 @@ def _halftone(page: Tensor, rng: Generator) -> Tensor:
 
 
 def _grain(page: Tensor, rng: Generator) -> Tensor:
-    """Noise of the plate and of the scanner."""
+    """Add the noise of the plate and of the scanner."""
     noise = torch.randn(page.shape, generator=rng, device=page.device)
     return page + noise * _each(_uniform(rng, len(page), 0.01, 0.12))
 
@@ -224,4 +229,4 @@ _DAMAGES: tuple[tuple[float, Damage], ...] = (
     (0.4, _jpeg),
     (0.3, _tone),
 )
-"""Each with its chance, in the order in which they happen on the way from the plate to the scan."""
+"""Damages with the chance of each, in the order in which they happen on the way from the plate to the scan."""

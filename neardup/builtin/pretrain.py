@@ -26,18 +26,19 @@ from torch.nn.utils.rnn import pad_sequence
 from neardup.builtin import tiny
 from neardup.builtin.pool import DRAWING, PHOTO, SCENE, Pool, subjects_of, training_pool, validation_pool
 from neardup.builtin.press_torch import press_copies
-from neardup.encode.encoder import cpu_has_bf16
+from neardup.encode.devices import cpu_has_bf16
 from neardup.errors import NeardupError, TrainingError
 from neardup.progress import bar
-from neardup.stages import digest_of, replacing, write_json
+from neardup.stages import digest_of, replacing, sync, write_json
 from neardup.train.losses import contrastive_loss, copy_loss, koleo_loss, legend_targets
 from neardup.train.state import TrainingState
 
 PRETRAIN_STEP = 1
-"""Bumped when equal inputs would give other weights."""
+"""Version of the training step, bumped when equal inputs would give other weights."""
 LARGEST_SCALE = math.log(100)
+"""Greatest logarithm of what similarities of images and texts are multiplied by: 100 times, as in CLIP."""
 CHUNK = 16
-"""Subjects whose pictures are made at once, which fit the processor's cache."""
+"""Subjects whose pictures are cut out at once, which fit the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -45,21 +46,21 @@ class Pretraining:
     """Everything that the weights depend on, but for the photographs.
 
     Attributes:
-        steps: how many.
+        steps: how many steps the training has.
         shares: subjects a step of each kind; two copies are made of each.
         scenes: drawn scenes with captions in the pool.
         drawings: other drawn pictures in the pool.
         window: chance that a subject is only a part of its picture, so that a photograph is many subjects.
         blend: chance that another picture shines through, which makes one more subject.
-        keep: share of the patches that is looked at, until the last steps.
-        whole: share of the steps, the last ones, that look at all patches.
-        temperature: of the copy loss.
+        keep: share of the patches that the model sees, until the last steps.
+        whole: share of the steps, the last ones, in which it sees all patches.
+        temperature: what the similarities of the copy loss are divided by.
         koleo: weight of the spreading loss.
         captions: weight of the image-text loss.
         muon_lr: learning rate of Muon, for the matrices of the vision layers.
         lr: learning rate of AdamW, for everything else.
         warmup: steps until the full learning rate, which then falls to 0 in a straight line.
-        seed: of everything drawn.
+        seed: seed of the first weights, the pictures, their order and their copies.
     """
 
     steps: int = 5400
@@ -82,16 +83,16 @@ class Pretraining:
         """Share of the learning rates at a step, counted from 0."""
         return min(1.0, (step + 1) / self.warmup) * (1 - step / self.steps)
 
-    def kept(self, step: int) -> float:
-        """Share of the patches that a step looks at."""
+    def patch_share(self, step: int) -> float:
+        """Share of the patches that the model sees at a step, counted from 0."""
         return self.keep if step < self.steps * (1 - self.whole) else 1.0
 
 
-class Learner:
-    """The model on its device, and what it is trained with."""
+class Pretrainer:
+    """An untrained `builtin:tiny` on a device, the pictures that it is trained on, and its optimizers."""
 
     def __init__(self, recipe: Pretraining, pool: Pool, device: torch.device) -> None:
-        """Start untrained."""
+        """Move the untrained model and the pictures to the device."""
         self.recipe, self.pool, self.device = recipe, pool, device
         model: Any = tiny.untrained(recipe.seed)
         # In bfloat16 on a CPU the gradient of the fused attention is slow: 0.60 s a step of 128 copies, plainly 0.37 s.
@@ -128,13 +129,13 @@ class Learner:
         return functional.normalize(texts.float(), dim=-1)
 
     def step(self, step: int, subjects: Sequence[Sequence[int]]) -> dict[str, float]:
-        """One step on the rows of some subjects; returns the losses."""
+        """Take a step, counted from 0, on the rows of some subjects; returns the losses by name."""
         rng = Generator(self.device).manual_seed(self.recipe.seed * 1_000_003 + step)
         recipe, n = self.recipe, len(subjects)
         strength = torch.rand(2 * n, generator=rng, device=self.device) * 0.9 + 0.1
         parts = [self._pictures(subjects[start : start + CHUNK], rng) for start in range(0, n, CHUNK)]
         copies = press_copies(torch.cat(parts, dim=1).flatten(0, 1), self.texts, tiny.SIZE, rng, strength)
-        vectors = self.embed(copies, recipe.kept(step), rng)
+        vectors = self.embed(copies, recipe.patch_share(step), rng)
         numbers = torch.arange(n, device=self.device).repeat(2)
         losses = {
             "copies": copy_loss(vectors, numbers, recipe.temperature),
@@ -165,7 +166,7 @@ class Learner:
         return blended.round().to(torch.uint8).reshape(2, n, *pictures.shape[1:])
 
     def _caption_loss(self, subjects: Sequence[Sequence[int]], vectors: Tensor, rng: Generator) -> Tensor:
-        """Both copies of each scene against its caption in a language by chance."""
+        """The contrastive loss of each scene's two copies and its caption, in a language by chance."""
         scenes = [i for i, rows in enumerate(subjects) if self.pool.subjects[rows[0]] in self.tokens]
         languages = torch.randint(4, (len(scenes),), generator=rng, device=self.device).tolist()
         captions = [self.tokens[self.pool.subjects[subjects[i][0]]][k] for i, k in zip(scenes, languages, strict=True)]
@@ -175,6 +176,7 @@ class Learner:
         return sum(contrastive_loss(half, texts, self.model.logit_scale, targets) for half in halves) / 2  # type: ignore[return-value]
 
     def _descend(self, loss: Tensor, step: int) -> None:
+        """Move the weights along the gradient of a loss, at the learning rates of a step."""
         if not math.isfinite(loss.item()):
             raise TrainingError(f"the loss became {loss.item()} at step {step}: lower the learning rates")
         for optimizer, rates in zip(self.optimizers, self._rates, strict=True):
@@ -190,7 +192,7 @@ class Learner:
 
     @torch.inference_mode()
     def validate(self, held_out: Pool) -> dict[str, float]:
-        """Copies of the photographs held out, at full strength, searched among the photographs as they are.
+        """Search copies of the photographs held out, damaged at full strength, among the photographs as they are.
 
         Returns:
             `top_1`, `micro_ap` (as in `neardup.measure.metrics`, ties aside), `caption_top_1`: share of
@@ -212,6 +214,7 @@ class Learner:
         }
 
     def _caption_top_1(self, held_out: Pool) -> float:
+        """Share of the scenes held out whose French caption is the nearest one or equal to it."""
         rows = [rows[0] for rows in held_out.members(SCENE)]
         captions = [held_out.captions[held_out.subjects[row]][0] for row in rows]
         tokenizer: Any = tiny.tokenizer()
@@ -223,11 +226,12 @@ class Learner:
 
 
 def _small(pictures: Tensor) -> Tensor:
+    """Pictures as the model takes them: uint8 (n, s, s) → float32 (n, 1, 112, 112), 0 to 1."""
     return functional.interpolate(pictures[:, None].float() / 255, (tiny.SIZE, tiny.SIZE), mode="area")
 
 
 def _numbered(values: Sequence[object]) -> list[int]:
-    """Equal values get equal numbers."""
+    """A number for each value, from 0 in the order of their first occurrence; equal values have equal numbers."""
     numbers: dict[object, int] = {}
     return [numbers.setdefault(value, len(numbers)) for value in values]
 
@@ -240,24 +244,35 @@ def _some_patches(hidden: Tensor, keep: float, rng: Generator | None) -> Tensor:
     return hidden.gather(1, chosen[:, :, None].expand(-1, -1, hidden.shape[2]))
 
 
-class Muon(torch.optim.Muon):
-    """torch's with its products in float32: in bfloat16, on a CPU that has none, they take 30 times as long."""
+class Muon(torch.optim.Optimizer):
+    """Muon (Jordan et al. 2024) as `torch.optim.Muon` has it, with its products in float32 instead of bfloat16.
+
+    On a CPU that does not compute in bfloat16 those would take 30 times as long.
+    """
+
+    def __init__(self, matrices: Sequence[Tensor], lr: float, weight_decay: float, momentum: float = 0.95) -> None:
+        """Take the matrices, the settings being those of `torch.optim.Muon`."""
+        super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ARG002 - torch's signature
-        """Move each matrix; torch's step, but for the precision."""
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002 - torch's signature
+        """Move each matrix that has a gradient."""
         for group in self.param_groups:
-            matrices, gradients, means = list[Tensor](), list[Tensor](), list[Tensor]()
-            self._init_group(group, matrices, gradients, means)
-            for matrix, gradient, mean in zip(matrices, gradients, means, strict=True):
-                mean.lerp_(gradient, 1 - group["momentum"])
-                update = _orthogonal(gradient.lerp(mean, group["momentum"]), *group["ns_coefficients"])
-                matrix.mul_(1 - group["lr"] * group["weight_decay"])
-                matrix.add_(update, alpha=-group["lr"] * math.sqrt(max(1, len(matrix) / matrix.shape[1])))
+            lr, decay, momentum = group["lr"], group["weight_decay"], group["momentum"]
+            for matrix in (matrix for matrix in group["params"] if matrix.grad is not None):
+                mean = self.state[matrix].setdefault("momentum_buffer", torch.zeros_like(matrix.grad))
+                mean.lerp_(matrix.grad, 1 - momentum)
+                update = _orthogonal(matrix.grad.lerp(mean, momentum))
+                matrix.mul_(1 - lr * decay)
+                matrix.add_(update, alpha=-lr * math.sqrt(max(1, len(matrix) / matrix.shape[1])))
 
 
-def _orthogonal(matrix: Tensor, a: float, b: float, c: float) -> Tensor:
-    """Its singular values made about 1, by five steps of Newton and Schulz (Jordan et al. 2024)."""
+def _orthogonal(matrix: Tensor) -> Tensor:
+    """A matrix with the singular vectors of another one and singular values of about 1.
+
+    It takes five steps of Newton and Schulz, with the coefficients of Jordan et al. (2024).
+    """
+    a, b, c = 3.4445, -4.775, 2.0315
     rows = matrix if len(matrix) <= matrix.shape[1] else matrix.T
     rows = rows / rows.norm().clamp(min=1e-7)
     for _ in range(5):
@@ -290,7 +305,7 @@ def pretrain(
     Args:
         photos: folder with `images/` and `photos.csv`.
         out: the folder to write to; `out/state` holds what a killed run goes on from.
-        recipe: every setting.
+        recipe: all settings.
         device: `cpu` or `cuda`.
         check: steps between two validations, after each of which the state is kept.
         report: gets a few sentences.
@@ -301,45 +316,46 @@ def pretrain(
     """
     pool = training_pool(photos, recipe.scenes, recipe.drawings, recipe.seed)
     held_out = validation_pool(photos, scenes=200, drawings=0, seed=recipe.seed)
-    learner = Learner(recipe, pool, torch.device(device))
+    pretrainer = Pretrainer(recipe, pool, torch.device(device))
     state = TrainingState(out / "state", digest_of(PRETRAIN_STEP, asdict(recipe), pool.digest, check))
     history: list[dict[str, float]] = []
-    if before := state.read():
-        state.restore(learner.model, *learner.optimizers)
-        history = before["history"]
+    if progress := state.read():
+        state.restore(pretrainer.model, *pretrainer.optimizers)
+        history = progress["history"]
     begin = int(history[-1]["step"]) if history else 0
     report(
         f"{len(pool.members(PHOTO))} subjects in {pool.kinds.count(PHOTO)} photographs, {recipe.scenes} scenes, "
-        f"{recipe.drawings} drawings; {tiny.parameters(learner.model) / 1e6:.2f} M parameters on {device}; "
+        f"{recipe.drawings} drawings; {tiny.parameters(pretrainer.model) / 1e6:.2f} M parameters on {device}; "
         f"steps {begin} to {recipe.steps}, {2 * sum(recipe.shares.values())} copies a step"
     )
     batches = itertools.islice(subjects_of(pool, recipe.shares, recipe.seed), begin, recipe.steps)
     sums: dict[str, float] = {}
     started = time.perf_counter()
-    progress = bar(batches, "training", recipe.steps, unit="step", initial=begin, disable=None)
-    for step, subjects in enumerate(progress, begin + 1):
-        losses = learner.step(step - 1, subjects)
+    steps = bar(batches, "training", recipe.steps, unit="step", initial=begin, disable=None)
+    for step, subjects in enumerate(steps, begin + 1):
+        losses = pretrainer.step(step - 1, subjects)
         sums = {name: sums.get(name, 0.0) + loss for name, loss in losses.items()}
         if step % check == 0 or step == recipe.steps:
             count = step - (int(history[-1]["step"]) if history else 0)
             seconds = (history[-1]["seconds"] if history else 0.0) + time.perf_counter() - started
             means = {name: total / count for name, total in sums.items()}
-            history.append({"step": step, "seconds": round(seconds, 1), **means, **learner.validate(held_out)})
-            state.write(step, learner.model, learner.optimizers, {"history": history})
+            history.append({"step": step, "seconds": round(seconds, 1), **means, **pretrainer.validate(held_out)})
+            state.write(step, pretrainer.model, pretrainer.optimizers, {"history": history})
             report(", ".join(f"{name} {value:.4g}" for name, value in history[-1].items()))
             sums, started = {}, time.perf_counter()
-    _export(learner, pool, history, out)
+    _export(pretrainer, pool, history, out)
     state.discard()
     return out
 
 
-def _export(learner: Learner, pool: Pool, history: Sequence[dict[str, float]], out: Path) -> None:
-    """The data first, the record last."""
+def _export(pretrainer: Pretrainer, pool: Pool, history: Sequence[dict[str, float]], out: Path) -> None:
+    """Write the model and its history, and `training.json` last: where it is, all the rest is."""
     partial = out / "state" / "model"
-    model: Any = tiny.in_colour(learner.model.cpu()).half()
+    model: Any = tiny.in_colour(pretrainer.model.cpu()).half()
     tokenizer: Any = tiny.tokenizer()
     for part in (model, tokenizer, tiny.image_processor()):
         part.save_pretrained(partial)
+    sync(partial, root=partial)
     for path in partial.iterdir():
         path.replace(out / path.name)
     with replacing(out / "training.csv") as new, new.open("w", encoding="utf-8", newline="") as stream:
@@ -347,11 +363,11 @@ def _export(learner: Learner, pool: Pool, history: Sequence[dict[str, float]], o
         writer.writeheader()
         writer.writerows(history)
     facts = {
-        "recipe": asdict(learner.recipe),
+        "recipe": asdict(pretrainer.recipe),
         "data": pool.digest,
         "photographs": pool.kinds.count(PHOTO),
         "subjects": {kind: len(pool.members(kind)) for kind in (PHOTO, SCENE, DRAWING)},
-        "device": str(learner.device),
+        "device": str(pretrainer.device),
         "threads": torch.get_num_threads(),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "last": history[-1],
@@ -360,7 +376,7 @@ def _export(learner: Learner, pool: Pool, history: Sequence[dict[str, float]], o
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Run the command; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m neardup.builtin.pretrain", description=(__doc__ or "").split("\n")[0]
     )
@@ -368,9 +384,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for the model")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--steps", type=int, default=Pretraining.steps)
-    said = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        pretrain(said.photos, said.out, replace(Pretraining(), steps=said.steps), device=said.device)
+        pretrain(options.photos, options.out, replace(Pretraining(), steps=options.steps), device=options.device)
     except NeardupError as error:
         sys.stderr.write(f"neardup: {error}\n")
         return 1

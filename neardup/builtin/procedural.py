@@ -11,8 +11,11 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 Grey = npt.NDArray[np.float32]
+"""A grey picture: float32 (side, side), 0 black to 1 white."""
 Drawing = Callable[[np.random.Generator, int], Grey]
+"""Draws a picture of a side, all of it by chance."""
 _LETTERS = "etaoinshrdlucmfwygpbvk"
+"""The letters that words are made of."""
 
 
 def noise(rng: np.random.Generator, side: int) -> Grey:
@@ -87,11 +90,11 @@ def text(rng: np.random.Generator, side: int) -> Grey:
 DRAWINGS: Mapping[str, Drawing] = MappingProxyType(
     {"noise": noise, "dead_leaves": dead_leaves, "fractal": fractal, "engraving": engraving, "text": text},
 )
-"""Every kind by name."""
+"""The drawings by name."""
 
 
 def _stretched(values: npt.NDArray[np.floating]) -> Grey:
-    """From 0 to 1, a hundredth clipped at each end."""
+    """Values stretched to 0 to 1, a hundredth of them clipped at each end."""
     low, high = np.percentile(values, (1, 99))
     return np.asarray(np.clip((values - low) / max(high - low, 1e-6), 0, 1), dtype=np.float32)
 

@@ -14,8 +14,9 @@ from PIL import Image, ImageDraw, ImageFilter
 from neardup.builtin import brushes
 
 LANGUAGES = ("fr", "it", "de", "en")
+"""The languages of the legends, ISO 639-1."""
 _SCALE = 2
-"""Drawn so many times larger and then reduced, for smooth edges."""
+"""How many times larger a scene is drawn than it ends, for smooth edges."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Words:
     many: tuple[str, str, str, str]
 
     def counted(self, count: int, language: str) -> str:
-        """The thing, so many times."""
+        """The words for a number of the thing, 1 to 5: `three camels`."""
         index = LANGUAGES.index(language)
         return self.one[index] if count == 1 else f"{_NUMBERS[language][count - 2]} {self.many[index]}"
 
@@ -37,6 +38,7 @@ _NUMBERS = {
     "de": ("zwei", "drei", "vier", "fünf"),
     "en": ("two", "three", "four", "five"),
 }
+"""Language → its words for 2 to 5."""
 _PLACES: Mapping[str, tuple[str, str, str, str]] = MappingProxyType(
     {
         "sea": ("devant le port", "davanti al porto", "vor dem Hafen", "off the harbour"),
@@ -46,6 +48,7 @@ _PLACES: Mapping[str, tuple[str, str, str, str]] = MappingProxyType(
         "town": ("devant la ville", "davanti alla città", "vor der Stadt", "before the town"),
     },
 )
+"""Place → the words for it in each of `LANGUAGES`."""
 _WEATHERS: Mapping[str, tuple[str, str, str, str]] = MappingProxyType(
     {
         "clear": ("par temps clair", "con il sereno", "bei klarem Wetter", "in clear weather"),
@@ -54,6 +57,7 @@ _WEATHERS: Mapping[str, tuple[str, str, str, str]] = MappingProxyType(
         "evening": ("au coucher du soleil", "al tramonto", "bei Sonnenuntergang", "at sunset"),
     },
 )
+"""Weather → the words for it in each of `LANGUAGES`."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Kind:
 
 
 _LAND = ("desert", "plain", "mountains", "town")
+"""The places where what needs solid ground may stand."""
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "soldiers": Kind(
@@ -161,7 +166,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         ),
     },
 )
-"""The kinds of scenes by name."""
+"""What a scene may show, by name."""
 
 
 @dataclass(frozen=True)
@@ -172,8 +177,8 @@ class Scene:
         seed: draws everything that the other fields leave open.
         kind: a name of `KINDS`.
         count: how many things of the kind, 1 to 5.
-        place: where.
-        weather: in what weather.
+        place: where it is, one of the kind's places.
+        weather: clear, cloudy, night or evening.
     """
 
     seed: int
@@ -184,7 +189,7 @@ class Scene:
 
     @classmethod
     def of(cls, seed: int) -> "Scene":
-        """The scene of a seed."""
+        """Draw what the seed leaves to chance: kind, count, place and weather."""
         rng = np.random.default_rng([seed, 0])
         kind = str(rng.choice(list(KINDS)))
         place, weather = str(rng.choice(KINDS[kind].places)), str(rng.choice(list(_WEATHERS)))
@@ -213,6 +218,7 @@ _SKIES = {
     "night": ((40, 42, 60), (104, 104, 124)),
     "evening": ((116, 96, 120), (236, 176, 120)),
 }
+"""Weather → colour of the sky above and at the horizon, RGB."""
 _GROUNDS = {
     "sea": (70, 92, 104),
     "desert": (206, 178, 132),
@@ -220,6 +226,7 @@ _GROUNDS = {
     "mountains": (112, 110, 92),
     "town": (160, 146, 122),
 }
+"""Place → colour of the ground, RGB."""
 
 
 def _noise(
@@ -256,6 +263,7 @@ def _backdrop(scene: Scene, width: int, height: int, rng: np.random.Generator) -
 
 
 def _skyline(scene: Scene, draw: ImageDraw.ImageDraw, width: int, horizon: int, rng: np.random.Generator) -> None:
+    """Draw what stands at the horizon: houses, or hills as high as the place has them."""
     dark = 0.7 if scene.weather == "night" else 1.0
     if scene.place == "town":
         x = 0.0
@@ -274,6 +282,7 @@ def _skyline(scene: Scene, draw: ImageDraw.ImageDraw, width: int, horizon: int, 
 
 
 def _place_things(scene: Scene, page: Image.Image, rng: np.random.Generator) -> None:
+    """Draw the things side by side on the ground, the near ones larger and over the far ones."""
     kind = KINDS[scene.kind]
     width, height = page.size
     size = min(width, height) * kind.size * rng.uniform(0.75, 1.1) / (1 + 0.12 * scene.count)
@@ -285,7 +294,7 @@ def _place_things(scene: Scene, page: Image.Image, rng: np.random.Generator) -> 
 
 
 def _grain(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """The softness and the grain of a plate, and darker corners."""
+    """Give a picture the softness and the grain of a plate, and darker corners."""
     soft = np.asarray(image.filter(ImageFilter.GaussianBlur(0.6)), dtype=np.float64)
     height, width = soft.shape[:2]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]

@@ -15,19 +15,36 @@ from tokenizers.trainers import BpeTrainer
 from torch import nn
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
-from neardup.encode.encoder import CHECKPOINT
+from neardup.encode.hub import CHECKPOINT
 
 VOCABULARY = 2048
-START, END = "<|startoftext|>", "<|endoftext|>"
-SIZE, PATCH, WIDTH, HEADS = 112, 16, 256, 8
-MEAN, STD = 0.45, 0.27
+"""Tokens of the vocabulary at most; the corpus gives 1,470."""
+START = "<|startoftext|>"
+"""The token that begins a text."""
+END = "<|endoftext|>"
+"""The token that ends a text, pads it, and stands for what is unknown."""
+SIZE = 112
+"""Pixels of a side of the picture that the vision tower takes."""
+PATCH = 16
+"""Pixels of a side of a patch."""
+WIDTH = 256
+"""Numbers of a state of the vision tower."""
+HEADS = 8
+"""Attention heads of a vision layer."""
+MEAN = 0.45
+"""Mean of a pixel, 0 to 1, that the image processor subtracts."""
+STD = 0.27
+"""Standard deviation of a pixel that the image processor divides by."""
 PLACE = 64
 """Channels of the vision tower that hold a patch's place at first; the others hold what is in it."""
 LUMINANCE = (0.299, 0.587, 0.114)
+"""Shares of red, green and blue in the luminance (ITU-R BT.601)."""
 SHARPNESS = 1.5
 """Scale of the first queries and keys: a head then gives half to nearly all of its attention to one neighbour."""
 _WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+"""What a word of a text is, as CLIP's tokenizer splits them."""
 _NEIGHBOURS = tuple((x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if (x, y) != (0, 0))
+"""Steps to the eight patches around one."""
 
 
 def config(vocabulary: int, channels: int = 3) -> CLIPConfig:
@@ -93,7 +110,7 @@ def _cosines() -> npt.NDArray[np.float64]:
 
 
 def _frequencies() -> npt.NDArray[np.float64]:
-    """Radians a patch, float64 (16,)."""
+    """Frequencies of the waves that stand for a patch's place, in radians a patch: float64 (16,)."""
     count = PLACE // 4
     return np.asarray(3.0 ** (-1.5 * np.arange(count) / count))
 

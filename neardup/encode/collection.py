@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from neardup.archive.scan import walk_images
 from neardup.arrays import Bools, Ints, Vectors
-from neardup.encode.encoder import ClipEncoder, calibrate, load_encoder
+from neardup.encode.encoder import BatchEncoder, fastest_batch, load_encoder
 from neardup.encode.files import encode_files
 from neardup.encode.store import Store
 from neardup.encode.vectors import Embeddings
@@ -87,7 +87,7 @@ def open_collection(
     vectors = Store(store).under(loaded.fingerprint)
     noted = vectors.noted("batch")
     if noted is None:
-        noted = calibrate(loaded)
+        noted = fastest_batch(loaded)
         vectors.note("batch", noted)
     return Collection(folder, store, encoder, device, precision, loaded.fingerprint, int(noted), max_pixels)
 
@@ -237,7 +237,7 @@ class _Files:
 
 
 @lru_cache(maxsize=1)
-def _loaded(encoder: str, device: str, precision: Dtype, batch: int) -> ClipEncoder:
+def _loaded(encoder: str, device: str, precision: Dtype, batch: int) -> BatchEncoder:
     """The encoder, loaded once a process."""
     loaded = load_encoder(encoder, device, precision)
     loaded.batch = batch

@@ -4,7 +4,7 @@ Weights take 7 of the 8 bits. A CPU that has AVX2 but no VNNI adds two products 
 measured there for `builtin:tiny`, the least cosine to float32 was 0.908 with 8 bits and is 0.997 with 7.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ from neardup.stages import digest_of, replacing
 
 FOLDER = Path(constants.HF_HOME) / "neardup"
 """Where quantised towers are kept; each can be deleted at any time."""
-
-
 BITS = 7
-"""Of a weight."""
+"""Bits of a quantised weight; why not 8, the module's first lines say."""
+VectorsOf = Callable[[Any, Tensor], Tensor]
+"""Gives the vectors, (n, d), of normalised pixels, (n, 3, height, width), by a model."""
 
 
 class Int8Tower:
@@ -33,13 +33,14 @@ class Int8Tower:
     10.1 in float32; on one that has not: 13.9 alone, 7.5 in float32.
     """
 
-    def __init__(self, model: nn.Module, shape: Sequence[int], fingerprint: str) -> None:
-        """Quantise a `CLIPVisionModelWithProjection`, or read what was made of it before.
+    def __init__(self, model: nn.Module, vectors_of: VectorsOf, shape: Sequence[int], fingerprint: str) -> None:
+        """Quantise a vision model, or read what was quantised of it before.
 
         Args:
-            model: the tower, in float32.
-            shape: of a photo, (3, height, width).
-            fingerprint: of the encoder.
+            model: in float32.
+            vectors_of: gives its vectors.
+            shape: that of a prepared photo, (3, height, width).
+            fingerprint: that of the encoder.
 
         Raises:
             EncoderError: ONNX Runtime is not installed.
@@ -53,7 +54,7 @@ class Int8Tower:
         self._runtime = onnxruntime
         self._path = FOLDER / f"{digest_of(fingerprint, BITS, onnxruntime.__version__, torch.__version__)}.onnx"
         if not self._path.is_file():
-            _quantise(model, shape, self._path)
+            _quantise(_Exported(model, vectors_of), shape, self._path)
 
     @cached_property
     def _session(self) -> Any:
@@ -68,24 +69,22 @@ class Int8Tower:
         return torch.from_numpy(np.concatenate([self._session.run(None, {"pixels": one})[0] for one in one_by_one]))
 
 
-class _Projected(nn.Module):
-    """A tower that takes and gives one tensor, as the exporter wants it."""
+class _Exported(nn.Module):
+    """A model that takes and gives one tensor, as the exporter wants it."""
 
-    def __init__(self, tower: Any) -> None:
+    def __init__(self, tower: nn.Module, vectors_of: VectorsOf) -> None:
         super().__init__()
-        self.tower = tower
+        self.tower, self.vectors_of = tower, vectors_of
 
     def forward(self, pixels: Tensor) -> Tensor:
-        vectors: Tensor = self.tower(pixel_values=pixels).image_embeds
-        return vectors
+        return self.vectors_of(self.tower, pixels)
 
 
 def _quantise(model: nn.Module, shape: Sequence[int], path: Path) -> None:
     """Export for one photo and write with weights of 7 bits, a scale for each output; the same bytes every time."""
     from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415 - an optional dependency
 
-    tower = _Projected(model).eval()
-    program: Any = torch.onnx.export(tower, (torch.zeros(1, *shape),), input_names=["pixels"], verbose=False)
+    program: Any = torch.onnx.export(model.eval(), (torch.zeros(1, *shape),), input_names=["pixels"], verbose=False)
     exported = program.model_proto
     # Says that shapes are known, which the exporter sees to; without it a warning asks for one more pass.
     exported.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")

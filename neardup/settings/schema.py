@@ -124,6 +124,10 @@ class Recipe:
     frozen_text: Annotated[
         bool, Field(description="the whole text tower keeps its weights; its vectors are computed once.")
     ] = False
+    compiled: Annotated[
+        bool,
+        Field(description="compile the layers by torch.compile, which takes up to minutes before the first step."),
+    ] = False
     lora_rank: Annotated[
         int,
         Field(

@@ -13,17 +13,18 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from neardup.encode.vision import shortest_side
 from neardup.errors import TrainingError, UnreadableImageError
 from neardup.images import read_image
 from neardup.settings.schema import Recipe
 from neardup.train.augment import augment
 
 KEEP_BYTES = 4 * 2**30
-"""Kept in memory between epochs: 26,000 photos of 224 pixels, or of states of ViT-B/32. What is over is made again."""
-
+"""Bytes kept in memory between epochs: 26,000 photos of 224 pixels, or as many states of ViT-B/32."""
 WORKERS = 8
+"""Threads that decode photos, at most: by eight, decoding keeps up with a step on the CPU."""
 PLAIN = -1
-"""In place of a copy's number: the photo as it is."""
+"""In place of a copy's number it means the photo as it is, without augmentation."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,13 @@ class Example:
         image: the file.
         photo: the SHA-256 of its bytes.
         caption: the English text that it is trained with.
-        look: its perceptual hash, 16 hex digits.
+        phash: its perceptual hash, 16 hex digits.
     """
 
     image: Path
     photo: str
     caption: str
-    look: str
+    phash: str
 
 
 def token_limit(model: Any, tokenizer: Any) -> int:
@@ -48,27 +49,27 @@ def token_limit(model: Any, tokenizer: Any) -> int:
     return min(int(tokenizer.model_max_length), int(model.config.text_config.max_position_embeddings))
 
 
-class Kept:
-    """Tensors that are made once, as long as they fit in so many bytes; what is over is made again each time."""
+class TensorCache:
+    """Tensors that are computed once, as long as they fit in a number of bytes; others are computed at each use."""
 
     def __init__(self, room: int) -> None:
-        """Keep at most `room` bytes."""
+        """Hold at most `room` bytes."""
         self._room = room
         self._tensors: dict[Hashable, Tensor] = {}
 
     def __contains__(self, key: Hashable) -> bool:
-        """Whether it need not be made."""
+        """Whether the tensor of a key need not be computed."""
         return key in self._tensors
 
-    def get(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
-        """The tensor of a key, made now if it is not kept."""
+    def get(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
+        """The tensor of a key, computed now if it is not held."""
         if key in self._tensors:
             return self._tensors[key]
-        made = make()
-        if made.nbytes <= self._room:
-            self._tensors[key] = made
-            self._room -= made.nbytes
-        return made
+        tensor = compute()
+        if tensor.nbytes <= self._room:
+            self._tensors[key] = tensor
+            self._room -= tensor.nbytes
+        return tensor
 
 
 class Captions:
@@ -97,12 +98,12 @@ class Captions:
 class Photos:
     """Decoded photos, resized and cropped as the encoder wants them, and their seeded copies."""
 
-    def __init__(self, examples: Sequence[Example], image_processor: Any, recipe: Recipe, kept: Kept) -> None:
-        """Take the photos in the order in which rows count them, and where decoded ones are kept."""
+    def __init__(self, examples: Sequence[Example], image_processor: Any, recipe: Recipe, cache: TensorCache) -> None:
+        """Take the photos in the order in which rows count them, and the cache of the decoded ones."""
         self._examples = examples
         self._processor = image_processor
         self._recipe = recipe
-        self._kept = kept
+        self._cache = cache
 
     def copy(self, epoch: int) -> int:
         """The copy that an epoch, counted from 1, sees of every photo."""
@@ -118,16 +119,19 @@ class Photos:
                 yield self._stack(current)
 
     def _stack(self, decoded: Sequence["Future[Tensor]"]) -> Tensor:
+        """The pixels of a batch, waited for; of no photos, an empty tensor."""
         return torch.stack([photo.result() for photo in decoded]) if decoded else torch.empty(0, dtype=torch.uint8)
 
     def _pixels(self, row: int, copy: int) -> Tensor:
-        return self._kept.get(("pixels", row, copy), partial(self._decode, self._examples[row], copy))
+        """A photo's pixels, uint8 (3, height, width), from the cache or from its file."""
+        return self._cache.get(("pixels", row, copy), partial(self._decode, self._examples[row], copy))
 
     def _decode(self, example: Example, copy: int) -> Tensor:
+        """A photo's pixels, uint8 (3, height, width), from its file."""
         recipe = self._recipe
         try:
             if copy == PLAIN:
-                image = read_image(example.image, draft=_side(self._processor))
+                image = read_image(example.image, draft=shortest_side(self._processor))
             else:
                 [image] = augment(recipe.augmentation, example.image, example.photo, [copy], recipe.seed)
         except (OSError, UnreadableImageError) as error:
@@ -144,11 +148,6 @@ class Photos:
         )
         ready: Tensor = (pixels.float() * processor.rescale_factor - mean) / std
         return ready
-
-
-def _side(processor: Any) -> int:
-    size = processor.size
-    return int(size.get("shortest_edge") or min(size["height"], size["width"]))
 
 
 def batch_rows(rows: Sequence[int], size: int, seed: int, epoch: int) -> list[list[int]]:

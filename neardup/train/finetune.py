@@ -1,4 +1,4 @@
-"""Fine-tuning CLIP on photos and their captions: one loop, killed and resumed without a trace."""
+"""Fine-tuning CLIP on photos and their captions: one loop; a run that was killed goes on to the same weights."""
 
 import csv
 import json
@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from neardup.encode.encoder import Clip, load_clip
+from neardup.encode.clip import Clip, load_clip
 from neardup.errors import DivergedError, TrainingError
 from neardup.progress import bar
 from neardup.settings.schema import PrepareSettings, Recipe
-from neardup.stages import digest_of, replacing, write_json
+from neardup.stages import digest_contents, digest_of, replacing, write_json
 from neardup.train.batches import Captions, Example, batch_rows, token_limit
 from neardup.train.learner import Learner, Validation
 from neardup.train.lora import merged
@@ -25,19 +25,25 @@ from neardup.train.state import TrainingState, recover_checkpoint, save_checkpoi
 __all__ = ["EpochResult", "Example", "Training", "train"]
 
 TRAIN_STEP = 3
-"""Bumped when equal inputs would give other weights."""
-
+"""Version of the training step, bumped when equal inputs would give other weights."""
 MAX_LOGIT_SCALE = math.log(100)
-"""CLIP's own limit: similarities are never multiplied by more than 100."""
-
+"""Greatest logarithm of what similarities are multiplied by: 100 times, CLIP's own limit."""
 COLLAPSED = 1e-4
 """Mean cosine distance of the validation photos below which all pairs are alike. Untrained weights may start near
-it, so the distance must also have fallen to a hundredth of what it was."""
+it, so that the distance must also have fallen to a hundredth of what it was."""
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One line of `history.csv`; losses are means over photos, `logit_scale` is the temperature's logarithm."""
+    """One line of `history.csv`.
+
+    Attributes:
+        epoch: counted from 1.
+        train_loss: mean over the photos, each at its step.
+        validation_loss: mean over the photos, after the epoch.
+        seconds: time of the epoch, its validation included.
+        logit_scale: logarithm of what similarities are multiplied by.
+    """
 
     epoch: int
     train_loss: float
@@ -52,10 +58,10 @@ class Training:
 
     Attributes:
         checkpoint: folder of the best epoch's CLIP, as `from_pretrained` reads it.
-        history: every epoch.
-        best_epoch: the one with the lowest validation loss; the first of equals.
-        stopped_because: in words.
-        facts: counts, device, precision, seconds and the validation loss before the first epoch.
+        history: every epoch, in order.
+        best_epoch: the epoch with the lowest validation loss; the first of equals.
+        stopped_because: why no other epoch followed, in words.
+        facts: counts, device, number format, seconds and the validation loss before the first epoch.
     """
 
     checkpoint: Path
@@ -66,10 +72,10 @@ class Training:
 
     @classmethod
     def load(cls, folder: Path) -> "Training":
-        """The one that `train` finished in a folder."""
-        found = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-        history = tuple(EpochResult(**line) for line in found["history"])
-        return cls(folder / "checkpoint", history, found["best_epoch"], found["stopped_because"], found["facts"])
+        """Read the training that `train` finished in a folder."""
+        record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        history = tuple(EpochResult(**line) for line in record["history"])
+        return cls(folder / "checkpoint", history, record["best_epoch"], record["stopped_because"], record["facts"])
 
 
 def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
@@ -97,7 +103,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
         on_epoch: called after each epoch, when its state is on disk; of a killed run that goes on, once more for its
             last epoch.
         report: gets a few sentences: counts, device and expected time before the first step.
-        device: `auto`, `cpu` or `cuda`; several processes started by `torchrun` share the work; `train_on` of
+        device: `auto`, `cpu`, `cuda` or `mps`; several processes started by `torchrun` share the work; `train_on` of
             `neardup.train.launch` starts them.
         state: where the resumable state lies until training has finished; `folder/state` by default.
         look_alike_bits: photos whose perceptual hashes are at most so many bits apart are never split from each other.
@@ -116,7 +122,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
     parts = _split(examples, recipe, look_alike_bits)
     learner = Learner(examples, clip, captions, recipe, device)
     main = learner.processes.is_main_process
-    say = report if main else _nothing
+    say = report if main else _ignore
     optimizer = learner.optimizer()
     checkpoint = folder / "checkpoint"
     saved = TrainingState(state or folder / "state", key)
@@ -170,12 +176,12 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
         if main:
             if _best(history).epoch == epoch:
                 save_checkpoint(replace(clip, model=merged(clip.model)), checkpoint, saved.folder)
-            remembered = {
+            progress = {
                 "history": [asdict(line) for line in history],
                 "spread": spread,
                 "validation_loss_before": facts["validation_loss_before"],
             }
-            saved.write(epoch, learner.model, [optimizer], remembered)
+            saved.write(epoch, learner.model, [optimizer], progress)
             _write_history(folder, history)
             say(_progress(history, recipe))
             if on_epoch:
@@ -203,8 +209,8 @@ def validation_examples(examples: Sequence[Example], clip: Clip, recipe: Recipe,
     return [fitting[row] for row in _split(fitting, recipe, look_alike_bits).validation]
 
 
-def _nothing(_sentence: str) -> None:
-    """Says nothing: only one process of several speaks."""
+def _ignore(_sentence: str) -> None:
+    """Take the place of `report` in all processes but the main one."""
 
 
 def _fitting(
@@ -213,7 +219,7 @@ def _fitting(
     limit: int,
     recipe: Recipe,
 ) -> tuple[list[Example], Captions, int]:
-    """The examples to train with, their tokens, and how many were left out for a caption that is too long."""
+    """The examples to train with, their captions, and how many examples were left out for one that is too long."""
     if not examples:
         raise TrainingError("there are no training photos: the legend sheets name none that can be used")
     captions = Captions(tokenizer, [example.caption for example in examples], limit)
@@ -227,14 +233,16 @@ def _fitting(
 
 
 def _key(examples: Sequence[Example], captions: Captions, clip: Clip, recipe: Recipe, bits: int) -> str:
-    data = [(example.photo, example.look, example.caption) for example in examples]
+    """Digest of everything that the weights depend on."""
+    data = [(example.photo, example.phash, example.caption) for example in examples]
     weights = weights_digest(list(clip.model.named_parameters()))
     return digest_of(TRAIN_STEP, data, captions.tokens, asdict(recipe), bits, weights, clip.image_processor.to_dict())
 
 
 def _split(examples: Sequence[Example], recipe: Recipe, bits: int) -> Split:
-    captions, photos, looks = zip(*((e.caption, e.photo, e.look) for e in examples), strict=True)
-    sets = inseparable(captions, photos, looks, bits)
+    """Which rows of the examples are trained with, and which are validated on."""
+    captions, photos, phashes = zip(*((e.caption, e.photo, e.phash) for e in examples), strict=True)
+    sets = inseparable(captions, photos, phashes, bits)
     return split(sets, recipe.validation, recipe.seed)
 
 
@@ -245,6 +253,7 @@ def _facts(
     learner: Learner,
     dropped: int,
 ) -> dict[str, Any]:
+    """What is known before the first step, for the log and for `training.json`."""
     return {
         "photos": len(examples),
         "training_photos": len(parts.training),
@@ -261,6 +270,7 @@ def _facts(
 
 
 def _counts(facts: dict[str, Any], limit: int) -> str:
+    """The sentence on the data, the device and the number format of a training."""
     return (
         f"{facts['training_photos']} photos to train with, {facts['validation_photos']} to validate, "
         f"{facts['captions']} distinct captions ({facts['truncated']} photos with one cut at {limit} tokens, "
@@ -270,7 +280,7 @@ def _counts(facts: dict[str, Any], limit: int) -> str:
 
 
 def _expected(start: Validation, facts: dict[str, Any], recipe: Recipe) -> str:
-    """From the validation before training: a step's backward pass costs twice its forward pass."""
+    """The expected time, judged by the validation before training: a backward pass costs twice a forward pass."""
     forward = facts["validation_photos"] + (3 if recipe.accumulate == 1 else 4) * facts["training_photos"]
     copies = 1 if recipe.augmentation == "none" else min(recipe.copies, recipe.epochs)
     once = start.load_seconds * facts["training_photos"]
@@ -280,6 +290,7 @@ def _expected(start: Validation, facts: dict[str, Any], recipe: Recipe) -> str:
 
 
 def _duration(seconds: float) -> str:
+    """Seconds in words: `45 s`, `20 min`, `2 h 05 min`."""
     if seconds < 90:  # noqa: PLR2004
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -287,7 +298,7 @@ def _duration(seconds: float) -> str:
 
 
 def _progress(history: Sequence[EpochResult], recipe: Recipe) -> str:
-    """One line an epoch, with what all of them would take."""
+    """The sentence on the last epoch, with the time that the others would take."""
     last, best = history[-1], _best(history)
     left = sum(line.seconds for line in history) / len(history) * (recipe.epochs - last.epoch)
     return (
@@ -298,11 +309,12 @@ def _progress(history: Sequence[EpochResult], recipe: Recipe) -> str:
 
 
 def _best(history: Sequence[EpochResult]) -> EpochResult:
+    """The epoch with the lowest validation loss; the first of equals."""
     return min(history, key=lambda line: line.validation_loss)
 
 
 def _stop_reason(history: Sequence[EpochResult], recipe: Recipe) -> str:
-    """Why no other epoch follows; empty if one does."""
+    """Why no other epoch follows, in words; empty if one does."""
     if history and len(history) - _best(history).epoch >= recipe.patience:
         return f"no better validation loss for {recipe.patience} epochs"
     if len(history) >= recipe.epochs:
@@ -311,7 +323,7 @@ def _stop_reason(history: Sequence[EpochResult], recipe: Recipe) -> str:
 
 
 def _fault(validation: Validation, spread: float) -> str:
-    """Why a model is no longer worth keeping; empty if it is. `spread` is the one before training."""
+    """Why a model is no longer worth keeping, in words; empty if it is. `spread` is that before training."""
     if not math.isfinite(validation.loss):
         return f"the validation loss became {validation.loss}"
     if validation.spread < min(COLLAPSED, spread / 100):
@@ -320,15 +332,17 @@ def _fault(validation: Validation, spread: float) -> str:
 
 
 def _stopped(what: str, epoch: int, history: Sequence[EpochResult], checkpoint: Path, recipe: Recipe) -> str:
-    kept = (
+    """The sentence of a training that broke down: in which epoch, why, what is left and what to do."""
+    rest = (
         f"the best checkpoint, of epoch {_best(history).epoch}, is kept in {checkpoint}"
         if history
         else "nothing is kept"
     )
-    return f"training stopped in epoch {epoch}, for {what}; {kept}. Try a lower learning rate than {recipe.lr}"
+    return f"training stopped in epoch {epoch}, for {what}; {rest}. Try a lower learning rate than {recipe.lr}"
 
 
 def _write_history(folder: Path, history: Sequence[EpochResult]) -> None:
+    """Write `history.csv`, a line an epoch."""
     with replacing(folder / "history.csv") as partial, partial.open("w", encoding="utf-8", newline="") as stream:
         lines = csv.writer(stream, lineterminator="\n")
         lines.writerow(field.name for field in fields(EpochResult))
@@ -337,14 +351,16 @@ def _write_history(folder: Path, history: Sequence[EpochResult]) -> None:
 
 def _finish(training: Training, key: str, folder: Path) -> None:
     """Write `training.json`, the last act: who reads it finds the checkpoint whole."""
-    facts = asdict(training) | {"checkpoint": training.checkpoint.name, "key": key}
-    write_json(folder / "training.json", facts)
+    checkpoint = {"checkpoint": training.checkpoint.name, "contents": digest_contents(training.checkpoint)}
+    write_json(folder / "training.json", asdict(training) | checkpoint | {"key": key})
 
 
 def _finished(folder: Path, key: str) -> Training | None:
+    """The training that finished in a folder by this key, if its checkpoint is as it was left."""
     try:
-        found = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         return None
-    whole = found["key"] == key and (folder / "checkpoint" / "model.safetensors").is_file()
-    return Training.load(folder) if whole else None
+    checkpoint = folder / "checkpoint"
+    whole = checkpoint.is_dir() and record.get("contents") == digest_contents(checkpoint)
+    return Training.load(folder) if record["key"] == key and whole else None

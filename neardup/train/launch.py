@@ -1,8 +1,8 @@
 """A training on several processes, started from inside one: `torchrun` as a child that reports line by line.
 
-Each line that starts with the record separator of RFC 7464 is a JSON text of the first worker, or of the one that
-failed. After an epoch the first worker waits for a line, so that no epoch is missed; where there is nobody to write
-it any more, the workers end.
+Each line that starts with the record separator of RFC 7464 is a JSON text of the first worker, or of one that failed.
+After an epoch the first worker waits for a line on its standard input, so that the callback has returned before the
+next epoch begins; where that input is closed, the workers end.
 """
 
 import json
@@ -27,11 +27,12 @@ from neardup.stages import write_json
 from neardup.train.finetune import EpochResult, Example, Training, train
 
 RECORD = "\x1e"
+"""First character of a line of standard output that is meant for the process that started the workers (RFC 7464)."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What each worker is told: the arguments of `train`, with the name of a CLIP, for each loads its own."""
+    """The arguments of `train` in a form that can be written to a file: a CLIP by its name, which each worker loads."""
 
     examples: Sequence[Example]
     clip: str
@@ -43,21 +44,21 @@ class Job:
 
     @classmethod
     def read(cls, path: Path) -> "Job":
-        """The job of a file."""
-        found = json.loads(path.read_text(encoding="utf-8"))
-        examples = [Example(**{**line, "image": Path(line["image"])}) for line in found.pop("examples")]
-        recipe, folder = Recipe(**found.pop("recipe")), Path(found.pop("folder"))
-        state = found.pop("state")
-        return cls(examples, recipe=recipe, folder=folder, state=Path(state) if state else None, **found)
+        """Read a job that `write` wrote."""
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        examples = [Example(**{**line, "image": Path(line["image"])}) for line in fields.pop("examples")]
+        recipe, folder = Recipe(**fields.pop("recipe")), Path(fields.pop("folder"))
+        state = fields.pop("state")
+        return cls(examples, recipe=recipe, folder=folder, state=Path(state) if state else None, **fields)
 
     def write(self, path: Path) -> None:
-        """Write it to a file."""
+        """Write the job to a JSON file."""
         paths = {"folder": str(self.folder), "state": str(self.state) if self.state else None}
         examples = [asdict(example) | {"image": str(example.image)} for example in self.examples]
         write_json(path, asdict(self) | paths | {"examples": examples})
 
     def train(self, on_epoch: Callable[[EpochResult], None] | None, report: Callable[[str], None]) -> Training:
-        """Do it in this process."""
+        """Train in this process."""
         return train(
             self.examples,
             self.clip,
@@ -77,13 +78,13 @@ def train_on(
     on_epoch: Callable[[EpochResult], None] | None = None,
     report: Callable[[str], None] = print,
 ) -> Training:
-    """Train as `neardup.train.finetune.train` does, on so many processes of this machine that share each batch.
+    """Train as `neardup.train.finetune.train` does, on several processes of this machine that share each batch.
 
-    The processes end with this one, whatever ends it, and whoever calls again goes on from the last whole epoch, on as
-    many processes as then are asked for.
+    The processes end with this one, whatever ends it. A later call goes on from the last whole epoch, on as many
+    processes as it names.
 
     Args:
-        processes: each on a GPU of its own where there are GPUs; one is this process itself.
+        processes: how many, each on a GPU of its own where there are GPUs; one is this process itself.
         job: the other arguments of `train`; its batch size is that of all processes together.
         on_epoch: called in this process; the next epoch begins when it has returned.
         report: called in this process.
@@ -98,15 +99,15 @@ def train_on(
         job.write(path)
         with _workers(processes, path) as workers:
             _listen(workers, on_epoch, report)
-    # It is finished, so that nothing is left but to read it.
+    # The training is finished, so that this only reads it.
     return job.train(None, lambda _sentence: None)
 
 
 @contextmanager
 def _workers(processes: int, job: Path) -> Iterator["subprocess.Popen[str]"]:
-    """The child that starts the workers and ends with this block."""
+    """Start a child that starts the workers; all of them end with this block."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    threads = str(max(1, (os.cpu_count() or 1) // processes))  # torchrun would say 1
+    threads = str(max(1, (os.cpu_count() or 1) // processes))  # torchrun's own default is 1
     with subprocess.Popen(  # noqa: S603 - our own module
         [*command, "-m", "neardup.train.launch", str(job)],
         stdin=subprocess.PIPE,
@@ -126,20 +127,20 @@ def _listen(
     on_epoch: Callable[[EpochResult], None] | None,
     report: Callable[[str], None],
 ) -> None:
-    """Pass on what the workers say until they have ended."""
+    """Pass on the sentences, epochs and errors of the workers until they have ended."""
     assert workers.stdin, "it is a pipe"  # noqa: S101 - our own mistake only
     assert workers.stdout, "it is a pipe"  # noqa: S101 - our own mistake only
     for line in workers.stdout:
         if not line.startswith(RECORD):
             continue
-        said = json.loads(line.removeprefix(RECORD))
-        if "sentence" in said:
-            report(said["sentence"])
-        elif "error" in said:
-            raise getattr(errors, said["error"])(said["text"])
+        message = json.loads(line.removeprefix(RECORD))
+        if "sentence" in message:
+            report(message["sentence"])
+        elif "error" in message:
+            raise getattr(errors, message["error"])(message["text"])
         else:
             if on_epoch:
-                on_epoch(EpochResult(**said["epoch"]))
+                on_epoch(EpochResult(**message["epoch"]))
             workers.stdin.write("\n")
             workers.stdin.flush()
     if status := workers.wait():
@@ -147,34 +148,35 @@ def _listen(
 
 
 def main(path: Path) -> int:
-    """Be one of the workers; what it gives back is the exit status."""
-    answers: SimpleQueue[str] = SimpleQueue()
+    """Train as one of the workers, by the job in a file; returns the exit status."""
+    lines: SimpleQueue[str] = SimpleQueue()
     if os.environ["RANK"] == "0":
-        Thread(target=_answers, args=(answers,), daemon=True).start()
+        Thread(target=_read_lines, args=(lines,), daemon=True).start()
 
     def on_epoch(result: EpochResult) -> None:
-        _say(epoch=asdict(result))
-        answers.get()
+        _send(epoch=asdict(result))
+        lines.get()
 
     try:
-        Job.read(path).train(on_epoch, lambda sentence: _say(sentence=sentence))
+        Job.read(path).train(on_epoch, lambda sentence: _send(sentence=sentence))
     except NeardupError as error:
-        _say(error=type(error).__name__, text=str(error))
+        _send(error=type(error).__name__, text=str(error))
         return 1
     # Threads of the group that are left when the interpreter ends abort the process, once in a while.
     PartialState().destroy_process_group()
     return 0
 
 
-def _say(**said: Any) -> None:
-    sys.stdout.write(f"{RECORD}{json.dumps(said)}\n")
+def _send(**message: Any) -> None:
+    """Write a message to the process that started the workers."""
+    sys.stdout.write(f"{RECORD}{json.dumps(message)}\n")
     sys.stdout.flush()
 
 
-def _answers(answers: "SimpleQueue[str]") -> None:
-    """Take the lines of the process that started us; where it is gone, end, and `torchrun` ends the others."""
+def _read_lines(lines: "SimpleQueue[str]") -> None:
+    """Read the lines of the process that started us; where it is gone, end, and `torchrun` ends the others."""
     for line in sys.stdin:
-        answers.put(line)
+        lines.put(line)
     os._exit(1)
 
 

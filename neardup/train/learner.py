@@ -1,4 +1,4 @@
-"""Photos beside their captions on one device: embedding, loss and gradient of a batch, on one process or several."""
+"""A CLIP with its training data on a device: vectors, loss and gradient of a batch, in one process or several."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -15,27 +15,40 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.rnn import pad_sequence
 
-from neardup.encode.encoder import Clip, pick_device
+from neardup.encode.clip import Clip
+from neardup.encode.devices import pick_device
+from neardup.encode.vision import compile_layers
 from neardup.errors import TrainingError
 from neardup.settings.schema import Recipe
-from neardup.train.batches import KEEP_BYTES, PLAIN, Captions, Example, Kept, Photos, batch_rows, own_rows, parts_of
+from neardup.train.batches import (
+    KEEP_BYTES,
+    PLAIN,
+    Captions,
+    Example,
+    Photos,
+    TensorCache,
+    batch_rows,
+    own_rows,
+    parts_of,
+)
 from neardup.train.lora import add_low_rank
 from neardup.train.losses import backward_in_parts, contrastive_loss, legend_targets
 from neardup.train.towers import Tower, text_tower, vision_tower
 
 LENGTHS = 4
-"""Groups that a batch's captions are sorted into by length. A GPU takes one: there padding costs less than launches."""
+"""Groups that a batch's captions are sorted into by length on a CPU. A GPU takes one: there padding costs less than
+launches."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """How a model does on the validation photos, as they are.
+    """The loss of a model on the validation photos, none of them augmented, and how long that took.
 
     Attributes:
-        loss: mean contrastive loss over its fixed batches.
-        spread: mean cosine distance of two photos, 0 to 2; 0 where all vectors are one.
-        load_seconds: time that a photo took to decode.
-        embed_seconds: time that a pair took to embed.
+        loss: mean contrastive loss over batches that are the same in every epoch.
+        spread: mean cosine distance of two photos, 0 to 2; 0 where all vectors are equal.
+        load_seconds: seconds that a photo took to decode.
+        embed_seconds: seconds that a photo and its caption took to embed.
     """
 
     loss: float
@@ -45,17 +58,17 @@ class Validation:
 
 
 class Learner:
-    """A CLIP, its data and its device: what embeds rows of the examples and says what their loss is.
+    """A CLIP that is trained on examples, on one device: it embeds rows of them and computes their loss and gradient.
 
-    What frozen layers give for a photo or a caption is computed once and kept; the photo's pixels are not kept then.
+    The output of frozen layers for a photo or a caption is computed once and cached; the photo's pixels are not then.
     """
 
     def __init__(
         self, examples: Sequence[Example], clip: Clip, captions: Captions, recipe: Recipe, device: str
     ) -> None:
-        """Move the model to its device; rows count the examples."""
+        """Move the model to the device, freeze what the recipe freezes, and number the examples as rows."""
         # PartialState is Accelerator without its choice of precision, which could be made once a process only:
-        # an experiment trains twice, and tests with several precisions.
+        # an experiment trains twice, and tests in several number formats.
         self.processes = PartialState(cpu=device == "cpu")
         several = self.processes.num_processes > 1
         self.device = self.processes.device if several else torch.device(pick_device(device))
@@ -66,44 +79,47 @@ class Learner:
         model: Any = clip.model
         self.model = model.eval().to(self.device)
         self.vision, self.text = _towers(self.model, recipe)
-        self.kept = Kept(KEEP_BYTES)
-        self.photos = Photos(examples, clip.image_processor, recipe, Kept(0) if self.vision.frozen else self.kept)
+        if recipe.compiled:
+            compile_layers(self.model, dynamic=True)  # captions of any length
+        self.cache = TensorCache(KEEP_BYTES)
+        pixels = TensorCache(0) if self.vision.frozen else self.cache
+        self.photos = Photos(examples, clip.image_processor, recipe, pixels)
         self.logit_scale: Tensor = self.model.logit_scale
 
     def optimizer(self) -> torch.optim.Adam:
-        """Adam by the recipe, of the weights that learn."""
+        """Adam with the recipe's settings, for the weights that learn."""
         learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         fused = self.device.type in {"cpu", "cuda"}
         return torch.optim.Adam(learning, lr=self.recipe.lr, weight_decay=self.recipe.weight_decay, fused=fused)
 
     def own(self, batch: Sequence[int]) -> slice:
-        """Which rows of a batch this process embeds."""
+        """The slice of a batch that this process embeds."""
         return own_rows(len(batch), self.processes.process_index, self.processes.num_processes)
 
     def load(self, batches: Sequence[Sequence[int]], copy: int) -> Iterator[tuple[Sequence[int], Tensor]]:
-        """Each batch with what this process's rows of it need: pixels, uint8; or kept states, (n, length, width).
+        """Each batch with the input of this process's rows: pixels, uint8, or cached states, (n, length, width).
 
         Args:
-            batches: rows; none occurs twice.
-            copy: of the photos.
+            batches: the rows of each; none occurs twice.
+            copy: which augmented copy of the photos, or `PLAIN`.
         """
         own = [batch[self.own(batch)] for batch in batches]
         if not self.vision.frozen:
             yield from zip(batches, self.photos.batches(own, copy), strict=True)
             return
-        missing = [[row for row in rows if ("photo", row, copy) not in self.kept] for rows in own]
+        missing = [[row for row in rows if ("photo", row, copy) not in self.cache] for rows in own]
         for batch, rows, new, pixels in zip(batches, own, missing, self.photos.batches(missing, copy), strict=True):
             decoded = dict(zip(new, pixels, strict=True))
-            make = {row: partial(self._photo_states, decoded.get(row)) for row in rows}
-            states = [self.kept.get(("photo", row, copy), make[row]) for row in rows]
+            compute = {row: partial(self._photo_states, decoded.get(row)) for row in rows}
+            states = [self.cache.get(("photo", row, copy), compute[row]) for row in rows]
             yield batch, torch.stack(states) if states else torch.empty(0)
 
     def embed(self, rows: Sequence[int], photos: Tensor) -> tuple[Tensor, Tensor]:
-        """Images and texts, float32 (n, d), unit rows, of what `load` gives."""
+        """Vectors of rows and of their captions, float32 (n, d) each, unit rows; `load` gives `photos`, their input."""
         if not rows:
             nothing = torch.zeros((0, self.model.config.projection_dim), device=self.device, requires_grad=True)
             return nothing, nothing
-        with self._numbers():
+        with self._autocast():
             states = photos.to(self.device, non_blocking=True)
             if not self.vision.frozen:
                 states = self.vision.below(self.photos.normalise(states))
@@ -112,40 +128,45 @@ class Learner:
         return functional.normalize(images.float(), dim=-1), functional.normalize(texts.float(), dim=-1)
 
     def _texts(self, rows: Sequence[int]) -> Tensor:
-        """(n, d); captions of like length go through together, for padding takes as long as words do."""
+        """Vectors of the rows' captions, (n, d), not normalised.
+
+        Captions of like length go through together, for padding takes as long as words do.
+        """
         order = sorted(range(len(rows)), key=lambda place: len(self.captions.tokens[rows[place]]))
         parts = parts_of(len(rows), LENGTHS if self.device.type == "cpu" else 1)
         texts = [self.text.above(*self._text_states([rows[place] for place in order[part]])) for part in parts]
         return torch.cat(texts)[torch.tensor(order, device=self.device).argsort()]
 
     def _text_states(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """States (n, longest, width) and lengths, int64 (n,)."""
+        """States of the rows' captions, (n, longest, width), below the layers that learn, and lengths, int64 (n,)."""
         if not self.text.frozen:
             tokens = {name: tensor.to(self.device) for name, tensor in self.captions(rows).items()}
             return self.text.below(tokens["input_ids"]), tokens["attention_mask"].sum(dim=1)
         states = [
-            self.kept.get(("caption", int(self.captions.legends[row])), partial(self._caption_states, row))
+            self.cache.get(("caption", int(self.captions.legends[row])), partial(self._caption_states, row))
             for row in rows
         ]
         lengths = torch.tensor([len(one) for one in states], device=self.device)
         return pad_sequence(states, batch_first=True).to(self.device), lengths
 
     def _caption_states(self, row: int) -> Tensor:
-        with self._numbers():
-            return self.text.kept(self.captions([row])["input_ids"].to(self.device)).cpu()
+        """What the frozen layers give for a row's caption: (length, width), on the CPU."""
+        with self._autocast():
+            return self.text.states_of(self.captions([row])["input_ids"].to(self.device)).cpu()
 
     def _photo_states(self, pixels: Any) -> Tensor:
-        with self._numbers():
-            return self.vision.kept(self.photos.normalise(pixels[None].to(self.device))).cpu()
+        """What the frozen layers give for a photo: (length, width), on the CPU."""
+        with self._autocast():
+            return self.vision.states_of(self.photos.normalise(pixels[None].to(self.device))).cpu()
 
     @contextmanager
-    def _numbers(self) -> Iterator[None]:
-        """The precision that the recipe asks for, and the same result every time."""
+    def _autocast(self) -> Iterator[None]:
+        """Compute in the number format that the recipe asks for, with the same result every time."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16), _same_every_time(self.device):
             yield
 
     def gather(self, batch: Sequence[int], own: Tensor) -> Tensor:
-        """The rows of all processes, (n, d), from those of this one."""
+        """The vectors of a whole batch, (n, d), from those of this process, which other processes also get."""
         if self.processes.num_processes == 1:
             return own
         rows = torch.zeros((len(batch), own.shape[1]), device=self.device)
@@ -160,7 +181,7 @@ class Learner:
         return contrastive_loss(images, texts, self.logit_scale, targets)
 
     def backward(self, batch: Sequence[int], photos: Tensor) -> float:
-        """Loss of a batch; leaves its gradient, the same in every process, on the weights."""
+        """Compute the loss of a batch; its gradient, the same in every process, is left on the weights."""
         own = batch[self.own(batch)]
         parts = parts_of(len(own), self.recipe.accumulate)
         loss = backward_in_parts(
@@ -179,7 +200,7 @@ class Learner:
 
     @torch.no_grad()
     def validate(self, rows: Sequence[int]) -> Validation:
-        """Loss and spread over all rows, in batches that are the same in every epoch."""
+        """Compute loss and spread over all rows, in batches that are the same in every epoch."""
         batches = batch_rows(rows, self.recipe.batch_size, self.recipe.seed, epoch=0)
         total, embedding, began = 0.0, 0.0, time.perf_counter()
         vectors = []
@@ -194,7 +215,7 @@ class Learner:
 
 
 def _towers(model: Any, recipe: Recipe) -> tuple[Tower, Tower]:
-    """Vision and text, with the weights frozen, and the updates added, that the recipe wants."""
+    """The vision and the text tower of a CLIP, with weights frozen and low-rank updates added as the recipe says."""
     layers = recipe.frozen_layers
     vision = vision_tower(model, layers)
     text = text_tower(model, len(model.text_model.encoder.layers) if recipe.frozen_text else layers)
@@ -215,6 +236,7 @@ def _towers(model: Any, recipe: Recipe) -> tuple[Tower, Tower]:
 
 
 def _bf16(recipe: Recipe, device: torch.device) -> bool:
+    """Whether to compute in bf16: as the recipe says, or where a GPU has it."""
     if recipe.precision == "auto":
         return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     pick_device(device.type, recipe.precision)
@@ -222,7 +244,7 @@ def _bf16(recipe: Recipe, device: torch.device) -> bool:
 
 
 def _same_every_time(device: torch.device) -> AbstractContextManager[None]:
-    """On a GPU, attention whose gradient is not summed in whatever order threads end: a resumed run must agree."""
+    """Choose an attention whose gradient a GPU sums in one order only: a resumed run must agree to the last bit."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cuda" else nullcontext()
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "out_proj")
+"""The linear layers of attention that get an update, by the names that transformers gives them."""
 
 
 class LowRank(nn.Module):
@@ -21,7 +22,7 @@ class LowRank(nn.Module):
         self.up = nn.Parameter(linear.weight.new_zeros(linear.out_features, rank))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(…, in) → (…, out)."""
+        """The layer's output plus that of the update: (…, in) → (…, out)."""
         result: Tensor = self.linear(inputs) + inputs @ self.down.T @ self.up.T
         return result
 

@@ -8,17 +8,16 @@ from torch.nn import functional
 
 Embed = Callable[[], tuple[Tensor, Tensor]]
 """Embeds one part of a batch: images and texts, float32 (m, d) each, unit rows."""
-
 Combine = Callable[[Tensor], Tensor]
 """Turns the rows that this process embedded, float32 (m, d), into those of the whole batch, float32 (n, d)."""
 
 
 def legend_targets(legends: Tensor, *, shared: bool) -> Tensor:
-    """What each photo's text is, as a distribution over the batch.
+    """Which texts of a batch are right for each photo, as a distribution over the batch.
 
     Args:
         legends: int64 (n,); equal numbers are equal legends.
-        shared: spread over all rows of the same legend; else each row's own text is the only right one.
+        shared: every text of a photo's legend is right; else its own text is the only right one.
 
     Returns:
         float32 (n, n), rows sum to 1, symmetric. Legends (7, 8, 7) shared: row 0 is (.5, 0, .5).
@@ -85,6 +84,7 @@ def backward_in_parts(
 
 
 def _gradient(leaf: Tensor) -> Tensor:
+    """The gradient that a backward pass has left on a tensor."""
     assert leaf.grad is not None, "the loss depends on every embedding"  # noqa: S101 - our own mistake only
     return leaf.grad
 

@@ -1,93 +1,78 @@
-"""The validation split: photos that share a legend, a look or their bytes stay on one side."""
+"""The validation split: photos that share a legend, a perceptual hash or their bytes stay on one side."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
+from neardup.arrays import Ints
 from neardup.errors import TrainingError
 
 ENOUGH = 2
-"""Sets a side where there are enough of them: a contrastive loss over a single one says nothing."""
+"""Sets that each side has, where there are enough of them: a contrastive loss over a single one says nothing."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of the examples, ascending; no legend, no look and no photo is on both sides."""
+    """Rows of the examples, ascending: nothing that must stay together is on both sides.
+
+    Attributes:
+        training: rows to train with.
+        validation: rows to validate on.
+        sets: how many sets of inseparable rows there were.
+    """
 
     training: tuple[int, ...]
     validation: tuple[int, ...]
     sets: int
 
 
-class _Sets:
-    """Disjoint sets of rows 0 to n - 1 that can be joined."""
-
-    def __init__(self, n: int) -> None:
-        self._parent = list(range(n))
-
-    def find(self, row: int) -> int:
-        while self._parent[row] != row:
-            self._parent[row] = row = self._parent[self._parent[row]]
-        return row
-
-    def join(self, rows: Iterable[int]) -> None:
-        roots = [self.find(row) for row in rows]
-        for root in roots:
-            self._parent[root] = min(roots)
-
-    def all(self) -> list[list[int]]:
-        members: dict[int, list[int]] = {}
-        for row in range(len(self._parent)):
-            members.setdefault(self.find(row), []).append(row)
-        return list(members.values())
-
-
-def inseparable(captions: Sequence[str], photos: Sequence[str], looks: Sequence[str], bits: int) -> list[list[int]]:
-    """Rows that must stay together: linked, directly or through others, by caption, bytes or look.
+def inseparable(captions: Sequence[str], photos: Sequence[str], phashes: Sequence[str], bits: int) -> list[list[int]]:
+    """Rows that must stay together: linked, directly or through others, by caption, bytes or perceptual hash.
 
     Args:
         captions: the text of each row.
         photos: the SHA-256 of each row.
-        looks: the perceptual hash of each row, 16 hex digits; an empty one is like no other.
-        bits: hashes at most so many bits apart look the same.
+        phashes: the perceptual hash of each row, 16 hex digits; an empty one is like no other.
+        bits: hashes at most so many bits apart are of photos that look the same.
 
     Returns:
         Sets of ascending rows, in the order of their first rows; each row is in exactly one.
     """
-    sets = _Sets(len(captions))
-    for marks in (captions, photos, looks):
-        for rows in _equal(marks).values():
-            sets.join(rows)
-    first = {look: rows[0] for look, rows in _equal(looks).items()}
-    rows_of = list(first.values())
-    for row, like in zip(rows_of, _look_alikes(list(first), bits), strict=True):
-        sets.join([row, *(rows_of[i] for i in like)])
-    return sets.all()
+    links = np.concatenate([*(_equal(values) for values in (captions, photos, phashes)), _look_alikes(phashes, bits)])
+    graph = coo_array((np.ones(len(links), dtype=bool), (links[:, 0], links[:, 1])), shape=(len(captions),) * 2)
+    _, labels = connected_components(graph, directed=False)
+    rows_of: dict[int, list[int]] = {}
+    for row, label in enumerate(labels.tolist()):
+        rows_of.setdefault(label, []).append(row)
+    return list(rows_of.values())
 
 
-def _equal(marks: Sequence[str]) -> dict[str, list[int]]:
-    rows: dict[str, list[int]] = {}
-    for row, mark in enumerate(marks):
-        if mark:
-            rows.setdefault(mark, []).append(row)
-    return rows
+def _equal(values: Sequence[str]) -> Ints:
+    """Links between equal values, int64 (m, 2): each row with the first that has its value; empty ones equal none."""
+    first: dict[str, int] = {}
+    links = [(first.setdefault(value, row), row) for row, value in enumerate(values) if value]
+    return np.array(links, dtype=np.int64).reshape(-1, 2)
 
 
-def _look_alikes(looks: Sequence[str], bits: int) -> list[npt.NDArray[np.intp]]:
-    """For each hash, the positions of the later ones that are at most `bits` bits away."""
-    hashes = np.array([int(look, 16) for look in looks], dtype=np.uint64)
-    return [
-        row + 1 + np.flatnonzero(np.bitwise_count(hashes[row + 1 :] ^ hashes[row]) <= bits)
-        for row in range(len(hashes))
-    ]
+def _look_alikes(phashes: Sequence[str], bits: int) -> Ints:
+    """Links between hashes at most `bits` bits apart, int64 (m, 2), rows; each hash is compared once."""
+    first = {phash: row for row, phash in reversed(list(enumerate(phashes))) if phash}
+    rows = np.array(list(first.values()), dtype=np.int64)
+    hashes = np.array([int(phash, 16) for phash in first], dtype=np.uint64)
+    links = [np.empty((0, 2), dtype=np.int64)]
+    for i in range(len(hashes)):
+        near = rows[i + 1 :][np.bitwise_count(hashes[i + 1 :] ^ hashes[i]) <= bits]
+        links.append(np.stack([np.full(len(near), rows[i]), near], axis=1))
+    return np.concatenate(links)
 
 
 def split(sets: Sequence[Sequence[int]], share: float, seed: int) -> Split:
     """Choose whole sets of rows for validation, `share` of the rows or as near as whole sets come.
 
-    Seeded: the sets are shuffled, and each is taken that still fits. Of four sets or more, each side has two at least.
+    The sets are shuffled by the seed, and each is taken that still fits. Of four sets or more, each side has two.
 
     Raises:
         TrainingError: everything hangs together, so that there is nothing to validate on.
@@ -107,7 +92,7 @@ def split(sets: Sequence[Sequence[int]], share: float, seed: int) -> Split:
 
 
 def _choose(sets: Sequence[Sequence[int]], goal: int, least: int) -> list[Sequence[int]]:
-    """Sets that fill the goal, in their order; the smallest ones if fewer than `least` do."""
+    """Sets that fill the goal, a number of rows, in their order; the smallest ones if fewer than `least` do."""
     chosen: list[Sequence[int]] = []
     room = goal
     for members in sets:

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from neardup.stages import replacing, write_json
+from neardup.stages import replacing, sync, sync_names, write_json
 
 if TYPE_CHECKING:
     from neardup.encode.encoder import Clip
@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 class TrainingState:
     """A folder with the state after the last whole epoch.
 
-    Each epoch's tensors lie in a folder of their own and `state.json`, written last, names it: a run killed while it
-    writes leaves the epoch before. `key` stands for everything that the weights depend on; the state of another key
-    is discarded.
+    Each epoch's tensors lie in a folder of their own, and `state.json`, written when they are on the disk, names it: a
+    run killed while it writes leaves the epoch before.
+
+    Attributes:
+        folder: where the state lies.
+        key: digest of everything that the weights depend on; the state of another key is discarded.
     """
 
     folder: Path
@@ -32,16 +35,17 @@ class TrainingState:
 
     @property
     def _pointer(self) -> Path:
+        """The file that names the folder of the last whole epoch."""
         return self.folder / "state.json"
 
     def read(self) -> dict[str, Any] | None:
         """The facts of the last whole epoch, or None; what belongs to another key is deleted."""
         try:
-            found = json.loads(self._pointer.read_text(encoding="utf-8"))
+            pointer = json.loads(self._pointer.read_text(encoding="utf-8"))
         except (FileNotFoundError, json.JSONDecodeError):
             return None
-        if found["key"] == self.key:
-            return dict(found["facts"])
+        if pointer["key"] == self.key:
+            return dict(pointer["facts"])
         self.discard()
         return None
 
@@ -53,6 +57,7 @@ class TrainingState:
         _save(folder / "model.safetensors", dict(_learning(model)))
         for number, optimizer in enumerate(optimizers):
             _save(folder / f"optimizer-{number}.safetensors", _flat(optimizer))
+        sync(folder, root=self.folder.parent)
         write_json(self._pointer, {"key": self.key, "folder": folder.name, "facts": facts})
         for other in self.folder.glob("epoch-*"):
             if other != folder:
@@ -69,25 +74,29 @@ class TrainingState:
             _unflatten(optimizer, load_file(folder / f"optimizer-{number}.safetensors"))
 
     def discard(self) -> None:
-        """Delete it."""
+        """Delete the state: a finished training needs none."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _learning(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """The weights that learn, by name: frozen ones need not be written."""
     return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors as a safetensors file, whole or not at all."""
     with replacing(path) as partial:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial)
 
 
 def _flat(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimizer's moments, `3.exp_avg` for that of its fourth weight, as safetensors takes them."""
     state = optimizer.state_dict()["state"]
     return {f"{number}.{name}": tensor for number, moments in state.items() for name, tensor in moments.items()}
 
 
 def _unflatten(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) -> None:
+    """Give an optimizer the moments that `_flat` took of one."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in flat.items():
         number, _, moment = name.partition(".")
@@ -96,7 +105,15 @@ def _unflatten(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) -> Non
 
 
 def save_checkpoint(clip: "Clip", checkpoint: Path, beside: Path) -> None:
-    """Put a new checkpoint in the old one's place; `recover_checkpoint` mends what a kill in between leaves."""
+    """Put a new checkpoint in the old one's place; `recover_checkpoint` mends what a kill in between leaves.
+
+    The new one is on the disk before the old one is deleted, and before this returns.
+
+    Args:
+        clip: what is saved.
+        checkpoint: the folder that it becomes.
+        beside: a folder of the same file system, for the new one while it is written and the old one until then.
+    """
     new, old = beside / "new-checkpoint", beside / "old-checkpoint"
     _remove(new, old)
     beside.mkdir(parents=True, exist_ok=True)
@@ -105,6 +122,8 @@ def save_checkpoint(clip: "Clip", checkpoint: Path, beside: Path) -> None:
     if checkpoint.exists():
         checkpoint.rename(old)
     new.rename(checkpoint)
+    sync_names(beside)
+    sync_names(checkpoint.parent)
     _remove(old)
 
 
@@ -116,6 +135,7 @@ def recover_checkpoint(checkpoint: Path, beside: Path) -> None:
 
 
 def _remove(*folders: Path) -> None:
+    """Delete folders, those that are not there included."""
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
 

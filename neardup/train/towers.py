@@ -14,12 +14,12 @@ class Tower:
     """One tower in two halves, `below` and `above`; one after the other they give what the whole gives.
 
     Attributes:
-        start: turns inputs into the first states.
+        start: turns inputs into the states of the first layer.
         lower: the frozen layers.
-        upper: the other ones.
+        upper: the layers above the frozen ones.
         norm: the layer norm before the projection.
-        projection: into the space that both towers share.
-        config: the tower's own.
+        projection: maps into the space that images and texts share.
+        config: the configuration of this tower, as transformers has it.
         causal: whether a state sees only those before it; the last one then stands for the input, else the first.
     """
 
@@ -32,12 +32,12 @@ class Tower:
     causal: bool
 
     def freeze(self) -> None:
-        """Keep the weights of the lower half."""
+        """Freeze the weights of the lower half."""
         for part in (self.start, *self.lower):
             part.requires_grad_(requires_grad=False)
 
     def freeze_all(self) -> None:
-        """Keep all weights."""
+        """Freeze all weights of the tower."""
         for part in (self.start, *self.lower, *self.upper, self.norm, self.projection):
             part.requires_grad_(requires_grad=False)
 
@@ -59,8 +59,8 @@ class Tower:
         return self._through(self.lower, self.start(inputs), None)
 
     @torch.no_grad()
-    def kept(self, one: Tensor) -> Tensor:
-        """States of a single input, (1, …), to be kept: (length, width), or (1, width) where no layer is left above.
+    def states_of(self, one: Tensor) -> Tensor:
+        """States of a single input, (1, …), for the cache: (length, width), or (1, width) where no layer is above.
 
         An input alone gives the same to the last bit whenever it is computed, so that a resumed run agrees.
         """
@@ -73,8 +73,8 @@ class Tower:
         """Vectors of some inputs.
 
         Args:
-            states: (n, length, width) of `below`, or of `kept`, padded at their ends.
-            lengths: int64 (n,), of the texts within `length`.
+            states: (n, length, width) of `below`, or of `states_of`, padded at their ends.
+            lengths: int64 (n,), how much of `length` each text has; None for photos.
 
         Returns:
             (n, d), not normalised.
@@ -85,13 +85,14 @@ class Tower:
         return projected
 
     def _through(self, layers: Sequence[nn.Module], states: Tensor, lengths: Tensor | None) -> Tensor:
+        """States above some layers of those below them: (n, length, width) both."""
         mask = self._mask(states, lengths) if self.causal and layers else None
         for layer in layers:
             states = layer(states, mask, is_causal=self.causal)
         return states
 
     def _mask(self, states: Tensor, lengths: Tensor | None) -> Tensor | None:
-        """As CLIPTextModel makes it."""
+        """The attention mask, as CLIPTextModel makes it: of padding, and of what comes later."""
         places = torch.arange(states.shape[1], device=states.device)
         inside = None if lengths is None else (places < lengths[:, None]).long()
         mask: Any = create_causal_mask(
@@ -101,7 +102,7 @@ class Tower:
 
 
 def vision_tower(model: Any, frozen_layers: int) -> Tower:
-    """The vision tower of a CLIPModel."""
+    """The vision tower of a CLIPModel, cut above its first `frozen_layers` layers."""
     tower, layers = model.vision_model, model.vision_model.encoder.layers
     start = nn.Sequential(tower.embeddings, tower.pre_layrnorm)
     lower, upper = layers[:frozen_layers], layers[frozen_layers:]
@@ -109,7 +110,7 @@ def vision_tower(model: Any, frozen_layers: int) -> Tower:
 
 
 def text_tower(model: Any, frozen_layers: int) -> Tower:
-    """The text tower of a CLIPModel."""
+    """The text tower of a CLIPModel, cut above its first `frozen_layers` layers."""
     tower, layers = model.text_model, model.text_model.encoder.layers
     lower, upper = layers[:frozen_layers], layers[frozen_layers:]
     return Tower(

@@ -1,0 +1,132 @@
+"""Where the name of a model leads: to the checkpoint that neardup ships, to a folder, or to the model hub."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+import torch
+import transformers
+from huggingface_hub import constants, get_token
+from huggingface_hub.errors import RepositoryNotFoundError
+from transformers import AutoConfig
+
+from neardup.errors import EncoderError
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+
+BUILTIN = "builtin:tiny"
+"""Name of the encoder that neardup ships."""
+CHECKPOINT = Path(__file__).parents[1] / "builtin" / "checkpoint"
+"""Folder of the encoder that neardup ships, a plain CLIP checkpoint; its README says how it was made."""
+TIMEOUT = 10
+"""Seconds in which the hub must answer; its own client would go on trying for minutes."""
+
+Parts = Sequence[Any]
+"""Classes of transformers that load a checkpoint: that of the model first, then those that prepare its inputs."""
+
+
+def load_checkpoint(name: str, kinds: Mapping[str, Parts], wanted: str) -> tuple[str, list[Any]]:
+    """Load a model and what prepares its inputs, in float32; the network is asked only for what is not here.
+
+    Args:
+        name: `builtin:tiny`, a hub id such as `openai/clip-vit-base-patch32`, or a folder that `save_pretrained` wrote.
+        kinds: `model_type` of a checkpoint's config.json → the classes that load it.
+        wanted: what the checkpoint must be, for the sentence that refuses another one: `a CLIP`.
+
+    Returns:
+        The model's kind, and an instance of each of its classes.
+
+    Raises:
+        EncoderError: there is no such checkpoint, it is of no such kind, lacks weights, or has no safetensors weights.
+    """
+    if name == BUILTIN:
+        return _loaded(str(CHECKPOINT), kinds, wanted, local=True)
+    if name.startswith("builtin:"):
+        raise EncoderError(f"there is no {name}: the encoder that neardup ships is {BUILTIN}")
+    if _is_folder(name, wanted):
+        return _loaded(name, kinds, wanted, local=True)
+    try:
+        return _loaded(name, kinds, wanted, local=True)  # a model that is in the cache needs no network
+    except EncoderError:
+        _reach_hub(name)
+        return _loaded(name, kinds, wanted, local=False)
+
+
+def _is_folder(name: str, wanted: str) -> bool:
+    """Whether a name is a folder's; otherwise it is an id of the hub."""
+    if Path(name).is_dir():
+        if not (Path(name) / "config.json").is_file():
+            raise EncoderError(f"the folder {name} holds no config.json: name a folder that save_pretrained wrote")
+        return True
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise EncoderError(f"there is no folder {name}: name a folder with {wanted} checkpoint, a hub id, or {BUILTIN}")
+    return False
+
+
+def _loaded(name: str, kinds: Mapping[str, Parts], wanted: str, *, local: bool) -> tuple[str, list[Any]]:
+    """A checkpoint's kind and parts, from this machine alone if `local`."""
+    try:
+        kind = AutoConfig.from_pretrained(name, local_files_only=local).model_type
+        if kind not in kinds:
+            raise EncoderError(f"{name} is a {kind} model, not {wanted}: name {wanted} checkpoint")
+        model, *others = kinds[kind]
+        arguments = {"local_files_only": local, "use_safetensors": True, "dtype": torch.float32}
+        loaded, report = model.from_pretrained(name, **arguments, output_loading_info=True)
+        if report["missing_keys"]:
+            missing = sorted(report["missing_keys"])[:3]
+            raise EncoderError(f"{name} lacks the weights {missing}: it is not the whole of {wanted}")
+        return kind, [loaded.eval(), *(other.from_pretrained(name, local_files_only=local) for other in others)]
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        if isinstance(error.__cause__, RepositoryNotFoundError) and not local:  # a gated model is one of these
+            raise EncoderError(_closed(name)) from error
+        if isinstance(error, OSError) and "safetensors" in str(error):
+            raise EncoderError(
+                f"{name} has no model.safetensors: save it again with safe_serialization=True"
+            ) from error
+        raise EncoderError(f"{name} cannot be loaded ({str(error).splitlines()[0][:200]}); {_advice(name)}") from error
+
+
+def _advice(name: str) -> str:
+    """What the user can do about a checkpoint that cannot be loaded."""
+    if Path(name).is_dir():
+        return "save model, image processor and tokenizer there with save_pretrained"
+    return (
+        f"get it on a machine with network with `hf download {name} --local-dir FOLDER` and say --encoder FOLDER, "
+        f"or say --encoder {BUILTIN}, which needs nothing"
+    )
+
+
+def _closed(name: str) -> str:
+    """The sentence for a model that the hub keeps from us; it answers the same of one that does not exist."""
+    token = "the token that is set may not read it" if get_token() else "no token is set"
+    return (
+        f"the model hub does not give {name} to this machine: it is private or gated, or there is none of that name, "
+        f"and {token}; check the name, set HF_TOKEN to a token that may read it, or say --encoder {BUILTIN}"
+    )
+
+
+def _reach_hub(name: str) -> None:
+    """Fail in seconds where the hub is away, has no such model, or keeps it from us."""
+    if constants.HF_HUB_OFFLINE:
+        raise EncoderError(f"{name} is not on this machine and HF_HUB_OFFLINE is set; {_advice(name)}")
+    request = Request(f"{constants.ENDPOINT}/api/models/{name}", method="HEAD")  # noqa: S310 - the hub's own address
+    if token := get_token():
+        request.add_unredirected_header("Authorization", f"Bearer {token}")  # no other server is to see it
+    try:
+        urlopen(request, timeout=TIMEOUT).close()  # noqa: S310 - the hub's own address
+    except HTTPError as error:
+        error.close()  # it holds the connection
+        if error.code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+            raise EncoderError(_closed(name)) from error
+        if error.code == HTTPStatus.NOT_FOUND:
+            raise EncoderError(f"the model hub has no {name}: check the name, or say --encoder {BUILTIN}") from error
+    except (URLError, OSError) as error:
+        raise EncoderError(
+            f"{name} is not on this machine and the model hub cannot be reached; {_advice(name)}"
+        ) from error

@@ -1,0 +1,31 @@
+"""What the rest of neardup needs of an encoder, so that a user or a test can hand in another one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from neardup.arrays import Vectors
+from neardup.images import MAX_PIXELS
+
+BATCH = 16
+"""Images in one pass, where nothing else was measured."""
+
+
+class Encoder(Protocol):
+    """What turns photos into vectors of one kind: vectors of equal fingerprints may be compared, others never."""
+
+    name: str
+    fingerprint: str
+    dimension: int
+
+    def read(self, source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Any:
+        """Decode an image to what `encode` takes."""
+
+    def encode(self, images: Sequence[Any]) -> Vectors:
+        """Encode images: float32 (n, d), unit rows; the dot product is the similarity, higher is more alike."""
+
+
+class BatchEncoder(Encoder, Protocol):
+    """An encoder whose passes have a fixed number of images, which may be set to what suits the machine."""
+
+    batch: int
