@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from neardup.archive.scan import Unreadable, find_images, scan
+from neardup.archive.scan import Unreadable, scan
+from neardup.archive.walk import find_images
 from neardup.builtin.demo import MadeArchive
 from neardup.builtin.scenes import Scene
 from neardup.errors import ArchiveError

@@ -199,7 +199,9 @@ def test_training_sees_the_copies_on_disk(recipe: str, photo: Path, tmp_path: Pa
     """`augment` makes the copy that `write_augmented` wrote, what JPEG loses apart."""
     (tmp_path / "training_set").mkdir()
     shutil.copy(photo, tmp_path / "training_set" / "x.jpg")
-    training = TrainingSet((TrainingPhoto("x.jpg", "x.jpg", "photo", "a legend", "c", "s.xlsx", 1, "", "", "0" * 16),))
+    training = TrainingSet(
+        (TrainingPhoto("x.jpg", "x.jpg", "photo", "a legend", "c", "s.xlsx", "S", 1, "", "", "0" * 16),)
+    )
     write_augmented(tmp_path, training, {}, recipe, 3, 0)
     [copy] = augment(recipe, photo, "photo", [2])
     saved = io.BytesIO()

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from neardup.archive.scan import walk_images
+from neardup.archive.walk import walk_images
 from neardup.arrays import Bools, Ints, Vectors
 from neardup.encode.encoder import ClipEncoder, calibrate, load_encoder
 from neardup.encode.files import encode_files

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from neardup.archive.scan import find_images
+from neardup.archive.walk import find_images
 from neardup.arrays import Ints, Vectors
 from neardup.encode.encoder import BUILTIN, Encoder, load_encoder
 from neardup.encode.vectors import Embeddings

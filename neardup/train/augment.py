@@ -16,8 +16,8 @@ from PIL import Image
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from neardup.archive.scan import find_images
 from neardup.archive.trainingset import Caption, TrainingSet
+from neardup.archive.walk import find_images
 from neardup.errors import ArchiveError, UnreadableImageError
 from neardup.images import read_image
 from neardup.stages import STATE, Stage, claim, digest_of, replacing
