@@ -151,22 +151,22 @@ def distinct_names(paths: Sequence[str]) -> list[str]:
 
     The names are distinct also on a disk that knows no case and takes composed and decomposed accents for one.
     """
-    shared = Counter(_on_disk(PurePosixPath(path).name) for path in paths)
+    shared = Counter(name_on_disk(PurePosixPath(path).name) for path in paths)
     taken: set[str] = set()
     names: list[str] = []
     for path in paths:
         pure = PurePosixPath(path)
         name = pure.name
-        if shared[_on_disk(name)] > 1:
+        if shared[name_on_disk(name)] > 1:
             name = f"{pure.stem}~{'~'.join(pure.parent.parts)}{pure.suffix}"
         stem, count = PurePosixPath(name).stem, 2
-        while _on_disk(name) in taken:
+        while name_on_disk(name) in taken:
             name, count = f"{stem}~{count}{pure.suffix}", count + 1
-        taken.add(_on_disk(name))
+        taken.add(name_on_disk(name))
         names.append(name)
     return names
 
 
-def _on_disk(name: str) -> str:
+def name_on_disk(name: str) -> str:
     """The name as a disk compares it that knows no case and composes accents."""
     return composed(composed(name).casefold())
