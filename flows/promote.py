@@ -7,7 +7,7 @@ from prefect import flow, get_run_logger
 from pydantic import Field
 
 from neardup.measure.promotion import MARGIN
-from neardup.settings.schema import Device, Metric
+from neardup.settings.schema import Device, Metric, PositiveInt, PrepareSettings
 from neardup.stages import alone
 from tasks.every_flow import EVERY_FLOW
 from tasks.publish import tracking_of
@@ -21,6 +21,7 @@ def promote(
     margin: Annotated[float, Field(ge=0, le=1)] = MARGIN,
     challenger: str | None = None,
     device: Device = "auto",
+    max_pixels: PositiveInt = PrepareSettings.max_pixels,
 ) -> dict[str, Any]:
     """Measure challenger, champion and zero-shot on one test set, and move `champion` if the challenger is better.
 
@@ -32,6 +33,7 @@ def promote(
         margin: least gain; 0.005 is half a point.
         challenger: version to promote; else the one with that alias.
         device: auto, cpu, cuda or mps.
+        max_pixels: larger photos are refused.
     """
     log = get_run_logger()
     with alone(out, log.warning):
@@ -41,7 +43,9 @@ def promote(
             log.info("the challenger is the champion already: nothing to do")
             return {"promoted": False, "why": "The challenger is the champion already: there is nothing to do."}
         versions = {v.version: v for v in (bout.zero_shot, bout.champion, bout.challenger)}
-        evaluations = {number: measure(tracking, version, out, device) for number, version in versions.items()}
+        evaluations = {
+            number: measure(tracking, version, out, device, max_pixels) for number, version in versions.items()
+        }
         verdict = decide(bout, evaluations, metric, margin)
         crown(tracking, bout, verdict)
         log.info("%s", verdict.paragraph)

@@ -19,6 +19,7 @@ from neardup.archive.trainingset import TrainingSet
 from neardup.encode.encoder import load_clip, load_encoder
 from neardup.encode.vectors import Embeddings, embed_test_set
 from neardup.errors import ArchiveError
+from neardup.images import MAX_PIXELS
 from neardup.measure.comparison import compare
 from neardup.measure.evaluate import Evaluation, evaluate
 from neardup.measure.plots import pictures
@@ -112,8 +113,12 @@ def approaches_of(out: Path, settings: Settings, base: str) -> list[Approach]:
     return approaches
 
 
-def training_examples(out: Path) -> list[Example]:
+def training_examples(out: Path, max_pixels: int = MAX_PIXELS) -> list[Example]:
     """The training photos with their captions, in the order of the sheet.
+
+    Args:
+        out: the output folder, prepared and translated.
+        max_pixels: training refuses a photo that has more.
 
     Raises:
         ArchiveError: nothing has been prepared in `out`.
@@ -125,6 +130,7 @@ def training_examples(out: Path) -> list[Example]:
             photo=photo.sha256,
             caption=captions[photo.legend].text,
             look=photo.phash,
+            max_pixels=max_pixels,
         )
         for photo in TrainingSet.load(out).photos
     ]
@@ -164,7 +170,7 @@ def make_checkpoint(
         load_clip(settings.encoder).save(checkpoint)
         return approach.checkpoint.finish([checkpoint])
     job = Job(
-        training_examples(approach.out),
+        training_examples(approach.out, settings.prepare.max_pixels),
         settings.encoder,
         approach.recipe,
         approach.folder,
@@ -185,7 +191,8 @@ def encode_test_set(approach: Approach) -> dict[str, Any]:
     """
     test_set = TestSet.load(approach.out)
     encoder = load_encoder(str(approach.folder / "checkpoint"), device=approach.settings.device)
-    embed_test_set(approach.out, test_set, encoder).save(approach.folder / "vectors.parquet")
+    embeddings = embed_test_set(approach.out, test_set, encoder, approach.settings.prepare.max_pixels)
+    embeddings.save(approach.folder / "vectors.parquet")
     facts = {"fingerprint": encoder.fingerprint, "photos": len(test_set.photos)}
     return approach.vectors.finish([approach.folder / "vectors.parquet"], facts)
 
@@ -206,7 +213,8 @@ def evaluate_approach(approach: Approach) -> dict[str, Any]:
         fingerprint=embeddings.fingerprint,
     )
     outputs = evaluation.save(approach.folder)
-    outputs += pictures(evaluation, approach.folder, approach.out / "test_dataset", read_history(approach))
+    images, limit = approach.out / "test_dataset", approach.settings.prepare.max_pixels
+    outputs += pictures(evaluation, approach.folder, images, read_history(approach), limit)
     facts = {name: figure.value for name, figure in evaluation.metrics.items()}
     return approach.evaluation.finish(outputs, facts)
 
@@ -254,5 +262,6 @@ def compare_approaches(approaches: Sequence[Approach], facts: Mapping[str, str])
     """
     out = approaches[0].out
     comparison = compare([Evaluation.load(approach.folder) for approach in approaches])
-    outputs = [*comparison.write(out), write_report(out, comparison, facts)]
+    limit = approaches[0].settings.prepare.max_pixels
+    outputs = [*comparison.write(out), write_report(out, comparison, facts, limit)]
     return comparison_stage(approaches).finish(outputs)

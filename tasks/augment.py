@@ -14,5 +14,6 @@ from tasks.running import RETRY, outside_fault
 @task(name="augment", retry_condition_fn=outside_fault, **RETRY)
 def augment_training_set(out: Path, settings: Settings) -> None:
     """Write `train_dataset_aug/` and `df_training_aug.xlsx`; copies that are there already are kept."""
-    recipe = settings.train
-    write_augmented(out, TrainingSet.load(out), load_captions(out), settings.augmentation, recipe.copies, recipe.seed)
+    training, captions, recipe = TrainingSet.load(out), load_captions(out), settings.train
+    limit = settings.prepare.max_pixels
+    write_augmented(out, training, captions, settings.augmentation, recipe.copies, recipe.seed, limit)

@@ -97,6 +97,12 @@ class Archive:
         faults = [(fault.path, fault.sha256, fault.reason) for fault in self.unreadable]
         return digest_of(photos, faults, [(folder.path, folder.reason) for folder in self.unlisted])
 
+    @property
+    def left_out(self) -> list[tuple[str, str]]:
+        """Path and reason of every folder that cannot be listed, then of every file that is no photo."""
+        folders = [(folder.path, folder.reason) for folder in self.unlisted]
+        return folders + [(fault.path, fault.reason) for fault in self.unreadable]
+
 
 def check_folders(root: Path, out: Path) -> None:
     """Refuse what cannot work before anything is done.

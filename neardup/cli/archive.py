@@ -62,13 +62,14 @@ def augment(out: Path, config: Path | None, recipe: str | None, copies: int | No
     from neardup.archive.trainingset import TrainingSet
     from neardup.train.augment import make_queries, write_augmented
 
+    settings = settings_of(config, augmentation=recipe, train__copies=copies)
+    train, limit = settings.train, settings.prepare.max_pixels
     if queries:
-        made = make_queries(queries, out / "queries")
+        made = make_queries(queries, out / "queries", limit)
         for path, reason in made.unreadable:
             click.echo(f"left out {path}: {reason}", err=True)
         click.echo(f"{len(made.written)} queries are in {out / 'queries'}")
         return
-    settings = settings_of(config, augmentation=recipe, train__copies=copies)
-    train = settings.train
-    write_augmented(out, TrainingSet.load(out), load_captions(out), settings.augmentation, train.copies, train.seed)
+    training, captions = TrainingSet.load(out), load_captions(out)
+    write_augmented(out, training, captions, settings.augmentation, train.copies, train.seed, limit)
     click.echo(f"Copies are in {out / 'train_dataset_aug'}, listed in {out / 'df_training_aug.xlsx'}")

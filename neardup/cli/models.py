@@ -100,7 +100,7 @@ def evaluate(out: Path, config: Path | None, as_json: bool, precision: "Precisio
     from neardup.measure.low_precision import measure
 
     for approach in made:
-        folder = measure(approach.folder, settings.device, precision)
+        folder = measure(approach.folder, settings.device, precision, settings.prepare.max_pixels)
         print_comparison(folder, as_json=as_json)
 
 

@@ -55,9 +55,9 @@ def embed(
     limit = settings.prepare.max_pixels
     photos = scan(folder, table=state / f"{out.stem}.scan.parquet", patterns=("**",), exclude=(), max_pixels=limit)
     items = [(photo.path, photo.sha256) for photo in photos.photos]
-    embed_photos(items, folder, model, store=state / "vectors").save(out)
-    for fault in photos.unreadable:
-        click.echo(f"left out {fault.path}: {fault.reason}", err=True)
+    embed_photos(items, folder, model, store=state / "vectors", max_pixels=limit).save(out)
+    for path, reason in photos.left_out:
+        click.echo(f"left out {path}: {reason}", err=True)
     click.echo(f"{len(items)} photos are in {out}, {len(photos.unreadable)} left out")
 
 
@@ -101,7 +101,8 @@ def search(
     gallery = Embeddings.load(vectors)
     settings = settings_of(config, encoder=encoder, device=device)
     model = loaded(settings, vectors.parent, precision, measured)
-    queries = read_queries(photo, model, lambda line: click.echo(line, err=True))
+    limit = settings.prepare.max_pixels
+    queries = read_queries(photo, model, lambda line: click.echo(line, err=True), limit)
     if approximate:
         from neardup.search.approximate import opened_index
 
@@ -121,7 +122,7 @@ def search(
         from neardup.pages import write_hits
 
         shown = [(query, [(hit.path, f"{hit.similarity:.3f}") for hit in answers]) for query, answers in found]
-        write_hits(page, photo if photo.is_dir() else photo.parent, photos, shown)
+        write_hits(page, photo if photo.is_dir() else photo.parent, photos, shown, limit)
         click.echo(f"Look at {page}", err=True)
 
 

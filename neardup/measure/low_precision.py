@@ -7,6 +7,7 @@ from neardup.archive.testset import TestSet
 from neardup.encode.encoder import load_encoder
 from neardup.encode.vectors import embed_test_set
 from neardup.errors import ConfigError
+from neardup.images import MAX_PIXELS
 from neardup.measure.comparison import TITLES, compare
 from neardup.measure.evaluate import Evaluation, evaluate
 from neardup.settings.schema import Precision
@@ -14,13 +15,14 @@ from neardup.settings.schema import Precision
 SAID = ("ndcg", "top_1", "micro_ap")
 
 
-def measure(folder: Path, device: str, precision: Precision) -> Path:
+def measure(folder: Path, device: str, precision: Precision, max_pixels: int = MAX_PIXELS) -> Path:
     """Measure an evaluated approach once more at a lower precision, and write both to `<approach>/<precision>/`.
 
     Args:
         folder: the approach's, with `checkpoint/` and its evaluation, in the output folder of an experiment.
         device: `auto`, `cpu`, `cuda` or `mps`.
         precision: lower than fp32.
+        max_pixels: larger photos are refused.
 
     Returns:
         That folder.
@@ -30,7 +32,7 @@ def measure(folder: Path, device: str, precision: Precision) -> Path:
     """
     test_set = TestSet.load(folder.parent)
     encoder = load_encoder(str(folder / "checkpoint"), device, precision)
-    embeddings = embed_test_set(folder.parent, test_set, encoder)
+    embeddings = embed_test_set(folder.parent, test_set, encoder, max_pixels)
     lower = evaluate(
         embeddings.vectors,
         test_set.groups,

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from neardup.archive.discrepancies import KINDS
+from neardup.images import MAX_PIXELS
 from neardup.measure.comparison import TITLES, Comparison, certain
 from neardup.measure.evaluate import Evaluation, Figure
 from neardup.measure.metrics import LOWER_IS_BETTER, NAMES
@@ -16,18 +17,19 @@ SHOWN_GROUPS = 8
 SHOWN_QUERIES = 6
 
 
-def write_report(out: Path, comparison: Comparison, facts: Mapping[str, str]) -> Path:
+def write_report(out: Path, comparison: Comparison, facts: Mapping[str, str], max_pixels: int = MAX_PIXELS) -> Path:
     """Write `report.html`.
 
     Args:
         out: the output folder, prepared and evaluated.
         comparison: the approaches.
         facts: provenance to show: encoder, archive, versions.
+        max_pixels: larger photos are refused.
 
     Returns:
         The file.
     """
-    best = best_approach(comparison)
+    best, images = best_approach(comparison), out / "test_dataset"
     counts: dict[str, int] = {}
     for row in load_rows(out / "discrepancies.csv"):
         counts[row["kind"]] = counts.get(row["kind"], 0) + 1
@@ -38,9 +40,9 @@ def write_report(out: Path, comparison: Comparison, facts: Mapping[str, str]) ->
         best=best,
         title=title,
         sentences=sentences(comparison, best),
-        groups=largest_groups(best, out / "test_dataset"),
-        worst=_queries(best, best.worst(SHOWN_QUERIES), out / "test_dataset"),
-        finest=_queries(best, best.best(SHOWN_QUERIES), out / "test_dataset"),
+        groups=largest_groups(best, images, max_pixels),
+        worst=_queries(best, best.worst(SHOWN_QUERIES), images, max_pixels),
+        finest=_queries(best, best.best(SHOWN_QUERIES), images, max_pixels),
         names=NAMES,
         titles=TITLES,
         lower=LOWER_IS_BETTER,
@@ -92,7 +94,7 @@ def sentences(comparison: Comparison, best: Evaluation) -> list[str]:
     return lines
 
 
-def largest_groups(evaluation: Evaluation, images: Path) -> list[list[Picture]]:
+def largest_groups(evaluation: Evaluation, images: Path, max_pixels: int = MAX_PIXELS) -> list[list[Picture]]:
     """The largest groups that were found, each photo marked by whether most of the group are its true companions."""
     found = evaluation.judged.found
     members = [[int(i) for i in (found == group).nonzero()[0]] for group in sorted(set(found.tolist()))]
@@ -106,16 +108,19 @@ def largest_groups(evaluation: Evaluation, images: Path) -> list[list[Picture]]:
         right = true.count(main) > 1
         ordered = sorted(zip(group, true, strict=True), key=lambda pair: (pair[1] != main, pair[1]))
         names = [(evaluation.names[i], right and number == main) for i, number in ordered]
-        shown.append([Picture.of(images / name, name, right=same) for name, same in names])
+        shown.append([Picture.of(images / name, name, right=same, max_pixels=max_pixels) for name, same in names])
     return shown
 
 
-def _queries(evaluation: Evaluation, queries: Sequence[str], images: Path) -> list[list[Picture]]:
+def _queries(evaluation: Evaluation, queries: Sequence[str], images: Path, max_pixels: int) -> list[list[Picture]]:
     rows = []
     for query in queries:
         hits = evaluation.hits(query)
-        pictures = [Picture.of(images / name, name, f"{score:.3f}", right=right) for name, score, right in hits]
-        rows.append([Picture.of(images / query, query, "searched for"), *pictures])
+        pictures = [
+            Picture.of(images / name, name, f"{score:.3f}", right=right, max_pixels=max_pixels)
+            for name, score, right in hits
+        ]
+        rows.append([Picture.of(images / query, query, "searched for", max_pixels=max_pixels), *pictures])
     return rows
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from neardup.errors import TrainingError, UnreadableImageError
-from neardup.images import read_image
+from neardup.images import MAX_PIXELS, read_image
 from neardup.settings.schema import Recipe
 from neardup.train.augment import augment
 
@@ -35,12 +35,14 @@ class Example:
         photo: the SHA-256 of its bytes.
         caption: the English text that it is trained with.
         look: its perceptual hash, 16 hex digits.
+        max_pixels: the photo is refused if it has more.
     """
 
     image: Path
     photo: str
     caption: str
     look: str
+    max_pixels: int = MAX_PIXELS
 
 
 def token_limit(model: Any, tokenizer: Any) -> int:
@@ -127,9 +129,11 @@ class Photos:
         recipe = self._recipe
         try:
             if copy == PLAIN:
-                image = read_image(example.image, draft=_side(self._processor))
+                image = read_image(example.image, max_pixels=example.max_pixels, draft=_side(self._processor))
             else:
-                [image] = augment(recipe.augmentation, example.image, example.photo, [copy], recipe.seed)
+                [image] = augment(
+                    recipe.augmentation, example.image, example.photo, [copy], recipe.seed, example.max_pixels
+                )
         except (OSError, UnreadableImageError) as error:
             raise TrainingError(f"{example.image} cannot be read ({error}): run `neardup prepare` again") from error
         ready = self._processor(image, do_rescale=False, do_normalize=False, return_tensors="pt")
