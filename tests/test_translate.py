@@ -332,6 +332,14 @@ def test_stage_writes_both_tables(server: DeepL, tmp_path: Path) -> None:
     assert sheet["B4"].data_type == "s"
 
 
+@pytest.mark.parametrize("legend", ["=1+1 soldiers", "+ soldiers", "-1 soldier", "@king", "'king'"])
+def test_captions_are_no_formulas_in_a_csv(tmp_path: Path, legend: str) -> None:
+    """A spreadsheet that opens `captions.csv` sees text in both columns."""
+    training_set(tmp_path, [legend])
+    translate_training_set(tmp_path, TranslateSettings(translator="none"), None, lambda _: None)
+    assert (tmp_path / "captions.csv").read_text(encoding="utf-8").splitlines()[1].startswith(f"'{legend},'{legend},")
+
+
 @pytest.mark.parametrize("legend", ["two\nlines", "carriage\r\nreturn", 'a "b", c', "NA", "", " spaces "])
 def test_captions_come_back_as_they_were(tmp_path: Path, legend: str) -> None:
     """Line breaks, quotes and words that look like missing values survive the table."""
