@@ -33,11 +33,11 @@ class Prepared:
     """What was made of an archive.
 
     Attributes:
-        archive: the scan.
-        test_set: the groups.
-        training_set: photos with legends.
+        archive: what the scan found.
+        test_set: the historian's groups.
+        training_set: the photos with legends, none of them in the test set.
         counts: what was listed, used and left out; `listed` is the sum of the others of its block.
-        reused: whether all of it was there already.
+        reused: whether a former run had made all of it, so that nothing was done.
     """
 
     archive: Archive

@@ -18,7 +18,7 @@ class TestPhoto:
     Attributes:
         name: its file name in `test_dataset/`, unique there.
         path: where it lies in the archive.
-        sha256: its identity.
+        sha256: digest of its bytes: the photo's identity.
         group: number of its group, from 1.
         row: the row of the ground truth that names it, as Excel counts.
         sheet: the sheet of the ground truth that has this row.
@@ -49,11 +49,11 @@ class TestSet:
 
     @cached_property
     def digest(self) -> str:
-        """Digest of contents and groups."""
+        """Digest of the photos' contents and groups; names and paths do not count."""
         return digest_of([(photo.sha256, photo.group) for photo in self.photos])
 
     def save(self, out: Path) -> Path:
-        """Write the machine-readable table `test_set.csv`."""
+        """Write the table `test_set.csv`, which `load` reads."""
         return save_rows(out / "test_set.csv", TestPhoto, self.photos)
 
     @classmethod

@@ -14,7 +14,7 @@ class Caption:
     """A legend in English.
 
     Attributes:
-        text: what training uses.
+        text: the English text that training uses.
         language: ISO 639-1 code of the legend's language, or nothing if it has no words.
         translator: who translated: `deepl`, a model's name, `none` (English already) or `untranslated`.
     """
@@ -31,14 +31,14 @@ class TrainingPhoto:
     Attributes:
         image_name: its file name in `training_set/`, unique there.
         path: where it lies in the archive.
-        sha256: its identity.
+        sha256: digest of its bytes: the photo's identity.
         legend: the sheet's text, white space cleaned.
         collection: the folder above the sheet that its pattern is for.
         workbook: the workbook that has the legend, relative to the archive.
         sheet: the sheet's name.
         row: the row as Excel counts.
-        page: page number, or nothing.
-        photo: photo number.
+        page: number of the page, or nothing.
+        photo: number of the photo, as the sheet has it.
         phash: perceptual hash, 16 hex digits.
     """
 
@@ -63,11 +63,11 @@ class TrainingSet:
 
     @cached_property
     def digest(self) -> str:
-        """Digest of contents and legends."""
+        """Digest of the photos' contents and legends; names and paths do not count."""
         return digest_of([(photo.sha256, photo.legend) for photo in self.photos])
 
     def save(self, out: Path) -> Path:
-        """Write the machine-readable table `training_set.csv`."""
+        """Write the table `training_set.csv`, which `load` reads."""
         return save_rows(out / "training_set.csv", TrainingPhoto, self.photos)
 
     @classmethod

@@ -45,7 +45,7 @@ class MadeArchive:
     """An archive made by code, and what is true of it.
 
     Attributes:
-        root: its folder.
+        root: the archive's folder.
         groups: the true groups: paths of photos, relative to `root`; a group of one is a singleton.
         training: path → legend of each photo that training may use.
         faults: kind of fault → names or paths that the discrepancy report must hold.
@@ -74,9 +74,9 @@ def make_archive(root: Path, groups: int = 24, training: int = 96, seed: int = 0
     key = digest_of(STEP, groups, training, seed)
     marker, log = root.with_name(f".{root.name}.json"), root.with_name(f".{root.name}.sha256")
     if marker.is_file():
-        made = json.loads(marker.read_text(encoding="utf-8"))
-        if made["key"] == key and made["finished"]:
-            return MadeArchive(root, tuple(map(tuple, made["groups"])), made["training"], made["faults"])
+        known = json.loads(marker.read_text(encoding="utf-8"))
+        if known["key"] == key and known["finished"]:
+            return MadeArchive(root, tuple(map(tuple, known["groups"])), known["training"], known["faults"])
         _delete_drawn(root, log)
     elif root.exists() and any(root.iterdir()):
         raise ArchiveError(f"{root} holds files that were not drawn by neardup: name another folder with --out")

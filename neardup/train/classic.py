@@ -64,8 +64,8 @@ class Draw:
 
     Attributes:
         flip: whether left and right are exchanged.
-        degrees: of the rotation about the centre, anticlockwise.
-        changes: of colour, with their factors, in their order.
+        degrees: by which the photo is rotated about its centre, anticlockwise.
+        changes: changes of colour with their factors, in the order in which they are made.
         box: left, top, width and height of the crop.
     """
 
@@ -204,7 +204,7 @@ def _grey(pixels: Pixels) -> Pixels:
 
 
 def _turned(pixels: Pixels, part: float) -> Pixels:
-    """Turn the hue by a part of the circle, of whose 256 steps uint8 drops the full turns."""
+    """Turn the hue by a part of the circle: OpenCV counts 256 steps of it, and uint8 forgets full turns."""
     colours = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV_FULL)
     colours[..., 0] += np.uint8(int(part * 255) % 256)
     return np.asarray(cv2.cvtColor(colours, cv2.COLOR_HSV2RGB_FULL), np.uint8)
