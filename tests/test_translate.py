@@ -117,7 +117,7 @@ def test_rerun_asks_for_nothing(server: DeepL, tmp_path: Path) -> None:
     """What is in the cache is not asked for again, and the captions are the same."""
     first = translate([FRENCH, ITALIAN], server, tmp_path)
     second = translate([FRENCH, ITALIAN], server, tmp_path)
-    assert (second.captions, second.asked, second.cached) == (first.captions, 0, 2)
+    assert (second.captions, second.sent, second.cached) == (first.captions, 0, 2)
     assert len(server.texts) == 2
 
 
@@ -232,7 +232,7 @@ def test_kept_when_the_server_goes_away(server: DeepL, tmp_path: Path) -> None:
     with pytest.raises(TranslationError):
         translate(french(60), server, tmp_path)
     made = translate(french(60), server, tmp_path)
-    assert (made.cached, made.asked) == (50, 10)
+    assert (made.cached, made.sent) == (50, 10)
 
 
 def test_kept_when_killed(server: DeepL, tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_kept_when_killed(server: DeepL, tmp_path: Path) -> None:
         run.kill()
     server.faults = []
     made = translate(french(60), server, tmp_path)
-    assert (run.returncode, made.cached, made.asked) == (-signal.SIGKILL, 50, 10)
+    assert (run.returncode, made.cached, made.sent) == (-signal.SIGKILL, 50, 10)
 
 
 def test_answer_of_a_login_page(server: DeepL, tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_answer_of_a_login_page(server: DeepL, tmp_path: Path) -> None:
     with pytest.raises(TranslationError, match="asked for 1 texts and gave 0"):
         translate([FRENCH], server, tmp_path)
     server.garbled = False
-    assert translate([FRENCH], server, tmp_path).asked == 1
+    assert translate([FRENCH], server, tmp_path).sent == 1
 
 
 def test_wrong_key(server: DeepL, tmp_path: Path) -> None:
@@ -436,7 +436,7 @@ def test_marian_translates_and_is_cached(marian: Path, tmp_path: Path) -> None:
     caption = first.captions[FRENCH]
     assert (caption.language, caption.translator) == ("fr", str(marian / "opus-fr-en"))
     assert caption.text not in {"", FRENCH}
-    assert (again.captions, again.asked, again.cached) == (first.captions, 0, 4)
+    assert (again.captions, again.sent, again.cached) == (first.captions, 0, 4)
 
 
 def test_marian_model_that_is_not_there(tmp_path: Path) -> None:

@@ -54,13 +54,13 @@ class Translation:
     Attributes:
         captions: legend → caption, for every legend.
         stopped: why not every legend was translated and how to go on, or None.
-        asked: distinct texts that were sent.
+        sent: distinct texts that were sent.
         cached: distinct texts that had been translated before.
     """
 
     captions: dict[str, Caption]
     stopped: str | None
-    asked: int
+    sent: int
     cached: int
 
 
@@ -164,14 +164,14 @@ def translate_legends(
         if language not in {ENGLISH, ""}:
             foreign[language].append(legend)
     english: dict[str, str] = {}
-    stopped, asked, cached = None, 0, 0
+    stopped, sent, cached = None, 0, 0
     if translator is not None:
         store = Cache(cache)
         known = {language: store.get(translator.name, language, texts) for language, texts in foreign.items()}
         missing = {language: [t for t in texts if t not in known[language]] for language, texts in foreign.items()}
         cached = sum(map(len, known.values()))
         english = {text: translated for pairs in known.values() for text, translated in pairs.items()}
-        stopped, asked = _translate_missing(translator, missing, store, english, report)
+        stopped, sent = _translate_missing(translator, missing, store, english, report)
     elif foreign:
         count = sum(map(len, foreign.values()))
         report(
@@ -183,7 +183,7 @@ def translate_legends(
         legend: _caption(legend, language, english.get(legend, ""), name.replace("{source}", language))
         for legend, language in detected.items()
     }
-    return Translation(captions, stopped, asked, cached)
+    return Translation(captions, stopped, sent, cached)
 
 
 def _caption(legend: str, language: str, english: str, translator: str) -> Caption:
@@ -217,19 +217,19 @@ def _translate_missing(
     if not texts:
         return None, 0
     report(translator.announce(texts))
-    asked = 0
+    sent = 0
     try:
         with tqdm(total=len(texts), desc="translate", unit="legend", disable=None) as bar:
             for language, wanted in missing.items():
                 for pairs in translator.translate(wanted, language) if wanted else ():
                     store.put(translator.name, language, pairs)
                     english |= dict(pairs)
-                    asked += len(pairs)
+                    sent += len(pairs)
                     bar.update(len(pairs))
     except QuotaError as error:
-        left = len(texts) - asked
-        return f"{error}; {asked} texts came back and are kept, {left} are left: run again then to go on", asked
-    return None, asked
+        left = len(texts) - sent
+        return f"{error}; {sent} texts came back and are kept, {left} are left: run again then to go on", sent
+    return None, sent
 
 
 @dataclass(frozen=True)
