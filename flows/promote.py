@@ -7,7 +7,7 @@ from prefect import flow, get_run_logger
 from pydantic import Field
 
 from neardup.measure.promotion import MARGIN
-from neardup.settings.schema import Device, Metric, Settings
+from neardup.settings.schema import Device, Metric, PrepareSettings, Settings
 from neardup.stages import alone
 from tasks.deployed import settings_of_run
 from tasks.every_flow import EVERY_FLOW
@@ -23,6 +23,7 @@ def promote(
     margin: Annotated[float, Field(ge=0, le=1)] = MARGIN,
     challenger: str | None = None,
     device: Device = "auto",
+    max_pixels: Annotated[int, Field(ge=1)] = PrepareSettings.max_pixels,
 ) -> dict[str, Any]:
     """Measure challenger, champion and zero-shot on one test set, and move `champion` if the challenger is better.
 
@@ -34,6 +35,7 @@ def promote(
         margin: least gain; 0.005 is half a point.
         challenger: version to promote; else the one with that alias.
         device: auto, cpu, cuda or mps.
+        max_pixels: larger photos are refused.
     """
     log = get_run_logger()
     device = settings_of_run(Settings(device=device), out, device="device").device
@@ -44,7 +46,9 @@ def promote(
             log.info("the challenger is the champion already: nothing to do")
             return {"promoted": False, "why": "The challenger is the champion already: there is nothing to do."}
         versions = {v.version: v for v in (candidates.zero_shot, candidates.champion, candidates.challenger)}
-        evaluations = {number: measure(tracking, version, out, device) for number, version in versions.items()}
+        evaluations = {
+            number: measure(tracking, version, out, device, max_pixels) for number, version in versions.items()
+        }
         promotion = decide(candidates, evaluations, metric, margin)
         move_champion(tracking, candidates, promotion)
         log.info("%s", promotion.paragraph)

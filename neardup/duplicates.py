@@ -24,6 +24,7 @@ from neardup.encode.collection import (
 )
 from neardup.encode.encoder import BUILTIN
 from neardup.encode.store import write_parquet
+from neardup.images import MAX_PIXELS
 from neardup.pages import write_strips
 from neardup.search.blocks import Triangle, all_pairs, gather, open_triangle, search_block, still_there
 from neardup.search.pairs import NearPairs
@@ -171,7 +172,12 @@ def _unreadable(collection: Collection, present: Ints) -> tuple[Unreadable, ...]
 
 
 def find_duplicates(
-    folder: Path | str, threshold: float, encoder: str = BUILTIN, store: Path | None = None, device: str = "auto"
+    folder: Path | str,
+    threshold: float,
+    encoder: str = BUILTIN,
+    store: Path | None = None,
+    device: str = "auto",
+    max_pixels: int = MAX_PIXELS,
 ) -> Duplicates:
     """Find all near-duplicates among the photos of a folder.
 
@@ -181,6 +187,7 @@ def find_duplicates(
         encoder: what `load_encoder` takes.
         store: folder that keeps vectors and pairs, so that the next call does only what is new; else nothing is kept.
         device: `auto`, `cpu`, `cuda` or `mps`.
+        max_pixels: larger images are refused.
 
     Raises:
         ArchiveError: there is no such folder.
@@ -188,9 +195,9 @@ def find_duplicates(
     """
     if store is None:
         with TemporaryDirectory() as forgotten:
-            return find_duplicates(folder, threshold, encoder, Path(forgotten), device)
+            return find_duplicates(folder, threshold, encoder, Path(forgotten), device, max_pixels)
     check_folders(Path(folder), store)
-    collection = open_collection(Path(folder), str(store), encoder, device, "fp32")
+    collection = open_collection(Path(folder), str(store), encoder, device, "fp32", max_pixels)
     here = present(collection)
     for paths in new_shards(collection, known(collection)):
         encode_shard(collection, paths)

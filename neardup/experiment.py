@@ -20,6 +20,7 @@ from neardup.archive.trainingset import TrainingSet
 from neardup.encode.encoder import load_clip, load_encoder
 from neardup.encode.vectors import Embeddings, embed_test_set
 from neardup.errors import ArchiveError
+from neardup.images import MAX_PIXELS
 from neardup.measure.comparison import compare
 from neardup.measure.distractors import draw, drawing, embed_distractors
 from neardup.measure.evaluate import Distractors, Evaluation, evaluate
@@ -140,8 +141,12 @@ def approaches_of(out: Path, settings: Settings, base: str) -> list[Approach]:
     return approaches
 
 
-def training_examples(out: Path) -> list[Example]:
+def training_examples(out: Path, max_pixels: int = MAX_PIXELS) -> list[Example]:
     """The training photos with their captions, in the order of the sheet.
+
+    Args:
+        out: the output folder, prepared and translated.
+        max_pixels: training refuses a photo that has more.
 
     Raises:
         ArchiveError: nothing has been prepared in `out`.
@@ -153,6 +158,7 @@ def training_examples(out: Path) -> list[Example]:
             photo=photo.sha256,
             caption=captions[photo.legend].text,
             phash=photo.phash,
+            max_pixels=max_pixels,
         )
         for photo in TrainingSet.load(out).photos
     ]
@@ -221,7 +227,9 @@ def augment_training_set(out: Path, settings: Settings) -> dict[str, Any]:
     """
     recipe = settings.train
     training, captions = TrainingSet.load(out), load_captions(out)
-    return write_augmented(out, training, captions, settings.augmentation, recipe.copies, recipe.seed)
+    return write_augmented(
+        out, training, captions, settings.augmentation, recipe.copies, recipe.seed, settings.prepare.max_pixels
+    )
 
 
 def make_checkpoint(approach: Approach, say: Say = print, on_epoch: OnEpoch | None = None) -> dict[str, Any]:
@@ -238,7 +246,7 @@ def make_checkpoint(approach: Approach, say: Say = print, on_epoch: OnEpoch | No
         load_clip(settings.encoder).save(checkpoint)
         return approach.checkpoint.finish([checkpoint])
     job = Job(
-        training_examples(approach.out),
+        training_examples(approach.out, settings.prepare.max_pixels),
         settings.encoder,
         approach.recipe,
         approach.folder,
@@ -265,9 +273,10 @@ def encode_test_set(approach: Approach) -> dict[str, Any]:
     test_set = TestSet.load(approach.out)
     drawn = draw(approach.out, approach.settings.distractors)
     encoder = load_encoder(str(approach.folder / "checkpoint"), device=approach.settings.device)
-    outputs = [embed_test_set(approach.out, test_set, encoder).save(approach.folder / "vectors.parquet")]
+    limit = approach.settings.prepare.max_pixels
+    outputs = [embed_test_set(approach.out, test_set, encoder, limit).save(approach.folder / "vectors.parquet")]
     if drawn:
-        distractors = embed_distractors(approach.out, drawn, encoder)
+        distractors = embed_distractors(approach.out, drawn, encoder, limit)
         outputs.append(distractors.save(approach.folder / "distractors.parquet"))
     facts = {"fingerprint": encoder.fingerprint, "photos": len(test_set.photos), "distractors": len(drawn)}
     return approach.vectors.finish(outputs, facts)
@@ -293,7 +302,8 @@ def evaluate_approach(approach: Approach) -> dict[str, Any]:
         distractors=distractors,
     )
     outputs = evaluation.save(approach.folder)
-    outputs += pictures(evaluation, approach.folder, approach.out / "test_dataset", read_history(approach))
+    images, limit = approach.out / "test_dataset", approach.settings.prepare.max_pixels
+    outputs += pictures(evaluation, approach.folder, images, read_history(approach), limit)
     facts = {name: figure.value for name, figure in evaluation.metrics.items()}
     return approach.evaluation.finish(outputs, facts)
 
@@ -341,5 +351,6 @@ def compare_approaches(approaches: Sequence[Approach], facts: Mapping[str, str])
     """
     out = approaches[0].out
     comparison = compare([Evaluation.load(approach.folder) for approach in approaches])
-    outputs = [*comparison.write(out), write_report(out, comparison, facts)]
+    limit = approaches[0].settings.prepare.max_pixels
+    outputs = [*comparison.write(out), write_report(out, comparison, facts, limit)]
     return comparison_stage(approaches).finish(outputs)

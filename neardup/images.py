@@ -10,21 +10,47 @@ from PIL import Image, ImageFile, ImageOps
 from neardup.errors import UnreadableImageError
 
 MAX_PIXELS = 200_000_000
+"""Pixels over which an image is taken for a decompression bomb: an A2 page at 600 dpi has 140 million."""
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"})
+"""Ends of the names of image files, in lower case."""
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "MPO")
+"""Pillow's names of the formats that are decoded; its other readers are never tried on a stranger's file."""
 
-# Pillow's own guard warns at half this size; ours reads the header and refuses before anything is decoded.
+# Pillow's own guard against bombs only warns at first; `open_image` refuses by the header, before anything is decoded.
 Image.MAX_IMAGE_PIXELS = None
 ImageFile.LOAD_TRUNCATED_IMAGES = False
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        FileNotFoundError: the file is gone.
+        UnreadableImageError: the file cannot be opened, or its disk fails.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except PermissionError as error:
+        raise UnreadableImageError("no permission to read the file") from error
+    except OSError as error:
+        raise UnreadableImageError(f"the file cannot be read ({error.strerror})") from error
 
 
 def open_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Open an image by its content, whatever its name says; only the header is read.
 
+    Args:
+        source: a file, or its bytes.
+        max_pixels: larger images are refused.
+
     Raises:
-        UnreadableImageError: the file is empty, is no image of a known format, or has over `max_pixels` pixels.
+        FileNotFoundError: the file is gone.
+        UnreadableImageError: the file cannot be read, is empty, is no image of a known format, or has over
+            `max_pixels` pixels.
     """
-    data = source if isinstance(source, bytes) else source.read_bytes()
+    data = source if isinstance(source, bytes) else read_file(source)
     if not data:
         raise UnreadableImageError("the file is empty")
     try:
@@ -54,7 +80,8 @@ def read_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, draft: int
         uint8 RGB, EXIF orientation applied; CMYK, 16-bit, palette converted; transparency on white.
 
     Raises:
-        UnreadableImageError: empty, truncated, no image, or over `max_pixels`.
+        FileNotFoundError: the file is gone.
+        UnreadableImageError: the file cannot be read, is empty, truncated, no image, or over `max_pixels`.
     """
     image = open_image(source, max_pixels=max_pixels)
     if draft is not None and image.format == "JPEG":
@@ -64,11 +91,12 @@ def read_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, draft: int
             warnings.simplefilter("ignore")
             image.load()
             return _rgb(ImageOps.exif_transpose(image))
-    except Exception as error:  # as above: a decoder may raise anything on a broken file
+    except Exception as error:  # a decoder may raise anything on a broken file
         raise UnreadableImageError(f"the {image.format} image is truncated or broken ({error})") from error
 
 
 def _rgb(image: Image.Image) -> Image.Image:
+    """The image as 8-bit RGB, transparency on white."""
     if image.mode.startswith(("I", "F")):
         image = _eight_bit(image)
     if "transparency" in image.info or image.mode in {"RGBA", "LA", "PA", "La", "RGBa"}:
@@ -79,7 +107,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """16-bit and float greys; Pillow's own conversion would clip all above 255 to white."""
+    """A 16-bit or float grey image as 8-bit grey; Pillow's own conversion would clip all above 255 to white."""
     grey = np.asarray(image, dtype=np.float64)
     top = 65535.0 if image.mode.startswith("I") and grey.max(initial=0) > 255 else max(1.0, float(grey.max(initial=0)))  # noqa: PLR2004
     if image.mode.startswith("I") and grey.max(initial=0) <= 255:  # noqa: PLR2004

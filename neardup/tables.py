@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar, get_type_hints
 
 import xlsxwriter
 
@@ -12,13 +13,14 @@ from neardup.errors import ArchiveError
 from neardup.stages import replacing
 
 _CREATED = datetime(2000, 1, 1, tzinfo=UTC).replace(tzinfo=None)
-"""Written as the creation date, so that equal content gives equal bytes."""
+"""The creation date of every workbook that is written, so that equal content gives equal bytes."""
 SHEET_ROWS = 1_048_575
-"""Rows below the header that Excel can hold."""
+"""Rows that a sheet of Excel can hold below its header."""
 _CELL_LENGTH = 32_767
-"""Characters that Excel can hold in a cell."""
+"""Characters that a cell of Excel can hold; longer text is cut."""
 
 Value = str | float | int | bool | None
+Row = TypeVar("Row")
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Value]], *, header: bool = True) -> None:
@@ -47,7 +49,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Valu
                 if value is None:
                     continue
                 if isinstance(value, str):
-                    sheet.write_string(index, column, value[:_CELL_LENGTH])
+                    sheet.write_string(index, column, encodable(value)[:_CELL_LENGTH])
                 else:
                     sheet.write(index, column, value)
                 if column < len(widths):
@@ -55,6 +57,27 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Valu
         for column, width in enumerate(widths):
             sheet.set_column(column, column, min(60, width + 2))
         workbook.close()
+
+
+def encodable(text: str) -> str:
+    r"""Text that can be written as UTF-8: a lone surrogate, as a file name of other bytes has them, is escaped.
+
+    >>> encodable("caf\udce9")
+    'caf\\\\udce9'
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Value]]) -> Path:
+    """Write a table as CSV, UTF-8, whole or not at all; text that a spreadsheet would take for a formula is guarded."""
+    with (
+        replacing(path) as partial,
+        partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
+    ):
+        table = csv.writer(stream)
+        table.writerow(columns)
+        table.writerows(map(guarded, row) for row in rows)
+    return path
 
 
 def guarded(value: Value) -> Value:
@@ -67,22 +90,18 @@ def guarded(value: Value) -> Value:
 
 
 def unguarded(text: str) -> str:
-    """The text that `guarded` was given."""
+    """The text that `guarded` was given, from what it made of it."""
     return text.removeprefix("'")
 
 
 def save_rows(path: Path, kind: type, rows: Iterable[object]) -> Path:
-    """Write dataclass instances as CSV, a column a field."""
+    """Write dataclass instances of a kind as CSV, a column a field; `load_table` reads them back."""
     columns = [field.name for field in fields(kind)]
-    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
-        table = csv.writer(stream)
-        table.writerow(columns)
-        table.writerows([guarded(getattr(row, column)) for column in columns] for row in rows)
-    return path
+    return write_csv(path, columns, ([getattr(row, column) for column in columns] for row in rows))
 
 
 def load_rows(path: Path) -> list[dict[str, str]]:
-    """Read a CSV as one dict a row, all text.
+    """Read a CSV of an output folder as one dict a row, all values as text.
 
     Raises:
         ArchiveError: the file is not there.
@@ -91,3 +110,19 @@ def load_rows(path: Path) -> list[dict[str, str]]:
         raise ArchiveError(f"{path} does not exist: run `neardup prepare ARCHIVE --out {path.parent}` first")
     with path.open(encoding="utf-8", newline="") as stream:
         return [{name: unguarded(text) for name, text in row.items()} for row in csv.DictReader(stream)]
+
+
+def load_table(path: Path, kind: type[Row]) -> tuple[Row, ...]:
+    """Read dataclass instances that `save_rows` wrote, whose fields are text or whole numbers.
+
+    Raises:
+        ArchiveError: the file is not there, or its columns are not the fields of the kind.
+    """
+    types = get_type_hints(kind)
+    try:
+        return tuple(kind(**{name: types[name](text) for name, text in row.items()}) for row in load_rows(path))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ArchiveError(
+            f"{path} was written by another version of neardup or changed since ({error}): "
+            f"run `neardup prepare ARCHIVE --out {path.parent}` again"
+        ) from error

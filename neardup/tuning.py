@@ -42,7 +42,7 @@ from neardup.train.split import inseparable
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-TUNE_STEP = 1
+TUNE_STEP = 2
 """Version of the study, bumped when equal inputs would give other trials or other validation groups."""
 STARTUP_TRIALS = 5
 """Trials that are drawn at random, before the sampler has a model, and of which none is pruned."""
@@ -198,7 +198,8 @@ def make_validation(tuning: Tuning) -> dict[str, Any]:
     settings, folder = tuning.settings, tuning.groups
     clip = load_clip(settings.encoder)
     bits = settings.prepare.look_alike_bits
-    examples = validation_examples(training_examples(tuning.out), clip, settings.train, bits)
+    limit = settings.prepare.max_pixels
+    examples = validation_examples(training_examples(tuning.out, limit), clip, settings.train, bits)
     shutil.rmtree(folder, ignore_errors=True)
     photos: list[TestPhoto] = []
     # Photos of one look are one group; their captions do not matter here.
@@ -206,10 +207,10 @@ def make_validation(tuning: Tuning) -> dict[str, Any]:
     alike = inseparable([str(row) for row in range(len(examples))], [e.photo for e in examples], phashes, bits)
     group_of = {row: group for group, rows in enumerate(alike, 1) for row in rows}
     for row, example in enumerate(bar(examples, "press copies to validate on", unit="photo", disable=None)):
-        image = read_image(example.image)
+        image = read_image(example.image, max_pixels=limit)
         files = [example.image]
         for i in range(settings.tune.copies):
-            files.append(folder / f"{example.image.stem}_{i}.jpg")
+            files.append(folder / f"{example.image.name}_{i}.jpg")
             with replacing(files[-1]) as partial:
                 press(image, copy_seed(example.photo, i, settings.tune.seed)).save(partial, quality=JPEG_QUALITY)
         for file in files:
@@ -225,7 +226,8 @@ def validation_ndcg(tuning: Tuning, encoder: Encoder, store: Path) -> float:
     """Mean nDCG over the photos of the validation groups, each searched among all others; 0 to 1."""
     groups = TestSet.load(tuning.groups)
     items = [(photo.path, photo.sha256) for photo in groups.photos]
-    vectors = embed_photos(items, tuning.out, encoder, store=store).vectors.astype(float)
+    limit = tuning.settings.prepare.max_pixels
+    vectors = embed_photos(items, tuning.out, encoder, store=store, max_pixels=limit).vectors.astype(float)
     return float(ndcg(rankings(vectors @ vectors.T, groups.groups)[1]).mean())
 
 
@@ -259,7 +261,7 @@ def try_recipe(
 
     try:
         training = train(
-            training_examples(tuning.out),
+            training_examples(tuning.out, tuning.settings.prepare.max_pixels),
             clip,
             recipe,
             folder,

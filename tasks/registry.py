@@ -22,6 +22,7 @@ from neardup.encode.encoder import load_encoder
 from neardup.encode.vectors import embed_test_set
 from neardup.errors import PromotionError
 from neardup.experiment import Approach, table_digest
+from neardup.images import MAX_PIXELS
 from neardup.measure.evaluate import Evaluation, evaluate
 from neardup.measure.promotion import Promotion, decide_promotion
 from neardup.stages import digest_of, write_json
@@ -149,11 +150,13 @@ def _require(name: str, version: ModelVersion, test_set: str, out: Path) -> None
 
 
 @task(name="measure", cache_policy=NO_CACHE, retry_condition_fn=outside_fault, **RETRY)
-def measure(tracking: Tracking, version: ModelVersion, out: Path, device: str) -> Evaluation:
+def measure(
+    tracking: Tracking, version: ModelVersion, out: Path, device: str, max_pixels: int = MAX_PIXELS
+) -> Evaluation:
     """Evaluate a version on the test set of a folder; photos that its encoder has seen are not encoded again."""
     encoder = load_encoder(tracking.encoder(f"models:/{MODEL}/{version.version}"), device)
     test_set = TestSet.load(out)
-    vectors = embed_test_set(out, test_set, encoder).vectors
+    vectors = embed_test_set(out, test_set, encoder, max_pixels).vectors
     names = [photo.name for photo in test_set.photos]
     return evaluate(vectors, test_set.groups, names, approach=version.tags["approach"], fingerprint=encoder.fingerprint)
 

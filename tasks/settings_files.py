@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from neardup.archive.scan import find_images
+from neardup.archive.walk import find_images
 from neardup.settings.file import FILE, load_settings
 from neardup.settings.schema import TABLES
 

@@ -4,9 +4,9 @@ from neardup.archive.scan import Photo
 from neardup.archive.sheets import Cell, Sheet
 
 
-def photo(path: str, content: str = "", look: str = "0" * 16, mirrored: str = "") -> Photo:
-    """A photo at a path; equal contents are equal bytes, and without a mirrored look it is its own mirror image."""
-    return Photo(path, (content or path).encode().hex(), 1, 4, 4, "RGB", "JPEG", look, mirrored or look)
+def photo(path: str, content: str = "", phash: str = "0" * 16, mirrored: str = "") -> Photo:
+    """A photo at a path; equal contents are equal bytes, and without a mirrored hash it is its own mirror image."""
+    return Photo(path, (content or path).encode().hex(), 1, 4, 4, "RGB", "JPEG", phash, mirrored or phash)
 
 
 def sheet(name: str, rows: list[list[str]]) -> Sheet:

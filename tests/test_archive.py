@@ -1,10 +1,14 @@
 """The scan finds every photo, reads each once and writes nothing to the archive."""
 
+import os
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from neardup.archive.scan import Unreadable, find_images, scan
+from neardup.archive.scan import Unreadable, scan
+from neardup.archive.walk import Skipped, find_images, walk_images
 from neardup.builtin.demo import MadeArchive
 from neardup.builtin.scenes import Scene
 from neardup.errors import ArchiveError
@@ -31,7 +35,13 @@ def test_pages_are_no_photos(folder: Path) -> None:
 
 def test_hidden_files_and_other_suffixes_are_not_listed(folder: Path) -> None:
     """Lock files, hidden folders and texts are no photos."""
-    for name in ("a/photos/~$x.jpg", "a/photos/.y.jpg", "a/photos/notes.txt", ".trash/photos/x.jpg"):
+    for name in (
+        "a/photos/~$x.jpg",
+        "a/photos/.y.jpg",
+        "a/photos/._x.JPG",
+        "a/photos/notes.txt",
+        ".trash/photos/x.jpg",
+    ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"x")
     assert find_images(folder, ("**",), ("**/pages/**",)) == ["a/photos/deep/er/y.png", "a/photos/x.JPG"]
@@ -49,6 +59,87 @@ def test_hidden_files_and_other_suffixes_are_not_listed(folder: Path) -> None:
 def test_patterns_are_globs(folder: Path, pattern: str, found: list[str]) -> None:
     """`*` is a name, `**` any number of folders."""
     assert find_images(folder, (pattern,), ("**/pages/**",)) == found
+
+
+@pytest.mark.parametrize("pattern", ["NFC", "NFD"])
+@pytest.mark.parametrize("disk", ["NFC", "NFD"])
+def test_accents_of_a_pattern_may_be_composed_or_not(tmp_path: Path, pattern: str, disk: str) -> None:
+    """A pattern names a folder whichever way the accents of both are composed, and keeps the name of the disk."""
+    path = f"{unicodedata.normalize(disk, 'été')}/x.jpg"  # type: ignore[arg-type]
+    (tmp_path / path).parent.mkdir()
+    (tmp_path / path).write_bytes(b"x")
+    assert find_images(tmp_path, (unicodedata.normalize(pattern, "été/*"),), ()) == [path]  # type: ignore[arg-type]
+
+
+def make_dangling(path: Path) -> None:
+    """Make a link to a file that is not there."""
+    path.symlink_to(path.parent / "gone")
+
+
+def make_circle(path: Path) -> None:
+    """Make a link to itself."""
+    path.symlink_to(path)
+
+
+def make_failing(path: Path) -> None:
+    """Make a link to a file that is there, and whose reading is an I/O error."""
+    path.symlink_to("/proc/self/mem")
+
+
+BAD: dict[str, tuple[Callable[[Path], object], str]] = {
+    "dangling.jpg": (make_dangling, "it is a link to a file that is not there"),
+    "circle.jpg": (make_circle, "the file cannot be looked at (Too many levels of symbolic links)"),
+    "failing.jpg": (make_failing, "the file cannot be read (Input/output error)"),
+    "pipe.jpg": (os.mkfifo, "it is no file but a pipe, a socket or a device"),
+    "caf\udce9.jpg": (Path.touch, "the name or a folder above it is not UTF-8: rename it"),
+}
+"""Name of a bad entry → what makes it, and the reason that is given for it."""
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_entry_is_listed_and_the_rest_goes_on(folder: Path, name: str) -> None:
+    """A link to nothing, a disk that fails, a pipe, a Latin-1 name: each is one unreadable file with its reason."""
+    make, reason = BAD[name]
+    make(folder / "a/photos" / name)
+    found = scan(folder)
+    shown = name.replace("\udce9", r"\xe9")
+    assert found.unreadable == (Unreadable(f"a/photos/{shown}", "", 0, reason),)
+    assert len(found.photos) == 2
+
+
+def test_a_file_in_a_folder_of_a_latin_1_name_is_listed(folder: Path) -> None:
+    """The folder's name is shown with the foreign byte escaped; a page below it is left out as any page is."""
+    for path in ("a/photos/\udce9t\udce9/x.jpg", "a/pages/\udce9t\udce9.jpg"):
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).touch()
+    assert [fault.path for fault in scan(folder).unreadable] == [r"a/photos/\xe9t\xe9/x.jpg"]
+
+
+def test_a_folder_that_cannot_be_listed_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder whose path is longer than the system takes; the other folders are scanned."""
+    monkeypatch.chdir(folder / "a" / "photos")
+    for _ in range(20):
+        Path("d" * 250).mkdir()
+        os.chdir("d" * 250)
+    found = scan(folder)
+    assert [item.reason for item in found.unlisted] == ["the folder cannot be listed (File name too long)"]
+    assert (len(found.photos), found.unreadable, found.digest == scan(folder).digest) == (2, (), True)
+
+
+def test_a_file_that_could_not_be_opened_is_tried_again(folder: Path, tmp_path: Path) -> None:
+    """The table of the scan does not keep it, for neither size nor time change when it may be read again."""
+    make_failing(folder / "a/photos/failing.jpg")
+    table = tmp_path / "scan.parquet"
+    assert [scan(folder, table=table).read_anew for _ in range(2)] == [3, 1]
+
+
+def test_walking_on_after_a_bad_entry(folder: Path) -> None:
+    """Whoever only wants the paths gets those of the files, and may hear of the others."""
+    make_dangling(folder / "a/photos/dangling.jpg")
+    skipped: list[Skipped] = []
+    paths = list(walk_images(folder, skipped.append))
+    assert (paths, list(walk_images(folder))) == ([*paths], paths)
+    assert ("a/photos/x.JPG" in paths, [item.path for item in skipped]) == (True, ["a/photos/dangling.jpg"])
 
 
 def test_a_second_scan_reads_nothing(folder: Path, tmp_path: Path) -> None:

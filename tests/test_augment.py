@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import unicodedata
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,12 +14,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
+from transformers import CLIPImageProcessor
 
 from neardup.archive.trainingset import TrainingPhoto, TrainingSet
 from neardup.builtin.scenes import Scene
 from neardup.errors import ArchiveError
 from neardup.images import read_image
+from neardup.settings.schema import Recipe
 from neardup.train.augment import RECIPES, augment, make_queries, write_augmented
+from neardup.train.batches import Example, Kept, Photos
 from neardup.train.classic import SIDE, TORCHVISION, Draw, Reduced, draw
 from neardup.train.press import DAMAGES, press
 
@@ -196,14 +200,19 @@ def test_copies_on_disk(prepared: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
 def test_training_sees_the_copies_on_disk(recipe: str, photo: Path, tmp_path: Path) -> None:
-    """`augment` makes the copy that `write_augmented` wrote, what JPEG loses apart."""
+    """In its third epoch training makes the copy that `write_augmented` wrote as number 2, what JPEG loses apart."""
     (tmp_path / "training_set").mkdir()
     shutil.copy(photo, tmp_path / "training_set" / "x.jpg")
-    training = TrainingSet((TrainingPhoto("x.jpg", "x.jpg", "photo", "a legend", "c", "s.xlsx", 1, "", "", "0" * 16),))
+    training = TrainingSet(
+        (TrainingPhoto("x.jpg", "x.jpg", "photo", "a legend", "c", "s.xlsx", "S", 1, "", "", "0" * 16),)
+    )
     write_augmented(tmp_path, training, {}, recipe, 3, 0)
-    [copy] = augment(recipe, photo, "photo", [2])
+    unchanged = CLIPImageProcessor(do_resize=False, do_center_crop=False)
+    example = Example(photo, "photo", "a caption", "")
+    photos = Photos([example], unchanged, Recipe(augmentation=recipe, copies=3), Kept(0))  # type: ignore[arg-type]
+    [[pixels]] = photos.batches([[0]], photos.copy(3))
     saved = io.BytesIO()
-    copy.save(saved, "JPEG", quality=90)
+    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(saved, "JPEG", quality=90)
     assert (tmp_path / "train_dataset_aug" / "aug_0_2.jpg").read_bytes() == saved.getvalue()
 
 
@@ -230,6 +239,30 @@ def test_queries_lie_beside_their_original(tmp_path: Path) -> None:
         "deep/x_rotate.jpg",
     ]
     assert made.unreadable == ((tmp_path / "new" / "bad.jpg", "the file is empty"),)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["a.jpg", "a.png", "a_flip.jpg"], ["A.jpg", "a.jpg"], ["a~2.jpg", "a.png", "a.jpg"], ["é.jpg", "e\u0301.jpg"]],
+)
+def test_every_query_keeps_a_name_of_its_own(names: list[str], tmp_path: Path) -> None:
+    """Photos of one stem, or named like a variant of another, lose no picture, on no disk."""
+    (tmp_path / "new").mkdir()
+    for name in names:
+        PHOTO.resize((40, 30)).save(tmp_path / "new" / name)
+    made = make_queries(tmp_path / "new", tmp_path / "queries")
+    assert len({unicodedata.normalize("NFC", path.name).casefold() for path in made.written}) == 5 * len(names)
+    assert sorted((tmp_path / "queries").iterdir()) == sorted(made.written)
+
+
+def test_a_bad_entry_among_new_photos_is_named(tmp_path: Path) -> None:
+    """A link to nothing is named with its reason, and the rest goes on."""
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "gone.jpg").symlink_to(tmp_path / "nothing")
+    PHOTO.save(tmp_path / "new" / "x.jpg")
+    made = make_queries(tmp_path / "new", tmp_path / "queries")
+    reason = "it is a link to a file that is not there"
+    assert (len(made.written), made.unreadable) == (5, ((tmp_path / "new" / "gone.jpg", reason),))
 
 
 def test_the_flip_is_a_mirror(tmp_path: Path) -> None:

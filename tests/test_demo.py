@@ -49,6 +49,44 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "archive" / "mine.txt").read_text() == "mine"
 
 
+def test_a_file_of_somebody_else_is_never_deleted(tmp_path: Path) -> None:
+    """What the user put into the archive, or changed there, is there when it is drawn anew with other numbers."""
+    first = make_archive(tmp_path / "archive", groups=4, training=16)
+    changed = first.root / next(iter(first.training))
+    mine = first.root / "presse/photos/jpg/mine.jpg"
+    for path in (mine, changed):
+        path.write_bytes(b"mine")
+    with pytest.raises(ArchiveError, match="was changed since: move it away"):
+        make_archive(tmp_path / "archive", groups=2, training=16)
+    assert (mine.read_bytes(), changed.read_bytes()) == (b"mine", b"mine")
+    changed.unlink()
+    second = make_archive(tmp_path / "archive", groups=2, training=16)
+    drawn = {path.relative_to(second.root).as_posix() for path in second.root.rglob("*.jpg")}
+    assert drawn - {path for group in second.groups for path in group} - set(second.training) >= {
+        "presse/photos/jpg/mine.jpg"
+    }
+    assert not set(first.groups[2]) & drawn
+
+
+def test_folders_that_are_empty_go_with_what_was_drawn(tmp_path: Path) -> None:
+    """Fewer photos leave no empty folder behind, and no file of the larger archive."""
+    make_archive(tmp_path / "a/archive", groups=4, training=30)
+    make_archive(tmp_path / "a/archive", groups=2, training=4)
+    make_archive(tmp_path / "b/archive", groups=2, training=4)
+    first, second = (sorted(p.relative_to(tmp_path / n) for p in (tmp_path / n).rglob("*")) for n in "ab")
+    assert first == second
+
+
+def test_an_archive_without_its_list_is_not_drawn_over(tmp_path: Path) -> None:
+    """An archive of a former version, which kept no list of what it drew, is left as it is."""
+    first = make_archive(tmp_path / "archive", groups=2, training=4)
+    (tmp_path / ".archive.sha256").unlink()
+    before = contents(first.root)
+    with pytest.raises(ArchiveError, match="move it away, or name another folder with --out"):
+        make_archive(tmp_path / "archive", groups=4, training=4)
+    assert contents(first.root) == before
+
+
 def test_a_legend_says_what_is_seen() -> None:
     """Kind, number, place and weather, in each language."""
     scene = Scene(1, "camels", 3, "desert", "night")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from neardup.archive.hashes import hash_distance, photo_hash
+from neardup.archive.hashes import phash_distance, phash_of
 from neardup.builtin.scenes import Scene
 from neardup.errors import UnreadableImageError
 from neardup.images import open_image, read_image
@@ -94,15 +94,15 @@ def test_a_draft_is_large_enough() -> None:
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
-def test_hash_distance_counts_bits(a: int, b: int) -> None:
+def test_phash_distance_counts_bits(a: int, b: int) -> None:
     """It is the number of differing bits, and 0 only for equal hashes."""
-    distance = hash_distance(f"{a:016x}", f"{b:016x}")
+    distance = phash_distance(f"{a:016x}", f"{b:016x}")
     assert (distance, distance == 0) == (sum((a ^ b) >> i & 1 for i in range(64)), a == b)
 
 
 def test_a_smaller_print_has_the_same_look() -> None:
     """The perceptual hash hardly changes with the size, and much with the picture."""
     image = Scene.of(3).image
-    near = hash_distance(photo_hash(image), photo_hash(image.resize((200, 150))))
-    far = hash_distance(photo_hash(image), photo_hash(Scene.of(21).image))
+    near = phash_distance(phash_of(image), phash_of(image.resize((200, 150))))
+    far = phash_distance(phash_of(image), phash_of(Scene.of(21).image))
     assert near <= 6 < far

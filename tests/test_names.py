@@ -26,6 +26,26 @@ def test_accents_may_be_composed_or_not(disk: str, cell: str) -> None:
     assert len(known.find(unicodedata.normalize(cell, REPORTER)).photos) == 1  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("disk", ["NFC", "NFD"])
+@pytest.mark.parametrize("cell", ["NFC", "NFD"])
+def test_accents_are_compared_composed_before_they_are_dropped(disk: str, cell: str) -> None:
+    """With a namesake that lacks the accent the name still means its own photo, in either form."""
+    path = f"a/{unicodedata.normalize(disk, 'scène')}.jpg"  # type: ignore[arg-type]
+    known = names(photo(path), photo("b/scene.jpg"))
+    for text in ("scène", "scène.jpg", "./a/scène.jpg"):
+        assert [p.path for p in known.find(unicodedata.normalize(cell, text)).photos] == [path]  # type: ignore[arg-type]
+
+
+def test_a_path_from_the_root_means_one_file() -> None:
+    """After `./` stands the whole path: neither a namesake in a folder below nor one of another case is meant."""
+    known = names(photo("a/x.jpg"), photo("b/a/x.jpg"), photo("a/x.JPG"))
+    assert [[p.path for p in known.find(cell).photos] for cell in ("./a/x.jpg", "./a/x.JPG", "./b/x.jpg")] == [
+        ["a/x.jpg"],
+        ["a/x.JPG"],
+        [],
+    ]
+
+
 @pytest.mark.parametrize("cell", ["scene", "Scène", "SCÈNE.JPG", "scène.jpg", " scène "])
 def test_case_accents_and_extension_do_not_matter(cell: str) -> None:
     """A name that lost them is still found."""

@@ -1,7 +1,10 @@
 """From sheets and folders to a test set and a training set, with every fault in the report."""
 
 import csv
+import shutil
+import struct
 import unicodedata
+import zipfile
 from collections import defaultdict
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pandas as pd
 import pytest
 
 from neardup.archive.prepare import prepare
+from neardup.archive.sheets import MAX_UNPACKED
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
 from neardup.builtin.demo import MadeArchive
@@ -88,18 +92,93 @@ def test_the_books_balance(prepared: Path, made: MadeArchive) -> None:
 
 
 def test_new_is_has_a_row_a_group_with_names_as_on_disk(made: MadeArchive, prepared: Path) -> None:
-    """The historian can open it, and every name in it is a file's."""
+    """The historian can open it, and every name in it is a file's, a namesake's after its folder."""
     sheet = openpyxl.load_workbook(prepared / "new_IS.xlsx").active
     rows = [[cell for cell in row if cell] for row in sheet.iter_rows(values_only=True)]
-    assert rows == [[Path(photo).name for photo in group] for group in made.groups]
+    assert [[name.rpartition("/")[2] for name in row] for row in rows] == [
+        [Path(photo).name for photo in group] for group in made.groups
+    ]
+    assert rows[-2:] == [["agence_rol/namesake_01.jpg"], ["presse/namesake_01.jpg"]]
+
+
+def test_new_is_read_back_gives_the_same_test_set(made: MadeArchive, prepared: Path, tmp_path: Path) -> None:
+    """As the ground truth of the same archive it means every photo that it was made of, and nothing is amiss."""
+    shutil.copytree(made.root, tmp_path / "archive")
+    shutil.copy(prepared / "new_IS.xlsx", tmp_path / "archive" / "donnees_IS.xlsx")
+    again = prepare(tmp_path / "archive", tmp_path / "out", PrepareSettings())
+    first = TestSet.load(prepared)
+    assert [(p.name, p.path, p.group) for p in again.test_set.photos] == [
+        (p.name, p.path, p.group) for p in first.photos
+    ]
+    assert again.counts["names of the ground truth: listed"] == len(first.photos)
+
+
+def test_bad_entries_are_lines_of_the_report(made: MadeArchive, tmp_path: Path) -> None:
+    """Links to nothing, Latin-1 names, failing disks, bombs and resource forks stop nothing."""
+    root, photos = tmp_path / "archive", tmp_path / "archive/presse/photos/jpg"
+    shutil.copytree(made.root, root)
+    for path in (photos / "dangling.jpg", root / "surlevif/dangling.xlsx"):
+        path.symlink_to(root / "gone")
+    for path in (photos / "failing.jpg", root / "surlevif/failing.xlsx"):
+        path.symlink_to("/proc/self/mem")
+    for path in (photos / "caf\udce9.jpg", root / "surlevif/caf\udce9.xlsx", photos / "._x.jpg", root / "._x.xlsx"):
+        path.write_bytes(b"\x00\x05\x16\x07")
+    with zipfile.ZipFile(root / "surlevif/bomb.xlsx", "w") as parts:
+        parts.writestr("x", b" " * 12_345)
+    data = (root / "surlevif/bomb.xlsx").read_bytes()
+    large = data.replace(struct.pack("<L", 12_345), struct.pack("<L", MAX_UNPACKED + 1))
+    (root / "surlevif/bomb.xlsx").write_bytes(large)
+    before, after = (prepare(folder, tmp_path / folder.parent.name, PrepareSettings()) for folder in (made.root, root))
+    assert (after.test_set.digest, after.training_set.digest) == (before.test_set.digest, before.training_set.digest)
+    new = {line["file"]: line["detail"] for line in report(tmp_path / tmp_path.name)}
+    for line in report(tmp_path / made.root.parent.name):
+        new.pop(line["file"], None)
+    assert new == {
+        "presse/photos/jpg/dangling.jpg": "it is a link to a file that is not there",
+        "surlevif/dangling.xlsx": "it is a link to a file that is not there",
+        "presse/photos/jpg/failing.jpg": "the file cannot be read (Input/output error)",
+        "surlevif/failing.xlsx": "the file cannot be read (Input/output error)",
+        r"presse/photos/jpg/caf\xe9.jpg": "the name or a folder above it is not UTF-8: rename it",
+        r"surlevif/caf\xe9.xlsx": "the name or a folder above it is not UTF-8: rename it",
+        "surlevif/bomb.xlsx": f"the workbook has {MAX_UNPACKED + 1:,} bytes when it is unpacked, over the limit of "
+        f"{MAX_UNPACKED:,}: delete the rows that nobody needs",
+    }
+
+
+def test_a_second_run_of_an_archive_with_bad_entries_does_nothing(made: MadeArchive, tmp_path: Path) -> None:
+    """What cannot be read is no reason to make all of it anew."""
+    shutil.copytree(made.root, tmp_path / "archive")
+    (tmp_path / "archive/surlevif/dangling.xlsx").symlink_to(tmp_path / "gone")
+    runs = [prepare(tmp_path / "archive", tmp_path / "out", PrepareSettings()) for _ in range(2)]
+    assert [run.reused for run in runs] == [False, True]
+
+
+def test_the_name_of_the_ground_truth_may_be_composed_or_not(tmp_path: Path) -> None:
+    """The disk has decomposed accents where the setting has composed ones; the workbook is not read as legends too."""
+    root = tmp_path / "archive"
+    (root / "photos").mkdir(parents=True)
+    Scene.of(1).image.save(root / "photos/a.png")
+    book = openpyxl.Workbook()
+    book.active.append(["a"])
+    book.save(root / unicodedata.normalize("NFD", "données.xlsx"))
+    settings = PrepareSettings(ground_truth=unicodedata.normalize("NFC", "données.xlsx"))
+    made = prepare(root, tmp_path / "out", settings)
+    assert ([p.path for p in made.test_set.photos], report(tmp_path / "out")) == (["photos/a.png"], [])
 
 
 def test_df_training_opens_in_pandas(prepared: Path, made: MadeArchive) -> None:
     """It has the columns that a notebook expects, a row a photo."""
     table = pd.read_excel(prepared / "df_training.xlsx", engine="openpyxl")
     assert list(table.columns[:2]) == ["image_name", "legend"]
-    assert {"collection", "sheet", "row", "page", "photo", "language", "caption"} <= set(table.columns)
+    assert {"collection", "row", "page", "photo", "language", "caption"} <= set(table.columns)
     assert len(table) == len(made.training)
+
+
+def test_df_training_names_workbook_and_sheet(prepared: Path) -> None:
+    """They are two facts: the file in the archive, and the sheet in it."""
+    table = pd.read_excel(prepared / "df_training.xlsx", engine="openpyxl")
+    assert table["workbook"].str.fullmatch(r"(\w+)/(\w+)/\2\.xlsx").all()
+    assert set(table["sheet"]) == {"Sheet"}
 
 
 def test_the_copies_are_the_archives_bytes(prepared: Path, made: MadeArchive) -> None:

@@ -1,5 +1,7 @@
 """Sheets are read as text with their formulas seen, and written so that no text becomes one."""
 
+import struct
+import zipfile
 from pathlib import Path
 
 import openpyxl
@@ -7,7 +9,7 @@ import pandas as pd
 import pytest
 from python_calamine import CalamineWorkbook
 
-from neardup.archive.sheets import as_text, is_lock_file, read_workbook
+from neardup.archive.sheets import as_text, find_workbooks, read_workbook
 from neardup.errors import ArchiveError
 from neardup.tables import write_table
 
@@ -87,7 +89,55 @@ def test_rows_keep_their_numbers(tmp_path: Path) -> None:
     assert [(cell.address, cell.text) for cell in cells] == [("B3", "here"), ("A6", "there")]
 
 
-@pytest.mark.parametrize(("name", "lock"), [("~$x.xlsx", True), (".~lock.x.ods#", True), ("x.xlsx", False)])
-def test_lock_files_are_known(name: str, lock: bool) -> None:  # noqa: FBT001 - what is expected
-    """What Excel and LibreOffice leave beside an open workbook."""
-    assert is_lock_file(Path(name)) == lock
+@pytest.mark.parametrize("name", ["~$x.xlsx", ".~lock.x.ods#", "._x.xlsx", "a/._x.xlsx", ".trash/x.xlsx", "x.csv"])
+def test_what_stands_beside_a_workbook_is_none(tmp_path: Path, name: str) -> None:
+    """Lock files of Excel and LibreOffice, the resource forks of macOS, what was thrown away and other files."""
+    for path in (name, "a/x.xlsx", "b.ODS"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(b"\x00\x05\x16\x07")
+    assert find_workbooks(tmp_path) == ["a/x.xlsx", "b.ODS"]
+
+
+def large_workbook(path: Path, size: int) -> None:
+    """Write a workbook whose sheet has so many bytes of blanks, which compress to nearly nothing."""
+    openpyxl.Workbook().save(path)
+    with zipfile.ZipFile(path) as parts:
+        contents = {name: parts.read(name) for name in parts.namelist()}
+    contents["xl/worksheets/sheet1.xml"] += b" " * size
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as parts:
+        for name, content in contents.items():
+            parts.writestr(name, content)
+
+
+def test_a_workbook_that_is_a_zip_bomb_is_refused(tmp_path: Path) -> None:
+    """By the sizes in its list of parts, with the limit in the sentence."""
+    large_workbook(tmp_path / "x.xlsx", 2_000_000)
+    with pytest.raises(ArchiveError, match=r"2,00\d,\d{3} bytes when it is unpacked, over the limit of 2,000,000"):
+        read_workbook(tmp_path / "x.xlsx", max_unpacked=2_000_000)
+    assert len(read_workbook(tmp_path / "x.xlsx")) == 1
+
+
+def test_a_zip_bomb_that_lies_about_its_size_is_not_unpacked(tmp_path: Path) -> None:
+    """A part that goes on after the size that the list of parts has is refused there."""
+    large_workbook(tmp_path / "x.xlsx", 2_000_000)
+    with zipfile.ZipFile(tmp_path / "x.xlsx") as parts:
+        size = parts.getinfo("xl/worksheets/sheet1.xml").file_size
+    data = (tmp_path / "x.xlsx").read_bytes()
+    (tmp_path / "x.xlsx").write_bytes(data.replace(struct.pack("<L", size), struct.pack("<L", 1000)))
+    with pytest.raises(ArchiveError, match="larger than its declared uncompressed size"):
+        read_workbook(tmp_path / "x.xlsx")
+
+
+def test_a_formula_that_openpyxl_cannot_read_is_no_crash(tmp_path: Path) -> None:
+    """A workbook that only one of the two readers takes is refused in a sentence."""
+    book = openpyxl.Workbook()
+    book.active.append(["=1+1"])
+    book.save(tmp_path / "x.xlsx")
+    with zipfile.ZipFile(tmp_path / "x.xlsx") as parts:
+        contents = {name: parts.read(name) for name in parts.namelist()}
+    contents["xl/styles.xml"] = contents["xl/styles.xml"].replace(b"<fonts", b"<fonts wrong='1'")
+    with zipfile.ZipFile(tmp_path / "x.xlsx", "w") as parts:
+        for name, content in contents.items():
+            parts.writestr(name, content)
+    with pytest.raises(ArchiveError, match="not a workbook that can be read"):
+        read_workbook(tmp_path / "x.xlsx")

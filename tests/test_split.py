@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neardup.archive.hashes import hash_distance
+from neardup.archive.hashes import phash_distance
 from neardup.errors import TrainingError
 from neardup.train.split import inseparable, split
 
@@ -24,7 +24,7 @@ rows = st.lists(
 
 def alike(a: tuple[str, str, str], b: tuple[str, str, str], bits: int) -> bool:
     """Slow and readable: whether two rows must stay together, by themselves."""
-    look_alike = bool(a[2] and b[2]) and hash_distance(a[2], b[2]) <= bits
+    look_alike = bool(a[2] and b[2]) and phash_distance(a[2], b[2]) <= bits
     return a[0] == b[0] or a[1] == b[1] or look_alike
 
 

@@ -65,7 +65,7 @@ def french(count: int) -> list[str]:
 def training_set(out: Path, legends: list[str]) -> TrainingSet:
     """A prepared training set in `out`, a photo a legend."""
     photos = [
-        TrainingPhoto(f"{i}.jpg", f"a/{i}.jpg", f"{i:064x}", legend, "a", "a/a.xlsx", i + 2, "1", str(i), "0" * 16)
+        TrainingPhoto(f"{i}.jpg", f"a/{i}.jpg", f"{i:064x}", legend, "a", "a/a.xlsx", "S", i + 2, "1", str(i), "0" * 16)
         for i, legend in enumerate(legends)
     ]
     training = TrainingSet(tuple(photos))
@@ -117,7 +117,7 @@ def test_rerun_asks_for_nothing(server: DeepL, tmp_path: Path) -> None:
     """What is in the cache is not asked for again, and the captions are the same."""
     first = translate([FRENCH, ITALIAN], server, tmp_path)
     second = translate([FRENCH, ITALIAN], server, tmp_path)
-    assert (second.captions, second.asked, second.cached) == (first.captions, 0, 2)
+    assert (second.captions, second.sent, second.cached) == (first.captions, 0, 2)
     assert len(server.texts) == 2
 
 
@@ -232,7 +232,7 @@ def test_kept_when_the_server_goes_away(server: DeepL, tmp_path: Path) -> None:
     with pytest.raises(TranslationError):
         translate(french(60), server, tmp_path)
     made = translate(french(60), server, tmp_path)
-    assert (made.cached, made.asked) == (50, 10)
+    assert (made.cached, made.sent) == (50, 10)
 
 
 def test_kept_when_killed(server: DeepL, tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_kept_when_killed(server: DeepL, tmp_path: Path) -> None:
         run.kill()
     server.faults = []
     made = translate(french(60), server, tmp_path)
-    assert (run.returncode, made.cached, made.asked) == (-signal.SIGKILL, 50, 10)
+    assert (run.returncode, made.cached, made.sent) == (-signal.SIGKILL, 50, 10)
 
 
 def test_answer_of_a_login_page(server: DeepL, tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_answer_of_a_login_page(server: DeepL, tmp_path: Path) -> None:
     with pytest.raises(TranslationError, match="asked for 1 texts and gave 0"):
         translate([FRENCH], server, tmp_path)
     server.garbled = False
-    assert translate([FRENCH], server, tmp_path).asked == 1
+    assert translate([FRENCH], server, tmp_path).sent == 1
 
 
 def test_wrong_key(server: DeepL, tmp_path: Path) -> None:
@@ -330,6 +330,14 @@ def test_stage_writes_both_tables(server: DeepL, tmp_path: Path) -> None:
     table = [row[1:5] for row in sheet.iter_rows(min_row=2, values_only=True)]
     assert table[:2] == [(FRENCH, f"[FR] {FRENCH}", "fr", "deepl")] * 2
     assert sheet["B4"].data_type == "s"
+
+
+@pytest.mark.parametrize("legend", ["=1+1 soldiers", "+ soldiers", "-1 soldier", "@king", "'king'"])
+def test_captions_are_no_formulas_in_a_csv(tmp_path: Path, legend: str) -> None:
+    """A spreadsheet that opens `captions.csv` sees text in both columns."""
+    training_set(tmp_path, [legend])
+    translate_training_set(tmp_path, TranslateSettings(translator="none"), None, lambda _: None)
+    assert (tmp_path / "captions.csv").read_text(encoding="utf-8").splitlines()[1].startswith(f"'{legend},'{legend},")
 
 
 @pytest.mark.parametrize("legend", ["two\nlines", "carriage\r\nreturn", 'a "b", c', "NA", "", " spaces "])
@@ -428,7 +436,7 @@ def test_marian_translates_and_is_cached(marian: Path, tmp_path: Path) -> None:
     caption = first.captions[FRENCH]
     assert (caption.language, caption.translator) == ("fr", str(marian / "opus-fr-en"))
     assert caption.text not in {"", FRENCH}
-    assert (again.captions, again.asked, again.cached) == (first.captions, 0, 4)
+    assert (again.captions, again.sent, again.cached) == (first.captions, 0, 4)
 
 
 def test_marian_model_that_is_not_there(tmp_path: Path) -> None:

@@ -80,6 +80,21 @@ def test_the_validation_photos_are_none_that_a_trial_trains_on(tuning: Tuning) -
     assert len(photos) == len(originals) * (1 + SEARCHED.copies)
 
 
+def test_copies_of_two_photos_of_one_stem_are_two_files(tuning: Tuning, tmp_path: Path) -> None:
+    """`a.jpg` and `a.png` keep their own press copies."""
+    two = copied(tuning, tmp_path / "out")
+    photos = TrainingSet.load(two.out).photos
+    renamed = []
+    for number, photo in enumerate(photos):
+        name = f"{number // 2}.{('jpg', 'jpeg')[number % 2]}"
+        (two.out / "training_set" / photo.image_name).rename(two.out / "training_set" / name)
+        renamed.append(replace(photo, image_name=name))
+    TrainingSet(tuple(renamed)).save(two.out)
+    made = make_validation(two)
+    paths = [photo.path for photo in TestSet.load(two.groups).photos]
+    assert (len(set(paths)), made["facts"]["photos"]) == (len(paths), len(paths))
+
+
 def test_every_validation_photo_has_a_copy_to_be_found(tuning: Tuning) -> None:
     """Each validation photo is a query, and the encoder without training is measured on them too."""
     groups = TestSet.load(tuning.groups).groups.tolist()

@@ -19,18 +19,20 @@ from neardup.stages import STATE, Stage, digest_file, digest_of
 from neardup.tables import load_rows, save_rows
 
 STEP = 1
-"""Bumped when the result changes for equal inputs."""
+"""Version of this stage, raised when its result changes for equal inputs."""
 ENGLISH = "en"
+"""ISO 639-1 code of the language that captions are in."""
 UNTRANSLATED = "untranslated"
+"""Stands in place of the translator of a caption that is the legend in its own language."""
 
 
 class Translator(Protocol):
-    """Whoever translates to English."""
+    """A service or a model that translates to English."""
 
     name: str
-    """What the cache keeps its translations under; another glossary is another name, after a colon.
+    """The name that the cache keeps its translations under, with the glossary after a colon where it has one.
 
-    In captions `{source}` stands for the language's code.
+    A caption names its translator by what stands before the colon, with the language's code in place of `{source}`.
     """
 
     def announce(self, texts: Sequence[str]) -> str:
@@ -47,18 +49,18 @@ class Translator(Protocol):
 
 @dataclass(frozen=True)
 class Translation:
-    """What was translated.
+    """The captions of some legends, and how they came about.
 
     Attributes:
         captions: legend → caption, for every legend.
-        stopped: why not all of it was translated and how to go on, or None.
-        asked: distinct texts that were sent.
+        stopped: why not every legend was translated and how to go on, or None.
+        sent: distinct texts that were sent.
         cached: distinct texts that had been translated before.
     """
 
     captions: dict[str, Caption]
     stopped: str | None
-    asked: int
+    sent: int
     cached: int
 
 
@@ -66,7 +68,7 @@ class Cache:
     """Translations that were paid for, in an SQLite file."""
 
     def __init__(self, path: Path) -> None:
-        """Open or make the file."""
+        """Open the file of the cache, or make it."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         with self._open() as database:
@@ -101,7 +103,7 @@ class Cache:
 
 
 def detect_language(text: str, languages: Sequence[str]) -> str:
-    """The language of a text among ISO 639-1 codes; nothing if it has no letters, or those of none of the languages.
+    """The language of a text among ISO 639-1 codes; nothing if it has no letters, or letters of none of the languages.
 
     Raises:
         ConfigError: a code is unknown.
@@ -162,14 +164,14 @@ def translate_legends(
         if language not in {ENGLISH, ""}:
             foreign[language].append(legend)
     english: dict[str, str] = {}
-    stopped, asked, cached = None, 0, 0
+    stopped, sent, cached = None, 0, 0
     if translator is not None:
         store = Cache(cache)
         known = {language: store.get(translator.name, language, texts) for language, texts in foreign.items()}
         missing = {language: [t for t in texts if t not in known[language]] for language, texts in foreign.items()}
         cached = sum(map(len, known.values()))
-        english = {text: made for pairs in known.values() for text, made in pairs.items()}
-        stopped, asked = _ask(translator, missing, store, english, report)
+        english = {text: translated for pairs in known.values() for text, translated in pairs.items()}
+        stopped, sent = _translate_missing(translator, missing, store, english, report)
     elif foreign:
         count = sum(map(len, foreign.values()))
         report(
@@ -181,7 +183,7 @@ def translate_legends(
         legend: _caption(legend, language, english.get(legend, ""), name.replace("{source}", language))
         for legend, language in detected.items()
     }
-    return Translation(captions, stopped, asked, cached)
+    return Translation(captions, stopped, sent, cached)
 
 
 def _caption(legend: str, language: str, english: str, translator: str) -> Caption:
@@ -192,35 +194,48 @@ def _caption(legend: str, language: str, english: str, translator: str) -> Capti
     return Caption(legend, language, UNTRANSLATED)
 
 
-def _ask(
+def _translate_missing(
     translator: Translator,
     missing: Mapping[str, Sequence[str]],
     store: Cache,
     english: dict[str, str],
     report: Callable[[str], None],
 ) -> tuple[str | None, int]:
-    """Send what is missing; returns why it stopped, if so, and how many texts came back."""
+    """Translate the texts that the cache lacks, into it and into `english`.
+
+    Args:
+        translator: who translates.
+        missing: language → texts.
+        store: the cache.
+        english: text → translation, to which those that come back are added.
+        report: is told what will be sent and what it costs.
+
+    Returns:
+        Why not all was translated, or None; and how many texts came back.
+    """
     texts = [text for wanted in missing.values() for text in wanted]
     if not texts:
         return None, 0
     report(translator.announce(texts))
-    asked = 0
+    sent = 0
     try:
         with bar(total=len(texts), desc="translate", unit="legend", disable=None) as shown:
             for language, wanted in missing.items():
                 for pairs in translator.translate(wanted, language) if wanted else ():
                     store.put(translator.name, language, pairs)
                     english |= dict(pairs)
-                    asked += len(pairs)
+                    sent += len(pairs)
                     shown.update(len(pairs))
     except QuotaError as error:
-        left = len(texts) - asked
-        return f"{error}; {asked} texts came back and are kept, {left} are left: run again then to go on", asked
-    return None, asked
+        left = len(texts) - sent
+        return f"{error}; {sent} texts came back and are kept, {left} are left: run again then to go on", sent
+    return None, sent
 
 
 @dataclass(frozen=True)
 class _Row:
+    """A row of `captions.csv`: a legend, and its caption with language and translator."""
+
     legend: str
     caption: str
     language: str
@@ -246,12 +261,12 @@ def translate_training_set(
         report("translate: unchanged, nothing to do")
         return Translation(load_captions(out), None, 0, 0)
     legends = [photo.legend for photo in training.photos]
-    made = translate_legends(legends, translator, out / STATE / "translations.db", settings.languages, report)
-    rows = [_Row(legend, c.text, c.language, c.translator) for legend, c in made.captions.items()]
-    outputs = [save_rows(out / "captions.csv", _Row, rows), write_training_sheet(out, training, made.captions)]
-    if made.stopped is None:
-        stage.finish(outputs, Counter(caption.translator for caption in made.captions.values()))
-    return made
+    result = translate_legends(legends, translator, out / STATE / "translations.db", settings.languages, report)
+    rows = [_Row(legend, c.text, c.language, c.translator) for legend, c in result.captions.items()]
+    outputs = [save_rows(out / "captions.csv", _Row, rows), write_training_sheet(out, training, result.captions)]
+    if result.stopped is None:
+        stage.finish(outputs, Counter(caption.translator for caption in result.captions.values()))
+    return result
 
 
 def load_captions(out: Path) -> dict[str, Caption]:

@@ -1,13 +1,12 @@
-"""What did not fit: one line a fault, with the file, the sheet, the row and the cell, and what may be meant."""
+"""The report of what did not fit: one line a fault, with the file, sheet, row and cell, and what may be meant."""
 
-import csv
 import html
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from neardup.stages import replacing
-from neardup.tables import guarded, write_table
+from neardup.tables import encodable, write_csv, write_table
 
 KINDS = {
     "not found": "no photo of that name is in the archive",
@@ -48,27 +47,27 @@ class Discrepancy:
 
 
 COLUMNS = tuple(field.name for field in fields(Discrepancy))
+"""Columns of the report, in their order."""
 
 
-def write_report(out: Path, lines: Sequence[Discrepancy], counts: Sequence[tuple[str, str, int]]) -> list[Path]:
+def write_discrepancies(out: Path, lines: Sequence[Discrepancy], counts: Sequence[tuple[str, str, int]]) -> list[Path]:
     """Write `discrepancies.xlsx`, `.csv` and `.html`.
 
     Args:
         out: the folder.
         lines: the discrepancies.
-        counts: (of what, kind, number): for each of what, `listed` equals the sum of the others.
+        counts: (block, kind, number): in each block `listed` equals the sum of the other kinds.
 
     Returns:
-        The three files.
+        The paths of the three files.
     """
     order = {kind: rank for rank, kind in enumerate(KINDS)}
     ordered = sorted(lines, key=lambda line: (order[line.kind], line.file, line.sheet, line.row, line.cell, line.name))
     paths = [out / f"discrepancies.{suffix}" for suffix in ("xlsx", "csv", "html")]
     write_table(paths[0], COLUMNS, [astuple(line) for line in ordered])
-    with replacing(paths[1]) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream).writerows([COLUMNS, *(map(guarded, astuple(line)) for line in ordered)])
+    write_csv(paths[1], COLUMNS, map(astuple, ordered))
     with replacing(paths[2]) as partial:
-        partial.write_text(_page(ordered, counts), encoding="utf-8")
+        partial.write_text(encodable(_page(ordered, counts)), encoding="utf-8")
     return paths
 
 

@@ -5,16 +5,16 @@ import numpy as np
 from PIL import Image
 
 
-def photo_hash(image: Image.Image) -> str:
-    """Perceptual hash (pHash, 64 bits, 16 hex digits) of a picture; few differing bits mean the same look."""
+def phash_of(image: Image.Image) -> str:
+    """Perceptual hash (pHash) of a picture, 64 bits as 16 hex digits; few differing bits mean that two look alike."""
     return str(imagehash.phash(image))
 
 
-def bits(hashes: list[str]) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
-    """Hashes as uint64 (n,)."""
-    return np.array([int(text, 16) for text in hashes], dtype=np.uint64)
+def phash_bits(phashes: list[str]) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+    """Perceptual hashes of 16 hex digits as numbers, uint64 (n,), whose differing bits can be counted."""
+    return np.array([int(text, 16) for text in phashes], dtype=np.uint64)
 
 
-def hash_distance(a: str, b: str) -> int:
+def phash_distance(a: str, b: str) -> int:
     """Differing bits of two perceptual hashes, 0 to 64; lower is more alike."""
     return (int(a, 16) ^ int(b, 16)).bit_count()

@@ -1,29 +1,32 @@
-"""Which photo a cell of the historian's sheet means."""
+"""Which photo a name in the historian's sheet means, and which name means a photo and no other."""
 
 import re
 import unicodedata
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from rapidfuzz.distance import OSA
 
 from neardup.archive.scan import Archive, Photo, Unreadable
+from neardup.archive.walk import composed
 from neardup.images import SUFFIXES
 
 NEAR = 2
-"""A name so many letters away, or fewer, is suggested; it is never taken."""
+"""Letters by which a name may differ from that of a photo and still suggest it; such a photo is never taken."""
+ROOT = "./"
+"""A cell that begins so holds the whole path of a photo, from the archive's folder on."""
 
 
 def normal(name: str) -> str:
-    """Composed Unicode, single spaces, no image suffix."""
-    name = re.sub(r"\s+", " ", unicodedata.normalize("NFC", name)).strip()
+    """The name with composed accents and single spaces, without the suffix of an image."""
+    name = re.sub(r"\s+", " ", composed(name)).strip()
     return name[: -len(suffix)] if (suffix := PurePosixPath(name).suffix).lower() in SUFFIXES else name
 
 
 def folded(name: str) -> str:
-    """The name as well without accents and case."""
+    """The name as `normal` has it, and without accents and case."""
     decomposed = unicodedata.normalize("NFKD", normal(name).casefold())
     return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
 
@@ -42,7 +45,12 @@ def climbs(cell: str) -> bool:
 
 @dataclass(frozen=True)
 class Found:
-    """What a name was found to mean: one photo at one or more places, an unreadable file, or several photos."""
+    """What a name was found to mean.
+
+    Attributes:
+        photos: the photos of that name, ordered by path; of equal bytes they are one photo at several places.
+        unreadable: the files of that name that are no photos.
+    """
 
     photos: tuple[Photo, ...]
     unreadable: tuple[Unreadable, ...] = ()
@@ -54,30 +62,48 @@ class Found:
 
 
 class Names:
-    """The names of a scanned archive, to be asked for the photo that a cell means."""
+    """The names of a scanned archive: which photo a cell means, and which cell means a photo."""
 
     def __init__(self, archive: Archive) -> None:
-        """Index the archive by exact and by folded name."""
+        """Index the archive by path, by name and by folded name."""
         self._exact: defaultdict[str, list[Photo | Unreadable]] = defaultdict(list)
         self._folded: defaultdict[str, list[Photo | Unreadable]] = defaultdict(list)
         items: list[Photo | Unreadable] = [*archive.photos, *archive.unreadable]
+        self._paths = {composed(item.path): item for item in items} | {item.path: item for item in items}
         for item in items:
             name = PurePosixPath(item.path).name
             self._exact[normal(name)].append(item)
             self._folded[folded(name)].append(item)
 
     def find(self, cell: str) -> Found:
-        """Resolve a cell: by its name as it is, then without accents and case; a folder in it narrows the choice."""
+        """Resolve a cell: by its name as it is, then without accents and case; a folder in it narrows the choice.
+
+        A cell that begins with `./` is the whole path of one file.
+        """
+        if cell.startswith(ROOT):
+            path = cell.removeprefix(ROOT)
+            item = self._paths.get(path) or self._paths.get(composed(path))
+            return _found([item] if item else [])
         folder, _, name = cell.replace("\\", "/").rpartition("/")
         items = self._exact.get(normal(name)) or self._folded.get(folded(name)) or []
         items = _suffixed(items, name)
         if folder:
             wanted = folded(folder).strip("/")
             items = [item for item in items if _lies_in(item.path, wanted)]
-        return Found(
-            tuple(item for item in items if isinstance(item, Photo)),
-            tuple(item for item in items if isinstance(item, Unreadable)),
-        )
+        return _found(items)
+
+    def shortest(self, path: str) -> str:
+        """The shortest cell that means the photo at a path of the archive and no other.
+
+        That is its name; or, where others have that name, its name after the nearest of its folders that tells them
+        apart; or its whole path after `./`.
+        """
+        return next((cell for cell in _cells(path) if not climbs(cell) and self._means(cell, path)), f"{ROOT}{path}")
+
+    def _means(self, cell: str, path: str) -> bool:
+        """Whether a cell that a workbook has trimmed is resolved to the photo at a path."""
+        found = self.find(cell.strip())
+        return not found.ambiguous and bool(found.photos) and found.photos[0].path == path
 
     def suggest(self, cell: str) -> str:
         """The nearest name at most two letters away, or nothing."""
@@ -87,14 +113,60 @@ class Names:
         return normal(PurePosixPath(self._folded[best[1]][0].path).name) if best else ""
 
 
+def _cells(path: str) -> Iterator[str]:
+    """What may stand in a cell for a photo: its name alone, then after each of its folders, the nearest first."""
+    *folders, name = PurePosixPath(path).parts
+    yield name
+    for folder in reversed(folders):
+        yield f"{folder}/{name}"
+
+
+def _found(items: Iterable[Photo | Unreadable]) -> Found:
+    photos: list[Photo] = []
+    unreadable: list[Unreadable] = []
+    for item in items:
+        if isinstance(item, Photo):
+            photos.append(item)
+        else:
+            unreadable.append(item)
+    return Found(tuple(photos), tuple(unreadable))
+
+
 def _suffixed(items: Iterable[Photo | Unreadable], name: str) -> list[Photo | Unreadable]:
-    """If the cell has a suffix and a file has the same, only such files are meant."""
+    """The files that have the suffix of the cell's name; where none has, all of them."""
     suffix = PurePosixPath(name).suffix.lower()
     same = [item for item in items if PurePosixPath(item.path).suffix.lower() == suffix]
     return same or list(items)
 
 
 def _lies_in(path: str, wanted: str) -> bool:
+    """Whether some folders (folded, with `/` between them) stand one after the other on the way to a file."""
     folders = [folded(part) for part in PurePosixPath(path).parent.parts]
-    asked = wanted.split("/")
-    return any(folders[i : i + len(asked)] == asked for i in range(len(folders)))
+    run = wanted.split("/")
+    return any(folders[i : i + len(run)] == run for i in range(len(folders)))
+
+
+def distinct_names(paths: Sequence[str]) -> list[str]:
+    """A file name for each path: `x.jpg`, and `x~presse.jpg` where several files are called so.
+
+    The names are distinct also on a disk that knows no case and takes composed and decomposed accents for one.
+    """
+    shared = Counter(name_on_disk(PurePosixPath(path).name) for path in paths)
+    taken: set[str] = set()
+    names: list[str] = []
+    for path in paths:
+        pure = PurePosixPath(path)
+        name = pure.name
+        if shared[name_on_disk(name)] > 1:
+            name = f"{pure.stem}~{'~'.join(pure.parent.parts)}{pure.suffix}"
+        stem, count = PurePosixPath(name).stem, 2
+        while name_on_disk(name) in taken:
+            name, count = f"{stem}~{count}{pure.suffix}", count + 1
+        taken.add(name_on_disk(name))
+        names.append(name)
+    return names
+
+
+def name_on_disk(name: str) -> str:
+    """The name as a disk compares it that knows no case and composes accents."""
+    return composed(composed(name).casefold())

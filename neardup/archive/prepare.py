@@ -1,26 +1,30 @@
 """From sheets and folders to a test set, a training set and a report of what did not fit."""
 
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
-from neardup.archive.discrepancies import Discrepancy, write_report
+from neardup.archive.discrepancies import Discrepancy, write_discrepancies
+from neardup.archive.groundtruth import ground_truth_rows, parse_ground_truth
+from neardup.archive.leaks import Leaks
+from neardup.archive.legends import LegendSheet, parse_legends
 from neardup.archive.names import Names, folded
+from neardup.archive.resolve import ResolvedGroups, ResolvedLegends, resolve_groups, resolve_legends
 from neardup.archive.scan import Archive, check_folders, scan
-from neardup.archive.sheets import SUFFIXES, is_lock_file, read_workbook
-from neardup.archive.testset import ResolvedGroups, TestSet, resolve_groups
-from neardup.archive.trainingset import Legends, TrainingSet, write_training_sheet
+from neardup.archive.sheets import Sheet, find_workbooks, read_workbook
+from neardup.archive.testset import TestSet
+from neardup.archive.trainingset import TrainingSet, write_training_sheet
+from neardup.archive.walk import Skipped, composed
 from neardup.errors import ArchiveError
 from neardup.progress import bar
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, Stage, claim, digest_file, digest_of, replacing, write_json
 from neardup.tables import write_table
 
-STEP = 3
-"""Bumped when the result changes for equal inputs."""
+STEP = 4
+"""Version of this stage, raised when its result changes for equal inputs."""
 REMEMBERED = "archive.json"
 """File of the state folder that says where the archive lies and with what settings it was read."""
 
@@ -30,11 +34,11 @@ class Prepared:
     """What was made of an archive.
 
     Attributes:
-        archive: the scan.
-        test_set: the groups.
-        training_set: photos with legends.
+        archive: what the scan found.
+        test_set: the historian's groups.
+        training_set: the photos with legends, none of them in the test set.
         counts: what was listed, used and left out; `listed` is the sum of the others of its block.
-        reused: whether all of it was there already.
+        reused: whether a former run had made all of it, so that nothing was done.
     """
 
     archive: Archive
@@ -42,6 +46,23 @@ class Prepared:
     training_set: TrainingSet
     counts: dict[str, int]
     reused: bool
+
+
+@dataclass(frozen=True)
+class _Workbooks:
+    """The workbooks of an archive, before any is read.
+
+    Attributes:
+        ground_truth: path of the workbook of groups, relative to the archive.
+        others: paths of all others, ordered.
+        digests: path → SHA-256 of its bytes.
+        discrepancies: workbooks that cannot be opened, and why.
+    """
+
+    ground_truth: str
+    others: tuple[str, ...]
+    digests: dict[str, str]
+    discrepancies: tuple[Discrepancy, ...]
 
 
 def prepare(root: Path, out: Path, settings: PrepareSettings) -> Prepared:
@@ -55,6 +76,7 @@ def prepare(root: Path, out: Path, settings: PrepareSettings) -> Prepared:
     Raises:
         ArchiveError: the archive or its ground truth is not there, or `out` lies inside the archive.
     """
+    # What is there.
     check_archive(root, out, settings)
     write_json(out / STATE / REMEMBERED, {"root": str(root.resolve()), "prepare": asdict(settings)})
     archive = scan(
@@ -64,13 +86,33 @@ def prepare(root: Path, out: Path, settings: PrepareSettings) -> Prepared:
         exclude=settings.pages,
         max_pixels=settings.max_pixels,
     )
-    workbooks = [path for path in find_workbooks(root) if path != settings.ground_truth]
-    sheets = {path: digest_file(root / path) for path in [settings.ground_truth, *workbooks]}
-    stage = Stage(out, "prepare", digest_of(STEP, archive.digest, sheets, asdict(settings)))
+    workbooks = _workbooks(root, settings)
+    faults = [(line.file, line.detail) for line in workbooks.discrepancies]
+    stage = Stage(out, "prepare", digest_of(STEP, archive.digest, workbooks.digests, faults, asdict(settings)))
     manifest = stage.read()
     if manifest is not None:
         return Prepared(archive, TestSet.load(out), TrainingSet.load(out), manifest["facts"], reused=True)
-    return _make(stage, archive, workbooks, settings)
+
+    # What the sheets say.
+    names = Names(archive)
+    mentions = parse_ground_truth(workbooks.ground_truth, _read_ground_truth(root / workbooks.ground_truth))
+    legend_sheets = [sheet for path in workbooks.others for sheet in _read_legends(root, path)]
+
+    # What is made of it.
+    groups = resolve_groups(mentions, names)
+    tested = {photo.sha256 for photo in groups.test_set.photos}
+    test_photos = [photo for photo in archive.photos if photo.sha256 in tested]
+    leaks = Leaks(test_photos, groups.test_set, settings.look_alike_bits)
+    legends = resolve_legends(legend_sheets, names, settings.patterns, leaks)
+
+    outputs = _store(out, archive, names, groups.test_set, legends.training_set)
+
+    counts = _counts(archive, groups, legends)
+    lines = [*_lines_of_files(archive, names), *workbooks.discrepancies, *groups.discrepancies, *legends.discrepancies]
+    blocks = [(*name.partition(": ")[::2], number) for name, number in counts.items()]
+    outputs += write_discrepancies(out, lines, blocks)
+    stage.finish(outputs, counts)
+    return Prepared(archive, groups.test_set, legends.training_set, counts, reused=False)
 
 
 def check_archive(root: Path, out: Path, settings: PrepareSettings) -> None:
@@ -80,54 +122,66 @@ def check_archive(root: Path, out: Path, settings: PrepareSettings) -> None:
         ArchiveError: the archive or its ground truth is not there, or `out` lies inside the archive.
     """
     check_folders(root, out)
-    if not (root / settings.ground_truth).is_file():
+    if not (root / _on_disk(root, settings.ground_truth)).is_file():
         raise ArchiveError(
             f"{root / settings.ground_truth} is not there: put the sheet of groups there, or name it as ground_truth "
             "under [prepare] in neardup.toml",
         )
 
 
-def find_workbooks(root: Path) -> list[str]:
-    """Every workbook of the archive, relative to it and ordered; lock files are none."""
-    return sorted(
-        (Path(folder) / name).relative_to(root).as_posix()
-        for folder, _, names in os.walk(root)
-        for name in names
-        if Path(name).suffix.lower() in SUFFIXES and not is_lock_file(Path(name))
-    )
+def _on_disk(root: Path, path: str) -> str:
+    """The path below `root` as the disk has it, whichever way the accents of both are composed."""
+    found = root
+    for part in PurePosixPath(path).parts:
+        same = [] if (found / part).exists() or not found.is_dir() else found.iterdir()
+        found = next((entry for entry in same if composed(entry.name) == composed(part)), found / part)
+    return found.relative_to(root).as_posix()
 
 
-def _make(stage: Stage, archive: Archive, workbooks: Sequence[str], settings: PrepareSettings) -> Prepared:
-    root, out, names = archive.root, stage.out, Names(archive)
-    try:
-        resolved = resolve_groups(read_workbook(root / settings.ground_truth), names, settings.ground_truth)
-    except ArchiveError as error:
-        raise ArchiveError(f"{root / settings.ground_truth}: {error}; save it again as .xlsx") from None
-    legends = Legends(names, settings.patterns, [], [], Counter())
-    for path in workbooks:
+def _workbooks(root: Path, settings: PrepareSettings) -> _Workbooks:
+    skipped: list[Skipped] = []
+    ground_truth = _on_disk(root, settings.ground_truth)
+    digests = {ground_truth: _digest_of_ground_truth(root / ground_truth)}
+    for path in find_workbooks(root, skipped.append):
+        if path == ground_truth:
+            continue
         try:
-            for sheet in read_workbook(root / path):
-                legends.read(path, sheet)
-        except ArchiveError as error:
-            legends.lines.append(
-                Discrepancy("unreadable", path, detail=str(error), suggestion="save it again as .xlsx")
-            )
-    tested = {photo.sha256 for photo in resolved.test_set.photos}
-    test_photos = [photo for photo in archive.photos if photo.sha256 in tested]
-    training = legends.training_set(test_photos, resolved.test_set, settings.look_alike_bits)
-    counts = _counts(archive, resolved, legends, training)
-    outputs = _write(out, archive, resolved.test_set, training)
-    lines = [*_files(archive, names), *resolved.discrepancies, *legends.lines]
-    outputs += write_report(out, lines, [(*name.split(": ", 1), n) for name, n in counts.items()])  # type: ignore[misc]
-    stage.finish(outputs, counts)
-    return Prepared(archive, resolved.test_set, training, counts, reused=False)
+            digests[path] = digest_file(root / path)
+        except OSError as error:
+            skipped.append(Skipped(path, f"the file cannot be read ({error.strerror})"))
+    lines = [Discrepancy("unreadable", item.path, detail=item.reason) for item in skipped if not item.is_folder]
+    return _Workbooks(ground_truth, tuple(list(digests)[1:]), digests, tuple(lines))
 
 
-def _counts(archive: Archive, resolved: ResolvedGroups, legends: Legends, training: TrainingSet) -> dict[str, int]:
-    """The books, block by block; every block's `listed` is the sum of its other lines."""
-    used = {photo.sha256 for photo in resolved.test_set.photos}, {photo.sha256 for photo in training.photos}
+def _digest_of_ground_truth(path: Path) -> str:
+    try:
+        return digest_file(path)
+    except OSError as error:
+        raise ArchiveError(f"{path} cannot be read ({error.strerror}): see that you may read it") from error
+
+
+def _read_ground_truth(path: Path) -> list[Sheet]:
+    try:
+        return read_workbook(path)
+    except ArchiveError as error:
+        raise ArchiveError(f"{path}: {error}; save it again as .xlsx") from None
+
+
+def _read_legends(root: Path, path: str) -> list[LegendSheet]:
+    """What each sheet of a workbook says; of one that cannot be read, why."""
+    try:
+        return [parse_legends(path, sheet) for sheet in read_workbook(root / path)]
+    except ArchiveError as error:
+        line = Discrepancy("unreadable", path, detail=str(error), suggestion="save it again as .xlsx")
+        return [LegendSheet(discrepancies=(line,))]
+
+
+def _counts(archive: Archive, groups: ResolvedGroups, legends: ResolvedLegends) -> dict[str, int]:
+    """The counts, block by block; every block's `listed` is the sum of its other lines."""
+    tested = {photo.sha256 for photo in groups.test_set.photos}
+    trained = {photo.sha256 for photo in legends.training_set.photos}
     places = Counter(
-        "test" if p.sha256 in used[0] else "training" if p.sha256 in used[1] else "other" for p in archive.photos
+        "test" if p.sha256 in tested else "training" if p.sha256 in trained else "other" for p in archive.photos
     )
     counts = {
         "image files: listed": len(archive.photos) + len(archive.unreadable),
@@ -136,14 +190,16 @@ def _counts(archive: Archive, resolved: ResolvedGroups, legends: Legends, traini
         "image files: in neither, as no sheet names them or their row was left out": places["other"],
         "image files: unreadable": len(archive.unreadable),
     }
-    for block, kinds in (("names of the ground truth", resolved.counts), ("rows of the legend sheets", legends.counts)):
+    for block, kinds in (("names of the ground truth", groups.counts), ("rows of the legend sheets", legends.counts)):
         counts |= {f"{block}: {kind}": kinds[kind] for kind in ("listed", "used")}
         counts |= {f"{block}: {kind}": n for kind, n in sorted(kinds.items()) if kind not in {"listed", "used"}}
     return counts
 
 
-def _files(archive: Archive, names: Names) -> Iterator[Discrepancy]:
-    """What is worth knowing of the files themselves."""
+def _lines_of_files(archive: Archive, names: Names) -> Iterator[Discrepancy]:
+    """What is wrong with the files themselves, and what is worth knowing of them."""
+    for folder in archive.unlisted:
+        yield Discrepancy("unreadable", folder.path, detail=folder.reason, suggestion="see that you may list it")
     for fault in archive.unreadable:
         yield Discrepancy("unreadable", fault.path, name=PurePosixPath(fault.path).name, detail=fault.reason)
     expected = {"JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "TIFF": (".tif", ".tiff")}
@@ -169,21 +225,27 @@ def _files(archive: Archive, names: Names) -> Iterator[Discrepancy]:
             )
 
 
-def _write(out: Path, archive: Archive, test_set: TestSet, training: TrainingSet) -> list[Path]:
+def _store(out: Path, archive: Archive, names: Names, test_set: TestSet, training: TrainingSet) -> list[Path]:
+    """Write tables and copies of photos; returns what was written."""
     tests = [(photo.path, photo.name) for photo in test_set.photos]
     copy_photos(archive.root, tests, out / "test_dataset")
     copy_photos(archive.root, [(photo.path, photo.image_name) for photo in training.photos], out / "training_set")
-    write_table(out / "new_IS.xlsx", (), test_set.rows(), header=False)
+    write_table(out / "new_IS.xlsx", (), ground_truth_rows(test_set, names), header=False)
     write_training_sheet(out, training, {})
     tables = [test_set.save(out), training.save(out)]
     return [out / "test_dataset", out / "training_set", out / "new_IS.xlsx", *tables]
 
 
 def copy_photos(root: Path, photos: Sequence[tuple[str, str]], folder: Path) -> None:
-    """Copy (path in `root`, name in `folder`), whole or not at all; what else a former run left there goes away.
+    """Copy photos, each whole or not at all; what else a former run left in the folder goes away.
+
+    Args:
+        root: the archive.
+        photos: of each photo its path in `root` and its name in `folder`.
+        folder: where the copies go.
 
     Raises:
-        ArchiveError: the folder holds files of somebody else.
+        ArchiveError: the folder holds files of somebody else, or a photo cannot be read any more.
     """
     claim(folder)
     wanted = {name for _, name in photos}
@@ -192,7 +254,10 @@ def copy_photos(root: Path, photos: Sequence[tuple[str, str]], folder: Path) -> 
             stale.unlink()
     for path, name in bar(photos, f"copying to {folder.name}", unit="photo", disable=None):
         target = folder / name
-        if target.is_file() and digest_file(target) == digest_file(root / path):
-            continue
-        with replacing(target) as partial:
-            shutil.copyfile(root / path, partial)
+        try:
+            if target.is_file() and digest_file(target) == digest_file(root / path):
+                continue
+            with replacing(target) as partial:
+                shutil.copyfile(root / path, partial)
+        except OSError as error:
+            raise ArchiveError(f"{root / path} cannot be copied to {target} ({error.strerror}): run again") from error

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -12,14 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import ImageOps
 
-from neardup.archive.hashes import photo_hash
+from neardup.archive.hashes import phash_of
+from neardup.archive.walk import Skipped, find_images
 from neardup.errors import ArchiveError, UnreadableImageError
-from neardup.images import MAX_PIXELS, SUFFIXES, open_image, read_image
+from neardup.images import MAX_PIXELS, open_image, read_file, read_image
 from neardup.progress import bar
 from neardup.stages import digest_of, replacing
 
 SAVE_EVERY = 2000
-"""Files between two savings of the table: what a kill may cost."""
+"""Image files read between two savings of the scan's table: what a kill may cost is the reading of so many."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Photo:
         path: where it lies, relative to the archive, with `/`, exactly as on disk.
         sha256: digest of its bytes: the photo's identity.
         size_bytes: length of the file.
-        width: pixels, as a person sees it (EXIF orientation applied).
-        height: pixels, likewise.
+        width: pixels from left to right, as a person sees the photo (EXIF orientation applied).
+        height: pixels from top to bottom, as a person sees the photo.
         mode: Pillow's mode in the file: RGB, L, CMYK, I;16 …
         format: what the content is, whatever the name says: JPEG, PNG …
         phash: perceptual hash, 16 hex digits.
@@ -50,13 +51,20 @@ class Photo:
 
     @property
     def name(self) -> str:
-        """The file's name."""
+        """The name of the photo's file, without its folders."""
         return PurePosixPath(self.path).name
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """One file with the name of an image that cannot be decoded, and why."""
+    r"""One entry with the name of an image that cannot be read or decoded.
+
+    Attributes:
+        path: where it lies, relative to the archive; bytes of the name that are not UTF-8 stand there as `\xe9`.
+        sha256: digest of its bytes, or nothing where they could not be read.
+        size_bytes: length of the file, or 0 where it could not be read.
+        reason: why it is no photo.
+    """
 
     path: str
     sha256: str
@@ -73,18 +81,27 @@ class Archive:
         photos: files that decode, ordered by path.
         unreadable: files that do not, ordered by path.
         read_anew: how many files had to be read; the others were known from the scan before.
+        unlisted: folders that cannot be listed; nothing is known of the photos below them.
     """
 
     root: Path
     photos: tuple[Photo, ...]
     unreadable: tuple[Unreadable, ...]
     read_anew: int
+    unlisted: tuple[Skipped, ...] = ()
 
     @cached_property
     def digest(self) -> str:
-        """Digest of every path and content."""
-        items: list[Photo | Unreadable] = [*self.photos, *self.unreadable]
-        return digest_of([(item.path, item.sha256) for item in items])
+        """Digest of every path and content, and of the reasons why something could not be read."""
+        photos = [(photo.path, photo.sha256) for photo in self.photos]
+        faults = [(fault.path, fault.sha256, fault.reason) for fault in self.unreadable]
+        return digest_of(photos, faults, [(folder.path, folder.reason) for folder in self.unlisted])
+
+    @property
+    def left_out(self) -> list[tuple[str, str]]:
+        """Path and reason of every folder that cannot be listed, then of every file that is no photo."""
+        folders = [(folder.path, folder.reason) for folder in self.unlisted]
+        return folders + [(fault.path, fault.reason) for fault in self.unreadable]
 
 
 def check_folders(root: Path, out: Path) -> None:
@@ -123,8 +140,12 @@ def scan(
     """
     if not root.is_dir():
         raise ArchiveError(f"{root} is not a folder: name the folder that holds the photographs")
+    skipped: list[Skipped] = []
+    files = _stamps(root, find_images(root, patterns, exclude, skipped.append), skipped)
+    unlisted = tuple(item for item in skipped if item.is_folder)
+    if any(item.path == "." for item in unlisted):
+        raise ArchiveError(f"{root}: {unlisted[0].reason}: see that you may read it")
     known = _load(table, max_pixels)
-    files = {path: _stamp(root / path) for path in find_images(root, patterns, exclude)}
     new = [path for path, stamp in files.items() if path not in known or known[path][0] != stamp]
     found = {path: item for path, (stamp, item) in known.items() if files.get(path) == stamp}
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
@@ -139,53 +160,31 @@ def scan(
         _save(table, files, found, max_pixels)
     ordered = [found[path] for path in files]
     photos = tuple(item for item in ordered if isinstance(item, Photo))
-    return Archive(root, photos, tuple(item for item in ordered if isinstance(item, Unreadable)), len(new))
+    unreadable = [item for item in ordered if isinstance(item, Unreadable)]
+    unreadable += [Unreadable(item.path, "", 0, item.reason) for item in skipped if not item.is_folder]
+    return Archive(root, photos, tuple(sorted(unreadable, key=lambda item: item.path)), len(new), unlisted)
 
 
-def find_images(root: Path, patterns: Sequence[str], exclude: Sequence[str]) -> list[str]:
-    """Paths, relative to `root` and ordered, of files with an image's suffix that a pattern names."""
-    return sorted(
-        path
-        for path in walk_images(root)
-        if any(_matches(path, pattern) for pattern in patterns)
-        and not any(_matches(path, pattern) for pattern in exclude)
-    )
-
-
-def walk_images(root: Path) -> Iterator[str]:
-    """Paths, relative to `root`, of all files with an image's suffix, folder by folder; the same order each time."""
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        inside = Path(folder).relative_to(root).as_posix()
-        before = "" if inside == "." else f"{inside}/"
-        for name in sorted(names):  # a path object for each of a million names would take 20 s
-            if not name.startswith((".", "~$")) and os.path.splitext(name)[1].lower() in SUFFIXES:  # noqa: PTH122
-                yield before + name
-
-
-def _matches(path: str, pattern: str) -> bool:
-    """Whether a glob names a path; `**` stands for any number of folders, and a last `**` for all below."""
-    return _match(tuple(PurePosixPath(path).parts), tuple(PurePosixPath(pattern).parts))
-
-
-def _match(parts: tuple[str, ...], globs: tuple[str, ...]) -> bool:
-    if not globs:
-        return not parts
-    if globs[0] == "**":
-        return len(globs) == 1 or any(_match(parts[i:], globs[1:]) for i in range(len(parts) + 1))
-    return bool(parts) and PurePosixPath(parts[0].lower()).match(globs[0].lower()) and _match(parts[1:], globs[1:])
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
+def _stamps(root: Path, paths: Sequence[str], skipped: list[Skipped]) -> dict[str, tuple[int, int]]:
+    """Path → size and time of each file, which tell whether it has changed; a file that has none is skipped."""
+    stamps = {}
+    for path in paths:
+        try:
+            status = (root / path).stat()
+        except OSError as error:
+            skipped.append(Skipped(path, f"the file cannot be looked at ({error.strerror})"))
+        else:
+            stamps[path] = status.st_size, status.st_mtime_ns
+    return stamps
 
 
 def _read(root: Path, path: str, max_pixels: int) -> Photo | Unreadable:
     try:
-        data = (root / path).read_bytes()
-    except PermissionError:
-        return Unreadable(path, "", 0, "no permission to read the file")
+        data = read_file(root / path)
+    except FileNotFoundError:
+        return Unreadable(path, "", 0, "the file went away while the archive was read")
+    except UnreadableImageError as error:
+        return Unreadable(path, "", 0, str(error))
     sha256 = hashlib.sha256(data).hexdigest()
     try:
         header = open_image(data, max_pixels=max_pixels)
@@ -200,12 +199,13 @@ def _read(root: Path, path: str, max_pixels: int) -> Photo | Unreadable:
         height=image.height,
         mode=header.mode,
         format=header.format or "",
-        phash=photo_hash(image),
-        phash_mirrored=photo_hash(ImageOps.mirror(image)),
+        phash=phash_of(image),
+        phash_mirrored=phash_of(ImageOps.mirror(image)),
     )
 
 
 def _load(table: Path | None, max_pixels: int) -> dict[str, tuple[tuple[int, int], Photo | Unreadable]]:
+    """Path → stamp and result of each file that a scan with the same limit has read."""
     if table is None or not table.is_file():
         return {}
     rows = pq.read_table(table)
@@ -232,11 +232,13 @@ def _save(
     found: dict[str, Photo | Unreadable],
     max_pixels: int,
 ) -> None:
+    """Write the scan's table; a file that could not be opened is not in it, for the next scan may be let in."""
     if table is None:
         return
     rows = [
         {"reason": None, **asdict(item), "size": files[path][0], "mtime_ns": files[path][1]}
         for path, item in found.items()
+        if item.sha256
     ]
     schema = pa.schema(_COLUMNS, metadata={"max_pixels": str(max_pixels)})
     with replacing(table) as partial:

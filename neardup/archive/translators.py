@@ -12,9 +12,11 @@ import deepl
 from neardup.errors import QuotaError, TranslationError
 
 TEXTS = 50
+"""Texts in one request, as many as DeepL takes."""
 BYTES = 127 * 1024
-"""DeepL takes 50 texts and 128 KiB a request; 1 KiB is left for the other fields."""
+"""Bytes of the texts in one request: DeepL takes 128 KiB, and 1 KiB is left for the other fields."""
 TARGET = "EN-GB"
+"""DeepL's code of the language to translate to: it wants to know which English."""
 
 # At DEBUG the client logs every text that is sent.
 logging.getLogger("deepl").setLevel(logging.WARNING)
@@ -144,11 +146,11 @@ class MarianTranslator:
             batch = list(texts[start : start + 16])
             inputs = tokenizer(batch, return_tensors="pt", padding=True, truncation=True)
             with torch.inference_mode():
-                made = model.generate(**inputs, max_new_tokens=256)
-            yield list(zip(batch, tokenizer.batch_decode(made, skip_special_tokens=True), strict=True))
+                tokens = model.generate(**inputs, max_new_tokens=256)
+            yield list(zip(batch, tokenizer.batch_decode(tokens, skip_special_tokens=True), strict=True))
 
     def _load(self, source: str) -> tuple[Any, Any]:
-        from transformers import MarianMTModel, MarianTokenizer  # noqa: PLC0415 - as above
+        from transformers import MarianMTModel, MarianTokenizer  # noqa: PLC0415 - seconds that those who use DeepL need not wait
 
         name = self._pattern.replace("{source}", source)
         try:

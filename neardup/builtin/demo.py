@@ -4,11 +4,11 @@ Its layout, its sheets and its faults are those of the archive that neardup was 
 """
 
 import json
-import shutil
 import struct
 import unicodedata
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,22 +18,26 @@ from PIL import Image
 
 from neardup.builtin.scenes import LANGUAGES, Scene
 from neardup.errors import ArchiveError
-from neardup.stages import digest_of, replacing, write_json
+from neardup.stages import digest_file, digest_of, replacing, write_json
 from neardup.train.press import press
 
 STEP = 1
-"""Bumped when equal arguments would make another archive."""
+"""Version of the drawings, raised when equal arguments would make another archive."""
 BOMB = 20_000
-"""Pixels a side of the decompression bomb: 400 megapixels in 50 kB."""
+"""Pixels of a side of the decompression bomb: its 400 megapixels are 50 kB."""
 ISSUE_PHOTOS = 12
+"""Photos of an issue, whose legends stand in one workbook."""
 _SEASONS = ("28 nov 1911", "3 fév 1912", "14 août 1914", "2 déc 1915")
+"""Dates in the names that a reporter's prints have, with accents."""
 _REPORTERS = ("Chérau", "Léon Gimpel", "Müller", "Branger")
+"""Names of the reporters, with accents."""
 _HEADERS = (
     ("Num page", "Num photo", "Légende"),
     ("num page", "Num Photo", "legendes"),
     ("Num page", "num Photo", "légendes"),
     ("num page", "num photo", "Legend"),
 )
+"""Names of the columns of legend sheets, as untidy as a real archive has them; one row of them an issue."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class MadeArchive:
     """An archive made by code, and what is true of it.
 
     Attributes:
-        root: its folder.
+        root: the archive's folder.
         groups: the true groups: paths of photos, relative to `root`; a group of one is a singleton.
         training: path → legend of each photo that training may use.
         faults: kind of fault → names or paths that the discrepancy report must hold.
@@ -56,40 +60,55 @@ class MadeArchive:
 def make_archive(root: Path, groups: int = 24, training: int = 96, seed: int = 0) -> MadeArchive:
     """Draw an archive; one that was made before with the same arguments is left as it is.
 
+    What this function drew is listed, with its digests, beside the archive: only such files are ever deleted.
+
     Args:
-        root: the folder to write: empty, or made by this function, which then makes it anew.
+        root: the folder to write: empty, or made by this function, which then makes its own files anew.
         groups: groups of similar photos, half of them singletons.
         training: photos with legends.
         seed: another one draws another archive.
 
     Raises:
-        ArchiveError: `root` holds something that this function did not make.
+        ArchiveError: `root` was not made by this function, or a file of somebody else lies where one is to be drawn.
     """
     key = digest_of(STEP, groups, training, seed)
-    marker = root.with_name(f".{root.name}.json")
+    marker, log = root.with_name(f".{root.name}.json"), root.with_name(f".{root.name}.sha256")
     if marker.is_file():
-        made = json.loads(marker.read_text(encoding="utf-8"))
-        if made["key"] == key and made["finished"]:
-            return MadeArchive(root, tuple(map(tuple, made["groups"])), made["training"], made["faults"])
-        shutil.rmtree(root, ignore_errors=True)
+        known = json.loads(marker.read_text(encoding="utf-8"))
+        if known["key"] == key and known["finished"]:
+            return MadeArchive(root, tuple(map(tuple, known["groups"])), known["training"], known["faults"])
+        _delete_drawn(root, log)
     elif root.exists() and any(root.iterdir()):
         raise ArchiveError(f"{root} holds files that were not drawn by neardup: name another folder with --out")
     write_json(marker, {"key": key, "finished": False})
-    drawn = _Drawing(root, seed)
+    drawn = _Drawing(root, seed, log)
     true = drawn.draw_groups(groups)
     legends = drawn.draw_training(training)
     drawn.plant_faults(true)
     drawn.write_ground_truth(true)
-    made = {"key": key, "finished": True, "groups": true, "training": legends, "faults": drawn.faults}
-    write_json(marker, made)
+    write_json(marker, {"key": key, "finished": True, "groups": true, "training": legends, "faults": drawn.faults})
     return MadeArchive(root, tuple(map(tuple, true)), legends, drawn.faults)
+
+
+def _delete_drawn(root: Path, log: Path) -> None:
+    """Delete the files that a former call drew, as long as they are what it drew, and folders that are empty then."""
+    for line in log.read_text(encoding="utf-8").splitlines() if log.is_file() else ():
+        digest, _, path = line.partition("  ")
+        file = root / path
+        if path and file.is_file() and digest_file(file) == digest:
+            file.unlink()
+            with suppress(OSError):  # the folder holds something else
+                for folder in file.relative_to(root).parents[:-1]:
+                    (root / folder).rmdir()
+    log.unlink(missing_ok=True)
 
 
 class _Drawing:
     """An archive that is being made: where it lies, and the faults planted so far."""
 
-    def __init__(self, root: Path, seed: int) -> None:
+    def __init__(self, root: Path, seed: int, log: Path) -> None:
         self.root = root
+        self.log = log
         self.seed = seed
         self.rng = np.random.default_rng(seed)
         self.faults: dict[str, list[str]] = {}
@@ -99,15 +118,32 @@ class _Drawing:
         """The next scene; each is drawn once."""
         return Scene.of(next(self.scenes))
 
-    def save(self, image: Image.Image, path: str) -> str:
-        """Write a JPEG, whole or not at all."""
+    @contextmanager
+    def file(self, path: str) -> Iterator[Path]:
+        """Yield a path to write to, which becomes the file at `path` of the archive; its digest is logged before.
+
+        Raises:
+            ArchiveError: somebody else's file lies there.
+        """
         with replacing(self.root / path) as partial:
-            image.save(partial, "JPEG", quality=88)
+            yield partial
+            if (self.root / path).exists():
+                raise ArchiveError(
+                    f"{self.root / path} was not drawn by neardup, or was changed since: move it away, or name another "
+                    "folder with --out"
+                )
+            with self.log.open("a", encoding="utf-8") as log:
+                log.write(f"{digest_file(partial)}  {path}\n")
+
+    def save(self, image: Image.Image, path: str, kind: str = "JPEG") -> str:
+        """Write a picture in one of Pillow's formats, whatever its name says."""
+        with self.file(path) as partial:
+            image.save(partial, kind, quality=88)
         return path
 
     def write(self, data: bytes, path: str) -> str:
-        """Write bytes, whole or not at all."""
-        with replacing(self.root / path) as partial:
+        """Write a file of these bytes."""
+        with self.file(path) as partial:
             partial.write_bytes(data)
         return path
 
@@ -117,13 +153,13 @@ class _Drawing:
 
     def draw_groups(self, count: int) -> list[list[str]]:
         """Groups of three to five prints of one scene, and as many singletons."""
-        made = []
+        groups = []
         for group in range(count):
             scene = self.scene()
             size = 1 if group % 2 else int(self.rng.integers(3, 6))
             prints = [scene.image, *(press(scene.image, scene.seed * 100 + i) for i in range(1, size))]
-            made.append([self.save(image, _test_path(group, i)) for i, image in enumerate(prints)])
-        return made
+            groups.append([self.save(image, _test_path(group, i)) for i, image in enumerate(prints)])
+        return groups
 
     def draw_training(self, count: int) -> dict[str, str]:
         """Issues with a sheet each, whose rows say what is on the photos; path → legend."""
@@ -168,7 +204,7 @@ class _Drawing:
         book = openpyxl.Workbook()
         for row in rows:
             book.active.append(list(row))
-        with replacing(self.root / path) as partial:
+        with self.file(path) as partial:
             book.save(partial)
 
     def plant_faults(self, groups: list[list[str]]) -> None:
@@ -183,15 +219,12 @@ class _Drawing:
         }
         for name, data in broken.items():
             self.plant("unreadable", self.write(data, f"{folder}/{name}"))
-        scene = self.scene().image
-        with replacing(self.root / folder / "really_a_png.jpg") as partial:
-            scene.save(partial, "PNG")
-        self.plant("note", f"{folder}/really_a_png.jpg")
-        with replacing(self.root / folder / "four_inks.jpg") as partial:
+        self.plant("note", self.save(self.scene().image, f"{folder}/really_a_png.jpg", "PNG"))
+        with self.file(f"{folder}/four_inks.jpg") as partial:
             self.scene().image.convert("CMYK").save(partial, "JPEG")
         self.plant("note", f"{folder}/four_inks.jpg")
         deep = np.asarray(self.scene().image.convert("L"), dtype=np.uint16) * 257
-        with replacing(self.root / folder / "sixteen_bits.tif") as partial:
+        with self.file(f"{folder}/sixteen_bits.tif") as partial:
             Image.fromarray(deep).save(partial)
         self.plant("note", f"{folder}/sixteen_bits.tif")
         self.write(b"this is no workbook", "surlevif/broken/broken.xlsx")
@@ -255,7 +288,7 @@ def _test_path(group: int, i: int) -> str:
 
 
 def _photo_name(collection: str, issue: str, page: int, photo: int) -> str:
-    """As `recipes.PATTERNS` has it, written out again so that the patterns are really tested."""
+    """The name that `settings.schema.PATTERNS` gives a photo, written out again so that the patterns are tested."""
     return (
         f"pho_{issue}_{page:02d}_{photo:02d}"
         if collection == "fonds_forbin"

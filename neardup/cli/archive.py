@@ -52,7 +52,7 @@ def translate(out: Path, config: Path | None, translator: str | None, as_json: b
     facts = {
         "captions": len(translation.captions),
         "translators": Counter(caption.translator for caption in translation.captions.values()),
-        "sent": translation.asked,
+        "sent": translation.sent,
         "sheet": out / "df_training.xlsx",
     }
     print_result(facts, f"Captions are in {out / 'df_training.xlsx'}", as_json=as_json)
@@ -72,12 +72,12 @@ def augment(
     Example: neardup augment --out results --recipe press
              neardup augment --queries new_photos --out results
     """
+    settings = settings_of(config, augmentation=recipe, train__copies=copies)
     if queries:
-        _write_queries(queries, out, as_json=as_json)
+        _write_queries(queries, out, settings.prepare.max_pixels, as_json=as_json)
         return
     from neardup.experiment import augment_training_set
 
-    settings = settings_of(config, augmentation=recipe, train__copies=copies)
     check_prepared(out)
     with working_in(out):
         facts = augment_training_set(out, settings)
@@ -86,13 +86,13 @@ def augment(
     print_result(facts | {"folder": folder, "sheet": sheet}, line, as_json=as_json)
 
 
-def _write_queries(photos: Path, out: Path, *, as_json: bool) -> None:
+def _write_queries(photos: Path, out: Path, max_pixels: int, *, as_json: bool) -> None:
     """Write the variants of a folder's photos to `queries/`, and say which photos cannot be read."""
     from neardup.train.augment import make_queries
 
     folder = out / "queries"
     with working_in(out):
-        queries = make_queries(photos, folder)
+        queries = make_queries(photos, folder, max_pixels)
     for path, reason in queries.unreadable:
         say(f"left out {path}: {reason}")
     unreadable = [{"path": path, "reason": reason} for path, reason in queries.unreadable]

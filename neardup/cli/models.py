@@ -96,7 +96,11 @@ def evaluate(out: Path, config: Path | None, as_json: bool, dtype: "Dtype | None
         trained = trained_approaches(approaches(out, settings), lambda line: say(f"neardup: {line}"))
         for step in steps_of(trained, provenance(settings)):
             step.take(say)
-        folders = {approach.name: measure(approach.folder, settings.device, dtype) for approach in trained if dtype}
+        folders = {
+            approach.name: measure(approach.folder, settings.device, dtype, settings.prepare.max_pixels)
+            for approach in trained
+            if dtype
+        }
     if dtype is None:
         print_comparison(out, as_json=as_json)
         return

@@ -57,10 +57,10 @@ def embed(
         table = state / f"{out.stem}.scan.parquet"
         photos = scan(folder, table=table, patterns=("**",), exclude=(), max_pixels=limit)
         items = [(photo.path, photo.sha256) for photo in photos.photos]
-        embed_photos(items, folder, model, store=state / "vectors").save(out)
-    for fault in photos.unreadable:
-        say(f"left out {fault.path}: {fault.reason}")
-    unreadable = [{"path": fault.path, "reason": fault.reason} for fault in photos.unreadable]
+        embed_photos(items, folder, model, store=state / "vectors", max_pixels=limit).save(out)
+    for path, reason in photos.left_out:
+        say(f"left out {path}: {reason}")
+    unreadable = [{"path": path, "reason": reason} for path, reason in photos.left_out]
     facts = {"photos": len(items), "vectors": out, "fingerprint": model.fingerprint, "unreadable": unreadable}
     print_result(facts, f"{len(items)} photos are in {out}, {len(unreadable)} left out", as_json=as_json)
 
@@ -105,7 +105,7 @@ def search(
     gallery = Embeddings.load(vectors)
     settings = settings_of(config, encoder=encoder, device=device)
     model = loaded(settings, vectors.parent, dtype, measured)
-    queries = read_queries(photo, model, say)
+    queries = read_queries(photo, model, say, settings.prepare.max_pixels)
     if approximate:
         from neardup.search.approximate import opened_index
 
@@ -126,7 +126,7 @@ def search(
         from neardup.pages import write_hits
 
         rows = [(query, [(hit.path, f"{hit.similarity:.3f}") for hit in best]) for query, best in answers]
-        write_hits(page, photo if photo.is_dir() else photo.parent, photos, rows)
+        write_hits(page, photo if photo.is_dir() else photo.parent, photos, rows, settings.prepare.max_pixels)
         say(f"Look at {page}")
 
 

@@ -5,17 +5,25 @@ from pathlib import Path
 import click
 
 from neardup.cli.flows import run_flow
-from neardup.cli.options import DEVICE, JSON, OUT, options
+from neardup.cli.options import CONFIG, DEVICE, JSON, OUT, options, settings_of
 from neardup.cli.output import print_result, working_in
 from neardup.errors import ConfigError
 
 
 @click.command()
-@options(OUT, DEVICE, JSON)
+@options(OUT, CONFIG, DEVICE, JSON)
 @click.option("--metric", default="ndcg", show_default=True, help="What must gain.")
 @click.option("--margin", type=click.FloatRange(0, 1), default=0.005, show_default=True, help="Least gain.")
 @click.option("--version", "challenger", help="Version to promote; else the alias challenger.")
-def promote(out: Path, device: str | None, metric: str, margin: float, challenger: str | None, as_json: bool) -> None:
+def promote(
+    out: Path,
+    config: Path | None,
+    device: str | None,
+    metric: str,
+    margin: float,
+    challenger: str | None,
+    as_json: bool,
+) -> None:
     """Make the challenger champion, if it is better than champion and zero-shot on the same test set.
 
     The metric must gain the margin, and the paired 95 % interval over groups must hold no loss.
@@ -29,7 +37,9 @@ def promote(out: Path, device: str | None, metric: str, margin: float, challenge
 
     if metric not in get_args(Metric):
         raise ConfigError(f"no promotion goes by {metric}: name one of {', '.join(get_args(Metric))}")
-    result = run_flow("promote", out, out.resolve(), metric, margin, challenger, device or "auto")
+    settings = settings_of(config, device=device)
+    limit = settings.prepare.max_pixels
+    result = run_flow("promote", out, out.resolve(), metric, margin, challenger, settings.device, limit)
     print_result(result, result["why"], as_json=as_json)
 
 

@@ -6,6 +6,7 @@ Memory grows with the number of photos by the 16 bytes that tell the known from 
 
 import hashlib
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from neardup.archive.scan import walk_images
+from neardup.archive.walk import Skipped, walk_images
 from neardup.arrays import Bools, Ints, Vectors
 from neardup.encode.encoder import BatchEncoder, fastest_batch, load_encoder
 from neardup.encode.files import encode_files
@@ -139,19 +140,23 @@ def among(marks: Ints, ordered: Ints) -> Bools:
 
 
 def _listed(collection: Collection) -> Iterator[tuple[Ints, list[str]]]:
-    """Marks and paths of the folder's image files, some thousands at a time; a file that goes away is none."""
+    """Marks and paths of the folder's image files, some thousands at a time; what cannot be looked at is left out."""
     marks: list[int] = []
     paths: list[str] = []
-    for path in walk_images(collection.folder):
+    for path in walk_images(collection.folder, _warn):
         try:
             marks.append(_mark(collection.folder, path))
-        except FileNotFoundError:
+        except OSError:
             continue
         paths.append(path)
         if len(paths) == LISTED:
             yield np.array(marks, dtype=np.int64), paths
             marks, paths = [], []
     yield np.array(marks, dtype=np.int64), paths
+
+
+def _warn(skipped: Skipped) -> None:
+    warnings.warn(f"left out {skipped.path}: {skipped.reason}", stacklevel=2)
 
 
 def _mark(folder: Path, path: str) -> int:

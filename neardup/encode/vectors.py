@@ -106,13 +106,19 @@ def vectors_of(column: pa.ChunkedArray) -> Vectors:
     return np.ascontiguousarray(rows, dtype=np.float32)
 
 
-def embed(folder: Path | str, encoder: Encoder | str = BUILTIN, store: Path | None = None) -> Embeddings:
+def embed(
+    folder: Path | str,
+    encoder: Encoder | str = BUILTIN,
+    store: Path | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Embeddings:
     """Encode every image of a folder; what cannot be read is left out, with a warning that says why.
 
     Args:
         folder: of the photos; it is only read.
         encoder: what encodes, or its name, as `load_encoder` takes it.
         store: folder that keeps the vectors, so that the next call encodes only what is new; else nothing is kept.
+        max_pixels: larger images are left out.
 
     Returns:
         A row a photo, ordered by path.
@@ -122,14 +128,14 @@ def embed(folder: Path | str, encoder: Encoder | str = BUILTIN, store: Path | No
         EncoderError: there is no such encoder.
     """
     model = load_encoder(encoder) if isinstance(encoder, str) else encoder
-    found = scan(Path(folder), patterns=("**",), exclude=())
-    for fault in found.unreadable:
-        warnings.warn(f"left out {fault.path}: {fault.reason}", stacklevel=2)
+    found = scan(Path(folder), patterns=("**",), exclude=(), max_pixels=max_pixels)
+    for path, reason in found.left_out:
+        warnings.warn(f"left out {path}: {reason}", stacklevel=2)
     items = [(photo.path, photo.sha256) for photo in found.photos]
     if store is not None:
-        return embed_photos(items, found.root, model, store=store)
+        return embed_photos(items, found.root, model, store=store, max_pixels=max_pixels)
     with TemporaryDirectory() as forgotten:
-        return embed_photos(items, found.root, model, store=Path(forgotten))
+        return embed_photos(items, found.root, model, store=Path(forgotten), max_pixels=max_pixels)
 
 
 def embed_photos(
@@ -185,8 +191,18 @@ def _encode(paths: Sequence[str], root: Path, encoder: Encoder, max_pixels: int,
     return vectors
 
 
-def embed_test_set(out: Path, test_set: TestSet, encoder: Encoder) -> Embeddings:
-    """Encode the photos of a test set, each once in the life of the folder; the paths are those in the archive."""
+def embed_test_set(out: Path, test_set: TestSet, encoder: Encoder, max_pixels: int = MAX_PIXELS) -> Embeddings:
+    """Encode the photos of a test set, each once in the life of the folder; the paths are those in the archive.
+
+    Args:
+        out: the output folder, prepared.
+        test_set: that of the folder.
+        encoder: what encodes.
+        max_pixels: larger photos are refused.
+
+    Raises:
+        UnreadableImageError: a photo cannot be read.
+    """
     items = [(f"test_dataset/{photo.name}", photo.sha256) for photo in test_set.photos]
-    embeddings = embed_photos(items, out, encoder, store=out / STATE / "vectors")
+    embeddings = embed_photos(items, out, encoder, store=out / STATE / "vectors", max_pixels=max_pixels)
     return replace(embeddings, paths=tuple(photo.path for photo in test_set.photos))

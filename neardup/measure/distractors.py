@@ -9,15 +9,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from neardup.archive.names import Names
+from neardup.archive.leaks import Leaks
+from neardup.archive.names import Names, distinct_names
 from neardup.archive.prepare import REMEMBERED, copy_photos
 from neardup.archive.scan import Archive, Photo, scan
 from neardup.archive.sheets import read_workbook
-from neardup.archive.testset import TestPhoto, TestSet, distinct_names
-from neardup.archive.trainingset import Leaks, TrainingSet
+from neardup.archive.testset import TestPhoto, TestSet
+from neardup.archive.trainingset import TrainingSet
 from neardup.encode.encoder import Encoder
 from neardup.encode.vectors import Embeddings, embed_photos
 from neardup.errors import ArchiveError
+from neardup.images import MAX_PIXELS
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, Stage, digest_file, digest_of
 from neardup.tables import load_rows, save_rows
@@ -165,9 +167,10 @@ def _copy(root: Path, folder: Path, photos: list[Photo], names: list[str]) -> No
             raise ArchiveError(f"{root / photo.path} changed while it was copied: run the same command again")
 
 
-def embed_distractors(out: Path, drawn: list[Distractor], encoder: Encoder) -> Embeddings:
+def embed_distractors(out: Path, drawn: list[Distractor], encoder: Encoder, max_pixels: int = MAX_PIXELS) -> Embeddings:
     """Encode distractors, each once in the life of the folder; the paths are their names."""
-    return embed_photos([(photo.name, photo.sha256) for photo in drawn], out, encoder, store=out / STATE / "vectors")
+    items = [(photo.name, photo.sha256) for photo in drawn]
+    return embed_photos(items, out, encoder, store=out / STATE / "vectors", max_pixels=max_pixels)
 
 
 def image_of(images: Path, name: str) -> Path:

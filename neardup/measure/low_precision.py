@@ -7,6 +7,7 @@ from neardup.archive.testset import TestSet
 from neardup.encode.encoder import load_encoder
 from neardup.encode.vectors import embed_test_set
 from neardup.errors import ConfigError
+from neardup.images import MAX_PIXELS
 from neardup.measure.comparison import compare
 from neardup.measure.distractors import draw, embed_distractors
 from neardup.measure.evaluate import Distractors, Evaluation, evaluate
@@ -17,13 +18,14 @@ EFFECT_METRICS = ("ndcg", "top_1", "micro_ap")
 """Metrics that the one sentence of `effect` names: whole ranking, first answer, and all pairs without a threshold."""
 
 
-def measure(folder: Path, device: str, precision: Dtype) -> Path:
+def measure(folder: Path, device: str, precision: Dtype, max_pixels: int = MAX_PIXELS) -> Path:
     """Measure an evaluated approach once more at a lower precision, and write both to `<approach>/<precision>/`.
 
     Args:
         folder: the approach's, with `checkpoint/` and its evaluation, in the output folder of an experiment.
         device: `auto`, `cpu`, `cuda` or `mps`.
         precision: lower than fp32.
+        max_pixels: larger photos are refused.
 
     Returns:
         The folder `<approach>/<precision>`.
@@ -36,7 +38,7 @@ def measure(folder: Path, device: str, precision: Dtype) -> Path:
     encoder = load_encoder(str(folder / "checkpoint"), device, precision)
     drawn = draw(out, len(full.distractors.names))
     lower = evaluate(
-        embed_test_set(out, test_set, encoder).vectors,
+        embed_test_set(out, test_set, encoder, max_pixels).vectors,
         test_set.groups,
         [photo.name for photo in test_set.photos],
         approach=f"{folder.name}, {precision}",

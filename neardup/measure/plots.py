@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
+from neardup.images import MAX_PIXELS
 from neardup.measure.distractors import image_of
 from neardup.measure.evaluate import Evaluation
 from neardup.measure.pairs import precision_recall
@@ -38,7 +39,13 @@ def _picture(path: Path, draw: Draw, size: tuple[float, float] = (7.0, 4.2)) -> 
     return path
 
 
-def pictures(evaluation: Evaluation, folder: Path, images: Path, history: Sequence[Mapping[str, float]]) -> list[Path]:
+def pictures(
+    evaluation: Evaluation,
+    folder: Path,
+    images: Path,
+    history: Sequence[Mapping[str, float]],
+    max_pixels: int = MAX_PIXELS,
+) -> list[Path]:
     """Write all pictures of one approach.
 
     Args:
@@ -46,6 +53,7 @@ def pictures(evaluation: Evaluation, folder: Path, images: Path, history: Sequen
         folder: where the pictures go.
         images: folder of the test photos, by name; distractors lie in the folder beside it.
         history: epochs of the training, or nothing.
+        max_pixels: larger photos are refused.
 
     Returns:
         The files.
@@ -54,8 +62,10 @@ def pictures(evaluation: Evaluation, folder: Path, images: Path, history: Sequen
         similarity_histogram(evaluation, folder / "similarity_histogram.png"),
         precision_recall_curve(evaluation, folder / "precision_recall.png"),
         similarity_matrix(evaluation, folder / "similarity_matrix.png"),
-        gallery(evaluation, evaluation.worst(SHOWN_QUERIES), images, folder / "gallery_worst.png"),
-        gallery(evaluation, evaluation.best(SHOWN_QUERIES), images, folder / "gallery_best.png"),
+        gallery(
+            evaluation, evaluation.worst(SHOWN_QUERIES), images, folder / "gallery_worst.png", max_pixels=max_pixels
+        ),
+        gallery(evaluation, evaluation.best(SHOWN_QUERIES), images, folder / "gallery_best.png", max_pixels=max_pixels),
     ]
     if history:
         files.append(losses(history, folder / "losses.png"))
@@ -135,7 +145,15 @@ def similarity_matrix(evaluation: Evaluation, path: Path) -> Path:
     return _picture(path, draw, (7.0, 6.0))
 
 
-def gallery(evaluation: Evaluation, queries: Sequence[str], images: Path, path: Path, top: int = 5) -> Path:
+def gallery(
+    evaluation: Evaluation,
+    queries: Sequence[str],
+    images: Path,
+    path: Path,
+    top: int = 5,
+    *,
+    max_pixels: int = MAX_PIXELS,
+) -> Path:
     """A row a query: the photo, then its first hits, each marked right or wrong with its similarity."""
     cell, foot, gap = THUMB, 26, 10
     page = Image.new("RGB", ((cell + gap) * (top + 1) + gap, max(1, len(queries)) * (cell + foot + gap) + gap), "white")
@@ -147,7 +165,7 @@ def gallery(evaluation: Evaluation, queries: Sequence[str], images: Path, path: 
             marked.append((name, f"{'right' if right else 'wrong'}  {score:.3f}", BLUE if right else ORANGE))
         for column, (name, label, color) in enumerate(marked):
             x = gap + column * (cell + gap)
-            image = thumbnail(image_of(images, name))
+            image = thumbnail(image_of(images, name), max_pixels=max_pixels)
             page.paste(image, (x + (cell - image.width) // 2, y + (cell - image.height) // 2))
             if column:
                 draw.rectangle((x - 3, y - 3, x + cell + 2, y + cell + foot - 4), outline=color, width=3)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from neardup.archive.discrepancies import KINDS
+from neardup.images import MAX_PIXELS
 from neardup.measure.comparison import Comparison, certain
 from neardup.measure.distractors import image_of
 from neardup.measure.evaluate import Evaluation, Figure
@@ -22,13 +23,14 @@ PLOTS = ("similarity_histogram", "precision_recall", "similarity_matrix", "losse
 """Pictures of an approach that the report shows, by file name without suffix."""
 
 
-def write_report(out: Path, comparison: Comparison, facts: Mapping[str, str]) -> Path:
+def write_report(out: Path, comparison: Comparison, facts: Mapping[str, str], max_pixels: int = MAX_PIXELS) -> Path:
     """Write `report.html`.
 
     Args:
         out: the output folder, prepared and evaluated.
         comparison: the approaches.
         facts: provenance to show: encoder, archive, versions.
+        max_pixels: larger photos are refused.
 
     Returns:
         The file.
@@ -43,9 +45,9 @@ def write_report(out: Path, comparison: Comparison, facts: Mapping[str, str]) ->
         best=best,
         title=title,
         sentences=sentences(comparison, best),
-        groups=largest_found_groups(best, images),
-        worst=_searches(best, best.worst(SHOWN_QUERIES), images),
-        finest=_searches(best, best.best(SHOWN_QUERIES), images),
+        groups=largest_found_groups(best, images, max_pixels),
+        worst=_searches(best, best.worst(SHOWN_QUERIES), images, max_pixels),
+        finest=_searches(best, best.best(SHOWN_QUERIES), images, max_pixels),
         metrics=tuple(METRICS.values()),
         show=show,
         interval=interval,
@@ -90,7 +92,7 @@ def sentences(comparison: Comparison, best: Evaluation) -> list[str]:
     return lines
 
 
-def largest_found_groups(evaluation: Evaluation, images: Path) -> list[list[Picture]]:
+def largest_found_groups(evaluation: Evaluation, images: Path, max_pixels: int = MAX_PIXELS) -> list[list[Picture]]:
     """The largest groups that were found, each photo marked by whether most of the group are its true companions."""
     found = evaluation.scored.found
     members = [[int(i) for i in (found == group).nonzero()[0]] for group in sorted(set(found.tolist()))]
@@ -102,19 +104,19 @@ def largest_found_groups(evaluation: Evaluation, images: Path) -> list[list[Pict
         right = true.count(main) > 1
         ordered = sorted(zip(group, true, strict=True), key=lambda pair: (pair[1] != main, pair[1]))
         names = [(evaluation.names[i], right and number == main) for i, number in ordered]
-        strips.append([Picture.of(images / name, name, right=same) for name, same in names])
+        strips.append([Picture.of(images / name, name, right=same, max_pixels=max_pixels) for name, same in names])
     return strips
 
 
-def _searches(evaluation: Evaluation, queries: Sequence[str], images: Path) -> list[list[Picture]]:
+def _searches(evaluation: Evaluation, queries: Sequence[str], images: Path, max_pixels: int) -> list[list[Picture]]:
     """A row of pictures a query: the query, then its first hits, each marked right or wrong."""
     rows = []
     for query in queries:
         hits = [
-            Picture.of(image_of(images, name), name, f"{score:.3f}", right=right)
+            Picture.of(image_of(images, name), name, f"{score:.3f}", right=right, max_pixels=max_pixels)
             for name, score, right in evaluation.hits(query)
         ]
-        rows.append([Picture.of(images / query, query, "searched for"), *hits])
+        rows.append([Picture.of(images / query, query, "searched for", max_pixels=max_pixels), *hits])
     return rows
 
 

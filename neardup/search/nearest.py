@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from neardup.archive.scan import find_images
+from neardup.archive.walk import Skipped, find_images
 from neardup.arrays import Ints, Vectors
 from neardup.encode.encoder import BUILTIN, Encoder, load_encoder
 from neardup.encode.vectors import Embeddings
 from neardup.errors import ArchiveError, UnreadableImageError
+from neardup.images import MAX_PIXELS, read_file
 from neardup.search.int8_products import Rounded, int8_pays, multiply, products_of_pairs
 
 QUERIES, BLOCK = 1024, 8192
@@ -31,13 +32,16 @@ class Hit:
     similarity: float
 
 
-def read_queries(photo: Path, encoder: Encoder, report: Callable[[str], None]) -> Embeddings:
+def read_queries(
+    photo: Path, encoder: Encoder, report: Callable[[str], None], max_pixels: int = MAX_PIXELS
+) -> Embeddings:
     """Encode one photo, or every photo of a folder.
 
     Args:
         photo: a file, which must be an image, or a folder.
         encoder: that of the gallery.
-        report: is told of each file of the folder that is no image.
+        report: is told of each file of the folder that cannot be read or is no image.
+        max_pixels: larger images are refused.
 
     Returns:
         One row a photo; `paths` are relative to the folder.
@@ -48,16 +52,20 @@ def read_queries(photo: Path, encoder: Encoder, report: Callable[[str], None]) -
     """
     if not photo.exists():
         raise ArchiveError(f"{photo} does not exist: name a photo, or a folder of photos")
+
+    def left_out(skipped: Skipped) -> None:
+        report(f"left out {skipped.path}: {skipped.reason}")
+
     folder = photo if photo.is_dir() else photo.parent
     images, photos, paths = [], [], []
-    for path in find_images(photo, ("**",), ()) if photo.is_dir() else [photo.name]:
-        data = (folder / path).read_bytes()
+    for path in find_images(photo, ("**",), (), left_out) if photo.is_dir() else [photo.name]:
         try:
-            images.append(encoder.read(data))
+            data = read_file(folder / path)
+            images.append(encoder.read(data, max_pixels))
         except UnreadableImageError as error:
             if not photo.is_dir():
                 raise UnreadableImageError(f"{photo}: {error}") from None
-            report(f"left out {path}: {error}")
+            left_out(Skipped(path, str(error)))
             continue
         photos.append(hashlib.sha256(data).hexdigest())
         paths.append(path)
@@ -95,7 +103,13 @@ def nearest(queries: Vectors, gallery: Embeddings, top: int, *, fingerprint: str
     return [hits for group in groups for hits in group.hits(gallery, top)]
 
 
-def search(photo: Path | str, gallery: Embeddings, top: int = 10, encoder: Encoder | str = BUILTIN) -> list[Hit]:
+def search(
+    photo: Path | str,
+    gallery: Embeddings,
+    top: int = 10,
+    encoder: Encoder | str = BUILTIN,
+    max_pixels: int = MAX_PIXELS,
+) -> list[Hit]:
     """Find the photos of a gallery that are most like one photo.
 
     Args:
@@ -103,6 +117,7 @@ def search(photo: Path | str, gallery: Embeddings, top: int = 10, encoder: Encod
         gallery: what `embed` made of a folder.
         top: how many hits, fewer where the gallery is smaller.
         encoder: the one that made the gallery, or its name.
+        max_pixels: a larger image is refused.
 
     Returns:
         The hits, best first; equally similar photos are ordered by path.
@@ -113,7 +128,7 @@ def search(photo: Path | str, gallery: Embeddings, top: int = 10, encoder: Encod
         EncoderError: the gallery was made by another encoder.
     """
     model = load_encoder(encoder) if isinstance(encoder, str) else encoder
-    queries = read_queries(Path(photo), model, print)
+    queries = read_queries(Path(photo), model, print, max_pixels)
     return nearest(queries.vectors, gallery, top, fingerprint=model.fingerprint)[0]
 
 

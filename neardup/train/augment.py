@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from itertools import chain, count
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
@@ -16,10 +17,11 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from neardup.archive.scan import find_images
+from neardup.archive.names import name_on_disk
 from neardup.archive.trainingset import Caption, TrainingSet
+from neardup.archive.walk import Skipped, find_images
 from neardup.errors import ArchiveError, UnreadableImageError
-from neardup.images import read_image
+from neardup.images import MAX_PIXELS, read_image
 from neardup.progress import bar
 from neardup.stages import STATE, Stage, claim, digest_of, replacing
 from neardup.tables import write_table
@@ -27,12 +29,15 @@ from neardup.train.classic import TORCHVISION, Reduced
 from neardup.train.press import press
 
 STEP = 2
-"""Bumped when the copies of equal photos change."""
+"""Version of the recipes, raised when the copies of equal photos change."""
 
-RECIPES: Mapping[str, Callable[[Path], Callable[[int], Image.Image]]] = MappingProxyType(
-    {"classic": lambda file: Reduced.read(file).copy, "press": lambda file: partial(press, read_image(file))}
+RECIPES: Mapping[str, Callable[[Path, int], Callable[[int], Image.Image]]] = MappingProxyType(
+    {
+        "classic": lambda file, max_pixels: Reduced.read(file, max_pixels).copy,
+        "press": lambda file, max_pixels: partial(press, read_image(file, max_pixels=max_pixels)),
+    }
 )
-"""What each recipe makes of a file: a function from a seed to a copy."""
+"""Name of a recipe → what makes, of a file of at most so many pixels, a function from a seed to a copy."""
 
 
 def copy_seed(photo: str, i: int, seed: int) -> int:
@@ -40,7 +45,9 @@ def copy_seed(photo: str, i: int, seed: int) -> int:
     return int(digest_of(photo, i, seed)[:15], 16)
 
 
-def augment(recipe: str, file: Path, photo: str, copies: Iterable[int], seed: int = 0) -> list[Image.Image]:
+def augment(
+    recipe: str, file: Path, photo: str, copies: Iterable[int], seed: int = 0, max_pixels: int = MAX_PIXELS
+) -> list[Image.Image]:
     """Copies of a photo by a recipe of `RECIPES`; the file is decoded once.
 
     Args:
@@ -49,11 +56,12 @@ def augment(recipe: str, file: Path, photo: str, copies: Iterable[int], seed: in
         photo: its SHA-256.
         copies: their numbers.
         seed: the experiment's seed.
+        max_pixels: a larger photo is refused.
 
     Raises:
-        UnreadableImageError: the file is no image, or broken.
+        UnreadableImageError: the file is no image, broken or too large.
     """
-    copy = RECIPES[recipe](file)
+    copy = RECIPES[recipe](file, max_pixels)
     return [copy(copy_seed(photo, i, seed)) for i in copies]
 
 
@@ -64,13 +72,27 @@ def write_augmented(
     recipe: str,
     copies: int,
     seed: int,
+    max_pixels: int = MAX_PIXELS,
 ) -> dict[str, Any]:
     """Write `train_dataset_aug/aug_<row>_<i>.jpg` and `df_training_aug.xlsx`; rows and copies count from 0.
 
     Copies that are there already are kept, so that a killed run goes on.
 
+    Args:
+        out: the output folder, prepared.
+        training: its training set.
+        captions: legend → caption; a legend that is not there stands for itself.
+        recipe: `classic` or `press`.
+        copies: of each photo.
+        seed: the experiment's seed.
+        max_pixels: a larger photo is refused.
+
     Returns:
         The facts of the manifest: how many copies there are, their recipe and their seed.
+
+    Raises:
+        ArchiveError: the folder of the copies holds files of somebody else.
+        UnreadableImageError: a photo cannot be read.
     """
     folder = out / "train_dataset_aug"
     stage = Stage(
@@ -83,7 +105,7 @@ def write_augmented(
     _claim(folder, out / STATE / "augment-begun", mark)
     copies_of = [[folder / f"aug_{row}_{i}.jpg" for i in range(copies)] for row in range(len(training.photos))]
     files = [out / "training_set" / photo.image_name for photo in training.photos]
-    write = partial(_write_copies, recipe=recipe, seed=seed)
+    write = partial(_write_copies, recipe=recipe, seed=seed, max_pixels=max_pixels)
     # The default is four threads more than cores: of 4 s for 100 photos × 5, 1.6 s were computing, the rest files.
     with ThreadPoolExecutor() as pool:
         written = pool.map(write, files, [photo.sha256 for photo in training.photos], copies_of)
@@ -102,11 +124,12 @@ def write_augmented(
     return facts
 
 
-def _write_copies(file: Path, photo: str, targets: Sequence[Path], *, recipe: str, seed: int) -> None:
+def _write_copies(file: Path, photo: str, targets: Sequence[Path], *, recipe: str, seed: int, max_pixels: int) -> None:
     """Write a photo's copies unless they are all there."""
     if all(target.is_file() for target in targets):
         return
-    for target, copy in zip(targets, augment(recipe, file, photo, range(len(targets)), seed), strict=True):
+    copies = augment(recipe, file, photo, range(len(targets)), seed, max_pixels)
+    for target, copy in zip(targets, copies, strict=True):
         with replacing(target) as unfinished:
             copy.save(unfinished, quality=90)
 
@@ -124,7 +147,12 @@ def _claim(folder: Path, sign: Path, mark: str) -> None:
 
 @dataclass(frozen=True)
 class Queries:
-    """Variants that were written, and (file, reason) of the photos that could not be read."""
+    """What `make_queries` did.
+
+    Attributes:
+        written: the photos and their variants, each a file of its own.
+        unreadable: (file, reason) of each photo that could not be read.
+    """
 
     written: tuple[Path, ...]
     unreadable: tuple[tuple[Path, str], ...]
@@ -134,18 +162,27 @@ _, _ROTATE, _COLOR, _RESIZE = TORCHVISION.transforms
 VARIANTS: Mapping[str, Callable[[Image.Image], Image.Image]] = MappingProxyType(
     {"_flip": v2.RandomHorizontalFlip(p=1.0), "_rotate": _ROTATE, "_color": _COLOR, "_resize": _RESIZE},
 )
+"""End of a variant's name → what makes the variant of a photo."""
 
 
 def _variant(make: Callable[[Image.Image], Image.Image], image: Image.Image, seed: int) -> Image.Image:
-    """Torchvision draws from torch's global generator, which is put back as it was."""
+    """Make a variant by what torchvision draws from torch's global generator, which is put back as it was."""
     with torch.random.fork_rng(devices=[]):
         # `torch.manual_seed` would seed the GPU's generator too, and nobody would put that back.
         torch.default_generator.manual_seed(seed)
         return make(image)
 
 
-def make_queries(folder: Path, out: Path) -> Queries:
+def make_queries(folder: Path, out: Path, max_pixels: int = MAX_PIXELS) -> Queries:
     """Write each photo of a folder, and its `_flip`, `_rotate`, `_color` and `_resize` beside it, to `out`.
+
+    Where the names of two photos or of their variants would be one, those of the later photo are numbered: `a~2.jpg`,
+    `a~2_flip.jpg` …
+
+    Args:
+        folder: of the photos; it is only read.
+        out: where they go, into the same subfolders.
+        max_pixels: a larger photo is left out.
 
     Raises:
         ArchiveError: the folder is not there.
@@ -153,19 +190,31 @@ def make_queries(folder: Path, out: Path) -> Queries:
     if not folder.is_dir():
         raise ArchiveError(f"{folder} is not a folder: name one that holds the new photos")
     written: list[Path] = []
-    unreadable: list[tuple[Path, str]] = []
-    for path in find_images(folder, ("**",), ()):
+    skipped: list[Skipped] = []
+    taken: set[str] = set()
+    for path in find_images(folder, ("**",), (), skipped.append):
         try:
-            image = read_image(folder / path)
+            image = read_image(folder / path, max_pixels=max_pixels)
         except UnreadableImageError as error:
-            unreadable.append((folder / path, str(error)))
+            skipped.append(Skipped(path, str(error)))
             continue
         photo = digest_of(path)
         copies = {"": image}
         copies |= {end: _variant(make, image, copy_seed(photo, i, 0)) for i, (end, make) in enumerate(VARIANTS.items())}
-        for ending, copy in copies.items():
-            target = out / Path(path).parent / f"{Path(path).stem}{ending}.jpg"
-            with replacing(target) as unfinished:
+        for target, copy in zip(_query_names(path, taken), copies.values(), strict=True):
+            with replacing(out / target) as unfinished:
                 copy.save(unfinished, quality=95)
-            written.append(target)
-    return Queries(tuple(written), tuple(unreadable))
+            written.append(out / target)
+    return Queries(tuple(written), tuple((folder / item.path, item.reason) for item in skipped))
+
+
+def _query_names(path: str, taken: set[str]) -> list[str]:
+    """Names of a photo and its variants that are not taken on any disk, which are taken then."""
+    start = str(PurePosixPath(path).with_suffix(""))
+    for stem in chain([start], (f"{start}~{number}" for number in count(2))):
+        names = [f"{stem}{ending}.jpg" for ending in ("", *VARIANTS)]
+        marks = {name_on_disk(name) for name in names}
+        if not marks & taken:
+            taken |= marks
+            return names
+    raise AssertionError("there is always another number")

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from neardup.encode.vision import shortest_side
 from neardup.errors import TrainingError, UnreadableImageError
-from neardup.images import read_image
+from neardup.images import MAX_PIXELS, read_image
 from neardup.settings.schema import Recipe
 from neardup.train.augment import augment
 
@@ -36,12 +36,14 @@ class Example:
         photo: the SHA-256 of its bytes.
         caption: the English text that it is trained with.
         phash: its perceptual hash, 16 hex digits.
+        max_pixels: the photo is refused if it has more.
     """
 
     image: Path
     photo: str
     caption: str
     phash: str
+    max_pixels: int = MAX_PIXELS
 
 
 def token_limit(model: Any, tokenizer: Any) -> int:
@@ -131,9 +133,12 @@ class Photos:
         recipe = self._recipe
         try:
             if copy == PLAIN:
-                image = read_image(example.image, draft=shortest_side(self._processor))
+                draft = shortest_side(self._processor)
+                image = read_image(example.image, max_pixels=example.max_pixels, draft=draft)
             else:
-                [image] = augment(recipe.augmentation, example.image, example.photo, [copy], recipe.seed)
+                [image] = augment(
+                    recipe.augmentation, example.image, example.photo, [copy], recipe.seed, example.max_pixels
+                )
         except (OSError, UnreadableImageError) as error:
             raise TrainingError(f"{example.image} cannot be read ({error}): run `neardup prepare` again") from error
         ready = self._processor(image, do_rescale=False, do_normalize=False, return_tensors="pt")

@@ -19,13 +19,18 @@ from PIL import ExifTags, Image
 from torch.nn.functional import interpolate
 from torchvision.transforms import v2
 
-from neardup.images import open_image, read_image
+from neardup.images import MAX_PIXELS, open_image, read_file, read_image
 
 SIDE = 256
+"""Pixels of a copy's side, as the prior project had them."""
 DEGREES = 10.0
+"""Degrees by which a copy is turned at most, in either direction."""
 JITTER = 0.2
+"""Part by which brightness, contrast and saturation change at most; the hue turns by at most this part of a circle."""
 AREA = (0.8, 1.0)
+"""Least and greatest part of a photo's area that a crop keeps."""
 RATIO = (3 / 4, 4 / 3)
+"""Least and greatest width of a crop over its height."""
 TORCHVISION = v2.Compose(
     [
         v2.RandomHorizontalFlip(0.5),
@@ -34,16 +39,19 @@ TORCHVISION = v2.Compose(
         v2.RandomResizedCrop(SIDE, AREA, RATIO, antialias=True),
     ]
 )
-"""Flip (p .5), rotation ±10°, colour jitter .2, crop of .8 to 1 of the area to 256 × 256; it draws in that order."""
+"""The published recipe: flip (p .5), rotation ±10°, colour jitter .2, crop of .8 to 1 of the area to 256 × 256; it
+draws in that order."""
 
 SHORTEST = math.ceil(SIDE / math.sqrt(AREA[0] * RATIO[0]))
-"""Where a photo's shorter side has so many pixels, no crop is smaller than the copy."""
+"""Pixels of a photo's shorter side from which on no crop is smaller than the copy."""
 SAMPLE = 64
-"""The mean grey of a whole photo is taken from so many of its pixels in either direction."""
+"""Pixels in either direction that the mean grey of a whole photo is taken from."""
 _CHANGES = ("brightness", "contrast", "saturation", "hue")
+"""Changes of colour, in the order in which torchvision draws their factors."""
 _LOG_RATIO = torch.log(torch.tensor(RATIO)).tolist()
+"""Logarithms of `RATIO`, between which torchvision draws; in float32, as it has them."""
 _FLIPPED_SIDEWAYS = 5
-"""From this EXIF orientation on, a file's rows are the columns of the upright photo."""
+"""EXIF orientation from which on a file's rows are the columns of the upright photo."""
 
 Pixels = npt.NDArray[np.uint8]
 Size = tuple[int, int]
@@ -56,8 +64,8 @@ class Draw:
 
     Attributes:
         flip: whether left and right are exchanged.
-        degrees: of the rotation about the centre, anticlockwise.
-        changes: of colour, with their factors, in their order.
+        degrees: by which the photo is rotated about its centre, anticlockwise.
+        changes: changes of colour with their factors, in the order in which they are made.
         box: left, top, width and height of the crop.
     """
 
@@ -82,7 +90,7 @@ def _uniform(rng: torch.Generator, low: float, high: float) -> torch.Tensor:
 
 
 def _box(size: Size, rng: torch.Generator) -> Box:
-    """Draw the crop; where ten draws do not fit into the photo, it is the largest in the middle."""
+    """Draw the crop's left, top, width and height; where none of ten draws fits, it is the largest in the middle."""
     width, height = size
     for _ in range(10):
         area = width * height * _uniform(rng, *AREA).item()
@@ -108,16 +116,16 @@ class Reduced:
     size: Size
 
     @classmethod
-    def read(cls, file: Path) -> "Reduced":
+    def read(cls, file: Path, max_pixels: int = MAX_PIXELS) -> "Reduced":
         """Decode a photo once for all its copies, as small as they allow.
 
         Raises:
-            UnreadableImageError: as `read_image`.
+            UnreadableImageError: the file cannot be read, is no image, or has over `max_pixels` pixels.
         """
-        data = file.read_bytes()
-        image = read_image(data, draft=-(-SHORTEST // 2))
+        data = read_file(file)
+        image = read_image(data, max_pixels=max_pixels, draft=-(-SHORTEST // 2))
         image = image.reduce(max(1, min(image.size) // SHORTEST))
-        return cls(np.asarray(image), _upright_size(open_image(data)))
+        return cls(np.asarray(image), _upright_size(open_image(data, max_pixels=max_pixels)))
 
     @property
     def reduction(self) -> int:
@@ -157,6 +165,7 @@ class Reduced:
 
 
 def _upright_size(image: Image.Image) -> Size:
+    """Width and height of an opened image as a person sees it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a broken EXIF block does not harm the picture
         sideways = image.getexif().get(ExifTags.Base.Orientation, 1) >= _FLIPPED_SIDEWAYS
@@ -190,11 +199,12 @@ def _changed(pixels: Pixels, change: str, factor: float, whole: Pixels) -> Pixel
 
 
 def _grey(pixels: Pixels) -> Pixels:
+    """The grey of RGB pixels, uint8 (h, w)."""
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def _turned(pixels: Pixels, part: float) -> Pixels:
-    """Turn the hue by a part of the circle, of whose 256 steps uint8 drops the full turns."""
+    """Turn the hue by a part of the circle: OpenCV counts 256 steps of it, and uint8 forgets full turns."""
     colours = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV_FULL)
     colours[..., 0] += np.uint8(int(part * 255) % 256)
     return np.asarray(cv2.cvtColor(colours, cv2.COLOR_HSV2RGB_FULL), np.uint8)

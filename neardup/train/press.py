@@ -12,10 +12,15 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
 Damage = Callable[[Image.Image, np.random.Generator], Image.Image]
+"""What is done to a picture, by what a generator draws."""
 _PAPER = (236, 230, 214)
+"""Colour of newsprint, RGB."""
 _INK = (28, 26, 24)
+"""Colour of printing ink, RGB."""
 _LIGHT_SCRATCHES = 0.7
+"""Part of the scratches that are light, as those of a print are; those of a negative are dark."""
 _WORDS = ("la", "ville", "de", "port", "guerre", "soldats", "arrivent", "le", "camp", "rue", "soir", "navire", "foule")
+"""Words of the captions that are drawn below a picture."""
 
 
 def halftone(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -77,15 +82,15 @@ def sepia(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 def retouch(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Paint over one or two soft patches in the tone that is there."""
-    made = image.copy()
+    damaged = image.copy()
     for _ in range(int(rng.integers(1, 3))):
         w, h = (max(6, int(side * rng.uniform(0.08, 0.25))) for side in image.size)
         left, top = (int(rng.uniform(0, max(1, side - s))) for side, s in zip(image.size, (w, h), strict=True))
         patch = image.crop((left, top, left + w, top + h)).filter(ImageFilter.GaussianBlur(max(w, h) / 5))
         mask = Image.new("L", (w, h), 0)
         ImageDraw.Draw(mask).ellipse((1, 1, w - 2, h - 2), fill=255)
-        made.paste(patch, (left, top), mask.filter(ImageFilter.GaussianBlur(2)))
-    return made
+        damaged.paste(patch, (left, top), mask.filter(ImageFilter.GaussianBlur(2)))
+    return damaged
 
 
 def rotate(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -100,8 +105,8 @@ def mirror(image: Image.Image, rng: np.random.Generator) -> Image.Image:  # noqa
 
 def scratches(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Draw 2 to 9 thin light or dark lines."""
-    made = image.copy()
-    draw = ImageDraw.Draw(made)
+    damaged = image.copy()
+    draw = ImageDraw.Draw(damaged)
     width, height = image.size
     for _ in range(int(rng.integers(2, 10))):
         x, y = rng.uniform(0, width), rng.uniform(0, height)
@@ -111,7 +116,7 @@ def scratches(image: Image.Image, rng: np.random.Generator) -> Image.Image:
             fill=(245, 243, 238) if rng.random() < _LIGHT_SCRATCHES else _INK,
             width=int(rng.integers(1, 3)),
         )
-    return made
+    return damaged
 
 
 def blur(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -167,6 +172,7 @@ _CHANCE: Mapping[str, float] = MappingProxyType(
         "jpeg": 0.8,
     },
 )
+"""Chance of each damage to happen to a copy, 0 to 1."""
 
 
 def press(image: Image.Image, seed: int) -> Image.Image:
@@ -179,4 +185,5 @@ def press(image: Image.Image, seed: int) -> Image.Image:
 
 
 def _grey(values: npt.NDArray[np.float32]) -> Image.Image:
+    """Grey values, 0 to 255, as an RGB picture."""
     return Image.fromarray(values.clip(0, 255).astype(np.uint8)).convert("RGB")

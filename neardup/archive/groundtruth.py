@@ -1,0 +1,53 @@
+"""What the historian's workbook of groups says: a row a group, a cell the name of a photo; read, and written again."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from neardup.archive.names import Names
+from neardup.archive.sheets import Cell, Sheet
+from neardup.archive.testset import TestSet
+
+
+@dataclass(frozen=True)
+class Mention:
+    """One cell of the ground truth that is not blank.
+
+    Attributes:
+        workbook: the workbook, relative to the archive.
+        sheet: the sheet's name.
+        row: the row as Excel counts; the cells of one row of one sheet are a group.
+        cell: what stands there.
+    """
+
+    workbook: str
+    sheet: str
+    row: int
+    cell: Cell
+
+
+def parse_ground_truth(workbook: str, sheets: Sequence[Sheet]) -> list[Mention]:
+    """The cells of a workbook of groups, sheet by sheet and row by row; every sheet's rows are groups.
+
+    Args:
+        workbook: where it lies, relative to the archive.
+        sheets: its sheets.
+    """
+    return [
+        Mention(workbook, sheet.name, number, cell)
+        for sheet in sheets
+        for number, row in enumerate(sheet.rows, 1)
+        for cell in row
+        if cell
+    ]
+
+
+def ground_truth_rows(test_set: TestSet, names: Names) -> list[list[str]]:
+    """The cells of `new_IS.xlsx`: a row a group, each photo by the shortest name that means it and no other.
+
+    Read as the ground truth of the same archive, they give the same test set.
+    """
+    groups: defaultdict[int, list[str]] = defaultdict(list)
+    for photo in test_set.photos:
+        groups[photo.group].append(names.shortest(photo.path))
+    return list(groups.values())

@@ -1,0 +1,56 @@
+"""Leaks: training photos that are in the test set too, by their bytes, their name or their perceptual hash."""
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from neardup.archive.hashes import phash_bits
+from neardup.archive.names import folded
+from neardup.archive.scan import Photo
+from neardup.archive.testset import TestSet
+
+FLAT = 4
+"""A perceptual hash with fewer bits set than this, or unset, is that of an even surface: it tells no photos apart."""
+
+
+class Leaks:
+    """Finds out whether a training photo is in the test set."""
+
+    def __init__(self, test_photos: Sequence[Photo], test_set: TestSet, look_alike_bits: int) -> None:
+        """Index the test photos by name, content and perceptual hash.
+
+        Args:
+            test_photos: the photos of the archive that have the content of a test photo.
+            test_set: the test set.
+            look_alike_bits: photos whose perceptual hashes differ in at most so many bits are taken for one.
+        """
+        self._names = {folded(photo.name): photo.path for photo in test_set.photos}
+        self._names |= {folded(PurePosixPath(photo.path).name): photo.path for photo in test_set.photos}
+        self._contents = {photo.sha256: photo.path for photo in test_set.photos}
+        hashed = [photo for photo in test_photos if not flat(photo.phash)]
+        self._phashes = phash_bits([photo.phash for photo in hashed])
+        self._paths = [photo.path for photo in hashed]
+        self._limit = look_alike_bits
+
+    def reason(self, photo: Photo) -> tuple[str, str] | None:
+        """Why the photo must not be trained on, as (short, long), or None."""
+        if photo.sha256 in self._contents:
+            return "in the test set by content", f"the same bytes are the test photo {self._contents[photo.sha256]}"
+        if folded(photo.name) in self._names:
+            return "in the test set by name", f"a test photo has this name: {self._names[folded(photo.name)]}"
+        if flat(photo.phash) or not len(self._phashes):
+            return None
+        for phash, how in ((photo.phash, "looks like"), (photo.phash_mirrored, "mirrored, looks like")):
+            distances = np.bitwise_count(self._phashes ^ phash_bits([phash]))
+            nearest = int(distances.argmin())
+            if distances[nearest] <= self._limit:
+                detail = f"{how} the test photo {self._paths[nearest]} ({distances[nearest]} of 64 bits differ)"
+                return "in the test set by looks", detail
+        return None
+
+
+def flat(phash: str) -> bool:
+    """Whether a perceptual hash is that of an even surface, which is near that of every other one."""
+    ones = int(phash, 16).bit_count()
+    return ones < FLAT or ones > 64 - FLAT

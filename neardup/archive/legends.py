@@ -1,0 +1,139 @@
+"""What the sheets of legends say: which columns they have, and of each row the page, the photo and the legend."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from openpyxl.utils import get_column_letter
+
+from neardup.archive.discrepancies import Discrepancy
+from neardup.archive.names import folded
+from neardup.archive.sheets import Cell, Sheet
+
+HEADER_ROWS = 10
+"""Rows at the top of a sheet among which its column names are looked for: titles may stand above them."""
+
+_COLUMNS = {
+    "legend": r"l[eé]gend[ea]?s?|legende[ns]?|captions?|didascali[ea]|bildunterschrift(en)?|description",
+    "page": r"(num(ero)?|no|nr|n)?\s*(pages?|pagina|pagine|seite)",
+    "photo": r"(num(ero)?|no|nr|n)?\s*(photos?|images?|foto|fotos|bild|pictures?)",
+}
+"""What a column holds → regular expression of its names, without accents and in lower case."""
+
+
+@dataclass(frozen=True)
+class LegendRow:
+    """One row of a sheet of legends; where a cell is blank, its text is empty.
+
+    Attributes:
+        workbook: the workbook, relative to the archive.
+        sheet: the sheet's name.
+        row: the row as Excel counts.
+        page: the cell of the page number.
+        photo: the cell of the photo number.
+        legend: the cell of the legend.
+    """
+
+    workbook: str
+    sheet: str
+    row: int
+    page: Cell
+    photo: Cell
+    legend: Cell
+
+
+@dataclass(frozen=True)
+class LegendSheet:
+    """What one sheet says.
+
+    Attributes:
+        rows: its rows that are not blank; none where a column is missing.
+        unusable: how many rows are not blank but lack a column that is needed.
+        discrepancies: what is wrong with the sheet as a whole.
+    """
+
+    rows: tuple[LegendRow, ...] = ()
+    unusable: int = 0
+    discrepancies: tuple[Discrepancy, ...] = ()
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where the columns stand (0-based) and in which row their names are (0-based); -1 where there is none."""
+
+    header: int
+    legend: int
+    page: int
+    photo: int
+
+
+def parse_legends(workbook: str, sheet: Sheet) -> LegendSheet:
+    """The rows of a sheet of legends, or why it has none.
+
+    Args:
+        workbook: where the workbook lies, relative to the archive.
+        sheet: one of its sheets.
+    """
+    columns = find_columns(sheet)
+    if columns is None:
+        detail = "no column of a legend sheet: the sheet is not read"
+        note = Discrepancy("note", workbook, sheet.name, detail=detail)
+        return LegendSheet(discrepancies=(note,) if any(map(any, sheet.rows)) else ())
+    filled = [(number, row) for number, row in enumerate(sheet.rows, 1) if number > columns.header + 1 and any(row)]
+    missing = [kind for kind in ("legend", "photo") if getattr(columns, kind) < 0]
+    if missing:
+        there = ", ".join(cell.text for cell in sheet.rows[columns.header] if cell)
+        detail = f"no column for {' and '.join(missing)}; the columns are: {there}"
+        line = Discrepancy("missing column", workbook, sheet.name, columns.header + 1, detail=detail)
+        return LegendSheet(unusable=len(filled), discrepancies=(line,))
+    places = (columns.page, columns.photo, columns.legend)
+    return LegendSheet(
+        tuple(
+            LegendRow(workbook, sheet.name, number, *(_cell(row, number, place) for place in places))
+            for number, row in filled
+        )
+    )
+
+
+def _cell(row: Sequence[Cell | None], number: int, column: int) -> Cell:
+    """The cell of a row in a 0-based column; an empty one where it is blank, or where there is no such column."""
+    if column < 0:
+        return Cell("", "")
+    return (row[column] if column < len(row) else None) or Cell(f"{get_column_letter(column + 1)}{number}", "")
+
+
+def find_columns(sheet: Sheet) -> Columns | None:
+    """The columns of a legend sheet, whatever their accents, case, number and language; None if it has none of them."""
+    best: Columns | None = None
+    for index, row in enumerate(sheet.rows[:HEADER_ROWS]):
+        found = dict.fromkeys(_COLUMNS, -1)
+        for column, cell in enumerate(row):
+            name = re.sub(r"[^a-z ]", " ", folded(cell.text)).strip() if cell else ""
+            for kind, pattern in _COLUMNS.items():
+                if found[kind] < 0 and re.fullmatch(pattern, re.sub(r"\s+", " ", name)):
+                    found[kind] = column
+        columns = Columns(index, found["legend"], found["page"], found["photo"])
+        if _count(columns) > (_count(best) if best else 0):
+            best = columns
+    return best
+
+
+def _count(columns: Columns) -> int:
+    """How many of the three columns there are."""
+    return sum(column >= 0 for column in (columns.legend, columns.page, columns.photo))
+
+
+def number_of(text: str) -> int | None:
+    """A page or photo number: `3`, `3.0`, `03`; None for `/`, blank and words.
+
+    >>> [number_of(text) for text in ("3", "3.0", "03", "/", "")]
+    [3, 3, 3, None, None]
+    """
+    match = re.fullmatch(r"\s*0*(\d+)(?:[.,]0*)?\s*", text)
+    return int(match[1]) if match else None
+
+
+def clean_legend(text: str) -> str:
+    """The legend in one line: line breaks and runs of spaces become one space, accents are composed."""
+    return re.sub(r"\s+", " ", unicodedata.normalize("NFC", text)).strip()

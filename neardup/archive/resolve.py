@@ -1,0 +1,328 @@
+"""Which photos the sheets mean: names are resolved, contradictions and leaks decided, and every decision is counted."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+from neardup.archive.discrepancies import Discrepancy
+from neardup.archive.groundtruth import Mention
+from neardup.archive.leaks import Leaks
+from neardup.archive.legends import LegendRow, LegendSheet, clean_legend, number_of
+from neardup.archive.names import Found, Names, climbs, distinct_names, folded
+from neardup.archive.scan import Photo
+from neardup.archive.sheets import Cell
+from neardup.archive.testset import TestPhoto, TestSet
+from neardup.archive.trainingset import TrainingPhoto, TrainingSet
+from neardup.archive.walk import composed
+from neardup.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ResolvedGroups:
+    """The test set with what did not fit; `counts` holds `listed`, `used` and each reason why a cell is not used."""
+
+    test_set: TestSet
+    discrepancies: tuple[Discrepancy, ...]
+    counts: Counter[str]
+
+
+@dataclass(frozen=True)
+class ResolvedLegends:
+    """The training set with what did not fit; `counts` holds `listed`, `used` and each reason why a row is not used."""
+
+    training_set: TrainingSet
+    discrepancies: tuple[Discrepancy, ...]
+    counts: Counter[str]
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """Why a cell or a row is not used.
+
+    Attributes:
+        kind: one of `neardup.archive.discrepancies.KINDS`.
+        detail: what is wrong.
+        suggestion: what may be meant or done, or nothing.
+        reason: what it is counted under, where that is not the kind.
+        cell: the cell at fault; of the ground truth it is the only one.
+        name: the name that was looked for, where the cell does not hold it.
+    """
+
+    kind: str
+    detail: str
+    suggestion: str = ""
+    reason: str = ""
+    cell: Cell | None = None
+    name: str = ""
+
+
+def resolve_groups(mentions: Sequence[Mention], names: Names) -> ResolvedGroups:
+    """Resolve every cell of the ground truth; a group is a row that keeps at least one photo.
+
+    A cell is used, or counted under the reason why it is not: a photo that stands in two rows contradicts itself, and
+    is in neither group.
+    """
+    counts: Counter[str] = Counter({"listed": len(mentions)})
+    lines: list[Discrepancy] = []
+    resolved: list[tuple[Mention, Photo]] = []
+    for mention in mentions:
+        found = _resolve(mention.cell, names)
+        if isinstance(found, _Refused):
+            counts[found.kind] += 1
+            lines.append(_line_of_mention(mention, found.kind, found.detail, found.suggestion))
+            continue
+        photo, note = found
+        resolved.append((mention, photo))
+        if note:
+            lines.append(_line_of_mention(mention, "note", note))
+    kept = _without_repeats(resolved, counts, lines)
+    counts["used"] = len(kept)
+    return ResolvedGroups(_test_set(kept), tuple(lines), counts)
+
+
+def _line_of_mention(mention: Mention, kind: str, detail: str, suggestion: str = "") -> Discrepancy:
+    cell = mention.cell
+    return Discrepancy(kind, mention.workbook, mention.sheet, mention.row, cell.address, cell.text, detail, suggestion)
+
+
+def _resolve(cell: Cell, names: Names) -> tuple[Photo, str] | _Refused:
+    """The photo that a cell of the ground truth means, with what is worth a note; or why it means none."""
+    unsafe = _formula(cell, "write the name itself") or _climbing(
+        cell, "archive", "write the name of a photo of the archive"
+    )
+    if unsafe:
+        return unsafe
+    found = names.find(cell.text)
+    photo = _one_photo(found, "write the folder before the name", "replace the file")
+    if photo is None:
+        near = names.suggest(cell.text)
+        return _Refused("not found", "no photo of that name is in the archive", f"is {near} meant?" if near else "")
+    if isinstance(photo, _Refused):
+        return photo
+    if len(found.photos) > 1:
+        return photo, f"equal bytes in {_places(found)}: one photo"
+    namesakes = names.find(PurePosixPath(photo.path).stem).photos
+    by_folder = folded(photo.name) != folded(cell.text) and len(namesakes) > 1
+    return photo, f"resolved by the folder to {photo.path}" if by_folder else ""
+
+
+def _formula(cell: Cell, suggestion: str) -> _Refused | None:
+    return _Refused("unsafe cell", "the cell holds a formula", suggestion, cell=cell) if cell.formula else None
+
+
+def _climbing(cell: Cell, out_of: str, suggestion: str) -> _Refused | None:
+    detail = f"the cell climbs out of the {out_of}"
+    return _Refused("unsafe cell", detail, suggestion, cell=cell) if climbs(cell.text) else None
+
+
+def _one_photo(found: Found, if_ambiguous: str = "", if_unreadable: str = "") -> Photo | _Refused | None:
+    """The photo that was found, or why it is not one photo that can be read; None if nothing was found."""
+    if found.ambiguous:
+        return _Refused("ambiguous", f"different photos of that name: {_places(found)}", if_ambiguous)
+    if found.photos:
+        return found.photos[0]
+    if found.unreadable:
+        broken = found.unreadable[0]
+        return _Refused("unreadable", f"{broken.path}: {broken.reason}", if_unreadable)
+    return None
+
+
+def _places(found: Found) -> str:
+    return ", ".join(photo.path for photo in found.photos)
+
+
+def _without_repeats(
+    resolved: Sequence[tuple[Mention, Photo]], counts: Counter[str], lines: list[Discrepancy]
+) -> list[tuple[Mention, Photo]]:
+    """Drop the photos that stand in two rows, and the second mention of a photo within a row."""
+    rows: defaultdict[str, dict[tuple[str, int], None]] = defaultdict(dict)
+    for mention, photo in resolved:
+        rows[photo.sha256][mention.sheet, mention.row] = None
+    kept: list[tuple[Mention, Photo]] = []
+    seen: set[str] = set()
+    for mention, photo in resolved:
+        if len(rows[photo.sha256]) > 1:
+            counts["contradiction"] += 1
+            places = ", ".join(f"{sheet} row {row}" for sheet, row in rows[photo.sha256])
+            detail = f"the photo stands in {places}: it is in no group"
+            lines.append(_line_of_mention(mention, "contradiction", detail, "keep it in one row, or join the rows"))
+        elif photo.sha256 in seen:
+            counts["repeated"] += 1
+            detail = f"the row names this photo twice ({photo.path}): it is taken once"
+            lines.append(_line_of_mention(mention, "note", detail))
+        else:
+            seen.add(photo.sha256)
+            kept.append((mention, photo))
+    return kept
+
+
+def _test_set(kept: Sequence[tuple[Mention, Photo]]) -> TestSet:
+    numbers: dict[tuple[str, int], int] = {}
+    names = distinct_names([photo.path for _, photo in kept])
+    return TestSet(
+        tuple(
+            TestPhoto(
+                name=name,
+                path=photo.path,
+                sha256=photo.sha256,
+                group=numbers.setdefault((mention.sheet, mention.row), len(numbers) + 1),
+                row=mention.row,
+                sheet=mention.sheet,
+            )
+            for (mention, photo), name in zip(kept, names, strict=True)
+        )
+    )
+
+
+def resolve_legends(
+    sheets: Sequence[LegendSheet], names: Names, patterns: Mapping[str, str], leaks: Leaks
+) -> ResolvedLegends:
+    """Resolve every row of the legend sheets; a photo that is in the test set is left out, each other is taken once.
+
+    Args:
+        sheets: what the sheets say.
+        names: the names of the archive.
+        patterns: collection → pattern of the names of its photos.
+        leaks: tells which photos are in the test set.
+
+    Raises:
+        ConfigError: a pattern has a field that there is not.
+    """
+    counts: Counter[str] = Counter()
+    lines: list[Discrepancy] = []
+    first: dict[str, tuple[LegendRow, Photo]] = {}
+    for sheet in sheets:
+        lines += sheet.discrepancies
+        counts["listed"] += len(sheet.rows) + sheet.unusable
+        if sheet.unusable:
+            counts["missing column"] += sheet.unusable
+        for row in sheet.rows:
+            found = _photo_of(row, names, patterns)
+            if isinstance(found, Photo):
+                found = _refused_photo(row, found, leaks, first) or found
+            if isinstance(found, Photo):
+                first[found.sha256] = row, found
+            else:
+                counts[found.reason or found.kind] += 1
+                lines.append(_line_of_row(row, found))
+    counts["used"] = len(first)
+    return ResolvedLegends(_training_set(list(first.values()), patterns), tuple(lines), counts)
+
+
+def _line_of_row(row: LegendRow, refused: _Refused) -> Discrepancy:
+    cell = refused.cell or row.photo
+    name = refused.name or cell.text
+    return Discrepancy(
+        refused.kind, row.workbook, row.sheet, row.row, cell.address, name, refused.detail, refused.suggestion
+    )
+
+
+def _photo_of(row: LegendRow, names: Names, patterns: Mapping[str, str]) -> Photo | _Refused:
+    """The photo that a row of a legend sheet means, or why it means none."""
+    if refused := _incomplete(row):
+        return refused
+    collection = collection_of(row.workbook, patterns)
+    pattern = _pattern_of(collection, patterns)
+    if pattern is None:
+        detail = f"no pattern says how {collection} names its photos"
+        return _Refused("left out", detail, "set it under [prepare.patterns] in neardup.toml", "no pattern")
+    name = photo_name(pattern, collection, row.workbook, number_of(row.page.text), number_of(row.photo.text) or 0)
+    if name is None:
+        return _Refused("left out", "the photo's name needs a page number", reason="no page number", cell=row.page)
+    folder = PurePosixPath(row.workbook).parent.as_posix()
+    found = _one_photo(names.find(f"{folder}/{name}" if folder != "." else name))
+    if isinstance(found, Photo):
+        return found
+    missing = _Refused("not found", f"not below {folder}; legend: {clean_legend(row.legend.text)[:80]}")
+    return replace(found or missing, name=name)
+
+
+def _incomplete(row: LegendRow) -> _Refused | None:
+    """Why a row cannot be used whatever photos there are: an unsafe cell, no legend, no photo number."""
+    for cell in (row.page, row.photo, row.legend):
+        if refused := _formula(cell, "write the text itself"):
+            return refused
+    for cell in (row.page, row.photo):
+        if refused := _climbing(cell, "folder", "write a number"):
+            return refused
+    legend = clean_legend(row.legend.text)
+    if not legend:
+        return _Refused("left out", "the row has no legend", reason="no legend")
+    if number_of(row.photo.text) is None:
+        return _Refused("left out", f"no photo number, legend: {legend[:80]}", reason="no photo number")
+    return None
+
+
+def _refused_photo(
+    row: LegendRow, photo: Photo, leaks: Leaks, first: Mapping[str, tuple[LegendRow, Photo]]
+) -> _Refused | None:
+    """Why the photo of a row is not used: it is in the test set, or a row before has it; None if it is used."""
+    if leak := leaks.reason(photo):
+        reason, detail = leak
+        return _Refused("left out", detail, reason=reason, name=photo.path)
+    if photo.sha256 not in first:
+        return None
+    before = first[photo.sha256][0]
+    kept, here = clean_legend(before.legend.text), clean_legend(row.legend.text)
+    what = "the same" if kept == here else f"another legend ({kept[:80]})"
+    detail = f"the photo has {what} in {before.workbook}, sheet {before.sheet}, row {before.row}, which is kept"
+    return _Refused("note" if kept == here else "contradiction", detail, reason="repeated", name=photo.path)
+
+
+def collection_of(workbook: str, patterns: Mapping[str, str]) -> str:
+    """The folder on the way to the sheet that has a pattern, else the first folder of its path.
+
+    >>> collection_of("presse/surlevif/1911/1911.xlsx", {"surlevif": "{photo}"})
+    'surlevif'
+    """
+    parts = PurePosixPath(workbook).parts
+    return next((part for part in parts[:-1] if _pattern_of(part, patterns) is not None), parts[0])
+
+
+def _pattern_of(collection: str, patterns: Mapping[str, str]) -> str | None:
+    """The pattern of a folder, whichever way the accents of both are composed."""
+    return next((pattern for name, pattern in patterns.items() if composed(name) == composed(collection)), None)
+
+
+def photo_name(pattern: str, collection: str, workbook: str, page: int | None, photo: int) -> str | None:
+    """The name of the photo that a row means, or None if the pattern needs the page number that the row lacks.
+
+    Raises:
+        ConfigError: the pattern has a field that there is not.
+    """
+    parts = PurePosixPath(workbook).parts
+    issue = parts[-2] if len(parts) > 1 else PurePosixPath(workbook).stem
+    if page is None and "{page" in pattern:
+        return None
+    try:
+        return pattern.format(
+            collection=collection, issue=issue, page=page, photo=photo, sheet=PurePosixPath(workbook).stem
+        )
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        fields = "{collection}, {issue}, {sheet}, {page:02d} and {photo:02d}"
+        raise ConfigError(
+            f"prepare.patterns: {pattern!r} cannot be filled in ({error}): a pattern may use {fields}"
+        ) from None
+
+
+def _training_set(used: Sequence[tuple[LegendRow, Photo]], patterns: Mapping[str, str]) -> TrainingSet:
+    names = distinct_names([photo.path for _, photo in used])
+    return TrainingSet(
+        tuple(
+            TrainingPhoto(
+                image_name=name,
+                path=photo.path,
+                sha256=photo.sha256,
+                legend=clean_legend(row.legend.text),
+                collection=collection_of(row.workbook, patterns),
+                workbook=row.workbook,
+                sheet=row.sheet,
+                row=row.row,
+                page=str(number_of(row.page.text) or ""),
+                photo=row.photo.text,
+                phash=photo.phash,
+            )
+            for (row, photo), name in zip(used, names, strict=True)
+        )
+    )

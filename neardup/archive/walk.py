@@ -1,0 +1,144 @@
+"""The walk through an archive: the paths of its files, and the entries that cannot be used, each with its reason."""
+
+import os
+import unicodedata
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from neardup.images import SUFFIXES
+
+HIDDEN = (".", "~$")
+"""A file whose name begins so is none of the archive's: hidden, a lock file of an office program (`~$x.xlsx`,
+`.~lock.x.ods#`), or the resource fork that macOS keeps beside each file on other disks (`._x.jpg`)."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """One entry of a folder that cannot be used.
+
+    Attributes:
+        path: where it lies, relative to the folder walked, in letters that can be written to any table.
+        reason: why it cannot be used.
+        is_folder: whether it is a folder, of whose files nothing is known then.
+    """
+
+    path: str
+    reason: str
+    is_folder: bool = False
+
+
+OnSkip = Callable[[Skipped], object]
+
+
+def ignore(skipped: Skipped) -> None:
+    """Do nothing about an entry that cannot be used."""
+
+
+def composed(text: str) -> str:
+    """The text with composed accents (NFC): names are compared so, for disks and sheets disagree about the form."""
+    return unicodedata.normalize("NFC", text)
+
+
+def legible(path: str) -> str:
+    r"""The path with `\xe9` in place of each byte that is not UTF-8, so that it can be written to any table."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def walk(root: Path, suffixes: Collection[str], on_skip: OnSkip = ignore) -> Iterator[str]:
+    """Paths, relative to `root`, of all files with one of some suffixes, folder by folder; the same order each time.
+
+    Hidden files and folders are passed over, links to folders are not followed.
+
+    Args:
+        root: the folder.
+        suffixes: such as `.jpg`; case does not count.
+        on_skip: is told of each folder that cannot be listed, and of each entry with such a suffix that is no file that
+            could be read.
+    """
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        below = []
+        for entry in _entries(root, folder, on_skip):
+            path = folder + entry.name
+            # A path object for each of a million names would take 20 s.
+            if _is_folder(entry):
+                below += [] if entry.name.startswith(".") else [f"{path}/"]
+            elif not entry.name.startswith(HIDDEN) and os.path.splitext(entry.name)[1].lower() in suffixes:  # noqa: PTH122
+                if fault := _fault(entry, path):
+                    on_skip(Skipped(legible(path), fault))
+                else:
+                    yield path
+        folders += reversed(below)
+
+
+def _entries(root: Path, folder: str, on_skip: OnSkip) -> list["os.DirEntry[str]"]:
+    """The entries of a folder, ordered by name; none where it cannot be listed."""
+    try:
+        with os.scandir(root / folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        on_skip(Skipped(legible(folder) or ".", f"the folder cannot be listed ({error.strerror})", is_folder=True))
+        return []
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
+
+
+def _fault(entry: "os.DirEntry[str]", path: str) -> str:
+    """Why an entry cannot be read as a file, or nothing."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return "the name or a folder above it is not UTF-8: rename it"
+    try:
+        if entry.is_file():
+            return ""
+    except OSError as error:
+        return f"the file cannot be looked at ({error.strerror})"
+    if not entry.is_symlink():
+        return "it is no file but a pipe, a socket or a device"
+    return "it is a link to a folder" if entry.is_dir() else "it is a link to a file that is not there"
+
+
+def walk_images(root: Path, on_skip: OnSkip = ignore) -> Iterator[str]:
+    """Paths, relative to `root`, of all files with an image's suffix, folder by folder; the same order each time."""
+    return walk(root, SUFFIXES, on_skip)
+
+
+def find_images(root: Path, patterns: Sequence[str], exclude: Sequence[str], on_skip: OnSkip = ignore) -> list[str]:
+    """Paths, relative to `root` and ordered, of files with an image's suffix that a pattern names.
+
+    Args:
+        root: the folder.
+        patterns: globs, relative to `root`, of the files that are wanted.
+        exclude: globs of files that are not, although a pattern names them.
+        on_skip: is told of what cannot be used and would have been named, and of each folder that cannot be listed.
+    """
+
+    def wanted(path: str) -> bool:
+        return any(_matches(path, glob) for glob in patterns) and not any(_matches(path, glob) for glob in exclude)
+
+    def skip(skipped: Skipped) -> None:
+        if skipped.is_folder or wanted(skipped.path):
+            on_skip(skipped)
+
+    return sorted(filter(wanted, walk_images(root, skip)))
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """Whether a glob names a path; `**` stands for any number of folders, and a last `**` for all below."""
+    return _match(PurePosixPath(composed(path)).parts, PurePosixPath(composed(pattern)).parts)
+
+
+def _match(parts: tuple[str, ...], globs: tuple[str, ...]) -> bool:
+    if not globs:
+        return not parts
+    if globs[0] == "**":
+        return len(globs) == 1 or any(_match(parts[i:], globs[1:]) for i in range(len(parts) + 1))
+    return bool(parts) and PurePosixPath(parts[0].lower()).match(globs[0].lower()) and _match(parts[1:], globs[1:])
