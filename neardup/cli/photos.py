@@ -117,7 +117,7 @@ def search(
     for query, answers in found:
         lines += [query] if photo.is_dir() else []
         lines += [
-            f"{rank:>3}  {hit.similarity:.4f}  {hit.path}{'  (itself)' if hit.itself else ''}"
+            f"{rank:>3}  {hit.similarity:.4f}  {hit.path}" + "  (itself)" * hit.itself
             for rank, hit in enumerate(answers, 1)
         ]
     facts = [{"query": query, "hits": [asdict(hit) for hit in answers]} for query, answers in found]
@@ -126,7 +126,7 @@ def search(
         from neardup.pages import write_hits
 
         shown = [
-            (query, [(hit.path, f"{hit.similarity:.3f}{', itself' if hit.itself else ''}") for hit in answers])
+            (query, [(hit.path, f"{hit.similarity:.3f}" + ", itself" * hit.itself) for hit in answers])
             for query, answers in found
         ]
         write_hits(page, photo if photo.is_dir() else photo.parent, photos, shown)

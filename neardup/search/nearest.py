@@ -13,6 +13,7 @@ from neardup.encode.encoder import BUILTIN, Encoder, load_encoder
 from neardup.encode.files import encode_files
 from neardup.encode.vectors import Embeddings
 from neardup.errors import ArchiveError, UnreadableImageError
+from neardup.images import MAX_PIXELS
 from neardup.search.int8_products import Quantized, int8_pays, multiply, products_of_pairs
 
 QUERIES = 1024
@@ -44,13 +45,16 @@ class Hit:
     itself: bool = False
 
 
-def read_queries(photo: Path, encoder: Encoder, report: Callable[[str], None]) -> Embeddings:
+def read_queries(
+    photo: Path, encoder: Encoder, report: Callable[[str], None], max_pixels: int = MAX_PIXELS
+) -> Embeddings:
     """Encode one photo, or every photo of a folder, of which a few batches are held at once.
 
     Args:
         photo: a file, which must be an image, or a folder.
         encoder: that of the gallery.
         report: is told of each file of the folder that is no image.
+        max_pixels: larger images are refused.
 
     Returns:
         One row a photo; `paths` are relative to the folder.
@@ -60,38 +64,39 @@ def read_queries(photo: Path, encoder: Encoder, report: Callable[[str], None]) -
         UnreadableImageError: the file is not an image.
     """
     if photo.is_dir():
-        return _read_folder(photo, encoder, report)
+        return _read_folder(photo, encoder, report, max_pixels)
     if not photo.exists():
         raise ArchiveError(f"{photo} does not exist: name a photo, or a folder of photos")
     data = photo.read_bytes()
     try:
-        image = encoder.read(data)
+        image = encoder.read(data, max_pixels)
     except UnreadableImageError as error:
         raise UnreadableImageError(f"{photo}: {error}") from None
     return Embeddings((_sha256(data),), (photo.name,), encoder.encode([image]), encoder.fingerprint)
 
 
-def _read_folder(folder: Path, encoder: Encoder, report: Callable[[str], None]) -> Embeddings:
+def _read_folder(folder: Path, encoder: Encoder, report: Callable[[str], None], max_pixels: int) -> Embeddings:
     """Encode every photo of a folder, as `read_queries` does."""
-    names, hashes = list(find_images(folder, ("**",), ())), list[str]()
+    hashes, paths, vectors = list[str](), list[str](), list[Vectors]()
 
     def contents() -> Iterator[bytes]:
-        for name in names:
-            data = (folder / name).read_bytes()
+        for path in find_images(folder, ("**",), ()):
+            data = (folder / path).read_bytes()
+            paths.append(path)
             hashes.append(_sha256(data))
             yield data
 
-    kept, vectors = list[int](), list[Vectors]()
-    for row, result in encode_files(encoder, contents()):
+    kept = list[int]()
+    for row, result in encode_files(encoder, contents(), max_pixels):
         if isinstance(result, UnreadableImageError):
-            report(f"left out {names[row]}: {result}")
+            report(f"left out {paths[row]}: {result}")
         else:
             kept.append(row)
             vectors.append(result)
     if not kept:
         raise ArchiveError(f"{folder} holds no photo that can be read")
-    photos, paths = tuple(hashes[row] for row in kept), tuple(names[row] for row in kept)
-    return Embeddings(photos, paths, np.stack(vectors), encoder.fingerprint)
+    photos = tuple(hashes[row] for row in kept)
+    return Embeddings(photos, tuple(paths[row] for row in kept), np.stack(vectors), encoder.fingerprint)
 
 
 def _sha256(data: bytes) -> str:
@@ -140,7 +145,13 @@ def mark_itself(hits: Sequence[Sequence[Hit]], queries: Embeddings) -> list[list
     ]
 
 
-def search(photo: Path | str, gallery: Embeddings, top: int = 10, encoder: Encoder | str = BUILTIN) -> list[Hit]:
+def search(
+    photo: Path | str,
+    gallery: Embeddings,
+    top: int = 10,
+    encoder: Encoder | str = BUILTIN,
+    max_pixels: int = MAX_PIXELS,
+) -> list[Hit]:
     """Find the photos of a gallery that are most like one photo.
 
     Args:
@@ -148,6 +159,7 @@ def search(photo: Path | str, gallery: Embeddings, top: int = 10, encoder: Encod
         gallery: what `embed` made of a folder.
         top: how many hits, fewer where the gallery is smaller.
         encoder: the one that made the gallery, or its name.
+        max_pixels: a larger image is refused.
 
     Returns:
         The hits, best first; equally similar photos are ordered by path. The photo itself, where the gallery holds it,
@@ -159,7 +171,7 @@ def search(photo: Path | str, gallery: Embeddings, top: int = 10, encoder: Encod
         EncoderError: the gallery was made by another encoder.
     """
     model = load_encoder(encoder) if isinstance(encoder, str) else encoder
-    queries = read_queries(Path(photo), model, print)
+    queries = read_queries(Path(photo), model, print, max_pixels)
     return mark_itself(nearest(queries.vectors, gallery, top, fingerprint=model.fingerprint), queries)[0]
 
 
