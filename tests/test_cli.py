@@ -1,5 +1,6 @@
 """The command line: help, one sentence on a user's error, JSON where a machine reads."""
 
+import hashlib
 import json
 import re
 import subprocess
@@ -119,19 +120,31 @@ def test_embed_writes_what_was_promised(vectors: Path, made: MadeArchive) -> Non
 
 
 def test_a_photo_finds_itself_first(vectors: Path, made: MadeArchive) -> None:
-    """Searched for with its own bytes, it is the first hit, at similarity 1."""
+    """Searched for with its own bytes, it is the first hit, at similarity 1, and the only one marked as itself."""
     photo = made.groups[2][0]
     ran = neardup("search", made.root / photo, "--in", vectors, "--top", 3, "--encoder", "builtin:tiny", "--json")
     (answer,) = json.loads(ran.stdout)
     assert [len(answer["hits"]), answer["hits"][0]["path"]] == [3, photo]
     assert answer["hits"][0]["similarity"] == pytest.approx(1, abs=1e-5)
+    assert [hit["itself"] for hit in answer["hits"]] == [True, False, False]
+    assert answer["hits"][0]["photo"] == hashlib.sha256((made.root / photo).read_bytes()).hexdigest()
 
 
-def test_search_prints_a_line_a_hit(vectors: Path, made: MadeArchive) -> None:
-    """Rank, similarity and path."""
+def test_search_prints_a_line_a_hit(vectors: Path, made: MadeArchive, tmp_path: Path) -> None:
+    """Rank, similarity, path, and whether it is the photo that was searched for; the page says that too."""
+    photo, page = made.groups[2][0], tmp_path / "hits.html"
+    shown = ("--photos", made.root, "--page", page)
+    ran = neardup("search", made.root / photo, "--in", vectors, "--top", 2, "--encoder", "builtin:tiny", *shown)
+    first, second = ran.stdout.splitlines()
+    assert (first, second.endswith("(itself)")) == (f"  1  1.0000  {photo}  (itself)", False)
+    assert page.read_text().count("1.000, itself") == 1
+
+
+def test_an_approximate_search_marks_the_photo_itself(vectors: Path, made: MadeArchive) -> None:
+    """As the exact search does."""
     photo = made.groups[2][0]
-    ran = neardup("search", made.root / photo, "--in", vectors, "--top", 2, "--encoder", "builtin:tiny")
-    assert ran.stdout.splitlines()[0] == f"  1  1.0000  {photo}"
+    command = ("search", made.root / photo, "--in", vectors, "--top", 2, "--encoder", "builtin:tiny", "--approximate")
+    assert neardup(*command).stdout.splitlines()[0] == f"  1  1.0000  {photo}  (itself)"
 
 
 def test_search_with_another_encoder_is_refused(vectors: Path, made: MadeArchive, tmp_path: Path) -> None:

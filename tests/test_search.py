@@ -212,18 +212,19 @@ def test_hits_of_several_groups_of_queries_equal_brute_force() -> None:
 def check_hits(queries: Vectors, vectors: Vectors, top: int) -> None:
     """Against sorting the similarities of every photo."""
     names = tuple(f"{(7 * i) % 10007:05d}.jpg" for i in range(len(vectors)))
+    hashes = tuple(f"{(31 * i) % 10009:064x}" for i in range(len(vectors)))
     for query, hits in zip(
-        queries, nearest(queries, Embeddings(names, names, vectors, "f"), top, fingerprint="f"), strict=True
+        queries, nearest(queries, Embeddings(hashes, names, vectors, "f"), top, fingerprint="f"), strict=True
     ):
         similarities = (vectors.astype(np.float64) * query).sum(axis=1).tolist()
-        expected = sorted(zip(similarities, names, strict=True), key=lambda hit: (-hit[0], hit[1]))[:top]
-        assert [(hit.similarity, hit.path) for hit in hits] == expected
+        expected = sorted(zip(similarities, names, hashes, strict=True), key=lambda hit: (-hit[0], hit[1]))[:top]
+        assert [(hit.similarity, hit.path, hit.photo) for hit in hits] == expected
 
 
 def gallery_of(vectors: Vectors) -> Embeddings:
-    """Photos that are called by their rows."""
+    """Photos that are called by their rows, and whose contents are too, in another way."""
     names = tuple(f"{row:05d}.jpg" for row in range(len(vectors)))
-    return Embeddings(names, names, vectors, "f")
+    return Embeddings(tuple(f"{row:064x}" for row in range(len(vectors))), names, vectors, "f")
 
 
 def test_an_index_says_what_it_finds(tmp_path: Path) -> None:
@@ -238,6 +239,17 @@ def test_an_index_says_what_it_finds(tmp_path: Path) -> None:
     assert "of the 5 most similar photos, measured on 200 photos" in said[-1]
     found = read.hits(gallery.vectors[:50], gallery, 1)
     assert [hits[0].similarity for hits in found] == pytest.approx([1.0] * 50)
+
+
+def test_hits_of_an_index_are_those_of_the_exact_search(tmp_path: Path) -> None:
+    """Path, content and similarity of each, best first, where the index misses none."""
+    gallery = gallery_of(np.linalg.qr(np.random.default_rng(3).normal(size=(40, 40)))[0].astype(np.float32))
+    queries = units(4, 9, 40)
+    index = opened_index(gallery.save(tmp_path / "v.parquet"), gallery, 5, print)
+    expected = nearest(queries, gallery, 5, fingerprint="f")
+    for found, exact in zip(index.hits(queries, gallery, 5), expected, strict=True):
+        assert [(hit.path, hit.photo) for hit in found] == [(hit.path, hit.photo) for hit in exact]
+        assert [hit.similarity for hit in found] == pytest.approx([hit.similarity for hit in exact], abs=1e-6)
 
 
 def test_an_index_of_other_vectors_is_built_anew(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """Vectors are made once a photo and encoder, kept whole, never mixed; search is exact."""
 
+import hashlib
+import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +16,11 @@ from PIL import Image
 
 from neardup.arrays import Vectors
 from neardup.builtin.scenes import Scene
+from neardup.encode.encoder import BATCH
 from neardup.encode.vectors import Embeddings, embed_photos
 from neardup.errors import ArchiveError, EncoderError, UnreadableImageError
 from neardup.images import MAX_PIXELS, read_image
-from neardup.search.nearest import nearest, read_queries
+from neardup.search.nearest import Hit, mark_itself, nearest, read_queries
 
 
 class Tones:
@@ -117,9 +121,10 @@ def test_a_file_without_vectors_is_one_sentence(tmp_path: Path, content: bytes |
 
 
 def gallery(vectors: Vectors) -> Embeddings:
-    """Vectors with names in an order of their own."""
+    """Vectors with names in an order of their own, and with contents in another one."""
     names = tuple(f"{(7 * i) % 101:03d}.jpg" for i in range(len(vectors)))
-    return Embeddings(names, names, vectors, "f")
+    hashes = tuple(f"{(31 * i) % 97:064x}" for i in range(len(vectors)))
+    return Embeddings(hashes, names, vectors, "f")
 
 
 @given(st.integers(1, 40), st.integers(1, 50), st.integers(0, 1000))
@@ -131,7 +136,14 @@ def test_search_is_exact(count: int, top: int, seed: int) -> None:
     known = gallery(vectors)
     for query, hits in zip(queries, nearest(queries, known, top, fingerprint="f"), strict=True):
         expected = sorted(range(count), key=lambda i, q=query: (-float(vectors[i] @ q), known.paths[i]))[:top]
-        assert [hit.path for hit in hits] == [known.paths[i] for i in expected]
+        assert [(hit.path, hit.photo) for hit in hits] == [(known.paths[i], known.photos[i]) for i in expected]
+
+
+def test_equally_similar_photos_are_ordered_by_path() -> None:
+    """Not by their contents, nor by their rows; a hit has the path and the SHA-256 of one and the same photo."""
+    known = Embeddings(("c", "a", "b", "d"), ("x", "z", "y", "w"), np.tile(np.eye(1, 3, dtype=np.float32), (4, 1)), "f")
+    (hits,) = nearest(known.vectors[:1], known, 3, fingerprint="f")
+    assert hits == [Hit("w", "d", 1.0), Hit("x", "c", 1.0), Hit("y", "b", 1.0)]
 
 
 def test_an_empty_gallery_has_no_hits() -> None:
@@ -153,3 +165,49 @@ def test_a_folder_of_queries_tells_of_the_unreadable(photos: Path, tmp_path: Pat
     said: list[str] = []
     made = read_queries(tmp_path, Tones(), said.append)
     assert (made.paths, len(said)) == (("y.png",), 1)
+    assert made.photos == (hashlib.sha256((tmp_path / "y.png").read_bytes()).hexdigest(),)
+
+
+class Counted(Tones):
+    """An encoder that keeps an eye on the pictures that it decoded: how many of them there were at once."""
+
+    def __init__(self) -> None:
+        """No picture yet."""
+        super().__init__()
+        self.pictures: weakref.WeakSet[Image.Image] = weakref.WeakSet()
+        self.most = 0
+
+    def read(self, source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+        """Decode, and count."""
+        picture = super().read(source, max_pixels)
+        self.pictures.add(picture)
+        self.most = max(self.most, len(self.pictures))
+        return picture
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_folder_of_queries_is_not_held_as_pictures(tmp_path: Path) -> None:
+    """Of a hundred photos two batches are decoded at once, and the vectors are those of the photos one by one."""
+    for number in range(100):
+        Image.new("RGB", (8, 8), (number, 2 * number, 250 - number)).save(tmp_path / f"{number:03d}.png")
+    encoder = Counted()
+    queries = read_queries(tmp_path, encoder, print)
+    assert queries.paths == tuple(f"{number:03d}.png" for number in range(100))
+    assert encoder.most <= 2 * BATCH
+    alone = [read_queries(tmp_path / path, Tones(), print) for path in queries.paths]
+    assert queries.vectors.tobytes() == b"".join(one.vectors.tobytes() for one in alone)
+    assert queries.photos == tuple(one.photos[0] for one in alone)
+
+
+def test_only_hits_of_equal_bytes_are_the_query_itself(photos: Path, tmp_path: Path) -> None:
+    """Under any name; a photo that was saved again is not, however similar it is."""
+    queries = read_queries(photos / "0.png", Tones(), print)
+    with Image.open(photos / "0.png") as image:
+        image.save(tmp_path / "again.bmp")
+    again = read_queries(tmp_path / "again.bmp", Tones(), print)
+    known = embed_photos(ITEMS, photos, Tones(), store=tmp_path / "store")
+    known = replace(known, photos=tuple(hashlib.sha256((photos / path).read_bytes()).hexdigest() for path, _ in ITEMS))
+    for query, expected in ((queries, ["0.png", "copy.png"]), (again, [])):
+        (hits,) = mark_itself(nearest(query.vectors, known, 5, fingerprint="tones"), query)
+        assert [hit.path for hit in hits if hit.itself] == expected
+        assert [hit.path for hit in hits[:2]] == ["0.png", "copy.png"]

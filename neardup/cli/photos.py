@@ -91,6 +91,8 @@ def search(
 ) -> None:
     """Print the photos that are most like a photo, or like each photo of a folder, best first.
 
+    A photo whose bytes are those of the one that is searched for is marked as "itself".
+
     \b
     Example: neardup search new.jpg --in vectors.parquet --top 10 --encoder builtin:tiny
              neardup search results/queries --in vectors.parquet --photos ARCHIVE --page hits.html
@@ -98,7 +100,7 @@ def search(
     from dataclasses import asdict
 
     from neardup.encode.vectors import Embeddings
-    from neardup.search.nearest import nearest, read_queries
+    from neardup.search.nearest import mark_itself, nearest, read_queries
 
     if page and not photos:
         raise ConfigError("--page shows pictures: say with --photos which folder was embedded")
@@ -115,17 +117,23 @@ def search(
         hits = index.hits(queries.vectors, gallery, top)
     else:
         hits = nearest(queries.vectors, gallery, top, fingerprint=model.fingerprint)
-    answers = list(zip(queries.paths, hits, strict=True))
+    answers = list(zip(queries.paths, mark_itself(hits, queries), strict=True))
     lines = []
     for query, best in answers:
         lines += [query] if photo.is_dir() else []
-        lines += [f"{rank:>3}  {hit.similarity:.4f}  {hit.path}" for rank, hit in enumerate(best, 1)]
+        lines += [
+            f"{rank:>3}  {hit.similarity:.4f}  {hit.path}" + "  (itself)" * hit.itself
+            for rank, hit in enumerate(best, 1)
+        ]
     facts = [{"query": query, "hits": [asdict(hit) for hit in best]} for query, best in answers]
     print_result(facts, "\n".join(lines), as_json=as_json)
     if page and photos:
         from neardup.pages import write_hits
 
-        rows = [(query, [(hit.path, f"{hit.similarity:.3f}") for hit in best]) for query, best in answers]
+        rows = [
+            (query, [(hit.path, f"{hit.similarity:.3f}" + ", itself" * hit.itself) for hit in best])
+            for query, best in answers
+        ]
         write_hits(page, photo if photo.is_dir() else photo.parent, photos, rows, settings.prepare.max_pixels)
         say(f"Look at {page}")
 

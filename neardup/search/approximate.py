@@ -1,6 +1,6 @@
 """Approximate search by a graph of neighbours (HNSW, Malkov and Yashunin 2018), and the recall that was measured.
 
-Exact search looks at every photo, so that it is the better one up to some hundred thousand photos.
+Exact search compares a query with every photo, and is the better choice up to some hundred thousand photos.
 """
 
 import json
@@ -18,23 +18,29 @@ from neardup.errors import EncoderError, install_hint
 from neardup.search.nearest import Hit
 from neardup.stages import digest_file, write_json
 
-NEIGHBOURS, CONSTRUCTION = 32, 200
-"""Links of a photo, and photos that are looked at to find them."""
+NEIGHBOURS = 32
+"""Links of a photo in the graph (HNSW's M): more find more and take more memory, 256 bytes a photo for these."""
+CONSTRUCTION = 200
+"""Photos that are compared with a new one to choose its links (HNSW's `efConstruction`)."""
 EFFORTS = (32, 64, 128, 256, 512, 1024)
-"""Photos that a search looks at (`efSearch`), tried from the least."""
+"""Photos that a search compares with a query (HNSW's `efSearch`); the least that reaches the recall is taken."""
 SAMPLE = 200
-"""Photos whose neighbours are searched both ways."""
+"""Photos on which the recall is measured: each is searched for exactly and by the graph."""
+ADDED = 65_536
+"""Vectors that are added to the graph at once, read from a memory map: 134 MB at 512 dimensions."""
+DIFFERENCE = 1e-5
+"""By how much a similarity that FAISS computed may differ from NumPy's, both in float32."""
 
 
 @dataclass(frozen=True)
 class Recall:
-    """What was measured on a sample of the archive's own photos.
+    """The recall of an index, measured on a sample of the archive's own photos.
 
     Attributes:
-        top: hits a photo, itself left out.
-        effort: photos that a search looks at.
+        top: hits that were searched for, the photo itself left out.
+        effort: photos that a search compares with a query (HNSW's `efSearch`).
         recall: share of the `top` most similar photos that are found, 0 to 1; higher is better.
-        photos: in the sample.
+        photos: how many were searched for.
     """
 
     top: int
@@ -43,7 +49,7 @@ class Recall:
     photos: int
 
     def __str__(self) -> str:
-        """For whoever prints it."""
+        """A clause with the recall in per cent and what it was measured on, to follow the words "the index"."""
         return f"finds {self.recall:.1%} of the {self.top} most similar photos, measured on {self.photos} photos"
 
 
@@ -56,16 +62,20 @@ class Index:
 
     @classmethod
     def load(cls, path: Path, digest: str) -> "Index | None":
-        """Read what `build_index` wrote; None if there is nothing, or it is of other vectors.
+        """Read the index that `build_index` wrote; None if there is none, or it is one of other vectors.
+
+        Args:
+            path: of the index.
+            digest: of the file of vectors that it must be of.
 
         Raises:
             EncoderError: FAISS is not installed.
         """
         faiss, manifest = _faiss(), _manifest(path)
-        facts = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
-        if facts.pop("vectors", None) != digest:
+        recorded = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
+        if recorded.pop("vectors", None) != digest:
             return None
-        index = cls(faiss.read_index(str(path)), Recall(**facts))
+        index = cls(faiss.read_index(str(path)), Recall(**recorded))
         index.graph.hnsw.efSearch = index.recall.effort
         return index
 
@@ -77,26 +87,38 @@ class Index:
             top: hits a query; the recall holds up to as many as it was measured for.
 
         Returns:
-            float32 (m, top), similarities, best first, and int64 (m, top), rows; -1 where there is none.
+            The similarities, float32 (m, top), best first, and the rows, int64 (m, top), -1 where there is none.
         """
         similarities, rows = self.graph.search(np.ascontiguousarray(queries), top)
         return similarities, rows
 
     def hits(self, queries: Vectors, gallery: Embeddings, top: int) -> list[list[Hit]]:
-        """The same, as `neardup.search.nearest.search` gives them; the gallery is the one that was indexed."""
-        found = zip(*(side.tolist() for side in self.search(queries, top)), strict=True)
+        """Find photos that are most like each query, of which some may be missed, as hits that are ordered best first.
+
+        Args:
+            queries: float32 (m, d), unit rows.
+            gallery: the photos whose vectors were indexed.
+            top: hits a query; the recall holds up to as many as it was measured for.
+        """
+        similarities, rows = self.search(queries, top)
         return [
             [
-                Hit(gallery.paths[row], gallery.photos[row], near)
-                for near, row in zip(nears, rows, strict=True)
+                Hit(gallery.paths[row], gallery.photos[row], similarity)
+                for similarity, row in zip(*hits, strict=True)
                 if row >= 0
             ]
-            for nears, rows in found
+            for hits in zip(similarities.tolist(), rows.tolist(), strict=True)
         ]
 
 
-def opened_index(file: Path, gallery: Embeddings, top: int, say: Callable[[str], object]) -> Index:
-    """The index beside a file of vectors, built if there is none of these; its measured recall is said.
+def opened_index(file: Path, gallery: Embeddings, top: int, report: Callable[[str], object]) -> Index:
+    """The index that lies beside a file of vectors; it is built if there is none, or one of other vectors.
+
+    Args:
+        file: that the gallery was loaded from.
+        gallery: what the file holds.
+        top: hits a query for which the recall must have been measured.
+        report: is told that an index is built, and the recall that was measured.
 
     Raises:
         EncoderError: FAISS is not installed, or an index of these vectors misses too much.
@@ -104,24 +126,24 @@ def opened_index(file: Path, gallery: Embeddings, top: int, say: Callable[[str],
     path, digest = file.with_suffix(".hnsw"), digest_file(file)
     index = Index.load(path, digest)
     if index is None or index.recall.top < min(top, len(gallery.paths) - 1):
-        say(f"building an index of {len(gallery.paths):,} photos in {path}")
+        report(f"building an index of {len(gallery.paths):,} photos in {path}")
         index = build_index(gallery.vectors, path, digest, top=top)
-    say(f"approximate: the index {index.recall}")
+    report(f"approximate: the index {index.recall}")
     return index
 
 
 def build_index(
     vectors: Vectors, path: Path, digest: str, *, top: int = 10, least: float = 0.99, seed: int = 0
 ) -> Index:
-    """Build an index and search it as hard as its recall asks for.
+    """Build an index with the least effort of a search that reaches the recall, and write it.
 
     Args:
         vectors: float32 (n, d), unit rows; may be a memory map.
-        path: of the file; what was measured is written beside it, last.
-        digest: of the vectors; an index of others is not used.
-        top: hits a photo for which the recall is measured.
-        least: recall that must be reached.
-        seed: of the sample.
+        path: of the index to write; its manifest, with the measured recall, is written beside it, last.
+        digest: of the vectors' file; an index of another file is not used.
+        top: hits a photo for which the recall is measured, the photo itself left out.
+        least: recall that must be reached, 0 to 1.
+        seed: draws the sample on which the recall is measured.
 
     Raises:
         EncoderError: FAISS is not installed, or the recall is not reached.
@@ -129,8 +151,8 @@ def build_index(
     faiss = _faiss()
     graph = faiss.IndexHNSWFlat(vectors.shape[1], NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
     graph.hnsw.efConstruction = CONSTRUCTION
-    for start in range(0, len(vectors), 65_536):
-        graph.add(np.ascontiguousarray(vectors[start : start + 65_536]))
+    for start in range(0, len(vectors), ADDED):
+        graph.add(np.ascontiguousarray(vectors[start : start + ADDED]))
     measured = measure_recall(graph, vectors, top, least, seed)
     if measured.recall < least:
         raise EncoderError(f"the index {measured}, less than {least:.1%}: search exactly instead")
@@ -141,15 +163,24 @@ def build_index(
 
 
 def measure_recall(graph: Any, vectors: Vectors, top: int, least: float, seed: int) -> Recall:
-    """The recall at the least effort that reaches it, or at the greatest; the graph is left at that effort."""
+    """Measure the recall at the least effort that reaches `least`, or at the greatest, and leave the graph at it.
+
+    Args:
+        graph: the FAISS index of the vectors.
+        vectors: float32 (n, d), unit rows; may be a memory map.
+        top: hits a photo, itself left out.
+        least: recall that is to be reached, 0 to 1.
+        seed: draws the sample.
+    """
     rows = np.random.default_rng(seed).permutation(len(vectors))[:SAMPLE]
     top = min(top, len(vectors) - 1)
+    # The similarity of the last photo that must be found; the photo itself is one more.
     last = np.array([np.partition(vectors @ vectors[row], -top - 1)[-top - 1] for row in rows])
     for effort in EFFORTS:
         graph.hnsw.efSearch = max(effort, top + 1)
         similarities, found = graph.search(vectors[rows], top + 1)
-        # Equally similar photos count alike; a product by FAISS may differ from NumPy's in its last digits.
-        others = (found != rows[:, None]) & (found >= 0) & (similarities >= last[:, None] - 1e-5)
+        # Equally similar photos count alike, whichever of them was found.
+        others = (found != rows[:, None]) & (found >= 0) & (similarities >= last[:, None] - DIFFERENCE)
         recall = float(np.minimum(others.sum(axis=1), top).mean() / max(top, 1))
         if recall >= least:
             break
@@ -161,7 +192,7 @@ def _manifest(path: Path) -> Path:
 
 
 def _faiss() -> ModuleType:
-    """FAISS, which is optional.
+    """Import FAISS, which is optional.
 
     Raises:
         EncoderError: it is not installed.

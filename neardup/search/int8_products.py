@@ -1,5 +1,6 @@
-"""Rows of numbers, rounded to int8 where that pays, and what their products say of those of the rows as they were."""
+"""Inner products of vectors that were quantised to int8, with a bound on the error that quantising makes."""
 
+import math
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,83 +12,97 @@ import torch
 
 from neardup.arrays import Floats, Ints, Vectors
 
-UNIT = 0.01
-"""By how much a row's length may differ from 1: vectors kept as float16 do by 0.0005."""
 LEVELS = 127
-WHOLE = (-(2**31), 2**31 - 1)
+"""The greatest int8 code; codes go from -127 to 127, so that the negative of a code is one too."""
+LEAST_PEAK = 0.01
+"""What the greatest number of some rows is taken for at least, so that rows of zeros have a scale above zero."""
+INT32 = np.iinfo(np.int32)
+"""The range of an inner product of codes."""
 CHUNK = 4096
-"""Rows that are held at once as float32: 8 MB at 512 columns."""
-ROWS = 512
-"""Of the product that is timed."""
-PAIRS = 256
-"""Rows that are gathered at once, 1 MB at 512 columns; more are new memory each time, at three times the cost."""
+"""Rows that are quantised at once, through float32 arrays of 8 MB at 512 columns."""
+GATHERED = 256
+"""Pairs of rows that are gathered at once, 1 MB at 512 columns; more take new memory, which costs three times."""
+TIMED = 512
+"""Rows of each side of the products by which the speed of int8 is measured."""
 TRIALS = 5
-"""Of each product; the fastest counts."""
+"""How often each of these products is timed; the fastest counts, so that a busy machine decides little."""
 
-Numbers = npt.NDArray[np.int8] | npt.NDArray[np.float32]
+Codes = npt.NDArray[np.int8] | npt.NDArray[np.float32]
+"""Rows of int8 codes, or rows of float32 numbers that stand for themselves."""
 Limits = npt.NDArray[np.int32] | npt.NDArray[np.float32]
+"""Inner products of codes, in the type in which they are computed."""
 
 
 @dataclass(frozen=True)
-class Rounded:
-    """Rows of about unit length, as whole numbers.
+class Quantized:
+    """Rows of numbers as int8 codes with one scale, or as they are where int8 products do not pay.
 
-    With a = s q + e for a row a, s its scale and |e| at most the error:
-    |a·a' - s s' q·q'| ≤ |e| |a'| + (|a| + |e|) |e'|.
+    A row a is s q + e, with its codes q, the scale s and a rounding error e. By Cauchy-Schwarz the inner product of two
+    rows differs from that of their codes by |a·a' - s s' q·q'| = |e·a' + (a - e)·e'| ≤ |e| |a'| + (|a| + |e|) |e'|.
 
     Attributes:
-        numbers: int8 or float32 (n, c).
-        scale: what a row was divided by.
-        error: the greatest distance of a row from what it was rounded to.
+        codes: int8 or float32 (n, c).
+        scale: what one step of the codes stands for.
+        error: the greatest |e| of all rows, 0 for float32.
+        length: the greatest |a| of all rows.
     """
 
-    numbers: Numbers
+    codes: Codes
     scale: float
     error: float
+    length: float
 
     @classmethod
-    def of(cls, rows: Vectors) -> "Rounded":
-        """Round to int8.
+    def to_int8(cls, rows: Vectors) -> "Quantized":
+        """Quantise rows to int8.
 
         Args:
-            rows: float32 (n, c), none longer than 1 + UNIT.
+            rows: float32 (n, c), finite.
         """
-        scale = float(max(rows.max(initial=UNIT), -rows.min(initial=0))) / LEVELS
-        numbers, error = np.empty(rows.shape, np.int8), 0.0
+        scale = float(max(rows.max(initial=LEAST_PEAK), -rows.min(initial=0))) / LEVELS
+        codes, error = np.empty(rows.shape, np.int8), 0.0
         for start in range(0, len(rows), CHUNK):
             chunk = rows[start : start + CHUNK]
             rounded = np.rint(chunk / np.float32(scale))
-            numbers[start : start + CHUNK] = rounded
+            codes[start : start + CHUNK] = rounded
             rounded *= np.float32(scale)
             rounded -= chunk
-            error = max(error, float(np.vecdot(rounded, rounded).max()) ** 0.5)
-        return cls(numbers, scale, error)
+            error = max(error, _greatest_length(rounded))
+        return cls(codes, scale, error, _greatest_length(rows))
 
     @classmethod
-    def not_at_all(cls, rows: Vectors) -> "Rounded":
-        """The rows as they are, where int8 does not pay."""
-        return cls(rows, 1.0, 0.0)
+    def as_float32(cls, rows: Vectors) -> "Quantized":
+        """Leave rows as they are: float32 (n, c), their own codes, with no error."""
+        return cls(rows, 1.0, 0.0, _greatest_length(rows))
 
-    def head(self, count: int) -> "Rounded":
-        """The first rows."""
-        return Rounded(self.numbers[:count], self.scale, self.error)
+    @property
+    def product_dtype(self) -> type[np.int32 | np.float32]:
+        """The type of number in which inner products of these codes are computed."""
+        return np.int32 if self.codes.dtype == np.int8 else np.float32
 
-    def least(self, other: "Rounded", reached: Floats | Vectors | float) -> Limits:
-        """The least products of numbers that rows with such a product, or a greater one, may have."""
-        length = 1 + UNIT
-        error = self.error * length + (length + self.error) * other.error
-        limits = (np.asarray(reached) - error) / (self.scale * other.scale)
-        if self.numbers.dtype == np.float32:
+    def head(self, count: int) -> "Quantized":
+        """The first `count` rows, with the scale and the error of all."""
+        return Quantized(self.codes[:count], self.scale, self.error, self.length)
+
+    def limits(self, other: "Quantized", similarities: Floats | Vectors | float) -> Limits:
+        """The least inner products of codes that two rows can have whose own inner product is so great, or greater.
+
+        Args:
+            other: the rows of the right side.
+            similarities: inner products of rows, one or any number of them.
+
+        Returns:
+            int32 or float32, one for each similarity: pairs of rows whose codes give less are below the similarity.
+        """
+        error = self.error * other.length + (self.length + self.error) * other.error
+        limits = (np.asarray(similarities, np.float64) - error) / (self.scale * other.scale)
+        if self.product_dtype is np.float32:
             return np.asarray(limits, np.float32)
-        return np.clip(np.ceil(limits), *WHOLE).astype(np.int32)
-
-    def kind(self) -> type[np.int32 | np.float32]:
-        """Of the products of numbers."""
-        return np.int32 if self.numbers.dtype == np.int8 else np.float32
+        return np.clip(np.ceil(limits), INT32.min, INT32.max).astype(np.int32)
 
 
-def multiply(left: Numbers, right: Numbers, products: npt.NDArray[Any]) -> None:
-    """The product of each row of the left with each of the right."""
+def multiply(left: Codes, right: Codes, products: npt.NDArray[Any]) -> None:
+    """Write the inner product of each left row with each right row into `products`, int32 or float32 (m, n)."""
     if left.dtype == np.float32 or left.shape[1] == 1:  # torch's int8 product of one column leaves its output as it was
         np.matmul(left, right.T, out=products, dtype=products.dtype)
         return
@@ -95,24 +110,42 @@ def multiply(left: Numbers, right: Numbers, products: npt.NDArray[Any]) -> None:
 
 
 def products_of_pairs(left: Vectors, i: Ints, right: Vectors, j: Ints) -> Vectors:
-    """The product of each row i of the left with its row j of the right."""
+    """The inner product of each left row i[k] with the right row j[k], float32 (len(i),)."""
     products = np.empty(len(i), np.float32)
-    for start in range(0, len(i), PAIRS):
-        chunk = slice(start, start + PAIRS)
+    for start in range(0, len(i), GATHERED):
+        chunk = slice(start, start + GATHERED)
         products[chunk] = np.vecdot(left[i[chunk]], right[j[chunk]])
     return products
 
 
 @lru_cache
+def int8_is_exact() -> bool:
+    """Whether this machine multiplies int8 without error: some add two products in 16 bits, where they overflow."""
+    codes = _extreme_codes()
+    exact, products = codes.astype(np.float32), np.empty((TIMED, TIMED), np.int32)
+    multiply(codes, codes, products)
+    return bool((products == exact @ exact.T).all())
+
+
+@lru_cache
 def int8_pays() -> bool:
-    """Whether this machine multiplies int8 faster than float32, and exactly: some add two products in 16 bits."""
-    signs = np.random.default_rng(0).choice(np.array([-LEVELS, LEVELS], np.int8), (ROWS, 64))
-    wide = signs.astype(np.float32)
-    products = {kind: np.empty((ROWS, ROWS), kind) for kind in (np.int32, np.float32)}
-    seconds = dict.fromkeys(products, float("inf"))
+    """Whether this machine multiplies int8 faster than float32, and without error."""
+    signs = _extreme_codes()
+    sides: dict[type, Codes] = {np.int32: signs, np.float32: signs.astype(np.float32)}
+    products: dict[type, npt.NDArray[Any]] = {dtype: np.empty((TIMED, TIMED), dtype) for dtype in sides}
+    seconds = dict.fromkeys(sides, float("inf"))
     for _ in range(TRIALS):
-        for kind, numbers in ((np.int32, signs), (np.float32, wide)):
+        for dtype, codes in sides.items():
             start = time.perf_counter()
-            multiply(numbers, numbers, products[kind])
-            seconds[kind] = min(seconds[kind], time.perf_counter() - start)
-    return seconds[np.int32] < seconds[np.float32] and bool((products[np.int32] == products[np.float32]).all())
+            multiply(codes, codes, products[dtype])
+            seconds[dtype] = min(seconds[dtype], time.perf_counter() - start)
+    return seconds[np.int32] < seconds[np.float32] and int8_is_exact()
+
+
+def _extreme_codes() -> npt.NDArray[np.int8]:
+    """Rows of the greatest and the least code, drawn at random: int8 (TIMED, 64)."""
+    return np.random.default_rng(0).choice(np.array([-LEVELS, LEVELS], np.int8), (TIMED, 64))
+
+
+def _greatest_length(rows: Vectors) -> float:
+    return math.sqrt(np.vecdot(rows, rows).max(initial=0.0))

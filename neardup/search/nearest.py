@@ -1,8 +1,8 @@
-"""The k most similar photos of a gallery, exactly."""
+"""The k photos of a gallery that are most like each query, exactly."""
 
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import astuple, dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,32 +10,45 @@ import numpy as np
 from neardup.archive.walk import Skipped, find_images
 from neardup.arrays import Ints, Vectors
 from neardup.encode.encoder import BUILTIN, Encoder, load_encoder
+from neardup.encode.files import encode_files
 from neardup.encode.vectors import Embeddings
 from neardup.errors import ArchiveError, UnreadableImageError
 from neardup.images import MAX_PIXELS, read_file
-from neardup.search.int8_products import Rounded, int8_pays, multiply, products_of_pairs
+from neardup.search.int8_products import Quantized, int8_pays, multiply, products_of_pairs
 
-QUERIES, BLOCK = 1024, 8192
-"""Sides of one block of the search: its similarities are 32 MB."""
-MANY, COLUMNS = 256, 2048
-"""Queries from which on rounding a gallery to int8 costs less than it saves, and photos of one of its products."""
+QUERIES = 1024
+"""Queries that are searched for together; with `BLOCK` their float32 similarities are 32 MB."""
+BLOCK = 8192
+"""Photos of the gallery that are compared with them at once."""
+MANY = 256
+"""Queries from which on quantising a gallery to int8 costs less than its faster products save."""
+COLUMNS = 2048
+"""Photos of one int8 product: with `QUERIES` its int32 results are 8 MB."""
 FIRST = 2048
-"""Photos that say roughly, before all others are looked at, how similar the best of a query are."""
+"""Photos at the head of the gallery that set each query's first floor, before all are compared."""
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One answer: where the photo lies, its SHA-256, and its similarity (-1 to 1, higher is more alike)."""
+    """A photo of a gallery that is among the most similar to a query.
+
+    Attributes:
+        path: where the photo lies, relative to the folder that was embedded.
+        photo: the SHA-256 of its bytes.
+        similarity: -1 to 1, higher is more alike.
+        itself: whether the bytes of the query are the same; False where the query is known by its vector only.
+    """
 
     path: str
     photo: str
     similarity: float
+    itself: bool = False
 
 
 def read_queries(
     photo: Path, encoder: Encoder, report: Callable[[str], None], max_pixels: int = MAX_PIXELS
 ) -> Embeddings:
-    """Encode one photo, or every photo of a folder.
+    """Encode one photo, or every photo of a folder, of which a few batches are held at once.
 
     Args:
         photo: a file, which must be an image, or a folder.
@@ -50,28 +63,51 @@ def read_queries(
         ArchiveError: there is no such file or folder, or the folder holds no photo.
         UnreadableImageError: the file is not an image.
     """
+    if photo.is_dir():
+        return _read_folder(photo, encoder, report, max_pixels)
     if not photo.exists():
         raise ArchiveError(f"{photo} does not exist: name a photo, or a folder of photos")
+    try:
+        data = read_file(photo)
+        image = encoder.read(data, max_pixels)
+    except UnreadableImageError as error:
+        raise UnreadableImageError(f"{photo}: {error}") from None
+    return Embeddings((_sha256(data),), (photo.name,), encoder.encode([image]), encoder.fingerprint)
 
-    def left_out(skipped: Skipped) -> None:
+
+def _read_folder(folder: Path, encoder: Encoder, report: Callable[[str], None], max_pixels: int) -> Embeddings:
+    """Encode every photo of a folder, as `read_queries` does."""
+    hashes, paths, vectors = list[str](), list[str](), list[Vectors]()
+
+    def leave_out(skipped: Skipped) -> None:
         report(f"left out {skipped.path}: {skipped.reason}")
 
-    folder = photo if photo.is_dir() else photo.parent
-    images, photos, paths = [], [], []
-    for path in find_images(photo, ("**",), (), left_out) if photo.is_dir() else [photo.name]:
-        try:
-            data = read_file(folder / path)
-            images.append(encoder.read(data, max_pixels))
-        except UnreadableImageError as error:
-            if not photo.is_dir():
-                raise UnreadableImageError(f"{photo}: {error}") from None
-            left_out(Skipped(path, str(error)))
-            continue
-        photos.append(hashlib.sha256(data).hexdigest())
-        paths.append(path)
-    if not images:
-        raise ArchiveError(f"{photo} holds no photo that can be read")
-    return Embeddings(tuple(photos), tuple(paths), encoder.encode(images), encoder.fingerprint)
+    def contents() -> Iterator[bytes]:
+        for path in find_images(folder, ("**",), (), leave_out):
+            try:
+                data = read_file(folder / path)
+            except UnreadableImageError as error:
+                leave_out(Skipped(path, str(error)))
+                continue
+            paths.append(path)
+            hashes.append(_sha256(data))
+            yield data
+
+    kept = list[int]()
+    for row, result in encode_files(encoder, contents(), max_pixels):
+        if isinstance(result, UnreadableImageError):
+            leave_out(Skipped(paths[row], str(result)))
+        else:
+            kept.append(row)
+            vectors.append(result)
+    if not kept:
+        raise ArchiveError(f"{folder} holds no photo that can be read")
+    photos = tuple(hashes[row] for row in kept)
+    return Embeddings(photos, tuple(paths[row] for row in kept), np.stack(vectors), encoder.fingerprint)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def nearest(queries: Vectors, gallery: Embeddings, top: int, *, fingerprint: str) -> list[list[Hit]]:
@@ -91,16 +127,29 @@ def nearest(queries: Vectors, gallery: Embeddings, top: int, *, fingerprint: str
     """
     gallery.require(fingerprint)
     int8 = len(queries) >= MANY and int8_pays()
-    groups = [
-        _Group.of(queries[start : start + QUERIES], gallery.vectors, top, int8=int8)
+    searches = [
+        _Search.of(queries[start : start + QUERIES], gallery.vectors, top, int8=int8)
         for start in range(0, len(queries), QUERIES)
     ]
     for start in range(0, len(gallery.vectors), BLOCK):
         block = gallery.vectors[start : start + BLOCK]
-        rounded = Rounded.of(block) if int8 else None
-        for group in groups:
-            group.look_at(start, block, rounded, top)
-    return [hits for group in groups for hits in group.hits(gallery, top)]
+        quantized = Quantized.to_int8(block) if int8 else None
+        for search in searches:
+            search.add_block(start, block, quantized)
+    return [hits for search in searches for hits in search.hits(gallery)]
+
+
+def mark_itself(hits: Sequence[Sequence[Hit]], queries: Embeddings) -> list[list[Hit]]:
+    """Mark the hits whose bytes are those of the query itself: they say nothing of what else is like it.
+
+    Args:
+        hits: of each query.
+        queries: as `read_queries` made them.
+    """
+    return [
+        [replace(hit, itself=hit.photo == photo) for hit in found]
+        for photo, found in zip(queries.photos, hits, strict=True)
+    ]
 
 
 def search(
@@ -120,7 +169,8 @@ def search(
         max_pixels: a larger image is refused.
 
     Returns:
-        The hits, best first; equally similar photos are ordered by path.
+        The hits, best first; equally similar photos are ordered by path. The photo itself, where the gallery holds it,
+        is one of them, and marked.
 
     Raises:
         ArchiveError: there is no such file.
@@ -129,113 +179,116 @@ def search(
     """
     model = load_encoder(encoder) if isinstance(encoder, str) else encoder
     queries = read_queries(Path(photo), model, print, max_pixels)
-    return nearest(queries.vectors, gallery, top, fingerprint=model.fingerprint)[0]
+    return mark_itself(nearest(queries.vectors, gallery, top, fingerprint=model.fingerprint), queries)[0]
 
 
 @dataclass(frozen=True)
-class _Likely:
-    """Photos that may be among the most similar of a query.
+class _Candidates:
+    """Photos that may be among the most similar to a query.
 
     Attributes:
         query: int64 (m,), number of the query.
         row: int64 (m,), of the gallery.
-        near: float32 (m,), their similarity, roughly.
+        rough: float32 (m,), their similarity, with the error of a float32 product.
     """
 
     query: Ints
     row: Ints
-    near: Vectors
+    rough: Vectors
 
-    def and_those(self, other: "_Likely") -> "_Likely":
-        """Both."""
-        return _Likely(
-            np.concatenate([self.query, other.query]),
-            np.concatenate([self.row, other.row]),
-            np.concatenate([self.near, other.near]),
-        )
+    @classmethod
+    def joined(cls, parts: Sequence["_Candidates"]) -> "_Candidates":
+        """The candidates of all parts; there must be at least one part."""
+        columns = zip(*((part.query, part.row, part.rough) for part in parts), strict=True)
+        return cls(*map(np.concatenate, columns))
 
-    def best(self, floors: Vectors, top: int, slack: float) -> "_Likely":
-        """Those that may be among the `top` of all; the floors rise to what a further one must reach."""
-        order = np.lexsort((-self.near, self.query))
-        query, near = self.query[order], self.near[order]
+    def best(self, floors: Vectors, top: int, slack: float) -> "_Candidates":
+        """Those that may be among the `top` of their query; `floors` rise to what a further candidate must reach."""
+        order = np.lexsort((-self.rough, self.query))
+        query, rough = self.query[order], self.rough[order]
         last = np.searchsorted(query, query) + top - 1 == np.arange(len(query))
-        floors[query[last]] = near[last] - slack
-        kept = near >= floors[query]
-        return _Likely(query[kept], self.row[order][kept], near[kept])
+        floors[query[last]] = rough[last] - slack
+        kept = rough >= floors[query]
+        return _Candidates(query[kept], self.row[order][kept], rough[kept])
 
 
 @dataclass
-class _Group:
-    """A few queries, and what was found for them so far.
+class _Search:
+    """A search for the photos that are most similar to some queries, to which the gallery is added block by block.
 
-    A float32 product of unit rows errs by less than half the slack, by any order of summation: a photo that is among
-    the most similar is at most one slack below the last of those that such products call so.
+    A float32 product of unit rows errs by less than half the slack, in any order of summation: the rough similarity of
+    a photo that is among the most similar is at most one slack below that of the last one which is roughly among them.
 
     Attributes:
         queries: float32 (m, d), unit rows.
-        rounded: the same as whole numbers; None where products of those do not pay.
-        floors: float32 (m,), what a photo must reach.
-        likely: a superset of the most similar among the photos that were looked at.
+        quantized: the queries as int8 codes; None where int8 products do not pay.
+        top: hits a query.
+        floors: float32 (m,), the rough similarity that a photo must reach.
+        candidates: a superset of the most similar photos among those that were added.
     """
 
     queries: Vectors
-    rounded: Rounded | None
+    quantized: Quantized | None
+    top: int
     floors: Vectors
-    likely: _Likely
+    candidates: _Candidates
 
     @classmethod
-    def of(cls, queries: Vectors, vectors: Vectors, top: int, *, int8: bool) -> "_Group":
-        """With floors by a few photos."""
-        group = cls(
+    def of(cls, queries: Vectors, vectors: Vectors, top: int, *, int8: bool) -> "_Search":
+        """Begin a search, with floors by the head of the gallery's vectors."""
+        search = cls(
             queries,
-            Rounded.of(queries) if int8 else None,
+            Quantized.to_int8(queries) if int8 else None,
+            top,
             np.full(len(queries), -np.inf, np.float32),
-            _Likely(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)),
+            _Candidates(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)),
         )
         if len(vectors) > top:
             head = queries @ vectors[: max(FIRST, top)].T
-            group.floors = np.partition(head, -top, axis=1)[:, -top] - np.float32(group.slack)
-        return group
+            search.floors = np.partition(head, -top, axis=1)[:, -top] - np.float32(search.slack)
+        return search
 
     @property
     def slack(self) -> float:
-        """Twice what a float32 product errs by, or more."""
+        """A similarity that is more than twice the error of any float32 product of two unit rows."""
         dimension: int = self.queries.shape[1]
         return 2 * (dimension + 8) * float(np.finfo(np.float32).eps)
 
-    def look_at(self, start: int, block: Vectors, rounded: Rounded | None, top: int) -> None:
-        """Take what may be among the most similar of a block of photos, the first of which is row `start`."""
-        found = self._near_by_int8(self.rounded, block, rounded) if self.rounded and rounded else self._near(block)
+    def add_block(self, start: int, block: Vectors, quantized: Quantized | None) -> None:
+        """Compare the queries with a block of the gallery, the first photo of which is row `start`."""
+        if self.quantized and quantized:
+            found = self._by_int8(self.quantized, block, quantized)
+        else:
+            found = self._by_float32(block)
         found = replace(found, row=found.row + start)
-        self.likely = self.likely.and_those(found).best(self.floors, top, self.slack)
+        self.candidates = _Candidates.joined([self.candidates, found]).best(self.floors, self.top, self.slack)
 
-    def _near(self, block: Vectors) -> _Likely:
-        """Those that reach the floors."""
+    def _by_float32(self, block: Vectors) -> _Candidates:
+        """The photos of a block whose float32 similarity reaches the floors."""
         queries = self.queries
-        near = np.vecdot(block, queries[0])[:, None] if len(queries) == 1 else block @ queries.T
-        row, query = np.divmod(np.flatnonzero(near >= self.floors), len(queries))
-        return _Likely(query, row, near[row, query])
+        rough = np.vecdot(block, queries[0])[:, None] if len(queries) == 1 else block @ queries.T
+        row, query = np.divmod(np.flatnonzero(rough >= self.floors), len(queries))
+        return _Candidates(query, row, rough[row, query])
 
-    def _near_by_int8(self, asked: Rounded, block: Vectors, rounded: Rounded) -> _Likely:
-        """The same; most are ruled out by products of whole numbers, whose error is bounded."""
-        limits = asked.least(rounded, self.floors - self.slack)[:, None]
+    def _by_int8(self, queries: Quantized, block: Vectors, quantized: Quantized) -> _Candidates:
+        """The same photos as by float32; most are pruned by their int8 products, whose error is bounded."""
+        limits = queries.limits(quantized, self.floors - self.slack)[:, None]
         parts = []
         for start in range(0, len(block), COLUMNS):
             products = np.empty((len(self.queries), min(COLUMNS, len(block) - start)), np.int32)
-            multiply(asked.numbers, rounded.numbers[start : start + COLUMNS], products)
+            multiply(queries.codes, quantized.codes[start : start + COLUMNS], products)
             query, row = np.divmod(np.flatnonzero(products >= limits), products.shape[1])
-            near = products_of_pairs(self.queries, query, block, row + start)
-            parts.append(_Likely(query, row + start, near))
-        query, row, near = (np.concatenate(column) for column in zip(*map(astuple, parts), strict=True))
-        reached = near >= self.floors[query]
-        return _Likely(query[reached], row[reached], near[reached])
+            rough = products_of_pairs(self.queries, query, block, row + start)
+            reached = rough >= self.floors[query]
+            parts.append(_Candidates(query[reached], row[reached] + start, rough[reached]))
+        return _Candidates.joined(parts)
 
-    def hits(self, gallery: Embeddings, top: int) -> Iterator[list[Hit]]:
-        """The hits of each query, by float64 sums that do not depend on the blocks."""
+    def hits(self, gallery: Embeddings) -> Iterator[list[Hit]]:
+        """The hits of each query, by float64 sums that do not depend on how the gallery is cut into blocks."""
         for number, query in enumerate(self.queries.astype(np.float64)):
-            rows = self.likely.row[self.likely.query == number]
+            rows = self.candidates.row[self.candidates.query == number]
             similarities = (query * gallery.vectors[rows]).sum(axis=1).tolist()
             ranked = sorted(
                 zip(similarities, rows.tolist(), strict=True), key=lambda hit: (-hit[0], gallery.paths[hit[1]])
             )
-            yield [Hit(gallery.paths[row], gallery.photos[row], similarity) for similarity, row in ranked[:top]]
+            yield [Hit(gallery.paths[row], gallery.photos[row], similarity) for similarity, row in ranked[: self.top]]

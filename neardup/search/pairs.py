@@ -1,4 +1,4 @@
-"""All pairs at or above a threshold, exactly: most are ruled out by a bound on few whole numbers a photo."""
+"""All pairs of vectors at or above a threshold, exactly: most are pruned by a bound on the sketches of two vectors."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,31 +10,38 @@ import numpy.typing as npt
 
 from neardup.arrays import Bools, Floats, Ints, Vectors
 from neardup.errors import EncoderError
-from neardup.search.int8_products import UNIT, Limits, Numbers, Rounded, int8_pays, multiply, products_of_pairs
+from neardup.search.int8_products import Codes, Limits, Quantized, int8_pays, multiply, products_of_pairs
 
-ROWS, COLUMNS = 512, 2048
-"""Sides of one block of the pair search: its products are 4 MB and stay in the cache."""
+ROWS = 512
+"""Left rows of one block; with `COLUMNS` its 4 MB of inner products stay in the cache."""
+COLUMNS = 2048
+"""Right rows of one block."""
 CHUNK = 4096
 """Rows, or pairs, that are held at once in float64: 17 MB at 512 dimensions."""
 SAMPLE = 2048
-"""Rows that a search is planned on: 2 million pairs."""
-MARKS = (16, 32, 48, 64, 96, 128, 192, 256, 384)
-"""Numbers a row that are tried; products of multiples of 16 are the fastest."""
-SURVIVOR = 130_000
-"""Cost of computing one similarity, in numbers of one product of marks: 0.67 us against 5 ps (EPYC with AVX-512)."""
+"""Vectors on which a search is planned: they make 2 million pairs."""
+WIDTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384)
+"""Widths of a sketch, in numbers, that a plan tries; inner products of multiples of 16 are the fastest."""
+CANDIDATE_COST = 130_000
+"""What the inner product of two vectors costs when they are gathered one by one, in multiplications of a product of
+sketches: 0.67 us against 5 ps, on an EPYC with AVX-512."""
 FEW = 2**24
-"""Pairs, each counted twice, from which on a plan pays: 0.15 s against 70 million products a second."""
+"""A search of fewer pairs, each counted twice, is not planned: a plan takes 0.15 s, as 10 million products do."""
 DENSE = 0.03
-"""Share of a block's pairs above which a product of all its vectors is faster than one pair after the other."""
+"""Share of a block's pairs above which one product of all its vectors is faster than gathering the candidates."""
+UNIT = 0.01
+"""By how much the length of a vector may differ from 1; those kept as float16 differ by 0.0005."""
 
 
 @dataclass(frozen=True)
 class NearPairs:
-    """Pairs of rows that are at or above a threshold, best first, ties by `left`, then by `right`.
+    """Pairs of rows whose similarity is at or above a threshold.
+
+    Those that a search returns are ordered best first, equally similar ones by `left`, then by `right`.
 
     Attributes:
-        left: int64 (m,), a row that was asked about; the lesser one where both were.
-        right: int64 (m,), another row.
+        left: int64 (m,), a row that was searched for; the lesser one where both were.
+        right: int64 (m,), the other row.
         similarities: float64 (m,), -1 to 1, higher is more alike.
     """
 
@@ -43,105 +50,106 @@ class NearPairs:
     similarities: Floats
 
     def take(self, chosen: Ints | Bools) -> "NearPairs":
-        """Some of the pairs, by index or by mask."""
+        """Some of the pairs, chosen by their places or by a mask."""
         return NearPairs(self.left[chosen], self.right[chosen], self.similarities[chosen])
 
     def sorted(self) -> "NearPairs":
-        """The pairs in order."""
+        """The pairs best first, equally similar ones by `left`, then by `right`."""
         return self.take(np.lexsort((self.right, self.left, -self.similarities)))
 
 
 @dataclass(frozen=True)
-class Slab:
-    """Rows that are searched, with few numbers each that bound their similarities.
+class SketchedRows:
+    """Vectors that are searched, with a sketch of each: few numbers whose inner products bound the similarities.
 
     Attributes:
         vectors: float32 (n, d), unit rows; may be a memory map.
-        rows: int64 (m,), those of the slab.
-        marks: (m, c + 1), the components and the length of the rest.
+        rows: int64 (m,), the rows of `vectors` that are searched.
+        sketches: (m, c), one for each of `rows`.
     """
 
     vectors: Vectors
     rows: Ints
-    marks: Rounded
+    sketches: Quantized
 
-    def head(self, count: int) -> "Slab":
-        """The first rows."""
-        return Slab(self.vectors, self.rows[:count], self.marks.head(count))
+    def head(self, count: int) -> "SketchedRows":
+        """The first `count` rows with their sketches."""
+        return SketchedRows(self.vectors, self.rows[:count], self.sketches.head(count))
 
 
 @dataclass(frozen=True)
 class PairSearch:
-    """A plan of a search for all pairs; small, so that it can be sent to who searches a block.
+    """A plan of a search for all pairs at or above a threshold; it is small, and can be sent to other processes.
 
-    A vector is split into its first principal components p and a rest of length r. By Cauchy-Schwarz
-    v·w ≤ p·p' + r r', which is one product of the rows (p, r). They are turned by a random orthogonal matrix, so that
-    no column is much greater than others, and rounded to int8. Only pairs whose bound reaches the threshold are looked
-    at.
+    A vector v is split into its projection p on the first principal components and a residual of length r. By
+    Cauchy-Schwarz v·v' ≤ p·p' + r r', which is the inner product of the sketches (p, r). These are turned by a random
+    rotation, so that no column is much greater than the others, and quantised to int8. A pair whose bound does not
+    reach the threshold is pruned; the others are candidates, whose similarity is computed. (For sparse vectors such a
+    bound is known from Anastasiu and Karypis, "L2AP: Fast Cosine Similarity Search With Prefix L-2 Norm Bounds", 2014.)
 
     Attributes:
-        threshold: a similarity.
-        components: float64 (d, c), orthonormal columns.
-        turn: float64 (c + 1, c + 1), orthogonal.
+        threshold: the similarity that a pair must reach.
+        components: float64 (d, c - 1), orthonormal columns; none where nothing can be pruned.
+        rotation: float64 (c, c), orthogonal.
     """
 
     threshold: float
     components: Floats
-    turn: Floats
+    rotation: Floats
 
     @classmethod
     def of(cls, vectors: Vectors, threshold: float) -> "PairSearch":
-        """Plan the search: as many components as make it fastest on a sample of the vectors.
+        """Plan a search with the width of sketches that makes it the fastest on a sample of the vectors.
 
         Args:
-            vectors: float32 (n, d), unit rows; all of them, or some that are like them.
-            threshold: a similarity.
+            vectors: float32 (n, d), unit rows; all that will be searched, or some that are like them.
+            threshold: the similarity that a pair must reach.
 
         Raises:
             EncoderError: a row of the sample is not a unit vector.
         """
-        drawn = np.random.default_rng(0).permutation(len(vectors))[:SAMPLE]
-        sample = np.asarray(vectors[np.sort(drawn)])
+        drawn = np.sort(np.random.default_rng(0).permutation(len(vectors))[:SAMPLE])
+        sample = np.asarray(vectors[drawn])
         wide = sample.astype(np.float64)
-        _require_units(wide, np.sort(drawn))
+        _squared_lengths(wide, drawn)
         axes = np.linalg.eigh(wide.T @ wide)[1][:, ::-1]
         best, least = cls.unplanned(len(axes), threshold), float(len(axes) + 1)
-        for width in (*(width for width in MARKS if width < len(axes)), len(axes)):
-            if width >= least:  # its products alone cost more
+        for width in (*(width for width in WIDTHS if width < len(axes)), len(axes)):
+            if width >= least:  # the products of the sketches alone cost more
                 break
-            plan = cls(threshold, axes[:, : width - 1], _turn(width))
+            plan = cls(threshold, axes[:, : width - 1], _rotation(width))
             if (cost := plan.cost(sample)) < least:
                 best, least = plan, cost
         return best
 
     @classmethod
     def unplanned(cls, dimension: int, threshold: float) -> "PairSearch":
-        """The search of few vectors: without components, so that nothing but products of whole blocks is left."""
-        return cls(threshold, np.empty((dimension, 0)), _turn(1))
+        """The search of few vectors: without components, it prunes nothing and multiplies whole blocks of vectors."""
+        return cls(threshold, np.empty((dimension, 0)), _rotation(1))
 
     def cost(self, sample: Vectors) -> float:
-        """Of one pair of the sample, in numbers of one product of marks."""
-        slab = self.slab(sample, np.arange(len(sample)))
-        products = np.empty((len(sample), len(sample)), slab.marks.kind())
-        multiply(slab.marks.numbers, slab.marks.numbers, products)
-        survivors = np.count_nonzero(products >= self.limit(slab, slab)) - len(sample)
-        return len(self.turn) + SURVIVOR * survivors / max(1, len(sample) * (len(sample) - 1))
+        """What one pair of the sample costs on average, in multiplications of a product of sketches."""
+        sketched = self.sketch(sample, np.arange(len(sample)))
+        products = np.empty((len(sample), len(sample)), sketched.sketches.product_dtype)
+        multiply(sketched.sketches.codes, sketched.sketches.codes, products)
+        candidates = np.count_nonzero(products >= self.limit(sketched, sketched)) - len(sample)
+        return len(self.rotation) + CANDIDATE_COST * candidates / max(1, len(sample) * (len(sample) - 1))
 
     @property
     def planned(self) -> bool:
-        """Whether its marks rule anything out."""
+        """Whether the sketches can prune anything."""
         return self.components.size > 0
 
     @property
     def slack(self) -> float:
-        """More than a float32 product of two rows errs by: d eps / 2 for unit rows, by any order of summation.
+        """More than any float32 product of two unit rows errs by: d eps / 2, in any order of summation.
 
-        It also covers the float64 sums behind the marks: they err by less than d 1e-15 in a square, r by its root.
+        It also covers the float64 sums behind the sketches: they err by less than d 1e-15 in r², in r by its root.
         """
         return (len(self.components) + 8) * float(np.finfo(np.float32).eps)
 
-    def slab(self, vectors: Vectors, rows: Ints) -> Slab:
-        """Mark some of the vectors.
+    def sketch(self, vectors: Vectors, rows: Ints) -> SketchedRows:
+        """Sketch some of the vectors.
 
         Args:
             vectors: float32 (n, d), unit rows.
@@ -150,21 +158,23 @@ class PairSearch:
         Raises:
             EncoderError: a row is not a unit vector, or has a number that is not finite.
         """
-        exact = np.empty((len(rows), len(self.turn)), np.float32)
+        sketches = np.empty((len(rows), len(self.rotation)), np.float32)
         for start in range(0, len(rows), CHUNK):
             chunk = rows[start : start + CHUNK]
-            exact[start : start + CHUNK] = self._marked(vectors[chunk].astype(np.float64), chunk)
-        return Slab(vectors, rows, (Rounded.of if self.planned and int8_pays() else Rounded.not_at_all)(exact))
+            sketches[start : start + CHUNK] = self._sketches(vectors[chunk].astype(np.float64), chunk)
+        quantize = Quantized.to_int8 if self.planned and int8_pays() else Quantized.as_float32
+        return SketchedRows(vectors, rows, quantize(sketches))
 
-    def _marked(self, wide: Floats, rows: Ints) -> Floats:
-        squares = _require_units(wide, rows)
-        parts = wide @ self.components
-        rest = np.sqrt(np.maximum(squares - np.vecdot(parts, parts), 0.0))
-        return np.column_stack([parts, rest]) @ self.turn
+    def _sketches(self, wide: Floats, rows: Ints) -> Floats:
+        """The sketches, float64 (m, c), of float64 vectors; `rows` are their numbers, for the message of an error."""
+        squares = _squared_lengths(wide, rows)
+        projections = wide @ self.components
+        residuals = np.sqrt(np.maximum(squares - np.vecdot(projections, projections), 0.0))
+        return np.column_stack([projections, residuals]) @ self.rotation
 
-    def limit(self, left: Slab, right: Slab) -> Limits:
-        """The least product of marks that a pair at or above the threshold may have."""
-        return left.marks.least(right.marks, self.threshold - 2 * self.slack)
+    def limit(self, left: SketchedRows, right: SketchedRows) -> Limits:
+        """The least inner product of sketches that a pair at or above the threshold can have, shape ()."""
+        return left.sketches.limits(right.sketches, self.threshold - 2 * self.slack)
 
     def between(
         self,
@@ -174,16 +184,16 @@ class PairSearch:
         right_start: int,
         report: Callable[[int], None] = lambda _: None,
     ) -> NearPairs:
-        """The pairs of one slab of vectors with another, or within one where both start at the same row.
+        """The pairs between two parts of an archive, or within one where both start at the same row.
 
-        Over all slabs of an archive they are those of `near_pairs`, to the last bit, however it is cut.
+        Over all parts of an archive they are those of `near_pairs`, to the last bit, however it is cut.
 
         Args:
             left: float32 (m, d), unit rows.
-            right: float32 (n, d), unit rows; `left` itself, or apart from it.
+            right: float32 (n, d), unit rows; `left` itself, or rows that are not in it.
             left_start: row of the archive that `left` begins with.
             right_start: row of the archive that `right` begins with.
-            report: is told how many pairs were looked at since it was told last.
+            report: is given the number of pairs that were searched since it was called last.
 
         Returns:
             Pairs of the archive's rows, the lesser one left.
@@ -193,28 +203,37 @@ class PairSearch:
         """
         if left_start > right_start:
             return self.between(right, left, right_start, left_start, report)
-        first = self.slab(left, np.arange(len(left)))
-        second = first if left_start == right_start else self.slab(right, np.arange(len(right)))
-        found = self.found(first, second, right_start - left_start, report)
-        return NearPairs(found.left + left_start, found.right + right_start, found.similarities).sorted()
+        first = self.sketch(left, np.arange(len(left)))
+        second = first if left_start == right_start else self.sketch(right, np.arange(len(right)))
+        pairs = self.between_sketched(first, second, right_start - left_start, report)
+        return NearPairs(pairs.left + left_start, pairs.right + right_start, pairs.similarities).sorted()
 
-    def found(
+    def between_sketched(
         self,
-        left: Slab,
-        right: Slab,
+        left: SketchedRows,
+        right: SketchedRows,
         offset: int,
         report: Callable[[int], None],
         *,
         rows: int = ROWS,
         columns: int = COLUMNS,
     ) -> NearPairs:
-        """Pairs (i, j) with i < j + offset, numbered within the slabs, in no order."""
-        block = _Block(self, left, right, offset, rows * columns)
+        """The pairs of a left row i and a right row j with i < j + offset, by their places, in no order.
+
+        Args:
+            left: what is searched, cut into blocks of `rows`.
+            right: what it is compared with, cut into blocks of `columns`.
+            offset: how many rows the right side starts after the left one; 0 where the left rows begin the right ones.
+            report: is given the number of pairs that were searched since it was called last.
+            rows: left rows of one block.
+            columns: right rows of one block.
+        """
+        search = BlockSearch(self, left, right, offset, rows * columns)
         parts = [NearPairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
         for top in range(0, len(left.rows), rows):
             band = np.arange(top, min(top + rows, len(left.rows)))
             parts += [
-                block.pairs(slice(top, top + len(band)), slice(start, start + columns))
+                search.pairs(slice(top, top + len(band)), slice(start, start + columns))
                 for start in range(max(0, top + 1 - offset), len(right.rows), columns)
             ]
             report(int((len(right.rows) - np.maximum(band + 1 - offset, 0)).sum()))
@@ -222,42 +241,50 @@ class PairSearch:
 
 
 @dataclass(frozen=True)
-class _Block:
-    """What one block after the other is searched with."""
+class BlockSearch:
+    """The search of one block after the other between two sides, in memory that all blocks share.
 
-    search: PairSearch
-    left: Slab
-    right: Slab
+    Attributes:
+        plan: which pairs are searched for, and how.
+        left: the left side of all blocks.
+        right: the right side of all blocks.
+        offset: a pair of places (i, j) counts where i < j + offset, so that no pair is found twice.
+        size: pairs in the largest block.
+    """
+
+    plan: PairSearch
+    left: SketchedRows
+    right: SketchedRows
     offset: int
     size: int
 
     @cached_property
     def products(self) -> npt.NDArray[Any]:
-        """Room for those of one block; new room each time costs as much as the products."""
-        return np.empty(self.size, self.left.marks.kind())
+        """Memory for the inner products of a block; new memory for each block costs as much as the products."""
+        return np.empty(self.size, self.left.sketches.product_dtype)
 
     @cached_property
     def reached(self) -> Bools:
-        """Room for where they reach the limit."""
+        """Memory for a mask of a block: where its inner products reach the limit."""
         return np.empty(self.size, bool)
 
     @cached_property
     def limit(self) -> Limits:
-        """The least product of interest."""
-        return self.search.limit(self.left, self.right)
+        """The inner product of sketches below which a pair is pruned."""
+        return self.plan.limit(self.left, self.right)
 
     def pairs(self, rows: slice, columns: slice) -> NearPairs:
-        """The pairs of some rows of the left slab with some of the right."""
-        left, right = self.left.marks.numbers[rows], self.right.marks.numbers[columns]
-        places = self.reaching(left, right) if self.search.planned else None
-        if places is None or len(places) > DENSE * len(left) * len(right):
-            near = self.left.vectors[self.left.rows[rows]] @ self.right.vectors[self.right.rows[columns]].T
-            places = np.flatnonzero(near >= self.search.threshold - self.search.slack)
-        i, j = np.divmod(places, len(right))
-        return self.judged(i + rows.start, j + columns.start)
+        """The pairs of one block: of some places on the left side with some on the right."""
+        left, right = self.left.sketches.codes[rows], self.right.sketches.codes[columns]
+        candidates = self.candidates(left, right) if self.plan.planned else None
+        if candidates is None or len(candidates) > DENSE * len(left) * len(right):
+            similarities = self.left.vectors[self.left.rows[rows]] @ self.right.vectors[self.right.rows[columns]].T
+            candidates = np.flatnonzero(similarities >= self.plan.threshold - self.plan.slack)
+        i, j = np.divmod(candidates, len(right))
+        return self.verified(i + rows.start, j + columns.start)
 
-    def reaching(self, left: Numbers, right: Numbers) -> Ints:
-        """Which of the products of marks reach the limit, int64, row after row."""
+    def candidates(self, left: Codes, right: Codes) -> Ints:
+        """Where the inner products of the sketches of a block reach the limit: places in the flat block, ascending."""
         shape = (len(left), len(right))
         products = self.products[: len(left) * len(right)].reshape(shape)
         reached = self.reached[: products.size].reshape(shape)
@@ -265,52 +292,52 @@ class _Block:
         np.greater_equal(products, self.limit, out=reached)
         return np.flatnonzero(reached)
 
-    def judged(self, i: Ints, j: Ints) -> NearPairs:
-        """Those that are at or above the threshold, by a float64 sum that does not depend on the blocks."""
+    def verified(self, i: Ints, j: Ints) -> NearPairs:
+        """The candidates at or above the threshold, by a float64 sum that does not depend on how blocks are cut."""
         once = i < j + self.offset
         i, j = i[once], j[once]
         left, right = self.left.rows[i], self.right.rows[j]
-        near = products_of_pairs(self.left.vectors, left, self.right.vectors, right)
-        likely = near >= self.search.threshold - self.search.slack
+        rough = products_of_pairs(self.left.vectors, left, self.right.vectors, right)
+        likely = rough >= self.plan.threshold - self.plan.slack
         left, right, exact = left[likely], right[likely], np.empty(np.count_nonzero(likely))
         for start in range(0, len(exact), CHUNK):
             chunk = slice(start, start + CHUNK)
             wide = self.left.vectors[left[chunk]].astype(np.float64)
             exact[chunk] = (wide * self.right.vectors[right[chunk]]).sum(axis=1)
-        return NearPairs(i[likely], j[likely], exact).take(exact >= self.search.threshold)
+        return NearPairs(i[likely], j[likely], exact).take(exact >= self.plan.threshold)
 
 
 def near_pairs(
     vectors: Vectors,
-    asked: Ints,
+    queries: Ints,
     threshold: float,
     *,
     report: Callable[[int], None] = lambda _: None,
     rows: int = ROWS,
     columns: int = COLUMNS,
 ) -> NearPairs:
-    """Find every pair at or above a threshold of which at least one photo was asked about, each pair once.
+    """Find every pair at or above a threshold of which at least one photo is a query, each pair once.
 
     Memory grows with the pairs that are found, not with n x n; beside them it is some hundred bytes a row.
 
     Args:
         vectors: float32 (n, d), unit rows; may be a memory map.
-        asked: int64, rows of `vectors`.
-        threshold: a similarity.
-        report: is told how many pairs were looked at since it was told last.
-        rows: of one block.
-        columns: of one block.
+        queries: int64, rows of `vectors`.
+        threshold: the similarity that a pair must reach.
+        report: is given the number of pairs that were searched since it was called last.
+        rows: left rows of one block.
+        columns: right rows of one block.
 
     Raises:
         EncoderError: a row is not a unit vector.
     """
-    first = np.unique(asked).astype(np.int64)
+    first = np.unique(queries).astype(np.int64)
     order = np.concatenate([first, np.setdiff1d(np.arange(len(vectors)), first)])
     few = len(first) * len(vectors) < FEW
-    search = PairSearch.unplanned(vectors.shape[1], threshold) if few else PairSearch.of(vectors, threshold)
-    slab = search.slab(vectors, order)
-    found = search.found(slab.head(len(first)), slab, 0, report, rows=rows, columns=columns)
-    return NearPairs(order[found.left], order[found.right], found.similarities).sorted()
+    plan = PairSearch.unplanned(vectors.shape[1], threshold) if few else PairSearch.of(vectors, threshold)
+    sketched = plan.sketch(vectors, order)
+    pairs = plan.between_sketched(sketched.head(len(first)), sketched, 0, report, rows=rows, columns=columns)
+    return NearPairs(order[pairs.left], order[pairs.right], pairs.similarities).sorted()
 
 
 def _joined(parts: Sequence[NearPairs]) -> NearPairs:
@@ -318,8 +345,8 @@ def _joined(parts: Sequence[NearPairs]) -> NearPairs:
     return NearPairs(*map(np.concatenate, sides))
 
 
-def _require_units(wide: Floats, rows: Ints) -> Floats:
-    """The squared lengths of float64 rows, which must be near 1."""
+def _squared_lengths(wide: Floats, rows: Ints) -> Floats:
+    """The squared lengths of float64 vectors, which must be near 1; an error names a vector by its number in `rows`."""
     squares: Floats = np.vecdot(wide, wide)
     odd = np.flatnonzero(~(np.abs(np.sqrt(squares) - 1) <= UNIT))
     if len(odd):
@@ -328,7 +355,7 @@ def _require_units(wide: Floats, rows: Ints) -> Floats:
     return squares
 
 
-def _turn(width: int) -> Floats:
-    """A random orthogonal matrix, the same each time."""
-    turned: Floats = np.linalg.qr(np.random.default_rng(0).normal(size=(width, width)))[0]
-    return turned
+def _rotation(width: int) -> Floats:
+    """A random orthogonal matrix, float64 (width, width), the same each time."""
+    rotation: Floats = np.linalg.qr(np.random.default_rng(0).normal(size=(width, width)))[0]
+    return rotation
