@@ -2,7 +2,7 @@
 
 import base64
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -30,13 +30,13 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield uri
 
 
-def log_many(uri_of: object, out: Path) -> list[str]:
+def log_many(uri_of: Callable[[Path], str], out: Path) -> list[str]:
     """Open and finish a run in each of many threads, which begin at the same moment; the ids of the runs."""
     start = threading.Barrier(THREADS)
 
     def log(number: int) -> str:
         start.wait()
-        tracking = Tracking(uri_of(out), out)  # type: ignore[operator]
+        tracking = Tracking(uri_of(out), out)
         run_id = tracking.open(f"trial-{number}", "study").info.run_id
         tracking.finish(run_id)
         return str(run_id)
@@ -48,9 +48,9 @@ def log_many(uri_of: object, out: Path) -> list[str]:
 @pytest.mark.parametrize("kind", ["file", "server"])
 def test_many_threads_at_once_lose_no_run(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Each of eight threads finds its own run again, whole; in a file that was not there yet, and on a server."""
-    address = local_uri if kind == "file" else lambda _: str(request.getfixturevalue("shared"))
-    begun = log_many(address, tmp_path)
-    tracking = Tracking(address(tmp_path), tmp_path)
+    shared = str(request.getfixturevalue("shared")) if kind == "server" else None
+    begun = log_many(lambda out: shared or local_uri(out), tmp_path)
+    tracking = Tracking(shared or local_uri(tmp_path), tmp_path)
     found = [tracking.find(f"trial-{number}", "study") for number in range(THREADS)]
     assert [run.info.run_id for run in found if run and is_logged(run)] == begun
     assert len(set(begun)) == THREADS
