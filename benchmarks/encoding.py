@@ -1,7 +1,9 @@
-"""How many JPEG files a second become vectors on one core and on two, beside what the peers' own documentation does."""
+"""Topics encode and growth: JPEG files become vectors, beside what the peers' documentation does, and as files grow."""
 
 import os
-from collections.abc import Callable, Sequence
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,43 +11,56 @@ from typing import Any
 
 import numpy as np
 import torch
-from jpegs import SCAN, SMALL, made_jpegs
 from PIL import Image
-from rates import Measured, measured
+from rates import SCAN, SMALL, Measured, Topics, made_jpegs, measured, on_cores
 from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPVisionModelWithProjection
 
 from neardup.arrays import Vectors
+from neardup.encode.collection import Collection, encode_shard, known, new_shards, open_collection
 from neardup.encode.encoder import BATCH, BUILTIN, CHECKPOINT, cpu_has_bf16, load_encoder
 from neardup.encode.files import encode_files
 from neardup.images import read_image
 from neardup.settings.schema import Dtype
 
 PHOTOS = 64
-"""JPEG files in one pass."""
+"""Photos in a pass of the topic encode: four batches, some seven seconds of ViT-B/32 on one core."""
 PASSES = 2
-"""Passes that are clocked: each takes up to half a minute."""
+"""Passes of the topic encode that are clocked: fewer than elsewhere, for it has 40 rows and takes 20 minutes so."""
 CORES = 2
-"""Cores of this machine that are measured, together and one of them alone."""
+"""Cores that are measured, together and one of them alone."""
 DTYPES: tuple[Dtype, ...] = ("fp32", *(("bf16",) if cpu_has_bf16() else ()), "int8")
-"""Number formats that are measured: those that this CPU computes in."""
+"""Number formats that neardup encodes in on this machine."""
+COUNTS = (1000, 10_000, 100_000, 1_000_000)
+"""Photos in the store of the topic growth, each ten times the one before; a million take half an hour and more."""
+NEW = 1000
+"""Photos that the topic growth adds to those of a store."""
+SOURCES = 768
+"""JPEG files that the names of the topic growth are links to: few enough to be read from memory."""
+FOLDER = 1000
+"""Photos in one folder of the topic growth: a file system is slow with a million names in one."""
+SHALLOW = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1}
+"""A tower of the topic growth: one thin layer, so that the encoder hides nothing that grows."""
+COLUMNS = 512
+"""Length of the vectors of the topic growth, that of ViT-B/32."""
 Work = Callable[[], object]
-"""Encodes all files once; a text that it returns becomes the note."""
+"""What is clocked; a text that it returns becomes the note."""
 
 
 class Pictures(Dataset[torch.Tensor]):
     """Files as the documentation of transformers and of open_clip reads them: decoded whole, then prepared."""
 
     def __init__(self, paths: Sequence[Path], prepare: Callable[[Image.Image], torch.Tensor]) -> None:
-        """Take files and what prepares a picture: float32 (3, height, width)."""
+        """Keep the paths, and the function that makes of a picture its pixels: float32 (3, height, width)."""
         self.paths, self.prepare = paths, prepare
 
     def __len__(self) -> int:
-        """How many files there are."""
+        """How many photos the data set has."""
         return len(self.paths)
 
     def __getitem__(self, row: int) -> torch.Tensor:
-        """One prepared picture."""
+        """The prepared pixels of one photo: float32 (3, height, width)."""
         return self.prepare(Image.open(self.paths[row]).convert("RGB"))
 
 
@@ -67,20 +82,20 @@ def measure_encoding(photos: Path, work: Path) -> list[Measured]:
 
     Args:
         photos: folder with images/.
-        work: what is made on the way goes there and is not made again.
+        work: folder for what is made on the way, which a second run takes from there.
     """
     folder = random_checkpoint(work / "vit-b-32", CLIPConfig())
     for name in (str(folder), BUILTIN):
-        load_encoder(name, "cpu", "int8")  # quantised once and kept, so that nobody's memory counts it
-    found: list[Measured] = []
+        load_encoder(name, "cpu", "int8")  # quantised once and kept, so that no row counts its memory
+    results: list[Measured] = []
     for size in (SMALL, SCAN):
         paths = made_jpegs(photos, work / "jpegs", PHOTOS, size)
         reference = decoded_whole(str(folder), paths)
         for cores in range(1, min(CORES, len(os.sched_getaffinity(0))) + 1):
             task = f"ViT-B/32 from JPEG files of {size[0]} × {size[1]}, {cores} core{'s' * (cores > 1)}"
             rate = partial(_rate, task, cores)
-            found += [rate(f"neardup, {one}", ours, str(folder), paths, one, reference) for one in DTYPES]
-            found += [
+            results += [rate(f"neardup, {one}", ours, str(folder), paths, one, reference) for one in DTYPES]
+            results += [
                 rate("the vision tower alone, its pixels ready", tower, folder),
                 rate("transformers, a photo at a time", notebook, folder, paths),
                 rate("transformers, DataLoader", batched, folder, paths),
@@ -89,9 +104,9 @@ def measure_encoding(photos: Path, work: Path) -> list[Measured]:
             ]
         rate = partial(_rate, f"{BUILTIN} from JPEG files of {size[0]} × {size[1]}, 1 core", 1)
         reference = decoded_whole(BUILTIN, paths)
-        found += [rate(f"neardup, {one}", ours, BUILTIN, paths, one, reference) for one in DTYPES]
-        found.append(rate("transformers, a photo at a time", notebook, CHECKPOINT, paths))
-    return found
+        results += [rate(f"neardup, {one}", ours, BUILTIN, paths, one, reference) for one in DTYPES]
+        results.append(rate("transformers, a photo at a time", notebook, CHECKPOINT, paths))
+    return results
 
 
 def _rate(task: str, cores: int, method: str, make: Callable[..., Work], *inputs: Any) -> Measured:
@@ -99,15 +114,8 @@ def _rate(task: str, cores: int, method: str, make: Callable[..., Work], *inputs
     return measured(task, method, "photos", PHOTOS, on_cores, cores, make, *inputs, passes=PASSES)
 
 
-def on_cores(cores: int, make: Callable[..., Work], *inputs: Any) -> Work:
-    """Keep this process, and those that it starts, on so many cores: a loader's process would else be one more."""
-    os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[-cores:]))
-    torch.set_num_threads(cores)
-    return make(*inputs)
-
-
 def random_checkpoint(folder: Path, config: CLIPConfig) -> Path:
-    """A CLIP with random weights, as `save_pretrained` writes it; its last file says that it is whole."""
+    """A CLIP with random weights, as `save_pretrained` writes it; its last file says that the folder is complete."""
     if not (folder / "preprocessor_config.json").is_file():
         torch.manual_seed(0)
         CLIPModel(config).save_pretrained(folder)
@@ -120,9 +128,9 @@ def decoded_whole(name: str, paths: Sequence[Path]) -> Vectors:
     return load_encoder(name, "cpu").encode([read_image(path) for path in paths])
 
 
-def ours(name: str, paths: Sequence[Path], dtype: Dtype, reference: Vectors) -> Work:
-    """Our pipeline; its note says how near the vectors are to those in fp32 of whole decoding."""
-    encoder = load_encoder(name, "cpu", dtype)
+def ours(name: str, paths: Sequence[Path], precision: Dtype, reference: Vectors) -> Work:
+    """The pipeline of neardup; its note says how near the vectors are to those in fp32 of photos decoded whole."""
+    encoder = load_encoder(name, "cpu", precision)
 
     def work() -> str:
         vectors = np.stack([vector for _, vector in encode_files(encoder, paths) if isinstance(vector, np.ndarray)])
@@ -133,7 +141,7 @@ def ours(name: str, paths: Sequence[Path], dtype: Dtype, reference: Vectors) -> 
 
 
 def tower(folder: Path) -> Work:
-    """The limit: batches that are ready go through the tower, and nothing else is done."""
+    """The limit of encoding: batches that are ready go through the vision tower, and nothing else is done."""
     model: Any = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32).eval()
     pixels = torch.randn(BATCH, 3, 224, 224)
 
@@ -165,7 +173,7 @@ def batched(folder: Path, paths: Sequence[Path]) -> Work:
 
 
 def by_open_clip(paths: Sequence[Path]) -> Work:
-    """The same of open_clip, with its own transform; its weights are random too."""
+    """The DataLoader of open_clip with its own transform, as its documentation has it; its weights are random too."""
     import open_clip  # noqa: PLC0415 - here only, or the memory of the others would count it
 
     model, _, transform = open_clip.create_model_and_transforms("ViT-B-32-quickgelu")
@@ -173,9 +181,9 @@ def by_open_clip(paths: Sequence[Path]) -> Work:
 
 
 def by_imagededup(folder: Path, paths: Sequence[Path]) -> Work:
-    """A folder by imagededup, whose encoder is replaced as its documentation says; its own is a download."""
-    from imagededup.methods import CNN  # noqa: PLC0415 - as above
-    from imagededup.utils import CustomModel  # noqa: PLC0415
+    """Imagededup on a folder; its encoder, which is a download, is replaced by ours as its documentation says."""
+    from imagededup.methods import CNN  # noqa: PLC0415 - here only, or the memory of the others would count it
+    from imagededup.utils import CustomModel  # noqa: PLC0415 - here only, or the memory of the others would count it
 
     model: Any = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32).eval()
     holding = TemporaryDirectory()
@@ -190,7 +198,7 @@ def by_imagededup(folder: Path, paths: Sequence[Path]) -> Work:
 
 
 class _Features(torch.nn.Module):
-    """The vectors alone, as imagededup takes them."""
+    """A model that gives the vectors alone, as imagededup takes them."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -202,8 +210,7 @@ class _Features(torch.nn.Module):
 
 
 def _over(pictures: Pictures, encode: Callable[[torch.Tensor], object]) -> Work:
-    """Encode the batches of a DataLoader."""
-    # Its processes live on from the pass that is not counted.
+    # The processes of the loader live on from the pass that is not counted.
     loader = DataLoader(pictures, batch_size=BATCH, num_workers=torch.get_num_threads(), persistent_workers=True)
 
     @torch.inference_mode()
@@ -212,3 +219,90 @@ def _over(pictures: Pictures, encode: Callable[[torch.Tensor], object]) -> Work:
             encode(pixels)
 
     return work
+
+
+def measure_growth(photos: Path, work: Path) -> list[Measured]:
+    """A thousand photos to a million, and a thousand more; with one thread about an hour.
+
+    A photo is another name (hard link) of one of 768 JPEG files, so that reading comes from memory, and neither disk
+    nor network is measured. The encoder has one thin layer: what an encoder costs does not depend on how many photos
+    there are, and would hide what does.
+    """
+    sources = made_jpegs(photos, work / "jpegs", SOURCES, SMALL)
+    config = CLIPConfig(text_config=SHALLOW, vision_config=SHALLOW, projection_dim=COLUMNS)
+    encoder = random_checkpoint(work / "shallow", config)
+    task = f"encode JPEG files of {SMALL[0]} × {SMALL[1]} into a store, by a CLIP of one thin layer"
+    once = partial(measured, passes=1, warm=False)
+    encode, add = partial(once, task), partial(once, f"add {NEW:,} of them")
+    results: list[Measured] = []
+    for count in COUNTS:
+        folder = named(sources, work / "growth" / f"{count}", count)
+        store = str(work / "growth" / f"{count}-store")
+        results += [
+            encode(f"neardup, {count:,} photos", "photos", count, on_cores, 1, encoded, encoder, folder, store),
+            add(f"neardup, to {count:,}", "photos", NEW, on_cores, 1, added, encoder, sources, folder, store),
+        ]
+    results.append(encode(f"the encoder alone, {NEW:,} photos", "photos", NEW, on_cores, 1, alone, encoder, sources))
+    return sorted(results, key=lambda one: one.task != task)
+
+
+def named(sources: Sequence[Path], folder: Path, count: int) -> Path:
+    """Make a folder with so many photos in subfolders; an older one is removed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    _name(sources, folder, range(count))
+    return folder
+
+
+def _name(sources: Sequence[Path], folder: Path, numbers: range) -> None:
+    for number in numbers:
+        inside = folder / f"{number // FOLDER:06d}"
+        inside.mkdir(parents=True, exist_ok=True)
+        os.link(sources[number % len(sources)], inside / f"{number:09d}.jpg")
+
+
+def encoded(encoder: Path, folder: Path, store: str) -> Callable[[], object]:
+    """Encode all photos of a folder into an empty store."""
+    shutil.rmtree(store, ignore_errors=True)
+    collection = _open(encoder, folder, store)
+    return lambda: _encode(collection)
+
+
+def added(encoder: Path, sources: Sequence[Path], folder: Path, store: str) -> Callable[[], str]:
+    """Encode new photos among known ones; the note says how long it took to find which they are."""
+    collection, count = _open(encoder, folder, store), sum(1 for _ in folder.rglob("*.jpg"))
+    _name(sources, folder, range(count, count + NEW))
+
+    def work() -> str:
+        start = time.perf_counter()
+        shards = list(_new(collection))
+        seconds = time.perf_counter() - start
+        for paths in shards:
+            encode_shard(collection, paths)
+        return f"{seconds:.1f} s to find them, {time.perf_counter() - start:.1f} s in all"
+
+    return work
+
+
+def alone(checkpoint: Path, sources: Sequence[Path]) -> Callable[[], object]:
+    """The limit of growth: files become vectors, and nothing is listed, looked up or kept."""
+    encoder = load_encoder(str(checkpoint), "cpu")
+    paths = [sources[number % len(sources)] for number in range(NEW)]
+    return lambda: list(encode_files(encoder, paths))
+
+
+def _open(encoder: Path, folder: Path, store: str) -> Collection:
+    collection = open_collection(folder, store, str(encoder), "cpu", "fp32")
+    encode_shard(collection, ())  # loads the encoder, which is not clocked
+    return collection
+
+
+def _new(collection: Collection) -> Iterator[tuple[str, ...]]:
+    return new_shards(collection, known(collection))
+
+
+def _encode(collection: Collection) -> None:
+    for paths in tqdm(_new(collection), "shards", unit="shard", disable=None):
+        encode_shard(collection, paths)
+
+
+TOPICS: Topics = {"encode": measure_encoding, "growth": measure_growth}

@@ -5,12 +5,11 @@ python benchmarks/performance.py PHOTOS --out docs/performance.md
 
 import json
 import math
-import os
 import platform
 import re
 from bisect import bisect
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,35 +19,19 @@ from types import MappingProxyType
 from typing import Any
 
 import click
+import encoding
+import searching
 import torch
-from augmenting import measure_augmentation
-from cluster import measure_cluster
-from encoding import measure_encoding
-from excel import measure_excel
-from gpu import measure_gpu
-from growth import measure_growth
+import training
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from rates import Measured, Speed
-from searching import measure_million, measure_search
+from rates import Measured, Speed, Topics, machine
 from tqdm import tqdm
-from training import measure_training
 
 from neardup.stages import replacing, write_json
 
-TOPICS: Mapping[str, Callable[[Path, Path], Sequence[Measured]]] = MappingProxyType(
-    {
-        "encode": measure_encoding,
-        "growth": measure_growth,
-        "search": measure_search,
-        "million": measure_million,
-        "cluster": measure_cluster,
-        "train": measure_training,
-        "gpu": measure_gpu,
-        "augment": measure_augmentation,
-        "excel": measure_excel,
-    }
-)
+TOPICS: Topics = {**encoding.TOPICS, **searching.TOPICS, **training.TOPICS}
+"""Each module lists its topics at its end; the page has them in this order."""
 TITLES: Mapping[str, str] = MappingProxyType({"gpu": "GPU"})
 """Headings of the topics whose names do not read as one."""
 PACKAGES = (
@@ -56,23 +39,32 @@ PACKAGES = (
     *("imagededup", "opencv-python-headless", "albumentations", "faiss-cpu", "scikit-learn", "distributed"),
     *("pyarrow", "pandas", "openpyxl", "xlsxwriter", "python-calamine"),
 )
+"""Packages whose versions the page states, for the figures depend on them."""
 HEAD = """\
 # How fast
 
 Made by `make performance`, which runs `python benchmarks/performance.py PHOTOS`: every row in a process of its own, one
 after the other, on the machine that the topic names, each the median of its passes (slowest to fastest) after one that
 is not counted; of growth, and of all pairs from 100,000 vectors on, one pass alone. Where the table does not say
-otherwise a process has one thread. Memory is the most that the process held, with the libraries of all peers, which are
-200 to 250 MB more than neardup's own.
+otherwise a process has one thread. Memory is the most that the process held, with the libraries of all topics: where
+photos are encoded 215 to 230 MB more than with neardup's own, 140 in training, 250 in augmentation, 520 for all pairs
+and 1,080 for Excel ([measured](log.md) on 2026-11-27). So the rows of a table compare with each other.
 
 ![Rates beside those of the peers]({picture})
 
 ![Seconds for all pairs by the number of vectors, and for photos by theirs]({growth})
 """
+"""What stands above the figures, in Markdown."""
 GROWTH = re.compile(r"neardup,(?: to)? ([\d,]+)(?: photos)?")
+"""Method of the topic growth, with the number of photos."""
 ADDED = re.compile(r"add ([\d,]+) of them")
+"""Task of the topic growth that adds photos, with their number."""
 ALL_PAIRS = re.compile(r"all pairs at or above \S+ of ([\d,]+) vectors")
-OURS, PEER = "#0072b2", "#b8b4a8"
+"""Task of the topics search and million, with the number of vectors."""
+OURS = "#0072b2"
+"""Colour of neardup's bars: a blue that colour-blind people can tell from the grey of the peers."""
+PEER = "#b8b4a8"
+"""Colour of the peers' bars."""
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
@@ -109,7 +101,7 @@ def main(photos: Path, out: Path, work: Path, only: tuple[str, ...]) -> None:
     for topic in tqdm(only or TOPICS, "measuring", unit="topic", disable=None):
         kept[topic] = {
             "date": _today(),
-            "machine": _machine(),
+            "machine": f"{machine()}, {_gpu()}",
             "measured": [asdict(one) for one in TOPICS[topic](photos, work)],
         }
         ordered = {name: kept[name] for name in TOPICS if name in kept}
@@ -121,7 +113,7 @@ def main(photos: Path, out: Path, work: Path, only: tuple[str, ...]) -> None:
 
 
 def _write(page: Path, topics: Mapping[str, Mapping[str, Any]]) -> None:
-    """The page, and the picture beside it."""
+    """Write the page, and draw the pictures beside it."""
     measured = {topic: [_measured(row) for row in found["measured"]] for topic, found in topics.items()}
     everything = [one for found in measured.values() for one in found]
     picture, growth = page.with_suffix(".png"), page.with_name(f"{page.stem}_growth.png")
@@ -144,7 +136,7 @@ def _measured(row: Mapping[str, Any]) -> Measured:
 
 
 def table(found: Sequence[Measured]) -> list[str]:
-    """One task: each method's rate, how many times as fast neardup is, and its memory."""
+    """The Markdown table of one task: each method's rate, how many times as fast neardup is, and the memory."""
     first = next((one for one in found if one.method.startswith("neardup")), found[0])
     lines = [
         f"| {first.task} | {first.unit} a second | neardup is so many times as fast | peak memory, MB | |",
@@ -158,7 +150,7 @@ def table(found: Sequence[Measured]) -> list[str]:
 
 
 def show(rate: float) -> str:
-    """A rate with three digits.
+    """A rate as text with three digits.
 
     >>> [show(rate) for rate in (1.0666, 13.41, 245.2, 1234567.0)]
     ['1.07', '13.4', '245', '1,230,000']
@@ -168,12 +160,13 @@ def show(rate: float) -> str:
 
 
 def draw(measured: Sequence[Measured], path: Path) -> None:
-    """Each task's methods as bars, neardup's rate as 1, in two columns."""
+    """Draw each task's methods as bars, neardup's rate as 1, in two columns."""
     tasks = {one.task: [other for other in measured if other.task == one.task] for one in measured}
     shown = [found for found in tasks.values() if len(found) > 1]
     ends = list(accumulate(len(found) + 2 for found in shown))
-    cut = bisect(ends, ends[-1] / 2)
-    picture = Figure(figsize=(18, 2 + 0.21 * ends[-1]), layout="constrained")
+    rows = ends[-1] if ends else 0
+    cut = bisect(ends, rows / 2)
+    picture = Figure(figsize=(18, 2 + 0.21 * rows), layout="constrained")
     FigureCanvasAgg(picture)
     panels = list[Any]()
     for part, column in zip((shown[:cut], shown[cut:]), picture.subfigures(1, 2, squeeze=False)[0], strict=True):
@@ -197,7 +190,7 @@ def draw(measured: Sequence[Measured], path: Path) -> None:
 
 
 def draw_growth(measured: Sequence[Measured], path: Path) -> None:
-    """How long all pairs take, a line a method, and photos."""
+    """Draw how long all pairs take, a line a method, and how long photos take to encode."""
     picture = Figure(figsize=(11, 4.2), layout="constrained")
     FigureCanvasAgg(picture)
     pairs, photos = picture.subplots(1, 2)
@@ -229,12 +222,9 @@ def _number(text: str) -> int:
     return int(text.replace(",", ""))
 
 
-def _machine() -> str:
-    flags = Path("/proc/cpuinfo").read_text(encoding="ascii")
-    has = [name for name in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if f" {name} " in flags]
-    cores = len(os.sched_getaffinity(0))
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return f"{cores} core{'s' * (cores > 1)} ({', '.join(has)}), {gpu}"
+def _gpu() -> str:
+    """The GPU of this machine, by name."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
 
 
 def _today() -> str:

@@ -1,7 +1,8 @@
-"""How many a second, and with how much memory: each method in a process of its own, one after the other."""
+"""Rates and peak memory of methods, each in a process of its own, and the JPEG files that they are given."""
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -9,7 +10,22 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+import torch
+from PIL import Image
+
+from neardup.images import read_image
+
 PASSES = 3
+"""Passes that are clocked: the fewest whose median lies between a slowest and a fastest."""
+SMALL = (500, 375)
+"""Width and height in pixels of a small photo on the web."""
+SCAN = (3000, 2000)
+"""Width and height in pixels of a scan."""
+GRAIN = 4.0
+"""Standard deviation of the grain, of 255: without it an enlarged photo would be too smooth to be a scan."""
+QUALITY = 90
+"""JPEG quality of the files, of 100: with the grain it gives a scan 1.3 MB."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +43,7 @@ class Measured:
 
     Attributes:
         task: what was done, the same text for all methods that are compared.
-        method: by what.
+        method: what did it, neardup or a peer, as the page names it.
         unit: what is counted.
         speed: so many a second.
         peak_mb: the most memory (MB of 10^6 bytes) that its process held, libraries included.
@@ -42,8 +58,12 @@ class Measured:
     note: str = ""
 
 
+Topics = Mapping[str, Callable[[Path, Path], Sequence[Measured]]]
+"""Topic of `performance.py --only` → the function that measures it, given the folder of photos and the work folder."""
+
+
 def clock(work: Callable[[], object], count: int, passes: int = PASSES, *, warm: bool = True) -> Speed:
-    """How many of `count` a second, after one pass that is not counted."""
+    """Clock work that does `count` units a pass: units a second; if `warm`, one pass goes before and is not counted."""
     if warm:
         work()
     rates = []
@@ -73,8 +93,8 @@ def measured(
         count: how many of the unit one pass does.
         make: a module's function that gets the inputs and returns the work; making it is not clocked. Where the work
             returns a text, that of the last pass becomes the note.
-        inputs: of `make`; they travel to the process.
-        passes: that are clocked.
+        inputs: arguments of `make`; they travel to the process.
+        passes: how many passes are clocked.
         warm: do one pass first that is not counted.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
@@ -89,18 +109,55 @@ def _clocked(
     passes: int,
     warm: bool,  # noqa: FBT001 - submitted by position
 ) -> tuple[Speed, float, str]:
-    work, said = make(*inputs), [""]
+    work = make(*inputs)
+    note = ""
 
     def noted() -> None:
+        nonlocal note
         result = work()
         if isinstance(result, str):
-            said[0] = result
+            note = result
 
     speed = clock(noted, count, passes, warm=warm)
-    return speed, peak_mb(), said[0]
+    return speed, peak_mb(), note
 
 
 def peak_mb() -> float:
-    """The most that this process held; `getrusage` would count what its parent held before it."""
+    """The most memory that this process held, in MB; `getrusage` would count what its parent held before it."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
+
+
+def machine() -> str:
+    """The cores that this process may use and the instructions that its speed rests on; no name and no path."""
+    flags = Path("/proc/cpuinfo").read_text(encoding="ascii")
+    has = [name for name in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if f" {name} " in flags]
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} core{'s' * (cores > 1)} ({', '.join(has)})"
+
+
+def on_cores(cores: int, make: Callable[..., Callable[[], object]], *inputs: Any) -> Callable[[], object]:
+    """Keep this process, and those that it starts, on so many cores: a loader's process would else be one more."""
+    os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[-cores:]))
+    torch.set_num_threads(cores)
+    return make(*inputs)
+
+
+def made_jpegs(photos: Path, folder: Path, count: int, size: tuple[int, int]) -> Sequence[Path]:
+    """Make JPEG files of a chosen size from small photographs: as many bytes and as much detail as scans have.
+
+    Args:
+        photos: folder with images/, of which the first `count` are taken.
+        folder: where the files go; those that are there are not made again.
+        count: how many.
+        size: width and height in pixels that the photos are squeezed to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number, source in enumerate(sorted((photos / "images").iterdir())[:count]):
+        paths.append(folder / f"{number:05d}_{size[0]}x{size[1]}.jpg")
+        if not paths[-1].is_file():
+            picture = np.asarray(read_image(source).resize(size, Image.Resampling.BICUBIC), np.float32)
+            grain = np.random.default_rng(number).normal(0, GRAIN, (*picture.shape[:2], 1)).astype(np.float32)
+            Image.fromarray((picture + grain).clip(0, 255).astype(np.uint8)).save(paths[-1], quality=QUALITY)
+    return paths

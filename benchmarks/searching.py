@@ -1,33 +1,60 @@
-"""All pairs above a threshold, and the k most similar: neardup against the plain product, FAISS and scikit-learn."""
+"""Topics search, million and cluster: near pairs and nearest vectors beside the peers, and the same work by Dask."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
+import pyarrow as pa
 import torch
-from rates import Measured, measured
+from distributed import Client, LocalCluster, wait
+from rates import SMALL, Measured, Topics, clock, made_jpegs, measured, peak_mb
 from sklearn.neighbors import NearestNeighbors
 
 from neardup.arrays import Vectors
+from neardup.encode.collection import SHARDS, Collection, encode_shard, known, new_shards, open_collection
+from neardup.encode.encoder import BUILTIN
 from neardup.encode.vectors import Embeddings
 from neardup.search.approximate import Index, build_index
+from neardup.search.blocks import open_triangle, search_block
 from neardup.search.nearest import nearest
 from neardup.search.pairs import near_pairs
 from neardup.stages import digest_file
 
 DIMENSION = 512
+"""Length of the vectors, that of ViT-B/32."""
 THRESHOLD = 0.9
+"""Least similarity of a near pair; of the made vectors one in twenty has a partner at or above it."""
 TOP = 10
-ROWS, COLUMNS = 512, 2048
-"""Of the plain product: the fastest of 256 x 1024, 512 x 2048, 1024 x 4096 and 256 x 16384."""
+"""Hits of a query."""
+ROWS = 512
+"""Rows of a block of the plain product; of 256 x 1024, 512 x 2048, 1024 x 4096 and 256 x 16384 this is the fastest."""
+COLUMNS = 2048
+"""Columns of a block of the plain product, chosen with `ROWS`."""
 PLANTED = 1000
-"""Copies that are searched both ways."""
+"""Copies that are searched exactly and by the index, to count those that only exact search finds."""
 CHUNK = 65_536
-COMMON, SHARED, SCENE = 0.6, 0.3, 20
-"""Similarity of any two vectors, share of the rest that a scene's have in common, and vectors in a scene."""
+"""Vectors that are made at once: 134 MB."""
+COMMON = 0.6
+"""Similarity of any two of the made vectors, before scenes and copies."""
+SHARED = 0.3
+"""Share of the variance beside `COMMON` that the vectors of one scene have in common."""
+SCENE = 20
+"""Vectors of one scene in the mean."""
 COPIES = 0.05
+"""Share of the made vectors that are changed copies of their predecessors."""
+WORKERS = (1, 2)
+"""Dask workers of the topic cluster, one thread each."""
+ENCODED = 768
+"""Photos that the topic cluster encodes."""
+SHARD = 32
+"""Photos in one task of the topic cluster: 24 tasks, so that two workers end at nearly one time."""
+CLUSTER_VECTORS = 65_536
+"""Vectors of which the topic cluster compares all pairs."""
+SLAB = 8192
+"""Vectors in one side of a block of the topic cluster: 36 blocks for two workers."""
 
 
 def made_vectors(path: Path, count: int) -> Path:
@@ -64,13 +91,13 @@ def _turn(rng: np.random.Generator) -> Vectors:
 
 
 def our_pairs(path: Path, count: int) -> Callable[[], str]:
-    """By neardup."""
+    """All pairs by `near_pairs` of neardup."""
     vectors = np.load(path, mmap_mode="r")[:count]
     return lambda: f"{len(near_pairs(vectors, np.arange(count), THRESHOLD).left):,} pairs"
 
 
 def plain_pairs(path: Path, count: int) -> Callable[[], str]:
-    """By a float32 product, block by block of the triangle."""
+    """All pairs by a float32 product, block by block of the triangle."""
     vectors = np.load(path)[:count]
 
     def work() -> str:
@@ -85,7 +112,7 @@ def plain_pairs(path: Path, count: int) -> Callable[[], str]:
 
 
 def faiss_pairs(path: Path, count: int) -> Callable[[], str]:
-    """By range search on a flat index; each pair is found twice, and each photo finds itself."""
+    """All pairs by range search on a flat FAISS index; it finds each pair twice, and each vector itself."""
     vectors = np.load(path)[:count]
     index = faiss.IndexFlatIP(DIMENSION)
     index.add(vectors)
@@ -93,16 +120,16 @@ def faiss_pairs(path: Path, count: int) -> Callable[[], str]:
 
 
 def sklearn_pairs(path: Path, count: int) -> Callable[[], str]:
-    """By a radius: unit vectors of similarity s are (2 - 2 s)^0.5 apart."""
+    """All pairs by scikit-learn, within a radius: unit vectors of similarity s are (2 - 2 s)^0.5 apart."""
     vectors = np.load(path)[:count]
     index = NearestNeighbors(radius=(2 - 2 * THRESHOLD) ** 0.5, algorithm="brute").fit(vectors)
     return lambda: f"{sum(map(len, index.radius_neighbors(return_distance=False))) // 2:,} pairs"
 
 
 def imagededup_pairs(path: Path, count: int) -> Callable[[], str]:
-    """By imagededup, on the vectors as its `CNN` keeps them; each pair is found twice."""
+    """All pairs by imagededup, on the vectors as its `CNN` keeps them; it finds each pair twice."""
     from imagededup.methods import CNN  # noqa: PLC0415 - here only, or the memory of the others would count it
-    from imagededup.utils import CustomModel  # noqa: PLC0415
+    from imagededup.utils import CustomModel  # noqa: PLC0415 - here only, or the memory of the others would count it
 
     finder = CNN(verbose=False, model_config=CustomModel("vectors", torch.nn.Identity(), torch.nn.Identity()))
     vectors = {f"{row:07}.jpg": vector for row, vector in enumerate(np.load(path)[:count])}
@@ -115,17 +142,17 @@ def imagededup_pairs(path: Path, count: int) -> Callable[[], str]:
 
 
 def our_nearest(path: Path, queries: int) -> Callable[[], object]:
-    """By neardup."""
+    """The nearest vectors by `nearest` of neardup."""
     gallery = _gallery(path)
     return lambda: nearest(gallery.vectors[:queries], gallery, TOP, fingerprint="")
 
 
 def our_approximate(path: Path, queries: int) -> Callable[[], str]:
-    """By the index of `neardup search --approximate`; the note says what it misses."""
+    """The nearest vectors by the index of `neardup search --approximate`; the note says what it misses."""
     gallery = _gallery(path)
     file, digest = path.with_suffix(".hnsw"), digest_file(path)
     index = Index.load(file, digest) or build_index(gallery.vectors, file, digest, top=TOP)
-    asked = gallery.vectors[:queries]
+    query_vectors = gallery.vectors[:queries]
     copies = np.arange(1, len(gallery.vectors), round(1 / COPIES))[:PLANTED]
     exact, near = (
         [{hit.path for hit in hits} for hits in found]
@@ -135,12 +162,12 @@ def our_approximate(path: Path, queries: int) -> Callable[[], str]:
         )
     )
     originals = [gallery.paths[row - 1] for row in copies]
-    there = [number for number, path in enumerate(originals) if path in exact[number]]
-    found = sum(originals[number] in near[number] for number in there)
+    reachable = [number for number, path in enumerate(originals) if path in exact[number]]
+    found = sum(originals[number] in near[number] for number in reachable)
 
     def work() -> str:
-        index.hits(asked, gallery, TOP)
-        return f"{index.recall}; finds {found:,} of {len(there):,} planted copies that exact search finds"
+        index.hits(query_vectors, gallery, TOP)
+        return f"{index.recall}; finds {found:,} of {len(reachable):,} planted copies that exact search finds"
 
     return work
 
@@ -152,7 +179,7 @@ def _gallery(path: Path) -> Embeddings:
 
 
 def faiss_nearest(path: Path, queries: int) -> Callable[[], object]:
-    """By a flat index."""
+    """The nearest vectors by a flat FAISS index."""
     vectors = np.load(path)
     index = faiss.IndexFlatIP(DIMENSION)
     index.add(vectors)
@@ -160,7 +187,7 @@ def faiss_nearest(path: Path, queries: int) -> Callable[[], object]:
 
 
 def sklearn_nearest(path: Path, queries: int) -> Callable[[], object]:
-    """By brute force, of Euclidean distances, which order unit vectors as similarities do."""
+    """The nearest vectors by scikit-learn's brute force; Euclidean distances order unit vectors as similarities do."""
     vectors = np.load(path)
     index = NearestNeighbors(n_neighbors=TOP, algorithm="brute").fit(vectors)
     return lambda: index.kneighbors(vectors[:queries])
@@ -171,12 +198,12 @@ def measure_search(photos: Path, work: Path) -> list[Measured]:  # noqa: ARG001 
     path = made_vectors(work / "vectors-100000.npy", 100_000)
     once = partial(measured, passes=1, warm=False)
     results = []
-    methods = {"neardup": our_pairs, "float32 product, NumPy": plain_pairs, "FAISS range_search": faiss_pairs}
-    whole = {"scikit-learn radius_neighbors": sklearn_pairs, "imagededup find_duplicates": imagededup_pairs}
-    for count, more in ((1000, whole), (10_000, whole), (100_000, {})):
+    quick = {"neardup": our_pairs, "float32 product, NumPy": plain_pairs, "FAISS range_search": faiss_pairs}
+    slow_peers = {"scikit-learn radius_neighbors": sklearn_pairs, "imagededup find_duplicates": imagededup_pairs}
+    for count, more in ((1000, slow_peers), (10_000, slow_peers), (100_000, {})):
         task = f"all pairs at or above {THRESHOLD} of {count:,} vectors"
         clocked = measured if more else once
-        for method, make in {**methods, **more}.items():
+        for method, make in {**quick, **more}.items():
             results.append(clocked(task, method, "pairs of vectors", count * (count - 1) // 2, make, path, count))
     peers: Mapping[str, Callable[[Path, int], Callable[[], object]]] = {
         "neardup": our_nearest,
@@ -197,3 +224,73 @@ def measure_million(photos: Path, work: Path) -> list[Measured]:  # noqa: ARG001
     task = f"all pairs at or above {THRESHOLD} of {count:,} vectors"
     pairs = count * (count - 1) // 2
     return [measured(task, "neardup", "pairs of vectors", pairs, our_pairs, path, count, passes=1, warm=False)]
+
+
+def measure_cluster(photos: Path, work: Path) -> list[Measured]:
+    """The same work by one process and by two, each a Dask worker on loopback with one thread: photos and all pairs."""
+    results: list[Measured] = []
+    for workers in WORKERS:
+        with LocalCluster(n_workers=workers, threads_per_worker=1) as cluster, Client(cluster) as client:
+            name = f"neardup, {workers} Dask worker{'s' * (workers > 1)}"
+            results += [_encoding(photos, work, client, name), _searching(work, client, name)]
+    return sorted(results, key=lambda one: one.task)
+
+
+def _encoding(photos: Path, work: Path, client: Client, name: str) -> Measured:
+    folder = made_jpegs(photos, work / "jpegs", ENCODED, SMALL)[0].parent
+    collection = open_collection(folder, str(work / "cluster" / "encoded"), BUILTIN, "cpu", "fp32")
+
+    def encode() -> None:
+        for done in Path(collection.vectors.url).glob(f"{SHARDS}*"):
+            done.unlink()
+        shards = new_shards(collection, known(collection), SHARD)
+        _run_all(client, encode_shard, [(collection, paths) for paths in shards])
+
+    speed = clock(encode, ENCODED)
+    return Measured(f"encode {SMALL[0]} × {SMALL[1]} JPEGs on a cluster", name, "photos", speed, _peak(client))
+
+
+def _searching(work: Path, client: Client, name: str) -> Measured:
+    collection = _made_store(work / "cluster" / "vectors")
+
+    def search() -> None:
+        for done in Path(collection.vectors.url).glob("pairs-*"):
+            done.unlink()
+        triangle = open_triangle(collection, THRESHOLD, SLAB)
+        slabs = len(triangle.slabs)
+        _run_all(client, search_block, [(collection, THRESHOLD, slabs, i, j) for i, j in triangle.blocks()])
+
+    speed = clock(search, CLUSTER_VECTORS * (CLUSTER_VECTORS - 1) // 2)
+    return Measured(f"all pairs of {CLUSTER_VECTORS:,} × {DIMENSION} on a cluster", name, "pairs", speed, _peak(client))
+
+
+def _made_store(store: Path) -> Collection:
+    """A store of made vectors: unit rows whose components fall off by a power law."""
+    collection = Collection(store, str(store), BUILTIN, "cpu", "fp32", "made", 16)
+    if len(collection.vectors.names(SHARDS)) * SLAB < CLUSTER_VECTORS:
+        rng = np.random.default_rng(0)
+        scale = np.arange(1, DIMENSION + 1) ** -0.6
+        for number in range(CLUSTER_VECTORS // SLAB):
+            rows = (rng.normal(size=(SLAB, DIMENSION)) * scale).astype(np.float32)
+            rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+            names = tuple(f"{number}-{row}" for row in range(SLAB))
+            table = Embeddings(names, names, rows, "made").table()
+            table = table.append_column("file", pa.array(np.arange(SLAB), pa.int64()))
+            collection.vectors.write(f"{SHARDS}{SLAB:06d}-{number:016d}", table)
+    return collection
+
+
+def _run_all(client: Client, work: Callable[..., Any], calls: list[tuple[Any, ...]]) -> None:
+    futures = [client.submit(work, *call, pure=False) for call in calls]
+    wait(futures)
+    for future in futures:
+        future.result()
+
+
+def _peak(client: Client) -> float:
+    """The most memory in MB that one worker held."""
+    peaks: Mapping[str, float] = client.run(peak_mb)
+    return max(peaks.values())
+
+
+TOPICS: Topics = {"search": measure_search, "million": measure_million, "cluster": measure_cluster}

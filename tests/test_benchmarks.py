@@ -1,21 +1,23 @@
-"""The benchmark of encoders: its peers, its figures, its sentences."""
+"""The benchmarks: the methods that encoders are compared with, their figures and pages, the topics of performance."""
 
+import ast
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import encoders
+import encoders_page
 import imagehash
+import methods
 import numpy as np
-import page
-import peers
+import performance
 import pytest
-import sift
+import rates
 from click.testing import CliRunner
-from damages import copied, copies, first_hits, kinds, on_copies
+from encoders import copied, copies, first_hits, kinds, on_copies, small_jpegs
 from PIL import Image, ImageOps
-from rates import Speed, clock
-from speed import small_jpegs
+from rates import Measured, Speed, clock
 
 from neardup.arrays import Vectors
 from neardup.builtin.scenes import Scene
@@ -28,22 +30,22 @@ GROUPS = np.array([0, 0, 1, 1, 2, 3])
 
 @pytest.fixture(scope="module")
 def scenes() -> list[Image.Image]:
-    """A few drawn pictures."""
+    """Six drawn pictures."""
     return [Scene.of(seed).image for seed in range(6)]
 
 
 @pytest.fixture(scope="module")
-def originals(scenes: list[Image.Image], tmp_path_factory: pytest.TempPathFactory) -> peers.Photos:
-    """The same pictures as files."""
+def originals(scenes: list[Image.Image], tmp_path_factory: pytest.TempPathFactory) -> methods.Photos:
+    """The six drawn pictures as JPEG files."""
     folder = tmp_path_factory.mktemp("originals")
     paths = [folder / f"{number}.jpg" for number in range(len(scenes))]
     for path, image in zip(paths, scenes, strict=True):
         image.save(path, quality=90)
-    return peers.Photos.of(folder, paths)
+    return methods.Photos.of(folder, paths)
 
 
 class Corners:
-    """An encoder made by hand: the greys of 6 × 6 squares."""
+    """An encoder made by hand, whose vectors are the greys of 6 × 6 squares."""
 
     name, fingerprint, dimension = "corners", "c" * 64, 36
 
@@ -52,7 +54,7 @@ class Corners:
         return read_image(source, max_pixels=max_pixels)
 
     def encode(self, images: Sequence[Image.Image]) -> Vectors:
-        """Unit rows."""
+        """Encode images: float32 (n, 36), unit rows."""
         rows = np.stack([np.asarray(image.convert("L").resize((6, 6)), dtype=np.float32).ravel() for image in images])
         rows -= rows.mean(axis=1, keepdims=True)
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
@@ -61,46 +63,46 @@ class Corners:
 @pytest.mark.parametrize("name", ["phash", "dhash"])
 def test_hash_vectors_order_as_the_hamming_distance(name: str, scenes: list[Image.Image]) -> None:
     """The dot product is 1 less 2/64 for each bit that imagehash counts as different."""
-    vectors = getattr(peers, name)().encode(scenes)
+    vectors = getattr(methods, name)().encode(scenes)
     hashes = [getattr(imagehash, name)(image) for image in scenes]
     expected = [[1 - 2 * (a - b) / 64 for b in hashes] for a in hashes]
     assert expected == (vectors.astype(np.float64) @ vectors.T.astype(np.float64)).tolist()
 
 
 def test_pdq_vectors_order_as_the_hamming_distance(scenes: list[Image.Image]) -> None:
-    """The same for its 256 bits."""
+    """The dot product of PDQ vectors is 1 less 2/256 for each bit that differs."""
     pdqhash = pytest.importorskip("pdqhash")
     first, second = (pdqhash.compute(np.asarray(image))[0] for image in scenes[:2])
-    vectors = peers.pdq().encode(scenes[:2]).astype(np.float64)
+    vectors = methods.pdq().encode(scenes[:2]).astype(np.float64)
     assert 1 - 2 * int((first != second).sum()) / 256 == float(vectors[0] @ vectors[1])
 
 
 def test_a_colour_histogram_is_a_unit_vector(scenes: list[Image.Image]) -> None:
-    """So that equal pictures have the similarity 1."""
-    vectors = peers.colour_histogram().encode(scenes)
+    """Each row has the length 1, so that equal pictures have the similarity 1."""
+    vectors = methods.colour_histogram().encode(scenes)
     assert vectors.shape == (6, 512)
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(6), abs=1e-6)
 
 
 def test_a_colour_histogram_knows_its_colours() -> None:
-    """Half red and half white: two entries, the square roots of a half."""
+    """A picture half red and half white has two entries, the square roots of a half."""
     image = Image.new("RGB", (8, 4), "white")
     image.paste("red", (0, 0, 4, 4))
-    vector = peers.colours(image)
+    vector = methods.colours(image)
     assert np.flatnonzero(vector).tolist() == [7 * 64, 511]
     assert vector[[7 * 64, 511]] == pytest.approx([0.5**0.5] * 2)
 
 
-def test_a_copy_finds_its_original(originals: peers.Photos, tmp_path: Path) -> None:
+def test_a_copy_finds_its_original(originals: methods.Photos, tmp_path: Path) -> None:
     """Every blurred copy ranks its own photo first, for an encoder that sees where it is light."""
-    method = peers.ByVector(Corners(), tmp_path / "vectors", "corners")
-    made = copies(originals, tmp_path, "blur", kinds()["blur"])
-    found = on_copies(method, made, originals)
+    method = methods.ByVector(Corners(), tmp_path / "vectors", "corners")
+    damaged = copies(originals, tmp_path, "blur", kinds()["blur"])
+    found = on_copies(method, damaged, originals)
     assert (1.0, pytest.approx(1.0)) == (found.top_1.value, found.micro_ap.value)
 
 
-def test_copies_are_made_once(originals: peers.Photos, tmp_path: Path) -> None:
-    """A second call finds them; the same seed would have given the same bytes."""
+def test_copies_are_made_once(originals: methods.Photos, tmp_path: Path) -> None:
+    """A second call writes nothing, and another folder gets the same bytes."""
     first = copies(originals, tmp_path / "a", "all at once", kinds()["all at once"])
     stamp = first.paths[0].stat().st_mtime_ns
     assert first == copies(originals, tmp_path / "a", "all at once", kinds()["all at once"])
@@ -109,13 +111,13 @@ def test_copies_are_made_once(originals: peers.Photos, tmp_path: Path) -> None:
 
 
 def test_a_tie_is_no_hit() -> None:
-    """A photo as alike as the original might have come first."""
+    """A photo as alike as the original might have come first, so the original is no hit."""
     similarities = np.array([[0.9, 0.2, 0.1], [0.5, 0.5, 0.1]])
     assert first_hits(similarities, np.array([0, 1])).tolist() == [1.0, 0.0]
 
 
 def test_micro_ap_of_copies_is_over_all_pairs() -> None:
-    """Right pairs at ranks 1 and 3 of all: the mean of 1 and 2/3, whatever follows."""
+    """Right pairs at ranks 1 and 3 of all give the mean of 1 and 2/3, whatever follows."""
     similarities = np.array([[0.9, 0.8, 0.1], [0.2, 0.7, 0.1]])
     assert pytest.approx((1 + 2 / 3) / 2) == copied(similarities, np.array([0, 1])).micro_ap.value
 
@@ -130,65 +132,66 @@ def test_the_figures_of_similarities_are_those_of_the_vectors(scenes: list[Image
     assert by_vector.metrics == scored.metrics
 
 
-def test_sift_knows_a_mirrored_copy(originals: peers.Photos, scenes: list[Image.Image], tmp_path: Path) -> None:
-    """The inliers of the mirrored query count."""
+def test_sift_knows_a_mirrored_copy(originals: methods.Photos, scenes: list[Image.Image], tmp_path: Path) -> None:
+    """A mirrored copy has the most inliers with its own photo, as the mirrored query counts."""
     pytest.importorskip("cv2")
     ImageOps.mirror(scenes[2]).save(tmp_path / "mirrored.png")
-    query = peers.Photos.of(tmp_path, [tmp_path / "mirrored.png"])
-    similarities = sift.Sift(tmp_path / "sift").similarities(query, originals)
+    query = methods.Photos.of(tmp_path, [tmp_path / "mirrored.png"])
+    similarities = methods.Sift(tmp_path / "sift").similarities(query, originals)
     assert similarities.shape == (1, 6)
     assert similarities.argmax() == 2
 
 
-def test_sift_compares_each_pair_once(originals: peers.Photos, tmp_path: Path) -> None:
-    """Within one set the matrix is symmetric; the second call reads what the first one kept."""
+def test_sift_compares_each_pair_once(originals: methods.Photos, tmp_path: Path) -> None:
+    """Within one set the similarities are symmetric, and the second call reads those that the first one kept."""
     pytest.importorskip("cv2")
     few = originals.take([0, 1, 2])
-    similarities = sift.Sift(tmp_path).similarities(few, few)
+    similarities = methods.Sift(tmp_path).similarities(few, few)
     assert similarities.tolist() == similarities.T.tolist()
-    assert similarities.tolist() == sift.Sift(tmp_path).similarities(few, few).tolist()
+    assert similarities.tolist() == methods.Sift(tmp_path).similarities(few, few).tolist()
 
 
 def test_sift_sees_nothing_on_a_blank_page(scenes: list[Image.Image], tmp_path: Path) -> None:
-    """No keypoint, no inlier, no error."""
+    """A blank page has no keypoint, hence no inlier with any photo, and raises nothing."""
     pytest.importorskip("cv2")
-    method = sift.Sift(tmp_path)
+    method = methods.Sift(tmp_path)
     blank, scene = method.keypoints(Image.new("RGB", (90, 60), "white")), method.keypoints(scenes[0])
     assert (method.inliers(blank, scene), method.inliers(scene, blank)) == (0, 0)
 
 
 def test_no_keypoint_is_matched_twice() -> None:
-    """Of two that would match one place, the more alike one does."""
+    """Of two keypoints that would match one place, the more alike one does."""
     photo = np.eye(3, 128, dtype=np.float32)
     second = np.zeros(128, np.float32)
     second[:4] = 0.98, 0, 0, 0.199
-    here, there = sift.matches(np.stack([second, photo[0], photo[1]]), photo)
+    here, there = methods.matches(np.stack([second, photo[0], photo[1]]), photo)
     assert (here, there) == ([1, 2], [0, 1])
 
 
-def test_a_clock_gives_the_median_between_slowest_and_fastest(originals: peers.Photos, tmp_path: Path) -> None:
-    """Of small JPEG files, shortest side 224."""
+def test_a_clock_gives_the_median_between_slowest_and_fastest(originals: methods.Photos, tmp_path: Path) -> None:
+    """Reading six small JPEG files, shortest side 224, is clocked from slowest to fastest."""
     small = small_jpegs(originals, tmp_path)
     assert {224} == {min(read_image(path).size) for path in small.paths}
     speed = clock(lambda: [read_image(path) for path in small.paths], 6)
     assert 0 < speed.least <= speed.median <= speed.greatest
 
 
-def benchmark(scenes: list[Image.Image]) -> page.Benchmark:
-    """What a run would give, from two methods."""
+def benchmark(scenes: list[Image.Image]) -> encoders_page.Benchmark:
+    """The figures of a run with two methods."""
     names = [f"{number}.jpg" for number in range(6)]
-    methods = {"corners": Corners().encode(scenes), "pHash": peers.phash().encode(scenes)}
-    comparison = compare([evaluate(v, GROUPS, names, approach=m, fingerprint="") for m, v in methods.items()])
-    found = copied(np.eye(6), np.arange(6))
-    rows = {damage: dict.fromkeys(methods, found) for damage in ("caption_strip", "all at once")}
-    return page.Benchmark("corners", comparison, rows, 6, 4, dict.fromkeys(methods, Speed(9.0, 8.0, 10.0)), 500.0)
+    vectors = {"corners": Corners().encode(scenes), "pHash": methods.phash().encode(scenes)}
+    comparison = compare([evaluate(v, GROUPS, names, approach=m, fingerprint="") for m, v in vectors.items()])
+    perfect = copied(np.eye(6), np.arange(6))
+    rows = {damage: dict.fromkeys(vectors, perfect) for damage in ("caption_strip", "all at once")}
+    speeds = dict.fromkeys(vectors, Speed(9.0, 8.0, 10.0))
+    return encoders_page.Benchmark("corners", comparison, rows, 6, 4, speeds, 500.0)
 
 
 def test_the_page_has_its_figures_and_its_picture_beside_it(
     scenes: list[Image.Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same value in the page and, as a share, in the JSON file; the picture is 1200 pixels wide."""
-    monkeypatch.setattr(page, "PACKAGES", ("numpy",))
+    """The page and the JSON file state the same value, and the picture is 1200 pixels wide."""
+    monkeypatch.setattr(encoders_page, "PACKAGES", ("numpy",))
     written = benchmark(scenes).write(tmp_path / "encoders.md")
     text, facts = written[0].read_text(encoding="utf-8"), json.loads(written[1].read_text(encoding="utf-8"))
     assert f"{100 * facts['metrics']['ndcg']['pHash']['value']:.2f}" in text
@@ -209,7 +212,7 @@ def test_the_page_has_its_figures_and_its_picture_beside_it(
 def test_a_bad_folder_is_one_sentence(
     arguments: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On stderr, with exit status 1, and nothing is written."""
+    """The sentence is on stderr, the exit status 1, and nothing is written."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "photos.csv").write_text("file,group,source,licence\n")
@@ -221,6 +224,67 @@ def test_a_bad_folder_is_one_sentence(
 
 
 def test_a_missing_package_is_one_sentence() -> None:
-    """It says which command installs it."""
+    """The error says which command installs the package."""
     with pytest.raises(encoders.NeardupError, match="`make bench` installs it"):
-        peers.needed("a_package_that_nobody_wrote")
+        methods.needed("a_package_that_nobody_wrote")
+
+
+def row(task: str, rate: float) -> Measured:
+    """A row as a topic gives it."""
+    return Measured(task, "neardup", "photos", Speed(rate, rate, rate), 100.0)
+
+
+@pytest.fixture
+def few_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page states the version of numpy alone, for the peers' packages are not installed everywhere."""
+    monkeypatch.setattr(performance, "PACKAGES", ("numpy",))
+
+
+@pytest.mark.usefixtures("few_packages")
+def test_a_topic_is_measured_again_and_the_others_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--only excel` changes the rows of that topic, and the page keeps the order of the topics."""
+    for rate in (3.0, 4.0):
+        topics = {"train": lambda *_, rate=rate: [row("training", rate)], "excel": lambda *_: [row("reading", 5.0)]}
+        monkeypatch.setattr(performance, "TOPICS", topics)
+        only = ["--only", "excel", "--only", "train"] if rate == 3.0 else ["--only", "excel"]
+        folders = [str(tmp_path), "--out", str(tmp_path / "page.md"), "--work", str(tmp_path / "work")]
+        CliRunner().invoke(performance.main, [*folders, *only], catch_exceptions=False)
+    text = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert [line for line in text.splitlines() if line.startswith("## ")] == ["## Train", "## Excel"]
+    assert ("| neardup | 3.00 (3.00 to 3.00) |" in text, "4.00" in text) == (True, False)
+
+
+def test_every_topic_can_be_chosen() -> None:
+    """`--only` takes each topic that a module lists, in the order of the page."""
+    expected = ["encode", "growth", "search", "million", "cluster", "train", "augment", "excel"]
+    (only,) = (option for option in performance.main.params if option.name == "only")
+    assert list(only.type.choices) == list(performance.TOPICS)
+    assert [topic for topic in performance.TOPICS if topic in expected] == expected
+
+
+def test_a_method_is_clocked_in_a_process_of_its_own(tmp_path: Path) -> None:
+    """The text that the work returns becomes the note, and the memory is that of a process that was started."""
+    (tmp_path / "note.txt").write_text("so near")
+    reading = rates.measured("read", "pathlib", "files", 1, reader, tmp_path / "note.txt", passes=1, warm=False)
+    assert (reading.task, reading.method, reading.unit, reading.note) == ("read", "pathlib", "files", "so near")
+    assert reading.peak_mb > 1
+
+
+def reader(path: Path) -> partial[str]:
+    """Work that reads a text, as `measured` makes it in another process."""
+    return partial(path.read_text, encoding="utf-8")
+
+
+def test_there_are_two_commands_in_at_most_eight_short_modules() -> None:
+    """No module has over 400 lines and no function over 60, as in the library."""
+    modules = sorted(Path(encoders.__file__).parent.glob("*.py"))
+    sources = {path.stem: path.read_text(encoding="utf-8") for path in modules}
+    assert len(modules) <= 8
+    assert [name for name, text in sources.items() if "@click.command" in text] == ["encoders", "performance"]
+    assert [name for name, text in sources.items() if len(text.splitlines()) > 400] == []
+    functions = [node for text in sources.values() for node in ast.walk(ast.parse(text))]
+    assert [
+        node.name
+        for node in functions
+        if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno > 59
+    ] == []

@@ -1,6 +1,5 @@
-"""What was measured, as a page, a JSON file and a picture."""
+"""The figures of `encoders.py`, and their page, JSON file and picture."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -10,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from damages import Copied
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Picture
-from rates import Speed
+from rates import Speed, machine
 
 from neardup.measure.comparison import Comparison, certain
 from neardup.measure.evaluate import Figure
@@ -21,6 +19,7 @@ from neardup.measure.metrics import METRICS
 from neardup.stages import replacing, write_json
 
 SHOWN = ("top_1", "top_5", "ndcg", "map", "micro_ap", "recall_at_90_precision", "f1", "false_alarms")
+"""Metrics of the page, in its order, by the names of `neardup.measure`."""
 PACKAGES = (
     "neardup",
     "torch",
@@ -31,6 +30,7 @@ PACKAGES = (
     "pdqhash",
     "opencv-python-headless",
 )
+"""Packages whose versions the page states, for the figures depend on them."""
 METHODS = """\
 - pHash, dHash (imagehash, 64 bits) and PDQ (256 bits) are compared by their Hamming distance.
 - random ViT-B/32 is CLIP's architecture with weights drawn from a seed: what it gives without having learnt anything.
@@ -38,7 +38,21 @@ METHODS = """\
 - SIFT: at most 500 RootSIFT keypoints at 400 pixels, ratio test .8, inliers of one homography (RANSAC, MAGSAC++). It
   alone is also shown the mirrored query and takes the greater count.
 """
+"""What the page says of each peer, in Markdown."""
 Row = Sequence[str]
+
+
+@dataclass(frozen=True)
+class Copied:
+    """How well damaged copies find the photos that they were made of.
+
+    Attributes:
+        top_1: share of copies whose original is more alike than every other photo.
+        micro_ap: average precision over all pairs of copy and original at once.
+    """
+
+    top_1: Figure
+    micro_ap: Figure
 
 
 @dataclass(frozen=True)
@@ -46,13 +60,13 @@ class Benchmark:
     """All that one run measured.
 
     Attributes:
-        encoder: the first method's name.
-        comparison: on the archive's test set, the encoder first.
+        encoder: name of the encoder that is compared with the others.
+        comparison: all methods on the archive's test set, the encoder first.
         copies: damage → method → figures.
-        originals: held-out photos, the gallery of the copies.
-        sift_queries: of how many of them SIFT was shown the copies.
+        originals: how many held-out photos the copies are searched among.
+        sift_queries: how many of their copies SIFT searched.
         speeds: method → photos a second.
-        sift_pairs: that SIFT compares in a second, mirrored query included.
+        sift_pairs: pairs of photos that SIFT compares in a second, mirrored query included.
     """
 
     encoder: str
@@ -65,13 +79,13 @@ class Benchmark:
 
     @property
     def command(self) -> str:
-        """What makes these figures again."""
+        """The command that makes these figures again."""
         return f"python benchmarks/encoders.py ARCHIVE PHOTOS --encoder {self.encoder}"
 
     @property
     def machine(self) -> str:
-        """Where the speeds were measured; no name and no path."""
-        return f"{os.cpu_count()} cores, no GPU used, torch with {torch.get_num_threads()} thread(s)"
+        """What the speeds were measured on, without name or path of the machine."""
+        return f"{machine()}, no GPU used, torch with {torch.get_num_threads()} thread(s)"
 
     def write(self, page: Path) -> list[Path]:
         """Write the page, and beside it a JSON file with the same figures and a picture of them."""

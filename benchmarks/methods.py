@@ -1,0 +1,305 @@
+"""The methods that an encoder is compared with: hashes, histogram and random CLIP by their vectors, SIFT pair by pair.
+
+OpenCV and pdqhash belong to the dependency group `bench`; only the methods that need them ask for them.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import imagehash
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageOps
+from tqdm import tqdm
+from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from neardup.arrays import Floats, Vectors
+from neardup.encode.encoder import ClipEncoder, Encoder
+from neardup.encode.vectors import embed_photos
+from neardup.errors import ConfigError
+from neardup.images import MAX_PIXELS, read_image
+from neardup.stages import digest_file, digest_of, replacing
+
+PEER_STEP = 1
+"""Version of the peers' vectors, bumped when a peer gives other vectors for equal photos: older ones are not reused."""
+SIDE = 256
+"""Shortest side in pixels that a peer needs: a larger JPEG is decoded at a fraction, as for the encoders."""
+LEVELS = 8
+"""Levels of each of red, green and blue in the colour histogram."""
+
+SIFT_STEP = 1
+"""Version of SIFT's similarities, bumped when they change for equal photos: older ones are not reused."""
+FEATURES = 500
+"""Keypoints of a photo at most, the strongest: time and memory grow with them."""
+LONG_SIDE = 400
+"""Longest side in pixels at which SIFT sees a photo."""
+RATIO = 0.8
+"""Lowe's ratio: the nearest keypoint must be nearer than this share of the second nearest's distance."""
+LEAST_MATCHES = 4
+"""Fewest matches that give a homography: it has eight unknowns, and a match gives two."""
+INLIER_PIXELS = 5.0
+"""Distance in pixels within which a match agrees with a homography."""
+
+
+def needed(module: str) -> ModuleType:
+    """Import a module of the dependency group `bench`.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"the Python package {module} is not installed: `make bench` installs it") from error
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Image files with their identities.
+
+    Attributes:
+        root: folder that they lie in.
+        items: (path relative to `root`, SHA-256) of each photo, as `embed_photos` takes them.
+    """
+
+    root: Path
+    items: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, root: Path, paths: Sequence[Path]) -> "Photos":
+        """Take files below a folder and read their identities."""
+        return cls(root, tuple((path.relative_to(root).as_posix(), digest_file(path)) for path in paths))
+
+    @property
+    def paths(self) -> list[Path]:
+        """Where each photo lies."""
+        return [self.root / path for path, _ in self.items]
+
+    def take(self, indices: Sequence[int]) -> "Photos":
+        """Some of the photos, in the order of `indices`."""
+        return Photos(self.root, tuple(self.items[index] for index in indices))
+
+
+class Method(Protocol):
+    """What tells how alike photos are."""
+
+    name: str
+
+    def similarities(self, queries: Photos, gallery: Photos) -> Floats:
+        """Compare: float64 (q, g); higher is more alike."""
+
+    def describe(self, paths: Sequence[Path]) -> object:
+        """Read files and make of each what is compared: the work that an archive costs once a photo."""
+
+
+@dataclass
+class Peer:
+    """An encoder that is one function.
+
+    Attributes:
+        name: shown to people.
+        dimension: length of its vectors.
+        vector: RGB image → float32 (dimension,), of length 1.
+        fingerprint: digest of the name and of `PEER_STEP`.
+    """
+
+    name: str
+    dimension: int
+    vector: Callable[[Image.Image], Vectors]
+    fingerprint: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Set the fingerprint, so that vectors of an older version are not mixed with these."""
+        self.fingerprint = digest_of("peer", PEER_STEP, self.name)
+
+    def read(self, source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+        """Decode an image, a large JPEG at a fraction of its size."""
+        return read_image(source, max_pixels=max_pixels, draft=SIDE)
+
+    def encode(self, images: Sequence[Image.Image]) -> Vectors:
+        """Encode RGB images: float32 (n, d), unit rows; higher dot product is more alike."""
+        return np.stack([self.vector(image) for image in images])
+
+
+def unit_bits(bits: npt.NDArray[np.bool_]) -> Vectors:
+    """A hash as a vector whose dot products order as the Hamming distances: ±1 / √n each, float32 (n,).
+
+    >>> unit_bits(np.array([True, False, True, True])).tolist()
+    [0.5, -0.5, 0.5, 0.5]
+    """
+    signs = np.where(bits.ravel(), 1.0, -1.0)
+    return np.asarray(signs / np.sqrt(bits.size), dtype=np.float32)
+
+
+def colours(image: Image.Image) -> Vectors:
+    """Square roots of the shares of 8 × 8 × 8 colours: the dot product is the Bhattacharyya coefficient, 0 to 1."""
+    levels = np.asarray(image, dtype=np.int64).reshape(-1, 3) * LEVELS // 256
+    counts = np.bincount(levels @ np.array([LEVELS * LEVELS, LEVELS, 1]), minlength=LEVELS**3)
+    return np.asarray(np.sqrt(counts / counts.sum()), dtype=np.float32)
+
+
+def phash() -> Peer:
+    """The DCT hash of imagehash, 64 bits."""
+    return Peer("pHash", 64, lambda image: unit_bits(imagehash.phash(image).hash))
+
+
+def dhash() -> Peer:
+    """The gradient hash of imagehash, 64 bits."""
+    return Peer("dHash", 64, lambda image: unit_bits(imagehash.dhash(image).hash))
+
+
+def pdq() -> Peer:
+    """The PDQ hash of pdqhash, 256 bits."""
+    compute = needed("pdqhash").compute
+    return Peer("PDQ", 256, lambda image: unit_bits(compute(np.asarray(image))[0] > 0))
+
+
+def colour_histogram() -> Peer:
+    """A peer that knows which colours a photo has, and nothing of where they are."""
+    return Peer("colour histogram", LEVELS**3, colours)
+
+
+def random_clip(seed: int = 0) -> ClipEncoder:
+    """CLIP's ViT-B/32 that has learnt nothing: what the architecture alone gives."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        # The configuration's defaults are ViT-B/32, projected to 512.
+        model = CLIPVisionModelWithProjection(CLIPVisionConfig(projection_dim=512))
+    return ClipEncoder("random ViT-B/32", model, CLIPImageProcessor(), "cpu")
+
+
+@dataclass
+class ByVector:
+    """A method that compares photos by the dot products of an encoder's vectors.
+
+    Attributes:
+        encoder: what makes the vectors.
+        store: folder of vectors, kept between runs.
+        name: shown to people.
+    """
+
+    encoder: Encoder
+    store: Path
+    name: str
+
+    def similarities(self, queries: Photos, gallery: Photos) -> Floats:
+        """Compare: float64 (q, g), -1 to 1; higher is more alike."""
+        left, right = (self._vectors(photos).astype(np.float64) for photos in (queries, gallery))
+        return np.asarray(left @ right.T)
+
+    def describe(self, paths: Sequence[Path]) -> Vectors:
+        """Read and encode files: float32 (n, d), unit rows."""
+        return self.encoder.encode([self.encoder.read(path) for path in paths])
+
+    def _vectors(self, photos: Photos) -> Vectors:
+        return embed_photos(photos.items, photos.root, self.encoder, store=self.store).vectors
+
+
+@dataclass(frozen=True)
+class Keypoints:
+    """What SIFT sees in a photo.
+
+    Attributes:
+        places: float32 (k, 2), in pixels.
+        descriptors: float32 (k, 128), unit rows.
+    """
+
+    places: npt.NDArray[np.float32]
+    descriptors: npt.NDArray[np.float32]
+
+
+@dataclass
+class Sift:
+    """SIFT keypoints that one homography carries from photo to photo, the query also mirrored: slow and strong.
+
+    Attributes:
+        store: folder of similarities, kept between runs.
+        name: shown to people.
+    """
+
+    store: Path
+    name: str = "SIFT"
+
+    def similarities(self, queries: Photos, gallery: Photos) -> Floats:
+        """Compare: float64 (q, g), inliers as a share of `FEATURES`; higher is more alike."""
+        path = self.store / f"sift-{digest_of(SIFT_STEP, queries.items, gallery.items)[:16]}.npy"
+        if not path.is_file():
+            with replacing(path) as partial:
+                np.save(partial, self._counts(queries, gallery) / FEATURES)
+        return np.asarray(np.load(path), dtype=np.float64)
+
+    def describe(self, paths: Sequence[Path]) -> list[Keypoints]:
+        """Read files and find their keypoints."""
+        return [self.keypoints(read_image(path, draft=SIDE)) for path in paths]
+
+    def keypoints(self, image: Image.Image) -> Keypoints:
+        """The strongest keypoints, with RootSIFT descriptors (Arandjelović and Zisserman 2012)."""
+        grey = image.convert("L")
+        grey.thumbnail((LONG_SIDE, LONG_SIDE))
+        points, raw = self._detector.detectAndCompute(np.asarray(grey), None)
+        if raw is None:
+            return Keypoints(np.empty((0, 2), np.float32), np.empty((0, 128), np.float32))
+        shares = raw / np.maximum(raw.sum(axis=1, keepdims=True), 1e-9)
+        return Keypoints(np.array([point.pt for point in points], np.float32), np.sqrt(shares, dtype=np.float32))
+
+    def inliers(self, query: Keypoints, photo: Keypoints) -> int:
+        """How many matches agree on one homography."""
+        if min(len(query.places), len(photo.places)) < LEAST_MATCHES:
+            return 0
+        here, there = matches(query.descriptors, photo.descriptors)
+        if len(here) < LEAST_MATCHES:
+            return 0
+        method = self._cv2.USAC_MAGSAC
+        _, mask = self._cv2.findHomography(query.places[here], photo.places[there], method, INLIER_PIXELS)
+        return 0 if mask is None else int(mask.sum())
+
+    @cached_property
+    def _cv2(self) -> ModuleType:
+        cv2 = needed("cv2")
+        cv2.setNumThreads(torch.get_num_threads())
+        return cv2
+
+    @cached_property
+    def _detector(self) -> Any:
+        return self._cv2.SIFT_create(nfeatures=FEATURES)
+
+    def _counts(self, queries: Photos, gallery: Photos) -> Floats:
+        there = self.describe(gallery.paths)
+        mirrored = [self.keypoints(ImageOps.mirror(read_image(path, draft=SIDE))) for path in queries.paths]
+        within = queries == gallery
+        here = there if within else self.describe(queries.paths)
+        counts = np.zeros((len(here), len(there)))
+        for q in tqdm(range(len(here)), "matching SIFT", unit="photo", disable=None):
+            # Within one set a pair is compared once: mirroring either photo of it comes to the same.
+            for g in range(q + 1 if within else 0, len(there)):
+                counts[q, g] = max(self.inliers(here[q], there[g]), self.inliers(mirrored[q], there[g]))
+        return counts + counts.T if within else counts
+
+
+def matches(query: npt.NDArray[np.float32], photo: npt.NDArray[np.float32]) -> tuple[list[int], list[int]]:
+    """Keypoints that are each other's by Lowe's ratio test.
+
+    Args:
+        query: float32 (a, 128), unit rows.
+        photo: float32 (b, 128), unit rows, b at least 2.
+
+    Returns:
+        Indices into `query` and into `photo`; none occurs twice, for many matches on one point would agree on a
+        homography that shrinks the picture to that point.
+    """
+    likeness = query @ photo.T
+    rows = np.arange(len(query))
+    nearest = likeness.argmax(axis=1)
+    first = likeness[rows, nearest]
+    likeness[rows, nearest] = -1
+    # The squared distance of unit vectors is 2 - 2 × likeness.
+    passing = np.flatnonzero(1 - first < RATIO**2 * (1 - likeness.max(axis=1)))
+    strongest = passing[np.argsort(-first[passing], kind="stable")]
+    there, order = np.unique(nearest[strongest], return_index=True)
+    return strongest[order].tolist(), there.tolist()
