@@ -137,7 +137,7 @@ def test_bad_entries_are_lines_of_the_report(made: MadeArchive, tmp_path: Path) 
         "presse/photos/jpg/dangling.jpg": "it is a link to a file that is not there",
         "surlevif/dangling.xlsx": "it is a link to a file that is not there",
         "presse/photos/jpg/failing.jpg": "the file cannot be read (Input/output error)",
-        "surlevif/failing.xlsx": "the file cannot be read (Input/output error)",
+        "surlevif/failing.xlsx": "the workbook cannot be read (Input/output error)",
         r"presse/photos/jpg/caf\xe9.jpg": "the name or a folder above it is not UTF-8: rename it",
         r"surlevif/caf\xe9.xlsx": "the name or a folder above it is not UTF-8: rename it",
         "surlevif/bomb.xlsx": f"the workbook has {MAX_UNPACKED + 1:,} bytes when it is unpacked, over the limit of "

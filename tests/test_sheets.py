@@ -112,7 +112,7 @@ def large_workbook(path: Path, size: int) -> None:
 def test_a_workbook_that_is_a_zip_bomb_is_refused(tmp_path: Path) -> None:
     """By the sizes in its list of parts, with the limit in the sentence."""
     large_workbook(tmp_path / "x.xlsx", 2_000_000)
-    with pytest.raises(ArchiveError, match=r"2,00\d,\d{3} bytes when it is unpacked, over the limit of 2,000,000"):
+    with pytest.raises(ArchiveError, match=r"2,0\d\d,\d{3} bytes when it is unpacked, over the limit of 2,000,000"):
         read_workbook(tmp_path / "x.xlsx", max_unpacked=2_000_000)
     assert len(read_workbook(tmp_path / "x.xlsx")) == 1
 
@@ -135,7 +135,7 @@ def test_a_formula_that_openpyxl_cannot_read_is_no_crash(tmp_path: Path) -> None
     book.save(tmp_path / "x.xlsx")
     with zipfile.ZipFile(tmp_path / "x.xlsx") as parts:
         contents = {name: parts.read(name) for name in parts.namelist()}
-    contents["xl/styles.xml"] = contents["xl/styles.xml"].replace(b"<fonts", b"<fonts wrong='1'")
+    del contents["[Content_Types].xml"]
     with zipfile.ZipFile(tmp_path / "x.xlsx", "w") as parts:
         for name, content in contents.items():
             parts.writestr(name, content)

@@ -240,7 +240,8 @@ def test_kept_when_killed(server: DeepL, tmp_path: Path) -> None:
     server.faults = [200, *[503] * 6]
     script = (
         "import sys; from pathlib import Path; "
-        "from neardup.translate import translate_legends; from neardup.translators import DeepLTranslator; "
+        "from neardup.archive.captions import translate_legends; "
+        "from neardup.archive.translators import DeepLTranslator; "
         "key, url, cache, *legends = sys.argv[1:]; "
         "translate_legends(legends, DeepLTranslator(key, server_url=url), Path(cache), ('fr', 'en'), print)"
     )

@@ -54,7 +54,7 @@ class _Workbooks:
 
     Attributes:
         ground_truth: path of the workbook of groups, relative to the archive.
-        others: paths of all others, ordered.
+        others: paths of all other workbooks, ordered.
         digests: path → SHA-256 of its bytes.
         discrepancies: workbooks that cannot be opened, and why.
     """
@@ -76,7 +76,7 @@ def prepare(root: Path, out: Path, settings: PrepareSettings) -> Prepared:
     Raises:
         ArchiveError: the archive or its ground truth is not there, or `out` lies inside the archive.
     """
-    # What is there.
+    # Scan: which photos and which workbooks the archive holds.
     check_archive(root, out, settings)
     write_json(out / STATE / REMEMBERED, {"root": str(root.resolve()), "prepare": asdict(settings)})
     archive = scan(
@@ -93,20 +93,22 @@ def prepare(root: Path, out: Path, settings: PrepareSettings) -> Prepared:
     if manifest is not None:
         return Prepared(archive, TestSet.load(out), TrainingSet.load(out), manifest["facts"], reused=True)
 
-    # What the sheets say.
+    # Parse: what the sheets say.
     names = Names(archive)
     mentions = parse_ground_truth(workbooks.ground_truth, _read_ground_truth(root / workbooks.ground_truth))
     legend_sheets = [sheet for path in workbooks.others for sheet in _read_legends(root, path)]
 
-    # What is made of it.
+    # Decide: which photos the sheets mean, and which of them may be trained on.
     groups = resolve_groups(mentions, names)
     tested = {photo.sha256 for photo in groups.test_set.photos}
     test_photos = [photo for photo in archive.photos if photo.sha256 in tested]
     leaks = Leaks(test_photos, groups.test_set, settings.look_alike_bits)
     legends = resolve_legends(legend_sheets, names, settings.patterns, leaks)
 
+    # Store: tables, and copies of the photos.
     outputs = _store(out, archive, names, groups.test_set, legends.training_set)
 
+    # Report: every line of what did not fit, and the counts.
     counts = _counts(archive, groups, legends)
     lines = [*_lines_of_files(archive, names), *workbooks.discrepancies, *groups.discrepancies, *legends.discrepancies]
     blocks = [(*name.partition(": ")[::2], number) for name, number in counts.items()]
@@ -131,14 +133,16 @@ def check_archive(root: Path, out: Path, settings: PrepareSettings) -> None:
 
 def _on_disk(root: Path, path: str) -> str:
     """The path below `root` as the disk has it, whichever way the accents of both are composed."""
-    found = root
+    found = PurePosixPath()
     for part in PurePosixPath(path).parts:
-        same = [] if (found / part).exists() or not found.is_dir() else found.iterdir()
-        found = next((entry for entry in same if composed(entry.name) == composed(part)), found / part)
-    return found.relative_to(root).as_posix()
+        folder = root / found
+        others = [] if (folder / part).exists() or not folder.is_dir() else [entry.name for entry in folder.iterdir()]
+        found /= next((name for name in others if composed(name) == composed(part)), part)
+    return found.as_posix()
 
 
 def _workbooks(root: Path, settings: PrepareSettings) -> _Workbooks:
+    """The workbooks of the archive that can be opened, and lines for those that cannot."""
     skipped: list[Skipped] = []
     ground_truth = _on_disk(root, settings.ground_truth)
     digests = {ground_truth: _digest_of_ground_truth(root / ground_truth)}
@@ -148,7 +152,7 @@ def _workbooks(root: Path, settings: PrepareSettings) -> _Workbooks:
         try:
             digests[path] = digest_file(root / path)
         except OSError as error:
-            skipped.append(Skipped(path, f"the file cannot be read ({error.strerror})"))
+            skipped.append(Skipped(path, f"the workbook cannot be read ({error.strerror})"))
     lines = [Discrepancy("unreadable", item.path, detail=item.reason) for item in skipped if not item.is_folder]
     return _Workbooks(ground_truth, tuple(list(digests)[1:]), digests, tuple(lines))
 
