@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from neardup.archive.captions import translate_training_set
 from neardup.archive.prepare import prepare
 from neardup.archive.scan import Archive, scan
 from neardup.archive.testset import TestSet
@@ -27,7 +28,7 @@ from neardup.experiment import (
 from neardup.measure.distractors import _copy, candidates, draw, drawing
 from neardup.measure.evaluate import Evaluation
 from neardup.measure.low_precision import measure
-from neardup.settings.schema import PrepareSettings, Settings
+from neardup.settings.schema import PrepareSettings, Settings, TranslateSettings
 from neardup.stages import digest_file
 
 SETTINGS = PrepareSettings()
@@ -35,9 +36,10 @@ SETTINGS = PrepareSettings()
 
 @pytest.fixture(scope="module")
 def out(made: MadeArchive, prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A prepared folder that these tests may write to."""
+    """A prepared and translated folder that these tests may write to; its archive is there."""
     folder = tmp_path_factory.mktemp("distractors") / "results"
     shutil.copytree(prepared, folder)
+    translate_training_set(folder, TranslateSettings(translator="none"), None, lambda _: None)
     assert made.root.is_dir()
     return folder
 
