@@ -174,13 +174,13 @@ class Counted(Tones):
     def __init__(self) -> None:
         """No picture yet."""
         super().__init__()
-        self.pictures: weakref.WeakSet[Image.Image] = weakref.WeakSet()
+        self.pictures: weakref.WeakValueDictionary[Path | bytes, Image.Image] = weakref.WeakValueDictionary()
         self.most = 0
 
     def read(self, source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         """Decode, and count."""
         picture = super().read(source, max_pixels)
-        self.pictures.add(picture)
+        self.pictures[source] = picture
         self.most = max(self.most, len(self.pictures))
         return picture
 
