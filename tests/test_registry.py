@@ -163,11 +163,11 @@ def test_a_worse_model_is_refused(contest: Contest) -> None:
 def test_another_test_set_is_refused(contest: Contest) -> None:
     """A champion may have been trained on photos of it."""
     table = contest.out / "test_set.csv"
-    kept = table.read_text()
-    table.write_text("".join(kept.splitlines(keepends=True)[:-1]))
+    kept = table.read_bytes()
+    table.write_bytes(b"".join(kept.splitlines(keepends=True)[:-1]))
     with pytest.raises(PromotionError, match=r"was measured on the test set .*, so they are not compared"):
         find_candidates(contest.tracking, contest.out)
-    table.write_text(kept)
+    table.write_bytes(kept)
 
 
 def test_a_version_that_is_not_there_is_one_sentence(contest: Contest) -> None:
