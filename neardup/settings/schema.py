@@ -94,7 +94,8 @@ class Recipe:
         frozen_layers: so many first layers of both towers, and what is before them, keep their weights; 0 freezes
             nothing. What they give is computed once and kept, so that each epoch is faster.
         frozen_text: the whole text tower keeps its weights; its vectors are computed once.
-        compiled: compile the layers by torch.compile, which takes up to minutes before the first step.
+        compiled: compile the layers by torch.compile in the first step, which then takes a minute more. Measured for
+            ViT-B/32 on one core: the others are 1.07 times as fast, in bf16 1.15 times, the losses within 0.02 %.
         lora_rank: train updates of this rank of the attention, and else the temperature alone (LoRA); 0 trains the
             weights themselves.
         precision: `auto` is bf16 on a GPU that has it, else fp32; a CPU that has it trains faster by `bf16`, too.
