@@ -39,6 +39,7 @@ TOKENS = 77
 """Longest text of CLIP, in tokens."""
 WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("neardup, all weights", {}),
+    ("neardup, all weights, compiled", {"compiled": True}),
     *((("neardup, all weights, bf16", {"precision": "bf16"}),) if cpu_has_bf16() else ()),
     ("neardup, text tower frozen", {"frozen_text": True}),
     ("neardup, 6 of 12 layers frozen", {"frozen_layers": 6}),

@@ -6,8 +6,8 @@ from pathlib import Path
 import performance
 import pytest
 import torch
-from gpu import measure_gpu
 from rates import Measured, Speed
+from training import measure_gpu
 
 from neardup.builtin.scenes import Scene
 
@@ -30,7 +30,7 @@ def test_the_page_says_that_there_is_no_gpu(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
 def test_a_gpu_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three number formats, each compiled and not, and three ways to train."""
-    monkeypatch.setattr("gpu.PHOTOS", 32)
+    monkeypatch.setattr("training.GPU_PHOTOS", 32)
     (tmp_path / "images").mkdir()
     for seed in range(4):
         Scene.of(seed).image.save(tmp_path / "images" / f"{seed}.jpg")

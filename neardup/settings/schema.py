@@ -126,7 +126,10 @@ class Recipe:
     ] = False
     compiled: Annotated[
         bool,
-        Field(description="compile the layers by torch.compile, which takes up to minutes before the first step."),
+        Field(
+            description="compile the layers by torch.compile in the first step, which then takes a minute more. "
+            "Measured for ViT-B/32 on one core: the others are 1.07 times as fast, in bf16 1.15 times."
+        ),
     ] = False
     lora_rank: Annotated[
         int,
