@@ -10,8 +10,9 @@ from distributed import Client, LocalCluster, wait
 from jpegs import SMALL, made_jpegs
 from rates import Measured, clock, peak_mb
 
-from neardup.encode.collection import SHARDS, Collection, encode_shard, known, new_shards, open_collection
+from neardup.encode.collection import Collection, encode_shard, known, new_shards, open_collection
 from neardup.encode.encoder import BUILTIN
+from neardup.encode.shards import SHARDS
 from neardup.encode.vectors import Embeddings
 from neardup.search.blocks import open_triangle, search_block
 
@@ -47,10 +48,10 @@ def _searching(work: Path, client: Client, name: str) -> Measured:
     collection = _made(work / "cluster" / "vectors")
 
     def search() -> None:
-        for done in Path(collection.vectors.url).glob("pairs-*"):
+        for done in Path(collection.vectors.url).glob("near-*"):
             done.unlink()
         triangle = open_triangle(collection, THRESHOLD, SLAB)
-        _all(client, search_block, [(collection, THRESHOLD, len(triangle.slabs), i, j) for i, j in triangle.blocks()])
+        _all(client, search_block, [(collection, THRESHOLD, block) for block in triangle.blocks()])
 
     speed = clock(search, VECTORS * (VECTORS - 1) // 2)
     return Measured(f"all pairs of {VECTORS:,} × {DIMENSIONS} on a cluster", name, "pairs", speed, _peak(client))

@@ -22,6 +22,7 @@ def watch(
     encoder: str = "models:/near-duplicates@champion",
     threshold: Annotated[float | None, Field(ge=-1, le=1)] = None,
     device: Device = "auto",
+    store: str | None = None,
 ) -> dict[str, Any]:
     """Encode the photos that no former run has seen, and publish their near-duplicates among all photos.
 
@@ -34,12 +35,13 @@ def watch(
         encoder: an MLflow model, whose threshold is used, or any other encoder.
         threshold: similarity at or above which a pair is a near-duplicate; else the encoder's own.
         device: auto, cpu, cuda or mps.
+        store: folder or URL of the vectors, which other flows may share; else in `out`.
     """
     check_folders(archive, out)
     log = get_run_logger()
     with alone(out, log.warning):
         tracking = tracking_of(out)
-        watched = look_for_new(archive, out, settings, encoder, tracking.encoder(encoder), threshold, device)
+        watched = look_for_new(archive, out, settings, encoder, tracking.encoder(encoder), threshold, device, store)
         show_watched(watched)
         log_watched(tracking, watched)
     return watched.facts() | {"folder": str(watched.folder) if watched.folder else None}

@@ -185,7 +185,9 @@ def encode_test_set(approach: Approach) -> dict[str, Any]:
     """
     test_set = TestSet.load(approach.out)
     encoder = load_encoder(str(approach.folder / "checkpoint"), device=approach.settings.device)
-    embed_test_set(approach.out, test_set, encoder).save(approach.folder / "vectors.parquet")
+    embed_test_set(approach.out, test_set, encoder, approach.settings.cluster.store).save(
+        approach.folder / "vectors.parquet"
+    )
     facts = {"fingerprint": encoder.fingerprint, "photos": len(test_set.photos)}
     return approach.vectors.finish([approach.folder / "vectors.parquet"], facts)
 

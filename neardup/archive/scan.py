@@ -5,7 +5,8 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from fnmatch import fnmatchcase
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
@@ -144,12 +145,7 @@ def scan(
 
 def find_images(root: Path, patterns: Sequence[str], exclude: Sequence[str]) -> list[str]:
     """Paths, relative to `root` and ordered, of files with an image's suffix that a pattern names."""
-    return sorted(
-        path
-        for path in walk_images(root)
-        if any(_matches(path, pattern) for pattern in patterns)
-        and not any(_matches(path, pattern) for pattern in exclude)
-    )
+    return sorted(path for path in walk_images(root) if is_chosen(path, patterns, exclude))
 
 
 def walk_images(root: Path) -> Iterator[str]:
@@ -163,9 +159,20 @@ def walk_images(root: Path) -> Iterator[str]:
                 yield before + name
 
 
+def is_chosen(path: str, patterns: Sequence[str], exclude: Sequence[str] = ()) -> bool:
+    """Whether one of the patterns names a path, relative to the archive, and none of those that exclude does."""
+    return any(_matches(path, glob) for glob in patterns) and not any(_matches(path, glob) for glob in exclude)
+
+
 def _matches(path: str, pattern: str) -> bool:
     """Whether a glob names a path; `**` stands for any number of folders, and a last `**` for all below."""
-    return _match(tuple(PurePosixPath(path).parts), tuple(PurePosixPath(pattern).parts))
+    return _match(tuple(path.lower().split("/")), _parts(pattern))  # path objects would take ten times as long
+
+
+@lru_cache
+def _parts(pattern: str) -> tuple[str, ...]:
+    """The parts of a glob between the slashes, in small letters."""
+    return PurePosixPath(pattern.lower()).parts
 
 
 def _match(parts: tuple[str, ...], globs: tuple[str, ...]) -> bool:
@@ -173,7 +180,7 @@ def _match(parts: tuple[str, ...], globs: tuple[str, ...]) -> bool:
         return not parts
     if globs[0] == "**":
         return len(globs) == 1 or any(_match(parts[i:], globs[1:]) for i in range(len(parts) + 1))
-    return bool(parts) and PurePosixPath(parts[0].lower()).match(globs[0].lower()) and _match(parts[1:], globs[1:])
+    return bool(parts) and fnmatchcase(parts[0], globs[0]) and _match(parts[1:], globs[1:])
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -55,7 +55,7 @@ def embed(
     limit = settings.prepare.max_pixels
     photos = scan(folder, table=state / f"{out.stem}.scan.parquet", patterns=("**",), exclude=(), max_pixels=limit)
     items = [(photo.path, photo.sha256) for photo in photos.photos]
-    embed_photos(items, folder, model, store=state / "vectors").save(out)
+    embed_photos(items, folder, model, store=settings.cluster.store or state / "vectors").save(out)
     for fault in photos.unreadable:
         click.echo(f"left out {fault.path}: {fault.reason}", err=True)
     click.echo(f"{len(items)} photos are in {out}, {len(photos.unreadable)} left out")
@@ -158,7 +158,7 @@ def duplicates(
         config, archive, device=device, **{f"cluster__{name}": value for name, value in said.items()}
     )
     where = archive.resolve(), out.resolve()
-    how = settings.device, precision, settings.prepare.max_pixels, settings.cluster
+    how = settings.device, precision, settings.prepare, settings.cluster
     result = run_flow("duplicates", out, *where, encoder, threshold, *how)
     folder = Path(result["folder"])
     seen = f"Look at {folder / 'gallery.html'}, {folder / 'pairs.xlsx'}, {folder / 'groups.xlsx'}"
@@ -189,7 +189,8 @@ def watch(
     check_folders(archive, out)
     settings = settings_of(config, archive, device=device)
     where = archive.resolve(), out.resolve()
-    result = run_flow("watch", out, *where, settings.prepare, encoder, threshold, settings.device)
+    how = settings.prepare, encoder, threshold, settings.device, settings.cluster.store
+    result = run_flow("watch", out, *where, *how)
     folder = Path(result["folder"]) if result["folder"] else None
     seen = f"\nLook at {folder / 'gallery.html'}, {folder / 'pairs.xlsx'}" if folder else ""
     print_result(result, f"{result['summary']}{seen}", as_json=as_json)

@@ -109,14 +109,17 @@ def calibrated_thresholds(pairs: Pairs, group_of: Ints, folds: int, seed: int) -
     return thresholds, fold
 
 
-def calibrated_beside(checkpoint: str) -> float:
+def calibrated_beside(checkpoint: str, fingerprint: str) -> float:
     """The threshold that belongs to a checkpoint, from the `metrics.json` beside it.
 
     Raises:
-        ConfigError: the checkpoint was not evaluated, or no threshold could be calibrated.
+        ConfigError: the checkpoint was not evaluated, another encoder was, or no threshold could be calibrated.
     """
     metrics = Path(checkpoint).parent / "metrics.json"
-    threshold = json.loads(metrics.read_text(encoding="utf-8"))["threshold"] if metrics.is_file() else None
+    measured = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
+    threshold = measured.get("threshold")
+    if threshold is not None and measured["fingerprint"] != fingerprint:
+        raise ConfigError(f"{metrics} was measured with another model than {checkpoint}: say a --threshold")
     if threshold is None:
         raise ConfigError(
             f"{checkpoint} has no calibrated threshold: say one with --threshold (comparison.json has those of an "
