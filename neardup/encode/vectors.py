@@ -42,7 +42,7 @@ class Embeddings:
     fingerprint: str
 
     def table(self) -> pa.Table:
-        """Columns `photo`, `path` and `vector`; the fingerprint is in its metadata."""
+        """Make a table of the columns `photo`, `path` and `vector`; the fingerprint is in its metadata."""
         columns = {
             "photo": pa.array(self.photos, pa.string()),
             "path": pa.array(self.paths, pa.string()),

@@ -153,6 +153,8 @@ class Triangle:
 def open_triangle(collection: Collection, threshold: float, size: int = SLAB) -> Triangle:
     """Put all shards into slabs: those of a former run stay as they are or are merged, new shards make new slabs.
 
+    Of the runs that search one store at one threshold, only one may be under way: the tables of what is merged go away.
+
     Args:
         collection: whose photos.
         threshold: similarity, -1 to 1; each has slabs and tables of its own.
