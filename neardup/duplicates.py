@@ -105,6 +105,7 @@ class Duplicates:
         """The counts, and what they were made with."""
         return {
             "summary": self.summary,
+            "rule": self.collection.rule,
             "photos": self.photos,
             "pairs": len(self.pairs.left) - self.copies,
             "exact_copies": self.copies,

@@ -162,7 +162,7 @@ def duplicates(
     result = run_flow("duplicates", out, *where, encoder, threshold, *how)
     folder = Path(result["folder"])
     seen = f"Look at {folder / 'gallery.html'}, {folder / 'pairs.xlsx'}, {folder / 'groups.xlsx'}"
-    print_result(result, f"{result['summary']}\n{seen}", as_json=as_json)
+    print_result(result, f"{result['rule']}.\n{result['summary']}\n{seen}", as_json=as_json)
 
 
 @click.command()
