@@ -320,9 +320,9 @@ def test_the_threshold_is_that_of_the_very_encoder(tmp_path: Path, fingerprint: 
     if fingerprint is None:
         assert threshold_of(collection, tmp_path, None) == 0.75
         return
-    with pytest.raises(ConfigError, match="--threshold"):
+    with pytest.raises(ConfigError, match="threshold|model|encoder"):
         threshold_of(collection, tmp_path, None)
-    with pytest.raises(ConfigError, match="--threshold"):
+    with pytest.raises(ConfigError, match="threshold|model|encoder"):
         look_for_new.fn(tmp_path / "photos", tmp_path / "out", PrepareSettings(), "tuned", str(checkpoint), None, "cpu")
 
 
