@@ -14,8 +14,9 @@ from rates import SMALL, Measured, Topics, clock, made_jpegs, measured, peak_mb
 from sklearn.neighbors import NearestNeighbors
 
 from neardup.arrays import Vectors
-from neardup.encode.collection import SHARDS, Collection, encode_shard, known, new_shards, open_collection
+from neardup.encode.collection import Collection, encode_shard, known, new_shards, open_collection
 from neardup.encode.encoder import BUILTIN
+from neardup.encode.shards import SHARDS
 from neardup.encode.vectors import Embeddings
 from neardup.search.approximate import Index, build_index
 from neardup.search.blocks import open_triangle, search_block
@@ -254,11 +255,10 @@ def _searching(work: Path, client: Client, name: str) -> Measured:
     collection = _made_store(work / "cluster" / "vectors")
 
     def search() -> None:
-        for done in Path(collection.vectors.url).glob("pairs-*"):
+        for done in Path(collection.vectors.url).glob("near-*"):
             done.unlink()
         triangle = open_triangle(collection, THRESHOLD, SLAB)
-        slabs = len(triangle.slabs)
-        _run_all(client, search_block, [(collection, THRESHOLD, slabs, i, j) for i, j in triangle.blocks()])
+        _run_all(client, search_block, [(collection, THRESHOLD, block) for block in triangle.blocks()])
 
     speed = clock(search, CLUSTER_VECTORS * (CLUSTER_VECTORS - 1) // 2)
     return Measured(f"all pairs of {CLUSTER_VECTORS:,} × {DIMENSION} on a cluster", name, "pairs", speed, _peak(client))

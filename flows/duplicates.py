@@ -8,7 +8,6 @@ from pydantic import Field
 
 from neardup.archive.scan import check_folders
 from neardup.encode.collection import open_collection, present
-from neardup.images import MAX_PIXELS
 from neardup.search.blocks import open_triangle
 from neardup.settings.schema import ClusterSettings, Device, Dtype, PrepareSettings, Settings
 from neardup.stages import STATE, alone
@@ -27,7 +26,7 @@ def duplicates(
     threshold: Annotated[float | None, Field(ge=-1, le=1)] = None,
     device: Device = "auto",
     precision: Dtype = "fp32",
-    max_pixels: Annotated[int, Field(gt=0)] = MAX_PIXELS,
+    settings: PrepareSettings = PrepareSettings(),  # noqa: B008 - frozen
     cluster: ClusterSettings = ClusterSettings(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     """Encode every photo of a folder that no former run has encoded, and compare all of them with each other.
@@ -42,19 +41,20 @@ def duplicates(
         threshold: similarity at or above which a pair is a near-duplicate; else the encoder's own.
         device: auto, cpu, cuda or mps.
         precision: numbers that the encoder computes with; other than fp32 only if its effect was measured.
-        max_pixels: larger images are listed as unreadable.
+        settings: which files are photographs; every image of a folder that is not laid out as they say.
         cluster: where the tasks run, and where the vectors lie.
     """
     check_folders(archive, out)
     log = get_run_logger()
-    given = Settings(device=device, prepare=PrepareSettings(max_pixels=max_pixels), cluster=cluster)
-    places = {"device": "device", "max_pixels": "prepare.max_pixels", "cluster": "cluster"}
+    given = Settings(device=device, prepare=settings, cluster=cluster)
+    places = {"device": "device", "settings": "prepare", "cluster": "cluster"}
     chosen = settings_of_run(given, out, archive, **places)
-    device, max_pixels, cluster = chosen.device, chosen.prepare.max_pixels, chosen.cluster
+    device, settings, cluster = chosen.device, chosen.prepare, chosen.cluster
     with alone(out, log.warning), workers(cluster) as runner:
         checkpoint = tracking_of(out).encoder(encoder)
         store = cluster.store or str(out.resolve() / STATE / "vectors")
-        collection = open_collection(archive.resolve(), store, checkpoint, device, precision, max_pixels)
+        collection = open_collection(archive.resolve(), store, checkpoint, device, precision, settings)
+        log.info(collection.rule)
         least = threshold_of(collection, out, threshold)
         here = present(collection)
         encode_new(collection, here, runner, cluster)

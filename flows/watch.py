@@ -7,7 +7,7 @@ from prefect import flow, get_run_logger
 from pydantic import Field
 
 from neardup.archive.scan import check_folders
-from neardup.settings.schema import Device, PrepareSettings, Settings
+from neardup.settings.schema import ClusterSettings, Device, PrepareSettings, Settings
 from neardup.stages import alone
 from tasks.deployed import settings_of_run
 from tasks.every_flow import EVERY_FLOW
@@ -23,6 +23,7 @@ def watch(
     encoder: str = "models:/near-duplicates@champion",
     threshold: Annotated[float | None, Field(ge=-1, le=1)] = None,
     device: Device = "auto",
+    store: str | None = None,
 ) -> dict[str, Any]:
     """Encode the photos that no former run has seen, and publish their near-duplicates among all photos.
 
@@ -35,16 +36,17 @@ def watch(
         encoder: an MLflow model, whose threshold is used, or any other encoder.
         threshold: similarity at or above which a pair is a near-duplicate; else the encoder's own.
         device: auto, cpu, cuda or mps.
+        store: folder or URL of the vectors, which other flows may share; else in `out`.
     """
     check_folders(archive, out)
     log = get_run_logger()
-    given = Settings(prepare=settings, device=device)
-    chosen = settings_of_run(given, out, archive, settings="prepare", device="device")
+    given = Settings(prepare=settings, device=device, cluster=ClusterSettings(store=store))
+    places = {"settings": "prepare", "device": "device", "store": "cluster.store"}
+    chosen = settings_of_run(given, out, archive, **places)
     with alone(out, log.warning):
         tracking = tracking_of(out)
-        watched = look_for_new(
-            archive, out, chosen.prepare, encoder, tracking.encoder(encoder), threshold, chosen.device
-        )
+        checkpoint, store = tracking.encoder(encoder), chosen.cluster.store
+        watched = look_for_new(archive, out, chosen.prepare, encoder, checkpoint, threshold, chosen.device, store)
         show_watched(watched)
         log_watched(tracking, watched)
     return watched.facts() | {"folder": str(watched.folder) if watched.folder else None}

@@ -273,8 +273,8 @@ def encode_test_set(approach: Approach) -> dict[str, Any]:
     test_set = TestSet.load(approach.out)
     drawn = draw(approach.out, approach.settings.distractors)
     encoder = load_encoder(str(approach.folder / "checkpoint"), device=approach.settings.device)
-    limit = approach.settings.prepare.max_pixels
-    outputs = [embed_test_set(approach.out, test_set, encoder, limit).save(approach.folder / "vectors.parquet")]
+    limit, store = approach.settings.prepare.max_pixels, approach.settings.cluster.store
+    outputs = [embed_test_set(approach.out, test_set, encoder, limit, store).save(approach.folder / "vectors.parquet")]
     if drawn:
         distractors = embed_distractors(approach.out, drawn, encoder, limit)
         outputs.append(distractors.save(approach.folder / "distractors.parquet"))

@@ -1,17 +1,17 @@
 """What is new in the archive since the last time, and which photos it is a near-duplicate of."""
 
-import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from numbers import Real
 from pathlib import Path
 
 import numpy as np
 
-from neardup.archive.scan import Archive, check_folders, scan
+from neardup.archive.notice import KINDS, Memory, Noticed, notice, places_of, vanished_since
+from neardup.archive.scan import check_folders, scan
 from neardup.arrays import Ints
 from neardup.decide.groups import near_groups
 from neardup.encode.encoder import Encoder
@@ -23,73 +23,8 @@ from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, claim, replacing, write_json
 from neardup.tables import SHEET_ROWS, save_rows, write_table
 
-KINDS = ("new", "replaced", "moved", "exact copy", "unreadable")
-"""What a file may be that was not there before; only the first two are new photos."""
 SHOWN_PAIRS = 20
-_UNREADABLE = "unreadable "
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What former runs saw. A content is the SHA-256 of a photo, or that of an unreadable file marked as such.
-
-    Attributes:
-        runs: how many of them published something.
-        present: content → paths where it lay at the last run.
-        gone: content → paths where it was last seen, of contents that the last run did not find.
-    """
-
-    runs: int = 0
-    present: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    gone: Mapping[str, Sequence[str]] = field(default_factory=dict)
-
-    @classmethod
-    def load(cls, path: Path) -> "Memory":
-        """Read what `write_json` wrote; nothing was seen where there is no file.
-
-        Raises:
-            ArchiveError: the file is not a memory.
-        """
-        try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return cls()
-        except (TypeError, ValueError) as error:
-            raise ArchiveError(
-                f"{path} is not what neardup wrote: put it back, or delete it to take all photos as new"
-            ) from error
-
-    @cached_property
-    def contents(self) -> Mapping[str, Sequence[str]]:
-        """Every content with the paths where it was last seen."""
-        return {**self.gone, **self.present}
-
-    @cached_property
-    def paths(self) -> frozenset[str]:
-        """Every path where something was last seen."""
-        return frozenset(path for paths in self.contents.values() for path in paths)
-
-    def after(self, places: Mapping[str, Sequence[str]], *, published: bool) -> "Memory":
-        """The memory of a run that found these contents at these paths."""
-        gone = {content: paths for content, paths in self.contents.items() if content not in places}
-        return Memory(self.runs + published, places, gone)
-
-
-@dataclass(frozen=True)
-class Noticed:
-    """One file that was not there before.
-
-    Attributes:
-        path: where it lies in the archive.
-        kind: one of `KINDS`.
-        other: where its bytes were, or lie as well; else nothing.
-        reason: why it is of that kind.
-    """
-
-    path: str
-    kind: str
-    other: str
-    reason: str
+"""Pairs that `watch.md` and the Prefect UI show: as many as a person reads through; the tables hold all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +102,7 @@ class Watched:
 
     @property
     def summary(self) -> str:
-        """One sentence."""
+        """What the run found, as one sentence."""
         kinds = ", ".join(f"{kind} {self.counts[kind]:,}" for kind in KINDS if self.counts[kind])
         gone = f"; vanished {len(self.vanished):,}" if self.vanished else ""
         if not self.noticed:
@@ -236,6 +171,7 @@ def watch(
     encoder: Encoder,
     threshold: float,
     say: Callable[[str], None] = print,
+    store: str | None = None,
 ) -> Watched:
     """Find what is new in the archive and publish its near-duplicates in `out/watch/<run>/`.
 
@@ -249,6 +185,7 @@ def watch(
         encoder: what encodes; another one than last time encodes every photo once, and makes none of them new.
         threshold: similarity, -1 to 1, at or above which a pair is called near-duplicate.
         say: is told what is going on.
+        store: folder or URL of the vectors, which other commands may share; else in `out`.
 
     Raises:
         ArchiveError: the archive is not there, `out` lies inside it, or a file went away while it was read.
@@ -260,8 +197,9 @@ def watch(
     claim(out / "watch")
     seen = out / STATE / "watch" / "seen.json"
     memory = Memory.load(seen)
+    place = store or str(out.resolve() / STATE / "vectors")
     try:
-        watched, places = _look(archive, out, settings, encoder, float(threshold), memory, say)
+        watched, places = _look(archive, out, place, settings, encoder, float(threshold), memory, say)
         watched.write(settings.max_pixels)
     except FileNotFoundError as error:
         raise ArchiveError(f"{error.filename} went away while the archive was read: watch it again") from error
@@ -273,13 +211,14 @@ def watch(
 def _look(
     root: Path,
     out: Path,
+    store: str,
     settings: PrepareSettings,
     encoder: Encoder,
     threshold: float,
     memory: Memory,
     say: Callable[[str], None],
 ) -> tuple[Watched, Mapping[str, Sequence[str]]]:
-    """What is there now, compared with what was there before, and where each content lies."""
+    """Compare what is in the archive with what was there before; also say where each content lies."""
     archive = scan(
         root,
         table=out / STATE / "watch" / "scan.parquet",
@@ -287,79 +226,21 @@ def _look(
         exclude=settings.pages,
         max_pixels=settings.max_pixels,
     )
-    places = _places(archive)
+    places = places_of(archive)
     noticed = notice(archive, memory)
     photos = {photo.sha256: places[photo.sha256][0] for photo in archive.photos}
     new = np.array([content not in memory.contents for content in photos], dtype=bool)
     say(f"{len(photos):,} photos in {root}, {int(new.sum()):,} of them new; threshold {threshold:g}")
     items = [(path, content) for content, path in photos.items()]
-    vectors = embed_photos(items, root, encoder, store=out / STATE / "vectors", max_pixels=settings.max_pixels).vectors
+    vectors = embed_photos(items, root, encoder, store=store, max_pixels=settings.max_pixels).vectors
     found = near_pairs(vectors, np.flatnonzero(new), threshold)
     pairs, groups = _named(found, near_groups(found, vectors, threshold), list(photos.values()), new.tolist())
     folder = out / "watch" / f"{memory.runs + 1:04d}" if noticed else None
-    vanished = _vanished(places, memory, noticed)
+    vanished = vanished_since(memory, places, noticed)
     watched = Watched(
         root, folder, len(photos), noticed, vanished, pairs, groups, threshold, encoder.name, encoder.fingerprint
     )
     return watched, places
-
-
-def _places(archive: Archive) -> dict[str, list[str]]:
-    """Content → its paths, ordered."""
-    places: dict[str, list[str]] = {}
-    for photo in archive.photos:
-        places.setdefault(photo.sha256, []).append(photo.path)
-    for fault in archive.unreadable:
-        # What no one may read has no digest: it is known by its path.
-        places.setdefault(_UNREADABLE + (fault.sha256 or fault.path), []).append(fault.path)
-    return places
-
-
-def notice(archive: Archive, memory: Memory) -> tuple[Noticed, ...]:
-    """Every file that was not there before, ordered by path, with what it is.
-
-    A content that was seen is not new wherever it lies: it moved if a path of it is gone, else it is a further copy.
-    """
-    reasons = {fault.path: fault.reason for fault in archive.unreadable}
-    found: list[Noticed] = []
-    for content, paths in _places(archive).items():
-        before = memory.contents.get(content)
-        if before is not None:
-            found += _elsewhere(paths, before)
-        elif content.startswith(_UNREADABLE):
-            found += [Noticed(path, "unreadable", "", reasons[path]) for path in paths]
-        else:
-            found.append(_first_seen(content, paths[0], memory))
-            found += [_copy(path, paths[0]) for path in paths[1:]]
-    return tuple(sorted(found, key=lambda item: item.path))
-
-
-def _elsewhere(paths: Sequence[str], before: Sequence[str]) -> Iterator[Noticed]:
-    left = [path for path in before if path not in paths]
-    kept = [path for path in paths if path in before] or paths
-    for number, path in enumerate(path for path in paths if path not in before):
-        if number < len(left):
-            yield Noticed(path, "moved", left[number], "the same bytes were there before")
-        else:
-            yield _copy(path, kept[0])
-
-
-def _copy(path: str, other: str) -> Noticed:
-    return Noticed(path, "exact copy", other, "the same bytes are there too")
-
-
-def _first_seen(content: str, path: str, memory: Memory) -> Noticed:
-    if _UNREADABLE + content in memory.contents:
-        return Noticed(path, "new", "", "could not be read before")
-    if path in memory.paths:
-        return Noticed(path, "replaced", "", "other bytes than before")
-    return Noticed(path, "new", "", "never seen before")
-
-
-def _vanished(places: Mapping[str, Sequence[str]], memory: Memory, noticed: Sequence[Noticed]) -> tuple[str, ...]:
-    there = {path for paths in places.values() for path in paths}
-    there |= {item.other for item in noticed}
-    return tuple(sorted(path for paths in memory.present.values() for path in paths if path not in there))
 
 
 def _named(
@@ -383,11 +264,12 @@ def _named(
 
 
 def _place(member: Member) -> tuple[bool, float, str]:
-    """New photos first, then the most alike, ties by path."""
+    """What the members of a group are ordered by: new photos first, then the most alike, ties by path."""
     return not member.new, -member.similarity, member.path
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """The lines of a Markdown table, and a blank one after it."""
     lines = [columns, ["---"] * len(columns), *rows]
     return [*(f"| {' | '.join(_plain(str(cell)) for cell in line)} |" for line in lines), ""]
 

@@ -11,17 +11,18 @@ from prefect.task_runners import TaskRunner
 
 from neardup.arrays import Ints
 from neardup.duplicates import duplicates
-from neardup.encode.collection import Collection, Encoded, among, encode_shard, known, new_shards
+from neardup.encode.collection import Collection, encode_shard, known, new_shards
+from neardup.encode.shards import Encoded, among
 from neardup.measure.evaluate import Evaluation
 from neardup.measure.low_precision import effect, measured
 from neardup.measure.threshold import calibrated_beside
-from neardup.search.blocks import Triangle, search_block
+from neardup.search.blocks import Block, Triangle, search_block
 from neardup.settings.schema import ClusterSettings
 from tasks.cluster import spread
 from tasks.running import RETRY, outside_fault
 
-TOLD_EVERY = 10.0
-"""Seconds between two lines that say how far the work is."""
+REPORT_EVERY = 10.0
+"""Seconds between two lines that say how far the work is: often enough to see that it goes on, in a log of hours."""
 
 
 @task(name="encode shard", retry_condition_fn=outside_fault, **RETRY)
@@ -30,10 +31,10 @@ def encode(collection: Collection, paths: tuple[str, ...]) -> Encoded:
     return encode_shard(collection, paths)
 
 
-@task(name="search block", task_run_name="search block {i}, {j}", retry_condition_fn=outside_fault, **RETRY)
-def search(collection: Collection, threshold: float, slabs: int, i: int, j: int) -> int:
+@task(name="search block", task_run_name="search block {block}", retry_condition_fn=outside_fault, **RETRY)
+def search(collection: Collection, threshold: float, block: Block) -> int:
     """Search one block of the triangle; its pairs go to the store."""
-    return search_block(collection, threshold, slabs, i, j)
+    return search_block(collection, threshold, block)
 
 
 def threshold_of(collection: Collection, out: Path, threshold: float | None) -> float:
@@ -52,45 +53,46 @@ def encode_new(collection: Collection, here: Ints, runner: TaskRunner[Any], sett
     log = get_run_logger()
     log.info("%s photos, %s of them to encode", f"{len(here):,}", f"{total:,}")
     calls = ({"collection": collection, "paths": paths} for paths in new_shards(collection, old, settings.shard))
-    told = _Told("encoded", "photos", total, log.info)
-    for made in spread(runner, encode, calls, settings.workers):
-        told.done(made.photos + made.unreadable)
+    progress = _Progress("encoded", "photos", total, log.info)
+    for encoded in spread(runner, encode, calls, settings.workers):
+        progress.add(encoded.photos + encoded.unreadable)
 
 
 def search_all(triangle: Triangle, runner: TaskRunner[Any], settings: ClusterSettings) -> None:
     """Search every block that was not searched yet; say how far it is and how long it will take."""
     blocks = triangle.blocks()
-    sizes = [triangle.pairs(i, j) for i, j in blocks]
+    total = sum(block.pairs for block in blocks)
     log = get_run_logger()
-    log.info("%s pairs of photos, %s of them to compare", f"{triangle.rows**2 // 2:,}", f"{sum(sizes):,}")
-    same = {"collection": triangle.collection, "threshold": triangle.threshold, "slabs": len(triangle.slabs)}
-    told = _Told("compared", "pairs", sum(sizes), log.info)
-    calls = ({**same, "i": i, "j": j} for i, j in blocks)
-    for size, _ in zip(sizes, spread(runner, search, calls, settings.workers), strict=True):
-        told.done(size)
+    log.info("%s pairs of photos, %s of them to compare", f"{triangle.rows * (triangle.rows - 1) // 2:,}", f"{total:,}")
+    progress = _Progress("compared", "pairs", total, log.info)
+    common = {"collection": triangle.collection, "threshold": triangle.threshold}
+    calls = ({**common, "block": block} for block in blocks)
+    for block, _ in zip(blocks, spread(runner, search, calls, settings.workers), strict=True):
+        progress.add(block.pairs)
 
 
-class _Told:
-    """Says every few seconds how much is done, how fast, and how long the rest will take."""
+class _Progress:
+    """Logs every few seconds how much of some work is done, how fast, and how long the rest will take."""
 
-    def __init__(self, what: str, unit: str, total: int, say: Callable[[str], object]) -> None:
-        self.what, self.unit, self.total, self.say = what, unit, total, say
+    def __init__(self, verb: str, unit: str, total: int, log: Callable[[str], object]) -> None:
+        self.verb, self.unit, self.total, self.log = verb, unit, total, log
         self.count, self.began = 0, time.monotonic()
-        self.next = self.began + TOLD_EVERY
+        self.next = self.began + REPORT_EVERY
 
-    def done(self, more: int) -> None:
-        """Count what was done."""
+    def add(self, more: int) -> None:
+        """Count what was done since the last call."""
         self.count += more
         now = time.monotonic()
         if now < self.next and self.count < self.total:
             return
-        self.next = now + TOLD_EVERY
+        self.next = now + REPORT_EVERY
         rate = self.count / max(now - self.began, 1e-9)
-        left = (self.total - self.count) / rate
-        self.say(f"{self.what} {self.count:,} of {self.total:,} {self.unit}, {rate:,.0f} a second, {_time(left)} left")
+        left = _duration((self.total - self.count) / rate)
+        self.log(f"{self.verb} {self.count:,} of {self.total:,} {self.unit}, {rate:,.0f} a second, {left} left")
 
 
-def _time(seconds: float) -> str:
+def _duration(seconds: float) -> str:
+    """A time to wait, in hours and minutes, or in minutes and seconds where it is less than an hour."""
     hours, rest = divmod(round(seconds), 3600)
     return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
 

@@ -24,12 +24,14 @@ def look_for_new(
     checkpoint: str,
     threshold: float | None,
     device: str,
+    store: str | None = None,
 ) -> Watched:
     """Encode what is new and publish its near-duplicates; by default at the checkpoint's own threshold."""
     encoder = load_encoder(checkpoint, device)
     least = calibrated_beside(checkpoint, encoder.fingerprint) if threshold is None else threshold
     encoder.name = name
-    return watch(archive, out, settings, encoder, least, get_run_logger().info)
+    least = calibrated_beside(checkpoint, encoder.fingerprint) if threshold is None else threshold
+    return watch(archive, out, settings, encoder, least, get_run_logger().info, store)
 
 
 def show_watched(watched: Watched) -> None:
@@ -43,7 +45,7 @@ def show_watched(watched: Watched) -> None:
 
 
 def log_watched(tracking: Tracking, watched: Watched) -> None:
-    """Log what was published as a run; a server that is away is told of, for the results are on disk."""
+    """Log what was published as a run of MLflow; that its server is away is a warning, for the results are on disk."""
     if watched.folder is None:
         return
     counts = {f"watch {name}": float(count) for name, count in watched.counts.items()}

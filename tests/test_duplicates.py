@@ -1,30 +1,38 @@
 """All near-duplicates of a folder: the same in whatever shards, slabs and workers, once, and again with what is new."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import time
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import ImageOps
+from PIL import Image, ImageOps
 from servers import BIN, environment, free_port, prefect_server
 
 from neardup.builtin.scenes import Scene
-from neardup.duplicates import Duplicates, duplicates
+from neardup.duplicates import KINDS, Duplicates, duplicates
 from neardup.encode.collection import Collection, encode_shard, known, new_shards, open_collection, present
-from neardup.encode.encoder import BUILTIN, load_encoder
+from neardup.encode.encoder import BUILTIN, CHECKPOINT, load_encoder
+from neardup.encode.shards import SHARDS
+from neardup.encode.vectors import embed
 from neardup.errors import ConfigError, EncoderError
-from neardup.search.blocks import Triangle, gather, open_triangle, search_block
+from neardup.search.blocks import Triangle, open_triangle, search_block
 from neardup.search.pairs import near_pairs
-from neardup.settings.schema import ClusterSettings
+from neardup.settings.schema import ClusterSettings, PrepareSettings
+from neardup.watch import watch
 from tasks.cluster import workers
+from tasks.duplicates import threshold_of
+from tasks.watch import look_for_new
 
 THRESHOLD = 0.9
 SCENES = 12
@@ -62,8 +70,8 @@ def searched(collection: Collection, *, shard: int = 1000, slab: int = 1000) -> 
         encode_shard(collection, paths)
     triangle = open_triangle(collection, THRESHOLD, slab)
     blocks = triangle.blocks()
-    for i, j in blocks:
-        search_block(collection, THRESHOLD, len(triangle.slabs), i, j)
+    for block in blocks:
+        search_block(collection, THRESHOLD, block)
     return triangle, len(blocks)
 
 
@@ -86,7 +94,9 @@ def groups_of(result: Duplicates) -> list[list[str]]:
 def test_the_pairs_are_those_of_one_product(photos: Path, tmp_path: Path) -> None:
     """Whatever the shards and the slabs, to the last bit, and the groups too."""
     whole = found(opened(photos, tmp_path / "whole"))
-    vectors, paths = gather(searched(opened(photos, tmp_path / "whole"))[0], np.arange(whole.photos))
+    triangle, _ = searched(opened(photos, tmp_path / "whole"))
+    vectors = triangle.vectors(np.arange(whole.photos))
+    paths = [path for name in triangle.shards for path in whole.collection.vectors.read(name)["path"].to_pylist()]
     exact = near_pairs(vectors, np.arange(len(vectors)), THRESHOLD)
     sides = zip(exact.left, exact.right, exact.similarities, strict=True)
     assert sorted((sorted((paths[i], paths[j])), float(s)) for i, j, s in sides) == pairs_of(whole)
@@ -145,6 +155,177 @@ def test_an_unreadable_file_is_listed_and_not_tried_again(photos: Path, tmp_path
     assert (mended.unreadable, mended.photos) == ((), found(opened(photos, tmp_path / "other")).photos + 1)
 
 
+def test_a_photo_that_changes_in_place_is_encoded_again(tmp_path: Path) -> None:
+    """Also where its size stays the same: its time tells."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    first, second = Scene.of(1).image, Scene.of(2).image
+    for name in ("a.bmp", "b.bmp"):
+        first.save(folder / name)
+    collection = opened(folder, tmp_path / "store")
+    assert len(pairs_of(found(collection))) == 1
+    before = (folder / "b.bmp").stat()
+    second.save(folder / "b.bmp")
+    os.utime(folder / "b.bmp", ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000))
+    assert (folder / "b.bmp").stat().st_size == before.st_size
+    assert list(new_shards(collection, known(collection))) == [("b.bmp",)]
+    assert pairs_of(found(collection)) == []
+
+
+def archive_of(folder: Path, *paths: str) -> Path:
+    """A folder with one scene at all of these paths."""
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        Scene.of(1).image.save(folder / path)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("paths", "settings", "photos", "rule"),
+    [
+        (["x/photos/a.png", "x/pages/b.png", "c.png"], PrepareSettings(), {"x/photos/a.png"}, "matches **/photos/**"),
+        (["a.png", "x/b.png", "x/pages/c.png"], PrepareSettings(), {"a.png", "x/b.png"}, "photos are all images"),
+        (["a.png", "x/b.png"], PrepareSettings(photos=("x/*",)), {"x/b.png"}, "matches x/*"),
+        (["a.png", "x/b.png"], PrepareSettings(photos=("y/*",)), set(), "matches y/*"),
+        (["x/photos/pages/a.png", "b.png"], PrepareSettings(), set(), "matches **/photos/**"),
+    ],
+)
+def test_the_settings_say_what_a_photo_is(
+    tmp_path: Path, paths: list[str], settings: PrepareSettings, photos: set[str], rule: str
+) -> None:
+    """Pages never are; in a plain folder, for which nothing was set, every other image is; one line says which."""
+    folder = archive_of(tmp_path / "photos", *paths)
+    collection = open_collection(folder, str(tmp_path / "store"), BUILTIN, "cpu", "fp32", settings)
+    assert {path for shard in new_shards(collection, known(collection)) for path in shard} == photos
+    assert rule in collection.rule
+    assert "\n" not in collection.rule
+
+
+def every_pair(result: Duplicates) -> set[frozenset[str]]:
+    """All pairs of files: those that stand for others are put in their place."""
+    stands_for = {path: {path} for path in result.paths}
+    sides = zip(result.pairs.left.tolist(), result.pairs.right.tolist(), result.kinds.tolist(), strict=True)
+    named = [(result.paths[i], result.paths[j], KINDS[kind]) for i, j, kind in sides]
+    for kind in ("exact copy", "equal vectors"):
+        for left, right, what in named:
+            if what == kind:
+                stands_for[left] |= stands_for[right]
+    return {frozenset(pair) for files in stands_for.values() for pair in combinations(files, 2)} | {
+        frozenset((a, b)) for left, right, _ in named for a in stands_for[left] for b in stands_for[right] if a != b
+    }
+
+
+def test_copies_stand_for_all_that_brute_force_finds(photos: Path, tmp_path: Path) -> None:
+    """Equal bytes and equal pixels in other bytes, in whatever shards; a group holds all files of its pictures."""
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    for number in range(5):
+        shutil.copy(folder / "issue 0" / "000.jpg", folder / f"copy {number}.jpg")
+        Scene.of(20).image.save(folder / f"level {number}.png", compress_level=number)
+        shutil.copy(folder / f"level {number}.png", folder / "issue 1" / f"level {number}.png")
+    whole = found(opened(folder, tmp_path / "whole"))
+    gallery = embed(folder, store=tmp_path / "whole")
+    wide = gallery.vectors.astype(np.float64)
+    near = np.argwhere(np.triu(wide @ wide.T >= THRESHOLD, 1))
+    assert every_pair(whole) == {frozenset((gallery.paths[i], gallery.paths[j])) for i, j in near.tolist()}
+    assert (whole.copies, whole.facts()["exact_copies"]) == (10, 10)
+    assert "exact copies 10" in whole.summary
+    small = found(opened(folder, tmp_path / "small"), shard=3, slab=7)
+    assert (pairs_of(small), groups_of(small)) == (pairs_of(whole), groups_of(whole))
+    assert sorted(f"{at}level {number}.png" for at in ("", "issue 1/") for number in range(5)) in groups_of(whole)
+
+
+def test_thousands_of_copies_take_as_many_rows(tmp_path: Path) -> None:
+    """One vector, one row a copy, in the tables and in memory; the page says how many more there are."""
+    folder = archive_of(tmp_path / "photos", "a.png", "b.png")
+    Image.new("RGB", (8, 8), "grey").save(folder / "missing 0.png")
+    data = (folder / "missing 0.png").read_bytes()
+    for number in range(1, 20_000):
+        (folder / f"missing {number}.png").write_bytes(data)
+    tracemalloc.start()
+    started = time.monotonic()
+    result = found(opened(folder, tmp_path / "store"))
+    result.write(tmp_path / "out" / "duplicates")
+    seconds, peak = time.monotonic() - started, tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (result.photos, result.copies, len(result.groups), len(result.pairs.left)) == (20_002, 20_000, 2, 20_000)
+    assert (seconds < 120, peak < 300e6) == (True, True)
+    table = pd.read_parquet(tmp_path / "out" / "duplicates" / "pairs.parquet")
+    assert table["kind"].value_counts().to_dict() == {"exact copy": 20_000}
+    groups = pd.read_parquet(tmp_path / "out" / "duplicates" / "groups.parquet")
+    assert groups["exact_copy_of"].value_counts().to_dict() == {"missing 0.png": 19_999, "a.png": 1}
+
+
+def test_a_content_that_two_workers_encoded_is_one(photos: Path, tmp_path: Path) -> None:
+    """Each wrote it into a shard of its own before it knew of the other's."""
+    collection = opened(photos, tmp_path / "store")
+    expected = found(collection)
+    other = opened(shutil.copytree(photos, tmp_path / "photos"), tmp_path / "other")
+    for paths in new_shards(other, known(other), 4):
+        encode_shard(other, paths)
+    for name in other.vectors.names(SHARDS):
+        collection.vectors.write(name, other.vectors.read(name))
+    assert len(collection.vectors.names(SHARDS)) > 1
+    again = found(collection)
+    assert (pairs_of(again), groups_of(again), again.facts()) == (
+        pairs_of(expected),
+        groups_of(expected),
+        expected.facts(),
+    )
+
+
+def test_what_other_commands_encoded_is_not_encoded_again(photos: Path, tmp_path: Path) -> None:
+    """`embed` and `watch` fill the store that this one searches, from other paths as well."""
+    archive = tmp_path / "archive"
+    shutil.copytree(photos, archive / "photos")
+    watch(archive, tmp_path / "out", PrepareSettings(), load_encoder(BUILTIN, "cpu"), THRESHOLD, lambda _: None)
+    store = tmp_path / "out" / ".neardup" / "vectors"
+    before = shards(store)
+    with pytest.warns(UserWarning, match=r"broken\.jpg"):
+        embed(archive / "photos", store=store)
+    result = found(opened(archive, store))
+    assert before
+    assert shards(store) == before
+    assert pairs_of(result) == [
+        ([f"photos/{name}" for name in names], similarity)
+        for names, similarity in pairs_of(found(opened(photos, store)))
+    ]
+
+
+def test_an_image_over_the_limit_is_tried_again_under_a_higher_one(photos: Path, tmp_path: Path) -> None:
+    """It was unreadable for a setting, and not for itself."""
+    low = PrepareSettings(max_pixels=10)
+    small = open_collection(photos, str(tmp_path), BUILTIN, "cpu", "fp32", low)
+    assert found(small).photos == 0
+    assert list(new_shards(small, known(small))) == []
+    assert len(found(opened(photos, tmp_path)).unreadable) == 1
+
+
+def test_a_copy_of_what_is_unreadable_is_listed_too(photos: Path, tmp_path: Path) -> None:
+    """With the same reason."""
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    shutil.copy(folder / "issue 0" / "broken.jpg", folder / "copy.jpg")
+    one, other = found(opened(folder, tmp_path / "store")).unreadable
+    assert (one.path, other.path, one.reason) == ("copy.jpg", "issue 0/broken.jpg", other.reason)
+
+
+@pytest.mark.parametrize("fingerprint", ["0" * 64, None])
+def test_the_threshold_is_that_of_the_very_encoder(tmp_path: Path, fingerprint: str | None) -> None:
+    """What was measured with another model is refused, by both flows."""
+    checkpoint = shutil.copytree(CHECKPOINT, tmp_path / "tuned" / "checkpoint")
+    ours = load_encoder(str(checkpoint), "cpu").fingerprint
+    measured = {"threshold": 0.75, "fingerprint": fingerprint or ours}
+    (checkpoint.parent / "metrics.json").write_text(json.dumps(measured))
+    (tmp_path / "photos").mkdir()
+    collection = open_collection(tmp_path / "photos", str(tmp_path / "store"), str(checkpoint), "cpu", "fp32")
+    if fingerprint is None:
+        assert threshold_of(collection, tmp_path, None) == 0.75
+        return
+    with pytest.raises(ConfigError, match=r"threshold|model|encoder"):
+        threshold_of(collection, tmp_path, None)
+    with pytest.raises(ConfigError, match=r"threshold|model|encoder"):
+        look_for_new.fn(tmp_path / "photos", tmp_path / "out", PrepareSettings(), "tuned", str(checkpoint), None, "cpu")
+
+
 def test_a_worker_with_another_encoder_is_refused(photos: Path, tmp_path: Path) -> None:
     """Its vectors would not be comparable."""
     collection = replace(opened(photos, tmp_path), fingerprint="0" * 64)
@@ -176,6 +357,9 @@ def test_the_files_say_the_same(photos: Path, tmp_path: Path) -> None:
     table, sheet = pd.read_parquet(folder / "pairs.parquet"), pd.read_excel(folder / "pairs.xlsx", engine="openpyxl")
     assert table[["photo", "partner"]].to_numpy().tolist() == sheet[["photo", "partner"]].to_numpy().tolist()
     assert len(table) == len(pairs_of(result))
+    assert table["kind"].tolist() == sheet["kind"].tolist() == [KINDS[kind] for kind in result.kinds]
+    rows = pd.read_parquet(folder / "groups.parquet")
+    assert sorted(sorted(group["photo"]) for _, group in rows.groupby("group")) == groups_of(result)
     groups = pd.read_excel(folder / "groups.xlsx", header=None, engine="openpyxl")
     assert sorted(sorted(row.dropna()) for _, row in groups.iterrows()) == groups_of(result)
     assert json.loads((folder / "duplicates.json").read_text())["groups"] == len(result.groups)
@@ -269,7 +453,7 @@ def test_two_dask_workers_one_of_them_killed_give_what_one_thread_gives(tmp_path
         before = killed(folder, tmp_path / "alone", *config, **servers)
         alone = run(folder, tmp_path / "alone", *config, **servers)
         store = tmp_path / "store"
-        shutil.copytree(vectors, store, ignore=shutil.ignore_patterns("*.parquet", "slabs.json"))
+        shutil.copytree(vectors, store, ignore=shutil.ignore_patterns("*.parquet", "slabs-*"))
         with dask_cluster(tmp_path, **servers) as (address, running):
             cluster = ("--runner", "dask", "--scheduler", address, "--workers", "2", "--store", str(store))
             asked = subprocess.Popen(

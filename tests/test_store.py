@@ -63,6 +63,14 @@ def test_a_column_is_read_alone(store: Store) -> None:
     assert store.read("part-1", ["path"]).to_pydict() == {"path": ["a.jpg", "b é.jpg"]}
 
 
+def test_a_table_is_deleted(store: Store) -> None:
+    """It is no longer listed, and deleting it again does no harm."""
+    store.write("part-1", ROWS.table())
+    store.delete("part-1")
+    store.delete("part-1")
+    assert store.names() == []
+
+
 def test_a_note_is_kept(store: Store) -> None:
     """Under the same address; none is None."""
     assert store.noted("batch") is None

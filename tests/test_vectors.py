@@ -1,6 +1,7 @@
 """Vectors are made once a photo and encoder, kept whole, never mixed; search is exact."""
 
 import hashlib
+import shutil
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,11 +17,13 @@ from PIL import Image
 
 from neardup.arrays import Vectors
 from neardup.builtin.scenes import Scene
-from neardup.encode.encoder import BATCH
-from neardup.encode.vectors import Embeddings, embed_photos
+from neardup.encode.encoder import BATCH, BUILTIN, load_encoder
+from neardup.encode.store import Store
+from neardup.encode.vectors import Embeddings, embed_photos, stored_vectors
 from neardup.errors import ArchiveError, EncoderError, UnreadableImageError
 from neardup.images import MAX_PIXELS, read_image
 from neardup.search.nearest import Hit, mark_itself, nearest, read_queries
+from neardup.stages import digest_file
 
 
 class Tones:
@@ -55,43 +58,138 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-ITEMS = [("0.png", "aa"), ("1.png", "bb"), ("copy.png", "aa"), ("2.png", "cc"), ("3.png", "dd")]
+NAMES = ("0.png", "1.png", "copy.png", "2.png", "3.png")
+
+
+def items_of(folder: Path) -> list[tuple[str, str]]:
+    """The photos of a folder, each with its digest."""
+    return [(name, digest_file(folder / name)) for name in NAMES]
 
 
 def test_a_content_is_encoded_once(photos: Path, tmp_path: Path) -> None:
     """Equal bytes under two names, and a second call: no second look."""
     encoder = Tones()
-    first = embed_photos(ITEMS, photos, encoder, store=tmp_path)
-    second = embed_photos(ITEMS, photos, encoder, store=tmp_path)
+    first = embed_photos(items_of(photos), photos, encoder, store=tmp_path)
+    second = embed_photos(items_of(photos), photos, encoder, store=tmp_path)
     assert (encoder.encoded, first.vectors.tobytes()) == (4, second.vectors.tobytes())
 
 
 def test_rows_are_in_the_order_of_the_items(photos: Path, tmp_path: Path) -> None:
     """Whatever the store's order is."""
-    made = embed_photos(ITEMS, photos, Tones(), store=tmp_path)
-    expected = Tones().encode([read_image(photos / path) for path, _ in ITEMS])
-    assert (made.paths, made.vectors.tobytes()) == (tuple(path for path, _ in ITEMS), expected.tobytes())
+    made = embed_photos(items_of(photos), photos, Tones(), store=tmp_path)
+    expected = Tones().encode([read_image(photos / path) for path in NAMES])
+    assert (made.paths, made.vectors.tobytes()) == (NAMES, expected.tobytes())
 
 
 def test_a_killed_encoding_goes_on(photos: Path, tmp_path: Path) -> None:
     """What was stored before is not encoded again."""
-    embed_photos(ITEMS[:2], photos, Tones(), store=tmp_path)
+    embed_photos(items_of(photos)[:2], photos, Tones(), store=tmp_path)
     encoder = Tones()
-    embed_photos(ITEMS, photos, encoder, store=tmp_path)
+    embed_photos(items_of(photos), photos, encoder, store=tmp_path)
     assert encoder.encoded == 2
 
 
 def test_another_encoder_starts_anew(photos: Path, tmp_path: Path) -> None:
     """Its vectors lie apart."""
-    embed_photos(ITEMS, photos, Tones("one"), store=tmp_path)
+    embed_photos(items_of(photos), photos, Tones("one"), store=tmp_path)
     encoder = Tones("two")
-    embed_photos(ITEMS, photos, encoder, store=tmp_path)
+    embed_photos(items_of(photos), photos, encoder, store=tmp_path)
     assert encoder.encoded == 4
+
+
+def test_a_content_under_another_path_is_not_encoded_again(photos: Path, tmp_path: Path) -> None:
+    """Nor in another folder: the store goes by bytes."""
+    first = embed_photos(items_of(photos), photos, Tones(), store=tmp_path / "store")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "renamed.png").write_bytes((photos / "1.png").read_bytes())
+    encoder = Tones()
+    again = embed_photos(
+        [("renamed.png", digest_file(photos / "1.png"))], other, encoder, store=str(tmp_path / "store")
+    )
+    assert (encoder.encoded, again.vectors.tobytes()) == (0, first.vectors[1].tobytes())
+
+
+def test_every_pass_has_the_batch_of_the_store(photos: Path, tmp_path: Path) -> None:
+    """Whatever the encoder's own is; that one stays as it is."""
+    encoder = load_encoder(BUILTIN, "cpu")
+    Store(str(tmp_path)).under(encoder.fingerprint).note("batch", 3)
+    shapes: list[int] = []
+    encoder._model.register_forward_pre_hook(
+        lambda _, __, given: shapes.append(len(given["pixel_values"])), with_kwargs=True
+    )
+    embed_photos(items_of(photos), photos, encoder, store=tmp_path)
+    assert (set(shapes), encoder.batch) == ({3}, BATCH)
+
+
+def test_a_photo_that_changed_meanwhile_is_one_sentence(photos: Path, tmp_path: Path) -> None:
+    """Its vector is not kept as that of the bytes that were there."""
+    with pytest.raises(ArchiveError, match=r"0\.png changed while the folder was read"):
+        embed_photos([("0.png", digest_file(photos / "1.png"))], photos, Tones(), store=tmp_path)
+
+
+def test_a_photo_that_is_none_is_an_error(photos: Path, tmp_path: Path) -> None:
+    """The others of its shard are kept."""
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    (folder / "3.png").write_bytes(b"no picture")
+    with pytest.raises(UnreadableImageError):
+        embed_photos(items_of(folder), folder, Tones(), store=tmp_path / "store")
+    encoder = Tones()
+    embed_photos(items_of(folder)[:4], folder, encoder, store=tmp_path / "store")
+    assert encoder.encoded == 0
+
+
+def former_store(folder: Path, vectors: Vectors, batch: int | None) -> Store:
+    """What version 1 left of the five photos: tables of vectors, pairs, and perhaps the batch of another command."""
+    store = Store(str(folder)).under("tones")
+    for number, (path, photo) in enumerate(dict(items_of(folder.parent / "photos")).items()):
+        table = Embeddings((photo,), (path,), vectors[number : number + 1], "tones").table()
+        store.write(f"part-{number:016d}", table)
+    store.write("pairs-0000-0000", pa.table({"left": [0], "right": [1], "similarity": [1.0]}))
+    if batch:
+        store.note("batch", batch)
+    return store
+
+
+@pytest.mark.parametrize(("batch", "encoded"), [(None, 0), (BATCH, 0), (32, 4)])
+def test_a_store_of_a_former_version_is_used_or_made_anew(
+    photos: Path, tmp_path: Path, batch: int | None, encoded: int
+) -> None:
+    """Its vectors are used if their passes had one size; one line says what happened, once."""
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    expected = embed_photos(items_of(folder), folder, Tones(), store=tmp_path / "new")
+    store, encoder = former_store(tmp_path / "store", expected.vectors, batch), Tones()
+    with pytest.warns(UserWarning, match="is of a former version") as said:
+        made = embed_photos(items_of(folder), folder, encoder, store=tmp_path / "store")
+    assert (len(said), "made anew" in str(said[0].message)) == (1, encoded > 0)
+    assert (encoder.encoded, made.vectors.tobytes()) == (encoded, expected.vectors.tobytes())
+    assert (store.names("part-"), store.names("pairs-")) == ([], [])
+    embed_photos(items_of(folder), folder, encoder, store=tmp_path / "store")
+    assert encoder.encoded == encoded
+
+
+def test_a_store_of_a_later_version_is_one_sentence(photos: Path, tmp_path: Path) -> None:
+    """Nothing is written into it."""
+    Store(str(tmp_path)).under("tones").note("format", 99)
+    with pytest.raises(ArchiveError, match="a later version of neardup wrote the store"):
+        embed_photos(items_of(photos), photos, Tones(), store=tmp_path)
+
+
+def test_the_vectors_of_a_store_are_a_gallery(photos: Path, tmp_path: Path) -> None:
+    """Each content once, ordered by path; a store without vectors of the encoder is one sentence."""
+    made = embed_photos(items_of(photos), photos, Tones(), store=tmp_path)
+    stored = stored_vectors(str(tmp_path), "tones")
+    rows = [made.photos.index(photo) for photo in stored.photos]
+    assert sorted(stored.photos) == sorted(set(made.photos))
+    assert list(stored.paths) == sorted(stored.paths)
+    assert stored.vectors.tobytes() == made.vectors[rows].tobytes()
+    with pytest.raises(ArchiveError, match="no vectors of the encoder other"):
+        stored_vectors(str(tmp_path), "other")
 
 
 def test_save_and_load_are_equal(photos: Path, tmp_path: Path) -> None:
     """Ids, paths, bits and fingerprint."""
-    made = embed_photos(ITEMS, photos, Tones(), store=tmp_path / "store")
+    made = embed_photos(items_of(photos), photos, Tones(), store=tmp_path / "store")
     read = Embeddings.load(made.save(tmp_path / "vectors.parquet"))
     assert (read.photos, read.paths, read.fingerprint) == (made.photos, made.paths, made.fingerprint)
     assert read.vectors.tobytes() == made.vectors.tobytes()
@@ -99,14 +197,14 @@ def test_save_and_load_are_equal(photos: Path, tmp_path: Path) -> None:
 
 def test_the_file_is_what_was_promised(photos: Path, tmp_path: Path) -> None:
     """Columns `photo`, `path` and `vector`, the last of float32."""
-    table = pq.read_table(embed_photos(ITEMS, photos, Tones(), store=tmp_path).save(tmp_path / "v.parquet"))
+    table = pq.read_table(embed_photos(items_of(photos), photos, Tones(), store=tmp_path).save(tmp_path / "v.parquet"))
     assert table.column_names == ["photo", "path", "vector"]
     assert table.schema.field("vector").type == pa.list_(pa.float32(), 3)
 
 
 def test_vectors_of_two_encoders_are_never_mixed(photos: Path, tmp_path: Path) -> None:
     """The sentence names both and says what to do."""
-    gallery = embed_photos(ITEMS, photos, Tones("one"), store=tmp_path)
+    gallery = embed_photos(items_of(photos), photos, Tones("one"), store=tmp_path)
     with pytest.raises(EncoderError, match=r"made by the encoder one, not by two.*--encoder"):
         nearest(gallery.vectors[:1], gallery, 3, fingerprint="two")
 
@@ -205,8 +303,8 @@ def test_only_hits_of_equal_bytes_are_the_query_itself(photos: Path, tmp_path: P
     with Image.open(photos / "0.png") as image:
         image.save(tmp_path / "again.bmp")
     again = read_queries(tmp_path / "again.bmp", Tones(), print)
-    known = embed_photos(ITEMS, photos, Tones(), store=tmp_path / "store")
-    known = replace(known, photos=tuple(hashlib.sha256((photos / path).read_bytes()).hexdigest() for path, _ in ITEMS))
+    known = embed_photos(items_of(photos), photos, Tones(), store=tmp_path / "store")
+    known = replace(known, photos=tuple(hashlib.sha256((photos / path).read_bytes()).hexdigest() for path in NAMES))
     for query, expected in ((queries, ["0.png", "copy.png"]), (again, [])):
         (hits,) = mark_itself(nearest(query.vectors, known, 5, fingerprint="tones"), query)
         assert [hit.path for hit in hits if hit.itself] == expected

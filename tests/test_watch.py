@@ -6,6 +6,7 @@ import math
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -295,6 +296,28 @@ def test_a_new_encoder_encodes_all_and_makes_nothing_new(place: Place) -> None:
     place.watch()
     encoder = Needle("another")
     assert (place.watch(encoder).noticed, encoder.encoded) == ((), 3)
+
+
+def test_a_store_may_lie_elsewhere(place: Place, tmp_path: Path) -> None:
+    """What another command encoded there is not encoded again."""
+    encoder = Needle()
+    for out in ("one", "two"):
+        watch(
+            place.root, tmp_path / out, PrepareSettings(), encoder, THRESHOLD, lambda _: None, str(tmp_path / "store")
+        )
+    assert encoder.encoded == 3
+
+
+def test_thousands_of_copies_are_noticed_in_no_time(place: Place) -> None:
+    """Each as a copy of the first, and all as moved when their folder is renamed."""
+    data = place.photo("many/0000.png", 99).read_bytes()
+    for number in range(1, 5000):
+        (place.root / "photos/many" / f"{number:04d}.png").write_bytes(data)
+    started = time.monotonic()
+    assert place.watch().counts["exact copy"] == 4999
+    (place.root / "photos/many").rename(place.root / "photos/more")
+    assert place.watch().counts["moved"] == 5000
+    assert time.monotonic() - started < 60
 
 
 def test_groups_do_not_chain(place: Place) -> None:

@@ -4,6 +4,8 @@ import os
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from neardup.images import SUFFIXES
@@ -121,19 +123,29 @@ def find_images(root: Path, patterns: Sequence[str], exclude: Sequence[str], on_
         on_skip: is told of what cannot be used and would have been named, and of each folder that cannot be listed.
     """
 
-    def wanted(path: str) -> bool:
-        return any(_matches(path, glob) for glob in patterns) and not any(_matches(path, glob) for glob in exclude)
-
     def skip(skipped: Skipped) -> None:
-        if skipped.is_folder or wanted(skipped.path):
+        if skipped.is_folder or is_chosen(skipped.path, patterns, exclude):
             on_skip(skipped)
 
-    return sorted(filter(wanted, walk_images(root, skip)))
+    return sorted(path for path in walk_images(root, skip) if is_chosen(path, patterns, exclude))
+
+
+def is_chosen(path: str, patterns: Sequence[str], exclude: Sequence[str] = ()) -> bool:
+    """Whether one of the patterns names a path, relative to the archive, and none of those in `exclude` does."""
+    return any(_matches(path, glob) for glob in patterns) and not any(_matches(path, glob) for glob in exclude)
 
 
 def _matches(path: str, pattern: str) -> bool:
     """Whether a glob names a path; `**` stands for any number of folders, and a last `**` for all below."""
-    return _match(PurePosixPath(composed(path)).parts, PurePosixPath(composed(pattern)).parts)
+    return _match(
+        tuple(composed(path).lower().split("/")), _parts(pattern)
+    )  # path objects would take ten times as long
+
+
+@lru_cache
+def _parts(pattern: str) -> tuple[str, ...]:
+    """The parts of a glob between the slashes, in small letters and with composed accents."""
+    return PurePosixPath(composed(pattern).lower()).parts
 
 
 def _match(parts: tuple[str, ...], globs: tuple[str, ...]) -> bool:
@@ -141,4 +153,4 @@ def _match(parts: tuple[str, ...], globs: tuple[str, ...]) -> bool:
         return not parts
     if globs[0] == "**":
         return len(globs) == 1 or any(_match(parts[i:], globs[1:]) for i in range(len(parts) + 1))
-    return bool(parts) and PurePosixPath(parts[0].lower()).match(globs[0].lower()) and _match(parts[1:], globs[1:])
+    return bool(parts) and fnmatchcase(parts[0], globs[0]) and _match(parts[1:], globs[1:])

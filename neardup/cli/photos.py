@@ -57,7 +57,9 @@ def embed(
         table = state / f"{out.stem}.scan.parquet"
         photos = scan(folder, table=table, patterns=("**",), exclude=(), max_pixels=limit)
         items = [(photo.path, photo.sha256) for photo in photos.photos]
-        embed_photos(items, folder, model, store=state / "vectors", max_pixels=limit).save(out)
+        embed_photos(items, folder, model, store=settings.cluster.store or state / "vectors", max_pixels=limit).save(
+            out
+        )
     for path, reason in photos.left_out:
         say(f"left out {path}: {reason}")
     unreadable = [{"path": path, "reason": reason} for path, reason in photos.left_out]
@@ -169,11 +171,11 @@ def duplicates(
     check_folders(archive, out)
     places = {f"cluster__{name}": value for name, value in cluster.items()}
     settings = settings_of(config, archive, device=device, **places)
-    computing = settings.device, dtype, settings.prepare.max_pixels, settings.cluster
+    computing = settings.device, dtype, settings.prepare, settings.cluster
     result = run_flow("duplicates", out, archive.resolve(), out.resolve(), encoder, threshold, *computing)
     folder = Path(result["folder"])
     pages = f"Look at {folder / 'gallery.html'}, {folder / 'pairs.xlsx'}, {folder / 'groups.xlsx'}"
-    print_result(result, f"{result['summary']}\n{pages}", as_json=as_json)
+    print_result(result, f"{result['rule']}.\n{result['summary']}\n{pages}", as_json=as_json)
 
 
 @click.command()
@@ -200,7 +202,8 @@ def watch(
     check_folders(archive, out)
     settings = settings_of(config, archive, device=device)
     folders = archive.resolve(), out.resolve()
-    result = run_flow("watch", out, *folders, settings.prepare, encoder, threshold, settings.device)
+    reading = settings.prepare, encoder, threshold, settings.device, settings.cluster.store
+    result = run_flow("watch", out, *folders, *reading)
     folder = Path(result["folder"]) if result["folder"] else None
     pages = f"\nLook at {folder / 'gallery.html'}, {folder / 'pairs.xlsx'}" if folder else ""
     print_result(result, f"{result['summary']}{pages}", as_json=as_json)

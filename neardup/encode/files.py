@@ -18,7 +18,9 @@ from neardup.errors import UnreadableImageError
 from neardup.images import MAX_PIXELS
 
 Source = Path | bytes
+"""An image file, or what is in it."""
 Result = tuple[int, Vectors | UnreadableImageError]
+"""The row of a source, and its vector or why it has none."""
 
 
 def encode_files(encoder: Encoder, sources: Iterable[Source], max_pixels: int = MAX_PIXELS) -> Iterator[Result]:
@@ -46,10 +48,11 @@ def encode_files(encoder: Encoder, sources: Iterable[Source], max_pixels: int = 
             yield from waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # what the pool said holds for MKL in all threads
+        torch.set_num_threads(threads)  # for MKL the pool's single thread holds in the whole process
 
 
 def _encode(encoder: Encoder, start: int, sources: Sequence[Source], max_pixels: int) -> list[Result]:
+    """Read and encode the sources of one pass, the first of which is row `start`."""
     results: dict[int, Vectors | UnreadableImageError] = {}
     pictures = {}
     for row, source in enumerate(sources, start):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from neardup.arrays import Vectors
 from neardup.images import MAX_PIXELS
@@ -25,6 +25,7 @@ class Encoder(Protocol):
         """Encode images: float32 (n, d), unit rows; the dot product is the similarity, higher is more alike."""
 
 
+@runtime_checkable
 class BatchEncoder(Encoder, Protocol):
     """An encoder whose passes have a fixed number of images, which may be set to what suits the machine."""
 

@@ -3,15 +3,18 @@
 import io
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from neardup.arrays import Vectors
 from neardup.errors import ArchiveError, install_hint
 from neardup.stages import replacing
 
@@ -19,6 +22,18 @@ from neardup.stages import replacing
 def write_parquet(table: pa.Table, where: Path | io.BytesIO) -> None:
     """Write a table uncompressed: read by memory map, its vectors are then copied and not decoded."""
     pq.write_table(table, where, compression="none", use_dictionary=False, write_statistics=False)
+
+
+def vector_column(vectors: Vectors) -> pa.FixedSizeListArray:
+    """The column of a table that holds vectors, float32 (n, d)."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+
+
+def vectors_of(column: pa.ChunkedArray) -> Vectors:
+    """The vectors that a column of a table holds: float32 (n, d)."""
+    vectors = column.combine_chunks()
+    rows = vectors.flatten().to_numpy(zero_copy_only=False).reshape(len(column), vectors.type.list_size)
+    return np.ascontiguousarray(rows, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -37,7 +52,7 @@ class Store:
 
     @cached_property
     def _at(self) -> tuple[Any, str, bool]:
-        """File system, folder, and whether it is this machine's own."""
+        """The file system of the address, the folder in it, and whether that is a folder of this machine."""
         try:
             system, folder = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
@@ -60,7 +75,7 @@ class Store:
         return sorted(name for name in tables if name.startswith(prefix))
 
     def write(self, name: str, table: pa.Table) -> None:
-        """Write a table."""
+        """Write a table whole or not at all, over one of that name."""
         buffer = io.BytesIO()
         write_parquet(table, buffer)
         self._put(f"{name}.parquet", buffer.getvalue())
@@ -80,12 +95,18 @@ class Store:
         except (pa.ArrowInvalid, KeyError) as error:
             raise ArchiveError(f"{name}.parquet of {self.url} is broken ({error}): delete it, make it again") from error
 
+    def delete(self, name: str) -> None:
+        """Delete a table; one that is not there is as good as deleted."""
+        system, folder, _ = self._at
+        with suppress(FileNotFoundError):
+            system.rm_file(f"{folder}/{name}.parquet")
+
     def note(self, name: str, value: object) -> None:
         """Write a small JSON file beside the tables."""
         self._put(f"{name}.json", json.dumps(value).encode())
 
     def noted(self, name: str) -> Any:
-        """What `note` wrote, or None."""
+        """The value that `note` wrote under this name, or None."""
         system, folder, _ = self._at
         try:
             return json.loads(system.cat_file(f"{folder}/{name}.json"))
@@ -93,6 +114,7 @@ class Store:
             return None
 
     def _put(self, name: str, data: bytes) -> None:
+        """Write a file whole or not at all."""
         system, folder, local = self._at
         if not local:
             system.pipe_file(f"{folder}/{name}", data)

@@ -1,10 +1,11 @@
-"""All pairs of a collection at or above a threshold, block by block of the triangle, each block once and for good.
+"""All pairs of a collection at or above a threshold, in blocks of a triangle; no two vectors are compared twice.
 
 Shards are put together to slabs in the order in which they came; a block is two slabs, or one with itself. What a block
 gave lies in the store, so that a search that was killed, or to which photos were added, does only the blocks that lack.
+Small slabs are merged with their tables, so that their number does not grow with that of the runs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -12,15 +13,20 @@ import numpy as np
 import pyarrow as pa
 
 from neardup.arrays import Bools, Ints, Vectors
-from neardup.encode.collection import SHARDS, Collection, among
-from neardup.encode.vectors import vectors_of
+from neardup.encode.collection import Collection
+from neardup.encode.shards import SHARDS, content_keys
+from neardup.encode.store import Store, vectors_of
 from neardup.search.pairs import NearPairs, PairSearch
 from neardup.stages import digest_of
 
 SLAB = 65_536
 """Vectors in one slab: 134 MB at 512 dimensions; two of them are a task's memory."""
 PLANNED = 16
-"""Shards whose vectors the search is planned on."""
+"""Shards whose vectors the search is planned on: spread over all, they hold what `PairSearch` draws its sample from."""
+NEARLY_ONE = 0.9999
+"""A similarity that equal vectors reach whatever rounding their length has; what reaches it is compared bit by bit."""
+COMPARED = 8192
+"""Pairs of vectors that are compared bit by bit at once: two copies of 17 MB at 512 dimensions."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,46 @@ class Slab:
     @cached_property
     def rows(self) -> int:
         """Vectors in the slab."""
-        return sum(_rows(name) for name in self.shards)
+        return sum(map(_rows, self.shards))
+
+
+@dataclass(frozen=True)
+class Block:
+    """One task of comparing: two slabs, or one with itself.
+
+    Attributes:
+        left: the slab that comes first.
+        right: the other one, or the same.
+        sample: names of shards that the search is planned on, the same for all blocks.
+    """
+
+    left: Slab
+    right: Slab
+    sample: tuple[str, ...]
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of vectors in the block."""
+        left, right = self.left.rows, self.right.rows
+        return left * (left - 1) // 2 if self.left == self.right else left * right
+
+    def __str__(self) -> str:
+        """Which vectors are compared, for the name of a task."""
+        return " and ".join(f"{slab.start}-{slab.start + slab.rows - 1}" for slab in (self.left, self.right))
+
+
+@dataclass(frozen=True)
+class Links:
+    """What blocks found, rows counted over all slabs.
+
+    Attributes:
+        pairs: rows of different vectors at or above the threshold; of rows in one slab that have equal vectors the
+            first stands for all.
+        equal: int64 (2, m), pairs of rows whose vectors are equal to the last bit: enough of them to join all that are.
+    """
+
+    pairs: NearPairs
+    equal: Ints
 
 
 @dataclass(frozen=True)
@@ -65,40 +110,120 @@ class Triangle:
         """Names of all shards, in order."""
         return [name for slab in self.slabs for name in slab.shards]
 
-    def blocks(self) -> list[tuple[int, int]]:
-        """Numbers of two slabs, the lesser first, of each block that was not searched yet."""
+    def blocks(self) -> list[Block]:
+        """The blocks that were not searched yet, row by row."""
         done = set(self.collection.vectors.names(_kind(self.threshold)))
-        numbers = range(len(self.slabs))
-        return [(i, j) for j in numbers for i in range(j + 1) if self.name(i, j) not in done]
+        names = self.shards
+        chosen = (
+            sorted({names[place] for place in np.linspace(0, len(names) - 1, PLANNED).astype(int)}) if names else []
+        )
+        return [
+            Block(left, right, tuple(chosen))
+            for left, right in self.corners()
+            if _table(self.threshold, left, right) not in done
+        ]
 
-    def pairs(self, i: int, j: int) -> int:
-        """Pairs of photos in a block."""
-        left, right = self.slabs[i].rows, self.slabs[j].rows
-        return left * (left - 1) // 2 if i == j else left * right
+    def links(self) -> Links:
+        """What all blocks gave, the pairs best first, ties by row."""
+        return _joined(_read_links(self.collection.vectors, self.threshold, *corner) for corner in self.corners())
 
-    def name(self, i: int, j: int) -> str:
-        """Name of the block's table."""
-        return _kind(self.threshold) + digest_of(self.slabs[i].shards, self.slabs[j].shards)[:16]
+    def contents(self) -> Ints:
+        """The key of each vector's content, int64 (n,), as `content_keys` gives it."""
+        store = self.collection.vectors
+        parts = [content_keys(store.read(name, ["photo"])["photo"]) for name in self.shards]
+        return np.concatenate([np.empty(0, np.int64), *parts])
+
+    def vectors(self, rows: Ints) -> Vectors:
+        """The vectors of some rows, which are ordered: float32 (n, d); nothing else is kept."""
+        parts, start = [np.empty((0, 0), np.float32)], 0
+        for name in self.shards:
+            here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + _rows(name))] - start
+            start += _rows(name)
+            if len(here):
+                parts.append(vectors_of(self.collection.vectors.read(name, ["vector"])["vector"])[here])
+        return np.concatenate(parts[1:] or parts)
+
+    def corners(self) -> Iterator[tuple[Slab, Slab]]:
+        """The two slabs of each block, searched or not, row by row."""
+        for number, right in enumerate(self.slabs):
+            for left in self.slabs[: number + 1]:
+                yield left, right
 
 
 def open_triangle(collection: Collection, threshold: float, size: int = SLAB) -> Triangle:
-    """Put all shards into slabs; those that were put together before stay together."""
-    store = collection.vectors
-    slabs = [list(names) for names in store.noted("slabs") or []]
-    placed = {name for names in slabs for name in names}
-    fresh: list[list[str]] = []
-    for name in store.names(SHARDS):
-        if name in placed:
-            continue
-        if not fresh or sum(map(_rows, fresh[-1])) + _rows(name) > size:
-            fresh.append([])
-        fresh[-1].append(name)
-    if fresh:
-        store.note("slabs", slabs + fresh)
-    return _placed(collection, threshold, slabs + fresh)
+    """Put all shards into slabs: those of a former run stay as they are or are merged, new shards make new slabs.
+
+    Of the runs that search one store at one threshold, only one may be under way: the tables of what is merged go away.
+
+    Args:
+        collection: whose photos.
+        threshold: similarity, -1 to 1; each has slabs and tables of its own.
+        size: vectors in one slab at most, where one shard does not have more.
+    """
+    store, note = collection.vectors, f"slabs-{_kind(threshold)}"
+    there = store.names(SHARDS)
+    former = _placed(collection, threshold, store.noted(note) or [])
+    if set(former.shards) - set(there):  # somebody deleted shards: their rows must not be counted
+        former = _placed(collection, threshold, [])
+    merged = _merged(former, size) if not former.blocks() else former
+    placed = set(merged.shards)
+    fresh = _cut([name for name in there if name not in placed], size)
+    triangle = _placed(collection, threshold, [*(slab.shards for slab in merged.slabs), *fresh])
+    store.note(note, [slab.shards for slab in triangle.slabs])
+    kept = {_table(threshold, left, right) for left, right in triangle.corners()}
+    for name in set(store.names(_kind(threshold))) - kept:
+        store.delete(name)
+    return triangle
+
+
+def _cut(shards: Sequence[str], size: int) -> list[list[str]]:
+    """Shards in order, put together as long as they have no more than `size` vectors."""
+    slabs: list[list[str]] = []
+    room = 0
+    for name in shards:
+        if not slabs or _rows(name) > room:
+            slabs.append([])
+            room = size
+        slabs[-1].append(name)
+        room -= _rows(name)
+    return slabs
+
+
+def _merged(triangle: Triangle, size: int) -> Triangle:
+    """Merge neighbours that have together at most `size` vectors, a small one only with one that is not far larger.
+
+    So each vector is in few merges, as in a log-structured merge tree: what is not merged is more than twice as large
+    as what follows, and of n runs that add one photo each about log2(n) slabs are left. Nothing is compared again: the
+    tables of a merged slab are those of its parts, put together. They are written before anything is noted or deleted,
+    so that a kill loses nothing.
+    """
+    spans: list[list[Slab]] = []
+    for slab in triangle.slabs:
+        spans.append([slab])
+        while len(spans) > 1 and _goes_with(spans[-2], spans[-1], size):
+            last = spans.pop()
+            spans[-1] += last
+    if len(spans) == len(triangle.slabs):
+        return triangle
+    collection, threshold = triangle.collection, triangle.threshold
+    merged = _placed(collection, threshold, [[name for slab in span for name in slab.shards] for span in spans])
+    parts = dict(zip(merged.slabs, spans, strict=True))
+    for left, right in merged.corners():
+        if len(parts[left]) > 1 or len(parts[right]) > 1:
+            corners = [(a, b) for b in parts[right] for a in parts[left] if a.start <= b.start]
+            links = _joined(_read_links(collection.vectors, threshold, *corner) for corner in corners)
+            _write_links(collection.vectors, threshold, left, right, links)
+    return merged
+
+
+def _goes_with(before: Sequence[Slab], last: Sequence[Slab], size: int) -> bool:
+    """Whether two neighbours, each of them some slabs, are merged."""
+    large, small = (sum(slab.rows for slab in slabs) for slabs in (before, last))
+    return large + small <= size and large <= 2 * small
 
 
 def _placed(collection: Collection, threshold: float, slabs: Sequence[Sequence[str]]) -> Triangle:
+    """The triangle of these slabs, named by their shards."""
     starts = np.cumsum([0, *(sum(map(_rows, names)) for names in slabs)]).tolist()
     return Triangle(
         collection,
@@ -113,80 +238,113 @@ def _rows(shard: str) -> int:
 
 
 def _kind(threshold: float) -> str:
-    return f"pairs-{digest_of(threshold)[:12]}-"
+    """What the names of the tables of pairs at a threshold begin with."""
+    return f"near-{digest_of(threshold)[:12]}-"
 
 
-def search_block(collection: Collection, threshold: float, slabs: int, i: int, j: int) -> int:
+def _table(threshold: float, left: Slab, right: Slab) -> str:
+    """Name of the table of a block."""
+    return _kind(threshold) + digest_of(left.shards, right.shards)[:16]
+
+
+def search_block(collection: Collection, threshold: float, block: Block) -> int:
     """Search one block and write its pairs to the store.
+
+    Rows of a slab with equal vectors are one to the search, so that a picture that is there thousands of times costs
+    nothing; pairs of different slabs that are equal are told from the others.
 
     Args:
         collection: that is searched.
         threshold: similarity, -1 to 1.
-        slabs: how many the triangle has; the store says which.
-        i: number of a slab.
-        j: number of another one, or of the same.
+        block: which slabs.
 
     Returns:
         The number of pairs.
     """
-    triangle = _opened(collection, threshold, slabs)
-    left, right = triangle.slabs[i], triangle.slabs[j]
-    vectors = _read(collection, left), _read(collection, right)
-    pairs = _plan(triangle).between(*vectors, left.start, right.start)
-    columns = {"left": pairs.left - left.start, "right": pairs.right - right.start, "similarity": pairs.similarities}
-    collection.vectors.write(triangle.name(i, j), pa.table(columns))
-    return len(pairs.left)
+    left, right = block.left, block.right
+    ours, theirs = _read(collection.vectors, left.shards), _read(collection.vectors, right.shards)
+    search = _plan(collection.vectors, min(threshold, NEARLY_ONE), block.sample)
+    offset = 0 if left == right else len(ours.rows)
+    found = search.between(ours.vectors, theirs.vectors, 0, offset)
+    found = NearPairs(found.left, found.right - offset, found.similarities)
+    equal = _equal(ours.vectors, theirs.vectors, found)
+    ends = np.stack([ours.rows[found.left] + left.start, theirs.rows[found.right] + right.start])
+    near = NearPairs(ends[0], ends[1], found.similarities).take(~equal & (found.similarities >= threshold))
+    joined = [ends[:, equal], ours.equal + left.start] if left == right else [ends[:, equal]]
+    _write_links(collection.vectors, threshold, left, right, Links(near, np.concatenate(joined, axis=1)))
+    return len(near.left)
 
 
-@lru_cache(maxsize=1)
-def _opened(collection: Collection, threshold: float, slabs: int) -> Triangle:
-    """What `open_triangle` gave to whoever asks for a block; read once a process, for it names every shard."""
-    return _placed(collection, threshold, collection.vectors.noted("slabs")[:slabs])
+@dataclass(frozen=True)
+class _Distinct:
+    """The different vectors of a slab.
+
+    Attributes:
+        vectors: float32 (n, d).
+        rows: int64 (n,), the first row of the slab that holds each.
+        equal: int64 (2, m), such a first row and each further one that is equal to it, bit by bit.
+    """
+
+    vectors: Vectors
+    rows: Ints
+    equal: Ints
 
 
 @lru_cache(maxsize=2)
-def _read(collection: Collection, slab: Slab) -> Vectors:
-    """The vectors of a slab, float32 (n, d); the last two are kept, for blocks come row by row."""
-    parts = [vectors_of(collection.vectors.read(name, ["vector"])["vector"]) for name in slab.shards]
-    return np.concatenate(parts)
+def _read(store: Store, shards: tuple[str, ...]) -> _Distinct:
+    """The different vectors of a slab; those of the last two are kept, for blocks come row by row."""
+    vectors = np.concatenate([vectors_of(store.read(name, ["vector"])["vector"]) for name in shards])
+    bits = vectors.view(f"V{vectors.shape[1] * vectors.itemsize}").ravel()
+    _, first, which = np.unique(bits, return_index=True, return_inverse=True)
+    firsts = first[which.ravel()]
+    rows, copies = np.unique(firsts), np.flatnonzero(firsts != np.arange(len(firsts)))
+    return _Distinct(vectors[rows] if len(copies) else vectors, rows, np.stack([firsts[copies], copies]))
 
 
 @lru_cache(maxsize=1)
-def _plan(triangle: Triangle) -> PairSearch:
-    """The same in every worker: from shards that are spread evenly over all."""
-    shards = triangle.shards
-    chosen = sorted({shards[place] for place in np.linspace(0, len(shards) - 1, PLANNED).astype(int)})
-    return PairSearch.of(_read(triangle.collection, Slab(tuple(chosen), 0)), triangle.threshold)
+def _plan(store: Store, threshold: float, sample: tuple[str, ...]) -> PairSearch:
+    """The plan of the search, the same in every worker, kept for the blocks that follow."""
+    vectors = [vectors_of(store.read(name, ["vector"])["vector"]) for name in sample]
+    return PairSearch.of(np.concatenate(vectors), threshold)
 
 
-def still_there(triangle: Triangle, present: Ints) -> Bools:
-    """Whether each vector's file is still there as it was encoded: bool (n,), rows counted over all slabs."""
-    store = triangle.collection.vectors
-    marks = [among(store.read(name, ["file"])["file"].to_numpy(), present) for name in triangle.shards]
-    return np.concatenate([np.empty(0, dtype=bool), *marks])
+def _equal(left: Vectors, right: Vectors, pairs: NearPairs) -> Bools:
+    """Which pairs are of equal vectors, bit by bit: bool (m,)."""
+    equal = np.zeros(len(pairs.left), dtype=bool)
+    likely = np.flatnonzero(pairs.similarities >= NEARLY_ONE)
+    for start in range(0, len(likely), COMPARED):
+        some = likely[start : start + COMPARED]
+        i, j = pairs.left[some], pairs.right[some]
+        equal[some] = (left[i].view(np.int32) == right[j].view(np.int32)).all(axis=1)
+    return equal
 
 
-def all_pairs(triangle: Triangle) -> NearPairs:
-    """The pairs of all blocks, rows counted over all slabs, best first, ties by row."""
-    store = triangle.collection.vectors
-    parts = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
-    for j, right in enumerate(triangle.slabs):
-        for i, left in enumerate(triangle.slabs[: j + 1]):
-            table = store.read(triangle.name(i, j))
-            rows = table["left"].to_numpy() + left.start, table["right"].to_numpy() + right.start
-            parts.append((*rows, table["similarity"].to_numpy()))
-    left_rows, right_rows, similarities = (np.concatenate(side) for side in zip(*parts, strict=True))
-    return NearPairs(left_rows, right_rows, similarities).sorted()
+def _read_links(store: Store, threshold: float, left: Slab, right: Slab) -> Links:
+    """What one block gave."""
+    table = store.read(_table(threshold, left, right))
+    i, j = table["left"].to_numpy() + left.start, table["right"].to_numpy() + right.start
+    similarities, equal = table["similarity"].to_numpy(), table["equal"].to_numpy(zero_copy_only=False)
+    return Links(NearPairs(i, j, similarities).take(~equal), np.stack([i, j])[:, equal])
 
 
-def gather(triangle: Triangle, rows: Ints) -> tuple[Vectors, list[str]]:
-    """Vectors, float32 (n, d), and paths of some rows, ordered and counted over all slabs; nothing else is kept."""
-    parts, paths, start = [], list[str](), 0
-    for name in triangle.shards:
-        here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + _rows(name))] - start
-        start += _rows(name)
-        if len(here):
-            table = triangle.collection.vectors.read(name, ["path", "vector"])
-            parts.append(vectors_of(table["vector"])[here])
-            paths += table["path"].take(here).to_pylist()
-    return (np.concatenate(parts) if parts else np.empty((0, 0), np.float32)), paths
+def _write_links(store: Store, threshold: float, left: Slab, right: Slab, links: Links) -> None:
+    """Write what one block gave: rows counted within its slabs, so that it holds wherever they come to stand."""
+    equal = np.repeat([False, True], [len(links.pairs.left), links.equal.shape[1]])
+    columns = {
+        "left": np.concatenate([links.pairs.left, links.equal[0]]) - left.start,
+        "right": np.concatenate([links.pairs.right, links.equal[1]]) - right.start,
+        "similarity": np.concatenate([links.pairs.similarities, np.ones(links.equal.shape[1])]),
+        "equal": equal,
+    }
+    store.write(_table(threshold, left, right), pa.table(columns))
+
+
+def _joined(parts: Iterator[Links]) -> Links:
+    """What some blocks gave, the pairs best first, ties by row."""
+    links = list(parts)
+    none = np.empty(0, np.int64)
+    left = np.concatenate([none, *(one.pairs.left for one in links)])
+    right = np.concatenate([none, *(one.pairs.right for one in links)])
+    similarities = np.concatenate([np.empty(0), *(one.pairs.similarities for one in links)])
+    equal = np.concatenate([np.empty((2, 0), np.int64), *(one.equal for one in links)], axis=1)
+    return Links(NearPairs(left, right, similarities).sorted(), equal)

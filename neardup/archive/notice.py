@@ -1,0 +1,141 @@
+"""What is new in an archive since the last run: files that came, moved, were replaced or cannot be read."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from neardup.archive.scan import Archive
+from neardup.errors import ArchiveError
+
+KINDS = ("new", "replaced", "moved", "exact copy", "unreadable")
+"""What a file may be that was not there before; only the first two are new photos."""
+_UNREADABLE = "unreadable "
+"""What the content of a file that cannot be read begins with in a memory; its SHA-256, or else its path, follows."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What former runs saw; a content is the SHA-256 of a photo, or that of a file that cannot be read, marked as such.
+
+    Attributes:
+        runs: how many of them published something.
+        present: content → paths where it lay at the last run.
+        gone: content → paths where it was last seen, of contents that the last run did not find.
+    """
+
+    runs: int = 0
+    present: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    gone: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: Path) -> "Memory":
+        """Read what `write_json` wrote; nothing was seen where there is no file.
+
+        Raises:
+            ArchiveError: the file is not a memory.
+        """
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return cls()
+        except (TypeError, ValueError) as error:
+            raise ArchiveError(
+                f"{path} is not what neardup wrote: put it back, or delete it to take all photos as new"
+            ) from error
+
+    @cached_property
+    def contents(self) -> Mapping[str, Sequence[str]]:
+        """Every content with the paths where it was last seen."""
+        return {**self.gone, **self.present}
+
+    @cached_property
+    def paths(self) -> frozenset[str]:
+        """Every path where something was last seen."""
+        return frozenset(path for paths in self.contents.values() for path in paths)
+
+    def after(self, places: Mapping[str, Sequence[str]], *, published: bool) -> "Memory":
+        """The memory of a run that found these contents at these paths."""
+        gone = {content: paths for content, paths in self.contents.items() if content not in places}
+        return Memory(self.runs + published, places, gone)
+
+
+@dataclass(frozen=True)
+class Noticed:
+    """One file that was not there before.
+
+    Attributes:
+        path: where it lies in the archive.
+        kind: one of `KINDS`.
+        other: where its bytes were, or lie as well; else nothing.
+        reason: why it is of that kind.
+    """
+
+    path: str
+    kind: str
+    other: str
+    reason: str
+
+
+def places_of(archive: Archive) -> dict[str, list[str]]:
+    """Where each content of an archive lies: content → its paths, ordered."""
+    places: dict[str, list[str]] = {}
+    for photo in archive.photos:
+        places.setdefault(photo.sha256, []).append(photo.path)
+    for fault in archive.unreadable:
+        # What no one may read has no digest: it is known by its path.
+        places.setdefault(_UNREADABLE + (fault.sha256 or fault.path), []).append(fault.path)
+    return places
+
+
+def notice(archive: Archive, memory: Memory) -> tuple[Noticed, ...]:
+    """Every file that was not there before, ordered by path, with what it is.
+
+    A content that was seen is not new wherever it lies: it moved if a path of it is gone, else it is a further copy.
+    """
+    reasons = {fault.path: fault.reason for fault in archive.unreadable}
+    found: list[Noticed] = []
+    for content, paths in places_of(archive).items():
+        before = memory.contents.get(content)
+        if before is not None:
+            found += _elsewhere(paths, before)
+        elif content.startswith(_UNREADABLE):
+            found += [Noticed(path, "unreadable", "", reasons[path]) for path in paths]
+        else:
+            found.append(_first_seen(content, paths[0], memory))
+            found += [_copy(path, paths[0]) for path in paths[1:]]
+    return tuple(sorted(found, key=lambda item: item.path))
+
+
+def _elsewhere(paths: Sequence[str], before: Sequence[str]) -> Iterator[Noticed]:
+    """The files of a content that was seen before which lie where it did not lie."""
+    old, now = frozenset(before), frozenset(paths)
+    left = [path for path in before if path not in now]
+    kept = [path for path in paths if path in old] or paths
+    for number, path in enumerate(path for path in paths if path not in old):
+        if number < len(left):
+            yield Noticed(path, "moved", left[number], "the same bytes were there before")
+        else:
+            yield _copy(path, kept[0])
+
+
+def _copy(path: str, other: str) -> Noticed:
+    """A file whose bytes lie at another path as well."""
+    return Noticed(path, "exact copy", other, "the same bytes are there too")
+
+
+def _first_seen(content: str, path: str, memory: Memory) -> Noticed:
+    """The first file of a content that no run has seen."""
+    if _UNREADABLE + content in memory.contents:
+        return Noticed(path, "new", "", "could not be read before")
+    if path in memory.paths:
+        return Noticed(path, "replaced", "", "other bytes than before")
+    return Noticed(path, "new", "", "never seen before")
+
+
+def vanished_since(memory: Memory, places: Mapping[str, Sequence[str]], noticed: Sequence[Noticed]) -> tuple[str, ...]:
+    """Paths, ordered, where something lay at the last run and nothing does now, less those of files that moved."""
+    there = {path for paths in places.values() for path in paths}
+    there |= {item.other for item in noticed}
+    return tuple(sorted(path for paths in memory.present.values() for path in paths if path not in there))
