@@ -141,7 +141,7 @@ def test_search_prints_a_line_a_hit(vectors: Path, made: MadeArchive, tmp_path: 
 
 
 def test_an_approximate_search_marks_the_photo_itself(vectors: Path, made: MadeArchive) -> None:
-    """As the exact search does."""
+    """A hit of the approximate search that is the photo itself is marked, as one of the exact search is."""
     photo = made.groups[2][0]
     command = ("search", made.root / photo, "--in", vectors, "--top", 2, "--encoder", "builtin:tiny", "--approximate")
     assert neardup(*command).stdout.splitlines()[0] == f"  1  1.0000  {photo}  (itself)"

@@ -24,7 +24,7 @@ Rows = list[tuple[int, int, float]]
 
 
 def similarity(a: Vectors, b: Vectors) -> float:
-    """In float64."""
+    """The inner product of two rows, in float64."""
     return float((a.astype(np.float64) * b).sum())
 
 
@@ -35,22 +35,22 @@ def brute_force(vectors: Vectors, threshold: float) -> Rows:
 
 
 def listed(pairs: NearPairs) -> Rows:
-    """The pairs as tuples."""
+    """The pairs as tuples of left row, right row and similarity."""
     return list(zip(pairs.left.tolist(), pairs.right.tolist(), pairs.similarities.tolist(), strict=True))
 
 
 def planned(vectors: Vectors, threshold: float) -> Rows:
-    """As many vectors are searched: by the bound that was planned on them."""
+    """All pairs, by a plan that was made on the vectors, however few they are."""
     return listed(PairSearch.of(vectors, threshold).between(vectors, vectors, 0, 0))
 
 
 def every(vectors: Vectors) -> Ints:
-    """All rows."""
+    """The numbers of all rows."""
     return np.arange(len(vectors))
 
 
 def units(seed: int, count: int, dimension: int, fall: float = 0.0) -> Vectors:
-    """Unit rows, some equal and some nearly; the variance of their axes falls by a power."""
+    """Unit rows, some equal and some nearly; the variance of axis k falls as k to the power of -2 `fall`."""
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(count, dimension)) * np.arange(1, dimension + 1) ** -fall
     rows = rows[rng.integers(0, count, count)] + rng.choice([0, 1e-7, 0.05], (count, 1)) * rng.normal(size=rows.shape)
@@ -58,7 +58,7 @@ def units(seed: int, count: int, dimension: int, fall: float = 0.0) -> Vectors:
 
 
 def without_int8(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a machine whose products of int8 are slow or wrong."""
+    """Search as on a machine whose int8 products are slow or wrong."""
     for module in (nearpairs, sys.modules["neardup.search.nearest"]):
         monkeypatch.setattr(module, "int8_pays", lambda: False)
 
@@ -66,7 +66,7 @@ def without_int8(monkeypatch: pytest.MonkeyPatch) -> None:
 @example(count=13, dimension=1, fall=0.0, seed=1)
 @given(st.integers(1, 40), st.sampled_from([1, 2, 17, 40]), st.sampled_from([0.0, 1.0]), st.integers(0, 999))
 def test_pairs_equal_brute_force(count: int, dimension: int, fall: float, seed: int) -> None:
-    """Also at thresholds that a pair reaches exactly, or misses by the least there is."""
+    """All pairs are found, also at thresholds that one reaches exactly, or misses by the least step of a float64."""
     vectors = units(seed, count, dimension, fall)
     reached = [pair[2] for pair in brute_force(vectors, -2)][:: max(1, count * count // 8)]
     for threshold in (-1.0, 0.0, 0.9, 1.0, *reached, *np.nextafter(reached, 2).tolist()):
@@ -78,7 +78,7 @@ def test_pairs_equal_brute_force(count: int, dimension: int, fall: float, seed: 
 @pytest.mark.parametrize("threshold", [0.3, 0.7, 0.9, 0.99])
 @pytest.mark.parametrize("fall", [0.0, 0.7])
 def test_more_photos_than_a_block(threshold: float, fall: float) -> None:
-    """Photos of an even and of a steep spectrum, in several blocks."""
+    """All pairs of several blocks are found, whether the spectrum of the vectors is even or steep."""
     vectors = units(1, 700, 64, fall)
     expected = brute_force(vectors, threshold)
     assert listed(near_pairs(vectors, every(vectors), threshold)) == expected
@@ -86,7 +86,7 @@ def test_more_photos_than_a_block(threshold: float, fall: float) -> None:
 
 
 def test_few_vectors_and_many_are_searched_alike() -> None:
-    """A plan is made where it pays."""
+    """A search is planned where that pays, and finds the same pairs as one that is not."""
     many = math.isqrt(nearpairs.FEW) + 1
     vectors = units(6, many, 64, 0.7)
     assert listed(near_pairs(vectors, every(vectors), 0.95)) == planned(vectors, 0.95)
@@ -96,7 +96,7 @@ def test_few_vectors_and_many_are_searched_alike() -> None:
 
 
 def test_pairs_without_int8_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Machines differ in speed only."""
+    """A machine without fast int8 products finds the same pairs."""
     vectors = units(2, 300, 64, 0.7)
     with_int8 = planned(vectors, 0.8)
     without_int8(monkeypatch)
@@ -105,7 +105,7 @@ def test_pairs_without_int8_are_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @given(st.lists(st.integers(0, 60), max_size=5), st.integers(0, 999))
 def test_blocks_of_a_cluster_give_the_same_pairs(cuts: list[int], seed: int) -> None:
-    """However the archive is cut, by a plan that was sent, of one part of it."""
+    """However the archive is cut, a plan that was made on a part of it, and pickled, finds the pairs of all parts."""
     vectors = units(seed, 60, 20, 0.5)
     plan = pickle.loads(pickle.dumps(PairSearch.of(vectors[:9], 0.6)))  # noqa: S301 - our own
     starts = sorted({0, *cuts} - {60})
@@ -121,7 +121,7 @@ def test_blocks_of_a_cluster_give_the_same_pairs(cuts: list[int], seed: int) -> 
 
 
 def test_slabs_in_the_other_order_give_the_same_pairs() -> None:
-    """The lesser row is always left."""
+    """Two parts give the same pairs in either order: the lesser row is always left."""
     vectors = units(3, 50, 8)
     plan = PairSearch.of(vectors, 0.5)
     there, back = plan.between(vectors[:20], vectors[20:], 0, 20), plan.between(vectors[20:], vectors[:20], 20, 0)
@@ -130,14 +130,14 @@ def test_slabs_in_the_other_order_give_the_same_pairs() -> None:
 
 @pytest.mark.parametrize("shape", [(0, 0), (0, 8), (1, 8)])
 def test_too_few_photos_make_no_pair(shape: tuple[int, int]) -> None:
-    """And no error."""
+    """One photo, or none, is searched without an error."""
     vectors = np.full(shape, 8**-0.5, np.float32)
     assert listed(near_pairs(vectors, every(vectors), 0.0)) == []
 
 
 @pytest.mark.parametrize("threshold", [-1.0, 0.5, 1.0])
 def test_equal_photos_are_all_pairs(threshold: float) -> None:
-    """No variance is left for components."""
+    """Equal photos, whose vectors have no variance for components to explain, are all found."""
     vectors = np.tile(np.eye(1, 30, dtype=np.float32), (70, 1))
     expected = brute_force(vectors, threshold)
     assert listed(near_pairs(vectors, every(vectors), threshold)) == expected
@@ -146,7 +146,7 @@ def test_equal_photos_are_all_pairs(threshold: float) -> None:
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, 0.0, 3.0])
 def test_what_is_no_unit_vector_is_one_sentence(wrong: float) -> None:
-    """It names the row; also where the row is not in the sample."""
+    """The message names the row, whether or not it is in the sample that the search is planned on."""
     vectors = np.tile(np.eye(1, 4, dtype=np.float32), (9, 1))
     plan = PairSearch.of(vectors, 0.5)
     vectors[7, 0] = wrong
@@ -157,7 +157,7 @@ def test_what_is_no_unit_vector_is_one_sentence(wrong: float) -> None:
 
 
 def test_progress_adds_up_to_all_pairs() -> None:
-    """So that a bar ends where it should."""
+    """The pairs that are reported add up to all there are, in several steps."""
     vectors, told = units(4, 1300, 4), list[int]()
     near_pairs(vectors, every(vectors), 0.99999, report=told.append)
     assert sum(told) == 1300 * 1299 // 2
@@ -165,7 +165,7 @@ def test_progress_adds_up_to_all_pairs() -> None:
 
 
 def test_pairs_of_a_memory_map(tmp_path: Path) -> None:
-    """It need not be read whole, and its groups neither."""
+    """Pairs and groups of a memory map are those of the array in it."""
     vectors, path = units(5, 80, 16), tmp_path / "v.npy"
     np.save(path, vectors)
     mapped = np.load(path, mmap_mode="r")
@@ -175,7 +175,7 @@ def test_pairs_of_a_memory_map(tmp_path: Path) -> None:
 
 
 def test_groups_are_numbered_chain_by_chain() -> None:
-    """From 0, without a gap; a photo in no pair has none."""
+    """Groups are numbered from 0 without a gap, and a photo in no pair has none."""
     angles = np.array([0, 0.01, 1.5, 3.0, 3.01])
     vectors = np.column_stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
     groups = near_groups(near_pairs(vectors, every(vectors), 0.99), vectors, 0.99)
@@ -184,14 +184,14 @@ def test_groups_are_numbered_chain_by_chain() -> None:
 
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 99))
 def test_hits_equal_brute_force(count: int, top: int, seed: int) -> None:
-    """Best first, equally similar ones by path, with their float64 similarity."""
+    """Hits are best first, equally similar ones by path, with their float64 similarity."""
     vectors, queries = units(seed, count, 12), units(seed + 1, 5, 12)
     check_hits(queries, vectors, top)
 
 
 @pytest.mark.parametrize(("count", "dimension", "fall"), [(130, 6, 0.0), (300, 6, 0.0), (300, 40, 0.7), (300, 1, 0.0)])
 def test_hits_of_several_blocks_equal_brute_force(count: int, dimension: int, fall: float) -> None:
-    """Few queries and many, more photos than one block holds, the first of which are the least similar."""
+    """Hits of few queries and of many among more photos than one block holds, the least similar of which come first."""
     vectors = units(6, 9000, dimension, fall)
     queries = units(7, count, dimension, fall)
     check_hits(queries, vectors[np.argsort(vectors @ queries[0])], 3)
@@ -199,18 +199,18 @@ def test_hits_of_several_blocks_equal_brute_force(count: int, dimension: int, fa
 
 @given(st.integers(1, 40), st.integers(1, 5), st.sampled_from([1, 2, 17, 40]), st.integers(0, 99))
 def test_hits_by_whole_numbers_equal_brute_force(count: int, top: int, dimension: int, seed: int) -> None:
-    """Equal photos among them, and photos that differ by less than float32 can say."""
+    """Hits of many queries, where some photos are equal, and some differ by less than a float32 product can tell."""
     vectors = units(seed, count, dimension)
     check_hits(np.resize(vectors, (MANY, dimension)), vectors, top)
 
 
 def test_hits_of_several_groups_of_queries_equal_brute_force() -> None:
-    """More queries than are looked up at once, in more photos than one block holds."""
+    """Hits of more queries than are searched for at once, among more photos than one block holds."""
     check_hits(units(8, QUERIES + 300, 8), units(9, BLOCK + 100, 8), 3)
 
 
 def check_hits(queries: Vectors, vectors: Vectors, top: int) -> None:
-    """Against sorting the similarities of every photo."""
+    """Compare the hits with a sort of the similarities of every photo."""
     names = tuple(f"{(7 * i) % 10007:05d}.jpg" for i in range(len(vectors)))
     hashes = tuple(f"{(31 * i) % 10009:064x}" for i in range(len(vectors)))
     for query, hits in zip(
@@ -222,13 +222,13 @@ def check_hits(queries: Vectors, vectors: Vectors, top: int) -> None:
 
 
 def gallery_of(vectors: Vectors) -> Embeddings:
-    """Photos that are called by their rows, and whose contents are too, in another way."""
+    """Photos whose paths and whose hashes are the numbers of their rows, in two ways."""
     names = tuple(f"{row:05d}.jpg" for row in range(len(vectors)))
     return Embeddings(tuple(f"{row:064x}" for row in range(len(vectors))), names, vectors, "f")
 
 
 def test_an_index_says_what_it_finds(tmp_path: Path) -> None:
-    """Built and opened again, it finds each photo first, and tells the recall that was measured."""
+    """An index that was built, or opened again, finds each photo first, and reports the recall that was measured."""
     gallery = gallery_of(units(8, 600, 16))
     file = gallery.save(tmp_path / "vectors.parquet")
     said: list[str] = []
@@ -242,7 +242,7 @@ def test_an_index_says_what_it_finds(tmp_path: Path) -> None:
 
 
 def test_hits_of_an_index_are_those_of_the_exact_search(tmp_path: Path) -> None:
-    """Path, content and similarity of each, best first, where the index misses none."""
+    """An index that misses nothing gives path, hash and similarity of the exact hits."""
     gallery = gallery_of(np.linalg.qr(np.random.default_rng(3).normal(size=(40, 40)))[0].astype(np.float32))
     queries = units(4, 9, 40)
     index = opened_index(gallery.save(tmp_path / "v.parquet"), gallery, 5, print)
@@ -253,7 +253,7 @@ def test_hits_of_an_index_are_those_of_the_exact_search(tmp_path: Path) -> None:
 
 
 def test_an_index_of_other_vectors_is_built_anew(tmp_path: Path) -> None:
-    """The file that it lies beside was written again."""
+    """An index is built again where the file that it lies beside was written again."""
     opened_index(gallery_of(units(8, 60, 16)).save(tmp_path / "v.parquet"), gallery_of(units(8, 60, 16)), 5, print)
     other = gallery_of(units(9, 70, 16))
     said: list[str] = []
@@ -263,14 +263,14 @@ def test_an_index_of_other_vectors_is_built_anew(tmp_path: Path) -> None:
 
 
 def test_an_index_that_misses_too_much_is_refused(tmp_path: Path) -> None:
-    """And nothing is written that would be taken for one."""
+    """An index whose recall is too low is an error, and leaves no file that would be taken for one."""
     with pytest.raises(EncoderError, match="search exactly instead"):
         build_index(units(8, 300, 16), tmp_path / "index", "digest", least=1.01)
     assert Index.load(tmp_path / "index", "digest") is None
 
 
 def test_an_index_without_faiss_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says what to install."""
+    """The message says what to install."""
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(EncoderError, match=r"pip install 'neardup\[index\]'"):
         build_index(units(8, 30, 4), tmp_path / "index", "digest")

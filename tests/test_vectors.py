@@ -227,7 +227,7 @@ def gallery(vectors: Vectors) -> Embeddings:
 
 @given(st.integers(1, 40), st.integers(1, 50), st.integers(0, 1000))
 def test_search_is_exact(count: int, top: int, seed: int) -> None:
-    """Equals sorting all similarities; equal ones are in the order of their paths."""
+    """Hits are those of a sort of all similarities; equal ones are in the order of their paths."""
     rng = np.random.default_rng(seed)
     vectors = rng.integers(-2, 3, (count, 3)).astype(np.float32)
     queries = rng.integers(-2, 3, (2, 3)).astype(np.float32)
@@ -245,19 +245,19 @@ def test_equally_similar_photos_are_ordered_by_path() -> None:
 
 
 def test_an_empty_gallery_has_no_hits() -> None:
-    """And is no error."""
+    """A search of no photos is no error."""
     assert nearest(np.ones((1, 3), np.float32), gallery(np.empty((0, 3), np.float32)), 5, fingerprint="f") == [[]]
 
 
 def test_a_photo_that_is_no_image_is_one_sentence(tmp_path: Path) -> None:
-    """It names the file."""
+    """The message names the file."""
     (tmp_path / "x.jpg").write_bytes(b"no picture")
     with pytest.raises(UnreadableImageError, match=r"x\.jpg: the content is no"):
         read_queries(tmp_path / "x.jpg", Tones(), print)
 
 
 def test_a_folder_of_queries_tells_of_the_unreadable(photos: Path, tmp_path: Path) -> None:
-    """The others are encoded."""
+    """A file that is no image is reported, and the others are encoded."""
     (tmp_path / "x.jpg").write_bytes(b"no picture")
     (tmp_path / "y.png").write_bytes((photos / "1.png").read_bytes())
     said: list[str] = []
