@@ -22,7 +22,7 @@ from neardup.errors import ArchiveError
 from neardup.images import read_image
 from neardup.settings.schema import Recipe
 from neardup.train.augment import RECIPES, augment, make_queries, write_augmented
-from neardup.train.batches import Example, Kept, Photos
+from neardup.train.batches import Example, Photos, TensorCache
 from neardup.train.classic import SIDE, TORCHVISION, Draw, Reduced, draw
 from neardup.train.press import DAMAGES, press
 
@@ -209,7 +209,7 @@ def test_training_sees_the_copies_on_disk(recipe: str, photo: Path, tmp_path: Pa
     write_augmented(tmp_path, training, {}, recipe, 3, 0)
     unchanged = CLIPImageProcessor(do_resize=False, do_center_crop=False)
     example = Example(photo, "photo", "a caption", "")
-    photos = Photos([example], unchanged, Recipe(augmentation=recipe, copies=3), Kept(0))  # type: ignore[arg-type]
+    photos = Photos([example], unchanged, Recipe(augmentation=recipe, copies=3), TensorCache(0))  # type: ignore[arg-type]
     [[pixels]] = photos.batches([[0]], photos.copy(3))
     saved = io.BytesIO()
     Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(saved, "JPEG", quality=90)

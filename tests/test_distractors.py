@@ -120,7 +120,7 @@ def test_an_archive_that_is_gone_is_one_sentence(out: Path, tmp_path: Path) -> N
 def test_a_photo_that_is_gone_is_one_sentence(archive: Archive, tmp_path: Path) -> None:
     """A photo that vanishes between scan and copy is named, and what to do."""
     photo = replace(archive.photos[0], path="agence_rol/photos/jpg/gone.jpg")
-    with pytest.raises(ArchiveError, match=r"gone\.jpg is gone since the archive was read: run `neardup prepare"):
+    with pytest.raises(ArchiveError, match=r"gone\.jpg cannot be copied to .*: run again"):
         _copy(archive.root, tmp_path / "distractors", [photo], ["gone.jpg"])
 
 

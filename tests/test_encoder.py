@@ -126,7 +126,7 @@ def test_int8_is_quantised_alike_every_time(int8: ClipEncoder, tmp_path: Path, m
 def test_int8_without_onnx_runtime_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     """It says what to install."""
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(EncoderError, match=r"pip install 'neardup\[int8\]'"):
+    with pytest.raises(EncoderError, match=r"make install.*pip install onnx onnxruntime onnxscript"):
         load_encoder(BUILTIN, "cpu", "int8")
 
 

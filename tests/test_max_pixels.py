@@ -42,7 +42,7 @@ def functions() -> Iterator[FunctionType]:
     for name, module in list(sys.modules.items()):
         if name.split(".")[0] in {"neardup", "tasks"} and not name.startswith("neardup.settings"):
             for value in list(vars(module).values()):
-                members = vars(value).values() if inspect.isclass(value) else [value]
+                members = list(vars(value).values()) if inspect.isclass(value) else [value]
                 for member in members:
                     function = inspect.unwrap(getattr(member, "__func__", member))
                     if isinstance(function, FunctionType):

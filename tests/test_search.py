@@ -272,5 +272,5 @@ def test_an_index_that_misses_too_much_is_refused(tmp_path: Path) -> None:
 def test_an_index_without_faiss_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message says what to install."""
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(EncoderError, match=r"pip install 'neardup\[index\]'"):
+    with pytest.raises(EncoderError, match=r"make install.*pip install faiss-cpu"):
         build_index(units(8, 30, 4), tmp_path / "index", "digest")

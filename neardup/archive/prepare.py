@@ -1,5 +1,6 @@
 """From sheets and folders to a test set, a training set and a report of what did not fit."""
 
+import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -78,7 +79,7 @@ def prepare(root: Path, out: Path, settings: PrepareSettings) -> Prepared:
     """
     # Scan: which photos and which workbooks the archive holds.
     check_archive(root, out, settings)
-    write_json(out / STATE / REMEMBERED, {"root": str(root.resolve()), "prepare": asdict(settings)})
+    _remember(root, out, settings)
     archive = scan(
         root,
         table=out / STATE / "scan.parquet",
@@ -115,6 +116,13 @@ def prepare(root: Path, out: Path, settings: PrepareSettings) -> Prepared:
     outputs += write_discrepancies(out, lines, blocks)
     stage.finish(outputs, counts)
     return Prepared(archive, groups.test_set, legends.training_set, counts, reused=False)
+
+
+def _remember(root: Path, out: Path, settings: PrepareSettings) -> None:
+    """Note where the archive lies and how it was read; a note that says so already is left as it is."""
+    note, file = {"root": str(root.resolve()), "prepare": asdict(settings)}, out / STATE / REMEMBERED
+    if not file.is_file() or json.loads(file.read_text(encoding="utf-8")) != json.loads(json.dumps(note)):
+        write_json(file, note)
 
 
 def check_archive(root: Path, out: Path, settings: PrepareSettings) -> None:

@@ -25,6 +25,10 @@ from neardup.cli.output import print_result, say, working_in
 from neardup.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from neardup.encode.vectors import Embeddings
+    from neardup.search.nearest import Hit
     from neardup.settings.schema import Dtype, Settings
 
 
@@ -69,7 +73,12 @@ def embed(
 
 @click.command()
 @click.argument("photo", type=click.Path(path_type=Path))
-@click.option("--in", "vectors", type=FILE, required=True, help="Parquet file of `neardup embed`.")
+@click.option(
+    "--in",
+    "vectors",
+    required=True,
+    help="Parquet file of `neardup embed`, or the folder or URL of a store of vectors.",
+)
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Hits to print.")
 @click.option("--page", type=FILE, help="Also show the hits as pictures, in this HTML file.")
 @click.option("--photos", type=FOLDER, help="With --page: the folder that was embedded.")
@@ -79,7 +88,7 @@ def embed(
 @options(CONFIG, ENCODER, DEVICE, DTYPE, MEASURED, JSON)
 def search(
     photo: Path,
-    vectors: Path,
+    vectors: str,
     top: int,
     page: Path | None,
     photos: Path | None,
@@ -99,45 +108,77 @@ def search(
     Example: neardup search new.jpg --in vectors.parquet --top 10 --encoder builtin:tiny
              neardup search results/queries --in vectors.parquet --photos ARCHIVE --page hits.html
     """
-    from dataclasses import asdict
-
-    from neardup.encode.vectors import Embeddings
     from neardup.search.nearest import mark_itself, nearest, read_queries
 
     if page and not photos:
         raise ConfigError("--page shows pictures: say with --photos which folder was embedded")
-    gallery = Embeddings.load(vectors)
+    file = Path(vectors)
     settings = settings_of(config, encoder=encoder, device=device)
-    model = loaded(settings, vectors.parent, dtype, measured)
+    known = None if _is_store(vectors) else _read_vectors(file)
+    model = loaded(settings, measured if known is None else file.parent, dtype, measured)
+    gallery = known or _stored_vectors(vectors, model.fingerprint)
     queries = read_queries(photo, model, say, settings.prepare.max_pixels)
     if approximate:
         from neardup.search.approximate import opened_index
 
+        if known is None:
+            raise ConfigError("--approximate keeps its index beside a Parquet file: make one with `neardup embed`")
         gallery.require(model.fingerprint)
-        with working_in(vectors.parent):
-            index = opened_index(vectors, gallery, top, say)
+        with working_in(file.parent):
+            index = opened_index(file, gallery, top, say)
         hits = index.hits(queries.vectors, gallery, top)
     else:
         hits = nearest(queries.vectors, gallery, top, fingerprint=model.fingerprint)
     answers = list(zip(queries.paths, mark_itself(hits, queries), strict=True))
+    _print_hits(answers, with_names=photo.is_dir(), as_json=as_json)
+    if page and photos:
+        _show_hits(page, photo if photo.is_dir() else photo.parent, photos, answers, settings.prepare.max_pixels)
+
+
+def _is_store(vectors: str) -> bool:
+    """Whether `--in` names a store, which is a folder or a URL, and no Parquet file."""
+    return "://" in vectors or Path(vectors).is_dir()
+
+
+def _read_vectors(file: Path) -> "Embeddings":
+    from neardup.encode.vectors import Embeddings
+
+    return Embeddings.load(file)
+
+
+def _stored_vectors(store: str, fingerprint: str) -> "Embeddings":
+    from neardup.encode.vectors import stored_vectors
+
+    return stored_vectors(store, fingerprint)
+
+
+def _print_hits(answers: "Sequence[tuple[str, Sequence[Hit]]]", *, with_names: bool, as_json: bool) -> None:
+    """Print the hits of each query, a line a hit; the query's name above them where there are several queries."""
+    from dataclasses import asdict
+
     lines = []
     for query, best in answers:
-        lines += [query] if photo.is_dir() else []
+        lines += [query] if with_names else []
         lines += [
             f"{rank:>3}  {hit.similarity:.4f}  {hit.path}" + "  (itself)" * hit.itself
             for rank, hit in enumerate(best, 1)
         ]
     facts = [{"query": query, "hits": [asdict(hit) for hit in best]} for query, best in answers]
     print_result(facts, "\n".join(lines), as_json=as_json)
-    if page and photos:
-        from neardup.pages import write_hits
 
-        rows = [
-            (query, [(hit.path, f"{hit.similarity:.3f}" + ", itself" * hit.itself) for hit in best])
-            for query, best in answers
-        ]
-        write_hits(page, photo if photo.is_dir() else photo.parent, photos, rows, settings.prepare.max_pixels)
-        say(f"Look at {page}")
+
+def _show_hits(
+    page: Path, queries: Path, photos: Path, answers: "Sequence[tuple[str, Sequence[Hit]]]", max_pixels: int
+) -> None:
+    """Write the page that shows each query with its hits."""
+    from neardup.pages import write_hits
+
+    rows = [
+        (query, [(hit.path, f"{hit.similarity:.3f}" + ", itself" * hit.itself) for hit in best])
+        for query, best in answers
+    ]
+    write_hits(page, queries, photos, rows, max_pixels)
+    say(f"Look at {page}")
 
 
 @click.command()

@@ -156,12 +156,7 @@ def _copy(root: Path, folder: Path, photos: list[Photo], names: list[str]) -> No
     Raises:
         ArchiveError: a photo is gone, or holds something else than when the archive was read.
     """
-    try:
-        copy_photos(root, [(photo.path, name) for photo, name in zip(photos, names, strict=True)], folder)
-    except FileNotFoundError as error:
-        raise ArchiveError(
-            f"{error.filename} is gone since the archive was read: run `neardup prepare ARCHIVE` again"
-        ) from error
+    copy_photos(root, [(photo.path, name) for photo, name in zip(photos, names, strict=True)], folder)
     for photo, name in zip(photos, names, strict=True):
         if digest_file(folder / name) != photo.sha256:
             raise ArchiveError(f"{root / photo.path} changed while it was copied: run the same command again")
