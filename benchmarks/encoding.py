@@ -37,7 +37,7 @@ COUNTS = (1000, 10_000, 100_000, 1_000_000)
 NEW = 1000
 """Photos that the topic growth adds to those of a store."""
 SOURCES = 768
-"""JPEG files that the names of the topic growth are links to: few enough to be read from memory."""
+"""JPEG files that the photos of the topic growth are copies of, each with its number behind the picture."""
 FOLDER = 1000
 """Photos in one folder of the topic growth: a file system is slow with a million names in one."""
 SHALLOW = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1}
@@ -224,9 +224,9 @@ def _over(pictures: Pictures, encode: Callable[[torch.Tensor], object]) -> Work:
 def measure_growth(photos: Path, work: Path) -> list[Measured]:
     """A thousand photos to a million, and a thousand more; with one thread about an hour.
 
-    A photo is another name (hard link) of one of 768 JPEG files, so that reading comes from memory, and neither disk
-    nor network is measured. The encoder has one thin layer: what an encoder costs does not depend on how many photos
-    there are, and would hide what does.
+    A photo is one of 768 JPEG files with its number behind the picture, so that no two have equal bytes, of which one
+    would be encoded. Reading comes from memory as far as that has room for the files. The encoder has one thin layer:
+    what an encoder costs does not depend on how many photos there are, and would hide what does.
     """
     sources = made_jpegs(photos, work / "jpegs", SOURCES, SMALL)
     config = CLIPConfig(text_config=SHALLOW, vision_config=SHALLOW, projection_dim=COLUMNS)
@@ -257,7 +257,8 @@ def _name(sources: Sequence[Path], folder: Path, numbers: range) -> None:
     for number in numbers:
         inside = folder / f"{number // FOLDER:06d}"
         inside.mkdir(parents=True, exist_ok=True)
-        os.link(sources[number % len(sources)], inside / f"{number:09d}.jpg")
+        picture = sources[number % len(sources)].read_bytes()
+        (inside / f"{number:09d}.jpg").write_bytes(picture + number.to_bytes(8, "big"))
 
 
 def encoded(encoder: Path, folder: Path, store: str) -> Callable[[], object]:

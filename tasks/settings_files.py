@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from neardup.archive.walk import find_images
-from neardup.settings.file import FILE, load_settings
+from neardup.settings.file import FILE, check_archives_own, load_settings
 from neardup.settings.schema import TABLES
 
 Flat = dict[str, Any]
@@ -22,17 +22,18 @@ def settings_files(out: Path, archive: Path | None) -> list[Path]:
 
 
 def read_files(files: list[Path], archive: Path | None) -> Flat:
-    """What the files set, by dotted name; of an archive's own file only `[prepare]`.
+    """What the files set, by dotted name.
 
     Raises:
-        ConfigError: a file is no TOML, or a field of it is unknown or out of its bounds.
+        ConfigError: a file is no TOML, a field of it is unknown or out of its bounds, or an archive's own file holds
+            more than `[prepare]`.
     """
     values: Flat = {}
     for path in reversed(files):
+        if archive is not None and path.parent == archive:
+            check_archives_own(path)
         load_settings(path)  # refuses what is wrong, and names the file
-        found = flatten({"settings": tomllib.loads(path.read_text(encoding="utf-8"))}, {"settings": ""})
-        of_archive = archive is not None and path.parent == archive
-        values |= {name: value for name, value in found.items() if not of_archive or name.startswith("prepare.")}
+        values |= flatten({"settings": tomllib.loads(path.read_text(encoding="utf-8"))}, {"settings": ""})
     return values
 
 

@@ -19,6 +19,17 @@ settings.load_profile("neardup")
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / "shared" / "archive"
+LONGEST = (
+    *("test_nightly.py", "test_services.py", "test_flows.py", "test_registry.py", "test_duplicates.py"),
+    *("test_launch.py", "test_tracking.py", "test_retries.py", "test_deployed.py", "test_pretrain.py"),
+    *("test_encoder.py", "test_cli.py"),
+)
+"""Files of tests that wait for servers or train, the longest first: begun last, one of them would run alone at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="module")

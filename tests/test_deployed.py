@@ -39,7 +39,7 @@ def folders(tmp_path: Path) -> dict[str, str]:
     """An archive and an output folder, each with a settings file."""
     for name in ("archive", "out"):
         (tmp_path / name).mkdir()
-    of_archive = f'encoder = "of-the-archive"\n{PHOTOS}ground_truth = "a.xlsx"\n'
+    of_archive = f'{PHOTOS}ground_truth = "a.xlsx"\n'
     (tmp_path / "archive" / "neardup.toml").write_text(of_archive)
     of_out = '[prepare]\nground_truth = "b.xlsx"\n[train]\nepochs = 3\nseed = 7\n'
     (tmp_path / "out" / "neardup.toml").write_text(of_out)
@@ -58,10 +58,17 @@ def deployed(folders: dict[str, str], standing: dict[str, Any], typed: dict[str,
     return result
 
 
+def test_an_archives_own_file_may_set_no_more_than_how_it_is_read(tmp_path: Path) -> None:
+    """A server that gets a key, or a scheduler that gets code, is nothing for an archive to name."""
+    (tmp_path / "neardup.toml").write_text('[translate]\nserver_url = "http://elsewhere"\n')
+    with pytest.raises(ConfigError, match=r"only \[prepare\] is taken, and sets \[translate\]"):
+        warn_of_no_photo(tmp_path, tmp_path / "out", print)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("prefect")
 def test_a_deployment_reads_the_settings_files(folders: dict[str, str]) -> None:
-    """All of the output folder's, only [prepare] of the archive's, the former first; then what prefect.yaml has."""
+    """All of the output folder's, [prepare] of the archive's, the former first; then what prefect.yaml has."""
     found = deployed(folders, {"encoder": "builtin:tiny", "train": {"epochs": 9, "patience": 4}}, None)
     assert (found.encoder, found.prepare.photos, found.prepare.ground_truth) == (
         "builtin:tiny",

@@ -37,7 +37,7 @@ def find_settings(archive: Path | None, overrides: Mapping[str, Any] | None = No
         path = folder / FILE
         if path.is_file():
             if archive and path.resolve().is_relative_to(archive.resolve()):
-                _check_archives_own(path)
+                check_archives_own(path)
             return load_settings(path, overrides)
     return load_settings(None, overrides)
 
@@ -63,8 +63,12 @@ def load_settings(path: Path | None, overrides: Mapping[str, Any] | None = None)
         raise ConfigError("; ".join(_sentence(source, fault) for fault in error.errors())) from None
 
 
-def _check_archives_own(path: Path) -> None:
-    """Refuse a file of an archive that sets more than how the archive is read."""
+def check_archives_own(path: Path) -> None:
+    """Refuse a settings file of an archive that sets more than how the archive is read.
+
+    Raises:
+        ConfigError: it holds more than `[prepare]`.
+    """
     refused = [name if name not in TABLES else f"[{name}]" for name in _read(path) if name not in OF_ARCHIVES]
     if refused:
         raise ConfigError(
