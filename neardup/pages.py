@@ -13,6 +13,7 @@ from PIL import Image
 from neardup.errors import ArchiveError
 from neardup.images import MAX_PIXELS, read_image
 from neardup.stages import replacing
+from neardup.tables import encodable
 
 SHOWN_STRIPS = 60
 """Groups on a page of strips; with `SHOWN_IN_STRIP` photos each the page stays under some 10 MB."""
@@ -90,7 +91,7 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
     )
     page = environment.get_template(f"{template}.html.j2").render(values).lstrip()
     with replacing(path) as partial:
-        partial.write_text(page, encoding="utf-8")
+        partial.write_text(encodable(page), encoding="utf-8")
     return path
 
 

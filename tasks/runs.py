@@ -31,6 +31,7 @@ def parameters(approach: Approach) -> dict[str, str]:
         "approach": approach.name,
         "encoder": approach.settings.encoder,
         "translator": approach.settings.translate.translator,
+        "distractors": str(approach.settings.distractors),
         **{name: str(value) for name, value in values.items()},
     }
 

@@ -24,7 +24,7 @@ LONGEST = (
     *("test_launch.py", "test_tracking.py", "test_retries.py", "test_deployed.py", "test_pretrain.py"),
     *("test_encoder.py", "test_cli.py"),
 )
-"""Files of tests that wait for servers or train, the longest first: begun last, one of them would run alone at the end."""
+"""Files of tests that wait for servers or train, the longest first: one that began last would run alone at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
