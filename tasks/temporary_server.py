@@ -12,6 +12,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from prefect.context import refresh_global_settings_context
+from prefect.settings import PREFECT_HOME
 
 from neardup.errors import ServerError
 
@@ -34,7 +35,9 @@ class TemporaryServer:
     """
 
     def __init__(self) -> None:
-        """Begin to start it; `wait` says when it answers."""
+        """Begin to start it; `wait` says when it answers. Its own lines go to a log in PREFECT_HOME."""
+        self._log = PREFECT_HOME.value() / "temporary-server.log"
+        self._log.unlink(missing_ok=True)
         self._watch = subprocess.Popen(
             ["/bin/sh", "-c", "while read -r pid; do last=$pid; done; kill $last 2>/dev/null"],
             stdin=subprocess.PIPE,
@@ -50,7 +53,11 @@ class TemporaryServer:
         where = ("--host", "127.0.0.1", "--port", self.address.rpartition(":")[2], "--log-level", "error")
         # The last two are what Prefect gives to its own temporary server: fewer services run.
         kind = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
-        self._process = subprocess.Popen([sys.executable, *server, *where], env={**os.environ, **kind})  # noqa: S603
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - our own command
+                [sys.executable, *server, *where], env={**os.environ, **kind}, stdout=log, stderr=log
+            )
         if self._watch.stdin:
             self._watch.stdin.write(f"{self._process.pid}\n")
             self._watch.stdin.flush()
@@ -67,7 +74,7 @@ class TemporaryServer:
                 if attempts == ATTEMPTS:
                     raise ServerError(
                         f"a temporary Prefect server ended as it started (status {self._process.returncode}): "
-                        "see its lines above, or set PREFECT_API_URL to a server that runs"
+                        f"see {self._log}, or set PREFECT_API_URL to a server that runs"
                     )
                 attempts += 1
                 self._start()

@@ -322,6 +322,7 @@ def test_state_is_on_the_disk_before_it_is_named(tmp_path: Path, events: list[tu
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # of torch's own compiler
 def test_compiled_training_has_nearly_the_same_losses(
     examples: list[Example], uninterrupted: Path, tmp_path: Path
 ) -> None:
