@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from neardup.archive.notice import KINDS, Memory, Noticed, notice, places_of, vanished_since
-from neardup.archive.scan import check_folders, scan
+from neardup.archive.scan import check_folders, scan_archive
 from neardup.arrays import Ints
 from neardup.decide.groups import near_groups
 from neardup.encode.encoder import Encoder
@@ -219,13 +219,7 @@ def _look(
     say: Callable[[str], None],
 ) -> tuple[Watched, Mapping[str, Sequence[str]]]:
     """Compare what is in the archive with what was there before; also say where each content lies."""
-    archive = scan(
-        root,
-        table=out / STATE / "watch" / "scan.parquet",
-        patterns=settings.photos,
-        exclude=settings.pages,
-        max_pixels=settings.max_pixels,
-    )
+    archive = scan_archive(root, settings, out / STATE / "watch" / "scan.parquet")
     places = places_of(archive)
     noticed = notice(archive, memory)
     photos = {photo.sha256: places[photo.sha256][0] for photo in archive.photos}

@@ -13,7 +13,7 @@ from neardup.archive.leaks import Leaks
 from neardup.archive.legends import LegendSheet, parse_legends
 from neardup.archive.names import Names, folded
 from neardup.archive.resolve import ResolvedGroups, ResolvedLegends, resolve_groups, resolve_legends
-from neardup.archive.scan import Archive, check_folders, scan
+from neardup.archive.scan import Archive, check_folders, scan_archive
 from neardup.archive.sheets import Sheet, find_workbooks, read_workbook
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet, write_training_sheet
@@ -80,13 +80,7 @@ def prepare(root: Path, out: Path, settings: PrepareSettings) -> Prepared:
     # Scan: which photos and which workbooks the archive holds.
     check_archive(root, out, settings)
     _remember(root, out, settings)
-    archive = scan(
-        root,
-        table=out / STATE / "scan.parquet",
-        patterns=settings.photos,
-        exclude=settings.pages,
-        max_pixels=settings.max_pixels,
-    )
+    archive = scan_archive(root, settings, out / STATE / "scan.parquet")
     workbooks = _workbooks(root, settings)
     faults = [(line.file, line.detail) for line in workbooks.discrepancies]
     stage = Stage(out, "prepare", digest_of(STEP, archive.digest, workbooks.digests, faults, asdict(settings)))

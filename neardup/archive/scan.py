@@ -17,6 +17,7 @@ from neardup.archive.walk import Skipped, find_images
 from neardup.errors import ArchiveError, UnreadableImageError
 from neardup.images import MAX_PIXELS, open_image, read_file, read_image
 from neardup.progress import bar
+from neardup.settings.schema import PrepareSettings
 from neardup.stages import digest_of, replacing
 
 SAVE_EVERY = 2000
@@ -163,6 +164,21 @@ def scan(
     unreadable = [item for item in ordered if isinstance(item, Unreadable)]
     unreadable += [Unreadable(item.path, "", 0, item.reason) for item in skipped if not item.is_folder]
     return Archive(root, photos, tuple(sorted(unreadable, key=lambda item: item.path)), len(new), unlisted)
+
+
+def scan_archive(root: Path, settings: PrepareSettings, table: Path) -> Archive:
+    """Read every photo of an archive once, as `[prepare]` of its settings says which files are photos.
+
+    Args:
+        root: the archive; it is only read.
+        settings: which files are photographs, and how large they may be.
+        table: Parquet file that remembers what was found.
+
+    Raises:
+        ArchiveError: `root` is not a folder.
+    """
+    limit = settings.max_pixels
+    return scan(root, table=table, patterns=settings.photos, exclude=settings.pages, max_pixels=limit)
 
 
 def _stamps(root: Path, paths: Sequence[str], skipped: list[Skipped]) -> dict[str, tuple[int, int]]:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from neardup.archive.leaks import Leaks
 from neardup.archive.names import Names, distinct_names
 from neardup.archive.prepare import REMEMBERED, copy_photos
-from neardup.archive.scan import Archive, Photo, scan
+from neardup.archive.scan import Archive, Photo, scan_archive
 from neardup.archive.sheets import read_workbook
 from neardup.archive.testset import TestPhoto, TestSet
 from neardup.archive.trainingset import TrainingSet
@@ -81,13 +81,7 @@ def draw(out: Path, count: int, seed: int = 0) -> list[Distractor]:
     stage, table = drawing(out, count, seed), out / STATE / "distractors.csv"
     if not stage.done():
         root, settings = _archive_of(out)
-        archive = scan(
-            root,
-            table=out / STATE / "scan.parquet",
-            patterns=settings.photos,
-            exclude=settings.pages,
-            max_pixels=settings.max_pixels,
-        )
+        archive = scan_archive(root, settings, out / STATE / "scan.parquet")
         free = candidates(archive, out, settings)
         if len(free) < count:
             raise ArchiveError(
