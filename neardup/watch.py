@@ -14,7 +14,7 @@ from neardup.archive.notice import KINDS, Memory, Noticed, notice, places_of, va
 from neardup.archive.scan import check_folders, scan_archive
 from neardup.arrays import Ints
 from neardup.decide.groups import near_groups
-from neardup.encode.encoder import Encoder
+from neardup.encode.protocol import Encoder
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ArchiveError, ConfigError
 from neardup.pages import write_strips

@@ -1,4 +1,4 @@
-"""What `builtin:tiny` is trained on: photographs that anybody may use, and pictures drawn by code, all grey."""
+"""What the shipped encoder is trained on: free photographs, and drawn scenes with captions, all in grey."""
 
 import csv
 import hashlib
@@ -13,20 +13,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from neardup.builtin.procedural import DRAWINGS, text
+from neardup.builtin.procedural import text
 from neardup.builtin.scenes import LANGUAGES, Scene
 from neardup.errors import ArchiveError
 
-SIDE = 192
+SIDE = 224
 """Pixels of a side of every picture of a pool."""
 HELD_OUT = 15
 """Percent of the photographs, whole groups of exposures, that are never trained on."""
-PHOTO = "photo"
-"""The kind of picture that is a photograph."""
-SCENE = "scene"
-"""The kind of picture that is a drawn scene with captions."""
-DRAWING = "drawing"
-"""The kind of picture that is any other drawing."""
+TEXTS = 128
+"""Pages of text of a pool."""
 Pixels = npt.NDArray[np.uint8]
 """Grey pictures of one size, uint8, 0 black to 255 white."""
 
@@ -36,34 +32,38 @@ class Pool:
     """Grey pictures in memory.
 
     Attributes:
-        pixels: uint8 (n, 192, 192); the sides of a photograph are squeezed to equal length.
-        subjects: n numbers; pictures of one subject are copies of each other.
-        kinds: n of `photo`, `scene`, `drawing`.
-        captions: subject → one caption a language, for scenes.
+        pixels: uint8 (n, 224, 224); the sides of a photograph are squeezed to equal length.
+        subjects: n numbers from 0, ascending; pictures of one subject are exposures of one plate.
         texts: uint8 (m, 224, 224), pages of text to paste.
     """
 
     pixels: Pixels
     subjects: tuple[int, ...]
-    kinds: tuple[str, ...]
-    captions: dict[int, tuple[str, ...]]
     texts: Pixels
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all pixels, subjects and captions."""
+        """SHA-256 of all pixels and subjects."""
         digest = hashlib.sha256(self.pixels.tobytes())
-        digest.update(repr((self.subjects, self.kinds, sorted(self.captions.items()))).encode())
+        digest.update(repr(self.subjects).encode())
         digest.update(self.texts.tobytes())
         return digest.hexdigest()
 
-    def members(self, kind: str) -> list[list[int]]:
-        """The rows of each subject of a kind."""
-        rows: dict[int, list[int]] = {}
-        for row, (subject, its_kind) in enumerate(zip(self.subjects, self.kinds, strict=True)):
-            if its_kind == kind:
-                rows.setdefault(subject, []).append(row)
-        return list(rows.values())
+    @cached_property
+    def members(self) -> list[list[int]]:
+        """The rows of each subject."""
+        rows: list[list[int]] = [[] for _ in range(self.subjects[-1] + 1)]
+        for row, subject in enumerate(self.subjects):
+            rows[subject].append(row)
+        return rows
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Drawn scenes: uint8 (n, 224, 224), and the captions of each, one a language."""
+
+    pixels: Pixels
+    captions: tuple[tuple[str, ...], ...]
 
 
 def read_groups(folder: Path) -> list[list[Path]]:
@@ -92,82 +92,83 @@ def _is_held_out(group: Sequence[Path]) -> bool:
     return int(hashlib.sha256(min(path.name for path in group).encode()).hexdigest()[:8], 16) % 100 < HELD_OUT
 
 
-def training_pool(folder: Path, scenes: int, drawings: int, seed: int) -> Pool:
-    """The photographs that may be trained on, and so many drawn scenes and other drawings."""
-    groups = [group for group in read_groups(folder) if not _is_held_out(group)]
-    return _pool(groups, scenes, drawings, seed)
+def training_pool(folders: Sequence[Path]) -> Pool:
+    """The photographs that may be trained on."""
+    return _pool([group for folder in folders for group in read_groups(folder) if not _is_held_out(group)])
 
 
-def validation_pool(folder: Path, scenes: int, drawings: int, seed: int) -> Pool:
-    """The photographs held out, and so many scenes and drawings of other seeds than those to train on."""
-    groups = [group for group in read_groups(folder) if _is_held_out(group)]
-    return _pool(groups, scenes, drawings, seed + 1)
+def validation_pool(folders: Sequence[Path]) -> Pool:
+    """The photographs held out."""
+    return _pool([group for folder in folders for group in read_groups(folder) if _is_held_out(group)])
 
 
-def _pool(groups: Sequence[Sequence[Path]], scenes: int, drawings: int, seed: int) -> Pool:
-    """Read the photographs and draw the rest, on all cores."""
-    seeds = range(10_000_000 * (seed + 1), 10_000_000 * (seed + 2))
+def _pool(groups: Sequence[Sequence[Path]]) -> Pool:
+    """Read photographs and draw pages of text, on all cores."""
     with ProcessPoolExecutor(os.cpu_count()) as workers:
         photos = list(workers.map(_read, [path for group in groups for path in group], chunksize=64))
-        drawn_scenes = list(workers.map(_scene, seeds[:scenes], chunksize=64))
-        drawn = list(workers.map(_draw, seeds[:drawings], chunksize=64))
-        texts = list(workers.map(_text, seeds[:256], chunksize=64))
+        texts = list(workers.map(_text, range(TEXTS), chunksize=16))
     subjects = [subject for subject, group in enumerate(groups) for _ in group]
-    subjects += range(len(groups), len(groups) + scenes + drawings)
-    captions = {len(groups) + i: captions for i, (_, captions) in enumerate(drawn_scenes)}
-    pictures = [*photos, *(pixels for pixels, _ in drawn_scenes), *drawn]
-    kinds = [PHOTO] * len(photos) + [SCENE] * scenes + [DRAWING] * drawings
-    return Pool(np.stack(pictures), tuple(subjects), tuple(kinds), captions, np.stack(texts))
+    return Pool(np.stack(photos), tuple(subjects), np.stack(texts))
+
+
+def drawn_scenes(count: int, seed: int) -> Scenes:
+    """So many drawn scenes with their captions, on all cores; those of two seeds have nothing in common."""
+    with ProcessPoolExecutor(os.cpu_count()) as workers:
+        drawn = list(workers.map(_scene, range(10_000_000 * seed, 10_000_000 * seed + count), chunksize=64))
+    pixels, captions = zip(*drawn, strict=True)
+    return Scenes(np.stack(pixels), captions)
 
 
 def _read(path: Path) -> Pixels:
-    """A photograph as a pool has it, (192, 192)."""
+    """A photograph as a pool has it, (224, 224)."""
     with Image.open(path) as image:
         return _squeezed(image)
 
 
 def _squeezed(image: Image.Image) -> Pixels:
-    """The whole of a picture in grey, its sides squeezed to equal length, (192, 192)."""
+    """The whole of a picture in grey, its sides squeezed to equal length, (224, 224)."""
     return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS))
 
 
 def _scene(seed: int) -> tuple[Pixels, tuple[str, ...]]:
-    """A drawn scene, (192, 192), and its caption in each language."""
+    """A drawn scene, (224, 224), and its caption in each language."""
     scene = Scene.of(seed)
     return _squeezed(scene.image), tuple(scene.legend(language) for language in LANGUAGES)
 
 
-def _draw(seed: int) -> Pixels:
-    """A drawing, (192, 192); the kinds take turns by the seed."""
-    rng = np.random.default_rng(seed)
-    drawing = list(DRAWINGS.values())[seed % len(DRAWINGS)]
-    return (drawing(rng, SIDE) * 255).astype(np.uint8)
-
-
 def _text(seed: int) -> Pixels:
     """A page of text, (224, 224)."""
-    return (text(np.random.default_rng([seed, 1]), 224) * 255).astype(np.uint8)
+    return (text(np.random.default_rng([seed, 1]), SIDE) * 255).astype(np.uint8)
 
 
-def subjects_of(pool: Pool, shares: dict[str, int], seed: int) -> Iterator[list[list[int]]]:
-    """Endless batches of subjects; all subjects of a kind come, in a shuffled order, before one of them comes again.
+def batches_of(neighbours: npt.NDArray[np.int64], anchors: int, near: int, size: int, seed: int) -> Iterator[list[int]]:
+    """Endless batches of subjects in which pictures that look alike meet, for those are what is hard to tell apart.
+
+    All subjects come as anchors, in a shuffled order, before one of them does again; each of the first `near` anchors
+    of a batch brings four of its neighbours, and subjects drawn by chance fill the batch.
 
     Args:
-        pool: the pictures.
-        shares: kind → subjects of a batch.
-        seed: decides the orders.
+        neighbours: int64 (n, k), the subjects that look most like each.
+        anchors: of a batch.
+        near: anchors that bring neighbours.
+        size: subjects of a batch.
+        seed: decides everything.
 
     Yields:
-        The rows of each subject of a batch.
+        Different subjects, `size` of them.
     """
-    streams = {kind: _shuffled(pool.members(kind), [seed, number]) for number, kind in enumerate(sorted(shares))}
+    order, rng = _shuffled(len(neighbours), seed), np.random.default_rng([seed, 1])
     while True:
-        yield [next(streams[kind]) for kind in sorted(shares) for _ in range(shares[kind])]
+        batch = dict.fromkeys(next(order) for _ in range(anchors))
+        for anchor in list(batch)[:near]:
+            batch |= dict.fromkeys(rng.permutation(neighbours[anchor])[:4].tolist())
+        while len(batch) < size:
+            batch[int(rng.integers(len(neighbours)))] = None
+        yield list(batch)[:size]
 
 
-def _shuffled(members: Sequence[list[int]], seed: list[int]) -> Iterator[list[int]]:
-    """All members in a shuffled order, then in another one, without end."""
+def _shuffled(count: int, seed: int) -> Iterator[int]:
+    """All numbers below a count in a shuffled order, then in another one, without end."""
     rng = np.random.default_rng(seed)
     while True:
-        for i in rng.permutation(len(members)):
-            yield members[i]
+        yield from rng.permutation(count).tolist()

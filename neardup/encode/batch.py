@@ -3,9 +3,9 @@
 import io
 import time
 
-import torch
 from PIL import Image
 
+from neardup.encode.devices import one_core_a_thread
 from neardup.encode.protocol import BATCH, BatchEncoder
 
 BATCHES = (BATCH, 32, 64, 8, 4)
@@ -23,11 +23,11 @@ def fastest_batch(encoder: BatchEncoder) -> int:
 
     It is 16 unless another one is clearly faster, each by its best pass, so that noise decides little.
     """
-    threads, before, end = torch.get_num_threads(), encoder.batch, time.perf_counter() + SECONDS
+    before, end = encoder.batch, time.perf_counter() + SECONDS
     black = encoder.read(_black())
     rates: dict[int, float] = {}
-    torch.set_num_threads(1)  # as in `encode_files`
-    try:
+    with one_core_a_thread() as (_, settle):
+        settle()
         for batch in BATCHES * ROUNDS:
             passes = 1 if batch in rates else 2  # the first pass of a shape is slower
             if rates and time.perf_counter() + passes * batch / max(rates.values()) > end:
@@ -37,9 +37,7 @@ def fastest_batch(encoder: BatchEncoder) -> int:
                 start = time.perf_counter()
                 encoder.encode([black] * batch)
             rates[batch] = max(rates.get(batch, 0), batch / (time.perf_counter() - start))
-    finally:
-        encoder.batch = before
-        torch.set_num_threads(threads)
+    encoder.batch = before
     fastest = max(rates, key=lambda batch: rates[batch])
     return fastest if rates[fastest] > GAIN * rates[BATCH] else BATCH
 

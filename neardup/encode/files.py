@@ -10,10 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
-import torch
-
 from neardup.arrays import Vectors
-from neardup.encode.encoder import BATCH, Encoder
+from neardup.encode.devices import one_core_a_thread
+from neardup.encode.protocol import BATCH, Encoder
 from neardup.errors import UnreadableImageError
 from neardup.images import MAX_PIXELS
 
@@ -34,21 +33,20 @@ def encode_files(encoder: Encoder, sources: Iterable[Source], max_pixels: int = 
     Yields:
         For each source, in order, its row and its vector, float32 (d,), of unit length; or why it is no image.
     """
-    threads, remaining = torch.get_num_threads(), iter(sources)
-    pool = ThreadPoolExecutor(threads, "encode", initializer=torch.set_num_threads, initargs=(1,))
-    waiting: deque[Future[list[Result]]] = deque()
+    remaining, waiting = iter(sources), deque[Future[list[Result]]]()
     row, batch = 0, getattr(encoder, "batch", BATCH)
-    try:
-        while taken := list(islice(remaining, batch)):
-            waiting.append(pool.submit(_encode, encoder, row, taken, max_pixels))
-            row += len(taken)
-            if len(waiting) > threads:
+    with one_core_a_thread() as (threads, settle):
+        pool = ThreadPoolExecutor(threads, "encode", initializer=settle)
+        try:
+            while taken := list(islice(remaining, batch)):
+                waiting.append(pool.submit(_encode, encoder, row, taken, max_pixels))
+                row += len(taken)
+                if len(waiting) > threads:
+                    yield from waiting.popleft().result()
+            while waiting:
                 yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # for MKL the pool's single thread holds in the whole process
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _encode(encoder: Encoder, start: int, sources: Sequence[Source], max_pixels: int) -> list[Result]:

@@ -19,8 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from neardup.arrays import Bools, Ints, Vectors
-from neardup.encode.encoder import BATCH, BatchEncoder, Encoder, fastest_batch
+from neardup.encode.batch import fastest_batch
 from neardup.encode.files import encode_files
+from neardup.encode.protocol import BATCH, BatchEncoder, Encoder
 from neardup.encode.store import Store, vector_column
 from neardup.errors import ArchiveError, UnreadableImageError
 from neardup.stages import digest_of

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from neardup.arrays import Vectors
-from neardup.encode.devices import TORCH_DTYPES, pick_device
+from neardup.encode.devices import pick_device, torch_dtype
 from neardup.encode.hub import Parts
 from neardup.encode.int8 import BITS, Int8Tower
 from neardup.encode.protocol import BATCH
@@ -64,7 +64,7 @@ class VisionEncoder:
         self.size = shortest_side(image_processor)
         self.batch = BATCH
         self._processor = image_processor
-        self._dtype = TORCH_DTYPES.get(dtype)
+        self._dtype = torch_dtype(dtype)
         if self._dtype is None:
             black = self.prepare(Image.new("RGB", (self.size, self.size)))
             self._model: Any = Int8Tower(model, self.vectors_of, black.shape, self.fingerprint)

@@ -16,7 +16,7 @@ from neardup.archive.scan import Archive, Photo, scan_archive
 from neardup.archive.sheets import read_workbook
 from neardup.archive.testset import TestPhoto, TestSet
 from neardup.archive.trainingset import TrainingSet
-from neardup.encode.encoder import Encoder
+from neardup.encode.protocol import Encoder
 from neardup.encode.vectors import Embeddings, embed_photos
 from neardup.errors import ArchiveError
 from neardup.images import MAX_PIXELS

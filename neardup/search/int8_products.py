@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from neardup.arrays import Floats, Ints, Vectors
 
@@ -106,6 +105,8 @@ def multiply(left: Codes, right: Codes, products: npt.NDArray[Any]) -> None:
     if left.dtype == np.float32 or left.shape[1] == 1:  # torch's int8 product of one column leaves its output as it was
         np.matmul(left, right.T, out=products, dtype=products.dtype)
         return
+    import torch  # noqa: PLC0415 - seconds that a search for a few photos need not wait
+
     torch._int_mm(torch.from_numpy(left), torch.from_numpy(right).T, out=torch.from_numpy(products))  # noqa: SLF001 - the only way to int8 products
 
 

@@ -1,0 +1,74 @@
+"""The text tower of the shipped encoder learns the captions of drawn scenes; the vision tower stays as it is.
+
+So (Zhai et al. 2022, LiT) what the vision tower knows of copies is not touched.
+"""
+
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
+
+from neardup.builtin import tiny
+from neardup.builtin.pool import Scenes
+from neardup.progress import bar
+from neardup.train.losses import contrastive_loss, legend_targets
+
+LARGEST_SCALE = 4.6052
+"""Greatest logarithm of what similarities of images and texts are multiplied by: ln 100, as in CLIP."""
+
+
+def read_captions(model: Any, captions: list[str]) -> Tensor:
+    """Vectors of captions: float32 (n, 256), unit rows."""
+    words: Any = tiny.tokenizer()
+    ids = [torch.tensor(one) for one in words(captions)["input_ids"]]
+    padded = pad_sequence(ids, batch_first=True, padding_value=1).to(model.device)
+    mask = pad_sequence([torch.ones_like(one) for one in ids], batch_first=True).to(model.device)
+    texts: Tensor = model.get_text_features(input_ids=padded, attention_mask=mask).pooler_output
+    return functional.normalize(texts.float(), dim=-1)
+
+
+def learn_captions(model: Any, scenes: Scenes, vectors: Tensor, steps: int, batch: int, lr: float, seed: int) -> float:
+    """Train the text tower by CLIP's loss on scenes with a caption each, in a language by chance.
+
+    Args:
+        model: the dual encoder; its text tower, text projection and temperature learn.
+        scenes: with their captions.
+        vectors: of the scenes, float32 (n, 256), unit rows.
+        steps: of AdamW, whose learning rate falls to 0 in a straight line.
+        batch: scenes of a step.
+        lr: the learning rate.
+        seed: draws the scenes and the languages.
+
+    Returns:
+        The loss of the last step.
+    """
+    learning = [*model.text_model.parameters(), model.text_projection.weight, model.logit_scale]
+    optimizer = torch.optim.AdamW(learning, lr=lr, weight_decay=0.01)
+    loss = torch.zeros(())
+    for step in bar(range(steps), "captions", steps, unit="step", leave=False, disable=None):
+        rng = Generator().manual_seed(seed * 1_000_003 + step)
+        rows = torch.randperm(len(vectors), generator=rng)[:batch].tolist()
+        languages = torch.randint(len(scenes.captions[0]), (len(rows),), generator=rng).tolist()
+        captions = [scenes.captions[row][language] for row, language in zip(rows, languages, strict=True)]
+        numbers: dict[str, int] = {}
+        legends = torch.tensor([numbers.setdefault(caption, len(numbers)) for caption in captions])
+        targets = legend_targets(legends.to(model.device), shared=True)
+        loss = contrastive_loss(vectors[rows], read_captions(model, captions), model.logit_scale, targets)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        for group in optimizer.param_groups:
+            group["lr"] = lr * (1 - step / steps)
+        optimizer.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(max=LARGEST_SCALE)
+    return loss.item()
+
+
+@torch.inference_mode()
+def caption_top_1(model: Any, scenes: Scenes, vectors: Tensor) -> float:
+    """Share of some scenes whose own French caption, or one equal to it, is the nearest of all."""
+    captions = [languages[0] for languages in scenes.captions]
+    nearest = (vectors @ read_captions(model, captions).T).argmax(dim=1).tolist()
+    return sum(captions[i] == captions[k] for i, k in enumerate(nearest)) / len(captions)

@@ -1,0 +1,64 @@
+"""The vision tower of a checkpoint as an ONNX graph without weights, made once by whoever has torch."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neardup.encode.onnx import counts
+from neardup.stages import replacing
+
+VectorsOf = Callable[[Any, Tensor], Tensor]
+"""Gives the vectors, (n, d), of normalised pixels, (n, 3, height, width), by a model."""
+
+
+class Exported(nn.Module):
+    """A model that takes and gives one tensor, as the exporter wants it; its weights keep their names."""
+
+    def __init__(self, tower: nn.Module, vectors_of: VectorsOf) -> None:
+        """Take the parts of a model, by their names in it, and what computes its vectors."""
+        super().__init__()
+        for name, part in tower.named_children():
+            setattr(self, name, part)
+        self._vectors_of = vectors_of
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Vectors, (n, d), of normalised pixels, (n, 3, height, width)."""
+        return self._vectors_of(self, pixels)
+
+
+def write_graph(tower: nn.Module, vectors_of: VectorsOf, shape: Sequence[int], path: Path) -> None:
+    """Write the graph of a vision tower; its weights are left out and come from the checkpoint, by name.
+
+    Args:
+        tower: in float32, on the CPU; no weights but those of its vectors.
+        vectors_of: gives its vectors.
+        shape: of a prepared photo, (3, height, width).
+        path: the file.
+    """
+    from onnx import TensorProto  # noqa: PLC0415 - an optional dependency
+
+    images = torch.zeros(2, *shape)  # the exporter takes a batch of one for one that is always so
+    program: Any = torch.onnx.export(
+        Exported(tower, vectors_of).eval(),
+        (images,),
+        input_names=["pixels"],
+        output_names=["vectors"],
+        dynamic_shapes={"pixels": {0: torch.export.Dim("n")}},
+        verbose=False,
+        optimize=False,  # it would fold batch norms into weights that no checkpoint has
+    )
+    model = program.model_proto
+    weights = {name for name in tower.state_dict() if counts(name)}
+    for initializer in model.graph.initializer:
+        if initializer.name in weights:
+            initializer.ClearField("raw_data")
+            initializer.data_location = TensorProto.EXTERNAL
+            initializer.external_data.add(key="location", value="model.safetensors")
+    for part in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
+        part.ClearField("metadata_props")  # where the exporter found each operation
+    model.graph.ClearField("value_info")
+    with replacing(path) as partial:
+        partial.write_bytes(model.SerializeToString(deterministic=True))

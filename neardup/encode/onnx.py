@@ -1,0 +1,330 @@
+"""Encoders that ONNX Runtime computes on the CPU, without torch: an ONNX file, or a checkpoint with a graph beside it.
+
+A checkpoint's graph, `vision.onnx`, holds no weights: they are those of its `model.safetensors`, by their names there,
+so that a fine-tuned checkpoint runs by the graph of the one that it began from.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+
+from neardup.arrays import Vectors
+from neardup.errors import EncoderError
+from neardup.images import MAX_PIXELS, read_image
+
+GRAPH = "vision.onnx"
+"""The vision tower of a checkpoint as a graph without weights; its input is `pixels`, float32 (n, 3, height, width)."""
+PREPARATION = "preprocessor_config.json"
+"""What transformers calls a checkpoint's image preparation."""
+PASS = 4
+"""Images in one pass: measured fastest for EfficientNet-Lite0, one thread a core."""
+
+VISION = ("vision_model.", "visual_projection.")
+"""What the names of the weights of a checkpoint's vision tower begin with."""
+KEYS = ("size", "mean", "std")
+"""What an ONNX file or neardup.toml may say of how photos are prepared."""
+RANK = 4
+"""Dimensions of a pass of images."""
+CHANNELS = 3
+"""Red, green and blue."""
+
+Weights = Mapping[str, npt.NDArray[np.float32]]
+"""Weights by their names."""
+Pixels = npt.NDArray[np.uint8]
+"""A prepared photo, RGB: uint8 (height, width, 3)."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a photo becomes a model's input.
+
+    Attributes:
+        height: of the input, in pixels.
+        width: of the input, in pixels.
+        squeeze: whether the whole photo is squeezed to the input's shape; else its shortest side is resized to
+            `shortest` and the middle is cropped.
+        shortest: shortest side before the crop, in pixels.
+        resample: Pillow's number of the filter: 2 bilinear, 3 bicubic.
+        mean: what is subtracted from each of red, green and blue, 0 to 1, after `scale`.
+        std: what each is then divided by.
+        scale: what the levels 0 to 255 are multiplied by first.
+    """
+
+    height: int
+    width: int
+    squeeze: bool = True
+    shortest: int = 0
+    resample: int = Image.Resampling.BICUBIC
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    scale: float = 1 / 255
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Preparation":
+        """Read an image processor's configuration, as `save_pretrained` of transformers writes it.
+
+        Raises:
+            KeyError: it names no size.
+        """
+        size, crop = config["size"], config.get("crop_size") if config.get("do_center_crop") else None
+        shortest = int(size.get("shortest_edge", 0))
+        if crop is None and shortest:
+            raise KeyError("crop_size")
+        height, width = (int((crop or size)[side]) for side in ("height", "width"))
+        normalised = config.get("do_normalize", True)
+        return cls(
+            height,
+            width,
+            squeeze=crop is None,
+            shortest=shortest or min(height, width),
+            resample=int(config.get("resample", Image.Resampling.BICUBIC)),
+            mean=tuple(config["image_mean"]) if normalised else (0.0, 0.0, 0.0),
+            std=tuple(config["image_std"]) if normalised else (1.0, 1.0, 1.0),
+            scale=float(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 1.0,
+        )
+
+    @property
+    def draft(self) -> int:
+        """The shortest side that is needed of a photo, in pixels."""
+        return min(self.height, self.width) if self.squeeze else self.shortest
+
+    def pixels(self, image: Image.Image) -> Pixels:
+        """Resize and crop an RGB image: uint8 (height, width, 3)."""
+        filter_ = Image.Resampling(self.resample)
+        if self.squeeze:
+            return np.asarray(image.resize((self.width, self.height), filter_))
+        ratio = self.shortest / min(image.size)
+        width, height = (max(self.shortest, round(side * ratio)) for side in image.size)
+        left, top = (width - self.width) // 2, (height - self.height) // 2
+        resized = image.resize((width, height), filter_)
+        return np.asarray(resized.crop((left, top, left + self.width, top + self.height)))
+
+    def normalised(self, pixels: Sequence[Pixels]) -> npt.NDArray[np.float32]:
+        """What a model of floating-point input takes: float32 (n, 3, height, width)."""
+        std = np.asarray(self.std, np.float32)
+        factor, offset = np.float32(self.scale) / std, np.asarray(self.mean, np.float32) / std
+        levels = np.stack(pixels).transpose(0, 3, 1, 2).astype(np.float32)
+        levels *= factor[:, None, None]
+        levels -= offset[:, None, None]
+        return levels
+
+
+class OnnxEncoder:
+    """An image encoder that ONNX Runtime computes in float32.
+
+    Attributes:
+        name: what the user calls it.
+        fingerprint: SHA-256 of all that its vectors depend on.
+        dimension: numbers of a vector.
+        batch: images in one pass. Every pass has this many, the last one filled up, or as many as the graph is made
+            for: with one shape, a photo's vector is the same to the last bit whatever it is encoded together with.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        graph: bytes,
+        preparation: Preparation,
+        fingerprint: str,
+        weights: Weights | None = None,
+    ) -> None:
+        """Open a graph.
+
+        Args:
+            name: what the user calls it.
+            graph: an ONNX model of one input, images (n, 3, height, width) or (n, height, width, 3), and a first output
+                (n, d).
+            preparation: how a photo becomes that input.
+            fingerprint: SHA-256 of graph or weights, and preparation.
+            weights: those of its initializers that lie outside the graph.
+
+        Raises:
+            EncoderError: it is no such model, or ONNX Runtime cannot open it.
+        """
+        self.name, self.fingerprint, self.batch = name, fingerprint, PASS
+        self._preparation = preparation
+        self._session = _opened(name, graph, weights or {})
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        shape, width = inputs[0].shape, outputs[0].shape[-1]
+        if len(inputs) != 1 or len(shape) != RANK or len(outputs[0].shape) != 2:  # noqa: PLR2004 - a matrix
+            raise EncoderError(
+                f"{name} is no image encoder: it takes {[tuple(one.shape) for one in inputs]} and gives "
+                f"{tuple(outputs[0].shape)}, where images (n, 3, height, width) or (n, height, width, 3) go in and "
+                "vectors (n, d) come out"
+            )
+        self._input, self._output = inputs[0].name, outputs[0].name
+        self._levels, self._channels_last = inputs[0].type == "tensor(uint8)", shape[-1] == CHANNELS
+        self._pass = shape[0] if isinstance(shape[0], int) else 0
+        self.dimension = width if isinstance(width, int) else self._embed([self._black()] * (self._pass or 1)).shape[1]
+
+    def read(self, source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
+        """Decode an image, a large JPEG at a fraction of its size, and prepare it: uint8 (height, width, 3).
+
+        Raises:
+            UnreadableImageError: it cannot be decoded.
+        """
+        return self.prepare(read_image(source, max_pixels=max_pixels, draft=self._preparation.draft))
+
+    def prepare(self, image: Image.Image) -> Pixels:
+        """Resize and crop an RGB image: uint8 (height, width, 3)."""
+        return self._preparation.pixels(image)
+
+    def encode(self, images: Sequence[Image.Image | Pixels]) -> Vectors:
+        """Encode RGB images, or what `read` gives of them.
+
+        Returns:
+            float32 (n, d), unit rows; the dot product of two is their similarity, higher is more alike.
+
+        Raises:
+            EncoderError: the weights give vectors that are not finite.
+        """
+        size = self._pass or self.batch
+        vectors = np.empty((len(images), self.dimension), np.float32)
+        for start in range(0, len(images), size):
+            some = [self.prepare(one) if isinstance(one, Image.Image) else one for one in images[start : start + size]]
+            filled = some + [np.zeros_like(some[0])] * (size - len(some))
+            vectors[start : start + len(some)] = self._embed(filled)[: len(some)]
+        if not np.isfinite(vectors).all():
+            raise EncoderError(
+                f"{self.name} gives vectors that are not finite: its weights are broken, take another one"
+            )
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+        return vectors
+
+    def _embed(self, pixels: Sequence[Pixels]) -> Vectors:
+        """Vectors of one pass, float32 (n, d), not normalised."""
+        if self._levels:
+            ready: npt.NDArray[Any] = (
+                np.stack(pixels) if self._channels_last else np.stack(pixels).transpose(0, 3, 1, 2)
+            )
+        else:
+            ready = self._preparation.normalised(pixels)
+            ready = ready.transpose(0, 2, 3, 1) if self._channels_last else ready
+        vectors: Vectors = self._session.run([self._output], {self._input: np.ascontiguousarray(ready)})[0]
+        return vectors
+
+    def _black(self) -> Pixels:
+        """A prepared black photo."""
+        return np.zeros((self._preparation.height, self._preparation.width, CHANNELS), np.uint8)
+
+
+def _opened(name: str, graph: bytes, weights: Weights) -> Any:
+    """A session of one thread, for `encode_files` has a thread for each core.
+
+    Raises:
+        EncoderError: it cannot be opened.
+    """
+    import onnxruntime  # noqa: PLC0415 - a tenth of a second that not every command needs
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3  # errors: what it optimises is nobody's business
+    if weights:
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(weight) for weight in weights.values()]
+        options.add_external_initializers(list(weights), values)
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no common class of their own
+        first = str(error).splitlines()[0][:200]
+        raise EncoderError(f"ONNX Runtime cannot open {name} ({first}): export the model anew") from error
+
+
+def of_file(name: str, path: Path, said: Mapping[str, Any] | None = None) -> OnnxEncoder:
+    """The encoder in an ONNX file.
+
+    How a photo is prepared for it is asked, in this order, of `said`, of the `preprocessor_config.json` beside the
+    file, of the file's metadata (`image_size`, `image_mean`, `image_std`, each as JSON) and of its input's shape. Of an
+    input in uint8 it takes no mean.
+
+    Args:
+        name: what the user calls it.
+        path: the file.
+        said: `size` (height, width), `mean`, `std`, as `[onnx]` of neardup.toml has them.
+
+    Raises:
+        EncoderError: there is no such file, it is no image encoder, or nothing says how photos are prepared for it.
+    """
+    if not path.is_file():
+        raise EncoderError(f"there is no file {path}: name an ONNX file of an image encoder")
+    graph = path.read_bytes()
+    preparation = _preparation(name, path, _opened(name, graph, {}), said or {})
+    digest = hashlib.sha256(graph + json.dumps(asdict(preparation), sort_keys=True).encode())
+    return OnnxEncoder(name, graph, preparation, digest.hexdigest())
+
+
+def _preparation(name: str, path: Path, session: Any, said: Mapping[str, Any]) -> Preparation:
+    """How a photo is prepared for the model in a file; see `of_file`."""
+    beside = path.with_name(PREPARATION)
+    if beside.is_file() and not any(said.values()):
+        return Preparation.of(json.loads(beside.read_text(encoding="utf-8")))
+    metadata = session.get_modelmeta().custom_metadata_map
+    known = {key: json.loads(metadata[f"image_{key}"]) for key in KEYS if f"image_{key}" in metadata}
+    known |= {key: value for key, value in said.items() if value}
+    shape, levels = session.get_inputs()[0].shape, session.get_inputs()[0].type == "tensor(uint8)"
+    sides = [side for side in shape[1:] if side != CHANNELS] if len(shape) == RANK else []
+    size = known.get("size") or sides
+    if len(size) != 2 or not all(isinstance(side, int) for side in size):  # noqa: PLR2004 - height and width
+        raise EncoderError(f"{name} takes images of any size: say its size in neardup.toml: [onnx] size = [224, 224]")
+    if not levels and not {"mean", "std"} <= known.keys():
+        raise EncoderError(
+            f"{name} does not say how levels are normalised: say it in neardup.toml, for ImageNet's models "
+            "[onnx] mean = [0.485, 0.456, 0.406] and std = [0.229, 0.224, 0.225]"
+        )
+    normalised = {} if levels else {key: tuple(known[key]) for key in ("mean", "std")}
+    return Preparation(int(size[0]), int(size[1]), resample=Image.Resampling.BILINEAR, **normalised)
+
+
+def of_checkpoint(name: str, folder: Path) -> OnnxEncoder:
+    """The encoder of a checkpoint that has its graph beside it.
+
+    Its vectors are those that torch gives, but for 1e-6 of each number, and its fingerprint is the same.
+
+    Args:
+        name: what the user calls it.
+        folder: holds `vision.onnx`, `model.safetensors` and `preprocessor_config.json`.
+
+    Raises:
+        EncoderError: the weights are not those of the graph.
+    """
+    graph = (folder / GRAPH).read_bytes()
+    config = json.loads((folder / PREPARATION).read_text(encoding="utf-8"))
+    weights, preparation = vision_weights(folder), Preparation.of(config)
+    return OnnxEncoder(name, graph, preparation, fingerprint_of(weights, preparation), weights)
+
+
+def vision_weights(folder: Path) -> Weights:
+    """The weights of a checkpoint's vision tower, in float32, from its `model.safetensors`.
+
+    Raises:
+        EncoderError: the file is missing or broken.
+    """
+    path = folder / "model.safetensors"
+    try:
+        with safe_open(path, framework="np") as stored:
+            names = [name for name in stored.keys() if name.startswith(VISION) and counts(name)]  # noqa: SIM118
+            return {name: np.asarray(stored.get_tensor(name), np.float32) for name in sorted(names)}
+    except (OSError, SafetensorError) as error:
+        raise EncoderError(f"{path} cannot be read ({error}): copy the whole checkpoint again") from error
+
+
+def counts(name: str) -> bool:
+    """Whether vectors depend on a tensor of a checkpoint: not on numbered positions, nor on the count of batches."""
+    return not name.endswith(("position_ids", "num_batches_tracked"))
+
+
+def fingerprint_of(weights: Weights, preparation: Preparation) -> str:
+    """SHA-256 of a vision tower's weights and of how photos are prepared for it; whatever computes it has this one."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(weights[name]).tobytes())
+    digest.update(json.dumps(asdict(preparation), sort_keys=True).encode())
+    return digest.hexdigest()
