@@ -15,7 +15,7 @@ from neardup.archive.captions import load_captions, translate_training_set
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
 from neardup.cli import main
-from neardup.encode.encoder import BUILTIN, cpu_has_bf16, load_encoder
+from neardup.encode.encoder import cpu_has_bf16, load_encoder
 from neardup.encode.vectors import embed_test_set
 from neardup.errors import UnreadableImageError
 from neardup.experiment import (
@@ -64,18 +64,18 @@ def small_default(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def approach(prepared: Path, tmp_path: Path) -> Approach:
+def approach(prepared: Path, small_encoder: str, tmp_path: Path) -> Approach:
     """A fine-tuning of a prepared archive whose limit is raised."""
     shutil.copytree(prepared, tmp_path / "results")
     translate_training_set(tmp_path / "results", TranslateSettings(translator="none"), None, lambda _: None)
     settings = Settings(
-        encoder=BUILTIN,
+        encoder=small_encoder,
         device="cpu",
         prepare=PrepareSettings(max_pixels=RAISED),
         train=Recipe(epochs=1, batch_size=16),
         tune=TuneSettings(copies=1),
     )
-    return Approach("fine-tuned", tmp_path / "results", settings, load_encoder(BUILTIN).fingerprint)
+    return Approach("fine-tuned", tmp_path / "results", settings, load_encoder(small_encoder).fingerprint)
 
 
 @pytest.mark.usefixtures("small_default", "one_thread")
@@ -125,7 +125,7 @@ def test_commands_on_a_folder_pass_the_limit_on(approach: Approach) -> None:
     shutil.copy(out / "test_dataset" / photo, out / "new" / photo)
     folder, vectors, page = out / "test_dataset", out / "vectors.parquet", out / "hits.html"
     common = ("--config", out / "neardup.toml")
-    model = ("--encoder", BUILTIN, "--device", "cpu", *common)
+    model = ("--encoder", approach.settings.encoder, "--device", "cpu", *common)
     for command in (
         ("embed", folder, "--out", vectors, *model),
         ("search", out / "new", "--in", vectors, "--page", page, "--photos", folder, *model),
@@ -148,4 +148,4 @@ def test_commands_on_a_folder_pass_the_limit_on(approach: Approach) -> None:
 def test_the_small_default_is_in_force(approach: Approach, use: Callable[..., object]) -> None:
     """Without the setting the photos of these tests are refused."""
     with pytest.raises(UnreadableImageError, match=f"over the limit of {SMALL}"):
-        use(approach.out, load_encoder(BUILTIN))
+        use(approach.out, load_encoder(approach.settings.encoder))

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from neardup.archive.captions import translate_training_set
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
-from neardup.encode.encoder import BUILTIN, load_encoder
+from neardup.encode.encoder import load_encoder
 from neardup.errors import ConfigError, DivergedError, TrainingError
 from neardup.experiment import approaches_of, training_examples
 from neardup.settings.schema import Recipe, Settings, TranslateSettings, TuneSettings
@@ -29,12 +29,13 @@ def silent(_sentence: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def tuning(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Tuning:
+def tuning(prepared: Path, small_encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Tuning:
     """A study of a small archive, its validation groups made."""
     out = tmp_path_factory.mktemp("tuning")
     shutil.copytree(prepared, out, dirs_exist_ok=True)
     translate_training_set(out, TranslateSettings(translator="none"), None, silent)
-    made = Tuning(out, Settings(encoder=BUILTIN, train=RECIPE, tune=SEARCHED), load_encoder(BUILTIN).fingerprint)
+    settings = Settings(encoder=small_encoder, train=RECIPE, tune=SEARCHED)
+    made = Tuning(out, settings, load_encoder(small_encoder).fingerprint)
     make_validation(made)
     return made
 
@@ -157,7 +158,7 @@ def test_an_epoch_that_a_kill_left_unmeasured_is_measured(
     with pytest.raises(KeyboardInterrupt):
         train(
             training_examples(killed.out),
-            BUILTIN,
+            killed.settings.encoder,
             killed.recipe(trial.params),
             folder,
             kill,
