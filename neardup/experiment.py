@@ -364,6 +364,14 @@ def compare_approaches(approaches: Sequence[Approach], facts: Mapping[str, str])
     return comparison_stage(approaches).finish(outputs)
 
 
+def validation_gain(approach: Approach) -> tuple[float, float]:
+    """What nDCG and µAP of an approach's model on its validation photos are above those of the untrained encoder."""
+    facts = (approach.checkpoint.read() or {"facts": {}})["facts"]
+    names = ("validation_ndcg", "validation_micro_ap")
+    ndcg, micro_ap = (facts[name] - facts[f"{name}_before"] if name in facts else 0.0 for name in names)
+    return ndcg, micro_ap
+
+
 def training_facts(approaches: Sequence[Approach]) -> dict[str, str]:
     """What the report says of each training: what it learned from, and what of it was kept."""
     facts = {}
