@@ -1,4 +1,4 @@
-"""The whole experiment: archive → test set and training set → captions → three approaches → comparison and report."""
+"""The whole experiment: archive → test set and training set → captions → four approaches → comparison and report."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def experiment(
     out: Path,
     settings: Settings = Settings(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
-    """Compare zero-shot, fine-tuned and fine-tuned with augmentation on one archive.
+    """Compare zero-shot, fine-tuned, fine-tuned with augmentation and adapted on one archive.
 
     Runs monthly or on demand. Needs the archive's folder, room for the results, and the encoder's weights; uses the
     servers of PREFECT_API_URL and MLFLOW_TRACKING_URI where they are set. What a former run finished is not done again.

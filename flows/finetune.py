@@ -17,16 +17,17 @@ from tasks.tracking import tracking_of
 @flow(name="finetune", **EVERY_FLOW)
 def finetune(
     out: Path,
-    approach: Literal["fine-tuned", "fine-tuned-augmented"] = "fine-tuned",
+    approach: Literal["fine-tuned", "fine-tuned-augmented", "adapted"] = "fine-tuned",
     settings: Settings = Settings(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     """Make one approach's checkpoint in `out`.
 
-    Runs on demand. Needs a prepared and translated folder. A killed training goes on from its last epoch.
+    Runs on demand. Needs a prepared folder and, but for `adapted`, a translated one. A killed training goes on from
+    its last epoch.
 
     Args:
         out: folder of the results.
-        approach: with or without augmentation.
+        approach: from captions, with or without augmentation, or from copies of photos alone.
         settings: what neardup.toml would hold.
     """
     settings = settings_of_run(settings, out, settings="")

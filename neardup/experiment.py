@@ -4,7 +4,6 @@ Each step is a function that ends with a stage's manifest. The stage's key is ma
 is done already is found without loading a model. Take a step again: nothing that is whole on disk is made anew.
 """
 
-import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,24 +19,28 @@ from neardup.archive.trainingset import TrainingSet
 from neardup.encode.encoder import load_clip, load_encoder
 from neardup.encode.vectors import Embeddings, embed_test_set
 from neardup.errors import ArchiveError
-from neardup.images import MAX_PIXELS
 from neardup.measure.comparison import compare
-from neardup.measure.distractors import draw, drawing, embed_distractors
+from neardup.measure.distractors import draw, drawing, embed_distractors, prepared_key
 from neardup.measure.evaluate import Distractors, Evaluation, evaluate
-from neardup.measure.plots import pictures
+from neardup.measure.plots import curves, pictures
 from neardup.measure.report import write_report
 from neardup.settings.schema import APPROACHES, Recipe, Settings
 from neardup.stages import STATE, Stage, digest_file, digest_of
 from neardup.train.augment import write_augmented
-from neardup.train.finetune import TRAIN_STEP, EpochResult, Example
+from neardup.train.epochs import learned_from, read_numbers
+from neardup.train.examples import archive_examples, training_examples
+from neardup.train.finetune import TRAIN_STEP, EpochResult, Example, KnownPairs
 from neardup.train.launch import Job, train_on
 
 VECTORS_STEP = 1
 """Version of the step that encodes the test set; bumped when its result changes for equal inputs."""
-EVALUATE_STEP = 3
+EVALUATE_STEP = 4
 """Version of the step that measures an approach; bumped when its result changes for equal inputs."""
-COMPARE_STEP = 2
+COMPARE_STEP = 3
 """Version of the step that writes comparison and report; bumped when its result changes for equal inputs."""
+
+KNOWN_PAIRS = "known_pairs.csv"
+"""Table of the output folder (columns first, second, same) with pairs of photos that `adapted` is told of, if any."""
 
 Say = Callable[[str], None]
 OnEpoch = Callable[[EpochResult], None]
@@ -67,7 +70,7 @@ class Approach:
     """One of the compared approaches, in one output folder.
 
     Attributes:
-        name: `zero-shot`, `fine-tuned`, `fine-tuned-augmented` or `tuned`; also its folder's name.
+        name: `zero-shot`, `fine-tuned`, `fine-tuned-augmented`, `adapted` or `tuned`; also its folder's name.
         out: the experiment's output folder.
         settings: those of the experiment.
         base: fingerprint of the encoder that it starts from.
@@ -88,6 +91,8 @@ class Approach:
         """The recipe that the approach is trained by; None for zero-shot."""
         if self.name == "zero-shot":
             return None
+        if self.name == "adapted":
+            return self.settings.adapt
         if self.name == "tuned":
             return self.settings.train
         augmentation = self.settings.augmentation if self.name == "fine-tuned-augmented" else "none"
@@ -95,10 +100,15 @@ class Approach:
 
     @property
     def checkpoint(self) -> Stage:
-        """The stage that makes the checkpoint; its key holds legends and captions, for training depends on them."""
+        """The stage that makes the checkpoint; its key holds all that training depends on, legends and captions too."""
         recipe = (TRAIN_STEP, asdict(self.recipe)) if self.recipe else None
-        tables = ("training_set.csv", "captions.csv") if recipe else ()
-        inputs = [table_digest(self.out, table) for table in tables]
+        inputs: list[object] = []
+        if self.name == "adapted":
+            known = self.out / KNOWN_PAIRS
+            pairs = digest_file(known) if known.is_file() else ""
+            inputs = [prepared_key(self.out), self.settings.distractors, self.settings.transductive, pairs]
+        elif recipe:
+            inputs = [table_digest(self.out, table) for table in ("training_set.csv", "captions.csv")]
         bits = self.settings.prepare.look_alike_bits
         key = digest_of(self.base, self.settings.encoder, recipe, bits, inputs)
         return Stage(self.out, f"{self.name}/checkpoint", key)
@@ -130,8 +140,13 @@ def table_digest(out: Path, table: str) -> str:
 
 
 def approaches_of(out: Path, settings: Settings, base: str) -> list[Approach]:
-    """The three approaches, and the tuned one where `neardup tune` has found a recipe for this very encoder."""
-    approaches = [Approach(name, out, settings, base) for name in APPROACHES]
+    """The four approaches, and the tuned one where `neardup tune` has found a recipe for this very encoder.
+
+    Those that learn from captions are left out where no photo has a legend.
+    """
+    legends = bool(TrainingSet.load(out).photos)
+    names = [name for name in APPROACHES if legends or not name.startswith("fine-tuned")]
+    approaches = [Approach(name, out, settings, base) for name in names]
     path = out / "tuned" / "recipe.json"
     if path.is_file():
         tuned = json.loads(path.read_text(encoding="utf-8"))
@@ -139,29 +154,6 @@ def approaches_of(out: Path, settings: Settings, base: str) -> list[Approach]:
             recipe = replace(settings.train, **tuned["recipe"])
             approaches.append(Approach("tuned", out, replace(settings, train=recipe), base))
     return approaches
-
-
-def training_examples(out: Path, max_pixels: int = MAX_PIXELS) -> list[Example]:
-    """The training photos with their captions, in the order of the sheet.
-
-    Args:
-        out: the output folder, prepared and translated.
-        max_pixels: training refuses a photo that has more.
-
-    Raises:
-        ArchiveError: nothing has been prepared in `out`.
-    """
-    captions = load_captions(out)
-    return [
-        Example(
-            image=out / "training_set" / photo.image_name,
-            photo=photo.sha256,
-            caption=captions[photo.legend].text,
-            phash=photo.phash,
-            max_pixels=max_pixels,
-        )
-        for photo in TrainingSet.load(out).photos
-    ]
 
 
 def trained_approaches(approaches: Sequence[Approach], say: Say) -> list[Approach]:
@@ -245,18 +237,32 @@ def make_checkpoint(approach: Approach, say: Say = print, on_epoch: OnEpoch | No
     if approach.recipe is None:
         load_clip(settings.encoder).save(checkpoint)
         return approach.checkpoint.finish([checkpoint])
+    adapted = approach.name == "adapted"
     job = Job(
-        training_examples(approach.out, settings.prepare.max_pixels),
+        _adapted_examples(approach) if adapted else training_examples(approach.out, settings.prepare.max_pixels),
         settings.encoder,
         approach.recipe,
         approach.folder,
         settings.device,
         state=approach.out / STATE / "training" / approach.name,
         look_alike_bits=settings.prepare.look_alike_bits,
+        known=KnownPairs.load(approach.out / KNOWN_PAIRS) if adapted else KnownPairs(),
     )
     training = train_on(settings.processes, job, on_epoch, say)
     facts = {**training.facts, "best_epoch": training.best_epoch, "stopped_because": training.stopped_because}
-    return approach.checkpoint.finish([checkpoint, approach.folder / "history.csv"], facts)
+    tables = [approach.folder / name for name in ("history.csv", *(("shares.csv",) if training.shares else ()))]
+    return approach.checkpoint.finish([checkpoint, *tables], facts)
+
+
+def _adapted_examples(approach: Approach) -> list[Example]:
+    """The photos that the approach `adapted` learns from."""
+    settings = approach.settings
+    return archive_examples(
+        approach.out,
+        distractors=settings.distractors,
+        transductive=settings.transductive,
+        max_pixels=settings.prepare.max_pixels,
+    )
 
 
 def encode_test_set(approach: Approach) -> dict[str, Any]:
@@ -304,6 +310,7 @@ def evaluate_approach(approach: Approach) -> dict[str, Any]:
     outputs = evaluation.save(approach.folder)
     images, limit = approach.out / "test_dataset", approach.settings.prepare.max_pixels
     outputs += pictures(evaluation, approach.folder, images, read_history(approach), limit)
+    outputs += curves(approach.folder, read_history(approach), read_shares(approach))
     facts = {name: figure.value for name, figure in evaluation.metrics.items()}
     return approach.evaluation.finish(outputs, facts)
 
@@ -315,11 +322,12 @@ def read_history(approach: Approach) -> list[dict[str, float]]:
 
 def history_of(folder: Path) -> list[dict[str, float]]:
     """The epochs of the training in a folder, as `history.csv` has them; empty before the first has ended."""
-    path = folder / "history.csv"
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as stream:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
+    return read_numbers(folder / "history.csv")
+
+
+def read_shares(approach: Approach) -> list[dict[str, float]]:
+    """How weights between the untrained ones and the best epoch's did, as `shares.csv` has it; empty without it."""
+    return read_numbers(approach.folder / "shares.csv") if approach.recipe else []
 
 
 def provenance(settings: Settings, archive: Path | None = None) -> dict[str, str]:
@@ -352,5 +360,27 @@ def compare_approaches(approaches: Sequence[Approach], facts: Mapping[str, str])
     out = approaches[0].out
     comparison = compare([Evaluation.load(approach.folder) for approach in approaches])
     limit = approaches[0].settings.prepare.max_pixels
-    outputs = [*comparison.write(out), write_report(out, comparison, facts, limit)]
+    outputs = [*comparison.write(out), write_report(out, comparison, {**facts, **training_facts(approaches)}, limit)]
     return comparison_stage(approaches).finish(outputs)
+
+
+def validation_gain(approach: Approach) -> tuple[float, float]:
+    """What nDCG and µAP of an approach's model on its validation photos are above those of the untrained encoder."""
+    facts = (approach.checkpoint.read() or {"facts": {}})["facts"]
+    names = ("validation_ndcg", "validation_micro_ap")
+    ndcg, micro_ap = (facts[name] - facts[f"{name}_before"] if name in facts else 0.0 for name in names)
+    return ndcg, micro_ap
+
+
+def training_facts(approaches: Sequence[Approach]) -> dict[str, str]:
+    """What the report says of each training: what it learned from, and what of it was kept."""
+    facts = {}
+    for approach in approaches:
+        manifest = approach.checkpoint.read() if approach.recipe else None
+        if manifest is None:
+            continue
+        line = learned_from(manifest["facts"], approach.recipe or approach.settings.train)
+        if approach.name == "adapted":
+            line += f"; the photos of the test set {'' if approach.settings.transductive else 'not '}among them"
+        facts[f"{approach.name} learned from"] = line
+    return facts

@@ -31,6 +31,16 @@ def sync_history(client: "MlflowClient", run_id: str, history: Sequence[Mapping[
         client.log_batch(run_id, metrics=metrics[start : start + BATCH])
 
 
+def log_shares(client: "MlflowClient", run_id: str, shares: Sequence[Mapping[str, float]]) -> None:
+    """Log how interpolated weights did, each share in percent as the step, unless the run has that already."""
+    from mlflow.entities import Metric  # noqa: PLC0415 - takes seconds
+
+    if shares and not client.get_metric_history(run_id, "share_validation_ndcg"):
+        names = ("validation_ndcg", "validation_micro_ap")
+        metrics = [Metric(f"share_{name}", row[name], 0, round(100 * row["share"])) for row in shares for name in names]
+        client.log_batch(run_id, metrics=metrics)
+
+
 def log_epochs(tracking: Tracking, run_id: str | None, approach: Approach) -> Callable[[EpochResult], None]:
     """A callback that logs each epoch as it ends, and falls silent for good once the server is away."""
     away = run_id is None

@@ -12,11 +12,11 @@ from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import LoggedModel, LoggedModelStatus, Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
-from neardup.experiment import Approach, read_history
+from neardup.experiment import Approach, read_history, read_shares
 from neardup.measure.comparison import FILES as COMPARISON_FILES
 from neardup.stages import digest_of
 from tasks import pyfunc
-from tasks.epochs import sync_history
+from tasks.epochs import log_shares, sync_history
 from tasks.tracking import Tracking, metric_name, reachable
 
 # An environment made by uv has no pip, which is no fault: the model's requirements are given, each with its version.
@@ -32,6 +32,7 @@ def parameters(approach: Approach) -> dict[str, str]:
         "encoder": approach.settings.encoder,
         "translator": approach.settings.translate.translator,
         "distractors": str(approach.settings.distractors),
+        "transductive": str(approach.settings.transductive),
         **{name: str(value) for name, value in values.items()},
     }
 
@@ -59,6 +60,7 @@ def log_approach(tracking: Tracking, run_id: str, approach: Approach) -> None:
             tags=[RunTag("neardup.fingerprint", metrics["fingerprint"])],
         )
         sync_history(client, run_id, read_history(approach))
+        log_shares(client, run_id, read_shares(approach))
         for path in sorted(approach.folder.iterdir()):
             if path.is_file() and path.suffix in {".png", ".csv", ".json", ".npy"}:
                 client.log_artifact(run_id, str(path), "pictures" if path.suffix == ".png" else "tables")

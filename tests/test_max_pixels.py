@@ -27,9 +27,9 @@ from neardup.experiment import (
 )
 from neardup.images import MAX_PIXELS, read_image
 from neardup.measure.low_precision import measure
-from neardup.settings.schema import PrepareSettings, Recipe, Settings, TranslateSettings, TuneSettings
+from neardup.settings.schema import PrepareSettings, Recipe, Settings, TranslateSettings
 from neardup.train.augment import write_augmented
-from neardup.tuning import Tuning, make_validation
+from neardup.tuning import Tuning, make_start
 
 SMALL = 10_000
 """Pixels that are the default limit in these tests; every photo of the made archive has over 100,000."""
@@ -73,7 +73,6 @@ def approach(prepared: Path, small_encoder: str, tmp_path: Path) -> Approach:
         device="cpu",
         prepare=PrepareSettings(max_pixels=RAISED),
         train=Recipe(epochs=1, batch_size=16),
-        tune=TuneSettings(copies=1),
     )
     return Approach("fine-tuned", tmp_path / "results", settings, load_encoder(small_encoder).fingerprint)
 
@@ -112,7 +111,7 @@ def test_augmented_copies_pass_the_limit_on(approach: Approach, recipe: str) -> 
 def test_tuning_passes_the_limit_on(approach: Approach) -> None:
     """The photos that trials are measured on, and their copies."""
     tuning = Tuning(approach.out, approach.settings, approach.base)
-    assert make_validation(tuning)["facts"]["photos"] > 0
+    assert make_start(tuning)["facts"]["photos"] > 0
 
 
 @pytest.mark.usefixtures("small_default")

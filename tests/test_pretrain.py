@@ -27,12 +27,12 @@ from neardup.builtin.pool import (
     subjects_of,
     training_pool,
 )
-from neardup.builtin.press_torch import press_copies
 from neardup.builtin.pretrain import Muon, Pretrainer, Pretraining, main, pretrain
 from neardup.builtin.procedural import DRAWINGS
 from neardup.builtin.scenes import Scene
 from neardup.errors import ArchiveError
 from neardup.train.losses import copy_loss, koleo_loss
+from neardup.train.press_torch import press_copies
 
 RECORDED = [0.9842643, 0.9902399, 1.0284001, 0.9837776, 1.0139545, 1.0284857]
 """The rows of a matrix of ones, (3, 2), after two steps of Muon along gradients of seed 0."""

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -36,13 +36,15 @@ from neardup.train.batches import (
     parts_of,
 )
 from neardup.train.finetune import EpochResult, train
-from neardup.train.learner import Learner, _spread
+from neardup.train.learner import Learner, spread_of
 from neardup.train.state import TrainingState, recover_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 PHOTOS = 24
-RECIPE = Recipe(lr=1e-3, batch_size=8, epochs=3, patience=3, validation=0.2, seed=1)
+RECIPE = Recipe(
+    lr=1e-3, batch_size=8, epochs=3, patience=3, validation=0.2, seed=1, select_by="loss", interpolate=False
+)
 
 
 def make_examples(folder: Path, count: int = PHOTOS) -> list[Example]:
@@ -135,7 +137,7 @@ def test_history_file_has_a_line_an_epoch(uninterrupted: Path) -> None:
     """`history.csv` holds each epoch with its numbers."""
     lines = list(csv.DictReader((uninterrupted / "history.csv").read_text().splitlines()))
     assert [line["epoch"] for line in lines] == ["1", "2", "3"]
-    assert list(lines[0]) == ["epoch", "train_loss", "validation_loss", "seconds", "logit_scale"]
+    assert list(lines[0]) == [field.name for field in fields(EpochResult)]
 
 
 def test_seed_reproduces_training(examples: list[Example], uninterrupted: Path, tmp_path: Path) -> None:
@@ -475,7 +477,7 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(examples: list[Examp
 def test_spread_is_the_mean_cosine_distance() -> None:
     """Over unordered pairs: of three unit vectors, two equal and one at a right angle, two pairs of three differ."""
     vectors = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    assert _spread(vectors) == pytest.approx(2 / 3)
+    assert spread_of(vectors) == pytest.approx(2 / 3)
 
 
 def test_checkpoint_survives_a_kill_between_renames(tmp_path: Path) -> None:

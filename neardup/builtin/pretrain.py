@@ -25,12 +25,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from neardup.builtin import tiny
 from neardup.builtin.pool import DRAWING, PHOTO, SCENE, Pool, subjects_of, training_pool, validation_pool
-from neardup.builtin.press_torch import press_copies
 from neardup.encode.devices import cpu_has_bf16
 from neardup.errors import NeardupError, TrainingError
 from neardup.progress import bar
 from neardup.stages import digest_of, replacing, sync, write_json
 from neardup.train.losses import contrastive_loss, copy_loss, koleo_loss, legend_targets
+from neardup.train.press_torch import press_copies
 from neardup.train.state import TrainingState
 
 PRETRAIN_STEP = 1

@@ -8,14 +8,14 @@ from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from neardup.train.press_torch import text
 
 Grey = npt.NDArray[np.float32]
 """A grey picture: float32 (side, side), 0 black to 1 white."""
 Drawing = Callable[[np.random.Generator, int], Grey]
 """Draws a picture of a side, all of it by chance."""
-_LETTERS = "etaoinshrdlucmfwygpbvk"
-"""The letters that words are made of."""
 
 
 def noise(rng: np.random.Generator, side: int) -> Grey:
@@ -70,21 +70,6 @@ def engraving(rng: np.random.Generator, side: int) -> Grey:
     across = x * np.cos(angle) + y * np.sin(angle) + tone * rng.uniform(0, 12)
     lines = 0.5 + 0.5 * np.cos(across * 2 * np.pi / rng.uniform(3, 9))
     return _stretched(1 / (1 + np.exp(-10 * (tone - lines * rng.uniform(0.5, 1)))))
-
-
-def text(rng: np.random.Generator, side: int) -> Grey:
-    """Lines of letters, as in a newspaper's column, dark on paper or light on dark."""
-    page = Image.new("L", (side, side), int(rng.integers(200, 256)))
-    draw = ImageDraw.Draw(page)
-    size = int(rng.integers(max(7, side // 24), max(9, side // 7)))
-    font, ink = ImageFont.load_default(size), int(rng.integers(0, 80))
-    for top in range(int(rng.integers(0, size)), side, int(size * rng.uniform(1.1, 1.7))):
-        words = (
-            "".join(rng.choice(list(_LETTERS), int(rng.integers(1, 11)))) for _ in range(2 + 3 * side // size // 4)
-        )
-        draw.text((int(rng.integers(-size, size)), top), " ".join(words), fill=ink, font=font)
-    grey = np.asarray(np.asarray(page, dtype=np.float32) / 255, dtype=np.float32)
-    return grey if rng.random() < 0.8 else np.asarray(1 - grey, dtype=np.float32)  # noqa: PLR2004 - four in five
 
 
 DRAWINGS: Mapping[str, Drawing] = MappingProxyType(

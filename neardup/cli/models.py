@@ -37,28 +37,37 @@ if TYPE_CHECKING:
     show_default=True,
     help="Vary the photos on the fly; any recipe makes the third approach.",
 )
+@click.option("--adapted", is_flag=True, help="Learn from copies of the archive's photos instead; needs no legend.")
 def train(
     out: Path,
     config: Path | None,
     encoder: str | None,
     device: str | None,
     augmentation: str,
+    adapted: bool,
     as_json: bool,
     **values: Any,
 ) -> None:
-    """Fine-tune the encoder on a prepared training set.
+    """Fine-tune the encoder on a prepared training set, or adapt it to the archive's photos without any legend.
 
     \b
     Example: neardup train --out results --encoder builtin:tiny --epochs 10 --augmentation classic
+             neardup train --out results --encoder builtin:tiny --adapted
     """
+    from neardup.errors import TrainingError
     from neardup.experiment import checkpoint_step
 
-    name = "fine-tuned" if augmentation == "none" else "fine-tuned-augmented"
+    name = "adapted" if adapted else "fine-tuned" if augmentation == "none" else "fine-tuned-augmented"
     recipe = None if augmentation == "none" else augmentation
+    if adapted and (given := [option for option, value in values.items() if value not in {None, False}]):
+        raise click.UsageError(f"--adapted goes by [adapt] of neardup.toml: set {', '.join(given)} there")
     settings = settings_of(config, encoder=encoder, device=device, augmentation=recipe, **training_values(values))
     check_prepared(out)
     with working_in(out):
-        approach = next(approach for approach in approaches(out, settings) if approach.name == name)
+        found = [approach for approach in approaches(out, settings) if approach.name == name]
+        if not found:
+            raise TrainingError(f"no photo of {out} has a legend to learn from: say --adapted, which needs none")
+        approach = found[0]
         step = checkpoint_step(approach)
         unchanged = step.stage.done()
         manifest = step.take(say)

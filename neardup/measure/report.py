@@ -19,7 +19,7 @@ SHOWN_GROUPS = 8
 """Found groups that the report shows; with the queries it stays a page of a few megabytes."""
 SHOWN_QUERIES = 6
 """Queries that the report shows of those that went best, and of those that went worst."""
-PLOTS = ("similarity_histogram", "precision_recall", "similarity_matrix", "losses")
+PLOTS = ("similarity_histogram", "precision_recall", "similarity_matrix", "losses", "validation", "shares")
 """Pictures of an approach that the report shows, by file name without suffix."""
 
 
