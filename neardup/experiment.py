@@ -25,12 +25,15 @@ from neardup.measure.comparison import compare
 from neardup.measure.distractors import draw, drawing, embed_distractors
 from neardup.measure.evaluate import Distractors, Evaluation, evaluate
 from neardup.measure.plots import pictures
+from neardup.measure.queries import SEARCH_STEP, search_queries
+from neardup.measure.query_report import NewPhotos
 from neardup.measure.report import write_report
 from neardup.settings.schema import APPROACHES, Recipe, Settings
 from neardup.stages import STATE, Stage, digest_file, digest_of
 from neardup.train.augment import write_augmented
 from neardup.train.finetune import TRAIN_STEP, EpochResult, Example
 from neardup.train.launch import Job, train_on
+from neardup.train.variants import queries_stage, write_queries
 
 VECTORS_STEP = 1
 """Version of the step that encodes the test set; bumped when its result changes for equal inputs."""
@@ -116,6 +119,15 @@ class Approach:
         """The stage that measures the vectors."""
         return Stage(self.out, f"{self.name}/evaluation", digest_of(EVALUATE_STEP, self.vectors.key))
 
+    @property
+    def queries(self) -> Stage | None:
+        """The stage that writes the new photos and their variants, the same for all approaches; None without any."""
+        return queries_stage(self.out, self.settings) if self.settings.queries else None
+
+    def search(self, queries: Stage) -> Stage:
+        """The stage that searches for the new photos."""
+        return Stage(self.out, f"{self.name}/queries", digest_of(SEARCH_STEP, queries.key, self.evaluation.key))
+
 
 def table_digest(out: Path, table: str) -> str:
     """SHA-256 of a table of the prepared folder.
@@ -193,6 +205,9 @@ def steps_of(
         on_epochs: approach → what is called after each epoch of its training.
     """
     steps = [step for approach in approaches for step in _approach_steps(approach, on_epochs(approach))]
+    if queries := approaches[0].queries:
+        make = partial(write_queries, queries, approaches[0].settings)
+        steps = [Step("queries", queries, make), *steps, *(_search_step(a, a.search(queries)) for a in approaches)]
     return [*steps, Step("compare", comparison_stage(approaches), lambda _: compare_approaches(approaches, facts))]
 
 
@@ -308,6 +323,18 @@ def evaluate_approach(approach: Approach) -> dict[str, Any]:
     return approach.evaluation.finish(outputs, facts)
 
 
+def _search_step(approach: Approach, stage: Stage) -> Step:
+    """The search for the new photos by the approach's checkpoint."""
+
+    def search(_: Say) -> dict[str, Any]:
+        settings, state = approach.settings, approach.out.resolve() / STATE
+        encoder = load_encoder(str(approach.folder / "checkpoint"), device=settings.device)
+        store = settings.cluster.store or state / "vectors"
+        return stage.finish(search_queries(approach.folder, encoder, store, settings.prepare.max_pixels))
+
+    return Step(f"{approach.name}: queries", stage, search)
+
+
 def read_history(approach: Approach) -> list[dict[str, float]]:
     """The epochs of the approach's training (epoch, train_loss, validation_loss …); empty for zero-shot."""
     return history_of(approach.folder) if approach.recipe else []
@@ -335,8 +362,10 @@ def provenance(settings: Settings, archive: Path | None = None) -> dict[str, str
 def comparison_stage(approaches: Sequence[Approach]) -> Stage:
     """The stage that sets the approaches side by side and writes the report."""
     out = approaches[0].out
-    key = digest_of(COMPARE_STEP, [a.evaluation.key for a in approaches], digest_file(out / "discrepancies.csv"))
-    return Stage(out, "comparison", key)
+    parts = [COMPARE_STEP, [a.evaluation.key for a in approaches], digest_file(out / "discrepancies.csv")]
+    if queries := approaches[0].queries:
+        parts.append([a.search(queries).key for a in approaches])
+    return Stage(out, "comparison", digest_of(*parts))
 
 
 def compare_approaches(approaches: Sequence[Approach], facts: Mapping[str, str]) -> dict[str, Any]:
@@ -352,5 +381,7 @@ def compare_approaches(approaches: Sequence[Approach], facts: Mapping[str, str])
     out = approaches[0].out
     comparison = compare([Evaluation.load(approach.folder) for approach in approaches])
     limit = approaches[0].settings.prepare.max_pixels
-    outputs = [*comparison.write(out), write_report(out, comparison, facts, limit)]
+    new_photos = NewPhotos.load(out, comparison.approaches) if approaches[0].settings.queries else None
+    tables = comparison.write(out, new_photos.facts if new_photos else {})
+    outputs = [*tables, write_report(out, comparison, facts, limit, new_photos)]
     return comparison_stage(approaches).finish(outputs)
