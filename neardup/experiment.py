@@ -381,7 +381,7 @@ def compare_approaches(approaches: Sequence[Approach], facts: Mapping[str, str])
     out = approaches[0].out
     comparison = compare([Evaluation.load(approach.folder) for approach in approaches])
     limit = approaches[0].settings.prepare.max_pixels
-    new_photos = NewPhotos.load(out, comparison.approaches) if approaches[0].settings.queries else None
+    new_photos = NewPhotos.load(out, comparison.approaches, limit) if approaches[0].settings.queries else None
     tables = comparison.write(out, new_photos.facts if new_photos else {})
     outputs = [*tables, write_report(out, comparison, facts, limit, new_photos)]
     return comparison_stage(approaches).finish(outputs)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 from neardup.archive.new_photos import COPY, STRANGER
 from neardup.images import MAX_PIXELS
@@ -11,6 +12,16 @@ from neardup.measure.plots import title
 from neardup.measure.queries import ARCHIVE, PHOTO, QUERIES, SENTENCES, Answer, load_answers, summary
 from neardup.pages import Picture
 
+TITLES: Mapping[str, str] = MappingProxyType(
+    {
+        PHOTO: "as it is",
+        "flip": "mirrored (_flip)",
+        "rotate": "rotated (_rotate)",
+        "color": "other colours (_color)",
+        "resize": "cropped, resized (_resize)",
+    }
+)
+"""Variant → what the report calls it."""
 SHOWN_ROWS = 40
 """New photos that a table of the report lists; all are in `new_queries.csv`."""
 SHOWN_PHOTOS = 6
@@ -40,17 +51,19 @@ class NewPhotos:
         out: the output folder.
         answers: approach → its answers, all in the same order.
         sentences: what was left out, and which names mean no photo.
+        max_pixels: larger photos are refused.
     """
 
     out: Path
     answers: Mapping[str, Sequence[Answer]]
     sentences: Sequence[str]
+    max_pixels: int = MAX_PIXELS
 
     @classmethod
-    def load(cls, out: Path, approaches: Sequence[str]) -> "NewPhotos":
+    def load(cls, out: Path, approaches: Sequence[str], max_pixels: int = MAX_PIXELS) -> "NewPhotos":
         """Read what the searches of some approaches wrote."""
         sentences = (out / SENTENCES).read_text(encoding="utf-8").splitlines()
-        return cls(out, {name: load_answers(out / name) for name in approaches}, sentences)
+        return cls(out, {name: load_answers(out / name) for name in approaches}, sentences, max_pixels)
 
     @property
     def facts(self) -> dict[str, object]:
@@ -82,56 +95,61 @@ class NewPhotos:
         """The answers of the first approach: those of the others are to the same queries, in the same order."""
         return next(iter(self.answers.values()))
 
+    @property
+    def galleries(self) -> list[tuple[str, str, Table, Table]]:
+        """Of each gallery its title, what has a rank, how often the original is first by variant, and all ranks."""
+        titles = (
+            (ARCHIVE, "in the archive", "as it is, then of its variants"),
+            (QUERIES, "among the new photos and all variants", "of its variants"),
+        )
+        return [(name, ranked, self.by_variant(of), self.by_photo(of)) for of, name, ranked in titles]
+
     def by_variant(self, gallery: str) -> Table:
         """How often the original is the first hit in a gallery, a row a variant."""
-        rows = []
-        for variant in dict.fromkeys(answer.variant for answer in self._first):
-            ranks = [
-                [a.rank for a in answers if (a.gallery, a.variant) == (gallery, variant) and a.rank is not None]
-                for answers in self.answers.values()
-            ]
-            if ranks[0]:
-                rows.append((Cell(variant), [_share(found) for found in ranks]))
-        return rows
+        rows = self._answers_by("variant", gallery)
+        ranks = {name: [[a.rank for a in of if a.rank is not None] for of in row] for name, row in rows.items()}
+        return [(Cell(TITLES[name]), [_share(of) for of in row]) for name, row in ranks.items() if row[0]]
 
     def by_photo(self, gallery: str) -> Table:
-        """The ranks of the original in a gallery, a row a new photo: of the photo and its variants in their order."""
+        """The ranks of the original in a gallery, a row a new photo: of the photo and its variants in their order.
+
+        Photos that some approach found worst come first.
+        """
         rows = []
-        for photo in dict.fromkeys(answer.query for answer in self._first):
-            found = [
-                [a for a in answers if (a.gallery, a.query) == (gallery, photo) and a.rank is not None]
-                for answers in self.answers.values()
-            ]
-            if found[0]:
-                ranks = [[answer.rank or 0 for answer in cell] for cell in found]
+        for photo, row in self._answers_by("query", gallery).items():
+            ranks = [[a.rank for a in of if a.rank is not None] for of in row]
+            if ranks[0]:
+                original = next(a.original for a in row[0] if a.rank is not None)
                 cells = [Cell(" · ".join(map(str, of)), wrong=max(of) > 1) for of in ranks]
-                rows.append((max(map(max, ranks)), (Cell(photo, found[0][0].original), cells)))
-        # The sort is stable: of equally well found photos the first comes first.
+                rows.append((max(map(max, ranks)), (Cell(photo, original), cells)))
         return [row for _, row in sorted(rows, key=lambda row: -row[0])][:SHOWN_ROWS]
 
     def of_strangers(self) -> Table:
         """How far the best hit of each stranger lies from the threshold; the nearest of its variants below it."""
-        rows = []
-        for photo in dict.fromkeys(a.query for a in self._first if a.kind == STRANGER):
-            found = [
-                [a for a in answers if (a.gallery, a.query) == (ARCHIVE, photo)] for answers in self.answers.values()
-            ]
-            rows.append((Cell(photo), [_distance(cell) for cell in found]))
-        return rows[:SHOWN_ROWS]
+        rows = self._answers_by("query", ARCHIVE).items()
+        return [(Cell(photo), [_distance(of) for of in row]) for photo, row in rows if row[0][0].kind == STRANGER][
+            :SHOWN_ROWS
+        ]
 
-    def strips(self, max_pixels: int = MAX_PIXELS) -> dict[str, list[list[Picture]]]:
+    def _answers_by(self, attribute: str, gallery: str) -> dict[str, list[list[Answer]]]:
+        """Value of an attribute → for each approach its answers of that value, in a gallery."""
+        rows: dict[str, list[list[Answer]]] = {}
+        for column, answers in enumerate(self.answers.values()):
+            for answer in answers:
+                if answer.gallery == gallery:
+                    rows.setdefault(getattr(answer, attribute), [[] for _ in self.answers])[column].append(answer)
+        return rows
+
+    def strips(self) -> dict[str, list[list[Picture]]]:
         """Approach → rows of pictures: a query, then its hits in the archive, each marked right or wrong if known.
 
         The rows of all approaches are of the same queries: photos as they are, those that some approach found worst
         before the others, and the variants that were found worst.
 
-        Args:
-            max_pixels: a larger photo is refused.
-
         Raises:
             UnreadableImageError: a photo cannot be read.
         """
-        picture = cache(lambda file: Picture.of(self.out / file, "", max_pixels=max_pixels))
+        picture = cache(lambda file: Picture.of(self.out / file, "", max_pixels=self.max_pixels))
         return {
             name: [
                 [
@@ -164,7 +182,7 @@ def _fault(answer: Answer) -> float:
 def _label(answer: Answer) -> str:
     """What stands below the picture of a query."""
     known = {COPY: f"copy of {answer.original}", STRANGER: "stranger"}.get(answer.kind, "original unknown")
-    return f"{known}{'' if answer.variant == PHOTO else f', {answer.variant}'}"
+    return known if answer.variant == PHOTO else f"{known}, {TITLES[answer.variant]}"
 
 
 def _share(ranks: Sequence[int]) -> Cell:
@@ -177,14 +195,8 @@ def _share(ranks: Sequence[int]) -> Cell:
 def _distance(answers: Sequence[Answer]) -> Cell:
     """How far the best hit of a stranger lies from the threshold, and that of its variant that comes nearest."""
     photo, worst = answers[0], max(answers, key=lambda answer: answer.similarity)
-    small = f"{photo.similarity:.3f}; {worst.variant} {worst.similarity:.3f}"
+    small = f"{photo.similarity:.3f}; {TITLES[worst.variant]} {worst.similarity:.3f}"
     if photo.threshold is None:
         return Cell("no threshold", small)
     gap = photo.similarity - photo.threshold
     return Cell(f"{abs(gap):.3f} {'above' if gap >= 0 else 'below'}", small, wrong=bool(worst.above))
-
-
-def galleries(found: NewPhotos) -> list[tuple[str, Table, Table]]:
-    """Of each gallery its title, how often the original is found first by variant, and the ranks of each photo."""
-    titles = ((ARCHIVE, "in the archive"), (QUERIES, "among the new photos and all variants"))
-    return [(name, found.by_variant(gallery), found.by_photo(gallery)) for gallery, name in titles]

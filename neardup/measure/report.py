@@ -12,7 +12,7 @@ from neardup.measure.distractors import image_of
 from neardup.measure.evaluate import Evaluation, Figure
 from neardup.measure.metrics import METRICS
 from neardup.measure.plots import title
-from neardup.measure.query_report import NewPhotos, galleries
+from neardup.measure.query_report import NewPhotos
 from neardup.pages import Picture, write_page
 from neardup.tables import load_rows
 
@@ -63,9 +63,6 @@ def write_report(
         discrepancies=Counter(row["kind"] for row in load_rows(out / "discrepancies.csv")),
         kinds=KINDS,
         new_photos=new_photos,
-        galleries=galleries(new_photos) if new_photos else [],
-        strangers=new_photos.of_strangers() if new_photos else [],
-        strips=new_photos.strips(max_pixels) if new_photos else {},
         facts={**facts, "fingerprints": fingerprints},
     )
 
