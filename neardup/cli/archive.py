@@ -93,7 +93,8 @@ def _write_queries(photos: Path, out: Path, max_pixels: int, *, as_json: bool) -
 
     folder = out / "queries"
     with working_in(out):
-        claim(folder)
+        if not folder.exists():
+            claim(folder)  # so that an experiment may write there
         queries = make_queries(photos, folder, max_pixels)
     for path, reason in queries.unreadable:
         say(f"left out {path}: {reason}")
