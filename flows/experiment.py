@@ -5,9 +5,11 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 
+from neardup.approach import approaches_of
+from neardup.archive.new_photos import check_queries
 from neardup.archive.scan import check_folders
 from neardup.errors import TrackingError
-from neardup.experiment import approaches_of, comparison_stage, provenance, steps_of
+from neardup.experiment import comparison_stage, provenance, steps_of
 from neardup.settings.schema import Settings
 from neardup.stages import alone
 from tasks.approach import load_base, take
@@ -40,6 +42,8 @@ def experiment(
     check_folders(archive, out)
     log = get_run_logger()
     settings = settings_of_run(settings, out, archive, settings="")
+    if settings.queries:
+        check_queries(Path(settings.queries), out)
     with alone(out, log.warning):
         tracking = tracking_of(out)
         loaded, base = load_base(tracking, settings)

@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 from prefect import flow, get_run_logger
 
-from neardup.experiment import Approach, checkpoint_step
+from neardup.approach import Approach
+from neardup.experiment import checkpoint_step
 from neardup.settings.schema import Settings
 from neardup.stages import alone
 from tasks.approach import load_base, take

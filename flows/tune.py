@@ -5,8 +5,9 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 
+from neardup.approach import approaches_of
 from neardup.errors import TrackingError
-from neardup.experiment import approaches_of, provenance, steps_of
+from neardup.experiment import provenance, steps_of
 from neardup.settings.schema import Settings
 from neardup.stages import alone
 from neardup.tuning import Tuning, finish_tuning, gain_of_tuning, tell

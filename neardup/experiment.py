@@ -4,43 +4,38 @@ Each step is a function that ends with a stage's manifest. The stage's key is ma
 is done already is found without loading a model. Take a step again: nothing that is whole on disk is made anew.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from neardup import __version__
+from neardup.approach import KNOWN_PAIRS, Approach
 from neardup.archive.captions import load_captions
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
 from neardup.encode.encoder import load_clip, load_encoder
 from neardup.encode.vectors import Embeddings, embed_test_set
-from neardup.errors import ArchiveError
 from neardup.measure.comparison import compare
-from neardup.measure.distractors import draw, drawing, embed_distractors, prepared_key
+from neardup.measure.distractors import draw, embed_distractors
 from neardup.measure.evaluate import Distractors, Evaluation, evaluate
 from neardup.measure.plots import curves, pictures
+from neardup.measure.queries import search_queries
+from neardup.measure.query_report import NewPhotos
 from neardup.measure.report import write_report
-from neardup.settings.schema import APPROACHES, Recipe, Settings
+from neardup.settings.schema import Settings
 from neardup.stages import STATE, Stage, digest_file, digest_of
 from neardup.train.augment import write_augmented
 from neardup.train.epochs import learned_from, read_numbers
 from neardup.train.examples import archive_examples, training_examples
-from neardup.train.finetune import TRAIN_STEP, EpochResult, Example, KnownPairs
+from neardup.train.finetune import EpochResult, Example, KnownPairs
 from neardup.train.launch import Job, train_on
+from neardup.train.variants import write_queries
 
-VECTORS_STEP = 1
-"""Version of the step that encodes the test set; bumped when its result changes for equal inputs."""
-EVALUATE_STEP = 4
-"""Version of the step that measures an approach; bumped when its result changes for equal inputs."""
 COMPARE_STEP = 3
 """Version of the step that writes comparison and report; bumped when its result changes for equal inputs."""
-
-KNOWN_PAIRS = "known_pairs.csv"
-"""Table of the output folder (columns first, second, same) with pairs of photos that `adapted` is told of, if any."""
 
 Say = Callable[[str], None]
 OnEpoch = Callable[[EpochResult], None]
@@ -65,113 +60,6 @@ class Step:
         return self.stage.read() or self.make(say)
 
 
-@dataclass(frozen=True)
-class Approach:
-    """One of the compared approaches, in one output folder.
-
-    Attributes:
-        name: `zero-shot`, `fine-tuned`, `fine-tuned-augmented`, `adapted` or `tuned`; also its folder's name.
-        out: the experiment's output folder.
-        settings: those of the experiment.
-        base: fingerprint of the encoder that it starts from.
-    """
-
-    name: str
-    out: Path
-    settings: Settings
-    base: str
-
-    @property
-    def folder(self) -> Path:
-        """Where its checkpoint, vectors, tables and pictures lie."""
-        return self.out / self.name
-
-    @property
-    def recipe(self) -> Recipe | None:
-        """The recipe that the approach is trained by; None for zero-shot."""
-        if self.name == "zero-shot":
-            return None
-        if self.name == "adapted":
-            return self.settings.adapt
-        if self.name == "tuned":
-            return self.settings.train
-        augmentation = self.settings.augmentation if self.name == "fine-tuned-augmented" else "none"
-        return replace(self.settings.train, augmentation=augmentation)
-
-    @property
-    def checkpoint(self) -> Stage:
-        """The stage that makes the checkpoint; its key holds all that training depends on, legends and captions too."""
-        recipe = (TRAIN_STEP, asdict(self.recipe)) if self.recipe else None
-        inputs: list[object] = []
-        if self.name == "adapted":
-            known = self.out / KNOWN_PAIRS
-            pairs = digest_file(known) if known.is_file() else ""
-            inputs = [prepared_key(self.out), self.settings.distractors, self.settings.transductive, pairs]
-        elif recipe:
-            inputs = [table_digest(self.out, table) for table in ("training_set.csv", "captions.csv")]
-        bits = self.settings.prepare.look_alike_bits
-        key = digest_of(self.base, self.settings.encoder, recipe, bits, inputs)
-        return Stage(self.out, f"{self.name}/checkpoint", key)
-
-    @property
-    def vectors(self) -> Stage:
-        """The stage that encodes the test set, and the distractors where there are any."""
-        inputs = [VECTORS_STEP, self.checkpoint.key, table_digest(self.out, "test_set.csv")]
-        if self.settings.distractors:
-            inputs.append(drawing(self.out, self.settings.distractors).key)
-        return Stage(self.out, f"{self.name}/vectors", digest_of(*inputs))
-
-    @property
-    def evaluation(self) -> Stage:
-        """The stage that measures the vectors."""
-        return Stage(self.out, f"{self.name}/evaluation", digest_of(EVALUATE_STEP, self.vectors.key))
-
-
-def table_digest(out: Path, table: str) -> str:
-    """SHA-256 of a table of the prepared folder.
-
-    Raises:
-        ArchiveError: nothing has been prepared in `out`.
-    """
-    if not (out / table).is_file():
-        first = f"run `neardup prepare ARCHIVE --out {out}`, then `neardup translate --out {out}`"
-        raise ArchiveError(f"{out / table} does not exist: {first}")
-    return digest_file(out / table)
-
-
-def approaches_of(out: Path, settings: Settings, base: str) -> list[Approach]:
-    """The four approaches, and the tuned one where `neardup tune` has found a recipe for this very encoder.
-
-    Those that learn from captions are left out where no photo has a legend.
-    """
-    legends = bool(TrainingSet.load(out).photos)
-    names = [name for name in APPROACHES if legends or not name.startswith("fine-tuned")]
-    approaches = [Approach(name, out, settings, base) for name in names]
-    path = out / "tuned" / "recipe.json"
-    if path.is_file():
-        tuned = json.loads(path.read_text(encoding="utf-8"))
-        if tuned["base"] == base:
-            recipe = replace(settings.train, **tuned["recipe"])
-            approaches.append(Approach("tuned", out, replace(settings, train=recipe), base))
-    return approaches
-
-
-def trained_approaches(approaches: Sequence[Approach], say: Say) -> list[Approach]:
-    """Zero-shot, and those of the others that were trained with these very settings.
-
-    Args:
-        approaches: all that there may be.
-        say: gets a sentence for each that is left out, because it was trained with other settings.
-    """
-    trained = []
-    for approach in approaches:
-        if approach.recipe is None or approach.checkpoint.done():
-            trained.append(approach)
-        elif (approach.folder / "checkpoint").is_dir():
-            say(f"{approach.name} is left out: it was trained with other settings than these; say the same ones again")
-    return trained
-
-
 def steps_of(
     approaches: Sequence[Approach],
     facts: Mapping[str, str],
@@ -185,6 +73,9 @@ def steps_of(
         on_epochs: approach → what is called after each epoch of its training.
     """
     steps = [step for approach in approaches for step in _approach_steps(approach, on_epochs(approach))]
+    if queries := approaches[0].queries:
+        make = partial(write_queries, queries, approaches[0].settings)
+        steps = [Step("queries", queries, make), *steps, *(_search_step(a, a.search(queries)) for a in approaches)]
     return [*steps, Step("compare", comparison_stage(approaches), lambda _: compare_approaches(approaches, facts))]
 
 
@@ -315,6 +206,18 @@ def evaluate_approach(approach: Approach) -> dict[str, Any]:
     return approach.evaluation.finish(outputs, facts)
 
 
+def _search_step(approach: Approach, stage: Stage) -> Step:
+    """The search for the new photos by the approach's checkpoint."""
+
+    def search(_: Say) -> dict[str, Any]:
+        settings, state = approach.settings, approach.out.resolve() / STATE
+        encoder = load_encoder(str(approach.folder / "checkpoint"), device=settings.device)
+        store = settings.cluster.store or state / "vectors"
+        return stage.finish(search_queries(approach.folder, encoder, store, settings.prepare.max_pixels))
+
+    return Step(f"{approach.name}: queries", stage, search)
+
+
 def read_history(approach: Approach) -> list[dict[str, float]]:
     """The epochs of the approach's training (epoch, train_loss, validation_loss …); empty for zero-shot."""
     return history_of(approach.folder) if approach.recipe else []
@@ -343,8 +246,10 @@ def provenance(settings: Settings, archive: Path | None = None) -> dict[str, str
 def comparison_stage(approaches: Sequence[Approach]) -> Stage:
     """The stage that sets the approaches side by side and writes the report."""
     out = approaches[0].out
-    key = digest_of(COMPARE_STEP, [a.evaluation.key for a in approaches], digest_file(out / "discrepancies.csv"))
-    return Stage(out, "comparison", key)
+    parts = [COMPARE_STEP, [a.evaluation.key for a in approaches], digest_file(out / "discrepancies.csv")]
+    if queries := approaches[0].queries:
+        parts.append([a.search(queries).key for a in approaches])
+    return Stage(out, "comparison", digest_of(*parts))
 
 
 def compare_approaches(approaches: Sequence[Approach], facts: Mapping[str, str]) -> dict[str, Any]:
@@ -360,16 +265,11 @@ def compare_approaches(approaches: Sequence[Approach], facts: Mapping[str, str])
     out = approaches[0].out
     comparison = compare([Evaluation.load(approach.folder) for approach in approaches])
     limit = approaches[0].settings.prepare.max_pixels
-    outputs = [*comparison.write(out), write_report(out, comparison, {**facts, **training_facts(approaches)}, limit)]
+    new_photos = NewPhotos.load(out, comparison.approaches, limit) if approaches[0].settings.queries else None
+    tables = comparison.write(out, new_photos.facts if new_photos else {})
+    facts = {**facts, **training_facts(approaches)}
+    outputs = [*tables, write_report(out, comparison, facts, limit, new_photos)]
     return comparison_stage(approaches).finish(outputs)
-
-
-def validation_gain(approach: Approach) -> tuple[float, float]:
-    """What nDCG and µAP of an approach's model on its validation photos are above those of the untrained encoder."""
-    facts = (approach.checkpoint.read() or {"facts": {}})["facts"]
-    names = ("validation_ndcg", "validation_micro_ap")
-    ndcg, micro_ap = (facts[name] - facts[f"{name}_before"] if name in facts else 0.0 for name in names)
-    return ndcg, micro_ap
 
 
 def training_facts(approaches: Sequence[Approach]) -> dict[str, str]:

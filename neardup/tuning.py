@@ -21,9 +21,10 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as pictures
 
+from neardup.approach import table_digest
 from neardup.encode.encoder import load_clip
 from neardup.errors import ConfigError, DivergedError, TrainingError
-from neardup.experiment import Say, history_of, table_digest
+from neardup.experiment import Say, history_of
 from neardup.measure.comparison import compare
 from neardup.measure.evaluate import Evaluation, Figure
 from neardup.settings.schema import Recipe, Settings

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from neardup.approach import Approach
 from neardup.errors import TrackingError
-from neardup.experiment import Approach, read_history
+from neardup.experiment import read_history
 from neardup.train.finetune import EpochResult
 from tasks.tracking import Tracking, reachable
 

@@ -6,8 +6,9 @@ from optuna import Study
 from prefect import get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
+from neardup.approach import Approach, validation_gain
 from neardup.errors import TrackingError
-from neardup.experiment import Approach, comparison_stage, validation_gain
+from neardup.experiment import comparison_stage
 from neardup.measure.evaluate import Figure
 from neardup.tuning import Tuning
 from tasks.registry import nominate, register

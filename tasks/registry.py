@@ -17,11 +17,11 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from neardup.approach import Approach, table_digest
 from neardup.archive.testset import TestSet
 from neardup.encode.encoder import load_encoder
 from neardup.encode.vectors import embed_test_set
 from neardup.errors import PromotionError
-from neardup.experiment import Approach, table_digest
 from neardup.images import MAX_PIXELS
 from neardup.measure.evaluate import Evaluation, evaluate
 from neardup.measure.promotion import Promotion, decide_promotion

@@ -12,8 +12,10 @@ from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import LoggedModel, LoggedModelStatus, Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
-from neardup.experiment import Approach, read_history, read_shares
+from neardup.approach import Approach
+from neardup.experiment import read_history, read_shares
 from neardup.measure.comparison import FILES as COMPARISON_FILES
+from neardup.measure.queries import FILES as ANSWER_FILES
 from neardup.stages import digest_of
 from tasks import pyfunc
 from tasks.epochs import log_shares, sync_history
@@ -98,7 +100,7 @@ def ready_model(client: MlflowClient, run_id: str) -> LoggedModel | None:
 def log_comparison(
     tracking: Tracking, run_id: str, approaches: Sequence[Approach], counts: Mapping[str, float]
 ) -> None:
-    """Log what belongs to the whole experiment: counts, comparison, report, Excel files and discrepancies.
+    """Log what belongs to the whole experiment: counts, comparison, report, Excel files, discrepancies, new photos.
 
     Raises:
         TrackingError: the server cannot be reached.
@@ -107,13 +109,17 @@ def log_comparison(
     with reachable(tracking.uri):
         client = tracking.client
         settings = approaches[0].settings
+        new_photos = json.loads((out / "comparison_facts.json").read_text(encoding="utf-8")).get("new_photos", {})
+        figures = {f"new_photos/{a}/{name}": value for a, of in new_photos.items() for name, value in of.items()}
         client.log_batch(
             run_id,
-            metrics=[Metric(metric_name(name), float(value), 0, 0) for name, value in counts.items()],
+            metrics=[Metric(metric_name(name), float(value), 0, 0) for name, value in {**counts, **figures}.items()],
             params=[Param("encoder", settings.encoder), Param("approaches", ", ".join(a.name for a in approaches))],
         )
         for name in (*COMPARISON_FILES, "report.html"):
             client.log_artifact(run_id, str(out / name))
         for name in ("new_IS.xlsx", "df_training.xlsx", "discrepancies.xlsx", "discrepancies.html", "test_set.csv"):
             client.log_artifact(run_id, str(out / name), "data")
+        for name in new_photos:
+            client.log_artifact(run_id, str(out / name / ANSWER_FILES[0]), f"new_photos/{name}")
         tracking.finish(run_id)

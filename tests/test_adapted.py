@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from neardup.approach import Approach, approaches_of, validation_gain
 from neardup.archive.scan import scan_archive
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
@@ -15,7 +16,7 @@ from neardup.builtin.demo import MadeArchive
 from neardup.cli import main
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError
-from neardup.experiment import Approach, approaches_of, make_checkpoint, training_facts, validation_gain
+from neardup.experiment import make_checkpoint, training_facts
 from neardup.measure.distractors import draw
 from neardup.settings.schema import AdaptRecipe, Settings
 from neardup.stages import STATE

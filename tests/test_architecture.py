@@ -16,7 +16,7 @@ FLOORS = (
     ("decide",),
     ("measure",),
     ("train",),
-    ("experiment", "tuning", "duplicates", "watch"),
+    ("approach", "experiment", "tuning", "duplicates", "watch"),
     ("builtin",),
     ("cli",),
 )

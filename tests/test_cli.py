@@ -72,6 +72,10 @@ def vectors(made: MadeArchive, small_encoder: str, tmp_path_factory: pytest.Temp
     [
         (("experiment", "no", "--out", "out"), "no is not a folder: name the folder"),
         (("experiment", ".", "--out", "../out"), "donnees_IS.xlsx is not there"),
+        (
+            ("experiment", ".", "--out", "../out", "--queries", "no"),
+            "no is not a folder: name the folder of new photos",
+        ),
         (("prepare", "no", "--out", "out"), "no is not a folder"),
         (("translate", "--out", "out"), "training_set.csv does not exist: run `neardup prepare"),
         (("augment", "--out", "out"), "training_set.csv does not exist"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from neardup.approach import Approach, approaches_of
 from neardup.archive.captions import translate_training_set
 from neardup.archive.prepare import prepare
 from neardup.archive.scan import Archive, scan
@@ -17,14 +18,7 @@ from neardup.builtin.demo import MadeArchive
 from neardup.cli import main
 from neardup.encode.encoder import load_encoder
 from neardup.errors import ArchiveError
-from neardup.experiment import (
-    Approach,
-    approaches_of,
-    compare_approaches,
-    encode_test_set,
-    evaluate_approach,
-    make_checkpoint,
-)
+from neardup.experiment import compare_approaches, encode_test_set, evaluate_approach, make_checkpoint
 from neardup.measure.distractors import _copy, candidates, draw, drawing
 from neardup.measure.evaluate import Evaluation
 from neardup.measure.low_precision import measure

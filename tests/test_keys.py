@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from neardup.approach import Approach
 from neardup.archive.captions import translate_training_set
 from neardup.encode.encoder import load_clip
-from neardup.experiment import Approach
 from neardup.settings.schema import Recipe, Settings, TranslateSettings
 from neardup.train.finetune import Example, train
 

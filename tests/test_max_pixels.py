@@ -11,6 +11,7 @@ from types import FunctionType
 import pytest
 from click.testing import CliRunner
 
+from neardup.approach import Approach
 from neardup.archive.captions import load_captions, translate_training_set
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
@@ -18,13 +19,7 @@ from neardup.cli import main
 from neardup.encode.encoder import cpu_has_bf16, load_encoder
 from neardup.encode.vectors import embed_test_set
 from neardup.errors import UnreadableImageError
-from neardup.experiment import (
-    Approach,
-    compare_approaches,
-    encode_test_set,
-    evaluate_approach,
-    make_checkpoint,
-)
+from neardup.experiment import compare_approaches, encode_test_set, evaluate_approach, make_checkpoint
 from neardup.images import MAX_PIXELS, read_image
 from neardup.measure.low_precision import measure
 from neardup.settings.schema import PrepareSettings, Recipe, Settings, TranslateSettings

@@ -19,12 +19,13 @@ from mlflow import MlflowClient
 from PIL import Image
 from servers import BIN, free_port, serving
 
+from neardup.approach import Approach
 from neardup.archive.captions import translate_training_set
 from neardup.archive.testset import TestSet
 from neardup.builtin.demo import MadeArchive
 from neardup.encode.encoder import load_clip, load_encoder
 from neardup.errors import PromotionError
-from neardup.experiment import Approach, encode_test_set, evaluate_approach, make_checkpoint
+from neardup.experiment import encode_test_set, evaluate_approach, make_checkpoint
 from neardup.images import read_image
 from neardup.settings.schema import Settings, TranslateSettings
 from tasks.every_flow import fail_runs

@@ -9,11 +9,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from neardup.approach import approaches_of
 from neardup.archive.captions import translate_training_set
 from neardup.archive.trainingset import TrainingSet
 from neardup.encode.encoder import load_encoder
 from neardup.errors import ConfigError, DivergedError, TrainingError
-from neardup.experiment import approaches_of
 from neardup.settings.schema import Recipe, Settings, TranslateSettings, TuneSettings
 from neardup.stages import digest_of
 from neardup.train.examples import training_examples

@@ -15,6 +15,7 @@ from neardup.cli.options import (
     FOLDER,
     JSON,
     OUT,
+    QUERIES,
     TRAIN,
     TRANSLATOR,
     options,
@@ -24,7 +25,7 @@ from neardup.cli.options import (
 from neardup.cli.output import check_prepared, comparison_of, print_result, say, working_in
 
 if TYPE_CHECKING:
-    from neardup.experiment import Approach
+    from neardup.approach import Approach
     from neardup.settings.schema import Dtype, Settings
 
 
@@ -78,7 +79,7 @@ def train(
 
 
 @click.command()
-@options(OUT, CONFIG, ENCODER, DEVICE, DISTRACTORS, TRAIN, JSON)
+@options(OUT, CONFIG, ENCODER, DEVICE, DISTRACTORS, QUERIES, TRAIN, JSON)
 @click.option("--augmentation", type=click.Choice(["classic", "press"]), help="Recipe of the third approach.")
 @click.option(
     "--precision",
@@ -95,7 +96,8 @@ def evaluate(out: Path, config: Path | None, as_json: bool, dtype: "Dtype | None
     Example: neardup evaluate --out results --encoder builtin:tiny
              neardup evaluate --out results --encoder builtin:tiny --precision int8
     """
-    from neardup.experiment import provenance, steps_of, trained_approaches
+    from neardup.approach import trained_approaches
+    from neardup.experiment import provenance, steps_of
     from neardup.measure.low_precision import measure
 
     training = training_values(values)
@@ -119,7 +121,7 @@ def evaluate(out: Path, config: Path | None, as_json: bool, dtype: "Dtype | None
 
 @click.command()
 @ARCHIVE
-@options(OUT, CONFIG, ENCODER, DEVICE, TRANSLATOR, DISTRACTORS, TRAIN, JSON)
+@options(OUT, CONFIG, ENCODER, DEVICE, TRANSLATOR, DISTRACTORS, QUERIES, TRAIN, JSON)
 @click.option("--augmentation", type=click.Choice(["classic", "press"]), help="Recipe of the third approach.")
 @click.option("--write-augmented", is_flag=True, default=None, help="Also write train_dataset_aug/.")
 def experiment(
@@ -185,14 +187,16 @@ def demo(out: Path, groups: int, training: int, epochs: int) -> None:
     \b
     Example: neardup demo --out demo --groups 40
     """
-    from neardup.builtin.demo import make_archive
+    from neardup.builtin.demo import make_archive, make_new_photos
     from neardup.settings.file import load_settings
 
-    archive = out / "archive"
+    archive, queries = out / "archive", out / "queries"
     values = {"encoder": "builtin:tiny", "train.epochs": epochs, "train.lr": 1e-4, "train.batch_size": 32}
+    values["queries"] = str(queries)
     with working_in(out):
         say(f"Drawing {groups} groups of similar photos and {training} training photos in {archive}")
-        make_archive(archive, groups=groups, training=training)
+        say(f"Drawing new photos to search for, copies and strangers, in {queries}")
+        make_new_photos(queries, make_archive(archive, groups=groups, training=training))
         run_experiment(archive, out / "results", load_settings(None, values))
 
 
@@ -200,8 +204,8 @@ def approaches(out: Path, settings: "Settings") -> "list[Approach]":
     """The approaches that the settings describe, with the fingerprint of the encoder that they start from."""
     from dataclasses import replace
 
+    from neardup.approach import approaches_of
     from neardup.encode.encoder import load_encoder
-    from neardup.experiment import approaches_of
 
     encoder = resolved(settings.encoder, out)
     return approaches_of(out, replace(settings, encoder=encoder), load_encoder(encoder).fingerprint)
@@ -215,6 +219,7 @@ def print_comparison(out: Path, *, as_json: bool) -> None:
 
 def run_experiment(archive: Path, out: Path, settings: "Settings", *, as_json: bool = False) -> None:
     """Check what the user must mend, run the flow, and say what lies where."""
+    from neardup.archive.new_photos import check_queries
     from neardup.archive.scan import check_folders
 
     def check() -> None:
@@ -226,6 +231,8 @@ def run_experiment(archive: Path, out: Path, settings: "Settings", *, as_json: b
         load_clip(resolved(settings.encoder, out))
 
     check_folders(archive, out)
+    if settings.queries:
+        check_queries(Path(settings.queries), out)
     result = run_flow("experiment", out, archive.resolve(), out.resolve(), settings, check=check)
     print_comparison(out, as_json=as_json)
     if as_json:

@@ -99,6 +99,13 @@ DISTRACTORS = click.option(
 )
 
 
+QUERIES = click.option(
+    "--queries",
+    type=click.Path(file_okay=False),
+    help="Folder of new photos, some copies, some strangers: search for them and their variants by each approach.",
+)
+
+
 def settings_of(config: Path | None, archive: Path | None = None, **values: Any) -> "Settings":
     """The settings of a `neardup.toml`, with the values of the command line on top.
 

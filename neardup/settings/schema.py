@@ -166,6 +166,15 @@ class Settings:
             "groups; else from no photo that is in the test set or looks like one of it."
         ),
     ] = False
+    queries: Annotated[
+        str | None,
+        Field(
+            description="folder of new photos, relative to this file or absolute: copies of photos of the archive, and "
+            "in `strangers/` photos that are not in it. Each and four variants of it are searched for by every "
+            "approach. A copy is called as its original, or `queries.csv` there (columns `query` and `photo`) names "
+            "its original; a stranger is named there with no photo."
+        ),
+    ] = None
     write_augmented: Annotated[bool, Field(description="also write the augmented copies to `train_dataset_aug/`.")] = (
         False
     )
