@@ -5,7 +5,8 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 
-from neardup.experiment import approaches_of, provenance, steps_of, trained_approaches
+from neardup.approach import approaches_of, trained_approaches
+from neardup.experiment import provenance, steps_of
 from neardup.settings.schema import Settings
 from neardup.stages import alone
 from tasks.approach import load_base, take

@@ -1,13 +1,15 @@
-"""The whole experiment: archive → test set and training set → captions → three approaches → comparison and report."""
+"""The whole experiment: archive → test set and training set → captions → four approaches → comparison and report."""
 
 from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
 
+from neardup.approach import approaches_of
+from neardup.archive.new_photos import check_queries
 from neardup.archive.scan import check_folders
 from neardup.errors import TrackingError
-from neardup.experiment import approaches_of, comparison_stage, provenance, steps_of
+from neardup.experiment import comparison_stage, provenance, steps_of
 from neardup.settings.schema import Settings
 from neardup.stages import alone
 from tasks.approach import load_base, take
@@ -27,7 +29,7 @@ def experiment(
     out: Path,
     settings: Settings = Settings(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
-    """Compare zero-shot, fine-tuned and fine-tuned with augmentation on one archive.
+    """Compare zero-shot, fine-tuned, fine-tuned with augmentation and adapted on one archive.
 
     Runs monthly or on demand. Needs the archive's folder, room for the results, and the encoder's weights; uses the
     servers of PREFECT_API_URL and MLFLOW_TRACKING_URI where they are set. What a former run finished is not done again.
@@ -40,6 +42,8 @@ def experiment(
     check_folders(archive, out)
     log = get_run_logger()
     settings = settings_of_run(settings, out, archive, settings="")
+    if settings.queries:
+        check_queries(Path(settings.queries), out)
     with alone(out, log.warning):
         tracking = tracking_of(out)
         loaded, base = load_base(tracking, settings)

@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 from prefect import flow, get_run_logger
 
-from neardup.experiment import Approach, checkpoint_step
+from neardup.approach import Approach
+from neardup.experiment import checkpoint_step
 from neardup.settings.schema import Settings
 from neardup.stages import alone
 from tasks.approach import load_base, take
@@ -17,16 +18,17 @@ from tasks.tracking import tracking_of
 @flow(name="finetune", **EVERY_FLOW)
 def finetune(
     out: Path,
-    approach: Literal["fine-tuned", "fine-tuned-augmented"] = "fine-tuned",
+    approach: Literal["fine-tuned", "fine-tuned-augmented", "adapted"] = "fine-tuned",
     settings: Settings = Settings(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     """Make one approach's checkpoint in `out`.
 
-    Runs on demand. Needs a prepared and translated folder. A killed training goes on from its last epoch.
+    Runs on demand. Needs a prepared folder and, but for `adapted`, a translated one. A killed training goes on from
+    its last epoch.
 
     Args:
         out: folder of the results.
-        approach: with or without augmentation.
+        approach: from captions, with or without augmentation, or from copies of photos alone.
         settings: what neardup.toml would hold.
     """
     settings = settings_of_run(settings, out, settings="")

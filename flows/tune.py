@@ -1,12 +1,13 @@
-"""Tune: Optuna searches learning rate, weight decay and more; the best recipe becomes a fourth approach."""
+"""Tune: Optuna searches learning rate, weight decay and more; the best recipe becomes a fifth approach."""
 
 from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
 
+from neardup.approach import approaches_of
 from neardup.errors import TrackingError
-from neardup.experiment import approaches_of, provenance, steps_of
+from neardup.experiment import provenance, steps_of
 from neardup.settings.schema import Settings
 from neardup.stages import alone
 from neardup.tuning import Tuning, finish_tuning, gain_of_tuning, tell
@@ -17,7 +18,7 @@ from tasks.every_flow import EVERY_FLOW
 from tasks.publish import begin, publish_study
 from tasks.running import run
 from tasks.tracking import tracking_of
-from tasks.tuning import show_study, show_trial, try_trial, validation_groups
+from tasks.tuning import show_study, show_trial, start_of_study, try_trial
 
 
 @flow(name="tune", **EVERY_FLOW)
@@ -39,7 +40,8 @@ def tune(
         tracking = tracking_of(out)
         loaded, base = load_base(tracking, settings)
         tuning = Tuning(out, loaded, base)
-        run(validation_groups, tuning.validation, tuning)
+        start = run(start_of_study, tuning.start, tuning)["facts"]
+        log.info("%s", tuning.expected(start["expected_seconds"]))
         parent = begin(tracking, "tune", tuning.key, []).get("tune")
         study = tuning.open()
         while left := tuning.left(study):
@@ -52,7 +54,7 @@ def tune(
         approaches = [
             approach
             for approach in approaches_of(out, loaded, base)
-            if approach.name != "fine-tuned-augmented" or approach.checkpoint.done()
+            if approach.name not in {"fine-tuned-augmented", "adapted"} or approach.checkpoint.done()
         ]
         runs = begin(tracking, "tune", tuning.key, approaches)
         for step in steps_of(approaches, provenance(settings), lambda a: log_epochs(tracking, runs.get(a.name), a)):

@@ -4,39 +4,37 @@ Each step is a function that ends with a stage's manifest. The stage's key is ma
 is done already is found without loading a model. Take a step again: nothing that is whole on disk is made anew.
 """
 
-import csv
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from neardup import __version__
+from neardup.approach import KNOWN_PAIRS, Approach
 from neardup.archive.captions import load_captions
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
 from neardup.encode.encoder import load_clip, load_encoder
 from neardup.encode.vectors import Embeddings, embed_test_set
-from neardup.errors import ArchiveError
-from neardup.images import MAX_PIXELS
 from neardup.measure.comparison import compare
-from neardup.measure.distractors import draw, drawing, embed_distractors
+from neardup.measure.distractors import draw, embed_distractors
 from neardup.measure.evaluate import Distractors, Evaluation, evaluate
-from neardup.measure.plots import pictures
+from neardup.measure.plots import curves, pictures
+from neardup.measure.queries import search_queries
+from neardup.measure.query_report import NewPhotos
 from neardup.measure.report import write_report
-from neardup.settings.schema import APPROACHES, Recipe, Settings
+from neardup.settings.schema import Settings
 from neardup.stages import STATE, Stage, digest_file, digest_of
 from neardup.train.augment import write_augmented
-from neardup.train.finetune import TRAIN_STEP, EpochResult, Example
+from neardup.train.epochs import learned_from, read_numbers
+from neardup.train.examples import archive_examples, training_examples
+from neardup.train.finetune import EpochResult, Example, KnownPairs
 from neardup.train.launch import Job, train_on
+from neardup.train.variants import write_queries
 
-VECTORS_STEP = 1
-"""Version of the step that encodes the test set; bumped when its result changes for equal inputs."""
-EVALUATE_STEP = 3
-"""Version of the step that measures an approach; bumped when its result changes for equal inputs."""
-COMPARE_STEP = 2
+COMPARE_STEP = 3
 """Version of the step that writes comparison and report; bumped when its result changes for equal inputs."""
 
 Say = Callable[[str], None]
@@ -62,124 +60,6 @@ class Step:
         return self.stage.read() or self.make(say)
 
 
-@dataclass(frozen=True)
-class Approach:
-    """One of the compared approaches, in one output folder.
-
-    Attributes:
-        name: `zero-shot`, `fine-tuned`, `fine-tuned-augmented` or `tuned`; also its folder's name.
-        out: the experiment's output folder.
-        settings: those of the experiment.
-        base: fingerprint of the encoder that it starts from.
-    """
-
-    name: str
-    out: Path
-    settings: Settings
-    base: str
-
-    @property
-    def folder(self) -> Path:
-        """Where its checkpoint, vectors, tables and pictures lie."""
-        return self.out / self.name
-
-    @property
-    def recipe(self) -> Recipe | None:
-        """The recipe that the approach is trained by; None for zero-shot."""
-        if self.name == "zero-shot":
-            return None
-        if self.name == "tuned":
-            return self.settings.train
-        augmentation = self.settings.augmentation if self.name == "fine-tuned-augmented" else "none"
-        return replace(self.settings.train, augmentation=augmentation)
-
-    @property
-    def checkpoint(self) -> Stage:
-        """The stage that makes the checkpoint; its key holds legends and captions, for training depends on them."""
-        recipe = (TRAIN_STEP, asdict(self.recipe)) if self.recipe else None
-        tables = ("training_set.csv", "captions.csv") if recipe else ()
-        inputs = [table_digest(self.out, table) for table in tables]
-        bits = self.settings.prepare.look_alike_bits
-        key = digest_of(self.base, self.settings.encoder, recipe, bits, inputs)
-        return Stage(self.out, f"{self.name}/checkpoint", key)
-
-    @property
-    def vectors(self) -> Stage:
-        """The stage that encodes the test set, and the distractors where there are any."""
-        inputs = [VECTORS_STEP, self.checkpoint.key, table_digest(self.out, "test_set.csv")]
-        if self.settings.distractors:
-            inputs.append(drawing(self.out, self.settings.distractors).key)
-        return Stage(self.out, f"{self.name}/vectors", digest_of(*inputs))
-
-    @property
-    def evaluation(self) -> Stage:
-        """The stage that measures the vectors."""
-        return Stage(self.out, f"{self.name}/evaluation", digest_of(EVALUATE_STEP, self.vectors.key))
-
-
-def table_digest(out: Path, table: str) -> str:
-    """SHA-256 of a table of the prepared folder.
-
-    Raises:
-        ArchiveError: nothing has been prepared in `out`.
-    """
-    if not (out / table).is_file():
-        first = f"run `neardup prepare ARCHIVE --out {out}`, then `neardup translate --out {out}`"
-        raise ArchiveError(f"{out / table} does not exist: {first}")
-    return digest_file(out / table)
-
-
-def approaches_of(out: Path, settings: Settings, base: str) -> list[Approach]:
-    """The three approaches, and the tuned one where `neardup tune` has found a recipe for this very encoder."""
-    approaches = [Approach(name, out, settings, base) for name in APPROACHES]
-    path = out / "tuned" / "recipe.json"
-    if path.is_file():
-        tuned = json.loads(path.read_text(encoding="utf-8"))
-        if tuned["base"] == base:
-            recipe = replace(settings.train, **tuned["recipe"])
-            approaches.append(Approach("tuned", out, replace(settings, train=recipe), base))
-    return approaches
-
-
-def training_examples(out: Path, max_pixels: int = MAX_PIXELS) -> list[Example]:
-    """The training photos with their captions, in the order of the sheet.
-
-    Args:
-        out: the output folder, prepared and translated.
-        max_pixels: training refuses a photo that has more.
-
-    Raises:
-        ArchiveError: nothing has been prepared in `out`.
-    """
-    captions = load_captions(out)
-    return [
-        Example(
-            image=out / "training_set" / photo.image_name,
-            photo=photo.sha256,
-            caption=captions[photo.legend].text,
-            phash=photo.phash,
-            max_pixels=max_pixels,
-        )
-        for photo in TrainingSet.load(out).photos
-    ]
-
-
-def trained_approaches(approaches: Sequence[Approach], say: Say) -> list[Approach]:
-    """Zero-shot, and those of the others that were trained with these very settings.
-
-    Args:
-        approaches: all that there may be.
-        say: gets a sentence for each that is left out, because it was trained with other settings.
-    """
-    trained = []
-    for approach in approaches:
-        if approach.recipe is None or approach.checkpoint.done():
-            trained.append(approach)
-        elif (approach.folder / "checkpoint").is_dir():
-            say(f"{approach.name} is left out: it was trained with other settings than these; say the same ones again")
-    return trained
-
-
 def steps_of(
     approaches: Sequence[Approach],
     facts: Mapping[str, str],
@@ -193,6 +73,9 @@ def steps_of(
         on_epochs: approach → what is called after each epoch of its training.
     """
     steps = [step for approach in approaches for step in _approach_steps(approach, on_epochs(approach))]
+    if queries := approaches[0].queries:
+        make = partial(write_queries, queries, approaches[0].settings)
+        steps = [Step("queries", queries, make), *steps, *(_search_step(a, a.search(queries)) for a in approaches)]
     return [*steps, Step("compare", comparison_stage(approaches), lambda _: compare_approaches(approaches, facts))]
 
 
@@ -245,18 +128,32 @@ def make_checkpoint(approach: Approach, say: Say = print, on_epoch: OnEpoch | No
     if approach.recipe is None:
         load_clip(settings.encoder).save(checkpoint)
         return approach.checkpoint.finish([checkpoint])
+    adapted = approach.name == "adapted"
     job = Job(
-        training_examples(approach.out, settings.prepare.max_pixels),
+        _adapted_examples(approach) if adapted else training_examples(approach.out, settings.prepare.max_pixels),
         settings.encoder,
         approach.recipe,
         approach.folder,
         settings.device,
         state=approach.out / STATE / "training" / approach.name,
         look_alike_bits=settings.prepare.look_alike_bits,
+        known=KnownPairs.load(approach.out / KNOWN_PAIRS) if adapted else KnownPairs(),
     )
     training = train_on(settings.processes, job, on_epoch, say)
     facts = {**training.facts, "best_epoch": training.best_epoch, "stopped_because": training.stopped_because}
-    return approach.checkpoint.finish([checkpoint, approach.folder / "history.csv"], facts)
+    tables = [approach.folder / name for name in ("history.csv", *(("shares.csv",) if training.shares else ()))]
+    return approach.checkpoint.finish([checkpoint, *tables], facts)
+
+
+def _adapted_examples(approach: Approach) -> list[Example]:
+    """The photos that the approach `adapted` learns from."""
+    settings = approach.settings
+    return archive_examples(
+        approach.out,
+        distractors=settings.distractors,
+        transductive=settings.transductive,
+        max_pixels=settings.prepare.max_pixels,
+    )
 
 
 def encode_test_set(approach: Approach) -> dict[str, Any]:
@@ -304,8 +201,21 @@ def evaluate_approach(approach: Approach) -> dict[str, Any]:
     outputs = evaluation.save(approach.folder)
     images, limit = approach.out / "test_dataset", approach.settings.prepare.max_pixels
     outputs += pictures(evaluation, approach.folder, images, read_history(approach), limit)
+    outputs += curves(approach.folder, read_history(approach), read_shares(approach))
     facts = {name: figure.value for name, figure in evaluation.metrics.items()}
     return approach.evaluation.finish(outputs, facts)
+
+
+def _search_step(approach: Approach, stage: Stage) -> Step:
+    """The search for the new photos by the approach's checkpoint."""
+
+    def search(_: Say) -> dict[str, Any]:
+        settings, state = approach.settings, approach.out.resolve() / STATE
+        encoder = load_encoder(str(approach.folder / "checkpoint"), device=settings.device)
+        store = settings.cluster.store or state / "vectors"
+        return stage.finish(search_queries(approach.folder, encoder, store, settings.prepare.max_pixels))
+
+    return Step(f"{approach.name}: queries", stage, search)
 
 
 def read_history(approach: Approach) -> list[dict[str, float]]:
@@ -315,11 +225,12 @@ def read_history(approach: Approach) -> list[dict[str, float]]:
 
 def history_of(folder: Path) -> list[dict[str, float]]:
     """The epochs of the training in a folder, as `history.csv` has them; empty before the first has ended."""
-    path = folder / "history.csv"
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as stream:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
+    return read_numbers(folder / "history.csv")
+
+
+def read_shares(approach: Approach) -> list[dict[str, float]]:
+    """How weights between the untrained ones and the best epoch's did, as `shares.csv` has it; empty without it."""
+    return read_numbers(approach.folder / "shares.csv") if approach.recipe else []
 
 
 def provenance(settings: Settings, archive: Path | None = None) -> dict[str, str]:
@@ -335,8 +246,10 @@ def provenance(settings: Settings, archive: Path | None = None) -> dict[str, str
 def comparison_stage(approaches: Sequence[Approach]) -> Stage:
     """The stage that sets the approaches side by side and writes the report."""
     out = approaches[0].out
-    key = digest_of(COMPARE_STEP, [a.evaluation.key for a in approaches], digest_file(out / "discrepancies.csv"))
-    return Stage(out, "comparison", key)
+    parts = [COMPARE_STEP, [a.evaluation.key for a in approaches], digest_file(out / "discrepancies.csv")]
+    if queries := approaches[0].queries:
+        parts.append([a.search(queries).key for a in approaches])
+    return Stage(out, "comparison", digest_of(*parts))
 
 
 def compare_approaches(approaches: Sequence[Approach], facts: Mapping[str, str]) -> dict[str, Any]:
@@ -352,5 +265,22 @@ def compare_approaches(approaches: Sequence[Approach], facts: Mapping[str, str])
     out = approaches[0].out
     comparison = compare([Evaluation.load(approach.folder) for approach in approaches])
     limit = approaches[0].settings.prepare.max_pixels
-    outputs = [*comparison.write(out), write_report(out, comparison, facts, limit)]
+    new_photos = NewPhotos.load(out, comparison.approaches, limit) if approaches[0].settings.queries else None
+    tables = comparison.write(out, new_photos.facts if new_photos else {})
+    facts = {**facts, **training_facts(approaches)}
+    outputs = [*tables, write_report(out, comparison, facts, limit, new_photos)]
     return comparison_stage(approaches).finish(outputs)
+
+
+def training_facts(approaches: Sequence[Approach]) -> dict[str, str]:
+    """What the report says of each training: what it learned from, and what of it was kept."""
+    facts = {}
+    for approach in approaches:
+        manifest = approach.checkpoint.read() if approach.recipe else None
+        if manifest is None:
+            continue
+        line = learned_from(manifest["facts"], approach.recipe or approach.settings.train)
+        if approach.name == "adapted":
+            line += f"; the photos of the test set {'' if approach.settings.transductive else 'not '}among them"
+        facts[f"{approach.name} learned from"] = line
+    return facts

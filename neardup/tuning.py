@@ -21,37 +21,29 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as pictures
 
-from neardup.archive.testset import TestPhoto, TestSet
-from neardup.encode.encoder import Encoder, load_clip, load_encoder
-from neardup.encode.vectors import embed_photos
+from neardup.approach import table_digest
+from neardup.encode.encoder import load_clip
 from neardup.errors import ConfigError, DivergedError, TrainingError
-from neardup.experiment import Say, history_of, table_digest, training_examples
-from neardup.images import read_image
+from neardup.experiment import Say, history_of
 from neardup.measure.comparison import compare
 from neardup.measure.evaluate import Evaluation, Figure
-from neardup.measure.metrics import ndcg
-from neardup.measure.scored import rankings
-from neardup.progress import bar
 from neardup.settings.schema import Recipe, Settings
-from neardup.stages import STATE, Stage, digest_file, digest_of, replacing, write_json
+from neardup.stages import STATE, Stage, digest_of, replacing, write_json
 from neardup.tables import Value, write_table
-from neardup.train.augment import copy_seed
-from neardup.train.finetune import TRAIN_STEP, EpochResult, train, validation_examples
-from neardup.train.press import press
-from neardup.train.split import inseparable
+from neardup.train.epochs import duration
+from neardup.train.examples import training_examples
+from neardup.train.finetune import TRAIN_STEP, EpochResult, measure_start, train
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-TUNE_STEP = 2
-"""Version of the study, bumped when equal inputs would give other trials or other validation groups."""
+TUNE_STEP = 3
+"""Version of the study, bumped when equal inputs would give other trials."""
 STARTUP_TRIALS = 5
 """Trials that are drawn at random, before the sampler has a model, and of which none is pruned."""
 WARMUP_EPOCHS = 2
 """Epochs after which a trial may be pruned, and not before: the first ones say little."""
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 """States of a trial that counts among those that were asked for; one whose process died does not."""
-JPEG_QUALITY = 90
-"""JPEG quality, 1 to 95, of the press copies that are validated on: the file adds little to the damage of the press."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +63,8 @@ class Tuning:
     @cached_property
     def key(self) -> str:
         """Digest of all that a trial's result depends on, and of the ranges: another key is another study."""
-        searched = {k: v for k, v in asdict(self.settings.tune).items() if k not in {"trials", "parallel"}}
-        trained = TRAIN_STEP, asdict(self.settings.train)
-        return digest_of(TUNE_STEP, self.settings.encoder, self.validation.key, trained, searched)
+        searched = {k: v for k, v in asdict(self.settings.tune).items() if k not in {"trials", "parallel", "minutes"}}
+        return digest_of(TUNE_STEP, self.settings.encoder, self.start.key, searched)
 
     @property
     def folder(self) -> Path:
@@ -81,19 +72,11 @@ class Tuning:
         return self.out / STATE / "tune" / self.key[:16]
 
     @property
-    def validation(self) -> Stage:
-        """The stage that makes the groups which trials are measured on."""
-        recipe, tune = self.settings.train, self.settings.tune
-        split = (recipe.validation, recipe.seed, recipe.long_legends, self.settings.prepare.look_alike_bits)
+    def start(self) -> Stage:
+        """The stage that measures the encoder before any trial, on the photos that no trial trains on."""
+        trained = TRAIN_STEP, asdict(self.settings.train), self.settings.prepare.look_alike_bits
         tables = [table_digest(self.out, name) for name in ("training_set.csv", "captions.csv")]
-        return Stage(
-            self.out, "tune/validation", digest_of(TUNE_STEP, self.base, split, tables, tune.copies, tune.seed)
-        )
-
-    @property
-    def groups(self) -> Path:
-        """Folder of the near-duplicate groups that trials are measured on."""
-        return self.out / STATE / "tune" / "validation"
+        return Stage(self.out, "tune/start", digest_of(TUNE_STEP, self.base, trained, tables))
 
     @property
     def results(self) -> Path:
@@ -118,6 +101,9 @@ class Tuning:
             "batch_size": tune.batch_sizes,
             "augmentation": tune.augmentations,
             "frozen_layers": tune.frozen_layers,
+            "objective": tune.objectives,
+            "captions_weight": tune.captions_weights,
+            "likeness": tune.likenesses,
         }
         return {
             "lr": FloatDistribution(tune.lr_low, tune.lr_high, log=True),
@@ -170,8 +156,21 @@ class Tuning:
         return study.ask(self.space)
 
     def left(self, study: optuna.Study) -> int:
-        """How many trials must still end until the study has as many as the settings ask for."""
-        return max(0, self.settings.tune.trials - len(study.get_trials(states=ENDED)))
+        """How many trials must still end until the study has as many as the settings ask for, or has used its time."""
+        tune, ended = self.settings.tune, study.get_trials(states=ENDED)
+        spent = sum(trial.duration.total_seconds() for trial in ended if trial.duration) / tune.parallel
+        if tune.minutes is not None and ended and spent >= tune.minutes * 60:
+            return 0
+        return max(0, tune.trials - len(ended))
+
+    def expected(self, seconds: float) -> str:
+        """The sentence on what a study costs at most, by the seconds that all epochs of a trial take."""
+        tune = self.settings.tune
+        limit = f"; after {tune.minutes:g} min no other trial begins" if tune.minutes is not None else ""
+        return (
+            f"expected: at most {duration(seconds)} a trial, {duration(seconds * tune.trials / tune.parallel)} for "
+            f"{tune.trials} trials, {tune.parallel} at once{limit}"
+        )
 
 
 def _mend(journal: Path) -> None:
@@ -189,81 +188,57 @@ def _contains(distribution: BaseDistribution, value: Any) -> bool:
     return isinstance(distribution, FloatDistribution) and distribution.low <= value <= distribution.high
 
 
-def make_validation(tuning: Tuning) -> dict[str, Any]:
-    """Make the groups that trials are measured on: each photo that training validates on, and press copies of it.
+def make_start(tuning: Tuning) -> dict[str, Any]:
+    """Measure the encoder before any trial, and how long one will take.
 
     Returns:
-        The manifest; its facts hold the nDCG that the encoder has there before any training.
+        The manifest; its facts are those of `neardup.train.finetune.measure_start`.
     """
-    settings, folder = tuning.settings, tuning.groups
-    clip = load_clip(settings.encoder)
-    bits = settings.prepare.look_alike_bits
-    limit = settings.prepare.max_pixels
-    examples = validation_examples(training_examples(tuning.out, limit), clip, settings.train, bits)
-    shutil.rmtree(folder, ignore_errors=True)
-    photos: list[TestPhoto] = []
-    # Photos of one look are one group; their captions do not matter here.
-    phashes = [example.phash for example in examples]
-    alike = inseparable([str(row) for row in range(len(examples))], [e.photo for e in examples], phashes, bits)
-    group_of = {row: group for group, rows in enumerate(alike, 1) for row in rows}
-    for row, example in enumerate(bar(examples, "press copies to validate on", unit="photo", disable=None)):
-        image = read_image(example.image, max_pixels=limit)
-        files = [example.image]
-        for i in range(settings.tune.copies):
-            files.append(folder / f"{example.image.name}_{i}.jpg")
-            with replacing(files[-1]) as partial:
-                press(image, copy_seed(example.photo, i, settings.tune.seed)).save(partial, quality=JPEG_QUALITY)
-        for file in files:
-            path = file.relative_to(tuning.out).as_posix()
-            photos.append(TestPhoto(file.name, path, digest_file(file), group_of[row], row))
-    table = TestSet(tuple(photos)).save(folder)
-    before = validation_ndcg(tuning, load_encoder(settings.encoder, settings.device), folder / "vectors")
-    facts = {"photos": len(photos), "groups": len(alike), "ndcg": before}
-    return tuning.validation.finish([table, *(tuning.out / p.path for p in photos)], facts)
-
-
-def validation_ndcg(tuning: Tuning, encoder: Encoder, store: Path) -> float:
-    """Mean nDCG over the photos of the validation groups, each searched among all others; 0 to 1."""
-    groups = TestSet.load(tuning.groups)
-    items = [(photo.path, photo.sha256) for photo in groups.photos]
-    limit = tuning.settings.prepare.max_pixels
-    vectors = embed_photos(items, tuning.out, encoder, store=store, max_pixels=limit).vectors.astype(float)
-    return float(ndcg(rankings(vectors @ vectors.T, groups.groups)[1]).mean())
+    settings = tuning.settings
+    facts = measure_start(
+        training_examples(tuning.out, settings.prepare.max_pixels),
+        load_clip(settings.encoder),
+        tuning.recipe({}),
+        device=settings.device,
+        look_alike_bits=settings.prepare.look_alike_bits,
+    )
+    return tuning.start.finish([], facts)
 
 
 def try_recipe(
     tuning: Tuning, trial: optuna.Trial, say: Say, on_epoch: Callable[[EpochResult], None] | None = None
 ) -> float:
-    """Train by a trial's recipe and measure it after each epoch.
+    """Train by a trial's recipe; after each epoch the search among the validation photos decides whether it goes on.
 
     Returns:
-        The validation nDCG of the checkpoint that training keeps, 0 to 1.
+        The validation nDCG of the model that training keeps, 0 to 1.
 
     Raises:
         optuna.TrialPruned: its nDCG is below that of most trials at this epoch, or training broke down.
     """
-    recipe = tuning.recipe(trial.params)
     folder = _trial_folder(tuning, trial)
-    clip = load_clip(tuning.settings.encoder)
-    measured = _measured_before(trial)
+    reported: set[int] = set()
 
     def after_epoch(epoch: EpochResult) -> None:
-        if epoch.epoch not in measured:
-            measured[epoch.epoch] = validation_ndcg(tuning, clip.encoder(tuning.settings.device), folder / "vectors")
-            trial.report(measured[epoch.epoch], epoch.epoch)
-        trial.set_user_attr("validation_losses", [row["validation_loss"] for row in history_of(folder)])
+        history = history_of(folder)
+        # Epochs that an earlier attempt at this trial left, whose process died, are reported again.
+        for row in history:
+            if (number := int(row["epoch"])) not in reported:
+                reported.add(number)
+                trial.report(row["validation_ndcg"], number)
+        trial.set_user_attr("validation_losses", [row["validation_loss"] for row in history])
         if on_epoch:
             on_epoch(epoch)
         if trial.should_prune():
             raise optuna.TrialPruned(
-                f"its nDCG after epoch {epoch.epoch}, {measured[epoch.epoch]:.4f}, is below the median"
+                f"its nDCG after epoch {epoch.epoch}, {epoch.validation_ndcg:.4f}, is below the median"
             )
 
     try:
         training = train(
             training_examples(tuning.out, tuning.settings.prepare.max_pixels),
-            clip,
-            recipe,
+            tuning.settings.encoder,
+            tuning.recipe(trial.params),
             folder,
             after_epoch,
             report=say,
@@ -272,23 +247,7 @@ def try_recipe(
         )
     except DivergedError as error:
         raise optuna.TrialPruned(str(error)) from error
-    return measured[training.best_epoch]
-
-
-def _measured_before(trial: optuna.Trial) -> dict[int, float]:
-    """Validation nDCG by epoch that earlier attempts at this trial reported, whose processes died.
-
-    It is reported again for this attempt, so that the pruner sees whole curves.
-    """
-    trials = trial.study.trials
-    known: dict[int, float] = {}
-    died = trial.user_attrs.get("again")
-    while died is not None:
-        known |= trials[died].intermediate_values
-        died = trials[died].user_attrs.get("again")
-    for epoch, value in sorted(known.items()):
-        trial.report(value, epoch)
-    return known
+    return float(training.facts["validation_ndcg"])
 
 
 def tell(tuning: Tuning, study: optuna.Study, trial: optuna.Trial, value: float | None) -> FrozenTrial:
@@ -329,7 +288,7 @@ def finish_tuning(tuning: Tuning, study: optuna.Study) -> FrozenTrial:
         TrainingError: no trial was trained to its end.
     """
     best, folder = best_trial(study), tuning.results
-    before = (tuning.validation.read() or {"facts": {}})["facts"].get("ndcg")
+    before = (tuning.start.read() or {"facts": {}})["facts"].get("validation_ndcg_before")
     columns, rows = trial_table(tuning, study)
     write_table(folder / "trials.xlsx", columns, rows)
     study_facts = {

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from neardup.approach import Approach
 from neardup.errors import TrackingError
-from neardup.experiment import Approach, read_history
+from neardup.experiment import read_history
 from neardup.train.finetune import EpochResult
 from tasks.tracking import Tracking, reachable
 
@@ -29,6 +30,16 @@ def sync_history(client: "MlflowClient", run_id: str, history: Sequence[Mapping[
     ]
     for start in range(0, len(metrics), BATCH):
         client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+
+
+def log_shares(client: "MlflowClient", run_id: str, shares: Sequence[Mapping[str, float]]) -> None:
+    """Log how interpolated weights did, each share in percent as the step, unless the run has that already."""
+    from mlflow.entities import Metric  # noqa: PLC0415 - takes seconds
+
+    if shares and not client.get_metric_history(run_id, "share_validation_ndcg"):
+        names = ("validation_ndcg", "validation_micro_ap")
+        metrics = [Metric(f"share_{name}", row[name], 0, round(100 * row["share"])) for row in shares for name in names]
+        client.log_batch(run_id, metrics=metrics)
 
 
 def log_epochs(tracking: Tracking, run_id: str | None, approach: Approach) -> Callable[[EpochResult], None]:

@@ -6,8 +6,9 @@ from optuna import Study
 from prefect import get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
+from neardup.approach import Approach, validation_gain
 from neardup.errors import TrackingError
-from neardup.experiment import Approach, comparison_stage
+from neardup.experiment import comparison_stage
 from neardup.measure.evaluate import Figure
 from neardup.tuning import Tuning
 from tasks.registry import nominate, register
@@ -44,7 +45,7 @@ def publish_approaches(tracking: Tracking, approaches: Sequence[Approach], paren
         if not is_logged(run):
             log_approach(tracking, run.info.run_id, approach)
         versions[approach.name] = register(tracking, run.info.run_id, approach)
-    nominate(tracking, versions)
+    nominate(tracking, versions, {approach.name: validation_gain(approach) for approach in approaches})
 
 
 @task(name="log-to-mlflow", retries=2, retry_delay_seconds=10, retry_condition_fn=outside_fault)

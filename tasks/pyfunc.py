@@ -29,7 +29,7 @@ from neardup.images import read_image
 from neardup.search.nearest import nearest
 
 if TYPE_CHECKING:
-    from neardup.experiment import Approach
+    from neardup.approach import Approach
 
 REQUIREMENTS = (
     "fsspec",

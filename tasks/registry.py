@@ -17,11 +17,11 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from neardup.approach import Approach, table_digest
 from neardup.archive.testset import TestSet
 from neardup.encode.encoder import load_encoder
 from neardup.encode.vectors import embed_test_set
 from neardup.errors import PromotionError
-from neardup.experiment import Approach, table_digest
 from neardup.images import MAX_PIXELS
 from neardup.measure.evaluate import Evaluation, evaluate
 from neardup.measure.promotion import Promotion, decide_promotion
@@ -74,12 +74,17 @@ def register(tracking: Tracking, run_id: str, approach: Approach) -> ModelVersio
         return tracking.client.create_model_version(MODEL, model.model_uri, run_id, tags, model_id=model.model_id)
 
 
-def nominate(tracking: Tracking, versions: Mapping[str, ModelVersion]) -> None:
-    """Name the best fine-tuned version of an experiment `challenger`; the first champion is zero-shot.
+def nominate(
+    tracking: Tracking, versions: Mapping[str, ModelVersion], gains: Mapping[str, tuple[float, float]]
+) -> None:
+    """Name the fine-tuned version of an experiment that gained most on its validation photos `challenger`.
+
+    The test set has no say in the choice, for it is what the challenger is judged on. The first champion is zero-shot.
 
     Args:
         tracking: where the registry is.
         versions: approach → its version.
+        gains: approach → what its nDCG and µAP on the validation photos are above those of the untrained encoder.
 
     Raises:
         TrackingError: the server cannot be reached.
@@ -90,10 +95,10 @@ def nominate(tracking: Tracking, versions: Mapping[str, ModelVersion]) -> None:
             first = versions["zero-shot"].version
             client.set_registered_model_alias(MODEL, CHAMPION, first)
             _record(client, first, "first", "The first champion is the encoder as it came, without fine-tuning.")
-        trained = [version for name, version in versions.items() if name != "zero-shot"]
+        trained = [name for name in versions if name != "zero-shot"]
         if trained:
-            best = max(trained, key=lambda version: json.loads(version.tags["metrics"]).get("ndcg", 0.0))
-            client.set_registered_model_alias(MODEL, CHALLENGER, best.version)
+            best = max(trained, key=lambda name: gains[name])
+            client.set_registered_model_alias(MODEL, CHALLENGER, versions[best].version)
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,13 @@ from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import LoggedModel, LoggedModelStatus, Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
-from neardup.experiment import Approach, read_history
+from neardup.approach import Approach
+from neardup.experiment import read_history, read_shares
 from neardup.measure.comparison import FILES as COMPARISON_FILES
+from neardup.measure.queries import FILES as ANSWER_FILES
 from neardup.stages import digest_of
 from tasks import pyfunc
-from tasks.epochs import sync_history
+from tasks.epochs import log_shares, sync_history
 from tasks.tracking import Tracking, metric_name, reachable
 
 # An environment made by uv has no pip, which is no fault: the model's requirements are given, each with its version.
@@ -32,6 +34,7 @@ def parameters(approach: Approach) -> dict[str, str]:
         "encoder": approach.settings.encoder,
         "translator": approach.settings.translate.translator,
         "distractors": str(approach.settings.distractors),
+        "transductive": str(approach.settings.transductive),
         **{name: str(value) for name, value in values.items()},
     }
 
@@ -59,6 +62,7 @@ def log_approach(tracking: Tracking, run_id: str, approach: Approach) -> None:
             tags=[RunTag("neardup.fingerprint", metrics["fingerprint"])],
         )
         sync_history(client, run_id, read_history(approach))
+        log_shares(client, run_id, read_shares(approach))
         for path in sorted(approach.folder.iterdir()):
             if path.is_file() and path.suffix in {".png", ".csv", ".json", ".npy"}:
                 client.log_artifact(run_id, str(path), "pictures" if path.suffix == ".png" else "tables")
@@ -96,7 +100,7 @@ def ready_model(client: MlflowClient, run_id: str) -> LoggedModel | None:
 def log_comparison(
     tracking: Tracking, run_id: str, approaches: Sequence[Approach], counts: Mapping[str, float]
 ) -> None:
-    """Log what belongs to the whole experiment: counts, comparison, report, Excel files and discrepancies.
+    """Log what belongs to the whole experiment: counts, comparison, report, Excel files, discrepancies, new photos.
 
     Raises:
         TrackingError: the server cannot be reached.
@@ -105,13 +109,17 @@ def log_comparison(
     with reachable(tracking.uri):
         client = tracking.client
         settings = approaches[0].settings
+        new_photos = json.loads((out / "comparison_facts.json").read_text(encoding="utf-8")).get("new_photos", {})
+        figures = {f"new_photos/{a}/{name}": value for a, of in new_photos.items() for name, value in of.items()}
         client.log_batch(
             run_id,
-            metrics=[Metric(metric_name(name), float(value), 0, 0) for name, value in counts.items()],
+            metrics=[Metric(metric_name(name), float(value), 0, 0) for name, value in {**counts, **figures}.items()],
             params=[Param("encoder", settings.encoder), Param("approaches", ", ".join(a.name for a in approaches))],
         )
         for name in (*COMPARISON_FILES, "report.html"):
             client.log_artifact(run_id, str(out / name))
         for name in ("new_IS.xlsx", "df_training.xlsx", "discrepancies.xlsx", "discrepancies.html", "test_set.csv"):
             client.log_artifact(run_id, str(out / name), "data")
+        for name in new_photos:
+            client.log_artifact(run_id, str(out / name / ANSWER_FILES[0]), f"new_photos/{name}")
         tracking.finish(run_id)

@@ -3,13 +3,12 @@
 Nothing here imports Prefect: `neardup up` uses it, and importing Prefect makes a folder in the user's home.
 """
 
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from neardup.archive.walk import find_images
-from neardup.settings.file import FILE, check_archives_own, load_settings
+from neardup.settings.file import FILE, check_archives_own, load_settings, read_toml
 from neardup.settings.schema import TABLES
 
 Flat = dict[str, Any]
@@ -33,7 +32,7 @@ def read_files(files: list[Path], archive: Path | None) -> Flat:
         if archive is not None and path.parent == archive:
             check_archives_own(path)
         load_settings(path)  # refuses what is wrong, and names the file
-        values |= flatten({"settings": tomllib.loads(path.read_text(encoding="utf-8"))}, {"settings": ""})
+        values |= flatten({"settings": read_toml(path)}, {"settings": ""})
     return values
 
 

@@ -15,7 +15,7 @@ from neardup.measure.evaluate import Figure
 from neardup.measure.promotion import points
 from neardup.stages import Stage
 from neardup.train.finetune import EpochResult
-from neardup.tuning import ENDED, Tuning, best_trial, make_validation, try_recipe
+from neardup.tuning import ENDED, Tuning, best_trial, make_start, try_recipe
 from tasks.running import RETRY, outside_fault
 from tasks.tracking import Tracking, is_logged, reachable
 
@@ -23,10 +23,10 @@ STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialSta
 """MLflow's word for how a trial ended; one that is missing here goes on."""
 
 
-@task(name="validation-groups", retry_condition_fn=outside_fault, **RETRY)
-def validation_groups(stage: Stage, tuning: Tuning) -> dict[str, Any]:
-    """Make the near-duplicate groups that trials are measured on."""
-    return stage.read() or make_validation(tuning)
+@task(name="start-of-study", retry_condition_fn=outside_fault, **RETRY)
+def start_of_study(stage: Stage, tuning: Tuning) -> dict[str, Any]:
+    """Measure the encoder before any trial, and how long one will take."""
+    return stage.read() or make_start(tuning)
 
 
 @task(name="trial", task_run_name="trial {number}", cache_policy=NO_CACHE, retry_condition_fn=outside_fault, **RETRY)

@@ -10,6 +10,9 @@ from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+from servers import prefect_server
+from small_clip import small_clip
+
 from neardup.archive.prepare import prepare
 from neardup.builtin.demo import MadeArchive, make_archive
 from neardup.settings.schema import PrepareSettings
@@ -53,6 +56,27 @@ def prepared(made: MadeArchive, tmp_path_factory: pytest.TempPathFactory) -> Pat
     out = tmp_path_factory.mktemp("prepared")
     prepare(made.root, out, PrepareSettings())
     return out
+
+
+@pytest.fixture(scope="session")
+def small_encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a CLIP that is trained in moments, for tests that need an encoder and not the shipped one."""
+    folder = tmp_path_factory.mktemp("encoder") / "small"
+    small_clip(layers=2).save(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Prefect server, as one that a team shares."""
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def team(prefect_url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of one of the team, whose commands start no server of their own."""
+    return {"PREFECT_API_URL": prefect_url, "PREFECT_HOME": str(tmp_path_factory.mktemp("home"))}
 
 
 @pytest.fixture(scope="session")

@@ -16,13 +16,23 @@ FLOORS = (
     ("decide",),
     ("measure",),
     ("train",),
-    ("experiment", "tuning", "duplicates", "watch"),
+    ("approach", "experiment", "tuning", "duplicates", "watch"),
     ("builtin",),
     ("cli",),
 )
 """The rooms of neardup from the ground up; each may import itself, what stands beside it before it, and all below."""
 ROOMS = [room for floor in FLOORS for room in floor]
-LIGHT = ("__init__", "__main__", "errors", "arrays", "settings/__init__", "settings/schema", "settings/file", "stages")
+LIGHT = (
+    "__init__",
+    "__main__",
+    "errors",
+    "arrays",
+    "settings/__init__",
+    "settings/recipe",
+    "settings/schema",
+    "settings/file",
+    "stages",
+)
 HEAVY = {"torch", "torchvision", "transformers", "pandas", "matplotlib", "sklearn", "mlflow", "prefect", "PIL"}
 LONGEST_MODULE = 400
 LONGEST_FUNCTION = 60

@@ -21,10 +21,11 @@ from neardup.builtin.scenes import Scene
 from neardup.errors import ArchiveError
 from neardup.images import read_image
 from neardup.settings.schema import Recipe
-from neardup.train.augment import RECIPES, augment, make_queries, write_augmented
+from neardup.train.augment import RECIPES, augment, write_augmented
 from neardup.train.batches import Example, Photos, TensorCache
 from neardup.train.classic import SIDE, TORCHVISION, Draw, Reduced, draw
 from neardup.train.press import DAMAGES, press
+from neardup.train.variants import make_queries
 
 PHOTO = Scene.of(5).image
 

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import click
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
+from commands import start
 
 from neardup.builtin.demo import MadeArchive
 from neardup.builtin.scenes import Scene
@@ -57,10 +59,10 @@ def test_help_pays_for_no_heavy_library(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def vectors(made: MadeArchive, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def vectors(made: MadeArchive, small_encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The vectors of the made archive."""
     path = tmp_path_factory.mktemp("vectors") / "vectors.parquet"
-    ran = neardup("embed", made.root, "--out", path, "--encoder", "builtin:tiny")
+    ran = neardup("embed", made.root, "--out", path, "--encoder", small_encoder)
     assert (ran.exit_code, "4 left out" in ran.stdout) == (0, True)
     return path
 
@@ -70,6 +72,10 @@ def vectors(made: MadeArchive, tmp_path_factory: pytest.TempPathFactory) -> Path
     [
         (("experiment", "no", "--out", "out"), "no is not a folder: name the folder"),
         (("experiment", ".", "--out", "../out"), "donnees_IS.xlsx is not there"),
+        (
+            ("experiment", ".", "--out", "../out", "--queries", "no"),
+            "no is not a folder: name the folder of new photos",
+        ),
         (("prepare", "no", "--out", "out"), "no is not a folder"),
         (("translate", "--out", "out"), "training_set.csv does not exist: run `neardup prepare"),
         (("augment", "--out", "out"), "training_set.csv does not exist"),
@@ -119,10 +125,10 @@ def test_embed_writes_what_was_promised(vectors: Path, made: MadeArchive) -> Non
     assert {path for group in made.groups for path in group} <= set(table["path"])
 
 
-def test_a_photo_finds_itself_first(vectors: Path, made: MadeArchive) -> None:
+def test_a_photo_finds_itself_first(vectors: Path, made: MadeArchive, small_encoder: str) -> None:
     """Searched for with its own bytes, it is the first hit, at similarity 1, and the only one marked as itself."""
     photo = made.groups[2][0]
-    ran = neardup("search", made.root / photo, "--in", vectors, "--top", 3, "--encoder", "builtin:tiny", "--json")
+    ran = neardup("search", made.root / photo, "--in", vectors, "--top", 3, "--encoder", small_encoder, "--json")
     (answer,) = json.loads(ran.stdout)
     assert [len(answer["hits"]), answer["hits"][0]["path"]] == [3, photo]
     assert answer["hits"][0]["similarity"] == pytest.approx(1, abs=1e-5)
@@ -130,27 +136,27 @@ def test_a_photo_finds_itself_first(vectors: Path, made: MadeArchive) -> None:
     assert answer["hits"][0]["photo"] == hashlib.sha256((made.root / photo).read_bytes()).hexdigest()
 
 
-def test_search_prints_a_line_a_hit(vectors: Path, made: MadeArchive, tmp_path: Path) -> None:
+def test_search_prints_a_line_a_hit(vectors: Path, made: MadeArchive, small_encoder: str, tmp_path: Path) -> None:
     """Rank, similarity, path, and whether it is the photo that was searched for; the page says that too."""
     photo, page = made.groups[2][0], tmp_path / "hits.html"
     shown = ("--photos", made.root, "--page", page)
-    ran = neardup("search", made.root / photo, "--in", vectors, "--top", 2, "--encoder", "builtin:tiny", *shown)
+    ran = neardup("search", made.root / photo, "--in", vectors, "--top", 2, "--encoder", small_encoder, *shown)
     first, second = ran.stdout.splitlines()
     assert (first, second.endswith("(itself)")) == (f"  1  1.0000  {photo}  (itself)", False)
     assert page.read_text().count("1.000, itself") == 1
 
 
-def test_an_approximate_search_marks_the_photo_itself(vectors: Path, made: MadeArchive) -> None:
+def test_an_approximate_search_marks_the_photo_itself(vectors: Path, made: MadeArchive, small_encoder: str) -> None:
     """A hit of the approximate search that is the photo itself is marked, as one of the exact search is."""
     photo = made.groups[2][0]
-    command = ("search", made.root / photo, "--in", vectors, "--top", 2, "--encoder", "builtin:tiny", "--approximate")
+    command = ("search", made.root / photo, "--in", vectors, "--top", 2, "--encoder", small_encoder, "--approximate")
     assert neardup(*command).stdout.splitlines()[0] == f"  1  1.0000  {photo}  (itself)"
 
 
-def test_a_store_is_searched_as_its_file_is(vectors: Path, made: MadeArchive) -> None:
+def test_a_store_is_searched_as_its_file_is(vectors: Path, made: MadeArchive, small_encoder: str) -> None:
     """`--in` takes the folder of a store as well; every content that was encoded there is found."""
     photo, store = made.root / made.groups[2][0], vectors.parent / ".neardup" / "vectors"
-    options = ("--top", 3, "--encoder", "builtin:tiny", "--json")
+    options = ("--top", 3, "--encoder", small_encoder, "--json")
     (of_file,), (of_store,) = (
         json.loads(neardup("search", photo, "--in", place, *options).stdout) for place in (vectors, store)
     )
@@ -158,18 +164,22 @@ def test_a_store_is_searched_as_its_file_is(vectors: Path, made: MadeArchive) ->
     assert {hit["photo"] for hit in of_store["hits"]} == {hit["photo"] for hit in of_file["hits"]}
 
 
-def test_search_with_another_encoder_is_refused(vectors: Path, made: MadeArchive, tmp_path: Path) -> None:
+def test_search_with_another_encoder_is_refused(
+    vectors: Path, made: MadeArchive, small_encoder: str, tmp_path: Path
+) -> None:
     """Vectors of two encoders are never compared."""
     from neardup.encode.encoder import load_clip  # noqa: PLC0415 - seconds that most of these tests need not wait
 
-    clip = load_clip("builtin:tiny")
+    clip = load_clip(small_encoder)
     clip.image_processor.image_mean = [0.1, 0.1, 0.1]
     clip.save(tmp_path / "other")
     ran = neardup("search", made.root / made.groups[0][0], "--in", vectors, "--encoder", tmp_path / "other")
     assert (ran.exit_code, "these vectors were made by the encoder" in ran.stderr) == (1, True)
 
 
-def test_new_queries_are_written_searched_and_shown(vectors: Path, made: MadeArchive, tmp_path: Path) -> None:
+def test_new_queries_are_written_searched_and_shown(
+    vectors: Path, made: MadeArchive, small_encoder: str, tmp_path: Path
+) -> None:
     """Variants beside each original, a search for each, and one page with the pictures."""
     (tmp_path / "new").mkdir()
     Scene.of(77).image.save(tmp_path / "new" / "x.jpg")
@@ -181,7 +191,7 @@ def test_new_queries_are_written_searched_and_shown(vectors: Path, made: MadeArc
         "--in",
         vectors,
         "--encoder",
-        "builtin:tiny",
+        small_encoder,
         "--photos",
         made.root,
         "--page",
@@ -238,18 +248,17 @@ WRITERS = {
 """Commands that write into a folder without a flow."""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("command", WRITERS.values(), ids=WRITERS)
 def test_a_command_that_writes_waits_for_who_is_at_work(command: str, made: MadeArchive, tmp_path: Path) -> None:
     """A scheduled run and a person at a terminal never share the state of one folder."""
     out = tmp_path / "results"
     with alone(out, pytest.fail):
         (out / "training_set.csv").touch()
-        line = [Path(sys.executable).parent / "neardup", *command.replace("ARCHIVE", str(made.root)).split()]
-        with subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
-            assert running.stderr
-            assert "another run works in results: waiting until it has ended" in running.stderr.readline()
-            running.kill()
+        running = start(*command.replace("ARCHIVE", str(made.root)).split(), cwd=tmp_path)
+        while not running.said() and running.poll() is None:
+            time.sleep(0.01)
+        running.kill()
+        assert running.ended().stderr == "neardup: another run works in results: waiting until it has ended\n"
     assert {path.name for path in out.rglob("*") if path.is_file()} == {"training_set.csv", "lock"}
 
 
@@ -267,9 +276,9 @@ def test_the_packages_of_an_extra_are_those_of_the_project() -> None:
     assert {name: tuple(packages) for name, packages in project["optional-dependencies"].items()} == EXTRAS
 
 
-def test_the_stages_run_one_by_one(made: MadeArchive, tmp_path: Path) -> None:
+def test_the_stages_run_one_by_one(made: MadeArchive, small_encoder: str, tmp_path: Path) -> None:
     """Prepare, translate, augment, train, evaluate: each prints what it made, and again that nothing was done."""
-    common = ("--out", tmp_path, "--encoder", "builtin:tiny", "--epochs", 1, "--batch-size", 16)
+    common = ("--out", tmp_path, "--encoder", small_encoder, "--epochs", 1, "--batch-size", 16)
     runs = [
         neardup("prepare", made.root, "--out", tmp_path),
         neardup("prepare", made.root, "--out", tmp_path),
@@ -289,10 +298,12 @@ def test_the_stages_run_one_by_one(made: MadeArchive, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def answers(made: MadeArchive, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def answers(
+    made: MadeArchive, small_encoder: str, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, Any]]:
     """Command → the one JSON document that is its whole standard output."""
     out = tmp_path_factory.mktemp("answers") / "results"
-    common = ("--out", out, "--encoder", "builtin:tiny", "--epochs", 1, "--batch-size", 16)
+    common = ("--out", out, "--encoder", small_encoder, "--epochs", 1, "--batch-size", 16)
     commands = {
         "prepare": ("prepare", made.root, "--out", out),
         "translate": ("translate", "--out", out, "--translator", "none"),
@@ -301,7 +312,7 @@ def answers(made: MadeArchive, tmp_path_factory: pytest.TempPathFactory) -> dict
         "train": ("train", *common),
         "evaluate": ("evaluate", *common),
         "precision": ("evaluate", *common, "--precision", "int8"),
-        "embed": ("embed", made.root, "--out", out / "v.parquet", "--encoder", "builtin:tiny"),
+        "embed": ("embed", made.root, "--out", out / "v.parquet", "--encoder", small_encoder),
     }
     return {name: json.loads(neardup(*command, "--json").stdout) for name, command in commands.items()}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from neardup.approach import Approach, approaches_of
 from neardup.archive.captions import translate_training_set
 from neardup.archive.prepare import prepare
 from neardup.archive.scan import Archive, scan
@@ -15,16 +16,9 @@ from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
 from neardup.builtin.demo import MadeArchive
 from neardup.cli import main
-from neardup.encode.encoder import BUILTIN, load_encoder
+from neardup.encode.encoder import load_encoder
 from neardup.errors import ArchiveError
-from neardup.experiment import (
-    Approach,
-    approaches_of,
-    compare_approaches,
-    encode_test_set,
-    evaluate_approach,
-    make_checkpoint,
-)
+from neardup.experiment import compare_approaches, encode_test_set, evaluate_approach, make_checkpoint
 from neardup.measure.distractors import _copy, candidates, draw, drawing
 from neardup.measure.evaluate import Evaluation
 from neardup.measure.low_precision import measure
@@ -136,20 +130,20 @@ def test_no_distractors_need_no_archive(tmp_path: Path) -> None:
     assert draw(tmp_path, 0) == []
 
 
-def zero_shot(out: Path, distractors: int) -> Approach:
+def zero_shot(out: Path, encoder: str, distractors: int) -> Approach:
     """The approach without training, with so many distractors."""
-    settings = Settings(encoder=BUILTIN, distractors=distractors)
-    return approaches_of(out, settings, load_encoder(BUILTIN).fingerprint)[0]
+    settings = Settings(encoder=encoder, distractors=distractors)
+    return approaches_of(out, settings, load_encoder(encoder).fingerprint)[0]
 
 
 @pytest.fixture(scope="module")
-def evaluated(out: Path, free: int, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+def evaluated(out: Path, free: int, small_encoder: str, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """Zero-shot, evaluated and compared without distractors and with all that there are: count → output folder."""
     folders = {}
     for count in (0, free):
         folders[count] = tmp_path_factory.mktemp("evaluated") / "results"
         shutil.copytree(out, folders[count])
-        approach = zero_shot(folders[count], count)
+        approach = zero_shot(folders[count], small_encoder, count)
         make_checkpoint(approach, lambda _: None)
         encode_test_set(approach)
         evaluate_approach(approach)
@@ -180,22 +174,24 @@ def test_distractors_change_ranking_metrics_alone(evaluated: dict[int, Path], fr
         assert with_all.metrics[name] == without.metrics[name]
 
 
-def test_the_command_line_and_the_library_mean_the_same_distractors(evaluated: dict[int, Path], free: int) -> None:
+def test_the_command_line_and_the_library_mean_the_same_distractors(
+    evaluated: dict[int, Path], free: int, small_encoder: str
+) -> None:
     """`neardup evaluate --distractors N` takes what the library evaluated, and prints its comparison.json."""
     out = evaluated[free]
     manifest = (out / ".neardup" / "zero-shot.evaluation.json").stat().st_mtime_ns
-    options = ["--encoder", BUILTIN, "--distractors", str(free), "--json"]
+    options = ["--encoder", small_encoder, "--distractors", str(free), "--json"]
     ran = CliRunner().invoke(main, ["evaluate", "--out", str(out), *options], catch_exceptions=False)
     assert json.loads(ran.stdout) == json.loads((out / "comparison.json").read_text())
     assert set(json.loads(ran.stdout)["ndcg"]) == {"zero-shot"}
     assert (out / ".neardup" / "zero-shot.evaluation.json").stat().st_mtime_ns == manifest
 
 
-def test_another_number_is_another_evaluation(out: Path) -> None:
+def test_another_number_is_another_evaluation(out: Path, small_encoder: str) -> None:
     """The stages' keys hold it; the checkpoint's does not, for training has no distractors."""
-    first, second = zero_shot(out, 1), zero_shot(out, 2)
+    first, second, none = (zero_shot(out, small_encoder, count) for count in (1, 2, 0))
     assert first.checkpoint.key == second.checkpoint.key
-    assert len({a.vectors.key for a in (first, second, zero_shot(out, 0))}) == 3
+    assert len({a.vectors.key for a in (first, second, none)}) == 3
     assert first.evaluation.key != second.evaluation.key
 
 

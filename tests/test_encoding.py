@@ -13,7 +13,7 @@ from PIL import Image
 from neardup.arrays import Vectors
 from neardup.builtin.scenes import Scene
 from neardup.encode.batch import BATCHES, fastest_batch
-from neardup.encode.encoder import BUILTIN, load_encoder
+from neardup.encode.encoder import load_encoder
 from neardup.encode.files import encode_files
 from neardup.errors import UnreadableImageError
 from neardup.images import MAX_PIXELS, read_image
@@ -53,9 +53,9 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
-def test_each_file_has_the_vector_that_it_has_alone(threads: int) -> None:
+def test_each_file_has_the_vector_that_it_has_alone(threads: int, small_encoder: str) -> None:
     """In order and to the last bit, with one thread and with three."""
-    encoder = load_encoder(BUILTIN, "cpu")
+    encoder = load_encoder(small_encoder, "cpu")
     encoder.batch = 4
     results = list(encode_files(encoder, FILES))
     alone = [encoder.encode([encoder.read(data)])[0].tobytes() for data in FILES]
@@ -64,16 +64,16 @@ def test_each_file_has_the_vector_that_it_has_alone(threads: int) -> None:
     assert torch.get_num_threads() == threads
 
 
-def test_an_unreadable_file_is_reported_in_its_place() -> None:
+def test_an_unreadable_file_is_reported_in_its_place(small_encoder: str) -> None:
     """The others have their vectors."""
-    results = dict(encode_files(load_encoder(BUILTIN, "cpu"), [FILES[0], b"", FILES[1], FILES[2][:4000]]))
+    results = dict(encode_files(load_encoder(small_encoder, "cpu"), [FILES[0], b"", FILES[1], FILES[2][:4000]]))
     assert [isinstance(results[row], UnreadableImageError) for row in range(4)] == [False, True, False, True]
     assert "the file is empty" in str(results[1])
 
 
-def test_an_image_over_the_limit_is_reported() -> None:
+def test_an_image_over_the_limit_is_reported(small_encoder: str) -> None:
     """The limit reaches the reader."""
-    [(_, result)] = encode_files(load_encoder(BUILTIN, "cpu"), FILES[:1], max_pixels=99)
+    [(_, result)] = encode_files(load_encoder(small_encoder, "cpu"), FILES[:1], max_pixels=99)
     assert "over the limit of 99" in str(result)
 
 
@@ -110,9 +110,9 @@ def test_sources_are_drawn_as_they_are_needed(threads: int) -> None:
     results.close()
 
 
-def test_calibration_takes_a_batch_that_it_tried() -> None:
+def test_calibration_takes_a_batch_that_it_tried(small_encoder: str) -> None:
     """It leaves the encoder as it was."""
-    encoder = load_encoder(BUILTIN, "cpu")
+    encoder = load_encoder(small_encoder, "cpu")
     encoder.batch = 5
     assert fastest_batch(encoder) in BATCHES
     assert encoder.batch == 5

@@ -20,11 +20,11 @@ from deepl_server import KEY, deepl_server
 from mlflow import MlflowClient
 from servers import BIN, environment, free_port, mlflow_server, prefect_server
 
+from neardup.approach import Approach
 from neardup.archive.captions import load_captions
 from neardup.archive.testset import TestSet
 from neardup.builtin.demo import MadeArchive
 from neardup.encode.encoder import BUILTIN, load_encoder
-from neardup.experiment import Approach
 from neardup.images import read_image
 from neardup.measure.comparison import FILES
 from neardup.measure.metrics import NAMES
@@ -116,7 +116,7 @@ def test_a_second_run_does_no_work_and_says_so(whole: Path, made: MadeArchive) -
 def test_a_training_that_computes_otherwise_is_done_again(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What an older version trained is not taken for what this one trains; zero-shot is."""
     before = [Approach(name, whole, Settings(), "encoder").checkpoint.key for name in APPROACHES]
-    monkeypatch.setattr("neardup.experiment.TRAIN_STEP", TRAIN_STEP + 1)
+    monkeypatch.setattr("neardup.approach.TRAIN_STEP", TRAIN_STEP + 1)
     after = [Approach(name, whole, Settings(), "encoder").checkpoint.key for name in APPROACHES]
     assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, False]
 
@@ -228,7 +228,7 @@ def test_a_killed_study_goes_on(tuned: Path) -> None:
     assert (trials[1]["lr"], trials[1]["weight_decay"]) == (trials[0]["lr"], trials[0]["weight_decay"])
 
 
-def test_the_best_recipe_is_the_fourth_column(tuned: Path) -> None:
+def test_the_best_recipe_is_the_last_column(tuned: Path) -> None:
     """And what it brought over the default recipe has a paired interval."""
     compared = json.loads((tuned / "comparison.json").read_text())
     assert list(compared["ndcg"]) == [*APPROACHES, "tuned"]

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from neardup.approach import Approach
 from neardup.archive.captions import translate_training_set
-from neardup.encode.encoder import BUILTIN, load_clip
-from neardup.experiment import Approach
+from neardup.encode.encoder import load_clip
 from neardup.settings.schema import Recipe, Settings, TranslateSettings
 from neardup.train.finetune import Example, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SETTINGS = Settings(encoder=BUILTIN)
+SETTINGS = Settings()
 
 
 def silent(_sentence: str) -> None:
@@ -75,7 +75,7 @@ def test_another_base_or_recipe_is_another_checkpoint(translated: Path) -> None:
     assert len({a.checkpoint.key for a in (approach, *others)}) == 3
 
 
-def test_another_base_is_trained_anew(tmp_path: Path) -> None:
+def test_another_base_is_trained_anew(small_encoder: str, tmp_path: Path) -> None:
     """A finished training of the same photos and recipe is not taken for one that starts from other weights."""
     rng = np.random.default_rng(0)
     examples = []
@@ -86,10 +86,10 @@ def test_another_base_is_trained_anew(tmp_path: Path) -> None:
         examples.append(Example(path, sha256(path.read_bytes()).hexdigest(), f"regiment {i}", look))
     recipe = Recipe(batch_size=4, epochs=1, validation=0.3)
     reports: list[str] = []
-    train(examples, BUILTIN, recipe, tmp_path / "out", report=silent)
-    train(examples, BUILTIN, recipe, tmp_path / "out", report=reports.append)
+    train(examples, small_encoder, recipe, tmp_path / "out", report=silent)
+    train(examples, small_encoder, recipe, tmp_path / "out", report=reports.append)
     assert "training is done already" in reports[-1]
-    other = load_clip(BUILTIN)
+    other = load_clip(small_encoder)
     next(iter(other.model.text_model.parameters())).data += 0.01
     again = train(examples, other, recipe, tmp_path / "out", report=reports.append)
     assert "training is done already" not in reports[-1]

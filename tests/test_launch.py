@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_train import RECIPE, Stop, make_examples, silent, small_clip, stop_after
+from small_clip import small_clip
+from test_train import RECIPE, Stop, make_examples, silent, stop_after
 
 from neardup.errors import DivergedError
 from neardup.train.finetune import EpochResult, Training

@@ -11,25 +11,20 @@ from types import FunctionType
 import pytest
 from click.testing import CliRunner
 
+from neardup.approach import Approach
 from neardup.archive.captions import load_captions, translate_training_set
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
 from neardup.cli import main
-from neardup.encode.encoder import BUILTIN, cpu_has_bf16, load_encoder
+from neardup.encode.encoder import cpu_has_bf16, load_encoder
 from neardup.encode.vectors import embed_test_set
 from neardup.errors import UnreadableImageError
-from neardup.experiment import (
-    Approach,
-    compare_approaches,
-    encode_test_set,
-    evaluate_approach,
-    make_checkpoint,
-)
+from neardup.experiment import compare_approaches, encode_test_set, evaluate_approach, make_checkpoint
 from neardup.images import MAX_PIXELS, read_image
 from neardup.measure.low_precision import measure
-from neardup.settings.schema import PrepareSettings, Recipe, Settings, TranslateSettings, TuneSettings
+from neardup.settings.schema import PrepareSettings, Recipe, Settings, TranslateSettings
 from neardup.train.augment import write_augmented
-from neardup.tuning import Tuning, make_validation
+from neardup.tuning import Tuning, make_start
 
 SMALL = 10_000
 """Pixels that are the default limit in these tests; every photo of the made archive has over 100,000."""
@@ -64,18 +59,17 @@ def small_default(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def approach(prepared: Path, tmp_path: Path) -> Approach:
+def approach(prepared: Path, small_encoder: str, tmp_path: Path) -> Approach:
     """A fine-tuning of a prepared archive whose limit is raised."""
     shutil.copytree(prepared, tmp_path / "results")
     translate_training_set(tmp_path / "results", TranslateSettings(translator="none"), None, lambda _: None)
     settings = Settings(
-        encoder=BUILTIN,
+        encoder=small_encoder,
         device="cpu",
         prepare=PrepareSettings(max_pixels=RAISED),
         train=Recipe(epochs=1, batch_size=16),
-        tune=TuneSettings(copies=1),
     )
-    return Approach("fine-tuned", tmp_path / "results", settings, load_encoder(BUILTIN).fingerprint)
+    return Approach("fine-tuned", tmp_path / "results", settings, load_encoder(small_encoder).fingerprint)
 
 
 @pytest.mark.usefixtures("small_default", "one_thread")
@@ -112,7 +106,7 @@ def test_augmented_copies_pass_the_limit_on(approach: Approach, recipe: str) -> 
 def test_tuning_passes_the_limit_on(approach: Approach) -> None:
     """The photos that trials are measured on, and their copies."""
     tuning = Tuning(approach.out, approach.settings, approach.base)
-    assert make_validation(tuning)["facts"]["photos"] > 0
+    assert make_start(tuning)["facts"]["photos"] > 0
 
 
 @pytest.mark.usefixtures("small_default")
@@ -125,7 +119,7 @@ def test_commands_on_a_folder_pass_the_limit_on(approach: Approach) -> None:
     shutil.copy(out / "test_dataset" / photo, out / "new" / photo)
     folder, vectors, page = out / "test_dataset", out / "vectors.parquet", out / "hits.html"
     common = ("--config", out / "neardup.toml")
-    model = ("--encoder", BUILTIN, "--device", "cpu", *common)
+    model = ("--encoder", approach.settings.encoder, "--device", "cpu", *common)
     for command in (
         ("embed", folder, "--out", vectors, *model),
         ("search", out / "new", "--in", vectors, "--page", page, "--photos", folder, *model),
@@ -148,4 +142,4 @@ def test_commands_on_a_folder_pass_the_limit_on(approach: Approach) -> None:
 def test_the_small_default_is_in_force(approach: Approach, use: Callable[..., object]) -> None:
     """Without the setting the photos of these tests are refused."""
     with pytest.raises(UnreadableImageError, match=f"over the limit of {SMALL}"):
-        use(approach.out, load_encoder(BUILTIN))
+        use(approach.out, load_encoder(approach.settings.encoder))

@@ -17,7 +17,7 @@ SETTINGS = {
     "encoder": "builtin:tiny",
     "translate": {"translator": "none"},
     "train": {"epochs": 2, "batch_size": 8},
-    "tune": {"trials": 2, "epochs": 1, "copies": 1},
+    "tune": {"trials": 2, "epochs": 1},
 }
 MONTHLY = 'schedules: [{cron: "0 3 1 * *"'
 

@@ -14,15 +14,18 @@ from urllib.request import Request, urlopen
 import numpy as np
 import pytest
 import torch
+from commands import neardup
 from mlflow import MlflowClient
 from PIL import Image
-from servers import BIN, environment, free_port, serving
+from servers import BIN, free_port, serving
 
+from neardup.approach import Approach
 from neardup.archive.captions import translate_training_set
 from neardup.archive.testset import TestSet
-from neardup.encode.encoder import BUILTIN, load_clip, load_encoder
+from neardup.builtin.demo import MadeArchive
+from neardup.encode.encoder import load_clip, load_encoder
 from neardup.errors import PromotionError
-from neardup.experiment import Approach, encode_test_set, evaluate_approach, make_checkpoint
+from neardup.experiment import encode_test_set, evaluate_approach, make_checkpoint
 from neardup.images import read_image
 from neardup.settings.schema import Settings, TranslateSettings
 from tasks.every_flow import fail_runs
@@ -39,10 +42,11 @@ pytestmark = [
 
 @dataclass(frozen=True)
 class Contest:
-    """An experiment whose zero-shot encoder knows nothing, and whose fine-tuned one is the encoder that we ship."""
+    """An experiment whose zero-shot encoder knows nothing, and whose fine-tuned one tells scenes apart."""
 
     out: Path
     approaches: tuple[Approach, ...]
+    team: dict[str, str]
 
     @property
     def client(self) -> MlflowClient:
@@ -54,10 +58,9 @@ class Contest:
         """Its place for runs."""
         return Tracking(local_uri(self.out), self.out)
 
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: object) -> subprocess.CompletedProcess[str]:
         """A command that a user types."""
-        said = [str(BIN / "neardup"), *command, "--out", str(self.out)]
-        return subprocess.run(said, env=environment(), cwd=self.out, capture_output=True, text=True, check=False)
+        return neardup(*command, "--out", self.out, cwd=self.out, **self.team)
 
     def version(self, alias: str) -> str:
         """The number of the version that has an alias."""
@@ -75,12 +78,14 @@ def _measured(approach: Approach) -> Approach:
 
 
 @pytest.fixture(scope="module")
-def contest(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Contest:
+def contest(
+    prepared: Path, small_encoder: str, team: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Contest:
     """Both approaches measured, logged and registered in a sqlite file."""
     out = tmp_path_factory.mktemp("contest") / "results"
     shutil.copytree(prepared, out)
     translate_training_set(out, TranslateSettings(translator="none"), None, lambda _: None)
-    untrained = load_clip(BUILTIN)
+    untrained = load_clip(small_encoder)
     torch.manual_seed(0)
     with torch.no_grad():
         for weights in untrained.model.parameters():
@@ -90,12 +95,12 @@ def contest(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Contest
     zero_shot = Approach("zero-shot", out, settings, load_encoder(settings.encoder).fingerprint)
     make_checkpoint(zero_shot)
     trained = replace(zero_shot, name="fine-tuned")
-    load_clip(BUILTIN).save(trained.folder / "checkpoint")
+    shutil.copytree(small_encoder, trained.folder / "checkpoint")
     trained.checkpoint.finish([trained.folder / "checkpoint"])
     approaches = (_measured(zero_shot), _measured(trained))
     tracking = Tracking(local_uri(out), out)
     publish_approaches(tracking, approaches, tracking.open("experiment", "made").info.run_id)
-    return Contest(out, approaches)
+    return Contest(out, approaches, team)
 
 
 def test_every_approach_is_a_version_once(contest: Contest) -> None:
@@ -186,7 +191,7 @@ def test_a_flow_that_fails_leaves_no_run_open(contest: Contest, monkeypatch: pyt
     assert contest.client.get_run(finished.run_id).info.status == finished.status == "FINISHED"
 
 
-def test_the_champion_is_an_encoder(contest: Contest) -> None:
+def test_the_champion_is_an_encoder(contest: Contest, small_encoder: str) -> None:
     """An alias is followed each time, the weights of a version are fetched once."""
     tracking = contest.tracking
     name = f"models:/{MODEL}@champion"
@@ -195,31 +200,18 @@ def test_the_champion_is_an_encoder(contest: Contest) -> None:
     assert load_encoder(first).fingerprint == contest.approaches[0].base
     champion = contest.version("champion")
     contest.make_champion(contest.version("challenger"))
-    assert load_encoder(tracking.encoder(name)).fingerprint == load_encoder(BUILTIN).fingerprint
+    assert load_encoder(tracking.encoder(name)).fingerprint == load_encoder(small_encoder).fingerprint
     contest.make_champion(champion)
 
 
-def test_the_champion_watches_the_archive(contest: Contest, made_root: Path) -> None:
-    """At its own threshold; a second run finds nothing new."""
-    ran = subprocess.run(
-        [str(BIN / "neardup"), "watch", str(made_root), "--out", str(contest.out), "--json"],
-        env=environment(),
-        cwd=contest.out,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_the_champion_watches_the_archive(contest: Contest, made: MadeArchive) -> None:
+    """At its own threshold."""
+    ran = contest.run("watch", made.root, "--json")
     assert ran.returncode == 0, ran.stderr
     facts = json.loads(ran.stdout)
     threshold = json.loads((contest.out / "zero-shot" / "metrics.json").read_text())["threshold"]
     assert (facts["threshold"], facts["encoder"]) == (threshold, f"models:/{MODEL}@champion")
     assert (Path(facts["folder"]) / "gallery.html").is_file()
-
-
-@pytest.fixture(scope="module")
-def made_root(made: object) -> Path:
-    """The archive's folder."""
-    return Path(made.root)  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")

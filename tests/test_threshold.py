@@ -1,13 +1,14 @@
 """A threshold belongs to one encoder: that of another is refused, wherever it would be taken."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from neardup.encode.collection import Collection
-from neardup.encode.encoder import BUILTIN, load_clip, load_encoder
+from neardup.encode.encoder import load_clip, load_encoder
 from neardup.errors import ConfigError
 from neardup.images import MAX_PIXELS
 from neardup.measure.evaluate import evaluate
@@ -37,17 +38,17 @@ def retrain(folder: Path) -> None:
 
 
 @pytest.fixture
-def retrained(tmp_path: Path) -> Path:
+def retrained(small_encoder: str, tmp_path: Path) -> Path:
     """An approach that was trained again after it was evaluated."""
-    load_clip(BUILTIN).save(tmp_path / "checkpoint")
+    shutil.copytree(small_encoder, tmp_path / "checkpoint")
     measure(tmp_path)
     retrain(tmp_path)
     return tmp_path
 
 
-def test_the_threshold_beside_a_checkpoint_is_its_own(tmp_path: Path) -> None:
+def test_the_threshold_beside_a_checkpoint_is_its_own(small_encoder: str, tmp_path: Path) -> None:
     """It is the one that the evaluation of this very encoder calibrated."""
-    load_clip(BUILTIN).save(tmp_path / "checkpoint")
+    shutil.copytree(small_encoder, tmp_path / "checkpoint")
     threshold = measure(tmp_path)
     checkpoint = str(tmp_path / "checkpoint")
     assert calibrated_beside(checkpoint, load_encoder(checkpoint).fingerprint) == threshold

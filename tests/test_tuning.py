@@ -9,19 +9,19 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from neardup.approach import approaches_of
 from neardup.archive.captions import translate_training_set
-from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
-from neardup.encode.encoder import BUILTIN, load_encoder
+from neardup.encode.encoder import load_encoder
 from neardup.errors import ConfigError, DivergedError, TrainingError
-from neardup.experiment import approaches_of, training_examples
 from neardup.settings.schema import Recipe, Settings, TranslateSettings, TuneSettings
 from neardup.stages import digest_of
+from neardup.train.examples import training_examples
 from neardup.train.finetune import EpochResult, train
-from neardup.tuning import Tuning, best_trial, finish_tuning, make_validation, tell, try_recipe
+from neardup.tuning import Tuning, best_trial, finish_tuning, make_start, tell, try_recipe
 
-RECIPE = Recipe(batch_size=8, epochs=1, validation=0.3)
-SEARCHED = TuneSettings(trials=3, epochs=1, copies=2, batch_sizes=(4, 8))
+RECIPE = Recipe(batch_size=8, epochs=1, validation=0.3, validation_copies=2)
+SEARCHED = TuneSettings(trials=3, epochs=1, batch_sizes=(4, 8))
 
 
 def silent(_sentence: str) -> None:
@@ -29,13 +29,14 @@ def silent(_sentence: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def tuning(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Tuning:
-    """A study of a small archive, its validation groups made."""
+def tuning(prepared: Path, small_encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Tuning:
+    """A study of a small archive, its start measured."""
     out = tmp_path_factory.mktemp("tuning")
     shutil.copytree(prepared, out, dirs_exist_ok=True)
     translate_training_set(out, TranslateSettings(translator="none"), None, silent)
-    made = Tuning(out, Settings(encoder=BUILTIN, train=RECIPE, tune=SEARCHED), load_encoder(BUILTIN).fingerprint)
-    make_validation(made)
+    settings = Settings(encoder=small_encoder, train=RECIPE, tune=SEARCHED)
+    made = Tuning(out, settings, load_encoder(small_encoder).fingerprint)
+    make_start(made)
     return made
 
 
@@ -71,35 +72,29 @@ def undisturbed(tuning: Tuning) -> optuna.Study:
     return study
 
 
-def test_the_validation_photos_are_none_that_a_trial_trains_on(tuning: Tuning) -> None:
-    """The groups hold photos that the split keeps out of training, and press copies of them, none of the test set."""
-    photos = TestSet.load(tuning.groups).photos
-    originals = {photo.sha256 for photo in photos if photo.path.startswith("training_set/")}
-    assert originals < {photo.sha256 for photo in TrainingSet.load(tuning.out).photos}
-    assert not originals & {photo.sha256 for photo in TestSet.load(tuning.out).photos}
-    assert len(photos) == len(originals) * (1 + SEARCHED.copies)
+def test_the_encoder_is_measured_before_any_trial(tuning: Tuning) -> None:
+    """On photos that the split keeps out of training, with what a trial will take."""
+    facts = tuning.start.read()["facts"]
+    assert 0 < facts["validation_ndcg_before"] <= 1
+    assert facts["training_photos"] + facts["validation_photos"] == len(TrainingSet.load(tuning.out).photos)
+    assert facts["expected_seconds"] >= 0
 
 
-def test_copies_of_two_photos_of_one_stem_are_two_files(tuning: Tuning, tmp_path: Path) -> None:
-    """Photos whose names differ only in their suffix keep their own press copies."""
-    two = copied(tuning, tmp_path / "out")
-    photos = TrainingSet.load(two.out).photos
-    renamed = []
-    for number, photo in enumerate(photos):
-        name = f"x.{number}"
-        (two.out / "training_set" / photo.image_name).rename(two.out / "training_set" / name)
-        renamed.append(replace(photo, image_name=name))
-    TrainingSet(tuple(renamed)).save(two.out)
-    made = make_validation(two)
-    paths = [photo.path for photo in TestSet.load(two.groups).photos]
-    assert (len(set(paths)), made["facts"]["photos"]) == (len(paths), len(paths))
+def test_a_study_says_what_it_costs_at_most(tuning: Tuning) -> None:
+    """By the time of a trial, the trials, those at once, and the limit where there is one."""
+    said = searched(tuning, trials=40, parallel=2, minutes=30.0).expected(120)
+    assert said == (
+        "expected: at most 2 min a trial, 40 min for 40 trials, 2 at once; after 30 min no other trial begins"
+    )
 
 
-def test_every_validation_photo_has_a_copy_to_be_found(tuning: Tuning) -> None:
-    """Each validation photo is a query, and the encoder without training is measured on them too."""
-    groups = TestSet.load(tuning.groups).groups.tolist()
-    assert all(groups.count(group) > SEARCHED.copies for group in groups)
-    assert 0 < tuning.validation.read()["facts"]["ndcg"] <= 1
+def test_a_study_that_has_used_its_time_has_no_trials_left(tuning: Tuning, undisturbed: optuna.Study) -> None:
+    """Trials that ended count by their seconds; the limit does not make another study."""
+    spent = sum(trial.duration.total_seconds() for trial in undisturbed.trials) / 60
+    more = {"trials": 5, "minutes": spent / 2}
+    assert searched(tuning, **more).left(undisturbed) == 0
+    assert searched(tuning, **{**more, "minutes": spent * 2}).left(undisturbed) == 2
+    assert searched(tuning, **more).key == tuning.key
 
 
 def test_the_first_trial_is_the_recipe_itself(undisturbed: optuna.Study) -> None:
@@ -115,8 +110,9 @@ def test_a_recipe_outside_the_ranges_is_no_trial(tuning: Tuning) -> None:
 
 def test_an_optional_dimension_needs_two_choices(tuning: Tuning) -> None:
     """A list with one choice is no dimension of the search."""
-    other = searched(tuning, batch_sizes=(), augmentations=("none", "press"), frozen_layers=(2,))
-    assert list(other.space) == ["lr", "weight_decay", "augmentation"]
+    lists = {"augmentations": ("none", "press"), "frozen_layers": (2,), "objectives": ("captions", "both")}
+    other = searched(tuning, batch_sizes=(), captions_weights=(0.1, 0.5), likenesses=(1.0,), **lists)
+    assert list(other.space) == ["lr", "weight_decay", "augmentation", "objective", "captions_weight"]
 
 
 def test_an_empty_range_is_one_sentence(tuning: Tuning) -> None:
@@ -157,7 +153,7 @@ def test_an_epoch_that_a_kill_left_unmeasured_is_measured(
     with pytest.raises(KeyboardInterrupt):
         train(
             training_examples(killed.out),
-            BUILTIN,
+            killed.settings.encoder,
             killed.recipe(trial.params),
             folder,
             kill,
@@ -189,9 +185,9 @@ def test_a_study_that_has_enough_trials_has_none_left(tuning: Tuning, undisturbe
 def test_other_captions_are_another_study(tuning: Tuning) -> None:
     """A study of other captions has a key of its own, for its trials say nothing of these."""
     captions = tuning.out / "captions.csv"
-    before, kept = tuning.validation.key, captions.read_bytes()
+    before, kept = tuning.start.key, captions.read_bytes()
     captions.write_bytes(kept + b"\n")
-    assert tuning.validation.key != before
+    assert tuning.start.key != before
     captions.write_bytes(kept)
 
 
@@ -200,7 +196,7 @@ def test_the_best_recipe_becomes_an_approach(tuning: Tuning, undisturbed: optuna
     best = finish_tuning(tuning, undisturbed)
     tuned = approaches_of(tuning.out, tuning.settings, tuning.base)[-1]
     assert (tuned.name, tuned.recipe) == ("tuned", replace(RECIPE, epochs=SEARCHED.epochs, **best.params))
-    assert [a.name for a in approaches_of(tuning.out, tuning.settings, "another")][-1] == "fine-tuned-augmented"
+    assert [a.name for a in approaches_of(tuning.out, tuning.settings, "another")][-1] == "adapted"
 
 
 def test_table_and_pictures_are_written(tuning: Tuning, undisturbed: optuna.Study) -> None:

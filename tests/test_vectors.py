@@ -17,7 +17,7 @@ from PIL import Image
 
 from neardup.arrays import Vectors
 from neardup.builtin.scenes import Scene
-from neardup.encode.encoder import BATCH, BUILTIN, load_encoder
+from neardup.encode.encoder import BATCH, load_encoder
 from neardup.encode.store import Store
 from neardup.encode.vectors import Embeddings, embed_photos, stored_vectors
 from neardup.errors import ArchiveError, EncoderError, UnreadableImageError
@@ -110,9 +110,9 @@ def test_a_content_under_another_path_is_not_encoded_again(photos: Path, tmp_pat
     assert (encoder.encoded, again.vectors.tobytes()) == (0, first.vectors[1].tobytes())
 
 
-def test_every_pass_has_the_batch_of_the_store(photos: Path, tmp_path: Path) -> None:
+def test_every_pass_has_the_batch_of_the_store(photos: Path, small_encoder: str, tmp_path: Path) -> None:
     """Whatever the encoder's own is; that one stays as it is."""
-    encoder = load_encoder(BUILTIN, "cpu")
+    encoder = load_encoder(small_encoder, "cpu")
     Store(str(tmp_path)).under(encoder.fingerprint).note("batch", 3)
     shapes: list[int] = []
     encoder._model.register_forward_pre_hook(

@@ -1,4 +1,4 @@
-"""A small press archive made by code, with the mess of a real one: for the demo and the tests.
+"""A small press archive made by code, with the mess of a real one, and new photos: for the demo and the tests.
 
 Its layout, its sheets and its faults are those of the archive that neardup was made for; its photographs are drawn.
 """
@@ -7,10 +7,11 @@ import json
 import struct
 import unicodedata
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openpyxl
@@ -18,6 +19,7 @@ from PIL import Image
 
 from neardup.builtin.scenes import LANGUAGES, Scene
 from neardup.errors import ArchiveError
+from neardup.images import read_image
 from neardup.stages import digest_file, digest_of, replacing, write_json
 from neardup.train.press import press
 
@@ -27,6 +29,10 @@ BOMB = 20_000
 """Pixels of a side of the decompression bomb: its 400 megapixels are 50 kB."""
 ISSUE_PHOTOS = 12
 """Photos of an issue, whose legends stand in one workbook."""
+NEW_COPIES = 3
+"""New photos that are copies of test photos, and as many of training photos."""
+NEW_STRANGERS = 3
+"""New photos that show what no photo of the archive shows."""
 _SEASONS = ("28 nov 1911", "3 fév 1912", "14 août 1914", "2 déc 1915")
 """Dates in the names that a reporter's prints have, with accents."""
 _REPORTERS = ("Chérau", "Léon Gimpel", "Müller", "Branger")
@@ -72,22 +78,72 @@ def make_archive(root: Path, groups: int = 24, training: int = 96, seed: int = 0
         ArchiveError: `root` was not made by this function, or a file of somebody else lies where one is to be drawn.
     """
     key = digest_of(STEP, groups, training, seed)
-    marker, log = root.with_name(f".{root.name}.json"), root.with_name(f".{root.name}.sha256")
-    if marker.is_file():
-        known = json.loads(marker.read_text(encoding="utf-8"))
-        if known["key"] == key and known["finished"]:
-            return MadeArchive(root, tuple(map(tuple, known["groups"])), known["training"], known["faults"])
-        _delete_drawn(root, log)
-    elif root.exists() and any(root.iterdir()):
-        raise ArchiveError(f"{root} holds files that were not drawn by neardup: name another folder with --out")
-    write_json(marker, {"key": key, "finished": False})
-    drawn = _Drawing(root, seed, log)
+    if known := _finished(root, key):
+        return MadeArchive(root, tuple(map(tuple, known["groups"])), known["training"], known["faults"])
+    drawn = _Drawing(root, seed)
     true = drawn.draw_groups(groups)
     legends = drawn.draw_training(training)
     drawn.plant_faults(true)
     drawn.write_ground_truth(true)
-    write_json(marker, {"key": key, "finished": True, "groups": true, "training": legends, "faults": drawn.faults})
+    drawn.finish(key, {"groups": true, "training": legends, "faults": drawn.faults})
     return MadeArchive(root, tuple(map(tuple, true)), legends, drawn.faults)
+
+
+def make_new_photos(root: Path, archive: MadeArchive, seed: int = 0) -> Path:
+    """Draw new photos for a drawn archive; those that were drawn before with the same arguments are left as they are.
+
+    There are copies of photos of the archive with damages of the press, most of them called as their originals and one
+    that `queries.csv` names, strangers to the archive, and a file that is no photo.
+
+    Args:
+        root: the folder to write: empty, or made by this function, which then makes its own files anew.
+        archive: what the copies are of.
+        seed: another one draws other damages and strangers.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ArchiveError: `root` was not made by this function, or a file of somebody else lies where one is to be drawn.
+    """
+    originals = [group[0] for group in archive.groups[:NEW_COPIES]] + list(archive.training)[:NEW_COPIES]
+    key = digest_of(STEP, NEW_COPIES, NEW_STRANGERS, originals, seed)
+    if _finished(root, key):
+        return root
+    drawn = _Drawing(root, seed)
+    for i, path in enumerate(originals):
+        name = f"{Path(path).stem}.jpg" if i else "out_of_a_weekly.jpg"
+        drawn.save(press(read_image(archive.root / path), 1000 * seed + i), name)
+    drawn.write(f"query,photo\nout_of_a_weekly.jpg,{Path(originals[0]).stem}\n".encode(), "queries.csv")
+    # The last scenes of a seed, which no archive of less than a million photos shows.
+    for i in range(1, NEW_STRANGERS + 1):
+        drawn.save(Scene.of(1_000_000 * (seed + 1) - i).image, f"strangers/stranger_{i}.jpg")
+    drawn.write(b"this is no picture", "text.jpg")
+    drawn.finish(key, {})
+    return root
+
+
+def _finished(root: Path, key: str) -> dict[str, Any]:
+    """What a finished drawing of that key is; nothing where there is none, and then there is room for it.
+
+    Raises:
+        ArchiveError: the folder holds files and was not drawn by us.
+    """
+    marker = _beside(root, "json")
+    if marker.is_file():
+        known: dict[str, Any] = json.loads(marker.read_text(encoding="utf-8"))
+        if known["key"] == key and known["finished"]:
+            return known
+        _delete_drawn(root, _beside(root, "sha256"))
+    elif root.exists() and any(root.iterdir()):
+        raise ArchiveError(f"{root} holds files that were not drawn by neardup: name another folder with --out")
+    write_json(marker, {"key": key, "finished": False})
+    return {}
+
+
+def _beside(root: Path, suffix: str) -> Path:
+    """A hidden file beside a drawn folder: `json` says what was drawn, `sha256` lists the files with their digests."""
+    return root.with_name(f".{root.name}.{suffix}")
 
 
 def _delete_drawn(root: Path, log: Path) -> None:
@@ -106,13 +162,17 @@ def _delete_drawn(root: Path, log: Path) -> None:
 class _Drawing:
     """An archive that is being made: where it lies, and the faults planted so far."""
 
-    def __init__(self, root: Path, seed: int, log: Path) -> None:
+    def __init__(self, root: Path, seed: int) -> None:
         self.root = root
-        self.log = log
+        self.log = _beside(root, "sha256")
         self.seed = seed
         self.rng = np.random.default_rng(seed)
         self.faults: dict[str, list[str]] = {}
         self.scenes = iter(range(1_000_000 * seed, 1_000_000 * (seed + 1)))
+
+    def finish(self, key: str, facts: Mapping[str, object]) -> None:
+        """Say that all is drawn, and what is true of it."""
+        write_json(_beside(self.root, "json"), {"key": key, "finished": True, **facts})
 
     def scene(self) -> Scene:
         """The next scene; each is drawn once."""

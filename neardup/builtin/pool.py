@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from neardup.builtin.procedural import text
 from neardup.builtin.scenes import LANGUAGES, Scene
 from neardup.errors import ArchiveError
+from neardup.train.press_torch import text
 
 SIDE = 224
 """Pixels of a side of every picture of a pool."""

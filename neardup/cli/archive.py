@@ -88,10 +88,13 @@ def augment(
 
 def _write_queries(photos: Path, out: Path, max_pixels: int, *, as_json: bool) -> None:
     """Write the variants of a folder's photos to `queries/`, and say which photos cannot be read."""
-    from neardup.train.augment import make_queries
+    from neardup.stages import claim
+    from neardup.train.variants import make_queries
 
     folder = out / "queries"
     with working_in(out):
+        if not folder.exists():
+            claim(folder)  # so that an experiment may write there
         queries = make_queries(photos, folder, max_pixels)
     for path, reason in queries.unreadable:
         say(f"left out {path}: {reason}")

@@ -15,6 +15,7 @@ from neardup.cli.options import (
     FOLDER,
     JSON,
     OUT,
+    QUERIES,
     TRAIN,
     TRANSLATOR,
     options,
@@ -24,7 +25,7 @@ from neardup.cli.options import (
 from neardup.cli.output import check_prepared, comparison_of, print_result, say, working_in
 
 if TYPE_CHECKING:
-    from neardup.experiment import Approach
+    from neardup.approach import Approach
     from neardup.settings.schema import Dtype, Settings
 
 
@@ -37,28 +38,37 @@ if TYPE_CHECKING:
     show_default=True,
     help="Vary the photos on the fly; any recipe makes the third approach.",
 )
+@click.option("--adapted", is_flag=True, help="Learn from copies of the archive's photos instead; needs no legend.")
 def train(
     out: Path,
     config: Path | None,
     encoder: str | None,
     device: str | None,
     augmentation: str,
+    adapted: bool,
     as_json: bool,
     **values: Any,
 ) -> None:
-    """Fine-tune the encoder on a prepared training set.
+    """Fine-tune the encoder on a prepared training set, or adapt it to the archive's photos without any legend.
 
     \b
     Example: neardup train --out results --encoder builtin:tiny --epochs 10 --augmentation classic
+             neardup train --out results --encoder builtin:tiny --adapted
     """
+    from neardup.errors import TrainingError
     from neardup.experiment import checkpoint_step
 
-    name = "fine-tuned" if augmentation == "none" else "fine-tuned-augmented"
+    name = "adapted" if adapted else "fine-tuned" if augmentation == "none" else "fine-tuned-augmented"
     recipe = None if augmentation == "none" else augmentation
+    if adapted and (given := [option for option, value in values.items() if value not in {None, False}]):
+        raise click.UsageError(f"--adapted goes by [adapt] of neardup.toml: set {', '.join(given)} there")
     settings = settings_of(config, encoder=encoder, device=device, augmentation=recipe, **training_values(values))
     check_prepared(out)
     with working_in(out):
-        approach = next(approach for approach in approaches(out, settings) if approach.name == name)
+        found = [approach for approach in approaches(out, settings) if approach.name == name]
+        if not found:
+            raise TrainingError(f"no photo of {out} has a legend to learn from: say --adapted, which needs none")
+        approach = found[0]
         step = checkpoint_step(approach)
         unchanged = step.stage.done()
         manifest = step.take(say)
@@ -69,7 +79,7 @@ def train(
 
 
 @click.command()
-@options(OUT, CONFIG, ENCODER, DEVICE, DISTRACTORS, TRAIN, JSON)
+@options(OUT, CONFIG, ENCODER, DEVICE, DISTRACTORS, QUERIES, TRAIN, JSON)
 @click.option("--augmentation", type=click.Choice(["classic", "press"]), help="Recipe of the third approach.")
 @click.option(
     "--precision",
@@ -86,7 +96,8 @@ def evaluate(out: Path, config: Path | None, as_json: bool, dtype: "Dtype | None
     Example: neardup evaluate --out results --encoder builtin:tiny
              neardup evaluate --out results --encoder builtin:tiny --precision int8
     """
-    from neardup.experiment import provenance, steps_of, trained_approaches
+    from neardup.approach import trained_approaches
+    from neardup.experiment import provenance, steps_of
     from neardup.measure.low_precision import measure
 
     training = training_values(values)
@@ -110,7 +121,7 @@ def evaluate(out: Path, config: Path | None, as_json: bool, dtype: "Dtype | None
 
 @click.command()
 @ARCHIVE
-@options(OUT, CONFIG, ENCODER, DEVICE, TRANSLATOR, DISTRACTORS, TRAIN, JSON)
+@options(OUT, CONFIG, ENCODER, DEVICE, TRANSLATOR, DISTRACTORS, QUERIES, TRAIN, JSON)
 @click.option("--augmentation", type=click.Choice(["classic", "press"]), help="Recipe of the third approach.")
 @click.option("--write-augmented", is_flag=True, default=None, help="Also write train_dataset_aug/.")
 def experiment(
@@ -176,14 +187,16 @@ def demo(out: Path, groups: int, training: int, epochs: int) -> None:
     \b
     Example: neardup demo --out demo --groups 40
     """
-    from neardup.builtin.demo import make_archive
+    from neardup.builtin.demo import make_archive, make_new_photos
     from neardup.settings.file import load_settings
 
-    archive = out / "archive"
+    archive, queries = out / "archive", out / "queries"
     values = {"encoder": "builtin:tiny", "train.epochs": epochs, "train.lr": 1e-4, "train.batch_size": 32}
+    values["queries"] = str(queries)
     with working_in(out):
         say(f"Drawing {groups} groups of similar photos and {training} training photos in {archive}")
-        make_archive(archive, groups=groups, training=training)
+        say(f"Drawing new photos to search for, copies and strangers, in {queries}")
+        make_new_photos(queries, make_archive(archive, groups=groups, training=training))
         run_experiment(archive, out / "results", load_settings(None, values))
 
 
@@ -191,8 +204,8 @@ def approaches(out: Path, settings: "Settings") -> "list[Approach]":
     """The approaches that the settings describe, with the fingerprint of the encoder that they start from."""
     from dataclasses import replace
 
+    from neardup.approach import approaches_of
     from neardup.encode.encoder import load_encoder
-    from neardup.experiment import approaches_of
 
     encoder = resolved(settings.encoder, out)
     return approaches_of(out, replace(settings, encoder=encoder), load_encoder(encoder).fingerprint)
@@ -206,6 +219,7 @@ def print_comparison(out: Path, *, as_json: bool) -> None:
 
 def run_experiment(archive: Path, out: Path, settings: "Settings", *, as_json: bool = False) -> None:
     """Check what the user must mend, run the flow, and say what lies where."""
+    from neardup.archive.new_photos import check_queries
     from neardup.archive.scan import check_folders
 
     def check() -> None:
@@ -217,6 +231,8 @@ def run_experiment(archive: Path, out: Path, settings: "Settings", *, as_json: b
         load_clip(resolved(settings.encoder, out))
 
     check_folders(archive, out)
+    if settings.queries:
+        check_queries(Path(settings.queries), out)
     result = run_flow("experiment", out, archive.resolve(), out.resolve(), settings, check=check)
     print_comparison(out, as_json=as_json)
     if as_json:

@@ -86,7 +86,9 @@ TRAIN = options(
     click.option("--batch-size", type=int, help="Photos a step."),
     click.option("--seed", type=int, help="Seed of split, order and augmentation."),
     click.option(
-        "--prior-project", is_flag=True, help="Repeat the prior project: equal legends repel, long ones drop out."
+        "--prior-project",
+        is_flag=True,
+        help="Repeat the prior project: equal legends repel, long ones drop out, the loss alone decides.",
     ),
 )
 
@@ -94,6 +96,13 @@ DISTRACTORS = click.option(
     "--distractors",
     type=click.IntRange(0),
     help="Search among so many further photos of the archive, too; they are in neither set.",
+)
+
+
+QUERIES = click.option(
+    "--queries",
+    type=click.Path(file_okay=False),
+    help="Folder of new photos, some copies, some strangers: search for them and their variants by each approach.",
 )
 
 
@@ -116,7 +125,8 @@ def training_values(values: dict[str, Any]) -> dict[str, Any]:
     from neardup.settings.schema import prior_project
 
     prior = prior_project()
-    repeated = {"shared_legends": prior.shared_legends, "long_legends": prior.long_legends}
+    names = ("shared_legends", "long_legends", "select_by", "interpolate")
+    repeated = {name: getattr(prior, name) for name in names}
     recipe = {name: values.pop(name, None) for name in ("epochs", "lr", "weight_decay", "batch_size", "seed")}
     recipe |= repeated if values.pop("prior_project") else {}
     return {f"train__{name}": value for name, value in recipe.items()}

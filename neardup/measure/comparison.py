@@ -1,10 +1,11 @@
 """The approaches side by side: each metric's value and interval, and what each approach gains over the first."""
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -47,11 +48,15 @@ class Comparison:
             for name in NAMES
         }
 
-    def write(self, out: Path) -> list[Path]:
+    def write(self, out: Path, more: Mapping[str, object] = MappingProxyType({})) -> list[Path]:
         """Write the tables `comparison.xlsx`, `.csv` and `.md`, `comparison.json` and `comparison_facts.json`.
 
         `comparison.json` is metric → approach → {value, low, high}. What else is known of the comparison, the gains
         over the first approach, the thresholds and the counts, is in `comparison_facts.json`.
+
+        Args:
+            out: the folder to write to.
+            more: further facts for `comparison_facts.json`.
 
         Returns:
             The files.
@@ -73,6 +78,7 @@ class Comparison:
             "photos": len(first.names),
             "queries": len(first.queries),
             "distractors": len(first.distractors.names),
+            **more,
         }
         write_json(out / "comparison_facts.json", facts)
         return [out / name for name in FILES]

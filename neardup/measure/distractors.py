@@ -56,10 +56,7 @@ def drawing(out: Path, count: int, seed: int = 0) -> Stage:
     Raises:
         ArchiveError: nothing has been prepared in `out`.
     """
-    manifest = out / STATE / "prepare.json"
-    if not manifest.is_file():
-        raise ArchiveError(f"{out} holds no prepared archive: run `neardup prepare ARCHIVE --out {out}` first")
-    prepared = json.loads(manifest.read_text(encoding="utf-8"))["key"]
+    prepared = prepared_key(out)
     return Stage(out, FOLDER, digest_of(DRAW_STEP, prepared, count, seed))
 
 
@@ -80,7 +77,7 @@ def draw(out: Path, count: int, seed: int = 0) -> list[Distractor]:
         return []
     stage, table = drawing(out, count, seed), out / STATE / "distractors.csv"
     if not stage.done():
-        root, settings = _archive_of(out)
+        root, settings = archive_of(out, "which distractors are drawn from", ", or leave --distractors out")
         archive = scan_archive(root, settings, out / STATE / "scan.parquet")
         free = candidates(archive, out, settings)
         if len(free) < count:
@@ -98,20 +95,37 @@ def draw(out: Path, count: int, seed: int = 0) -> list[Distractor]:
     return [Distractor(**row) for row in load_rows(table)]
 
 
-def _archive_of(out: Path) -> tuple[Path, PrepareSettings]:
+def prepared_key(out: Path) -> str:
+    """The key of what was prepared in an output folder: it changes with every photo and every sheet of the archive.
+
+    Raises:
+        ArchiveError: nothing has been prepared in `out`.
+    """
+    manifest = out / STATE / "prepare.json"
+    if not manifest.is_file():
+        raise ArchiveError(f"{out} holds no prepared archive: run `neardup prepare ARCHIVE --out {out}` first")
+    return str(json.loads(manifest.read_text(encoding="utf-8"))["key"])
+
+
+def archive_of(out: Path, need: str, otherwise: str = "") -> tuple[Path, PrepareSettings]:
     """The archive that a folder was prepared from.
+
+    Args:
+        out: the output folder.
+        need: what the archive is needed for, as a relative clause for the sentence that misses it.
+        otherwise: what else may be done where it is gone, for that sentence.
 
     Raises:
         ArchiveError: the folder was prepared before archives were remembered, or the archive is not there.
     """
-    again = f"run `neardup prepare ARCHIVE --out {out}` with the place where it lies now, or leave --distractors out"
+    again = f"run `neardup prepare ARCHIVE --out {out}` with the place where it lies now{otherwise}"
     file = out / STATE / REMEMBERED
     if not file.is_file():
         raise ArchiveError(f"{out} does not say which archive it was prepared from: {again}")
     facts = json.loads(file.read_text(encoding="utf-8"))
     root = Path(facts["root"])
     if not root.is_dir():
-        raise ArchiveError(f"the archive {root}, which distractors are drawn from, is not there: {again}")
+        raise ArchiveError(f"the archive {root}, {need}, is not there: {again}")
     return root, PrepareSettings(**facts["prepare"])
 
 

@@ -72,8 +72,45 @@ def pictures(
     return files
 
 
+def curves(folder: Path, history: Sequence[Mapping[str, float]], shares: Sequence[Mapping[str, float]]) -> list[Path]:
+    """Write how well near-duplicates were found on the validation photos: after each epoch, and on the way there.
+
+    Args:
+        folder: where the pictures go.
+        history: epochs of the training, or nothing.
+        shares: how weights between the untrained ones and the kept epoch's did, or nothing.
+
+    Returns:
+        The files.
+    """
+    files = []
+    for name, column, label, lines in (
+        ("validation", "epoch", "epoch", history),
+        ("shares", "share", "share of the way from the untrained encoder to the best epoch", shares),
+    ):
+        if lines:
+            files.append(_curve(lines, column, label, folder / f"{name}.png"))
+    return files
+
+
+def _curve(lines: Sequence[Mapping[str, float]], column: str, label: str, path: Path) -> Path:
+    """Validation nDCG and µAP by a column of a table; the line with the greatest nDCG, then µAP, is marked."""
+
+    def draw(axes: Any) -> None:
+        at = [row[column] for row in lines]
+        ndcg, micro_ap = ([100 * row[f"validation_{name}"] for row in lines] for name in ("ndcg", "micro_ap"))
+        axes.plot(at, ndcg, color=BLUE, marker="o", ms=3, label="nDCG")
+        axes.plot(at, micro_ap, color=ORANGE, marker="s", ms=3, label="µAP")
+        best = max(range(len(at)), key=lambda i: (ndcg[i], micro_ap[i]))
+        axes.axvline(at[best], color=GREY, ls=":", label=f"best: {column} {at[best]:g}")
+        axes.set(xlabel=label, ylabel="%", title="Copies of the validation photos, searched")
+        axes.legend()
+
+    return _picture(path, draw)
+
+
 def losses(history: Sequence[Mapping[str, float]], path: Path) -> Path:
-    """Training and validation loss an epoch, the best epoch marked."""
+    """Training and validation loss an epoch, the epoch with the lowest validation loss marked."""
 
     def draw(axes: Any) -> None:
         epochs = [row["epoch"] for row in history]
@@ -81,8 +118,8 @@ def losses(history: Sequence[Mapping[str, float]], path: Path) -> Path:
         axes.plot(epochs, [row["train_loss"] for row in history], color=BLUE, marker="o", ms=3, label="training")
         axes.plot(epochs, validation, color=ORANGE, marker="s", ms=3, label="validation")
         best = int(np.argmin(validation))
-        axes.axvline(epochs[best], color=GREY, ls=":", label=f"best: epoch {epochs[best]:.0f}")
-        axes.set(xlabel="epoch", ylabel="contrastive loss", title="Loss of training")
+        axes.axvline(epochs[best], color=GREY, ls=":", label=f"lowest: epoch {epochs[best]:.0f}")
+        axes.set(xlabel="epoch", ylabel="loss", title="Loss of training")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
 

@@ -12,6 +12,7 @@ from neardup.measure.distractors import image_of
 from neardup.measure.evaluate import Evaluation, Figure
 from neardup.measure.metrics import METRICS
 from neardup.measure.plots import title
+from neardup.measure.query_report import NewPhotos
 from neardup.pages import Picture, write_page
 from neardup.tables import load_rows
 
@@ -19,11 +20,17 @@ SHOWN_GROUPS = 8
 """Found groups that the report shows; with the queries it stays a page of a few megabytes."""
 SHOWN_QUERIES = 6
 """Queries that the report shows of those that went best, and of those that went worst."""
-PLOTS = ("similarity_histogram", "precision_recall", "similarity_matrix", "losses")
+PLOTS = ("similarity_histogram", "precision_recall", "similarity_matrix", "losses", "validation", "shares")
 """Pictures of an approach that the report shows, by file name without suffix."""
 
 
-def write_report(out: Path, comparison: Comparison, facts: Mapping[str, str], max_pixels: int = MAX_PIXELS) -> Path:
+def write_report(
+    out: Path,
+    comparison: Comparison,
+    facts: Mapping[str, str],
+    max_pixels: int = MAX_PIXELS,
+    new_photos: NewPhotos | None = None,
+) -> Path:
     """Write `report.html`.
 
     Args:
@@ -31,6 +38,7 @@ def write_report(out: Path, comparison: Comparison, facts: Mapping[str, str], ma
         comparison: the approaches.
         facts: provenance to show: encoder, archive, versions.
         max_pixels: larger photos are refused.
+        new_photos: what the approaches found for new photos, if there are any.
 
     Returns:
         The file.
@@ -54,6 +62,7 @@ def write_report(out: Path, comparison: Comparison, facts: Mapping[str, str], ma
         plots={e.approach: _plots(out / e.approach) for e in comparison.evaluations},
         discrepancies=Counter(row["kind"] for row in load_rows(out / "discrepancies.csv")),
         kinds=KINDS,
+        new_photos=new_photos,
         facts={**facts, "fingerprints": fingerprints},
     )
 

@@ -52,7 +52,7 @@ def load_settings(path: Path | None, overrides: Mapping[str, Any] | None = None)
     Raises:
         ConfigError: the file is missing or no TOML, or a field is unknown or out of its bounds.
     """
-    values = _read(path) if path else {}
+    values = read_toml(path) if path else {}
     for name, value in (overrides or {}).items():
         if value is not None:
             _put(values, name.split("."), value)
@@ -69,7 +69,7 @@ def check_archives_own(path: Path) -> None:
     Raises:
         ConfigError: it holds more than `[prepare]`.
     """
-    refused = [name if name not in TABLES else f"[{name}]" for name in _read(path) if name not in OF_ARCHIVES]
+    refused = [name if name not in TABLES else f"[{name}]" for name in read_toml(path) if name not in OF_ARCHIVES]
     if refused:
         raise ConfigError(
             f"{path} lies in the archive, from which only [prepare] is taken, and sets {', '.join(refused)}: put that "
@@ -87,16 +87,23 @@ def _put(values: dict[str, Any], location: list[str], value: object) -> None:
     values[key] = value
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The tables and values of a TOML file, unchecked."""
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables and values of a TOML file, unchecked; the folder of `queries` is taken from where the file lies.
+
+    Raises:
+        ConfigError: the file is missing or no TOML.
+    """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(
             f"{path} does not exist: name a settings file with --config, or leave the option out"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML ({error}): mend that line") from None
+    if (folder := values.get("queries")) and isinstance(folder, str):
+        values["queries"] = str(path.parent.absolute() / folder)
+    return values
 
 
 def _sentence(source: str, fault: ErrorDetails) -> str:

@@ -10,8 +10,29 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Annotated, Literal, get_type_hints
 
-from pydantic import ConfigDict, Field, with_config
+from pydantic import Field, with_config
 from pydantic.fields import FieldInfo
+
+from neardup.settings.recipe import STRICT, AdaptRecipe, Augmentation, Objective, Recipe, TuneSettings, prior_project
+
+__all__ = [
+    "APPROACHES",
+    "TABLES",
+    "AdaptRecipe",
+    "Augmentation",
+    "ClusterSettings",
+    "Device",
+    "Dtype",
+    "Metric",
+    "Objective",
+    "PrepareSettings",
+    "Recipe",
+    "Settings",
+    "TranslateSettings",
+    "TuneSettings",
+    "meanings",
+    "prior_project",
+]
 
 Metric = Literal["ndcg", "top_1", "top_5", "map", "f1", "micro_ap", "recall_at_90_precision", "nn_f1", "b3_f1"]
 """What a promotion may go by: the metrics that `neardup.measure.metrics` marks so; a test compares the two."""
@@ -19,12 +40,6 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 """Where an encoder computes; `auto` is the GPU where there is one."""
 Dtype = Literal["fp32", "bf16", "fp16", "int8"]
 """Number format that an encoder computes in; each has vectors and a threshold of its own."""
-Augmentation = Literal["classic", "press"]
-"""How photos are varied: as the prior project did, or as newspapers do."""
-
-STRICT = ConfigDict(extra="forbid")
-"""Pydantic's configuration of every table: an unknown name is an error."""
-
 PATTERNS: Mapping[str, str] = MappingProxyType(
     {
         "surlevif": "np_{collection}_{issue}_{page:02d}_{photo:02d}",
@@ -80,121 +95,6 @@ class TranslateSettings:
     ] = ("fr", "en", "it", "de")
     glossary: Annotated[str | None, Field(description="a DeepL glossary id, or None.")] = None
     server_url: Annotated[str | None, Field(description="another DeepL address than the public one, or None.")] = None
-
-
-@with_config(STRICT)
-@dataclass(frozen=True)
-class Recipe:
-    """One complete configuration of a fine-tuning; the defaults are the prior project's."""
-
-    lr: Annotated[float, Field(gt=0, lt=1, description="Adam's learning rate.")] = 1e-5
-    weight_decay: Annotated[float, Field(ge=0, description="Adam's L2 penalty.")] = 1e-3
-    batch_size: Annotated[int, Field(ge=2, description="photos a step, over all processes and accumulated parts.")] = 64
-    epochs: Annotated[int, Field(ge=1, description="at most so many passes.")] = 50
-    patience: Annotated[int, Field(ge=1, description="stop after so many epochs without a better validation loss.")] = (
-        10
-    )
-    seed: Annotated[int, Field(ge=0, description="number by which split, order and augmentation are drawn.")] = 0
-    validation: Annotated[float, Field(gt=0, lt=1, description="share of the training photos kept for validation.")] = (
-        0.1
-    )
-    shared_legends: Annotated[
-        bool, Field(description="spread the target over photos of one legend; off repeats the prior project.")
-    ] = True
-    long_legends: Annotated[
-        Literal["truncate", "drop"], Field(description="what happens to a legend of over 77 tokens.")
-    ] = "truncate"
-    augmentation: Annotated[
-        Literal["none", Augmentation],
-        Field(
-            description="recipe applied on the fly: `classic` is the prior project's, `press` what newspapers do; in "
-            "an experiment each approach sets it, the third to what `augmentation` at the top says."
-        ),
-    ] = "none"
-    copies: Annotated[int, Field(ge=1, description="variants a photo; epoch e sees copy e modulo `copies`.")] = 5
-    accumulate: Annotated[int, Field(ge=1, description="parts that a batch is cut into, for small memories.")] = 1
-    frozen_layers: Annotated[
-        int,
-        Field(
-            ge=0,
-            description="so many first layers of both towers, and what is before them, keep their weights; 0 freezes "
-            "nothing. What they give is computed once and kept, so that each epoch is faster.",
-        ),
-    ] = 0
-    frozen_text: Annotated[
-        bool, Field(description="the whole text tower keeps its weights; its vectors are computed once.")
-    ] = False
-    compiled: Annotated[
-        bool,
-        Field(
-            description="compile the layers by torch.compile in the first step, which then takes a minute more. "
-            "Measured for ViT-B/32 on one core: the others are 1.07 times as fast, in bf16 1.15 times."
-        ),
-    ] = False
-    lora_rank: Annotated[
-        int,
-        Field(
-            ge=0,
-            description="train updates of this rank of the attention, and else the temperature alone (LoRA); 0 trains "
-            "the weights themselves.",
-        ),
-    ] = 0
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16"],
-        Field(
-            description="`auto` is bf16 on a GPU that has it, else fp32; a CPU that has it trains faster by `bf16`, "
-            "too."
-        ),
-    ] = "auto"
-
-
-def prior_project() -> Recipe:
-    """The recipe that the published figures come from: equal legends repel each other, long ones drop out."""
-    return Recipe(shared_legends=False, long_legends="drop")
-
-
-@with_config(STRICT)
-@dataclass(frozen=True)
-class TuneSettings:
-    """What Optuna searches, and for how long.
-
-    The ranges are searched on a logarithmic scale. A list with fewer than two choices is no dimension of the search:
-    the recipe's own value is used.
-    """
-
-    trials: Annotated[
-        int, Field(ge=1, description="trials that end, pruned ones included; a study that has fewer goes on.")
-    ] = 20
-    epochs: Annotated[
-        int,
-        Field(
-            ge=1,
-            description="at most so many passes in a trial; part of the recipe that is found, for more of them may do "
-            "harm.",
-        ),
-    ] = 10
-    lr_low: Annotated[float, Field(gt=0, lt=1, description="least learning rate.")] = 1e-7
-    lr_high: Annotated[float, Field(gt=0, lt=1, description="greatest learning rate.")] = 1e-4
-    weight_decay_low: Annotated[float, Field(gt=0, description="least weight decay.")] = 1e-5
-    weight_decay_high: Annotated[float, Field(gt=0, description="greatest weight decay.")] = 1e-1
-    batch_sizes: Annotated[
-        tuple[Annotated[int, Field(ge=2)], ...], Field(description="batch sizes to choose among.")
-    ] = ()
-    augmentations: Annotated[
-        tuple[Literal["none", Augmentation], ...], Field(description="augmentation recipes to choose among.")
-    ] = ()
-    frozen_layers: Annotated[
-        tuple[Annotated[int, Field(ge=0)], ...], Field(description="numbers of frozen layers to choose among.")
-    ] = ()
-    copies: Annotated[
-        int,
-        Field(
-            ge=1,
-            description="press copies of each validation photo, which the search among near-duplicates is measured on.",
-        ),
-    ] = 3
-    parallel: Annotated[int, Field(ge=1, le=64, description="trials at once, each a thread of this process.")] = 1
-    seed: Annotated[int, Field(ge=0, description="number by which recipes and copies are drawn.")] = 0
 
 
 @with_config(STRICT)
@@ -259,6 +159,22 @@ class Settings:
             "searched among; drawn from those that look like none of the sets and that the ground truth does not name.",
         ),
     ] = 0
+    transductive: Annotated[
+        bool,
+        Field(
+            description="the approach `adapted` also learns from copies of the test set's photos, without their "
+            "groups; else from no photo that is in the test set or looks like one of it."
+        ),
+    ] = False
+    queries: Annotated[
+        str | None,
+        Field(
+            description="folder of new photos, relative to this file or absolute: copies of photos of the archive, and "
+            "in `strangers/` photos that are not in it. Each and four variants of it are searched for by every "
+            "approach. A copy is called as its original, or `queries.csv` there (columns `query` and `photo`) names "
+            "its original; a stranger is named there with no photo."
+        ),
+    ] = None
     write_augmented: Annotated[bool, Field(description="also write the augmented copies to `train_dataset_aug/`.")] = (
         False
     )
@@ -270,6 +186,9 @@ class Settings:
     )
     train: Annotated[Recipe, Field(description="how both fine-tuned approaches are trained.")] = field(
         default_factory=Recipe
+    )
+    adapt: Annotated[AdaptRecipe, Field(description="how the approach `adapted` is trained.")] = field(
+        default_factory=AdaptRecipe
     )
     tune: Annotated[TuneSettings, Field(description="what `neardup tune` searches.")] = field(
         default_factory=TuneSettings
@@ -285,6 +204,7 @@ TABLES: Mapping[str, type] = MappingProxyType(
         "prepare": PrepareSettings,
         "translate": TranslateSettings,
         "train": Recipe,
+        "adapt": AdaptRecipe,
         "tune": TuneSettings,
         "cluster": ClusterSettings,
     }
@@ -303,6 +223,7 @@ APPROACHES: Mapping[str, str] = MappingProxyType(
         "zero-shot": "zero-shot",
         "fine-tuned": "fine-tuned",
         "fine-tuned-augmented": "fine-tuned + augmentation",
+        "adapted": "adapted",
     },
 )
-"""The three approaches: folder name → title."""
+"""The four approaches: folder name → title."""

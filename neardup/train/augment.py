@@ -6,26 +6,19 @@ were off by one.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
-from itertools import chain, count
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import torch
 from PIL import Image
-from torchvision.transforms import v2
 
-from neardup.archive.names import name_on_disk
 from neardup.archive.trainingset import Caption, TrainingSet
-from neardup.archive.walk import Skipped, find_images
-from neardup.errors import ArchiveError, UnreadableImageError
 from neardup.images import MAX_PIXELS, read_image
 from neardup.progress import bar
 from neardup.stages import STATE, Stage, claim, digest_of, replacing
 from neardup.tables import write_table
-from neardup.train.classic import TORCHVISION, Reduced
+from neardup.train.classic import Reduced
 from neardup.train.press import press
 
 STEP = 2
@@ -143,78 +136,3 @@ def _claim(folder: Path, sign: Path, mark: str) -> None:
         stale.unlink()
     with replacing(sign) as unfinished:
         unfinished.write_text(mark, encoding="utf-8")
-
-
-@dataclass(frozen=True)
-class Queries:
-    """What `make_queries` did.
-
-    Attributes:
-        written: the photos and their variants, each a file of its own.
-        unreadable: (file, reason) of each photo that could not be read.
-    """
-
-    written: tuple[Path, ...]
-    unreadable: tuple[tuple[Path, str], ...]
-
-
-_, _ROTATE, _COLOR, _RESIZE = TORCHVISION.transforms
-VARIANTS: Mapping[str, Callable[[Image.Image], Image.Image]] = MappingProxyType(
-    {"_flip": v2.RandomHorizontalFlip(p=1.0), "_rotate": _ROTATE, "_color": _COLOR, "_resize": _RESIZE},
-)
-"""End of a variant's name → what makes the variant of a photo."""
-
-
-def _variant(make: Callable[[Image.Image], Image.Image], image: Image.Image, seed: int) -> Image.Image:
-    """Make a variant by what torchvision draws from torch's global generator, which is put back as it was."""
-    with torch.random.fork_rng(devices=[]):
-        # `torch.manual_seed` would seed the GPU's generator too, and nobody would put that back.
-        torch.default_generator.manual_seed(seed)
-        return make(image)
-
-
-def make_queries(folder: Path, out: Path, max_pixels: int = MAX_PIXELS) -> Queries:
-    """Write each photo of a folder, and its `_flip`, `_rotate`, `_color` and `_resize` beside it, to `out`.
-
-    Where the names of two photos or of their variants would be one, those of the later photo are numbered: `a~2.jpg`,
-    `a~2_flip.jpg` …
-
-    Args:
-        folder: of the photos; it is only read.
-        out: where they go, into the same subfolders.
-        max_pixels: a larger photo is left out.
-
-    Raises:
-        ArchiveError: the folder is not there.
-    """
-    if not folder.is_dir():
-        raise ArchiveError(f"{folder} is not a folder: name one that holds the new photos")
-    written: list[Path] = []
-    skipped: list[Skipped] = []
-    taken: set[str] = set()
-    for path in find_images(folder, ("**",), (), skipped.append):
-        try:
-            image = read_image(folder / path, max_pixels=max_pixels)
-        except UnreadableImageError as error:
-            skipped.append(Skipped(path, str(error)))
-            continue
-        photo = digest_of(path)
-        copies = {"": image}
-        copies |= {end: _variant(make, image, copy_seed(photo, i, 0)) for i, (end, make) in enumerate(VARIANTS.items())}
-        for target, copy in zip(_query_names(path, taken), copies.values(), strict=True):
-            with replacing(out / target) as unfinished:
-                copy.save(unfinished, quality=95)
-            written.append(out / target)
-    return Queries(tuple(written), tuple((folder / item.path, item.reason) for item in skipped))
-
-
-def _query_names(path: str, taken: set[str]) -> list[str]:
-    """Names of a photo and its variants that are not taken on any disk, which are taken then."""
-    start = str(PurePosixPath(path).with_suffix(""))
-    for stem in chain([start], (f"{start}~{number}" for number in count(2))):
-        names = [f"{stem}{ending}.jpg" for ending in ("", *VARIANTS)]
-        marks = {name_on_disk(name) for name in names}
-        if not marks & taken:
-            taken |= marks
-            return names
-    raise AssertionError("there is always another number")

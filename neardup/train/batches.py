@@ -1,15 +1,17 @@
 """What training reads: photos with their captions, as batches of pixels and tokens."""
 
 import os
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -17,6 +19,7 @@ from neardup.encode.vision import shortest_side
 from neardup.errors import TrainingError, UnreadableImageError
 from neardup.images import MAX_PIXELS, read_image
 from neardup.settings.schema import Recipe
+from neardup.tables import load_table
 from neardup.train.augment import augment
 
 KEEP_BYTES = 4 * 2**30
@@ -34,7 +37,7 @@ class Example:
     Attributes:
         image: the file.
         photo: the SHA-256 of its bytes.
-        caption: the English text that it is trained with.
+        caption: the English text that it is trained with; empty where only copies of the photo are learned from.
         phash: its perceptual hash, 16 hex digits.
         max_pixels: the photo is refused if it has more.
     """
@@ -44,6 +47,54 @@ class Example:
     caption: str
     phash: str
     max_pixels: int = MAX_PIXELS
+
+
+@dataclass(frozen=True)
+class KnownPairs:
+    """Pairs of photos of which it is known whether both show the same picture, each photo by the SHA-256 of its bytes.
+
+    Attributes:
+        same: pairs of near-duplicates: groups, exposures of one plate, verdicts.
+        different: pairs that may look alike and are none.
+    """
+
+    same: tuple[tuple[str, str], ...] = ()
+    different: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def load(cls, table: Path) -> "KnownPairs":
+        """Read a table with the columns `first`, `second` and `same` (1 or 0); none are known where there is no table.
+
+        Raises:
+            ArchiveError: the table has other columns.
+        """
+        rows = load_table(table, KnownPair) if table.is_file() else ()
+        same, different = (tuple((r.first, r.second) for r in rows if bool(r.same) == kind) for kind in (True, False))
+        return cls(same, different)
+
+    def rows(self, examples: Sequence[Example]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """The pairs of which both photos are among some examples, as rows of those: same, different."""
+        row_of = {example.photo: row for row, example in reversed(list(enumerate(examples)))}
+        same, different = (
+            [(row_of[first], row_of[second]) for first, second in pairs if first in row_of and second in row_of]
+            for pairs in (self.same, self.different)
+        )
+        return same, different
+
+
+@dataclass(frozen=True)
+class KnownPair:
+    """One row of a table of known pairs.
+
+    Attributes:
+        first: SHA-256 of one photo.
+        second: SHA-256 of the other.
+        same: 1 where both show the same picture, else 0.
+    """
+
+    first: str
+    second: str
+    same: int
 
 
 def token_limit(model: Any, tokenizer: Any) -> int:
@@ -97,6 +148,24 @@ class Captions:
         }
 
 
+def unreadable(example: Example, error: Exception) -> TrainingError:
+    """What is raised for a photo that cannot be read."""
+    return TrainingError(f"{example.image} cannot be read ({error}): run `neardup prepare` again")
+
+
+def as_bytes(processor: Any, image: Image.Image, **sizes: Mapping[str, int]) -> Tensor:
+    """An RGB image, resized and cropped as an image processor does, but not normalised: uint8 (3, height, width).
+
+    Args:
+        processor: the encoder's.
+        image: the image.
+        sizes: `size` and `crop_size` in place of the processor's own.
+    """
+    ready = processor(image, do_rescale=False, do_normalize=False, return_tensors="pt", **sizes)
+    pixels: Tensor = ready["pixel_values"][0]
+    return pixels
+
+
 class Photos:
     """Decoded photos, resized and cropped as the encoder wants them, and their seeded copies."""
 
@@ -140,10 +209,8 @@ class Photos:
                     recipe.augmentation, example.image, example.photo, [copy], recipe.seed, example.max_pixels
                 )
         except (OSError, UnreadableImageError) as error:
-            raise TrainingError(f"{example.image} cannot be read ({error}): run `neardup prepare` again") from error
-        ready = self._processor(image, do_rescale=False, do_normalize=False, return_tensors="pt")
-        pixels: Tensor = ready["pixel_values"][0]
-        return pixels
+            raise unreadable(example, error) from error
+        return as_bytes(self._processor, image)
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """The rest of the encoder's preprocessing, on the pixels' device: float32."""
@@ -155,12 +222,26 @@ class Photos:
         return ready
 
 
-def batch_rows(rows: Sequence[int], size: int, seed: int, epoch: int) -> list[list[int]]:
+def batch_rows(
+    rows: Sequence[int], size: int, seed: int, epoch: int, partners: Mapping[int, Sequence[int]] = MappingProxyType({})
+) -> list[list[int]]:
     """Rows in the order of an epoch, in batches of `size`; a last single row joins the batch before it.
 
     The order depends on seed and epoch alone, so that a resumed run sees what an uninterrupted one sees.
+
+    Args:
+        rows: each occurs once.
+        size: rows of a batch.
+        seed: of the order.
+        epoch: each has another order.
+        partners: row → rows that are to come right after it, in its batch unless that is full.
     """
     order = [rows[i] for i in np.random.default_rng([seed, epoch]).permutation(len(rows))]
+    if partners:
+        inside = set(rows)
+        order = list(
+            dict.fromkeys(other for row in order for other in (row, *partners.get(row, ())) if other in inside)
+        )
     batches = [order[start : start + size] for start in range(0, len(order), size)]
     if len(batches) > 1 and len(batches[-1]) == 1:
         alone = batches.pop()

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -24,7 +24,7 @@ from neardup import errors
 from neardup.errors import NeardupError, TrainingError
 from neardup.settings.schema import Recipe
 from neardup.stages import write_json
-from neardup.train.finetune import EpochResult, Example, Training, train
+from neardup.train.finetune import EpochResult, Example, KnownPairs, Training, train
 
 RECORD = "\x1e"
 """First character of a line of standard output that is meant for the process that started the workers (RFC 7464)."""
@@ -41,6 +41,7 @@ class Job:
     device: str
     state: Path | None
     look_alike_bits: int
+    known: KnownPairs = field(default_factory=KnownPairs)
 
     @classmethod
     def read(cls, path: Path) -> "Job":
@@ -49,7 +50,8 @@ class Job:
         examples = [Example(**{**line, "image": Path(line["image"])}) for line in fields.pop("examples")]
         recipe, folder = Recipe(**fields.pop("recipe")), Path(fields.pop("folder"))
         state = fields.pop("state")
-        return cls(examples, recipe=recipe, folder=folder, state=Path(state) if state else None, **fields)
+        known = KnownPairs(**{kind: tuple(map(tuple, pairs)) for kind, pairs in fields.pop("known").items()})
+        return cls(examples, recipe=recipe, folder=folder, state=Path(state) if state else None, known=known, **fields)
 
     def write(self, path: Path) -> None:
         """Write the job to a JSON file."""
@@ -69,6 +71,7 @@ class Job:
             device=self.device,
             state=self.state,
             look_alike_bits=self.look_alike_bits,
+            known=self.known,
         )
 
 

@@ -1,7 +1,8 @@
-"""A CLIP with its training data on a device: vectors, loss and gradient of a batch, in one process or several."""
+"""A model with its training data on a device: vectors, loss and gradient of a batch, in one process or several."""
 
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -35,6 +36,10 @@ from neardup.train.lora import add_low_rank
 from neardup.train.losses import backward_in_parts, contrastive_loss, legend_targets
 from neardup.train.towers import Tower, text_tower, vision_tower
 
+MAX_LOGIT_SCALE = math.log(100)
+"""Greatest logarithm of what similarities are multiplied by: 100 times, CLIP's own limit."""
+WEIGHTS_OF_RATE = 3_000_000
+"""Weights of a vision tower up to which `lr_by_size` leaves the learning rate as it is."""
 LENGTHS = 4
 """Groups that a batch's captions are sorted into by length on a CPU. A GPU takes one: there padding costs less than
 launches."""
@@ -57,16 +62,24 @@ class Validation:
     embed_seconds: float
 
 
-class Learner:
-    """A CLIP that is trained on examples, on one device: it embeds rows of them and computes their loss and gradient.
+class VisionLearner:
+    """A model that learns on one device, of which only the vision tower is used; what it learns from, a subclass says.
 
     The output of frozen layers for a photo or a caption is computed once and cached; the photo's pixels are not then.
     """
 
     def __init__(
-        self, examples: Sequence[Example], clip: Clip, captions: Captions, recipe: Recipe, device: str
+        self, examples: Sequence[Example], clip: Clip, recipe: Recipe, device: str, *, reads: bool = False
     ) -> None:
-        """Move the model to the device, freeze what the recipe freezes, and number the examples as rows."""
+        """Move the model to the device, freeze what the recipe freezes, and number the examples as rows.
+
+        Args:
+            examples: the photos.
+            clip: the model; its weights are changed in place.
+            recipe: every setting.
+            device: `auto`, `cpu`, `cuda` or `mps`.
+            reads: whether the text tower learns, too; else it keeps its weights, if there is one.
+        """
         # PartialState is Accelerator without its choice of precision, which could be made once a process only:
         # an experiment trains twice, and tests in several number formats.
         self.processes = PartialState(cpu=device == "cpu")
@@ -74,27 +87,159 @@ class Learner:
         self.device = self.processes.device if several else torch.device(pick_device(device))
         self.bf16 = _bf16(recipe, self.device)
         self.recipe = recipe
-        self.captions = captions
         # No dropout in CLIP; `eval` keeps it so for a checkpoint that sets one, for its draws would not be resumed.
         model: Any = clip.model
         self.model = model.eval().to(self.device)
-        self.vision, self.text = _towers(self.model, recipe)
+        weights = _weights(vision_tower(self.model, 0))
+        self.size = sum(weight.numel() for weight in weights)
+        if not reads:
+            self.model.requires_grad_(requires_grad=False)
+            for weight in weights:
+                weight.requires_grad = True
+        self.towers = _towers(self.model, recipe, reads=reads)
+        self.vision = self.towers[0]
         if recipe.compiled:
             compile_layers(self.model, dynamic=True)  # captions of any length
         self.cache = TensorCache(KEEP_BYTES)
-        pixels = TensorCache(0) if self.vision.frozen else self.cache
-        self.photos = Photos(examples, clip.image_processor, recipe, pixels)
-        self.logit_scale: Tensor = self.model.logit_scale
+        pixels = self.cache if reads and not self.vision.frozen else TensorCache(0)
+        self.processor = clip.image_processor
+        self.photos = Photos(examples, self.processor, recipe, pixels)
+        self.width = int(self.model.config.projection_dim)
+        self.logit_scale: Tensor | None = getattr(self.model, "logit_scale", None)
 
     def optimizer(self) -> torch.optim.Adam:
         """Adam with the recipe's settings, for the weights that learn."""
         learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         fused = self.device.type in {"cpu", "cuda"}
-        return torch.optim.Adam(learning, lr=self.recipe.lr, weight_decay=self.recipe.weight_decay, fused=fused)
+        return torch.optim.Adam(learning, lr=self.rate, weight_decay=self.recipe.weight_decay, fused=fused)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of this model: the recipe's, or less by its size."""
+        if not self.recipe.lr_by_size:
+            return self.recipe.lr
+        return self.recipe.lr * min(1.0, WEIGHTS_OF_RATE / self.size)
+
+    @property
+    def temperature(self) -> float | None:
+        """Logarithm of what similarities of photos and captions are multiplied by; None where none are read."""
+        return None
+
+    def descend(self, optimizer: torch.optim.Optimizer, done: float) -> None:  # noqa: ARG002 - the rate is constant
+        """Move the weights along their gradient.
+
+        Args:
+            optimizer: that of `optimizer`.
+            done: share of all steps that are done, 0 to 1; the rate stays the same here.
+        """
+        optimizer.step()
+        if self.logit_scale is not None:
+            with torch.no_grad():
+                self.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
+
+    def batches(self, rows: Sequence[int], epoch: int) -> list[list[int]]:
+        """The batches of an epoch, counted from 1, in its order; all rows unless the recipe ends epochs earlier."""
+        batches = batch_rows(rows, self.recipe.batch_size, self.recipe.seed, epoch, self.partners)
+        return batches[: self.recipe.epoch_steps or None]
+
+    @property
+    def partners(self) -> Mapping[int, Sequence[int]]:
+        """Row → rows that are to come into one batch with it."""
+        return {}
+
+    def begin(self, rows: Sequence[int]) -> None:
+        """Do what must be done while the model is as it came; `rows` are those that will be learned from."""
 
     def own(self, batch: Sequence[int]) -> slice:
         """The slice of a batch that this process embeds."""
-        return own_rows(len(batch), self.processes.process_index, self.processes.num_processes)
+        return self.share_of(len(batch))
+
+    def share_of(self, count: int) -> slice:
+        """The slice of so many rows that this process embeds."""
+        return own_rows(count, self.processes.process_index, self.processes.num_processes)
+
+    def embed_photos(self, states: Tensor) -> Tensor:
+        """Unit vectors, float32 (n, d), of normalised pixels, (n, 3, height, width), on the device or on the CPU."""
+        if not len(states):
+            return torch.zeros((0, self.width), device=self.device, requires_grad=True)
+        with self.autocast():
+            vectors = self.vision.above(self.vision.below(states.to(self.device, non_blocking=True)))
+        return functional.normalize(vectors.float(), dim=-1)
+
+    @torch.no_grad()
+    def vectors(self, pixels: Iterable[Tensor]) -> Tensor:
+        """Unit vectors of photos, float32 (n, d) on the CPU; the processes share the work.
+
+        Args:
+            pixels: batches of photos, uint8 (m, 3, height, width).
+        """
+        found = [torch.zeros((0, self.width))]
+        for batch in pixels:
+            own = self.photos.normalise(batch[self.share_of(len(batch))].to(self.device))
+            found.append(self.gather(len(batch), self.embed_photos(own)).cpu())
+        return torch.cat(found)
+
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
+        """Compute in the number format that the recipe asks for, with the same result every time."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16), _same_every_time(self.device):
+            yield
+
+    def gather(self, count: int, own: Tensor) -> Tensor:
+        """Vectors of `count` rows, (count, d), from those of this process, which other processes also get."""
+        if self.processes.num_processes == 1:
+            return own
+        rows = torch.zeros((count, own.shape[1]), device=self.device)
+        rows[self.share_of(count)] = own
+        gathered: Tensor = reduce(rows, "sum")
+        return gathered
+
+    def share_gradients(self) -> None:
+        """Add up the gradients of all processes, so that each has the same."""
+        if self.processes.num_processes > 1:
+            for parameter in self.model.parameters():
+                # The temperature's gradient is whole in every process already.
+                if parameter is not self.logit_scale and parameter.requires_grad:
+                    grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                    parameter.grad = reduce(grad, "sum")
+
+    def inputs(self, batches: Sequence[Sequence[int]], epoch: int) -> Iterator[tuple[Sequence[int], Any]]:
+        """Each batch of an epoch with what `backward` takes of it; the next is read while one is in use."""
+        raise NotImplementedError
+
+    def backward(self, batch: Sequence[int], inputs: Any) -> float:
+        """Compute the loss of a batch; its gradient, the same in every process, is left on the weights."""
+        raise NotImplementedError
+
+    def validate(self, rows: Sequence[int]) -> Validation:
+        """Compute loss and spread over all rows, in batches that are the same in every epoch."""
+        raise NotImplementedError
+
+    def validation_batches(self, rows: Sequence[int]) -> list[list[int]]:
+        """The batches that a validation loss is computed in."""
+        return batch_rows(rows, self.recipe.batch_size, self.recipe.seed, epoch=0)
+
+
+class Learner(VisionLearner):
+    """A CLIP that learns from photos with captions."""
+
+    def __init__(
+        self, examples: Sequence[Example], clip: Clip, captions: Captions, recipe: Recipe, device: str
+    ) -> None:
+        """Take the examples and their captions, row by row."""
+        super().__init__(examples, clip, recipe, device, reads=True)
+        self.captions = captions
+        self.text = self.towers[1]
+        self.scale: Tensor = self.model.logit_scale
+
+    @property
+    def temperature(self) -> float | None:
+        """Logarithm of what similarities are multiplied by."""
+        return self.scale.item()
+
+    def inputs(self, batches: Sequence[Sequence[int]], epoch: int) -> Iterator[tuple[Sequence[int], Any]]:
+        """Each batch with its photos, as `load` gives them; each epoch has its own augmented copies."""
+        return self.load(batches, self.photos.copy(epoch))
 
     def load(self, batches: Sequence[Sequence[int]], copy: int) -> Iterator[tuple[Sequence[int], Tensor]]:
         """Each batch with the input of this process's rows: pixels, uint8, or cached states, (n, length, width).
@@ -117,9 +262,9 @@ class Learner:
     def embed(self, rows: Sequence[int], photos: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors of rows and of their captions, float32 (n, d) each, unit rows; `load` gives `photos`, their input."""
         if not rows:
-            nothing = torch.zeros((0, self.model.config.projection_dim), device=self.device, requires_grad=True)
+            nothing = torch.zeros((0, self.width), device=self.device, requires_grad=True)
             return nothing, nothing
-        with self._autocast():
+        with self.autocast():
             states = photos.to(self.device, non_blocking=True)
             if not self.vision.frozen:
                 states = self.vision.below(self.photos.normalise(states))
@@ -151,88 +296,80 @@ class Learner:
 
     def _caption_states(self, row: int) -> Tensor:
         """What the frozen layers give for a row's caption: (length, width), on the CPU."""
-        with self._autocast():
+        with self.autocast():
             return self.text.states_of(self.captions([row])["input_ids"].to(self.device)).cpu()
 
     def _photo_states(self, pixels: Any) -> Tensor:
         """What the frozen layers give for a photo: (length, width), on the CPU."""
-        with self._autocast():
+        with self.autocast():
             return self.vision.states_of(self.photos.normalise(pixels[None].to(self.device))).cpu()
-
-    @contextmanager
-    def _autocast(self) -> Iterator[None]:
-        """Compute in the number format that the recipe asks for, with the same result every time."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16), _same_every_time(self.device):
-            yield
-
-    def gather(self, batch: Sequence[int], own: Tensor) -> Tensor:
-        """The vectors of a whole batch, (n, d), from those of this process, which other processes also get."""
-        if self.processes.num_processes == 1:
-            return own
-        rows = torch.zeros((len(batch), own.shape[1]), device=self.device)
-        rows[self.own(batch)] = own
-        gathered: Tensor = reduce(rows, "sum")
-        return gathered
 
     def loss(self, batch: Sequence[int], images: Tensor, texts: Tensor) -> Tensor:
         """The contrastive loss of a batch's vectors, by the recipe."""
         legends = self.captions.legends[list(batch)].to(self.device)
         targets = legend_targets(legends, shared=self.recipe.shared_legends)
-        return contrastive_loss(images, texts, self.logit_scale, targets)
+        return contrastive_loss(images, texts, self.scale, targets)
 
-    def backward(self, batch: Sequence[int], photos: Tensor) -> float:
+    def backward(self, batch: Sequence[int], inputs: Any) -> float:
         """Compute the loss of a batch; its gradient, the same in every process, is left on the weights."""
+        loss = self.backward_captions(batch, inputs)
+        self.share_gradients()
+        return loss
+
+    def backward_captions(self, batch: Sequence[int], photos: Tensor) -> float:
+        """Compute the loss of a batch; this process's part of the gradient is added to the weights."""
         own = batch[self.own(batch)]
         parts = parts_of(len(own), self.recipe.accumulate)
-        loss = backward_in_parts(
+        return backward_in_parts(
             [partial(self.embed, own[part], photos[part]) for part in parts],
             partial(self.loss, batch),
-            partial(self.gather, batch),
+            partial(self.gather, len(batch)),
             self.own(batch),
         )
-        if self.processes.num_processes > 1:
-            for parameter in self.model.parameters():
-                # The temperature's gradient is whole in every process already.
-                if parameter is not self.logit_scale and parameter.requires_grad:
-                    grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                    parameter.grad = reduce(grad, "sum")
-        return loss
 
     @torch.no_grad()
     def validate(self, rows: Sequence[int]) -> Validation:
         """Compute loss and spread over all rows, in batches that are the same in every epoch."""
-        batches = batch_rows(rows, self.recipe.batch_size, self.recipe.seed, epoch=0)
+        batches = self.validation_batches(rows)
         total, embedding, began = 0.0, 0.0, time.perf_counter()
         vectors = []
         for batch, photos in self.load(batches, PLAIN):
             start = time.perf_counter()
-            images, texts = (self.gather(batch, part) for part in self.embed(batch[self.own(batch)], photos))
+            images, texts = (self.gather(len(batch), part) for part in self.embed(batch[self.own(batch)], photos))
             total += self.loss(batch, images, texts).item() * len(batch)
             vectors.append(images.double())
             embedding += time.perf_counter() - start
         waiting = time.perf_counter() - began - embedding
-        return Validation(total / len(rows), _spread(torch.cat(vectors)), waiting / len(rows), embedding / len(rows))
+        return Validation(total / len(rows), spread_of(torch.cat(vectors)), waiting / len(rows), embedding / len(rows))
 
 
-def _towers(model: Any, recipe: Recipe) -> tuple[Tower, Tower]:
-    """The vision and the text tower of a CLIP, with weights frozen and low-rank updates added as the recipe says."""
+def _towers(model: Any, recipe: Recipe, *, reads: bool) -> list[Tower]:
+    """The vision tower of a model and, if it `reads` captions, the text tower: frozen, or with low-rank updates."""
     layers = recipe.frozen_layers
-    vision = vision_tower(model, layers)
-    text = text_tower(model, len(model.text_model.encoder.layers) if recipe.frozen_text else layers)
+    towers = [vision_tower(model, layers)]
+    if reads:
+        layers_of_text = len(model.text_model.encoder.layers) if recipe.frozen_text else layers
+        towers.append(text_tower(model, layers_of_text))
     if recipe.lora_rank:
-        if not (vision.upper or text.upper):
+        if not any(tower.upper for tower in towers):
             raise TrainingError("lora_rank updates the layers that are not frozen, and frozen_layers leaves none")
         draws = torch.Generator().manual_seed(recipe.seed)
-        for tower in (vision, text):
+        for tower in towers:
             tower.freeze_all()
             for layer in tower.upper:
                 add_low_rank(layer, recipe.lora_rank, draws)
-    if recipe.frozen_text:
-        text.freeze_all()
+    if recipe.frozen_text and reads:
+        towers[1].freeze_all()
     if layers:
-        vision.freeze()
-        text.freeze()
-    return vision, text
+        for tower in towers:
+            tower.freeze()
+    return towers
+
+
+def _weights(tower: Tower) -> list[torch.nn.Parameter]:
+    """All weights of a tower."""
+    parts = (tower.start, *tower.lower, *tower.upper, tower.norm, tower.projection)
+    return [weight for part in parts for weight in part.parameters()]
 
 
 def _bf16(recipe: Recipe, device: torch.device) -> bool:
@@ -248,7 +385,7 @@ def _same_every_time(device: torch.device) -> AbstractContextManager[None]:
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cuda" else nullcontext()
 
 
-def _spread(vectors: Tensor) -> float:
+def spread_of(vectors: Tensor) -> float:
     """Mean of 1 - cosine over unordered pairs of unit rows, (n, d); 0 for a single row."""
     n = len(vectors)
     # The sum of all cosines is the squared length of the sum.

@@ -1,4 +1,4 @@
-"""The contrastive loss of CLIP, and its gradient in parts for small memories."""
+"""The contrastive losses of captions and of copies, and their gradients in parts for small memories."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-Embed = Callable[[], tuple[Tensor, Tensor]]
-"""Embeds one part of a batch: images and texts, float32 (m, d) each, unit rows."""
+Embed = Callable[[], tuple[Tensor, ...]]
+"""Embeds one part of a batch: images and texts, or copies alone, float32 (m, d) each, unit rows."""
 Combine = Callable[[Tensor], Tensor]
 """Turns the rows that this process embedded, float32 (m, d), into those of the whole batch, float32 (n, d)."""
 
@@ -48,7 +48,7 @@ def contrastive_loss(images: Tensor, texts: Tensor, logit_scale: Tensor, targets
 
 def backward_in_parts(
     parts: Sequence[Embed],
-    loss_of: Callable[[Tensor, Tensor], Tensor],
+    loss_of: Callable[..., Tensor],
     combine: Combine = lambda rows: rows,
     own: slice = slice(None),
 ) -> float:
@@ -60,7 +60,7 @@ def backward_in_parts(
 
     Args:
         parts: embed the parts of this process, in order; they give the same result each time.
-        loss_of: the loss of all images and texts.
+        loss_of: the loss of all rows, of each kind that the parts embed.
         combine: gathers the rows of all processes.
         own: which of the gathered rows are this process's.
 
@@ -75,7 +75,7 @@ def backward_in_parts(
     loss = loss_of(*gathered)
     loss.backward()  # type: ignore[no-untyped-call]
     gradients = [_gradient(leaf)[own] for leaf in gathered]
-    sizes = [len(images) for images, _ in embedded]
+    sizes = [len(kinds[0]) for kinds in embedded]
     for i, pieces in enumerate(zip(*(torch.split(gradient, sizes) for gradient in gradients), strict=True)):
         rows = embedded[i] if whole else parts[i]()
         learning = [pair for pair in zip(rows, pieces, strict=True) if pair[0].requires_grad]  # not of a frozen tower
@@ -89,7 +89,7 @@ def _gradient(leaf: Tensor) -> Tensor:
     return leaf.grad
 
 
-def copy_loss(vectors: Tensor, subjects: Tensor, temperature: float) -> Tensor:
+def copy_loss(vectors: Tensor, subjects: Tensor, temperature: float, ignored: Tensor | None = None) -> Tensor:
     """Contrastive loss of image copies with several positives (Khosla et al. 2020, L_out; NT-Xent for two copies each).
 
     Mean over rows of the cross-entropy between the softmax of a row's similarities to all others, divided by the
@@ -100,12 +100,14 @@ def copy_loss(vectors: Tensor, subjects: Tensor, temperature: float) -> Tensor:
         vectors: float32 (n, d), unit rows.
         subjects: int64 (n,); every subject occurs at least twice.
         temperature: greater than 0.
+        ignored: bool (n, n), pairs of two subjects that are no negatives of each other; none by default.
     """
     itself = torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
-    logits = (vectors @ vectors.T / temperature).masked_fill(itself, float("-inf"))
+    absent = itself if ignored is None else itself | ignored
+    logits = (vectors @ vectors.T / temperature).masked_fill(absent, float("-inf"))
     same = ((subjects[:, None] == subjects[None, :]) & ~itself).to(vectors.dtype)
     targets = same / same.sum(dim=1, keepdim=True)
-    logarithms = functional.log_softmax(logits, dim=1).masked_fill(itself, 0.0)
+    logarithms = functional.log_softmax(logits, dim=1).masked_fill(absent, 0.0)
     return -(targets * logarithms).sum(dim=1).mean()
 
 
@@ -122,3 +124,23 @@ def koleo_loss(vectors: Tensor, subjects: Tensor) -> Tensor:
     same = subjects[:, None] == subjects[None, :]
     nearest = (vectors @ vectors.T).masked_fill(same, -1.0).amax(dim=1)
     return -(2 - 2 * nearest).clamp_min(1e-6).sqrt().log().mean()
+
+
+def likeness_loss(vectors: Tensor, start: Tensor, temperature: float) -> Tensor:
+    """How far the likenesses of a batch have moved from those that the model had before training.
+
+    Mean over rows of the cross-entropy from the softmax of a row's similarities to all others, by the vectors from
+    before, to the same by the present vectors. Distilling relations between pictures keeps what the model knew (Tung
+    and Mori 2019; Park et al. 2019). Least where both are equal: then it is the mean entropy, ln 2 for three rows that
+    are all equally alike.
+
+    Args:
+        vectors: float32 (n, d), unit rows.
+        start: float32 (n, k), unit rows of the same photos.
+        temperature: what both similarities are divided by, greater than 0.
+    """
+    itself = torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
+    targets = (start @ start.T / temperature).masked_fill(itself, float("-inf")).softmax(dim=1)
+    logits = (vectors @ vectors.T / temperature).masked_fill(itself, float("-inf"))
+    logarithms = functional.log_softmax(logits, dim=1).masked_fill(itself, 0.0)
+    return -(targets * logarithms).sum(dim=1).mean()

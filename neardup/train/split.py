@@ -29,25 +29,43 @@ class Split:
     sets: int
 
 
-def inseparable(captions: Sequence[str], photos: Sequence[str], phashes: Sequence[str], bits: int) -> list[list[int]]:
+def inseparable(
+    captions: Sequence[str],
+    photos: Sequence[str],
+    phashes: Sequence[str],
+    bits: int,
+    known: Sequence[tuple[int, int]] = (),
+) -> list[list[int]]:
     """Rows that must stay together: linked, directly or through others, by caption, bytes or perceptual hash.
 
     Args:
-        captions: the text of each row.
+        captions: the text of each row; an empty one is like no other.
         photos: the SHA-256 of each row.
         phashes: the perceptual hash of each row, 16 hex digits; an empty one is like no other.
         bits: hashes at most so many bits apart are of photos that look the same.
+        known: pairs of rows that are linked besides.
 
     Returns:
         Sets of ascending rows, in the order of their first rows; each row is in exactly one.
     """
-    links = np.concatenate([*(_equal(values) for values in (captions, photos, phashes)), _look_alikes(phashes, bits)])
+    others = np.array(known, dtype=np.int64).reshape(-1, 2)
+    equal = [_equal(values) for values in (captions, photos, phashes)]
+    links = np.concatenate([*equal, _look_alikes(phashes, bits), others])
     graph = coo_array((np.ones(len(links), dtype=bool), (links[:, 0], links[:, 1])), shape=(len(captions),) * 2)
     _, labels = connected_components(graph, directed=False)
     rows_of: dict[int, list[int]] = {}
     for row, label in enumerate(labels.tolist()):
         rows_of.setdefault(label, []).append(row)
     return list(rows_of.values())
+
+
+def labels_of(sets: Sequence[Sequence[int]]) -> list[int]:
+    """For each row the number of its set, from 0; every row is in exactly one of the sets."""
+    labels = [0] * sum(map(len, sets))
+    for number, rows in enumerate(sets):
+        for row in rows:
+            labels[row] = number
+    return labels
 
 
 def _equal(values: Sequence[str]) -> Ints:

@@ -63,6 +63,11 @@ class TrainingState:
             if other != folder:
                 shutil.rmtree(other)
 
+    def note(self, facts: dict[str, Any]) -> None:
+        """Put other facts in the place of those of the last whole epoch."""
+        pointer = json.loads(self._pointer.read_text(encoding="utf-8"))
+        write_json(self._pointer, pointer | {"facts": facts})
+
     def restore(self, model: nn.Module, *optimizers: torch.optim.Optimizer) -> None:
         """Bring weights and moments back, to the last bit."""
         folder = self.folder / json.loads(self._pointer.read_text(encoding="utf-8"))["folder"]

@@ -6,7 +6,10 @@ A page is grey, float32 (n, 1, side, side), 0 black to 1 white. Every draw comes
 import math
 from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from PIL import Image, ImageDraw, ImageFont
 from torch import Generator, Tensor
 from torch.nn import functional
 
@@ -16,8 +19,30 @@ FINE = 2
 CHUNK = 32
 """Pages made at once, which fit the processor's cache: 800 copies a second on two cores, 360 in chunks of 128."""
 
+LETTERS = "etaoinshrdlucmfwygpbvk"
+"""The letters that the words of a page of text are made of."""
+
 Damage = Callable[[Tensor, Generator], Tensor]
 """Damages pages by chance: pages in, pages of the same shape out."""
+
+
+def text(rng: np.random.Generator, side: int) -> npt.NDArray[np.float32]:
+    """Lines of letters, as in a newspaper's column, dark on paper or light on dark: float32 (side, side), 0 to 1."""
+    page = Image.new("L", (side, side), int(rng.integers(200, 256)))
+    draw = ImageDraw.Draw(page)
+    size = int(rng.integers(max(7, side // 24), max(9, side // 7)))
+    font, ink = ImageFont.load_default(size), int(rng.integers(0, 80))
+    for top in range(int(rng.integers(0, size)), side, int(size * rng.uniform(1.1, 1.7))):
+        words = ("".join(rng.choice(list(LETTERS), int(rng.integers(1, 11)))) for _ in range(2 + 3 * side // size // 4))
+        draw.text((int(rng.integers(-size, size)), top), " ".join(words), fill=ink, font=font)
+    grey = np.asarray(np.asarray(page, dtype=np.float32) / 255, dtype=np.float32)
+    return grey if rng.random() < 0.8 else np.asarray(1 - grey, dtype=np.float32)  # noqa: PLR2004 - four in five
+
+
+def text_pages(count: int, side: int) -> Tensor:
+    """Pages of text to paste beside pictures, the same each time: uint8 (count, side, side)."""
+    pages = [text(np.random.default_rng([number, 1]), side) * 255 for number in range(count)]
+    return torch.from_numpy(np.stack(pages).astype(np.uint8))
 
 
 def press_copies(pictures: Tensor, texts: Tensor, size: int, rng: Generator, strength: Tensor) -> Tensor:
@@ -43,7 +68,7 @@ def press_copies(pictures: Tensor, texts: Tensor, size: int, rng: Generator, str
 
 def _copied(pictures: Tensor, texts: Tensor, size: int, rng: Generator, strength: Tensor) -> Tensor:
     """One copy of each of a few pictures, as `press_copies` gives them."""
-    page = _laid(pictures, _text_pages(texts, len(pictures), size * FINE, rng), size * FINE, rng, strength)
+    page = _laid(pictures, _chosen_texts(texts, len(pictures), size * FINE, rng), size * FINE, rng, strength)
     for chance, damage in _DAMAGES:
         rows = torch.nonzero(_uniform(rng, len(page)) < chance * strength)[:, 0]
         if len(rows):
@@ -61,7 +86,7 @@ def _each(values: Tensor) -> Tensor:
     return values[:, None, None, None]
 
 
-def _text_pages(texts: Tensor, n: int, side: int, rng: Generator) -> Tensor:
+def _chosen_texts(texts: Tensor, n: int, side: int, rng: Generator) -> Tensor:
     """Pages of text by chance, float32 (n, 1, side, side)."""
     chosen = torch.randint(len(texts), (n,), generator=rng, device=rng.device)
     pages = texts[chosen, None].float() / 255

@@ -1,0 +1,146 @@
+"""The approaches that an experiment compares: what each is trained by, and the stages of its folder."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from neardup.archive.trainingset import TrainingSet
+from neardup.errors import ArchiveError
+from neardup.measure.distractors import drawing, prepared_key
+from neardup.measure.queries import SEARCH_STEP
+from neardup.settings.schema import APPROACHES, Recipe, Settings
+from neardup.stages import Stage, digest_file, digest_of
+from neardup.train.finetune import TRAIN_STEP
+from neardup.train.variants import queries_stage
+
+VECTORS_STEP = 1
+"""Version of the step that encodes the test set; bumped when its result changes for equal inputs."""
+EVALUATE_STEP = 4
+"""Version of the step that measures an approach; bumped when its result changes for equal inputs."""
+KNOWN_PAIRS = "known_pairs.csv"
+"""Table of the output folder (columns first, second, same) with pairs of photos that `adapted` is told of, if any."""
+
+
+@dataclass(frozen=True)
+class Approach:
+    """One of the compared approaches, in one output folder.
+
+    Attributes:
+        name: `zero-shot`, `fine-tuned`, `fine-tuned-augmented`, `adapted` or `tuned`; also its folder's name.
+        out: the experiment's output folder.
+        settings: those of the experiment.
+        base: fingerprint of the encoder that it starts from.
+    """
+
+    name: str
+    out: Path
+    settings: Settings
+    base: str
+
+    @property
+    def folder(self) -> Path:
+        """Where its checkpoint, vectors, tables and pictures lie."""
+        return self.out / self.name
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The recipe that the approach is trained by; None for zero-shot."""
+        if self.name == "zero-shot":
+            return None
+        if self.name == "adapted":
+            return self.settings.adapt
+        if self.name == "tuned":
+            return self.settings.train
+        augmentation = self.settings.augmentation if self.name == "fine-tuned-augmented" else "none"
+        return replace(self.settings.train, augmentation=augmentation)
+
+    @property
+    def checkpoint(self) -> Stage:
+        """The stage that makes the checkpoint; its key holds all that training depends on, legends and captions too."""
+        recipe = (TRAIN_STEP, asdict(self.recipe)) if self.recipe else None
+        inputs: list[object] = []
+        if self.name == "adapted":
+            known = self.out / KNOWN_PAIRS
+            pairs = digest_file(known) if known.is_file() else ""
+            inputs = [prepared_key(self.out), self.settings.distractors, self.settings.transductive, pairs]
+        elif recipe:
+            inputs = [table_digest(self.out, table) for table in ("training_set.csv", "captions.csv")]
+        bits = self.settings.prepare.look_alike_bits
+        key = digest_of(self.base, self.settings.encoder, recipe, bits, inputs)
+        return Stage(self.out, f"{self.name}/checkpoint", key)
+
+    @property
+    def vectors(self) -> Stage:
+        """The stage that encodes the test set, and the distractors where there are any."""
+        inputs = [VECTORS_STEP, self.checkpoint.key, table_digest(self.out, "test_set.csv")]
+        if self.settings.distractors:
+            inputs.append(drawing(self.out, self.settings.distractors).key)
+        return Stage(self.out, f"{self.name}/vectors", digest_of(*inputs))
+
+    @property
+    def evaluation(self) -> Stage:
+        """The stage that measures the vectors."""
+        return Stage(self.out, f"{self.name}/evaluation", digest_of(EVALUATE_STEP, self.vectors.key))
+
+    @property
+    def queries(self) -> Stage | None:
+        """The stage that writes the new photos and their variants, the same for all approaches; None without any."""
+        return queries_stage(self.out, self.settings) if self.settings.queries else None
+
+    def search(self, queries: Stage) -> Stage:
+        """The stage that searches for the new photos."""
+        return Stage(self.out, f"{self.name}/queries", digest_of(SEARCH_STEP, queries.key, self.evaluation.key))
+
+
+def table_digest(out: Path, table: str) -> str:
+    """SHA-256 of a table of the prepared folder.
+
+    Raises:
+        ArchiveError: nothing has been prepared in `out`.
+    """
+    if not (out / table).is_file():
+        first = f"run `neardup prepare ARCHIVE --out {out}`, then `neardup translate --out {out}`"
+        raise ArchiveError(f"{out / table} does not exist: {first}")
+    return digest_file(out / table)
+
+
+def approaches_of(out: Path, settings: Settings, base: str) -> list[Approach]:
+    """The four approaches, and the tuned one where `neardup tune` has found a recipe for this very encoder.
+
+    Those that learn from captions are left out where no photo has a legend.
+    """
+    legends = bool(TrainingSet.load(out).photos)
+    names = [name for name in APPROACHES if legends or not name.startswith("fine-tuned")]
+    approaches = [Approach(name, out, settings, base) for name in names]
+    path = out / "tuned" / "recipe.json"
+    if path.is_file():
+        tuned = json.loads(path.read_text(encoding="utf-8"))
+        if tuned["base"] == base:
+            recipe = replace(settings.train, **tuned["recipe"])
+            approaches.append(Approach("tuned", out, replace(settings, train=recipe), base))
+    return approaches
+
+
+def trained_approaches(approaches: Sequence[Approach], say: Callable[[str], None]) -> list[Approach]:
+    """Zero-shot, and those of the others that were trained with these very settings.
+
+    Args:
+        approaches: all that there may be.
+        say: gets a sentence for each that is left out, because it was trained with other settings.
+    """
+    trained = []
+    for approach in approaches:
+        if approach.recipe is None or approach.checkpoint.done():
+            trained.append(approach)
+        elif (approach.folder / "checkpoint").is_dir():
+            say(f"{approach.name} is left out: it was trained with other settings than these; say the same ones again")
+    return trained
+
+
+def validation_gain(approach: Approach) -> tuple[float, float]:
+    """What nDCG and µAP of an approach's model on its validation photos are above those of the untrained encoder."""
+    facts = (approach.checkpoint.read() or {"facts": {}})["facts"]
+    names = ("validation_ndcg", "validation_micro_ap")
+    ndcg, micro_ap = (facts[name] - facts[f"{name}_before"] if name in facts else 0.0 for name in names)
+    return ndcg, micro_ap

@@ -1,0 +1,187 @@
+"""New photos of the user's: read, and for each which photo of the archive it is a copy of, as far as anybody has said.
+
+They are searched for in the test set and the training set. A new photo is a copy, a stranger to the archive, or of
+unknown origin.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from neardup.archive.names import ROOT, Names
+from neardup.archive.scan import Archive, Photo, scan
+from neardup.archive.testset import TestSet
+from neardup.archive.trainingset import TrainingSet
+from neardup.archive.walk import walk_images
+from neardup.errors import ArchiveError
+from neardup.images import MAX_PIXELS
+from neardup.stages import STATE
+
+FOLDER = "queries"
+"""Folder of the output folder that holds the new photos and their variants."""
+TABLE = "queries.csv"
+"""Table in the folder of new photos that names their originals."""
+STRANGERS = "strangers"
+"""Subfolder of the new photos for those that are not in the archive."""
+COPY, STRANGER, UNKNOWN = "copy", "stranger", "unknown"
+"""What a new photo may be: a copy of a photo of the archive, in none of its photos, or nobody has said."""
+
+
+@dataclass(frozen=True)
+class SearchedPhoto:
+    """One photo of the archive that new photos are searched for among.
+
+    Attributes:
+        name: its path in the output folder: `test_dataset/…` or `training_set/…`.
+        path: where it lies in the archive.
+        sha256: its identity.
+        picture: the same for photos of one group of the ground truth, which are prints of one picture.
+    """
+
+    name: str
+    path: str
+    sha256: str
+    picture: str
+
+
+def searched_photos(out: Path) -> list[SearchedPhoto]:
+    """The photos of the test set, then those of the training set.
+
+    Raises:
+        ArchiveError: nothing has been prepared in `out`.
+    """
+    test = [
+        SearchedPhoto(f"test_dataset/{photo.name}", photo.path, photo.sha256, f"group {photo.group}")
+        for photo in TestSet.load(out).photos
+    ]
+    training = [
+        SearchedPhoto(f"training_set/{photo.image_name}", photo.path, photo.sha256, photo.sha256)
+        for photo in TrainingSet.load(out).photos
+    ]
+    return test + training
+
+
+@dataclass(frozen=True)
+class Original:
+    """What is known of a new photo.
+
+    Attributes:
+        kind: `copy`, `stranger` or `unknown`.
+        path: of a copy, where its original lies in the archive; else nothing.
+    """
+
+    kind: str = UNKNOWN
+    path: str = ""
+
+
+def check_queries(folder: Path, out: Path) -> None:
+    """Refuse a folder of new photos that cannot be searched for, before anything is done.
+
+    Raises:
+        ArchiveError: it is not there, holds no image, or overlaps with the folder that its copies go to.
+    """
+    name_another = "name the folder of new photos with --queries or as queries in neardup.toml, or leave it out"
+    if not folder.is_dir():
+        raise ArchiveError(f"{folder} is not a folder: {name_another}")
+    given, ours = folder.resolve(), (out / FOLDER).resolve()
+    if given.is_relative_to(ours) or ours.is_relative_to(given):
+        raise ArchiveError(f"{folder} overlaps with {out / FOLDER}, where the variants go: {name_another}")
+    if next(walk_images(folder), None) is None:
+        raise ArchiveError(f"{folder} holds no image: {name_another}")
+
+
+def read_new_photos(folder: Path, out: Path, max_pixels: int = MAX_PIXELS) -> Archive:
+    """The photos of a folder of new photos and the files that are none; what was read before is not read again.
+
+    Raises:
+        ArchiveError: as `check_queries`, or no file of the folder can be read.
+    """
+    check_queries(folder, out)
+    table = out / STATE / "queries.scan.parquet"
+    found = scan(folder, table=table, patterns=("**",), exclude=(), max_pixels=max_pixels)
+    if not found.photos:
+        path, reason = found.left_out[0]
+        raise ArchiveError(f"{folder} holds no photo that can be read ({path}: {reason}): put new photos there")
+    return found
+
+
+def read_originals(folder: Path) -> list[tuple[str, str]]:
+    """The rows of `queries.csv` in the folder of new photos: new photo, and its original or nothing for a stranger.
+
+    Commas, semicolons and tabs may part the columns, as spreadsheets of different countries write them.
+
+    Returns:
+        No row where there is no such table.
+
+    Raises:
+        ArchiveError: it cannot be read, or lacks one of the columns `query` and `photo`.
+    """
+    path = folder / TABLE
+    if not path.is_file():
+        return []
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        delimiter = max(",;\t", key=text.partition("\n")[0].count)
+        lines = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), delimiter=delimiter)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ArchiveError(f"{path} cannot be read ({error}): save it as a CSV table in UTF-8") from None
+    header = [name.casefold() for name in lines[0]] if lines else []
+    if not {"query", "photo"} <= set(header):
+        raise ArchiveError(f"{path} has the columns {', '.join(header) or 'none'}: it needs query and photo")
+    query, photo = header.index("query"), header.index("photo")
+    rows = [row + [""] * len(header) for row in lines[1:]]
+    return [(row[query], row[photo]) for row in rows]
+
+
+def find_originals(
+    new: Archive, rows: Sequence[tuple[str, str]], searched: Sequence[SearchedPhoto]
+) -> tuple[dict[str, Original], list[str]]:
+    """Which photo of the archive each new photo is a copy of.
+
+    The table decides; then the subfolder `strangers/`; then the photo of the same name, whatever its suffix.
+
+    Args:
+        new: the new photos.
+        rows: as `read_originals` has them.
+        searched: the photos of the archive.
+
+    Returns:
+        Path of each new photo → what is known of it; and a sentence for each name that means no photo, or several.
+    """
+    new_names, names, faults = Names(new), Names(_as_archive(new.root, searched)), list[str]()
+    originals: dict[str, Original] = {}
+
+    def find(name: str, among: Names, place: str, called: str) -> Sequence[Photo]:
+        """The photos of a name, all of one content; notes a name that means none, or several."""
+        found = among.find(f"{ROOT}{name}")
+        found = found if found.photos else among.find(name)
+        if found.ambiguous:
+            several = ", ".join(photo.path for photo in found.photos)
+            faults.append(f"{place}{name} may be each of {several}: name the one with its folder in {TABLE}")
+        elif called and not found.photos and not found.unreadable:
+            faults.append(f"{place}no photo is called {name} {called}")
+        return () if found.ambiguous else found.photos
+
+    for line, (query, name) in enumerate(rows, 2):
+        place = f"{TABLE}, line {line}: "
+        same = find(name, names, place, "in the test set and the training set") if name else ()
+        known = Original(COPY, same[0].path) if same else Original(UNKNOWN if name else STRANGER)
+        for photo in find(query, new_names, place, "among the new photos") if query else ():
+            originals[photo.path] = known
+    for photo in new.photos:
+        pure = PurePosixPath(photo.path)
+        if photo.path in originals:
+            continue
+        if STRANGERS in pure.parts[:-1]:
+            originals[photo.path] = Original(STRANGER)
+        else:
+            same = find(pure.name, names, f"{photo.path}: ", "")
+            originals[photo.path] = Original(COPY, same[0].path) if same else Original()
+    return originals, faults
+
+
+def _as_archive(root: Path, searched: Sequence[SearchedPhoto]) -> Archive:
+    """Searched photos by name and content alone, for `Names` to index."""
+    return Archive(root, tuple(Photo(photo.path, photo.sha256, 0, 0, 0, "", "", "", "") for photo in searched), (), 0)

@@ -1,0 +1,277 @@
+"""The training step of `builtin:tiny`: two press copies of each photograph, and what looks like it in the same batch.
+
+The copies of a photograph are to be near each other and far from all others (InfoNCE), all are to spread evenly
+(KoLeo), and the mild copies are to stay as alike as their pictures are to the network before it was trained.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from neardup.builtin import tiny
+from neardup.builtin.pool import Pool
+from neardup.errors import TrainingError
+from neardup.train.losses import copy_loss, koleo_loss
+from neardup.train.press_torch import press_copies
+
+PLAIN_SIZE = 160
+"""Pixels of a side at which the untouched network judges which photographs look alike."""
+NEAREST = 16
+"""Photographs that look most like each, of which four at a time meet it in a batch."""
+CHUNK = 10
+"""Pictures in one pass of the network, whose states fit the processor's cache."""
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """Everything that the weights depend on, but for the photographs and ImageNet's weights.
+
+    Attributes:
+        steps: how many steps the training on copies has.
+        subjects: photographs of a step; two copies are made of each.
+        anchors: those that come in turn; the others are drawn.
+        clustered: anchors that bring four photographs that look like them.
+        sizes: pixels of a side of the copies, one of them a step.
+        window: chance that a subject is only a part of its picture, so that a photograph is many subjects.
+        mild: greatest strength of the damages of one copy, m u² for an even u.
+        low: least strength of those of the other, even from there to 1.
+        temperature: what the similarities of the copy loss are divided by.
+        koleo: weight of the spreading loss.
+        likeness: weight of the loss that keeps what the untouched network finds alike.
+        likeness_temperature: what the similarities of that loss are divided by.
+        lr: learning rate of AdamW for the trunk, which falls along half a cosine to 0.
+        projection_rate: how many times that the projection learns at.
+        weight_decay: of AdamW, for matrices.
+        warmup: steps until the full learning rate.
+        scenes: drawn scenes whose captions the text tower learns.
+        text_steps: steps of that training, in which the vision tower stays as it is.
+        text_batch: captions of such a step.
+        text_lr: learning rate of AdamW for the text tower.
+        seed: seed of the first weights, the order and the copies.
+    """
+
+    steps: int = 1000
+    subjects: int = 40
+    anchors: int = 12
+    clustered: int = 7
+    sizes: tuple[int, ...] = (128, 160, 160, 192)
+    window: float = 0.5
+    mild: float = 0.4
+    low: float = 0.2
+    temperature: float = 0.05
+    koleo: float = 2.0
+    likeness: float = 0.5
+    likeness_temperature: float = 0.1
+    lr: float = 3e-4
+    projection_rate: float = 5.0
+    weight_decay: float = 0.01
+    warmup: int = 20
+    scenes: int = 4000
+    text_steps: int = 1000
+    text_batch: int = 128
+    text_lr: float = 1e-3
+    seed: int = 0
+
+    def rate(self, step: int) -> float:
+        """Share of the learning rates at a step, counted from 0."""
+        return min(1.0, (step + 1) / self.warmup) * (1 + math.cos(math.pi * step / self.steps)) / 2
+
+
+class Pretrainer:
+    """A dual encoder on a device, the photographs that its vision tower is trained on, and the optimizer."""
+
+    def __init__(self, recipe: Pretraining, pool: Pool, imagenet: Path | None, device: torch.device) -> None:
+        """Move the model, the untouched network and the pictures to the device, and find what looks alike."""
+        self.recipe, self.pool, self.device = recipe, pool, device
+        model: Any = tiny.untrained(recipe.seed, imagenet)
+        untouched: Any = tiny.untrained(recipe.seed, imagenet).vision_model
+        self.model = model.to(device, memory_format=torch.channels_last)
+        self._untouched = untouched.to(device, memory_format=torch.channels_last).requires_grad_(requires_grad=False)
+        self.pixels, self.texts = torch.from_numpy(pool.pixels).to(device), torch.from_numpy(pool.texts).to(device)
+        self._workers = ThreadPoolExecutor(
+            torch.get_num_threads() if device.type == "cpu" else 1,
+            initializer=torch.set_num_threads if device.type == "cpu" else None,
+            initargs=(1,) if device.type == "cpu" else (),
+        )
+        self._learning = [*model.vision_model.parameters(), model.visual_projection.weight]
+        self.optimizer = _optimizer(model, recipe)
+        self._rates = [group["lr"] for group in self.optimizer.param_groups]
+        self._mean = self._plain(self.pixels[:: max(1, len(self.pixels) // 500)]).mean(dim=0)
+        self.neighbours = self._neighbours()
+
+    def embed(self, pictures: Tensor) -> Tensor:
+        """Vectors of grey pictures: float32 (n, 1, s, s), 0 to 1 → float32 (n, 256), unit rows."""
+        parts = [self.model.get_image_features(pixel_values=_input(part)).pooler_output for part in _chunks(pictures)]
+        return functional.normalize(torch.cat(parts).float(), dim=-1)
+
+    def _each(self, work: Callable[..., Tensor], *columns: Sequence[Any]) -> list[Tensor]:
+        """Do some work on all cores, a thread each: fewer waits than with all cores in each product."""
+        return list(self._workers.map(work, *columns))
+
+    @torch.no_grad()
+    def _features(self, pictures: Tensor) -> Tensor:
+        """Mean features of the untouched network, float32 (n, 1280), of float32 (n, 1, s, s), 0 to 1."""
+        small = functional.interpolate(pictures, (PLAIN_SIZE, PLAIN_SIZE), mode="area")
+        pooled = [self._untouched(pixel_values=_input(part)).pooler_output for part in _chunks(small)]
+        return torch.cat(pooled)[:, : tiny.FEATURES]
+
+    def _plain(self, pictures: Tensor) -> Tensor:
+        """Mean features of uint8 (n, s, s)."""
+        parts = torch.split(pictures, 64)
+        return torch.cat(self._each(lambda part: self._features(part[:, None].float() / 255), parts))
+
+    def _neighbours(self) -> npt.NDArray[np.int64]:
+        """The subjects that look most like each to the untouched network, int64 (subjects, at most 16)."""
+        firsts = [rows[0] for rows in self.pool.members]
+        features = functional.normalize(self._plain(self.pixels[firsts]) - self._mean, dim=1)
+        alike = (features @ features.T).fill_diagonal_(-2)
+        nearest = alike.topk(min(NEAREST, len(firsts) - 1), dim=1).indices
+        return np.asarray(nearest.cpu().numpy(), np.int64)
+
+    def step(self, step: int, subjects: Sequence[int]) -> dict[str, float]:
+        """Take a step, counted from 0, on some subjects; returns the losses by name."""
+        recipe, n = self.recipe, len(subjects)
+        rng = Generator(self.device).manual_seed(recipe.seed * 1_000_003 + step)
+        size = recipe.sizes[int(torch.randint(len(recipe.sizes), (1,), generator=rng, device=self.device))]
+        plain = self._pictures(subjects, rng)
+        u = torch.rand(2 * n, generator=rng, device=self.device)
+        strength = torch.cat([recipe.mild * u[:n] ** 2, recipe.low + (1 - recipe.low) * u[n:]])
+        parts = [part.tolist() for part in torch.arange(2 * n).chunk(self._workers._max_workers)]  # noqa: SLF001 - its own argument
+
+        def embedded(number: int, rows: list[int]) -> Tensor:
+            draws = Generator(self.device).manual_seed((recipe.seed * 1_000_003 + step) * 64 + number)
+            copies = press_copies(plain[rows].round().to(torch.uint8), self.texts, size, draws, strength[rows])
+            return self.embed(copies)
+
+        pieces = self._each(embedded, range(len(parts)), parts)
+        leaf = torch.cat([piece.detach() for piece in pieces]).requires_grad_()
+        losses = self._losses(leaf, plain[:n])
+        total = losses["copies"] + recipe.koleo * losses["koleo"] + recipe.likeness * losses["likeness"]
+        if not math.isfinite(total.item()):
+            raise TrainingError(f"the loss became {total.item()} at step {step}: lower the learning rates")
+        [gradient] = torch.autograd.grad(total, leaf)
+        self._descend(pieces, gradient.split([len(piece) for piece in pieces]), step)
+        return {name: loss.item() for name, loss in losses.items()}
+
+    def _losses(self, vectors: Tensor, plain: Tensor) -> dict[str, Tensor]:
+        """The losses of a batch: vectors of the mild copies, then of the others, and the undamaged pictures."""
+        n = len(plain)
+        numbers, itself = torch.arange(n, device=self.device).repeat(2), torch.eye(n, dtype=torch.bool)
+        halves = self._each(lambda part: self._features(part[:, None] / 255), plain.chunk(2))
+        features = functional.normalize(torch.cat(halves) - self._mean, dim=1)
+        warmth = self.recipe.likeness_temperature
+        wanted, given = (
+            (rows @ rows.T / warmth).masked_fill(itself.to(self.device), -1e4) for rows in (features, vectors[:n])
+        )
+        return {
+            "copies": copy_loss(vectors, numbers, self.recipe.temperature),
+            "koleo": koleo_loss(vectors, numbers),
+            "likeness": functional.kl_div(
+                functional.log_softmax(given, 1),
+                functional.log_softmax(wanted, 1),
+                log_target=True,
+                reduction="batchmean",
+            ),
+        }
+
+    def _pictures(self, subjects: Sequence[int], rng: Generator) -> Tensor:
+        """Two pictures of each subject, float32 (2 n, 224, 224): the same part, of two exposures if there are two."""
+        n, rows = len(subjects), [self.pool.members[subject] for subject in subjects]
+        counts = torch.tensor([len(some) for some in rows], device=self.device).repeat(2)
+        chosen = (torch.rand(2 * n, generator=rng, device=self.device) * counts).long().tolist()
+        pictures = self.pixels[[rows[i % n][k] for i, k in enumerate(chosen)]].float()
+        draw = torch.rand((4, n), generator=rng, device=self.device)
+        side = torch.where(draw[0] < self.recipe.window, 0.4 + 0.5 * draw[1], 1.0)
+        zero = torch.zeros_like(side)
+        across, down = (2 * draw[2] - 1) * (1 - side), (2 * draw[3] - 1) * (1 - side)
+        theta = torch.stack([torch.stack([side, zero, across], 1), torch.stack([zero, side, down], 1)], 1)
+        grid = functional.affine_grid(theta.repeat(2, 1, 1), [2 * n, 1, *pictures.shape[1:]], align_corners=False)
+        return functional.grid_sample(pictures[:, None], grid, align_corners=False)[:, 0]
+
+    def _descend(self, pieces: Sequence[Tensor], gradients: Sequence[Tensor], step: int) -> None:
+        """Move the weights along the gradient of the loss, at the learning rates of a step."""
+
+        def carried(piece: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
+            return torch.autograd.grad(piece, self._learning, gradient)
+
+        sums = self._workers.map(carried, pieces, gradients)
+        for parameter, *grads in zip(self._learning, *sums, strict=True):
+            parameter.grad = torch.stack(grads).sum(dim=0)
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * self.recipe.rate(step)
+        torch.nn.utils.clip_grad_norm_(self._learning, 1.0)
+        self.optimizer.step()
+
+    @torch.inference_mode()
+    def validate(self, held_out: Pool) -> dict[str, float]:
+        """Search the held-out photographs, as they are, for copies at full strength and for other exposures.
+
+        Returns:
+            `top_1` and `micro_ap` of one copy of each subject's first picture, and `exposures`: the micro average
+            precision of all pairs of held-out photographs, which are right if both show one plate.
+        """
+        pixels = torch.from_numpy(held_out.pixels).to(self.device)
+        gallery = self.searched(functional.interpolate(pixels[:, None].float() / 255, (160, 160), mode="area"))
+        firsts = [rows[0] for rows in held_out.members][:400]
+        copies = press_copies(
+            pixels[firsts], self.texts, 160, Generator(self.device).manual_seed(0), torch.ones(len(firsts))
+        )
+        subjects = torch.tensor(held_out.subjects, device=self.device)
+        similarities, same = self.searched(copies) @ gallery.T, subjects[firsts][:, None] == subjects
+        first, second = torch.triu_indices(len(pixels), len(pixels), 1)
+        return {
+            "top_1": same[torch.arange(len(firsts)), similarities.argmax(1)].float().mean().item(),
+            "micro_ap": _average_precision(similarities.flatten(), same.flatten()),
+            "exposures": _average_precision((gallery @ gallery.T)[first, second], subjects[first] == subjects[second]),
+        }
+
+    def searched(self, pictures: Tensor) -> Tensor:
+        """Vectors of grey pictures on all cores, without gradients."""
+
+        def embedded(part: Tensor) -> Tensor:
+            with torch.inference_mode():
+                return self.embed(part)
+
+        return torch.cat(self._each(embedded, torch.split(pictures, 64)))
+
+
+def _input(grey: Tensor) -> Tensor:
+    """What the network takes of grey pictures, (n, 1, s, s), 0 to 1: three equal channels, float32 (n, 3, s, s)."""
+    levels = ((grey - tiny.LEVEL) / tiny.LEVEL).expand(-1, 3, -1, -1)
+    return levels.contiguous(memory_format=torch.channels_last)
+
+
+def _chunks(pictures: Tensor) -> tuple[Tensor, ...]:
+    """Pictures in parts that fit a CPU's cache; a GPU takes them all."""
+    return torch.split(pictures, CHUNK if pictures.device.type == "cpu" else len(pictures))
+
+
+def _average_precision(scores: Tensor, right: Tensor) -> float:
+    """Average precision of all scores together, ties in the order of their places."""
+    ranked = right[scores.argsort(descending=True, stable=True)]
+    precision = ranked.cumsum(0) / torch.arange(1, len(ranked) + 1, device=ranked.device)
+    return float(precision[ranked].mean())
+
+
+def _optimizer(model: Any, recipe: Pretraining) -> torch.optim.AdamW:
+    """AdamW for the vision tower; the projection, which begins at chance, learns faster."""
+    trunk = list(model.vision_model.parameters())
+    groups = [
+        {"params": [p for p in trunk if p.ndim > 1], "lr": recipe.lr, "weight_decay": recipe.weight_decay},
+        {"params": [p for p in trunk if p.ndim <= 1], "lr": recipe.lr, "weight_decay": 0.0},
+        {
+            "params": [model.visual_projection.weight],
+            "lr": recipe.lr * recipe.projection_rate,
+            "weight_decay": recipe.weight_decay,
+        },
+    ]
+    return torch.optim.AdamW(groups)

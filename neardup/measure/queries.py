@@ -1,0 +1,247 @@
+"""New photos that every approach searches for: at which rank the original of each is found, and how near a stranger is.
+
+The prior project's notebooks end so: photos that are new, four variants of each, and what the archive has that is most
+like them. Here they are searched for in the test set and the training set, and among each other.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from neardup.archive.new_photos import COPY, FOLDER, STRANGER, searched_photos
+from neardup.arrays import Floats, Vectors
+from neardup.encode.encoder import Encoder
+from neardup.encode.vectors import Embeddings, embed_photos
+from neardup.images import MAX_PIXELS
+from neardup.stages import STATE, write_json
+from neardup.tables import load_table, write_csv
+
+SEARCH_STEP = 1
+"""Version of the search for new photos; bumped when its result changes for equal inputs."""
+QUERIES_TABLE = f"{STATE}/queries.csv"
+"""Table of all queries, rows of `Query`, in the output folder."""
+SENTENCES = f"{STATE}/queries.txt"
+"""Text file in the output folder: a line for each file or name of the new photos that cannot be used."""
+PHOTO = "photo"
+"""Name of the variant that is the new photo as it is."""
+ARCHIVE, QUERIES = "archive", "queries"
+"""What is searched: the test set with the training set, or all other new photos and variants."""
+SHOWN_HITS = 5
+"""Hits that are kept of each search, for the report to show."""
+FILES = ("new_queries.csv", "new_queries.json")
+"""What a search for new photos writes into the folder of an approach; `queries.csv` there is of the test set."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One file that is searched for: a new photo or a variant of it.
+
+    Attributes:
+        name: its path in the output folder: `queries/…`.
+        sha256: its identity.
+        photo: path of the new photo in the user's folder.
+        variant: `photo`, `flip`, `rotate`, `color` or `resize`.
+        kind: `copy`, `stranger` or `unknown`.
+        original: where the original of a copy lies in the archive, or nothing.
+    """
+
+    name: str
+    sha256: str
+    photo: str
+    variant: str
+    kind: str
+    original: str
+
+    @property
+    def title(self) -> str:
+        """What tables and pages call it: its path in the folder of queries."""
+        return self.name.removeprefix(f"{FOLDER}/")
+
+
+@dataclass(frozen=True)
+class Found:
+    """One hit of a search for a new photo.
+
+    Attributes:
+        file: path of the hit in the output folder.
+        name: where it lies in the archive, or what the query is called.
+        similarity: -1 to 1, higher is more alike.
+        above: whether it is called a near-duplicate: its similarity is at least the threshold.
+        right: whether it shows the same picture; None where that is not known, or nothing is wrong with it.
+    """
+
+    file: str
+    name: str
+    similarity: float
+    above: bool
+    right: bool | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an approach finds for one query in one gallery.
+
+    Attributes:
+        query: path of the new photo in the user's folder.
+        variant: `photo`, `flip`, `rotate`, `color` or `resize`.
+        gallery: `archive` for test set and training set, `queries` for all other new photos and variants.
+        kind: `copy`, `stranger` or `unknown`.
+        original: what was to be found: in the archive the original of a copy, among the queries the new photo itself.
+        rank: of the original among the photos that show other pictures, from 1; of equally similar photos the original
+            is last. Other prints of the picture, and other variants, do not count. None where there is no original.
+        nearest: the most similar photo; of equally similar ones one that shows another picture.
+        similarity: of the nearest, -1 to 1.
+        threshold: calibrated threshold of the approach, at or above which photos are called near-duplicates; None where
+            none could be calibrated.
+        above: 1 if the nearest photo is called a near-duplicate, else 0.
+        file: path of the query in the output folder.
+        hits: the most similar photos, best first.
+    """
+
+    query: str
+    variant: str
+    gallery: str
+    kind: str
+    original: str
+    rank: int | None
+    nearest: str
+    similarity: float
+    threshold: float | None
+    above: int
+    file: str = ""
+    hits: tuple[Found, ...] = ()
+
+
+COLUMNS = tuple(field.name for field in fields(Answer))[:-2]
+"""The columns of `new_queries.csv`; where the pictures lie is in `new_queries.json` alone."""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Photos that are searched, with their vectors.
+
+    Attributes:
+        title: `archive` or `queries`.
+        files: path of each in the output folder.
+        names: what tables and pages call each.
+        pictures: str (n,), equal for photos that show the same picture.
+        vectors: float32 (n, d), unit rows.
+    """
+
+    title: str
+    files: Sequence[str]
+    names: Sequence[str]
+    pictures: npt.NDArray[np.str_]
+    vectors: Vectors
+
+    def search(self, query: Query, vector: Vectors, picture: str, original: str, threshold: float | None) -> Answer:
+        """Search for one query; the query itself, where the gallery holds it, is passed over.
+
+        Args:
+            query: what is searched for.
+            vector: float32 (d,), of unit length.
+            picture: what it shows.
+            original: name of the photo in the gallery that is to be found, or nothing.
+            threshold: calibrated for the encoder, if one could be.
+        """
+        scores = self._wide @ vector.astype(np.float64)
+        same = self.pictures == picture
+        rank = None
+        if original:
+            rank = 1 + int((scores[~same] >= scores[self.names.index(original)]).sum())
+        if self.title == QUERIES:
+            scores[self.files.index(query.name)] = -np.inf
+        hits = []
+        for i in np.lexsort((same, -scores))[: min(SHOWN_HITS, np.isfinite(scores).sum())].tolist():
+            above = threshold is not None and bool(scores[i] >= threshold)
+            right = _mark(query, self.title, same=bool(same[i]), above=above)
+            hits.append(Found(self.files[i], self.names[i], float(scores[i]), above, right))
+        facts = (query.photo, query.variant, self.title, query.kind, original, rank, hits[0].name, hits[0].similarity)
+        return Answer(*facts, threshold, int(hits[0].above), query.name, tuple(hits))
+
+    @cached_property
+    def _wide(self) -> Floats:
+        """The vectors, float64 (n, d): similarities of float32 vectors are summed in float64."""
+        return self.vectors.astype(np.float64)
+
+
+def _mark(query: Query, gallery: str, *, same: bool, above: bool) -> bool | None:
+    """Whether a hit is right; a stranger has no right one, and one below the threshold is not wrong."""
+    if gallery == QUERIES or query.kind == COPY:
+        return same
+    return False if query.kind == STRANGER and above else None
+
+
+def search_queries(folder: Path, encoder: Encoder, store: str | Path, max_pixels: int = MAX_PIXELS) -> list[Path]:
+    """Search for every query by one approach, and write `new_queries.csv` and `new_queries.json`.
+
+    Args:
+        folder: of the approach, evaluated, in an output folder whose queries are written.
+        encoder: the approach's.
+        store: folder or URL of vectors; killed at any moment, the next call goes on.
+        max_pixels: larger photos are refused.
+
+    Returns:
+        The files.
+    """
+    out = folder.parent
+    queries = load_table(out / QUERIES_TABLE, Query)
+    searched = searched_photos(out)
+    known = Embeddings.load(folder / "vectors.parquet")
+    known.require(encoder.fingerprint)
+    training = [(photo.name, photo.sha256) for photo in searched[len(known.photos) :]]
+    archive, new = (
+        embed_photos(items, out, encoder, store=store, max_pixels=max_pixels).vectors
+        for items in (training, [(query.name, query.sha256) for query in queries])
+    )
+    pictures = {photo.path: photo.picture for photo in searched}
+    shown = [pictures.get(query.original, f"new {query.photo}") for query in queries]
+    galleries = (
+        Gallery(
+            ARCHIVE,
+            [photo.name for photo in searched],
+            [photo.path for photo in searched],
+            np.array([photo.picture for photo in searched]),
+            np.concatenate([known.vectors, archive]),
+        ),
+        Gallery(QUERIES, [query.name for query in queries], [query.title for query in queries], np.array(shown), new),
+    )
+    photos = {query.photo: query.title for query in queries if query.variant == PHOTO}
+    threshold = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["threshold"]
+    answers = []
+    for query, vector, picture in zip(queries, new, shown, strict=True):
+        own = "" if query.variant == PHOTO else photos[query.photo]
+        for gallery, original in zip(galleries, (query.original, own), strict=True):
+            answers.append(gallery.search(query, vector, picture, original, threshold))
+    write_csv(folder / FILES[0], COLUMNS, ([getattr(answer, name) for name in COLUMNS] for answer in answers))
+    write_json(folder / FILES[1], [asdict(answer) for answer in answers])
+    return [folder / name for name in FILES]
+
+
+def load_answers(folder: Path) -> list[Answer]:
+    """The answers of an approach, as `search_queries` wrote them."""
+    rows = json.loads((folder / FILES[1]).read_text(encoding="utf-8"))
+    return [Answer(**{**row, "hits": tuple(Found(**hit) for hit in row["hits"])}) for row in rows]
+
+
+def summary(answers: Sequence[Answer]) -> dict[str, float]:
+    """What one approach finds, in figures.
+
+    `copies` and `variants` are how many queries have an original in the archive and among the queries; of either the
+    share that has it first (`…_top_1`) and the mean of 1 / rank (`…_mrr`). `strangers` is how many queries show a
+    stranger, `strangers_above` of how many a photo of the archive is called a near-duplicate.
+    """
+    figures: dict[str, float] = {}
+    for gallery, name in ((ARCHIVE, "copies"), (QUERIES, "variants")):
+        ranks = [answer.rank for answer in answers if answer.gallery == gallery and answer.rank is not None]
+        figures[name] = len(ranks)
+        if ranks:
+            figures[f"{name}_top_1"] = float(np.mean([rank == 1 for rank in ranks]))
+            figures[f"{name}_mrr"] = float(np.mean([1 / rank for rank in ranks]))
+    strangers = [answer.above for answer in answers if answer.gallery == ARCHIVE and answer.kind == STRANGER]
+    return figures | {"strangers": len(strangers), "strangers_above": sum(strangers)}

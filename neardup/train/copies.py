@@ -1,0 +1,313 @@
+"""Learning from copies of photos alone: what the shipped encoder was trained by, continued on an archive's own photos.
+
+Two press copies are made of each photo of a batch at every step, one mild and one of any strength. The copies of a
+photo are to be near each other and far from all others (InfoNCE with KoLeo, as in Pizzi et al. 2022), and the mild
+copies are to stay as alike as their photos were to the model before training. No legend is needed.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from neardup.encode.clip import Clip
+from neardup.errors import UnreadableImageError
+from neardup.images import read_image
+from neardup.settings.schema import Recipe
+from neardup.stages import digest_of
+from neardup.train.batches import (
+    KEEP_BYTES,
+    PLAIN,
+    Captions,
+    Example,
+    KnownPairs,
+    Photos,
+    TensorCache,
+    as_bytes,
+    parts_of,
+    unreadable,
+)
+from neardup.train.learner import Learner, Validation, VisionLearner, spread_of
+from neardup.train.losses import backward_in_parts, copy_loss, koleo_loss, likeness_loss
+from neardup.train.press_torch import press_copies, text_pages
+from neardup.train.split import inseparable, labels_of
+
+TEMPERATURE = 0.05
+"""What similarities are divided by in the loss of the copies; the shipped encoder was trained with it."""
+KOLEO = 0.1
+"""Weight of the loss that spreads the vectors evenly; the shipped encoder was trained with it."""
+LIKENESS_TEMPERATURE = 0.1
+"""What similarities are divided by where likenesses are kept."""
+MILD = 0.4
+"""Greatest strength of the mild copy; that of a photo is this times the square of a number drawn from 0 to 1."""
+WEAKEST = 0.1
+"""Least strength of the other copy; the greatest is 1."""
+FINER = 1.5
+"""Sides of the pictures that copies are made of, in sides of what the encoder sees: a crop must still be sharp."""
+TEXTS = 64
+"""Pages of text, of which one is drawn for each copy."""
+TEXT_SIDE = 224
+"""Pixels of a side of a page of text."""
+SIDES = 4
+"""Copies are made with a side that is a multiple of this: one damage works on blocks of 8 pixels, at twice the size."""
+WARMUP = 0.1
+"""Share of all steps in which the learning rate rises."""
+LARGEST_GRADIENT = 1.0
+"""Greatest length of the gradient of all weights; a longer one is shortened to it."""
+
+
+class Pictures(Photos):
+    """Photos as the squares that copies are made of: grey, uint8 (n, side, side), finer than the encoder sees them."""
+
+    def __init__(self, examples: Sequence[Example], processor: Any, recipe: Recipe) -> None:
+        """Take the photos in the order in which rows count them."""
+        super().__init__(examples, processor, recipe, TensorCache(KEEP_BYTES))
+        self.seen = tuple(as_bytes(processor, Image.new("RGB", (64, 64))).shape[-2:])
+        self.side = round(FINER * max(self.seen))
+
+    def _decode(self, example: Example, copy: int) -> Tensor:  # noqa: ARG002 - copies are made in batches
+        """A photo's grey square, uint8 (side, side): what the encoder sees of it, its sides made equal."""
+        processor = self._processor
+        sizes = {
+            name: {side: round(FINER * pixels) for side, pixels in dict(size).items()}
+            for name in ("size", "crop_size")
+            if (size := getattr(processor, name, None))
+        }
+        try:
+            image = read_image(example.image, max_pixels=example.max_pixels, draft=self.side)
+        except (OSError, UnreadableImageError) as error:
+            raise unreadable(example, error) from error
+        grey = as_bytes(processor, image.convert("L").convert("RGB"), **sizes)[:1]
+        if grey.shape[-2:] != (self.side, self.side):
+            whole = functional.interpolate(grey[None].float(), (self.side, self.side), mode="bilinear", antialias=True)
+            grey = whole[0].round().clamp(0, 255).to(torch.uint8)
+        return grey[0]
+
+
+class Copies:
+    """The loss of the copies of photos, for a learner that has the model.
+
+    Attributes:
+        partners: row → rows of which it is known whether they show the same picture; they come into one batch with it.
+    """
+
+    def __init__(self, learner: VisionLearner, examples: Sequence[Example], known: KnownPairs, bits: int) -> None:
+        """Number the subjects, and note which photos may be copies of each other although nobody said so.
+
+        Args:
+            learner: it embeds the copies.
+            examples: the photos, in the order in which rows count them.
+            known: pairs that are known to show the same picture, or not to.
+            bits: photos whose perceptual hashes are at most so many bits apart may be copies of each other.
+        """
+        self._learner = learner
+        self._pictures = Pictures(examples, learner.processor, learner.recipe)
+        self._texts = text_pages(TEXTS, TEXT_SIDE).to(learner.device)
+        same, different = known.rows(examples)
+        blank, each = [""] * len(examples), [str(row) for row in range(len(examples))]
+        photos, phashes = [example.photo for example in examples], [example.phash for example in examples]
+        self._subjects = torch.tensor(labels_of(inseparable(blank, each, blank, 0, same)), device=learner.device)
+        self._suspects = torch.tensor(labels_of(inseparable(blank, photos, phashes, bits, same)), device=learner.device)
+        self._different = {frozenset(pair) for pair in different}
+        self.partners: dict[int, list[int]] = {}
+        for first, second in (*same, *different):
+            self.partners.setdefault(first, []).append(second)
+            self.partners.setdefault(second, []).append(first)
+        self._start = torch.zeros((len(examples), learner.width))
+        self._mean = torch.zeros(learner.width, device=learner.device)
+
+    def keep_likenesses(self, rows: Sequence[int]) -> None:
+        """Embed the photos as they are by the model as it came, whose likenesses are kept."""
+        if not self._learner.recipe.likeness:
+            return
+        size = self._learner.recipe.batch_size
+        batches = [rows[start : start + size] for start in range(0, len(rows), size)]
+        vectors = self._learner.vectors(self._learner.photos.batches(batches, PLAIN))
+        mean = vectors.mean(dim=0)
+        self._start[list(rows)] = functional.normalize(vectors - mean, dim=1)
+        self._mean = mean.to(self._learner.device)
+
+    def load(self, batches: Sequence[Sequence[int]]) -> Iterator[Tensor]:
+        """The grey squares of each batch, uint8 (n, side, side)."""
+        return self._pictures.batches(batches, PLAIN)
+
+    def made(self, batch: Sequence[int], pictures: Tensor, epoch: int) -> Tensor:
+        """Two copies of each photo of a batch, the mild ones first: float32 (2 n, 3, height, width), normalised.
+
+        Equal seeds, batches and epochs give equal copies.
+        """
+        learner, n = self._learner, len(batch)
+        seed = int(digest_of("copies", learner.recipe.seed, epoch, list(batch))[:15], 16)
+        rng = Generator(learner.device).manual_seed(seed)
+        drawn = torch.rand(2 * n, generator=rng, device=learner.device)
+        strength = torch.cat([MILD * drawn[:n].square(), WEAKEST + (1 - WEAKEST) * drawn[n:]])
+        side = math.ceil(max(self._pictures.seen) / SIDES) * SIDES
+        copies = press_copies(pictures.to(learner.device).repeat(2, 1, 1), self._texts, side, rng, strength)
+        if (side, side) != self._pictures.seen:
+            copies = functional.interpolate(copies, self._pictures.seen, mode="bilinear", antialias=True)
+        return learner.photos.normalise((copies * 255).expand(-1, 3, -1, -1))
+
+    def loss(self, batch: Sequence[int], vectors: Tensor) -> Tensor:
+        """The loss of the vectors of a batch's copies, (2 n, d), the mild ones first."""
+        rows, n = list(batch) * 2, len(batch)
+        subjects, suspects = self._subjects[rows], self._suspects[rows]
+        doubtful = (suspects[:, None] == suspects[None, :]) & (subjects[:, None] != subjects[None, :])
+        if self._different:
+            apart = [[frozenset((first, second)) in self._different for second in rows] for first in rows]
+            doubtful &= ~torch.tensor(apart, device=doubtful.device)
+        loss = copy_loss(vectors, subjects, TEMPERATURE, doubtful) + KOLEO * koleo_loss(vectors, suspects)
+        if self._learner.recipe.likeness and n > 1:
+            mild = functional.normalize(vectors[:n] - self._mean, dim=1)
+            start = self._start[list(batch)].to(mild.device)
+            loss = loss + self._learner.recipe.likeness * likeness_loss(mild, start, LIKENESS_TEMPERATURE)
+        return loss
+
+    def backward(self, batch: Sequence[int], pictures: Tensor, epoch: int) -> float:
+        """Compute the loss of a batch; this process's part of the gradient is added to the weights."""
+        learner = self._learner
+        pixels, own = self.made(batch, pictures, epoch), learner.share_of(2 * len(batch))
+        mine = pixels[own]
+
+        def embed(part: slice) -> tuple[Tensor]:
+            return (learner.embed_photos(mine[part]),)
+
+        return backward_in_parts(
+            [partial(embed, part) for part in parts_of(len(mine), learner.recipe.accumulate)],
+            partial(self.loss, batch),
+            partial(learner.gather, 2 * len(batch)),
+            own,
+        )
+
+    @torch.no_grad()
+    def validate(self, batches: Sequence[Sequence[int]]) -> Validation:
+        """Compute loss and spread over all rows of some batches, whose copies are the same each time."""
+        learner, total, embedding, vectors = self._learner, 0.0, 0.0, []
+        began = time.perf_counter()
+        for batch, pictures in zip(batches, self.load(batches), strict=True):
+            start = time.perf_counter()
+            pixels = self.made(batch, pictures, epoch=0)
+            own = learner.embed_photos(pixels[learner.share_of(len(pixels))])
+            embedded = learner.gather(len(pixels), own)
+            total += self.loss(batch, embedded).item() * len(batch)
+            vectors.append(embedded[: len(batch)].double())
+            embedding += time.perf_counter() - start
+        rows = sum(map(len, batches))
+        waiting = time.perf_counter() - began - embedding
+        return Validation(total / rows, spread_of(torch.cat(vectors)), waiting / rows, embedding / rows)
+
+
+def descend(learner: VisionLearner, optimizer: torch.optim.Optimizer, done: float) -> None:
+    """Shorten the gradient, and set the learning rate by the share of all steps that are done: up, then down to 0.
+
+    It rises in a straight line over the first tenth and falls in half a cosine from then on.
+    """
+    learning = [weight for group in optimizer.param_groups for weight in group["params"] if weight.grad is not None]
+    nn.utils.clip_grad_norm_(learning, LARGEST_GRADIENT)
+    falling = (1 + math.cos(math.pi * (done - WARMUP) / (1 - WARMUP))) / 2
+    share = falling if done >= WARMUP else (done + WARMUP / 10) / (WARMUP + WARMUP / 10)
+    for group in optimizer.param_groups:
+        group["lr"] = learner.rate * share
+
+
+class CopyLearner(VisionLearner):
+    """A model that learns from copies of photos alone; it needs no text tower."""
+
+    def __init__(
+        self, examples: Sequence[Example], clip: Clip, recipe: Recipe, device: str, known: KnownPairs, bits: int
+    ) -> None:
+        """Take the photos, and what is known of pairs of them; `bits` as in `Copies`."""
+        super().__init__(examples, clip, recipe, device)
+        self.copies = Copies(self, examples, known, bits)
+
+    @property
+    def partners(self) -> Mapping[int, Sequence[int]]:
+        """Row → rows of which it is known whether they show the same picture."""
+        return self.copies.partners
+
+    def begin(self, rows: Sequence[int]) -> None:
+        """Keep the likenesses that the model sees before training."""
+        self.copies.keep_likenesses(rows)
+
+    def inputs(self, batches: Sequence[Sequence[int]], epoch: int) -> Iterator[tuple[Sequence[int], Any]]:
+        """Each batch with its pictures and the epoch, by which its copies are drawn."""
+        for batch, pictures in zip(batches, self.copies.load(batches), strict=True):
+            yield batch, (pictures, epoch)
+
+    def backward(self, batch: Sequence[int], inputs: Any) -> float:
+        """Compute the loss of a batch; its gradient, the same in every process, is left on the weights."""
+        loss = self.copies.backward(batch, *inputs)
+        self.share_gradients()
+        return loss
+
+    def descend(self, optimizer: torch.optim.Optimizer, done: float) -> None:
+        """Move the weights along their gradient, with a rate that rises and falls."""
+        descend(self, optimizer, done)
+        super().descend(optimizer, done)
+
+    def validate(self, rows: Sequence[int]) -> Validation:
+        """Compute loss and spread over all rows, with copies that are the same in every epoch."""
+        return self.copies.validate(self.validation_batches(rows))
+
+
+class BothLearner(Learner):
+    """A CLIP that learns from photos with captions and from copies of the photos: the weighted sum of both losses."""
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        clip: Clip,
+        captions: Captions,
+        recipe: Recipe,
+        device: str,
+        known: KnownPairs,
+        bits: int,
+    ) -> None:
+        """Take the examples, their captions, and what is known of pairs of photos; `bits` as in `Copies`."""
+        super().__init__(examples, clip, captions, recipe, device)
+        self.copies = Copies(self, examples, known, bits)
+
+    @property
+    def partners(self) -> Mapping[int, Sequence[int]]:
+        """Row → rows of which it is known whether they show the same picture."""
+        return self.copies.partners
+
+    def begin(self, rows: Sequence[int]) -> None:
+        """Keep the likenesses that the model sees before training."""
+        self.copies.keep_likenesses(rows)
+
+    def inputs(self, batches: Sequence[Sequence[int]], epoch: int) -> Iterator[tuple[Sequence[int], Any]]:
+        """Each batch with its photos, its pictures and the epoch."""
+        for (batch, photos), pictures in zip(super().inputs(batches, epoch), self.copies.load(batches), strict=True):
+            yield batch, (photos, pictures, epoch)
+
+    def loss(self, batch: Sequence[int], images: Tensor, texts: Tensor) -> Tensor:
+        """The contrastive loss of a batch's captions, weighted."""
+        return self.recipe.captions_weight * super().loss(batch, images, texts)
+
+    def backward(self, batch: Sequence[int], inputs: Any) -> float:
+        """Compute the loss of a batch; its gradient, the same in every process, is left on the weights."""
+        photos, pictures, epoch = inputs
+        loss = self.backward_captions(batch, photos) + self.copies.backward(batch, pictures, epoch)
+        self.share_gradients()
+        return loss
+
+    def descend(self, optimizer: torch.optim.Optimizer, done: float) -> None:
+        """Move the weights along their gradient, with a rate that rises and falls."""
+        descend(self, optimizer, done)
+        super().descend(optimizer, done)
+
+    def validate(self, rows: Sequence[int]) -> Validation:
+        """Compute loss and spread over all rows, in batches and with copies that are the same in every epoch."""
+        captions, copies = super().validate(rows), self.copies.validate(self.validation_batches(rows))
+        return Validation(
+            captions.loss + copies.loss,
+            captions.spread,
+            captions.load_seconds + copies.load_seconds,
+            captions.embed_seconds + copies.embed_seconds,
+        )

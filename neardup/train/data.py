@@ -1,0 +1,143 @@
+"""What a training is made of before its first step: the photos that fit, their split, and the learner for them."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from neardup.encode.clip import Clip
+from neardup.errors import TrainingError
+from neardup.settings.schema import Recipe
+from neardup.stages import digest_of
+from neardup.train.batches import Captions, Example, KnownPairs, token_limit
+from neardup.train.copies import BothLearner, CopyLearner
+from neardup.train.learner import Learner, VisionLearner
+from neardup.train.split import Split, inseparable, split
+from neardup.train.state import weights_digest
+from neardup.train.validation import NearDuplicates
+
+TRAIN_STEP = 4
+"""Version of the training step, bumped when equal inputs would give other weights."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What is trained on.
+
+    Attributes:
+        examples: the photos, in the order in which rows count them.
+        captions: their captions; None where the recipe learns from copies alone.
+        dropped: examples that were left out for a caption that is too long.
+        parts: the split.
+        key: digest of everything that the weights depend on.
+        limit: tokens that a caption may have.
+        recipe: every setting.
+        known: what is known of pairs.
+        bits: photos whose perceptual hashes are at most so many bits apart are never split from each other.
+    """
+
+    examples: list[Example]
+    captions: Captions | None
+    dropped: int
+    parts: Split
+    key: str
+    limit: int
+    recipe: Recipe
+    known: KnownPairs
+    bits: int
+
+    @classmethod
+    def of(
+        cls, examples: Sequence[Example], clip: Clip, recipe: Recipe, bits: int, known: KnownPairs
+    ) -> "TrainingData":
+        """Leave out what cannot be trained on, and split the rest."""
+        if not examples:
+            none = "there are no photos to learn from" + (
+                ": the archive has none besides those of the test set"
+                if recipe.objective == "copies"
+                else ": the legend sheets name none that can be used"
+            )
+            raise TrainingError(none)
+        captions, dropped, limit = None, 0, 0
+        if recipe.objective != "copies":
+            if clip.tokenizer is None:
+                raise TrainingError(f"{clip.name} reads no captions, it has no text tower: say objective = 'copies'")
+            limit = token_limit(clip.model, clip.tokenizer)
+            examples, captions, dropped = _fitting(examples, clip.tokenizer, limit, recipe)
+        texts = [example.caption if captions else "" for example in examples]
+        photos, phashes = [example.photo for example in examples], [example.phash for example in examples]
+        sets = inseparable(texts, photos, phashes, bits, known.rows(examples)[0])
+        parts = split(sets, recipe.validation, recipe.seed)
+        data = list(zip(photos, phashes, texts, strict=True))
+        weights = weights_digest(list(clip.model.named_parameters()))
+        processor, pairs = clip.image_processor.to_dict(), asdict(known)
+        tokens = captions.tokens if captions else None
+        key = digest_of(TRAIN_STEP, data, tokens, asdict(recipe), bits, weights, processor, pairs)
+        return cls(list(examples), captions, dropped, parts, key, limit, recipe, known, bits)
+
+    def learner(self, clip: Clip, device: str) -> VisionLearner:
+        """The model on its device, with what it learns from."""
+        if self.captions is None:
+            return CopyLearner(self.examples, clip, self.recipe, device, self.known, self.bits)
+        if self.recipe.objective == "both":
+            return BothLearner(self.examples, clip, self.captions, self.recipe, device, self.known, self.bits)
+        return Learner(self.examples, clip, self.captions, self.recipe, device)
+
+    def near_duplicates(self, clip: Clip) -> NearDuplicates:
+        """The search that the training is judged by."""
+        rows, processor = self.parts.validation, clip.image_processor
+        return NearDuplicates(self.examples, rows, processor, self.recipe, self.known, self.bits)
+
+    def rows(self, learner: VisionLearner) -> list[int]:
+        """The rows that all epochs learn from, and those to validate on, ascending."""
+        epochs = range(1, self.recipe.epochs + 1)
+        batches = [batch for epoch in epochs for batch in learner.batches(self.parts.training, epoch)]
+        return sorted({*self.parts.validation, *(row for batch in batches for row in batch)})
+
+    def facts(self, learner: VisionLearner) -> dict[str, Any]:
+        """What is known before the first step, for the log and for `training.json`."""
+        same, different = self.known.rows(self.examples)
+        return {
+            "photos": len(self.examples),
+            "training_photos": len(self.parts.training),
+            "validation_photos": len(self.parts.validation),
+            "captions": len({example.caption for example in self.examples}) if self.captions else 0,
+            "inseparable_sets": self.parts.sets,
+            "truncated": sum(self.captions.long) if self.captions else 0,
+            "dropped": self.dropped,
+            "known_pairs": len(same) + len(different),
+            "steps_an_epoch": len(learner.batches(self.parts.training, 1)),
+            "device": learner.device.type,
+            "processes": learner.processes.num_processes,
+            "precision": "bf16" if learner.bf16 else "fp32",
+        }
+
+    def counts(self, facts: dict[str, Any]) -> str:
+        """The sentence on the data, the device and the number format of a training."""
+        texts = (
+            f"{facts['captions']} distinct captions ({facts['truncated']} photos with one cut at {self.limit} tokens, "
+            f"{facts['dropped']} left out for one)"
+            if self.captions
+            else "copies of the photos alone, without captions"
+        )
+        return (
+            f"{facts['training_photos']} photos to train with, {facts['validation_photos']} to validate, {texts}; "
+            f"{facts['steps_an_epoch']} steps an epoch on {facts['processes']} x {facts['device']} in "
+            f"{facts['precision']}"
+        )
+
+
+def _fitting(
+    examples: Sequence[Example],
+    tokenizer: Any,
+    limit: int,
+    recipe: Recipe,
+) -> tuple[list[Example], Captions, int]:
+    """The examples to train with, their captions, and how many examples were left out for one that is too long."""
+    captions = Captions(tokenizer, [example.caption for example in examples], limit)
+    if recipe.long_legends == "truncate" or not any(captions.long):
+        return list(examples), captions, 0
+    fitting = [example for example, long in zip(examples, captions.long, strict=True) if not long]
+    if not fitting:
+        raise TrainingError(f"every caption has over {limit} tokens: say long_legends = 'truncate'")
+    captions = Captions(tokenizer, [example.caption for example in fitting], limit)
+    return fitting, captions, len(examples) - len(fitting)

@@ -1,0 +1,145 @@
+"""The epochs of a training: what each gave, which is kept, when there are enough, and what a person is told of them."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from neardup.settings.schema import Recipe
+from neardup.stages import replacing
+from neardup.train.learner import Validation
+
+BACKWARD = 2
+"""A backward pass costs so many forward passes."""
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """One line of `history.csv`.
+
+    Attributes:
+        epoch: counted from 1.
+        train_loss: mean over the photos, each at its step.
+        validation_loss: mean over the photos, after the epoch.
+        seconds: time of the epoch, its validation included.
+        logit_scale: logarithm of what similarities of photos and captions are multiplied by; none without captions.
+        validation_ndcg: nDCG of the search of copies of the validation photos, 0 to 1.
+        validation_micro_ap: µAP of that search, 0 to 1.
+    """
+
+    epoch: int
+    train_loss: float
+    validation_loss: float
+    seconds: float
+    logit_scale: float | None
+    validation_ndcg: float
+    validation_micro_ap: float
+
+
+@dataclass(frozen=True)
+class Share:
+    """One line of `shares.csv`: how well near-duplicates are found by weights that were interpolated.
+
+    Attributes:
+        share: how far the weights lie on the way from those before training to those of the kept epoch, 0 to 1.
+        validation_ndcg: as in `EpochResult`.
+        validation_micro_ap: as in `EpochResult`.
+    """
+
+    share: float
+    validation_ndcg: float
+    validation_micro_ap: float
+
+
+def best_of(history: Sequence[EpochResult], recipe: Recipe) -> EpochResult:
+    """The epoch whose weights are kept, by what the recipe selects by; the first of equals."""
+    if recipe.select_by == "loss":
+        return min(history, key=lambda line: line.validation_loss)
+    return max(history, key=lambda line: (line.validation_ndcg, line.validation_micro_ap))
+
+
+def stop_reason(history: Sequence[EpochResult], recipe: Recipe) -> str:
+    """Why no other epoch follows, in words; empty if one does."""
+    if history and len(history) - best_of(history, recipe).epoch >= recipe.patience:
+        what = "validation loss" if recipe.select_by == "loss" else "validation nDCG"
+        return f"no better {what} for {recipe.patience} epochs"
+    if len(history) >= recipe.epochs:
+        return f"all {recipe.epochs} epochs are done"
+    spent = sum(line.seconds for line in history)
+    if recipe.minutes and history and spent * (1 + 1 / len(history)) > recipe.minutes * 60:
+        return f"another epoch would not end within {recipe.minutes:g} minutes"
+    return ""
+
+
+def write_lines(path: Path, kind: type, lines: Sequence[Any]) -> None:
+    """Write dataclass instances of a kind as CSV, a line each, a column a field."""
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(field.name for field in fields(kind))
+        writer.writerows(astuple(line) for line in lines)
+
+
+def read_numbers(path: Path) -> list[dict[str, float]]:
+    """The lines of a table of numbers by column, without blank cells; none where there is no table."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as stream:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(stream)]
+
+
+def learned_from(facts: Mapping[str, Any], recipe: Recipe) -> str:
+    """What the report says of a training: what it learned from, and what of it was kept; `facts` are its own."""
+    source = {"captions": "with captions", "copies": "by copies of them", "both": "by captions and copies"}
+    words = [
+        f"{facts['training_photos']} photos {source[recipe.objective]}",
+        f"epoch {facts['best_epoch']} is the best",
+    ]
+    if recipe.interpolate:
+        words.append(f"{facts['share']:.0%} of the way there from the untrained encoder is kept")
+    before, kept = facts["validation_ndcg_before"], facts["validation_ndcg"]
+    return "; ".join([*words, f"nDCG of the validation photos {100 * before:.2f} % before, {100 * kept:.2f} % kept"])
+
+
+def expected_seconds(start: Validation, search: float, facts: Mapping[str, Any], recipe: Recipe) -> tuple[float, float]:
+    """Seconds that an epoch will take, and all of them, judged by the validation before training.
+
+    Args:
+        start: the validation loss before training, with its times.
+        search: seconds that the search of the copies took, which comes after each epoch.
+        facts: the counts of photos and steps.
+        recipe: every setting.
+    """
+    photos = min(facts["training_photos"], facts["steps_an_epoch"] * recipe.batch_size)
+    forward = facts["validation_photos"] + (1 + BACKWARD + (recipe.accumulate > 1)) * photos
+    epoch = start.embed_seconds * forward + search
+    read = start.load_seconds * photos
+    copies = 1 if recipe.augmentation == "none" else min(recipe.copies, recipe.epochs)
+    each = 0 if recipe.augmentation == "none" else read
+    return epoch + each, epoch * recipe.epochs + read * copies
+
+
+def expected(start: Validation, search: float, facts: Mapping[str, Any], recipe: Recipe) -> str:
+    """The expected time, in words."""
+    epoch, total = expected_seconds(start, search, facts, recipe)
+    limit = f", of which {recipe.minutes:g} min may be used" if recipe.minutes and total > recipe.minutes * 60 else ""
+    return f"about {duration(epoch)} an epoch, {duration(total)} for all {recipe.epochs}{limit}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: `45 s`, `20 min`, `2 h 05 min`."""
+    if seconds < 90:  # noqa: PLR2004
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"  # noqa: PLR2004
+
+
+def progress(history: Sequence[EpochResult], recipe: Recipe) -> str:
+    """The sentence on the last epoch, with the time that the others would take."""
+    last, best = history[-1], best_of(history, recipe)
+    left = sum(line.seconds for line in history) / len(history) * (recipe.epochs - last.epoch)
+    return (
+        f"epoch {last.epoch} of at most {recipe.epochs}: training loss {last.train_loss:.4f}, "
+        f"validation loss {last.validation_loss:.4f}, nDCG {last.validation_ndcg:.4f} (best: epoch {best.epoch}), "
+        f"{duration(last.seconds)}" + (f"; the others take {duration(left)} at most" if left else "")
+    )

@@ -1,0 +1,64 @@
+"""The photos that are trained on: those with a caption, or, for copies alone, all that are not of the test set."""
+
+from pathlib import Path
+
+from neardup.archive.captions import load_captions
+from neardup.archive.scan import scan_archive
+from neardup.archive.trainingset import TrainingSet
+from neardup.images import MAX_PIXELS
+from neardup.measure.distractors import archive_of, candidates, draw
+from neardup.stages import STATE
+from neardup.train.batches import Example
+
+
+def training_examples(out: Path, max_pixels: int = MAX_PIXELS) -> list[Example]:
+    """The training photos with their captions, in the order of the sheet.
+
+    Args:
+        out: the output folder, prepared and translated.
+        max_pixels: training refuses a photo that has more.
+
+    Raises:
+        ArchiveError: nothing has been prepared in `out`.
+    """
+    captions = load_captions(out)
+    return [
+        Example(
+            image=out / "training_set" / photo.image_name,
+            photo=photo.sha256,
+            caption=captions[photo.legend].text,
+            phash=photo.phash,
+            max_pixels=max_pixels,
+        )
+        for photo in TrainingSet.load(out).photos
+    ]
+
+
+def archive_examples(
+    out: Path, *, distractors: int = 0, transductive: bool = False, max_pixels: int = MAX_PIXELS
+) -> list[Example]:
+    """The photos that the approach `adapted` learns from, each content once, in the order of the scan.
+
+    Args:
+        out: the output folder, prepared from an archive that can still be read.
+        distractors: so many photos are drawn to be searched among; they are left out.
+        transductive: take every photo of the archive, those of the test set, without their groups, and the distractors
+            included; else none that is in the test set, looks like one of it or is named by the ground truth.
+        max_pixels: training refuses a photo that has more.
+
+    Raises:
+        ArchiveError: nothing has been prepared in `out`, or the archive is gone.
+    """
+    root, settings = archive_of(out, "whose photos `adapted` learns from")
+    archive = scan_archive(root, settings, out / STATE / "scan.parquet")
+    photos = {photo.sha256: photo for photo in reversed(archive.photos)}
+    chosen = set(photos)
+    if not transductive:
+        drawn = {photo.sha256 for photo in draw(out, distractors)}
+        free = {photo.sha256 for photo in candidates(archive, out, settings)}
+        chosen = ({photo.sha256 for photo in TrainingSet.load(out).photos} | free) - drawn
+    return [
+        Example(root / photo.path, photo.sha256, "", photo.phash, max_pixels)
+        for photo in reversed(photos.values())
+        if photo.sha256 in chosen
+    ]

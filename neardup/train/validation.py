@@ -1,0 +1,133 @@
+"""What a training is judged by: the search of press copies of the validation photos among the photos themselves.
+
+The copies are those of `press`, made by Pillow, not those of `press_torch` that a model may be trained on.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neardup.arrays import Bools, Floats, Ints
+from neardup.encode.vision import shortest_side
+from neardup.errors import UnreadableImageError
+from neardup.images import read_image
+from neardup.measure.metrics import ndcg
+from neardup.measure.pairs import micro_average_precision
+from neardup.settings.schema import Recipe
+from neardup.train.augment import copy_seed
+from neardup.train.batches import WORKERS, Example, KnownPairs, as_bytes, unreadable
+from neardup.train.learner import VisionLearner
+from neardup.train.press import press
+from neardup.train.split import inseparable, labels_of
+
+MOST = 400
+"""Validation photos that are searched, at most: each more is four pictures to embed after every epoch."""
+
+
+@dataclass(frozen=True, order=True)
+class Found:
+    """How well near-duplicates are found; the greater nDCG is better, and of equal ones the greater µAP.
+
+    Attributes:
+        ndcg: mean nDCG over the searches, 0 to 1.
+        micro_ap: micro average precision over all pairs of a search and a photo, 0 to 1.
+    """
+
+    ndcg: float
+    micro_ap: float
+
+
+class NearDuplicates:
+    """The validation photos and their press copies, as the encoder takes them, and which are of one picture."""
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        rows: Sequence[int],
+        processor: Any,
+        recipe: Recipe,
+        known: KnownPairs,
+        bits: int,
+    ) -> None:
+        """Take the validation photos; nothing is read yet.
+
+        Args:
+            examples: all photos.
+            rows: those to validate on; of more than `MOST` so many are drawn.
+            processor: the encoder's image processor.
+            recipe: seed and number of copies.
+            known: pairs of photos that show the same picture; each is searched for the other, too.
+            bits: photos whose perceptual hashes are at most so many bits apart are taken for one picture.
+        """
+        if len(rows) > MOST:
+            rows = np.sort(np.random.default_rng(recipe.seed).choice(np.array(rows), MOST, replace=False)).tolist()
+        self._examples = [examples[row] for row in rows]
+        self._processor = processor
+        self._recipe = recipe
+        photos, phashes = [e.photo for e in self._examples], [e.phash for e in self._examples]
+        same, _ = known.rows(self._examples)
+        blank = [""] * len(photos)
+        self.groups: Ints = np.array(labels_of(inseparable(blank, photos, phashes, bits, same)), dtype=np.int64)
+
+    @cached_property
+    def _pixels(self) -> Tensor:
+        """Photos, then their first copies, their second ones and so on: uint8 (m, 3, height, width)."""
+        with ThreadPoolExecutor(min(WORKERS, os.cpu_count() or 1)) as pool:
+            versions = list(pool.map(self._versions, self._examples))
+        return torch.stack([pictures[i] for i in range(len(versions[0])) for pictures in versions])
+
+    def _versions(self, example: Example) -> list[Tensor]:
+        """A photo and its press copies, uint8 (3, height, width) each."""
+        try:
+            image = read_image(example.image, max_pixels=example.max_pixels, draft=shortest_side(self._processor))
+        except (OSError, UnreadableImageError) as error:
+            raise unreadable(example, error) from error
+        seeds = [copy_seed(example.photo, i, self._recipe.seed) for i in range(self._recipe.validation_copies)]
+        return [as_bytes(self._processor, picture) for picture in (image, *(press(image, seed) for seed in seeds))]
+
+    def read(self) -> None:
+        """Read the photos and make their copies, unless that is done."""
+        _ = self._pixels
+
+    def measure(self, learner: VisionLearner) -> Found:
+        """Search with a learner's model as it is now."""
+        vectors = learner.vectors(torch.split(self._pixels, learner.recipe.batch_size)).double().numpy()
+        return found(vectors[len(self.groups) :], vectors[: len(self.groups)], self.groups)
+
+
+def found(copies: Floats, photos: Floats, groups: Ints) -> Found:
+    """How well copies find their photos, and photos the others of their group.
+
+    A copy is searched among all photos, a photo that has others of its group among all but itself. The photos of the
+    group are relevant; of equally similar ones the irrelevant rank first.
+
+    Args:
+        copies: float64 (k n, d), unit rows; copy i is of photo i modulo n.
+        photos: float64 (n, d), unit rows.
+        groups: int64 (n,).
+    """
+    gains, scores, relevance = [], [], []
+    for similarities, same in _searches(copies, photos, groups):
+        order = np.lexsort((same, -similarities))
+        gains.append(ndcg(same[order][None])[0])
+        scores.append(similarities)
+        relevance.append(same)
+    pairs, of_group = np.concatenate(scores), np.concatenate(relevance)
+    ranked = of_group[np.lexsort((of_group, -pairs))]
+    return Found(float(np.mean(gains)), micro_average_precision(ranked, np.ones(len(ranked))))
+
+
+def _searches(copies: Floats, photos: Floats, groups: Ints) -> Iterator[tuple[Floats, Bools]]:
+    """Of each search the similarities of its gallery and which photos of it are relevant."""
+    for i, similarities in enumerate(copies @ photos.T):
+        yield similarities, groups == groups[i % len(groups)]
+    alone = np.bincount(groups)[groups] == 1
+    for photo in np.flatnonzero(~alone):
+        yield np.delete(photos @ photos[photo], photo), np.delete(groups == groups[photo], photo)
