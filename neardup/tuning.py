@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as pictures
 
 from neardup.archive.testset import TestPhoto, TestSet
-from neardup.encode.encoder import Encoder, load_clip, load_encoder
+from neardup.encode.encoder import Encoder, load_encoder, load_trainable
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ConfigError, DivergedError, TrainingError
 from neardup.experiment import Say, history_of, table_digest, training_examples
@@ -196,7 +196,7 @@ def make_validation(tuning: Tuning) -> dict[str, Any]:
         The manifest; its facts hold the nDCG that the encoder has there before any training.
     """
     settings, folder = tuning.settings, tuning.groups
-    clip = load_clip(settings.encoder)
+    clip = load_trainable(settings.encoder)
     bits = settings.prepare.look_alike_bits
     limit = settings.prepare.max_pixels
     examples = validation_examples(training_examples(tuning.out, limit), clip, settings.train, bits)
@@ -244,7 +244,7 @@ def try_recipe(
     """
     recipe = tuning.recipe(trial.params)
     folder = _trial_folder(tuning, trial)
-    clip = load_clip(tuning.settings.encoder)
+    clip = load_trainable(tuning.settings.encoder)
     measured = _measured_before(trial)
 
     def after_epoch(epoch: EpochResult) -> None:

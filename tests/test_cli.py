@@ -160,9 +160,9 @@ def test_a_store_is_searched_as_its_file_is(vectors: Path, made: MadeArchive) ->
 
 def test_search_with_another_encoder_is_refused(vectors: Path, made: MadeArchive, tmp_path: Path) -> None:
     """Vectors of two encoders are never compared."""
-    from neardup.encode.encoder import load_clip  # noqa: PLC0415 - seconds that most of these tests need not wait
+    from neardup.encode.encoder import load_trainable  # noqa: PLC0415 - seconds that most of these tests need not wait
 
-    clip = load_clip("builtin:tiny")
+    clip = load_trainable("builtin:tiny")
     clip.image_processor.image_mean = [0.1, 0.1, 0.1]
     clip.save(tmp_path / "other")
     ran = neardup("search", made.root / made.groups[0][0], "--in", vectors, "--encoder", tmp_path / "other")

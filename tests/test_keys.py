@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from neardup.archive.captions import translate_training_set
-from neardup.encode.encoder import BUILTIN, load_clip
+from neardup.encode.encoder import BUILTIN, load_trainable
 from neardup.experiment import Approach
 from neardup.settings.schema import Recipe, Settings, TranslateSettings
 from neardup.train.finetune import Example, train
@@ -89,7 +89,7 @@ def test_another_base_is_trained_anew(tmp_path: Path) -> None:
     train(examples, BUILTIN, recipe, tmp_path / "out", report=silent)
     train(examples, BUILTIN, recipe, tmp_path / "out", report=reports.append)
     assert "training is done already" in reports[-1]
-    other = load_clip(BUILTIN)
+    other = load_trainable(BUILTIN)
     next(iter(other.model.text_model.parameters())).data += 0.01
     again = train(examples, other, recipe, tmp_path / "out", report=reports.append)
     assert "training is done already" not in reports[-1]

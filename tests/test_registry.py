@@ -20,7 +20,7 @@ from servers import BIN, environment, free_port, serving
 
 from neardup.archive.captions import translate_training_set
 from neardup.archive.testset import TestSet
-from neardup.encode.encoder import BUILTIN, load_clip, load_encoder
+from neardup.encode.encoder import BUILTIN, load_encoder, load_trainable
 from neardup.errors import PromotionError
 from neardup.experiment import Approach, encode_test_set, evaluate_approach, make_checkpoint
 from neardup.images import read_image
@@ -80,7 +80,7 @@ def contest(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Contest
     out = tmp_path_factory.mktemp("contest") / "results"
     shutil.copytree(prepared, out)
     translate_training_set(out, TranslateSettings(translator="none"), None, lambda _: None)
-    untrained = load_clip(BUILTIN)
+    untrained = load_trainable(BUILTIN)
     torch.manual_seed(0)
     with torch.no_grad():
         for weights in untrained.model.parameters():
@@ -90,7 +90,7 @@ def contest(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Contest
     zero_shot = Approach("zero-shot", out, settings, load_encoder(settings.encoder).fingerprint)
     make_checkpoint(zero_shot)
     trained = replace(zero_shot, name="fine-tuned")
-    load_clip(BUILTIN).save(trained.folder / "checkpoint")
+    load_trainable(BUILTIN).save(trained.folder / "checkpoint")
     trained.checkpoint.finish([trained.folder / "checkpoint"])
     approaches = (_measured(zero_shot), _measured(trained))
     tracking = Tracking(local_uri(out), out)

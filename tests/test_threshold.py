@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from neardup.encode.collection import Collection
-from neardup.encode.encoder import BUILTIN, load_clip, load_encoder
+from neardup.encode.encoder import BUILTIN, load_encoder, load_trainable
 from neardup.errors import ConfigError
 from neardup.images import MAX_PIXELS
 from neardup.measure.evaluate import evaluate
@@ -31,7 +31,7 @@ def measure(folder: Path) -> float:
 
 def retrain(folder: Path) -> None:
     """Put other weights into the checkpoint, as another training does."""
-    clip = load_clip(str(folder / "checkpoint"))
+    clip = load_trainable(str(folder / "checkpoint"))
     next(iter(clip.model.vision_model.parameters())).data += 0.5
     clip.save(folder / "checkpoint")
 
@@ -39,7 +39,7 @@ def retrain(folder: Path) -> None:
 @pytest.fixture
 def retrained(tmp_path: Path) -> Path:
     """An approach that was trained again after it was evaluated."""
-    load_clip(BUILTIN).save(tmp_path / "checkpoint")
+    load_trainable(BUILTIN).save(tmp_path / "checkpoint")
     measure(tmp_path)
     retrain(tmp_path)
     return tmp_path
@@ -47,7 +47,7 @@ def retrained(tmp_path: Path) -> Path:
 
 def test_the_threshold_beside_a_checkpoint_is_its_own(tmp_path: Path) -> None:
     """It is the one that the evaluation of this very encoder calibrated."""
-    load_clip(BUILTIN).save(tmp_path / "checkpoint")
+    load_trainable(BUILTIN).save(tmp_path / "checkpoint")
     threshold = measure(tmp_path)
     checkpoint = str(tmp_path / "checkpoint")
     assert calibrated_beside(checkpoint, load_encoder(checkpoint).fingerprint) == threshold

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
 from neardup.builtin import tiny
-from neardup.encode.clip import Clip
+from neardup.encode.encoder import Trainable
 from neardup.errors import TrainingError
 from neardup.settings.schema import Recipe
 from neardup.train.batches import (
@@ -46,7 +46,7 @@ PHOTOS = 24
 RECIPE = Recipe(lr=1e-3, batch_size=8, epochs=3, patience=3, validation=0.2, seed=1)
 
 
-def small_clip(layers: int = 1) -> Clip:
+def small_clip(layers: int = 1) -> Trainable:
     """A CLIP of 32 pixels, by default of one layer a tower, the same each time; an epoch takes moments."""
     torch.manual_seed(0)
     tokenizer = tiny.tokenizer()
@@ -58,7 +58,7 @@ def small_clip(layers: int = 1) -> Clip:
         projection_dim=16,
     )
     processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    return Clip("small", CLIPModel(config), tokenizer, processor)
+    return Trainable("small", CLIPModel(config), tokenizer, processor)
 
 
 def make_examples(folder: Path, count: int = PHOTOS) -> list[Example]:

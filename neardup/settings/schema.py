@@ -118,7 +118,8 @@ class Recipe:
         Field(
             ge=0,
             description="so many first layers of both towers, and what is before them, keep their weights; 0 freezes "
-            "nothing. What they give is computed once and kept, so that each epoch is faster.",
+            "nothing. What they give is computed once and kept, so that each epoch is faster. Those of an EfficientNet "
+            "are its blocks.",
         ),
     ] = 0
     frozen_text: Annotated[
@@ -135,8 +136,8 @@ class Recipe:
         int,
         Field(
             ge=0,
-            description="train updates of this rank of the attention, and else the temperature alone (LoRA); 0 trains "
-            "the weights themselves.",
+            description="train updates of this rank of the attention, of an EfficientNet of the convolutions of one "
+            "pixel, and else the temperature alone (LoRA); 0 trains the weights themselves.",
         ),
     ] = 0
     precision: Annotated[
@@ -239,9 +240,13 @@ class ClusterSettings:
 class Settings:
     """All that an experiment may be set to; what `neardup.toml` holds."""
 
-    encoder: Annotated[str, Field(description="`builtin:tiny`, a hub id, a local folder or an MLflow model URI.")] = (
-        "openai/clip-vit-base-patch32"
-    )
+    encoder: Annotated[
+        str,
+        Field(
+            description="`builtin:tiny`; `sscd`, which finds copies; a hub id or a folder of a CLIP, SigLIP, DINOv2, "
+            "ViT or timm model; a TorchScript file; or an MLflow model URI."
+        ),
+    ] = "openai/clip-vit-base-patch32"
     device: Annotated[Device, Field(description="`auto`, `cpu`, `cuda` or `mps`.")] = "auto"
     processes: Annotated[
         int,

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from neardup.encode.clip import Clip, load_clip
+from neardup.encode.trainable import Trainable, load_trainable
 from neardup.errors import DivergedError, TrainingError
 from neardup.progress import bar
 from neardup.settings.schema import PrepareSettings, Recipe
@@ -80,7 +80,7 @@ class Training:
 
 def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
     examples: Sequence[Example],
-    clip: Clip | str,
+    clip: Trainable | str,
     recipe: Recipe,
     folder: Path,
     on_epoch: Callable[[EpochResult], None] | None = None,
@@ -112,7 +112,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
         TrainingError: nothing to validate on, or a photo is gone.
         DivergedError: the loss is not finite, or the embeddings collapsed; the best checkpoint so far is kept.
     """
-    clip = load_clip(clip) if isinstance(clip, str) else clip
+    clip = load_trainable(clip) if isinstance(clip, str) else clip
     limit = token_limit(clip.model, clip.tokenizer)
     examples, captions, dropped = _fitting(examples, clip.tokenizer, limit, recipe)
     key = _key(examples, captions, clip, recipe, look_alike_bits)
@@ -199,7 +199,9 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
     return training
 
 
-def validation_examples(examples: Sequence[Example], clip: Clip, recipe: Recipe, look_alike_bits: int) -> list[Example]:
+def validation_examples(
+    examples: Sequence[Example], clip: Trainable, recipe: Recipe, look_alike_bits: int
+) -> list[Example]:
     """The examples that `train` validates on: those that no training by this recipe sees.
 
     Raises:
@@ -232,7 +234,7 @@ def _fitting(
     return fitting, captions, len(examples) - len(fitting)
 
 
-def _key(examples: Sequence[Example], captions: Captions, clip: Clip, recipe: Recipe, bits: int) -> str:
+def _key(examples: Sequence[Example], captions: Captions, clip: Trainable, recipe: Recipe, bits: int) -> str:
     """Digest of everything that the weights depend on."""
     data = [(example.photo, example.phash, example.caption) for example in examples]
     weights = weights_digest(list(clip.model.named_parameters()))

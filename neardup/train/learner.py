@@ -15,10 +15,9 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.rnn import pad_sequence
 
-from neardup.encode.clip import Clip
 from neardup.encode.devices import pick_device
+from neardup.encode.trainable import Trainable
 from neardup.encode.vision import compile_layers
-from neardup.errors import TrainingError
 from neardup.settings.schema import Recipe
 from neardup.train.batches import (
     KEEP_BYTES,
@@ -31,9 +30,8 @@ from neardup.train.batches import (
     own_rows,
     parts_of,
 )
-from neardup.train.lora import add_low_rank
 from neardup.train.losses import backward_in_parts, contrastive_loss, legend_targets
-from neardup.train.towers import Tower, text_tower, vision_tower
+from neardup.train.towers import logit_scale_of, towers_of, width_of
 
 LENGTHS = 4
 """Groups that a batch's captions are sorted into by length on a CPU. A GPU takes one: there padding costs less than
@@ -64,7 +62,7 @@ class Learner:
     """
 
     def __init__(
-        self, examples: Sequence[Example], clip: Clip, captions: Captions, recipe: Recipe, device: str
+        self, examples: Sequence[Example], clip: Trainable, captions: Captions, recipe: Recipe, device: str
     ) -> None:
         """Move the model to the device, freeze what the recipe freezes, and number the examples as rows."""
         # PartialState is Accelerator without its choice of precision, which could be made once a process only:
@@ -78,13 +76,15 @@ class Learner:
         # No dropout in CLIP; `eval` keeps it so for a checkpoint that sets one, for its draws would not be resumed.
         model: Any = clip.model
         self.model = model.eval().to(self.device)
-        self.vision, self.text = _towers(self.model, recipe)
+        self.vision, text = towers_of(self.model, recipe)
+        logit_scale = logit_scale_of(self.model)
+        assert text and logit_scale is not None, "captions have a tokenizer"  # noqa: PT018, S101 - our own mistake only
+        self.text, self.logit_scale = text, logit_scale
         if recipe.compiled:
             compile_layers(self.model, dynamic=True)  # captions of any length
         self.cache = TensorCache(KEEP_BYTES)
         pixels = TensorCache(0) if self.vision.frozen else self.cache
         self.photos = Photos(examples, clip.image_processor, recipe, pixels)
-        self.logit_scale: Tensor = self.model.logit_scale
 
     def optimizer(self) -> torch.optim.Adam:
         """Adam with the recipe's settings, for the weights that learn."""
@@ -117,7 +117,7 @@ class Learner:
     def embed(self, rows: Sequence[int], photos: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors of rows and of their captions, float32 (n, d) each, unit rows; `load` gives `photos`, their input."""
         if not rows:
-            nothing = torch.zeros((0, self.model.config.projection_dim), device=self.device, requires_grad=True)
+            nothing = torch.zeros((0, width_of(self.model)), device=self.device, requires_grad=True)
             return nothing, nothing
         with self._autocast():
             states = photos.to(self.device, non_blocking=True)
@@ -212,27 +212,6 @@ class Learner:
             embedding += time.perf_counter() - start
         waiting = time.perf_counter() - began - embedding
         return Validation(total / len(rows), _spread(torch.cat(vectors)), waiting / len(rows), embedding / len(rows))
-
-
-def _towers(model: Any, recipe: Recipe) -> tuple[Tower, Tower]:
-    """The vision and the text tower of a CLIP, with weights frozen and low-rank updates added as the recipe says."""
-    layers = recipe.frozen_layers
-    vision = vision_tower(model, layers)
-    text = text_tower(model, len(model.text_model.encoder.layers) if recipe.frozen_text else layers)
-    if recipe.lora_rank:
-        if not (vision.upper or text.upper):
-            raise TrainingError("lora_rank updates the layers that are not frozen, and frozen_layers leaves none")
-        draws = torch.Generator().manual_seed(recipe.seed)
-        for tower in (vision, text):
-            tower.freeze_all()
-            for layer in tower.upper:
-                add_low_rank(layer, recipe.lora_rank, draws)
-    if recipe.frozen_text:
-        text.freeze_all()
-    if layers:
-        vision.freeze()
-        text.freeze()
-    return vision, text
 
 
 def _bf16(recipe: Recipe, device: torch.device) -> bool:
