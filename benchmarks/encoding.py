@@ -19,7 +19,8 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPVisionMo
 
 from neardup.arrays import Vectors
 from neardup.encode.collection import Collection, encode_shard, known, new_shards, open_collection
-from neardup.encode.encoder import BATCH, BUILTIN, CHECKPOINT, cpu_has_bf16, load_encoder
+from neardup.encode.devices import cpu_has_bf16
+from neardup.encode.encoder import BATCH, BUILTIN, CHECKPOINT, load_encoder
 from neardup.encode.files import encode_files
 from neardup.images import read_image
 from neardup.settings.schema import Dtype

@@ -20,7 +20,8 @@ from tqdm import tqdm
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from neardup.arrays import Floats, Vectors
-from neardup.encode.encoder import ClipEncoder, Encoder
+from neardup.encode.encoder import Encoder
+from neardup.encode.kinds import ClipEncoder
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ConfigError
 from neardup.images import MAX_PIXELS, read_image

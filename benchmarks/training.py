@@ -23,8 +23,11 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 from neardup.archive.sheets import read_workbook
 from neardup.arrays import Vectors
 from neardup.builtin import tiny
-from neardup.encode.encoder import Clip, cpu_has_bf16, fastest_batch, load_encoder
+from neardup.encode.batch import fastest_batch
+from neardup.encode.devices import cpu_has_bf16
+from neardup.encode.encoder import load_encoder
 from neardup.encode.files import encode_files
+from neardup.encode.trainable import Trainable
 from neardup.images import read_image
 from neardup.settings.schema import Dtype, Recipe
 from neardup.tables import write_table
@@ -194,14 +197,14 @@ def by_learner(files: Sequence[Path], settings: dict[str, Any], device: str = "c
     return step
 
 
-def _clip() -> Clip:
+def _clip() -> Trainable:
     """A ViT-B/32 CLIP with random weights and the tokenizer of `builtin:tiny`."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     tokenizer = tiny.tokenizer()
     ids = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
     model = CLIPModel(CLIPConfig(text_config=ids)).eval()
-    return Clip("random", model, tokenizer, CLIPImageProcessor())
+    return Trainable("random", model, tokenizer, CLIPImageProcessor())
 
 
 def _captions() -> list[str]:

@@ -4,7 +4,7 @@ NeardupError                 one sentence: what, where, what to do
 ├── ConfigError              neardup.toml or a parameter is wrong
 ├── ArchiveError             the archive, a sheet or a folder cannot be used as a whole
 ├── UnreadableImageError     one file is not an image that can be decoded
-├── EncoderError             a model is missing, not a CLIP, or vectors of two encoders were mixed
+├── EncoderError             a model is missing or of no known kind, or vectors of two encoders were mixed
 ├── TranslationError         no key, a wrong key, the service refuses
 │   └── QuotaError           the quota is used up; what came back is kept
 ├── TrainingError            nothing to train on, a photo is gone

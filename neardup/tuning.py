@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as pictures
 
 from neardup.approach import table_digest
-from neardup.encode.encoder import load_clip
+from neardup.encode.trainable import load_trainable
 from neardup.errors import ConfigError, DivergedError, TrainingError
 from neardup.experiment import Say, history_of
 from neardup.measure.comparison import compare
@@ -197,7 +197,7 @@ def make_start(tuning: Tuning) -> dict[str, Any]:
     settings = tuning.settings
     facts = measure_start(
         training_examples(tuning.out, settings.prepare.max_pixels),
-        load_clip(settings.encoder),
+        load_trainable(settings.encoder),
         tuning.recipe({}),
         device=settings.device,
         look_alike_bits=settings.prepare.look_alike_bits,

@@ -43,7 +43,7 @@ def fetch_encoder(name: str, uri: str, cache: Path) -> str:
             ) from error
     checkpoint = next(iter(sorted(folder.rglob("model.safetensors"))), None)
     if checkpoint is None:
-        raise EncoderError(f"the MLflow model {name} holds no CLIP checkpoint: name a model that neardup logged")
+        raise EncoderError(f"the MLflow model {name} holds no checkpoint: name a model that neardup logged")
     return str(checkpoint.parent)
 
 

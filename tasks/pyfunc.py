@@ -40,6 +40,7 @@ REQUIREMENTS = (
     "pillow",
     "pyarrow",
     "safetensors",
+    "timm",
     "torch",
     "torchvision",
     "tqdm",

@@ -4,7 +4,7 @@ import torch
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
-from neardup.encode.clip import Clip
+from neardup.encode.trainable import Trainable
 
 SIZE = 32
 """Pixels of a side of the picture that the vision tower takes."""
@@ -19,7 +19,7 @@ def small_tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=[], model_max_length=77)
 
 
-def small_clip(layers: int = 1) -> Clip:
+def small_clip(layers: int = 1) -> Trainable:
     """A CLIP of so many layers a tower, the same each time, that knows drawn scenes again without training.
 
     Its vision tower sees grey and knows no places, and the values and outputs of its attention are three times as large
@@ -46,4 +46,4 @@ def small_clip(layers: int = 1) -> Clip:
             layer.self_attn.out_proj.weight.mul_(3)
     size = {"height": SIZE, "width": SIZE}
     processor = CLIPImageProcessor(size=size, do_center_crop=False, image_mean=[0.45] * 3, image_std=[0.27] * 3)
-    return Clip("small", model, tokenizer, processor)
+    return Trainable("small", model, tokenizer, processor)

@@ -168,9 +168,9 @@ def test_search_with_another_encoder_is_refused(
     vectors: Path, made: MadeArchive, small_encoder: str, tmp_path: Path
 ) -> None:
     """Vectors of two encoders are never compared."""
-    from neardup.encode.encoder import load_clip  # noqa: PLC0415 - seconds that most of these tests need not wait
+    from neardup.encode.encoder import load_trainable  # noqa: PLC0415 - seconds that most of these tests need not wait
 
-    clip = load_clip(small_encoder)
+    clip = load_trainable(small_encoder)
     clip.image_processor.image_mean = [0.1, 0.1, 0.1]
     clip.save(tmp_path / "other")
     ran = neardup("search", made.root / made.groups[0][0], "--in", vectors, "--encoder", tmp_path / "other")

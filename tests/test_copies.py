@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_train import Stop, make_examples, silent, small_clip, stop_after, weights
 
-from neardup.encode.clip import load_clip
+from neardup.encode.trainable import load_trainable
 from neardup.errors import TrainingError
 from neardup.settings.schema import AdaptRecipe, Recipe, prior_project
 from neardup.stages import digest_contents
@@ -298,7 +298,7 @@ def test_interpolated_weights_lie_on_the_way(share: float) -> None:
 def test_kept_model_is_no_worse_than_untrained(examples: list[Example], tmp_path: Path, lr: float) -> None:
     """The checkpoint that is written has the nDCG of the share that was chosen, which the start does not beat."""
     training = train(examples, small_clip(), replace(RECIPE, lr=lr, epochs=1), tmp_path, report=silent)
-    kept = load_clip(str(training.checkpoint))
+    kept = load_trainable(str(training.checkpoint))
     data = TrainingData.of(examples, kept, RECIPE, 6, KnownPairs())
     measured = data.near_duplicates(kept).measure(data.learner(kept, "cpu"))
     facts = training.facts
@@ -313,7 +313,7 @@ def test_a_training_that_harms_is_thrown_away(examples: list[Example], tmp_path:
     before = dict(small_clip().model.named_parameters())
     training = train(examples, small_clip(), replace(RECIPE, lr=3e-3, seed=4, epochs=1), tmp_path, report=silent)
     assert max(line.validation_ndcg for line in training.shares[1:]) < training.shares[0].validation_ndcg
-    after = dict(load_clip(str(training.checkpoint)).model.named_parameters())
+    after = dict(load_trainable(str(training.checkpoint)).model.named_parameters())
     assert [name for name in before if not torch.equal(before[name], after[name])] == []
 
 

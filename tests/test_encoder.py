@@ -1,4 +1,4 @@
-"""Any CLIP by its real loading path, unit vectors, and a fingerprint that tells encoders apart."""
+"""The shipped encoder by its real loading path, unit vectors, and a fingerprint that tells encoders apart."""
 
 import io
 import os
@@ -18,18 +18,12 @@ from PIL import Image
 from transformers import BertConfig, CLIPConfig, CLIPImageProcessor, CLIPModel
 
 from neardup.builtin.scenes import Scene
-from neardup.encode.batch import BATCHES
-from neardup.encode.encoder import (
-    BUILTIN,
-    CHECKPOINT,
-    ClipEncoder,
-    cpu_has_bf16,
-    fastest_batch,
-    load_clip,
-    load_encoder,
-    pick_device,
-)
+from neardup.encode.batch import BATCHES, fastest_batch
+from neardup.encode.devices import cpu_has_bf16, pick_device
+from neardup.encode.encoder import BUILTIN, CHECKPOINT, load_encoder
 from neardup.encode.files import encode_files
+from neardup.encode.kinds import ClipEncoder
+from neardup.encode.trainable import load_trainable
 from neardup.encode.vision import fingerprint
 from neardup.errors import EncoderError
 from neardup.images import read_image
@@ -43,7 +37,7 @@ IMAGES = [Scene.of(seed).image for seed in range(20)]
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`builtin:tiny` as a folder."""
     folder = tmp_path_factory.mktemp("saved") / "tiny"
-    load_clip(BUILTIN).save(folder)
+    load_trainable(BUILTIN).save(folder)
     return folder
 
 
@@ -175,7 +169,7 @@ def test_a_folder_gives_the_same_vectors(saved: Path) -> None:
 
 def test_the_fingerprint_sees_a_single_weight(saved: Path, tmp_path: Path) -> None:
     """One number of the vision tower changed: another encoder."""
-    clip = load_clip(str(saved))
+    clip = load_trainable(str(saved))
     with torch.no_grad():
         clip.model.visual_projection.weight[0, 0] += 1e-3
     clip.save(tmp_path / "changed")
@@ -184,7 +178,7 @@ def test_the_fingerprint_sees_a_single_weight(saved: Path, tmp_path: Path) -> No
 
 def test_the_fingerprint_sees_the_preprocessing(saved: Path, tmp_path: Path) -> None:
     """Another mean: another encoder."""
-    clip = load_clip(str(saved))
+    clip = load_trainable(str(saved))
     clip.image_processor.image_mean = [0.5, 0.5, 0.5]
     clip.save(tmp_path / "changed")
     assert load_encoder(str(tmp_path / "changed")).fingerprint != load_encoder(str(saved)).fingerprint
@@ -198,7 +192,7 @@ def test_only_the_vision_tower_is_loaded(saved: Path) -> None:
 
 def test_the_builtin_is_small() -> None:
     """Five million parameters see, 0.8 million read; at most 12 MB are shipped."""
-    clip = load_clip(BUILTIN).model
+    clip = load_trainable(BUILTIN).model
     vision, text = (
         sum(p.numel() for name, p in clip.named_parameters() if name.startswith(part)) for part in ("vis", "text")
     )
@@ -228,7 +222,7 @@ def test_the_builtin_knows_a_damaged_photo(damage: str) -> None:
 def test_the_real_architecture_with_random_weights(tmp_path: Path) -> None:
     """ViT-B/32 from a local folder: 512 dimensions, unit rows, by the path that the hub's weights take."""
     torch.manual_seed(0)
-    clip = load_clip(BUILTIN)
+    clip = load_trainable(BUILTIN)
     vocabulary = {"vocab_size": len(clip.tokenizer), "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
     model = CLIPModel(CLIPConfig(text_config=vocabulary))
     type(clip)("random", model, clip.tokenizer, CLIPImageProcessor()).save(tmp_path / "clip")
@@ -254,7 +248,7 @@ def test_a_missing_folder_is_one_sentence(name: str) -> None:
 def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
     """The sentence names the kind."""
     BertConfig().save_pretrained(tmp_path)
-    with pytest.raises(EncoderError, match="is a bert model, not a CLIP"):
+    with pytest.raises(EncoderError, match="is a bert model, which neardup cannot encode by: name CLIP, SigLIP"):
         load_encoder(str(tmp_path))
 
 
@@ -263,14 +257,14 @@ def test_pickled_weights_are_refused(saved: Path, tmp_path: Path) -> None:
     for path in saved.iterdir():
         if path.suffix != ".safetensors":
             (tmp_path / path.name).write_bytes(path.read_bytes())
-    torch.save(load_clip(str(saved)).model.state_dict(), tmp_path / "pytorch_model.bin")
+    torch.save(load_trainable(str(saved)).model.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(EncoderError, match="safetensors"):
         load_encoder(str(tmp_path))
 
 
 def test_a_checkpoint_that_lacks_weights_is_refused(saved: Path, tmp_path: Path) -> None:
     """Missing weights would be drawn at random, in silence."""
-    clip = load_clip(str(saved))
+    clip = load_trainable(str(saved))
     weights = {name: value for name, value in clip.model.state_dict().items() if "visual_projection" not in name}
     clip.model.save_pretrained(tmp_path, state_dict=weights)
     clip.image_processor.save_pretrained(tmp_path)
@@ -285,12 +279,12 @@ def test_a_folder_without_a_tokenizer_still_encodes(saved: Path, tmp_path: Path)
             (tmp_path / path.name).write_bytes(path.read_bytes())
     assert load_encoder(str(tmp_path)).encode(IMAGES[:1]).shape == (1, 256)
     with pytest.raises(EncoderError, match="holds no tokenizer, which fine-tuning needs"):
-        load_clip(str(tmp_path))
+        load_trainable(str(tmp_path))
 
 
 def test_weights_that_are_not_finite_are_refused(saved: Path, tmp_path: Path) -> None:
     """No vector of NaN ever reaches a table."""
-    clip = load_clip(str(saved))
+    clip = load_trainable(str(saved))
     with torch.no_grad():
         clip.model.visual_projection.weight[0, 0] = float("nan")
     clip.save(tmp_path / "broken")
@@ -475,7 +469,7 @@ def test_the_hub_is_sent_the_token(sentence_on: Callable[[Hub], str], monkeypatc
 
 def test_a_whole_clip_encodes_as_its_vision_tower_does() -> None:
     """The same vectors and the same fingerprint; what training changes in the one changes the other."""
-    clip = load_clip(BUILTIN)
+    clip = load_trainable(BUILTIN)
     alone, shared = load_encoder(BUILTIN, "cpu"), clip.encoder("cpu")
     images = [Scene.of(1).image]
     assert shared.fingerprint == alone.fingerprint

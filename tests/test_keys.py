@@ -12,7 +12,7 @@ from PIL import Image
 
 from neardup.approach import Approach
 from neardup.archive.captions import translate_training_set
-from neardup.encode.encoder import load_clip
+from neardup.encode.trainable import load_trainable
 from neardup.settings.schema import Recipe, Settings, TranslateSettings
 from neardup.train.finetune import Example, train
 
@@ -89,7 +89,7 @@ def test_another_base_is_trained_anew(small_encoder: str, tmp_path: Path) -> Non
     train(examples, small_encoder, recipe, tmp_path / "out", report=silent)
     train(examples, small_encoder, recipe, tmp_path / "out", report=reports.append)
     assert "training is done already" in reports[-1]
-    other = load_clip(small_encoder)
+    other = load_trainable(small_encoder)
     next(iter(other.model.text_model.parameters())).data += 0.01
     again = train(examples, other, recipe, tmp_path / "out", report=reports.append)
     assert "training is done already" not in reports[-1]

@@ -16,7 +16,8 @@ from neardup.archive.captions import load_captions, translate_training_set
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
 from neardup.cli import main
-from neardup.encode.encoder import cpu_has_bf16, load_encoder
+from neardup.encode.devices import cpu_has_bf16
+from neardup.encode.encoder import load_encoder
 from neardup.encode.vectors import embed_test_set
 from neardup.errors import UnreadableImageError
 from neardup.experiment import compare_approaches, encode_test_set, evaluate_approach, make_checkpoint

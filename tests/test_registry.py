@@ -23,7 +23,8 @@ from neardup.approach import Approach
 from neardup.archive.captions import translate_training_set
 from neardup.archive.testset import TestSet
 from neardup.builtin.demo import MadeArchive
-from neardup.encode.encoder import load_clip, load_encoder
+from neardup.encode.encoder import load_encoder
+from neardup.encode.trainable import load_trainable
 from neardup.errors import PromotionError
 from neardup.experiment import encode_test_set, evaluate_approach, make_checkpoint
 from neardup.images import read_image
@@ -85,7 +86,7 @@ def contest(
     out = tmp_path_factory.mktemp("contest") / "results"
     shutil.copytree(prepared, out)
     translate_training_set(out, TranslateSettings(translator="none"), None, lambda _: None)
-    untrained = load_clip(small_encoder)
+    untrained = load_trainable(small_encoder)
     torch.manual_seed(0)
     with torch.no_grad():
         for weights in untrained.model.parameters():

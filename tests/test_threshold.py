@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from neardup.encode.collection import Collection
-from neardup.encode.encoder import load_clip, load_encoder
+from neardup.encode.encoder import load_encoder
+from neardup.encode.trainable import load_trainable
 from neardup.errors import ConfigError
 from neardup.images import MAX_PIXELS
 from neardup.measure.evaluate import evaluate
@@ -32,7 +33,7 @@ def measure(folder: Path) -> float:
 
 def retrain(folder: Path) -> None:
     """Put other weights into the checkpoint, as another training does."""
-    clip = load_clip(str(folder / "checkpoint"))
+    clip = load_trainable(str(folder / "checkpoint"))
     next(iter(clip.model.vision_model.parameters())).data += 0.5
     clip.save(folder / "checkpoint")
 

@@ -21,7 +21,7 @@ from transformers import (
     VisionTextDualEncoderModel,
 )
 
-from neardup.encode.hub import CHECKPOINT
+from neardup.encode.protocol import CHECKPOINT
 from neardup.errors import ArchiveError
 
 START = "<|startoftext|>"

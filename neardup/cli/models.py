@@ -224,11 +224,12 @@ def run_experiment(archive: Path, out: Path, settings: "Settings", *, as_json: b
 
     def check() -> None:
         from neardup.archive.prepare import check_archive
-        from neardup.encode.encoder import load_clip, pick_device
+        from neardup.encode.devices import pick_device
+        from neardup.encode.trainable import load_trainable
 
         check_archive(archive, out, settings.prepare)
         pick_device(settings.device)
-        load_clip(resolved(settings.encoder, out))
+        load_trainable(resolved(settings.encoder, out))
 
     check_folders(archive, out)
     if settings.queries:

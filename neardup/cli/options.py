@@ -38,7 +38,7 @@ CONFIG = click.option(
     "--config", type=FILE, help="Settings; else neardup.toml here, or [prepare] of the archive's own neardup.toml."
 )
 
-ENCODER = click.option("--encoder", help="builtin:tiny, a hub id, a local folder or an MLflow model URI.")
+ENCODER = click.option("--encoder", help="builtin:tiny, sscd, a hub id, a folder, a TorchScript file, an MLflow model.")
 
 DEVICE = click.option(
     "--device",

@@ -14,30 +14,33 @@ from huggingface_hub import constants, get_token
 from huggingface_hub.errors import RepositoryNotFoundError
 from transformers import AutoConfig
 
+from neardup.encode.protocol import BUILTIN, CHECKPOINT
 from neardup.errors import EncoderError
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
-BUILTIN = "builtin:tiny"
-"""Name of the encoder that neardup ships."""
-CHECKPOINT = Path(__file__).parents[1] / "builtin" / "checkpoint"
-"""Folder of the encoder that neardup ships, a plain CLIP checkpoint; its README says how it was made."""
+FOLDER = Path(constants.HF_HOME) / "neardup"
+"""Where quantised towers and what is fetched by us are kept; each file can be deleted at any time."""
 TIMEOUT = 10
 """Seconds in which the hub must answer; its own client would go on trying for minutes."""
+
+KNOWN = "CLIP, SigLIP (also SigLIP 2 of one resolution), DINOv2, ViT, a timm model, or a dual encoder of these"
+"""The models that neardup can load, for the sentence that refuses another one."""
+POOLER = "pooler."
+"""What the names of the weights begin with that a checkpoint of a vision model may lack: many were trained without."""
 
 Parts = Sequence[Any]
 """Classes of transformers that load a checkpoint: that of the model first, then those that prepare its inputs."""
 
 
-def load_checkpoint(name: str, kinds: Mapping[str, Parts], wanted: str) -> tuple[str, list[Any]]:
+def load_checkpoint(name: str, kinds: Mapping[str, Parts]) -> tuple[str, list[Any]]:
     """Load a model and what prepares its inputs, in float32; the network is asked only for what is not here.
 
     Args:
         name: `builtin:tiny`, a hub id such as `openai/clip-vit-base-patch32`, or a folder that `save_pretrained` wrote.
         kinds: `model_type` of a checkpoint's config.json → the classes that load it.
-        wanted: what the checkpoint must be, for the sentence that refuses another one: `a CLIP`.
 
     Returns:
         The model's kind, and an instance of each of its classes.
@@ -46,43 +49,45 @@ def load_checkpoint(name: str, kinds: Mapping[str, Parts], wanted: str) -> tuple
         EncoderError: there is no such checkpoint, it is of no such kind, lacks weights, or has no safetensors weights.
     """
     if name == BUILTIN:
-        return _loaded(str(CHECKPOINT), kinds, wanted, local=True)
+        return _loaded(str(CHECKPOINT), kinds, local=True)
     if name.startswith("builtin:"):
         raise EncoderError(f"there is no {name}: the encoder that neardup ships is {BUILTIN}")
-    if _is_folder(name, wanted):
-        return _loaded(name, kinds, wanted, local=True)
+    if _is_folder(name):
+        return _loaded(name, kinds, local=True)
     try:
-        return _loaded(name, kinds, wanted, local=True)  # a model that is in the cache needs no network
+        return _loaded(name, kinds, local=True)  # a model that is in the cache needs no network
     except EncoderError:
         _reach_hub(name)
-        return _loaded(name, kinds, wanted, local=False)
+        return _loaded(name, kinds, local=False)
 
 
-def _is_folder(name: str, wanted: str) -> bool:
+def _is_folder(name: str) -> bool:
     """Whether a name is a folder's; otherwise it is an id of the hub."""
     if Path(name).is_dir():
         if not (Path(name) / "config.json").is_file():
             raise EncoderError(f"the folder {name} holds no config.json: name a folder that save_pretrained wrote")
         return True
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise EncoderError(f"there is no folder {name}: name a folder with {wanted} checkpoint, a hub id, or {BUILTIN}")
+        raise EncoderError(f"there is no folder {name}: name a folder with a checkpoint, a hub id, or {BUILTIN}")
     return False
 
 
-def _loaded(name: str, kinds: Mapping[str, Parts], wanted: str, *, local: bool) -> tuple[str, list[Any]]:
+def _loaded(name: str, kinds: Mapping[str, Parts], *, local: bool) -> tuple[str, list[Any]]:
     """A checkpoint's kind and parts, from this machine alone if `local`."""
     try:
         kind = AutoConfig.from_pretrained(name, local_files_only=local).model_type
         if kind not in kinds:
-            raise EncoderError(f"{name} is a {kind} model, not {wanted}: name {wanted} checkpoint")
+            raise EncoderError(f"{name} is a {kind} model, which neardup cannot encode by: name {KNOWN}")
         model, *others = kinds[kind]
         arguments = {"local_files_only": local, "use_safetensors": True, "dtype": torch.float32}
         loaded, report = model.from_pretrained(name, **arguments, output_loading_info=True)
-        if report["missing_keys"]:
-            missing = sorted(report["missing_keys"])[:3]
-            raise EncoderError(f"{name} lacks the weights {missing}: it is not the whole of {wanted}")
+        missing = sorted(report["missing_keys"])
+        if missing and all(key.startswith(POOLER) for key in missing):
+            loaded.pooler = None  # its weights would be drawn at random
+        elif missing:
+            raise EncoderError(f"{name} lacks the weights {missing[:3]}: it is not the whole of a {kind} model")
         return kind, [loaded.eval(), *(other.from_pretrained(name, local_files_only=local) for other in others)]
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
         if isinstance(error.__cause__, RepositoryNotFoundError) and not local:  # a gated model is one of these
             raise EncoderError(_closed(name)) from error
         if isinstance(error, OSError) and "safetensors" in str(error):

@@ -22,6 +22,8 @@ from neardup.images import MAX_PIXELS, read_image
 
 GRAPH = "vision.onnx"
 """The vision tower of a checkpoint as a graph without weights; its input is `pixels`, float32 (n, 3, height, width)."""
+MODEL = "model.onnx"
+"""An ONNX file in a folder that stands for an encoder, with its `preprocessor_config.json` beside it."""
 PREPARATION = "preprocessor_config.json"
 """What transformers calls a checkpoint's image preparation."""
 PASS = 4
@@ -289,7 +291,7 @@ def of_checkpoint(name: str, folder: Path) -> OnnxEncoder:
 
     Args:
         name: what the user calls it.
-        folder: holds `vision.onnx`, `model.safetensors` and `preprocessor_config.json`.
+        folder: holds `vision.onnx`, `model.safetensors`, `config.json` and `preprocessor_config.json`.
 
     Raises:
         EncoderError: the weights are not those of the graph.
@@ -297,7 +299,9 @@ def of_checkpoint(name: str, folder: Path) -> OnnxEncoder:
     graph = (folder / GRAPH).read_bytes()
     config = json.loads((folder / PREPARATION).read_text(encoding="utf-8"))
     weights, preparation = vision_weights(folder), Preparation.of(config)
-    return OnnxEncoder(name, graph, preparation, fingerprint_of(weights, preparation), weights)
+    model = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    fingerprint = fingerprint_of(weights, preparation, timm_architecture(model.get("vision_config", {})))
+    return OnnxEncoder(name, graph, preparation, fingerprint, weights)
 
 
 def vision_weights(folder: Path) -> Weights:
@@ -320,11 +324,22 @@ def counts(name: str) -> bool:
     return not name.endswith(("position_ids", "num_batches_tracked"))
 
 
-def fingerprint_of(weights: Weights, preparation: Preparation) -> str:
-    """SHA-256 of a vision tower's weights and of how photos are prepared for it; whatever computes it has this one."""
+def fingerprint_of(weights: Weights, preparation: Preparation, architecture: str = "") -> str:
+    """SHA-256 of a vision tower's weights, of how photos are prepared for it, and of what else `architecture` says.
+
+    Whatever computes the tower has this one.
+    """
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(weights[name]).tobytes())
     digest.update(json.dumps(asdict(preparation), sort_keys=True).encode())
+    digest.update(architecture.encode())
     return digest.hexdigest()
+
+
+def timm_architecture(config: Mapping[str, Any]) -> str:
+    """Name and arguments of a timm architecture, as JSON; nothing of another model's configuration."""
+    if config.get("model_type") != "timm_wrapper":
+        return ""
+    return json.dumps([config["architecture"], config.get("model_args") or {}], sort_keys=True)

@@ -7,6 +7,10 @@ from typing import Any, Protocol, runtime_checkable
 from neardup.arrays import Vectors
 from neardup.images import MAX_PIXELS
 
+BUILTIN = "builtin:tiny"
+"""Name of the encoder that neardup ships."""
+CHECKPOINT = Path(__file__).parents[1] / "builtin" / "checkpoint"
+"""Folder of the encoder that neardup ships, a plain checkpoint of transformers; its README says how it was made."""
 BATCH = 16
 """Images in one pass, where nothing else was measured."""
 

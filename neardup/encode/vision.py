@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from transformers.image_processing_backends import TorchvisionBackend
 
 from neardup.arrays import Vectors
 from neardup.encode.devices import pick_device, torch_dtype
@@ -32,7 +33,10 @@ class VisionEncoder:
     """
 
     PARTS: ClassVar[Parts]
-    """The classes of transformers that load the model and its image processor."""
+    """The classes that load the vision model and its image processor."""
+    WHOLE: ClassVar[Parts]
+    """The classes that load what can be trained: the model, its image processor and, where it reads text, its
+    tokenizer."""
 
     def __init__(
         self,
@@ -55,27 +59,48 @@ class VisionEncoder:
             compiled: compile the model's layers by torch.compile; see `load_encoder`.
 
         Raises:
-            EncoderError: the device is not there, or cannot compute in that number format.
+            EncoderError: the device is not there, or cannot compute in that number format, or the image processor has
+                other steps than to resize, to crop and to normalise.
         """
+        if not isinstance(image_processor, TorchvisionBackend):
+            raise EncoderError(
+                f"{name} prepares pictures by a {type(image_processor).__name__}, whose steps neardup does not have: "
+                "save another image processor beside the model"
+            )
         self.name = name
         self.device = pick_device(device, dtype)
-        self.fingerprint = fingerprint(model, image_processor, dtype)
+        self.fingerprint = in_dtype(self.fingerprint_of(model, image_processor), dtype)
         self.dimension = self.dimension_of(model)
         self.size = shortest_side(image_processor)
         self.batch = BATCH
-        self._processor = image_processor
+        self._processor: Any = image_processor
         self._dtype = torch_dtype(dtype)
         if self._dtype is None:
-            black = self.prepare(Image.new("RGB", (self.size, self.size)))
-            self._model: Any = Int8Tower(model, self.vectors_of, black.shape, self.fingerprint)
+            self._model: Any = Int8Tower(model, self.vectors_of, self._ready, self.fingerprint)
         else:
             self._model = model.eval().to(self.device, self._dtype)
             if compiled:
                 compile_layers(self._model)
 
     @staticmethod
+    def vision_of(model: Any) -> nn.Module:
+        """The part of a model loaded by `WHOLE` that is one loaded by `PARTS`; it shares its weights."""
+        vision: nn.Module = model
+        return vision
+
+    @staticmethod
+    def architecture_of(model: Any) -> str:  # noqa: ARG004 - for kinds that need it
+        """What changes the vectors of a model of this kind and is not in its weights, for the fingerprint."""
+        return ""
+
+    @classmethod
+    def fingerprint_of(cls, model: Any, image_processor: Any) -> str:
+        """SHA-256 of a model of this kind and the preprocessing; see `fingerprint`."""
+        return fingerprint(model, image_processor, cls.architecture_of(model))
+
+    @staticmethod
     def dimension_of(model: Any) -> int:
-        """How many numbers a vector of a model of this kind has."""
+        """How many numbers a vector of a model of this kind has, be it loaded by `PARTS` or by `WHOLE`."""
         raise NotImplementedError
 
     @staticmethod
@@ -128,14 +153,22 @@ class VisionEncoder:
 
     def _embed(self, pixels: Tensor) -> Tensor:
         """Vectors of uint8 (n, 3, height, width): (n, d), not normalised."""
-        processor = self._processor
-        scaling = True, processor.rescale_factor, True, processor.image_mean, processor.image_std
         if self._dtype is None:
-            vectors: Tensor = self._model(processor.rescale_and_normalize(pixels, *scaling))
+            vectors: Tensor = self._model(self._normalised(pixels))
             return vectors
         filled = torch.cat([pixels, pixels.new_zeros(self.batch - len(pixels), *pixels.shape[1:])])
-        ready = processor.rescale_and_normalize(filled, *scaling).to(self._dtype)
-        return self.vectors_of(self._model, ready)[: len(pixels)]
+        return self.vectors_of(self._model, self._normalised(filled).to(self._dtype))[: len(pixels)]
+
+    def _ready(self, image: Image.Image) -> Tensor:
+        """An RGB image as the model takes it: float32 (1, 3, height, width)."""
+        return self._normalised(self.prepare(image)[None])
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        """The rest of the preprocessing: float32 of uint8, both (n, 3, height, width)."""
+        processor = self._processor
+        scaling = True, processor.rescale_factor, True, processor.image_mean, processor.image_std
+        ready: Tensor = processor.rescale_and_normalize(pixels, *scaling)
+        return ready
 
 
 def shortest_side(image_processor: Any) -> int:
@@ -147,6 +180,9 @@ def shortest_side(image_processor: Any) -> int:
 def compile_layers(model: nn.Module, *, dynamic: bool | None = None) -> None:
     """Compile each layer of a model's stacks at its first use, in place: one compilation serves all layers of a stack.
 
+    Stacks are those of transformers (`nn.ModuleList`). A convolutional network has none, for no two of its layers are
+    alike, and stays as it is.
+
     Args:
         model: its weights keep their names.
         dynamic: compile once for inputs of any length; by default only when a second length is met.
@@ -157,8 +193,8 @@ def compile_layers(model: nn.Module, *, dynamic: bool | None = None) -> None:
                 layer.compile(dynamic=dynamic)
 
 
-def fingerprint(model: nn.Module, image_processor: Any, dtype: "Dtype" = "fp32") -> str:
-    """SHA-256 of a vision model's weights, the preprocessing and the number format.
+def fingerprint(model: nn.Module, image_processor: Any, architecture: str = "") -> str:
+    """SHA-256 of a vision model's weights, the preprocessing, and what else `architecture` says.
 
     Vectors of equal fingerprints may be compared, whatever the device, the batch and the compiler.
     """
@@ -171,8 +207,12 @@ def fingerprint(model: nn.Module, image_processor: Any, dtype: "Dtype" = "fp32")
     fields = ("size", "crop_size", "resample", "image_mean", "image_std", "rescale_factor", "do_center_crop")
     preprocessing = {field: str(getattr(image_processor, field, None)) for field in fields}
     digest.update(json.dumps(preprocessing, sort_keys=True).encode())
-    if dtype != "fp32":
-        digest.update(dtype.encode())
-    if dtype == "int8":
-        digest.update(bytes([BITS]))
+    digest.update(architecture.encode())
     return digest.hexdigest()
+
+
+def in_dtype(fingerprint: str, dtype: "Dtype") -> str:
+    """The fingerprint of an encoder that computes in a number format, of its fingerprint in float32."""
+    if dtype == "fp32":
+        return fingerprint
+    return hashlib.sha256(f"{fingerprint} {dtype} {BITS if dtype == 'int8' else ''}".encode()).hexdigest()

@@ -100,7 +100,8 @@ class Recipe:
         Field(
             ge=0,
             description="so many first layers of both towers, and what is before them, keep their weights; 0 freezes "
-            "nothing. What they give is computed once and kept, so that each epoch is faster.",
+            "nothing. What they give is computed once and kept, so that each epoch is faster. Those of an EfficientNet "
+            "are its blocks.",
         ),
     ] = 0
     frozen_text: Annotated[
@@ -117,8 +118,8 @@ class Recipe:
         int,
         Field(
             ge=0,
-            description="train updates of this rank of the attention, and else the temperature alone (LoRA); 0 trains "
-            "the weights themselves.",
+            description="train updates of this rank of the attention, of an EfficientNet of the convolutions of one "
+            "pixel, and else the temperature alone (LoRA); 0 trains the weights themselves.",
         ),
     ] = 0
     precision: Annotated[

@@ -139,9 +139,13 @@ class ClusterSettings:
 class Settings:
     """All that an experiment may be set to; what `neardup.toml` holds."""
 
-    encoder: Annotated[str, Field(description="`builtin:tiny`, a hub id, a local folder or an MLflow model URI.")] = (
-        "openai/clip-vit-base-patch32"
-    )
+    encoder: Annotated[
+        str,
+        Field(
+            description="`builtin:tiny`; `sscd`, which finds copies; a hub id or a folder of a CLIP, SigLIP, DINOv2, "
+            "ViT or timm model; a TorchScript file; or an MLflow model URI."
+        ),
+    ] = "openai/clip-vit-base-patch32"
     device: Annotated[Device, Field(description="`auto`, `cpu`, `cuda` or `mps`.")] = "auto"
     processes: Annotated[
         int,

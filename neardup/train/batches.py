@@ -98,7 +98,15 @@ class KnownPair:
 
 
 def token_limit(model: Any, tokenizer: Any) -> int:
-    """The tokens that a text may have, 77 for CLIP, start and end included."""
+    """The tokens that a text may have, 77 for CLIP, start and end included.
+
+    Raises:
+        TrainingError: the model reads no text.
+    """
+    if tokenizer is None:
+        raise TrainingError(
+            "this encoder has no text tower, so that captions cannot train it: name a CLIP, a SigLIP or a dual encoder"
+        )
     return min(int(tokenizer.model_max_length), int(model.config.text_config.max_position_embeddings))
 
 

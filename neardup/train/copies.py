@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from neardup.encode.clip import Clip
+from neardup.encode.trainable import Trainable
 from neardup.errors import UnreadableImageError
 from neardup.images import read_image
 from neardup.settings.schema import Recipe
@@ -219,7 +219,7 @@ class CopyLearner(VisionLearner):
     """A model that learns from copies of photos alone; it needs no text tower."""
 
     def __init__(
-        self, examples: Sequence[Example], clip: Clip, recipe: Recipe, device: str, known: KnownPairs, bits: int
+        self, examples: Sequence[Example], clip: Trainable, recipe: Recipe, device: str, known: KnownPairs, bits: int
     ) -> None:
         """Take the photos, and what is known of pairs of them; `bits` as in `Copies`."""
         super().__init__(examples, clip, recipe, device)
@@ -261,7 +261,7 @@ class BothLearner(Learner):
     def __init__(
         self,
         examples: Sequence[Example],
-        clip: Clip,
+        clip: Trainable,
         captions: Captions,
         recipe: Recipe,
         device: str,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from neardup.encode.clip import Clip
+from neardup.encode.trainable import Trainable
 from neardup.errors import TrainingError
 from neardup.settings.schema import Recipe
 from neardup.stages import digest_of
@@ -47,7 +47,7 @@ class TrainingData:
 
     @classmethod
     def of(
-        cls, examples: Sequence[Example], clip: Clip, recipe: Recipe, bits: int, known: KnownPairs
+        cls, examples: Sequence[Example], clip: Trainable, recipe: Recipe, bits: int, known: KnownPairs
     ) -> "TrainingData":
         """Leave out what cannot be trained on, and split the rest."""
         if not examples:
@@ -74,7 +74,7 @@ class TrainingData:
         key = digest_of(TRAIN_STEP, data, tokens, asdict(recipe), bits, weights, processor, pairs)
         return cls(list(examples), captions, dropped, parts, key, limit, recipe, known, bits)
 
-    def learner(self, clip: Clip, device: str) -> VisionLearner:
+    def learner(self, clip: Trainable, device: str) -> VisionLearner:
         """The model on its device, with what it learns from."""
         if self.captions is None:
             return CopyLearner(self.examples, clip, self.recipe, device, self.known, self.bits)
@@ -82,7 +82,7 @@ class TrainingData:
             return BothLearner(self.examples, clip, self.captions, self.recipe, device, self.known, self.bits)
         return Learner(self.examples, clip, self.captions, self.recipe, device)
 
-    def near_duplicates(self, clip: Clip) -> NearDuplicates:
+    def near_duplicates(self, clip: Trainable) -> NearDuplicates:
         """The search that the training is judged by."""
         rows, processor = self.parts.validation, clip.image_processor
         return NearDuplicates(self.examples, rows, processor, self.recipe, self.known, self.bits)

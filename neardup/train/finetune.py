@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from neardup.encode.clip import Clip, load_clip
+from neardup.encode.trainable import Trainable, load_trainable
 from neardup.errors import DivergedError
 from neardup.progress import bar
 from neardup.settings.schema import PrepareSettings, Recipe
@@ -72,7 +72,7 @@ class Training:
 
 def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
     examples: Sequence[Example],
-    clip: Clip | str,
+    clip: Trainable | str,
     recipe: Recipe,
     folder: Path,
     on_epoch: Callable[[EpochResult], None] | None = None,
@@ -106,7 +106,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
         TrainingError: nothing to validate on, or a photo is gone.
         DivergedError: the loss is not finite, or the embeddings collapsed; the best checkpoint so far is kept.
     """
-    clip = load_clip(clip) if isinstance(clip, str) else clip
+    clip = load_trainable(clip) if isinstance(clip, str) else clip
     data = TrainingData.of(examples, clip, recipe, look_alike_bits, known)
     if finished := _finished(folder, data.key):
         report(f"training is done already: best epoch {finished.best_epoch} of {len(finished.history)}")
@@ -210,7 +210,7 @@ def _start(learner: VisionLearner, near: NearDuplicates, data: TrainingData) -> 
 
 
 def measure_start(
-    examples: Sequence[Example], clip: Clip, recipe: Recipe, *, device: str, look_alike_bits: int
+    examples: Sequence[Example], clip: Trainable, recipe: Recipe, *, device: str, look_alike_bits: int
 ) -> dict[str, Any]:
     """What a training by the recipe begins with: its counts, the validation before it, the seconds that it will take.
 
@@ -273,7 +273,7 @@ def _shares(
     in between does not interpolate once more.
     """
     noted, main = saved.read() or {}, learner.processes.is_main_process
-    kept = load_clip(str(checkpoint))
+    kept = load_trainable(str(checkpoint))
     trained = weights_of(kept.model)
     shares = [Share(**line) for line in noted.get("shares", [])]
     if not shares:

@@ -16,10 +16,9 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.rnn import pad_sequence
 
-from neardup.encode.clip import Clip
 from neardup.encode.devices import pick_device
+from neardup.encode.trainable import Trainable
 from neardup.encode.vision import compile_layers
-from neardup.errors import TrainingError
 from neardup.settings.schema import Recipe
 from neardup.train.batches import (
     KEEP_BYTES,
@@ -32,9 +31,8 @@ from neardup.train.batches import (
     own_rows,
     parts_of,
 )
-from neardup.train.lora import add_low_rank
 from neardup.train.losses import backward_in_parts, contrastive_loss, legend_targets
-from neardup.train.towers import Tower, text_tower, vision_tower
+from neardup.train.towers import Tower, logit_scale_of, towers_of, vision_tower, width_of
 
 MAX_LOGIT_SCALE = math.log(100)
 """Greatest logarithm of what similarities are multiplied by: 100 times, CLIP's own limit."""
@@ -69,7 +67,7 @@ class VisionLearner:
     """
 
     def __init__(
-        self, examples: Sequence[Example], clip: Clip, recipe: Recipe, device: str, *, reads: bool = False
+        self, examples: Sequence[Example], clip: Trainable, recipe: Recipe, device: str, *, reads: bool = False
     ) -> None:
         """Move the model to the device, freeze what the recipe freezes, and number the examples as rows.
 
@@ -96,16 +94,16 @@ class VisionLearner:
             self.model.requires_grad_(requires_grad=False)
             for weight in weights:
                 weight.requires_grad = True
-        self.towers = _towers(self.model, recipe, reads=reads)
-        self.vision = self.towers[0]
+        self.vision, text = towers_of(self.model, recipe, reads=reads)
+        self.towers = [self.vision, *([text] if text else [])]
         if recipe.compiled:
             compile_layers(self.model, dynamic=True)  # captions of any length
         self.cache = TensorCache(KEEP_BYTES)
         pixels = self.cache if reads and not self.vision.frozen else TensorCache(0)
         self.processor = clip.image_processor
         self.photos = Photos(examples, self.processor, recipe, pixels)
-        self.width = int(self.model.config.projection_dim)
-        self.logit_scale: Tensor | None = getattr(self.model, "logit_scale", None)
+        self.width = width_of(self.model)
+        self.logit_scale: Tensor | None = logit_scale_of(self.model)
 
     def optimizer(self) -> torch.optim.Adam:
         """Adam with the recipe's settings, for the weights that learn."""
@@ -224,7 +222,7 @@ class Learner(VisionLearner):
     """A CLIP that learns from photos with captions."""
 
     def __init__(
-        self, examples: Sequence[Example], clip: Clip, captions: Captions, recipe: Recipe, device: str
+        self, examples: Sequence[Example], clip: Trainable, captions: Captions, recipe: Recipe, device: str
     ) -> None:
         """Take the examples and their captions, row by row."""
         super().__init__(examples, clip, recipe, device, reads=True)
@@ -343,32 +341,9 @@ class Learner(VisionLearner):
         return Validation(total / len(rows), spread_of(torch.cat(vectors)), waiting / len(rows), embedding / len(rows))
 
 
-def _towers(model: Any, recipe: Recipe, *, reads: bool) -> list[Tower]:
-    """The vision tower of a model and, if it `reads` captions, the text tower: frozen, or with low-rank updates."""
-    layers = recipe.frozen_layers
-    towers = [vision_tower(model, layers)]
-    if reads:
-        layers_of_text = len(model.text_model.encoder.layers) if recipe.frozen_text else layers
-        towers.append(text_tower(model, layers_of_text))
-    if recipe.lora_rank:
-        if not any(tower.upper for tower in towers):
-            raise TrainingError("lora_rank updates the layers that are not frozen, and frozen_layers leaves none")
-        draws = torch.Generator().manual_seed(recipe.seed)
-        for tower in towers:
-            tower.freeze_all()
-            for layer in tower.upper:
-                add_low_rank(layer, recipe.lora_rank, draws)
-    if recipe.frozen_text and reads:
-        towers[1].freeze_all()
-    if layers:
-        for tower in towers:
-            tower.freeze()
-    return towers
-
-
 def _weights(tower: Tower) -> list[torch.nn.Parameter]:
     """All weights of a tower."""
-    parts = (tower.start, *tower.lower, *tower.upper, tower.norm, tower.projection)
+    parts = (tower.start, *tower.lower, *tower.upper, tower.head, tower.projection)
     return [weight for part in parts for weight in part.parameters()]
 
 

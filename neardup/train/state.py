@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from neardup.stages import replacing, sync, sync_names, write_json
 
 if TYPE_CHECKING:
-    from neardup.encode.encoder import Clip
+    from neardup.encode.trainable import Trainable
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _unflatten(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) -> Non
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def save_checkpoint(clip: "Clip", checkpoint: Path, beside: Path) -> None:
+def save_checkpoint(clip: "Trainable", checkpoint: Path, beside: Path) -> None:
     """Put a new checkpoint in the old one's place; `recover_checkpoint` mends what a kill in between leaves.
 
     The new one is on the disk before the old one is deleted, and before this returns.

@@ -1,12 +1,32 @@
-"""The two towers of a CLIP, each cut above its frozen layers, so that what those give need not be computed again."""
+"""The towers of a model, each cut above its frozen layers, so that what those give need not be computed again."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers.masking_utils import create_causal_mask
+from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
+
+from neardup.encode.kinds import kind_of
+from neardup.encode.torchscript import Script
+from neardup.errors import TrainingError
+from neardup.settings.schema import Recipe
+from neardup.train.lora import add_low_rank
+
+ALL = sys.maxsize
+"""As many frozen layers as a tower has."""
+BERTS = frozenset({"bert", "camembert", "roberta", "xlm-roberta"})
+"""`model_type` of text models that are built as BERT is."""
+Reads = Literal["first", "end", "last", "all"]
+"""Which states stand for an input above the last layer; see `Tower`."""
+PLACES: Mapping[Reads, slice] = MappingProxyType(
+    {"first": slice(1), "end": slice(-1, None), "last": slice(-1, None), "all": slice(None)}
+)
+"""Where those are among the states of a single input."""
 
 
 @dataclass(frozen=True)
@@ -14,22 +34,27 @@ class Tower:
     """One tower in two halves, `below` and `above`; one after the other they give what the whole gives.
 
     Attributes:
-        start: turns inputs into the states of the first layer.
+        start: turns inputs into the states of the first layer: one for each token or patch, or the channels of a map.
         lower: the frozen layers.
         upper: the layers above the frozen ones.
-        norm: the layer norm before the projection.
+        reads: which states stand for the input above the last layer: the `first`; that at the `end` of a text, be it
+            padded; the `last`, padding or not; or `all`.
+        head: gives of these what is projected.
         projection: maps into the space that images and texts share.
-        config: the configuration of this tower, as transformers has it.
-        causal: whether a state sees only those before it; the last one then stands for the input, else the first.
+        config: the configuration of the tower, as transformers has it; None where a layer takes states alone.
+        mask: makes the mask of attention for padded inputs, as transformers does; None where nothing is masked.
+        causal: whether a state sees only those before it.
     """
 
     start: nn.Module
     lower: Sequence[nn.Module]
     upper: Sequence[nn.Module]
-    norm: nn.Module
+    reads: Reads
+    head: nn.Module
     projection: nn.Module
-    config: Any
-    causal: bool
+    config: Any = None
+    mask: Callable[..., Tensor | None] | None = None
+    causal: bool = False
 
     def freeze(self) -> None:
         """Freeze the weights of the lower half."""
@@ -38,7 +63,7 @@ class Tower:
 
     def freeze_all(self) -> None:
         """Freeze all weights of the tower."""
-        for part in (self.start, *self.lower, *self.upper, self.norm, self.projection):
+        for part in (self.start, *self.lower, *self.upper, self.head, self.projection):
             part.requires_grad_(requires_grad=False)
 
     @property
@@ -54,65 +79,194 @@ class Tower:
                 padding where layers are frozen.
 
         Returns:
-            (n, length, width).
+            (n, length, width); of a convolutional network (n, channels, height, width).
         """
         return self._through(self.lower, self.start(inputs), None)
 
     @torch.no_grad()
     def states_of(self, one: Tensor) -> Tensor:
-        """States of a single input, (1, …), for the cache: (length, width), or (1, width) where no layer is above.
+        """States of a single input, (1, …), for the cache: as `below` has them, or those alone that `above` reads.
 
         An input alone gives the same to the last bit whenever it is computed, so that a resumed run agrees.
         """
         states = self.below(one)[0]
-        if self.upper:
-            return states
-        return states[-1:] if self.causal else states[:1]
+        return states if self.upper else states[PLACES[self.reads]]
 
     def above(self, states: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Vectors of some inputs.
 
         Args:
-            states: (n, length, width) of `below`, or of `states_of`, padded at their ends.
+            states: (n, …) of `below`, or of `states_of`, padded at their ends.
             lengths: int64 (n,), how much of `length` each text has; None for photos.
 
         Returns:
             (n, d), not normalised.
         """
         states = self._through(self.upper, states, lengths)
-        last = states[:, 0] if lengths is None else states[torch.arange(len(states)), lengths - 1]
-        projected: Tensor = self.projection(self.norm(last))
+        if self.reads == "end":
+            assert lengths is not None, "a text has a length"  # noqa: S101 - our own mistake only
+            states = states[torch.arange(len(states)), lengths - 1]
+        elif self.reads != "all":
+            states = states[:, 0 if self.reads == "first" else -1]
+        projected: Tensor = self.projection(self.head(states))
         return projected
 
     def _through(self, layers: Sequence[nn.Module], states: Tensor, lengths: Tensor | None) -> Tensor:
-        """States above some layers of those below them: (n, length, width) both."""
-        mask = self._mask(states, lengths) if self.causal and layers else None
+        """States above some layers of those below them, shaped alike but for a network of convolutions."""
+        mask = self._padding_mask(states, lengths) if self.mask and layers else None
         for layer in layers:
-            states = layer(states, mask, is_causal=self.causal)
+            states = layer(states) if self.config is None else layer(states, mask, is_causal=self.causal)
         return states
 
-    def _mask(self, states: Tensor, lengths: Tensor | None) -> Tensor | None:
-        """The attention mask, as CLIPTextModel makes it: of padding, and of what comes later."""
+    def _padding_mask(self, states: Tensor, lengths: Tensor | None) -> Tensor | None:
+        """The attention mask, as the text model of transformers makes it: of padding, and of what comes later."""
+        assert self.mask, "there is something to mask"  # noqa: S101 - our own mistake only
         places = torch.arange(states.shape[1], device=states.device)
         inside = None if lengths is None else (places < lengths[:, None]).long()
-        mask: Any = create_causal_mask(
-            config=self.config, inputs_embeds=states, attention_mask=inside, past_key_values=None
-        )
-        return mask  # type: ignore[no-any-return]
+        return self.mask(config=self.config, inputs_embeds=states, attention_mask=inside)
+
+
+def towers_of(model: Any, recipe: Recipe, *, reads: bool = True) -> tuple[Tower, Tower | None]:
+    """The vision and the text tower of a model, with weights frozen and low-rank updates added as the recipe says.
+
+    Args:
+        model: of a kind that `load_trainable` gives.
+        recipe: every setting.
+        reads: whether the text tower is wanted.
+
+    Raises:
+        TrainingError: the recipe asks for what this model has not.
+    """
+    layers = recipe.frozen_layers
+    vision = vision_tower(model, layers)
+    text = text_tower(model, ALL if recipe.frozen_text else layers) if reads else None
+    towers = [tower for tower in (vision, text) if tower]
+    if recipe.lora_rank:
+        if not (vision.lower or vision.upper):
+            raise TrainingError("lora_rank updates layers, and neardup knows none of this encoder's: leave it at 0")
+        if not any(tower.upper for tower in towers):
+            raise TrainingError("lora_rank updates the layers that are not frozen, and frozen_layers leaves none")
+        draws = torch.Generator().manual_seed(recipe.seed)
+        for tower in towers:
+            tower.freeze_all()
+            for layer in tower.upper:
+                add_low_rank(layer, recipe.lora_rank, draws)
+    if recipe.frozen_text and text:
+        text.freeze_all()
+    if layers:
+        for tower in towers:
+            tower.freeze()
+    return vision, text
+
+
+def width_of(model: Any) -> int:
+    """How many numbers the vectors of a model have, be they of images or of texts."""
+    return kind_of(model).dimension_of(model)
+
+
+def logit_scale_of(model: Any) -> nn.Parameter | None:
+    """The logarithm of what similarities of images and texts are multiplied by; None where no text is read."""
+    return getattr(model, "logit_scale", None)
 
 
 def vision_tower(model: Any, frozen_layers: int) -> Tower:
-    """The vision tower of a CLIPModel, cut above its first `frozen_layers` layers."""
-    tower, layers = model.vision_model, model.vision_model.encoder.layers
-    start = nn.Sequential(tower.embeddings, tower.pre_layrnorm)
-    lower, upper = layers[:frozen_layers], layers[frozen_layers:]
-    return Tower(start, lower, upper, tower.post_layernorm, model.visual_projection, tower.config, causal=False)
+    """The vision tower of a model that `load_trainable` gives, cut above its first `frozen_layers` layers.
+
+    The layers of a transformer are its blocks of attention, those of timm's EfficientNets the blocks of all stages,
+    from the stem. Of other networks no layers are known.
+
+    Raises:
+        TrainingError: layers are to be frozen and none are known, or nothing in the model can learn.
+    """
+    if isinstance(model, Script):
+        if not any(weight.requires_grad for weight in model.parameters()):
+            raise TrainingError("this TorchScript file holds no weights that can learn: train another encoder")
+        return _whole(model, nn.Identity(), frozen_layers, "a TorchScript file")
+    tower, projection = getattr(model, "vision_model", model), getattr(model, "visual_projection", nn.Identity())
+    kind = tower.config.model_type
+    reads: Reads = "first"
+    if kind == "timm_wrapper":
+        return _timm_tower(tower, projection, frozen_layers)
+    if kind == "clip_vision_model":
+        start: nn.Module = nn.Sequential(tower.embeddings, tower.pre_layrnorm)
+        layers, head = tower.encoder.layers, tower.post_layernorm
+    elif kind == "siglip_vision_model":
+        start, layers, reads = tower.embeddings, tower.encoder.layers, "all"
+        head = nn.Sequential(tower.post_layernorm, tower.head)
+    elif kind == "vit":
+        start, layers = tower.embeddings, tower.layers
+        head = nn.Sequential(tower.layernorm, *_dense(tower.pooler))
+    elif kind in {"dinov2", "dinov2_with_registers"}:
+        start, layers, head = tower.embeddings, tower.encoder.layer, tower.layernorm
+    else:
+        raise TrainingError(f"a {kind} sees in this model, which neardup cannot train: train another encoder")
+    return Tower(start, layers[:frozen_layers], layers[frozen_layers:], reads, head, projection, tower.config)
 
 
-def text_tower(model: Any, frozen_layers: int) -> Tower:
-    """The text tower of a CLIPModel, cut above its first `frozen_layers` layers."""
-    tower, layers = model.text_model, model.text_model.encoder.layers
+def _timm_tower(wrapper: Any, projection: nn.Module, frozen_layers: int) -> Tower:
+    """The tower of a `TimmWrapperModel`."""
+    from timm.models.efficientnet import EfficientNet  # noqa: PLC0415 - loaded with the model, and takes a second
+
+    model = wrapper.timm_model
+    if not isinstance(model, EfficientNet):
+        return _whole(model, projection, frozen_layers, wrapper.config.architecture)
+    stages: Any = model.blocks
+    blocks = [block for stage in stages for block in stage]
+    start = nn.Sequential(model.conv_stem, model.bn1)
+    head = nn.Sequential(model.conv_head, model.bn2, model.global_pool)
+    return Tower(start, blocks[:frozen_layers], blocks[frozen_layers:], "all", head, projection)
+
+
+def _whole(model: nn.Module, projection: nn.Module, frozen_layers: int, name: str) -> Tower:
+    """A tower without layers: the whole network is its start, and gives the vectors that are projected."""
+    if frozen_layers:
+        raise TrainingError(f"frozen_layers is {frozen_layers}, and neardup knows no layers of {name}: leave it at 0")
+    return Tower(model, (), (), "all", nn.Identity(), projection)
+
+
+def text_tower(model: Any, frozen_layers: int) -> Tower | None:
+    """The text tower of a model, cut above its first `frozen_layers` layers; None where it reads no text.
+
+    Raises:
+        TrainingError: its text model is of no kind that is known.
+    """
+    tower = getattr(model, "text_model", None)
+    if tower is None:
+        return None
+    projection, kind = getattr(model, "text_projection", nn.Identity()), tower.config.model_type
+    start, causal = tower.embeddings, False
+    reads: Reads
+    mask: Any = None
+    if kind == "clip_text_model":
+        layers, reads, head = tower.encoder.layers, "end", tower.final_layer_norm
+        mask, causal = partial(create_causal_mask, past_key_values=None), True
+    elif kind == "siglip_text_model":
+        start, layers = FullLength(tower), tower.encoder.layers
+        reads, head = "last", nn.Sequential(tower.final_layer_norm, tower.head)
+    elif kind in BERTS:
+        layers, reads, head = tower.encoder.layer, "first", nn.Sequential(*_dense(tower.pooler))
+        mask = create_bidirectional_mask
+    else:
+        raise TrainingError(f"a {kind} reads in this model, which neardup cannot train: train another encoder")
     lower, upper = layers[:frozen_layers], layers[frozen_layers:]
-    return Tower(
-        tower.embeddings, lower, upper, tower.final_layer_norm, model.text_projection, tower.config, causal=True
-    )
+    return Tower(start, lower, upper, reads, head, projection, tower.config, mask, causal)
+
+
+def _dense(pooler: Any) -> list[nn.Module]:
+    """The pooler of a ViT or a BERT as layers that take the first state alone; none where there is none."""
+    return [pooler.dense, pooler.activation] if pooler else []
+
+
+class FullLength(nn.Module):
+    """The embeddings of a SigLIP's texts: it reads padding as it reads words, and always as many tokens in all."""
+
+    def __init__(self, tower: Any) -> None:
+        """Take those of a `SiglipTextModel`."""
+        super().__init__()
+        self.embeddings, self.config = tower.embeddings, tower.config
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """States, (n, all, width), of tokens, int64 (n, length)."""
+        missing = self.config.max_position_embeddings - tokens.shape[1]
+        states: Tensor = self.embeddings(nn.functional.pad(tokens, (0, missing), value=self.config.pad_token_id))
+        return states

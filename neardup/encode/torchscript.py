@@ -1,0 +1,150 @@
+"""TorchScript files as encoders: Meta's SSCD by its name, and any other module that maps pixels to vectors by its path.
+
+SSCD (Pizzi et al., CVPR 2022, MIT licence) was trained to recognise copies of photographs. Pictures are squeezed to
+288 × 288 pixels and normalised by the mean and deviation of ImageNet, as its authors do, for every such file that
+has no `preprocessor_config.json` beside it in a folder of its own.
+"""
+
+import shutil
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import torch
+from huggingface_hub import constants
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import CLIPImageProcessor
+
+from neardup.encode.hub import FOLDER, TIMEOUT
+from neardup.encode.protocol import BUILTIN
+from neardup.errors import EncoderError
+from neardup.progress import bar
+from neardup.stages import digest_file, replacing
+
+SSCD = "sscd"
+"""Name of Meta's model for copies of photographs, `sscd_disc_mixup`."""
+URL = "https://dl.fbaipublicfiles.com/sscd-copy-detection/sscd_disc_mixup.torchscript.pt"
+"""Where Meta publishes it: 94 MB."""
+SHA256 = "9f26bd4c848cc19b73d2ae92eea6e04886f61a7b764ceb7a13aeee62e6a6db56"
+"""SHA-256 of that file. Meta publishes none; it is the one that five public programs which fetch the file ask for."""
+FILE = "model.torchscript.pt"
+"""Name of the module in a folder that holds one with its weights."""
+WEIGHTS = "model.safetensors"
+"""Name of the weights beside it, which take the place of those in the module."""
+MEAN = (0.485, 0.456, 0.406)
+"""Mean of ImageNet's pixels, red, green and blue, 0 to 1."""
+DEVIATION = (0.229, 0.224, 0.225)
+"""Standard deviation of ImageNet's pixels, red, green and blue."""
+SIDE = 288
+"""Pixels of a side of SSCD's pictures."""
+CHUNK = 2**20
+"""Bytes that are fetched at once."""
+
+
+class Script(nn.Module):
+    """A TorchScript module with what it does not tell itself.
+
+    Attributes:
+        digest: SHA-256 of its file.
+        width: numbers that it gives for a picture.
+    """
+
+    def __init__(self, script: Any, file: Path, digest: str, width: int) -> None:
+        """Take a module that was loaded from a file."""
+        super().__init__()
+        self.script, self.file, self.digest, self.width = script, file, digest, width
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Vectors, (n, width), of normalised pixels, (n, 3, height, width)."""
+        vectors: Tensor = self.script(pixels)
+        return vectors
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write the module as it was loaded, and beside it its weights as they are now."""
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self.file, folder / FILE)
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.script.state_dict().items()}
+        save_file(weights, folder / WEIGHTS)
+
+
+def is_torchscript(name: str) -> bool:
+    """Whether a name means SSCD, a TorchScript file, or a folder that `Script.save_pretrained` wrote."""
+    return name == SSCD or name.endswith(".pt") or (Path(name) / FILE).is_file()
+
+
+def load_torchscript(name: str) -> tuple[Script, CLIPImageProcessor]:
+    """Load a TorchScript module and what prepares its pictures, in float32, on the CPU.
+
+    Args:
+        name: `sscd`, a file, or a folder that `Script.save_pretrained` wrote.
+
+    Raises:
+        EncoderError: there is no such file, it is none of TorchScript, gives no vectors, or cannot be fetched.
+    """
+    folder = Path(name)
+    path = _sscd() if name == SSCD else folder / FILE if folder.is_dir() else folder
+    if not path.is_file():
+        raise EncoderError(f"there is no file {name}: name a TorchScript file, {SSCD}, or {BUILTIN}")
+    digest = digest_file(path)
+    if name == SSCD and digest != SHA256:
+        raise EncoderError(f"{path} is not the SSCD that Meta publishes (its SHA-256 is {digest[:12]}…): delete it")
+    processor = (
+        CLIPImageProcessor.from_pretrained(name) if (folder / "preprocessor_config.json").is_file() else _squeezing()
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch wants new models to be exported otherwise
+            script: Any = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+        if folder.is_dir() and (folder / WEIGHTS).is_file():
+            script.load_state_dict(load_file(folder / WEIGHTS))
+        black = processor(Image.new("RGB", (SIDE, SIDE)), return_tensors="pt")["pixel_values"]
+        with torch.inference_mode():
+            vectors = script.float().eval()(black)
+    except (RuntimeError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
+        raise EncoderError(f"{name} is no TorchScript module of pictures ({reason}): name another file") from error
+    if not isinstance(vectors, Tensor) or vectors.ndim != 2:  # noqa: PLR2004 - (n, d)
+        raise EncoderError(f"{name} does not give one vector a picture: name a TorchScript module that does")
+    return Script(script, path, digest, vectors.shape[1]), processor
+
+
+def _squeezing() -> CLIPImageProcessor:
+    """Squeezes to a square of 288 pixels and normalises, as the authors of SSCD do for batches."""
+    return CLIPImageProcessor(
+        size={"height": SIDE, "width": SIDE},
+        do_center_crop=False,
+        resample=Image.Resampling.BILINEAR,
+        image_mean=list(MEAN),
+        image_std=list(DEVIATION),
+    )
+
+
+def _sscd() -> Path:
+    """The file of SSCD, fetched if it is not here; what is not the published file is not kept."""
+    path = FOLDER / URL.rpartition("/")[2]
+    if path.is_file():
+        return path
+    elsewhere = f"fetch {URL} on a machine with network and say --encoder FILE, or say --encoder {BUILTIN}"
+    if constants.HF_HUB_OFFLINE:
+        raise EncoderError(f"SSCD is not on this machine and HF_HUB_OFFLINE is set; {elsewhere}")
+    try:
+        with replacing(path) as new:
+            with urlopen(URL, timeout=TIMEOUT) as answer, new.open("wb") as file:
+                count = int(answer.headers["Content-Length"] or 0) // CHUNK
+                for chunk in bar(
+                    iter(partial(answer.read, CHUNK), b""), "fetching SSCD", count, unit="MB", disable=None
+                ):
+                    file.write(chunk)
+            if digest_file(new) != SHA256:
+                raise EncoderError(
+                    f"what came from {URL} is not the file that Meta publishes ({new.stat().st_size} bytes): try "
+                    f"again, or {elsewhere}"
+                )
+    except (URLError, OSError) as error:
+        raise EncoderError(f"SSCD is not on this machine and cannot be fetched ({error}); {elsewhere}") from error
+    return path

@@ -1,0 +1,81 @@
+"""A model that can be trained: all of it, with what prepares its inputs, whatever its kind."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neardup.encode.hub import load_checkpoint
+from neardup.encode.kinds import KINDS, kind_of
+from neardup.encode.torchscript import is_torchscript, load_torchscript
+from neardup.encode.vision import VisionEncoder
+from neardup.errors import EncoderError
+from neardup.stages import sync, sync_names
+
+LEAST_VOCABULARY = 16
+"""Tokens of the smallest tokenizer that can be one: transformers makes one of two tokens of a folder without any."""
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """A whole model, and what prepares its inputs.
+
+    Attributes:
+        name: what the user calls it.
+        model: of a kind of `KINDS`, as transformers has it, or a `Script`; in float32.
+        tokenizer: None where the model reads no text.
+        image_processor: resizes, crops and normalises.
+    """
+
+    name: str
+    model: Any
+    tokenizer: Any
+    image_processor: Any
+
+    def encoder(self, device: str = "auto") -> VisionEncoder:
+        """What sees of the model, as it is now; it shares its weights with this model."""
+        kind = kind_of(self.model)
+        return kind(self.name, kind.vision_of(self.model), self.image_processor, device)
+
+    def save(self, folder: Path) -> None:
+        """Write a folder that `load_encoder` reads, whole or not at all; the weights are safetensors.
+
+        That of a model of transformers is read by `from_pretrained`, too. It is on the disk when this returns: what is
+        written afterwards may rely on it even after a power cut.
+        """
+        partial = folder.with_name(f".{folder.name}.part")
+        shutil.rmtree(partial, ignore_errors=True)
+        self.model.save_pretrained(partial)
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(partial)
+        self.image_processor.save_pretrained(partial)
+        sync(partial, root=partial)
+        old = folder.with_name(f".{folder.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        partial.rename(folder)
+        sync_names(folder.parent)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def load_trainable(name: str) -> Trainable:
+    """Load a whole model for training; names and errors as in `load_encoder`."""
+    if is_torchscript(name):
+        script, processor = load_torchscript(name)
+        return Trainable(name, script, None, processor)
+    parts = {kind: encoder.WHOLE for kind, encoder in KINDS.items()}
+    kind, (model, processor, *tokenizers) = load_checkpoint(name, parts)
+    if not tokenizers:
+        return Trainable(name, model, None, processor)
+    [tokenizer] = tokenizers
+    known, text = len(tokenizer), model.config.text_config
+    if known < LEAST_VOCABULARY:
+        raise EncoderError(f"{name} holds no tokenizer, which fine-tuning needs: save it beside the weights")
+    if known > text.vocab_size:
+        raise EncoderError(
+            f"the tokenizer of {name} has {known} tokens, its model {text.vocab_size}: they do not belong together"
+        )
+    if kind == "siglip":
+        text.pad_token_id = tokenizer.pad_token_id  # it reads padding, and config.json often has another token
+    return Trainable(name, model, tokenizer, processor)
