@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from neardup.archive.trainingset import TrainingSet
+from neardup.encode.encoder import objectives_of
 from neardup.errors import ArchiveError
 from neardup.measure.distractors import drawing, prepared_key
 from neardup.measure.queries import SEARCH_STEP
@@ -108,10 +109,13 @@ def table_digest(out: Path, table: str) -> str:
 def approaches_of(out: Path, settings: Settings, base: str) -> list[Approach]:
     """The four approaches, and the tuned one where `neardup tune` has found a recipe for this very encoder.
 
-    Those that learn from captions are left out where no photo has a legend.
+    Those that learn from captions are left out where no photo has a legend or the encoder reads none, and all that
+    learn where it cannot.
     """
-    legends = bool(TrainingSet.load(out).photos)
-    names = [name for name in APPROACHES if legends or not name.startswith("fine-tuned")]
+    can = objectives_of(settings.encoder)
+    captions = "captions" in can and bool(TrainingSet.load(out).photos)
+    possible = {"zero-shot": True, "adapted": "copies" in can}
+    names = [name for name in APPROACHES if possible.get(name, captions)]
     approaches = [Approach(name, out, settings, base) for name in names]
     path = out / "tuned" / "recipe.json"
     if path.is_file():

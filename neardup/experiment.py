@@ -17,7 +17,7 @@ from neardup.archive.captions import load_captions
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
 from neardup.encode.encoder import load_encoder
-from neardup.encode.trainable import load_trainable
+from neardup.encode.trainable import save_encoder
 from neardup.encode.vectors import Embeddings, embed_test_set
 from neardup.measure.comparison import compare
 from neardup.measure.distractors import draw, embed_distractors
@@ -127,7 +127,7 @@ def make_checkpoint(approach: Approach, say: Say = print, on_epoch: OnEpoch | No
     """
     settings, checkpoint = approach.settings, approach.folder / "checkpoint"
     if approach.recipe is None:
-        load_trainable(settings.encoder).save(checkpoint)
+        save_encoder(settings.encoder, checkpoint)
         return approach.checkpoint.finish([checkpoint])
     adapted = approach.name == "adapted"
     job = Job(

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neardup.encode.devices import without_torch
-from neardup.encode.onnx import GRAPH, MODEL, of_checkpoint, of_file
+from neardup.encode.onnx import GRAPH, MODEL, OnnxEncoder, of_checkpoint, of_file
 from neardup.encode.protocol import BATCH, BUILTIN, CHECKPOINT, BatchEncoder, Encoder
 
 if TYPE_CHECKING:  # a borrowed GPU has no pydantic, which recipes need
@@ -36,13 +36,32 @@ def load_encoder(name: str, device: str = "auto", dtype: "Dtype" = "fp32", *, co
         EncoderError: there is no such checkpoint, it is of no kind that is known, it has no safetensors weights, or the
             device cannot compute in that number format.
     """
-    if name.endswith(".onnx"):
-        return of_file(name, Path(name))
+    if is_onnx(name):
+        return load_onnx(name)
     folder = CHECKPOINT if name == BUILTIN else Path(name)
-    if (folder / MODEL).is_file():
-        return of_file(name, folder / MODEL)
     if without_torch(device, dtype) and not compiled and (folder / GRAPH).is_file():
         return of_checkpoint(name, folder)
     from neardup.encode.kinds import load_vision  # noqa: PLC0415 - torch, for seconds that ONNX Runtime does not need
 
     return load_vision(name, device, dtype, compiled=compiled)
+
+
+def is_onnx(name: str) -> bool:
+    """Whether an encoder's name is an ONNX file's, or a folder's that holds one."""
+    return name.endswith(".onnx") or (Path(name) / MODEL).is_file()
+
+
+def load_onnx(name: str) -> OnnxEncoder:
+    """Load the encoder in an ONNX file, or in a folder that holds one; errors as in `load_encoder`."""
+    return of_file(name, Path(name) if name.endswith(".onnx") else Path(name) / MODEL)
+
+
+def objectives_of(name: str) -> frozenset[str]:
+    """What a model can be trained by: `captions` if it reads text, `copies` but for an ONNX file; errors as above."""
+    if is_onnx(name):
+        return frozenset()
+    if name == BUILTIN or (Path(name) / "tokenizer_config.json").is_file():
+        return frozenset({"captions", "copies"})
+    from neardup.encode.trainable import load_trainable  # noqa: PLC0415 - torch, for seconds
+
+    return frozenset({"copies"} if load_trainable(name).tokenizer is None else {"captions", "copies"})

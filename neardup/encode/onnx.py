@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from neardup.arrays import Vectors
 from neardup.errors import EncoderError
 from neardup.images import MAX_PIXELS, read_image
+from neardup.stages import replacing, write_json
 
 GRAPH = "vision.onnx"
 """The vision tower of a checkpoint as a graph without weights; its input is `pixels`, float32 (n, 3, height, width)."""
@@ -93,6 +94,14 @@ class Preparation:
             scale=float(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 1.0,
         )
 
+    def config(self) -> dict[str, Any]:
+        """What `of` reads."""
+        sides = {"height": self.height, "width": self.width}
+        size = sides if self.squeeze else {"shortest_edge": self.shortest}
+        crop = {} if self.squeeze else {"do_center_crop": True, "crop_size": sides}
+        normalised = {"image_mean": self.mean, "image_std": self.std, "rescale_factor": self.scale}
+        return {"size": size, **crop, "resample": self.resample, **normalised}
+
     @property
     def draft(self) -> int:
         """The shortest side that is needed of a photo, in pixels."""
@@ -152,7 +161,7 @@ class OnnxEncoder:
             EncoderError: it is no such model, or ONNX Runtime cannot open it.
         """
         self.name, self.fingerprint, self.batch = name, fingerprint, PASS
-        self._preparation = preparation
+        self._preparation, self._graph = preparation, graph
         self._session = _opened(name, graph, weights or {})
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         shape, width = inputs[0].shape, outputs[0].shape[-1]
@@ -166,6 +175,13 @@ class OnnxEncoder:
         self._levels, self._channels_last = inputs[0].type == "tensor(uint8)", shape[-1] == CHANNELS
         self._pass = shape[0] if isinstance(shape[0], int) else 0
         self.dimension = width if isinstance(width, int) else self._embed([self._black()] * (self._pass or 1)).shape[1]
+
+    def save(self, folder: Path) -> None:
+        """Write a folder that stands for this encoder, whole or not at all: the graph, and how photos are prepared."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / PREPARATION, self._preparation.config())
+        with replacing(folder / MODEL) as partial:
+            partial.write_bytes(self._graph)
 
     def read(self, source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
         """Decode an image, a large JPEG at a fraction of its size, and prepare it: uint8 (height, width, 3).

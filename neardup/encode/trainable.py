@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from neardup.encode.encoder import is_onnx, load_onnx
 from neardup.encode.hub import load_checkpoint
 from neardup.encode.kinds import KINDS, kind_of
+from neardup.encode.onnx import GRAPH
+from neardup.encode.protocol import BUILTIN, CHECKPOINT
 from neardup.encode.torchscript import is_torchscript, load_torchscript
 from neardup.encode.vision import VisionEncoder
 from neardup.errors import EncoderError
@@ -25,12 +28,14 @@ class Trainable:
         model: of a kind of `KINDS`, as transformers has it, or a `Script`; in float32.
         tokenizer: None where the model reads no text.
         image_processor: resizes, crops and normalises.
+        graph: the vision tower as ONNX Runtime computes it, without weights, where the checkpoint has it.
     """
 
     name: str
     model: Any
     tokenizer: Any
     image_processor: Any
+    graph: bytes | None = None
 
     def encoder(self, device: str = "auto") -> VisionEncoder:
         """What sees of the model, as it is now; it shares its weights with this model."""
@@ -49,6 +54,8 @@ class Trainable:
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(partial)
         self.image_processor.save_pretrained(partial)
+        if self.graph is not None:
+            (partial / GRAPH).write_bytes(self.graph)
         sync(partial, root=partial)
         old = folder.with_name(f".{folder.name}.old")
         shutil.rmtree(old, ignore_errors=True)
@@ -60,7 +67,13 @@ class Trainable:
 
 
 def load_trainable(name: str) -> Trainable:
-    """Load a whole model for training; names and errors as in `load_encoder`."""
+    """Load a whole model for training; names and errors as in `load_encoder`.
+
+    Raises:
+        EncoderError: besides, it is an ONNX file, which holds no weights that can learn.
+    """
+    if is_onnx(name):
+        raise EncoderError(f"{name} is an ONNX file, which cannot be trained: name the checkpoint that it was made of")
     if is_torchscript(name):
         script, processor = load_torchscript(name)
         return Trainable(name, script, None, processor)
@@ -78,4 +91,13 @@ def load_trainable(name: str) -> Trainable:
         )
     if kind == "siglip":
         text.pad_token_id = tokenizer.pad_token_id  # it reads padding, and config.json often has another token
-    return Trainable(name, model, tokenizer, processor)
+    graph = (CHECKPOINT if name == BUILTIN else Path(name)) / GRAPH
+    return Trainable(name, model, tokenizer, processor, graph.read_bytes() if graph.is_file() else None)
+
+
+def save_encoder(name: str, folder: Path) -> None:
+    """Write a folder that `load_encoder` reads as it reads `name`; errors as there."""
+    if is_onnx(name):
+        load_onnx(name).save(folder)
+    else:
+        load_trainable(name).save(folder)
