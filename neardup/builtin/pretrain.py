@@ -26,6 +26,9 @@ from neardup.builtin import tiny
 from neardup.builtin.captions import caption_top_1, learn_captions
 from neardup.builtin.pool import Scenes, batches_of, drawn_scenes, training_pool, validation_pool
 from neardup.builtin.pretrainer import PLAIN_SIZE, Pretrainer, Pretraining
+from neardup.encode.graph import write_graph
+from neardup.encode.kinds import DualEncoder
+from neardup.encode.onnx import GRAPH
 from neardup.errors import NeardupError
 from neardup.progress import bar
 from neardup.stages import digest_of, replacing, sync, write_json
@@ -124,6 +127,8 @@ def _export(pretrainer: Pretrainer, history: Sequence[dict[str, float]], caption
     tokenizer: Any = tiny.tokenizer()
     for part in (model, tokenizer, tiny.image_processor()):
         part.save_pretrained(partial)
+    whole = DualEncoder.vision_of(model.float())
+    write_graph(whole, DualEncoder.vectors_of, (3, tiny.SIZE, tiny.SIZE), partial / GRAPH)
     sync(partial, root=partial)
     for path in partial.iterdir():
         path.replace(out / path.name)

@@ -15,25 +15,23 @@ VectorsOf = Callable[[Any, Tensor], Tensor]
 
 
 class Exported(nn.Module):
-    """A model that takes and gives one tensor, as the exporter wants it; its weights keep their names."""
+    """A model that takes and gives one tensor, as the exporter wants it."""
 
     def __init__(self, tower: nn.Module, vectors_of: VectorsOf) -> None:
-        """Take the parts of a model, by their names in it, and what computes its vectors."""
+        """Take a model, and what computes its vectors."""
         super().__init__()
-        for name, part in tower.named_children():
-            setattr(self, name, part)
-        self._vectors_of = vectors_of
+        self.tower, self.vectors_of = tower, vectors_of
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Vectors, (n, d), of normalised pixels, (n, 3, height, width)."""
-        return self._vectors_of(self, pixels)
+        return self.vectors_of(self.tower, pixels)
 
 
 def write_graph(tower: nn.Module, vectors_of: VectorsOf, shape: Sequence[int], path: Path) -> None:
     """Write the graph of a vision tower; its weights are left out and come from the checkpoint, by name.
 
     Args:
-        tower: in float32, on the CPU; no weights but those of its vectors.
+        tower: in float32, on the CPU.
         vectors_of: gives its vectors.
         shape: of a prepared photo, (3, height, width).
         path: the file.
@@ -51,12 +49,15 @@ def write_graph(tower: nn.Module, vectors_of: VectorsOf, shape: Sequence[int], p
         optimize=False,  # it would fold batch norms into weights that no checkpoint has
     )
     model = program.model_proto
-    weights = {name for name in tower.state_dict() if counts(name)}
+    weights = {f"tower.{name}": name for name in tower.state_dict() if counts(name)}
     for initializer in model.graph.initializer:
         if initializer.name in weights:
+            initializer.name = weights[initializer.name]
             initializer.ClearField("raw_data")
             initializer.data_location = TensorProto.EXTERNAL
             initializer.external_data.add(key="location", value="model.safetensors")
+    for node in model.graph.node:
+        node.input[:] = [weights.get(name, name) for name in node.input]
     for part in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
         part.ClearField("metadata_props")  # where the exporter found each operation
     model.graph.ClearField("value_info")
