@@ -146,8 +146,8 @@ class Benchmark:
         first, methods = self.exposures.evaluations[0], self.exposures.approaches
         text = (
             "Three exposures of a plate through colour filters, nothing of them simulated: "
-            f"{len(first.queries)} queries among the {len(first.names)} photographs that were never trained on, many of "
-            "them of one kind (portraits, motorcycles), which are hard to tell apart."
+            f"{len(first.queries)} queries among the {len(first.names)} photographs that were never trained on, many "
+            "of them of one kind (portraits, motorcycles), which are hard to tell apart."
         )
         rows = [
             [METRICS[name].title, *(marked(self.exposures, name, method) for method in methods)]

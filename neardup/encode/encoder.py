@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from neardup.encode.devices import without_torch
 from neardup.encode.onnx import GRAPH, MODEL, OnnxEncoder, of_checkpoint, of_file
 from neardup.encode.protocol import BATCH, BUILTIN, CHECKPOINT, BatchEncoder, Encoder
+from neardup.errors import EncoderError
 
 if TYPE_CHECKING:  # a borrowed GPU has no pydantic, which recipes need
     from neardup.settings.schema import Dtype
@@ -37,6 +38,8 @@ def load_encoder(name: str, device: str = "auto", dtype: "Dtype" = "fp32", *, co
             device cannot compute in that number format.
     """
     if is_onnx(name):
+        if dtype != "fp32" or device not in {"auto", "cpu"}:
+            raise EncoderError(f"{name} is computed by the CPU as it was exported: leave device and precision out")
         return load_onnx(name)
     folder = CHECKPOINT if name == BUILTIN else Path(name)
     if without_torch(device, dtype) and not compiled and (folder / GRAPH).is_file():

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from neardup.encode.graph import Exported, VectorsOf
 from neardup.encode.hub import FOLDER
 from neardup.encode.torchscript import Script
 from neardup.errors import EncoderError, install_hint
@@ -36,8 +38,6 @@ SIDE = 256
 FLOAT_CONVOLUTIONS = 6
 """First convolutions that stay in float32: for EfficientNet-Lite0 the mean cosine is 0.982 so, 0.963 with none of them,
 and the time the same."""
-VectorsOf = Callable[[Any, Tensor], Tensor]
-"""Gives the vectors, (n, d), of normalised pixels, (n, 3, height, width), by a model."""
 Ready = Callable[[Image.Image], Tensor]
 """Prepares an RGB image for a model: float32 (1, 3, height, width), normalised."""
 
@@ -60,15 +60,14 @@ class Int8Tower:
             fingerprint: that of the encoder.
 
         Raises:
-            EncoderError: ONNX Runtime is not installed.
+            EncoderError: what quantises is not installed.
         """
         try:
-            import onnxruntime  # noqa: PLC0415 - an optional dependency
+            import onnx  # noqa: F401, PLC0415 - an optional dependency
         except ImportError as error:
             raise EncoderError(
-                f"--precision int8 needs ONNX Runtime: {install_hint('int8')}; or leave --precision out"
+                f"--precision int8 needs the package onnx: {install_hint('int8')}; or leave --precision out"
             ) from error
-        self._runtime = onnxruntime
         self._path = FOLDER / f"{digest_of(fingerprint, BITS, onnxruntime.__version__, torch.__version__)}.onnx"
         if not self._path.is_file():
             _quantise(model.eval(), vectors_of, ready, self._path)
@@ -76,25 +75,14 @@ class Int8Tower:
     @cached_property
     def _session(self) -> Any:
         """Opened at its first use: by then the weights in float32 are gone, and memory holds only one of the two."""
-        options = self._runtime.SessionOptions()
+        options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # `encode_files` has a thread for each core
-        return self._runtime.InferenceSession(self._path, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(self._path, options, providers=["CPUExecutionProvider"])
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Vectors of float32 (n, 3, height, width), normalised pixels: float32 (n, d), not normalised."""
         one_by_one = pixels.numpy()[:, None]
         return torch.from_numpy(np.concatenate([self._session.run(None, {"pixels": one})[0] for one in one_by_one]))
-
-
-class _Exported(nn.Module):
-    """A model that takes and gives one tensor, as the exporter wants it."""
-
-    def __init__(self, tower: nn.Module, vectors_of: VectorsOf) -> None:
-        super().__init__()
-        self.tower, self.vectors_of = tower, vectors_of
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.vectors_of(self.tower, pixels)
 
 
 def _quantise(model: nn.Module, vectors_of: VectorsOf, ready: Ready, path: Path) -> None:
@@ -120,7 +108,7 @@ def _quantise(model: nn.Module, vectors_of: VectorsOf, ready: Ready, path: Path)
 def _exported(model: nn.Module, vectors_of: VectorsOf, example: Tensor) -> Any:
     """A model as ONNX that takes `pixels`, shaped as the example, and gives vectors."""
     if not isinstance(model, Script):
-        example, wrapped = torch.zeros_like(example), _Exported(model, vectors_of).eval()
+        example, wrapped = torch.zeros_like(example), Exported(model, vectors_of).eval()
         program: Any = torch.onnx.export(wrapped, (example,), input_names=["pixels"], verbose=False)
         return program.model_proto
     import onnx  # noqa: PLC0415 - an optional dependency
