@@ -40,13 +40,13 @@ from neardup.train.split import inseparable, labels_of
 
 TEMPERATURE = 0.05
 """What similarities are divided by in the loss of the copies; the shipped encoder was trained with it."""
-KOLEO = 0.1
+KOLEO = 2.0
 """Weight of the loss that spreads the vectors evenly; the shipped encoder was trained with it."""
 LIKENESS_TEMPERATURE = 0.1
 """What similarities are divided by where likenesses are kept."""
 MILD = 0.4
 """Greatest strength of the mild copy; that of a photo is this times the square of a number drawn from 0 to 1."""
-WEAKEST = 0.1
+WEAKEST = 0.2
 """Least strength of the other copy; the greatest is 1."""
 FINER = 1.5
 """Sides of the pictures that copies are made of, in sides of what the encoder sees: a crop must still be sharp."""
