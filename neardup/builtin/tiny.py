@@ -28,8 +28,8 @@ START = "<|startoftext|>"
 """The token that begins a text."""
 END = "<|endoftext|>"
 """The token that ends a text, pads it, and stands for what is unknown."""
-SIZE = 224
-"""Pixels of a side of the picture that the vision tower takes; it was trained at 128 to 192, which is cheaper."""
+SIZE = 192
+"""Pixels of a side of the picture that the vision tower takes: the greatest side that it was trained at."""
 FEATURES = 1280
 """Channels of the last features."""
 WIDTH = 256
@@ -55,7 +55,7 @@ def config(vocabulary: int) -> VisionTextDualEncoderConfig:
 
 
 def image_processor() -> CLIPImageProcessor:
-    """The whole picture, its sides squeezed to 224 pixels: a crop in the middle would lose what copies share."""
+    """The whole picture, its sides squeezed to 192 pixels: a crop in the middle would lose what copies share."""
     size = {"height": SIZE, "width": SIZE}
     return CLIPImageProcessor(size=size, do_center_crop=False, image_mean=[LEVEL] * 3, image_std=[LEVEL] * 3)
 
