@@ -1,13 +1,15 @@
 """TorchScript files as encoders: Meta's SSCD by its name, and any other module that maps pixels to vectors by its path.
 
-SSCD (Pizzi et al., CVPR 2022, MIT licence) was trained to recognise copies of photographs. Pictures are squeezed to
-288 × 288 pixels and normalised by the mean and deviation of ImageNet, as its authors do, for every such file that
-has no `preprocessor_config.json` beside it in a folder of its own.
+SSCD (Pizzi et al., CVPR 2022, MIT licence) was trained to recognise copies of photographs. Pictures are squeezed to a
+square of 288 pixels and normalised by the mean and deviation of ImageNet; its authors advise a shortest side of 288
+pixels, or a squeezed square for batches. So are those of every other file, but that a folder with a module may have a
+`preprocessor_config.json`.
 """
 
 import shutil
 import warnings
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -86,21 +88,20 @@ def load_torchscript(name: str) -> tuple[Script, CLIPImageProcessor]:
     Raises:
         EncoderError: there is no such file, it is none of TorchScript, gives no vectors, or cannot be fetched.
     """
-    folder = Path(name)
-    path = _sscd() if name == SSCD else folder / FILE if folder.is_dir() else folder
+    folder = Path(name) if name != SSCD and Path(name).is_dir() else None
+    path = _sscd() if name == SSCD else folder / FILE if folder else Path(name)
     if not path.is_file():
         raise EncoderError(f"there is no file {name}: name a TorchScript file, {SSCD}, or {BUILTIN}")
     digest = digest_file(path)
     if name == SSCD and digest != SHA256:
         raise EncoderError(f"{path} is not the SSCD that Meta publishes (its SHA-256 is {digest[:12]}…): delete it")
-    processor = (
-        CLIPImageProcessor.from_pretrained(name) if (folder / "preprocessor_config.json").is_file() else _squeezing()
-    )
+    own = folder is not None and (folder / "preprocessor_config.json").is_file()
+    processor = CLIPImageProcessor.from_pretrained(name) if own else _squeezing()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch wants new models to be exported otherwise
             script: Any = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
-        if folder.is_dir() and (folder / WEIGHTS).is_file():
+        if folder and (folder / WEIGHTS).is_file():
             script.load_state_dict(load_file(folder / WEIGHTS))
         black = processor(Image.new("RGB", (SIDE, SIDE)), return_tensors="pt")["pixel_values"]
         with torch.inference_mode():
@@ -110,11 +111,11 @@ def load_torchscript(name: str) -> tuple[Script, CLIPImageProcessor]:
         raise EncoderError(f"{name} is no TorchScript module of pictures ({reason}): name another file") from error
     if not isinstance(vectors, Tensor) or vectors.ndim != 2:  # noqa: PLR2004 - (n, d)
         raise EncoderError(f"{name} does not give one vector a picture: name a TorchScript module that does")
-    return Script(script, path, digest, vectors.shape[1]), processor
+    return Script(script, path, digest, vectors.shape[1]).requires_grad_(), processor
 
 
 def _squeezing() -> CLIPImageProcessor:
-    """Squeezes to a square of 288 pixels and normalises, as the authors of SSCD do for batches."""
+    """What squeezes a picture to a square of 288 pixels and normalises it."""
     return CLIPImageProcessor(
         size={"height": SIDE, "width": SIDE},
         do_center_crop=False,
@@ -145,6 +146,6 @@ def _sscd() -> Path:
                     f"what came from {URL} is not the file that Meta publishes ({new.stat().st_size} bytes): try "
                     f"again, or {elsewhere}"
                 )
-    except (URLError, OSError) as error:
+    except (URLError, HTTPException, OSError) as error:
         raise EncoderError(f"SSCD is not on this machine and cannot be fetched ({error}); {elsewhere}") from error
     return path
