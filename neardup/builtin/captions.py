@@ -63,12 +63,12 @@ def learn_captions(model: Any, scenes: Scenes, vectors: Tensor, steps: int, batc
         optimizer.step()
         with torch.no_grad():
             model.logit_scale.clamp_(max=LARGEST_SCALE)
-    return loss.item()
+    return float(loss)
 
 
 @torch.inference_mode()
 def caption_top_1(model: Any, scenes: Scenes, vectors: Tensor) -> float:
     """Share of some scenes whose own French caption, or one equal to it, is the nearest of all."""
     captions = [languages[0] for languages in scenes.captions]
-    nearest = (vectors @ read_captions(model, captions).T).argmax(dim=1).tolist()
+    nearest: list[int] = (vectors @ read_captions(model, captions).T).argmax(dim=1).tolist()
     return sum(captions[i] == captions[k] for i, k in enumerate(nearest)) / len(captions)

@@ -97,11 +97,8 @@ class Pretrainer:
         self.model = model.to(device, memory_format=torch.channels_last)
         self._untouched = untouched.to(device, memory_format=torch.channels_last).requires_grad_(requires_grad=False)
         self.pixels, self.texts = torch.from_numpy(pool.pixels).to(device), torch.from_numpy(pool.texts).to(device)
-        self._workers = ThreadPoolExecutor(
-            torch.get_num_threads() if device.type == "cpu" else 1,
-            initializer=torch.set_num_threads if device.type == "cpu" else None,
-            initargs=(1,) if device.type == "cpu" else (),
-        )
+        cores = torch.get_num_threads() if device.type == "cpu" else 1
+        self._workers = ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,))
         self._learning = [*model.vision_model.parameters(), model.visual_projection.weight]
         self.optimizer = _optimizer(model, recipe)
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -159,7 +156,7 @@ class Pretrainer:
         if not math.isfinite(total.item()):
             raise TrainingError(f"the loss became {total.item()} at step {step}: lower the learning rates")
         [gradient] = torch.autograd.grad(total, leaf)
-        self._descend(pieces, gradient.split([len(piece) for piece in pieces]), step)
+        self._descend(pieces, torch.split(gradient, [len(piece) for piece in pieces]), step)
         return {name: loss.item() for name, loss in losses.items()}
 
     def _losses(self, vectors: Tensor, plain: Tensor) -> dict[str, Tensor]:

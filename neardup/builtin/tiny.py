@@ -42,16 +42,24 @@ LUMINANCE = (0.299, 0.587, 0.114)
 
 def config(vocabulary: int) -> VisionTextDualEncoderConfig:
     """The architecture, for a tokenizer of `vocabulary` tokens."""
-    vision = TimmWrapperConfig(
+    configuration: Any = TimmWrapperConfig  # it keeps and writes further names, which its signature has not
+    vision = configuration(
         architecture="tf_efficientnet_lite0",
         model_args={"global_pool": "catavgmax"},
         hidden_size=2 * FEATURES,
         num_labels=0,
     )
-    sizes = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 3, "num_attention_heads": 4}
-    ids = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1, "vocab_size": vocabulary}
+    sizes: dict[str, Any] = {
+        "hidden_size": 128,
+        "intermediate_size": 512,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+    }
+    ids: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1, "vocab_size": vocabulary}
     text = CLIPTextConfig(**sizes, **ids)
-    return VisionTextDualEncoderConfig.from_vision_text_configs(vision, text, projection_dim=WIDTH)
+    whole: VisionTextDualEncoderConfig
+    whole = VisionTextDualEncoderConfig.from_vision_text_configs(vision, text, projection_dim=WIDTH)
+    return whole
 
 
 def image_processor() -> CLIPImageProcessor:

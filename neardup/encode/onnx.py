@@ -7,7 +7,7 @@ so that a fine-tuned checkpoint runs by the graph of the one that it began from.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -296,8 +296,8 @@ def _preparation(name: str, path: Path, session: Any, said: Mapping[str, Any]) -
             f"{name} does not say how levels are normalised: say it in neardup.toml, for ImageNet's models "
             "[onnx] mean = [0.485, 0.456, 0.406] and std = [0.229, 0.224, 0.225]"
         )
-    normalised = {} if levels else {key: tuple(known[key]) for key in ("mean", "std")}
-    return Preparation(int(size[0]), int(size[1]), resample=Image.Resampling.BILINEAR, **normalised)
+    plain = Preparation(int(size[0]), int(size[1]), resample=Image.Resampling.BILINEAR)
+    return plain if levels else replace(plain, mean=tuple(known["mean"]), std=tuple(known["std"]))
 
 
 def of_checkpoint(name: str, folder: Path) -> OnnxEncoder:
