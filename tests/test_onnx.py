@@ -68,7 +68,7 @@ def expected(channels: list[float]) -> Any:
 
 @pytest.mark.parametrize("last", [False, True])
 def test_a_file_of_floats_gets_normalised_levels(tmp_path: Path, photo: Path, *, last: bool) -> None:
-    """In either layout; the mean and the deviation come from neardup.toml."""
+    """In either layout; the mean and the deviation are said."""
     encoder = of_file("x", made(tmp_path / "m.onnx", last=last), {"mean": MEAN, "std": STD, "size": ()})
     [vector] = encoder.encode([encoder.read(photo)])
     channels = [(level - mean) / std for level, mean, std in zip((0.2, 0.4, 0.6), MEAN, STD, strict=True)]
@@ -111,7 +111,7 @@ def test_the_fingerprint_is_that_of_bytes_and_preparation(tmp_path: Path) -> Non
     ("make", "sentence"),
     [
         (lambda path: path.write_bytes(b"no model"), "cannot open x"),
-        (lambda path: made(path, side="side"), "say its size"),
+        (lambda path: made(path, side="side"), "takes images of any size"),
         (made, "how levels are normalised"),
         (lambda _: None, "there is no file"),
     ],

@@ -33,7 +33,7 @@ PASS = 4
 VISION = ("vision_model.", "visual_projection.")
 """What the names of the weights of a checkpoint's vision tower begin with."""
 KEYS = ("size", "mean", "std")
-"""What an ONNX file or neardup.toml may say of how photos are prepared."""
+"""What an ONNX file may say of how photos are prepared."""
 RANK = 4
 """Dimensions of a pass of images."""
 CHANNELS = 3
@@ -265,7 +265,7 @@ def of_file(name: str, path: Path, said: Mapping[str, Any] | None = None) -> Onn
     Args:
         name: what the user calls it.
         path: the file.
-        said: `size` (height, width), `mean`, `std`, as `[onnx]` of neardup.toml has them.
+        said: `size` (height, width), `mean`, `std`.
 
     Raises:
         EncoderError: there is no such file, it is no image encoder, or nothing says how photos are prepared for it.
@@ -290,11 +290,14 @@ def _preparation(name: str, path: Path, session: Any, said: Mapping[str, Any]) -
     sides = [side for side in shape[1:] if side != CHANNELS] if len(shape) == RANK else []
     size = known.get("size") or sides
     if len(size) != 2 or not all(isinstance(side, int) for side in size):  # noqa: PLR2004 - height and width
-        raise EncoderError(f"{name} takes images of any size: say its size in neardup.toml: [onnx] size = [224, 224]")
+        raise EncoderError(
+            f"{name} takes images of any size: say which in a {PREPARATION} beside it, as "
+            '{"size": {"height": 224, "width": 224}, "image_mean": [...], "image_std": [...]}'
+        )
     if not levels and not {"mean", "std"} <= known.keys():
         raise EncoderError(
-            f"{name} does not say how levels are normalised: say it in neardup.toml, for ImageNet's models "
-            "[onnx] mean = [0.485, 0.456, 0.406] and std = [0.229, 0.224, 0.225]"
+            f"{name} does not say how levels are normalised: say it in a {PREPARATION} beside it, with size, image_mean "
+            "and image_std; of ImageNet's models these are [0.485, 0.456, 0.406] and [0.229, 0.224, 0.225]"
         )
     plain = Preparation(int(size[0]), int(size[1]), resample=Image.Resampling.BILINEAR)
     return plain if levels else replace(plain, mean=tuple(known["mean"]), std=tuple(known["std"]))
