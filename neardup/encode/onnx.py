@@ -296,8 +296,8 @@ def _preparation(name: str, path: Path, session: Any, said: Mapping[str, Any]) -
         )
     if not levels and not {"mean", "std"} <= known.keys():
         raise EncoderError(
-            f"{name} does not say how levels are normalised: say it in a {PREPARATION} beside it, with size, image_mean "
-            "and image_std; of ImageNet's models these are [0.485, 0.456, 0.406] and [0.229, 0.224, 0.225]"
+            f"{name} does not say how levels are normalised: say it in a {PREPARATION} beside it, with size, "
+            "image_mean and image_std; ImageNet's models have [0.485, 0.456, 0.406] and [0.229, 0.224, 0.225]"
         )
     plain = Preparation(int(size[0]), int(size[1]), resample=Image.Resampling.BILINEAR)
     return plain if levels else replace(plain, mean=tuple(known["mean"]), std=tuple(known["std"]))
