@@ -70,7 +70,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "dask": ("distributed", "prefect-dask"),
         "index": ("faiss-cpu",),
-        "int8": ("onnx", "onnxruntime", "onnxscript"),
+        "int8": ("onnx", "onnxscript"),
         "s3": ("s3fs",),
     }
 )

@@ -184,7 +184,7 @@ def benchmark(scenes: list[Image.Image]) -> encoders_page.Benchmark:
     perfect = copied(np.eye(6), np.arange(6))
     rows = {damage: dict.fromkeys(vectors, perfect) for damage in ("caption_strip", "all at once")}
     speeds = dict.fromkeys(vectors, Speed(9.0, 8.0, 10.0))
-    return encoders_page.Benchmark("corners", comparison, rows, 6, 4, speeds, 500.0)
+    return encoders_page.Benchmark("corners", comparison, comparison, rows, 6, 4, speeds, 500.0)
 
 
 def test_the_page_has_its_figures_and_its_picture_beside_it(

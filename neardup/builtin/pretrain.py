@@ -11,7 +11,7 @@ import csv
 import itertools
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -77,18 +77,9 @@ def pretrain(
         f"{tiny.parameters(pretrainer.model) / 1e6:.2f} M parameters on {device}; "
         f"steps {begin} to {recipe.steps}, {2 * recipe.subjects} copies a step"
     )
-    batches = batches_of(pretrainer.neighbours, recipe.anchors, recipe.clustered, recipe.subjects, recipe.seed)
     sums: dict[str, float] = {}
     started = time.perf_counter()
-    steps = bar(
-        itertools.islice(batches, begin, recipe.steps),
-        "training",
-        recipe.steps,
-        unit="step",
-        initial=begin,
-        disable=None,
-    )
-    for step, subjects in enumerate(steps, begin + 1):
+    for step, subjects in enumerate(_batches(pretrainer, begin), begin + 1):
         losses = pretrainer.step(step - 1, subjects)
         sums = {name: sums.get(name, 0.0) + loss for name, loss in losses.items()}
         if step % check == 0 or step == recipe.steps:
@@ -99,10 +90,17 @@ def pretrain(
             state.write(step, pretrainer.model, [pretrainer.optimizer], {"history": history})
             report(", ".join(f"{name} {value:.4g}" for name, value in history[-1].items()))
             sums, started = {}, time.perf_counter()
-    captions = _read_captions(pretrainer, recipe)
-    _export(pretrainer, history, captions, out)
+    _export(pretrainer, history, _read_captions(pretrainer, recipe), out)
     state.discard()
     return out
+
+
+def _batches(pretrainer: Pretrainer, begin: int) -> Iterator[list[int]]:
+    """The subjects of each step that is left, with a progress bar."""
+    recipe = pretrainer.recipe
+    batches = batches_of(pretrainer.neighbours, recipe.anchors, recipe.clustered, recipe.subjects, recipe.seed)
+    left = itertools.islice(batches, begin, recipe.steps)
+    return iter(bar(left, "training", recipe.steps, unit="step", initial=begin, disable=None))
 
 
 def _read_captions(pretrainer: Pretrainer, recipe: Pretraining) -> dict[str, float]:
