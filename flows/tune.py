@@ -15,10 +15,10 @@ from tasks.approach import load_base, take
 from tasks.deployed import settings_of_run
 from tasks.epochs import log_epochs
 from tasks.every_flow import EVERY_FLOW
-from tasks.publish import begin, publish_study
+from tasks.publish import begin
 from tasks.running import run
 from tasks.tracking import tracking_of
-from tasks.tuning import show_study, show_trial, start_of_study, try_trial
+from tasks.tuning import publish_study, show_study, show_trial, start_of_study, try_trial
 
 
 @flow(name="tune", **EVERY_FLOW)

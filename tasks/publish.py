@@ -2,20 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 
-from optuna import Study
 from prefect import get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
 from neardup.approach import Approach, validation_gain
 from neardup.errors import TrackingError
 from neardup.experiment import comparison_stage
-from neardup.measure.evaluate import Figure
-from neardup.tuning import Tuning
 from tasks.registry import nominate, register
 from tasks.running import outside_fault
 from tasks.runs import log_approach, log_comparison
 from tasks.tracking import Tracking, is_logged
-from tasks.tuning import log_study
 
 
 def begin(tracking: Tracking, name: str, key: str, approaches: Sequence[Approach]) -> dict[str, str]:
@@ -63,23 +59,6 @@ def publish(tracking: Tracking, approaches: Sequence[Approach], counts: Mapping[
     publish_approaches(tracking, approaches, parent)
     if not is_logged(run):
         log_comparison(tracking, parent, approaches, counts)
-    return parent
-
-
-@task(name="log-study", retries=2, retry_delay_seconds=10, retry_condition_fn=outside_fault)
-def publish_study(
-    tracking: Tracking, tuning: Tuning, study: Study, approaches: Sequence[Approach], gain: Figure
-) -> str:
-    """Log what the tracking server does not have yet of a study and of the approaches compared after it.
-
-    Returns:
-        The study's run.
-
-    Raises:
-        TrackingError: the server is away; nothing is lost, the results are on disk.
-    """
-    parent = log_study(tracking, tuning, study, gain)
-    publish_approaches(tracking, approaches, parent)
     return parent
 
 

@@ -1,6 +1,6 @@
 """Tasks of a study: each trial is one, and a child of the study's MLflow run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import optuna
@@ -10,12 +10,14 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from neardup.approach import Approach
 from neardup.errors import TrackingError
 from neardup.measure.evaluate import Figure
 from neardup.measure.promotion import points
 from neardup.stages import Stage
 from neardup.train.finetune import EpochResult
 from neardup.tuning import ENDED, Tuning, best_trial, make_start, try_recipe
+from tasks.publish import publish_approaches
 from tasks.running import RETRY, outside_fault
 from tasks.tracking import Tracking, is_logged, reachable
 
@@ -131,6 +133,23 @@ def log_study(tracking: Tracking, tuning: Tuning, study: optuna.Study, gain: Fig
         for path in sorted(tuning.results.iterdir()):
             client.log_artifact(parent, str(path), "pictures" if path.suffix == ".png" else None)
         client.set_terminated(parent)
+    return parent
+
+
+@task(name="log-study", retries=2, retry_delay_seconds=10, retry_condition_fn=outside_fault)
+def publish_study(
+    tracking: Tracking, tuning: Tuning, study: optuna.Study, approaches: Sequence[Approach], gain: Figure
+) -> str:
+    """Log what the tracking server does not have yet of a study and of the approaches compared after it.
+
+    Returns:
+        The study's run.
+
+    Raises:
+        TrackingError: the server is away; nothing is lost, the results are on disk.
+    """
+    parent = log_study(tracking, tuning, study, gain)
+    publish_approaches(tracking, approaches, parent)
     return parent
 
 

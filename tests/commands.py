@@ -37,6 +37,7 @@ class Process:
         self._output = TemporaryDirectory()
         files = [Path(self._output.name) / name for name in ("stdout", "stderr")]
         self._files, self._arguments = files, arguments
+        self._ended: subprocess.CompletedProcess[str] | None = None
         self._process = _FORKS.Process(target=_call, args=(function, arguments, cwd, dict(env), files), daemon=True)
         self._process.start()
 
@@ -52,18 +53,17 @@ class Process:
     def kill(self) -> None:
         """End it as a power cut does."""
         self._process.kill()
-        self._process.join()
-
-    def send_signal(self, number: int) -> None:
-        """Send it a signal."""
-        os.kill(self._process.pid or 0, number)
+        self.ended()
 
     def ended(self) -> subprocess.CompletedProcess[str]:
         """Wait for its end; its status and what it wrote."""
         self._process.join()
-        stdout, stderr = (path.read_text() if path.exists() else "" for path in self._files)
-        self._output.cleanup()
-        return subprocess.CompletedProcess(list(self._arguments), self._process.exitcode or 0, stdout, stderr)
+        if self._ended is None:
+            stdout, stderr = (path.read_text() if path.exists() else "" for path in self._files)
+            status = self._process.exitcode or 0
+            self._ended = subprocess.CompletedProcess(list(self._arguments), status, stdout, stderr)
+            self._output.cleanup()
+        return self._ended
 
 
 def start(*command: object, cwd: Path, **variables: str) -> Process:

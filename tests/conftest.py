@@ -9,6 +9,8 @@ import torch
 from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Four test processes share the cores; torch.compile would start a process for each core, and load torch there.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 from servers import prefect_server
 from small_clip import small_clip
@@ -77,6 +79,19 @@ def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def team(prefect_url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of one of the team, whose commands start no server of their own."""
     return {"PREFECT_API_URL": prefect_url, "PREFECT_HOME": str(tmp_path_factory.mktemp("home"))}
+
+
+@pytest.fixture(scope="module")
+def prefect(team: dict[str, str]) -> Iterator[None]:
+    """The flows and tasks that tests run in this process use the team's server."""
+    from prefect.context import refresh_global_settings_context  # noqa: PLC0415 - a second that few files need wait
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in team.items():
+            patch.setenv(name, value)
+        refresh_global_settings_context()
+        yield
+    refresh_global_settings_context()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """Where a deployment's run takes its settings from, and what is said of an archive in which it would find no photo."""
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from neardup.builtin.demo import MadeArchive
 from neardup.errors import ConfigError
 from neardup.settings.schema import Settings
 from tasks.deployed import settings_of_run
-from tasks.running import server
 from tasks.settings_files import warn_of_no_photo
 
 PHOTOS = '[prepare]\nphotos = ["scans/**"]\n'
@@ -25,13 +23,6 @@ PHOTOS = '[prepare]\nphotos = ["scans/**"]\n'
 def read_settings(archive: Path, out: Path, settings: Settings = Settings()) -> Settings:  # noqa: B008 - frozen
     """The settings that a flow of the project works with."""
     return settings_of_run(settings, out, archive, settings="")
-
-
-@pytest.fixture(scope="module")
-def prefect() -> Iterator[None]:
-    """A temporary Prefect server."""
-    with server(lambda: None):
-        yield
 
 
 @pytest.fixture

@@ -14,23 +14,30 @@ from neardup.settings.schema import APPROACHES
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 SETTINGS = {
-    "encoder": "builtin:tiny",
     "translate": {"translator": "none"},
     "train": {"epochs": 2, "batch_size": 8},
     "tune": {"trials": 2, "epochs": 1},
 }
+LONG = 300
+"""Epochs of a training that lasts long enough to be killed in it."""
 MONTHLY = 'schedules: [{cron: "0 3 1 * *"'
 
 
 @pytest.fixture(scope="module")
-def project(made: MadeArchive, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def settings(small_encoder: str) -> dict[str, Any]:
+    """What all deployments are to work with."""
+    return {"encoder": small_encoder, **SETTINGS}
+
+
+@pytest.fixture(scope="module")
+def project(made: MadeArchive, settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """All deployments on servers of their own; the experiment is due each minute, and short; nothing else is due."""
     found = make_project(tmp_path_factory.mktemp("nightly"))
     deployments = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
     assert MONTHLY in deployments
     kept = [line for line in deployments.splitlines() if "schedules:" not in line or MONTHLY in line]
     often = "\n".join(kept).replace(MONTHLY, 'schedules: [{cron: "* * * * *"')
-    (found.folder / "prefect.yaml").write_text(often.replace("encoder: builtin:tiny", _inline(SETTINGS)))
+    (found.folder / "prefect.yaml").write_text(often.replace("encoder: builtin:tiny", _inline(settings)))
     try:
         found.up("--archive", str(made.root), "--out", str(found.folder / "results"))
         yield found
@@ -118,30 +125,23 @@ def test_promotion_follows_tuning(project: Project) -> None:
     assert "tuned" in {run.info.run_name for run in mlflow_runs(project)}
 
 
-def test_the_watch_finds_what_is_new(project: Project) -> None:
-    """With the champion, from the registry's server."""
-    completed(project, order(project, "watch"), 120)
-    assert "New near-duplicates, run 0001" in artifacts(project)["watch"]
-    assert (project.folder / "results" / "watch" / "0001" / "gallery.html").is_file()
-
-
-def test_the_watch_of_another_layout_reads_the_archives_settings(project: Project, made: MadeArchive) -> None:
-    """Its photos are where the archive's own neardup.toml says."""
-    archive = project.folder / "another"
+def test_the_watch_of_another_layout_finds_what_is_new(project: Project, made: MadeArchive) -> None:
+    """With the champion, from the registry's server; photos are where the archive's own neardup.toml says."""
+    archive, out = project.folder / "another", project.folder / "watched"
     (archive / "scans").mkdir(parents=True)
-    for number, photo in enumerate(sorted(made.root.rglob("photos/**/*.jpg"))[:3]):
-        shutil.copy(photo, archive / "scans" / f"{number}.jpg")
+    for photo in max(made.groups, key=len):
+        shutil.copy(made.root / photo, archive / "scans")
     (archive / "neardup.toml").write_text('[prepare]\nphotos = ["scans/**"]\n')
-    out = project.folder / "watched"
-    run = order(project, "watch", archive=str(archive), out=str(out), encoder="builtin:tiny", threshold=0.9)
+    run = order(project, "watch", archive=str(archive), out=str(out))
     completed(project, run, 120)
     assert f"[prepare] of {archive}/neardup.toml" in log_of(project, run)
+    assert "New near-duplicates, run 0001" in artifacts(project)["watch"]
     assert (out / "watch" / "0001" / "gallery.html").is_file()
 
 
-def test_killed_in_training_with_its_worker_it_goes_on(project: Project) -> None:
+def test_killed_in_training_with_its_worker_it_goes_on(project: Project, settings: dict[str, Any]) -> None:
     """`kill -9` of both: the run is marked Crashed; started again, it trains from its last epoch to the end."""
-    longer = {**SETTINGS, "train": {"epochs": 12, "batch_size": 8, "lr": 2e-5}}
+    longer = {**settings, "train": {"epochs": LONG, "patience": LONG, "batch_size": 8}}
     out = project.folder / "other"  # an experiment that is late still works in `results`
     shutil.copytree(project.folder / "results", out)
     wanted = {"out": str(out), "approach": "fine-tuned", "settings": longer}

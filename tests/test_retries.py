@@ -19,21 +19,18 @@ from neardup.errors import ArchiveError, TrackingError
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE
 from tasks import approach, augment, duplicates, prepare, publish, registry, tuning, watch
-from tasks.running import RETRY, outside_fault, server
+from tasks.running import RETRY, outside_fault
 from tasks.tracking import Tracking
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of MLflow's own imports
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("prefect"),
+    pytest.mark.filterwarnings("ignore"),
+]  # of MLflow's own imports
 MODULES = (approach, augment, duplicates, prepare, publish, registry, tuning, watch)
 STEADY = {"evaluate", "compare", "publish"}
 """Tasks that only compute from local files and write a few: they promise no retry."""
 TASKS = {item for module in MODULES for item in vars(module).values() if isinstance(item, Task)}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def prefect() -> Iterator[None]:
-    """A temporary Prefect server that all tests of this file use."""
-    with server(lambda: None):
-        yield
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Where runs are kept: found by their tags, opened by many threads at once, ended by whoever worked on them."""
 
 import base64
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,6 @@ from neardup.errors import ArchiveError, EncoderError, TrackingError
 from neardup.settings.schema import Settings
 from tasks.addresses import without_credentials
 from tasks.models import fetch_encoder
-from tasks.running import server
 from tasks.tracking import EXPERIMENT, Tracking, is_logged, local_uri
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of MLflow's own imports
@@ -28,6 +28,22 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A tracking server that several folders use."""
     with mlflow_server(tmp_path_factory.mktemp("server"), free_port()) as uri:
         yield uri
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose file of runs holds none; to make its tables takes MLflow seconds."""
+    folder = tmp_path_factory.mktemp("empty")
+    local_uri(folder)
+    return folder
+
+
+@pytest.fixture
+def tracking(empty: Path, tmp_path: Path) -> Tracking:
+    """The place for the runs of a folder that holds them itself, and has none yet."""
+    out = tmp_path / "results"
+    shutil.copytree(empty, out)
+    return Tracking(local_uri(out), out)
 
 
 def log_many(uri_of: Callable[[Path], str], out: Path) -> list[str]:
@@ -57,25 +73,22 @@ def test_many_threads_at_once_lose_no_run(kind: str, tmp_path: Path, request: py
     assert sum(known.name == EXPERIMENT for known in tracking.client.search_experiments()) == 1
 
 
-def test_a_run_that_was_begun_is_gone_on_with(tmp_path: Path) -> None:
+def test_a_run_that_was_begun_is_gone_on_with(tracking: Tracking) -> None:
     """Under the same name and key; another key is another run."""
-    tracking = Tracking(local_uri(tmp_path), tmp_path)
     first = tracking.open("zero-shot", "key").info.run_id
     assert tracking.open("zero-shot", "key").info.run_id == first
     assert tracking.open("zero-shot", "another").info.run_id != first
 
 
-def test_a_run_that_is_finished_is_not_opened_again(tmp_path: Path) -> None:
+def test_a_run_that_is_finished_is_not_opened_again(tracking: Tracking) -> None:
     """It keeps its end, and says that it has everything."""
-    tracking = Tracking(local_uri(tmp_path), tmp_path)
     tracking.finish(tracking.open("trial-0", "key").info.run_id, "KILLED")
     again = tracking.open("trial-0", "key")
     assert (again.info.status, is_logged(again)) == ("KILLED", True)
 
 
-def test_a_deleted_run_is_made_anew(tmp_path: Path) -> None:
+def test_a_deleted_run_is_made_anew(tracking: Tracking) -> None:
     """A run that a person deleted in MLflow is not logged to."""
-    tracking = Tracking(local_uri(tmp_path), tmp_path)
     first = tracking.open("zero-shot", "key").info.run_id
     tracking.client.delete_run(first)
     assert tracking.open("zero-shot", "key").info.run_id != first
@@ -87,19 +100,18 @@ def test_two_folders_of_one_server_have_runs_of_their_own(shared: str, tmp_path:
     assert one.info.run_id != two.info.run_id
 
 
-def test_a_folder_that_holds_its_runs_may_move(tmp_path: Path) -> None:
+def test_a_folder_that_holds_its_runs_may_move(tracking: Tracking, tmp_path: Path) -> None:
     """Its runs are found where it lies now."""
-    before, after = tmp_path / "before", tmp_path / "after"
-    first = Tracking(local_uri(before), before).open("experiment", "key").info.run_id
-    before.rename(after)
+    after = tmp_path / "after"
+    first = tracking.open("experiment", "key").info.run_id
+    tracking.out.rename(after)
     found = Tracking(local_uri(after), after).find("experiment", "key")
     assert found
     assert found.info.run_id == first
 
 
-def test_a_flow_run_ends_only_its_own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flow_run_ends_only_its_own_runs(tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
     """What another flow run works on stays as it is."""
-    tracking = Tracking(local_uri(tmp_path), tmp_path)
     monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "the-first")
     run_id = tracking.open("experiment", "key").info.run_id
     tracking.fail_runs("the-second")
@@ -108,9 +120,10 @@ def test_a_flow_run_ends_only_its_own_runs(tmp_path: Path, monkeypatch: pytest.M
     assert tracking.client.get_run(run_id).info.status == "FAILED"
 
 
-def test_a_run_belongs_to_the_flow_run_that_goes_on_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_belongs_to_the_flow_run_that_goes_on_with_it(
+    tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The flow run that died is asked to end it in vain, for it runs again."""
-    tracking = Tracking(local_uri(tmp_path), tmp_path)
     monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "the-first")
     run_id = tracking.open("experiment", "key").info.run_id
     tracking.fail_runs("the-first")
@@ -120,20 +133,21 @@ def test_a_run_belongs_to_the_flow_run_that_goes_on_with_it(tmp_path: Path, monk
     assert tracking.client.get_run(run_id).info.status == "RUNNING"
 
 
-def test_a_flow_run_that_is_refused_touches_nobody_elses_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("prefect")
+def test_a_flow_run_that_is_refused_touches_nobody_elses_runs(
+    tracking: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On the folder of a run that is going on it leaves that run's MLflow run open, and writes into no archive."""
     from flows.experiment import experiment  # noqa: PLC0415 - needs a folder for Prefect's state
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    out, archive = tmp_path / "results", tmp_path / "archive"
+    archive = tmp_path / "archive"
     archive.mkdir()
-    tracking = Tracking(local_uri(out), out)
     begun = tracking.open("experiment", "key").info.run_id
-    with server(lambda: None):
-        with pytest.raises(ArchiveError, match="is not a folder"):
-            experiment(tmp_path / "nowhere", out, Settings())
-        with pytest.raises(ArchiveError, match="lies inside the archive"):
-            experiment(archive, archive / "results", Settings())
+    with pytest.raises(ArchiveError, match="is not a folder"):
+        experiment(tmp_path / "nowhere", tracking.out, Settings())
+    with pytest.raises(ArchiveError, match="lies inside the archive"):
+        experiment(archive, archive / "results", Settings())
     assert tracking.client.get_run(begun).info.status == "RUNNING"
     assert list(archive.iterdir()) == []
 
