@@ -168,7 +168,7 @@ def test_search_with_another_encoder_is_refused(
     vectors: Path, made: MadeArchive, small_encoder: str, tmp_path: Path
 ) -> None:
     """Vectors of two encoders are never compared."""
-    from neardup.encode.encoder import load_trainable  # noqa: PLC0415 - seconds that most of these tests need not wait
+    from neardup.encode.trainable import load_trainable  # noqa: PLC0415 - seconds that most of these tests need not wait
 
     clip = load_trainable(small_encoder)
     clip.image_processor.image_mean = [0.1, 0.1, 0.1]

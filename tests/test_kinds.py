@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import Siglip2Config, SiglipVisionConfig, SiglipVisionModel, TimmWrapperConfig
 
 from neardup.encode.encoder import load_encoder
-from neardup.encode.kinds import timm_image_processor
+from neardup.encode.kinds import DualEncoder, timm_image_processor
 from neardup.encode.trainable import Trainable, load_trainable
 from neardup.encode.vectors import embed
 from neardup.errors import EncoderError
@@ -51,7 +51,8 @@ def test_vectors_are_those_of_transformers(model: Trainable, folder: str) -> Non
         expected = nn.functional.normalize(features(model.model.eval(), pixels)).numpy()
     encoder = load_encoder(folder, "cpu")
     vectors = encoder.encode(IMAGES)
-    assert vectors == pytest.approx(expected, abs=1e-5)
+    # Of a dual encoder pictures are resized by Pillow, which rounds otherwise.
+    assert vectors == pytest.approx(expected, abs=1e-3 if isinstance(encoder, DualEncoder) else 1e-5)
     assert vectors.shape == (len(IMAGES), encoder.dimension)
 
 
@@ -70,9 +71,11 @@ def test_a_folder_can_be_trained_again(model: Trainable, folder: str) -> None:
 
 
 def test_a_photo_is_read_as_the_image_processor_has_it(model: Trainable) -> None:
-    """Its uint8 pixels are the processor's before it normalises."""
+    """Its uint8 pixels are the processor's before it normalises; of a dual encoder, but for what Pillow rounds."""
     expected = model.image_processor(IMAGES[0], do_rescale=False, do_normalize=False, return_tensors="pt")
-    assert torch.equal(model.encoder("cpu").prepare(IMAGES[0]), expected["pixel_values"][0])
+    encoder = model.encoder("cpu")
+    difference = (encoder.prepare(IMAGES[0]).int() - expected["pixel_values"][0].int()).abs()
+    assert difference.max() <= (2 if isinstance(encoder, DualEncoder) else 0)
 
 
 def test_a_folder_of_photos_is_embedded(tmp_path: Path) -> None:

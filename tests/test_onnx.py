@@ -165,6 +165,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tower]:
     save_file({name: one.half() for name, one in tower.state_dict().items()}, folder / "model.safetensors")
     config = {"size": {"height": 8, "width": 8}, "image_mean": MEAN, "image_std": STD, "resample": 3}
     (folder / "preprocessor_config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps({"vision_config": {}}), encoding="utf-8")
     write_graph(tower, vectors_of, (3, 8, 8), folder / GRAPH)
     return folder, tower
 

@@ -72,7 +72,15 @@ def test_names_are_escaped(reported: Callable[[], tuple[Path, Comparison]]) -> N
 def test_every_picture_is_drawn(reported: Callable[[], tuple[Path, Comparison]]) -> None:
     """Each picture is written and shows something."""
     folder = reported()[0] / "fine-tuned"
-    names = {"similarity_histogram", "precision_recall", "similarity_matrix", "gallery_worst", "gallery_best", "losses"}
+    names = {
+        "similarity_histogram",
+        "precision_recall",
+        "similarity_matrix",
+        "gallery_worst",
+        "gallery_best",
+        "losses",
+        "validation",
+    }
     assert {path.stem for path in folder.glob("*.png")} == names
     assert all(np.asarray(Image.open(path).convert("L")).std() > 10 for path in folder.glob("*.png"))
 

@@ -63,7 +63,7 @@ def learn_captions(model: Any, scenes: Scenes, vectors: Tensor, steps: int, batc
         optimizer.step()
         with torch.no_grad():
             model.logit_scale.clamp_(max=LARGEST_SCALE)
-    return float(loss)
+    return float(loss.detach())
 
 
 @torch.inference_mode()
