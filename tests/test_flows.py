@@ -159,7 +159,7 @@ def test_a_training_that_computes_otherwise_is_done_again(whole: Path, monkeypat
     before = [Approach(name, whole, Settings(), "encoder").checkpoint.key for name in APPROACHES]
     monkeypatch.setattr("neardup.approach.TRAIN_STEP", TRAIN_STEP + 1)
     after = [Approach(name, whole, Settings(), "encoder").checkpoint.key for name in APPROACHES]
-    assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, False]
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, False, False]
 
 
 def processes_of(out: Path) -> list[str]:
