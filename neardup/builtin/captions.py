@@ -3,6 +3,7 @@
 So (Zhai et al. 2022, LiT) what the vision tower knows of copies is not touched.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -19,9 +20,15 @@ LARGEST_SCALE = 4.6052
 """Greatest logarithm of what similarities of images and texts are multiplied by: ln 100, as in CLIP."""
 
 
+@lru_cache
+def _tokenizer() -> Any:
+    """The shipped tokenizer, made once: each step reads captions."""
+    return tiny.tokenizer()
+
+
 def read_captions(model: Any, captions: list[str]) -> Tensor:
     """Vectors of captions: float32 (n, 256), unit rows."""
-    words: Any = tiny.tokenizer()
+    words = _tokenizer()
     ids = [torch.tensor(one) for one in words(captions)["input_ids"]]
     padded = pad_sequence(ids, batch_first=True, padding_value=1).to(model.device)
     mask = pad_sequence([torch.ones_like(one) for one in ids], batch_first=True).to(model.device)

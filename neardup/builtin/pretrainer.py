@@ -24,7 +24,7 @@ from neardup.train.losses import copy_loss, koleo_loss
 from neardup.train.press_torch import press_copies
 
 PLAIN_SIZE = 160
-"""Pixels of a side at which the untouched network judges which photographs look alike."""
+"""Pixels of a side at which the untouched network judges what looks alike, and at which is validated."""
 NEAREST = 16
 """Photographs that look most like each, of which four at a time meet it in a batch."""
 CHUNK = 10
@@ -217,10 +217,12 @@ class Pretrainer:
             precision of all pairs of held-out photographs, which are right if both show one plate.
         """
         pixels = torch.from_numpy(held_out.pixels).to(self.device)
-        gallery = self.searched(functional.interpolate(pixels[:, None].float() / 255, (160, 160), mode="area"))
+        gallery = self.searched(
+            functional.interpolate(pixels[:, None].float() / 255, (PLAIN_SIZE, PLAIN_SIZE), mode="area")
+        )
         firsts = [rows[0] for rows in held_out.members][:400]
         copies = press_copies(
-            pixels[firsts], self.texts, 160, Generator(self.device).manual_seed(0), torch.ones(len(firsts))
+            pixels[firsts], self.texts, PLAIN_SIZE, Generator(self.device).manual_seed(0), torch.ones(len(firsts))
         )
         subjects = torch.tensor(held_out.subjects, device=self.device)
         similarities, same = self.searched(copies) @ gallery.T, subjects[firsts][:, None] == subjects

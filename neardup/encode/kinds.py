@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -254,10 +255,14 @@ class DualEncoder(VisionEncoder):
         }
         return fingerprint_of(weights, Preparation.of(image_processor.to_dict()), cls.architecture_of(model))
 
+    @cached_property
+    def _preparation(self) -> Preparation:
+        """The image processor's steps, read once."""
+        return Preparation.of(self._processor.to_dict())
+
     def prepare(self, image: Image.Image) -> Tensor:
         """Resize and crop an RGB image by Pillow, as ONNX Runtime's encoder does: uint8 (3, height, width)."""
-        pixels = Preparation.of(self._processor.to_dict()).pixels(image)
-        return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+        return torch.from_numpy(self._preparation.pixels(image).transpose(2, 0, 1).copy())
 
     @staticmethod
     def architecture_of(model: Any) -> str:

@@ -215,15 +215,10 @@ def descend(learner: VisionLearner, optimizer: torch.optim.Optimizer, done: floa
         group["lr"] = learner.rate * share
 
 
-class CopyLearner(VisionLearner):
-    """A model that learns from copies of photos alone; it needs no text tower."""
+class FromCopies(VisionLearner):
+    """What learners have in common that learn from copies of photos, alone or with more."""
 
-    def __init__(
-        self, examples: Sequence[Example], clip: Trainable, recipe: Recipe, device: str, known: KnownPairs, bits: int
-    ) -> None:
-        """Take the photos, and what is known of pairs of them; `bits` as in `Copies`."""
-        super().__init__(examples, clip, recipe, device)
-        self.copies = Copies(self, examples, known, bits)
+    copies: Copies
 
     @property
     def partners(self) -> Mapping[int, Sequence[int]]:
@@ -233,6 +228,22 @@ class CopyLearner(VisionLearner):
     def begin(self, rows: Sequence[int]) -> None:
         """Keep the likenesses that the model sees before training."""
         self.copies.keep_likenesses(rows)
+
+    def descend(self, optimizer: torch.optim.Optimizer, done: float) -> None:
+        """Move the weights along their gradient, with a rate that rises and falls."""
+        descend(self, optimizer, done)
+        super().descend(optimizer, done)
+
+
+class CopyLearner(FromCopies):
+    """A model that learns from copies of photos alone; it needs no text tower."""
+
+    def __init__(
+        self, examples: Sequence[Example], clip: Trainable, recipe: Recipe, device: str, known: KnownPairs, bits: int
+    ) -> None:
+        """Take the photos, and what is known of pairs of them; `bits` as in `Copies`."""
+        super().__init__(examples, clip, recipe, device)
+        self.copies = Copies(self, examples, known, bits)
 
     def inputs(self, batches: Sequence[Sequence[int]], epoch: int) -> Iterator[tuple[Sequence[int], Any]]:
         """Each batch with its pictures and the epoch, by which its copies are drawn."""
@@ -245,17 +256,12 @@ class CopyLearner(VisionLearner):
         self.share_gradients()
         return loss
 
-    def descend(self, optimizer: torch.optim.Optimizer, done: float) -> None:
-        """Move the weights along their gradient, with a rate that rises and falls."""
-        descend(self, optimizer, done)
-        super().descend(optimizer, done)
-
     def validate(self, rows: Sequence[int]) -> Validation:
         """Compute loss and spread over all rows, with copies that are the same in every epoch."""
         return self.copies.validate(self.validation_batches(rows))
 
 
-class BothLearner(Learner):
+class BothLearner(FromCopies, Learner):
     """A CLIP that learns from photos with captions and from copies of the photos: the weighted sum of both losses."""
 
     def __init__(
@@ -272,15 +278,6 @@ class BothLearner(Learner):
         super().__init__(examples, clip, captions, recipe, device)
         self.copies = Copies(self, examples, known, bits)
 
-    @property
-    def partners(self) -> Mapping[int, Sequence[int]]:
-        """Row → rows of which it is known whether they show the same picture."""
-        return self.copies.partners
-
-    def begin(self, rows: Sequence[int]) -> None:
-        """Keep the likenesses that the model sees before training."""
-        self.copies.keep_likenesses(rows)
-
     def inputs(self, batches: Sequence[Sequence[int]], epoch: int) -> Iterator[tuple[Sequence[int], Any]]:
         """Each batch with its photos, its pictures and the epoch."""
         for (batch, photos), pictures in zip(super().inputs(batches, epoch), self.copies.load(batches), strict=True):
@@ -296,11 +293,6 @@ class BothLearner(Learner):
         loss = self.backward_captions(batch, photos) + self.copies.backward(batch, pictures, epoch)
         self.share_gradients()
         return loss
-
-    def descend(self, optimizer: torch.optim.Optimizer, done: float) -> None:
-        """Move the weights along their gradient, with a rate that rises and falls."""
-        descend(self, optimizer, done)
-        super().descend(optimizer, done)
 
     def validate(self, rows: Sequence[int]) -> Validation:
         """Compute loss and spread over all rows, in batches and with copies that are the same in every epoch."""
