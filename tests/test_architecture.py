@@ -13,10 +13,12 @@ FLOORS = (
     ("archive",),
     ("encode",),
     ("search",),
+    ("verify",),
     ("decide",),
     ("measure",),
     ("train",),
     ("approach", "experiment", "tuning", "duplicates", "watch"),
+    ("review",),
     ("builtin",),
     ("cli",),
 )
