@@ -1,0 +1,86 @@
+"""What local features and pixels say of one pair of photos, as one value."""
+
+from dataclasses import dataclass
+
+LEAST_KEYPOINTS = 24
+"""Keypoints below which a photo has too little structure (sea, sky, a blank page) for its pairs to be told apart."""
+
+Box = tuple[float, float, float, float]
+"""Left, top, width and height in pixels of a photo, upright and at full size."""
+Transform = tuple[float, float, float, float, float, float, float, float, float]
+"""A 3 × 3 projective matrix, row by row: (x, y, 1) in pixels of the first photo to those of the second."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured of a pair; of a pair that does not match all from `transform` on is None, zero or empty.
+
+    Coordinates are pixels of the photos upright (EXIF applied) and at full size, whatever size they were decoded at.
+
+    Attributes:
+        first: SHA-256 of the first photo's bytes; less than `second`.
+        second: SHA-256 of the second photo's bytes.
+        width_first: pixels of the first photo.
+        height_first: pixels of the first photo.
+        width_second: pixels of the second photo.
+        height_second: pixels of the second photo.
+        keypoints_first: how many the first photo has, of both versions.
+        keypoints_second: how many the second photo has, of both versions.
+        matches: mutual nearest keypoints that pass the ratio test, of the version and mirroring that matched best.
+        inliers: matches of the photos as they are that agree on the transform.
+        blurred_inliers: matches of the blurred photos that agree on the transform.
+        log_false_alarms: decimal logarithm of the expected number of wrong pairs that would match as well by chance;
+            0 where nothing agrees.
+        transform: from the first photo to the second; None where no transform is plausible.
+        mirrored: whether the transform turns left into right.
+        coverage_first: share of the first photo that the second one shows, 0 to 1.
+        coverage_second: share of the second photo that the first one shows, 0 to 1.
+        rotation: degrees by which the second photo is turned clockwise against the first, -180 to 180, after mirroring.
+        scale: length in the second photo of what is one pixel long in the first.
+        squeeze: the lesser of the transform's two singular values as a share of the greater, 0 to 1.
+        tone_slope: grey levels of the second photo by one of the first; negative where one is a negative of the other.
+        correlation: of grey levels where the photos overlap, after their tones were matched, -1 to 1.
+        screen_first: period of the first photo's printing screen, in pixels; 0 where it shows none.
+        screen_second: period of the second photo's printing screen, in pixels; 0 where it shows none.
+        differences: boxes in the first photo where the second one differs, the greatest difference first.
+    """
+
+    first: str
+    second: str
+    width_first: int
+    height_first: int
+    width_second: int
+    height_second: int
+    keypoints_first: int
+    keypoints_second: int
+    matches: int = 0
+    inliers: int = 0
+    blurred_inliers: int = 0
+    log_false_alarms: float = 0.0
+    transform: Transform | None = None
+    mirrored: bool = False
+    coverage_first: float = 0.0
+    coverage_second: float = 0.0
+    rotation: float = 0.0
+    scale: float = 0.0
+    squeeze: float = 0.0
+    tone_slope: float = 0.0
+    correlation: float = 0.0
+    screen_first: float = 0.0
+    screen_second: float = 0.0
+    differences: tuple[Box, ...] = ()
+
+    @property
+    def matched(self) -> bool:
+        """Whether a plausible transform takes one photo to the other."""
+        return self.transform is not None
+
+    @property
+    def cannot_tell(self) -> bool:
+        """Whether a photo has too few keypoints for the lack of a match to say anything."""
+        return not self.matched and min(self.keypoints_first, self.keypoints_second) < LEAST_KEYPOINTS
+
+    @property
+    def share(self) -> float:
+        """Share of the matches that agree on the transform, 0 to 1."""
+        return min(1.0, max(self.inliers, self.blurred_inliers) / self.matches) if self.matches else 0.0
