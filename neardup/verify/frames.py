@@ -1,0 +1,152 @@
+"""How the frames of two photos lie against each other, from the transform that takes one to the other."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from neardup.arrays import Floats
+from neardup.verify.evidence import Box, Transform
+
+Size = tuple[int, int]
+"""Width and height of a photo in pixels, upright and at full size."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What a transform says of two frames; the numbers mean what `Evidence` says of its fields of these names.
+
+    Attributes:
+        coverage_first: share of the first photo that the second one shows, 0 to 1.
+        coverage_second: share of the second photo that the first one shows, 0 to 1.
+        mirrored: whether the transform turns left into right.
+        rotation: degrees clockwise, above -180 and up to 180: a mirrored pair's first photo is mirrored left to right,
+            then turned by so much, and then lies as the second one does. Upside down by a mirror is mirrored and 180°.
+        scale: length in the second photo of what is one pixel long in the first.
+        squeeze: the lesser of the transform's two singular values as a share of the greater, 0 to 1.
+    """
+
+    coverage_first: float
+    coverage_second: float
+    mirrored: bool
+    rotation: float
+    scale: float
+    squeeze: float
+
+
+def frames_of(transform: Transform, first: Size, second: Size) -> Frames:
+    """Read from a transform how two frames lie: coverage by clipping, the rest from its singular values.
+
+    Args:
+        transform: pixels of the first photo to those of the second; a photo's left upper corner is (0, 0) and the
+            right lower one its width and height, so that pixels have their centres at halves.
+        first: size of the first photo.
+        second: size of the second photo.
+
+    Returns:
+        The numbers; of a projective transform, rotation, scale and squeeze are those at the first photo's centre.
+    """
+    linear = _linear(_matrix(transform), (first[0] / 2, first[1] / 2))
+    mirrored = bool(np.linalg.det(linear) < 0)
+    greater, lesser = np.linalg.svd(linear, compute_uv=False)
+    turn = linear * [-1, 1] if mirrored else linear
+    rotation = float(np.degrees(np.arctan2(turn[1, 0] - turn[0, 1], turn[0, 0] + turn[1, 1])))
+    return Frames(
+        coverage_first=_coverage(outline(transform, second), first),
+        coverage_second=_coverage(_projected(_matrix(transform), _corners(first)), second),
+        mirrored=mirrored,
+        rotation=180.0 if rotation <= -180 else rotation,  # noqa: PLR2004 - half a turn
+        scale=float(np.sqrt(greater * lesser)),
+        squeeze=float(lesser / greater) if greater > 0 else 0.0,
+    )
+
+
+def outline(transform: Transform, second: Size) -> Floats | None:
+    """The second photo's frame as it lies in the first photo.
+
+    Args:
+        transform: pixels of the first photo to those of the second.
+        second: size of the second photo.
+
+    Returns:
+        float64 (4, 2), in pixels of the first photo, beginning with what is the second photo's left upper corner and
+        going clockwise in the second photo; None where the transform has no inverse or a corner lies at infinity.
+    """
+    matrix = _matrix(transform)
+    if abs(np.linalg.det(matrix)) < np.finfo(np.float64).tiny:
+        return None
+    return _projected(np.linalg.inv(matrix), _corners(second))
+
+
+def box_in_first(transform: Transform, first: Size, second: Size) -> Box | None:
+    """The upright box that the second photo's frame takes in the first photo, cut off at the first photo's edges."""
+    corners = outline(transform, second)
+    if corners is None:
+        return None
+    left, top = np.clip(corners.min(axis=0), 0, first)
+    right, bottom = np.clip(corners.max(axis=0), 0, first)
+    return float(left), float(top), float(right - left), float(bottom - top)
+
+
+def inverse(transform: Transform) -> Transform:
+    """The transform from the second photo to the first."""
+    turned = np.linalg.inv(_matrix(transform))
+    return _numbers(turned / turned[2, 2] if turned[2, 2] else turned)
+
+
+def rescaled(transform: Transform, first: tuple[float, float], second: tuple[float, float]) -> Transform:
+    """A transform between photos of other sizes, both axes of each by its own factor.
+
+    Args:
+        transform: pixels of the first photo to those of the second.
+        first: factors by which the first photo's width and height were multiplied.
+        second: factors by which the second photo's width and height were multiplied.
+    """
+    return _numbers(np.diag([*second, 1.0]) @ _matrix(transform) @ np.diag([1 / first[0], 1 / first[1], 1.0]))
+
+
+def by_centres(transform: Transform) -> Floats:
+    """A transform as OpenCV wants it, whose pixels have their centres at whole numbers: float64 (3, 3)."""
+    centre = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+    return np.asarray(np.linalg.inv(centre) @ _matrix(transform) @ centre)
+
+
+def _matrix(transform: Transform) -> Floats:
+    """A transform's nine numbers as a matrix, float64 (3, 3)."""
+    return np.array(transform, dtype=np.float64).reshape(3, 3)
+
+
+def _numbers(matrix: Floats) -> Transform:
+    """A matrix as a transform's nine numbers."""
+    a, b, c, d, e, f, g, h, i = (float(value) for value in matrix.ravel())
+    return a, b, c, d, e, f, g, h, i
+
+
+def _corners(size: Size) -> Floats:
+    """The corners of a frame, clockwise from the left upper one: float64 (4, 2)."""
+    width, height = size
+    return np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float64)
+
+
+def _linear(matrix: Floats, point: tuple[float, float]) -> Floats:
+    """What a projective transform does to small steps from a point: its derivative there, float64 (2, 2)."""
+    x, y, w = matrix @ [*point, 1.0]
+    return np.asarray((matrix[:2, :2] - np.outer([x / w, y / w], matrix[2, :2])) / w)
+
+
+def _projected(matrix: Floats, points: Floats) -> Floats | None:
+    """Points after a transform, float64 (n, 2); None where one comes to lie at infinity or behind it."""
+    moved = np.c_[points, np.ones(len(points))] @ matrix.T
+    depth = moved[:, 2] * np.sign(moved[:, 2].sum())
+    if depth.min() <= np.abs(moved).max() * 1e-12:
+        return None
+    return np.asarray(moved[:, :2] / moved[:, 2:])
+
+
+def _coverage(corners: Floats | None, size: Size) -> float:
+    """Share of a frame that lies within a convex quadrilateral."""
+    if corners is None:
+        return 0.0
+    unit = (corners / size).astype(np.float32)
+    area, _ = cv2.intersectConvexConvex(unit, np.array([[0, 0], [1, 0], [1, 1], [0, 1]], dtype=np.float32))
+    return min(1.0, max(0.0, float(area)))

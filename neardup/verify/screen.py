@@ -1,0 +1,92 @@
+"""The printing screen of a photo: halftone dots repeat in two directions at a right angle, which its spectrum shows."""
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from scipy import fft
+
+from neardup.arrays import Bools, Vectors
+
+TILE = 256
+"""Side in pixels of the parts whose spectra are added; the finest difference of two periods is a 256th of a cycle."""
+PEAK = 82.0
+"""Power of a screen's peak as a multiple of what is around it.
+
+Of 1,050 photographs without a screen the greatest had 24, of 1,800 screened copies the least 1,260; printed portraits
+that came with their screen had 250 to 11,000.
+"""
+LONGEST_PERIOD = 9.0
+"""Pixels between dots above which structure is taken for the subject's own."""
+SHORTEST_PERIOD = 2.08
+"""Pixels between dots below which a picture cannot hold a screen."""
+UPRIGHT = 5.0
+"""Degrees around the axes that do not count: JPEG's blocks, columns, windows and lines of text repeat there."""
+AROUND = 21
+"""Bins of the spectrum, in each direction, whose mean a peak is compared with: far more than a peak is wide."""
+LEAST_SIDE = 48
+"""Pixels of a photo's shorter side below which its spectrum says nothing."""
+
+Grey = npt.NDArray[np.uint8]
+"""A grey picture, uint8 (h, w), 0 black to 255 white."""
+
+
+def screen_period(grey: Grey) -> float:
+    """The distance of a screen's dots, by two peaks of the spectrum that lie at a right angle and equally far out.
+
+    A fence or a facade has peaks in one direction, or along the axes, or of unequal periods, and is no screen.
+
+    Args:
+        grey: uint8 (h, w), at a size at which the dots are still there: a picture that was reduced until they lie under
+            two pixels apart has lost them.
+
+    Returns:
+        Pixels of `grey` from one line of dots to the next; 0 where the picture shows no screen.
+    """
+    if min(grey.shape) < LEAST_SIDE:
+        return 0.0
+    spectrum = _log_spectrum(grey)
+    heights = spectrum - cv2.blur(spectrum, (AROUND, AROUND))
+    near = cv2.dilate(heights, np.ones((3, 3), np.uint8))
+    turned = near.T[:, -np.arange(TILE) % TILE]
+    pairs = np.where(_searched(), np.minimum(heights, turned), -np.inf)
+    row, column = divmod(int(pairs.argmax()), TILE)
+    if pairs[row, column] < np.log(PEAK):
+        return 0.0
+    return float(TILE / np.hypot(row - TILE // 2, column - TILE // 2))
+
+
+def _log_spectrum(grey: Grey) -> Vectors:
+    """Logarithm of the power of a picture's parts, added up: float32 (TILE, TILE), the mean in the middle."""
+    power = np.zeros((TILE, TILE), dtype=np.float32)
+    for part in _parts(grey):
+        height, width = part.shape
+        window = cv2.createHanningWindow((width, height), cv2.CV_32F)
+        padded = np.zeros((TILE, TILE), dtype=np.float32)
+        padded[:height, :width] = (part - np.float32(part.mean())) * window
+        power += np.abs(fft.fft2(padded)) ** 2
+    return np.asarray(np.log(fft.fftshift(power) + 1e-3), dtype=np.float32)
+
+
+def _parts(grey: Grey) -> list[Grey]:
+    """Up to four parts of a picture, around the middles of its quarters, where its subject is."""
+    rows, columns = (_starts(side) for side in grey.shape)
+    return [grey[top : top + TILE, left : left + TILE] for top in rows for left in columns]
+
+
+def _starts(side: int) -> list[int]:
+    """Where parts begin along a side: two around its quarters, or one in its middle where two would be nearly one."""
+    if side < TILE * 3 // 2:
+        return [max(0, (side - TILE) // 2)]
+    return sorted({min(max(0, side * quarter // 4 - TILE // 2), side - TILE) for quarter in (1, 3)})
+
+
+@lru_cache(maxsize=1)
+def _searched() -> Bools:
+    """Where peaks are looked for: one half of the spectrum, off the axes, between the longest and shortest period."""
+    axis = (np.arange(TILE) - TILE // 2) / TILE
+    y, x = np.meshgrid(axis, axis, indexing="ij")
+    frequency, angle = np.hypot(x, y), np.degrees(np.arctan2(y, x)) % 90
+    in_band = (frequency > 1 / LONGEST_PERIOD) & (frequency < 1 / SHORTEST_PERIOD)
+    return np.asarray(in_band & (y >= 0) & (np.minimum(angle, 90 - angle) > UPRIGHT))
