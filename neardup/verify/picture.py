@@ -1,0 +1,285 @@
+"""The picture that explains a pair: where one photo lies in the other, what differs, which points agree, one sentence."""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from neardup.arrays import Floats, Vectors
+from neardup.verify.evidence import Evidence
+from neardup.verify.frames import by_centres, outline, rescaled
+from neardup.verify.pixels import difference_of, lay
+from neardup.verify.relation import relation_of
+
+WIDTH = 1200
+"""Pixels of the picture's width: what fits a screen and prints legibly on a page."""
+GAP = 12
+"""Pixels between panels and around them."""
+TALLEST = 520
+"""Pixels of a panel's height at most: three rows of a portrait then still fit a screen."""
+ENLARGED = 2.0
+"""Factor by which a small photo is enlarged at most: further pixels would show nothing more."""
+LABEL = 20
+"""Height in pixels of the letters of a panel's label."""
+SENTENCE = 26
+"""Height in pixels of the letters of the sentence."""
+SHOWN_POINTS = 40
+"""Matched points that are drawn at most: more hide the photos."""
+CONTRAST = 3.0
+"""Factor by which differences of grey are made darker in their panel, so that a retouch of 40 levels is seen."""
+OUTLINE = "#E69F00"
+"""Colour of the second photo's frame: orange of Okabe and Ito's palette, which colour-blind people tell apart."""
+DIFFERENT = "#D55E00"
+"""Colour of the boxes around differences: vermilion of the same palette."""
+COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#CC79A7")
+"""Colours of the matched points, one after the other down the photo: the light ones of the same palette."""
+PAPER = "#FFFFFF"
+"""Colour of the page."""
+INK = "#202020"
+"""Colour of the text, and of the dark edge of each line that is drawn on a photo."""
+NOT_SHOWN = (206, 212, 220)
+"""Colour of what only one photo shows, RGB: a cold grey that is no tone of a print."""
+
+Points = Vectors
+"""Matched points, float32 (n, 4): x and y in full pixels of the first photo, x and y in those of the second."""
+
+
+@dataclass(frozen=True)
+class Panels:
+    """The parts of the picture, RGB, without labels; the first three have one size, so that a page can blink them.
+
+    Attributes:
+        first: the first photo with the second one's frame.
+        laid: the second photo as it lies in the first one's frame.
+        difference: white where both are alike, darker where they differ, boxes around the places that stand out.
+        points: both photos side by side with lines between the points that agree.
+    """
+
+    first: Image.Image
+    laid: Image.Image
+    difference: Image.Image
+    points: Image.Image
+
+
+def explain_picture(
+    first: Image.Image,
+    second: Image.Image,
+    evidence: Evidence,
+    points: Points,
+    *,
+    names: tuple[str, str] = ("", ""),
+) -> Image.Image:
+    """Draw the picture that explains a pair.
+
+    Args:
+        first: the first photo, upright, at full size or smaller.
+        second: the second photo.
+        evidence: what was measured of the pair.
+        points: float32 (n, 4), matched points in full pixels: x and y in the first photo, x and y in the second one.
+        names: what the photos are called, beside "A" and "B".
+
+    Returns:
+        RGB, `WIDTH` pixels wide: of a pair that matches its panels, of one that does not both photos; the sentence below.
+    """
+    a, b = (_called(letter, name) for letter, name in zip("AB", names, strict=True))
+    if evidence.matched:
+        third = (WIDTH - 4 * GAP) // 3
+        panels = panels_of(first, second, evidence, points, width=third)
+        labels = ("A, with the frame of B", "B, laid on A", "Where they differ (dark)")
+        if not evidence.differences:
+            labels = (*labels[:2], "Difference: no place stands out")
+        rows = [
+            list(zip(labels, (panels.first, panels.laid, panels.difference), strict=True)),
+            [(f"{_drawn(points)} of the points that agree      {a}  —  {b}", panels.points)],
+        ]
+    else:
+        half = (WIDTH - 3 * GAP) // 2
+        rows = [[(a, _fitted(first, half)), (b, _fitted(second, half))]]
+    return _page(rows, relation_of(evidence).sentence())
+
+
+def panels_of(
+    first: Image.Image, second: Image.Image, evidence: Evidence, points: Points, *, width: int = 640
+) -> Panels:
+    """Draw the panels of a pair that matches, for a page that arranges them itself.
+
+    Args:
+        first: the first photo, upright, at full size or smaller.
+        second: the second photo.
+        evidence: what was measured of the pair; it has a transform.
+        points: float32 (n, 4), matched points in full pixels of both photos.
+        width: pixels of the first three panels at most; the panel of points is three times as wide.
+
+    Raises:
+        ValueError: the evidence has no transform.
+    """
+    if evidence.transform is None:
+        raise ValueError("a pair without a transform has no panels: ask evidence.matched first")
+    shown, other = _fitted(first, width), _fitted(second, width)
+    factor = _factor(shown, evidence.width_first, evidence.height_first)
+    other_factor = _factor(other, evidence.width_second, evidence.height_second)
+    matrix = by_centres(
+        rescaled(evidence.transform, (factor[0], factor[1]), (other_factor[0], other_factor[1])),
+    )
+    warped = cv2.warpPerspective(
+        np.asarray(other),
+        matrix,
+        shown.size,
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=NOT_SHOWN,
+    )
+    framed = shown.copy()
+    corners = outline(evidence.transform, (evidence.width_second, evidence.height_second))
+    if corners is not None:
+        _line(ImageDraw.Draw(framed), _inside(corners * factor, framed.size), OUTLINE, 4)
+    return Panels(
+        first=framed,
+        laid=Image.fromarray(warped.astype(np.uint8)),
+        difference=_difference(first, second, evidence, shown.size, factor),
+        points=_points(first, second, evidence, points, 3 * width + 2 * GAP),
+    )
+
+
+def _difference(
+    first: Image.Image, second: Image.Image, evidence: Evidence, size: tuple[int, int], factor: Floats
+) -> Image.Image:
+    """The panel of differences, of a given size."""
+    assert evidence.transform is not None  # noqa: S101 - asked by panels_of
+    laid = lay(
+        np.asarray(_fitted(first, size[0]).convert("L")),
+        np.asarray(_fitted(second, size[0]).convert("L")),
+        evidence.transform,
+        (evidence.width_first, evidence.height_first),
+        (evidence.width_second, evidence.height_second),
+        first_screen=evidence.screen_first,
+        second_screen=evidence.screen_second,
+    )
+    levels = difference_of(laid)
+    page = np.full((*laid.shown.shape, 3), NOT_SHOWN, dtype=np.uint8)
+    if levels is not None:
+        grey = np.clip(255 - CONTRAST * levels, 0, 255).astype(np.uint8)
+        page = np.where(laid.shown[..., None], grey[..., None], page)
+    panel = Image.fromarray(page).resize(size, Image.Resampling.BILINEAR)
+    draw = ImageDraw.Draw(panel)
+    for number, (left, top, width, height) in enumerate(evidence.differences, start=1):
+        x, y = left * factor[0], top * factor[1]
+        right, bottom = x + width * factor[0], y + height * factor[1]
+        _line(draw, np.array([[x, y], [right, y], [right, bottom], [x, bottom]]), DIFFERENT, 3)
+        _note(draw, (x, y), str(number))
+    return panel
+
+
+def _points(first: Image.Image, second: Image.Image, evidence: Evidence, points: Points, width: int) -> Image.Image:
+    """The panel of points: both photos side by side, equally high, and lines between what agrees."""
+    half = (width - 4 * GAP) // 2
+    a, b = _fitted(first, half), _fitted(second, half)
+    panel = Image.new("RGB", (width, max(a.height, b.height)), PAPER)
+    starts = np.array([[(half - a.width) // 2, 0], [width - half + (half - b.width) // 2, 0]])
+    for photo, (x, y) in zip((a, b), starts, strict=True):
+        panel.paste(photo, (int(x), int(y)))
+    chosen = _spread(points)
+    here = chosen[:, :2] * _factor(a, evidence.width_first, evidence.height_first) + starts[0]
+    there = chosen[:, 2:] * _factor(b, evidence.width_second, evidence.height_second) + starts[1]
+    draw = ImageDraw.Draw(panel)
+    for number, ends in enumerate(np.stack([here, there], axis=1)):
+        colour = COLOURS[number % len(COLOURS)]
+        draw.line([tuple(end) for end in ends], fill=colour, width=1)
+        for x, y in ends:
+            draw.ellipse((x - 5, y - 5, x + 5, y + 5), fill=colour, outline=INK, width=1)
+    return panel
+
+
+def _spread(points: Points) -> Floats:
+    """At most `SHOWN_POINTS` of the points, spread over the first photo, from its top to its bottom: float64 (n, 4).
+
+    Each next one is the farthest from those already chosen, so that a dense corner does not take all.
+    """
+    rest = np.asarray(points, dtype=np.float64).reshape(-1, 4)
+    if len(rest) > SHOWN_POINTS:
+        chosen = [0]
+        distances = np.linalg.norm(rest[:, :2] - rest[0, :2], axis=1)
+        while len(chosen) < SHOWN_POINTS:
+            chosen.append(int(distances.argmax()))
+            distances = np.minimum(distances, np.linalg.norm(rest[:, :2] - rest[chosen[-1], :2], axis=1))
+        rest = rest[chosen]
+    return np.asarray(rest[np.argsort(rest[:, 1], kind="stable")])
+
+
+def _drawn(points: Points) -> int:
+    """How many points are drawn."""
+    return min(SHOWN_POINTS, len(points))
+
+
+def _fitted(image: Image.Image, width: int) -> Image.Image:
+    """The photo as RGB within a width and `TALLEST`, enlarged by at most `ENLARGED`."""
+    factor = min(width / image.width, TALLEST / image.height, ENLARGED)
+    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    return image.convert("RGB").resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def _factor(image: Image.Image, width: int, height: int) -> Floats:
+    """Pixels of a reduced photo by one of the full one, across and down: float64 (2,)."""
+    return np.array([image.width / width, image.height / height])
+
+
+def _inside(corners: Floats, size: tuple[int, int]) -> Floats:
+    """Corners of an outline, brought in where they lie at the very edge, so that the line is seen."""
+    low, high = np.array([2.0, 2.0]), np.array(size) - 3.0
+    near = (corners > low - 12) & (corners < high + 12)
+    return np.where(near, np.clip(corners, low, high), corners)
+
+
+def _line(draw: ImageDraw.ImageDraw, corners: Floats, colour: str, width: int) -> None:
+    """A closed line with a dark edge, which is seen on light and on dark tones."""
+    path = [(float(x), float(y)) for x, y in (*corners, corners[0], corners[1])]
+    draw.line(path, fill=INK, width=width + 2, joint="curve")
+    draw.line(path, fill=colour, width=width, joint="curve")
+
+
+def _note(draw: ImageDraw.ImageDraw, corner: tuple[float, float], text: str) -> None:
+    """A number in a box at a corner."""
+    font = ImageFont.load_default(LABEL - 4)
+    place = (corner[0] + 3, max(0.0, corner[1] - LABEL))
+    draw.rectangle(draw.textbbox(place, text, font=font), fill=PAPER)
+    draw.text(place, text, fill=INK, font=font)
+
+
+def _called(letter: str, name: str) -> str:
+    """A photo's label, composed as fonts want it and cut in the middle where it is too long: "A: excelsior…P7_02.jpg"."""
+    whole = unicodedata.normalize("NFC", name)
+    short = whole if len(whole) <= 44 else f"{whole[:26]}…{whole[-17:]}"  # noqa: PLR2004 - letters of half a page
+    return f"{letter}: {short}" if short else letter
+
+
+def _page(rows: Sequence[Sequence[tuple[str, Image.Image]]], sentence: str) -> Image.Image:
+    """Rows of labelled panels, and the sentence below."""
+    label, text = ImageFont.load_default(LABEL), ImageFont.load_default(SENTENCE)
+    lines = _wrapped(sentence, text)
+    heights = [max(panel.height for _, panel in row) + LABEL + GAP for row in rows]
+    page = Image.new("RGB", (WIDTH, sum(heights) + (len(rows) + 2) * GAP + len(lines) * SENTENCE * 4 // 3), PAPER)
+    draw, top = ImageDraw.Draw(page), GAP
+    for row, height in zip(rows, heights, strict=True):
+        column = (WIDTH - GAP) // len(row)
+        for number, (words, panel) in enumerate(row):
+            draw.text((GAP + number * column, top), words, fill=INK, font=label)
+            page.paste(panel, (GAP + number * column, top + LABEL + GAP // 2))
+        top += height + GAP
+    for number, line in enumerate(lines):
+        draw.text((GAP, top + number * SENTENCE * 4 // 3), line, fill=INK, font=text)
+    return page
+
+
+def _wrapped(sentence: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
+    """A sentence in lines that fit the page."""
+    lines = [""]
+    for word in sentence.split(" "):
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > WIDTH - 2 * GAP:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines

@@ -1,0 +1,258 @@
+"""What kind of copy a pair is, in words, from the numbers of its evidence and never from a classifier."""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Literal
+
+from neardup.verify.evidence import Box, Evidence
+from neardup.verify.frames import Size, box_in_first, inverse
+
+WHOLE = 0.95
+"""Share of a frame above which the other photo shows all of it: borders and misfit take some per cent."""
+NEARLY_WHOLE = 0.85
+"""Share of a frame from which a photo is called a crop although the other does not show all of it: paper around it."""
+TURNED = 1.5
+"""Degrees from which a photo is called rotated; a reproduction lies a degree askew and nobody calls that rotated."""
+HALF_TURN = 180
+"""Degrees of a turn that has no direction."""
+SQUEEZED = 0.94
+"""Ratio of two singular values below which a photo is called squeezed: fits of true copies lie above, .97 and more."""
+NEGATIVE = -0.1
+"""Tone slope below which a photo is called a negative, if the tones fit as well."""
+FITS = 0.6
+"""Correlation of matched tones from which a negative is called one: below, the sign may be chance."""
+SAME_EXPOSURE = 0.75
+"""Correlation of matched tones below which two photos that geometry matches may be two exposures of a scene.
+
+Of 434 press copies one in a hundred lies below .81, of 191 exposures of one plate through colour filters one in twenty
+below .77: most second exposures fit as well as a copy does and cannot be told from one by this number.
+"""
+SMALL = 0.25
+"""Share of a frame up to which a photo that lies in it may be part of a montage or of a page."""
+THIRD = 1 / 3
+"""Where a frame is parted into left, middle and right, and into upper, middle and lower."""
+
+Which = Literal["", "first", "second", "both"]
+"""The photo that something is true of; the empty text for none."""
+
+
+class Kind(StrEnum):
+    """How the frames of two photos lie, or why that is not known."""
+
+    SAME_FRAME = "same frame"
+    CROP = "crop"
+    OVERLAP = "overlapping crops"
+    NO_MATCH = "no match"
+    CANNOT_TELL = "cannot tell"
+
+
+@dataclass(frozen=True)
+class Relation:
+    """What kind of copy a pair is: facts for machines, and a sentence for people.
+
+    Attributes:
+        kind: how the frames lie.
+        crop: the photo that is a crop of the other one.
+        share: of a crop, the share of the other photo that it shows; of others, the share of the first photo, 0 to 1.
+        other_share: of overlapping crops, the share of the second photo that the first one shows; else 0.
+        place: where a crop lies in the other photo, as "upper left", "centre" or "right"; empty without a crop.
+        place_box: the crop's box in pixels of the photo that it was cut from; None without a crop.
+        mirrored: whether left and right are exchanged.
+        rotation: whole degrees clockwise by which the second photo is turned after mirroring; 0 below `TURNED`.
+        squeeze: ratio of the two axes, 0 to 1; 1 where the photo is not squeezed.
+        screened: which photo shows a printing screen.
+        negative: whether one photo is a negative of the other.
+        other_exposure: whether the tones fit so badly that it may be another exposure of the scene: a hint.
+        montage: the photo that may be a montage or page of which the other is a part: a hint, for a narrow crop of a
+            single picture has the same numbers.
+        retouched: boxes in the first photo where the second one differs: a hint.
+        points: matched points that agree.
+    """
+
+    kind: Kind
+    crop: Which = ""
+    share: float = 0.0
+    other_share: float = 0.0
+    place: str = ""
+    place_box: Box | None = None
+    mirrored: bool = False
+    rotation: int = 0
+    squeeze: float = 1.0
+    screened: Which = ""
+    negative: bool = False
+    other_exposure: bool = False
+    montage: Which = ""
+    retouched: tuple[Box, ...] = ()
+    points: int = 0
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Every word that holds, in a fixed order, for tables and filters."""
+        words = {
+            str(self.kind): True,
+            "mirrored": self.mirrored,
+            "rotated": self.rotation != 0,
+            "squeezed": self.squeeze < 1,
+            "screened": bool(self.screened),
+            "negative": self.negative,
+            "retouched": bool(self.retouched),
+            "another exposure": self.other_exposure,
+            "part of a montage": bool(self.montage),
+        }
+        return tuple(word for word, holds in words.items() if holds)
+
+    def sentence(self, first: str = "A", second: str = "B") -> str:
+        """Say it in English.
+
+        Args:
+            first: name of the first photo.
+            second: name of the second photo.
+
+        >>> relation = Relation(Kind.CROP, crop="second", share=0.62, place="upper left", mirrored=True, points=143)
+        >>> relation.sentence()
+        'B is a mirrored crop of A (62 %, upper left); 143 points agree.'
+        """
+        if self.kind is Kind.CANNOT_TELL:
+            return f"Cannot tell: {first} or {second} has too little structure to compare."
+        if self.kind is Kind.NO_MATCH:
+            return f"No match: no part of {first} fits a part of {second}."
+        subject, other = (first, second) if self.crop == "first" else (second, first)
+        parts = [", ".join([self._frames(subject, other), *self._changes(other)])]
+        if self.montage:
+            parts.append(f"{other} may be a montage or a page of several pictures")
+        if self.other_exposure:
+            parts.append("tones fit badly: another exposure of the same scene, or a poor print")
+        if self.retouched:
+            parts.append(_counted(len(self.retouched), "place differs", "places differ"))
+        parts.append(_counted(self.points, "point agrees", "points agree"))
+        return "; ".join(parts) + "."
+
+    def _frames(self, subject: str, other: str) -> str:
+        """The sentence's beginning: how the frames lie, with the mirror."""
+        mirrored = "mirrored " if self.mirrored else ""
+        if self.kind is Kind.CROP:
+            return f"{subject} is a {mirrored}crop of {other} ({_percent(self.share)}, {self.place})"
+        if self.kind is Kind.OVERLAP:
+            nearly = min(self.share, self.other_share) >= NEARLY_WHOLE
+            crops = f"{other} and {subject} " + (
+                "have nearly the same frame" if nearly else "are overlapping crops of one picture"
+            )
+            return f"{crops} ({subject} shows {_percent(self.share)} of {other})" + (", mirrored" if mirrored else "")
+        return (
+            f"{subject} is {other} mirrored, in the same frame"
+            if mirrored
+            else f"{subject} has the same frame as {other}"
+        )
+
+    def _changes(self, other: str) -> list[str]:
+        """What was done to the sentence's subject beside the cut, and what sets the other photo apart."""
+        changes = []
+        if self.rotation:
+            # What is mirrored and turned is undone by the same mirror and turn, what is only turned by the turn back.
+            turned_back = self.crop == "first" and not self.mirrored
+            degrees = -self.rotation if turned_back else self.rotation
+            direction = "" if abs(degrees) == HALF_TURN else " clockwise" if degrees > 0 else " anticlockwise"
+            changes.append(f"rotated by {abs(degrees)}°{direction}")
+        if self.squeeze < 1:
+            changes.append(f"squeezed to {_percent(self.squeeze)}")
+        if self.negative:
+            changes.append("one a negative of the other")
+        if self.screened == "both":
+            changes.append("both screened")
+        elif self.screened:
+            is_subject = (self.screened == "first") == (self.crop == "first")
+            changes.append("screened" if is_subject else f"{other} screened")
+        return changes
+
+
+def relation_of(evidence: Evidence) -> Relation:
+    """Read the relation of a pair from its evidence.
+
+    Where each photo shows nearly all of the other they have the same frame; where one shows all of the other only, the
+    other is its crop; else they overlap. A negative needs tones that fit. Another exposure and a montage are hints:
+    tones that fit badly may also be a bad print, and a small crop that lies whole in another photo may be a detail of a
+    single picture; what surrounds it would have to be known to be a picture of its own, and numbers do not say that.
+    """
+    if evidence.transform is None:
+        return Relation(Kind.CANNOT_TELL if evidence.cannot_tell else Kind.NO_MATCH)
+    rotation = round(evidence.rotation) if abs(evidence.rotation) >= TURNED else 0
+    negative = evidence.tone_slope < NEGATIVE and evidence.correlation >= FITS
+    framed = _framed(evidence)
+    return replace(
+        framed,
+        mirrored=evidence.mirrored,
+        rotation=HALF_TURN if rotation == -HALF_TURN else rotation,
+        squeeze=evidence.squeeze if evidence.squeeze < SQUEEZED else 1.0,
+        screened=_which(first=evidence.screen_first > 0, second=evidence.screen_second > 0),
+        negative=negative,
+        other_exposure=evidence.correlation < SAME_EXPOSURE,
+        retouched=evidence.differences,
+        points=max(evidence.inliers, evidence.blurred_inliers),
+    )
+
+
+def place_of(box: Box, size: Size) -> str:
+    """Where a box lies in a frame, by thirds of the room that it could have moved in: "upper left", "centre", "right".
+
+    A crop of nine tenths whose left edge is the frame's lies on the left, though its middle is near the frame's.
+    """
+    left, top, width, height = box
+    x = left / (size[0] - width) if size[0] - width > size[0] * 0.02 else 0.5
+    y = top / (size[1] - height) if size[1] - height > size[1] * 0.02 else 0.5
+    column = "left" if x < THIRD else "right" if x > 1 - THIRD else ""
+    row = "upper" if y < THIRD else "lower" if y > 1 - THIRD else ""
+    if not column:
+        return {"upper": "top", "lower": "bottom", "": "centre"}[row]
+    return f"{row} {column}".strip()
+
+
+def _framed(evidence: Evidence) -> Relation:
+    """The kind of a matched pair, with what belongs to a crop."""
+    first, second = evidence.coverage_first, evidence.coverage_second
+    if min(first, second) >= WHOLE:
+        return Relation(Kind.SAME_FRAME, share=first)
+    greater = max(first, second)
+    if greater < NEARLY_WHOLE or greater - min(first, second) < 1 - WHOLE:
+        return Relation(Kind.OVERLAP, share=first, other_share=second)
+    first_size = (evidence.width_first, evidence.height_first)
+    second_size = (evidence.width_second, evidence.height_second)
+    transform = evidence.transform
+    assert transform is not None  # noqa: S101 - a matched pair has one
+    if second > first:
+        crop, whole, share, size = "second", "first", first, first_size
+        box = box_in_first(transform, first_size, second_size)
+    else:
+        crop, whole, share, size = "first", "second", second, second_size
+        box = box_in_first(inverse(transform), second_size, first_size)
+    return Relation(
+        Kind.CROP,
+        crop=crop,
+        share=share,
+        place=place_of(box, size) if box else "",
+        place_box=box,
+        montage=whole if share <= SMALL else "",
+    )
+
+
+def _which(*, first: bool, second: bool) -> Which:
+    """The photo that something is true of."""
+    if first and second:
+        return "both"
+    return "first" if first else "second" if second else ""
+
+
+def _counted(count: int, one: str, several: str) -> str:
+    """A number with its words: "1 point agrees", "143 points agree"."""
+    return f"{count} {one if count == 1 else several}"
+
+
+def _percent(share: float) -> str:
+    """A share as a person writes it, never 0 or 100 % where it is not quite that.
+
+    >>> _percent(0.998)
+    '99 %'
+    """
+    whole = round(share * 100)
+    if 0 < share < 1:
+        whole = min(99, max(1, whole))
+    return f"{whole} %"
