@@ -1,8 +1,8 @@
 """What a probability is made of: at most eight numbers of a pair, and the table that lists them.
 
 Each feature grows with the chance that a pair is a near-duplicate, is capped where more of it says nothing more, and is
-zero where nothing was found. To add one, write a line of `FEATURES`: the fit, the decision's file, the waterfall and the
-tables take its name and its words from there.
+zero where nothing was found. To add one, write a line of `FEATURES`: the fit, the decision's file, the waterfall and
+the tables take its name and its words from there.
 """
 
 import math
@@ -65,7 +65,7 @@ _TABLE = (
 )
 
 FEATURES: Mapping[str, Feature] = MappingProxyType({feature.name: feature for feature in _TABLE})
-"""All features by name, in the order of every table; at most eight, for a ground truth of a hundred groups bears no more."""
+"""All features by name, in the order of every table; at most eight, for a hundred groups bear no more."""
 SIMILARITY = ("cosine",)
 """The features of a pair of which geometry says nothing."""
 

@@ -1,4 +1,4 @@
-"""The calibrated chance that a pair is a near-duplicate: fitted by group, reported out of fold, ranked with the rest."""
+"""The calibrated chance that a pair is a near-duplicate: fitted by group, reported out of fold, ranked."""
 
 from dataclasses import dataclass
 
@@ -41,8 +41,8 @@ class CandidatePairs:
 class PairModel:
     """Two regressions: one for pairs that were verified, one for those of which only the vectors say something.
 
-    A pair of two skies has too few keypoints to be told apart. One regression would take its lack of inliers for that of
-    a pair that was looked at and does not match.
+    A pair of two skies has too few keypoints to be told apart. One regression would take its lack of inliers for that
+    of a pair that was looked at and does not match.
 
     Attributes:
         verified: on all features, fitted on the pairs that geometry says something of.
@@ -67,9 +67,7 @@ def fit_pairs(pairs: CandidatePairs, group_of: Ints) -> PairModel:
     """
     left, right = group_of[pairs.left], group_of[pairs.right]
     same, told = left == right, pairs.tellable
-    verified = fit_logistic(
-        tuple(FEATURES), pairs.features[told], same[told], pair_weights(left[told], right[told])
-    )
+    verified = fit_logistic(tuple(FEATURES), pairs.features[told], same[told], pair_weights(left[told], right[told]))
     return PairModel(verified, fit_logistic(SIMILARITY, pairs.cosines, same, pair_weights(left, right)))
 
 
@@ -106,8 +104,8 @@ def out_of_fold(pairs: CandidatePairs, group_of: Ints, folds: int, seed: int) ->
     same = group_of[pairs.left] == group_of[pairs.right]
     if same.all() or not same.any():
         raise ConfigError(
-            f"no probability can be fitted: of {len(same)} candidates {int(same.sum())} are of one group, and both kinds "
-            "are needed; add groups to the ground truth or more candidates for each photo"
+            f"no probability can be fitted: of {len(same)} candidates {int(same.sum())} are of one group, and both "
+            "kinds are needed; add groups to the ground truth or more candidates for each photo"
         )
     fold = dealt_folds(group_of, folds, seed)
     probabilities, similarity = np.empty(len(same)), np.empty(len(same))
