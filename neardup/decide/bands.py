@@ -12,8 +12,8 @@ from neardup.decide.promises import lower_bound, more_without_error, percent
 
 Band = Literal["link", "review", "reject"]
 LINK_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995)
-"""Probabilities at or above which pairs may be linked; ten that are fixed beforehand, for the more are tried, the likelier
-is one that meets a promise by luck."""
+"""Probabilities at or above which pairs may be linked; ten that are fixed beforehand, for the more are tried, the
+likelier is one that meets a promise by luck."""
 REJECT_THRESHOLDS = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 """Probabilities below which pairs may be rejected; ten that are fixed beforehand, none above the least that may link
 a pair."""
@@ -92,8 +92,8 @@ class Bands:
             )
         else:
             text = (
-                f"Pairs of a probability of {links.threshold:g} or more are linked: at least {percent(links.bound)} of them "
-                f"are right at 95 % confidence, by one pair of each of {links.groups} groups."
+                f"Pairs of a probability of {links.threshold:g} or more are linked: at least "
+                f"{percent(links.bound)} of them are right at 95 % confidence, by one pair of each of {links.groups} groups."
             )
         if rest.threshold is None:
             return text + (

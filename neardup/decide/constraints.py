@@ -3,6 +3,7 @@
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from neardup.errors import ConfigError
 
@@ -54,7 +55,7 @@ class Constraints:
         for left, right in self.apart:
             path = _path(neighbours, left, right)
             if path:
-                found.append(Contradiction((left, right), tuple(zip(path[:-1], path[1:], strict=True))))
+                found.append(Contradiction((left, right), tuple(pairwise(path))))
         return found
 
     def check(self, name: Callable[[int], str] = str) -> None:

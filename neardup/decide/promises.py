@@ -113,7 +113,8 @@ class FalseLinks:
         how = "none of them was" if not self.linked else f"{self.linked:,} of them were"
         text = (
             f"At most {math.ceil(self.expected):,} false links are expected among {self.photos:,} photos "
-            f"(95 % confidence): {self.decoys:,} foreign photographs were searched for in {self.gallery:,} photos, and {how} linked."
+            f"(95 % confidence): {self.decoys:,} foreign photographs were searched for in {self.gallery:,} photos, "
+            f"and {how} linked."
         )
         if self.gallery < self.photos:
             text += " The bound supposes that false links grow in proportion to the photos that are searched."
