@@ -1,8 +1,8 @@
 """Groups of photos by correlation clustering: join where more speaks for one group than against it.
 
 Greedy additive edge contraction (Keuper et al., ICCV 2015): the two groups with the greatest sum of weights between
-them are joined, as long as that sum is positive. A single false link between two groups is outvoted by the pairs that it would
-bring together; two crops of one original that share no part of it are held together by the original.
+them are joined, as long as that sum is positive. A single false link between two groups is outvoted by the pairs that
+it would bring together; two crops of one original that share no part of it are held together by the original.
 """
 
 import heapq
@@ -22,7 +22,8 @@ MOST_LOG_ODDS = 7.0
 """Log-odds of a probability of .999, the most that a pair weighs for or against: no pair outvotes a dozen others."""
 UNLISTED = -0.1
 """Log-odds that a pair which is no candidate weighs. It is small, for a candidate may be missing where both photos
-are joined to a third: a link of .999 holds 70 of them. It is not 0, or chains and single false links would join any groups."""
+are joined to a third: a link of .999 holds 70 of them. It is not 0, or chains and single false links would join any
+groups."""
 UNITS = 2**20
 """Steps of one log-odds. Weights are added as whole numbers, so that no sum depends on the order of its terms."""
 CERTAIN = 1e-12
@@ -68,9 +69,9 @@ def correlation_clusters(
     """Group photos by greedy contraction of the heaviest edge, in memory that grows with the pairs.
 
     Photos that must be together are one node from the start. Then the two nodes with the greatest positive sum
-    between them are joined, unless a pair of theirs must stay apart, and so on. Of equal sums the one of the lower rows comes
-    first: the groups do not depend on the order of the pairs, and, with rows in an order of the photos' contents, not on
-    that of the photos. Measured: a million pairs of 100,000 photos in 14 s.
+    between them are joined, unless a pair of theirs must stay apart, and so on. Of equal sums the one of the lower rows
+    comes first: the groups do not depend on the order of the pairs, and, with rows in an order of the photos' contents,
+    not on that of the photos. Measured: a million pairs of 100,000 photos in 14 s.
 
     Args:
         count: number of photos.

@@ -52,8 +52,8 @@ def pair_weights(left_group: Ints, right_group: Ints) -> Floats:
 
     The pairs of one group share a weight of 1, and so do the pairs between the same two groups. Then pairs within
     groups and pairs across them are weighted as a whole so that they keep the shares that they have among all pairs:
-    without that every probability would be that of another mixture. The sum is the number of groups and of twos of groups that
-    were seen, for so many observations there are.
+    without that every probability would be that of another mixture. The sum is the number of groups and of twos of
+    groups that were seen, for so many observations there are.
 
     Args:
         left_group: int64 (m,), group of each pair's first photo.
