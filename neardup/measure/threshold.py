@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from neardup.arrays import Bools, Floats, Ints
+from neardup.decide.folds import dealt_folds, judged_and_outside
 from neardup.errors import ConfigError
 from neardup.measure.pairs import Pairs
 
@@ -91,21 +92,10 @@ def calibrated_thresholds(pairs: Pairs, group_of: Ints, folds: int, seed: int) -
     Returns:
         float64 (m,), a threshold a pair, and int64 (n,), the fold of each photo.
     """
-    count = int(group_of.max()) + 1
-    folds = max(3, min(folds, count))
-    fold_of = np.empty(count, dtype=np.int64)
-    # Groups are dealt by size, so that every fold gets large groups and singletons alike.
-    shuffled = np.random.default_rng(seed).permutation(count)
-    by_size = shuffled[np.argsort(-np.bincount(group_of)[shuffled], kind="stable")]
-    fold_of[by_size] = np.arange(count) % folds
-    fold = fold_of[group_of]
-    left, right = fold[pairs.i], fold[pairs.j]
+    fold = dealt_folds(group_of, folds, seed)
     thresholds = np.empty(len(pairs.scores))
-    for a in range(folds):
-        for b in range(a, folds):
-            judged = ((left == a) & (right == b)) | ((left == b) & (right == a))
-            outside = ~np.isin(left, (a, b)) & ~np.isin(right, (a, b))
-            thresholds[judged] = calibrated_threshold(pairs.take(outside), group_of)
+    for judged, outside in judged_and_outside(fold[pairs.i], fold[pairs.j]):
+        thresholds[judged] = calibrated_threshold(pairs.take(outside), group_of)
     return thresholds, fold
 
 

@@ -1,0 +1,193 @@
+"""Link, review, reject: probabilities between two thresholds that keep a promised precision and recall."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from neardup.arrays import Bools, Floats, Ints
+from neardup.decide.promises import lower_bound, more_without_error, percent
+
+Band = Literal["link", "review", "reject"]
+LINK_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995)
+"""Probabilities at or above which pairs may be linked; ten that are fixed beforehand, for the more are tried, the
+likelier is one that meets a promise by luck."""
+REJECT_THRESHOLDS = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
+"""Probabilities below which pairs may be rejected; ten that are fixed beforehand, none above the least that may link
+a pair."""
+PRECISION = 0.95
+"""Share of the links that is promised to be right, unless a setting says otherwise."""
+RECALL = 0.98
+"""Share of the near-duplicates that is promised not to be rejected, unless a setting says otherwise."""
+
+
+@dataclass(frozen=True)
+class Promise:
+    """A promised share, and what the ground truth can say of it at one threshold.
+
+    Attributes:
+        share: what is promised, 0 to 1.
+        threshold: the probability at which it is kept; None where no threshold keeps it.
+        bound: lower bound of the share at 95 % confidence, at `threshold` or, without one, at the best that was tried.
+        groups: how many groups it rests on, one pair of each.
+        errors: how many of those pairs were wrong.
+        missing: how many more groups without an error would keep the promise; 0 where it is kept.
+    """
+
+    share: float
+    threshold: float | None
+    bound: float
+    groups: int
+    errors: int
+    missing: int
+
+
+@dataclass(frozen=True)
+class Bands:
+    """Where links begin and where rejected pairs end; what lies between is for people to review.
+
+    Attributes:
+        precision: the promise of the links, kept at or above its threshold.
+        recall: the promise of what is not rejected, kept at or above its threshold.
+    """
+
+    precision: Promise
+    recall: Promise
+
+    @property
+    def link(self) -> float:
+        """The probability at or above which a pair is linked; infinity where none is."""
+        return math.inf if self.precision.threshold is None else self.precision.threshold
+
+    @property
+    def reject(self) -> float:
+        """The probability below which a pair is rejected; 0 where none is."""
+        return 0.0 if self.recall.threshold is None else self.recall.threshold
+
+    def of(self, probabilities: Floats, tellable: Bools | None = None) -> list[Band]:
+        """The band of each pair.
+
+        Args:
+            probabilities: float64 (m,).
+            tellable: bool (m,), whether geometry says something of each pair; a pair of which it says nothing is never
+                linked, but reviewed. None where nothing was verified, and all is decided by the vectors.
+        """
+        linked, rejected = probabilities >= self.link, probabilities < self.reject
+        if tellable is not None:
+            linked = linked & tellable
+        return [
+            "link" if link else "reject" if reject else "review"
+            for link, reject in zip(linked.tolist(), rejected.tolist(), strict=True)
+        ]
+
+    def sentence(self) -> str:
+        """Both bands in words: where they lie, what they rest on, and how many verdicts are missing."""
+        links, rest = self.precision, self.recall
+        if links.threshold is None:
+            text = (
+                f"No pair is linked without review: {links.groups} groups cannot carry a precision of "
+                f"{percent(links.share)} ({percent(links.bound)} at best); {links.missing} more without an error would."
+            )
+        else:
+            text = (
+                f"Pairs of a probability of {links.threshold:g} or more are linked: at least "
+                f"{percent(links.bound)} of them are right at 95 % confidence, by one pair of each of {links.groups} groups."
+            )
+        if rest.threshold is None:
+            return text + (
+                f" None is rejected without review: {rest.groups} groups cannot carry a recall of "
+                f"{percent(rest.share)} ({percent(rest.bound)} at best); {rest.missing} more without an error would."
+            )
+        return text + (
+            f" Those below {rest.threshold:g} are rejected: at least {percent(rest.bound)} of the near-duplicates are "
+            f"not among them, by one pair of each of {rest.groups} groups."
+        )
+
+
+def bands_for(
+    pairs: tuple[Ints, Ints],
+    probabilities: Floats,
+    group_of: Ints,
+    precision: float = PRECISION,
+    recall: float = RECALL,
+) -> Bands:
+    """Choose both thresholds by a ground truth, one pair a group.
+
+    The link threshold is the lowest whose lower bound of precision meets its promise, the reject threshold the highest
+    whose lower bound of recall meets its own. A true pair that is no candidate counts as rejected.
+
+    Args:
+        pairs: rows of the first and of the second photo of each candidate, int64 (m,) each.
+        probabilities: float64 (m,), out of fold.
+        group_of: int64 (n,), 0-based group of each photo.
+        precision: promised share of right pairs among the links.
+        recall: promised share of near-duplicates that are not rejected.
+    """
+    left, right = np.minimum(*pairs), np.maximum(*pairs)
+    by_pair = np.lexsort((right, left))
+    left, right, probabilities = left[by_pair], right[by_pair], probabilities[by_pair]
+    same = group_of[left] == group_of[right]
+    called = (_called_of_groups(group_of[left], group_of[right], probabilities >= least) for least in LINK_THRESHOLDS)
+    links = [(int(same[drawn].sum()), len(drawn)) for drawn in called]
+    true = _one_true_pair_a_group(left[same], right[same], probabilities[same], group_of)
+    kept = [(int((true >= least).sum()), len(true)) for least in REJECT_THRESHOLDS]
+    return Bands(_promise(precision, LINK_THRESHOLDS, links), _promise(recall, REJECT_THRESHOLDS, kept))
+
+
+def _promise(share: float, thresholds: tuple[float, ...], counts: Iterable[tuple[int, int]]) -> Promise:
+    """The first threshold that keeps a promise; without one the threshold that misses it by the fewest observations.
+
+    Args:
+        share: what is promised.
+        thresholds: the most useful first.
+        counts: of each threshold how many observations were right, and of how many.
+    """
+    best: Promise | None = None
+    for threshold, (right, seen) in zip(thresholds, counts, strict=True):
+        bound, missing = lower_bound(right, seen), more_without_error(seen, seen - right, share)
+        tried = Promise(share, threshold if not missing else None, bound, seen, seen - right, missing)
+        if not missing:
+            return tried
+        best = tried if best is None or missing < best.missing else best
+    assert best is not None  # noqa: S101 - there are always thresholds
+    return best
+
+
+def _called_of_groups(left: Ints, right: Ints, called: Bools) -> Ints:
+    """Draw one called pair for each group that has any; a pair that two groups draw counts once.
+
+    A false pair can be drawn by either of its groups, a true one by its own: the share of right ones is no better than
+    that of a random link of a random group. The draw is the same at every threshold and in every run.
+
+    Args:
+        left: int64 (m,), group of the first photo, of pairs in the order of their rows.
+        right: int64 (m,), group of the second photo.
+        called: bool (m,), which pairs are called.
+
+    Returns:
+        int64, places of the drawn pairs, each once.
+    """
+    shuffled = np.random.default_rng(0).permutation(len(left))
+    shuffled = shuffled[called[shuffled]]
+    groups = np.stack([left[shuffled], right[shuffled]], axis=1).ravel()
+    first = np.unique(groups, return_index=True)[1] // 2
+    return np.unique(shuffled[first]).astype(np.int64)
+
+
+def _one_true_pair_a_group(left: Ints, right: Ints, probabilities: Floats, group_of: Ints) -> Floats:
+    """The probability of one random true pair of each group of two or more; 0 where the pair is no candidate.
+
+    Args:
+        left: int64 (t,), the lesser row of each candidate within a group.
+        right: int64 (t,), its greater row.
+        probabilities: float64 (t,).
+        group_of: int64 (n,), 0-based group of each photo.
+    """
+    known = dict(zip(zip(left.tolist(), right.tolist(), strict=True), probabilities.tolist(), strict=True))
+    by_group = np.argsort(group_of, kind="stable")
+    members = np.split(by_group, np.flatnonzero(np.diff(group_of[by_group])) + 1)
+    generator = np.random.default_rng(0)
+    drawn = [np.sort(generator.choice(group, 2, replace=False)) for group in members if len(group) > 1]
+    return np.array([known.get((int(first), int(second)), 0.0) for first, second in drawn])

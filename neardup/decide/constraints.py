@@ -1,0 +1,90 @@
+"""Pairs that people have decided: those that must be together, those that must stay apart, and what contradicts."""
+
+from collections import defaultdict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from neardup.errors import ConfigError
+
+MOST_NAMED = 5
+"""Contradictions that an error's sentence spells out; of more it says the number."""
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """Two photos that must stay apart though a chain of others holds them together.
+
+    Attributes:
+        apart: rows of the two photos.
+        chain: the shortest chain of pairs that must be together, from one to the other; empty where both are one photo.
+    """
+
+    apart: tuple[int, int]
+    chain: tuple[tuple[int, int], ...]
+
+    def sentence(self, name: Callable[[int], str] = str) -> str:
+        """The contradiction in one line; `name` says what the photo of a row is called.
+
+        >>> Contradiction((0, 2), ((0, 1), (1, 2))).sentence()
+        '0 = 1, 1 = 2, yet 0 ≠ 2'
+        """
+        same = ", ".join(f"{name(left)} = {name(right)}" for left, right in self.chain)
+        return f"{same}, yet {name(self.apart[0])} ≠ {name(self.apart[1])}"
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """Pairs of rows that groups must obey.
+
+    Attributes:
+        together: pairs that must share a group.
+        apart: pairs that must not.
+    """
+
+    together: tuple[tuple[int, int], ...] = ()
+    apart: tuple[tuple[int, int], ...] = ()
+
+    def contradictions(self) -> list[Contradiction]:
+        """Each pair that must stay apart but is held together, in the order of `apart`."""
+        neighbours: defaultdict[int, list[int]] = defaultdict(list)
+        for left, right in sorted({(min(pair), max(pair)) for pair in self.together}):
+            neighbours[left].append(right)
+            neighbours[right].append(left)
+        found = []
+        for left, right in self.apart:
+            path = _path(neighbours, left, right)
+            if path:
+                found.append(Contradiction((left, right), tuple(pairwise(path))))
+        return found
+
+    def check(self, name: Callable[[int], str] = str) -> None:
+        """Refuse constraints that cannot all be met.
+
+        Args:
+            name: says what the photo of a row is called.
+
+        Raises:
+            ConfigError: with the pairs that contradict each other.
+        """
+        if found := self.contradictions():
+            lines = "; ".join(contradiction.sentence(name) for contradiction in found[:MOST_NAMED])
+            more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+            raise ConfigError(f"verdicts contradict each other: {lines}{more}; withdraw one of each")
+
+
+def _path(neighbours: dict[int, list[int]], start: int, end: int) -> list[int]:
+    """The shortest path from one row to another, both included; empty where there is none."""
+    before, waiting = {start: start}, deque([start])
+    while waiting and end not in before:
+        row = waiting.popleft()
+        for other in neighbours.get(row, []):
+            if other not in before:
+                before[other] = row
+                waiting.append(other)
+    if end not in before:
+        return []
+    path = [end]
+    while path[-1] != start:
+        path.append(before[path[-1]])
+    return path[::-1]

@@ -1,0 +1,196 @@
+"""A decision: the fitted probability, its bands, and the encoder and verifier that it belongs to, as one JSON file."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neardup.arrays import Floats, Ints
+from neardup.decide.bands import PRECISION, RECALL, Bands, Promise, bands_for
+from neardup.decide.features import FEATURES, features_of, tellable
+from neardup.decide.logistic import Logistic
+from neardup.decide.probability import CandidatePairs, OutOfFold, PairModel, fit_pairs
+from neardup.decide.reliability import Reliability
+from neardup.errors import ConfigError
+from neardup.stages import digest_of, write_json
+from neardup.verify.evidence import Evidence
+
+DECISION_STEP = "1"
+"""Version of the features and of how they are fitted; raised whenever an older file would mean another thing."""
+AVERAGE = "an average candidate"
+"""What the first term of a waterfall is called: the log-odds of a pair whose features all are average."""
+
+
+@dataclass(frozen=True)
+class Belongs:
+    """What a decision was made for; another encoder or verifier gives other features.
+
+    Attributes:
+        encoder: fingerprint of the encoder.
+        verifier: fingerprint of the verifier.
+    """
+
+    encoder: str
+    verifier: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How probable a pair is, and what is done with it.
+
+    Attributes:
+        model: the regressions, fitted on all candidates of the ground truth.
+        bands: thresholds, chosen on out-of-fold probabilities.
+        reliability: figures of the out-of-fold probabilities.
+        belongs: the encoder and the verifier that it was made for.
+        groups: how many groups it rests on, singletons included.
+        pairs: how many candidates it was fitted on.
+        source: what it was fitted on, as people call it.
+        step: `DECISION_STEP` when it was made.
+    """
+
+    model: PairModel
+    bands: Bands
+    reliability: Reliability
+    belongs: Belongs
+    groups: int
+    pairs: int
+    source: str
+    step: str = DECISION_STEP
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of everything that a probability or a band depends on."""
+        return digest_of(asdict(self.model), asdict(self.bands), asdict(self.belongs), self.step)
+
+    def probabilities(self, cosines: Floats, evidence: Sequence[Evidence | None]) -> Floats:
+        """The probability of each pair, float64 (m,), from cosine similarities, float64 (m,), and evidence."""
+        rows = np.arange(len(cosines))
+        told = tellable(evidence)
+        return self.model.probabilities(CandidatePairs(rows, rows, features_of(cosines, evidence), told))
+
+    def save(self, path: Path) -> Path:
+        """Write the decision as JSON, whole or not at all."""
+        write_json(path, asdict(self))
+        return path
+
+    @classmethod
+    def load(cls, path: Path, belongs: Belongs | None = None) -> "Decision":
+        """Read what `save` wrote.
+
+        Args:
+            path: the file.
+            belongs: the encoder and verifier in use; None to read without asking, as a table of decisions does.
+
+        Raises:
+            ConfigError: the file is no decision, or one of another step version, encoder or verifier.
+        """
+        try:
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            step = facts["step"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{path} is no decision that can be read ({error}): {_FIT_ANEW}") from error
+        if step != DECISION_STEP:
+            raise ConfigError(
+                f"the decision in {path} is of version {step}, and this neardup reads {DECISION_STEP}: {_FIT_ANEW}"
+            )
+        try:
+            decision = _decision(facts)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"{path} is no whole decision ({error}): {_FIT_ANEW}") from error
+        if belongs is not None:
+            decision.check(belongs, str(path))
+        return decision
+
+    def check(self, belongs: Belongs, where: str) -> None:
+        """Refuse to judge pairs of another encoder or verifier.
+
+        Args:
+            belongs: the encoder and verifier in use.
+            where: the decision's file or name, for the sentence.
+
+        Raises:
+            ConfigError: the decision was made for another one.
+        """
+        for kind, own, used in (
+            ("encoder", self.belongs.encoder, belongs.encoder),
+            ("verifier", self.belongs.verifier, belongs.verifier),
+        ):
+            if own != used:
+                raise ConfigError(
+                    f"the decision in {where} belongs to the {kind} {own[:12]}, but {used[:12]} is in use: {_FIT_ANEW}"
+                )
+
+    def waterfall(self, cosine: float, evidence: Evidence | None) -> list[tuple[str, float]]:
+        """Why a pair has its probability: what each feature adds, in natural log-odds, most in amount first.
+
+        The first term is that of an average candidate; all terms add up to the pair's log-odds.
+
+        Args:
+            cosine: similarity of the vectors.
+            evidence: of the pair, or None where it was not verified.
+        """
+        table = features_of(np.array([cosine]), [evidence])
+        told = bool(tellable([evidence])[0])
+        model = self.model.verified if told else self.model.similarity
+        places = [list(FEATURES).index(name) for name in model.features]
+        terms = zip(model.features, model.terms(table[:, places])[0].tolist(), strict=True)
+        named = [(FEATURES[name].title, value) for name, value in terms]
+        return [(AVERAGE, model.intercept), *sorted(named, key=lambda term: -abs(term[1]))]
+
+
+_FIT_ANEW = "run `neardup evaluate` to fit one on your ground truth"
+"""What to do about a decision that cannot be used, as the end of a sentence."""
+
+
+def _decision(facts: dict[str, Any]) -> Decision:
+    """A decision from what its file holds; KeyError, TypeError or ValueError where something is missing."""
+    model = PairModel(*(_logistic(facts["model"][part]) for part in ("verified", "similarity")))
+    if unknown := sorted({*model.verified.features, *model.similarity.features} - set(FEATURES)):
+        raise ValueError(f"unknown features: {', '.join(unknown)}")
+    return Decision(
+        model,
+        Bands(Promise(**facts["bands"]["precision"]), Promise(**facts["bands"]["recall"])),
+        Reliability(**facts["reliability"]),
+        Belongs(**facts["belongs"]),
+        int(facts["groups"]),
+        int(facts["pairs"]),
+        str(facts["source"]),
+        facts["step"],
+    )
+
+
+def _logistic(facts: dict[str, Any]) -> Logistic:
+    """A regression from what its file holds."""
+    means, scales, coefficients = (tuple(map(float, facts[name])) for name in ("means", "scales", "coefficients"))
+    return Logistic(tuple(facts["features"]), means, scales, coefficients, float(facts["intercept"]))
+
+
+def decide(
+    pairs: CandidatePairs,
+    group_of: Ints,
+    held_out: OutOfFold,
+    belongs: Belongs,
+    source: str,
+    precision: float = PRECISION,
+    recall: float = RECALL,
+) -> Decision:
+    """Fit a decision on a ground truth; what it says of itself comes from the probabilities out of fold.
+
+    Args:
+        pairs: the candidates.
+        group_of: int64 (n,), 0-based group of each photo, without gaps.
+        held_out: the candidates' probabilities out of fold (`probability.out_of_fold`).
+        belongs: the encoder and verifier that gave the features.
+        source: what the ground truth is called.
+        precision: promised share of right pairs among the links.
+        recall: promised share of near-duplicates that are not rejected.
+    """
+    same = group_of[pairs.left] == group_of[pairs.right]
+    bands = bands_for((pairs.left, pairs.right), held_out.probabilities, group_of, precision, recall)
+    figures = Reliability.of(held_out.probabilities, held_out.similarity, same)
+    groups = int(group_of.max()) + 1
+    return Decision(fit_pairs(pairs, group_of), bands, figures, belongs, groups, len(same), source)

@@ -1,0 +1,94 @@
+"""What a probability is made of: at most eight numbers of a pair, and the table that lists them.
+
+Each feature grows with the chance that a pair is a near-duplicate, is capped where more of it says nothing more, and is
+zero where nothing was found. To add one, write a line of `FEATURES`: the fit, the decision's file, the waterfall and
+the tables take its name and its words from there.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from neardup.arrays import Bools, Floats
+from neardup.verify.evidence import Evidence
+
+MOST_INLIERS = 200
+"""Inliers above which more of them add nothing: a large scan has thousands, and ten times as many prove no more."""
+MOST_DIGITS = 100.0
+"""Decimal digits of the number of false alarms above which more add nothing: 1e-100 is as good as never."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One number of a pair, as the fit, the waterfall and every table know it.
+
+    Attributes:
+        name: in files.
+        title: what people read.
+        value: from cosine similarity and evidence to the feature; more of it is more alike.
+    """
+
+    name: str
+    title: str
+    value: Callable[[float, Evidence], float]
+
+
+def _count(inliers: int) -> float:
+    """Logarithm of one more than a number of inliers, capped: the step from 5 to 10 says as much as that to 20."""
+    return math.log1p(min(inliers, MOST_INLIERS))
+
+
+def _digits(evidence: Evidence) -> float:
+    """Logarithm of one more than the digits after the point of the number of false alarms, capped."""
+    return math.log1p(min(MOST_DIGITS, max(0.0, -evidence.log_false_alarms)))
+
+
+_TABLE = (
+    Feature("cosine", "similarity of the vectors", lambda cosine, _: cosine),
+    Feature("inliers", "points that agree", lambda _, found: _count(max(found.inliers, found.blurred_inliers))),
+    Feature(
+        "both_versions",
+        "points that agree both sharp and blurred",
+        lambda _, found: _count(min(found.inliers, found.blurred_inliers)),
+    ),
+    Feature("rarity", "how unlikely the agreement is by chance", lambda _, found: _digits(found)),
+    Feature("share", "share of the matches that agree", lambda _, found: found.share if found.matched else 0.0),
+    Feature("correlation", "likeness of the tones where they overlap", lambda _, found: max(0.0, found.correlation)),
+    Feature(
+        "coverage",
+        "how much of one photo the other shows",
+        lambda _, found: max(found.coverage_first, found.coverage_second),
+    ),
+)
+
+FEATURES: Mapping[str, Feature] = MappingProxyType({feature.name: feature for feature in _TABLE})
+"""All features by name, in the order of every table; at most eight, for a hundred groups bear no more."""
+SIMILARITY = ("cosine",)
+"""The features of a pair of which geometry says nothing."""
+
+
+def tellable(evidence: Sequence[Evidence | None]) -> Bools:
+    """Which pairs geometry says something of, bool (m,): those that were verified and had enough keypoints for it."""
+    return np.array([found is not None and not found.cannot_tell for found in evidence], dtype=bool)
+
+
+def features_of(cosines: Floats, evidence: Sequence[Evidence | None]) -> Floats:
+    """The features of pairs, float64 (m, k), a column a line of `FEATURES`.
+
+    A pair without evidence, or with too few keypoints, has its cosine and zeros; `tellable` says which those are, so
+    that none of them is taken for a pair that was looked at and does not match.
+
+    Args:
+        cosines: float64 (m,), -1 to 1; higher is more alike.
+        evidence: of each pair, or None where it was not verified.
+    """
+    table = np.zeros((len(cosines), len(FEATURES)))
+    table[:, list(FEATURES).index("cosine")] = cosines
+    functions = [feature.value for feature in _TABLE]
+    for row, (cosine, found) in enumerate(zip(cosines.tolist(), evidence, strict=True)):
+        if found is not None and not found.cannot_tell:
+            table[row] = [value(cosine, found) for value in functions]
+    return table

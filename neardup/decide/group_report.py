@@ -1,0 +1,232 @@
+"""Each group, explained: why each photo is in it, how firmly it holds together, and which photo stands for it."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from neardup.arrays import Bools, Floats, Ints
+from neardup.tables import Value
+
+WHOLE = 0.95
+"""Share of a photo that another must show to show all of it; plain borders and rounding take a few per cent."""
+
+
+@dataclass(frozen=True)
+class LinkedPairs:
+    """The pairs that count as links, with what the report needs of them.
+
+    Attributes:
+        left: int64 (m,), row of each pair's one photo.
+        right: int64 (m,), row of its other photo; each unordered pair once.
+        probabilities: float64 (m,).
+        coverage_left: float64 (m,), share of the left photo that the right one shows, 0 to 1; 0 where not known.
+        coverage_right: float64 (m,), share of the right photo that the left one shows, 0 to 1; 0 where not known.
+    """
+
+    left: Ints
+    right: Ints
+    probabilities: Floats
+    coverage_left: Floats
+    coverage_right: Floats
+
+    def take(self, chosen: Ints | Bools) -> "LinkedPairs":
+        """Some of the pairs, chosen by their places or by a mask."""
+        columns = (self.left, self.right, self.probabilities, self.coverage_left, self.coverage_right)
+        return LinkedPairs(*(column[chosen] for column in columns))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link within a group; `left` is the lesser row."""
+
+    left: int
+    right: int
+    probability: float
+
+
+@dataclass(frozen=True)
+class Member:
+    """Why a photo is in its group.
+
+    Attributes:
+        photo: its row.
+        because: row of the photo that it is linked to most strongly; None where only a verdict holds it there.
+        probability: of that link; 0 without one.
+        links: how many photos of the group it is linked to.
+        cropped: whether another photo of the group shows all of it and more.
+    """
+
+    photo: int
+    because: int | None
+    probability: float
+    links: int
+    cropped: bool
+
+
+@dataclass(frozen=True)
+class GroupReport:
+    """A group of two or more photos.
+
+    Attributes:
+        group: its number.
+        reference: row of the photo that stands for it: of those that are no crop of another the one with most pixels.
+        members: its photos, the reference first, then by the strength of their strongest link.
+        density: share of its pairs that are links, 0 to 1.
+        bridges: links without which the group would fall into two, the weakest first.
+        weakest: the link by which the group would fall apart first, were a higher probability asked for; None where
+            links do not hold it together, but verdicts do.
+    """
+
+    group: int
+    reference: int
+    members: tuple[Member, ...]
+    density: float
+    bridges: tuple[Link, ...]
+    weakest: Link | None
+
+    def rows(self, names: Sequence[str]) -> list[tuple[Value, ...]]:
+        """A row of `COLUMNS` for each member, with the photos' names."""
+        bridged = {row for link in self.bridges for row in (link.left, link.right)}
+        return [
+            (
+                self.group,
+                names[member.photo],
+                member.photo == self.reference,
+                None if member.because is None else names[member.because],
+                member.probability,
+                member.links,
+                member.cropped,
+                member.photo in bridged,
+                self.density,
+                None if self.weakest is None else self.weakest.probability,
+            )
+            for member in self.members
+        ]
+
+
+COLUMNS = (
+    "group",
+    "photo",
+    "reference",
+    "because of",
+    "probability",
+    "links",
+    "cropped",
+    "at a bridge",
+    "density of the group",
+    "weakest link of the group",
+)
+"""Names of the columns of `GroupReport.rows`."""
+
+
+def group_reports(groups: Ints, links: LinkedPairs, pixels: Ints) -> list[GroupReport]:
+    """Explain each group of two or more photos, in the order of their numbers.
+
+    Args:
+        groups: int64 (n,), the group of each photo; a negative one is none.
+        links: pairs that count as links; those across two groups are left out.
+        pixels: int64 (n,), width times height of each photo.
+    """
+    within = (groups[links.left] == groups[links.right]) & (groups[links.left] >= 0)
+    links = links.take(within)
+    order = np.lexsort((np.maximum(links.left, links.right), np.minimum(links.left, links.right), groups[links.left]))
+    links = links.take(order)
+    of_links = groups[links.left]
+    by_group = np.argsort(groups, kind="stable")
+    numbers, first, counts = np.unique(groups[by_group], return_index=True, return_counts=True)
+    reports = []
+    for number, start, count in zip(numbers.tolist(), first.tolist(), counts.tolist(), strict=True):
+        if number >= 0 and count > 1:
+            low, high = np.searchsorted(of_links, [number, number + 1])
+            members = by_group[start : start + count].tolist()
+            reports.append(_report(number, members, links.take(np.arange(low, high)), pixels))
+    return reports
+
+
+def _report(number: int, photos: list[int], links: LinkedPairs, pixels: Ints) -> GroupReport:
+    """Explain one group, from its photos and the links among them, in the order of their rows."""
+    columns = (links.left.tolist(), links.right.tolist(), links.probabilities.tolist())
+    found = [Link(min(a, b), max(a, b), p) for a, b, p in zip(*columns, strict=True)]
+    cropped = _cropped(links)
+    whole = [photo for photo in photos if photo not in cropped] or photos
+    reference = min(whole, key=lambda photo: (-int(pixels[photo]), photo))
+    by_photo: defaultdict[int, list[Link]] = defaultdict(list)
+    for link in found:
+        by_photo[link.left].append(link)
+        by_photo[link.right].append(link)
+    members = [_member(photo, by_photo[photo], photo in cropped) for photo in photos]
+    members.sort(key=lambda member: (member.photo != reference, -member.probability, member.photo))
+    tree = _strongest_tree(found)
+    bridges = sorted(_bridges(by_photo, photos), key=lambda link: (link.probability, link.left, link.right))
+    whole_tree = len(tree) == len(photos) - 1
+    density = 2 * len(found) / (len(photos) * (len(photos) - 1))
+    return GroupReport(number, reference, tuple(members), density, tuple(bridges), tree[-1] if whole_tree else None)
+
+
+def _member(photo: int, links: list[Link], cropped: bool) -> Member:  # noqa: FBT001 - a fact of the photo, no switch
+    """Why a photo is in its group, from its links there."""
+    if not links:
+        return Member(photo, None, 0.0, 0, cropped)
+    best = min(links, key=lambda link: (-link.probability, link.left, link.right))
+    return Member(photo, best.left + best.right - photo, best.probability, len(links), cropped)
+
+
+def _cropped(links: LinkedPairs) -> set[int]:
+    """Photos all of which another one shows, while they do not show all of that one."""
+    left = (links.coverage_left >= WHOLE) & (links.coverage_right < WHOLE)
+    right = (links.coverage_right >= WHOLE) & (links.coverage_left < WHOLE)
+    return {*links.left[left].tolist(), *links.right[right].tolist()}
+
+
+def _strongest_tree(links: list[Link]) -> list[Link]:
+    """The links of a maximum spanning tree (Kruskal 1956), strongest first, ties by their rows."""
+    root: dict[int, int] = {}
+
+    def top(row: int) -> int:
+        """The row that stands for the part that a row is in."""
+        while (above := root.setdefault(row, row)) != row:
+            root[row] = root[above]
+            row = above
+        return row
+
+    tree = []
+    for link in sorted(links, key=lambda link: (-link.probability, link.left, link.right)):
+        left, right = top(link.left), top(link.right)
+        if left != right:
+            root[right] = left
+            tree.append(link)
+    return tree
+
+
+def _bridges(by_photo: dict[int, list[Link]], photos: list[int]) -> list[Link]:
+    """Links without which their two photos are no longer connected (Tarjan 1974), by a walk without recursion."""
+    entered: dict[int, int] = {}
+    lowest: dict[int, int] = {}
+    found = []
+    for start in photos:
+        if start in entered:
+            continue
+        entered[start] = lowest[start] = len(entered)
+        waiting: list[tuple[int, Link | None, Iterator[Link]]] = [(start, None, iter(by_photo.get(start, [])))]
+        while waiting:
+            photo, came_by, remaining = waiting[-1]
+            for link in remaining:
+                other = link.left + link.right - photo
+                if link is came_by:
+                    continue
+                if other in entered:
+                    lowest[photo] = min(lowest[photo], entered[other])
+                    continue
+                entered[other] = lowest[other] = len(entered)
+                waiting.append((other, link, iter(by_photo[other])))
+                break
+            else:
+                waiting.pop()
+                if came_by is not None:
+                    parent = waiting[-1][0]
+                    lowest[parent] = min(lowest[parent], lowest[photo])
+                    if lowest[photo] > entered[parent]:
+                        found.append(came_by)
+    return found

@@ -1,0 +1,108 @@
+"""Logistic regression whose coefficients are never negative, so that more agreement never speaks against a pair."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit, log_expit
+
+from neardup.arrays import Bools, Floats, Ints
+
+PENALTY = 1.0
+"""Half of it times each squared coefficient is added to the loss, as much as one observation of weight 1 may add; the
+features are standardised first, and the weights add up to the groups that were seen, not to the pairs."""
+SMALLEST_SCALE = 1e-6
+"""A feature whose standard deviation is less is constant, and is only centred."""
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """A fitted logistic regression; log-odds = intercept + sum of coefficient · (feature - mean) / scale.
+
+    Attributes:
+        features: names of the features.
+        means: of each feature, over the pairs that it was fitted on.
+        scales: standard deviation of each feature there.
+        coefficients: of each standardised feature; never negative.
+        intercept: log-odds of a pair whose features all are average.
+    """
+
+    features: tuple[str, ...]
+    means: tuple[float, ...]
+    scales: tuple[float, ...]
+    coefficients: tuple[float, ...]
+    intercept: float
+
+    def terms(self, table: Floats) -> Floats:
+        """What each feature adds to the log-odds, float64 (m, k), from features, float64 (m, k)."""
+        return np.asarray((table - self.means) / self.scales * self.coefficients, dtype=np.float64)
+
+    def log_odds(self, table: Floats) -> Floats:
+        """Log-odds of pairs, float64 (m,), from features, float64 (m, k)."""
+        return np.asarray(self.intercept + self.terms(table).sum(axis=1), dtype=np.float64)
+
+    def probabilities(self, table: Floats) -> Floats:
+        """Probabilities of pairs, float64 (m,), from features, float64 (m, k)."""
+        return np.asarray(expit(self.log_odds(table)), dtype=np.float64)
+
+
+def pair_weights(left_group: Ints, right_group: Ints) -> Floats:
+    """How much each pair counts, so that a large group does not drown the small ones.
+
+    The pairs of one group share a weight of 1, and so do the pairs between the same two groups. Then pairs within
+    groups and pairs across them are weighted as a whole so that they keep the shares that they have among all pairs:
+    without that every probability would be that of another mixture. The sum is the number of groups and of twos of
+    groups that were seen, for so many observations there are.
+
+    Args:
+        left_group: int64 (m,), group of each pair's first photo.
+        right_group: int64 (m,), group of each pair's second photo.
+
+    Returns:
+        float64 (m,), positive.
+    """
+    low, high = np.minimum(left_group, right_group), np.maximum(left_group, right_group)
+    _, kind, counts = np.unique(low * (int(high.max(initial=0)) + 1) + high, return_inverse=True, return_counts=True)
+    weights = 1.0 / counts[kind]
+    total, same = weights.sum(), low == high
+    for chosen in (same, ~same):
+        if chosen.any():
+            weights[chosen] *= chosen.mean() * total / weights[chosen].sum()
+    return np.asarray(weights, dtype=np.float64)
+
+
+def fit_logistic(names: Sequence[str], table: Floats, same: Bools, weights: Floats) -> Logistic:
+    """Fit an L2 logistic regression with coefficients that are not negative, by L-BFGS-B.
+
+    scikit-learn's has no bounds. Where they do not matter both find the same minimum, and a test holds them together.
+    Where all pairs are of one kind nothing can be learned from the features, and their coefficients are zero.
+
+    Args:
+        names: of the features.
+        table: float64 (m, k), the features.
+        same: bool (m,), whether each pair is of one group.
+        weights: float64 (m,), how much each pair counts.
+    """
+    share = weights / weights.sum() if len(weights) else weights
+    means = share @ table if len(weights) else np.zeros(len(names))
+    deviations = np.sqrt(share @ (table - means) ** 2) if len(weights) else np.zeros(len(names))
+    scales = np.where(deviations < SMALLEST_SCALE, 1.0, deviations)
+    standard, signs = (table - means) / scales, np.where(same, 1.0, -1.0)
+    for_same, for_other = weights[same].sum() + 0.5, weights[~same].sum() + 0.5
+    start = np.append(np.zeros(len(names)), np.log(for_same / for_other))
+    found = start
+    if same.any() and not same.all():
+
+        def loss(parameters: Floats) -> tuple[float, Floats]:
+            """Weighted log loss with its penalty, and its gradient."""
+            margins = signs * (standard @ parameters[:-1] + parameters[-1])
+            slopes = -weights * signs * expit(-margins)
+            gradient = np.append(standard.T @ slopes + PENALTY * parameters[:-1], slopes.sum())
+            return float(-weights @ log_expit(margins) + PENALTY / 2 * parameters[:-1] @ parameters[:-1]), gradient
+
+        bounds = [(0.0, None)] * len(names) + [(None, None)]
+        found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000}).x
+    return Logistic(
+        tuple(names), tuple(means.tolist()), tuple(scales.tolist()), tuple(found[:-1].tolist()), float(found[-1])
+    )

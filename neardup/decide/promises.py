@@ -1,0 +1,152 @@
+"""What may be promised from so many observations: exact bounds of a share, and what they mean for a collection."""
+
+import math
+from dataclasses import dataclass
+
+from scipy.stats import beta
+
+CONFIDENCE = 0.95
+"""How sure a bound is: of a hundred bounds that are stated so, five may be wrong."""
+MOST_OBSERVATIONS = 1_000_000
+"""Observations beyond which nobody will go on judging pairs by hand; a search for a number ends there."""
+
+
+def lower_bound(right: int, seen: int, confidence: float = CONFIDENCE) -> float:
+    """Clopper-Pearson's one-sided lower bound of a share, of which `right` of `seen` observations were right.
+
+    >>> round(lower_bound(59, 59), 4), lower_bound(0, 5)
+    (0.9505, 0.0)
+    """
+    return float(beta.ppf(1 - confidence, right, seen - right + 1)) if right else 0.0
+
+
+def upper_bound(wrong: int, seen: int, confidence: float = CONFIDENCE) -> float:
+    """Clopper-Pearson's one-sided upper bound of a share, of which `wrong` of `seen` observations were wrong.
+
+    With none wrong it is near 3 / seen, the rule of three.
+
+    >>> round(upper_bound(0, 3000) * 1000, 2)
+    1.0
+    """
+    return 1 - lower_bound(seen - wrong, seen, confidence)
+
+
+def more_without_error(seen: int, errors: int, promise: float, confidence: float = CONFIDENCE) -> int:
+    """How many more observations, all of them right, would lift the lower bound to a promised share.
+
+    Args:
+        seen: observations so far.
+        errors: how many of them were wrong.
+        promise: the share that is promised, less than 1.
+        confidence: of the bound.
+
+    >>> more_without_error(0, 0, 0.95), more_without_error(60, 1, 0.95), more_without_error(0, 0, 0.99)
+    (59, 33, 299)
+    """
+    low, high = 0, 1
+    while lower_bound(seen + high - errors, seen + high, confidence) < promise and high < MOST_OBSERVATIONS:
+        low, high = high, 2 * high
+    if lower_bound(seen - errors, seen, confidence) >= promise:
+        return 0
+    while high - low > 1:
+        middle = (low + high) // 2
+        met = lower_bound(seen + middle - errors, seen + middle, confidence) >= promise
+        low, high = (low, middle) if met else (middle, high)
+    return high
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Verdicts on links that were drawn at random before anybody looked at them.
+
+    Attributes:
+        seen: how many links were judged.
+        errors: how many of them were no near-duplicates.
+        promise: the precision that is promised.
+    """
+
+    seen: int
+    errors: int
+    promise: float = 0.95
+
+    @property
+    def bound(self) -> float:
+        """The precision that the links have at least, at 95 % confidence."""
+        return lower_bound(self.seen - self.errors, self.seen)
+
+    @property
+    def missing(self) -> int:
+        """How many more links without an error would meet the promise; 0 where it is met."""
+        return more_without_error(self.seen, self.errors, self.promise)
+
+    def sentence(self) -> str:
+        """What the verdicts have bought, and what is missing."""
+        drawn = f"by {self.seen} that were drawn at random"
+        start = f"Links: at least {percent(self.bound)} precise at 95 % confidence, {drawn}"
+        if not self.missing:
+            return f"{start}."
+        return f"{start}; {self.missing} more without an error make it {percent(self.promise)}."
+
+
+@dataclass(frozen=True)
+class FalseLinks:
+    """How many false links a collection may have, by photographs that surely are not in it.
+
+    Attributes:
+        photos: how many the collection has.
+        decoys: foreign photographs that were searched for.
+        linked: how many of the decoys got a link.
+        gallery: photos that the decoys were searched in.
+        expected: upper bound of the expected false links in the collection, at 95 % confidence.
+    """
+
+    photos: int
+    decoys: int
+    linked: int
+    gallery: int
+    expected: float
+
+    def sentence(self) -> str:
+        """The bound in words, with what it rests on."""
+        if not self.decoys:
+            return f"How many false links {self.photos:,} photos have is not known: no decoys were searched for."
+        how = "none of them was" if not self.linked else f"{self.linked:,} of them were"
+        text = (
+            f"At most {math.ceil(self.expected):,} false links are expected among {self.photos:,} photos "
+            f"(95 % confidence): {self.decoys:,} foreign photographs were searched for in {self.gallery:,} photos, "
+            f"and {how} linked."
+        )
+        if self.gallery < self.photos:
+            text += " The bound supposes that false links grow in proportion to the photos that are searched."
+        return text
+
+
+def expected_false_links(photos: int, decoys: int, linked: int, gallery: int | None = None) -> FalseLinks:
+    """Bound the false links of a collection by decoys, foreign photographs that were searched for in it.
+
+    A photo gets a false link at most as often as a decoy does, by Clopper-Pearson's upper bound. A link has two ends,
+    so that the number of links is half the number of photos that have one.
+
+    Args:
+        photos: how many the collection has.
+        decoys: how many foreign photographs were searched for.
+        linked: how many of the decoys got at least one link.
+        gallery: photos that they were searched in; the whole collection by default. Where it is smaller the rate is
+            taken to grow in proportion, and the sentence says so.
+
+    >>> [round(expected_false_links(n, 3145, 0).expected) for n in (10_000, 100_000, 1_000_000)]
+    [5, 48, 476]
+    """
+    searched = photos if gallery is None else gallery
+    rate = upper_bound(linked, decoys) if decoys else 1.0
+    growth = max(1.0, photos / searched) if searched else 1.0
+    return FalseLinks(photos, decoys, linked, searched, photos / 2 * rate * growth)
+
+
+def percent(share: float) -> str:
+    """A share in per cent, rounded down to a tenth, so that no bound reads as a promise that it does not meet.
+
+    >>> percent(0.95), percent(0.9499)
+    ('95 %', '94.9 %')
+    """
+    return f"{math.floor(share * 1000 + 1e-9) / 10:g} %"
