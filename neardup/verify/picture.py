@@ -82,7 +82,7 @@ def explain_picture(
         names: what the photos are called, beside "A" and "B".
 
     Returns:
-        RGB, `WIDTH` pixels wide: of a pair that matches its panels, of one that does not both photos; the sentence below.
+        RGB, `WIDTH` pixels wide: panels of a pair that matches, both photos of one that does not; the sentence below.
     """
     a, b = (_called(letter, name) for letter, name in zip("AB", names, strict=True))
     if evidence.matched:
@@ -249,7 +249,7 @@ def _note(draw: ImageDraw.ImageDraw, corner: tuple[float, float], text: str) -> 
 
 
 def _called(letter: str, name: str) -> str:
-    """A photo's label, composed as fonts want it and cut in the middle where it is too long: "A: excelsior…P7_02.jpg"."""
+    """A photo's label, composed as fonts want it, cut in the middle where it is too long: "A: excelsior…_02.jpg"."""
     whole = unicodedata.normalize("NFC", name)
     short = whole if len(whole) <= 44 else f"{whole[:26]}…{whole[-17:]}"  # noqa: PLR2004 - letters of half a page
     return f"{letter}: {short}" if short else letter

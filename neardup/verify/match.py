@@ -1,0 +1,205 @@
+"""Two photos' keypoints matched: by descriptor, then by one affine transform that many matches agree on."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy.special import gammaln
+
+from neardup.arrays import Bools, Floats, Ints, Vectors
+from neardup.verify.evidence import Transform
+from neardup.verify.keypoints import MIRRORED, Keypoints, LocalFeatures
+
+MATCH_STEP = 1
+"""Version of the verdict on two photos' keypoints; bumped when it changes for equal keypoints."""
+RATIO = 0.85
+"""Greatest distance of a match as a share of the next best one's (Lowe 2004); .8 lost pairs of screened copies."""
+LEAST = 4
+"""Matches that must agree: an affine transform has three, so that fewer say nothing."""
+TOLERANCE = 0.02
+"""Share of the second photo's diagonal by which an inlier may miss its place: prints shrink and bend."""
+SHARPEST = 0.35
+"""Share of the tolerance below which a residual counts as this: exacter than a pixel is chance."""
+SEED_TOLERANCE = 0.04
+"""Share of the diagonal by which a match may miss the place that a single other match predicts."""
+SEED_DRIFT = 0.05
+"""Share of the distance from that other match which is added, for its angle and size are coarse."""
+SEED_SCALE = 0.7
+"""Greatest difference of the logarithm of two matches' scales that agree: a factor of two."""
+SEED_ANGLE = 0.6
+"""Greatest difference of two matches' rotations that agree, in radians: 34 degrees."""
+LEAST_SQUEEZE = 0.5
+"""Lesser singular value as a share of the greater below which a transform is a collapse, not a reproduction."""
+GREATEST_SCALE = 12.0
+"""Length in one photo of a pixel of the other above which a whole photo would match a speck."""
+LEAST_SPREAD = 0.02
+"""Standard deviation of the inliers across their narrowest direction, as a share of the diagonal: less is a line of
+text or a ruled border, which different photos share."""
+MIN_RADIUS = 2.0
+"""Pixels below which the inliers' tolerance makes no sense, in photos of a stamp's size."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """Keypoints of one version, direct or mirrored, that agree on a transform.
+
+    Attributes:
+        transform: full pixels of the first photo to those of the second.
+        matches: mutual nearest keypoints that pass the ratio test.
+        inliers: those that agree.
+        log_false_alarms: decimal logarithm of the number of false alarms of the best subset, at most 0.
+        points: float32 (inliers, 4), x and y in the first and in the second photo.
+    """
+
+    transform: Transform
+    matches: int
+    inliers: int
+    log_false_alarms: float
+    points: Vectors
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A photo's keypoints as they are multiplied: descriptors as unit rows, of both versions, direct and mirrored."""
+
+    features: LocalFeatures
+    units: tuple[Vectors, Vectors]
+
+    @classmethod
+    def of(cls, features: LocalFeatures) -> "Prepared":
+        """Unpack the descriptors once for all pairs of a photo."""
+        return cls(features, (features.plain.unit, features.blurred.unit))
+
+
+def best_matches(first: Prepared, second: Prepared) -> tuple[Match | None, Match | None]:
+    """The best match of the photos as they are and of the blurred ones, each direct or mirrored; None where none is."""
+    versions = ((first.features.plain, second.features.plain), (first.features.blurred, second.features.blurred))
+    found: list[Match | None] = []
+    for version, (here, there) in enumerate(versions):
+        best = None
+        for mirrored in (False, True):
+            if min(len(here.places), len(there.places)) < LEAST:
+                continue
+            match = _matched(first, second, (here, there), version, mirrored=mirrored)
+            if match and (best is None or match.log_false_alarms < best.log_false_alarms):
+                best = match
+        found.append(best)
+    return found[0], found[1]
+
+
+def _matched(
+    first: Prepared, second: Prepared, keypoints: tuple[Keypoints, Keypoints], version: int, *, mirrored: bool
+) -> Match | None:
+    """Match one version of two photos, the first one mirrored or not."""
+    descriptors = first.units[version][:, MIRRORED] if mirrored else first.units[version]
+    rows, columns = mutual_nearest(descriptors @ second.units[version].T)
+    if len(rows) < LEAST:
+        return None
+    here = keypoints[0].places[rows].astype(np.float64)
+    there = keypoints[1].places[columns].astype(np.float64)
+    if mirrored:
+        here[:, 0] = first.features.width - 1 - here[:, 0]
+        here[:, 3] = 180 - here[:, 3]
+    size = (second.features.width, second.features.height)
+    agreed = _agreed(here, there, float(np.hypot(*size)))
+    affine = None if agreed is None else _affine(here[agreed, :2], there[agreed, :2], float(np.hypot(*size)))
+    if affine is None:
+        return None
+    diagonals = float(np.hypot(first.features.width, first.features.height)), float(np.hypot(*size))
+    residuals = np.hypot(*(here[:, :2] @ affine[:, :2].T + affine[:, 2] - there[:, :2]).T)
+    radius = max(MIN_RADIUS, TOLERANCE * diagonals[1])
+    inliers = residuals < radius
+    if not _spread_out(here[inliers, :2], diagonals[0]) or not _spread_out(there[inliers, :2], diagonals[1]):
+        return None
+    chance = log_false_alarms(residuals, size[0] * size[1], SHARPEST * radius)
+    if mirrored:
+        affine = affine @ np.array([[-1.0, 0, first.features.width - 1], [0, 1, 0], [0, 0, 1]])
+    points = np.concatenate([keypoints[0].places[rows[inliers], :2], there[inliers, :2]], axis=1, dtype=np.float32)
+    whole = np.vstack([affine, [0.0, 0.0, 1.0]])
+    transform: Transform = tuple(whole.ravel().tolist())  # type: ignore[assignment]
+    return Match(transform, len(rows), int(inliers.sum()), chance, points)
+
+
+def mutual_nearest(likeness: Vectors) -> tuple[Ints, Ints]:
+    """Rows and columns that are each other's nearest and pass the ratio test.
+
+    Args:
+        likeness: float32 (m, n), dot products of unit vectors, n at least 2; higher is more alike.
+    """
+    nearest = likeness.argmax(axis=1)
+    rows = np.flatnonzero(likeness.argmax(axis=0)[nearest] == np.arange(len(nearest)))
+    columns = nearest[rows]
+    others = likeness[rows]
+    first = others[np.arange(len(rows)), columns]
+    others[np.arange(len(rows)), columns] = -1
+    # The squared distance of unit vectors is 2 - 2 × their product.
+    passing = 1 - first < RATIO**2 * (1 - others.max(axis=1, initial=-1))
+    return rows[passing], columns[passing]
+
+
+def _agreed(here: Floats, there: Floats, diagonal: float) -> Bools | None:
+    """The most matches that agree with the similarity transform of one of them; None for fewer than `LEAST`.
+
+    A keypoint has a place, a size and an orientation, so that each match alone predicts where all others lie (Philbin
+    et al. 2007). All are tried, which takes less time than sampling triples, and always gives the same.
+    """
+    scale = there[:, 2] / here[:, 2]
+    angle = np.deg2rad(there[:, 3] - here[:, 3])
+    cosine, sine = (scale * np.cos(angle))[:, None], (scale * np.sin(angle))[:, None]
+    x, y = (here[None, :, axis] - here[:, None, axis] for axis in (0, 1))
+    miss = np.hypot(
+        cosine * x - sine * y + there[:, None, 0] - there[None, :, 0],
+        sine * x + cosine * y + there[:, None, 1] - there[None, :, 1],
+    )
+    reach = SEED_TOLERANCE * diagonal + SEED_DRIFT * scale[:, None] * np.hypot(x, y)
+    turned = np.abs((angle[None] - angle[:, None] + np.pi) % (2 * np.pi) - np.pi)
+    agree = (miss < reach) & (np.abs(np.log(scale[None] / scale[:, None])) < SEED_SCALE) & (turned < SEED_ANGLE)
+    best = agree[agree.sum(axis=1).argmax()]
+    places = [len(np.unique(side[best, :2].round(), axis=0)) for side in (here, there)]
+    return best if min(places) >= LEAST else None
+
+
+def _affine(here: Floats, there: Floats, diagonal: float) -> Floats | None:
+    """The affine transform, float64 (2, 3), by MAGSAC++ (Barath et al. 2020); None where it is degenerate."""
+    radius = max(MIN_RADIUS, TOLERANCE * diagonal)
+    affine, _ = cv2.estimateAffine2D(
+        here, there, method=cv2.USAC_MAGSAC, ransacReprojThreshold=radius, maxIters=1000, confidence=0.999
+    )
+    if affine is None or not np.isfinite(affine).all() or np.linalg.det(affine[:, :2]) <= 0:
+        return None
+    greater, lesser = np.linalg.svd(affine[:, :2], compute_uv=False)
+    if lesser < LEAST_SQUEEZE * greater or greater > GREATEST_SCALE or lesser < 1 / GREATEST_SCALE:
+        return None
+    return np.asarray(affine, dtype=np.float64)
+
+
+def _spread_out(points: Floats, diagonal: float) -> bool:
+    """Whether points, float64 (n, 2), are at least `LEAST` and lie on no line."""
+    if len(points) < LEAST:
+        return False
+    centred = points - points.mean(axis=0)
+    narrowest = np.linalg.eigvalsh(centred.T @ centred / len(points))[0]
+    return bool(np.sqrt(max(0.0, float(narrowest))) >= LEAST_SPREAD * diagonal)
+
+
+def log_false_alarms(residuals: Floats, area: float, floor: float) -> float:
+    """Decimal logarithm of the number of false alarms of an affine transform, at most 0 (Moisan et al., IPOL 2012).
+
+    Of n matches, k agree within r by chance as often as (n - 3) C(n, k) C(k, 3) (π r² / area)^(k - 3); the least over
+    all k is taken.
+
+    Args:
+        residuals: float64 (n,), by how many pixels each match misses its place.
+        area: of the second photo, in pixels.
+        floor: pixels; a smaller residual counts as this.
+    """
+    count = len(residuals)
+    agreeing = np.arange(LEAST, count + 1)
+    if not len(agreeing):
+        return 0.0
+    radii = np.maximum(np.sort(residuals), floor)[LEAST - 1 :]
+    chances = np.minimum(1.0, np.pi * radii**2 / area)
+    subsets = gammaln(count + 1) - gammaln(agreeing + 1) - gammaln(count - agreeing + 1)
+    triples = gammaln(agreeing + 1) - gammaln(4) - gammaln(agreeing - 2)
+    values = np.log10(count - 3) + (subsets + triples) / np.log(10) + (agreeing - 3) * np.log10(chances)
+    return float(min(0.0, values.min()))

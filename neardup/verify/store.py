@@ -1,0 +1,118 @@
+"""What verification keeps: evidence of pairs as Parquet, keypoints of photos as files of a cache with a size limit."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import get_type_hints
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from neardup.stages import replacing
+from neardup.verify.evidence import Evidence
+from neardup.verify.keypoints import KEYPOINTS_STEP, Keypoints, LocalFeatures
+
+CACHE_BYTES = 8 * 2**30
+"""Bytes that cached keypoints may take: those of some 60,000 photos; what was used longest ago is deleted first."""
+Known = dict[tuple[str, str], Evidence]
+"""Evidence by the SHA-256 of both photos, the lesser first."""
+
+
+def write_evidence(path: Path, evidence: Iterable[Evidence], fingerprint: str) -> Path:
+    """Write the evidence of pairs as Parquet, a column a field, whole or not at all.
+
+    Args:
+        path: the file.
+        evidence: of each pair.
+        fingerprint: of the verifier that found it.
+    """
+    rows = [asdict(item) for item in evidence]
+    kinds = _kinds() | {"transform": pa.list_(pa.float64()), "differences": pa.list_(pa.list_(pa.float64()))}
+    columns = {field.name: pa.array([row[field.name] for row in rows], kinds[field.name]) for field in fields(Evidence)}
+    table = pa.table(columns).replace_schema_metadata({"verifier": fingerprint})
+    with replacing(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
+    return path
+
+
+def read_evidence(path: Path, fingerprint: str) -> Known:
+    """Read the evidence of a file; nothing where there is no file, or it was found by another verifier."""
+    if not path.is_file():
+        return {}
+    table = pq.read_table(path)
+    if (table.schema.metadata or {}).get(b"verifier", b"").decode() != fingerprint:
+        return {}
+    known: Known = {}
+    for row in table.to_pylist():
+        row["transform"] = None if row["transform"] is None else tuple(row["transform"])
+        row["differences"] = tuple(tuple(box) for box in row["differences"])
+        known[row["first"], row["second"]] = Evidence(**row)
+    return known
+
+
+def _kinds() -> dict[str, pa.DataType]:
+    """Field of `Evidence` → its type in Parquet, of those that are no lists."""
+    by_type = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    return {name: by_type[hint] for name, hint in get_type_hints(Evidence).items() if hint in by_type}
+
+
+class KeypointCache:
+    """Keypoints of photos by content, in a folder that may be deleted at any time.
+
+    Attributes:
+        folder: where they lie, two letters of the SHA-256 a subfolder.
+        limit: bytes that they may take.
+    """
+
+    def __init__(self, folder: Path, limit: int = CACHE_BYTES) -> None:
+        """Open a cache; the folder is made when something is kept."""
+        self.folder, self.limit = folder, limit
+
+    def _path(self, photo: str) -> Path:
+        """Where the keypoints of a photo lie, of this version of the step."""
+        return self.folder / photo[:2] / f"{photo}-{KEYPOINTS_STEP}.npz"
+
+    def get(self, photo: str) -> LocalFeatures | None:
+        """The keypoints of a photo; None where they are not kept, or not whole."""
+        path = self._path(photo)
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                width, height = (int(side) for side in arrays["size"])
+                plain, blurred = (
+                    Keypoints(arrays[f"{version}_places"], arrays[f"{version}_descriptors"])
+                    for version in ("plain", "blurred")
+                )
+                features = LocalFeatures(width, height, plain, blurred, arrays["grey"], float(arrays["screen"]))
+        except Exception:  # noqa: BLE001 - whatever a broken file leads to, the keypoints are made again
+            return None
+        with suppress(OSError):
+            path.touch()
+        return features
+
+    def put(self, photo: str, features: LocalFeatures) -> None:
+        """Keep the keypoints of a photo."""
+        with replacing(self._path(photo)) as partial:
+            np.savez(
+                partial,
+                size=np.array([features.width, features.height]),
+                grey=features.grey,
+                screen=np.array(features.screen),
+                plain_places=features.plain.places,
+                plain_descriptors=features.plain.descriptors,
+                blurred_places=features.blurred.places,
+                blurred_descriptors=features.blurred.descriptors,
+            )
+
+    def shrink(self) -> int:
+        """Delete what was used longest ago until the limit is kept; how many photos lost their keypoints."""
+        files = [(path.stat(), path) for path in self.folder.rglob("*.npz")] if self.folder.is_dir() else []
+        total, deleted = sum(status.st_size for status, _ in files), 0
+        for status, path in sorted(files, key=lambda file: file[0].st_mtime_ns):
+            if total <= self.limit:
+                break
+            path.unlink(missing_ok=True)
+            total -= status.st_size
+            deleted += 1
+        return deleted

@@ -1,0 +1,201 @@
+"""Verification of pairs: keypoints, matches, transforms, false alarms, and what is kept of them."""
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageOps
+
+from neardup.stages import digest_of
+from neardup.verify.evidence import Evidence
+from neardup.verify.keypoints import MIRRORED, LocalFeatures, features_of_image, local_features
+from neardup.verify.match import Prepared, best_matches, log_false_alarms
+from neardup.verify.store import KeypointCache, read_evidence, write_evidence
+from neardup.verify.verifier import Verifier, candidate_pairs, matched_points, verifier_fingerprint
+
+
+def scene(seed: int, size: tuple[int, int] = (480, 360)) -> Image.Image:
+    """A made picture of many shapes and textures, different for each seed."""
+    rng = np.random.default_rng(seed)
+    noise = rng.integers(0, 255, (size[1] // 12, size[0] // 12), dtype=np.uint8)
+    image = Image.fromarray(cv2.resize(noise, size, interpolation=cv2.INTER_CUBIC)).convert("RGB")
+    draw = ImageDraw.Draw(image)
+    for _ in range(60):
+        x, y = rng.integers(0, size[0]), rng.integers(0, size[1])
+        width, height = rng.integers(8, 60, 2)
+        shape = draw.rectangle if rng.random() < 0.5 else draw.ellipse
+        shape((x, y, x + width, y + height), fill=tuple(rng.integers(0, 255, 3).tolist()))
+    return image
+
+
+def features(image: Image.Image) -> LocalFeatures:
+    """Keypoints of a picture in memory."""
+    return features_of_image(image, image.size)
+
+
+def png(image: Image.Image) -> bytes:
+    """The bytes of a picture's file."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def verified(first: Image.Image, second: Image.Image) -> Evidence:
+    """Evidence of two pictures."""
+    photos = {"a": png(first), "b": png(second)}
+    return Verifier(photos.__getitem__).verify([("a", "b")])["a", "b"]
+
+
+def screened(image: Image.Image) -> Image.Image:
+    """A picture as dots of 6 pixels, black on white."""
+    grey = np.asarray(image.convert("L"), dtype=np.float64)
+    y, x = np.mgrid[: grey.shape[0], : grey.shape[1]]
+    screen = 127.5 + 63 * (np.cos(2 * np.pi * (x + y) / 8.5) + np.cos(2 * np.pi * (x - y) / 8.5))
+    return Image.fromarray(np.where(grey > screen, 255, 0).astype(np.uint8)).convert("RGB")
+
+
+def cropped(image: Image.Image) -> Image.Image:
+    """A part of a picture, from (96, 72) on, 60 % as wide and high."""
+    return image.crop((96, 72, 96 + 288, 72 + 216))
+
+
+COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "smaller": lambda image: image.resize((240, 180)),
+    "cropped": cropped,
+    "mirrored": ImageOps.mirror,
+    "rotated": lambda image: image.rotate(7, expand=True, fillcolor="white"),
+    "screened": screened,
+    "mirrored crop, screened": lambda image: screened(ImageOps.mirror(cropped(image))),
+    "framed": lambda image: ImageOps.expand(image, 60, "white"),
+}
+
+
+@pytest.mark.parametrize("copy", COPIES.values(), ids=COPIES)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_copy_matches_and_a_stranger_does_not(copy: Callable[[Image.Image], Image.Image], seed: int) -> None:
+    """Copies are far rarer by chance than one in a million; what else is of the same making does not match."""
+    photo = scene(seed)
+    assert verified(photo, copy(photo)).log_false_alarms < -6
+    assert not verified(scene(seed + 100), copy(photo)).matched
+
+
+def test_the_transform_of_a_crop_says_where_it_lies() -> None:
+    """Its corner is found within two pixels, and coverage is the share of each that the other shows."""
+    photo = scene(3)
+    found = verified(photo, cropped(photo))
+    assert found.transform is not None
+    assert np.allclose(found.transform, (1, 0, -96, 0, 1, -72, 0, 0, 1), atol=[0.02, 0.02, 2, 0.02, 0.02, 2, 0, 0, 0])
+    assert found.coverage_first == pytest.approx(0.36, abs=0.02)
+    assert found.coverage_second == pytest.approx(1, abs=0.02)
+
+
+def test_a_mirrored_photo_is_called_mirrored_and_a_turned_one_by_its_angle() -> None:
+    """Left and right swapped is one thing, half a turn another."""
+    photo = scene(4)
+    mirrored, turned = verified(photo, ImageOps.mirror(photo)), verified(photo, photo.rotate(180))
+    assert (mirrored.mirrored, turned.mirrored) == (True, False)
+    assert abs(turned.rotation) == pytest.approx(180, abs=0.5)
+
+
+def test_the_descriptors_of_a_mirrored_photo_are_a_permutation() -> None:
+    """So no photo needs to be mirrored to be compared with the mirrored ones."""
+    photo = scene(5, (512, 384))
+    here, there = features(photo).plain, features(ImageOps.mirror(photo)).plain
+    likeness = here.unit[:, MIRRORED] @ there.unit.T
+    assert np.median(likeness.max(axis=1)) > 0.97
+
+
+def test_one_caption_under_two_photos_is_no_match() -> None:
+    """Letters match, but they lie on a line."""
+    photos = []
+    for seed in (6, 7):
+        page = ImageOps.expand(scene(seed), (0, 0, 0, 24), "white")
+        ImageDraw.Draw(page).text((10, 364), "Nos troupes devant Tripoli, cliché de notre envoyé spécial", "black")
+        photos.append(page)
+    assert not verified(*photos).matched
+
+
+@pytest.mark.parametrize("size", [(1, 1), (40, 3), (300, 200)])
+def test_a_picture_of_nothing_cannot_be_told_apart(size: tuple[int, int]) -> None:
+    """One-coloured pictures, however small, end well and say nothing."""
+    found = verified(Image.new("RGB", size, "grey"), scene(8))
+    assert (found.matched, found.cannot_tell) == (False, True)
+
+
+def test_places_are_pixels_of_the_upright_photo_at_full_size() -> None:
+    """A JPEG of a large scan, turned by its EXIF, is decoded smaller and measured at full size."""
+    photo = scene(9, (2400, 1800))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    photo.rotate(90, expand=True).save(buffer, "JPEG", exif=exif, quality=90)
+    found = local_features(buffer.getvalue())
+    assert (found.width, found.height) == (2400, 1800)
+    points = matched_points(features(photo), found)
+    assert np.median(np.abs(points[:, :2] - points[:, 2:])) < 4
+
+
+def test_the_same_keypoints_always_give_the_same_evidence() -> None:
+    """There is no chance in it, on one core or many."""
+    one, other = Prepared.of(features(scene(10))), Prepared.of(features(screened(scene(10))))
+    matches = [best_matches(one, other) for _ in range(3)]
+    assert len({digest_of([match and (match.transform, match.inliers) for match in found]) for found in matches}) == 1
+
+
+def test_false_alarms_fall_with_each_match_that_agrees() -> None:
+    """Ten matches within two pixels are rarer than five, and far ones are no evidence."""
+    few, many, far = (log_false_alarms(np.array(r), 1e5, 1.0) for r in ([2.0] * 5, [2.0] * 10, [200.0] * 10))
+    assert many < few < far == 0
+
+
+def test_candidates_are_near_either_photo_and_each_pair_is_once() -> None:
+    """A pair is a candidate if one is among the nearest of the other; nothing below the loosest similarity is."""
+    vectors = np.eye(4, dtype=np.float32)
+    vectors[1] = [0.8, 0.6, 0, 0]
+    vectors[2] = [0.6, 0.8, 0, 0]
+    assert candidate_pairs(vectors, 0.5, 1).tolist() == [[0, 1], [1, 2]]
+    assert candidate_pairs(vectors[:1], 0.5).shape == (0, 2)
+
+
+def test_evidence_is_read_as_it_was_written_and_not_for_another_verifier(tmp_path: Path) -> None:
+    """Equal to the last bit, boxes and transform included."""
+    found = [verified(scene(11), cropped(scene(11))), verified(scene(12), scene(13))]
+    found[1] = replace(found[1], first="b", second="c")
+    path = write_evidence(tmp_path / "evidence.parquet", found, "v")
+    assert list(read_evidence(path, "v").values()) == found
+    assert read_evidence(path, "w") == read_evidence(tmp_path / "none.parquet", "v") == {}
+
+
+def test_only_new_pairs_are_verified_and_cached_keypoints_need_no_file(tmp_path: Path) -> None:
+    """A second run asks for no photo, neither for a known pair nor for a new one of cached photos."""
+    photos = {name: png(scene(seed)) for seed, name in enumerate("abc", 20)}
+    cache = KeypointCache(tmp_path / "keypoints")
+    known = Verifier(photos.__getitem__, cache).verify([("a", "b"), ("b", "c")])
+    later = Verifier({}.__getitem__, cache)
+    assert later.verify([("a", "b"), ("a", "c")], known).keys() == {("a", "b"), ("a", "c")}
+
+
+def test_a_cache_over_its_limit_forgets_and_a_broken_file_is_made_again(tmp_path: Path) -> None:
+    """Nothing but time is lost."""
+    cache = KeypointCache(tmp_path, limit=1)
+    found = features(scene(24))
+    cache.put("a" * 64, found)
+    cache._path("a" * 64).write_bytes(b"half")
+    assert cache.get("a" * 64) is None
+    cache.put("a" * 64, found)
+    kept = cache.get("a" * 64)
+    assert kept is not None
+    assert np.array_equal(kept.plain.descriptors, found.plain.descriptors)
+    assert (cache.shrink(), cache.get("a" * 64)) == (1, None)
+
+
+def test_a_photo_that_cannot_be_read_has_no_evidence() -> None:
+    """The other pairs have theirs."""
+    photos = {"a": png(scene(25)), "b": b"no image", "c": png(scene(25))}
+    found = Verifier(photos.__getitem__).verify([("a", "b"), ("a", "c")])
+    assert list(found) == [("a", "c")]
+    assert len(verifier_fingerprint()) == 64
