@@ -28,6 +28,7 @@ def duplicates(
     precision: Dtype = "fp32",
     settings: PrepareSettings = PrepareSettings(),  # noqa: B008 - frozen
     cluster: ClusterSettings = ClusterSettings(),  # noqa: B008 - frozen
+    verify: bool = True,  # noqa: FBT001, FBT002 - Prefect passes it by its name
 ) -> dict[str, Any]:
     """Encode every photo of a folder that no former run has encoded, and compare all of them with each other.
 
@@ -43,6 +44,7 @@ def duplicates(
         precision: numbers that the encoder computes with; other than fp32 only if its effect was measured.
         settings: which files are photographs; every image of a folder that is not laid out as they say.
         cluster: where the tasks run, and where the vectors lie.
+        verify: whether local features verify the pairs that vectors call.
     """
     check_folders(archive, out)
     log = get_run_logger()
@@ -60,4 +62,4 @@ def duplicates(
         encode_new(collection, here, runner, cluster)
         triangle = open_triangle(collection, least, cluster.slab)
         search_all(triangle, runner, cluster)
-        return publish(triangle, here, out)
+        return publish(triangle, here, out, verify=verify)

@@ -13,6 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from neardup.archive.scan import check_folders
 from neardup.arrays import Floats, Ints
+from neardup.decide.decision import Decision
 from neardup.decide.groups import near_groups
 from neardup.encode.collection import (
     Collection,
@@ -27,6 +28,7 @@ from neardup.encode.collection import (
 from neardup.encode.encoder import BUILTIN
 from neardup.encode.store import write_parquet
 from neardup.pages import write_strips
+from neardup.proofs import Proofs, prove
 from neardup.search.blocks import Triangle, open_triangle, search_block
 from neardup.search.pairs import NearPairs
 from neardup.settings.schema import PrepareSettings
@@ -117,10 +119,29 @@ class Duplicates:
             "fingerprint": self.collection.fingerprint,
         }
 
-    def write(self, folder: Path) -> None:
-        """Write tables, groups, pictures and counts into a folder of ours."""
+    def proofs(self, state: Path, earlier: Path, decision: Decision | None) -> Proofs:
+        """Verify the pairs that are no exact copies.
+
+        Args:
+            state: folder that keeps keypoints.
+            earlier: the `evidence.parquet` of an earlier run, if any.
+            decision: what turns evidence into a probability; None where none belongs to the encoder.
+        """
+        wanted = (self.kinds != COPY).tolist()
+        folder, limit = self.collection.folder, self.collection.max_pixels
+        return prove(folder, self.paths, self.pairs, wanted, state, earlier, decision, limit)
+
+    def write(self, folder: Path, proofs: Proofs | None = None) -> None:
+        """Write tables, groups, pictures and counts into a folder of ours.
+
+        Args:
+            folder: of the results.
+            proofs: what verification says of the pairs; None where they were not verified.
+        """
         claim(folder)
-        self._write_pairs(folder)
+        self._write_pairs(folder, proofs.columns() if proofs else {})
+        if proofs:
+            proofs.write(folder, self.group_of.tolist(), self.collection.max_pixels)
         self._write_groups(folder)
         save_rows(folder / "unreadable.csv", LeftOut, self.unreadable)
         best = _best(self.pairs, self.group_of)
@@ -129,13 +150,14 @@ class Duplicates:
         write_strips(folder / "gallery.html", "duplicates", root, strips, self.summary, limit)
         write_json(folder / "duplicates.json", self.facts())
 
-    def _write_pairs(self, folder: Path) -> None:
+    def _write_pairs(self, folder: Path, proofs: dict[str, list[Any]]) -> None:
         """Write every pair as Parquet, and as many as Excel holds as a workbook."""
         columns: dict[str, list[Any]] = {
             "photo": [self.paths[row] for row in self.pairs.left.tolist()],
             "partner": [self.paths[row] for row in self.pairs.right.tolist()],
             "similarity": self.pairs.similarities.tolist(),
             "kind": [KINDS[kind] for kind in self.kinds.tolist()],
+            **proofs,
         }
         with replacing(folder / "pairs.parquet") as partial:
             write_parquet(pa.table(columns), partial)

@@ -10,6 +10,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.task_runners import TaskRunner
 
 from neardup.arrays import Ints
+from neardup.builtin.decision import shipped_decision
 from neardup.duplicates import duplicates
 from neardup.encode.collection import Collection, encode_shard, known, new_shards
 from neardup.encode.shards import Encoded, among
@@ -18,6 +19,7 @@ from neardup.measure.low_precision import effect, measured
 from neardup.measure.threshold import calibrated_beside
 from neardup.search.blocks import Block, Triangle, search_block
 from neardup.settings.schema import ClusterSettings
+from neardup.stages import STATE
 from tasks.cluster import spread
 from tasks.running import RETRY, outside_fault
 
@@ -98,10 +100,14 @@ def _duration(seconds: float) -> str:
 
 
 @task(name="publish")
-def publish(triangle: Triangle, here: Ints, out: Path) -> dict[str, Any]:
-    """Write pairs, groups and pictures, and put the counts into the Prefect UI."""
+def publish(triangle: Triangle, here: Ints, out: Path, *, verify: bool = True) -> dict[str, Any]:
+    """Verify the pairs, write them with groups and pictures, and put the counts into the Prefect UI."""
     found = duplicates(triangle, here)
-    folder = out / "duplicates"
-    found.write(folder)
-    create_markdown_artifact(found.summary, key="duplicates", description="All near-duplicates of the folder")
-    return {**found.facts(), "folder": str(folder)}
+    folder, proofs = out / "duplicates", None
+    if verify:
+        decision = shipped_decision(triangle.collection.fingerprint)
+        proofs = found.proofs(out / STATE, folder / "evidence.parquet", decision)
+    found.write(folder, proofs)
+    summary = f"{found.summary}\n{proofs.summary}" if proofs else found.summary
+    create_markdown_artifact(summary, key="duplicates", description="All near-duplicates of the folder")
+    return {**found.facts(), "summary": summary, "verified": verify, "folder": str(folder)}

@@ -17,7 +17,7 @@ FLOORS = (
     ("decide",),
     ("measure",),
     ("train",),
-    ("approach", "experiment", "tuning", "duplicates", "watch"),
+    ("approach", "experiment", "tuning", "proofs", "duplicates", "watch"),
     ("review",),
     ("builtin",),
     ("cli",),

@@ -188,6 +188,7 @@ def _show_hits(
 @click.option("--workers", type=int, help="Tasks at once; with dask so many processes are started here.")
 @click.option("--scheduler", help="With dask: address of a scheduler that runs already.")
 @click.option("--store", help="Folder or URL of the vectors, the same for every worker; else beside the results.")
+@click.option("--verify/--no-verify", default=True, help="Verify pairs by local features, or go by vectors alone.")
 def duplicates(
     archive: Path,
     out: Path,
@@ -197,6 +198,7 @@ def duplicates(
     encoder: str,
     threshold: float | None,
     as_json: bool,
+    verify: bool,
     **cluster: Any,
 ) -> None:
     """Find all near-duplicates among the photos of a folder, ten thousand or ten million.
@@ -213,9 +215,10 @@ def duplicates(
     places = {f"cluster__{name}": value for name, value in cluster.items()}
     settings = settings_of(config, archive, device=device, **places)
     computing = settings.device, dtype, settings.prepare, settings.cluster
-    result = run_flow("duplicates", out, archive.resolve(), out.resolve(), encoder, threshold, *computing)
+    result = run_flow("duplicates", out, archive.resolve(), out.resolve(), encoder, threshold, *computing, verify)
     folder = Path(result["folder"])
-    pages = f"Look at {folder / 'gallery.html'}, {folder / 'pairs.xlsx'}, {folder / 'groups.xlsx'}"
+    shown = ("gallery.html", *(("explained.html",) if verify else ()), "pairs.xlsx", "groups.xlsx")
+    pages = f"Look at {', '.join(str(folder / name) for name in shown)}"
     print_result(result, f"{result['rule']}.\n{result['summary']}\n{pages}", as_json=as_json)
 
 

@@ -93,7 +93,8 @@ class Bands:
         else:
             text = (
                 f"Pairs of a probability of {links.threshold:g} or more are linked: at least "
-                f"{percent(links.bound)} of them are right at 95 % confidence, by one pair of each of {links.groups} groups."
+                f"{percent(links.bound)} of them are right at 95 % confidence, by one pair of each of {links.groups} "
+                "groups."
             )
         if rest.threshold is None:
             return text + (

@@ -4,7 +4,7 @@ A link is lowered where going round a triangle does not lead back; a pair weighs
 by side in a third. Both walk paths of two links, a bounded number for each pair.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator  # noqa: TC003 - beside its use
 from dataclasses import dataclass, fields
 
 import numpy as np

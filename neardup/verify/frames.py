@@ -75,7 +75,7 @@ def outline(transform: Transform, second: Size) -> Floats | None:
     matrix = _matrix(transform)
     if abs(np.linalg.det(matrix)) < np.finfo(np.float64).tiny:
         return None
-    return _projected(np.linalg.inv(matrix), _corners(second))
+    return _projected(np.asarray(np.linalg.inv(matrix), dtype=np.float64), _corners(second))
 
 
 def box_in_first(transform: Transform, first: Size, second: Size) -> Box | None:
@@ -90,8 +90,8 @@ def box_in_first(transform: Transform, first: Size, second: Size) -> Box | None:
 
 def inverse(transform: Transform) -> Transform:
     """The transform from the second photo to the first."""
-    turned = np.linalg.inv(_matrix(transform))
-    return _numbers(turned / turned[2, 2] if turned[2, 2] else turned)
+    turned = np.asarray(np.linalg.inv(_matrix(transform)), dtype=np.float64)
+    return _numbers(np.asarray(turned / turned[2, 2], dtype=np.float64) if turned[2, 2] else turned)
 
 
 def rescaled(transform: Transform, first: tuple[float, float], second: tuple[float, float]) -> Transform:

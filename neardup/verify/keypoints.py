@@ -5,6 +5,7 @@ keypoints of a screened photo they leave no room for the picture. Blurred, the d
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,7 +20,8 @@ KEYPOINTS_STEP = 1
 """Version of what is kept of a photo; bumped when it changes for equal bytes."""
 SIDE = 256
 """Pixels of the longer side in which keypoints of the photo as it is are found; OpenCV doubles it for the first octave.
-Measured on held-out photos: 288 pixels and half as many keypoints again find no more pairs and take half as long again."""
+Measured on held-out photos: 288 pixels and half as many keypoints again find no more pairs and take half again as long.
+"""
 STRONGEST = 200
 """Keypoints that are kept of each version, those of greatest contrast."""
 BLURRED_SIDE = 400
@@ -119,7 +121,7 @@ def features_of_image(image: Image.Image, size: tuple[int, int]) -> LocalFeature
     left, top, right, bottom = _without_borders(grey)
     content = np.ascontiguousarray(grey[top:bottom, left:right])
     factor, corner = size[0] / grey.shape[1], (left, top)
-    soft = cv2.GaussianBlur(_enlarged(content, BLURRED_SIDE), (0, 0), BLUR)
+    soft = np.asarray(cv2.GaussianBlur(_enlarged(content, BLURRED_SIDE), (0, 0), BLUR), dtype=np.uint8)
     return LocalFeatures(
         *size,
         _found(_enlarged(content, SIDE), content, corner, factor),
@@ -138,7 +140,8 @@ def _found(version: Grey, content: Grey, corner: tuple[int, int], factor: float)
         corner: left and top of the content in the decoded photo.
         factor: full pixels of one decoded pixel.
     """
-    points, raw = cv2.SIFT_create(nfeatures=STRONGEST).detectAndCompute(version, None)
+    sift: Any = cv2.SIFT.create(nfeatures=STRONGEST)
+    points, raw = sift.detectAndCompute(version, None)
     if raw is None:
         return Keypoints(np.empty((0, 4), np.float32), np.empty((0, 128), np.uint8))
     points, raw = points[:STRONGEST], raw[:STRONGEST]

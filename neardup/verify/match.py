@@ -116,7 +116,7 @@ def _matched(
         affine = affine @ np.array([[-1.0, 0, first.features.width - 1], [0, 1, 0], [0, 0, 1]])
     points = np.concatenate([keypoints[0].places[rows[inliers], :2], there[inliers, :2]], axis=1, dtype=np.float32)
     whole = np.vstack([affine, [0.0, 0.0, 1.0]])
-    transform: Transform = tuple(whole.ravel().tolist())  # type: ignore[assignment]
+    transform: Transform = tuple(whole.ravel().tolist())
     return Match(transform, len(rows), int(inliers.sum()), chance, points)
 
 

@@ -1,4 +1,4 @@
-"""The picture that explains a pair: where one photo lies in the other, what differs, which points agree, one sentence."""
+"""The picture that explains a pair: where one photo lies in the other, what differs, which points agree."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -93,7 +93,7 @@ def explain_picture(
             labels = (*labels[:2], "Difference: no place stands out")
         rows = [
             list(zip(labels, (panels.first, panels.laid, panels.difference), strict=True)),
-            [(f"{_drawn(points)} of the points that agree      {a}  —  {b}", panels.points)],
+            [(f"{_drawn(points)} of the points that agree      {a}  and  {b}", panels.points)],
         ]
     else:
         half = (WIDTH - 3 * GAP) // 2

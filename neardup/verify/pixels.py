@@ -162,7 +162,8 @@ def lay(
     margin = 2 * int(2 * blur + 2) + 1
     framed = cv2.copyMakeBorder(inside, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     shown = cv2.erode(framed, np.ones((margin, margin), np.uint8))[1:-1, 1:-1] > 0
-    return Laid(cv2.GaussianBlur(first.astype(np.float32), (0, 0), blur).astype(np.float32), moved, shown)
+    still = cv2.GaussianBlur(first.astype(np.float32), (0, 0), blur).astype(np.float32)
+    return Laid(still, moved.astype(np.float32), shown)
 
 
 def match_tones(values: Vectors, like: Vectors, source: Vectors) -> Vectors:

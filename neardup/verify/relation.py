@@ -34,6 +34,10 @@ THIRD = 1 / 3
 
 Which = Literal["", "first", "second", "both"]
 """The photo that something is true of; the empty text for none."""
+FIRST: Which = "first"
+"""The first photo of a pair, the one of the lesser SHA-256."""
+SECOND: Which = "second"
+"""The second photo of a pair."""
 
 
 class Kind(StrEnum):
@@ -219,10 +223,10 @@ def _framed(evidence: Evidence) -> Relation:
     transform = evidence.transform
     assert transform is not None  # noqa: S101 - a matched pair has one
     if second > first:
-        crop, whole, share, size = "second", "first", first, first_size
+        crop, whole, share, size = SECOND, FIRST, first, first_size
         box = box_in_first(transform, first_size, second_size)
     else:
-        crop, whole, share, size = "first", "second", second, second_size
+        crop, whole, share, size = FIRST, SECOND, second, second_size
         box = box_in_first(inverse(transform), second_size, first_size)
     return Relation(
         Kind.CROP,

@@ -1,0 +1,91 @@
+"""Fit the decision that the project ships for its encoder: `python -m neardup.builtin.decision PHOTOS`.
+
+It rests on photographs that the encoder was never trained on: exposures of one plate, and press copies made of them.
+"""
+
+import io
+from pathlib import Path
+
+import click
+import numpy as np
+from PIL import Image
+
+from neardup.builtin.pool import held_out_photographs, read_groups
+from neardup.decide.decision import Belongs, Decision, decide
+from neardup.decide.features import features_of, tellable
+from neardup.decide.probability import CandidatePairs, out_of_fold
+from neardup.encode.encoder import BUILTIN, load_encoder
+from neardup.images import read_image
+from neardup.measure.evaluate import FOLDS
+from neardup.train.press import press
+from neardup.verify.verifier import Verifier, candidate_pairs, verifier_fingerprint
+
+SHIPPED = Path(__file__).parent / "decision.json"
+"""The decision that the project ships."""
+COPIES = 2
+"""Press copies that are made of the first exposure of each plate."""
+SOURCE = "public-domain photographs that the encoder never saw, their exposures and press copies made of them"
+"""What the shipped decision rests on, in words."""
+
+
+def shipped_decision(encoder: str) -> Decision | None:
+    """The decision that the project ships, if it belongs to an encoder and to this verifier; else None.
+
+    Args:
+        encoder: fingerprint of the encoder.
+    """
+    decision = Decision.load(SHIPPED)
+    return decision if decision.belongs == Belongs(encoder, verifier_fingerprint()) else None
+
+
+def fit(photos: Path) -> Decision:
+    """Fit the decision on the held-out photographs of a folder."""
+    unseen = set(held_out_photographs(photos))
+    groups = [group for group in read_groups(photos) if group[0] in unseen]
+    files: list[bytes] = []
+    group_of: list[int] = []
+    for number, group in enumerate(groups):
+        original = read_image(group[0])
+        copies = [press(original, number * COPIES + copy) for copy in range(COPIES)]
+        files += [path.read_bytes() for path in group] + [_png(copy) for copy in copies]
+        group_of += [number] * (len(group) + COPIES)
+    encoder = load_encoder(BUILTIN)
+    vectors = np.concatenate(
+        [
+            encoder.encode([encoder.read(data, 10**9) for data in files[start : start + 32]])
+            for start in range(0, len(files), 32)
+        ]
+    )
+    photo = {f"{number:06d}": data for number, data in enumerate(files)}
+    rows = candidate_pairs(vectors, -1.0)
+    names = list(photo)
+    pairs = [(names[left], names[right]) for left, right in rows.tolist()]
+    evidence = Verifier(photo.__getitem__).verify(pairs)
+    found = [evidence.get(pair) for pair in pairs]
+    cosines = np.einsum("ij,ij->i", vectors[rows[:, 0]], vectors[rows[:, 1]]).astype(np.float64)
+    candidates = CandidatePairs(rows[:, 0], rows[:, 1], features_of(cosines, found), tellable(found))
+    truth = np.array(group_of, dtype=np.int64)
+    belongs = Belongs(encoder.fingerprint, verifier_fingerprint())
+    return decide(candidates, truth, out_of_fold(candidates, truth, FOLDS, 0), belongs, SOURCE)
+
+
+def _png(image: Image.Image) -> bytes:
+    """The bytes of a picture's lossless file."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@click.command()
+@click.argument("photos", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def main(photos: Path) -> None:
+    """Fit the shipped decision anew on the photographs of a folder (with its photos.csv)."""
+    decision = fit(photos)
+    decision.save(SHIPPED)
+    click.echo(f"{decision.pairs:,} pairs of {decision.groups} groups.")
+    click.echo(decision.reliability.sentence)
+    click.echo(decision.bands.sentence)
+
+
+if __name__ == "__main__":
+    main()
