@@ -89,7 +89,7 @@ _STATEMENTS = {"sqlite": _SQLITE, "postgresql": _POSTGRESQL}
 DIALECTS = tuple(_STATEMENTS)
 """The databases that verdicts can be kept in."""
 _LOCK = 5_417_286_031
-"""Number of the PostgreSQL lock that writers take: verdicts are numbered by it in the order in which others see them."""
+"""Number of the PostgreSQL lock that writers take: they are numbered by it in the order in which others see them."""
 
 
 def one_writer(connection: Connection) -> None:
