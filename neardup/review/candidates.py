@@ -97,7 +97,7 @@ class Found:
     @cached_property
     def paths(self) -> dict[str, str]:
         """SHA-256 → the first path that has these bytes."""
-        return {digest: path for path, digest in reversed(self.digests.items())}
+        return {digest: path for path, digest in reversed(list(self.digests.items()))}
 
     @cached_property
     def by_pair(self) -> dict[tuple[str, str], Candidate]:
@@ -165,7 +165,7 @@ def _root(out: Path, root: Path | None, facts: Mapping[str, Any]) -> Path:
     remembered = facts.get("archive") or _json(out / STATE / REMEMBERED).get("root")
     if root is None and remembered is None:
         raise ArchiveError(f"{out} does not remember which photos it is about: name their folder with --archive")
-    home = root or Path(remembered)
+    home = root or Path(str(remembered))
     if not home.is_dir():
         raise ArchiveError(f"{home} is no folder: name the one that holds the photographs with --archive")
     return home

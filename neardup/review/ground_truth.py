@@ -13,7 +13,7 @@ from neardup.review.links import Links
 from neardup.tables import write_csv, write_table
 
 LIKELY = 0.9
-"""Probability from which a pair that the ground truth lacks is told; below, more would be wrong than an hour is worth."""
+"""Probability from which a pair that the ground truth lacks is told."""
 UNLIKELY = 0.1
 """Probability up to which a photo is told to match none of its row."""
 SHOWN = 200

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -128,11 +129,11 @@ def links_page(
     for verdict in verdicts:
         said.setdefault(verdict.pair, []).append(verdict)
     items = []
-    for one, other in _pairs(group):
-        pair = pair_of(one.sha256, other.sha256)
+    photo_of = {photo.sha256: photo for photo in group.photos}
+    for pair in pairs_of(group):
         if pair not in candidates and pair not in said:
             continue
-        first, second = (one, other) if one.sha256 == pair[0] else (other, one)
+        first, second = photo_of[pair[0]], photo_of[pair[1]]
         boxes = places(evidence[pair]) if pair in evidence and evidence[pair].matched else None
         ends = [
             _part(group, photo, box, addresses)
@@ -151,10 +152,10 @@ def links_page(
     return {"@context": CONTEXT, "id": addresses.annotations(group), "type": "AnnotationPage", "items": items}
 
 
-def _pairs(group: Group) -> Iterator[tuple[SharedPhoto, SharedPhoto]]:
-    for number, one in enumerate(group.photos):
-        for other in group.photos[number + 1 :]:
-            yield one, other
+def pairs_of(group: Group) -> Iterator[tuple[str, str]]:
+    """Every two contents of a group, ordered as verdicts order them."""
+    for one, other in combinations(group.photos, 2):
+        yield pair_of(one.sha256, other.sha256)
 
 
 def _part(group: Group, photo: SharedPhoto, box: Box | None, addresses: Addresses) -> dict[str, Any]:

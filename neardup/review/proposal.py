@@ -1,29 +1,35 @@
-"""The historian's ground truth as the verdicts would have it: old rows kept, and every change coloured and explained."""
+"""The historian's ground truth as the verdicts would have it: old rows kept, and changes coloured and explained."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import xlsxwriter
 
-from neardup.archive.groundtruth import Mention
+from neardup.archive.groundtruth import Mention, parse_ground_truth
 from neardup.archive.names import Names
-from neardup.archive.scan import Archive
+from neardup.archive.prepare import REMEMBERED, check_archive
+from neardup.archive.scan import Archive, scan_archive
+from neardup.archive.sheets import read_workbook
+from neardup.errors import ArchiveError
 from neardup.review.links import Links, Pair
 from neardup.review.verdicts import Verdict
-from neardup.stages import replacing
+from neardup.settings.schema import PrepareSettings
+from neardup.stages import STATE, replacing
 from neardup.tables import AS_TEXT, CREATED, encodable
 
 COLOURS = {"kept": "", "new": "#c6efce", "moved": "#ffeb9c", "left": "#f8cbad"}
-"""Background of a cell by what happened there: nothing, a photo that was in no row, one of another row, one that left."""
+"""Background of a cell by what happened: nothing, a photo of no row, one of another row, one that left."""
 Place = tuple[str, int]
 """Sheet and row of the ground truth, as Excel counts; the cells of one place are a group."""
 
 
 @dataclass(frozen=True)
 class ProposedCell:
-    """One cell of the proposal: its text, one of `COLOURS`, and why it is there; a blank one tells why a row is empty."""
+    """One cell of the proposal: its text, one of `COLOURS`, and why; a blank one tells what left the row."""
 
     text: str
     kind: str = "kept"
@@ -56,42 +62,61 @@ def propose(mentions: Sequence[Mention], archive: Archive, links: Links) -> dict
     """
     names = Names(archive)
     path_of = {photo.sha256: photo.path for photo in reversed(archive.photos)}
-    meant = [_photo(mention, names) for mention in mentions]
+    meant = [(mention, _photo(mention, names)) for mention in mentions]
     rows: defaultdict[Place, list[str]] = defaultdict(list)
     first: dict[str, Mention] = {}
-    for mention, photo in zip(mentions, meant, strict=True):
+    for mention, photo in meant:
         rows[mention.sheet, mention.row] += [photo] if photo else []
         if photo:
             first.setdefault(photo, mention)
     groups = _groups(rows, links, path_of)
-    group_of = {photo: group for group in groups for photo in group.photos}
+    home_of = {photo: home for home, photos in _homes(groups, rows) for photo in photos}
+    cells: defaultdict[Place, list[ProposedCell]] = defaultdict(list)
+    for mention, photo in meant:
+        here = (mention.sheet, mention.row)
+        if not photo or home_of[photo] == here == (first[photo].sheet, first[photo].row):
+            cells[here].append(ProposedCell(mention.cell.text))
     explain = _Explained(links, {photo: names.shortest(path) for photo, path in path_of.items()})
-    cells: defaultdict[str, defaultdict[int, list[ProposedCell]]] = defaultdict(lambda: defaultdict(list))
-    for mention, photo in zip(mentions, meant, strict=True):
-        here, stays = (mention.sheet, mention.row), True
-        if photo:
-            stays = group_of[photo].home == here and first[photo].row == mention.row
-        if stays:
-            cells[mention.sheet][mention.row].append(ProposedCell(mention.cell.text))
-    sheet = mentions[0].sheet if mentions else "Sheet"
-    below = max((row for name, row in rows if name == sheet), default=0)
-    for group in groups:
-        if group.home is None:
-            below += 1
-        home = group.home or (sheet, below)
-        for photo in group.photos:
+    for home, photos in _homes(groups, rows):
+        for photo in photos:
             before = first.get(photo)
             if before is None or (before.sheet, before.row) != home:
-                kind = "moved" if before else "new"
-                text = before.cell.text if before else names.shortest(path_of[photo])
-                came = f" (was in {before.sheet} row {before.row})" if before else ""
-                cells[home[0]][home[1]].append(
-                    ProposedCell(text, kind, f"{kind}{came}: {explain.of(photo, group.photos)}")
-                )
-                if before:
-                    reason = f"{before.cell.text} is now in {home[0]} row {home[1]}: {explain.of(photo, rows[before.sheet, before.row])}"
-                    cells[before.sheet][before.row].append(ProposedCell("", "left", reason))
-    return {name: {row: _tidy(found) for row, found in sorted(by_row.items())} for name, by_row in cells.items()}
+                _move(cells, rows, photo, before, home, photos, explain)
+    sheets: dict[str, dict[int, list[ProposedCell]]] = {}
+    for (name, row), found in sorted(cells.items()):
+        sheets.setdefault(name, {})[row] = _tidy(found)
+    return sheets
+
+
+def _homes(groups: Sequence["_Group"], rows: Mapping[Place, Sequence[str]]) -> list[tuple[Place, list[str]]]:
+    """Where each group's row is; new groups stand below all rows of the first sheet."""
+    sheet = next(iter(rows), ("Sheet", 0))[0]
+    below = max((row for name, row in rows if name == sheet), default=0)
+    homes = []
+    for group in groups:
+        below += group.home is None
+        homes.append((group.home or (sheet, below), group.photos))
+    return homes
+
+
+def _move(
+    cells: Mapping[Place, list[ProposedCell]],
+    rows: Mapping[Place, Sequence[str]],
+    photo: str,
+    before: Mention | None,
+    home: Place,
+    photos: Sequence[str],
+    explain: "_Explained",
+) -> None:
+    """Write a photo into the row where it belongs now, and into the one that it left why it went."""
+    if before is None:
+        cells[home].append(ProposedCell(explain.names[photo], "new", f"new: {explain.of(photo, photos)}"))
+        return
+    old = before.sheet, before.row
+    why = explain.of(photo, photos) if set(photos) - {photo} - set(rows[old]) else explain.of(photo, rows[old])
+    text = before.cell.text
+    cells[home].append(ProposedCell(text, "moved", f"moved, was in {before.sheet} row {before.row}: {why}"))
+    cells[old].append(ProposedCell("", "left", f"{text} is now in {home[0]} row {home[1]}: {why}"))
 
 
 def _tidy(cells: Sequence[ProposedCell]) -> list[ProposedCell]:
@@ -119,15 +144,14 @@ def _groups(rows: Mapping[Place, Sequence[str]], links: Links, path_of: Mapping[
     groups: list[_Group] = []
     placed: dict[str, _Group] = {}
     for place, photos in rows.items():
-        targets = list(dict.fromkeys(id(placed[photo]) for photo in photos if photo in placed))
-        possible = [group for number in targets for group in groups if id(group) == number]
+        possible = list({id(placed[photo]): placed[photo] for photo in photos if photo in placed}.values())
         for photo in photos:
             if photo in placed:
                 continue
             unit = unit_of.get(photo, [photo])
             group = next((g for g in possible if not any(apart[p] & set(g.photos) for p in unit)), None)
             if group is None:
-                group = _Group(None if any(g.home == place for g in groups) else place)
+                group = _Group(None if any(g.home == place for g in possible) else place)
                 groups.append(group)
                 possible.append(group)
             group.photos += unit
@@ -199,3 +223,32 @@ def write_proposal(path: Path, sheets: Mapping[str, Mapping[int, Sequence[Propos
             sheet.set_column(0, 15, 34)
         workbook.close()
     return path
+
+
+def propose_rows(out: Path, links: Links, settings: PrepareSettings) -> dict[str, dict[int, list[ProposedCell]]]:
+    """Change the ground truth of the archive that was prepared into an output folder, as the verdicts say.
+
+    Args:
+        out: the output folder, which remembers the archive and how it was read.
+        links: what follows from the verdicts.
+        settings: where things lie in the archive; what the output folder remembers goes before.
+
+    Raises:
+        ArchiveError: nothing was prepared there, or the archive or its ground truth is gone.
+    """
+    note = out / STATE / REMEMBERED
+    if not note.is_file():
+        raise ArchiveError(f"{out} remembers no archive: run `neardup prepare ARCHIVE --out {out}` first")
+    remembered = json.loads(note.read_text(encoding="utf-8"))
+    root, before = Path(remembered["root"]), remembered["prepare"]
+    known: dict[str, Any] = {name: _frozen(before[name]) for name in before if hasattr(settings, name)}
+    settings = replace(settings, **known)
+    check_archive(root, out, settings)
+    archive = scan_archive(root, settings, out / STATE / "scan.parquet")
+    mentions = parse_ground_truth(settings.ground_truth, read_workbook(root / settings.ground_truth))
+    return propose(mentions, archive, links)
+
+
+def _frozen(value: object) -> object:
+    """A value of JSON as settings hold it."""
+    return tuple(value) if isinstance(value, list) else value

@@ -1,18 +1,18 @@
 """The groups as a folder that needs no neardup: a page for people, IIIF manifests and annotations for programs."""
 
+import hashlib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
-
-from PIL import Image
 
 from neardup.errors import UnreadableImageError, VerdictError
 from neardup.images import open_image, read_file, read_image
 from neardup.pages import write_page
 from neardup.review.candidates import Found
-from neardup.review.iiif import Addresses, Group, SharedPhoto, links_page, manifest
+from neardup.review.iiif import Addresses, Group, SharedPhoto, links_page, manifest, pairs_of
 from neardup.review.verdicts import Verdict
-from neardup.stages import claim, digest_file, replacing, write_json
+from neardup.stages import claim, replacing, write_json
 from neardup.verify.evidence import Evidence
 
 SIDE = 1200
@@ -66,7 +66,8 @@ def share(
             path = folder / kind / f"group-{group.number}.json"
             write_json(path, value)
             written.append(path)
-    strips = [(group, _lines(group, found, verdicts)) for group in groups if group.photos]
+    lines = _lines(found, verdicts)
+    strips = [(group, [lines[pair] for pair in pairs_of(group) if pair in lines]) for group in groups if group.photos]
     written.insert(0, write_page(folder / "index.html", "share", groups=strips, missing=missing))
     return written
 
@@ -76,9 +77,9 @@ def _shared(folder: Path, found: Found, path: str) -> SharedPhoto | None:
     sha256, file = found.digests.get(path, ""), found.root / path
     picture, thumb = (folder / kind / f"{sha256}.jpg" for kind in ("pictures", "thumbnails"))
     try:
-        if not sha256 or digest_file(file) != sha256:
-            return None
         data = read_file(file)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            return None
         image = read_image(data, max_pixels=found.max_pixels)
         for target, side in ((picture, SIDE), (thumb, THUMB)):
             if not target.is_file():
@@ -86,19 +87,21 @@ def _shared(folder: Path, found: Found, path: str) -> SharedPhoto | None:
                 small.thumbnail((side, side))
                 with replacing(target) as partial:
                     small.save(partial, "JPEG", quality=QUALITY)
-        made: Image.Image = open_image(picture)
+        made = open_image(picture)
     except (OSError, UnreadableImageError):
         return None
     return SharedPhoto(sha256, path, image.width, image.height, made.width, made.height)
 
 
-def _lines(group: Group, found: Found, verdicts: Sequence[Verdict]) -> list[str]:
-    """What is known of the pairs of a group, a line each: the machine's sentence, and what people said."""
-    path_of = {photo.sha256: photo.path for photo in group.photos}
-    lines = []
+def _lines(found: Found, verdicts: Sequence[Verdict]) -> dict[tuple[str, str], str]:
+    """Pair → what is known of it: the machine's sentence, and what people said."""
+    said: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for verdict in verdicts:
+        note = f" ({verdict.note})" if verdict.note else ""
+        said[verdict.pair].append(f"{verdict.who}: {verdict.verdict}{note}")
+    lines = {}
     for pair, candidate in found.by_pair.items():
-        said = [f"{v.who}: {v.verdict}" + (f" ({v.note})" if v.note else "") for v in verdicts if v.pair == pair]
-        words = [candidate.sentence or candidate.relation, *said]
-        if set(pair) <= path_of.keys() and any(words):
-            lines.append(f"{candidate.photo} – {candidate.partner}: {'; '.join(filter(None, words))}")
+        words = [candidate.sentence or candidate.relation, *said[pair]]
+        if any(words):
+            lines[pair] = f"{candidate.photo} – {candidate.partner}: {'; '.join(filter(None, words))}"
     return lines

@@ -64,13 +64,15 @@ def rows_of(
     said: dict[tuple[str, str], list[Verdict]] = {}
     for verdict in current:
         said.setdefault(verdict.pair, []).append(verdict)
-    rows = []
+    rows: list[dict[str, Value]] = []
     for candidate in candidates:
         verdicts = said.get(candidate.pair, [])
         own = next((verdict for verdict in reversed(verdicts) if verdict.who == who), None)
         told: dict[str, Value] = {name: getattr(candidate, name) for name in TOLD[:-1]}
         told["verdicts so far"] = "; ".join(f"{verdict.who}: {verdict.verdict}" for verdict in verdicts) or None
-        keys = dict(zip(KEYS, (candidate.id, candidate.photo_sha256, candidate.partner_sha256, number), strict=True))
+        keys: dict[str, Value] = dict(
+            zip(KEYS, (candidate.id, candidate.photo_sha256, candidate.partner_sha256, number), strict=True)
+        )
         rows.append(told | _own(own, candidate) | keys)
     return rows
 
