@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from neardup.cli.options import CONFIG, FILE, FOLDER, JSON, OUT, options, settings_of
+from neardup.cli.options import FILE, FOLDER, JSON, OUT, options
 from neardup.cli.output import print_result, say, working_in
 from neardup.errors import VerdictError
 
@@ -168,8 +168,8 @@ def _summary(imported: "Imported", *, dry_run: bool) -> str:
 
 
 @verdicts.command()
-@options(OUT, DATABASE, CONFIG, JSON)
-def propose(out: Path, database: str, config: Path | None, as_json: bool) -> None:
+@options(OUT, ARCHIVE, DATABASE, JSON)
+def propose(out: Path, archive: Path | None, database: str, as_json: bool) -> None:
     """Write the ground truth as the verdicts would have it, and what the pairs that were found say against it.
 
     Writes proposed_IS.xlsx, discrepancies_IS.xlsx, .csv and .html, and known_pairs.csv, from which training learns.
@@ -188,13 +188,13 @@ def propose(out: Path, database: str, config: Path | None, as_json: bool) -> Non
 
     with working_in(out), open_verdicts(out, database) as kept:
         links = Links.of(kept.current())
-        sheets = propose_rows(out, links, settings_of(config).prepare)
+        sheets = propose_rows(out, links)
         written = [write_proposal(out / "proposed_IS.xlsx", sheets)]
         changed = sum(cell.kind != "kept" for rows in sheets.values() for cells in rows.values() for cell in cells)
         rows = save_known_pairs(out / KNOWN_PAIRS, kept.history(), links)
         facts: dict[str, Any] = {"changed_cells": changed, "known_pairs": len(rows)}
         if (out / "duplicates" / "pairs.parquet").is_file():
-            found = Found.load(out)
+            found = Found.load(out, archive)
             doubts = doubts_of(TestSet.load(out), found, links)
             written += write_doubts(out, doubts, found)
             facts["discrepancies"] = len(doubts)

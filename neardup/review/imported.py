@@ -155,7 +155,8 @@ def import_answers(
         else:
             answers[verdict.pair] = row, verdict
     given = [verdict for _, verdict in answers.values()]
-    contradictions = tuple(_contradictions(answers, [v for v in current if v.pair not in answers or v.who != who]))
+    others = [verdict for verdict in current if verdict.pair not in answers or verdict.who != who]
+    contradictions = tuple(sorted(_contradictions(answers, others), key=lambda fault: (fault.sheet, fault.row)))
     if faults:
         return Imported(0, unchanged, blank, tuple(faults), contradictions)
     stored = len(given) if dry else verdicts.add_all(given)

@@ -1,23 +1,20 @@
 """The historian's ground truth as the verdicts would have it: old rows kept, and changes coloured and explained."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import xlsxwriter
 
 from neardup.archive.groundtruth import Mention, parse_ground_truth
 from neardup.archive.names import Names
-from neardup.archive.prepare import REMEMBERED, check_archive
+from neardup.archive.prepare import check_archive, find_ground_truth
 from neardup.archive.scan import Archive, scan_archive
 from neardup.archive.sheets import read_workbook
-from neardup.errors import ArchiveError
+from neardup.measure.distractors import archive_of
 from neardup.review.links import Links, Pair
 from neardup.review.verdicts import Verdict
-from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, replacing
 from neardup.tables import AS_TEXT, CREATED, encodable
 
@@ -225,30 +222,18 @@ def write_proposal(path: Path, sheets: Mapping[str, Mapping[int, Sequence[Propos
     return path
 
 
-def propose_rows(out: Path, links: Links, settings: PrepareSettings) -> dict[str, dict[int, list[ProposedCell]]]:
+def propose_rows(out: Path, links: Links) -> dict[str, dict[int, list[ProposedCell]]]:
     """Change the ground truth of the archive that was prepared into an output folder, as the verdicts say.
 
     Args:
         out: the output folder, which remembers the archive and how it was read.
         links: what follows from the verdicts.
-        settings: where things lie in the archive; what the output folder remembers goes before.
 
     Raises:
         ArchiveError: nothing was prepared there, or the archive or its ground truth is gone.
     """
-    note = out / STATE / REMEMBERED
-    if not note.is_file():
-        raise ArchiveError(f"{out} remembers no archive: run `neardup prepare ARCHIVE --out {out}` first")
-    remembered = json.loads(note.read_text(encoding="utf-8"))
-    root, before = Path(remembered["root"]), remembered["prepare"]
-    known: dict[str, Any] = {name: _frozen(before[name]) for name in before if hasattr(settings, name)}
-    settings = replace(settings, **known)
+    root, settings = archive_of(out, "whose ground truth is to be changed")
     check_archive(root, out, settings)
     archive = scan_archive(root, settings, out / STATE / "scan.parquet")
-    mentions = parse_ground_truth(settings.ground_truth, read_workbook(root / settings.ground_truth))
-    return propose(mentions, archive, links)
-
-
-def _frozen(value: object) -> object:
-    """A value of JSON as settings hold it."""
-    return tuple(value) if isinstance(value, list) else value
+    workbook = find_ground_truth(root, settings)
+    return propose(parse_ground_truth(workbook, read_workbook(root / workbook)), archive, links)
