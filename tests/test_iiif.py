@@ -79,7 +79,7 @@ def test_an_annotation_tells_part_relation_verdict_and_who(folder: Path) -> None
     items = read(folder / "annotations" / "group-1.json")["items"]
     item = next(item for item in items if "Chérau" in json.dumps(item, ensure_ascii=False))
     boxes = {part["selector"]["value"] for part in (item["target"], item["body"][0])}
-    assert boxes == {"xywh=0,0,30,20", "xywh=0,0,61,40"} or boxes == {"xywh=0,0,30,20", "xywh=0,0,60,40"}
+    assert boxes in ({"xywh=0,0,30,20", "xywh=0,0,61,40"}, {"xywh=0,0,30,20", "xywh=0,0,60,40"})
     texts = [body["value"] for body in item["body"][1:]]
     assert texts[0] == "B is a crop of A (62 %).; probability 0.990"
     assert re.fullmatch(r"Chérau <b>, \d{4}-\d\d-\d\d: same; crop; =1\+1", texts[1])
@@ -88,7 +88,7 @@ def test_an_annotation_tells_part_relation_verdict_and_who(folder: Path) -> None
 def test_what_is_named_is_there(folder: Path) -> None:
     """Every address below the base is a file of the folder."""
     text = (folder / "manifests" / "group-1.json").read_text()
-    files = {match for match in re.findall(rf'"{BASE}/([^"]+\.(?:json|jpg))"', text)}
+    files = set(re.findall(rf'"{BASE}/([^"]+\.(?:json|jpg))"', text))
     assert len(files) == 6
     assert [name for name in files if not (folder / name).is_file()] == []
 

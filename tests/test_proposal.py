@@ -14,7 +14,6 @@ from neardup.archive.resolve import resolve_groups
 from neardup.archive.scan import Archive, Photo
 from neardup.archive.sheets import Cell, read_workbook
 from neardup.archive.testset import TestSet
-from neardup.builtin.demo import MadeArchive
 from neardup.cli import main
 from neardup.review.candidates import Candidate, Found
 from neardup.review.ground_truth import Doubt, doubts_of, write_doubts
@@ -177,7 +176,7 @@ def test_the_page_escapes_what_names_hold(tmp_path: Path) -> None:
     assert openpyxl.load_workbook(tmp_path / "discrepancies_IS.xlsx").active["E2"].data_type == "s"
 
 
-def test_the_command_proposes_on_a_prepared_archive(made: MadeArchive, prepared: Path, tmp_path: Path) -> None:
+def test_the_command_proposes_on_a_prepared_archive(prepared: Path, tmp_path: Path) -> None:
     """Two rows of a real workbook are joined by one verdict, and training gets the pair."""
     photos = TestSet.load(prepared).photos
     one, other = photos[0], next(photo for photo in photos if photo.group != photos[0].group)
