@@ -126,11 +126,16 @@ def check_archive(root: Path, out: Path, settings: PrepareSettings) -> None:
         ArchiveError: the archive or its ground truth is not there, or `out` lies inside the archive.
     """
     check_folders(root, out)
-    if not (root / _on_disk(root, settings.ground_truth)).is_file():
+    if not (root / find_ground_truth(root, settings)).is_file():
         raise ArchiveError(
             f"{root / settings.ground_truth} is not there: put the sheet of groups there, or name it as ground_truth "
             "under [prepare] in neardup.toml",
         )
+
+
+def find_ground_truth(root: Path, settings: PrepareSettings) -> str:
+    """Path of the workbook of groups below an archive, as the disk has it."""
+    return _on_disk(root, settings.ground_truth)
 
 
 def _on_disk(root: Path, path: str) -> str:
@@ -146,7 +151,7 @@ def _on_disk(root: Path, path: str) -> str:
 def _workbooks(root: Path, settings: PrepareSettings) -> _Workbooks:
     """The workbooks of the archive that can be opened, and lines for those that cannot."""
     skipped: list[Skipped] = []
-    ground_truth = _on_disk(root, settings.ground_truth)
+    ground_truth = find_ground_truth(root, settings)
     digests = {ground_truth: _digest_of_ground_truth(root / ground_truth)}
     for path in find_workbooks(root, skipped.append):
         if path == ground_truth:

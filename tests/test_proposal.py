@@ -1,0 +1,193 @@
+"""The ground truth as the verdicts would have it, and what the pairs that were found say against it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import openpyxl
+import pytest
+from click.testing import CliRunner
+
+from neardup.archive.groundtruth import Mention, parse_ground_truth
+from neardup.archive.names import Names
+from neardup.archive.resolve import resolve_groups
+from neardup.archive.scan import Archive, Photo
+from neardup.archive.sheets import Cell, read_workbook
+from neardup.archive.testset import TestSet
+from neardup.cli import main
+from neardup.review.candidates import Candidate, Found
+from neardup.review.ground_truth import Doubt, doubts_of, write_doubts
+from neardup.review.links import Links
+from neardup.review.proposal import propose, write_proposal
+from neardup.review.verdicts import DIFFERENT, SAME, Verdict, open_verdicts
+
+PHOTO = Photo("", "", 1, 4, 4, "RGB", "JPEG", "0" * 16, "0" * 16)
+SHA = {letter: letter * 64 for letter in "abcdef"}
+ARCHIVE = Archive(
+    Path(), tuple(replace(PHOTO, path=f"photos/{letter}.jpg", sha256=digest) for letter, digest in SHA.items()), (), 0
+)
+"""Six photos, named by one letter each, whose digest is that letter 64 times."""
+
+
+def mentions(*rows: str) -> list[Mention]:
+    """The cells of a ground truth with a word a cell."""
+    return [
+        Mention("IS.xlsx", "Sheet", number, Cell(f"A{number}", word))
+        for number, row in enumerate(rows, 1)
+        for word in row.split()
+    ]
+
+
+def links(*words: str) -> Links:
+    """What follows from `a=b` and `a!b`."""
+    return Links.of(
+        Verdict.of(
+            SHA[word[0]], SHA[word[2]], SAME if word[1] == "=" else DIFFERENT, who="Ada", queue="review", note="n"
+        )
+        for word in words
+    )
+
+
+def proposed(rows: Sequence[str], *words: str) -> dict[int, list[tuple[str, str]]]:
+    """Row → text and kind of its cells."""
+    sheets = propose(mentions(*rows), ARCHIVE, links(*words))
+    return {row: [(cell.text, cell.kind) for cell in cells] for row, cells in sheets["Sheet"].items()}
+
+
+def test_without_verdicts_it_is_the_ground_truth() -> None:
+    """Names that mean no photo stay, too."""
+    assert proposed(["a b", "nobody", "c"]) == {
+        1: [("a", "kept"), ("b", "kept")],
+        2: [("nobody", "kept")],
+        3: [("c", "kept")],
+    }
+
+
+def test_a_photo_of_no_row_joins_the_one_it_is_the_same_as() -> None:
+    """It is written by its name on disk."""
+    assert proposed(["a b"], "b=c") == {1: [("a", "kept"), ("b", "kept"), ("c.jpg", "new")]}
+
+
+def test_two_rows_that_are_the_same_become_one() -> None:
+    """The later row is left empty, so that the rows below keep their numbers."""
+    assert proposed(["a b", "c d", "e"], "a=c") == {
+        1: [("a", "kept"), ("b", "kept"), ("c", "moved"), ("d", "moved")],
+        2: [("", "left")],
+        3: [("e", "kept")],
+    }
+
+
+def test_a_photo_that_differs_leaves_for_a_row_below() -> None:
+    """The row that it left tells where it went."""
+    assert proposed(["a b c", "d"], "a!c") == {
+        1: [("a", "kept"), ("b", "kept"), ("", "left")],
+        2: [("d", "kept")],
+        3: [("c", "moved")],
+    }
+
+
+def test_photos_of_no_row_get_one_of_their_own() -> None:
+    """New groups stand below all others."""
+    assert proposed(["a"], "e=f")[2] == [("e.jpg", "new"), ("f.jpg", "new")]
+
+
+def test_what_must_not_be_together_never_is() -> None:
+    """Joining two rows brings no two photos together that differ."""
+    rows = proposed(["a b", "c d"], "a=c", "b!d")
+    assert [text for text, kind in rows[1]] == ["a", "b", "c"]
+    assert ("d", "kept") in rows[2]
+
+
+def test_each_change_is_coloured_and_explained(tmp_path: Path) -> None:
+    """Who said what of which photo, when, and the note; old cells are plain."""
+    sheets = propose(mentions("a b c"), ARCHIVE, links("a!c", "b=d"))
+    sheet = openpyxl.load_workbook(write_proposal(tmp_path / "proposed_IS.xlsx", sheets))["Sheet"]
+    cells = {cell.value: cell for row in sheet for cell in row if cell.value}
+    assert cells["a"].fill.fill_type is None
+    assert cells["a"].comment is None
+    assert cells["d.jpg"].fill.fgColor.rgb == "FFC6EFCE"
+    assert "new: same as b.jpg, says Ada on 20" in cells["d.jpg"].comment.text
+    assert "moved, was in Sheet row 1: different from a.jpg" in cells["c"].comment.text
+
+
+def test_the_proposal_is_read_as_a_ground_truth(tmp_path: Path) -> None:
+    """Colours and comments are no cells: the groups are those of the verdicts."""
+    path = write_proposal(tmp_path / "p.xlsx", propose(mentions("a b", "c", "d e"), ARCHIVE, links("a=f", "d!e")))
+    groups = resolve_groups(parse_ground_truth("p.xlsx", read_workbook(path)), Names(ARCHIVE))
+    by_group: dict[int, str] = {}
+    for photo in groups.test_set.photos:
+        by_group[photo.group] = by_group.get(photo.group, "") + photo.sha256[0]
+    assert (list(by_group.values()), groups.discrepancies) == (["abf", "c", "d", "e"], ())
+
+
+@pytest.fixture
+def truth() -> TestSet:
+    """Rows a b, c and d e."""
+    return resolve_groups(mentions("a b", "c", "d e"), Names(ARCHIVE)).test_set
+
+
+def found(*pairs: tuple[str, str, float]) -> Found:
+    """What a search found: pairs with their probability."""
+    return Found(
+        Path(),
+        tuple(
+            Candidate(
+                f"photos/{one}.jpg", f"photos/{other}.jpg", SHA[one], SHA[other], probability=p, sentence="B is a crop."
+            )
+            for one, other, p in pairs
+        ),
+        (),
+        {},
+    )
+
+
+def test_likely_pairs_of_no_row_are_missing(truth: TestSet) -> None:
+    """Two rows that should be one, or a photo of no row; not where people say that it is different."""
+    pairs = found(("a", "b", 0.99), ("b", "c", 0.95), ("c", "f", 0.97), ("a", "f", 0.96), ("d", "e", 0.99))
+    lines = [line for line in doubts_of(truth, pairs, links("a!f")) if line.kind == "missing"]
+    assert [(line.photo, line.partner, line.photo_row, line.partner_row) for line in lines] == [
+        ("photos/c.jpg", "photos/f.jpg", "Sheet row 2", ""),
+        ("photos/b.jpg", "photos/c.jpg", "Sheet row 1", "Sheet row 2"),
+    ]
+    assert lines[0].reason == "one photo is in no row: B is a crop."
+
+
+def test_photos_that_match_none_of_their_row_are_told(truth: TestSet) -> None:
+    """Not where somebody says that they belong together."""
+    lines = doubts_of(truth, found(("a", "b", 0.05), ("b", "f", 0.5)), links("d=e"))
+    assert [(line.kind, line.photo, line.probability) for line in lines] == [
+        ("alone", "photos/a.jpg", 0.05),
+        ("alone", "photos/b.jpg", 0.05),
+    ]
+
+
+def test_without_probabilities_nothing_is_told(truth: TestSet) -> None:
+    """A similarity alone accuses nobody."""
+    plain = found()
+    assert doubts_of(truth, replace(plain, candidates=(Candidate("x", "y", SHA["a"], SHA["c"], 0.99),)), links()) == []
+
+
+def test_the_page_escapes_what_names_hold(tmp_path: Path) -> None:
+    """A legend or a name with markup is text, and a photo that is gone leaves no hole."""
+    doubt = Doubt("missing", 0.99, "<script>.jpg", "", "=1.jpg", "", "<b>", "")
+    page = write_doubts(tmp_path, [doubt], found())[2].read_text()
+    assert "<script>.jpg" not in page
+    assert "&lt;script&gt;.jpg" in page
+    assert openpyxl.load_workbook(tmp_path / "discrepancies_IS.xlsx").active["E2"].data_type == "s"
+
+
+def test_the_command_proposes_on_a_prepared_archive(prepared: Path, tmp_path: Path) -> None:
+    """Two rows of a real workbook are joined by one verdict, and training gets the pair."""
+    photos = TestSet.load(prepared).photos
+    one, other = photos[0], next(photo for photo in photos if photo.group != photos[0].group)
+    url = f"sqlite:///{tmp_path / 'v.sqlite'}"
+    with open_verdicts(prepared, url) as kept:
+        kept.add(Verdict.of(one.sha256, other.sha256, SAME, who="Ada", queue="search"))
+    result = CliRunner().invoke(main, ["verdicts", "propose", "--out", str(prepared), "--database", url])
+    assert result.exit_code == 0, result.output
+    book = openpyxl.load_workbook(prepared / "proposed_IS.xlsx")
+    comments = [cell.comment.text for sheet in book for row in sheet for cell in row if cell.comment]
+    assert any("same as" in text and "says Ada" in text for text in comments)
+    assert (prepared / "known_pairs.csv").read_text().splitlines()[0] == "first,second,same"
+    for name in ("proposed_IS.xlsx", "known_pairs.csv"):
+        (prepared / name).unlink()
