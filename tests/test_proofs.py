@@ -23,7 +23,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scene.save(photos / f"{number}.png")
         ImageOps.mirror(scene).save(photos / f"{number} mirrored <b>.png")
     (photos / "again.png").write_bytes((photos / "1.png").read_bytes())
-    result = neardup("duplicates", photos, "--out", out, "--encoder", BUILTIN, "--threshold", "0.6", "--json")
+    result = neardup("duplicates", photos, "--out", out, "--encoder", BUILTIN, "--threshold", "0.6", "--json", cwd=out)
+    assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["verified"] is True
     return out / "duplicates"
 
@@ -52,7 +53,7 @@ def test_two_photos_are_explained_from_the_command_line(tmp_path: Path) -> None:
     scene = Scene.of(3).image
     scene.save(tmp_path / "a.png")
     scene.crop((0, 0, scene.width * 2 // 3, scene.height)).save(tmp_path / "b.png")
-    result = neardup("explain", tmp_path / "a.png", tmp_path / "b.png", "--picture", tmp_path / "why.png", "--json")
+    result = neardup("explain", tmp_path / "a.png", tmp_path / "b.png", "--picture", "why.png", "--json", cwd=tmp_path)
     facts = json.loads(result.stdout)
     assert "b.png is a crop of a.png" in facts["sentence"]
     assert facts["coverage_first"] == pytest.approx(2 / 3, abs=0.02)
@@ -64,7 +65,8 @@ def test_a_file_that_is_no_image_is_one_sentence(tmp_path: Path) -> None:
     """It names the file and writes no picture."""
     Scene.of(3).image.save(tmp_path / "a.png")
     (tmp_path / "b.png").write_text("no image")
-    result = neardup("explain", tmp_path / "a.png", tmp_path / "b.png", "--picture", tmp_path / "why.png", status=1)
+    result = neardup("explain", tmp_path / "a.png", tmp_path / "b.png", "--picture", "why.png", cwd=tmp_path)
+    assert result.returncode == 1
     assert "b.png: the content is no" in result.stderr
     assert not (tmp_path / "why.png").exists()
 
