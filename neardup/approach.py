@@ -12,8 +12,7 @@ from neardup.measure.distractors import drawing, prepared_key
 from neardup.measure.queries import SEARCH_STEP
 from neardup.settings.schema import APPROACHES, Recipe, Settings
 from neardup.stages import Stage, digest_file, digest_of
-from neardup.train.finetune import TRAIN_STEP
-from neardup.train.variants import queries_stage
+from neardup.train.step import TRAIN_STEP
 
 VECTORS_STEP = 1
 """Version of the step that encodes the test set; bumped when its result changes for equal inputs."""
@@ -32,21 +31,40 @@ class Approach:
         out: the experiment's output folder.
         settings: those of the experiment.
         base: fingerprint of the encoder that it starts from.
+        repeat: how many seeds after the recipe's own it is trained by; 0 is the approach itself.
     """
 
     name: str
     out: Path
     settings: Settings
     base: str
+    repeat: int = 0
+
+    @property
+    def place(self) -> str:
+        """Its folder within the output folder, and what its stages are called by."""
+        return f"{self.name}/seeds/{self.repeat}" if self.repeat else self.name
 
     @property
     def folder(self) -> Path:
         """Where its checkpoint, vectors, tables and pictures lie."""
-        return self.out / self.name
+        return self.out / self.place
+
+    @property
+    def repeats(self) -> "list[Approach]":
+        """The same approach by each further seed that the settings ask for; none of zero-shot, which draws nothing."""
+        further = range(1, self.settings.seeds) if self.recipe and not self.repeat else ()
+        return [replace(self, repeat=repeat) for repeat in further]
 
     @property
     def recipe(self) -> Recipe | None:
         """The recipe that the approach is trained by; None for zero-shot."""
+        recipe = self._recipe
+        return replace(recipe, seed=recipe.seed + self.repeat) if recipe else None
+
+    @property
+    def _recipe(self) -> Recipe | None:
+        """The recipe by its own seed."""
         if self.name == "zero-shot":
             return None
         if self.name == "adapted":
@@ -69,7 +87,7 @@ class Approach:
             inputs = [table_digest(self.out, table) for table in ("training_set.csv", "captions.csv")]
         bits = self.settings.prepare.look_alike_bits
         key = digest_of(self.base, self.settings.encoder, recipe, bits, inputs)
-        return Stage(self.out, f"{self.name}/checkpoint", key)
+        return Stage(self.out, f"{self.place}/checkpoint", key)
 
     @property
     def vectors(self) -> Stage:
@@ -77,17 +95,21 @@ class Approach:
         inputs = [VECTORS_STEP, self.checkpoint.key, table_digest(self.out, "test_set.csv")]
         if self.settings.distractors:
             inputs.append(drawing(self.out, self.settings.distractors).key)
-        return Stage(self.out, f"{self.name}/vectors", digest_of(*inputs))
+        return Stage(self.out, f"{self.place}/vectors", digest_of(*inputs))
 
     @property
     def evaluation(self) -> Stage:
         """The stage that measures the vectors."""
-        return Stage(self.out, f"{self.name}/evaluation", digest_of(EVALUATE_STEP, self.vectors.key))
+        return Stage(self.out, f"{self.place}/evaluation", digest_of(EVALUATE_STEP, self.vectors.key))
 
     @property
     def queries(self) -> Stage | None:
         """The stage that writes the new photos and their variants, the same for all approaches; None without any."""
-        return queries_stage(self.out, self.settings) if self.settings.queries else None
+        if not self.settings.queries:
+            return None
+        from neardup.train.variants import queries_stage  # noqa: PLC0415 - torchvision, for seconds
+
+        return queries_stage(self.out, self.settings)
 
     def search(self, queries: Stage) -> Stage:
         """The stage that searches for the new photos."""
@@ -127,7 +149,7 @@ def approaches_of(out: Path, settings: Settings, base: str) -> list[Approach]:
 
 
 def trained_approaches(approaches: Sequence[Approach], say: Callable[[str], None]) -> list[Approach]:
-    """Zero-shot, and those of the others that were trained with these very settings.
+    """Zero-shot, and those of the others that were trained with these very settings; further seeds if all of them were.
 
     Args:
         approaches: all that there may be.
@@ -136,7 +158,8 @@ def trained_approaches(approaches: Sequence[Approach], say: Callable[[str], None
     trained = []
     for approach in approaches:
         if approach.recipe is None or approach.checkpoint.done():
-            trained.append(approach)
+            whole = all(repeat.checkpoint.done() for repeat in approach.repeats)
+            trained.append(approach if whole else replace(approach, settings=replace(approach.settings, seeds=1)))
         elif (approach.folder / "checkpoint").is_dir():
             say(f"{approach.name} is left out: it was trained with other settings than these; say the same ones again")
     return trained

@@ -1,7 +1,8 @@
 """The steps of an experiment between the prepared archive and the report.
 
 Each step is a function that ends with a stage's manifest. The stage's key is made from the keys before it, so that what
-is done already is found without loading a model. Take a step again: nothing that is whole on disk is made anew.
+is done already is found without loading a model, or torch. Take a step again: nothing that is whole on disk is made
+anew.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from neardup import __version__
 from neardup.approach import KNOWN_PAIRS, Approach
@@ -17,7 +18,6 @@ from neardup.archive.captions import load_captions
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
 from neardup.encode.encoder import load_encoder
-from neardup.encode.trainable import save_encoder
 from neardup.encode.vectors import Embeddings, embed_test_set
 from neardup.measure.comparison import compare
 from neardup.measure.distractors import draw, embed_distractors
@@ -28,12 +28,10 @@ from neardup.measure.query_report import NewPhotos
 from neardup.measure.report import write_report
 from neardup.settings.schema import Settings
 from neardup.stages import STATE, Stage, digest_file, digest_of
-from neardup.train.augment import write_augmented
-from neardup.train.epochs import learned_from, read_numbers
-from neardup.train.examples import archive_examples, training_examples
-from neardup.train.finetune import EpochResult, Example, KnownPairs
-from neardup.train.launch import Job, train_on
-from neardup.train.variants import write_queries
+from neardup.train.epochs import EpochResult, learned_from, read_numbers
+
+if TYPE_CHECKING:
+    from neardup.train.batches import Example
 
 COMPARE_STEP = 3
 """Version of the step that writes comparison and report; bumped when its result changes for equal inputs."""
@@ -69,23 +67,26 @@ def steps_of(
     """All steps from the prepared and translated folder to the report, in their order.
 
     Args:
-        approaches: zero-shot first.
+        approaches: zero-shot first; each is repeated by as many seeds as its settings ask for.
         facts: provenance that the report shows: encoder, archive, versions.
         on_epochs: approach → what is called after each epoch of its training.
     """
     steps = [step for approach in approaches for step in _approach_steps(approach, on_epochs(approach))]
+    steps += [step for approach in approaches for repeat in approach.repeats for step in _approach_steps(repeat)]
     if queries := approaches[0].queries:
+        from neardup.train.variants import write_queries  # noqa: PLC0415 - torchvision, for seconds
+
         make = partial(write_queries, queries, approaches[0].settings)
         steps = [Step("queries", queries, make), *steps, *(_search_step(a, a.search(queries)) for a in approaches)]
     return [*steps, Step("compare", comparison_stage(approaches), lambda _: compare_approaches(approaches, facts))]
 
 
-def _approach_steps(approach: Approach, on_epoch: OnEpoch | None) -> list[Step]:
+def _approach_steps(approach: Approach, on_epoch: OnEpoch | None = None) -> list[Step]:
     """Checkpoint, vectors and evaluation of one approach."""
     return [
         checkpoint_step(approach, on_epoch),
-        Step(f"{approach.name}: encode", approach.vectors, lambda _: encode_test_set(approach)),
-        Step(f"{approach.name}: evaluate", approach.evaluation, lambda _: evaluate_approach(approach)),
+        Step(f"{approach.place}: encode", approach.vectors, lambda _: encode_test_set(approach)),
+        Step(f"{approach.place}: evaluate", approach.evaluation, lambda _: evaluate_approach(approach)),
     ]
 
 
@@ -97,7 +98,7 @@ def checkpoint_step(approach: Approach, on_epoch: OnEpoch | None = None) -> Step
         on_epoch: is called after each epoch.
     """
     make = partial(make_checkpoint, approach, on_epoch=on_epoch)
-    return Step(f"{approach.name}: checkpoint", approach.checkpoint, make)
+    return Step(f"{approach.place}: checkpoint", approach.checkpoint, make)
 
 
 def augment_training_set(out: Path, settings: Settings) -> dict[str, Any]:
@@ -109,6 +110,8 @@ def augment_training_set(out: Path, settings: Settings) -> dict[str, Any]:
     Raises:
         ArchiveError: nothing has been prepared or translated in `out`, or the folder holds files of somebody else.
     """
+    from neardup.train.augment import write_augmented  # noqa: PLC0415 - torch, for seconds
+
     recipe = settings.train
     training, captions = TrainingSet.load(out), load_captions(out)
     return write_augmented(
@@ -125,6 +128,11 @@ def make_checkpoint(approach: Approach, say: Say = print, on_epoch: OnEpoch | No
     Raises:
         TrainingError: see `neardup.train.finetune.train`; the best checkpoint so far is kept.
     """
+    from neardup.encode.trainable import save_encoder  # noqa: PLC0415 - torch, for seconds
+    from neardup.train.batches import KnownPairs  # noqa: PLC0415 - torch, for seconds
+    from neardup.train.examples import training_examples  # noqa: PLC0415 - torch, for seconds
+    from neardup.train.launch import Job, train_on  # noqa: PLC0415 - torch, for seconds
+
     settings, checkpoint = approach.settings, approach.folder / "checkpoint"
     if approach.recipe is None:
         save_encoder(settings.encoder, checkpoint)
@@ -136,7 +144,7 @@ def make_checkpoint(approach: Approach, say: Say = print, on_epoch: OnEpoch | No
         approach.recipe,
         approach.folder,
         settings.device,
-        state=approach.out / STATE / "training" / approach.name,
+        state=approach.out / STATE / "training" / approach.place,
         look_alike_bits=settings.prepare.look_alike_bits,
         known=KnownPairs.load(approach.out / KNOWN_PAIRS) if adapted else KnownPairs(),
     )
@@ -146,8 +154,10 @@ def make_checkpoint(approach: Approach, say: Say = print, on_epoch: OnEpoch | No
     return approach.checkpoint.finish([checkpoint, *tables], facts)
 
 
-def _adapted_examples(approach: Approach) -> list[Example]:
+def _adapted_examples(approach: Approach) -> "list[Example]":
     """The photos that the approach `adapted` learns from."""
+    from neardup.train.examples import archive_examples  # noqa: PLC0415 - torch, for seconds
+
     settings = approach.settings
     return archive_examples(
         approach.out,
@@ -250,6 +260,8 @@ def comparison_stage(approaches: Sequence[Approach]) -> Stage:
     parts = [COMPARE_STEP, [a.evaluation.key for a in approaches], digest_file(out / "discrepancies.csv")]
     if queries := approaches[0].queries:
         parts.append([a.search(queries).key for a in approaches])
+    if repeats := [repeat.evaluation.key for a in approaches for repeat in a.repeats]:
+        parts.append(["seeds", repeats])
     return Stage(out, "comparison", digest_of(*parts))
 
 
@@ -264,7 +276,8 @@ def compare_approaches(approaches: Sequence[Approach], facts: Mapping[str, str])
         The manifest.
     """
     out = approaches[0].out
-    comparison = compare([Evaluation.load(approach.folder) for approach in approaches])
+    repeats = {a.name: [Evaluation.load(repeat.folder) for repeat in a.repeats] for a in approaches}
+    comparison = compare([Evaluation.load(approach.folder) for approach in approaches], repeats)
     limit = approaches[0].settings.prepare.max_pixels
     new_photos = NewPhotos.load(out, comparison.approaches, limit) if approaches[0].settings.queries else None
     tables = comparison.write(out, new_photos.facts if new_photos else {})

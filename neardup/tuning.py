@@ -32,7 +32,8 @@ from neardup.stages import STATE, Stage, digest_of, replacing, write_json
 from neardup.tables import Value, write_table
 from neardup.train.epochs import duration
 from neardup.train.examples import training_examples
-from neardup.train.finetune import TRAIN_STEP, EpochResult, measure_start, train
+from neardup.train.finetune import EpochResult, measure_start, train
+from neardup.train.step import TRAIN_STEP
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

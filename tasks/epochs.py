@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from neardup.approach import Approach
 from neardup.errors import TrackingError
 from neardup.experiment import read_history
-from neardup.train.finetune import EpochResult
+from neardup.train.epochs import EpochResult
 from tasks.tracking import Tracking, reachable
 
 if TYPE_CHECKING:

@@ -144,6 +144,30 @@ def test_an_evaluation_with_distractors_is_kept_whole(tmp_path: Path) -> None:
     assert set(names) <= {name for name, _, _ in second.hits("30.jpg", 40)}
 
 
+def test_the_spread_over_seeds_stands_beside_the_interval(tmp_path: Path) -> None:
+    """Of the approach that was repeated the least and the greatest figure; of the others nothing."""
+    several = [made(noise, "fine-tuned", seed) for seed, noise in ((0, 0.9), (1, 0.9), (2, 0.9))]
+    comparison = compare([made(0.9), several[0]], {"fine-tuned": several[1:], "zero-shot": []})
+    values = [one.metrics["ndcg"].value for one in several]
+    assert comparison.spreads["ndcg"] == {"fine-tuned": (min(values), max(values))}
+    comparison.write(tmp_path)
+    facts = json.loads((tmp_path / "comparison_facts.json").read_text())
+    assert (facts["seeds"], facts["spreads"]["ndcg"]["fine-tuned"]["low"]) == (3, min(values))
+    table = (tmp_path / "comparison.md").read_text()
+    line = next(line for line in table.splitlines() if line.startswith("| nDCG"))
+    assert line.count("[") == 1
+    assert f"[{100 * min(values):.1f} to {100 * max(values):.1f}]" in line
+    assert "In square brackets the least and the greatest of 3 seeds." in table
+
+
+def test_another_seed_of_other_photos_is_refused() -> None:
+    """Its spread would be one of test sets."""
+    other = made(0.5, "fine-tuned")
+    shorter = Evaluation("fine-tuned", "", other.names[:-1], GROUPS[:-1], other.vectors[:-1])
+    with pytest.raises(ArchiveError, match="different test sets"):
+        compare([made(0.5), other], {"fine-tuned": [shorter]})
+
+
 def test_comparison_json_is_metric_approach_figure(tmp_path: Path) -> None:
     """Its top level holds the metrics and nothing else; gains, thresholds and counts are in the file beside it."""
     comparison = compare([made(0.9), made(0.5, "fine-tuned")])

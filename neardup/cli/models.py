@@ -225,11 +225,12 @@ def run_experiment(archive: Path, out: Path, settings: "Settings", *, as_json: b
     def check() -> None:
         from neardup.archive.prepare import check_archive
         from neardup.encode.devices import pick_device
-        from neardup.encode.trainable import load_trainable
+        from neardup.encode.encoder import check_encoder
 
         check_archive(archive, out, settings.prepare)
-        pick_device(settings.device)
-        load_trainable(resolved(settings.encoder, out))
+        if settings.device not in {"auto", "cpu"}:
+            pick_device(settings.device)
+        check_encoder(resolved(settings.encoder, out))
 
     check_folders(archive, out)
     if settings.queries:

@@ -11,7 +11,7 @@ from neardup.errors import EncoderError
 if TYPE_CHECKING:  # a borrowed GPU has no pydantic, which recipes need
     from neardup.settings.schema import Dtype
 
-__all__ = ["BATCH", "BUILTIN", "CHECKPOINT", "BatchEncoder", "Encoder", "load_encoder"]
+__all__ = ["BATCH", "BUILTIN", "CHECKPOINT", "BatchEncoder", "Encoder", "check_encoder", "load_encoder"]
 
 
 def load_encoder(name: str, device: str = "auto", dtype: "Dtype" = "fp32", *, compiled: bool = False) -> BatchEncoder:
@@ -57,6 +57,19 @@ def is_onnx(name: str) -> bool:
 def load_onnx(name: str) -> OnnxEncoder:
     """Load the encoder in an ONNX file, or in a folder that holds one; errors as in `load_encoder`."""
     return of_file(name, Path(name) if name.endswith(".onnx") else Path(name) / MODEL)
+
+
+def check_encoder(name: str) -> None:
+    """Refuse, before an experiment begins, an encoder that cannot be loaded whole; errors as in `load_encoder`.
+
+    The shipped encoder needs no check, and an ONNX file has nothing but what sees.
+    """
+    if is_onnx(name):
+        load_onnx(name)
+    elif name != BUILTIN:
+        from neardup.encode.trainable import load_trainable  # noqa: PLC0415 - torch, for seconds
+
+        load_trainable(name)
 
 
 def objectives_of(name: str) -> frozenset[str]:

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -22,9 +22,15 @@ FILES = ("comparison.xlsx", "comparison.csv", "comparison.md", "comparison.json"
 
 @dataclass(frozen=True)
 class Comparison:
-    """Evaluations of the same test set, the one to compare with first."""
+    """Evaluations of the same test set, the one to compare with first.
+
+    Attributes:
+        evaluations: one an approach.
+        repeats: approach → its evaluations by further seeds; none of those that were trained by one seed alone.
+    """
 
     evaluations: tuple[Evaluation, ...]
+    repeats: Mapping[str, tuple[Evaluation, ...]] = field(default_factory=dict)
 
     @property
     def approaches(self) -> list[str]:
@@ -47,6 +53,23 @@ class Comparison:
             }
             for name in NAMES
         }
+
+    @cached_property
+    def spreads(self) -> dict[str, dict[str, tuple[float, float]]]:
+        """Metric → approach → its least and its greatest value over the seeds, where there are several."""
+        found: dict[str, dict[str, tuple[float, float]]] = {name: {} for name in NAMES}
+        for first in self.evaluations:
+            for name in NAMES if self.repeats.get(first.approach) else ():
+                values = [one.metrics[name].value for one in (first, *self.repeats[first.approach])]
+                defined = [value for value in values if value is not None]
+                if defined:
+                    found[name][first.approach] = min(defined), max(defined)
+        return found
+
+    @property
+    def seeds(self) -> int:
+        """By how many seeds approaches were trained."""
+        return 1 + max(map(len, self.repeats.values()), default=0)
 
     def write(self, out: Path, more: Mapping[str, object] = MappingProxyType({})) -> list[Path]:
         """Write the tables `comparison.xlsx`, `.csv` and `.md`, `comparison.json` and `comparison_facts.json`.
@@ -78,6 +101,12 @@ class Comparison:
             "photos": len(first.names),
             "queries": len(first.queries),
             "distractors": len(first.distractors.names),
+            "seeds": self.seeds,
+            "spreads": {
+                name: {approach: {"low": low, "high": high} for approach, (low, high) in row.items()}
+                for name, row in self.spreads.items()
+                if row
+            },
             **more,
         }
         write_json(out / "comparison_facts.json", facts)
@@ -107,12 +136,14 @@ class Comparison:
         lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
         first = APPROACHES.get(self.approaches[0], self.approaches[0])
         lines += ["", f"95 % intervals over groups; * differs from {first} beyond chance (paired interval without 0)."]
+        if self.seeds > 1:
+            lines.append(f"In square brackets the least and the greatest of {self.seeds} seeds.")
         if count := len(self.evaluations[0].distractors.names):
             lines.append(f"Each query was searched for among the test set and {count} further photos of the archive.")
         return "\n".join(lines) + "\n"
 
     def _marked(self, name: str, approach: str) -> str:
-        """A cell of the Markdown table: value, asterisk, interval."""
+        """A cell of the Markdown table: value, asterisk, interval, and the spread over several seeds."""
         shown = self.figures[name][approach]
         mark = "*" if approach in self.differences[name] and certain(self.differences[name][approach]) else ""
         if shown.value is None:
@@ -122,7 +153,9 @@ class Comparison:
             if shown.low is not None and shown.high is not None
             else ""
         )
-        return f"{100 * shown.value:.2f}{mark}{interval}"
+        spread = self.spreads[name].get(approach)
+        seeds = f" [{100 * spread[0]:.1f} to {100 * spread[1]:.1f}]" if spread else ""
+        return f"{100 * shown.value:.2f}{mark}{interval}{seeds}"
 
 
 def _plain(table: dict[str, dict[str, Figure]]) -> dict[str, dict[str, dict[str, float | None]]]:
@@ -146,14 +179,20 @@ def percent(value: float | None) -> float | None:
     return None if value is None else round(100 * value, 4)
 
 
-def compare(evaluations: Sequence[Evaluation]) -> Comparison:
+def compare(
+    evaluations: Sequence[Evaluation], repeats: Mapping[str, Sequence[Evaluation]] = MappingProxyType({})
+) -> Comparison:
     """Set evaluations side by side.
+
+    Args:
+        evaluations: one an approach, the one to compare with first.
+        repeats: approach → its evaluations by further seeds.
 
     Raises:
         ArchiveError: they are not of the same photos, groups and distractors, so that a difference would mean nothing.
     """
     first = evaluations[0]
-    for other in evaluations[1:]:
+    for other in (*evaluations[1:], *(one for several in repeats.values() for one in several)):
         if other.names != first.names or not np.array_equal(other.groups, first.groups):
             raise ArchiveError(
                 f"{other.approach} and {first.approach} were measured on different test sets: evaluate both anew"
@@ -162,4 +201,4 @@ def compare(evaluations: Sequence[Evaluation]) -> Comparison:
             raise ArchiveError(
                 f"{other.approach} and {first.approach} were measured with different distractors: evaluate both anew"
             )
-    return Comparison(tuple(evaluations))
+    return Comparison(tuple(evaluations), {name: tuple(several) for name, several in repeats.items() if several})

@@ -154,6 +154,16 @@ class Settings:
             description="so many processes share a training, each with a GPU of its own where there are GPUs.",
         ),
     ] = 1
+    seeds: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=20,
+            description="each trained approach is trained by so many seeds, one after the other from the recipe's own, "
+            "and the comparison shows how far its figures spread beside their intervals; each seed costs as much as "
+            "the first.",
+        ),
+    ] = 1
     augmentation: Annotated[Augmentation, Field(description="recipe of the third approach.")] = "classic"
     distractors: Annotated[
         int,

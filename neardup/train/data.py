@@ -13,10 +13,8 @@ from neardup.train.copies import BothLearner, CopyLearner
 from neardup.train.learner import Learner, VisionLearner
 from neardup.train.split import Split, inseparable, split
 from neardup.train.state import weights_digest
+from neardup.train.step import TRAIN_STEP
 from neardup.train.validation import NearDuplicates
-
-TRAIN_STEP = 4
-"""Version of the training step, bumped when equal inputs would give other weights."""
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from neardup.settings.schema import Recipe
 from neardup.stages import replacing
-from neardup.train.learner import Validation
+
+if TYPE_CHECKING:  # torch, for seconds that who only reads epochs need not wait
+    from neardup.train.learner import Validation
 
 BACKWARD = 2
 """A backward pass costs so many forward passes."""
@@ -101,7 +103,9 @@ def learned_from(facts: Mapping[str, Any], recipe: Recipe) -> str:
     return "; ".join([*words, f"nDCG of the validation photos {100 * before:.2f} % before, {100 * kept:.2f} % kept"])
 
 
-def expected_seconds(start: Validation, search: float, facts: Mapping[str, Any], recipe: Recipe) -> tuple[float, float]:
+def expected_seconds(
+    start: "Validation", search: float, facts: Mapping[str, Any], recipe: Recipe
+) -> tuple[float, float]:
     """Seconds that an epoch will take, and all of them, judged by the validation before training.
 
     Args:
@@ -119,7 +123,7 @@ def expected_seconds(start: Validation, search: float, facts: Mapping[str, Any],
     return epoch + each, epoch * recipe.epochs + read * copies
 
 
-def expected(start: Validation, search: float, facts: Mapping[str, Any], recipe: Recipe) -> str:
+def expected(start: "Validation", search: float, facts: Mapping[str, Any], recipe: Recipe) -> str:
     """The expected time, in words."""
     epoch, total = expected_seconds(start, search, facts, recipe)
     limit = f", of which {recipe.minutes:g} min may be used" if recipe.minutes and total > recipe.minutes * 60 else ""

@@ -14,7 +14,7 @@ from neardup.progress import bar
 from neardup.settings.schema import PrepareSettings, Recipe
 from neardup.stages import digest_contents, write_json
 from neardup.train.batches import Example, KnownPairs
-from neardup.train.data import TRAIN_STEP, TrainingData
+from neardup.train.data import TrainingData
 from neardup.train.epochs import (
     EpochResult,
     Share,
@@ -31,7 +31,7 @@ from neardup.train.lora import merged
 from neardup.train.state import TrainingState, recover_checkpoint, save_checkpoint
 from neardup.train.validation import Found, NearDuplicates
 
-__all__ = ["TRAIN_STEP", "EpochResult", "Example", "KnownPairs", "Share", "Training", "measure_start", "train"]
+__all__ = ["EpochResult", "Example", "KnownPairs", "Share", "Training", "measure_start", "train"]
 
 COLLAPSED = 1e-4
 """Mean cosine distance of the validation photos below which all pairs are alike. Untrained weights may start near
