@@ -45,7 +45,8 @@ def connected(count: int, pairs: WeightedPairs) -> Ints:
 def completely_linked(count: int, pairs: WeightedPairs) -> Ints:
     """Groups by complete linkage, in which every pair must be a positive one."""
     margins: Floats = np.full((count, count), -1.0)
-    margins[np.minimum(pairs.left, pairs.right), np.maximum(pairs.left, pairs.right)] = pairs.weights
+    linked = np.where(pairs.weights > 0, pairs.weights, -1.0)
+    margins[np.minimum(pairs.left, pairs.right), np.maximum(pairs.left, pairs.right)] = linked
     return complete_linkage(margins) - 1
 
 

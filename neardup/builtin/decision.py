@@ -83,8 +83,8 @@ def main(photos: Path) -> None:
     decision = fit(photos)
     decision.save(SHIPPED)
     click.echo(f"{decision.pairs:,} pairs of {decision.groups} groups.")
-    click.echo(decision.reliability.sentence)
-    click.echo(decision.bands.sentence)
+    click.echo(decision.reliability.sentence())
+    click.echo(decision.bands.sentence())
 
 
 if __name__ == "__main__":
