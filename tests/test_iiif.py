@@ -3,15 +3,18 @@
 import json
 import re
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from review_results import NAMES, make_results
 
 from neardup.cli import main
 from neardup.errors import ArchiveError, VerdictError
-from neardup.review.candidates import Found
+from neardup.review.candidates import Found, load_evidence
 from neardup.review.iiif import places
 from neardup.review.share import share
 from neardup.review.verdicts import SAME, Verdict
@@ -137,6 +140,17 @@ def test_the_command_shares(tmp_path: Path) -> None:
     _, out = make_results(tmp_path)
     result = CliRunner().invoke(main, ["verdicts", "share", "--out", str(out), "--base", BASE])
     assert (result.exit_code, (out / "share" / "index.html").is_file()) == (0, True)
+
+
+def test_evidence_is_read_from_its_table(tmp_path: Path) -> None:
+    """As verification writes it, a row a pair; nothing is known where there is no table."""
+    assert load_evidence(tmp_path) == {}
+    crop = (1.0, 0.0, -100.0, 0.0, 1.0, -50.0, 0.0, 0.0, 1.0)
+    one = Evidence("a" * 64, "b" * 64, 400, 300, 200, 100, 90, 90, transform=crop, differences=((1.0, 2.0, 3.0, 4.0),))
+    other = Evidence("a" * 64, "c" * 64, 400, 300, 200, 100, 90, 90)
+    (tmp_path / "duplicates").mkdir()
+    pq.write_table(pa.Table.from_pylist([asdict(one), asdict(other)]), tmp_path / "duplicates" / "evidence.parquet")
+    assert load_evidence(tmp_path) == {("a" * 64, "b" * 64): one, ("a" * 64, "c" * 64): other}
 
 
 def test_the_place_of_a_crop_is_where_it_is() -> None:

@@ -218,14 +218,14 @@ def share(out: Path, archive: Path | None, database: str, target: Path | None, b
     \b
     Example: neardup verdicts share --out results --base https://archive.example/neardup
     """
-    from neardup.review.candidates import Found
+    from neardup.review.candidates import Found, load_evidence
     from neardup.review.share import share as share_groups
     from neardup.review.verdicts import open_verdicts
 
     found = Found.load(out, archive)
     folder = target or out / "share"
     with working_in(out), open_verdicts(out, database) as kept:
-        written = share_groups(folder, found, kept.current(), {}, base)
+        written = share_groups(folder, found, kept.current(), load_evidence(out), base)
     click.echo(f"{len(found.groups)} groups, {len(written)} files\nLook at {written[0]}")
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from neardup.errors import ArchiveError, VerdictError
 from neardup.images import MAX_PIXELS
 from neardup.review.verdicts import pair_of
 from neardup.stages import STATE, digest_file
+from neardup.verify.evidence import Evidence
 
 _NAMESPACE = uuid5(NAMESPACE_URL, "neardup:pair")
 """What the ids of pairs are derived from, so that two contents have one id wherever they are met."""
@@ -177,6 +178,21 @@ def _digest(file: Path) -> str:
         return digest_file(file)
     except OSError:
         return ""
+
+
+def load_evidence(out: Path) -> dict[tuple[str, str], Evidence]:
+    """Pair → what verification measured, from `duplicates/evidence.parquet` of an output folder; empty without it."""
+    table = out / "duplicates" / "evidence.parquet"
+    if not table.is_file():
+        return {}
+    names = [column.name for column in fields(Evidence)]
+    found = (Evidence(**{name: _tuples(row[name]) for name in names}) for row in pq.read_table(table).to_pylist())
+    return {(evidence.first, evidence.second): evidence for evidence in found}
+
+
+def _tuples(value: Any) -> Any:
+    """Lists, as Parquet gives them, as the tuples of `Evidence`."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def require_results(found: Found) -> None:
