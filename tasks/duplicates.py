@@ -20,6 +20,7 @@ from neardup.measure.threshold import calibrated_beside
 from neardup.search.blocks import Block, Triangle, search_block
 from neardup.settings.schema import ClusterSettings
 from neardup.stages import STATE
+from neardup.verified import own_decision
 from tasks.cluster import spread
 from tasks.running import RETRY, outside_fault
 
@@ -105,7 +106,8 @@ def publish(triangle: Triangle, here: Ints, out: Path, *, verify: bool = True) -
     found = duplicates(triangle, here)
     folder, proofs = out / "duplicates", None
     if verify:
-        decision = shipped_decision(triangle.collection.fingerprint)
+        fingerprint = triangle.collection.fingerprint
+        decision = own_decision(out, fingerprint) or shipped_decision(fingerprint)
         proofs = found.proofs(out / STATE, folder / "evidence.parquet", decision)
     found.write(folder, proofs)
     summary = f"{found.summary}\n{proofs.summary}" if proofs else found.summary

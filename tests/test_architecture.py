@@ -17,7 +17,7 @@ FLOORS = (
     ("decide",),
     ("measure",),
     ("train",),
-    ("approach", "experiment", "tuning", "proofs", "duplicates", "watch"),
+    ("approach", "experiment", "tuning", "verified", "proofs", "duplicates", "watch"),
     ("review",),
     ("builtin",),
     ("cli",),

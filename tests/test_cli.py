@@ -39,7 +39,8 @@ def parameters(command: str) -> dict[str, click.Parameter]:
 def test_every_promised_command_is_there() -> None:
     """No more and no fewer."""
     steps = ["prepare", "translate", "augment", "embed", "train", "evaluate", "experiment", "search", "demo"]
-    assert sorted([*steps, "tune", "promote", "rollback", "watch", "duplicates", "up", "down"]) == COMMANDS
+    pairs = ["watch", "duplicates", "explain", "verify", "verdicts"]
+    assert sorted([*steps, *pairs, "tune", "promote", "rollback", "up", "down"]) == COMMANDS
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -207,7 +208,7 @@ def test_new_queries_are_written_searched_and_shown(
     assert page.read_text().count("<img") == 5 * 11
 
 
-@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"demo", "up", "down"}))
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"demo", "up", "down", "verdicts"}))
 def test_each_command_with_a_result_gives_it_as_json(command: str) -> None:
     """For whoever calls neardup from a script."""
     assert "--json" in [option for parameter in main.commands[command].params for option in parameter.opts]

@@ -1,0 +1,39 @@
+"""The command that measures approaches with and without verification."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from neardup.cli.options import CONFIG, JSON, OUT, options, settings_of
+from neardup.cli.output import check_prepared, print_result, say, working_in
+
+
+@click.command()
+@options(OUT, CONFIG, JSON)
+def verify(out: Path, config: Path | None, *, as_json: bool) -> None:
+    """Verify the test set's nearest pairs, and fit what decides pairs to the ground truth.
+
+    Each evaluated approach is measured by its vectors alone and verified, by folds of the groups. The decision, in
+    the approach's folder, is what `neardup duplicates` with that encoder takes from then on.
+
+    \b
+    Example: neardup verify --out results
+    """
+    from neardup.verified import verify_approaches
+
+    check_prepared(out)
+    settings = settings_of(config)
+    with working_in(out):
+        found = verify_approaches(out, say, settings.prepare.max_pixels)
+    facts: dict[str, Any] = {
+        name: {
+            "figures": {metric: {a: vars(f) for a, f in row.items()} for metric, row in one.comparison.figures.items()},
+            "candidates": one.candidates,
+            "recall": one.recall,
+            "summary": one.summary,
+        }
+        for name, one in found.items()
+    }
+    lines = "\n\n".join(f"{one.comparison.markdown()}\n{one.summary}" for one in found.values())
+    print_result(facts, lines, as_json=as_json)

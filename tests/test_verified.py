@@ -1,0 +1,82 @@
+"""Approaches measured verified: scores, decision and tables of a made test set."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import ImageOps
+
+from neardup.archive.testset import TestPhoto, TestSet
+from neardup.builtin.scenes import Scene
+from neardup.decide.decision import Decision
+from neardup.decide.probability import CandidatePairs
+from neardup.encode.encoder import BUILTIN, load_encoder
+from neardup.errors import ArchiveError
+from neardup.measure.evaluate import Evaluation, evaluate
+from neardup.stages import digest_file
+from neardup.verified import by_cosine, own_decision, verify_approaches
+from neardup.verify.evidence import Evidence
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A test set of twelve scenes, nine of them with a mirrored copy, evaluated by the shipped encoder."""
+    out = tmp_path_factory.mktemp("results")
+    (out / "test_dataset").mkdir()
+    photos = []
+    for number in range(12):
+        scene = Scene.of(number).image
+        for name, image in {"a": scene, "b": ImageOps.mirror(scene)}.items():
+            if name == "a" or number < 9:
+                path = out / "test_dataset" / f"{number:02d}{name}.png"
+                image.save(path)
+                photos.append(TestPhoto(path.name, path.name, digest_file(path), number + 1, number + 2))
+    test_set = TestSet(tuple(photos))
+    test_set.save(out)
+    encoder = load_encoder(BUILTIN)
+    vectors = encoder.encode([encoder.read(out / "test_dataset" / photo.name) for photo in photos])
+    names = [photo.name for photo in photos]
+    measured = evaluate(vectors, test_set.groups, names, approach="zero-shot", fingerprint=encoder.fingerprint)
+    measured.save(out / "zero-shot")
+    return out
+
+
+def test_an_approach_is_measured_by_vectors_and_verified(results: Path) -> None:
+    """Both columns are there, the copies are found, and the decision is that of the encoder."""
+    found = verify_approaches(results, lambda _: None)["zero-shot"]
+    assert found.comparison.approaches == ["zero-shot", "zero-shot, verified"]
+    assert found.recall == 1
+    assert found.comparison.figures["top_1"]["zero-shot, verified"].value == 1
+    fingerprint = Evaluation.load(results / "zero-shot").fingerprint
+    assert own_decision(results, fingerprint) == Decision.load(results / "zero-shot" / "decision.json")
+    assert own_decision(results, "another") is None
+
+
+def test_a_second_run_reads_no_photo(results: Path) -> None:
+    """Evidence is kept, so the tables come out equal without the photos."""
+    verify_approaches(results, lambda _: None)
+    before = (results / "zero-shot" / "verified.json").read_text(encoding="utf-8")
+    hidden = (results / "test_dataset").rename(results / "hidden")
+    try:
+        verify_approaches(results, lambda _: None)
+    finally:
+        hidden.rename(results / "test_dataset")
+    assert (results / "zero-shot" / "verified.json").read_text(encoding="utf-8") == before
+
+
+def test_nothing_evaluated_is_one_sentence(tmp_path: Path) -> None:
+    """It says what to run."""
+    with pytest.raises(ArchiveError, match="holds no evaluated approach: run `neardup evaluate"):
+        verify_approaches(tmp_path, lambda _: None)
+
+
+def test_pairs_without_a_match_are_ranked_by_their_cosine() -> None:
+    """Their probabilities stay the same numbers; those of matched pairs stay where they are."""
+    cosines = np.array([0.9, 0.2, 0.5, 0.4])
+    unmatched = Evidence("a", "b", 9, 9, 9, 9, 99, 99)
+    matched = replace(unmatched, transform=(1, 0, 0, 0, 1, 0, 0, 0, 1))
+    rows = np.arange(4)
+    pairs = CandidatePairs(rows, rows, cosines[:, None], np.ones(4, dtype=bool))
+    ranked = by_cosine(pairs, np.array([0.1, 0.02, 0.01, 0.03]), [matched, unmatched, unmatched, unmatched])
+    assert ranked.tolist() == [0.1, 0.01, 0.03, 0.02]
