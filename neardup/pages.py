@@ -59,18 +59,24 @@ class Picture:
         Raises:
             UnreadableImageError: the file is no image, or has over `max_pixels` pixels.
         """
-        buffer = io.BytesIO()
-        thumbnail(file, SIDE * 2, max_pixels).save(buffer, "JPEG", quality=QUALITY)
-        return cls(f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}", name, label, right)
+        data = jpeg(thumbnail(file, SIDE * 2, max_pixels))
+        return cls(f"data:image/jpeg;base64,{base64.b64encode(data).decode()}", name, label, right)
 
 
-def thumbnail(path: Path, side: int = THUMB, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """A small copy of a photo, RGB, within a square of `side` pixels.
+def jpeg(image: Image.Image) -> bytes:
+    """The bytes of a small picture's JPEG."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=QUALITY)
+    return buffer.getvalue()
+
+
+def thumbnail(source: Path | bytes, side: int = THUMB, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """A small copy of a photo, its file or that one's bytes, RGB, within a square of `side` pixels.
 
     Raises:
         UnreadableImageError: the file is no image, or has over `max_pixels` pixels.
     """
-    image = read_image(path, max_pixels=max_pixels, draft=side)
+    image = read_image(source, max_pixels=max_pixels, draft=side)
     image.thumbnail((side, side))
     return image
 

@@ -17,7 +17,7 @@ from neardup.errors import UnreadableImageError
 from neardup.images import read_file, read_image
 from neardup.pages import write_page
 from neardup.search.pairs import NearPairs
-from neardup.stages import digest_file, replacing
+from neardup.stages import digest_if_readable, replacing
 from neardup.verify.evidence import Evidence
 from neardup.verify.picture import WIDTH, explain_picture
 from neardup.verify.relation import relation_of
@@ -177,7 +177,7 @@ def prove(
     places = [place for place, chosen in enumerate(wanted) if chosen]
     rows = sorted({row for place in places for row in (int(pairs.left[place]), int(pairs.right[place]))})
     with ThreadPoolExecutor() as pool:
-        digests = pool.map(lambda row: _digest(root / paths[row]), rows)
+        digests = pool.map(lambda row: digest_if_readable(root / paths[row]), rows)
         photos = {row: digest for row, digest in zip(rows, digests, strict=True) if digest}
     path_of = {digest: paths[row] for row, digest in photos.items()}
     verifier = Verifier(lambda photo: read_file(root / path_of[photo]), KeypointCache(state / "keypoints"), max_pixels)
@@ -197,11 +197,3 @@ def prove(
         for place, band in zip(looked.tolist(), decision.bands.of(probabilities[looked], tellable(found)), strict=True):
             bands[place] = band
     return Proofs(root, paths, pairs, photos, evidence, probabilities, tuple(bands), verifier)
-
-
-def _digest(path: Path) -> str | None:
-    """SHA-256 of a file; None where it is gone or cannot be read."""
-    try:
-        return digest_file(path)
-    except OSError:
-        return None

@@ -37,6 +37,14 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def digest_if_readable(path: Path) -> str | None:
+    """SHA-256 of a file's bytes, in hex; None where it is gone or cannot be read."""
+    try:
+        return digest_file(path)
+    except OSError:
+        return None
+
+
 def digest_contents(path: Path) -> str:
     """SHA-256 of a file's bytes, or of the names and bytes of all files in a folder, in hex."""
     if path.is_dir():

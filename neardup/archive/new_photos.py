@@ -5,7 +5,6 @@ unknown origin.
 """
 
 import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,6 +17,7 @@ from neardup.archive.walk import walk_images
 from neardup.errors import ArchiveError
 from neardup.images import MAX_PIXELS
 from neardup.stages import STATE
+from neardup.tables import parsed_csv
 
 FOLDER = "queries"
 """Folder of the output folder that holds the new photos and their variants."""
@@ -122,9 +122,7 @@ def read_originals(folder: Path) -> list[tuple[str, str]]:
     if not path.is_file():
         return []
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        delimiter = max(",;\t", key=text.partition("\n")[0].count)
-        lines = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), delimiter=delimiter)]
+        lines = [[cell.strip() for cell in row] for row in parsed_csv(path.read_text(encoding="utf-8-sig"))]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ArchiveError(f"{path} cannot be read ({error}): save it as a CSV table in UTF-8") from None
     header = [name.casefold() for name in lines[0]] if lines else []

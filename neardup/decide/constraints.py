@@ -1,11 +1,14 @@
 """Pairs that people have decided: those that must be together, those that must stay apart, and what contradicts."""
 
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 from neardup.errors import ConfigError
+
+Node = TypeVar("Node", bound=Hashable)
 
 MOST_NAMED = 5
 """Contradictions that an error's sentence spells out; of more it says the number."""
@@ -53,7 +56,7 @@ class Constraints:
             neighbours[right].append(left)
         found = []
         for left, right in self.apart:
-            path = _path(neighbours, left, right)
+            path = shortest_path(neighbours, left, right)
             if path:
                 found.append(Contradiction((left, right), tuple(pairwise(path))))
         return found
@@ -73,14 +76,20 @@ class Constraints:
             raise ConfigError(f"verdicts contradict each other: {lines}{more}; withdraw one of each")
 
 
-def _path(neighbours: dict[int, list[int]], start: int, end: int) -> list[int]:
-    """The shortest path from one row to another, both included; empty where there is none."""
+def shortest_path(neighbours: Mapping[Node, Iterable[Node]], start: Node, end: Node) -> list[Node]:
+    """The shortest path from one node of a graph to another, both included; empty where there is none.
+
+    Args:
+        neighbours: of each node, in the order in which they are tried; nodes without any may lack.
+        start: the first node.
+        end: the last node.
+    """
     before, waiting = {start: start}, deque([start])
     while waiting and end not in before:
-        row = waiting.popleft()
-        for other in neighbours.get(row, []):
+        node = waiting.popleft()
+        for other in neighbours.get(node, ()):
             if other not in before:
-                before[other] = row
+                before[other] = node
                 waiting.append(other)
     if end not in before:
         return []

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.cluster.hierarchy import DisjointSet
 
 from neardup.arrays import Bools, Floats, Ints
 from neardup.tables import Value
@@ -182,22 +183,9 @@ def _cropped(links: LinkedPairs) -> set[int]:
 
 def _strongest_tree(links: list[Link]) -> list[Link]:
     """The links of a maximum spanning tree (Kruskal 1956), strongest first, ties by their rows."""
-    root: dict[int, int] = {}
-
-    def top(row: int) -> int:
-        """The row that stands for the part that a row is in."""
-        while (above := root.setdefault(row, row)) != row:
-            root[row] = root[above]
-            row = above
-        return row
-
-    tree = []
-    for link in sorted(links, key=lambda link: (-link.probability, link.left, link.right)):
-        left, right = top(link.left), top(link.right)
-        if left != right:
-            root[right] = left
-            tree.append(link)
-    return tree
+    parts = DisjointSet({row for link in links for row in (link.left, link.right)})
+    by_strength = sorted(links, key=lambda link: (-link.probability, link.left, link.right))
+    return [link for link in by_strength if parts.merge(link.left, link.right)]
 
 
 def _bridges(by_photo: dict[int, list[Link]], photos: list[int]) -> list[Link]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from neardup.archive.prepare import REMEMBERED
 from neardup.errors import ArchiveError, VerdictError
 from neardup.images import MAX_PIXELS
 from neardup.review.verdicts import pair_of
-from neardup.stages import STATE, digest_file
-from neardup.verify.evidence import Evidence
+from neardup.stages import STATE, digest_if_readable
+from neardup.verify.store import Known, read_evidence
 
 _NAMESPACE = uuid5(NAMESPACE_URL, "neardup:pair")
 """What the ids of pairs are derived from, so that two contents have one id wherever they are met."""
@@ -129,7 +129,7 @@ class Found:
                 if digest := row.get(f"{name}_sha256"):
                     digests[row[name]] = digest
         for path in [row[name] for row in pairs for name in ("photo", "partner")] + [row["photo"] for row in groups]:
-            if path not in digests and (digest := _digest(home / path)):
+            if path not in digests and (digest := digest_if_readable(home / path)):
                 digests[path] = digest
         members: dict[int, list[str]] = {}
         for row in groups:
@@ -172,27 +172,9 @@ def _root(out: Path, root: Path | None, facts: Mapping[str, Any]) -> Path:
     return home
 
 
-def _digest(file: Path) -> str:
-    """SHA-256 of a photo; nothing where it is gone or cannot be read."""
-    try:
-        return digest_file(file)
-    except OSError:
-        return ""
-
-
-def load_evidence(out: Path) -> dict[tuple[str, str], Evidence]:
+def load_evidence(out: Path) -> Known:
     """Pair → what verification measured, from `duplicates/evidence.parquet` of an output folder; empty without it."""
-    table = out / "duplicates" / "evidence.parquet"
-    if not table.is_file():
-        return {}
-    names = [column.name for column in fields(Evidence)]
-    found = (Evidence(**{name: _tuples(row[name]) for name in names}) for row in pq.read_table(table).to_pylist())
-    return {(evidence.first, evidence.second): evidence for evidence in found}
-
-
-def _tuples(value: Any) -> Any:
-    """Lists, as Parquet gives them, as the tuples of `Evidence`."""
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+    return read_evidence(out / "duplicates" / "evidence.parquet")
 
 
 def require_results(found: Found) -> None:

@@ -11,6 +11,7 @@ from neardup.pages import Picture, write_page
 from neardup.review.candidates import Candidate, Found
 from neardup.review.links import Links
 from neardup.tables import write_csv, write_table
+from neardup.verify.evidence import ordered
 
 LIKELY = 0.9
 """Probability from which a pair that the ground truth lacks is told."""
@@ -92,7 +93,7 @@ def _alone(test_set: TestSet, scored: Sequence[Candidate], links: Links) -> list
     doubts = []
     for photos in rows.values():
         for photo in photos if len(photos) > 1 else []:
-            pairs = {(min(photo.sha256, p.sha256), max(photo.sha256, p.sha256)): p for p in photos if p is not photo}
+            pairs = {ordered(photo.sha256, p.sha256): p for p in photos if p is not photo}
             best = max(pairs, key=lambda pair: probability.get(pair, 0.0))
             chance = probability.get(best, 0.0)
             if chance <= UNLIKELY and not any(pair in links.must for pair in pairs):

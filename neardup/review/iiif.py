@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-import numpy as np
-
 from neardup.review.candidates import Candidate
-from neardup.review.verdicts import Verdict, pair_of
+from neardup.review.verdicts import Verdict, by_pair, pair_of
 from neardup.tables import encodable
 from neardup.verify.evidence import Box, Evidence
+from neardup.verify.frames import box_in_first, inverse
 
 CONTEXT = "http://iiif.io/api/presentation/3/context.json"
 """What says that a JSON file is one of IIIF's Presentation API, version 3."""
@@ -125,9 +124,7 @@ def links_page(
         evidence: pair → what was measured; a pair that lacks links the whole photos.
         addresses: of what is shared.
     """
-    said: dict[tuple[str, str], list[Verdict]] = {}
-    for verdict in verdicts:
-        said.setdefault(verdict.pair, []).append(verdict)
+    said = by_pair(verdicts)
     items = []
     photo_of = {photo.sha256: photo for photo in group.photos}
     for pair in pairs_of(group):
@@ -185,19 +182,10 @@ def _texts(candidate: Candidate | None, verdicts: Sequence[Verdict]) -> list[str
     return texts
 
 
-def places(evidence: Evidence) -> tuple[Box, Box]:
+def places(evidence: Evidence) -> tuple[Box | None, Box | None]:
     """Where each photo of a pair that matches shows what the other one shows: boxes in the first and in the second."""
     if evidence.transform is None:
         raise AssertionError("a pair that does not match has no common part")
-    forward = np.array(evidence.transform, dtype=np.float64).reshape(3, 3)
     first, second = (evidence.width_first, evidence.height_first), (evidence.width_second, evidence.height_second)
-    return _frame(np.linalg.inv(forward), second, first), _frame(forward, first, second)
-
-
-def _frame(transform: Any, source: tuple[int, int], target: tuple[int, int]) -> Box:
-    """The box around one photo's frame within the other one, cut to that."""
-    width, height = source
-    corners = np.array([(0, 0, 1), (width, 0, 1), (width, height, 1), (0, height, 1)], dtype=np.float64) @ transform.T
-    points = np.clip(corners[:, :2] / corners[:, 2:], 0, target)
-    (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
-    return left, top, right - left, bottom - top
+    there = box_in_first(inverse(evidence.transform), second, first)
+    return box_in_first(evidence.transform, first, second), there

@@ -5,7 +5,6 @@ second reading of the same table changes nothing, to mend the faults and to read
 """
 
 import csv
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +31,7 @@ from neardup.review.workbook import (
     RELATION,
     STATE_OF,
 )
-from neardup.tables import unguarded
+from neardup.tables import parsed_csv, unguarded
 
 _NAMESPACE = uuid5(NAMESPACE_URL, "neardup:answer")
 """What the ids of imported verdicts are derived from, so that the same answer read twice is one verdict."""
@@ -126,12 +125,13 @@ def import_answers(
         VerdictError: nobody is named, or the database refuses.
     """
     rows, faults = _read(path)
+    history = verdicts.history()
     known = {candidate.id: candidate.pair for candidate in candidates}
-    known |= {id_of(*verdict.pair): verdict.pair for verdict in verdicts.history()}
+    known |= {id_of(*verdict.pair): verdict.pair for verdict in history}
     by_id = {candidate.id: candidate for candidate in candidates}
     current = verdicts.current()
     before = {verdict.pair: verdict for verdict in current if verdict.who == who}
-    newer = {verdict.pair: number for number, verdict in enumerate(verdicts.history(), 1) if verdict.who == who}
+    newer = {verdict.pair: number for number, verdict in enumerate(history, 1) if verdict.who == who}
     answers: dict[tuple[str, str], tuple[_Row, Verdict]] = {}
     blank = unchanged = 0
     for row in rows:
@@ -281,16 +281,13 @@ def _csv(path: Path) -> Sheet:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = data.decode("cp1252", "replace")
-    first = text.partition("\n")[0]
-    separator = max(",;\t", key=first.count)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
         cells = [
             tuple(
                 Cell(f"{get_column_letter(column)}{number}", value) if (value := unguarded(raw).strip()) else None
                 for column, raw in enumerate(row, 1)
             )
-            for number, row in enumerate(rows, 1)
+            for number, row in enumerate(parsed_csv(text), 1)
         ]
     except csv.Error as error:
         raise ArchiveError(f"not a CSV that can be read ({error})") from error

@@ -1,14 +1,18 @@
 """What follows from verdicts: links that must or cannot be, contradictions, agreement, and pairs to learn from."""
 
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
+from scipy.cluster.hierarchy import DisjointSet
+
+from neardup.decide.constraints import shortest_path
 from neardup.errors import VerdictError
-from neardup.review.verdicts import CANNOT_TELL, DIFFERENT, SAME, WITHDRAWN, Verdict
+from neardup.review.verdicts import CANNOT_TELL, DIFFERENT, SAME, WITHDRAWN, Verdict, by_pair
 from neardup.tables import load_rows, write_csv
+from neardup.verify.evidence import ordered
 
 Pair = tuple[str, str]
 """The SHA-256 of two photos, the lesser first."""
@@ -63,11 +67,9 @@ class Links:
     @classmethod
     def of(cls, current: Iterable[Verdict]) -> "Links":
         """Draw the conclusions of the verdicts in force, oldest first, as `Verdicts.current` gives them."""
-        by_pair: defaultdict[Pair, list[Verdict]] = defaultdict(list)
-        for verdict in current:
-            by_pair[verdict.pair].append(verdict)
+        said = by_pair(current)
         disagreements, decided = [], {}
-        for pair, verdicts in by_pair.items():
+        for pair, verdicts in said.items():
             definite = [verdict for verdict in verdicts if verdict.verdict != CANNOT_TELL]
             if len({verdict.verdict for verdict in definite}) > 1:
                 disagreements.append(Contradiction(tuple(definite)))
@@ -78,7 +80,7 @@ class Links:
         chains = _contradicting_chains(same, apart)
         doubted = {verdict.pair for chain in chains for verdict in chain.verdicts}
         must, cannot = (tuple(sorted(set(pairs) - doubted)) for pairs in (same, apart))
-        return cls(decided, frozenset(by_pair), (*disagreements, *chains), must, cannot)
+        return cls(decided, frozenset(said), (*disagreements, *chains), must, cannot)
 
     def known_pairs(self) -> list[tuple[str, str, int]]:
         """Pairs to learn from, with 1 for the same and 0 for different; two exposures of a scene are neither."""
@@ -91,48 +93,20 @@ def _contradicting_chains(same: Mapping[Pair, Verdict], apart: Mapping[Pair, Ver
     neighbours: defaultdict[str, dict[str, Verdict]] = defaultdict(dict)
     for (first, second), verdict in same.items():
         neighbours[first][second] = neighbours[second][first] = verdict
-    component = _components(neighbours)
+    together = DisjointSet(neighbours)
+    for first, second in same:
+        together.merge(first, second)
     found = []
     for (first, second), verdict in apart.items():
-        if first not in component or component[first] != component.get(second):
+        if first not in together or second not in together or not together.connected(first, second):
             continue
-        while chain := _shortest_chain(neighbours, first, second):
-            found.append(Contradiction((verdict,), tuple(chain)))
+        while path := shortest_path(neighbours, first, second):
+            chain = tuple(neighbours[photo][partner] for photo, partner in pairwise(path))
+            found.append(Contradiction((verdict,), chain))
             for link in chain:
                 neighbours[link.first].pop(link.second, None)
                 neighbours[link.second].pop(link.first, None)
     return found
-
-
-def _components(neighbours: Mapping[str, Mapping[str, Verdict]]) -> dict[str, str]:
-    """Photo → the photo that stands for all that are the same by some chain."""
-    component: dict[str, str] = {}
-    for start in neighbours:
-        waiting = [start] if start not in component else []
-        while waiting:
-            photo = waiting.pop()
-            if photo not in component:
-                component[photo] = start
-                waiting += neighbours[photo]
-    return component
-
-
-def _shortest_chain(neighbours: Mapping[str, Mapping[str, Verdict]], first: str, second: str) -> list[Verdict]:
-    """The fewest verdicts that lead from one photo to the other; none where no chain does."""
-    came_by: dict[str, tuple[str, Verdict] | None] = {first: None}
-    waiting = deque([first])
-    while waiting and second not in came_by:
-        photo = waiting.popleft()
-        for partner, verdict in neighbours.get(photo, {}).items():
-            if partner not in came_by:
-                came_by[partner] = photo, verdict
-                waiting.append(partner)
-    chain, step = [], came_by.get(second)
-    while step:
-        photo, verdict = step
-        chain.append(verdict)
-        step = came_by[photo]
-    return chain[::-1]
 
 
 @dataclass(frozen=True)
@@ -240,7 +214,7 @@ def save_known_pairs(table: Path, history: Iterable[Verdict], links: Links) -> l
         kept = [(first, second, int(same)) for first, second, same in before]
     except (KeyError, ValueError) as error:
         raise VerdictError(f"{table} has no columns {', '.join(columns)} of pairs ({error}): move it away") from error
-    kept = [row for row in kept if (min(row[:2]), max(row[:2])) not in judged]
+    kept = [row for row in kept if ordered(*row[:2]) not in judged]
     rows = [*kept, *links.known_pairs()]
     write_csv(table, columns, rows)
     return rows

@@ -17,6 +17,7 @@ from neardup.review.links import Links, Pair
 from neardup.review.verdicts import Verdict
 from neardup.stages import STATE, replacing
 from neardup.tables import AS_TEXT, CREATED, encodable
+from neardup.verify.evidence import ordered
 
 COLOURS = {"kept": "", "new": "#c6efce", "moved": "#ffeb9c", "left": "#f8cbad"}
 """Background of a cell by what happened: nothing, a photo of no row, one of another row, one that left."""
@@ -182,7 +183,7 @@ class _Explained:
 
     def of(self, photo: str, others: Iterable[str]) -> str:
         """The verdicts on a photo and any of some others."""
-        pairs = [(min(photo, other), max(photo, other)) for other in others if other != photo]
+        pairs = [ordered(photo, other) for other in others if other != photo]
         found = [self._words(photo, verdict) for pair in pairs if (verdict := self.links.decided.get(pair))]
         return "; ".join(dict.fromkeys(found)) or "it goes with the photos of its row"
 

@@ -1,7 +1,6 @@
 """The groups as a folder that needs no neardup: a page for people, IIIF manifests and annotations for programs."""
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,7 +10,7 @@ from neardup.images import open_image, read_file, read_image
 from neardup.pages import write_page
 from neardup.review.candidates import Found
 from neardup.review.iiif import Addresses, Group, SharedPhoto, links_page, manifest, pairs_of
-from neardup.review.verdicts import Verdict
+from neardup.review.verdicts import Verdict, by_pair
 from neardup.stages import claim, replacing, write_json
 from neardup.verify.evidence import Evidence
 
@@ -95,13 +94,13 @@ def _shared(folder: Path, found: Found, path: str) -> SharedPhoto | None:
 
 def _lines(found: Found, verdicts: Sequence[Verdict]) -> dict[tuple[str, str], str]:
     """Pair → what is known of it: the machine's sentence, and what people said."""
-    said: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
-    for verdict in verdicts:
-        note = f" ({verdict.note})" if verdict.note else ""
-        said[verdict.pair].append(f"{verdict.who}: {verdict.verdict}{note}")
+    said = by_pair(verdicts)
     lines = {}
     for pair, candidate in found.by_pair.items():
-        words = [candidate.sentence or candidate.relation, *said[pair]]
+        words = [candidate.sentence or candidate.relation]
+        for verdict in said.get(pair, ()):
+            note = f" ({verdict.note})" if verdict.note else ""
+            words.append(f"{verdict.who}: {verdict.verdict}{note}")
         if any(words):
             lines[pair] = f"{candidate.photo} – {candidate.partner}: {'; '.join(filter(None, words))}"
     return lines

@@ -22,6 +22,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from neardup.errors import VerdictError
 from neardup.review.schema import DIALECTS, SUPERSEDED, VERDICTS, create, one_writer
 from neardup.tables import encodable
+from neardup.verify.evidence import ordered
 
 SAME = "same"
 """Both photos show one picture: they belong to one group."""
@@ -64,7 +65,7 @@ def pair_of(photo: str, partner: str) -> tuple[str, str]:
             )
     if photo == partner:
         raise VerdictError(f"{photo[:12]}… is the same photo twice: a verdict needs two different contents")
-    return (photo, partner) if photo < partner else (partner, photo)
+    return ordered(photo, partner)
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,14 @@ class Verdict:
     def says_what(self, other: "Verdict") -> bool:
         """Whether another one is this very verdict, sent again; its time and the seconds may differ."""
         return replace(self, time="", seconds=None) == replace(other, time="", seconds=None)
+
+
+def by_pair(verdicts: Iterable[Verdict]) -> dict[tuple[str, str], list[Verdict]]:
+    """Pair → the verdicts on it, in the order in which they come."""
+    found: defaultdict[tuple[str, str], list[Verdict]] = defaultdict(list)
+    for verdict in verdicts:
+        found[verdict.pair].append(verdict)
+    return dict(found)
 
 
 class Verdicts:

@@ -9,9 +9,10 @@ from typing import Any
 import xlsxwriter
 
 from neardup.errors import ArchiveError, UnreadableImageError
-from neardup.images import MAX_PIXELS, read_file, read_image
+from neardup.images import MAX_PIXELS, read_file
+from neardup.pages import jpeg, thumbnail
 from neardup.review.candidates import Candidate
-from neardup.review.verdicts import ANSWERS, Verdict
+from neardup.review.verdicts import ANSWERS, Verdict, by_pair
 from neardup.stages import replacing
 from neardup.tables import AS_TEXT, CELL_LENGTH, CREATED, Value, encodable, write_csv
 
@@ -45,8 +46,6 @@ TOLD = ("photo", "partner", "similarity", "probability", "band", "relation", "se
 """Columns that tell what the machine and other people say."""
 SIDE = 160
 """Pixels of the longer side of a picture in the workbook: two of them and the questions fit on a screen's width."""
-QUALITY = 70
-"""JPEG quality, 1 to 95, of these pictures: some 6 KB each, so that 500 pairs are a file that can be mailed."""
 _WIDTHS = {"photo": 30, "partner": 30, "sentence": 40, "verdicts so far": 24, RELATION: 24, NOTE: 30}
 
 
@@ -61,9 +60,7 @@ def rows_of(
         number: of the verdict that was stored last.
         who: the person that the table is for; their own answers are filled in, those of others are told.
     """
-    said: dict[tuple[str, str], list[Verdict]] = {}
-    for verdict in current:
-        said.setdefault(verdict.pair, []).append(verdict)
+    said = by_pair(current)
     rows: list[dict[str, Value]] = []
     for candidate in candidates:
         verdicts = said.get(candidate.pair, [])
@@ -176,14 +173,10 @@ def pictures_of(root: Path, max_pixels: int = MAX_PIXELS, side: int = SIDE) -> C
             data = read_file(root / path)
             if hashlib.sha256(data).hexdigest() != sha256:
                 return b"", "the photo was replaced since the search"
-            image = read_image(data, max_pixels=max_pixels, draft=side)
+            return jpeg(thumbnail(data, side, max_pixels)), ""
         except FileNotFoundError:
             return b"", "the photo is no longer there"
         except (UnreadableImageError, ArchiveError) as error:
             return b"", str(error)
-        image.thumbnail((side, side))
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=QUALITY)
-        return buffer.getvalue(), ""
 
     return picture

@@ -11,6 +11,11 @@ Transform = tuple[float, float, float, float, float, float, float, float, float]
 """A 3 × 3 projective matrix, row by row: (x, y, 1) in pixels of the first photo to those of the second."""
 
 
+def ordered(photo: str, partner: str) -> tuple[str, str]:
+    """Two SHA-256 in the order in which evidence and verdicts name the contents of a pair, the lesser first."""
+    return (photo, partner) if photo < partner else (partner, photo)
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What was measured of a pair; of a pair that does not match all from `transform` on is None, zero or empty.

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import numpy as np
 import pyarrow as pa
@@ -37,19 +37,27 @@ def write_evidence(path: Path, evidence: Iterable[Evidence], fingerprint: str) -
     return path
 
 
-def read_evidence(path: Path, fingerprint: str) -> Known:
-    """Read the evidence of a file; nothing where there is no file, or it was found by another verifier."""
+def read_evidence(path: Path, fingerprint: str | None = None) -> Known:
+    """Read the evidence of a file; nothing where there is no file.
+
+    Args:
+        path: the file.
+        fingerprint: of the verifier whose evidence is asked for, nothing where it was found by another one; None to
+            read whatever is there.
+    """
     if not path.is_file():
         return {}
     table = pq.read_table(path)
-    if (table.schema.metadata or {}).get(b"verifier", b"").decode() != fingerprint:
+    if fingerprint not in {None, (table.schema.metadata or {}).get(b"verifier", b"").decode()}:
         return {}
-    known: Known = {}
-    for row in table.to_pylist():
-        row["transform"] = None if row["transform"] is None else tuple(row["transform"])
-        row["differences"] = tuple(tuple(box) for box in row["differences"])
-        known[row["first"], row["second"]] = Evidence(**row)
-    return known
+    names = [field.name for field in fields(Evidence)]
+    found = (Evidence(**{name: _tuples(row[name]) for name in names}) for row in table.to_pylist())
+    return {(evidence.first, evidence.second): evidence for evidence in found}
+
+
+def _tuples(value: Any) -> Any:
+    """Lists, as Parquet gives them, as the tuples of `Evidence`."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _kinds() -> dict[str, pa.DataType]:
