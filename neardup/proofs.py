@@ -18,7 +18,7 @@ from neardup.images import read_file, read_image
 from neardup.pages import write_page
 from neardup.search.pairs import NearPairs
 from neardup.stages import digest_if_readable, replacing
-from neardup.verify.evidence import Evidence
+from neardup.verify.evidence import Evidence, ordered
 from neardup.verify.picture import WIDTH, explain_picture
 from neardup.verify.relation import relation_of
 from neardup.verify.store import KeypointCache, read_evidence, write_evidence
@@ -72,29 +72,29 @@ class Proofs:
 
     def columns(self) -> dict[str, list[Any]]:
         """The columns of the table of pairs that verification adds."""
-        relations = [None if found is None else relation_of(found) for found in self.evidence]
-        names = zip(self.pairs.left.tolist(), self.pairs.right.tolist(), strict=True)
         return {
             "photo_sha256": [self.photos.get(row) for row in self.pairs.left.tolist()],
             "partner_sha256": [self.photos.get(row) for row in self.pairs.right.tolist()],
             "probability": [None if np.isnan(value) else value for value in self.probabilities.tolist()],
             "band": [str(band) or None for band in self.bands],
-            "relation": [None if relation is None else str(relation.kind) for relation in relations],
-            "sentence": [
-                None if relation is None or found is None else self._sentence(found, left, right)
-                for relation, found, (left, right) in zip(relations, self.evidence, names, strict=True)
-            ],
-            "inliers": [
-                None if found is None else max(found.inliers, found.blurred_inliers) for found in self.evidence
-            ],
+            "relation": [found and str(relation_of(found).kind) for found in self.evidence],
+            "sentence": [found and self._sentence(place, found) for place, found in enumerate(self.evidence)],
+            "inliers": [found and max(found.inliers, found.blurred_inliers) for found in self.evidence],
         }
 
-    def _sentence(self, found: Evidence, left: int, right: int) -> str:
-        """A pair's relation with its photos' names; evidence has the lesser SHA-256 first."""
-        names = [Path(self.paths[row]).name for row in (left, right)]
-        if self.photos[left] != found.first:
-            names.reverse()
-        return relation_of(found).sentence(*names)
+    def _rows(self, place: int, found: Evidence) -> tuple[int, int]:
+        """Rows of a pair's photos, the one that its evidence calls the first one first."""
+        left, right = int(self.pairs.left[place]), int(self.pairs.right[place])
+        return (left, right) if self.photos[left] == found.first else (right, left)
+
+    def _names(self, place: int, found: Evidence) -> tuple[str, str]:
+        """File names of a pair's photos, in the order of its evidence."""
+        first, second = (Path(self.paths[row]).name for row in self._rows(place, found))
+        return first, second
+
+    def _sentence(self, place: int, found: Evidence) -> str:
+        """A pair's relation with its photos' names."""
+        return relation_of(found).sentence(*self._names(place, found))
 
     def write(self, folder: Path, group_of: Sequence[int], max_pixels: int) -> None:
         """Write `evidence.parquet`, pictures of pairs in `explained/`, and the page that shows them.
@@ -108,45 +108,39 @@ class Proofs:
         write_evidence(folder / "evidence.parquet", unique.values(), verifier_fingerprint())
         rmtree(folder / "explained", ignore_errors=True)
         shown = []
-        for number, place in enumerate(self._worth_showing(group_of), 1):
+        for number, (place, found) in enumerate(self._worth_showing(group_of), 1):
             name = f"explained/{number:03d}.png"
-            if self._draw(place, folder / name, max_pixels):
-                left, right = int(self.pairs.left[place]), int(self.pairs.right[place])
-                evidence = self.evidence[place]
-                sentence = self._sentence(evidence, left, right) if evidence else ""
-                shown.append((name, self.paths[left], self.paths[right], sentence, str(self.bands[place])))
+            if self._draw(place, found, folder / name, max_pixels):
+                photo, partner = (self.paths[int(side[place])] for side in (self.pairs.left, self.pairs.right))
+                shown.append((name, photo, partner, self._sentence(place, found), str(self.bands[place])))
         write_page(folder / "explained.html", "explained", shown=shown, summary=self.summary)
 
-    def _worth_showing(self, group_of: Sequence[int]) -> list[int]:
-        """Places of the pairs to draw: the best of each group first, then those that a person should look at."""
-        best: dict[int, int] = {}
+    def _worth_showing(self, group_of: Sequence[int]) -> list[tuple[int, Evidence]]:
+        """The pairs to draw: the best of each group first, then those that a person should look at."""
+        best: dict[int, tuple[int, Evidence]] = {}
         doubtful = []
         for place, found in enumerate(self.evidence):
             if found is None:
                 continue
             if found.matched and self.bands[place] in {"link", ""}:
-                best.setdefault(group_of[int(self.pairs.left[place])], place)
+                best.setdefault(group_of[int(self.pairs.left[place])], (place, found))
             else:
-                doubtful.append(place)
+                doubtful.append((place, found))
         groups = list(best.values())[: PICTURES * 2 // 3 if doubtful else PICTURES]
         return [*groups, *doubtful[: PICTURES - len(groups)]]
 
-    def _draw(self, place: int, path: Path, max_pixels: int) -> bool:
-        """Draw one pair, its left photo first; False where a photo cannot be read any more."""
-        found = self.evidence[place]
-        rows = int(self.pairs.left[place]), int(self.pairs.right[place])
-        if found and self.photos[rows[0]] != found.first:
-            rows = rows[1], rows[0]
+    def _draw(self, place: int, found: Evidence, path: Path, max_pixels: int) -> bool:
+        """Draw one pair; False where a photo cannot be read any more."""
+        rows = self._rows(place, found)
         try:
             images = [read_image(self.root / self.paths[row], max_pixels=max_pixels, draft=WIDTH) for row in rows]
         except (UnreadableImageError, OSError):
             return False
-        features = [self.verifier.features(self.photos[row]) for row in rows]
-        if found is None or features[0] is None or features[1] is None:
+        first, second = (self.verifier.features(self.photos[row]) for row in rows)
+        if first is None or second is None:
             return False
-        points = matched_points(features[0], features[1])
-        names = (Path(self.paths[rows[0]]).name, Path(self.paths[rows[1]]).name)
-        drawn = explain_picture(images[0], images[1], found, points, names=names)
+        points = matched_points(first, second)
+        drawn = explain_picture(images[0], images[1], found, points, names=self._names(place, found))
         with replacing(path) as partial:
             drawn.save(partial, "PNG")
         return True
@@ -185,9 +179,8 @@ def prove(
     for place in places:
         left, right = (photos.get(int(side[place])) for side in (pairs.left, pairs.right))
         if left and right:
-            named[place] = (min(left, right), max(left, right))
-    asked = [(one, other) for one, other in named.values() if one != other]
-    known = verifier.verify(asked, read_evidence(earlier, verifier_fingerprint()))
+            named[place] = ordered(left, right)
+    known = verifier.verify(list(named.values()), read_evidence(earlier, verifier_fingerprint()))
     evidence = tuple(known.get(named[place]) if place in named else None for place in range(len(wanted)))
     probabilities, bands = np.full(len(wanted), np.nan), [""] * len(wanted)
     looked = np.array([place for place, found in enumerate(evidence) if found], dtype=np.int64)

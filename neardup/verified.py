@@ -1,6 +1,6 @@
 """Approaches measured once more, with each query's nearest photos verified and ranked by probability, out of fold."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,16 +10,15 @@ import numpy as np
 from neardup.archive.testset import TestSet
 from neardup.arrays import Floats
 from neardup.decide.decision import Belongs, Decision, decide
-from neardup.decide.features import features_of, tellable
 from neardup.decide.probability import CandidatePairs, out_of_fold, scored_square
 from neardup.errors import ArchiveError
 from neardup.images import MAX_PIXELS, read_file
-from neardup.measure.comparison import Comparison, compare
+from neardup.measure.comparison import Comparison, compare, plain
 from neardup.measure.evaluate import FOLDS, Distractors, Evaluation
 from neardup.measure.scored import ScoredTestSet
 from neardup.settings.schema import APPROACHES
-from neardup.stages import STATE, write_json
-from neardup.verify.evidence import Evidence
+from neardup.stages import STATE, replacing, write_json
+from neardup.verify.evidence import Evidence, ordered
 from neardup.verify.store import KeypointCache, Known, read_evidence, write_evidence
 from neardup.verify.verifier import CANDIDATES, Verifier, candidate_pairs, verifier_fingerprint
 
@@ -72,6 +71,20 @@ class Verified:
             f"{self.decision.bands.sentence()}"
         )
 
+    @property
+    def text(self) -> str:
+        """The table and the summary, for people."""
+        return f"{self.comparison.markdown()}\n{self.summary}"
+
+    def facts(self) -> dict[str, object]:
+        """The same for machines: metric → approach → figure, and what it rests on."""
+        return {
+            "figures": plain(self.comparison.figures),
+            "candidates": self.candidates,
+            "recall": self.recall,
+            "summary": self.summary,
+        }
+
 
 def verify_approaches(out: Path, say: Callable[[str], object], max_pixels: int = MAX_PIXELS) -> dict[str, Verified]:
     """Verify the test set's candidates by each evaluated approach, and keep a decision for each.
@@ -108,36 +121,34 @@ def verify_approaches(out: Path, say: Callable[[str], object], max_pixels: int =
 
 def _verify(folder: Path, test_set: TestSet, verifier: Verifier, known: Known) -> tuple[Verified, Known]:
     """Verify one approach; returns what was measured, and all evidence that is known by then."""
-    # A distractor that is not verified could outrank no candidate: both columns do without them.
-    plain = replace(Evaluation.load(folder), distractors=Distractors())
+    alone = Evaluation.load(folder)
+    if alone.distractors.names:
+        # A distractor that is not verified could outrank no candidate: both columns do without them.
+        alone = replace(alone, distractors=Distractors())
     sha_of = {photo.name: photo.sha256 for photo in test_set.photos}
-    if unknown := [name for name in plain.names if name not in sha_of]:
+    if unknown := [name for name in alone.names if name not in sha_of]:
         raise ArchiveError(f"{folder} was evaluated with {unknown[0]}, which test_set.csv lacks: evaluate anew")
-    photos = [sha_of[name] for name in plain.names]
-    rows = candidate_pairs(plain.vectors, -1.0)
-    named = [tuple(sorted((photos[left], photos[right]))) for left, right in rows.tolist()]
-    asked = [(pair[0], pair[1]) for pair in named]
-    known = known | verifier.verify([pair for pair in asked if pair[0] != pair[1]], known)
+    photos = [sha_of[name] for name in alone.names]
+    rows = candidate_pairs(alone.vectors, -1.0)
+    asked = [ordered(photos[left], photos[right]) for left, right in rows.tolist()]
+    known = known | verifier.verify(asked, known)
     evidence = [known.get(pair) for pair in asked]
-    similarities = plain.scored.similarities
-    cosines = similarities[rows[:, 0], rows[:, 1]]
-    pairs = CandidatePairs(rows[:, 0], rows[:, 1], features_of(cosines, evidence), tellable(evidence))
-    group_of = plain.scored.group_of
-    held_out = out_of_fold(pairs, group_of, FOLDS, plain.seed)
-    decision = decide(pairs, group_of, held_out, Belongs(plain.fingerprint, verifier_fingerprint()), SOURCE)
+    similarities, group_of = alone.scored.similarities, alone.scored.group_of
+    pairs = CandidatePairs.of(rows, similarities[rows[:, 0], rows[:, 1]], evidence)
+    held_out = out_of_fold(pairs, group_of, FOLDS, alone.seed)
+    decision = decide(pairs, group_of, held_out, Belongs(alone.fingerprint, verifier_fingerprint()), SOURCE)
     judged = VerifiedEvaluation(
-        f"{plain.approach}, verified",
-        plain.fingerprint,
-        plain.names,
-        plain.groups,
-        plain.vectors,
-        plain.seed,
+        f"{alone.approach}, verified",
+        alone.fingerprint,
+        alone.names,
+        alone.groups,
+        alone.vectors,
+        alone.seed,
         scores=scored_square(similarities, pairs, by_cosine(pairs, held_out.probabilities, evidence)),
     )
-    same = group_of[rows[:, 0]] == group_of[rows[:, 1]]
-    sizes = np.bincount(group_of)
-    recall = float(same.sum() / max(1, int((sizes * (sizes - 1) // 2).sum())))
-    verified = Verified(compare([plain, judged]), decision, len(rows), recall)
+    same = group_of[pairs.left] == group_of[pairs.right]
+    recall = float(same.sum() / max(1, alone.scored.pairs.same.sum()))
+    verified = Verified(compare([alone, judged]), decision, len(rows), recall)
     _write(folder, verified)
     return verified, known
 
@@ -164,17 +175,10 @@ def by_cosine(pairs: CandidatePairs, probabilities: Floats, evidence: Sequence[E
 
 def _write(folder: Path, verified: Verified) -> None:
     """Write an approach's decision, figures and table."""
-    decision = verified.decision
-    decision.save(folder / DECISION)
-    (folder / "verified.md").write_text(f"{verified.comparison.markdown()}\n{verified.summary}\n", encoding="utf-8")
-    figures = {
-        name: {approach: vars(shown) for approach, shown in row.items()}
-        for name, row in verified.comparison.figures.items()
-    }
-    write_json(
-        folder / "verified.json",
-        {"figures": figures, "candidates": verified.candidates, "recall": verified.recall, "summary": verified.summary},
-    )
+    verified.decision.save(folder / DECISION)
+    with replacing(folder / "verified.md") as partial:
+        partial.write_text(f"{verified.text}\n", encoding="utf-8")
+    write_json(folder / "verified.json", verified.facts())
 
 
 def own_decision(out: Path, encoder: str) -> Decision | None:
@@ -184,9 +188,10 @@ def own_decision(out: Path, encoder: str) -> Decision | None:
         out: output folder of an experiment.
         encoder: fingerprint of the encoder.
     """
+    return first_decision(sorted(out.glob(f"*/{DECISION}")), encoder)
+
+
+def first_decision(paths: Iterable[Path], encoder: str) -> Decision | None:
+    """The first decision of some files that belongs to an encoder and this verifier; None where none does."""
     belongs = Belongs(encoder, verifier_fingerprint())
-    for path in sorted(out.glob(f"*/{DECISION}")):
-        decision = Decision.load(path)
-        if decision.belongs == belongs:
-            return decision
-    return None
+    return next((decision for path in paths if (decision := Decision.load(path)).belongs == belongs), None)

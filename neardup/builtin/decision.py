@@ -12,12 +12,12 @@ from PIL import Image
 
 from neardup.builtin.pool import held_out_photographs, read_groups
 from neardup.decide.decision import Belongs, Decision, decide
-from neardup.decide.features import features_of, tellable
 from neardup.decide.probability import CandidatePairs, out_of_fold
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.images import read_image
 from neardup.measure.evaluate import FOLDS
 from neardup.train.press import press
+from neardup.verified import first_decision
 from neardup.verify.verifier import Verifier, candidate_pairs, verifier_fingerprint
 
 SHIPPED = Path(__file__).parent / "decision.json"
@@ -34,8 +34,7 @@ def shipped_decision(encoder: str) -> Decision | None:
     Args:
         encoder: fingerprint of the encoder.
     """
-    decision = Decision.load(SHIPPED)
-    return decision if decision.belongs == Belongs(encoder, verifier_fingerprint()) else None
+    return first_decision([SHIPPED], encoder)
 
 
 def fit(photos: Path) -> Decision:
@@ -50,20 +49,14 @@ def fit(photos: Path) -> Decision:
         files += [path.read_bytes() for path in group] + [_png(copy) for copy in copies]
         group_of += [number] * (len(group) + COPIES)
     encoder = load_encoder(BUILTIN)
-    vectors = np.concatenate(
-        [
-            encoder.encode([encoder.read(data, 10**9) for data in files[start : start + 32]])
-            for start in range(0, len(files), 32)
-        ]
-    )
-    photo = {f"{number:06d}": data for number, data in enumerate(files)}
+    vectors = encoder.encode([encoder.read(data) for data in files])
+    # Rows of candidates ascend, so that such names are in the order of `evidence.ordered`.
+    names = [f"{number:06d}" for number in range(len(files))]
     rows = candidate_pairs(vectors, -1.0)
-    names = list(photo)
     pairs = [(names[left], names[right]) for left, right in rows.tolist()]
-    evidence = Verifier(photo.__getitem__).verify(pairs)
-    found = [evidence.get(pair) for pair in pairs]
+    known = Verifier(dict(zip(names, files, strict=True)).__getitem__).verify(pairs)
     cosines = np.einsum("ij,ij->i", vectors[rows[:, 0]], vectors[rows[:, 1]]).astype(np.float64)
-    candidates = CandidatePairs(rows[:, 0], rows[:, 1], features_of(cosines, found), tellable(found))
+    candidates = CandidatePairs.of(rows, cosines, [known.get(pair) for pair in pairs])
     truth = np.array(group_of, dtype=np.int64)
     belongs = Belongs(encoder.fingerprint, verifier_fingerprint())
     return decide(candidates, truth, out_of_fold(candidates, truth, FOLDS, 0), belongs, SOURCE)

@@ -1,7 +1,6 @@
 """The command that measures approaches with and without verification."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -26,14 +25,5 @@ def verify(out: Path, config: Path | None, *, as_json: bool) -> None:
     settings = settings_of(config)
     with working_in(out):
         found = verify_approaches(out, say, settings.prepare.max_pixels)
-    facts: dict[str, Any] = {
-        name: {
-            "figures": {metric: {a: vars(f) for a, f in row.items()} for metric, row in one.comparison.figures.items()},
-            "candidates": one.candidates,
-            "recall": one.recall,
-            "summary": one.summary,
-        }
-        for name, one in found.items()
-    }
-    lines = "\n\n".join(f"{one.comparison.markdown()}\n{one.summary}" for one in found.values())
-    print_result(facts, lines, as_json=as_json)
+    facts = {name: verified.facts() for name, verified in found.items()}
+    print_result(facts, "\n\n".join(verified.text for verified in found.values()), as_json=as_json)

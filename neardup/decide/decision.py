@@ -68,9 +68,8 @@ class Decision:
 
     def probabilities(self, cosines: Floats, evidence: Sequence[Evidence | None]) -> Floats:
         """The probability of each pair, float64 (m,), from cosine similarities, float64 (m,), and evidence."""
-        rows = np.arange(len(cosines))
-        told = tellable(evidence)
-        return self.model.probabilities(CandidatePairs(rows, rows, features_of(cosines, evidence), told))
+        rows = np.repeat(np.arange(len(cosines))[:, None], 2, axis=1)
+        return self.model.probabilities(CandidatePairs.of(rows, cosines, evidence))
 
     def save(self, path: Path) -> Path:
         """Write the decision as JSON, whole or not at all."""

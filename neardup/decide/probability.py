@@ -1,14 +1,16 @@
 """The calibrated chance that a pair is a near-duplicate: fitted by group, reported out of fold, ranked."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from neardup.arrays import Bools, Floats, Ints
-from neardup.decide.features import FEATURES, SIMILARITY
+from neardup.decide.features import FEATURES, SIMILARITY, features_of, tellable
 from neardup.decide.folds import dealt_folds, judged_and_outside
 from neardup.decide.logistic import Logistic, fit_logistic, pair_weights
 from neardup.errors import ConfigError
+from neardup.verify.evidence import Evidence
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,11 @@ class CandidatePairs:
     right: Ints
     features: Floats
     tellable: Bools
+
+    @classmethod
+    def of(cls, rows: Ints, cosines: Floats, evidence: Sequence[Evidence | None]) -> "CandidatePairs":
+        """Pairs of rows, int64 (m, 2), with the features of their cosines, float64 (m,), and their evidence."""
+        return cls(rows[:, 0], rows[:, 1], features_of(cosines, evidence), tellable(evidence))
 
     def take(self, chosen: Ints | Bools) -> "CandidatePairs":
         """Some of the pairs, chosen by their places or by a mask."""

@@ -92,10 +92,10 @@ class Comparison:
             csv.writer(stream).writerows([headings, *rows])
         with replacing(out / "comparison.md") as partial:
             partial.write_text(self.markdown(), encoding="utf-8")
-        write_json(out / "comparison.json", _plain(self.figures))
+        write_json(out / "comparison.json", plain(self.figures))
         first = self.evaluations[0]
         facts = {
-            "differences": _plain(self.differences),
+            "differences": plain(self.differences),
             "threshold": {e.approach: clean(e.threshold) for e in self.evaluations},
             "groups": len(set(first.groups.tolist())),
             "photos": len(first.names),
@@ -148,17 +148,13 @@ class Comparison:
         mark = "*" if approach in self.differences[name] and certain(self.differences[name][approach]) else ""
         if shown.value is None:
             return "–"
-        interval = (
-            f" ({100 * shown.low:.1f} to {100 * shown.high:.1f})"
-            if shown.low is not None and shown.high is not None
-            else ""
-        )
+        interval = f" ({span(shown.low, shown.high)})" if shown.low is not None and shown.high is not None else ""
         spread = self.spreads[name].get(approach)
-        seeds = f" [{100 * spread[0]:.1f} to {100 * spread[1]:.1f}]" if spread else ""
+        seeds = f" [{span(*spread)}]" if spread else ""
         return f"{100 * shown.value:.2f}{mark}{interval}{seeds}"
 
 
-def _plain(table: dict[str, dict[str, Figure]]) -> dict[str, dict[str, dict[str, float | None]]]:
+def plain(table: dict[str, dict[str, Figure]]) -> dict[str, dict[str, dict[str, float | None]]]:
     """Metric → approach → {value, low, high}, as JSON has it."""
     return {name: {approach: asdict(shown) for approach, shown in row.items()} for name, row in table.items()}
 
@@ -172,6 +168,11 @@ def certain(difference: Figure) -> bool:
     """Whether the interval of a difference lies on one side of 0."""
     low, high = difference.low, difference.high
     return low is not None and high is not None and (low > 0 or high < 0)
+
+
+def span(low: float, high: float) -> str:
+    """Two shares and all between them in percent, for people."""
+    return f"{100 * low:.1f} to {100 * high:.1f}"
 
 
 def percent(value: float | None) -> float | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from neardup.archive.discrepancies import KINDS
 from neardup.images import MAX_PIXELS
-from neardup.measure.comparison import Comparison, certain
+from neardup.measure.comparison import Comparison, certain, span
 from neardup.measure.distractors import image_of
 from neardup.measure.evaluate import Evaluation, Figure
 from neardup.measure.metrics import METRICS
@@ -59,7 +59,7 @@ def write_report(
         metrics=tuple(METRICS.values()),
         show=show,
         interval=interval,
-        spread=spread,
+        span=span,
         plots={e.approach: _plots(out / e.approach) for e in comparison.evaluations},
         discrepancies=Counter(row["kind"] for row in load_rows(out / "discrepancies.csv")),
         kinds=KINDS,
@@ -147,10 +147,4 @@ def show(figure: Figure) -> str:
 
 def interval(figure: Figure) -> str:
     """A figure's interval in percent, for people."""
-    return "" if figure.low is None or figure.high is None else f"{100 * figure.low:.1f} to {100 * figure.high:.1f}"
-
-
-def spread(values: tuple[float, float]) -> str:
-    """The least and the greatest figure of several seeds in percent, for people."""
-    low, high = values
-    return f"{100 * low:.1f} to {100 * high:.1f}"
+    return "" if figure.low is None or figure.high is None else span(figure.low, figure.high)

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -126,17 +127,41 @@ def nearest(queries: Vectors, gallery: Embeddings, top: int, *, fingerprint: str
         EncoderError: the gallery was made by another encoder.
     """
     gallery.require(fingerprint)
+    paths, photos = gallery.paths, gallery.photos
+    found = _ranked(queries, gallery.vectors, top, lambda row: paths[row])
+    return [[Hit(paths[row], photos[row], similarity) for row, similarity in hits] for hits in found]
+
+
+def nearest_rows(queries: Vectors, vectors: Vectors, top: int) -> Iterator[list[tuple[int, float]]]:
+    """Find the `top` vectors that are most like each query, exactly.
+
+    Args:
+        queries: float32 (m, d), unit rows.
+        vectors: float32 (n, d), unit rows, those that are searched.
+        top: hits a query, fewer where there are fewer vectors.
+
+    Yields:
+        For each query rows of `vectors` with their similarities, best first, equally similar ones by their rows.
+    """
+    return _ranked(queries, vectors, top, lambda row: row)
+
+
+def _ranked(
+    queries: Vectors, vectors: Vectors, top: int, tie: Callable[[int], Any]
+) -> Iterator[list[tuple[int, float]]]:
+    """The most similar rows of each query with their similarities; of equally similar ones the least `tie` first."""
     int8 = len(queries) >= MANY and int8_pays()
     searches = [
-        _Search.of(queries[start : start + QUERIES], gallery.vectors, top, int8=int8)
+        _Search.of(queries[start : start + QUERIES], vectors, top, int8=int8)
         for start in range(0, len(queries), QUERIES)
     ]
-    for start in range(0, len(gallery.vectors), BLOCK):
-        block = gallery.vectors[start : start + BLOCK]
+    for start in range(0, len(vectors), BLOCK):
+        block = vectors[start : start + BLOCK]
         quantized = Quantized.to_int8(block) if int8 else None
         for search in searches:
             search.add_block(start, block, quantized)
-    return [hits for search in searches for hits in search.hits(gallery)]
+    for search in searches:
+        yield from search.hits(vectors, tie)
 
 
 def mark_itself(hits: Sequence[Sequence[Hit]], queries: Embeddings) -> list[list[Hit]]:
@@ -283,12 +308,10 @@ class _Search:
             parts.append(_Candidates(query[reached], row[reached] + start, rough[reached]))
         return _Candidates.joined(parts)
 
-    def hits(self, gallery: Embeddings) -> Iterator[list[Hit]]:
+    def hits(self, vectors: Vectors, tie: Callable[[int], Any]) -> Iterator[list[tuple[int, float]]]:
         """The hits of each query, by float64 sums that do not depend on how the gallery is cut into blocks."""
         for number, query in enumerate(self.queries.astype(np.float64)):
             rows = self.candidates.row[self.candidates.query == number]
-            similarities = (query * gallery.vectors[rows]).sum(axis=1).tolist()
-            ranked = sorted(
-                zip(similarities, rows.tolist(), strict=True), key=lambda hit: (-hit[0], gallery.paths[hit[1]])
-            )
-            yield [Hit(gallery.paths[row], gallery.photos[row], similarity) for similarity, row in ranked[: self.top]]
+            similarities = (query * vectors[rows]).sum(axis=1).tolist()
+            ranked = sorted(zip(rows.tolist(), similarities, strict=True), key=lambda hit: (-hit[1], tie(hit[0])))
+            yield ranked[: self.top]

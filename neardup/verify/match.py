@@ -8,7 +8,7 @@ from scipy.special import gammaln
 
 from neardup.arrays import Bools, Floats, Ints, Vectors
 from neardup.verify.evidence import Transform
-from neardup.verify.keypoints import MIRRORED, Keypoints, LocalFeatures
+from neardup.verify.keypoints import MIRRORED, LocalFeatures
 
 MATCH_STEP = 1
 """Version of the verdict on two photos' keypoints; bumped when it changes for equal keypoints."""
@@ -60,63 +60,76 @@ class Match:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A photo's keypoints as they are multiplied: descriptors as unit rows, of both versions, direct and mirrored."""
+    """A photo's keypoints as they are matched.
+
+    Attributes:
+        features: what is kept of the photo.
+        versions: of the photo as it is and blurred, the keypoints' places and their descriptors as unit rows.
+    """
 
     features: LocalFeatures
-    units: tuple[Vectors, Vectors]
+    versions: tuple[tuple[Vectors, Vectors], ...]
 
     @classmethod
     def of(cls, features: LocalFeatures) -> "Prepared":
         """Unpack the descriptors once for all pairs of a photo."""
-        return cls(features, (features.plain.unit, features.blurred.unit))
+        return cls(features, tuple((version.places, version.unit) for version in (features.plain, features.blurred)))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the photo in pixels."""
+        return self.features.width, self.features.height
 
 
 def best_matches(first: Prepared, second: Prepared) -> tuple[Match | None, Match | None]:
     """The best match of the photos as they are and of the blurred ones, each direct or mirrored; None where none is."""
-    versions = ((first.features.plain, second.features.plain), (first.features.blurred, second.features.blurred))
-    found: list[Match | None] = []
-    for version, (here, there) in enumerate(versions):
-        best = None
-        for mirrored in (False, True):
-            if min(len(here.places), len(there.places)) < LEAST:
-                continue
-            match = _matched(first, second, (here, there), version, mirrored=mirrored)
-            if match and (best is None or match.log_false_alarms < best.log_false_alarms):
-                best = match
-        found.append(best)
-    return found[0], found[1]
+    plain, blurred = (
+        better(*(_matched(here, there, first.size, second.size, mirrored=mirrored) for mirrored in (False, True)))
+        for here, there in zip(first.versions, second.versions, strict=True)
+    )
+    return plain, blurred
+
+
+def better(one: Match | None, other: Match | None) -> Match | None:
+    """The match that is less likely by chance, the first of equally likely ones; None where there is none."""
+    return min(filter(None, (one, other)), key=lambda match: match.log_false_alarms, default=None)
 
 
 def _matched(
-    first: Prepared, second: Prepared, keypoints: tuple[Keypoints, Keypoints], version: int, *, mirrored: bool
+    first: tuple[Vectors, Vectors],
+    second: tuple[Vectors, Vectors],
+    first_size: tuple[int, int],
+    second_size: tuple[int, int],
+    *,
+    mirrored: bool,
 ) -> Match | None:
-    """Match one version of two photos, the first one mirrored or not."""
-    descriptors = first.units[version][:, MIRRORED] if mirrored else first.units[version]
-    rows, columns = mutual_nearest(descriptors @ second.units[version].T)
+    """Match one version of two photos, places and unit descriptors of each, the first photo mirrored or not."""
+    if min(len(first[0]), len(second[0])) < LEAST:
+        return None
+    descriptors = first[1][:, MIRRORED] if mirrored else first[1]
+    rows, columns = mutual_nearest(descriptors @ second[1].T)
     if len(rows) < LEAST:
         return None
-    here = keypoints[0].places[rows].astype(np.float64)
-    there = keypoints[1].places[columns].astype(np.float64)
+    here, there = first[0][rows].astype(np.float64), second[0][columns].astype(np.float64)
     if mirrored:
-        here[:, 0] = first.features.width - 1 - here[:, 0]
+        here[:, 0] = first_size[0] - 1 - here[:, 0]
         here[:, 3] = 180 - here[:, 3]
-    size = (second.features.width, second.features.height)
-    agreed = _agreed(here, there, float(np.hypot(*size)))
-    affine = None if agreed is None else _affine(here[agreed, :2], there[agreed, :2], float(np.hypot(*size)))
+    diagonal = float(np.hypot(*second_size))
+    radius = max(MIN_RADIUS, TOLERANCE * diagonal)
+    agreed = _agreed(here, there, diagonal)
+    affine = None if agreed is None else _affine(here[agreed, :2], there[agreed, :2], radius)
     if affine is None:
         return None
-    diagonals = float(np.hypot(first.features.width, first.features.height)), float(np.hypot(*size))
     residuals = np.hypot(*(here[:, :2] @ affine[:, :2].T + affine[:, 2] - there[:, :2]).T)
-    radius = max(MIN_RADIUS, TOLERANCE * diagonals[1])
     inliers = residuals < radius
-    if not _spread_out(here[inliers, :2], diagonals[0]) or not _spread_out(there[inliers, :2], diagonals[1]):
+    sides = ((here, float(np.hypot(*first_size))), (there, diagonal))
+    if not all(_spread_out(places[inliers, :2], length) for places, length in sides):
         return None
-    chance = log_false_alarms(residuals, size[0] * size[1], SHARPEST * radius)
+    chance = log_false_alarms(residuals, second_size[0] * second_size[1], SHARPEST * radius)
     if mirrored:
-        affine = affine @ np.array([[-1.0, 0, first.features.width - 1], [0, 1, 0], [0, 0, 1]])
-    points = np.concatenate([keypoints[0].places[rows[inliers], :2], there[inliers, :2]], axis=1, dtype=np.float32)
-    whole = np.vstack([affine, [0.0, 0.0, 1.0]])
-    transform: Transform = tuple(whole.ravel().tolist())
+        affine = affine @ np.array([[-1.0, 0, first_size[0] - 1], [0, 1, 0], [0, 0, 1]])
+    points = np.concatenate([first[0][rows[inliers], :2], there[inliers, :2]], axis=1, dtype=np.float32)
+    transform: Transform = tuple(np.vstack([affine, [0.0, 0.0, 1.0]]).ravel().tolist())
     return Match(transform, len(rows), int(inliers.sum()), chance, points)
 
 
@@ -159,9 +172,8 @@ def _agreed(here: Floats, there: Floats, diagonal: float) -> Bools | None:
     return best if min(places) >= LEAST else None
 
 
-def _affine(here: Floats, there: Floats, diagonal: float) -> Floats | None:
+def _affine(here: Floats, there: Floats, radius: float) -> Floats | None:
     """The affine transform, float64 (2, 3), by MAGSAC++ (Barath et al. 2020); None where it is degenerate."""
-    radius = max(MIN_RADIUS, TOLERANCE * diagonal)
     affine, _ = cv2.estimateAffine2D(
         here, there, method=cv2.USAC_MAGSAC, ransacReprojThreshold=radius, maxIters=1000, confidence=0.999
     )

@@ -11,11 +11,12 @@ from neardup.arrays import Ints, Vectors
 from neardup.errors import UnreadableImageError
 from neardup.images import MAX_PIXELS
 from neardup.progress import bar
+from neardup.search.nearest import nearest_rows
 from neardup.stages import digest_of
 from neardup.verify.evidence import Evidence
 from neardup.verify.frames import frames_of
 from neardup.verify.keypoints import KEYPOINTS_STEP, LocalFeatures, local_features
-from neardup.verify.match import MATCH_STEP, Match, Prepared, best_matches
+from neardup.verify.match import MATCH_STEP, Prepared, best_matches, better
 from neardup.verify.pixels import compare
 from neardup.verify.store import KeypointCache, Known
 
@@ -32,8 +33,6 @@ BLOCK = 2048
 """Pairs between two looks at the memory: their photos' keypoints are at hand together."""
 HELD = 8192
 """Photos whose keypoints are held at once, about 350 KB each."""
-ROWS = 1024
-"""Photos that are compared with all others at once when candidates are sought."""
 
 
 def verifier_fingerprint() -> str:
@@ -50,9 +49,9 @@ def evidence_of(first: Prepared, second: Prepared, names: tuple[str, str]) -> Ev
         names: the SHA-256 of both.
     """
     one, other = first.features, second.features
-    sizes = (one.width, one.height), (other.width, other.height)
+    sizes = first.size, second.size
     plain, blurred = best_matches(first, second)
-    best = _better(plain, blurred)
+    best = better(plain, blurred)
     evidence = Evidence(
         *names,
         *sizes[0],
@@ -85,15 +84,9 @@ def evidence_of(first: Prepared, second: Prepared, names: tuple[str, str]) -> Ev
     )
 
 
-def _better(plain: Match | None, blurred: Match | None) -> Match | None:
-    """The match that is less likely by chance."""
-    both = [match for match in (plain, blurred) if match]
-    return min(both, key=lambda match: match.log_false_alarms, default=None)
-
-
 def matched_points(first: LocalFeatures, second: LocalFeatures) -> Vectors:
     """Points of both photos that agree, float32 (n, 4): x and y in the first and in the second; (0, 4) for no match."""
-    best = _better(*best_matches(Prepared.of(first), Prepared.of(second)))
+    best = better(*best_matches(Prepared.of(first), Prepared.of(second)))
     return best.points if best else np.empty((0, 4), np.float32)
 
 
@@ -117,14 +110,15 @@ class Verifier:
         """Evidence of each pair that is not known yet; keypoints are made only for photos of such pairs.
 
         Args:
-            pairs: the SHA-256 of both photos, the lesser first.
+            pairs: the SHA-256 of both photos, in the order of `evidence.ordered`.
             known: evidence of earlier runs.
 
         Returns:
-            Evidence by pair, the known one too; a pair of which a photo cannot be read any more has none.
+            Evidence by pair, the known one too; a pair of which a photo cannot be read any more has none, and neither
+            has a pair of equal contents, of which there is nothing to prove.
         """
         found = {pair: known[pair] for pair in pairs if known and pair in known}
-        new = sorted({pair for pair in pairs if pair not in found})
+        new = sorted({pair for pair in pairs if pair not in found and pair[0] != pair[1]})
         with (
             ThreadPoolExecutor(THREADS) as pool,
             bar(total=len(new), desc="verifying", unit="pair", disable=None) as progress,
@@ -178,16 +172,10 @@ def candidate_pairs(vectors: Vectors, loosest: float, most: int = CANDIDATES) ->
         loosest: least similarity of a candidate.
         most: nearest photos of each.
     """
-    found = []
-    for start in range(0, len(vectors), ROWS):
-        similarities = vectors[start : start + ROWS] @ vectors.T
-        rows = np.arange(len(similarities))
-        similarities[rows, start + rows] = -2
-        count = min(most, len(vectors) - 1)
-        if count < 1:
-            continue
-        nearest = np.argpartition(-similarities, count - 1, axis=1)[:, :count]
-        near = np.take_along_axis(similarities, nearest, axis=1) >= loosest
-        row, place = np.nonzero(near)
-        found.append(np.sort(np.stack([row + start, nearest[row, place]], axis=1), axis=1))
-    return np.unique(np.concatenate(found), axis=0) if found else np.empty((0, 2), np.int64)
+    found = [
+        (min(row, other), max(row, other))
+        for row, nearest in enumerate(nearest_rows(vectors, vectors, most + 1))
+        for other, similarity in [hit for hit in nearest if hit[0] != row][:most]
+        if similarity >= loosest
+    ]
+    return np.unique(np.array(found, dtype=np.int64).reshape(-1, 2), axis=0)
