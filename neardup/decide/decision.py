@@ -1,6 +1,7 @@
 """A decision: the fitted probability, its bands, and the encoder and verifier that it belongs to, as one JSON file."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,8 +19,10 @@ from neardup.errors import ConfigError
 from neardup.stages import digest_of, write_json
 from neardup.verify.evidence import Evidence
 
-DECISION_STEP = "1"
+DECISION_STEP = "2"
 """Version of the features and of how they are fitted; raised whenever an older file would mean another thing."""
+MISSED = 0.005
+"""Share of the true candidates that may lie below the least similarity at which a collection's pairs are verified."""
 AVERAGE = "an average candidate"
 """What the first term of a waterfall is called: the log-odds of a pair whose features all are average."""
 
@@ -49,6 +52,7 @@ class Decision:
         groups: how many groups it rests on, singletons included.
         pairs: how many candidates it was fitted on.
         source: what it was fitted on, as people call it.
+        loosest: cosine similarity that all but `MISSED` of the true candidates reach; pairs below it need no proof.
         step: `DECISION_STEP` when it was made.
     """
 
@@ -59,6 +63,7 @@ class Decision:
     groups: int
     pairs: int
     source: str
+    loosest: float
     step: str = DECISION_STEP
 
     @property
@@ -158,6 +163,7 @@ def _decision(facts: dict[str, Any]) -> Decision:
         int(facts["groups"]),
         int(facts["pairs"]),
         str(facts["source"]),
+        float(facts["loosest"]),
         facts["step"],
     )
 
@@ -192,4 +198,6 @@ def decide(
     bands = bands_for((pairs.left, pairs.right), held_out.probabilities, group_of, precision, recall)
     figures = Reliability.of(held_out.probabilities, held_out.similarity, same)
     groups = int(group_of.max()) + 1
-    return Decision(fit_pairs(pairs, group_of), bands, figures, belongs, groups, len(same), source)
+    cosines = pairs.cosines[same, 0]
+    loosest = math.floor(100 * np.quantile(cosines, MISSED)) / 100 if len(cosines) else -1.0
+    return Decision(fit_pairs(pairs, group_of), bands, figures, belongs, groups, len(same), source, loosest)

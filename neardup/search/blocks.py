@@ -6,7 +6,7 @@ Small slabs are merged with their tables, so that their number does not grow wit
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -94,11 +94,18 @@ class Triangle:
         collection: whose photos.
         threshold: similarity, -1 to 1.
         slabs: in order.
+        most: nearest photos of each that are asked for; None for all pairs.
     """
 
     collection: Collection
     threshold: float
     slabs: tuple[Slab, ...]
+    most: int | None = None
+
+    @property
+    def kind(self) -> str:
+        """What the names of its tables of pairs begin with."""
+        return _kind(self.threshold, self.most)
 
     @property
     def rows(self) -> int:
@@ -112,7 +119,7 @@ class Triangle:
 
     def blocks(self) -> list[Block]:
         """The blocks that were not searched yet, row by row."""
-        done = set(self.collection.vectors.names(_kind(self.threshold)))
+        done = set(self.collection.vectors.names(self.kind))
         names = self.shards
         chosen = (
             sorted({names[place] for place in np.linspace(0, len(names) - 1, PLANNED).astype(int)}) if names else []
@@ -120,12 +127,15 @@ class Triangle:
         return [
             Block(left, right, tuple(chosen))
             for left, right in self.corners()
-            if _table(self.threshold, left, right) not in done
+            if _table(self.kind, left, right) not in done
         ]
 
     def links(self) -> Links:
-        """What all blocks gave, the pairs best first, ties by row."""
-        return _joined(_read_links(self.collection.vectors, self.threshold, *corner) for corner in self.corners())
+        """What all blocks gave, the pairs best first, ties by row.
+
+        Where only the nearest are asked for, each block gave its own: these are not the nearest of all yet.
+        """
+        return _joined(_read_links(self.collection.vectors, self.kind, *corner) for corner in self.corners())
 
     def contents(self) -> Ints:
         """The key of each vector's content, int64 (n,), as `content_keys` gives it."""
@@ -150,28 +160,31 @@ class Triangle:
                 yield left, right
 
 
-def open_triangle(collection: Collection, threshold: float, size: int = SLAB) -> Triangle:
+def open_triangle(collection: Collection, threshold: float, size: int = SLAB, most: int | None = None) -> Triangle:
     """Put all shards into slabs: those of a former run stay as they are or are merged, new shards make new slabs.
 
-    Of the runs that search one store at one threshold, only one may be under way: the tables of what is merged go away.
+    Of the runs that search one store for the same, only one may be under way: the tables of what is merged go away.
 
     Args:
         collection: whose photos.
         threshold: similarity, -1 to 1; each has slabs and tables of its own.
         size: vectors in one slab at most, where one shard does not have more.
+        most: nearest photos of each that are asked for, among those that reach the threshold; None for all pairs.
     """
-    store, note = collection.vectors, f"slabs-{_kind(threshold)}"
+    store, kind = collection.vectors, _kind(threshold, most)
+    note = f"slabs-{kind}"
     there = store.names(SHARDS)
-    former = _placed(collection, threshold, store.noted(note) or [])
+    empty = Triangle(collection, threshold, (), most)
+    former = _placed(empty, store.noted(note) or [])
     if set(former.shards) - set(there):  # somebody deleted shards: their rows must not be counted
-        former = _placed(collection, threshold, [])
+        former = empty
     merged = _merged(former, size) if not former.blocks() else former
     placed = set(merged.shards)
     fresh = _cut([name for name in there if name not in placed], size)
-    triangle = _placed(collection, threshold, [*(slab.shards for slab in merged.slabs), *fresh])
+    triangle = _placed(empty, [*(slab.shards for slab in merged.slabs), *fresh])
     store.note(note, [slab.shards for slab in triangle.slabs])
-    kept = {_table(threshold, left, right) for left, right in triangle.corners()}
-    for name in set(store.names(_kind(threshold))) - kept:
+    kept = {_table(kind, left, right) for left, right in triangle.corners()}
+    for name in set(store.names(kind)) - kept:
         store.delete(name)
     return triangle
 
@@ -205,14 +218,14 @@ def _merged(triangle: Triangle, size: int) -> Triangle:
             spans[-1] += last
     if len(spans) == len(triangle.slabs):
         return triangle
-    collection, threshold = triangle.collection, triangle.threshold
-    merged = _placed(collection, threshold, [[name for slab in span for name in slab.shards] for span in spans])
+    store, kind = triangle.collection.vectors, triangle.kind
+    merged = _placed(triangle, [[name for slab in span for name in slab.shards] for span in spans])
     parts = dict(zip(merged.slabs, spans, strict=True))
     for left, right in merged.corners():
         if len(parts[left]) > 1 or len(parts[right]) > 1:
             corners = [(a, b) for b in parts[right] for a in parts[left] if a.start <= b.start]
-            links = _joined(_read_links(collection.vectors, threshold, *corner) for corner in corners)
-            _write_links(collection.vectors, threshold, left, right, links)
+            links = _joined(_read_links(store, kind, *corner) for corner in corners)
+            _write_links(store, kind, left, right, links)
     return merged
 
 
@@ -222,14 +235,11 @@ def _goes_with(before: Sequence[Slab], last: Sequence[Slab], size: int) -> bool:
     return large + small <= size and large <= 2 * small
 
 
-def _placed(collection: Collection, threshold: float, slabs: Sequence[Sequence[str]]) -> Triangle:
-    """The triangle of these slabs, named by their shards."""
+def _placed(search: Triangle, slabs: Sequence[Sequence[str]]) -> Triangle:
+    """The same search over these slabs, named by their shards."""
     starts = np.cumsum([0, *(sum(map(_rows, names)) for names in slabs)]).tolist()
-    return Triangle(
-        collection,
-        threshold,
-        tuple(Slab(tuple(names), start) for names, start in zip(slabs, starts, strict=False)),
-    )
+    placed = tuple(Slab(tuple(names), start) for names, start in zip(slabs, starts, strict=False))
+    return replace(search, slabs=placed)
 
 
 def _rows(shard: str) -> int:
@@ -237,17 +247,18 @@ def _rows(shard: str) -> int:
     return int(shard.removeprefix(SHARDS).split("-")[0])
 
 
-def _kind(threshold: float) -> str:
+def _kind(threshold: float, most: int | None) -> str:
     """What the names of the tables of pairs at a threshold begin with."""
-    return f"near-{digest_of(threshold)[:12]}-"
+    asked = digest_of(threshold) if most is None else digest_of(threshold, most)
+    return f"near-{asked[:12]}-"
 
 
-def _table(threshold: float, left: Slab, right: Slab) -> str:
+def _table(kind: str, left: Slab, right: Slab) -> str:
     """Name of the table of a block."""
-    return _kind(threshold) + digest_of(left.shards, right.shards)[:16]
+    return kind + digest_of(left.shards, right.shards)[:16]
 
 
-def search_block(collection: Collection, threshold: float, block: Block) -> int:
+def search_block(collection: Collection, threshold: float, block: Block, most: int | None = None) -> int:
     """Search one block and write its pairs to the store.
 
     Rows of a slab with equal vectors are one to the search, so that a picture that is there thousands of times costs
@@ -257,6 +268,7 @@ def search_block(collection: Collection, threshold: float, block: Block) -> int:
         collection: that is searched.
         threshold: similarity, -1 to 1.
         block: which slabs.
+        most: nearest photos of each that are kept, of those in the block; None for all pairs.
 
     Returns:
         The number of pairs.
@@ -270,8 +282,9 @@ def search_block(collection: Collection, threshold: float, block: Block) -> int:
     equal = _equal(ours.vectors, theirs.vectors, found)
     ends = np.stack([ours.rows[found.left] + left.start, theirs.rows[found.right] + right.start])
     near = NearPairs(ends[0], ends[1], found.similarities).take(~equal & (found.similarities >= threshold))
+    near = near if most is None else near.nearest(most)
     joined = [ends[:, equal], ours.equal + left.start] if left == right else [ends[:, equal]]
-    _write_links(collection.vectors, threshold, left, right, Links(near, np.concatenate(joined, axis=1)))
+    _write_links(collection.vectors, _kind(threshold, most), left, right, Links(near, np.concatenate(joined, axis=1)))
     return len(near.left)
 
 
@@ -319,15 +332,15 @@ def _equal(left: Vectors, right: Vectors, pairs: NearPairs) -> Bools:
     return equal
 
 
-def _read_links(store: Store, threshold: float, left: Slab, right: Slab) -> Links:
+def _read_links(store: Store, kind: str, left: Slab, right: Slab) -> Links:
     """What one block gave."""
-    table = store.read(_table(threshold, left, right))
+    table = store.read(_table(kind, left, right))
     i, j = table["left"].to_numpy() + left.start, table["right"].to_numpy() + right.start
     similarities, equal = table["similarity"].to_numpy(), table["equal"].to_numpy(zero_copy_only=False)
     return Links(NearPairs(i, j, similarities).take(~equal), np.stack([i, j])[:, equal])
 
 
-def _write_links(store: Store, threshold: float, left: Slab, right: Slab, links: Links) -> None:
+def _write_links(store: Store, kind: str, left: Slab, right: Slab, links: Links) -> None:
     """Write what one block gave: rows counted within its slabs, so that it holds wherever they come to stand."""
     equal = np.repeat([False, True], [len(links.pairs.left), links.equal.shape[1]])
     columns = {
@@ -336,7 +349,7 @@ def _write_links(store: Store, threshold: float, left: Slab, right: Slab, links:
         "similarity": np.concatenate([links.pairs.similarities, np.ones(links.equal.shape[1])]),
         "equal": equal,
     }
-    store.write(_table(threshold, left, right), pa.table(columns))
+    store.write(_table(kind, left, right), pa.table(columns))
 
 
 def _joined(parts: Iterator[Links]) -> Links:

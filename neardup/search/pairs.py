@@ -57,6 +57,14 @@ class NearPairs:
         """The pairs best first, equally similar ones by `left`, then by `right`."""
         return self.take(np.lexsort((self.right, self.left, -self.similarities)))
 
+    def nearest(self, most: int) -> "NearPairs":
+        """The pairs, which are ordered best first, of which one row is among the `most` nearest of the other."""
+        ends = np.concatenate([self.left, self.right])
+        order = np.lexsort((np.tile(np.arange(len(self.left)), 2), ends))
+        ranks = np.empty(len(ends), dtype=np.int64)
+        ranks[order] = np.arange(len(ends)) - np.searchsorted(ends[order], ends[order])
+        return self.take((ranks < most).reshape(2, -1).any(axis=0))
+
 
 @dataclass(frozen=True)
 class SketchedRows:
