@@ -11,18 +11,19 @@ from neardup.encode.collection import open_collection, present
 from neardup.search.blocks import open_triangle
 from neardup.settings.schema import ClusterSettings, Device, Dtype, PrepareSettings, Settings
 from neardup.stages import STATE, alone
+from neardup.verify.verifier import CANDIDATES
 from tasks.cluster import workers
+from tasks.decisions import chosen_encoder, decision_for
 from tasks.deployed import settings_of_run
 from tasks.duplicates import encode_new, publish, search_all, threshold_of
 from tasks.every_flow import EVERY_FLOW
-from tasks.tracking import tracking_of
 
 
 @flow(name="duplicates", **EVERY_FLOW)
 def duplicates(
     archive: Path,
     out: Path,
-    encoder: str = "models:/near-duplicates@champion",
+    encoder: str | None = None,
     threshold: Annotated[float | None, Field(ge=-1, le=1)] = None,
     device: Device = "auto",
     precision: Dtype = "fp32",
@@ -32,14 +33,14 @@ def duplicates(
 ) -> dict[str, Any]:
     """Encode every photo of a folder that no former run has encoded, and compare all of them with each other.
 
-    Runs on demand. Needs the folder, the same for every worker, and a champion, which an experiment makes. What a run
-    that was killed had encoded and compared is not done again.
+    Runs on demand. Needs the folder, the same for every worker. What a run that was killed had encoded, compared and
+    verified is not done again.
 
     Args:
         archive: folder of the photos; it is only read.
         out: folder of the results.
-        encoder: an MLflow model, whose threshold is used, or any other encoder.
-        threshold: similarity at or above which a pair is a near-duplicate; else the encoder's own.
+        encoder: an MLflow model or any other encoder; else the champion, or the one that is shipped.
+        threshold: least similarity of a pair; else the decision's own where pairs are verified, or the encoder's.
         device: auto, cpu, cuda or mps.
         precision: numbers that the encoder computes with; other than fp32 only if its effect was measured.
         settings: which files are photographs; every image of a folder that is not laid out as they say.
@@ -53,13 +54,14 @@ def duplicates(
     chosen = settings_of_run(given, out, archive, **places)
     device, settings, cluster = chosen.device, chosen.prepare, chosen.cluster
     with alone(out, log.warning), workers(cluster) as runner:
-        checkpoint = tracking_of(out).encoder(encoder)
+        checkpoint = chosen_encoder(out, encoder, log.info)
         store = cluster.store or str(out.resolve() / STATE / "vectors")
         collection = open_collection(archive.resolve(), store, checkpoint, device, precision, settings)
         log.info(collection.rule)
-        least = threshold_of(collection, out, threshold)
+        decision = decision_for(out, collection.fingerprint) if verify else None
+        least = decision.loosest if decision and threshold is None else threshold_of(collection, out, threshold)
         here = present(collection)
         encode_new(collection, here, runner, cluster)
-        triangle = open_triangle(collection, least, cluster.slab)
+        triangle = open_triangle(collection, least, cluster.slab, CANDIDATES if verify else None)
         search_all(triangle, runner, cluster)
-        return publish(triangle, here, out, verify=verify)
+        return publish(triangle, here, out, decision, verify=verify)

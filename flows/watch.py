@@ -9,6 +9,7 @@ from pydantic import Field
 from neardup.archive.scan import check_folders
 from neardup.settings.schema import ClusterSettings, Device, PrepareSettings, Settings
 from neardup.stages import alone
+from tasks.decisions import chosen_encoder
 from tasks.deployed import settings_of_run
 from tasks.every_flow import EVERY_FLOW
 from tasks.tracking import tracking_of
@@ -20,23 +21,25 @@ def watch(
     archive: Path,
     out: Path,
     settings: PrepareSettings = PrepareSettings(),  # noqa: B008
-    encoder: str = "models:/near-duplicates@champion",
+    encoder: str | None = None,
     threshold: Annotated[float | None, Field(ge=-1, le=1)] = None,
     device: Device = "auto",
     store: str | None = None,
+    verify: bool = True,  # noqa: FBT001, FBT002 - Prefect passes it by its name
 ) -> dict[str, Any]:
     """Encode the photos that no former run has seen, and publish their near-duplicates among all photos.
 
-    Runs nightly or on demand. Needs the archive's folder and a champion, which an experiment makes.
+    Runs nightly or on demand. Needs the archive's folder.
 
     Args:
         archive: folder of the archive; it is only read.
         out: folder of the results; it remembers what was seen.
         settings: which files are photographs.
-        encoder: an MLflow model, whose threshold is used, or any other encoder.
-        threshold: similarity at or above which a pair is a near-duplicate; else the encoder's own.
+        encoder: an MLflow model or any other encoder; else the champion, or the one that is shipped.
+        threshold: least similarity of a pair; else the decision's own where pairs are verified, or the encoder's.
         device: auto, cpu, cuda or mps.
         store: folder or URL of the vectors, which other flows may share; else in `out`.
+        verify: whether local features verify the pairs that vectors propose.
     """
     check_folders(archive, out)
     log = get_run_logger()
@@ -45,8 +48,9 @@ def watch(
     chosen = settings_of_run(given, out, archive, **places)
     with alone(out, log.warning):
         tracking = tracking_of(out)
-        checkpoint, store = tracking.encoder(encoder), chosen.cluster.store
-        watched = look_for_new(archive, out, chosen.prepare, encoder, checkpoint, threshold, chosen.device, store)
+        checkpoint, store = chosen_encoder(out, encoder, log.info), chosen.cluster.store
+        names = encoder or checkpoint, checkpoint
+        watched = look_for_new(archive, out, chosen.prepare, *names, threshold, chosen.device, store, verify=verify)
         show_watched(watched)
         log_watched(tracking, watched)
     return watched.facts() | {"folder": str(watched.folder) if watched.folder else None}

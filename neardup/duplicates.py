@@ -1,6 +1,7 @@
 """All near-duplicates of a collection, as tables, groups and pictures."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from neardup.archive.scan import check_folders
 from neardup.arrays import Floats, Ints
 from neardup.decide.decision import Decision
+from neardup.decide.group_report import COLUMNS, GroupReport, Member
+from neardup.decide.grouping import members_of
 from neardup.decide.groups import near_groups
 from neardup.encode.collection import (
     Collection,
@@ -26,20 +27,31 @@ from neardup.encode.collection import (
     unreadable,
 )
 from neardup.encode.encoder import BUILTIN
+from neardup.encode.shards import content_keys
 from neardup.encode.store import write_parquet
+from neardup.errors import ConfigError
 from neardup.pages import write_strips
-from neardup.proofs import Proofs, prove
+from neardup.proofs import Judged, Proofs, chance_text, grouped, prove, shipped_decision
 from neardup.search.blocks import Triangle, open_triangle, search_block
 from neardup.search.pairs import NearPairs
+from neardup.search.pictures import COPY, KINDS, between_pictures, by_first_file, first_of, pictures_of, with_copies
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import claim, replacing, write_json
 from neardup.tables import SHEET_ROWS, save_rows, write_table
+from neardup.verify.verifier import CANDIDATES
 
-KINDS = ("near-duplicate", "equal vectors", "exact copy")
-"""What two files of a pair are: two pictures, one picture to the encoder in other bytes, or the same bytes."""
-NEAR, EQUAL, COPY = range(len(KINDS))
 SHEET_COLUMNS = 16_384
 """Cells that Excel can hold in a row."""
+LINKED_ROWS = (
+    "Each row is a group in which every two photos are near-duplicates; the figure is the photo's greatest similarity "
+    "to another one of its group."
+)
+"""What the page says of groups that similarity made."""
+DECIDED_ROWS = (
+    "Each row is a group, and its first photo stands for it; the figure is the probability of the photo's strongest "
+    "link, with the first photo or with the one that is named. explained.html shows what holds each group together."
+)
+"""What the page says of groups that decisions made."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +75,13 @@ class Duplicates:
         photos: files that are there and could be encoded.
         unreadable: files that are there and could not.
         paths: of the photos that are in a pair, ordered; pairs and groups count these.
+        contents: SHA-256 of each of these.
         pairs: best first.
         kinds: int64 (m,), what each pair is, an index of `KINDS`.
         group_of: int64 (len(paths),), the group of each; a number of its own for a photo in none.
+        most: nearest photos of each that are among the pairs; None where all pairs at the threshold are.
+        proofs: what verification says of the pairs; None where they were not verified.
+        reports: why each photo is in its group, numbered from 1 as `groups` are; none where nothing was decided.
     """
 
     collection: Collection
@@ -73,9 +89,13 @@ class Duplicates:
     photos: int
     unreadable: tuple[LeftOut, ...]
     paths: tuple[str, ...]
+    contents: tuple[str, ...]
     pairs: NearPairs
     kinds: Ints
     group_of: Ints
+    most: int | None = None
+    proofs: Proofs | None = None
+    reports: tuple[GroupReport, ...] = ()
 
     @cached_property
     def copies(self) -> int:
@@ -84,23 +104,35 @@ class Duplicates:
 
     @cached_property
     def groups(self) -> list[list[int]]:
-        """Members of each group of two or more, the group of the best pair first, exact copies last in each."""
+        """Members of each group of two or more, the group of the best pair first.
+
+        Where pairs were decided, the photo that stands for a group comes first; else exact copies come last.
+        """
+        if self.reports:
+            return [[member.photo for member in report.members] for report in self.reports]
         copies = set(self.pairs.right[self.kinds == COPY].tolist())
-        members: dict[int, list[int]] = {}
-        for row in _first_seen(self.pairs).tolist():
-            members.setdefault(int(self.group_of[row]), []).append(row)
-        return [sorted(rows, key=copies.__contains__) for rows in members.values() if len(rows) > 1]
+        return [sorted(rows, key=copies.__contains__) for rows in members_of(self.group_of, self.pairs)]
+
+    @property
+    def called(self) -> str:
+        """Which pairs are candidates, or near-duplicates where nothing decides them, in words."""
+        nearest = f"one photo is among the {self.most} nearest of the other at " if self.most else ""
+        return f"{nearest}similarity {self.threshold:g} or above"
 
     @property
     def summary(self) -> str:
-        """What was found, as one sentence."""
+        """What was found, in plain words."""
         grouped = sum(map(len, self.groups))
         copies = f"; exact copies {self.copies:,}" if self.copies else ""
         left_out = f"; {len(self.unreadable):,} files could not be read" if self.unreadable else ""
         pairs = len(self.pairs.left) - self.copies
+        groups = f"groups {len(self.groups):,} with {grouped:,} photos{copies}{left_out}."
+        if self.proofs is None:
+            return f"{self.photos:,} photos, near-duplicate pairs {pairs:,} at {self.threshold:g} or above, {groups}"
+        links = f"links {self.proofs.counts['links']:,}, " if self.proofs.decision else ""
         return (
-            f"{self.photos:,} photos, near-duplicate pairs {pairs:,} at {self.threshold:g} or above, "
-            f"groups {len(self.groups):,} with {grouped:,} photos{copies}{left_out}."
+            f"{self.photos:,} photos, {links}{groups}\n"
+            f"Candidates are the {pairs:,} pairs of which {self.called}.\n{self.proofs.summary}"
         )
 
     def facts(self) -> dict[str, object]:
@@ -115,56 +147,93 @@ class Duplicates:
             "groups": len(self.groups),
             "unreadable": len(self.unreadable),
             "threshold": self.threshold,
+            "nearest": self.most,
+            **({"verification": self.proofs.counts} if self.proofs else {}),
+            **({"decision": self.proofs.decision.fingerprint} if self.proofs and self.proofs.decision else {}),
             "encoder": self.collection.encoder,
             "precision": self.collection.precision,
             "fingerprint": self.collection.fingerprint,
         }
 
-    def proofs(self, state: Path, earlier: Path, decision: Decision | None) -> Proofs:
-        """Verify the pairs that are no exact copies.
+    def verified(
+        self,
+        state: Path,
+        earlier: Path,
+        decision: Decision | None,
+        judged: Judged = Judged(),  # noqa: B008 - frozen
+    ) -> "Duplicates":
+        """Verify the pairs that are no exact copies; where a decision gives probabilities, these make the groups.
 
         Args:
             state: folder that keeps keypoints.
             earlier: the `evidence.parquet` of an earlier run, if any.
             decision: what turns evidence into a probability; None where none belongs to the encoder.
-        """
-        wanted = (self.kinds != COPY).tolist()
-        folder, limit = self.collection.folder, self.collection.max_pixels
-        return prove(folder, self.paths, self.pairs, wanted, state, earlier, decision, limit)
+            judged: what people said of pairs; it binds the groups.
 
-    def write(self, folder: Path, proofs: Proofs | None = None) -> None:
-        """Write tables, groups, pictures and counts into a folder of ours.
-
-        Args:
-            folder: of the results.
-            proofs: what verification says of the pairs; None where they were not verified.
+        Raises:
+            ConfigError: what people said contradicts itself.
         """
+        wanted, limit = (self.kinds != COPY).tolist(), self.collection.max_pixels
+        names = self.paths, self.contents
+        proofs = prove(self.collection.folder, *names, self.pairs, wanted, state, earlier, decision, limit, judged)
+        if decision is None:
+            return replace(self, proofs=proofs)
+        group_of, reports = grouped(proofs, self.kinds == COPY)
+        return replace(self, proofs=proofs, group_of=group_of, reports=reports)
+
+    def write(self, folder: Path) -> None:
+        """Write tables, groups, pictures and counts into a folder of ours."""
         claim(folder)
-        self._write_pairs(folder, proofs.columns() if proofs else {})
-        if proofs:
-            proofs.write(folder, self.group_of.tolist(), self.collection.max_pixels)
+        root, limit = self.collection.folder, self.collection.max_pixels
+        self._write_pairs(folder)
+        if self.proofs:
+            self.proofs.write(folder, self.groups, self.reports, limit)
         self._write_groups(folder)
         save_rows(folder / "unreadable.csv", LeftOut, self.unreadable)
-        best = _best(self.pairs, self.group_of)
-        strips = [[(self.paths[row], f"{best[row]:.3f}", False) for row in rows] for rows in self.groups]
-        root, limit = self.collection.folder, self.collection.max_pixels
-        write_strips(folder / "gallery.html", "duplicates", root, strips, self.summary, limit)
+        note = DECIDED_ROWS if self.reports else LINKED_ROWS
+        write_strips(folder / "gallery.html", "duplicates", root, self._strips(), self.summary, limit, note)
         write_json(folder / "duplicates.json", self.facts())
 
-    def _write_pairs(self, folder: Path, proofs: dict[str, list[Any]]) -> None:
-        """Write every pair as Parquet, and as many as Excel holds as a workbook."""
+    def _strips(self) -> list[list[tuple[str, str, bool]]]:
+        """Path, label and no mark of each photo of each group."""
+        if self.reports:
+            return [
+                [(self.paths[member.photo], self._why(report, member), False) for member in report.members]
+                for report in self.reports
+            ]
+        best = _best(self.pairs, self.group_of)
+        return [[(self.paths[row], f"{best[row]:.3f}", False) for row in rows] for rows in self.groups]
+
+    def _why(self, report: GroupReport, member: Member) -> str:
+        """Why a photo is in its group, as the label of its picture."""
+        because = "by a verdict" if member.because is None else chance_text(member.probability)
+        if member.because is not None and report.reference not in {member.because, member.photo}:
+            because += f" with {Path(self.paths[member.because]).name}"
+        return f"reference, {because}" if member.photo == report.reference else because
+
+    def _write_pairs(self, folder: Path) -> None:
+        """Write every pair as Parquet, and those that people are shown, as many as Excel holds, as a workbook.
+
+        The most probable pairs come first, and before them exact copies, which are certain.
+        """
         columns: dict[str, list[Any]] = {
             "photo": [self.paths[row] for row in self.pairs.left.tolist()],
             "partner": [self.paths[row] for row in self.pairs.right.tolist()],
             "similarity": self.pairs.similarities.tolist(),
             "kind": [KINDS[kind] for kind in self.kinds.tolist()],
-            **proofs,
+            **(self.proofs.columns() if self.proofs else {}),
         }
+        order = np.arange(len(self.kinds))
+        if self.proofs:
+            certain = np.nan_to_num(self.proofs.probabilities, nan=np.inf)
+            order = np.lexsort((order, -certain))
         with replacing(folder / "pairs.parquet") as partial:
-            write_parquet(pa.table(columns), partial)
-        shown = {name: values[:SHEET_ROWS] for name, values in columns.items()}
-        shown["similarity"] = np.round(shown["similarity"], 6).tolist()
-        write_table(folder / "pairs.xlsx", tuple(shown), zip(*shown.values(), strict=True))
+            write_parquet(pa.table(columns).take(pa.array(order)), partial)
+        listed = order[self.proofs.shown[order]] if self.proofs else order
+        chosen = listed[:SHEET_ROWS].tolist()
+        sheet = {name: [values[place] for place in chosen] for name, values in columns.items()}
+        sheet["similarity"] = np.round(sheet["similarity"], 6).tolist()
+        write_table(folder / "pairs.xlsx", tuple(sheet), zip(*sheet.values(), strict=True))
 
     def _write_groups(self, folder: Path) -> None:
         """Write a row a photo as Parquet, and as many groups as Excel holds as a workbook, a row each."""
@@ -179,17 +248,15 @@ class Duplicates:
                 [self.paths[first[row]] if row in first else None for _, row in rows], pa.string()
             ),
         }
+        reported = [row for report in self.reports for row in report.rows(self.paths)]
+        for place, name in enumerate(COLUMNS[2:] if reported else (), 2):
+            columns[name.replace(" ", "_")] = pa.array([row[place] for row in reported])
         with replacing(folder / "groups.parquet") as partial:
             write_parquet(pa.table(columns), partial)
+        if reported:
+            write_table(folder / "group_report.xlsx", COLUMNS, reported[:SHEET_ROWS])
         names = [[self.paths[row] for row in group[:SHEET_COLUMNS]] for group in self.groups[:SHEET_ROWS]]
         write_table(folder / "groups.xlsx", (), names, header=False)
-
-
-def _first_seen(pairs: NearPairs) -> Ints:
-    """Rows in the order in which the pairs name them."""
-    both = np.stack([pairs.left, pairs.right], axis=1).ravel()
-    rows, places = np.unique(both, return_index=True)
-    return np.asarray(rows[np.argsort(places)])
 
 
 def _best(pairs: NearPairs, group_of: Ints) -> Floats:
@@ -201,85 +268,40 @@ def _best(pairs: NearPairs, group_of: Ints) -> Floats:
     return best
 
 
-def duplicates(triangle: Triangle, present: Ints) -> Duplicates:
+def duplicates(triangle: Triangle, present: Ints, named: Sequence[str] = (), *, grouped: bool = True) -> Duplicates:
     """Put the pairs of all blocks together, of the files that are still there, and make groups of them.
 
     Args:
         triangle: searched to its end.
         present: marks of the files that are there, ordered.
+        named: SHA-256 of photos that people judged; they are counted even if they are in no pair.
+        grouped: whether similarity makes the groups; else each photo is one for itself, until pairs are decided.
     """
     collection, links, contents = triangle.collection, triangle.links(), triangle.contents()
     files = encoded_photos(collection, present)
-    picture_of_row = _pictures(contents, links.equal)
+    picture_of_row = pictures_of(contents, links.equal)
     keys, firsts = np.unique(contents, return_index=True)
     rows = firsts[np.searchsorted(keys, files.contents)]
     pictures = picture_of_row[rows]
     count = np.bincount(pictures, minlength=len(contents))
-    near = _between(links.pairs, picture_of_row, count)
+    near = between_pictures(links.pairs, picture_of_row, count)
+    near = near if triangle.most is None else near.sorted().nearest(triangle.most)
     paired = np.zeros(len(contents), dtype=bool)
     paired[near.left] = paired[near.right] = True
-    chosen = np.flatnonzero(paired[pictures] | (count[pictures] > 1))
+    judged = np.isin(files.contents, content_keys(pa.chunked_array([pa.array(named, pa.string())])))
+    chosen = np.flatnonzero(paired[pictures] | (count[pictures] > 1) | judged)
     paths = files.paths(chosen)
     # By path, so that nothing depends on how the photos were cut into shards.
     order = np.array(sorted(range(len(paths)), key=paths.__getitem__), dtype=np.int64)
     chosen = chosen[order]
-    first, near = _by_first_file(pictures[chosen], near)
-    group_of = _groups(triangle, rows[chosen], near)[first]
-    pairs, kinds = _with_copies(near, first, _first_of(files.contents[chosen]))
+    first, near = by_first_file(pictures[chosen], near)
+    group_of = _groups(triangle, rows[chosen], near)[first] if grouped else np.arange(len(chosen))
+    pairs, kinds = with_copies(near, first, first_of(files.contents[chosen]))
     left_out = tuple(LeftOut(path, reason) for path, reason in unreadable(collection, present).items())
     names = tuple(paths[row] for row in order.tolist())
-    return Duplicates(collection, triangle.threshold, len(files.contents), left_out, names, pairs, kinds, group_of)
-
-
-def _pictures(contents: Ints, equal: Ints) -> Ints:
-    """Number the pictures: rows of one content, or of equal vectors, are one.
-
-    Args:
-        contents: int64 (n,), the content of each row; two workers may have encoded the same one.
-        equal: int64 (2, m), pairs of rows with equal vectors.
-
-    Returns:
-        int64 (n,), each row's picture, from 0, fewer than n.
-    """
-    first, rows = _first_of(contents), np.arange(len(contents))
-    left, right = np.concatenate([equal, np.stack([first, rows])[:, first != rows]], axis=1)
-    graph = coo_array((np.ones(len(left), dtype=bool), (left, right)), shape=(len(rows), len(rows)))
-    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
-
-
-def _first_of(values: Ints) -> Ints:
-    """For each place the first one that has the same value: int64 (n,)."""
-    _, first, which = np.unique(values, return_index=True, return_inverse=True)
-    return np.asarray(first[which], dtype=np.int64)
-
-
-def _between(pairs: NearPairs, picture_of_row: Ints, files: Ints) -> NearPairs:
-    """Pairs of pictures instead of rows, each once, of pictures that have a file.
-
-    Args:
-        pairs: of rows.
-        picture_of_row: int64 (n,).
-        files: int64 (n,), how many each picture has.
-    """
-    ends = np.sort(picture_of_row[np.stack([pairs.left, pairs.right])], axis=0)
-    once = np.unique(ends[0] * len(files) + ends[1], return_index=True)[1]
-    near = NearPairs(ends[0], ends[1], pairs.similarities).take(once)
-    return near.take((files[near.left] > 0) & (files[near.right] > 0))
-
-
-def _by_first_file(pictures: Ints, near: NearPairs) -> tuple[Ints, NearPairs]:
-    """Let the first file of each picture stand for it.
-
-    Args:
-        pictures: int64 (n,), of each file.
-        near: pairs of pictures, which have files.
-
-    Returns:
-        int64 (n,), the file that stands for each file's picture, and the pairs of such files, best first.
-    """
-    numbers, first = np.unique(pictures, return_index=True)
-    ends = np.sort(first[np.searchsorted(numbers, np.stack([near.left, near.right]))], axis=0)
-    return _first_of(pictures), NearPairs(ends[0], ends[1], near.similarities).sorted()
+    digests = tuple(files.photos(chosen))
+    found = len(files.contents), left_out, names, digests, pairs, kinds, group_of
+    return Duplicates(collection, triangle.threshold, *found, most=triangle.most)
 
 
 def _groups(triangle: Triangle, rows: Ints, near: NearPairs) -> Ints:
@@ -299,37 +321,18 @@ def _groups(triangle: Triangle, rows: Ints, near: NearPairs) -> Ints:
     return groups
 
 
-def _with_copies(near: NearPairs, first: Ints, first_of_content: Ints) -> tuple[NearPairs, Ints]:
-    """Add a pair for each further file of a picture.
-
-    Args:
-        near: pairs of files that stand for pictures.
-        first: int64 (n,), the file that stands for each file's picture.
-        first_of_content: int64 (n,), the first file that has each file's bytes.
-
-    Returns:
-        All pairs, best first, and what each is, an index of `KINDS`.
-    """
-    files = np.arange(len(first))
-    copies = np.flatnonzero(first_of_content != files)
-    equal = np.flatnonzero((first_of_content == files) & (first != files))
-    left = np.concatenate([near.left, first[equal], first_of_content[copies]])
-    right = np.concatenate([near.right, equal, copies])
-    similarities = np.concatenate([near.similarities, np.ones(len(equal) + len(copies))])
-    kinds = np.repeat([NEAR, EQUAL, COPY], [len(near.left), len(equal), len(copies)])
-    order = np.lexsort((right, left, -similarities))
-    return NearPairs(left, right, similarities).take(order), kinds[order]
-
-
 def find_duplicates(
     folder: Path | str,
-    threshold: float,
+    threshold: float | None = None,
     encoder: str = BUILTIN,
     store: Path | str | None = None,
     device: str = "auto",
     settings: PrepareSettings = PrepareSettings(),  # noqa: B008 - frozen
 ) -> Duplicates:
     """Find all near-duplicates among the photos of a folder.
+
+    Without a threshold the nearest photos of each are verified by local features and decided by the decision that the
+    project ships for its encoder; with one, the vectors alone decide.
 
     Args:
         folder: of the photos; it is only read.
@@ -342,17 +345,24 @@ def find_duplicates(
 
     Raises:
         ArchiveError: there is no such folder.
+        ConfigError: there is neither a threshold nor a decision for the encoder.
         EncoderError: there is no such encoder.
     """
-    if store is None:
-        with TemporaryDirectory() as forgotten:
-            return find_duplicates(folder, threshold, encoder, forgotten, device, settings)
-    check_folders(Path(folder), Path(store))
-    collection = open_collection(Path(folder), str(store), encoder, device, "fp32", settings)
-    here = present(collection)
-    for paths in new_shards(collection, known(collection)):
-        encode_shard(collection, paths)
-    triangle = open_triangle(collection, threshold)
-    for block in triangle.blocks():
-        search_block(collection, threshold, block)
-    return duplicates(triangle, here)
+    with TemporaryDirectory() as forgotten:
+        place = str(forgotten if store is None else store)
+        check_folders(Path(folder), Path(place))
+        collection = open_collection(Path(folder), place, encoder, device, "fp32", settings)
+        decision = None if threshold is not None else shipped_decision(collection.fingerprint)
+        if threshold is None and decision is None:
+            raise ConfigError(f"no decision is shipped for {encoder}: give a threshold, which belongs to the encoder")
+        here = present(collection)
+        for paths in new_shards(collection, known(collection)):
+            encode_shard(collection, paths)
+        least, most = (decision.loosest, CANDIDATES) if decision else (threshold, None)
+        assert least is not None  # noqa: S101 - one of the two is there
+        triangle = open_triangle(collection, least, most=most)
+        for block in triangle.blocks():
+            search_block(collection, least, block, most)
+        found = duplicates(triangle, here, grouped=decision is None)
+        state = Path(forgotten)
+        return found.verified(state, state / "evidence.parquet", decision) if decision else found

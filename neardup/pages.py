@@ -142,6 +142,7 @@ def write_strips(
     groups: Sequence[Sequence[tuple[str, str, bool]]],
     sentence: str,
     max_pixels: int,
+    note: str = "",
 ) -> Path:
     """Write one HTML page that shows groups, a strip of pictures each.
 
@@ -152,6 +153,7 @@ def write_strips(
         groups: of each group its photos: path in the archive, label, whether it is new.
         sentence: what happened, in plain words.
         max_pixels: a larger image is refused.
+        note: what a row and its labels are, where the template leaves that open.
 
     Returns:
         The file.
@@ -166,4 +168,4 @@ def write_strips(
             Picture.of(archive / name, name, label, right=new, max_pixels=max_pixels) for name, label, new in shown
         ]
         strips.append((pictures, len(group) - len(shown)))
-    return write_page(path, template, strips=strips, total=len(groups), sentence=sentence)
+    return write_page(path, template, strips=strips, total=len(groups), sentence=sentence, note=note)

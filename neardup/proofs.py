@@ -1,23 +1,26 @@
 """What verification says of the pairs that a search of a collection called: evidence, probability, pictures."""
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
 import numpy as np
 
-from neardup.arrays import Floats
+from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.bands import Band
-from neardup.decide.decision import Decision
+from neardup.decide.constraints import Constraints
+from neardup.decide.decision import Decision, first_decision
 from neardup.decide.features import tellable
+from neardup.decide.group_report import GroupReport
+from neardup.decide.grouping import DecidedPairs, explain_groups, group_pairs, members_of
 from neardup.errors import UnreadableImageError
 from neardup.images import read_file, read_image
 from neardup.pages import write_page
 from neardup.search.pairs import NearPairs
-from neardup.stages import digest_if_readable, replacing
+from neardup.stages import replacing
 from neardup.verify.evidence import Evidence, ordered
 from neardup.verify.picture import WIDTH, explain_picture
 from neardup.verify.relation import relation_of
@@ -26,6 +29,61 @@ from neardup.verify.verifier import Verifier, matched_points, verifier_fingerpri
 
 PICTURES = 24
 """Pairs that are drawn: one of each of the first groups, then those that a person should look at."""
+SHIPPED = Path(__file__).parent / "builtin" / "decision.json"
+"""The decision that the project ships, fitted by `python -m neardup.builtin.decision`."""
+UNLIKELY = 0.01
+"""Probability below which a pair is neither shown nor counted among those to be reviewed; pairs.parquet has it."""
+
+
+def shipped_decision(encoder: str) -> Decision | None:
+    """The decision that the project ships, if it belongs to an encoder and to this verifier; else None.
+
+    Args:
+        encoder: fingerprint of the encoder.
+    """
+    return first_decision([SHIPPED], encoder)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What people said of pairs of photos, which a pair names by their SHA-256, the lesser first.
+
+    Attributes:
+        answers: pair → the answer in force.
+        together: pairs that are the same picture.
+        apart: pairs that are not.
+    """
+
+    answers: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    together: Sequence[tuple[str, str]] = ()
+    apart: Sequence[tuple[str, str]] = ()
+
+    @property
+    def photos(self) -> list[str]:
+        """All photos of pairs that decide groups, ordered."""
+        return sorted({photo for pair in (*self.together, *self.apart) for photo in pair})
+
+    def constraints(self, photos: Sequence[str], same: Iterable[tuple[int, int]] = ()) -> Constraints:
+        """What groups must obey.
+
+        Args:
+            photos: SHA-256 of each row's photo; of equal ones the first row stands for all.
+            same: pairs of rows that are together anyway, as exact copies are.
+        """
+        row_of = {photo: row for row, photo in reversed(list(enumerate(photos)))}
+        together, apart = (
+            [(row_of[a], row_of[b]) for a, b in said if a in row_of and b in row_of]
+            for said in (self.together, self.apart)
+        )
+        return Constraints((*same, *together), tuple(apart))
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What decides verified pairs: a decision, where one belongs to the encoder, and what people said."""
+
+    decision: Decision | None
+    judged: Judged = Judged()
 
 
 @dataclass(frozen=True)
@@ -36,47 +94,83 @@ class Proofs:
         root: folder of the photos.
         paths: of the photos that pairs count.
         pairs: that were verified or are exact copies.
-        photos: SHA-256 of each photo, by its row; rows in exact copies only have none.
+        photos: SHA-256 of each photo of `paths`.
         evidence: of each pair; None for an exact copy and where a photo cannot be read.
         probabilities: float64 (m,), of each pair; NaN without a decision or evidence.
         bands: of each pair; empty text without a decision or evidence.
         verifier: what verified, which has their keypoints at hand.
+        decision: what gave the probabilities; None where none belongs to the encoder.
+        judged: what people said of pairs.
     """
 
     root: Path
     paths: tuple[str, ...]
     pairs: NearPairs
-    photos: dict[int, str]
+    photos: tuple[str, ...]
     evidence: tuple[Evidence | None, ...]
     probabilities: Floats
     bands: tuple[Band | str, ...]
     verifier: Verifier
+    decision: Decision | None = None
+    judged: Judged = Judged()
+
+    @property
+    def shown(self) -> Bools:
+        """Which pairs people are shown, bool (m,): all but those that are too unlikely and that nobody judged."""
+        judged = np.array([answer is not None for answer in self.answers], dtype=bool)
+        likely: Bools = np.isnan(self.probabilities) | (self.probabilities >= UNLIKELY)
+        return np.asarray(likely | judged, dtype=bool)
+
+    @cached_property
+    def answers(self) -> list[str | None]:
+        """What people said of each pair."""
+        rows = zip(self.pairs.left.tolist(), self.pairs.right.tolist(), strict=True)
+        return [self.judged.answers.get(ordered(self.photos[left], self.photos[right])) for left, right in rows]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many pairs were verified and confirmed, are links, are to be reviewed, are too unlikely for that."""
+        looked = [found for found in self.evidence if found]
+        shown = self.shown.tolist()
+        asked = [
+            band == "review" and likely and answer is None
+            for band, likely, answer in zip(self.bands, shown, self.answers, strict=True)
+        ]
+        return {
+            "verified": len(looked),
+            "confirmed": sum(found.matched for found in looked),
+            "cannot_tell": sum(found.cannot_tell for found in looked),
+            "links": self.bands.count("link"),
+            "to_review": sum(asked),
+            "unlikely": len(shown) - sum(shown),
+            "judged": sum(answer is not None for answer in self.answers),
+        }
 
     @property
     def summary(self) -> str:
-        """What verification found, as one sentence."""
-        looked = [found for found in self.evidence if found]
-        matched = sum(found.matched for found in looked)
-        untold = sum(found.cannot_tell for found in looked)
-        banded = {band: self.bands.count(band) for band in ("link", "review", "reject")}
-        decided = (
-            f"; by probability {banded['link']:,} are links, {banded['review']:,} are to be reviewed, "
-            f"{banded['reject']:,} are rejected"
-            if any(self.bands)
-            else ""
+        """What verification found, in plain words."""
+        counts = self.counts
+        text = (
+            f"Of {counts['verified']:,} candidate pairs local features confirm {counts['confirmed']:,} and cannot tell "
+            f"of {counts['cannot_tell']:,}"
         )
+        if self.decision is None:
+            return f"{text}; no decision belongs to this encoder, so that none has a probability."
+        judged = f", people have judged {counts['judged']:,}" if counts["judged"] else ""
         return (
-            f"Of {len(looked):,} pairs local features confirm {matched:,}, find no common picture in "
-            f"{len(looked) - matched - untold:,} and cannot tell of {untold:,}{decided}."
+            f"{text}; {counts['links']:,} are links, {counts['to_review']:,} are to be reviewed{judged}, "
+            f"{counts['unlikely']:,} have a probability below {UNLIKELY:.0%} and are in pairs.parquet only.\n"
+            f"The probability rests on {self.decision.source}. {self.decision.bands.sentence()}"
         )
 
     def columns(self) -> dict[str, list[Any]]:
         """The columns of the table of pairs that verification adds."""
         return {
-            "photo_sha256": [self.photos.get(row) for row in self.pairs.left.tolist()],
-            "partner_sha256": [self.photos.get(row) for row in self.pairs.right.tolist()],
+            "photo_sha256": [self.photos[row] for row in self.pairs.left.tolist()],
+            "partner_sha256": [self.photos[row] for row in self.pairs.right.tolist()],
             "probability": [None if np.isnan(value) else value for value in self.probabilities.tolist()],
             "band": [str(band) or None for band in self.bands],
+            "verdict": self.answers,
             "relation": [found and str(relation_of(found).kind) for found in self.evidence],
             "sentence": [found and self._sentence(place, found) for place, found in enumerate(self.evidence)],
             "inliers": [found and max(found.inliers, found.blurred_inliers) for found in self.evidence],
@@ -96,38 +190,71 @@ class Proofs:
         """A pair's relation with its photos' names."""
         return relation_of(found).sentence(*self._names(place, found))
 
-    def write(self, folder: Path, group_of: Sequence[int], max_pixels: int) -> None:
+    def write(self, folder: Path, groups: Sequence[Sequence[int]], reports: Sequence[GroupReport], limit: int) -> None:
         """Write `evidence.parquet`, pictures of pairs in `explained/`, and the page that shows them.
 
         Args:
             folder: of the results.
-            group_of: the group of each photo, by its row.
-            max_pixels: larger images are refused.
+            groups: rows of each group's photos, in the order of the tables.
+            reports: of the groups, by their numbers from 1; none where nothing was decided.
+            limit: pixels of the largest image that is read.
         """
         unique = {(found.first, found.second): found for found in self.evidence if found}
         write_evidence(folder / "evidence.parquet", unique.values(), verifier_fingerprint())
         rmtree(folder / "explained", ignore_errors=True)
-        shown = []
-        for number, (place, found) in enumerate(self._worth_showing(group_of), 1):
-            name = f"explained/{number:03d}.png"
-            if self._draw(place, found, folder / name, max_pixels):
-                photo, partner = (self.paths[int(side[place])] for side in (self.pairs.left, self.pairs.right))
-                shown.append((name, photo, partner, self._sentence(place, found), str(self.bands[place])))
-        write_page(folder / "explained.html", "explained", shown=shown, summary=self.summary)
+        doubtful = self._doubtful()
+        most = PICTURES * 2 // 3 if doubtful else PICTURES
+        number_of = {row: number for number, group in enumerate(groups, 1) for row in group}
+        report_of = {report.group: report for report in reports}
+        linked = [
+            self._entry(folder, place, limit, f"Group {number}", _held(report_of.get(number), len(groups[number - 1])))
+            for number, place in self._weakest(number_of, report_of, most)
+        ]
+        rest = [self._entry(folder, place, limit, "", "") for place in doubtful[: PICTURES - len(linked)]]
+        pictures = {"linked": [entry for entry in linked if entry], "doubtful": [entry for entry in rest if entry]}
+        write_page(folder / "explained.html", "explained", **pictures, summary=self.summary, groups=len(groups))
 
-    def _worth_showing(self, group_of: Sequence[int]) -> list[tuple[int, Evidence]]:
-        """The pairs to draw: the best of each group first, then those that a person should look at."""
-        best: dict[int, tuple[int, Evidence]] = {}
-        doubtful = []
-        for place, found in enumerate(self.evidence):
-            if found is None:
+    def _weakest(
+        self, number_of: Mapping[int, int], report_of: Mapping[int, GroupReport], most: int
+    ) -> list[tuple[int, int]]:
+        """The pair to draw of each of the first groups: the weakest that holds it together, else the most alike."""
+        links = {
+            number: (report.weakest.left, report.weakest.right)
+            for number, report in report_of.items()
+            if report.weakest
+        }
+        found: dict[int, int] = {}
+        for place, (left, right) in enumerate(zip(self.pairs.left.tolist(), self.pairs.right.tolist(), strict=True)):
+            number = number_of.get(left)
+            if self.evidence[place] is None or number is None or number_of.get(right) != number:
                 continue
-            if found.matched and self.bands[place] in {"link", ""}:
-                best.setdefault(group_of[int(self.pairs.left[place])], (place, found))
-            else:
-                doubtful.append((place, found))
-        groups = list(best.values())[: PICTURES * 2 // 3 if doubtful else PICTURES]
-        return [*groups, *doubtful[: PICTURES - len(groups)]]
+            if number not in found or {left, right} == set(links.get(number, ())):
+                found[number] = place
+        return sorted(found.items())[:most]
+
+    def _doubtful(self) -> list[int]:
+        """The pairs that a person should look at, those in the middle first; unconfirmed ones without a decision."""
+        if self.decision is None:
+            return [place for place, found in enumerate(self.evidence) if found and not found.matched]
+        asked = [
+            place
+            for place in np.flatnonzero(self.shown).tolist()
+            if self.bands[place] == "review" and self.answers[place] is None
+        ]
+        return sorted(asked, key=lambda place: abs(self.probabilities[place] - 0.5))
+
+    def _entry(self, folder: Path, place: int, limit: int, title: str, note: str) -> dict[str, str] | None:
+        """Draw a pair, and say what the page shows of it; None where a photo cannot be read any more."""
+        found = self.evidence[place]
+        photo, partner = (self.paths[int(side[place])] for side in (self.pairs.left, self.pairs.right))
+        name = f"explained/{place:06d}.png"
+        if found is None or not self._draw(place, found, folder / name, limit):
+            return None
+        chance = self.probabilities[place]
+        probability = "" if np.isnan(chance) else f"probability {chance_text(chance)}, {self.bands[place]}"
+        sentence = self._sentence(place, found)
+        facts = {"picture": name, "photo": photo, "partner": partner, "sentence": sentence, "probability": probability}
+        return {**facts, "title": title, "note": note}
 
     def _draw(self, place: int, found: Evidence, path: Path, max_pixels: int) -> bool:
         """Draw one pair; False where a photo cannot be read any more."""
@@ -146,40 +273,81 @@ class Proofs:
         return True
 
 
+def grouped(proofs: Proofs, copies: Bools | None = None) -> tuple[Ints, tuple[GroupReport, ...]]:
+    """Groups by the probabilities of pairs and by what people said, and why each photo is in its group.
+
+    Args:
+        proofs: of pairs that were decided.
+        copies: bool (m,), which pairs are exact copies, which are together anyway; none by default.
+
+    Returns:
+        int64 (n,), the group of each photo, and the reports of groups of two or more, numbered from 1 in the order in
+        which pairs name them.
+
+    Raises:
+        ConfigError: what people said contradicts itself.
+    """
+    certain = np.zeros(len(proofs.probabilities), dtype=bool) if copies is None else copies
+    left, right = proofs.pairs.left, proofs.pairs.right
+    probabilities = np.where(certain, 1.0, np.nan_to_num(proofs.probabilities))
+    pairs = DecidedPairs(left, right, probabilities, proofs.evidence, dict(enumerate(proofs.photos)))
+    same = zip(left[certain].tolist(), right[certain].tolist(), strict=True)
+    labels, lowered = group_pairs(len(proofs.paths), pairs, proofs.judged.constraints(proofs.photos, same))
+    numbers = np.full(len(labels), -1, dtype=np.int64)
+    for number, rows in enumerate(members_of(labels, proofs.pairs), 1):
+        numbers[rows] = number
+    return labels, tuple(explain_groups(numbers, replace(pairs, probabilities=lowered), certain))
+
+
+def _held(report: GroupReport | None, photos: int) -> str:
+    """How firmly a group holds together, as one sentence."""
+    if report is None:
+        return f"{photos} photos."
+    bridges = f", {len(report.bridges)} of them bridges" if report.bridges else ""
+    chance = chance_text(report.weakest.probability) if report.weakest else ""
+    weakest = f"; the weakest link that it needs has a probability of {chance}" if chance else ""
+    return f"{photos} photos, {report.density:.0%} of their pairs are links{bridges}{weakest}."
+
+
+def chance_text(probability: float) -> str:
+    """A probability in per cent, never rounded to certainty.
+
+    >>> chance_text(0.98765), chance_text(0.99999)
+    ('98.8 %', 'over 99.9 %')
+    """
+    return "over 99.9 %" if probability > 0.9995 else f"{100 * probability:.1f} %"  # noqa: PLR2004
+
+
 def prove(
     root: Path,
     paths: tuple[str, ...],
+    photos: tuple[str, ...],
     pairs: NearPairs,
     wanted: Sequence[bool],
     state: Path,
     earlier: Path,
     decision: Decision | None,
     max_pixels: int,
+    judged: Judged = Judged(),
 ) -> Proofs:
     """Verify pairs of a collection; what an earlier run verified is not verified again.
 
     Args:
         root: folder of the photos; it is only read.
         paths: of the photos that pairs count.
+        photos: SHA-256 of each of them.
         pairs: rows of `paths`.
         wanted: of each pair whether it is to be verified; an exact copy needs no proof.
         state: folder that keeps keypoints.
         earlier: the `evidence.parquet` of an earlier run, if any.
         decision: what turns evidence into a probability; None where none belongs to the encoder.
         max_pixels: larger images are refused.
+        judged: what people said of pairs.
     """
     places = [place for place, chosen in enumerate(wanted) if chosen]
-    rows = sorted({row for place in places for row in (int(pairs.left[place]), int(pairs.right[place]))})
-    with ThreadPoolExecutor() as pool:
-        digests = pool.map(lambda row: digest_if_readable(root / paths[row]), rows)
-        photos = {row: digest for row, digest in zip(rows, digests, strict=True) if digest}
-    path_of = {digest: paths[row] for row, digest in photos.items()}
+    path_of = dict(zip(reversed(photos), reversed(paths), strict=True))
     verifier = Verifier(lambda photo: read_file(root / path_of[photo]), KeypointCache(state / "keypoints"), max_pixels)
-    named = dict[int, tuple[str, str]]()
-    for place in places:
-        left, right = (photos.get(int(side[place])) for side in (pairs.left, pairs.right))
-        if left and right:
-            named[place] = ordered(left, right)
+    named = {place: ordered(photos[int(pairs.left[place])], photos[int(pairs.right[place])]) for place in places}
     known = verifier.verify(list(named.values()), read_evidence(earlier, verifier_fingerprint()))
     evidence = tuple(known.get(named[place]) if place in named else None for place in range(len(wanted)))
     probabilities, bands = np.full(len(wanted), np.nan), [""] * len(wanted)
@@ -189,4 +357,4 @@ def prove(
         probabilities[looked] = decision.probabilities(pairs.similarities[looked].astype(np.float64), found)
         for place, band in zip(looked.tolist(), decision.bands.of(probabilities[looked], tellable(found)), strict=True):
             bands[place] = band
-    return Proofs(root, paths, pairs, photos, evidence, probabilities, tuple(bands), verifier)
+    return Proofs(root, paths, pairs, photos, evidence, probabilities, tuple(bands), verifier, decision, judged)

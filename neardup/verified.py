@@ -1,6 +1,6 @@
 """Approaches measured once more, with each query's nearest photos verified and ranked by probability, out of fold."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 
 from neardup.archive.testset import TestSet
 from neardup.arrays import Floats
-from neardup.decide.decision import Belongs, Decision, decide
+from neardup.decide.decision import Belongs, Decision, decide, first_decision
 from neardup.decide.probability import CandidatePairs, out_of_fold, scored_square
 from neardup.errors import ArchiveError
 from neardup.images import MAX_PIXELS, read_file
@@ -189,9 +189,3 @@ def own_decision(out: Path, encoder: str) -> Decision | None:
         encoder: fingerprint of the encoder.
     """
     return first_decision(sorted(out.glob(f"*/{DECISION}")), encoder)
-
-
-def first_decision(paths: Iterable[Path], encoder: str) -> Decision | None:
-    """The first decision of some files that belongs to an encoder and this verifier; None where none does."""
-    belongs = Belongs(encoder, verifier_fingerprint())
-    return next((decision for path in paths if (decision := Decision.load(path)).belongs == belongs), None)

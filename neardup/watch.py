@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from numbers import Real
 from pathlib import Path
@@ -13,15 +13,18 @@ import numpy as np
 from neardup.archive.notice import KINDS, Memory, Noticed, notice, places_of, vanished_since
 from neardup.archive.scan import check_folders, scan_archive
 from neardup.arrays import Ints
+from neardup.decide.group_report import GroupReport
 from neardup.decide.groups import near_groups
 from neardup.encode.protocol import Encoder
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ArchiveError, ConfigError
 from neardup.pages import write_strips
+from neardup.proofs import Proofs, Verification, grouped, prove
 from neardup.search.pairs import NearPairs, near_pairs
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, claim, replacing, write_json
 from neardup.tables import SHEET_ROWS, save_rows, write_table
+from neardup.verify.verifier import CANDIDATES
 
 SHOWN_PAIRS = 20
 """Pairs that `watch.md` and the Prefect UI show: as many as a person reads through; the tables hold all."""
@@ -29,7 +32,7 @@ SHOWN_PAIRS = 20
 
 @dataclass(frozen=True, slots=True)
 class NearPair:
-    """A new photo and another one that are near-duplicates.
+    """A new photo and another one that are near-duplicates; what nothing verified or decided is None or empty.
 
     Attributes:
         photo: path of a new photo; of two new ones the lesser path.
@@ -37,6 +40,12 @@ class NearPair:
         similarity: -1 to 1, higher is more alike.
         partner_is_new: `yes` or `no`.
         group: number of the group that holds both, from 1, or None.
+        probability: of being near-duplicates, 0 to 1.
+        band: link or review.
+        verdict: what people have said of the pair.
+        relation: what kind of copy it is.
+        sentence: the whole explanation.
+        inliers: keypoints that agree.
     """
 
     photo: str
@@ -44,6 +53,16 @@ class NearPair:
     similarity: float
     partner_is_new: str
     group: int | None
+    probability: float | None = None
+    band: str | None = None
+    verdict: str | None = None
+    relation: str | None = None
+    sentence: str | None = None
+    inliers: int | None = None
+
+
+VERIFIED = ("probability", "band", "verdict", "relation", "sentence", "inliers")
+"""Columns of a pair that verification fills."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +89,9 @@ class Watched:
         threshold: the similarity at or above which a pair is called near-duplicate.
         encoder: its name.
         fingerprint: the encoder's.
+        proofs: what verification says of all candidates, of which `pairs` are those worth showing; None without it.
+        rows: the photos of each group, as `proofs` counts them, in the order of `groups`.
+        reports: why each photo is in its group; none where nothing was decided.
     """
 
     archive: Path
@@ -82,6 +104,9 @@ class Watched:
     threshold: float
     encoder: str
     fingerprint: str
+    proofs: Proofs | None = None
+    rows: tuple[tuple[int, ...], ...] = ()
+    reports: tuple[GroupReport, ...] = ()
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -93,6 +118,11 @@ class Watched:
             "vanished": len(self.vanished),
             "pairs": len(self.pairs),
             "groups": len(self.groups),
+            **(
+                {"links": self.proofs.counts["links"], "to_review": self.proofs.counts["to_review"]}
+                if self.proofs
+                else {}
+            ),
         }
 
     @property
@@ -107,7 +137,9 @@ class Watched:
         gone = f"; vanished {len(self.vanished):,}" if self.vanished else ""
         if not self.noticed:
             return f"Nothing is new among {self.photos:,} photos{gone}."
-        found = f"near-duplicate pairs {len(self.pairs):,}, groups {len(self.groups):,}"
+        decided = self.proofs is not None and self.proofs.decision is not None
+        what = "links {links:,}, pairs to review {to_review:,}" if decided else "near-duplicate pairs {pairs:,}"
+        found = f"{what.format(**self.counts)}, groups {len(self.groups):,}"
         return f"Files that were not there before: {kinds}{gone}; {found}."
 
     def markdown(self) -> str:
@@ -138,11 +170,14 @@ class Watched:
         self.folder.mkdir(parents=True, exist_ok=True)
         for rest in self.folder.glob(".*.part.*"):
             rest.unlink()
-        rows = [(p.photo, p.partner, p.similarity, p.partner_is_new, p.group) for p in self.pairs[:SHEET_ROWS]]
-        write_table(self.folder / "pairs.xlsx", ("photo", "partner", "similarity", "partner is new", "group"), rows)
+        names = ("photo", "partner", "similarity", "partner_is_new", "group", *(VERIFIED if self.proofs else ()))
+        rows = [tuple(getattr(pair, name) for name in names) for pair in self.pairs[:SHEET_ROWS]]
+        write_table(self.folder / "pairs.xlsx", tuple(name.replace("_", " ") for name in names), rows)
+        if self.proofs:
+            self.proofs.write(self.folder, self.rows, self.reports, max_pixels)
         save_rows(self.folder / "pairs.csv", NearPair, self.pairs)
-        names = [[member.path for member in group] for group in self.groups]
-        write_table(self.folder / "groups.xlsx", (), names, header=False)
+        groups = [[member.path for member in group] for group in self.groups]
+        write_table(self.folder / "groups.xlsx", (), groups, header=False)
         save_rows(self.folder / "new_photos.csv", Noticed, self.noticed)
         shown = [[(m.path, f"{m.similarity:.3f}", m.new) for m in group] for group in self.groups]
         write_strips(self.folder / "gallery.html", "watch", self.archive, shown, self.summary, max_pixels)
@@ -172,6 +207,7 @@ def watch(
     threshold: float,
     say: Callable[[str], None] = print,
     store: str | None = None,
+    verification: Verification | None = None,
 ) -> Watched:
     """Find what is new in the archive and publish its near-duplicates in `out/watch/<run>/`.
 
@@ -183,9 +219,10 @@ def watch(
         out: the output folder, outside the archive.
         settings: which files are photographs.
         encoder: what encodes; another one than last time encodes every photo once, and makes none of them new.
-        threshold: similarity, -1 to 1, at or above which a pair is called near-duplicate.
+        threshold: similarity, -1 to 1, at or above which a pair is called near-duplicate, or is verified.
         say: is told what is going on.
         store: folder or URL of the vectors, which other commands may share; else in `out`.
+        verification: what decides the verified pairs; None where the vectors alone do.
 
     Raises:
         ArchiveError: the archive is not there, `out` lies inside it, or a file went away while it was read.
@@ -199,7 +236,7 @@ def watch(
     memory = Memory.load(seen)
     place = store or str(out.resolve() / STATE / "vectors")
     try:
-        watched, places = _look(archive, out, place, settings, encoder, float(threshold), memory, say)
+        watched, places = _look(archive, out, place, settings, encoder, float(threshold), memory, say, verification)
         watched.write(settings.max_pixels)
     except FileNotFoundError as error:
         raise ArchiveError(f"{error.filename} went away while the archive was read: watch it again") from error
@@ -217,6 +254,7 @@ def _look(
     threshold: float,
     memory: Memory,
     say: Callable[[str], None],
+    verification: Verification | None,
 ) -> tuple[Watched, Mapping[str, Sequence[str]]]:
     """Compare what is in the archive with what was there before; also say where each content lies."""
     archive = scan_archive(root, settings, out / STATE / "watch" / "scan.parquet")
@@ -228,37 +266,61 @@ def _look(
     items = [(path, content) for content, path in photos.items()]
     vectors = embed_photos(items, root, encoder, store=store, max_pixels=settings.max_pixels).vectors
     found = near_pairs(vectors, np.flatnonzero(new), threshold)
-    pairs, groups = _named(found, near_groups(found, vectors, threshold), list(photos.values()), new.tolist())
+    paths, proofs = tuple(photos.values()), None
+    reports: tuple[GroupReport, ...] = ()
+    if verification is None:
+        group_of = near_groups(found, vectors, threshold)
+    else:
+        found = found.nearest(CANDIDATES)
+        earlier, limit = out / "duplicates" / "evidence.parquet", settings.max_pixels
+        wanted, names = [True] * len(found.left), (paths, tuple(photos))
+        proofs = prove(
+            root, *names, found, wanted, out / STATE, earlier, verification.decision, limit, verification.judged
+        )
+        group_of, reports = grouped(proofs) if proofs.decision else (near_groups(found, vectors, threshold), ())
+    pairs, groups, rows, numbers = _named(found, group_of, paths, new.tolist(), proofs)
     folder = out / "watch" / f"{memory.runs + 1:04d}" if noticed else None
     vanished = vanished_since(memory, places, noticed)
     watched = Watched(
         root, folder, len(photos), noticed, vanished, pairs, groups, threshold, encoder.name, encoder.fingerprint
     )
-    return watched, places
+    labels = [(int(group_of[report.reference]), report) for report in reports]
+    shown = tuple(replace(report, group=numbers[label]) for label, report in labels if label in numbers)
+    return replace(watched, proofs=proofs, rows=rows, reports=shown), places
 
 
 def _named(
-    found: NearPairs, group_of: Ints, paths: Sequence[str], new: Sequence[bool]
-) -> tuple[tuple[NearPair, ...], tuple[tuple[Member, ...], ...]]:
-    """Pairs and groups with paths; groups are numbered from 1 in the order of their best pair."""
+    found: NearPairs, group_of: Ints, paths: Sequence[str], new: Sequence[bool], proofs: Proofs | None
+) -> tuple[tuple[NearPair, ...], tuple[tuple[Member, ...], ...], tuple[tuple[int, ...], ...], dict[int, int]]:
+    """Pairs and groups with paths, the groups' rows and numbers, which count from 1 in the order of their best pair."""
     pairs: list[NearPair] = []
     numbers: dict[int, int] = {}
     best: dict[int, dict[int, float]] = {}
-    for left, right, exact in zip(
-        *(side.tolist() for side in (found.left, found.right, found.similarities)), strict=True
+    shown = (proofs.shown if proofs else np.ones(len(found.left), dtype=bool)).tolist()
+    columns = proofs.columns() if proofs else {}
+    for place, (left, right, exact) in enumerate(
+        zip(*(side.tolist() for side in (found.left, found.right, found.similarities)), strict=True)
     ):
+        if not shown[place]:
+            continue
         number, similarity = None, round(exact, 6)
         if group_of[left] == group_of[right] >= 0:
             number = numbers.setdefault(int(group_of[left]), len(numbers) + 1)
             for row in (left, right):
                 best.setdefault(number, {}).setdefault(row, similarity)
-        pairs.append(NearPair(paths[left], paths[right], similarity, "yes" if new[right] else "no", number))
-    groups = [[Member(paths[row], new[row], value) for row, value in members.items()] for members in best.values()]
-    return tuple(pairs), tuple(tuple(sorted(group, key=_place)) for group in groups)
+        proved = {name: columns[name][place] for name in VERIFIED if columns}
+        pairs.append(NearPair(paths[left], paths[right], similarity, "yes" if new[right] else "no", number, **proved))
+    groups = [
+        sorted(((Member(paths[row], new[row], value), row) for row, value in members.items()), key=_place)
+        for members in best.values()
+    ]
+    named = tuple(tuple(member for member, _ in group) for group in groups)
+    return tuple(pairs), named, tuple(tuple(row for _, row in group) for group in groups), numbers
 
 
-def _place(member: Member) -> tuple[bool, float, str]:
+def _place(entry: tuple[Member, int]) -> tuple[bool, float, str]:
     """What the members of a group are ordered by: new photos first, then the most alike, ties by path."""
+    member, _ = entry
     return not member.new, -member.similarity, member.path
 
 

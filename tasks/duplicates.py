@@ -10,7 +10,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.task_runners import TaskRunner
 
 from neardup.arrays import Ints
-from neardup.builtin.decision import shipped_decision
+from neardup.decide.decision import Decision
 from neardup.duplicates import duplicates
 from neardup.encode.collection import Collection, encode_shard, known, new_shards
 from neardup.encode.shards import Encoded, among
@@ -20,8 +20,8 @@ from neardup.measure.threshold import calibrated_beside
 from neardup.search.blocks import Block, Triangle, search_block
 from neardup.settings.schema import ClusterSettings
 from neardup.stages import STATE
-from neardup.verified import own_decision
 from tasks.cluster import spread
+from tasks.decisions import judged_pairs
 from tasks.running import RETRY, outside_fault
 
 REPORT_EVERY = 10.0
@@ -35,9 +35,9 @@ def encode(collection: Collection, paths: tuple[str, ...]) -> Encoded:
 
 
 @task(name="search block", task_run_name="search block {block}", retry_condition_fn=outside_fault, **RETRY)
-def search(collection: Collection, threshold: float, block: Block) -> int:
+def search(collection: Collection, threshold: float, block: Block, most: int | None = None) -> int:
     """Search one block of the triangle; its pairs go to the store."""
-    return search_block(collection, threshold, block)
+    return search_block(collection, threshold, block, most)
 
 
 def threshold_of(collection: Collection, out: Path, threshold: float | None) -> float:
@@ -68,7 +68,7 @@ def search_all(triangle: Triangle, runner: TaskRunner[Any], settings: ClusterSet
     log = get_run_logger()
     log.info("%s pairs of photos, %s of them to compare", f"{triangle.rows * (triangle.rows - 1) // 2:,}", f"{total:,}")
     progress = _Progress("compared", "pairs", total, log.info)
-    common = {"collection": triangle.collection, "threshold": triangle.threshold}
+    common = {"collection": triangle.collection, "threshold": triangle.threshold, "most": triangle.most}
     calls = ({**common, "block": block} for block in blocks)
     for block, _ in zip(blocks, spread(runner, search, calls, settings.workers), strict=True):
         progress.add(block.pairs)
@@ -101,15 +101,19 @@ def _duration(seconds: float) -> str:
 
 
 @task(name="publish")
-def publish(triangle: Triangle, here: Ints, out: Path, *, verify: bool = True) -> dict[str, Any]:
-    """Verify the pairs, write them with groups and pictures, and put the counts into the Prefect UI."""
-    found = duplicates(triangle, here)
-    folder, proofs = out / "duplicates", None
+def publish(
+    triangle: Triangle,
+    here: Ints,
+    out: Path,
+    decision: Decision | None,
+    *,
+    verify: bool = True,
+) -> dict[str, Any]:
+    """Verify and decide the pairs, write them with groups and pictures, and put the counts into the Prefect UI."""
+    folder, judged = out / "duplicates", judged_pairs(out)
+    found = duplicates(triangle, here, judged.photos if decision else (), grouped=decision is None)
     if verify:
-        fingerprint = triangle.collection.fingerprint
-        decision = own_decision(out, fingerprint) or shipped_decision(fingerprint)
-        proofs = found.proofs(out / STATE, folder / "evidence.parquet", decision)
-    found.write(folder, proofs)
-    summary = f"{found.summary}\n{proofs.summary}" if proofs else found.summary
-    create_markdown_artifact(summary, key="duplicates", description="All near-duplicates of the folder")
-    return {**found.facts(), "summary": summary, "verified": verify, "folder": str(folder)}
+        found = found.verified(out / STATE, folder / "evidence.parquet", decision, judged)
+    found.write(folder)
+    create_markdown_artifact(found.summary, key="duplicates", description="All near-duplicates of the folder")
+    return {**found.facts(), "verified": verify, "folder": str(folder)}

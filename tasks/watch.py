@@ -8,9 +8,11 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from neardup.encode.encoder import load_encoder
 from neardup.errors import TrackingError
 from neardup.measure.threshold import calibrated_beside
+from neardup.proofs import Verification
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import digest_file
 from neardup.watch import SHOWN_PAIRS, Watched, watch
+from tasks.decisions import decision_for, judged_pairs
 from tasks.running import RETRY, outside_fault
 from tasks.tracking import Tracking
 
@@ -25,13 +27,21 @@ def look_for_new(
     threshold: float | None,
     device: str,
     store: str | None = None,
+    *,
+    verify: bool = True,
 ) -> Watched:
-    """Encode what is new and publish its near-duplicates; by default at the checkpoint's own threshold."""
+    """Encode what is new, verify it and publish its near-duplicates.
+
+    By default candidates are taken from the decision's loosest similarity on, or without one at or above the
+    checkpoint's own threshold.
+    """
     encoder = load_encoder(checkpoint, device)
-    least = calibrated_beside(checkpoint, encoder.fingerprint) if threshold is None else threshold
     encoder.name = name
-    least = calibrated_beside(checkpoint, encoder.fingerprint) if threshold is None else threshold
-    return watch(archive, out, settings, encoder, least, get_run_logger().info, store)
+    decision = decision_for(out, encoder.fingerprint) if verify else None
+    if threshold is None:
+        threshold = decision.loosest if decision else calibrated_beside(checkpoint, encoder.fingerprint)
+    verification = Verification(decision, judged_pairs(out)) if verify else None
+    return watch(archive, out, settings, encoder, threshold, get_run_logger().info, store, verification)
 
 
 def show_watched(watched: Watched) -> None:

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from neardup.arrays import Vectors
 from neardup.encode.collection import Collection
 from neardup.encode.shards import SHARDS
 from neardup.encode.vectors import Embeddings
 from neardup.search.blocks import Triangle, open_triangle, search_block
-from neardup.search.pairs import near_pairs
+from neardup.search.pairs import NearPairs, near_pairs
 
 THRESHOLD = 0.5
 DIMENSIONS = 4
@@ -119,6 +121,22 @@ def test_shards_that_somebody_deleted_are_not_counted(collection: Collection, tm
     assert found(search(collection, size=3)[0]) == expected(np.delete(vectors, slice(3, 6), axis=0))
 
 
+def test_blocks_of_the_nearest_hold_the_nearest_of_all(collection: Collection) -> None:
+    """However the photos are cut, no pair is lost of which one photo is among the nearest of the other."""
+    vectors = units(60)
+    for start in range(0, 60, 5):
+        add(collection, vectors[start : start + 5], start)
+    whole = near_pairs(vectors, np.arange(60), 0.2)
+    triangle = open_triangle(collection, 0.2, 20, 3)
+    for block in triangle.blocks():
+        search_block(collection, 0.2, block, 3)
+    pairs = triangle.links().pairs
+    nearest, wanted = pairs.nearest(3), whole.nearest(3)
+    assert nearest.left.tolist() == wanted.left.tolist()
+    assert nearest.right.tolist() == wanted.right.tolist()
+    assert len(wanted.left) < len(pairs.left) < len(whole.left)
+
+
 class Killed(BaseException):
     """What ends a run in the middle."""
 
@@ -192,3 +210,18 @@ def test_thousands_of_equal_vectors_take_little_room(collection: Collection) -> 
     triangle, _ = search(collection, size=10_000)
     assert len(np.unique(triangle.links().equal)) == 20_000
     assert sum(len(collection.vectors.read(name)) for name in collection.vectors.names("near-")) < 20_000
+
+
+@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7), st.integers(0, 20)), max_size=30), st.integers(1, 4))
+def test_the_nearest_pairs_are_those_of_their_definition(found: list[tuple[int, int, int]], most: int) -> None:
+    """A pair stays where one photo is among the nearest of the other, and the order does not change."""
+    once = {(min(a, b), max(a, b)): value / 20 for a, b, value in found if a != b}
+    rows = np.array(list(once), dtype=np.int64).reshape(-1, 2)
+    pairs = NearPairs(rows[:, 0], rows[:, 1], np.array(list(once.values()))).sorted()
+    expected = []
+    for place, ends in enumerate(zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)):
+        before = list(zip(pairs.left[:place].tolist(), pairs.right[:place].tolist(), strict=True))
+        if any(sum(end in pair for pair in before) < most for end in ends):
+            expected.append(ends)
+    nearest = pairs.nearest(most)
+    assert list(zip(nearest.left.tolist(), nearest.right.tolist(), strict=True)) == expected

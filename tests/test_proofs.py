@@ -2,16 +2,19 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from commands import neardup
 from PIL import Image, ImageOps
 
-from neardup.builtin.decision import SHIPPED, shipped_decision
 from neardup.builtin.scenes import Scene
 from neardup.decide.decision import Decision
 from neardup.encode.encoder import BUILTIN, load_encoder
+from neardup.proofs import SHIPPED, shipped_decision
+from neardup.review.verdicts import DIFFERENT, SAME, Verdict, open_verdicts
+from neardup.stages import digest_file
 
 
 @pytest.fixture(scope="module")
@@ -23,20 +26,88 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scene.save(photos / f"{number}.png")
         ImageOps.mirror(scene).save(photos / f"{number} mirrored <b>.png")
     (photos / "again.png").write_bytes((photos / "1.png").read_bytes())
-    result = neardup("duplicates", photos, "--out", out, "--encoder", BUILTIN, "--threshold", "0.6", "--json", cwd=out)
-    assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout)["verified"] is True
+    run(photos, out)
     return out / "duplicates"
+
+
+def run(photos: Path, out: Path) -> dict[str, Any]:
+    """What `neardup duplicates` finds where nothing is said but the folders."""
+    result = neardup("duplicates", photos, "--out", out, "--json", cwd=out)
+    assert result.returncode == 0, result.stderr
+    facts: dict[str, Any] = json.loads(result.stdout)
+    return facts
 
 
 def test_each_pair_has_its_evidence_in_the_table(found: Path) -> None:
     """Mirrored copies are said to be such; of an exact copy there is nothing to prove."""
     table = pd.read_parquet(found / "pairs.parquet").set_index("kind")
-    near = table.loc[["near-duplicate"]] if "near-duplicate" in table.index else table.loc[["equal vectors"]]
-    assert near["sentence"].str.contains("mirrored").all()
-    assert (near["inliers"] > 20).all()
-    assert set(near["band"]) <= {"link", "review", "reject"}
+    links = table[table["band"] == "link"]
+    assert len(links) == 2
+    assert links["sentence"].str.contains("mirrored").all()
+    assert (links["inliers"] > 20).all()
     assert pd.isna(table.loc["exact copy", "sentence"])
+
+
+def test_nothing_is_said_and_it_works(found: Path) -> None:
+    """The shipped encoder and its decision search, and the summary says on what the probabilities rest."""
+    facts = json.loads((found / "duplicates.json").read_text(encoding="utf-8"))
+    assert facts["encoder"] == BUILTIN
+    assert facts["threshold"] == Decision.load(SHIPPED).loosest
+    assert "photographs that the encoder never saw" in facts["summary"]
+    assert facts["groups"] == 2
+
+
+def test_groups_say_why_each_photo_is_in_them(found: Path) -> None:
+    """One reference a group, a link for each other member, and an exact copy is in the group of its original."""
+    table = pd.read_parquet(found / "groups.parquet")
+    assert table.groupby("group")["reference"].sum().tolist() == [1, 1]
+    assert sorted(table.groupby("group").size()) == [2, 3]
+    assert (table["probability"] > 0.9).all()
+    assert table["because_of"].notna().all()
+    assert (found / "group_report.xlsx").is_file()
+
+
+def test_what_people_said_binds_the_groups(tmp_path: Path) -> None:
+    """A pair that differs is in no group though the machine links it, one that is the same is, and both are marked."""
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    digests = {}
+    for name, image in {
+        "a": Scene.of(1).image,
+        "mirrored": ImageOps.mirror(Scene.of(1).image),
+        "other": Scene.of(2).image,
+    }.items():
+        image.save(photos / f"{name}.png")
+        digests[name] = digest_file(photos / f"{name}.png")
+    out.mkdir()
+    before = run(photos, out)
+    assert before["groups"] == 1
+    assert before["verification"]["links"] == 1
+    with open_verdicts(out) as verdicts:
+        for partner, answer in (("mirrored", DIFFERENT), ("other", SAME)):
+            verdicts.add(Verdict.of(digests["a"], digests[partner], answer, who="Ada", queue="review"))
+    after = run(photos, out)
+    table = pd.read_parquet(out / "duplicates" / "groups.parquet")
+    assert sorted(table["photo"]) == ["a.png", "other.png"]
+    assert after["verification"]["to_review"] == 0
+    assert after["verification"]["judged"] >= 1
+    pairs = pd.read_parquet(out / "duplicates" / "pairs.parquet").set_index(["photo", "partner"])
+    assert pairs.loc[("a.png", "mirrored.png"), "verdict"] == DIFFERENT
+    assert pairs.loc[("a.png", "mirrored.png"), "band"] == "link"
+
+
+def test_a_threshold_without_verification_lists_all_pairs(tmp_path: Path) -> None:
+    """The vectors alone decide then, and the table has no probability."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(3):
+        Scene.of(5).image.rotate(number / 2).save(photos / f"{number}.png")
+    options = ("--encoder", BUILTIN, "--threshold", "0.5", "--no-verify")
+    result = neardup("duplicates", photos, "--out", tmp_path / "out", *options, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    table = pd.read_parquet(tmp_path / "out" / "duplicates" / "pairs.parquet")
+    assert len(table) == 3
+    assert "probability" not in table
 
 
 def test_the_page_shows_pictures_and_escapes_names(found: Path) -> None:
@@ -76,3 +147,25 @@ def test_the_shipped_decision_belongs_to_the_shipped_encoder_only() -> None:
     decision = shipped_decision(load_encoder(BUILTIN).fingerprint)
     assert decision == Decision.load(SHIPPED)
     assert shipped_decision("another") is None
+
+
+def test_watch_verifies_what_is_new_and_asks_no_answered_pair_again(tmp_path: Path) -> None:
+    """A new copy is a link with its sentence; the next copy's pairs are judged where somebody judged them before."""
+    archive, out = tmp_path / "archive", tmp_path / "out"
+    photos = archive / "photos"
+    photos.mkdir(parents=True)
+    Scene.of(1).image.save(photos / "a.png")
+    first = neardup("watch", archive, "--out", out, "--json", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    ImageOps.mirror(Scene.of(1).image).save(photos / "b.png")
+    with open_verdicts(out) as verdicts:
+        digests = [digest_file(photos / f"{name}.png") for name in "ab"]
+        verdicts.add(Verdict.of(*digests, DIFFERENT, who="Ada", queue="import"))
+    second = neardup("watch", archive, "--out", out, "--json", cwd=tmp_path)
+    assert second.returncode == 0, second.stderr
+    facts = json.loads(second.stdout)
+    (pair,) = facts["pairs"]
+    assert (pair["band"], pair["verdict"], pair["group"]) == ("link", DIFFERENT, None)
+    assert "mirrored" in pair["sentence"]
+    assert facts["counts"]["groups"] == 0
+    assert (Path(facts["folder"]) / "explained.html").is_file()

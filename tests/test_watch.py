@@ -356,8 +356,8 @@ def test_what_is_published(place: Place) -> None:
         ["photos/a.png", "photos/b.png", "0.984808", "yes", "1"],
     ]
     assert (watched.folder / "pairs.csv").read_text().splitlines() == [
-        "photo,partner,similarity,partner_is_new,group",
-        "photos/a.png,photos/b.png,0.984808,yes,1",
+        "photo,partner,similarity,partner_is_new,group,probability,band,verdict,relation,sentence,inliers",
+        "photos/a.png,photos/b.png,0.984808,yes,1,,,,,,",
     ]
     (sheet,) = read_workbook(watched.folder / "groups.xlsx")
     assert [[cell.text for cell in row if cell] for row in sheet.rows] == [["photos/a.png", "photos/b.png"]]

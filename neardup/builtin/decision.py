@@ -16,25 +16,14 @@ from neardup.decide.probability import CandidatePairs, out_of_fold
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.images import read_image
 from neardup.measure.evaluate import FOLDS
+from neardup.proofs import SHIPPED
 from neardup.train.press import press
-from neardup.verified import first_decision
 from neardup.verify.verifier import Verifier, candidate_pairs, verifier_fingerprint
 
-SHIPPED = Path(__file__).parent / "decision.json"
-"""The decision that the project ships."""
 COPIES = 2
 """Press copies that are made of the first exposure of each plate."""
 SOURCE = "public-domain photographs that the encoder never saw, their exposures and press copies made of them"
 """What the shipped decision rests on, in words."""
-
-
-def shipped_decision(encoder: str) -> Decision | None:
-    """The decision that the project ships, if it belongs to an encoder and to this verifier; else None.
-
-    Args:
-        encoder: fingerprint of the encoder.
-    """
-    return first_decision([SHIPPED], encoder)
 
 
 def fit(photos: Path) -> Decision:

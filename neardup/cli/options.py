@@ -66,13 +66,17 @@ MEASURED = click.option(
 CHAMPION = options(
     click.option(
         "--encoder",
-        default="models:/near-duplicates@champion",
-        show_default=True,
-        help="An MLflow model, or a checkpoint of an experiment; with --threshold any encoder.",
+        help="An MLflow model, a checkpoint of an experiment or any other encoder; else the champion, or builtin:tiny.",
     ),
     click.option(
-        "--threshold", type=click.FloatRange(-1, 1), help="Similarity of a near-duplicate; else the encoder's own."
+        "--threshold",
+        type=click.FloatRange(-1, 1),
+        help="Least similarity of a pair; else the decision's own, or without verification the encoder's.",
     ),
+)
+
+VERIFY = click.option(
+    "--verify/--no-verify", default=True, help="Verify pairs by local features, or go by vectors alone."
 )
 
 TRANSLATOR = click.option("--translator", type=click.Choice(["deepl", "marian", "none"]), help="Who translates.")

@@ -18,6 +18,7 @@ from neardup.cli.options import (
     JSON,
     MEASURED,
     OUT,
+    VERIFY,
     options,
     settings_of,
 )
@@ -188,14 +189,14 @@ def _show_hits(
 @click.option("--workers", type=int, help="Tasks at once; with dask so many processes are started here.")
 @click.option("--scheduler", help="With dask: address of a scheduler that runs already.")
 @click.option("--store", help="Folder or URL of the vectors, the same for every worker; else beside the results.")
-@click.option("--verify/--no-verify", default=True, help="Verify pairs by local features, or go by vectors alone.")
+@VERIFY
 def duplicates(
     archive: Path,
     out: Path,
     config: Path | None,
     device: str | None,
     dtype: str,
-    encoder: str,
+    encoder: str | None,
     threshold: float | None,
     as_json: bool,
     verify: bool,
@@ -203,10 +204,12 @@ def duplicates(
 ) -> None:
     """Find all near-duplicates among the photos of a folder, ten thousand or ten million.
 
-    Killed, it goes on where it was; run again, it encodes and compares only what is new.
+    The nearest photos of each are verified by local features and decided by probability. Killed, it goes on where it
+    was; run again, it encodes, compares and verifies only what is new.
 
     \b
-    Example: neardup duplicates photos --out results --encoder builtin:tiny --threshold 0.9
+    Example: neardup duplicates photos --out results
+             neardup duplicates photos --out results --encoder builtin:tiny --threshold 0.9 --no-verify
              neardup duplicates photos --out results --runner dask --workers 8
     """
     from neardup.archive.scan import check_folders
@@ -224,14 +227,15 @@ def duplicates(
 
 @click.command()
 @ARCHIVE
-@options(OUT, CONFIG, DEVICE, JSON, CHAMPION)
+@options(OUT, CONFIG, DEVICE, JSON, CHAMPION, VERIFY)
 def watch(
     archive: Path,
     out: Path,
     config: Path | None,
     device: str | None,
-    encoder: str,
+    encoder: str | None,
     threshold: float | None,
+    verify: bool,
     as_json: bool,
 ) -> None:
     """Find the photos that are new since the last time, and what they are near-duplicates of.
@@ -246,10 +250,11 @@ def watch(
     check_folders(archive, out)
     settings = settings_of(config, archive, device=device)
     folders = archive.resolve(), out.resolve()
-    reading = settings.prepare, encoder, threshold, settings.device, settings.cluster.store
+    reading = settings.prepare, encoder, threshold, settings.device, settings.cluster.store, verify
     result = run_flow("watch", out, *folders, *reading)
     folder = Path(result["folder"]) if result["folder"] else None
-    pages = f"\nLook at {folder / 'gallery.html'}, {folder / 'pairs.xlsx'}" if folder else ""
+    explained = f", {folder / 'explained.html'}" if folder and verify else ""
+    pages = f"\nLook at {folder / 'gallery.html'}, {folder / 'pairs.xlsx'}{explained}" if folder else ""
     print_result(result, f"{result['summary']}{pages}", as_json=as_json)
 
 

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from neardup.review.verdicts import Verdict
 
 DATABASE = click.option(
-    "--database", default="", help="URL of the verdicts, postgresql+psycopg://…; else verdicts.sqlite of --out."
+    "--database",
+    default="",
+    envvar="NEARDUP_VERDICTS",
+    help="URL of the verdicts, postgresql+psycopg://…, or NEARDUP_VERDICTS; else verdicts.sqlite of --out.",
 )
 ARCHIVE = click.option("--archive", type=FOLDER, help="Folder of the photos; else the one that was searched.")
 WHO = click.option("--who", help="Who answers; else the name that you are logged in with.")

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from neardup.decide.reliability import Reliability
 from neardup.errors import ConfigError
 from neardup.stages import digest_of, write_json
 from neardup.verify.evidence import Evidence
+from neardup.verify.verifier import verifier_fingerprint
 
 DECISION_STEP = "2"
 """Version of the features and of how they are fitted; raised whenever an older file would mean another thing."""
@@ -144,6 +145,21 @@ class Decision:
         terms = zip(model.features, model.terms(table[:, places])[0].tolist(), strict=True)
         named = [(FEATURES[name].title, value) for name, value in terms]
         return [(AVERAGE, model.intercept), *sorted(named, key=lambda term: -abs(term[1]))]
+
+
+def first_decision(paths: Iterable[Path], encoder: str) -> Decision | None:
+    """The first decision of some files that belongs to an encoder and this verifier; None where none does.
+
+    Args:
+        paths: of decisions; those that are not there are passed over.
+        encoder: fingerprint of the encoder.
+
+    Raises:
+        ConfigError: a file is no decision, or one of another step version.
+    """
+    belongs = Belongs(encoder, verifier_fingerprint())
+    found = (Decision.load(path) for path in paths if path.is_file())
+    return next((decision for decision in found if decision.belongs == belongs), None)
 
 
 _FIT_ANEW = "run `neardup evaluate` to fit one on your ground truth"

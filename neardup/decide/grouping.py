@@ -1,7 +1,7 @@
 """Groups of a collection from its decided pairs, geometry and what people said; and why each photo is in its group."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,7 +10,11 @@ from neardup.decide.clusters import WeightedPairs, correlation_clusters, pair_lo
 from neardup.decide.constraints import Constraints
 from neardup.decide.geometry import LINKED, Placements, disjoint_pairs, lowered_by_triangles, transform_of
 from neardup.decide.group_report import GroupReport, LinkedPairs, group_reports
+from neardup.search.pairs import NearPairs
 from neardup.verify.evidence import Evidence
+
+UNTOLD = LINKED - 1e-9
+"""The greatest probability that a pair has for its group where geometry cannot tell; it is no link."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,9 @@ class DecidedPairs:
         transforms = np.array(
             [transform_of(found, self.photos.get(row, "")) for row, found in zip(rows, self.evidence, strict=True)]
         ).reshape(-1, 3, 3)
-        return Placements(self.left, self.right, self.probabilities, transforms, self._sizes(count))
+        return Placements(self.left, self.right, self.probabilities, transforms, self.sizes(count))
 
-    def _sizes(self, count: int) -> Floats:
+    def sizes(self, count: int) -> Floats:
         """Width and height of each photo, float64 (count, 2); 1 where no evidence says them."""
         sizes = np.ones((count, 2))
         rows = {photo: row for row, photo in self.photos.items()}
@@ -62,8 +66,9 @@ class DecidedPairs:
 def group_pairs(count: int, pairs: DecidedPairs, constraints: Constraints | None = None) -> tuple[Ints, Floats]:
     """Group photos by their decided pairs.
 
-    A link that contradicts the transforms of a triangle is lowered first; two photos that lie side by side in a third
-    weigh nothing for or against each other, whether they are listed or not.
+    A pair of which geometry cannot tell joins nothing by itself: it weighs at most 0. A link that contradicts the
+    transforms of a triangle is lowered; two photos that lie side by side in a third weigh nothing for or against each
+    other, whether they are listed or not.
 
     Args:
         count: number of photos.
@@ -72,12 +77,14 @@ def group_pairs(count: int, pairs: DecidedPairs, constraints: Constraints | None
 
     Returns:
         int64 (count,), the group of each photo, numbered from 0 in the order of their first photos, and float64 (m,),
-        the probabilities after the triangles.
+        the probabilities after that.
 
     Raises:
         ConfigError: the constraints contradict each other.
     """
-    placements = pairs.placements(count)
+    untold = np.array([found is not None and found.cannot_tell for found in pairs.evidence], dtype=bool)
+    told = np.where(untold, np.minimum(pairs.probabilities, UNTOLD), pairs.probabilities)
+    placements = replace(pairs, probabilities=told).placements(count)
     lowered = lowered_by_triangles(placements)
     starts, ends = disjoint_pairs(placements)
     apart = starts * count + ends
@@ -103,5 +110,20 @@ def explain_groups(groups: Ints, pairs: DecidedPairs, copies: Bools) -> list[Gro
     linked = pairs.probabilities >= LINKED
     left, right = (np.where(copies, 1.0, shares) for shares in pairs.coverage())
     links = LinkedPairs(pairs.left, pairs.right, pairs.probabilities, left, right).take(linked)
-    pixels = pairs.placements(len(groups)).sizes.prod(axis=1).astype(np.int64)
+    pixels = pairs.sizes(len(groups)).prod(axis=1).astype(np.int64)
     return group_reports(groups, links, pixels)
+
+
+def members_of(groups: Ints, pairs: NearPairs) -> list[list[int]]:
+    """Rows of each group of two or more, groups and rows in the order in which pairs name them, others after these.
+
+    Args:
+        groups: int64 (n,), the group of each photo.
+        pairs: of rows, best first.
+    """
+    both = np.concatenate([np.stack([pairs.left, pairs.right], axis=1).ravel(), np.arange(len(groups))])
+    rows, places = np.unique(both, return_index=True)
+    members: dict[int, list[int]] = {}
+    for row in rows[np.argsort(places)].tolist():
+        members.setdefault(int(groups[row]), []).append(row)
+    return [found for found in members.values() if len(found) > 1]

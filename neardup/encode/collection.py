@@ -222,15 +222,23 @@ class Files:
 
     def paths(self, chosen: Ints) -> list[str]:
         """The paths of some files, relative to the folder."""
+        return self._column("path", chosen)
+
+    def photos(self, chosen: Ints) -> list[str]:
+        """The SHA-256 of the contents of some files."""
+        return self._column("photo", chosen)
+
+    def _column(self, name: str, chosen: Ints) -> list[str]:
+        """What a column of the tables says of some files."""
         places = self.places[chosen]
         order = np.argsort(places, kind="stable")
         ends = np.searchsorted(places[order], self.starts)
         found: dict[int, str] = {}
-        for name, start, first, last in zip(self.tables, self.starts, ends, ends[1:], strict=False):
+        for table, start, first, last in zip(self.tables, self.starts, ends, ends[1:], strict=False):
             if first < last:
                 rows = places[order[first:last]] - start
-                names = self.store.read(name, ["path"])["path"].take(pa.array(rows)).to_pylist()
-                found.update(zip(order[first:last].tolist(), names, strict=True))
+                values = self.store.read(table, [name])[name].take(pa.array(rows)).to_pylist()
+                found.update(zip(order[first:last].tolist(), values, strict=True))
         return [found[number] for number in range(len(chosen))]
 
 

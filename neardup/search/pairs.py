@@ -63,7 +63,8 @@ class NearPairs:
         order = np.lexsort((np.tile(np.arange(len(self.left)), 2), ends))
         ranks = np.empty(len(ends), dtype=np.int64)
         ranks[order] = np.arange(len(ends)) - np.searchsorted(ends[order], ends[order])
-        return self.take((ranks < most).reshape(2, -1).any(axis=0))
+        close = ranks < most
+        return self.take(close[: len(self.left)] | close[len(self.left) :])
 
 
 @dataclass(frozen=True)

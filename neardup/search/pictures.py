@@ -1,0 +1,85 @@
+"""Files as pictures: those of one content, or of equal vectors, are one, and its first file stands for it."""
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from neardup.arrays import Ints
+from neardup.search.pairs import NearPairs
+
+KINDS = ("near-duplicate", "equal vectors", "exact copy")
+"""What two files of a pair are: two pictures, one picture to the encoder in other bytes, or the same bytes."""
+NEAR, EQUAL, COPY = range(len(KINDS))
+
+
+def pictures_of(contents: Ints, equal: Ints) -> Ints:
+    """Number the pictures: rows of one content, or of equal vectors, are one.
+
+    Args:
+        contents: int64 (n,), the content of each row; two workers may have encoded the same one.
+        equal: int64 (2, m), pairs of rows with equal vectors.
+
+    Returns:
+        int64 (n,), each row's picture, from 0, fewer than n.
+    """
+    first, rows = first_of(contents), np.arange(len(contents))
+    left, right = np.concatenate([equal, np.stack([first, rows])[:, first != rows]], axis=1)
+    graph = coo_array((np.ones(len(left), dtype=bool), (left, right)), shape=(len(rows), len(rows)))
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+
+
+def first_of(values: Ints) -> Ints:
+    """For each place the first one that has the same value: int64 (n,)."""
+    _, first, which = np.unique(values, return_index=True, return_inverse=True)
+    return np.asarray(first[which], dtype=np.int64)
+
+
+def between_pictures(pairs: NearPairs, picture_of_row: Ints, files: Ints) -> NearPairs:
+    """Pairs of pictures instead of rows, each once, of pictures that have a file.
+
+    Args:
+        pairs: of rows.
+        picture_of_row: int64 (n,).
+        files: int64 (n,), how many each picture has.
+    """
+    ends = np.sort(picture_of_row[np.stack([pairs.left, pairs.right])], axis=0)
+    once = np.unique(ends[0] * len(files) + ends[1], return_index=True)[1]
+    near = NearPairs(ends[0], ends[1], pairs.similarities).take(once)
+    return near.take((files[near.left] > 0) & (files[near.right] > 0))
+
+
+def by_first_file(pictures: Ints, near: NearPairs) -> tuple[Ints, NearPairs]:
+    """Let the first file of each picture stand for it.
+
+    Args:
+        pictures: int64 (n,), of each file.
+        near: pairs of pictures, which have files.
+
+    Returns:
+        int64 (n,), the file that stands for each file's picture, and the pairs of such files, best first.
+    """
+    numbers, first = np.unique(pictures, return_index=True)
+    ends = np.sort(first[np.searchsorted(numbers, np.stack([near.left, near.right]))], axis=0)
+    return first_of(pictures), NearPairs(ends[0], ends[1], near.similarities).sorted()
+
+
+def with_copies(near: NearPairs, first: Ints, first_of_content: Ints) -> tuple[NearPairs, Ints]:
+    """Add a pair for each further file of a picture.
+
+    Args:
+        near: pairs of files that stand for pictures.
+        first: int64 (n,), the file that stands for each file's picture.
+        first_of_content: int64 (n,), the first file that has each file's bytes.
+
+    Returns:
+        All pairs, best first, and what each is, an index of `KINDS`.
+    """
+    files = np.arange(len(first))
+    copies = np.flatnonzero(first_of_content != files)
+    equal = np.flatnonzero((first_of_content == files) & (first != files))
+    left = np.concatenate([near.left, first[equal], first_of_content[copies]])
+    right = np.concatenate([near.right, equal, copies])
+    similarities = np.concatenate([near.similarities, np.ones(len(equal) + len(copies))])
+    kinds = np.repeat([NEAR, EQUAL, COPY], [len(near.left), len(equal), len(copies)])
+    order = np.lexsort((right, left, -similarities))
+    return NearPairs(left, right, similarities).take(order), kinds[order]

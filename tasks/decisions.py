@@ -1,0 +1,62 @@
+"""What decides the pairs of a collection: an encoder, the decision that belongs to it, and what people said."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from neardup.decide.decision import Decision, first_decision
+from neardup.encode.encoder import BUILTIN
+from neardup.errors import EncoderError
+from neardup.proofs import Judged, shipped_decision
+from neardup.review.links import Links
+from neardup.review.verdicts import DATABASE, open_verdicts
+from neardup.verified import own_decision
+from tasks.tracking import tracking_of
+
+CHAMPION = "models:/near-duplicates@champion"
+"""The model that is searched with unless another one is named."""
+VERDICTS_URL = "NEARDUP_VERDICTS"
+"""Environment variable that names a team's database of verdicts; its address may hold a password."""
+
+
+def chosen_encoder(out: Path, name: str | None, say: Callable[[str], object]) -> str:
+    """What `load_encoder` takes for the encoder that was named; else the champion, else the one that is shipped.
+
+    Raises:
+        EncoderError: the model that was named does not exist.
+        TrackingError: the server of the models cannot be reached.
+    """
+    tracking = tracking_of(out)
+    if name:
+        return tracking.encoder(name)
+    try:
+        return tracking.encoder(CHAMPION)
+    except EncoderError:
+        say(f"There is no champion yet: {BUILTIN}, the encoder that neardup ships, searches")
+        return BUILTIN
+
+
+def decision_for(out: Path, encoder: str) -> Decision | None:
+    """The decision that belongs to an encoder: that of the verdicts, of the archive's ground truth, or the shipped one.
+
+    Args:
+        out: output folder.
+        encoder: fingerprint of the encoder.
+    """
+    recalibrated = first_decision([out / "decision.json"], encoder)
+    return recalibrated or own_decision(out, encoder) or shipped_decision(encoder)
+
+
+def judged_pairs(out: Path) -> Judged:
+    """What people said of pairs so far; nothing where no verdicts are kept.
+
+    Args:
+        out: output folder, which keeps the verdicts unless the variable `VERDICTS_URL` names a database.
+    """
+    url = os.environ.get(VERDICTS_URL, "")
+    if not url and not (out / DATABASE).is_file():
+        return Judged()
+    with open_verdicts(out, url) as verdicts:
+        links = Links.of(verdicts.current())
+    answers = {pair: verdict.verdict for pair, verdict in links.decided.items()}
+    return Judged(answers, links.must, links.cannot)
