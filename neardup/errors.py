@@ -10,6 +10,7 @@ NeardupError                 one sentence: what, where, what to do
 ├── TrainingError            nothing to train on, a photo is gone
 │   └── DivergedError        the loss is not finite, or the embeddings collapsed
 ├── PromotionError           models cannot be compared, or there is none to put in place
+├── VerdictError             a verdict, its database or a workbook of verdicts cannot be taken as it is
 └── ServerError              a server that the user configured cannot be reached
     └── TrackingError        MLflow's: results are on disk and are logged later
 """
@@ -56,6 +57,10 @@ class DivergedError(TrainingError):
 
 class PromotionError(NeardupError):
     """Two models cannot be compared, or there is none to put in the champion's place."""
+
+
+class VerdictError(NeardupError):
+    """A verdict, the database of verdicts or a workbook of them cannot be taken as it is."""
 
 
 class ServerError(NeardupError):

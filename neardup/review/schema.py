@@ -1,0 +1,95 @@
+"""The tables of the verdicts' database, which only ever grow: triggers refuse every change and every deletion."""
+
+from sqlalchemy import BigInteger, Column, Connection, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import text as sql
+
+METADATA = MetaData()
+"""The tables of the database."""
+
+VERDICTS = Table(
+    "verdicts",
+    METADATA,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("time", String(32), nullable=False),
+    Column("who", Text, nullable=False),
+    Column("queue", String(16), nullable=False),
+    Column("first", String(64), nullable=False),
+    Column("second", String(64), nullable=False),
+    Column("verdict", String(16), nullable=False),
+    Column("relation", Text, nullable=False),
+    Column("direction", String(8), nullable=False),
+    Column("note", Text, nullable=False),
+    Column("shown", Text, nullable=False),
+    Column("seconds", Float),
+    Index("verdicts_pair", "first", "second"),
+    sqlite_autoincrement=True,
+)
+"""One row a verdict, in the order in which they were stored."""
+
+SUPERSEDED = Table(
+    "superseded",
+    METADATA,
+    Column("id", String(64), ForeignKey("verdicts.id"), primary_key=True),
+    Column("earlier", String(64), ForeignKey("verdicts.id"), primary_key=True),
+    Index("superseded_earlier", "earlier"),
+)
+"""One row for each earlier verdict that a verdict takes the place of."""
+
+_VIEW = """
+SELECT v.* FROM verdicts v
+WHERE v.verdict <> 'withdrawn'
+  AND NOT EXISTS (SELECT 1 FROM superseded s WHERE s.earlier = v.id)
+  AND NOT EXISTS (SELECT 1 FROM verdicts w
+                  WHERE w.first = v.first AND w.second = v.second AND w.who = v.who AND w.number > v.number
+                    AND w.verdict <> 'withdrawn')
+"""
+"""The verdicts in force: the last one of each person on each pair, unless it was withdrawn or superseded."""
+
+_REFUSAL = "verdicts are never changed or deleted: add one that supersedes"
+"""What the database answers to whoever tries."""
+
+_SQLITE = [
+    f"CREATE VIEW IF NOT EXISTS current_verdicts AS {_VIEW}",
+    *(
+        f"CREATE TRIGGER IF NOT EXISTS {table}_no_{event.lower()} BEFORE {event} ON {table} "
+        f"BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END"
+        for table in ("verdicts", "superseded")
+        for event in ("UPDATE", "DELETE")
+    ),
+    # INSERT OR REPLACE deletes what it replaces without asking the trigger above, so a known id is passed over here.
+    """CREATE TRIGGER IF NOT EXISTS verdicts_once BEFORE INSERT ON verdicts
+    WHEN EXISTS (SELECT 1 FROM verdicts WHERE id = NEW.id OR number = NEW.number) BEGIN SELECT RAISE(IGNORE); END""",
+]
+_POSTGRESQL = [
+    f"CREATE OR REPLACE VIEW current_verdicts AS {_VIEW}",
+    f"""CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE EXCEPTION '{_REFUSAL}'; END $$""",
+    *(
+        f"CREATE OR REPLACE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
+        "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
+        for table in ("verdicts", "superseded")
+    ),
+]
+_STATEMENTS = {"sqlite": _SQLITE, "postgresql": _POSTGRESQL}
+DIALECTS = tuple(_STATEMENTS)
+"""The databases that verdicts can be kept in."""
+_LOCK = 5_417_286_031
+"""Number of the PostgreSQL lock that writers take: verdicts are then numbered in the order in which others see them."""
+
+
+def one_writer(connection: Connection) -> None:
+    """Wait until no other process writes; SQLite has one writer at a time by itself, from its first insertion on."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sql("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
+
+
+def create(connection: Connection) -> None:
+    """Make the tables, the view and the triggers where they are not there yet; several processes may do so at once."""
+    dialect = connection.dialect.name
+    one_writer(connection)
+    if dialect == "postgresql" and connection.execute(sql("SELECT to_regclass('current_verdicts')")).scalar():
+        return
+    METADATA.create_all(connection)
+    for statement in _STATEMENTS[dialect]:
+        connection.execute(sql(statement))
