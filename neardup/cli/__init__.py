@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from neardup import __version__
-from neardup.cli import archive, models, photos, registry, servers
+from neardup.cli import archive, models, photos, registry, review, servers
 from neardup.errors import NeardupError
 
 EDGE = Path(__file__).parents[1] / "edge"
@@ -55,7 +55,7 @@ def main(debug: bool) -> None:
     """
 
 
-for _module in (archive, photos, models, registry, servers):
+for _module in (archive, photos, models, registry, servers, review):
     for _command in vars(_module).values():
         if isinstance(_command, click.Command):
             main.add_command(_command)

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from neardup.arrays import Bools, Floats, Ints
-from neardup.errors import ArchiveError
+from neardup.errors import ArchiveError, NeardupError
 from neardup.review.bridges import bridges
 from neardup.review.contents import Contents
 from neardup.review.facts import Archived, PhotoFacts
@@ -48,10 +48,10 @@ class Candidate:
     """A pair of photos that the machine proposes, with all that it says of it.
 
     Attributes:
-        row: number of the pair in `pairs.parquet`.
+        row: number of the pair among those of the results; None where the machine does not propose it.
         photo: one photo of the pair.
         partner: the other one.
-        similarity: of their vectors, -1 to 1.
+        similarity: of their vectors, -1 to 1; None where the machine does not propose the pair.
         probability: that they show one picture, 0 to 1; None where the pair was not verified.
         band: one of `BANDS`, or nothing where the pair was not verified.
         relation: what kind of copy it is; may be empty.
@@ -64,20 +64,20 @@ class Candidate:
         evidence: what verification measured, or None.
     """
 
-    row: int
+    row: int | None
     photo: Photo
     partner: Photo
-    similarity: float
-    probability: float | None
-    band: str
-    relation: str
-    sentence: str
-    inliers: int | None
-    terms: tuple[tuple[str, float], ...]
-    groups: tuple[int, int]
-    affected: int
-    bridge: bool
-    evidence: Evidence | None
+    similarity: float | None = None
+    probability: float | None = None
+    band: str = ""
+    relation: str = ""
+    sentence: str = ""
+    inliers: int | None = None
+    terms: tuple[tuple[str, float], ...] = ()
+    groups: tuple[int, int] = (0, 0)
+    affected: int = 2
+    bridge: bool = False
+    evidence: Evidence | None = None
 
 
 class Results:
@@ -117,6 +117,7 @@ class Results:
         self.probability = self._numbers("probability")
         self._contents = Contents(self.archive, out / STATE / "review" / "contents.sqlite")
         self._digests, self._photo_of = self._known_digests()
+        self._others: dict[str, str] = {}
         self._read_groups(pq.read_table(folder / "groups.parquet", columns=["group", "photo"]))
 
     def __len__(self) -> int:
@@ -127,6 +128,11 @@ class Results:
     def verified(self) -> bool:
         """Whether the pairs were verified and put into bands."""
         return "band" in self._pairs.column_names
+
+    @property
+    def digests_known(self) -> bool:
+        """Whether the results themselves name the contents of their photos."""
+        return "photo_sha256" in self._pairs.column_names
 
     @cached_property
     def facts(self) -> Archived:
@@ -181,7 +187,7 @@ class Results:
     def _known_digests(self) -> tuple[list[str | None], dict[str, int]]:
         """SHA-256 of each photo, as far as the results or an earlier review know it, and the photo of each SHA-256."""
         digests: list[str | None]
-        if "photo_sha256" in self._pairs.column_names:
+        if self.digests_known:
             codes, places = np.unique(np.concatenate([self.first, self.second]), return_index=True)
             both = pa.concat_arrays([_plain(self._pairs[f"{side}_sha256"]) for side in ("photo", "partner")])
             digests = both.take(pa.array(places)).to_pylist()
@@ -235,10 +241,29 @@ class Results:
         """The photo that has a SHA-256, as far as it was read."""
         return self._photo_of.get(sha256)
 
+    def learn(self, path: str, sha256: str) -> bool:
+        """Take in the contents of a photo that something else read; says whether it is a file of the archive still.
+
+        Args:
+            path: relative to the archive.
+            sha256: of its bytes, as the vectors' store has it.
+        """
+        if self.photo_of(sha256) is not None:
+            return True
+        try:
+            if self._contents.digest(path) != sha256:
+                return False
+        except NeardupError:
+            return False
+        with self._lock:
+            self._others.setdefault(sha256, path)
+        return True
+
     def file_of(self, sha256: str) -> Path | None:
         """The file of a photo that has a SHA-256, as far as it was read: no other file can be named."""
         photo = self.photo_of(sha256)
-        return None if photo is None else self.archive / self.path(photo)
+        path = self._others.get(sha256) if photo is None else self.path(photo)
+        return None if path is None else self.archive / path
 
     @cached_property
     def _keys(self) -> tuple[Ints, Ints]:
