@@ -40,6 +40,10 @@ KEYS = (
     Key("+", "zoom in"),
     Key("-", "zoom out"),
     Key("0", "zoom off"),
+    Key("ArrowLeft", "left"),
+    Key("ArrowRight", "right"),
+    Key("ArrowUp", "up"),
+    Key("ArrowDown", "down"),
     Key("i", "details"),
     Key("?", "help"),
 )
