@@ -224,9 +224,9 @@ def _add_search(app: FastAPI, desk: Desk) -> None:
         def answer() -> dict[str, Any]:
             query = desk.pictures.add(data)
             hits = desk.lookup.like_photo(data, desk.max_pixels)
-            number = desk.results.photo_of(query)
-            facts = PhotoFacts("", "") if number is None else desk.results.photo(number).facts
-            return {"query": shown_photo(Photo(query, "", facts)), "hits": found(hits, query)}
+            desk.results.bring(query)
+            brought = desk.results.content(query) or Photo(query, "", PhotoFacts("", ""))
+            return {"query": shown_photo(brought), "hits": found(hits, query)}
 
         desk.queues.refresh()
         return await run_in_threadpool(answer)

@@ -248,7 +248,7 @@ class Results:
             path: relative to the archive.
             sha256: of its bytes, as the vectors' store has it.
         """
-        if self.photo_of(sha256) is not None:
+        if self.photo_of(sha256) is not None or self._others.get(sha256):
             return True
         try:
             if self._contents.digest(path) != sha256:
@@ -256,14 +256,27 @@ class Results:
         except NeardupError:
             return False
         with self._lock:
-            self._others.setdefault(sha256, path)
+            self._others[sha256] = path
         return True
+
+    def content(self, sha256: str) -> Photo | None:
+        """The photo that has a SHA-256: of the pairs and groups, else one that the search found or somebody brought."""
+        number = self.photo_of(sha256)
+        if number is not None:
+            return self.photo(number)
+        path = self._others.get(sha256)
+        return None if path is None else Photo(sha256, path, self.facts.of(path) if path else PhotoFacts("", ""))
+
+    def bring(self, sha256: str) -> None:
+        """Know a photo that somebody brought to search with, which may be none of the archive's."""
+        with self._lock:
+            self._others.setdefault(sha256, "")
 
     def file_of(self, sha256: str) -> Path | None:
         """The file of a photo that has a SHA-256, as far as it was read: no other file can be named."""
         photo = self.photo_of(sha256)
         path = self._others.get(sha256) if photo is None else self.path(photo)
-        return None if path is None else self.archive / path
+        return self.archive / path if path else None
 
     @cached_property
     def _keys(self) -> tuple[Ints, Ints]:

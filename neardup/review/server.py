@@ -75,13 +75,12 @@ class Desk:
         Raises:
             ArchiveError: one of them is no photo of the results.
         """
-        results, photos = self.results, [self.results.photo_of(digest) for digest in (photo, partner)]
-        if photos[0] is None or photos[1] is None:
+        shown, other = self.results.content(photo), self.results.content(partner)
+        if shown is None or other is None or photo == partner:
             raise ArchiveError("no photo of these results is known by that number")
-        row = results.row_of(photos[0], photos[1])
-        if row is not None:
-            return results.candidate(row)
-        return Candidate(None, results.photo(photos[0]), results.photo(photos[1]))
+        numbers = self.results.photo_of(photo), self.results.photo_of(partner)
+        row = None if numbers[0] is None or numbers[1] is None else self.results.row_of(numbers[0], numbers[1])
+        return Candidate(None, shown, other) if row is None else self.results.candidate(row)
 
 
 def create_app(desk: Desk, names: frozenset[str], token: str = "") -> Guard:

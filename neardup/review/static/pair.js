@@ -5,7 +5,7 @@ import { decoded, layout, look, pan, show, zoomBy } from "./stage.js";
 
 const OUTBOX = "neardup.outbox", RETRY_MS = 2000;
 const { queue } = setup;
-const history = given(queue + (setup.group || ""));
+const past = given(queue + (setup.group || ""));
 const session = sessionStorage.getItem("neardup.session") || crypto.getRandomValues(new Uint32Array(3)).join("-");
 sessionStorage.setItem("neardup.session", session);
 let tasks = [], pictures = new Map(), shownAt = 0, fetching = null, sending = false, last = null;
@@ -33,7 +33,6 @@ async function more() {
 
 /** Get the one pair that this page is about. */
 async function onePair() {
-  if (last) return history.back();
   const { tasks: [task] } = await ask(`/api/pair/${setup.pair.join("/")}`);
   tasks = [task];
 }
@@ -136,7 +135,7 @@ function answer(verdict) {
     },
   };
   store([...outbox(), last]);
-  history.push([last.body.id]);
+  past.push([last.body.id]);
   pictures.delete(`${task.photo.sha256}/${task.partner.sha256}`);
   tasks.shift();
   if (queue !== "pair") next();
@@ -185,7 +184,7 @@ async function skip() {
 
 /** Take the last answer back and show its pair again. */
 async function undo() {
-  const ids = history.pop();
+  const ids = past.pop();
   if (!ids) return notice(setup.texts.nothing_to_undo);
   notice("");
   await send();
@@ -196,7 +195,7 @@ async function undo() {
     await next();
     announce(setup.texts.undone);
   } catch (error) {
-    history.push(ids);
+    past.push(ids);
     notice(error.message);
   }
 }
