@@ -106,6 +106,7 @@ class Duplicates:
         return {
             "summary": self.summary,
             "rule": self.collection.rule,
+            "archive": str(self.collection.folder),
             "photos": self.photos,
             "pairs": len(self.pairs.left) - self.copies,
             "exact_copies": self.copies,

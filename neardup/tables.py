@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar, get_type_hints
 
 import xlsxwriter
@@ -12,11 +13,13 @@ import xlsxwriter
 from neardup.errors import ArchiveError
 from neardup.stages import replacing
 
-_CREATED = datetime(2000, 1, 1, tzinfo=UTC).replace(tzinfo=None)
+CREATED = datetime(2000, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 """The creation date of every workbook that is written, so that equal content gives equal bytes."""
+AS_TEXT = MappingProxyType({f"strings_to_{kind}": False for kind in ("formulas", "urls", "numbers")})
+"""Options of every workbook that is written, by which no text becomes anything else."""
 SHEET_ROWS = 1_048_575
 """Rows that a sheet of Excel can hold below its header."""
-_CELL_LENGTH = 32_767
+CELL_LENGTH = 32_767
 """Characters that a cell of Excel can hold; longer text is cut."""
 
 Value = str | float | int | bool | None
@@ -34,10 +37,9 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Valu
         rows: values; None is a blank cell.
         header: False writes the rows alone.
     """
-    safe = {f"strings_to_{kind}": False for kind in ("formulas", "urls", "numbers")}
     with replacing(path) as partial:
-        workbook = xlsxwriter.Workbook(str(partial), {**safe, "constant_memory": True, "nan_inf_to_errors": True})
-        workbook.set_properties({"created": _CREATED})
+        workbook = xlsxwriter.Workbook(str(partial), {**AS_TEXT, "constant_memory": True, "nan_inf_to_errors": True})
+        workbook.set_properties({"created": CREATED})
         sheet = workbook.add_worksheet()
         bold = workbook.add_format({"bold": True})
         if header:
@@ -49,7 +51,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Valu
                 if value is None:
                     continue
                 if isinstance(value, str):
-                    sheet.write_string(index, column, encodable(value)[:_CELL_LENGTH])
+                    sheet.write_string(index, column, encodable(value)[:CELL_LENGTH])
                 else:
                     sheet.write(index, column, value)
                 if column < len(widths):

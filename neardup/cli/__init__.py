@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from neardup import __version__
-from neardup.cli import archive, models, photos, registry, review, servers
+from neardup.cli import archive, models, photos, registry, review, servers, verdicts
 from neardup.errors import NeardupError
 
 EDGE = Path(__file__).parents[1] / "edge"
@@ -55,7 +55,17 @@ def main(debug: bool) -> None:
     """
 
 
+<<<<<<< HEAD
 for _module in (archive, photos, models, registry, servers, review):
     for _command in vars(_module).values():
         if isinstance(_command, click.Command):
+=======
+for _module in (archive, photos, models, registry, servers, verdicts):
+    _commands = [value for value in vars(_module).values() if isinstance(value, click.Command)]
+    _inner = {
+        id(command) for group in _commands if isinstance(group, click.Group) for command in group.commands.values()
+    }
+    for _command in _commands:
+        if id(_command) not in _inner:
+>>>>>>> verdicts
             main.add_command(_command)

@@ -1,6 +1,6 @@
 """The verdicts in force, pair by pair, and what follows from them for pairs that nobody was asked about."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 
@@ -9,32 +9,26 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from neardup.arrays import Bools, Ints
+from neardup.review.links import Links, Pair
 from neardup.review.results import Results
-from neardup.review.verdicts import DIFFERENT, SAME, SAME_SCENE, WITHDRAWN, Verdict, Verdicts
+from neardup.review.verdicts import WITHDRAWN, Verdict, Verdicts
 
 LONGEST_S = 120.0
 """Seconds beyond which an answer says that somebody went for coffee, and nothing of how long a pair takes."""
 
 
-@dataclass(frozen=True)
-class Contradiction:
-    """Verdicts that cannot all be right.
+class Answers:
+    """The verdicts in force of a database, followed as it grows.
 
     Attributes:
-        pairs: the pairs of contents that they are on; one pair where people disagree, else "different" first, then the
-            chain of "same" that joins its two photos.
+        links: what they come to: answered pairs, decisions, contradictions, must-links and cannot-links.
     """
-
-    pairs: tuple[tuple[str, str], ...]
-
-
-class Answers:
-    """The verdicts in force of a database, followed as it grows."""
 
     def __init__(self, verdicts: Verdicts) -> None:
         """Read all verdicts of a database."""
         self._verdicts, self._seen = verdicts, 0
-        self._on: dict[tuple[str, str], dict[str, Verdict]] = {}
+        self._on: dict[Pair, dict[str, Verdict]] = {}
+        self.links = Links.of(())
         self.refresh()
 
     def refresh(self) -> bool:
@@ -48,6 +42,7 @@ class Answers:
             if verdict.verdict != WITHDRAWN:
                 self._on.setdefault(verdict.pair, {})[verdict.who] = verdict
         self._seen = last
+        self.links = Links.of(verdict for said in self._on.values() for verdict in said.values())
         return True
 
     def _drop(self, identity: str) -> None:
@@ -58,12 +53,6 @@ class Answers:
             del said[superseded.who]
             if not said:
                 del self._on[superseded.pair]
-
-    def __iter__(self) -> Iterator[tuple[tuple[str, str], str]]:
-        """Each pair that was answered, with its answer; nothing stands for an answer on which people disagree."""
-        for pair, said in self._on.items():
-            words = {verdict.verdict for verdict in said.values()}
-            yield pair, words.pop() if len(words) == 1 else ""
 
     def __len__(self) -> int:
         """How many pairs were answered."""
@@ -83,40 +72,6 @@ class Answers:
         ]
         return median(own) if own else None
 
-    def contradictions(self) -> list[Contradiction]:
-        """What people disagree on, then every "different" whose two photos a chain of "same" joins."""
-        answers = dict(self)
-        found = [Contradiction((pair,)) for pair, answer in answers.items() if not answer]
-        neighbours: dict[str, list[str]] = {}
-        for (first, second), answer in answers.items():
-            if answer == SAME:
-                neighbours.setdefault(first, []).append(second)
-                neighbours.setdefault(second, []).append(first)
-        for pair, answer in answers.items():
-            chain = _chain(neighbours, *pair) if answer in {DIFFERENT, SAME_SCENE} else []
-            if chain:
-                found.append(Contradiction((pair, *chain)))
-        return found
-
-
-def _chain(neighbours: dict[str, list[str]], first: str, second: str) -> list[tuple[str, str]]:
-    """The shortest chain of pairs that joins two contents, each pair ordered; none where nothing does."""
-    before: dict[str, str] = {first: ""}
-    level: Sequence[str] = [first]
-    while level and second not in before:
-        reached = []
-        for photo in level:
-            for neighbour in neighbours.get(photo, ()):
-                if neighbour not in before:
-                    before[neighbour] = photo
-                    reached.append(neighbour)
-        level = reached
-    chain, photo = [], second
-    while before.get(photo):
-        chain.append((min(photo, before[photo]), max(photo, before[photo])))
-        photo = before[photo]
-    return chain[::-1]
-
 
 @dataclass(frozen=True)
 class Settled:
@@ -134,26 +89,23 @@ class Settled:
     @classmethod
     def of(cls, results: Results, answers: Answers) -> "Settled":
         """Put verdicts beside the pairs of a run, by the contents of their photos."""
+        links = answers.links
         answered = np.zeros(len(results), dtype=bool)
-        same, different = [], []
-        for (first, second), answer in answers:
-            photos = results.photo_of(first), results.photo_of(second)
-            if photos[0] is None or photos[1] is None:
-                continue
-            row = results.row_of(*photos)  # type: ignore[arg-type]
-            if row is not None:
-                answered[row] = True
-            if answer == SAME:
-                same.append(photos)
-            elif answer in {DIFFERENT, SAME_SCENE}:
-                different.append(photos)
-        implied = _implied(results, _ends(same), _ends(different))
+        rows = [results.row_of(*photos) for photos in _numbered(results, links.answered)]
+        answered[[row for row in rows if row is not None]] = True
+        implied = _implied(results, _ends(results, links.must), _ends(results, links.cannot))
         return cls(answered, implied & ~answered)
 
 
-def _ends(pairs: list[tuple[int | None, int | None]]) -> Ints:
-    """Pairs of photos as int64 (2, n)."""
-    return np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+def _numbered(results: Results, pairs: Iterable[Pair]) -> list[tuple[int, int]]:
+    """The numbers of the photos of pairs of contents, as far as both are of this run."""
+    numbers = [(results.photo_of(first), results.photo_of(second)) for first, second in pairs]
+    return [(first, second) for first, second in numbers if first is not None and second is not None]
+
+
+def _ends(results: Results, pairs: Iterable[Pair]) -> Ints:
+    """Pairs of contents as int64 (2, n)."""
+    return np.array(_numbered(results, pairs), dtype=np.int64).reshape(-1, 2).T
 
 
 def _implied(results: Results, same: Ints, different: Ints) -> Bools:

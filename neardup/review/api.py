@@ -12,7 +12,7 @@ from neardup.review.queues import AUDIT, REVIEW
 from neardup.review.results import Photo
 from neardup.review.security import UPLOAD
 from neardup.review.server import Desk
-from neardup.review.shown import machine_says, shown_pair, shown_photo, shown_progress, shown_with
+from neardup.review.shown import machine_says, shown_pair, shown_photo, shown_points, shown_progress, shown_with
 from neardup.review.verdicts import Verdict
 
 AHEAD = 4
@@ -118,6 +118,14 @@ def _add_tasks(app: FastAPI, desk: Desk) -> None:
         candidate, said = desk.pair(photo, partner), desk.queues.answers.of(photo, partner)
         progress = desk.queues.progress(REVIEW, desk.who)
         return {"tasks": [shown_pair(candidate, REVIEW, said)], "progress": shown_progress(progress)}
+
+    @app.get("/api/points/{photo}/{partner}")
+    def points(photo: str, partner: str) -> dict[str, Any]:
+        evidence, files = desk.results.evidence(photo, partner), sorted((photo, partner))
+        first, second = (desk.results.file_of(digest) for digest in files)
+        if desk.points is None or evidence is None or first is None or second is None:
+            return {"points": []}
+        return {"points": shown_points(desk.points(first, second, evidence), evidence, photo)}
 
     @app.post("/api/skip")
     def skip(body: Skip) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from neardup.arrays import Bools, Ints
 from neardup.errors import NeardupError
-from neardup.review.answers import Answers, Contradiction, Settled
+from neardup.review.answers import Answers, Settled
 from neardup.review.audit import Draw, draw
 from neardup.review.bounds import Audited
 from neardup.review.results import Candidate, Results
@@ -82,10 +82,6 @@ class Queues:
             if self.answers.refresh():
                 self._settled = Settled.of(self.results, self.answers)
 
-    def contradictions(self) -> list[Contradiction]:
-        """The verdicts that cannot all be right."""
-        return self.answers.contradictions()
-
     def _rows(self, queue: str, group: int) -> Ints:
         """The rows of a queue that nobody answered, in its order."""
         settled = self._settled
@@ -154,8 +150,8 @@ class Queues:
     def progress(self, queue: str, who: str, group: int = 0) -> Progress:
         """How far a queue is, for one person."""
         with self._lock:
-            left = len(self.contradictions()) if queue == CONTRADICTIONS else len(self._rows(queue, group))
-            words = Counter(answer for _, answer in self.answers if answer)
+            left = len(self.answers.links.contradictions) if queue == CONTRADICTIONS else len(self._rows(queue, group))
+            words = Counter(verdict.verdict for verdict in self.answers.links.decided.values())
             own = self.answers.seconds(who)
             return Progress(
                 left=left,

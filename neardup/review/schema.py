@@ -1,6 +1,19 @@
 """The tables of the verdicts' database, which only ever grow: triggers refuse every change and every deletion."""
 
-from sqlalchemy import BigInteger, Column, Connection, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    inspect,
+)
 from sqlalchemy import text as sql
 
 METADATA = MetaData()
@@ -49,8 +62,8 @@ WHERE v.verdict <> 'withdrawn'
 _REFUSAL = "verdicts are never changed or deleted: add one that supersedes"
 """What the database answers to whoever tries."""
 
+# The view comes last in both lists: where it is there, all is.
 _SQLITE = [
-    f"CREATE VIEW IF NOT EXISTS current_verdicts AS {_VIEW}",
     *(
         f"CREATE TRIGGER IF NOT EXISTS {table}_no_{event.lower()} BEFORE {event} ON {table} "
         f"BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END"
@@ -60,9 +73,9 @@ _SQLITE = [
     # INSERT OR REPLACE deletes what it replaces without asking the trigger above, so a known id is passed over here.
     """CREATE TRIGGER IF NOT EXISTS verdicts_once BEFORE INSERT ON verdicts
     WHEN EXISTS (SELECT 1 FROM verdicts WHERE id = NEW.id OR number = NEW.number) BEGIN SELECT RAISE(IGNORE); END""",
+    f"CREATE VIEW current_verdicts AS {_VIEW}",
 ]
 _POSTGRESQL = [
-    f"CREATE OR REPLACE VIEW current_verdicts AS {_VIEW}",
     f"""CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN RAISE EXCEPTION '{_REFUSAL}'; END $$""",
     *(
@@ -70,26 +83,30 @@ _POSTGRESQL = [
         "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
         for table in ("verdicts", "superseded")
     ),
+    f"CREATE VIEW current_verdicts AS {_VIEW}",
 ]
 _STATEMENTS = {"sqlite": _SQLITE, "postgresql": _POSTGRESQL}
 DIALECTS = tuple(_STATEMENTS)
 """The databases that verdicts can be kept in."""
 _LOCK = 5_417_286_031
-"""Number of the PostgreSQL lock that writers take: verdicts are then numbered in the order in which others see them."""
+"""Number of the PostgreSQL lock that writers take: they are numbered by it in the order in which others see them."""
 
 
 def one_writer(connection: Connection) -> None:
-    """Wait until no other process writes; SQLite has one writer at a time by itself, from its first insertion on."""
+    """Begin a transaction as the only writer, and wait for another one until it has ended."""
     if connection.dialect.name == "postgresql":
         connection.execute(sql("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
+    else:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def create(connection: Connection) -> None:
     """Make the tables, the view and the triggers where they are not there yet; several processes may do so at once."""
-    dialect = connection.dialect.name
+    if inspect(connection).has_table("current_verdicts"):
+        return
     one_writer(connection)
-    if dialect == "postgresql" and connection.execute(sql("SELECT to_regclass('current_verdicts')")).scalar():
+    if inspect(connection).has_table("current_verdicts"):
         return
     METADATA.create_all(connection)
-    for statement in _STATEMENTS[dialect]:
+    for statement in _STATEMENTS[connection.dialect.name]:
         connection.execute(sql(statement))

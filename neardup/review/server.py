@@ -1,6 +1,6 @@
 """The server of the review page: its pages, its pictures, and what they ask for; it listens where it is told to."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +24,7 @@ from neardup.review.results import Candidate, Results
 from neardup.review.security import Guard
 from neardup.review.texts import KEYS, language_of, texts
 from neardup.review.verdicts import Verdicts
+from neardup.verify.evidence import Evidence
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,6 +37,11 @@ RELATIONS = ("same frame", "crop", "overlapping crops", "mirrored", "rotated", "
 """What kinds of copy a person may choose from."""
 
 
+Matcher = Callable[[Path, Path, Evidence], Sequence[tuple[float, float, float, float]]]
+"""Takes the files of a pair's first and second photo and their evidence; gives matched points, as x and y in pixels of
+the first photo and x and y in pixels of the second, both upright and at full size."""
+
+
 @dataclass(frozen=True)
 class Desk:
     """All that the page works with.
@@ -46,6 +52,7 @@ class Desk:
         who: what the person is called where the browser does not say.
         lookup: the search.
         max_pixels: a larger image is refused.
+        points: finds the matched points of a pair, for the view of that name; None where nothing can.
     """
 
     results: Results
@@ -53,6 +60,7 @@ class Desk:
     who: str
     lookup: Lookup
     max_pixels: int = MAX_PIXELS
+    points: Matcher | None = None
 
     @cached_property
     def queues(self) -> Queues:
@@ -144,7 +152,7 @@ def _page(desk: Desk) -> Callable[..., HTMLResponse]:
         words = texts(language)
         keys = [{"key": key.key, "action": key.action} for key in KEYS]
         setup = {"keys": keys, "texts": dict(words), "who": desk.who, "relations": RELATIONS}
-        setup |= {"place": place, **values.pop("setup", {})}
+        setup |= {"place": place, "points": desk.points is not None, **values.pop("setup", {})}
         common = {"t": words, "language": language, "place": place, "setup": setup, "keys": KEYS}
         html = environment.get_template(f"{template}.html.j2").render(**common, **values)
         return HTMLResponse(html, headers={"Vary": "Accept-Language"})
@@ -183,19 +191,21 @@ def _add_queues(app: FastAPI, desk: Desk) -> None:
     def contradictions(request: Request) -> HTMLResponse:
         desk.queues.refresh()
         shown = []
-        for found in desk.queues.contradictions():
-            pairs = []
-            for pair in found.pairs:
-                said = desk.queues.answers.of(*pair)
-                photos = [desk.results.photo_of(digest) for digest in pair]
-                names = ["" if photo is None else desk.results.path(photo) for photo in photos]
-                pairs.append({"pair": pair, "said": said, "names": names})
-            shown.append(pairs)
+        for found in desk.queues.answers.links.contradictions:
+            pairs = {verdict.pair: None for verdict in found.verdicts}
+            shown.append([_contradicting(desk, *pair) for pair in pairs])
         return page(request, "review_contradictions", CONTRADICTIONS, contradictions=shown)
 
     @app.get("/search")
     def search(request: Request) -> HTMLResponse:
         return page(request, "review_search", "search", words=desk.lookup.knows_words)
+
+
+def _contradicting(desk: Desk, photo: str, partner: str) -> dict[str, Any]:
+    """A pair that contradicts another one, or on which people disagree, as its page shows it."""
+    photos = [desk.results.content(digest) for digest in (photo, partner)]
+    said = desk.queues.answers.of(photo, partner)
+    return {"pair": (photo, partner), "said": said, "names": [one.path if one else "" for one in photos]}
 
 
 def _add_groups(app: FastAPI, desk: Desk) -> None:

@@ -68,28 +68,38 @@ def shown_progress(progress: Progress) -> dict[str, Any]:
     }
 
 
+def shown_points(
+    points: Sequence[tuple[float, float, float, float]], evidence: Evidence, photo: str
+) -> list[tuple[float, ...]]:
+    """Matched points in shares of width and height, those of the photo that is shown first before its partner's.
+
+    Args:
+        points: x and y in pixels of the evidence's first photo, then of its second.
+        evidence: of the pair.
+        photo: SHA-256 of the photo that is shown first.
+    """
+    sizes = (evidence.width_first, evidence.height_first, evidence.width_second, evidence.height_second)
+    shares = [tuple(float(place / size) for place, size in zip(point, sizes, strict=True)) for point in points]
+    return shares if photo == evidence.first else [(*point[2:], *point[:2]) for point in shares]
+
+
 def _alignment(candidate: Candidate) -> dict[str, Any]:
     """How the partner lies on the photo, and where they differ, both in shares of width and height.
 
     `onto` takes a place of the partner to the photo, `back` the other way: 3 × 3, row by row. Both are None where
-    nothing is known of it.
+    nothing is known of it. `boxes` are places of the photo where they differ, `others` the same of the partner.
     """
     evidence = candidate.evidence
     if evidence is None or evidence.transform is None:
-        return {"onto": None, "back": None, "boxes": []}
+        return {"onto": None, "back": None, "boxes": [], "others": []}
     forth = _in_shares(evidence)
     back = np.linalg.inv(forth)
-    photo_is_first = candidate.photo.sha256 == evidence.first
-    onto = back if photo_is_first else forth
     size = (evidence.width_first, evidence.height_first)
-    boxes = [_box_in_shares(box, size) for box in evidence.differences]
-    if not photo_is_first:
-        boxes = [_moved(box, forth) for box in boxes]
-    return {
-        "onto": onto.ravel().tolist(),
-        "back": np.linalg.inv(onto).ravel().tolist(),
-        "boxes": boxes,
-    }
+    on_first = [_box_in_shares(box, size) for box in evidence.differences]
+    on_second = [_moved(box, forth) for box in on_first]
+    if candidate.photo.sha256 == evidence.first:
+        return {"onto": back.ravel().tolist(), "back": forth.ravel().tolist(), "boxes": on_first, "others": on_second}
+    return {"onto": forth.ravel().tolist(), "back": back.ravel().tolist(), "boxes": on_second, "others": on_first}
 
 
 def _in_shares(evidence: Evidence) -> Floats:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, Self
 from uuid import uuid4
 
-from sqlalchemy import Connection, Engine, Row, create_engine, event, exc, select
+from sqlalchemy import Connection, Engine, Row, create_engine, event, exc, make_url, select
 from sqlalchemy import table as named_table
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -226,7 +226,8 @@ class Verdicts:
         dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
         names = ("id", "time", "who", "queue", "first", "second", "verdict", "relation", "direction", "note", "seconds")
         values = {name: _storable(getattr(verdict, name)) for name in names} | {"shown": verdict.shown_json()}
-        if connection.execute(dialect.insert(VERDICTS).values(values).on_conflict_do_nothing()).rowcount != 1:
+        insertion = dialect.insert(VERDICTS).values(values).on_conflict_do_nothing().returning(VERDICTS.c.id)
+        if connection.execute(insertion).first() is None:
             (before,) = _read(connection, VERDICTS, VERDICTS.c.id == verdict.id)
             if not before.says_what(_stored(verdict)):
                 raise VerdictError(
@@ -306,21 +307,21 @@ def open_verdicts(out: Path, url: str = "") -> Verdicts:
     Raises:
         VerdictError: the database cannot be opened or is none of verdicts.
     """
-    if not url:
-        out.mkdir(parents=True, exist_ok=True)
     try:
-        engine = create_engine(url or f"sqlite:///{out / DATABASE}", pool_pre_ping=bool(url))
-    except ModuleNotFoundError as error:
-        raise VerdictError(
-            f"no driver for the verdicts' database ({error}): run `pip install 'psycopg[binary]'`"
-        ) from error
+        address = make_url(url or f"sqlite:///{out / DATABASE}")
+        place = address.render_as_string(hide_password=True)
+        if address.get_backend_name() not in DIALECTS:
+            raise VerdictError(f"{place} is neither SQLite nor PostgreSQL: verdicts are kept in one of these")
+        engine = create_engine(address, pool_pre_ping=bool(url))
     except exc.ArgumentError as error:
         raise VerdictError(
             "the address of the verdicts' database is no URL: write postgresql+psycopg://host/name"
         ) from error
-    place = engine.url.render_as_string(hide_password=True)
-    if engine.dialect.name not in DIALECTS:
-        raise VerdictError(f"{place} is neither SQLite nor PostgreSQL: verdicts are kept in one of these")
+    except ModuleNotFoundError as error:
+        driver = f"{place} needs a driver that is not installed ({error.name})"
+        raise VerdictError(f"{driver}: run `pip install 'psycopg[binary]'` and write postgresql+psycopg://") from error
+    if not url:
+        out.mkdir(parents=True, exist_ok=True)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _careful)
     try:

@@ -204,8 +204,8 @@ async function undo() {
 function swap() {
   const [task] = tasks;
   if (!task) return;
-  const boxes = task.boxesOfPartner || [];
-  tasks[0] = { ...task, photo: task.partner, partner: task.photo, onto: task.back, back: task.onto, boxes, boxesOfPartner: task.boxes };
+  const { photo, partner, onto, back, boxes, others } = task;
+  tasks[0] = { ...task, photo: partner, partner: photo, onto: back, back: onto, boxes: others, others: boxes };
   next();
 }
 

@@ -57,7 +57,11 @@ export const picture = (photo, side) => `/photo/${photo.sha256}/${side}.jpg`;
 
 const who = by("who");
 who.value = localStorage.getItem("neardup.who") || setup.who;
-who.addEventListener("change", () => localStorage.setItem("neardup.who", who.value.trim()));
+by("name").textContent = who.value;
+who.addEventListener("input", () => {
+  localStorage.setItem("neardup.who", who.value.trim());
+  by("name").textContent = who.value;
+});
 
 /** The name that stands beside each verdict. */
 export const person = () => who.value.trim() || setup.who;

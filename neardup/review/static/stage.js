@@ -1,11 +1,13 @@
 // Two photos on one stage: side by side, or one laid over the other; a zoom moves both.
 // All places are shares of a photo's width and height; a matrix is 3 × 3, row by row.
 
-import { by, element, picture } from "./review.js";
+import { ask, by, element, picture, setup } from "./review.js";
+import { matchTones } from "./tones.js";
 
 const LARGE = 1600, FULL = 4096, MOST = 16, BLINK_MS = 700;
 const frames = { photo: by("photo").querySelector(".frame"), partner: by("partner").querySelector(".frame") };
-const over = frames.photo.querySelector(".over"), marks = frames.photo.querySelector(".marks");
+const over = frames.photo.querySelector(".over");
+const marks = { photo: frames.photo.querySelector(".marks"), partner: frames.partner.querySelector(".marks") };
 const range = by("slide").querySelector("input");
 const views = new Set(["side", "blink", "slider", "difference", "points"]);
 const identity = [1, 0, 0, 0, 1, 0, 0, 0, 1];
@@ -46,17 +48,17 @@ export function layout() {
   if (!task || !images.photo) return;
   const centre = [zoom.x, zoom.y], base = fitted(images.photo, frames.photo);
   const onA = zoom.z === 1 ? base : zoomed(base, frames.photo, zoom.z, centre);
+  let onB = times(onA, task.onto || identity);
   place(images.photo, onA);
   if (view === "side" || view === "points") {
     const other = fitted(images.partner, frames.partner), back = task.back || identity;
     const z = task.back ? (length(onA, centre) / length(times(other, back), centre)) : zoom.z;
-    place(images.partner, zoom.z === 1 ? other : zoomed(other, frames.partner, z, moved(back, ...centre)));
-  } else {
-    place(images.partner, times(onA, task.onto || identity));
+    onB = zoom.z === 1 ? other : zoomed(other, frames.partner, z, moved(back, ...centre));
   }
+  place(images.partner, onB);
   over.style.clipPath = view === "slider" ? `inset(0 0 0 ${100 - range.value}%)` : "none";
-  for (const mark of marks.children) {
-    const [x, y, w, h] = mark.box, [left, top] = moved(onA, x, y), [right, bottom] = moved(onA, x + w, y + h);
+  for (const mark of document.querySelectorAll("#stage .mark")) {
+    const [x, y, w, h] = mark.box, matrix = mark.closest("#partner") ? onB : onA, [left, top] = moved(matrix, x, y), [right, bottom] = moved(matrix, x + w, y + h);
     Object.assign(mark.style, { left: `${left}px`, top: `${top}px`, width: `${right - left}px`, height: `${bottom - top}px` });
   }
 }
@@ -67,20 +69,36 @@ export function show(pair, photo, partner) {
   images = { photo, partner };
   zoom = { z: 1, x: 0.5, y: 0.5 };
   for (const image of [photo, partner]) image.draggable = false;
-  marks.replaceChildren(...(pair.boxes || []).map((box) => Object.assign(element("span", "box"), { box })));
+  for (const place of Object.values(marks)) place.replaceChildren();
+  marks.photo.append(...(pair.boxes || []).map((box) => Object.assign(element("span", "mark box"), { box })));
   look(view);
+}
+
+/** Mark the points that agree, each pair of points with one number. */
+async function point() {
+  const pair = task;
+  if (document.querySelector("#stage .point")) return;
+  const { points } = await ask(`/api/points/${pair.photo.sha256}/${pair.partner.sha256}`);
+  if (task !== pair || view !== "points") return;
+  points.forEach(([x, y, u, v], i) => {
+    marks.photo.append(Object.assign(element("span", "mark point", String(i + 1)), { box: [x, y, 0, 0] }));
+    marks.partner.append(Object.assign(element("span", "mark point", String(i + 1)), { box: [u, v, 0, 0] }));
+  });
+  layout();
 }
 
 /** Look at the pair in another way. */
 export function look(chosen) {
-  view = views.has(chosen) && !(chosen === "points" && task && !task.points) ? chosen : "side";
+  view = views.has(chosen) && (chosen !== "points" || setup.points) ? chosen : "side";
   const beside = view === "side" || view === "points";
   by("stage").dataset.view = view;
   by("slide").hidden = view !== "slider";
-  frames.photo.querySelectorAll(":scope > img").forEach((image) => image.remove());
+  for (const image of document.querySelectorAll("#stage img")) image.remove();
   frames.photo.prepend(images.photo);
-  over.replaceChildren(...(beside ? [] : [images.partner]));
-  frames.partner.replaceChildren(...(beside ? [images.partner] : []));
+  (beside ? frames.partner : over).prepend(images.partner);
+  images.partner.style.filter = view === "difference" ? "grayscale(1) url(#tones)" : "none";
+  if (view === "difference") matchTones(images, task);
+  if (view === "points") point();
   over.classList.remove("off");
   clearInterval(blinking);
   const slow = matchMedia("(prefers-reduced-motion: reduce)").matches ? 3 : 1;

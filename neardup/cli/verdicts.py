@@ -1,0 +1,239 @@
+"""Commands about what people said of pairs: list, withdraw, export, import, propose, share."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from neardup.cli.options import CONFIG, FILE, FOLDER, JSON, OUT, options, settings_of
+from neardup.cli.output import print_result, say, working_in
+from neardup.errors import VerdictError
+
+if TYPE_CHECKING:
+    from neardup.review.imported import Imported
+    from neardup.review.verdicts import Verdict
+
+DATABASE = click.option(
+    "--database", default="", help="URL of the verdicts, postgresql+psycopg://…; else verdicts.sqlite of --out."
+)
+ARCHIVE = click.option("--archive", type=FOLDER, help="Folder of the photos; else the one that was searched.")
+WHO = click.option("--who", help="Who answers; else the name that you are logged in with.")
+
+
+@click.group()
+def verdicts() -> None:
+    """What people said of pairs: read, written to Excel and back, and carried to where it counts.
+
+    \b
+    Example: neardup verdicts list --out results
+             neardup verdicts export --out results
+             neardup verdicts import results/verdicts.xlsx --out results --who Marie
+    """
+
+
+@verdicts.command("list")
+@options(OUT, DATABASE, JSON)
+@click.option("--all", "everything", is_flag=True, help="Also what was withdrawn or superseded.")
+def list_verdicts(out: Path, database: str, everything: bool, as_json: bool) -> None:
+    """List the verdicts in force, what contradicts itself, and how far people agree.
+
+    \b
+    Example: neardup verdicts list --out results
+    """
+    from dataclasses import asdict
+
+    from neardup.review.links import Links, agreements
+    from neardup.review.verdicts import open_verdicts
+
+    with open_verdicts(out, database) as kept:
+        history, current = kept.history(), kept.current()
+    links, agreed = Links.of(current), agreements(history)
+    lines = [_line(verdict) for verdict in (history if everything else current)]
+    lines += [f"to settle: {found.sentence}" for found in links.contradictions]
+    for found in agreed:
+        kappa = "undefined" if found.kappa is None else f"{found.kappa:.2f}"
+        people = " and ".join(found.people)
+        lines.append(f"{people} agree on {found.agreed} of {found.judged} pairs, Cohen's kappa {kappa}")
+    lines.append(f"{len(history)} verdicts, {len(current)} in force, {len(links.must)} same, {len(links.cannot)} not")
+    facts = {
+        "verdicts": [
+            asdict(verdict) | {"shown": dict(verdict.shown)} for verdict in (history if everything else current)
+        ],
+        "contradictions": [found.sentence for found in links.contradictions],
+        "agreements": [asdict(found) for found in agreed],
+    }
+    print_result(facts, "\n".join(lines), as_json=as_json)
+
+
+def _line(verdict: "Verdict") -> str:
+    """A verdict as one line."""
+    first, second = (digest[:12] for digest in verdict.pair)
+    return f"{verdict.time[:19]}  {first} {second}  {verdict.verdict:<11}  {verdict.who}  {verdict.id}"
+
+
+@verdicts.command()
+@click.argument("identity", metavar="ID")
+@options(OUT, DATABASE, WHO)
+def withdraw(identity: str, out: Path, database: str, who: str | None) -> None:
+    """Take a verdict back; the pair is open again, and what was said stays in the history.
+
+    \b
+    Example: neardup verdicts withdraw 1b4e28ba-2fa1-11d2-883f-0016d3cca427 --out results
+    """
+    from neardup.review.verdicts import open_verdicts
+
+    with open_verdicts(out, database) as kept:
+        undone = kept.withdraw(identity, _person(who))
+    click.echo(f"withdrawn by {undone.who}")
+
+
+@verdicts.command()
+@options(OUT, ARCHIVE, DATABASE, WHO)
+@click.option("--to", "target", type=FILE, help="The .xlsx or .csv to write; else verdicts.xlsx of --out.")
+@click.option(
+    "--pairs",
+    type=click.Choice(["open", "review", "all"]),
+    default="open",
+    show_default=True,
+    help="Those nobody has answered and that are not rejected; those of the band review; or all.",
+)
+@click.option("--limit", type=click.IntRange(1), default=500, show_default=True, help="At most so many pairs.")
+def export(
+    out: Path, archive: Path | None, database: str, who: str | None, target: Path | None, pairs: str, limit: int
+) -> None:
+    """Write pairs as a workbook with pictures and a drop-down a row, or as CSV, to be answered without neardup.
+
+    Where there are probabilities, the pairs of which the machine knows least come first.
+
+    \b
+    Example: neardup verdicts export --out results
+             neardup verdicts export --out results --pairs all --to pairs.csv
+    """
+    from neardup.review.candidates import Found, require_results
+    from neardup.review.verdicts import open_verdicts
+    from neardup.review.workbook import pictures_of, rows_of, write_answers_csv, write_workbook
+
+    found = Found.load(out, archive)
+    require_results(found)
+    with working_in(out), open_verdicts(out, database) as kept:
+        current, number = kept.current(), kept.last()
+        answered = {verdict.pair for verdict in current}
+        wanted = {
+            "open": lambda c: c.pair not in answered and c.band != "reject",
+            "review": lambda c: c.band == "review",
+            "all": lambda _: True,
+        }[pairs]
+        chosen = sorted(filter(wanted, found.by_pair.values()), key=lambda candidate: candidate.doubt)
+        rows = rows_of(chosen[:limit], current, number, who=_person(who))
+        path = target or out / "verdicts.xlsx"
+        if path.suffix.lower() == ".csv":
+            write_answers_csv(path, rows)
+        else:
+            write_workbook(path, rows, pictures_of(found.root, found.max_pixels))
+    left = f", {len(chosen) - limit} more with a greater --limit" if len(chosen) > limit else ""
+    click.echo(f"{len(rows)} pairs are in {path}{left}")
+
+
+@verdicts.command("import")
+@click.argument("table", type=FILE)
+@options(OUT, ARCHIVE, DATABASE, WHO, JSON)
+@click.option("--dry-run", is_flag=True, help="Say what would be stored, and store nothing.")
+def import_table(
+    table: Path, out: Path, archive: Path | None, database: str, who: str | None, as_json: bool, dry_run: bool
+) -> None:
+    """Read the answers of a workbook or CSV back: all of them are stored, or none and every fault is named.
+
+    \b
+    Example: neardup verdicts import results/verdicts.xlsx --out results --who Marie
+    """
+    from dataclasses import asdict
+
+    from neardup.review.candidates import Found
+    from neardup.review.imported import import_answers
+    from neardup.review.verdicts import open_verdicts
+
+    found = Found.load(out, archive)
+    with open_verdicts(out, database) as kept:
+        imported = import_answers(table, kept, found.candidates, _person(who), dry=dry_run)
+    for fault in (*imported.faults, *imported.contradictions):
+        say(f"{table.name}: {fault.line}")
+    print_result(asdict(imported), _summary(imported, dry_run=dry_run), as_json=as_json)
+    if imported.faults:
+        raise VerdictError(f"{table}: {imported.summary}")
+
+
+def _summary(imported: "Imported", *, dry_run: bool) -> str:
+    """What happened, or would have."""
+    return f"a trial: {imported.summary}; nothing was stored" if dry_run else imported.summary
+
+
+@verdicts.command()
+@options(OUT, DATABASE, CONFIG, JSON)
+def propose(out: Path, database: str, config: Path | None, as_json: bool) -> None:
+    """Write the ground truth as the verdicts would have it, and what the pairs that were found say against it.
+
+    Writes proposed_IS.xlsx, discrepancies_IS.xlsx, .csv and .html, and known_pairs.csv, from which training learns.
+    Needs what `prepare` made; the discrepancies need what `duplicates` found, too.
+
+    \b
+    Example: neardup verdicts propose --out results
+    """
+    from neardup.approach import KNOWN_PAIRS
+    from neardup.archive.testset import TestSet
+    from neardup.review.candidates import Found
+    from neardup.review.ground_truth import doubts_of, write_doubts
+    from neardup.review.links import Links, save_known_pairs
+    from neardup.review.proposal import propose_rows, write_proposal
+    from neardup.review.verdicts import open_verdicts
+
+    with working_in(out), open_verdicts(out, database) as kept:
+        links = Links.of(kept.current())
+        sheets = propose_rows(out, links, settings_of(config).prepare)
+        written = [write_proposal(out / "proposed_IS.xlsx", sheets)]
+        changed = sum(cell.kind != "kept" for rows in sheets.values() for cells in rows.values() for cell in cells)
+        rows = save_known_pairs(out / KNOWN_PAIRS, kept.history(), links)
+        facts: dict[str, Any] = {"changed_cells": changed, "known_pairs": len(rows)}
+        if (out / "duplicates" / "pairs.parquet").is_file():
+            found = Found.load(out)
+            doubts = doubts_of(TestSet.load(out), found, links)
+            written += write_doubts(out, doubts, found)
+            facts["discrepancies"] = len(doubts)
+    facts["files"] = written
+    counts = ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in facts.items() if name != "files")
+    print_result(facts, f"{counts}\nLook at {', '.join(map(str, written))}", as_json=as_json)
+
+
+@verdicts.command()
+@options(OUT, ARCHIVE, DATABASE)
+@click.option("--to", "target", type=FOLDER, help="Folder to write; else share of --out.")
+@click.option(
+    "--base",
+    default="http://localhost:8000",
+    show_default=True,
+    help="Address at which the folder will be served: the ids of the manifests begin with it.",
+)
+def share(out: Path, archive: Path | None, database: str, target: Path | None, base: str) -> None:
+    """Write the groups as a folder for others: a page that only shows, IIIF manifests and annotations.
+
+    \b
+    Example: neardup verdicts share --out results --base https://archive.example/neardup
+    """
+    from neardup.review.candidates import Found
+    from neardup.review.share import share as share_groups
+    from neardup.review.verdicts import open_verdicts
+
+    found = Found.load(out, archive)
+    folder = target or out / "share"
+    with working_in(out), open_verdicts(out, database) as kept:
+        written = share_groups(folder, found, kept.current(), {}, base)
+    click.echo(f"{len(found.groups)} groups, {len(written)} files\nLook at {written[0]}")
+
+
+def _person(who: str | None) -> str:
+    """Who answers: the name that was given, or that of the login."""
+    import getpass
+
+    try:
+        return who or getpass.getuser()
+    except (KeyError, OSError) as error:
+        raise VerdictError("nobody is logged in by a name: say with --who who answers") from error

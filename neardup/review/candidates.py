@@ -1,0 +1,189 @@
+"""The pairs and groups of a results folder, as people are asked about them, whichever columns the tables have."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+import pyarrow.parquet as pq
+
+from neardup.archive.prepare import REMEMBERED
+from neardup.errors import ArchiveError, VerdictError
+from neardup.images import MAX_PIXELS
+from neardup.review.verdicts import pair_of
+from neardup.stages import STATE, digest_file
+
+_NAMESPACE = uuid5(NAMESPACE_URL, "neardup:pair")
+"""What the ids of pairs are derived from, so that two contents have one id wherever they are met."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A pair of photos that the machine proposes; what it did not say is None or empty.
+
+    Attributes:
+        photo: path of one photo, relative to the archive.
+        partner: path of the other one.
+        photo_sha256: digest of its bytes.
+        partner_sha256: digest of the other's.
+        similarity: cosine of the vectors, -1 to 1.
+        probability: that both are the same picture, 0 to 1.
+        band: `link`, `review` or `reject`.
+        relation: what kind of copy it is, in words.
+        sentence: the whole explanation.
+        inliers: keypoints that agree.
+    """
+
+    photo: str
+    partner: str
+    photo_sha256: str
+    partner_sha256: str
+    similarity: float | None = None
+    probability: float | None = None
+    band: str = ""
+    relation: str = ""
+    sentence: str = ""
+    inliers: int | None = None
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """The two contents, ordered as verdicts order them."""
+        return pair_of(self.photo_sha256, self.partner_sha256)
+
+    @property
+    def id(self) -> str:
+        """The id of the pair: it follows from the two contents alone."""
+        return id_of(*self.pair)
+
+    @property
+    def doubt(self) -> float:
+        """How far from the middle the machine is, 0 for not knowing at all; 1 where it gave no probability."""
+        return 1.0 if self.probability is None else abs(self.probability - 0.5)
+
+    def shown(self) -> dict[str, Any]:
+        """What a person sees of the machine's opinion, as a verdict keeps it."""
+        names = ("similarity", "probability", "band", "relation", "sentence", "inliers")
+        return {name: value for name in names if (value := getattr(self, name)) not in {None, ""}}
+
+
+def id_of(photo: str, partner: str) -> str:
+    """The id of two contents in either order: whoever knows both can tell whether somebody changed one of the three."""
+    return str(uuid5(_NAMESPACE, "|".join(pair_of(photo, partner))))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search of a folder found, for people to look at.
+
+    Attributes:
+        root: the archive's folder; it is only read.
+        candidates: pairs of different contents, in the order of the table.
+        groups: paths of each group's photos, the first stands for the group.
+        digests: path → SHA-256 of the photos of pairs and groups that could be told.
+        facts: what was found with which encoder and decision.
+        max_pixels: a larger image is not shown.
+    """
+
+    root: Path
+    candidates: tuple[Candidate, ...]
+    groups: tuple[tuple[str, ...], ...]
+    digests: Mapping[str, str]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    max_pixels: int = MAX_PIXELS
+
+    @cached_property
+    def paths(self) -> dict[str, str]:
+        """SHA-256 → the first path that has these bytes."""
+        return {digest: path for path, digest in reversed(list(self.digests.items()))}
+
+    @cached_property
+    def by_pair(self) -> dict[tuple[str, str], Candidate]:
+        """Pair → the first candidate of these two contents."""
+        return {candidate.pair: candidate for candidate in reversed(self.candidates)}
+
+    @classmethod
+    def load(cls, out: Path, root: Path | None = None) -> "Found":
+        """Read what `neardup duplicates` wrote into an output folder.
+
+        Tables of versions that kept no SHA-256 are read too: the photos are then read once to tell it.
+
+        Args:
+            out: the output folder.
+            root: the archive; else the one that the output folder remembers.
+
+        Raises:
+            ArchiveError: nothing was found there, or the archive is not where it was.
+        """
+        folder = out / "duplicates"
+        pairs = _rows(folder / "pairs.parquet", out)
+        groups = _rows(folder / "groups.parquet", out)
+        facts = _json(folder / "duplicates.json")
+        home = _root(out, root, facts)
+        digests: dict[str, str] = {}
+        for row in pairs:
+            for name in ("photo", "partner"):
+                if digest := row.get(f"{name}_sha256"):
+                    digests[row[name]] = digest
+        for path in [row[name] for row in pairs for name in ("photo", "partner")] + [row["photo"] for row in groups]:
+            if path not in digests and (digest := _digest(home / path)):
+                digests[path] = digest
+        members: dict[int, list[str]] = {}
+        for row in groups:
+            members.setdefault(row["group"], []).append(row["photo"])
+        found = tuple(map(tuple, members.values()))
+        return cls(home, tuple(_candidates(pairs, digests)), found, digests, facts)
+
+
+def _candidates(rows: Sequence[Mapping[str, Any]], digests: Mapping[str, str]) -> list[Candidate]:
+    """The rows of the table that are pairs of two contents which are known."""
+    names = [name for name in Candidate.__dataclass_fields__ if rows and name in rows[0]]
+    found = []
+    for row in rows:
+        ends = {f"{name}_sha256": digests.get(row[name], "") for name in ("photo", "partner")}
+        if all(ends.values()) and len(set(ends.values())) > 1:
+            values = {name: row[name] for name in names if row[name] is not None}
+            found.append(Candidate(**values | ends))
+    return found
+
+
+def _rows(table: Path, out: Path) -> list[dict[str, Any]]:
+    if not table.is_file():
+        raise ArchiveError(f"{table} does not exist: run `neardup duplicates ARCHIVE --out {out}` first")
+    rows: list[dict[str, Any]] = pq.read_table(table).to_pylist()
+    return rows
+
+
+def _json(file: Path) -> dict[str, Any]:
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+
+
+def _root(out: Path, root: Path | None, facts: Mapping[str, Any]) -> Path:
+    """The archive: the folder that is named, else the one that was searched, else the one that was prepared."""
+    remembered = facts.get("archive") or _json(out / STATE / REMEMBERED).get("root")
+    if root is None and remembered is None:
+        raise ArchiveError(f"{out} does not remember which photos it is about: name their folder with --archive")
+    home = root or Path(str(remembered))
+    if not home.is_dir():
+        raise ArchiveError(f"{home} is no folder: name the one that holds the photographs with --archive")
+    return home
+
+
+def _digest(file: Path) -> str:
+    """SHA-256 of a photo; nothing where it is gone or cannot be read."""
+    try:
+        return digest_file(file)
+    except OSError:
+        return ""
+
+
+def require_results(found: Found) -> None:
+    """Refuse to go on where there is no pair to say anything about.
+
+    Raises:
+        VerdictError: the search found no pair of different contents, or none of its photos is there.
+    """
+    if not found.candidates:
+        raise VerdictError("no pair of two different photos is in the results: there is nothing to ask anybody")
