@@ -55,17 +55,11 @@ def main(debug: bool) -> None:
     """
 
 
-<<<<<<< HEAD
-for _module in (archive, photos, models, registry, servers, review):
-    for _command in vars(_module).values():
-        if isinstance(_command, click.Command):
-=======
-for _module in (archive, photos, models, registry, servers, verdicts):
+for _module in (archive, photos, models, registry, servers, review, verdicts):
     _commands = [value for value in vars(_module).values() if isinstance(value, click.Command)]
     _inner = {
         id(command) for group in _commands if isinstance(group, click.Group) for command in group.commands.values()
     }
     for _command in _commands:
         if id(_command) not in _inner:
->>>>>>> verdicts
             main.add_command(_command)
