@@ -1,4 +1,4 @@
-"""A folder of results made by code: drawn photos, pairs and groups as `duplicates` writes them, with or without verification."""
+"""A folder of results made by code: drawn photos, pairs and groups as `duplicates` writes them, verified or not."""
 
 import hashlib
 import json
@@ -10,10 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFilter
 
-from neardup.verify.evidence import Evidence
+from neardup.verify.evidence import Box, Evidence
 
 TERMS = [["prior", -1.5], ["similarity", 1.2], ["agreeing points", 3.4], ["overlap", 0.6], ["screen", -0.4]]
 """What a made probability is made of."""
+UNMOVED = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+"""The transform that leaves every point where it is."""
 
 
 def drawn_photo(seed: int, size: tuple[int, int] = (900, 640)) -> Image.Image:
@@ -33,9 +35,11 @@ def drawn_photo(seed: int, size: tuple[int, int] = (900, 640)) -> Image.Image:
         left, top = int(rng.integers(0, width - 90)), int(rng.integers(height // 2, height - 110))
         wide, high = int(rng.integers(34, 90)), int(rng.integers(40, 110))
         pen.rectangle((left, top, left + wide, top + high), fill=int(rng.integers(30, 225)), outline=20)
-        pen.polygon([(left - 6, top), (left + wide // 2, top - 26), (left + wide + 6, top)], fill=int(rng.integers(15, 90)))
-    grain = rng.normal(0, 7, (height, width))
-    return Image.fromarray(np.clip(np.asarray(image.filter(ImageFilter.GaussianBlur(0.7))) + grain, 0, 255).astype(np.uint8))
+        pen.polygon(
+            [(left - 6, top), (left + wide // 2, top - 26), (left + wide + 6, top)], fill=int(rng.integers(15, 90))
+        )
+    blurred = np.asarray(image.filter(ImageFilter.GaussianBlur(0.7)))
+    return Image.fromarray(np.clip(blurred + rng.normal(0, 7, (height, width)), 0, 255).astype(np.uint8))
 
 
 def save(image: Image.Image, file: Path, mark: bytes = b"") -> str:
@@ -110,8 +114,9 @@ def small_results(folder: Path, groups: int = 8, *, verified: bool = True) -> tu
                 }
             )
         onto_crop = (1.0, 0, -box[0], 0, 1, -box[1], 0, 0, 1)
-        for partner, size, shift in ((1, (box[2] - box[0], box[3] - box[1]), onto_crop), (2, image.size, (1.0, 0, 0, 0, 1, 0, 0, 0, 1))):
-            evidence.append(_evidence(shas[0], shas[partner], image.size, size, shift, partner))
+        size_of_crop = (box[2] - box[0], box[3] - box[1])
+        evidence.append(_evidence(shas[0], shas[1], image.size, size_of_crop, onto_crop, ()))
+        evidence.append(_evidence(shas[0], shas[2], image.size, image.size, UNMOVED, ((300.0, 200.0, 80.0, 80.0),)))
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     if not verified:
         columns = {name: columns[name] for name in ("photo", "partner", "similarity", "kind")}
@@ -120,16 +125,33 @@ def small_results(folder: Path, groups: int = 8, *, verified: bool = True) -> tu
 
 
 def _evidence(
-    photo: str, partner: str, size: tuple[int, int], other: tuple[int, int], onto: tuple[float, ...], kind: int
+    photo: str,
+    partner: str,
+    size: tuple[int, int],
+    other: tuple[int, int],
+    onto: tuple[float, ...],
+    boxes: tuple[Box, ...],
 ) -> Evidence:
     """The evidence of an original and what was made of it, in the order of their contents."""
-    boxes = ((300.0, 200.0, 80.0, 80.0),) if kind == 2 else ()
     if photo > partner:
         photo, partner, size, other = partner, photo, other, size
         onto = tuple(float(value) for value in np.linalg.inv(np.reshape(onto, (3, 3))).ravel())
     return Evidence(
-        photo, partner, *size, *other, 500, 500, matches=150, inliers=120, transform=onto,  # type: ignore[arg-type]
-        coverage_first=0.9, coverage_second=0.9, scale=1.0, squeeze=1.0, correlation=0.95, differences=boxes,
+        photo,
+        partner,
+        *size,
+        *other,
+        500,
+        500,
+        matches=150,
+        inliers=120,
+        transform=onto,  # type: ignore[arg-type]
+        coverage_first=0.9,
+        coverage_second=0.9,
+        scale=1.0,
+        squeeze=1.0,
+        correlation=0.95,
+        differences=boxes,
     )
 
 

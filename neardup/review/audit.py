@@ -10,7 +10,6 @@ import json
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
@@ -20,7 +19,7 @@ from neardup.review.results import Results
 from neardup.stages import write_json
 
 DRAWN = 400
-"""Links that are drawn at most: 299 without an error show a precision of 99 %, 473 with one error; few go on so long."""
+"""Links that are drawn at most: 299 without an error show a precision of 99 %, 473 with one error; few go on."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,9 @@ def draw(results: Results) -> Draw:
     file = results.out / "review" / "audit.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(str(file.with_suffix(".lock"))):
-        stored = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"seed": secrets.token_hex(16)}
+        stored: dict[str, Any] = (
+            json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"seed": secrets.token_hex(16)}
+        )
         rows = _least(links, names, stored["seed"])
         draws = stored.setdefault("draws", {})
         if run not in draws:

@@ -166,7 +166,7 @@ class Groups:
             if len(set(pair) & set(photos)) == 1:
                 pairs.add(pair)
         note = f"taken out of group {number}"
-        return [Verdict.of(*pair, DIFFERENT, who=who, queue="review", note=note) for pair in sorted(pairs)]
+        return [Verdict.of(pair[0], pair[1], DIFFERENT, who=who, queue="review", note=note) for pair in sorted(pairs)]
 
     def merge(self, number: int, other: int, who: str) -> Verdict:
         """Say that two groups show one picture: the photos that stand for them are the same; errors as in `photos`.
@@ -178,7 +178,7 @@ class Groups:
             raise VerdictError("a group cannot be merged with itself: name another one")
         ends = [self._results.digest(self.photos(group)[0]) for group in (number, other)]
         note = f"groups {number} and {other} merged"
-        return Verdict.of(*ends, SAME, who=who, queue="review", note=note)
+        return Verdict.of(ends[0], ends[1], SAME, who=who, queue="review", note=note)
 
     def choose_reference(self, number: int, photo: str, who: str) -> None:
         """Let a photo stand for its group; errors as in `photos`.

@@ -67,7 +67,9 @@ class Lookup:
             ArchiveError: there are no vectors of it.
         """
         with self._lock:
-            return self._hits(self._encoder.encode([self._encoder.read(data, max_pixels)]), hashlib.sha256(data).hexdigest())
+            return self._hits(
+                self._encoder.encode([self._encoder.read(data, max_pixels)]), hashlib.sha256(data).hexdigest()
+            )
 
     def like_words(self, text: str) -> list[Hit]:
         """The photos that words describe best, best first.

@@ -1,4 +1,4 @@
-"""Photos as the page shows them: decoded and encoded anew, made once for each content and size, never passed through."""
+"""Photos as the page shows them: decoded and encoded anew, once for each content and size, never passed through."""
 
 import hashlib
 import os

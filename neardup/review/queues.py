@@ -96,9 +96,7 @@ class Queues:
         rows = self.results.rows_within(self.results.members(group))
         return rows[np.lexsort((rows, -self.results.doubt[rows], ~self.results.bridges[rows]))]
 
-    def take(
-        self, queue: str, session: str, count: int, *, group: int = 0, but: Iterable[int] = ()
-    ) -> list[Candidate]:
+    def take(self, queue: str, session: str, count: int, *, group: int = 0, but: Iterable[int] = ()) -> list[Candidate]:
         """The next pairs of a queue for one person: those they were given before first, none that others hold.
 
         Args:

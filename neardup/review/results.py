@@ -152,7 +152,9 @@ class Results:
     @cached_property
     def bridges(self) -> Bools:
         """The links that alone hold two parts of a group together, bool (m,)."""
-        inside = self.links & (self.group_of[self.first] == self.group_of[self.second]) & (self.group_of[self.first] > 0)
+        inside = (
+            self.links & (self.group_of[self.first] == self.group_of[self.second]) & (self.group_of[self.first] > 0)
+        )
         rows = np.flatnonzero(inside)
         marked = np.zeros(len(self), dtype=bool)
         marked[rows] = bridges(self.first[rows], self.second[rows], len(self.paths))
@@ -216,7 +218,7 @@ class Results:
         """The photos of a group, in the order of its table; none for a number that no group has."""
         if not 1 <= group <= self.groups:
             return np.zeros(0, dtype=np.int64)
-        return self._members[self._starts[group] : self._starts[group + 1]]
+        return np.asarray(self._members[self._starts[group] : self._starts[group + 1]])
 
     def digest(self, photo: int) -> str:
         """SHA-256 of a photo, read from its file where nothing else knows it.
@@ -292,7 +294,7 @@ class Results:
     def row_of(self, photo: int, partner: int) -> int | None:
         """The row of a pair of photos, if the machine proposes it."""
         keys, rows = self._keys
-        key = int(self.key(np.int64(photo), np.int64(partner)))
+        key = int(self.key(np.array([photo]), np.array([partner]))[0])
         place = int(np.searchsorted(keys, key))
         return int(rows[place]) if place < len(keys) and keys[place] == key else None
 

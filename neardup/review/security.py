@@ -1,4 +1,4 @@
-"""Who may ask the review page: this machine alone, or whoever holds the token; and no page of another site through them.
+"""Who may ask the review page: this machine, or whoever holds the token; and no page of another site through them.
 
 A browser sends what any site tells it to, also to 127.0.0.1. So the name by which the server is asked (Host) must be
 its own, which stops names that are bound to another address; whatever changes something must come from a page of ours
@@ -118,9 +118,7 @@ class Guard:
     def _entry(self, scope: Scope) -> Response:
         """Give the cookie to whoever opens the printed address, and nothing to others."""
         query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
-        if scope["method"] != "GET" or not hmac.compare_digest(
-            query.pop("token", "").encode(), self._token.encode()
-        ):
+        if scope["method"] != "GET" or not hmac.compare_digest(query.pop("token", "").encode(), self._token.encode()):
             return PlainTextResponse("open the address that `neardup review` printed: it ends with the token", 403)
         answer = RedirectResponse(scope["path"] + ("?" + urlencode(query) if query else ""), 303)
         answer.set_cookie(COOKIE, self._token, httponly=True, samesite="strict", path="/")

@@ -151,7 +151,7 @@ def _page(desk: Desk) -> Callable[..., HTMLResponse]:
         language = language_of(request.headers.get("accept-language", ""))
         words = texts(language)
         keys = [{"key": key.key, "action": key.action} for key in KEYS]
-        setup = {"keys": keys, "texts": dict(words), "who": desk.who, "relations": RELATIONS}
+        setup: dict[str, Any] = {"keys": keys, "texts": dict(words), "who": desk.who, "relations": RELATIONS}
         setup |= {"place": place, "points": desk.points is not None, **values.pop("setup", {})}
         common = {"t": words, "language": language, "place": place, "setup": setup, "keys": KEYS}
         html = environment.get_template(f"{template}.html.j2").render(**common, **values)

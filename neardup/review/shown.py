@@ -30,7 +30,11 @@ def shown_pair(candidate: Candidate, queue: str, said: Sequence[Verdict] = ()) -
         queue: where it is asked.
         said: the verdicts in force on it.
     """
-    pair = {"row": candidate.row, "photo": shown_photo(candidate.photo), "partner": shown_photo(candidate.partner)}
+    pair: dict[str, Any] = {
+        "row": candidate.row,
+        "photo": shown_photo(candidate.photo),
+        "partner": shown_photo(candidate.partner),
+    }
     pair["said"] = [{"who": one.who, "verdict": one.verdict, "time": one.time, "id": one.id} for one in said]
     if queue == AUDIT:
         for photo in (pair["photo"], pair["partner"]):
