@@ -191,7 +191,7 @@ class Proofs:
         return relation_of(found).sentence(*self._names(place, found))
 
     def write(self, folder: Path, groups: Sequence[Sequence[int]], reports: Sequence[GroupReport], limit: int) -> None:
-        """Write `evidence.parquet`, pictures of pairs in `explained/`, and the page that shows them.
+        """Write `evidence.parquet`, `decision.json`, pictures of pairs in `explained/`, and the page that shows them.
 
         Args:
             folder: of the results.
@@ -201,6 +201,8 @@ class Proofs:
         """
         unique = {(found.first, found.second): found for found in self.evidence if found}
         write_evidence(folder / "evidence.parquet", unique.values(), verifier_fingerprint())
+        if self.decision:
+            self.decision.save(folder / "decision.json")
         rmtree(folder / "explained", ignore_errors=True)
         doubtful = self._doubtful()
         most = PICTURES * 2 // 3 if doubtful else PICTURES

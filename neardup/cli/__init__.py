@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from neardup import __version__
-from neardup.cli import archive, explain, models, photos, registry, servers, verdicts, verify
+from neardup.cli import archive, explain, models, photos, registry, review, servers, verdicts, verify
 from neardup.errors import NeardupError
 
 EDGE = Path(__file__).parents[1] / "edge"
@@ -55,7 +55,7 @@ def main(debug: bool) -> None:
     """
 
 
-for _module in (archive, photos, explain, models, registry, servers, verdicts, verify):
+for _module in (archive, photos, explain, models, registry, servers, review, verdicts, verify):
     _commands = [value for value in vars(_module).values() if isinstance(value, click.Command)]
     _inner = {
         id(command) for group in _commands if isinstance(group, click.Group) for command in group.commands.values()

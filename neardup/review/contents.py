@@ -1,0 +1,69 @@
+"""The contents of photos: the SHA-256 of a file, read when it is first asked for and remembered until it changes."""
+
+import hashlib
+import sqlite3
+import threading
+from pathlib import Path
+
+from neardup.errors import ArchiveError
+from neardup.images import read_file
+
+
+class Contents:
+    """Digests of the files below an archive, kept in an SQLite file so that the next start need not read them again."""
+
+    def __init__(self, archive: Path, cache: Path) -> None:
+        """Open the memory of digests.
+
+        Args:
+            archive: folder of the photos; it is only read.
+            cache: SQLite file, which is made where there is none.
+        """
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        self._archive, self._lock = archive, threading.Lock()
+        self._database = sqlite3.connect(cache, timeout=60, check_same_thread=False, isolation_level=None)
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = NORMAL")
+        self._database.execute(
+            "CREATE TABLE IF NOT EXISTS content (path TEXT PRIMARY KEY, size INTEGER, time INTEGER, sha256 TEXT)"
+        )
+
+    def close(self) -> None:
+        """Close the memory of digests."""
+        self._database.close()
+
+    def remembered(self) -> dict[str, str]:
+        """Path → SHA-256 of every file that was read before and has the same size and time still."""
+        with self._lock:
+            rows = self._database.execute("SELECT path, size, time, sha256 FROM content").fetchall()
+        return {path: sha256 for path, size, time, sha256 in rows if self._stamp(path) == (size, time)}
+
+    def digest(self, path: str) -> str:
+        """SHA-256 of the photo at a path, relative to the archive.
+
+        Raises:
+            ArchiveError: the file is gone.
+            UnreadableImageError: it cannot be read.
+        """
+        stamp = self._stamp(path)
+        with self._lock:
+            query = "SELECT sha256 FROM content WHERE path = ? AND size = ? AND time = ?"
+            row = self._database.execute(query, (path, *(stamp or (0, 0)))).fetchone()
+        if row:
+            return str(row[0])
+        try:
+            sha256 = hashlib.sha256(read_file(self._archive / path)).hexdigest()
+        except FileNotFoundError as error:
+            raise ArchiveError(f"{path} is no longer in the archive: run `neardup duplicates` again") from error
+        if stamp:
+            with self._lock:
+                self._database.execute("INSERT OR REPLACE INTO content VALUES (?, ?, ?, ?)", (path, *stamp, sha256))
+        return sha256
+
+    def _stamp(self, path: str) -> tuple[int, int] | None:
+        """Size and time of a file, which tell whether it has changed; None where it is gone."""
+        try:
+            status = (self._archive / path).stat()
+        except OSError:
+            return None
+        return status.st_size, status.st_mtime_ns

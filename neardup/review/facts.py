@@ -1,0 +1,111 @@
+"""What is known of a photo beside its pixels: its name, newspaper, date, page, legend, and the legend in English."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+
+from neardup.archive.walk import composed
+from neardup.tables import load_rows
+
+MONTHS = ("janv", "févr", "mars", "avr", "mai", "juin", "juil", "août", "sept", "oct", "nov", "déc")
+"""Beginnings of the French names of the months, January first, as the names of files write them."""
+_DIGITS = re.compile(r"(?<!\d)(1[89]\d\d|20\d\d)(\d\d)(\d\d)(?!\d)")
+_WORDS = re.compile(rf"(?<!\d)(\d{{1,2}}) ({'|'.join(MONTHS)})\w*\.? (\d{{4}})(?!\d)", re.IGNORECASE)
+_NEWSPAPER = re.compile(r"^([^\W\d_][^\d_]*)_(?=\d{8})")
+_PAGE = re.compile(r"_P(\d+)(?=_|\.)")
+
+
+@dataclass(frozen=True)
+class PhotoFacts:
+    """A photo as a person is told of it; what is not known is empty.
+
+    Attributes:
+        name: name of its file.
+        folder: where the file lies, relative to the archive.
+        newspaper: whose photo it is: what the file's name begins with before a date, else the collection's folder.
+        date: ISO 8601, where the pattern of the path gives one.
+        page: number of the page, where the name or the sheet gives one.
+        legend: text of the sheet.
+        caption: the legend in English, where it was translated.
+        language: ISO 639-1 code of the legend's language, where it is known.
+        row: sheet and row of the ground truth that names the photo.
+    """
+
+    name: str
+    folder: str
+    newspaper: str = ""
+    date: str = ""
+    page: str = ""
+    legend: str = ""
+    caption: str = ""
+    language: str = ""
+    row: str = ""
+
+
+def date_of(path: str) -> str:
+    """The day that a path names, ISO 8601; nothing where it names none.
+
+    >>> date_of("presse/Aamulehti_19111112_P9_01.jpg"), date_of("1_Chérau_28 nov 1911_Henni (8).jpg"), date_of("a.jpg")
+    ('1911-11-12', '1911-11-28', '')
+    """
+    found = [match.groups() for match in _DIGITS.finditer(path)]
+    for day, name, year in _WORDS.findall(composed(path)):
+        found.append((year, str(MONTHS.index(name.lower()) + 1), day))
+    for year, month, day in reversed(found):  # the file's own name says more than its folders
+        try:
+            return date(int(year), int(month), int(day)).isoformat()
+        except ValueError:
+            continue
+    return ""
+
+
+@dataclass(frozen=True)
+class Archived:
+    """Legends and rows of the ground truth, by the paths of the photos.
+
+    Attributes:
+        legends: path → row of `training_set.csv`.
+        captions: legend → row of `captions.csv`.
+        rows: path → sheet and row of the ground truth.
+    """
+
+    legends: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: MappingProxyType({}))
+    captions: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: MappingProxyType({}))
+    rows: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    @classmethod
+    def load(cls, out: Path) -> "Archived":
+        """Read what `prepare` and `translate` wrote into an output folder; what is not there is not known."""
+        training, captions, test = (_rows(out / f"{name}.csv") for name in ("training_set", "captions", "test_set"))
+        return cls(
+            {row["path"]: row for row in training},
+            {row["legend"]: row for row in captions},
+            {row["path"]: f"{row.get('sheet', '')} {row['row']}".strip() for row in test},
+        )
+
+    def of(self, path: str) -> PhotoFacts:
+        """All that is known of the photo at a path."""
+        place, row = PurePosixPath(path), self.legends.get(path, {})
+        legend = row.get("legend", "")
+        caption = self.captions.get(legend, {})
+        newspaper, page = _NEWSPAPER.search(composed(place.name)), _PAGE.search(place.name)
+        collection = row.get("collection") or (place.parts[0] if len(place.parts) > 1 else "")
+        english = caption.get("text", "") if caption.get("translator") not in {"untranslated", "none"} else ""
+        return PhotoFacts(
+            name=place.name,
+            folder="" if len(place.parts) == 1 else place.parent.as_posix(),
+            newspaper=newspaper[1] if newspaper else collection,
+            date=date_of(path),
+            page=page[1] if page else row.get("page", ""),
+            legend=legend,
+            caption=english,
+            language=caption.get("language", ""),
+            row=self.rows.get(path, ""),
+        )
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    return load_rows(table) if table.is_file() else []

@@ -1,0 +1,129 @@
+"""What the browser is told of a pair, as plain values, and what is kept with a verdict of what a person saw."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from neardup.arrays import Floats
+from neardup.review.audit import Draw
+from neardup.review.queues import AUDIT, Progress
+from neardup.review.results import Photo, Results, ShownPair
+from neardup.review.verdicts import Verdict
+from neardup.verify.evidence import Box, Evidence
+
+MADE_WITH = ("threshold", "thresholds", "encoder", "fingerprint", "verifier", "decision")
+"""Fields of `duplicates.json` that are kept with each verdict: by them one knows later what the machine was."""
+
+
+def shown_photo(photo: Photo) -> dict[str, Any]:
+    """A photo as the browser is told of it: its identity, name and facts, and no path of this machine."""
+    return {"sha256": photo.sha256, "path": photo.path, **asdict(photo.facts)}
+
+
+def shown_pair(candidate: ShownPair, queue: str, said: Sequence[Verdict] = ()) -> dict[str, Any]:
+    """A pair as the browser is told of it; in the audit nothing of what the machine thinks.
+
+    Args:
+        candidate: the pair.
+        queue: where it is asked.
+        said: the verdicts in force on it.
+    """
+    pair: dict[str, Any] = {
+        "row": candidate.row,
+        "photo": shown_photo(candidate.photo),
+        "partner": shown_photo(candidate.partner),
+    }
+    pair["said"] = [{"who": one.who, "verdict": one.verdict, "time": one.time, "id": one.id} for one in said]
+    if queue == AUDIT:
+        for photo in (pair["photo"], pair["partner"]):
+            photo["row"] = ""  # the historian's answer is an answer, too
+        return pair
+    return pair | machine_says(candidate) | _alignment(candidate)
+
+
+def machine_says(candidate: ShownPair) -> dict[str, Any]:
+    """What the machine says of a pair."""
+    names = ("similarity", "probability", "band", "relation", "sentence", "inliers", "terms", "groups", "affected")
+    return {name: getattr(candidate, name) for name in (*names, "bridge")}
+
+
+def shown_with(candidate: ShownPair, results: Results, queue: str, drawn: Draw | None) -> dict[str, Any]:
+    """What is kept with a verdict: all that the machine said, whether the person saw it, and what it was made with."""
+    says = {name: value for name, value in machine_says(candidate).items() if name != "terms" and value is not None}
+    made = {name: results.made_with[name] for name in MADE_WITH if name in results.made_with}
+    draw = {"drawn": drawn.time, "drawn_from": drawn.links} if drawn and queue == AUDIT else {}
+    return {**says, **made, **draw, "machine_seen": queue != AUDIT}
+
+
+def shown_progress(progress: Progress) -> dict[str, Any]:
+    """How far a queue is, as the browser is told of it."""
+    audited = progress.audited
+    promise = audited.next_promise()
+    return asdict(progress) | {
+        "audited": {
+            "right": audited.right,
+            "answers": audited.answers,
+            "bound": audited.bound,
+            "promise": promise and promise[0],
+            "missing": promise and promise[1],
+        }
+    }
+
+
+def shown_points(
+    points: Sequence[tuple[float, float, float, float]], evidence: Evidence, photo: str
+) -> list[tuple[float, ...]]:
+    """Matched points in shares of width and height, those of the photo that is shown first before its partner's.
+
+    Args:
+        points: x and y in pixels of the evidence's first photo, then of its second.
+        evidence: of the pair.
+        photo: SHA-256 of the photo that is shown first.
+    """
+    sizes = (evidence.width_first, evidence.height_first, evidence.width_second, evidence.height_second)
+    shares = [tuple(float(place / size) for place, size in zip(point, sizes, strict=True)) for point in points]
+    return shares if photo == evidence.first else [(*point[2:], *point[:2]) for point in shares]
+
+
+def _alignment(candidate: ShownPair) -> dict[str, Any]:
+    """How the partner lies on the photo, and where they differ, both in shares of width and height.
+
+    `onto` takes a place of the partner to the photo, `back` the other way: 3 × 3, row by row. Both are None where
+    nothing is known of it. `boxes` are places of the photo where they differ, `others` the same of the partner.
+    """
+    evidence = candidate.evidence
+    if evidence is None or evidence.transform is None:
+        return {"onto": None, "back": None, "boxes": [], "others": []}
+    forth = _in_shares(evidence)
+    back = np.linalg.inv(forth)
+    size = (evidence.width_first, evidence.height_first)
+    on_first = [_box_in_shares(box, size) for box in evidence.differences]
+    on_second = [_moved(box, forth) for box in on_first]
+    if candidate.photo.sha256 == evidence.first:
+        return {"onto": back.ravel().tolist(), "back": forth.ravel().tolist(), "boxes": on_first, "others": on_second}
+    return {"onto": forth.ravel().tolist(), "back": back.ravel().tolist(), "boxes": on_second, "others": on_first}
+
+
+def _in_shares(evidence: Evidence) -> Floats:
+    """The transform from shares of the first photo's width and height to those of the second, float64 (3, 3)."""
+    pixels = np.reshape(np.asarray(evidence.transform, dtype=np.float64), (3, 3))
+    first = np.diag([evidence.width_first, evidence.height_first, 1.0])
+    second = np.diag([1 / evidence.width_second, 1 / evidence.height_second, 1.0])
+    return np.asarray(second @ pixels @ first)
+
+
+def _box_in_shares(box: Box, size: tuple[int, int]) -> Box:
+    left, top, width, height = box
+    return left / size[0], top / size[1], width / size[0], height / size[1]
+
+
+def _moved(box: Box, forth: Floats) -> Box:
+    """The upright box around a box of the first photo in the second."""
+    left, top, width, height = box
+    corners = np.array([[x, y, 1.0] for x in (left, left + width) for y in (top, top + height)])
+    moved = corners @ forth.T
+    moved = moved[:, :2] / moved[:, 2:]
+    low, high = moved.min(axis=0), moved.max(axis=0)
+    return float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])
