@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,10 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFilter
 
+from neardup.proofs import SHIPPED
 from neardup.verify.evidence import Box, Evidence
 
-TERMS = [["prior", -1.5], ["similarity", 1.2], ["agreeing points", 3.4], ["overlap", 0.6], ["screen", -0.4]]
-"""What a made probability is made of."""
 UNMOVED = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 """The transform that leaves every point where it is."""
 
@@ -69,6 +69,7 @@ def write_results(
     made = {"archive": str(archive), "threshold": 0.8, "encoder": "builtin:tiny", "fingerprint": "f" * 64, **facts}
     (folder / "duplicates.json").write_text(json.dumps(made), encoding="utf-8")
     if evidence:
+        shutil.copy(SHIPPED, folder / "decision.json")
         pq.write_table(pa.Table.from_pylist([asdict(item) for item in evidence]), folder / "evidence.parquet")
     return out
 
@@ -110,7 +111,6 @@ def small_results(folder: Path, groups: int = 8, *, verified: bool = True) -> tu
                     "relation": ("crop", "retouched", "crop")[place],
                     "sentence": f"B is made from A of group {number}; {100 + number} points agree.",
                     "inliers": 100 + number,
-                    "terms": json.dumps(TERMS),
                 }
             )
         onto_crop = (1.0, 0, -box[0], 0, 1, -box[1], 0, 0, 1)
@@ -184,7 +184,6 @@ def many_results(folder: Path, pairs: int = 10_000, groups: int = 5_000, shown: 
         "relation": ["crop"] * pairs,
         "sentence": ["B is a crop of A (62 %)."] * pairs,
         "inliers": [57] * pairs,
-        "terms": [json.dumps(TERMS)] * pairs,
     }
     members = [[names[0][row], names[1][row]] for row in range(groups)]
     archive.mkdir(parents=True, exist_ok=True)

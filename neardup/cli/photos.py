@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from neardup.encode.vectors import Embeddings
+    from neardup.hits import HitProof
     from neardup.search.nearest import Hit
     from neardup.settings.schema import Dtype, Settings
 
@@ -62,9 +63,8 @@ def embed(
         table = state / f"{out.stem}.scan.parquet"
         photos = scan(folder, table=table, patterns=("**",), exclude=(), max_pixels=limit)
         items = [(photo.path, photo.sha256) for photo in photos.photos]
-        embed_photos(items, folder, model, store=settings.cluster.store or state / "vectors", max_pixels=limit).save(
-            out
-        )
+        store = settings.cluster.store or state / "vectors"
+        embed_photos(items, folder, model, store=store, max_pixels=limit).save(out, folder)
     for path, reason in photos.left_out:
         say(f"left out {path}: {reason}")
     unreadable = [{"path": path, "reason": reason} for path, reason in photos.left_out]
@@ -82,11 +82,11 @@ def embed(
 )
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Hits to print.")
 @click.option("--page", type=FILE, help="Also show the hits as pictures, in this HTML file.")
-@click.option("--photos", type=FOLDER, help="With --page: the folder that was embedded.")
+@click.option("--photos", type=FOLDER, help="Folder that was embedded, if it is elsewhere now or a store is searched.")
 @click.option(
     "--approximate", is_flag=True, help="Search an index beside the vectors, for over a million; says what it misses."
 )
-@options(CONFIG, ENCODER, DEVICE, DTYPE, MEASURED, JSON)
+@options(CONFIG, ENCODER, DEVICE, DTYPE, MEASURED, JSON, VERIFY)
 def search(
     photo: Path,
     vectors: str,
@@ -100,10 +100,12 @@ def search(
     dtype: "Dtype",
     measured: Path,
     as_json: bool,
+    verify: bool,
 ) -> None:
     """Print the photos that are most like a photo, or like each photo of a folder, best first.
 
-    A photo whose bytes are those of the one that is searched for is marked as "itself".
+    Each hit is verified by local features: a sentence says how one was made of the other, and how probable that is. A
+    photo whose bytes are those of the one that is searched for is marked as "itself".
 
     \b
     Example: neardup search new.jpg --in vectors.parquet --top 10 --encoder builtin:tiny
@@ -111,9 +113,10 @@ def search(
     """
     from neardup.search.nearest import mark_itself, nearest, read_queries
 
+    file = Path(vectors)
+    photos = photos or _remembered(vectors)
     if page and not photos:
         raise ConfigError("--page shows pictures: say with --photos which folder was embedded")
-    file = Path(vectors)
     settings = settings_of(config, encoder=encoder, device=device)
     known = None if _is_store(vectors) else _read_vectors(file)
     model = loaded(settings, measured if known is None else file.parent, dtype, measured)
@@ -131,9 +134,45 @@ def search(
     else:
         hits = nearest(queries.vectors, gallery, top, fingerprint=model.fingerprint)
     answers = list(zip(queries.paths, mark_itself(hits, queries), strict=True))
-    _print_hits(answers, with_names=photo.is_dir(), as_json=as_json)
+    folder, proofs = photo if photo.is_dir() else photo.parent, None
+    if verify and photos:
+        state = file.parent / ".neardup" if known else None
+        proofs = _prove_hits(queries, hits, folder, photos, state, settings.prepare.max_pixels)
+    elif verify:
+        say("The hits are not verified: say with --photos which folder was embedded, or --no-verify")
+    _print_hits(answers, proofs, with_names=photo.is_dir(), as_json=as_json)
     if page and photos:
-        _show_hits(page, photo if photo.is_dir() else photo.parent, photos, answers, settings.prepare.max_pixels)
+        _show_hits(page, folder, photos, answers, proofs, settings.prepare.max_pixels)
+
+
+def _remembered(vectors: str) -> Path | None:
+    """The folder of the photos of a file of vectors, if the file knows it and it is still there."""
+    from neardup.encode.vectors import folder_of
+
+    return folder_of(Path(vectors)) if not _is_store(vectors) and Path(vectors).is_file() else None
+
+
+def _prove_hits(
+    queries: "Embeddings",
+    hits: "Sequence[Sequence[Hit]]",
+    folder: Path,
+    photos: Path,
+    state: Path | None,
+    max_pixels: int,
+) -> "list[list[HitProof | None]]":
+    """Verify the hits, with the decision that belongs to the encoder, if one does."""
+    from neardup.hits import prove_hits
+    from neardup.images import read_file
+    from neardup.proofs import shipped_decision
+    from neardup.verified import own_decision
+
+    files = {hit.photo: photos / hit.path for found in hits for hit in found}
+    files |= {photo: folder / path for photo, path in zip(queries.photos, queries.paths, strict=True)}
+    fingerprint = queries.fingerprint
+    decision = (own_decision(state.parent, fingerprint) if state else None) or shipped_decision(fingerprint)
+    names = [(photo, Path(path).name) for photo, path in zip(queries.photos, queries.paths, strict=True)]
+    keypoints = state / "keypoints" if state else None
+    return prove_hits(names, hits, lambda photo: read_file(files[photo]), keypoints, decision, max_pixels)
 
 
 def _is_store(vectors: str) -> bool:
@@ -153,31 +192,48 @@ def _stored_vectors(store: str, fingerprint: str) -> "Embeddings":
     return stored_vectors(store, fingerprint)
 
 
-def _print_hits(answers: "Sequence[tuple[str, Sequence[Hit]]]", *, with_names: bool, as_json: bool) -> None:
+def _print_hits(
+    answers: "Sequence[tuple[str, Sequence[Hit]]]",
+    proofs: "Sequence[Sequence[HitProof | None]] | None",
+    *,
+    with_names: bool,
+    as_json: bool,
+) -> None:
     """Print the hits of each query, a line a hit; the query's name above them where there are several queries."""
     from dataclasses import asdict
 
-    lines = []
-    for query, best in answers:
+    lines, facts = [], []
+    for number, (query, best) in enumerate(answers):
         lines += [query] if with_names else []
-        lines += [
-            f"{rank:>3}  {hit.similarity:.4f}  {hit.path}" + "  (itself)" * hit.itself
-            for rank, hit in enumerate(best, 1)
-        ]
-    facts = [{"query": query, "hits": [asdict(hit) for hit in best]} for query, best in answers]
+        proved = proofs[number] if proofs else [None] * len(best)
+        shown = []
+        for rank, (hit, proof) in enumerate(zip(best, proved, strict=True), 1):
+            said = "  (itself)" if hit.itself else f"  {proof.text}" if proof else ""
+            lines.append(f"{rank:>3}  {hit.similarity:.4f}  {hit.path}{said}")
+            shown.append(asdict(hit) | (asdict(proof) if proof else {}))
+        facts.append({"query": query, "hits": shown})
     print_result(facts, "\n".join(lines), as_json=as_json)
 
 
 def _show_hits(
-    page: Path, queries: Path, photos: Path, answers: "Sequence[tuple[str, Sequence[Hit]]]", max_pixels: int
+    page: Path,
+    queries: Path,
+    photos: Path,
+    answers: "Sequence[tuple[str, Sequence[Hit]]]",
+    proofs: "Sequence[Sequence[HitProof | None]] | None",
+    max_pixels: int,
 ) -> None:
     """Write the page that shows each query with its hits."""
     from neardup.pages import write_hits
 
-    rows = [
-        (query, [(hit.path, f"{hit.similarity:.3f}" + ", itself" * hit.itself) for hit in best])
-        for query, best in answers
-    ]
+    rows = []
+    for number, (query, best) in enumerate(answers):
+        proved = proofs[number] if proofs else [None] * len(best)
+        labels = [
+            f"{hit.similarity:.3f}" + ", itself" * hit.itself + (f", {proof.text}" if proof and not hit.itself else "")
+            for hit, proof in zip(best, proved, strict=True)
+        ]
+        rows.append((query, [(hit.path, label) for hit, label in zip(best, labels, strict=True)]))
     write_hits(page, queries, photos, rows, max_pixels)
     say(f"Look at {page}")
 

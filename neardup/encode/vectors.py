@@ -64,10 +64,18 @@ class Embeddings:
             (table.schema.metadata or {})[b"fingerprint"].decode(),
         )
 
-    def save(self, path: Path) -> Path:
-        """Write the table as a Parquet file, whole or not at all."""
+    def save(self, path: Path, folder: Path | None = None) -> Path:
+        """Write the table as a Parquet file, whole or not at all.
+
+        Args:
+            path: the file.
+            folder: of the photos, which the file then remembers; `folder_of` reads it.
+        """
+        table = self.table()
+        if folder:
+            table = table.replace_schema_metadata({**(table.schema.metadata or {}), "folder": str(folder.resolve())})
         with replacing(path) as partial:
-            write_parquet(self.table(), partial)
+            write_parquet(table, partial)
         return path
 
     @classmethod
@@ -95,6 +103,12 @@ class Embeddings:
                 f"these vectors were made by the encoder {self.fingerprint[:12]}, not by {fingerprint[:12]}: "
                 "name the encoder that made them with --encoder, or make them anew with `neardup embed`",
             )
+
+
+def folder_of(path: Path) -> Path | None:
+    """The folder of the photos of a Parquet file of vectors, as it was when they were encoded; None if it is gone."""
+    named = (pq.read_schema(path).metadata or {}).get(b"folder", b"").decode()
+    return Path(named) if named and Path(named).is_dir() else None
 
 
 def embed(

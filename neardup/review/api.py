@@ -14,6 +14,7 @@ from neardup.review.security import UPLOAD
 from neardup.review.server import Desk
 from neardup.review.shown import machine_says, shown_pair, shown_photo, shown_points, shown_progress, shown_with
 from neardup.review.verdicts import Verdict
+from neardup.search.nearest import Hit
 
 AHEAD = 4
 """Pairs that a browser gets at once: the one that is shown, and the next three, whose pictures it decodes ahead."""
@@ -205,14 +206,15 @@ def _add_groups(app: FastAPI, desk: Desk) -> None:
 def _add_search(app: FastAPI, desk: Desk) -> None:
     """Find photos like one, or like words."""
 
-    def found(hits: list[Any], query: str) -> list[dict[str, Any]]:
+    def found(hits: list[Hit], query: str, data: bytes = b"") -> list[dict[str, Any]]:
         """The hits as the browser is told of them, with what the machine says of each and the photo searched for."""
         shown = []
+        proofs = desk.prove(query, data, hits) if data else {}
         for hit in hits:
             if not desk.results.learn(hit.path, hit.photo):
                 continue  # its file is gone, or was replaced since it was encoded
             photo = Photo(hit.photo, hit.path, desk.results.facts.of(hit.path))
-            says: dict[str, Any] = {}
+            says: dict[str, Any] = proofs.get(hit.photo, {})
             if query and None not in {desk.results.photo_of(query), desk.results.photo_of(hit.photo)}:
                 says = machine_says(desk.pair(query, hit.photo))
             said = desk.queues.answers.of(query, hit.photo) if query else []
@@ -234,7 +236,7 @@ def _add_search(app: FastAPI, desk: Desk) -> None:
             hits = desk.lookup.like_photo(data, desk.max_pixels)
             desk.results.bring(query)
             brought = desk.results.content(query) or Photo(query, "", PhotoFacts("", ""))
-            return {"query": shown_photo(brought), "hits": found(hits, query)}
+            return {"query": shown_photo(brought), "hits": found(hits, query, data)}
 
         desk.queues.refresh()
         return await run_in_threadpool(answer)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,8 @@ from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from neardup.errors import ArchiveError, NeardupError, UnreadableImageError
-from neardup.images import MAX_PIXELS
+from neardup.hits import prove_hits
+from neardup.images import MAX_PIXELS, read_file
 from neardup.review.group import GROUPS_A_PAGE, Groups
 from neardup.review.lookup import Lookup
 from neardup.review.pictures import SIDES, Pictures
@@ -24,6 +25,8 @@ from neardup.review.results import Results, ShownPair
 from neardup.review.security import Guard
 from neardup.review.texts import KEYS, language_of, texts
 from neardup.review.verdicts import Verdicts
+from neardup.search.nearest import Hit
+from neardup.stages import STATE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,6 +35,8 @@ STATIC = Path(__file__).parent / "static"
 """Folder of the page's script and style."""
 YEAR_S = 31_536_000
 """Seconds for which a browser may keep a picture: it is named by its content, which never changes."""
+PROVED = 12
+"""Hits of a search that are verified: a near-duplicate is among the first, and a person waits for them."""
 RELATIONS = ("same frame", "crop", "overlapping crops", "mirrored", "rotated", "screened", "retouched", "same scene")
 """What kinds of copy a person may choose from."""
 
@@ -75,6 +80,23 @@ class Desk:
     def groups(self) -> Groups:
         """The groups, with what was said of them."""
         return Groups(self.results, self.queues.answers, References(self.results.out))
+
+    def prove(self, query: str, data: bytes, hits: Sequence[Hit]) -> dict[str, dict[str, Any]]:
+        """What verification says of a photo that somebody brought and its first hits, by the SHA-256 of each.
+
+        Args:
+            query: SHA-256 of the photo.
+            data: its bytes.
+            hits: of the search, best first; the first `PROVED` of them are verified.
+        """
+        files = {hit.photo: self.results.archive / hit.path for hit in hits}
+        names, keypoints = [(query, "The photo you brought")], self.results.out / STATE / "keypoints"
+
+        def read(photo: str) -> bytes:
+            return data if photo == query else read_file(files[photo])
+
+        proofs = prove_hits(names, [hits[:PROVED]], read, keypoints, self.results.decision, self.max_pixels)[0]
+        return {hit.photo: asdict(proof) for hit, proof in zip(hits, proofs, strict=False) if proof}
 
     def pair(self, photo: str, partner: str) -> ShownPair:
         """A pair of two contents, whether the machine proposes it or not.

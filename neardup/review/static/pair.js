@@ -149,6 +149,7 @@ const leave = () => (window.history.length > 1 ? window.history.back() : locatio
 async function send() {
   if (sending) return;
   sending = true;
+  let failed = false;
   try {
     for (let [first] = outbox(); first; [first] = outbox()) {
       try {
@@ -162,6 +163,7 @@ async function send() {
     if (by("notice").dataset.kind === "unsent") { notice(""); delete by("notice").dataset.kind; }
     if (queue !== "pair") { await more(); if (!document.body.dataset.shown) next(); }
   } catch (error) {
+    failed = true;
     by("notice").dataset.kind = "unsent";
     const waiting = outbox().length ? say("not_saved", { n: outbox().length }) : "";
     notice(`${error.status ? error.message : setup.texts.server_gone} ${waiting}`);
@@ -169,6 +171,8 @@ async function send() {
   } finally {
     sending = false;
   }
+  // What was answered while the next pairs were on their way.
+  if (!failed && outbox().length) await send();
 }
 
 /** Put the pair off until all others are answered. */
@@ -191,6 +195,7 @@ async function undo() {
   try {
     const { task } = await ask("/api/undo", { ids, who: person() });
     if (task) tasks = [task, ...tasks.filter((one) => one.row !== task.row)].slice(0, 5);
+    await fetching?.catch(() => {}); // it counts as before
     if (queue !== "pair") await more();
     await next();
     announce(setup.texts.undone);

@@ -11,7 +11,7 @@ function show({ query, hits }) {
   by("query").replaceChildren(...(query ? [image({ ...query, name: setup.texts.brought }, 1600)] : []));
   by("hits").replaceChildren(...hits.map((hit) => {
     const facts = [hit.sentence || say("similarity", { s: hit.similarity.toFixed(3) })];
-    if (hit.probability !== null) facts.push(say("probability", { p: percent(hit.probability, 1) }));
+    if (hit.probability != null) facts.push(say("probability", { p: percent(hit.probability, 1) }));
     facts.push(...hit.said.map((verdict) => setup.texts[`key_${verdict.replace(" ", "_")}`]));
     const inside = [image(hit.photo, 320), element("span", "name", hit.photo.path), element("span", "", facts.join(" · "))];
     if (!query) return element("li", "", ...inside);

@@ -1,0 +1,87 @@
+"""What verification says of the hits of a search: whether each shows the picture that was searched for, and how."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from neardup.decide.decision import Decision
+from neardup.decide.features import tellable
+from neardup.images import MAX_PIXELS
+from neardup.proofs import chance_text
+from neardup.search.nearest import Hit
+from neardup.verify.evidence import ordered
+from neardup.verify.relation import relation_of
+from neardup.verify.store import KeypointCache
+from neardup.verify.verifier import Verifier
+
+
+@dataclass(frozen=True)
+class HitProof:
+    """What was found of a photo that was searched for and one of its hits.
+
+    Attributes:
+        probability: of being near-duplicates, 0 to 1; None where no decision belongs to the encoder.
+        band: `link`, `review` or `reject`; empty without a probability.
+        relation: what kind of copy it is.
+        sentence: the relation in words, with the names of both.
+        inliers: keypoints that agree.
+    """
+
+    probability: float | None
+    band: str
+    relation: str
+    sentence: str
+    inliers: int
+
+    @property
+    def text(self) -> str:
+        """The sentence with the probability, for people."""
+        return self.sentence if self.probability is None else f"{chance_text(self.probability)}: {self.sentence}"
+
+
+def prove_hits(
+    queries: Sequence[tuple[str, str]],
+    hits: Sequence[Sequence[Hit]],
+    read: Callable[[str], bytes],
+    keypoints: Path | None,
+    decision: Decision | None,
+    max_pixels: int = MAX_PIXELS,
+) -> list[list[HitProof | None]]:
+    """Verify the hits of some photos.
+
+    Args:
+        queries: SHA-256 and name of each photo that was searched for.
+        hits: of each.
+        read: the bytes of a photo by its SHA-256; raises `UnreadableImageError` or `OSError` where they are gone.
+        keypoints: folder that keeps them for the next search; None to keep none.
+        decision: what gives a probability; None where none belongs to the encoder.
+        max_pixels: larger images are refused.
+
+    Returns:
+        As `hits`; None for the photo itself, of which there is nothing to prove, and where one cannot be read.
+    """
+    verifier = Verifier(read, KeypointCache(keypoints) if keypoints else None, max_pixels)
+    pairs = [
+        (number, ordered(photo, hit.photo), name, hit)
+        for number, ((photo, name), found) in enumerate(zip(queries, hits, strict=True))
+        for hit in found
+    ]
+    known = verifier.verify([pair for _, pair, _, _ in pairs])
+    evidence = [known.get(pair) for _, pair, _, _ in pairs]
+    chances: list[float | None] = [None] * len(pairs)
+    bands = [""] * len(pairs)
+    if decision and pairs:
+        similarities = np.array([hit.similarity for _, _, _, hit in pairs], dtype=np.float64)
+        probabilities = decision.probabilities(similarities, evidence)
+        chances, bands = list(probabilities.tolist()), list(decision.bands.of(probabilities, tellable(evidence)))
+    proofs = list[list[HitProof | None]]([] for _ in queries)
+    for (number, pair, name, hit), found, chance, band in zip(pairs, evidence, chances, bands, strict=True):
+        if found is None:
+            proofs[number].append(None)
+            continue
+        names = (name, Path(hit.path).name) if pair[1] == hit.photo else (Path(hit.path).name, name)
+        relation, inliers = relation_of(found), max(found.inliers, found.blurred_inliers)
+        proofs[number].append(HitProof(chance, band, str(relation.kind), relation.sentence(*names), inliers))
+    return proofs

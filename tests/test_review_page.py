@@ -1,0 +1,414 @@
+"""The review page in a real browser, through the real server: by keyboard, on a phone, in French, by two at once."""
+
+import re
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from commands import Process, start
+from made_results import drawn_photo, many_results, small_results
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from servers import free_port
+
+from neardup.review.texts import KEYS, texts
+from neardup.review.verdicts import CANNOT_TELL, DIFFERENT, SAME, Verdict, open_verdicts
+from neardup.stages import digest_file
+from neardup.tables import write_csv
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt install chromium")
+EVERYBODY = "0.0.0.0"  # noqa: S104 - that is what is tested
+"""The interface that other machines reach."""
+PATIENCE_MS = 20_000
+"""Milliseconds that the browser waits for what must come, on a machine that is busy with other tests."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One Chromium for all tests of this file."""
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@dataclass
+class Desk:
+    """A folder of results and the server that shows them.
+
+    Attributes:
+        out: the output folder.
+        port: where the server listens.
+        process: the server.
+    """
+
+    out: Path
+    port: int
+    process: Process
+
+    @property
+    def address(self) -> str:
+        """The page's address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """The verdicts in force."""
+        with open_verdicts(self.out) as kept:
+            return kept.current()
+
+    def wait_for(self, count: int) -> list[Verdict]:
+        """The verdicts in force, once there are so many."""
+        deadline = time.monotonic() + PATIENCE_MS / 1000
+        while len(found := self.verdicts) != count:
+            assert time.monotonic() < deadline, f"{len(found)} verdicts, not {count}"
+            time.sleep(0.05)
+        return found
+
+    def again(self) -> None:
+        """Start the server once more on the same port."""
+        self.process = serve(self.out, self.port)
+
+
+def serve(out: Path, port: int, *options: str) -> Process:
+    """Start `neardup review` and wait until it listens."""
+    process = start("review", "--out", out, "--port", str(port), "--who", "Ada", *options, cwd=out)
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    while True:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/static/review.css", timeout=5).close()
+        except urllib.error.HTTPError:
+            return process
+        except OSError:
+            assert process.poll() is None, process.said()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        else:
+            return process
+
+
+@contextmanager
+def opened(out: Path) -> Iterator[Desk]:
+    """A server for some results, until the block ends."""
+    port = free_port()
+    desk = Desk(out, port, serve(out, port))
+    try:
+        yield desk
+    finally:
+        desk.process.kill()
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    """Eight groups of three photos, their pairs verified; one legend is hostile."""
+    archive, out = small_results(tmp_path)
+    path = min(archive.rglob("*.jpg")).relative_to(archive).as_posix()
+    columns = ("path", "legend", "collection", "page")
+    write_csv(out / "training_set.csv", columns, [(path, "<img src=x onerror=alert(1)> =1+1", "presse", "1")])
+    with opened(out) as found:
+        yield found
+
+
+@contextmanager
+def person(browser: Browser, desk: Desk, place: str = "/review", **options: object) -> Iterator[Page]:
+    """Somebody's own browser window, open at a place; an error of its script fails the test."""
+    context = browser.new_context(**options)  # type: ignore[arg-type]
+    context.set_default_timeout(PATIENCE_MS)
+    page, errors = context.new_page(), list[str]()
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(desk.address + place)
+    yield page
+    context.close()
+    assert errors == []
+
+
+def shown(page: Page, *, but: str = "") -> str:
+    """The pair that is shown, as soon as one is, and another one than `but`."""
+    page.wait_for_function("but => document.body.dataset.shown && document.body.dataset.shown !== but", arg=but)
+    return str(page.evaluate("document.body.dataset.shown"))
+
+
+def press(page: Page, key: str) -> str:
+    """Answer the shown pair by a key; the next pair."""
+    before = shown(page)
+    page.keyboard.press(key)
+    return shown(page, but=before)
+
+
+def test_pairs_are_judged_by_keyboard_alone(browser: Browser, desk: Desk) -> None:
+    """Each answer is stored with who, how long and what was shown; Z takes the last back and shows its pair again."""
+    with person(browser, desk) as page:
+        first = shown(page)
+        for key in "sdx":
+            last = shown(page)
+            press(page, key)
+        found = desk.wait_for(3)
+        assert [verdict.verdict for verdict in found] == [SAME, DIFFERENT, CANNOT_TELL]
+        assert {verdict.who for verdict in found} == {"Ada"}
+        assert all(verdict.seconds is not None and 0.4 < verdict.shown["probability"] < 1 for verdict in found)
+        assert set(first.split("/")) == {found[0].first, found[0].second}
+        before = shown(page)
+        page.keyboard.press("z")
+        assert shown(page, but=before) == last
+        assert len(desk.wait_for(2)) == 2
+        expect(page.locator("#progress")).to_contain_text("2 answered")
+
+
+def test_the_legend_is_the_table_of_keys(browser: Browser, desk: Desk) -> None:
+    """Every key that works is in the legend, with one meaning, and every button says its own key."""
+    with person(browser, desk) as page:
+        shown(page)
+        page.keyboard.press("?")
+        expect(page.locator("#help")).to_be_visible()
+        words = texts("en")
+        legend = [row.split("\t") for row in page.locator("#help table").inner_text().splitlines()]
+        names = {words.get(f"name_{key.key}", key.key.upper()) for key in KEYS}
+        assert {row[0].strip() for row in legend} == names
+        assert [row[1].strip() for row in legend] == [words[f"key_{key.action.replace(' ', '_')}"] for key in KEYS]
+        for button in page.locator("button[data-action][aria-keyshortcuts]").all():
+            action, key = button.get_attribute("data-action"), button.get_attribute("aria-keyshortcuts")
+            assert (key, action) in {(one.key, one.action) for one in KEYS}
+
+
+def test_every_view_shows_both_photos(browser: Browser, desk: Desk) -> None:
+    """Blink, slider, difference with boxes, matched points, and a zoom that moves both."""
+    with person(browser, desk) as page:
+        shown(page)
+        for key, view in (("b", "blink"), ("l", "slider"), ("f", "difference"), ("p", "points"), ("1", "side")):
+            page.keyboard.press(key)
+            expect(page.locator("#stage")).to_have_attribute("data-view", view)
+        expect(page.locator(".waterfall li").first).to_be_visible()
+        before = [image.bounding_box() for image in page.locator(".frame > img").all()]
+        page.keyboard.press("+")
+        page.wait_for_timeout(100)
+        after = [image.bounding_box() for image in page.locator(".frame > img").all()]
+        assert len(before) == len(after) == 2
+        assert all(a and b and b["width"] > a["width"] * 1.2 for a, b in zip(before, after, strict=True))
+
+
+def test_the_audit_does_not_show_what_the_machine_thinks(browser: Browser, desk: Desk) -> None:
+    """Neither the page nor what the server sends it, until the answer is given; then it counts for the bound."""
+    with person(browser, desk, "/audit") as page:
+        shown(page)
+        assert "Probability" not in page.locator("#task").inner_text()
+        press(page, "s")
+        (found,) = desk.wait_for(1)
+        assert found.queue == "audit"
+        assert found.shown["machine_seen"] is False
+        expect(page.locator("#bought")).to_contain_text("at least 5%")
+        answer = page.request.get(f"{desk.address}/api/tasks?queue=audit&session=other").json()
+        assert answer["tasks"]
+        assert not {"probability", "band", "sentence", "similarity"} & {key for task in answer["tasks"] for key in task}
+
+
+def test_french_people_read_french(browser: Browser, desk: Desk) -> None:
+    """By the browser's language, with every text translated and every key where it was."""
+    assert texts("fr").keys() == texts("en").keys()
+    with person(browser, desk, locale="fr-FR") as page:
+        shown(page)
+        assert page.locator("html").get_attribute("lang") == "fr"
+        expect(page.locator("[data-action=same]")).to_contain_text(texts("fr")["key_same"])
+        press(page, "s")
+        assert desk.wait_for(1)[0].verdict == SAME
+
+
+def test_a_phone_shows_all_without_scrolling_sideways(browser: Browser, desk: Desk) -> None:
+    """Buttons are large enough for a thumb, and a tap answers."""
+    phone = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
+    with person(browser, desk, **phone) as page:
+        before = shown(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        for button in page.locator(".verdicts button").all():
+            box = button.bounding_box()
+            assert box
+            assert box["height"] >= 44
+        page.locator("[data-action=different]").tap()
+        shown(page, but=before)
+        assert desk.wait_for(1)[0].verdict == DIFFERENT
+
+
+def test_two_people_get_different_pairs_and_may_disagree(browser: Browser, desk: Desk) -> None:
+    """Nobody is given what another one looks at; two answers to one pair are a contradiction that somebody settles."""
+    with person(browser, desk) as ada, person(browser, desk) as ben:
+        pair = shown(ada)
+        assert shown(ben) != pair
+        ben.keyboard.press("?")
+        ben.locator("#who").fill("Ben")
+        ben.keyboard.press("Escape")
+        press(ada, "s")
+        desk.wait_for(1)
+        ben.goto(f"{desk.address}/pair/{pair}")
+        shown(ben)
+        ben.keyboard.press("d")
+        desk.wait_for(1)
+        assert [verdict.who for verdict in desk.verdicts] == ["Ben"]
+    with open_verdicts(desk.out) as kept:
+        kept.add(Verdict.of(*pair.split("/"), SAME, who="Cleo", queue="import"))
+    with person(browser, desk, "/contradictions") as page:
+        expect(page.locator(".contradiction")).to_contain_text("Cleo")
+        expect(page.locator(".contradiction")).to_contain_text("Ben")
+        page.locator(".contradiction a").click()
+        shown(page)
+        page.keyboard.press("s")
+        desk.wait_for(1)
+
+
+def test_a_server_that_is_killed_loses_no_answer(browser: Browser, desk: Desk) -> None:
+    """What was answered while it was gone is sent when it is there again, once, and no pair is asked twice."""
+    with person(browser, desk) as page:
+        press(page, "s")
+        desk.wait_for(1)
+        before = shown(page)
+        desk.process.kill()
+        page.keyboard.press("d")
+        expect(page.locator("#notice")).to_contain_text("1 ")
+        desk.again()
+        assert [verdict.verdict for verdict in desk.wait_for(2)] == [SAME, DIFFERENT]
+        expect(page.locator("#notice")).to_be_hidden()
+        assert shown(page, but=before)
+    answered = {verdict.pair for verdict in desk.verdicts}
+    with person(browser, desk) as page:
+        asked = {tuple(sorted(shown(page).split("/")))}
+        asked.add(tuple(sorted(press(page, "x").split("/"))))
+        assert not asked & answered
+
+
+def test_a_group_is_corrected(browser: Browser, desk: Desk) -> None:
+    """A photo is taken out, another group merged, a reference chosen; each is a verdict, and can be undone."""
+    with person(browser, desk, "/group/1") as page:
+        page.locator("input[name=photo]").first.check()
+        page.locator("#out").click()
+        expect(page.locator("#notice")).to_contain_text("Taken out")
+        assert {verdict.verdict for verdict in desk.verdicts} == {DIFFERENT}
+        taken = len(desk.verdicts)
+        page.locator("#other").fill("2")
+        page.locator("#merge").click()
+        expect(page.locator("#notice")).to_contain_text("Merged")
+        assert len(desk.wait_for(taken + 1)) == taken + 1
+        page.keyboard.press("z")
+        expect(page.locator("#notice")).to_contain_text("Taken back")
+        desk.wait_for(taken)
+        wanted = page.locator("button[data-reference]").last.get_attribute("data-reference")
+        page.locator("button[data-reference]").last.click()
+        expect(page.locator("#notice")).to_contain_text("reference")
+        assert wanted in (page.locator(".members .reference a.picture img").get_attribute("src") or "")
+
+
+def test_a_photo_is_searched_and_judged_from_there(browser: Browser, tmp_path: Path) -> None:
+    """Hits are verified: the original is said to be mirrored; its verdict is of the search."""
+    from commands import neardup  # noqa: PLC0415 - only here a folder is really searched
+
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    for number in range(4):
+        drawn_photo(number).save(photos / f"{number}.jpg", quality=92)
+    result = neardup("duplicates", photos, "--out", out, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    brought = tmp_path / "brought.png"
+    drawn_photo(2).transpose(0).save(brought)
+    with opened(out) as desk, person(browser, desk, "/search") as page:
+        page.locator("#file").set_input_files(brought)
+        hit = page.locator("#hits li").first
+        expect(hit).to_contain_text("mirrored")
+        expect(hit).to_contain_text("2.jpg")
+        hit.locator("a").click()
+        shown(page)
+        page.keyboard.press("s")
+        (found,) = desk.wait_for(1)
+        assert found.queue == "search"
+        assert set(found.pair) == {digest_file(photos / "2.jpg"), digest_file(brought)}
+
+
+def test_ten_thousand_pairs_are_judged_as_ten_are(browser: Browser, tmp_path: Path) -> None:
+    """The queue says how many there are, and the next pair waits already when one is answered."""
+    _, out = many_results(tmp_path, shown=24)
+    with opened(out) as desk, person(browser, desk) as page:
+        shown(page)
+        expect(page.locator("#progress")).to_contain_text("10,000 left")
+        for _ in range(5):
+            press(page, "s")
+        assert len(desk.wait_for(5)) == 5
+        expect(page.locator("#progress")).to_contain_text("9,995 left")
+
+
+def asked(address: str, path: str, *, data: bytes | None = None, **headers: str) -> tuple[int, str]:
+    """Status and text of a request with headers of one's own."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(address + path, data=data, headers=named)  # noqa: S310 - our own server
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+            return answer.status, answer.read().decode("utf-8", "replace")
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode("utf-8", "replace")
+
+
+def test_attacks_are_refused_with_a_sentence(desk: Desk) -> None:
+    """A foreign name or origin, a form of another site, a path out of the archive, and a body that is no request."""
+    body = b'{"ids": ["a"], "who": "Eve"}'
+    json = {"Content_Type": "application/json"}
+    own = {"Origin": desk.address}
+    assert asked(desk.address, "/review", Host="evil.example")[0] == 421
+    assert asked(desk.address, "/api/undo", data=body, **json, Origin="http://evil.example")[0] == 403
+    assert asked(desk.address, "/api/undo", data=body, **json)[0] == 403
+    assert asked(desk.address, "/api/undo", data=body, **own, Content_Type="text/plain")[0] == 415
+    assert asked(desk.address, "/api/undo", data=body, **own, **json) == (
+        422,
+        '{"error":"that verdict was not stored: there is nothing to take back"}',
+    )
+    assert asked(desk.address, "/api/verdict", data=b"{}", **own, **json)[0] == 422
+    for path in ("/photo/../../etc/passwd/320.jpg", "/photo/%2e%2e%2f%2e%2e%2fetc%2fpasswd/320.jpg"):
+        status, text = asked(desk.address, path)
+        assert status == 404
+        assert "root:" not in text
+    assert asked(desk.address, f"/photo/{'0' * 64}/320.jpg")[0] == 404
+    assert asked(desk.address, "/static/../server.py")[0] == 404
+    assert desk.verdicts == []
+
+
+def test_legends_are_text_and_photos_are_encoded_anew(browser: Browser, desk: Desk) -> None:
+    """A legend with markup is shown as it was written, and no script of a page's own can run."""
+    with person(browser, desk, "/group/1") as page:
+        text = page.locator(".members").inner_text()
+        assert "<img src=x onerror=alert(1)>" in text
+        assert page.locator("img[src=x]").count() == 0
+        answer = page.request.get(f"{desk.address}/group/1")
+        assert "script-src 'self'" in answer.headers["content-security-policy"]
+        source = page.locator(".members img").first.get_attribute("src")
+        picture = page.request.get(f"{desk.address}{source}")
+        assert picture.headers["content-type"] == "image/jpeg"
+
+
+def test_other_machines_need_the_token(browser: Browser, tmp_path: Path) -> None:
+    """Without it every request is refused; the printed address lets a browser in."""
+    _, out = small_results(tmp_path, groups=2)
+    port = free_port()
+    process = serve(out, port, "--host", EVERYBODY, "--allow-host", "127.0.0.1")
+    try:
+        address = f"http://127.0.0.1:{port}"
+        status, sentence = asked(address, "/review")
+        assert status == 403
+        assert "the address that `neardup review` printed" in sentence
+        printed = process._files[0].read_text()
+        token = re.search(r"\?token=[\w-]+", printed)
+        assert token
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(f"{address}/review{token[0]}")
+        shown(page)
+        assert "token" not in page.url
+        context.close()
+    finally:
+        process.kill()
+
+
+def test_results_that_are_not_there_are_one_sentence(tmp_path: Path) -> None:
+    """It says which command makes them."""
+    result = start("review", "--out", tmp_path, cwd=tmp_path).ended()
+    assert result.returncode == 1
+    assert "run `neardup duplicates ARCHIVE" in result.stderr
