@@ -199,3 +199,23 @@ def test_a_photo_that_cannot_be_read_has_no_evidence() -> None:
     found = Verifier(photos.__getitem__).verify([("a", "b"), ("a", "c")])
     assert list(found) == [("a", "c")]
     assert len(verifier_fingerprint()) == 64
+
+
+def test_a_mirrored_photo_lies_edge_on_edge() -> None:
+    """Its transform takes the left edge to the right one to a tenth of a pixel: places count from the photo's corner."""
+    photo = scene(26, (256, 256))
+    found = verified(photo, ImageOps.mirror(photo)).transform
+    assert found is not None
+    assert np.allclose(
+        found, (-1, 0, 256, 0, 1, 0, 0, 0, 1), atol=[0.002, 0.002, 0.1, 0.002, 0.002, 0.1, 1e-5, 1e-5, 0]
+    )
+
+
+@pytest.mark.parametrize("factor", [0.5, 3])
+def test_a_photo_of_another_size_lies_corner_on_corner(factor: float) -> None:
+    """No half pixel is lost between the sizes at which photos are kept and compared."""
+    photo = scene(27, (512, 384))
+    other = photo.resize((int(512 * factor), int(384 * factor)), Image.Resampling.LANCZOS)
+    found = verified(photo, other).transform
+    assert found is not None
+    assert np.allclose(np.array(found)[[2, 5]] / factor, 0, atol=0.25)

@@ -16,7 +16,7 @@ from neardup.arrays import Vectors
 from neardup.images import MAX_PIXELS, open_image, read_image
 from neardup.verify.screen import Grey, screen_period
 
-KEYPOINTS_STEP = 1
+KEYPOINTS_STEP = 2
 """Version of what is kept of a photo; bumped when it changes for equal bytes."""
 SIDE = 256
 """Pixels of the longer side in which keypoints of the photo as it is are found; OpenCV doubles it for the first octave.
@@ -51,7 +51,8 @@ class Keypoints:
     """Keypoints of one version of a photo.
 
     Attributes:
-        places: float32 (n, 4), x, y and diameter in full pixels of the upright photo, and degrees of orientation.
+        places: float32 (n, 4), x, y and diameter in full pixels of the upright photo, and degrees of orientation; the
+            photo's left upper corner is (0, 0) and a pixel's centre lies at halves, as in `frames_of`.
         descriptors: uint8 (n, 128), RootSIFT (Arandjelović and Zisserman 2012), each component times `SCALE`.
     """
 
@@ -140,14 +141,17 @@ def _found(version: Grey, content: Grey, corner: tuple[int, int], factor: float)
         corner: left and top of the content in the decoded photo.
         factor: full pixels of one decoded pixel.
     """
-    sift: Any = cv2.SIFT.create(nfeatures=STRONGEST)
+    # Without the precise upscale, OpenCV's places lie a quarter of a pixel too far right and too far down.
+    sift: Any = cv2.SIFT.create(nfeatures=STRONGEST, enable_precise_upscale=True)
     points, raw = sift.detectAndCompute(version, None)
     if raw is None:
         return Keypoints(np.empty((0, 4), np.float32), np.empty((0, 128), np.uint8))
     points, raw = points[:STRONGEST], raw[:STRONGEST]
     shares = raw / np.maximum(raw.sum(axis=1, keepdims=True), 1e-9)
     places = np.array([(*point.pt, point.size, point.angle) for point in points], np.float32)
-    places[:, :3] *= max(content.shape) / max(version.shape)
+    places[:, :2] += 0.5  # OpenCV counts from the first pixel's centre.
+    across, down = (ours / theirs for ours, theirs in zip(content.shape[::-1], version.shape[::-1], strict=True))
+    places[:, :3] *= across, down, (across * down) ** 0.5
     places[:, :2] += corner
     places[:, :3] *= factor
     return Keypoints(places, np.clip(np.sqrt(shares) * SCALE, 0, 255).round().astype(np.uint8))

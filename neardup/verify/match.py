@@ -10,7 +10,7 @@ from neardup.arrays import Bools, Floats, Ints, Vectors
 from neardup.verify.evidence import Transform
 from neardup.verify.keypoints import MIRRORED, LocalFeatures
 
-MATCH_STEP = 1
+MATCH_STEP = 2
 """Version of the verdict on two photos' keypoints; bumped when it changes for equal keypoints."""
 RATIO = 0.85
 """Greatest distance of a match as a share of the next best one's (Lowe 2004); .8 lost pairs of screened copies."""
@@ -112,7 +112,7 @@ def _matched(
         return None
     here, there = first[0][rows].astype(np.float64), second[0][columns].astype(np.float64)
     if mirrored:
-        here[:, 0] = first_size[0] - 1 - here[:, 0]
+        here[:, 0] = first_size[0] - here[:, 0]
         here[:, 3] = 180 - here[:, 3]
     diagonal = float(np.hypot(*second_size))
     radius = max(MIN_RADIUS, TOLERANCE * diagonal)
@@ -127,7 +127,7 @@ def _matched(
         return None
     chance = log_false_alarms(residuals, second_size[0] * second_size[1], SHARPEST * radius)
     if mirrored:
-        affine = affine @ np.array([[-1.0, 0, first_size[0] - 1], [0, 1, 0], [0, 0, 1]])
+        affine = affine @ np.array([[-1.0, 0, first_size[0]], [0, 1, 0], [0, 0, 1]])
     points = np.concatenate([first[0][rows[inliers], :2], there[inliers, :2]], axis=1, dtype=np.float32)
     transform: Transform = tuple(np.vstack([affine, [0.0, 0.0, 1.0]]).ravel().tolist())
     return Match(transform, len(rows), int(inliers.sum()), chance, points)
@@ -167,8 +167,10 @@ def _agreed(here: Floats, there: Floats, diagonal: float) -> Bools | None:
     reach = SEED_TOLERANCE * diagonal + SEED_DRIFT * scale[:, None] * np.hypot(x, y)
     turned = np.abs((angle[None] - angle[:, None] + np.pi) % (2 * np.pi) - np.pi)
     agree = (miss < reach) & (np.abs(np.log(scale[None] / scale[:, None])) < SEED_SCALE) & (turned < SEED_ANGLE)
-    best = agree[agree.sum(axis=1).argmax()]
-    places = [len(np.unique(side[best, :2].round(), axis=0)) for side in (here, there)]
+    best: Bools = agree[agree.sum(axis=1).argmax()]
+    if best.sum() < LEAST:
+        return None
+    places = [len(set(map(tuple, side[best, :2].round().tolist()))) for side in (here, there)]
     return best if min(places) >= LEAST else None
 
 
