@@ -202,7 +202,7 @@ def test_a_photo_that_cannot_be_read_has_no_evidence() -> None:
 
 
 def test_a_mirrored_photo_lies_edge_on_edge() -> None:
-    """Its transform takes the left edge to the right one to a tenth of a pixel: places count from the photo's corner."""
+    """Its transform takes the left edge to the right one to a tenth of a pixel: places count from the corner."""
     photo = scene(26, (256, 256))
     found = verified(photo, ImageOps.mirror(photo)).transform
     assert found is not None
