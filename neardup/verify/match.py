@@ -8,7 +8,7 @@ from scipy.special import gammaln
 
 from neardup.arrays import Bools, Floats, Ints, Vectors
 from neardup.verify.evidence import Transform
-from neardup.verify.keypoints import MIRRORED, LocalFeatures
+from neardup.verify.keypoints import MIRRORED, Keypoints, LocalFeatures
 
 MATCH_STEP = 2
 """Version of the verdict on two photos' keypoints; bumped when it changes for equal keypoints."""
@@ -59,21 +59,42 @@ class Match:
 
 
 @dataclass(frozen=True)
+class Version:
+    """Keypoints of one version of a photo as they are matched.
+
+    Attributes:
+        places: float32 (n, 4), as `Keypoints` has them.
+        unit: float32 (n, 128), unit rows.
+        mirrored: float32 (n, 128), the descriptors of the same keypoints in the mirrored photo.
+    """
+
+    places: Vectors
+    unit: Vectors
+    mirrored: Vectors
+
+    @classmethod
+    def of(cls, keypoints: Keypoints) -> "Version":
+        """Unpack the descriptors of a version."""
+        unit = keypoints.unit
+        return cls(keypoints.places, unit, unit[:, MIRRORED])
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A photo's keypoints as they are matched.
 
     Attributes:
         features: what is kept of the photo.
-        versions: of the photo as it is and blurred, the keypoints' places and their descriptors as unit rows.
+        versions: of the photo as it is and blurred.
     """
 
     features: LocalFeatures
-    versions: tuple[tuple[Vectors, Vectors], ...]
+    versions: tuple["Version", ...]
 
     @classmethod
     def of(cls, features: LocalFeatures) -> "Prepared":
         """Unpack the descriptors once for all pairs of a photo."""
-        return cls(features, tuple((version.places, version.unit) for version in (features.plain, features.blurred)))
+        return cls(features, tuple(map(Version.of, (features.plain, features.blurred))))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -96,21 +117,20 @@ def better(one: Match | None, other: Match | None) -> Match | None:
 
 
 def _matched(
-    first: tuple[Vectors, Vectors],
-    second: tuple[Vectors, Vectors],
+    first: Version,
+    second: Version,
     first_size: tuple[int, int],
     second_size: tuple[int, int],
     *,
     mirrored: bool,
 ) -> Match | None:
-    """Match one version of two photos, places and unit descriptors of each, the first photo mirrored or not."""
-    if min(len(first[0]), len(second[0])) < LEAST:
+    """Match one version of two photos, the first photo mirrored or not."""
+    if min(len(first.places), len(second.places)) < LEAST:
         return None
-    descriptors = first[1][:, MIRRORED] if mirrored else first[1]
-    rows, columns = mutual_nearest(descriptors @ second[1].T)
+    rows, columns = mutual_nearest((first.mirrored if mirrored else first.unit) @ second.unit.T)
     if len(rows) < LEAST:
         return None
-    here, there = first[0][rows].astype(np.float64), second[0][columns].astype(np.float64)
+    here, there = first.places[rows].astype(np.float64), second.places[columns].astype(np.float64)
     if mirrored:
         here[:, 0] = first_size[0] - here[:, 0]
         here[:, 3] = 180 - here[:, 3]
@@ -128,7 +148,7 @@ def _matched(
     chance = log_false_alarms(residuals, second_size[0] * second_size[1], SHARPEST * radius)
     if mirrored:
         affine = affine @ np.array([[-1.0, 0, first_size[0]], [0, 1, 0], [0, 0, 1]])
-    points = np.concatenate([first[0][rows[inliers], :2], there[inliers, :2]], axis=1, dtype=np.float32)
+    points = np.concatenate([first.places[rows[inliers], :2], there[inliers, :2]], axis=1, dtype=np.float32)
     transform: Transform = tuple(np.vstack([affine, [0.0, 0.0, 1.0]]).ravel().tolist())
     return Match(transform, len(rows), int(inliers.sum()), chance, points)
 

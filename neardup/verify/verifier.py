@@ -20,7 +20,7 @@ from neardup.verify.match import MATCH_STEP, Prepared, best_matches, better
 from neardup.verify.pixels import compare
 from neardup.verify.store import KeypointCache, Known
 
-VERIFY_STEP = 1
+VERIFY_STEP = 2
 """Version of the evidence; bumped when it changes for equal photos, beside those of keypoints and matches."""
 CANDIDATES = 20
 """Nearest photos of each that are verified: they hold 99.9 % of the true pairs of a press archive of 462 photos."""
@@ -31,8 +31,8 @@ THREADS = max(1, cv2.getNumberOfCPUs())
 
 BLOCK = 2048
 """Pairs between two looks at the memory: their photos' keypoints are at hand together."""
-HELD = 8192
-"""Photos whose keypoints are held at once, about 350 KB each."""
+HELD = 4096
+"""Photos whose keypoints are held at once, about 500 KB each."""
 
 
 def verifier_fingerprint() -> str:
