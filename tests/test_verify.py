@@ -12,8 +12,9 @@ from PIL import Image, ImageDraw, ImageOps
 
 from neardup.stages import digest_of
 from neardup.verify.evidence import Evidence
-from neardup.verify.keypoints import MIRRORED, LocalFeatures, features_of_image, local_features
+from neardup.verify.keypoints import MIRRORED, NEGATIVE, LocalFeatures, features_of_image, local_features
 from neardup.verify.match import Prepared, best_matches, log_false_alarms
+from neardup.verify.relation import relation_of
 from neardup.verify.store import KeypointCache, read_evidence, write_evidence
 from neardup.verify.verifier import Verifier, candidate_pairs, matched_points, verifier_fingerprint
 
@@ -219,3 +220,33 @@ def test_a_photo_of_another_size_lies_corner_on_corner(factor: float) -> None:
     found = verified(photo, other).transform
     assert found is not None
     assert np.allclose(np.array(found)[[2, 5]] / factor, 0, atol=0.25)
+
+
+def negative(image: Image.Image) -> Image.Image:
+    """A picture with its tones exchanged."""
+    return ImageOps.invert(image)
+
+
+NEGATIVES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "negative": negative,
+    "mirrored": lambda image: ImageOps.mirror(negative(image)),
+    "cropped": lambda image: negative(cropped(image)),
+}
+
+
+@pytest.mark.parametrize("copy", NEGATIVES.values(), ids=NEGATIVES)
+def test_a_negative_matches_and_is_called_one(copy: Callable[[Image.Image], Image.Image]) -> None:
+    """Its tones run the other way, and its place is found as that of a positive."""
+    found = verified(scene(28), copy(scene(28)))
+    assert found.matched
+    assert found.tone_slope < -0.5
+    assert "negative" in relation_of(found).flags
+    assert "negative" in relation_of(found).sentence()
+
+
+def test_the_descriptors_of_a_negative_are_a_permutation() -> None:
+    """So no photo needs to be inverted to be compared with negatives."""
+    photo = scene(29, (512, 384)).convert("L")
+    here, there = features(photo).plain, features(negative(photo)).plain
+    likeness = here.unit[:, NEGATIVE] @ there.unit.T
+    assert np.median(likeness.max(axis=1)) > 0.97

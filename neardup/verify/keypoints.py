@@ -47,11 +47,17 @@ SCALE = 510
 """Byte of a descriptor's component by its value: those of RootSIFT hardly ever exceed one half."""
 MIRRORED = np.arange(128).reshape(4, 4, 8)[::-1][:, :, (8 - np.arange(8)) % 8].ravel()
 """Components of a descriptor in the order in which those of the mirrored photo's descriptor are."""
+NEGATIVE = np.arange(128).reshape(4, 4, 8)[::-1, ::-1].ravel()
+"""Components of a descriptor in the order in which those of the negative's descriptor are.
+
+Every gradient points the other way there, hence the keypoint's orientation too, so that its cells are counted from the
+opposite corner and the directions within a cell stay.
+"""
 
 
 @dataclass(frozen=True)
 class Keypoints:
-    """Keypoints of one version of a photo.
+    """Keypoints of one version of a photo, those of greatest contrast first.
 
     Attributes:
         places: float32 (n, 4), x, y and diameter in full pixels of the upright photo, and degrees of orientation; the
@@ -149,7 +155,8 @@ def _found(version: Grey, content: Grey, corner: tuple[int, int], factor: float)
     points, raw = sift.detectAndCompute(version, None)
     if raw is None:
         return Keypoints(np.empty((0, 4), np.float32), np.empty((0, 128), np.uint8))
-    points, raw = points[:STRONGEST], raw[:STRONGEST]
+    strongest = sorted(range(len(points)), key=lambda row: -points[row].response)[:STRONGEST]
+    points, raw = [points[row] for row in strongest], raw[strongest]
     shares = raw / np.maximum(raw.sum(axis=1, keepdims=True), 1e-9)
     places = np.array([(*point.pt, point.size, point.angle) for point in points], np.float32)
     places[:, :2] += 0.5  # OpenCV counts from the first pixel's centre.

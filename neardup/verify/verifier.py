@@ -16,7 +16,7 @@ from neardup.stages import digest_of
 from neardup.verify.evidence import Evidence
 from neardup.verify.frames import frames_of
 from neardup.verify.keypoints import KEYPOINTS_STEP, LocalFeatures, local_features
-from neardup.verify.match import MATCH_STEP, Prepared, best_matches, better
+from neardup.verify.match import MATCH_STEP, Prepared, best_matches, better, plausible
 from neardup.verify.pixels import compare
 from neardup.verify.store import KeypointCache, Known
 
@@ -24,8 +24,6 @@ VERIFY_STEP = 2
 """Version of the evidence; bumped when it changes for equal photos, beside those of keypoints and matches."""
 CANDIDATES = 20
 """Nearest photos of each that are verified: they hold 99.9 % of the true pairs of a press archive of 462 photos."""
-PLAUSIBLE = -2.0
-"""Decimal logarithm of the number of false alarms above which a match is taken for chance: one in a hundred pairs."""
 THREADS = max(1, cv2.getNumberOfCPUs())
 """Pairs and photos that are worked on at once; OpenCV and NumPy let go of the interpreter meanwhile."""
 
@@ -65,7 +63,7 @@ def evidence_of(first: Prepared, second: Prepared, names: tuple[str, str]) -> Ev
         screen_first=one.screen,
         screen_second=other.screen,
     )
-    if best is None or best.log_false_alarms > PLAUSIBLE:
+    if best is None or not plausible(best):
         return evidence
     frames = frames_of(best.transform, *sizes)
     pixels = compare(one.grey, other.grey, best.transform, *sizes, first_screen=one.screen, second_screen=other.screen)
