@@ -11,7 +11,7 @@ from neardup.verify.keypoints import LocalFeatures, local_features
 from neardup.verify.match import Prepared
 from neardup.verify.picture import WIDTH, explain_picture
 from neardup.verify.relation import Relation, relation_of
-from neardup.verify.verifier import evidence_of, matched_points
+from neardup.verify.verifier import proof_of
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ def explain_files(first: Path, second: Path, picture: Path, max_pixels: int = MA
         UnreadableImageError: a file is no image that can be read.
     """
     one, other = (_features(path, max_pixels) for path in (first, second))
-    evidence = evidence_of(Prepared.of(one), Prepared.of(other), (str(first), str(second)))
+    evidence, points = proof_of(Prepared.of(one), Prepared.of(other), (str(first), str(second)))
     names = (first.name, second.name)
     images = [read_image(path, max_pixels=max_pixels, draft=WIDTH) for path in (first, second)]
-    drawn = explain_picture(images[0], images[1], evidence, matched_points(one, other), names=names)
+    drawn = explain_picture(images[0], images[1], evidence, points, names=names)
     with replacing(picture) as partial:
         drawn.save(partial, "PNG")
     relation = relation_of(evidence)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from neardup.arrays import Floats
@@ -147,6 +146,25 @@ def _coverage(corners: Floats | None, size: Size) -> float:
     """Share of a frame that lies within a convex quadrilateral."""
     if corners is None:
         return 0.0
-    unit = (corners / size).astype(np.float32)
-    area, _ = cv2.intersectConvexConvex(unit, np.array([[0, 0], [1, 0], [1, 1], [0, 1]], dtype=np.float32))
-    return min(1.0, max(0.0, float(area)))
+    # OpenCV's own intersection of convex shapes is sometimes empty where two frames are equal but for rounding.
+    polygon = corners / size
+    for axis in (0, 1):
+        polygon = _cut_off(_cut_off(polygon, axis, 1.0) * [-1, -1] + 1, axis, 1.0)
+    x, y = polygon.T
+    area = abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
+    return min(1.0, area)
+
+
+def _cut_off(polygon: Floats, axis: int, limit: float) -> Floats:
+    """What a convex polygon, float64 (n, 2), has at or below a limit of one coordinate (Sutherland and Hodgman 1974)."""
+    if not len(polygon):
+        return polygon
+    following = np.roll(polygon, -1, axis=0)
+    here, there = polygon[:, axis] - limit, following[:, axis] - limit
+    kept = []
+    for start, end, before, after in zip(polygon, following, here, there, strict=True):
+        if before <= 0:
+            kept.append(start)
+        if before * after < 0:
+            kept.append(start + (end - start) * before / (before - after))
+    return np.array(kept, dtype=np.float64).reshape(-1, 2)

@@ -3,14 +3,17 @@
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import cv2
+import matplotlib as mpl
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from neardup.arrays import Floats, Vectors
 from neardup.verify.evidence import Evidence
-from neardup.verify.frames import by_centres, outline, rescaled
+from neardup.verify.frames import by_centres, inverse, outline, rescaled
 from neardup.verify.pixels import difference_of, lay
 from neardup.verify.relation import relation_of
 
@@ -22,14 +25,20 @@ TALLEST = 520
 """Pixels of a panel's height at most: three rows of a portrait then still fit a screen."""
 ENLARGED = 2.0
 """Factor by which a small photo is enlarged at most: further pixels would show nothing more."""
-LABEL = 20
+LABEL = 18
 """Height in pixels of the letters of a panel's label."""
-SENTENCE = 26
+LETTERS = 34
+"""Letters of a photo's name that its label shows: two names and the number of points fit a row."""
+SENTENCE = 24
 """Height in pixels of the letters of the sentence."""
 SHOWN_POINTS = 40
 """Matched points that are drawn at most: more hide the photos."""
+COMPARED = 256
+"""Pixels of the longer side at which differences are drawn: finer ones are misfit and grain."""
 CONTRAST = 3.0
 """Factor by which differences of grey are made darker in their panel, so that a retouch of 40 levels is seen."""
+AT_EDGE = 12
+"""Pixels outside of a panel within which an outline is drawn at the panel's edge."""
 OUTLINE = "#E69F00"
 """Colour of the second photo's frame: orange of Okabe and Ito's palette, which colour-blind people tell apart."""
 DIFFERENT = "#D55E00"
@@ -49,16 +58,18 @@ Points = Vectors
 
 @dataclass(frozen=True)
 class Panels:
-    """The parts of the picture, RGB, without labels; the first three have one size, so that a page can blink them.
+    """The parts of the picture, RGB, without labels; `first`, `laid` and `difference` have one size, to be blinked.
 
     Attributes:
         first: the first photo with the second one's frame.
+        second: the second photo with the first one's frame, to be shown instead where the first photo is the crop.
         laid: the second photo as it lies in the first one's frame.
         difference: white where both are alike, darker where they differ, boxes around the places that stand out.
         points: both photos side by side with lines between the points that agree.
     """
 
     first: Image.Image
+    second: Image.Image
     laid: Image.Image
     difference: Image.Image
     points: Image.Image
@@ -82,23 +93,28 @@ def explain_picture(
         names: what the photos are called, beside "A" and "B".
 
     Returns:
-        RGB, `WIDTH` pixels wide: panels of a pair that matches, both photos of one that does not; the sentence below.
+        RGB, `WIDTH` pixels wide: the panels of a pair that matches, both photos of one that does not; a sentence below.
     """
     a, b = (_called(letter, name) for letter, name in zip("AB", names, strict=True))
+    relation = relation_of(evidence)
     if evidence.matched:
         third = (WIDTH - 4 * GAP) // 3
         panels = panels_of(first, second, evidence, points, width=third)
-        labels = ("A, with the frame of B", "B, laid on A", "Where they differ (dark)")
-        if not evidence.differences:
-            labels = (*labels[:2], "Difference: no place stands out")
+        cut = ("B, with the frame of A", panels.second)
+        whole = ("A, with the frame of B", panels.first)
+        stands_out = "Where they differ (dark)" if evidence.differences else "Difference: no place stands out"
         rows = [
-            list(zip(labels, (panels.first, panels.laid, panels.difference), strict=True)),
-            [(f"{_drawn(points)} of the points that agree      {a}  and  {b}", panels.points)],
+            [
+                cut if relation.crop == "first" else whole,
+                ("B, laid on A", panels.laid),
+                (stands_out, panels.difference),
+            ],
+            [(f"{_drawn(points)} of the points that agree      {a}  ·  {b}", panels.points)],
         ]
     else:
         half = (WIDTH - 3 * GAP) // 2
         rows = [[(a, _fitted(first, half)), (b, _fitted(second, half))]]
-    return _page(rows, relation_of(evidence).sentence())
+    return _page(rows, relation.sentence())
 
 
 def panels_of(
@@ -132,38 +148,48 @@ def panels_of(
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=NOT_SHOWN,
     )
-    framed = shown.copy()
-    corners = outline(evidence.transform, (evidence.width_second, evidence.height_second))
-    if corners is not None:
-        _line(ImageDraw.Draw(framed), _inside(corners * factor, framed.size), OUTLINE, 4)
     return Panels(
-        first=framed,
+        first=_framed(shown, outline(evidence.transform, (evidence.width_second, evidence.height_second)), factor),
+        second=_framed(
+            other, outline(inverse(evidence.transform), (evidence.width_first, evidence.height_first)), other_factor
+        ),
         laid=Image.fromarray(warped.astype(np.uint8)),
-        difference=_difference(first, second, evidence, shown.size, factor),
+        difference=_difference(shown, other, evidence, factor),
         points=_points(first, second, evidence, points, 3 * width + 2 * GAP),
     )
 
 
-def _difference(
-    first: Image.Image, second: Image.Image, evidence: Evidence, size: tuple[int, int], factor: Floats
-) -> Image.Image:
-    """The panel of differences, of a given size."""
+def _framed(photo: Image.Image, corners: Floats | None, factor: Floats) -> Image.Image:
+    """A photo with the other one's outline, given in full pixels; a line at its very edge is brought in to be seen."""
+    framed = photo.copy()
+    if corners is None:
+        return framed
+    low, high = np.array([2.0, 2.0]), np.array(photo.size) - 3.0
+    scaled = corners * factor
+    near = (scaled > low - AT_EDGE) & (scaled < high + AT_EDGE)
+    _line(ImageDraw.Draw(framed), np.where(near, np.clip(scaled, low, high), scaled), OUTLINE, 4)
+    return framed
+
+
+def _difference(first: Image.Image, second: Image.Image, evidence: Evidence, factor: Floats) -> Image.Image:
+    """The panel of differences, of the size of the first photo, which as the second one is reduced already."""
     assert evidence.transform is not None  # noqa: S101 - asked by panels_of
     laid = lay(
-        np.asarray(_fitted(first, size[0]).convert("L")),
-        np.asarray(_fitted(second, size[0]).convert("L")),
+        np.asarray(first.convert("L")),
+        np.asarray(second.convert("L")),
         evidence.transform,
         (evidence.width_first, evidence.height_first),
         (evidence.width_second, evidence.height_second),
         first_screen=evidence.screen_first,
         second_screen=evidence.screen_second,
+        side=COMPARED,
     )
     levels = difference_of(laid)
     page = np.full((*laid.shown.shape, 3), NOT_SHOWN, dtype=np.uint8)
     if levels is not None:
         grey = np.clip(255 - CONTRAST * levels, 0, 255).astype(np.uint8)
         page = np.where(laid.shown[..., None], grey[..., None], page)
-    panel = Image.fromarray(page).resize(size, Image.Resampling.BILINEAR)
+    panel = Image.fromarray(page).resize(first.size, Image.Resampling.BILINEAR)
     draw = ImageDraw.Draw(panel)
     for number, (left, top, width, height) in enumerate(evidence.differences, start=1):
         x, y = left * factor[0], top * factor[1]
@@ -226,13 +252,6 @@ def _factor(image: Image.Image, width: int, height: int) -> Floats:
     return np.array([image.width / width, image.height / height])
 
 
-def _inside(corners: Floats, size: tuple[int, int]) -> Floats:
-    """Corners of an outline, brought in where they lie at the very edge, so that the line is seen."""
-    low, high = np.array([2.0, 2.0]), np.array(size) - 3.0
-    near = (corners > low - 12) & (corners < high + 12)
-    return np.where(near, np.clip(corners, low, high), corners)
-
-
 def _line(draw: ImageDraw.ImageDraw, corners: Floats, colour: str, width: int) -> None:
     """A closed line with a dark edge, which is seen on light and on dark tones."""
     path = [(float(x), float(y)) for x, y in (*corners, corners[0], corners[1])]
@@ -242,22 +261,32 @@ def _line(draw: ImageDraw.ImageDraw, corners: Floats, colour: str, width: int) -
 
 def _note(draw: ImageDraw.ImageDraw, corner: tuple[float, float], text: str) -> None:
     """A number in a box at a corner."""
-    font = ImageFont.load_default(LABEL - 4)
+    font = _font(LABEL - 4)
     place = (corner[0] + 3, max(0.0, corner[1] - LABEL))
     draw.rectangle(draw.textbbox(place, text, font=font), fill=PAPER)
     draw.text(place, text, fill=INK, font=font)
 
 
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which Matplotlib brings along: Pillow's own font lacks accents.
+
+    Args:
+        size: pixels.
+    """
+    return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+
+
 def _called(letter: str, name: str) -> str:
     """A photo's label, composed as fonts want it, cut in the middle where it is too long: "A: excelsior…_02.jpg"."""
     whole = unicodedata.normalize("NFC", name)
-    short = whole if len(whole) <= 44 else f"{whole[:26]}…{whole[-17:]}"  # noqa: PLR2004 - letters of half a page
+    short = whole if len(whole) <= LETTERS else f"{whole[: LETTERS * 3 // 5]}…{whole[-LETTERS // 3 :]}"
     return f"{letter}: {short}" if short else letter
 
 
 def _page(rows: Sequence[Sequence[tuple[str, Image.Image]]], sentence: str) -> Image.Image:
     """Rows of labelled panels, and the sentence below."""
-    label, text = ImageFont.load_default(LABEL), ImageFont.load_default(SENTENCE)
+    label, text = _font(LABEL), _font(SENTENCE)
     lines = _wrapped(sentence, text)
     heights = [max(panel.height for _, panel in row) + LABEL + GAP for row in rows]
     page = Image.new("RGB", (WIDTH, sum(heights) + (len(rows) + 2) * GAP + len(lines) * SENTENCE * 4 // 3), PAPER)
@@ -273,7 +302,7 @@ def _page(rows: Sequence[Sequence[tuple[str, Image.Image]]], sentence: str) -> I
     return page
 
 
-def _wrapped(sentence: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
+def _wrapped(sentence: str, font: ImageFont.FreeTypeFont) -> list[str]:
     """A sentence in lines that fit the page."""
     lines = [""]
     for word in sentence.split(" "):

@@ -124,8 +124,8 @@ def compare(
     Returns:
         Tones, likeness and differences; all zero where too little overlaps or a photo is of one tone.
     """
-    screens = {"first_screen": first_screen, "second_screen": second_screen}
-    laid = lay(first, second, transform, first_size, second_size, **screens)
+    sizes = first_size, second_size
+    laid = lay(first, second, transform, *sizes, first_screen=first_screen, second_screen=second_screen)
     found = _differing(laid)
     if found is None:
         return Comparison()
@@ -247,7 +247,7 @@ class _Differing:
         """
         gradient = np.maximum(_gradient(self.first), _gradient(self.second))
         weights = self.shown.astype(np.float32)
-        usual = _within(gradient, weights, cv2.blur(weights, (7, 7)), 7) + FLAT
+        usual = _within(gradient, weights, 7) + FLAT
         return np.asarray(np.minimum(np.abs(self.levels) / usual, GREATEST))
 
 
@@ -273,7 +273,7 @@ def _differing(laid: Laid, reliable: Bools | None = None) -> _Differing | None:
     weights, window = laid.shown.astype(np.float32), 2 * int(UNEVEN * max(laid.shown.shape)) + 1
     # A large patch would else be uneven light to itself, and vanish.
     usual = np.clip(difference, middle - limit, middle + limit)
-    light = _within(usual, weights, cv2.blur(weights, (window, window)), window)
+    light = _within(usual, weights, window)
     levels = (difference - light) * weights
     return _Differing(laid.first, toned, laid.shown, levels, np.abs(levels) > OUTLYING_FOR_TONES * limit)
 
@@ -299,9 +299,10 @@ def _gradient(grey: Vectors) -> Vectors:
     return np.asarray(cv2.magnitude(x, y), dtype=np.float32)
 
 
-def _within(values: Vectors, weights: Vectors, mean_weights: Vectors, side: int) -> Vectors:
-    """Mean of masked values in a square window, over the mask only, whose own mean in that window is at hand."""
-    return np.asarray(cv2.blur(values * weights, (side, side)) / (mean_weights + 1e-3), dtype=np.float32)
+def _within(values: Vectors, weights: Vectors, side: int) -> Vectors:
+    """Mean of masked values in a square window, over the mask only."""
+    size = (side, side)
+    return np.asarray(cv2.blur(values * weights, size) / (cv2.blur(weights, size) + 1e-3), dtype=np.float32)
 
 
 def _reaching_in(shifts: Vectors, shown: Bools) -> Bools:
@@ -309,7 +310,7 @@ def _reaching_in(shifts: Vectors, shown: Bools) -> Bools:
 
     A compact patch at the edge that takes less than half of the side is none of these.
     """
-    smooth = cv2.GaussianBlur(shifts, (0, 0), 1.5)
+    smooth: Vectors = np.asarray(cv2.GaussianBlur(shifts, (0, 0), 1.5), dtype=np.float32)
     limit = max(EDGE, EDGE_OF_MEDIAN * _median(smooth[shown]))
     around = np.pad(~shown, 1, constant_values=True) | np.pad((smooth > limit) & shown, 1)
     _, labels = cv2.connectedComponents(around.astype(np.uint8), connectivity=4)

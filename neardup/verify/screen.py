@@ -14,8 +14,7 @@ TILE = 256
 PEAK = 82.0
 """Power of a screen's peak as a multiple of what is around it.
 
-Of 1,050 photographs without a screen the greatest had 24, of 1,800 screened copies the least 1,260; printed portraits
-that came with their screen had 250 to 11,000.
+SCREENDOC
 """
 LONGEST_PERIOD = 9.0
 """Pixels between dots above which structure is taken for the subject's own."""

@@ -39,12 +39,20 @@ def verifier_fingerprint() -> str:
 
 
 def evidence_of(first: Prepared, second: Prepared, names: tuple[str, str]) -> Evidence:
-    """Verify one pair.
+    """Verify one pair; the arguments are those of `proof_of`."""
+    return proof_of(first, second, names)[0]
+
+
+def proof_of(first: Prepared, second: Prepared, names: tuple[str, str]) -> tuple[Evidence, Vectors]:
+    """Verify one pair, and tell which points agree.
 
     Args:
         first: keypoints of the photo whose SHA-256 is the lesser.
         second: keypoints of the other photo.
         names: the SHA-256 of both.
+
+    Returns:
+        The evidence, and float32 (n, 4), x and y in the first and in the second photo; (0, 4) for no match.
     """
     one, other = first.features, second.features
     sizes = first.size, second.size
@@ -64,10 +72,10 @@ def evidence_of(first: Prepared, second: Prepared, names: tuple[str, str]) -> Ev
         screen_second=other.screen,
     )
     if best is None or not plausible(best):
-        return evidence
+        return evidence, np.empty((0, 4), np.float32)
     frames = frames_of(best.transform, *sizes)
     pixels = compare(one.grey, other.grey, best.transform, *sizes, first_screen=one.screen, second_screen=other.screen)
-    return replace(
+    matched = replace(
         evidence,
         transform=best.transform,
         mirrored=frames.mirrored,
@@ -80,12 +88,13 @@ def evidence_of(first: Prepared, second: Prepared, names: tuple[str, str]) -> Ev
         correlation=pixels.correlation,
         differences=pixels.differences,
     )
+    return matched, best.points
 
 
 def matched_points(first: LocalFeatures, second: LocalFeatures) -> Vectors:
     """Points of both photos that agree, float32 (n, 4): x and y in the first and in the second; (0, 4) for no match."""
     best = better(*best_matches(Prepared.of(first), Prepared.of(second)))
-    return best.points if best else np.empty((0, 4), np.float32)
+    return best.points if best and plausible(best) else np.empty((0, 4), np.float32)
 
 
 class Verifier:
