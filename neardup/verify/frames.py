@@ -156,7 +156,7 @@ def _coverage(corners: Floats | None, size: Size) -> float:
 
 
 def _cut_off(polygon: Floats, axis: int, limit: float) -> Floats:
-    """What a convex polygon, float64 (n, 2), has at or below a limit of one coordinate (Sutherland and Hodgman 1974)."""
+    """What a convex polygon, float64 (n, 2), has up to a limit of one coordinate (Sutherland and Hodgman 1974)."""
     if not len(polygon):
         return polygon
     following = np.roll(polygon, -1, axis=0)
