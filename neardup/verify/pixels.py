@@ -53,7 +53,7 @@ THICK = 0.1
 FILLED = 0.6
 """Share of its box that such a retouch fills at least: what lies around a turned picture is a wedge."""
 ROUNDS = 3
-"""Times that tones are matched anew, without what was found to be painted over and, but for the first, without borders."""
+"""Times that tones are matched anew, without what was painted over and, but for the first time, without borders."""
 SPREAD = 0.15
 """Pixels of apparent shift that are added to the spread of a pair: a pair that fits perfectly is not all spots."""
 SIGNIFICANT = 2.2

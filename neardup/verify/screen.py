@@ -16,7 +16,6 @@ PEAK = 82.0
 
 Drawn screens of 3 to 6 pixels were seen on 100 of 100 held-out photographs, 97 with a period within 8 %; printed
 portraits that came with their screen had 250 to 11,000.
-
 """
 LONGEST_PERIOD = 9.0
 """Pixels between dots above which structure is taken for the subject's own."""

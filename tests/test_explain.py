@@ -1,0 +1,157 @@
+"""The relation in words, the picture that explains, the printing screen, and the comparison of pixels."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageOps
+from test_verify import cropped, scene, screened, verified
+
+from neardup.errors import UnreadableImageError
+from neardup.verify.evidence import Evidence
+from neardup.verify.explain import explain_files
+from neardup.verify.keypoints import features_of_image
+from neardup.verify.match import Prepared
+from neardup.verify.picture import WIDTH, explain_picture, panels_of
+from neardup.verify.pixels import difference_of, lay
+from neardup.verify.relation import Kind, relation_of
+from neardup.verify.screen import screen_period
+from neardup.verify.verifier import proof_of
+
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+MATCHED = Evidence(
+    *("a", "b"),
+    *(400, 300, 400, 300, 200, 200),
+    matches=90,
+    inliers=80,
+    log_false_alarms=-90.0,
+    transform=IDENTITY,
+    coverage_first=1.0,
+    coverage_second=1.0,
+    scale=1.0,
+    squeeze=1.0,
+    tone_slope=1.0,
+    correlation=0.98,
+)
+"""Two photos in one frame."""
+
+
+def painted(photo: Image.Image, colour: str) -> Image.Image:
+    """A photo with a box painted over."""
+    changed = photo.copy()
+    ImageDraw.Draw(changed).rectangle((120, 90, 240, 200), fill=colour)
+    return changed
+
+
+def test_one_frame_is_called_that_and_nothing_else() -> None:
+    """No flag but the frame."""
+    relation = relation_of(MATCHED)
+    assert relation.flags == ("same frame",)
+    assert relation.sentence() == "B has the same frame as A; 80 points agree."
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"mirrored": True}, "B is A mirrored, in the same frame"),
+        ({"rotation": -7.2}, "rotated by 7° anticlockwise"),
+        ({"squeeze": 0.8}, "squeezed to 80 %"),
+        ({"screen_second": 4.0}, "B has the same frame as A, screened"),
+        ({"screen_first": 4.0}, "A screened"),
+        ({"tone_slope": -0.9}, "one a negative of the other"),
+        ({"correlation": 0.6}, "another exposure of the same scene, or a poor print"),
+        ({"differences": ((1.0, 2.0, 3.0, 4.0),)}, "1 place differs"),
+        ({"coverage_first": 0.2, "transform": (2, 0, 0, 0, 2, 0, 0, 0, 1)}, "A may be a montage or a page"),
+        ({"coverage_first": 0.6, "coverage_second": 0.7}, "overlapping crops of one picture (B shows 60 % of A)"),
+        ({"inliers": 9, "correlation": 0.5}, "Doubtful: A and B may only look alike"),
+    ],
+)
+def test_each_number_has_its_words(changes: dict[str, object], words: str) -> None:
+    """What was measured is said, and nothing is said of what was not."""
+    assert words in relation_of(replace(MATCHED, **changes)).sentence()  # type: ignore[arg-type]
+
+
+def test_no_match_and_too_little_structure_are_told_apart() -> None:
+    """A lack of keypoints is no proof of difference."""
+    apart = Evidence("a", "b", 400, 300, 400, 300, 200, 200)
+    assert relation_of(apart).kind is Kind.NO_MATCH
+    assert relation_of(replace(apart, keypoints_first=5)).kind is Kind.CANNOT_TELL
+
+
+@pytest.mark.parametrize("colour", ["white", "black", "grey"])
+def test_what_was_painted_over_is_found_where_it_is(colour: str) -> None:
+    """The greatest difference lies on the box, and an untouched copy has none."""
+    photo = scene(70)
+    left, top, width, height = verified(photo, painted(photo, colour)).differences[0]
+    assert abs(left + width / 2 - 180) < 25
+    assert abs(top + height / 2 - 145) < 25
+    assert verified(photo, photo.resize((240, 180))).differences == ()
+
+
+def test_equal_photos_differ_nowhere_and_fit_wholly() -> None:
+    """Correlation one, slope one, full coverage: equal frames are never taken for disjoint ones."""
+    found = verified(scene(71), ImageOps.expand(scene(71), 1, "black").crop((1, 1, 481, 361)).convert("RGB").copy())
+    assert found.correlation == pytest.approx(1, abs=0.01)
+    assert found.tone_slope == pytest.approx(1, abs=0.05)
+    assert min(found.coverage_first, found.coverage_second) > 0.99
+
+
+def test_differences_are_zero_where_only_one_photo_shows_something() -> None:
+    """A crop is compared within itself."""
+    grey = np.asarray(scene(72).convert("L"))
+    laid = lay(grey, grey[72:288, 96:384], (1, 0, -96, 0, 1, -72, 0, 0, 1), (480, 360), (288, 216))
+    levels = difference_of(laid)
+    assert levels is not None
+    assert levels[~laid.shown].max() == 0
+    assert levels.mean() < 2
+
+
+@pytest.mark.parametrize("period", [3.5, 5.0, 6.0])
+def test_the_period_of_a_screen_is_measured(period: float) -> None:
+    """Within 8 %, and a photo without a screen has none."""
+    grey = np.asarray(scene(73).convert("L"), dtype=np.float32)
+    y, x = np.mgrid[: grey.shape[0], : grey.shape[1]].astype(np.float32) * np.float32(2 * np.pi / period)
+    cos, sin = np.float32(np.cos(0.7)), np.float32(np.sin(0.7))
+    dots = (np.cos(x * cos + y * sin) + np.cos(y * cos - x * sin)) * 64 + 127
+    assert screen_period(np.where(grey > dots, 255, 0).astype(np.uint8)) == pytest.approx(period, rel=0.08)
+    assert screen_period(np.asarray(scene(73).convert("L"))) == 0
+    assert screen_period(np.zeros((20, 300), np.uint8)) == 0
+
+
+def test_the_picture_has_a_panel_for_each_thing_that_is_said() -> None:
+    """The panels that a page blinks have one size, and the whole picture the page's width."""
+    photo, copy = scene(74), cropped(scene(74))
+    one, other = (Prepared.of(features_of_image(image, image.size)) for image in (photo, copy))
+    evidence, points = proof_of(one, other, ("a", "b"))
+    panels = panels_of(photo, copy, evidence, points)
+    assert panels.first.size == panels.laid.size == panels.difference.size
+    accents = explain_picture(photo, copy, evidence, points, names=("débarquement à Tripoli.png", "b.png"))
+    assert accents.width == WIDTH
+    plain = explain_picture(photo, copy, evidence, points, names=("debarquement a Tripoli.png", "b.png"))
+    assert np.any(np.asarray(accents) != np.asarray(plain))
+
+
+def test_the_frame_is_drawn_in_the_photo_that_shows_more() -> None:
+    """Whichever of the two is the crop."""
+    photo, copy = scene(75), cropped(scene(75))
+    one, other = (Prepared.of(features_of_image(image, image.size)) for image in (copy, photo))
+    evidence, points = proof_of(one, other, ("a", "b"))
+    assert relation_of(evidence).crop == "first"
+    panels = panels_of(copy, photo, evidence, points, width=480)
+    changed = np.any(np.asarray(panels.second) != np.asarray(photo.resize(panels.second.size)), axis=2)
+    inner = changed[60:300, 86:394]
+    assert inner.any()
+
+
+def test_two_files_are_explained_and_a_broken_one_is_named(tmp_path: Path) -> None:
+    """Names of files are in the sentence, and the error of a file that is no image begins with its path."""
+    scene(76).save(tmp_path / "a.png")
+    screened(scene(76)).save(tmp_path / "b.png")
+    explained = explain_files(tmp_path / "a.png", tmp_path / "b.png", tmp_path / "why.png")
+    assert "b.png has the same frame as a.png, screened" in explained.sentence
+    with Image.open(tmp_path / "why.png") as drawn:
+        assert drawn.width == WIDTH
+    (tmp_path / "c.png").write_bytes(b"no image")
+    with pytest.raises(UnreadableImageError, match=r"c\.png"):
+        explain_files(tmp_path / "a.png", tmp_path / "c.png", tmp_path / "why.png")

@@ -1,0 +1,93 @@
+"""Different photos that share what press photos share: captions, mastheads, borders, ranks of columns, skies."""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+from test_verify import scene, verified
+
+SIZE = (480, 360)
+
+
+def caption(photo: Image.Image) -> Image.Image:
+    """A photo with two lines of text below it."""
+    page = ImageOps.expand(photo, (0, 0, 0, 60), "white")
+    text = "Nos troupes devant Tripoli : le débarquement du 5 octobre\nCliché de notre envoyé spécial, droits réservés"
+    ImageDraw.Draw(page).multiline_text((8, photo.height + 6), text, "black", font=ImageFont.load_default(18))
+    return page
+
+
+def masthead(photo: Image.Image) -> Image.Image:
+    """A photo below a newspaper's name."""
+    page = ImageOps.expand(photo, (0, 90, 0, 0), "white")
+    draw = ImageDraw.Draw(page)
+    draw.text((20, 8), "EXCELSIOR", "black", font=ImageFont.load_default(56))
+    draw.text((24, 68), "Journal illustré quotidien, 10 centimes, 88 avenue", "black", font=ImageFont.load_default(14))
+    return page
+
+
+def ruled(photo: Image.Image) -> Image.Image:
+    """A photo in a mount with three ruled lines and corners."""
+    page = ImageOps.expand(photo, 40, "white")
+    draw = ImageDraw.Draw(page)
+    for inset in (6, 14, 30):
+        draw.rectangle((inset, inset, page.width - inset, page.height - inset), outline="black", width=2)
+    return page
+
+
+def columns(_: Image.Image) -> Image.Image:
+    """Nothing but a rank of equal columns."""
+    image = Image.new("L", SIZE, 200)
+    draw = ImageDraw.Draw(image)
+    for x in range(10, SIZE[0], 40):
+        draw.rectangle((x, 60, x + 16, 330), fill=90)
+        draw.rectangle((x - 4, 50, x + 20, 62), fill=60)
+    return image.convert("RGB")
+
+
+def sky(photo: Image.Image) -> Image.Image:
+    """A flat sky with a strip of the photo below."""
+    tones = np.linspace(220, 190, SIZE[1])[:, None].repeat(SIZE[0], axis=1).astype(np.uint8)
+    image = Image.fromarray(tones).convert("RGB")
+    image.paste(photo.crop((0, 0, SIZE[0], 60)), (0, 300))
+    return image
+
+
+SHARED: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "caption": caption,
+    "masthead": masthead,
+    "ruled border": ruled,
+    "sky": sky,
+}
+
+
+@pytest.mark.parametrize("shared", SHARED.values(), ids=SHARED)
+@pytest.mark.parametrize("seed", [40, 41, 42])
+def test_what_different_photos_share_is_no_match(shared: Callable[[Image.Image], Image.Image], seed: int) -> None:
+    """Neither what surrounds them nor an empty sky makes one picture of two."""
+    assert not verified(shared(scene(seed)), shared(scene(seed + 50))).matched
+
+
+@pytest.mark.parametrize("seed", [43, 44])
+def test_two_halls_of_columns_are_no_match(seed: int) -> None:
+    """Equal columns in front of different scenes leave no transform that more of the picture agrees on."""
+    halls = []
+    for number in (seed, seed + 50):
+        hall = scene(number)
+        rank = columns(hall)
+        hall.paste(rank.crop((0, 40, 480, 150)), (0, 40 + (number % 7) * 10))
+        halls.append(hall)
+    found = verified(*halls)
+    assert not found.matched or max(found.coverage_first, found.coverage_second) < 1
+
+
+@pytest.mark.parametrize("noise", [0, 1])
+def test_noise_matches_nothing(noise: int) -> None:
+    """Grain has keypoints everywhere and no picture."""
+    rng = np.random.default_rng(noise)
+    grains = [Image.fromarray(rng.integers(0, 255, (240, 320), dtype=np.uint8)).convert("RGB") for _ in range(2)]
+    assert not verified(*grains).matched
+    soft = [Image.fromarray(cv2.GaussianBlur(np.asarray(grain), (0, 0), 2)) for grain in grains]
+    assert not verified(*soft).matched
