@@ -336,9 +336,20 @@ def _spots(shifts: Vectors, shown: Bools, size: Size) -> list[tuple[float, Box]]
     scale = np.array(size) / scores.shape[::-1]
     found: list[tuple[float, Box]] = []
     while len(found) < MOST_BOXES and scores.max() > SIGNIFICANT:
-        peak = float(scores.max())
-        found.append((peak, _cut_out(scores, scale)))
+        peak, box = float(scores.max()), _cut_out(scores, scale)
+        # What remains around a strong spot is no second place.
+        if not any(_overlap(box, other) for _, other in found):
+            found.append((peak, box))
     return found
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    """Whether two boxes have more in common than a corner: a fifth of the smaller one."""
+    across, down = (
+        max(0.0, min(one[axis] + one[axis + 2], other[axis] + other[axis + 2]) - max(one[axis], other[axis]))
+        for axis in (0, 1)
+    )
+    return across * down > min(one[2] * one[3], other[2] * other[3]) / 5
 
 
 def _cut_out(scores: Floats, scale: Floats) -> Box:
