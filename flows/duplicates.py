@@ -58,7 +58,7 @@ def duplicates(
         store = cluster.store or str(out.resolve() / STATE / "vectors")
         collection = open_collection(archive.resolve(), store, checkpoint, device, precision, settings)
         log.info(collection.rule)
-        decision = decision_for(out, collection.fingerprint) if verify else None
+        decision = decision_for(out, collection.fingerprint, checkpoint) if verify else None
         least = decision.loosest if decision and threshold is None else threshold_of(collection, out, threshold)
         here = present(collection)
         encode_new(collection, here, runner, cluster)

@@ -10,7 +10,7 @@ from neardup.errors import EncoderError
 from neardup.proofs import Judged, shipped_decision
 from neardup.review.links import Links
 from neardup.review.verdicts import DATABASE, open_verdicts
-from neardup.verified import own_decision
+from neardup.verified import DECISION, own_decision
 from tasks.tracking import tracking_of
 
 CHAMPION = "models:/near-duplicates@champion"
@@ -36,15 +36,22 @@ def chosen_encoder(out: Path, name: str | None, say: Callable[[str], object]) ->
         return BUILTIN
 
 
-def decision_for(out: Path, encoder: str) -> Decision | None:
-    """The decision that belongs to an encoder: that of the verdicts, of the archive's ground truth, or the shipped one.
+def decision_for(out: Path, encoder: str, checkpoint: str = "") -> Decision | None:
+    """The decision that belongs to an encoder, and to this verifier.
+
+    That of the verdicts comes first, then that of the output folder's ground truth, that which was registered with a
+    model, and the shipped one.
 
     Args:
         out: output folder.
         encoder: fingerprint of the encoder.
+        checkpoint: what was loaded; beside the folder of a registered model lies its decision.
     """
-    recalibrated = first_decision([out / "decision.json"], encoder)
-    return recalibrated or own_decision(out, encoder) or shipped_decision(encoder)
+    recalibrated = first_decision([out / DECISION], encoder)
+    registered = [Path(checkpoint).parent / DECISION] if checkpoint else []
+    return (
+        recalibrated or own_decision(out, encoder) or first_decision(registered, encoder) or shipped_decision(encoder)
+    )
 
 
 def judged_pairs(out: Path) -> Judged:

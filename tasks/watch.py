@@ -37,7 +37,7 @@ def look_for_new(
     """
     encoder = load_encoder(checkpoint, device)
     encoder.name = name
-    decision = decision_for(out, encoder.fingerprint) if verify else None
+    decision = decision_for(out, encoder.fingerprint, checkpoint) if verify else None
     if threshold is None:
         threshold = decision.loosest if decision else calibrated_beside(checkpoint, encoder.fingerprint)
     verification = Verification(decision, judged_pairs(out)) if verify else None

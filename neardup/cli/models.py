@@ -7,6 +7,7 @@ import click
 
 from neardup.cli.flows import echo_mlflow, resolved, run_flow
 from neardup.cli.options import (
+    ALSO_VERIFIED,
     ARCHIVE,
     CONFIG,
     DEVICE,
@@ -79,7 +80,7 @@ def train(
 
 
 @click.command()
-@options(OUT, CONFIG, ENCODER, DEVICE, DISTRACTORS, QUERIES, TRAIN, JSON)
+@options(OUT, CONFIG, ENCODER, DEVICE, DISTRACTORS, QUERIES, TRAIN, ALSO_VERIFIED, JSON)
 @click.option("--augmentation", type=click.Choice(["classic", "press"]), help="Recipe of the third approach.")
 @click.option(
     "--precision",
@@ -121,7 +122,7 @@ def evaluate(out: Path, config: Path | None, as_json: bool, dtype: "Dtype | None
 
 @click.command()
 @ARCHIVE
-@options(OUT, CONFIG, ENCODER, DEVICE, TRANSLATOR, DISTRACTORS, QUERIES, TRAIN, JSON)
+@options(OUT, CONFIG, ENCODER, DEVICE, TRANSLATOR, DISTRACTORS, QUERIES, TRAIN, ALSO_VERIFIED, JSON)
 @click.option("--augmentation", type=click.Choice(["classic", "press"]), help="Recipe of the third approach.")
 @click.option("--write-augmented", is_flag=True, default=None, help="Also write train_dataset_aug/.")
 def experiment(
