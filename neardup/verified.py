@@ -282,4 +282,4 @@ def own_decision(out: Path, encoder: str) -> Decision | None:
         out: output folder of an experiment.
         encoder: fingerprint of the encoder.
     """
-    return first_decision(sorted(out.glob(f"*/{DECISION}")), encoder)
+    return first_decision([out / name / DECISION for name in (*APPROACHES, "tuned")], encoder)
