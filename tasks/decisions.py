@@ -40,18 +40,24 @@ def decision_for(out: Path, encoder: str, checkpoint: str = "") -> Decision | No
     """The decision that belongs to an encoder, and to this verifier.
 
     That of the verdicts comes first, then that of the output folder's ground truth, that which was registered with a
-    model, and the shipped one.
+    model, and the shipped one. One whose ground truth is too small to link any pair stands back behind those that can:
+    a few known groups must not take away what is linked without any.
 
     Args:
         out: output folder.
         encoder: fingerprint of the encoder.
         checkpoint: what was loaded; beside the folder of a registered model lies its decision.
     """
-    recalibrated = first_decision([out / DECISION], encoder)
     registered = [Path(checkpoint).parent / DECISION] if checkpoint else []
-    return (
-        recalibrated or own_decision(out, encoder) or first_decision(registered, encoder) or shipped_decision(encoder)
-    )
+    found = [
+        first_decision([out / DECISION], encoder),
+        own_decision(out, encoder),
+        first_decision(registered, encoder),
+        shipped_decision(encoder),
+    ]
+    known = [decision for decision in found if decision]
+    linking = [decision for decision in known if decision.bands.precision.threshold is not None]
+    return next(iter([*linking, *known]), None)
 
 
 def judged_pairs(out: Path) -> Judged:

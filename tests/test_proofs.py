@@ -1,6 +1,7 @@
 """Pairs of a folder verified: tables, sentences and pictures, and two photos explained from the command line."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.proofs import SHIPPED, shipped_decision
 from neardup.review.verdicts import DIFFERENT, SAME, Verdict, open_verdicts
 from neardup.stages import digest_file
+from tasks.decisions import decision_for
 
 
 @pytest.fixture(scope="module")
@@ -190,3 +192,16 @@ def test_decoys_bound_the_false_links(tmp_path: Path) -> None:
     assert linked[["decoy", "photo"]].to_numpy().tolist() == [["8.png", "8 mirrored.png"]]
     again = neardup("duplicates", photos, "--out", out, "--json", cwd=tmp_path)
     assert "is not known: no decoys were searched for" in json.loads(again.stdout)["summary"]
+
+
+def test_a_ground_truth_too_small_to_link_takes_no_link_away(tmp_path: Path) -> None:
+    """The archive's own decision comes first if it links pairs; else the shipped one does until it can."""
+    shipped = Decision.load(SHIPPED)
+    encoder = shipped.belongs.encoder
+    own = replace(shipped, source="the archive's own ground truth")
+    own.save(tmp_path / "zero-shot" / "decision.json")
+    assert decision_for(tmp_path, encoder) == own
+    mute = replace(own, bands=replace(own.bands, precision=replace(own.bands.precision, threshold=None)))
+    mute.save(tmp_path / "zero-shot" / "decision.json")
+    assert decision_for(tmp_path, encoder) == shipped
+    assert decision_for(tmp_path, "another") is None
