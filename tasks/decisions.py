@@ -19,8 +19,11 @@ VERDICTS_URL = "NEARDUP_VERDICTS"
 """Environment variable that names a team's database of verdicts; its address may hold a password."""
 
 
-def chosen_encoder(out: Path, name: str | None, say: Callable[[str], object]) -> str:
-    """What `load_encoder` takes for the encoder that was named; else the champion, else the one that is shipped.
+def chosen_encoder(out: Path, name: str | None, say: Callable[[str], object]) -> tuple[str, str]:
+    """The encoder that was named, else the champion, else the one that is shipped.
+
+    Returns:
+        Its name, and what `load_encoder` takes.
 
     Raises:
         EncoderError: the model that was named does not exist.
@@ -28,12 +31,12 @@ def chosen_encoder(out: Path, name: str | None, say: Callable[[str], object]) ->
     """
     tracking = tracking_of(out)
     if name:
-        return tracking.encoder(name)
+        return name, tracking.encoder(name)
     try:
-        return tracking.encoder(CHAMPION)
+        return CHAMPION, tracking.encoder(CHAMPION)
     except EncoderError:
         say(f"There is no champion yet: {BUILTIN}, the encoder that neardup ships, searches")
-        return BUILTIN
+        return BUILTIN, BUILTIN
 
 
 def decision_for(out: Path, encoder: str, checkpoint: str = "") -> Decision | None:
