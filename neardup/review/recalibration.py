@@ -14,7 +14,7 @@ from scipy.special import expit
 from neardup.approach import KNOWN_PAIRS
 from neardup.archive.testset import TestSet
 from neardup.arrays import Bools, Floats, Ints
-from neardup.decide.decision import Decision
+from neardup.decide.decision import Belongs, Decision
 from neardup.decide.probability import CandidatePairs
 from neardup.decide.promises import Audit
 from neardup.errors import ArchiveError, VerdictError
@@ -100,9 +100,9 @@ class Recalibration:
     """What came of fitting a decision again.
 
     Attributes:
-        decision: the new one; None where nothing was changed.
+        decision: that of the verdicts; None where they change nothing.
         base: fingerprint of the decision that verdicts have moved.
-        encoder: fingerprint of the encoder that both belong to.
+        belongs: the encoder and the verifier that both belong to.
         verdicts: how many it was fitted with.
         left_out: why verdicts say nothing for the fit → how many.
         missing: how many more verdicts a fit needs, so many of each kind as there must be; 0 where it was fitted.
@@ -117,7 +117,7 @@ class Recalibration:
 
     decision: Decision | None
     base: str
-    encoder: str
+    belongs: Belongs
     verdicts: int
     left_out: Mapping[str, int]
     missing: int
@@ -154,10 +154,10 @@ class Recalibration:
         return {
             "summary": self.summary,
             "new": self.new,
-            "changed": self.decision is not None,
+            "changed": self.new and self.decision is not None,
             "decision": self.decision.fingerprint if self.decision else None,
             "before": self.base,
-            "encoder": self.encoder,
+            "belongs": asdict(self.belongs),
             "verdicts": self.verdicts,
             "left_out": dict(self.left_out),
             "missing": self.missing,
@@ -203,7 +203,7 @@ def recalibrate(out: Path, verdicts: Verdicts) -> Recalibration:
     stage = Stage(out, FOLDER, key)
     found = _fitted(run, links, history, drawn, _prepared_photos(out, run.base))
     if stage.done():
-        return replace(found, decision=None, new=False)
+        return replace(found, new=False)
     save_known_pairs(out / KNOWN_PAIRS, history, links)
     if found.missing and found.decision is None:
         return found
@@ -244,7 +244,7 @@ def _fitted(
         "audit errors": float(audit.errors),
         "audit bound": audit.bound,
     }
-    fits = base.fingerprint, base.belongs.encoder, len(known), reasons, missing, moves, after, before
+    fits = base.fingerprint, base.belongs, len(known), reasons, missing, moves, after, before
     return Recalibration(decision, *fits, audit, figures, bands.sentence())
 
 
