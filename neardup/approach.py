@@ -18,6 +18,8 @@ VECTORS_STEP = 1
 """Version of the step that encodes the test set; bumped when its result changes for equal inputs."""
 EVALUATE_STEP = 4
 """Version of the step that measures an approach; bumped when its result changes for equal inputs."""
+VERIFIED_STEP = 2
+"""Version of the step that measures an approach verified; bumped when its result changes for equal inputs."""
 KNOWN_PAIRS = "known_pairs.csv"
 """Table of the output folder (columns first, second, same) with pairs of photos that `adapted` is told of, if any."""
 
@@ -101,6 +103,22 @@ class Approach:
     def evaluation(self) -> Stage:
         """The stage that measures the vectors."""
         return Stage(self.out, f"{self.place}/evaluation", digest_of(EVALUATE_STEP, self.vectors.key))
+
+    @property
+    def verification(self) -> Stage | None:
+        """The stage that verifies the nearest pairs; None where the settings leave it out, and of further seeds."""
+        if not self.settings.verify or self.repeat:
+            return None
+        from neardup.verify.verifier import verifier_fingerprint  # noqa: PLC0415 - OpenCV, which not all need
+
+        promises = self.settings.decide.precision, self.settings.decide.recall
+        key = digest_of(VERIFIED_STEP, self.evaluation.key, verifier_fingerprint(), promises)
+        return Stage(self.out, f"{self.place}/verified", key)
+
+    @property
+    def measured(self) -> Stage:
+        """The last stage that gives figures."""
+        return self.verification or self.evaluation
 
     @property
     def queries(self) -> Stage | None:

@@ -19,6 +19,7 @@ from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
 from neardup.encode.encoder import load_encoder
 from neardup.encode.vectors import Embeddings, embed_test_set
+from neardup.errors import ConfigError
 from neardup.measure.comparison import compare
 from neardup.measure.distractors import draw, embed_distractors
 from neardup.measure.evaluate import Distractors, Evaluation, evaluate
@@ -33,7 +34,7 @@ from neardup.train.epochs import EpochResult, learned_from, read_numbers
 if TYPE_CHECKING:
     from neardup.train.batches import Example
 
-COMPARE_STEP = 3
+COMPARE_STEP = 4
 """Version of the step that writes comparison and report; bumped when its result changes for equal inputs."""
 
 Say = Callable[[str], None]
@@ -82,12 +83,15 @@ def steps_of(
 
 
 def _approach_steps(approach: Approach, on_epoch: OnEpoch | None = None) -> list[Step]:
-    """Checkpoint, vectors and evaluation of one approach."""
-    return [
+    """Checkpoint, vectors, evaluation and verification of one approach."""
+    steps = [
         checkpoint_step(approach, on_epoch),
         Step(f"{approach.place}: encode", approach.vectors, lambda _: encode_test_set(approach)),
         Step(f"{approach.place}: evaluate", approach.evaluation, lambda _: evaluate_approach(approach)),
     ]
+    if stage := approach.verification:
+        steps.append(Step(f"{approach.place}: verify", stage, partial(verify_approach, approach, stage)))
+    return steps
 
 
 def checkpoint_step(approach: Approach, on_epoch: OnEpoch | None = None) -> Step:
@@ -217,6 +221,28 @@ def evaluate_approach(approach: Approach) -> dict[str, Any]:
     return approach.evaluation.finish(outputs, facts)
 
 
+def verify_approach(approach: Approach, stage: Stage, say: Say = print) -> dict[str, Any]:
+    """Measure the approach once more with its nearest pairs verified; fit its decision.
+
+    A ground truth that bears no probability, as of a single group, is said and leaves the approach as it is.
+
+    Returns:
+        The manifest; its facts hold each metric's value, or why there is none.
+    """
+    from neardup.verified import FILES, verify_folder  # noqa: PLC0415 - OpenCV, which not all need
+
+    promised, limit = approach.settings.decide, approach.settings.prepare.max_pixels
+    try:
+        found = verify_folder(approach.out, approach.folder, limit, (promised.precision, promised.recall))
+    except ConfigError as reason:
+        say(f"{approach.name} is not verified: {reason}")
+        for name in FILES:
+            (approach.folder / name).unlink(missing_ok=True)
+        return stage.finish([], {"left_out": str(reason)})
+    outputs = [approach.folder / name for name in FILES] + sorted(approach.folder.glob("explained_*.jpg"))
+    return stage.finish(outputs, {name: figure.value for name, figure in found.figures.figures.items()})
+
+
 def _search_step(approach: Approach, stage: Stage) -> Step:
     """The search for the new photos by the approach's checkpoint."""
 
@@ -257,7 +283,7 @@ def provenance(settings: Settings, archive: Path | None = None) -> dict[str, str
 def comparison_stage(approaches: Sequence[Approach]) -> Stage:
     """The stage that sets the approaches side by side and writes the report."""
     out = approaches[0].out
-    parts = [COMPARE_STEP, [a.evaluation.key for a in approaches], digest_file(out / "discrepancies.csv")]
+    parts = [COMPARE_STEP, [a.measured.key for a in approaches], digest_file(out / "discrepancies.csv")]
     if queries := approaches[0].queries:
         parts.append([a.search(queries).key for a in approaches])
     if repeats := [repeat.evaluation.key for a in approaches for repeat in a.repeats]:
@@ -275,9 +301,12 @@ def compare_approaches(approaches: Sequence[Approach], facts: Mapping[str, str])
     Returns:
         The manifest.
     """
+    from neardup.verified import verified_figures  # noqa: PLC0415 - OpenCV, which not all need
+
     out = approaches[0].out
     repeats = {a.name: [Evaluation.load(repeat.folder) for repeat in a.repeats] for a in approaches}
-    comparison = compare([Evaluation.load(approach.folder) for approach in approaches], repeats)
+    verified = {a.name: found for a in approaches if a.verification and (found := verified_figures(a.folder))}
+    comparison = compare([Evaluation.load(approach.folder) for approach in approaches], repeats, verified)
     limit = approaches[0].settings.prepare.max_pixels
     new_photos = NewPhotos.load(out, comparison.approaches, limit) if approaches[0].settings.queries else None
     tables = comparison.write(out, new_photos.facts if new_photos else {})

@@ -1,33 +1,56 @@
 """Approaches measured once more, with each query's nearest photos verified and ranked by probability, out of fold."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from neardup.archive.testset import TestSet
-from neardup.arrays import Floats
+from neardup.arrays import Bools, Floats, Ints
+from neardup.decide.bands import PRECISION, RECALL
 from neardup.decide.decision import Belongs, Decision, decide, first_decision
+from neardup.decide.grouping import DecidedPairs, group_pairs
 from neardup.decide.probability import CandidatePairs, out_of_fold, scored_square
+from neardup.decide.reliability import ReliabilityBin, reliability_bins
 from neardup.errors import ArchiveError
-from neardup.images import MAX_PIXELS, read_file
-from neardup.measure.comparison import Comparison, compare, plain
+from neardup.images import MAX_PIXELS, read_file, read_image
+from neardup.measure.comparison import VERIFIED, Comparison, VerifiedFigures, compare
 from neardup.measure.evaluate import FOLDS, Distractors, Evaluation
+from neardup.measure.metrics import b_cubed, harmonic
+from neardup.measure.plots import reliability
 from neardup.measure.scored import ScoredTestSet
+from neardup.pages import QUALITY
 from neardup.settings.schema import APPROACHES
 from neardup.stages import STATE, replacing, write_json
 from neardup.verify.evidence import Evidence, ordered
+from neardup.verify.picture import WIDTH, explain_picture
 from neardup.verify.store import KeypointCache, Known, read_evidence, write_evidence
-from neardup.verify.verifier import CANDIDATES, Verifier, candidate_pairs, verifier_fingerprint
+from neardup.verify.verifier import CANDIDATES, Verifier, candidate_pairs, matched_points, verifier_fingerprint
 
 DECISION = "decision.json"
 """Name of an approach's decision, beside its `metrics.json`."""
 EVIDENCE = "evidence.parquet"
 """Name of the evidence of the test set's pairs, in the output folder's state: it belongs to no encoder."""
+FIGURES = "verified.json"
+"""Name of an approach's figures with its nearest pairs verified."""
+FILES = (DECISION, FIGURES, "verified.md", "reliability.png")
+"""What is written of every approach that is verified."""
 SOURCE = "the archive's own ground truth"
 """What such a decision rests on, in words."""
+PROMISES = PRECISION, RECALL
+"""What is promised of links and of rejected pairs, unless a setting says otherwise."""
+TELLING = {True: 4, False: 2}
+"""Whether pairs are of one group → how many of them are drawn."""
+UNKNOWN_FALSE_LINKS = (
+    "How many false links a whole collection has is not known from a test set: `neardup duplicates --decoys FOLDER` "
+    "bounds it by photographs that surely are not in it, and the audit of `neardup review` by answers."
+)
+"""What the ground truth cannot say, in words."""
 
 
 @dataclass(frozen=True)
@@ -55,21 +78,47 @@ class Verified:
         decision: fitted on all candidates; its figures are out of fold.
         candidates: pairs that were verified.
         recall: share of the true pairs that are among them.
+        bins: what came true of the candidates' probabilities, and of those by the vectors alone.
+        telling: evidence of pairs that show what verification changes.
+        groups: way to make groups → B³ F1, and the shares of photos that are over-merged and over-split.
     """
 
     comparison: Comparison
     decision: Decision
     candidates: int
     recall: float
+    bins: tuple[tuple[ReliabilityBin, ...], tuple[ReliabilityBin, ...]]
+    telling: tuple[Evidence, ...]
+    groups: Mapping[str, tuple[float, float, float]]
 
     @property
     def summary(self) -> str:
-        """Candidates, reliability and bands, as sentences."""
+        """Candidates, reliability, bands, and what they do not say of the collection, a sentence a line."""
+        judged = self.comparison.evaluations[1]
+        called = f"{100 * judged.threshold:.1f} %" if np.isfinite(judged.threshold) else "no probability"
         return (
             f"Of each photo the {CANDIDATES} nearest were verified: {self.candidates:,} pairs, which hold "
-            f"{100 * self.recall:.1f} % of the true ones.\n{self.decision.reliability.sentence()}\n"
-            f"{self.decision.bands.sentence()}"
+            f"{100 * self.recall:.1f} % of the true ones; called are pairs of {called} or more.\n"
+            f"{self.decision.reliability.sentence()}\n{self.decision.bands.sentence()}\n{self._of_groups}\n"
+            f"{UNKNOWN_FALSE_LINKS}"
         )
+
+    @property
+    def _of_groups(self) -> str:
+        """How well groups are made, in words."""
+        ways = "; ".join(
+            f"{way} {100 * f1:.2f} % ({100 * merged:.2f}, {100 * split:.2f})"
+            for way, (f1, merged, split) in self.groups.items()
+        )
+        return f"B³ F1 of the groups, and in brackets the photos over-merged and over-split: {ways}."
+
+    @property
+    def figures(self) -> VerifiedFigures:
+        """What the comparison of several approaches shows of it."""
+        name = self.comparison.approaches[1]
+        figures = {metric: row[name] for metric, row in self.comparison.figures.items()}
+        gains = {metric: row[name] for metric, row in self.comparison.differences.items()}
+        return VerifiedFigures(figures, gains, self.summary)
 
     @property
     def text(self) -> str:
@@ -77,25 +126,22 @@ class Verified:
         return f"{self.comparison.markdown()}\n{self.summary}"
 
     def facts(self) -> dict[str, object]:
-        """The same for machines: metric → approach → figure, and what it rests on."""
-        return {
-            "figures": plain(self.comparison.figures),
-            "candidates": self.candidates,
-            "recall": self.recall,
-            "summary": self.summary,
-        }
+        """The same for machines."""
+        names = ("b3_f1", "over_merged", "over_split")
+        groups = {way: dict(zip(names, figures, strict=True)) for way, figures in self.groups.items()}
+        return {**self.figures.plain, "candidates": self.candidates, "recall": self.recall, "groups": groups}
 
 
-def verify_approaches(out: Path, say: Callable[[str], object], max_pixels: int = MAX_PIXELS) -> dict[str, Verified]:
+def verify_approaches(
+    out: Path, say: Callable[[str], object], max_pixels: int = MAX_PIXELS, promises: tuple[float, float] = PROMISES
+) -> dict[str, Verified]:
     """Verify the test set's candidates by each evaluated approach, and keep a decision for each.
-
-    Writes `decision.json`, `verified.json` and `verified.md` into each approach's folder; evidence and keypoints are
-    kept, so that a further approach or run verifies only what is new.
 
     Args:
         out: output folder of an experiment, or of `evaluate`.
         say: is told what is done.
         max_pixels: larger images are refused.
+        promises: precision of the links and recall of what is not rejected.
 
     Returns:
         Approach → what was measured.
@@ -107,19 +153,52 @@ def verify_approaches(out: Path, say: Callable[[str], object], max_pixels: int =
     names = [name for name in (*APPROACHES, "tuned") if (out / name / "evaluation.npz").is_file()]
     if not names:
         raise ArchiveError(f"{out} holds no evaluated approach: run `neardup evaluate --out {out}` first")
-    test_set, path = TestSet.load(out), out / STATE / EVIDENCE
-    file_of = {photo.sha256: out / "test_dataset" / photo.name for photo in test_set.photos}
-    verifier = Verifier(lambda photo: read_file(file_of[photo]), KeypointCache(out / STATE / "keypoints"), max_pixels)
-    known = read_evidence(path, verifier_fingerprint())
     found = {}
     for name in names:
         say(f"verifying {name}")
-        found[name], known = _verify(out / name, test_set, verifier, known)
-        write_evidence(path, known.values(), verifier_fingerprint())
+        found[name] = verify_folder(out, out / name, max_pixels, promises)
     return found
 
 
-def _verify(folder: Path, test_set: TestSet, verifier: Verifier, known: Known) -> tuple[Verified, Known]:
+def verify_folder(out: Path, folder: Path, max_pixels: int, promises: tuple[float, float] = PROMISES) -> Verified:
+    """Verify the test set's candidates by one evaluated approach.
+
+    Writes the `FILES` and some pictures into the approach's folder; evidence and keypoints are kept in the output
+    folder, so that a further approach or run verifies only what is new.
+
+    Args:
+        out: output folder, which holds the test set.
+        folder: of the approach.
+        max_pixels: larger images are refused.
+        promises: precision of the links and recall of what is not rejected.
+
+    Raises:
+        ArchiveError: the approach was evaluated with another test set.
+        ConfigError: the ground truth bears no probability.
+    """
+    test_set, path = TestSet.load(out), out / STATE / EVIDENCE
+    file_of = {photo.sha256: out / "test_dataset" / photo.name for photo in test_set.photos}
+    name_of = {photo.sha256: photo.name for photo in test_set.photos}
+    verifier = Verifier(lambda photo: read_file(file_of[photo]), KeypointCache(out / STATE / "keypoints"), max_pixels)
+    verified, known = _verify(folder, test_set, verifier, read_evidence(path, verifier_fingerprint()), promises)
+    write_evidence(path, known.values(), verifier_fingerprint())
+    _write(folder, verified)
+    for number, found in enumerate(verified.telling, 1):
+        names = name_of[found.first], name_of[found.second]
+        images = [
+            read_image(file_of[photo], max_pixels=max_pixels, draft=WIDTH) for photo in (found.first, found.second)
+        ]
+        one, other = (verifier.features(photo) for photo in (found.first, found.second))
+        points = matched_points(one, other) if one and other else np.empty((0, 4), np.float32)
+        drawn = explain_picture(images[0], images[1], found, points, names=names)
+        with replacing(folder / f"explained_{number}.jpg") as partial:
+            drawn.convert("RGB").save(partial, "JPEG", quality=QUALITY)
+    return verified
+
+
+def _verify(
+    folder: Path, test_set: TestSet, verifier: Verifier, known: Known, promises: tuple[float, float]
+) -> tuple[Verified, Known]:
     """Verify one approach; returns what was measured, and all evidence that is known by then."""
     alone = Evaluation.load(folder)
     if alone.distractors.names:
@@ -136,9 +215,10 @@ def _verify(folder: Path, test_set: TestSet, verifier: Verifier, known: Known) -
     similarities, group_of = alone.scored.similarities, alone.scored.group_of
     pairs = CandidatePairs.of(rows, similarities[rows[:, 0], rows[:, 1]], evidence)
     held_out = out_of_fold(pairs, group_of, FOLDS, alone.seed)
-    decision = decide(pairs, group_of, held_out, Belongs(alone.fingerprint, verifier_fingerprint()), SOURCE)
+    belongs = Belongs(alone.fingerprint, verifier_fingerprint())
+    decision = decide(pairs, group_of, held_out, belongs, SOURCE, *promises)
     judged = VerifiedEvaluation(
-        f"{alone.approach}, verified",
+        f"{alone.approach}{VERIFIED}",
         alone.fingerprint,
         alone.names,
         alone.groups,
@@ -148,9 +228,59 @@ def _verify(folder: Path, test_set: TestSet, verifier: Verifier, known: Known) -
     )
     same = group_of[pairs.left] == group_of[pairs.right]
     recall = float(same.sum() / max(1, alone.scored.pairs.same.sum()))
-    verified = Verified(compare([alone, judged]), decision, len(rows), recall)
-    _write(folder, verified)
-    return verified, known
+    bins = reliability_bins(held_out.probabilities, same), reliability_bins(held_out.similarity, same)
+    telling = _telling(pairs.cosines[:, 0], evidence, same, group_of[pairs.left])
+    decided = DecidedPairs(pairs.left, pairs.right, held_out.probabilities, evidence, dict(enumerate(photos)))
+    groups = _grouped_by(judged.scored, decided)
+    return Verified(compare([alone, judged]), decision, len(rows), recall, bins, telling, groups), known
+
+
+def _grouped_by(scored: ScoredTestSet, pairs: DecidedPairs) -> dict[str, tuple[float, float, float]]:
+    """B³ F1, over-merged and over-split photos of three ways to make groups of pairs.
+
+    Correlation clustering weighs all pairs and their geometry. Complete linkage joins what is at or above the
+    calibrated threshold in every pair, connected components what is so in one.
+    """
+    count = len(scored.group_of)
+    ends = scored.pairs.i[scored.called], scored.pairs.j[scored.called]
+    graph = coo_array((np.ones(len(ends[0]), dtype=bool), ends), shape=(count, count))
+    ways = {
+        "correlation clustering": group_pairs(count, pairs)[0],
+        "complete linkage": scored.found,
+        "connected components": connected_components(graph, directed=False)[1],
+    }
+    shares = {way: b_cubed(np.asarray(found, dtype=np.int64), scored.group_of) for way, found in ways.items()}
+    return {
+        way: (
+            harmonic(float(precision.mean()), float(recall.mean())),
+            float((precision < 1).mean()),
+            float((recall < 1).mean()),
+        )
+        for way, (precision, recall) in shares.items()
+    }
+
+
+def _telling(cosines: Floats, evidence: Sequence[Evidence | None], same: Bools, group_of: Ints) -> tuple[Evidence, ...]:
+    """Pairs that show what verification changes: true ones that look unlike, and false ones that look alike.
+
+    Args:
+        cosines: float64 (m,), of each candidate.
+        evidence: of each.
+        same: bool (m,), whether it is of one group.
+        group_of: int64 (m,), group of its one photo; of each one pair is taken.
+    """
+    found: list[Evidence] = []
+    for wanted, matched, order in ((True, True, cosines), (False, False, -cosines)):
+        seen: set[int] = set()
+        for place in np.argsort(order, kind="stable").tolist():
+            item, group = evidence[place], int(group_of[place])
+            if item is None or bool(same[place]) != wanted or item.matched != matched or group in seen:
+                continue
+            seen.add(group)
+            found.append(item)
+            if len(seen) == TELLING[wanted]:
+                break
+    return tuple(found)
 
 
 def by_cosine(pairs: CandidatePairs, probabilities: Floats, evidence: Sequence[Evidence | None]) -> Floats:
@@ -174,11 +304,20 @@ def by_cosine(pairs: CandidatePairs, probabilities: Floats, evidence: Sequence[E
 
 
 def _write(folder: Path, verified: Verified) -> None:
-    """Write an approach's decision, figures and table."""
+    """Write an approach's decision, figures, table and reliability plot."""
     verified.decision.save(folder / DECISION)
     with replacing(folder / "verified.md") as partial:
         partial.write_text(f"{verified.text}\n", encoding="utf-8")
-    write_json(folder / "verified.json", verified.facts())
+    write_json(folder / FIGURES, verified.facts())
+    reliability(*verified.bins, folder / "reliability.png")
+    for former in folder.glob("explained_*.jpg"):
+        former.unlink()
+
+
+def verified_figures(folder: Path) -> VerifiedFigures | None:
+    """The figures of a verified approach, as they lie in its folder; None where there are none."""
+    path = folder / FIGURES
+    return VerifiedFigures.of(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
 
 def own_decision(out: Path, encoder: str) -> Decision | None:
@@ -188,4 +327,4 @@ def own_decision(out: Path, encoder: str) -> Decision | None:
         out: output folder of an experiment.
         encoder: fingerprint of the encoder.
     """
-    return first_decision(sorted(out.glob(f"*/{DECISION}")), encoder)
+    return first_decision([out / name / DECISION for name in (*APPROACHES, "tuned")], encoder)

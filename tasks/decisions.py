@@ -10,7 +10,7 @@ from neardup.errors import EncoderError
 from neardup.proofs import Judged, shipped_decision
 from neardup.review.links import Links
 from neardup.review.verdicts import DATABASE, open_verdicts
-from neardup.verified import own_decision
+from neardup.verified import DECISION, own_decision
 from tasks.tracking import tracking_of
 
 CHAMPION = "models:/near-duplicates@champion"
@@ -19,8 +19,11 @@ VERDICTS_URL = "NEARDUP_VERDICTS"
 """Environment variable that names a team's database of verdicts; its address may hold a password."""
 
 
-def chosen_encoder(out: Path, name: str | None, say: Callable[[str], object]) -> str:
-    """What `load_encoder` takes for the encoder that was named; else the champion, else the one that is shipped.
+def chosen_encoder(out: Path, name: str | None, say: Callable[[str], object]) -> tuple[str, str]:
+    """The encoder that was named, else the champion, else the one that is shipped.
+
+    Returns:
+        Its name, and what `load_encoder` takes.
 
     Raises:
         EncoderError: the model that was named does not exist.
@@ -28,35 +31,53 @@ def chosen_encoder(out: Path, name: str | None, say: Callable[[str], object]) ->
     """
     tracking = tracking_of(out)
     if name:
-        return tracking.encoder(name)
+        return name, tracking.encoder(name)
     try:
-        return tracking.encoder(CHAMPION)
+        return CHAMPION, tracking.encoder(CHAMPION)
     except EncoderError:
         say(f"There is no champion yet: {BUILTIN}, the encoder that neardup ships, searches")
-        return BUILTIN
+        return BUILTIN, BUILTIN
 
 
-def decision_for(out: Path, encoder: str) -> Decision | None:
-    """The decision that belongs to an encoder: that of the verdicts, of the archive's ground truth, or the shipped one.
+def decision_for(out: Path, encoder: str, checkpoint: str = "") -> Decision | None:
+    """The decision that belongs to an encoder, and to this verifier.
+
+    That of the verdicts comes first, then that of the output folder's ground truth, that which was registered with a
+    model, and the shipped one. One whose ground truth is too small to link any pair stands back behind those that can:
+    a few known groups must not take away what is linked without any.
 
     Args:
         out: output folder.
         encoder: fingerprint of the encoder.
+        checkpoint: what was loaded; beside the folder of a registered model lies its decision.
     """
-    recalibrated = first_decision([out / "decision.json"], encoder)
-    return recalibrated or own_decision(out, encoder) or shipped_decision(encoder)
+    registered = [Path(checkpoint).parent / DECISION] if checkpoint else []
+    found = [
+        first_decision([out / DECISION], encoder),
+        own_decision(out, encoder),
+        first_decision(registered, encoder),
+        shipped_decision(encoder),
+    ]
+    known = [decision for decision in found if decision]
+    linking = [decision for decision in known if decision.bands.precision.threshold is not None]
+    return next(iter([*linking, *known]), None)
 
 
-def judged_pairs(out: Path) -> Judged:
-    """What people said of pairs so far; nothing where no verdicts are kept.
+def links_of(out: Path) -> Links:
+    """What the verdicts in force come to; nothing where none are kept.
 
     Args:
         out: output folder, which keeps the verdicts unless the variable `VERDICTS_URL` names a database.
     """
     url = os.environ.get(VERDICTS_URL, "")
     if not url and not (out / DATABASE).is_file():
-        return Judged()
+        return Links.of(())
     with open_verdicts(out, url) as verdicts:
-        links = Links.of(verdicts.current())
+        return Links.of(verdicts.current())
+
+
+def judged_pairs(out: Path) -> Judged:
+    """What people said of pairs so far, as `links_of` finds it."""
+    links = links_of(out)
     answers = {pair: verdict.verdict for pair, verdict in links.decided.items()}
     return Judged(answers, links.must, links.cannot)

@@ -22,7 +22,7 @@ def begin(tracking: Tracking, name: str, key: str, approaches: Sequence[Approach
     """
     try:
         parent = str(tracking.open(name, key).info.run_id)
-        children = {a.name: str(tracking.open(a.name, a.evaluation.key, parent).info.run_id) for a in approaches}
+        children = {a.name: str(tracking.open(a.name, a.measured.key, parent).info.run_id) for a in approaches}
     except TrackingError as away:
         get_run_logger().warning("%s", away)
         return {}
@@ -37,7 +37,7 @@ def publish_approaches(tracking: Tracking, approaches: Sequence[Approach], paren
     """
     versions = {}
     for approach in approaches:
-        run = tracking.open(approach.name, approach.evaluation.key, parent)
+        run = tracking.open(approach.name, approach.measured.key, parent)
         if not is_logged(run):
             log_approach(tracking, run.info.run_id, approach)
         versions[approach.name] = register(tracking, run.info.run_id, approach)

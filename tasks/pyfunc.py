@@ -113,6 +113,9 @@ def _read(value: object, row: int) -> Image.Image:
 
 def log(approach: "Approach") -> None:
     """Log the approach's checkpoint as a model of the active run."""
+    from neardup.verified import DECISION  # noqa: PLC0415 - OpenCV, which a served model does without
+
+    decision = approach.folder / DECISION
     buffer = io.BytesIO()
     Image.new("RGB", (32, 32), "gray").save(buffer, "PNG")
     mlflow.pyfunc.log_model(
@@ -122,6 +125,7 @@ def log(approach: "Approach") -> None:
             "checkpoint": str(approach.folder / "checkpoint"),
             "metrics": str(approach.folder / "metrics.json"),
             "gallery": str(approach.folder / "vectors.parquet"),
+            **({"decision": str(decision)} if decision.is_file() else {}),
         },
         signature=ModelSignature(
             inputs=Schema([ColSpec(AnyType(), "image")]),  # type: ignore[no-untyped-call]

@@ -27,7 +27,7 @@ from neardup.measure.evaluate import Evaluation, evaluate
 from neardup.measure.promotion import Promotion, decide_promotion
 from neardup.stages import digest_of, write_json
 from tasks.running import RETRY, outside_fault
-from tasks.runs import ready_model
+from tasks.runs import decided, ready_model, verified_values
 from tasks.tracking import Tracking, reachable
 
 MODEL = "near-duplicates"
@@ -62,7 +62,10 @@ def register(tracking: Tracking, run_id: str, approach: Approach) -> ModelVersio
         "threshold": "none" if facts["threshold"] is None else str(facts["threshold"]),
         "test_set": TestSet.load(approach.out).digest,
         "training_set": table_digest(approach.out, "training_set.csv"),
+        **decided(approach),
     }
+    if verified := verified_values(approach):
+        tags["verified"] = json.dumps({name: round(value, 6) for name, value in verified.items()})
     with reachable(tracking.uri):
         _ensure_model(tracking.client)
         same = _versions(tracking.client, fingerprint=tags["fingerprint"], test_set=tags["test_set"])

@@ -13,10 +13,12 @@ from mlflow.entities import LoggedModel, LoggedModelStatus, Metric, Param, RunTa
 from mlflow.tracking import MlflowClient
 
 from neardup.approach import Approach
+from neardup.decide.decision import Decision
 from neardup.experiment import read_history, read_shares
 from neardup.measure.comparison import FILES as COMPARISON_FILES
 from neardup.measure.queries import FILES as ANSWER_FILES
 from neardup.stages import digest_of
+from neardup.verified import DECISION
 from tasks import pyfunc
 from tasks.epochs import log_shares, sync_history
 from tasks.tracking import Tracking, metric_name, reachable
@@ -48,6 +50,7 @@ def log_approach(tracking: Tracking, run_id: str, approach: Approach) -> None:
     with reachable(tracking.uri):
         client = tracking.client
         metrics = json.loads((approach.folder / "metrics.json").read_text(encoding="utf-8"))
+        tags = {"fingerprint": metrics["fingerprint"], **decided(approach)}
         params = [Param(name, value) for name, value in parameters(approach).items()]
         client.log_batch(
             run_id,
@@ -57,17 +60,33 @@ def log_approach(tracking: Tracking, run_id: str, approach: Approach) -> None:
                 for part, suffix in (("value", ""), ("low", "_low"), ("high", "_high"))
                 if figure[part] is not None
             ]
-            + ([Metric("threshold", metrics["threshold"], 0, 0)] if metrics["threshold"] is not None else []),
+            + ([Metric("threshold", metrics["threshold"], 0, 0)] if metrics["threshold"] is not None else [])
+            + [Metric(f"verified_{name}", value, 0, 0) for name, value in verified_values(approach).items()],
             params=params,
-            tags=[RunTag("neardup.fingerprint", metrics["fingerprint"])],
+            tags=[RunTag(f"neardup.{name}", value) for name, value in tags.items()],
         )
         sync_history(client, run_id, read_history(approach))
         log_shares(client, run_id, read_shares(approach))
         for path in sorted(approach.folder.iterdir()):
-            if path.is_file() and path.suffix in {".png", ".csv", ".json", ".npy"}:
-                client.log_artifact(run_id, str(path), "pictures" if path.suffix == ".png" else "tables")
+            if path.is_file() and path.suffix in {".png", ".jpg", ".csv", ".json", ".npy"}:
+                client.log_artifact(run_id, str(path), "pictures" if path.suffix in {".png", ".jpg"} else "tables")
         _log_with_fluent(tracking, run_id, approach, metrics)
         tracking.finish(run_id)
+
+
+def verified_values(approach: Approach) -> dict[str, float]:
+    """Metric → value of an approach with its nearest pairs verified; nothing where they were not."""
+    manifest = approach.verification.read() if approach.verification else None
+    values = {} if manifest is None or "left_out" in manifest["facts"] else manifest["facts"]
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def decided(approach: Approach) -> dict[str, str]:
+    """What tells one decision from another, as tags: its own fingerprint and the verifier's; nothing without one."""
+    if not verified_values(approach):
+        return {}
+    decision = Decision.load(approach.folder / DECISION)
+    return {"decision": decision.fingerprint, "verifier": decision.belongs.verifier}
 
 
 def _log_with_fluent(tracking: Tracking, run_id: str, approach: Approach, metrics: Mapping[str, Any]) -> None:

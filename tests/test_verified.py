@@ -1,5 +1,6 @@
 """Approaches measured verified: scores, decision and tables of a made test set."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from neardup.decide.probability import CandidatePairs
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError
 from neardup.measure.evaluate import Evaluation, evaluate
+from neardup.proofs import SHIPPED
 from neardup.stages import digest_file
 from neardup.verified import by_cosine, own_decision, verify_approaches
 from neardup.verify.evidence import Evidence
@@ -47,21 +49,28 @@ def test_an_approach_is_measured_by_vectors_and_verified(results: Path) -> None:
     found = verify_approaches(results, lambda _: None)["zero-shot"]
     assert found.comparison.approaches == ["zero-shot", "zero-shot, verified"]
     assert found.recall == 1
+    assert found.groups["correlation clustering"] == (1, 0, 0)
+    assert found.facts()["groups"]["complete linkage"].keys() == {"b3_f1", "over_merged", "over_split"}  # type: ignore[index]
     assert found.comparison.figures["top_1"]["zero-shot, verified"].value == 1
     fingerprint = Evaluation.load(results / "zero-shot").fingerprint
     assert own_decision(results, fingerprint) == Decision.load(results / "zero-shot" / "decision.json")
     assert own_decision(results, "another") is None
+    (results / "duplicates").mkdir(exist_ok=True)
+    shutil.copy(SHIPPED, results / "duplicates" / "decision.json")
+    assert own_decision(results, fingerprint) == Decision.load(results / "zero-shot" / "decision.json")
 
 
-def test_a_second_run_reads_no_photo(results: Path) -> None:
-    """Evidence is kept, so the tables come out equal without the photos."""
+def test_a_second_run_verifies_nothing_again(results: Path) -> None:
+    """Evidence is kept: the tables come out equal, and keypoints are made anew only of the pairs that are drawn."""
     verify_approaches(results, lambda _: None)
     before = (results / "zero-shot" / "verified.json").read_text(encoding="utf-8")
-    hidden = (results / "test_dataset").rename(results / "hidden")
-    try:
-        verify_approaches(results, lambda _: None)
-    finally:
-        hidden.rename(results / "test_dataset")
+    keypoints = results / ".neardup" / "keypoints"
+    assert len(list(keypoints.rglob("*.npz"))) == 21
+    shutil.rmtree(keypoints)
+    found = verify_approaches(results, lambda _: None)["zero-shot"]
+    drawn = {photo for pair in found.telling for photo in (pair.first, pair.second)}
+    assert {path.name[:64] for path in keypoints.rglob("*.npz")} == drawn
+    assert 0 < len(drawn) < 21
     assert (results / "zero-shot" / "verified.json").read_text(encoding="utf-8") == before
 
 

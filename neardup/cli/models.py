@@ -7,6 +7,7 @@ import click
 
 from neardup.cli.flows import echo_mlflow, resolved, run_flow
 from neardup.cli.options import (
+    ALSO_VERIFIED,
     ARCHIVE,
     CONFIG,
     DEVICE,
@@ -79,7 +80,7 @@ def train(
 
 
 @click.command()
-@options(OUT, CONFIG, ENCODER, DEVICE, DISTRACTORS, QUERIES, TRAIN, JSON)
+@options(OUT, CONFIG, ENCODER, DEVICE, DISTRACTORS, QUERIES, TRAIN, ALSO_VERIFIED, JSON)
 @click.option("--augmentation", type=click.Choice(["classic", "press"]), help="Recipe of the third approach.")
 @click.option(
     "--precision",
@@ -121,7 +122,7 @@ def evaluate(out: Path, config: Path | None, as_json: bool, dtype: "Dtype | None
 
 @click.command()
 @ARCHIVE
-@options(OUT, CONFIG, ENCODER, DEVICE, TRANSLATOR, DISTRACTORS, QUERIES, TRAIN, JSON)
+@options(OUT, CONFIG, ENCODER, DEVICE, TRANSLATOR, DISTRACTORS, QUERIES, TRAIN, ALSO_VERIFIED, JSON)
 @click.option("--augmentation", type=click.Choice(["classic", "press"]), help="Recipe of the third approach.")
 @click.option("--write-augmented", is_flag=True, default=None, help="Also write train_dataset_aug/.")
 def experiment(
@@ -184,6 +185,8 @@ def tune(
 def demo(out: Path, groups: int, training: int, epochs: int) -> None:
     """Draw a small archive, mess and all, and run the experiment on it with the encoder that neardup ships.
 
+    Then all its near-duplicates are searched, and it says how to open the page on which they are judged.
+
     \b
     Example: neardup demo --out demo --groups 40
     """
@@ -197,7 +200,12 @@ def demo(out: Path, groups: int, training: int, epochs: int) -> None:
         say(f"Drawing {groups} groups of similar photos and {training} training photos in {archive}")
         say(f"Drawing new photos to search for, copies and strangers, in {queries}")
         make_new_photos(queries, make_archive(archive, groups=groups, training=training))
-        run_experiment(archive, out / "results", load_settings(None, values))
+        results = out / "results"
+        run_experiment(archive, results, load_settings(None, values))
+    found = run_flow("duplicates", results, archive.resolve(), results.resolve(), values["encoder"])
+    pages = {"Near-duplicates": found["summary"].splitlines()[0], "Gallery": results / "duplicates" / "gallery.html"}
+    for title, value in {**pages, "To decide": f"neardup review --out {results}"}.items():
+        click.echo(f"{title:<16} {value}")
 
 
 def approaches(out: Path, settings: "Settings") -> "list[Approach]":

@@ -96,6 +96,12 @@ TRAIN = options(
     ),
 )
 
+ALSO_VERIFIED = click.option(
+    "--verify/--no-verify",
+    default=None,
+    help="Also measure with the nearest photos of each verified, which is on unless neardup.toml says otherwise.",
+)
+
 DISTRACTORS = click.option(
     "--distractors",
     type=click.IntRange(0),

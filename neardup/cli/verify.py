@@ -24,6 +24,7 @@ def verify(out: Path, config: Path | None, *, as_json: bool) -> None:
     check_prepared(out)
     settings = settings_of(config)
     with working_in(out):
-        found = verify_approaches(out, say, settings.prepare.max_pixels)
+        promises = settings.decide.precision, settings.decide.recall
+        found = verify_approaches(out, say, settings.prepare.max_pixels, promises)
     facts = {name: verified.facts() for name, verified in found.items()}
     print_result(facts, "\n\n".join(verified.text for verified in found.values()), as_json=as_json)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,40 @@ FILES = ("comparison.xlsx", "comparison.csv", "comparison.md", "comparison.json"
 """What `Comparison.write` writes."""
 
 
+VERIFIED = ", verified"
+"""What the name of an approach ends with where its nearest pairs were verified."""
+
+
+@dataclass(frozen=True)
+class VerifiedFigures:
+    """An approach whose nearest pairs were verified by local features, and ranked by probability.
+
+    Attributes:
+        figures: metric → value and interval.
+        gains: metric → gain over its vectors alone, with the interval of the paired resamples.
+        summary: what was verified, how reliable probabilities are and where the bands lie, a sentence a line.
+    """
+
+    figures: Mapping[str, Figure]
+    gains: Mapping[str, Figure]
+    summary: str
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> "VerifiedFigures":
+        """Read what `plain` wrote of them."""
+        figures, gains = (
+            {name: Figure(**figure) for name, figure in facts[part].items()} for part in ("figures", "gains")
+        )
+        return cls(figures, gains, facts["summary"])
+
+    @property
+    def plain(self) -> dict[str, object]:
+        """The same as JSON has it."""
+        parts = {"figures": self.figures, "gains": self.gains}
+        shown = {part: {name: asdict(figure) for name, figure in of.items()} for part, of in parts.items()}
+        return {**shown, "summary": self.summary}
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Evaluations of the same test set, the one to compare with first.
@@ -27,10 +62,12 @@ class Comparison:
     Attributes:
         evaluations: one an approach.
         repeats: approach → its evaluations by further seeds; none of those that were trained by one seed alone.
+        verified: approach → its figures with its nearest pairs verified; none of those that were not.
     """
 
     evaluations: tuple[Evaluation, ...]
     repeats: Mapping[str, tuple[Evaluation, ...]] = field(default_factory=dict)
+    verified: Mapping[str, VerifiedFigures] = field(default_factory=dict)
 
     @property
     def approaches(self) -> list[str]:
@@ -92,7 +129,11 @@ class Comparison:
             csv.writer(stream).writerows([headings, *rows])
         with replacing(out / "comparison.md") as partial:
             partial.write_text(self.markdown(), encoding="utf-8")
-        write_json(out / "comparison.json", plain(self.figures))
+        figures = plain(self.figures)
+        for approach, verified in self.verified.items():
+            for name, shown in verified.figures.items():
+                figures[name][f"{approach}{VERIFIED}"] = asdict(shown)
+        write_json(out / "comparison.json", figures)
         first = self.evaluations[0]
         facts = {
             "differences": plain(self.differences),
@@ -107,6 +148,10 @@ class Comparison:
                 for name, row in self.spreads.items()
                 if row
             },
+            "verified": {
+                approach: {"gains": verified.plain["gains"], "summary": verified.summary}
+                for approach, verified in self.verified.items()
+            },
             **more,
         }
         write_json(out / "comparison_facts.json", facts)
@@ -115,43 +160,72 @@ class Comparison:
     def _columns(self) -> list[tuple[str, Callable[[str], float | None]]]:
         """The columns of the wide table: heading, and from a metric's name to the cell's figure in percent."""
         columns = []
-        for source, approaches, suffix in (
-            (self.figures, self.approaches, ""),
-            (self.differences, self.approaches[1:], " gain"),
+        verified = [(a, self.verified[a]) for a in self.approaches if a in self.verified]
+        for heading, figures in (
+            *((a, {name: self.figures[name][a] for name in NAMES}) for a in self.approaches),
+            *((f"{a} gain", {name: self.differences[name][a] for name in NAMES}) for a in self.approaches[1:]),
+            *((f"{a}{VERIFIED}", found.figures) for a, found in verified),
+            *((f"{a}{VERIFIED} gain", found.gains) for a, found in verified),
         ):
-            for approach in approaches:
-                for part, end in (("value", ""), ("low", " low"), ("high", " high")):
-                    columns.append((f"{approach}{suffix}{end}", _cell(source, approach, part)))
+            for part, end in (("value", ""), ("low", " low"), ("high", " high")):
+                columns.append((f"{heading}{end}", _cell(figures, part)))
         return columns
 
     def markdown(self) -> str:
-        """The table in percent, with 95 % intervals; a gain whose interval holds no 0 is marked with an asterisk."""
+        """The tables in percent, with 95 % intervals; a gain whose interval holds no 0 is marked with an asterisk."""
         rows = [["metric (%)", *(APPROACHES.get(a, a) for a in self.approaches)]]
         rows += [[METRICS[name].title, *(self._marked(name, a) for a in self.approaches)] for name in NAMES]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "| " + " | ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) + " |"
-            for row in rows
-        ]
-        lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+        lines = _table(rows)
         first = APPROACHES.get(self.approaches[0], self.approaches[0])
         lines += ["", f"95 % intervals over groups; * differs from {first} beyond chance (paired interval without 0)."]
         if self.seeds > 1:
             lines.append(f"In square brackets the least and the greatest of {self.seeds} seeds.")
         if count := len(self.evaluations[0].distractors.names):
             lines.append(f"Each query was searched for among the test set and {count} further photos of the archive.")
-        return "\n".join(lines) + "\n"
+        return "\n".join([*lines, *self._verified_lines()]) + "\n"
+
+    def _verified_lines(self) -> list[str]:
+        """The second table: approaches whose nearest pairs were verified, and what that means."""
+        names = [a for a in self.approaches if a in self.verified]
+        if not names:
+            return []
+        rows = [["verified (%)", *(APPROACHES.get(a, a) for a in names)]]
+        for name in NAMES:
+            found = [(self.verified[a].figures[name], self.verified[a].gains[name]) for a in names]
+            rows.append([METRICS[name].title, *(_shown(figure, certain(gain)) for figure, gain in found)])
+        return [
+            "",
+            *_table(rows),
+            "",
+            "Ranked by the probability of verified pairs, out of fold; * differs from the vectors alone beyond chance.",
+            *(f"{APPROACHES.get(a, a)}: {line}" for a in names for line in self.verified[a].summary.splitlines()),
+        ]
 
     def _marked(self, name: str, approach: str) -> str:
         """A cell of the Markdown table: value, asterisk, interval, and the spread over several seeds."""
         shown = self.figures[name][approach]
-        mark = "*" if approach in self.differences[name] and certain(self.differences[name][approach]) else ""
-        if shown.value is None:
-            return "–"
-        interval = f" ({span(shown.low, shown.high)})" if shown.low is not None and shown.high is not None else ""
+        differs = approach in self.differences[name] and certain(self.differences[name][approach])
         spread = self.spreads[name].get(approach)
-        seeds = f" [{span(*spread)}]" if spread else ""
-        return f"{100 * shown.value:.2f}{mark}{interval}{seeds}"
+        seeds = f" [{span(*spread)}]" if spread and shown.value is not None else ""
+        return f"{_shown(shown, differs)}{seeds}"
+
+
+def _shown(figure: Figure, differs: bool) -> str:  # noqa: FBT001 - a fact of the figure, no switch
+    """A figure in percent with its interval; an asterisk where it differs from another one beyond chance."""
+    if figure.value is None:
+        return "–"
+    interval = f" ({span(figure.low, figure.high)})" if figure.low is not None and figure.high is not None else ""
+    return f"{100 * figure.value:.2f}{'*' * differs}{interval}"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table, its columns aligned, the first row its head."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "| " + " | ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return lines
 
 
 def plain(table: dict[str, dict[str, Figure]]) -> dict[str, dict[str, dict[str, float | None]]]:
@@ -159,9 +233,9 @@ def plain(table: dict[str, dict[str, Figure]]) -> dict[str, dict[str, dict[str, 
     return {name: {approach: asdict(shown) for approach, shown in row.items()} for name, row in table.items()}
 
 
-def _cell(table: dict[str, dict[str, Figure]], approach: str, part: str) -> Callable[[str], float | None]:
+def _cell(figures: Mapping[str, Figure], part: str) -> Callable[[str], float | None]:
     """From a metric's name to one part of its figure (value, low or high) in percent."""
-    return lambda name: percent(getattr(table[name][approach], part))
+    return lambda name: percent(getattr(figures[name], part))
 
 
 def certain(difference: Figure) -> bool:
@@ -181,13 +255,16 @@ def percent(value: float | None) -> float | None:
 
 
 def compare(
-    evaluations: Sequence[Evaluation], repeats: Mapping[str, Sequence[Evaluation]] = MappingProxyType({})
+    evaluations: Sequence[Evaluation],
+    repeats: Mapping[str, Sequence[Evaluation]] = MappingProxyType({}),
+    verified: Mapping[str, VerifiedFigures] = MappingProxyType({}),
 ) -> Comparison:
     """Set evaluations side by side.
 
     Args:
         evaluations: one an approach, the one to compare with first.
         repeats: approach → its evaluations by further seeds.
+        verified: approach → its figures with its nearest pairs verified.
 
     Raises:
         ArchiveError: they are not of the same photos, groups and distractors, so that a difference would mean nothing.
@@ -202,4 +279,5 @@ def compare(
             raise ArchiveError(
                 f"{other.approach} and {first.approach} were measured with different distractors: evaluate both anew"
             )
-    return Comparison(tuple(evaluations), {name: tuple(several) for name, several in repeats.items() if several})
+    seeds = {name: tuple(several) for name, several in repeats.items() if several}
+    return Comparison(tuple(evaluations), seeds, dict(verified))

@@ -9,6 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
+from neardup.decide.promises import lower_bound, upper_bound
+from neardup.decide.reliability import ReliabilityBin
 from neardup.images import MAX_PIXELS
 from neardup.measure.distractors import image_of
 from neardup.measure.evaluate import Evaluation
@@ -140,6 +142,31 @@ def similarity_histogram(evaluation: Evaluation, path: Path) -> Path:
         if np.isfinite(evaluation.threshold):
             axes.axvline(evaluation.threshold, color=BLUE, label=f"threshold {evaluation.threshold:.3f}")
         axes.set(xlabel="similarity (cosine)", ylabel="density", title="How alike are near-duplicates, and others")
+        axes.legend()
+
+    return _picture(path, draw)
+
+
+def reliability(bins: Sequence[ReliabilityBin], alone: Sequence[ReliabilityBin], path: Path) -> Path:
+    """What came true of pairs of each probability, with 95 % intervals, verified and by the vectors alone.
+
+    Args:
+        bins: of the verified probabilities, out of fold.
+        alone: of those of the cosine.
+        path: the PNG to write.
+    """
+
+    def draw(axes: Any) -> None:
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, label="perfectly calibrated")
+        for found, color, label in ((alone, GREY, "vectors alone"), (bins, BLUE, "verified")):
+            right = [round(one.observed * one.pairs) for one in found]
+            low = [lower_bound(k, one.pairs, 0.975) for k, one in zip(right, found, strict=True)]
+            high = [upper_bound(k, one.pairs, 0.975) for k, one in zip(right, found, strict=True)]
+            share = np.array([one.observed for one in found])
+            errors = np.maximum(0, np.stack([share - low, np.array(high) - share]))
+            predicted = [one.predicted for one in found]
+            axes.errorbar(predicted, share, errors, fmt="o", color=color, capsize=3, label=label)
+        axes.set(xlabel="probability", ylabel="share of one group", title="Are the probabilities true?")
         axes.legend()
 
     return _picture(path, draw)

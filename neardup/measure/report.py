@@ -20,7 +20,15 @@ SHOWN_GROUPS = 8
 """Found groups that the report shows; with the queries it stays a page of a few megabytes."""
 SHOWN_QUERIES = 6
 """Queries that the report shows of those that went best, and of those that went worst."""
-PLOTS = ("similarity_histogram", "precision_recall", "similarity_matrix", "losses", "validation", "shares")
+PLOTS = (
+    "similarity_histogram",
+    "precision_recall",
+    "similarity_matrix",
+    "reliability",
+    "losses",
+    "validation",
+    "shares",
+)
 """Pictures of an approach that the report shows, by file name without suffix."""
 
 
@@ -60,10 +68,12 @@ def write_report(
         show=show,
         interval=interval,
         span=span,
+        certain=certain,
         plots={e.approach: _plots(out / e.approach) for e in comparison.evaluations},
         discrepancies=Counter(row["kind"] for row in load_rows(out / "discrepancies.csv")),
         kinds=KINDS,
         new_photos=new_photos,
+        explained=_explained(out / best.approach) if best.approach in comparison.verified else [],
         facts={**facts, "fingerprints": fingerprints},
     )
 
@@ -99,6 +109,13 @@ def sentences(comparison: Comparison, best: Evaluation) -> list[str]:
             )
     elif len(comparison.evaluations) > 1:
         lines.append("Fine-tuning did not help here: zero-shot has the highest nDCG.")
+    for approach, verified in comparison.verified.items():
+        one, gain = verified.figures["f1"].value, verified.gains["f1"].value
+        if one is not None and gain is not None:
+            lines.append(
+                f"{title(approach).capitalize()} with its nearest pairs verified: F1 {100 * one:.1f}, "
+                f"{100 * abs(gain):.1f} points {'more' if gain >= 0 else 'less'} than by its vectors alone."
+            )
     return lines
 
 
@@ -138,6 +155,12 @@ def _plots(folder: Path) -> list[tuple[str, str]]:
         for file in files
         if file.is_file()
     ]
+
+
+def _explained(folder: Path) -> list[str]:
+    """Data URIs of the pictures of pairs that verification has drawn into an approach's folder."""
+    files = sorted(folder.glob("explained_*.jpg"))
+    return [f"data:image/jpeg;base64,{base64.b64encode(file.read_bytes()).decode()}" for file in files]
 
 
 def show(figure: Figure) -> str:

@@ -136,6 +136,17 @@ class ClusterSettings:
 
 @with_config(STRICT)
 @dataclass(frozen=True)
+class DecideSettings:
+    """What a decision promises, at 95 % confidence; where the ground truth cannot carry it, people review."""
+
+    precision: Annotated[float, Field(gt=0, lt=1, description="share of the links that are right.")] = 0.95
+    recall: Annotated[float, Field(gt=0, lt=1, description="share of the near-duplicates that are not rejected.")] = (
+        0.98
+    )
+
+
+@with_config(STRICT)
+@dataclass(frozen=True)
 class Settings:
     """All that an experiment may be set to; what `neardup.toml` holds."""
 
@@ -189,8 +200,18 @@ class Settings:
             "its original; a stranger is named there with no photo."
         ),
     ] = None
+    verify: Annotated[
+        bool,
+        Field(
+            description="each approach is also measured with the nearest photos of each verified by local features and "
+            "ranked by probability, and a decision is fitted to the ground truth."
+        ),
+    ] = True
     write_augmented: Annotated[bool, Field(description="also write the augmented copies to `train_dataset_aug/`.")] = (
         False
+    )
+    decide: Annotated[DecideSettings, Field(description="what is promised of links and of rejected pairs.")] = field(
+        default_factory=DecideSettings
     )
     prepare: Annotated[PrepareSettings, Field(description="how the archive is read.")] = field(
         default_factory=PrepareSettings
