@@ -60,7 +60,7 @@ def test_one_frame_is_called_that_and_nothing_else() -> None:
         ({"screen_second": 4.0}, "B has the same frame as A, screened"),
         ({"screen_first": 4.0}, "A screened"),
         ({"tone_slope": -0.9}, "one a negative of the other"),
-        ({"correlation": 0.6}, "another exposure of the same scene, or a poor print"),
+        ({"correlation": 0.6}, "another exposure of the same scene, a poor print or a large retouch"),
         ({"differences": ((1.0, 2.0, 3.0, 4.0),)}, "1 place differs"),
         ({"coverage_first": 0.2, "transform": (2, 0, 0, 0, 2, 0, 0, 0, 1)}, "A may be a montage or a page"),
         ({"coverage_first": 0.6, "coverage_second": 0.7}, "overlapping crops of one picture (B shows 60 % of A)"),

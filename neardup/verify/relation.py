@@ -136,7 +136,7 @@ class Relation:
         if self.montage:
             parts.append(f"{other} may be a montage or a page of several pictures")
         if self.other_exposure:
-            parts.append("tones fit badly: another exposure of the same scene, or a poor print")
+            parts.append("tones fit badly: another exposure of the same scene, a poor print or a large retouch")
         if self.retouched:
             parts.append(_counted(len(self.retouched), "place differs", "places differ"))
         parts.append(_counted(self.points, "point agrees", "points agree"))
