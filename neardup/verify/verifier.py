@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import chain
 
 import cv2
 import numpy as np
@@ -29,6 +30,8 @@ THREADS = max(1, cv2.getNumberOfCPUs())
 
 BLOCK = 2048
 """Pairs between two looks at the memory: their photos' keypoints are at hand together."""
+PORTION = 64
+"""Pairs that one thread takes at a time: one by one, handing them out takes a sixth of the time."""
 HELD = 4096
 """Photos whose keypoints are held at once, about 500 KB each."""
 
@@ -134,9 +137,9 @@ class Verifier:
                 block = new[start : start + BLOCK]
                 photos = sorted({photo for pair in block for photo in pair} - self._prepared.keys())
                 self._prepared.update(zip(photos, pool.map(self._features, photos), strict=True))
-                for evidence in pool.map(self._evidence, block):
-                    if evidence:
-                        found[evidence.first, evidence.second] = evidence
+                portions = [block[place : place + PORTION] for place in range(0, len(block), PORTION)]
+                for evidence in chain.from_iterable(pool.map(self._evidence, portions)):
+                    found[evidence.first, evidence.second] = evidence
                 progress.update(len(block))
                 self._forget({photo for pair in block for photo in pair})
         if self.cache and new:
@@ -160,10 +163,10 @@ class Verifier:
                 self.cache.put(photo, features)
         return Prepared.of(features)
 
-    def _evidence(self, pair: tuple[str, str]) -> Evidence | None:
-        """Evidence of a pair whose photos' keypoints are at hand."""
-        first, second = self._prepared[pair[0]], self._prepared[pair[1]]
-        return evidence_of(first, second, pair) if first and second else None
+    def _evidence(self, pairs: Sequence[tuple[str, str]]) -> list[Evidence]:
+        """Evidence of those pairs whose photos can be read, their keypoints at hand."""
+        prepared = ((self._prepared[first], self._prepared[second], (first, second)) for first, second in pairs)
+        return [evidence_of(first, second, pair) for first, second, pair in prepared if first and second]
 
     def _forget(self, latest: set[str]) -> None:
         """Let go of keypoints that were not used last, once there are too many."""
