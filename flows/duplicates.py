@@ -15,7 +15,7 @@ from neardup.verify.verifier import CANDIDATES
 from tasks.cluster import workers
 from tasks.decisions import chosen_encoder, decision_for
 from tasks.deployed import settings_of_run
-from tasks.duplicates import encode_new, publish, search_all, threshold_of
+from tasks.duplicates import encode_new, look_for_decoys, publish, search_all, threshold_of
 from tasks.every_flow import EVERY_FLOW
 
 
@@ -30,6 +30,7 @@ def duplicates(
     settings: PrepareSettings = PrepareSettings(),  # noqa: B008 - frozen
     cluster: ClusterSettings = ClusterSettings(),  # noqa: B008 - frozen
     verify: bool = True,  # noqa: FBT001, FBT002 - Prefect passes it by its name
+    decoys: Path | None = None,
 ) -> dict[str, Any]:
     """Encode every photo of a folder that no former run has encoded, and compare all of them with each other.
 
@@ -45,7 +46,8 @@ def duplicates(
         precision: numbers that the encoder computes with; other than fp32 only if its effect was measured.
         settings: which files are photographs; every image of a folder that is not laid out as they say.
         cluster: where the tasks run, and where the vectors lie.
-        verify: whether local features verify the pairs that vectors call.
+        verify: whether local features verify the pairs that vectors propose.
+        decoys: folder of photographs that surely are not in the archive; they bound its false links.
     """
     check_folders(archive, out)
     log = get_run_logger()
@@ -54,7 +56,7 @@ def duplicates(
     chosen = settings_of_run(given, out, archive, **places)
     device, settings, cluster = chosen.device, chosen.prepare, chosen.cluster
     with alone(out, log.warning), workers(cluster) as runner:
-        checkpoint = chosen_encoder(out, encoder, log.info)
+        _, checkpoint = chosen_encoder(out, encoder, log.info)
         store = cluster.store or str(out.resolve() / STATE / "vectors")
         collection = open_collection(archive.resolve(), store, checkpoint, device, precision, settings)
         log.info(collection.rule)
@@ -64,4 +66,5 @@ def duplicates(
         encode_new(collection, here, runner, cluster)
         triangle = open_triangle(collection, least, cluster.slab, CANDIDATES if verify else None)
         search_all(triangle, runner, cluster)
-        return publish(triangle, here, out, decision, verify=verify)
+        bound = look_for_decoys(triangle, here, decoys, decision, out) if decoys else None
+        return publish(triangle, here, out, decision, verify=verify, decoys=bound)

@@ -48,8 +48,7 @@ def watch(
     chosen = settings_of_run(given, out, archive, **places)
     with alone(out, log.warning):
         tracking = tracking_of(out)
-        checkpoint, store = chosen_encoder(out, encoder, log.info), chosen.cluster.store
-        names = encoder or checkpoint, checkpoint
+        names, store = chosen_encoder(out, encoder, log.info), chosen.cluster.store
         watched = look_for_new(archive, out, chosen.prepare, *names, threshold, chosen.device, store, verify=verify)
         show_watched(watched)
         log_watched(tracking, watched)

@@ -1,7 +1,7 @@
 """All near-duplicates of a collection, as tables, groups and pictures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +16,8 @@ from neardup.decide.decision import Decision
 from neardup.decide.group_report import COLUMNS, GroupReport, Member
 from neardup.decide.grouping import members_of
 from neardup.decide.groups import near_groups
+from neardup.decide.promises import expected_false_links
+from neardup.decoys import Decoys
 from neardup.encode.collection import (
     Collection,
     encode_shard,
@@ -82,6 +84,7 @@ class Duplicates:
         most: nearest photos of each that are among the pairs; None where all pairs at the threshold are.
         proofs: what verification says of the pairs; None where they were not verified.
         reports: why each photo is in its group, numbered from 1 as `groups` are; none where nothing was decided.
+        decoys: what a search for foreign photographs found; None where there was none.
     """
 
     collection: Collection
@@ -96,6 +99,7 @@ class Duplicates:
     most: int | None = None
     proofs: Proofs | None = None
     reports: tuple[GroupReport, ...] = ()
+    decoys: Decoys | None = None
 
     @cached_property
     def copies(self) -> int:
@@ -133,7 +137,14 @@ class Duplicates:
         return (
             f"{self.photos:,} photos, {links}{groups}\n"
             f"Candidates are the {pairs:,} pairs of which {self.called}.\n{self.proofs.summary}"
+            + (f"\n{self._false_links}" if self.proofs.decision else "")
         )
+
+    @property
+    def _false_links(self) -> str:
+        """How many false links are to be expected, as far as decoys say it."""
+        unknown = f"{expected_false_links(self.photos, 0, 0).sentence()} Name a folder of such with --decoys."
+        return self.decoys.summary if self.decoys else unknown
 
     def facts(self) -> dict[str, object]:
         """The counts, and what they were made with."""
@@ -150,6 +161,7 @@ class Duplicates:
             "nearest": self.most,
             **({"verification": self.proofs.counts} if self.proofs else {}),
             **({"decision": self.proofs.decision.fingerprint} if self.proofs and self.proofs.decision else {}),
+            "false_links": asdict(self.decoys.false_links) if self.decoys else None,
             "encoder": self.collection.encoder,
             "precision": self.collection.precision,
             "fingerprint": self.collection.fingerprint,
@@ -189,6 +201,8 @@ class Duplicates:
         if self.proofs:
             self.proofs.write(folder, self.groups, self.reports, limit)
         self._write_groups(folder)
+        if self.decoys:
+            self.decoys.write(folder)
         save_rows(folder / "unreadable.csv", LeftOut, self.unreadable)
         note = DECIDED_ROWS if self.reports else LINKED_ROWS
         write_strips(folder / "gallery.html", "duplicates", root, self._strips(), self.summary, limit, note)

@@ -19,8 +19,11 @@ VERDICTS_URL = "NEARDUP_VERDICTS"
 """Environment variable that names a team's database of verdicts; its address may hold a password."""
 
 
-def chosen_encoder(out: Path, name: str | None, say: Callable[[str], object]) -> str:
-    """What `load_encoder` takes for the encoder that was named; else the champion, else the one that is shipped.
+def chosen_encoder(out: Path, name: str | None, say: Callable[[str], object]) -> tuple[str, str]:
+    """The encoder that was named, else the champion, else the one that is shipped.
+
+    Returns:
+        Its name, and what `load_encoder` takes.
 
     Raises:
         EncoderError: the model that was named does not exist.
@@ -28,30 +31,36 @@ def chosen_encoder(out: Path, name: str | None, say: Callable[[str], object]) ->
     """
     tracking = tracking_of(out)
     if name:
-        return tracking.encoder(name)
+        return name, tracking.encoder(name)
     try:
-        return tracking.encoder(CHAMPION)
+        return CHAMPION, tracking.encoder(CHAMPION)
     except EncoderError:
         say(f"There is no champion yet: {BUILTIN}, the encoder that neardup ships, searches")
-        return BUILTIN
+        return BUILTIN, BUILTIN
 
 
 def decision_for(out: Path, encoder: str, checkpoint: str = "") -> Decision | None:
     """The decision that belongs to an encoder, and to this verifier.
 
     That of the verdicts comes first, then that of the output folder's ground truth, that which was registered with a
-    model, and the shipped one.
+    model, and the shipped one. One whose ground truth is too small to link any pair stands back behind those that can:
+    a few known groups must not take away what is linked without any.
 
     Args:
         out: output folder.
         encoder: fingerprint of the encoder.
         checkpoint: what was loaded; beside the folder of a registered model lies its decision.
     """
-    recalibrated = first_decision([out / DECISION], encoder)
     registered = [Path(checkpoint).parent / DECISION] if checkpoint else []
-    return (
-        recalibrated or own_decision(out, encoder) or first_decision(registered, encoder) or shipped_decision(encoder)
-    )
+    found = [
+        first_decision([out / DECISION], encoder),
+        own_decision(out, encoder),
+        first_decision(registered, encoder),
+        shipped_decision(encoder),
+    ]
+    known = [decision for decision in found if decision]
+    linking = [decision for decision in known if decision.bands.precision.threshold is not None]
+    return next(iter([*linking, *known]), None)
 
 
 def judged_pairs(out: Path) -> Judged:

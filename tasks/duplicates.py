@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ from prefect.task_runners import TaskRunner
 
 from neardup.arrays import Ints
 from neardup.decide.decision import Decision
+from neardup.decoys import Decoys, search_decoys
 from neardup.duplicates import duplicates
 from neardup.encode.collection import Collection, encode_shard, known, new_shards
+from neardup.encode.encoder import load_encoder
 from neardup.encode.shards import Encoded, among
+from neardup.errors import ConfigError
 from neardup.measure.evaluate import Evaluation
 from neardup.measure.low_precision import effect, measured
 from neardup.measure.threshold import calibrated_beside
@@ -100,6 +104,20 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
 
 
+@task(name="decoys", retry_condition_fn=outside_fault, **RETRY)
+def look_for_decoys(triangle: Triangle, here: Ints, folder: Path, decision: Decision | None, out: Path) -> Decoys:
+    """Search for foreign photographs in the collection, to bound its false links.
+
+    Raises:
+        ConfigError: nothing decides the pairs.
+    """
+    if decision is None:
+        raise ConfigError("decoys say how many links are false, and nothing links pairs here: leave out --no-verify")
+    collection = triangle.collection
+    encoder = load_encoder(collection.encoder, collection.device, collection.precision)
+    return search_decoys(triangle, here, folder, encoder, decision, out / STATE)
+
+
 @task(name="publish")
 def publish(
     triangle: Triangle,
@@ -108,12 +126,14 @@ def publish(
     decision: Decision | None,
     *,
     verify: bool = True,
+    decoys: Decoys | None = None,
 ) -> dict[str, Any]:
     """Verify and decide the pairs, write them with groups and pictures, and put the counts into the Prefect UI."""
     folder, judged = out / "duplicates", judged_pairs(out)
     found = duplicates(triangle, here, judged.photos if decision else (), grouped=decision is None)
     if verify:
         found = found.verified(out / STATE, folder / "evidence.parquet", decision, judged)
+    found = replace(found, decoys=decoys)
     found.write(folder)
     create_markdown_artifact(found.summary, key="duplicates", description="All near-duplicates of the folder")
     return {**found.facts(), "verified": verify, "folder": str(folder)}

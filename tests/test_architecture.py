@@ -17,7 +17,7 @@ FLOORS = (
     ("decide",),
     ("measure",),
     ("train",),
-    ("approach", "verified", "experiment", "tuning", "proofs", "hits", "duplicates", "watch"),
+    ("approach", "verified", "experiment", "tuning", "proofs", "hits", "decoys", "duplicates", "watch"),
     ("review",),
     ("builtin",),
     ("cli",),

@@ -1,6 +1,7 @@
 """Pairs of a folder verified: tables, sentences and pictures, and two photos explained from the command line."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from PIL import Image, ImageOps
 
 from neardup.builtin.scenes import Scene
 from neardup.decide.decision import Decision
+from neardup.decide.promises import expected_false_links
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.proofs import SHIPPED, shipped_decision
 from neardup.review.verdicts import DIFFERENT, SAME, Verdict, open_verdicts
 from neardup.stages import digest_file
+from tasks.decisions import decision_for
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +172,36 @@ def test_watch_verifies_what_is_new_and_asks_no_answered_pair_again(tmp_path: Pa
     assert "mirrored" in pair["sentence"]
     assert facts["counts"]["groups"] == 0
     assert (Path(facts["folder"]) / "explained.html").is_file()
+
+
+def test_decoys_bound_the_false_links(tmp_path: Path) -> None:
+    """None of them is linked; one that is in the collection is left out, and one whose copy is there is shown."""
+    photos, decoys, out = tmp_path / "photos", tmp_path / "decoys", tmp_path / "out"
+    for folder, numbers in ((photos, range(4)), (decoys, range(3, 9))):
+        folder.mkdir()
+        for number in numbers:
+            Scene.of(number).image.save(folder / f"{number}.png")
+    ImageOps.mirror(Scene.of(8).image).save(photos / "8 mirrored.png")
+    result = neardup("duplicates", photos, "--out", out, "--decoys", decoys, "--json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    facts = json.loads(result.stdout)
+    bound = expected_false_links(5, 5, 1)
+    assert facts["false_links"]["expected"] == pytest.approx(bound.expected)
+    assert "1 decoys are in the collection" in facts["summary"]
+    linked = pd.read_csv(out / "duplicates" / "decoys.csv")
+    assert linked[["decoy", "photo"]].to_numpy().tolist() == [["8.png", "8 mirrored.png"]]
+    again = neardup("duplicates", photos, "--out", out, "--json", cwd=tmp_path)
+    assert "is not known: no decoys were searched for" in json.loads(again.stdout)["summary"]
+
+
+def test_a_ground_truth_too_small_to_link_takes_no_link_away(tmp_path: Path) -> None:
+    """The archive's own decision comes first if it links pairs; else the shipped one does until it can."""
+    shipped = Decision.load(SHIPPED)
+    encoder = shipped.belongs.encoder
+    own = replace(shipped, source="the archive's own ground truth")
+    own.save(tmp_path / "zero-shot" / "decision.json")
+    assert decision_for(tmp_path, encoder) == own
+    mute = replace(own, bands=replace(own.bands, precision=replace(own.bands.precision, threshold=None)))
+    mute.save(tmp_path / "zero-shot" / "decision.json")
+    assert decision_for(tmp_path, encoder) == shipped
+    assert decision_for(tmp_path, "another") is None

@@ -249,7 +249,7 @@ def test_a_flow_that_fails_leaves_no_run_open(contest: Contest, monkeypatch: pyt
     """What it had begun in MLflow is marked as failed; what was finished before stays so."""
     monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "the-flow-run")
     begun = contest.tracking.open("begun", "made").info.run_id
-    finished = contest.tracking.open("zero-shot", contest.approaches[0].evaluation.key).info
+    finished = contest.tracking.open("zero-shot", contest.approaches[0].measured.key).info
     fail_runs(contest.out, "the-flow-run")
     assert contest.client.get_run(begun).info.status == "FAILED"
     assert contest.client.get_run(finished.run_id).info.status == finished.status == "FINISHED"

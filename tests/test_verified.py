@@ -15,6 +15,7 @@ from neardup.decide.probability import CandidatePairs
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError
 from neardup.measure.evaluate import Evaluation, evaluate
+from neardup.proofs import SHIPPED
 from neardup.stages import digest_file
 from neardup.verified import by_cosine, own_decision, verify_approaches
 from neardup.verify.evidence import Evidence
@@ -48,10 +49,15 @@ def test_an_approach_is_measured_by_vectors_and_verified(results: Path) -> None:
     found = verify_approaches(results, lambda _: None)["zero-shot"]
     assert found.comparison.approaches == ["zero-shot", "zero-shot, verified"]
     assert found.recall == 1
+    assert found.groups["correlation clustering"] == (1, 0, 0)
+    assert found.facts()["groups"]["complete linkage"].keys() == {"b3_f1", "over_merged", "over_split"}  # type: ignore[index]
     assert found.comparison.figures["top_1"]["zero-shot, verified"].value == 1
     fingerprint = Evaluation.load(results / "zero-shot").fingerprint
     assert own_decision(results, fingerprint) == Decision.load(results / "zero-shot" / "decision.json")
     assert own_decision(results, "another") is None
+    (results / "duplicates").mkdir(exist_ok=True)
+    shutil.copy(SHIPPED, results / "duplicates" / "decision.json")
+    assert own_decision(results, fingerprint) == Decision.load(results / "zero-shot" / "decision.json")
 
 
 def test_a_second_run_verifies_nothing_again(results: Path) -> None:

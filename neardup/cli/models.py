@@ -185,6 +185,8 @@ def tune(
 def demo(out: Path, groups: int, training: int, epochs: int) -> None:
     """Draw a small archive, mess and all, and run the experiment on it with the encoder that neardup ships.
 
+    Then all its near-duplicates are searched, and it says how to open the page on which they are judged.
+
     \b
     Example: neardup demo --out demo --groups 40
     """
@@ -198,7 +200,12 @@ def demo(out: Path, groups: int, training: int, epochs: int) -> None:
         say(f"Drawing {groups} groups of similar photos and {training} training photos in {archive}")
         say(f"Drawing new photos to search for, copies and strangers, in {queries}")
         make_new_photos(queries, make_archive(archive, groups=groups, training=training))
-        run_experiment(archive, out / "results", load_settings(None, values))
+        results = out / "results"
+        run_experiment(archive, results, load_settings(None, values))
+    found = run_flow("duplicates", results, archive.resolve(), results.resolve(), values["encoder"])
+    pages = {"Near-duplicates": found["summary"].splitlines()[0], "Gallery": results / "duplicates" / "gallery.html"}
+    for title, value in {**pages, "To decide": f"neardup review --out {results}"}.items():
+        click.echo(f"{title:<16} {value}")
 
 
 def approaches(out: Path, settings: "Settings") -> "list[Approach]":

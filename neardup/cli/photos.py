@@ -244,6 +244,7 @@ def _show_hits(
 @click.option("--runner", type=click.Choice(["threads", "dask"]), help="Threads of this process, or Dask's workers.")
 @click.option("--workers", type=int, help="Tasks at once; with dask so many processes are started here.")
 @click.option("--scheduler", help="With dask: address of a scheduler that runs already.")
+@click.option("--decoys", type=FOLDER, help="Photographs that surely are not among them: they bound the false links.")
 @click.option("--store", help="Folder or URL of the vectors, the same for every worker; else beside the results.")
 @VERIFY
 def duplicates(
@@ -256,6 +257,7 @@ def duplicates(
     threshold: float | None,
     as_json: bool,
     verify: bool,
+    decoys: Path | None,
     **cluster: Any,
 ) -> None:
     """Find all near-duplicates among the photos of a folder, ten thousand or ten million.
@@ -266,6 +268,7 @@ def duplicates(
     \b
     Example: neardup duplicates photos --out results
              neardup duplicates photos --out results --encoder builtin:tiny --threshold 0.9 --no-verify
+             neardup duplicates photos --out results --decoys other_photos
              neardup duplicates photos --out results --runner dask --workers 8
     """
     from neardup.archive.scan import check_folders
@@ -273,8 +276,11 @@ def duplicates(
     check_folders(archive, out)
     places = {f"cluster__{name}": value for name, value in cluster.items()}
     settings = settings_of(config, archive, device=device, **places)
+    foreign = decoys.resolve() if decoys else None
     computing = settings.device, dtype, settings.prepare, settings.cluster
-    result = run_flow("duplicates", out, archive.resolve(), out.resolve(), encoder, threshold, *computing, verify)
+    result = run_flow(
+        "duplicates", out, archive.resolve(), out.resolve(), encoder, threshold, *computing, verify, foreign
+    )
     folder = Path(result["folder"])
     shown = ("gallery.html", *(("explained.html",) if verify else ()), "pairs.xlsx", "groups.xlsx")
     pages = f"Look at {', '.join(str(folder / name) for name in shown)}"

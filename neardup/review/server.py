@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -155,11 +155,12 @@ def _add_pictures(app: FastAPI, desk: Desk) -> None:
     """Serve photos by their contents."""
 
     @app.get("/photo/{sha256}/{side}.jpg")
-    def picture(sha256: str, side: int) -> FileResponse:
+    def picture(sha256: str, side: int) -> Response:
         if side not in SIDES or len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):  # noqa: PLR2004
             raise ArchiveError("no photo of these results is known by that number")
         cached = {"Cache-Control": f"private, max-age={YEAR_S}, immutable"}
-        return FileResponse(desk.pictures.jpeg(sha256, side), headers=cached, media_type="image/jpeg")
+        # Read whole: another thread may put the same picture in its place while this one is sent.
+        return Response(desk.pictures.jpeg(sha256, side).read_bytes(), headers=cached, media_type="image/jpeg")
 
 
 def _page(desk: Desk) -> Callable[..., HTMLResponse]:

@@ -47,11 +47,13 @@ class Share:
         share: how far the weights lie on the way from those before training to those of the kept epoch, 0 to 1.
         validation_ndcg: as in `EpochResult`.
         validation_micro_ap: as in `EpochResult`.
+        validation_ndcg_error: standard error of the gain in nDCG over the untrained weights, paired by picture.
     """
 
     share: float
     validation_ndcg: float
     validation_micro_ap: float
+    validation_ndcg_error: float = 0.0
 
 
 def best_of(history: Sequence[EpochResult], recipe: Recipe) -> EpochResult:
@@ -99,6 +101,8 @@ def learned_from(facts: Mapping[str, Any], recipe: Recipe) -> str:
     ]
     if recipe.interpolate:
         words.append(f"{facts['share']:.0%} of the way there from the untrained encoder is kept")
+        if not facts["share"]:
+            words.append("for no more of it gains more than chance explains without losing µAP")
     before, kept = facts["validation_ndcg_before"], facts["validation_ndcg"]
     return "; ".join([*words, f"nDCG of the validation photos {100 * before:.2f} % before, {100 * kept:.2f} % kept"])
 

@@ -15,6 +15,9 @@ from neardup.train.validation import Found
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of the way from the start to the kept epoch that are tried."""
 
+CERTAIN = 1.645
+"""Standard errors that a gain must have to be kept: chance alone has so many in one case of twenty."""
+
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
     """A copy of all weights by name, on the CPU."""
@@ -30,12 +33,24 @@ def interpolate(model: nn.Module, start: Mapping[str, Tensor], end: Mapping[str,
 
 
 def shares_of(start: Found, end: Found, measure: Callable[[float], Found]) -> list[Share]:
-    """Measure each of `SHARES`, of which both ends are known already."""
-    found = {0.0: start, 1.0: end}
-    lines = [(share, found[share] if share in found else measure(share)) for share in SHARES]
-    return [Share(share, at.ndcg, at.micro_ap) for share, at in lines]
+    """Measure each of `SHARES`; the figures of both ends are those that are known already."""
+    found = {share: measure(share) for share in SHARES}
+    shown = {**found, 0.0: start, 1.0: end}
+    errors = {share: at.gain_error(found[0.0]) if share else 0.0 for share, at in found.items()}
+    return [Share(share, shown[share].ndcg, shown[share].micro_ap, errors[share]) for share in SHARES]
 
 
 def best_share(shares: Sequence[Share]) -> Share:
-    """The share with the greatest nDCG, of equal ones that with the greatest µAP, then the one nearest to the start."""
-    return max(shares, key=lambda line: (line.validation_ndcg, line.validation_micro_ap, -line.share))
+    """The share with the greatest nDCG, of equal ones that with the greatest µAP, then the one nearest to the start.
+
+    Others than the untrained weights are taken only where their gain in nDCG is `CERTAIN` standard errors and µAP does
+    not fall: of four shares the best gains something by chance alone.
+    """
+    start = next(line for line in shares if line.share == 0)
+    worth = [
+        line
+        for line in shares
+        if line.validation_ndcg - start.validation_ndcg > CERTAIN * line.validation_ndcg_error
+        and line.validation_micro_ap >= start.validation_micro_ap
+    ]
+    return max([start, *worth], key=lambda line: (line.validation_ndcg, line.validation_micro_ap, -line.share))

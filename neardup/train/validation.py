@@ -3,10 +3,11 @@
 The copies are those of `press`, made by Pillow, not those of `press_torch` that a model may be trained on.
 """
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -38,10 +39,20 @@ class Found:
     Attributes:
         ndcg: mean nDCG over the searches, 0 to 1.
         micro_ap: micro average precision over all pairs of a search and a photo, 0 to 1.
+        by_picture: mean nDCG of the searches for each picture, in a fixed order: what two results are compared by.
     """
 
     ndcg: float
     micro_ap: float
+    by_picture: tuple[float, ...] = field(default=(), compare=False, repr=False)
+
+    def gain_error(self, start: "Found") -> float:
+        """Standard error of the gain in nDCG over another result of the same searches, paired by picture.
+
+        Without pictures to compare, or with one alone, it is infinite: a gain that nothing bears is none.
+        """
+        gains = np.subtract(self.by_picture, start.by_picture)
+        return float(gains.std(ddof=1) / np.sqrt(len(gains))) if len(gains) > 1 else math.inf
 
 
 class NearDuplicates:
@@ -113,21 +124,27 @@ def found(copies: Floats, photos: Floats, groups: Ints) -> Found:
         photos: float64 (n, d), unit rows.
         groups: int64 (n,).
     """
-    gains, scores, relevance = [], [], []
-    for similarities, same in _searches(copies, photos, groups):
+    gains, scores, relevance, pictures = [], [], [], []
+    for similarities, same, picture in _searches(copies, photos, groups):
+        pictures.append(picture)
         order = np.lexsort((same, -similarities))
         gains.append(ndcg(same[order][None])[0])
         scores.append(similarities)
         relevance.append(same)
     pairs, of_group = np.concatenate(scores), np.concatenate(relevance)
     ranked = of_group[np.lexsort((of_group, -pairs))]
-    return Found(float(np.mean(gains)), micro_average_precision(ranked, np.ones(len(ranked))))
+    _, places, counts = np.unique(pictures, return_inverse=True, return_counts=True)
+    means = np.bincount(places, gains) / counts
+    micro_ap = micro_average_precision(ranked, np.ones(len(ranked)))
+    return Found(float(np.mean(gains)), micro_ap, tuple(means.tolist()))
 
 
-def _searches(copies: Floats, photos: Floats, groups: Ints) -> Iterator[tuple[Floats, Bools]]:
-    """Of each search the similarities of its gallery and which photos of it are relevant."""
+def _searches(copies: Floats, photos: Floats, groups: Ints) -> Iterator[tuple[Floats, Bools, int]]:
+    """Of each search the similarities of its gallery, which photos of it are relevant, and of which group it is."""
     for i, similarities in enumerate(copies @ photos.T):
-        yield similarities, groups == groups[i % len(groups)]
+        group = groups[i % len(groups)]
+        yield similarities, groups == group, int(group)
     alone = np.bincount(groups)[groups] == 1
     for photo in np.flatnonzero(~alone):
-        yield np.delete(photos @ photos[photo], photo), np.delete(groups == groups[photo], photo)
+        group = groups[photo]
+        yield np.delete(photos @ photos[photo], photo), np.delete(groups == group, photo), int(group)

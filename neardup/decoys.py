@@ -1,0 +1,142 @@
+"""False links of a collection, bounded by decoys: foreign photographs that are searched for in it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from neardup.archive.scan import scan
+from neardup.arrays import Bools, Ints
+from neardup.decide.decision import Decision
+from neardup.decide.promises import FalseLinks, expected_false_links
+from neardup.encode.collection import encoded_photos
+from neardup.encode.encoder import Encoder
+from neardup.encode.shards import content_keys
+from neardup.encode.vectors import Embeddings, embed_photos
+from neardup.errors import ArchiveError
+from neardup.hits import prove_hits
+from neardup.images import read_file
+from neardup.search.blocks import Triangle
+from neardup.search.nearest import Hit, nearest_rows
+from neardup.tables import save_rows
+from neardup.verify.verifier import CANDIDATES
+
+
+@dataclass(frozen=True)
+class LinkedDecoy:
+    """A decoy that was linked to a photo of the collection: a false link, unless the photo is in both.
+
+    Attributes:
+        decoy: path in the folder of decoys.
+        photo: path in the collection.
+        similarity: of the vectors, -1 to 1.
+        probability: of being near-duplicates, 0 to 1.
+        sentence: what local features say.
+    """
+
+    decoy: str
+    photo: str
+    similarity: float
+    probability: float
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Decoys:
+    """What a search for decoys found.
+
+    Attributes:
+        false_links: the bound, and what it rests on.
+        left_out: decoys that are in the collection byte by byte, and so are none.
+        linked: the best link of each decoy that has one.
+    """
+
+    false_links: FalseLinks
+    left_out: int
+    linked: tuple[LinkedDecoy, ...]
+
+    @property
+    def summary(self) -> str:
+        """The bound in words; what is in the collection itself, and what was linked, is said."""
+        lines = self.false_links.sentence()
+        if self.left_out:
+            lines += f" {self.left_out:,} decoys are in the collection, byte by byte, and were left out."
+        if self.linked:
+            lines += " Those that were linked are in decoys.csv: look whether the collection has them after all."
+        return lines
+
+    def write(self, folder: Path) -> Path:
+        """Write `decoys.csv`, a row a linked decoy."""
+        save_rows(folder / "decoys.csv", LinkedDecoy, self.linked)
+        return folder / "decoys.csv"
+
+
+def search_decoys(
+    triangle: Triangle, present: Ints, folder: Path, encoder: Encoder, decision: Decision, state: Path
+) -> Decoys:
+    """Search for each photograph of a folder in a collection, and count those that are linked.
+
+    Args:
+        triangle: of the collection, searched to its end.
+        present: marks of the collection's files that are there, ordered.
+        folder: of the decoys; it is only read.
+        encoder: that of the collection.
+        decision: what links a pair.
+        state: folder that keeps the decoys' vectors and all keypoints.
+
+    Raises:
+        ArchiveError: the folder holds no photo.
+    """
+    limit, root = triangle.collection.max_pixels, triangle.collection.folder
+    table = state / "decoys" / "scan.parquet"
+    listed = scan(folder, table=table, patterns=("**",), exclude=(), max_pixels=limit)
+    items = list({photo.sha256: photo.path for photo in reversed(listed.photos)}.items())
+    if not items:
+        raise ArchiveError(f"{folder} holds no photo that can be read: name a folder of photographs with --decoys")
+    named = [(path, photo) for photo, path in sorted(items, key=lambda item: item[1])]
+    found = embed_photos(named, folder, encoder, store=state / "decoys" / "vectors", max_pixels=limit)
+    rows, photos, paths = _gallery(triangle, present)
+    foreign = ~_among(found, photos)
+    vectors = triangle.vectors(rows)
+    queries = [(photo, Path(path).name) for photo, path in zip(found.photos, found.paths, strict=True)]
+    kept = np.flatnonzero(foreign).tolist()
+    hits = [
+        [Hit(paths[row], photos[row], similarity) for row, similarity in best if similarity >= decision.loosest]
+        for best in nearest_rows(found.vectors[foreign], vectors, CANDIDATES)
+    ]
+    files = {photo: root / path for photo, path in zip(photos, paths, strict=True)}
+    files |= {photo: folder / path for photo, path in zip(found.photos, found.paths, strict=True)}
+    proofs = prove_hits(
+        [queries[row] for row in kept],
+        hits,
+        lambda photo: read_file(files[photo]),
+        state / "keypoints",
+        decision,
+        limit,
+    )
+    linked = []
+    for row, best, proved in zip(kept, hits, proofs, strict=True):
+        links = [(hit, proof) for hit, proof in zip(best, proved, strict=True) if proof and proof.band == "link"]
+        if links:
+            hit, proof = max(links, key=lambda link: (link[1].probability or 0.0, link[0].path))
+            chance = proof.probability or 0.0
+            linked.append(LinkedDecoy(found.paths[row], hit.path, hit.similarity, chance, proof.sentence))
+    bound = expected_false_links(len(encoded_photos(triangle.collection, present).contents), len(kept), len(linked))
+    return Decoys(bound, len(queries) - len(kept), tuple(linked))
+
+
+def _gallery(triangle: Triangle, present: Ints) -> tuple[Ints, list[str], list[str]]:
+    """Of each different photo of a collection that is there its row, SHA-256 and path, in the order of the rows."""
+    files, contents = encoded_photos(triangle.collection, present), triangle.contents()
+    keys, firsts = np.unique(contents, return_index=True)
+    ours, chosen = np.unique(files.contents, return_index=True)
+    rows = firsts[np.searchsorted(keys, ours)]
+    order = np.argsort(rows)
+    return rows[order], files.photos(chosen[order]), files.paths(chosen[order])
+
+
+def _among(decoys: Embeddings, photos: list[str]) -> Bools:
+    """Which decoys have the bytes of a photo of the collection, bool (n,)."""
+    theirs, ours = (content_keys(pa.chunked_array([pa.array(found, pa.string())])) for found in (decoys.photos, photos))
+    return np.isin(theirs, ours)
