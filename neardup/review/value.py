@@ -156,8 +156,9 @@ def draw(curves: Mapping[str, Mapping[str, Sequence[Point]]], path: Path) -> Non
             for order, points in orders.items():
                 values = [getattr(point, name) for point in points]
                 axis.plot([point.verdicts for point in points], values, marker="o", label=order)
-            axis.set(title=f"{title}: {name.replace('f1', 'F1')}", xlabel="verdicts")
+            axis.set(title=name.replace("f1", "F1"), xlabel="verdicts")
             axis.grid(alpha=0.3)
+        row[0].set_ylabel(title)
     axes[0][0].legend()
     with replacing(path) as partial:
         figure.savefig(partial, dpi=120)
