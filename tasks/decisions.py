@@ -63,16 +63,21 @@ def decision_for(out: Path, encoder: str, checkpoint: str = "") -> Decision | No
     return next(iter([*linking, *known]), None)
 
 
-def judged_pairs(out: Path) -> Judged:
-    """What people said of pairs so far; nothing where no verdicts are kept.
+def links_of(out: Path) -> Links:
+    """What the verdicts in force come to; nothing where none are kept.
 
     Args:
         out: output folder, which keeps the verdicts unless the variable `VERDICTS_URL` names a database.
     """
     url = os.environ.get(VERDICTS_URL, "")
     if not url and not (out / DATABASE).is_file():
-        return Judged()
+        return Links.of(())
     with open_verdicts(out, url) as verdicts:
-        links = Links.of(verdicts.current())
+        return Links.of(verdicts.current())
+
+
+def judged_pairs(out: Path) -> Judged:
+    """What people said of pairs so far, as `links_of` finds it."""
+    links = links_of(out)
     answers = {pair: verdict.verdict for pair, verdict in links.decided.items()}
     return Judged(answers, links.must, links.cannot)

@@ -15,8 +15,8 @@ from neardup.train.validation import Found
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of the way from the start to the kept epoch that are tried."""
 
-CERTAIN = 1.645
-"""Standard errors that a gain must have to be kept: chance alone has so many in one case of twenty."""
+BEYOND = 1 + 1e-9
+"""Standard errors that a gain must exceed: a gain of one picture alone is exactly its standard error."""
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
@@ -43,14 +43,17 @@ def shares_of(start: Found, end: Found, measure: Callable[[float], Found]) -> li
 def best_share(shares: Sequence[Share]) -> Share:
     """The share with the greatest nDCG, of equal ones that with the greatest µAP, then the one nearest to the start.
 
-    Others than the untrained weights are taken only where their gain in nDCG is `CERTAIN` standard errors and µAP does
-    not fall: of four shares the best gains something by chance alone.
+    Others than the untrained weights are taken only where their gain in nDCG exceeds its standard error and µAP does
+    not fall: of four shares the best gains something by chance alone. Where nDCG is the same for every picture, which
+    is so where all are found first, a gain in µAP will do.
     """
     start = next(line for line in shares if line.share == 0)
-    worth = [
-        line
-        for line in shares
-        if line.validation_ndcg - start.validation_ndcg > CERTAIN * line.validation_ndcg_error
-        and line.validation_micro_ap >= start.validation_micro_ap
-    ]
+    worth = [line for line in shares if _gains(line, start)]
     return max([start, *worth], key=lambda line: (line.validation_ndcg, line.validation_micro_ap, -line.share))
+
+
+def _gains(line: Share, start: Share) -> bool:
+    """Whether weights are better than those of the start by more than chance may be."""
+    gain, error = line.validation_ndcg - start.validation_ndcg, line.validation_ndcg_error
+    more = line.validation_micro_ap - start.validation_micro_ap
+    return (gain > error * BEYOND and more >= 0) or (gain == error == 0 and more > 0)
