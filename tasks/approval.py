@@ -59,7 +59,7 @@ def approved(candidates: Candidates, evaluations: Mapping[str, Evaluation], prom
 def reasons(candidates: Candidates, evaluations: Mapping[str, Evaluation], promotion: Promotion) -> str:
     """What the form shows: the paragraph of the reasons, and all figures of challenger, champion and zero-shot."""
     titles = dict[str, str]()
-    for title in ("challenger", "champion", "zero_shot"):
+    for title in ("champion", "challenger", "zero_shot"):
         titles.setdefault(getattr(candidates, title).version, title.replace("_", "-"))
     named = [replace(evaluations[number], approach=title) for number, title in titles.items()]
     return f"{promotion.paragraph}\n\n{compare(named).markdown()}"

@@ -12,8 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_train import Stop, make_examples, silent, small_clip, stop_after, weights
 
+from neardup.approach import KNOWN_PAIRS
 from neardup.encode.trainable import load_trainable
 from neardup.errors import TrainingError
+from neardup.review.links import Links, save_known_pairs
+from neardup.review.verdicts import DIFFERENT, SAME, SAME_SCENE, Verdict
 from neardup.settings.schema import AdaptRecipe, Recipe, prior_project
 from neardup.stages import digest_contents
 from neardup.tables import save_rows
@@ -195,6 +198,26 @@ def test_known_pairs_are_read_from_a_table(tmp_path: Path) -> None:
     save_rows(tmp_path / "pairs.csv", KnownPair, [KnownPair("a", "b", 1), KnownPair("a", "c", 0)])
     assert KnownPairs.load(tmp_path / "pairs.csv") == KnownPairs((("a", "b"),), (("a", "c"),))
     assert KnownPairs.load(tmp_path / "none.csv") == KnownPairs()
+
+
+def test_verdicts_are_what_a_learner_knows(examples: list[Example], tmp_path: Path) -> None:
+    """Same attracts and different is a negative, and both come into its batch; of two exposures nothing is known."""
+    row_of = {photo: row for row, photo in enumerate(sorted(example.photo for example in examples))}
+    named = [replace(example, photo=f"{row_of[example.photo]:064x}") for example in examples]
+    answers = {(0, 1): SAME, (0, 2): DIFFERENT, (0, 3): SAME_SCENE}
+    given = [
+        Verdict.of(f"{left:064x}", f"{right:064x}", answer, who="Ada", queue="review")
+        for (left, right), answer in answers.items()
+    ]
+    save_known_pairs(tmp_path / KNOWN_PAIRS, given, Links.of(given))
+    learner = learner_of(named, KnownPairs.load(tmp_path / KNOWN_PAIRS), likeness=0.0)
+    rows = {photo: row for row, photo in enumerate(example.photo for example in named)}
+    first, same, different = (rows[f"{number:064x}"] for number in range(3))
+    assert dict(learner.partners) == {first: [same, different], same: [first], different: [first]}
+    vectors = unit_rows(4, 16)[[0, 0, 2, 3, 0, 0, 2, 3]]
+    batch = [first, same, *[row for row in range(16) if row not in {first, same}][:2]]
+    unknown = learner_of(named, likeness=0.0)
+    assert learner.copies.loss(batch, vectors).item() < unknown.copies.loss(batch, vectors).item()
 
 
 def test_likeness_is_least_where_nothing_has_moved() -> None:

@@ -16,7 +16,16 @@ from neardup.errors import ArchiveError, VerdictError
 from neardup.proofs import SHIPPED
 from neardup.review.links import Links
 from neardup.review.recalibration import LEAST_VERDICTS, Run, drawn_links, recalibrate, usable_pairs
-from neardup.review.refit import Answered, Move, Moves, asked_weights, audited_promise, fitted_move, moved_bands
+from neardup.review.refit import (
+    Answered,
+    Move,
+    Moves,
+    asked_weights,
+    audited_promise,
+    fitted_move,
+    moved_bands,
+    old_beliefs,
+)
 from neardup.review.verdicts import CANNOT_TELL, DIFFERENT, SAME, SAME_SCENE, Verdict, Verdicts, open_verdicts
 from neardup.train.batches import KnownPairs
 from neardup.verify.evidence import Evidence
@@ -98,7 +107,7 @@ def test_verdicts_move_the_probabilities_towards_what_they_say(out: Path, kept: 
     assert found.decision is not None
     assert found.log_loss < found.log_loss_before
     after = found.moves.of(run.log_odds, run.tellable)
-    assert float(expit(after[doubtful(run, 40)]).mean()) < 0.3 < float(expit(run.log_odds[doubtful(run, 40)]).mean())
+    assert float(expit(after[doubtful(run, 40)]).mean()) < 0.35 < float(expit(run.log_odds[doubtful(run, 40)]).mean())
     told = after[run.tellable]
     assert (np.diff(told[np.argsort(run.log_odds[run.tellable], kind="stable")]) >= 0).all()
 
@@ -257,8 +266,20 @@ def test_held_out_probabilities_know_nothing_of_their_photos() -> None:
     log_odds, same = np.full(40, 0.1), np.array([True] * 20 + [False] * 20)
     told = np.ones(40, dtype=bool)
     answered = Answered(log_odds, told, same, np.ones(40), np.array([0] * 20 + [1] * 20))
-    assert (answered.held_out()[:20] < -1).all()
-    assert (answered.held_out()[20:] > 1).all()
+    nothing = old_beliefs(np.empty(0), np.empty(0, dtype=bool), 100)
+    assert (answered.held_out(nothing)[:20] < -1).all()
+    assert (answered.held_out(nothing)[20:] > 1).all()
+
+
+def test_where_nobody_was_asked_the_decision_stays() -> None:
+    """Doubtful pairs that all are different take no sure link away."""
+    log_odds, told = np.repeat([-5.0, 0.0, 5.0], 100), np.ones(300, dtype=bool)
+    asked = Answered(np.zeros(60), told[:60], np.zeros(60, dtype=bool), np.ones(60), np.arange(60))
+    held = asked.fit(old_beliefs(log_odds, told, 200)).verified
+    alone = asked.fit(old_beliefs(np.empty(0), np.empty(0, dtype=bool), 200)).verified
+    assert held.probability(0.5) < 0.35
+    assert held.probability(0.993) > 0.97
+    assert alone.probability(0.993) < 0.9
 
 
 def test_verdicts_teach_training(out: Path, kept: Verdicts) -> None:

@@ -177,6 +177,11 @@ class Queues:
         """The pairs on which somebody said something, bool (m,)."""
         return self._settled.answered
 
+    @property
+    def settled(self) -> Bools:
+        """The pairs that nobody needs to be asked: answered ones, and those that follow from answers, bool (m,)."""
+        return self._settled.answered | self._settled.implied
+
 
 def _without(rows: Ints, unavailable: set[int]) -> Iterable[int]:
     """Rows one by one, but for some."""

@@ -21,7 +21,7 @@ from neardup.errors import ArchiveError, VerdictError
 from neardup.proofs import shipped_decision
 from neardup.review.figures import verdict_figures
 from neardup.review.links import Links, Pair, save_known_pairs
-from neardup.review.refit import Answered, Moves, asked_weights, log_odds_of, moved_bands
+from neardup.review.refit import Answered, Moves, asked_weights, log_odds_of, moved_bands, old_beliefs
 from neardup.review.results import EXACT_COPY
 from neardup.review.verdicts import DIFFERENT, SAME, Verdict, Verdicts, pair_of
 from neardup.stages import Stage, digest_of, read_json, write_json
@@ -226,8 +226,9 @@ def _fitted(
     missing = max(LEAST_VERDICTS - sum(kinds), sum(max(0, LEAST_OF_EACH - kind) for kind in kinds), 0)
     moves, before, after = Moves(), None, None
     if not missing:
-        before, after = answered.log_loss(answered.log_odds), answered.log_loss(answered.held_out())
-        moves = answered.fit() if after < before else moves
+        beliefs = old_beliefs(run.log_odds, run.tellable, run.base.groups)
+        before, after = answered.log_loss(answered.log_odds), answered.log_loss(answered.held_out(beliefs))
+        moves = answered.fit(beliefs) if after < before else moves
     audited = audited_links(run, links, drawn)
     chances = [
         (float(expit(moves.verified.of(run.log_odds[[row]])[0])), right) for row, right in audited if run.tellable[row]
