@@ -47,11 +47,15 @@ class Share:
         share: how far the weights lie on the way from those before training to those of the kept epoch, 0 to 1.
         validation_ndcg: as in `EpochResult`.
         validation_micro_ap: as in `EpochResult`.
+        ndcg_error: standard error of what that nDCG is above that of share 0.
+        micro_ap_error: standard error of what that µAP is above that of share 0.
     """
 
     share: float
     validation_ndcg: float
     validation_micro_ap: float
+    ndcg_error: float = 0.0
+    micro_ap_error: float = 0.0
 
 
 def best_of(history: Sequence[EpochResult], recipe: Recipe) -> EpochResult:
@@ -99,6 +103,8 @@ def learned_from(facts: Mapping[str, Any], recipe: Recipe) -> str:
     ]
     if recipe.interpolate:
         words.append(f"{facts['share']:.0%} of the way there from the untrained encoder is kept")
+    if facts.get("untrained_because"):
+        words.append(facts["untrained_because"])
     before, kept = facts["validation_ndcg_before"], facts["validation_ndcg"]
     return "; ".join([*words, f"nDCG of the validation photos {100 * before:.2f} % before, {100 * kept:.2f} % kept"])
 

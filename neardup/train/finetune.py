@@ -25,7 +25,7 @@ from neardup.train.epochs import (
     stop_reason,
     write_lines,
 )
-from neardup.train.interpolate import best_share, interpolate, shares_of, weights_of
+from neardup.train.interpolate import best_share, interpolate, shares_of, untrained_because, weights_of
 from neardup.train.learner import Validation, VisionLearner
 from neardup.train.lora import merged
 from neardup.train.state import TrainingState, recover_checkpoint, save_checkpoint
@@ -48,7 +48,8 @@ class Training:
         best_epoch: the epoch that is kept, by what the recipe selects by; the first of equals.
         stopped_because: why no other epoch followed, in words.
         facts: counts, device, number format, seconds; loss, nDCG and µAP on the validation photos before the first
-            epoch; nDCG and µAP of the kept model, and its share of the way from the start to the best epoch.
+            epoch; nDCG and µAP of the kept model, its share of the way from the start to the best epoch, and
+            `untrained_because`, why that is 0, in words.
         shares: how the weights on that way did; none where the recipe does not interpolate.
     """
 
@@ -126,6 +127,10 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
         saved.restore(learner.model, optimizer)
         recover_checkpoint(checkpoint, saved.folder)
         history, spread = [EpochResult(**line) for line in before["history"]], before["spread"]
+        ends: tuple[Found | None, Found | None] = (
+            None,
+            None,
+        )  # of a run that goes on, both are measured again if needed
         facts |= before["before"]
         say(f"going on after epoch {len(history)}")
         if main and on_epoch and history:  # the kill may have come before it was called
@@ -134,7 +139,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
         if main:
             (folder / "training.json").unlink(missing_ok=True)
         start, found, seconds = _start(learner, near, data)
-        history, spread = [], start.spread
+        history, spread, ends = [], start.spread, (found, None)
         facts |= _before(start, found)
         before_it = f"before training the validation loss is {start.loss:.4f}, the nDCG {found.ndcg:.4f}"
         say(f"expected: {expected(start, seconds, facts, recipe)}; {before_it}")
@@ -166,9 +171,11 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
         mean, seconds = total / sum(map(len, batches)), round(time.perf_counter() - began, 3)
         result = EpochResult(epoch, mean, validation.loss, seconds, learner.temperature, found.ndcg, found.micro_ap)
         history.append(result)
+        best = best_of(history, recipe)
+        ends = (ends[0], found if best.epoch == epoch else ends[1])
 
         if main:
-            if best_of(history, recipe).epoch == epoch:
+            if best.epoch == epoch:
                 save_checkpoint(replace(clip, model=merged(clip.model)), checkpoint, saved.folder)
             lines = [asdict(line) for line in history]
             before = {"history": lines, "spread": spread, "before": {name: facts[name] for name in BEFORE}}
@@ -180,9 +187,10 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
         learner.processes.wait_for_everyone()
 
     best = best_of(history, recipe)
-    shares = _shares(data, untrained, checkpoint, saved, near, learner, facts, best) if recipe.interpolate else []
+    shares = _shares(data, untrained, checkpoint, saved, near, learner, ends) if recipe.interpolate else []
     kept = best_share(shares) if shares else Share(1.0, best.validation_ndcg, best.validation_micro_ap)
     facts |= {"epochs": len(history), "seconds": round(sum(line.seconds for line in history), 3), **asdict(kept)}
+    facts["untrained_because"] = untrained_because(shares)
     training = Training(checkpoint, tuple(history), best.epoch, reason, facts, tuple(shares))
     if main:
         _finish(training, data.key, folder)
@@ -241,6 +249,8 @@ def _fault(validation: Validation, spread: float) -> str:
 def _ended(training: Training, kept: Share) -> str:
     """The sentence of a training that is finished: why, and what is kept."""
     share = f", of which {kept.share:.0%} of the way are kept: nDCG {kept.validation_ndcg:.4f}"
+    if reason := training.facts["untrained_because"]:
+        share += f"; {reason}"
     return (
         f"stopped after epoch {len(training.history)}: {training.stopped_because}; the best is epoch "
         f"{training.best_epoch}{share if training.shares else ''}"
@@ -264,8 +274,7 @@ def _shares(
     saved: TrainingState,
     near: NearDuplicates,
     learner: VisionLearner,
-    facts: dict[str, Any],
-    best: EpochResult,
+    ends: tuple[Found | None, Found | None],
 ) -> list[Share]:
     """Measure weights between the untrained ones and those in `checkpoint`, and put the best there.
 
@@ -284,8 +293,7 @@ def _shares(
             interpolate(between.model, untrained, trained, share)
             return near.measure(between)
 
-        start = Found(facts["validation_ndcg_before"], facts["validation_micro_ap_before"])
-        shares = shares_of(start, Found(best.validation_ndcg, best.validation_micro_ap), measure)
+        shares = shares_of(*ends, measure)
         if main:
             noted |= {"shares": [asdict(line) for line in shares], "contents": digest_contents(checkpoint)}
             saved.note(noted)
