@@ -233,12 +233,15 @@ def run_experiment(archive: Path, out: Path, settings: "Settings", *, as_json: b
     def check() -> None:
         from neardup.archive.prepare import check_archive
         from neardup.encode.devices import pick_device
-        from neardup.encode.encoder import check_encoder
+        from neardup.encode.encoder import check_encoder, limits_of
 
         check_archive(archive, out, settings.prepare)
         if settings.device not in {"auto", "cpu"}:
             pick_device(settings.device)
-        check_encoder(resolved(settings.encoder, out))
+        encoder = resolved(settings.encoder, out)
+        check_encoder(encoder)
+        if limits := limits_of(encoder):
+            say(f"neardup: {limits}")
 
     check_folders(archive, out)
     if settings.queries:
