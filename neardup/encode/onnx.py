@@ -305,7 +305,8 @@ def _preparation(name: str, path: Path, session: Any, said: Mapping[str, Any]) -
             f"{name} does not say how levels are normalised: say it in a {PREPARATION} beside it, with size, "
             "image_mean and image_std; ImageNet's models have [0.485, 0.456, 0.406] and [0.229, 0.224, 0.225]"
         )
-    plain = Preparation(int(size[0]), int(size[1]), resample=Image.Resampling.BILINEAR)
+    # What a saved folder says is read to the same value, shortest side and all, so that it has the same fingerprint.
+    plain = Preparation(*size, shortest=min(size), resample=Image.Resampling.BILINEAR)
     return plain if levels else replace(plain, mean=tuple(known["mean"]), std=tuple(known["std"]))
 
 
