@@ -306,7 +306,8 @@ def _preparation(name: str, path: Path, session: Any, said: Mapping[str, Any]) -
             "image_mean and image_std; ImageNet's models have [0.485, 0.456, 0.406] and [0.229, 0.224, 0.225]"
         )
     # What a saved folder says is read to the same value, shortest side and all, so that it has the same fingerprint.
-    plain = Preparation(*size, shortest=min(size), resample=Image.Resampling.BILINEAR)
+    height, width = size
+    plain = Preparation(height, width, shortest=min(size), resample=Image.Resampling.BILINEAR)
     return plain if levels else replace(plain, mean=tuple(known["mean"]), std=tuple(known["std"]))
 
 

@@ -114,12 +114,10 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
         return finished
     untrained = weights_of(clip.model) if recipe.interpolate else {}
     learner, near = data.learner(clip, device), data.near_duplicates(clip)
-    main = learner.processes.is_main_process
+    main, checkpoint = learner.processes.is_main_process, folder / "checkpoint"
     say = report if main else _ignore
     optimizer = learner.optimizer()
-    checkpoint = folder / "checkpoint"
-    saved = TrainingState(state or folder / "state", data.key)
-    facts = data.facts(learner)
+    saved, facts = TrainingState(state or folder / "state", data.key), data.facts(learner)
     say(data.counts(facts))
     learner.begin(data.rows(learner))
 
@@ -141,8 +139,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
         start, found, seconds = _start(learner, near, data)
         history, spread, ends = [], start.spread, (found, None)
         facts |= _before(start, found)
-        before_it = f"before training the validation loss is {start.loss:.4f}, the nDCG {found.ndcg:.4f}"
-        say(f"expected: {expected(start, seconds, facts, recipe)}; {before_it}")
+        say(f"expected: {expected(start, seconds, facts, recipe)}; {_begun(facts)}")
 
     while not (reason := stop_reason(history, recipe)):
         epoch, began, total = len(history) + 1, time.perf_counter(), 0.0
@@ -177,9 +174,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
         if main:
             if best.epoch == epoch:
                 save_checkpoint(replace(clip, model=merged(clip.model)), checkpoint, saved.folder)
-            lines = [asdict(line) for line in history]
-            before = {"history": lines, "spread": spread, "before": {name: facts[name] for name in BEFORE}}
-            saved.write(epoch, learner.model, [optimizer], before)
+            saved.write(epoch, learner.model, [optimizer], _noted(history, spread, facts))
             write_lines(folder / "history.csv", EpochResult, history)
             say(progress(history, recipe))
             if on_epoch:
@@ -188,14 +183,12 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
 
     best = best_of(history, recipe)
     shares = _shares(data, untrained, checkpoint, saved, near, learner, ends) if recipe.interpolate else []
-    kept = best_share(shares) if shares else Share(1.0, best.validation_ndcg, best.validation_micro_ap)
-    facts |= {"epochs": len(history), "seconds": round(sum(line.seconds for line in history), 3), **asdict(kept)}
-    facts["untrained_because"] = untrained_because(shares)
+    facts |= _kept(history, best, shares)
     training = Training(checkpoint, tuple(history), best.epoch, reason, facts, tuple(shares))
     if main:
         _finish(training, data.key, folder)
         saved.discard()
-    say(_ended(training, kept))
+    say(_ended(training))
     learner.processes.wait_for_everyone()
     return training
 
@@ -246,10 +239,31 @@ def _fault(validation: Validation, spread: float) -> str:
     return ""
 
 
-def _ended(training: Training, kept: Share) -> str:
+def _begun(facts: dict[str, Any]) -> str:
+    """The part of a sentence on the model before training."""
+    loss, ndcg = facts["validation_loss_before"], facts["validation_ndcg_before"]
+    return f"before training the validation loss is {loss:.4f}, the nDCG {ndcg:.4f}"
+
+
+def _noted(history: Sequence[EpochResult], spread: float, facts: dict[str, Any]) -> dict[str, Any]:
+    """What is noted beside the weights after an epoch, for a run that goes on from there."""
+    lines = [asdict(line) for line in history]
+    return {"history": lines, "spread": spread, "before": {name: facts[name] for name in BEFORE}}
+
+
+def _kept(history: Sequence[EpochResult], best: EpochResult, shares: Sequence[Share]) -> dict[str, Any]:
+    """The facts of the model that is kept, and of the epochs that it took."""
+    kept = best_share(shares) if shares else Share(1.0, best.validation_ndcg, best.validation_micro_ap)
+    seconds = round(sum(line.seconds for line in history), 3)
+    reason = untrained_because(shares)
+    return {"epochs": len(history), "seconds": seconds, **asdict(kept), "untrained_because": reason}
+
+
+def _ended(training: Training) -> str:
     """The sentence of a training that is finished: why, and what is kept."""
-    share = f", of which {kept.share:.0%} of the way are kept: nDCG {kept.validation_ndcg:.4f}"
-    if reason := training.facts["untrained_because"]:
+    facts = training.facts
+    share = f", of which {facts['share']:.0%} of the way are kept: nDCG {facts['validation_ndcg']:.4f}"
+    if reason := facts["untrained_because"]:
         share += f"; {reason}"
     return (
         f"stopped after epoch {len(training.history)}: {training.stopped_because}; the best is epoch "
