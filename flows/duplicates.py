@@ -56,7 +56,7 @@ def duplicates(
     chosen = settings_of_run(given, out, archive, **places)
     device, settings, cluster = chosen.device, chosen.prepare, chosen.cluster
     with alone(out, log.warning), workers(cluster) as runner:
-        checkpoint = chosen_encoder(out, encoder, log.info)
+        _, checkpoint = chosen_encoder(out, encoder, log.info)
         store = cluster.store or str(out.resolve() / STATE / "vectors")
         collection = open_collection(archive.resolve(), store, checkpoint, device, precision, settings)
         log.info(collection.rule)

@@ -9,6 +9,7 @@ from pydantic import Field
 from neardup.measure.promotion import MARGIN
 from neardup.settings.schema import Device, Metric, PrepareSettings, Settings
 from neardup.stages import alone
+from tasks.approval import approved
 from tasks.deployed import settings_of_run
 from tasks.every_flow import EVERY_FLOW
 from tasks.registry import decide, find_candidates, log_promotion, measure
@@ -24,6 +25,7 @@ def promote(
     challenger: str | None = None,
     device: Device = "auto",
     max_pixels: Annotated[int, Field(ge=1)] = PrepareSettings.max_pixels,
+    ask_person: bool = False,  # noqa: FBT001, FBT002 - Prefect passes it by its name
 ) -> dict[str, Any]:
     """Measure challenger, champion and zero-shot on one test set, and move `champion` if the challenger is better.
 
@@ -36,6 +38,7 @@ def promote(
         challenger: version to promote; else the one with that alias.
         device: auto, cpu, cuda or mps.
         max_pixels: larger photos are refused.
+        ask_person: whether a promotion waits, suspended, until a person confirms it in the form of the run.
     """
     log = get_run_logger()
     device = settings_of_run(Settings(device=device), out, device="device").device
@@ -50,6 +53,7 @@ def promote(
             number: measure(tracking, version, out, device, max_pixels) for number, version in versions.items()
         }
         promotion = decide(candidates, evaluations, metric, margin)
+        promotion = approved(candidates, evaluations, promotion) if ask_person else promotion
         move_champion(tracking, candidates, promotion)
         log.info("%s", promotion.paragraph)
         return log_promotion(tracking, candidates, promotion)

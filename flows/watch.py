@@ -1,5 +1,6 @@
 """Watch: photos that are new in the archive, and what they are near-duplicates of."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from tasks.decisions import chosen_encoder
 from tasks.deployed import settings_of_run
 from tasks.every_flow import EVERY_FLOW
 from tasks.tracking import tracking_of
-from tasks.watch import log_watched, look_for_new, show_watched
+from tasks.watch import ask_again, log_watched, look_for_new, show_watched
 
 
 @flow(name="watch", **EVERY_FLOW)
@@ -48,9 +49,12 @@ def watch(
     chosen = settings_of_run(given, out, archive, **places)
     with alone(out, log.warning):
         tracking = tracking_of(out)
-        checkpoint, store = chosen_encoder(out, encoder, log.info), chosen.cluster.store
-        names = encoder or checkpoint, checkpoint
+        names, store = chosen_encoder(out, encoder, log.info), chosen.cluster.store
         watched = look_for_new(archive, out, chosen.prepare, *names, threshold, chosen.device, store, verify=verify)
+        again = ask_again(watched, out)
         show_watched(watched)
         log_watched(tracking, watched)
-    return watched.facts() | {"folder": str(watched.folder) if watched.folder else None}
+    return watched.facts() | {
+        "asked_again": [asdict(pair) for pair in again],
+        "folder": str(watched.folder) if watched.folder else None,
+    }

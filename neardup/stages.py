@@ -202,13 +202,13 @@ class Stage:
 
     def read(self) -> dict[str, Any] | None:
         """The manifest if this very stage is done and all its outputs are as it left them, else None."""
-        manifest = _read_json(self.manifest)
+        manifest = read_json(self.manifest)
         if manifest.get("key") != self.key:
             return None
         if not all((self.out / path).exists() for path in manifest["outputs"]):
             return None
         states = {path: _state(self.out / path) for path in manifest["outputs"]}
-        before = _read_json(self._seen)
+        before = read_json(self._seen)
         now = {path: [digest, states[path]] for path, digest in manifest["outputs"].items()}
         changed = [path for path in now if states[path] is None or before.get(path) != now[path]]
         if any(digest_contents(self.out / path) != manifest["outputs"][path] for path in changed):
@@ -235,7 +235,7 @@ class Stage:
         return manifest
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; an empty one where there is none, or only a part of one."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))

@@ -1,23 +1,27 @@
 """Approaches measured once more, with each query's nearest photos verified and ranked by probability, out of fold."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from neardup.archive.testset import TestSet
 from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.bands import PRECISION, RECALL
 from neardup.decide.decision import Belongs, Decision, decide, first_decision
+from neardup.decide.grouping import DecidedPairs, group_pairs
 from neardup.decide.probability import CandidatePairs, out_of_fold, scored_square
 from neardup.decide.reliability import ReliabilityBin, reliability_bins
 from neardup.errors import ArchiveError
 from neardup.images import MAX_PIXELS, read_file, read_image
 from neardup.measure.comparison import VERIFIED, Comparison, VerifiedFigures, compare
 from neardup.measure.evaluate import FOLDS, Distractors, Evaluation
+from neardup.measure.metrics import b_cubed, harmonic
 from neardup.measure.plots import reliability
 from neardup.measure.scored import ScoredTestSet
 from neardup.pages import QUALITY
@@ -76,6 +80,7 @@ class Verified:
         recall: share of the true pairs that are among them.
         bins: what came true of the candidates' probabilities, and of those by the vectors alone.
         telling: evidence of pairs that show what verification changes.
+        groups: way to make groups → B³ F1, and the shares of photos that are over-merged and over-split.
     """
 
     comparison: Comparison
@@ -84,6 +89,7 @@ class Verified:
     recall: float
     bins: tuple[tuple[ReliabilityBin, ...], tuple[ReliabilityBin, ...]]
     telling: tuple[Evidence, ...]
+    groups: Mapping[str, tuple[float, float, float]]
 
     @property
     def summary(self) -> str:
@@ -93,8 +99,18 @@ class Verified:
         return (
             f"Of each photo the {CANDIDATES} nearest were verified: {self.candidates:,} pairs, which hold "
             f"{100 * self.recall:.1f} % of the true ones; called are pairs of {called} or more.\n"
-            f"{self.decision.reliability.sentence()}\n{self.decision.bands.sentence()}\n{UNKNOWN_FALSE_LINKS}"
+            f"{self.decision.reliability.sentence()}\n{self.decision.bands.sentence()}\n{self._of_groups}\n"
+            f"{UNKNOWN_FALSE_LINKS}"
         )
+
+    @property
+    def _of_groups(self) -> str:
+        """How well groups are made, in words."""
+        ways = "; ".join(
+            f"{way} {100 * f1:.2f} % ({100 * merged:.2f}, {100 * split:.2f})"
+            for way, (f1, merged, split) in self.groups.items()
+        )
+        return f"B³ F1 of the groups, and in brackets the photos over-merged and over-split: {ways}."
 
     @property
     def figures(self) -> VerifiedFigures:
@@ -111,7 +127,9 @@ class Verified:
 
     def facts(self) -> dict[str, object]:
         """The same for machines."""
-        return {**self.figures.plain, "candidates": self.candidates, "recall": self.recall}
+        names = ("b3_f1", "over_merged", "over_split")
+        groups = {way: dict(zip(names, figures, strict=True)) for way, figures in self.groups.items()}
+        return {**self.figures.plain, "candidates": self.candidates, "recall": self.recall, "groups": groups}
 
 
 def verify_approaches(
@@ -212,7 +230,34 @@ def _verify(
     recall = float(same.sum() / max(1, alone.scored.pairs.same.sum()))
     bins = reliability_bins(held_out.probabilities, same), reliability_bins(held_out.similarity, same)
     telling = _telling(pairs.cosines[:, 0], evidence, same, group_of[pairs.left])
-    return Verified(compare([alone, judged]), decision, len(rows), recall, bins, telling), known
+    decided = DecidedPairs(pairs.left, pairs.right, held_out.probabilities, evidence, dict(enumerate(photos)))
+    groups = _grouped_by(judged.scored, decided)
+    return Verified(compare([alone, judged]), decision, len(rows), recall, bins, telling, groups), known
+
+
+def _grouped_by(scored: ScoredTestSet, pairs: DecidedPairs) -> dict[str, tuple[float, float, float]]:
+    """B³ F1, over-merged and over-split photos of three ways to make groups of pairs.
+
+    Correlation clustering weighs all pairs and their geometry. Complete linkage joins what is at or above the
+    calibrated threshold in every pair, connected components what is so in one.
+    """
+    count = len(scored.group_of)
+    ends = scored.pairs.i[scored.called], scored.pairs.j[scored.called]
+    graph = coo_array((np.ones(len(ends[0]), dtype=bool), ends), shape=(count, count))
+    ways = {
+        "correlation clustering": group_pairs(count, pairs)[0],
+        "complete linkage": scored.found,
+        "connected components": connected_components(graph, directed=False)[1],
+    }
+    shares = {way: b_cubed(np.asarray(found, dtype=np.int64), scored.group_of) for way, found in ways.items()}
+    return {
+        way: (
+            harmonic(float(precision.mean()), float(recall.mean())),
+            float((precision < 1).mean()),
+            float((recall < 1).mean()),
+        )
+        for way, (precision, recall) in shares.items()
+    }
 
 
 def _telling(cosines: Floats, evidence: Sequence[Evidence | None], same: Bools, group_of: Ints) -> tuple[Evidence, ...]:

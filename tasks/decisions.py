@@ -19,8 +19,11 @@ VERDICTS_URL = "NEARDUP_VERDICTS"
 """Environment variable that names a team's database of verdicts; its address may hold a password."""
 
 
-def chosen_encoder(out: Path, name: str | None, say: Callable[[str], object]) -> str:
-    """What `load_encoder` takes for the encoder that was named; else the champion, else the one that is shipped.
+def chosen_encoder(out: Path, name: str | None, say: Callable[[str], object]) -> tuple[str, str]:
+    """The encoder that was named, else the champion, else the one that is shipped.
+
+    Returns:
+        Its name, and what `load_encoder` takes.
 
     Raises:
         EncoderError: the model that was named does not exist.
@@ -28,12 +31,12 @@ def chosen_encoder(out: Path, name: str | None, say: Callable[[str], object]) ->
     """
     tracking = tracking_of(out)
     if name:
-        return tracking.encoder(name)
+        return name, tracking.encoder(name)
     try:
-        return tracking.encoder(CHAMPION)
+        return CHAMPION, tracking.encoder(CHAMPION)
     except EncoderError:
         say(f"There is no champion yet: {BUILTIN}, the encoder that neardup ships, searches")
-        return BUILTIN
+        return BUILTIN, BUILTIN
 
 
 def decision_for(out: Path, encoder: str, checkpoint: str = "") -> Decision | None:
@@ -60,16 +63,21 @@ def decision_for(out: Path, encoder: str, checkpoint: str = "") -> Decision | No
     return next(iter([*linking, *known]), None)
 
 
-def judged_pairs(out: Path) -> Judged:
-    """What people said of pairs so far; nothing where no verdicts are kept.
+def links_of(out: Path) -> Links:
+    """What the verdicts in force come to; nothing where none are kept.
 
     Args:
         out: output folder, which keeps the verdicts unless the variable `VERDICTS_URL` names a database.
     """
     url = os.environ.get(VERDICTS_URL, "")
     if not url and not (out / DATABASE).is_file():
-        return Judged()
+        return Links.of(())
     with open_verdicts(out, url) as verdicts:
-        links = Links.of(verdicts.current())
+        return Links.of(verdicts.current())
+
+
+def judged_pairs(out: Path) -> Judged:
+    """What people said of pairs so far, as `links_of` finds it."""
+    links = links_of(out)
     answers = {pair: verdict.verdict for pair, verdict in links.decided.items()}
     return Judged(answers, links.must, links.cannot)

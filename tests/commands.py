@@ -22,7 +22,10 @@ from servers import environment
 
 LOADED = [
     *("neardup.cli", "neardup.cli.live", "tasks.models", "pytest"),
-    *(f"flows.{name}" for name in ("duplicates", "experiment", "finetune", "promote", "translate", "tune", "watch")),
+    *(
+        f"flows.{name}"
+        for name in ("duplicates", "experiment", "finetune", "promote", "recalibrate", "translate", "tune", "watch")
+    ),
 ]
 """Modules of the process that all commands are forked from; what is missing here costs each command its time."""
 _FORKS = multiprocessing.get_context("forkserver")

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from mlflow.pyfunc.model import PythonModelContext
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
@@ -15,6 +16,7 @@ from tiny_models import made as tiny
 
 from neardup.approach import Approach, approaches_of
 from neardup.builtin.demo import MadeArchive
+from neardup.cli import main
 from neardup.duplicates import find_duplicates
 from neardup.encode.encoder import check_encoder, limits_of, load_encoder, objectives_of
 from neardup.encode.vectors import embed
@@ -85,6 +87,15 @@ def test_an_experiment_trains_what_can_be_trained(encoder: str, approaches: list
         assert names == ["zero-shot", "adapted"]
         assert facts["left out"] == "the encoder has no text tower: it is fine-tuned on copies alone"
         assert "by copies of them" in facts["adapted learned from"]
+
+
+def test_the_command_that_trains_says_why_it_cannot(encoder: str, prepared: Path, tmp_path: Path) -> None:
+    """What is missing is a text tower, or anything that learns; not the legends, which there are."""
+    out = tmp_path / "results"
+    shutil.copytree(prepared, out)
+    ran = CliRunner().invoke(main, ["train", "--encoder", encoder, "--out", str(out)])
+    assert ran.exit_code == 1
+    assert ran.stderr.strip() == f"neardup: {limits_of(encoder)}"
 
 
 def test_zero_shot_is_the_encoder_itself(encoder: str, approaches: list[Approach]) -> None:

@@ -39,7 +39,7 @@ def parameters(command: str) -> dict[str, click.Parameter]:
 def test_every_promised_command_is_there() -> None:
     """No more and no fewer."""
     steps = ["prepare", "translate", "augment", "embed", "train", "evaluate", "experiment", "search", "demo"]
-    pairs = ["watch", "duplicates", "explain", "verify", "verdicts"]
+    pairs = ["watch", "duplicates", "explain", "verify", "review", "verdicts"]
     assert sorted([*steps, *pairs, "tune", "promote", "rollback", "up", "down"]) == COMMANDS
 
 
@@ -208,7 +208,7 @@ def test_new_queries_are_written_searched_and_shown(
     assert page.read_text().count("<img") == 5 * 11
 
 
-@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"demo", "up", "down", "verdicts"}))
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"demo", "up", "down", "review", "verdicts"}))
 def test_each_command_with_a_result_gives_it_as_json(command: str) -> None:
     """For whoever calls neardup from a script."""
     assert "--json" in [option for parameter in main.commands[command].params for option in parameter.opts]
@@ -346,7 +346,12 @@ def test_train_names_the_checkpoint(answers: dict[str, dict[str, Any]]) -> None:
 
 def test_evaluate_compares_what_was_trained(answers: dict[str, dict[str, Any]]) -> None:
     """Metric → approach → value."""
-    assert sorted(answers["evaluate"]["top_1"]) == ["fine-tuned", "zero-shot"]
+    assert sorted(answers["evaluate"]["top_1"]) == [
+        "fine-tuned",
+        "fine-tuned, verified",
+        "zero-shot",
+        "zero-shot, verified",
+    ]
 
 
 def test_the_cost_of_a_precision_is_one_object_by_approach(answers: dict[str, dict[str, Any]]) -> None:

@@ -172,6 +172,29 @@ def test_watch_verifies_what_is_new_and_asks_no_answered_pair_again(tmp_path: Pa
     assert "mirrored" in pair["sentence"]
     assert facts["counts"]["groups"] == 0
     assert (Path(facts["folder"]) / "explained.html").is_file()
+    (again,) = facts["asked_again"]
+    assert "Ada says different; a new decision gives it a probability of" in again["why"]
+
+
+def test_an_answered_pair_is_shown_again_when_its_group_grows(tmp_path: Path) -> None:
+    """It says why; a run that finds nothing new shows nothing again."""
+    archive, out = tmp_path / "archive", tmp_path / "out"
+    photos = archive / "photos"
+    photos.mkdir(parents=True)
+    scene = Scene.of(1).image
+    scene.save(photos / "a.png")
+    ImageOps.mirror(scene).save(photos / "b.png")
+    with open_verdicts(out) as verdicts:
+        digests = [digest_file(photos / f"{name}.png") for name in "ab"]
+        verdicts.add(Verdict.of(*digests, SAME, who="Ada", queue="review"))
+    first = json.loads(neardup("watch", archive, "--out", out, "--json", cwd=tmp_path).stdout)
+    scene.crop((0, 0, scene.width * 3 // 4, scene.height)).save(photos / "c.png")
+    second = json.loads(neardup("watch", archive, "--out", out, "--json", cwd=tmp_path).stdout)
+    (pair,) = second["asked_again"]
+    assert {pair["photo"], pair["partner"], pair["verdict"]} == {"photos/a.png", "photos/b.png", SAME}
+    assert pair["why"] == f"{digest_file(photos / 'c.png')[:8]} joined the group of both"
+    assert json.loads(neardup("watch", archive, "--out", out, "--json", cwd=tmp_path).stdout)["asked_again"] == []
+    assert len(first["pairs"]) == 1
 
 
 def test_decoys_bound_the_false_links(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -17,8 +18,14 @@ import torch
 from commands import neardup
 from mlflow import MlflowClient
 from PIL import Image
+from prefect import resume_flow_run
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import Pause
+from prefect.flow_engine import run_flow_sync
 from servers import BIN, free_port, serving
 
+from flows.promote import promote
 from neardup.approach import Approach
 from neardup.archive.captions import translate_training_set
 from neardup.archive.testset import TestSet
@@ -166,6 +173,61 @@ def test_a_worse_model_is_refused(contest: Contest) -> None:
     contest.make_champion(first)
 
 
+def suspended(contest: Contest) -> FlowRun:
+    """A run of the deployment, which waits for a person after its first start."""
+    with get_client(sync_client=True) as client:
+        parameters = {"out": str(contest.out), "ask_person": True}
+        deployment = client.create_deployment(client.create_flow(promote), "promote", parameters=parameters)
+        run = client.create_flow_run_from_deployment(deployment)
+        with pytest.raises(Pause):
+            run_flow_sync(promote, flow_run=run, parameters=run.parameters)
+        return client.read_flow_run(run.id)
+
+
+def answer(run: FlowRun, **form: object) -> dict[str, Any]:
+    """What a waiting run returns when a person has filled in its form and the worker has started it again."""
+    resume_flow_run(run.id, run_input=form)
+    with get_client(sync_client=True) as client:
+        found: Any = run_flow_sync(promote, flow_run=client.read_flow_run(run.id), parameters=run.parameters)
+    return dict(found)
+
+
+@pytest.mark.usefixtures("prefect")
+def test_a_promotion_waits_for_a_person_who_confirms_it(contest: Contest) -> None:
+    """The form shows the reasons and the figures; until it is filled in the champion stays."""
+    first, second = contest.version("champion"), contest.version("challenger")
+    run = suspended(contest)
+    assert run.state is not None
+    assert (run.state.name, contest.version("champion")) == ("Suspended", first)
+    keys = run.state.state_details.run_input_keyset
+    assert keys is not None
+    with get_client(sync_client=True) as client:
+        shown = str(client.read_flow_run_input(run.id, keys["description"]))
+    assert "nDCG of the challenger" in shown
+    assert "| challenger | champion |" in shown
+    verdict = answer(run, approve=True, who="Ada", why="looked at it")
+    assert (verdict["promoted"], contest.version("champion")) == (True, second)
+    assert verdict["why"].endswith("Confirmed by Ada: looked at it.")
+    contest.make_champion(first)
+
+
+@pytest.mark.usefixtures("prefect")
+def test_a_person_may_refuse_what_the_figures_promote(contest: Contest) -> None:
+    """The champion stays, and the version says who refused."""
+    first, second = contest.version("champion"), contest.version("challenger")
+    verdict = answer(suspended(contest), who="Ben", approve=False)
+    assert (verdict["promoted"], contest.version("champion")) == (False, first)
+    version = contest.client.get_model_version(MODEL, second)
+    assert (version.tags["verdict"], "Refused by Ben." in version.description) == ("refused", True)
+
+
+@pytest.mark.usefixtures("prefect")
+def test_a_run_of_no_deployment_cannot_wait(contest: Contest) -> None:
+    """Nothing could start it again; that is said in a sentence."""
+    with pytest.raises(PromotionError, match="only as a run of the deployment `promote`"):
+        promote(contest.out, ask_person=True)
+
+
 def test_another_test_set_is_refused(contest: Contest) -> None:
     """A champion may have been trained on photos of it."""
     table = contest.out / "test_set.csv"
@@ -186,7 +248,7 @@ def test_a_flow_that_fails_leaves_no_run_open(contest: Contest, monkeypatch: pyt
     """What it had begun in MLflow is marked as failed; what was finished before stays so."""
     monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "the-flow-run")
     begun = contest.tracking.open("begun", "made").info.run_id
-    finished = contest.tracking.open("zero-shot", contest.approaches[0].evaluation.key).info
+    finished = contest.tracking.open("zero-shot", contest.approaches[0].measured.key).info
     fail_runs(contest.out, "the-flow-run")
     assert contest.client.get_run(begun).info.status == "FAILED"
     assert contest.client.get_run(finished.run_id).info.status == finished.status == "FINISHED"

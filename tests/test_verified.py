@@ -49,6 +49,8 @@ def test_an_approach_is_measured_by_vectors_and_verified(results: Path) -> None:
     found = verify_approaches(results, lambda _: None)["zero-shot"]
     assert found.comparison.approaches == ["zero-shot", "zero-shot, verified"]
     assert found.recall == 1
+    assert found.groups["correlation clustering"] == (1, 0, 0)
+    assert found.facts()["groups"]["complete linkage"].keys() == {"b3_f1", "over_merged", "over_split"}  # type: ignore[index]
     assert found.comparison.figures["top_1"]["zero-shot, verified"].value == 1
     fingerprint = Evaluation.load(results / "zero-shot").fingerprint
     assert own_decision(results, fingerprint) == Decision.load(results / "zero-shot" / "decision.json")

@@ -1,4 +1,4 @@
-"""Commands about what people said of pairs: list, withdraw, export, import, propose, share."""
+"""Commands about what people said of pairs: list, withdraw, export, import, recalibrate, propose, share."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,6 +115,8 @@ def export(
     from neardup.review.candidates import Found, require_results
     from neardup.review.verdicts import open_verdicts
     from neardup.review.workbook import pictures_of, rows_of, write_answers_csv, write_workbook
+    from tasks.tracking import tracking_of
+    from tasks.verdicts import log_export
 
     found = Found.load(out, archive)
     require_results(found)
@@ -133,6 +135,7 @@ def export(
             write_answers_csv(path, rows)
         else:
             write_workbook(path, rows, pictures_of(found.root, found.max_pixels))
+        log_export(tracking_of(out), kept, path, len(rows), say)
     left = f", {len(chosen) - limit} more with a greater --limit" if len(chosen) > limit else ""
     click.echo(f"{len(rows)} pairs are in {path}{left}")
 
@@ -168,6 +171,28 @@ def import_table(
 def _summary(imported: "Imported", *, dry_run: bool) -> str:
     """What happened, or would have."""
     return f"a trial: {imported.summary}; nothing was stored" if dry_run else imported.summary
+
+
+@verdicts.command()
+@options(OUT, DATABASE, JSON)
+def recalibrate(out: Path, database: str, as_json: bool) -> None:
+    """Fit the decision again with the verdicts, so that probabilities say what people say.
+
+    Writes decision.json, which `duplicates`, `watch` and `search` take from then on. Answers of the audit only measure
+    what may be promised of the links. With too few verdicts, or no new ones, nothing is changed.
+
+    \b
+    Example: neardup verdicts recalibrate --out results
+    """
+    from neardup.review.recalibration import recalibrate as fit_again
+    from neardup.review.verdicts import open_verdicts
+    from tasks.tracking import tracking_of
+    from tasks.verdicts import log_recalibration
+
+    with working_in(out), open_verdicts(out, database) as kept:
+        found = fit_again(out, kept)
+        log_recalibration(tracking_of(out), found, say)
+    print_result(found.facts(), found.summary, as_json=as_json)
 
 
 @verdicts.command()

@@ -34,6 +34,7 @@ class Promise:
         groups: how many groups it rests on, one pair of each.
         errors: how many of those pairs were wrong.
         missing: how many more groups without an error would keep the promise; 0 where it is kept.
+        drawn: whether it rests on links drawn at random in a collection, which `groups` then counts, and not on groups.
     """
 
     share: float
@@ -42,6 +43,17 @@ class Promise:
     groups: int
     errors: int
     missing: int
+    drawn: bool = False
+
+    @property
+    def rests_on(self) -> str:
+        """How many observations carry the promise, in words."""
+        return f"{self.groups} links drawn at random" if self.drawn else f"{self.groups} groups"
+
+    @property
+    def by(self) -> str:
+        """How the bound was counted, in words."""
+        return f"by {self.rests_on}" if self.drawn else f"by one pair of each of {self.rests_on}"
 
 
 @dataclass(frozen=True)
@@ -87,14 +99,13 @@ class Bands:
         links, rest = self.precision, self.recall
         if links.threshold is None:
             text = (
-                f"No pair is linked without review: {links.groups} groups cannot carry a precision of "
+                f"No pair is linked without review: {links.rests_on} cannot carry a precision of "
                 f"{percent(links.share)} ({percent(links.bound)} at best); {links.missing} more without an error would."
             )
         else:
             text = (
                 f"Pairs of a probability of {links.threshold:g} or more are linked: at least "
-                f"{percent(links.bound)} of them are right at 95 % confidence, by one pair of each of {links.groups} "
-                "groups."
+                f"{percent(links.bound)} of them are right at 95 % confidence, {links.by}."
             )
         if rest.threshold is None:
             return text + (

@@ -187,10 +187,12 @@ def _agreement(people: tuple[str, str], one: Mapping[Pair, str], other: Mapping[
     agreed = sum(one[pair] == other[pair] for pair in both)
     if not both:
         return Agreement(people, 0, 0, None)
-    left, right = Counter(one[pair] for pair in both), Counter(other[pair] for pair in both)
-    chance = sum(left[word] * right[word] for word in left) / len(both) ** 2
-    kappa = (agreed / len(both) - chance) / (1 - chance) if chance < 1 else None
-    return Agreement(people, len(both), agreed, kappa)
+    left, right = ([answers[pair] for pair in both] for answers in (one, other))
+    if len({*left, *right}) < 2:  # noqa: PLR2004 - one answer only
+        return Agreement(people, len(both), agreed, None)
+    from sklearn.metrics import cohen_kappa_score  # noqa: PLC0415 - takes a second
+
+    return Agreement(people, len(both), agreed, float(cohen_kappa_score(left, right)))
 
 
 def save_known_pairs(table: Path, history: Iterable[Verdict], links: Links) -> list[tuple[str, str, int]]:

@@ -69,8 +69,8 @@ class Recipe:
         bool,
         Field(
             description="keep the weights that lie 0, 25, 50, 75 or 100 % of the way from the encoder as it came to "
-            "the kept epoch, whichever find near-duplicates best on the validation photos; those of 0 % unless others "
-            "have a greater nDCG by more than its standard error, and no smaller µAP by more than that of µAP."
+            "the kept epoch, whichever find near-duplicates best on the validation photos; others than those of the "
+            "encoder as it came only where they gain more in nDCG than its standard error and lose no µAP."
         ),
     ] = True
     validation_copies: Annotated[

@@ -12,6 +12,8 @@ from neardup.stages import replacing
 if TYPE_CHECKING:  # torch, for seconds that who only reads epochs need not wait
     from neardup.train.learner import Validation
 
+UNTRAINED = "for no more of it gains more than chance explains without losing µAP"
+"""Why the weights from before a training are kept, as log and report say it."""
 BACKWARD = 2
 """A backward pass costs so many forward passes."""
 
@@ -47,15 +49,13 @@ class Share:
         share: how far the weights lie on the way from those before training to those of the kept epoch, 0 to 1.
         validation_ndcg: as in `EpochResult`.
         validation_micro_ap: as in `EpochResult`.
-        ndcg_error: standard error of what that nDCG is above that of share 0.
-        micro_ap_error: standard error of what that µAP is above that of share 0.
+        validation_ndcg_error: standard error of the gain in nDCG over the untrained weights, paired by picture.
     """
 
     share: float
     validation_ndcg: float
     validation_micro_ap: float
-    ndcg_error: float = 0.0
-    micro_ap_error: float = 0.0
+    validation_ndcg_error: float = 0.0
 
 
 def best_of(history: Sequence[EpochResult], recipe: Recipe) -> EpochResult:
@@ -103,8 +103,8 @@ def learned_from(facts: Mapping[str, Any], recipe: Recipe) -> str:
     ]
     if recipe.interpolate:
         words.append(f"{facts['share']:.0%} of the way there from the untrained encoder is kept")
-    if facts.get("untrained_because"):
-        words.append(facts["untrained_because"])
+        if not facts["share"]:
+            words.append(UNTRAINED)
     before, kept = facts["validation_ndcg_before"], facts["validation_ndcg"]
     return "; ".join([*words, f"nDCG of the validation photos {100 * before:.2f} % before, {100 * kept:.2f} % kept"])
 

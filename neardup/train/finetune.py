@@ -16,6 +16,7 @@ from neardup.stages import digest_contents, write_json
 from neardup.train.batches import Example, KnownPairs
 from neardup.train.data import TrainingData
 from neardup.train.epochs import (
+    UNTRAINED,
     EpochResult,
     Share,
     best_of,
@@ -25,7 +26,7 @@ from neardup.train.epochs import (
     stop_reason,
     write_lines,
 )
-from neardup.train.interpolate import best_share, interpolate, shares_of, untrained_because, weights_of
+from neardup.train.interpolate import best_share, interpolate, shares_of, weights_of
 from neardup.train.learner import Validation, VisionLearner
 from neardup.train.lora import merged
 from neardup.train.state import TrainingState, recover_checkpoint, save_checkpoint
@@ -48,8 +49,7 @@ class Training:
         best_epoch: the epoch that is kept, by what the recipe selects by; the first of equals.
         stopped_because: why no other epoch followed, in words.
         facts: counts, device, number format, seconds; loss, nDCG and µAP on the validation photos before the first
-            epoch; nDCG and µAP of the kept model, its share of the way from the start to the best epoch, and
-            `untrained_because`, why that is 0, in words.
+            epoch; nDCG and µAP of the kept model, and its share of the way from the start to the best epoch.
         shares: how the weights on that way did; none where the recipe does not interpolate.
     """
 
@@ -114,10 +114,12 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
         return finished
     untrained = weights_of(clip.model) if recipe.interpolate else {}
     learner, near = data.learner(clip, device), data.near_duplicates(clip)
-    main, checkpoint = learner.processes.is_main_process, folder / "checkpoint"
+    main = learner.processes.is_main_process
     say = report if main else _ignore
     optimizer = learner.optimizer()
-    saved, facts = TrainingState(state or folder / "state", data.key), data.facts(learner)
+    checkpoint = folder / "checkpoint"
+    saved = TrainingState(state or folder / "state", data.key)
+    facts = data.facts(learner)
     say(data.counts(facts))
     learner.begin(data.rows(learner))
 
@@ -125,10 +127,6 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
         saved.restore(learner.model, optimizer)
         recover_checkpoint(checkpoint, saved.folder)
         history, spread = [EpochResult(**line) for line in before["history"]], before["spread"]
-        ends: tuple[Found | None, Found | None] = (
-            None,
-            None,
-        )  # of a run that goes on, both are measured again if needed
         facts |= before["before"]
         say(f"going on after epoch {len(history)}")
         if main and on_epoch and history:  # the kill may have come before it was called
@@ -137,9 +135,10 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
         if main:
             (folder / "training.json").unlink(missing_ok=True)
         start, found, seconds = _start(learner, near, data)
-        history, spread, ends = [], start.spread, (found, None)
+        history, spread = [], start.spread
         facts |= _before(start, found)
-        say(f"expected: {expected(start, seconds, facts, recipe)}; {_begun(facts)}")
+        before_it = f"before training the validation loss is {start.loss:.4f}, the nDCG {found.ndcg:.4f}"
+        say(f"expected: {expected(start, seconds, facts, recipe)}; {before_it}")
 
     while not (reason := stop_reason(history, recipe)):
         epoch, began, total = len(history) + 1, time.perf_counter(), 0.0
@@ -168,13 +167,13 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
         mean, seconds = total / sum(map(len, batches)), round(time.perf_counter() - began, 3)
         result = EpochResult(epoch, mean, validation.loss, seconds, learner.temperature, found.ndcg, found.micro_ap)
         history.append(result)
-        best = best_of(history, recipe)
-        ends = (ends[0], found if best.epoch == epoch else ends[1])
 
         if main:
-            if best.epoch == epoch:
+            if best_of(history, recipe).epoch == epoch:
                 save_checkpoint(replace(clip, model=merged(clip.model)), checkpoint, saved.folder)
-            saved.write(epoch, learner.model, [optimizer], _noted(history, spread, facts))
+            lines = [asdict(line) for line in history]
+            before = {"history": lines, "spread": spread, "before": {name: facts[name] for name in BEFORE}}
+            saved.write(epoch, learner.model, [optimizer], before)
             write_lines(folder / "history.csv", EpochResult, history)
             say(progress(history, recipe))
             if on_epoch:
@@ -182,13 +181,14 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
         learner.processes.wait_for_everyone()
 
     best = best_of(history, recipe)
-    shares = _shares(data, untrained, checkpoint, saved, near, learner, ends) if recipe.interpolate else []
-    facts |= _kept(history, best, shares)
+    shares = _shares(data, untrained, checkpoint, saved, near, learner, facts, best) if recipe.interpolate else []
+    kept = best_share(shares) if shares else Share(1.0, best.validation_ndcg, best.validation_micro_ap)
+    facts |= {"epochs": len(history), "seconds": round(sum(line.seconds for line in history), 3), **asdict(kept)}
     training = Training(checkpoint, tuple(history), best.epoch, reason, facts, tuple(shares))
     if main:
         _finish(training, data.key, folder)
         saved.discard()
-    say(_ended(training))
+    say(_ended(training, kept))
     learner.processes.wait_for_everyone()
     return training
 
@@ -239,32 +239,10 @@ def _fault(validation: Validation, spread: float) -> str:
     return ""
 
 
-def _begun(facts: dict[str, Any]) -> str:
-    """The part of a sentence on the model before training."""
-    loss, ndcg = facts["validation_loss_before"], facts["validation_ndcg_before"]
-    return f"before training the validation loss is {loss:.4f}, the nDCG {ndcg:.4f}"
-
-
-def _noted(history: Sequence[EpochResult], spread: float, facts: dict[str, Any]) -> dict[str, Any]:
-    """What is noted beside the weights after an epoch, for a run that goes on from there."""
-    lines = [asdict(line) for line in history]
-    return {"history": lines, "spread": spread, "before": {name: facts[name] for name in BEFORE}}
-
-
-def _kept(history: Sequence[EpochResult], best: EpochResult, shares: Sequence[Share]) -> dict[str, Any]:
-    """The facts of the model that is kept, and of the epochs that it took."""
-    kept = best_share(shares) if shares else Share(1.0, best.validation_ndcg, best.validation_micro_ap)
-    seconds = round(sum(line.seconds for line in history), 3)
-    reason = untrained_because(shares)
-    return {"epochs": len(history), "seconds": seconds, **asdict(kept), "untrained_because": reason}
-
-
-def _ended(training: Training) -> str:
+def _ended(training: Training, kept: Share) -> str:
     """The sentence of a training that is finished: why, and what is kept."""
-    facts = training.facts
-    share = f", of which {facts['share']:.0%} of the way are kept: nDCG {facts['validation_ndcg']:.4f}"
-    if reason := facts["untrained_because"]:
-        share += f"; {reason}"
+    share = f", of which {kept.share:.0%} of the way are kept: nDCG {kept.validation_ndcg:.4f}"
+    share += "" if kept.share else f"; {UNTRAINED}"
     return (
         f"stopped after epoch {len(training.history)}: {training.stopped_because}; the best is epoch "
         f"{training.best_epoch}{share if training.shares else ''}"
@@ -288,7 +266,8 @@ def _shares(
     saved: TrainingState,
     near: NearDuplicates,
     learner: VisionLearner,
-    ends: tuple[Found | None, Found | None],
+    facts: dict[str, Any],
+    best: EpochResult,
 ) -> list[Share]:
     """Measure weights between the untrained ones and those in `checkpoint`, and put the best there.
 
@@ -307,7 +286,8 @@ def _shares(
             interpolate(between.model, untrained, trained, share)
             return near.measure(between)
 
-        shares = shares_of(*ends, measure)
+        start = Found(facts["validation_ndcg_before"], facts["validation_micro_ap_before"])
+        shares = shares_of(start, Found(best.validation_ndcg, best.validation_micro_ap), measure)
         if main:
             noted |= {"shares": [asdict(line) for line in shares], "contents": digest_contents(checkpoint)}
             saved.note(noted)

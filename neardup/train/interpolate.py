@@ -1,8 +1,7 @@
 """Weights between those before training and those after it (WiSE-FT, Wortsman et al. 2022).
 
 Where fine-tuning helps on some photos and harms on others, weights on the way often do better than both ends. As the
-start is among the choices, what is kept finds near-duplicates on the validation photos no worse than no training; and
-as luck is no learning, other weights must do so by more than chance explains.
+start is among the choices, what is kept finds near-duplicates on the validation photos no worse than no training.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,9 @@ from neardup.train.validation import Found
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of the way from the start to the kept epoch that are tried."""
+
+BEYOND = 1 + 1e-9
+"""Standard errors that a gain must exceed: a gain of one picture alone is exactly its standard error."""
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
@@ -30,56 +32,28 @@ def interpolate(model: nn.Module, start: Mapping[str, Tensor], end: Mapping[str,
         weight.copy_(between)
 
 
-def shares_of(start: Found | None, end: Found | None, measure: Callable[[float], Found]) -> list[Share]:
-    """Measure each of `SHARES`, of which the ends may be known already: that of no training and the whole way."""
-    known = {share: found for share, found in ((0.0, start), (1.0, end)) if found is not None}
-    measured = {share: known[share] if share in known else measure(share) for share in SHARES}
-    before = measured[0.0]
-    return [
-        Share(share, found.ndcg, found.micro_ap, *(found.gain_errors(before) if share else (0.0, 0.0)))
-        for share, found in measured.items()
-    ]
+def shares_of(start: Found, end: Found, measure: Callable[[float], Found]) -> list[Share]:
+    """Measure each of `SHARES`; the figures of both ends are those that are known already."""
+    found = {share: measure(share) for share in SHARES}
+    shown = {**found, 0.0: start, 1.0: end}
+    errors = {share: at.gain_error(found[0.0]) if share else 0.0 for share, at in found.items()}
+    return [Share(share, shown[share].ndcg, shown[share].micro_ap, errors[share]) for share in SHARES]
 
 
 def best_share(shares: Sequence[Share]) -> Share:
-    """The share with the greatest nDCG among those that are better than share 0 beyond chance; else share 0.
+    """The share with the greatest nDCG, of equal ones that with the greatest µAP, then the one nearest to the start.
 
-    Better means that nDCG rises by more than the standard error of the rise, and that µAP does not fall by more than
-    that of the fall: without the first, the greatest of five draws of the same luck is taken for learning. Of equal
-    ones it is that with the greatest µAP, then the one nearest to the start.
+    Others than the untrained weights are taken only where their gain in nDCG exceeds its standard error and µAP does
+    not fall: of four shares the best gains something by chance alone. Where nDCG is the same for every picture, which
+    is so where all are found first, a gain in µAP will do.
     """
-    start = shares[0]
-    better = [line for line in shares[1:] if _rise(line, start) > line.ndcg_error and not _harms(line, start)]
-    return max(better, key=lambda line: (line.validation_ndcg, line.validation_micro_ap, -line.share), default=start)
+    start = next(line for line in shares if line.share == 0)
+    worth = [line for line in shares if _gains(line, start)]
+    return max([start, *worth], key=lambda line: (line.validation_ndcg, line.validation_micro_ap, -line.share))
 
 
-def untrained_because(shares: Sequence[Share]) -> str:
-    """Why share 0 is kept, in words; empty where another one is, or none was measured."""
-    if not shares or best_share(shares).share:
-        return ""
-    start = shares[0]
-    best = max(shares[1:], key=lambda line: line.validation_ndcg)
-    if _rise(best, start) <= 0:
-        return "the training is not used, for no weights on the way find the validation photos better"
-    beyond = [line for line in shares[1:] if _rise(line, start) > line.ndcg_error]
-    if not beyond:
-        return (
-            f"the training is not used, for the greatest rise of nDCG, {100 * _rise(best, start):.2f} at "
-            f"{best.share:.0%} of the way, is within its standard error of {100 * best.ndcg_error:.2f}"
-        )
-    harm = max(beyond, key=lambda line: line.validation_ndcg)
-    fall = 100 * (start.validation_micro_ap - harm.validation_micro_ap)
-    return (
-        "the training is not used, for where nDCG rises by more than its standard error, at "
-        f"{harm.share:.0%} of the way, µAP falls by {fall:.2f}, more than its own of {100 * harm.micro_ap_error:.2f}"
-    )
-
-
-def _rise(line: Share, start: Share) -> float:
-    """What the nDCG of a share is above that of share 0."""
-    return line.validation_ndcg - start.validation_ndcg
-
-
-def _harms(line: Share, start: Share) -> bool:
-    """Whether the µAP of a share lies below that of share 0 by more than the standard error."""
-    return start.validation_micro_ap - line.validation_micro_ap > line.micro_ap_error
+def _gains(line: Share, start: Share) -> bool:
+    """Whether weights are better than those of the start by more than chance may be."""
+    gain, error = line.validation_ndcg - start.validation_ndcg, line.validation_ndcg_error
+    more = line.validation_micro_ap - start.validation_micro_ap
+    return (gain > error * BEYOND and more >= 0) or (gain == error == 0 and more > 0)

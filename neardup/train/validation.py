@@ -3,10 +3,11 @@
 The copies are those of `press`, made by Pillow, not those of `press_torch` that a model may be trained on.
 """
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +20,7 @@ from neardup.encode.vision import shortest_side
 from neardup.errors import UnreadableImageError
 from neardup.images import read_image
 from neardup.measure.metrics import ndcg
+from neardup.measure.pairs import micro_average_precision
 from neardup.settings.schema import Recipe
 from neardup.train.augment import copy_seed
 from neardup.train.batches import WORKERS, Example, KnownPairs, as_bytes, unreadable
@@ -30,57 +32,27 @@ MOST = 400
 """Validation photos that are searched, at most: each more is four pictures to embed after every epoch."""
 
 
-DRAWS = 1000
-"""Draws that a standard error is taken from: it is then known to within 2 %, and they take some milliseconds."""
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, order=True)
 class Found:
-    """How well near-duplicates are found, by subject, so that it can be said how far chance moves it.
-
-    A subject is a group of photos that show one picture; all searches of its photos and of their copies are its own.
+    """How well near-duplicates are found; the greater nDCG is better, and of equal ones the greater µAP.
 
     Attributes:
-        gains: float64 (s,), sum of the nDCG of each subject's searches.
-        searches: float64 (s,), their number, at least 1.
-        right: int64 (p,), the subject of each right pair of a search and a photo, most alike first.
-        pairs: float64 (p, s), how many pairs of each subject's searches rank after the right pair before and up to
-            this one.
+        ndcg: mean nDCG over the searches, 0 to 1.
+        micro_ap: micro average precision over all pairs of a search and a photo, 0 to 1.
+        by_picture: mean nDCG of the searches for each picture, in a fixed order: what two results are compared by.
     """
 
-    gains: Floats
-    searches: Floats
-    right: Ints
-    pairs: Floats
+    ndcg: float
+    micro_ap: float
+    by_picture: tuple[float, ...] = field(default=(), compare=False, repr=False)
 
-    @property
-    def ndcg(self) -> float:
-        """Mean nDCG over the searches, 0 to 1."""
-        return float(self.gains.sum() / self.searches.sum())
+    def gain_error(self, start: "Found") -> float:
+        """Standard error of the gain in nDCG over another result of the same searches, paired by picture.
 
-    @property
-    def micro_ap(self) -> float:
-        """Micro average precision over all pairs of a search and a photo, 0 to 1."""
-        return float(self.drawn(np.ones((len(self.searches), 1)))[1, 0])
-
-    def drawn(self, times: Floats) -> Floats:
-        """The nDCG and µAP of resamples of the subjects, float64 (2, b).
-
-        Args:
-            times: float64 (s, b), how often each subject occurs in each resample.
+        Without pictures to compare, or with one alone, it is infinite: a gain that nothing bears is none.
         """
-        ndcgs = self.gains @ times / (self.searches @ times)
-        right = times[self.right]
-        found_by_then, seen = np.cumsum(right, axis=0), np.cumsum(self.pairs @ times, axis=0)
-        precisions = found_by_then / np.maximum(seen, 1)  # where none was seen yet, the pair itself weighs nothing
-        return np.stack([ndcgs, (right * precisions).sum(axis=0) / right.sum(axis=0)])
-
-    def gain_errors(self, start: "Found") -> tuple[float, float]:
-        """Standard errors of what nDCG and µAP are above those of a start: a paired bootstrap over the subjects."""
-        subjects = len(self.searches)
-        times = np.random.default_rng(0).multinomial(subjects, np.full(subjects, 1 / subjects), DRAWS).T.astype(float)
-        ndcg_error, micro_ap_error = (self.drawn(times) - start.drawn(times)).std(axis=1, ddof=1)
-        return float(ndcg_error), float(micro_ap_error)
+        gains = np.subtract(self.by_picture, start.by_picture)
+        return float(gains.std(ddof=1) / np.sqrt(len(gains))) if len(gains) > 1 else math.inf
 
 
 class NearDuplicates:
@@ -150,32 +122,29 @@ def found(copies: Floats, photos: Floats, groups: Ints) -> Found:
     Args:
         copies: float64 (k n, d), unit rows; copy i is of photo i modulo n.
         photos: float64 (n, d), unit rows.
-        groups: int64 (n,), numbered from 0 without a gap.
+        groups: int64 (n,).
     """
-    subjects = int(groups.max()) + 1
-    gains, count = np.zeros(subjects), np.zeros(subjects)
-    scores, relevance, owners = [], [], []
-    for subject, similarities, same in _searches(copies, photos, groups):
+    gains, scores, relevance, pictures = [], [], [], []
+    for similarities, same, picture in _searches(copies, photos, groups):
+        pictures.append(picture)
         order = np.lexsort((same, -similarities))
-        gains[subject] += ndcg(same[order][None])[0]
-        count[subject] += 1
+        gains.append(ndcg(same[order][None])[0])
         scores.append(similarities)
         relevance.append(same)
-        owners.append(np.full(len(same), subject))
-    order = np.lexsort((np.concatenate(relevance), -np.concatenate(scores)))
-    right, owner = np.concatenate(relevance)[order], np.concatenate(owners)[order]
-    above: Ints = np.cumsum(right) - right  # right pairs that rank before each pair
-    ranks, before_last = int(right.sum()), above < right.sum()
-    pairs = np.bincount(above[before_last] * subjects + owner[before_last], minlength=ranks * subjects)
-    return Found(gains, count, owner[right], pairs.reshape(ranks, subjects).astype(float))
+    pairs, of_group = np.concatenate(scores), np.concatenate(relevance)
+    ranked = of_group[np.lexsort((of_group, -pairs))]
+    _, places, counts = np.unique(pictures, return_inverse=True, return_counts=True)
+    means = np.bincount(places, gains) / counts
+    micro_ap = micro_average_precision(ranked, np.ones(len(ranked)))
+    return Found(float(np.mean(gains)), micro_ap, tuple(means.tolist()))
 
 
-def _searches(copies: Floats, photos: Floats, groups: Ints) -> Iterator[tuple[int, Floats, Bools]]:
-    """Of each search its subject, the similarities of its gallery, and which photos of it are relevant."""
+def _searches(copies: Floats, photos: Floats, groups: Ints) -> Iterator[tuple[Floats, Bools, int]]:
+    """Of each search the similarities of its gallery, which photos of it are relevant, and of which group it is."""
     for i, similarities in enumerate(copies @ photos.T):
-        subject = int(groups[i % len(groups)])
-        yield subject, similarities, groups == subject
+        group = groups[i % len(groups)]
+        yield similarities, groups == group, int(group)
     alone = np.bincount(groups)[groups] == 1
     for photo in np.flatnonzero(~alone):
-        subject = int(groups[photo])
-        yield subject, np.delete(photos @ photos[photo], photo), np.delete(groups == subject, photo)
+        group = groups[photo]
+        yield np.delete(photos @ photos[photo], photo), np.delete(groups == group, photo), int(group)

@@ -1,0 +1,224 @@
+"""A decision fitted again with verdicts: two numbers move its log-odds, and what was drawn at random moves its promise.
+
+The pairs that a decision rests on are not at hand where it was shipped, and outnumber any evening's verdicts where they
+are. So the decision itself is the prior: its log-odds are shifted and stretched (Platt 1999), by verdicts that are
+weighted by the inverse of the chance of being asked, and only as far as they say so. What speaks for a pair, and in
+which order pairs rank, stays as it was, and the waterfall of a pair still adds up.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit, log_expit, logit
+
+from neardup.arrays import Bools, Floats, Ints
+from neardup.decide.bands import LINK_THRESHOLDS, Bands, Promise
+from neardup.decide.features import FEATURES
+from neardup.decide.folds import dealt_folds
+from neardup.decide.logistic import Logistic
+from neardup.decide.probability import PairModel
+from neardup.decide.promises import lower_bound, more_without_error, upper_bound
+from neardup.decide.reliability import BIN_EDGES, CERTAIN
+
+USUAL_SHIFT = 2.0
+"""Standard deviation, in log-odds, of the shift before any verdict: in another collection near-duplicates may be seven
+times as frequent among the candidates."""
+USUAL_STRETCH = 0.5
+"""Standard deviation of the stretch around 1 before any verdict: evidence may count half as much again, or half."""
+LEAST_STRETCH = 0.05
+"""The least stretch: less would make all pairs alike, and none at all would turn their order round."""
+MOST_WEIGHT = 10.0
+"""How many times the least weight a verdict may have at most: a few answers must not stand for thousands of pairs."""
+FOLDS = 5
+"""Folds in which the verdicts are held out, so that the figure of a new decision is not that of what it was shown."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """What verdicts do to the log-odds of a regression: new log-odds = shift + stretch · old ones.
+
+    Attributes:
+        shift: in log-odds.
+        stretch: positive; 1 leaves the evidence as heavy as it was.
+    """
+
+    shift: float = 0.0
+    stretch: float = 1.0
+
+    def of(self, log_odds: Floats) -> Floats:
+        """The new log-odds, float64 (m,), of old ones."""
+        return np.asarray(self.shift + self.stretch * log_odds, dtype=np.float64)
+
+    def probability(self, probability: float) -> float:
+        """What a probability of the old decision is by the new one."""
+        return float(expit(self.shift + self.stretch * logit(probability)))
+
+    def regression(self, old: Logistic) -> Logistic:
+        """The regression that gives the new log-odds."""
+        stretched = tuple(self.stretch * coefficient for coefficient in old.coefficients)
+        return replace(old, coefficients=stretched, intercept=self.shift + self.stretch * old.intercept)
+
+
+@dataclass(frozen=True)
+class Moves:
+    """The moves of both regressions of a decision, for pairs that geometry tells something of and for others."""
+
+    verified: Move = Move()
+    similarity: Move = Move()
+
+    def model(self, old: PairModel) -> PairModel:
+        """The regressions that give the new probabilities."""
+        return PairModel(self.verified.regression(old.verified), self.similarity.regression(old.similarity))
+
+    def of(self, log_odds: Floats, tellable: Bools) -> Floats:
+        """The new log-odds of pairs, float64 (m,)."""
+        return np.where(tellable, self.verified.of(log_odds), self.similarity.of(log_odds))
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Verdicts to learn from, a row each.
+
+    Attributes:
+        log_odds: float64 (n,), by the decision that is fitted again.
+        tellable: bool (n,), whether geometry says something of the pair.
+        same: bool (n,), what people said.
+        weights: float64 (n,), as `asked_weights` makes them.
+        photos: int64 (n,), number of the set of photos that verdicts connect, without gaps: such pairs are held out
+            together.
+    """
+
+    log_odds: Floats
+    tellable: Bools
+    same: Bools
+    weights: Floats
+    photos: Ints
+
+    def take(self, chosen: Bools) -> "Answered":
+        """Some of the verdicts."""
+        places = self.log_odds[chosen], self.tellable[chosen], self.same[chosen]
+        return Answered(*places, self.weights[chosen], self.photos[chosen])
+
+    def fit(self) -> Moves:
+        """The moves that these verdicts ask for, each regression by its own pairs."""
+        moves = []
+        for chosen in (self.tellable, ~self.tellable):
+            part = self.take(chosen)
+            moves.append(fitted_move(part.log_odds, part.same, part.weights))
+        return Moves(*moves)
+
+    def held_out(self) -> Floats:
+        """New log-odds of each verdict's pair by moves that were fitted without its photos, float64 (n,)."""
+        fold = dealt_folds(self.photos, FOLDS, 0) if len(self.photos) else self.photos
+        found = self.log_odds.copy()
+        for number in np.unique(fold):
+            judged = fold == number
+            found[judged] = self.take(~judged).fit().of(self.log_odds[judged], self.tellable[judged])
+        return found
+
+    def log_loss(self, log_odds: Floats) -> float:
+        """Weighted mean negative logarithm of the probability that was given to what people said; lower is better."""
+        given = np.clip(expit(np.where(self.same, log_odds, -log_odds)), CERTAIN, 1.0)
+        return float(-(self.weights @ np.log(given)) / self.weights.sum())
+
+
+def log_odds_of(model: PairModel, features: Floats, tellable: Bools) -> Floats:
+    """The log-odds of pairs by a decision's regressions, float64 (m,), from features, float64 (m, k)."""
+    cosines = features[:, [list(FEATURES).index(name) for name in model.similarity.features]]
+    return np.where(tellable, model.verified.log_odds(features), model.similarity.log_odds(cosines))
+
+
+def asked_weights(log_odds: Floats, asked: Bools) -> Floats:
+    """The inverse of the chance of being asked, estimated among pairs of about the same probability.
+
+    The queue asks what is most doubtful and what affects most photos, so that its answers are no random sample. In each
+    bin of `BIN_EDGES` the share of the run's pairs that were answered is that chance. Weights over `MOST_WEIGHT` times
+    the least are cut there. Their sum is the number of verdicts that an even sample would need to say as much (Kish
+    1965), so that uneven weights do not pretend to more than was answered.
+
+    Args:
+        log_odds: float64 (m,), of all pairs that could be asked.
+        asked: bool (m,), which of them were answered.
+
+    Returns:
+        float64, a weight for each pair that was answered.
+    """
+    place = np.searchsorted(BIN_EDGES[1:-1], expit(log_odds), side="right")
+    there, answered = (np.bincount(place[chosen], minlength=len(BIN_EDGES) - 1) for chosen in (slice(None), asked))
+    weights: Floats = (there / np.maximum(answered, 1))[place[asked]].astype(np.float64)
+    if not len(weights):
+        return weights
+    weights = np.minimum(weights, MOST_WEIGHT * weights.min())
+    return np.asarray(weights * weights.sum() / (weights**2).sum(), dtype=np.float64)
+
+
+def fitted_move(log_odds: Floats, same: Bools, weights: Floats) -> Move:
+    """The most probable shift and stretch, by verdicts and by what is usual; without verdicts nothing moves.
+
+    Args:
+        log_odds: float64 (n,), of the old decision.
+        same: bool (n,), what people said.
+        weights: float64 (n,), how much each verdict counts.
+    """
+    signs = np.where(same, 1.0, -1.0)
+
+    def loss(move: Floats) -> tuple[float, Floats]:
+        """Weighted log loss and the cost of what is unusual, with its gradient."""
+        margins = signs * (move[0] + move[1] * log_odds)
+        slopes = -weights * signs * expit(-margins)
+        unusual = np.array([move[0] / USUAL_SHIFT, (move[1] - 1) / USUAL_STRETCH])
+        gradient = np.array([slopes.sum(), slopes @ log_odds]) + unusual / (USUAL_SHIFT, USUAL_STRETCH)
+        return float(-weights @ log_expit(margins) + unusual @ unusual / 2), gradient
+
+    bounds = [(None, None), (LEAST_STRETCH, None)]
+    shift, stretch = minimize(loss, np.array([0.0, 1.0]), jac=True, method="L-BFGS-B", bounds=bounds).x
+    return Move(float(shift), float(stretch))
+
+
+def moved_bands(bands: Bands, moves: Moves, audited: Sequence[tuple[float, bool]]) -> Bands:
+    """The bands of a decision whose log-odds were moved.
+
+    Verdicts of the queue make no new link: a pair is linked only where the old decision would link it and the new
+    probability is as high as was promised; likewise it is rejected only where both would. The audit alone, whose links
+    were drawn at random, moves the promise: where it shows the promised precision at one of the thresholds from there
+    on, this one is taken with what the audit shows; where it shows that the precision is missed and no threshold helps,
+    nothing is linked without review.
+
+    Args:
+        bands: of the old decision.
+        moves: of its log-odds.
+        audited: new probability of each audited link of which geometry tells something, and whether it was right.
+    """
+    links, rest = bands.precision, bands.recall
+    if links.threshold is not None:
+        least = max(links.threshold, moves.verified.probability(links.threshold))
+        links = audited_promise(replace(links, threshold=least), audited)
+    if rest.threshold is not None:
+        moved = (move.probability(rest.threshold) for move in (moves.verified, moves.similarity))
+        rest = replace(rest, threshold=min(rest.threshold, *moved))
+    return Bands(links, rest)
+
+
+def audited_promise(links: Promise, audited: Sequence[tuple[float, bool]]) -> Promise:
+    """The promise of the links by their audit; as it was, where the audit neither shows nor refutes it.
+
+    Args:
+        links: what was promised, with a threshold.
+        audited: probability of each audited link, and whether it was right.
+    """
+    assert links.threshold is not None  # noqa: S101 - our own mistake only
+    best = links
+    for threshold in (links.threshold, *(other for other in LINK_THRESHOLDS if other > links.threshold)):
+        said = [right for probability, right in audited if probability >= threshold]
+        seen, right = len(said), sum(said)
+        missing = more_without_error(seen, seen - right, links.share)
+        found = Promise(links.share, threshold, lower_bound(right, seen), seen, seen - right, missing, drawn=True)
+        if not missing:
+            return found
+        if threshold == links.threshold:
+            best = found
+    if best.groups and upper_bound(best.groups - best.errors, best.groups) < links.share:
+        return replace(best, threshold=None)
+    return links

@@ -1,0 +1,65 @@
+"""A promotion that waits for a person: the run is suspended, its form shows the reasons, and goes on by the answer."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from prefect import suspend_flow_run
+from prefect.context import FlowRunContext
+from prefect.input import RunInput
+from pydantic import Field
+
+from neardup.errors import PromotionError
+from neardup.measure.comparison import compare
+from neardup.measure.evaluate import Evaluation
+from neardup.measure.promotion import Promotion
+from tasks.registry import Candidates
+
+PATIENCE_S = 14 * 24 * 3600
+"""Seconds that a run waits for an answer: two weeks, for people have holidays. Then it fails; the champion stays."""
+
+
+class Approval(RunInput):
+    """What a person answers in the form of the suspended run."""
+
+    approve: bool = Field(default=False, description="Make the challenger champion; else the champion stays.")
+    who: str = Field(min_length=1, description="Your name, which is kept with the version.")
+    why: str = Field(default="", description="Your reason, if you want to give one.")
+
+
+def approved(candidates: Candidates, evaluations: Mapping[str, Evaluation], promotion: Promotion) -> Promotion:
+    """Have a person confirm a promotion; one that the figures refuse already is no matter for a person.
+
+    The run ends here and is scheduled again with the answer; then it comes here once more and goes on. An answer holds
+    for these two versions: where another one became champion or challenger meanwhile, the person is asked anew.
+
+    Args:
+        candidates: the versions.
+        evaluations: version number → its evaluation.
+        promotion: what the figures say.
+
+    Raises:
+        PromotionError: the run belongs to no deployment, so that nothing could start it again.
+    """
+    if not promotion.promoted:
+        return promotion
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None or context.flow_run.deployment_id is None:
+        raise PromotionError(
+            "a promotion waits for a person only as a run of the deployment `promote`, which the server can start "
+            "again: start it there, or run `neardup promote`, which asks nobody"
+        )
+    versions = candidates.challenger.version, candidates.champion.version
+    form = Approval.with_initial_data(description=reasons(candidates, evaluations, promotion))
+    said = suspend_flow_run(wait_for_input=form, timeout=PATIENCE_S, key="approval-{}-{}".format(*versions))
+    verb = "Confirmed" if said.approve else "Refused"
+    sentence = f"{verb} by {said.who}{f': {said.why}' if said.why else ''}."
+    return replace(promotion, promoted=said.approve, paragraph=f"{promotion.paragraph} {sentence}")
+
+
+def reasons(candidates: Candidates, evaluations: Mapping[str, Evaluation], promotion: Promotion) -> str:
+    """What the form shows: the paragraph of the reasons, and all figures of challenger, champion and zero-shot."""
+    titles = dict[str, str]()
+    for title in ("challenger", "champion", "zero_shot"):
+        titles.setdefault(getattr(candidates, title).version, title.replace("_", "-"))
+    named = [replace(evaluations[number], approach=title) for number, title in titles.items()]
+    return f"{promotion.paragraph}\n\n{compare(named).markdown()}"

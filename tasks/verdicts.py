@@ -1,0 +1,89 @@
+"""What people said of pairs, on Prefect and MLflow: decisions fitted again, and each export and fit as a run."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from neardup.errors import TrackingError
+from neardup.review.figures import verdict_figures
+from neardup.review.links import Links
+from neardup.review.recalibration import FOLDER, Recalibration, recalibrate
+from neardup.review.verdicts import DATABASE, Verdicts, open_verdicts
+from neardup.stages import digest_file, digest_of
+from tasks.decisions import VERDICTS_URL
+from tasks.running import RETRY, outside_fault
+from tasks.tracking import Tracking, is_logged, metric_name, reachable
+
+
+@task(name="recalibrate", cache_policy=NO_CACHE, retry_condition_fn=outside_fault, **RETRY)
+def fit_again(out: Path) -> Recalibration | None:
+    """Fit the decision of an output folder again with its verdicts, or a team's; None where nobody ever gave one."""
+    url = os.environ.get(VERDICTS_URL, "")
+    if not url and not (out / DATABASE).is_file():
+        return None
+    with open_verdicts(out, url) as verdicts:
+        return recalibrate(out, verdicts) if verdicts.last() else None
+
+
+def log_recalibration(tracking: Tracking, found: Recalibration, say: Callable[[str], object]) -> None:
+    """Log what a recalibration found as a run, with the decision; one that was logged before is not logged again.
+
+    Args:
+        tracking: where the runs are.
+        found: of the output folder; of verdicts that were no news too, for the server may have been away.
+        say: is told where it is away, for the results are on disk.
+    """
+    folder = tracking.out / FOLDER
+    facts = folder / "recalibration.json"
+    if not facts.is_file() or (found.missing and found.decision is None):
+        return
+    tags = {"encoder": found.belongs.encoder, "verifier": found.belongs.verifier, "decision_before": found.base}
+    if found.decision:
+        tags["decision"] = found.decision.fingerprint
+    _log(tracking, "recalibrate", digest_file(facts), found.metrics(), tags, sorted(folder.iterdir()), say)
+
+
+def log_export(tracking: Tracking, verdicts: Verdicts, written: Path, pairs: int, say: Callable[[str], object]) -> None:
+    """Log an export of pairs as a run, with what people had said by then.
+
+    Args:
+        tracking: where the runs are.
+        verdicts: that were exported.
+        written: the file.
+        pairs: how many are in it.
+        say: is told where the server is away, for the file is there.
+    """
+    history, links = verdicts.history(), Links.of(verdicts.current())
+    figures = verdict_figures(history, links) | {"pairs exported": float(pairs)}
+    key = digest_of("export", written.name, digest_file(written), verdicts.last())
+    decision = tracking.out / "duplicates" / "decision.json"
+    _log(tracking, "export verdicts", key, figures, {}, [decision] if decision.is_file() else [], say)
+
+
+def _log(
+    tracking: Tracking,
+    name: str,
+    key: str,
+    figures: Mapping[str, float],
+    tags: Mapping[str, str],
+    files: Sequence[Path],
+    say: Callable[[str], object],
+) -> None:
+    """Log figures, tags and files as a finished run, once for each key."""
+    from mlflow.entities import Metric, RunTag  # noqa: PLC0415 - takes seconds
+
+    try:
+        with reachable(tracking.uri):
+            run = tracking.open(name, key)
+            if is_logged(run):
+                return
+            metrics = [Metric(metric_name(title), value, 0, 0) for title, value in figures.items()]
+            tracking.client.log_batch(run.info.run_id, metrics, tags=[RunTag(*tag) for tag in tags.items()])
+            for file in files:
+                tracking.client.log_artifact(run.info.run_id, str(file))
+            tracking.finish(run.info.run_id)
+    except TrackingError as away:
+        say(str(away))

@@ -1,0 +1,285 @@
+"""A decision fitted again with verdicts: what moves it, what only measures it, and when nothing is done."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from made_results import write_results
+from scipy.special import expit, logit
+
+from neardup.decide.bands import Bands, Promise
+from neardup.decide.decision import Decision
+from neardup.errors import ArchiveError, VerdictError
+from neardup.proofs import SHIPPED
+from neardup.review.links import Links
+from neardup.review.recalibration import LEAST_VERDICTS, Run, drawn_links, recalibrate, usable_pairs
+from neardup.review.refit import Answered, Move, Moves, asked_weights, audited_promise, fitted_move, moved_bands
+from neardup.review.verdicts import CANNOT_TELL, DIFFERENT, SAME, SAME_SCENE, Verdict, Verdicts, open_verdicts
+from neardup.train.batches import KnownPairs
+from neardup.verify.evidence import Evidence
+
+PAIRS = 400
+"""Pairs of two photos each that the made run found."""
+
+
+def photo(number: int, side: int) -> str:
+    """A SHA-256 of the made run: the two of a pair in order."""
+    return f"{2 * number + side:064x}"
+
+
+def evidence_of(number: int) -> Evidence:
+    """Evidence that agrees more the greater the number is: from nothing to what makes a pair certain."""
+    inliers = number // 8
+    matched = {"transform": (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)} if inliers else {}
+    return Evidence(
+        photo(number, 0), photo(number, 1), 300, 200, 300, 200, 300, 300,
+        matches=60, inliers=inliers, blurred_inliers=inliers, log_false_alarms=-inliers / 2.0,
+        correlation=number / PAIRS, coverage_first=number / PAIRS, coverage_second=number / PAIRS, **matched,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Results of the shipped encoder: pairs from surely different to surely the same."""
+    return made_run(tmp_path / "results")
+
+
+def made_run(out: Path) -> Path:
+    """Write such results into a folder."""
+    decision = Decision.load(SHIPPED)
+    similarity = np.linspace(0.3, 0.95, PAIRS)
+    evidence = [evidence_of(number) for number in range(PAIRS)]
+    chances = decision.probabilities(similarity, evidence)
+    columns = {
+        "photo": [f"{number}a.jpg" for number in range(PAIRS)],
+        "partner": [f"{number}b.jpg" for number in range(PAIRS)],
+        "similarity": similarity.tolist(),
+        "kind": ["near-duplicate"] * PAIRS,
+        "photo_sha256": [photo(number, 0) for number in range(PAIRS)],
+        "partner_sha256": [photo(number, 1) for number in range(PAIRS)],
+        "probability": chances.tolist(),
+        "band": decision.bands.of(chances),
+    }
+    write_results(out, out, columns, [], evidence, fingerprint=decision.belongs.encoder)
+    return out
+
+
+@pytest.fixture
+def kept(out: Path) -> Iterator[Verdicts]:
+    """The verdicts of the output folder, none so far."""
+    with open_verdicts(out) as verdicts:
+        yield verdicts
+
+
+def said(number: int, answer: str, queue: str = "review", who: str = "Ada") -> Verdict:
+    """A verdict on a pair of the run."""
+    return Verdict.of(photo(number, 0), photo(number, 1), answer, who=who, queue=queue)
+
+
+def doubtful(run: Run, count: int) -> list[int]:
+    """The pairs that the review queue asks first."""
+    return np.argsort(np.abs(run.log_odds), kind="stable")[:count].tolist()
+
+
+def answer_strictly(kept: Verdicts, run: Run, count: int, shift: float = 1.2) -> None:
+    """Answer the most doubtful pairs as somebody in whose archive the machine is too sure by a shift of log-odds."""
+    answers = {number: SAME if run.log_odds[number] > shift else DIFFERENT for number in doubtful(run, count)}
+    kept.add_all(said(number, answer) for number, answer in answers.items())
+
+
+def test_verdicts_move_the_probabilities_towards_what_they_say(out: Path, kept: Verdicts) -> None:
+    """A machine that is too sure becomes less sure; log loss out of fold falls, and each pair keeps its rank."""
+    run = Run.load(out)
+    answer_strictly(kept, run, 120)
+    found = recalibrate(out, kept)
+    assert found.decision is not None
+    assert found.log_loss < found.log_loss_before
+    after = found.moves.of(run.log_odds, run.tellable)
+    assert float(expit(after[doubtful(run, 40)]).mean()) < 0.3 < float(expit(run.log_odds[doubtful(run, 40)]).mean())
+    told = after[run.tellable]
+    assert (np.diff(told[np.argsort(run.log_odds[run.tellable], kind="stable")]) >= 0).all()
+
+
+def test_duplicates_and_watch_find_the_new_decision(out: Path, kept: Verdicts) -> None:
+    """It lies where they look first, belongs to the same encoder, and says what it rests on."""
+    from tasks.decisions import decision_for  # noqa: PLC0415 - Prefect takes seconds
+
+    run = Run.load(out)
+    before = decision_for(out, run.base.belongs.encoder)
+    answer_strictly(kept, run, 120)
+    found = recalibrate(out, kept)
+    after = decision_for(out, run.base.belongs.encoder)
+    assert (before, after) == (run.base, found.decision)
+    assert after.source == f"{run.base.source}, fitted again with 120 verdicts"
+    first = evidence_of(doubtful(run, 1)[0])
+    terms = [value for _, value in after.waterfall(0.7, first)]
+    assert sum(terms) == pytest.approx(logit(after.probabilities(np.array([0.7]), [first])[0]))
+
+
+def test_too_few_verdicts_change_nothing(out: Path, kept: Verdicts) -> None:
+    """How many are missing is said, of either answer."""
+    run = Run.load(out)
+    kept.add_all(said(number, DIFFERENT) for number in doubtful(run, 20))
+    found = recalibrate(out, kept)
+    assert (found.decision, found.missing) == (None, LEAST_VERDICTS - 20)
+    assert "20 verdicts to learn from; 10 more are missing" in found.summary
+    kept.add_all(said(number, DIFFERENT) for number in doubtful(run, 40))
+    assert recalibrate(out, kept).missing == 5
+    assert not (out / "decision.json").exists()
+
+
+def test_without_news_nothing_is_done(out: Path, kept: Verdicts) -> None:
+    """Said so; one more verdict is news, and to fit again counts none twice."""
+    run = Run.load(out)
+    answer_strictly(kept, run, 100)
+    first = recalibrate(out, kept)
+    written = (out / "decision.json").stat().st_mtime_ns
+    again = recalibrate(out, kept)
+    assert (again.new, again.facts()["changed"], again.decision) == (False, False, first.decision)
+    assert again.summary == "No verdict is new since the last recalibration: nothing was changed."
+    assert (out / "decision.json").stat().st_mtime_ns == written
+    kept.add(said(doubtful(run, 101)[-1], CANNOT_TELL))
+    third = recalibrate(out, kept)
+    assert (third.new, third.moves) == (True, first.moves)
+
+
+def test_probabilities_that_are_no_better_are_not_taken(out: Path, kept: Verdicts) -> None:
+    """Answers that are drawn by the machine's own probabilities leave the decision as it is, or nearly so."""
+    run, rng = Run.load(out), np.random.default_rng(0)
+    for number in doubtful(run, 80):
+        kept.add(said(number, SAME if rng.random() < expit(run.log_odds[number]) else DIFFERENT))
+    found = recalibrate(out, kept)
+    assert found.decision is None or abs(found.moves.verified.shift) < 1
+    if found.decision is None:
+        assert "no better, and not taken" in found.summary
+
+
+def test_what_is_no_example_is_left_out_with_its_reason(out: Path, kept: Verdicts) -> None:
+    """Audit answers, two exposures, doubts, searches, contradictions, pairs of another run, known ground truth."""
+    kept.add_all(
+        [
+            said(0, SAME), said(1, DIFFERENT, "import"), said(2, SAME, "audit"), said(3, SAME_SCENE),
+            said(4, CANNOT_TELL), said(5, SAME, "search"), said(6, SAME), said(6, DIFFERENT, who="Ben"),
+            said(PAIRS + 1, SAME), said(8, SAME),
+        ]
+    )  # fmt: skip
+    links, drawn = Links.of(kept.current()), drawn_links(out, kept.history())
+    known, reasons = usable_pairs(Run.load(out), links, drawn, frozenset({photo(8, 0), photo(8, 1)}))
+    assert known == {(photo(0, 0), photo(0, 1)): True, (photo(1, 0), photo(1, 1)): False}
+    assert reasons == {
+        "drawn for the audit": 1, "same scene": 1, "undecided": 2, "found by search": 1, "of the ground truth": 1,
+        "no candidates of this run": 1,
+    }  # fmt: skip
+
+
+def test_a_link_that_was_drawn_only_measures(out: Path, kept: Verdicts) -> None:
+    """Whatever queue it was answered in: it counts for the promise and not for the fit."""
+    run = Run.load(out)
+    links = np.flatnonzero(run.linked).tolist()
+    draws = {"seed": "0", "draws": {"run": {"pairs": [[photo(number, 0), photo(number, 1)] for number in links]}}}
+    (out / "review").mkdir()
+    (out / "review" / "audit.json").write_text(json.dumps(draws))
+    kept.add_all(said(number, SAME) for number in links[:20])
+    found = recalibrate(out, kept)
+    assert (found.verdicts, found.left_out, found.audit.seen) == (0, {"drawn for the audit": 20}, 20)
+
+
+def test_the_audit_moves_the_promise_without_any_other_verdict(out: Path, kept: Verdicts) -> None:
+    """59 links drawn at random and right show 95 %; the promise then rests on them, and says so."""
+    links = np.flatnonzero(Run.load(out).linked).tolist()
+    kept.add_all(said(number, SAME, "audit") for number in links[:60])
+    found = recalibrate(out, kept)
+    assert found.decision is not None
+    promise = found.decision.bands.precision
+    assert (promise.drawn, promise.groups, promise.errors, promise.threshold) == (True, 60, 0, 0.9)
+    assert "by 60 links drawn at random" in Decision.load(out / "decision.json").bands.sentence()
+
+
+def test_an_audit_that_refutes_the_promise_takes_the_links_away() -> None:
+    """With 20 of 60 wrong at every threshold nothing is linked without review; with 5 of 20 one cannot say."""
+    promise = Promise(0.95, 0.9, 0.96, 200, 2, 0)
+    audited = [(0.999, number % 3 > 0) for number in range(60)]
+    assert audited_promise(promise, audited).threshold is None
+    assert audited_promise(promise, [(0.999, number > 0) for number in range(10)]) == promise
+
+
+def test_an_audit_can_raise_the_threshold() -> None:
+    """The errors lie low: the lowest threshold above them that the answers carry is taken."""
+    audited = [(0.92, False)] * 5 + [(0.96, True)] * 30 + [(0.99, True)] * 40
+    found = audited_promise(Promise(0.95, 0.9, 0.96, 200, 2, 0), audited)
+    assert (found.threshold, found.groups, found.errors) == (0.95, 70, 0)
+
+
+def test_verdicts_of_the_queue_make_no_new_links() -> None:
+    """A pair is linked where the old decision would and the new probability is as high as promised."""
+    bands = Bands(Promise(0.95, 0.9, 0.96, 200, 2, 0), Promise(0.98, 0.02, 0.985, 300, 0, 0))
+    surer, doubter = Moves(Move(2.0), Move(2.0)), Moves(Move(-2.0), Move(-2.0))
+    assert moved_bands(bands, surer, []).link == pytest.approx(expit(logit(0.9) + 2))
+    assert moved_bands(bands, doubter, []).link == 0.9
+    assert moved_bands(bands, surer, []).reject == 0.02
+    assert moved_bands(bands, doubter, []).reject == pytest.approx(expit(logit(0.02) - 2))
+
+
+def test_without_verdicts_nothing_moves() -> None:
+    """What is usual is the prior."""
+    nothing = np.empty(0)
+    assert fitted_move(nothing, nothing.astype(bool), nothing) == Move(0.0, 1.0)
+
+
+def test_many_verdicts_find_the_true_move() -> None:
+    """Of 4,000 answers by a known shift and stretch both come out, as by an unpenalised regression."""
+    rng = np.random.default_rng(1)
+    log_odds = rng.normal(0, 3, 4000)
+    same = rng.random(4000) < expit(-1.0 + 0.6 * log_odds)
+    move = fitted_move(log_odds, same, np.ones(4000))
+    assert (move.shift, move.stretch) == (pytest.approx(-1.0, abs=0.15), pytest.approx(0.6, abs=0.05))
+
+
+def test_weights_make_a_queue_an_even_sample() -> None:
+    """The doubtful pairs were asked most: weighted, the mean of what was asked is near that of all pairs."""
+    rng = np.random.default_rng(2)
+    log_odds = rng.uniform(-3, 3, 3000)
+    asked = rng.random(3000) < np.where(np.abs(log_odds) < 1, 0.5, 0.15)
+    weights = asked_weights(log_odds, asked)
+    chance = expit(log_odds)
+    assert np.average(chance[asked] * (1 - chance[asked]), weights=weights) == pytest.approx(
+        (chance * (1 - chance)).mean(), abs=0.004
+    )
+    assert (chance[asked] * (1 - chance[asked])).mean() > (chance * (1 - chance)).mean() + 0.01
+    assert weights.sum() < asked.sum()
+
+
+def test_held_out_probabilities_know_nothing_of_their_photos() -> None:
+    """Pairs that share photos are held out together: what contradicts the rest cannot teach its own number."""
+    log_odds, same = np.full(40, 0.1), np.array([True] * 20 + [False] * 20)
+    told = np.ones(40, dtype=bool)
+    answered = Answered(log_odds, told, same, np.ones(40), np.array([0] * 20 + [1] * 20))
+    assert (answered.held_out()[:20] < -1).all()
+    assert (answered.held_out()[20:] > 1).all()
+
+
+def test_verdicts_teach_training(out: Path, kept: Verdicts) -> None:
+    """The pairs that a fit takes, and those of audit and search too, are known pairs of `adapted`."""
+    run = Run.load(out)
+    answer_strictly(kept, run, 60)
+    kept.add(said(399, SAME, "audit"))
+    recalibrate(out, kept)
+    known = KnownPairs.load(out / "known_pairs.csv")
+    assert len(known.same) + len(known.different) == 61
+    assert (photo(399, 0), photo(399, 1)) in known.same
+
+
+def test_results_without_verification_are_refused(out: Path, kept: Verdicts) -> None:
+    """In a sentence that says what to run; and so is another encoder's run."""
+    table = out / "duplicates" / "pairs.parquet"
+    whole = pq.read_table(table)
+    pq.write_table(whole.select(["photo", "partner", "similarity", "kind"]), table)
+    with pytest.raises(ArchiveError, match="without --no-verify"):
+        recalibrate(out, kept)
+    pq.write_table(whole, table)
+    (out / "duplicates" / "duplicates.json").write_text(json.dumps({"fingerprint": "a" * 64}))
+    with pytest.raises(VerdictError, match="no decision belongs to the encoder aaaaaaaaaaaa"):
+        recalibrate(out, kept)
