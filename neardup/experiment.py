@@ -17,7 +17,7 @@ from neardup.approach import KNOWN_PAIRS, Approach
 from neardup.archive.captions import load_captions
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
-from neardup.encode.encoder import load_encoder
+from neardup.encode.encoder import limits_of, load_encoder
 from neardup.encode.vectors import Embeddings, embed_test_set
 from neardup.errors import ConfigError
 from neardup.measure.comparison import compare
@@ -316,8 +316,9 @@ def compare_approaches(approaches: Sequence[Approach], facts: Mapping[str, str])
 
 
 def training_facts(approaches: Sequence[Approach]) -> dict[str, str]:
-    """What the report says of each training: what it learned from, and what of it was kept."""
-    facts = {}
+    """What the report says of each training: what it learned from, what of it was kept, and why there is none."""
+    limits = limits_of(str(approaches[0].folder / "checkpoint"))
+    facts = {"left out": limits} if limits else {}
     for approach in approaches:
         manifest = approach.checkpoint.read() if approach.recipe else None
         if manifest is None:

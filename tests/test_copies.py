@@ -23,7 +23,7 @@ from neardup.tables import save_rows
 from neardup.train.batches import Example, KnownPair, KnownPairs, batch_rows
 from neardup.train.copies import CopyLearner
 from neardup.train.data import TrainingData
-from neardup.train.epochs import EpochResult, best_of, stop_reason
+from neardup.train.epochs import UNTRAINED, EpochResult, best_of, stop_reason
 from neardup.train.finetune import train
 from neardup.train.interpolate import SHARES, best_share, interpolate, shares_of, weights_of
 from neardup.train.losses import copy_loss, likeness_loss
@@ -362,7 +362,10 @@ def test_kept_model_is_no_worse_than_untrained(examples: list[Example], tmp_path
 def test_a_training_that_harms_is_thrown_away(examples: list[Example], tmp_path: Path) -> None:
     """Where every trained share is worse, the untrained weights are kept, to the last bit."""
     before = dict(small_clip().model.named_parameters())
-    training = train(examples, small_clip(), replace(RECIPE, lr=3e-2, seed=6, epochs=1), tmp_path, report=silent)
+    reports: list[str] = []
+    recipe = replace(RECIPE, lr=3e-2, seed=6, epochs=1)
+    training = train(examples, small_clip(), recipe, tmp_path, report=reports.append)
+    assert reports[-1].endswith(UNTRAINED)
     assert max(line.validation_ndcg for line in training.shares[1:]) < training.shares[0].validation_ndcg
     after = dict(load_trainable(str(training.checkpoint)).model.named_parameters())
     assert [name for name in before if not torch.equal(before[name], after[name])] == []

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from neardup.encode.graph import write_graph
-from neardup.encode.onnx import GRAPH, OnnxEncoder, Preparation, fingerprint_of, of_checkpoint, of_file, vision_weights
+from neardup.encode.onnx import GRAPH, Preparation, fingerprint_of, of_checkpoint, of_file, opened, vision_weights
 from neardup.errors import EncoderError
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
@@ -217,4 +217,4 @@ def test_weights_of_another_graph_are_refused(checkpoint: tuple[Path, Tower]) ->
     """In one sentence."""
     graph = (checkpoint[0] / GRAPH).read_bytes()
     with pytest.raises(EncoderError, match="cannot open x"):
-        OnnxEncoder("x", graph, Preparation(8, 8), "f", {"vision_model.9.weight": np.zeros(3, np.float32)})
+        opened("x", graph, {"vision_model.9.weight": np.zeros(3, np.float32)})

@@ -34,7 +34,7 @@ from neardup.progress import bar
 from neardup.stages import digest_of, replacing, sync, write_json
 from neardup.train.state import TrainingState
 
-PRETRAIN_STEP = 2
+PRETRAIN_STEP = 3
 """Version of the training step, bumped when equal inputs would give other weights."""
 
 

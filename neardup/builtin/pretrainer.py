@@ -20,7 +20,7 @@ from torch.nn import functional
 from neardup.builtin import tiny
 from neardup.builtin.pool import Pool
 from neardup.errors import TrainingError
-from neardup.train.losses import copy_loss, koleo_loss
+from neardup.train.losses import copy_loss, koleo_loss, likeness_loss
 from neardup.train.press_torch import press_copies
 
 PLAIN_SIZE = 160
@@ -162,22 +162,13 @@ class Pretrainer:
     def _losses(self, vectors: Tensor, plain: Tensor) -> dict[str, Tensor]:
         """The losses of a batch: vectors of the mild copies, then of the others, and the undamaged pictures."""
         n = len(plain)
-        numbers, itself = torch.arange(n, device=self.device).repeat(2), torch.eye(n, dtype=torch.bool)
+        numbers = torch.arange(n, device=self.device).repeat(2)
         halves = self._each(lambda part: self._features(part[:, None] / 255), plain.chunk(2))
         features = functional.normalize(torch.cat(halves) - self._mean, dim=1)
-        warmth = self.recipe.likeness_temperature
-        wanted, given = (
-            (rows @ rows.T / warmth).masked_fill(itself.to(self.device), -1e4) for rows in (features, vectors[:n])
-        )
         return {
             "copies": copy_loss(vectors, numbers, self.recipe.temperature),
             "koleo": koleo_loss(vectors, numbers),
-            "likeness": functional.kl_div(
-                functional.log_softmax(given, 1),
-                functional.log_softmax(wanted, 1),
-                log_target=True,
-                reduction="batchmean",
-            ),
+            "likeness": likeness_loss(vectors[:n], features, self.recipe.likeness_temperature),
         }
 
     def _pictures(self, subjects: Sequence[int], rng: Generator) -> Tensor:

@@ -56,6 +56,7 @@ def train(
     Example: neardup train --out results --encoder builtin:tiny --epochs 10 --augmentation classic
              neardup train --out results --encoder builtin:tiny --adapted
     """
+    from neardup.encode.encoder import limits_of
     from neardup.errors import TrainingError
     from neardup.experiment import checkpoint_step
 
@@ -68,7 +69,10 @@ def train(
     with working_in(out):
         found = [approach for approach in approaches(out, settings) if approach.name == name]
         if not found:
-            raise TrainingError(f"no photo of {out} has a legend to learn from: say --adapted, which needs none")
+            limits = limits_of(resolved(settings.encoder, out))
+            raise TrainingError(
+                limits or f"no photo of {out} has a legend to learn from: say --adapted, which needs none"
+            )
         approach = found[0]
         step = checkpoint_step(approach)
         unchanged = step.stage.done()
@@ -233,12 +237,15 @@ def run_experiment(archive: Path, out: Path, settings: "Settings", *, as_json: b
     def check() -> None:
         from neardup.archive.prepare import check_archive
         from neardup.encode.devices import pick_device
-        from neardup.encode.encoder import check_encoder
+        from neardup.encode.encoder import check_encoder, limits_of
 
         check_archive(archive, out, settings.prepare)
         if settings.device not in {"auto", "cpu"}:
             pick_device(settings.device)
-        check_encoder(resolved(settings.encoder, out))
+        encoder = resolved(settings.encoder, out)
+        check_encoder(encoder)
+        if limits := limits_of(encoder):
+            say(f"neardup: {limits}")
 
     check_folders(archive, out)
     if settings.queries:

@@ -81,3 +81,11 @@ def objectives_of(name: str) -> frozenset[str]:
     from neardup.encode.trainable import load_trainable  # noqa: PLC0415 - torch, for seconds
 
     return frozenset({"copies"} if load_trainable(name).tokenizer is None else {"captions", "copies"})
+
+
+def limits_of(name: str) -> str:
+    """What an experiment leaves out with an encoder, in words; empty where it leaves out nothing. Errors as above."""
+    can = objectives_of(name)
+    if not can:
+        return "the encoder is an ONNX file, which cannot be trained: it is measured as it is"
+    return "" if "captions" in can else "the encoder has no text tower: it is fine-tuned on copies alone"

@@ -143,26 +143,26 @@ class OnnxEncoder:
         self,
         name: str,
         graph: bytes,
+        session: Any,
         preparation: Preparation,
         fingerprint: str,
-        weights: Weights | None = None,
     ) -> None:
-        """Open a graph.
+        """Take an open graph.
 
         Args:
             name: what the user calls it.
             graph: an ONNX model of one input, images (n, 3, height, width) or (n, height, width, 3), and a first output
                 (n, d).
+            session: what `opened` gave of it.
             preparation: how a photo becomes that input.
             fingerprint: SHA-256 of graph or weights, and preparation.
-            weights: those of its initializers that lie outside the graph.
 
         Raises:
-            EncoderError: it is no such model, or ONNX Runtime cannot open it.
+            EncoderError: it is no such model.
         """
         self.name, self.fingerprint, self.batch = name, fingerprint, PASS
         self._preparation, self._graph = preparation, graph
-        self._session = _opened(name, graph, weights or {})
+        self._session = session
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         shape, width = inputs[0].shape, outputs[0].shape[-1]
         if len(inputs) != 1 or len(shape) != RANK or len(outputs[0].shape) != 2:  # noqa: PLR2004 - a matrix
@@ -234,8 +234,13 @@ class OnnxEncoder:
         return np.zeros((self._preparation.height, self._preparation.width, CHANNELS), np.uint8)
 
 
-def _opened(name: str, graph: bytes, weights: Weights) -> Any:
-    """A session of one thread, for `encode_files` has a thread for each core.
+def opened(name: str, graph: bytes, weights: Weights) -> Any:
+    """An ONNX Runtime session of one thread, for `encode_files` has a thread for each core.
+
+    Args:
+        name: what the user calls the model.
+        graph: the model.
+        weights: those of its initializers that lie outside the graph; none where it holds all.
 
     Raises:
         EncoderError: it cannot be opened.
@@ -273,9 +278,10 @@ def of_file(name: str, path: Path, said: Mapping[str, Any] | None = None) -> Onn
     if not path.is_file():
         raise EncoderError(f"there is no file {path}: name an ONNX file of an image encoder")
     graph = path.read_bytes()
-    preparation = _preparation(name, path, _opened(name, graph, {}), said or {})
+    session = opened(name, graph, {})
+    preparation = _preparation(name, path, session, said or {})
     digest = hashlib.sha256(graph + json.dumps(asdict(preparation), sort_keys=True).encode())
-    return OnnxEncoder(name, graph, preparation, digest.hexdigest())
+    return OnnxEncoder(name, graph, session, preparation, digest.hexdigest())
 
 
 def _preparation(name: str, path: Path, session: Any, said: Mapping[str, Any]) -> Preparation:
@@ -299,7 +305,9 @@ def _preparation(name: str, path: Path, session: Any, said: Mapping[str, Any]) -
             f"{name} does not say how levels are normalised: say it in a {PREPARATION} beside it, with size, "
             "image_mean and image_std; ImageNet's models have [0.485, 0.456, 0.406] and [0.229, 0.224, 0.225]"
         )
-    plain = Preparation(int(size[0]), int(size[1]), resample=Image.Resampling.BILINEAR)
+    # What a saved folder says is read to the same value, shortest side and all, so that it has the same fingerprint.
+    height, width = size
+    plain = Preparation(height, width, shortest=min(size), resample=Image.Resampling.BILINEAR)
     return plain if levels else replace(plain, mean=tuple(known["mean"]), std=tuple(known["std"]))
 
 
@@ -320,7 +328,7 @@ def of_checkpoint(name: str, folder: Path) -> OnnxEncoder:
     weights, preparation = vision_weights(folder), Preparation.of(config)
     model = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     fingerprint = fingerprint_of(weights, preparation, timm_architecture(model.get("vision_config", {})))
-    return OnnxEncoder(name, graph, preparation, fingerprint, weights)
+    return OnnxEncoder(name, graph, opened(name, graph, weights), preparation, fingerprint)
 
 
 def vision_weights(folder: Path) -> Weights:

@@ -12,6 +12,8 @@ from neardup.stages import replacing
 if TYPE_CHECKING:  # torch, for seconds that who only reads epochs need not wait
     from neardup.train.learner import Validation
 
+UNTRAINED = "for no more of it gains more than chance explains without losing µAP"
+"""Why the weights from before a training are kept, as log and report say it."""
 BACKWARD = 2
 """A backward pass costs so many forward passes."""
 
@@ -102,7 +104,7 @@ def learned_from(facts: Mapping[str, Any], recipe: Recipe) -> str:
     if recipe.interpolate:
         words.append(f"{facts['share']:.0%} of the way there from the untrained encoder is kept")
         if not facts["share"]:
-            words.append("for no more of it gains more than chance explains without losing µAP")
+            words.append(UNTRAINED)
     before, kept = facts["validation_ndcg_before"], facts["validation_ndcg"]
     return "; ".join([*words, f"nDCG of the validation photos {100 * before:.2f} % before, {100 * kept:.2f} % kept"])
 

@@ -16,6 +16,7 @@ from neardup.stages import digest_contents, write_json
 from neardup.train.batches import Example, KnownPairs
 from neardup.train.data import TrainingData
 from neardup.train.epochs import (
+    UNTRAINED,
     EpochResult,
     Share,
     best_of,
@@ -241,6 +242,7 @@ def _fault(validation: Validation, spread: float) -> str:
 def _ended(training: Training, kept: Share) -> str:
     """The sentence of a training that is finished: why, and what is kept."""
     share = f", of which {kept.share:.0%} of the way are kept: nDCG {kept.validation_ndcg:.4f}"
+    share += "" if kept.share else f"; {UNTRAINED}"
     return (
         f"stopped after epoch {len(training.history)}: {training.stopped_because}; the best is epoch "
         f"{training.best_epoch}{share if training.shares else ''}"

@@ -1,0 +1,144 @@
+"""An ONNX file and a model that only sees, through everything that neardup does with an encoder."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from mlflow.pyfunc.model import PythonModelContext
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+from tiny_models import made as tiny
+
+from neardup.approach import Approach, approaches_of
+from neardup.builtin.demo import MadeArchive
+from neardup.cli import main
+from neardup.duplicates import find_duplicates
+from neardup.encode.encoder import check_encoder, limits_of, load_encoder, objectives_of
+from neardup.encode.vectors import embed
+from neardup.errors import EncoderError
+from neardup.experiment import encode_test_set, evaluate_approach, make_checkpoint, training_facts
+from neardup.search.nearest import search
+from neardup.settings.schema import AdaptRecipe, Settings
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+QUICK = replace(AdaptRecipe(), batch_size=8, epochs=1, epoch_steps=1, validation=0.2, validation_copies=1)
+
+
+def silent(_sentence: str) -> None:
+    """Takes what a step reports."""
+
+
+def pixels_model(path: Path, side: int = 8) -> Path:
+    """An ONNX file whose vector is the picture itself, squeezed to so many pixels a side."""
+    shape = numpy_helper.from_array(np.array([-1, 3 * side * side], np.int64), "shape")
+    graph = helper.make_graph(
+        [helper.make_node("Reshape", ["images", "shape"], ["vectors"])],
+        "pixels",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, side, side])],
+        [helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["n", 3 * side * side])],
+        [shape],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    for key in ("mean", "std"):
+        model.metadata_props.add(key=f"image_{key}", value="[0.5, 0.5, 0.5]")
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture(scope="module", params=["onnx", "dinov2", "vit"])
+def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of an encoder without a text tower."""
+    folder = tmp_path_factory.mktemp("encoder")
+    if request.param == "onnx":
+        return str(pixels_model(folder / "pixels.onnx"))
+    tiny(request.param).save(folder / "model")
+    return str(folder / "model")
+
+
+@pytest.fixture(scope="module")
+def approaches(encoder: str, prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Approach]:
+    """The approaches of an experiment, each trained, encoded and measured."""
+    out = tmp_path_factory.mktemp("experiment") / "results"
+    shutil.copytree(prepared, out)
+    settings = Settings(encoder=encoder, adapt=QUICK, verify=False)
+    found = approaches_of(out, settings, load_encoder(encoder).fingerprint)
+    for approach in found:
+        make_checkpoint(approach, silent)
+        encode_test_set(approach)
+        evaluate_approach(approach)
+    return found
+
+
+def test_an_experiment_trains_what_can_be_trained(encoder: str, approaches: list[Approach]) -> None:
+    """An ONNX file nothing, a model that only sees by copies; one sentence of the report says so."""
+    check_encoder(encoder)
+    names, facts = [approach.name for approach in approaches], training_facts(approaches)
+    assert facts["left out"] == limits_of(encoder)
+    if encoder.endswith(".onnx"):
+        assert names == ["zero-shot"]
+        assert facts == {"left out": "the encoder is an ONNX file, which cannot be trained: it is measured as it is"}
+    else:
+        assert names == ["zero-shot", "adapted"]
+        assert facts["left out"] == "the encoder has no text tower: it is fine-tuned on copies alone"
+        assert "by copies of them" in facts["adapted learned from"]
+
+
+def test_the_command_that_trains_says_why_it_cannot(encoder: str, prepared: Path, tmp_path: Path) -> None:
+    """What is missing is a text tower, or anything that learns; not the legends, which there are."""
+    out = tmp_path / "results"
+    shutil.copytree(prepared, out)
+    ran = CliRunner().invoke(main, ["train", "--encoder", encoder, "--out", str(out)])
+    assert ran.exit_code == 1
+    assert ran.stderr.strip() == f"neardup: {limits_of(encoder)}"
+
+
+def test_zero_shot_is_the_encoder_itself(encoder: str, approaches: list[Approach]) -> None:
+    """The checkpoint that an experiment keeps, promotes and serves has the fingerprint of what was named."""
+    checkpoint = str(approaches[0].folder / "checkpoint")
+    assert load_encoder(checkpoint).fingerprint == load_encoder(encoder).fingerprint
+    assert objectives_of(checkpoint) == objectives_of(encoder)
+
+
+def test_what_was_measured_can_be_served(approaches: list[Approach], made: MadeArchive) -> None:
+    """The model that MLflow serves loads each checkpoint and answers with vectors."""
+    from tasks.pyfunc import NearDuplicates  # noqa: PLC0415 - MLflow takes seconds
+
+    photo = next(path for path in sorted(made.root.rglob("*.jpg")))
+    for approach in approaches:
+        artifacts = {
+            "checkpoint": str(approach.folder / "checkpoint"),
+            "metrics": str(approach.folder / "metrics.json"),
+        }
+        served, context = NearDuplicates(), PythonModelContext(artifacts, {})
+        served.load_context(context)
+        vectors = served.predict(context, pd.DataFrame({"image": [photo.read_bytes()]}))
+        assert np.linalg.norm(vectors, axis=1) == pytest.approx([1.0], abs=1e-5)
+
+
+def test_a_copy_is_found(encoder: str, tmp_path: Path) -> None:
+    """By a search, and among the near-duplicates of a folder."""
+    draws = np.random.default_rng(0)
+    for name in "abc":
+        pixels = draws.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((64, 64), Image.Resampling.NEAREST).save(tmp_path / f"{name}.png")
+    Image.open(tmp_path / "a.png").save(tmp_path / "d.jpg", quality=95)
+    gallery = embed(tmp_path, load_encoder(encoder), tmp_path / "store")
+    hits = search(tmp_path / "a.png", gallery, 2, encoder=encoder)
+    assert [(Path(hit.path).name, hit.itself) for hit in hits] == [("a.png", True), ("d.jpg", False)]
+    shutil.rmtree(tmp_path / "store")
+    found = find_duplicates(tmp_path, hits[1].similarity - 1e-6, encoder, device="cpu")
+    assert [[Path(found.paths[i]).name for i in group] for group in found.groups] == [["a.png", "d.jpg"]]
+
+
+def test_an_onnx_file_is_never_trained(tmp_path: Path) -> None:
+    """By name, too: the sentence says what to name in its place."""
+    from neardup.encode.trainable import load_trainable  # noqa: PLC0415 - torch takes seconds
+
+    with pytest.raises(EncoderError, match="an ONNX file, which cannot be trained: name the checkpoint"):
+        load_trainable(str(pixels_model(tmp_path / "pixels.onnx")))
