@@ -183,11 +183,22 @@ class Results:
         return np.asarray(sizes[of_first] + np.where(together, 0, sizes[of_second]))
 
     @cached_property
+    def _chance(self) -> Floats:
+        """The probability of each pair, float64 (m,); guessed from its similarity where it was not verified."""
+        guessed = 1 / (1 + np.exp(-SLOPE * (self.similarity - float(self.made_with.get("threshold", 0)))))
+        return np.where(np.isnan(self.probability), guessed, self.probability)
+
+    @cached_property
     def doubt(self) -> Floats:
         """How open each pair is, float64 (m,), 0 to 1: four times probability times its complement."""
-        guessed = 1 / (1 + np.exp(-SLOPE * (self.similarity - float(self.made_with.get("threshold", 0)))))
-        chance = np.where(np.isnan(self.probability), guessed, self.probability)
-        return np.asarray(4 * chance * (1 - chance))
+        return np.asarray(4 * self._chance * (1 - self._chance))
+
+    @cached_property
+    def change(self) -> Floats:
+        """The chance that an answer changes the groups, float64 (m,): that a pair within a group is none, or that one
+        across two groups is one."""
+        together = (self.group_of[self.first] == self.group_of[self.second]) & (self.group_of[self.first] > 0)
+        return np.where(together, 1 - self._chance, self._chance)
 
     def _banded(self, band: str) -> Bools:
         if not self.verified:
