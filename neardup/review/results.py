@@ -195,8 +195,10 @@ class Results:
 
     @cached_property
     def change(self) -> Floats:
-        """The chance that an answer changes the groups, float64 (m,): that a pair within a group is none, or that one
-        across two groups is one."""
+        """The chance that an answer changes the groups, float64 (m,).
+
+        That is the chance that a pair within a group is none, or that one across two groups is one.
+        """
         together = (self.group_of[self.first] == self.group_of[self.second]) & (self.group_of[self.first] > 0)
         return np.where(together, 1 - self._chance, self._chance)
 
