@@ -15,7 +15,7 @@ from neardup.verify.verifier import CANDIDATES
 from tasks.cluster import workers
 from tasks.decisions import chosen_encoder, decision_for
 from tasks.deployed import settings_of_run
-from tasks.duplicates import encode_new, look_for_decoys, publish, search_all, threshold_of
+from tasks.duplicates import encode_new, look_for_decoys, publish, search_all, threshold_of, verify_all
 from tasks.every_flow import EVERY_FLOW
 
 
@@ -66,5 +66,7 @@ def duplicates(
         encode_new(collection, here, runner, cluster)
         triangle = open_triangle(collection, least, cluster.slab, CANDIDATES if verify else None)
         search_all(triangle, runner, cluster)
+        if verify:
+            verify_all(triangle, here, out, runner, cluster)
         bound = look_for_decoys(triangle, here, decoys, decision, out) if decoys else None
         return publish(triangle, here, out, decision, verify=verify, decoys=bound)

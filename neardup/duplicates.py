@@ -40,6 +40,7 @@ from neardup.search.pictures import COPY, KINDS, between_pictures, by_first_file
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import claim, replacing, write_json
 from neardup.tables import SHEET_ROWS, save_rows, write_table
+from neardup.verify.evidence import ordered
 from neardup.verify.verifier import CANDIDATES
 
 SHEET_COLUMNS = 16_384
@@ -166,6 +167,13 @@ class Duplicates:
             "precision": self.collection.precision,
             "fingerprint": self.collection.fingerprint,
         }
+
+    @property
+    def candidates(self) -> list[tuple[str, str]]:
+        """The pairs to verify, by the SHA-256 of both, each once, ordered: pairs of one photo lie together."""
+        near = self.pairs.take(self.kinds != COPY)
+        ends = zip(near.left.tolist(), near.right.tolist(), strict=True)
+        return sorted({ordered(self.contents[left], self.contents[right]) for left, right in ends})
 
     def verified(
         self,

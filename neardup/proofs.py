@@ -320,6 +320,26 @@ def chance_text(probability: float) -> str:
     return "over 99.9 %" if probability > 0.9995 else f"{100 * probability:.1f} %"  # noqa: PLR2004
 
 
+def verify_pairs(
+    root: Path, paths: Mapping[str, str], pairs: Sequence[tuple[str, str]], keypoints: Path, max_pixels: int
+) -> list[Evidence]:
+    """Verify some pairs of a collection, on whatever machine: the evidence depends on the photos alone.
+
+    Args:
+        root: folder of the photos; it is only read.
+        paths: SHA-256 of each photo of the pairs → its path.
+        pairs: SHA-256 of both, in the order of `evidence.ordered`.
+        keypoints: folder that keeps keypoints.
+        max_pixels: larger images are refused.
+
+    Returns:
+        The evidence of each pair whose photos can be read, in the order of the pairs.
+    """
+    verifier = Verifier(lambda photo: read_file(root / paths[photo]), KeypointCache(keypoints), max_pixels)
+    known = verifier.verify(pairs)
+    return [known[pair] for pair in dict.fromkeys(pairs) if pair in known]
+
+
 def prove(
     root: Path,
     paths: tuple[str, ...],

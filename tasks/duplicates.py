@@ -21,15 +21,24 @@ from neardup.errors import ConfigError
 from neardup.measure.evaluate import Evaluation
 from neardup.measure.low_precision import effect, measured
 from neardup.measure.threshold import calibrated_beside
+from neardup.proofs import verify_pairs
 from neardup.search.blocks import Block, Triangle, search_block
 from neardup.settings.schema import ClusterSettings
-from neardup.stages import STATE
+from neardup.stages import STATE, claim
+from neardup.verify.evidence import Evidence
+from neardup.verify.store import read_evidence, write_evidence
+from neardup.verify.verifier import verifier_fingerprint
 from tasks.cluster import spread
 from tasks.decisions import judged_pairs
 from tasks.running import RETRY, outside_fault
 
 REPORT_EVERY = 10.0
 """Seconds between two lines that say how far the work is: often enough to see that it goes on, in a log of hours."""
+
+PAIRS = 4096
+"""Candidate pairs of one task: some seconds of work, and at most a megabyte of evidence."""
+WRITTEN_EVERY = 60.0
+"""Seconds of verification that a kill may cost; each writing costs as much as there is evidence."""
 
 
 @task(name="encode shard", retry_condition_fn=outside_fault, **RETRY)
@@ -102,6 +111,46 @@ def _duration(seconds: float) -> str:
     """A time to wait, in hours and minutes, or in minutes and seconds where it is less than an hour."""
     hours, rest = divmod(round(seconds), 3600)
     return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
+
+
+@task(name="verify pairs", retry_condition_fn=outside_fault, **RETRY)
+def verify(
+    root: Path, paths: dict[str, str], pairs: list[tuple[str, str]], keypoints: Path, max_pixels: int
+) -> list[Evidence]:
+    """Verify one shard of pairs; a worker makes the keypoints that nobody has kept."""
+    return verify_pairs(root, paths, pairs, keypoints, max_pixels)
+
+
+def verify_all(triangle: Triangle, here: Ints, out: Path, runner: TaskRunner[Any], settings: ClusterSettings) -> None:
+    """Verify every candidate that no former run has, shard by shard; say how far it is and how long it will take.
+
+    What was verified is written down every few shards, so that a run that is killed goes on from there.
+    """
+    found = duplicates(triangle, here, grouped=False)
+    file, fingerprint = out / "duplicates" / "evidence.parquet", verifier_fingerprint()
+    known = read_evidence(file, fingerprint)
+    new = [pair for pair in found.candidates if pair not in known]
+    log = get_run_logger()
+    log.info("%s candidate pairs, %s of them to verify", f"{len(found.candidates):,}", f"{len(new):,}")
+    if not new:
+        return
+    claim(out / "duplicates")
+    path_of = dict(zip(reversed(found.contents), reversed(found.paths), strict=True))
+    common = {"root": triangle.collection.folder, "max_pixels": triangle.collection.max_pixels}
+    common |= {"keypoints": out.resolve() / STATE / "keypoints"}
+    shards = [new[start : start + PAIRS] for start in range(0, len(new), PAIRS)]
+    calls = (
+        {**common, "pairs": shard, "paths": {photo: path_of[photo] for pair in shard for photo in pair}}
+        for shard in shards
+    )
+    progress, written = _Progress("verified", "pairs", len(new), log.info), time.monotonic()
+    for shard, evidence in zip(shards, spread(runner, verify, calls, settings.workers), strict=True):
+        known |= {(one.first, one.second): one for one in evidence}
+        progress.add(len(shard))
+        if time.monotonic() - written > WRITTEN_EVERY:
+            write_evidence(file, known.values(), fingerprint)
+            written = time.monotonic()
+    write_evidence(file, known.values(), fingerprint)
 
 
 @task(name="decoys", retry_condition_fn=outside_fault, **RETRY)

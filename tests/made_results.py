@@ -171,7 +171,8 @@ def many_results(folder: Path, pairs: int = 10_000, groups: int = 5_000, shown: 
     for row in range(min(shown, pairs)):
         for side in (0, 1):
             shas[side][row] = save(bases[(row + side) % 8], archive / names[side][row], f"{row} {side}".encode())
-    chance = np.concatenate([np.linspace(0.5, 0.55, min(shown, pairs)), np.linspace(0.56, 0.85, max(0, pairs - shown))])
+    # Those with photos come first: they lie across groups, and so will change the groups if they are right.
+    chance = np.concatenate([np.linspace(0.85, 0.8, min(shown, pairs)), np.linspace(0.79, 0.55, max(0, pairs - shown))])
     columns: dict[str, list[object]] = {
         "photo": list(names[0]),
         "partner": list(names[1]),
@@ -185,6 +186,6 @@ def many_results(folder: Path, pairs: int = 10_000, groups: int = 5_000, shown: 
         "sentence": ["B is a crop of A (62 %)."] * pairs,
         "inliers": [57] * pairs,
     }
-    members = [[names[0][row], names[1][row]] for row in range(groups)]
+    members = [[names[0][row], names[1][row]] for row in range(pairs - groups, pairs)]
     archive.mkdir(parents=True, exist_ok=True)
     return archive, write_results(out, archive, columns, members)

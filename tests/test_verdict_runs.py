@@ -21,6 +21,12 @@ from tasks.tracking import local_uri
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]  # of MLflow's imports
 
 
+@pytest.fixture(autouse=True)
+def _own_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Log into the folder's own database, whatever server another test of this process has named to MLflow."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
 def neardup(*arguments: object) -> str:
     """What a command prints."""
     ran = CliRunner().invoke(main, [*map(str, arguments)], catch_exceptions=False)

@@ -258,7 +258,7 @@ def test_commands_export_and_import(tmp_path: Path) -> None:
     _, out = make_results(tmp_path)
     run = CliRunner().invoke
     first = run(main, ["verdicts", "export", "--out", str(out), "--who", "Ada"])
-    assert (first.exit_code, first.output) == (0, f"3 pairs are in {out / 'verdicts.xlsx'}\n")
+    assert (first.exit_code, first.stdout) == (0, f"3 pairs are in {out / 'verdicts.xlsx'}\n")
     fill(out / "verdicts.xlsx", {(2, "verdict"): "same"})
     arguments = ["verdicts", "import", str(out / "verdicts.xlsx"), "--out", str(out), "--who", "Ada"]
     assert "1 verdicts stored" in run(main, [*arguments, "--dry-run"]).output

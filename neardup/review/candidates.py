@@ -122,7 +122,7 @@ class Found:
         pairs = _rows(folder / "pairs.parquet", out)
         groups = _rows(folder / "groups.parquet", out)
         facts = _json(folder / "duplicates.json")
-        home = _root(out, root, facts)
+        home = root_of(out, root, facts)
         digests: dict[str, str] = {}
         for row in pairs:
             for name in ("photo", "partner"):
@@ -161,7 +161,7 @@ def _json(file: Path) -> dict[str, Any]:
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 
-def _root(out: Path, root: Path | None, facts: Mapping[str, Any]) -> Path:
+def root_of(out: Path, root: Path | None, facts: Mapping[str, Any]) -> Path:
     """The archive: the folder that is named, else the one that was searched, else the one that was prepared."""
     remembered = facts.get("archive") or _json(out / STATE / REMEMBERED).get("root")
     if root is None and remembered is None:

@@ -22,6 +22,7 @@ from neardup.decide.decision import Decision
 from neardup.errors import ArchiveError, ConfigError, NeardupError
 from neardup.proofs import UNLIKELY
 from neardup.review.bridges import bridges
+from neardup.review.candidates import root_of
 from neardup.review.contents import Contents
 from neardup.review.facts import Archived, PhotoFacts
 from neardup.stages import STATE
@@ -112,8 +113,9 @@ class Results:
             raise ArchiveError(f"{out} has no duplicates/pairs.parquet: run `neardup duplicates ARCHIVE --out {out}`")
         self.out, self._folder, self._lock = out, folder, threading.Lock()
         self.made_with: dict[str, Any] = json.loads((folder / "duplicates.json").read_text(encoding="utf-8"))
-        self.archive = _archive(archive, self.made_with)
-        self._pairs = _asked(pq.read_table(folder / "pairs.parquet").combine_chunks())
+        self.archive = root_of(out, archive, self.made_with).resolve()
+        pairs = pq.read_table(folder / "pairs.parquet")
+        self._pairs = pairs.filter(pc.not_equal(pairs["kind"], EXACT_COPY)).combine_chunks()
         self.paths, (self.first, self.second) = _coded(self._pairs["photo"], self._pairs["partner"])
         self.similarity: Floats = self._pairs["similarity"].to_numpy().astype(np.float64)
         self.probability = self._numbers("probability")
@@ -383,26 +385,10 @@ class Results:
         return np.flatnonzero(inside[self.first] & inside[self.second])
 
 
-def _archive(given: Path | None, made_with: dict[str, Any]) -> Path:
-    archive = given or (Path(made_with["archive"]) if made_with.get("archive") else None)
-    if archive is None:
-        raise ArchiveError("the results do not say where the photos are: name their folder with --archive")
-    if not archive.is_dir():
-        raise ArchiveError(f"{archive}, the folder of the photos, is not there: name it with --archive")
-    return archive.resolve()
-
-
-def _asked(pairs: pa.Table) -> pa.Table:
-    """The pairs that somebody may be asked about: not those of the same bytes."""
-    return pairs.filter(pc.not_equal(pairs["kind"], EXACT_COPY)).combine_chunks()
-
-
 def _plain(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     """A column in one piece, as text."""
-    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(whole, pa.ChunkedArray):
-        whole = pa.concat_arrays(whole.chunks) if whole.num_chunks else pa.array([], pa.string())
-    return whole.cast(pa.string())
+    pieces = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    return pa.concat_arrays([pa.array([], pa.string()), *(piece.cast(pa.string()) for piece in pieces)])
 
 
 def _coded(*columns: pa.ChunkedArray) -> tuple[pa.Array, list[Ints]]:

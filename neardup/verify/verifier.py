@@ -1,12 +1,14 @@
 """Pairs verified: keypoints made once a photo, matched, compared pixel by pixel where they match, by all cores."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 
 import cv2
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from neardup.arrays import Ints, Vectors
 from neardup.errors import UnreadableImageError
@@ -100,6 +102,18 @@ def matched_points(first: LocalFeatures, second: LocalFeatures) -> Vectors:
     return best.points if best and plausible(best) else np.empty((0, 4), np.float32)
 
 
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Keep OpenCV and NumPy from starting threads of their own below ours: the work comes in small pieces."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with threadpool_limits(limits=1, user_api="blas"):
+            yield
+    finally:
+        cv2.setNumThreads(threads)
+
+
 class Verifier:
     """Verifies pairs of a collection's photos by all cores, and remembers the keypoints of the photos used last.
 
@@ -130,6 +144,7 @@ class Verifier:
         found = {pair: known[pair] for pair in pairs if known and pair in known}
         new = sorted({pair for pair in pairs if pair not in found and pair[0] != pair[1]})
         with (
+            _one_thread_each(),
             ThreadPoolExecutor(THREADS) as pool,
             bar(total=len(new), desc="verifying", unit="pair", disable=None) as progress,
         ):

@@ -182,7 +182,7 @@ async function skip() {
   delete document.body.dataset.shown;
   next();
   await ask("/api/skip", { session, row: task.row }).catch(() => {});
-  await more();
+  try { await more(); } catch { return setTimeout(send, RETRY_MS); }
   if (!document.body.dataset.shown) next();
 }
 
