@@ -23,6 +23,8 @@ from neardup.tables import write_csv
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt install chromium")
+FLAGS = ["--no-sandbox", "--disable-renderer-backgrounding", "--disable-backgrounding-occluded-windows"]
+"""Of Chromium: pages of several people are in sight at once, so that each draws."""
 EVERYBODY = "0.0.0.0"  # noqa: S104 - that is what is tested
 """The interface that other machines reach."""
 PATIENCE_MS = 20_000
@@ -33,7 +35,7 @@ PATIENCE_MS = 20_000
 def browser() -> Iterator[Browser]:
     """One Chromium for all tests of this file."""
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield found
         found.close()
 
@@ -401,7 +403,9 @@ def test_other_machines_need_the_token(browser: Browser, tmp_path: Path) -> None
         token = re.search(r"\?token=[\w-]+", printed)
         assert token
         context = browser.new_context()
+        context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
+        page.bring_to_front()
         page.goto(f"{address}/review{token[0]}")
         shown(page)
         assert "token" not in page.url
