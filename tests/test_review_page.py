@@ -405,9 +405,8 @@ def test_other_machines_need_the_token(browser: Browser, tmp_path: Path) -> None
         context = browser.new_context()
         context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
-        page.bring_to_front()
         page.goto(f"{address}/review{token[0]}")
-        shown(page)
+        expect(page.locator("#progress")).to_contain_text("2 left", timeout=PATIENCE_MS)
         assert "token" not in page.url
         context.close()
     finally:

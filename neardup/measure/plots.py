@@ -142,7 +142,7 @@ def similarity_histogram(evaluation: Evaluation, path: Path) -> Path:
         if np.isfinite(evaluation.threshold):
             axes.axvline(evaluation.threshold, color=BLUE, label=f"threshold {evaluation.threshold:.3f}")
         axes.set(xlabel="similarity (cosine)", ylabel="density", title="How alike are near-duplicates, and others")
-        axes.legend()
+        axes.legend(loc="upper right")
 
     return _picture(path, draw)
 
@@ -167,7 +167,7 @@ def reliability(bins: Sequence[ReliabilityBin], alone: Sequence[ReliabilityBin],
             predicted = [one.predicted for one in found]
             axes.errorbar(predicted, share, errors, fmt="o", color=color, capsize=3, label=label)
         axes.set(xlabel="probability", ylabel="share of one group", title="Are the probabilities true?")
-        axes.legend()
+        axes.legend(loc="upper left")
 
     return _picture(path, draw)
 
