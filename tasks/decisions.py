@@ -9,7 +9,7 @@ from neardup.encode.encoder import BUILTIN
 from neardup.errors import EncoderError
 from neardup.proofs import Judged, shipped_decision
 from neardup.review.links import Links
-from neardup.review.verdicts import DATABASE, open_verdicts
+from neardup.review.verdicts import DATABASE, Verdicts, open_verdicts
 from neardup.verified import DECISION, own_decision
 from tasks.tracking import tracking_of
 
@@ -63,17 +63,23 @@ def decision_for(out: Path, encoder: str, checkpoint: str = "") -> Decision | No
     return next(iter([*linking, *known]), None)
 
 
-def links_of(out: Path) -> Links:
-    """What the verdicts in force come to; nothing where none are kept.
+def kept_verdicts(out: Path) -> Verdicts | None:
+    """The verdicts that bear on an output folder, to be closed; None where nobody ever kept one.
 
     Args:
         out: output folder, which keeps the verdicts unless the variable `VERDICTS_URL` names a database.
     """
     url = os.environ.get(VERDICTS_URL, "")
-    if not url and not (out / DATABASE).is_file():
+    return open_verdicts(out, url) if url or (out / DATABASE).is_file() else None
+
+
+def links_of(out: Path) -> Links:
+    """What the verdicts in force come to, as `kept_verdicts` finds them; nothing where none are kept."""
+    kept = kept_verdicts(out)
+    if kept is None:
         return Links.of(())
-    with open_verdicts(out, url) as verdicts:
-        return Links.of(verdicts.current())
+    with kept:
+        return Links.of(kept.current())
 
 
 def judged_pairs(out: Path) -> Judged:

@@ -1,6 +1,5 @@
 """What people said of pairs, on Prefect and MLflow: decisions fitted again, and each export and fit as a run."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,9 +10,9 @@ from neardup.errors import TrackingError
 from neardup.review.figures import verdict_figures
 from neardup.review.links import Links
 from neardup.review.recalibration import FOLDER, Recalibration, recalibrate
-from neardup.review.verdicts import DATABASE, Verdicts, open_verdicts
+from neardup.review.verdicts import Verdicts
 from neardup.stages import digest_file, digest_of
-from tasks.decisions import VERDICTS_URL
+from tasks.decisions import kept_verdicts
 from tasks.running import RETRY, outside_fault
 from tasks.tracking import Tracking, is_logged, metric_name, reachable
 
@@ -21,11 +20,11 @@ from tasks.tracking import Tracking, is_logged, metric_name, reachable
 @task(name="recalibrate", cache_policy=NO_CACHE, retry_condition_fn=outside_fault, **RETRY)
 def fit_again(out: Path) -> Recalibration | None:
     """Fit the decision of an output folder again with its verdicts, or a team's; None where nobody ever gave one."""
-    url = os.environ.get(VERDICTS_URL, "")
-    if not url and not (out / DATABASE).is_file():
+    kept = kept_verdicts(out)
+    if kept is None:
         return None
-    with open_verdicts(out, url) as verdicts:
-        return recalibrate(out, verdicts) if verdicts.last() else None
+    with kept:
+        return recalibrate(out, kept) if kept.last() else None
 
 
 def log_recalibration(tracking: Tracking, found: Recalibration, say: Callable[[str], object]) -> None:

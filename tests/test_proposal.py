@@ -164,7 +164,12 @@ def test_photos_that_match_none_of_their_row_are_told(truth: TestSet) -> None:
 def test_without_probabilities_nothing_is_told(truth: TestSet) -> None:
     """A similarity alone accuses nobody."""
     plain = found()
-    assert doubts_of(truth, replace(plain, candidates=(Candidate("x", "y", SHA["a"], SHA["c"], 0.99),)), links()) == []
+    assert (
+        doubts_of(
+            truth, replace(plain, candidates=(Candidate("x", "y", SHA["a"], SHA["c"], similarity=0.99),)), links()
+        )
+        == []
+    )
 
 
 def test_the_page_escapes_what_names_hold(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,10 @@ _NAMESPACE = uuid5(NAMESPACE_URL, "neardup:pair")
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A pair of photos that the machine proposes; what it did not say is None or empty.
+class Opinion:
+    """What the machine says of a pair; what it did not say is None or empty.
 
     Attributes:
-        photo: path of one photo, relative to the archive.
-        partner: path of the other one.
-        photo_sha256: digest of its bytes.
-        partner_sha256: digest of the other's.
         similarity: cosine of the vectors, -1 to 1.
         probability: that both are the same picture, 0 to 1.
         band: `link`, `review` or `reject`.
@@ -38,16 +34,29 @@ class Candidate:
         inliers: keypoints that agree.
     """
 
+    similarity: float | None = field(default=None, kw_only=True)
+    probability: float | None = field(default=None, kw_only=True)
+    band: str = field(default="", kw_only=True)
+    relation: str = field(default="", kw_only=True)
+    sentence: str = field(default="", kw_only=True)
+    inliers: int | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Candidate(Opinion):
+    """A pair of photos that the machine proposes.
+
+    Attributes:
+        photo: path of one photo, relative to the archive.
+        partner: path of the other one.
+        photo_sha256: digest of its bytes.
+        partner_sha256: digest of the other's.
+    """
+
     photo: str
     partner: str
     photo_sha256: str
     partner_sha256: str
-    similarity: float | None = None
-    probability: float | None = None
-    band: str = ""
-    relation: str = ""
-    sentence: str = ""
-    inliers: int | None = None
 
     @property
     def pair(self) -> tuple[str, str]:
@@ -66,8 +75,7 @@ class Candidate:
 
     def shown(self) -> dict[str, Any]:
         """What a person sees of the machine's opinion, as a verdict keeps it."""
-        names = ("similarity", "probability", "band", "relation", "sentence", "inliers")
-        return {name: value for name in names if (value := getattr(self, name)) not in {None, ""}}
+        return {said.name: value for said in fields(Opinion) if (value := getattr(self, said.name)) not in {None, ""}}
 
 
 def id_of(photo: str, partner: str) -> str:

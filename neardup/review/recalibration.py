@@ -22,8 +22,8 @@ from neardup.proofs import shipped_decision
 from neardup.review.figures import verdict_figures
 from neardup.review.links import Links, Pair, save_known_pairs
 from neardup.review.refit import Answered, Moves, asked_weights, log_odds_of, moved_bands, old_beliefs
-from neardup.review.results import EXACT_COPY
 from neardup.review.verdicts import DIFFERENT, SAME, Verdict, Verdicts, pair_of
+from neardup.search.pictures import COPY, KINDS
 from neardup.stages import Stage, digest_of, read_json, write_json
 from neardup.verified import DECISION, SOURCE, own_decision
 from neardup.verify.store import read_evidence
@@ -81,7 +81,7 @@ class Run:
         rows = pq.read_table(table, columns=["photo_sha256", "partner_sha256", "similarity", "kind"]).to_pylist()
         found: dict[Pair, float] = {}
         for row in rows:
-            if row["kind"] != EXACT_COPY:
+            if row["kind"] != KINDS[COPY]:
                 found.setdefault(pair_of(row["photo_sha256"], row["partner_sha256"]), row["similarity"])
         known = read_evidence(folder / "evidence.parquet")
         places = np.zeros((len(found), 2), dtype=np.int64)

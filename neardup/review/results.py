@@ -7,7 +7,7 @@ object when it is about to be shown. Columns that verification adds are used whe
 import json
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,19 +22,17 @@ from neardup.decide.decision import Decision
 from neardup.errors import ArchiveError, ConfigError, NeardupError
 from neardup.proofs import UNLIKELY
 from neardup.review.bridges import bridges
-from neardup.review.candidates import root_of
+from neardup.review.candidates import Opinion, root_of
 from neardup.review.contents import Contents
 from neardup.review.facts import Archived, PhotoFacts
+from neardup.search.pictures import COPY, KINDS
 from neardup.stages import STATE
 from neardup.verify.evidence import Evidence
+from neardup.verify.store import evidence_in
 
-EXACT_COPY = "exact copy"
-"""Kind of a pair of files with the same bytes, which nobody needs to look at."""
 SLOPE = 40.0
 """Log-odds by which a similarity of 1 above the threshold raises a pair that was not verified. Such pairs get no
 probability, and by this number they are only put in order: those nearest the threshold first."""
-BANDS = ("reject", "review", "link")
-"""The bands of verified pairs, from those that are left to those that are taken without a look."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +45,13 @@ class Photo:
 
 
 @dataclass(frozen=True)
-class ShownPair:
+class ShownPair(Opinion):
     """A pair of photos that the machine proposes, with all that it says of it.
 
     Attributes:
         row: number of the pair among those of the results; None where the machine does not propose it.
         photo: one photo of the pair.
         partner: the other one.
-        similarity: of their vectors, -1 to 1; None where the machine does not propose the pair.
-        probability: that they show one picture, 0 to 1; None where the pair was not verified.
-        band: one of `BANDS`, or nothing where the pair was not verified.
-        relation: what kind of copy it is; may be empty.
-        sentence: what the machine says of the pair, in words; may be empty.
-        inliers: matched points that agree; None where the pair was not verified.
         terms: what the probability is made of, as pairs of a name and its log-odds.
         groups: numbers of the groups of both photos; 0 for none.
         affected: photos of these groups, which a wrong answer would join or part.
@@ -70,12 +62,6 @@ class ShownPair:
     row: int | None
     photo: Photo
     partner: Photo
-    similarity: float | None = None
-    probability: float | None = None
-    band: str = ""
-    relation: str = ""
-    sentence: str = ""
-    inliers: int | None = None
     terms: tuple[tuple[str, float], ...] = ()
     groups: tuple[int, int] = (0, 0)
     affected: int = 2
@@ -115,7 +101,7 @@ class Results:
         self.made_with: dict[str, Any] = json.loads((folder / "duplicates.json").read_text(encoding="utf-8"))
         self.archive = root_of(out, archive, self.made_with).resolve()
         pairs = pq.read_table(folder / "pairs.parquet")
-        self._pairs = pairs.filter(pc.not_equal(pairs["kind"], EXACT_COPY)).combine_chunks()
+        self._pairs = pairs.filter(pc.not_equal(pairs["kind"], KINDS[COPY])).combine_chunks()
         self.paths, (self.first, self.second) = _coded(self._pairs["photo"], self._pairs["partner"])
         self.similarity: Floats = self._pairs["similarity"].to_numpy().astype(np.float64)
         self.probability = self._numbers("probability")
@@ -167,10 +153,7 @@ class Results:
     @cached_property
     def bridges(self) -> Bools:
         """The links that alone hold two parts of a group together, bool (m,)."""
-        inside = (
-            self.links & (self.group_of[self.first] == self.group_of[self.second]) & (self.group_of[self.first] > 0)
-        )
-        rows = np.flatnonzero(inside)
+        rows = np.flatnonzero(self.links & self._together)
         marked = np.zeros(len(self), dtype=bool)
         marked[rows] = bridges(self.first[rows], self.second[rows], len(self.paths))
         return marked
@@ -181,8 +164,13 @@ class Results:
         sizes = np.bincount(self.group_of)
         sizes[0] = 1
         of_first, of_second = self.group_of[self.first], self.group_of[self.second]
-        together = (of_first == of_second) & (of_first > 0)
-        return np.asarray(sizes[of_first] + np.where(together, 0, sizes[of_second]))
+        return np.asarray(sizes[of_first] + np.where(self._together, 0, sizes[of_second]))
+
+    @cached_property
+    def _together(self) -> Bools:
+        """The pairs of which both photos are in one group, bool (m,)."""
+        of_first = self.group_of[self.first]
+        return np.asarray((of_first == self.group_of[self.second]) & (of_first > 0))
 
     @cached_property
     def _chance(self) -> Floats:
@@ -201,8 +189,7 @@ class Results:
 
         That is the chance that a pair within a group is none, or that one across two groups is one.
         """
-        together = (self.group_of[self.first] == self.group_of[self.second]) & (self.group_of[self.first] > 0)
-        return np.where(together, 1 - self._chance, self._chance)
+        return np.where(self._together, 1 - self._chance, self._chance)
 
     def _banded(self, band: str) -> Bools:
         if not self.verified:
@@ -373,10 +360,7 @@ class Results:
         row = pc.index(same, value=True).as_py()
         if row < 0:
             return None
-        values = {field.name: self._evidence[field.name][row].as_py() for field in fields(Evidence)}
-        values["transform"] = None if values["transform"] is None else tuple(values["transform"])
-        values["differences"] = tuple(tuple(box) for box in values["differences"] or ())
-        return Evidence(**values)
+        return evidence_in(self._evidence.slice(row, 1))[0]
 
     def rows_within(self, photos: Sequence[int] | Ints) -> Ints:
         """The rows of all pairs of which both photos are among these."""

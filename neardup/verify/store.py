@@ -50,9 +50,13 @@ def read_evidence(path: Path, fingerprint: str | None = None) -> Known:
     table = pq.read_table(path)
     if fingerprint not in {None, (table.schema.metadata or {}).get(b"verifier", b"").decode()}:
         return {}
+    return {(evidence.first, evidence.second): evidence for evidence in evidence_in(table)}
+
+
+def evidence_in(table: pa.Table) -> list[Evidence]:
+    """The evidence in a table that `write_evidence` wrote, or in some rows of it."""
     names = [field.name for field in fields(Evidence)]
-    found = (Evidence(**{name: _tuples(row[name]) for name in names}) for row in table.to_pylist())
-    return {(evidence.first, evidence.second): evidence for evidence in found}
+    return [Evidence(**{name: _tuples(row[name]) for name in names}) for row in table.to_pylist()]
 
 
 def _tuples(value: Any) -> Any:
