@@ -4,16 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from neardup.archive.scan import scan
-from neardup.arrays import Bools, Ints
+from neardup.arrays import Ints
 from neardup.decide.decision import Decision
 from neardup.decide.promises import FalseLinks, expected_false_links
-from neardup.encode.collection import encoded_photos
+from neardup.encode.collection import Files, encoded_photos
 from neardup.encode.encoder import Encoder
-from neardup.encode.shards import content_keys
-from neardup.encode.vectors import Embeddings, embed_photos
+from neardup.encode.vectors import embed_photos
 from neardup.errors import ArchiveError
 from neardup.hits import prove_hits
 from neardup.images import read_file
@@ -96,8 +94,9 @@ def search_decoys(
         raise ArchiveError(f"{folder} holds no photo that can be read: name a folder of photographs with --decoys")
     named = [(path, photo) for photo, path in sorted(items, key=lambda item: item[1])]
     found = embed_photos(named, folder, encoder, store=state / "decoys" / "vectors", max_pixels=limit)
-    rows, photos, paths = _gallery(triangle, present)
-    foreign = ~_among(found, photos)
+    collected = encoded_photos(triangle.collection, present)
+    rows, photos, paths = _gallery(triangle, collected)
+    foreign = ~np.isin(found.photos, photos)
     vectors = triangle.vectors(rows)
     queries = [(photo, Path(path).name) for photo, path in zip(found.photos, found.paths, strict=True)]
     kept = np.flatnonzero(foreign).tolist()
@@ -122,21 +121,14 @@ def search_decoys(
             hit, proof = max(links, key=lambda link: (link[1].probability or 0.0, link[0].path))
             chance = proof.probability or 0.0
             linked.append(LinkedDecoy(found.paths[row], hit.path, hit.similarity, chance, proof.sentence))
-    bound = expected_false_links(len(encoded_photos(triangle.collection, present).contents), len(kept), len(linked))
+    bound = expected_false_links(len(collected.contents), len(kept), len(linked))
     return Decoys(bound, len(queries) - len(kept), tuple(linked))
 
 
-def _gallery(triangle: Triangle, present: Ints) -> tuple[Ints, list[str], list[str]]:
+def _gallery(triangle: Triangle, files: Files) -> tuple[Ints, list[str], list[str]]:
     """Of each different photo of a collection that is there its row, SHA-256 and path, in the order of the rows."""
-    files, contents = encoded_photos(triangle.collection, present), triangle.contents()
-    keys, firsts = np.unique(contents, return_index=True)
+    keys, firsts = np.unique(triangle.contents(), return_index=True)
     ours, chosen = np.unique(files.contents, return_index=True)
     rows = firsts[np.searchsorted(keys, ours)]
     order = np.argsort(rows)
     return rows[order], files.photos(chosen[order]), files.paths(chosen[order])
-
-
-def _among(decoys: Embeddings, photos: list[str]) -> Bools:
-    """Which decoys have the bytes of a photo of the collection, bool (n,)."""
-    theirs, ours = (content_keys(pa.chunked_array([pa.array(found, pa.string())])) for found in (decoys.photos, photos))
-    return np.isin(theirs, ours)

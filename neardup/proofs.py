@@ -114,7 +114,7 @@ class Proofs:
     decision: Decision | None = None
     judged: Judged = Judged()
 
-    @property
+    @cached_property
     def shown(self) -> Bools:
         """Which pairs people are shown, bool (m,): all but those that are too unlikely and that nobody judged."""
         judged = np.array([answer is not None for answer in self.answers], dtype=bool)
@@ -127,7 +127,7 @@ class Proofs:
         rows = zip(self.pairs.left.tolist(), self.pairs.right.tolist(), strict=True)
         return [self.judged.answers.get(ordered(self.photos[left], self.photos[right])) for left, right in rows]
 
-    @property
+    @cached_property
     def counts(self) -> dict[str, int]:
         """How many pairs were verified and confirmed, are links, are to be reviewed, are too unlikely for that."""
         looked = [found for found in self.evidence if found]
