@@ -23,7 +23,8 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWi
 from neardup.arrays import Floats, Vectors
 from neardup.encode.encoder import Encoder
 from neardup.encode.kinds import ClipEncoder
-from neardup.encode.onnx import OnnxEncoder, of_file
+from neardup.encode.onnx import OnnxEncoder
+from neardup.encode.onnx_file import of_file
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ConfigError
 from neardup.images import MAX_PIXELS, read_image

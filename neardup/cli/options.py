@@ -38,7 +38,9 @@ CONFIG = click.option(
     "--config", type=FILE, help="Settings; else neardup.toml here, or [prepare] of the archive's own neardup.toml."
 )
 
-ENCODER = click.option("--encoder", help="builtin:tiny, sscd, a hub id, a folder, a TorchScript file, an MLflow model.")
+ENCODER = click.option(
+    "--encoder", help="builtin:tiny, sscd, a hub id, a folder, an ONNX or TorchScript file, an MLflow model."
+)
 
 DEVICE = click.option(
     "--device",

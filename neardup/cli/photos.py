@@ -277,10 +277,8 @@ def duplicates(
     places = {f"cluster__{name}": value for name, value in cluster.items()}
     settings = settings_of(config, archive, device=device, **places)
     foreign = decoys.resolve() if decoys else None
-    computing = settings.device, dtype, settings.prepare, settings.cluster
-    result = run_flow(
-        "duplicates", out, archive.resolve(), out.resolve(), encoder, threshold, *computing, verify, foreign
-    )
+    computing = settings.device, dtype, settings.prepare, settings.cluster, verify, foreign, settings.onnx
+    result = run_flow("duplicates", out, archive.resolve(), out.resolve(), encoder, threshold, *computing)
     folder = Path(result["folder"])
     shown = ("gallery.html", *(("explained.html",) if verify else ()), "pairs.xlsx", "groups.xlsx")
     pages = f"Look at {', '.join(str(folder / name) for name in shown)}"
@@ -312,7 +310,7 @@ def watch(
     check_folders(archive, out)
     settings = settings_of(config, archive, device=device)
     folders = archive.resolve(), out.resolve()
-    reading = settings.prepare, encoder, threshold, settings.device, settings.cluster.store, verify
+    reading = settings.prepare, encoder, threshold, settings.device, settings.cluster.store, verify, settings.onnx
     result = run_flow("watch", out, *folders, *reading)
     folder = Path(result["folder"]) if result["folder"] else None
     explained = f", {folder / 'explained.html'}" if folder and verify else ""
@@ -332,7 +330,7 @@ def loaded(settings: "Settings", folder: Path, dtype: "Dtype", results: Path) ->
     from neardup.encode.encoder import load_encoder
     from neardup.measure.low_precision import effect, measured
 
-    model = load_encoder(resolved(settings.encoder, folder), settings.device, dtype)
+    model = load_encoder(resolved(settings, folder), settings.device, dtype)
     if dtype != "fp32":
         say(effect(measured(results, dtype, model.fingerprint)))
     return model

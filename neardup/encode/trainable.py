@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neardup.encode.encoder import is_onnx, load_onnx
 from neardup.encode.hub import load_checkpoint
 from neardup.encode.kinds import KINDS, kind_of
 from neardup.encode.onnx import GRAPH
+from neardup.encode.onnx_file import is_onnx, load_onnx
 from neardup.encode.protocol import BUILTIN, CHECKPOINT
 from neardup.encode.torchscript import is_torchscript, load_torchscript
 from neardup.encode.vision import VisionEncoder
