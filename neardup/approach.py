@@ -70,7 +70,9 @@ class Approach:
         if self.name == "zero-shot":
             return None
         if self.name == "adapted":
-            return self.settings.adapt
+            adapt = self.settings.adapt
+            # What normalises similarities must hold no photo of the test set.
+            return replace(adapt, normalise=adapt.normalise and not self.settings.transductive)
         if self.name == "tuned":
             return self.settings.train
         augmentation = self.settings.augmentation if self.name == "fine-tuned-augmented" else "none"

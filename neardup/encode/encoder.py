@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neardup.encode.background import Background, NormalisedEncoder
 from neardup.encode.devices import without_torch
 from neardup.encode.onnx import GRAPH, of_checkpoint
 from neardup.encode.onnx_file import is_onnx, load_onnx
@@ -30,8 +31,9 @@ def load_encoder(
         name: `builtin:tiny`; `sscd`, Meta's model for copies of photographs, which is fetched once; a hub id such as
             `openai/clip-vit-base-patch32` or `facebook/dinov2-small`; a folder with a checkpoint of CLIP, SigLIP,
             DINOv2, ViT, timm or a dual encoder of these; a TorchScript file (`.pt`); or an ONNX file (`.onnx`). What
-            the vector of each kind is, the classes of `neardup.encode.kinds` say. On the CPU, in fp32, an ONNX file and
-            a checkpoint with a graph beside it, as `builtin:tiny` has, are computed by ONNX Runtime, without torch.
+            the vector of each kind is, the classes of `neardup.encode.kinds` say; where `background.safetensors` lies
+            in the checkpoint, it is normalised as `neardup.encode.background` says. On the CPU, in fp32, an ONNX file
+            and a checkpoint with a graph beside it, as `builtin:tiny` has, are computed by ONNX Runtime, without torch.
         device: `auto`, `cpu`, `cuda`, `mps`.
         dtype: number format of the computation; `int8` on CPUs, `fp16` on GPUs, `bf16` on GPUs and on CPUs that have
             AVX512-BF16 or AMX. Measured for ViT-B/32 on one core with AVX512-BF16: 10.1 photos/s, in bf16 19.3, in int8
@@ -51,13 +53,20 @@ def load_encoder(
     if is_onnx(name):
         if dtype != "fp32" or device not in {"auto", "cpu"}:
             raise EncoderError(f"{name} is computed by the CPU as it was exported: leave device and precision out")
-        return load_onnx(name, onnx)
-    folder = CHECKPOINT if name == BUILTIN else Path(name)
-    if without_torch(device, dtype) and not compiled and (folder / GRAPH).is_file():
-        return of_checkpoint(name, folder)
-    from neardup.encode.kinds import load_vision  # noqa: PLC0415 - torch, for seconds that ONNX Runtime does not need
+        encoder: BatchEncoder = load_onnx(name, onnx)
+    elif without_torch(device, dtype) and not compiled and (checkpoint_folder(name) / GRAPH).is_file():
+        encoder = of_checkpoint(name, checkpoint_folder(name))
+    else:
+        from neardup.encode.kinds import load_vision  # noqa: PLC0415 - torch, for seconds that ONNX Runtime saves
 
-    return load_vision(name, device, dtype, compiled=compiled)
+        encoder = load_vision(name, device, dtype, compiled=compiled)
+    background = Background.load(checkpoint_folder(name))
+    return NormalisedEncoder(encoder, background) if background else encoder
+
+
+def checkpoint_folder(name: str) -> Path:
+    """The folder of an encoder's checkpoint; of what is no folder's name, such as a hub id, one that is not there."""
+    return CHECKPOINT if name == BUILTIN else Path(name)
 
 
 def check_encoder(name: str) -> None:

@@ -80,7 +80,9 @@ class Lookup:
         if not self.knows_words:
             raise EncoderError(f"the encoder {self._name} reads no text: search with a photo")
         with self._lock:
-            return self._hits(_vector_of(self._name, text), "")
+            vector = _vector_of(self._name, text)
+            normalised = self._encoder.dimension - vector.shape[1]  # what is appended to a photo's vector is 0 of words
+            return self._hits(np.pad(vector, ((0, 0), (0, normalised))), "")
 
     def _hits(self, queries: Vectors, itself: str) -> list[Hit]:
         hits = nearest(queries, self._gallery, HITS + 1, fingerprint=self._encoder.fingerprint)[0]
