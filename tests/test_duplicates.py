@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from servers import environment, free_port
 
 from neardup.builtin.scenes import Scene
+from neardup.duplicate_tables import write_duplicates
 from neardup.duplicates import KINDS, Duplicates, duplicates
 from neardup.encode.collection import Collection, encode_shard, known, new_shards, open_collection, present
 from neardup.encode.encoder import load_encoder
@@ -361,7 +362,7 @@ def test_the_files_say_the_same(opened: Opened, photos: Path, tmp_path: Path) ->
     """Parquet, Excel, JSON and the page hold the pairs and groups that were found."""
     result = found(opened(photos, tmp_path / "store"))
     folder = tmp_path / "out" / "duplicates"
-    result.write(folder)
+    write_duplicates(result, folder)
     table, sheet = pd.read_parquet(folder / "pairs.parquet"), pd.read_excel(folder / "pairs.xlsx", engine="openpyxl")
     assert table[["photo", "partner"]].to_numpy().tolist() == sheet[["photo", "partner"]].to_numpy().tolist()
     assert len(table) == len(pairs_of(result))
