@@ -96,7 +96,7 @@ def measure(archive: Path, photos: Path, more: Path | None, work: Path, encoder:
     on_plates = partial(on_exposures, work=work)
     results = {
         "archive": on_archive(methods, archive, work, settings),
-        "exposures": on_plates(methods, [photos]),
+        "exposures": on_plates(by_vectors, [photos]),
         **({"crowded": on_plates(encoders_of(by_vectors), [photos, more])} if more else {}),
     }
     damaged = {name: copies(originals, work, name, copy) for name, copy in kinds().items()}
@@ -169,10 +169,12 @@ def on_set(name: str, methods: Sequence[Method], photos: Photos, groups: Ints, w
     What is made on the way lies in `work`, the evidence by the set's name.
     """
     alone = {m.name: m.similarities(photos, photos) for m in tqdm(methods, name, unit="method", disable=None)}
-    search = Search(photos, photos, groups, groups)
-    proposing = [alone[name] for name in proposers(methods)]
-    known = search.evidence(map(search.candidates, proposing), work / "evidence" / f"{name}.parquet")
-    verified = {f"{name}{VERIFIED}": search.verified(alone[name], known) for name in proposers(methods)}
+    search, path = Search(photos, photos, groups, groups), work / "evidence" / f"{name}.parquet"
+    rows = {method: search.candidates(alone[method]) for method in proposers(methods)}
+    known = search.evidence(rows.values(), path)
+    rows = {method: search.closed(some, known) for method, some in rows.items()}
+    known = search.evidence(rows.values(), path)
+    verified = {f"{method}{VERIFIED}": search.verified(alone[method], some, known) for method, some in rows.items()}
     names = tuple(path for path, _ in photos.items)
 
     def scored(method: str, similarities: Floats) -> Scored:
@@ -231,7 +233,8 @@ def on_damages(
         for damage, some in zip(damaged, found, strict=True):
             figures[damage][method.name] = copied(some, np.array(chosen, dtype=np.int64))
         if proposers([method]):
-            scores = search.verified(np.concatenate(found), known)
+            stacked = np.concatenate(found)
+            scores = search.verified(stacked, search.candidates(stacked), known)
             for damage, some in zip(damaged, np.split(scores, len(damaged)), strict=True):
                 figures[damage][f"{method.name}{VERIFIED}"] = copied(some, own)
     return figures

@@ -40,9 +40,10 @@ METHODS = """\
 - colour histogram: square roots of the shares of 8 × 8 × 8 colours.
 - SIFT: at most 500 RootSIFT keypoints at 400 pixels, ratio test .8, inliers of one homography (RANSAC, MAGSAC++). It
   alone is also shown the mirrored query and takes the greater count. It compares every pair, and proposes none.
-- verified: of each photo the 20 nearest by the method's vectors are verified by neardup's local features and ranked by
-  a probability, fitted on the groups of other folds of the same set (out of fold), as `neardup evaluate` does it. So
-  every method has a probability of its own; of copies one fit serves all damages.
+- verified: of each photo the 20 nearest by the method's vectors, and what matches the same photo, are verified by
+  neardup's local features and ranked by a probability, fitted on the groups of other folds of the same set (out of
+  fold), as `neardup evaluate` does it. So every method has a probability of its own; of copies one fit serves all
+  damages, and only the 20 nearest originals are verified.
 """
 """What the page says of each method, in Markdown."""
 SETS: Mapping[str, tuple[str, str]] = MappingProxyType(

@@ -30,8 +30,8 @@ from neardup.measure.evaluate import FOLDS
 from neardup.stages import digest_file, digest_of, replacing
 from neardup.verified import by_cosine
 from neardup.verify.evidence import ordered
-from neardup.verify.store import Known, read_evidence, write_evidence
-from neardup.verify.verifier import CANDIDATES, Verifier, verifier_fingerprint
+from neardup.verify.store import KeypointCache, Known, read_evidence, write_evidence
+from neardup.verify.verifier import CANDIDATES, Verifier, closing_pairs, verifier_fingerprint, with_pairs
 
 PEER_STEP = 1
 """Version of the peers' vectors, bumped when a peer gives other vectors for equal photos: older ones are not reused."""
@@ -61,11 +61,7 @@ INLIER_PIXELS = 5.0
 
 
 def needed(module: str) -> ModuleType:
-    """Import a module of the dependency group `bench`.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
+    """Import a module of the dependency group `bench`; a ConfigError says what to do where it is not installed."""
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
@@ -110,7 +106,7 @@ class Search:
 
     Attributes:
         queries: what is searched for.
-        gallery: what is searched; the queries themselves where a set is searched in itself.
+        gallery: what is searched; equal to the queries where a set is searched in itself.
         of_queries: int64 (q,), group of each query.
         of_gallery: int64 (g,), group of each photo of the gallery.
     """
@@ -128,10 +124,8 @@ class Search:
     def candidates(self, similarities: Floats) -> Ints:
         """The pairs to verify, each query with its nearest photos: int64 (m, 2), rows of queries and of the gallery.
 
-        Within one set a pair comes once, the lesser row first, and no photo is paired with itself.
-
-        Args:
-            similarities: float64 (q, g); higher is more alike.
+        Within one set a pair comes once, the lesser row first, and no photo is paired with itself. Of similarities,
+        float64 (q, g), higher is more alike.
         """
         wide = similarities.copy()
         if self.within:
@@ -150,21 +144,28 @@ class Search:
         asked = {pair for some in rows for pair in self.contents(some) if pair[0] != pair[1]}
         if asked - known.keys():
             files = {**self.queries.files, **self.gallery.files}
-            known |= Verifier(lambda photo: read_file(files[photo])).verify(sorted(asked), known)
+            verifier = Verifier(lambda photo: read_file(files[photo]), KeypointCache(path.parent / "keypoints"))
+            known |= verifier.verify(sorted(asked), known)
             write_evidence(path, known.values(), verifier_fingerprint())
         return known
 
-    def verified(self, similarities: Floats, known: Known) -> Floats:
+    def closed(self, rows: Ints, known: Known) -> Ints:
+        """Pairs of rows of one set, int64 (m, 2), and those of photos that both match a third one."""
+        row_of = {sha256: row for row, (_, sha256) in enumerate(self.queries.items)}
+        closing = closing_pairs(known, self.contents(rows))
+        return with_pairs(rows, ((row_of[one], row_of[other]) for one, other in closing))
+
+    def verified(self, similarities: Floats, rows: Ints, known: Known) -> Floats:
         """Rank candidates by their probability out of fold, as `neardup evaluate` does, all others below by similarity.
 
         Args:
             similarities: float64 (q, g), -1 to 1; higher is more alike.
-            known: evidence of all candidates, but of those that cannot be read.
+            rows: the candidates, int64 (m, 2).
+            known: their evidence.
 
         Returns:
             float64 (q, g), 0 to 1.
         """
-        rows = self.candidates(similarities)
         evidence = [known.get(pair) for pair in self.contents(rows)]
         groups = self.of_queries if self.within else np.concatenate([self.of_queries, self.of_gallery])
         behind = 0 if self.within else len(self.of_queries)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import faiss
@@ -23,11 +24,12 @@ from neardup.search.approximate import Index, build_index
 from neardup.search.blocks import open_triangle, search_block
 from neardup.search.nearest import nearest
 from neardup.search.pairs import near_pairs
-from neardup.stages import digest_file
+from neardup.stages import digest_file, digest_of
 from neardup.train.press import press
 from neardup.verify.keypoints import local_features
 from neardup.verify.match import Prepared
-from neardup.verify.verifier import CANDIDATES, THREADS, Verifier, candidate_pairs, evidence_of
+from neardup.verify.store import KeypointCache, Known
+from neardup.verify.verifier import CANDIDATES, CORES, Verifier, candidate_pairs, evidence_of
 
 DIMENSION = 512
 """Length of the vectors, that of ViT-B/32."""
@@ -53,6 +55,10 @@ COPIES = 0.05
 """Share of the made vectors that are changed copies of their predecessors."""
 VERIFIED = 256
 """Photos of the topic verify: with the 20 nearest of each some 4,000 pairs, of which a pass takes seconds."""
+PRINTS = 8
+"""Press copies of each: 2,048 pairs, from which on neardup verifies by processes."""
+SLOWER = 8
+"""Of so many pairs the plain loop takes one: where pairs match it would need a minute a pass."""
 WORKERS = (1, 2)
 """Dask workers of the topic cluster, one thread each."""
 ENCODED = 768
@@ -310,32 +316,33 @@ def measure_verification(photos: Path, work: Path) -> list[Measured]:
     names = [path.stem for path in paths]
     near = [(names[left], names[right]) for left, right in candidate_pairs(vectors, -1.0).tolist()]
     files = dict(zip(names, paths, strict=True))
-    copied = {f"{name}c": press_copy(path, work / "press", seed) for seed, (name, path) in enumerate(files.items())}
-    files |= copied
-    found, proof = (finding, finding_alone), (verifying, verifying_alone)
-    rows = (
-        (f"keypoints in JPEG files of {SMALL[0]} × {SMALL[1]}", found, zip(names[::2], names[1::2], strict=True), 2),
-        (f"photos with the {CANDIDATES} nearest of each, keypoints at hand", proof, near, 1),
-        ("photos with their press copies, keypoints at hand", proof, zip(names, copied, strict=True), 1),
+    prints = [(name, f"{name}-{seed}") for name in names for seed in range(PRINTS)]
+    files |= {copy: press_copy(files[name], work / "press" / f"{copy}.jpg") for name, copy in prints}
+    two_and_two = list(zip(names[::2], names[1::2], strict=True))
+    proof = verifying, verifying_alone
+    ways = (
+        (f"keypoints in JPEG files of {SMALL[0]} × {SMALL[1]}", (finding, finding_alone), two_and_two, "photos"),
+        (f"photos with the {CANDIDATES} nearest of each, keypoints at hand", proof, near, "pairs"),
+        (f"photos with {PRINTS} press copies of each, keypoints at hand", proof, prints, "pairs"),
     )
     results = []
-    for task, (together, alone), some, each in rows:
-        pairs = list(some)
-        row = partial(measured, f"verify: {task}")
-        unit, count = "photos" if each > 1 else "pairs", len(pairs) * each
+    for task, (together, alone), pairs, unit in ways:
+        each = 2 if unit == "photos" else 1
+        few = pairs[::SLOWER]
         results += [
-            row(f"neardup, {THREADS} threads", unit, count, together, files, pairs),
-            row("a plain loop on one core", unit, count, on_cores, 1, alone, files, pairs),
+            measured(f"verify: {task}", f"neardup, {CORES} cores", unit, each * len(pairs), together, files, pairs),
+            measured(
+                f"verify: {task}", "a plain loop, one core", unit, each * len(few), on_cores, 1, alone, files, few
+            ),
         ]
     return results
 
 
-def press_copy(path: Path, folder: Path, seed: int) -> Path:
-    """A copy of a photo as a newspaper would print it; one that is there is not made again."""
-    copy = folder / path.name
-    folder.mkdir(parents=True, exist_ok=True)
+def press_copy(path: Path, copy: Path) -> Path:
+    """A copy of a photo as a newspaper would print it, drawn by its name; one that is there is not made again."""
+    copy.parent.mkdir(parents=True, exist_ok=True)
     if not copy.is_file():
-        press(read_image(path), seed).save(copy, quality=90)
+        press(read_image(path), int(digest_of(copy.name)[:8], 16)).save(copy, quality=90)
     return copy
 
 
@@ -350,9 +357,13 @@ def finding_alone(files: Mapping[str, Path], pairs: Pairs) -> Callable[[], objec
 
 
 def verifying(files: Mapping[str, Path], pairs: Pairs) -> Callable[[], object]:
-    """Verify pairs by a verifier that has their keypoints from the pass that is not counted."""
-    verifier = Verifier(lambda name: files[name].read_bytes())
-    return lambda: verifier.verify(pairs)
+    """Verify pairs by a verifier that has kept their keypoints since the pass that is not counted."""
+    kept = TemporaryDirectory()
+
+    def work() -> Known:
+        return Verifier(lambda name: files[name].read_bytes(), KeypointCache(Path(kept.name))).verify(pairs)
+
+    return work
 
 
 def verifying_alone(files: Mapping[str, Path], pairs: Pairs) -> Callable[[], object]:
