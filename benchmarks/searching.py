@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import faiss
@@ -28,7 +27,7 @@ from neardup.stages import digest_file, digest_of
 from neardup.train.press import press
 from neardup.verify.keypoints import local_features
 from neardup.verify.match import Prepared
-from neardup.verify.store import KeypointCache, Known
+from neardup.verify.store import KeypointCache
 from neardup.verify.verifier import CANDIDATES, CORES, Verifier, candidate_pairs, evidence_of
 
 DIMENSION = 512
@@ -357,13 +356,9 @@ def finding_alone(files: Mapping[str, Path], pairs: Pairs) -> Callable[[], objec
 
 
 def verifying(files: Mapping[str, Path], pairs: Pairs) -> Callable[[], object]:
-    """Verify pairs by a verifier that has kept their keypoints since the pass that is not counted."""
-    kept = TemporaryDirectory()
-
-    def work() -> Known:
-        return Verifier(lambda name: files[name].read_bytes(), KeypointCache(Path(kept.name))).verify(pairs)
-
-    return work
+    """Verify pairs by a verifier whose keypoints are kept, in the work folder, by the pass that is not counted."""
+    kept = KeypointCache(files[pairs[0][0]].parent.with_name("keypoints"))
+    return lambda: Verifier(lambda name: files[name].read_bytes(), kept).verify(pairs)
 
 
 def verifying_alone(files: Mapping[str, Path], pairs: Pairs) -> Callable[[], object]:
