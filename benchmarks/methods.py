@@ -4,6 +4,7 @@ pdqhash belongs to the dependency group `bench`; only the method that needs it a
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -31,7 +32,7 @@ from neardup.stages import digest_file, digest_of, replacing
 from neardup.verified import by_cosine
 from neardup.verify.evidence import ordered
 from neardup.verify.store import KeypointCache, Known, read_evidence, write_evidence
-from neardup.verify.verifier import CANDIDATES, Verifier, closing_pairs, verifier_fingerprint, with_pairs
+from neardup.verify.verifier import CANDIDATES, CORES, Verifier, closing_pairs, verifier_fingerprint, with_pairs
 
 PEER_STEP = 1
 """Version of the peers' vectors, bumped when a peer gives other vectors for equal photos: older ones are not reused."""
@@ -305,12 +306,7 @@ class ByVector:
 
 @dataclass(frozen=True)
 class Keypoints:
-    """What SIFT sees in a photo.
-
-    Attributes:
-        places: float32 (k, 2), in pixels.
-        descriptors: float32 (k, 128), unit rows.
-    """
+    """What SIFT sees in a photo: places, float32 (k, 2), in pixels, and descriptors, float32 (k, 128), unit rows."""
 
     places: npt.NDArray[np.float32]
     descriptors: npt.NDArray[np.float32]
@@ -370,19 +366,19 @@ class Sift:
         within = queries == gallery
         here = there if within else self.describe(queries.paths)
         counts = np.zeros((len(here), len(there)))
-        for q in tqdm(range(len(here)), "matching SIFT", unit="photo", disable=None):
+
+        def compare(q: int) -> None:
             # Within one set a pair is compared once: mirroring either photo of it comes to the same.
             for g in range(q + 1 if within else 0, len(there)):
                 counts[q, g] = max(self.inliers(here[q], there[g]), self.inliers(mirrored[q], there[g]))
+
+        with ThreadPoolExecutor(CORES) as pool:
+            list(tqdm(pool.map(compare, range(len(here))), "SIFT", total=len(here), unit="photo", disable=None))
         return counts + counts.T if within else counts
 
 
 def matches(query: npt.NDArray[np.float32], photo: npt.NDArray[np.float32]) -> tuple[list[int], list[int]]:
-    """Keypoints that are each other's by Lowe's ratio test.
-
-    Args:
-        query: float32 (a, 128), unit rows.
-        photo: float32 (b, 128), unit rows, b at least 2.
+    """Keypoints, float32 (a, 128) and (b, 128), unit rows, that are each other's by Lowe's ratio test.
 
     Returns:
         Indices into `query` and into `photo`; none occurs twice, for many matches on one point would agree on a
