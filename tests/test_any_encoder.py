@@ -29,7 +29,9 @@ from neardup.settings.schema import AdaptRecipe, Settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-QUICK = replace(AdaptRecipe(), batch_size=8, epochs=1, epoch_steps=1, validation=0.2, validation_copies=1)
+STEP = {"batch_size": 8, "epochs": 1, "epoch_steps": 1, "validation": 0.2, "validation_copies": 1}
+QUICK = replace(AdaptRecipe(), **STEP, interpolate=False)
+"""One step whose weights are kept, whatever they are worth."""
 
 
 def silent(_sentence: str) -> None:
