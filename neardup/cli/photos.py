@@ -207,8 +207,8 @@ def _print_hits(
         proved = proofs[number] if proofs else [None] * len(best)
         shown = []
         for rank, (hit, proof) in enumerate(zip(best, proved, strict=True), 1):
-            said = "  (itself)" if hit.itself else f"  {proof.text}" if proof else ""
-            lines.append(f"{rank:>3}  {hit.similarity:.4f}  {hit.path}{said}")
+            remark = "  (itself)" if hit.itself else f"  {proof.text}" if proof else ""
+            lines.append(f"{rank:>3}  {hit.similarity:.4f}  {hit.path}{remark}")
             shown.append(asdict(hit) | (asdict(proof) if proof else {}))
         facts.append({"query": query, "hits": shown})
     print_result(facts, "\n".join(lines), as_json=as_json)

@@ -69,7 +69,7 @@ def list_verdicts(out: Path, database: str, everything: bool, as_json: bool) -> 
 
 
 def _line(verdict: "Verdict") -> str:
-    """A verdict as one line."""
+    """A verdict as the line of a list: when, the pair, what, who, and its number."""
     first, second = (digest[:12] for digest in verdict.pair)
     return f"{verdict.time[:19]}  {first} {second}  {verdict.verdict:<11}  {verdict.who}  {verdict.id}"
 
@@ -169,7 +169,7 @@ def import_table(
 
 
 def _summary(imported: "Imported", *, dry_run: bool) -> str:
-    """What happened, or would have."""
+    """What an import of verdicts stored, or would have stored if it were no trial."""
     return f"a trial: {imported.summary}; nothing was stored" if dry_run else imported.summary
 
 

@@ -20,7 +20,7 @@ BACKWARD = 2
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One line of `history.csv`.
+    """What one epoch of a training came to, a line of `history.csv`.
 
     Attributes:
         epoch: counted from 1.
@@ -144,7 +144,7 @@ def expected_seconds(
 
 
 def expected(start: "Validation", search: float, facts: Mapping[str, Any], recipe: Recipe) -> str:
-    """The expected time, in words."""
+    """The time that a training is expected to take, an epoch and in all, in words."""
     epoch, total = expected_seconds(start, search, facts, recipe)
     limit = f", of which {recipe.minutes:g} min may be used" if recipe.minutes and total > recipe.minutes * 60 else ""
     return f"about {duration(epoch)} an epoch, {duration(total)} for all {recipe.epochs}{limit}"

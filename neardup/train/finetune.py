@@ -42,7 +42,7 @@ it, so that the distance must also have fallen to a hundredth of what it was."""
 
 @dataclass(frozen=True)
 class Training:
-    """A finished training.
+    """What a finished training came to, epoch by epoch.
 
     Attributes:
         checkpoint: folder of the kept model, as `from_pretrained` reads it.
