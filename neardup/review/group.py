@@ -9,8 +9,9 @@ import pyarrow.compute as pc
 from neardup.arrays import Ints
 from neardup.errors import ArchiveError, NeardupError, VerdictError
 from neardup.review.answers import Answers
+from neardup.review.candidates import Photo, ShownPair
 from neardup.review.references import References
-from neardup.review.results import Photo, Results, ShownPair
+from neardup.review.results import Results
 from neardup.review.verdicts import DIFFERENT, SAME, Verdict
 
 A_PAGE = 60

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,10 +13,14 @@ from neardup.arrays import Bools, Ints
 from neardup.errors import NeardupError
 from neardup.review.answers import Answers, Settled
 from neardup.review.audit import Audited, Draw, draw
-from neardup.review.results import Results, ShownPair
-from neardup.review.verdicts import CANNOT_TELL, SAME, Verdicts
+from neardup.review.candidates import ShownPair
+from neardup.review.ground_truth import Questions
+from neardup.review.raised import Raised
+from neardup.review.results import Results
+from neardup.review.verdicts import CANNOT_TELL, SAME, Verdict, Verdicts
+from neardup.verify.evidence import ordered
 
-REVIEW, AUDIT, GROUP, CONTRADICTIONS = "review", "audit", "group", "contradictions"
+REVIEW, AUDIT, GROUP, TRUTH, CONTRADICTIONS = "review", "audit", "group", "ground truth", "contradictions"
 LEASE_S = 600.0
 """Seconds for which a pair that one person was given is given to nobody else."""
 CERTAIN = 0.01
@@ -44,6 +48,24 @@ class Progress:
     audited: Audited
 
 
+@dataclass(frozen=True)
+class Task:
+    """A pair as it is put before a person.
+
+    Attributes:
+        number: by which browser and server name the task: the row of the pair among those of the results, or a number
+            beyond these rows where the machine does not propose it; None where the pair is of no queue.
+        pair: the pair.
+        raised: why it is asked, where that is more than the queue says.
+        said: the verdicts in force on it.
+    """
+
+    number: int | None
+    pair: ShownPair
+    raised: Raised | None = None
+    said: tuple[Verdict, ...] = ()
+
+
 class Queues:
     """The queues of one folder of results, shared by all who are asked."""
 
@@ -59,6 +81,8 @@ class Queues:
         self._leases: dict[int, tuple[str, float]] = {}
         self._skipped: dict[str, dict[int, None]] = {}
         self._gone: set[int] = set()
+        self._beyond: dict[tuple[str, str], int] = {}
+        self._raised: dict[str, Mapping[int, Raised]] = {}
         self._settled = Settled.of(results, self.answers)
 
     @cached_property
@@ -75,6 +99,11 @@ class Queues:
         return np.asarray(rows[np.lexsort((rows, -weight, ~bridges[rows]))])
 
     @cached_property
+    def truth(self) -> Questions | None:
+        """What is asked of the ground truth; None where the results have none."""
+        return Questions.of(self.results)
+
+    @cached_property
     def drawn(self) -> Draw:
         """The links that were drawn for the audit, before anyone looked."""
         return draw(self.results)
@@ -84,9 +113,30 @@ class Queues:
         with self._lock:
             if self.answers.refresh():
                 self._settled = Settled.of(self.results, self.answers)
+                self._raised.clear()
+
+    def raised(self, queue: str) -> Mapping[int, Raised]:
+        """The open tasks of a queue that are asked for a reason of their own, in its order."""
+        with self._lock:
+            if queue not in self._raised:
+                found = self.truth.still_open(self.answers.links) if queue == TRUTH and self.truth else []
+                numbered = [(self._number(one), one) for one in found]
+                self._raised[queue] = {number: one for number, one in numbered if number is not None}
+            return self._raised[queue]
+
+    def _number(self, raised: Raised) -> int | None:
+        """The number of a task; None where a photo of it is no longer where it was."""
+        row = self.results.row_of_contents(*raised.pair)
+        if row is not None:
+            return row
+        if not all(self.results.learn(path, digest) for path, digest in raised.places):
+            return None
+        return self._beyond.setdefault(raised.pair, len(self.results) + len(self._beyond))
 
     def _rows(self, queue: str, group: int) -> Ints:
-        """The rows of a queue that nobody answered, in its order."""
+        """The numbers of a queue's tasks that nobody answered, in its order."""
+        if queue == TRUTH:
+            return np.array(list(self.raised(TRUTH)), dtype=np.int64)
         settled = self._settled
         if queue == AUDIT:
             rows = self.drawn.rows
@@ -99,19 +149,19 @@ class Queues:
         rows = self.results.rows_within(self.results.members(group))
         return rows[np.lexsort((rows, -self.results.doubt[rows], ~self.results.bridges[rows]))]
 
-    def take(self, queue: str, session: str, count: int, *, group: int = 0, but: Iterable[int] = ()) -> list[ShownPair]:
-        """The next pairs of a queue for one person: those they were given before first, none that others hold.
+    def take(self, queue: str, session: str, count: int, *, group: int = 0, but: Iterable[int] = ()) -> list[Task]:
+        """The next tasks of a queue for one person: those they were given before first, none that others hold.
 
         Args:
-            queue: `review`, `audit` or `group`.
+            queue: `review`, `audit`, `group` or `ground truth`.
             session: of the person's browser.
             count: how many at most.
             group: number of the group, where the queue is `group`.
-            but: rows that the browser has already.
+            but: numbers of the tasks that the browser has already.
         """
-        taken, now = list[ShownPair](), time.monotonic()
+        taken, now = list[Task](), time.monotonic()
         with self._lock:
-            rows = self._rows(queue, group)
+            rows, raised = self._rows(queue, group), self.raised(queue)
             held = {row for row, (owner, until) in self._leases.items() if owner != session and until > now}
             passed = self._skipped.get(session, {})
             unavailable = held | set(but) | self._gone
@@ -119,34 +169,48 @@ class Queues:
             for row in (*_without(rows, unavailable | passed.keys()), *waiting):
                 if len(taken) == count:
                     break
-                candidate = self._candidate(row)
-                if candidate:
+                task = self._task(row, raised.get(row))
+                if task:
                     self._leases[row] = session, now + LEASE_S
-                    taken.append(candidate)
+                    taken.append(task)
         return taken
 
-    def _candidate(self, row: int) -> ShownPair | None:
-        """A pair that can be shown and that nobody answered; a photo's contents may be known only now."""
+    def _task(self, number: int, raised: Raised | None) -> Task | None:
+        """A task that can be shown and that nobody answered; a photo's contents may be known only now."""
         try:
-            candidate = self.results.candidate(row)
+            pair = self.results.pair(*raised.pair) if raised else self.results.candidate(number)
         except NeardupError:
-            self._gone.add(row)
+            self._gone.add(number)
             return None
-        if candidate.photo.sha256 == candidate.partner.sha256:
-            self._gone.add(row)
+        if pair.photo.sha256 == pair.partner.sha256:
+            self._gone.add(number)
             return None
-        if self.answers.of(candidate.photo.sha256, candidate.partner.sha256):
-            self._settled.answered[row] = True
+        said = tuple(self.answers.of(pair.photo.sha256, pair.partner.sha256))
+        if said and not raised:
+            self._settled.answered[number] = True
             return None
-        return candidate
+        return Task(number, pair, raised, said)
 
-    def skip(self, session: str, row: int) -> None:
-        """Put a pair behind all others for one person."""
+    def task_of(self, photo: str, partner: str, queue: str) -> Task:
+        """The task of a queue that is about two contents, or one of no queue.
+
+        Raises:
+            ArchiveError: one of them is no photo of the results.
+        """
+        pair = self.results.pair(photo, partner)
+        number, raised = next(
+            ((number, one) for number, one in self.raised(queue).items() if one.pair == ordered(photo, partner)),
+            (pair.row, None),
+        )
+        return Task(number, pair, raised, tuple(self.answers.of(photo, partner)))
+
+    def skip(self, session: str, number: int) -> None:
+        """Put a task behind all others for one person."""
         with self._lock:
             passed = self._skipped.setdefault(session, {})
-            passed.pop(row, None)
-            passed[row] = None
-            self._leases.pop(row, None)
+            passed.pop(number, None)
+            passed[number] = None
+            self._leases.pop(number, None)
 
     def progress(self, queue: str, who: str, group: int = 0) -> Progress:
         """How far a queue is, for one person."""

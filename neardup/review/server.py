@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
@@ -19,9 +20,9 @@ from neardup.images import MAX_PIXELS, read_file
 from neardup.review.group import GROUPS_A_PAGE, Groups
 from neardup.review.lookup import Lookup
 from neardup.review.pictures import SIDES, Pictures
-from neardup.review.queues import AUDIT, CONTRADICTIONS, REVIEW, Queues
+from neardup.review.queues import AUDIT, CONTRADICTIONS, REVIEW, TRUTH, Queues
 from neardup.review.references import References
-from neardup.review.results import Results, ShownPair
+from neardup.review.results import Results
 from neardup.review.security import Guard
 from neardup.review.texts import KEYS, language_of, texts
 from neardup.review.verdicts import Verdicts
@@ -37,6 +38,10 @@ YEAR_S = 31_536_000
 """Seconds for which a browser may keep a picture: it is named by its content, which never changes."""
 PROVED = 12
 """Hits of a search that are verified: a near-duplicate is among the first, and a person waits for them."""
+QUEUES = MappingProxyType({"review": REVIEW, "audit": AUDIT, "truth": TRUTH})
+"""Address of the page of each queue whose pairs are put before a person one after the other."""
+PLACES = ("review", "audit", "groups", "truth", "contradictions", "search")
+"""Addresses of the pages between which a person goes, in this order."""
 RELATIONS = ("same frame", "crop", "overlapping crops", "mirrored", "rotated", "screened", "retouched", "same scene")
 """What kinds of copy a person may choose from."""
 
@@ -97,19 +102,6 @@ class Desk:
 
         proofs = prove_hits(names, [hits[:PROVED]], read, keypoints, self.results.decision, self.max_pixels)[0]
         return {hit.photo: asdict(proof) for hit, proof in zip(hits, proofs, strict=False) if proof}
-
-    def pair(self, photo: str, partner: str) -> ShownPair:
-        """A pair of two contents, whether the machine proposes it or not.
-
-        Raises:
-            ArchiveError: one of them is no photo of the results.
-        """
-        shown, other = self.results.content(photo), self.results.content(partner)
-        if shown is None or other is None or photo == partner:
-            raise ArchiveError("no photo of these results is known by that number")
-        numbers = self.results.photo_of(photo), self.results.photo_of(partner)
-        row = None if numbers[0] is None or numbers[1] is None else self.results.row_of(numbers[0], numbers[1])
-        return ShownPair(None, shown, other) if row is None else self.results.candidate(row)
 
 
 def create_app(desk: Desk, names: frozenset[str], token: str = "") -> Guard:
@@ -175,7 +167,8 @@ def _page(desk: Desk) -> Callable[..., HTMLResponse]:
         keys = [{"key": key.key, "action": key.action} for key in KEYS]
         setup: dict[str, Any] = {"keys": keys, "texts": dict(words), "who": desk.who, "relations": RELATIONS}
         setup |= {"place": place, "points": desk.points is not None, **values.pop("setup", {})}
-        common = {"t": words, "language": language, "place": place, "setup": setup, "keys": KEYS}
+        places = [name for name in PLACES if name != "truth" or desk.queues.truth]
+        common = {"t": words, "language": language, "place": place, "places": places, "setup": setup, "keys": KEYS}
         html = environment.get_template(f"{template}.html.j2").render(**common, **values)
         return HTMLResponse(html, headers={"Vary": "Accept-Language"})
 
@@ -190,13 +183,13 @@ def _add_queues(app: FastAPI, desk: Desk) -> None:
     def start() -> RedirectResponse:
         return RedirectResponse("/review", 307)
 
-    @app.get("/review")
-    def review(request: Request) -> HTMLResponse:
-        return page(request, "review_pair", REVIEW, setup={"queue": REVIEW})
+    def add_queue(place: str, queue: str) -> None:
+        @app.get(f"/{place}")
+        def pairs(request: Request) -> HTMLResponse:
+            return page(request, "review_pair", place, setup={"queue": queue})
 
-    @app.get("/audit")
-    def audit(request: Request) -> HTMLResponse:
-        return page(request, "review_pair", AUDIT, setup={"queue": AUDIT})
+    for place, queue in QUEUES.items():
+        add_queue(place, queue)
 
     @app.get("/group/{number}/pairs")
     def group_pairs(request: Request, number: int) -> HTMLResponse:
@@ -205,7 +198,7 @@ def _add_queues(app: FastAPI, desk: Desk) -> None:
 
     @app.get("/pair/{photo}/{partner}")
     def one_pair(request: Request, photo: str, partner: str) -> HTMLResponse:
-        candidate = desk.pair(photo, partner)
+        candidate = desk.results.pair(photo, partner)
         pair = [candidate.photo.sha256, candidate.partner.sha256]
         return page(request, "review_pair", "", setup={"queue": "pair", "pair": pair})
 

@@ -18,12 +18,12 @@ from neardup.archive.testset import TestSet
 from neardup.decide.constraints import Constraints
 from neardup.decide.grouping import DecidedPairs, group_pairs
 from neardup.proofs import UNLIKELY
-from neardup.review.candidates import load_evidence
+from neardup.review.candidates import ShownPair, load_evidence
 from neardup.review.links import Links, Pair
 from neardup.review.queues import REVIEW, Queues
 from neardup.review.recalibration import Run, recalibrate
 from neardup.review.refit import Moves
-from neardup.review.results import Results, ShownPair
+from neardup.review.results import Results
 from neardup.review.verdicts import DIFFERENT, SAME, Verdict, Verdicts, open_verdicts
 from neardup.stages import replacing, write_json
 
@@ -81,7 +81,7 @@ def curve(found: Path, truth: Mapping[str, str], *, seed: int | None = None) -> 
 def in_order(queues: Queues) -> Iterator[ShownPair]:
     """The pairs of the review queue, as a person gets them."""
     while taken := queues.take(REVIEW, "script", 1):
-        yield taken[0]
+        yield taken[0].pair
 
 
 def at_random(queues: Queues, seed: int) -> Iterator[ShownPair]:

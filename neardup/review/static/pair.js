@@ -22,11 +22,11 @@ const ready = (task) => {
 async function more() {
   if (queue === "pair") return onePair();
   if (fetching) return fetching;
-  const but = [...tasks.map((task) => task.row), ...outbox().map((one) => one.row)].filter((row) => Number.isInteger(row));
+  const but = [...tasks, ...outbox()].map((one) => one.number).filter(Number.isInteger);
   const query = new URLSearchParams({ queue, session, who: person(), group: setup.group || 0, but: but.join(",") });
   fetching = ask(`/api/tasks?${query}`).finally(() => { fetching = null; });
   const { tasks: next, progress } = await fetching;
-  tasks.push(...next.filter((one) => !tasks.some((task) => task.row === one.row)));
+  tasks.push(...next.filter((one) => !tasks.some((task) => task.number === one.number)));
   for (const task of tasks) ready(task).catch(() => {});
   tell(progress);
 }
@@ -79,6 +79,7 @@ function machine(task) {
   if (task.inliers !== null) facts.push(say("points_agree", { n: task.inliers }));
   if (task.affected > 2) facts.push(say("affected", { n: task.affected }));
   return [
+    task.reason ? element("p", "reason", say(task.reason.name, task.reason.values)) : "",
     ...said,
     task.sentence ? element("p", "sentence", task.sentence) : "",
     facts.length ? element("p", "", facts.join(" · ")) : "",
@@ -126,7 +127,7 @@ function answer(verdict) {
   if (!task || document.body.dataset.shown !== `${task.photo.sha256}/${task.partner.sha256}`) return;
   delete document.body.dataset.shown;
   last = {
-    row: task.row,
+    number: task.number,
     body: {
       id: `${session}-${Date.now()}`, photo: task.photo.sha256, partner: task.partner.sha256, verdict, who: person(),
       queue: queue === "pair" && new URLSearchParams(location.search).has("search") ? "search" : queue,
@@ -181,7 +182,7 @@ async function skip() {
   if (!task || queue === "pair") return leave();
   delete document.body.dataset.shown;
   next();
-  await ask("/api/skip", { session, row: task.row }).catch(() => {});
+  await ask("/api/skip", { session, number: task.number }).catch(() => {});
   try { await more(); } catch { return setTimeout(send, RETRY_MS); }
   if (!document.body.dataset.shown) next();
 }
@@ -194,7 +195,7 @@ async function undo() {
   await send();
   try {
     const { task } = await ask("/api/undo", { ids, who: person() });
-    if (task) tasks = [task, ...tasks.filter((one) => one.row !== task.row)].slice(0, 5);
+    if (task) tasks = [task, ...tasks.filter((one) => one.number !== task.number)].slice(0, 5);
     await fetching?.catch(() => {}); // it counts as before
     if (queue !== "pair") await more();
     await next();
