@@ -11,6 +11,7 @@ import numpy as np
 
 from neardup.arrays import Bools, Ints
 from neardup.errors import NeardupError
+from neardup.review.again import load_again, still_open
 from neardup.review.answers import Answers, Settled
 from neardup.review.audit import Audited, Draw, draw
 from neardup.review.candidates import ShownPair
@@ -81,6 +82,7 @@ class Queues:
         self._leases: dict[int, tuple[str, float]] = {}
         self._skipped: dict[str, dict[int, None]] = {}
         self._gone: set[int] = set()
+        self._again = load_again(results.out)
         self._beyond: dict[tuple[str, str], int] = {}
         self._raised: dict[str, Mapping[int, Raised]] = {}
         self._settled = Settled.of(results, self.answers)
@@ -119,7 +121,11 @@ class Queues:
         """The open tasks of a queue that are asked for a reason of their own, in its order."""
         with self._lock:
             if queue not in self._raised:
-                found = self.truth.still_open(self.answers.links) if queue == TRUTH and self.truth else []
+                found, links = list[Raised](), self.answers.links
+                if queue == TRUTH and self.truth:
+                    found = self.truth.still_open(links)
+                elif queue == REVIEW:
+                    found = still_open(self._again, links)
                 numbered = [(self._number(one), one) for one in found]
                 self._raised[queue] = {number: one for number, one in numbered if number is not None}
             return self._raised[queue]
@@ -134,15 +140,16 @@ class Queues:
         return self._beyond.setdefault(raised.pair, len(self.results) + len(self._beyond))
 
     def _rows(self, queue: str, group: int) -> Ints:
-        """The numbers of a queue's tasks that nobody answered, in its order."""
+        """The numbers of a queue's open tasks, in its order; those that are asked again come first."""
+        raised = np.array(list(self.raised(queue)), dtype=np.int64)
         if queue == TRUTH:
-            return np.array(list(self.raised(TRUTH)), dtype=np.int64)
+            return raised
         settled = self._settled
         if queue == AUDIT:
             rows = self.drawn.rows
             return rows[~settled.answered[rows]]
         rows = self.order if queue == REVIEW else self._group_rows(group)
-        return rows[~(settled.answered | settled.implied)[rows]]
+        return np.concatenate([raised, rows[~(settled.answered | settled.implied)[rows]]])
 
     def _group_rows(self, group: int) -> Ints:
         """The pairs within a group, the most doubtful first."""
