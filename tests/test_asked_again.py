@@ -103,7 +103,7 @@ def answered(folder: Path) -> tuple[Path, list[tuple[str, str]], list[Verdict]]:
 
 
 def test_the_page_shows_an_answered_pair_again_with_its_reason(tmp_path: Path) -> None:
-    """It comes first, with what was said; whatever is said then, it is not asked again, and no other answered pair is."""
+    """It comes first, with what was said; whatever is said then, it is gone, and no other answered pair is shown."""
     out, places, given = answered(tmp_path)
     run = out / "watch" / "0002"
     rows = [

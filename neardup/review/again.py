@@ -9,7 +9,7 @@ from pathlib import Path
 from neardup.decide.geometry import LINKED
 from neardup.errors import ArchiveError
 from neardup.review.links import Links, Pair
-from neardup.review.raised import Raised
+from neardup.review.question import Question
 from neardup.review.verdicts import DIFFERENT, SAME, Verdict
 from neardup.tables import load_table, save_rows
 
@@ -58,7 +58,7 @@ def load_again(out: Path) -> list[Again]:
     return found
 
 
-def still_open(rows: Iterable[Again], links: Links) -> list[Raised]:
+def still_open(rows: Iterable[Again], links: Links) -> list[Question]:
     """The pairs that are asked again and whose answer is still the one that was doubted; of several reasons the last.
 
     Args:
@@ -67,7 +67,7 @@ def still_open(rows: Iterable[Again], links: Links) -> list[Raised]:
     """
     found = {}
     for row in rows:
-        asked = Raised(row.photo, row.partner, row.photo_sha256, row.partner_sha256, "asked_again", {"why": row.why})
+        asked = Question(row.photo, row.partner, row.photo_sha256, row.partner_sha256, "asked_again", {"why": row.why})
         verdict = links.decided.get(asked.pair)
         if verdict and verdict.id == row.verdict_id:
             found[asked.pair] = asked

@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from neardup.errors import ArchiveError, VerdictError
 from neardup.review.candidates import Photo
+from neardup.review.desk import Desk
 from neardup.review.facts import PhotoFacts
 from neardup.review.queues import AUDIT, REVIEW, TRUTH
 from neardup.review.security import UPLOAD
-from neardup.review.server import Desk
 from neardup.review.shown import machine_says, shown_photo, shown_points, shown_progress, shown_task, shown_with
 from neardup.review.verdicts import Verdict
 from neardup.search.nearest import Hit

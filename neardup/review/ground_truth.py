@@ -14,7 +14,7 @@ from neardup.errors import UnreadableImageError
 from neardup.pages import Picture, write_page
 from neardup.review.candidates import Candidate, Found
 from neardup.review.links import Links
-from neardup.review.raised import Raised
+from neardup.review.question import Question
 from neardup.review.results import Results
 from neardup.tables import write_csv, write_table
 from neardup.verify.evidence import ordered
@@ -146,7 +146,7 @@ def _parts(
         yield sorted(parts.values(), key=len, reverse=True)
 
 
-class Questions:
+class RowQuestions:
     """What a person is asked of the ground truth of some results: one pair for two rows, and one for each part."""
 
     def __init__(self, results: Results, test_set: TestSet) -> None:
@@ -167,13 +167,13 @@ class Questions:
         self._candidates = results.proposed(np.flatnonzero(within | across))
 
     @classmethod
-    def of(cls, results: Results) -> "Questions | None":
+    def of(cls, results: Results) -> "RowQuestions | None":
         """The questions of a folder of results; None where it has no ground truth, or nothing was verified."""
         if not (results.verified and results.digests_known and (results.out / "test_set.csv").is_file()):
             return None
         return cls(results, TestSet.load(results.out))
 
-    def still_open(self, links: Links) -> list[Raised]:
+    def still_open(self, links: Links) -> list[Question]:
         """The pairs that no verdict settles, those that the ground truth lacks first.
 
         Two rows are asked about by their likeliest pair alone, and so are a row and a photo of none: whatever is said
@@ -199,18 +199,18 @@ class Questions:
             if doubt.pair in links.answered or (doubt.kind == "missing" and (len(both) == 1 or both in known)):
                 continue
             known.add(both)
-            asked.append(_raised(doubt, [named[photo] for photo in doubt.digests if photo in named]))
+            asked.append(_question(doubt, [named[photo] for photo in doubt.digests if photo in named]))
         return asked
 
 
-def _raised(doubt: Doubt, rows: Sequence[str]) -> Raised:
+def _question(doubt: Doubt, rows: Sequence[str]) -> Question:
     """A line as the page asks it."""
     ends = doubt.photo, doubt.partner, *doubt.digests
     if doubt.kind == "apart":
-        return Raised(*ends, "truth_apart", {"row": rows[0]})
+        return Question(*ends, "truth_apart", {"row": rows[0]})
     if len(rows) == 1:
-        return Raised(*ends, "truth_no_row", {"row": rows[0]})
-    return Raised(*ends, "truth_two_rows", {"row": rows[0], "other": rows[1]})
+        return Question(*ends, "truth_no_row", {"row": rows[0]})
+    return Question(*ends, "truth_two_rows", {"row": rows[0], "other": rows[1]})
 
 
 def write_doubts(folder: Path, doubts: Sequence[Doubt], found: Found) -> list[Path]:

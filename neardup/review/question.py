@@ -8,7 +8,7 @@ from neardup.review.verdicts import pair_of
 
 
 @dataclass(frozen=True)
-class Raised:
+class Question:
     """A pair with the reason why it is asked.
 
     Attributes:

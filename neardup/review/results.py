@@ -26,7 +26,7 @@ from neardup.review.contents import Contents
 from neardup.review.facts import Archived, PhotoFacts
 from neardup.search.pictures import COPY, KINDS
 from neardup.stages import STATE
-from neardup.verify.evidence import Evidence
+from neardup.verify.evidence import Evidence, ordered
 from neardup.verify.store import evidence_in
 
 SLOPE = 40.0
@@ -282,6 +282,10 @@ class Results:
         """The row of a pair of contents, if the machine proposes it."""
         first, second = self.photo_of(photo), self.photo_of(partner)
         return None if first is None or second is None else self.row_of(first, second)
+
+    def contents(self, row: int) -> tuple[str, str]:
+        """The two contents of a pair by its row, the lesser first; errors as in `digest`."""
+        return ordered(self.digest(int(self.first[row])), self.digest(int(self.second[row])))
 
     def photo(self, number: int) -> Photo:
         """A photo by its number; errors as in `digest`."""

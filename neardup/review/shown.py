@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from neardup.arrays import Floats
-from neardup.review.audit import Draw
+from neardup.review.audit import Draw, next_aim
 from neardup.review.candidates import Photo, ShownPair
 from neardup.review.queues import AUDIT, Progress, Task
 from neardup.review.results import Results
@@ -29,12 +29,12 @@ def shown_task(task: Task, queue: str) -> dict[str, Any]:
         task: the pair, why it is asked, and what was said of it.
         queue: where it is asked.
     """
-    candidate, raised = task.pair, task.raised
+    candidate, question = task.pair, task.question
     pair: dict[str, Any] = {
         "number": task.number,
         "photo": shown_photo(candidate.photo),
         "partner": shown_photo(candidate.partner),
-        "reason": {"name": raised.reason, "values": dict(raised.values)} if raised else None,
+        "reason": {"name": question.reason, "values": dict(question.values)} if question else None,
     }
     pair["said"] = [{"who": one.who, "verdict": one.verdict, "time": one.time, "id": one.id} for one in task.said]
     if queue == AUDIT:
@@ -55,23 +55,16 @@ def shown_with(task: Task, results: Results, queue: str, drawn: Draw | None) -> 
     says = {name: value for name, value in machine_says(task.pair).items() if name != "terms" and value is not None}
     made = {name: results.made_with[name] for name in MADE_WITH if name in results.made_with}
     draw = {"drawn": drawn.time, "drawn_from": drawn.links} if drawn and queue == AUDIT else {}
-    reason = {"reason": task.raised.sentence} if task.raised else {}
+    reason = {"reason": task.question.sentence} if task.question else {}
     return {**says, **made, **draw, **reason, "machine_seen": queue != AUDIT}
 
 
 def shown_progress(progress: Progress) -> dict[str, Any]:
     """How far a queue is, as the browser is told of it."""
-    audited = progress.audited
-    promise = audited.next_promise()
-    return asdict(progress) | {
-        "audited": {
-            "right": audited.right,
-            "answers": audited.answers,
-            "bound": audited.bound,
-            "promise": promise and promise[0],
-            "missing": promise and promise[1],
-        }
-    }
+    audited, aim = progress.audited, next_aim(progress.audited)
+    bought = {"answers": audited.seen, "bound": audited.bound}
+    bought |= {"promise": aim.promise, "missing": aim.missing} if aim else {"promise": None, "missing": None}
+    return asdict(progress) | {"audited": bought}
 
 
 def shown_points(
