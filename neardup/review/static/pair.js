@@ -8,7 +8,7 @@ const { queue } = setup;
 const past = given(queue + (setup.group || ""));
 const session = sessionStorage.getItem("neardup.session") || crypto.getRandomValues(new Uint32Array(3)).join("-");
 sessionStorage.setItem("neardup.session", session);
-let tasks = [], pictures = new Map(), shownAt = 0, fetching = null, sending = false, last = null;
+let tasks = [], pictures = new Map(), shownAt = 0, fetching = null, sending = false, ended = false;
 
 const outbox = () => JSON.parse(localStorage.getItem(OUTBOX) || "[]");
 const store = (list) => localStorage.setItem(OUTBOX, JSON.stringify(list));
@@ -28,6 +28,7 @@ async function more() {
   const { tasks: next, progress } = await fetching;
   tasks.push(...next.filter((one) => !tasks.some((task) => task.number === one.number)));
   for (const task of tasks) ready(task).catch(() => {});
+  ended = !tasks.length;
   tell(progress);
 }
 
@@ -37,12 +38,12 @@ async function onePair() {
   tasks = [task];
 }
 
-/** Show the first pair, or that there is none. */
+/** Show the first pair, or that there is none; nothing while more are on their way. */
 async function next() {
   const [task] = tasks;
   by("task").hidden = !task;
-  by("empty").hidden = Boolean(task);
-  if (!task) return announce(setup.texts.nothing_left);
+  by("empty").hidden = Boolean(task) || !ended;
+  if (!task) return ended && announce(setup.texts.nothing_left);
   let photos;
   try { photos = await ready(task); } catch { return skip(); }
   if (tasks[0] !== task) return;
@@ -126,7 +127,7 @@ function answer(verdict) {
   const [task] = tasks;
   if (!task || document.body.dataset.shown !== `${task.photo.sha256}/${task.partner.sha256}`) return;
   delete document.body.dataset.shown;
-  last = {
+  const answered = {
     number: task.number,
     body: {
       id: `${session}-${Date.now()}`, photo: task.photo.sha256, partner: task.partner.sha256, verdict, who: person(),
@@ -135,8 +136,8 @@ function answer(verdict) {
       seconds: (performance.now() - shownAt) / 1000, supersedes: (task.said || []).map((one) => one.id),
     },
   };
-  store([...outbox(), last]);
-  past.push([last.body.id]);
+  store([...outbox(), answered]);
+  past.push([answered.body.id]);
   pictures.delete(`${task.photo.sha256}/${task.partner.sha256}`);
   tasks.shift();
   if (queue !== "pair") next();
