@@ -172,7 +172,7 @@ def _opened(page: Page, address: str) -> float:
     """Seconds from asking for the page until a pair is drawn."""
     start = time.perf_counter()
     page.goto(f"{address}review")
-    page.wait_for_function("document.body.dataset.shown")
+    page.wait_for_function("() => document.body.dataset.shown")
     return time.perf_counter() - start
 
 
