@@ -7,13 +7,15 @@ from prefect import flow, get_run_logger
 from pydantic import Field
 
 from neardup.archive.scan import check_folders
+from neardup.decide.in_force import decision_for
+from neardup.duplicates import duplicates as put_together
 from neardup.encode.collection import open_collection, present
 from neardup.search.blocks import open_triangle
 from neardup.settings.schema import ClusterSettings, Device, Dtype, PrepareSettings, Settings
 from neardup.stages import STATE, alone
 from neardup.verify.verifier import CANDIDATES
 from tasks.cluster import workers
-from tasks.decisions import chosen_encoder, decision_for
+from tasks.decisions import chosen_encoder, judged_pairs
 from tasks.deployed import settings_of_run
 from tasks.duplicates import encode_new, look_for_decoys, publish, search_all, threshold_of, verify_all
 from tasks.every_flow import EVERY_FLOW
@@ -66,7 +68,8 @@ def duplicates(
         encode_new(collection, here, runner, cluster)
         triangle = open_triangle(collection, least, cluster.slab, CANDIDATES if verify else None)
         search_all(triangle, runner, cluster)
-        if verify:
-            verify_all(triangle, here, out, runner, cluster)
+        judged = judged_pairs(out)
+        found = put_together(triangle, here, judged.photos if decision else (), grouped=decision is None)
+        evidence = verify_all(found, out, runner, cluster) if verify else None
         bound = look_for_decoys(triangle, here, decoys, decision, out) if decoys else None
-        return publish(triangle, here, out, decision, verify=verify, decoys=bound)
+        return publish(found, out, decision, evidence=evidence, judged=judged, decoys=bound)

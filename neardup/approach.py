@@ -18,7 +18,7 @@ VECTORS_STEP = 1
 """Version of the step that encodes the test set; bumped when its result changes for equal inputs."""
 EVALUATE_STEP = 4
 """Version of the step that measures an approach; bumped when its result changes for equal inputs."""
-VERIFIED_STEP = 2
+VERIFIED_STEP = 3
 """Version of the step that measures an approach verified; bumped when its result changes for equal inputs."""
 KNOWN_PAIRS = "known_pairs.csv"
 """Table of the output folder (columns first, second, same) with pairs of photos that `adapted` is told of, if any."""

@@ -7,6 +7,8 @@ Floats = npt.NDArray[np.float64]
 """Numbers in double precision: similarities, metrics, weights."""
 Ints = npt.NDArray[np.int64]
 """Whole numbers: rows, groups, counts."""
+Ints32 = npt.NDArray[np.int32]
+"""Whole numbers of half the size: products of small ones."""
 Bools = npt.NDArray[np.bool_]
 """A mask."""
 Vectors = npt.NDArray[np.float32]

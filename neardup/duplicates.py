@@ -5,17 +5,17 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from neardup.archive.scan import check_folders
-from neardup.arrays import Floats, Ints
+from neardup.arrays import Ints
 from neardup.decide.decision import Decision
-from neardup.decide.group_report import COLUMNS, GroupReport, Member
+from neardup.decide.group_report import GroupReport
 from neardup.decide.grouping import members_of
 from neardup.decide.groups import near_groups
+from neardup.decide.in_force import shipped_decision
 from neardup.decide.promises import expected_false_links
 from neardup.decoys import Decoys
 from neardup.encode.collection import (
@@ -30,31 +30,23 @@ from neardup.encode.collection import (
 )
 from neardup.encode.encoder import BUILTIN
 from neardup.encode.shards import content_keys
-from neardup.encode.store import write_parquet
 from neardup.errors import ConfigError
-from neardup.pages import write_strips
-from neardup.proofs import Judged, Proofs, chance_text, grouped, prove, shipped_decision
+from neardup.proofs import Judged, Proofs, grouped, prove, verifier_of
 from neardup.search.blocks import Triangle, open_triangle, search_block
-from neardup.search.pairs import NearPairs
-from neardup.search.pictures import COPY, KINDS, between_pictures, by_first_file, first_of, pictures_of, with_copies
+from neardup.search.pairs import NearPairs, joined
+from neardup.search.pictures import (
+    COPY,
+    NEAR,
+    between_pictures,
+    by_first_file,
+    first_of,
+    pictures_of,
+    with_copies,
+)
 from neardup.settings.schema import PrepareSettings
-from neardup.stages import claim, replacing, write_json
-from neardup.tables import SHEET_ROWS, save_rows, write_table
 from neardup.verify.evidence import ordered
+from neardup.verify.store import Known
 from neardup.verify.verifier import CANDIDATES
-
-SHEET_COLUMNS = 16_384
-"""Cells that Excel can hold in a row."""
-LINKED_ROWS = (
-    "Each row is a group in which every two photos are near-duplicates; the figure is the photo's greatest similarity "
-    "to another one of its group."
-)
-"""What the page says of groups that similarity made."""
-DECIDED_ROWS = (
-    "Each row is a group, and its first photo stands for it; the figure is the probability of the photo's strongest "
-    "link, with the first photo or with the one that is named. explained.html shows what holds each group together."
-)
-"""What the page says of groups that decisions made."""
 
 
 @dataclass(frozen=True)
@@ -73,34 +65,47 @@ class Duplicates:
     that first one; likewise contents with equal vectors. So thousands of copies are thousands of pairs, not millions.
 
     Attributes:
-        collection: that was searched.
-        threshold: the similarity at or above which a pair is called near-duplicate.
+        triangle: that was searched.
         photos: files that are there and could be encoded.
         unreadable: files that are there and could not.
         paths: of the photos that are in a pair, ordered; pairs and groups count these.
         contents: SHA-256 of each of these.
+        rows: int64 (len(paths),), row of the triangle that has the vector of each.
         pairs: best first.
         kinds: int64 (m,), what each pair is, an index of `KINDS`.
         group_of: int64 (len(paths),), the group of each; a number of its own for a photo in none.
-        most: nearest photos of each that are among the pairs; None where all pairs at the threshold are.
         proofs: what verification says of the pairs; None where they were not verified.
         reports: why each photo is in its group, numbered from 1 as `groups` are; none where nothing was decided.
         decoys: what a search for foreign photographs found; None where there was none.
     """
 
-    collection: Collection
-    threshold: float
+    triangle: Triangle
     photos: int
     unreadable: tuple[LeftOut, ...]
     paths: tuple[str, ...]
     contents: tuple[str, ...]
+    rows: Ints
     pairs: NearPairs
     kinds: Ints
     group_of: Ints
-    most: int | None = None
     proofs: Proofs | None = None
     reports: tuple[GroupReport, ...] = ()
     decoys: Decoys | None = None
+
+    @property
+    def collection(self) -> Collection:
+        """What was searched."""
+        return self.triangle.collection
+
+    @property
+    def threshold(self) -> float:
+        """The similarity at or above which a pair is called near-duplicate."""
+        return self.triangle.threshold
+
+    @property
+    def most(self) -> int | None:
+        """Nearest photos of each that are among the pairs; None where all pairs at the threshold are."""
+        return self.triangle.most
 
     @cached_property
     def copies(self) -> int:
@@ -122,7 +127,8 @@ class Duplicates:
     def called(self) -> str:
         """Which pairs are candidates, or near-duplicates where nothing decides them, in words."""
         nearest = f"one photo is among the {self.most} nearest of the other at " if self.most else ""
-        return f"{nearest}similarity {self.threshold:g} or above"
+        closed = ", or both match a third photo" if self.proofs else ""
+        return f"{nearest}similarity {self.threshold:g} or above{closed}"
 
     @property
     def summary(self) -> str:
@@ -178,7 +184,7 @@ class Duplicates:
     def verified(
         self,
         state: Path,
-        earlier: Path,
+        earlier: Known,
         decision: Decision | None,
         judged: Judged = Judged(),  # noqa: B008 - frozen
     ) -> "Duplicates":
@@ -186,108 +192,34 @@ class Duplicates:
 
         Args:
             state: folder that keeps keypoints.
-            earlier: the `evidence.parquet` of an earlier run, if any.
+            earlier: evidence that is known already.
             decision: what turns evidence into a probability; None where none belongs to the encoder.
             judged: what people said of pairs; it binds the groups.
 
         Raises:
             ConfigError: what people said contradicts itself.
         """
-        wanted, limit = (self.kinds != COPY).tolist(), self.collection.max_pixels
-        names = self.paths, self.contents
-        proofs = prove(self.collection.folder, *names, self.pairs, wanted, state, earlier, decision, limit, judged)
-        if decision is None:
-            return replace(self, proofs=proofs)
-        group_of, reports = grouped(proofs, self.kinds == COPY)
-        return replace(self, proofs=proofs, group_of=group_of, reports=reports)
-
-    def write(self, folder: Path) -> None:
-        """Write tables, groups, pictures and counts into a folder of ours."""
-        claim(folder)
+        path_of = dict(zip(reversed(self.contents), reversed(self.paths), strict=True))
         root, limit = self.collection.folder, self.collection.max_pixels
-        self._write_pairs(folder)
-        if self.proofs:
-            self.proofs.write(folder, self.groups, self.reports, limit)
-        self._write_groups(folder)
-        if self.decoys:
-            self.decoys.write(folder)
-        save_rows(folder / "unreadable.csv", LeftOut, self.unreadable)
-        note = DECIDED_ROWS if self.reports else LINKED_ROWS
-        write_strips(folder / "gallery.html", "duplicates", root, self._strips(), self.summary, limit, note)
-        write_json(folder / "duplicates.json", self.facts())
+        verifier = verifier_of(root, path_of, state, limit)
+        known, closing = verifier.verify_closed(self.candidates, earlier)
+        found = self._with(closing)
+        proofs = prove(root, self.paths, self.contents, found.pairs, known, verifier, decision, judged)
+        if decision is None:
+            return replace(found, proofs=proofs)
+        group_of, reports = grouped(proofs, found.kinds == COPY)
+        return replace(found, proofs=proofs, group_of=group_of, reports=reports)
 
-    def _strips(self) -> list[list[tuple[str, str, bool]]]:
-        """Path, label and no mark of each photo of each group."""
-        if self.reports:
-            return [
-                [(self.paths[member.photo], self._why(report, member), False) for member in report.members]
-                for report in self.reports
-            ]
-        best = _best(self.pairs, self.group_of)
-        return [[(self.paths[row], f"{best[row]:.3f}", False) for row in rows] for rows in self.groups]
-
-    def _why(self, report: GroupReport, member: Member) -> str:
-        """Why a photo is in its group, as the label of its picture."""
-        because = "by a verdict" if member.because is None else chance_text(member.probability)
-        if member.because is not None and report.reference not in {member.because, member.photo}:
-            because += f" with {Path(self.paths[member.because]).name}"
-        return f"reference, {because}" if member.photo == report.reference else because
-
-    def _write_pairs(self, folder: Path) -> None:
-        """Write every pair as Parquet, and those that people are shown, as many as Excel holds, as a workbook.
-
-        The most probable pairs come first, and before them exact copies, which are certain.
-        """
-        columns: dict[str, list[Any]] = {
-            "photo": [self.paths[row] for row in self.pairs.left.tolist()],
-            "partner": [self.paths[row] for row in self.pairs.right.tolist()],
-            "similarity": self.pairs.similarities.tolist(),
-            "kind": [KINDS[kind] for kind in self.kinds.tolist()],
-            **(self.proofs.columns() if self.proofs else {}),
-        }
-        order = np.arange(len(self.kinds))
-        if self.proofs:
-            certain = np.nan_to_num(self.proofs.probabilities, nan=np.inf)
-            order = np.lexsort((order, -certain))
-        with replacing(folder / "pairs.parquet") as partial:
-            write_parquet(pa.table(columns).take(pa.array(order)), partial)
-        listed = order[self.proofs.shown[order]] if self.proofs else order
-        chosen = listed[:SHEET_ROWS].tolist()
-        sheet = {name: [values[place] for place in chosen] for name, values in columns.items()}
-        sheet["similarity"] = np.round(sheet["similarity"], 6).tolist()
-        write_table(folder / "pairs.xlsx", tuple(sheet), zip(*sheet.values(), strict=True))
-
-    def _write_groups(self, folder: Path) -> None:
-        """Write a row a photo as Parquet, and as many groups as Excel holds as a workbook, a row each."""
-        rows = [(number, row) for number, group in enumerate(self.groups, 1) for row in group]
-        first = dict(
-            zip(*(side[self.kinds == COPY].tolist() for side in (self.pairs.right, self.pairs.left)), strict=True)
-        )
-        columns = {
-            "group": pa.array([number for number, _ in rows], pa.int64()),
-            "photo": pa.array([self.paths[row] for _, row in rows], pa.string()),
-            "exact_copy_of": pa.array(
-                [self.paths[first[row]] if row in first else None for _, row in rows], pa.string()
-            ),
-        }
-        reported = [row for report in self.reports for row in report.rows(self.paths)]
-        for place, name in enumerate(COLUMNS[2:] if reported else (), 2):
-            columns[name.replace(" ", "_")] = pa.array([row[place] for row in reported])
-        with replacing(folder / "groups.parquet") as partial:
-            write_parquet(pa.table(columns), partial)
-        if reported:
-            write_table(folder / "group_report.xlsx", COLUMNS, reported[:SHEET_ROWS])
-        names = [[self.paths[row] for row in group[:SHEET_COLUMNS]] for group in self.groups[:SHEET_ROWS]]
-        write_table(folder / "groups.xlsx", (), names, header=False)
-
-
-def _best(pairs: NearPairs, group_of: Ints) -> Floats:
-    """Each row's greatest similarity to another one of its group, float64; 0 where there is none."""
-    inside = pairs.take(group_of[pairs.left] == group_of[pairs.right])
-    best = np.zeros(len(group_of))
-    for side in (inside.left, inside.right):
-        np.maximum.at(best, side, inside.similarities)
-    return best
+    def _with(self, closing: Sequence[tuple[str, str]]) -> "Duplicates":
+        """The same with further pairs, given by the SHA-256 of both."""
+        row_of = {photo: row for row, photo in reversed(list(enumerate(self.contents)))}
+        ends = np.array([sorted((row_of[one], row_of[other])) for one, other in closing], dtype=np.int64).reshape(-1, 2)
+        rows, which = np.unique(self.rows[ends], return_inverse=True)
+        vectors = self.triangle.vectors(rows)[which.reshape(-1, 2)]
+        similarities = np.vecdot(vectors[:, 0], vectors[:, 1]).astype(np.float64)
+        pairs = joined([self.pairs, NearPairs(ends[:, 0], ends[:, 1], similarities)])
+        kinds, order = np.concatenate([self.kinds, np.full(len(ends), NEAR)]), pairs.order()
+        return replace(self, pairs=pairs.take(order), kinds=kinds[order])
 
 
 def duplicates(triangle: Triangle, present: Ints, named: Sequence[str] = (), *, grouped: bool = True) -> Duplicates:
@@ -322,8 +254,8 @@ def duplicates(triangle: Triangle, present: Ints, named: Sequence[str] = (), *, 
     left_out = tuple(LeftOut(path, reason) for path, reason in unreadable(collection, present).items())
     names = tuple(paths[row] for row in order.tolist())
     digests = tuple(files.photos(chosen))
-    found = len(files.contents), left_out, names, digests, pairs, kinds, group_of
-    return Duplicates(collection, triangle.threshold, *found, most=triangle.most)
+    found = len(files.contents), left_out, names, digests, rows[chosen], pairs, kinds, group_of
+    return Duplicates(triangle, *found)
 
 
 def _groups(triangle: Triangle, rows: Ints, near: NearPairs) -> Ints:
@@ -387,4 +319,4 @@ def find_duplicates(
             search_block(collection, least, block, most)
         found = duplicates(triangle, here, grouped=decision is None)
         state = Path(forgotten)
-        return found.verified(state, state / "evidence.parquet", decision) if decision else found
+        return found.verified(state, {}, decision) if decision else found

@@ -12,36 +12,23 @@ import numpy as np
 from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.bands import Band
 from neardup.decide.constraints import Constraints
-from neardup.decide.decision import Decision, first_decision
+from neardup.decide.decision import Decision
 from neardup.decide.features import tellable
 from neardup.decide.group_report import GroupReport
 from neardup.decide.grouping import DecidedPairs, explain_groups, group_pairs, members_of
-from neardup.errors import UnreadableImageError
-from neardup.images import read_file, read_image
+from neardup.images import read_file
 from neardup.pages import write_page
 from neardup.search.pairs import NearPairs
 from neardup.stages import replacing
 from neardup.verify.evidence import Evidence, ordered
-from neardup.verify.picture import WIDTH, explain_picture
 from neardup.verify.relation import relation_of
-from neardup.verify.store import KeypointCache, read_evidence, write_evidence
-from neardup.verify.verifier import Verifier, matched_points, verifier_fingerprint
+from neardup.verify.store import EVIDENCE, KeypointCache, Known, write_evidence
+from neardup.verify.verifier import CORES, Verifier, verifier_fingerprint
 
 PICTURES = 24
 """Pairs that are drawn: one of each of the first groups, then those that a person should look at."""
-SHIPPED = Path(__file__).parent / "builtin" / "decision.json"
-"""The decision that the project ships, fitted by `python -m neardup.builtin.decision`."""
 UNLIKELY = 0.01
 """Probability below which a pair is neither shown nor counted among those to be reviewed; pairs.parquet has it."""
-
-
-def shipped_decision(encoder: str) -> Decision | None:
-    """The decision that the project ships, if it belongs to an encoder and to this verifier; else None.
-
-    Args:
-        encoder: fingerprint of the encoder.
-    """
-    return first_decision([SHIPPED], encoder)
 
 
 @dataclass(frozen=True)
@@ -190,17 +177,16 @@ class Proofs:
         """A pair's relation with its photos' names."""
         return relation_of(found).sentence(*self._names(place, found))
 
-    def write(self, folder: Path, groups: Sequence[Sequence[int]], reports: Sequence[GroupReport], limit: int) -> None:
+    def write(self, folder: Path, groups: Sequence[Sequence[int]], reports: Sequence[GroupReport]) -> None:
         """Write `evidence.parquet`, `decision.json`, pictures of pairs in `explained/`, and the page that shows them.
 
         Args:
             folder: of the results.
             groups: rows of each group's photos, in the order of the tables.
             reports: of the groups, by their numbers from 1; none where nothing was decided.
-            limit: pixels of the largest image that is read.
         """
         unique = {(found.first, found.second): found for found in self.evidence if found}
-        write_evidence(folder / "evidence.parquet", unique.values(), verifier_fingerprint())
+        write_evidence(folder / EVIDENCE, unique.values(), verifier_fingerprint())
         if self.decision:
             self.decision.save(folder / "decision.json")
         rmtree(folder / "explained", ignore_errors=True)
@@ -209,10 +195,10 @@ class Proofs:
         number_of = {row: number for number, group in enumerate(groups, 1) for row in group}
         report_of = {report.group: report for report in reports}
         linked = [
-            self._entry(folder, place, limit, f"Group {number}", _held(report_of.get(number), len(groups[number - 1])))
+            self._entry(folder, place, f"Group {number}", _held(report_of.get(number), len(groups[number - 1])))
             for number, place in self._weakest(number_of, report_of, most)
         ]
-        rest = [self._entry(folder, place, limit, "", "") for place in doubtful[: PICTURES - len(linked)]]
+        rest = [self._entry(folder, place, "", "") for place in doubtful[: PICTURES - len(linked)]]
         pictures = {"linked": [entry for entry in linked if entry], "doubtful": [entry for entry in rest if entry]}
         write_page(folder / "explained.html", "explained", **pictures, summary=self.summary, groups=len(groups))
 
@@ -245,12 +231,12 @@ class Proofs:
         ]
         return sorted(asked, key=lambda place: abs(self.probabilities[place] - 0.5))
 
-    def _entry(self, folder: Path, place: int, limit: int, title: str, note: str) -> dict[str, str] | None:
+    def _entry(self, folder: Path, place: int, title: str, note: str) -> dict[str, str] | None:
         """Draw a pair, and say what the page shows of it; None where a photo cannot be read any more."""
         found = self.evidence[place]
         photo, partner = (self.paths[int(side[place])] for side in (self.pairs.left, self.pairs.right))
         name = f"explained/{place:06d}.png"
-        if found is None or not self._draw(place, found, folder / name, limit):
+        if found is None or not self._draw(place, found, folder / name):
             return None
         chance = self.probabilities[place]
         probability = "" if np.isnan(chance) else f"probability {chance_text(chance)}, {self.bands[place]}"
@@ -258,18 +244,13 @@ class Proofs:
         facts = {"picture": name, "photo": photo, "partner": partner, "sentence": sentence, "probability": probability}
         return {**facts, "title": title, "note": note}
 
-    def _draw(self, place: int, found: Evidence, path: Path, max_pixels: int) -> bool:
+    def _draw(self, place: int, found: Evidence, path: Path) -> bool:
         """Draw one pair; False where a photo cannot be read any more."""
-        rows = self._rows(place, found)
-        try:
-            images = [read_image(self.root / self.paths[row], max_pixels=max_pixels, draft=WIDTH) for row in rows]
-        except (UnreadableImageError, OSError):
+        similarity = float(self.pairs.similarities[place])
+        terms = self.decision.waterfall(similarity, found) if self.decision else ()
+        drawn = self.verifier.picture(found, self._names(place, found), terms)
+        if drawn is None:
             return False
-        first, second = (self.verifier.features(self.photos[row]) for row in rows)
-        if first is None or second is None:
-            return False
-        points = matched_points(first, second)
-        drawn = explain_picture(images[0], images[1], found, points, names=self._names(place, found))
         with replacing(path) as partial:
             drawn.save(partial, "PNG")
         return True
@@ -321,7 +302,7 @@ def chance_text(probability: float) -> str:
 
 
 def verify_pairs(
-    root: Path, paths: Mapping[str, str], pairs: Sequence[tuple[str, str]], keypoints: Path, max_pixels: int
+    root: Path, paths: Mapping[str, str], pairs: Sequence[tuple[str, str]], state: Path, max_pixels: int, cores: int
 ) -> list[Evidence]:
     """Verify some pairs of a collection, on whatever machine: the evidence depends on the photos alone.
 
@@ -329,14 +310,14 @@ def verify_pairs(
         root: folder of the photos; it is only read.
         paths: SHA-256 of each photo of the pairs → its path.
         pairs: SHA-256 of both, in the order of `evidence.ordered`.
-        keypoints: folder that keeps keypoints.
+        state: folder that keeps keypoints.
         max_pixels: larger images are refused.
+        cores: pairs and photos that are worked on at once.
 
     Returns:
         The evidence of each pair whose photos can be read, in the order of the pairs.
     """
-    verifier = Verifier(lambda photo: read_file(root / paths[photo]), KeypointCache(keypoints), max_pixels)
-    known = verifier.verify(pairs)
+    known = verifier_of(root, paths, state, max_pixels, cores).verify(pairs)
     return [known[pair] for pair in dict.fromkeys(pairs) if pair in known]
 
 
@@ -345,34 +326,26 @@ def prove(
     paths: tuple[str, ...],
     photos: tuple[str, ...],
     pairs: NearPairs,
-    wanted: Sequence[bool],
-    state: Path,
-    earlier: Path,
+    known: Known,
+    verifier: Verifier,
     decision: Decision | None,
-    max_pixels: int,
     judged: Judged = Judged(),
 ) -> Proofs:
-    """Verify pairs of a collection; what an earlier run verified is not verified again.
+    """Decide pairs of a collection by their evidence.
 
     Args:
         root: folder of the photos; it is only read.
         paths: of the photos that pairs count.
         photos: SHA-256 of each of them.
         pairs: rows of `paths`.
-        wanted: of each pair whether it is to be verified; an exact copy needs no proof.
-        state: folder that keeps keypoints.
-        earlier: the `evidence.parquet` of an earlier run, if any.
+        known: evidence of the pairs; exact copies have none, and need none.
+        verifier: that found it.
         decision: what turns evidence into a probability; None where none belongs to the encoder.
-        max_pixels: larger images are refused.
         judged: what people said of pairs.
     """
-    places = [place for place, chosen in enumerate(wanted) if chosen]
-    path_of = dict(zip(reversed(photos), reversed(paths), strict=True))
-    verifier = Verifier(lambda photo: read_file(root / path_of[photo]), KeypointCache(state / "keypoints"), max_pixels)
-    named = {place: ordered(photos[int(pairs.left[place])], photos[int(pairs.right[place])]) for place in places}
-    known = verifier.verify(list(named.values()), read_evidence(earlier, verifier_fingerprint()))
-    evidence = tuple(known.get(named[place]) if place in named else None for place in range(len(wanted)))
-    probabilities, bands = np.full(len(wanted), np.nan), [""] * len(wanted)
+    rows = zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
+    evidence = tuple(known.get(ordered(photos[left], photos[right])) for left, right in rows)
+    probabilities, bands = np.full(len(evidence), np.nan), [""] * len(evidence)
     looked = np.array([place for place, found in enumerate(evidence) if found], dtype=np.int64)
     if decision and len(looked):
         found = [evidence[place] for place in looked]
@@ -380,3 +353,17 @@ def prove(
         for place, band in zip(looked.tolist(), decision.bands.of(probabilities[looked], tellable(found)), strict=True):
             bands[place] = band
     return Proofs(root, paths, pairs, photos, evidence, probabilities, tuple(bands), verifier, decision, judged)
+
+
+def verifier_of(root: Path, path_of: Mapping[str, str], state: Path, max_pixels: int, cores: int = CORES) -> Verifier:
+    """What verifies pairs of a folder's photos.
+
+    Args:
+        root: folder of the photos; it is only read.
+        path_of: SHA-256 of each photo → its path.
+        state: folder that keeps keypoints.
+        max_pixels: larger images are refused.
+        cores: pairs and photos that are worked on at once.
+    """
+    cache = KeypointCache(state / "keypoints")
+    return Verifier(lambda photo: read_file(root / path_of[photo]), cache, max_pixels, cores)

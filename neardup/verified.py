@@ -13,12 +13,13 @@ from scipy.sparse.csgraph import connected_components
 from neardup.archive.testset import TestSet
 from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.bands import PRECISION, RECALL
-from neardup.decide.decision import Belongs, Decision, decide, first_decision
+from neardup.decide.decision import Belongs, Decision, decide
 from neardup.decide.grouping import DecidedPairs, group_pairs
+from neardup.decide.in_force import DECISION
 from neardup.decide.probability import CandidatePairs, out_of_fold, scored_square
 from neardup.decide.reliability import ReliabilityBin, reliability_bins
 from neardup.errors import ArchiveError
-from neardup.images import MAX_PIXELS, read_file, read_image
+from neardup.images import MAX_PIXELS, read_file
 from neardup.measure.comparison import VERIFIED, Comparison, VerifiedFigures, compare
 from neardup.measure.evaluate import FOLDS, Distractors, Evaluation
 from neardup.measure.metrics import b_cubed, harmonic
@@ -28,14 +29,9 @@ from neardup.pages import QUALITY
 from neardup.settings.schema import APPROACHES
 from neardup.stages import STATE, replacing, write_json
 from neardup.verify.evidence import Evidence, ordered
-from neardup.verify.picture import WIDTH, explain_picture
-from neardup.verify.store import KeypointCache, Known, read_evidence, write_evidence
-from neardup.verify.verifier import CANDIDATES, Verifier, candidate_pairs, matched_points, verifier_fingerprint
+from neardup.verify.store import EVIDENCE, KeypointCache, Known, read_evidence, write_evidence
+from neardup.verify.verifier import CANDIDATES, Verifier, candidate_pairs, verifier_fingerprint, with_pairs
 
-DECISION = "decision.json"
-"""Name of an approach's decision, beside its `metrics.json`."""
-EVIDENCE = "evidence.parquet"
-"""Name of the evidence of the test set's pairs, in the output folder's state: it belongs to no encoder."""
 FIGURES = "verified.json"
 """Name of an approach's figures with its nearest pairs verified."""
 FILES = (DECISION, FIGURES, "verified.md", "reliability.png")
@@ -97,8 +93,9 @@ class Verified:
         judged = self.comparison.evaluations[1]
         called = f"{100 * judged.threshold:.1f} %" if np.isfinite(judged.threshold) else "no probability"
         return (
-            f"Of each photo the {CANDIDATES} nearest were verified: {self.candidates:,} pairs, which hold "
-            f"{100 * self.recall:.1f} % of the true ones; called are pairs of {called} or more.\n"
+            f"Of each photo the {CANDIDATES} nearest were verified, and what matches the same photo: "
+            f"{self.candidates:,} pairs, which hold {100 * self.recall:.1f} % of the true ones; "
+            f"called are pairs of {called} or more.\n"
             f"{self.decision.reliability.sentence()}\n{self.decision.bands.sentence()}\n{self._of_groups}\n"
             f"{UNKNOWN_FALSE_LINKS}"
         )
@@ -184,15 +181,9 @@ def verify_folder(out: Path, folder: Path, max_pixels: int, promises: tuple[floa
     write_evidence(path, known.values(), verifier_fingerprint())
     _write(folder, verified)
     for number, found in enumerate(verified.telling, 1):
-        names = name_of[found.first], name_of[found.second]
-        images = [
-            read_image(file_of[photo], max_pixels=max_pixels, draft=WIDTH) for photo in (found.first, found.second)
-        ]
-        one, other = (verifier.features(photo) for photo in (found.first, found.second))
-        points = matched_points(one, other) if one and other else np.empty((0, 4), np.float32)
-        drawn = explain_picture(images[0], images[1], found, points, names=names)
-        with replacing(folder / f"explained_{number}.jpg") as partial:
-            drawn.convert("RGB").save(partial, "JPEG", quality=QUALITY)
+        if drawn := verifier.picture(found, (name_of[found.first], name_of[found.second])):
+            with replacing(folder / f"explained_{number}.jpg") as partial:
+                drawn.convert("RGB").save(partial, "JPEG", quality=QUALITY)
     return verified
 
 
@@ -210,8 +201,10 @@ def _verify(
     photos = [sha_of[name] for name in alone.names]
     rows = candidate_pairs(alone.vectors, -1.0)
     asked = [ordered(photos[left], photos[right]) for left, right in rows.tolist()]
-    known = known | verifier.verify(asked, known)
-    evidence = [known.get(pair) for pair in asked]
+    found, closing = verifier.verify_closed(asked, known)
+    row_of, known = {photo: row for row, photo in enumerate(photos)}, known | found
+    rows = with_pairs(rows, ((row_of[one], row_of[other]) for one, other in closing))
+    evidence = [known.get(ordered(photos[left], photos[right])) for left, right in rows.tolist()]
     similarities, group_of = alone.scored.similarities, alone.scored.group_of
     pairs = CandidatePairs.of(rows, similarities[rows[:, 0], rows[:, 1]], evidence)
     held_out = out_of_fold(pairs, group_of, FOLDS, alone.seed)
@@ -318,13 +311,3 @@ def verified_figures(folder: Path) -> VerifiedFigures | None:
     """The figures of a verified approach, as they lie in its folder; None where there are none."""
     path = folder / FIGURES
     return VerifiedFigures.of(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
-
-
-def own_decision(out: Path, encoder: str) -> Decision | None:
-    """The decision of an output folder's own ground truth that belongs to an encoder and this verifier, if any.
-
-    Args:
-        out: output folder of an experiment.
-        encoder: fingerprint of the encoder.
-    """
-    return first_decision([out / name / DECISION for name in (*APPROACHES, "tuned")], encoder)

@@ -19,12 +19,14 @@ from neardup.encode.protocol import Encoder
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ArchiveError, ConfigError
 from neardup.pages import write_strips
-from neardup.proofs import Proofs, Verification, grouped, prove
+from neardup.proofs import Proofs, Verification, grouped, prove, verifier_of
 from neardup.search.pairs import NearPairs, near_pairs
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, claim, replacing, write_json
 from neardup.tables import SHEET_ROWS, save_rows, write_table
-from neardup.verify.verifier import CANDIDATES
+from neardup.verify.evidence import ordered
+from neardup.verify.store import EVIDENCE, read_evidence
+from neardup.verify.verifier import CANDIDATES, verifier_fingerprint
 
 SHOWN_PAIRS = 20
 """Pairs that `watch.md` and the Prefect UI show: as many as a person reads through; the tables hold all."""
@@ -174,7 +176,7 @@ class Watched:
         rows = [tuple(getattr(pair, name) for name in names) for pair in self.pairs[:SHEET_ROWS]]
         write_table(self.folder / "pairs.xlsx", tuple(name.replace("_", " ") for name in names), rows)
         if self.proofs:
-            self.proofs.write(self.folder, self.rows, self.reports, max_pixels)
+            self.proofs.write(self.folder, self.rows, self.reports)
         save_rows(self.folder / "pairs.csv", NearPair, self.pairs)
         groups = [[member.path for member in group] for group in self.groups]
         write_table(self.folder / "groups.xlsx", (), groups, header=False)
@@ -272,11 +274,12 @@ def _look(
         group_of = near_groups(found, vectors, threshold)
     else:
         found = found.nearest(CANDIDATES)
-        earlier, limit = out / "duplicates" / "evidence.parquet", settings.max_pixels
-        wanted, names = [True] * len(found.left), (paths, tuple(photos))
-        proofs = prove(
-            root, *names, found, wanted, out / STATE, earlier, verification.decision, limit, verification.judged
-        )
+        earlier = read_evidence(out / "duplicates" / EVIDENCE, verifier_fingerprint())
+        verifier = verifier_of(root, photos, out / STATE, settings.max_pixels)
+        names, ends = tuple(photos), zip(found.left.tolist(), found.right.tolist(), strict=True)
+        asked = [ordered(names[left], names[right]) for left, right in ends]
+        known = verifier.verify(asked, earlier)
+        proofs = prove(root, paths, names, found, known, verifier, verification.decision, verification.judged)
         group_of, reports = grouped(proofs) if proofs.decision else (near_groups(found, vectors, threshold), ())
     pairs, groups, rows, numbers = _named(found, group_of, paths, new.tolist(), proofs)
     folder = out / "watch" / f"{memory.runs + 1:04d}" if noticed else None

@@ -1,16 +1,14 @@
-"""What decides the pairs of a collection: an encoder, the decision that belongs to it, and what people said."""
+"""What a collection is searched with: the encoder, and what people said of its pairs."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
 
-from neardup.decide.decision import Decision, first_decision
 from neardup.encode.encoder import BUILTIN
 from neardup.errors import EncoderError
-from neardup.proofs import Judged, shipped_decision
+from neardup.proofs import Judged
 from neardup.review.links import Links
 from neardup.review.verdicts import DATABASE, Verdicts, open_verdicts
-from neardup.verified import DECISION, own_decision
 from tasks.tracking import tracking_of
 
 CHAMPION = "models:/near-duplicates@champion"
@@ -37,30 +35,6 @@ def chosen_encoder(out: Path, name: str | None, say: Callable[[str], object]) ->
     except EncoderError:
         say(f"There is no champion yet: {BUILTIN}, the encoder that neardup ships, searches")
         return BUILTIN, BUILTIN
-
-
-def decision_for(out: Path, encoder: str, checkpoint: str = "") -> Decision | None:
-    """The decision that belongs to an encoder, and to this verifier.
-
-    That of the verdicts comes first, then that of the output folder's ground truth, that which was registered with a
-    model, and the shipped one. One whose ground truth is too small to link any pair stands back behind those that can:
-    a few known groups must not take away what is linked without any.
-
-    Args:
-        out: output folder.
-        encoder: fingerprint of the encoder.
-        checkpoint: what was loaded; beside the folder of a registered model lies its decision.
-    """
-    registered = [Path(checkpoint).parent / DECISION] if checkpoint else []
-    found = [
-        first_decision([out / DECISION], encoder),
-        own_decision(out, encoder),
-        first_decision(registered, encoder),
-        shipped_decision(encoder),
-    ]
-    known = [decision for decision in found if decision]
-    linking = [decision for decision in known if decision.bands.precision.threshold is not None]
-    return next(iter([*linking, *known]), None)
 
 
 def kept_verdicts(out: Path) -> Verdicts | None:

@@ -1,19 +1,21 @@
 """Tasks that find all near-duplicates of a folder: one encodes a shard of photos, one searches a block of pairs."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import TaskRunner
 
 from neardup.arrays import Ints
 from neardup.decide.decision import Decision
 from neardup.decoys import Decoys, search_decoys
-from neardup.duplicates import duplicates
+from neardup.duplicate_tables import write_duplicates
+from neardup.duplicates import Duplicates
 from neardup.encode.collection import Collection, encode_shard, known, new_shards
 from neardup.encode.encoder import load_encoder
 from neardup.encode.shards import Encoded, among
@@ -21,22 +23,21 @@ from neardup.errors import ConfigError
 from neardup.measure.evaluate import Evaluation
 from neardup.measure.low_precision import effect, measured
 from neardup.measure.threshold import calibrated_beside
-from neardup.proofs import verify_pairs
+from neardup.proofs import Judged, verify_pairs
 from neardup.search.blocks import Block, Triangle, search_block
 from neardup.settings.schema import ClusterSettings
 from neardup.stages import STATE, claim
 from neardup.verify.evidence import Evidence
-from neardup.verify.store import read_evidence, write_evidence
-from neardup.verify.verifier import verifier_fingerprint
+from neardup.verify.store import EVIDENCE, Known, read_evidence, write_evidence
+from neardup.verify.verifier import CORES, closing_pairs, near_together, verifier_fingerprint
 from tasks.cluster import spread
-from tasks.decisions import judged_pairs
 from tasks.running import RETRY, outside_fault
 
 REPORT_EVERY = 10.0
 """Seconds between two lines that say how far the work is: often enough to see that it goes on, in a log of hours."""
 
-PAIRS = 4096
-"""Candidate pairs of one task: some seconds of work, and at most a megabyte of evidence."""
+PAIRS = 8192
+"""Candidate pairs of one task: some seconds of work, and at most two megabytes of evidence."""
 WRITTEN_EVERY = 60.0
 """Seconds of verification that a kill may cost; each writing costs as much as there is evidence."""
 
@@ -115,36 +116,57 @@ def _duration(seconds: float) -> str:
 
 @task(name="verify pairs", retry_condition_fn=outside_fault, **RETRY)
 def verify(
-    root: Path, paths: dict[str, str], pairs: list[tuple[str, str]], keypoints: Path, max_pixels: int
+    root: Path, paths: dict[str, str], pairs: list[tuple[str, str]], state: Path, max_pixels: int, cores: int
 ) -> list[Evidence]:
     """Verify one shard of pairs; a worker makes the keypoints that nobody has kept."""
-    return verify_pairs(root, paths, pairs, keypoints, max_pixels)
+    return verify_pairs(root, paths, pairs, state, max_pixels, cores)
 
 
-def verify_all(triangle: Triangle, here: Ints, out: Path, runner: TaskRunner[Any], settings: ClusterSettings) -> None:
-    """Verify every candidate that no former run has, shard by shard; say how far it is and how long it will take.
+def verify_all(found: Duplicates, out: Path, runner: TaskRunner[Any], settings: ClusterSettings) -> Known:
+    """Verify every candidate that no former run has, then the pairs that close them; say how far it is.
 
-    What was verified is written down every few shards, so that a run that is killed goes on from there.
+    Returns:
+        All evidence that is known by then.
     """
-    found = duplicates(triangle, here, grouped=False)
-    file, fingerprint = out / "duplicates" / "evidence.parquet", verifier_fingerprint()
-    known = read_evidence(file, fingerprint)
-    new = [pair for pair in found.candidates if pair not in known]
+    known = read_evidence(out / "duplicates" / EVIDENCE, verifier_fingerprint())
+    candidates = found.candidates
+    _verify_new(found, candidates, known, out, runner, settings)
+    _verify_new(found, closing_pairs(known, candidates), known, out, runner, settings)
+    return known
+
+
+def _verify_new(
+    found: Duplicates,
+    pairs: Sequence[tuple[str, str]],
+    known: Known,
+    out: Path,
+    runner: TaskRunner[Any],
+    settings: ClusterSettings,
+) -> None:
+    """Verify those pairs of which nothing is known yet, shard by shard, and add the evidence to what is known.
+
+    On this machine a shard at a time is verified by all cores, on Dask's workers one by each of them. What was verified
+    is written down every few shards, so that a run that is killed goes on from there.
+    """
+    new = near_together(pair for pair in pairs if pair not in known)
     log = get_run_logger()
-    log.info("%s candidate pairs, %s of them to verify", f"{len(found.candidates):,}", f"{len(new):,}")
+    log.info("%s candidate pairs, %s of them to verify", f"{len(pairs):,}", f"{len(new):,}")
     if not new:
         return
     claim(out / "duplicates")
+    file, fingerprint = out / "duplicates" / EVIDENCE, verifier_fingerprint()
     path_of = dict(zip(reversed(found.contents), reversed(found.paths), strict=True))
-    common = {"root": triangle.collection.folder, "max_pixels": triangle.collection.max_pixels}
-    common |= {"keypoints": out.resolve() / STATE / "keypoints"}
+    here = settings.runner == "threads"
+    common: dict[str, Any] = {"root": found.collection.folder, "max_pixels": found.collection.max_pixels}
+    common |= {"state": out.resolve() / STATE, "cores": CORES if here else 1}
     shards = [new[start : start + PAIRS] for start in range(0, len(new), PAIRS)]
     calls = (
         {**common, "pairs": shard, "paths": {photo: path_of[photo] for pair in shard for photo in pair}}
         for shard in shards
     )
+    results = (verify(**call) for call in calls) if here else spread(runner, verify, calls, settings.workers)
     progress, written = _Progress("verified", "pairs", len(new), log.info), time.monotonic()
-    for shard, evidence in zip(shards, spread(runner, verify, calls, settings.workers), strict=True):
+    for shard, evidence in zip(shards, results, strict=True):
         known |= {(one.first, one.second): one for one in evidence}
         progress.add(len(shard))
         if time.monotonic() - written > WRITTEN_EVERY:
@@ -167,22 +189,24 @@ def look_for_decoys(triangle: Triangle, here: Ints, folder: Path, decision: Deci
     return search_decoys(triangle, here, folder, encoder, decision, out / STATE)
 
 
-@task(name="publish")
+@task(name="publish", cache_policy=NO_CACHE)
 def publish(
-    triangle: Triangle,
-    here: Ints,
+    found: Duplicates,
     out: Path,
     decision: Decision | None,
     *,
-    verify: bool = True,
+    evidence: Known | None,
+    judged: Judged,
     decoys: Decoys | None = None,
 ) -> dict[str, Any]:
-    """Verify and decide the pairs, write them with groups and pictures, and put the counts into the Prefect UI."""
-    folder, judged = out / "duplicates", judged_pairs(out)
-    found = duplicates(triangle, here, judged.photos if decision else (), grouped=decision is None)
-    if verify:
-        found = found.verified(out / STATE, folder / "evidence.parquet", decision, judged)
+    """Decide the pairs, write them with groups and pictures, and put the counts into the Prefect UI.
+
+    `evidence` is what verification found; None where pairs were not verified.
+    """
+    folder = out / "duplicates"
+    if evidence is not None:
+        found = found.verified(out / STATE, evidence, decision, judged)
     found = replace(found, decoys=decoys)
-    found.write(folder)
+    write_duplicates(found, folder)
     create_markdown_artifact(found.summary, key="duplicates", description="All near-duplicates of the folder")
-    return {**found.facts(), "verified": verify, "folder": str(folder)}
+    return {**found.facts(), "verified": evidence is not None, "folder": str(folder)}

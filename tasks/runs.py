@@ -14,11 +14,11 @@ from mlflow.tracking import MlflowClient
 
 from neardup.approach import Approach
 from neardup.decide.decision import Decision
+from neardup.decide.in_force import DECISION
 from neardup.experiment import read_history, read_shares
 from neardup.measure.comparison import FILES as COMPARISON_FILES
 from neardup.measure.queries import FILES as ANSWER_FILES
 from neardup.stages import digest_of
-from neardup.verified import DECISION
 from tasks import pyfunc
 from tasks.epochs import log_shares, sync_history
 from tasks.tracking import Tracking, metric_name, reachable

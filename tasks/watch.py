@@ -6,6 +6,7 @@ from pathlib import Path
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from neardup.decide.in_force import decision_for
 from neardup.encode.encoder import load_encoder
 from neardup.errors import TrackingError
 from neardup.measure.threshold import calibrated_beside
@@ -15,7 +16,7 @@ from neardup.settings.schema import PrepareSettings
 from neardup.stages import digest_file
 from neardup.verify.evidence import ordered
 from neardup.watch import SHOWN_PAIRS, Watched, watch
-from tasks.decisions import decision_for, judged_pairs, links_of
+from tasks.decisions import judged_pairs, links_of
 from tasks.running import RETRY, outside_fault
 from tasks.tracking import Tracking
 

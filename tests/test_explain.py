@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageOps
+from scipy.special import logit
 from test_verify import cropped, scene, screened, verified
 
 from neardup.errors import UnreadableImageError
+from neardup.explain import explain_files
 from neardup.verify.evidence import Evidence
-from neardup.verify.explain import explain_files
 from neardup.verify.keypoints import features_of_image
 from neardup.verify.match import Prepared
 from neardup.verify.picture import WIDTH, explain_picture, panels_of
@@ -150,6 +151,8 @@ def test_two_files_are_explained_and_a_broken_one_is_named(tmp_path: Path) -> No
     screened(scene(76)).save(tmp_path / "b.png")
     explained = explain_files(tmp_path / "a.png", tmp_path / "b.png", tmp_path / "why.png")
     assert "b.png has the same frame as a.png, screened" in explained.sentence
+    assert sum(value for _, value in explained.terms) == pytest.approx(logit(explained.probability))
+    assert (explained.band, explained.probability > 0.99) == ("link", True)
     with Image.open(tmp_path / "why.png") as drawn:
         assert drawn.width == WIDTH
     (tmp_path / "c.png").write_bytes(b"no image")

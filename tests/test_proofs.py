@@ -12,13 +12,12 @@ from PIL import Image, ImageOps
 
 from neardup.builtin.scenes import Scene
 from neardup.decide.decision import Decision
+from neardup.decide.in_force import SHIPPED, decision_for, shipped_decision
 from neardup.decide.promises import expected_false_links
 from neardup.encode.encoder import BUILTIN, load_encoder
-from neardup.proofs import SHIPPED, shipped_decision
 from neardup.review.again import load_again
 from neardup.review.verdicts import DIFFERENT, SAME, Verdict, open_verdicts
 from neardup.stages import digest_file
-from tasks.decisions import decision_for
 
 
 @pytest.fixture(scope="module")

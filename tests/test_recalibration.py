@@ -12,8 +12,8 @@ from scipy.special import expit, logit
 
 from neardup.decide.bands import Bands, Promise
 from neardup.decide.decision import Decision
+from neardup.decide.in_force import SHIPPED, decision_for
 from neardup.errors import ArchiveError, VerdictError
-from neardup.proofs import SHIPPED
 from neardup.review.links import Links
 from neardup.review.recalibration import LEAST_VERDICTS, Run, drawn_links, recalibrate, usable_pairs
 from neardup.review.refit import (
@@ -114,8 +114,6 @@ def test_verdicts_move_the_probabilities_towards_what_they_say(out: Path, kept: 
 
 def test_duplicates_and_watch_find_the_new_decision(out: Path, kept: Verdicts) -> None:
     """It lies where they look first, belongs to the same encoder, and says what it rests on."""
-    from tasks.decisions import decision_for  # noqa: PLC0415 - Prefect takes seconds
-
     run = Run.load(out)
     before = decision_for(out, run.base.belongs.encoder)
     answer_strictly(kept, run, 120)

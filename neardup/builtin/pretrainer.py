@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors.torch import load_file
 from torch import Generator, Tensor
 from torch.nn import functional
 
@@ -86,13 +87,24 @@ class Pretraining:
         return min(1.0, (step + 1) / self.warmup) * (1 + math.cos(math.pi * step / self.steps)) / 2
 
 
+FINER = Pretraining(steps=400, sizes=(160, 192, 192, 224), lr=1.5e-4, seed=1)
+"""The second training, which goes on from what the first one ends with, at the sizes at which photos are searched."""
+
+
 class Pretrainer:
     """A dual encoder on a device, the photographs that its vision tower is trained on, and the optimizer."""
 
-    def __init__(self, recipe: Pretraining, pool: Pool, imagenet: Path | None, device: torch.device) -> None:
-        """Move the model, the untouched network and the pictures to the device, and find what looks alike."""
+    def __init__(
+        self, recipe: Pretraining, pool: Pool, imagenet: Path | None, device: torch.device, start: Path | None = None
+    ) -> None:
+        """Move the model, the untouched network and the pictures to the device, and find what looks alike.
+
+        `start` is the folder of a model that is trained further; None begins from ImageNet's weights.
+        """
         self.recipe, self.pool, self.device = recipe, pool, device
         model: Any = tiny.untrained(recipe.seed, imagenet)
+        if start is not None:
+            model.load_state_dict(load_file(start / "model.safetensors"))
         untouched: Any = tiny.untrained(recipe.seed, imagenet).vision_model
         self.model = model.to(device, memory_format=torch.channels_last)
         self._untouched = untouched.to(device, memory_format=torch.channels_last).requires_grad_(requires_grad=False)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from neardup.cli.options import JSON, options
+from neardup.cli.flows import resolved
+from neardup.cli.options import ENCODER, FOLDER, JSON, options
 from neardup.cli.output import print_result, say
 
 
@@ -12,22 +13,33 @@ from neardup.cli.output import print_result, say
 @click.argument("first", type=click.Path(path_type=Path))
 @click.argument("second", type=click.Path(path_type=Path))
 @click.option("--picture", type=click.Path(path_type=Path), default=Path("explained.png"), help="The PNG to write.")
-@options(JSON)
-def explain(first: Path, second: Path, picture: Path, *, as_json: bool) -> None:
-    """Say whether two photos show one picture, how one was made of the other, and draw it.
+@click.option("--in", "out", type=FOLDER, help="Output folder whose decision is asked; else the one that is shipped.")
+@options(ENCODER, JSON)
+def explain(first: Path, second: Path, picture: Path, out: Path | None, encoder: str | None, *, as_json: bool) -> None:
+    """Say whether two photos show one picture, how one was made of the other, how probable that is, and draw it.
 
     \b
     Example: neardup explain print.jpg negative.tif --picture explained.png
+             neardup explain print.jpg negative.tif --in results
     """
     from dataclasses import asdict
 
+    from neardup.encode.protocol import BUILTIN
     from neardup.errors import ArchiveError
-    from neardup.verify.explain import explain_files
+    from neardup.explain import explain_files
 
     for path in (first, second):
         if not path.is_file():
             raise ArchiveError(f"{path} is not there or no file: name two image files")
-    explained = explain_files(first, second, picture)
-    facts = {"sentence": explained.sentence, "relation": explained.relation.kind, **asdict(explained.evidence)}
-    print_result(facts, explained.sentence, as_json=as_json)
+    name = resolved(encoder, out or picture.parent) if encoder else BUILTIN
+    explained = explain_files(first, second, picture, encoder=name, out=out)
+    facts = {
+        "sentence": explained.sentence,
+        "relation": explained.relation.kind,
+        "similarity": explained.similarity,
+        "probability": explained.probability,
+        "band": explained.band,
+        "terms": dict(explained.terms),
+    }
+    print_result(facts | asdict(explained.evidence), explained.text, as_json=as_json)
     say(f"Look at {picture}")

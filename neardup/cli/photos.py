@@ -161,15 +161,14 @@ def _prove_hits(
     max_pixels: int,
 ) -> "list[list[HitProof | None]]":
     """Verify the hits, with the decision that belongs to the encoder, if one does."""
+    from neardup.decide.in_force import decision_for
     from neardup.hits import prove_hits
     from neardup.images import read_file
-    from neardup.proofs import shipped_decision
-    from neardup.verified import own_decision
 
     files = {hit.photo: photos / hit.path for found in hits for hit in found}
     files |= {photo: folder / path for photo, path in zip(queries.photos, queries.paths, strict=True)}
     fingerprint = queries.fingerprint
-    decision = (own_decision(state.parent, fingerprint) if state else None) or shipped_decision(fingerprint)
+    decision = decision_for(state.parent if state else None, fingerprint)
     names = [(photo, Path(path).name) for photo, path in zip(queries.photos, queries.paths, strict=True)]
     keypoints = state / "keypoints" if state else None
     return prove_hits(names, hits, lambda photo: read_file(files[photo]), keypoints, decision, max_pixels)

@@ -15,18 +15,18 @@ from neardup.approach import KNOWN_PAIRS
 from neardup.archive.testset import TestSet
 from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.decision import Belongs, Decision
+from neardup.decide.in_force import DECISION, unmoved_decision
 from neardup.decide.probability import CandidatePairs
 from neardup.decide.promises import Audit
 from neardup.errors import ArchiveError, VerdictError
-from neardup.proofs import shipped_decision
 from neardup.review.figures import audit_figures, verdict_figures
 from neardup.review.links import Links, Pair, save_known_pairs
 from neardup.review.refit import Answered, Moves, asked_weights, log_odds_of, moved_bands, old_beliefs
 from neardup.review.verdicts import DIFFERENT, SAME, Verdict, Verdicts, pair_of
 from neardup.search.pictures import COPY, KINDS
 from neardup.stages import Stage, digest_of, read_json, write_json
-from neardup.verified import DECISION, SOURCE, own_decision
-from neardup.verify.store import read_evidence
+from neardup.verified import SOURCE
+from neardup.verify.store import EVIDENCE, read_evidence
 
 RECALIBRATE_STEP = 1
 """Version of the step; raised when its result changes for equal verdicts."""
@@ -72,7 +72,7 @@ class Run:
         if "photo_sha256" not in pq.read_schema(table).names:
             raise ArchiveError(f"the pairs in {table} were not verified: run `neardup duplicates` without --no-verify")
         encoder = str(read_json(folder / "duplicates.json").get("fingerprint", ""))
-        base = own_decision(out, encoder) or shipped_decision(encoder)
+        base = unmoved_decision(out, encoder)
         if base is None:
             raise VerdictError(
                 f"no decision belongs to the encoder {encoder[:12]} of {folder}: run `neardup evaluate` to fit one on "
@@ -83,7 +83,7 @@ class Run:
         for row in rows:
             if row["kind"] != KINDS[COPY]:
                 found.setdefault(pair_of(row["photo_sha256"], row["partner_sha256"]), row["similarity"])
-        known = read_evidence(folder / "evidence.parquet")
+        known = read_evidence(folder / EVIDENCE)
         places = np.zeros((len(found), 2), dtype=np.int64)
         pairs = CandidatePairs.of(places, np.array(list(found.values()), float), [known.get(pair) for pair in found])
         log_odds = log_odds_of(base.model, pairs.features, pairs.tellable)

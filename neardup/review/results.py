@@ -27,7 +27,7 @@ from neardup.review.facts import Archived, PhotoFacts
 from neardup.search.pictures import COPY, KINDS
 from neardup.stages import STATE
 from neardup.verify.evidence import Evidence, ordered
-from neardup.verify.store import evidence_in
+from neardup.verify.store import EVIDENCE, evidence_in
 
 SLOPE = 40.0
 """Log-odds by which a similarity of 1 above the threshold raises a pair that was not verified. Such pairs get no
@@ -338,7 +338,7 @@ class Results:
 
     @cached_property
     def _evidence(self) -> pa.Table | None:
-        file = self._folder / "evidence.parquet"
+        file = self._folder / EVIDENCE
         return pq.read_table(file) if file.is_file() else None
 
     def evidence(self, photo: str, partner: str) -> Evidence | None:

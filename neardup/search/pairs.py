@@ -53,9 +53,13 @@ class NearPairs:
         """Some of the pairs, chosen by their places or by a mask."""
         return NearPairs(self.left[chosen], self.right[chosen], self.similarities[chosen])
 
+    def order(self) -> Ints:
+        """The places of the pairs best first, equally similar ones by `left`, then by `right`: int64 (m,)."""
+        return np.lexsort((self.right, self.left, -self.similarities))
+
     def sorted(self) -> "NearPairs":
-        """The pairs best first, equally similar ones by `left`, then by `right`."""
-        return self.take(np.lexsort((self.right, self.left, -self.similarities)))
+        """The pairs in that order."""
+        return self.take(self.order())
 
     def nearest(self, most: int) -> "NearPairs":
         """The pairs, which are ordered best first, of which one row is among the `most` nearest of the other."""
@@ -246,7 +250,7 @@ class PairSearch:
                 for start in range(max(0, top + 1 - offset), len(right.rows), columns)
             ]
             report(int((len(right.rows) - np.maximum(band + 1 - offset, 0)).sum()))
-        return _joined(parts)
+        return joined(parts)
 
 
 @dataclass(frozen=True)
@@ -349,7 +353,8 @@ def near_pairs(
     return NearPairs(order[pairs.left], order[pairs.right], pairs.similarities).sorted()
 
 
-def _joined(parts: Sequence[NearPairs]) -> NearPairs:
+def joined(parts: Sequence[NearPairs]) -> NearPairs:
+    """The pairs of all parts, one part after the other."""
     sides = zip(*((part.left, part.right, part.similarities) for part in parts), strict=True)
     return NearPairs(*map(np.concatenate, sides))
 

@@ -14,9 +14,10 @@ from PIL import Image
 
 from neardup.arrays import Vectors
 from neardup.images import MAX_PIXELS, open_image, read_image
+from neardup.verify.products import GREATEST
 from neardup.verify.screen import Grey, screen_period
 
-KEYPOINTS_STEP = 2
+KEYPOINTS_STEP = 3
 """Version of what is kept of a photo; bumped when it changes for equal bytes."""
 SIDE = 256
 """Pixels of the longer side in which keypoints of the photo as it is are found; OpenCV doubles it for the first octave.
@@ -43,8 +44,8 @@ LARGEST_BORDER = 0.25
 """Share of a side that may be cut from either end: a sky is no border."""
 LEAST_SIDE = 32
 """Pixels of the least side that may remain when borders are cut."""
-SCALE = 510
-"""Byte of a descriptor's component by its value: those of RootSIFT hardly ever exceed one half."""
+SCALE = 255
+"""Whole number of a descriptor's component by its value: those of RootSIFT hardly ever exceed one half."""
 MIRRORED = np.arange(128).reshape(4, 4, 8)[::-1][:, :, (8 - np.arange(8)) % 8].ravel()
 """Components of a descriptor in the order in which those of the mirrored photo's descriptor are."""
 NEGATIVE = np.arange(128).reshape(4, 4, 8)[::-1, ::-1].ravel()
@@ -62,17 +63,12 @@ class Keypoints:
     Attributes:
         places: float32 (n, 4), x, y and diameter in full pixels of the upright photo, and degrees of orientation; the
             photo's left upper corner is (0, 0) and a pixel's centre lies at halves, as in `frames_of`.
-        descriptors: uint8 (n, 128), RootSIFT (Arandjelović and Zisserman 2012), each component times `SCALE`.
+        descriptors: uint8 (n, 128), RootSIFT (Arandjelović and Zisserman 2012), each component times `SCALE`, at most
+            `GREATEST`.
     """
 
     places: Vectors
     descriptors: npt.NDArray[np.uint8]
-
-    @property
-    def unit(self) -> Vectors:
-        """The descriptors as float32 (n, 128), unit rows; higher dot product is more alike."""
-        wide = self.descriptors.astype(np.float32)
-        return np.asarray(wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-6), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -164,7 +160,7 @@ def _found(version: Grey, content: Grey, corner: tuple[int, int], factor: float)
     places[:, :3] *= across, down, (across * down) ** 0.5
     places[:, :2] += corner
     places[:, :3] *= factor
-    return Keypoints(places, np.clip(np.sqrt(shares) * SCALE, 0, 255).round().astype(np.uint8))
+    return Keypoints(places, np.clip(np.sqrt(shares) * SCALE, 0, GREATEST).round().astype(np.uint8))
 
 
 def _without_borders(grey: Grey) -> tuple[int, int, int, int]:

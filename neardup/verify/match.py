@@ -5,13 +5,15 @@ from functools import cached_property
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from scipy.special import gammaln
 
-from neardup.arrays import Bools, Floats, Ints, Vectors
+from neardup.arrays import Bools, Floats, Ints, Ints32, Vectors
 from neardup.verify.evidence import Transform
-from neardup.verify.keypoints import MIRRORED, NEGATIVE, Keypoints, LocalFeatures
+from neardup.verify.keypoints import MIRRORED, NEGATIVE, LocalFeatures
+from neardup.verify.products import products
 
-MATCH_STEP = 2
+MATCH_STEP = 3
 """Version of the verdict on two photos' keypoints; bumped when it changes for equal keypoints."""
 RATIO = 0.85
 """Greatest distance of a match as a share of the next best one's (Lowe 2004); .8 lost pairs of screened copies."""
@@ -73,30 +75,38 @@ class Version:
 
     Attributes:
         places: float32 (n, 4), as `Keypoints` has them.
-        unit: float32 (n, 128), unit rows.
-        mirrored: float32 (n, 128), the descriptors of the same keypoints in the mirrored photo.
+        descriptors: uint8 (n, 128), as `Keypoints` has them.
     """
 
     places: Vectors
-    unit: Vectors
-    mirrored: Vectors
+    descriptors: npt.NDArray[np.uint8]
 
-    @classmethod
-    def of(cls, keypoints: Keypoints) -> "Version":
-        """Unpack the descriptors of a version."""
-        unit = keypoints.unit
-        return cls(keypoints.places, unit, unit[:, MIRRORED])
+    @cached_property
+    def both_ways(self) -> npt.NDArray[np.uint8]:
+        """The descriptors, and below them those of the same keypoints in the mirrored photo: uint8 (2 n, 128)."""
+        return np.concatenate([self.descriptors, self.descriptors[:, MIRRORED]])
+
+    @cached_property
+    def columns(self) -> npt.NDArray[np.int8]:
+        """The descriptors as int8 (128, n)."""
+        return np.ascontiguousarray(self.descriptors.T).view(np.int8)
+
+    @cached_property
+    def squares(self) -> Ints:
+        """Squared lengths of the descriptors, int64 (n,)."""
+        wide = self.descriptors.astype(np.int64)
+        return np.asarray(np.vecdot(wide, wide))
 
     def strongest(self, count: int) -> "Version":
         """The keypoints of greatest contrast."""
-        return Version(self.places[:count], self.unit[:count], self.mirrored[:count])
+        return Version(self.places[:count], self.descriptors[:count])
 
     @property
     def negative(self) -> "Version":
         """The same keypoints in the photo's negative."""
         places = self.places.copy()
         places[:, 3] += 180
-        return Version(places, self.unit[:, NEGATIVE], self.mirrored[:, NEGATIVE])
+        return Version(places, self.descriptors[:, NEGATIVE])
 
 
 @dataclass(frozen=True)
@@ -113,8 +123,9 @@ class Prepared:
 
     @classmethod
     def of(cls, features: LocalFeatures) -> "Prepared":
-        """Unpack the descriptors once for all pairs of a photo."""
-        return cls(features, tuple(map(Version.of, (features.plain, features.blurred))))
+        """Take both versions of a photo; what all its pairs need of the descriptors is reckoned once."""
+        versions = (Version(found.places, found.descriptors) for found in (features.plain, features.blurred))
+        return cls(features, tuple(versions))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -157,7 +168,19 @@ def _either_way(
     first: Version, second: Version, first_size: tuple[int, int], second_size: tuple[int, int]
 ) -> Match | None:
     """The better match of one version of two photos, direct or mirrored."""
-    return better(*(_matched(first, second, first_size, second_size, mirrored=mirrored) for mirrored in (False, True)))
+    if min(len(first.places), len(second.places)) < LEAST:
+        return None
+    direct, mirrored = likenesses(first, second)
+    return better(
+        _matched(first, second, first_size, second_size, direct, mirrored=False),
+        _matched(first, second, first_size, second_size, mirrored, mirrored=True),
+    )
+
+
+def likenesses(first: Version, second: Version) -> Ints32:
+    """Products of all keypoints' descriptors of two photos, and of the mirrored first photo's: int32 (2, n, m)."""
+    found = products(first.both_ways, second.columns)
+    return found.reshape(2, len(first.places), len(second.places))
 
 
 def better(one: Match | None, other: Match | None) -> Match | None:
@@ -170,13 +193,12 @@ def _matched(
     second: Version,
     first_size: tuple[int, int],
     second_size: tuple[int, int],
+    likeness: Ints32,
     *,
     mirrored: bool,
 ) -> Match | None:
-    """Match one version of two photos, the first photo mirrored or not."""
-    if min(len(first.places), len(second.places)) < LEAST:
-        return None
-    rows, columns = mutual_nearest((first.mirrored if mirrored else first.unit) @ second.unit.T)
+    """Match one version of two photos by the products of their descriptors, the first photo mirrored or not."""
+    rows, columns = mutual_nearest(likeness, first.squares, second.squares)
     if len(rows) < LEAST:
         return None
     here, there = first.places[rows].astype(np.float64), second.places[columns].astype(np.float64)
@@ -202,20 +224,25 @@ def _matched(
     return Match(transform, len(rows), int(inliers.sum()), chance, points)
 
 
-def mutual_nearest(likeness: Vectors) -> tuple[Ints, Ints]:
+def mutual_nearest(likeness: Ints32, first: Ints, second: Ints) -> tuple[Ints, Ints]:
     """Rows and columns that are each other's nearest and pass the ratio test.
 
     Args:
-        likeness: float32 (m, n), dot products of unit vectors, n at least 2; higher is more alike.
+        likeness: int32 (n, m), products of descriptors whose lengths are about equal, m at least 2; higher is more
+            alike.
+        first: int64 (n,), squared lengths of the descriptors of the rows.
+        second: int64 (m,), those of the columns.
     """
     nearest = likeness.argmax(axis=1)
     rows = np.flatnonzero(likeness.argmax(axis=0)[nearest] == np.arange(len(nearest)))
     columns = nearest[rows]
-    others = likeness[rows]
-    first = others[np.arange(len(rows)), columns]
-    others[np.arange(len(rows)), columns] = -1
-    # The squared distance of unit vectors is 2 - 2 × their product.
-    passing = 1 - first < RATIO**2 * (1 - others.max(axis=1, initial=-1))
+    others, each = likeness[rows], np.arange(len(rows))
+    best = others[each, columns]
+    others[each, columns] = -1
+    next_best = others.argmax(axis=1)
+    distance = first[rows] + second[columns] - 2 * best
+    next_distance = first[rows] + second[next_best] - 2 * others[each, next_best]
+    passing = distance < RATIO**2 * next_distance
     return rows[passing], columns[passing]
 
 
@@ -225,17 +252,15 @@ def _agreed(here: Floats, there: Floats, diagonal: float) -> Bools | None:
     A keypoint has a place, a size and an orientation, so that each match alone predicts where all others lie (Philbin
     et al. 2007). All are tried, which takes less time than sampling triples, and always gives the same.
     """
-    scale = there[:, 2] / here[:, 2]
-    angle = np.deg2rad(there[:, 3] - here[:, 3])
-    cosine, sine = (scale * np.cos(angle))[:, None], (scale * np.sin(angle))[:, None]
-    x, y = (here[None, :, axis] - here[:, None, axis] for axis in (0, 1))
-    miss = np.hypot(
-        cosine * x - sine * y + there[:, None, 0] - there[None, :, 0],
-        sine * x + cosine * y + there[:, None, 1] - there[None, :, 1],
-    )
-    reach = SEED_TOLERANCE * diagonal + SEED_DRIFT * scale[:, None] * np.hypot(x, y)
-    turned = np.abs((angle[None] - angle[:, None] + np.pi) % (2 * np.pi) - np.pi)
-    agree = (miss < reach) & (np.abs(np.log(scale[None] / scale[:, None])) < SEED_SCALE) & (turned < SEED_ANGLE)
+    # Places and turns as complex numbers: a similarity transform is one product and one sum.
+    start, end = (side[:, 0] + 1j * side[:, 1] for side in (here, there))
+    scale, turn = there[:, 2] / here[:, 2], np.exp(1j * np.deg2rad(there[:, 3] - here[:, 3]))
+    step = start - start[:, None]
+    miss = np.abs((scale * turn)[:, None] * step + end[:, None] - end)
+    reach = SEED_TOLERANCE * diagonal + SEED_DRIFT * scale[:, None] * np.abs(step)
+    size = np.log(scale)
+    turned_alike = (turn * turn.conj()[:, None]).real > np.cos(SEED_ANGLE)
+    agree = (miss < reach) & (np.abs(size - size[:, None]) < SEED_SCALE) & turned_alike
     best: Bools = agree[agree.sum(axis=1).argmax()]
     if best.sum() < LEAST:
         return None

@@ -45,6 +45,8 @@ DIFFERENT = "#D55E00"
 """Colour of the boxes around differences: vermilion of the same palette."""
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#CC79A7")
 """Colours of the matched points, one after the other down the photo: the light ones of the same palette."""
+SPEAKS_FOR = "#009E73"
+"""Colour of what makes a pair more probable: green of the same palette; the rest has that of differences."""
 PAPER = "#FFFFFF"
 """Colour of the page."""
 INK = "#202020"
@@ -54,6 +56,9 @@ NOT_SHOWN = (206, 212, 220)
 
 Points = Vectors
 """Matched points, float32 (n, 4): x and y in full pixels of the first photo, x and y in those of the second."""
+
+Terms = Sequence[tuple[str, float]]
+"""What is added to a pair's log-odds, natural logarithms, and what it is called."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,7 @@ def explain_picture(
     points: Points,
     *,
     names: tuple[str, str] = ("", ""),
+    terms: Terms = (),
 ) -> Image.Image:
     """Draw the picture that explains a pair.
 
@@ -91,9 +97,11 @@ def explain_picture(
         evidence: what was measured of the pair.
         points: float32 (n, 4), matched points in full pixels: x and y in the first photo, x and y in the second one.
         names: what the photos are called, beside "A" and "B".
+        terms: what adds up to the log-odds of the pair's probability; none where nothing was decided.
 
     Returns:
-        RGB, `WIDTH` pixels wide: the panels of a pair that matches, both photos of one that does not; a sentence below.
+        RGB, `WIDTH` pixels wide: the panels of a pair that matches, both photos of one that does not; below them a
+        sentence, and the terms as a waterfall.
     """
     a, b = (_called(letter, name) for letter, name in zip("AB", names, strict=True))
     relation = relation_of(evidence)
@@ -114,7 +122,7 @@ def explain_picture(
     else:
         half = (WIDTH - 3 * GAP) // 2
         rows = [[(a, _fitted(first, half)), (b, _fitted(second, half))]]
-    return _page(rows, relation.sentence())
+    return _page(rows, relation.sentence(), _waterfall(terms) if terms else None)
 
 
 def panels_of(
@@ -284,12 +292,17 @@ def _called(letter: str, name: str) -> str:
     return f"{letter}: {short}" if short else letter
 
 
-def _page(rows: Sequence[Sequence[tuple[str, Image.Image]]], sentence: str) -> Image.Image:
-    """Rows of labelled panels, and the sentence below."""
+def _page(
+    rows: Sequence[Sequence[tuple[str, Image.Image]]], sentence: str, below: Image.Image | None = None
+) -> Image.Image:
+    """Rows of labelled panels, the sentence below, and a picture below that."""
     label, text = _font(LABEL), _font(SENTENCE)
     lines = _wrapped(sentence, text)
     heights = [max(panel.height for _, panel in row) + LABEL + GAP for row in rows]
-    page = Image.new("RGB", (WIDTH, sum(heights) + (len(rows) + 2) * GAP + len(lines) * SENTENCE * 4 // 3), PAPER)
+    ending = sum(heights) + (len(rows) + 2) * GAP + len(lines) * SENTENCE * 4 // 3
+    page = Image.new("RGB", (WIDTH, ending + (below.height + GAP if below else 0)), PAPER)
+    if below:
+        page.paste(below, (GAP, ending))
     draw, top = ImageDraw.Draw(page), GAP
     for row, height in zip(rows, heights, strict=True):
         column = (WIDTH - GAP) // len(row)
@@ -300,6 +313,25 @@ def _page(rows: Sequence[Sequence[tuple[str, Image.Image]]], sentence: str) -> I
     for number, line in enumerate(lines):
         draw.text((GAP, top + number * SENTENCE * 4 // 3), line, fill=INK, font=text)
     return page
+
+
+def _waterfall(terms: Terms) -> Image.Image:
+    """Terms as bars, each beginning where the one before it ends, and the log-odds that they come to."""
+    font, line = _font(LABEL), LABEL * 3 // 2
+    ends = np.cumsum([0.0, *(value for _, value in terms)])
+    bars = [*zip(terms, ends[:-1], ends[1:], strict=True), (("together, in log-odds", ends[-1]), 0.0, ends[-1])]
+    left, low, high = WIDTH * 2 // 5, min(ends), max(*ends, 1e-9)
+    scale = (WIDTH - 2 * GAP - left - 5 * LABEL) / (high - low)
+    panel = Image.new("RGB", (WIDTH - 2 * GAP, len(bars) * line), PAPER)
+    draw = ImageDraw.Draw(panel)
+    for number, ((title, value), start, end) in enumerate(bars):
+        top, sides = number * line, sorted(left + scale * (place - low) for place in (start, end))
+        draw.text((0, top), title, fill=INK, font=font)
+        draw.rectangle((sides[0], top + 4, sides[1] + 1, top + line - 4), fill=SPEAKS_FOR if value > 0 else DIFFERENT)
+        draw.text((sides[1] + LABEL // 2, top), f"{value:+.1f}", fill=INK, font=font)
+    zero = left - scale * low
+    draw.line((zero, 0, zero, panel.height), fill=INK, width=1)
+    return panel
 
 
 def _wrapped(sentence: str, font: ImageFont.FreeTypeFont) -> list[str]:

@@ -14,6 +14,8 @@ from neardup.stages import replacing
 from neardup.verify.evidence import Evidence
 from neardup.verify.keypoints import KEYPOINTS_STEP, Keypoints, LocalFeatures
 
+EVIDENCE = "evidence.parquet"
+"""Name of the file of the evidence of pairs, beside the tables of the pairs."""
 CACHE_BYTES = 8 * 2**30
 """Bytes that cached keypoints may take: those of some 60,000 photos; what was used longest ago is deleted first."""
 Known = dict[tuple[str, str], Evidence]
@@ -85,6 +87,10 @@ class KeypointCache:
     def _path(self, photo: str) -> Path:
         """Where the keypoints of a photo lie, of this version of the step."""
         return self.folder / photo[:2] / f"{photo}-{KEYPOINTS_STEP}.npz"
+
+    def has(self, photo: str) -> bool:
+        """Whether keypoints of a photo are kept."""
+        return self._path(photo).is_file()
 
     def get(self, photo: str) -> LocalFeatures | None:
         """The keypoints of a photo; None where they are not kept, or not whole."""

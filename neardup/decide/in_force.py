@@ -1,0 +1,68 @@
+"""Which decision decides the pairs of a collection: that of the verdicts, of the ground truth, of a model, or ours."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from neardup.decide.decision import Decision, first_decision
+from neardup.settings.schema import APPROACHES
+
+DECISION = "decision.json"
+"""Name of a decision's file: an approach's beside its `metrics.json`, that of the verdicts in the output folder."""
+SHIPPED = Path(__file__).parents[1] / "builtin" / DECISION
+"""The decision that the project ships, fitted by `python -m neardup.builtin.decision`."""
+
+
+def shipped_decision(encoder: str) -> Decision | None:
+    """The decision that the project ships, if it belongs to an encoder and to this verifier; else None.
+
+    Args:
+        encoder: fingerprint of the encoder.
+    """
+    return first_decision([SHIPPED], encoder)
+
+
+def own_decision(out: Path, encoder: str) -> Decision | None:
+    """The decision of an output folder's own ground truth that belongs to an encoder and this verifier, if any.
+
+    Args:
+        out: output folder of an experiment.
+        encoder: fingerprint of the encoder.
+    """
+    return first_decision([out / name / DECISION for name in (*APPROACHES, "tuned")], encoder)
+
+
+def unmoved_decision(out: Path, encoder: str) -> Decision | None:
+    """The decision that verdicts start from: that of the ground truth, else the shipped one, as `decision_for` chooses.
+
+    Args:
+        out: output folder.
+        encoder: fingerprint of the encoder.
+    """
+    return _first_that_links([own_decision(out, encoder), shipped_decision(encoder)])
+
+
+def decision_for(out: Path | None, encoder: str, checkpoint: str = "") -> Decision | None:
+    """The decision that belongs to an encoder, and to this verifier.
+
+    That of the verdicts comes first, then that of the output folder's ground truth, that which was registered with a
+    model, and the shipped one. One whose ground truth is too small to link any pair stands back behind those that can:
+    a few known groups must not take away what is linked without any.
+
+    Args:
+        out: output folder; None where there is none.
+        encoder: fingerprint of the encoder.
+        checkpoint: what was loaded; beside the folder of a registered model lies its decision.
+
+    Raises:
+        ConfigError: a file is no decision, or one of another step version.
+    """
+    found = [first_decision([out / DECISION], encoder), own_decision(out, encoder)] if out else []
+    registered = [Path(checkpoint).parent / DECISION] if checkpoint else []
+    return _first_that_links([*found, first_decision(registered, encoder), shipped_decision(encoder)])
+
+
+def _first_that_links(found: Iterable[Decision | None]) -> Decision | None:
+    """The first decision that links any pair, else the first one."""
+    known = [decision for decision in found if decision]
+    linking = [decision for decision in known if decision.bands.precision.threshold is not None]
+    return next(iter([*linking, *known]), None)

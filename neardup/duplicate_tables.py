@@ -1,0 +1,122 @@
+"""The files that a search of a whole collection leaves: tables of pairs and groups, pages, counts."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from neardup.arrays import Floats, Ints
+from neardup.decide.group_report import COLUMNS, GroupReport, Member
+from neardup.duplicates import Duplicates, LeftOut
+from neardup.encode.store import write_parquet
+from neardup.pages import write_strips
+from neardup.proofs import chance_text
+from neardup.search.pairs import NearPairs
+from neardup.search.pictures import COPY, KINDS
+from neardup.stages import claim, replacing, write_json
+from neardup.tables import SHEET_ROWS, save_rows, write_table
+
+SHEET_COLUMNS = 16_384
+"""Cells that Excel can hold in a row."""
+LINKED_ROWS = (
+    "Each row is a group in which every two photos are near-duplicates; the figure is the photo's greatest similarity "
+    "to another one of its group."
+)
+"""What the page says of groups that similarity made."""
+DECIDED_ROWS = (
+    "Each row is a group, and its first photo stands for it; the figure is the probability of the photo's strongest "
+    "link, with the first photo or with the one that is named. explained.html shows what holds each group together."
+)
+"""What the page says of groups that decisions made."""
+
+
+def write_duplicates(found: Duplicates, folder: Path) -> None:
+    """Write tables, groups, pictures and counts into a folder of ours."""
+    claim(folder)
+    root, limit = found.collection.folder, found.collection.max_pixels
+    _write_pairs(found, folder)
+    if found.proofs:
+        found.proofs.write(folder, found.groups, found.reports)
+    _write_groups(found, folder)
+    if found.decoys:
+        found.decoys.write(folder)
+    save_rows(folder / "unreadable.csv", LeftOut, found.unreadable)
+    note = DECIDED_ROWS if found.reports else LINKED_ROWS
+    write_strips(folder / "gallery.html", "duplicates", root, _strips(found), found.summary, limit, note)
+    write_json(folder / "duplicates.json", found.facts())
+
+
+def _strips(found: Duplicates) -> list[list[tuple[str, str, bool]]]:
+    """Path, label and no mark of each photo of each group."""
+    if found.reports:
+        return [
+            [(found.paths[member.photo], _why(found, report, member), False) for member in report.members]
+            for report in found.reports
+        ]
+    best = _best(found.pairs, found.group_of)
+    return [[(found.paths[row], f"{best[row]:.3f}", False) for row in rows] for rows in found.groups]
+
+
+def _why(found: Duplicates, report: GroupReport, member: Member) -> str:
+    """Why a photo is in its group, as the label of its picture."""
+    because = "by a verdict" if member.because is None else chance_text(member.probability)
+    if member.because is not None and report.reference not in {member.because, member.photo}:
+        because += f" with {Path(found.paths[member.because]).name}"
+    return f"reference, {because}" if member.photo == report.reference else because
+
+
+def _write_pairs(found: Duplicates, folder: Path) -> None:
+    """Write every pair as Parquet, and those that people are shown, as many as Excel holds, as a workbook.
+
+    The most probable pairs come first, and before them exact copies, which are certain.
+    """
+    columns: dict[str, list[Any]] = {
+        "photo": [found.paths[row] for row in found.pairs.left.tolist()],
+        "partner": [found.paths[row] for row in found.pairs.right.tolist()],
+        "similarity": found.pairs.similarities.tolist(),
+        "kind": [KINDS[kind] for kind in found.kinds.tolist()],
+        **(found.proofs.columns() if found.proofs else {}),
+    }
+    order = np.arange(len(found.kinds))
+    if found.proofs:
+        certain = np.nan_to_num(found.proofs.probabilities, nan=np.inf)
+        order = np.lexsort((order, -certain))
+    with replacing(folder / "pairs.parquet") as partial:
+        write_parquet(pa.table(columns).take(pa.array(order)), partial)
+    listed = order[found.proofs.shown[order]] if found.proofs else order
+    chosen = listed[:SHEET_ROWS].tolist()
+    sheet = {name: [values[place] for place in chosen] for name, values in columns.items()}
+    sheet["similarity"] = np.round(sheet["similarity"], 6).tolist()
+    write_table(folder / "pairs.xlsx", tuple(sheet), zip(*sheet.values(), strict=True))
+
+
+def _write_groups(found: Duplicates, folder: Path) -> None:
+    """Write a row a photo as Parquet, and as many groups as Excel holds as a workbook, a row each."""
+    rows = [(number, row) for number, group in enumerate(found.groups, 1) for row in group]
+    first = dict(
+        zip(*(side[found.kinds == COPY].tolist() for side in (found.pairs.right, found.pairs.left)), strict=True)
+    )
+    columns = {
+        "group": pa.array([number for number, _ in rows], pa.int64()),
+        "photo": pa.array([found.paths[row] for _, row in rows], pa.string()),
+        "exact_copy_of": pa.array([found.paths[first[row]] if row in first else None for _, row in rows], pa.string()),
+    }
+    reported = [row for report in found.reports for row in report.rows(found.paths)]
+    for place, name in enumerate(COLUMNS[2:] if reported else (), 2):
+        columns[name.replace(" ", "_")] = pa.array([row[place] for row in reported])
+    with replacing(folder / "groups.parquet") as partial:
+        write_parquet(pa.table(columns), partial)
+    if reported:
+        write_table(folder / "group_report.xlsx", COLUMNS, reported[:SHEET_ROWS])
+    names = [[found.paths[row] for row in group[:SHEET_COLUMNS]] for group in found.groups[:SHEET_ROWS]]
+    write_table(folder / "groups.xlsx", (), names, header=False)
+
+
+def _best(pairs: NearPairs, group_of: Ints) -> Floats:
+    """Each row's greatest similarity to another one of its group, float64; 0 where there is none."""
+    inside = pairs.take(group_of[pairs.left] == group_of[pairs.right])
+    best = np.zeros(len(group_of))
+    for side in (inside.left, inside.right):
+        np.maximum.at(best, side, inside.similarities)
+    return best

@@ -1,0 +1,104 @@
+"""Two image files, explained: evidence, relation, probability with its terms, one sentence and the picture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from neardup.decide.bands import Band
+from neardup.decide.features import tellable
+from neardup.decide.in_force import decision_for
+from neardup.encode.encoder import BUILTIN, load_encoder
+from neardup.errors import UnreadableImageError
+from neardup.images import MAX_PIXELS, read_file, read_image
+from neardup.proofs import chance_text
+from neardup.stages import replacing
+from neardup.verify.evidence import Evidence
+from neardup.verify.keypoints import LocalFeatures, local_features
+from neardup.verify.match import Prepared
+from neardup.verify.picture import WIDTH, explain_picture
+from neardup.verify.relation import Relation, relation_of
+from neardup.verify.verifier import proof_of
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What two photos have to do with each other.
+
+    Attributes:
+        evidence: measured; its first photo is the one that was named first.
+        relation: what that means.
+        sentence: the relation in words, with the photos' names.
+        similarity: cosine of both vectors, -1 to 1.
+        probability: that both are near-duplicates; None where no decision belongs to the encoder.
+        band: of that probability.
+        terms: what each feature adds to the probability, in natural log-odds.
+    """
+
+    evidence: Evidence
+    relation: Relation
+    sentence: str
+    similarity: float
+    probability: float | None = None
+    band: Band | None = None
+    terms: Sequence[tuple[str, float]] = ()
+
+    @property
+    def text(self) -> str:
+        """The sentence, the probability, and what it comes of, a line each."""
+        if self.probability is None:
+            return f"{self.sentence}\nNo decision belongs to this encoder, so that there is no probability."
+        terms = ", ".join(f"{title} {value:+.1f}" for title, value in self.terms)
+        chance = f"Probability {chance_text(self.probability)}, {self.band}; in log-odds: {terms}."
+        return f"{self.sentence}\n{chance}"
+
+
+def explain_files(
+    first: Path,
+    second: Path,
+    picture: Path,
+    max_pixels: int = MAX_PIXELS,
+    encoder: str = BUILTIN,
+    out: Path | None = None,
+) -> Explained:
+    """Verify two image files, decide whether they are near-duplicates, and draw the picture that explains it.
+
+    Args:
+        first: an image file.
+        second: another one.
+        picture: the PNG to write.
+        max_pixels: larger images are refused.
+        encoder: what `load_encoder` takes.
+        out: output folder whose decision is asked first; None for the one that is shipped.
+
+    Raises:
+        EncoderError: there is no such encoder.
+        UnreadableImageError: a file is no image that can be read.
+    """
+    files, names = (first, second), (first.name, second.name)
+    one, other = (_features(path, max_pixels) for path in files)
+    evidence, points = proof_of(Prepared.of(one), Prepared.of(other), (str(first), str(second)))
+    model = load_encoder(encoder)
+    vectors = model.encode([model.read(path, max_pixels) for path in files])
+    similarity = float(np.clip(vectors[0] @ vectors[1], -1, 1))
+    relation = relation_of(evidence)
+    explained = Explained(evidence, relation, relation.sentence(*names), similarity)
+    if decision := decision_for(out, model.fingerprint):
+        probabilities = decision.probabilities(np.array([similarity]), [evidence])
+        [band] = decision.bands.of(probabilities, tellable([evidence]))
+        terms = decision.waterfall(similarity, evidence)
+        explained = replace(explained, probability=float(probabilities[0]), band=band, terms=terms)
+    images = [read_image(path, max_pixels=max_pixels, draft=WIDTH) for path in files]
+    drawn = explain_picture(images[0], images[1], evidence, points, names=names, terms=explained.terms)
+    with replacing(picture) as partial:
+        drawn.save(partial, "PNG")
+    return explained
+
+
+def _features(path: Path, max_pixels: int) -> LocalFeatures:
+    """Keypoints of a file; the error names it."""
+    try:
+        return local_features(read_file(path), max_pixels)
+    except UnreadableImageError as error:
+        raise UnreadableImageError(f"{path}: {error}") from None

@@ -1,0 +1,43 @@
+"""Products of many whole numbers of seven bits, by ONNX Runtime: a sixth of the time of float32 where VNNI is there.
+
+Sums of two products of seven bits fit 16 bits, so that they are exact on every processor: equal descriptors give equal
+matches everywhere.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from neardup.arrays import Ints32
+
+GREATEST = 127
+"""The greatest whole number of seven bits."""
+_GRAPH = (
+    b'\x08\x08:i\n\x18\n\x01a\n\x01b\x12\x01y"\rMatMulInteger\x12\x08productsZ\x15\n\x01a\x12\x10\n\x0e\x08\x02\x12\n\n'
+    b"\x03\x12\x01n\n\x03\x08\x80\x01Z\x15\n\x01b\x12\x10\n\x0e\x08\x03\x12\n\n\x03\x08\x80\x01\n\x03\x12\x01mb\x15\n"
+    b"\x01y\x12\x10\n\x0e\x08\x06\x12\n\n\x03\x12\x01n\n\x03\x12\x01mB\x04\n\x00\x10\r"
+)
+"""One node, y = MatMulInteger(a, b), of uint8 (n, 128) and int8 (128, m), in the format of ONNX."""
+
+
+def products(rows: npt.NDArray[np.uint8], columns: npt.NDArray[np.int8]) -> Ints32:
+    """The product of each row with each column, int32 (n, m).
+
+    Args:
+        rows: uint8 (n, 128), at most `GREATEST`.
+        columns: int8 (128, m), at least 0.
+    """
+    [found] = _session().run(None, {"a": rows, "b": columns})
+    return np.asarray(found, dtype=np.int32)
+
+
+@cache
+def _session() -> Any:
+    """What computes the graph, in the thread that asks."""
+    import onnxruntime  # noqa: PLC0415 - a tenth of a second that not every command needs
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(_GRAPH, options, providers=["CPUExecutionProvider"])
