@@ -142,8 +142,19 @@ def review_results(photos: Path, folder: Path, pairs: int) -> Path:
         names[side][row], digests[side][row] = scan.name, digest_file(scan)
     # Those with photos come first: they lie across groups, and so will change the groups if they are right.
     chances = np.concatenate([np.linspace(0.85, 0.8, SHOWN), np.linspace(0.79, 0.55, pairs - SHOWN)])
-    same = {"similarity": 0.85, "kind": "near-duplicate", "band": "review", "relation": "crop", "inliers": 57}
-    columns = {"photo": names[0], "partner": names[1], "photo_sha256": digests[0], "partner_sha256": digests[1]}
+    same: dict[str, object] = {
+        "similarity": 0.85,
+        "kind": "near-duplicate",
+        "band": "review",
+        "relation": "crop",
+        "inliers": 57,
+    }
+    columns: dict[str, Any] = {
+        "photo": names[0],
+        "partner": names[1],
+        "photo_sha256": digests[0],
+        "partner_sha256": digests[1],
+    }
     columns |= {name: [value] * pairs for name, value in same.items()}
     out = folder / "results"
     (out / "duplicates").mkdir(parents=True, exist_ok=True)

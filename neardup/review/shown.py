@@ -62,8 +62,8 @@ def shown_with(task: Task, results: Results, queue: str, drawn: Draw | None) -> 
 def shown_progress(progress: Progress) -> dict[str, Any]:
     """How far a queue is, as the browser is told of it."""
     audited, aim = progress.audited, next_aim(progress.audited)
-    bought = {"answers": audited.seen, "bound": audited.bound}
-    bought |= {"promise": aim.promise, "missing": aim.missing} if aim else {"promise": None, "missing": None}
+    bought: dict[str, Any] = {"answers": audited.seen, "bound": audited.bound}
+    bought |= {"promise": aim and aim.promise, "missing": aim and aim.missing}
     return asdict(progress) | {"audited": bought}
 
 

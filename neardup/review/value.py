@@ -87,7 +87,8 @@ def by_queue(out: Path, kept: Verdicts, truth: Truth) -> Iterator[None]:
     """Answer the pairs of the review queue, in the order in which a person gets them."""
     queues = Queues(Results(out), kept)
     while taken := queues.take(REVIEW, "script", 1):
-        yield _answer(queues, kept, taken[0].pair, truth)
+        _answer(queues, kept, taken[0].pair, truth)
+        yield
 
 
 def at_random(seed: int, out: Path, kept: Verdicts, truth: Truth) -> Iterator[None]:
@@ -96,7 +97,8 @@ def at_random(seed: int, out: Path, kept: Verdicts, truth: Truth) -> Iterator[No
     rows = np.flatnonzero(~(queues.results.probability < UNLIKELY))
     for row in np.random.default_rng(seed).permutation(rows).tolist():
         if not queues.settled[row]:
-            yield _answer(queues, kept, queues.results.candidate(row), truth)
+            _answer(queues, kept, queues.results.candidate(row), truth)
+            yield
 
 
 def _answer(queues: Queues, kept: Verdicts, pair: ShownPair, truth: Truth) -> None:
