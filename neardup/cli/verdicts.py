@@ -216,14 +216,16 @@ def propose(out: Path, archive: Path | None, database: str, as_json: bool) -> No
 
     with working_in(out), open_verdicts(out, database) as kept:
         links = Links.of(kept.current())
-        sheets = propose_rows(out, links)
+        found = Found.load(out, archive) if (out / "duplicates" / "pairs.parquet").is_file() else None
+        candidates = found.candidates if found else ()
+        chances = {one.pair: one.probability for one in candidates if one.probability is not None}
+        sheets = propose_rows(out, links, chances)
         written = [write_proposal(out / "proposed_IS.xlsx", sheets)]
         changed = sum(cell.kind != "kept" for rows in sheets.values() for cells in rows.values() for cell in cells)
         rows = save_known_pairs(out / KNOWN_PAIRS, kept.history(), links)
         facts: dict[str, Any] = {"changed_cells": changed, "known_pairs": len(rows)}
-        if (out / "duplicates" / "pairs.parquet").is_file():
-            found = Found.load(out, archive)
-            doubts = doubts_of(TestSet.load(out), found, links)
+        if found:
+            doubts = doubts_of(TestSet.load(out), candidates, links)
             written += write_doubts(out, doubts, found)
             facts["discrepancies"] = len(doubts)
     facts["files"] = written

@@ -93,7 +93,7 @@ def _vector_of(name: str, text: str) -> Vectors:
     """The vector of a text: float32 (1, d), a unit row."""
     import torch  # noqa: PLC0415 - torch, for seconds that a search by a photo does not need
 
-    from neardup.encode.trainable import load_trainable  # noqa: PLC0415 - the same
+    from neardup.encode.trainable import load_trainable  # noqa: PLC0415 - loads torch, too
 
     trained = load_trainable(name)
     tokens = trained.tokenizer([text], truncation=True, padding=True, return_tensors="pt")
