@@ -20,7 +20,7 @@ from servers import environment, free_port
 
 from neardup.builtin.scenes import Scene
 from neardup.duplicate_tables import write_duplicates
-from neardup.duplicates import KINDS, Duplicates, duplicates
+from neardup.duplicates import Duplicates, duplicates
 from neardup.encode.collection import Collection, encode_shard, known, new_shards, open_collection, present
 from neardup.encode.encoder import load_encoder
 from neardup.encode.shards import SHARDS
@@ -28,6 +28,7 @@ from neardup.encode.vectors import embed
 from neardup.errors import ConfigError, EncoderError
 from neardup.search.blocks import Triangle, open_triangle, search_block
 from neardup.search.pairs import near_pairs
+from neardup.search.pictures import KINDS
 from neardup.settings.schema import ClusterSettings, PrepareSettings
 from neardup.watch import watch
 from tasks.cluster import workers
@@ -250,7 +251,7 @@ def test_thousands_of_copies_take_as_many_rows(opened: Opened, tmp_path: Path) -
     tracemalloc.start()
     started = time.monotonic()
     result = found(opened(folder, tmp_path / "store"))
-    result.write(tmp_path / "out" / "duplicates")
+    write_duplicates(result, tmp_path / "out" / "duplicates")
     seconds, peak = time.monotonic() - started, tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (result.photos, result.copies, len(result.groups), len(result.pairs.left)) == (20_002, 20_000, 2, 20_000)
@@ -353,7 +354,7 @@ def test_a_folder_without_photos_has_no_pairs(opened: Opened, tmp_path: Path) ->
     """Nothing to encode, nothing to search, and files that say so."""
     (tmp_path / "empty").mkdir()
     result = found(opened(tmp_path / "empty", tmp_path / "store"))
-    result.write(tmp_path / "out" / "duplicates")
+    write_duplicates(result, tmp_path / "out" / "duplicates")
     assert (result.photos, result.groups) == (0, [])
     assert pd.read_parquet(tmp_path / "out" / "duplicates" / "pairs.parquet").empty
 

@@ -124,11 +124,14 @@ def bands_for(
     group_of: Ints,
     precision: float = PRECISION,
     recall: float = RECALL,
+    *,
+    tellable: Bools | None = None,
 ) -> Bands:
     """Choose both thresholds by a ground truth, one pair a group.
 
     The link threshold is the lowest whose lower bound of precision meets its promise, the reject threshold the highest
-    whose lower bound of recall meets its own. A true pair that is no candidate counts as rejected.
+    whose lower bound of recall meets its own. A true pair that is no candidate counts as rejected, and a pair of which
+    geometry says nothing is no link (`Bands.of`), so that it says nothing of the links' precision.
 
     Args:
         pairs: rows of the first and of the second photo of each candidate, int64 (m,) each.
@@ -136,12 +139,16 @@ def bands_for(
         group_of: int64 (n,), 0-based group of each photo.
         precision: promised share of right pairs among the links.
         recall: promised share of near-duplicates that are not rejected.
+        tellable: bool (m,), whether geometry says something of each candidate; of all by default.
     """
     left, right = np.minimum(*pairs), np.maximum(*pairs)
     by_pair = np.lexsort((right, left))
     left, right, probabilities = left[by_pair], right[by_pair], probabilities[by_pair]
+    told = np.ones(len(left), dtype=bool) if tellable is None else tellable[by_pair]
     same = group_of[left] == group_of[right]
-    called = (_called_of_groups(group_of[left], group_of[right], probabilities >= least) for least in LINK_THRESHOLDS)
+    called = (
+        _called_of_groups(group_of[left], group_of[right], told & (probabilities >= least)) for least in LINK_THRESHOLDS
+    )
     links = [(int(same[drawn].sum()), len(drawn)) for drawn in called]
     true = _one_true_pair_a_group(left[same], right[same], probabilities[same], group_of)
     kept = [(int((true >= least).sum()), len(true)) for least in REJECT_THRESHOLDS]

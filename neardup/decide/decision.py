@@ -162,7 +162,10 @@ def first_decision(paths: Iterable[Path], encoder: str) -> Decision | None:
     return next((decision for decision in found if decision.belongs == belongs), None)
 
 
-_FIT_ANEW = "run `neardup evaluate` to fit one on your ground truth"
+_FIT_ANEW = (
+    "run `neardup evaluate` to fit one on your ground truth, then `neardup verdicts recalibrate` if people have judged "
+    "pairs"
+)
 """What to do about a decision that cannot be used, as the end of a sentence."""
 
 
@@ -211,7 +214,8 @@ def decide(
         recall: promised share of near-duplicates that are not rejected.
     """
     same = group_of[pairs.left] == group_of[pairs.right]
-    bands = bands_for((pairs.left, pairs.right), held_out.probabilities, group_of, precision, recall)
+    ends = (pairs.left, pairs.right)
+    bands = bands_for(ends, held_out.probabilities, group_of, precision, recall, tellable=pairs.tellable)
     figures = Reliability.of(held_out.probabilities, held_out.similarity, same)
     groups = int(group_of.max()) + 1
     cosines = pairs.cosines[same, 0]

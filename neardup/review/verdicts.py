@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, Row, create_engine, event, exc, make_
 from sqlalchemy import table as named_table
 from sqlalchemy.dialects import postgresql, sqlite
 
-from neardup.errors import VerdictError
+from neardup.errors import VerdictError, install_hint
 from neardup.review.schema import DIALECTS, SUPERSEDED, VERDICTS, create, one_writer
 from neardup.tables import encodable
 from neardup.verify.evidence import ordered
@@ -36,8 +36,9 @@ WITHDRAWN = "withdrawn"
 """An earlier verdict is taken back and no other one takes its place: the pair may be asked again."""
 ANSWERS = (SAME, SAME_SCENE, DIFFERENT, CANNOT_TELL)
 """What a person may say of a pair."""
-QUEUES = ("review", "audit", "search", "import")
-"""Where a pair was put before a person: asked by the machine, drawn at random, found by a search, read from a table."""
+QUEUES = ("review", "audit", "search", "import", "ground truth")
+"""Where a pair was put before a person: asked by the machine, drawn at random, found by a search, read from a table, or
+asked because the machine doubts what the ground truth says of it."""
 DIRECTIONS = ("", "first", "second")
 """Which photo of a pair the other one was made from, where somebody knows."""
 DATABASE = "verdicts.sqlite"
@@ -328,7 +329,7 @@ def open_verdicts(out: Path, url: str = "") -> Verdicts:
         ) from error
     except ModuleNotFoundError as error:
         driver = f"{place} needs a driver that is not installed ({error.name})"
-        raise VerdictError(f"{driver}: run `pip install 'psycopg[binary]'` and write postgresql+psycopg://") from error
+        raise VerdictError(f"{driver}: write postgresql+psycopg://, and {install_hint('postgres')}") from error
     if not url:
         out.mkdir(parents=True, exist_ok=True)
     if engine.dialect.name == "sqlite":

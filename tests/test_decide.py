@@ -1,0 +1,373 @@
+"""The probability of a pair: features, regression, folds by group, ranking, and the decision that is kept of them."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
+
+from neardup.arrays import Floats, Ints
+from neardup.decide.decision import AVERAGE, DECISION_STEP, Belongs, Decision, decide, first_decision
+from neardup.decide.features import FEATURES, MOST_DIGITS, MOST_INLIERS, features_of, tellable
+from neardup.decide.folds import dealt_folds, judged_and_outside
+from neardup.decide.logistic import PENALTY, Logistic, fit_logistic, pair_weights
+from neardup.decide.probability import CandidatePairs, fit_pairs, out_of_fold, ranking_scores, scored_square
+from neardup.errors import ConfigError
+from neardup.verify.evidence import LEAST_KEYPOINTS, Evidence
+from neardup.verify.verifier import verifier_fingerprint
+
+FOUND = Evidence(
+    *("a", "b"),
+    *(300, 200, 300, 200, 90, 90),
+    matches=40,
+    inliers=12,
+    blurred_inliers=30,
+    log_false_alarms=-9.0,
+    transform=(1, 0, 0, 0, 1, 0, 0, 0, 1),
+    coverage_first=0.3,
+    coverage_second=0.6,
+    correlation=0.5,
+)
+"""A pair that matches."""
+UNLIKE = Evidence("a", "b", 300, 200, 300, 200, 90, 90)
+"""A pair that was looked at and does not match."""
+UNTOLD = replace(UNLIKE, keypoints_second=LEAST_KEYPOINTS - 1)
+"""A pair of which one photo has too few keypoints."""
+GROUPS = st.lists(st.integers(0, 11), min_size=1, max_size=60).map(
+    lambda drawn: np.unique(drawn, return_inverse=True)[1]
+)
+"""The group of each of some photos, 0-based and without gaps."""
+
+
+def candidates(seed: int, groups: int = 40, size: int = 3) -> tuple[CandidatePairs, Ints]:
+    """Pairs of groups of photos whose features grow with the chance to be of one group, a tenth of them untold."""
+    rng = np.random.default_rng(seed)
+    group_of = np.repeat(np.arange(groups), size)
+    left, right = np.triu_indices(len(group_of), 1)
+    same = group_of[left] == group_of[right]
+    chosen = same | (rng.random(len(left)) < 0.05)
+    left, right, same = left[chosen], right[chosen], same[chosen]
+    features = rng.normal(0, 1, (len(left), len(FEATURES))) + 0.8 * same[:, None]
+    told = rng.random(len(left)) < 0.9
+    features[~told, 1:] = 0
+    return CandidatePairs(left, right, features, told), group_of
+
+
+@pytest.fixture(scope="module")
+def decision() -> Decision:
+    """A decision on made candidates."""
+    pairs, group_of = candidates(0)
+    return decide(pairs, group_of, out_of_fold(pairs, group_of, 5, 0), Belongs("e" * 64, "v" * 64), "made pairs")
+
+
+def test_features_are_those_of_the_evidence() -> None:
+    """Computed by hand, in the order of the table; at most eight."""
+    assert list(FEATURES) == ["cosine", "inliers", "both_versions", "rarity", "share", "correlation", "coverage"]
+    expected = [0.8, math.log(31), math.log(13), math.log(10), 30 / 40, 0.5, 0.6]
+    assert features_of(np.array([0.8]), [FOUND])[0] == pytest.approx(expected)
+
+
+def test_features_are_capped_where_more_says_nothing_more() -> None:
+    """Thousands of points, a chance of 10⁻³⁰⁰, and tones that run against each other."""
+    most = replace(FOUND, inliers=5000, blurred_inliers=4000, log_false_alarms=-300.0, correlation=-0.9)
+    row = features_of(np.array([0.8]), [most])[0]
+    assert row[1:4] == pytest.approx([math.log1p(MOST_INLIERS)] * 2 + [math.log1p(MOST_DIGITS)])
+    assert row[5] == 0
+
+
+def test_a_pair_without_a_match_has_no_share() -> None:
+    """Points that agree on nothing plausible are no part of a match."""
+    row = features_of(np.array([0.8]), [replace(UNLIKE, matches=9, inliers=5)])[0]
+    assert row.tolist() == pytest.approx([0.8, math.log(6), 0, 0, 0, 0, 0])
+
+
+def test_what_was_not_looked_at_has_its_cosine_only_and_is_said_to_be_untold() -> None:
+    """No evidence and too few keypoints are one; few keypoints that match all the same are not."""
+    matched = replace(FOUND, keypoints_first=5)
+    evidence = [None, UNTOLD, UNLIKE, matched]
+    assert tellable(evidence).tolist() == [False, False, True, True]
+    assert features_of(np.full(4, 0.7), evidence)[:2].tolist() == [[0.7, 0, 0, 0, 0, 0, 0]] * 2
+
+
+def sample(seed: int, slopes: list[float]) -> tuple[Floats, np.ndarray, Floats]:
+    """Features of 300 pairs, whether each is of one group, by these slopes, and weights."""
+    rng = np.random.default_rng(seed)
+    table = rng.normal(3, 2, (300, len(slopes))) * np.arange(1, len(slopes) + 1)
+    odds = ((table - table.mean(axis=0)) / table.std(axis=0)) @ np.array(slopes) - 1
+    return table, rng.random(300) < expit(odds), rng.uniform(0.1, 2, 300)
+
+
+def by_scikit_learn(table: Floats, same: np.ndarray, weights: Floats) -> Floats:
+    """Probabilities by scikit-learn's regression, of features that are standardised by the same weights."""
+    mean = np.average(table, axis=0, weights=weights)
+    scale = np.sqrt(np.average((table - mean) ** 2, axis=0, weights=weights))
+    model = LogisticRegression(C=1 / PENALTY, tol=1e-10, max_iter=10_000)
+    standard = (table - mean) / scale
+    return np.asarray(model.fit(standard, same, sample_weight=weights).predict_proba(standard)[:, 1])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_fit_is_that_of_scikit_learn_where_no_bound_matters(seed: int) -> None:
+    """With the same penalty, weights and standardisation, where every feature speaks for a pair."""
+    table, same, weights = sample(seed, [1.0, 0.8, 1.5])
+    found = fit_logistic("abc", table, same, weights)
+    assert min(found.coefficients) > 0
+    assert found.probabilities(table) == pytest.approx(by_scikit_learn(table, same, weights), abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_feature_that_would_speak_against_a_pair_says_nothing(seed: int) -> None:
+    """Its coefficient is zero, and the others are what scikit-learn finds without it."""
+    table, same, weights = sample(seed, [1.0, -1.2, 0.8])
+    found = fit_logistic("abc", table, same, weights)
+    assert found.coefficients[1] == 0
+    expected = by_scikit_learn(table[:, [0, 2]], same, weights)
+    assert found.probabilities(table) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_probability_is_the_sigmoid_of_its_terms() -> None:
+    """Computed by hand: 2 · (.6 - .5) / .1 + 1 · (3 - 2) / 4 - 1 = 1.25."""
+    model = Logistic(("a", "b"), (0.5, 2.0), (0.1, 4.0), (2.0, 1.0), -1.0)
+    table = np.array([[0.6, 3.0]])
+    assert model.terms(table)[0] == pytest.approx([2, 0.25])
+    assert model.log_odds(table) == pytest.approx([1.25])
+    assert model.probabilities(table) == pytest.approx([1 / (1 + math.exp(-1.25))])
+
+
+def test_pairs_of_one_kind_and_features_of_one_value_teach_nothing() -> None:
+    """Coefficients are zero; of three pairs that are the same the odds are 3.5 to .5; without pairs they are even."""
+    table = np.array([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]])
+    alike = fit_logistic("ab", table, np.ones(3, dtype=bool), np.ones(3))
+    assert (alike.coefficients, alike.intercept) == ((0, 0), pytest.approx(math.log(7)))
+    mixed = fit_logistic("ab", table, np.array([False, True, True]), np.ones(3))
+    assert (mixed.scales[1], mixed.coefficients[1]) == (1, 0)
+    nothing = fit_logistic("ab", table[:0], np.empty(0, dtype=bool), np.empty(0))
+    assert nothing.probabilities(table) == pytest.approx([0.5] * 3)
+
+
+def test_a_large_group_weighs_as_much_as_a_small_one() -> None:
+    """Computed by hand: two pairs of one group, one of another, one between them; three of four are the same."""
+    weights = pair_weights(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 0]))
+    assert weights == pytest.approx([0.5625, 0.5625, 1.125, 0.75])
+
+
+@given(GROUPS, st.integers(0, 999))
+def test_weights_add_up_to_the_groups_that_were_seen(group_of: Ints, seed: int) -> None:
+    """Groups weigh alike among each other, twos of groups too, and both kinds keep their share of the pairs."""
+    rng = np.random.default_rng(seed)
+    left, right = (group_of[rng.integers(0, len(group_of), 50)] for _ in range(2))
+    weights, same = pair_weights(left, right), left == right
+    kinds = list(map(frozenset, zip(left.tolist(), right.tolist(), strict=True)))
+    assert weights.sum() == pytest.approx(len(set(kinds)))
+    assert weights[same].sum() / weights.sum() == pytest.approx(same.mean())
+    for ones in (True, False):
+        sums = [weights[[other == kind for other in kinds]].sum() for kind in set(kinds) if (len(kind) == 1) == ones]
+        assert sums == pytest.approx([sums[0]] * len(sums) if sums else [])
+
+
+@given(GROUPS, st.integers(2, 9), st.integers(0, 99))
+def test_folds_never_split_a_group_and_are_even(group_of: Ints, folds: int, seed: int) -> None:
+    """Each fold has as many groups as any other, but for one, and the largest groups lie in different folds."""
+    fold = dealt_folds(group_of, folds, seed)
+    count = int(group_of.max()) + 1
+    of_group = [set(fold[group_of == group].tolist()) for group in range(count)]
+    assert all(len(found) == 1 for found in of_group)
+    made = max(3, min(folds, count))
+    sizes = np.bincount([found.pop() for found in of_group], minlength=made)
+    assert len(sizes) == made
+    assert sizes.max() - sizes.min() <= 1
+    largest = np.argsort(-np.bincount(group_of), kind="stable")[: min(made, count)]
+    least = np.bincount(group_of)[largest[-1]]
+    greater = [group for group in largest if np.bincount(group_of)[group] > least]
+    assert len({int(fold[group_of == group][0]) for group in greater}) == len(greater)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40))
+def test_each_pair_is_judged_once_by_pairs_of_other_folds(drawn: list[tuple[int, int]]) -> None:
+    """A pair across two folds is judged by those outside both, whichever of its photos comes first."""
+    left, right = np.array(drawn).T
+    judged = np.zeros(len(drawn), dtype=np.int64)
+    for chosen, outside in judged_and_outside(left, right):
+        judged += chosen
+        used = {fold for place in np.flatnonzero(chosen) for fold in drawn[place]}
+        assert outside.tolist() == [not used & set(pair) for pair in drawn]
+        assert len(used) <= 2
+    assert judged.tolist() == [1] * len(drawn)
+
+
+def test_out_of_fold_probabilities_are_those_of_models_that_saw_none_of_their_groups() -> None:
+    """Each is what a fit on the pairs outside its folds gives, made once more for some pairs, one by one."""
+    pairs, group_of = candidates(1)
+    found = out_of_fold(pairs, group_of, 4, 7)
+    fold = dealt_folds(group_of, 4, 7)
+    assert found.fold.tolist() == fold.tolist()
+    left, right = fold[pairs.left], fold[pairs.right]
+    for place in range(0, len(left), 37):
+        own = [left[place], right[place]]
+        model = fit_pairs(pairs.take(~np.isin(left, own) & ~np.isin(right, own)), group_of)
+        one = pairs.take(np.array([place]))
+        assert found.probabilities[place] == pytest.approx(model.probabilities(one)[0], abs=1e-9)
+        assert found.similarity[place] == pytest.approx(model.similarity.probabilities(one.cosines)[0], abs=1e-9)
+
+
+def test_no_pair_teaches_its_own_probability() -> None:
+    """A group that says the contrary of all others changes the probabilities of others, never its own."""
+    pairs, group_of = candidates(2)
+    before = out_of_fold(pairs, group_of, 5, 0)
+    odd = (group_of[pairs.left] == 0) & (group_of[pairs.right] == 0)
+    changed = np.where(odd[:, None], -9 * np.abs(pairs.features), pairs.features)
+    model = fit_pairs(replace(pairs, features=changed), group_of)
+    assert model.verified != fit_pairs(pairs, group_of).verified
+    after = out_of_fold(replace(pairs, features=changed), group_of, 5, 0)
+    touched = (before.fold[pairs.left] == before.fold[0]) | (before.fold[pairs.right] == before.fold[0])
+    assert np.array_equal(before.probabilities[touched & ~odd], after.probabilities[touched & ~odd])
+    assert not np.array_equal(before.probabilities[~touched], after.probabilities[~touched])
+
+
+def test_a_pair_that_is_untold_goes_by_its_cosine_alone() -> None:
+    """Whatever its other features are; a told one goes by all, and is fitted on told pairs only."""
+    pairs, group_of = candidates(3)
+    model = fit_pairs(pairs, group_of)
+    found = model.probabilities(pairs)
+    cosine, told = model.similarity.probabilities(pairs.cosines), pairs.tellable
+    assert np.array_equal(found[~told], cosine[~told])
+    assert not np.isclose(found[told], cosine[told]).any()
+    left, right = group_of[pairs.left[told]], group_of[pairs.right[told]]
+    weights = pair_weights(left, right)
+    assert model.verified == fit_logistic(tuple(FEATURES), pairs.features[told], left == right, weights)
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_one_kind_of_pair_bears_no_probability(within: bool) -> None:  # noqa: FBT001 - what is drawn
+    """The sentence says what is there and what is missing."""
+    pairs, group_of = candidates(4)
+    kind = (group_of[pairs.left] == group_of[pairs.right]) == within
+    with pytest.raises(ConfigError, match=r"no probability can be fitted: of \d+ candidates \d+ are of one group"):
+        out_of_fold(pairs.take(kind), group_of, 5, 0)
+
+
+def test_what_is_no_candidate_ranks_below_every_candidate() -> None:
+    """By its cosine, whatever that is."""
+    rng = np.random.default_rng(5)
+    similarities = rng.uniform(-1, 1, (6, 6))
+    similarities = (similarities + similarities.T) / 2
+    pairs = CandidatePairs(np.array([0, 4]), np.array([1, 2]), np.zeros((2, 7)), np.ones(2, dtype=bool))
+    scores = scored_square(similarities, pairs, np.array([0.02, 0.9]))
+    assert np.array_equal(scores, scores.T)
+    assert (scores[0, 1], scores[2, 4]) == (0.02, 0.9)
+    others = np.ones((6, 6), dtype=bool)
+    others[[0, 1, 2, 4], [1, 0, 4, 2]] = False
+    assert 0 <= scores[others].min() <= scores[others].max() < 0.02
+    assert np.array_equal(np.argsort(scores[others]), np.argsort(similarities[others]))
+    assert ranking_scores(np.array([-1.0, 0, 1, 1.1]), 0.8).tolist() == pytest.approx([0, 0.2, 0.4, 0.4])
+
+
+@pytest.mark.parametrize("evidence", [FOUND, UNLIKE, UNTOLD, None])
+def test_the_terms_of_a_waterfall_add_up_to_the_log_odds(decision: Decision, evidence: Evidence | None) -> None:
+    """An average candidate first, then what adds or takes most; of an untold pair the similarity alone."""
+    terms = decision.waterfall(0.6, evidence)
+    chance = decision.probabilities(np.array([0.6]), [evidence])[0]
+    assert sum(value for _, value in terms) == pytest.approx(logit(chance))
+    assert terms[0][0] == AVERAGE
+    amounts = [abs(value) for _, value in terms[1:]]
+    assert amounts == sorted(amounts, reverse=True)
+    titles = {feature.title for feature in FEATURES.values()}
+    told = evidence in (FOUND, UNLIKE)
+    assert {title for title, _ in terms[1:]} == (titles if told else {FEATURES["cosine"].title})
+
+
+def test_a_decision_says_what_it_rests_on(decision: Decision) -> None:
+    """Groups, candidates, and the similarity that all but one in two hundred of the true candidates reach."""
+    pairs, group_of = candidates(0)
+    same = group_of[pairs.left] == group_of[pairs.right]
+    reached = pairs.features[same, 0] >= decision.loosest
+    assert (decision.groups, decision.pairs, decision.source) == (40, len(same), "made pairs")
+    assert 0.99 <= reached.mean() <= 1
+    assert (pairs.features[same, 0] >= decision.loosest + 0.01).mean() < 1
+
+
+def test_bands_of_a_decision_count_what_is_linked(decision: Decision) -> None:
+    """Pairs of which geometry says nothing carry no promise of precision, as none of them is ever linked."""
+    pairs, group_of = candidates(0)
+    held_out = out_of_fold(pairs, group_of, 5, 0)
+    untold = replace(pairs, tellable=np.zeros(len(pairs.left), dtype=bool))
+    assert decide(untold, group_of, held_out, decision.belongs, "", 0.5, 0.5).bands.precision.groups == 0
+
+
+def test_a_decision_is_read_as_it_was_written(decision: Decision, tmp_path: Path) -> None:
+    """Equal to the last bit, with its fingerprint, and refused by no one whom it belongs to."""
+    read = Decision.load(decision.save(tmp_path / "decision.json"), decision.belongs)
+    assert read == decision
+    assert read.fingerprint == decision.fingerprint
+
+
+def test_a_fingerprint_changes_with_whatever_changes_a_probability_or_a_band(decision: Decision) -> None:
+    """Coefficients, thresholds, encoder, step; not with what the ground truth is called."""
+    kept = replace(decision.bands.precision, threshold=0.97)
+    others = [
+        replace(decision, model=replace(decision.model, similarity=replace(decision.model.similarity, intercept=0.5))),
+        replace(decision, bands=replace(decision.bands, precision=kept)),
+        replace(decision, belongs=replace(decision.belongs, verifier="w")),
+        replace(decision, step="0"),
+    ]
+    assert len({decision.fingerprint, *(other.fingerprint for other in others)}) == 5
+    assert replace(decision, source="another name").fingerprint == decision.fingerprint
+
+
+@pytest.mark.parametrize("kind", ["encoder", "verifier"])
+def test_a_decision_is_refused_for_another(decision: Decision, tmp_path: Path, kind: str) -> None:
+    """The sentence names the file, both fingerprints, and what to do."""
+    path = decision.save(tmp_path / "decision.json")
+    own = getattr(decision.belongs, kind)[:12]
+    said = rf"decision\.json belongs to the {kind} {own}, but xxxxxxxxxxxx is in use: run `neardup evaluate`"
+    with pytest.raises(ConfigError, match=said):
+        Decision.load(path, replace(decision.belongs, **{kind: "x" * 64}))
+
+
+def test_a_decision_of_an_old_version_is_refused(decision: Decision, tmp_path: Path) -> None:
+    """The sentence names both ways to make it anew: the ground truth, and the verdicts that may have moved it."""
+    path = replace(decision, step="0").save(tmp_path / "decision.json")
+    said = r"is of version 0, and this neardup reads \d+: run `neardup evaluate` .*`neardup verdicts recalibrate`"
+    with pytest.raises(ConfigError, match=said):
+        Decision.load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "no decision that can be read"),
+        ("[]", "no decision that can be read"),
+        ("{}", "no decision that can be read"),
+        (json.dumps({"step": DECISION_STEP}), "no whole decision"),
+    ],
+)
+def test_a_file_that_is_no_decision_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    """Half written, another thing, or without most of its parts."""
+    (tmp_path / "decision.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=said):
+        Decision.load(tmp_path / "decision.json")
+
+
+def test_a_feature_that_is_not_known_is_refused(decision: Decision, tmp_path: Path) -> None:
+    """A file of a version to come names a number that this one cannot measure."""
+    path = decision.save(tmp_path / "decision.json")
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    facts["model"]["verified"]["features"][1] = "grain"
+    path.write_text(json.dumps(facts), encoding="utf-8")
+    with pytest.raises(ConfigError, match="unknown features: grain"):
+        Decision.load(path)
+
+
+def test_the_first_decision_that_belongs_is_taken(decision: Decision, tmp_path: Path) -> None:
+    """Files that are not there, and those of another encoder, are passed over."""
+    ours = replace(decision, belongs=Belongs("e" * 64, verifier_fingerprint()))
+    other = replace(ours, belongs=Belongs("f" * 64, verifier_fingerprint()))
+    paths = [tmp_path / "none.json", other.save(tmp_path / "a.json"), ours.save(tmp_path / "b.json")]
+    assert first_decision(paths, "e" * 64) == ours
+    assert first_decision(paths, "g" * 64) is None

@@ -1,0 +1,186 @@
+"""Keypoints that are made by hand: which matches count, which transforms are refused, and what a cache is keyed by."""
+
+import os
+from math import comb, log10, pi
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import ImageOps
+from test_verify import features, scene, verified
+
+from neardup.arrays import Floats
+from neardup.verify import store, verifier
+from neardup.verify.keypoints import Keypoints, LocalFeatures
+from neardup.verify.match import RATIO, Match, Prepared, _affine, best_matches, log_false_alarms, mutual_nearest
+from neardup.verify.screen import screen_period
+from neardup.verify.store import KeypointCache
+from neardup.verify.verifier import Verifier, verifier_fingerprint
+
+SIZE = (400, 300)
+"""Width and height of the made photos."""
+NONE = Keypoints(np.empty((0, 4), np.float32), np.empty((0, 128), np.uint8))
+"""The keypoints of a photo that has none."""
+
+
+def photo(points: Floats, descriptors: npt.NDArray[np.uint8], angles: Floats | float = 0.0) -> Prepared:
+    """A photo with these keypoints, float64 (n, 2), all of one size, and none when it is blurred."""
+    places = np.column_stack([points, np.full(len(points), 8.0), np.broadcast_to(angles, len(points))])
+    plain = Keypoints(places.astype(np.float32), descriptors)
+    return Prepared.of(LocalFeatures(*SIZE, plain, NONE, np.zeros((30, 40), np.uint8), 0.0))
+
+
+def points_and_descriptors(seed: int, count: int = 60) -> tuple[Floats, npt.NDArray[np.uint8]]:
+    """Points all over a photo, and a descriptor of each that is like no other."""
+    rng = np.random.default_rng(seed)
+    return rng.uniform(20, 280, (count, 2)), rng.integers(0, 255, (count, 128), dtype=np.uint8)
+
+
+def match_of(first: Prepared, second: Prepared) -> Match | None:
+    """The match of two photos as they are."""
+    return best_matches(first, second)[0]
+
+
+def test_a_match_is_the_nearest_of_both_and_far_nearer_than_the_next() -> None:
+    """The second row's nearest is nearer to the first row, and the third row has two that are nearly as near."""
+    likeness = np.array([[0.9, 0.2, 0.1], [0.85, 0.3, 0.1], [0.1, 0.88, 0.9]], np.float32)
+    rows, columns = mutual_nearest(likeness)
+    assert (rows.tolist(), columns.tolist()) == ([0], [0])
+
+
+@pytest.mark.parametrize(("factor", "passes"), [(0.99, True), (1.01, False)])
+def test_the_ratio_is_that_of_distances(factor: float, passes: bool) -> None:  # noqa: FBT001 - what is expected
+    """Squared, for the likeness of unit vectors falls with the square of their distance."""
+    likeness = np.array([[1 - factor * RATIO**2 * 0.4, 0.6]], np.float32)
+    assert (len(mutual_nearest(likeness)[0]) == 1) == passes
+
+
+def test_the_transform_of_made_keypoints_is_found_among_wrong_matches() -> None:
+    """Turned by 20°, enlarged and moved; a third of the matches lead anywhere."""
+    points, descriptors = points_and_descriptors(0)
+    turn = np.deg2rad(20)
+    linear = 1.3 * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    moved = points @ linear.T + [30, -40]
+    moved[:20] = np.random.default_rng(1).uniform(0, 400, (20, 2))
+    first = photo(points, descriptors)
+    places = np.column_stack([moved, np.full(60, 8 * 1.3), np.full(60, 20.0)]).astype(np.float32)
+    second = Prepared.of(LocalFeatures(*SIZE, Keypoints(places, descriptors), NONE, first.features.grey, 0.0))
+    found = match_of(first, second)
+    assert found is not None
+    assert np.allclose(np.array(found.transform).reshape(3, 3)[:2], np.column_stack([linear, [30, -40]]), atol=0.01)
+    assert (found.matches, 40 <= found.inliers <= 44) == (60, True)
+
+
+def test_matches_of_one_place_are_no_match() -> None:
+    """Sixty keypoints on one spot, as a printed star has, agree on every transform that keeps the spot."""
+    _, descriptors = points_and_descriptors(2)
+    spot = np.tile([[100.0, 120.0]], (60, 1))
+    assert match_of(photo(spot, descriptors), photo(spot + 30, descriptors)) is None
+
+
+@pytest.mark.parametrize(("height", "matches"), [(2.0, False), (120.0, True)])
+def test_matches_on_a_line_are_no_match(height: float, matches: bool) -> None:  # noqa: FBT001 - what is expected
+    """A line of text, a ruled border; as many points that are spread out are one."""
+    points, descriptors = points_and_descriptors(3)
+    line = points * [1, height / 260]
+    assert (match_of(photo(line, descriptors), photo(np.add(line, [5, 9]), descriptors)) is not None) == matches
+
+
+@pytest.mark.parametrize(
+    ("linear", "kept"),
+    [
+        ([[1, 0], [0, 1]], True),
+        ([[0.6, 0], [0, 1]], True),
+        ([[0.4, 0], [0, 1]], False),
+        ([[1, 0], [0, -1]], False),
+        ([[1, 1.2], [0, 1]], False),
+        ([[13, 0], [0, 13]], False),
+        ([[0.08, 0], [0, 0.08]], False),
+        ([[11, 0], [0, 11]], True),
+    ],
+    ids=["same", "squeezed", "collapsed", "reflected", "sheared", "enlarged", "reduced", "detail"],
+)
+def test_transforms_that_no_reproduction_has_are_refused(linear: list[list[float]], kept: bool) -> None:  # noqa: FBT001
+    """A reflection of one axis belongs to the mirrored branch; shear, collapse and specks belong to nothing."""
+    points, _ = points_and_descriptors(4)
+    assert (_affine(points, points @ np.array(linear, dtype=np.float64).T + 3, 2.0) is not None) == kept
+
+
+@given(st.lists(st.floats(0, 300), min_size=1, max_size=30), st.floats(1e4, 1e6))
+def test_false_alarms_are_those_of_their_formula(residuals: list[float], area: float) -> None:
+    """The least over all subsets of (n - 3) C(n, k) C(k, 3) (π r² / area)^(k - 3), term by term."""
+    count, nearest = len(residuals), sorted(max(1.5, residual) for residual in residuals)
+    terms = [
+        log10((count - 3) * comb(count, k) * comb(k, 3)) + (k - 3) * log10(min(1, pi * nearest[k - 1] ** 2 / area))
+        for k in range(4, count + 1)
+    ]
+    assert log_false_alarms(np.array(residuals), area, 1.5) == pytest.approx(min([0.0, *terms]), abs=1e-9)
+
+
+def test_keypoints_lie_as_if_there_were_no_border() -> None:
+    """Paper around a photo is cut off, so that its edge has no keypoints, and those of the photo are the same."""
+    picture = scene(80)
+    framed = features(ImageOps.expand(picture, 60, "white"))
+    for here, there in ((features(picture).plain, framed.plain), (features(picture).blurred, framed.blurred)):
+        assert np.array_equal(here.descriptors, there.descriptors)
+        assert np.allclose(here.places[:, :2] + 60, there.places[:, :2], atol=1e-3)
+
+
+def test_stripes_are_no_screen() -> None:
+    """A fence repeats in one direction, a screen in two at a right angle."""
+    y, x = np.mgrid[:300, :400]
+    grain = np.random.default_rng(0).normal(127, 10, x.shape)
+    waves = [np.cos(2 * np.pi / 5 * (x * np.cos(turn) + y * np.sin(turn))) for turn in (0.6, 0.6 + np.pi / 2)]
+    stripes, dots = (np.clip(grain + 40 * wave, 0, 255).astype(np.uint8) for wave in (waves[0], waves[0] + waves[1]))
+    assert screen_period(stripes) == 0
+    assert screen_period(dots) == pytest.approx(5, rel=0.08)
+
+
+def test_keypoints_of_another_version_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an earlier version kept is another file, and never read."""
+    cache = KeypointCache(tmp_path)
+    cache.put("a" * 64, features(scene(81)))
+    assert cache.get("a" * 64) is not None
+    monkeypatch.setattr(store, "KEYPOINTS_STEP", store.KEYPOINTS_STEP + 1)
+    assert cache.get("a" * 64) is None
+
+
+@pytest.mark.parametrize("step", ["KEYPOINTS_STEP", "MATCH_STEP", "VERIFY_STEP"])
+def test_each_step_is_part_of_the_verifier(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evidence of an earlier version of any of them is not taken for that of this one."""
+    before = verifier_fingerprint()
+    monkeypatch.setattr(verifier, step, getattr(verifier, step) + 1)
+    assert verifier_fingerprint() != before
+
+
+def test_the_cache_deletes_first_what_was_used_longest_ago(tmp_path: Path) -> None:
+    """To have been read counts as used; no more is deleted than the limit asks for."""
+    found = features(scene(82))
+    cache = KeypointCache(tmp_path)
+    for letter in "abc":
+        cache.put(letter * 64, found)
+    files = {letter: cache._path(letter * 64) for letter in "abc"}
+    for age, letter in enumerate("cba"):
+        os.utime(files[letter], (1e9 - age, 1e9 - age))
+    assert cache.get("a" * 64) is not None
+    assert KeypointCache(tmp_path, limit=2 * files["a"].stat().st_size).shrink() == 1
+    assert [letter for letter in "abc" if files[letter].exists()] == ["a", "c"]
+
+
+def test_equal_contents_are_not_verified() -> None:
+    """There is nothing to prove, and no photo is read."""
+    assert Verifier({}.__getitem__).verify([("a", "a")]) == {}
+
+
+def test_evidence_counts_both_versions_and_takes_the_better() -> None:
+    """Inliers of each, and the false alarms of the one that is rarer by chance."""
+    sharp, copy = scene(83), scene(83).resize((240, 180))
+    plain, blurred = best_matches(Prepared.of(features(sharp)), Prepared.of(features(copy)))
+    found = verified(sharp, copy)
+    assert plain is not None
+    assert blurred is not None
+    assert (found.inliers, found.blurred_inliers) == (plain.inliers, blurred.inliers)
+    assert found.log_false_alarms == min(plain.log_false_alarms, blurred.log_false_alarms)
