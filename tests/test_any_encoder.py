@@ -164,8 +164,8 @@ def test_a_copy_is_found(encoder: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_dask_workers_prepare_photos_as_the_settings_say(tmp_path: Path, team: dict[str, str]) -> None:
-    """`[onnx]` of neardup.toml reaches each worker of `duplicates`, and of `watch` the one process."""
+def test_the_flows_prepare_photos_as_the_settings_say(tmp_path: Path, team: dict[str, str]) -> None:
+    """`[onnx]` of neardup.toml reaches `duplicates` and `watch`."""
     photos, draws = tmp_path / "photos", np.random.default_rng(0)
     photos.mkdir()
     for name in "abc":
@@ -177,7 +177,7 @@ def test_dask_workers_prepare_photos_as_the_settings_say(tmp_path: Path, team: d
         "[onnx]\nmean = [0.5, 0.5, 0.5]\nstd = [0.5, 0.5, 0.5]\n[cluster]\nshard = 2\n", encoding="utf-8"
     )
     common = ("photos", "--out", "results", "--encoder", "pixels.onnx", "--threshold", 0.9, "--no-verify", "--json")
-    for command in (("duplicates", *common, "--runner", "dask", "--workers", 2), ("watch", *common)):
+    for command in (("duplicates", *common, "--workers", 2), ("watch", *common)):
         ran = neardup(*command, cwd=tmp_path, **team)
         assert ran.returncode == 0, ran.stderr
         folder = Path(json.loads(ran.stdout)["folder"])
