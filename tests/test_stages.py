@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from neardup import stages
-from neardup.stages import Stage, alone, digest_of, replacing, sync, write_json
+from neardup.errors import ArchiveError
+from neardup.stages import Stage, alone, claim, digest_of, replacing, sync, write_json
 
 
 @pytest.fixture
@@ -246,3 +247,16 @@ def test_a_process_that_works_in_a_folder_may_enter_it_again(tmp_path: Path, mon
             pass
         with holder(tmp_path) as other:
             assert "waiting" in line_of(other)
+
+
+def test_a_folder_of_somebody_else_is_not_claimed(tmp_path: Path) -> None:
+    """One that holds files is refused and left as it is; a new one is ours, and stays so when we have written there."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "mine.jpg").write_text("mine")
+    for _ in range(2):
+        with pytest.raises(ArchiveError, match="holds files that neardup did not write"):
+            claim(tmp_path / "theirs")
+    claim(tmp_path / "ours")
+    (tmp_path / "ours" / "x.jpg").write_text("x")
+    claim(tmp_path / "ours")
+    assert sorted(path.name for path in tmp_path.rglob("*.jpg")) == ["mine.jpg", "x.jpg"]

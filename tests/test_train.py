@@ -307,6 +307,16 @@ def test_state_is_on_the_disk_before_it_is_named(tmp_path: Path, events: list[tu
     assert [path for path in flushed if ("flush", str(path)) not in before] == []
 
 
+def test_the_state_of_another_training_is_discarded(tmp_path: Path) -> None:
+    """What was trained on other photos or by another recipe, whose key differs, is not gone on with, and goes away."""
+    model = torch.nn.Linear(2, 2)
+    state = TrainingState(tmp_path / "state", "key")
+    state.write(1, model, [], {"epoch": 1})
+    assert state.read() == {"epoch": 1}
+    assert TrainingState(tmp_path / "state", "another").read() is None
+    assert state.read() is None
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # of torch's own compiler
 def test_compiled_training_has_nearly_the_same_losses(
