@@ -18,7 +18,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { echo "neardup needs Python 3.11, 3.12 or 3.13: install one, or say make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet --disable-pip-version-check uv==0.13.9; }
 	@echo "Installing what constraints.txt pins: about $(if $(filter cpu,$(TORCH)),2 GB,6 GB), a few minutes the first time"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(if $(TORCH),--torch-backend $(TORCH)) --constraint constraints.txt --group dev --editable ".[dask,index,int8,s3]"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(if $(TORCH),--torch-backend $(TORCH)) --constraint constraints.txt --group dev --editable ".[dask,index,int8,postgres,s3]"
 	@# Only tests need it, and it asks for an older Pillow than ours, which it runs with as well.
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --no-deps iiif-prezi3
 	@touch $@

@@ -1,4 +1,4 @@
-"""Measure the encoder that neardup ships against its peers: on an archive, by kind of damage, and by speed.
+"""Measure the encoder that neardup ships against its peers, by similarity and verified, on three sets, and by speed.
 
 python benchmarks/encoders.py ARCHIVE PHOTOS --out docs/encoders.md
 """
@@ -6,45 +6,42 @@ python benchmarks/encoders.py ARCHIVE PHOTOS --out docs/encoders.md
 import os
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache, partial
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import click
 import methods as peers
 import numpy as np
-from encoders_page import Benchmark, Copied
-from methods import ByVector, Method, Photos, Sift
+from encoders_page import Benchmark, Copied, Results, Scored, Told, copied
+from methods import ByVector, Method, Photos, Search, Sift
 from PIL import Image
-from rates import Speed, clock
+from rates import Speed, clock, small_jpegs
 from tqdm import tqdm
 
 from neardup.archive.prepare import check_archive, prepare
-from neardup.archive.testset import TestSet
 from neardup.arrays import Floats, Ints
 from neardup.builtin.pool import held_out_photographs, read_groups
 from neardup.encode.encoder import BUILTIN, Encoder, load_encoder
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ArchiveError, ConfigError, NeardupError
 from neardup.images import read_image
-from neardup.measure.bootstrap import weighted
-from neardup.measure.comparison import Comparison, compare
-from neardup.measure.evaluate import FOLDS, RESAMPLES, Evaluation, figure
-from neardup.measure.pairs import Pairs, micro_average_precision
-from neardup.measure.scored import ScoredTestSet
+from neardup.measure.comparison import VERIFIED, compare
 from neardup.settings.file import find_settings
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import Stage, digest_file, digest_of
 from neardup.train import press
+from neardup.verify.evidence import Evidence, ordered
+from neardup.verify.frames import box_in_first, inverse
+from neardup.verify.relation import Kind, relation_of
+from neardup.verify.store import Known
 
 SIFT_QUERIES = 40
 """Photos whose copies SIFT searches; all 233 would take six times as long."""
 CLOCKED = 128
 """Photos that each method reads and describes for the clock: some seconds a pass for the slowest."""
-CLOCKED_SIDE = 224
-"""Shortest side in pixels of the clocked JPEG files: what ViT-B/32 takes in."""
 MATCHED = 32
 """Photos whose pairs SIFT compares for the clock: 1,024 comparisons a pass."""
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -69,22 +66,13 @@ def main(archive: Path, photos: Path, out: Path, more: Path | None, encoder: str
     try:
         if out.suffix != ".md":
             raise ConfigError(f"--out {out} is no .md file: name the page, its figures and picture go beside it")
-        with _workplace(work) as folder:
-            paths = measure(archive, photos, more, folder, encoder).write(out)
+        with nullcontext(work) if work else tempfile.TemporaryDirectory() as folder:
+            paths = measure(archive, photos, more, Path(folder), encoder).write(out)
     except NeardupError as error:
         click.echo(f"encoders: {error}", err=True)
         raise SystemExit(1) from None
     click.echo(out.read_text(encoding="utf-8"))
     click.echo(f"Written: {', '.join(path.name for path in paths)}", err=True)
-
-
-@contextmanager
-def _workplace(work: Path | None) -> Iterator[Path]:
-    if work:
-        yield work
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder)
 
 
 def measure(archive: Path, photos: Path, more: Path | None, work: Path, encoder: str) -> Benchmark:
@@ -103,22 +91,26 @@ def measure(archive: Path, photos: Path, more: Path | None, work: Path, encoder:
     settings = find_settings(archive).prepare
     check_archive(archive, work, settings)
     originals = originals_of(photos)
-    vector_methods, sift = by_vector(encoder, work / "vectors"), Sift(work / "sift")
-    methods: list[Method] = [*vector_methods, sift]
-    comparison = on_archive(methods, archive, work / "prepared", settings)
-    folders = [photos, *([more] if more else [])]
-    exposed = on_exposures(vector_methods, folders)
-    damaged = on_damages(methods, originals, work)
-    small = small_jpegs(originals, work / "speed")
+    by_vectors, sift = by_vector(encoder, work / "vectors"), Sift(work / "sift")
+    methods: list[Method] = [*by_vectors, sift]
+    on_plates = partial(on_exposures, work=work)
+    results = {
+        "archive": on_archive(methods, archive, work, settings),
+        "exposures": on_plates(by_vectors, [photos]),
+        **({"crowded": on_plates(encoders_of(by_vectors), [photos, more])} if more else {}),
+    }
+    damaged = {name: copies(originals, work, name, copy) for name, copy in kinds().items()}
+    known = proven(by_vectors, damaged, originals, work)
+    small = small_jpegs(originals.paths[:CLOCKED], work / "speed")
     return Benchmark(
-        encoder=vector_methods[0].name,
-        comparison=comparison,
-        exposures=exposed,
-        copies=damaged,
+        encoder=by_vectors[0].name,
+        results=results,
+        copies=on_damages(methods, damaged, originals, known),
+        told=relations(damaged, originals, known),
         originals=len(originals.items),
         sift_queries=len(queries_of(sift, len(originals.items))),
         speeds=speeds(methods, small),
-        sift_pairs=pairs_a_second(sift, small),
+        sift_pairs=pairs_a_second(sift, small[:MATCHED]),
     )
 
 
@@ -139,72 +131,30 @@ def originals_of(folder: Path) -> Photos:
 
 def by_vector(encoder: str, store: Path) -> list[ByVector]:
     """The encoder and its peers that make vectors; a package that is missing raises here, before any long work."""
-    peers.needed("cv2")
     # The page shows the name of a local folder, not where it lies.
     name = Path(encoder).name if Path(encoder).is_dir() else encoder
-    others: list[Encoder] = [
-        *peers.sscd(store.parent / "peers"),
-        peers.phash(),
-        peers.dhash(),
-        peers.pdq(),
-        peers.random_clip(),
-        peers.colour_histogram(),
+    proposing: list[Encoder] = [*peers.sscd(store.parent / "peers"), peers.dhash(), peers.pdq()]
+    return [
+        ByVector(load_encoder(encoder, "cpu"), store, name),
+        *(ByVector(peer, store, peer.name) for peer in proposing),
+        *(ByVector(peer, store, peer.name, proposes=False) for peer in (peers.phash(), peers.colour_histogram())),
     ]
-    return [ByVector(load_encoder(encoder, "cpu"), store, name), *(ByVector(e, store, e.name) for e in others)]
 
 
-@dataclass(frozen=True)
-class Scored(Evaluation):
-    """An evaluation of similarities, for methods that have no vectors.
-
-    Attributes:
-        similarities: float64 (n, n), symmetric; higher is more alike.
-    """
-
-    similarities: Floats = field(kw_only=True)
-
-    @cached_property
-    def scored(self) -> ScoredTestSet:
-        """Similarities, pairs and calibrated thresholds."""
-        return ScoredTestSet.of(self.similarities, self.groups, FOLDS, self.seed)
-
-
-def on_archive(methods: Sequence[Method], archive: Path, out: Path, settings: PrepareSettings) -> Comparison:
+def on_archive(methods: Sequence[Method], archive: Path, work: Path, settings: PrepareSettings) -> Results:
     """Compare all methods on the historian's groups."""
+    out = work / "prepared"
     test_set = prepare(archive, out, settings).test_set
-    return compare([_scored(method, test_set, out) for method in tqdm(methods, "archive", unit="method", disable=None)])
+    photos = Photos(out, tuple((f"test_dataset/{photo.name}", photo.sha256) for photo in test_set.photos))
+    return on_set("archive", methods, photos, test_set.groups, work)
 
 
-def _scored(method: Method, test_set: TestSet, folder: Path) -> Scored:
-    photos = Photos(folder, tuple((f"test_dataset/{photo.name}", photo.sha256) for photo in test_set.photos))
-    return Scored(
-        approach=method.name,
-        fingerprint="",
-        names=tuple(photo.name for photo in test_set.photos),
-        groups=test_set.groups,
-        vectors=np.empty((len(test_set.photos), 0), np.float32),
-        similarities=method.similarities(photos, photos),
-    )
-
-
-def on_exposures(methods: Sequence[ByVector], folders: Sequence[Path]) -> Comparison:
+def on_exposures(methods: Sequence[Method], folders: Sequence[Path], work: Path) -> Results:
     """Compare methods on natural near-duplicates: exposures of one plate, among all photographs that are held out."""
     groups = [group for folder in folders for group in read_groups(folder) if group[0] in unseen_of(folder)]
-    paths, root = [path for group in groups for path in group], Path(os.path.commonpath(folders))
-    photos = Photos.of(root, paths)
+    photos = Photos.of(Path(os.path.commonpath(folders)), [path for group in groups for path in group])
     numbers = np.array([number for number, group in enumerate(groups) for _ in group], dtype=np.int64)
-    scored = [
-        Scored(
-            approach=method.name,
-            fingerprint="",
-            names=tuple(path for path, _ in photos.items),
-            groups=numbers,
-            vectors=np.empty((len(paths), 0), np.float32),
-            similarities=method.similarities(photos, photos),
-        )
-        for method in tqdm(methods, "exposures", unit="method", disable=None)
-    ]
-    return compare(scored)
+    return on_set("exposures", methods, photos, numbers, work)
 
 
 @lru_cache
@@ -213,12 +163,80 @@ def unseen_of(folder: Path) -> frozenset[Path]:
     return frozenset(held_out_photographs(folder))
 
 
-def on_damages(methods: Sequence[Method], originals: Photos, work: Path) -> Mapping[str, Mapping[str, Copied]]:
-    """Measure all methods on each kind of damage: damage → method → figures."""
-    figures = {}
-    for name, copy in tqdm(kinds().items(), "copies", unit="damage", disable=None):
-        damaged = copies(originals, work, name, copy)
-        figures[name] = {method.name: on_copies(method, damaged, originals) for method in methods}
+def on_set(name: str, methods: Sequence[Method], photos: Photos, groups: Ints, work: Path) -> Results:
+    """Compare methods on photos whose groups, int64 (n,), are known, by similarity and by verified pairs.
+
+    What is made on the way lies in `work`, the evidence by the set's name.
+    """
+    alone = {m.name: m.similarities(photos, photos) for m in tqdm(methods, name, unit="method", disable=None)}
+    search, path = Search(photos, photos, groups, groups), work / "evidence" / f"{name}.parquet"
+    rows = {method: search.candidates(alone[method]) for method in proposers(methods)}
+    known = search.evidence(rows.values(), path)
+    rows = {method: search.closed(some, known) for method, some in rows.items()}
+    known = search.evidence(rows.values(), path)
+    verified = {f"{method}{VERIFIED}": search.verified(alone[method], some, known) for method, some in rows.items()}
+    names = tuple(path for path, _ in photos.items)
+
+    def scored(method: str, similarities: Floats) -> Scored:
+        no_vectors = np.empty((len(names), 0), np.float32)
+        return Scored(method, "", names, groups, no_vectors, similarities=similarities, store=work / "resamples")
+
+    first, second = (compare([scored(*found) for found in some.items()]) for some in (alone, verified))
+    fixed = {e.approach: e.at(peers.SSCD_THRESHOLD) for e in first.evaluations if e.approach in peers.SSCD.values()}
+    return Results(first, second, fixed)
+
+
+def encoders_of(methods: Sequence[ByVector]) -> list[ByVector]:
+    """The methods that learned to see: the larger crowd takes a minute a method, and hashes are lost there."""
+    return [method for method in methods if not isinstance(method.encoder, peers.Peer)]
+
+
+def proposers(methods: Sequence[Method]) -> list[str]:
+    """The names of the methods whose nearest photos are verified."""
+    return [method.name for method in methods if isinstance(method, ByVector) and method.proposes]
+
+
+def proven(methods: Sequence[ByVector], damaged: Mapping[str, Photos], originals: Photos, work: Path) -> Known:
+    """Evidence of each copy with its own original and with the nearest ones by each method that proposes."""
+    known: Known = {}
+    own = np.repeat(np.arange(len(originals.items))[:, None], 2, axis=1)
+    for damage, photos in tqdm(damaged.items(), "proofs", unit="damage", disable=None):
+        search = Search(photos, originals, own[:, 0], own[:, 0])
+        rows = [search.candidates(m.similarities(photos, originals)) for m in methods if m.proposes]
+        known |= search.evidence([own, *rows], work / "evidence" / f"{damage}.parquet")
+    return known
+
+
+def on_damages(
+    methods: Sequence[Method], damaged: Mapping[str, Photos], originals: Photos, known: Known
+) -> Mapping[str, Mapping[str, Copied]]:
+    """Measure all methods on each kind of damage, then those that propose once more, verified.
+
+    One fit serves all damages of a method, for nobody knows which damage a photo has met.
+
+    Args:
+        methods: what is compared.
+        damaged: damage → copies, in the order of their originals.
+        originals: what they are searched among.
+        known: evidence of all candidates.
+
+    Returns:
+        Damage → method → figures.
+    """
+    figures: dict[str, dict[str, Copied]] = {damage: {} for damage in damaged}
+    own = np.arange(len(originals.items))
+    contents = Photos(Path(), tuple(item for photos in damaged.values() for item in photos.items))
+    search = Search(contents, originals, np.tile(own, len(damaged)), own)
+    for method in tqdm(methods, "copies", unit="method", disable=None):
+        chosen = queries_of(method, len(own))
+        found = [method.similarities(photos.take(chosen), originals) for photos in damaged.values()]
+        for damage, some in zip(damaged, found, strict=True):
+            figures[damage][method.name] = copied(some, np.array(chosen, dtype=np.int64))
+        if proposers([method]):
+            stacked = np.concatenate(found)
+            scores = search.verified(stacked, search.candidates(stacked), known)
+            for damage, some in zip(damaged, np.split(scores, len(damaged)), strict=True):
+                figures[damage][f"{method.name}{VERIFIED}"] = copied(some, own)
     return figures
 
 
@@ -254,85 +272,126 @@ def queries_of(method: Method, count: int) -> list[int]:
     return list(range(count))
 
 
-def on_copies(method: Method, damaged: Photos, originals: Photos) -> Copied:
-    """How well a method finds the originals of copies."""
-    chosen = queries_of(method, len(originals.items))
-    return copied(method.similarities(damaged.take(chosen), originals), np.array(chosen, dtype=np.int64))
+class Noting(np.random.Generator):
+    """A generator that notes what it draws, so that it is known what a damage did."""
+
+    def __init__(self, seed: Sequence[int]) -> None:
+        """Draw what `numpy.random.default_rng` draws by this seed."""
+        super().__init__(np.random.PCG64(seed))
+        self.drawn: list[float] = []
+
+    def uniform(self, *bounds: Any, **more: Any) -> Any:
+        """Draw, and note it."""
+        self.drawn.append(super().uniform(*bounds, **more))
+        return self.drawn[-1]
+
+    def integers(self, *bounds: Any, **more: Any) -> Any:
+        """Draw, and note it."""
+        self.drawn.append(super().integers(*bounds, **more))
+        return self.drawn[-1]
 
 
-def copied(similarities: Floats, own: Ints, seed: int = 0) -> Copied:
-    """Top-1 and µAP of copies, each with its interval over resampled photos; ties are resolved against us.
+def drawn_by(damage: str, originals: Photos) -> Floats:
+    """What a damage drew for each photo, float64 (n, k), in its order: the cut, the angle, the screen."""
+    rows = []
+    for path, (_, sha256) in zip(originals.paths, originals.items, strict=True):
+        noting = Noting([int(sha256[:8], 16), list(press.DAMAGES).index(damage)])
+        press.DAMAGES[damage](read_image(path), noting)
+        rows.append(noting.drawn)
+    return np.array(rows, dtype=np.float64)
+
+
+def relations(damaged: Mapping[str, Photos], originals: Photos, known: Known) -> list[Told]:
+    """What verification says of photos and their copies, where the truth is known; no match is as wrong as can be.
 
     Args:
-        similarities: float64 (q, g), of copies to originals.
-        own: int64 (q,), the original of each copy.
-        seed: of the resamples; methods with the same originals and seed are paired.
+        damaged: damage → copies, in the order of their originals.
+        originals: undamaged.
+        known: evidence of each copy with its original.
     """
-    count = similarities.shape[1]
-    hits, pairs = first_hits(similarities, own), _ranked(similarities, own)
+    wholes = [sha256 for _, sha256 in originals.items]
 
-    def values(weights: Floats) -> tuple[float, float]:
-        weight = pairs.weights(np.arange(count), weights)
-        ap = micro_average_precision(pairs.same, weight) if (weight * pairs.same).any() else float("nan")
-        return weighted(hits, weights[own]), ap
+    def found(damage: str) -> list[Evidence | None]:
+        copied = [sha256 for _, sha256 in damaged[damage].items]
+        return [known.get(ordered(*pair)) for pair in zip(wholes, copied, strict=True)]
 
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(np.float64)
-    samples = np.array([values(weights) for weights in drawn])
-    top_1, ap = values(np.ones(count))
-    return Copied(figure(top_1, samples[:, 0]), figure(ap, samples[:, 1]))
+    def right(damage: str) -> list[bool]:
+        return [bool(e and e.matched and e.mirrored == (damage == "mirror")) for e in found(damage)]
 
+    def told(damage: str, measure: Callable[[Evidence, bool, Sequence[float]], float], worst: float) -> Floats:
+        """What is measured of each copy, given its evidence, whether the original comes first, and what was drawn."""
+        rows = zip(found(damage), wholes, drawn_by(damage, originals), strict=True)
+        return np.array([measure(e, e.first == whole, drawn) if e else worst for e, whole, drawn in rows], np.float64)
 
-def first_hits(similarities: Floats, own: Ints) -> Floats:
-    """For each copy 1 if its original is more alike than every other photo, else 0: float64 (q,).
-
-    >>> first_hits(np.array([[0.9, 0.2], [0.5, 0.5]]), np.array([0, 1])).tolist()
-    [1.0, 0.0]
-    """
-    rows = np.arange(len(own))
-    others = similarities.copy()
-    others[rows, own] = -np.inf
-    return np.asarray(similarities[rows, own] > others.max(axis=1), dtype=np.float64)
-
-
-def _ranked(similarities: Floats, own: Ints) -> Pairs:
-    """Pairs of copy and original, best first, down to the last right one: what follows it changes no precision."""
-    gallery = np.arange(similarities.shape[1])
-    i, j = np.repeat(own, len(gallery)), np.tile(gallery, len(own))
-    pairs = Pairs(i, j, similarities.ravel(), i == j)
-    ranked = pairs.take(pairs.order)
-    return ranked.take(np.arange(np.flatnonzero(ranked.same)[-1] + 1))
+    unmirrored = np.mean([right(damage) for damage in press.DAMAGES if damage != "mirror"], axis=0)
+    periods = told("halftone", period_error, 1.0)
+    return [
+        Told.of("mirror", "called mirrored", "%", np.array(right("mirror"), float)),
+        Told.of("any other", "matched and not called mirrored", "%", unmirrored),
+        Told.of("crop", "called a crop of the whole", "%", told("crop", is_crop, 0.0)),
+        Told.of("crop", "overlap of its place with the true one (IoU)", "", told("crop", overlap, 0.0)),
+        Told.of("rotate", "error of the angle", "°", told("rotate", angle_error, 180.0)),
+        Told.of("halftone", "screen seen", "%", (periods < 1).astype(np.float64)),
+        Told.of("halftone", "error of the screen's period", "% of it", 100 * periods),
+    ]
 
 
-def small_jpegs(originals: Photos, folder: Path) -> Photos:
-    """JPEG files of the first `CLOCKED` photos, whose shortest side is `CLOCKED_SIDE`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for source in originals.paths[:CLOCKED]:
-        image = read_image(source)
-        scale = CLOCKED_SIDE / min(image.size)
-        paths.append(folder / f"{source.stem}.jpg")
-        image.resize((round(image.width * scale), round(image.height * scale))).save(paths[-1], quality=90)
-    return Photos.of(folder, paths)
+def is_crop(found: Evidence, whole_first: bool, _drawn: Sequence[float]) -> float:  # noqa: FBT001 - a fact
+    """1 if the copy is said to be a crop of the whole, else 0."""
+    relation = relation_of(found)
+    return float(relation.kind is Kind.CROP and relation.crop == ("second" if whole_first else "first"))
 
 
-def speeds(methods: Sequence[Method], photos: Photos) -> Mapping[str, Speed]:
+def overlap(found: Evidence, whole_first: bool, drawn: Sequence[float]) -> float:  # noqa: FBT001 - a fact
+    """Intersection over union of the box in the whole that was cut out and the one that the transform says."""
+    if found.transform is None:
+        return 0.0
+    sizes = (found.width_first, found.height_first), (found.width_second, found.height_second)
+    whole, copy = sizes if whole_first else sizes[::-1]
+    box = box_in_first(found.transform if whole_first else inverse(found.transform), whole, copy)
+    if box is None:
+        return 0.0
+    corner, size, cut, cut_size = (np.array(part, np.float64) for part in (box[:2], box[2:], drawn[-2:], copy))
+    sides = np.minimum(corner + size, cut + cut_size) - np.maximum(corner, cut)
+    common = float(np.prod(np.maximum(0, sides)))
+    return common / float(np.prod(size) + np.prod(cut_size) - common)
+
+
+def angle_error(found: Evidence, whole_first: bool, drawn: Sequence[float]) -> float:  # noqa: FBT001 - a fact
+    """Degrees between the turn that was drawn and the one that is said."""
+    if not found.matched:
+        return 180.0
+    # Pillow turns anticlockwise, evidence counts clockwise from the first photo to the second.
+    turned = found.rotation if whole_first else -found.rotation
+    return abs((turned + drawn[0] + 180) % 360 - 180)
+
+
+def period_error(found: Evidence, whole_first: bool, drawn: Sequence[float]) -> float:  # noqa: FBT001 - a fact
+    """Difference of the screen's period from the one that was drawn, as a share of that; 1 where none is seen."""
+    period = found.screen_second if whole_first else found.screen_first
+    return abs(period / drawn[0] - 1)
+
+
+def speeds(methods: Sequence[Method], paths: Sequence[Path]) -> Mapping[str, Speed]:
     """Photos a second of each method; the first one is also clocked through `embed`, which is how users get vectors."""
-    clocked: dict[str, Speed] = {}
-    for method in tqdm(methods, "speed", unit="method", disable=None):
-        if isinstance(method, ByVector) and not clocked:
-            clocked[f"{method.name} by neardup.embed"] = clock(partial(_embed, method, photos), len(photos.items))
-        clocked[method.name] = clock(partial(method.describe, photos.paths), len(photos.items))
-    return clocked
+    first, photos = methods[0], Photos.of(paths[0].parent, paths)
+    clocked = {}
+    if isinstance(first, ByVector):
+        clocked[f"{first.name} by neardup.embed"] = clock(partial(_embed, first.encoder, photos), len(paths))
+    return clocked | {
+        method.name: clock(partial(method.describe, paths), len(paths))
+        for method in tqdm(methods, "speed", unit="method", disable=None)
+    }
 
 
-def _embed(method: ByVector, photos: Photos) -> None:
+def _embed(encoder: Encoder, photos: Photos) -> None:
     with tempfile.TemporaryDirectory() as store:
-        embed_photos(photos.items, photos.root, method.encoder, store=Path(store))
+        embed_photos(photos.items, photos.root, encoder, store=Path(store))
 
 
-def pairs_a_second(sift: Sift, photos: Photos) -> float:
+def pairs_a_second(sift: Sift, paths: Sequence[Path]) -> float:
     """How many pairs of photos SIFT compares, each directly and mirrored."""
-    keypoints = sift.describe(photos.paths[:MATCHED])
+    keypoints = sift.describe(paths)
     rate = clock(lambda: [sift.inliers(a, b) for a in keypoints for b in keypoints], len(keypoints) ** 2)
     return rate.median / 2
 

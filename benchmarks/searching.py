@@ -1,6 +1,6 @@
-"""Topics search, million and cluster: near pairs and nearest vectors beside the peers, and the same work by Dask."""
+"""Topics search, verify, million and cluster: near pairs and nearest vectors beside the peers, pairs verified, Dask."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,19 +10,25 @@ import numpy as np
 import pyarrow as pa
 import torch
 from distributed import Client, LocalCluster, wait
-from rates import SMALL, Measured, Topics, clock, made_jpegs, measured, peak_mb
+from rates import SMALL, Measured, Topics, clock, made_jpegs, measured, on_cores, peak_mb
 from sklearn.neighbors import NearestNeighbors
 
 from neardup.arrays import Vectors
 from neardup.encode.collection import Collection, encode_shard, known, new_shards, open_collection
-from neardup.encode.encoder import BUILTIN
+from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.encode.shards import SHARDS
 from neardup.encode.vectors import Embeddings
+from neardup.images import read_image
 from neardup.search.approximate import Index, build_index
 from neardup.search.blocks import open_triangle, search_block
 from neardup.search.nearest import nearest
 from neardup.search.pairs import near_pairs
-from neardup.stages import digest_file
+from neardup.stages import digest_file, digest_of
+from neardup.train.press import press
+from neardup.verify.keypoints import local_features
+from neardup.verify.match import Prepared
+from neardup.verify.store import KeypointCache
+from neardup.verify.verifier import CANDIDATES, CORES, Verifier, candidate_pairs, evidence_of
 
 DIMENSION = 512
 """Length of the vectors, that of ViT-B/32."""
@@ -46,6 +52,12 @@ SCENE = 20
 """Vectors of one scene in the mean."""
 COPIES = 0.05
 """Share of the made vectors that are changed copies of their predecessors."""
+VERIFIED = 256
+"""Photos of the topic verify: with the 20 nearest of each some 4,000 pairs, of which a pass takes seconds."""
+PRINTS = 8
+"""Press copies of each: 2,048 pairs, from which on neardup verifies by processes."""
+SLOWER = 8
+"""Of so many pairs the plain loop takes one: where pairs match it would need a minute a pass."""
 WORKERS = (1, 2)
 """Dask workers of the topic cluster, one thread each."""
 ENCODED = 768
@@ -54,6 +66,8 @@ SHARD = 32
 """Photos in one task of the topic cluster: 24 tasks, so that two workers end at nearly one time."""
 CLUSTER_VECTORS = 65_536
 """Vectors of which the topic cluster compares all pairs."""
+Pairs = Sequence[tuple[str, str]]
+"""Names of photos that are verified, two and two."""
 SLAB = 8192
 """Vectors in one side of a block of the topic cluster: 36 blocks for two workers."""
 
@@ -293,4 +307,74 @@ def _peak(client: Client) -> float:
     return max(peaks.values())
 
 
-TOPICS: Topics = {"search": measure_search, "million": measure_million, "cluster": measure_cluster}
+def measure_verification(photos: Path, work: Path) -> list[Measured]:
+    """Keypoints and verified pairs by all cores, and by a plain loop on one: about two minutes."""
+    paths = made_jpegs(photos, work / "jpegs", VERIFIED, SMALL)
+    encoder = load_encoder(BUILTIN, "cpu")
+    vectors = encoder.encode([encoder.read(path) for path in paths])
+    names = [path.stem for path in paths]
+    near = [(names[left], names[right]) for left, right in candidate_pairs(vectors, -1.0).tolist()]
+    files = dict(zip(names, paths, strict=True))
+    prints = [(name, f"{name}-{seed}") for name in names for seed in range(PRINTS)]
+    files |= {copy: press_copy(files[name], work / "press" / f"{copy}.jpg") for name, copy in prints}
+    two_and_two = list(zip(names[::2], names[1::2], strict=True))
+    proof = verifying, verifying_alone
+    ways = (
+        (f"keypoints in JPEG files of {SMALL[0]} × {SMALL[1]}", (finding, finding_alone), two_and_two, "photos"),
+        (f"photos with the {CANDIDATES} nearest of each, keypoints at hand", proof, near, "pairs"),
+        (f"photos with {PRINTS} press copies of each, keypoints at hand", proof, prints, "pairs"),
+    )
+    results = []
+    for task, (together, alone), pairs, unit in ways:
+        each = 2 if unit == "photos" else 1
+        few = pairs[::SLOWER]
+        results += [
+            measured(f"verify: {task}", f"neardup, {CORES} cores", unit, each * len(pairs), together, files, pairs),
+            measured(
+                f"verify: {task}", "a plain loop, one core", unit, each * len(few), on_cores, 1, alone, files, few
+            ),
+        ]
+    return results
+
+
+def press_copy(path: Path, copy: Path) -> Path:
+    """A copy of a photo as a newspaper would print it, drawn by its name; one that is there is not made again."""
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    if not copy.is_file():
+        press(read_image(path), int(digest_of(copy.name)[:8], 16)).save(copy, quality=90)
+    return copy
+
+
+def finding(files: Mapping[str, Path], pairs: Pairs) -> Callable[[], object]:
+    """Find the keypoints of all photos of pairs by a verifier that knows none, which verifies each pair, too."""
+    return lambda: Verifier(lambda name: files[name].read_bytes()).verify(pairs)
+
+
+def finding_alone(files: Mapping[str, Path], pairs: Pairs) -> Callable[[], object]:
+    """Find the keypoints of all photos of pairs one after the other, and verify each pair."""
+    return lambda: [evidence_of(prepared(files[one]), prepared(files[two]), (one, two)) for one, two in pairs]
+
+
+def verifying(files: Mapping[str, Path], pairs: Pairs) -> Callable[[], object]:
+    """Verify pairs by a verifier whose keypoints are kept, in the work folder, by the pass that is not counted."""
+    kept = KeypointCache(files[pairs[0][0]].parent.with_name("keypoints"))
+    return lambda: Verifier(lambda name: files[name].read_bytes(), kept).verify(pairs)
+
+
+def verifying_alone(files: Mapping[str, Path], pairs: Pairs) -> Callable[[], object]:
+    """Verify pairs one after the other."""
+    of = {name: prepared(files[name]) for pair in pairs for name in pair}
+    return lambda: [evidence_of(of[first], of[second], (first, second)) for first, second in pairs]
+
+
+def prepared(path: Path) -> Prepared:
+    """The keypoints of a file as they are matched."""
+    return Prepared.of(local_features(path.read_bytes()))
+
+
+TOPICS: Topics = {
+    "search": measure_search,
+    "verify": measure_verification,
+    "million": measure_million,
+    "cluster": measure_cluster,
+}

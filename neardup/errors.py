@@ -76,6 +76,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "dask": ("distributed", "prefect-dask"),
         "index": ("faiss-cpu",),
         "int8": ("onnx", "onnxscript"),
+        "postgres": ("psycopg[binary]",),
         "s3": ("s3fs",),
     }
 )

@@ -14,15 +14,18 @@ import numpy as np
 import performance
 import pytest
 import rates
+import searching
 from click.testing import CliRunner
-from encoders import copied, copies, first_hits, kinds, on_copies, small_jpegs
+from encoders import copies, kinds, on_damages, on_set, proven, relations
+from encoders_page import Results, Scored, Told, copied, first_hits
+from methods import ByVector, Photos, Search
 from PIL import Image, ImageOps
-from rates import Measured, Speed, clock
+from rates import Measured, Speed, clock, small_jpegs
 
 from neardup.arrays import Vectors
 from neardup.builtin.scenes import Scene
 from neardup.images import MAX_PIXELS, read_image
-from neardup.measure.comparison import compare
+from neardup.measure.comparison import VERIFIED, compare
 from neardup.measure.evaluate import evaluate
 
 GROUPS = np.array([0, 0, 1, 1, 2, 3])
@@ -95,10 +98,95 @@ def test_a_colour_histogram_knows_its_colours() -> None:
 
 def test_a_copy_finds_its_original(originals: methods.Photos, tmp_path: Path) -> None:
     """Every blurred copy ranks its own photo first, for an encoder that sees where it is light."""
-    method = methods.ByVector(Corners(), tmp_path / "vectors", "corners")
-    damaged = copies(originals, tmp_path, "blur", kinds()["blur"])
-    found = on_copies(method, damaged, originals)
+    method = ByVector(Corners(), tmp_path / "vectors", "corners", proposes=False)
+    damaged = {"blur": copies(originals, tmp_path, "blur", kinds()["blur"])}
+    found = on_damages([method], damaged, originals, {})["blur"]["corners"]
     assert (1.0, pytest.approx(1.0)) == (found.top_1.value, found.micro_ap.value)
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_candidates_are_the_nearest_of_each(*, within: bool) -> None:
+    """Within a set a pair comes once and no photo meets itself; else each query comes with the whole small gallery."""
+    photos = Photos(Path(), (("a", "0"), ("b", "1"), ("c", "2")))
+    other = photos if within else Photos(Path(), (("d", "3"), ("e", "4"), ("f", "5")))
+    found = Search(photos, other, np.arange(3), np.arange(3)).candidates(np.eye(3))
+    pairs = [(0, 1), (0, 2), (1, 2)] if within else [(row, column) for row in range(3) for column in range(3)]
+    assert sorted(map(tuple, found.tolist())) == pairs
+
+
+def test_only_so_many_candidates_as_verification_takes() -> None:
+    """Of a gallery of 30 the 20 that are most alike are taken, the most alike first."""
+    query, gallery = (
+        Photos(Path(), tuple((f"{n}", f"{n}") for n in range(start, end))) for start, end in ((0, 1), (1, 31))
+    )
+    search = Search(query, gallery, np.zeros(1, np.int64), np.arange(30))
+    assert search.candidates(np.arange(30.0)[None])[:, 1].tolist() == list(range(29, 9, -1))
+
+
+@pytest.fixture(scope="module")
+def pairs_of_scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Photos, Sequence[int]]:
+    """Eight drawn pictures, each with its mirrored print in the same group."""
+    folder, groups = tmp_path_factory.mktemp("pairs"), []
+    for seed in range(8):
+        image = Scene.of(seed).image
+        image.save(folder / f"{seed}a.png")
+        ImageOps.mirror(image).save(folder / f"{seed}b.png")
+        groups += [seed, seed]
+    return Photos.of(folder, sorted(folder.iterdir())), groups
+
+
+def test_verified_pairs_outrank_what_only_looks_alike(
+    pairs_of_scenes: tuple[Photos, Sequence[int]], tmp_path: Path
+) -> None:
+    """An encoder that knows no mirror image finds none; its candidates verified, each is found first."""
+    photos, groups = pairs_of_scenes
+    method = ByVector(Corners(), tmp_path / "vectors", "corners")
+    found = on_set("scenes", [method], photos, np.array(groups), tmp_path)
+    alone, verified = found.alone.figures["top_1"]["corners"], found.verified.figures["top_1"][f"corners{VERIFIED}"]
+    assert (alone.value or 0) < 1
+    assert verified.value == 1
+
+
+def test_what_a_killed_run_found_is_not_found_again(
+    pairs_of_scenes: tuple[Photos, Sequence[int]], tmp_path: Path
+) -> None:
+    """A second run reads evidence and resamples from the work folder and writes neither."""
+    photos, groups = pairs_of_scenes
+    method = ByVector(Corners(), tmp_path / "vectors", "corners")
+    stamps = []
+    for _ in range(2):
+        found = on_set("scenes", [method], photos, np.array(groups), tmp_path)
+        stamps.append((found.alone.figures, [path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("*.*"))]))
+    assert stamps[0] == stamps[1]
+    assert {".parquet", ".npz"} <= {path.suffix for path in tmp_path.rglob("*")}
+
+
+def test_what_a_damage_drew_is_known(originals: methods.Photos, tmp_path: Path) -> None:
+    """A photo cut by the numbers that were noted has the pixels of the copy."""
+    damaged = copies(originals, tmp_path, "crop", kinds()["crop"])
+    for path, copy, drawn in zip(originals.paths, damaged.paths, encoders.drawn_by("crop", originals), strict=True):
+        left, top = map(int, drawn[-2:])
+        cut = read_image(copy)
+        box = (left, top, left + cut.width, top + cut.height)
+        assert np.array_equal(np.asarray(read_image(path).crop(box)), np.asarray(cut))
+
+
+def test_what_is_said_of_copies_is_held_against_what_was_done(originals: methods.Photos, tmp_path: Path) -> None:
+    """Mirrored prints are called so, crops lie where they were cut, angles and screens are those that were drawn."""
+    damaged = {name: copies(originals, tmp_path, name, copy) for name, copy in kinds().items()}
+    known = proven([], damaged, originals, tmp_path)
+    told = {(one.damage, one.measure): one.figure.value or 0.0 for one in relations(damaged, originals, known)}
+    assert told["mirror", "called mirrored, share"] == 1
+    assert told["crop", "overlap of its place with the true one (IoU), median"] > 0.9
+    assert told["rotate", "error of the angle, median"] < 1
+    assert told["halftone", "error of the screen's period, median"] < 8
+
+
+def test_shares_are_means_and_all_else_medians() -> None:
+    """Of 0, 1 and 1 the share is two thirds, and the median 1."""
+    values = np.array([0.0, 1.0, 1.0])
+    assert Told.of("crop", "seen", "%", values).figure.value == pytest.approx(2 / 3)
+    assert Told.of("crop", "error", "°", values).figure.value == 1
 
 
 def test_copies_are_made_once(originals: methods.Photos, tmp_path: Path) -> None:
@@ -122,19 +210,18 @@ def test_micro_ap_of_copies_is_over_all_pairs() -> None:
     assert pytest.approx((1 + 2 / 3) / 2) == copied(similarities, np.array([0, 1])).micro_ap.value
 
 
-def test_the_figures_of_similarities_are_those_of_the_vectors(scenes: list[Image.Image]) -> None:
+def test_the_figures_of_similarities_are_those_of_the_vectors(scenes: list[Image.Image], tmp_path: Path) -> None:
     """An evaluation that is handed the dot products gives what one of the vectors gives."""
     vectors = Corners().encode(scenes)
     names = [f"{number}.jpg" for number in range(6)]
     by_vector = evaluate(vectors, GROUPS, names, approach="a", fingerprint="")
     wide = vectors.astype(np.float64)
-    scored = encoders.Scored("a", "", tuple(names), GROUPS, vectors[:, :0], similarities=wide @ wide.T)
+    scored = Scored("a", "", tuple(names), GROUPS, vectors[:, :0], similarities=wide @ wide.T, store=tmp_path)
     assert by_vector.metrics == scored.metrics
 
 
 def test_sift_knows_a_mirrored_copy(originals: methods.Photos, scenes: list[Image.Image], tmp_path: Path) -> None:
     """A mirrored copy has the most inliers with its own photo, as the mirrored query counts."""
-    pytest.importorskip("cv2")
     ImageOps.mirror(scenes[2]).save(tmp_path / "mirrored.png")
     query = methods.Photos.of(tmp_path, [tmp_path / "mirrored.png"])
     similarities = methods.Sift(tmp_path / "sift").similarities(query, originals)
@@ -144,7 +231,6 @@ def test_sift_knows_a_mirrored_copy(originals: methods.Photos, scenes: list[Imag
 
 def test_sift_compares_each_pair_once(originals: methods.Photos, tmp_path: Path) -> None:
     """Within one set the similarities are symmetric, and the second call reads those that the first one kept."""
-    pytest.importorskip("cv2")
     few = originals.take([0, 1, 2])
     similarities = methods.Sift(tmp_path).similarities(few, few)
     assert similarities.tolist() == similarities.T.tolist()
@@ -153,7 +239,6 @@ def test_sift_compares_each_pair_once(originals: methods.Photos, tmp_path: Path)
 
 def test_sift_sees_nothing_on_a_blank_page(scenes: list[Image.Image], tmp_path: Path) -> None:
     """A blank page has no keypoint, hence no inlier with any photo, and raises nothing."""
-    pytest.importorskip("cv2")
     method = methods.Sift(tmp_path)
     blank, scene = method.keypoints(Image.new("RGB", (90, 60), "white")), method.keypoints(scenes[0])
     assert (method.inliers(blank, scene), method.inliers(scene, blank)) == (0, 0)
@@ -170,9 +255,9 @@ def test_no_keypoint_is_matched_twice() -> None:
 
 def test_a_clock_gives_the_median_between_slowest_and_fastest(originals: methods.Photos, tmp_path: Path) -> None:
     """Reading six small JPEG files, shortest side 224, is clocked from slowest to fastest."""
-    small = small_jpegs(originals, tmp_path)
-    assert {224} == {min(read_image(path).size) for path in small.paths}
-    speed = clock(lambda: [read_image(path) for path in small.paths], 6)
+    small = small_jpegs(originals.paths, tmp_path)
+    assert {224} == {min(read_image(path).size) for path in small}
+    speed = clock(lambda: [read_image(path) for path in small], 6)
     assert 0 < speed.least <= speed.median <= speed.greatest
 
 
@@ -182,9 +267,13 @@ def benchmark(scenes: list[Image.Image]) -> encoders_page.Benchmark:
     vectors = {"corners": Corners().encode(scenes), "pHash": methods.phash().encode(scenes)}
     comparison = compare([evaluate(v, GROUPS, names, approach=m, fingerprint="") for m, v in vectors.items()])
     perfect = copied(np.eye(6), np.arange(6))
-    rows = {damage: dict.fromkeys(vectors, perfect) for damage in ("caption_strip", "all at once")}
+    rows = {
+        damage: dict.fromkeys([*vectors, f"pHash{VERIFIED}"], perfect) for damage in ("caption_strip", "all at once")
+    }
+    results = Results(comparison, comparison, {"pHash": {"precision": 1.0, "recall": 0.5, "f1": 2 / 3}})
+    told = [Told.of("mirror", "called mirrored", "%", np.ones(6))]
     speeds = dict.fromkeys(vectors, Speed(9.0, 8.0, 10.0))
-    return encoders_page.Benchmark("corners", comparison, comparison, rows, 6, 4, speeds, 500.0)
+    return encoders_page.Benchmark("corners", {"archive": results}, rows, told, 6, 4, speeds, 500.0)
 
 
 def test_the_page_has_its_figures_and_its_picture_beside_it(
@@ -194,8 +283,10 @@ def test_the_page_has_its_figures_and_its_picture_beside_it(
     monkeypatch.setattr(encoders_page, "PACKAGES", ("numpy",))
     written = benchmark(scenes).write(tmp_path / "encoders.md")
     text, facts = written[0].read_text(encoding="utf-8"), json.loads(written[1].read_text(encoding="utf-8"))
-    assert f"{100 * facts['metrics']['ndcg']['pHash']['value']:.2f}" in text
+    assert f"{100 * facts['archive']['metrics']['ndcg']['pHash']['value']:.2f}" in text
     assert "| caption strip | 100.00 (100.0 to 100.0) |" in text
+    assert "0.75: pHash has precision 100.0, recall 50.0, F1 66.7 %." in text
+    assert "100.0 (100.0 to 100.0) %" in text
     assert "](encoders.png)" in text
     assert read_image(written[2]).width == 1200
 
@@ -256,7 +347,7 @@ def test_a_topic_is_measured_again_and_the_others_stay(tmp_path: Path, monkeypat
 
 def test_every_topic_can_be_chosen() -> None:
     """`--only` takes each topic that a module lists, in the order of the page."""
-    expected = ["encode", "growth", "search", "million", "cluster", "train", "augment", "excel"]
+    expected = ["encode", "growth", "search", "verify", "million", "cluster", "train", "augment", "excel"]
     (only,) = (option for option in performance.main.params if option.name == "only")
     assert list(only.type.choices) == list(performance.TOPICS)
     assert [topic for topic in performance.TOPICS if topic in expected] == expected
@@ -268,6 +359,16 @@ def test_a_method_is_clocked_in_a_process_of_its_own(tmp_path: Path) -> None:
     reading = rates.measured("read", "pathlib", "files", 1, reader, tmp_path / "note.txt", passes=1, warm=False)
     assert (reading.task, reading.method, reading.unit, reading.note) == ("read", "pathlib", "files", "so near")
     assert reading.peak_mb > 1
+
+
+def test_threads_find_what_a_plain_loop_finds(originals: methods.Photos) -> None:
+    """What the topic verify clocks is the same work: equal evidence of equal pairs."""
+    files = {path.stem: path for path in originals.paths}
+    pairs = [("0", "1"), ("2", "3")]
+    for way in ("finding", "verifying"):
+        together = getattr(searching, way)(files, pairs)()
+        alone = getattr(searching, f"{way}_alone")(files, pairs)()
+        assert {(one.first, one.second): one for one in alone} == together
 
 
 def reader(path: Path) -> partial[str]:

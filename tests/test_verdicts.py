@@ -43,7 +43,6 @@ def verdict(photo: str, partner: str, answer: str, who: str = "Ada", queue: str 
 @pytest.fixture(scope="session")
 def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real PostgreSQL, which is started for the tests as somebody who is not root."""
-    pytest.importorskip("psycopg", reason="the driver of PostgreSQL, psycopg, is not installed")
     folders = sorted(POSTGRESQL.glob("*/bin"))
     if not folders:
         pytest.skip(f"PostgreSQL is not installed in {POSTGRESQL}")

@@ -1,6 +1,10 @@
 """Verification of pairs: keypoints, matches, transforms, false alarms, and what is kept of them."""
 
 import io
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
@@ -8,6 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 from PIL import Image, ImageDraw, ImageOps
 
@@ -22,7 +27,6 @@ from neardup.verify.verifier import (
     MANY,
     Verifier,
     candidate_pairs,
-    kept_evidence,
     matched_points,
     near_together,
     verifier_fingerprint,
@@ -281,8 +285,35 @@ def test_processes_give_the_evidence_that_threads_give(tmp_path: Path) -> None:
     assert len(found) == 65 * 64 // 2
     assert sum(evidence.matched for evidence in found.values()) >= 32
     assert found == Verifier(photos.__getitem__).verify(pairs)
-    cache._path("00").unlink()
-    assert kept_evidence(tmp_path, [("00", "01"), ("01", "02")]) == [found["01", "02"]]
+
+
+MANY_PAIRS = """
+import sys
+from itertools import combinations
+from pathlib import Path
+from test_verify import png, scene
+from neardup.verify.store import KeypointCache
+from neardup.verify.verifier import Verifier
+
+photos = {str(number): png(scene(number, (96, 72))) for number in range(100, 500)}
+Verifier(photos.__getitem__, KeypointCache(Path(sys.argv[1])), cores=2).verify(list(combinations(photos, 2)))
+"""
+"""A program that verifies 79,800 pairs by processes."""
+
+
+def test_processes_end_with_the_one_that_is_killed(tmp_path: Path) -> None:
+    """A kill that nothing can catch leaves none of them behind."""
+    paths = [str(Path(__file__).parent), *sys.path]
+    command = [sys.executable, "-c", MANY_PAIRS, str(tmp_path)]
+    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}) as program:
+        while not list(tmp_path.rglob("*.npz")):
+            assert program.poll() is None
+            time.sleep(0.1)
+        started = psutil.Process(program.pid).children(recursive=True)
+        program.kill()
+    assert started
+    _, alive = psutil.wait_procs(started, timeout=30)
+    assert not alive
 
 
 def test_pairs_of_the_same_photos_follow_each_other() -> None:

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, Row, create_engine, event, exc, make_
 from sqlalchemy import table as named_table
 from sqlalchemy.dialects import postgresql, sqlite
 
-from neardup.errors import VerdictError
+from neardup.errors import VerdictError, install_hint
 from neardup.review.schema import DIALECTS, SUPERSEDED, VERDICTS, create, one_writer
 from neardup.tables import encodable
 from neardup.verify.evidence import ordered
@@ -328,7 +328,7 @@ def open_verdicts(out: Path, url: str = "") -> Verdicts:
         ) from error
     except ModuleNotFoundError as error:
         driver = f"{place} needs a driver that is not installed ({error.name})"
-        raise VerdictError(f"{driver}: run `pip install 'psycopg[binary]'` and write postgresql+psycopg://") from error
+        raise VerdictError(f"{driver}: write postgresql+psycopg://, and {install_hint('postgres')}") from error
     if not url:
         out.mkdir(parents=True, exist_ok=True)
     if engine.dialect.name == "sqlite":

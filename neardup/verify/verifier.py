@@ -1,5 +1,7 @@
 """Pairs verified: keypoints made once a photo, matched, compared pixel by pixel where they match, by all cores."""
 
+import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -7,9 +9,11 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import combinations
 from pathlib import Path
+from threading import Thread
 
 import cv2
 import numpy as np
+import psutil
 from joblib import Parallel, delayed
 from PIL import Image
 from scipy.sparse import coo_array
@@ -47,7 +51,9 @@ PORTION = 64
 AHEAD = 4
 """Portions, or photos in bytes, that wait for each core."""
 IDLE = 30
-"""Seconds after which a process that has nothing to do ends, also where the one that started it was killed."""
+"""Seconds after which a process that has nothing to do ends."""
+LOOKS = 2.0
+"""Seconds between two looks of a process whether the one that started it is still there."""
 HELD = 512
 """Photos whose keypoints are held at once, about 300 KB each; a pool ends a process that has grown by 300 MB."""
 
@@ -208,6 +214,8 @@ class Verifier:
             pre_dispatch=AHEAD * self.cores,
             batch_size=1,
             idle_worker_timeout=IDLE,
+            initializer=_in_a_pool,
+            initargs=(os.getpid(),),
         )
         with suppress(BrokenExecutor):
             for block in _in_parts(pairs, BLOCK * self.cores):
@@ -278,15 +286,28 @@ def _evidence_of_all(pairs: Sequence[tuple[str, str]], prepared: Callable[[str],
 
 def keep_features(folder: Path, photo: str, data: bytes, max_pixels: int) -> None:
     """Make the keypoints of a photo and keep them in the cache's folder; those of an unreadable one are not kept."""
-    cv2.setNumThreads(1)
     with suppress(UnreadableImageError, OSError):
         KeypointCache(folder).put(photo, local_features(data, max_pixels))
 
 
 def kept_evidence(folder: Path, pairs: Sequence[tuple[str, str]]) -> list[Evidence]:
     """Evidence of those pairs of which the keypoints of both photos are kept in the cache's folder."""
-    cv2.setNumThreads(1)
     return _evidence_of_all(pairs, partial(_kept, folder))
+
+
+def _in_a_pool(parent: int) -> None:
+    """Let this process of a pool compute in one thread, and end once the process that started it is gone.
+
+    A pool ends with the process that owns it, but for one that is killed: its processes would stay for good.
+    """
+
+    def watch() -> None:
+        while psutil.pid_exists(parent):
+            time.sleep(LOOKS)
+        os._exit(1)
+
+    cv2.setNumThreads(1)
+    Thread(target=watch, daemon=True).start()
 
 
 @lru_cache(maxsize=HELD)
