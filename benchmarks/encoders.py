@@ -58,7 +58,7 @@ Copy = Callable[[Image.Image, int], Image.Image]
 @click.option("--encoder", default=BUILTIN, show_default=True, help="builtin:tiny, a hub id or a local folder.")
 @click.option("--work", type=FOLDER, help="Folder for what is made on the way: a second run takes it from there.")
 def main(archive: Path, photos: Path, out: Path, more: Path | None, encoder: str, work: Path | None) -> None:
-    """Measure an encoder against its peers, in about 17 minutes on one core.
+    """Measure an encoder against its peers, alone and verified, in about 25 minutes on two cores.
 
     ARCHIVE is one that `neardup prepare` takes. PHOTOS holds images/ and photos.csv; only the photographs that
     builtin:tiny was not trained on are used.

@@ -267,7 +267,8 @@ class Benchmark:
     @property
     def command(self) -> str:
         """The command that makes these figures again."""
-        return f"python benchmarks/encoders.py ARCHIVE PHOTOS --more MORE --encoder {self.encoder}"
+        more = "--more MORE " if "crowded" in self.results else ""
+        return f"python benchmarks/encoders.py ARCHIVE PHOTOS {more}--encoder {self.encoder}"
 
     @cached_property
     def date(self) -> str:

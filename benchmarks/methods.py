@@ -23,7 +23,8 @@ from tqdm import tqdm
 from neardup.arrays import Floats, Ints, Vectors
 from neardup.decide.probability import CandidatePairs, out_of_fold, ranking_scores
 from neardup.encode.encoder import Encoder
-from neardup.encode.onnx import OnnxEncoder, of_file
+from neardup.encode.onnx import OnnxEncoder
+from neardup.encode.onnx_file import of_file
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ConfigError
 from neardup.images import MAX_PIXELS, read_file, read_image

@@ -7,31 +7,50 @@ import json
 import math
 import platform
 import re
+import shutil
+import subprocess
+import sys
+import time
 from bisect import bisect
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
+from statistics import median
 from types import MappingProxyType
 from typing import Any
 
 import click
 import encoding
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import searching
 import torch
 import training
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from rates import Measured, Speed, Topics, machine
+from playwright.sync_api import Page, sync_playwright
+from rates import SCAN, Measured, Speed, Topics, machine, made_jpegs, peak_mb
 from tqdm import tqdm
 
-from neardup.stages import replacing, write_json
+from neardup.review.candidates import SIDES
+from neardup.stages import digest_file, digest_of, replacing, write_json
 
-TOPICS: Topics = {**encoding.TOPICS, **searching.TOPICS, **training.TOPICS}
-"""Each module lists its topics at its end; the page has them in this order."""
+PAIRS = (10_000, 100_000)
+"""Pairs of the results of the topic review; the aims are 100 ms between two tasks and a second to open."""
+GROUPS = 5_000
+"""Groups of these results, of two photos each."""
+SHOWN = 60
+"""Pairs of the topic review that have photos on the disk: those that come first in the queue."""
+ANSWERS = 40
+"""Answers that are clocked."""
+PAUSE_S = 0.9
+"""Seconds between two answers: a person who knows at once needs as long."""
 TITLES: Mapping[str, str] = MappingProxyType({"gpu": "GPU"})
 """Headings of the topics whose names do not read as one."""
 PACKAGES = (
@@ -66,6 +85,120 @@ OURS = "#0072b2"
 PEER = "#b8b4a8"
 """Colour of the peers' bars."""
 FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+CLOCK = """() => {
+  window.clocked = [];
+  addEventListener("keydown", () => {
+    const start = performance.now(), before = document.body.dataset.shown;
+    const look = () => {
+      const now = document.body.dataset.shown;
+      if (now && now !== before) window.clocked.push(performance.now() - start);
+      else requestAnimationFrame(look);
+    };
+    requestAnimationFrame(look);
+  }, true);
+}"""
+"""What clocks each answer in the browser: from the key down until the page says that another pair is drawn."""
+
+
+def measure_review(photos: Path, work: Path) -> list[Measured]:
+    """Topic review: how soon the review page is there, and after an answer the next pair, in a real browser."""
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        raise click.ClickException("there is no Chromium for the topic review: apt install chromium")
+    found = []
+    for pairs in PAIRS:
+        out = review_results(photos, work / f"review {pairs}", pairs)
+        with served(out) as (address, server), sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            page = browser.new_page(viewport={"width": 1280, "height": 900})
+            opened, between = [_opened(page, address) for _ in range(3)], _answered(page)
+            browser.close()
+            peak = peak_mb(server.pid)
+        for task, unit, seconds in (
+            ("open the review page", "pages", opened),
+            ("answer, and see the next pair", "pairs", between),
+        ):
+            speed = Speed(1 / median(seconds), 1 / max(seconds), 1 / min(seconds))
+            note = f"{1000 * median(seconds):.0f} ms in the median, {1000 * max(seconds):.0f} at most"
+            found.append(Measured(f"{task}, in Chromium", f"neardup, {pairs:,} pairs", unit, speed, peak, note))
+    return sorted(found, key=lambda one: one.task, reverse=True)
+
+
+def review_results(photos: Path, folder: Path, pairs: int) -> Path:
+    """Make a folder as `duplicates` leaves it, with so many pairs to be reviewed and `GROUPS` groups.
+
+    Args:
+        photos: folder with images/, of which scans are made.
+        folder: where archive and results go.
+        pairs: how many; the first `SHOWN` have photos.
+    """
+    scans = made_jpegs(photos, folder / "archive", 2 * SHOWN, SCAN)
+    names = [[f"{side}{row}.jpg" for row in range(pairs)] for side in SIDES]
+    digests = [[digest_of(name) for name in side] for side in names]
+    for number, scan in enumerate(scans):
+        row, side = divmod(number, 2)
+        names[side][row], digests[side][row] = scan.name, digest_file(scan)
+    # Those with photos come first: they lie across groups, and so will change the groups if they are right.
+    chances = np.concatenate([np.linspace(0.85, 0.8, SHOWN), np.linspace(0.79, 0.55, pairs - SHOWN)])
+    same: dict[str, object] = {
+        "similarity": 0.85,
+        "kind": "near-duplicate",
+        "band": "review",
+        "relation": "crop",
+        "inliers": 57,
+    }
+    columns: dict[str, Any] = {
+        "photo": names[0],
+        "partner": names[1],
+        "photo_sha256": digests[0],
+        "partner_sha256": digests[1],
+    }
+    columns |= {name: [value] * pairs for name, value in same.items()}
+    out = folder / "results"
+    (out / "duplicates").mkdir(parents=True, exist_ok=True)
+    (out / "verdicts.sqlite").unlink(missing_ok=True)
+    pq.write_table(pa.table(columns | {"probability": chances}), out / "duplicates" / "pairs.parquet")
+    members = [name for row in range(pairs - GROUPS, pairs) for name in (names[0][row], names[1][row])]
+    groups = {"group": np.repeat(np.arange(1, GROUPS + 1), 2), "photo": members}
+    pq.write_table(pa.table(groups), out / "duplicates" / "groups.parquet")
+    write_json(out / "duplicates" / "duplicates.json", {"archive": str(folder / "archive"), "threshold": 0.8})
+    return out
+
+
+@contextmanager
+def served(out: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The address of the review page of a folder of results, and its server, for the length of a block."""
+    command = [sys.executable, "-m", "neardup", "review", "--out", str(out), "--port", "0", "--who", "script"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603 - our own command
+        try:
+            assert server.stdout  # noqa: S101 - our own mistake only
+            yield server.stdout.readline().strip(), server
+        finally:
+            server.terminate()
+
+
+def _opened(page: Page, address: str) -> float:
+    """Seconds from asking for the page until a pair is drawn."""
+    start = time.perf_counter()
+    page.goto(f"{address}review")
+    page.wait_for_function("() => document.body.dataset.shown")
+    return time.perf_counter() - start
+
+
+def _answered(page: Page) -> list[float]:
+    """Seconds from the key of an answer until the next pair is drawn, as the browser clocks them."""
+    page.evaluate(CLOCK)
+    for _ in range(ANSWERS):
+        page.wait_for_timeout(1000 * PAUSE_S)
+        page.keyboard.press("s")
+    page.wait_for_timeout(1000 * PAUSE_S)
+    return [ms / 1000 for ms in page.evaluate("window.clocked")]
+
+
+TOPICS: Topics = {**encoding.TOPICS, **searching.TOPICS, **training.TOPICS, "review": measure_review}
+"""Each module lists its topics at its end; the page has them in this order."""
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -124,9 +124,9 @@ def _clocked(
     return speed, peak_mb(), note
 
 
-def peak_mb() -> float:
-    """The most memory that this process held, in MB; `getrusage` would count what its parent held before it."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+def peak_mb(process: int | str = "self") -> float:
+    """The most memory that a process held, in MB; `getrusage` would count what its parent held before it."""
+    lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
 
 

@@ -11,7 +11,7 @@ from neardup.decide.in_force import decision_for
 from neardup.duplicates import duplicates as put_together
 from neardup.encode.collection import open_collection, present
 from neardup.search.blocks import open_triangle
-from neardup.settings.schema import ClusterSettings, Device, Dtype, PrepareSettings, Settings
+from neardup.settings.schema import ClusterSettings, Device, Dtype, OnnxSettings, PrepareSettings, Settings
 from neardup.stages import STATE, alone
 from neardup.verify.verifier import CANDIDATES
 from tasks.cluster import workers
@@ -33,6 +33,7 @@ def duplicates(
     cluster: ClusterSettings = ClusterSettings(),  # noqa: B008 - frozen
     verify: bool = True,  # noqa: FBT001, FBT002 - Prefect passes it by its name
     decoys: Path | None = None,
+    onnx: OnnxSettings = OnnxSettings(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     """Encode every photo of a folder that no former run has encoded, and compare all of them with each other.
 
@@ -50,15 +51,16 @@ def duplicates(
         cluster: where the tasks run, and where the vectors lie.
         verify: whether local features verify the pairs that vectors propose.
         decoys: folder of photographs that surely are not in the archive; they bound its false links.
+        onnx: how photos are prepared for the encoder, if it is an ONNX file.
     """
     check_folders(archive, out)
     log = get_run_logger()
-    given = Settings(device=device, prepare=settings, cluster=cluster)
-    places = {"device": "device", "settings": "prepare", "cluster": "cluster"}
+    given = Settings(device=device, prepare=settings, cluster=cluster, onnx=onnx)
+    places = {"device": "device", "settings": "prepare", "cluster": "cluster", "onnx": "onnx"}
     chosen = settings_of_run(given, out, archive, **places)
     device, settings, cluster = chosen.device, chosen.prepare, chosen.cluster
     with alone(out, log.warning), workers(cluster) as runner:
-        _, checkpoint = chosen_encoder(out, encoder, log.info)
+        _, checkpoint = chosen_encoder(out, encoder, log.info, chosen.onnx)
         store = cluster.store or str(out.resolve() / STATE / "vectors")
         collection = open_collection(archive.resolve(), store, checkpoint, device, precision, settings)
         log.info(collection.rule)

@@ -8,7 +8,7 @@ from prefect import flow, get_run_logger
 from pydantic import Field
 
 from neardup.archive.scan import check_folders
-from neardup.settings.schema import ClusterSettings, Device, PrepareSettings, Settings
+from neardup.settings.schema import ClusterSettings, Device, OnnxSettings, PrepareSettings, Settings
 from neardup.stages import alone
 from tasks.decisions import chosen_encoder
 from tasks.deployed import settings_of_run
@@ -27,6 +27,7 @@ def watch(
     device: Device = "auto",
     store: str | None = None,
     verify: bool = True,  # noqa: FBT001, FBT002 - Prefect passes it by its name
+    onnx: OnnxSettings = OnnxSettings(),  # noqa: B008
 ) -> dict[str, Any]:
     """Encode the photos that no former run has seen, and publish their near-duplicates among all photos.
 
@@ -41,15 +42,16 @@ def watch(
         device: auto, cpu, cuda or mps.
         store: folder or URL of the vectors, which other flows may share; else in `out`.
         verify: whether local features verify the pairs that vectors propose.
+        onnx: how photos are prepared for the encoder, if it is an ONNX file.
     """
     check_folders(archive, out)
     log = get_run_logger()
-    given = Settings(prepare=settings, device=device, cluster=ClusterSettings(store=store))
-    places = {"settings": "prepare", "device": "device", "store": "cluster.store"}
+    given = Settings(prepare=settings, device=device, cluster=ClusterSettings(store=store), onnx=onnx)
+    places = {"settings": "prepare", "device": "device", "store": "cluster.store", "onnx": "onnx"}
     chosen = settings_of_run(given, out, archive, **places)
     with alone(out, log.warning):
         tracking = tracking_of(out)
-        names, store = chosen_encoder(out, encoder, log.info), chosen.cluster.store
+        names, store = chosen_encoder(out, encoder, log.info, chosen.onnx), chosen.cluster.store
         watched = look_for_new(archive, out, chosen.prepare, *names, threshold, chosen.device, store, verify=verify)
         again = ask_again(watched, out)
         show_watched(watched)

@@ -44,7 +44,7 @@ class Approach:
 
     @property
     def place(self) -> str:
-        """Its folder within the output folder, and what its stages are called by."""
+        """The approach's folder within the output folder, by which its stages are named, too."""
         return f"{self.name}/seeds/{self.repeat}" if self.repeat else self.name
 
     @property
@@ -66,11 +66,13 @@ class Approach:
 
     @property
     def _recipe(self) -> Recipe | None:
-        """The recipe by its own seed."""
+        """The approach's recipe with the seed of the settings, whichever repeat this is."""
         if self.name == "zero-shot":
             return None
         if self.name == "adapted":
-            return self.settings.adapt
+            adapt = self.settings.adapt
+            # What normalises similarities must hold no photo of the test set.
+            return replace(adapt, normalise=adapt.normalise and not self.settings.transductive)
         if self.name == "tuned":
             return self.settings.train
         augmentation = self.settings.augmentation if self.name == "fine-tuned-augmented" else "none"

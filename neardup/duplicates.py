@@ -94,7 +94,7 @@ class Duplicates:
 
     @property
     def collection(self) -> Collection:
-        """What was searched."""
+        """The collection whose photos were searched for duplicates."""
         return self.triangle.collection
 
     @property
@@ -211,7 +211,7 @@ class Duplicates:
         return replace(found, proofs=proofs, group_of=group_of, reports=reports)
 
     def _with(self, closing: Sequence[tuple[str, str]]) -> "Duplicates":
-        """The same with further pairs, given by the SHA-256 of both."""
+        """Add pairs that close triangles to what was found, given by the SHA-256 of both photos."""
         row_of = {photo: row for row, photo in reversed(list(enumerate(self.contents)))}
         ends = np.array([sorted((row_of[one], row_of[other])) for one, other in closing], dtype=np.int64).reshape(-1, 2)
         rows, which = np.unique(self.rows[ends], return_inverse=True)

@@ -17,7 +17,7 @@ from neardup.stages import replacing
 from neardup.verify.evidence import Evidence
 from neardup.verify.keypoints import LocalFeatures, local_features
 from neardup.verify.match import Prepared
-from neardup.verify.picture import WIDTH, explain_picture
+from neardup.verify.picture import LEAST_TERM, WIDTH, explain_picture
 from neardup.verify.relation import Relation, relation_of
 from neardup.verify.verifier import proof_of
 
@@ -49,7 +49,8 @@ class Explained:
         """The sentence, the probability, and what it comes of, a line each."""
         if self.probability is None:
             return f"{self.sentence}\nNo decision belongs to this encoder, so that there is no probability."
-        terms = ", ".join(f"{title} {value:+.1f}" for title, value in self.terms)
+        seen = [(title, value) for title, value in self.terms if abs(value) >= LEAST_TERM]
+        terms = ", ".join(f"{title} {value:+.1f}" for title, value in seen)
         chance = f"Probability {chance_text(self.probability)}, {self.band}; in log-odds: {terms}."
         return f"{self.sentence}\n{chance}"
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far one bar is.
+    """How far one piece of long work is, as its bar shows it.
 
     Attributes:
         description: of the work.
@@ -52,7 +52,7 @@ class bar(tqdm):  # type: ignore[type-arg]  # noqa: N801 - it is used like a fun
             bar.view(self._progress())
 
     def close(self) -> None:
-        """End the bar."""
+        """End the bar, and tell the view that draws it."""
         if self.disable:
             return
         super().close()

@@ -51,7 +51,7 @@ class Judged:
         return sorted({photo for pair in (*self.together, *self.apart) for photo in pair})
 
     def constraints(self, photos: Sequence[str], same: Iterable[tuple[int, int]] = ()) -> Constraints:
-        """What groups must obey.
+        """The pairs of rows that groups must keep together or apart, by what people said.
 
         Args:
             photos: SHA-256 of each row's photo; of equal ones the first row stands for all.
@@ -59,8 +59,8 @@ class Judged:
         """
         row_of = {photo: row for row, photo in reversed(list(enumerate(photos)))}
         together, apart = (
-            [(row_of[a], row_of[b]) for a, b in said if a in row_of and b in row_of]
-            for said in (self.together, self.apart)
+            [(row_of[a], row_of[b]) for a, b in judged if a in row_of and b in row_of]
+            for judged in (self.together, self.apart)
         )
         return Constraints((*same, *together), tuple(apart))
 
@@ -119,7 +119,7 @@ class Proofs:
         """How many pairs were verified and confirmed, are links, are to be reviewed, are too unlikely for that."""
         looked = [found for found in self.evidence if found]
         shown = self.shown.tolist()
-        asked = [
+        doubtful = [
             band == "review" and likely and answer is None
             for band, likely, answer in zip(self.bands, shown, self.answers, strict=True)
         ]
@@ -128,7 +128,7 @@ class Proofs:
             "confirmed": sum(found.matched for found in looked),
             "cannot_tell": sum(found.cannot_tell for found in looked),
             "links": self.bands.count("link"),
-            "to_review": sum(asked),
+            "to_review": sum(doubtful),
             "unlikely": len(shown) - sum(shown),
             "judged": sum(answer is not None for answer in self.answers),
         }
@@ -224,12 +224,12 @@ class Proofs:
         """The pairs that a person should look at, those in the middle first; unconfirmed ones without a decision."""
         if self.decision is None:
             return [place for place, found in enumerate(self.evidence) if found and not found.matched]
-        asked = [
+        doubtful = [
             place
             for place in np.flatnonzero(self.shown).tolist()
             if self.bands[place] == "review" and self.answers[place] is None
         ]
-        return sorted(asked, key=lambda place: abs(self.probabilities[place] - 0.5))
+        return sorted(doubtful, key=lambda place: abs(self.probabilities[place] - 0.5))
 
     def _entry(self, folder: Path, place: int, title: str, note: str) -> dict[str, str] | None:
         """Draw a pair, and say what the page shows of it; None where a photo cannot be read any more."""

@@ -192,7 +192,7 @@ class Stage:
 
     @property
     def manifest(self) -> Path:
-        """Where the manifest lies."""
+        """Path of the stage's manifest, in the state folder of the output folder."""
         return self.out / STATE / f"{self.name.replace('/', '.')}.json"
 
     @property

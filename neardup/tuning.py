@@ -239,7 +239,7 @@ def try_recipe(
         training = train(
             training_examples(tuning.out, tuning.settings.prepare.max_pixels),
             tuning.settings.encoder,
-            tuning.recipe(trial.params),
+            replace(tuning.recipe(trial.params), normalise=False),  # a trial's weights are deleted
             folder,
             after_epoch,
             report=say,

@@ -61,7 +61,7 @@ class VerifiedEvaluation(Evaluation):
 
     @cached_property
     def scored(self) -> ScoredTestSet:
-        """Scores, pairs and calibrated thresholds."""
+        """The test set with the probabilities of its pairs and the thresholds calibrated on them."""
         return ScoredTestSet.of(self.scores, self.groups, FOLDS, self.seed)
 
 
@@ -123,7 +123,7 @@ class Verified:
         return f"{self.comparison.markdown()}\n{self.summary}"
 
     def facts(self) -> dict[str, object]:
-        """The same for machines."""
+        """The figures after verification as dicts and numbers, for machines."""
         names = ("b3_f1", "over_merged", "over_split")
         groups = {way: dict(zip(names, figures, strict=True)) for way, figures in self.groups.items()}
         return {**self.figures.plain, "candidates": self.candidates, "recall": self.recall, "groups": groups}
@@ -200,8 +200,8 @@ def _verify(
         raise ArchiveError(f"{folder} was evaluated with {unknown[0]}, which test_set.csv lacks: evaluate anew")
     photos = [sha_of[name] for name in alone.names]
     rows = candidate_pairs(alone.vectors, -1.0)
-    asked = [ordered(photos[left], photos[right]) for left, right in rows.tolist()]
-    found, closing = verifier.verify_closed(asked, known)
+    candidates = [ordered(photos[left], photos[right]) for left, right in rows.tolist()]
+    found, closing = verifier.verify_closed(candidates, known)
     row_of, known = {photo: row for row, photo in enumerate(photos)}, known | found
     rows = with_pairs(rows, ((row_of[one], row_of[other]) for one, other in closing))
     evidence = [known.get(ordered(photos[left], photos[right])) for left, right in rows.tolist()]

@@ -78,7 +78,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Watched:
-    """What a run found.
+    """What one run of `watch` found: the photos that are new, and their near-duplicates.
 
     Attributes:
         archive: the archive's folder.
@@ -277,8 +277,8 @@ def _look(
         earlier = read_evidence(out / "duplicates" / EVIDENCE, verifier_fingerprint())
         verifier = verifier_of(root, photos, out / STATE, settings.max_pixels)
         names, ends = tuple(photos), zip(found.left.tolist(), found.right.tolist(), strict=True)
-        asked = [ordered(names[left], names[right]) for left, right in ends]
-        known = verifier.verify(asked, earlier)
+        candidates = [ordered(names[left], names[right]) for left, right in ends]
+        known = verifier.verify(candidates, earlier)
         proofs = prove(root, paths, names, found, known, verifier, verification.decision, verification.judged)
         group_of, reports = grouped(proofs) if proofs.decision else (near_groups(found, vectors, threshold), ())
     pairs, groups, rows, numbers = _named(found, group_of, paths, new.tolist(), proofs)

@@ -6,6 +6,7 @@ from typing import Any
 from prefect import get_run_logger, task
 
 from neardup.encode.encoder import load_encoder
+from neardup.encode.onnx_file import prepared
 from neardup.experiment import Step
 from neardup.settings.schema import Settings
 from neardup.stages import Stage
@@ -21,7 +22,8 @@ def encoder_fingerprint(name: str) -> str:
 
 def load_base(tracking: Tracking, settings: Settings) -> tuple[Settings, str]:
     """The settings with the name of an encoder that can be loaded from here, and its fingerprint."""
-    encoder = tracking.encoder(settings.encoder)
+    name = prepared(settings.encoder, settings.onnx, tracking.models, get_run_logger().warning)
+    encoder = tracking.encoder(name)
     return replace(settings, encoder=encoder), encoder_fingerprint(encoder)
 
 

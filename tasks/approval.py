@@ -50,10 +50,10 @@ def approved(candidates: Candidates, evaluations: Mapping[str, Evaluation], prom
         )
     versions = candidates.challenger.version, candidates.champion.version
     form = Approval.with_initial_data(description=reasons(candidates, evaluations, promotion))
-    said = suspend_flow_run(wait_for_input=form, timeout=PATIENCE_S, key="approval-{}-{}".format(*versions))
-    verb = "Confirmed" if said.approve else "Refused"
-    sentence = f"{verb} by {said.who}{f': {said.why}' if said.why else ''}."
-    return replace(promotion, promoted=said.approve, paragraph=f"{promotion.paragraph} {sentence}")
+    answer = suspend_flow_run(wait_for_input=form, timeout=PATIENCE_S, key="approval-{}-{}".format(*versions))
+    verb = "Confirmed" if answer.approve else "Refused"
+    sentence = f"{verb} by {answer.who}{f': {answer.why}' if answer.why else ''}."
+    return replace(promotion, promoted=answer.approve, paragraph=f"{promotion.paragraph} {sentence}")
 
 
 def reasons(candidates: Candidates, evaluations: Mapping[str, Evaluation], promotion: Promotion) -> str:

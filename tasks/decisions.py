@@ -5,10 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from neardup.encode.encoder import BUILTIN
+from neardup.encode.onnx_file import prepared
 from neardup.errors import EncoderError
 from neardup.proofs import Judged
 from neardup.review.links import Links
 from neardup.review.verdicts import DATABASE, Verdicts, open_verdicts
+from neardup.settings.schema import OnnxSettings
 from tasks.tracking import tracking_of
 
 CHAMPION = "models:/near-duplicates@champion"
@@ -17,8 +19,19 @@ VERDICTS_URL = "NEARDUP_VERDICTS"
 """Environment variable that names a team's database of verdicts; its address may hold a password."""
 
 
-def chosen_encoder(out: Path, name: str | None, say: Callable[[str], object]) -> tuple[str, str]:
+def chosen_encoder(
+    out: Path,
+    name: str | None,
+    say: Callable[[str], object],
+    onnx: OnnxSettings = OnnxSettings(),  # noqa: B008 - frozen
+) -> tuple[str, str]:
     """The encoder that was named, else the champion, else the one that is shipped.
+
+    Args:
+        out: output folder.
+        name: of the encoder, if one was named.
+        say: gets a sentence on what was chosen, and on what settings contradict.
+        onnx: how photos are prepared for it, if it is an ONNX file.
 
     Returns:
         Its name, and what `load_encoder` takes.
@@ -29,7 +42,7 @@ def chosen_encoder(out: Path, name: str | None, say: Callable[[str], object]) ->
     """
     tracking = tracking_of(out)
     if name:
-        return name, tracking.encoder(name)
+        return name, tracking.encoder(prepared(name, onnx, tracking.models, say))
     try:
         return CHAMPION, tracking.encoder(CHAMPION)
     except EncoderError:

@@ -7,6 +7,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from neardup.encode.onnx import PREPARATION
 from neardup.errors import EncoderError
 from neardup.stages import digest_of
 from tasks.addresses import without_credentials
@@ -41,10 +42,11 @@ def fetch_encoder(name: str, uri: str, cache: Path) -> str:
                 f"no model {name} at {without_credentials(uri)} ({without_credentials(error.message)}): "
                 "see the models in the MLflow UI"
             ) from error
-    checkpoint = next(iter(sorted(folder.rglob("model.safetensors"))), None)
-    if checkpoint is None:
+    # Beside an encoder, of whatever kind, lies its preparation; the code that MLflow keeps holds the shipped one.
+    found = [path for path in sorted(folder.rglob(PREPARATION)) if "code" not in path.relative_to(folder).parts]
+    if not found:
         raise EncoderError(f"the MLflow model {name} holds no checkpoint: name a model that neardup logged")
-    return str(checkpoint.parent)
+    return str(found[0].parent)
 
 
 def _source(client: MlflowClient, name: str) -> str:

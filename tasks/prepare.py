@@ -1,4 +1,4 @@
-"""Tasks that read the archive."""
+"""The task that reads an archive into its test set, training set and report."""
 
 from pathlib import Path
 from typing import Any

@@ -36,6 +36,7 @@ REQUIREMENTS = (
     "imagehash",
     "mlflow",
     "numpy",
+    "onnxruntime",
     "pandas",
     "pillow",
     "pyarrow",

@@ -278,7 +278,7 @@ def _aliased(client: MlflowClient, alias: str) -> ModelVersion | None:
 
 
 def _version(client: MlflowClient, version: str) -> ModelVersion:
-    """The version of that number.
+    """A version of the registered model, by its number.
 
     Raises:
         PromotionError: there is none.

@@ -60,7 +60,7 @@ Report = Callable[[str], object]
 
 @dataclass(frozen=True)
 class Service:
-    """A process to keep running.
+    """A process that `neardup up` starts and keeps running.
 
     Attributes:
         name: What people call it; its log is named after it.

@@ -63,7 +63,7 @@ class TemporaryServer:
             self._watch.stdin.flush()
 
     def wait(self) -> None:
-        """Wait until the server answers.
+        """Wait until the temporary Prefect server answers.
 
         Raises:
             ServerError: it ended, or did not answer in time.

@@ -89,6 +89,11 @@ class Tracking:
 
         return MlflowClient(tracking_uri=self.uri)
 
+    @property
+    def models(self) -> Path:
+        """Folder of the encoders that were fetched or prepared for this output folder."""
+        return self.out / STATE / "models"
+
     def encoder(self, name: str) -> str:
         """What `load_encoder` takes: a model of this place as a local folder, any other name as it is.
 
@@ -100,7 +105,7 @@ class Tracking:
             return name
         from tasks.models import fetch_encoder  # noqa: PLC0415 - MLflow takes seconds
 
-        return fetch_encoder(name, self.uri, self.out / STATE / "models")
+        return fetch_encoder(name, self.uri, self.models)
 
     @property
     def _folder_tag(self) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """Tasks that look for what is new in the archive."""
 
-from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
 
@@ -12,10 +11,9 @@ from neardup.encode.encoder import load_encoder
 from neardup.errors import TrackingError
 from neardup.measure.threshold import calibrated_beside
 from neardup.proofs import Verification
-from neardup.review.again import asked_again
+from neardup.review.again import Again, asked_again, save_again
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import digest_file
-from neardup.tables import save_rows
 from neardup.verify.evidence import ordered
 from neardup.watch import SHOWN_PAIRS, Watched, watch
 from tasks.decisions import judged_pairs, links_of
@@ -50,23 +48,6 @@ def look_for_new(
     return watch(archive, out, settings, encoder, threshold, get_run_logger().info, store, verification)
 
 
-@dataclass(frozen=True)
-class Again:
-    """A pair that was answered and is to be looked at again.
-
-    Attributes:
-        photo: path of the one photo.
-        partner: path of the other one.
-        verdict: the answer in force.
-        why: what has changed since.
-    """
-
-    photo: str
-    partner: str
-    verdict: str
-    why: str
-
-
 def ask_again(watched: Watched, out: Path) -> list[Again]:
     """Write `asked_again.csv`: answered pairs whose group has a new member, or that the decision now contradicts."""
     proofs = watched.proofs
@@ -77,11 +58,14 @@ def ask_again(watched: Watched, out: Path) -> list[Again]:
     probabilities = {ordered(photos[left], photos[right]): chance for left, right, chance in ends if not isnan(chance)}
     group_of = {photos[row]: number for number, rows in enumerate(watched.rows, 1) for row in rows}
     path_of, fresh = dict(zip(photos, proofs.paths, strict=True)), {one.path for one in watched.noticed}
-    new = {photo for photo, path in path_of.items() if path in fresh}
+    new = {photo: path for photo, path in path_of.items() if path in fresh}
     found = asked_again(links, probabilities, proofs.decision.fingerprint, group_of, new)
     known = [(pair, why) for pair, why in found.items() if pair[0] in path_of and pair[1] in path_of]
-    rows = [Again(path_of[one], path_of[other], links.decided[one, other].verdict, why) for (one, other), why in known]
-    save_rows(watched.folder / "asked_again.csv", Again, rows)
+    said = links.decided
+    rows = [
+        Again(path_of[pair[0]], path_of[pair[1]], said[pair].verdict, why, *pair, said[pair].id) for pair, why in known
+    ]
+    save_again(watched.folder, rows)
     if rows:
         get_run_logger().info("%s answered pairs are to be looked at again: asked_again.csv says why", len(rows))
     return rows

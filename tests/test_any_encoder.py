@@ -1,5 +1,6 @@
 """An ONNX file and a model that only sees, through everything that neardup does with an encoder."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import onnx
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from commands import neardup
 from mlflow.pyfunc.model import PythonModelContext
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
@@ -27,15 +29,17 @@ from neardup.settings.schema import AdaptRecipe, Settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-QUICK = replace(AdaptRecipe(), batch_size=8, epochs=1, epoch_steps=1, validation=0.2, validation_copies=1)
+STEP = {"batch_size": 8, "epochs": 1, "epoch_steps": 1, "validation": 0.2, "validation_copies": 1}
+QUICK = replace(AdaptRecipe(), **STEP, interpolate=False)
+"""One step whose weights are kept, whatever they are worth."""
 
 
 def silent(_sentence: str) -> None:
     """Takes what a step reports."""
 
 
-def pixels_model(path: Path, side: int = 8) -> Path:
-    """An ONNX file whose vector is the picture itself, squeezed to so many pixels a side."""
+def pixels_model(path: Path, side: int = 8, *, said: bool = True) -> Path:
+    """An ONNX file whose vector is the picture itself, squeezed to so many pixels a side; it may say its mean."""
     shape = numpy_helper.from_array(np.array([-1, 3 * side * side], np.int64), "shape")
     graph = helper.make_graph(
         [helper.make_node("Reshape", ["images", "shape"], ["vectors"])],
@@ -45,7 +49,7 @@ def pixels_model(path: Path, side: int = 8) -> Path:
         [shape],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    for key in ("mean", "std"):
+    for key in ("mean", "std") if said else ():
         model.metadata_props.add(key=f"image_{key}", value="[0.5, 0.5, 0.5]")
     onnx.save(model, path)
     return path
@@ -121,6 +125,28 @@ def test_what_was_measured_can_be_served(approaches: list[Approach], made: MadeA
         assert np.linalg.norm(vectors, axis=1) == pytest.approx([1.0], abs=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of MLflow's own imports
+def test_what_was_measured_can_be_promoted(approaches: list[Approach]) -> None:
+    """The champion that the registry gives back is the very encoder, and a trained challenger is judged against it."""
+    from tasks.publish import publish_approaches  # noqa: PLC0415 - MLflow takes seconds
+    from tasks.registry import MODEL, decide, find_candidates, measure  # noqa: PLC0415 - MLflow takes seconds
+    from tasks.tracking import Tracking, local_uri  # noqa: PLC0415 - MLflow takes seconds
+
+    out = approaches[0].out
+    tracking = Tracking(local_uri(out), out)
+    publish_approaches(tracking, approaches, tracking.open("experiment", "made").info.run_id)
+    for alias, approach in zip(("champion", "challenger"), approaches, strict=False):
+        fetched = load_encoder(tracking.encoder(f"models:/{MODEL}@{alias}"))
+        assert fetched.fingerprint == load_encoder(str(approach.folder / "checkpoint")).fingerprint
+    if len(approaches) > 1:
+        candidates = find_candidates(tracking, out)
+        assert candidates is not None
+        versions = candidates.challenger, candidates.champion
+        evaluations = {version.version: measure.fn(tracking, version, out, "cpu") for version in versions}
+        assert f"challenger ({approaches[1].name})" in decide(candidates, evaluations, "ndcg", 0.005).paragraph
+
+
 def test_a_copy_is_found(encoder: str, tmp_path: Path) -> None:
     """By a search, and among the near-duplicates of a folder."""
     draws = np.random.default_rng(0)
@@ -134,6 +160,29 @@ def test_a_copy_is_found(encoder: str, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "store")
     found = find_duplicates(tmp_path, hits[1].similarity - 1e-6, encoder, device="cpu")
     assert [[Path(found.paths[i]).name for i in group] for group in found.groups] == [["a.png", "d.jpg"]]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_dask_workers_prepare_photos_as_the_settings_say(tmp_path: Path, team: dict[str, str]) -> None:
+    """`[onnx]` of neardup.toml reaches each worker of `duplicates`, and of `watch` the one process."""
+    photos, draws = tmp_path / "photos", np.random.default_rng(0)
+    photos.mkdir()
+    for name in "abc":
+        pixels = draws.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((64, 64), Image.Resampling.NEAREST).save(photos / f"{name}.png")
+    Image.open(photos / "a.png").save(photos / "d.jpg", quality=95)
+    pixels_model(tmp_path / "pixels.onnx", said=False)
+    (tmp_path / "neardup.toml").write_text(
+        "[onnx]\nmean = [0.5, 0.5, 0.5]\nstd = [0.5, 0.5, 0.5]\n[cluster]\nshard = 2\n", encoding="utf-8"
+    )
+    common = ("photos", "--out", "results", "--encoder", "pixels.onnx", "--threshold", 0.9, "--no-verify", "--json")
+    for command in (("duplicates", *common, "--runner", "dask", "--workers", 2), ("watch", *common)):
+        ran = neardup(*command, cwd=tmp_path, **team)
+        assert ran.returncode == 0, ran.stderr
+        folder = Path(json.loads(ran.stdout)["folder"])
+        groups = pd.read_excel(folder / "groups.xlsx").astype(str).to_string()
+        assert ("a.png" in groups, "d.jpg" in groups, "b.png" in groups) == (True, True, False)
 
 
 def test_an_onnx_file_is_never_trained(tmp_path: Path) -> None:

@@ -1,10 +1,15 @@
 """Answered pairs that are shown again, and why; and all those that never are."""
 
-import pytest
+from pathlib import Path
 
-from neardup.review.again import asked_again
+import pytest
+from made_results import small_results
+from review_server import Desk, opened
+
+from neardup.review.again import Again, asked_again, load_again, save_again
 from neardup.review.links import Links, Pair
-from neardup.review.verdicts import CANNOT_TELL, DIFFERENT, SAME, SAME_SCENE, Verdict
+from neardup.review.verdicts import CANNOT_TELL, DIFFERENT, SAME, SAME_SCENE, Verdict, open_verdicts
+from neardup.stages import digest_file
 
 A, B, C, D = (letter * 64 for letter in "abcd")
 
@@ -17,7 +22,9 @@ def links_of(answer: str, probability: float | None = 0.5, decision: str = "old"
 
 def again(links: Links, probabilities: dict[Pair, float], groups: dict[str, int] | None = None, *new: str) -> list[str]:
     """Why the pair is shown again."""
-    return list(asked_again(links, probabilities, "new", groups or {}, new).values())
+    return list(
+        asked_again(links, probabilities, "new", groups or {}, {photo: f"{photo[0]}.jpg" for photo in new}).values()
+    )
 
 
 @pytest.mark.parametrize(("answer", "probability"), [(DIFFERENT, 0.995), (SAME, 0.004)])
@@ -55,8 +62,8 @@ def test_a_verdict_from_elsewhere_is_contradicted_too() -> None:
 def test_a_member_that_joins_shows_its_group() -> None:
     """The pair of same photos with the new one's name; not where the new photo is in another group or in none."""
     links = links_of(SAME)
-    assert again(links, {}, {A: 1, B: 1, C: 1}, C) == ["cccccccc joined the group of both"]
-    assert again(links, {}, {A: 1, B: 1, C: 1, D: 1}, C, D) == ["cccccccc and 1 more joined the group of both"]
+    assert again(links, {}, {A: 1, B: 1, C: 1}, C) == ["c.jpg joined the group of both"]
+    assert again(links, {}, {A: 1, B: 1, C: 1, D: 1}, C, D) == ["c.jpg and 1 more joined the group of both"]
     assert again(links, {}, {A: 1, B: 1, C: 2}, C, D) == []
     assert again(links, {}, {A: 1, B: 1, C: 1}) == []
 
@@ -66,7 +73,7 @@ def test_a_photo_that_is_like_two_that_differ_shows_them() -> None:
     links = links_of(DIFFERENT)
     like_both = {(A, C): 0.9, (B, C): 0.6}
     assert again(links, like_both, {A: 1, C: 1, B: 2}, C) == [
-        "cccccccc looks the same as either, and Ada says that they are different"
+        "c.jpg looks the same as either, and Ada says that they are different"
     ]
     assert again(links, {(A, C): 0.9, (B, C): 0.4}, {A: 1, C: 1, B: 2}, C) == []
     assert again(links, like_both, {A: 1, C: 1, B: 2}) == []
@@ -76,3 +83,62 @@ def test_a_pair_on_which_people_disagree_is_a_contradiction_already() -> None:
     """It is listed elsewhere."""
     given = [Verdict.of(A, B, answer, who=who, queue="review") for answer, who in ((SAME, "Ada"), (DIFFERENT, "Ben"))]
     assert again(Links.of(given), {(A, B): 0.999}) == []
+
+
+def review(desk: Desk) -> list[dict[str, object]]:
+    """The first tasks of the review queue."""
+    return list(desk.get("/api/tasks", queue="review", session="session")["tasks"])
+
+
+def answered(folder: Path) -> tuple[Path, list[tuple[str, str]], list[Verdict]]:
+    """Results of two groups, every pair of which somebody answered; the last pair is one of no row of the results."""
+    archive, out = small_results(folder, groups=2)
+    files = sorted(archive.rglob("*.jpg"))
+    places = [(file.relative_to(archive).as_posix(), digest_file(file)) for file in files]
+    pairs = [(0, 1), (0, 2), (1, 2), (3, 4), (3, 5), (4, 5), (0, 3)]
+    given = [Verdict.of(places[a][1], places[b][1], DIFFERENT, who="Ada", queue="review") for a, b in pairs]
+    with open_verdicts(out) as kept:
+        kept.add_all(given)
+    return out, places, given
+
+
+def test_the_page_shows_an_answered_pair_again_with_its_reason(tmp_path: Path) -> None:
+    """It comes first, with what was said; whatever is said then, it is gone, and no other answered pair is shown."""
+    out, places, given = answered(tmp_path)
+    run = out / "watch" / "0002"
+    rows = [
+        Again(places[a][0], places[b][0], DIFFERENT, why, places[a][1], places[b][1], verdict.id)
+        for (a, b), why, verdict in (((0, 2), "c.jpg joined", given[1]), ((0, 3), "a new decision", given[6]))
+    ]
+    (out / "watch" / "0001").mkdir(parents=True)
+    run.mkdir()
+    save_again(out / "watch" / "0001", [rows[0]])
+    save_again(run, rows)
+    assert load_again(out) == [rows[0], *rows]
+    with opened(out) as desk:
+        shown = review(desk)
+        assert [task["reason"]["values"]["why"] for task in shown] == ["c.jpg joined", "a new decision"]
+        assert [[one["verdict"] for one in task["said"]] for task in shown] == [[DIFFERENT], [DIFFERENT]]
+        assert desk.get("/api/tasks", queue="review", session="session")["progress"]["left"] == 2
+        for number, (task, verdict) in enumerate(zip(shown, (DIFFERENT, SAME), strict=True)):
+            photos = {side: task[side]["sha256"] for side in ("photo", "partner")}
+            earlier = [one["id"] for one in task["said"]]
+            body = {"id": f"again-{number}", "verdict": verdict, "who": "Ben", "queue": "review", "supersedes": earlier}
+            desk.post("/api/verdict", **body, **photos)
+            assert len(review(desk)) == 1 - number
+        kept = {verdict.id: verdict for verdict in desk.verdicts}
+    assert kept["again-0"].shown["reason"] == "Answered before, and asked again: c.jpg joined."
+    assert kept["again-1"].supersedes == (given[6].id,)
+
+
+def test_without_a_reason_no_answered_pair_is_shown_again(tmp_path: Path) -> None:
+    """Neither where nothing was listed nor where the listed answer is no longer in force."""
+    out, places, given = answered(tmp_path)
+    (out / "watch" / "0001").mkdir(parents=True)
+    old = Again(places[0][0], places[1][0], SAME, "c.jpg joined", places[0][1], places[1][1], "an earlier verdict")
+    save_again(out / "watch" / "0001", [old])
+    (out / "watch" / "0002").mkdir()
+    (out / "watch" / "0002" / "asked_again.csv").write_text("photo,partner,verdict,why\na,b,same,of another version\n")
+    with opened(out) as desk:
+        assert review(desk) == []
+    assert len(given) == 7

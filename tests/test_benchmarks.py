@@ -2,6 +2,7 @@
 
 import ast
 import json
+import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from neardup.builtin.scenes import Scene
 from neardup.images import MAX_PIXELS, read_image
 from neardup.measure.comparison import VERIFIED, compare
 from neardup.measure.evaluate import evaluate
+from neardup.review.verdicts import open_verdicts
 
 GROUPS = np.array([0, 0, 1, 1, 2, 3])
 
@@ -374,6 +376,25 @@ def test_threads_find_what_a_plain_loop_finds(originals: methods.Photos) -> None
 def reader(path: Path) -> partial[str]:
     """Work that reads a text, as `measured` makes it in another process."""
     return partial(path.read_text, encoding="utf-8")
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium on this machine: apt install chromium")
+def test_the_review_page_is_clocked_in_a_browser(
+    scenes: list[Image.Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many answers are clocked, each stored by the server, and the note says how long they took."""
+    small = {"PAIRS": (9,), "GROUPS": 3, "SHOWN": 6, "ANSWERS": 2, "PAUSE_S": 0.3, "SCAN": (300, 200)}
+    for name, value in small.items():
+        monkeypatch.setattr(performance, name, value)
+    (tmp_path / "images").mkdir()
+    for number in range(12):
+        scenes[number % 6].save(tmp_path / "images" / f"{number:02d}.jpg")
+    opened, answered = performance.measure_review(tmp_path, tmp_path)
+    assert (opened.method, opened.unit, answered.unit) == ("neardup, 9 pairs", "pages", "pairs")
+    assert 0 < answered.speed.least <= answered.speed.median <= answered.speed.greatest
+    assert " ms in the median, " in answered.note
+    with open_verdicts(tmp_path / "review 9" / "results") as kept:
+        assert len(kept.current()) == 2
 
 
 def test_there_are_two_commands_in_at_most_eight_short_modules() -> None:

@@ -1,5 +1,6 @@
 """Encoders that ONNX Runtime computes: files of anybody's, and checkpoints with a graph beside them."""
 
+import io
 import json
 import subprocess
 import sys
@@ -10,24 +11,36 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+from neardup.cli import main
+from neardup.encode.encoder import load_encoder
 from neardup.encode.graph import write_graph
-from neardup.encode.onnx import GRAPH, Preparation, fingerprint_of, of_checkpoint, of_file, opened, vision_weights
-from neardup.errors import EncoderError
+from neardup.encode.onnx import GRAPH, Preparation, fingerprint_of, of_checkpoint, opened, vision_weights
+from neardup.encode.onnx_file import of_file, prepared
+from neardup.errors import ConfigError, EncoderError
+from neardup.settings.file import load_settings
+from neardup.settings.schema import OnnxSettings
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
 SIDE = 8
 
 
 def made(
-    path: Path, *, levels: bool = False, last: bool = False, batch: int | str = "n", side: int | str = SIDE
+    path: Path,
+    *,
+    levels: bool = False,
+    last: bool = False,
+    batch: int | str = "n",
+    side: int | str = SIDE,
+    channels: int | str = 3,
 ) -> Path:
     """A model that gives the mean of each channel and a constant: (n, 4)."""
-    shape = [batch, side, side, 3] if last else [batch, 3, side, side]
+    shape = [batch, side, side, channels] if last else [batch, channels, side, side]
     kind = TensorProto.UINT8 if levels else TensorProto.FLOAT
     axes = numpy_helper.from_array(np.array([1, 2] if last else [2, 3], np.int64), "axes")
     nodes = [
@@ -121,6 +134,137 @@ def test_what_is_no_image_encoder_is_refused(tmp_path: Path, make: Any, sentence
     make(tmp_path / "m.onnx")
     with pytest.raises(EncoderError, match=sentence):
         of_file("x", tmp_path / "m.onnx")
+
+
+def said_itself(path: Path, **values: Any) -> Path:
+    """The same file, which says of itself how photos are prepared."""
+    model = onnx.load(path)
+    for key, value in values.items():
+        model.metadata_props.add(key=f"image_{key}", value=value if isinstance(value, str) else json.dumps(value))
+    onnx.save(model, path)
+    return path
+
+
+def settings(folder: Path, table: str) -> OnnxSettings:
+    """What a `neardup.toml` with these lines of `[onnx]` says."""
+    file = folder / "neardup.toml"
+    file.write_text(f"[onnx]\n{table}", encoding="utf-8")
+    return load_settings(file).onnx
+
+
+def test_the_settings_may_say_how_photos_are_prepared(tmp_path: Path, photo: Path) -> None:
+    """Layout, size, mean and scale of a file that says nothing, by its shape neither."""
+    path = made(tmp_path / "m.onnx", last=True, side="side", channels="channels")
+    table = settings(tmp_path, f'layout = "nhwc"\nsize = [6, 4]\nmean = {MEAN}\nstd = {STD}')
+    folder = prepared(str(path), table, tmp_path / "models", print)
+    encoder = load_encoder(folder)
+    assert encoder.read(photo).shape == (6, 4, 3)
+    [vector] = encoder.encode([encoder.read(photo)])
+    channels = [(level - mean) / std for level, mean, std in zip((0.2, 0.4, 0.6), MEAN, STD, strict=True)]
+    np.testing.assert_allclose(vector, expected(channels), atol=1e-6)
+    said = {"layout": "nhwc", "size": (6, 4), "mean": MEAN, "std": STD}
+    assert load_encoder(str(path), onnx=said).fingerprint == encoder.fingerprint
+    assert load_encoder(folder, onnx={"size": (4, 6)}).fingerprint != encoder.fingerprint
+
+
+def test_the_settings_win_over_the_file_which_is_said_once(tmp_path: Path) -> None:
+    """What the file says too, or alone, is no contradiction; a second run has nothing to say."""
+    path = said_itself(made(tmp_path / "m.onnx", side="side"), layout="nchw", size=[6, 6], mean=MEAN, std=STD)
+    table, sentences = settings(tmp_path, f"size = [4, 4]\nmean = {MEAN}"), []
+    for _ in range(2):
+        folder = prepared(str(path), table, tmp_path / "models", sentences.append)
+    assert load_encoder(folder).read(image_bytes()).shape == (4, 4, 3)
+    [sentence] = sentences
+    assert sentence.endswith("contradicts " + str(path) + ": size is [4, 4] there, [6, 6] by the file")
+
+
+def image_bytes() -> bytes:
+    """A grey picture as a PNG file."""
+    file = io.BytesIO()
+    Image.new("RGB", (9, 9), "gray").save(file, "PNG")
+    return file.getvalue()
+
+
+def test_settings_that_say_nothing_leave_every_name_as_it_is(tmp_path: Path) -> None:
+    """So do those that speak of an ONNX file where the encoder is none."""
+    path, table = str(made(tmp_path / "m.onnx")), settings(tmp_path, "size = [8, 8]")
+    assert prepared(path, OnnxSettings(), tmp_path / "models", print) == path
+    assert prepared("builtin:tiny", table, tmp_path / "models", print) == "builtin:tiny"
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        ('layout = "hwc"', "onnx.layout = 'hwc': input should be 'nchw' or 'nhwc'"),
+        ("size = [224]", "onnx.size = .*at least 2 items"),
+        ("size = [0, 8]", r"onnx.size.0 = 0: input should be greater than or equal to 1"),
+        ("std = [0.2, 0.0, 0.2]", r"onnx.std.1 = 0.0: input should be greater than 0"),
+        ("means = [0.2, 0.0, 0.2]", "unknown setting onnx.means: did you mean mean"),
+    ],
+)
+def test_a_bad_setting_is_one_sentence(tmp_path: Path, table: str, sentence: str) -> None:
+    """With the file, the name and the value."""
+    with pytest.raises(ConfigError, match=sentence):
+        settings(tmp_path, table)
+
+
+@pytest.mark.parametrize(
+    ("model", "table", "sentence"),
+    [
+        ({}, 'layout = "nhwc"', r"takes images \('n', 3, 8, 8\), which is nchw"),
+        ({}, f"size = [9, 8]\nmean = {MEAN}\nstd = {STD}", "not of 9 × 8 pixels"),
+        ({"levels": True}, f"mean = {MEAN}", "leave mean and std out"),
+    ],
+)
+def test_settings_that_a_model_refutes_are_one_sentence(
+    tmp_path: Path, model: dict[str, Any], table: str, sentence: str
+) -> None:
+    """Before anything is computed."""
+    with pytest.raises(EncoderError, match=sentence):
+        prepared(str(made(tmp_path / "m.onnx", **model)), settings(tmp_path, table), tmp_path / "models", print)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"mean": "half"}, "the metadata of x: image_mean = 'half' is no JSON"),
+        ({"mean": [0.5], "std": STD}, r"the metadata of x: mean = \[0.5\] is not three numbers"),
+        ({"layout": "chw"}, "the metadata of x: layout = 'chw' is not nchw or nhwc"),
+    ],
+)
+def test_metadata_that_mean_nothing_are_one_sentence(tmp_path: Path, values: dict[str, Any], sentence: str) -> None:
+    """It names the file and the value."""
+    with pytest.raises(EncoderError, match=sentence):
+        of_file("x", said_itself(made(tmp_path / "m.onnx"), **values))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"size": 8}'])
+def test_a_broken_preparation_is_one_sentence(tmp_path: Path, text: str) -> None:
+    """It names the file beside the model; an object that says nothing is as none."""
+    path = made(tmp_path / "m.onnx")
+    (tmp_path / "preprocessor_config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(EncoderError, match=r"preprocessor_config\.json"):
+        of_file("x", path)
+
+
+def test_what_the_settings_say_reaches_every_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`embed` makes vectors that `search` takes; without the table the file says too little."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.new("RGB", (40, 30), (51, 102, 153)).save(photos / "a.png")
+    Image.new("RGB", (40, 30), (153, 102, 51)).save(photos / "b.png")
+    made(tmp_path / "m.onnx", side="side")
+    monkeypatch.chdir(tmp_path)
+    embed = ["embed", "photos", "--out", "vectors.parquet", "--encoder", "m.onnx"]
+    assert "takes images of any size" in CliRunner().invoke(main, embed).stderr
+    settings(tmp_path, f"size = [8, 8]\nmean = {MEAN}\nstd = {STD}")
+    ran = [
+        CliRunner().invoke(main, command)
+        for command in (embed, ["search", "photos/b.png", "--in", "vectors.parquet", "--encoder", "m.onnx"])
+    ]
+    assert [one.exit_code for one in ran] == [0, 0], ran[-1].stderr
+    assert ran[1].stdout.splitlines()[0].split()[2] == "b.png"
 
 
 def test_a_crop_takes_the_middle_of_the_photo() -> None:

@@ -1,7 +1,7 @@
 """Pairs of a folder verified: tables, sentences and pictures, and two photos explained from the command line."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from neardup.decide.decision import Decision
 from neardup.decide.in_force import SHIPPED, decision_for, shipped_decision
 from neardup.decide.promises import expected_false_links
 from neardup.encode.encoder import BUILTIN, load_encoder
+from neardup.review.again import load_again
 from neardup.review.verdicts import DIFFERENT, SAME, Verdict, open_verdicts
 from neardup.stages import digest_file
 
@@ -184,14 +185,15 @@ def test_an_answered_pair_is_shown_again_when_its_group_grows(tmp_path: Path) ->
     scene.save(photos / "a.png")
     ImageOps.mirror(scene).save(photos / "b.png")
     with open_verdicts(out) as verdicts:
-        digests = [digest_file(photos / f"{name}.png") for name in "ab"]
-        verdicts.add(Verdict.of(*digests, SAME, who="Ada", queue="review"))
+        given = Verdict.of(*(digest_file(photos / f"{name}.png") for name in "ab"), SAME, who="Ada", queue="review")
+        verdicts.add(given)
     first = json.loads(neardup("watch", archive, "--out", out, "--json", cwd=tmp_path).stdout)
     scene.crop((0, 0, scene.width * 3 // 4, scene.height)).save(photos / "c.png")
     second = json.loads(neardup("watch", archive, "--out", out, "--json", cwd=tmp_path).stdout)
     (pair,) = second["asked_again"]
     assert {pair["photo"], pair["partner"], pair["verdict"]} == {"photos/a.png", "photos/b.png", SAME}
-    assert pair["why"] == f"{digest_file(photos / 'c.png')[:8]} joined the group of both"
+    assert pair["why"] == "photos/c.png joined the group of both"
+    assert [(row.verdict_id, asdict(row)) for row in load_again(out)] == [(given.id, pair)]
     assert json.loads(neardup("watch", archive, "--out", out, "--json", cwd=tmp_path).stdout)["asked_again"] == []
     assert len(first["pairs"]) == 1
 

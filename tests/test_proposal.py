@@ -48,9 +48,10 @@ def links(*words: str) -> Links:
     )
 
 
-def proposed(rows: Sequence[str], *words: str) -> dict[int, list[tuple[str, str]]]:
-    """Row → text and kind of its cells."""
-    sheets = propose(mentions(*rows), ARCHIVE, links(*words))
+def proposed(rows: Sequence[str], *words: str, **likely: float) -> dict[int, list[tuple[str, str]]]:
+    """Row → text and kind of its cells; `ab=0.9` says how likely two photos are the same."""
+    probability = {(SHA[name[0]], SHA[name[1]]): chance for name, chance in likely.items()}
+    sheets = propose(mentions(*rows), ARCHIVE, links(*words), probability)
     return {row: [(cell.text, cell.kind) for cell in cells] for row, cells in sheets["Sheet"].items()}
 
 
@@ -84,6 +85,13 @@ def test_a_photo_that_differs_leaves_for_a_row_below() -> None:
         2: [("d", "kept")],
         3: [("c", "moved")],
     }
+
+
+def test_the_rest_of_a_divided_row_goes_with_what_it_is_like() -> None:
+    """One verdict divides it, wherever the odd photo stands; the larger part keeps the row."""
+    kept, away = [("b", "kept"), ("c", "kept"), ("", "left")], [("a", "moved")]
+    assert proposed(["a b c"], "a!b", bc=0.97, ac=0.01) == {1: kept, 2: away}
+    assert proposed(["c a b"], "a!b", bc=0.97)[2] == away
 
 
 def test_photos_of_no_row_get_one_of_their_own() -> None:
@@ -144,7 +152,7 @@ def found(*pairs: tuple[str, str, float]) -> Found:
 def test_likely_pairs_of_no_row_are_missing(truth: TestSet) -> None:
     """Two rows that should be one, or a photo of no row; not where people say that it is different."""
     pairs = found(("a", "b", 0.99), ("b", "c", 0.95), ("c", "f", 0.97), ("a", "f", 0.96), ("d", "e", 0.99))
-    lines = [line for line in doubts_of(truth, pairs, links("a!f")) if line.kind == "missing"]
+    lines = [line for line in doubts_of(truth, pairs.candidates, links("a!f")) if line.kind == "missing"]
     assert [(line.photo, line.partner, line.photo_row, line.partner_row) for line in lines] == [
         ("photos/c.jpg", "photos/f.jpg", "Sheet row 2", ""),
         ("photos/b.jpg", "photos/c.jpg", "Sheet row 1", "Sheet row 2"),
@@ -152,29 +160,32 @@ def test_likely_pairs_of_no_row_are_missing(truth: TestSet) -> None:
     assert lines[0].reason == "one photo is in no row: B is a crop."
 
 
-def test_photos_that_match_none_of_their_row_are_told(truth: TestSet) -> None:
-    """Not where somebody says that they belong together."""
-    lines = doubts_of(truth, found(("a", "b", 0.05), ("b", "f", 0.5)), links("d=e"))
-    assert [(line.kind, line.photo, line.probability) for line in lines] == [
-        ("alone", "photos/a.jpg", 0.05),
-        ("alone", "photos/b.jpg", 0.05),
+def test_a_row_that_nothing_holds_together_is_told_by_its_likeliest_pair(truth: TestSet) -> None:
+    """Not where somebody says that its photos belong together."""
+    lines = doubts_of(truth, found(("a", "b", 0.05), ("b", "f", 0.5)).candidates, links("d=e"))
+    assert [(line.kind, line.photo, line.partner, line.probability) for line in lines] == [
+        ("apart", "photos/b.jpg", "photos/a.jpg", 0.05)
     ]
+
+
+def test_each_part_of_a_row_is_told_once() -> None:
+    """By its likeliest pair with the largest part; two parts that a verdict joins are one."""
+    truth = resolve_groups(mentions("a b c d e f"), Names(ARCHIVE)).test_set
+    pairs = found(("a", "b", 0.99), ("c", "d", 0.8), ("d", "e", 0.9), ("b", "e", 0.04), ("b", "c", 0.02)).candidates
+    lines = [(line.photo[7], line.partner[7], line.probability) for line in doubts_of(truth, pairs, links())]
+    assert lines == [("f", "c", 0.0), ("b", "e", 0.04)]
+    assert [line.photo[7] for line in doubts_of(truth, pairs, links("a=c"))] == ["f"]
 
 
 def test_without_probabilities_nothing_is_told(truth: TestSet) -> None:
     """A similarity alone accuses nobody."""
-    plain = found()
-    assert (
-        doubts_of(
-            truth, replace(plain, candidates=(Candidate("x", "y", SHA["a"], SHA["c"], similarity=0.99),)), links()
-        )
-        == []
-    )
+    plain = Candidate("x", "y", SHA["a"], SHA["c"], similarity=0.99)
+    assert doubts_of(truth, [plain], links()) == []
 
 
 def test_the_page_escapes_what_names_hold(tmp_path: Path) -> None:
     """A legend or a name with markup is text, and a photo that is gone leaves no hole."""
-    doubt = Doubt("missing", 0.99, "<script>.jpg", "", "=1.jpg", "", "<b>", "")
+    doubt = Doubt("missing", 0.99, "<script>.jpg", "", "=1.jpg", "", "<b>", "", SHA["a"], SHA["b"])
     page = write_doubts(tmp_path, [doubt], found())[2].read_text()
     assert "<script>.jpg" not in page
     assert "&lt;script&gt;.jpg" in page

@@ -1,23 +1,24 @@
 """The review page in a real browser, through the real server: by keyboard, on a phone, in French, by two at once."""
 
+import json
 import re
 import shutil
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from commands import Process, start
+from commands import start
 from made_results import drawn_photo, many_results, small_results
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from review_server import PATIENCE_S, Desk, asked, opened, serve
 from servers import free_port
 
+from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.review.texts import KEYS, texts
-from neardup.review.verdicts import CANNOT_TELL, DIFFERENT, SAME, Verdict, open_verdicts
+from neardup.review.value import Truth, answer_of, by_queue, curve
+from neardup.review.verdicts import CANNOT_TELL, DIFFERENT, SAME, Verdict, Verdicts, open_verdicts
 from neardup.stages import digest_file
 from neardup.tables import write_csv
 
@@ -27,8 +28,12 @@ FLAGS = ["--no-sandbox", "--disable-renderer-backgrounding", "--disable-backgrou
 """Of Chromium: pages of several people are in sight at once, so that each draws."""
 EVERYBODY = "0.0.0.0"  # noqa: S104 - that is what is tested
 """The interface that other machines reach."""
-PATIENCE_MS = 20_000
-"""Milliseconds that the browser waits for what must come, on a machine that is busy with other tests."""
+PATIENCE_MS = 1000 * PATIENCE_S
+"""Milliseconds that the browser waits for what must come."""
+
+NEXT = """before => !document.getElementById("empty").hidden
+                    || document.body.dataset.shown && document.body.dataset.shown !== before"""
+"""Whether the page shows another pair than before, or that there is none."""
 
 
 @pytest.fixture(scope="module")
@@ -38,72 +43,6 @@ def browser() -> Iterator[Browser]:
         found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield found
         found.close()
-
-
-@dataclass
-class Desk:
-    """A folder of results and the server that shows them.
-
-    Attributes:
-        out: the output folder.
-        port: where the server listens.
-        process: the server.
-    """
-
-    out: Path
-    port: int
-    process: Process
-
-    @property
-    def address(self) -> str:
-        """The page's address."""
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def verdicts(self) -> list[Verdict]:
-        """The verdicts in force."""
-        with open_verdicts(self.out) as kept:
-            return kept.current()
-
-    def wait_for(self, count: int) -> list[Verdict]:
-        """The verdicts in force, once there are so many."""
-        deadline = time.monotonic() + PATIENCE_MS / 1000
-        while len(found := self.verdicts) != count:
-            assert time.monotonic() < deadline, f"{len(found)} verdicts, not {count}"
-            time.sleep(0.05)
-        return found
-
-    def again(self) -> None:
-        """Start the server once more on the same port."""
-        self.process = serve(self.out, self.port)
-
-
-def serve(out: Path, port: int, *options: str) -> Process:
-    """Start `neardup review` and wait until it listens."""
-    process = start("review", "--out", out, "--port", str(port), "--who", "Ada", *options, cwd=out)
-    deadline = time.monotonic() + PATIENCE_MS / 1000
-    while True:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/static/review.css", timeout=5).close()
-        except urllib.error.HTTPError:
-            return process
-        except OSError:
-            assert process.poll() is None, process.said()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        else:
-            return process
-
-
-@contextmanager
-def opened(out: Path) -> Iterator[Desk]:
-    """A server for some results, until the block ends."""
-    port = free_port()
-    desk = Desk(out, port, serve(out, port))
-    try:
-        yield desk
-    finally:
-        desk.process.kill()
 
 
 @pytest.fixture
@@ -330,6 +269,31 @@ def test_a_photo_is_searched_and_judged_from_there(browser: Browser, tmp_path: P
         assert set(found.pair) == {digest_file(photos / "2.jpg"), digest_file(brought)}
 
 
+def test_a_script_in_the_browser_buys_what_the_library_says(browser: Browser, tmp_path: Path) -> None:
+    """Answers from a ground truth, key by key, give the groups that the same answers through the library give."""
+    archive, out = small_results(tmp_path)
+    facts = out / "duplicates" / "duplicates.json"
+    made = json.loads(facts.read_text()) | {"fingerprint": load_encoder(BUILTIN).fingerprint}
+    facts.write_text(json.dumps(made))
+    # The dark prints of odd groups are said to be other pictures.
+    files = sorted(archive.rglob("*.jpg"))
+    truth = {digest_file(file): f"{number // 3} {number % 6 == 5}" for number, file in enumerate(files)}
+
+    def by_key(out: Path, kept: Verdicts, truth: Truth) -> Iterator[None]:
+        with opened(out) as desk, person(browser, desk) as page:
+            while page.locator("#empty").is_hidden():
+                pair, before = shown(page), len(kept.current())
+                page.keyboard.press("s" if answer_of(*pair.split("/"), truth) == SAME else "d")
+                desk.wait_for(before + 1)
+                page.wait_for_function(NEXT, arg=pair)
+                yield
+
+    points = curve(out, truth, by_key)
+    assert points == curve(out, truth, by_queue)
+    assert points[-1].verdicts > 5
+    assert points[-1].f1 > points[0].f1
+
+
 def test_ten_thousand_pairs_are_judged_as_ten_are(browser: Browser, tmp_path: Path) -> None:
     """The queue says how many there are, and the next pair waits already when one is answered."""
     _, out = many_results(tmp_path, shown=24)
@@ -340,17 +304,6 @@ def test_ten_thousand_pairs_are_judged_as_ten_are(browser: Browser, tmp_path: Pa
             press(page, "s")
         assert len(desk.wait_for(5)) == 5
         expect(page.locator("#progress")).to_contain_text("9,995 left")
-
-
-def asked(address: str, path: str, *, data: bytes | None = None, **headers: str) -> tuple[int, str]:
-    """Status and text of a request with headers of one's own."""
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    request = urllib.request.Request(address + path, data=data, headers=named)  # noqa: S310 - our own server
-    try:
-        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
-            return answer.status, answer.read().decode("utf-8", "replace")
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode("utf-8", "replace")
 
 
 def test_attacks_are_refused_with_a_sentence(desk: Desk) -> None:

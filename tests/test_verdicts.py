@@ -15,8 +15,9 @@ import pytest
 from servers import free_port
 from sqlalchemy import create_engine, exc, text
 
+from neardup.decide.promises import Audit
 from neardup.errors import VerdictError
-from neardup.review.links import AuditCounts, Links, agreements, audit_counts, save_known_pairs
+from neardup.review.links import Links, agreements, audit_of, save_known_pairs
 from neardup.review.verdicts import (
     CANNOT_TELL,
     DATABASE,
@@ -380,18 +381,15 @@ def test_a_withdrawn_verdict_teaches_nothing(tmp_path: Path) -> None:
     assert KnownPairs.load(table) == KnownPairs()
 
 
-def test_the_audit_is_counted_by_its_decision() -> None:
-    """Answers of other queues and of links that another decision drew do not count."""
-    shown = {"decision": "new"}
+def test_the_audit_counts_what_people_agree_on() -> None:
+    """Answers of other queues do not count, nor what nobody can tell."""
     given = [
-        verdict(A, B, SAME, queue="audit", shown=shown),
-        verdict(A, C, DIFFERENT, queue="audit", shown=shown),
-        verdict(A, D, CANNOT_TELL, queue="audit", shown=shown),
-        verdict(B, C, SAME, queue="audit", shown={"decision": "old"}),
-        verdict(B, D, SAME, queue="review", shown=shown),
+        verdict(A, B, SAME, queue="audit"),
+        verdict(A, C, DIFFERENT, queue="audit"),
+        verdict(A, D, CANNOT_TELL, queue="audit"),
+        verdict(B, D, SAME, queue="review"),
     ]
-    links = Links.of(replace(v) for v in given[:3] + given[4:])
-    assert audit_counts(given, links, "new") == AuditCounts(right=1, wrong=1, undecided=1)
+    assert audit_of(given, Links.of(given)) == Audit(seen=2, errors=1)
 
 
 def test_agreement_is_cohens_kappa() -> None:

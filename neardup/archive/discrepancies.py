@@ -22,7 +22,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Discrepancy:
-    """One line of the report.
+    """One line of the report of what did not fit.
 
     Attributes:
         kind: one of `KINDS`.
@@ -50,7 +50,7 @@ COLUMNS = tuple(field.name for field in fields(Discrepancy))
 
 
 def write_discrepancies(out: Path, lines: Sequence[Discrepancy], counts: Sequence[tuple[str, str, int]]) -> list[Path]:
-    """Write `discrepancies.xlsx`, `.csv` and `.html`.
+    """Write the report of what did not fit, as `discrepancies.xlsx`, `.csv` and `.html`.
 
     Args:
         out: the folder.

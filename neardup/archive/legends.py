@@ -45,7 +45,7 @@ class LegendRow:
 
 @dataclass(frozen=True)
 class LegendSheet:
-    """What one sheet says.
+    """The rows of one sheet of legends, and what was wrong with it.
 
     Attributes:
         rows: its rows that are not blank; none where a column is missing.

@@ -75,7 +75,7 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class Archive:
-    """What a scan found.
+    """The photos of an archive and the files that cannot be read, as a scan found them.
 
     Attributes:
         root: the archive's folder.
@@ -240,6 +240,7 @@ _COLUMNS = {
     **dict.fromkeys(("path", "sha256", "mode", "format", "phash", "phash_mirrored", "reason"), pa.string()),
     **dict.fromkeys(("size_bytes", "width", "height", "size", "mtime_ns"), pa.int64()),
 }
+"""Columns of the Parquet table that remembers a scan, and their types."""
 
 
 def _save(

@@ -11,7 +11,7 @@ from neardup.tables import load_table, save_rows, write_table
 
 @dataclass(frozen=True)
 class Caption:
-    """A legend in English.
+    """The English text that a photo is trained with, and how its legend became English.
 
     Attributes:
         text: the English text that training uses.
@@ -26,7 +26,7 @@ class Caption:
 
 @dataclass(frozen=True)
 class TrainingPhoto:
-    """One photo with its legend.
+    """One photo of the training set, with the legend that the historian gave it.
 
     Attributes:
         image_name: its file name in `training_set/`, unique there.

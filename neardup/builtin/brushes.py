@@ -55,7 +55,7 @@ def camel(draw: ImageDraw.ImageDraw, x: float, y: float, s: float, rng: np.rando
 
 
 def rider(draw: ImageDraw.ImageDraw, x: float, y: float, s: float, rng: np.random.Generator) -> None:
-    """A man on a horse."""
+    """Draw a man on a horse."""
     _figure(draw, x, y - s * 0.36, s * 0.75, rng)
     _beast(draw, x, y, s, _toned((80, 60, 46), rng, 0.6, 1.4))
 

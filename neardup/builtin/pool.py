@@ -29,7 +29,7 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Pool:
-    """Grey pictures in memory.
+    """Photographs that the shipped encoder is trained on or judged by, grey and small, in memory.
 
     Attributes:
         pixels: uint8 (n, 224, 224); the sides of a photograph are squeezed to equal length.
@@ -51,7 +51,7 @@ class Pool:
 
     @cached_property
     def members(self) -> list[list[int]]:
-        """The rows of each subject."""
+        """The rows of the pool that show each subject."""
         rows: list[list[int]] = [[] for _ in range(self.subjects[-1] + 1)]
         for row, subject in enumerate(self.subjects):
             rows[subject].append(row)
@@ -98,7 +98,7 @@ def training_pool(folders: Sequence[Path]) -> Pool:
 
 
 def validation_pool(folders: Sequence[Path]) -> Pool:
-    """The photographs held out."""
+    """The photographs that the training of the shipped encoder holds out, to be judged by."""
     return _pool([group for folder in folders for group in read_groups(folder) if _is_held_out(group)])
 
 

@@ -175,14 +175,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--seed", type=int)
     options = parser.parse_args(arguments)
-    usual = Pretraining() if options.start is None else FINER
+    recipe = Pretraining() if options.start is None else FINER
     given = {name: value for name in ("steps", "seed") if (value := getattr(options, name)) is not None}
     try:
         pretrain(
             options.photos,
             options.imagenet,
             options.out,
-            replace(usual, **given),
+            replace(recipe, **given),
             start=options.start,
             device=options.device,
         )

@@ -171,7 +171,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Scene:
-    """One drawn scene.
+    """One scene of the demo's archive, from which its photograph is drawn.
 
     Attributes:
         seed: draws everything that the other fields leave open.

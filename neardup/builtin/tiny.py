@@ -33,7 +33,7 @@ SIZE = 192
 FEATURES = 1280
 """Channels of the last features."""
 WIDTH = 256
-"""Numbers of a vector."""
+"""Numbers in a vector of the shipped encoder."""
 LEVEL = 0.5
 """Mean and standard deviation of a pixel, 0 to 1, that the image processor takes all pictures to have."""
 LUMINANCE = (0.299, 0.587, 0.114)
@@ -109,7 +109,7 @@ def _imagenet_weights(source: Path) -> dict[str, Tensor]:
 
 
 def _renamed(weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same weights by timm's names: both list the same layers in the same order."""
+    """Call EfficientNet-Lite's weights by timm's names: both list the same layers in the same order."""
     tensors = [tensor for name, tensor in weights.items() if not name.startswith("_fc.")]
     return dict(zip(wanted, tensors, strict=True))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from neardup.cli.flows import resolved
-from neardup.cli.options import ENCODER, FOLDER, JSON, options
+from neardup.cli.options import ENCODER, FOLDER, JSON, options, settings_of
 from neardup.cli.output import print_result, say
 
 
@@ -31,7 +31,7 @@ def explain(first: Path, second: Path, picture: Path, out: Path | None, encoder:
     for path in (first, second):
         if not path.is_file():
             raise ArchiveError(f"{path} is not there or no file: name two image files")
-    name = resolved(encoder, out or picture.parent) if encoder else BUILTIN
+    name = resolved(settings_of(None, encoder=encoder), out or picture.parent) if encoder else BUILTIN
     explained = explain_files(first, second, picture, encoder=name, out=out)
     facts = {
         "sentence": explained.sentence,

@@ -4,21 +4,31 @@ import os
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from neardup.cli.output import working_in
+from neardup.cli.output import say, working_in
+
+if TYPE_CHECKING:
+    from neardup.settings.schema import Settings
 
 
-def resolved(encoder: str, folder: Path) -> str:
-    """The encoder's name as `load_encoder` takes it: a model of MLflow is fetched into the folder's state."""
-    if not encoder.startswith(("models:/", "runs:/", "mlflow-artifacts:/")):
-        return encoder
-    from tasks.tracking import tracking_of
+def resolved(settings: "Settings", folder: Path) -> str:
+    """The encoder's name as `load_encoder` takes it.
 
-    with working_in(folder):
-        return tracking_of(folder).encoder(encoder)
+    A model of MLflow is fetched into the folder's state; what `[onnx]` says of an ONNX file is kept there beside it.
+    """
+    encoder = settings.encoder
+    if encoder.startswith(("models:/", "runs:/", "mlflow-artifacts:/")):
+        from tasks.tracking import tracking_of
+
+        with working_in(folder):
+            return tracking_of(folder).encoder(encoder)
+    from neardup.encode.onnx_file import prepared
+    from neardup.stages import STATE
+
+    return prepared(encoder, settings.onnx, folder / STATE / "models", lambda line: say(f"neardup: {line}"))
 
 
 def run_flow(name: str, out: Path, *arguments: Any, check: Callable[[], object] | None = None) -> Any:

@@ -25,6 +25,7 @@ from neardup.progress import Progress, drawn_by
 ENDED = "Finished in state "
 """How Prefect's last line of a task run begins."""
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+"""What each line of a log in the results' folder holds: when, how grave, who says it, and what."""
 KEPT_LOGS = 20
 """Logs of one flow that stay in the folder; older ones are deleted."""
 

@@ -69,7 +69,7 @@ def train(
     with working_in(out):
         found = [approach for approach in approaches(out, settings) if approach.name == name]
         if not found:
-            limits = limits_of(resolved(settings.encoder, out))
+            limits = limits_of(resolved(settings, out))
             raise TrainingError(
                 limits or f"no photo of {out} has a legend to learn from: say --adapted, which needs none"
             )
@@ -219,7 +219,7 @@ def approaches(out: Path, settings: "Settings") -> "list[Approach]":
     from neardup.approach import approaches_of
     from neardup.encode.encoder import load_encoder
 
-    encoder = resolved(settings.encoder, out)
+    encoder = resolved(settings, out)
     return approaches_of(out, replace(settings, encoder=encoder), load_encoder(encoder).fingerprint)
 
 
@@ -242,7 +242,7 @@ def run_experiment(archive: Path, out: Path, settings: "Settings", *, as_json: b
         check_archive(archive, out, settings.prepare)
         if settings.device not in {"auto", "cpu"}:
             pick_device(settings.device)
-        encoder = resolved(settings.encoder, out)
+        encoder = resolved(settings, out)
         check_encoder(encoder)
         if limits := limits_of(encoder):
             say(f"neardup: {limits}")

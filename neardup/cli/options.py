@@ -38,7 +38,9 @@ CONFIG = click.option(
     "--config", type=FILE, help="Settings; else neardup.toml here, or [prepare] of the archive's own neardup.toml."
 )
 
-ENCODER = click.option("--encoder", help="builtin:tiny, sscd, a hub id, a folder, a TorchScript file, an MLflow model.")
+ENCODER = click.option(
+    "--encoder", help="builtin:tiny, sscd, a hub id, a folder, an ONNX or TorchScript file, an MLflow model."
+)
 
 DEVICE = click.option(
     "--device",
@@ -135,7 +137,7 @@ def training_values(values: dict[str, Any]) -> dict[str, Any]:
     from neardup.settings.schema import prior_project
 
     prior = prior_project()
-    names = ("shared_legends", "long_legends", "select_by", "interpolate")
+    names = ("shared_legends", "long_legends", "select_by", "interpolate", "normalise")
     repeated = {name: getattr(prior, name) for name in names}
     recipe = {name: values.pop(name, None) for name in ("epochs", "lr", "weight_decay", "batch_size", "seed")}
     recipe |= repeated if values.pop("prior_project") else {}

@@ -207,8 +207,8 @@ def _print_hits(
         proved = proofs[number] if proofs else [None] * len(best)
         shown = []
         for rank, (hit, proof) in enumerate(zip(best, proved, strict=True), 1):
-            said = "  (itself)" if hit.itself else f"  {proof.text}" if proof else ""
-            lines.append(f"{rank:>3}  {hit.similarity:.4f}  {hit.path}{said}")
+            remark = "  (itself)" if hit.itself else f"  {proof.text}" if proof else ""
+            lines.append(f"{rank:>3}  {hit.similarity:.4f}  {hit.path}{remark}")
             shown.append(asdict(hit) | (asdict(proof) if proof else {}))
         facts.append({"query": query, "hits": shown})
     print_result(facts, "\n".join(lines), as_json=as_json)
@@ -276,10 +276,8 @@ def duplicates(
     places = {f"cluster__{name}": value for name, value in cluster.items()}
     settings = settings_of(config, archive, device=device, **places)
     foreign = decoys.resolve() if decoys else None
-    computing = settings.device, dtype, settings.prepare, settings.cluster
-    result = run_flow(
-        "duplicates", out, archive.resolve(), out.resolve(), encoder, threshold, *computing, verify, foreign
-    )
+    computing = settings.device, dtype, settings.prepare, settings.cluster, verify, foreign, settings.onnx
+    result = run_flow("duplicates", out, archive.resolve(), out.resolve(), encoder, threshold, *computing)
     folder = Path(result["folder"])
     shown = ("gallery.html", *(("explained.html",) if verify else ()), "pairs.xlsx", "groups.xlsx")
     pages = f"Look at {', '.join(str(folder / name) for name in shown)}"
@@ -311,7 +309,7 @@ def watch(
     check_folders(archive, out)
     settings = settings_of(config, archive, device=device)
     folders = archive.resolve(), out.resolve()
-    reading = settings.prepare, encoder, threshold, settings.device, settings.cluster.store, verify
+    reading = settings.prepare, encoder, threshold, settings.device, settings.cluster.store, verify, settings.onnx
     result = run_flow("watch", out, *folders, *reading)
     folder = Path(result["folder"]) if result["folder"] else None
     explained = f", {folder / 'explained.html'}" if folder and verify else ""
@@ -331,7 +329,7 @@ def loaded(settings: "Settings", folder: Path, dtype: "Dtype", results: Path) ->
     from neardup.encode.encoder import load_encoder
     from neardup.measure.low_precision import effect, measured
 
-    model = load_encoder(resolved(settings.encoder, folder), settings.device, dtype)
+    model = load_encoder(resolved(settings, folder), settings.device, dtype)
     if dtype != "fp32":
         say(effect(measured(results, dtype, model.fingerprint)))
     return model

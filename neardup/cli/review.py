@@ -51,11 +51,12 @@ def review(
     import uvicorn
 
     from neardup.archive.scan import check_folders
+    from neardup.review.desk import Desk
     from neardup.review.lookup import Lookup
     from neardup.review.pictures import matched_points_of
     from neardup.review.results import Results
     from neardup.review.security import is_loopback, names_of, new_token
-    from neardup.review.server import Desk, create_app
+    from neardup.review.server import create_app
     from neardup.review.verdicts import open_verdicts
 
     settings = settings_of(config, archive, device=device)

@@ -69,7 +69,7 @@ def list_verdicts(out: Path, database: str, everything: bool, as_json: bool) -> 
 
 
 def _line(verdict: "Verdict") -> str:
-    """A verdict as one line."""
+    """A verdict as the line of a list: when, the pair, what, who, and its number."""
     first, second = (digest[:12] for digest in verdict.pair)
     return f"{verdict.time[:19]}  {first} {second}  {verdict.verdict:<11}  {verdict.who}  {verdict.id}"
 
@@ -169,7 +169,7 @@ def import_table(
 
 
 def _summary(imported: "Imported", *, dry_run: bool) -> str:
-    """What happened, or would have."""
+    """What an import of verdicts stored, or would have stored if it were no trial."""
     return f"a trial: {imported.summary}; nothing was stored" if dry_run else imported.summary
 
 
@@ -216,14 +216,16 @@ def propose(out: Path, archive: Path | None, database: str, as_json: bool) -> No
 
     with working_in(out), open_verdicts(out, database) as kept:
         links = Links.of(kept.current())
-        sheets = propose_rows(out, links)
+        found = Found.load(out, archive) if (out / "duplicates" / "pairs.parquet").is_file() else None
+        candidates = found.candidates if found else ()
+        chances = {one.pair: one.probability for one in candidates if one.probability is not None}
+        sheets = propose_rows(out, links, chances)
         written = [write_proposal(out / "proposed_IS.xlsx", sheets)]
         changed = sum(cell.kind != "kept" for rows in sheets.values() for cells in rows.values() for cell in cells)
         rows = save_known_pairs(out / KNOWN_PAIRS, kept.history(), links)
         facts: dict[str, Any] = {"changed_cells": changed, "known_pairs": len(rows)}
-        if (out / "duplicates" / "pairs.parquet").is_file():
-            found = Found.load(out, archive)
-            doubts = doubts_of(TestSet.load(out), found, links)
+        if found:
+            doubts = doubts_of(TestSet.load(out), candidates, links)
             written += write_doubts(out, doubts, found)
             facts["discrepancies"] = len(doubts)
     facts["files"] = written

@@ -1,10 +1,13 @@
 """Encoders by name: what is there, and what the rest of neardup takes of them."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from neardup.encode.background import Background, NormalisedEncoder
 from neardup.encode.devices import without_torch
-from neardup.encode.onnx import GRAPH, MODEL, OnnxEncoder, of_checkpoint, of_file
+from neardup.encode.onnx import GRAPH, of_checkpoint
+from neardup.encode.onnx_file import is_onnx, load_onnx
 from neardup.encode.protocol import BATCH, BUILTIN, CHECKPOINT, BatchEncoder, Encoder
 from neardup.errors import EncoderError
 
@@ -14,15 +17,23 @@ if TYPE_CHECKING:  # a borrowed GPU has no pydantic, which recipes need
 __all__ = ["BATCH", "BUILTIN", "CHECKPOINT", "BatchEncoder", "Encoder", "check_encoder", "load_encoder"]
 
 
-def load_encoder(name: str, device: str = "auto", dtype: "Dtype" = "fp32", *, compiled: bool = False) -> BatchEncoder:
+def load_encoder(
+    name: str,
+    device: str = "auto",
+    dtype: "Dtype" = "fp32",
+    *,
+    compiled: bool = False,
+    onnx: Mapping[str, Any] | None = None,
+) -> BatchEncoder:
     """Load an encoder of images; of a checkpoint only what sees is kept.
 
     Args:
         name: `builtin:tiny`; `sscd`, Meta's model for copies of photographs, which is fetched once; a hub id such as
             `openai/clip-vit-base-patch32` or `facebook/dinov2-small`; a folder with a checkpoint of CLIP, SigLIP,
             DINOv2, ViT, timm or a dual encoder of these; a TorchScript file (`.pt`); or an ONNX file (`.onnx`). What
-            the vector of each kind is, the classes of `neardup.encode.kinds` say. On the CPU, in fp32, an ONNX file and
-            a checkpoint with a graph beside it, as `builtin:tiny` has, are computed by ONNX Runtime, without torch.
+            the vector of each kind is, the classes of `neardup.encode.kinds` say; where `background.safetensors` lies
+            in the checkpoint, it is normalised as `neardup.encode.background` says. On the CPU, in fp32, an ONNX file
+            and a checkpoint with a graph beside it, as `builtin:tiny` has, are computed by ONNX Runtime, without torch.
         device: `auto`, `cpu`, `cuda`, `mps`.
         dtype: number format of the computation; `int8` on CPUs, `fp16` on GPUs, `bf16` on GPUs and on CPUs that have
             AVX512-BF16 or AMX. Measured for ViT-B/32 on one core with AVX512-BF16: 10.1 photos/s, in bf16 19.3, in int8
@@ -32,6 +43,8 @@ def load_encoder(name: str, device: str = "auto", dtype: "Dtype" = "fp32", *, co
             one core with AVX512-BF16, for `builtin:tiny` and for ViT-B/32: in fp32 1.19 and 1.16 times as fast, the
             same vectors but for 5e-7; in bf16 slower, 0.82 and 0.88 times, with a cosine of 0.9998 to the vectors
             that were not compiled. int8 is not compiled.
+        onnx: of an ONNX file, what it does not say itself, or wrongly: `layout` (`nchw` or `nhwc`), `size` (height,
+            width), `mean` and `std` (three numbers each, of levels 0 to 1).
 
     Raises:
         EncoderError: there is no such checkpoint, it is of no kind that is known, it has no safetensors weights, or the
@@ -40,23 +53,20 @@ def load_encoder(name: str, device: str = "auto", dtype: "Dtype" = "fp32", *, co
     if is_onnx(name):
         if dtype != "fp32" or device not in {"auto", "cpu"}:
             raise EncoderError(f"{name} is computed by the CPU as it was exported: leave device and precision out")
-        return load_onnx(name)
-    folder = CHECKPOINT if name == BUILTIN else Path(name)
-    if without_torch(device, dtype) and not compiled and (folder / GRAPH).is_file():
-        return of_checkpoint(name, folder)
-    from neardup.encode.kinds import load_vision  # noqa: PLC0415 - torch, for seconds that ONNX Runtime does not need
+        encoder: BatchEncoder = load_onnx(name, onnx)
+    elif without_torch(device, dtype) and not compiled and (checkpoint_folder(name) / GRAPH).is_file():
+        encoder = of_checkpoint(name, checkpoint_folder(name))
+    else:
+        from neardup.encode.kinds import load_vision  # noqa: PLC0415 - torch, for seconds that ONNX Runtime saves
 
-    return load_vision(name, device, dtype, compiled=compiled)
-
-
-def is_onnx(name: str) -> bool:
-    """Whether an encoder's name is an ONNX file's, or a folder's that holds one."""
-    return name.endswith(".onnx") or (Path(name) / MODEL).is_file()
+        encoder = load_vision(name, device, dtype, compiled=compiled)
+    background = Background.load(checkpoint_folder(name))
+    return NormalisedEncoder(encoder, background) if background else encoder
 
 
-def load_onnx(name: str) -> OnnxEncoder:
-    """Load the encoder in an ONNX file, or in a folder that holds one; errors as in `load_encoder`."""
-    return of_file(name, Path(name) if name.endswith(".onnx") else Path(name) / MODEL)
+def checkpoint_folder(name: str) -> Path:
+    """The folder of an encoder's checkpoint; of what is no folder's name, such as a hub id, one that is not there."""
+    return CHECKPOINT if name == BUILTIN else Path(name)
 
 
 def check_encoder(name: str) -> None:

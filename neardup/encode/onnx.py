@@ -7,7 +7,7 @@ so that a fine-tuned checkpoint runs by the graph of the one that it began from.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,13 @@ MODEL = "model.onnx"
 """An ONNX file in a folder that stands for an encoder, with its `preprocessor_config.json` beside it."""
 PREPARATION = "preprocessor_config.json"
 """What transformers calls a checkpoint's image preparation."""
+LAYOUT = "data_format"
+"""What transformers calls the order of an image's dimensions there: `channels_first` or `channels_last`."""
 PASS = 4
 """Images in one pass: measured fastest for EfficientNet-Lite0, one thread a core."""
 
 VISION = ("vision_model.", "visual_projection.")
 """What the names of the weights of a checkpoint's vision tower begin with."""
-KEYS = ("size", "mean", "std")
-"""What an ONNX file may say of how photos are prepared."""
 RANK = 4
 """Dimensions of a pass of images."""
 CHANNELS = 3
@@ -146,6 +146,8 @@ class OnnxEncoder:
         session: Any,
         preparation: Preparation,
         fingerprint: str,
+        *,
+        channels_last: bool | None = None,
     ) -> None:
         """Take an open graph.
 
@@ -156,6 +158,7 @@ class OnnxEncoder:
             session: what `opened` gave of it.
             preparation: how a photo becomes that input.
             fingerprint: SHA-256 of graph or weights, and preparation.
+            channels_last: whether images are (n, height, width, 3); None where the shape of the input tells.
 
         Raises:
             EncoderError: it is no such model.
@@ -172,14 +175,16 @@ class OnnxEncoder:
                 "vectors (n, d) come out"
             )
         self._input, self._output = inputs[0].name, outputs[0].name
-        self._levels, self._channels_last = inputs[0].type == "tensor(uint8)", shape[-1] == CHANNELS
+        self._levels = inputs[0].type == "tensor(uint8)"
+        self._channels_last = shape[-1] == CHANNELS if channels_last is None else channels_last
         self._pass = shape[0] if isinstance(shape[0], int) else 0
         self.dimension = width if isinstance(width, int) else self._embed([self._black()] * (self._pass or 1)).shape[1]
 
     def save(self, folder: Path) -> None:
         """Write a folder that stands for this encoder, whole or not at all: the graph, and how photos are prepared."""
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / PREPARATION, self._preparation.config())
+        layout = {LAYOUT: "channels_last"} if self._channels_last else {}
+        write_json(folder / PREPARATION, self._preparation.config() | layout)
         with replacing(folder / MODEL) as partial:
             partial.write_bytes(self._graph)
 
@@ -258,57 +263,6 @@ def opened(name: str, graph: bytes, weights: Weights) -> Any:
     except Exception as error:  # its errors have no common class of their own
         first = str(error).splitlines()[0][:200]
         raise EncoderError(f"ONNX Runtime cannot open {name} ({first}): export the model anew") from error
-
-
-def of_file(name: str, path: Path, said: Mapping[str, Any] | None = None) -> OnnxEncoder:
-    """The encoder in an ONNX file.
-
-    How a photo is prepared for it is asked, in this order, of `said`, of the `preprocessor_config.json` beside the
-    file, of the file's metadata (`image_size`, `image_mean`, `image_std`, each as JSON) and of its input's shape. Of an
-    input in uint8 it takes no mean.
-
-    Args:
-        name: what the user calls it.
-        path: the file.
-        said: `size` (height, width), `mean`, `std`.
-
-    Raises:
-        EncoderError: there is no such file, it is no image encoder, or nothing says how photos are prepared for it.
-    """
-    if not path.is_file():
-        raise EncoderError(f"there is no file {path}: name an ONNX file of an image encoder")
-    graph = path.read_bytes()
-    session = opened(name, graph, {})
-    preparation = _preparation(name, path, session, said or {})
-    digest = hashlib.sha256(graph + json.dumps(asdict(preparation), sort_keys=True).encode())
-    return OnnxEncoder(name, graph, session, preparation, digest.hexdigest())
-
-
-def _preparation(name: str, path: Path, session: Any, said: Mapping[str, Any]) -> Preparation:
-    """How a photo is prepared for the model in a file; see `of_file`."""
-    beside = path.with_name(PREPARATION)
-    if beside.is_file() and not any(said.values()):
-        return Preparation.of(json.loads(beside.read_text(encoding="utf-8")))
-    metadata = session.get_modelmeta().custom_metadata_map
-    known = {key: json.loads(metadata[f"image_{key}"]) for key in KEYS if f"image_{key}" in metadata}
-    known |= {key: value for key, value in said.items() if value}
-    shape, levels = session.get_inputs()[0].shape, session.get_inputs()[0].type == "tensor(uint8)"
-    sides = [side for side in shape[1:] if side != CHANNELS] if len(shape) == RANK else []
-    size = known.get("size") or sides
-    if len(size) != 2 or not all(isinstance(side, int) for side in size):  # noqa: PLR2004 - height and width
-        raise EncoderError(
-            f"{name} takes images of any size: say which in a {PREPARATION} beside it, as "
-            '{"size": {"height": 224, "width": 224}, "image_mean": [...], "image_std": [...]}'
-        )
-    if not levels and not {"mean", "std"} <= known.keys():
-        raise EncoderError(
-            f"{name} does not say how levels are normalised: say it in a {PREPARATION} beside it, with size, "
-            "image_mean and image_std; ImageNet's models have [0.485, 0.456, 0.406] and [0.229, 0.224, 0.225]"
-        )
-    # What a saved folder says is read to the same value, shortest side and all, so that it has the same fingerprint.
-    height, width = size
-    plain = Preparation(height, width, shortest=min(size), resample=Image.Resampling.BILINEAR)
-    return plain if levels else replace(plain, mean=tuple(known["mean"]), std=tuple(known["std"]))
 
 
 def of_checkpoint(name: str, folder: Path) -> OnnxEncoder:

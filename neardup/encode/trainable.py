@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neardup.encode.encoder import is_onnx, load_onnx
+from neardup.encode.background import BACKGROUND, Background
+from neardup.encode.encoder import checkpoint_folder
 from neardup.encode.hub import load_checkpoint
 from neardup.encode.kinds import KINDS, kind_of
 from neardup.encode.onnx import GRAPH
-from neardup.encode.protocol import BUILTIN, CHECKPOINT
+from neardup.encode.onnx_file import is_onnx, load_onnx
 from neardup.encode.torchscript import is_torchscript, load_torchscript
 from neardup.encode.vision import VisionEncoder
 from neardup.errors import EncoderError
@@ -69,6 +70,8 @@ class Trainable:
 def load_trainable(name: str) -> Trainable:
     """Load a whole model for training; names and errors as in `load_encoder`.
 
+    A background that normalises its similarities is left behind: weights that change need another one.
+
     Raises:
         EncoderError: besides, it is an ONNX file, which holds no weights that can learn.
     """
@@ -91,13 +94,16 @@ def load_trainable(name: str) -> Trainable:
         )
     if kind == "siglip":
         text.pad_token_id = tokenizer.pad_token_id  # it reads padding, and config.json often has another token
-    graph = (CHECKPOINT if name == BUILTIN else Path(name)) / GRAPH
+    graph = checkpoint_folder(name) / GRAPH
     return Trainable(name, model, tokenizer, processor, graph.read_bytes() if graph.is_file() else None)
 
 
 def save_encoder(name: str, folder: Path) -> None:
     """Write a folder that `load_encoder` reads as it reads `name`; errors as there."""
     if is_onnx(name):
+        (folder / BACKGROUND).unlink(missing_ok=True)  # of the encoder that was saved there before
         load_onnx(name).save(folder)
     else:
         load_trainable(name).save(folder)
+    if background := Background.load(checkpoint_folder(name)):
+        background.save(folder)

@@ -18,7 +18,7 @@ from neardup.stages import replacing, write_json
 from neardup.tables import Value, write_table
 
 FILES = ("comparison.xlsx", "comparison.csv", "comparison.md", "comparison.json", "comparison_facts.json")
-"""What `Comparison.write` writes."""
+"""Names of the files in which `Comparison.write` sets the approaches side by side."""
 
 
 VERIFIED = ", verified"
@@ -49,7 +49,7 @@ class VerifiedFigures:
 
     @property
     def plain(self) -> dict[str, object]:
-        """The same as JSON has it."""
+        """The comparison as dicts, lists and numbers, for `comparison.json`."""
         parts = {"figures": self.figures, "gains": self.gains}
         shown = {part: {name: asdict(figure) for name, figure in of.items()} for part, of in parts.items()}
         return {**shown, "summary": self.summary}
@@ -259,7 +259,7 @@ def compare(
     repeats: Mapping[str, Sequence[Evaluation]] = MappingProxyType({}),
     verified: Mapping[str, VerifiedFigures] = MappingProxyType({}),
 ) -> Comparison:
-    """Set evaluations side by side.
+    """Set the evaluations of several approaches side by side, with the gain of each over the first.
 
     Args:
         evaluations: one an approach, the one to compare with first.

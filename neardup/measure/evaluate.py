@@ -110,7 +110,7 @@ class Evaluation:
 
     @cached_property
     def scored(self) -> ScoredTestSet:
-        """Similarities, pairs and calibrated thresholds."""
+        """The test set with its similarities, pairs and calibrated thresholds, which all metrics are computed from."""
         wide = self.vectors.astype(np.float64)
         others = wide @ self.distractors.vectors.astype(np.float64).T if self.distractors.names else None
         return ScoredTestSet.of(wide @ wide.T, self.groups, FOLDS, self.seed, others)
@@ -133,7 +133,7 @@ class Evaluation:
 
     @cached_property
     def metrics(self) -> dict[str, Figure]:
-        """Each metric with its interval."""
+        """Each metric by name, with its value and its bootstrap interval."""
         return {name: figure(self.values[name], self.samples[name]) for name in NAMES}
 
     def at(self, threshold: float) -> dict[str, float]:
@@ -257,7 +257,7 @@ def evaluate(
     seed: int = 0,
     distractors: Distractors | None = None,
 ) -> Evaluation:
-    """Measure vectors against groups.
+    """Measure how well an encoder's vectors tell the historian's groups apart.
 
     Args:
         vectors: float32 (n, d), unit rows.

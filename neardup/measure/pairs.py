@@ -10,7 +10,7 @@ from neardup.arrays import Bools, Floats, Ints
 
 @dataclass(frozen=True)
 class Pairs:
-    """Unordered pairs of photos.
+    """Unordered pairs of photos with their similarity, and whether both are of one group.
 
     Attributes:
         i: int64 (m,), index of the photo that comes first in the test set.

@@ -240,5 +240,5 @@ def gallery(
 
 
 def title(approach: str) -> str:
-    """An approach's name for people."""
+    """The name of an approach as the plots' legends show it."""
     return APPROACHES.get(approach, approach)

@@ -39,7 +39,7 @@ def write_report(
     max_pixels: int = MAX_PIXELS,
     new_photos: NewPhotos | None = None,
 ) -> Path:
-    """Write `report.html`.
+    """Write the page of a comparison for people, `report.html`.
 
     Args:
         out: the output folder, prepared and evaluated.

@@ -1,15 +1,77 @@
 """Answered pairs that deserve a second look: a member joined their group, or a new decision contradicts the verdict."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 from neardup.decide.geometry import LINKED
+from neardup.errors import ArchiveError
 from neardup.review.links import Links, Pair
+from neardup.review.question import Question
 from neardup.review.verdicts import DIFFERENT, SAME, Verdict
+from neardup.tables import load_table, save_rows
+
+TABLE = "asked_again.csv"
+"""File of the folder of a run of `watch` that lists what is asked again."""
 
 STRONG = 0.99
 """Probability from which on a decision contradicts "different" strongly, and one minus it "same": of a hundred such
 pairs one is wrong where probabilities are calibrated, so that few are asked again for nothing."""
+
+
+@dataclass(frozen=True)
+class Again:
+    """A pair that was answered and is to be looked at again.
+
+    Attributes:
+        photo: path of the one photo.
+        partner: path of the other one.
+        verdict: the answer in force.
+        why: what has changed since.
+        photo_sha256: digest of the one photo's bytes.
+        partner_sha256: digest of the other's.
+        verdict_id: of the answer; once another one is in force, the pair has been looked at.
+    """
+
+    photo: str
+    partner: str
+    verdict: str
+    why: str
+    photo_sha256: str
+    partner_sha256: str
+    verdict_id: str
+
+
+def save_again(run: Path, rows: Iterable[Again]) -> Path:
+    """Write what is asked again into the folder of a run of `watch`."""
+    return save_rows(run / TABLE, Again, rows)
+
+
+def load_again(out: Path) -> list[Again]:
+    """What all runs of `watch` into an output folder asked again, the oldest first."""
+    found: list[Again] = []
+    for table in sorted((out / "watch").glob(f"*/{TABLE}")):
+        with suppress(ArchiveError):  # a table of another version does not say which answers it is about
+            found += load_table(table, Again)
+    return found
+
+
+def still_open(rows: Iterable[Again], links: Links) -> list[Question]:
+    """The pairs that are asked again and whose answer is still the one that was doubted; of several reasons the last.
+
+    Args:
+        rows: as `load_again` gives them.
+        links: what the verdicts in force come to.
+    """
+    found = {}
+    for row in rows:
+        asked = Question(row.photo, row.partner, row.photo_sha256, row.partner_sha256, "asked_again", {"why": row.why})
+        verdict = links.decided.get(asked.pair)
+        if verdict and verdict.id == row.verdict_id:
+            found[asked.pair] = asked
+    return list(found.values())
 
 
 def asked_again(
@@ -17,7 +79,7 @@ def asked_again(
     probabilities: Mapping[Pair, float],
     decision: str,
     group_of: Mapping[str, int],
-    new: Collection[str],
+    new: Mapping[str, str],
 ) -> dict[Pair, str]:
     """The answered pairs that are shown again, each with the reason in words; all others never are.
 
@@ -30,19 +92,22 @@ def asked_again(
         probabilities: pair → its probability by the decision in force; pairs that are no candidates may lack.
         decision: fingerprint of that decision.
         group_of: photo → its group now; photos in none may lack.
-        new: photos that were not there when an earlier run was looked at.
+        new: photos that were not there when an earlier run was looked at, with what they are called.
 
     Returns:
         Pair → why it is shown again, in the order of the pairs.
     """
     joined: defaultdict[int, list[str]] = defaultdict(list)
-    for photo in sorted(new):
+    for photo in sorted(new, key=new.__getitem__):
         if photo in group_of:
             joined[group_of[photo]].append(photo)
     alike = _alike(probabilities, new)
     found = {}
     for pair, verdict in sorted(links.decided.items()):
-        reason = _contradicted(verdict, probabilities.get(pair), decision) or _joined(verdict, group_of, joined, alike)
+        reason = _contradicted(verdict, probabilities.get(pair), decision)
+        if not reason:
+            photos, words = _joined(verdict, group_of, joined, alike)
+            reason = f"{_named([new[photo] for photo in photos])} {words}" if photos else ""
         if reason:
             found[pair] = reason
     return found
@@ -84,21 +149,21 @@ def _joined(
     group_of: Mapping[str, int],
     joined: Mapping[int, list[str]],
     alike: Mapping[str, set[str]],
-) -> str:
-    """Why a new photo bears on a verdict: it joined the group of both, or is like two that are said to differ."""
+) -> tuple[list[str], str]:
+    """The new photos that bear on a verdict, and how: they joined the group of both, or are like two that differ."""
     first, second = (group_of.get(photo) for photo in verdict.pair)
     if verdict.verdict == SAME and first is not None and first == second:
         members = [photo for photo in joined.get(first, ()) if photo not in verdict.pair]
         if members:
-            return f"{_named(members)} joined the group of both"
+            return members, "joined the group of both"
     if verdict.verdict == DIFFERENT:
         bridges = sorted(alike.get(verdict.first, set()) & alike.get(verdict.second, set()))
         if bridges:
-            return f"{_named(bridges)} looks the same as either, and {verdict.who} says that they are different"
-    return ""
+            return bridges, f"looks the same as either, and {verdict.who} says that they are different"
+    return [], ""
 
 
-def _named(photos: list[str]) -> str:
-    """Photos by the first eight digits of their SHA-256, the first of many."""
-    more = f" and {len(photos) - 1} more" if len(photos) > 1 else ""
-    return f"{photos[0][:8]}{more}"
+def _named(names: list[str]) -> str:
+    """Photos by their names, the first of many."""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{names[0]}{more}"

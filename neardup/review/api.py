@@ -7,12 +7,12 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
 from neardup.errors import ArchiveError, VerdictError
+from neardup.review.candidates import Photo
+from neardup.review.desk import Desk
 from neardup.review.facts import PhotoFacts
-from neardup.review.queues import AUDIT, REVIEW
-from neardup.review.results import Photo
+from neardup.review.queues import AUDIT, REVIEW, TRUTH
 from neardup.review.security import UPLOAD
-from neardup.review.server import Desk
-from neardup.review.shown import machine_says, shown_pair, shown_photo, shown_points, shown_progress, shown_with
+from neardup.review.shown import machine_says, shown_photo, shown_points, shown_progress, shown_task, shown_with
 from neardup.review.verdicts import Verdict
 from neardup.search.nearest import Hit
 
@@ -38,7 +38,7 @@ class Answer(Body):
     partner: Digest
     verdict: Literal["same", "same scene", "different", "cannot tell"]
     who: Who
-    queue: Literal["review", "audit", "group", "pair", "search"]
+    queue: Literal["review", "audit", "group", "ground truth", "pair", "search"]
     relation: Annotated[str, Field(max_length=80)] = ""
     direction: Literal["", "first", "second"] = ""
     note: Annotated[str, Field(max_length=4000)] = ""
@@ -57,7 +57,7 @@ class Skip(Body):
     """A pair that somebody puts off."""
 
     session: Name
-    row: int
+    number: int
 
 
 class Part(Body):
@@ -100,25 +100,24 @@ def _add_tasks(app: FastAPI, desk: Desk) -> None:
 
     @app.get("/api/tasks")
     def tasks(
-        queue: Literal["review", "audit", "group"],
+        queue: Literal["review", "audit", "group", "ground truth"],
         session: Annotated[str, Query(pattern=r"^[\w.:-]{1,64}$")],
         who: Annotated[str, Query(max_length=80)] = "",
         group: int = 0,
         but: Annotated[str, Query(pattern=r"^[\d,]*$", max_length=400)] = "",
     ) -> dict[str, Any]:
         desk.queues.refresh()
-        have = [int(row) for row in but.split(",") if row]
+        have = [int(number) for number in but.split(",") if number]
         found = desk.queues.take(queue, session, AHEAD - len(have), group=group, but=have)
-        desk.pictures.warm(photo.sha256 for pair in found for photo in (pair.photo, pair.partner))
+        desk.pictures.warm(photo.sha256 for task in found for photo in (task.pair.photo, task.pair.partner))
         progress = desk.queues.progress(queue, who or desk.who, group)
-        return {"tasks": [shown_pair(pair, queue) for pair in found], "progress": shown_progress(progress)}
+        return {"tasks": [shown_task(task, queue) for task in found], "progress": shown_progress(progress)}
 
     @app.get("/api/pair/{photo}/{partner}")
     def pair(photo: str, partner: str) -> dict[str, Any]:
         desk.queues.refresh()
-        candidate, said = desk.pair(photo, partner), desk.queues.answers.of(photo, partner)
-        progress = desk.queues.progress(REVIEW, desk.who)
-        return {"tasks": [shown_pair(candidate, REVIEW, said)], "progress": shown_progress(progress)}
+        task, progress = desk.queues.task_of(photo, partner, REVIEW), desk.queues.progress(REVIEW, desk.who)
+        return {"tasks": [shown_task(task, REVIEW)], "progress": shown_progress(progress)}
 
     @app.get("/api/points/{photo}/{partner}")
     def points(photo: str, partner: str) -> dict[str, Any]:
@@ -130,7 +129,7 @@ def _add_tasks(app: FastAPI, desk: Desk) -> None:
 
     @app.post("/api/skip")
     def skip(body: Skip) -> dict[str, Any]:
-        desk.queues.skip(body.session, body.row)
+        desk.queues.skip(body.session, body.number)
         return {}
 
 
@@ -140,11 +139,11 @@ def _add_verdicts(app: FastAPI, desk: Desk) -> None:
     def saw(answer: Answer) -> dict[str, Any]:
         """What the person saw of the pair."""
         try:
-            candidate = desk.pair(answer.photo, answer.partner)
+            task = desk.queues.task_of(answer.photo, answer.partner, answer.queue)
         except ArchiveError:
             return {}
         drawn = desk.queues.drawn if answer.queue == AUDIT else None
-        return shown_with(candidate, desk.results, answer.queue, drawn)
+        return shown_with(task, desk.results, answer.queue, drawn)
 
     @app.post("/api/verdict")
     def verdict(body: Answer) -> dict[str, Any]:
@@ -153,7 +152,7 @@ def _add_verdicts(app: FastAPI, desk: Desk) -> None:
             body.partner,
             body.verdict,
             who=body.who,
-            queue=body.queue if body.queue in {AUDIT, "search"} else REVIEW,
+            queue=body.queue if body.queue in {AUDIT, TRUTH, "search"} else REVIEW,
             direction=body.direction,
             relation=body.relation,
             note=body.note,
@@ -176,7 +175,7 @@ def _add_verdicts(app: FastAPI, desk: Desk) -> None:
         desk.queues.refresh()
         queue = pairs[-1].queue
         try:
-            shown = shown_pair(desk.pair(*pairs[-1].pair), queue)
+            shown = shown_task(desk.queues.task_of(*pairs[-1].pair, queue), queue)
         except ArchiveError:
             shown = None
         return {"task": shown, "queue": queue}
@@ -216,7 +215,7 @@ def _add_search(app: FastAPI, desk: Desk) -> None:
             photo = Photo(hit.photo, hit.path, desk.results.facts.of(hit.path))
             says: dict[str, Any] = proofs.get(hit.photo, {})
             if query and None not in {desk.results.photo_of(query), desk.results.photo_of(hit.photo)}:
-                says = machine_says(desk.pair(query, hit.photo))
+                says = machine_says(desk.results.pair(query, hit.photo))
             said = desk.queues.answers.of(query, hit.photo) if query else []
             shown.append(
                 {"photo": shown_photo(photo), "similarity": hit.similarity}

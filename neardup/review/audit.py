@@ -8,7 +8,7 @@ random numbers", Ohlsson 1995): what is drawn is a uniform sample of the links o
 import hashlib
 import json
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,41 +16,24 @@ import numpy as np
 from filelock import FileLock
 
 from neardup.arrays import Ints
-from neardup.decide.promises import lower_bound, more_without_error
+from neardup.decide.promises import Audit
 from neardup.review.results import Results
 from neardup.stages import write_json
+from neardup.verify.evidence import ordered
 
 DRAWN = 400
 """Links that are drawn at most: 299 without an error show a precision of 99 %, 473 with one error; few go on."""
-
-
 PROMISES = (0.9, 0.95, 0.98, 0.99)
 """Precisions that an audit aims at, one after the other; 29, 59, 149 and 299 answers without an error show them."""
 
 
-@dataclass(frozen=True)
-class Audited:
-    """The answers to links that were drawn at random.
+def next_aim(audit: Audit) -> Audit | None:
+    """The same audit with the next precision to reach as its promise; None where it shows the last one.
 
-    Attributes:
-        right: answers that say "same".
-        answers: all that say something; "cannot tell" says nothing of a link.
+    >>> next_aim(Audit(40, 0))
+    Audit(seen=40, errors=0, promise=0.95)
     """
-
-    right: int
-    answers: int
-
-    @property
-    def bound(self) -> float:
-        """Precision of the links at least, at 95 % confidence."""
-        return lower_bound(self.right, self.answers)
-
-    def next_promise(self) -> tuple[float, int] | None:
-        """The next precision to reach, and how many more answers without an error show it; None past the last one."""
-        for promise in PROMISES:
-            if self.bound < promise:
-                return promise, more_without_error(self.answers, self.answers - self.right, promise)
-        return None
+    return next((replace(audit, promise=promise) for promise in PROMISES if audit.bound < promise), None)
 
 
 @dataclass(frozen=True)
@@ -95,10 +78,9 @@ def draw(results: Results) -> Draw:
 
 def _names(results: Results, row: int) -> tuple[str, str]:
     """What stands for the two photos of a pair in the draw: contents where all are known, else paths."""
-    first, second = (int(side[row]) for side in (results.first, results.second))
     if results.digests_known:
-        return tuple(sorted((results.digest(first), results.digest(second))))  # type: ignore[return-value]
-    return tuple(sorted((results.path(first), results.path(second))))  # type: ignore[return-value]
+        return results.contents(row)
+    return ordered(results.path(int(results.first[row])), results.path(int(results.second[row])))
 
 
 def _least(links: Ints, names: list[tuple[str, str]], seed: str) -> Ints:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -13,12 +14,16 @@ import pyarrow.parquet as pq
 from neardup.archive.prepare import REMEMBERED
 from neardup.errors import ArchiveError, VerdictError
 from neardup.images import MAX_PIXELS
+from neardup.review.facts import PhotoFacts
 from neardup.review.verdicts import pair_of
 from neardup.stages import STATE, digest_if_readable
+from neardup.verify.evidence import Evidence
 from neardup.verify.store import EVIDENCE, Known, read_evidence
 
 _NAMESPACE = uuid5(NAMESPACE_URL, "neardup:pair")
 """What the ids of pairs are derived from, so that two contents have one id wherever they are met."""
+SIDES = ("photo", "partner")
+"""Columns of the table of pairs that hold the paths of both photos."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,40 @@ class Candidate(Opinion):
         return {said.name: value for said in fields(Opinion) if (value := getattr(self, said.name)) not in {None, ""}}
 
 
+@dataclass(frozen=True)
+class Photo:
+    """A photo of the archive: its identity, where it lies, and what is known of it."""
+
+    sha256: str
+    path: str
+    facts: PhotoFacts
+
+
+@dataclass(frozen=True)
+class ShownPair(Opinion):
+    """A pair of photos that the machine proposes, with all that it says of it.
+
+    Attributes:
+        row: number of the pair among those of the results; None where the machine does not propose it.
+        photo: one photo of the pair.
+        partner: the other one.
+        terms: what the probability is made of, as pairs of a name and its log-odds.
+        groups: numbers of the groups of both photos; 0 for none.
+        affected: photos of these groups, which a wrong answer would join or part.
+        bridge: whether the pair alone holds two parts of a group together.
+        evidence: what verification measured, or None.
+    """
+
+    row: int | None
+    photo: Photo
+    partner: Photo
+    terms: tuple[tuple[str, float], ...] = ()
+    groups: tuple[int, int] = (0, 0)
+    affected: int = 2
+    bridge: bool = False
+    evidence: Evidence | None = None
+
+
 def id_of(photo: str, partner: str) -> str:
     """The id of two contents in either order: whoever knows both can tell whether somebody changed one of the three."""
     return str(uuid5(_NAMESPACE, "|".join(pair_of(photo, partner))))
@@ -131,27 +170,35 @@ class Found:
         groups = _rows(folder / "groups.parquet", out)
         facts = _json(folder / "duplicates.json")
         home = root_of(out, root, facts)
-        digests: dict[str, str] = {}
-        for row in pairs:
-            for name in ("photo", "partner"):
-                if digest := row.get(f"{name}_sha256"):
-                    digests[row[name]] = digest
-        for path in [row[name] for row in pairs for name in ("photo", "partner")] + [row["photo"] for row in groups]:
+        digests = digests_in(pairs)
+        for path in [row[name] for row in pairs for name in SIDES] + [row["photo"] for row in groups]:
             if path not in digests and (digest := digest_if_readable(home / path)):
                 digests[path] = digest
         members: dict[int, list[str]] = {}
         for row in groups:
             members.setdefault(row["group"], []).append(row["photo"])
         found = tuple(map(tuple, members.values()))
-        return cls(home, tuple(_candidates(pairs, digests)), found, digests, facts)
+        return cls(home, tuple(candidates_in(pairs, digests)), found, digests, facts)
 
 
-def _candidates(rows: Sequence[Mapping[str, Any]], digests: Mapping[str, str]) -> list[Candidate]:
-    """The rows of the table that are pairs of two contents which are known."""
+def digests_in(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Path → SHA-256 of the photos of rows of the table, as far as it names them."""
+    return {row[name]: digest for row in rows for name in SIDES if (digest := row.get(f"{name}_sha256"))}
+
+
+def candidates_in(
+    rows: Sequence[Mapping[str, Any]], digests: Mapping[str, str] = MappingProxyType({})
+) -> list[Candidate]:
+    """The rows of the table of pairs that are pairs of two contents which are known.
+
+    Args:
+        rows: of the table, by the names of its columns.
+        digests: path → SHA-256 of photos that the rows do not name by it.
+    """
     names = [name for name in Candidate.__dataclass_fields__ if rows and name in rows[0]]
     found = []
     for row in rows:
-        ends = {f"{name}_sha256": digests.get(row[name], "") for name in ("photo", "partner")}
+        ends = {f"{name}_sha256": row.get(f"{name}_sha256") or digests.get(row[name], "") for name in SIDES}
         if all(ends.values()) and len(set(ends.values())) > 1:
             values = {name: row[name] for name in names if row[name] is not None}
             found.append(Candidate(**values | ends))

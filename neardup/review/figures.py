@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from neardup.decide.promises import lower_bound
-from neardup.review.links import Links, agreements, audit_counts
+from neardup.decide.promises import Audit
+from neardup.review.links import Links, agreements, audit_of
 from neardup.review.verdicts import ANSWERS, QUEUES, Verdict
 
 
@@ -17,16 +17,12 @@ def verdict_figures(history: Sequence[Verdict], links: Links) -> dict[str, float
     """
     answers = Counter(verdict.verdict for verdict in history)
     queues = Counter(verdict.queue for verdict in history)
-    audited = audit_counts(history, links)
-    seen = audited.right + audited.wrong
     figures = {
         **{f"verdicts {answer}": float(answers[answer]) for answer in ANSWERS},
         **{f"verdicts of {queue}": float(queues[queue]) for queue in QUEUES},
         "pairs answered": float(len(links.answered)),
         "contradictions": float(len(links.contradictions)),
-        "audited": float(seen),
-        "audit errors": float(audited.wrong),
-        "audit bound": lower_bound(audited.right, seen),
+        **audit_figures(audit_of(history, links)),
     }
     agreed = agreements(history)
     if agreed:
@@ -34,3 +30,8 @@ def verdict_figures(history: Sequence[Verdict], links: Links) -> dict[str, float
         if agreed[0].kappa is not None:
             figures["kappa"] = agreed[0].kappa
     return figures
+
+
+def audit_figures(audit: Audit) -> dict[str, float]:
+    """How many links an audit saw, how many were wrong, and the precision that it shows."""
+    return {"audited": float(audit.seen), "audit errors": float(audit.errors), "audit bound": audit.bound}

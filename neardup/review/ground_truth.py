@@ -1,22 +1,28 @@
-"""What the decided pairs say against the ground truth: links that it lacks, and photos of a row that match no other."""
+"""What the decided pairs say against the ground truth: links that it lacks, and rows that fall into several parts."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
+from itertools import product
 from pathlib import Path
+
+import numpy as np
+from scipy.cluster.hierarchy import DisjointSet
 
 from neardup.archive.testset import TestPhoto, TestSet
 from neardup.errors import UnreadableImageError
 from neardup.pages import Picture, write_page
 from neardup.review.candidates import Candidate, Found
 from neardup.review.links import Links
+from neardup.review.question import Question
+from neardup.review.results import Results
 from neardup.tables import write_csv, write_table
 from neardup.verify.evidence import ordered
 
-LIKELY = 0.9
-"""Probability from which a pair that the ground truth lacks is told."""
-UNLIKELY = 0.1
-"""Probability up to which a photo is told to match none of its row."""
+MISSING_FROM = 0.9
+"""Probability from which two photos of no common row are told: below it too many lines would be wrong to be read."""
+APART_UP_TO = 0.1
+"""Probability up to which two photos do not hold their row together: only where it is low the historian is doubted."""
 SHOWN = 200
 """Lines that the page shows with pictures; the tables hold all."""
 
@@ -26,16 +32,17 @@ class Doubt:
     """One line against the ground truth.
 
     Attributes:
-        kind: `missing` for two photos that are likely the same and in no common row, `alone` for one that matches no
-            other of its row.
-        probability: that the two photos show one picture; of `alone` the greatest within the row, 0 where the search
-            proposed none.
-        photo: path of the photo; its picture lies there in the archive.
+        kind: `missing` for two photos that are likely the same and in no common row, `apart` for two of one row that
+            nothing holds together: the likeliest pair between a part of the row and its largest part.
+        probability: that the two photos show one picture; 0 where the search proposed no such pair of a row.
+        photo: path of the one photo; its picture lies there in the archive.
         photo_row: sheet and row of it, or nothing.
-        partner: path of the other photo; of `alone` the one that it matches best, else another one of its row.
+        partner: path of the other photo.
         partner_row: sheet and row of that, or nothing.
         reason: why, in words.
         verdict: what people said of the pair, or nothing.
+        photo_sha256: digest of the one photo's bytes.
+        partner_sha256: digest of the other's.
     """
 
     kind: str
@@ -46,62 +53,164 @@ class Doubt:
     partner_row: str
     reason: str
     verdict: str
+    photo_sha256: str
+    partner_sha256: str
+
+    @property
+    def digests(self) -> tuple[str, str]:
+        """SHA-256 of the photo and of its partner."""
+        return self.photo_sha256, self.partner_sha256
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """The two contents, the lesser first."""
+        return ordered(*self.digests)
 
 
-def doubts_of(test_set: TestSet, found: Found, links: Links) -> list[Doubt]:
-    """Compare the pairs of a search with the rows of the ground truth; the likeliest first.
+def doubts_of(test_set: TestSet, candidates: Iterable[Candidate], links: Links) -> list[Doubt]:
+    """Compare the pairs of a search with the rows of the ground truth; the likeliest missing one first.
 
     A pair on which people agree that it is different is not told as missing. Without probabilities nothing is told.
 
     Args:
         test_set: the ground truth as resolved.
-        found: the pairs of a search of the same archive.
+        candidates: the pairs of a search of the same archive; those of photos that are in no row are passed over.
         links: what follows from the verdicts.
     """
     named = {photo.sha256: photo for photo in test_set.photos}
-    scored = [candidate for candidate in found.candidates if candidate.probability is not None]
-    doubts = [line for candidate in scored if (line := _missing(candidate, named, links))]
+    scored = [candidate for candidate in candidates if candidate.probability is not None]
+    must, cannot = set(links.must), set(links.cannot)
+    likely = [c for c in scored if c.pair in must or (c.pair not in cannot and (c.probability or 0) >= MISSING_FROM)]
+    doubts = [line for candidate in likely if (line := _missing(candidate, named, links))]
     doubts.sort(key=lambda line: (-line.probability, line.photo, line.partner))
-    return doubts + (_alone(test_set, scored, links) if scored else [])
+    return doubts + (_apart(test_set, scored, links) if scored else [])
 
 
 def _row(photo: TestPhoto | None) -> str:
     return f"{photo.sheet} row {photo.row}".strip() if photo else ""
 
 
-def _missing(candidate: Candidate, named: dict[str, TestPhoto], links: Links) -> Doubt | None:
+def _missing(candidate: Candidate, named: Mapping[str, TestPhoto], links: Links) -> Doubt | None:
     """The line of a likely pair of which at least one photo is in the ground truth, and which is in no row."""
     one, other = named.get(candidate.photo_sha256), named.get(candidate.partner_sha256)
-    probability = candidate.probability or 0.0
-    verdict = links.decided.get(candidate.pair)
     if (one is None and other is None) or (one and other and one.group == other.group):
-        return None
-    if candidate.pair in links.cannot or (probability < LIKELY and candidate.pair not in links.must):
         return None
     where = "the photos are in two rows" if one and other else "one photo is in no row"
     reason = f"{where}: {candidate.sentence or f'{candidate.inliers or 0} points agree'}"
-    word = f"{verdict.who}: {verdict.verdict}" if verdict else ""
-    return Doubt("missing", probability, candidate.photo, _row(one), candidate.partner, _row(other), reason, word)
+    ends = candidate.photo, _row(one), candidate.partner, _row(other)
+    digests = candidate.photo_sha256, candidate.partner_sha256
+    return Doubt("missing", candidate.probability or 0.0, *ends, reason, _said(links, [candidate.pair]), *digests)
 
 
-def _alone(test_set: TestSet, scored: Sequence[Candidate], links: Links) -> list[Doubt]:
-    """The photos of rows of two or more that match no other one of their row, the least likely first."""
+def _said(links: Links, pairs: Iterable[tuple[str, str]]) -> str:
+    """What people agree on of some pairs, in words."""
+    return "; ".join(f"{verdict.who}: {verdict.verdict}" for pair in pairs if (verdict := links.decided.get(pair)))
+
+
+def _apart(test_set: TestSet, scored: Sequence[Candidate], links: Links) -> list[Doubt]:
+    """One line for each part of a row but its largest one, the least likely pair first."""
     probability = {candidate.pair: candidate.probability or 0.0 for candidate in scored}
+    doubts = []
+    for parts in _parts(test_set, probability, links):
+        for part in parts[1:]:
+            pairs = {ordered(one.sha256, other.sha256): (one, other) for one, other in product(part, parts[0])}
+            best = max(pairs, key=lambda pair: probability.get(pair, 0.0))
+            one, other = pairs[best]
+            those = "this photo" if len(part) == 1 else f"these {len(part)} photos"
+            reason = f"nothing says that {those} and {len(parts[0])} others of the row are the same picture"
+            ends = one.path, _row(one), other.path, _row(other)
+            words = _said(links, pairs)
+            doubts.append(Doubt("apart", probability.get(best, 0.0), *ends, reason, words, one.sha256, other.sha256))
+    return sorted(doubts, key=lambda line: (line.probability, line.photo, line.partner))
+
+
+def _parts(
+    test_set: TestSet, probability: Mapping[tuple[str, str], float], links: Links
+) -> Iterable[list[list[TestPhoto]]]:
+    """The parts of each row that verdicts and likely pairs hold together, the largest first."""
     rows: defaultdict[int, list[TestPhoto]] = defaultdict(list)
     for photo in test_set.photos:
         rows[photo.group].append(photo)
-    doubts = []
+    row_of = {photo.sha256: photo.group for photo in test_set.photos}
+    together = DisjointSet([*row_of, *(photo for pair in links.must for photo in pair)])
+    apart = set(links.cannot)
+    for first, second in links.must:
+        together.merge(first, second)
+    for (first, second), chance in probability.items():
+        if chance > APART_UP_TO and (first, second) not in apart and row_of.get(first, 0) == row_of.get(second, -1):
+            together.merge(first, second)
     for photos in rows.values():
-        for photo in photos if len(photos) > 1 else []:
-            pairs = {ordered(photo.sha256, p.sha256): p for p in photos if p is not photo}
-            best = max(pairs, key=lambda pair: probability.get(pair, 0.0))
-            chance = probability.get(best, 0.0)
-            if chance <= UNLIKELY and not any(pair in links.must for pair in pairs):
-                words = [f"{v.who}: {v.verdict}" for pair in pairs if (v := links.decided.get(pair))]
-                reason = f"none of the {len(pairs)} others of its row is likely the same picture"
-                ends = photo.path, _row(photo), pairs[best].path, _row(pairs[best])
-                doubts.append(Doubt("alone", chance, *ends, reason, "; ".join(words)))
-    return sorted(doubts, key=lambda line: (line.probability, line.photo))
+        parts: defaultdict[str, list[TestPhoto]] = defaultdict(list)
+        for photo in photos:
+            parts[together[photo.sha256]].append(photo)
+        yield sorted(parts.values(), key=len, reverse=True)
+
+
+class RowQuestions:
+    """What a person is asked of the ground truth of some results: one pair for two rows, and one for each part."""
+
+    def __init__(self, results: Results, test_set: TestSet) -> None:
+        """Take the pairs of a run that concern the ground truth.
+
+        Args:
+            results: of the run, verified.
+            test_set: the ground truth as resolved.
+        """
+        self._test_set = test_set
+        row_of = np.zeros(len(results.paths), dtype=np.int64)
+        for photo in test_set.photos:
+            if (number := results.photo_of(photo.sha256)) is not None:
+                row_of[number] = photo.group
+        first, second = row_of[results.first], row_of[results.second]
+        within = (first == second) & (first > 0)
+        across = (first != second) & (results.probability >= MISSING_FROM)
+        self._candidates = results.proposed(np.flatnonzero(within | across))
+
+    @classmethod
+    def of(cls, results: Results) -> "RowQuestions | None":
+        """The questions of a folder of results; None where it has no ground truth, or nothing was verified."""
+        if not (results.verified and results.digests_known and (results.out / "test_set.csv").is_file()):
+            return None
+        return cls(results, TestSet.load(results.out))
+
+    def still_open(self, links: Links) -> list[Question]:
+        """The pairs that no verdict settles, those that the ground truth lacks first.
+
+        Two rows are asked about by their likeliest pair alone, and so are a row and a photo of none: whatever is said
+        of it moves all of them.
+
+        Args:
+            links: what the verdicts in force come to.
+        """
+        doubts = doubts_of(self._test_set, self._candidates, links)
+        photos = {photo for doubt in doubts for photo in doubt.pair}
+        units = DisjointSet(photos.union(*(pair for pair in (*links.must, *links.cannot))))
+        units_of_rows: dict[int, str] = {}
+        for photo in self._test_set.photos:
+            if photo.sha256 in units:
+                units.merge(units_of_rows.setdefault(photo.group, photo.sha256), photo.sha256)
+        for first, second in links.must:
+            units.merge(first, second)
+        known = {frozenset((units[first], units[second])) for first, second in links.cannot}
+        named = {photo.sha256: f"{photo.sheet} {photo.row}".strip() for photo in self._test_set.photos}
+        asked = []
+        for doubt in doubts:
+            both = frozenset(units[photo] for photo in doubt.pair)
+            if doubt.pair in links.answered or (doubt.kind == "missing" and (len(both) == 1 or both in known)):
+                continue
+            known.add(both)
+            asked.append(_question(doubt, [named[photo] for photo in doubt.digests if photo in named]))
+        return asked
+
+
+def _question(doubt: Doubt, rows: Sequence[str]) -> Question:
+    """A line as the page asks it."""
+    ends = doubt.photo, doubt.partner, *doubt.digests
+    if doubt.kind == "apart":
+        return Question(*ends, "truth_apart", {"row": rows[0]})
+    if len(rows) == 1:
+        return Question(*ends, "truth_no_row", {"row": rows[0]})
+    return Question(*ends, "truth_two_rows", {"row": rows[0], "other": rows[1]})
 
 
 def write_doubts(folder: Path, doubts: Sequence[Doubt], found: Found) -> list[Path]:

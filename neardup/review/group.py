@@ -9,8 +9,9 @@ import pyarrow.compute as pc
 from neardup.arrays import Ints
 from neardup.errors import ArchiveError, NeardupError, VerdictError
 from neardup.review.answers import Answers
+from neardup.review.candidates import Photo, ShownPair
 from neardup.review.references import References
-from neardup.review.results import Photo, Results, ShownPair
+from neardup.review.results import Results
 from neardup.review.verdicts import DIFFERENT, SAME, Verdict
 
 A_PAGE = 60
@@ -162,7 +163,7 @@ class Groups:
             raise VerdictError("choose some photos of the group, and not all of them")
         pairs = {tuple(sorted((kept[0], photos[0])))}
         for row in results.rows_within(inside).tolist():
-            pair = tuple(sorted(results.digest(int(side[row])) for side in (results.first, results.second)))
+            pair = results.contents(row)
             if len(set(pair) & set(photos)) == 1:
                 pairs.add(pair)
         note = f"taken out of group {number}"

@@ -1,7 +1,7 @@
 """What follows from verdicts: links that must or cannot be, contradictions, agreement, and pairs to learn from."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 from scipy.cluster.hierarchy import DisjointSet
 
 from neardup.decide.constraints import shortest_path
+from neardup.decide.promises import Audit
 from neardup.errors import VerdictError
 from neardup.review.verdicts import CANNOT_TELL, DIFFERENT, SAME, WITHDRAWN, Verdict, by_pair
 from neardup.tables import load_rows, write_csv
@@ -109,35 +110,16 @@ def _contradicting_chains(same: Mapping[Pair, Verdict], apart: Mapping[Pair, Ver
     return found
 
 
-@dataclass(frozen=True)
-class AuditCounts:
-    """What the audit found: verdicts on links that were drawn at random before anyone looked.
-
-    Attributes:
-        right: links whose photos are the same.
-        wrong: links whose photos are not.
-        undecided: links that people cannot tell, or disagree on.
-    """
-
-    right: int = 0
-    wrong: int = 0
-    undecided: int = 0
-
-
-def audit_counts(history: Sequence[Verdict], links: Links, decision: str = "") -> AuditCounts:
-    """Count the links that were answered in the audit.
+def audit_of(history: Iterable[Verdict], links: Links) -> Audit:
+    """What people agree on of the links that an audit ever asked, whichever decision they were drawn from.
 
     Args:
         history: every verdict, as `Verdicts.history` gives them.
         links: what follows from those in force; a verdict of another queue may have settled an audited link since.
-        decision: fingerprint of a decision; only links that were drawn from its own are counted then.
     """
-    counts: Counter[str] = Counter()
-    audited = {v.pair for v in history if v.queue == "audit" and decision in {"", v.shown.get("decision")}}
-    for pair in audited & links.answered:
-        verdict = links.decided.get(pair)
-        counts["undecided" if verdict is None else "right" if verdict.verdict == SAME else "wrong"] += 1
-    return AuditCounts(**counts)
+    asked = {verdict.pair for verdict in history if verdict.queue == "audit"}
+    right = [links.decided[pair].verdict == SAME for pair in asked & links.decided.keys()]
+    return Audit(len(right), right.count(False))
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,9 @@ class Lookup:
         if not self.knows_words:
             raise EncoderError(f"the encoder {self._name} reads no text: search with a photo")
         with self._lock:
-            return self._hits(_vector_of(self._name, text), "")
+            vector = _vector_of(self._name, text)
+            normalised = self._encoder.dimension - vector.shape[1]  # what is appended to a photo's vector is 0 of words
+            return self._hits(np.pad(vector, ((0, 0), (0, normalised))), "")
 
     def _hits(self, queries: Vectors, itself: str) -> list[Hit]:
         hits = nearest(queries, self._gallery, HITS + 1, fingerprint=self._encoder.fingerprint)[0]
@@ -91,7 +93,7 @@ def _vector_of(name: str, text: str) -> Vectors:
     """The vector of a text: float32 (1, d), a unit row."""
     import torch  # noqa: PLC0415 - torch, for seconds that a search by a photo does not need
 
-    from neardup.encode.trainable import load_trainable  # noqa: PLC0415 - the same
+    from neardup.encode.trainable import load_trainable  # noqa: PLC0415 - loads torch, too
 
     trained = load_trainable(name)
     tokens = trained.tokenizer([text], truncation=True, padding=True, return_tensors="pt")

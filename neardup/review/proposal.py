@@ -3,7 +3,9 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import xlsxwriter
 
@@ -42,18 +44,25 @@ class _Group:
     photos: list[str] = field(default_factory=list)
 
 
-def propose(mentions: Sequence[Mention], archive: Archive, links: Links) -> dict[str, dict[int, list[ProposedCell]]]:
+def propose(
+    mentions: Sequence[Mention],
+    archive: Archive,
+    links: Links,
+    probability: Mapping[Pair, float] = MappingProxyType({}),
+) -> dict[str, dict[int, list[ProposedCell]]]:
     """Change the rows of the ground truth as the verdicts say.
 
     A photo that is the same as one of a row joins that row; two rows become one where a photo of each is the same, and
-    the later one is left empty, so that all other rows keep their numbers; a photo that differs from one before it in
-    its row leaves for a row of its own; and photos of no row that are the same get a new one, below all others. A cell
-    that means no photo stays as it is.
+    the later one is left empty, so that all other rows keep their numbers; a row of which two photos differ is divided:
+    each of its other photos goes with the one that it is likelier the same as, and the smaller part leaves for a row of
+    its own; and photos of no row that are the same get a new one, below all others. A cell that means no photo stays as
+    it is.
 
     Args:
         mentions: the cells of the ground truth.
         archive: as scanned; photos that are no longer there are not proposed.
         links: what follows from the verdicts.
+        probability: pair → that it shows one picture, of the pairs that a search found; only divided rows need it.
 
     Returns:
         Sheet → row → cells; rows without a cell lack.
@@ -67,7 +76,7 @@ def propose(mentions: Sequence[Mention], archive: Archive, links: Links) -> dict
         rows[mention.sheet, mention.row] += [photo] if photo else []
         if photo:
             first.setdefault(photo, mention)
-    groups = _groups(rows, links, path_of)
+    groups = _groups(rows, links, path_of, probability)
     home_of = {photo: home for home, photos in _homes(groups, rows) for photo in photos}
     cells: defaultdict[Place, list[ProposedCell]] = defaultdict(list)
     for mention, photo in meant:
@@ -132,8 +141,13 @@ def _photo(mention: Mention, names: Names) -> str:
     return found.photos[0].sha256 if found.photos and not found.ambiguous else ""
 
 
-def _groups(rows: Mapping[Place, Sequence[str]], links: Links, path_of: Mapping[str, str]) -> list[_Group]:
-    """The groups as the verdicts would have them: those of rows in their order, then new ones."""
+def _groups(
+    rows: Mapping[Place, Sequence[str]], links: Links, path_of: Mapping[str, str], probability: Mapping[Pair, float]
+) -> list[_Group]:
+    """The groups as the verdicts would have them: those of rows in their order, then new ones.
+
+    Of a row that is divided, the photos that are known to differ come first, so that each other one finds its part.
+    """
     unit_of = _units(links.must, path_of)
     apart: defaultdict[str, set[str]] = defaultdict(set)
     for one, other in links.cannot:
@@ -143,23 +157,32 @@ def _groups(rows: Mapping[Place, Sequence[str]], links: Links, path_of: Mapping[
     placed: dict[str, _Group] = {}
     for place, photos in rows.items():
         possible = list({id(placed[photo]): placed[photo] for photo in photos if photo in placed}.values())
-        for photo in photos:
+        there = len(possible)
+        for photo in sorted(photos, key=lambda photo: not apart[photo] & set(photos)):
             if photo in placed:
                 continue
             unit = unit_of.get(photo, [photo])
-            group = next((g for g in possible if not any(apart[p] & set(g.photos) for p in unit)), None)
-            if group is None:
-                group = _Group(None if any(g.home == place for g in possible) else place)
-                groups.append(group)
-                possible.append(group)
+            fitting = [group for group in possible if not any(apart[one] & set(group.photos) for one in unit)]
+            if not fitting:
+                fitting = [_Group(None)]
+                groups += fitting
+                possible += fitting
+            group = max(fitting, key=partial(_likeliest, unit, probability))
             group.photos += unit
             placed |= dict.fromkeys(unit, group)
+        if made := possible[there:]:
+            max(made, key=lambda group: len(set(group.photos) & set(photos))).home = place
     for photo, unit in unit_of.items():
         if photo not in placed:
             group = _Group(None, list(unit))
             groups.append(group)
             placed |= dict.fromkeys(unit, group)
     return groups
+
+
+def _likeliest(unit: Sequence[str], probability: Mapping[Pair, float], group: _Group) -> float:
+    """The greatest probability that a photo of a unit and one of a group show one picture; 0 where none is known."""
+    return max((probability.get(ordered(one, other), 0.0) for one in unit for other in group.photos), default=0.0)
 
 
 def _units(must: Iterable[Pair], path_of: Mapping[str, str]) -> dict[str, list[str]]:
@@ -223,12 +246,15 @@ def write_proposal(path: Path, sheets: Mapping[str, Mapping[int, Sequence[Propos
     return path
 
 
-def propose_rows(out: Path, links: Links) -> dict[str, dict[int, list[ProposedCell]]]:
+def propose_rows(
+    out: Path, links: Links, probability: Mapping[Pair, float] = MappingProxyType({})
+) -> dict[str, dict[int, list[ProposedCell]]]:
     """Change the ground truth of the archive that was prepared into an output folder, as the verdicts say.
 
     Args:
         out: the output folder, which remembers the archive and how it was read.
         links: what follows from the verdicts.
+        probability: as in `propose`.
 
     Raises:
         ArchiveError: nothing was prepared there, or the archive or its ground truth is gone.
@@ -237,4 +263,4 @@ def propose_rows(out: Path, links: Links) -> dict[str, dict[int, list[ProposedCe
     check_archive(root, out, settings)
     archive = scan_archive(root, settings, out / STATE / "scan.parquet")
     workbook = find_ground_truth(root, settings)
-    return propose(parse_ground_truth(workbook, read_workbook(root / workbook)), archive, links)
+    return propose(parse_ground_truth(workbook, read_workbook(root / workbook)), archive, links, probability)

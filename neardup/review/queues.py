@@ -2,21 +2,28 @@
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 
 from neardup.arrays import Bools, Ints
+from neardup.decide.promises import Audit
 from neardup.errors import NeardupError
+from neardup.review.again import load_again, still_open
 from neardup.review.answers import Answers, Settled
-from neardup.review.audit import Audited, Draw, draw
-from neardup.review.results import Results, ShownPair
-from neardup.review.verdicts import CANNOT_TELL, SAME, Verdicts
+from neardup.review.audit import Draw, draw
+from neardup.review.candidates import ShownPair
+from neardup.review.ground_truth import RowQuestions
+from neardup.review.question import Question
+from neardup.review.results import Results
+from neardup.review.verdicts import SAME, Verdict, Verdicts
+from neardup.verify.evidence import ordered
 
-REVIEW, AUDIT, GROUP, CONTRADICTIONS = "review", "audit", "group", "contradictions"
+REVIEW, AUDIT, GROUP, TRUTH, CONTRADICTIONS = "review", "audit", "group", "ground truth", "contradictions"
+"""The queues: what the machine leaves open, links at random, one group, the ground truth, what is to be settled."""
 LEASE_S = 600.0
 """Seconds for which a pair that one person was given is given to nobody else."""
 CERTAIN = 0.01
@@ -32,7 +39,6 @@ class Progress:
         seconds: about how long they take, by the person's own median; None before the first answer.
         answered: pairs that were answered, in whatever queue.
         implied: pairs of this run whose answer follows from others, which are not asked.
-        words: verdict → how many pairs have it.
         audited: what the audit says of the links so far.
     """
 
@@ -40,8 +46,25 @@ class Progress:
     seconds: float | None
     answered: int
     implied: int
-    words: dict[str, int]
-    audited: Audited
+    audited: Audit
+
+
+@dataclass(frozen=True)
+class Task:
+    """A pair as it is put before a person.
+
+    Attributes:
+        number: by which browser and server name the task: the row of the pair among those of the results, or a number
+            beyond these rows where the machine does not propose it; None where the pair is of no queue.
+        pair: the pair.
+        question: why it is asked, where that is more than the queue says.
+        said: the verdicts in force on it.
+    """
+
+    number: int | None
+    pair: ShownPair
+    question: Question | None = None
+    said: tuple[Verdict, ...] = ()
 
 
 class Queues:
@@ -59,6 +82,9 @@ class Queues:
         self._leases: dict[int, tuple[str, float]] = {}
         self._skipped: dict[str, dict[int, None]] = {}
         self._gone: set[int] = set()
+        self._again = load_again(results.out)
+        self._beyond: dict[tuple[str, str], int] = {}
+        self._questions: dict[str, Mapping[int, Question]] = {}
         self._settled = Settled.of(results, self.answers)
 
     @cached_property
@@ -75,6 +101,11 @@ class Queues:
         return np.asarray(rows[np.lexsort((rows, -weight, ~bridges[rows]))])
 
     @cached_property
+    def truth(self) -> RowQuestions | None:
+        """What is asked of the ground truth; None where the results have none."""
+        return RowQuestions.of(self.results)
+
+    @cached_property
     def drawn(self) -> Draw:
         """The links that were drawn for the audit, before anyone looked."""
         return draw(self.results)
@@ -84,102 +115,129 @@ class Queues:
         with self._lock:
             if self.answers.refresh():
                 self._settled = Settled.of(self.results, self.answers)
+                self._questions.clear()
+
+    def questions(self, queue: str) -> Mapping[int, Question]:
+        """The open tasks of a queue that are asked for a reason of their own, in its order."""
+        with self._lock:
+            if queue not in self._questions:
+                found, links = list[Question](), self.answers.links
+                if queue == TRUTH and self.truth:
+                    found = self.truth.still_open(links)
+                elif queue == REVIEW:
+                    found = still_open(self._again, links)
+                numbered = [(self._number(one), one) for one in found]
+                self._questions[queue] = {number: one for number, one in numbered if number is not None}
+            return self._questions[queue]
+
+    def _number(self, question: Question) -> int | None:
+        """The number of a task; None where a photo of it is no longer where it was."""
+        row = self.results.row_of_contents(*question.pair)
+        if row is not None:
+            return row
+        if not all(self.results.learn(path, digest) for path, digest in question.places):
+            return None
+        return self._beyond.setdefault(question.pair, len(self.results) + len(self._beyond))
 
     def _rows(self, queue: str, group: int) -> Ints:
-        """The rows of a queue that nobody answered, in its order."""
+        """The numbers of a queue's open tasks, in its order; those that are asked again come first."""
+        asked = np.array(list(self.questions(queue)), dtype=np.int64)
+        if queue == TRUTH:
+            return asked
         settled = self._settled
         if queue == AUDIT:
             rows = self.drawn.rows
             return rows[~settled.answered[rows]]
         rows = self.order if queue == REVIEW else self._group_rows(group)
-        return rows[~(settled.answered | settled.implied)[rows]]
+        return np.concatenate([asked, rows[~(settled.answered | settled.implied)[rows]]])
 
     def _group_rows(self, group: int) -> Ints:
         """The pairs within a group, the most doubtful first."""
         rows = self.results.rows_within(self.results.members(group))
         return rows[np.lexsort((rows, -self.results.doubt[rows], ~self.results.bridges[rows]))]
 
-    def take(self, queue: str, session: str, count: int, *, group: int = 0, but: Iterable[int] = ()) -> list[ShownPair]:
-        """The next pairs of a queue for one person: those they were given before first, none that others hold.
+    def take(self, queue: str, session: str, count: int, *, group: int = 0, but: Iterable[int] = ()) -> list[Task]:
+        """The next tasks of a queue for one person: those they were given before first, none that others hold.
 
         Args:
-            queue: `review`, `audit` or `group`.
+            queue: `review`, `audit`, `group` or `ground truth`.
             session: of the person's browser.
             count: how many at most.
             group: number of the group, where the queue is `group`.
-            but: rows that the browser has already.
+            but: numbers of the tasks that the browser has already.
         """
-        taken, now = list[ShownPair](), time.monotonic()
+        taken, now = list[Task](), time.monotonic()
         with self._lock:
-            rows = self._rows(queue, group)
+            rows, questions = self._rows(queue, group), self.questions(queue)
             held = {row for row, (owner, until) in self._leases.items() if owner != session and until > now}
             passed = self._skipped.get(session, {})
             unavailable = held | set(but) | self._gone
             waiting = [row for row in passed if row not in unavailable and bool((rows == row).any())]
-            for row in (*_without(rows, unavailable | passed.keys()), *waiting):
+            for row in chain(_without(rows, unavailable | passed.keys()), waiting):
                 if len(taken) == count:
                     break
-                candidate = self._candidate(row)
-                if candidate:
+                task = self._task(row, questions.get(row))
+                if task:
                     self._leases[row] = session, now + LEASE_S
-                    taken.append(candidate)
+                    taken.append(task)
         return taken
 
-    def _candidate(self, row: int) -> ShownPair | None:
-        """A pair that can be shown and that nobody answered; a photo's contents may be known only now."""
+    def _task(self, number: int, question: Question | None) -> Task | None:
+        """A task that can be shown and that nobody answered; a photo's contents may be known only now."""
         try:
-            candidate = self.results.candidate(row)
+            pair = self.results.pair(*question.pair) if question else self.results.candidate(number)
         except NeardupError:
-            self._gone.add(row)
+            self._gone.add(number)
             return None
-        if candidate.photo.sha256 == candidate.partner.sha256:
-            self._gone.add(row)
+        if pair.photo.sha256 == pair.partner.sha256:
+            self._gone.add(number)
             return None
-        if self.answers.of(candidate.photo.sha256, candidate.partner.sha256):
-            self._settled.answered[row] = True
+        said = tuple(self.answers.of(pair.photo.sha256, pair.partner.sha256))
+        if said and not question:
+            self._settled.answered[number] = True
             return None
-        return candidate
+        return Task(number, pair, question, said)
 
-    def skip(self, session: str, row: int) -> None:
-        """Put a pair behind all others for one person."""
+    def task_of(self, photo: str, partner: str, queue: str) -> Task:
+        """The task of a queue that is about two contents, or one of no queue.
+
+        Raises:
+            ArchiveError: one of them is no photo of the results.
+        """
+        pair = self.results.pair(photo, partner)
+        number, question = next(
+            ((number, one) for number, one in self.questions(queue).items() if one.pair == ordered(photo, partner)),
+            (pair.row, None),
+        )
+        return Task(number, pair, question, tuple(self.answers.of(photo, partner)))
+
+    def skip(self, session: str, number: int) -> None:
+        """Put a task behind all others for one person."""
         with self._lock:
             passed = self._skipped.setdefault(session, {})
-            passed.pop(row, None)
-            passed[row] = None
-            self._leases.pop(row, None)
+            passed.pop(number, None)
+            passed[number] = None
+            self._leases.pop(number, None)
 
     def progress(self, queue: str, who: str, group: int = 0) -> Progress:
         """How far a queue is, for one person."""
         with self._lock:
             left = len(self.answers.links.contradictions) if queue == CONTRADICTIONS else len(self._rows(queue, group))
-            words = Counter(verdict.verdict for verdict in self.answers.links.decided.values())
             own = self.answers.seconds(who)
             return Progress(
                 left=left,
                 seconds=None if own is None else own * left,
                 answered=len(self.answers),
                 implied=int(self._settled.implied.sum()),
-                words=dict(words),
                 audited=self.audited(),
             )
 
-    def audited(self) -> Audited:
-        """What was said of the links that were drawn at random, in whatever queue it was asked."""
-        rows = self.drawn.rows
-        words = list[str]()
-        for row in rows[self._settled.answered[rows]].tolist():
-            said = self.answers.of(*(self.results.digest(int(side[row])) for side in self._sides))
-            words += {verdict.verdict for verdict in said} - {CANNOT_TELL}
-        return Audited(words.count(SAME), len(words))
-
-    @property
-    def _sides(self) -> Sequence[Ints]:
-        return self.results.first, self.results.second
-
-    @property
-    def answered(self) -> Bools:
-        """The pairs on which somebody said something, bool (m,)."""
-        return self._settled.answered
+    def audited(self) -> Audit:
+        """What people agree on of the links that were drawn at random, in whatever queue it was asked."""
+        rows, decided = self.drawn.rows, self.answers.links.decided
+        pairs = [self.results.contents(row) for row in rows[self._settled.answered[rows]].tolist()]
+        right = [decided[pair].verdict == SAME for pair in pairs if pair in decided]
+        return Audit(len(right), right.count(False))
 
     @property
     def settled(self) -> Bools:

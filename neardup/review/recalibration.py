@@ -19,7 +19,7 @@ from neardup.decide.in_force import DECISION, unmoved_decision
 from neardup.decide.probability import CandidatePairs
 from neardup.decide.promises import Audit
 from neardup.errors import ArchiveError, VerdictError
-from neardup.review.figures import verdict_figures
+from neardup.review.figures import audit_figures, verdict_figures
 from neardup.review.links import Links, Pair, save_known_pairs
 from neardup.review.refit import Answered, Moves, asked_weights, log_odds_of, moved_bands, old_beliefs
 from neardup.review.verdicts import DIFFERENT, SAME, Verdict, Verdicts, pair_of
@@ -108,7 +108,7 @@ class Recalibration:
         missing: how many more verdicts a fit needs, so many of each kind as there must be; 0 where it was fitted.
         moves: what became of the log-odds.
         log_loss: of the verdicts' pairs by the new decision, out of fold; None where it was not fitted.
-        log_loss_before: the same by the old one.
+        log_loss_before: of the same pairs by the old decision.
         audit: what was said of links drawn at random.
         figures: counts of all verdicts, agreement and audit, for MLflow.
         bands: of the new decision, in words.
@@ -150,7 +150,7 @@ class Recalibration:
         return "\n".join(lines)
 
     def facts(self) -> dict[str, Any]:
-        """The same for machines."""
+        """What the summary says, for machines."""
         return {
             "summary": self.summary,
             "new": self.new,
@@ -240,11 +240,7 @@ def _fitted(
         source = f"{base.source}, fitted again with {len(known)} verdicts"
         decision = replace(base, model=moves.model(base.model), bands=bands, source=source)
     audit = Audit(len(audited), sum(not right for _, right in audited), base.bands.precision.share)
-    figures = verdict_figures(history, links) | {
-        "audited": float(audit.seen),
-        "audit errors": float(audit.errors),
-        "audit bound": audit.bound,
-    }
+    figures = verdict_figures(history, links) | audit_figures(audit)
     fits = base.fingerprint, base.belongs, len(known), reasons, missing, moves, after, before
     return Recalibration(decision, *fits, audit, figures, bands.sentence())
 

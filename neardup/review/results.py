@@ -7,7 +7,6 @@ object when it is about to be shown. Columns that verification adds are used whe
 import json
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,51 +21,17 @@ from neardup.decide.decision import Decision
 from neardup.errors import ArchiveError, ConfigError, NeardupError
 from neardup.proofs import UNLIKELY
 from neardup.review.bridges import bridges
-from neardup.review.candidates import Opinion, root_of
+from neardup.review.candidates import Candidate, Photo, ShownPair, candidates_in, root_of
 from neardup.review.contents import Contents
 from neardup.review.facts import Archived, PhotoFacts
 from neardup.search.pictures import COPY, KINDS
 from neardup.stages import STATE
-from neardup.verify.evidence import Evidence
+from neardup.verify.evidence import Evidence, ordered
 from neardup.verify.store import EVIDENCE, evidence_in
 
 SLOPE = 40.0
 """Log-odds by which a similarity of 1 above the threshold raises a pair that was not verified. Such pairs get no
 probability, and by this number they are only put in order: those nearest the threshold first."""
-
-
-@dataclass(frozen=True)
-class Photo:
-    """A photo of the archive: its identity, where it lies, and what is known of it."""
-
-    sha256: str
-    path: str
-    facts: PhotoFacts
-
-
-@dataclass(frozen=True)
-class ShownPair(Opinion):
-    """A pair of photos that the machine proposes, with all that it says of it.
-
-    Attributes:
-        row: number of the pair among those of the results; None where the machine does not propose it.
-        photo: one photo of the pair.
-        partner: the other one.
-        terms: what the probability is made of, as pairs of a name and its log-odds.
-        groups: numbers of the groups of both photos; 0 for none.
-        affected: photos of these groups, which a wrong answer would join or part.
-        bridge: whether the pair alone holds two parts of a group together.
-        evidence: what verification measured, or None.
-    """
-
-    row: int | None
-    photo: Photo
-    partner: Photo
-    terms: tuple[tuple[str, float], ...] = ()
-    groups: tuple[int, int] = (0, 0)
-    affected: int = 2
-    bridge: bool = False
-    evidence: Evidence | None = None
 
 
 class Results:
@@ -313,6 +278,15 @@ class Results:
         place = int(np.searchsorted(keys, key))
         return int(rows[place]) if place < len(keys) and keys[place] == key else None
 
+    def row_of_contents(self, photo: str, partner: str) -> int | None:
+        """The row of a pair of contents, if the machine proposes it."""
+        first, second = self.photo_of(photo), self.photo_of(partner)
+        return None if first is None or second is None else self.row_of(first, second)
+
+    def contents(self, row: int) -> tuple[str, str]:
+        """The two contents of a pair by its row, the lesser first; errors as in `digest`."""
+        return ordered(self.digest(int(self.first[row])), self.digest(int(self.second[row])))
+
     def photo(self, number: int) -> Photo:
         """A photo by its number; errors as in `digest`."""
         path = self.path(number)
@@ -341,6 +315,22 @@ class Results:
             bridge=bool(self.bridges[row]),
             evidence=evidence,
         )
+
+    def pair(self, photo: str, partner: str) -> ShownPair:
+        """A pair of two contents, whether the machine proposes it or not.
+
+        Raises:
+            ArchiveError: one of them is no photo of the results.
+        """
+        shown, other = self.content(photo), self.content(partner)
+        if shown is None or other is None or photo == partner:
+            raise ArchiveError("no photo of these results is known by that number")
+        row = self.row_of_contents(photo, partner)
+        return ShownPair(None, shown, other) if row is None else self.candidate(row)
+
+    def proposed(self, rows: Ints) -> list[Candidate]:
+        """Pairs by their rows, as the tables that are exported have them."""
+        return candidates_in(self._pairs.take(pa.array(rows)).to_pylist())
 
     def _text(self, column: str, row: int) -> str:
         value = self._pairs[column][row].as_py() if column in self._pairs.column_names else None

@@ -1,10 +1,9 @@
 """The server of the review page: its pages, its pictures, and what they ask for; it listens where it is told to."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
@@ -14,19 +13,13 @@ from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from neardup.errors import ArchiveError, NeardupError, UnreadableImageError
-from neardup.hits import prove_hits
-from neardup.images import MAX_PIXELS, read_file
-from neardup.review.group import GROUPS_A_PAGE, Groups
-from neardup.review.lookup import Lookup
-from neardup.review.pictures import SIDES, Pictures
-from neardup.review.queues import AUDIT, CONTRADICTIONS, REVIEW, Queues
-from neardup.review.references import References
-from neardup.review.results import Results, ShownPair
+from neardup.review.api import add_api
+from neardup.review.desk import Desk
+from neardup.review.group import GROUPS_A_PAGE
+from neardup.review.pictures import SIDES
+from neardup.review.queues import AUDIT, CONTRADICTIONS, REVIEW, TRUTH
 from neardup.review.security import Guard
 from neardup.review.texts import KEYS, language_of, texts
-from neardup.review.verdicts import Verdicts
-from neardup.search.nearest import Hit
-from neardup.stages import STATE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,81 +28,15 @@ STATIC = Path(__file__).parent / "static"
 """Folder of the page's script and style."""
 YEAR_S = 31_536_000
 """Seconds for which a browser may keep a picture: it is named by its content, which never changes."""
-PROVED = 12
-"""Hits of a search that are verified: a near-duplicate is among the first, and a person waits for them."""
+QUEUES = MappingProxyType({"review": REVIEW, "audit": AUDIT, "truth": TRUTH})
+"""Address of the page of each queue whose pairs are put before a person one after the other."""
+PLACES = ("review", "audit", "groups", "truth", "contradictions", "search")
+"""Addresses of the pages between which a person goes, in this order."""
 RELATIONS = ("same frame", "crop", "overlapping crops", "mirrored", "rotated", "screened", "retouched", "same scene")
 """What kinds of copy a person may choose from."""
 
-
-Matcher = Callable[[Path, Path], Sequence[tuple[float, float, float, float]]]
-"""Takes the files of a pair's first and second photo; gives matched points, as x and y in pixels of
-the first photo and x and y in pixels of the second, both upright and at full size."""
-
-
-@dataclass(frozen=True)
-class Desk:
-    """All that the page works with.
-
-    Attributes:
-        results: of the run.
-        verdicts: where answers are kept.
-        who: what the person is called where the browser does not say.
-        lookup: the search.
-        max_pixels: a larger image is refused.
-        points: finds the matched points of a pair, for the view of that name; None where nothing can.
-    """
-
-    results: Results
-    verdicts: Verdicts
-    who: str
-    lookup: Lookup
-    max_pixels: int = MAX_PIXELS
-    points: Matcher | None = None
-
-    @cached_property
-    def queues(self) -> Queues:
-        """What is asked, and in which order."""
-        return Queues(self.results, self.verdicts)
-
-    @cached_property
-    def pictures(self) -> Pictures:
-        """The pictures of the photos."""
-        return Pictures(self.results, self.max_pixels)
-
-    @cached_property
-    def groups(self) -> Groups:
-        """The groups, with what was said of them."""
-        return Groups(self.results, self.queues.answers, References(self.results.out))
-
-    def prove(self, query: str, data: bytes, hits: Sequence[Hit]) -> dict[str, dict[str, Any]]:
-        """What verification says of a photo that somebody brought and its first hits, by the SHA-256 of each.
-
-        Args:
-            query: SHA-256 of the photo.
-            data: its bytes.
-            hits: of the search, best first; the first `PROVED` of them are verified.
-        """
-        files = {hit.photo: self.results.archive / hit.path for hit in hits}
-        names, keypoints = [(query, "The photo you brought")], self.results.out / STATE / "keypoints"
-
-        def read(photo: str) -> bytes:
-            return data if photo == query else read_file(files[photo])
-
-        proofs = prove_hits(names, [hits[:PROVED]], read, keypoints, self.results.decision, self.max_pixels)[0]
-        return {hit.photo: asdict(proof) for hit, proof in zip(hits, proofs, strict=False) if proof}
-
-    def pair(self, photo: str, partner: str) -> ShownPair:
-        """A pair of two contents, whether the machine proposes it or not.
-
-        Raises:
-            ArchiveError: one of them is no photo of the results.
-        """
-        shown, other = self.results.content(photo), self.results.content(partner)
-        if shown is None or other is None or photo == partner:
-            raise ArchiveError("no photo of these results is known by that number")
-        numbers = self.results.photo_of(photo), self.results.photo_of(partner)
-        row = None if numbers[0] is None or numbers[1] is None else self.results.row_of(numbers[0], numbers[1])
-        return ShownPair(None, shown, other) if row is None else self.results.candidate(row)
+Page = Callable[..., HTMLResponse]
+"""Takes a request, the name of a template, the place among `PLACES` and further values; gives the page."""
 
 
 def create_app(desk: Desk, names: frozenset[str], token: str = "") -> Guard:
@@ -120,7 +47,6 @@ def create_app(desk: Desk, names: frozenset[str], token: str = "") -> Guard:
         names: what the Host header may be.
         token: that every request must show; nothing where only this machine can ask.
     """
-    from neardup.review.api import add_api  # noqa: PLC0415 - it knows the desk, which is here
 
     @asynccontextmanager
     async def living(_: FastAPI) -> "AsyncIterator[None]":
@@ -131,8 +57,9 @@ def create_app(desk: Desk, names: frozenset[str], token: str = "") -> Guard:
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     _answer_errors(app)
     _add_pictures(app, desk)
-    _add_queues(app, desk)
-    _add_groups(app, desk)
+    page = _page(desk)
+    _add_queues(app, desk, page)
+    _add_groups(app, desk, page)
     add_api(app, desk)
     return Guard(app, names, token)
 
@@ -163,8 +90,8 @@ def _add_pictures(app: FastAPI, desk: Desk) -> None:
         return Response(desk.pictures.jpeg(sha256, side).read_bytes(), headers=cached, media_type="image/jpeg")
 
 
-def _page(desk: Desk) -> Callable[..., HTMLResponse]:
-    """What fills in a template for a request."""
+def _page(desk: Desk) -> Page:
+    """What fills in the templates."""
     environment = Environment(
         loader=PackageLoader("neardup"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -175,28 +102,28 @@ def _page(desk: Desk) -> Callable[..., HTMLResponse]:
         keys = [{"key": key.key, "action": key.action} for key in KEYS]
         setup: dict[str, Any] = {"keys": keys, "texts": dict(words), "who": desk.who, "relations": RELATIONS}
         setup |= {"place": place, "points": desk.points is not None, **values.pop("setup", {})}
-        common = {"t": words, "language": language, "place": place, "setup": setup, "keys": KEYS}
+        places = [name for name in PLACES if name != "truth" or desk.queues.truth]
+        common = {"t": words, "language": language, "place": place, "places": places, "setup": setup, "keys": KEYS}
         html = environment.get_template(f"{template}.html.j2").render(**common, **values)
         return HTMLResponse(html, headers={"Vary": "Accept-Language"})
 
     return page
 
 
-def _add_queues(app: FastAPI, desk: Desk) -> None:
+def _add_queues(app: FastAPI, desk: Desk, page: Page) -> None:
     """Serve the pages on which pairs are judged, and the search."""
-    page = _page(desk)
 
     @app.get("/")
     def start() -> RedirectResponse:
         return RedirectResponse("/review", 307)
 
-    @app.get("/review")
-    def review(request: Request) -> HTMLResponse:
-        return page(request, "review_pair", REVIEW, setup={"queue": REVIEW})
+    def add_queue(place: str, queue: str) -> None:
+        @app.get(f"/{place}")
+        def pairs(request: Request) -> HTMLResponse:
+            return page(request, "review_pair", place, setup={"queue": queue})
 
-    @app.get("/audit")
-    def audit(request: Request) -> HTMLResponse:
-        return page(request, "review_pair", AUDIT, setup={"queue": AUDIT})
+    for place, queue in QUEUES.items():
+        add_queue(place, queue)
 
     @app.get("/group/{number}/pairs")
     def group_pairs(request: Request, number: int) -> HTMLResponse:
@@ -205,7 +132,7 @@ def _add_queues(app: FastAPI, desk: Desk) -> None:
 
     @app.get("/pair/{photo}/{partner}")
     def one_pair(request: Request, photo: str, partner: str) -> HTMLResponse:
-        candidate = desk.pair(photo, partner)
+        candidate = desk.results.pair(photo, partner)
         pair = [candidate.photo.sha256, candidate.partner.sha256]
         return page(request, "review_pair", "", setup={"queue": "pair", "pair": pair})
 
@@ -230,9 +157,8 @@ def _contradicting(desk: Desk, photo: str, partner: str) -> dict[str, Any]:
     return {"pair": (photo, partner), "said": said, "names": [one.path if one else "" for one in photos]}
 
 
-def _add_groups(app: FastAPI, desk: Desk) -> None:
+def _add_groups(app: FastAPI, desk: Desk, page: Page) -> None:
     """Serve the list of groups and the page of one."""
-    page = _page(desk)
 
     @app.get("/groups")
     def groups(request: Request, start: int = 0, name: str = "") -> HTMLResponse:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from neardup.arrays import Floats
-from neardup.review.audit import Draw
-from neardup.review.queues import AUDIT, Progress
-from neardup.review.results import Photo, Results, ShownPair
-from neardup.review.verdicts import Verdict
+from neardup.review.audit import Draw, next_aim
+from neardup.review.candidates import Photo, ShownPair
+from neardup.review.queues import AUDIT, Progress, Task
+from neardup.review.results import Results
 from neardup.verify.evidence import Box, Evidence
 
 MADE_WITH = ("threshold", "thresholds", "encoder", "fingerprint", "verifier", "decision")
@@ -22,20 +22,21 @@ def shown_photo(photo: Photo) -> dict[str, Any]:
     return {"sha256": photo.sha256, "path": photo.path, **asdict(photo.facts)}
 
 
-def shown_pair(candidate: ShownPair, queue: str, said: Sequence[Verdict] = ()) -> dict[str, Any]:
+def shown_task(task: Task, queue: str) -> dict[str, Any]:
     """A pair as the browser is told of it; in the audit nothing of what the machine thinks.
 
     Args:
-        candidate: the pair.
+        task: the pair, why it is asked, and what was said of it.
         queue: where it is asked.
-        said: the verdicts in force on it.
     """
+    candidate, question = task.pair, task.question
     pair: dict[str, Any] = {
-        "row": candidate.row,
+        "number": task.number,
         "photo": shown_photo(candidate.photo),
         "partner": shown_photo(candidate.partner),
+        "reason": {"name": question.reason, "values": dict(question.values)} if question else None,
     }
-    pair["said"] = [{"who": one.who, "verdict": one.verdict, "time": one.time, "id": one.id} for one in said]
+    pair["said"] = [{"who": one.who, "verdict": one.verdict, "time": one.time, "id": one.id} for one in task.said]
     if queue == AUDIT:
         for photo in (pair["photo"], pair["partner"]):
             photo["row"] = ""  # the historian's answer is an answer, too
@@ -49,27 +50,21 @@ def machine_says(candidate: ShownPair) -> dict[str, Any]:
     return {name: getattr(candidate, name) for name in (*names, "bridge")}
 
 
-def shown_with(candidate: ShownPair, results: Results, queue: str, drawn: Draw | None) -> dict[str, Any]:
+def shown_with(task: Task, results: Results, queue: str, drawn: Draw | None) -> dict[str, Any]:
     """What is kept with a verdict: all that the machine said, whether the person saw it, and what it was made with."""
-    says = {name: value for name, value in machine_says(candidate).items() if name != "terms" and value is not None}
+    says = {name: value for name, value in machine_says(task.pair).items() if name != "terms" and value is not None}
     made = {name: results.made_with[name] for name in MADE_WITH if name in results.made_with}
     draw = {"drawn": drawn.time, "drawn_from": drawn.links} if drawn and queue == AUDIT else {}
-    return {**says, **made, **draw, "machine_seen": queue != AUDIT}
+    reason = {"reason": task.question.sentence} if task.question else {}
+    return {**says, **made, **draw, **reason, "machine_seen": queue != AUDIT}
 
 
 def shown_progress(progress: Progress) -> dict[str, Any]:
     """How far a queue is, as the browser is told of it."""
-    audited = progress.audited
-    promise = audited.next_promise()
-    return asdict(progress) | {
-        "audited": {
-            "right": audited.right,
-            "answers": audited.answers,
-            "bound": audited.bound,
-            "promise": promise and promise[0],
-            "missing": promise and promise[1],
-        }
-    }
+    audited, aim = progress.audited, next_aim(progress.audited)
+    bought: dict[str, Any] = {"answers": audited.seen, "bound": audited.bound}
+    bought |= {"promise": aim and aim.promise, "missing": aim and aim.missing}
+    return asdict(progress) | {"audited": bought}
 
 
 def shown_points(

@@ -5,8 +5,9 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,12 +19,12 @@ from neardup.archive.testset import TestSet
 from neardup.decide.constraints import Constraints
 from neardup.decide.grouping import DecidedPairs, group_pairs
 from neardup.proofs import UNLIKELY
-from neardup.review.candidates import load_evidence
+from neardup.review.candidates import ShownPair, load_evidence
 from neardup.review.links import Links, Pair
 from neardup.review.queues import REVIEW, Queues
 from neardup.review.recalibration import Run, recalibrate
 from neardup.review.refit import Moves
-from neardup.review.results import Results, ShownPair
+from neardup.review.results import Results
 from neardup.review.verdicts import DIFFERENT, SAME, Verdict, Verdicts, open_verdicts
 from neardup.stages import replacing, write_json
 
@@ -31,6 +32,10 @@ STEPS = (0, 50, 100, 200, 400)
 """Verdicts after which groups are measured; where the queue ends before, its end is the last."""
 SEEDS = 5
 """Random orders whose figures are averaged: one alone may be lucky."""
+Truth = Mapping[str, str]
+"""SHA-256 of each photo → its true group."""
+Script = Callable[[Path, Verdicts, Truth], Iterator[None]]
+"""Answers the pairs of an output folder from the truth; yields after each answer, when it is stored."""
 
 
 @dataclass(frozen=True)
@@ -52,25 +57,20 @@ class Point:
     bound_f1: float
 
 
-def curve(found: Path, truth: Mapping[str, str], *, seed: int | None = None) -> list[Point]:
+def curve(found: Path, truth: Truth, script: Script) -> list[Point]:
     """Answer pairs and measure the groups on the way.
 
     Args:
         found: output folder of `duplicates`; it is only read.
-        truth: SHA-256 of each photo → its true group.
-        seed: of a random order among the pairs that people are shown; None for the order of the review queue.
+        truth: the true groups.
+        script: what answers: `by_queue`, `at_random` with a seed, or another one that works with the page.
     """
     with TemporaryDirectory() as folder:
         out = Path(folder)
         shutil.copytree(found / "duplicates", out / "duplicates")
         with open_verdicts(out) as kept:
-            queues, points = Queues(Results(out), kept), [measured(out, kept, truth)]
-            pairs = in_order(queues) if seed is None else at_random(queues, seed)
-            for number, pair in enumerate(pairs, 1):
-                first, second = pair.photo.sha256, pair.partner.sha256
-                answer = SAME if truth[first] == truth[second] else DIFFERENT
-                kept.add(Verdict.of(first, second, answer, who="ground truth", queue=REVIEW))
-                queues.refresh()
+            points = [measured(out, kept, truth)]
+            for number, _ in enumerate(script(out, kept, truth), 1):
                 if number in STEPS:
                     points.append(measured(out, kept, truth))
                 if number == STEPS[-1]:
@@ -78,22 +78,37 @@ def curve(found: Path, truth: Mapping[str, str], *, seed: int | None = None) -> 
             return [*points, measured(out, kept, truth)]
 
 
-def in_order(queues: Queues) -> Iterator[ShownPair]:
-    """The pairs of the review queue, as a person gets them."""
+def answer_of(photo: str, partner: str, truth: Truth) -> str:
+    """What the truth says of two contents."""
+    return SAME if truth[photo] == truth[partner] else DIFFERENT
+
+
+def by_queue(out: Path, kept: Verdicts, truth: Truth) -> Iterator[None]:
+    """Answer the pairs of the review queue, in the order in which a person gets them."""
+    queues = Queues(Results(out), kept)
     while taken := queues.take(REVIEW, "script", 1):
-        yield taken[0]
+        _answer(queues, kept, taken[0].pair, truth)
+        yield
 
 
-def at_random(queues: Queues, seed: int) -> Iterator[ShownPair]:
-    """The pairs that people are shown in a random order, but for those that were answered or follow from answers."""
-    results = queues.results
-    rows = np.flatnonzero(~(results.probability < UNLIKELY))
+def at_random(seed: int, out: Path, kept: Verdicts, truth: Truth) -> Iterator[None]:
+    """Answer the pairs that people are shown in a random order, but for those that follow from earlier answers."""
+    queues = Queues(Results(out), kept)
+    rows = np.flatnonzero(~(queues.results.probability < UNLIKELY))
     for row in np.random.default_rng(seed).permutation(rows).tolist():
         if not queues.settled[row]:
-            yield results.candidate(row)
+            _answer(queues, kept, queues.results.candidate(row), truth)
+            yield
 
 
-def measured(out: Path, kept: Verdicts, truth: Mapping[str, str]) -> Point:
+def _answer(queues: Queues, kept: Verdicts, pair: ShownPair, truth: Truth) -> None:
+    """Answer one pair, as the page would store it."""
+    ends = pair.photo.sha256, pair.partner.sha256
+    kept.add(Verdict.of(*ends, answer_of(*ends, truth), who="ground truth", queue=REVIEW))
+    queues.refresh()
+
+
+def measured(out: Path, kept: Verdicts, truth: Truth) -> Point:
     """The groups by the verdicts so far, with the decision fitted again and without."""
     run, current = Run.load(out), kept.current()
     moves = recalibrate(out, kept).moves
@@ -119,7 +134,7 @@ def _rows(pairs: Sequence[Pair], number: Mapping[str, int]) -> tuple[tuple[int, 
     return tuple((number[first], number[second]) for first, second in pairs)
 
 
-def _figures(group_of: Mapping[str, int], truth: Mapping[str, str]) -> tuple[float, float, float]:
+def _figures(group_of: Mapping[str, int], truth: Truth) -> tuple[float, float, float]:
     """Precision, recall and F1 of the pairs of photos that share a group."""
     found = Counter(group_of.values())
     called = sum(size * (size - 1) // 2 for size in found.values())
@@ -173,9 +188,9 @@ def main(folders: tuple[Path, ...], titles: tuple[str, ...], docs: Path) -> None
     curves = {}
     for place, (out, found) in enumerate(zip(folders[::2], folders[1::2], strict=True)):
         truth = true_groups(out)
-        random = averaged([curve(found, truth, seed=seed) for seed in range(SEEDS)])
+        random = averaged([curve(found, truth, partial(at_random, seed)) for seed in range(SEEDS)])
         title = titles[place] if place < len(titles) else out.name
-        curves[title] = {"review queue": curve(found, truth), "at random": random}
+        curves[title] = {"review queue": curve(found, truth, by_queue), "at random": random}
         for order, points in curves[title].items():
             for point in points:
                 click.echo(f"{title}, {order}: {point}")

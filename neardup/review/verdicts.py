@@ -36,8 +36,9 @@ WITHDRAWN = "withdrawn"
 """An earlier verdict is taken back and no other one takes its place: the pair may be asked again."""
 ANSWERS = (SAME, SAME_SCENE, DIFFERENT, CANNOT_TELL)
 """What a person may say of a pair."""
-QUEUES = ("review", "audit", "search", "import")
-"""Where a pair was put before a person: asked by the machine, drawn at random, found by a search, read from a table."""
+QUEUES = ("review", "audit", "search", "import", "ground truth")
+"""Where a pair was put before a person: asked by the machine, drawn at random, found by a search, read from a table, or
+asked because the machine doubts what the ground truth says of it."""
 DIRECTIONS = ("", "first", "second")
 """Which photo of a pair the other one was made from, where somebody knows."""
 DATABASE = "verdicts.sqlite"

@@ -1,4 +1,4 @@
-"""Pairs of photos as a workbook or a CSV in which somebody answers without neardup; `answers` reads it back."""
+"""Pairs of photos as a workbook or a CSV in which somebody answers without neardup; `imported` reads it back."""
 
 import hashlib
 import io

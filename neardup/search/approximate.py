@@ -192,7 +192,7 @@ def _manifest(path: Path) -> Path:
 
 
 def _faiss() -> ModuleType:
-    """Import FAISS, which is optional.
+    """Import FAISS, which only approximate search needs and is optional.
 
     Raises:
         EncoderError: it is not installed.

@@ -31,7 +31,7 @@ COMPARED = 8192
 
 @dataclass(frozen=True)
 class Slab:
-    """Shards that are searched together.
+    """Shards of vectors that are searched together.
 
     Attributes:
         shards: names, in order.
@@ -88,7 +88,7 @@ class Links:
 
 @dataclass(frozen=True)
 class Triangle:
-    """A search for all pairs.
+    """A search for all near pairs of a collection, cut into blocks of two slabs each.
 
     Attributes:
         collection: whose photos.
@@ -249,8 +249,8 @@ def _rows(shard: str) -> int:
 
 def _kind(threshold: float, most: int | None) -> str:
     """What the names of the tables of pairs at a threshold begin with."""
-    asked = digest_of(threshold) if most is None else digest_of(threshold, most)
-    return f"near-{asked[:12]}-"
+    digest = digest_of(threshold) if most is None else digest_of(threshold, most)
+    return f"near-{digest[:12]}-"
 
 
 def _table(kind: str, left: Slab, right: Slab) -> str:
@@ -333,7 +333,7 @@ def _equal(left: Vectors, right: Vectors, pairs: NearPairs) -> Bools:
 
 
 def _read_links(store: Store, kind: str, left: Slab, right: Slab) -> Links:
-    """What one block gave."""
+    """The near pairs that one block of the search found, from the file that keeps them."""
     table = store.read(_table(kind, left, right))
     i, j = table["left"].to_numpy() + left.start, table["right"].to_numpy() + right.start
     similarities, equal = table["similarity"].to_numpy(), table["equal"].to_numpy(zero_copy_only=False)

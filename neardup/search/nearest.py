@@ -296,7 +296,7 @@ class _Search:
         return _Candidates(query, row, rough[row, query])
 
     def _by_int8(self, queries: Quantized, block: Vectors, quantized: Quantized) -> _Candidates:
-        """The same photos as by float32; most are pruned by their int8 products, whose error is bounded."""
+        """The photos of a block that reach the floors; int8 products, whose error is bounded, prune most others."""
         limits = queries.limits(quantized, self.floors - self.slack)[:, None]
         parts = []
         for start in range(0, len(block), COLUMNS):

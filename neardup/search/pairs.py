@@ -58,7 +58,7 @@ class NearPairs:
         return np.lexsort((self.right, self.left, -self.similarities))
 
     def sorted(self) -> "NearPairs":
-        """The pairs in that order."""
+        """The pairs best first, equally similar ones by `left`, then by `right`."""
         return self.take(self.order())
 
     def nearest(self, most: int) -> "NearPairs":
@@ -162,7 +162,7 @@ class PairSearch:
         return (len(self.components) + 8) * float(np.finfo(np.float32).eps)
 
     def sketch(self, vectors: Vectors, rows: Ints) -> SketchedRows:
-        """Sketch some of the vectors.
+        """Make the sketches of some vectors, by which pairs are pruned.
 
         Args:
             vectors: float32 (n, d), unit rows.

@@ -73,6 +73,14 @@ class Recipe:
             "encoder as it came only where they gain more in nDCG than its standard error and lose no µAP."
         ),
     ] = True
+    normalise: Annotated[
+        bool,
+        Field(
+            description="fit score normalisation of the kept model to training photos, as one more number of each "
+            "vector, and keep it where it gains more in nDCG on the validation photos than its standard error and "
+            "loses no µAP. Not done where `transductive` trains on the test set's photos."
+        ),
+    ] = False
     validation_copies: Annotated[
         int, Field(ge=1, description="press copies of each validation photo, which near-duplicates are searched by.")
     ] = 3
@@ -134,7 +142,7 @@ class Recipe:
 
 def prior_project() -> Recipe:
     """The recipe that the published figures come from: equal legends repel each other, long ones drop out."""
-    return Recipe(shared_legends=False, long_legends="drop", select_by="loss", interpolate=False)
+    return Recipe(shared_legends=False, long_legends="drop", select_by="loss", interpolate=False, normalise=False)
 
 
 @with_config(STRICT)

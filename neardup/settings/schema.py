@@ -25,6 +25,7 @@ __all__ = [
     "Dtype",
     "Metric",
     "Objective",
+    "OnnxSettings",
     "PrepareSettings",
     "Recipe",
     "Settings",
@@ -147,6 +148,38 @@ class DecideSettings:
 
 @with_config(STRICT)
 @dataclass(frozen=True)
+class OnnxSettings:
+    """How photos are prepared for an encoder that is an ONNX file, where the file does not say it, or wrongly."""
+
+    layout: Annotated[
+        Literal["nchw", "nhwc"] | None,
+        Field(
+            description="order of the input's dimensions, `nchw` (photos, channels, height, width) or `nhwc`; else "
+            "what the input's shape tells, the file's metadata (`image_layout`), or `nchw`."
+        ),
+    ] = None
+    size: Annotated[
+        Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=2, max_length=2)] | None,
+        Field(
+            description="height and width of the input in pixels, as `[224, 224]`, which photos are squeezed to; else "
+            "what the metadata (`image_size`) or the input's shape say."
+        ),
+    ] = None
+    mean: Annotated[
+        Annotated[tuple[float, ...], Field(min_length=3, max_length=3)] | None,
+        Field(
+            description="what is subtracted from red, green and blue, each from 0 to 1; else `image_mean` of the "
+            "metadata. An input in uint8 takes none."
+        ),
+    ] = None
+    std: Annotated[
+        Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=3, max_length=3)] | None,
+        Field(description="the scale: what each is then divided by; else `image_std` of the metadata."),
+    ] = None
+
+
+@with_config(STRICT)
+@dataclass(frozen=True)
 class Settings:
     """All that an experiment may be set to; what `neardup.toml` holds."""
 
@@ -154,7 +187,7 @@ class Settings:
         str,
         Field(
             description="`builtin:tiny`; `sscd`, which finds copies; a hub id or a folder of a CLIP, SigLIP, DINOv2, "
-            "ViT or timm model; a TorchScript file; or an MLflow model URI."
+            "ViT or timm model; an ONNX file, see `[onnx]`; a TorchScript file; or an MLflow model URI."
         ),
     ] = "openai/clip-vit-base-patch32"
     device: Annotated[Device, Field(description="`auto`, `cpu`, `cuda` or `mps`.")] = "auto"
@@ -231,6 +264,9 @@ class Settings:
     cluster: Annotated[ClusterSettings, Field(description="where `neardup duplicates` runs.")] = field(
         default_factory=ClusterSettings
     )
+    onnx: Annotated[OnnxSettings, Field(description="how photos are prepared for an ONNX file.")] = field(
+        default_factory=OnnxSettings
+    )
 
 
 TABLES: Mapping[str, type] = MappingProxyType(
@@ -242,6 +278,8 @@ TABLES: Mapping[str, type] = MappingProxyType(
         "adapt": AdaptRecipe,
         "tune": TuneSettings,
         "cluster": ClusterSettings,
+        "decide": DecideSettings,
+        "onnx": OnnxSettings,
     }
 )
 """The tables of `neardup.toml` by name; the top of the file has no name."""

@@ -32,7 +32,7 @@ PLAIN = -1
 
 @dataclass(frozen=True)
 class Example:
-    """One training photo.
+    """One photo that a training learns from, with its caption.
 
     Attributes:
         image: the file.

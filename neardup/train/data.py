@@ -19,7 +19,7 @@ from neardup.train.validation import NearDuplicates
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What is trained on.
+    """The photos and captions of a training, split, with the key that stands for them.
 
     Attributes:
         examples: the photos, in the order in which rows count them.

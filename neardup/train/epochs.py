@@ -20,7 +20,7 @@ BACKWARD = 2
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One line of `history.csv`.
+    """What one epoch of a training came to, a line of `history.csv`.
 
     Attributes:
         epoch: counted from 1.
@@ -105,8 +105,22 @@ def learned_from(facts: Mapping[str, Any], recipe: Recipe) -> str:
         words.append(f"{facts['share']:.0%} of the way there from the untrained encoder is kept")
         if not facts["share"]:
             words.append(UNTRAINED)
+    if "normalised" in facts:
+        words.append(normalised(facts))
     before, kept = facts["validation_ndcg_before"], facts["validation_ndcg"]
     return "; ".join([*words, f"nDCG of the validation photos {100 * before:.2f} % before, {100 * kept:.2f} % kept"])
+
+
+def normalised(facts: Mapping[str, Any]) -> str:
+    """Whether similarities are normalised by training photos and what that gains, in words."""
+    gained = (
+        f"nDCG of the validation photos {100 * facts['plain_ndcg']:.2f} → {100 * facts['normalised_ndcg']:.2f} %, "
+        f"µAP {100 * facts['plain_micro_ap']:.2f} → {100 * facts['normalised_micro_ap']:.2f} %"
+    )
+    by = f"by {facts['background_photos']} training photos"
+    if facts["normalised"]:
+        return f"similarities are normalised {by} ({gained})"
+    return f"similarities are not normalised {by}, which gains no more than chance explains or loses µAP ({gained})"
 
 
 def expected_seconds(
@@ -130,7 +144,7 @@ def expected_seconds(
 
 
 def expected(start: "Validation", search: float, facts: Mapping[str, Any], recipe: Recipe) -> str:
-    """The expected time, in words."""
+    """The time that a training is expected to take, an epoch and in all, in words."""
     epoch, total = expected_seconds(start, search, facts, recipe)
     limit = f", of which {recipe.minutes:g} min may be used" if recipe.minutes and total > recipe.minutes * 60 else ""
     return f"about {duration(epoch)} an epoch, {duration(total)} for all {recipe.epochs}{limit}"

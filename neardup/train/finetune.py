@@ -29,6 +29,7 @@ from neardup.train.epochs import (
 from neardup.train.interpolate import best_share, interpolate, shares_of, weights_of
 from neardup.train.learner import Validation, VisionLearner
 from neardup.train.lora import merged
+from neardup.train.normalise import normalise
 from neardup.train.state import TrainingState, recover_checkpoint, save_checkpoint
 from neardup.train.validation import Found, NearDuplicates
 
@@ -41,7 +42,7 @@ it, so that the distance must also have fallen to a hundredth of what it was."""
 
 @dataclass(frozen=True)
 class Training:
-    """A finished training.
+    """What a finished training came to, epoch by epoch.
 
     Attributes:
         checkpoint: folder of the kept model, as `from_pretrained` reads it.
@@ -183,7 +184,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
     best = best_of(history, recipe)
     shares = _shares(data, untrained, checkpoint, saved, near, learner, facts, best) if recipe.interpolate else []
     kept = best_share(shares) if shares else Share(1.0, best.validation_ndcg, best.validation_micro_ap)
-    facts |= {"epochs": len(history), "seconds": round(sum(line.seconds for line in history), 3), **asdict(kept)}
+    facts |= _kept(kept, history) | (normalise(checkpoint, data, near, device, say) if main else {})
     training = Training(checkpoint, tuple(history), best.epoch, reason, facts, tuple(shares))
     if main:
         _finish(training, data.key, folder)
@@ -237,6 +238,12 @@ def _fault(validation: Validation, spread: float) -> str:
     if validation.spread < min(COLLAPSED, spread / 100):
         return f"the embeddings collapsed: the mean cosine of two photos is {1 - validation.spread:.6f}"
     return ""
+
+
+def _kept(kept: Share, history: Sequence[EpochResult]) -> dict[str, Any]:
+    """The facts of the weights that are kept, and what they took."""
+    seconds = round(sum(line.seconds for line in history), 3)
+    return {"epochs": len(history), "seconds": seconds, **asdict(kept)}
 
 
 def _ended(training: Training, kept: Share) -> str:

@@ -48,12 +48,12 @@ def best_share(shares: Sequence[Share]) -> Share:
     is so where all are found first, a gain in µAP will do.
     """
     start = next(line for line in shares if line.share == 0)
-    worth = [line for line in shares if _gains(line, start)]
+    worth = [line for line in shares if gains(line, start)]
     return max([start, *worth], key=lambda line: (line.validation_ndcg, line.validation_micro_ap, -line.share))
 
 
-def _gains(line: Share, start: Share) -> bool:
-    """Whether weights are better than those of the start by more than chance may be."""
+def gains(line: Share, start: Share) -> bool:
+    """Whether near-duplicates are found better than at the start, by more than chance may and without loss of µAP."""
     gain, error = line.validation_ndcg - start.validation_ndcg, line.validation_ndcg_error
     more = line.validation_micro_ap - start.validation_micro_ap
     return (gain > error * BEYOND and more >= 0) or (gain == error == 0 and more > 0)

@@ -60,7 +60,7 @@ class Job:
         write_json(path, asdict(self) | paths | {"examples": examples})
 
     def train(self, on_epoch: Callable[[EpochResult], None] | None, report: Callable[[str], None]) -> Training:
-        """Train in this process."""
+        """Do this training in the process that calls, which may be one of several."""
         return train(
             self.examples,
             self.clip,

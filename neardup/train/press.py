@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 Damage = Callable[[Image.Image, np.random.Generator], Image.Image]
 """What is done to a picture, by what a generator draws."""
 _PAPER = (236, 230, 214)
-"""Colour of newsprint, RGB."""
+"""Colour of newsprint that copies are printed on, RGB, 0 to 255."""
 _INK = (28, 26, 24)
 """Colour of printing ink, RGB."""
 _LIGHT_SCRATCHES = 0.7

@@ -18,7 +18,7 @@ from neardup.settings.schema import Recipe
 from neardup.train.lora import add_low_rank
 
 ALL = sys.maxsize
-"""As many frozen layers as a tower has."""
+"""A count of frozen layers that is greater than any tower's: all of them are frozen."""
 BERTS = frozenset({"bert", "camembert", "roberta", "xlm-roberta"})
 """`model_type` of text models that are built as BERT is."""
 Reads = Literal["first", "end", "last", "all"]

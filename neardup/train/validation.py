@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neardup.arrays import Bools, Floats, Ints
+from neardup.arrays import Bools, Floats, Ints, Vectors
+from neardup.encode.protocol import Encoder
 from neardup.encode.vision import shortest_side
 from neardup.errors import UnreadableImageError
 from neardup.images import read_image
@@ -109,8 +110,16 @@ class NearDuplicates:
 
     def measure(self, learner: VisionLearner) -> Found:
         """Search with a learner's model as it is now."""
-        vectors = learner.vectors(torch.split(self._pixels, learner.recipe.batch_size)).double().numpy()
-        return found(vectors[len(self.groups) :], vectors[: len(self.groups)], self.groups)
+        return self.search(learner.vectors(torch.split(self._pixels, learner.recipe.batch_size)).numpy())
+
+    def encoded(self, encoder: Encoder) -> Vectors:
+        """Vectors of the photos and their copies by an encoder of the processor's pixels, float32 (m, d), unit rows."""
+        return encoder.encode(list(self._pixels))
+
+    def search(self, vectors: Vectors) -> Found:
+        """Search with vectors of the photos and then of their copies, (m, d), unit rows."""
+        wide = vectors.astype(np.float64)
+        return found(wide[len(self.groups) :], wide[: len(self.groups)], self.groups)
 
 
 def found(copies: Floats, photos: Floats, groups: Ints) -> Found:

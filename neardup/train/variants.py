@@ -41,7 +41,7 @@ STEP = 1
 
 @dataclass(frozen=True)
 class Queries:
-    """What `make_queries` did.
+    """The new photos and their variants that `make_queries` wrote.
 
     Attributes:
         written: the photos and their variants, each a file of its own: a photo, then its variants as `VARIANTS` has
@@ -159,13 +159,13 @@ def write_queries(stage: Stage, settings: Settings, say: Callable[[str], None]) 
     originals, sentences = find_originals(new, read_originals(folder), searched_photos(out))
     claim(out / FOLDER)
     shutil.rmtree(out / FOLDER)
-    made = make_queries(folder, out / FOLDER, limit)
+    written = make_queries(folder, out / FOLDER, limit)
     queries = []
-    for file, photo, variant in made.variants:
+    for file, photo, variant in written.variants:
         known = originals.get(photo, Original())
         facts = (photo, variant.removeprefix("_") or PHOTO, known.kind, known.path)
         queries.append(Query(file.relative_to(out).as_posix(), digest_file(file), *facts))
-    left_out = [f"{path.relative_to(folder)} is left out: {reason}" for path, reason in made.unreadable]
+    left_out = [f"{path.relative_to(folder)} is left out: {reason}" for path, reason in written.unreadable]
     sentences = [*left_out, *sentences]
     for sentence in sentences:
         say(f"new photos: {sentence}")

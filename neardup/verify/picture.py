@@ -47,6 +47,8 @@ COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#CC79A7")
 """Colours of the matched points, one after the other down the photo: the light ones of the same palette."""
 SPEAKS_FOR = "#009E73"
 """Colour of what makes a pair more probable: green of the same palette; the rest has that of differences."""
+LEAST_TERM = 0.05
+"""Log-odds below which a term is 0 in print: it makes no pair more probable by two percent."""
 PAPER = "#FFFFFF"
 """Colour of the page."""
 INK = "#202020"
@@ -316,10 +318,14 @@ def _page(
 
 
 def _waterfall(terms: Terms) -> Image.Image:
-    """Terms as bars, each beginning where the one before it ends, and the log-odds that they come to."""
+    """Terms as bars, each beginning where the one before it ends, and the log-odds that they come to.
+
+    Those that add less than `LEAST_TERM` have no bar.
+    """
     font, line = _font(LABEL), LABEL * 3 // 2
     ends = np.cumsum([0.0, *(value for _, value in terms)])
-    bars = [*zip(terms, ends[:-1], ends[1:], strict=True), (("together, in log-odds", ends[-1]), 0.0, ends[-1])]
+    seen = [bar for bar in zip(terms, ends[:-1], ends[1:], strict=True) if abs(bar[0][1]) >= LEAST_TERM]
+    bars = [*seen, (("together, in log-odds", ends[-1]), 0.0, ends[-1])]
     left, low, high = WIDTH * 2 // 5, min(ends), max(*ends, 1e-9)
     scale = (WIDTH - 2 * GAP - left - 5 * LABEL) / (high - low)
     panel = Image.new("RGB", (WIDTH - 2 * GAP, len(bars) * line), PAPER)

@@ -13,7 +13,7 @@ from threading import Thread
 
 import cv2
 import numpy as np
-import psutil
+import psutil  # type: ignore[import-untyped]
 from joblib import Parallel, delayed
 from PIL import Image
 from scipy.sparse import coo_array

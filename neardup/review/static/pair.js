@@ -8,7 +8,7 @@ const { queue } = setup;
 const past = given(queue + (setup.group || ""));
 const session = sessionStorage.getItem("neardup.session") || crypto.getRandomValues(new Uint32Array(3)).join("-");
 sessionStorage.setItem("neardup.session", session);
-let tasks = [], pictures = new Map(), shownAt = 0, fetching = null, sending = false, last = null;
+let tasks = [], pictures = new Map(), shownAt = 0, fetching = null, sending = false, ended = false;
 
 const outbox = () => JSON.parse(localStorage.getItem(OUTBOX) || "[]");
 const store = (list) => localStorage.setItem(OUTBOX, JSON.stringify(list));
@@ -22,12 +22,13 @@ const ready = (task) => {
 async function more() {
   if (queue === "pair") return onePair();
   if (fetching) return fetching;
-  const but = [...tasks.map((task) => task.row), ...outbox().map((one) => one.row)].filter((row) => Number.isInteger(row));
+  const but = [...tasks, ...outbox()].map((one) => one.number).filter(Number.isInteger);
   const query = new URLSearchParams({ queue, session, who: person(), group: setup.group || 0, but: but.join(",") });
   fetching = ask(`/api/tasks?${query}`).finally(() => { fetching = null; });
   const { tasks: next, progress } = await fetching;
-  tasks.push(...next.filter((one) => !tasks.some((task) => task.row === one.row)));
+  tasks.push(...next.filter((one) => !tasks.some((task) => task.number === one.number)));
   for (const task of tasks) ready(task).catch(() => {});
+  ended = !tasks.length;
   tell(progress);
 }
 
@@ -37,12 +38,12 @@ async function onePair() {
   tasks = [task];
 }
 
-/** Show the first pair, or that there is none. */
+/** Show the first pair, or that there is none; nothing while more are on their way. */
 async function next() {
   const [task] = tasks;
   by("task").hidden = !task;
-  by("empty").hidden = Boolean(task);
-  if (!task) return announce(setup.texts.nothing_left);
+  by("empty").hidden = Boolean(task) || !ended;
+  if (!task) return ended && announce(setup.texts.nothing_left);
   let photos;
   try { photos = await ready(task); } catch { return skip(); }
   if (tasks[0] !== task) return;
@@ -79,6 +80,7 @@ function machine(task) {
   if (task.inliers !== null) facts.push(say("points_agree", { n: task.inliers }));
   if (task.affected > 2) facts.push(say("affected", { n: task.affected }));
   return [
+    task.reason ? element("p", "reason", say(task.reason.name, task.reason.values)) : "",
     ...said,
     task.sentence ? element("p", "sentence", task.sentence) : "",
     facts.length ? element("p", "", facts.join(" · ")) : "",
@@ -125,8 +127,8 @@ function answer(verdict) {
   const [task] = tasks;
   if (!task || document.body.dataset.shown !== `${task.photo.sha256}/${task.partner.sha256}`) return;
   delete document.body.dataset.shown;
-  last = {
-    row: task.row,
+  const answered = {
+    number: task.number,
     body: {
       id: `${session}-${Date.now()}`, photo: task.photo.sha256, partner: task.partner.sha256, verdict, who: person(),
       queue: queue === "pair" && new URLSearchParams(location.search).has("search") ? "search" : queue,
@@ -134,8 +136,8 @@ function answer(verdict) {
       seconds: (performance.now() - shownAt) / 1000, supersedes: (task.said || []).map((one) => one.id),
     },
   };
-  store([...outbox(), last]);
-  past.push([last.body.id]);
+  store([...outbox(), answered]);
+  past.push([answered.body.id]);
   pictures.delete(`${task.photo.sha256}/${task.partner.sha256}`);
   tasks.shift();
   if (queue !== "pair") next();
@@ -181,7 +183,7 @@ async function skip() {
   if (!task || queue === "pair") return leave();
   delete document.body.dataset.shown;
   next();
-  await ask("/api/skip", { session, row: task.row }).catch(() => {});
+  await ask("/api/skip", { session, number: task.number }).catch(() => {});
   try { await more(); } catch { return setTimeout(send, RETRY_MS); }
   if (!document.body.dataset.shown) next();
 }
@@ -194,7 +196,7 @@ async function undo() {
   await send();
   try {
     const { task } = await ask("/api/undo", { ids, who: person() });
-    if (task) tasks = [task, ...tasks.filter((one) => one.row !== task.row)].slice(0, 5);
+    if (task) tasks = [task, ...tasks.filter((one) => one.number !== task.number)].slice(0, 5);
     await fetching?.catch(() => {}); // it counts as before
     if (queue !== "pair") await more();
     await next();

@@ -1,23 +1,17 @@
 // Two photos on one stage: side by side, or one laid over the other; a zoom moves both.
-// All places are shares of a photo's width and height; a matrix is 3 × 3, row by row.
+// All places are shares of a photo's width and height; a matrix takes them to another photo, or to pixels of a frame.
 
 import { ask, by, element, picture, setup } from "./review.js";
-import { matchTones } from "./tones.js";
+import { matchTones, matrixOf, moved } from "./tones.js";
 
 const LARGE = 1600, FULL = 4096, MOST = 16, BLINK_MS = 700;
+const UNIT = 1000; // pixels of either side of every image before it is put in its place, as the style says
 const frames = { photo: by("photo").querySelector(".frame"), partner: by("partner").querySelector(".frame") };
 const over = frames.photo.querySelector(".over");
 const marks = { photo: frames.photo.querySelector(".marks"), partner: frames.partner.querySelector(".marks") };
 const range = by("slide").querySelector("input");
 const views = new Set(["side", "blink", "slider", "difference", "points"]);
-const identity = [1, 0, 0, 0, 1, 0, 0, 0, 1];
 let task = null, images = {}, view = "side", zoom = { z: 1, x: 0.5, y: 0.5 }, blinking = 0;
-
-const times = (a, b) => [0, 1, 2].flatMap((i) => [0, 1, 2].map((j) => a[3 * i] * b[j] + a[3 * i + 1] * b[3 + j] + a[3 * i + 2] * b[6 + j]));
-const moved = (m, x, y) => { const w = m[6] * x + m[7] * y + m[8]; return [(m[0] * x + m[1] * y + m[2]) / w, (m[3] * x + m[4] * y + m[5]) / w]; };
-const scaled = (x, y) => [x, 0, 0, 0, y, 0, 0, 0, 1];
-const shifted = (x, y) => [1, 0, x, 0, 1, y, 0, 0, 1];
-const css = ([a, b, c, d, e, f, g, h, i]) => `matrix3d(${a},${d},0,${g},${b},${e},0,${h},0,0,1,0,${c},${f},0,${i})`;
 
 /** A decoded picture of a photo, as an element that can be shown at once. */
 export async function decoded(photo, side = LARGE) {
@@ -31,16 +25,16 @@ export async function decoded(photo, side = LARGE) {
 function fitted(image, frame) {
   const scale = Math.min(frame.clientWidth / image.naturalWidth, frame.clientHeight / image.naturalHeight);
   const [width, height] = [image.naturalWidth * scale, image.naturalHeight * scale];
-  return times(shifted((frame.clientWidth - width) / 2, (frame.clientHeight - height) / 2), scaled(width, height));
+  return new DOMMatrix().translate((frame.clientWidth - width) / 2, (frame.clientHeight - height) / 2).scale(width, height);
 }
 
 /** The same, enlarged so that a place of the image is in the middle of the frame. */
 function zoomed(base, frame, z, [x, y]) {
   const [left, top] = moved(base, x, y);
-  return times(times(shifted(frame.clientWidth / 2, frame.clientHeight / 2), scaled(z, z)), times(shifted(-left, -top), base));
+  return new DOMMatrix().translate(frame.clientWidth / 2, frame.clientHeight / 2).scale(z).translate(-left, -top).multiply(base);
 }
 
-const place = (image, matrix) => { image.style.transform = css(times(matrix, scaled(1 / image.naturalWidth, 1 / image.naturalHeight))); };
+const place = (image, matrix) => { image.style.transform = matrix.scale(1 / UNIT); };
 const length = (m, [x, y], step = 0.01) => { const [a, b] = moved(m, x, y), [c, d] = moved(m, x + step, y); return Math.hypot(c - a, d - b); };
 
 /** Put photos, boxes and points where the view and the zoom want them. */
@@ -48,11 +42,11 @@ export function layout() {
   if (!task || !images.photo) return;
   const centre = [zoom.x, zoom.y], base = fitted(images.photo, frames.photo);
   const onA = zoom.z === 1 ? base : zoomed(base, frames.photo, zoom.z, centre);
-  let onB = times(onA, task.onto || identity);
+  let onB = onA.multiply(matrixOf(task.onto));
   place(images.photo, onA);
   if (view === "side" || view === "points") {
-    const other = fitted(images.partner, frames.partner), back = task.back || identity;
-    const z = task.back ? (length(onA, centre) / length(times(other, back), centre)) : zoom.z;
+    const other = fitted(images.partner, frames.partner), back = matrixOf(task.back);
+    const z = task.back ? length(onA, centre) / length(other.multiply(back), centre) : zoom.z;
     onB = zoom.z === 1 ? other : zoomed(other, frames.partner, z, moved(back, ...centre));
   }
   place(images.partner, onB);
@@ -127,29 +121,22 @@ export function pan(x, y) {
   return true;
 }
 
-/** Fetch the large pictures of photos that are zoomed into. */
-async function sharpen() {
-  const [pair, small] = [task, images];
-  if (!pair || small.sharp) return;
-  small.sharp = true;
-  const [photo, partner] = await Promise.all([pair.photo, pair.partner].map((one) => decoded(one, FULL).catch(() => null)));
-  if (task !== pair || images !== small || !photo || !partner) return;
-  for (const [name, image] of [["photo", photo], ["partner", partner]]) {
-    image.draggable = false;
-    image.alt = small[name].alt;
-    small[name].replaceWith(image);
-    small[name] = image;
+/** Fetch the large pictures of photos that are zoomed into; the small ones stay until they are there. */
+function sharpen() {
+  if (!task || images.sharp) return;
+  images.sharp = true;
+  for (const [photo, image] of [[task.photo, images.photo], [task.partner, images.partner]]) {
+    decoded(photo, FULL).then((large) => { image.src = large.src; }, () => {});
   }
-  layout();
 }
 
 /** Where a pointer is, in shares of the first photo; both frames move alike. */
 function shareAt(event) {
   const frame = event.currentTarget, box = frame.getBoundingClientRect();
   const base = fitted(images.photo, frames.photo);
-  const x = zoom.z === 1 ? base[2] : frame.clientWidth / 2 - zoom.x * base[0] * zoom.z;
-  const y = zoom.z === 1 ? base[5] : frame.clientHeight / 2 - zoom.y * base[4] * zoom.z;
-  return [(event.clientX - box.left - x) / (base[0] * zoom.z), (event.clientY - box.top - y) / (base[4] * zoom.z)];
+  const x = zoom.z === 1 ? base.e : frame.clientWidth / 2 - zoom.x * base.a * zoom.z;
+  const y = zoom.z === 1 ? base.f : frame.clientHeight / 2 - zoom.y * base.d * zoom.z;
+  return [(event.clientX - box.left - x) / (base.a * zoom.z), (event.clientY - box.top - y) / (base.d * zoom.z)];
 }
 
 range.addEventListener("input", layout);
@@ -168,6 +155,6 @@ for (const frame of Object.values(frames)) {
     pointers.set(event.pointerId, event);
     const base = fitted(images.photo, frames.photo);
     if (distance) zoomBy(apart() / distance);
-    else pan((before.clientX - event.clientX) / base[0], (before.clientY - event.clientY) / base[4]);
+    else pan((before.clientX - event.clientX) / base.a, (before.clientY - event.clientY) / base.d);
   });
 }

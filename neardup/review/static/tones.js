@@ -1,14 +1,20 @@
-// Tones of the second photo made like those of the first where they overlap, so that a difference is one of the picture.
+// What brings two photos together: places of one on the other, and the tones of the second made like those of the first
+// where they overlap, so that a difference is one of the picture.
 
 const SIDE = 160, STEPS = 16;
 
+/** The matrix of nine numbers row by row, which takes shares of one photo to those of another; without any, as it is. */
+export function matrixOf(numbers) {
+  const [a, b, c, d, e, f, g, h, i] = numbers || [1, 0, 0, 0, 1, 0, 0, 0, 1];
+  return new DOMMatrix([a, d, 0, g, b, e, 0, h, 0, 0, 1, 0, c, f, 0, i]);
+}
+
+/** Where a matrix takes a place. */
+export const moved = (matrix, x, y) => { const point = matrix.transformPoint({ x, y }); return [point.x / point.w, point.y / point.w]; };
+
 /** The part of a photo that the other one covers, as left, top, right and bottom in shares; by its corners. */
 function covered(matrix) {
-  if (!matrix) return [0, 0, 1, 1];
-  const corners = [[0, 0], [1, 0], [0, 1], [1, 1]].map(([x, y]) => {
-    const w = matrix[6] * x + matrix[7] * y + matrix[8];
-    return [(matrix[0] * x + matrix[1] * y + matrix[2]) / w, (matrix[3] * x + matrix[4] * y + matrix[5]) / w];
-  });
+  const corners = [[0, 0], [1, 0], [0, 1], [1, 1]].map(([x, y]) => moved(matrix, x, y));
   const within = (share) => Math.min(1, Math.max(0, share));
   const [xs, ys] = [0, 1].map((axis) => corners.map((corner) => within(corner[axis])));
   const box = [Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys)];
@@ -27,7 +33,7 @@ function levels(image, [left, top, right, bottom]) {
 
 /** Set the filter that takes each quantile of the second photo's grey levels to that of the first. */
 export function matchTones(images, { onto, back }) {
-  const target = levels(images.photo, covered(onto)), source = levels(images.partner, covered(back));
+  const target = levels(images.photo, covered(matrixOf(onto))), source = levels(images.partner, covered(matrixOf(back)));
   const table = [];
   for (let step = 0, at = 0; step <= STEPS; step += 1) {
     while (at < source.length - 1 && source[at] < step / STEPS) at += 1;

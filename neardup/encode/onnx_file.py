@@ -1,0 +1,301 @@
+"""ONNX files of image encoders by anybody: how photos are prepared for one, and what says so.
+
+What `[onnx]` of `neardup.toml` says comes first, then the `preprocessor_config.json` beside the file or, without one,
+the file's own metadata, and last the shape of its input.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from neardup.encode.onnx import CHANNELS, LAYOUT, MODEL, PREPARATION, RANK, OnnxEncoder, Preparation, opened
+from neardup.errors import EncoderError
+
+if TYPE_CHECKING:  # a borrowed GPU has no pydantic, which settings need
+    from neardup.settings.schema import OnnxSettings
+
+TABLE = "[onnx] of neardup.toml"
+"""What a person calls the settings that say how photos are prepared."""
+NCHW, NHWC = "nchw", "nhwc"
+"""The two layouts of images: (n, 3, height, width) and (n, height, width, 3)."""
+
+
+def is_onnx(name: str) -> bool:
+    """Whether an encoder's name is an ONNX file's, or a folder's that holds one."""
+    return name.endswith(".onnx") or (Path(name) / MODEL).is_file()
+
+
+def prepared(name: str, settings: "OnnxSettings", cache: Path, say: Callable[[str], object]) -> str:
+    """An encoder's name as it is; of an ONNX file that settings say something of, that of a folder which says the same.
+
+    Whatever loads the folder, here or on another machine, needs no settings.
+
+    Args:
+        name: what `load_encoder` takes, or a model of MLflow.
+        settings: how photos are prepared for an ONNX file; what is None says nothing.
+        cache: folder that keeps such folders.
+        say: gets a sentence, when the folder is made, where the settings contradict what the file says itself.
+
+    Raises:
+        EncoderError: see `of_file`.
+    """
+    said = {key: value for key, value in asdict(settings).items() if value is not None}
+    if not said or not is_onnx(name):
+        return name
+    encoder = of_file(name, _file(name), said)
+    folder = cache.resolve() / f"onnx-{encoder.fingerprint[:16]}"
+    if not (folder / MODEL).is_file():
+        if contradicted := contradictions(name, said):
+            say(f"{TABLE} is taken, which contradicts {name}: {contradicted}")
+        encoder.save(folder)
+    return str(folder)
+
+
+def load_onnx(name: str, said: Mapping[str, Any] | None = None) -> OnnxEncoder:
+    """Load the encoder in an ONNX file, or in a folder that holds one; the rest as in `of_file`."""
+    return of_file(name, _file(name), said)
+
+
+def _file(name: str) -> Path:
+    """The ONNX file that a name means."""
+    return Path(name) if name.endswith(".onnx") else Path(name) / MODEL
+
+
+def of_file(name: str, path: Path, said: Mapping[str, Any] | None = None) -> OnnxEncoder:
+    """The encoder in an ONNX file.
+
+    How a photo is prepared for it is asked, in this order, of `said`, of the `preprocessor_config.json` beside the
+    file or, without one, of the file's metadata (`image_layout`, as it is, and `image_size`, `image_mean`, `image_std`,
+    each as JSON), and of its input's shape. An input in uint8 takes no mean.
+
+    Args:
+        name: what the user calls it.
+        path: the file.
+        said: `layout` (`nchw` or `nhwc`), `size` (height, width), `mean`, `std`; what is not said, or empty, is asked
+            elsewhere.
+
+    Raises:
+        EncoderError: there is no such file, it is no image encoder, nothing says how photos are prepared for it, or
+            what is said contradicts its input.
+    """
+    if not path.is_file():
+        raise EncoderError(f"there is no file {path}: name an ONNX file of an image encoder")
+    graph = path.read_bytes()
+    session = opened(name, graph, {})
+    model = _Input.of(session)
+    settings = _checked(TABLE, {key: value for key, value in (said or {}).items() if value})
+    preparation, last = _preparation(name, path, session, model, settings)
+    digest = hashlib.sha256(graph + json.dumps(asdict(preparation), sort_keys=True).encode())
+    if last and model.layout != NHWC:
+        digest.update(NHWC.encode())  # the graph does not tell
+    return OnnxEncoder(name, graph, session, preparation, digest.hexdigest(), channels_last=last)
+
+
+def contradictions(name: str, said: Mapping[str, Any]) -> str:
+    """What an ONNX file says itself, where that is not what settings say, in words; empty where nothing differs."""
+    path = _file(name)
+    session = opened(name, path.read_bytes(), {})
+    beside = _beside(path)
+    own = _said_by(beside) if beside else _metadata(name, session)
+    differs = [key for key in said if key in own and _plain(own[key]) != _plain(said[key])]
+    return "; ".join(f"{key} is {_shown(said[key])} there, {_shown(own[key])} by the file" for key in differs)
+
+
+def _plain(value: Any) -> Any:
+    """A value that compares equal to the same one read from another kind of file."""
+    return [float(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _shown(value: Any) -> str:
+    """A value as `neardup.toml` would have it."""
+    return json.dumps(value)
+
+
+@dataclass(frozen=True)
+class _Input:
+    """What the shape of a model's input says.
+
+    Attributes:
+        shape: as the graph has it; a dimension of any length is a name or None.
+        levels: whether it takes the levels 0 to 255 as they are, in uint8.
+    """
+
+    shape: tuple[Any, ...]
+    levels: bool
+
+    @classmethod
+    def of(cls, session: Any) -> "_Input":
+        """Read it of an open graph."""
+        first = session.get_inputs()[0]
+        return cls(tuple(first.shape), first.type == "tensor(uint8)")
+
+    @property
+    def layout(self) -> str:
+        """The layout that it tells; empty where it does not."""
+        if len(self.shape) != RANK:
+            return ""
+        return NHWC if self.shape[-1] == CHANNELS else NCHW if self.shape[1] == CHANNELS else ""
+
+    def fixed(self, layout: str) -> tuple[int, int]:
+        """Height and width in a layout, each 0 where it may be any; what is no image has none."""
+        if len(self.shape) != RANK:
+            return 0, 0
+        height, width = self.shape[1:3] if layout == NHWC else self.shape[2:4]
+        return (height if isinstance(height, int) else 0), (width if isinstance(width, int) else 0)
+
+    def sides(self, layout: str) -> tuple[int, int] | None:
+        """Height and width in a layout, if both are fixed."""
+        height, width = self.fixed(layout)
+        return (height, width) if height and width else None
+
+
+def _preparation(
+    name: str, path: Path, session: Any, model: _Input, settings: Mapping[str, Any]
+) -> tuple[Preparation, bool]:
+    """How a photo is prepared for the model in a file, and whether its channels come last; see `of_file`."""
+    beside = _beside(path)
+    own = _said_by(beside) if beside else _metadata(name, session)
+    layout = _layout(name, model, settings.get("layout"), own.get("layout"))
+    if model.levels and settings.keys() & {"mean", "std"}:
+        raise EncoderError(f"{name} takes levels 0 to 255 as they are (uint8): leave mean and std out of {TABLE}")
+    config = dict(beside) or {"resample": int(Image.Resampling.BILINEAR), "do_normalize": not model.levels}
+    said = {**({} if beside else own), **settings}
+    config |= {f"image_{key}": [float(one) for one in said[key]] for key in ("mean", "std") if key in said}
+    if size := said.get("size") or ("size" not in config and model.sides(layout)):
+        config |= {"size": dict(zip(("height", "width"), size, strict=True)), "do_center_crop": False}
+    if "size" not in config:
+        raise EncoderError(
+            f"{name} takes images of any size: say size in {TABLE}, as [224, 224], or in a {PREPARATION} beside it, as "
+            '{"size": {"height": 224, "width": 224}, "image_mean": [...], "image_std": [...]}'
+        )
+    if config.get("do_normalize", True) and not {"image_mean", "image_std"} <= config.keys():
+        raise EncoderError(
+            f"{name} does not say how levels are normalised: say mean and std in {TABLE}, or image_mean and image_std "
+            f"in a {PREPARATION} beside it; ImageNet's models have [0.485, 0.456, 0.406] and [0.229, 0.224, 0.225]"
+        )
+    preparation = _of_config(path, config)
+    sides = preparation.height, preparation.width
+    if any(fixed not in {0, side} for fixed, side in zip(model.fixed(layout), sides, strict=True)):
+        raise EncoderError(f"{name} takes images {model.shape}, not of {sides[0]} × {sides[1]} pixels: mend the size")
+    return preparation, layout == NHWC
+
+
+def _layout(name: str, model: _Input, wanted: str | None, own: str | None) -> str:
+    """The layout of the images: what settings say, what the shape tells, what the file says.
+
+    Raises:
+        EncoderError: the shape refutes the settings.
+    """
+    if wanted and model.layout not in {"", wanted}:
+        raise EncoderError(f"{name} takes images {model.shape}, which is {model.layout}: mend layout in {TABLE}")
+    return wanted or model.layout or own or NCHW
+
+
+def _metadata(name: str, session: Any) -> dict[str, Any]:
+    """What a file's metadata say, by the names of the settings.
+
+    Raises:
+        EncoderError: a value is none of its kind.
+    """
+    stored = session.get_modelmeta().custom_metadata_map
+    found = {key: stored[f"image_{key}"] for key in ("layout", "size", "mean", "std") if f"image_{key}" in stored}
+    where = f"the metadata of {name}"
+    return _checked(
+        where, {key: value if key == "layout" else _json(where, key, value) for key, value in found.items()}
+    )
+
+
+def _json(where: str, key: str, text: str) -> Any:
+    """What a text of the metadata means.
+
+    Raises:
+        EncoderError: it is no JSON.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise EncoderError(
+            f"{where}: image_{key} = {text!r} is no JSON: export the model anew, or say it in {TABLE}"
+        ) from None
+
+
+def _beside(path: Path) -> dict[str, Any]:
+    """The `preprocessor_config.json` beside a file; empty where there is none.
+
+    Raises:
+        EncoderError: it is no JSON.
+    """
+    file = path.with_name(PREPARATION)
+    try:
+        found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise EncoderError(f"{file} is no JSON ({error}): mend it, or delete it and say all in {TABLE}") from None
+    if not isinstance(found, dict):
+        raise EncoderError(f"{file} holds no object: mend it, or delete it and say all in {TABLE}")
+    return found
+
+
+def _of_config(path: Path, config: Mapping[str, Any]) -> Preparation:
+    """The preparation that a `preprocessor_config.json` describes.
+
+    Raises:
+        EncoderError: it lacks what is needed.
+    """
+    try:
+        return Preparation.of(config)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise EncoderError(
+            f"{path.with_name(PREPARATION)} does not say how photos are prepared ({error}): it needs "
+            f"size, image_mean and image_std; mend it, or delete it and say all in {TABLE}"
+        ) from None
+
+
+def _said_by(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a `preprocessor_config.json` says, by the names of the settings."""
+    said: dict[str, Any] = {}
+    crop = config.get("crop_size") if config.get("do_center_crop") else None
+    size = crop or config.get("size")
+    if isinstance(size, Mapping) and {"height", "width"} <= size.keys():
+        said["size"] = (size["height"], size["width"])
+    said |= {key: config[f"image_{key}"] for key in ("mean", "std") if f"image_{key}" in config}
+    formats = {"channels_last": NHWC, "channels_first": NCHW}
+    return said | ({"layout": formats[config[LAYOUT]]} if config.get(LAYOUT) in formats else {})
+
+
+def _checked(where: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, each of which is of its kind.
+
+    Raises:
+        EncoderError: a value is none of its kind, or has no known name.
+    """
+    needs: dict[str, tuple[str, Callable[[Any], bool]]] = {
+        "layout": ("nchw or nhwc", lambda value: value in {NCHW, NHWC}),
+        "size": (
+            "height and width in pixels, as [224, 224]",
+            lambda value: _numbers(value, 2, whole=True, positive=True),
+        ),
+        "mean": ("three numbers, for red, green and blue", lambda value: _numbers(value, 3)),
+        "std": ("three numbers above 0, for red, green and blue", lambda value: _numbers(value, 3, positive=True)),
+    }
+    for key, value in values.items():
+        if key not in needs:
+            raise EncoderError(f"{where} knows no {key}: it may say {', '.join(needs)}")
+        need, holds = needs[key]
+        if not holds(value):
+            raise EncoderError(f"{where}: {key} = {value!r} is not {need}")
+    return dict(values)
+
+
+def _numbers(value: Any, count: int, *, whole: bool = False, positive: bool = False) -> bool:
+    """Whether a value is so many finite numbers."""
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != count:
+        return False
+    kinds = int if whole else (int, float)
+    fine = (isinstance(one, kinds) and not isinstance(one, bool) and math.isfinite(one) for one in value)
+    return all(fine) and (not positive or min(value) > 0)

@@ -1,0 +1,247 @@
+"""Score normalisation: the appended number, the encoder that has it, and how a training fits it and keeps it or not."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import save_file
+from small_clip import small_clip
+from test_train import make_examples
+
+from neardup.approach import Approach
+from neardup.archive.testset import TestSet
+from neardup.duplicates import find_duplicates
+from neardup.encode.background import BACKGROUND, Background
+from neardup.encode.encoder import BUILTIN, CHECKPOINT, load_encoder, objectives_of
+from neardup.encode.trainable import load_trainable, save_encoder
+from neardup.encode.vectors import embed
+from neardup.errors import EncoderError
+from neardup.experiment import encode_test_set, evaluate_approach, make_checkpoint, training_facts
+from neardup.search.nearest import search
+from neardup.settings.schema import AdaptRecipe, Settings
+from neardup.train.batches import KnownPairs
+from neardup.train.data import TrainingData
+from neardup.train.epochs import Share
+from neardup.train.finetune import train
+from neardup.train.interpolate import gains
+from neardup.train.normalise import MOST, fit
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+QUICK = replace(AdaptRecipe(), batch_size=8, epochs=1, epoch_steps=1, validation=0.25, validation_copies=1)
+RECIPE = replace(QUICK, normalise=True)
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    """Rows of length 1, float32."""
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def drawn(count: int, width: int, seed: int) -> np.ndarray:
+    """Unit rows, drawn."""
+    return unit(np.random.default_rng(seed).standard_normal((count, width)))
+
+
+def test_the_appended_number_is_what_the_formula_says() -> None:
+    """One less the mean cosine to the three nearest, and the whole of length 1 again."""
+    background = Background.of(unit(np.array([[3, 4], [0, 1], [4, 3], [-1, 0]])))
+    [vector] = background.appended(np.array([[1, 0]], np.float32))
+    appended = 1 - (0.6 + 0.0 + 0.8) / 3
+    np.testing.assert_allclose(vector, np.array([1, 0, appended]) / np.hypot(1, appended), atol=2e-4)
+
+
+def test_a_photo_that_is_like_many_is_no_longer_nearest() -> None:
+    """A photo's copy comes before a photo that resembles it more, and all of the background as well."""
+    photo, copy, many = unit(np.array([[1, 0, 0], [0.7, 0, 0.714], [0.74, 0.6725, 0]]))
+    background = Background.of(unit(np.array([[0.6, 0.8, 0], [0.55, 0.8, 0.1], [0.5, 0.8, 0.0]])))
+    assert photo @ many > photo @ copy
+    photo, copy, many = background.appended(np.stack([photo, copy, many]))
+    assert photo @ copy > photo @ many
+
+
+def test_a_vector_is_the_same_in_any_company() -> None:
+    """To the last bit, as the vectors of every encoder are."""
+    background, vectors = Background.of(drawn(50, 16, 0)), drawn(9, 16, 1)
+    alone = np.concatenate([background.appended(vectors[i : i + 1]) for i in range(9)])
+    np.testing.assert_array_equal(background.appended(vectors), alone)
+
+
+def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
+    """Numbers and digest; another photo, or another weight, is another digest."""
+    background = Background.of(drawn(5, 8, 0))
+    background.save(tmp_path)
+    loaded = Background.load(tmp_path)
+    assert loaded is not None
+    np.testing.assert_array_equal(loaded.appended(drawn(4, 8, 1)), background.appended(drawn(4, 8, 1)))
+    digests = {one.digest for one in (background, replace(background, gamma=0.5), Background.of(drawn(5, 8, 1)))}
+    assert (loaded.digest in digests, len(digests)) == (True, 3)
+    assert Background.load(tmp_path / "nowhere") is None
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped encoder with a background of drawn vectors."""
+    folder = tmp_path_factory.mktemp("normalised") / "checkpoint"
+    shutil.copytree(CHECKPOINT, folder)
+    Background.of(drawn(20, load_encoder(BUILTIN).dimension, 0)).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three photos of noise, and a copy of the first."""
+    folder, draws = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for name in "abc":
+        pixels = draws.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((96, 96), Image.Resampling.BICUBIC).save(folder / f"{name}.png")
+    Image.open(folder / "a.png").save(folder / "d.jpg", quality=80)
+    return folder
+
+
+@pytest.mark.parametrize(("device", "dtype"), [("cpu", "fp32"), ("cpu", "int8")])
+def test_an_encoder_appends_the_number(checkpoint: Path, photos: Path, device: str, dtype: str) -> None:
+    """By ONNX Runtime and in int8; the fingerprint is another one, that of the weights and the background."""
+    plain, normalised = (load_encoder(name, device, dtype) for name in (BUILTIN, str(checkpoint)))
+    images = [Image.open(photos / f"{name}.png").convert("RGB") for name in "ab"]
+    background = Background.load(checkpoint)
+    assert background is not None
+    np.testing.assert_array_equal(normalised.encode(images), background.appended(plain.encode(images)))
+    assert normalised.encode(images).shape == (2, normalised.dimension) == (2, plain.dimension + 1)
+    assert normalised.fingerprint not in {plain.fingerprint, load_encoder(BUILTIN).fingerprint}
+
+
+def test_torch_and_onnx_runtime_have_one_fingerprint(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
+    """And the same vectors, but for rounding."""
+    bare = tmp_path / "bare"
+    shutil.copytree(checkpoint, bare)
+    (bare / "vision.onnx").unlink()
+    by_torch, by_onnx = load_encoder(str(bare), "cpu"), load_encoder(str(checkpoint), "cpu")
+    assert by_torch.fingerprint == by_onnx.fingerprint
+    pictures = [[one.encode([one.read(photos / "a.png")]) for one in (by_torch, by_onnx)]]
+    np.testing.assert_allclose(*pictures[0], atol=1e-5)
+
+
+def test_a_copy_is_found(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
+    """By a search, and among the near-duplicates of a folder, as by brute force."""
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    gallery = embed(folder, load_encoder(str(checkpoint)), tmp_path / "store")
+    hits = search(folder / "a.png", gallery, 2, encoder=str(checkpoint))
+    assert [(Path(hit.path).name, hit.itself) for hit in hits] == [("a.png", True), ("d.jpg", False)]
+    rows = {Path(path).name: vector for path, vector in zip(gallery.paths, gallery.vectors, strict=True)}
+    assert hits[1].similarity == pytest.approx(float(rows["a.png"] @ rows["d.jpg"]), abs=1e-6)
+    found = find_duplicates(folder, hits[1].similarity - 1e-6, str(checkpoint), device="cpu")
+    assert [[Path(found.paths[i]).name for i in group] for group in found.groups] == [["a.png", "d.jpg"]]
+
+
+def test_a_saved_encoder_is_the_same_one(checkpoint: Path, tmp_path: Path) -> None:
+    """Zero-shot of an experiment that begins from it; a training leaves the background behind."""
+    save_encoder(str(checkpoint), tmp_path / "saved")
+    assert load_encoder(str(tmp_path / "saved")).fingerprint == load_encoder(str(checkpoint)).fingerprint
+    assert objectives_of(str(checkpoint)) == objectives_of(BUILTIN)
+    load_trainable(str(checkpoint)).save(tmp_path / "trained")
+    assert load_encoder(str(tmp_path / "trained")).fingerprint == load_encoder(BUILTIN).fingerprint
+
+
+def test_a_background_of_another_encoder_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    """In one sentence; so is a broken file."""
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(checkpoint, folder)
+    Background.of(drawn(4, 7, 0)).save(folder)
+    with pytest.raises(EncoderError, match=r"is of another encoder \(its vectors have 7 numbers"):
+        load_encoder(str(folder))
+    save_file({"rows": drawn(2, 3, 0)}, folder / BACKGROUND)
+    with pytest.raises(EncoderError, match="copy the whole checkpoint again"):
+        load_encoder(str(folder))
+    (folder / BACKGROUND).write_bytes(b"no tensors")
+    with pytest.raises(EncoderError, match="copy the whole checkpoint again"):
+        load_encoder(str(folder))
+
+
+@pytest.fixture(scope="module")
+def adapted(prepared: Path, small_encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Approach:
+    """The approach `adapted` of a small model, trained by one step."""
+    out = tmp_path_factory.mktemp("adapted") / "results"
+    shutil.copytree(prepared, out)
+    settings = Settings(encoder=small_encoder, adapt=RECIPE, verify=False)
+    approach = Approach("adapted", out, settings, load_encoder(small_encoder).fingerprint)
+    make_checkpoint(approach, lambda _: None)
+    return approach
+
+
+def test_a_training_keeps_what_validation_says(adapted: Approach) -> None:
+    """The file lies in the checkpoint exactly where it gains; the report says what it gained."""
+    facts = json.loads((adapted.folder / "training.json").read_text(encoding="utf-8"))["facts"]
+    start = Share(0.0, facts["plain_ndcg"], facts["plain_micro_ap"])
+    end = Share(1.0, facts["normalised_ndcg"], facts["normalised_micro_ap"], facts["normalised_ndcg_error"])
+    kept = (adapted.folder / "checkpoint" / BACKGROUND).is_file()
+    assert (kept, facts["normalised"]) == (gains(end, start),) * 2
+    assert facts["validation_ndcg"] == (facts["normalised_ndcg"] if kept else pytest.approx(facts["plain_ndcg"]))
+    assert facts["background_photos"] == min(MOST, facts["training_photos"])
+    sentence = training_facts([adapted])["adapted learned from"]
+    assert f"normalised by {facts['background_photos']} training photos" in sentence
+    assert f"{100 * facts['plain_ndcg']:.2f} → {100 * facts['normalised_ndcg']:.2f} %" in sentence
+
+
+def test_an_approach_with_a_background_is_measured_and_served(adapted: Approach, tmp_path: Path) -> None:
+    """Its fingerprint is the normalised encoder's, in the evaluation and in the model that MLflow serves."""
+    import pandas as pd  # noqa: PLC0415 - for MLflow's model
+    from mlflow.pyfunc.model import PythonModelContext  # noqa: PLC0415 - MLflow takes seconds
+
+    from tasks.pyfunc import NearDuplicates  # noqa: PLC0415 - MLflow takes seconds
+
+    out = tmp_path / "results"
+    shutil.copytree(adapted.out, out)
+    approach = replace(adapted, out=out)
+    checkpoint = approach.folder / "checkpoint"
+    plain = load_trainable(str(checkpoint)).encoder("cpu")
+    Background.of(drawn(6, plain.dimension, 0)).save(checkpoint)
+    encode_test_set(approach)
+    evaluate_approach(approach)
+    encoder = load_encoder(str(checkpoint))
+    metrics = json.loads((approach.folder / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["fingerprint"] == encoder.fingerprint != plain.fingerprint
+    artifacts = {
+        "checkpoint": str(checkpoint),
+        "metrics": str(approach.folder / "metrics.json"),
+        "gallery": str(approach.folder / "vectors.parquet"),
+    }
+    served, context = NearDuplicates(), PythonModelContext(artifacts, {})
+    served.load_context(context)
+    photo = TestSet.load(out).photos[0]
+    images = pd.DataFrame({"image": [(out / "test_dataset" / photo.name).read_bytes()]})
+    [hits] = served.predict(context, images, {"top": 1})
+    assert hits[0]["path"] == photo.path
+    assert served.predict(context, images).shape == (1, encoder.dimension)
+
+
+def test_it_can_be_switched_off(tmp_path: Path) -> None:
+    """Then nothing is fitted, and nothing is said of it."""
+    examples = [replace(one, caption="") for one in make_examples(tmp_path / "photos", 12)]
+    reports: list[str] = []
+    off = replace(RECIPE, normalise=False)
+    training = train(examples, small_clip(), off, tmp_path / "off", report=reports.append)
+    assert "normalised" not in training.facts
+    assert not any("normalised" in line for line in reports)
+    assert not (training.checkpoint / BACKGROUND).exists()
+
+
+def test_no_photo_that_is_validated_on_is_in_the_background(tmp_path: Path) -> None:
+    """It would be its own nearest neighbour, and the gain would be false."""
+    examples = [replace(one, caption="") for one in make_examples(tmp_path / "photos", 12)]
+    model = small_clip()
+    model.save(tmp_path / "checkpoint")
+    data = TrainingData.of(examples, model, RECIPE, 6, KnownPairs())
+    found = fit(tmp_path / "checkpoint", data, data.near_duplicates(model), "cpu")
+    assert found.background_photos == len(data.parts.training) == 12 - len(data.parts.validation)
+
+
+def test_photos_of_the_test_set_normalise_nothing(adapted: Approach) -> None:
+    """Where they are trained on, nothing is fitted, for the background would hold what is searched."""
+    transductive = replace(adapted, settings=replace(adapted.settings, transductive=True))
+    recipes = adapted.recipe, transductive.recipe
+    assert [recipe and recipe.normalise for recipe in recipes] == [True, False]
