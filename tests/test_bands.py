@@ -95,7 +95,7 @@ def test_link_thresholds_are_those_that_mapie_allows(seed: int) -> None:
     """Learn-then-test of MAPIE, a threshold at a time, where it is installed: ours are exact binomials as its are."""
     control = pytest.importorskip("mapie.risk_control")
     rng = np.random.default_rng(seed)
-    right, wrong = 1 - rng.beta(0.3, 2, 300) ** 2, rng.beta(0.5, 2, 40)
+    right, wrong = 1 - rng.beta(0.3, 2, 300) ** 2, rng.random(40) ** 0.5
     pairs, probabilities, group_of = made_pairs(right.tolist(), wrong.tolist())
     both = np.stack([1 - probabilities, probabilities], axis=1)
     controller = control.BinaryClassificationController(

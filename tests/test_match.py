@@ -16,6 +16,7 @@ from neardup.arrays import Floats
 from neardup.verify import store, verifier
 from neardup.verify.keypoints import Keypoints, LocalFeatures
 from neardup.verify.match import RATIO, Match, Prepared, _affine, best_matches, log_false_alarms, mutual_nearest
+from neardup.verify.products import GREATEST
 from neardup.verify.screen import screen_period
 from neardup.verify.store import KeypointCache
 from neardup.verify.verifier import Verifier, verifier_fingerprint
@@ -36,7 +37,7 @@ def photo(points: Floats, descriptors: npt.NDArray[np.uint8], angles: Floats | f
 def points_and_descriptors(seed: int, count: int = 60) -> tuple[Floats, npt.NDArray[np.uint8]]:
     """Points all over a photo, and a descriptor of each that is like no other."""
     rng = np.random.default_rng(seed)
-    return rng.uniform(20, 280, (count, 2)), rng.integers(0, 255, (count, 128), dtype=np.uint8)
+    return rng.uniform(20, 280, (count, 2)), rng.integers(0, GREATEST + 1, (count, 128), dtype=np.uint8)
 
 
 def match_of(first: Prepared, second: Prepared) -> Match | None:
@@ -46,16 +47,18 @@ def match_of(first: Prepared, second: Prepared) -> Match | None:
 
 def test_a_match_is_the_nearest_of_both_and_far_nearer_than_the_next() -> None:
     """The second row's nearest is nearer to the first row, and the third row has two that are nearly as near."""
-    likeness = np.array([[0.9, 0.2, 0.1], [0.85, 0.3, 0.1], [0.1, 0.88, 0.9]], np.float32)
-    rows, columns = mutual_nearest(likeness)
+    likeness = np.array([[90, 20, 10], [85, 30, 10], [10, 88, 90]], np.int32)
+    lengths = np.full(3, 100)
+    rows, columns = mutual_nearest(likeness, lengths, lengths)
     assert (rows.tolist(), columns.tolist()) == ([0], [0])
 
 
 @pytest.mark.parametrize(("factor", "passes"), [(0.99, True), (1.01, False)])
 def test_the_ratio_is_that_of_distances(factor: float, passes: bool) -> None:  # noqa: FBT001 - what is expected
-    """Squared, for the likeness of unit vectors falls with the square of their distance."""
-    likeness = np.array([[1 - factor * RATIO**2 * 0.4, 0.6]], np.float32)
-    assert (len(mutual_nearest(likeness)[0]) == 1) == passes
+    """Squared: from a descriptor of length 100 the next best one lies √8,000 away, and it must be so much nearer."""
+    nearest = round((20_000 - factor * RATIO**2 * 8_000) / 2)
+    likeness, lengths = np.array([[nearest, 6_000]], np.int32), np.full(2, 10_000)
+    assert (len(mutual_nearest(likeness, lengths[:1], lengths)[0]) == 1) == passes
 
 
 def test_the_transform_of_made_keypoints_is_found_among_wrong_matches() -> None:
