@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 CONFIDENCE = 0.95
 """How sure a bound is: of a hundred bounds that are stated so, five may be wrong."""
@@ -17,7 +17,7 @@ def lower_bound(right: int, seen: int, confidence: float = CONFIDENCE) -> float:
     >>> round(lower_bound(59, 59), 4), lower_bound(0, 5)
     (0.9505, 0.0)
     """
-    return float(beta.ppf(1 - confidence, right, seen - right + 1)) if right else 0.0
+    return float(betaincinv(right, seen - right + 1, 1 - confidence)) if right else 0.0
 
 
 def upper_bound(wrong: int, seen: int, confidence: float = CONFIDENCE) -> float:

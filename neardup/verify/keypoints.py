@@ -34,6 +34,8 @@ BLUR = 1.84
 """Standard deviation of that blur in pixels; 1.5 at 256 pixels took screened copies from 30 to 100 % (top-1)."""
 KEPT_SIDE = 256
 """Pixels of the longer side of the grey picture that is kept, on which matched pairs are compared."""
+LARGEST_SIDE = 4096
+"""Pixels of the longer side to which a larger photo is reduced first: its borders are then found in little memory."""
 SCREEN_SIDE = 1024
 """Pixels of the longer side at which a printing screen is looked for: a finer one is grey at any smaller size."""
 PLAIN = 6.0
@@ -122,7 +124,7 @@ def features_of_image(image: Image.Image, size: tuple[int, int]) -> LocalFeature
         image: upright, at full size or smaller.
         size: width and height of the photo at full size.
     """
-    grey = np.asarray(image.convert("L"))
+    grey = _resized(np.asarray(image.convert("L")), LARGEST_SIDE)
     period = screen_period(_resized(grey, SCREEN_SIDE)) * max(size) / min(max(grey.shape), SCREEN_SIDE)
     left, top, right, bottom = _without_borders(grey)
     content = np.ascontiguousarray(grey[top:bottom, left:right])

@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 
 import cv2
-import matplotlib as mpl
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -284,6 +283,8 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     Args:
         size: pixels.
     """
+    import matplotlib as mpl  # noqa: PLC0415 - a tenth of a second, for the path of a font
+
     return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
 
 
