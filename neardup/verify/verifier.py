@@ -37,7 +37,7 @@ from neardup.verify.store import KeypointCache, Known
 VERIFY_STEP = 2
 """Version of the evidence; bumped when it changes for equal photos, beside those of keypoints and matches."""
 CANDIDATES = 20
-"""Nearest photos of each that are verified: 99.4 % of a press archive's true pairs; those that close them are the rest."""
+"""Nearest photos of each that are verified: 99.4 % of the true pairs of a press archive, all with the closing pairs."""
 CARRIES_ON = -4.0
 """Decimal logarithm of the number of false alarms at or below which a match leads on to what matches the same photo."""
 CORES = max(1, cv2.getNumberOfCPUs())
