@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from neardup.arrays import Floats, Ints
 from neardup.decide.group_report import COLUMNS, GroupReport, Member
 from neardup.duplicates import Duplicates, LeftOut
-from neardup.encode.store import write_parquet
 from neardup.pages import write_strips
 from neardup.proofs import chance_text
 from neardup.search.pairs import NearPairs
@@ -83,7 +83,7 @@ def _write_pairs(found: Duplicates, folder: Path) -> None:
         certain = np.nan_to_num(found.proofs.probabilities, nan=np.inf)
         order = np.lexsort((order, -certain))
     with replacing(folder / "pairs.parquet") as partial:
-        write_parquet(pa.table(columns).take(pa.array(order)), partial)
+        pq.write_table(pa.table(columns).take(pa.array(order)), partial, compression="zstd")
     listed = order[found.proofs.shown[order]] if found.proofs else order
     chosen = listed[:SHEET_ROWS].tolist()
     sheet = {name: [values[place] for place in chosen] for name, values in columns.items()}
@@ -106,7 +106,7 @@ def _write_groups(found: Duplicates, folder: Path) -> None:
     for place, name in enumerate(COLUMNS[2:] if reported else (), 2):
         columns[name.replace(" ", "_")] = pa.array([row[place] for row in reported])
     with replacing(folder / "groups.parquet") as partial:
-        write_parquet(pa.table(columns), partial)
+        pq.write_table(pa.table(columns), partial, compression="zstd")
     if reported:
         write_table(folder / "group_report.xlsx", COLUMNS, reported[:SHEET_ROWS])
     names = [[found.paths[row] for row in group[:SHEET_COLUMNS]] for group in found.groups[:SHEET_ROWS]]
