@@ -166,8 +166,8 @@ def test_a_copy_is_found(encoder: str, tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 def test_the_flows_prepare_photos_as_the_settings_say(tmp_path: Path, team: dict[str, str]) -> None:
     """`[onnx]` of neardup.toml reaches `duplicates` and `watch`."""
-    photos, draws = tmp_path / "photos", np.random.default_rng(0)
-    photos.mkdir()
+    photos, draws = tmp_path / "archive" / "photos", np.random.default_rng(0)
+    photos.mkdir(parents=True)
     for name in "abc":
         pixels = draws.integers(0, 256, (8, 8, 3), dtype=np.uint8)
         Image.fromarray(pixels).resize((64, 64), Image.Resampling.NEAREST).save(photos / f"{name}.png")
@@ -176,12 +176,12 @@ def test_the_flows_prepare_photos_as_the_settings_say(tmp_path: Path, team: dict
     (tmp_path / "neardup.toml").write_text(
         "[onnx]\nmean = [0.5, 0.5, 0.5]\nstd = [0.5, 0.5, 0.5]\n[cluster]\nshard = 2\n", encoding="utf-8"
     )
-    common = ("photos", "--out", "results", "--encoder", "pixels.onnx", "--threshold", 0.9, "--no-verify", "--json")
+    common = ("archive", "--out", "results", "--encoder", "pixels.onnx", "--threshold", 0.9, "--no-verify", "--json")
     for command in (("duplicates", *common, "--workers", 2), ("watch", *common)):
         ran = neardup(*command, cwd=tmp_path, **team)
         assert ran.returncode == 0, ran.stderr
         folder = Path(json.loads(ran.stdout)["folder"])
-        groups = pd.read_excel(folder / "groups.xlsx").astype(str).to_string()
+        groups = pd.read_excel(folder / "groups.xlsx", engine="openpyxl").astype(str).to_string()
         assert ("a.png" in groups, "d.jpg" in groups, "b.png" in groups) == (True, True, False)
 
 

@@ -20,8 +20,9 @@ from neardup.stages import STATE
 COLUMNS = 100
 """Characters in a line of the terminal."""
 START = """
-import fcntl, logging, sys, termios, time
+import fcntl, logging, signal, sys, termios, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs tests in the background has it ignored
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # Ctrl-C on this terminal is for this process
 from neardup.cli.live import watched
 from neardup.progress import bar

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 from servers import free_port
@@ -42,18 +43,17 @@ def verdict(photo: str, partner: str, answer: str, who: str = "Ada", queue: str 
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql() -> Iterator[str]:
     """The address of a real PostgreSQL, which is started for the tests as somebody who is not root."""
     folders = sorted(POSTGRESQL.glob("*/bin"))
     if not folders:
         pytest.skip(f"PostgreSQL is not installed in {POSTGRESQL}")
-    home = tmp_path_factory.mktemp("postgresql")
+    # Folders of pytest are closed to all but the one who runs the tests.
+    home = Path(mkdtemp(prefix="postgresql-"))
     person: dict[str, object] = {}
     if os.getuid() == 0:
         person = {"user": "postgres", "group": "postgres", "extra_groups": []}
         shutil.chown(home, "postgres", "postgres")
-        for folder in home.parents[:2]:
-            folder.chmod(0o755)
     port, data = free_port(), home / "data"
     subprocess.run(
         [folders[-1] / "initdb", "-D", data, "-U", "neardup", "-A", "trust", "-E", "UTF8", "--no-sync"],
@@ -70,6 +70,7 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait(30)
+        shutil.rmtree(home)
 
 
 def _wait_for(url: str) -> None:

@@ -45,7 +45,7 @@ async function next() {
   by("empty").hidden = Boolean(task) || !ended;
   if (!task) return ended && announce(setup.texts.nothing_left);
   let photos;
-  try { photos = await ready(task); } catch { return skip(); }
+  try { photos = await ready(task); } catch { return tasks[0] === task ? skip() : null; }
   if (tasks[0] !== task) return;
   const names = [task.photo, task.partner].map((photo) => photo.name || setup.texts.brought);
   photos.forEach((image, i) => { image.alt = `${say(i ? "photo_b" : "photo_a")}: ${[task.photo, task.partner][i].legend || names[i]}`; });
@@ -179,8 +179,9 @@ async function send() {
 
 /** Put the pair off until all others are answered. */
 async function skip() {
+  if (queue === "pair") return leave();
   const task = tasks.shift();
-  if (!task || queue === "pair") return leave();
+  if (!task) return;
   delete document.body.dataset.shown;
   next();
   await ask("/api/skip", { session, number: task.number }).catch(() => {});
