@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import get_native_id
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -67,11 +68,12 @@ def digest_of(*parts: object) -> str:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a path to write to, which becomes `path` only if the block ends well.
 
-    The written file is flushed to disk and renamed over `path`, so that nobody ever sees half of it.
+    The written file is flushed to disk and renamed over `path`, so that nobody ever sees half of it. Two threads or
+    processes may write the same path at once: the last one's file stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: writers choose their format by it.
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    partial = path.with_name(f".{path.stem}.{os.getpid()}-{get_native_id()}.part{path.suffix}")
     try:
         yield partial
         with partial.open("rb+") as stream:

@@ -4,8 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -260,3 +262,18 @@ def test_a_folder_of_somebody_else_is_not_claimed(tmp_path: Path) -> None:
     (tmp_path / "ours" / "x.jpg").write_text("x")
     claim(tmp_path / "ours")
     assert sorted(path.name for path in tmp_path.rglob("*.jpg")) == ["mine.jpg", "x.jpg"]
+
+
+def test_two_threads_may_write_one_file_at_once(tmp_path: Path) -> None:
+    """Each writes a file of its own; whoever ends last is read, whole."""
+    path, both_write = tmp_path / "picture.txt", threading.Barrier(2)
+
+    def write(text: str) -> None:
+        with replacing(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+            both_write.wait(10)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, ("first" * 1000, "second" * 1000)))
+    assert path.read_text(encoding="utf-8") in {"first" * 1000, "second" * 1000}
+    assert [file.name for file in tmp_path.iterdir()] == ["picture.txt"]

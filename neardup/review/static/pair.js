@@ -8,7 +8,7 @@ const { queue } = setup;
 const past = given(queue + (setup.group || ""));
 const session = sessionStorage.getItem("neardup.session") || crypto.getRandomValues(new Uint32Array(3)).join("-");
 sessionStorage.setItem("neardup.session", session);
-let tasks = [], pictures = new Map(), shownAt = 0, fetching = null, sending = false, ended = false;
+let tasks = [], pictures = new Map(), gone = new Set(), shownAt = 0, fetching = null, sending = false, ended = false;
 
 const outbox = () => JSON.parse(localStorage.getItem(OUTBOX) || "[]");
 const store = (list) => localStorage.setItem(OUTBOX, JSON.stringify(list));
@@ -22,7 +22,7 @@ const ready = (task) => {
 async function more() {
   if (queue === "pair") return onePair();
   if (fetching) return fetching;
-  const but = [...tasks, ...outbox()].map((one) => one.number).filter(Number.isInteger);
+  const but = [...[...tasks, ...outbox()].map((one) => one.number).filter(Number.isInteger), ...gone];
   const query = new URLSearchParams({ queue, session, who: person(), group: setup.group || 0, but: but.join(",") });
   fetching = ask(`/api/tasks?${query}`).finally(() => { fetching = null; });
   const { tasks: next, progress } = await fetching;
@@ -45,7 +45,12 @@ async function next() {
   by("empty").hidden = Boolean(task) || !ended;
   if (!task) return ended && announce(setup.texts.nothing_left);
   let photos;
-  try { photos = await ready(task); } catch { return tasks[0] === task ? skip() : null; }
+  try {
+    photos = await ready(task);
+  } catch { // it has no picture now: it is put off, and not asked for again before the page is opened anew
+    gone.add(task.number);
+    return tasks[0] === task ? skip() : null;
+  }
   if (tasks[0] !== task) return;
   const names = [task.photo, task.partner].map((photo) => photo.name || setup.texts.brought);
   photos.forEach((image, i) => { image.alt = `${say(i ? "photo_b" : "photo_a")}: ${[task.photo, task.partner][i].legend || names[i]}`; });
