@@ -31,9 +31,10 @@ from neardup.images import MAX_PIXELS, read_file, read_image
 from neardup.measure.evaluate import FOLDS
 from neardup.stages import digest_file, digest_of, replacing
 from neardup.verified import by_cosine
+from neardup.verify.candidates import CANDIDATES, closing_pairs, with_pairs
 from neardup.verify.evidence import ordered
 from neardup.verify.store import KeypointCache, Known, read_evidence, write_evidence
-from neardup.verify.verifier import CANDIDATES, CORES, Verifier, closing_pairs, verifier_fingerprint, with_pairs
+from neardup.verify.verifier import CORES, Verifier, verifier_fingerprint
 
 PEER_STEP = 1
 """Version of the peers' vectors, bumped when a peer gives other vectors for equal photos: older ones are not reused."""

@@ -25,10 +25,11 @@ from neardup.search.nearest import nearest
 from neardup.search.pairs import near_pairs
 from neardup.stages import digest_file, digest_of
 from neardup.train.press import press
+from neardup.verify.candidates import CANDIDATES, candidate_pairs
 from neardup.verify.keypoints import local_features
 from neardup.verify.match import Prepared
 from neardup.verify.store import KeypointCache
-from neardup.verify.verifier import CANDIDATES, CORES, Verifier, candidate_pairs, evidence_of
+from neardup.verify.verifier import CORES, Verifier, evidence_of
 
 DIMENSION = 512
 """Length of the vectors, that of ViT-B/32."""

@@ -13,7 +13,7 @@ from neardup.encode.collection import open_collection, present
 from neardup.search.blocks import open_triangle
 from neardup.settings.schema import ClusterSettings, Device, Dtype, OnnxSettings, PrepareSettings, Settings
 from neardup.stages import STATE, alone
-from neardup.verify.verifier import CANDIDATES
+from neardup.verify.candidates import CANDIDATES
 from tasks.cluster import workers
 from tasks.decisions import chosen_encoder, judged_pairs
 from tasks.deployed import settings_of_run

@@ -18,7 +18,7 @@ from neardup.images import read_file
 from neardup.search.blocks import Triangle
 from neardup.search.nearest import Hit, nearest_rows
 from neardup.tables import save_rows
-from neardup.verify.verifier import CANDIDATES
+from neardup.verify.candidates import CANDIDATES
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from neardup.encode.collection import (
 from neardup.encode.encoder import BUILTIN
 from neardup.encode.shards import content_keys
 from neardup.errors import ConfigError
-from neardup.proofs import Judged, Proofs, grouped, prove, verifier_of
+from neardup.proofs import Judged, Proofs, grouped, prove
 from neardup.search.blocks import Triangle, open_triangle, search_block
 from neardup.search.pairs import NearPairs, joined
 from neardup.search.pictures import (
@@ -44,9 +44,10 @@ from neardup.search.pictures import (
     with_copies,
 )
 from neardup.settings.schema import PrepareSettings
+from neardup.verify.candidates import CANDIDATES
 from neardup.verify.evidence import ordered
 from neardup.verify.store import Known
-from neardup.verify.verifier import CANDIDATES
+from neardup.verify.verifier import Verifier
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,12 @@ class Duplicates:
             "fingerprint": self.collection.fingerprint,
         }
 
-    @property
+    @cached_property
+    def path_of(self) -> dict[str, str]:
+        """SHA-256 of each photo → its path, of equal ones that of the first."""
+        return dict(zip(reversed(self.contents), reversed(self.paths), strict=True))
+
+    @cached_property
     def candidates(self) -> list[tuple[str, str]]:
         """The pairs to verify, by the SHA-256 of both, each once, ordered: pairs of one photo lie together."""
         near = self.pairs.take(self.kinds != COPY)
@@ -199,9 +205,8 @@ class Duplicates:
         Raises:
             ConfigError: what people said contradicts itself.
         """
-        path_of = dict(zip(reversed(self.contents), reversed(self.paths), strict=True))
-        root, limit = self.collection.folder, self.collection.max_pixels
-        verifier = verifier_of(root, path_of, state, limit)
+        root = self.collection.folder
+        verifier = Verifier.of_folder(root, self.path_of, state, self.collection.max_pixels)
         known, closing = verifier.verify_closed(self.candidates, earlier)
         found = self._with(closing)
         proofs = prove(root, self.paths, self.contents, found.pairs, known, verifier, decision, judged)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from neardup.decide.bands import Band
-from neardup.decide.features import tellable
 from neardup.decide.in_force import decision_for
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import UnreadableImageError
@@ -86,10 +85,9 @@ def explain_files(
     relation = relation_of(evidence)
     explained = Explained(evidence, relation, relation.sentence(*names), similarity)
     if decision := decision_for(out, model.fingerprint):
-        probabilities = decision.probabilities(np.array([similarity]), [evidence])
-        [band] = decision.bands.of(probabilities, tellable([evidence]))
+        [probability], [band] = decision.judge(np.array([similarity]), [evidence])
         terms = decision.waterfall(similarity, evidence)
-        explained = replace(explained, probability=float(probabilities[0]), band=band, terms=terms)
+        explained = replace(explained, probability=float(probability), band=band, terms=terms)
     images = [read_image(path, max_pixels=max_pixels, draft=WIDTH) for path in files]
     drawn = explain_picture(images[0], images[1], evidence, points, names=names, terms=explained.terms)
     with replacing(picture) as partial:

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from neardup.decide.decision import Decision
-from neardup.decide.features import tellable
 from neardup.images import MAX_PIXELS
 from neardup.proofs import chance_text
 from neardup.search.nearest import Hit
@@ -74,8 +73,8 @@ def prove_hits(
     bands = [""] * len(pairs)
     if decision and pairs:
         similarities = np.array([hit.similarity for _, _, _, hit in pairs], dtype=np.float64)
-        probabilities = decision.probabilities(similarities, evidence)
-        chances, bands = list(probabilities.tolist()), list(decision.bands.of(probabilities, tellable(evidence)))
+        probabilities, found_bands = decision.judge(similarities, evidence)
+        chances, bands = list(probabilities.tolist()), list(found_bands)
     proofs = list[list[HitProof | None]]([] for _ in queries)
     for (number, pair, name, hit), found, chance, band in zip(pairs, evidence, chances, bands, strict=True):
         if found is None:

@@ -13,17 +13,15 @@ from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.bands import Band
 from neardup.decide.constraints import Constraints
 from neardup.decide.decision import Decision
-from neardup.decide.features import tellable
 from neardup.decide.group_report import GroupReport
 from neardup.decide.grouping import DecidedPairs, explain_groups, group_pairs, members_of
-from neardup.images import read_file
 from neardup.pages import write_page
 from neardup.search.pairs import NearPairs
 from neardup.stages import replacing
 from neardup.verify.evidence import Evidence, ordered
 from neardup.verify.relation import relation_of
-from neardup.verify.store import EVIDENCE, KeypointCache, Known, write_evidence
-from neardup.verify.verifier import CORES, Verifier, verifier_fingerprint
+from neardup.verify.store import EVIDENCE, Known, write_evidence
+from neardup.verify.verifier import Verifier, verifier_fingerprint
 
 PICTURES = 24
 """Pairs that are drawn: one of each of the first groups, then those that a person should look at."""
@@ -317,7 +315,7 @@ def verify_pairs(
     Returns:
         The evidence of each pair whose photos can be read, in the order of the pairs.
     """
-    known = verifier_of(root, paths, state, max_pixels, cores).verify(pairs)
+    known = Verifier.of_folder(root, paths, state, max_pixels, cores).verify(pairs)
     return [known[pair] for pair in dict.fromkeys(pairs) if pair in known]
 
 
@@ -349,21 +347,7 @@ def prove(
     looked = np.array([place for place, found in enumerate(evidence) if found], dtype=np.int64)
     if decision and len(looked):
         found = [evidence[place] for place in looked]
-        probabilities[looked] = decision.probabilities(pairs.similarities[looked].astype(np.float64), found)
-        for place, band in zip(looked.tolist(), decision.bands.of(probabilities[looked], tellable(found)), strict=True):
+        probabilities[looked], banded = decision.judge(pairs.similarities[looked].astype(np.float64), found)
+        for place, band in zip(looked.tolist(), banded, strict=True):
             bands[place] = band
     return Proofs(root, paths, pairs, photos, evidence, probabilities, tuple(bands), verifier, decision, judged)
-
-
-def verifier_of(root: Path, path_of: Mapping[str, str], state: Path, max_pixels: int, cores: int = CORES) -> Verifier:
-    """What verifies pairs of a folder's photos.
-
-    Args:
-        root: folder of the photos; it is only read.
-        path_of: SHA-256 of each photo → its path.
-        state: folder that keeps keypoints.
-        max_pixels: larger images are refused.
-        cores: pairs and photos that are worked on at once.
-    """
-    cache = KeypointCache(state / "keypoints")
-    return Verifier(lambda photo: read_file(root / path_of[photo]), cache, max_pixels, cores)

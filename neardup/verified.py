@@ -19,7 +19,7 @@ from neardup.decide.in_force import DECISION
 from neardup.decide.probability import CandidatePairs, out_of_fold, scored_square
 from neardup.decide.reliability import ReliabilityBin, reliability_bins
 from neardup.errors import ArchiveError
-from neardup.images import MAX_PIXELS, read_file
+from neardup.images import MAX_PIXELS
 from neardup.measure.comparison import VERIFIED, Comparison, VerifiedFigures, compare
 from neardup.measure.evaluate import FOLDS, Distractors, Evaluation
 from neardup.measure.metrics import b_cubed, harmonic
@@ -28,9 +28,10 @@ from neardup.measure.scored import ScoredTestSet
 from neardup.pages import QUALITY
 from neardup.settings.schema import APPROACHES
 from neardup.stages import STATE, replacing, write_json
-from neardup.verify.evidence import Evidence, ordered
-from neardup.verify.store import EVIDENCE, KeypointCache, Known, read_evidence, write_evidence
-from neardup.verify.verifier import CANDIDATES, Verifier, candidate_pairs, verifier_fingerprint, with_pairs
+from neardup.verify.candidates import CANDIDATES
+from neardup.verify.evidence import Evidence
+from neardup.verify.store import EVIDENCE, Known, read_evidence, write_evidence
+from neardup.verify.verifier import Verifier, verifier_fingerprint
 
 FIGURES = "verified.json"
 """Name of an approach's figures with its nearest pairs verified."""
@@ -174,9 +175,8 @@ def verify_folder(out: Path, folder: Path, max_pixels: int, promises: tuple[floa
         ConfigError: the ground truth bears no probability.
     """
     test_set, path = TestSet.load(out), out / STATE / EVIDENCE
-    file_of = {photo.sha256: out / "test_dataset" / photo.name for photo in test_set.photos}
     name_of = {photo.sha256: photo.name for photo in test_set.photos}
-    verifier = Verifier(lambda photo: read_file(file_of[photo]), KeypointCache(out / STATE / "keypoints"), max_pixels)
+    verifier = Verifier.of_folder(out / "test_dataset", name_of, out / STATE, max_pixels)
     verified, known = _verify(folder, test_set, verifier, read_evidence(path, verifier_fingerprint()), promises)
     write_evidence(path, known.values(), verifier_fingerprint())
     _write(folder, verified)
@@ -199,12 +199,8 @@ def _verify(
     if unknown := [name for name in alone.names if name not in sha_of]:
         raise ArchiveError(f"{folder} was evaluated with {unknown[0]}, which test_set.csv lacks: evaluate anew")
     photos = [sha_of[name] for name in alone.names]
-    rows = candidate_pairs(alone.vectors, -1.0)
-    candidates = [ordered(photos[left], photos[right]) for left, right in rows.tolist()]
-    found, closing = verifier.verify_closed(candidates, known)
-    row_of, known = {photo: row for row, photo in enumerate(photos)}, known | found
-    rows = with_pairs(rows, ((row_of[one], row_of[other]) for one, other in closing))
-    evidence = [known.get(ordered(photos[left], photos[right])) for left, right in rows.tolist()]
+    rows, evidence = verifier.verify_nearest(alone.vectors, photos, known)
+    known = known | {(found.first, found.second): found for found in evidence if found}
     similarities, group_of = alone.scored.similarities, alone.scored.group_of
     pairs = CandidatePairs.of(rows, similarities[rows[:, 0], rows[:, 1]], evidence)
     held_out = out_of_fold(pairs, group_of, FOLDS, alone.seed)

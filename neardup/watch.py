@@ -19,14 +19,15 @@ from neardup.encode.protocol import Encoder
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ArchiveError, ConfigError
 from neardup.pages import write_strips
-from neardup.proofs import Proofs, Verification, grouped, prove, verifier_of
+from neardup.proofs import Proofs, Verification, grouped, prove
 from neardup.search.pairs import NearPairs, near_pairs
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, claim, replacing, write_json
 from neardup.tables import SHEET_ROWS, save_rows, write_table
+from neardup.verify.candidates import CANDIDATES
 from neardup.verify.evidence import ordered
 from neardup.verify.store import EVIDENCE, read_evidence
-from neardup.verify.verifier import CANDIDATES, verifier_fingerprint
+from neardup.verify.verifier import Verifier, verifier_fingerprint
 
 SHOWN_PAIRS = 20
 """Pairs that `watch.md` and the Prefect UI show: as many as a person reads through; the tables hold all."""
@@ -275,7 +276,7 @@ def _look(
     else:
         found = found.nearest(CANDIDATES)
         earlier = read_evidence(out / "duplicates" / EVIDENCE, verifier_fingerprint())
-        verifier = verifier_of(root, photos, out / STATE, settings.max_pixels)
+        verifier = Verifier.of_folder(root, photos, out / STATE, settings.max_pixels)
         names, ends = tuple(photos), zip(found.left.tolist(), found.right.tolist(), strict=True)
         candidates = [ordered(names[left], names[right]) for left, right in ends]
         known = verifier.verify(candidates, earlier)

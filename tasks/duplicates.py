@@ -27,9 +27,10 @@ from neardup.proofs import Judged, verify_pairs
 from neardup.search.blocks import Block, Triangle, search_block
 from neardup.settings.schema import ClusterSettings
 from neardup.stages import STATE, claim
+from neardup.verify.candidates import closing_pairs, near_together
 from neardup.verify.evidence import Evidence
 from neardup.verify.store import EVIDENCE, Known, read_evidence, write_evidence
-from neardup.verify.verifier import CORES, closing_pairs, near_together, verifier_fingerprint
+from neardup.verify.verifier import CORES, verifier_fingerprint
 from tasks.cluster import spread
 from tasks.running import RETRY, outside_fault
 
@@ -155,13 +156,12 @@ def _verify_new(
         return
     claim(out / "duplicates")
     file, fingerprint = out / "duplicates" / EVIDENCE, verifier_fingerprint()
-    path_of = dict(zip(reversed(found.contents), reversed(found.paths), strict=True))
     here = settings.runner == "threads"
     common: dict[str, Any] = {"root": found.collection.folder, "max_pixels": found.collection.max_pixels}
     common |= {"state": out.resolve() / STATE, "cores": CORES if here else 1}
     shards = [new[start : start + PAIRS] for start in range(0, len(new), PAIRS)]
     calls = (
-        {**common, "pairs": shard, "paths": {photo: path_of[photo] for pair in shard for photo in pair}}
+        {**common, "pairs": shard, "paths": {photo: found.path_of[photo] for pair in shard for photo in pair}}
         for shard in shards
     )
     results = (verify(**call) for call in calls) if here else spread(runner, verify, calls, settings.workers)

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageOps
 
 from neardup.stages import digest_of
+from neardup.verify.candidates import candidate_pairs, near_together
 from neardup.verify.evidence import Evidence
 from neardup.verify.keypoints import SCALE, LocalFeatures, features_of_image, local_features
 from neardup.verify.match import Prepared, best_matches, likenesses, log_false_alarms
@@ -26,9 +27,7 @@ from neardup.verify.store import KeypointCache, read_evidence, write_evidence
 from neardup.verify.verifier import (
     MANY,
     Verifier,
-    candidate_pairs,
     matched_points,
-    near_together,
     verifier_fingerprint,
 )
 

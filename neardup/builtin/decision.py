@@ -18,7 +18,7 @@ from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.images import read_image
 from neardup.measure.evaluate import FOLDS
 from neardup.train.press import press
-from neardup.verify.verifier import Verifier, candidate_pairs, verifier_fingerprint, with_pairs
+from neardup.verify.verifier import Verifier, verifier_fingerprint
 
 COPIES = 2
 """Press copies that are made of the first exposure of each plate."""
@@ -39,15 +39,10 @@ def fit(photos: Path) -> Decision:
         group_of += [number] * (len(group) + COPIES)
     encoder = load_encoder(BUILTIN)
     vectors = encoder.encode([encoder.read(data) for data in files])
-    # Rows of candidates ascend, so that such names are in the order of `evidence.ordered`.
     names = [f"{number:06d}" for number in range(len(files))]
-    rows = candidate_pairs(vectors, -1.0)
-    pairs = [(names[left], names[right]) for left, right in rows.tolist()]
-    known, closing = Verifier(dict(zip(names, files, strict=True)).__getitem__).verify_closed(pairs)
-    rows = with_pairs(rows, ((int(one), int(other)) for one, other in closing))
-    pairs = [(names[left], names[right]) for left, right in rows.tolist()]
+    rows, evidence = Verifier(dict(zip(names, files, strict=True)).__getitem__).verify_nearest(vectors, names)
     cosines = np.einsum("ij,ij->i", vectors[rows[:, 0]], vectors[rows[:, 1]]).astype(np.float64)
-    candidates = CandidatePairs.of(rows, cosines, [known.get(pair) for pair in pairs])
+    candidates = CandidatePairs.of(rows, cosines, evidence)
     truth = np.array(group_of, dtype=np.int64)
     belongs = Belongs(encoder.fingerprint, verifier_fingerprint())
     return decide(candidates, truth, out_of_fold(candidates, truth, FOLDS, 0), belongs, SOURCE)

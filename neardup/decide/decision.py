@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from neardup.arrays import Floats, Ints
-from neardup.decide.bands import PRECISION, RECALL, Bands, Promise, bands_for
+from neardup.decide.bands import PRECISION, RECALL, Band, Bands, Promise, bands_for
 from neardup.decide.features import FEATURES, features_of, tellable
 from neardup.decide.logistic import Logistic
 from neardup.decide.probability import CandidatePairs, OutOfFold, PairModel, fit_pairs
@@ -76,6 +76,11 @@ class Decision:
         """The probability of each pair, float64 (m,), from cosine similarities, float64 (m,), and evidence."""
         rows = np.repeat(np.arange(len(cosines))[:, None], 2, axis=1)
         return self.model.probabilities(CandidatePairs.of(rows, cosines, evidence))
+
+    def judge(self, cosines: Floats, evidence: Sequence[Evidence | None]) -> tuple[Floats, list[Band]]:
+        """The probability of each pair, float64 (m,), as `probabilities` gives it, and the band that it falls into."""
+        probabilities = self.probabilities(cosines, evidence)
+        return probabilities, self.bands.of(probabilities, tellable(evidence))
 
     def save(self, path: Path) -> Path:
         """Write the decision as JSON, whole or not at all."""

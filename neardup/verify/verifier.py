@@ -2,12 +2,11 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import lru_cache, partial
-from itertools import combinations
 from pathlib import Path
 from threading import Thread
 
@@ -16,17 +15,15 @@ import numpy as np
 import psutil  # type: ignore[import-untyped]
 from joblib import Parallel, delayed
 from PIL import Image
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import reverse_cuthill_mckee
 from threadpoolctl import threadpool_limits
 
 from neardup.arrays import Ints, Vectors
 from neardup.errors import UnreadableImageError
-from neardup.images import MAX_PIXELS, read_image
+from neardup.images import MAX_PIXELS, read_file, read_image
 from neardup.progress import bar
-from neardup.search.nearest import nearest_rows
 from neardup.stages import digest_of
-from neardup.verify.evidence import Evidence
+from neardup.verify.candidates import candidate_pairs, closing_pairs, near_together, with_pairs
+from neardup.verify.evidence import Evidence, ordered
 from neardup.verify.frames import frames_of
 from neardup.verify.keypoints import KEYPOINTS_STEP, LocalFeatures, local_features
 from neardup.verify.match import MATCH_STEP, Prepared, best_matches, better, plausible
@@ -36,10 +33,6 @@ from neardup.verify.store import KeypointCache, Known
 
 VERIFY_STEP = 2
 """Version of the evidence; bumped when it changes for equal photos, beside those of keypoints and matches."""
-CANDIDATES = 20
-"""Nearest photos of each that are verified: 99.4 % of the true pairs of a press archive, all with the closing pairs."""
-CARRIES_ON = -4.0
-"""Decimal logarithm of the number of false alarms at or below which a match leads on to what matches the same photo."""
 CORES = max(1, cv2.getNumberOfCPUs())
 """Pairs and photos that are worked on at once."""
 MANY = 2048
@@ -155,6 +148,23 @@ class Verifier:
         self.read, self.cache, self.max_pixels, self.cores = read, cache, max_pixels, cores
         self._prepared: dict[str, Prepared | None] = {}
 
+    @classmethod
+    def of_folder(
+        cls, root: Path, path_of: Mapping[str, str], state: Path, max_pixels: int = MAX_PIXELS, cores: int = CORES
+    ) -> "Verifier":
+        """What verifies pairs of a folder's photos.
+
+        Args:
+            root: folder of the photos; it is only read.
+            path_of: SHA-256 of each photo → its path.
+            state: folder that keeps keypoints.
+            max_pixels: larger images are refused.
+            cores: pairs and photos that are worked on at once.
+        """
+        return cls(
+            lambda photo: read_file(root / path_of[photo]), KeypointCache(state / "keypoints"), max_pixels, cores
+        )
+
     def verify(self, pairs: Sequence[tuple[str, str]], known: Known | None = None) -> Known:
         """Evidence of each pair that is not known yet; keypoints are made only for photos of such pairs.
 
@@ -188,6 +198,28 @@ class Verifier:
         found = self.verify(pairs, known)
         closing = closing_pairs(found, pairs)
         return found | self.verify(closing, known), closing
+
+    def verify_nearest(
+        self, vectors: Vectors, photos: Sequence[str], known: Known | None = None
+    ) -> tuple[Ints, list[Evidence | None]]:
+        """Verify each photo's nearest ones, and the pairs that close them.
+
+        Args:
+            vectors: float32 (n, d), unit rows.
+            photos: SHA-256 of the photo of each row.
+            known: evidence of earlier runs.
+
+        Returns:
+            int64 (m, 2), rows of each pair, the lesser first, ordered; and the evidence of each.
+        """
+
+        def pairs_of(rows: Ints) -> list[tuple[str, str]]:
+            return [ordered(photos[left], photos[right]) for left, right in rows.tolist()]
+
+        rows, row_of = candidate_pairs(vectors, -1.0), {photo: row for row, photo in enumerate(photos)}
+        found, closing = self.verify_closed(pairs_of(rows), known)
+        rows = with_pairs(rows, ((row_of[one], row_of[other]) for one, other in closing))
+        return rows, [found.get(pair) for pair in pairs_of(rows)]
 
     def _by_threads(self, pairs: Sequence[tuple[str, str]]) -> Iterator[list[Evidence]]:
         """Evidence of pairs, by threads of this process: they begin at once, and share the interpreter's lock."""
@@ -320,71 +352,3 @@ def _kept(folder: Path, photo: str) -> Prepared | None:
 def _in_parts(pairs: Sequence[tuple[str, str]], size: int) -> list[Sequence[tuple[str, str]]]:
     """The pairs in parts of a size, the last one shorter."""
     return [pairs[start : start + size] for start in range(0, len(pairs), size)]
-
-
-def closing_pairs(known: Known, pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Pairs of photos that both match a third one, and that were not asked about: ordered, each once.
-
-    Two crops of one print may be far from each other for the encoder while each is near the print (Chum et al. 2007
-    expand queries likewise). Measured on held-out plates with press copies: 1 % more pairs hold 3 % more of the true
-    ones.
-
-    Args:
-        known: evidence of the pairs.
-        pairs: that were asked about.
-    """
-    asked = set(pairs)
-    near: dict[str, list[tuple[float, str]]] = {}
-    for first, second in asked:
-        evidence = known.get((first, second))
-        if evidence and evidence.matched and evidence.log_false_alarms <= CARRIES_ON:
-            near.setdefault(first, []).append((evidence.log_false_alarms, second))
-            near.setdefault(second, []).append((evidence.log_false_alarms, first))
-    strongest = (sorted(photo for _, photo in sorted(found)[:CANDIDATES]) for found in near.values())
-    return sorted({pair for photos in strongest for pair in combinations(photos, 2)} - asked)
-
-
-def near_together(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Pairs in an order in which those of the same photos, and of what they are paired with, follow each other.
-
-    Then few keypoints are at hand at a time: Cuthill and McKee's order of a graph keeps neighbours near.
-    """
-    listed = sorted(pairs)
-    if not listed:
-        return []
-    photos = sorted({photo for pair in listed for photo in pair})
-    row_of = {photo: row for row, photo in enumerate(photos)}
-    ends = np.array([(row_of[first], row_of[second]) for first, second in listed])
-    both = np.concatenate([ends, ends[:, ::-1]])
-    graph = coo_array((np.ones(len(both), dtype=bool), both.T), shape=(len(photos), len(photos))).tocsr()
-    place = np.argsort(reverse_cuthill_mckee(graph, symmetric_mode=True))[ends]
-    order = np.lexsort((place.max(axis=1), place.min(axis=1)))
-    return [listed[number] for number in order.tolist()]
-
-
-def with_pairs(rows: Ints, more: Iterable[tuple[int, int]]) -> Ints:
-    """Candidate pairs and further ones: int64 (m, 2), the lesser row first, ordered.
-
-    Args:
-        rows: int64 (n, 2), as `candidate_pairs` gives them.
-        more: two rows of each further pair, in either order.
-    """
-    added = np.array([sorted(pair) for pair in more], dtype=np.int64).reshape(-1, 2)
-    return np.unique(np.concatenate([rows, added]), axis=0)
-
-
-def candidate_pairs(vectors: Vectors, loosest: float, most: int = CANDIDATES) -> Ints:
-    """The pairs of which one photo is among the nearest of the other: int64 (m, 2), rows, the lesser first, ordered.
-
-    Args:
-        vectors: float32 (n, d), unit rows.
-        loosest: least similarity of a candidate.
-        most: nearest photos of each.
-    """
-    found = [
-        (min(row, other), max(row, other))
-        for row, nearest in enumerate(nearest_rows(vectors, vectors, most + 1))
-        for other, similarity in [hit for hit in nearest if hit[0] != row][:most]
-        if similarity >= loosest
-    ]
-    return np.unique(np.array(found, dtype=np.int64).reshape(-1, 2), axis=0)
