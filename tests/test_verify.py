@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageOps
 
 from neardup.stages import digest_of
-from neardup.verify.candidates import candidate_pairs, near_together
+from neardup.verify.candidates import CANDIDATES, CARRIES_ON, candidate_pairs, closing_pairs, near_together
 from neardup.verify.evidence import Evidence
 from neardup.verify.keypoints import SCALE, LocalFeatures, features_of_image, local_features
 from neardup.verify.match import Prepared, best_matches, likenesses, log_false_alarms
@@ -313,6 +313,30 @@ def test_processes_end_with_the_one_that_is_killed(tmp_path: Path) -> None:
     assert started
     _, alive = psutil.wait_procs(started, timeout=30)
     assert not alive
+
+
+def test_what_matches_the_same_photo_is_asked_too() -> None:
+    """Two neighbours of one photo, but neither those of a weak match nor a pair that was asked already."""
+    match = verified(scene(11), cropped(scene(11)))
+    digits = {
+        ("a", "b"): -30.0,
+        ("b", "c"): CARRIES_ON,
+        ("b", "d"): CARRIES_ON + 0.1,
+        ("c", "e"): -9.0,
+        ("b", "e"): -9.0,
+    }
+    known = {
+        pair: replace(match, first=pair[0], second=pair[1], log_false_alarms=chance) for pair, chance in digits.items()
+    }
+    known["a", "f"] = replace(match, first="a", second="f", log_false_alarms=-50.0, transform=None)
+    assert closing_pairs(known, known) == [("a", "c"), ("a", "e")]
+    assert closing_pairs(known, [("a", "b"), ("b", "d")]) == []
+    hub = {
+        ("0", f"{number}"): replace(match, log_false_alarms=-float(number)) for number in range(10, 10 + CANDIDATES + 5)
+    }
+    closing = closing_pairs(hub, hub)
+    assert len(closing) == CANDIDATES * (CANDIDATES - 1) // 2
+    assert closing[0] == ("15", "16")
 
 
 def test_pairs_of_the_same_photos_follow_each_other() -> None:
