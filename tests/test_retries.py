@@ -69,7 +69,7 @@ def test_a_disk_that_is_full_for_a_moment_is_tried_again(made: MadeArchive, tmp_
     state = tmp_path / "out" / STATE
     state.mkdir(parents=True)
     # What is written there finds no space; the name is gone once the attempt has failed.
-    (state / f".scan.{os.getpid()}.part.parquet").symlink_to("/dev/full")
+    (state / f".scan.{os.getpid()}-{threading.get_native_id()}.part.parquet").symlink_to("/dev/full")
     with retries() as lines:
         counts = run(prepare.prepare_archive, made.root, tmp_path / "out", PrepareSettings())
     assert (len(lines), bool(counts)) == (1, True)
