@@ -1,6 +1,8 @@
 """Rates and peak memory of methods, each in a process of its own, and the JPEG files that they are given."""
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -122,6 +124,42 @@ def _clocked(
 
     speed = clock(noted, count, passes, warm=warm)
     return speed, peak_mb(), note
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a whole command, from the start of Python to its end.
+
+    Attributes:
+        seconds: it took.
+        peak_mb: the most memory that one of its processes held, in MB.
+        printed: what it printed to standard output.
+    """
+
+    seconds: float
+    peak_mb: float
+    printed: str
+
+    def speed(self, count: int) -> Speed:
+        """Its speed as that of one pass that did `count` units."""
+        return Speed(*[count / self.seconds] * 3)
+
+
+def run_neardup(*arguments: str) -> Run:
+    """Run a neardup command as a person does, and clock it.
+
+    Raises:
+        CalledProcessError: it failed.
+    """
+    command, start = [sys.executable, "-m", "neardup", *arguments], time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own command
+        assert process.stdout  # noqa: S101 - our own mistake only
+        printed = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return Run(time.perf_counter() - start, usage.ru_maxrss * 1024 / 1e6, printed)
 
 
 def peak_mb(process: int | str = "self") -> float:
