@@ -183,8 +183,6 @@ class Verifier:
                 for evidence in way([pair for pair in new if pair not in found]):
                     found |= {(one.first, one.second): one for one in evidence}
                     progress.update(len(evidence))
-        if self.cache and new:
-            self.cache.shrink()
         return found
 
     def verify_closed(
@@ -192,12 +190,17 @@ class Verifier:
     ) -> tuple[Known, list[tuple[str, str]]]:
         """Evidence of pairs, as `verify` gives it, and of the pairs that close them: `closing_pairs`.
 
+        The cache of keypoints is shrunk to its limit in the end.
+
         Returns:
             The evidence of all, and the closing pairs.
         """
         found = self.verify(pairs, known)
         closing = closing_pairs(found, pairs)
-        return found | self.verify(closing, known), closing
+        found |= self.verify(closing, known)
+        if self.cache:
+            self.cache.shrink()
+        return found, closing
 
     def verify_nearest(
         self, vectors: Vectors, photos: Sequence[str], known: Known | None = None
