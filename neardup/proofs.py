@@ -23,6 +23,8 @@ from neardup.verify.relation import relation_of
 from neardup.verify.store import EVIDENCE, Known, write_evidence
 from neardup.verify.verifier import Verifier, verifier_fingerprint
 
+PNG_LEVEL = 1
+"""How hard zlib tries, of 9: the usual 6 takes most of the time of a picture, and saves an eighth of its bytes."""
 PICTURES = 24
 """Pairs that are drawn: one of each of the first groups, then those that a person should look at."""
 UNLIKELY = 0.01
@@ -250,7 +252,7 @@ class Proofs:
         if drawn is None:
             return False
         with replacing(path) as partial:
-            drawn.save(partial, "PNG")
+            drawn.save(partial, "PNG", compress_level=PNG_LEVEL)
         return True
 
 
