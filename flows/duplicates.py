@@ -72,6 +72,6 @@ def duplicates(
         search_all(triangle, runner, cluster)
         judged = judged_pairs(out)
         found = put_together(triangle, here, judged.photos if decision else (), grouped=decision is None)
-        evidence = verify_all(found, out, runner, cluster) if verify else None
+        found, evidence = verify_all(found, out, runner, cluster) if verify else (found, None)
         bound = look_for_decoys(triangle, here, decoys, decision, out) if decoys else None
         return publish(found, out, decision, evidence=evidence, judged=judged, decoys=bound)

@@ -110,7 +110,7 @@ def search_decoys(
         [queries[row] for row in kept],
         hits,
         lambda photo: read_file(files[photo]),
-        state / "keypoints",
+        state,
         decision,
         limit,
     )

@@ -187,18 +187,22 @@ class Duplicates:
         ends = zip(near.left.tolist(), near.right.tolist(), strict=True)
         return sorted({ordered(self.contents[left], self.contents[right]) for left, right in ends})
 
-    def verified(
+    def verifier(self, state: Path) -> Verifier:
+        """What verifies the pairs, and keeps keypoints in a state folder."""
+        return Verifier.of_folder(self.collection.folder, self.path_of, state, self.collection.max_pixels)
+
+    def decided(
         self,
-        state: Path,
-        earlier: Known,
+        verifier: Verifier,
+        known: Known,
         decision: Decision | None,
         judged: Judged = Judged(),  # noqa: B008 - frozen
     ) -> "Duplicates":
-        """Verify the pairs that are no exact copies; where a decision gives probabilities, these make the groups.
+        """Decide the pairs by their evidence; where a decision gives probabilities, these make the groups.
 
         Args:
-            state: folder that keeps keypoints.
-            earlier: evidence that is known already.
+            verifier: that found the evidence, and draws the pairs that are shown.
+            known: evidence of the pairs; a pair without any is an exact copy, or has a photo that cannot be read.
             decision: what turns evidence into a probability; None where none belongs to the encoder.
             judged: what people said of pairs; it binds the groups.
 
@@ -206,19 +210,16 @@ class Duplicates:
             ConfigError: what people said contradicts itself.
         """
         root = self.collection.folder
-        verifier = Verifier.of_folder(root, self.path_of, state, self.collection.max_pixels)
-        known, closing = verifier.verify_closed(self.candidates, earlier)
-        found = self._with(closing)
-        proofs = prove(root, self.paths, self.contents, found.pairs, known, verifier, decision, judged)
+        proofs = prove(root, self.paths, self.contents, self.pairs, known, verifier, decision, judged)
         if decision is None:
-            return replace(found, proofs=proofs)
-        group_of, reports = grouped(proofs, found.kinds == COPY)
-        return replace(found, proofs=proofs, group_of=group_of, reports=reports)
+            return replace(self, proofs=proofs)
+        group_of, reports = grouped(proofs, self.kinds == COPY)
+        return replace(self, proofs=proofs, group_of=group_of, reports=reports)
 
-    def _with(self, closing: Sequence[tuple[str, str]]) -> "Duplicates":
-        """Add pairs that close triangles to what was found, given by the SHA-256 of both photos."""
+    def with_closing(self, closing: Sequence[tuple[str, str]]) -> "Duplicates":
+        """Add the pairs that close triangles, given by the SHA-256 of both photos, to the pairs that were found."""
         row_of = {photo: row for row, photo in reversed(list(enumerate(self.contents)))}
-        ends = np.array([sorted((row_of[one], row_of[other])) for one, other in closing], dtype=np.int64).reshape(-1, 2)
+        ends = np.array([sorted((row_of[a], row_of[b])) for a, b in closing], dtype=np.int64).reshape(-1, 2)
         rows, which = np.unique(self.rows[ends], return_inverse=True)
         vectors = self.triangle.vectors(rows)[which.reshape(-1, 2)]
         similarities = np.vecdot(vectors[:, 0], vectors[:, 1]).astype(np.float64)
@@ -323,5 +324,8 @@ def find_duplicates(
         for block in triangle.blocks():
             search_block(collection, least, block, most)
         found = duplicates(triangle, here, grouped=decision is None)
-        state = Path(forgotten)
-        return found.verified(state, {}, decision) if decision else found
+        if decision is None:
+            return found
+        verifier = found.verifier(Path(forgotten))
+        evidence, closing = verifier.verify_closed(found.candidates)
+        return found.with_closing(closing).decided(verifier, evidence, decision)

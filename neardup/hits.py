@@ -44,7 +44,7 @@ def prove_hits(
     queries: Sequence[tuple[str, str]],
     hits: Sequence[Sequence[Hit]],
     read: Callable[[str], bytes],
-    keypoints: Path | None,
+    state: Path | None,
     decision: Decision | None,
     max_pixels: int = MAX_PIXELS,
 ) -> list[list[HitProof | None]]:
@@ -54,14 +54,14 @@ def prove_hits(
         queries: SHA-256 and name of each photo that was searched for.
         hits: of each.
         read: the bytes of a photo by its SHA-256; raises `UnreadableImageError` or `OSError` where they are gone.
-        keypoints: folder that keeps them for the next search; None to keep none.
+        state: state folder, whose cache keeps keypoints for the next search; None to keep none.
         decision: what gives a probability; None where none belongs to the encoder.
         max_pixels: larger images are refused.
 
     Returns:
         As `hits`; None for the photo itself, of which there is nothing to prove, and where one cannot be read.
     """
-    verifier = Verifier(read, KeypointCache(keypoints) if keypoints else None, max_pixels)
+    verifier = Verifier(read, KeypointCache.in_state(state) if state else None, max_pixels)
     pairs = [
         (number, ordered(photo, hit.photo), name, hit)
         for number, ((photo, name), found) in enumerate(zip(queries, hits, strict=True))

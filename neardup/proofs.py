@@ -307,16 +307,16 @@ def verify_pairs(
     Args:
         root: folder of the photos; it is only read.
         paths: SHA-256 of each photo of the pairs → its path.
-        pairs: SHA-256 of both, in the order of `evidence.ordered`.
-        state: folder that keeps keypoints.
+        pairs: SHA-256 of both, as `evidence.ordered` orders them, in an order that `candidates.near_together` gave.
+        state: state folder, whose cache keeps keypoints.
         max_pixels: larger images are refused.
         cores: pairs and photos that are worked on at once.
 
     Returns:
         The evidence of each pair whose photos can be read, in the order of the pairs.
     """
-    known = Verifier.of_folder(root, paths, state, max_pixels, cores).verify(pairs)
-    return [known[pair] for pair in dict.fromkeys(pairs) if pair in known]
+    known = Verifier.of_folder(root, paths, state, max_pixels, cores).verify_in_order(pairs)
+    return [known[pair] for pair in pairs if pair in known]
 
 
 def prove(

@@ -123,17 +123,20 @@ def verify(
     return verify_pairs(root, paths, pairs, state, max_pixels, cores)
 
 
-def verify_all(found: Duplicates, out: Path, runner: TaskRunner[Any], settings: ClusterSettings) -> Known:
-    """Verify every candidate that no former run has, then the pairs that close them; say how far it is.
+def verify_all(
+    found: Duplicates, out: Path, runner: TaskRunner[Any], settings: ClusterSettings
+) -> tuple[Duplicates, Known]:
+    """Verify every candidate that no former run has, then the pairs that close triangles; say how far it is.
 
     Returns:
-        All evidence that is known by then.
+        What was found, with the closing pairs, and all evidence that is known by then.
     """
     known = read_evidence(out / "duplicates" / EVIDENCE, verifier_fingerprint())
     candidates = found.candidates
     _verify_new(found, candidates, known, out, runner, settings)
-    _verify_new(found, closing_pairs(known, candidates), known, out, runner, settings)
-    return known
+    closing = closing_pairs(known, candidates)
+    _verify_new(found, closing, known, out, runner, settings)
+    return found.with_closing(closing), known
 
 
 def _verify_new(
@@ -205,7 +208,7 @@ def publish(
     """
     folder = out / "duplicates"
     if evidence is not None:
-        found = found.verified(out / STATE, evidence, decision, judged)
+        found = found.decided(found.verifier(out / STATE), evidence, decision, judged)
     found = replace(found, decoys=decoys)
     write_duplicates(found, folder)
     create_markdown_artifact(found.summary, key="duplicates", description="All near-duplicates of the folder")

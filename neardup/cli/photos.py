@@ -170,8 +170,7 @@ def _prove_hits(
     fingerprint = queries.fingerprint
     decision = decision_for(state.parent if state else None, fingerprint)
     names = [(photo, Path(path).name) for photo, path in zip(queries.photos, queries.paths, strict=True)]
-    keypoints = state / "keypoints" if state else None
-    return prove_hits(names, hits, lambda photo: read_file(files[photo]), keypoints, decision, max_pixels)
+    return prove_hits(names, hits, lambda photo: read_file(files[photo]), state, decision, max_pixels)
 
 
 def _is_store(vectors: str) -> bool:

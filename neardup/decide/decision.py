@@ -21,11 +21,11 @@ from neardup.verify.evidence import Evidence
 from neardup.verify.verifier import verifier_fingerprint
 
 DECISION_STEP = "2"
-"""Version of the features and of how they are fitted; raised whenever an older file would mean another thing."""
+"""Version of the features and of their fit; raised whenever an older file would give other probabilities or bands."""
 MISSED = 0.005
-"""Share of the true candidates that may lie below the least similarity at which a collection's pairs are verified."""
+"""Share of the true candidates that may lie below `Decision.loosest`: a quarter of what `RECALL` may lose."""
 AVERAGE = "an average candidate"
-"""What the first term of a waterfall is called: the log-odds of a pair whose features all are average."""
+"""Title of a waterfall's first term, the intercept: the log-odds of a pair all of whose features are average."""
 
 
 @dataclass(frozen=True)
@@ -144,12 +144,12 @@ class Decision:
             evidence: of the pair, or None where it was not verified.
         """
         table = features_of(np.array([cosine]), [evidence])
-        told = bool(tellable([evidence])[0])
-        model = self.model.verified if told else self.model.similarity
+        verified = bool(tellable([evidence])[0])
+        model = self.model.verified if verified else self.model.similarity
         places = [list(FEATURES).index(name) for name in model.features]
         terms = zip(model.features, model.terms(table[:, places])[0].tolist(), strict=True)
-        named = [(FEATURES[name].title, value) for name, value in terms]
-        return [(AVERAGE, model.intercept), *sorted(named, key=lambda term: -abs(term[1]))]
+        titled = [(FEATURES[name].title, value) for name, value in terms]
+        return [(AVERAGE, model.intercept), *sorted(titled, key=lambda term: -abs(term[1]))]
 
 
 def first_decision(paths: Iterable[Path], encoder: str) -> Decision | None:
@@ -163,8 +163,8 @@ def first_decision(paths: Iterable[Path], encoder: str) -> Decision | None:
         ConfigError: a file is no decision, or one of another step version.
     """
     belongs = Belongs(encoder, verifier_fingerprint())
-    found = (Decision.load(path) for path in paths if path.is_file())
-    return next((decision for decision in found if decision.belongs == belongs), None)
+    decisions = (Decision.load(path) for path in paths if path.is_file())
+    return next((decision for decision in decisions if decision.belongs == belongs), None)
 
 
 _FIT_ANEW = (
