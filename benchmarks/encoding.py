@@ -4,10 +4,10 @@ import json
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -319,7 +319,7 @@ def _encode(collection: Collection) -> None:
 def measure_collection(photos: Path, work: Path) -> list[Measured]:
     """Find the duplicates of a thousand photos to a hundred thousand, verified, by the command and from nothing.
 
-    The photos are quarters of photographs, and of each a press copy once there are no further quarters; photographs are
+    The photos are quarters of photographs, and of each quarter a press copy, of the first one two. Photographs are
     those of PHOTOS and of a folder beside it that is called like it with `_more`.
     """
     sources = [path for folder in (photos, photos.with_name(f"{photos.name}_more")) for path in folder.rglob("*.jpg")]
@@ -337,25 +337,26 @@ def measure_collection(photos: Path, work: Path) -> list[Measured]:
 
 def quarters(sources: Sequence[Path], folder: Path, count: int) -> Path:
     """Make a folder of so many photos, named by what they show and which copy of it they are; none is made twice."""
-    subjects = 4 * len(sources)
-    numbers = [(number % subjects, number // subjects) for number in range(count)]
     with ProcessPoolExecutor() as pool:
-        list(pool.map(partial(_quarter, sources, folder), numbers, chunksize=256))
+        list(pool.map(partial(_quarter, sources, folder), range(count), chunksize=256))
     return folder
 
 
-def _quarter(sources: Sequence[Path], folder: Path, number: tuple[int, int]) -> None:
-    subject, copy = number
+def _quarter(sources: Sequence[Path], folder: Path, number: int) -> None:
+    """Make one of nine photos of a photograph: its quarters, a press copy of each, and a second one of the first."""
+    photograph, place = divmod(number, 9)
+    copy, quarter = divmod(place, 4)
+    subject = 4 * photograph + quarter
     path = folder / f"{subject // FOLDER:06d}" / f"{subject:06d}_{copy}.jpg"
     if path.is_file():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    image, (right, below) = read_image(sources[subject // 4]), list(product((0, 1), (0, 1)))[subject % 4]
+    image, (below, right) = read_image(sources[photograph]), divmod(quarter, 2)
     width, height = image.width // 2, image.height // 2
     part = image.crop((right * width, below * height, (right + 1) * width, (below + 1) * height))
     scale = QUARTER / max(width, height)
     part = part.resize((round(scale * width), round(scale * height)), Image.Resampling.BICUBIC)
-    (press(part, subject) if copy else part).save(path, quality=QUALITY)
+    (press(part, 2 * subject + copy) if copy else part).save(path, quality=QUALITY)
 
 
 def of_copies(folder: Path, out: Path, facts: Mapping[str, object]) -> str:
@@ -363,10 +364,12 @@ def of_copies(folder: Path, out: Path, facts: Mapping[str, object]) -> str:
     pairs = pq.read_table(out / "duplicates" / "pairs.parquet", columns=["photo", "partner", "band"]).to_pandas()
     subjects = pairs[["photo", "partner"]].apply(lambda paths: paths.str.slice(-12, -6))
     right, linked = subjects.photo == subjects.partner, pairs.band == "link"
-    copies = sum(1 for _ in folder.rglob("*_1.jpg"))
+    copies = sum(
+        count * (count - 1) // 2 for count in Counter(path.stem[:6] for path in folder.rglob("*.jpg")).values()
+    )
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     return (
-        f"{facts['pairs']:,} candidates; {(linked & right).sum():,} of {copies:,} copies linked, "
+        f"{facts['pairs']:,} candidates; {(linked & right).sum():,} of {copies:,} pairs of copies linked, "
         f"{(linked & ~right).sum():,} links between other photos; {size / 1e9:.1f} GB of results"
     )
 

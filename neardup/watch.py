@@ -280,6 +280,8 @@ def _look(
         names, ends = tuple(photos), zip(found.left.tolist(), found.right.tolist(), strict=True)
         candidates = [ordered(names[left], names[right]) for left, right in ends]
         known = verifier.verify(candidates, earlier)
+        if verifier.cache:
+            verifier.cache.shrink()
         proofs = prove(root, paths, names, found, known, verifier, verification.decision, verification.judged)
         group_of, reports = grouped(proofs) if proofs.decision else (near_groups(found, vectors, threshold), ())
     pairs, groups, rows, numbers = _named(found, group_of, paths, new.tolist(), proofs)

@@ -29,7 +29,7 @@ from neardup.settings.schema import ClusterSettings
 from neardup.stages import STATE, claim
 from neardup.verify.candidates import closing_pairs, near_together
 from neardup.verify.evidence import Evidence
-from neardup.verify.store import EVIDENCE, Known, read_evidence, write_evidence
+from neardup.verify.store import EVIDENCE, KeypointCache, Known, read_evidence, write_evidence
 from neardup.verify.verifier import CORES, verifier_fingerprint
 from tasks.cluster import spread
 from tasks.running import RETRY, outside_fault
@@ -136,6 +136,7 @@ def verify_all(
     _verify_new(found, candidates, known, out, runner, settings)
     closing = closing_pairs(known, candidates)
     _verify_new(found, closing, known, out, runner, settings)
+    KeypointCache.in_state(out / STATE).shrink()
     return found.with_closing(closing), known
 
 

@@ -215,6 +215,16 @@ def test_a_cache_over_its_limit_forgets_and_a_broken_file_is_made_again(tmp_path
     assert (cache.shrink(), cache.get("a" * 64)) == (1, None)
 
 
+def test_keypoints_are_kept_until_all_pairs_are_verified(tmp_path: Path) -> None:
+    """A cache over its limit shrinks at the end of a run, not after a part of its pairs."""
+    photos = {name: png(scene(seed)) for seed, name in enumerate("ab", 27)}
+    verifier = Verifier(photos.__getitem__, KeypointCache(tmp_path, limit=1))
+    verifier.verify([("a", "b")])
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
+    verifier.verify_closed([("a", "b")])
+    assert list(tmp_path.rglob("*.safetensors")) == []
+
+
 def test_a_photo_that_cannot_be_read_has_no_evidence() -> None:
     """The other pairs have theirs."""
     photos = {"a": png(scene(25)), "b": b"no image", "c": png(scene(25))}
@@ -305,7 +315,7 @@ def test_processes_end_with_the_one_that_is_killed(tmp_path: Path) -> None:
     paths = [str(Path(__file__).parent), *sys.path]
     command = [sys.executable, "-c", MANY_PAIRS, str(tmp_path)]
     with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}) as program:
-        while not list(tmp_path.rglob("*.npz")):
+        while not list(tmp_path.rglob("*.safetensors")):
             assert program.poll() is None
             time.sleep(0.1)
         started = psutil.Process(program.pid).children(recursive=True)

@@ -201,8 +201,6 @@ class Verifier:
                 for portion in method([pair for pair in pairs if pair not in verified]):
                     verified |= {(evidence.first, evidence.second): evidence for evidence in portion}
                     progress.update(len(portion))
-        if self.cache and pairs:
-            self.cache.shrink()
         return verified
 
     def verify_closed(
@@ -210,12 +208,17 @@ class Verifier:
     ) -> tuple[Known, list[tuple[str, str]]]:
         """Evidence of pairs, as `verify` gives it, and of the pairs that close triangles with them.
 
+        The cache of keypoints is shrunk to its limit in the end.
+
         Returns:
             The evidence of all, and the closing pairs, as `candidates.closing_pairs` gives them.
         """
         evidence = self.verify(pairs, known)
         closing = closing_pairs(evidence, pairs)
-        return evidence | self.verify(closing, known), closing
+        evidence |= self.verify(closing, known)
+        if self.cache:
+            self.cache.shrink()
+        return evidence, closing
 
     def verify_nearest(
         self, vectors: Vectors, photos: Sequence[str], known: Known | None = None
