@@ -21,7 +21,7 @@ from neardup.encode.encoder import load_encoder
 from neardup.encode.shards import Encoded, among
 from neardup.errors import ConfigError
 from neardup.measure.evaluate import Evaluation
-from neardup.measure.low_precision import effect, measured
+from neardup.measure.low_precision import effect, measured_folder
 from neardup.measure.threshold import calibrated_beside
 from neardup.proofs import Judged, verify_pairs
 from neardup.search.blocks import Block, Triangle, search_block
@@ -59,7 +59,7 @@ def threshold_of(collection: Collection, out: Path, threshold: float | None) -> 
     """The threshold that was asked for, else the encoder's own; says what a lower precision was measured to cost."""
     if collection.precision == "fp32":
         return calibrated_beside(collection.encoder, collection.fingerprint) if threshold is None else threshold
-    folder = measured(out, collection.precision, collection.fingerprint)
+    folder = measured_folder(out, collection.precision, collection.fingerprint)
     get_run_logger().info("%s", effect(folder))
     return Evaluation.load(folder).threshold if threshold is None else threshold
 

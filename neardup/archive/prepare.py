@@ -25,8 +25,8 @@ from neardup.stages import STATE, Stage, claim, digest_file, digest_of, replacin
 from neardup.tables import write_table
 
 STEP = 4
-"""Version of this stage, raised when its result changes for equal inputs."""
-REMEMBERED = "archive.json"
+"""Version of the preparation stage, raised when its result changes for equal inputs."""
+ARCHIVE_FILE = "archive.json"
 """File of the state folder that says where the archive lies and with what settings it was read."""
 
 
@@ -114,7 +114,7 @@ def prepare(root: Path, out: Path, settings: PrepareSettings) -> Prepared:
 
 def _remember(root: Path, out: Path, settings: PrepareSettings) -> None:
     """Note where the archive lies and how it was read; a note that says so already is left as it is."""
-    note, file = {"root": str(root.resolve()), "prepare": asdict(settings)}, out / STATE / REMEMBERED
+    note, file = {"root": str(root.resolve()), "prepare": asdict(settings)}, out / STATE / ARCHIVE_FILE
     if not file.is_file() or json.loads(file.read_text(encoding="utf-8")) != json.loads(json.dumps(note)):
         write_json(file, note)
 

@@ -326,9 +326,9 @@ def loaded(settings: "Settings", folder: Path, dtype: "Dtype", results: Path) ->
         results: output folder of the experiment that measured a lower one.
     """
     from neardup.encode.encoder import load_encoder
-    from neardup.measure.low_precision import effect, measured
+    from neardup.measure.low_precision import effect, measured_folder
 
     model = load_encoder(resolved(settings, folder), settings.device, dtype)
     if dtype != "fp32":
-        say(effect(measured(results, dtype, model.fingerprint)))
+        say(effect(measured_folder(results, dtype, model.fingerprint)))
     return model

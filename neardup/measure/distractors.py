@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from neardup.archive.leaks import Leaks
 from neardup.archive.names import Names, distinct_names
-from neardup.archive.prepare import REMEMBERED, copy_photos
+from neardup.archive.prepare import ARCHIVE_FILE, copy_photos
 from neardup.archive.scan import Archive, Photo, scan_archive
 from neardup.archive.sheets import read_workbook
 from neardup.archive.testset import TestPhoto, TestSet
@@ -119,7 +119,7 @@ def archive_of(out: Path, need: str, otherwise: str = "") -> tuple[Path, Prepare
         ArchiveError: the folder was prepared before archives were remembered, or the archive is not there.
     """
     again = f"run `neardup prepare ARCHIVE --out {out}` with the place where it lies now{otherwise}"
-    file = out / STATE / REMEMBERED
+    file = out / STATE / ARCHIVE_FILE
     if not file.is_file():
         raise ArchiveError(f"{out} does not say which archive it was prepared from: {again}")
     facts = json.loads(file.read_text(encoding="utf-8"))
