@@ -20,9 +20,9 @@ from neardup.train.press_torch import text
 SIDE = 224
 """Pixels of a side of every picture of a pool."""
 HELD_OUT = 15
-"""Percent of the photographs, whole groups of exposures, that are never trained on."""
+"""Percent of the groups of exposures that are never trained on, so that the encoder can be judged by them."""
 TEXTS = 128
-"""Pages of text of a pool."""
+"""Pages of text in a pool, to paste beside and over pictures."""
 Pixels = npt.NDArray[np.uint8]
 """Grey pictures of one size, uint8, 0 black to 255 white."""
 

@@ -105,13 +105,13 @@ def _batches(pretrainer: Pretrainer, begin: int) -> Iterator[list[int]]:
     """The subjects of each step that is left, with a progress bar."""
     recipe = pretrainer.recipe
     batches = batches_of(pretrainer.neighbours, recipe.anchors, recipe.clustered, recipe.subjects, recipe.seed)
-    left = itertools.islice(batches, begin, recipe.steps)
-    return iter(bar(left, "training", recipe.steps, unit="step", initial=begin, disable=None))
+    remaining = itertools.islice(batches, begin, recipe.steps)
+    return iter(bar(remaining, "training", recipe.steps, unit="step", initial=begin, disable=None))
 
 
 def _read_captions(pretrainer: Pretrainer, recipe: Pretraining) -> dict[str, float]:
     """Train the text tower, and measure it on scenes of another seed."""
-    scenes, others = drawn_scenes(recipe.scenes, recipe.seed + 1), drawn_scenes(200, recipe.seed + 2)
+    scenes, unseen_scenes = drawn_scenes(recipe.scenes, recipe.seed + 1), drawn_scenes(200, recipe.seed + 2)
 
     def vectors_of(drawn: Scenes) -> Tensor:
         pictures = torch.from_numpy(drawn.pixels).to(pretrainer.device)[:, None].float() / 255
@@ -121,7 +121,7 @@ def _read_captions(pretrainer: Pretrainer, recipe: Pretraining) -> dict[str, flo
     loss = learn_captions(
         model, scenes, vectors_of(scenes), recipe.text_steps, recipe.text_batch, recipe.text_lr, recipe.seed
     )
-    return {"captions": loss, "caption_top_1": caption_top_1(model, others, vectors_of(others))}
+    return {"captions": loss, "caption_top_1": caption_top_1(model, unseen_scenes, vectors_of(unseen_scenes))}
 
 
 def _export(

@@ -27,7 +27,7 @@ from neardup.train.press_torch import press_copies
 PLAIN_SIZE = 160
 """Pixels of a side at which the untouched network judges what looks alike, and at which is validated."""
 NEAREST = 16
-"""Photographs that look most like each, of which four at a time meet it in a batch."""
+"""Photographs that look most like another one, of which four at a time come into a batch with it."""
 CHUNK = 10
 """Pictures in one pass of the network, whose states fit the processor's cache."""
 

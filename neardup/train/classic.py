@@ -39,11 +39,13 @@ TORCHVISION = v2.Compose(
         v2.RandomResizedCrop(SIDE, AREA, RATIO, antialias=True),
     ]
 )
-"""The published recipe: flip (p .5), rotation ±10°, colour jitter .2, crop of .8 to 1 of the area to 256 × 256; it
-draws in that order."""
+"""The published recipe, in the order in which it draws.
+
+Flip (p .5), rotation ±10°, colour jitter .2, crop of .8 to 1 of the area to 256 × 256.
+"""
 
 SHORTEST = math.ceil(SIDE / math.sqrt(AREA[0] * RATIO[0]))
-"""Pixels of a photo's shorter side from which on no crop is smaller than the copy."""
+"""Pixels of a photo's shorter side at which no crop is smaller than the copy: no more need be decoded."""
 SAMPLE = 64
 """Pixels in either direction that the mean grey of a whole photo is taken from."""
 _CHANGES = ("brightness", "contrast", "saturation", "hue")
@@ -54,8 +56,11 @@ _FLIPPED_SIDEWAYS = 5
 """EXIF orientation from which on a file's rows are the columns of the upright photo."""
 
 Pixels = npt.NDArray[np.uint8]
+"""A picture, uint8: RGB (h, w, 3), or grey (h, w)."""
 Size = tuple[int, int]
+"""Width and height in pixels."""
 Box = tuple[int, int, int, int]
+"""Left, top, width and height in pixels."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # torch, for seconds that who only reads epochs need not wait
 UNTRAINED = "for no more of it gains more than chance explains without losing µAP"
 """Why the weights from before a training are kept, as log and report say it."""
 BACKWARD = 2
-"""A backward pass costs so many forward passes."""
+"""Forward passes that take as long as one backward pass, by which the time of a training is estimated."""
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,8 @@ def expected_seconds(
     epoch = start.embed_seconds * forward + search
     read = start.load_seconds * photos
     copies = 1 if recipe.augmentation == "none" else min(recipe.copies, recipe.epochs)
-    each = 0 if recipe.augmentation == "none" else read
-    return epoch + each, epoch * recipe.epochs + read * copies
+    read_an_epoch = 0 if recipe.augmentation == "none" else read
+    return epoch + read_an_epoch, epoch * recipe.epochs + read * copies
 
 
 def expected(start: "Validation", search: float, facts: Mapping[str, Any], recipe: Recipe) -> str:

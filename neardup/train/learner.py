@@ -39,8 +39,10 @@ MAX_LOGIT_SCALE = math.log(100)
 WEIGHTS_OF_RATE = 3_000_000
 """Weights of a vision tower up to which `lr_by_size` leaves the learning rate as it is."""
 LENGTHS = 4
-"""Groups that a batch's captions are sorted into by length on a CPU. A GPU takes one: there padding costs less than
-launches."""
+"""Groups that a batch's captions are sorted into by length on a CPU, where padding takes as long as words do.
+
+A GPU takes one group: there padding costs less than launches.
+"""
 
 
 @dataclass(frozen=True)
@@ -171,11 +173,11 @@ class VisionLearner:
         Args:
             pixels: batches of photos, uint8 (m, 3, height, width).
         """
-        found = [torch.zeros((0, self.width))]
+        parts = [torch.zeros((0, self.width))]
         for batch in pixels:
-            own = self.photos.normalise(batch[self.share_of(len(batch))].to(self.device))
-            found.append(self.gather(len(batch), self.embed_photos(own)).cpu())
-        return torch.cat(found)
+            own_photos = self.photos.normalise(batch[self.share_of(len(batch))].to(self.device))
+            parts.append(self.gather(len(batch), self.embed_photos(own_photos)).cpu())
+        return torch.cat(parts)
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
@@ -289,7 +291,7 @@ class Learner(VisionLearner):
             self.cache.get(("caption", int(self.captions.legends[row])), partial(self._caption_states, row))
             for row in rows
         ]
-        lengths = torch.tensor([len(one) for one in states], device=self.device)
+        lengths = torch.tensor([len(state) for state in states], device=self.device)
         return pad_sequence(states, batch_first=True).to(self.device), lengths
 
     def _caption_states(self, row: int) -> Tensor:
