@@ -9,7 +9,7 @@ from neardup.encode.devices import one_core_a_thread
 from neardup.encode.protocol import BATCH, BatchEncoder
 
 BATCHES = (BATCH, 32, 64, 8, 4)
-"""Images in one pass that are tried, in this order."""
+"""Numbers of images in one pass that are tried, in this order, the default first."""
 SECONDS = 3.0
 """Time that the trial may take, in seconds: a start of the program is not to be felt."""
 GAIN = 1.05

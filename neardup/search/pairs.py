@@ -15,18 +15,20 @@ from neardup.search.int8_products import Codes, Limits, Quantized, int8_pays, mu
 ROWS = 512
 """Left rows of one block; with `COLUMNS` its 4 MB of inner products stay in the cache."""
 COLUMNS = 2048
-"""Right rows of one block."""
+"""Right rows of one block; see `ROWS`."""
 CHUNK = 4096
-"""Rows, or pairs, that are held at once in float64: 17 MB at 512 dimensions."""
+"""Rows, or pairs, that are in memory at once as float64: 17 MB at 512 dimensions."""
 SAMPLE = 2048
 """Vectors on which a search is planned: they make 2 million pairs."""
 WIDTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384)
 """Widths of a sketch, in numbers, that a plan tries; inner products of multiples of 16 are the fastest."""
 CANDIDATE_COST = 130_000
-"""What the inner product of two vectors costs when they are gathered one by one, in multiplications of a product of
-sketches: 0.67 us against 5 ps, on an EPYC with AVX-512."""
+"""Cost of the inner product of two gathered vectors, in multiplications of a product of sketches.
+
+Measured on an EPYC with AVX-512: 0.67 us against 5 ps.
+"""
 FEW = 2**24
-"""A search of fewer pairs, each counted twice, is not planned: a plan takes 0.15 s, as 10 million products do."""
+"""Pairs, each counted twice, below which a search is not planned: a plan takes 0.15 s, as 10 million products do."""
 DENSE = 0.03
 """Share of a block's pairs above which one product of all its vectors is faster than gathering the candidates."""
 UNIT = 0.01
@@ -344,12 +346,12 @@ def near_pairs(
     Raises:
         EncoderError: a row is not a unit vector.
     """
-    first = np.unique(queries).astype(np.int64)
-    order = np.concatenate([first, np.setdiff1d(np.arange(len(vectors)), first)])
-    few = len(first) * len(vectors) < FEW
+    query_rows = np.unique(queries).astype(np.int64)
+    order = np.concatenate([query_rows, np.setdiff1d(np.arange(len(vectors)), query_rows)])
+    few = len(query_rows) * len(vectors) < FEW
     plan = PairSearch.unplanned(vectors.shape[1], threshold) if few else PairSearch.of(vectors, threshold)
     sketched = plan.sketch(vectors, order)
-    pairs = plan.between_sketched(sketched.head(len(first)), sketched, 0, report, rows=rows, columns=columns)
+    pairs = plan.between_sketched(sketched.head(len(query_rows)), sketched, 0, report, rows=rows, columns=columns)
     return NearPairs(order[pairs.left], order[pairs.right], pairs.similarities).sorted()
 
 
