@@ -125,7 +125,7 @@ class Duplicates:
         return [sorted(rows, key=copies.__contains__) for rows in members_of(self.group_of, self.pairs)]
 
     @property
-    def called(self) -> str:
+    def candidate_rule(self) -> str:
         """Which pairs are candidates, or near-duplicates where nothing decides them, in words."""
         nearest = f"one photo is among the {self.most} nearest of the other at " if self.most else ""
         closed = ", or both match a third photo" if self.proofs else ""
@@ -144,7 +144,7 @@ class Duplicates:
         links = f"links {self.proofs.counts['links']:,}, " if self.proofs.decision else ""
         return (
             f"{self.photos:,} photos, {links}{groups}\n"
-            f"Candidates are the {pairs:,} pairs of which {self.called}.\n{self.proofs.summary}"
+            f"Candidates are the {pairs:,} pairs of which {self.candidate_rule}.\n{self.proofs.summary}"
             + (f"\n{self._false_links}" if self.proofs.decision else "")
         )
 
@@ -228,13 +228,15 @@ class Duplicates:
         return replace(self, pairs=pairs.take(order), kinds=kinds[order])
 
 
-def duplicates(triangle: Triangle, present: Ints, named: Sequence[str] = (), *, grouped: bool = True) -> Duplicates:
+def duplicates(
+    triangle: Triangle, present: Ints, judged_photos: Sequence[str] = (), *, grouped: bool = True
+) -> Duplicates:
     """Put the pairs of all blocks together, of the files that are still there, and make groups of them.
 
     Args:
         triangle: searched to its end.
         present: marks of the files that are there, ordered.
-        named: SHA-256 of photos that people judged; they are counted even if they are in no pair.
+        judged_photos: SHA-256 of photos that people judged; they are counted even if they are in no pair.
         grouped: whether similarity makes the groups; else each photo is one for itself, until pairs are decided.
     """
     collection, links, contents = triangle.collection, triangle.links(), triangle.contents()
@@ -248,7 +250,7 @@ def duplicates(triangle: Triangle, present: Ints, named: Sequence[str] = (), *, 
     near = near if triangle.most is None else near.sorted().nearest(triangle.most)
     paired = np.zeros(len(contents), dtype=bool)
     paired[near.left] = paired[near.right] = True
-    judged = np.isin(files.contents, content_keys(pa.chunked_array([pa.array(named, pa.string())])))
+    judged = np.isin(files.contents, content_keys(pa.chunked_array([pa.array(judged_photos, pa.string())])))
     chosen = np.flatnonzero(paired[pictures] | (count[pictures] > 1) | judged)
     paths = files.paths(chosen)
     # By path, so that nothing depends on how the photos were cut into shards.
@@ -308,14 +310,14 @@ def find_duplicates(
         ConfigError: there is neither a threshold nor a decision for the encoder.
         EncoderError: there is no such encoder.
     """
-    with TemporaryDirectory() as forgotten:
-        place = str(forgotten if store is None else store)
+    with TemporaryDirectory() as temporary:
+        place = str(temporary if store is None else store)
         check_folders(Path(folder), Path(place))
         collection = open_collection(Path(folder), place, encoder, device, "fp32", settings)
         decision = None if threshold is not None else shipped_decision(collection.fingerprint)
         if threshold is None and decision is None:
             raise ConfigError(f"no decision is shipped for {encoder}: give a threshold, which belongs to the encoder")
-        here = present(collection)
+        marks = present(collection)
         for paths in new_shards(collection, known(collection)):
             encode_shard(collection, paths)
         least, most = (decision.loosest, CANDIDATES) if decision else (threshold, None)
@@ -323,9 +325,9 @@ def find_duplicates(
         triangle = open_triangle(collection, least, most=most)
         for block in triangle.blocks():
             search_block(collection, least, block, most)
-        found = duplicates(triangle, here, grouped=decision is None)
+        found = duplicates(triangle, marks, grouped=decision is None)
         if decision is None:
             return found
-        verifier = found.verifier(Path(forgotten))
+        verifier = found.verifier(Path(temporary))
         evidence, closing = verifier.verify_closed(found.candidates)
         return found.with_closing(closing).decided(verifier, evidence, decision)

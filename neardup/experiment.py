@@ -38,7 +38,9 @@ COMPARE_STEP = 4
 """Version of the step that writes comparison and report; bumped when its result changes for equal inputs."""
 
 Say = Callable[[str], None]
+"""Tells a person one sentence."""
 OnEpoch = Callable[[EpochResult], None]
+"""Is called with what an epoch of a training came to, after it has ended."""
 
 
 @dataclass(frozen=True)
@@ -231,16 +233,16 @@ def verify_approach(approach: Approach, stage: Stage, say: Say = print) -> dict[
     """
     from neardup.verified import FILES, verify_folder  # noqa: PLC0415 - OpenCV, which not all need
 
-    promised, limit = approach.settings.decide, approach.settings.prepare.max_pixels
+    promises, limit = approach.settings.decide, approach.settings.prepare.max_pixels
     try:
-        found = verify_folder(approach.out, approach.folder, limit, (promised.precision, promised.recall))
+        verified = verify_folder(approach.out, approach.folder, limit, (promises.precision, promises.recall))
     except ConfigError as reason:
         say(f"{approach.name} is not verified: {reason}")
         for name in FILES:
             (approach.folder / name).unlink(missing_ok=True)
         return stage.finish([], {"left_out": str(reason)})
     outputs = [approach.folder / name for name in FILES] + sorted(approach.folder.glob("explained_*.jpg"))
-    return stage.finish(outputs, {name: figure.value for name, figure in found.figures.figures.items()})
+    return stage.finish(outputs, {name: figure.value for name, figure in verified.figures.figures.items()})
 
 
 def _search_step(approach: Approach, stage: Stage) -> Step:

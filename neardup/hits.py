@@ -64,8 +64,8 @@ def prove_hits(
     verifier = Verifier(read, KeypointCache.in_state(state) if state else None, max_pixels)
     pairs = [
         (number, ordered(photo, hit.photo), name, hit)
-        for number, ((photo, name), found) in enumerate(zip(queries, hits, strict=True))
-        for hit in found
+        for number, ((photo, name), query_hits) in enumerate(zip(queries, hits, strict=True))
+        for hit in query_hits
     ]
     known = verifier.verify([pair for _, pair, _, _ in pairs])
     evidence = [known.get(pair) for _, pair, _, _ in pairs]
@@ -73,14 +73,14 @@ def prove_hits(
     bands = [""] * len(pairs)
     if decision and pairs:
         similarities = np.array([hit.similarity for _, _, _, hit in pairs], dtype=np.float64)
-        probabilities, found_bands = decision.judge(similarities, evidence)
-        chances, bands = list(probabilities.tolist()), list(found_bands)
+        probabilities, judged_bands = decision.judge(similarities, evidence)
+        chances, bands = list(probabilities.tolist()), list(judged_bands)
     proofs = list[list[HitProof | None]]([] for _ in queries)
-    for (number, pair, name, hit), found, chance, band in zip(pairs, evidence, chances, bands, strict=True):
-        if found is None:
+    for (number, pair, name, hit), item, chance, band in zip(pairs, evidence, chances, bands, strict=True):
+        if item is None:
             proofs[number].append(None)
             continue
         names = (name, Path(hit.path).name) if pair[1] == hit.photo else (Path(hit.path).name, name)
-        relation, inliers = relation_of(found), max(found.inliers, found.blurred_inliers)
+        relation, inliers = relation_of(item), max(item.inliers, item.blurred_inliers)
         proofs[number].append(HitProof(chance, band, str(relation.kind), relation.sentence(*names), inliers))
     return proofs

@@ -24,7 +24,7 @@ from neardup.verify.store import EVIDENCE, Known, write_evidence
 from neardup.verify.verifier import Verifier, verifier_fingerprint
 
 PICTURES = 24
-"""Pairs that are drawn: one of each of the first groups, then those that a person should look at."""
+"""Pairs that a page draws: one of each of the first groups, then those that a person should look at."""
 UNLIKELY = 0.01
 """Probability below which a pair is neither shown nor counted among those to be reviewed; pairs.parquet has it."""
 
@@ -115,18 +115,18 @@ class Proofs:
     @cached_property
     def counts(self) -> dict[str, int]:
         """How many pairs were verified and confirmed, are links, are to be reviewed, are too unlikely for that."""
-        looked = [found for found in self.evidence if found]
+        verified = [found for found in self.evidence if found]
         shown = self.shown.tolist()
-        doubtful = [
+        to_review = [
             band == "review" and likely and answer is None
             for band, likely, answer in zip(self.bands, shown, self.answers, strict=True)
         ]
         return {
-            "verified": len(looked),
-            "confirmed": sum(found.matched for found in looked),
-            "cannot_tell": sum(found.cannot_tell for found in looked),
+            "verified": len(verified),
+            "confirmed": sum(found.matched for found in verified),
+            "cannot_tell": sum(found.cannot_tell for found in verified),
             "links": self.bands.count("link"),
-            "to_review": sum(doubtful),
+            "to_review": sum(to_review),
             "unlikely": len(shown) - sum(shown),
             "judged": sum(answer is not None for answer in self.answers),
         }
@@ -193,11 +193,11 @@ class Proofs:
         number_of = {row: number for number, group in enumerate(groups, 1) for row in group}
         report_of = {report.group: report for report in reports}
         linked = [
-            self._entry(folder, place, f"Group {number}", _held(report_of.get(number), len(groups[number - 1])))
+            self._entry(folder, place, f"Group {number}", _firmness(report_of.get(number), len(groups[number - 1])))
             for number, place in self._weakest(number_of, report_of, most)
         ]
-        rest = [self._entry(folder, place, "", "") for place in doubtful[: PICTURES - len(linked)]]
-        pictures = {"linked": [entry for entry in linked if entry], "doubtful": [entry for entry in rest if entry]}
+        to_review = [self._entry(folder, place, "", "") for place in doubtful[: PICTURES - len(linked)]]
+        pictures = {"linked": [entry for entry in linked if entry], "doubtful": [entry for entry in to_review if entry]}
         write_page(folder / "explained.html", "explained", **pictures, summary=self.summary, groups=len(groups))
 
     def _weakest(
@@ -209,14 +209,14 @@ class Proofs:
             for number, report in report_of.items()
             if report.weakest
         }
-        found: dict[int, int] = {}
+        place_of: dict[int, int] = {}
         for place, (left, right) in enumerate(zip(self.pairs.left.tolist(), self.pairs.right.tolist(), strict=True)):
             number = number_of.get(left)
             if self.evidence[place] is None or number is None or number_of.get(right) != number:
                 continue
-            if number not in found or {left, right} == set(links.get(number, ())):
-                found[number] = place
-        return sorted(found.items())[:most]
+            if number not in place_of or {left, right} == set(links.get(number, ())):
+                place_of[number] = place
+        return sorted(place_of.items())[:most]
 
     def _doubtful(self) -> list[int]:
         """The pairs that a person should look at, those in the middle first; unconfirmed ones without a decision."""
@@ -280,7 +280,7 @@ def grouped(proofs: Proofs, copies: Bools | None = None) -> tuple[Ints, tuple[Gr
     return labels, tuple(explain_groups(numbers, replace(pairs, probabilities=lowered), certain))
 
 
-def _held(report: GroupReport | None, photos: int) -> str:
+def _firmness(report: GroupReport | None, photos: int) -> str:
     """How firmly a group holds together, as one sentence."""
     if report is None:
         return f"{photos} photos."
@@ -344,10 +344,10 @@ def prove(
     rows = zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
     evidence = tuple(known.get(ordered(photos[left], photos[right])) for left, right in rows)
     probabilities, bands = np.full(len(evidence), np.nan), [""] * len(evidence)
-    looked = np.array([place for place, found in enumerate(evidence) if found], dtype=np.int64)
-    if decision and len(looked):
-        found = [evidence[place] for place in looked]
-        probabilities[looked], banded = decision.judge(pairs.similarities[looked].astype(np.float64), found)
-        for place, band in zip(looked.tolist(), banded, strict=True):
+    verified = np.array([place for place, found in enumerate(evidence) if found], dtype=np.int64)
+    if decision and len(verified):
+        found = [evidence[place] for place in verified]
+        probabilities[verified], judged_bands = decision.judge(pairs.similarities[verified].astype(np.float64), found)
+        for place, band in zip(verified.tolist(), judged_bands, strict=True):
             bands[place] = band
     return Proofs(root, paths, pairs, photos, evidence, probabilities, tuple(bands), verifier, decision, judged)

@@ -38,11 +38,11 @@ FIGURES = "verified.json"
 FILES = (DECISION, FIGURES, "verified.md", "reliability.png")
 """What is written of every approach that is verified."""
 SOURCE = "the archive's own ground truth"
-"""What such a decision rests on, in words."""
+"""What the decision of an experiment rests on, in words."""
 PROMISES = PRECISION, RECALL
-"""What is promised of links and of rejected pairs, unless a setting says otherwise."""
+"""Promised precision of links and recall of what is not rejected, 0 to 1, unless a setting says otherwise."""
 TELLING = {True: 4, False: 2}
-"""Whether pairs are of one group → how many of them are drawn."""
+"""Whether pairs are of one group → how many such pairs are drawn of those that show what verification changes."""
 UNKNOWN_FALSE_LINKS = (
     "How many false links a whole collection has is not known from a test set: `neardup duplicates --decoys FOLDER` "
     "bounds it by photographs that surely are not in it, and the audit of `neardup review` by answers."
@@ -151,11 +151,11 @@ def verify_approaches(
     names = [name for name in (*APPROACHES, "tuned") if (out / name / "evaluation.npz").is_file()]
     if not names:
         raise ArchiveError(f"{out} holds no evaluated approach: run `neardup evaluate --out {out}` first")
-    found = {}
+    verified = {}
     for name in names:
         say(f"verifying {name}")
-        found[name] = verify_folder(out, out / name, max_pixels, promises)
-    return found
+        verified[name] = verify_folder(out, out / name, max_pixels, promises)
+    return verified
 
 
 def verify_folder(out: Path, folder: Path, max_pixels: int, promises: tuple[float, float] = PROMISES) -> Verified:
@@ -191,37 +191,37 @@ def _verify(
     folder: Path, test_set: TestSet, verifier: Verifier, known: Known, promises: tuple[float, float]
 ) -> tuple[Verified, Known]:
     """Verify one approach; returns what was measured, and all evidence that is known by then."""
-    alone = Evaluation.load(folder)
-    if alone.distractors.names:
+    by_vectors = Evaluation.load(folder)
+    if by_vectors.distractors.names:
         # A distractor that is not verified could outrank no candidate: both columns do without them.
-        alone = replace(alone, distractors=Distractors())
+        by_vectors = replace(by_vectors, distractors=Distractors())
     sha_of = {photo.name: photo.sha256 for photo in test_set.photos}
-    if unknown := [name for name in alone.names if name not in sha_of]:
+    if unknown := [name for name in by_vectors.names if name not in sha_of]:
         raise ArchiveError(f"{folder} was evaluated with {unknown[0]}, which test_set.csv lacks: evaluate anew")
-    photos = [sha_of[name] for name in alone.names]
-    rows, evidence = verifier.verify_nearest(alone.vectors, photos, known)
+    photos = [sha_of[name] for name in by_vectors.names]
+    rows, evidence = verifier.verify_nearest(by_vectors.vectors, photos, known)
     known = known | {(found.first, found.second): found for found in evidence if found}
-    similarities, group_of = alone.scored.similarities, alone.scored.group_of
+    similarities, group_of = by_vectors.scored.similarities, by_vectors.scored.group_of
     pairs = CandidatePairs.of(rows, similarities[rows[:, 0], rows[:, 1]], evidence)
-    held_out = out_of_fold(pairs, group_of, FOLDS, alone.seed)
-    belongs = Belongs(alone.fingerprint, verifier_fingerprint())
+    held_out = out_of_fold(pairs, group_of, FOLDS, by_vectors.seed)
+    belongs = Belongs(by_vectors.fingerprint, verifier_fingerprint())
     decision = decide(pairs, group_of, held_out, belongs, SOURCE, *promises)
-    judged = VerifiedEvaluation(
-        f"{alone.approach}{VERIFIED}",
-        alone.fingerprint,
-        alone.names,
-        alone.groups,
-        alone.vectors,
-        alone.seed,
+    by_probability = VerifiedEvaluation(
+        f"{by_vectors.approach}{VERIFIED}",
+        by_vectors.fingerprint,
+        by_vectors.names,
+        by_vectors.groups,
+        by_vectors.vectors,
+        by_vectors.seed,
         scores=scored_square(similarities, pairs, by_cosine(pairs, held_out.probabilities, evidence)),
     )
     same = group_of[pairs.left] == group_of[pairs.right]
-    recall = float(same.sum() / max(1, alone.scored.pairs.same.sum()))
+    recall = float(same.sum() / max(1, by_vectors.scored.pairs.same.sum()))
     bins = reliability_bins(held_out.probabilities, same), reliability_bins(held_out.similarity, same)
     telling = _telling(pairs.cosines[:, 0], evidence, same, group_of[pairs.left])
     decided = DecidedPairs(pairs.left, pairs.right, held_out.probabilities, evidence, dict(enumerate(photos)))
-    groups = _grouped_by(judged.scored, decided)
-    return Verified(compare([alone, judged]), decision, len(rows), recall, bins, telling, groups), known
+    groups = _grouped_by(by_probability.scored, decided)
+    return Verified(compare([by_vectors, by_probability]), decision, len(rows), recall, bins, telling, groups), known
 
 
 def _grouped_by(scored: ScoredTestSet, pairs: DecidedPairs) -> dict[str, tuple[float, float, float]]:
@@ -258,18 +258,18 @@ def _telling(cosines: Floats, evidence: Sequence[Evidence | None], same: Bools, 
         same: bool (m,), whether it is of one group.
         group_of: int64 (m,), group of its one photo; of each one pair is taken.
     """
-    found: list[Evidence] = []
+    pairs: list[Evidence] = []
     for wanted, matched, order in ((True, True, cosines), (False, False, -cosines)):
-        seen: set[int] = set()
+        seen_groups: set[int] = set()
         for place in np.argsort(order, kind="stable").tolist():
             item, group = evidence[place], int(group_of[place])
-            if item is None or bool(same[place]) != wanted or item.matched != matched or group in seen:
+            if item is None or bool(same[place]) != wanted or item.matched != matched or group in seen_groups:
                 continue
-            seen.add(group)
-            found.append(item)
-            if len(seen) == TELLING[wanted]:
+            seen_groups.add(group)
+            pairs.append(item)
+            if len(seen_groups) == TELLING[wanted]:
                 break
-    return tuple(found)
+    return tuple(pairs)
 
 
 def by_cosine(pairs: CandidatePairs, probabilities: Floats, evidence: Sequence[Evidence | None]) -> Floats:

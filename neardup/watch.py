@@ -137,13 +137,13 @@ class Watched:
     def summary(self) -> str:
         """What the run found, as one sentence."""
         kinds = ", ".join(f"{kind} {self.counts[kind]:,}" for kind in KINDS if self.counts[kind])
-        gone = f"; vanished {len(self.vanished):,}" if self.vanished else ""
+        vanished = f"; vanished {len(self.vanished):,}" if self.vanished else ""
         if not self.noticed:
-            return f"Nothing is new among {self.photos:,} photos{gone}."
+            return f"Nothing is new among {self.photos:,} photos{vanished}."
         decided = self.proofs is not None and self.proofs.decision is not None
-        what = "links {links:,}, pairs to review {to_review:,}" if decided else "near-duplicate pairs {pairs:,}"
-        found = f"{what.format(**self.counts)}, groups {len(self.groups):,}"
-        return f"Files that were not there before: {kinds}{gone}; {found}."
+        counts_text = "links {links:,}, pairs to review {to_review:,}" if decided else "near-duplicate pairs {pairs:,}"
+        results = f"{counts_text.format(**self.counts)}, groups {len(self.groups):,}"
+        return f"Files that were not there before: {kinds}{vanished}; {results}."
 
     def markdown(self) -> str:
         """The counts and the first pairs, for a page or a Prefect artifact."""
@@ -239,7 +239,7 @@ def watch(
     memory = Memory.load(seen)
     place = store or str(out.resolve() / STATE / "vectors")
     try:
-        watched, places = _look(archive, out, place, settings, encoder, float(threshold), memory, say, verification)
+        watched, places = _find_new(archive, out, place, settings, encoder, float(threshold), memory, say, verification)
         watched.write(settings.max_pixels)
     except FileNotFoundError as error:
         raise ArchiveError(f"{error.filename} went away while the archive was read: watch it again") from error
@@ -248,7 +248,7 @@ def watch(
     return watched
 
 
-def _look(
+def _find_new(
     root: Path,
     out: Path,
     store: str,
@@ -268,23 +268,23 @@ def _look(
     say(f"{len(photos):,} photos in {root}, {int(new.sum()):,} of them new; threshold {threshold:g}")
     items = [(path, content) for content, path in photos.items()]
     vectors = embed_photos(items, root, encoder, store=store, max_pixels=settings.max_pixels).vectors
-    found = near_pairs(vectors, np.flatnonzero(new), threshold)
+    near = near_pairs(vectors, np.flatnonzero(new), threshold)
     paths, proofs = tuple(photos.values()), None
     reports: tuple[GroupReport, ...] = ()
     if verification is None:
-        group_of = near_groups(found, vectors, threshold)
+        group_of = near_groups(near, vectors, threshold)
     else:
-        found = found.nearest(CANDIDATES)
+        near = near.nearest(CANDIDATES)
         earlier = read_evidence(out / "duplicates" / EVIDENCE, verifier_fingerprint())
         verifier = Verifier.of_folder(root, photos, out / STATE, settings.max_pixels)
-        names, ends = tuple(photos), zip(found.left.tolist(), found.right.tolist(), strict=True)
+        names, ends = tuple(photos), zip(near.left.tolist(), near.right.tolist(), strict=True)
         candidates = [ordered(names[left], names[right]) for left, right in ends]
         known = verifier.verify(candidates, earlier)
         if verifier.cache:
             verifier.cache.shrink()
-        proofs = prove(root, paths, names, found, known, verifier, verification.decision, verification.judged)
-        group_of, reports = grouped(proofs) if proofs.decision else (near_groups(found, vectors, threshold), ())
-    pairs, groups, rows, numbers = _named(found, group_of, paths, new.tolist(), proofs)
+        proofs = prove(root, paths, names, near, known, verifier, verification.decision, verification.judged)
+        group_of, reports = grouped(proofs) if proofs.decision else (near_groups(near, vectors, threshold), ())
+    pairs, groups, rows, numbers = _pairs_and_groups(near, group_of, paths, new.tolist(), proofs)
     folder = out / "watch" / f"{memory.runs + 1:04d}" if noticed else None
     vanished = vanished_since(memory, places, noticed)
     watched = Watched(
@@ -295,17 +295,17 @@ def _look(
     return replace(watched, proofs=proofs, rows=rows, reports=shown), places
 
 
-def _named(
-    found: NearPairs, group_of: Ints, paths: Sequence[str], new: Sequence[bool], proofs: Proofs | None
+def _pairs_and_groups(
+    near: NearPairs, group_of: Ints, paths: Sequence[str], new: Sequence[bool], proofs: Proofs | None
 ) -> tuple[tuple[NearPair, ...], tuple[tuple[Member, ...], ...], tuple[tuple[int, ...], ...], dict[int, int]]:
     """Pairs and groups with paths, the groups' rows and numbers, which count from 1 in the order of their best pair."""
     pairs: list[NearPair] = []
     numbers: dict[int, int] = {}
     best: dict[int, dict[int, float]] = {}
-    shown = (proofs.shown if proofs else np.ones(len(found.left), dtype=bool)).tolist()
+    shown = (proofs.shown if proofs else np.ones(len(near.left), dtype=bool)).tolist()
     columns = proofs.columns() if proofs else {}
     for place, (left, right, exact) in enumerate(
-        zip(*(side.tolist() for side in (found.left, found.right, found.similarities)), strict=True)
+        zip(*(side.tolist() for side in (near.left, near.right, near.similarities)), strict=True)
     ):
         if not shown[place]:
             continue
@@ -314,14 +314,16 @@ def _named(
             number = numbers.setdefault(int(group_of[left]), len(numbers) + 1)
             for row in (left, right):
                 best.setdefault(number, {}).setdefault(row, similarity)
-        proved = {name: columns[name][place] for name in VERIFIED if columns}
-        pairs.append(NearPair(paths[left], paths[right], similarity, "yes" if new[right] else "no", number, **proved))
+        proof_columns = {name: columns[name][place] for name in VERIFIED if columns}
+        pairs.append(
+            NearPair(paths[left], paths[right], similarity, "yes" if new[right] else "no", number, **proof_columns)
+        )
     groups = [
         sorted(((Member(paths[row], new[row], value), row) for row, value in members.items()), key=_place)
         for members in best.values()
     ]
-    named = tuple(tuple(member for member, _ in group) for group in groups)
-    return tuple(pairs), named, tuple(tuple(row for _, row in group) for group in groups), numbers
+    member_groups = tuple(tuple(member for member, _ in group) for group in groups)
+    return tuple(pairs), member_groups, tuple(tuple(row for _, row in group) for group in groups), numbers
 
 
 def _place(entry: tuple[Member, int]) -> tuple[bool, float, str]:
