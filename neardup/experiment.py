@@ -18,6 +18,7 @@ from neardup.archive.captions import load_captions
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
 from neardup.encode.encoder import limits_of, load_encoder
+from neardup.encode.store import store_of
 from neardup.encode.vectors import Embeddings, embed_test_set
 from neardup.errors import ConfigError
 from neardup.measure.comparison import compare
@@ -249,9 +250,9 @@ def _search_step(approach: Approach, stage: Stage) -> Step:
     """The search for the new photos by the approach's checkpoint."""
 
     def search(_: Say) -> dict[str, Any]:
-        settings, state = approach.settings, approach.out.resolve() / STATE
+        settings = approach.settings
         encoder = load_encoder(str(approach.folder / "checkpoint"), device=settings.device)
-        store = settings.cluster.store or state / "vectors"
+        store = store_of(approach.out, settings.cluster.store)
         return stage.finish(search_queries(approach.folder, encoder, store, settings.prepare.max_pixels))
 
     return Step(f"{approach.name}: queries", stage, search)

@@ -81,6 +81,6 @@ def prove_hits(
             proofs[number].append(None)
             continue
         names = (name, Path(hit.path).name) if pair[1] == hit.photo else (Path(hit.path).name, name)
-        relation, inliers = relation_of(item), max(item.inliers, item.blurred_inliers)
-        proofs[number].append(HitProof(chance, band, str(relation.kind), relation.sentence(*names), inliers))
+        relation = relation_of(item)
+        proofs[number].append(HitProof(chance, band, str(relation.kind), relation.sentence(*names), item.points))
     return proofs

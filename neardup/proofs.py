@@ -15,6 +15,7 @@ from neardup.decide.constraints import Constraints
 from neardup.decide.decision import Decision
 from neardup.decide.group_report import GroupReport
 from neardup.decide.grouping import DecidedPairs, explain_groups, group_pairs, members_of
+from neardup.decide.in_force import DECISION
 from neardup.pages import write_page
 from neardup.search.pairs import NearPairs
 from neardup.stages import replacing
@@ -158,7 +159,7 @@ class Proofs:
             "verdict": self.answers,
             "relation": [found and str(relation_of(found).kind) for found in self.evidence],
             "sentence": [found and self._sentence(place, found) for place, found in enumerate(self.evidence)],
-            "inliers": [found and max(found.inliers, found.blurred_inliers) for found in self.evidence],
+            "inliers": [found and found.points for found in self.evidence],
         }
 
     def _rows(self, place: int, found: Evidence) -> tuple[int, int]:
@@ -186,7 +187,7 @@ class Proofs:
         unique = {(found.first, found.second): found for found in self.evidence if found}
         write_evidence(folder / EVIDENCE, unique.values(), verifier_fingerprint())
         if self.decision:
-            self.decision.save(folder / "decision.json")
+            self.decision.save(folder / DECISION)
         rmtree(folder / "explained", ignore_errors=True)
         doubtful = self._doubtful()
         most = PICTURES * 2 // 3 if doubtful else PICTURES

@@ -16,6 +16,7 @@ from neardup.arrays import Ints
 from neardup.decide.group_report import GroupReport
 from neardup.decide.groups import near_groups
 from neardup.encode.protocol import Encoder
+from neardup.encode.store import store_of
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ArchiveError, ConfigError
 from neardup.pages import write_strips
@@ -237,9 +238,9 @@ def watch(
     claim(out / "watch")
     seen = out / STATE / "watch" / "seen.json"
     memory = Memory.load(seen)
-    place = store or str(out.resolve() / STATE / "vectors")
+    store = store_of(out, store)
     try:
-        watched, places = _find_new(archive, out, place, settings, encoder, float(threshold), memory, say, verification)
+        watched, places = _find_new(archive, out, store, settings, encoder, float(threshold), memory, say, verification)
         watched.write(settings.max_pixels)
     except FileNotFoundError as error:
         raise ArchiveError(f"{error.filename} went away while the archive was read: watch it again") from error

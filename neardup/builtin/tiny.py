@@ -24,10 +24,6 @@ from transformers import (
 from neardup.encode.protocol import CHECKPOINT
 from neardup.errors import ArchiveError
 
-START = "<|startoftext|>"
-"""The token that begins a text."""
-END = "<|endoftext|>"
-"""The token that ends a text, pads it, and stands for what is unknown."""
 SIZE = 192
 """Pixels of a side of the picture that the vision tower takes: the greatest side that it was trained at."""
 FEATURES = 1280

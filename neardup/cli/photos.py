@@ -54,6 +54,7 @@ def embed(
     Example: neardup embed photos --out vectors.parquet --encoder builtin:tiny
     """
     from neardup.archive.scan import scan
+    from neardup.encode.store import store_of
     from neardup.encode.vectors import embed_photos
 
     settings = settings_of(config, folder, encoder=encoder, device=device)
@@ -63,7 +64,7 @@ def embed(
         table = state / f"{out.stem}.scan.parquet"
         photos = scan(folder, table=table, patterns=("**",), exclude=(), max_pixels=limit)
         items = [(photo.path, photo.sha256) for photo in photos.photos]
-        store = settings.cluster.store or state / "vectors"
+        store = store_of(out.parent, settings.cluster.store)
         embed_photos(items, folder, model, store=store, max_pixels=limit).save(out, folder)
     for path, reason in photos.left_out:
         say(f"left out {path}: {reason}")

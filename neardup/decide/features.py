@@ -48,9 +48,7 @@ def _digits(evidence: Evidence) -> float:
 
 _TABLE = (
     Feature("cosine", "similarity of the vectors", lambda cosine, _: cosine),
-    Feature(
-        "inliers", "points that agree", lambda _, evidence: _count(max(evidence.inliers, evidence.blurred_inliers))
-    ),
+    Feature("inliers", "points that agree", lambda _, evidence: _count(evidence.points)),
     Feature(
         "both_versions",
         "points that agree both sharp and blurred",

@@ -9,9 +9,7 @@ from scipy.cluster.hierarchy import DisjointSet
 
 from neardup.arrays import Bools, Floats, Ints
 from neardup.tables import Value
-
-WHOLE = 0.95
-"""Share of a photo that another must show to show all of it; plain borders and rounding take a few per cent."""
+from neardup.verify.relation import WHOLE
 
 
 @dataclass(frozen=True)

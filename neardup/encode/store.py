@@ -16,7 +16,17 @@ import pyarrow.parquet as pq
 
 from neardup.arrays import Vectors
 from neardup.errors import ArchiveError, install_hint
-from neardup.stages import replacing
+from neardup.stages import STATE, replacing
+
+
+def store_of(out: Path, url: str | None = None) -> str:
+    """Folder or URL of the vectors that all commands with one output folder share.
+
+    Args:
+        out: the output folder.
+        url: the store that settings name; else it lies in the state folder of `out`.
+    """
+    return url or str(out.resolve() / STATE / "vectors")
 
 
 def write_parquet(table: pa.Table, where: Path | io.BytesIO) -> None:

@@ -15,11 +15,11 @@ from neardup.archive.testset import TestSet
 from neardup.arrays import Bools, Vectors
 from neardup.encode.encoder import BUILTIN, Encoder, load_encoder
 from neardup.encode.shards import SHARDS, encode_into, open_store
-from neardup.encode.store import Store, vector_column, vectors_of, write_parquet
+from neardup.encode.store import Store, store_of, vector_column, vectors_of, write_parquet
 from neardup.errors import ArchiveError, EncoderError
 from neardup.images import MAX_PIXELS
 from neardup.progress import bar
-from neardup.stages import STATE, replacing
+from neardup.stages import replacing
 
 SHARD = 256
 """Photos between two writings to the store: what a kill may cost, some 20 seconds of ViT-B/32 on two cores."""
@@ -270,7 +270,5 @@ def embed_test_set(
         UnreadableImageError: a photo cannot be read.
     """
     items = [(f"test_dataset/{photo.name}", photo.sha256) for photo in test_set.photos]
-    embeddings = embed_photos(
-        items, out, encoder, store=store or out.resolve() / STATE / "vectors", max_pixels=max_pixels
-    )
+    embeddings = embed_photos(items, out, encoder, store=store_of(out, store), max_pixels=max_pixels)
     return replace(embeddings, paths=tuple(photo.path for photo in test_set.photos))

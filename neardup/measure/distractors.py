@@ -17,6 +17,7 @@ from neardup.archive.sheets import read_workbook
 from neardup.archive.testset import TestPhoto, TestSet
 from neardup.archive.trainingset import TrainingSet
 from neardup.encode.protocol import Encoder
+from neardup.encode.store import store_of
 from neardup.encode.vectors import Embeddings, embed_photos
 from neardup.errors import ArchiveError
 from neardup.images import MAX_PIXELS
@@ -173,7 +174,7 @@ def _copy(root: Path, folder: Path, photos: list[Photo], names: list[str]) -> No
 def embed_distractors(out: Path, drawn: list[Distractor], encoder: Encoder, max_pixels: int = MAX_PIXELS) -> Embeddings:
     """Encode distractors, each once in the life of the folder; the paths are their names."""
     items = [(photo.name, photo.sha256) for photo in drawn]
-    return embed_photos(items, out, encoder, store=out / STATE / "vectors", max_pixels=max_pixels)
+    return embed_photos(items, out, encoder, store=store_of(out), max_pixels=max_pixels)
 
 
 def image_of(images: Path, name: str) -> Path:

@@ -86,6 +86,11 @@ class Evidence:
         return not self.matched and min(self.keypoints_first, self.keypoints_second) < LEAST_KEYPOINTS
 
     @property
+    def points(self) -> int:
+        """Matched points that agree on the transform, of the version, sharp or blurred, that has more of them."""
+        return max(self.inliers, self.blurred_inliers)
+
+    @property
     def share(self) -> float:
         """Share of the matches that agree on the transform, 0 to 1."""
-        return min(1.0, max(self.inliers, self.blurred_inliers) / self.matches) if self.matches else 0.0
+        return min(1.0, self.points / self.matches) if self.matches else 0.0

@@ -212,7 +212,6 @@ def relation_of(evidence: Evidence) -> Relation:
     rotation = round(evidence.rotation) if abs(evidence.rotation) >= TURNED else 0
     is_negative = evidence.tone_slope < NEGATIVE and evidence.correlation >= FITS
     frames = _frames_relation(evidence)
-    points = max(evidence.inliers, evidence.blurred_inliers)
     return replace(
         frames,
         mirrored=evidence.mirrored,
@@ -221,9 +220,9 @@ def relation_of(evidence: Evidence) -> Relation:
         screened=_photos_where(first=evidence.screen_first > 0, second=evidence.screen_second > 0),
         negative=is_negative,
         other_exposure=evidence.correlation < SAME_EXPOSURE,
-        doubtful=evidence.correlation < SAME_EXPOSURE and points <= FEW_POINTS,
+        doubtful=evidence.correlation < SAME_EXPOSURE and evidence.points <= FEW_POINTS,
         retouched=evidence.differences,
-        points=points,
+        points=evidence.points,
     )
 
 
