@@ -46,7 +46,7 @@ from neardup.search.pictures import (
 from neardup.settings.schema import PrepareSettings
 from neardup.verify.candidates import CANDIDATES
 from neardup.verify.evidence import ordered
-from neardup.verify.store import Known
+from neardup.verify.store import EvidenceByPair
 from neardup.verify.verifier import Verifier
 
 
@@ -194,7 +194,7 @@ class Duplicates:
     def decided(
         self,
         verifier: Verifier,
-        known: Known,
+        known: EvidenceByPair,
         decision: Decision | None,
         judged: Judged = Judged(),  # noqa: B008 - frozen
     ) -> "Duplicates":

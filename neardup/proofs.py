@@ -21,7 +21,7 @@ from neardup.search.pairs import NearPairs
 from neardup.stages import replacing
 from neardup.verify.evidence import Evidence, ordered
 from neardup.verify.relation import relation_of
-from neardup.verify.store import EVIDENCE, Known, write_evidence
+from neardup.verify.store import EVIDENCE, EvidenceByPair, write_evidence
 from neardup.verify.verifier import Verifier, verifier_fingerprint
 
 PICTURES = 24
@@ -325,7 +325,7 @@ def prove(
     paths: tuple[str, ...],
     photos: tuple[str, ...],
     pairs: NearPairs,
-    known: Known,
+    known: EvidenceByPair,
     verifier: Verifier,
     decision: Decision | None,
     judged: Judged = Judged(),

@@ -30,7 +30,7 @@ from neardup.settings.schema import APPROACHES
 from neardup.stages import STATE, replacing, write_json
 from neardup.verify.candidates import CANDIDATES
 from neardup.verify.evidence import Evidence
-from neardup.verify.store import EVIDENCE, Known, read_evidence, write_evidence
+from neardup.verify.store import EVIDENCE, EvidenceByPair, read_evidence, write_evidence
 from neardup.verify.verifier import Verifier, verifier_fingerprint
 
 FIGURES = "verified.json"
@@ -188,8 +188,8 @@ def verify_folder(out: Path, folder: Path, max_pixels: int, promises: tuple[floa
 
 
 def _verify(
-    folder: Path, test_set: TestSet, verifier: Verifier, known: Known, promises: tuple[float, float]
-) -> tuple[Verified, Known]:
+    folder: Path, test_set: TestSet, verifier: Verifier, known: EvidenceByPair, promises: tuple[float, float]
+) -> tuple[Verified, EvidenceByPair]:
     """Verify one approach; returns what was measured, and all evidence that is known by then."""
     by_vectors = Evaluation.load(folder)
     if by_vectors.distractors.names:

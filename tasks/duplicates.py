@@ -29,7 +29,7 @@ from neardup.settings.schema import ClusterSettings
 from neardup.stages import STATE, claim
 from neardup.verify.candidates import closing_pairs, near_together
 from neardup.verify.evidence import Evidence
-from neardup.verify.store import EVIDENCE, KeypointCache, Known, read_evidence, write_evidence
+from neardup.verify.store import EVIDENCE, EvidenceByPair, KeypointCache, read_evidence, write_evidence
 from neardup.verify.verifier import CORES, verifier_fingerprint
 from tasks.cluster import spread
 from tasks.running import RETRY, outside_fault
@@ -125,7 +125,7 @@ def verify(
 
 def verify_all(
     found: Duplicates, out: Path, runner: TaskRunner[Any], settings: ClusterSettings
-) -> tuple[Duplicates, Known]:
+) -> tuple[Duplicates, EvidenceByPair]:
     """Verify every candidate that no former run has, then the pairs that close triangles; say how far it is.
 
     Returns:
@@ -143,7 +143,7 @@ def verify_all(
 def _verify_new(
     found: Duplicates,
     pairs: Sequence[tuple[str, str]],
-    known: Known,
+    known: EvidenceByPair,
     out: Path,
     runner: TaskRunner[Any],
     settings: ClusterSettings,
@@ -199,7 +199,7 @@ def publish(
     out: Path,
     decision: Decision | None,
     *,
-    evidence: Known | None,
+    evidence: EvidenceByPair | None,
     judged: Judged,
     decoys: Decoys | None = None,
 ) -> dict[str, Any]:

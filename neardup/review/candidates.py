@@ -18,7 +18,7 @@ from neardup.review.facts import PhotoFacts
 from neardup.review.verdicts import pair_of
 from neardup.stages import STATE, digest_if_readable
 from neardup.verify.evidence import Evidence
-from neardup.verify.store import EVIDENCE, Known, read_evidence
+from neardup.verify.store import EVIDENCE, EvidenceByPair, read_evidence
 
 _NAMESPACE = uuid5(NAMESPACE_URL, "neardup:pair")
 """What the ids of pairs are derived from, so that two contents have one id wherever they are met."""
@@ -227,7 +227,7 @@ def root_of(out: Path, root: Path | None, facts: Mapping[str, Any]) -> Path:
     return home
 
 
-def load_evidence(out: Path) -> Known:
+def load_evidence(out: Path) -> EvidenceByPair:
     """Pair → what verification measured, from `duplicates/evidence.parquet` of an output folder; empty without it."""
     return read_evidence(out / "duplicates" / EVIDENCE)
 

@@ -9,7 +9,7 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 from neardup.arrays import Ints, Vectors
 from neardup.search.nearest import nearest_rows
-from neardup.verify.store import Known
+from neardup.verify.store import EvidenceByPair
 
 CANDIDATES = 20
 """Nearest photos of each that are verified: 99.4 % of the true pairs of a press archive, all with the closing pairs."""
@@ -18,7 +18,7 @@ CLOSING_LIMIT = -4.0
 false match in ten thousand; each would lead to up to `CANDIDATES` further pairs that are looked at in vain."""
 
 
-def closing_pairs(known: Known, pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+def closing_pairs(known: EvidenceByPair, pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Pairs of photos that both match a third one and are not among the given pairs: ordered, each once.
 
     Two crops of one print may be far from each other for the encoder while each is near the print (Chum et al. 2007

@@ -21,7 +21,7 @@ KEYPOINTS = "keypoints"
 """Name of the folder of cached keypoints in a state folder, `.neardup` of an output folder."""
 CACHE_BYTES = 8 * 2**30
 """Bytes of keypoints that are kept from one run to the next: those of some 75,000 photos."""
-Known = dict[tuple[str, str], Evidence]
+EvidenceByPair = dict[tuple[str, str], Evidence]
 """Evidence by the SHA-256 of both photos, the lesser first."""
 
 
@@ -42,7 +42,7 @@ def write_evidence(path: Path, evidence: Iterable[Evidence], fingerprint: str) -
     return path
 
 
-def read_evidence(path: Path, fingerprint: str | None = None) -> Known:
+def read_evidence(path: Path, fingerprint: str | None = None) -> EvidenceByPair:
     """Read the evidence of a file; nothing where there is no file.
 
     Args:

@@ -29,7 +29,7 @@ from neardup.verify.keypoints import KEYPOINTS_STEP, LocalFeatures, local_featur
 from neardup.verify.match import MATCH_STEP, Prepared, best_matches, better, plausible
 from neardup.verify.picture import WIDTH, Terms, explain_picture
 from neardup.verify.pixels import compare
-from neardup.verify.store import KeypointCache, Known
+from neardup.verify.store import EvidenceByPair, KeypointCache
 
 VERIFY_STEP = 2
 """Version of the evidence; bumped when it changes for equal photos, beside those of keypoints and matches."""
@@ -171,7 +171,7 @@ class Verifier:
         """
         return cls(lambda photo: read_file(root / path_of[photo]), KeypointCache.in_state(state), max_pixels, cores)
 
-    def verify(self, pairs: Sequence[tuple[str, str]], known: Known | None = None) -> Known:
+    def verify(self, pairs: Sequence[tuple[str, str]], known: EvidenceByPair | None = None) -> EvidenceByPair:
         """Evidence of each pair that is not known yet; keypoints are made only for photos of such pairs.
 
         Args:
@@ -186,7 +186,7 @@ class Verifier:
         new = {pair for pair in pairs if pair not in known and pair[0] != pair[1]}
         return known | self.verify_in_order(near_together(new))
 
-    def verify_in_order(self, pairs: Sequence[tuple[str, str]]) -> Known:
+    def verify_in_order(self, pairs: Sequence[tuple[str, str]]) -> EvidenceByPair:
         """Evidence of pairs that were put into a good order before: see `candidates.near_together`.
 
         Args:
@@ -195,7 +195,7 @@ class Verifier:
         Returns:
             Evidence by pair; a pair of which a photo cannot be read any more has none.
         """
-        verified: Known = {}
+        verified: EvidenceByPair = {}
         with bar(total=len(pairs), desc="verifying", unit="pair", disable=None) as progress:
             for method in (self._by_processes, self._by_threads):
                 for portion in method([pair for pair in pairs if pair not in verified]):
@@ -204,8 +204,8 @@ class Verifier:
         return verified
 
     def verify_closed(
-        self, pairs: Sequence[tuple[str, str]], known: Known | None = None
-    ) -> tuple[Known, list[tuple[str, str]]]:
+        self, pairs: Sequence[tuple[str, str]], known: EvidenceByPair | None = None
+    ) -> tuple[EvidenceByPair, list[tuple[str, str]]]:
         """Evidence of pairs, as `verify` gives it, and of the pairs that close triangles with them.
 
         The cache of keypoints is shrunk to its limit in the end.
@@ -221,7 +221,7 @@ class Verifier:
         return evidence, closing
 
     def verify_nearest(
-        self, vectors: Vectors, photos: Sequence[str], known: Known | None = None
+        self, vectors: Vectors, photos: Sequence[str], known: EvidenceByPair | None = None
     ) -> tuple[Ints, list[Evidence | None]]:
         """Verify each photo's `CANDIDATES` nearest ones, and the pairs that close triangles with these.
 
