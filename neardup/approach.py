@@ -84,8 +84,8 @@ class Approach:
         recipe = (TRAIN_STEP, asdict(self.recipe)) if self.recipe else None
         inputs: list[object] = []
         if self.name == "adapted":
-            known = self.out / KNOWN_PAIRS
-            pairs = digest_file(known) if known.is_file() else ""
+            known_pairs = self.out / KNOWN_PAIRS
+            pairs = digest_file(known_pairs) if known_pairs.is_file() else ""
             inputs = [prepared_key(self.out), self.settings.distractors, self.settings.transductive, pairs]
         elif recipe:
             inputs = [table_digest(self.out, table) for table in ("training_set.csv", "captions.csv")]
@@ -178,8 +178,10 @@ def trained_approaches(approaches: Sequence[Approach], say: Callable[[str], None
     trained = []
     for approach in approaches:
         if approach.recipe is None or approach.checkpoint.done():
-            whole = all(repeat.checkpoint.done() for repeat in approach.repeats)
-            trained.append(approach if whole else replace(approach, settings=replace(approach.settings, seeds=1)))
+            all_seeds_trained = all(repeat.checkpoint.done() for repeat in approach.repeats)
+            trained.append(
+                approach if all_seeds_trained else replace(approach, settings=replace(approach.settings, seeds=1))
+            )
         elif (approach.folder / "checkpoint").is_dir():
             say(f"{approach.name} is left out: it was trained with other settings than these; say the same ones again")
     return trained

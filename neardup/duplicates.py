@@ -262,8 +262,8 @@ def duplicates(
     left_out = tuple(LeftOut(path, reason) for path, reason in unreadable(collection, present).items())
     names = tuple(paths[row] for row in order.tolist())
     digests = tuple(files.photos(chosen))
-    found = len(files.contents), left_out, names, digests, rows[chosen], pairs, kinds, group_of
-    return Duplicates(triangle, *found)
+    facts = len(files.contents), left_out, names, digests, rows[chosen], pairs, kinds, group_of
+    return Duplicates(triangle, *facts)
 
 
 def _groups(triangle: Triangle, rows: Ints, near: NearPairs) -> Ints:

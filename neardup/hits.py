@@ -67,8 +67,8 @@ def prove_hits(
         for number, ((photo, name), query_hits) in enumerate(zip(queries, hits, strict=True))
         for hit in query_hits
     ]
-    known = verifier.verify([pair for _, pair, _, _ in pairs])
-    evidence = [known.get(pair) for _, pair, _, _ in pairs]
+    evidence_of = verifier.verify([pair for _, pair, _, _ in pairs])
+    evidence = [evidence_of.get(pair) for _, pair, _, _ in pairs]
     chances: list[float | None] = [None] * len(pairs)
     bands = [""] * len(pairs)
     if decision and pairs:

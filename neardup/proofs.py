@@ -247,11 +247,11 @@ class Proofs:
         """Draw one pair; False where a photo cannot be read any more."""
         similarity = float(self.pairs.similarities[place])
         terms = self.decision.waterfall(similarity, found) if self.decision else ()
-        drawn = self.verifier.picture(found, self._names(place, found), terms)
-        if drawn is None:
+        image = self.verifier.picture(found, self._names(place, found), terms)
+        if image is None:
             return False
         with replacing(path) as partial:
-            drawn.save(partial, "PNG")
+            image.save(partial, "PNG")
         return True
 
 
@@ -345,10 +345,10 @@ def prove(
     rows = zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
     evidence = tuple(known.get(ordered(photos[left], photos[right])) for left, right in rows)
     probabilities, bands = np.full(len(evidence), np.nan), [""] * len(evidence)
-    verified = np.array([place for place, found in enumerate(evidence) if found], dtype=np.int64)
+    verified = np.array([place for place, item in enumerate(evidence) if item], dtype=np.int64)
     if decision and len(verified):
-        found = [evidence[place] for place in verified]
-        probabilities[verified], judged_bands = decision.judge(pairs.similarities[verified].astype(np.float64), found)
+        similarities = pairs.similarities[verified].astype(np.float64)
+        probabilities[verified], judged_bands = decision.judge(similarities, [evidence[place] for place in verified])
         for place, band in zip(verified.tolist(), judged_bands, strict=True):
             bands[place] = band
     return Proofs(root, paths, pairs, photos, evidence, probabilities, tuple(bands), verifier, decision, judged)

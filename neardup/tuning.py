@@ -289,13 +289,13 @@ def finish_tuning(tuning: Tuning, study: optuna.Study) -> FrozenTrial:
         TrainingError: no trial was trained to its end.
     """
     best, folder = best_trial(study), tuning.results
-    before = (tuning.start.read() or {"facts": {}})["facts"].get("validation_ndcg_before")
+    zero_shot_ndcg = (tuning.start.read() or {"facts": {}})["facts"].get("validation_ndcg_before")
     columns, rows = trial_table(tuning, study)
     write_table(folder / "trials.xlsx", columns, rows)
     study_facts = {
         "study": study.study_name,
         "best": {"trial": best.number, "params": best.params, "validation_ndcg": best.value},
-        "zero_shot_validation_ndcg": before,
+        "zero_shot_validation_ndcg": zero_shot_ndcg,
         "trials": [dict(zip(columns, row, strict=True)) for row in rows],
     }
     write_json(folder / "tuning.json", study_facts)

@@ -91,12 +91,14 @@ class Verified:
     @property
     def summary(self) -> str:
         """Candidates, reliability, bands, and what they do not say of the collection, a sentence a line."""
-        judged = self.comparison.evaluations[1]
-        called = f"{100 * judged.threshold:.1f} %" if np.isfinite(judged.threshold) else "no probability"
+        by_probability = self.comparison.evaluations[1]
+        threshold = (
+            f"{100 * by_probability.threshold:.1f} %" if np.isfinite(by_probability.threshold) else "no probability"
+        )
         return (
             f"Of each photo the {CANDIDATES} nearest were verified, and what matches the same photo: "
             f"{self.candidates:,} pairs, which hold {100 * self.recall:.1f} % of the true ones; "
-            f"called are pairs of {called} or more.\n"
+            f"called are pairs of {threshold} or more.\n"
             f"{self.decision.reliability.sentence()}\n{self.decision.bands.sentence()}\n{self._of_groups}\n"
             f"{UNKNOWN_FALSE_LINKS}"
         )
@@ -180,10 +182,10 @@ def verify_folder(out: Path, folder: Path, max_pixels: int, promises: tuple[floa
     verified, known = _verify(folder, test_set, verifier, read_evidence(path, verifier_fingerprint()), promises)
     write_evidence(path, known.values(), verifier_fingerprint())
     _write(folder, verified)
-    for number, found in enumerate(verified.telling, 1):
-        if drawn := verifier.picture(found, (name_of[found.first], name_of[found.second])):
+    for number, evidence in enumerate(verified.telling, 1):
+        if picture := verifier.picture(evidence, (name_of[evidence.first], name_of[evidence.second])):
             with replacing(folder / f"explained_{number}.jpg") as partial:
-                drawn.convert("RGB").save(partial, "JPEG", quality=QUALITY)
+                picture.convert("RGB").save(partial, "JPEG", quality=QUALITY)
     return verified
 
 
@@ -238,7 +240,7 @@ def _grouped_by(scored: ScoredTestSet, pairs: DecidedPairs) -> dict[str, tuple[f
         "complete linkage": scored.found,
         "connected components": connected_components(graph, directed=False)[1],
     }
-    shares = {way: b_cubed(np.asarray(found, dtype=np.int64), scored.group_of) for way, found in ways.items()}
+    shares = {way: b_cubed(np.asarray(groups, dtype=np.int64), scored.group_of) for way, groups in ways.items()}
     return {
         way: (
             harmonic(float(precision.mean()), float(recall.mean())),
@@ -259,15 +261,15 @@ def _telling(cosines: Floats, evidence: Sequence[Evidence | None], same: Bools, 
         group_of: int64 (m,), group of its one photo; of each one pair is taken.
     """
     pairs: list[Evidence] = []
-    for wanted, matched, order in ((True, True, cosines), (False, False, -cosines)):
+    for true_pairs, matched, order in ((True, True, cosines), (False, False, -cosines)):
         seen_groups: set[int] = set()
         for place in np.argsort(order, kind="stable").tolist():
             item, group = evidence[place], int(group_of[place])
-            if item is None or bool(same[place]) != wanted or item.matched != matched or group in seen_groups:
+            if item is None or bool(same[place]) != true_pairs or item.matched != matched or group in seen_groups:
                 continue
             seen_groups.add(group)
             pairs.append(item)
-            if len(seen_groups) == TELLING[wanted]:
+            if len(seen_groups) == TELLING[true_pairs]:
                 break
     return tuple(pairs)
 
@@ -284,7 +286,7 @@ def by_cosine(pairs: CandidatePairs, probabilities: Floats, evidence: Sequence[E
         evidence: of each pair.
     """
     ranked = probabilities.copy()
-    matched = np.array([found is not None and found.matched for found in evidence], dtype=bool)
+    matched = np.array([item is not None and item.matched for item in evidence], dtype=bool)
     for kind in (pairs.tellable, ~pairs.tellable):
         places = np.flatnonzero(~matched & kind)
         order = np.argsort(pairs.cosines[places, 0], kind="stable")

@@ -172,8 +172,8 @@ class Watched:
         if self.folder is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        for rest in self.folder.glob(".*.part.*"):
-            rest.unlink()
+        for leftover in self.folder.glob(".*.part.*"):
+            leftover.unlink()
         names = ("photo", "partner", "similarity", "partner_is_new", "group", *(VERIFIED if self.proofs else ()))
         rows = [tuple(getattr(pair, name) for name in names) for pair in self.pairs[:SHEET_ROWS]]
         write_table(self.folder / "pairs.xlsx", tuple(name.replace("_", " ") for name in names), rows)
@@ -183,8 +183,8 @@ class Watched:
         groups = [[member.path for member in group] for group in self.groups]
         write_table(self.folder / "groups.xlsx", (), groups, header=False)
         save_rows(self.folder / "new_photos.csv", Noticed, self.noticed)
-        shown = [[(m.path, f"{m.similarity:.3f}", m.new) for m in group] for group in self.groups]
-        write_strips(self.folder / "gallery.html", "watch", self.archive, shown, self.summary, max_pixels)
+        strips = [[(m.path, f"{m.similarity:.3f}", m.new) for m in group] for group in self.groups]
+        write_strips(self.folder / "gallery.html", "watch", self.archive, strips, self.summary, max_pixels)
         with replacing(self.folder / "watch.md") as partial:
             partial.write_text(self.markdown(), encoding="utf-8")
         write_json(self.folder / "watch.json", self.facts())
@@ -236,15 +236,15 @@ def watch(
     if not isinstance(threshold, Real) or not -1 <= threshold <= 1:
         raise ConfigError(f"the threshold must be a similarity from -1 to 1, not {threshold}: take the calibrated one")
     claim(out / "watch")
-    seen = out / STATE / "watch" / "seen.json"
-    memory = Memory.load(seen)
+    memory_file = out / STATE / "watch" / "seen.json"
+    memory = Memory.load(memory_file)
     store = store_of(out, store)
     try:
         watched, places = _find_new(archive, out, store, settings, encoder, float(threshold), memory, say, verification)
         watched.write(settings.max_pixels)
     except FileNotFoundError as error:
         raise ArchiveError(f"{error.filename} went away while the archive was read: watch it again") from error
-    write_json(seen, asdict(memory.after(places, published=watched.folder is not None)))
+    write_json(memory_file, asdict(memory.after(places, published=watched.folder is not None)))
     say(f"{watched.summary} See {watched.folder}." if watched.folder else watched.summary)
     return watched
 
@@ -292,8 +292,8 @@ def _find_new(
         root, folder, len(photos), noticed, vanished, pairs, groups, threshold, encoder.name, encoder.fingerprint
     )
     labels = [(int(group_of[report.reference]), report) for report in reports]
-    shown = tuple(replace(report, group=numbers[label]) for label, report in labels if label in numbers)
-    return replace(watched, proofs=proofs, rows=rows, reports=shown), places
+    shown_reports = tuple(replace(report, group=numbers[label]) for label, report in labels if label in numbers)
+    return replace(watched, proofs=proofs, rows=rows, reports=shown_reports), places
 
 
 def _pairs_and_groups(

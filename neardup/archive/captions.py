@@ -130,8 +130,8 @@ def _detector(languages: tuple[str, ...]) -> LanguageDetector:
     if unknown:
         names = ", ".join(unknown)
         raise ConfigError(f"translate.languages: unknown language {names}: use ISO 639-1 codes such as fr, en, it, de")
-    chosen = [IsoCode639_1.from_str(code.upper()) for code in languages]
-    return LanguageDetectorBuilder.from_iso_codes_639_1(*chosen).build()
+    codes = [IsoCode639_1.from_str(code.upper()) for code in languages]
+    return LanguageDetectorBuilder.from_iso_codes_639_1(*codes).build()
 
 
 def translate_legends(

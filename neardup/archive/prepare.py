@@ -140,12 +140,12 @@ def find_ground_truth(root: Path, settings: PrepareSettings) -> str:
 
 def _on_disk(root: Path, path: str) -> str:
     """The path below `root` as the disk has it, whichever way the accents of both are composed."""
-    found = PurePosixPath()
+    path_on_disk = PurePosixPath()
     for part in PurePosixPath(path).parts:
-        folder = root / found
+        folder = root / path_on_disk
         others = [] if (folder / part).exists() or not folder.is_dir() else [entry.name for entry in folder.iterdir()]
-        found /= next((name for name in others if composed(name) == composed(part)), part)
-    return found.as_posix()
+        path_on_disk /= next((name for name in others if composed(name) == composed(part)), part)
+    return path_on_disk.as_posix()
 
 
 def _workbooks(root: Path, settings: PrepareSettings) -> _Workbooks:

@@ -67,18 +67,18 @@ def resolve_groups(mentions: Sequence[Mention], names: Names) -> ResolvedGroups:
     lines: list[Discrepancy] = []
     resolved: list[tuple[Mention, Photo]] = []
     for mention in mentions:
-        found = _resolve(mention.cell, names)
-        if isinstance(found, _Refusal):
-            counts[found.kind] += 1
-            lines.append(_line_of_mention(mention, found.kind, found.detail, found.suggestion))
+        resolution = _resolve(mention.cell, names)
+        if isinstance(resolution, _Refusal):
+            counts[resolution.kind] += 1
+            lines.append(_line_of_mention(mention, resolution.kind, resolution.detail, resolution.suggestion))
             continue
-        photo, note = found
+        photo, note = resolution
         resolved.append((mention, photo))
         if note:
             lines.append(_line_of_mention(mention, "note", note))
-    kept = _without_repeats(resolved, counts, lines)
-    counts["used"] = len(kept)
-    return ResolvedGroups(_test_set(kept), tuple(lines), counts)
+    used = _without_repeats(resolved, counts, lines)
+    counts["used"] = len(used)
+    return ResolvedGroups(_test_set(used), tuple(lines), counts)
 
 
 def _line_of_mention(mention: Mention, kind: str, detail: str, suggestion: str = "") -> Discrepancy:
@@ -139,7 +139,7 @@ def _without_repeats(
     rows: defaultdict[str, dict[tuple[str, int], None]] = defaultdict(dict)
     for mention, photo in resolved:
         rows[photo.sha256][mention.sheet, mention.row] = None
-    kept: list[tuple[Mention, Photo]] = []
+    used: list[tuple[Mention, Photo]] = []
     seen: set[str] = set()
     for mention, photo in resolved:
         if len(rows[photo.sha256]) > 1:
@@ -153,13 +153,13 @@ def _without_repeats(
             lines.append(_line_of_mention(mention, "note", detail))
         else:
             seen.add(photo.sha256)
-            kept.append((mention, photo))
-    return kept
+            used.append((mention, photo))
+    return used
 
 
-def _test_set(kept: Sequence[tuple[Mention, Photo]]) -> TestSet:
+def _test_set(used: Sequence[tuple[Mention, Photo]]) -> TestSet:
     numbers: dict[tuple[str, int], int] = {}
-    names = distinct_names([photo.path for _, photo in kept])
+    names = distinct_names([photo.path for _, photo in used])
     return TestSet(
         tuple(
             TestPhoto(
@@ -170,7 +170,7 @@ def _test_set(kept: Sequence[tuple[Mention, Photo]]) -> TestSet:
                 row=mention.row,
                 sheet=mention.sheet,
             )
-            for (mention, photo), name in zip(kept, names, strict=True)
+            for (mention, photo), name in zip(used, names, strict=True)
         )
     )
 
@@ -198,14 +198,14 @@ def resolve_legends(
         if sheet.unusable:
             counts["missing column"] += sheet.unusable
         for row in sheet.rows:
-            found = _photo_of(row, names, patterns)
-            if isinstance(found, Photo):
-                found = _refused_photo(row, found, leaks, first) or found
-            if isinstance(found, Photo):
-                first[found.sha256] = row, found
+            resolution = _photo_of(row, names, patterns)
+            if isinstance(resolution, Photo):
+                resolution = _refused_photo(row, resolution, leaks, first) or resolution
+            if isinstance(resolution, Photo):
+                first[resolution.sha256] = row, resolution
             else:
-                counts[found.reason or found.kind] += 1
-                lines.append(_line_of_row(row, found))
+                counts[resolution.reason or resolution.kind] += 1
+                lines.append(_line_of_row(row, resolution))
     counts["used"] = len(first)
     return ResolvedLegends(_training_set(list(first.values()), patterns), tuple(lines), counts)
 
@@ -263,10 +263,12 @@ def _refused_photo(
         return _Refusal("left out", detail, reason=reason, name=photo.path)
     if photo.sha256 not in first:
         return None
-    before = first[photo.sha256][0]
-    kept_legend, legend = clean_legend(before.legend.text), clean_legend(row.legend.text)
+    earlier = first[photo.sha256][0]
+    kept_legend, legend = clean_legend(earlier.legend.text), clean_legend(row.legend.text)
     difference = "the same" if kept_legend == legend else f"another legend ({kept_legend[:80]})"
-    detail = f"the photo has {difference} in {before.workbook}, sheet {before.sheet}, row {before.row}, which is kept"
+    detail = (
+        f"the photo has {difference} in {earlier.workbook}, sheet {earlier.sheet}, row {earlier.row}, which is kept"
+    )
     return _Refusal("note" if kept_legend == legend else "contradiction", detail, reason="repeated", name=photo.path)
 
 

@@ -270,9 +270,9 @@ class _Drawing:
     def plant_faults(self, groups: list[list[str]]) -> None:
         """Files that are not what they should be, a leak, and one name for two photos."""
         folder = "presse/photos/jpg"
-        whole = (self.root / groups[0][0]).read_bytes()
+        photo_bytes = (self.root / groups[0][0]).read_bytes()
         broken = {
-            "truncated.jpg": whole[: len(whole) // 3],
+            "truncated.jpg": photo_bytes[: len(photo_bytes) // 3],
             "empty.jpg": b"",
             "text.jpg": b"this is no picture",
             "bomb.png": _bomb(),

@@ -114,8 +114,8 @@ def _pool(groups: Sequence[Sequence[Path]]) -> Pool:
 def drawn_scenes(count: int, seed: int) -> Scenes:
     """So many drawn scenes with their captions, on all cores; those of two seeds have nothing in common."""
     with ProcessPoolExecutor(os.cpu_count()) as workers:
-        drawn = list(workers.map(_scene, range(10_000_000 * seed, 10_000_000 * seed + count), chunksize=64))
-    pixels, captions = zip(*drawn, strict=True)
+        scenes = list(workers.map(_scene, range(10_000_000 * seed, 10_000_000 * seed + count), chunksize=64))
+    pixels, captions = zip(*scenes, strict=True)
     return Scenes(np.stack(pixels), captions)
 
 

@@ -113,8 +113,8 @@ def _read_captions(pretrainer: Pretrainer, recipe: Pretraining) -> dict[str, flo
     """Train the text tower, and measure it on scenes of another seed."""
     scenes, unseen_scenes = drawn_scenes(recipe.scenes, recipe.seed + 1), drawn_scenes(200, recipe.seed + 2)
 
-    def vectors_of(drawn: Scenes) -> Tensor:
-        pictures = torch.from_numpy(drawn.pixels).to(pretrainer.device)[:, None].float() / 255
+    def vectors_of(scenes_to_embed: Scenes) -> Tensor:
+        pictures = torch.from_numpy(scenes_to_embed.pixels).to(pretrainer.device)[:, None].float() / 255
         return pretrainer.searched(functional.interpolate(pictures, (PLAIN_SIZE, PLAIN_SIZE), mode="area")).clone()
 
     model = pretrainer.model
@@ -137,8 +137,8 @@ def _export(
     tokenizer: Any = tiny.tokenizer()
     for part in (model, tokenizer, tiny.image_processor()):
         part.save_pretrained(partial)
-    whole = DualEncoder.vision_of(model.float())
-    write_graph(whole, DualEncoder.vectors_of, (3, tiny.SIZE, tiny.SIZE), partial / GRAPH)
+    tower = DualEncoder.vision_of(model.float())
+    write_graph(tower, DualEncoder.vectors_of, (3, tiny.SIZE, tiny.SIZE), partial / GRAPH)
     sync(partial, root=partial)
     for path in partial.iterdir():
         path.replace(out / path.name)
@@ -176,13 +176,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int)
     options = parser.parse_args(arguments)
     recipe = Pretraining() if options.start is None else FINER
-    given = {name: value for name in ("steps", "seed") if (value := getattr(options, name)) is not None}
+    overrides = {name: value for name in ("steps", "seed") if (value := getattr(options, name)) is not None}
     try:
         pretrain(
             options.photos,
             options.imagenet,
             options.out,
-            replace(recipe, **given),
+            replace(recipe, **overrides),
             start=options.start,
             device=options.device,
         )

@@ -172,9 +172,9 @@ def _promise(share: float, thresholds: tuple[float, ...], counts: Iterable[tuple
         counts: of each threshold how many observations were right, and of how many.
     """
     best: Promise | None = None
-    for threshold, (right, seen) in zip(thresholds, counts, strict=True):
-        bound, missing = lower_bound(right, seen), more_without_error(seen, seen - right, share)
-        promise = Promise(share, threshold if not missing else None, bound, seen, seen - right, missing)
+    for threshold, (right, observations) in zip(thresholds, counts, strict=True):
+        bound, missing = lower_bound(right, observations), more_without_error(observations, observations - right, share)
+        promise = Promise(share, threshold if not missing else None, bound, observations, observations - right, missing)
         if not missing:
             return promise
         best = promise if best is None or missing < best.missing else best
@@ -216,5 +216,5 @@ def _one_true_pair_a_group(left: Ints, right: Ints, probabilities: Floats, group
     by_group = np.argsort(group_of, kind="stable")
     members = np.split(by_group, np.flatnonzero(np.diff(group_of[by_group])) + 1)
     generator = np.random.default_rng(0)
-    drawn = [np.sort(generator.choice(group, 2, replace=False)) for group in members if len(group) > 1]
-    return np.array([probability_of.get((int(first), int(second)), 0.0) for first, second in drawn])
+    pairs = [np.sort(generator.choice(group, 2, replace=False)) for group in members if len(group) > 1]
+    return np.array([probability_of.get((int(first), int(second)), 0.0) for first, second in pairs])

@@ -152,13 +152,13 @@ class _Graph:
             value, left, right = heapq.heappop(heap)
             if right not in self.sums.get(left, ()) or right in self.apart.get(left, ()):
                 continue
-            now = self._value(left, right)
-            if now == -value:
+            current = self._value(left, right)
+            if current == -value:
                 survivor, changed = self._join(left, right)
                 for entry in self._entries(survivor, changed):
                     heapq.heappush(heap, entry)
-            elif 0 < now < -value:
-                heapq.heappush(heap, (-now, left, right))
+            elif 0 < current < -value:
+                heapq.heappush(heap, (-current, left, right))
 
     def _value(self, left: int, right: int) -> int:
         """The sum of all pairs between two nodes, of listed and unlisted ones."""

@@ -85,16 +85,16 @@ def shortest_path(neighbours: Mapping[Node, Iterable[Node]], start: Node, end: N
         start: the first node.
         end: the last node.
     """
-    before, waiting = {start: start}, deque([start])
-    while waiting and end not in before:
+    predecessor, waiting = {start: start}, deque([start])
+    while waiting and end not in predecessor:
         node = waiting.popleft()
         for other in neighbours.get(node, ()):
-            if other not in before:
-                before[other] = node
+            if other not in predecessor:
+                predecessor[other] = node
                 waiting.append(other)
-    if end not in before:
+    if end not in predecessor:
         return []
     path = [end]
     while path[-1] != start:
-        path.append(before[path[-1]])
+        path.append(predecessor[path[-1]])
     return path[::-1]

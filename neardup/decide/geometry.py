@@ -163,10 +163,10 @@ def _listed(placements: Placements, low: Ints, high: Ints) -> Ints:
     if not len(placements.left):
         return np.full(len(low), -1, dtype=np.int64)
     ends = np.stack([placements.left, placements.right])
-    keys, wanted = ends.min(axis=0) * count + ends.max(axis=0), low * count + high
+    keys, wanted_keys = ends.min(axis=0) * count + ends.max(axis=0), low * count + high
     order = np.argsort(keys)
-    place = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
-    return np.where(keys[place] == wanted, place, -1).astype(np.int64)
+    place = order[np.minimum(np.searchsorted(keys, wanted_keys, sorter=order), len(keys) - 1)]
+    return np.where(keys[place] == wanted_keys, place, -1).astype(np.int64)
 
 
 def _directed(placements: Placements, places: Ints, start: Ints) -> Floats:

@@ -90,7 +90,7 @@ def reliability_bins(probabilities: Floats, same: Bools) -> tuple[ReliabilityBin
     place = np.minimum(np.searchsorted(BIN_EDGES, probabilities, side="right") - 1, len(BIN_EDGES) - 2)
     bins = []
     for number in np.unique(place).tolist():
-        chosen = place == number
-        predicted, observed = float(probabilities[chosen].mean()), float(same[chosen].mean())
-        bins.append(ReliabilityBin(BIN_EDGES[number], BIN_EDGES[number + 1], int(chosen.sum()), predicted, observed))
+        in_bin = place == number
+        predicted, observed = float(probabilities[in_bin].mean()), float(same[in_bin].mean())
+        bins.append(ReliabilityBin(BIN_EDGES[number], BIN_EDGES[number + 1], int(in_bin.sum()), predicted, observed))
     return tuple(bins)

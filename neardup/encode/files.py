@@ -39,9 +39,9 @@ def encode_files(encoder: Encoder, sources: Iterable[Source], max_pixels: int = 
     with one_core_a_thread() as (threads, settle):
         pool = ThreadPoolExecutor(threads, "encode", initializer=settle)
         try:
-            while taken := list(islice(remaining, batch)):
-                waiting.append(pool.submit(_encode, encoder, row, taken, max_pixels))
-                row += len(taken)
+            while batch_sources := list(islice(remaining, batch)):
+                waiting.append(pool.submit(_encode, encoder, row, batch_sources, max_pixels))
+                row += len(batch_sources)
                 if len(waiting) > threads:
                     yield from waiting.popleft().result()
             while waiting:

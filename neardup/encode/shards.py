@@ -273,7 +273,7 @@ class _Files:
 
     def sources(self) -> Iterator[bytes]:
         """The bytes of each file whose content has no vector yet, each content once."""
-        seen: set[str] = set()
+        seen_photos: set[str] = set()
         for row, path in enumerate(self.paths):
             try:
                 self.marks[row] = mark_of(self.folder, path)
@@ -285,10 +285,10 @@ class _Files:
                 self.unopened.add(row)
                 continue
             self.photos[row] = photo = hashlib.sha256(data).hexdigest()
-            if photo in seen or photo in self.contents:
+            if photo in seen_photos or photo in self.contents:
                 self.copies.append(row)
                 continue
-            seen.add(photo)
+            seen_photos.add(photo)
             self.drawn.append(row)
             yield data
 

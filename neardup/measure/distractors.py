@@ -119,14 +119,14 @@ def archive_of(out: Path, need: str, otherwise: str = "") -> tuple[Path, Prepare
     Raises:
         ArchiveError: the folder was prepared before archives were remembered, or the archive is not there.
     """
-    again = f"run `neardup prepare ARCHIVE --out {out}` with the place where it lies now{otherwise}"
+    advice = f"run `neardup prepare ARCHIVE --out {out}` with the place where it lies now{otherwise}"
     file = out / STATE / ARCHIVE_FILE
     if not file.is_file():
-        raise ArchiveError(f"{out} does not say which archive it was prepared from: {again}")
+        raise ArchiveError(f"{out} does not say which archive it was prepared from: {advice}")
     facts = json.loads(file.read_text(encoding="utf-8"))
     root = Path(facts["root"])
     if not root.is_dir():
-        raise ArchiveError(f"the archive {root}, {need}, is not there: {again}")
+        raise ArchiveError(f"the archive {root}, {need}, is not there: {advice}")
     return root, PrepareSettings(**facts["prepare"])
 
 

@@ -230,10 +230,10 @@ def gallery(
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(14)
     for row, query in enumerate(queries):
         y = gap + row * (cell + foot + gap)
-        marked = [(query, "query", "#000000")]
+        cells = [(query, "query", "#000000")]
         for name, score, right in evaluation.hits(query, top):
-            marked.append((name, f"{'right' if right else 'wrong'}  {score:.3f}", BLUE if right else ORANGE))
-        for column, (name, label, color) in enumerate(marked):
+            cells.append((name, f"{'right' if right else 'wrong'}  {score:.3f}", BLUE if right else ORANGE))
+        for column, (name, label, color) in enumerate(cells):
             x = gap + column * (cell + gap)
             image = thumbnail(image_of(images, name), max_pixels=max_pixels)
             page.paste(image, (x + (cell - image.width) // 2, y + (cell - image.height) // 2))

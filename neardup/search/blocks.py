@@ -121,11 +121,11 @@ class Triangle:
         """The blocks that were not searched yet, row by row."""
         done = set(self.collection.vectors.names(self.kind))
         names = self.shards
-        chosen = (
+        sample = (
             sorted({names[place] for place in np.linspace(0, len(names) - 1, PLANNED).astype(int)}) if names else []
         )
         return [
-            Block(left, right, tuple(chosen))
+            Block(left, right, tuple(sample))
             for left, right in self.corners()
             if _table(self.kind, left, right) not in done
         ]
@@ -229,9 +229,9 @@ def _merged(triangle: Triangle, size: int) -> Triangle:
     return merged
 
 
-def _goes_with(before: Sequence[Slab], last: Sequence[Slab], size: int) -> bool:
+def _goes_with(former: Sequence[Slab], last: Sequence[Slab], size: int) -> bool:
     """Whether two neighbours, each of them some slabs, are merged."""
-    large, small = (sum(slab.rows for slab in slabs) for slabs in (before, last))
+    large, small = (sum(slab.rows for slab in slabs) for slabs in (former, last))
     return large + small <= size and large <= 2 * small
 
 

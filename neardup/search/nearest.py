@@ -234,8 +234,8 @@ class _Candidates:
         query, rough = self.query[order], self.rough[order]
         last = np.searchsorted(query, query) + top - 1 == np.arange(len(query))
         floors[query[last]] = rough[last] - slack
-        kept = rough >= floors[query]
-        return _Candidates(query[kept], self.row[order][kept], rough[kept])
+        reaching = rough >= floors[query]
+        return _Candidates(query[reaching], self.row[order][reaching], rough[reaching])
 
 
 @dataclass

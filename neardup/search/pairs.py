@@ -123,11 +123,11 @@ class PairSearch:
         Raises:
             EncoderError: a row of the sample is not a unit vector.
         """
-        drawn = np.sort(np.random.default_rng(0).permutation(len(vectors))[:SAMPLE])
-        sample = np.asarray(vectors[drawn])
-        wide = sample.astype(np.float64)
-        _squared_lengths(wide, drawn)
-        axes = np.linalg.eigh(wide.T @ wide)[1][:, ::-1]
+        sample_rows = np.sort(np.random.default_rng(0).permutation(len(vectors))[:SAMPLE])
+        sample = np.asarray(vectors[sample_rows])
+        sample64 = sample.astype(np.float64)
+        _squared_lengths(sample64, sample_rows)
+        axes = np.linalg.eigh(sample64.T @ sample64)[1][:, ::-1]
         best, least = cls.unplanned(len(axes), threshold), float(len(axes) + 1)
         for width in (*(width for width in WIDTHS if width < len(axes)), len(axes)):
             if width >= least:  # the products of the sketches alone cost more
@@ -180,10 +180,10 @@ class PairSearch:
         quantize = Quantized.to_int8 if self.planned and int8_pays() else Quantized.as_float32
         return SketchedRows(vectors, rows, quantize(sketches))
 
-    def _sketches(self, wide: Floats, rows: Ints) -> Floats:
+    def _sketches(self, vectors64: Floats, rows: Ints) -> Floats:
         """The sketches, float64 (m, c), of float64 vectors; `rows` are their numbers, for the message of an error."""
-        squares = _squared_lengths(wide, rows)
-        projections = wide @ self.components
+        squares = _squared_lengths(vectors64, rows)
+        projections = vectors64 @ self.components
         residuals = np.sqrt(np.maximum(squares - np.vecdot(projections, projections), 0.0))
         return np.column_stack([projections, residuals]) @ self.rotation
 
@@ -317,8 +317,8 @@ class BlockSearch:
         left, right, exact = left[likely], right[likely], np.empty(np.count_nonzero(likely))
         for start in range(0, len(exact), CHUNK):
             chunk = slice(start, start + CHUNK)
-            wide = self.left.vectors[left[chunk]].astype(np.float64)
-            exact[chunk] = (wide * self.right.vectors[right[chunk]]).sum(axis=1)
+            left64 = self.left.vectors[left[chunk]].astype(np.float64)
+            exact[chunk] = (left64 * self.right.vectors[right[chunk]]).sum(axis=1)
         return NearPairs(i[likely], j[likely], exact).take(exact >= self.plan.threshold)
 
 
@@ -361,9 +361,9 @@ def joined(parts: Sequence[NearPairs]) -> NearPairs:
     return NearPairs(*map(np.concatenate, sides))
 
 
-def _squared_lengths(wide: Floats, rows: Ints) -> Floats:
+def _squared_lengths(vectors64: Floats, rows: Ints) -> Floats:
     """The squared lengths of float64 vectors, which must be near 1; an error names a vector by its number in `rows`."""
-    squares: Floats = np.vecdot(wide, wide)
+    squares: Floats = np.vecdot(vectors64, vectors64)
     odd = np.flatnonzero(~(np.abs(np.sqrt(squares) - 1) <= UNIT))
     if len(odd):
         length = np.sqrt(squares[odd[0]])

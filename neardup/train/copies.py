@@ -85,8 +85,8 @@ class Pictures(Photos):
             raise unreadable(example, error) from error
         grey = as_bytes(processor, image.convert("L").convert("RGB"), **sizes)[:1]
         if grey.shape[-2:] != (self.side, self.side):
-            whole = functional.interpolate(grey[None].float(), (self.side, self.side), mode="bilinear", antialias=True)
-            grey = whole[0].round().clamp(0, 255).to(torch.uint8)
+            square = functional.interpolate(grey[None].float(), (self.side, self.side), mode="bilinear", antialias=True)
+            grey = square[0].round().clamp(0, 255).to(torch.uint8)
         return grey[0]
 
 
@@ -145,8 +145,8 @@ class Copies:
         learner, n = self._learner, len(batch)
         seed = int(digest_of("copies", learner.recipe.seed, epoch, list(batch))[:15], 16)
         rng = Generator(learner.device).manual_seed(seed)
-        drawn = torch.rand(2 * n, generator=rng, device=learner.device)
-        strength = torch.cat([MILD * drawn[:n].square(), WEAKEST + (1 - WEAKEST) * drawn[n:]])
+        draws = torch.rand(2 * n, generator=rng, device=learner.device)
+        strength = torch.cat([MILD * draws[:n].square(), WEAKEST + (1 - WEAKEST) * draws[n:]])
         side = math.ceil(max(self._pictures.seen) / SIDES) * SIDES
         copies = press_copies(pictures.to(learner.device).repeat(2, 1, 1), self._texts, side, rng, strength)
         if (side, side) != self._pictures.seen:

@@ -107,8 +107,10 @@ def learned_from(facts: Mapping[str, Any], recipe: Recipe) -> str:
             words.append(UNTRAINED)
     if "normalised" in facts:
         words.append(normalised(facts))
-    before, kept = facts["validation_ndcg_before"], facts["validation_ndcg"]
-    return "; ".join([*words, f"nDCG of the validation photos {100 * before:.2f} % before, {100 * kept:.2f} % kept"])
+    ndcg_before, ndcg_kept = facts["validation_ndcg_before"], facts["validation_ndcg"]
+    return "; ".join(
+        [*words, f"nDCG of the validation photos {100 * ndcg_before:.2f} % before, {100 * ndcg_kept:.2f} % kept"]
+    )
 
 
 def normalised(facts: Mapping[str, Any]) -> str:

@@ -185,13 +185,13 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
 
     best = best_of(history, recipe)
     shares = _shares(data, untrained, checkpoint, saved, search, learner, facts, best) if recipe.interpolate else []
-    kept = best_share(shares) if shares else Share(1.0, best.validation_ndcg, best.validation_micro_ap)
-    facts |= _facts_of_kept(kept, history) | (normalise(checkpoint, data, search, device, say) if main else {})
+    kept_share = best_share(shares) if shares else Share(1.0, best.validation_ndcg, best.validation_micro_ap)
+    facts |= _facts_of_kept(kept_share, history) | (normalise(checkpoint, data, search, device, say) if main else {})
     training = Training(checkpoint, tuple(history), best.epoch, reason, facts, tuple(shares))
     if main:
         _finish(training, data.key, folder)
         saved.discard()
-    say(_ending(training, kept))
+    say(_ending(training, kept_share))
     learner.processes.wait_for_everyone()
     return training
 
@@ -242,16 +242,16 @@ def _fault(validation: Validation, spread: float) -> str:
     return ""
 
 
-def _facts_of_kept(kept: Share, history: Sequence[EpochResult]) -> dict[str, Any]:
+def _facts_of_kept(share: Share, history: Sequence[EpochResult]) -> dict[str, Any]:
     """The facts of the weights that are kept, and what they took."""
     seconds = round(sum(line.seconds for line in history), 3)
-    return {"epochs": len(history), "seconds": seconds, **asdict(kept)}
+    return {"epochs": len(history), "seconds": seconds, **asdict(share)}
 
 
-def _ending(training: Training, kept: Share) -> str:
+def _ending(training: Training, kept_share: Share) -> str:
     """The sentence of a training that is finished: why, and what is kept."""
-    share = f", of which {kept.share:.0%} of the way are kept: nDCG {kept.validation_ndcg:.4f}"
-    share += "" if kept.share else f"; {UNTRAINED}"
+    share = f", of which {kept_share.share:.0%} of the way are kept: nDCG {kept_share.validation_ndcg:.4f}"
+    share += "" if kept_share.share else f"; {UNTRAINED}"
     return (
         f"stopped after epoch {len(training.history)}: {training.stopped_because}; the best is epoch "
         f"{training.best_epoch}{share if training.shares else ''}"
@@ -284,12 +284,12 @@ def _shares(
     in between does not interpolate once more.
     """
     noted, main = saved.read() or {}, learner.processes.is_main_process
-    kept = load_trainable(str(checkpoint))
-    trained = weights_of(kept.model)
+    best_model = load_trainable(str(checkpoint))
+    trained = weights_of(best_model.model)
     shares = [Share(**line) for line in noted.get("shares", [])]
     if not shares:
         plain = replace(data.recipe, lora_rank=0, frozen_layers=0, compiled=False)
-        between = VisionLearner(data.examples, kept, plain, learner.device.type)
+        between = VisionLearner(data.examples, best_model, plain, learner.device.type)
 
         def measure(share: float) -> SearchScore:
             interpolate(between.model, untrained, trained, share)
@@ -301,8 +301,8 @@ def _shares(
             noted |= {"shares": [asdict(line) for line in shares], "contents": digest_contents(checkpoint)}
             saved.note(noted)
     if main and (share := best_share(shares).share) < 1 and noted["contents"] == digest_contents(checkpoint):
-        interpolate(kept.model, untrained, trained, share)
-        save_checkpoint(kept, checkpoint, saved.folder)
+        interpolate(best_model.model, untrained, trained, share)
+        save_checkpoint(best_model, checkpoint, saved.folder)
     return shares
 
 

@@ -185,12 +185,12 @@ class VisionLearner:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16), _same_every_time(self.device):
             yield
 
-    def gather(self, count: int, own: Tensor) -> Tensor:
+    def gather(self, count: int, own_vectors: Tensor) -> Tensor:
         """Vectors of `count` rows, (count, d), from those of this process, which other processes also get."""
         if self.processes.num_processes == 1:
-            return own
-        rows = torch.zeros((count, own.shape[1]), device=self.device)
-        rows[self.share_of(count)] = own
+            return own_vectors
+        rows = torch.zeros((count, own_vectors.shape[1]), device=self.device)
+        rows[self.share_of(count)] = own_vectors
         gathered: Tensor = reduce(rows, "sum")
         return gathered
 
@@ -248,12 +248,14 @@ class Learner(VisionLearner):
             batches: the rows of each; none occurs twice.
             copy: which augmented copy of the photos, or `PLAIN`.
         """
-        own = [batch[self.own(batch)] for batch in batches]
+        own_batches = [batch[self.own(batch)] for batch in batches]
         if not self.vision.frozen:
-            yield from zip(batches, self.photos.batches(own, copy), strict=True)
+            yield from zip(batches, self.photos.batches(own_batches, copy), strict=True)
             return
-        missing = [[row for row in rows if ("photo", row, copy) not in self.cache] for rows in own]
-        for batch, rows, new, pixels in zip(batches, own, missing, self.photos.batches(missing, copy), strict=True):
+        missing = [[row for row in rows if ("photo", row, copy) not in self.cache] for rows in own_batches]
+        for batch, rows, new, pixels in zip(
+            batches, own_batches, missing, self.photos.batches(missing, copy), strict=True
+        ):
             decoded = dict(zip(new, pixels, strict=True))
             compute = {row: partial(self._photo_states, decoded.get(row)) for row in rows}
             states = [self.cache.get(("photo", row, copy), compute[row]) for row in rows]
@@ -318,10 +320,10 @@ class Learner(VisionLearner):
 
     def backward_captions(self, batch: Sequence[int], photos: Tensor) -> float:
         """Compute the loss of a batch; this process's part of the gradient is added to the weights."""
-        own = batch[self.own(batch)]
-        parts = parts_of(len(own), self.recipe.accumulate)
+        own_batch = batch[self.own(batch)]
+        parts = parts_of(len(own_batch), self.recipe.accumulate)
         return backward_in_parts(
-            [partial(self.embed, own[part], photos[part]) for part in parts],
+            [partial(self.embed, own_batch[part], photos[part]) for part in parts],
             partial(self.loss, batch),
             partial(self.gather, len(batch)),
             self.own(batch),

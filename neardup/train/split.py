@@ -103,18 +103,18 @@ def split(sets: Sequence[Sequence[int]], share: float, seed: int) -> Split:
         )
     least = LEAST_SETS if len(sets) >= 2 * LEAST_SETS else 1
     order = np.random.default_rng(seed).permutation(len(sets))
-    chosen = _choose([sets[i] for i in order], round(rows * share), least)
-    validation = {row for members in chosen for row in members}
+    validation_sets = _choose([sets[i] for i in order], round(rows * share), least)
+    validation = {row for members in validation_sets for row in members}
     training = tuple(row for row in range(rows) if row not in validation)
     return Split(training, tuple(sorted(validation)), len(sets))
 
 
 def _choose(sets: Sequence[Sequence[int]], goal: int, least: int) -> list[Sequence[int]]:
     """Sets that fill the goal, a number of rows, in their order; the smallest ones if fewer than `least` do."""
-    chosen: list[Sequence[int]] = []
+    chosen_sets: list[Sequence[int]] = []
     room = goal
     for members in sets:
-        if len(members) <= room and len(sets) - len(chosen) > least:
-            chosen.append(members)
+        if len(members) <= room and len(sets) - len(chosen_sets) > least:
+            chosen_sets.append(members)
             room -= len(members)
-    return chosen if len(chosen) >= least else sorted(sets, key=len)[:least]
+    return chosen_sets if len(chosen_sets) >= least else sorted(sets, key=len)[:least]

@@ -84,12 +84,12 @@ class Tower:
         return self._through(self.lower, self.start(inputs), None)
 
     @torch.no_grad()
-    def states_of(self, one: Tensor) -> Tensor:
+    def states_of(self, single: Tensor) -> Tensor:
         """States of a single input, (1, …), for the cache: as `below` has them, or those alone that `above` reads.
 
         An input alone gives the same to the last bit whenever it is computed, so that a resumed run agrees.
         """
-        states = self.below(one)[0]
+        states = self.below(single)[0]
         return states if self.upper else states[PLACES[self.reads]]
 
     def above(self, states: Tensor, lengths: Tensor | None = None) -> Tensor:

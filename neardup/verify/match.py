@@ -156,7 +156,10 @@ def best_matches(first: Prepared, second: Prepared) -> tuple[Match | None, Match
         match_of_negative = _direct_or_mirrored(first.strongest_of_negative, second.strongest, *sizes)
         if plausible(match_of_negative):
             pairs = zip(first.versions, second.versions, strict=True)
-            matches = [_direct_or_mirrored(one.negative, other, *sizes) for one, other in pairs]
+            matches = [
+                _direct_or_mirrored(first_version.negative, second_version, *sizes)
+                for first_version, second_version in pairs
+            ]
     plain, blurred = matches
     return plain, blurred
 

@@ -216,9 +216,9 @@ def _points(first: Image.Image, second: Image.Image, evidence: Evidence, points:
     starts = np.array([[(half - a.width) // 2, 0], [width - half + (half - b.width) // 2, 0]])
     for photo, (x, y) in zip((a, b), starts, strict=True):
         panel.paste(photo, (int(x), int(y)))
-    chosen = _spread_points(points)
-    first_ends = chosen[:, :2] * _factor(a, evidence.width_first, evidence.height_first) + starts[0]
-    second_ends = chosen[:, 2:] * _factor(b, evidence.width_second, evidence.height_second) + starts[1]
+    drawn_points = _spread_points(points)
+    first_ends = drawn_points[:, :2] * _factor(a, evidence.width_first, evidence.height_first) + starts[0]
+    second_ends = drawn_points[:, 2:] * _factor(b, evidence.width_second, evidence.height_second) + starts[1]
     draw = ImageDraw.Draw(panel)
     for number, ends in enumerate(np.stack([first_ends, second_ends], axis=1)):
         colour = COLOURS[number % len(COLOURS)]
@@ -235,12 +235,12 @@ def _spread_points(points: Points) -> Floats:
     """
     remaining = np.asarray(points, dtype=np.float64).reshape(-1, 4)
     if len(remaining) > SHOWN_POINTS:
-        chosen = [0]
+        places = [0]
         distances = np.linalg.norm(remaining[:, :2] - remaining[0, :2], axis=1)
-        while len(chosen) < SHOWN_POINTS:
-            chosen.append(int(distances.argmax()))
-            distances = np.minimum(distances, np.linalg.norm(remaining[:, :2] - remaining[chosen[-1], :2], axis=1))
-        remaining = remaining[chosen]
+        while len(places) < SHOWN_POINTS:
+            places.append(int(distances.argmax()))
+            distances = np.minimum(distances, np.linalg.norm(remaining[:, :2] - remaining[places[-1], :2], axis=1))
+        remaining = remaining[places]
     return np.asarray(remaining[np.argsort(remaining[:, 1], kind="stable")])
 
 
