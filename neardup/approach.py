@@ -49,12 +49,12 @@ class Approach:
 
     @property
     def folder(self) -> Path:
-        """Where its checkpoint, vectors, tables and pictures lie."""
+        """The folder of the approach's checkpoint, vectors, tables and pictures."""
         return self.out / self.place
 
     @property
     def repeats(self) -> "list[Approach]":
-        """The same approach by each further seed that the settings ask for; none of zero-shot, which draws nothing."""
+        """The approach with each further seed that the settings ask for; none of zero-shot, which draws nothing."""
         further = range(1, self.settings.seeds) if self.recipe and not self.repeat else ()
         return [replace(self, repeat=repeat) for repeat in further]
 
@@ -169,7 +169,7 @@ def approaches_of(out: Path, settings: Settings, base: str) -> list[Approach]:
 
 
 def trained_approaches(approaches: Sequence[Approach], say: Callable[[str], None]) -> list[Approach]:
-    """Zero-shot, and those of the others that were trained with these very settings; further seeds if all of them were.
+    """Zero-shot and each other approach that was trained with these very settings; further seeds if all were trained.
 
     Args:
         approaches: all that there may be.

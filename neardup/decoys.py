@@ -126,7 +126,7 @@ def search_decoys(
 
 
 def _gallery(triangle: Triangle, files: Files) -> tuple[Ints, list[str], list[str]]:
-    """Of each different photo of a collection that is there its row, SHA-256 and path, in the order of the rows."""
+    """Row, SHA-256 and path of each different photo of a collection that is still there, in the order of the rows."""
     keys, firsts = np.unique(triangle.contents(), return_index=True)
     present_keys, chosen = np.unique(files.contents, return_index=True)
     rows = firsts[np.searchsorted(keys, present_keys)]

@@ -114,7 +114,7 @@ class Verified:
 
     @property
     def figures(self) -> VerifiedFigures:
-        """What the comparison of several approaches shows of it."""
+        """Figures, gains and summary of the verified approach, as the comparison of several approaches shows them."""
         name = self.comparison.approaches[1]
         figures = {metric: row[name] for metric, row in self.comparison.figures.items()}
         gains = {metric: row[name] for metric, row in self.comparison.differences.items()}
@@ -306,6 +306,6 @@ def _write(folder: Path, verified: Verified) -> None:
 
 
 def verified_figures(folder: Path) -> VerifiedFigures | None:
-    """The figures of a verified approach, as they lie in its folder; None where there are none."""
+    """Read the figures of a verified approach from its folder; None where there are none."""
     path = folder / FIGURES
     return VerifiedFigures.of(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None

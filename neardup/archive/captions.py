@@ -88,7 +88,7 @@ class Cache:
             raise TranslationError(sentence) from error
 
     def get(self, translator: str, source: str, texts: Iterable[str]) -> dict[str, str]:
-        """The texts that were translated before, with their English."""
+        """Text → English of those texts that were translated before."""
         wanted = set(texts)
         query = "SELECT text, english FROM translation WHERE translator = ? AND source = ? AND target = ?"
         with self._open() as database:
@@ -96,7 +96,7 @@ class Cache:
             return {text: english for text, english in rows if text in wanted}
 
     def put(self, translator: str, source: str, pairs: Iterable[tuple[str, str]]) -> None:
-        """Keep translations; they are on disk when this returns."""
+        """Write (text, English) pairs into the cache; they are on disk when this returns."""
         rows = [(translator, source, ENGLISH, text, english) for text, english in pairs]
         with self._open() as database:
             database.executemany("INSERT OR REPLACE INTO translation VALUES (?, ?, ?, ?, ?)", rows)

@@ -93,7 +93,7 @@ def check_queries(folder: Path, out: Path) -> None:
 
 
 def read_new_photos(folder: Path, out: Path, max_pixels: int = MAX_PIXELS) -> Archive:
-    """The photos of a folder of new photos and the files that are none; what was read before is not read again.
+    """Read a folder of new photos, and list its files that are no photos; what was read before is not read again.
 
     Raises:
         ArchiveError: as `check_queries`, or no file of the folder can be read.

@@ -56,7 +56,7 @@ class Memory:
         return frozenset(path for paths in self.contents.values() for path in paths)
 
     def after(self, places: Mapping[str, Sequence[str]], *, published: bool) -> "Memory":
-        """The memory of a run that found these contents at these paths."""
+        """The memory after a run that found contents at their paths, `places`, and published something or not."""
         gone = {content: paths for content, paths in self.contents.items() if content not in places}
         return Memory(self.runs + published, places, gone)
 

@@ -229,6 +229,6 @@ def _components(count: int, left: Ints, right: Ints) -> Ints:
 
 
 def _numbered(labels: Ints) -> Ints:
-    """The same groups, numbered from 0 in the order of their first photos, int64 (n,)."""
+    """Number groups anew from 0, in the order of their first photos: int64 (n,)."""
     _, first, label = np.unique(labels, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[label].astype(np.int64)

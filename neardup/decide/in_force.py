@@ -31,7 +31,7 @@ def own_decision(out: Path, encoder: str) -> Decision | None:
     return first_decision([out / name / DECISION for name in (*APPROACHES, "tuned")], encoder)
 
 
-def unmoved_decision(out: Path, encoder: str) -> Decision | None:
+def starting_decision(out: Path, encoder: str) -> Decision | None:
     """The decision that verdicts start from: that of the ground truth, else the shipped one, as `decision_for` chooses.
 
     Args:

@@ -147,7 +147,7 @@ def unreadable(collection: Collection, present: Ints) -> dict[str, str]:
 
 
 def new_shards(collection: Collection, known: Ints, size: int = SHARD) -> Iterator[tuple[str, ...]]:
-    """Paths of photos that are not known as they are now, in shards of `size`, the last one smaller."""
+    """Paths of photos that are new or have changed, in shards of `size`, the last one smaller."""
     waiting: list[str] = []
     for marks, paths in _listed(collection):
         waiting += [path for path, old in zip(paths, among(marks, known), strict=True) if not old]

@@ -100,7 +100,7 @@ def load_trainable(name: str) -> Trainable:
 
 
 def save_encoder(name: str, folder: Path) -> None:
-    """Write a folder that `load_encoder` reads as it reads `name`; errors as there."""
+    """Write a folder from which `load_encoder` loads the encoder called `name`; errors as in `load_encoder`."""
     if is_onnx(name):
         (folder / BACKGROUND).unlink(missing_ok=True)  # of the encoder that was saved there before
         load_onnx(name).save(folder)

@@ -75,7 +75,7 @@ def pictures(
 
 
 def curves(folder: Path, history: Sequence[Mapping[str, float]], shares: Sequence[Mapping[str, float]]) -> list[Path]:
-    """Write how well near-duplicates were found on the validation photos: after each epoch, and on the way there.
+    """Draw nDCG and µAP on the validation photos by epoch, and by share of the way from untrained to best weights.
 
     Args:
         folder: where the pictures go.

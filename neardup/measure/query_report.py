@@ -97,7 +97,7 @@ class NewPhotos:
 
     @property
     def galleries(self) -> list[tuple[str, str, Table, Table]]:
-        """Of each gallery its title, what has a rank, how often the original is first by variant, and all ranks."""
+        """Title of each gallery, whose ranks it has, how often each variant's original is first, and all ranks."""
         titles = (
             (ARCHIVE, "in the archive", "as it is, then of its variants"),
             (QUERIES, "among the new photos and all variants", "of its variants"),

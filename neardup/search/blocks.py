@@ -236,7 +236,7 @@ def _goes_with(former: Sequence[Slab], last: Sequence[Slab], size: int) -> bool:
 
 
 def _placed(search: Triangle, slabs: Sequence[Sequence[str]]) -> Triangle:
-    """The same search over these slabs, named by their shards."""
+    """A search with other slabs, each given by the names of its shards."""
     starts = np.cumsum([0, *(sum(map(_rows, names)) for names in slabs)]).tolist()
     placed = tuple(Slab(tuple(names), start) for names, start in zip(slabs, starts, strict=False))
     return replace(search, slabs=placed)

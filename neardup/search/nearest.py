@@ -229,7 +229,7 @@ class _Candidates:
         return cls(*map(np.concatenate, columns))
 
     def best(self, floors: Vectors, top: int, slack: float) -> "_Candidates":
-        """Those that may be among the `top` of their query; `floors` rise to what a further candidate must reach."""
+        """The candidates that may be among the `top` of their query; `floors` are raised to what others must reach."""
         order = np.lexsort((-self.rough, self.query))
         query, rough = self.query[order], self.rough[order]
         last = np.searchsorted(query, query) + top - 1 == np.arange(len(query))

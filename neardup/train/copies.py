@@ -123,7 +123,7 @@ class Copies:
         self._mean = torch.zeros(learner.width, device=learner.device)
 
     def keep_likenesses(self, rows: Sequence[int]) -> None:
-        """Embed the photos as they are by the model as it came, whose likenesses are kept."""
+        """Embed the undamaged photos by the model before training, whose likenesses `likeness_loss` keeps."""
         if not self._learner.recipe.likeness:
             return
         size = self._learner.recipe.batch_size

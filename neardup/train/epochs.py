@@ -95,7 +95,7 @@ def read_numbers(path: Path) -> list[dict[str, float]]:
 
 
 def learned_from(facts: Mapping[str, Any], recipe: Recipe) -> str:
-    """What the report says of a training: what it learned from, and what of it was kept; `facts` are its own."""
+    """What the report says of a training: what it learned from, and what of it was kept; `facts` are the training's."""
     source = {"captions": "with captions", "copies": "by copies of them", "both": "by captions and copies"}
     words = [
         f"{facts['training_photos']} photos {source[recipe.objective]}",

@@ -149,7 +149,7 @@ def search_score(copies: Floats, photos: Floats, groups: Ints) -> SearchScore:
 
 
 def _searches(copies: Floats, photos: Floats, groups: Ints) -> Iterator[tuple[Floats, Bools, int]]:
-    """Of each search the similarities of its gallery, which photos of it are relevant, and of which group it is."""
+    """For each search the similarities of its gallery, which photos are relevant, and the group of the searched one."""
     for i, similarities in enumerate(copies @ photos.T):
         group = groups[i % len(groups)]
         yield similarities, groups == group, int(group)

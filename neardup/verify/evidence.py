@@ -18,7 +18,10 @@ def ordered(photo: str, partner: str) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was measured of a pair; of a pair that does not match all from `transform` on is None, zero or empty.
+    """What was measured of a pair.
+
+    Of a pair that does not match `transform` is None, and all that would follow from it is zero or empty; screens are
+    measured of each photo alone.
 
     Coordinates are pixels of the photos upright (EXIF applied) and at full size, whatever size they were decoded at.
 

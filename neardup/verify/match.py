@@ -146,7 +146,7 @@ class Prepared:
 
 
 def best_matches(first: Prepared, second: Prepared) -> tuple[Match | None, Match | None]:
-    """The best match of the photos as they are and of the blurred ones, each direct or mirrored; None where none is.
+    """The best match of the sharp photos and that of the blurred ones, each direct or mirrored; None where none is.
 
     Where nothing is plausible, the first photo's negative is tried too: by few keypoints, and by all where these agree.
     """

@@ -172,7 +172,7 @@ class Verifier:
         return cls(lambda photo: read_file(root / path_of[photo]), KeypointCache.in_state(state), max_pixels, cores)
 
     def verify(self, pairs: Sequence[tuple[str, str]], known: EvidenceByPair | None = None) -> EvidenceByPair:
-        """Evidence of each pair that is not known yet; keypoints are made only for photos of such pairs.
+        """Verify each pair whose evidence is not known yet; keypoints are made only for photos of such pairs.
 
         Args:
             pairs: the SHA-256 of both photos, in the order of `evidence.ordered`.
