@@ -270,22 +270,15 @@ def _find_new(
     items = [(path, content) for content, path in photos.items()]
     vectors = embed_photos(items, root, encoder, store=store, max_pixels=settings.max_pixels).vectors
     near = near_pairs(vectors, np.flatnonzero(new), threshold)
-    paths, proofs = tuple(photos.values()), None
-    reports: tuple[GroupReport, ...] = ()
-    if verification is None:
-        group_of = near_groups(near, vectors, threshold)
-    else:
+    proofs, reports = None, tuple[GroupReport, ...]()
+    if verification:
         near = near.nearest(CANDIDATES)
-        earlier = read_evidence(out / "duplicates" / EVIDENCE, verifier_fingerprint())
-        verifier = Verifier.of_folder(root, photos, out / STATE, settings.max_pixels)
-        names, ends = tuple(photos), zip(near.left.tolist(), near.right.tolist(), strict=True)
-        candidates = [ordered(names[left], names[right]) for left, right in ends]
-        known = verifier.verify(candidates, earlier)
-        if verifier.cache:
-            verifier.cache.shrink()
-        proofs = prove(root, paths, names, near, known, verifier, verification.decision, verification.judged)
-        group_of, reports = grouped(proofs) if proofs.decision else (near_groups(near, vectors, threshold), ())
-    pairs, groups, rows, numbers = _pairs_and_groups(near, group_of, paths, new.tolist(), proofs)
+        proofs = _proofs_of(near, photos, root, out, verification, settings.max_pixels)
+    if proofs and proofs.decision:
+        group_of, reports = grouped(proofs)
+    else:
+        group_of = near_groups(near, vectors, threshold)
+    pairs, groups, rows, numbers = _pairs_and_groups(near, group_of, tuple(photos.values()), new.tolist(), proofs)
     folder = out / "watch" / f"{memory.runs + 1:04d}" if noticed else None
     vanished = vanished_since(memory, places, noticed)
     watched = Watched(
@@ -294,6 +287,30 @@ def _find_new(
     labels = [(int(group_of[report.reference]), report) for report in reports]
     shown_reports = tuple(replace(report, group=numbers[label]) for label, report in labels if label in numbers)
     return replace(watched, proofs=proofs, rows=rows, reports=shown_reports), places
+
+
+def _proofs_of(
+    pairs: NearPairs, photos: Mapping[str, str], root: Path, out: Path, verification: Verification, max_pixels: int
+) -> Proofs:
+    """Verify pairs of photos, but for those that `duplicates` has verified, and decide them.
+
+    Args:
+        pairs: rows of `photos`.
+        photos: SHA-256 of each photo → its path.
+        root: folder of the photos; it is only read.
+        out: the output folder, which keeps evidence and keypoints.
+        verification: what decides the pairs.
+        max_pixels: larger images are refused.
+    """
+    contents, ends = tuple(photos), zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
+    candidates = [ordered(contents[left], contents[right]) for left, right in ends]
+    earlier = read_evidence(out / "duplicates" / EVIDENCE, verifier_fingerprint())
+    verifier = Verifier.of_folder(root, photos, out / STATE, max_pixels)
+    known = verifier.verify(candidates, earlier)
+    if verifier.cache:
+        verifier.cache.shrink()
+    paths = tuple(photos.values())
+    return prove(root, paths, contents, pairs, known, verifier, verification.decision, verification.judged)
 
 
 def _pairs_and_groups(
