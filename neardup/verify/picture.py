@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from neardup.arrays import Floats, Vectors
 from neardup.verify.evidence import Evidence
 from neardup.verify.frames import by_centres, inverse, outline, rescaled
-from neardup.verify.pixels import align, difference_of
+from neardup.verify.pixels import GreyPhoto, align, difference_of
 from neardup.verify.relation import relation_of
 
 WIDTH = 1200
@@ -184,14 +184,12 @@ def _difference(first: Image.Image, second: Image.Image, evidence: Evidence, fac
     """The panel of differences, of the size of the first photo; both photos have the size of a panel already."""
     assert evidence.transform is not None  # noqa: S101 - asked by panels_of
     aligned = align(
-        np.asarray(first.convert("L")),
-        np.asarray(second.convert("L")),
+        GreyPhoto(np.asarray(first.convert("L")), (evidence.width_first, evidence.height_first), evidence.screen_first),
+        GreyPhoto(
+            np.asarray(second.convert("L")), (evidence.width_second, evidence.height_second), evidence.screen_second
+        ),
         evidence.transform,
-        (evidence.width_first, evidence.height_first),
-        (evidence.width_second, evidence.height_second),
-        first_screen=evidence.screen_first,
-        second_screen=evidence.screen_second,
-        side=COMPARED,
+        COMPARED,
     )
     levels = difference_of(aligned)
     page = np.full((*aligned.overlap.shape, 3), NOT_SHOWN, dtype=np.uint8)

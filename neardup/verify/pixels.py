@@ -91,6 +91,21 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class GreyPhoto:
+    """A whole photo in grey, upright and small, with what its pixels stand for.
+
+    Attributes:
+        grey: uint8 (h, w), of 160 to 400 pixels on the longer side.
+        size: width and height of the photo at full size.
+        screen: period of its printing screen in full pixels; 0 for none.
+    """
+
+    grey: Grey
+    size: Size
+    screen: float = 0.0
+
+
+@dataclass(frozen=True)
 class AlignedPair:
     """Two photos in the frame of the first one, small and blurred alike, each with its own tones.
 
@@ -105,32 +120,18 @@ class AlignedPair:
     overlap: Bools
 
 
-def compare(
-    first: Grey,
-    second: Grey,
-    transform: Transform,
-    first_size: Size,
-    second_size: Size,
-    *,
-    first_screen: float = 0.0,
-    second_screen: float = 0.0,
-) -> Comparison:
+def compare(first: GreyPhoto, second: GreyPhoto, transform: Transform) -> Comparison:
     """Compare two photos where they overlap.
 
     Args:
-        first: uint8 (h, w), the whole first photo, small (256 to 400 pixels) and upright.
-        second: uint8 (h, w), the whole second photo.
+        first: the first photo.
+        second: the second photo.
         transform: full pixels of the first photo to those of the second.
-        first_size: width and height of the first photo at full size.
-        second_size: width and height of the second photo at full size.
-        first_screen: period of the first photo's screen in its full pixels, 0 for none.
-        second_screen: period of the second photo's screen in its full pixels, 0 for none.
 
     Returns:
         Tones, likeness and differences; all zero where too little overlaps or a photo is of one tone.
     """
-    sizes = first_size, second_size
-    aligned = align(first, second, transform, *sizes, first_screen=first_screen, second_screen=second_screen)
+    aligned = align(first, second, transform)
     difference = _difference(aligned)
     if difference is None:
         return Comparison()
@@ -143,7 +144,7 @@ def compare(
         if next_difference is None:
             break
         aligned, difference = smaller, next_difference
-    boxes = _spots(difference.shifts, aligned.overlap, first_size)
+    boxes = _spots(difference.shifts, aligned.overlap, first.size)
     return Comparison(
         tone_slope=_slope(replace(aligned, overlap=aligned.overlap & ~difference.outlying)),
         correlation=_correlation(aligned.first[aligned.overlap], difference.second[aligned.overlap]),
@@ -153,40 +154,26 @@ def compare(
     )
 
 
-def align(
-    first: Grey,
-    second: Grey,
-    transform: Transform,
-    first_size: Size,
-    second_size: Size,
-    *,
-    first_screen: float = 0.0,
-    second_screen: float = 0.0,
-    side: int = SIDE,
-) -> AlignedPair:
+def align(first: GreyPhoto, second: GreyPhoto, transform: Transform, side: int = SIDE) -> AlignedPair:
     """Bring the second photo into the frame of the first one, and blur both equally.
 
     Args:
-        first: as in `compare`.
-        second: as in `compare`.
-        transform: as in `compare`.
-        first_size: as in `compare`.
-        second_size: as in `compare`.
-        first_screen: as in `compare`.
-        second_screen: as in `compare`.
-        side: pixels of the longer side at most.
+        first: the first photo.
+        second: the second photo.
+        transform: full pixels of the first photo to those of the second.
+        side: pixels of the longer side of the result at most.
     """
-    if max(first.shape) > side:
-        factor = side / max(first.shape)
-        first = cv2.resize(first, _reduced(first.shape, factor), interpolation=cv2.INTER_AREA).astype(np.uint8)
-    (height, width), (other_height, other_width) = first.shape, second.shape
-    first_factor, second_factor = width / first_size[0], other_width / second_size[0]
-    small = rescaled(transform, (first_factor, height / first_size[1]), (second_factor, other_height / second_size[1]))
-    matrix = by_centres(small)
+    grey = first.grey
+    if max(grey.shape) > side:
+        factor = side / max(grey.shape)
+        grey = cv2.resize(grey, _reduced(grey.shape, factor), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    height, width = grey.shape
+    first_factor, second_factor = _factors(grey, first.size), _factors(second.grey, second.size)
+    matrix = by_centres(rescaled(transform, first_factor, second_factor))
     scale = max(1e-3, float(np.sqrt(abs(np.linalg.det(matrix[:2, :2])))))
-    period = max(first_screen * first_factor, second_screen * second_factor / scale)
+    period = max(first.screen * first_factor[0], second.screen * second_factor[0] / scale)
     blur = max(BLUR, BLUR_OF_SCREEN * period, BLUR / scale * 0.75)
-    second_blurred = cv2.GaussianBlur(second.astype(np.float32), (0, 0), blur * scale)
+    second_blurred = cv2.GaussianBlur(second.grey.astype(np.float32), (0, 0), blur * scale)
     warped = cv2.warpPerspective(
         second_blurred,
         matrix,
@@ -195,12 +182,12 @@ def align(
         borderMode=cv2.BORDER_REPLICATE,
     )
     inside = cv2.warpPerspective(
-        np.ones(second.shape, np.uint8), matrix, (width, height), flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+        np.ones(second.grey.shape, np.uint8), matrix, (width, height), flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
     )
     margin = 2 * int(2 * blur + 2) + 1
     framed = cv2.copyMakeBorder(inside, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     overlap = cv2.erode(framed, np.ones((margin, margin), np.uint8))[1:-1, 1:-1] > 0
-    first_blurred = cv2.GaussianBlur(first.astype(np.float32), (0, 0), blur).astype(np.float32)
+    first_blurred = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), blur).astype(np.float32)
     return AlignedPair(first_blurred, warped.astype(np.float32), overlap)
 
 
@@ -238,6 +225,11 @@ def _quantiles(values: Vectors, shares: Floats) -> Floats:
 def _median(values: Vectors) -> float:
     """Median of a sample of the values."""
     return float(np.median(_sampled(values)))
+
+
+def _factors(grey: Grey, size: Size) -> tuple[float, float]:
+    """Pixels of a small picture by one of the full photo, across and down."""
+    return grey.shape[1] / size[0], grey.shape[0] / size[1]
 
 
 def _reduced(shape: tuple[int, ...], factor: float) -> Size:

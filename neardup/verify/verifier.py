@@ -28,7 +28,7 @@ from neardup.verify.frames import frames_of
 from neardup.verify.keypoints import KEYPOINTS_STEP, LocalFeatures, local_features
 from neardup.verify.match import MATCH_STEP, Prepared, best_matches, better, plausible
 from neardup.verify.picture import WIDTH, Terms, explain_picture
-from neardup.verify.pixels import compare
+from neardup.verify.pixels import GreyPhoto, compare
 from neardup.verify.store import EvidenceByPair, KeypointCache
 
 VERIFY_STEP = 2
@@ -93,14 +93,8 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
     if best is None or not plausible(best):
         return evidence, np.empty((0, 4), np.float32)
     frames = frames_of(best.transform, *sizes)
-    pixels = compare(
-        first_features.grey,
-        second_features.grey,
-        best.transform,
-        *sizes,
-        first_screen=first_features.screen,
-        second_screen=second_features.screen,
-    )
+    greys = [GreyPhoto(photo.features.grey, photo.size, photo.features.screen) for photo in (first, second)]
+    pixels = compare(greys[0], greys[1], best.transform)
     matched = replace(
         evidence,
         transform=best.transform,
