@@ -195,7 +195,7 @@ def _verify(
     """Verify one approach; returns what was measured, and all evidence that is known by then."""
     by_vectors = Evaluation.load(folder)
     if by_vectors.distractors.names:
-        # A distractor that is not verified could outrank no candidate: both columns do without them.
+        # Distractors are not verified, so that none could outrank a candidate: both columns leave them out.
         by_vectors = replace(by_vectors, distractors=Distractors())
     sha_of = {photo.name: photo.sha256 for photo in test_set.photos}
     if unknown := [name for name in by_vectors.names if name not in sha_of]:

@@ -38,7 +38,7 @@ LUMINANCE = (0.299, 0.587, 0.114)
 
 def config(vocabulary: int) -> VisionTextDualEncoderConfig:
     """The architecture, for a tokenizer of `vocabulary` tokens."""
-    configuration: Any = TimmWrapperConfig  # it keeps and writes further names, which its signature has not
+    configuration: Any = TimmWrapperConfig  # it takes, keeps and writes names that its signature lacks
     vision = configuration(
         architecture="tf_efficientnet_lite0",
         model_args={"global_pool": "catavgmax"},

@@ -195,7 +195,7 @@ def encode_into(
         report: is told how many photos were encoded since it was told last.
     """
     if isinstance(encoder, BatchEncoder):
-        encoder = copy(encoder)  # the caller's keeps its batch
+        encoder = copy(encoder)  # so that the caller's encoder keeps its batch
         encoder.batch = batch
     contents = _contents(store)
     contents.refresh()

@@ -94,7 +94,8 @@ def load_trainable(name: str) -> Trainable:
             "together"
         )
     if kind == "siglip":
-        text_config.pad_token_id = tokenizer.pad_token_id  # it reads padding, and config.json often has another token
+        # SigLIP reads padding as it reads words, and its config.json often names another token for it.
+        text_config.pad_token_id = tokenizer.pad_token_id
     graph = checkpoint_folder(name) / GRAPH
     return Trainable(name, model, tokenizer, processor, graph.read_bytes() if graph.is_file() else None)
 
@@ -102,7 +103,7 @@ def load_trainable(name: str) -> Trainable:
 def save_encoder(name: str, folder: Path) -> None:
     """Write a folder from which `load_encoder` loads the encoder called `name`; errors as in `load_encoder`."""
     if is_onnx(name):
-        (folder / BACKGROUND).unlink(missing_ok=True)  # of the encoder that was saved there before
+        (folder / BACKGROUND).unlink(missing_ok=True)  # that of an encoder which was saved there before
         load_onnx(name).save(folder)
     else:
         load_trainable(name).save(folder)

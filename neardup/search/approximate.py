@@ -174,7 +174,7 @@ def measure_recall(graph: Any, vectors: Vectors, top: int, least: float, seed: i
     """
     rows = np.random.default_rng(seed).permutation(len(vectors))[:SAMPLE]
     top = min(top, len(vectors) - 1)
-    # The similarity of the last photo that must be found; the photo itself is one more.
+    # Similarity of the least similar photo that must be found, of `top` others and the photo itself.
     least_similarity = np.array([np.partition(vectors @ vectors[row], -top - 1)[-top - 1] for row in rows])
     for effort in EFFORTS:
         graph.hnsw.efSearch = max(effort, top + 1)

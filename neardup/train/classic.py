@@ -199,7 +199,7 @@ def _changed(pixels: Pixels, change: str, factor: float, whole: Pixels) -> Pixel
         base = cv2.cvtColor(_grey(pixels), cv2.COLOR_GRAY2RGB)
     else:
         base = np.full_like(pixels, int(_grey(whole).mean() + 0.5) if change == "contrast" else 0)
-    # Pillow cuts decimals off where OpenCV rounds; a half would take whole numbers down too.
+    # Pillow cuts decimals off where OpenCV rounds: -0.499 does so too, where -0.5 would lower whole numbers as well.
     return np.asarray(cv2.addWeighted(pixels, factor, base, 1 - factor, -0.499), np.uint8)
 
 

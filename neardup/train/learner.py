@@ -87,7 +87,7 @@ class VisionLearner:
         self.device = self.processes.device if several else torch.device(pick_device(device))
         self.bf16 = _bf16(recipe, self.device)
         self.recipe = recipe
-        # No dropout in CLIP; `eval` keeps it so for a checkpoint that sets one, for its draws would not be resumed.
+        # CLIP has no dropout; `eval` turns it off where a checkpoint sets one, for a resumed run would draw otherwise.
         model: Any = clip.model
         self.model = model.eval().to(self.device)
         weights = _weights(vision_tower(self.model, 0))

@@ -78,7 +78,8 @@ def backward_in_parts(
     sizes = [len(kinds[0]) for kinds in embedded]
     for i, pieces in enumerate(zip(*(torch.split(gradient, sizes) for gradient in gradients), strict=True)):
         rows = embedded[i] if single else parts[i]()
-        learning = [pair for pair in zip(rows, pieces, strict=True) if pair[0].requires_grad]  # not of a frozen tower
+        # The rows of a frozen tower carry no gradient.
+        learning = [pair for pair in zip(rows, pieces, strict=True) if pair[0].requires_grad]
         torch.autograd.backward([row for row, _ in learning], [piece for _, piece in learning])
     return loss.item()
 

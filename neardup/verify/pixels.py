@@ -355,7 +355,7 @@ def _spots(shifts: Vectors, overlap: Bools, size: Size) -> list[tuple[float, Box
     spots: list[tuple[float, Box]] = []
     while len(spots) < MOST_BOXES and scores.max() > SIGNIFICANT:
         peak, box = float(scores.max()), _cut_out(scores, scale)
-        # What remains around a strong spot is no second place.
+        # A box that overlaps an earlier one holds the rest of that spot, and is no second place.
         if not any(_overlap(box, other) for _, other in spots):
             spots.append((peak, box))
     return spots

@@ -182,7 +182,7 @@ class Relation:
         """What was done to the sentence's subject beside the cut, and what sets the other photo apart."""
         changes = []
         if self.rotation:
-            # What is mirrored and turned is undone by the same mirror and turn, what is only turned by the turn back.
+            # A mirror and a turn are undone by the same mirror and turn, a turn alone by the turn back.
             turned_back = self.crop == "first" and not self.mirrored
             degrees = -self.rotation if turned_back else self.rotation
             direction = "" if abs(degrees) == HALF_TURN else " clockwise" if degrees > 0 else " anticlockwise"
