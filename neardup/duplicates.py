@@ -31,7 +31,7 @@ from neardup.encode.collection import (
 from neardup.encode.encoder import BUILTIN
 from neardup.encode.shards import content_keys
 from neardup.errors import ConfigError
-from neardup.proofs import Judged, Proofs, grouped, prove
+from neardup.proofs import PairVerdicts, Proofs, grouped, prove
 from neardup.search.blocks import Triangle, open_triangle, search_block
 from neardup.search.pairs import NearPairs, joined
 from neardup.search.pictures import (
@@ -196,7 +196,7 @@ class Duplicates:
         verifier: Verifier,
         known: EvidenceByPair,
         decision: Decision | None,
-        judged: Judged = Judged(),  # noqa: B008 - frozen
+        judged: PairVerdicts = PairVerdicts(),  # noqa: B008 - frozen
     ) -> "Duplicates":
         """Decide the pairs by their evidence; where a decision gives probabilities, these make the groups.
 

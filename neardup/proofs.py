@@ -31,8 +31,8 @@ UNLIKELY = 0.01
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What people said of pairs of photos, which a pair names by their SHA-256, the lesser first.
+class PairVerdicts:
+    """What people said of pairs of photos; a pair is the SHA-256 of both, the lesser first.
 
     Attributes:
         answers: pair → the answer in force.
@@ -69,7 +69,7 @@ class Verification:
     """What decides verified pairs: a decision, where one belongs to the encoder, and what people said."""
 
     decision: Decision | None
-    judged: Judged = Judged()
+    judged: PairVerdicts = PairVerdicts()
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Proofs:
     bands: tuple[Band | str, ...]
     verifier: Verifier
     decision: Decision | None = None
-    judged: Judged = Judged()
+    judged: PairVerdicts = PairVerdicts()
 
     @cached_property
     def shown(self) -> Bools:
@@ -328,7 +328,7 @@ def prove(
     known: EvidenceByPair,
     verifier: Verifier,
     decision: Decision | None,
-    judged: Judged = Judged(),
+    judged: PairVerdicts = PairVerdicts(),
 ) -> Proofs:
     """Decide pairs of a collection by their evidence.
 

@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from neardup.archive.testset import TestSet
 from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.bands import PRECISION, RECALL
-from neardup.decide.decision import Belongs, Decision, decide
+from neardup.decide.decision import Decision, Fingerprints, decide
 from neardup.decide.grouping import DecidedPairs, group_pairs
 from neardup.decide.in_force import DECISION
 from neardup.decide.probability import CandidatePairs, out_of_fold, scored_square
@@ -206,7 +206,7 @@ def _verify(
     similarities, group_of = by_vectors.scored.similarities, by_vectors.scored.group_of
     pairs = CandidatePairs.of(rows, similarities[rows[:, 0], rows[:, 1]], evidence)
     held_out = out_of_fold(pairs, group_of, FOLDS, by_vectors.seed)
-    belongs = Belongs(by_vectors.fingerprint, verifier_fingerprint())
+    belongs = Fingerprints(by_vectors.fingerprint, verifier_fingerprint())
     decision = decide(pairs, group_of, held_out, belongs, SOURCE, *promises)
     by_probability = VerifiedEvaluation(
         f"{by_vectors.approach}{VERIFIED}",

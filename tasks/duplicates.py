@@ -23,7 +23,7 @@ from neardup.errors import ConfigError
 from neardup.measure.evaluate import Evaluation
 from neardup.measure.low_precision import effect, measured_folder
 from neardup.measure.threshold import calibrated_beside
-from neardup.proofs import Judged, verify_pairs
+from neardup.proofs import PairVerdicts, verify_pairs
 from neardup.search.blocks import Block, Triangle, search_block
 from neardup.settings.schema import ClusterSettings
 from neardup.stages import STATE, claim
@@ -200,7 +200,7 @@ def publish(
     decision: Decision | None,
     *,
     evidence: EvidenceByPair | None,
-    judged: Judged,
+    judged: PairVerdicts,
     decoys: Decoys | None = None,
 ) -> dict[str, Any]:
     """Decide the pairs, write them with groups and pictures, and put the counts into the Prefect UI.

@@ -29,8 +29,8 @@ AVERAGE = "an average candidate"
 
 
 @dataclass(frozen=True)
-class Belongs:
-    """What a decision was made for; another encoder or verifier gives other features.
+class Fingerprints:
+    """The encoder and the verifier that a decision belongs to: with another one features would mean another thing.
 
     Attributes:
         encoder: fingerprint of the encoder.
@@ -60,7 +60,7 @@ class Decision:
     model: PairModel
     bands: Bands
     reliability: Reliability
-    belongs: Belongs
+    belongs: Fingerprints
     groups: int
     pairs: int
     source: str
@@ -88,7 +88,7 @@ class Decision:
         return path
 
     @classmethod
-    def load(cls, path: Path, belongs: Belongs | None = None) -> "Decision":
+    def load(cls, path: Path, belongs: Fingerprints | None = None) -> "Decision":
         """Read what `save` wrote.
 
         Args:
@@ -115,7 +115,7 @@ class Decision:
             decision.check(belongs, str(path))
         return decision
 
-    def check(self, belongs: Belongs, where: str) -> None:
+    def check(self, belongs: Fingerprints, where: str) -> None:
         """Refuse to judge pairs of another encoder or verifier.
 
         Args:
@@ -162,7 +162,7 @@ def first_decision(paths: Iterable[Path], encoder: str) -> Decision | None:
     Raises:
         ConfigError: a file is no decision, or one of another step version.
     """
-    belongs = Belongs(encoder, verifier_fingerprint())
+    belongs = Fingerprints(encoder, verifier_fingerprint())
     decisions = (Decision.load(path) for path in paths if path.is_file())
     return next((decision for decision in decisions if decision.belongs == belongs), None)
 
@@ -183,7 +183,7 @@ def _decision(facts: dict[str, Any]) -> Decision:
         model,
         Bands(Promise(**facts["bands"]["precision"]), Promise(**facts["bands"]["recall"])),
         Reliability(**facts["reliability"]),
-        Belongs(**facts["belongs"]),
+        Fingerprints(**facts["belongs"]),
         int(facts["groups"]),
         int(facts["pairs"]),
         str(facts["source"]),
@@ -202,7 +202,7 @@ def decide(
     pairs: CandidatePairs,
     group_of: Ints,
     held_out: OutOfFold,
-    belongs: Belongs,
+    belongs: Fingerprints,
     source: str,
     precision: float = PRECISION,
     recall: float = RECALL,

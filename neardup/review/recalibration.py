@@ -14,7 +14,7 @@ from scipy.special import expit
 from neardup.approach import KNOWN_PAIRS
 from neardup.archive.testset import TestSet
 from neardup.arrays import Bools, Floats, Ints
-from neardup.decide.decision import Belongs, Decision
+from neardup.decide.decision import Decision, Fingerprints
 from neardup.decide.in_force import DECISION, starting_decision
 from neardup.decide.probability import CandidatePairs
 from neardup.decide.promises import Audit
@@ -117,7 +117,7 @@ class Recalibration:
 
     decision: Decision | None
     base: str
-    belongs: Belongs
+    belongs: Fingerprints
     verdicts: int
     left_out: Mapping[str, int]
     missing: int
