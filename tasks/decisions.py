@@ -8,7 +8,7 @@ from pathlib import Path
 from neardup.encode.encoder import BUILTIN
 from neardup.encode.onnx_file import prepared
 from neardup.errors import EncoderError
-from neardup.proofs import Judged
+from neardup.proofs import PairVerdicts
 from neardup.review.links import Links
 from neardup.review.verdicts import DATABASE, Verdicts, open_verdicts
 from neardup.settings.schema import OnnxSettings
@@ -70,8 +70,8 @@ def links_of(out: Path) -> Links:
         return Links.of(kept.current())
 
 
-def judged_pairs(out: Path) -> Judged:
+def judged_pairs(out: Path) -> PairVerdicts:
     """What people said of pairs so far, as `links_of` finds it."""
     links = links_of(out)
     answers = {pair: verdict.verdict for pair, verdict in links.decided.items()}
-    return Judged(answers, links.must, links.cannot)
+    return PairVerdicts(answers, links.must, links.cannot)

@@ -21,15 +21,15 @@ from neardup.encode.encoder import load_encoder
 from neardup.encode.shards import Encoded, among
 from neardup.errors import ConfigError
 from neardup.measure.evaluate import Evaluation
-from neardup.measure.low_precision import effect, measured
+from neardup.measure.low_precision import effect, measured_folder
 from neardup.measure.threshold import calibrated_beside
-from neardup.proofs import Judged, verify_pairs
+from neardup.proofs import PairVerdicts, verify_pairs
 from neardup.search.blocks import Block, Triangle, search_block
 from neardup.settings.schema import ClusterSettings
 from neardup.stages import STATE, claim
 from neardup.verify.candidates import closing_pairs, near_together
 from neardup.verify.evidence import Evidence
-from neardup.verify.store import EVIDENCE, Known, read_evidence, write_evidence
+from neardup.verify.store import EVIDENCE, EvidenceByPair, KeypointCache, read_evidence, write_evidence
 from neardup.verify.verifier import CORES, verifier_fingerprint
 from tasks.cluster import spread
 from tasks.running import RETRY, outside_fault
@@ -61,7 +61,7 @@ def threshold_of(collection: Collection, out: Path, threshold: float | None) -> 
     """The threshold that was asked for, else the encoder's own; says what a lower precision was measured to cost."""
     if collection.precision == "fp32":
         return calibrated_beside(collection.encoder, collection.fingerprint) if threshold is None else threshold
-    folder = measured(out, collection.precision, collection.fingerprint)
+    folder = measured_folder(out, collection.precision, collection.fingerprint)
     get_run_logger().info("%s", effect(folder))
     return Evaluation.load(folder).threshold if threshold is None else threshold
 
@@ -125,23 +125,27 @@ def verify(
     return verify_pairs(root, paths, pairs, state, max_pixels, cores)
 
 
-def verify_all(found: Duplicates, out: Path, runner: TaskRunner[Any], settings: ClusterSettings) -> Known:
-    """Verify every candidate that no former run has, then the pairs that close them; say how far it is.
+def verify_all(
+    found: Duplicates, out: Path, runner: TaskRunner[Any], settings: ClusterSettings
+) -> tuple[Duplicates, EvidenceByPair]:
+    """Verify every candidate that no former run has, then the pairs that close triangles; say how far it is.
 
     Returns:
-        All evidence that is known by then.
+        What was found, with the closing pairs, and all evidence that is known by then.
     """
     known = read_evidence(out / "duplicates" / EVIDENCE, verifier_fingerprint())
     candidates = found.candidates
     _verify_new(found, candidates, known, out, runner, settings)
-    _verify_new(found, closing_pairs(known, candidates), known, out, runner, settings)
-    return known
+    closing = closing_pairs(known, candidates)
+    _verify_new(found, closing, known, out, runner, settings)
+    KeypointCache.in_state(out / STATE).shrink()
+    return found.with_closing(closing), known
 
 
 def _verify_new(
     found: Duplicates,
     pairs: Sequence[tuple[str, str]],
-    known: Known,
+    known: EvidenceByPair,
     out: Path,
     runner: TaskRunner[Any],
     settings: ClusterSettings,
@@ -197,8 +201,8 @@ def publish(
     out: Path,
     decision: Decision | None,
     *,
-    evidence: Known | None,
-    judged: Judged,
+    evidence: EvidenceByPair | None,
+    judged: PairVerdicts,
     decoys: Decoys | None = None,
 ) -> dict[str, Any]:
     """Decide the pairs, write them with groups and pictures, and put the counts into the Prefect UI.
@@ -207,7 +211,7 @@ def publish(
     """
     folder = out / "duplicates"
     if evidence is not None:
-        found = found.verified(out / STATE, evidence, decision, judged)
+        found = found.decided(found.verifier(out / STATE), evidence, decision, judged)
     found = replace(found, decoys=decoys)
     write_duplicates(found, folder)
     create_markdown_artifact(found.summary, key="duplicates", description="All near-duplicates of the folder")

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageOps
 
 from neardup.stages import digest_of
-from neardup.verify.candidates import CANDIDATES, CARRIES_ON, candidate_pairs, closing_pairs, near_together
+from neardup.verify.candidates import CANDIDATES, CLOSING_LIMIT, candidate_pairs, closing_pairs, near_together
 from neardup.verify.evidence import Evidence
 from neardup.verify.keypoints import SCALE, LocalFeatures, features_of_image, local_features
 from neardup.verify.match import Prepared, best_matches, likenesses, log_false_alarms
@@ -330,8 +330,8 @@ def test_what_matches_the_same_photo_is_asked_too() -> None:
     match = verified(scene(11), cropped(scene(11)))
     digits = {
         ("a", "b"): -30.0,
-        ("b", "c"): CARRIES_ON,
-        ("b", "d"): CARRIES_ON + 0.1,
+        ("b", "c"): CLOSING_LIMIT,
+        ("b", "d"): CLOSING_LIMIT + 0.1,
         ("c", "e"): -9.0,
         ("b", "e"): -9.0,
     }

@@ -18,9 +18,11 @@ from neardup.verify.keypoints import KEYPOINTS_STEP, Keypoints, LocalFeatures
 
 EVIDENCE = "evidence.parquet"
 """Name of the file of the evidence of pairs, beside the tables of the pairs."""
+KEYPOINTS = "keypoints"
+"""Name of the folder of cached keypoints in a state folder, `.neardup` of an output folder."""
 CACHE_BYTES = 8 * 2**30
 """Bytes of keypoints that are kept from one run to the next: those of some 75,000 photos."""
-Known = dict[tuple[str, str], Evidence]
+EvidenceByPair = dict[tuple[str, str], Evidence]
 """Evidence by the SHA-256 of both photos, the lesser first."""
 
 
@@ -33,15 +35,15 @@ def write_evidence(path: Path, evidence: Iterable[Evidence], fingerprint: str) -
         fingerprint: of the verifier that found it.
     """
     rows = list(evidence)
-    kinds = _kinds() | {"transform": pa.list_(pa.float64()), "differences": pa.list_(pa.list_(pa.float64()))}
-    columns = {field.name: pa.array(map(attrgetter(field.name), rows), kinds[field.name]) for field in fields(Evidence)}
+    types = _column_types() | {"transform": pa.list_(pa.float64()), "differences": pa.list_(pa.list_(pa.float64()))}
+    columns = {field.name: pa.array(map(attrgetter(field.name), rows), types[field.name]) for field in fields(Evidence)}
     table = pa.table(columns).replace_schema_metadata({"verifier": fingerprint})
     with replacing(path) as partial:
         pq.write_table(table, partial, compression="zstd")
     return path
 
 
-def read_evidence(path: Path, fingerprint: str | None = None) -> Known:
+def read_evidence(path: Path, fingerprint: str | None = None) -> EvidenceByPair:
     """Read the evidence of a file; nothing where there is no file.
 
     Args:
@@ -68,8 +70,8 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def _kinds() -> dict[str, pa.DataType]:
-    """Field of `Evidence` → its type in Parquet, of those that are no lists."""
+def _column_types() -> dict[str, pa.DataType]:
+    """Field of `Evidence` → the type of its column in Parquet; fields that hold lists are left out."""
     by_type = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
     return {name: by_type[hint] for name, hint in get_type_hints(Evidence).items() if hint in by_type}
 
@@ -89,16 +91,21 @@ class KeypointCache:
         """Open a cache; the folder is made when something is kept."""
         self.folder, self.limit = folder, limit
 
+    @classmethod
+    def in_state(cls, state: Path) -> "KeypointCache":
+        """Open the cache of a state folder, which all commands with one output folder share."""
+        return cls(state / KEYPOINTS)
+
     def _path(self, photo: str) -> Path:
         """Where the keypoints of a photo lie, of this version of the step."""
         return self.folder / photo[:2] / f"{photo}-{KEYPOINTS_STEP}.safetensors"
 
     def has(self, photo: str) -> bool:
-        """Whether keypoints of a photo are kept."""
+        """Whether the keypoints of a photo, named by its SHA-256, are in the cache."""
         return self._path(photo).is_file()
 
     def get(self, photo: str) -> LocalFeatures | None:
-        """The keypoints of a photo; None where they are not kept, or not whole."""
+        """The keypoints of a photo, named by its SHA-256; None where the cache lacks them or their file is broken."""
         path = self._path(photo)
         try:
             arrays = load_file(path)
@@ -115,7 +122,7 @@ class KeypointCache:
         return features
 
     def put(self, photo: str, features: LocalFeatures) -> None:
-        """Keep the keypoints of a photo."""
+        """Write the keypoints of a photo, named by its SHA-256, into the cache, whole or not at all."""
         arrays = {
             "size": np.array([features.width, features.height]),
             "grey": features.grey,
@@ -129,7 +136,7 @@ class KeypointCache:
             save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, partial)
 
     def shrink(self) -> int:
-        """Delete what was used longest ago until the limit is kept; how many photos lost their keypoints.
+        """Delete the keypoints that were used longest ago until the limit is kept, and return of how many photos.
 
         It is for the end of a run: until then the keypoints of a photo are needed for each pair that it is in.
         """
