@@ -9,6 +9,9 @@ from PIL import Image, ImageDraw, ImageOps
 from scipy.special import logit
 from test_verify import cropped, scene, screened, verified
 
+from neardup.decide.decision import Decision
+from neardup.decide.in_force import SHIPPED
+from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import UnreadableImageError
 from neardup.explain import explain_files
 from neardup.verify.evidence import Box, Evidence
@@ -183,6 +186,28 @@ def test_the_frame_is_drawn_in_the_photo_that_shows_more() -> None:
     changed = np.any(np.asarray(panels.second) != np.asarray(photo.resize(panels.second.size)), axis=2)
     inner = changed[60:300, 86:394]
     assert inner.any()
+
+
+def test_an_output_folder_has_its_own_decision(tmp_path: Path) -> None:
+    """It decides two files as it decides the pairs of that folder; the similarity is that of their vectors."""
+    files = tmp_path / "a.png", tmp_path / "b.png"
+    scene(77).save(files[0])
+    screened(scene(77)).save(files[1])
+    shipped = Decision.load(SHIPPED)
+    strict = replace(shipped.bands, precision=replace(shipped.bands.precision, threshold=1.0))
+    replace(shipped, bands=strict).save(tmp_path / "out" / "decision.json")
+    usual = explain_files(*files, tmp_path / "usual.png")
+    own = explain_files(*files, tmp_path / "own.png", out=tmp_path / "out")
+    assert (usual.band, own.band) == ("link", "review")
+    encoder = load_encoder(BUILTIN)
+    one, other = encoder.encode([encoder.read(path) for path in files])
+    assert usual.similarity == own.similarity == pytest.approx(float(one @ other))
+    assert "an average candidate -" in usual.text
+    with Image.open(tmp_path / "usual.png") as drawn:
+        alone = explain_picture(scene(77), screened(scene(77)), usual.evidence, np.empty((0, 4), np.float32))
+        assert drawn.height > alone.height
+    with pytest.raises(UnreadableImageError, match="480 x 360 pixels are over the limit"):
+        explain_files(*files, tmp_path / "small.png", max_pixels=480 * 360 - 1)
 
 
 def test_two_files_are_explained_and_a_broken_one_is_named(tmp_path: Path) -> None:
