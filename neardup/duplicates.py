@@ -141,9 +141,12 @@ class Duplicates:
         groups = f"groups {len(self.groups):,} with {grouped:,} photos{copies}{left_out}."
         if self.proofs is None:
             return f"{self.photos:,} photos, near-duplicate pairs {pairs:,} at {self.threshold:g} or above, {groups}"
-        links = f"links {self.proofs.counts['links']:,}, " if self.proofs.decision else ""
+        counts = self.proofs.counts
+        decided = (
+            f"links {counts['links']:,}, pairs to review {counts['to_review']:,}, " if self.proofs.decision else ""
+        )
         return (
-            f"{self.photos:,} photos, {links}{groups}\n"
+            f"{self.photos:,} photos, {decided}{groups}\n"
             f"Candidates are the {pairs:,} pairs of which {self.called}.\n{self.proofs.summary}"
             + (f"\n{self._false_links}" if self.proofs.decision else "")
         )
