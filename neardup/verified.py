@@ -92,11 +92,12 @@ class Verified:
     def summary(self) -> str:
         """Candidates, reliability, bands, and what they do not say of the collection, a sentence a line."""
         judged = self.comparison.evaluations[1]
-        called = f"{100 * judged.threshold:.1f} %" if np.isfinite(judged.threshold) else "no probability"
+        least = f"those of a probability of {100 * judged.threshold:.1f} % or more are"
+        called = least if np.isfinite(judged.threshold) else "none is"
         return (
             f"Of each photo the {CANDIDATES} nearest were verified, and what matches the same photo: "
             f"{self.candidates:,} pairs, which hold {100 * self.recall:.1f} % of the true ones; "
-            f"called are pairs of {called} or more.\n"
+            f"{called} called near-duplicates.\n"
             f"{self.decision.reliability.sentence()}\n{self.decision.bands.sentence()}\n{self._of_groups}\n"
             f"{UNKNOWN_FALSE_LINKS}"
         )

@@ -111,3 +111,25 @@ def test_a_disk_that_is_all_but_full_is_refused(photos: Path, tmp_path: Path, mo
     monkeypatch.setattr("neardup.cli.flows.LEAST_FREE", 10**18)
     ran = neardup("duplicates", photos, "--out", tmp_path / "out")
     assert (ran.exit_code, "are free on the disk of" in ran.stderr) == (1, True)
+
+
+def test_listing_verdicts_where_nobody_judged_makes_no_database(tmp_path: Path) -> None:
+    """Looking changes nothing, and a misspelt folder is not taken for one without verdicts."""
+    ran = neardup("verdicts", "list", "--out", tmp_path)
+    assert (ran.exit_code, "nobody has judged a pair" in ran.stderr, list(tmp_path.iterdir())) == (1, True, [])
+
+
+@pytest.mark.parametrize("command", [["rollback"], ["verdicts", "recalibrate"], ["verdicts", "propose"]])
+def test_a_misspelt_folder_of_results_is_not_made(command: list[str], tmp_path: Path) -> None:
+    """Commands that only go on with results refuse a folder that is not there."""
+    ran = neardup(*command, "--out", tmp_path / "no")
+    assert (ran.exit_code, "no is not there: name with --out" in ran.stderr) == (1, True)
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("command", ["promote", "tune"])
+def test_a_run_on_a_folder_that_was_not_prepared_is_refused_before_it_begins(command: str, tmp_path: Path) -> None:
+    """One sentence, without the lines of a run that had to fail."""
+    ran = neardup(command, "--out", tmp_path / "no")
+    assert (ran.exit_code, ran.stderr.count("\n"), "neardup prepare ARCHIVE" in ran.stderr) == (1, 1, True)
+    assert not (tmp_path / "no").exists()

@@ -1,5 +1,6 @@
 """Commands that work on a folder of photos: embed, search, duplicates, watch."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -285,8 +286,10 @@ def duplicates(
     result = run_flow("duplicates", out, *given, check=lambda: check_named(encoder, settings, out))
     folder = Path(result["folder"])
     shown = ("gallery.html", *(("explained.html",) if verify else ()), "pairs.xlsx", "groups.xlsx")
-    pages = f"Look at {', '.join(str(folder / name) for name in shown)}"
-    print_result(result, f"{result['rule']}.\n{result['summary']}\n{pages}", as_json=as_json)
+    first, *rest = result["summary"].splitlines()
+    next_step = f"To decide what is in doubt: neardup review --out {shlex.quote(str(out))}"
+    pages = f"Look at {', '.join(str(folder / name) for name in shown)}\n{next_step}"
+    print_result(result, "\n".join([first, f"{result['rule']}.", *rest, pages]), as_json=as_json)
 
 
 @click.command()
