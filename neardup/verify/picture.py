@@ -48,6 +48,8 @@ SPEAKS_FOR = "#009E73"
 """Colour of what makes a pair more probable: green of the same palette; the rest has that of differences."""
 LEAST_TERM = 0.05
 """Log-odds below which a term is 0 in print: it makes no pair more probable by two percent."""
+CERTAIN = 99.95
+"""Per cent above which a probability is printed as over 99.9: rounded it would be 100, and nothing is certain."""
 PAPER = "#FFFFFF"
 """Colour of the page."""
 INK = "#202020"
@@ -326,7 +328,9 @@ def _waterfall(terms: Terms) -> Image.Image:
     font, line = _font(LABEL), LABEL * 3 // 2
     ends = np.cumsum([0.0, *(value for _, value in terms)])
     seen = [bar for bar in zip(terms, ends[:-1], ends[1:], strict=True) if abs(bar[0][1]) >= LEAST_TERM]
-    bars = [*seen, (("together, in log-odds", ends[-1]), 0.0, ends[-1])]
+    chance = 100 / (1 + np.exp(-ends[-1]))
+    total = f"together, the log-odds of {'over 99.9' if chance > CERTAIN else f'{chance:.1f}'} %"
+    bars = [*seen, ((total, ends[-1]), 0.0, ends[-1])]
     left, low, high = WIDTH * 2 // 5, min(ends), max(*ends, 1e-9)
     scale = (WIDTH - 2 * GAP - left - 5 * LABEL) / (high - low)
     panel = Image.new("RGB", (WIDTH - 2 * GAP, len(bars) * line), PAPER)
