@@ -287,6 +287,8 @@ def _firmness(report: GroupReport | None, photos: int) -> str:
     """How firmly a group holds together, as one sentence."""
     if report is None:
         return f"{photos} photos."
+    if photos == 2:  # noqa: PLR2004 - its one link is the weakest and a bridge, which tells nothing
+        return "2 photos."
     bridges = f", {len(report.bridges)} of them bridges" if report.bridges else ""
     chance = chance_text(report.weakest.probability) if report.weakest else ""
     weakest = f"; the weakest link that it needs has a probability of {chance}" if chance else ""
