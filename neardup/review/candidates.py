@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -115,6 +115,12 @@ class ShownPair(Opinion):
     affected: int = 2
     bridge: bool = False
     evidence: Evidence | None = None
+
+    def seen_from(self, photo: str) -> "ShownPair":
+        """The same pair with the photo of a SHA-256 first."""
+        if photo == self.photo.sha256:
+            return self
+        return replace(self, photo=self.partner, partner=self.photo, groups=self.groups[::-1])
 
 
 def id_of(photo: str, partner: str) -> str:
