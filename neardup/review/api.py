@@ -26,8 +26,11 @@ UNDONE = 40
 """Changes of a group that can be undone one after the other; their ids stand in the page's address."""
 
 Who = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
+"""A person, as they call themselves."""
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""The SHA-256 of a photo."""
 Name = Annotated[str, Field(pattern=r"^[\w.:-]{1,64}$")]
+"""The id of a verdict or of a browser's session, which the browser chooses."""
 
 
 class Body(BaseModel):

@@ -65,7 +65,7 @@ def shown_task(task: Task, queue: str) -> dict[str, Any]:
         "partner": shown_photo(candidate.partner),
         "reason": {"name": question.reason, "values": dict(question.values)} if question else None,
     }
-    pair["said"] = [{"who": one.who, "verdict": one.verdict, "time": one.time, "id": one.id} for one in task.said]
+    pair["said"] = [{"who": one.who, "verdict": one.verdict, "time": one.time, "id": one.id} for one in task.verdicts]
     if queue == AUDIT:
         for photo in (pair["photo"], pair["partner"]):
             photo["row"] = ""  # the historian's answer is an answer, too
@@ -122,11 +122,11 @@ def machine_says(candidate: ShownPair) -> dict[str, Any]:
 
 def shown_with(task: Task, results: Results, queue: str, drawn: Draw | None) -> dict[str, Any]:
     """What is kept with a verdict: all that the machine said, whether the person saw it, and what it was made with."""
-    says = {name: value for name, value in machine_says(task.pair).items() if name != "terms" and value is not None}
-    made = {name: results.made_with[name] for name in MADE_WITH if name in results.made_with}
+    opinion = {name: value for name, value in machine_says(task.pair).items() if name != "terms" and value is not None}
+    provenance = {name: results.made_with[name] for name in MADE_WITH if name in results.made_with}
     draw = {"drawn": drawn.time, "drawn_from": drawn.links} if drawn and queue == AUDIT else {}
     reason = {"reason": task.question.sentence} if task.question else {}
-    return {**says, **made, **draw, **reason, "machine_seen": queue != AUDIT}
+    return {**opinion, **provenance, **draw, **reason, "machine_seen": queue != AUDIT}
 
 
 def shown_progress(progress: Progress) -> dict[str, Any]:

@@ -12,6 +12,7 @@ LANGUAGES = ("en", "fr")
 NARROW_SPACE = "\u202f"
 """What French writes between the thousands of a number and before a percent sign: a space that no line breaks at."""
 _FOLDER = Path(__file__).parent / "texts"
+"""Folder of the texts, a JSON file a language."""
 
 
 @dataclass(frozen=True)
