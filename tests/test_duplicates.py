@@ -249,7 +249,7 @@ def test_pairs_that_close_triangles_take_their_place(opened: Opened, photos: Pat
     result = found(opened(folder, tmp_path / "store"))
     ends = [result.paths.index(path) for path in ("issue 0/000.jpg", "issue 1/004.jpg")]
     assert result.path_of[result.contents[ends[0]]] == "issue 0/000.jpg"
-    more = result._with([ordered(*(result.contents[end] for end in ends))])
+    more = result.with_closing([ordered(*(result.contents[end] for end in ends))])
     one, other = result.triangle.vectors(result.rows[np.array(ends)]).astype(np.float64)
     before = {
         tuple(pair): kind for *pair, kind in zip(result.pairs.left, result.pairs.right, result.kinds, strict=True)

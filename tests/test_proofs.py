@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from neardup.builtin.scenes import Scene
 from neardup.decide.decision import Decision
-from neardup.decide.in_force import SHIPPED, decision_for, own_decision, shipped_decision, unmoved_decision
+from neardup.decide.in_force import SHIPPED, decision_for, own_decision, shipped_decision, starting_decision
 from neardup.decide.promises import expected_false_links
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.review.again import load_again
@@ -226,12 +226,12 @@ def test_the_decision_in_force_is_the_nearest_to_what_people_said(tmp_path: Path
     places = [out, *(out / name for name in (*APPROACHES, "tuned")), model]
     for folder in places:
         replace(shipped, source=folder.name).save(folder / "decision.json")
-    assert unmoved_decision(out, encoder) == own_decision(out, encoder) == Decision.load(places[1] / "decision.json")
+    assert starting_decision(out, encoder) == own_decision(out, encoder) == Decision.load(places[1] / "decision.json")
     for folder in places:
         chosen = decision_for(out, encoder, str(model / "checkpoint"))
         assert chosen == replace(shipped, source=folder.name)
         (folder / "decision.json").unlink()
-    assert decision_for(out, encoder, str(model / "checkpoint")) == unmoved_decision(out, encoder) == shipped
+    assert decision_for(out, encoder, str(model / "checkpoint")) == starting_decision(out, encoder) == shipped
 
 
 def test_a_ground_truth_too_small_to_link_takes_no_link_away(tmp_path: Path) -> None:
