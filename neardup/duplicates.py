@@ -31,7 +31,7 @@ from neardup.encode.collection import (
 from neardup.encode.encoder import BUILTIN
 from neardup.encode.shards import content_keys
 from neardup.errors import ConfigError
-from neardup.proofs import PairVerdicts, Proofs, grouped, prove
+from neardup.proofs import PairVerdicts, Proofs, groups_of, prove
 from neardup.search.blocks import Triangle, open_triangle, search_block
 from neardup.search.pairs import NearPairs, joined
 from neardup.search.pictures import (
@@ -134,11 +134,11 @@ class Duplicates:
     @property
     def summary(self) -> str:
         """What was found, in plain words."""
-        grouped = sum(map(len, self.groups))
+        photos_in_groups = sum(map(len, self.groups))
         copies = f"; exact copies {self.copies:,}" if self.copies else ""
         left_out = f"; {len(self.unreadable):,} files could not be read" if self.unreadable else ""
         pairs = len(self.pairs.left) - self.copies
-        groups = f"groups {len(self.groups):,} with {grouped:,} photos{copies}{left_out}."
+        groups = f"groups {len(self.groups):,} with {photos_in_groups:,} photos{copies}{left_out}."
         if self.proofs is None:
             return f"{self.photos:,} photos, near-duplicate pairs {pairs:,} at {self.threshold:g} or above, {groups}"
         links = f"links {self.proofs.counts['links']:,}, " if self.proofs.decision else ""
@@ -213,7 +213,7 @@ class Duplicates:
         proofs = prove(root, self.paths, self.contents, self.pairs, known, verifier, decision, judged)
         if decision is None:
             return replace(self, proofs=proofs)
-        group_of, reports = grouped(proofs, self.kinds == COPY)
+        group_of, reports = groups_of(proofs, self.kinds == COPY)
         return replace(self, proofs=proofs, group_of=group_of, reports=reports)
 
     def with_closing(self, closing: Sequence[tuple[str, str]]) -> "Duplicates":
