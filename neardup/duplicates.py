@@ -134,16 +134,18 @@ class Duplicates:
     @property
     def summary(self) -> str:
         """What was found, in plain words."""
-        photos_in_groups = sum(map(len, self.groups))
+        in_groups, pairs = sum(map(len, self.groups)), len(self.pairs.left) - self.copies
+        photos = f"{self.photos:,} photos, {in_groups:,} of them in {len(self.groups):,} groups of near-duplicates"
         copies = f"; exact copies {self.copies:,}" if self.copies else ""
         left_out = f"; {len(self.unreadable):,} files could not be read" if self.unreadable else ""
-        pairs = len(self.pairs.left) - self.copies
-        groups = f"groups {len(self.groups):,} with {photos_in_groups:,} photos{copies}{left_out}."
         if self.proofs is None:
-            return f"{self.photos:,} photos, near-duplicate pairs {pairs:,} at {self.threshold:g} or above, {groups}"
-        links = f"links {self.proofs.counts['links']:,}, " if self.proofs.decision else ""
+            return f"{photos}; pairs {pairs:,} at {self.threshold:g} or above{copies}{left_out}."
+        counts = self.proofs.counts
+        decided = (
+            f"; links {counts['links']:,}, pairs to review {counts['to_review']:,}" if self.proofs.decision else ""
+        )
         return (
-            f"{self.photos:,} photos, {links}{groups}\n"
+            f"{photos}{decided}{copies}{left_out}.\n"
             f"Candidates are the {pairs:,} pairs of which {self.candidate_rule}.\n{self.proofs.summary}"
             + (f"\n{self._false_links}" if self.proofs.decision else "")
         )

@@ -35,7 +35,7 @@ from neardup.train.epochs import EpochResult, learned_from, read_numbers
 if TYPE_CHECKING:
     from neardup.train.batches import Example
 
-COMPARE_STEP = 4
+COMPARE_STEP = 5
 """Version of the step that writes comparison and report; bumped when its result changes for equal inputs."""
 
 Say = Callable[[str], None]

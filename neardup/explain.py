@@ -50,8 +50,8 @@ class Explained:
             return f"{self.sentence}\nNo decision belongs to this encoder, so that there is no probability."
         shown_terms = [(title, value) for title, value in self.terms if abs(value) >= LEAST_TERM]
         terms = ", ".join(f"{title} {value:+.1f}" for title, value in shown_terms)
-        chance = f"Probability {chance_text(self.probability)}, {self.band}; in log-odds: {terms}."
-        return f"{self.sentence}\n{chance}"
+        chance = f"Probability {chance_text(self.probability)}, {self.band}."
+        return f"{self.sentence}\n{chance} What speaks for it (+) and against it (-), in log-odds: {terms}."
 
 
 def explain_files(

@@ -92,13 +92,12 @@ class Verified:
     def summary(self) -> str:
         """Candidates, reliability, bands, and what they do not say of the collection, a sentence a line."""
         by_probability = self.comparison.evaluations[1]
-        threshold = (
-            f"{100 * by_probability.threshold:.1f} %" if np.isfinite(by_probability.threshold) else "no probability"
-        )
+        least = f"those of a probability of {100 * by_probability.threshold:.1f} % or more are"
+        called = least if np.isfinite(by_probability.threshold) else "none is"
         return (
             f"Of each photo the {CANDIDATES} nearest were verified, and what matches the same photo: "
             f"{self.candidates:,} pairs, which hold {100 * self.recall:.1f} % of the true ones; "
-            f"called are pairs of {threshold} or more.\n"
+            f"{called} called near-duplicates.\n"
             f"{self.decision.reliability.sentence()}\n{self.decision.bands.sentence()}\n{self._of_groups}\n"
             f"{UNKNOWN_FALSE_LINKS}"
         )

@@ -32,6 +32,13 @@ from neardup.verify.verifier import Verifier, verifier_fingerprint
 
 SHOWN_PAIRS = 20
 """Pairs that `watch.md` and the Prefect UI show: as many as a person reads through; the tables hold all."""
+LINKS = (
+    ("explained.html", "What holds each group together"),
+    ("pairs.xlsx", "All pairs"),
+    ("groups.xlsx", "All groups"),
+    ("new_photos.csv", "New, moved, copied and unreadable files"),
+)
+"""Files that the page leads to, each with what is in it; the first one is there where pairs were verified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +191,8 @@ class Watched:
         write_table(self.folder / "groups.xlsx", (), groups, header=False)
         save_rows(self.folder / "new_photos.csv", Noticed, self.noticed)
         strips = [[(m.path, f"{m.similarity:.3f}", m.new) for m in group] for group in self.groups]
-        write_strips(self.folder / "gallery.html", "watch", self.archive, strips, self.summary, max_pixels)
+        page, links = self.folder / "gallery.html", LINKS[0 if self.proofs else 1 :]
+        write_strips(page, "watch", self.archive, strips, self.summary, max_pixels, links=links)
         with replacing(self.folder / "watch.md") as partial:
             partial.write_text(self.markdown(), encoding="utf-8")
         write_json(self.folder / "watch.json", self.facts())

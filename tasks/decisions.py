@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from neardup.encode.encoder import BUILTIN
@@ -11,7 +12,7 @@ from neardup.proofs import PairVerdicts
 from neardup.review.links import Links
 from neardup.review.verdicts import DATABASE, Verdicts, open_verdicts
 from neardup.settings.schema import OnnxSettings
-from tasks.tracking import tracking_of
+from tasks.tracking import MODEL_URIS, is_tracked, models_of, tracking_of
 
 CHAMPION = "models:/near-duplicates@champion"
 """The model that is searched with unless another one is named."""
@@ -40,14 +41,14 @@ def chosen_encoder(
         EncoderError: the model that was named does not exist.
         TrackingError: the server of the models cannot be reached.
     """
-    tracking = tracking_of(out)
     if name:
-        return name, tracking.encoder(prepared(name, onnx, tracking.models, say))
-    try:
-        return CHAMPION, tracking.encoder(CHAMPION)
-    except EncoderError:
-        say(f"There is no champion yet: {BUILTIN}, the encoder that neardup ships, searches")
-        return BUILTIN, BUILTIN
+        path = prepared(name, onnx, models_of(out), say)
+        return name, tracking_of(out).encoder(path) if path.startswith(MODEL_URIS) else path
+    with suppress(EncoderError):
+        if is_tracked(out):
+            return CHAMPION, tracking_of(out).encoder(CHAMPION)
+    say(f"There is no champion yet: {BUILTIN}, the encoder that neardup ships, searches")
+    return BUILTIN, BUILTIN
 
 
 def kept_verdicts(out: Path) -> Verdicts | None:

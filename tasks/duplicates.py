@@ -40,7 +40,9 @@ REPORT_EVERY = 10.0
 PAIRS = 8192
 """Candidate pairs of one task: some seconds of work, and at most two megabytes of evidence."""
 WRITTEN_EVERY = 60.0
-"""Seconds of verification that a kill may cost; each writing costs as much as there is evidence."""
+"""Seconds of verification that a kill may cost, where writing all evidence takes little time."""
+WRITING = 20
+"""Times as long as the last writing took, at least, until the next one: all evidence is written each time."""
 
 
 @task(name="encode shard", retry_condition_fn=outside_fault, **RETRY)
@@ -169,13 +171,13 @@ def _verify_new(
         for shard in shards
     )
     results = (verify(**call) for call in calls) if here else spread(runner, verify, calls, settings.workers)
-    progress, written = _Progress("verified", "pairs", len(new), log.info), time.monotonic()
+    progress, due = _Progress("verified", "pairs", len(new), log.info), time.monotonic() + WRITTEN_EVERY
     for shard, evidence in zip(shards, results, strict=True):
         known |= {(one.first, one.second): one for one in evidence}
         progress.add(len(shard))
-        if time.monotonic() - written > WRITTEN_EVERY:
+        if (start := time.monotonic()) > due:
             write_evidence(file, known.values(), fingerprint)
-            written = time.monotonic()
+            due = (now := time.monotonic()) + max(WRITTEN_EVERY, WRITING * (now - start))
     write_evidence(file, known.values(), fingerprint)
 
 

@@ -17,7 +17,14 @@ import pytest
 from PIL import Image, ImageDraw, ImageOps
 
 from neardup.stages import digest_of
-from neardup.verify.candidates import CANDIDATES, CLOSING_LIMIT, candidate_pairs, closing_pairs, near_together
+from neardup.verify.candidates import (
+    CANDIDATES,
+    CLOSING_LIMIT,
+    candidate_pairs,
+    closing_pairs,
+    near_together,
+    with_pairs,
+)
 from neardup.verify.evidence import Evidence
 from neardup.verify.keypoints import SCALE, LocalFeatures, features_of_image, local_features
 from neardup.verify.match import Prepared, best_matches, likenesses, log_false_alarms
@@ -347,6 +354,13 @@ def test_what_matches_the_same_photo_is_asked_too() -> None:
     closing = closing_pairs(hub, hub)
     assert len(closing) == CANDIDATES * (CANDIDATES - 1) // 2
     assert closing[0] == ("15", "16")
+
+
+def test_further_pairs_join_the_candidates_in_order() -> None:
+    """Whichever photo is named first, and each pair once."""
+    found = with_pairs(np.array([[0, 3], [1, 2]]), [(2, 0), (2, 1), (1, 3)])
+    assert found.tolist() == [[0, 2], [0, 3], [1, 2], [1, 3]]
+    assert with_pairs(np.array([[0, 3]]), []).tolist() == [[0, 3]]
 
 
 def test_pairs_of_the_same_photos_follow_each_other() -> None:

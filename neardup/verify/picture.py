@@ -48,6 +48,8 @@ SPEAKS_FOR = "#009E73"
 """Colour of the terms that make a pair more probable: green of Okabe and Ito's palette; the others are `DIFFERENT`."""
 LEAST_TERM = 0.05
 """Natural log-odds below which a term is not shown: it changes no probability by as much as .02."""
+CERTAIN = 99.95
+"""Per cent above which a probability is printed as over 99.9: rounded it would be 100, and nothing is certain."""
 PAPER = "#FFFFFF"
 """Colour of the page."""
 INK = "#202020"
@@ -319,7 +321,9 @@ def _waterfall(terms: Terms) -> Image.Image:
     font, line = _font(LABEL), LABEL * 3 // 2
     ends = np.cumsum([0.0, *(value for _, value in terms)])
     shown = [bar for bar in zip(terms, ends[:-1], ends[1:], strict=True) if abs(bar[0][1]) >= LEAST_TERM]
-    bars = [*shown, (("together, in log-odds", ends[-1]), 0.0, ends[-1])]
+    chance = 100 / (1 + np.exp(-ends[-1]))
+    total = f"together, the log-odds of {'over 99.9' if chance > CERTAIN else f'{chance:.1f}'} %"
+    bars = [*shown, ((total, ends[-1]), 0.0, ends[-1])]
     left, low, high = WIDTH * 2 // 5, min(ends), max(*ends, 1e-9)
     scale = (WIDTH - 2 * GAP - left - 5 * LABEL) / (high - low)
     panel = Image.new("RGB", (WIDTH - 2 * GAP, len(bars) * line), PAPER)

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, fields
+from dataclasses import fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -33,9 +34,9 @@ def write_evidence(path: Path, evidence: Iterable[Evidence], fingerprint: str) -
         evidence: of each pair.
         fingerprint: of the verifier that found it.
     """
-    rows = [asdict(item) for item in evidence]
+    rows = list(evidence)
     types = _column_types() | {"transform": pa.list_(pa.float64()), "differences": pa.list_(pa.list_(pa.float64()))}
-    columns = {field.name: pa.array([row[field.name] for row in rows], types[field.name]) for field in fields(Evidence)}
+    columns = {field.name: pa.array(map(attrgetter(field.name), rows), types[field.name]) for field in fields(Evidence)}
     table = pa.table(columns).replace_schema_metadata({"verifier": fingerprint})
     with replacing(path) as partial:
         pq.write_table(table, partial, compression="zstd")
