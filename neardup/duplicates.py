@@ -31,7 +31,7 @@ from neardup.encode.collection import (
 from neardup.encode.encoder import BUILTIN
 from neardup.encode.shards import content_keys
 from neardup.errors import ConfigError
-from neardup.proofs import PairVerdicts, Proofs, grouped, prove
+from neardup.proofs import PairVerdicts, Proofs, groups_of, prove
 from neardup.search.blocks import Triangle, open_triangle, search_block
 from neardup.search.pairs import NearPairs, joined
 from neardup.search.pictures import (
@@ -134,18 +134,18 @@ class Duplicates:
     @property
     def summary(self) -> str:
         """What was found, in plain words."""
-        grouped, pairs = sum(map(len, self.groups)), len(self.pairs.left) - self.copies
-        found = f"{self.photos:,} photos, {grouped:,} of them in {len(self.groups):,} groups of near-duplicates"
+        in_groups, pairs = sum(map(len, self.groups)), len(self.pairs.left) - self.copies
+        photos = f"{self.photos:,} photos, {in_groups:,} of them in {len(self.groups):,} groups of near-duplicates"
         copies = f"; exact copies {self.copies:,}" if self.copies else ""
         left_out = f"; {len(self.unreadable):,} files could not be read" if self.unreadable else ""
         if self.proofs is None:
-            return f"{found}; pairs {pairs:,} at {self.threshold:g} or above{copies}{left_out}."
+            return f"{photos}; pairs {pairs:,} at {self.threshold:g} or above{copies}{left_out}."
         counts = self.proofs.counts
         decided = (
             f"; links {counts['links']:,}, pairs to review {counts['to_review']:,}" if self.proofs.decision else ""
         )
         return (
-            f"{found}{decided}{copies}{left_out}.\n"
+            f"{photos}{decided}{copies}{left_out}.\n"
             f"Candidates are the {pairs:,} pairs of which {self.candidate_rule}.\n{self.proofs.summary}"
             + (f"\n{self._false_links}" if self.proofs.decision else "")
         )
@@ -215,7 +215,7 @@ class Duplicates:
         proofs = prove(root, self.paths, self.contents, self.pairs, known, verifier, decision, judged)
         if decision is None:
             return replace(self, proofs=proofs)
-        group_of, reports = grouped(proofs, self.kinds == COPY)
+        group_of, reports = groups_of(proofs, self.kinds == COPY)
         return replace(self, proofs=proofs, group_of=group_of, reports=reports)
 
     def with_closing(self, closing: Sequence[tuple[str, str]]) -> "Duplicates":

@@ -257,7 +257,7 @@ class Proofs:
         return True
 
 
-def grouped(proofs: Proofs, copies: Bools | None = None) -> tuple[Ints, tuple[GroupReport, ...]]:
+def groups_of(proofs: Proofs, copies: Bools | None = None) -> tuple[Ints, tuple[GroupReport, ...]]:
     """Groups by the probabilities of pairs and by what people said, and why each photo is in its group.
 
     Args:

@@ -236,7 +236,7 @@ def _grouped_by(scored: ScoredTestSet, pairs: DecidedPairs) -> dict[str, tuple[f
     graph = coo_array((np.ones(len(ends[0]), dtype=bool), ends), shape=(count, count))
     ways = {
         "correlation clustering": group_pairs(count, pairs)[0],
-        "complete linkage": scored.found,
+        "complete linkage": scored.found_groups,
         "connected components": connected_components(graph, directed=False)[1],
     }
     shares = {way: b_cubed(np.asarray(groups, dtype=np.int64), scored.group_of) for way, groups in ways.items()}

@@ -20,7 +20,7 @@ from neardup.encode.store import store_of
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ArchiveError, ConfigError
 from neardup.pages import write_strips
-from neardup.proofs import Proofs, Verification, grouped, prove
+from neardup.proofs import Proofs, Verification, groups_of, prove
 from neardup.search.pairs import NearPairs, near_pairs
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, claim, replacing, write_json
@@ -283,7 +283,7 @@ def _find_new(
         near = near.nearest(CANDIDATES)
         proofs = _proofs_of(near, photos, root, out, verification, settings.max_pixels)
     if proofs and proofs.decision:
-        group_of, reports = grouped(proofs)
+        group_of, reports = groups_of(proofs)
     else:
         group_of = near_groups(near, vectors, threshold)
     pairs, groups, rows, numbers = _pairs_and_groups(near, group_of, tuple(photos.values()), new.tolist(), proofs)

@@ -31,7 +31,7 @@ from neardup.verify.match import (
 from neardup.verify.products import GREATEST
 from neardup.verify.screen import screen_period
 from neardup.verify.store import KeypointCache
-from neardup.verify.verifier import Verifier, keep_features, verifier_fingerprint
+from neardup.verify.verifier import Verifier, cache_features, verifier_fingerprint
 
 SIZE = (400, 300)
 """Width and height of the made photos."""
@@ -270,8 +270,8 @@ def test_a_photo_that_went_away_or_is_too_large_has_no_evidence() -> None:
 
 def test_keypoints_of_a_photo_over_the_limit_are_not_kept(tmp_path: Path) -> None:
     """A process of the pool refuses it as the thread does."""
-    keep_features(tmp_path, "a" * 64, png(scene(86)), 480 * 360 - 1)
-    keep_features(tmp_path, "b" * 64, png(scene(86)), 480 * 360)
+    cache_features(tmp_path, "a" * 64, png(scene(86)), 480 * 360 - 1)
+    cache_features(tmp_path, "b" * 64, png(scene(86)), 480 * 360)
     assert [KeypointCache(tmp_path).has(name * 64) for name in "ab"] == [False, True]
 
 

@@ -146,7 +146,7 @@ def test_a_resample_weighs_found_groups_by_photo(test_set: tuple[Floats, Ints, I
     similarities, groups, times = test_set
     of = scored(similarities, groups, threshold)
     found = values(of, times)
-    expected = oracles.resampled_found(similarities, groups, times, of.found, threshold)
+    expected = oracles.resampled_found(similarities, groups, times, of.found_groups, threshold)
     assert {name: found[name] for name in expected} == pytest.approx(expected, nan_ok=True)
 
 

@@ -241,7 +241,7 @@ def b_cubed(found: Ints, group_of: Ints) -> tuple[Floats, Floats]:
 
 def _b_cubed(scored: ScoredTestSet) -> tuple[Floats, Floats]:
     """B³ precision and recall of each photo, float64 (n,) each."""
-    return b_cubed(scored.found, scored.group_of)
+    return b_cubed(scored.found_groups, scored.group_of)
 
 
 def b3_precision(resample: Resample) -> float:

@@ -129,7 +129,7 @@ class ScoredTestSet:
         return np.append(self.group_of, self.group_count + np.arange(self.distractors.shape[1]))
 
     @cached_property
-    def found(self) -> Ints:
+    def found_groups(self) -> Ints:
         """The found group of each photo, int64 (n,), from 1: in it every pair is at or above its threshold."""
         margins = np.where(np.isinf(self.thresholds), LEAST_MARGIN, self.pairs.scores - self.thresholds)
         square = np.zeros(self.similarities.shape)
