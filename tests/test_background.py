@@ -126,6 +126,13 @@ def test_an_encoder_appends_the_number(checkpoint: Path, photos: Path, device: s
     assert normalised.fingerprint not in {plain.fingerprint, load_encoder(BUILTIN).fingerprint}
 
 
+def test_another_background_is_another_encoder() -> None:
+    """Its vectors are others, so that none of them may be taken for those of the first."""
+    plain = load_encoder(BUILTIN, "cpu")
+    backgrounds = [Background.of(drawn(6, plain.dimension, seed)) for seed in (0, 1)]
+    assert len({plain.fingerprint, *(NormalisedEncoder(plain, one).fingerprint for one in backgrounds)}) == 3
+
+
 def test_batch_and_limit_are_those_of_the_encoder(checkpoint: Path, photos: Path) -> None:
     """A normalised encoder computes in its passes, and refuses what it refuses."""
     encoder = load_encoder(str(checkpoint), "cpu")
