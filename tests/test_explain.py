@@ -18,7 +18,7 @@ from neardup.verify.evidence import Box, Evidence
 from neardup.verify.keypoints import features_of_image
 from neardup.verify.match import Prepared
 from neardup.verify.picture import WIDTH, explain_picture, panels_of
-from neardup.verify.pixels import difference_of, lay
+from neardup.verify.pixels import GreyPhoto, align, difference_of
 from neardup.verify.relation import Kind, place_of, relation_of
 from neardup.verify.screen import screen_period
 from neardup.verify.verifier import proof_of
@@ -144,10 +144,11 @@ def test_equal_photos_differ_nowhere_and_fit_wholly() -> None:
 def test_differences_are_zero_where_only_one_photo_shows_something() -> None:
     """A crop is compared within itself."""
     grey = np.asarray(scene(72).convert("L"))
-    laid = lay(grey, grey[72:288, 96:384], (1, 0, -96, 0, 1, -72, 0, 0, 1), (480, 360), (288, 216))
-    levels = difference_of(laid)
+    photo, crop = GreyPhoto(grey, (480, 360)), GreyPhoto(grey[72:288, 96:384], (288, 216))
+    aligned = align(photo, crop, (1, 0, -96, 0, 1, -72, 0, 0, 1))
+    levels = difference_of(aligned)
     assert levels is not None
-    assert levels[~laid.shown].max() == 0
+    assert levels[~aligned.overlap].max() == 0
     assert levels.mean() < 2
 
 
