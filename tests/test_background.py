@@ -15,11 +15,11 @@ from test_train import make_examples
 from neardup.approach import Approach
 from neardup.archive.testset import TestSet
 from neardup.duplicates import find_duplicates
-from neardup.encode.background import BACKGROUND, Background
+from neardup.encode.background import BACKGROUND, Background, NormalisedEncoder
 from neardup.encode.encoder import BUILTIN, CHECKPOINT, load_encoder, objectives_of
 from neardup.encode.trainable import load_trainable, save_encoder
 from neardup.encode.vectors import embed
-from neardup.errors import EncoderError
+from neardup.errors import EncoderError, UnreadableImageError
 from neardup.experiment import encode_test_set, evaluate_approach, make_checkpoint, training_facts
 from neardup.search.nearest import search
 from neardup.settings.schema import AdaptRecipe, Settings
@@ -54,6 +54,14 @@ def test_the_appended_number_is_what_the_formula_says() -> None:
     np.testing.assert_allclose(vector, np.array([1, 0, appended]) / np.hypot(1, appended), atol=2e-4)
 
 
+def test_the_weight_of_the_number_and_the_photos_that_count_are_its_own() -> None:
+    """Half the weight adds half the number; a background of two photos has no third nearest."""
+    few = Background.of(unit(np.array([[3, 4], [0, 1]])))
+    [vector] = replace(few, gamma=0.5).appended(np.array([[1, 0]], np.float32))
+    appended = 0.5 * (1 - (0.6 + 0.0) / 2)
+    np.testing.assert_allclose(vector, np.array([1, 0, appended]) / np.hypot(1, appended), atol=2e-4)
+
+
 def test_a_photo_that_is_like_many_is_no_longer_nearest() -> None:
     """A photo's copy comes before a photo that resembles it more, and all of the background as well."""
     photo, copy, many = unit(np.array([[1, 0, 0], [0.7, 0, 0.714], [0.74, 0.6725, 0]]))
@@ -77,8 +85,12 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
     loaded = Background.load(tmp_path)
     assert loaded is not None
     np.testing.assert_array_equal(loaded.appended(drawn(4, 8, 1)), background.appended(drawn(4, 8, 1)))
-    digests = {one.digest for one in (background, replace(background, gamma=0.5), Background.of(drawn(5, 8, 1)))}
-    assert (loaded.digest in digests, len(digests)) == (True, 3)
+    others = replace(background, gamma=0.5), replace(background, neighbours=2), Background.of(drawn(5, 8, 1))
+    assert len({one.digest for one in (loaded, background, *others)}) == 4
+    others[0].save(tmp_path)
+    read = Background.load(tmp_path)
+    others[1].save(tmp_path)
+    assert [one and (one.neighbours, one.gamma) for one in (read, Background.load(tmp_path))] == [(3, 0.5), (2, 1.0)]
     assert Background.load(tmp_path / "nowhere") is None
 
 
@@ -112,6 +124,23 @@ def test_an_encoder_appends_the_number(checkpoint: Path, photos: Path, device: s
     np.testing.assert_array_equal(normalised.encode(images), background.appended(plain.encode(images)))
     assert normalised.encode(images).shape == (2, normalised.dimension) == (2, plain.dimension + 1)
     assert normalised.fingerprint not in {plain.fingerprint, load_encoder(BUILTIN).fingerprint}
+
+
+def test_another_background_is_another_encoder() -> None:
+    """Its vectors are others, so that none of them may be taken for those of the first."""
+    plain = load_encoder(BUILTIN, "cpu")
+    backgrounds = [Background.of(drawn(6, plain.dimension, seed)) for seed in (0, 1)]
+    assert len({plain.fingerprint, *(NormalisedEncoder(plain, one).fingerprint for one in backgrounds)}) == 3
+
+
+def test_batch_and_limit_are_those_of_the_encoder(checkpoint: Path, photos: Path) -> None:
+    """A normalised encoder computes in its passes, and refuses what it refuses."""
+    encoder = load_encoder(str(checkpoint), "cpu")
+    assert isinstance(encoder, NormalisedEncoder)
+    encoder.batch = 3
+    assert (encoder.batch, encoder._encoder.batch) == (3, 3)
+    with pytest.raises(UnreadableImageError, match="over the limit of 100"):
+        encoder.read(photos / "a.png", 100)
 
 
 def test_torch_and_onnx_runtime_have_one_fingerprint(checkpoint: Path, photos: Path, tmp_path: Path) -> None:

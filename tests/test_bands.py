@@ -12,7 +12,7 @@ from sklearn.metrics import brier_score_loss
 from sklearn.metrics import log_loss as sklearn_log_loss
 
 from neardup.arrays import Floats, Ints
-from neardup.decide.bands import LINK_THRESHOLDS, REJECT_THRESHOLDS, Bands, Promise, bands_for
+from neardup.decide.bands import LINK_THRESHOLDS, REJECT_THRESHOLDS, Bands, Promise, _promise, bands_for
 from neardup.decide.promises import (
     Audit,
     expected_false_links,
@@ -197,6 +197,12 @@ def test_without_a_threshold_everything_is_review() -> None:
     assert bands.of(np.array([1.0, 0.5, 0.0])) == ["review"] * 3
 
 
+def test_of_thresholds_that_miss_as_little_the_most_useful_is_told() -> None:
+    """Ten right of ten and 43 right of 44 lack 49 more without an error alike."""
+    assert more_without_error(10, 0, 0.95) == more_without_error(44, 1, 0.95) == 49
+    assert _promise(0.95, (0.5, 0.6), [(10, 10), (43, 44)]).groups == 10
+
+
 def test_both_bands_are_said_in_words() -> None:
     """Where they lie, what they rest on, and how many groups are missing where none passes."""
     kept, missed = Bands(promise(0.95, 0.9), promise(0.98, 0.1)), Bands(promise(0.95, None), promise(0.98, None))
@@ -228,6 +234,7 @@ def test_an_audit_says_what_it_has_bought() -> None:
     )
     assert (Audit(59, 0).missing, Audit(92, 1).missing, Audit(0, 0, 0.99).missing) == (0, 1, 299)
     assert Audit(59, 0).sentence().endswith("drawn at random.")
+    assert Audit(60, 1).bound == lower_bound(59, 60) < lower_bound(60, 60)
 
 
 def test_decoys_bound_the_false_links_of_a_collection() -> None:
@@ -258,6 +265,7 @@ def test_the_bound_by_decoys_is_said_with_what_it_rests_on() -> None:
     smaller = expected_false_links(10_000, 3145, 2, 1000).sentence()
     assert "and 2 of them were linked. The bound supposes that false links grow in proportion" in smaller
     assert "is not known: no decoys" in expected_false_links(10_000, 0, 0).sentence()
+    assert expected_false_links(10_000, 0, 0).expected == 5000
 
 
 def test_no_share_reads_as_a_promise_that_it_does_not_meet() -> None:

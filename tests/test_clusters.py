@@ -165,6 +165,25 @@ def test_forbidden_pairs_are_apart_and_must_links_together(
     assert all(groups[left] != groups[right] for left, right in rules.apart)
 
 
+def test_two_that_are_joined_keep_the_strangers_of_both() -> None:
+    """Each of them must stay apart from another photo, which is like it nevertheless."""
+    pairs = WeightedPairs(np.array([0, 0, 1]), np.array([1, 2, 3]), np.array([5.0, 4.0, 3.0]))
+    rules = Constraints((), ((0, 2), (1, 3)))
+    assert correlation_clusters(4, pairs, rules).tolist() == [0, 0, 1, 2]
+
+
+def test_a_pair_that_is_not_listed_speaks_against_what_people_joined() -> None:
+    """Each photo of a node counts: a weak link to one of two is outweighed by the missing one to the other."""
+    pair = WeightedPairs(np.array([0]), np.array([2]), np.array([-UNLISTED / 2]))
+    assert correlation_clusters(3, pair, Constraints(((0, 1),), ())).tolist() == [0, 0, 1]
+    assert correlation_clusters(3, pair).tolist() == [0, 1, 0]
+
+
+def test_no_pair_weighs_more_than_seven() -> None:
+    """Log-odds of .999: a certain pair, and an impossible one, can be outvoted."""
+    assert pair_log_odds(np.array([0.0, 0.5, 1.0])).tolist() == [-7.0, 0.0, 7.0]
+
+
 def test_contradiction_names_its_pairs() -> None:
     """The sentence has the chain that holds together what must stay apart, by the photos' names."""
     rules = Constraints(together=((0, 1), (1, 2), (4, 5)), apart=((0, 2), (0, 4)))

@@ -292,6 +292,23 @@ def test_a_decision_says_what_it_rests_on(decision: Decision) -> None:
     assert (pairs.features[same, 0] >= decision.loosest + 0.01).mean() < 1
 
 
+def test_the_least_similarity_that_is_verified_is_rounded_down(decision: Decision) -> None:
+    """No true candidate is lost to the second digit."""
+    pairs, group_of = candidates(0)
+    level = pairs.features.copy()
+    level[group_of[pairs.left] == group_of[pairs.right], 0] = 0.678
+    alike = replace(pairs, features=level)
+    held_out = out_of_fold(pairs, group_of, 5, 0)
+    assert decide(alike, group_of, held_out, decision.belongs, "made pairs").loosest == pytest.approx(0.67)
+
+
+def test_a_pair_of_which_geometry_says_nothing_is_for_people_to_judge(decision: Decision) -> None:
+    """However probable it is: a decision that links every pair links none of these."""
+    kept = replace(decision.bands.precision, threshold=0.0)
+    linking = replace(decision, bands=replace(decision.bands, precision=kept))
+    assert linking.judge(np.array([0.9, 0.9, 0.9]), [FOUND, UNTOLD, None])[1] == ["link", "review", "review"]
+
+
 def test_bands_of_a_decision_count_what_is_linked(decision: Decision) -> None:
     """Pairs of which geometry says nothing carry no promise of precision, as none of them is ever linked."""
     pairs, group_of = candidates(0)
@@ -365,9 +382,11 @@ def test_a_feature_that_is_not_known_is_refused(decision: Decision, tmp_path: Pa
 
 
 def test_the_first_decision_that_belongs_is_taken(decision: Decision, tmp_path: Path) -> None:
-    """Files that are not there, and those of another encoder, are passed over."""
+    """Files that are not there, and those of another encoder or verifier, are passed over."""
     ours = replace(decision, belongs=Fingerprints("e" * 64, verifier_fingerprint()))
     other = replace(ours, belongs=Fingerprints("f" * 64, verifier_fingerprint()))
-    paths = [tmp_path / "none.json", other.save(tmp_path / "a.json"), ours.save(tmp_path / "b.json")]
-    assert first_decision(paths, "e" * 64) == ours
+    old = replace(ours, belongs=Fingerprints("e" * 64, "v" * 64))
+    others = [each.save(tmp_path / f"{number}.json") for number, each in enumerate((other, old))]
+    assert first_decision([tmp_path / "none.json", *others, ours.save(tmp_path / "ours.json")], "e" * 64) == ours
+    paths = [*others, tmp_path / "ours.json"]
     assert first_decision(paths, "g" * 64) is None

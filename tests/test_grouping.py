@@ -310,6 +310,14 @@ def test_groups_are_explained_by_links_and_exact_copies() -> None:
     assert report.density == pytest.approx(2 / 6)
 
 
+def test_shares_belong_to_the_photo_that_they_are_of() -> None:
+    """Evidence begins with the lesser SHA-256, a pair with the lesser row; without evidence nothing is known."""
+    found = Evidence("a", "b", 400, 300, 400, 300, 90, 90, coverage_first=0.3, coverage_second=0.9)
+    rows = np.array([0, 1, 0]), np.array([1, 2, 2])
+    pairs = DecidedPairs(*rows, np.full(3, 0.9), [found, found, None], {0: "b", 1: "a", 2: "b"})
+    assert [shares.tolist() for shares in pairs.coverage()] == [[0.9, 0.3, 0.0], [0.3, 0.9, 0.0]]
+
+
 def test_members_come_in_the_order_in_which_pairs_name_them() -> None:
     """Those that no pair names come last; a photo alone is no group."""
     pairs = NearPairs(np.array([4, 0]), np.array([2, 1]), np.array([0.9, 0.8]))

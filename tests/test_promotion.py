@@ -5,8 +5,9 @@ import pytest
 from test_evaluate import GROUPS, made
 
 from neardup.errors import ArchiveError, ConfigError
-from neardup.measure.evaluate import Evaluation
-from neardup.measure.promotion import decide_promotion
+from neardup.measure.comparison import certain, compare
+from neardup.measure.evaluate import Evaluation, Figure
+from neardup.measure.promotion import _objections, decide_promotion
 
 BAD, GOOD, BEST = (made(noise, approach=name) for noise, name in ((1.5, "bad"), (0.9, "good"), (0.05, "best")))
 
@@ -47,7 +48,30 @@ def test_a_gain_that_chance_may_explain_is_refused() -> None:
 def test_the_margin_is_asked_for() -> None:
     """A gain that is certain may still be too small to be worth it."""
     gain = decide_promotion(BEST, GOOD, BAD).gain.value
-    assert [decide_promotion(BEST, GOOD, BAD, margin=gain + d).promoted for d in (-0.001, 0.001)] == [True, False]
+    assert [decide_promotion(BEST, GOOD, BAD, margin=gain + d).promoted for d in (-0.001, 0, 0.001)] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_what_is_exactly_enough_is_enough() -> None:
+    """A gain of the margin, an interval that ends at no change, and no loss against no training."""
+    assert _objections(Figure(0.005, 0.0, 0.01), Figure(0.0, -0.1, 0.1), 0.005) == []
+
+
+def test_a_difference_is_certain_on_one_side_of_nothing() -> None:
+    """A loss as well as a gain, and not where the interval touches it."""
+    ends = [(0.1, 0.2), (-0.2, -0.1), (-0.1, 0.1), (0.0, 0.1), (-0.1, 0.0)]
+    assert [certain(Figure(0.0, *pair)) for pair in ends] == [True, True, False, False, False]
+
+
+def test_the_spread_is_over_all_seeds() -> None:
+    """From the least to the greatest value, that of the first seed among them."""
+    first, second = made(0.05, approach="best"), made(0.9, approach="best", seed=2)
+    found = compare([BAD, first], {"best": [second]})
+    assert found.spreads["ndcg"] == {"best": tuple(sorted((first.values["ndcg"], second.values["ndcg"])))}
+    assert (found.seeds, compare([BAD, first]).seeds) == (2, 1)
 
 
 def test_equal_models_are_refused() -> None:

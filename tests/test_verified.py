@@ -89,3 +89,6 @@ def test_pairs_without_a_match_are_ranked_by_their_cosine() -> None:
     pairs = CandidatePairs(rows, rows, cosines[:, None], np.ones(4, dtype=bool))
     ranked = by_cosine(pairs, np.array([0.1, 0.02, 0.01, 0.03]), [matched, unmatched, unmatched, unmatched])
     assert ranked.tolist() == [0.1, 0.01, 0.03, 0.02]
+    apart = CandidatePairs(rows, rows, cosines[:, None], np.array([True, True, False, False]))
+    ranked = by_cosine(apart, np.array([0.1, 0.02, 0.01, 0.03]), [matched, unmatched, unmatched, unmatched])
+    assert ranked.tolist() == [0.1, 0.02, 0.03, 0.01]

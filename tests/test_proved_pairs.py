@@ -1,0 +1,71 @@
+"""What people are shown of proved pairs, and what their answers bind: pairs that are made by hand."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neardup.decide.bands import Band
+from neardup.decide.decision import Decision
+from neardup.decide.in_force import SHIPPED
+from neardup.proofs import UNLIKELY, Judged, Proofs
+from neardup.search.pairs import NearPairs
+from neardup.verify.evidence import Evidence
+from neardup.verify.verifier import Verifier
+
+
+def proofs(chances: list[float], bands: list[Band], answered: int | None = None) -> Proofs:
+    """Pairs of a first photo with others, by their probabilities; somebody answered one of them."""
+    photos = tuple("edcba"[: len(chances) + 1])
+    count = len(chances)
+    pairs = NearPairs(np.zeros(count, dtype=np.int64), np.arange(1, count + 1), np.full(count, 0.9))
+    evidence = tuple(
+        Evidence(
+            *(photo, photos[0], 400, 300, 400, 300, 90, 90),
+            inliers=20,
+            transform=(0.6, 0, 160, 0, 0.6, 120, 0, 0, 1),
+            coverage_first=1.0,
+            coverage_second=0.36,
+            squeeze=1.0,
+            correlation=1.0,
+        )
+        for photo in photos[1:]
+    )
+    answers = {} if answered is None else {(photos[answered + 1], photos[0]): "different"}
+    paths = tuple(f"{photo}.png" for photo in photos)
+    verifier, judged = Verifier({}.__getitem__), Judged(answers)
+    return Proofs(Path(), paths, pairs, photos, evidence, np.array(chances), tuple(bands), verifier, judged=judged)
+
+
+def test_what_is_too_unlikely_is_not_to_be_reviewed() -> None:
+    """Unless somebody judged it, and then it is shown with the answer; what was answered is not asked again."""
+    found = proofs([0.99, UNLIKELY, UNLIKELY / 2, UNLIKELY / 2], ["link", "review", "review", "review"], answered=3)
+    assert found.shown.tolist() == [True, True, False, True]
+    counts = found.counts
+    assert (counts["links"], counts["to_review"], counts["unlikely"], counts["judged"]) == (1, 1, 1, 1)
+    assert found.columns()["verdict"] == [None, None, None, "different"]
+
+
+def test_the_sentence_of_a_pair_names_its_photos_in_the_order_of_its_evidence() -> None:
+    """Evidence begins with the lesser SHA-256, whichever photo the pair begins with."""
+    (sentence,) = proofs([0.9], ["link"]).columns()["sentence"]
+    assert sentence.startswith("d.png is a crop of e.png (36 %, lower right)")
+
+
+def test_the_first_of_equal_photos_bears_what_people_said() -> None:
+    """A verdict belongs to contents; of those of photos that are not here nothing binds."""
+    judged = Judged(together=[("a", "b"), ("a", "x")], apart=[("b", "c")])
+    assert judged.photos == ["a", "b", "c", "x"]
+    rules = judged.constraints(["a", "b", "a", "c", "c"], [(0, 2)])
+    assert (rules.together, rules.apart) == (((0, 2), (0, 1)), ((1, 3),))
+
+
+@pytest.mark.parametrize("answered", [None, 1])
+def test_a_person_sees_the_doubtful_pairs_in_the_middle_first(answered: int | None) -> None:
+    """Of those to be reviewed, which nobody answered."""
+    found = replace(
+        proofs([0.9, 0.45, 0.3, 0.99], ["review", "review", "review", "link"], answered),
+        decision=Decision.load(SHIPPED),
+    )
+    assert found._doubtful() == ([1, 2, 0] if answered is None else [2, 0])
