@@ -6,15 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pandas as pd
 import pytest
 from click.testing import CliRunner
 from commands import neardup
 from mlflow.pyfunc.model import PythonModelContext
-from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
-from tiny_models import made as tiny
+from tiny_models import encoder_of, pixels_model
 
 from neardup.approach import Approach, approaches_of
 from neardup.builtin.demo import MadeArchive
@@ -38,31 +36,10 @@ def silent(_sentence: str) -> None:
     """Takes what a step reports."""
 
 
-def pixels_model(path: Path, side: int = 8, *, said: bool = True) -> Path:
-    """An ONNX file whose vector is the picture itself, squeezed to so many pixels a side; it may say its mean."""
-    shape = numpy_helper.from_array(np.array([-1, 3 * side * side], np.int64), "shape")
-    graph = helper.make_graph(
-        [helper.make_node("Reshape", ["images", "shape"], ["vectors"])],
-        "pixels",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, side, side])],
-        [helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["n", 3 * side * side])],
-        [shape],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    for key in ("mean", "std") if said else ():
-        model.metadata_props.add(key=f"image_{key}", value="[0.5, 0.5, 0.5]")
-    onnx.save(model, path)
-    return path
-
-
-@pytest.fixture(scope="module", params=["onnx", "dinov2", "vit"])
+@pytest.fixture(scope="module", params=["onnx", "dinov2", "vit", "script"])
 def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The name of an encoder without a text tower."""
-    folder = tmp_path_factory.mktemp("encoder")
-    if request.param == "onnx":
-        return str(pixels_model(folder / "pixels.onnx"))
-    tiny(request.param).save(folder / "model")
-    return str(folder / "model")
+    return encoder_of(request.param, tmp_path_factory.mktemp("encoder"))
 
 
 @pytest.fixture(scope="module")

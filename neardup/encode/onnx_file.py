@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from neardup.encode.background import Background
 from neardup.encode.onnx import CHANNELS, LAYOUT, MODEL, PREPARATION, RANK, OnnxEncoder, Preparation, opened
 from neardup.errors import EncoderError, install_hint
 
@@ -51,6 +52,8 @@ def prepared(name: str, settings: "OnnxSettings", cache: Path, say: Callable[[st
     if not said or not is_onnx(name):
         return name
     encoder = of_file(name, _file(name), said)
+    if Background.load(Path(name)) and load_onnx(name).fingerprint == encoder.fingerprint:
+        return name  # nothing is changed, and what normalises its similarities lies in its folder
     folder = cache.resolve() / f"onnx-{encoder.fingerprint[:16]}"
     if not (folder / MODEL).is_file():
         if contradicted := contradictions(name, said):
