@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 from small_clip import small_clip
 from test_train import make_examples
-from tiny_models import encoder_of, pixels_model
+from tiny_models import PROJECTED, encoder_of, pixels_model
 
 from neardup.approach import Approach, validation_gain
 from neardup.archive.testset import TestSet
@@ -285,7 +285,7 @@ def test_settings_of_an_onnx_file_leave_its_background_where_it_is(tmp_path: Pat
     """`[onnx]` of neardup.toml, which made the encoder, still stands there when its checkpoint is named."""
     half = (0.5, 0.5, 0.5)
     save_encoder(str(pixels_model(tmp_path / "pixels.onnx")), tmp_path / "checkpoint")
-    Background.of(drawn(4, 3 * 8 * 8, 0)).save(tmp_path / "checkpoint")
+    Background.of(drawn(4, PROJECTED, 0)).save(tmp_path / "checkpoint")
     name = prepared_onnx(str(tmp_path / "checkpoint"), OnnxSettings(mean=half, std=half), tmp_path / "models", print)
     assert load_encoder(name).fingerprint == load_encoder(str(tmp_path / "checkpoint")).fingerprint
 
