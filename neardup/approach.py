@@ -79,11 +79,19 @@ class Approach:
         return replace(self.settings.train, augmentation=augmentation)
 
     @property
+    def normalisation(self) -> Recipe | None:
+        """The recipe by which the similarities of the untrained encoder are normalised; None where they are not."""
+        adapt = replace(self, name="adapted").recipe
+        return adapt if self.name == "zero-shot" and adapt and adapt.normalise else None
+
+    @property
     def checkpoint(self) -> Stage:
         """The stage that makes the checkpoint; its key holds all that training depends on, legends and captions too."""
-        recipe = (TRAIN_STEP, asdict(self.recipe)) if self.recipe else None
+        recipe: tuple[object, ...] | None = (TRAIN_STEP, asdict(self.recipe)) if self.recipe else None
         inputs: list[object] = []
-        if self.name == "adapted":
+        if untrained := self.normalisation:
+            recipe = TRAIN_STEP, untrained.seed, untrained.validation, untrained.validation_copies
+        if self.name == "adapted" or untrained:
             known_pairs = self.out / KNOWN_PAIRS
             pairs = digest_file(known_pairs) if known_pairs.is_file() else ""
             inputs = [prepared_key(self.out), self.settings.distractors, self.settings.transductive, pairs]

@@ -30,7 +30,7 @@ from neardup.measure.query_report import NewPhotos
 from neardup.measure.report import write_report
 from neardup.settings.schema import Settings
 from neardup.stages import STATE, Stage, digest_file, digest_of
-from neardup.train.epochs import EpochResult, learned_from, read_numbers
+from neardup.train.epochs import EpochResult, learned_from, normalised, read_numbers
 
 if TYPE_CHECKING:
     from neardup.train.batches import Example
@@ -143,7 +143,7 @@ def make_checkpoint(approach: Approach, say: Say = print, on_epoch: OnEpoch | No
     settings, checkpoint = approach.settings, approach.folder / "checkpoint"
     if approach.recipe is None:
         save_encoder(settings.encoder, checkpoint)
-        return approach.checkpoint.finish([checkpoint])
+        return approach.checkpoint.finish([checkpoint], _normalise(approach, say))
     adapted = approach.name == "adapted"
     job = Job(
         _adapted_examples(approach) if adapted else training_examples(approach.out, settings.prepare.max_pixels),
@@ -161,8 +161,26 @@ def make_checkpoint(approach: Approach, say: Say = print, on_epoch: OnEpoch | No
     return approach.checkpoint.finish([checkpoint, *tables], facts)
 
 
+def _normalise(approach: Approach, say: Say) -> dict[str, Any]:
+    """Normalise the similarities of the untrained encoder, where the settings say so; the facts of it."""
+    from neardup.train.batches import KnownPairs  # noqa: PLC0415 - torch, for seconds
+    from neardup.train.normalise import normalise_untrained  # noqa: PLC0415 - torch, for seconds
+
+    if approach.normalisation is None:
+        return {}
+    return normalise_untrained(
+        approach.folder / "checkpoint",
+        _adapted_examples(approach),
+        approach.normalisation,
+        known=KnownPairs.load(approach.out / KNOWN_PAIRS),
+        bits=approach.settings.prepare.look_alike_bits,
+        device=approach.settings.device,
+        say=say,
+    )
+
+
 def _adapted_examples(approach: Approach) -> "list[Example]":
-    """The photos that the approach `adapted` learns from."""
+    """The photos that the approach `adapted` learns from, and that normalise the untrained encoder."""
     from neardup.train.examples import archive_examples  # noqa: PLC0415 - torch, for seconds
 
     settings = approach.settings
@@ -323,10 +341,12 @@ def training_facts(approaches: Sequence[Approach]) -> dict[str, str]:
     limits = limits_of(str(approaches[0].folder / "checkpoint"))
     facts = {"left out": limits} if limits else {}
     for approach in approaches:
-        manifest = approach.checkpoint.read() if approach.recipe else None
-        if manifest is None:
+        manifest = approach.checkpoint.read()
+        if manifest and not approach.recipe and "normalised" in manifest["facts"]:
+            facts[approach.name] = normalised(manifest["facts"])
+        if manifest is None or not approach.recipe:
             continue
-        line = learned_from(manifest["facts"], approach.recipe or approach.settings.train)
+        line = learned_from(manifest["facts"], approach.recipe)
         if approach.name == "adapted":
             line += f"; the photos of the test set {'' if approach.settings.transductive else 'not '}among them"
         facts[f"{approach.name} learned from"] = line

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,24 +12,26 @@ from PIL import Image
 from safetensors.numpy import save_file
 from small_clip import small_clip
 from test_train import make_examples
+from tiny_models import PROJECTED, encoder_of, pixels_model
 
-from neardup.approach import Approach
+from neardup.approach import Approach, validation_gain
 from neardup.archive.testset import TestSet
 from neardup.duplicates import find_duplicates
 from neardup.encode.background import BACKGROUND, Background, NormalisedEncoder
 from neardup.encode.encoder import BUILTIN, CHECKPOINT, load_encoder, objectives_of
+from neardup.encode.onnx_file import prepared as prepared_onnx
 from neardup.encode.trainable import load_trainable, save_encoder
 from neardup.encode.vectors import embed
 from neardup.errors import EncoderError, UnreadableImageError
 from neardup.experiment import encode_test_set, evaluate_approach, make_checkpoint, training_facts
 from neardup.search.nearest import search
-from neardup.settings.schema import AdaptRecipe, Settings
+from neardup.settings.schema import AdaptRecipe, OnnxSettings, Settings
 from neardup.train.batches import KnownPairs
 from neardup.train.data import TrainingData
 from neardup.train.epochs import Share
 from neardup.train.finetune import train
 from neardup.train.interpolate import gains
-from neardup.train.normalise import MOST, fit
+from neardup.train.normalise import MOST, fit, normalise_untrained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -248,6 +251,107 @@ def test_an_approach_with_a_background_is_measured_and_served(adapted: Approach,
     assert served.predict(context, images).shape == (1, encoder.dimension)
 
 
+def zero_shot(encoder: str, out: Path, **settings: Any) -> Approach:
+    """The approach zero-shot of an encoder in an output folder, with `normalise` of `[adapt]` on."""
+    given = Settings(encoder=encoder, adapt=RECIPE, verify=False, **settings)
+    return Approach("zero-shot", out, given, load_encoder(encoder).fingerprint)
+
+
+@pytest.fixture(scope="module", params=["checkpoint", "onnx"])
+def untrained(
+    request: pytest.FixtureRequest, prepared: Path, small_encoder: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Approach, list[str]]:
+    """The approach zero-shot of a small model and of an ONNX file, and what was reported when it was made."""
+    folder, said = tmp_path_factory.mktemp("untrained"), []
+    shutil.copytree(prepared, folder / "results")
+    encoder = small_encoder if request.param == "checkpoint" else str(pixels_model(folder / "pixels.onnx"))
+    approach = zero_shot(encoder, folder / "results")
+    make_checkpoint(approach, said.append)
+    return approach, said
+
+
+def test_the_untrained_encoder_is_normalised_where_validation_says_so(untrained: tuple[Approach, list[str]]) -> None:
+    """By the rule of a training, on photos that are not the test set's; log and report say what it gained."""
+    approach, said = untrained
+    facts = (approach.checkpoint.read() or {})["facts"]
+    start = Share(0.0, facts["plain_ndcg"], facts["plain_micro_ap"])
+    end = Share(1.0, facts["normalised_ndcg"], facts["normalised_micro_ap"], facts["normalised_ndcg_error"])
+    kept, checkpoint = gains(end, start), str(approach.folder / "checkpoint")
+    assert facts["normalised"] == (Path(checkpoint) / BACKGROUND).is_file() == kept
+    assert (load_encoder(checkpoint).fingerprint != approach.base) == kept
+    assert said == [training_facts([approach])["zero-shot"]]
+    assert f"normalised by {facts['background_photos']} training photos" in said[0]
+    gain = facts["normalised_ndcg"] - facts["plain_ndcg"], facts["normalised_micro_ap"] - facts["plain_micro_ap"]
+    assert validation_gain(approach) == (pytest.approx(gain) if kept else (0.0, 0.0))
+
+
+def test_an_untrained_encoder_is_judged_as_the_one_that_is_adapted(adapted: Approach) -> None:
+    """By the same copies of the same validation photos: what it finds is what was found before the training."""
+    approach = zero_shot(adapted.settings.encoder, adapted.out)
+    make_checkpoint(approach, lambda _: None)
+    facts = [(each.checkpoint.read() or {})["facts"] for each in (approach, adapted)]
+    for name in ("validation_ndcg_before", "validation_micro_ap_before", "background_photos"):
+        assert facts[0][name] == pytest.approx(facts[1][name], abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "vit", "script"])
+def test_a_background_serves_every_kind_of_encoder(kind: str, photos: Path, tmp_path: Path) -> None:
+    """Saved beside it, it is part of its fingerprint, in fp32 and saved once more; exact search finds as before."""
+    folder = tmp_path / "checkpoint"
+    save_encoder(encoder_of(kind, tmp_path), folder)
+    plain = load_encoder(str(folder))
+    Background.of(drawn(9, plain.dimension, 0)).save(folder)
+    encoder = load_encoder(str(folder))
+    assert (encoder.dimension, encoder.size) == (plain.dimension + 1, plain.size)
+    save_encoder(str(folder), tmp_path / "again")
+    assert load_encoder(str(tmp_path / "again")).fingerprint == encoder.fingerprint != plain.fingerprint
+    gallery = embed(photos, encoder, tmp_path / "store")
+    hits = search(photos / "a.png", gallery, 2, encoder=str(folder))
+    assert [Path(hit.path).name for hit in hits] == ["a.png", "d.jpg"]
+
+
+def test_settings_of_an_onnx_file_leave_its_background_where_it_is(tmp_path: Path) -> None:
+    """`[onnx]` of neardup.toml, which made the encoder, still stands there when its checkpoint is named."""
+    half = (0.5, 0.5, 0.5)
+    save_encoder(str(pixels_model(tmp_path / "pixels.onnx")), tmp_path / "checkpoint")
+    Background.of(drawn(4, PROJECTED, 0)).save(tmp_path / "checkpoint")
+    name = prepared_onnx(str(tmp_path / "checkpoint"), OnnxSettings(mean=half, std=half), tmp_path / "models", print)
+    assert load_encoder(name).fingerprint == load_encoder(str(tmp_path / "checkpoint")).fingerprint
+
+
+def test_an_encoder_keeps_the_background_that_it_came_with(checkpoint: Path, prepared: Path, tmp_path: Path) -> None:
+    """It is part of what was named; one sentence says so."""
+    said: list[str] = []
+    shutil.copytree(prepared, tmp_path / "results")
+    approach = zero_shot(str(checkpoint), tmp_path / "results")
+    assert make_checkpoint(approach, said.append)["facts"] == {}
+    assert said == ["similarities are normalised by the background that the encoder came with"]
+    assert load_encoder(str(approach.folder / "checkpoint")).fingerprint == approach.base
+
+
+def test_without_photos_to_fit_it_the_untrained_encoder_stays_as_it_is(small_encoder: str, tmp_path: Path) -> None:
+    """An archive that is all test set is no reason to stop; the sentence says how many others there are."""
+    said: list[str] = []
+    save_encoder(small_encoder, tmp_path / "checkpoint")
+    one = make_examples(tmp_path / "photos", 1)
+    given = {"known": KnownPairs(), "bits": 6, "device": "cpu", "say": said.append}
+    assert normalise_untrained(tmp_path / "checkpoint", one, RECIPE, **given) == {}
+    assert said == ["similarities are not normalised: the archive has 1 photos that look unlike the test set's"]
+    assert load_encoder(str(tmp_path / "checkpoint")).fingerprint == load_encoder(small_encoder).fingerprint
+
+
+def test_what_normalises_the_untrained_encoder_is_part_of_its_stage(prepared: Path, small_encoder: str) -> None:
+    """It is made again where the setting, a seed or the distractors are others; not where a learning rate is."""
+    on = zero_shot(small_encoder, prepared)
+    off = replace(on, settings=replace(on.settings, adapt=QUICK))
+    others = [replace(RECIPE, seed=1), replace(RECIPE, lr=0.1)]
+    keys = [replace(on, settings=replace(on.settings, adapt=adapt)).checkpoint.key for adapt in others]
+    more = replace(on, settings=replace(on.settings, distractors=3)).checkpoint.key
+    assert len({on.checkpoint.key, off.checkpoint.key, keys[0], more}) == 4
+    assert keys[1] == on.checkpoint.key
+    assert replace(on, settings=replace(on.settings, transductive=True)).checkpoint.key == off.checkpoint.key
+
+
 def test_it_can_be_switched_off(tmp_path: Path) -> None:
     """Then nothing is fitted, and nothing is said of it."""
     examples = [replace(one, caption="") for one in make_examples(tmp_path / "photos", 12)]
@@ -265,8 +369,9 @@ def test_no_photo_that_is_validated_on_is_in_the_background(tmp_path: Path) -> N
     model = small_clip()
     model.save(tmp_path / "checkpoint")
     data = TrainingData.of(examples, model, RECIPE, 6, KnownPairs())
-    found = fit(tmp_path / "checkpoint", data, data.near_duplicates(model), "cpu")
-    assert found.background_photos == len(data.parts.training) == 12 - len(data.parts.validation)
+    photos = [examples[row] for row in data.parts.training]
+    found = fit(tmp_path / "checkpoint", photos, data.near_duplicates(), 0, "cpu")
+    assert found.background_photos == 12 - len(data.parts.validation)
 
 
 def test_photos_of_the_test_set_normalise_nothing(adapted: Approach) -> None:

@@ -266,10 +266,7 @@ def test_photos_of_a_group_are_searched_too() -> None:
 def test_validation_copies_are_the_same_each_time(examples: list[Example]) -> None:
     """A training that goes on is measured as one that was not killed."""
     learner = learner_of(examples)
-    first, again = (
-        NearDuplicates(examples, range(8), learner.processor, RECIPE, KnownPairs(), 6).measure(learner)
-        for _ in range(2)
-    )
+    first, again = (NearDuplicates(examples, range(8), RECIPE, KnownPairs(), 6).measure(learner) for _ in range(2))
     assert first == again
 
 

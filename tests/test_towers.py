@@ -1,6 +1,6 @@
 """Training of every kind: its towers give what the whole gives, and what learns is what the recipe says."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_models import MODELS, READING, SIDE, TOKENIZER, clip_text, convnet, dual, made
+from tiny_models import MODELS, READING, SEES, SIDE, TOKENIZER, clip_text, convnet, dual, made
 from torch import nn
+from transformers import DeiTConfig, DeiTModel
 
 from neardup.encode.encoder import load_encoder
 from neardup.encode.trainable import Trainable
@@ -181,11 +182,23 @@ def test_layers_that_are_not_known_are_neither_frozen_nor_updated(recipe: dict[s
     """The whole network learns, or a sentence says why not."""
     with pytest.raises(TrainingError, match=reason):
         towers_of(resnet().model, replace(RECIPE, **recipe))
+    with pytest.raises(TrainingError, match=reason.replace("test_resnet", "a deit")):
+        towers_of(deit().model, replace(RECIPE, **recipe))
 
 
-def test_a_network_whose_layers_are_not_known_learns_as_a_whole() -> None:
-    """Its tower gives what the model gives."""
-    model, pixels = resnet().model, torch.rand(2, 3, SIDE, SIDE)
+def deit() -> Trainable:
+    """A dual encoder whose vision model nothing but its kind knows."""
+    torch.manual_seed(0)
+    return dual(DeiTModel(DeiTConfig(**SEES)), clip_text())
+
+
+@pytest.mark.parametrize("made_of", [resnet, deit])
+def test_a_network_whose_layers_are_not_known_learns_as_a_whole(made_of: Callable[[], Trainable]) -> None:
+    """Its tower gives what the model gives, and the gradient reaches all weights that this depends on."""
+    model, pixels = made_of().model, torch.rand(2, 3, SIDE, SIDE)
     tower = vision_tower(model, 0)
     expected = model.get_image_features(pixel_values=pixels).pooler_output
     torch.testing.assert_close(tower.above(tower.below(pixels)), expected)
+    tower.above(tower.below(pixels)).sum().backward()
+    weights = [*model.vision_model.parameters(), *model.visual_projection.parameters()]
+    assert all(weight.grad is not None for weight in weights)

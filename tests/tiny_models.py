@@ -1,8 +1,13 @@
 """A tiny model of each kind that encodes images, with random weights, the same each time."""
 
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
+import onnx
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from transformers import (
     BertConfig,
@@ -35,6 +40,8 @@ from neardup.encode.trainable import Trainable
 
 SIDE = 32
 """Pixels of a side of these models' pictures."""
+PROJECTED = 48
+"""Numbers of a vector of the ONNX file and of the TorchScript file."""
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 SEES = {**SIZES, "image_size": SIDE, "patch_size": 16}
 TOKENIZER = tiny.tokenizer()
@@ -124,6 +131,50 @@ MODELS: dict[str, Callable[[], Trainable]] = {
 """Each kind by a name; those with a text tower first."""
 READING = [name for name in MODELS if name.startswith(("clip", "siglip", "dual"))]
 """The kinds that have a text tower."""
+
+
+def pixels_model(path: Path, side: int = 8, *, said: bool = True) -> Path:
+    """An ONNX file whose vector is a picture of so many pixels a side, projected at random; it may say its mean."""
+    draws, numbers = np.random.default_rng(0), 3 * side * side
+    constants = {
+        "shape": np.array([-1, numbers], np.int64),
+        "weights": draws.standard_normal((numbers, PROJECTED)).astype(np.float32),
+    }
+    graph = helper.make_graph(
+        [
+            helper.make_node("Reshape", ["images", "shape"], ["pixels"]),
+            helper.make_node("MatMul", ["pixels", "weights"], ["vectors"], name="projection"),
+        ],
+        "pixels",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, side, side])],
+        [helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["n", PROJECTED])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    for key in ("mean", "std") if said else ():
+        model.metadata_props.add(key=f"image_{key}", value="[0.5, 0.5, 0.5]")
+    onnx.save(model, path)
+    return path
+
+
+def script(path: Path) -> Path:
+    """A TorchScript file: mean colours of the squares of a picture, through a layer that can learn."""
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(8), nn.Flatten(), nn.Linear(3 * 8 * 8, PROJECTED))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        torch.jit.save(torch.jit.script(network.eval()), path)
+    return path
+
+
+def encoder_of(kind: str, folder: Path) -> str:
+    """The name of an encoder in a folder: `onnx`, `script`, or a name of `MODELS`."""
+    torch.manual_seed(0)
+    if kind == "onnx":
+        return str(pixels_model(folder / "pixels.onnx"))
+    if kind == "script":
+        return str(script(folder / "colours.torchscript.pt"))
+    made(kind).save(folder / "model")
+    return str(folder / "model")
 
 
 def made(name: str) -> Trainable:

@@ -135,6 +135,11 @@ class NormalisedEncoder:
     def batch(self, batch: int) -> None:
         self._encoder.batch = batch
 
+    @property
+    def size(self) -> int:
+        """The shortest side that is needed of a photo, in pixels."""
+        return self._encoder.size
+
     def read(self, source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Any:
         """Decode an image to what `encode` takes; errors as those of the encoder."""
         return self._encoder.read(source, max_pixels)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from neardup.encode.background import Background, NormalisedEncoder
 from neardup.encode.devices import without_torch
-from neardup.encode.onnx import GRAPH, of_checkpoint
+from neardup.encode.onnx import GRAPH, OnnxEncoder, of_checkpoint
 from neardup.encode.onnx_file import is_onnx, load_onnx
 from neardup.encode.protocol import BATCH, BUILTIN, CHECKPOINT, BatchEncoder, Encoder
 from neardup.errors import EncoderError
@@ -51,9 +51,7 @@ def load_encoder(
             device cannot compute in that number format.
     """
     if is_onnx(name):
-        if dtype != "fp32" or device not in {"auto", "cpu"}:
-            raise EncoderError(f"{name} is computed by the CPU as it was exported: leave device and precision out")
-        encoder: BatchEncoder = load_onnx(name, onnx)
+        encoder: BatchEncoder = _of_onnx_file(name, device, dtype, onnx)
     elif without_torch(device, dtype) and not compiled and (checkpoint_folder(name) / GRAPH).is_file():
         encoder = of_checkpoint(name, checkpoint_folder(name))
     else:
@@ -62,6 +60,22 @@ def load_encoder(
         encoder = load_vision(name, device, dtype, compiled=compiled)
     background = Background.load(checkpoint_folder(name))
     return NormalisedEncoder(encoder, background) if background else encoder
+
+
+def _of_onnx_file(name: str, device: str, dtype: "Dtype", onnx: Mapping[str, Any] | None) -> OnnxEncoder:
+    """The encoder in an ONNX file, as it was exported or in int8; arguments and errors as in `load_encoder`."""
+    if device not in {"auto", "cpu"}:
+        raise EncoderError(f"{name} is an ONNX file, which the CPU computes: leave --device out")
+    if dtype not in {"fp32", "int8"}:
+        raise EncoderError(
+            f"{name} is an ONNX file, computed as it was exported or in int8: leave --precision {dtype} out"
+        )
+    encoder = load_onnx(name, onnx)
+    if dtype == "fp32":
+        return encoder
+    from neardup.encode.int8 import in_int8  # noqa: PLC0415 - torch, for seconds
+
+    return in_int8(encoder)
 
 
 def checkpoint_folder(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""A vision model in 8-bit integers, by ONNX Runtime: quantised once a machine, then read from where models are kept.
+"""Encoders in 8-bit integers, by ONNX Runtime: quantised once a machine, then read from where models are kept.
 
 Weights take 7 of the 8 bits. A CPU that has AVX2 but no VNNI adds two products in 16 bits, which weights of 8 overflow:
 measured there for `builtin:tiny`, the least cosine to float32 was 0.908 with 8 bits and is 0.997 with 7.
@@ -14,9 +14,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 import torch
 from PIL import Image
@@ -25,8 +27,9 @@ from torch.nn import functional
 
 from neardup.encode.graph import Exported, VectorsOf
 from neardup.encode.hub import FOLDER
+from neardup.encode.onnx import OnnxEncoder, opened
 from neardup.encode.torchscript import Script
-from neardup.errors import EncoderError, install_hint
+from neardup.errors import EncoderError, NeardupError, install_hint
 from neardup.stages import digest_of, replacing
 
 BITS = 7
@@ -38,8 +41,16 @@ SIDE = 256
 FLOAT_CONVOLUTIONS = 6
 """First convolutions that stay in float32: for EfficientNet-Lite0 the mean cosine is 0.982 so, 0.963 with none of them,
 and the time the same."""
+OPSET = 13
+"""Version of ONNX's operations from which on a weight may have a scale for each output."""
+PRODUCTS = ("MatMul", "Gemm")
+"""Operations of ONNX that multiply by weights and are no convolutions."""
+QUANTISED = ("QuantizeLinear", "DequantizeLinear", "Integer", "QLinear")
+"""What is in the names of the operations of a model that was quantised before."""
 Ready = Callable[[Image.Image], Tensor]
 """Prepares an RGB image for a model: float32 (1, 3, height, width), normalised."""
+Feed = dict[str, npt.NDArray[Any]]
+"""What goes into a model for one picture: input → its value."""
 
 
 class Int8Tower:
@@ -62,15 +73,15 @@ class Int8Tower:
         Raises:
             EncoderError: what quantises is not installed.
         """
-        try:
-            import onnx  # noqa: F401, PLC0415 - an optional dependency
-        except ImportError as error:
-            raise EncoderError(
-                f"--precision int8 needs the package onnx: {install_hint('int8')}; or leave --precision out"
-            ) from error
-        self._path = FOLDER / f"{digest_of(fingerprint, BITS, onnxruntime.__version__, torch.__version__)}.onnx"
-        if not self._path.is_file():
-            _quantise(model.eval(), vectors_of, ready, self._path)
+
+        def export() -> tuple[Any, list[Feed]]:
+            pictures = [ready(picture) for picture in _drawn(MEASURED)]
+            model_proto = _exported(model.eval(), vectors_of, pictures[0])
+            # Says that shapes are known, which the exporter sees to; without it a warning asks for one more pass.
+            model_proto.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
+            return model_proto, [{"pixels": picture.numpy()} for picture in pictures]
+
+        self._path = _quantised(fingerprint, export)
 
     @cached_property
     def _session(self) -> Any:
@@ -85,24 +96,100 @@ class Int8Tower:
         return torch.from_numpy(np.concatenate([self._session.run(None, {"pixels": one})[0] for one in one_by_one]))
 
 
-def _quantise(model: nn.Module, vectors_of: VectorsOf, ready: Ready, path: Path) -> None:
-    """Export for one photo and write with weights of 7 bits, a scale for each output; the same bytes every time."""
+def in_int8(encoder: OnnxEncoder) -> OnnxEncoder:
+    """The encoder of an ONNX file in int8: its photos are computed one by one, as those of `Int8Tower`.
+
+    Raises:
+        EncoderError: what quantises is not installed, or the model was quantised before, takes several photos at once,
+            or is of a kind that cannot be quantised.
+    """
+    name, advice = encoder.name, "leave --precision out"
+    if encoder.together > 1:
+        raise EncoderError(
+            f"{name} takes {encoder.together} photos at once, int8 needs one: export it anew, or {advice}"
+        )
+    fingerprint = digest_of(encoder.fingerprint, "int8", BITS)
+    try:
+        graph = _quantised(fingerprint, lambda: _prepared(encoder, advice)).read_bytes()
+    except NeardupError:
+        raise
+    except Exception as error:  # those of ONNX and ONNX Runtime have no common class of their own
+        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise EncoderError(f"{name} cannot be computed in int8 ({first}): {advice}") from error
+    return encoder.by(graph, opened(name, graph, {}), fingerprint)
+
+
+def _prepared(encoder: OnnxEncoder, advice: str) -> tuple[Any, list[Feed]]:
+    """The model of an ONNX file as quantisation wants it, and what goes into it for drawn pictures.
+
+    Raises:
+        EncoderError: it was quantised before.
+    """
+    import onnx  # noqa: PLC0415 - an optional dependency
+    from onnx.version_converter import convert_version  # noqa: PLC0415 - an optional dependency
+    from onnxruntime.quantization.shape_inference import quant_pre_process  # noqa: PLC0415 - optional
+
+    model = onnx.load_from_string(encoder.graph)
+    if _is_quantised(model):
+        raise EncoderError(f"{encoder.name} was quantised before it was exported: {advice}")
+    if any(opset.domain == "" and opset.version < OPSET for opset in model.opset_import):
+        model = convert_version(model, OPSET)
+    with TemporaryDirectory() as folder:
+        file = str(Path(folder) / "model.onnx")
+        onnx.save(model, file)
+        quant_pre_process(file, file, skip_symbolic_shape=True)  # which needs yet another package
+        return onnx.load(file), [encoder.feed([encoder.prepare(picture)]) for picture in _drawn(MEASURED)]
+
+
+def _is_quantised(model: Any) -> bool:
+    """Whether operations of a model compute in integers."""
+    return any(part in node.op_type for node in model.graph.node for part in QUANTISED)
+
+
+def _quantised(fingerprint: str, export: Callable[[], tuple[Any, list[Feed]]]) -> Path:
+    """The file of a model in int8, which is made unless it was made before.
+
+    Args:
+        fingerprint: of the encoder in int8.
+        export: gives the model in float32, and what goes into it for the pictures that scales are measured on.
+
+    Raises:
+        EncoderError: what quantises is not installed.
+    """
+    try:
+        import onnx  # noqa: F401, PLC0415 - an optional dependency
+    except ImportError as error:
+        raise EncoderError(
+            f"--precision int8 needs the package onnx: {install_hint('int8')}; or leave --precision out"
+        ) from error
+    path = FOLDER / f"{digest_of(fingerprint, BITS, onnxruntime.__version__, torch.__version__)}.onnx"
+    if not path.is_file():
+        _quantise(*export(), path)
+    return path
+
+
+def _quantise(model: Any, feeds: list[Feed], path: Path) -> None:
+    """Write a model with weights of 7 bits, a scale for each output; the same bytes every time.
+
+    Raises:
+        ValueError: there is nothing to quantise; other errors are those of ONNX Runtime.
+    """
+    import onnx  # noqa: PLC0415 - an optional dependency
     from onnxruntime.quantization import QuantType, quantize_dynamic, quantize_static  # noqa: PLC0415 - optional
 
-    pictures = [ready(picture) for picture in _drawn(MEASURED)]
-    exported = _exported(model, vectors_of, pictures[0])
-    # Says that shapes are known, which the exporter sees to; without it a warning asks for one more pass.
-    exported.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
     weights = {"weight_type": QuantType.QInt8, "reduce_range": True, "per_channel": True}
-    convolutions = [node.name for node in exported.graph.node if node.op_type == "Conv"]
-    products = [node.name for node in exported.graph.node if node.op_type in {"MatMul", "Gemm"}]
+    convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
+    products = [node.name for node in model.graph.node if node.op_type in PRODUCTS]
     with replacing(path) as partial:
         if len(convolutions) > len(products):
             kept = convolutions[:FLOAT_CONVOLUTIONS]
-            inputs, activations = _Inputs(pictures), QuantType.QUInt8
-            quantize_static(exported, partial, inputs, **weights, activation_type=activations, nodes_to_exclude=kept)
+            inputs, activations = _Inputs(feeds), QuantType.QUInt8
+            quantize_static(model, partial, inputs, **weights, activation_type=activations, nodes_to_exclude=kept)
         else:
-            quantize_dynamic(exported, partial, **weights)
+            quantize_dynamic(model, partial, **weights)
+        if not _is_quantised(onnx.load(partial)):
+            raise ValueError("it has no weights in float32 to quantise")
+        onnxruntime.InferenceSession(partial, providers=["CPUExecutionProvider"])  # what cannot be opened is not kept
 
 
 def _exported(model: nn.Module, vectors_of: VectorsOf, example: Tensor) -> Any:
@@ -123,12 +210,11 @@ def _exported(model: nn.Module, vectors_of: VectorsOf, example: Tensor) -> Any:
 class _Inputs:
     """Pictures one after the other, as ONNX Runtime's calibration asks for them."""
 
-    def __init__(self, pictures: list[Tensor]) -> None:
-        self._pictures: Iterator[Tensor] = iter(pictures)
+    def __init__(self, feeds: list[Feed]) -> None:
+        self._feeds: Iterator[Feed] = iter(feeds)
 
-    def get_next(self) -> dict[str, Any] | None:
-        picture = next(self._pictures, None)
-        return None if picture is None else {"pixels": picture.numpy()}
+    def get_next(self) -> Feed | None:
+        return next(self._feeds, None)
 
 
 def _drawn(count: int) -> list[Image.Image]:

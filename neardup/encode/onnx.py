@@ -135,6 +135,8 @@ class OnnxEncoder:
         name: what the user calls it.
         fingerprint: SHA-256 of all that its vectors depend on.
         dimension: numbers of a vector.
+        graph: the ONNX model.
+        together: images in every pass, where `batch` does not say it; else 0.
         batch: images in one pass. Every pass has this many, the last one filled up, or as many as the graph is made
             for: with one shape, a photo's vector is the same to the last bit whatever it is encoded together with.
     """
@@ -148,6 +150,7 @@ class OnnxEncoder:
         fingerprint: str,
         *,
         channels_last: bool | None = None,
+        together: int = 0,
     ) -> None:
         """Take an open graph.
 
@@ -159,13 +162,13 @@ class OnnxEncoder:
             preparation: how a photo becomes that input.
             fingerprint: SHA-256 of graph or weights, and preparation.
             channels_last: whether images are (n, height, width, 3); None where the shape of the input tells.
+            together: images in every pass, whatever `batch` says, of a graph that takes any number; 0 leaves it to it.
 
         Raises:
             EncoderError: it is no such model.
         """
-        self.name, self.fingerprint, self.batch = name, fingerprint, PASS
-        self._preparation, self._graph = preparation, graph
-        self._session = session
+        self.name, self.fingerprint, self.batch, self.graph = name, fingerprint, PASS, graph
+        self._preparation, self._session = preparation, session
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         shape, width = inputs[0].shape, outputs[0].shape[-1]
         if len(inputs) != 1 or len(shape) != RANK or len(outputs[0].shape) != 2:  # noqa: PLR2004 - a matrix
@@ -175,10 +178,22 @@ class OnnxEncoder:
                 "vectors (n, d) come out"
             )
         self._input, self._output = inputs[0].name, outputs[0].name
-        self._levels = inputs[0].type == "tensor(uint8)"
+        self._type = {"tensor(uint8)": np.uint8, "tensor(float16)": np.float16}.get(inputs[0].type, np.float32)
         self._channels_last = shape[-1] == CHANNELS if channels_last is None else channels_last
-        self._pass = shape[0] if isinstance(shape[0], int) else 0
-        self.dimension = width if isinstance(width, int) else self._embed([self._black()] * (self._pass or 1)).shape[1]
+        self.together = shape[0] if isinstance(shape[0], int) else together
+        self.dimension = (
+            width if isinstance(width, int) else self._embed([self._black()] * (self.together or 1)).shape[1]
+        )
+
+    @property
+    def size(self) -> int:
+        """The shortest side that is needed of a photo, in pixels."""
+        return self._preparation.draft
+
+    def by(self, graph: bytes, session: Any, fingerprint: str) -> "OnnxEncoder":
+        """The encoder that another graph of the same input and output computes, one photo at a time."""
+        last = self._channels_last
+        return OnnxEncoder(self.name, graph, session, self._preparation, fingerprint, channels_last=last, together=1)
 
     def save(self, folder: Path) -> None:
         """Write a folder that stands for this encoder, whole or not at all: the graph, and how photos are prepared."""
@@ -186,7 +201,7 @@ class OnnxEncoder:
         layout = {LAYOUT: "channels_last"} if self._channels_last else {}
         write_json(folder / PREPARATION, self._preparation.config() | layout)
         with replacing(folder / MODEL) as partial:
-            partial.write_bytes(self._graph)
+            partial.write_bytes(self.graph)
 
     def read(self, source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
         """Decode an image, a large JPEG at a fraction of its size, and prepare it: uint8 (height, width, 3).
@@ -194,7 +209,7 @@ class OnnxEncoder:
         Raises:
             UnreadableImageError: it cannot be decoded.
         """
-        return self.prepare(read_image(source, max_pixels=max_pixels, draft=self._preparation.draft))
+        return self.prepare(read_image(source, max_pixels=max_pixels, draft=self.size))
 
     def prepare(self, image: Image.Image) -> Pixels:
         """Resize and crop an RGB image: uint8 (height, width, 3)."""
@@ -209,7 +224,7 @@ class OnnxEncoder:
         Raises:
             EncoderError: the weights give vectors that are not finite.
         """
-        size = self._pass or self.batch
+        size = self.together or self.batch
         vectors = np.empty((len(images), self.dimension), np.float32)
         for start in range(0, len(images), size):
             some = [self.prepare(one) if isinstance(one, Image.Image) else one for one in images[start : start + size]]
@@ -224,15 +239,16 @@ class OnnxEncoder:
 
     def _embed(self, pixels: Sequence[Pixels]) -> Vectors:
         """Vectors of one pass, float32 (n, d), not normalised."""
-        if self._levels:
-            ready: npt.NDArray[Any] = (
-                np.stack(pixels) if self._channels_last else np.stack(pixels).transpose(0, 3, 1, 2)
-            )
-        else:
-            ready = self._preparation.normalised(pixels)
-            ready = ready.transpose(0, 2, 3, 1) if self._channels_last else ready
-        vectors: Vectors = self._session.run([self._output], {self._input: np.ascontiguousarray(ready)})[0]
+        vectors: Vectors = self._session.run([self._output], self.feed(pixels))[0]
         return vectors
+
+    def feed(self, pixels: Sequence[Pixels]) -> dict[str, npt.NDArray[Any]]:
+        """What goes into the graph for prepared photos: its one input by name."""
+        if self._type is np.uint8:
+            ready: npt.NDArray[Any] = np.stack(pixels).transpose(0, 3, 1, 2)
+        else:
+            ready = self._preparation.normalised(pixels).astype(self._type, copy=False)
+        return {self._input: np.ascontiguousarray(ready.transpose(0, 2, 3, 1) if self._channels_last else ready)}
 
     def _black(self) -> Pixels:
         """A prepared black photo."""

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from neardup.encode.background import Background
 from neardup.encode.onnx import CHANNELS, LAYOUT, MODEL, PREPARATION, RANK, OnnxEncoder, Preparation, opened
-from neardup.errors import EncoderError
+from neardup.errors import EncoderError, install_hint
 
 if TYPE_CHECKING:  # a borrowed GPU has no pydantic, which settings need
     from neardup.settings.schema import OnnxSettings
@@ -24,6 +25,8 @@ TABLE = "[onnx] of neardup.toml"
 """What a person calls the settings that say how photos are prepared."""
 NCHW, NHWC = "nchw", "nhwc"
 """The two layouts of images: (n, 3, height, width) and (n, height, width, 3)."""
+ELSEWHERE = b"location"
+"""Key by which a graph says in which other file a weight lies."""
 
 
 def is_onnx(name: str) -> bool:
@@ -49,6 +52,8 @@ def prepared(name: str, settings: "OnnxSettings", cache: Path, say: Callable[[st
     if not said or not is_onnx(name):
         return name
     encoder = of_file(name, _file(name), said)
+    if Background.load(Path(name)) and load_onnx(name).fingerprint == encoder.fingerprint:
+        return name  # nothing is changed, and what normalises its similarities lies in its folder
     folder = cache.resolve() / f"onnx-{encoder.fingerprint[:16]}"
     if not (folder / MODEL).is_file():
         if contradicted := contradictions(name, said):
@@ -86,8 +91,7 @@ def of_file(name: str, path: Path, said: Mapping[str, Any] | None = None) -> Onn
     """
     if not path.is_file():
         raise EncoderError(f"there is no file {path}: name an ONNX file of an image encoder")
-    graph = path.read_bytes()
-    session = opened(name, graph, {})
+    graph, session = _opened_file(name, path)
     model = _Input.of(session)
     settings = _checked(TABLE, {key: value for key, value in (said or {}).items() if value})
     preparation, last = _preparation(name, path, session, model, settings)
@@ -97,10 +101,41 @@ def of_file(name: str, path: Path, said: Mapping[str, Any] | None = None) -> Onn
     return OnnxEncoder(name, graph, session, preparation, digest.hexdigest(), channels_last=last)
 
 
+def _opened_file(name: str, path: Path) -> tuple[bytes, Any]:
+    """The graph in a file with all its weights, and its session; errors as in `opened`.
+
+    An exporter may put the weights into another file beside it, as torch does unless it is told otherwise.
+
+    Raises:
+        EncoderError: besides, the weights lie in another file, which is not there or cannot be read without `onnx`.
+    """
+    graph = path.read_bytes()
+    try:
+        return graph, opened(name, graph, {})
+    except EncoderError:
+        if ELSEWHERE not in graph:
+            raise
+    try:
+        import onnx  # noqa: PLC0415 - an optional dependency
+
+        graph = onnx.load(path).SerializeToString(deterministic=True)
+    except ImportError as error:
+        raise EncoderError(
+            f"{name} keeps its weights in another file, which the package onnx reads: {install_hint('int8')}, or "
+            "export it as one file (external_data=False of torch.onnx.export)"
+        ) from error
+    except Exception as error:  # that of a missing file is of a class of ONNX's own
+        first = str(error).splitlines()[0][:200]
+        raise EncoderError(
+            f"{name} keeps its weights in another file, which cannot be read ({first}): put that beside it"
+        ) from error
+    return graph, opened(name, graph, {})
+
+
 def contradictions(name: str, said: Mapping[str, Any]) -> str:
     """What an ONNX file says itself, where that is not what settings say, in words; empty where nothing differs."""
     path = _file(name)
-    session = opened(name, path.read_bytes(), {})
+    _, session = _opened_file(name, path)
     beside = _beside(path)
     own = _said_by(beside) if beside else _metadata(name, session)
     differs = [key for key in said if key in own and _plain(own[key]) != _plain(said[key])]

@@ -34,3 +34,7 @@ class BatchEncoder(Encoder, Protocol):
     """An encoder whose passes have a fixed number of images, which may be set to what suits the machine."""
 
     batch: int
+
+    @property
+    def size(self) -> int:
+        """The shortest side that is needed of a photo, in pixels."""

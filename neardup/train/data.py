@@ -80,10 +80,9 @@ class TrainingData:
             return CaptionAndCopyLearner(self.examples, clip, self.captions, self.recipe, device, self.known, self.bits)
         return Learner(self.examples, clip, self.captions, self.recipe, device)
 
-    def near_duplicates(self, clip: Trainable) -> NearDuplicates:
+    def near_duplicates(self) -> NearDuplicates:
         """The search that the training is judged by."""
-        rows, processor = self.parts.validation, clip.image_processor
-        return NearDuplicates(self.examples, rows, processor, self.recipe, self.known, self.bits)
+        return NearDuplicates(self.examples, self.parts.validation, self.recipe, self.known, self.bits)
 
     def rows(self, learner: VisionLearner) -> list[int]:
         """The rows that all epochs learn from, and those to validate on, ascending."""

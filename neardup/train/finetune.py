@@ -116,7 +116,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
         report(f"training is done already: best epoch {finished.best_epoch} of {len(finished.history)}")
         return finished
     untrained = weights_of(clip.model) if recipe.interpolate else {}
-    learner, search = data.learner(clip, device), data.near_duplicates(clip)
+    learner, search = data.learner(clip, device), data.near_duplicates()
     main = learner.processes.is_main_process
     say = report if main else _ignore
     optimizer = learner.optimizer()
@@ -208,7 +208,7 @@ def _before(start: Validation, score: SearchScore) -> dict[str, float]:
 def _start(learner: VisionLearner, search: NearDuplicates, data: TrainingData) -> tuple[Validation, SearchScore, float]:
     """Loss and search before training, and the seconds that the search took."""
     start = learner.validate(data.parts.validation)
-    search.read()
+    search.read(learner)
     began = time.perf_counter()
     return start, search.measure(learner), time.perf_counter() - began
 
@@ -224,7 +224,7 @@ def measure_start(
     data = TrainingData.of(examples, clip, recipe, look_alike_bits, KnownPairs())
     learner = data.learner(clip, device)
     learner.begin(data.parts.validation)
-    start, score, seconds = _start(learner, data.near_duplicates(clip), data)
+    start, score, seconds = _start(learner, data.near_duplicates(), data)
     facts = data.facts(learner) | _before(start, score)
     return facts | {"expected_seconds": round(expected_seconds(start, seconds, facts, recipe)[1])}
 

@@ -1,6 +1,6 @@
-"""Score normalisation of a trained model: fitted on its training photos, kept where the validation photos say so."""
+"""Score normalisation of an encoder: fitted on training photos, kept where the validation photos say so."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 
 from neardup.encode.background import BACKGROUND, Background
+from neardup.encode.encoder import load_encoder
 from neardup.encode.files import encode_files
-from neardup.encode.trainable import load_trainable
-from neardup.errors import UnreadableImageError
+from neardup.errors import TrainingError, UnreadableImageError
+from neardup.settings.schema import Recipe
+from neardup.train.batches import Example, KnownPairs
 from neardup.train.data import TrainingData
 from neardup.train.epochs import Share, normalised
 from neardup.train.interpolate import gains
+from neardup.train.split import inseparable, split
 from neardup.train.validation import NearDuplicates
 
 MOST = 1000
@@ -66,25 +69,69 @@ def normalise(
     """
     if not data.recipe.normalise:
         return {}
-    facts = fit(checkpoint, data, near, device).facts
+    facts = fit(checkpoint, [data.examples[row] for row in data.parts.training], near, data.recipe.seed, device).facts
     say(normalised(facts))
     return facts
 
 
-def fit(checkpoint: Path, data: TrainingData, near: NearDuplicates, device: str) -> Normalisation:
+def normalise_untrained(
+    checkpoint: Path,
+    examples: Sequence[Example],
+    recipe: Recipe,
+    *,
+    known: KnownPairs,
+    bits: int,
+    device: str,
+    say: Callable[[str], object],
+) -> dict[str, Any]:
+    """Fit and keep what normalises the similarities of an encoder that nothing trained, if validation says so.
+
+    The photos are split as a training by the recipe splits them, so that both are judged by the same copies.
+
+    Args:
+        checkpoint: folder of the encoder, of any kind.
+        examples: photos that are not the test set's.
+        recipe: seed, share of the photos that are validated on, and number of their copies.
+        known: pairs of photos that are known to show the same picture, or not to.
+        bits: photos whose perceptual hashes are at most so many bits apart are never split from each other.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        say: gets a sentence on what was gained and whether it is kept, or why nothing was fitted.
+
+    Returns:
+        The facts of `Normalisation`, and what was measured before, as a training has it; none where nothing was fitted.
+    """
+    if (checkpoint / BACKGROUND).is_file():
+        say("similarities are normalised by the background that the encoder came with")
+        return {}
+    photos, phashes = [example.photo for example in examples], [example.phash for example in examples]
+    try:
+        sets = inseparable([""] * len(examples), photos, phashes, bits, known.rows(examples)[0])
+        parts = split(sets, recipe.validation, recipe.seed)
+    except TrainingError:
+        say(f"similarities are not normalised: the archive has {len(examples)} photos that look unlike the test set's")
+        return {}
+    near = NearDuplicates(examples, parts.validation, recipe, known, bits)
+    found = fit(checkpoint, [examples[row] for row in parts.training], near, recipe.seed, device)
+    say(normalised(found.facts))
+    before = {"validation_ndcg_before": found.plain_ndcg, "validation_micro_ap_before": found.plain_micro_ap}
+    return before | found.facts
+
+
+def fit(checkpoint: Path, photos: Sequence[Example], near: NearDuplicates, seed: int, device: str) -> Normalisation:
     """Fit a background on training photos, and write it into the checkpoint if near-duplicates are found better by it.
 
     Args:
-        checkpoint: folder of the trained model.
-        data: its photos; those that are validated on, and the test set's, are never in the background.
+        checkpoint: folder of the encoder, of any kind; a background that lies there already gives way.
+        photos: what it is fitted on; those that are validated on, and the test set's, are never among them.
         near: the search among the validation photos.
+        seed: number by which `MOST` of the photos are drawn, where there are more.
         device: `auto`, `cpu`, `cuda` or `mps`.
     """
-    encoder = load_trainable(str(checkpoint)).encoder(device)
-    rows = np.array(data.parts.training)
-    if len(rows) > MOST:
-        rows = np.sort(np.random.default_rng(data.recipe.seed).choice(rows, MOST, replace=False))
-    photos = [data.examples[row] for row in rows]
+    (checkpoint / BACKGROUND).unlink(missing_ok=True)
+    encoder = load_encoder(str(checkpoint), device)
+    if len(photos) > MOST:
+        rows = np.sort(np.random.default_rng(seed).choice(len(photos), MOST, replace=False))
+        photos = [photos[row] for row in rows]
     encoded = encode_files(encoder, (photo.image for photo in photos), max(photo.max_pixels for photo in photos))
     vectors = [vector for _, vector in encoded if not isinstance(vector, UnreadableImageError)]
     background = Background.of(np.stack(vectors))
@@ -95,7 +142,5 @@ def fit(checkpoint: Path, data: TrainingData, near: NearDuplicates, device: str)
     kept = gains(end, start)
     if kept:
         background.save(checkpoint)
-    else:
-        (checkpoint / BACKGROUND).unlink(missing_ok=True)
     figures = plain.ndcg, plain.micro_ap, wide.ndcg, wide.micro_ap, end.validation_ndcg_error
     return Normalisation(kept, len(vectors), *figures)

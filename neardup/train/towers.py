@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 
+from neardup.encode.graph import Exported
 from neardup.encode.kinds import kind_of
 from neardup.encode.torchscript import Script
 from neardup.errors import TrainingError
@@ -173,7 +174,7 @@ def vision_tower(model: Any, frozen_layers: int) -> Tower:
     """The vision tower of a model that `load_trainable` gives, cut above its first `frozen_layers` layers.
 
     The layers of a transformer are its blocks of attention, those of timm's EfficientNets the blocks of all stages,
-    from the stem. Of other networks no layers are known.
+    from the stem. Of other networks no layers are known: they learn as a whole, as the encoder of their kind uses them.
 
     Raises:
         TrainingError: layers are to be frozen and none are known, or nothing in the model can learn.
@@ -199,7 +200,9 @@ def vision_tower(model: Any, frozen_layers: int) -> Tower:
     elif kind in {"dinov2", "dinov2_with_registers"}:
         start, layers, head = tower.embeddings, tower.encoder.layer, tower.layernorm
     else:
-        raise TrainingError(f"a {kind} sees in this model, which neardup cannot train: train another encoder")
+        encoder = kind_of(model)
+        sees = Exported(encoder.vision_of(model), encoder.vectors_of)
+        return _whole(sees, nn.Identity(), frozen_layers, f"a {kind}")
     return Tower(start, layers[:frozen_layers], layers[frozen_layers:], reads, head, projection, tower.config)
 
 

@@ -3,20 +3,22 @@
 The copies are those of `press`, made by Pillow, not those of `press_torch` that a model may be trained on.
 """
 
+import io
 import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from neardup.arrays import Bools, Floats, Ints, Vectors
-from neardup.encode.protocol import Encoder
+from neardup.encode.files import encode_files
+from neardup.encode.protocol import BatchEncoder
 from neardup.encode.vision import shortest_side
 from neardup.errors import UnreadableImageError
 from neardup.images import read_image
@@ -63,7 +65,6 @@ class NearDuplicates:
         self,
         examples: Sequence[Example],
         rows: Sequence[int],
-        processor: Any,
         recipe: Recipe,
         known: KnownPairs,
         bits: int,
@@ -73,7 +74,6 @@ class NearDuplicates:
         Args:
             examples: all photos.
             rows: those to validate on; of more than `MOST` so many are drawn.
-            processor: the encoder's image processor.
             recipe: seed and number of copies.
             known: pairs of photos that show the same picture; each is searched for the other, too.
             bits: photos whose perceptual hashes are at most so many bits apart are taken for one picture.
@@ -81,45 +81,59 @@ class NearDuplicates:
         if len(rows) > MOST:
             rows = np.sort(np.random.default_rng(recipe.seed).choice(np.array(rows), MOST, replace=False)).tolist()
         self._examples = [examples[row] for row in rows]
-        self._processor = processor
         self._recipe = recipe
+        self._pixels: Tensor | None = None
         photos, phashes = [e.photo for e in self._examples], [e.phash for e in self._examples]
         same, _ = known.rows(self._examples)
         blank = [""] * len(photos)
         self.groups: Ints = np.array(labels_of(inseparable(blank, photos, phashes, bits, same)), dtype=np.int64)
 
-    @cached_property
-    def _pixels(self) -> Tensor:
-        """Photos, then their first copies, their second ones and so on: uint8 (m, 3, height, width)."""
-        with ThreadPoolExecutor(min(WORKERS, os.cpu_count() or 1)) as pool:
-            versions = list(pool.map(self._versions, self._examples))
-        return torch.stack([pictures[i] for i in range(len(versions[0])) for pictures in versions])
+    def read(self, learner: VisionLearner) -> Tensor:
+        """Photos, then their first copies, their second ones and so on, as the learner's image processor has them.
 
-    def _versions(self, example: Example) -> list[Tensor]:
-        """A photo and its press copies, uint8 (3, height, width) each."""
+        They are read and made once: uint8 (m, 3, height, width).
+        """
+        if self._pixels is None:
+            with ThreadPoolExecutor(min(WORKERS, os.cpu_count() or 1)) as pool:
+                versions = list(pool.map(lambda example: self._prepared(example, learner.processor), self._examples))
+            self._pixels = torch.stack([pictures[i] for i in range(len(versions[0])) for pictures in versions])
+        return self._pixels
+
+    def _prepared(self, example: Example, processor: Any) -> list[Tensor]:
+        """A photo and its press copies as an image processor has them, uint8 (3, height, width) each."""
+        return [as_bytes(processor, picture) for picture in self._pictures(example, shortest_side(processor))]
+
+    def _pictures(self, example: Example, size: int) -> list[Image.Image]:
+        """A photo, its shortest side of at least `size` pixels where it has as many, and its press copies."""
         try:
-            image = read_image(example.image, max_pixels=example.max_pixels, draft=shortest_side(self._processor))
+            image = read_image(example.image, max_pixels=example.max_pixels, draft=size)
         except (OSError, UnreadableImageError) as error:
             raise unreadable(example, error) from error
         seeds = [copy_seed(example.photo, i, self._recipe.seed) for i in range(self._recipe.validation_copies)]
-        return [as_bytes(self._processor, picture) for picture in (image, *(press(image, seed) for seed in seeds))]
-
-    def read(self) -> None:
-        """Read the photos and make their copies, unless that is done."""
-        _ = self._pixels
+        return [image, *(press(image, seed) for seed in seeds)]
 
     def measure(self, learner: VisionLearner) -> SearchScore:
         """Search with a learner's model as it is now."""
-        return self.search(learner.vectors(torch.split(self._pixels, learner.recipe.batch_size)).numpy())
+        return self.search(learner.vectors(torch.split(self.read(learner), learner.recipe.batch_size)).numpy())
 
-    def encoded(self, encoder: Encoder) -> Vectors:
-        """Vectors of the photos and their copies by an encoder of the processor's pixels, float32 (m, d), unit rows."""
-        return encoder.encode(list(self._pixels))
+    def encoded(self, encoder: BatchEncoder) -> Vectors:
+        """Vectors of the photos, then of their copies, by an encoder of any kind: float32 (m, d), unit rows."""
+        files = (as_png(picture) for photo in self._examples for picture in self._pictures(photo, encoder.size))
+        vectors = [vector for _, vector in encode_files(encoder, files) if not isinstance(vector, UnreadableImageError)]
+        by_photo = np.stack(vectors).reshape(len(self._examples), -1, encoder.dimension)
+        return by_photo.transpose(1, 0, 2).reshape(-1, encoder.dimension)
 
     def search(self, vectors: Vectors) -> SearchScore:
         """Search with vectors of the photos and then of their copies, (m, d), unit rows."""
         wide_vectors = vectors.astype(np.float64)
         return search_score(wide_vectors[len(self.groups) :], wide_vectors[: len(self.groups)], self.groups)
+
+
+def as_png(image: Image.Image) -> bytes:
+    """A picture as the bytes of a file, without any loss."""
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=1)
+    return file.getvalue()
 
 
 def search_score(copies: Floats, photos: Floats, groups: Ints) -> SearchScore:
