@@ -72,7 +72,7 @@ def jpeg(image: Image.Image) -> bytes:
 
 
 def thumbnail(source: Path | bytes, side: int = THUMB, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """A small copy of a photo, its file or that one's bytes, RGB, within a square of `side` pixels.
+    """A small copy of a photo, given by its file or its bytes: RGB, within a square of `side` pixels.
 
     Raises:
         UnreadableImageError: the file is no image, or has over `max_pixels` pixels.

@@ -63,7 +63,7 @@ def ask_again(watched: Watched, out: Path) -> list[Again]:
     known = [(pair, why) for pair, why in found.items() if pair[0] in path_of and pair[1] in path_of]
     said = links.decided
     rows = [
-        Again(path_of[pair[0]], path_of[pair[1]], said[pair].verdict, why, *pair, said[pair].id) for pair, why in known
+        Again(path_of[pair[0]], path_of[pair[1]], *pair, said[pair].verdict, why, said[pair].id) for pair, why in known
     ]
     save_again(watched.folder, rows)
     if rows:

@@ -107,7 +107,7 @@ def test_the_page_shows_an_answered_pair_again_with_its_reason(tmp_path: Path) -
     out, places, given = answered(tmp_path)
     run = out / "watch" / "0002"
     rows = [
-        Again(places[a][0], places[b][0], DIFFERENT, why, places[a][1], places[b][1], verdict.id)
+        Again(places[a][0], places[b][0], places[a][1], places[b][1], DIFFERENT, why, verdict.id)
         for (a, b), why, verdict in (((0, 2), "c.jpg joined", given[1]), ((0, 3), "a new decision", given[6]))
     ]
     (out / "watch" / "0001").mkdir(parents=True)
@@ -135,7 +135,7 @@ def test_without_a_reason_no_answered_pair_is_shown_again(tmp_path: Path) -> Non
     """Neither where nothing was listed nor where the listed answer is no longer in force."""
     out, places, given = answered(tmp_path)
     (out / "watch" / "0001").mkdir(parents=True)
-    old = Again(places[0][0], places[1][0], SAME, "c.jpg joined", places[0][1], places[1][1], "an earlier verdict")
+    old = Again(places[0][0], places[1][0], places[0][1], places[1][1], SAME, "c.jpg joined", "an earlier verdict")
     save_again(out / "watch" / "0001", [old])
     (out / "watch" / "0002").mkdir()
     (out / "watch" / "0002" / "asked_again.csv").write_text("photo,partner,verdict,why\na,b,same,of another version\n")

@@ -185,7 +185,7 @@ def test_without_probabilities_nothing_is_told(truth: TestSet) -> None:
 
 def test_the_page_escapes_what_names_hold(tmp_path: Path) -> None:
     """A legend or a name with markup is text, and a photo that is gone leaves no hole."""
-    doubt = Doubt("missing", 0.99, "<script>.jpg", "", "=1.jpg", "", "<b>", "", SHA["a"], SHA["b"])
+    doubt = Doubt("<script>.jpg", "=1.jpg", SHA["a"], SHA["b"], "missing", 0.99, "", "", "<b>", "")
     page = write_doubts(tmp_path, [doubt], found())[2].read_text()
     assert "<script>.jpg" not in page
     assert "&lt;script&gt;.jpg" in page

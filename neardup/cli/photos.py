@@ -55,6 +55,7 @@ def embed(
     Example: neardup embed photos --out vectors.parquet --encoder builtin:tiny
     """
     from neardup.archive.scan import scan
+    from neardup.encode.store import store_of
     from neardup.encode.vectors import embed_photos
 
     check_folder_of_photos(folder)
@@ -65,7 +66,7 @@ def embed(
         table = state / f"{out.stem}.scan.parquet"
         photos = scan(folder, table=table, patterns=("**",), exclude=(), max_pixels=limit)
         items = [(photo.path, photo.sha256) for photo in photos.photos]
-        store = settings.cluster.store or state / "vectors"
+        store = store_of(out.parent, settings.cluster.store)
         embed_photos(items, folder, model, store=store, max_pixels=limit).save(out, folder)
     for path, reason in photos.left_out:
         say(f"left out {path}: {reason}")
@@ -172,8 +173,7 @@ def _prove_hits(
     fingerprint = queries.fingerprint
     decision = decision_for(state.parent if state else None, fingerprint)
     names = [(photo, Path(path).name) for photo, path in zip(queries.photos, queries.paths, strict=True)]
-    keypoints = state / "keypoints" if state else None
-    return prove_hits(names, hits, lambda photo: read_file(files[photo]), keypoints, decision, max_pixels)
+    return prove_hits(names, hits, lambda photo: read_file(files[photo]), state, decision, max_pixels)
 
 
 def _is_store(vectors: str) -> bool:
@@ -365,9 +365,9 @@ def loaded(settings: "Settings", folder: Path, dtype: "Dtype", results: Path) ->
         results: output folder of the experiment that measured a lower one.
     """
     from neardup.encode.encoder import load_encoder
-    from neardup.measure.low_precision import effect, measured
+    from neardup.measure.low_precision import effect, measured_folder
 
     model = load_encoder(resolved(settings, folder), settings.device, dtype)
     if dtype != "fp32":
-        say(effect(measured(results, dtype, model.fingerprint)))
+        say(effect(measured_folder(results, dtype, model.fingerprint)))
     return model

@@ -121,8 +121,8 @@ def sentences(comparison: Comparison, best: Evaluation) -> list[str]:
 
 def largest_found_groups(evaluation: Evaluation, images: Path, max_pixels: int = MAX_PIXELS) -> list[list[Picture]]:
     """The largest groups that were found, each photo marked by whether most of the group are its true companions."""
-    found = evaluation.scored.found
-    members = [[int(i) for i in (found == group).nonzero()[0]] for group in sorted(set(found.tolist()))]
+    group_of = evaluation.scored.found
+    members = [[int(i) for i in (group_of == group).nonzero()[0]] for group in sorted(set(group_of.tolist()))]
     large = sorted((group for group in members if len(group) > 1), key=lambda group: (-len(group), group[0]))
     strips = []
     for group in large[:SHOWN_GROUPS]:

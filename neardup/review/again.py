@@ -9,6 +9,7 @@ from pathlib import Path
 from neardup.decide.geometry import LINKED
 from neardup.errors import ArchiveError
 from neardup.review.links import Links, Pair
+from neardup.review.photo_pair import PhotoPair
 from neardup.review.question import Question
 from neardup.review.verdicts import DIFFERENT, SAME, Verdict
 from neardup.tables import load_table, save_rows
@@ -22,25 +23,17 @@ pairs one is wrong where probabilities are calibrated, so that few are asked aga
 
 
 @dataclass(frozen=True)
-class Again:
+class Again(PhotoPair):
     """A pair that was answered and is to be looked at again.
 
     Attributes:
-        photo: path of the one photo.
-        partner: path of the other one.
         verdict: the answer in force.
-        why: what has changed since.
-        photo_sha256: digest of the one photo's bytes.
-        partner_sha256: digest of the other's.
-        verdict_id: of the answer; once another one is in force, the pair has been looked at.
+        why: what has changed since the answer.
+        verdict_id: id of the answer; once another one is in force, the pair has been looked at.
     """
 
-    photo: str
-    partner: str
     verdict: str
     why: str
-    photo_sha256: str
-    partner_sha256: str
     verdict_id: str
 
 
@@ -51,11 +44,11 @@ def save_again(run: Path, rows: Iterable[Again]) -> Path:
 
 def load_again(out: Path) -> list[Again]:
     """What all runs of `watch` into an output folder asked again, the oldest first."""
-    found: list[Again] = []
+    rows: list[Again] = []
     for table in sorted((out / "watch").glob(f"*/{TABLE}")):
         with suppress(ArchiveError):  # a table of another version does not say which answers it is about
-            found += load_table(table, Again)
-    return found
+            rows += load_table(table, Again)
+    return rows
 
 
 def still_open(rows: Iterable[Again], links: Links) -> list[Question]:
@@ -65,13 +58,13 @@ def still_open(rows: Iterable[Again], links: Links) -> list[Question]:
         rows: as `load_again` gives them.
         links: what the verdicts in force come to.
     """
-    found = {}
+    questions = {}
     for row in rows:
-        asked = Question(row.photo, row.partner, row.photo_sha256, row.partner_sha256, "asked_again", {"why": row.why})
-        verdict = links.decided.get(asked.pair)
+        question = Question(*row.paths, *row.digests, "asked_again", {"why": row.why})
+        verdict = links.decided.get(question.pair)
         if verdict and verdict.id == row.verdict_id:
-            found[asked.pair] = asked
-    return list(found.values())
+            questions[question.pair] = question
+    return list(questions.values())
 
 
 def asked_again(
@@ -102,26 +95,26 @@ def asked_again(
         if photo in group_of:
             joined[group_of[photo]].append(photo)
     alike = _alike(probabilities, new)
-    found = {}
+    reasons = {}
     for pair, verdict in sorted(links.decided.items()):
         reason = _contradicted(verdict, probabilities.get(pair), decision)
         if not reason:
             photos, words = _joined(verdict, group_of, joined, alike)
-            reason = f"{_named([new[photo] for photo in photos])} {words}" if photos else ""
+            reason = f"{_first_of([new[photo] for photo in photos])} {words}" if photos else ""
         if reason:
-            found[pair] = reason
-    return found
+            reasons[pair] = reason
+    return reasons
 
 
 def _alike(probabilities: Mapping[Pair, float], new: Collection[str]) -> dict[str, set[str]]:
     """Photo → the new photos that are more probably than not the same picture."""
-    fresh, found = set(new), defaultdict[str, set[str]](set)
+    arrived, partners = set(new), defaultdict[str, set[str]](set)
     for (first, second), probability in probabilities.items():
         if probability >= LINKED:
             for photo, partner in ((first, second), (second, first)):
-                if partner in fresh:
-                    found[photo].add(partner)
-    return found
+                if partner in arrived:
+                    partners[photo].add(partner)
+    return partners
 
 
 def _contradicted(verdict: Verdict, probability: float | None, decision: str) -> str:
@@ -163,7 +156,7 @@ def _joined(
     return [], ""
 
 
-def _named(names: list[str]) -> str:
-    """Photos by their names, the first of many."""
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return f"{names[0]}{more}"
+def _first_of(photo_names: list[str]) -> str:
+    """The name of the first of some photos, and how many more there are."""
+    more = f" and {len(photo_names) - 1} more" if len(photo_names) > 1 else ""
+    return f"{photo_names[0]}{more}"

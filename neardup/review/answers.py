@@ -42,16 +42,16 @@ class Answers:
             if verdict.verdict != WITHDRAWN:
                 self._on.setdefault(verdict.pair, {})[verdict.who] = verdict
         self._seen = last
-        self.links = Links.of(verdict for said in self._on.values() for verdict in said.values())
+        self.links = Links.of(verdict for by_person in self._on.values() for verdict in by_person.values())
         return True
 
     def _drop(self, identity: str) -> None:
         """Take a verdict that was superseded out of those in force."""
         superseded = self._verdicts.get(identity)
-        said = self._on.get(superseded.pair, {}) if superseded else {}
-        if superseded and superseded.who in said and said[superseded.who].id == identity:
-            del said[superseded.who]
-            if not said:
+        by_person = self._on.get(superseded.pair, {}) if superseded else {}
+        if superseded and superseded.who in by_person and by_person[superseded.who].id == identity:
+            del by_person[superseded.who]
+            if not by_person:
                 del self._on[superseded.pair]
 
     def __len__(self) -> int:
@@ -67,8 +67,8 @@ class Answers:
         """The median time that a person takes for a pair; None before the first answer."""
         own = [
             verdict.seconds
-            for said in self._on.values()
-            if (verdict := said.get(who)) and verdict.seconds is not None and verdict.seconds <= LONGEST_S
+            for by_person in self._on.values()
+            if (verdict := by_person.get(who)) and verdict.seconds is not None and verdict.seconds <= LONGEST_S
         ]
         return median(own) if own else None
 

@@ -1,27 +1,36 @@
 """What the review page asks of its server, as JSON: the next pairs, verdicts, undo, groups, the search."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import count
 from typing import Annotated, Any, Literal
+from uuid import uuid4
 
 from fastapi import FastAPI, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
 from neardup.errors import ArchiveError, VerdictError
-from neardup.review.candidates import Photo
 from neardup.review.desk import Desk
-from neardup.review.facts import PhotoFacts
+from neardup.review.pages import LONGEST_NAME, Pages, words_of
 from neardup.review.queues import AUDIT, REVIEW, TRUTH
+from neardup.review.searches import Searches
 from neardup.review.security import UPLOAD
-from neardup.review.shown import machine_says, shown_photo, shown_points, shown_progress, shown_task, shown_with
+from neardup.review.shown import shown_points, shown_with
 from neardup.review.verdicts import Verdict
-from neardup.search.nearest import Hit
 
 AHEAD = 4
 """Pairs that a browser gets at once: the one that is shown, and the next three, whose pictures it decodes ahead."""
 
-Who = Annotated[str, Field(min_length=1, max_length=80)]
+UNDONE = 40
+"""Changes of a group that can be undone one after the other; their ids stand in the page's address."""
+
+Who = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
+"""A person, as they call themselves."""
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""The SHA-256 of a photo."""
 Name = Annotated[str, Field(pattern=r"^[\w.:-]{1,64}$")]
+"""The id of a verdict or of a browser's session, which the browser chooses."""
 
 
 class Body(BaseModel):
@@ -60,46 +69,36 @@ class Skip(Body):
     number: int
 
 
-class Part(Body):
-    """Photos of a group that are taken out of it."""
+class Change(Body):
+    """What the form of a group's page holds.
 
-    photos: Annotated[list[Digest], Field(min_length=1, max_length=10_000)]
+    Attributes:
+        photos: those that are meant.
+        other: number of another group; 0 for none.
+        undo: ids of the changes that were made on the page, the last one at the end, parted by points.
+        who: the person.
+    """
+
+    photos: Annotated[list[Digest], Field(max_length=10_000)] = []
+    other: int = 0
+    undo: Annotated[str, Field(pattern=r"^[0-9a-f.]{0,1600}$")] = ""
     who: Who
 
 
-class Merge(Body):
-    """Another group that is the same as this one."""
-
-    other: int
-    who: Who
-
-
-class Choice(Body):
-    """The photo that stands for a group."""
-
-    photo: Digest
-    who: Who
-
-
-class Words(Body):
-    """Words that describe a photo."""
-
-    text: Annotated[str, Field(min_length=1, max_length=400)]
-
-
-def add_api(app: FastAPI, desk: Desk) -> None:
+def add_api(app: FastAPI, desk: Desk, pages: Pages, searches: Searches) -> None:
     """Answer what the page asks."""
-    _add_tasks(app, desk)
-    _add_verdicts(app, desk)
+    _add_tasks(app, desk, pages)
+    _add_verdicts(app, desk, pages)
     _add_groups(app, desk)
-    _add_search(app, desk)
+    _add_search(app, desk, searches)
 
 
-def _add_tasks(app: FastAPI, desk: Desk) -> None:
+def _add_tasks(app: FastAPI, desk: Desk, pages: Pages) -> None:
     """Hand out pairs."""
 
     @app.get("/api/tasks")
     def tasks(
+        request: Request,
         queue: Literal["review", "audit", "group", "ground truth"],
         session: Annotated[str, Query(pattern=r"^[\w.:-]{1,64}$")],
         who: Annotated[str, Query(max_length=80)] = "",
@@ -110,22 +109,25 @@ def _add_tasks(app: FastAPI, desk: Desk) -> None:
         have = [int(number) for number in but.split(",") if number]
         found = desk.queues.take(queue, session, AHEAD - len(have), group=group, but=have)
         desk.pictures.warm(photo.sha256 for task in found for photo in (task.pair.photo, task.pair.partner))
-        progress = desk.queues.progress(queue, who or desk.who, group)
-        return {"tasks": [shown_task(task, queue) for task in found], "progress": shown_progress(progress)}
+        words, progress = words_of(request), desk.queues.progress(queue, who or desk.who, group)
+        return {"tasks": [pages.task(words, task, queue) for task in found], **pages.standing(words, progress)}
 
     @app.get("/api/pair/{photo}/{partner}")
-    def pair(photo: str, partner: str) -> dict[str, Any]:
+    def pair(
+        request: Request, photo: str, partner: str, queue: str = REVIEW, *, turned: bool = False
+    ) -> dict[str, Any]:
         desk.queues.refresh()
-        task, progress = desk.queues.task_of(photo, partner, REVIEW), desk.queues.progress(REVIEW, desk.who)
-        return {"tasks": [shown_task(task, REVIEW)], "progress": shown_progress(progress)}
+        words, progress = words_of(request), desk.queues.progress(REVIEW, desk.who)
+        task = pages.task(words, desk.queues.task_of(photo, partner, queue), queue, turned=turned)
+        return {"tasks": [task], **pages.standing(words, progress)}
 
     @app.get("/api/points/{photo}/{partner}")
     def points(photo: str, partner: str) -> dict[str, Any]:
         evidence, files = desk.results.evidence(photo, partner), sorted((photo, partner))
         first, second = (desk.results.file_of(digest) for digest in files)
         if desk.points is None or evidence is None or first is None or second is None:
-            return {"points": []}
-        return {"points": shown_points(desk.points(first, second), evidence, photo)}
+            return {"html": ["", ""]}
+        return {"html": pages.points(shown_points(desk.points(first, second), evidence, photo))}
 
     @app.post("/api/skip")
     def skip(body: Skip) -> dict[str, Any]:
@@ -133,7 +135,7 @@ def _add_tasks(app: FastAPI, desk: Desk) -> None:
         return {}
 
 
-def _add_verdicts(app: FastAPI, desk: Desk) -> None:
+def _add_verdicts(app: FastAPI, desk: Desk, pages: Pages) -> None:
     """Take verdicts, and take them back."""
 
     def saw(answer: Answer) -> dict[str, Any]:
@@ -164,82 +166,70 @@ def _add_verdicts(app: FastAPI, desk: Desk) -> None:
         return {"new": desk.verdicts.add(given)}
 
     @app.post("/api/undo")
-    def undo(body: Undo) -> dict[str, Any]:
-        pairs = []
+    def undo(request: Request, body: Undo) -> dict[str, Any]:
+        withdrawn = []
         for identity in body.ids:
             earlier = desk.verdicts.get(identity)
             if earlier is None:
                 raise VerdictError("that verdict was not stored: there is nothing to take back")
             desk.verdicts.withdraw(identity, body.who)
-            pairs.append(earlier)
+            withdrawn.append(earlier)
         desk.queues.refresh()
-        queue = pairs[-1].queue
+        queue = withdrawn[-1].queue
         try:
-            shown = shown_task(desk.queues.task_of(*pairs[-1].pair, queue), queue)
+            task = pages.task(words_of(request), desk.queues.task_of(*withdrawn[-1].pair, queue), queue)
         except ArchiveError:
-            shown = None
-        return {"task": shown, "queue": queue}
+            task = None
+        return {"task": task, "queue": queue}
 
 
 def _add_groups(app: FastAPI, desk: Desk) -> None:
-    """Change groups, each change a verdict or several."""
+    """Change groups, each change a verdict or several; the answer says what the address of the page is to hold then."""
+
+    def changed(body: Change, verdicts: Sequence[Verdict], done: str) -> dict[str, str]:
+        """Store the verdicts of one change under ids by which it is undone."""
+        change = uuid4().hex
+        desk.verdicts.add_all([replace(verdict, id=f"{change}:{n}") for n, verdict in enumerate(verdicts)])
+        return {"done": done, "undo": ".".join([*filter(None, body.undo.split(".")), change][-UNDONE:])}
 
     @app.post("/api/group/{number}/out")
-    def take_out(number: int, body: Part) -> dict[str, Any]:
-        given = desk.groups.take_out(number, body.photos, body.who)
-        desk.verdicts.add_all(given)
-        return {"ids": [verdict.id for verdict in given]}
+    def take_out(request: Request, number: int, body: Change) -> dict[str, str]:
+        if not body.photos:
+            raise VerdictError(words_of(request).say("choose_first"))
+        return changed(body, desk.groups.take_out(number, body.photos, body.who), "done_out")
 
     @app.post("/api/group/{number}/merge")
-    def merge(number: int, body: Merge) -> dict[str, Any]:
-        given = desk.groups.merge(number, body.other, body.who)
-        desk.verdicts.add(given)
-        return {"ids": [given.id]}
+    def merge(number: int, body: Change) -> dict[str, str]:
+        return changed(body, [desk.groups.merge(number, body.other, body.who)], "done_merge")
 
     @app.post("/api/group/{number}/reference")
-    def reference(number: int, body: Choice) -> dict[str, Any]:
-        desk.groups.choose_reference(number, body.photo, body.who)
-        return {}
+    def reference(number: int, body: Change) -> dict[str, str]:
+        desk.groups.choose_reference(number, "".join(body.photos), body.who)
+        return {"done": "done_reference"}
+
+    @app.post("/api/group/{number}/undo")
+    def undo(request: Request, number: int, body: Change) -> dict[str, str]:  # noqa: ARG001 - the address has it
+        *before, change = body.undo.split(".")
+        if not change:
+            raise VerdictError(words_of(request).say("nothing_to_undo"))
+        _undo(desk, change, body.who)
+        return {"done": "undone", "undo": ".".join(before)}
 
 
-def _add_search(app: FastAPI, desk: Desk) -> None:
-    """Find photos like one, or like words."""
+def _undo(desk: Desk, change: str, who: str) -> None:
+    """Take back the verdicts of one change of a group."""
+    for n in count():
+        if desk.verdicts.get(f"{change}:{n}") is None:
+            return
+        desk.verdicts.withdraw(f"{change}:{n}", who)
 
-    def found(hits: list[Hit], query: str, data: bytes = b"") -> list[dict[str, Any]]:
-        """The hits as the browser is told of them, with what the machine says of each and the photo searched for."""
-        shown = []
-        proofs = desk.prove(query, data, hits) if data else {}
-        for hit in hits:
-            if not desk.results.learn(hit.path, hit.photo):
-                continue  # its file is gone, or was replaced since it was encoded
-            photo = Photo(hit.photo, hit.path, desk.results.facts.of(hit.path))
-            says: dict[str, Any] = proofs.get(hit.photo, {})
-            if query and None not in {desk.results.photo_of(query), desk.results.photo_of(hit.photo)}:
-                says = machine_says(desk.results.pair(query, hit.photo))
-            said = desk.queues.answers.of(query, hit.photo) if query else []
-            shown.append(
-                {"photo": shown_photo(photo), "similarity": hit.similarity}
-                | {name: says.get(name) for name in ("sentence", "relation", "probability")}
-                | {"said": [verdict.verdict for verdict in said]}
-            )
-        return shown
+
+def _add_search(app: FastAPI, desk: Desk, searches: Searches) -> None:
+    """Find photos like one."""
 
     @app.post("/api/search")
-    async def search(request: Request) -> dict[str, Any]:
+    async def search(request: Request) -> dict[str, str]:
         if request.headers.get("content-type", "").split(";")[0].strip().lower() != UPLOAD:
             raise VerdictError(f"send the photo as {UPLOAD}")
-        data = await request.body()
-
-        def answer() -> dict[str, Any]:
-            query = desk.pictures.add(data)
-            hits = desk.lookup.like_photo(data, desk.max_pixels)
-            desk.results.bring(query)
-            brought = desk.results.content(query) or Photo(query, "", PhotoFacts("", ""))
-            return {"query": shown_photo(brought), "hits": found(hits, query, data)}
-
         desk.queues.refresh()
-        return await run_in_threadpool(answer)
-
-    @app.post("/api/words")
-    def words(body: Words) -> dict[str, Any]:
-        return {"query": None, "hits": found(desk.lookup.like_words(body.text), "")}
+        return {"address": f"/search/{await run_in_threadpool(searches.add, await request.body())}"}

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -11,14 +11,15 @@ from uuid import NAMESPACE_URL, uuid5
 
 import pyarrow.parquet as pq
 
-from neardup.archive.prepare import REMEMBERED
+from neardup.archive.prepare import ARCHIVE_FILE
 from neardup.errors import ArchiveError, VerdictError
 from neardup.images import MAX_PIXELS
 from neardup.review.facts import PhotoFacts
+from neardup.review.photo_pair import PhotoPair
 from neardup.review.verdicts import pair_of
 from neardup.stages import STATE, digest_if_readable
 from neardup.verify.evidence import Evidence
-from neardup.verify.store import EVIDENCE, Known, read_evidence
+from neardup.verify.store import EVIDENCE, EvidenceByPair, read_evidence
 
 _NAMESPACE = uuid5(NAMESPACE_URL, "neardup:pair")
 """What the ids of pairs are derived from, so that two contents have one id wherever they are met."""
@@ -48,25 +49,8 @@ class Opinion:
 
 
 @dataclass(frozen=True)
-class Candidate(Opinion):
-    """A pair of photos that the machine proposes.
-
-    Attributes:
-        photo: path of one photo, relative to the archive.
-        partner: path of the other one.
-        photo_sha256: digest of its bytes.
-        partner_sha256: digest of the other's.
-    """
-
-    photo: str
-    partner: str
-    photo_sha256: str
-    partner_sha256: str
-
-    @property
-    def pair(self) -> tuple[str, str]:
-        """The two contents, ordered as verdicts order them."""
-        return pair_of(self.photo_sha256, self.partner_sha256)
+class Candidate(PhotoPair, Opinion):
+    """A pair of photos that the machine proposes, with what it says of it."""
 
     @property
     def id(self) -> str:
@@ -80,7 +64,8 @@ class Candidate(Opinion):
 
     def shown(self) -> dict[str, Any]:
         """What a person sees of the machine's opinion, as a verdict keeps it."""
-        return {said.name: value for said in fields(Opinion) if (value := getattr(self, said.name)) not in {None, ""}}
+        values = {column.name: getattr(self, column.name) for column in fields(Opinion)}
+        return {name: value for name, value in values.items() if value not in {None, ""}}
 
 
 @dataclass(frozen=True)
@@ -115,6 +100,12 @@ class ShownPair(Opinion):
     affected: int = 2
     bridge: bool = False
     evidence: Evidence | None = None
+
+    def seen_from(self, photo: str) -> "ShownPair":
+        """The same pair with the photo of a SHA-256 first."""
+        if photo == self.photo.sha256:
+            return self
+        return replace(self, photo=self.partner, partner=self.photo, groups=self.groups[::-1])
 
 
 def id_of(photo: str, partner: str) -> str:
@@ -177,8 +168,8 @@ class Found:
         members: dict[int, list[str]] = {}
         for row in groups:
             members.setdefault(row["group"], []).append(row["photo"])
-        found = tuple(map(tuple, members.values()))
-        return cls(home, tuple(candidates_in(pairs, digests)), found, digests, facts)
+        grouped = tuple(map(tuple, members.values()))
+        return cls(home, tuple(candidates_in(pairs, digests)), grouped, digests, facts)
 
 
 def digests_in(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -195,14 +186,14 @@ def candidates_in(
         rows: of the table, by the names of its columns.
         digests: path → SHA-256 of photos that the rows do not name by it.
     """
-    names = [name for name in Candidate.__dataclass_fields__ if rows and name in rows[0]]
-    found = []
+    columns = [name for name in Candidate.__dataclass_fields__ if rows and name in rows[0]]
+    candidates = []
     for row in rows:
         ends = {f"{name}_sha256": row.get(f"{name}_sha256") or digests.get(row[name], "") for name in SIDES}
         if all(ends.values()) and len(set(ends.values())) > 1:
-            values = {name: row[name] for name in names if row[name] is not None}
-            found.append(Candidate(**values | ends))
-    return found
+            values = {name: row[name] for name in columns if row[name] is not None}
+            candidates.append(Candidate(**values | ends))
+    return candidates
 
 
 def _rows(table: Path, out: Path) -> list[dict[str, Any]]:
@@ -218,7 +209,7 @@ def _json(file: Path) -> dict[str, Any]:
 
 def root_of(out: Path, root: Path | None, facts: Mapping[str, Any]) -> Path:
     """The archive: the folder that is named, else the one that was searched, else the one that was prepared."""
-    remembered = facts.get("archive") or _json(out / STATE / REMEMBERED).get("root")
+    remembered = facts.get("archive") or _json(out / STATE / ARCHIVE_FILE).get("root")
     if root is None and remembered is None:
         raise ArchiveError(f"{out} does not remember which photos it is about: name their folder with --archive")
     home = root or Path(str(remembered))
@@ -227,7 +218,7 @@ def root_of(out: Path, root: Path | None, facts: Mapping[str, Any]) -> Path:
     return home
 
 
-def load_evidence(out: Path) -> Known:
+def load_evidence(out: Path) -> EvidenceByPair:
     """Pair → what verification measured, from `duplicates/evidence.parquet` of an output folder; empty without it."""
     return read_evidence(out / "duplicates" / EVIDENCE)
 

@@ -13,9 +13,13 @@ from neardup.tables import load_rows
 MONTHS = ("janv", "févr", "mars", "avr", "mai", "juin", "juil", "août", "sept", "oct", "nov", "déc")
 """Beginnings of the French names of the months, January first, as the names of files write them."""
 _DIGITS = re.compile(r"(?<!\d)(1[89]\d\d|20\d\d)(\d\d)(\d\d)(?!\d)")
+"""A day as eight digits, year first, from 1800 on: `Aamulehti_19111112`."""
 _WORDS = re.compile(rf"(?<!\d)(\d{{1,2}}) ({'|'.join(MONTHS)})\w*\.? (\d{{4}})(?!\d)", re.IGNORECASE)
+"""A day in French words: `28 nov 1911`."""
 _NEWSPAPER = re.compile(r"^([^\W\d_][^\d_]*)_(?=\d{8})")
+"""A newspaper at the beginning of a file's name: letters up to an underscore and a day."""
 _PAGE = re.compile(r"_P(\d+)(?=_|\.)")
+"""The page in a file's name: `_P9`."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,10 @@ def date_of(path: str) -> str:
     >>> date_of("presse/Aamulehti_19111112_P9_01.jpg"), date_of("1_Chérau_28 nov 1911_Henni (8).jpg"), date_of("a.jpg")
     ('1911-11-12', '1911-11-28', '')
     """
-    found = [match.groups() for match in _DIGITS.finditer(path)]
+    dates = [match.groups() for match in _DIGITS.finditer(path)]
     for day, name, year in _WORDS.findall(composed(path)):
-        found.append((year, str(MONTHS.index(name.lower()) + 1), day))
-    for year, month, day in reversed(found):  # the file's own name says more than its folders
+        dates.append((year, str(MONTHS.index(name.lower()) + 1), day))
+    for year, month, day in reversed(dates):  # the file's own name says more than its folders
         try:
             return date(int(year), int(month), int(day)).isoformat()
         except ValueError:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from neardup.errors import UnreadableImageError
 from neardup.pages import Picture, write_page
 from neardup.review.candidates import Candidate, Found
 from neardup.review.links import Links
+from neardup.review.photo_pair import PhotoPair
 from neardup.review.question import Question
 from neardup.review.results import Results
 from neardup.tables import write_csv, write_table
@@ -23,48 +24,35 @@ MISSING_FROM = 0.9
 """Probability from which two photos of no common row are told: below it too many lines would be wrong to be read."""
 APART_UP_TO = 0.1
 """Probability up to which two photos do not hold their row together: only where it is low the historian is doubted."""
+COLUMNS = (
+    *("kind", "probability", "photo", "photo_row", "partner", "partner_row", "reason", "verdict"),
+    *("photo_sha256", "partner_sha256"),
+)
+"""Columns of the tables of doubts, all fields of a `Doubt`: what a historian reads first, digests last."""
 SHOWN = 200
 """Lines that the page shows with pictures; the tables hold all."""
 
 
 @dataclass(frozen=True)
-class Doubt:
+class Doubt(PhotoPair):
     """One line against the ground truth.
 
     Attributes:
         kind: `missing` for two photos that are likely the same and in no common row, `apart` for two of one row that
             nothing holds together: the likeliest pair between a part of the row and its largest part.
         probability: that the two photos show one picture; 0 where the search proposed no such pair of a row.
-        photo: path of the one photo; its picture lies there in the archive.
-        photo_row: sheet and row of it, or nothing.
-        partner: path of the other photo.
-        partner_row: sheet and row of that, or nothing.
+        photo_row: sheet and row of the photo, or nothing.
+        partner_row: sheet and row of its partner, or nothing.
         reason: why, in words.
         verdict: what people said of the pair, or nothing.
-        photo_sha256: digest of the one photo's bytes.
-        partner_sha256: digest of the other's.
     """
 
     kind: str
     probability: float
-    photo: str
     photo_row: str
-    partner: str
     partner_row: str
     reason: str
     verdict: str
-    photo_sha256: str
-    partner_sha256: str
-
-    @property
-    def digests(self) -> tuple[str, str]:
-        """SHA-256 of the photo and of its partner."""
-        return self.photo_sha256, self.partner_sha256
-
-    @property
-    def pair(self) -> tuple[str, str]:
-        """The two contents, the lesser first."""
-        return ordered(*self.digests)
 
 
 def doubts_of(test_set: TestSet, candidates: Iterable[Candidate], links: Links) -> list[Doubt]:
@@ -97,12 +85,12 @@ def _missing(candidate: Candidate, named: Mapping[str, TestPhoto], links: Links)
         return None
     where = "the photos are in two rows" if one and other else "one photo is in no row"
     reason = f"{where}: {candidate.sentence or f'{candidate.inliers or 0} points agree'}"
-    ends = candidate.photo, _row(one), candidate.partner, _row(other)
-    digests = candidate.photo_sha256, candidate.partner_sha256
-    return Doubt("missing", candidate.probability or 0.0, *ends, reason, _said(links, [candidate.pair]), *digests)
+    verdicts = _verdicts_on(links, [candidate.pair])
+    probability, rows = candidate.probability or 0.0, (_row(one), _row(other))
+    return Doubt(*candidate.paths, *candidate.digests, "missing", probability, *rows, reason, verdicts)
 
 
-def _said(links: Links, pairs: Iterable[tuple[str, str]]) -> str:
+def _verdicts_on(links: Links, pairs: Iterable[tuple[str, str]]) -> str:
     """What people agree on of some pairs, in words."""
     return "; ".join(f"{verdict.who}: {verdict.verdict}" for pair in pairs if (verdict := links.decided.get(pair)))
 
@@ -116,11 +104,11 @@ def _apart(test_set: TestSet, scored: Sequence[Candidate], links: Links) -> list
             pairs = {ordered(one.sha256, other.sha256): (one, other) for one, other in product(part, parts[0])}
             best = max(pairs, key=lambda pair: probability.get(pair, 0.0))
             one, other = pairs[best]
-            those = "this photo" if len(part) == 1 else f"these {len(part)} photos"
-            reason = f"nothing says that {those} and {len(parts[0])} others of the row are the same picture"
-            ends = one.path, _row(one), other.path, _row(other)
-            words = _said(links, pairs)
-            doubts.append(Doubt("apart", probability.get(best, 0.0), *ends, reason, words, one.sha256, other.sha256))
+            subject = "this photo" if len(part) == 1 else f"these {len(part)} photos"
+            reason = f"nothing says that {subject} and {len(parts[0])} others of the row are the same picture"
+            photos = one.path, other.path, one.sha256, other.sha256
+            rows, verdicts = (_row(one), _row(other)), _verdicts_on(links, pairs)
+            doubts.append(Doubt(*photos, "apart", probability.get(best, 0.0), *rows, reason, verdicts))
     return sorted(doubts, key=lambda line: (line.probability, line.photo, line.partner))
 
 
@@ -193,33 +181,33 @@ class RowQuestions:
             units.merge(first, second)
         known = {frozenset((units[first], units[second])) for first, second in links.cannot}
         named = {photo.sha256: f"{photo.sheet} {photo.row}".strip() for photo in self._test_set.photos}
-        asked = []
+        questions = []
         for doubt in doubts:
             both = frozenset(units[photo] for photo in doubt.pair)
             if doubt.pair in links.answered or (doubt.kind == "missing" and (len(both) == 1 or both in known)):
                 continue
             known.add(both)
-            asked.append(_question(doubt, [named[photo] for photo in doubt.digests if photo in named]))
-        return asked
+            questions.append(_question(doubt, [named[photo] for photo in doubt.digests if photo in named]))
+        return questions
 
 
 def _question(doubt: Doubt, rows: Sequence[str]) -> Question:
     """A line as the page asks it."""
-    ends = doubt.photo, doubt.partner, *doubt.digests
+    photos = *doubt.paths, *doubt.digests
     if doubt.kind == "apart":
-        return Question(*ends, "truth_apart", {"row": rows[0]})
+        return Question(*photos, "truth_apart", {"row": rows[0]})
     if len(rows) == 1:
-        return Question(*ends, "truth_no_row", {"row": rows[0]})
-    return Question(*ends, "truth_two_rows", {"row": rows[0], "other": rows[1]})
+        return Question(*photos, "truth_no_row", {"row": rows[0]})
+    return Question(*photos, "truth_two_rows", {"row": rows[0], "other": rows[1]})
 
 
 def write_doubts(folder: Path, doubts: Sequence[Doubt], found: Found) -> list[Path]:
     """Write `discrepancies_IS.xlsx`, `.csv` and `.html`, the page with a picture of both photos of each line."""
-    columns = [column.name for column in fields(Doubt)]
     paths = [folder / f"discrepancies_IS.{suffix}" for suffix in ("xlsx", "csv", "html")]
-    write_table(paths[0], columns, map(astuple, doubts))
-    write_csv(paths[1], columns, map(astuple, doubts))
-    lines = [(doubt, [_picture(found, path) for path in (doubt.photo, doubt.partner)]) for doubt in doubts[:SHOWN]]
+    rows = [[getattr(doubt, column) for column in COLUMNS] for doubt in doubts]
+    write_table(paths[0], COLUMNS, rows)
+    write_csv(paths[1], COLUMNS, rows)
+    lines = [(doubt, [_picture(found, path) for path in doubt.paths]) for doubt in doubts[:SHOWN]]
     write_page(paths[2], "ground_truth", lines=lines, total=len(doubts))
     return paths
 

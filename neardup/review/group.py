@@ -79,8 +79,8 @@ class Groups:
 
     def named(self, name: str) -> Ints:
         """The numbers of the groups that hold a photo with some text in its path, whatever its case."""
-        found = pc.match_substring(self._results.paths, name, ignore_case=True).to_numpy(zero_copy_only=False)
-        numbers = np.unique(self._results.group_of[np.flatnonzero(found)])
+        matches = pc.match_substring(self._results.paths, name, ignore_case=True).to_numpy(zero_copy_only=False)
+        numbers = np.unique(self._results.group_of[np.flatnonzero(matches)])
         return numbers[numbers > 0]
 
     def photos(self, number: int) -> list[int]:
@@ -99,21 +99,21 @@ class Groups:
     def group(self, number: int, page: int = 0) -> Group:
         """One group, a page of its photos; errors as in `photos`."""
         photos, results = self.photos(number), self._results
-        shown = photos[:1] + photos[1:][page * A_PAGE : (page + 1) * A_PAGE]
+        of_page = photos[:1] + photos[1:][page * A_PAGE : (page + 1) * A_PAGE]
         rows = results.rows_within(photos)
         rows = rows[results.links[rows] | results.doubtful[rows]]
         bridges = rows[results.bridges[rows]]
         at_bridges = set(results.first[bridges].tolist()) | set(results.second[bridges].tolist())
         reference = results.digest(photos[0])
         members = []
-        for photo in shown:
+        for photo in of_page:
             link = self._strongest(photo, rows)
-            said = self._answers.of(reference, results.digest(photo))
+            verdicts = self._answers.of(reference, results.digest(photo))
             members.append(
                 Member(
                     results.photo(photo),
                     None if link is None else results.candidate(link),
-                    said[-1].verdict if said else "",
+                    verdicts[-1].verdict if verdicts else "",
                     photo in at_bridges,
                 )
             )
@@ -121,15 +121,15 @@ class Groups:
 
     def pictures(self, number: int, count: int) -> list[Photo]:
         """The first photos of a group that can be read, for the list of groups."""
-        found = list[Photo]()
+        shown = list[Photo]()
         for photo in self._results.members(number).tolist():
-            if len(found) == count:
+            if len(shown) == count:
                 break
             try:
-                found.append(self._results.photo(photo))
+                shown.append(self._results.photo(photo))
             except NeardupError:
                 continue
-        return found
+        return shown
 
     def _strongest(self, photo: int, rows: Ints) -> int | None:
         """The row of a photo's likeliest pair among some, by probability where there is one, else by similarity."""

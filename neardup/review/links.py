@@ -39,12 +39,12 @@ class Contradiction:
     @property
     def sentence(self) -> str:
         """What contradicts what, in words, each photo by the first eight digits of its SHA-256."""
-        said = ", ".join(f"{verdict.who} says {verdict.verdict}" for verdict in self.apart)
+        answers = ", ".join(f"{verdict.who} says {verdict.verdict}" for verdict in self.apart)
         first, second = (digest[:8] for digest in self.apart[0].pair)
         if not self.chain:
-            return f"{first} and {second}: {said}"
+            return f"{first} and {second}: {answers}"
         steps = "; ".join(f"{v.first[:8]} = {v.second[:8]} ({v.who})" for v in self.chain)
-        return f"{first} and {second}: {said}, yet they are the same by {steps}"
+        return f"{first} and {second}: {answers}, yet they are the same by {steps}"
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ class Links:
     @classmethod
     def of(cls, current: Iterable[Verdict]) -> "Links":
         """Draw the conclusions of the verdicts in force, oldest first, as `Verdicts.current` gives them."""
-        said = by_pair(current)
+        verdicts_of = by_pair(current)
         disagreements, decided = [], {}
-        for pair, verdicts in said.items():
+        for pair, verdicts in verdicts_of.items():
             definite = [verdict for verdict in verdicts if verdict.verdict != CANNOT_TELL]
             if len({verdict.verdict for verdict in definite}) > 1:
                 disagreements.append(Contradiction(tuple(definite)))
@@ -81,7 +81,7 @@ class Links:
         chains = _contradicting_chains(same, apart)
         doubted = {verdict.pair for chain in chains for verdict in chain.verdicts}
         must, cannot = (tuple(sorted(set(pairs) - doubted)) for pairs in (same, apart))
-        return cls(decided, frozenset(said), (*disagreements, *chains), must, cannot)
+        return cls(decided, frozenset(verdicts_of), (*disagreements, *chains), must, cannot)
 
     def known_pairs(self) -> list[tuple[str, str, int]]:
         """Pairs to learn from, with 1 for the same and 0 for different; two exposures of a scene are neither."""
@@ -97,17 +97,17 @@ def _contradicting_chains(same: Mapping[Pair, Verdict], apart: Mapping[Pair, Ver
     together = DisjointSet(neighbours)
     for first, second in same:
         together.merge(first, second)
-    found = []
+    chains = []
     for (first, second), verdict in apart.items():
         if first not in together or second not in together or not together.connected(first, second):
             continue
         while path := shortest_path(neighbours, first, second):
             chain = tuple(neighbours[photo][partner] for photo, partner in pairwise(path))
-            found.append(Contradiction((verdict,), chain))
+            chains.append(Contradiction((verdict,), chain))
             for link in chain:
                 neighbours[link.first].pop(link.second, None)
                 neighbours[link.second].pop(link.first, None)
-    return found
+    return chains
 
 
 def audit_of(history: Iterable[Verdict], links: Links) -> Audit:
@@ -117,8 +117,8 @@ def audit_of(history: Iterable[Verdict], links: Links) -> Audit:
         history: every verdict, as `Verdicts.history` gives them.
         links: what follows from those in force; a verdict of another queue may have settled an audited link since.
     """
-    asked = {verdict.pair for verdict in history if verdict.queue == "audit"}
-    right = [links.decided[pair].verdict == SAME for pair in asked & links.decided.keys()]
+    audited = {verdict.pair for verdict in history if verdict.queue == "audit"}
+    right = [links.decided[pair].verdict == SAME for pair in audited & links.decided.keys()]
     return Audit(len(right), right.count(False))
 
 
@@ -158,13 +158,13 @@ def agreements(history: Iterable[Verdict]) -> list[Agreement]:
             answers[verdict.who].pop(verdict.pair, None)
         else:
             answers[verdict.who][verdict.pair] = verdict.verdict
-    found = [_agreement((one, other), answers[one], answers[other]) for one, other in combinations(sorted(answers), 2)]
-    return sorted(
-        (agreement for agreement in found if agreement.judged), key=lambda found: (-found.judged, found.people)
-    )
+    two = combinations(sorted(answers), 2)
+    agreed = [_agreement((one, other), answers[one], answers[other]) for one, other in two]
+    return sorted((one for one in agreed if one.judged), key=lambda one: (-one.judged, one.people))
 
 
 def _agreement(people: tuple[str, str], one: Mapping[Pair, str], other: Mapping[Pair, str]) -> Agreement:
+    """How far two people agree, from what each last answered to each pair."""
     both = sorted(one.keys() & other.keys())
     agreed = sum(one[pair] == other[pair] for pair in both)
     if not both:

@@ -32,10 +32,10 @@ class Lookup:
             store: folder or URL of the vectors; else the one beside the results.
             device: where the encoder computes.
         """
-        made = results.made_with
-        self._name = encoder or str(made.get("encoder", BUILTIN))
-        self._store = store or str(made.get("store") or results.out / STATE / "vectors")
-        self._device, self._precision = device, made.get("precision", "fp32")
+        facts = results.made_with
+        self._name = encoder or str(facts.get("encoder", BUILTIN))
+        self._store = store or str(facts.get("store") or results.out / STATE / "vectors")
+        self._device, self._precision = device, facts.get("precision", "fp32")
         self._lock = threading.Lock()
 
     @cached_property

@@ -49,8 +49,8 @@ class Pictures:
             ArchiveError: no photo of the results is known by that SHA-256, its file is gone or was replaced.
             UnreadableImageError: it is no image.
         """
-        made = self._place(sha256, side)
-        if not made.is_file():
+        picture = self._place(sha256, side)
+        if not picture.is_file():
             file = self._results.file_of(sha256)
             if file is None:
                 raise ArchiveError("no photo of these results is known by that number")
@@ -61,7 +61,7 @@ class Pictures:
             if hashlib.sha256(data).hexdigest() != sha256:
                 raise ArchiveError(f"{file.name} was replaced since: run `neardup duplicates` again")
             self._make(data, sha256, (side,))
-        return made
+        return picture
 
     def add(self, data: bytes) -> str:
         """Make the pictures of a photo that somebody brought, which may be none of the archive's.
@@ -102,10 +102,10 @@ class Pictures:
         image = read_image(data, max_pixels=self._limit, draft=sides[0])
         for side in sides:
             image.thumbnail((side, side))
-            made = self._place(sha256, side)
-            made.parent.mkdir(parents=True, exist_ok=True)
+            picture = self._place(sha256, side)
+            picture.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with replacing(made) as partial:
+                with replacing(picture) as partial:
                     image.save(partial, "JPEG", quality=QUALITY)
             except OSError as error:
                 raise UnreadableImageError(f"its picture cannot be written ({error})") from error

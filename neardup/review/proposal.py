@@ -69,17 +69,17 @@ def propose(
     """
     names = Names(archive)
     path_of = {photo.sha256: photo.path for photo in reversed(archive.photos)}
-    meant = [(mention, _photo(mention, names)) for mention in mentions]
+    named = [(mention, _photo(mention, names)) for mention in mentions]
     rows: defaultdict[Place, list[str]] = defaultdict(list)
     first: dict[str, Mention] = {}
-    for mention, photo in meant:
+    for mention, photo in named:
         rows[mention.sheet, mention.row] += [photo] if photo else []
         if photo:
             first.setdefault(photo, mention)
     groups = _groups(rows, links, path_of, probability)
     home_of = {photo: home for home, photos in _homes(groups, rows) for photo in photos}
     cells: defaultdict[Place, list[ProposedCell]] = defaultdict(list)
-    for mention, photo in meant:
+    for mention, photo in named:
         here = (mention.sheet, mention.row)
         if not photo or home_of[photo] == here == (first[photo].sheet, first[photo].row):
             cells[here].append(ProposedCell(mention.cell.text))
@@ -90,8 +90,8 @@ def propose(
             if before is None or (before.sheet, before.row) != home:
                 _move(cells, rows, photo, before, home, photos, explain)
     sheets: dict[str, dict[int, list[ProposedCell]]] = {}
-    for (name, row), found in sorted(cells.items()):
-        sheets.setdefault(name, {})[row] = _tidy(found)
+    for (name, row), row_cells in sorted(cells.items()):
+        sheets.setdefault(name, {})[row] = _tidy(row_cells)
     return sheets
 
 
@@ -170,8 +170,8 @@ def _groups(
             group = max(fitting, key=partial(_likeliest, unit, probability))
             group.photos += unit
             placed |= dict.fromkeys(unit, group)
-        if made := possible[there:]:
-            max(made, key=lambda group: len(set(group.photos) & set(photos))).home = place
+        if added := possible[there:]:
+            max(added, key=lambda group: len(set(group.photos) & set(photos))).home = place
     for photo, unit in unit_of.items():
         if photo not in placed:
             group = _Group(None, list(unit))
@@ -207,10 +207,11 @@ class _Explained:
     def of(self, photo: str, others: Iterable[str]) -> str:
         """The verdicts on a photo and any of some others."""
         pairs = [ordered(photo, other) for other in others if other != photo]
-        found = [self._words(photo, verdict) for pair in pairs if (verdict := self.links.decided.get(pair))]
-        return "; ".join(dict.fromkeys(found)) or "it goes with the photos of its row"
+        sentences = [self._words(photo, verdict) for pair in pairs if (verdict := self.links.decided.get(pair))]
+        return "; ".join(dict.fromkeys(sentences)) or "it goes with the photos of its row"
 
     def _words(self, photo: str, verdict: Verdict) -> str:
+        """What a verdict says of a photo and the other one of its pair, who said it and when."""
         other = verdict.second if verdict.first == photo else verdict.first
         note = f" ({verdict.note})" if verdict.note else ""
         relation = f", {verdict.relation}" if verdict.relation else ""

@@ -22,8 +22,16 @@ from neardup.review.results import Results
 from neardup.review.verdicts import SAME, Verdict, Verdicts
 from neardup.verify.evidence import ordered
 
-REVIEW, AUDIT, GROUP, TRUTH, CONTRADICTIONS = "review", "audit", "group", "ground truth", "contradictions"
-"""The queues: what the machine leaves open, links at random, one group, the ground truth, what is to be settled."""
+REVIEW = "review"
+"""The queue of what the machine leaves open, and of what it asks again."""
+AUDIT = "audit"
+"""The queue of links that were drawn at random before anyone looked."""
+GROUP = "group"
+"""The queue of the pairs within one group."""
+TRUTH = "ground truth"
+"""The queue of pairs on which the machine and the ground truth disagree."""
+CONTRADICTIONS = "contradictions"
+"""The list of verdicts that cannot all be true; it is a page of its own, and hands out no pairs."""
 LEASE_S = 600.0
 """Seconds for which a pair that one person was given is given to nobody else."""
 CERTAIN = 0.01
@@ -58,13 +66,13 @@ class Task:
             beyond these rows where the machine does not propose it; None where the pair is of no queue.
         pair: the pair.
         question: why it is asked, where that is more than the queue says.
-        said: the verdicts in force on it.
+        verdicts: those in force on the pair.
     """
 
     number: int | None
     pair: ShownPair
     question: Question | None = None
-    said: tuple[Verdict, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
 
 
 class Queues:
@@ -121,13 +129,13 @@ class Queues:
         """The open tasks of a queue that are asked for a reason of their own, in its order."""
         with self._lock:
             if queue not in self._questions:
-                found, links = list[Question](), self.answers.links
+                questions, links = list[Question](), self.answers.links
                 if queue == TRUTH and self.truth:
-                    found = self.truth.still_open(links)
+                    questions = self.truth.still_open(links)
                 elif queue == REVIEW:
-                    found = still_open(self._again, links)
-                numbered = [(self._number(one), one) for one in found]
-                self._questions[queue] = {number: one for number, one in numbered if number is not None}
+                    questions = still_open(self._again, links)
+                numbered = [(self._number(question), question) for question in questions]
+                self._questions[queue] = {number: question for number, question in numbered if number is not None}
             return self._questions[queue]
 
     def _number(self, question: Question) -> int | None:
@@ -135,21 +143,21 @@ class Queues:
         row = self.results.row_of_contents(*question.pair)
         if row is not None:
             return row
-        if not all(self.results.learn(path, digest) for path, digest in question.places):
+        if not all(map(self.results.learn, question.paths, question.digests)):
             return None
         return self._beyond.setdefault(question.pair, len(self.results) + len(self._beyond))
 
     def _rows(self, queue: str, group: int) -> Ints:
         """The numbers of a queue's open tasks, in its order; those that are asked again come first."""
-        asked = np.array(list(self.questions(queue)), dtype=np.int64)
+        questions = np.array(list(self.questions(queue)), dtype=np.int64)
         if queue == TRUTH:
-            return asked
+            return questions
         settled = self._settled
         if queue == AUDIT:
             rows = self.drawn.rows
             return rows[~settled.answered[rows]]
         rows = self.order if queue == REVIEW else self._group_rows(group)
-        return np.concatenate([asked, rows[~(settled.answered | settled.implied)[rows]]])
+        return np.concatenate([questions, rows[~(settled.answered | settled.implied)[rows]]])
 
     def _group_rows(self, group: int) -> Ints:
         """The pairs within a group, the most doubtful first."""
@@ -166,7 +174,7 @@ class Queues:
             group: number of the group, where the queue is `group`.
             but: numbers of the tasks that the browser has already.
         """
-        taken, now = list[Task](), time.monotonic()
+        tasks, now = list[Task](), time.monotonic()
         with self._lock:
             rows, questions = self._rows(queue, group), self.questions(queue)
             held = {row for row, (owner, until) in self._leases.items() if owner != session and until > now}
@@ -174,13 +182,13 @@ class Queues:
             unavailable = held | set(but) | self._gone
             waiting = [row for row in passed if row not in unavailable and bool((rows == row).any())]
             for row in chain(_without(rows, unavailable | passed.keys()), waiting):
-                if len(taken) == count:
+                if len(tasks) == count:
                     break
                 task = self._task(row, questions.get(row))
                 if task:
                     self._leases[row] = session, now + LEASE_S
-                    taken.append(task)
-        return taken
+                    tasks.append(task)
+        return tasks
 
     def _task(self, number: int, question: Question | None) -> Task | None:
         """A task that can be shown and that nobody answered; a photo's contents may be known only now."""
@@ -192,11 +200,11 @@ class Queues:
         if pair.photo.sha256 == pair.partner.sha256:
             self._gone.add(number)
             return None
-        said = tuple(self.answers.of(pair.photo.sha256, pair.partner.sha256))
-        if said and not question:
+        verdicts = tuple(self.answers.of(pair.photo.sha256, pair.partner.sha256))
+        if verdicts and not question:
             self._settled.answered[number] = True
             return None
-        return Task(number, pair, question, said)
+        return Task(number, pair, question, verdicts)
 
     def task_of(self, photo: str, partner: str, queue: str) -> Task:
         """The task of a queue that is about two contents, or one of no queue.

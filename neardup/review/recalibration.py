@@ -14,8 +14,8 @@ from scipy.special import expit
 from neardup.approach import KNOWN_PAIRS
 from neardup.archive.testset import TestSet
 from neardup.arrays import Bools, Floats, Ints
-from neardup.decide.decision import Belongs, Decision
-from neardup.decide.in_force import DECISION, unmoved_decision
+from neardup.decide.decision import Decision, Fingerprints
+from neardup.decide.in_force import DECISION, starting_decision
 from neardup.decide.probability import CandidatePairs
 from neardup.decide.promises import Audit
 from neardup.errors import ArchiveError, VerdictError
@@ -72,22 +72,23 @@ class Run:
         if "photo_sha256" not in pq.read_schema(table).names:
             raise ArchiveError(f"the pairs in {table} were not verified: run `neardup duplicates` without --no-verify")
         encoder = str(read_json(folder / "duplicates.json").get("fingerprint", ""))
-        base = unmoved_decision(out, encoder)
+        base = starting_decision(out, encoder)
         if base is None:
             raise VerdictError(
                 f"no decision belongs to the encoder {encoder[:12]} of {folder}: run `neardup evaluate` to fit one on "
                 "your ground truth, then `neardup duplicates`"
             )
         rows = pq.read_table(table, columns=["photo_sha256", "partner_sha256", "similarity", "kind"]).to_pylist()
-        found: dict[Pair, float] = {}
+        similarity: dict[Pair, float] = {}
         for row in rows:
             if row["kind"] != KINDS[COPY]:
-                found.setdefault(pair_of(row["photo_sha256"], row["partner_sha256"]), row["similarity"])
+                similarity.setdefault(pair_of(row["photo_sha256"], row["partner_sha256"]), row["similarity"])
         known = read_evidence(folder / EVIDENCE)
-        places = np.zeros((len(found), 2), dtype=np.int64)
-        pairs = CandidatePairs.of(places, np.array(list(found.values()), float), [known.get(pair) for pair in found])
+        places = np.zeros((len(similarity), 2), dtype=np.int64)
+        evidence = [known.get(pair) for pair in similarity]
+        pairs = CandidatePairs.of(places, np.array(list(similarity.values()), float), evidence)
         log_odds = log_odds_of(base.model, pairs.features, pairs.tellable)
-        return cls(base, {pair: row for row, pair in enumerate(found)}, log_odds, pairs.tellable)
+        return cls(base, {pair: row for row, pair in enumerate(similarity)}, log_odds, pairs.tellable)
 
     @property
     def linked(self) -> Bools:
@@ -117,7 +118,7 @@ class Recalibration:
 
     decision: Decision | None
     base: str
-    belongs: Belongs
+    belongs: Fingerprints
     verdicts: int
     left_out: Mapping[str, int]
     missing: int
@@ -198,22 +199,22 @@ def recalibrate(out: Path, verdicts: Verdicts) -> Recalibration:
     """
     run, current, history = Run.load(out), verdicts.current(), verdicts.history()
     drawn, links = drawn_links(out, history), Links.of(current)
-    said = [(verdict.id, verdict.verdict) for verdict in current]
-    key = digest_of(RECALIBRATE_STEP, run.base.fingerprint, said, sorted(drawn))
+    answers = [(verdict.id, verdict.verdict) for verdict in current]
+    key = digest_of(RECALIBRATE_STEP, run.base.fingerprint, answers, sorted(drawn))
     stage = Stage(out, FOLDER, key)
-    found = _fitted(run, links, history, drawn, _prepared_photos(out, run.base))
+    fitted = _fitted(run, links, history, drawn, _prepared_photos(out, run.base))
     if stage.done():
-        return replace(found, new=False)
+        return replace(fitted, new=False)
     save_known_pairs(out / KNOWN_PAIRS, history, links)
-    if found.missing and found.decision is None:
-        return found
+    if fitted.missing and fitted.decision is None:
+        return fitted
     written = [out / FOLDER / "recalibration.json"]
-    decision = found.decision or (run.base if (out / DECISION).is_file() else None)
+    decision = fitted.decision or (run.base if (out / DECISION).is_file() else None)
     if decision:
         written += [decision.save(path) for path in (out / FOLDER / DECISION, out / DECISION)]
-    write_json(written[0], found.facts())
+    write_json(written[0], fitted.facts())
     stage.finish(written)
-    return found
+    return fitted
 
 
 def _fitted(
@@ -282,10 +283,10 @@ def answers_of(run: Run, known: Mapping[Pair, bool], drawn: frozenset[Pair]) -> 
     open_to_ask = np.ones(len(run.log_odds), dtype=bool)
     open_to_ask[[run.row_of[pair] for pair in drawn if pair in run.row_of]] = False
     rows = np.array([run.row_of[pair] for pair in known], dtype=np.int64)
-    asked = np.zeros(len(run.log_odds), dtype=bool)
-    asked[rows] = True
+    judged = np.zeros(len(run.log_odds), dtype=bool)
+    judged[rows] = True
     weights = np.zeros(len(run.log_odds))
-    weights[asked] = asked_weights(run.log_odds[open_to_ask], asked[open_to_ask])
+    weights[judged] = asked_weights(run.log_odds[open_to_ask], judged[open_to_ask])
     same = np.array(list(known.values()), dtype=bool)
     return Answered(run.log_odds[rows], run.tellable[rows], same, weights[rows], _connected(list(known)))
 
@@ -308,12 +309,12 @@ def drawn_links(out: Path, history: Sequence[Verdict]) -> frozenset[Pair]:
 
 def audited_links(run: Run, links: Links, drawn: frozenset[Pair]) -> list[tuple[int, bool]]:
     """The links that were drawn and answered, in whatever queue: the row of each, and whether it is right."""
-    linked, found = run.linked, []
+    linked, audited = run.linked, []
     for pair in sorted(drawn & links.decided.keys()):
         row = run.row_of.get(pair)
         if row is not None and linked[row]:
-            found.append((row, links.decided[pair].verdict == SAME))
-    return found
+            audited.append((row, links.decided[pair].verdict == SAME))
+    return audited
 
 
 def _prepared_photos(out: Path, base: Decision) -> frozenset[str]:

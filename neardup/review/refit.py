@@ -115,16 +115,16 @@ class Answered:
     def held_out(self, beliefs: "Answered") -> Floats:
         """New log-odds of each verdict's pair by moves that were fitted without its photos, float64 (n,)."""
         fold = dealt_folds(self.photos, FOLDS, 0) if len(self.photos) else self.photos
-        found = self.log_odds.copy()
+        moved = self.log_odds.copy()
         for number in np.unique(fold):
             judged = fold == number
-            found[judged] = self.take(~judged).fit(beliefs).of(self.log_odds[judged], self.tellable[judged])
-        return found
+            moved[judged] = self.take(~judged).fit(beliefs).of(self.log_odds[judged], self.tellable[judged])
+        return moved
 
     def log_loss(self, log_odds: Floats) -> float:
         """Weighted mean negative logarithm of the probability that was given to what people said; lower is better."""
-        given = np.clip(expit(np.where(self.same, log_odds, -log_odds)), CERTAIN, 1.0)
-        return float(-(self.weights @ np.log(given)) / self.weights.sum())
+        probability = np.clip(expit(np.where(self.same, log_odds, -log_odds)), CERTAIN, 1.0)
+        return float(-(self.weights @ np.log(probability)) / self.weights.sum())
 
 
 def log_odds_of(model: PairModel, features: Floats, tellable: Bools) -> Floats:
@@ -154,9 +154,11 @@ def old_beliefs(log_odds: Floats, tellable: Bools, groups: int) -> Answered:
         for middle in bins:
             chance = float(expit(middle))
             rows += [(middle, kind, True, chance / len(bins)), (middle, kind, False, (1 - chance) / len(bins))]
-    found, told, same, weights = (np.array(column) for column in zip(*rows, strict=True)) if rows else [np.empty(0)] * 4
-    nowhere = np.zeros(len(found), dtype=np.int64)
-    return Answered(found, told.astype(bool), same.astype(bool), groups * weights, nowhere)
+    odds, verified, same, weights = (
+        (np.array(column) for column in zip(*rows, strict=True)) if rows else [np.empty(0)] * 4
+    )
+    nowhere = np.zeros(len(odds), dtype=np.int64)
+    return Answered(odds, verified.astype(bool), same.astype(bool), groups * weights, nowhere)
 
 
 def asked_weights(log_odds: Floats, asked: Bools) -> Floats:
@@ -240,14 +242,14 @@ def audited_promise(links: Promise, audited: Sequence[tuple[float, bool]]) -> Pr
     assert links.threshold is not None  # noqa: S101 - our own mistake only
     best = links
     for threshold in (links.threshold, *(other for other in LINK_THRESHOLDS if other > links.threshold)):
-        said = [right for probability, right in audited if probability >= threshold]
-        seen, right = len(said), sum(said)
+        answers = [right for probability, right in audited if probability >= threshold]
+        seen, right = len(answers), sum(answers)
         missing = more_without_error(seen, seen - right, links.share)
-        found = Promise(links.share, threshold, lower_bound(right, seen), seen, seen - right, missing, drawn=True)
+        promise = Promise(links.share, threshold, lower_bound(right, seen), seen, seen - right, missing, drawn=True)
         if not missing:
-            return found
+            return promise
         if threshold == links.threshold:
-            best = found
+            best = promise
     if best.groups and upper_bound(best.groups - best.errors, best.groups) < links.share:
         return replace(best, threshold=None)
     return links

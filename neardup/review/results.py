@@ -295,14 +295,14 @@ class Results:
     def candidate(self, row: int) -> ShownPair:
         """A pair by its row; errors as in `digest`."""
         photo, partner = (int(side[row]) for side in (self.first, self.second))
-        shown, other = self.photo(photo), self.photo(partner)
-        evidence = self.evidence(shown.sha256, other.sha256)
+        first, second = self.photo(photo), self.photo(partner)
+        evidence = self.evidence(first.sha256, second.sha256)
         terms = self.decision.waterfall(float(self.similarity[row]), evidence) if self.decision else []
         inliers, probability = self._text("inliers", row), float(self.probability[row])
         return ShownPair(
             row=row,
-            photo=shown,
-            partner=other,
+            photo=first,
+            partner=second,
             similarity=float(self.similarity[row]),
             probability=None if np.isnan(probability) else probability,
             band=self._text("band", row),
@@ -322,11 +322,11 @@ class Results:
         Raises:
             ArchiveError: one of them is no photo of the results.
         """
-        shown, other = self.content(photo), self.content(partner)
-        if shown is None or other is None or photo == partner:
+        first, second = self.content(photo), self.content(partner)
+        if first is None or second is None or photo == partner:
             raise ArchiveError("no photo of these results is known by that number")
         row = self.row_of_contents(photo, partner)
-        return ShownPair(None, shown, other) if row is None else self.candidate(row)
+        return ShownPair(None, first, second) if row is None else self.candidate(row)
 
     def proposed(self, rows: Ints) -> list[Candidate]:
         """Pairs by their rows, as the tables that are exported have them."""

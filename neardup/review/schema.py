@@ -62,7 +62,6 @@ WHERE v.verdict <> 'withdrawn'
 _REFUSAL = "verdicts are never changed or deleted: add one that supersedes"
 """What the database answers to whoever tries."""
 
-# The view comes last in both lists: where it is there, all is.
 _SQLITE = [
     *(
         f"CREATE TRIGGER IF NOT EXISTS {table}_no_{event.lower()} BEFORE {event} ON {table} "
@@ -75,6 +74,7 @@ _SQLITE = [
     WHEN EXISTS (SELECT 1 FROM verdicts WHERE id = NEW.id OR number = NEW.number) BEGIN SELECT RAISE(IGNORE); END""",
     f"CREATE VIEW current_verdicts AS {_VIEW}",
 ]
+"""What makes the triggers and the view in SQLite; the view comes last, so that where it is there, all is."""
 _POSTGRESQL = [
     f"""CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN RAISE EXCEPTION '{_REFUSAL}'; END $$""",
@@ -85,7 +85,9 @@ _POSTGRESQL = [
     ),
     f"CREATE VIEW current_verdicts AS {_VIEW}",
 ]
+"""What makes the triggers and the view in PostgreSQL; the view comes last, so that where it is there, all is."""
 _STATEMENTS = {"sqlite": _SQLITE, "postgresql": _POSTGRESQL}
+"""Dialect → the statements that follow the making of the tables."""
 DIALECTS = tuple(_STATEMENTS)
 """The databases that verdicts can be kept in."""
 _LOCK = 5_417_286_031

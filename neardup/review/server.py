@@ -1,42 +1,38 @@
 """The server of the review page: its pages, its pictures, and what they ask for; it listens where it is told to."""
 
-from collections.abc import Callable
 from contextlib import asynccontextmanager
+from io import BytesIO
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlencode
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
 
 from neardup.errors import ArchiveError, NeardupError, UnreadableImageError
 from neardup.review.api import add_api
 from neardup.review.desk import Desk
 from neardup.review.group import GROUPS_A_PAGE
+from neardup.review.pages import QUEUES, Pages, words_of
 from neardup.review.pictures import SIDES
-from neardup.review.queues import AUDIT, CONTRADICTIONS, REVIEW, TRUTH
+from neardup.review.queues import CONTRADICTIONS
+from neardup.review.searches import Searches
 from neardup.review.security import Guard
-from neardup.review.texts import KEYS, language_of, texts
+from neardup.review.shown import Alignment
+from neardup.review.tones import toned
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 STATIC = Path(__file__).parent / "static"
 """Folder of the page's script and style."""
+CHANGES = ("done_out", "done_merge", "done_reference", "undone")
+"""Names of the texts that say what was just done to a group."""
 YEAR_S = 31_536_000
 """Seconds for which a browser may keep a picture: it is named by its content, which never changes."""
-QUEUES = MappingProxyType({"review": REVIEW, "audit": AUDIT, "truth": TRUTH})
-"""Address of the page of each queue whose pairs are put before a person one after the other."""
-PLACES = ("review", "audit", "groups", "truth", "contradictions", "search")
-"""Addresses of the pages between which a person goes, in this order."""
-RELATIONS = ("same frame", "crop", "overlapping crops", "mirrored", "rotated", "screened", "retouched", "same scene")
-"""What kinds of copy a person may choose from."""
-
-Page = Callable[..., HTMLResponse]
-"""Takes a request, the name of a template, the place among `PLACES` and further values; gives the page."""
 
 
 def create_app(desk: Desk, names: frozenset[str], token: str = "") -> Guard:
@@ -57,10 +53,11 @@ def create_app(desk: Desk, names: frozenset[str], token: str = "") -> Guard:
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     _answer_errors(app)
     _add_pictures(app, desk)
-    page = _page(desk)
-    _add_queues(app, desk, page)
-    _add_groups(app, desk, page)
-    add_api(app, desk)
+    pages, searches = Pages(desk), Searches(desk)
+    _add_queues(app, desk, pages)
+    _add_search(app, desk, pages, searches)
+    _add_groups(app, desk, pages)
+    add_api(app, desk, pages, searches)
     return Guard(app, names, token)
 
 
@@ -89,28 +86,14 @@ def _add_pictures(app: FastAPI, desk: Desk) -> None:
         # Read whole: another thread may put the same picture in its place while this one is sent.
         return Response(desk.pictures.jpeg(sha256, side).read_bytes(), headers=cached, media_type="image/jpeg")
 
-
-def _page(desk: Desk) -> Page:
-    """What fills in the templates."""
-    environment = Environment(
-        loader=PackageLoader("neardup"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-
-    def page(request: Request, template: str, place: str, **values: Any) -> HTMLResponse:
-        language = language_of(request.headers.get("accept-language", ""))
-        words = texts(language)
-        keys = [{"key": key.key, "action": key.action} for key in KEYS]
-        setup: dict[str, Any] = {"keys": keys, "texts": dict(words), "who": desk.who, "relations": RELATIONS}
-        setup |= {"place": place, "points": desk.points is not None, **values.pop("setup", {})}
-        places = [name for name in PLACES if name != "truth" or desk.queues.truth]
-        common = {"t": words, "language": language, "place": place, "places": places, "setup": setup, "keys": KEYS}
-        html = environment.get_template(f"{template}.html.j2").render(**common, **values)
-        return HTMLResponse(html, headers={"Vary": "Accept-Language"})
-
-    return page
+    @app.get("/toned/{photo}/{partner}/{side}.jpg")
+    def partner_like_photo(photo: str, partner: str, side: int) -> Response:
+        first, second = (Image.open(BytesIO(picture(sha256, side).body)) for sha256 in (photo, partner))
+        alignment = Alignment.of(desk.results.pair(photo, partner).seen_from(photo))
+        return Response(toned(first, second, alignment), media_type="image/jpeg")
 
 
-def _add_queues(app: FastAPI, desk: Desk, page: Page) -> None:
+def _add_queues(app: FastAPI, desk: Desk, pages: Pages) -> None:
     """Serve the pages on which pairs are judged, and the search."""
 
     @app.get("/")
@@ -120,7 +103,8 @@ def _add_queues(app: FastAPI, desk: Desk, page: Page) -> None:
     def add_queue(place: str, queue: str) -> None:
         @app.get(f"/{place}")
         def pairs(request: Request) -> HTMLResponse:
-            return page(request, "review_pair", place, setup={"queue": queue})
+            source = f"/api/tasks?{urlencode({'queue': queue})}"
+            return pages.page(request, "review_pair", place, setup={"queue": queue, "source": source, "one": False})
 
     for place, queue in QUEUES.items():
         add_queue(place, queue)
@@ -128,13 +112,15 @@ def _add_queues(app: FastAPI, desk: Desk, page: Page) -> None:
     @app.get("/group/{number}/pairs")
     def group_pairs(request: Request, number: int) -> HTMLResponse:
         desk.groups.photos(number)
-        return page(request, "review_pair", "groups", setup={"queue": "group", "group": number})
+        setup = {"queue": "group", "source": f"/api/tasks?queue=group&group={number}", "one": False}
+        return pages.page(request, "review_pair", "groups", setup=setup)
 
     @app.get("/pair/{photo}/{partner}")
-    def one_pair(request: Request, photo: str, partner: str) -> HTMLResponse:
-        candidate = desk.results.pair(photo, partner)
-        pair = [candidate.photo.sha256, candidate.partner.sha256]
-        return page(request, "review_pair", "", setup={"queue": "pair", "pair": pair})
+    def one_pair(request: Request, photo: str, partner: str, search: str | None = None) -> HTMLResponse:
+        desk.results.pair(photo, partner)
+        queue = "pair" if search is None else "search"
+        setup = {"queue": queue, "source": f"/api/pair/{photo}/{partner}?queue={queue}", "one": True}
+        return pages.page(request, "review_pair", "", setup=setup)
 
     @app.get("/contradictions")
     def contradictions(request: Request) -> HTMLResponse:
@@ -143,11 +129,22 @@ def _add_queues(app: FastAPI, desk: Desk, page: Page) -> None:
         for found in desk.queues.answers.links.contradictions:
             pairs = {verdict.pair: None for verdict in found.verdicts}
             shown.append([_contradicting(desk, *pair) for pair in pairs])
-        return page(request, "review_contradictions", CONTRADICTIONS, contradictions=shown)
+        return pages.page(request, "review_contradictions", CONTRADICTIONS, contradictions=shown)
+
+
+def _add_search(app: FastAPI, desk: Desk, pages: Pages, searches: Searches) -> None:
+    """Serve the page of the search, and what was found."""
 
     @app.get("/search")
-    def search(request: Request) -> HTMLResponse:
-        return page(request, "review_search", "search", words=desk.lookup.knows_words)
+    def search(request: Request, text: Annotated[str, Query(max_length=400)] = "") -> HTMLResponse:
+        values = {"hits": searches.by_words(text) if text else None, "knows_words": desk.lookup.knows_words}
+        return pages.page(request, "review_search", "search", query=None, **values)
+
+    @app.get("/search/{query}")
+    def found(request: Request, query: str) -> HTMLResponse:
+        desk.queues.refresh()
+        photo, hits = searches.of(query)
+        return pages.page(request, "review_search", "search", knows_words=False, query=photo, hits=hits)
 
 
 def _contradicting(desk: Desk, photo: str, partner: str) -> dict[str, Any]:
@@ -157,7 +154,7 @@ def _contradicting(desk: Desk, photo: str, partner: str) -> dict[str, Any]:
     return {"pair": (photo, partner), "said": said, "names": [one.path if one else "" for one in photos]}
 
 
-def _add_groups(app: FastAPI, desk: Desk, page: Page) -> None:
+def _add_groups(app: FastAPI, desk: Desk, pages: Pages) -> None:
     """Serve the list of groups and the page of one."""
 
     @app.get("/groups")
@@ -171,14 +168,14 @@ def _add_groups(app: FastAPI, desk: Desk, page: Page) -> None:
         after = begin + GROUPS_A_PAGE
         places = {"before": max(0, begin - GROUPS_A_PAGE) if begin else None}
         places["after"] = after if after < len(numbers) else None
-        return page(request, "review_groups", "groups", rows=rows, total=len(numbers), name=name, **places)
+        return pages.page(request, "review_groups", "groups", rows=rows, total=len(numbers), name=name, **places)
 
     @app.get("/group/{number}")
-    def group(request: Request, number: int, part: int = 0) -> HTMLResponse:
+    def group(request: Request, number: int, part: int = 0, done: str = "", undo: str = "") -> HTMLResponse:
         desk.queues.refresh()
         try:
             found = desk.groups.group(number, max(0, part))
         except UnreadableImageError as error:
             raise ArchiveError(str(error)) from error
-        setup = {"group": number, "reference": found.reference.sha256}
-        return page(request, "review_group", "groups", group=found, part=max(0, part), setup=setup)
+        told = words_of(request).say(done) if done in CHANGES else ""
+        return pages.page(request, "review_group", "groups", group=found, part=max(0, part), undo=undo, told=told)

@@ -86,19 +86,19 @@ def _shared(folder: Path, found: Found, path: str) -> SharedPhoto | None:
                 small.thumbnail((side, side))
                 with replacing(target) as partial:
                     small.save(partial, "JPEG", quality=QUALITY)
-        made = open_image(picture)
+        stored = open_image(picture)
     except (OSError, UnreadableImageError):
         return None
-    return SharedPhoto(sha256, path, image.width, image.height, made.width, made.height)
+    return SharedPhoto(sha256, path, image.width, image.height, stored.width, stored.height)
 
 
 def _lines(found: Found, verdicts: Sequence[Verdict]) -> dict[tuple[str, str], str]:
     """Pair → what is known of it: the machine's sentence, and what people said."""
-    said = by_pair(verdicts)
+    verdicts_of = by_pair(verdicts)
     lines = {}
     for pair, candidate in found.by_pair.items():
         words = [candidate.sentence or candidate.relation]
-        for verdict in said.get(pair, ()):
+        for verdict in verdicts_of.get(pair, ()):
             note = f" ({verdict.note})" if verdict.note else ""
             words.append(f"{verdict.who}: {verdict.verdict}{note}")
         if any(words):

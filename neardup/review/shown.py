@@ -1,7 +1,8 @@
 """What the browser is told of a pair, as plain values, and what is kept with a verdict of what a person saw."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,41 @@ MADE_WITH = ("threshold", "thresholds", "encoder", "fingerprint", "verifier", "d
 """Fields of `duplicates.json` that are kept with each verdict: by them one knows later what the machine was."""
 
 
+@dataclass(frozen=True)
+class Alignment:
+    """How two photos lie on each other, all places in shares of width and height.
+
+    Attributes:
+        onto: takes a place of the partner to the photo, 3 × 3, row by row; None where nothing is known of it.
+        back: the other way.
+        boxes: places of the photo where they differ: left, top, width, height.
+    """
+
+    onto: list[float] | None = None
+    back: list[float] | None = None
+    boxes: Sequence[Box] = ()
+
+    @classmethod
+    def of(cls, pair: ShownPair) -> "Alignment":
+        """The alignment that verification measured of a pair, in the order in which the pair is shown."""
+        evidence = pair.evidence
+        if evidence is None or evidence.transform is None:
+            return cls()
+        forth = _in_shares(evidence)
+        first_onto, second_onto = forth.ravel().tolist(), np.linalg.inv(forth).ravel().tolist()
+        boxes = [_box_in_shares(box, (evidence.width_first, evidence.height_first)) for box in evidence.differences]
+        if pair.photo.sha256 == evidence.first:
+            return cls(second_onto, first_onto, boxes)
+        return cls(first_onto, second_onto, [_moved(box, forth) for box in boxes])
+
+
 def shown_photo(photo: Photo) -> dict[str, Any]:
     """A photo as the browser is told of it: its identity, name and facts, and no path of this machine."""
     return {"sha256": photo.sha256, "path": photo.path, **asdict(photo.facts)}
 
 
 def shown_task(task: Task, queue: str) -> dict[str, Any]:
-    """A pair as the browser is told of it; in the audit nothing of what the machine thinks.
+    """A pair as the browser is told of it, as plain values; in the audit nothing of what the machine thinks.
 
     Args:
         task: the pair, why it is asked, and what was said of it.
@@ -36,12 +65,53 @@ def shown_task(task: Task, queue: str) -> dict[str, Any]:
         "partner": shown_photo(candidate.partner),
         "reason": {"name": question.reason, "values": dict(question.values)} if question else None,
     }
-    pair["said"] = [{"who": one.who, "verdict": one.verdict, "time": one.time, "id": one.id} for one in task.said]
+    pair["said"] = [{"who": one.who, "verdict": one.verdict, "time": one.time, "id": one.id} for one in task.verdicts]
     if queue == AUDIT:
         for photo in (pair["photo"], pair["partner"]):
             photo["row"] = ""  # the historian's answer is an answer, too
         return pair
-    return pair | machine_says(candidate) | _alignment(candidate)
+    return pair | machine_says(candidate)
+
+
+@dataclass(frozen=True)
+class TaskView:
+    """A pair as its template puts it before a person.
+
+    Attributes:
+        task: the pair, why it is asked, and what was said of it.
+        blind: whether nothing of what the machine and the historian think may be seen.
+        turned: whether the pair's partner is seen first, still as photo B.
+    """
+
+    task: Task
+    blind: bool = False
+    turned: bool = False
+
+    @property
+    def pair(self) -> ShownPair:
+        """The pair with the photo first that is seen first."""
+        pair = self.task.pair
+        return pair.seen_from(pair.partner.sha256) if self.turned else pair
+
+    @property
+    def alignment(self) -> Alignment:
+        """How the two photos lie on each other; nothing of it where the machine may not be seen."""
+        return Alignment() if self.blind else Alignment.of(self.pair)
+
+    @property
+    def waterfall(self) -> list[tuple[str, float, float, float]]:
+        """The terms of the probability: name, log-odds, where its bar starts and how wide it is, in percent.
+
+        Each bar starts where the one before ended; right is for one picture, left is against.
+        """
+        odds = [value for _, value in self.pair.terms]
+        sums = list(accumulate(odds, initial=0.0))
+        low, span = min(sums), max(sums) - min(sums) or 1.0
+        starts = [100 * (min(ends) - low) / span for ends in pairwise(sums)]
+        return [
+            (name, value, start, 100 * abs(value) / span)
+            for (name, value), start in zip(self.pair.terms, starts, strict=True)
+        ]
 
 
 def machine_says(candidate: ShownPair) -> dict[str, Any]:
@@ -52,11 +122,11 @@ def machine_says(candidate: ShownPair) -> dict[str, Any]:
 
 def shown_with(task: Task, results: Results, queue: str, drawn: Draw | None) -> dict[str, Any]:
     """What is kept with a verdict: all that the machine said, whether the person saw it, and what it was made with."""
-    says = {name: value for name, value in machine_says(task.pair).items() if name != "terms" and value is not None}
-    made = {name: results.made_with[name] for name in MADE_WITH if name in results.made_with}
+    opinion = {name: value for name, value in machine_says(task.pair).items() if name != "terms" and value is not None}
+    provenance = {name: results.made_with[name] for name in MADE_WITH if name in results.made_with}
     draw = {"drawn": drawn.time, "drawn_from": drawn.links} if drawn and queue == AUDIT else {}
     reason = {"reason": task.question.sentence} if task.question else {}
-    return {**says, **made, **draw, **reason, "machine_seen": queue != AUDIT}
+    return {**opinion, **provenance, **draw, **reason, "machine_seen": queue != AUDIT}
 
 
 def shown_progress(progress: Progress) -> dict[str, Any]:
@@ -80,25 +150,6 @@ def shown_points(
     sizes = (evidence.width_first, evidence.height_first, evidence.width_second, evidence.height_second)
     shares = [tuple(float(place / size) for place, size in zip(point, sizes, strict=True)) for point in points]
     return shares if photo == evidence.first else [(*point[2:], *point[:2]) for point in shares]
-
-
-def _alignment(candidate: ShownPair) -> dict[str, Any]:
-    """How the partner lies on the photo, and where they differ, both in shares of width and height.
-
-    `onto` takes a place of the partner to the photo, `back` the other way: 3 × 3, row by row. Both are None where
-    nothing is known of it. `boxes` are places of the photo where they differ, `others` the same of the partner.
-    """
-    evidence = candidate.evidence
-    if evidence is None or evidence.transform is None:
-        return {"onto": None, "back": None, "boxes": [], "others": []}
-    forth = _in_shares(evidence)
-    back = np.linalg.inv(forth)
-    size = (evidence.width_first, evidence.height_first)
-    on_first = [_box_in_shares(box, size) for box in evidence.differences]
-    on_second = [_moved(box, forth) for box in on_first]
-    if candidate.photo.sha256 == evidence.first:
-        return {"onto": back.ravel().tolist(), "back": forth.ravel().tolist(), "boxes": on_first, "others": on_second}
-    return {"onto": forth.ravel().tolist(), "back": back.ravel().tolist(), "boxes": on_second, "others": on_first}
 
 
 def _in_shares(evidence: Evidence) -> Floats:

@@ -1,6 +1,7 @@
 """The words of the review page, one file a language, and the one table of keys that its legend is made from."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -8,7 +9,10 @@ from pathlib import Path
 
 LANGUAGES = ("en", "fr")
 """ISO 639-1 codes of the languages that the page speaks; the first one is for whoever asks for none of them."""
+NARROW_SPACE = "\u202f"
+"""What French writes between the thousands of a number and before a percent sign: a space that no line breaks at."""
 _FOLDER = Path(__file__).parent / "texts"
+"""Folder of the texts, a JSON file a language."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,36 @@ def texts(language: str) -> Mapping[str, str]:
     """The words of the page in one of `LANGUAGES`, by name."""
     words: dict[str, str] = json.loads((_FOLDER / f"{language}.json").read_text(encoding="utf-8"))
     return words
+
+
+@dataclass(frozen=True)
+class Words:
+    r"""The words and numbers of the page in one language, for its templates.
+
+    >>> Words("en").say("left", n=10_000), Words("en").percent(0.9399), Words("fr").percent(0.9399, 1)
+    ('10,000 left', '93%', '93,9\u202f%')
+
+    Attributes:
+        language: one of `LANGUAGES`.
+    """
+
+    language: str
+
+    def say(self, name: str, **values: object) -> str:
+        """A text by its name, its places filled in; a whole number is written as the language does."""
+        written = {place: self.number(value) if isinstance(value, int) else value for place, value in values.items()}
+        return texts(self.language)[name].format(**written)
+
+    def number(self, value: int) -> str:
+        """A whole number with its thousands parted."""
+        return f"{value:,}".replace(",", NARROW_SPACE) if self.language == "fr" else f"{value:,}"
+
+    def percent(self, share: float, digits: int = 0) -> str:
+        """A share as a percentage, rounded towards zero so that a bound never says too much."""
+        steps = 10 ** (2 + digits)
+        # What is a hair below a step because it has no exact binary form is that step.
+        value = math.floor(share * steps + 1e-9) / 10**digits
+        return f"{value:g}".replace(".", ",") + f"{NARROW_SPACE}%" if self.language == "fr" else f"{value:g}%"
 
 
 def language_of(accepted: str) -> str:

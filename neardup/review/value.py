@@ -112,7 +112,7 @@ def measured(out: Path, kept: Verdicts, truth: Truth) -> Point:
     """The groups by the verdicts so far, with the decision fitted again and without."""
     run, current = Run.load(out), kept.current()
     moves = recalibrate(out, kept).moves
-    figures = [_figures(_groups(out, run, Links.of(current), made), truth) for made in (moves, Moves())]
+    figures = [_figures(_groups(out, run, Links.of(current), tried), truth) for tried in (moves, Moves())]
     return Point(len(current), *figures[0], bound_f1=figures[1][2])
 
 
@@ -125,7 +125,7 @@ def _groups(out: Path, run: Run, links: Links, moves: Moves) -> dict[str, int]:
     probabilities = expit(moves.of(run.log_odds, run.tellable))
     evidence = [known.get(pair) for pair in run.row_of]
     pairs = DecidedPairs(left, right, probabilities, evidence, dict(enumerate(photos)))
-    together, apart = (_rows(said, number) for said in (links.must, links.cannot))
+    together, apart = (_rows(pairs_of, number) for pairs_of in (links.must, links.cannot))
     labels, _ = group_pairs(len(photos), pairs, Constraints(together, apart))
     return dict(zip(photos, labels.tolist(), strict=True))
 

@@ -46,7 +46,9 @@ DATABASE = "verdicts.sqlite"
 WAIT_S = 60
 """Seconds that a writer waits for another one at most; each holds the database for some milliseconds."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+"""A SHA-256 as it is written."""
 _OTHER_SIDE = {"": "", "first": "second", "second": "first"}
+"""One of `DIRECTIONS` → the same direction, seen from the other photo."""
 
 
 def pair_of(photo: str, partner: str) -> tuple[str, str]:
@@ -305,6 +307,7 @@ class Verdicts:
 
 
 _CURRENT = named_table("current_verdicts", *(column._copy() for column in VERDICTS.columns))  # noqa: SLF001
+"""The view of the verdicts in force, with the columns of their table."""
 
 
 def open_verdicts(out: Path, url: str = "") -> Verdicts:

@@ -47,6 +47,7 @@ TOLD = ("photo", "partner", "similarity", "probability", "band", "relation", "se
 SIDE = 160
 """Pixels of the longer side of a picture in the workbook: two of them and the questions fit on a screen's width."""
 _WIDTHS = {"photo": 30, "partner": 30, "sentence": 40, "verdicts so far": 24, RELATION: 24, NOTE: 30}
+"""Column → its width in characters, where the usual one does not fit."""
 
 
 def rows_of(
@@ -60,17 +61,17 @@ def rows_of(
         number: of the verdict that was stored last.
         who: the person that the table is for; their own answers are filled in, those of others are told.
     """
-    said = by_pair(current)
+    verdicts_of = by_pair(current)
     rows: list[dict[str, Value]] = []
     for candidate in candidates:
-        verdicts = said.get(candidate.pair, [])
+        verdicts = verdicts_of.get(candidate.pair, [])
         own = next((verdict for verdict in reversed(verdicts) if verdict.who == who), None)
-        told: dict[str, Value] = {name: getattr(candidate, name) for name in TOLD[:-1]}
-        told["verdicts so far"] = "; ".join(f"{verdict.who}: {verdict.verdict}" for verdict in verdicts) or None
+        facts: dict[str, Value] = {name: getattr(candidate, name) for name in TOLD[:-1]}
+        facts["verdicts so far"] = "; ".join(f"{verdict.who}: {verdict.verdict}" for verdict in verdicts) or None
         keys: dict[str, Value] = dict(
             zip(KEYS, (candidate.id, candidate.photo_sha256, candidate.partner_sha256, number), strict=True)
         )
-        rows.append(told | _own(own, candidate) | keys)
+        rows.append(facts | _own(own, candidate) | keys)
     return rows
 
 

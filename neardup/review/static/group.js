@@ -1,37 +1,14 @@
-// The page of one group: photos are taken out, groups merged, a reference chosen.
+// The page of one group: its forms are sent as JSON, and the page is shown as the group is then.
 
-import { act, ask, by, given, notice, person, setup } from "./review.js";
+import { ask, notice, person } from "./review.js";
 
-const address = `/api/group/${setup.group}`;
-const history = given(`group ${setup.group}`);
-const chosen = () => [...document.querySelectorAll("input[name=photo]:checked")].map((box) => box.value);
-
-/** Do something to the group, and show the page as it is then. */
-async function change(path, body, done) {
+document.addEventListener("submit", async (event) => {
+  if (event.target.method === "dialog") return;
+  event.preventDefault();
+  const fields = new FormData(event.target, event.submitter), there = new URL(location);
+  const body = { photos: fields.getAll("photo"), other: Number(fields.get("other")), undo: fields.get("undo") || "", who: person() };
   try {
-    const { ids } = await ask(`${address}/${path}`, { ...body, who: person() });
-    if (ids) history.push(ids);
-    sessionStorage.setItem("neardup.done", setup.texts[done]);
-    location.reload();
-  } catch (error) {
-    notice(error.message);
-  }
-}
-
-by("out").addEventListener("click", () => (chosen().length ? change("out", { photos: chosen() }, "done_out") : notice(setup.texts.choose_first)));
-by("merge").addEventListener("click", () => change("merge", { other: Number(by("other").value) }, "done_merge"));
-by("group").addEventListener("submit", (event) => event.preventDefault());
-for (const button of document.querySelectorAll("[data-reference]")) {
-  button.addEventListener("click", () => change("reference", { photo: button.dataset.reference }, "done_reference"));
-}
-act({
-  undo: async () => {
-    const ids = history.pop();
-    if (!ids) return notice(setup.texts.nothing_to_undo);
-    await ask("/api/undo", { ids, who: person() }).catch((error) => notice(error.message));
-    sessionStorage.setItem("neardup.done", setup.texts.undone);
-    return location.reload();
-  },
+    for (const [name, value] of Object.entries(await ask(event.target.action, body))) there.searchParams.set(name, value);
+    location.replace(there);
+  } catch (error) { notice(error.message); }
 });
-notice(sessionStorage.getItem("neardup.done") || "");
-sessionStorage.removeItem("neardup.done");

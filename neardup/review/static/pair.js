@@ -1,236 +1,147 @@
-// The page on which pairs are judged: what is shown, what is answered, what is sent.
+// The page on which pairs are judged: which pair is shown, what is answered, and that every answer reaches the server.
 
-import { act, announce, ask, by, element, given, notice, percent, person, say, setup } from "./review.js";
-import { decoded, layout, look, pan, show, zoomBy } from "./stage.js";
+import { actions, ask, by, notice, person, setup } from "./review.js";
+import { look, pan, show, zoomBy } from "./stage.js";
 
-const OUTBOX = "neardup.outbox", RETRY_MS = 2000;
-const { queue } = setup;
-const past = given(queue + (setup.group || ""));
+const RETRY_MS = 2000;
+const announce = (text) => { by("live").textContent = text; };
+const broken = new Set(); // numbers of pairs whose pictures could not be loaded: they are not asked for again
+let tasks = [], seen = null, shownAt = 0, loaded = false, retry = 0, work = Promise.resolve();
+
+/** A list that the browser keeps under a name. */
+const list = (storage, name) => ({
+  get: () => JSON.parse(storage.getItem(name) || "[]"),
+  set: (items) => storage.setItem(name, JSON.stringify(items)),
+});
+const outbox = list(localStorage, "neardup.unsent"), past = list(sessionStorage, `neardup.past.${location.pathname}`);
 const session = sessionStorage.getItem("neardup.session") || crypto.getRandomValues(new Uint32Array(3)).join("-");
 sessionStorage.setItem("neardup.session", session);
-let tasks = [], pictures = new Map(), gone = new Set(), shownAt = 0, fetching = null, sending = false, ended = false;
 
-const outbox = () => JSON.parse(localStorage.getItem(OUTBOX) || "[]");
-const store = (list) => localStorage.setItem(OUTBOX, JSON.stringify(list));
-const ready = (task) => {
-  const key = `${task.photo.sha256}/${task.partner.sha256}`;
-  if (!pictures.has(key)) pictures.set(key, Promise.all([decoded(task.photo), decoded(task.partner)]));
-  return pictures.get(key);
-};
+/** A pair's part of the page, as soon as its photos are decoded. */
+async function drawn(task) {
+  const part = document.createElement("div");
+  part.innerHTML = task.html;
+  for (const image of part.querySelectorAll("img:not([loading])")) {
+    await image.decode();
+    image.closest(".pane").style.setProperty("--ratio", image.naturalWidth / image.naturalHeight);
+  }
+  return part;
+}
 
-/** Get the next pairs, so that three are decoded ahead. */
+/** Go back to where the page of one pair was opened. */
+const leave = () => (history.length > 1 ? history.back() : location.assign("/review"));
+
+/** Get the next pairs, so that three are drawn ahead; the page of one pair is left once that is answered. */
 async function more() {
-  if (queue === "pair") return onePair();
-  if (fetching) return fetching;
-  const but = [...[...tasks, ...outbox()].map((one) => one.number).filter(Number.isInteger), ...gone];
-  const query = new URLSearchParams({ queue, session, who: person(), group: setup.group || 0, but: but.join(",") });
-  fetching = ask(`/api/tasks?${query}`).finally(() => { fetching = null; });
-  const { tasks: next, progress } = await fetching;
-  tasks.push(...next.filter((one) => !tasks.some((task) => task.number === one.number)));
-  for (const task of tasks) ready(task).catch(() => {});
-  ended = !tasks.length;
-  tell(progress);
+  if (setup.one && loaded) return tasks.length || leave();
+  const but = [...tasks, ...outbox.get()].map((one) => one.number).concat(...broken).filter(Number.isInteger);
+  const answer = await ask(`${setup.source}&${new URLSearchParams({ session, who: person(), but })}`);
+  tasks.push(...answer.tasks.filter((one) => !tasks.some((task) => task.number === one.number)));
+  for (const task of tasks) (task.part ??= drawn(task)).catch(() => {});
+  by("standing").innerHTML = answer.html;
+  loaded = true;
+  if (!tasks.length || tasks[0] !== seen) await next();
+  return null;
 }
 
-/** Get the one pair that this page is about. */
-async function onePair() {
-  const { tasks: [task] } = await ask(`/api/pair/${setup.pair.join("/")}`);
-  tasks = [task];
-}
-
-/** Show the first pair, or that there is none; nothing while more are on their way. */
+/** Show the first pair, or that there is none. */
 async function next() {
-  const [task] = tasks;
+  const task = seen = tasks[0];
+  delete document.body.dataset.shown;
   by("task").hidden = !task;
-  by("empty").hidden = Boolean(task) || !ended;
-  if (!task) return ended && announce(setup.texts.nothing_left);
-  let photos;
-  try {
-    photos = await ready(task);
-  } catch { // it has no picture now: it is put off, and not asked for again before the page is opened anew
-    gone.add(task.number);
-    return tasks[0] === task ? skip() : null;
-  }
+  by("empty").hidden = Boolean(task);
+  if (!task) return announce(setup.texts.nothing_left);
+  const part = await (task.part ??= drawn(task)).catch(() => null);
   if (tasks[0] !== task) return;
-  const names = [task.photo, task.partner].map((photo) => photo.name || setup.texts.brought);
-  photos.forEach((image, i) => { image.alt = `${say(i ? "photo_b" : "photo_a")}: ${[task.photo, task.partner][i].legend || names[i]}`; });
-  show(task, ...photos);
-  for (const name of ["photo", "partner"]) caption(name, task[name]);
-  by("says").replaceChildren(...machine(task));
-  for (const field of ["relation", "direction", "note"]) by(field).value = "";
+  if (!part) return broken.add(task.number) && actions.skip();
+  show(task, part);
+  by("correction").reset();
   shownAt = performance.now();
-  announce(say("new_pair", { a: names[0], b: names[1], left: by("progress").textContent }));
-  requestAnimationFrame(() => requestAnimationFrame(() => { document.body.dataset.shown = `${task.photo.sha256}/${task.partner.sha256}`; }));
+  announce(`${part.querySelector(".photos").ariaLabel} ${by("progress")?.textContent}`);
+  const pair = `${task.photo.sha256}/${task.partner.sha256}`;
+  requestAnimationFrame(() => requestAnimationFrame(() => { if (tasks[0] === task) document.body.dataset.shown = pair; }));
 }
 
-/** Write what is known of a photo below it. */
-function caption(name, photo) {
-  const page = photo.page && say("page", { n: photo.page }), row = photo.row && say("truth_row", { n: photo.row });
-  const where = [photo.newspaper, photo.date, page, row].filter(Boolean).join(" · ");
-  by(name).querySelector("figcaption").replaceChildren(
-    element("p", "name", element("b", "", say(name === "photo" ? "photo_a" : "photo_b")), " ", photo.path || setup.texts.brought),
-    where ? element("p", "where", where) : "",
-    photo.legend ? element("p", "legend", photo.legend) : "",
-    photo.caption ? element("p", "legend", element("i", "", setup.texts.in_english), " ", photo.caption) : "",
-  );
+/** Be done with the pair that is shown: the next one appears at once, and what is to be sent is kept until it is. */
+function done(address, body) {
+  outbox.set([...outbox.get(), { address, body, number: tasks.shift().number }]);
+  if (tasks.length) next();
+  else delete document.body.dataset.shown;
+  queue(send);
 }
 
-/** What the machine says of a pair, with what its probability is made of. */
-function machine(task) {
-  const said = (task.said || []).map((one) => element("p", "tag", say("said_before", { who: one.who, verdict: setup.texts[`key_${one.verdict.replace(" ", "_")}`] })));
-  if (queue === "audit") return [element("p", "", setup.texts.audit_blind)];
-  const facts = [];
-  if (task.probability !== null) facts.push(say("probability", { p: percent(task.probability, 1) }));
-  if (task.similarity !== null) facts.push(say("similarity", { s: task.similarity.toFixed(3) }));
-  if (task.inliers !== null) facts.push(say("points_agree", { n: task.inliers }));
-  if (task.affected > 2) facts.push(say("affected", { n: task.affected }));
-  return [
-    task.reason ? element("p", "reason", say(task.reason.name, task.reason.values)) : "",
-    ...said,
-    task.sentence ? element("p", "sentence", task.sentence) : "",
-    facts.length ? element("p", "", facts.join(" · ")) : "",
-    task.bridge ? element("p", "warn", setup.texts.bridge) : "",
-    ...waterfall(task.terms),
-  ];
-}
+/** Do one thing with the server after the other. */
+const queue = (step) => { work = work.then(step); };
 
-/** The terms of a probability, each a bar from where the one before ended; right is for, left is against. */
-function waterfall(terms) {
-  if (!terms.length) return [];
-  let sum = 0;
-  const steps = terms.map(([what, odds]) => ({ what, odds, from: sum, to: (sum += odds) }));
-  const ends = steps.flatMap(({ from, to }) => [from, to]), low = Math.min(...ends), span = Math.max(...ends) - low || 1;
-  const list = element("ol", "waterfall");
-  for (const { what, odds, from, to } of steps) {
-    const bar = element("i", odds < 0 ? "against" : "for");
-    bar.style.left = `${(100 * (Math.min(from, to) - low)) / span}%`;
-    bar.style.width = `${(100 * Math.abs(odds)) / span}%`;
-    const value = element("span", "odds", `${odds < 0 ? "−" : "+"}${Math.abs(odds).toFixed(1)}`);
-    list.append(element("li", "", element("span", "", what), element("span", "bar", bar), value));
+/** Send what was answered or put off, oldest first, and get more pairs; what cannot be sent is tried again. */
+async function send() {
+  clearTimeout(retry);
+  try {
+    for (let [first] = outbox.get(); first; [first] = outbox.get()) {
+      const refused = await ask(first.address, first.body).catch((error) => error);
+      if (refused instanceof Error && ![404, 422].includes(refused.status)) throw refused;
+      if (refused instanceof Error) notice(refused.message);
+      outbox.set(outbox.get().filter((one) => JSON.stringify(one) !== JSON.stringify(first)));
+    }
+    await more();
+    if (by("notice").dataset.unsent) notice("");
+    delete by("notice").dataset.unsent;
+  } catch (error) {
+    const waiting = outbox.get().length;
+    notice(`${error.message} ${waiting ? setup.texts.not_saved.replace("{n}", waiting) : ""}`);
+    by("notice").dataset.unsent = "yes";
+    retry = setTimeout(() => queue(send), RETRY_MS);
   }
-  return [element("h2", "", setup.texts.why), list];
 }
 
-/** Write how much is left, about how long it takes, and what the answers have bought. */
-function tell(progress) {
-  const { left, seconds, answered, implied, audited } = progress;
-  const minutes = seconds === null ? null : Math.round(seconds / 60);
-  const time = minutes < 1 ? say("less_than_a_minute") : minutes < 60 ? say("minutes", { n: minutes }) : say("hours", { n: Math.floor(minutes / 60), m: minutes % 60 });
-  const parts = [say("left", { n: left })];
-  if (minutes !== null && left) parts.push(say("about", { time }));
-  if (answered) parts.push(say("answered", { n: answered }));
-  if (implied) parts.push(say("implied", { n: implied }));
-  by("progress").textContent = parts.join(" · ");
-  const { answers, bound, missing, promise } = audited;
-  const aim = promise && { n: missing, promise: percent(promise) };
-  const bought = answers ? say("bound", { bound: percent(bound) }) + (aim ? `; ${say("bound_missing", aim)}` : "") : aim ? say("bound_none", aim) : "";
-  by("bought").textContent = bought && `${bought}.`;
-}
-
-/** Answer the pair that is shown: the next one appears at once, and the answer is kept until the server has it. */
+/** Answer the pair that is shown. */
 function answer(verdict) {
   const [task] = tasks;
-  if (!task || document.body.dataset.shown !== `${task.photo.sha256}/${task.partner.sha256}`) return;
-  delete document.body.dataset.shown;
-  const answered = {
-    number: task.number,
-    body: {
-      id: `${session}-${Date.now()}`, photo: task.photo.sha256, partner: task.partner.sha256, verdict, who: person(),
-      queue: queue === "pair" && new URLSearchParams(location.search).has("search") ? "search" : queue,
-      relation: by("relation").value || task.relation || "", direction: by("direction").value, note: by("note").value,
-      seconds: (performance.now() - shownAt) / 1000, supersedes: (task.said || []).map((one) => one.id),
-    },
-  };
-  store([...outbox(), answered]);
-  past.push([answered.body.id]);
-  pictures.delete(`${task.photo.sha256}/${task.partner.sha256}`);
-  tasks.shift();
-  if (queue !== "pair") next();
-  send().then(() => (queue === "pair" && !outbox().length ? leave() : null));
-}
-
-/** Go back to where the one pair was opened. */
-const leave = () => (window.history.length > 1 ? window.history.back() : location.assign("/review"));
-
-/** Send what was answered, oldest first; what cannot be sent stays and is tried again. */
-async function send() {
-  if (sending) return;
-  sending = true;
-  let failed = false;
-  try {
-    for (let [first] = outbox(); first; [first] = outbox()) {
-      try {
-        await ask("/api/verdict", first.body);
-      } catch (error) {
-        if (error.status !== 422 && error.status !== 404) throw error;
-        notice(error.message);
-      }
-      store(outbox().filter((one) => one.body.id !== first.body.id));
-    }
-    if (by("notice").dataset.kind === "unsent") { notice(""); delete by("notice").dataset.kind; }
-    if (queue !== "pair") { await more(); if (!document.body.dataset.shown) next(); }
-  } catch (error) {
-    failed = true;
-    by("notice").dataset.kind = "unsent";
-    const waiting = outbox().length ? say("not_saved", { n: outbox().length }) : "";
-    notice(`${error.status ? error.message : setup.texts.server_gone} ${waiting}`);
-    setTimeout(send, RETRY_MS);
-  } finally {
-    sending = false;
-  }
-  // What was answered while the next pairs were on their way.
-  if (!failed && outbox().length) await send();
-}
-
-/** Put the pair off until all others are answered. */
-async function skip() {
-  if (queue === "pair") return leave();
-  const task = tasks.shift();
-  if (!task) return;
-  delete document.body.dataset.shown;
-  next();
-  await ask("/api/skip", { session, number: task.number }).catch(() => {});
-  try { await more(); } catch { return setTimeout(send, RETRY_MS); }
-  if (!document.body.dataset.shown) next();
+  if (!task || !document.body.dataset.shown) return;
+  const id = `${session}-${Date.now()}`, correction = Object.fromEntries(new FormData(by("correction")));
+  past.set([...past.get(), id].slice(-200));
+  done("/api/verdict", {
+    id, photo: task.photo.sha256, partner: task.partner.sha256, verdict, who: person(), queue: setup.queue,
+    ...correction, relation: correction.relation || task.relation || "",
+    seconds: (performance.now() - shownAt) / 1000, supersedes: task.said.map((one) => one.id),
+  });
 }
 
 /** Take the last answer back and show its pair again. */
 async function undo() {
-  const ids = past.pop();
-  if (!ids) return notice(setup.texts.nothing_to_undo);
-  notice("");
-  await send();
+  const id = past.get().at(-1);
+  if (!id) return notice(setup.texts.nothing_to_undo);
   try {
-    const { task } = await ask("/api/undo", { ids, who: person() });
-    if (task) tasks = [task, ...tasks.filter((one) => one.number !== task.number)].slice(0, 5);
-    await fetching?.catch(() => {}); // it counts as before
-    if (queue !== "pair") await more();
+    const { task } = await ask("/api/undo", { ids: [id], who: person() });
+    tasks = [task, ...tasks.filter((one) => one.number !== task?.number)].filter(Boolean).slice(0, 5);
+    notice("");
     await next();
     announce(setup.texts.undone);
+    await more();
   } catch (error) {
-    past.push(ids);
     notice(error.message);
+    if (!error.status) return;
   }
+  past.set(past.get().filter((one) => one !== id));
 }
 
 /** Let the two photos change their places. */
-function swap() {
-  const [task] = tasks;
-  if (!task) return;
-  const { photo, partner, onto, back, boxes, others } = task;
-  tasks[0] = { ...task, photo: partner, partner: photo, onto: back, back: onto, boxes: others, others: boxes };
-  next();
+async function swap() {
+  const [task] = tasks, turned = !task.turned;
+  const [photo, partner] = [task.photo.sha256, task.partner.sha256];
+  const { tasks: [other] } = await ask(`/api/pair/${photo}/${partner}?queue=${setup.queue}&turned=${turned}`);
+  Object.assign(task, other, { turned, number: task.number, part: drawn(other) });
+  if (tasks[0] === task) await next();
 }
 
-const verdicts = ["same", "same scene", "different", "cannot tell"];
-act(Object.fromEntries(verdicts.map((verdict) => [verdict, () => answer(verdict)])));
-act(Object.fromEntries(["side", "blink", "slider", "difference", "points"].map((view) => [view, () => tasks.length && look(view)])));
-act({
-  skip, undo, swap,
+for (const verdict of ["same", "same scene", "different", "cannot tell"]) actions[verdict] = () => answer(verdict);
+for (const view of ["side", "blink", "slider", "difference", "points"]) actions[view] = () => tasks.length && look(view);
+Object.assign(actions, {
+  skip: () => setup.one ? leave() : tasks.length && done("/api/skip", { session, number: tasks[0].number }),
+  undo: () => queue(undo),
+  swap: () => tasks.length && swap().catch((error) => notice(error.message)),
   "zoom in": () => zoomBy(1.5), "zoom out": () => zoomBy(1 / 1.5), "zoom off": () => zoomBy(0),
   left: () => pan(-0.2, 0), right: () => pan(0.2, 0), up: () => pan(0, -0.2), down: () => pan(0, 0.2),
   details: () => { by("details").open = !by("details").open; if (by("details").open) by("relation").focus(); },
 });
-addEventListener("resize", layout);
-by("progress").textContent = setup.texts.loading;
-send().then(() => (queue === "pair" ? onePair().then(next) : null)).catch((error) => notice(error.message));
+queue(send);

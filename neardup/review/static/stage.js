@@ -1,160 +1,110 @@
-// Two photos on one stage: side by side, or one laid over the other; a zoom moves both.
-// All places are shares of a photo's width and height; a matrix takes them to another photo, or to pixels of a frame.
+// Two photos side by side, or one laid over the other; a zoom moves both. How a view looks is said by the style.
+// All places are shares of a photo's width and height; a matrix takes those of one photo to those of the other.
 
-import { ask, by, element, picture, setup } from "./review.js";
-import { matchTones, matrixOf, moved } from "./tones.js";
+import { ask, by } from "./review.js";
 
-const LARGE = 1600, FULL = 4096, MOST = 16, BLINK_MS = 700;
-const UNIT = 1000; // pixels of either side of every image before it is put in its place, as the style says
-const frames = { photo: by("photo").querySelector(".frame"), partner: by("partner").querySelector(".frame") };
-const over = frames.photo.querySelector(".over");
-const marks = { photo: frames.photo.querySelector(".marks"), partner: frames.partner.querySelector(".marks") };
-const range = by("slide").querySelector("input");
-const views = new Set(["side", "blink", "slider", "difference", "points"]);
-let task = null, images = {}, view = "side", zoom = { z: 1, x: 0.5, y: 0.5 }, blinking = 0;
+const MOST = 16, STEP = 0.01; // the greatest zoom; the share of a width over which the scale of a matrix is taken
+const WHOLE = { z: 1, x: 0.5, y: 0.5 };
+const VIEWS = ["side", "blink", "slider", "difference", "points"];
+const stage = by("stage"), pointers = new Map();
+let pair = null, zoom = WHOLE;
 
-/** A decoded picture of a photo, as an element that can be shown at once. */
-export async function decoded(photo, side = LARGE) {
-  const image = new Image();
-  image.src = picture(photo, side);
-  await image.decode();
-  return image;
+/** The matrix of nine numbers row by row; without any, as it is. */
+function matrixOf(numbers) {
+  const [a, b, c, d, e, f, g, h, i] = numbers || [1, 0, 0, 0, 1, 0, 0, 0, 1];
+  return new DOMMatrix([a, d, 0, g, b, e, 0, h, 0, 0, 1, 0, c, f, 0, i]);
 }
 
-/** From shares of an image to pixels of the frame that it is fitted into. */
-function fitted(image, frame) {
-  const scale = Math.min(frame.clientWidth / image.naturalWidth, frame.clientHeight / image.naturalHeight);
-  const [width, height] = [image.naturalWidth * scale, image.naturalHeight * scale];
-  return new DOMMatrix().translate((frame.clientWidth - width) / 2, (frame.clientHeight - height) / 2).scale(width, height);
-}
+/** Where a matrix takes a place. */
+const moved = (matrix, x, y) => { const place = matrix.transformPoint({ x, y }); return [place.x / place.w, place.y / place.w]; };
+const within = (low, value, high) => Math.min(high, Math.max(low, value));
+const paneOf = (event) => pair && event.target.closest(".pane");
 
-/** The same, enlarged so that a place of the image is in the middle of the frame. */
-function zoomed(base, frame, z, [x, y]) {
-  const [left, top] = moved(base, x, y);
-  return new DOMMatrix().translate(frame.clientWidth / 2, frame.clientHeight / 2).scale(z).translate(-left, -top).multiply(base);
-}
-
-const place = (image, matrix) => { image.style.transform = matrix.scale(1 / UNIT); };
-const length = (m, [x, y], step = 0.01) => { const [a, b] = moved(m, x, y), [c, d] = moved(m, x + step, y); return Math.hypot(c - a, d - b); };
-
-/** Put photos, boxes and points where the view and the zoom want them. */
-export function layout() {
-  if (!task || !images.photo) return;
-  const centre = [zoom.x, zoom.y], base = fitted(images.photo, frames.photo);
-  const onA = zoom.z === 1 ? base : zoomed(base, frames.photo, zoom.z, centre);
-  let onB = onA.multiply(matrixOf(task.onto));
-  place(images.photo, onA);
-  if (view === "side" || view === "points") {
-    const other = fitted(images.partner, frames.partner), back = matrixOf(task.back);
-    const z = task.back ? length(onA, centre) / length(other.multiply(back), centre) : zoom.z;
-    onB = zoom.z === 1 ? other : zoomed(other, frames.partner, z, moved(back, ...centre));
+/** Put both photos where the zoom wants them: the middle of each shows the same place at the same size. */
+function layout() {
+  if (!pair) return;
+  const [photo, partner] = stage.querySelectorAll(".frame"), { offsetWidth: width, offsetHeight: height } = photo;
+  const back = matrixOf(pair.back), [x, y] = moved(back, zoom.x, zoom.y), [u, v] = moved(back, zoom.x + STEP, zoom.y);
+  const step = Math.hypot((u - x) * partner.offsetWidth, (v - y) * partner.offsetHeight);
+  const other = zoom.z === 1 ? WHOLE : { x, y, z: pair.back ? (zoom.z * width * STEP) / step : zoom.z };
+  for (const [pane, values] of [[photo.parentElement, zoom], [partner.parentElement, other]]) {
+    for (const [name, value] of Object.entries(values)) pane.style.setProperty(`--${name}`, value);
   }
-  place(images.partner, onB);
-  over.style.clipPath = view === "slider" ? `inset(0 0 0 ${100 - range.value}%)` : "none";
-  for (const mark of document.querySelectorAll("#stage .mark")) {
-    const [x, y, w, h] = mark.box, matrix = mark.closest("#partner") ? onB : onA, [left, top] = moved(matrix, x, y), [right, bottom] = moved(matrix, x + w, y + h);
-    Object.assign(mark.style, { left: `${left}px`, top: `${top}px`, width: `${right - left}px`, height: `${bottom - top}px` });
-  }
+  const laid = new DOMMatrix().scale(width, height).multiply(matrixOf(pair.onto)).scale(1 / width, 1 / height);
+  for (const image of stage.querySelectorAll(".over img")) image.style.transform = laid;
 }
 
-/** Show a pair whose pictures are decoded already. */
-export function show(pair, photo, partner) {
-  task = pair;
-  images = { photo, partner };
-  zoom = { z: 1, x: 0.5, y: 0.5 };
-  for (const image of [photo, partner]) image.draggable = false;
-  for (const place of Object.values(marks)) place.replaceChildren();
-  marks.photo.append(...(pair.boxes || []).map((box) => Object.assign(element("span", "mark box"), { box })));
-  look(view);
+/** Show a pair whose part of the page is drawn already. */
+export function show(shown, part) {
+  [pair, zoom] = [shown, WHOLE];
+  pointers.clear();
+  stage.replaceChildren(part);
+  look(stage.dataset.view);
+}
+
+/** Look at the pair in another way. */
+export function look(view) {
+  stage.dataset.view = view;
+  for (const name of VIEWS) document.querySelector(`[data-action=${name}]`)?.setAttribute("aria-pressed", name === view);
+  if (view === "points" && !stage.querySelector(".point")) point();
+  layout();
 }
 
 /** Mark the points that agree, each pair of points with one number. */
 async function point() {
-  const pair = task;
-  if (document.querySelector("#stage .point")) return;
-  const { points } = await ask(`/api/points/${pair.photo.sha256}/${pair.partner.sha256}`);
-  if (task !== pair || view !== "points") return;
-  points.forEach(([x, y, u, v], i) => {
-    marks.photo.append(Object.assign(element("span", "mark point", String(i + 1)), { box: [x, y, 0, 0] }));
-    marks.partner.append(Object.assign(element("span", "mark point", String(i + 1)), { box: [u, v, 0, 0] }));
-  });
-  layout();
-}
-
-/** Look at the pair in another way. */
-export function look(chosen) {
-  view = views.has(chosen) && (chosen !== "points" || setup.points) ? chosen : "side";
-  const beside = view === "side" || view === "points";
-  by("stage").dataset.view = view;
-  by("slide").hidden = view !== "slider";
-  for (const image of document.querySelectorAll("#stage img")) image.remove();
-  frames.photo.prepend(images.photo);
-  (beside ? frames.partner : over).prepend(images.partner);
-  images.partner.style.filter = view === "difference" ? "grayscale(1) url(#tones)" : "none";
-  if (view === "difference") matchTones(images, task);
-  if (view === "points") point();
-  over.classList.remove("off");
-  clearInterval(blinking);
-  const slow = matchMedia("(prefers-reduced-motion: reduce)").matches ? 3 : 1;
-  if (view === "blink") blinking = setInterval(() => over.classList.toggle("off"), BLINK_MS * slow);
-  for (const button of document.querySelectorAll(".views [data-action]")) {
-    if (views.has(button.dataset.action)) button.setAttribute("aria-pressed", String(button.dataset.action === view));
-  }
-  layout();
+  const marks = stage.querySelectorAll(".marks"), { html } = await ask(stage.querySelector(".photos").dataset.points);
+  marks.forEach((place, side) => place.insertAdjacentHTML("beforeend", html[side]));
 }
 
 /** Zoom by a factor, so that a place of the first photo stays where it is; 0 shows the whole photo. */
-export function zoomBy(factor, at = [zoom.x, zoom.y]) {
-  const z = factor ? Math.min(MOST, Math.max(1, zoom.z * factor)) : 1, keep = zoom.z / z;
-  const from = zoom.z === 1 && factor ? [0.5, 0.5] : [zoom.x, zoom.y];
-  zoom = z === 1 ? { z, x: 0.5, y: 0.5 } : { z, x: at[0] + (from[0] - at[0]) * keep, y: at[1] + (from[1] - at[1]) * keep };
+export function zoomBy(factor, [x, y] = [zoom.x, zoom.y]) {
+  const z = within(1, zoom.z * factor, MOST), keep = zoom.z / z;
+  zoom = z === 1 ? WHOLE : { z, x: x + (zoom.x - x) * keep, y: y + (zoom.y - y) * keep };
   layout();
-  if (z > 1.5) sharpen();
+  if (z < 1.5) return;
+  for (const image of stage.querySelectorAll("img[src*='/1600.']")) image.src = image.src.replace("/1600.", "/4096.");
 }
 
 /** Move the zoomed photos by shares of what is seen; says whether there was anything to move. */
 export function pan(x, y) {
   if (zoom.z === 1) return false;
-  const within = (share) => Math.min(1, Math.max(0, share));
-  zoom = { ...zoom, x: within(zoom.x + x / zoom.z), y: within(zoom.y + y / zoom.z) };
+  zoom = { z: zoom.z, x: within(0, zoom.x + x / zoom.z, 1), y: within(0, zoom.y + y / zoom.z, 1) };
   layout();
   return true;
 }
 
-/** Fetch the large pictures of photos that are zoomed into; the small ones stay until they are there. */
-function sharpen() {
-  if (!task || images.sharp) return;
-  images.sharp = true;
-  for (const [photo, image] of [[task.photo, images.photo], [task.partner, images.partner]]) {
-    decoded(photo, FULL).then((large) => { image.src = large.src; }, () => {});
-  }
+/** Where a pointer is, in shares of the first photo. */
+function placeOf(event) {
+  const { left, top, width, height } = paneOf(event).querySelector(".frame").getBoundingClientRect();
+  const place = [(event.clientX - left) / width, (event.clientY - top) / height];
+  return paneOf(event).closest("#partner") ? moved(matrixOf(pair.onto), ...place) : place;
 }
 
-/** Where a pointer is, in shares of the first photo; both frames move alike. */
-function shareAt(event) {
-  const frame = event.currentTarget, box = frame.getBoundingClientRect();
-  const base = fitted(images.photo, frames.photo);
-  const x = zoom.z === 1 ? base.e : frame.clientWidth / 2 - zoom.x * base.a * zoom.z;
-  const y = zoom.z === 1 ? base.f : frame.clientHeight / 2 - zoom.y * base.d * zoom.z;
-  return [(event.clientX - box.left - x) / (base.a * zoom.z), (event.clientY - box.top - y) / (base.d * zoom.z)];
+/** Pixels between two fingers. */
+function apart() {
+  const [one, other] = pointers.values();
+  return Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY);
 }
 
-range.addEventListener("input", layout);
-new ResizeObserver(layout).observe(by("stage"));
-for (const frame of Object.values(frames)) {
-  const pointers = new Map();
-  frame.addEventListener("wheel", (event) => { event.preventDefault(); zoomBy(1.0015 ** -event.deltaY, shareAt(event)); }, { passive: false });
-  frame.addEventListener("dblclick", (event) => zoomBy(zoom.z > 1 ? 0 : 3, shareAt(event)));
-  frame.addEventListener("pointerdown", (event) => { pointers.set(event.pointerId, event); frame.setPointerCapture(event.pointerId); });
-  for (const end of ["pointerup", "pointercancel"]) frame.addEventListener(end, (event) => pointers.delete(event.pointerId));
-  frame.addEventListener("pointermove", (event) => {
-    const before = pointers.get(event.pointerId);
-    if (!before || !images.photo) return;
-    const apart = () => { const [a, b] = [...pointers.values()]; return Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY); };
-    const distance = pointers.size === 2 ? apart() : 0;
-    pointers.set(event.pointerId, event);
-    const base = fitted(images.photo, frames.photo);
-    if (distance) zoomBy(apart() / distance);
-    else pan((before.clientX - event.clientX) / base.a, (before.clientY - event.clientY) / base.d);
-  });
-}
+by("slide").addEventListener("input", (event) => stage.style.setProperty("--slide", `${event.target.value}%`));
+new ResizeObserver(layout).observe(by("task"));
+stage.addEventListener("wheel", (event) => {
+  if (!paneOf(event)) return;
+  event.preventDefault();
+  zoomBy(1.0015 ** -event.deltaY, placeOf(event));
+}, { passive: false });
+stage.addEventListener("dblclick", (event) => paneOf(event) && zoomBy(zoom.z > 1 ? 0 : 3, placeOf(event)));
+stage.addEventListener("pointerdown", (event) => {
+  if (!paneOf(event)) return;
+  pointers.set(event.pointerId, event);
+  paneOf(event).setPointerCapture(event.pointerId);
+});
+for (const end of ["pointerup", "pointercancel"]) stage.addEventListener(end, (event) => pointers.delete(event.pointerId));
+stage.addEventListener("pointermove", (event) => {
+  const before = pointers.get(event.pointerId), distance = pointers.size === 2 && apart();
+  if (!before) return;
+  pointers.set(event.pointerId, event);
+  const { offsetWidth: width, offsetHeight: height } = stage.querySelector(".frame");
+  if (distance) zoomBy(apart() / distance);
+  else pan((before.clientX - event.clientX) / width, (before.clientY - event.clientY) / height);
+});
