@@ -55,8 +55,14 @@ class TemporaryServer:
         kind = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
+            # In a session of its own: the Ctrl-C of a terminal would end it before it is told of the interruption, and
+            # Prefect would ask for a minute a server that is gone, and fail.
             self._process = subprocess.Popen(  # noqa: S603 - our own command
-                [sys.executable, *server, *where], env={**os.environ, **kind}, stdout=log, stderr=log
+                [sys.executable, *server, *where],
+                env={**os.environ, **kind},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         if self._watch.stdin:
             self._watch.stdin.write(f"{self._process.pid}\n")

@@ -20,7 +20,9 @@ ADVICE: Mapping[int, str] = MappingProxyType(
     }
 )
 """Number of the operating system's error → what to do about it."""
-SEE_WHERE = "look whether the path is right and its disk is there, and run the same command again"
+SEE_WHERE = (
+    "look whether the path is right and its disk is there; `neardup --debug` before the command shows where it arose"
+)
 """What to do about an error of the operating system that `ADVICE` does not know."""
 FULL = ("database or disk is full", "disk I/O error", "unable to open database file", "readonly database")
 """What SQLite says, in which Prefect and MLflow keep their records, when its disk refuses."""
