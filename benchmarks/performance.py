@@ -7,14 +7,10 @@ import json
 import math
 import platform
 import re
-import shutil
-import subprocess
-import sys
 import time
 from bisect import bisect
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -34,10 +30,11 @@ import torch
 import training
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 from rates import SCAN, Measured, Speed, Topics, machine, made_jpegs, peak_mb
 from tqdm import tqdm
 
+from neardup.review.browser import chromium_page, served
 from neardup.review.candidates import SIDES
 from neardup.stages import digest_file, digest_of, replacing, write_json
 
@@ -104,17 +101,11 @@ CLOCK = """() => {
 
 def measure_review(photos: Path, work: Path) -> list[Measured]:
     """Topic review: how soon the review page is there, and after an answer the next pair, in a real browser."""
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        raise click.ClickException("there is no Chromium for the topic review: apt install chromium")
     found = []
     for pairs in PAIRS:
         out = review_results(photos, work / f"review {pairs}", pairs)
-        with served(out) as (address, server), sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-            page = browser.new_page(viewport={"width": 1280, "height": 900})
+        with served(out) as (address, server), chromium_page() as page:
             opened, between = [_opened(page, address) for _ in range(3)], _answered(page)
-            browser.close()
             peak = peak_mb(server.pid)
         for task, unit, seconds in (
             ("open the review page", "pages", opened),
@@ -165,18 +156,6 @@ def review_results(photos: Path, folder: Path, pairs: int) -> Path:
     pq.write_table(pa.table(groups), out / "duplicates" / "groups.parquet")
     write_json(out / "duplicates" / "duplicates.json", {"archive": str(folder / "archive"), "threshold": 0.8})
     return out
-
-
-@contextmanager
-def served(out: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """The address of the review page of a folder of results, and its server, for the length of a block."""
-    command = [sys.executable, "-m", "neardup", "review", "--out", str(out), "--port", "0", "--who", "script"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603 - our own command
-        try:
-            assert server.stdout  # noqa: S101 - our own mistake only
-            yield server.stdout.readline().strip(), server
-        finally:
-            server.terminate()
 
 
 def _opened(page: Page, address: str) -> float:

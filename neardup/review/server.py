@@ -177,5 +177,5 @@ def _add_groups(app: FastAPI, desk: Desk, pages: Pages) -> None:
             found = desk.groups.group(number, max(0, part))
         except UnreadableImageError as error:
             raise ArchiveError(str(error)) from error
-        told = words_of(request).say(done) if done in CHANGES else ""
-        return pages.page(request, "review_group", "groups", group=found, part=max(0, part), undo=undo, told=told)
+        setup = {"done": words_of(request).say(done)} if done in CHANGES else {}
+        return pages.page(request, "review_group", "groups", group=found, part=max(0, part), undo=undo, setup=setup)

@@ -1,7 +1,7 @@
 // The page on which pairs are judged: which pair is shown, what is answered, and that every answer reaches the server.
 
 import { actions, ask, by, notice, person, setup } from "./review.js";
-import { look, pan, show, zoomBy } from "./stage.js";
+import { VIEWS, look, pan, show, zoomBy } from "./stage.js";
 
 const RETRY_MS = 2000;
 const announce = (text) => { by("live").textContent = text; };
@@ -135,7 +135,7 @@ async function swap() {
 }
 
 for (const verdict of ["same", "same scene", "different", "cannot tell"]) actions[verdict] = () => answer(verdict);
-for (const view of ["side", "blink", "slider", "difference", "points"]) actions[view] = () => tasks.length && look(view);
+for (const view of VIEWS) actions[view] = () => tasks.length && look(view);
 Object.assign(actions, {
   skip: () => setup.one ? leave() : tasks.length && done("/api/skip", { session, number: tasks[0].number }),
   undo: () => queue(undo),
