@@ -126,6 +126,30 @@ def test_every_view_shows_both_photos(browser: Browser, desk: Desk) -> None:
         assert all(a and b and b["width"] > a["width"] * 1.2 for a, b in zip(before, after, strict=True))
 
 
+def test_swapped_photos_keep_their_letters(browser: Browser, desk: Desk) -> None:
+    """What the machine says of A and B stays true, and the answer is stored for the pair as it was asked."""
+    with person(browser, desk) as page:
+        pair = shown(page)
+        names = [page.locator(f"#{side} .name").inner_text() for side in ("photo", "partner")]
+        page.keyboard.press("w")
+        expect(page.locator("#photo .name")).to_have_text(names[1])
+        expect(page.locator("#partner .name")).to_have_text(names[0])
+        assert names[1].startswith("Photo B")
+        assert shown(page) == pair
+        page.keyboard.press("w")
+        expect(page.locator("#photo .name")).to_have_text(names[0])
+
+
+def test_the_difference_is_that_of_a_picture_with_equal_tones(browser: Browser, desk: Desk) -> None:
+    """The toned partner is fetched when it is looked at, not before."""
+    with person(browser, desk) as page:
+        shown(page)
+        loaded = "() => document.querySelector('#stage .toned').naturalWidth > 0"
+        assert page.evaluate(loaded) is False
+        page.keyboard.press("f")
+        page.wait_for_function(loaded)
+
+
 def test_the_audit_does_not_show_what_the_machine_thinks(browser: Browser, desk: Desk) -> None:
     """Neither the page nor what the server sends it, until the answer is given; then it counts for the bound."""
     with person(browser, desk, "/audit") as page:
