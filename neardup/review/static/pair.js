@@ -21,7 +21,7 @@ sessionStorage.setItem("neardup.session", session);
 async function drawn(task) {
   const part = document.createElement("div");
   part.innerHTML = task.html;
-  for (const image of part.querySelectorAll("img:not([loading])")) {
+  for (const image of part.querySelectorAll(".frame > img")) {
     await image.decode();
     image.closest(".pane").style.setProperty("--ratio", image.naturalWidth / image.naturalHeight);
   }
@@ -59,7 +59,8 @@ async function next() {
   shownAt = performance.now();
   announce(`${part.querySelector(".photos").ariaLabel} ${by("progress")?.textContent}`);
   const pair = `${task.photo.sha256}/${task.partner.sha256}`;
-  requestAnimationFrame(() => requestAnimationFrame(() => { if (tasks[0] === task) document.body.dataset.shown = pair; }));
+  const visible = () => { if (tasks[0] === task) document.body.dataset.shown = pair; };
+  requestAnimationFrame(() => requestAnimationFrame(visible));
 }
 
 /** Be done with the pair that is shown: the next one appears at once, and what is to be sent is kept until it is. */

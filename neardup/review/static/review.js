@@ -12,7 +12,7 @@ export function notice(text) {
   by("notice").hidden = !text;
 }
 
-/** Ask the server, by POST where there is a body; what is no success becomes an error with a sentence and the status. */
+/** Ask the server, by POST where there is a body; a refusal becomes an error with its sentence and status. */
 export async function ask(address, body) {
   const [type, sent] = body instanceof Blob ? ["octet-stream", body] : ["json", JSON.stringify(body)];
   const post = { method: "POST", headers: { "Content-Type": `application/${type}` }, body: sent };

@@ -3,7 +3,8 @@
 
 import { ask, by } from "./review.js";
 
-const MOST = 16, STEP = 0.01; // the greatest zoom; the share of a width over which the scale of a matrix is taken
+const MOST = 16, SHARP = 1.5; // the greatest zoom, and the one from which the large pictures are fetched
+const STEP = 0.01; // share of a width over which the scale of a matrix is taken
 const WHOLE = { z: 1, x: 0.5, y: 0.5 };
 export const VIEWS = ["side", "blink", "slider", "difference", "points"];
 const stage = by("stage"), pointers = new Map();
@@ -65,7 +66,7 @@ export function zoomBy(factor, [x, y] = [zoom.x, zoom.y]) {
   const z = within(1, zoom.z * factor, MOST), keep = zoom.z / z;
   zoom = z === 1 ? WHOLE : { z, x: x + (zoom.x - x) * keep, y: y + (zoom.y - y) * keep };
   layout();
-  if (z < 1.5) return;
+  if (z < SHARP) return;
   for (const image of stage.querySelectorAll("img[src*='/1600.']")) image.src = image.src.replace("/1600.", "/4096.");
 }
 
