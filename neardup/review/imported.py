@@ -234,7 +234,7 @@ def _contradictions(
     for contradiction in Links.of([*others, *(verdict for _, verdict in answers.values())]).contradictions:
         for verdict in contradiction.verdicts:
             if verdict.id in rows:
-                yield rows[verdict.id].fault("contradiction", ANSWER, found.sentence)
+                yield rows[verdict.id].fault("contradiction", ANSWER, contradiction.sentence)
 
 
 def _read(path: Path) -> tuple[list[_Row], list[Fault]]:
