@@ -36,7 +36,7 @@ from neardup.train import press
 from neardup.verify.evidence import Evidence, ordered
 from neardup.verify.frames import box_in_first, inverse
 from neardup.verify.relation import Kind, relation_of
-from neardup.verify.store import Known
+from neardup.verify.store import EvidenceByPair
 
 SIFT_QUERIES = 40
 """Photos whose copies SIFT searches; all 233 would take six times as long."""
@@ -196,9 +196,9 @@ def proposers(methods: Sequence[Method]) -> list[str]:
     return [method.name for method in methods if isinstance(method, ByVector) and method.proposes]
 
 
-def proven(methods: Sequence[ByVector], damaged: Mapping[str, Photos], originals: Photos, work: Path) -> Known:
+def proven(methods: Sequence[ByVector], damaged: Mapping[str, Photos], originals: Photos, work: Path) -> EvidenceByPair:
     """Evidence of each copy with its own original and with the nearest ones by each method that proposes."""
-    known: Known = {}
+    known: EvidenceByPair = {}
     own = np.repeat(np.arange(len(originals.items))[:, None], 2, axis=1)
     for damage, photos in tqdm(damaged.items(), "proofs", unit="damage", disable=None):
         search = Search(photos, originals, own[:, 0], own[:, 0])
@@ -208,7 +208,7 @@ def proven(methods: Sequence[ByVector], damaged: Mapping[str, Photos], originals
 
 
 def on_damages(
-    methods: Sequence[Method], damaged: Mapping[str, Photos], originals: Photos, known: Known
+    methods: Sequence[Method], damaged: Mapping[str, Photos], originals: Photos, known: EvidenceByPair
 ) -> Mapping[str, Mapping[str, Copied]]:
     """Measure all methods on each kind of damage, then those that propose once more, verified.
 
@@ -301,7 +301,7 @@ def drawn_by(damage: str, originals: Photos) -> Floats:
     return np.array(rows, dtype=np.float64)
 
 
-def relations(damaged: Mapping[str, Photos], originals: Photos, known: Known) -> list[Told]:
+def relations(damaged: Mapping[str, Photos], originals: Photos, known: EvidenceByPair) -> list[Told]:
     """What verification says of photos and their copies, where the truth is known; no match is as wrong as can be.
 
     Args:

@@ -1,18 +1,22 @@
-"""Topics encode and growth: JPEG files become vectors, beside what the peers' documentation does, and as files grow."""
+"""Topics encode, growth and collection: JPEG files become vectors, and groups, beside the peers and as files grow."""
 
+import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from PIL import Image
-from rates import SCAN, SMALL, Measured, Topics, made_jpegs, measured, on_cores
+from rates import QUALITY, SCAN, SMALL, Measured, Topics, made_jpegs, measured, on_cores, run_neardup
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPVisionModelWithProjection
@@ -24,6 +28,7 @@ from neardup.encode.encoder import BATCH, BUILTIN, CHECKPOINT, load_encoder
 from neardup.encode.files import encode_files
 from neardup.images import read_image
 from neardup.settings.schema import Dtype
+from neardup.train.press import press
 
 PHOTOS = 64
 """Photos in a pass of the topic encode: four batches, some seven seconds of ViT-B/32 on one core."""
@@ -45,6 +50,10 @@ SHALLOW = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "
 """A tower of the topic growth: one thin layer, so that the encoder hides nothing that grows."""
 COLUMNS = 512
 """Length of the vectors of the topic growth, that of ViT-B/32."""
+COLLECTED = (1000, 10_000, 100_000)
+"""Photos of the topic collection; a hundred thousand take an hour and a half."""
+QUARTER = 256
+"""Longest side in pixels of the photos of the topic collection."""
 Work = Callable[[], object]
 """What is clocked; a text that it returns becomes the note."""
 
@@ -307,4 +316,62 @@ def _encode(collection: Collection) -> None:
         encode_shard(collection, paths)
 
 
-TOPICS: Topics = {"encode": measure_encoding, "growth": measure_growth}
+def measure_collection(photos: Path, work: Path) -> list[Measured]:
+    """Find the duplicates of a thousand photos to a hundred thousand, verified, by the command and from nothing.
+
+    The photos are quarters of photographs, and of each quarter a press copy, of the first one two. Photographs are
+    those of PHOTOS and of a folder beside it that is called like it with `_more`.
+    """
+    sources = [path for folder in (photos, photos.with_name(f"{photos.name}_more")) for path in folder.rglob("*.jpg")]
+    task = "find the duplicates of a folder, verified, from nothing"
+    results = []
+    for count in COLLECTED:
+        folder = quarters(sorted(sources), work / "collection" / f"{count}", count)
+        out = work / "collection" / f"{count}-results"
+        shutil.rmtree(out, ignore_errors=True)
+        run = run_neardup("duplicates", str(folder), "--out", str(out), "--json")
+        note = of_copies(folder, out, json.loads(run.printed))
+        results.append(Measured(task, f"neardup, {count:,} photos", "photos", run.speed(count), run.peak_mb, note))
+    return results
+
+
+def quarters(sources: Sequence[Path], folder: Path, count: int) -> Path:
+    """Make a folder of so many photos, named by what they show and which copy of it they are; none is made twice."""
+    with ProcessPoolExecutor() as pool:
+        list(pool.map(partial(_quarter, sources, folder), range(count), chunksize=256))
+    return folder
+
+
+def _quarter(sources: Sequence[Path], folder: Path, number: int) -> None:
+    """Make one of nine photos of a photograph: its quarters, a press copy of each, and a second one of the first."""
+    photograph, place = divmod(number, 9)
+    copy, quarter = divmod(place, 4)
+    subject = 4 * photograph + quarter
+    path = folder / f"{subject // FOLDER:06d}" / f"{subject:06d}_{copy}.jpg"
+    if path.is_file():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image, (below, right) = read_image(sources[photograph]), divmod(quarter, 2)
+    width, height = image.width // 2, image.height // 2
+    part = image.crop((right * width, below * height, (right + 1) * width, (below + 1) * height))
+    scale = QUARTER / max(width, height)
+    part = part.resize((round(scale * width), round(scale * height)), Image.Resampling.BICUBIC)
+    (press(part, 2 * subject + copy) if copy else part).save(path, quality=QUALITY)
+
+
+def of_copies(folder: Path, out: Path, facts: Mapping[str, object]) -> str:
+    """What `neardup duplicates` found of the copies that are in a folder of `quarters`, in words."""
+    pairs = pq.read_table(out / "duplicates" / "pairs.parquet", columns=["photo", "partner", "band"]).to_pandas()
+    subjects = pairs[["photo", "partner"]].apply(lambda paths: paths.str.slice(-12, -6))
+    right, linked = subjects.photo == subjects.partner, pairs.band == "link"
+    copies = sum(
+        count * (count - 1) // 2 for count in Counter(path.stem[:6] for path in folder.rglob("*.jpg")).values()
+    )
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    return (
+        f"{facts['pairs']:,} candidates; {(linked & right).sum():,} of {copies:,} pairs of copies linked, "
+        f"{(linked & ~right).sum():,} links between other photos; {size / 1e9:.1f} GB of results"
+    )
+
+
+TOPICS: Topics = {"encode": measure_encoding, "growth": measure_growth, "collection": measure_collection}

@@ -33,7 +33,7 @@ from neardup.stages import digest_file, digest_of, replacing
 from neardup.verified import by_cosine
 from neardup.verify.candidates import CANDIDATES, closing_pairs, with_pairs
 from neardup.verify.evidence import ordered
-from neardup.verify.store import KeypointCache, Known, read_evidence, write_evidence
+from neardup.verify.store import EvidenceByPair, KeypointCache, read_evidence, write_evidence
 from neardup.verify.verifier import CORES, Verifier, verifier_fingerprint
 
 PEER_STEP = 1
@@ -141,7 +141,7 @@ class Search:
         """The SHA-256 of both photos of each pair of rows, int64 (m, 2), in the order of `evidence.ordered`."""
         return [ordered(self.queries.items[row][1], self.gallery.items[column][1]) for row, column in rows.tolist()]
 
-    def evidence(self, rows: Iterable[Ints], path: Path) -> Known:
+    def evidence(self, rows: Iterable[Ints], path: Path) -> EvidenceByPair:
         """Verify pairs of rows, int64 (m, 2) each; what a former run found lies in a file, and what is new joins it."""
         known = read_evidence(path, verifier_fingerprint())
         asked = {pair for some in rows for pair in self.contents(some) if pair[0] != pair[1]}
@@ -152,13 +152,13 @@ class Search:
             write_evidence(path, known.values(), verifier_fingerprint())
         return known
 
-    def closed(self, rows: Ints, known: Known) -> Ints:
+    def closed(self, rows: Ints, known: EvidenceByPair) -> Ints:
         """Pairs of rows of one set, int64 (m, 2), and those of photos that both match a third one."""
         row_of = {sha256: row for row, (_, sha256) in enumerate(self.queries.items)}
         closing = closing_pairs(known, self.contents(rows))
         return with_pairs(rows, ((row_of[one], row_of[other]) for one, other in closing))
 
-    def verified(self, similarities: Floats, rows: Ints, known: Known) -> Floats:
+    def verified(self, similarities: Floats, rows: Ints, known: EvidenceByPair) -> Floats:
         """Rank candidates by their probability out of fold, as `neardup evaluate` does, all others below by similarity.
 
         Args:

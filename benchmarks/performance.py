@@ -4,17 +4,13 @@ python benchmarks/performance.py PHOTOS --out docs/performance.md
 """
 
 import json
-import math
 import platform
-import re
+import shutil
 import time
-from bisect import bisect
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import accumulate
 from pathlib import Path
 from statistics import median
 from types import MappingProxyType
@@ -28,15 +24,30 @@ import pyarrow.parquet as pq
 import searching
 import torch
 import training
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from playwright.sync_api import Page
-from rates import SCAN, Measured, Speed, Topics, machine, made_jpegs, peak_mb
+from rates import (
+    SCAN,
+    SMALL,
+    Measured,
+    Speed,
+    Topics,
+    clock,
+    draw,
+    draw_growth,
+    machine,
+    made_jpegs,
+    measured,
+    peak_mb,
+    run_neardup,
+    table,
+)
 from tqdm import tqdm
 
+from neardup.builtin.demo import make_archive
+from neardup.encode.encoder import BUILTIN
 from neardup.review.browser import chromium_page, served
 from neardup.review.candidates import SIDES
-from neardup.stages import digest_file, digest_of, replacing, write_json
+from neardup.stages import STATE, digest_file, digest_of, replacing, write_json
 
 PAIRS = (10_000, 100_000)
 """Pairs of the results of the topic review; the aims are 100 ms between two tasks and a second to open."""
@@ -48,6 +59,8 @@ ANSWERS = 40
 """Answers that are clocked."""
 PAUSE_S = 0.9
 """Seconds between two answers: a person who knows at once needs as long."""
+PEOPLE = 1005
+"""Photos of the topic commands: a folder as people have them."""
 TITLES: Mapping[str, str] = MappingProxyType({"gpu": "GPU"})
 """Headings of the topics whose names do not read as one."""
 PACKAGES = (
@@ -71,16 +84,6 @@ and 1,080 for Excel ([measured](log.md) on 2026-11-27). So the rows of a table c
 ![Seconds for all pairs by the number of vectors, and for photos by theirs]({growth})
 """
 """What stands above the figures, in Markdown."""
-GROWTH = re.compile(r"neardup,(?: to)? ([\d,]+)(?: photos)?")
-"""Method of the topic growth, with the number of photos."""
-ADDED = re.compile(r"add ([\d,]+) of them")
-"""Task of the topic growth that adds photos, with their number."""
-ALL_PAIRS = re.compile(r"all pairs at or above \S+ of ([\d,]+) vectors")
-"""Task of the topics search and million, with the number of vectors."""
-OURS = "#0072b2"
-"""Colour of neardup's bars: a blue that colour-blind people can tell from the grey of the peers."""
-PEER = "#b8b4a8"
-"""Colour of the peers' bars."""
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
@@ -176,7 +179,58 @@ def _answered(page: Page) -> list[float]:
     return [ms / 1000 for ms in page.evaluate("window.clocked")]
 
 
-TOPICS: Topics = {**encoding.TOPICS, **searching.TOPICS, **training.TOPICS, "review": measure_review}
+def measure_commands(photos: Path, work: Path) -> list[Measured]:
+    """Topic commands: what a person waits for, from Enter to the prompt, of folders as people have them."""
+    folder = work / "commands"
+    archive, results = make_archive(folder / "archive", 8, 32).root, folder / "experiment"
+    again = ("experiment", str(archive), "--out", str(results), "--encoder", BUILTIN, "--epochs", "1")
+    run_neardup(*again, "--translator", "none")
+    files, found = made_jpegs(photos, folder / "photos", PEOPLE, SMALL), folder / "results"
+    whole = ("duplicates", str(files[0].parent), "--out", str(found))
+    by_vectors = ("--encoder", BUILTIN, "--no-verify", "--threshold", "0.5")
+    search = ("search", str(files[0]), "--in", str(found / STATE / "vectors"), "--encoder", BUILTIN)
+    duplicates = f"find the duplicates of {PEOPLE:,} photos from nothing"
+    return [
+        commanded("an experiment of which nothing changed", "neardup", *again, "--translator", "none"),
+        commanded(duplicates, "neardup, by vectors alone", *whole, *by_vectors, fresh=found),
+        commanded(duplicates, "neardup", *whole, fresh=found),
+        measured(duplicates, "imagededup, dHash", "commands", 1, by_dhash, files[0].parent, passes=1, warm=False),
+        commanded(f"search for one photo among {PEOPLE:,}", "neardup", *search),
+    ]
+
+
+def commanded(task: str, method: str, *arguments: str, fresh: Path | None = None) -> Measured:
+    """Clock a neardup command; `fresh` is a folder that each pass begins without."""
+    peaks = list[float]()
+
+    def work() -> None:
+        if fresh:
+            shutil.rmtree(fresh, ignore_errors=True)
+        peaks.append(run_neardup(*arguments).peak_mb)
+
+    speed = clock(work, 1, warm=False)
+    return Measured(task, method, "commands", speed, max(peaks), f"{1 / speed.median:.1f} s")
+
+
+def by_dhash(folder: Path) -> Callable[[], str]:
+    """The duplicates of a folder by imagededup's perceptual hash, at its own threshold."""
+    from imagededup.methods import DHash  # noqa: PLC0415 - here only, or the memory of the others would count it
+
+    def work() -> str:
+        start = time.perf_counter()
+        DHash(verbose=False).find_duplicates(image_dir=str(folder), max_distance_threshold=10)
+        return f"{time.perf_counter() - start:.1f} s, Python and its imports not counted"
+
+    return work
+
+
+TOPICS: Topics = {
+    **encoding.TOPICS,
+    **searching.TOPICS,
+    **training.TOPICS,
+    "review": measure_review,
+    "commands": measure_commands,
+}
 """Each module lists its topics at its end; the page has them in this order."""
 
 
@@ -245,93 +299,6 @@ def _write(page: Path, topics: Mapping[str, Mapping[str, Any]]) -> None:
 
 def _measured(row: Mapping[str, Any]) -> Measured:
     return Measured(**{**row, "speed": Speed(**row["speed"])})
-
-
-def table(found: Sequence[Measured]) -> list[str]:
-    """The Markdown table of one task: each method's rate, how many times as fast neardup is, and the memory."""
-    first = next((one for one in found if one.method.startswith("neardup")), found[0])
-    lines = [
-        f"| {first.task} | {first.unit} a second | neardup is so many times as fast | peak memory, MB | |",
-        "|---|---|---|---|---|",
-    ]
-    for one in found:
-        speed = f"{show(one.speed.median)} ({show(one.speed.least)} to {show(one.speed.greatest)})"
-        times = "" if one is first else f"{first.speed.median / one.speed.median:.2f}"
-        lines.append(f"| {one.method} | {speed} | {times} | {one.peak_mb:,.0f} | {one.note} |")
-    return lines
-
-
-def show(rate: float) -> str:
-    """A rate as text with three digits.
-
-    >>> [show(rate) for rate in (1.0666, 13.41, 245.2, 1234567.0)]
-    ['1.07', '13.4', '245', '1,230,000']
-    """
-    digits = 2 - math.floor(math.log10(rate)) if rate > 0 else 0
-    return f"{round(rate, digits):,.{max(digits, 0)}f}"
-
-
-def draw(measured: Sequence[Measured], path: Path) -> None:
-    """Draw each task's methods as bars, neardup's rate as 1, in two columns."""
-    tasks = {one.task: [other for other in measured if other.task == one.task] for one in measured}
-    shown = [found for found in tasks.values() if len(found) > 1]
-    ends = list(accumulate(len(found) + 2 for found in shown))
-    rows = ends[-1] if ends else 0
-    cut = bisect(ends, rows / 2)
-    picture = Figure(figsize=(18, 2 + 0.21 * rows), layout="constrained")
-    FigureCanvasAgg(picture)
-    panels = list[Any]()
-    for part, column in zip((shown[:cut], shown[cut:]), picture.subfigures(1, 2, squeeze=False)[0], strict=True):
-        if part:
-            heights = [len(found) + 1 for found in part]
-            panels.extend(column.subplots(len(part), 1, height_ratios=heights, squeeze=False)[:, 0])
-    for found, axes in zip(shown, panels, strict=True):
-        first = next((one for one in found if one.method.startswith("neardup")), found[0])
-        shares = [one.speed.median / first.speed.median for one in found]
-        colours = [OURS if one.method.startswith("neardup") else PEER for one in found]
-        bars = axes.barh([one.method for one in found], shares, color=colours)
-        labels = [f" {show(one.speed.median)}/s, {one.peak_mb:,.0f} MB" for one in found]
-        axes.bar_label(bars, labels, fontsize=8)
-        axes.set_title(first.task, fontsize=10, loc="left")
-        axes.set_xlim(0, 1.35 * max(shares))
-        axes.invert_yaxis()
-        axes.spines[["top", "right", "bottom"]].set_visible(False)
-        axes.set_xticks([])
-    with replacing(path) as partial:
-        picture.savefig(partial, dpi=110)
-
-
-def draw_growth(measured: Sequence[Measured], path: Path) -> None:
-    """Draw how long all pairs take, a line a method, and how long photos take to encode."""
-    picture = Figure(figsize=(11, 4.2), layout="constrained")
-    FigureCanvasAgg(picture)
-    pairs, photos = picture.subplots(1, 2)
-    lines = defaultdict[tuple[Any, str], list[tuple[int, float]]](list)
-    for one in measured:
-        if sizes := ALL_PAIRS.fullmatch(one.task):
-            count = _number(sizes[1])
-            lines[pairs, one.method].append((count, count * (count - 1) / 2 / one.speed.median))
-        elif (sizes := GROWTH.fullmatch(one.method)) and (new := ADDED.match(one.task)):
-            lines[photos, f"neardup, {new[1]} more photos"].append(
-                (_number(sizes[1]), _number(new[1]) / one.speed.median)
-            )
-        elif sizes:
-            lines[photos, "neardup, all photos"].append((_number(sizes[1]), _number(sizes[1]) / one.speed.median))
-    for (axes, label), points in lines.items():
-        axes.plot(*zip(*sorted(points), strict=True), "o-", label=label, lw=3 if label.startswith("neardup") else 1)
-    pairs.set(xlabel="vectors of 512 numbers", ylabel="seconds for all pairs")
-    photos.set(xlabel="photos", ylabel="seconds to encode them")
-    for axes in (axes for axes in (pairs, photos) if axes.lines):
-        axes.set(xscale="log", yscale="log")
-        axes.legend(frameon=False)
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-    with replacing(path) as partial:
-        picture.savefig(partial, dpi=110)
-
-
-def _number(text: str) -> int:
-    return int(text.replace(",", ""))
 
 
 def _gpu() -> str:

@@ -1,10 +1,17 @@
-"""Rates and peak memory of methods, each in a process of its own, and the JPEG files that they are given."""
+"""Rates and peak memory of methods, each in a process of its own, the files they are given, tables and pictures."""
 
+import math
 import os
+import re
+import subprocess
+import sys
 import time
+from bisect import bisect
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import accumulate
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -12,9 +19,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
 from neardup.images import read_image
+from neardup.stages import replacing
 
 PASSES = 3
 """Passes that are clocked: the fewest whose median lies between a slowest and a fastest."""
@@ -28,6 +38,18 @@ SHORT_SIDE = 224
 """Shortest side in pixels of the files of `small_jpegs`: what most encoders take in."""
 QUALITY = 90
 """JPEG quality of the files, of 100: with the grain it gives a scan 1.3 MB."""
+
+
+GROWTH = re.compile(r"neardup,(?: to)? ([\d,]+)(?: photos)?")
+"""Method of the topic growth, with the number of photos."""
+ADDED = re.compile(r"add ([\d,]+) of them")
+"""Task of the topic growth that adds photos, with their number."""
+ALL_PAIRS = re.compile(r"all pairs at or above \S+ of ([\d,]+) vectors")
+"""Task of the topics search and million, with the number of vectors."""
+OURS = "#0072b2"
+"""Colour of neardup's bars: a blue that colour-blind people can tell from the grey of the peers."""
+PEER = "#b8b4a8"
+"""Colour of the peers' bars."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +146,42 @@ def _clocked(
     return speed, peak_mb(), note
 
 
+@dataclass(frozen=True)
+class Run:
+    """One run of a whole command, from the start of Python to its end.
+
+    Attributes:
+        seconds: it took.
+        peak_mb: the most memory that one of its processes held, in MB.
+        printed: what it printed to standard output.
+    """
+
+    seconds: float
+    peak_mb: float
+    printed: str
+
+    def speed(self, count: int) -> Speed:
+        """Its speed as that of one pass that did `count` units."""
+        return Speed(*[count / self.seconds] * 3)
+
+
+def run_neardup(*arguments: str) -> Run:
+    """Run a neardup command as a person does, and clock it.
+
+    Raises:
+        CalledProcessError: it failed.
+    """
+    command, start = [sys.executable, "-m", "neardup", *arguments], time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own command
+        assert process.stdout  # noqa: S101 - our own mistake only
+        printed = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return Run(time.perf_counter() - start, usage.ru_maxrss * 1024 / 1e6, printed)
+
+
 def peak_mb(process: int | str = "self") -> float:
     """The most memory that a process held, in MB; `getrusage` would count what its parent held before it."""
     lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
@@ -175,3 +233,90 @@ def small_jpegs(sources: Sequence[Path], folder: Path) -> list[Path]:
             scale = SHORT_SIDE / min(image.size)
             image.resize((round(image.width * scale), round(image.height * scale))).save(path, quality=QUALITY)
     return paths
+
+
+def table(found: Sequence[Measured]) -> list[str]:
+    """The Markdown table of one task: each method's rate, how many times as fast neardup is, and the memory."""
+    first = next((one for one in found if one.method.startswith("neardup")), found[0])
+    lines = [
+        f"| {first.task} | {first.unit} a second | neardup is so many times as fast | peak memory, MB | |",
+        "|---|---|---|---|---|",
+    ]
+    for one in found:
+        speed = f"{show(one.speed.median)} ({show(one.speed.least)} to {show(one.speed.greatest)})"
+        times = "" if one is first else f"{first.speed.median / one.speed.median:.2f}"
+        lines.append(f"| {one.method} | {speed} | {times} | {one.peak_mb:,.0f} | {one.note} |")
+    return lines
+
+
+def show(rate: float) -> str:
+    """A rate as text with three digits.
+
+    >>> [show(rate) for rate in (1.0666, 13.41, 245.2, 1234567.0)]
+    ['1.07', '13.4', '245', '1,230,000']
+    """
+    digits = 2 - math.floor(math.log10(rate)) if rate > 0 else 0
+    return f"{round(rate, digits):,.{max(digits, 0)}f}"
+
+
+def draw(measured: Sequence[Measured], path: Path) -> None:
+    """Draw each task's methods as bars, neardup's rate as 1, in two columns."""
+    tasks = {one.task: [other for other in measured if other.task == one.task] for one in measured}
+    shown = [found for found in tasks.values() if len(found) > 1]
+    ends = list(accumulate(len(found) + 2 for found in shown))
+    rows = ends[-1] if ends else 0
+    cut = bisect(ends, rows / 2)
+    picture = Figure(figsize=(18, 2 + 0.21 * rows), layout="constrained")
+    FigureCanvasAgg(picture)
+    panels = list[Any]()
+    for part, column in zip((shown[:cut], shown[cut:]), picture.subfigures(1, 2, squeeze=False)[0], strict=True):
+        if part:
+            heights = [len(found) + 1 for found in part]
+            panels.extend(column.subplots(len(part), 1, height_ratios=heights, squeeze=False)[:, 0])
+    for found, axes in zip(shown, panels, strict=True):
+        first = next((one for one in found if one.method.startswith("neardup")), found[0])
+        shares = [one.speed.median / first.speed.median for one in found]
+        colours = [OURS if one.method.startswith("neardup") else PEER for one in found]
+        bars = axes.barh([one.method for one in found], shares, color=colours)
+        labels = [f" {show(one.speed.median)}/s, {one.peak_mb:,.0f} MB" for one in found]
+        axes.bar_label(bars, labels, fontsize=8)
+        axes.set_title(first.task, fontsize=10, loc="left")
+        axes.set_xlim(0, 1.35 * max(shares))
+        axes.invert_yaxis()
+        axes.spines[["top", "right", "bottom"]].set_visible(False)
+        axes.set_xticks([])
+    with replacing(path) as partial:
+        picture.savefig(partial, dpi=110)
+
+
+def draw_growth(measured: Sequence[Measured], path: Path) -> None:
+    """Draw how long all pairs take, a line a method, and how long photos take to encode."""
+    picture = Figure(figsize=(11, 4.2), layout="constrained")
+    FigureCanvasAgg(picture)
+    pairs, photos = picture.subplots(1, 2)
+    lines = defaultdict[tuple[Any, str], list[tuple[int, float]]](list)
+    for one in measured:
+        if sizes := ALL_PAIRS.fullmatch(one.task):
+            count = _number(sizes[1])
+            lines[pairs, one.method].append((count, count * (count - 1) / 2 / one.speed.median))
+        elif (sizes := GROWTH.fullmatch(one.method)) and (new := ADDED.match(one.task)):
+            lines[photos, f"neardup, {new[1]} more photos"].append(
+                (_number(sizes[1]), _number(new[1]) / one.speed.median)
+            )
+        elif sizes:
+            lines[photos, "neardup, all photos"].append((_number(sizes[1]), _number(sizes[1]) / one.speed.median))
+    for (axes, label), points in lines.items():
+        axes.plot(*zip(*sorted(points), strict=True), "o-", label=label, lw=3 if label.startswith("neardup") else 1)
+    pairs.set(xlabel="vectors of 512 numbers", ylabel="seconds for all pairs")
+    photos.set(xlabel="photos", ylabel="seconds to encode them")
+    for axes in (axes for axes in (pairs, photos) if axes.lines):
+        axes.set(xscale="log", yscale="log")
+        axes.legend(frameon=False)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    with replacing(path) as partial:
+        picture.savefig(partial, dpi=110)
+
+
+def _number(text: str) -> int:
+    return int(text.replace(",", ""))

@@ -10,9 +10,10 @@ from neardup.archive.scan import check_folders
 from neardup.decide.in_force import decision_for
 from neardup.duplicates import duplicates as put_together
 from neardup.encode.collection import open_collection, present
+from neardup.encode.store import store_of
 from neardup.search.blocks import open_triangle
 from neardup.settings.schema import ClusterSettings, Device, Dtype, OnnxSettings, PrepareSettings, Settings
-from neardup.stages import STATE, alone
+from neardup.stages import alone
 from neardup.verify.candidates import CANDIDATES
 from tasks.cluster import workers
 from tasks.decisions import chosen_encoder, judged_pairs
@@ -61,7 +62,7 @@ def duplicates(
     device, settings, cluster = chosen.device, chosen.prepare, chosen.cluster
     with alone(out, log.warning), workers(cluster) as runner:
         _, checkpoint = chosen_encoder(out, encoder, log.info, chosen.onnx)
-        store = cluster.store or str(out.resolve() / STATE / "vectors")
+        store = store_of(out, cluster.store)
         collection = open_collection(archive.resolve(), store, checkpoint, device, precision, settings)
         log.info(collection.rule)
         decision = decision_for(out, collection.fingerprint, checkpoint) if verify else None
@@ -72,6 +73,6 @@ def duplicates(
         search_all(triangle, runner, cluster)
         judged = judged_pairs(out)
         found = put_together(triangle, here, judged.photos if decision else (), grouped=decision is None)
-        evidence = verify_all(found, out, runner, cluster) if verify else None
+        found, evidence = verify_all(found, out, runner, cluster) if verify else (found, None)
         bound = look_for_decoys(triangle, here, decoys, decision, out) if decoys else None
         return publish(found, out, decision, evidence=evidence, judged=judged, decoys=bound)

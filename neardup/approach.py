@@ -49,12 +49,12 @@ class Approach:
 
     @property
     def folder(self) -> Path:
-        """Where its checkpoint, vectors, tables and pictures lie."""
+        """The folder of the approach's checkpoint, vectors, tables and pictures."""
         return self.out / self.place
 
     @property
     def repeats(self) -> "list[Approach]":
-        """The same approach by each further seed that the settings ask for; none of zero-shot, which draws nothing."""
+        """The approach with each further seed that the settings ask for; none of zero-shot, which draws nothing."""
         further = range(1, self.settings.seeds) if self.recipe and not self.repeat else ()
         return [replace(self, repeat=repeat) for repeat in further]
 
@@ -84,8 +84,8 @@ class Approach:
         recipe = (TRAIN_STEP, asdict(self.recipe)) if self.recipe else None
         inputs: list[object] = []
         if self.name == "adapted":
-            known = self.out / KNOWN_PAIRS
-            pairs = digest_file(known) if known.is_file() else ""
+            known_pairs = self.out / KNOWN_PAIRS
+            pairs = digest_file(known_pairs) if known_pairs.is_file() else ""
             inputs = [prepared_key(self.out), self.settings.distractors, self.settings.transductive, pairs]
         elif recipe:
             inputs = [table_digest(self.out, table) for table in ("training_set.csv", "captions.csv")]
@@ -169,7 +169,7 @@ def approaches_of(out: Path, settings: Settings, base: str) -> list[Approach]:
 
 
 def trained_approaches(approaches: Sequence[Approach], say: Callable[[str], None]) -> list[Approach]:
-    """Zero-shot, and those of the others that were trained with these very settings; further seeds if all of them were.
+    """Zero-shot and each other approach that was trained with these very settings; further seeds if all were trained.
 
     Args:
         approaches: all that there may be.
@@ -178,8 +178,10 @@ def trained_approaches(approaches: Sequence[Approach], say: Callable[[str], None
     trained = []
     for approach in approaches:
         if approach.recipe is None or approach.checkpoint.done():
-            whole = all(repeat.checkpoint.done() for repeat in approach.repeats)
-            trained.append(approach if whole else replace(approach, settings=replace(approach.settings, seeds=1)))
+            all_seeds_trained = all(repeat.checkpoint.done() for repeat in approach.repeats)
+            trained.append(
+                approach if all_seeds_trained else replace(approach, settings=replace(approach.settings, seeds=1))
+            )
         elif (approach.folder / "checkpoint").is_dir():
             say(f"{approach.name} is left out: it was trained with other settings than these; say the same ones again")
     return trained

@@ -8,8 +8,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 """Whole numbers: rows, groups, counts."""
 Ints32 = npt.NDArray[np.int32]
-"""Whole numbers of half the size: products of small ones."""
+"""Whole numbers of 32 bits: inner products of small whole numbers."""
 Bools = npt.NDArray[np.bool_]
-"""A mask."""
+"""Yes or no for each row, pair or pixel: a mask."""
 Vectors = npt.NDArray[np.float32]
 """Vectors of an encoder, (n, d), one photo a row; the rows have unit length unless a docstring says otherwise."""

@@ -92,43 +92,43 @@ def search_decoys(
     items = list({photo.sha256: photo.path for photo in reversed(listed.photos)}.items())
     if not items:
         raise ArchiveError(f"{folder} holds no photo that can be read: name a folder of photographs with --decoys")
-    named = [(path, photo) for photo, path in sorted(items, key=lambda item: item[1])]
-    found = embed_photos(named, folder, encoder, store=state / "decoys" / "vectors", max_pixels=limit)
+    path_and_photo = [(path, photo) for photo, path in sorted(items, key=lambda item: item[1])]
+    decoys = embed_photos(path_and_photo, folder, encoder, store=state / "decoys" / "vectors", max_pixels=limit)
     collected = encoded_photos(triangle.collection, present)
     rows, photos, paths = _gallery(triangle, collected)
-    foreign = ~np.isin(found.photos, photos)
+    foreign = ~np.isin(decoys.photos, photos)
     vectors = triangle.vectors(rows)
-    queries = [(photo, Path(path).name) for photo, path in zip(found.photos, found.paths, strict=True)]
-    kept = np.flatnonzero(foreign).tolist()
+    queries = [(photo, Path(path).name) for photo, path in zip(decoys.photos, decoys.paths, strict=True)]
+    searched = np.flatnonzero(foreign).tolist()
     hits = [
         [Hit(paths[row], photos[row], similarity) for row, similarity in best if similarity >= decision.loosest]
-        for best in nearest_rows(found.vectors[foreign], vectors, CANDIDATES)
+        for best in nearest_rows(decoys.vectors[foreign], vectors, CANDIDATES)
     ]
     files = {photo: root / path for photo, path in zip(photos, paths, strict=True)}
-    files |= {photo: folder / path for photo, path in zip(found.photos, found.paths, strict=True)}
+    files |= {photo: folder / path for photo, path in zip(decoys.photos, decoys.paths, strict=True)}
     proofs = prove_hits(
-        [queries[row] for row in kept],
+        [queries[row] for row in searched],
         hits,
         lambda photo: read_file(files[photo]),
-        state / "keypoints",
+        state,
         decision,
         limit,
     )
     linked = []
-    for row, best, proved in zip(kept, hits, proofs, strict=True):
-        links = [(hit, proof) for hit, proof in zip(best, proved, strict=True) if proof and proof.band == "link"]
+    for row, best, hit_proofs in zip(searched, hits, proofs, strict=True):
+        links = [(hit, proof) for hit, proof in zip(best, hit_proofs, strict=True) if proof and proof.band == "link"]
         if links:
             hit, proof = max(links, key=lambda link: (link[1].probability or 0.0, link[0].path))
             chance = proof.probability or 0.0
-            linked.append(LinkedDecoy(found.paths[row], hit.path, hit.similarity, chance, proof.sentence))
-    bound = expected_false_links(len(collected.contents), len(kept), len(linked))
-    return Decoys(bound, len(queries) - len(kept), tuple(linked))
+            linked.append(LinkedDecoy(decoys.paths[row], hit.path, hit.similarity, chance, proof.sentence))
+    bound = expected_false_links(len(collected.contents), len(searched), len(linked))
+    return Decoys(bound, len(queries) - len(searched), tuple(linked))
 
 
 def _gallery(triangle: Triangle, files: Files) -> tuple[Ints, list[str], list[str]]:
-    """Of each different photo of a collection that is there its row, SHA-256 and path, in the order of the rows."""
+    """Row, SHA-256 and path of each different photo of a collection that is still there, in the order of the rows."""
     keys, firsts = np.unique(triangle.contents(), return_index=True)
-    ours, chosen = np.unique(files.contents, return_index=True)
-    rows = firsts[np.searchsorted(keys, ours)]
+    present_keys, chosen = np.unique(files.contents, return_index=True)
+    rows = firsts[np.searchsorted(keys, present_keys)]
     order = np.argsort(rows)
     return rows[order], files.photos(chosen[order]), files.paths(chosen[order])

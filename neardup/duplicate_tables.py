@@ -1,5 +1,6 @@
 """The files that a search of a whole collection leaves: tables of pairs and groups, pages, counts."""
 
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,17 @@ LINKED_ROWS = (
 """What the page says of groups that similarity made."""
 DECIDED_ROWS = (
     "Each row is a group, and its first photo stands for it; the figure is the probability of the photo's strongest "
-    "link, with the first photo or with the one that is named. explained.html shows what holds each group together."
+    "link, with the first photo or with the one that is named."
 )
 """What the page says of groups that decisions made."""
+
+LINKS = (
+    ("explained.html", "What holds each group together"),
+    ("pairs.xlsx", "All pairs"),
+    ("groups.xlsx", "All groups"),
+    ("unreadable.csv", "Files that could not be read"),
+)
+"""Files that the page leads to, each with what is in it; the first one is there where pairs were verified."""
 
 
 def write_duplicates(found: Duplicates, folder: Path) -> None:
@@ -43,24 +52,32 @@ def write_duplicates(found: Duplicates, folder: Path) -> None:
         found.decoys.write(folder)
     save_rows(folder / "unreadable.csv", LeftOut, found.unreadable)
     note = DECIDED_ROWS if found.reports else LINKED_ROWS
-    write_strips(folder / "gallery.html", "duplicates", root, _strips(found), found.summary, limit, note)
+    links = LINKS[0 if found.proofs else 1 :]
+    write_strips(folder / "gallery.html", "duplicates", root, _strips(found), found.summary, limit, note, links)
     write_json(folder / "duplicates.json", found.facts())
 
 
 def _strips(found: Duplicates) -> list[list[tuple[str, str, bool]]]:
     """Path, label and no mark of each photo of each group."""
     if found.reports:
+        ends = (side[found.kinds == COPY].tolist() for side in (found.pairs.left, found.pairs.right))
+        copies = {frozenset(pair) for pair in zip(*ends, strict=True)}
         return [
-            [(found.paths[member.photo], _why(found, report, member), False) for member in report.members]
+            [(found.paths[member.photo], _why(found, report, member, copies), False) for member in report.members]
             for report in found.reports
         ]
     best = _best(found.pairs, found.group_of)
     return [[(found.paths[row], f"{best[row]:.3f}", False) for row in rows] for rows in found.groups]
 
 
-def _why(found: Duplicates, report: GroupReport, member: Member) -> str:
-    """Why a photo is in its group, as the label of its picture."""
-    because = "by a verdict" if member.because is None else chance_text(member.probability)
+def _why(found: Duplicates, report: GroupReport, member: Member, copies: Container[frozenset[int]]) -> str:
+    """Why a photo is in its group, as the label of its picture; `copies` are the pairs of equal files."""
+    if member.because is None:
+        because = "by a verdict"
+    elif frozenset((member.photo, member.because)) in copies:
+        because = "exact copy"
+    else:
+        because = chance_text(member.probability)
     if member.because is not None and report.reference not in {member.because, member.photo}:
         because += f" with {Path(found.paths[member.because]).name}"
     return f"reference, {because}" if member.photo == report.reference else because
@@ -69,7 +86,8 @@ def _why(found: Duplicates, report: GroupReport, member: Member) -> str:
 def _write_pairs(found: Duplicates, folder: Path) -> None:
     """Write every pair as Parquet, and those that people are shown, as many as Excel holds, as a workbook.
 
-    The most probable pairs come first, and before them exact copies, which are certain.
+    The most probable pairs come first, and before them exact copies, which are certain. In the workbook those columns
+    that people read come first; the digests, by which verdicts know a photo, come last.
     """
     columns: dict[str, list[Any]] = {
         "photo": [found.paths[row] for row in found.pairs.left.tolist()],
@@ -86,7 +104,8 @@ def _write_pairs(found: Duplicates, folder: Path) -> None:
         pq.write_table(pa.table(columns).take(pa.array(order)), partial, compression="zstd")
     listed = order[found.proofs.shown[order]] if found.proofs else order
     chosen = listed[:SHEET_ROWS].tolist()
-    sheet = {name: [values[place] for place in chosen] for name, values in columns.items()}
+    names = sorted(columns, key=lambda name: (name.endswith("sha256"), name in {"similarity", "kind", "inliers"}))
+    sheet = {name: [columns[name][place] for place in chosen] for name in names}
     sheet["similarity"] = np.round(sheet["similarity"], 6).tolist()
     write_table(folder / "pairs.xlsx", tuple(sheet), zip(*sheet.values(), strict=True))
 

@@ -31,7 +31,7 @@ from neardup.encode.collection import (
 from neardup.encode.encoder import BUILTIN
 from neardup.encode.shards import content_keys
 from neardup.errors import ConfigError
-from neardup.proofs import Judged, Proofs, grouped, prove
+from neardup.proofs import PairVerdicts, Proofs, grouped, prove
 from neardup.search.blocks import Triangle, open_triangle, search_block
 from neardup.search.pairs import NearPairs, joined
 from neardup.search.pictures import (
@@ -46,7 +46,7 @@ from neardup.search.pictures import (
 from neardup.settings.schema import PrepareSettings
 from neardup.verify.candidates import CANDIDATES
 from neardup.verify.evidence import ordered
-from neardup.verify.store import Known
+from neardup.verify.store import EvidenceByPair
 from neardup.verify.verifier import Verifier
 
 
@@ -125,7 +125,7 @@ class Duplicates:
         return [sorted(rows, key=copies.__contains__) for rows in members_of(self.group_of, self.pairs)]
 
     @property
-    def called(self) -> str:
+    def candidate_rule(self) -> str:
         """Which pairs are candidates, or near-duplicates where nothing decides them, in words."""
         nearest = f"one photo is among the {self.most} nearest of the other at " if self.most else ""
         closed = ", or both match a third photo" if self.proofs else ""
@@ -134,17 +134,19 @@ class Duplicates:
     @property
     def summary(self) -> str:
         """What was found, in plain words."""
-        grouped = sum(map(len, self.groups))
+        grouped, pairs = sum(map(len, self.groups)), len(self.pairs.left) - self.copies
+        found = f"{self.photos:,} photos, {grouped:,} of them in {len(self.groups):,} groups of near-duplicates"
         copies = f"; exact copies {self.copies:,}" if self.copies else ""
         left_out = f"; {len(self.unreadable):,} files could not be read" if self.unreadable else ""
-        pairs = len(self.pairs.left) - self.copies
-        groups = f"groups {len(self.groups):,} with {grouped:,} photos{copies}{left_out}."
         if self.proofs is None:
-            return f"{self.photos:,} photos, near-duplicate pairs {pairs:,} at {self.threshold:g} or above, {groups}"
-        links = f"links {self.proofs.counts['links']:,}, " if self.proofs.decision else ""
+            return f"{found}; pairs {pairs:,} at {self.threshold:g} or above{copies}{left_out}."
+        counts = self.proofs.counts
+        decided = (
+            f"; links {counts['links']:,}, pairs to review {counts['to_review']:,}" if self.proofs.decision else ""
+        )
         return (
-            f"{self.photos:,} photos, {links}{groups}\n"
-            f"Candidates are the {pairs:,} pairs of which {self.called}.\n{self.proofs.summary}"
+            f"{found}{decided}{copies}{left_out}.\n"
+            f"Candidates are the {pairs:,} pairs of which {self.candidate_rule}.\n{self.proofs.summary}"
             + (f"\n{self._false_links}" if self.proofs.decision else "")
         )
 
@@ -187,18 +189,22 @@ class Duplicates:
         ends = zip(near.left.tolist(), near.right.tolist(), strict=True)
         return sorted({ordered(self.contents[left], self.contents[right]) for left, right in ends})
 
-    def verified(
+    def verifier(self, state: Path) -> Verifier:
+        """What verifies the pairs, and keeps keypoints in a state folder."""
+        return Verifier.of_folder(self.collection.folder, self.path_of, state, self.collection.max_pixels)
+
+    def decided(
         self,
-        state: Path,
-        earlier: Known,
+        verifier: Verifier,
+        known: EvidenceByPair,
         decision: Decision | None,
-        judged: Judged = Judged(),  # noqa: B008 - frozen
+        judged: PairVerdicts = PairVerdicts(),  # noqa: B008 - frozen
     ) -> "Duplicates":
-        """Verify the pairs that are no exact copies; where a decision gives probabilities, these make the groups.
+        """Decide the pairs by their evidence; where a decision gives probabilities, these make the groups.
 
         Args:
-            state: folder that keeps keypoints.
-            earlier: evidence that is known already.
+            verifier: that found the evidence, and draws the pairs that are shown.
+            known: evidence of the pairs; a pair without any is an exact copy, or has a photo that cannot be read.
             decision: what turns evidence into a probability; None where none belongs to the encoder.
             judged: what people said of pairs; it binds the groups.
 
@@ -206,19 +212,16 @@ class Duplicates:
             ConfigError: what people said contradicts itself.
         """
         root = self.collection.folder
-        verifier = Verifier.of_folder(root, self.path_of, state, self.collection.max_pixels)
-        known, closing = verifier.verify_closed(self.candidates, earlier)
-        found = self._with(closing)
-        proofs = prove(root, self.paths, self.contents, found.pairs, known, verifier, decision, judged)
+        proofs = prove(root, self.paths, self.contents, self.pairs, known, verifier, decision, judged)
         if decision is None:
-            return replace(found, proofs=proofs)
-        group_of, reports = grouped(proofs, found.kinds == COPY)
-        return replace(found, proofs=proofs, group_of=group_of, reports=reports)
+            return replace(self, proofs=proofs)
+        group_of, reports = grouped(proofs, self.kinds == COPY)
+        return replace(self, proofs=proofs, group_of=group_of, reports=reports)
 
-    def _with(self, closing: Sequence[tuple[str, str]]) -> "Duplicates":
-        """Add pairs that close triangles to what was found, given by the SHA-256 of both photos."""
+    def with_closing(self, closing: Sequence[tuple[str, str]]) -> "Duplicates":
+        """Add the pairs that close triangles, given by the SHA-256 of both photos, to the pairs that were found."""
         row_of = {photo: row for row, photo in reversed(list(enumerate(self.contents)))}
-        ends = np.array([sorted((row_of[one], row_of[other])) for one, other in closing], dtype=np.int64).reshape(-1, 2)
+        ends = np.array([sorted((row_of[a], row_of[b])) for a, b in closing], dtype=np.int64).reshape(-1, 2)
         rows, which = np.unique(self.rows[ends], return_inverse=True)
         vectors = self.triangle.vectors(rows)[which.reshape(-1, 2)]
         similarities = np.vecdot(vectors[:, 0], vectors[:, 1]).astype(np.float64)
@@ -227,13 +230,15 @@ class Duplicates:
         return replace(self, pairs=pairs.take(order), kinds=kinds[order])
 
 
-def duplicates(triangle: Triangle, present: Ints, named: Sequence[str] = (), *, grouped: bool = True) -> Duplicates:
+def duplicates(
+    triangle: Triangle, present: Ints, judged_photos: Sequence[str] = (), *, grouped: bool = True
+) -> Duplicates:
     """Put the pairs of all blocks together, of the files that are still there, and make groups of them.
 
     Args:
         triangle: searched to its end.
         present: marks of the files that are there, ordered.
-        named: SHA-256 of photos that people judged; they are counted even if they are in no pair.
+        judged_photos: SHA-256 of photos that people judged; they are counted even if they are in no pair.
         grouped: whether similarity makes the groups; else each photo is one for itself, until pairs are decided.
     """
     collection, links, contents = triangle.collection, triangle.links(), triangle.contents()
@@ -247,7 +252,7 @@ def duplicates(triangle: Triangle, present: Ints, named: Sequence[str] = (), *, 
     near = near if triangle.most is None else near.sorted().nearest(triangle.most)
     paired = np.zeros(len(contents), dtype=bool)
     paired[near.left] = paired[near.right] = True
-    judged = np.isin(files.contents, content_keys(pa.chunked_array([pa.array(named, pa.string())])))
+    judged = np.isin(files.contents, content_keys(pa.chunked_array([pa.array(judged_photos, pa.string())])))
     chosen = np.flatnonzero(paired[pictures] | (count[pictures] > 1) | judged)
     paths = files.paths(chosen)
     # By path, so that nothing depends on how the photos were cut into shards.
@@ -259,8 +264,8 @@ def duplicates(triangle: Triangle, present: Ints, named: Sequence[str] = (), *, 
     left_out = tuple(LeftOut(path, reason) for path, reason in unreadable(collection, present).items())
     names = tuple(paths[row] for row in order.tolist())
     digests = tuple(files.photos(chosen))
-    found = len(files.contents), left_out, names, digests, rows[chosen], pairs, kinds, group_of
-    return Duplicates(triangle, *found)
+    facts = len(files.contents), left_out, names, digests, rows[chosen], pairs, kinds, group_of
+    return Duplicates(triangle, *facts)
 
 
 def _groups(triangle: Triangle, rows: Ints, near: NearPairs) -> Ints:
@@ -307,14 +312,14 @@ def find_duplicates(
         ConfigError: there is neither a threshold nor a decision for the encoder.
         EncoderError: there is no such encoder.
     """
-    with TemporaryDirectory() as forgotten:
-        place = str(forgotten if store is None else store)
+    with TemporaryDirectory() as temporary:
+        place = str(temporary if store is None else store)
         check_folders(Path(folder), Path(place))
         collection = open_collection(Path(folder), place, encoder, device, "fp32", settings)
         decision = None if threshold is not None else shipped_decision(collection.fingerprint)
         if threshold is None and decision is None:
             raise ConfigError(f"no decision is shipped for {encoder}: give a threshold, which belongs to the encoder")
-        here = present(collection)
+        marks = present(collection)
         for paths in new_shards(collection, known(collection)):
             encode_shard(collection, paths)
         least, most = (decision.loosest, CANDIDATES) if decision else (threshold, None)
@@ -322,6 +327,9 @@ def find_duplicates(
         triangle = open_triangle(collection, least, most=most)
         for block in triangle.blocks():
             search_block(collection, least, block, most)
-        found = duplicates(triangle, here, grouped=decision is None)
-        state = Path(forgotten)
-        return found.verified(state, {}, decision) if decision else found
+        found = duplicates(triangle, marks, grouped=decision is None)
+        if decision is None:
+            return found
+        verifier = found.verifier(Path(temporary))
+        evidence, closing = verifier.verify_closed(found.candidates)
+        return found.with_closing(closing).decided(verifier, evidence, decision)

@@ -18,6 +18,7 @@ from neardup.archive.captions import load_captions
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
 from neardup.encode.encoder import limits_of, load_encoder
+from neardup.encode.store import store_of
 from neardup.encode.vectors import Embeddings, embed_test_set
 from neardup.errors import ConfigError
 from neardup.measure.comparison import compare
@@ -34,11 +35,13 @@ from neardup.train.epochs import EpochResult, learned_from, read_numbers
 if TYPE_CHECKING:
     from neardup.train.batches import Example
 
-COMPARE_STEP = 4
+COMPARE_STEP = 5
 """Version of the step that writes comparison and report; bumped when its result changes for equal inputs."""
 
 Say = Callable[[str], None]
+"""Tells a person one sentence."""
 OnEpoch = Callable[[EpochResult], None]
+"""Is called with what an epoch of a training came to, after it has ended."""
 
 
 @dataclass(frozen=True)
@@ -231,25 +234,25 @@ def verify_approach(approach: Approach, stage: Stage, say: Say = print) -> dict[
     """
     from neardup.verified import FILES, verify_folder  # noqa: PLC0415 - OpenCV, which not all need
 
-    promised, limit = approach.settings.decide, approach.settings.prepare.max_pixels
+    promises, limit = approach.settings.decide, approach.settings.prepare.max_pixels
     try:
-        found = verify_folder(approach.out, approach.folder, limit, (promised.precision, promised.recall))
+        verified = verify_folder(approach.out, approach.folder, limit, (promises.precision, promises.recall))
     except ConfigError as reason:
         say(f"{approach.name} is not verified: {reason}")
         for name in FILES:
             (approach.folder / name).unlink(missing_ok=True)
         return stage.finish([], {"left_out": str(reason)})
     outputs = [approach.folder / name for name in FILES] + sorted(approach.folder.glob("explained_*.jpg"))
-    return stage.finish(outputs, {name: figure.value for name, figure in found.figures.figures.items()})
+    return stage.finish(outputs, {name: figure.value for name, figure in verified.figures.figures.items()})
 
 
 def _search_step(approach: Approach, stage: Stage) -> Step:
     """The search for the new photos by the approach's checkpoint."""
 
     def search(_: Say) -> dict[str, Any]:
-        settings, state = approach.settings, approach.out.resolve() / STATE
+        settings = approach.settings
         encoder = load_encoder(str(approach.folder / "checkpoint"), device=settings.device)
-        store = settings.cluster.store or state / "vectors"
+        store = store_of(approach.out, settings.cluster.store)
         return stage.finish(search_queries(approach.folder, encoder, store, settings.prepare.max_pixels))
 
     return Step(f"{approach.name}: queries", stage, search)

@@ -48,10 +48,10 @@ class Explained:
         """The sentence, the probability, and what it comes of, a line each."""
         if self.probability is None:
             return f"{self.sentence}\nNo decision belongs to this encoder, so that there is no probability."
-        seen = [(title, value) for title, value in self.terms if abs(value) >= LEAST_TERM]
-        terms = ", ".join(f"{title} {value:+.1f}" for title, value in seen)
-        chance = f"Probability {chance_text(self.probability)}, {self.band}; in log-odds: {terms}."
-        return f"{self.sentence}\n{chance}"
+        shown_terms = [(title, value) for title, value in self.terms if abs(value) >= LEAST_TERM]
+        terms = ", ".join(f"{title} {value:+.1f}" for title, value in shown_terms)
+        chance = f"Probability {chance_text(self.probability)}, {self.band}."
+        return f"{self.sentence}\n{chance} What speaks for it (+) and against it (-), in log-odds: {terms}."
 
 
 def explain_files(
@@ -77,8 +77,8 @@ def explain_files(
         UnreadableImageError: a file is no image that can be read.
     """
     files, names = (first, second), (first.name, second.name)
-    one, other = (_features(path, max_pixels) for path in files)
-    evidence, points = proof_of(Prepared.of(one), Prepared.of(other), (str(first), str(second)))
+    first_features, second_features = (_features(path, max_pixels) for path in files)
+    evidence, points = proof_of(Prepared.of(first_features), Prepared.of(second_features), (str(first), str(second)))
     model = load_encoder(encoder)
     vectors = model.encode([model.read(path, max_pixels) for path in files])
     similarity = float(np.clip(vectors[0] @ vectors[1], -1, 1))
@@ -89,9 +89,9 @@ def explain_files(
         terms = decision.waterfall(similarity, evidence)
         explained = replace(explained, probability=float(probability), band=band, terms=terms)
     images = [read_image(path, max_pixels=max_pixels, draft=WIDTH) for path in files]
-    drawn = explain_picture(images[0], images[1], evidence, points, names=names, terms=explained.terms)
+    image = explain_picture(images[0], images[1], evidence, points, names=names, terms=explained.terms)
     with replacing(picture) as partial:
-        drawn.save(partial, "PNG")
+        image.save(partial, "PNG")
     return explained
 
 

@@ -44,7 +44,7 @@ def prove_hits(
     queries: Sequence[tuple[str, str]],
     hits: Sequence[Sequence[Hit]],
     read: Callable[[str], bytes],
-    keypoints: Path | None,
+    state: Path | None,
     decision: Decision | None,
     max_pixels: int = MAX_PIXELS,
 ) -> list[list[HitProof | None]]:
@@ -54,33 +54,33 @@ def prove_hits(
         queries: SHA-256 and name of each photo that was searched for.
         hits: of each.
         read: the bytes of a photo by its SHA-256; raises `UnreadableImageError` or `OSError` where they are gone.
-        keypoints: folder that keeps them for the next search; None to keep none.
+        state: state folder, whose cache keeps keypoints for the next search; None to keep none.
         decision: what gives a probability; None where none belongs to the encoder.
         max_pixels: larger images are refused.
 
     Returns:
         As `hits`; None for the photo itself, of which there is nothing to prove, and where one cannot be read.
     """
-    verifier = Verifier(read, KeypointCache(keypoints) if keypoints else None, max_pixels)
+    verifier = Verifier(read, KeypointCache.in_state(state) if state else None, max_pixels)
     pairs = [
         (number, ordered(photo, hit.photo), name, hit)
-        for number, ((photo, name), found) in enumerate(zip(queries, hits, strict=True))
-        for hit in found
+        for number, ((photo, name), query_hits) in enumerate(zip(queries, hits, strict=True))
+        for hit in query_hits
     ]
-    known = verifier.verify([pair for _, pair, _, _ in pairs])
-    evidence = [known.get(pair) for _, pair, _, _ in pairs]
+    evidence_of = verifier.verify([pair for _, pair, _, _ in pairs])
+    evidence = [evidence_of.get(pair) for _, pair, _, _ in pairs]
     chances: list[float | None] = [None] * len(pairs)
     bands = [""] * len(pairs)
     if decision and pairs:
         similarities = np.array([hit.similarity for _, _, _, hit in pairs], dtype=np.float64)
-        probabilities, found_bands = decision.judge(similarities, evidence)
-        chances, bands = list(probabilities.tolist()), list(found_bands)
+        probabilities, judged_bands = decision.judge(similarities, evidence)
+        chances, bands = list(probabilities.tolist()), list(judged_bands)
     proofs = list[list[HitProof | None]]([] for _ in queries)
-    for (number, pair, name, hit), found, chance, band in zip(pairs, evidence, chances, bands, strict=True):
-        if found is None:
+    for (number, pair, name, hit), item, chance, band in zip(pairs, evidence, chances, bands, strict=True):
+        if item is None:
             proofs[number].append(None)
             continue
         names = (name, Path(hit.path).name) if pair[1] == hit.photo else (Path(hit.path).name, name)
-        relation, inliers = relation_of(found), max(found.inliers, found.blurred_inliers)
-        proofs[number].append(HitProof(chance, band, str(relation.kind), relation.sentence(*names), inliers))
+        relation = relation_of(item)
+        proofs[number].append(HitProof(chance, band, str(relation.kind), relation.sentence(*names), item.points))
     return proofs

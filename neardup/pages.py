@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 from PIL import Image
 
 from neardup.errors import ArchiveError
@@ -71,7 +72,7 @@ def jpeg(image: Image.Image) -> bytes:
 
 
 def thumbnail(source: Path | bytes, side: int = THUMB, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """A small copy of a photo, its file or that one's bytes, RGB, within a square of `side` pixels.
+    """A small copy of a photo, given by its file or its bytes: RGB, within a square of `side` pixels.
 
     Raises:
         UnreadableImageError: the file is no image, or has over `max_pixels` pixels.
@@ -95,10 +96,19 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
     environment = Environment(
         loader=PackageLoader("neardup"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    environment.filters["code"] = _code
     page = environment.get_template(f"{template}.html.j2").render(values).lstrip()
     with replacing(path) as partial:
         partial.write_text(encodable(page), encoding="utf-8")
     return path
+
+
+def _code(text: str) -> Markup:
+    """A sentence as HTML, in which what stands between backticks is code; everything else is escaped."""
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else escape(part)
+        for place, part in enumerate(text.split("`"))
+    )
 
 
 def write_hits(
@@ -143,6 +153,7 @@ def write_strips(
     sentence: str,
     max_pixels: int,
     note: str = "",
+    links: Sequence[tuple[str, str]] = (),
 ) -> Path:
     """Write one HTML page that shows groups, a strip of pictures each.
 
@@ -154,6 +165,7 @@ def write_strips(
         sentence: what happened, in plain words.
         max_pixels: a larger image is refused.
         note: what a row and its labels are, where the template leaves that open.
+        links: files beside the page that it leads to, each with what is in it.
 
     Returns:
         The file.
@@ -168,4 +180,4 @@ def write_strips(
             Picture.of(archive / name, name, label, right=new, max_pixels=max_pixels) for name, label, new in shown
         ]
         strips.append((pictures, len(group) - len(shown)))
-    return write_page(path, template, strips=strips, total=len(groups), sentence=sentence, note=note)
+    return write_page(path, template, strips=strips, total=len(groups), sentence=sentence, note=note, links=links)

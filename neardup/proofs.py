@@ -15,23 +15,26 @@ from neardup.decide.constraints import Constraints
 from neardup.decide.decision import Decision
 from neardup.decide.group_report import GroupReport
 from neardup.decide.grouping import DecidedPairs, explain_groups, group_pairs, members_of
+from neardup.decide.in_force import DECISION
 from neardup.pages import write_page
 from neardup.search.pairs import NearPairs
 from neardup.stages import replacing
 from neardup.verify.evidence import Evidence, ordered
 from neardup.verify.relation import relation_of
-from neardup.verify.store import EVIDENCE, Known, write_evidence
+from neardup.verify.store import EVIDENCE, EvidenceByPair, write_evidence
 from neardup.verify.verifier import Verifier, verifier_fingerprint
 
+PNG_LEVEL = 1
+"""How hard zlib tries, of 9: the usual 6 takes most of the time of a picture, and saves an eighth of its bytes."""
 PICTURES = 24
-"""Pairs that are drawn: one of each of the first groups, then those that a person should look at."""
+"""Pairs that a page draws: one of each of the first groups, then those that a person should look at."""
 UNLIKELY = 0.01
 """Probability below which a pair is neither shown nor counted among those to be reviewed; pairs.parquet has it."""
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What people said of pairs of photos, which a pair names by their SHA-256, the lesser first.
+class PairVerdicts:
+    """What people said of pairs of photos; a pair is the SHA-256 of both, the lesser first.
 
     Attributes:
         answers: pair → the answer in force.
@@ -68,7 +71,7 @@ class Verification:
     """What decides verified pairs: a decision, where one belongs to the encoder, and what people said."""
 
     decision: Decision | None
-    judged: Judged = Judged()
+    judged: PairVerdicts = PairVerdicts()
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class Proofs:
     bands: tuple[Band | str, ...]
     verifier: Verifier
     decision: Decision | None = None
-    judged: Judged = Judged()
+    judged: PairVerdicts = PairVerdicts()
 
     @cached_property
     def shown(self) -> Bools:
@@ -115,18 +118,18 @@ class Proofs:
     @cached_property
     def counts(self) -> dict[str, int]:
         """How many pairs were verified and confirmed, are links, are to be reviewed, are too unlikely for that."""
-        looked = [found for found in self.evidence if found]
+        verified = [found for found in self.evidence if found]
         shown = self.shown.tolist()
-        doubtful = [
+        to_review = [
             band == "review" and likely and answer is None
             for band, likely, answer in zip(self.bands, shown, self.answers, strict=True)
         ]
         return {
-            "verified": len(looked),
-            "confirmed": sum(found.matched for found in looked),
-            "cannot_tell": sum(found.cannot_tell for found in looked),
+            "verified": len(verified),
+            "confirmed": sum(found.matched for found in verified),
+            "cannot_tell": sum(found.cannot_tell for found in verified),
             "links": self.bands.count("link"),
-            "to_review": sum(doubtful),
+            "to_review": sum(to_review),
             "unlikely": len(shown) - sum(shown),
             "judged": sum(answer is not None for answer in self.answers),
         }
@@ -158,7 +161,7 @@ class Proofs:
             "verdict": self.answers,
             "relation": [found and str(relation_of(found).kind) for found in self.evidence],
             "sentence": [found and self._sentence(place, found) for place, found in enumerate(self.evidence)],
-            "inliers": [found and max(found.inliers, found.blurred_inliers) for found in self.evidence],
+            "inliers": [found and found.points for found in self.evidence],
         }
 
     def _rows(self, place: int, found: Evidence) -> tuple[int, int]:
@@ -186,18 +189,18 @@ class Proofs:
         unique = {(found.first, found.second): found for found in self.evidence if found}
         write_evidence(folder / EVIDENCE, unique.values(), verifier_fingerprint())
         if self.decision:
-            self.decision.save(folder / "decision.json")
+            self.decision.save(folder / DECISION)
         rmtree(folder / "explained", ignore_errors=True)
         doubtful = self._doubtful()
         most = PICTURES * 2 // 3 if doubtful else PICTURES
         number_of = {row: number for number, group in enumerate(groups, 1) for row in group}
         report_of = {report.group: report for report in reports}
         linked = [
-            self._entry(folder, place, f"Group {number}", _held(report_of.get(number), len(groups[number - 1])))
+            self._entry(folder, place, f"Group {number}", _firmness(report_of.get(number), len(groups[number - 1])))
             for number, place in self._weakest(number_of, report_of, most)
         ]
-        rest = [self._entry(folder, place, "", "") for place in doubtful[: PICTURES - len(linked)]]
-        pictures = {"linked": [entry for entry in linked if entry], "doubtful": [entry for entry in rest if entry]}
+        to_review = [self._entry(folder, place, "", "") for place in doubtful[: PICTURES - len(linked)]]
+        pictures = {"linked": [entry for entry in linked if entry], "doubtful": [entry for entry in to_review if entry]}
         write_page(folder / "explained.html", "explained", **pictures, summary=self.summary, groups=len(groups))
 
     def _weakest(
@@ -209,14 +212,14 @@ class Proofs:
             for number, report in report_of.items()
             if report.weakest
         }
-        found: dict[int, int] = {}
+        place_of: dict[int, int] = {}
         for place, (left, right) in enumerate(zip(self.pairs.left.tolist(), self.pairs.right.tolist(), strict=True)):
             number = number_of.get(left)
             if self.evidence[place] is None or number is None or number_of.get(right) != number:
                 continue
-            if number not in found or {left, right} == set(links.get(number, ())):
-                found[number] = place
-        return sorted(found.items())[:most]
+            if number not in place_of or {left, right} == set(links.get(number, ())):
+                place_of[number] = place
+        return sorted(place_of.items())[:most]
 
     def _doubtful(self) -> list[int]:
         """The pairs that a person should look at, those in the middle first; unconfirmed ones without a decision."""
@@ -246,11 +249,11 @@ class Proofs:
         """Draw one pair; False where a photo cannot be read any more."""
         similarity = float(self.pairs.similarities[place])
         terms = self.decision.waterfall(similarity, found) if self.decision else ()
-        drawn = self.verifier.picture(found, self._names(place, found), terms)
-        if drawn is None:
+        image = self.verifier.picture(found, self._names(place, found), terms)
+        if image is None:
             return False
         with replacing(path) as partial:
-            drawn.save(partial, "PNG")
+            image.save(partial, "PNG", compress_level=PNG_LEVEL)
         return True
 
 
@@ -280,10 +283,12 @@ def grouped(proofs: Proofs, copies: Bools | None = None) -> tuple[Ints, tuple[Gr
     return labels, tuple(explain_groups(numbers, replace(pairs, probabilities=lowered), certain))
 
 
-def _held(report: GroupReport | None, photos: int) -> str:
+def _firmness(report: GroupReport | None, photos: int) -> str:
     """How firmly a group holds together, as one sentence."""
     if report is None:
         return f"{photos} photos."
+    if photos == 2:  # noqa: PLR2004 - its one link is the weakest and a bridge, which tells nothing
+        return "2 photos."
     bridges = f", {len(report.bridges)} of them bridges" if report.bridges else ""
     chance = chance_text(report.weakest.probability) if report.weakest else ""
     weakest = f"; the weakest link that it needs has a probability of {chance}" if chance else ""
@@ -307,16 +312,16 @@ def verify_pairs(
     Args:
         root: folder of the photos; it is only read.
         paths: SHA-256 of each photo of the pairs → its path.
-        pairs: SHA-256 of both, in the order of `evidence.ordered`.
-        state: folder that keeps keypoints.
+        pairs: SHA-256 of both, as `evidence.ordered` orders them, in an order that `candidates.near_together` gave.
+        state: state folder, whose cache keeps keypoints.
         max_pixels: larger images are refused.
         cores: pairs and photos that are worked on at once.
 
     Returns:
         The evidence of each pair whose photos can be read, in the order of the pairs.
     """
-    known = Verifier.of_folder(root, paths, state, max_pixels, cores).verify(pairs)
-    return [known[pair] for pair in dict.fromkeys(pairs) if pair in known]
+    known = Verifier.of_folder(root, paths, state, max_pixels, cores).verify_in_order(pairs)
+    return [known[pair] for pair in pairs if pair in known]
 
 
 def prove(
@@ -324,10 +329,10 @@ def prove(
     paths: tuple[str, ...],
     photos: tuple[str, ...],
     pairs: NearPairs,
-    known: Known,
+    known: EvidenceByPair,
     verifier: Verifier,
     decision: Decision | None,
-    judged: Judged = Judged(),
+    judged: PairVerdicts = PairVerdicts(),
 ) -> Proofs:
     """Decide pairs of a collection by their evidence.
 
@@ -344,10 +349,10 @@ def prove(
     rows = zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
     evidence = tuple(known.get(ordered(photos[left], photos[right])) for left, right in rows)
     probabilities, bands = np.full(len(evidence), np.nan), [""] * len(evidence)
-    looked = np.array([place for place, found in enumerate(evidence) if found], dtype=np.int64)
-    if decision and len(looked):
-        found = [evidence[place] for place in looked]
-        probabilities[looked], banded = decision.judge(pairs.similarities[looked].astype(np.float64), found)
-        for place, band in zip(looked.tolist(), banded, strict=True):
+    verified = np.array([place for place, item in enumerate(evidence) if item], dtype=np.int64)
+    if decision and len(verified):
+        similarities = pairs.similarities[verified].astype(np.float64)
+        probabilities[verified], judged_bands = decision.judge(similarities, [evidence[place] for place in verified])
+        for place, band in zip(verified.tolist(), judged_bands, strict=True):
             bands[place] = band
     return Proofs(root, paths, pairs, photos, evidence, probabilities, tuple(bands), verifier, decision, judged)

@@ -24,7 +24,9 @@ CELL_LENGTH = 32_767
 """Characters that a cell of Excel can hold; longer text is cut."""
 
 Value = str | float | int | bool | None
+"""What a cell of a table may hold; None leaves it blank."""
 Row = TypeVar("Row")
+"""A dataclass whose instances are the rows of a table."""
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Value]], *, header: bool = True) -> None:

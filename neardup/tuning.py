@@ -239,7 +239,8 @@ def try_recipe(
         training = train(
             training_examples(tuning.out, tuning.settings.prepare.max_pixels),
             tuning.settings.encoder,
-            replace(tuning.recipe(trial.params), normalise=False),  # a trial's weights are deleted
+            # A trial's weights are deleted, so that nothing remains to be normalised.
+            replace(tuning.recipe(trial.params), normalise=False),
             folder,
             after_epoch,
             report=say,
@@ -289,13 +290,13 @@ def finish_tuning(tuning: Tuning, study: optuna.Study) -> FrozenTrial:
         TrainingError: no trial was trained to its end.
     """
     best, folder = best_trial(study), tuning.results
-    before = (tuning.start.read() or {"facts": {}})["facts"].get("validation_ndcg_before")
+    zero_shot_ndcg = (tuning.start.read() or {"facts": {}})["facts"].get("validation_ndcg_before")
     columns, rows = trial_table(tuning, study)
     write_table(folder / "trials.xlsx", columns, rows)
     study_facts = {
         "study": study.study_name,
         "best": {"trial": best.number, "params": best.params, "validation_ndcg": best.value},
-        "zero_shot_validation_ndcg": before,
+        "zero_shot_validation_ndcg": zero_shot_ndcg,
         "trials": [dict(zip(columns, row, strict=True)) for row in rows],
     }
     write_json(folder / "tuning.json", study_facts)
@@ -332,7 +333,7 @@ def _pictures(study: optuna.Study) -> Iterator[tuple[str, Any]]:
         if name == "importance" and len(values) < 2:  # noqa: PLR2004 - equal values leave nothing to explain
             continue
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # experimental, and of a layout that is tight
+            warnings.simplefilter("ignore")  # Optuna warns of experimental plots, Matplotlib of layouts
             axes = plot(study, target_name="validation nDCG")
         figure = (axes.flat[0] if hasattr(axes, "flat") else axes).figure
         FigureCanvasAgg(figure)

@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from neardup.archive.testset import TestSet
 from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.bands import PRECISION, RECALL
-from neardup.decide.decision import Belongs, Decision, decide
+from neardup.decide.decision import Decision, Fingerprints, decide
 from neardup.decide.grouping import DecidedPairs, group_pairs
 from neardup.decide.in_force import DECISION
 from neardup.decide.probability import CandidatePairs, out_of_fold, scored_square
@@ -30,7 +30,7 @@ from neardup.settings.schema import APPROACHES
 from neardup.stages import STATE, replacing, write_json
 from neardup.verify.candidates import CANDIDATES
 from neardup.verify.evidence import Evidence
-from neardup.verify.store import EVIDENCE, Known, read_evidence, write_evidence
+from neardup.verify.store import EVIDENCE, EvidenceByPair, read_evidence, write_evidence
 from neardup.verify.verifier import Verifier, verifier_fingerprint
 
 FIGURES = "verified.json"
@@ -38,11 +38,11 @@ FIGURES = "verified.json"
 FILES = (DECISION, FIGURES, "verified.md", "reliability.png")
 """What is written of every approach that is verified."""
 SOURCE = "the archive's own ground truth"
-"""What such a decision rests on, in words."""
+"""What the decision of an experiment rests on, in words."""
 PROMISES = PRECISION, RECALL
-"""What is promised of links and of rejected pairs, unless a setting says otherwise."""
+"""Promised precision of links and recall of what is not rejected, 0 to 1, unless a setting says otherwise."""
 TELLING = {True: 4, False: 2}
-"""Whether pairs are of one group → how many of them are drawn."""
+"""Whether pairs are of one group → how many such pairs are drawn of those that show what verification changes."""
 UNKNOWN_FALSE_LINKS = (
     "How many false links a whole collection has is not known from a test set: `neardup duplicates --decoys FOLDER` "
     "bounds it by photographs that surely are not in it, and the audit of `neardup review` by answers."
@@ -91,12 +91,13 @@ class Verified:
     @property
     def summary(self) -> str:
         """Candidates, reliability, bands, and what they do not say of the collection, a sentence a line."""
-        judged = self.comparison.evaluations[1]
-        called = f"{100 * judged.threshold:.1f} %" if np.isfinite(judged.threshold) else "no probability"
+        by_probability = self.comparison.evaluations[1]
+        least = f"those of a probability of {100 * by_probability.threshold:.1f} % or more are"
+        called = least if np.isfinite(by_probability.threshold) else "none is"
         return (
             f"Of each photo the {CANDIDATES} nearest were verified, and what matches the same photo: "
             f"{self.candidates:,} pairs, which hold {100 * self.recall:.1f} % of the true ones; "
-            f"called are pairs of {called} or more.\n"
+            f"{called} called near-duplicates.\n"
             f"{self.decision.reliability.sentence()}\n{self.decision.bands.sentence()}\n{self._of_groups}\n"
             f"{UNKNOWN_FALSE_LINKS}"
         )
@@ -112,7 +113,7 @@ class Verified:
 
     @property
     def figures(self) -> VerifiedFigures:
-        """What the comparison of several approaches shows of it."""
+        """Figures, gains and summary of the verified approach, as the comparison of several approaches shows them."""
         name = self.comparison.approaches[1]
         figures = {metric: row[name] for metric, row in self.comparison.figures.items()}
         gains = {metric: row[name] for metric, row in self.comparison.differences.items()}
@@ -151,11 +152,11 @@ def verify_approaches(
     names = [name for name in (*APPROACHES, "tuned") if (out / name / "evaluation.npz").is_file()]
     if not names:
         raise ArchiveError(f"{out} holds no evaluated approach: run `neardup evaluate --out {out}` first")
-    found = {}
+    verified = {}
     for name in names:
         say(f"verifying {name}")
-        found[name] = verify_folder(out, out / name, max_pixels, promises)
-    return found
+        verified[name] = verify_folder(out, out / name, max_pixels, promises)
+    return verified
 
 
 def verify_folder(out: Path, folder: Path, max_pixels: int, promises: tuple[float, float] = PROMISES) -> Verified:
@@ -180,48 +181,48 @@ def verify_folder(out: Path, folder: Path, max_pixels: int, promises: tuple[floa
     verified, known = _verify(folder, test_set, verifier, read_evidence(path, verifier_fingerprint()), promises)
     write_evidence(path, known.values(), verifier_fingerprint())
     _write(folder, verified)
-    for number, found in enumerate(verified.telling, 1):
-        if drawn := verifier.picture(found, (name_of[found.first], name_of[found.second])):
+    for number, evidence in enumerate(verified.telling, 1):
+        if picture := verifier.picture(evidence, (name_of[evidence.first], name_of[evidence.second])):
             with replacing(folder / f"explained_{number}.jpg") as partial:
-                drawn.convert("RGB").save(partial, "JPEG", quality=QUALITY)
+                picture.convert("RGB").save(partial, "JPEG", quality=QUALITY)
     return verified
 
 
 def _verify(
-    folder: Path, test_set: TestSet, verifier: Verifier, known: Known, promises: tuple[float, float]
-) -> tuple[Verified, Known]:
+    folder: Path, test_set: TestSet, verifier: Verifier, known: EvidenceByPair, promises: tuple[float, float]
+) -> tuple[Verified, EvidenceByPair]:
     """Verify one approach; returns what was measured, and all evidence that is known by then."""
-    alone = Evaluation.load(folder)
-    if alone.distractors.names:
-        # A distractor that is not verified could outrank no candidate: both columns do without them.
-        alone = replace(alone, distractors=Distractors())
+    by_vectors = Evaluation.load(folder)
+    if by_vectors.distractors.names:
+        # Distractors are not verified, so that none could outrank a candidate: both columns leave them out.
+        by_vectors = replace(by_vectors, distractors=Distractors())
     sha_of = {photo.name: photo.sha256 for photo in test_set.photos}
-    if unknown := [name for name in alone.names if name not in sha_of]:
+    if unknown := [name for name in by_vectors.names if name not in sha_of]:
         raise ArchiveError(f"{folder} was evaluated with {unknown[0]}, which test_set.csv lacks: evaluate anew")
-    photos = [sha_of[name] for name in alone.names]
-    rows, evidence = verifier.verify_nearest(alone.vectors, photos, known)
+    photos = [sha_of[name] for name in by_vectors.names]
+    rows, evidence = verifier.verify_nearest(by_vectors.vectors, photos, known)
     known = known | {(found.first, found.second): found for found in evidence if found}
-    similarities, group_of = alone.scored.similarities, alone.scored.group_of
+    similarities, group_of = by_vectors.scored.similarities, by_vectors.scored.group_of
     pairs = CandidatePairs.of(rows, similarities[rows[:, 0], rows[:, 1]], evidence)
-    held_out = out_of_fold(pairs, group_of, FOLDS, alone.seed)
-    belongs = Belongs(alone.fingerprint, verifier_fingerprint())
+    held_out = out_of_fold(pairs, group_of, FOLDS, by_vectors.seed)
+    belongs = Fingerprints(by_vectors.fingerprint, verifier_fingerprint())
     decision = decide(pairs, group_of, held_out, belongs, SOURCE, *promises)
-    judged = VerifiedEvaluation(
-        f"{alone.approach}{VERIFIED}",
-        alone.fingerprint,
-        alone.names,
-        alone.groups,
-        alone.vectors,
-        alone.seed,
+    by_probability = VerifiedEvaluation(
+        f"{by_vectors.approach}{VERIFIED}",
+        by_vectors.fingerprint,
+        by_vectors.names,
+        by_vectors.groups,
+        by_vectors.vectors,
+        by_vectors.seed,
         scores=scored_square(similarities, pairs, by_cosine(pairs, held_out.probabilities, evidence)),
     )
     same = group_of[pairs.left] == group_of[pairs.right]
-    recall = float(same.sum() / max(1, alone.scored.pairs.same.sum()))
+    recall = float(same.sum() / max(1, by_vectors.scored.pairs.same.sum()))
     bins = reliability_bins(held_out.probabilities, same), reliability_bins(held_out.similarity, same)
     telling = _telling(pairs.cosines[:, 0], evidence, same, group_of[pairs.left])
     decided = DecidedPairs(pairs.left, pairs.right, held_out.probabilities, evidence, dict(enumerate(photos)))
-    groups = _grouped_by(judged.scored, decided)
-    return Verified(compare([alone, judged]), decision, len(rows), recall, bins, telling, groups), known
+    groups = _grouped_by(by_probability.scored, decided)
+    return Verified(compare([by_vectors, by_probability]), decision, len(rows), recall, bins, telling, groups), known
 
 
 def _grouped_by(scored: ScoredTestSet, pairs: DecidedPairs) -> dict[str, tuple[float, float, float]]:
@@ -238,7 +239,7 @@ def _grouped_by(scored: ScoredTestSet, pairs: DecidedPairs) -> dict[str, tuple[f
         "complete linkage": scored.found,
         "connected components": connected_components(graph, directed=False)[1],
     }
-    shares = {way: b_cubed(np.asarray(found, dtype=np.int64), scored.group_of) for way, found in ways.items()}
+    shares = {way: b_cubed(np.asarray(groups, dtype=np.int64), scored.group_of) for way, groups in ways.items()}
     return {
         way: (
             harmonic(float(precision.mean()), float(recall.mean())),
@@ -258,18 +259,18 @@ def _telling(cosines: Floats, evidence: Sequence[Evidence | None], same: Bools, 
         same: bool (m,), whether it is of one group.
         group_of: int64 (m,), group of its one photo; of each one pair is taken.
     """
-    found: list[Evidence] = []
-    for wanted, matched, order in ((True, True, cosines), (False, False, -cosines)):
-        seen: set[int] = set()
+    pairs: list[Evidence] = []
+    for true_pairs, matched, order in ((True, True, cosines), (False, False, -cosines)):
+        seen_groups: set[int] = set()
         for place in np.argsort(order, kind="stable").tolist():
             item, group = evidence[place], int(group_of[place])
-            if item is None or bool(same[place]) != wanted or item.matched != matched or group in seen:
+            if item is None or bool(same[place]) != true_pairs or item.matched != matched or group in seen_groups:
                 continue
-            seen.add(group)
-            found.append(item)
-            if len(seen) == TELLING[wanted]:
+            seen_groups.add(group)
+            pairs.append(item)
+            if len(seen_groups) == TELLING[true_pairs]:
                 break
-    return tuple(found)
+    return tuple(pairs)
 
 
 def by_cosine(pairs: CandidatePairs, probabilities: Floats, evidence: Sequence[Evidence | None]) -> Floats:
@@ -284,7 +285,7 @@ def by_cosine(pairs: CandidatePairs, probabilities: Floats, evidence: Sequence[E
         evidence: of each pair.
     """
     ranked = probabilities.copy()
-    matched = np.array([found is not None and found.matched for found in evidence], dtype=bool)
+    matched = np.array([item is not None and item.matched for item in evidence], dtype=bool)
     for kind in (pairs.tellable, ~pairs.tellable):
         places = np.flatnonzero(~matched & kind)
         order = np.argsort(pairs.cosines[places, 0], kind="stable")
@@ -304,6 +305,6 @@ def _write(folder: Path, verified: Verified) -> None:
 
 
 def verified_figures(folder: Path) -> VerifiedFigures | None:
-    """The figures of a verified approach, as they lie in its folder; None where there are none."""
+    """Read the figures of a verified approach from its folder; None where there are none."""
     path = folder / FIGURES
     return VerifiedFigures.of(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None

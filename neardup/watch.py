@@ -16,6 +16,7 @@ from neardup.arrays import Ints
 from neardup.decide.group_report import GroupReport
 from neardup.decide.groups import near_groups
 from neardup.encode.protocol import Encoder
+from neardup.encode.store import store_of
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ArchiveError, ConfigError
 from neardup.pages import write_strips
@@ -31,6 +32,13 @@ from neardup.verify.verifier import Verifier, verifier_fingerprint
 
 SHOWN_PAIRS = 20
 """Pairs that `watch.md` and the Prefect UI show: as many as a person reads through; the tables hold all."""
+LINKS = (
+    ("explained.html", "What holds each group together"),
+    ("pairs.xlsx", "All pairs"),
+    ("groups.xlsx", "All groups"),
+    ("new_photos.csv", "New, moved, copied and unreadable files"),
+)
+"""Files that the page leads to, each with what is in it; the first one is there where pairs were verified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +145,13 @@ class Watched:
     def summary(self) -> str:
         """What the run found, as one sentence."""
         kinds = ", ".join(f"{kind} {self.counts[kind]:,}" for kind in KINDS if self.counts[kind])
-        gone = f"; vanished {len(self.vanished):,}" if self.vanished else ""
+        vanished = f"; vanished {len(self.vanished):,}" if self.vanished else ""
         if not self.noticed:
-            return f"Nothing is new among {self.photos:,} photos{gone}."
+            return f"Nothing is new among {self.photos:,} photos{vanished}."
         decided = self.proofs is not None and self.proofs.decision is not None
-        what = "links {links:,}, pairs to review {to_review:,}" if decided else "near-duplicate pairs {pairs:,}"
-        found = f"{what.format(**self.counts)}, groups {len(self.groups):,}"
-        return f"Files that were not there before: {kinds}{gone}; {found}."
+        counts_text = "links {links:,}, pairs to review {to_review:,}" if decided else "near-duplicate pairs {pairs:,}"
+        results = f"{counts_text.format(**self.counts)}, groups {len(self.groups):,}"
+        return f"Files that were not there before: {kinds}{vanished}; {results}."
 
     def markdown(self) -> str:
         """The counts and the first pairs, for a page or a Prefect artifact."""
@@ -171,8 +179,8 @@ class Watched:
         if self.folder is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        for rest in self.folder.glob(".*.part.*"):
-            rest.unlink()
+        for leftover in self.folder.glob(".*.part.*"):
+            leftover.unlink()
         names = ("photo", "partner", "similarity", "partner_is_new", "group", *(VERIFIED if self.proofs else ()))
         rows = [tuple(getattr(pair, name) for name in names) for pair in self.pairs[:SHEET_ROWS]]
         write_table(self.folder / "pairs.xlsx", tuple(name.replace("_", " ") for name in names), rows)
@@ -182,8 +190,9 @@ class Watched:
         groups = [[member.path for member in group] for group in self.groups]
         write_table(self.folder / "groups.xlsx", (), groups, header=False)
         save_rows(self.folder / "new_photos.csv", Noticed, self.noticed)
-        shown = [[(m.path, f"{m.similarity:.3f}", m.new) for m in group] for group in self.groups]
-        write_strips(self.folder / "gallery.html", "watch", self.archive, shown, self.summary, max_pixels)
+        strips = [[(m.path, f"{m.similarity:.3f}", m.new) for m in group] for group in self.groups]
+        page, links = self.folder / "gallery.html", LINKS[0 if self.proofs else 1 :]
+        write_strips(page, "watch", self.archive, strips, self.summary, max_pixels, links=links)
         with replacing(self.folder / "watch.md") as partial:
             partial.write_text(self.markdown(), encoding="utf-8")
         write_json(self.folder / "watch.json", self.facts())
@@ -235,20 +244,20 @@ def watch(
     if not isinstance(threshold, Real) or not -1 <= threshold <= 1:
         raise ConfigError(f"the threshold must be a similarity from -1 to 1, not {threshold}: take the calibrated one")
     claim(out / "watch")
-    seen = out / STATE / "watch" / "seen.json"
-    memory = Memory.load(seen)
-    place = store or str(out.resolve() / STATE / "vectors")
+    memory_file = out / STATE / "watch" / "seen.json"
+    memory = Memory.load(memory_file)
+    store = store_of(out, store)
     try:
-        watched, places = _look(archive, out, place, settings, encoder, float(threshold), memory, say, verification)
+        watched, places = _find_new(archive, out, store, settings, encoder, float(threshold), memory, say, verification)
         watched.write(settings.max_pixels)
     except FileNotFoundError as error:
         raise ArchiveError(f"{error.filename} went away while the archive was read: watch it again") from error
-    write_json(seen, asdict(memory.after(places, published=watched.folder is not None)))
+    write_json(memory_file, asdict(memory.after(places, published=watched.folder is not None)))
     say(f"{watched.summary} See {watched.folder}." if watched.folder else watched.summary)
     return watched
 
 
-def _look(
+def _find_new(
     root: Path,
     out: Path,
     store: str,
@@ -268,42 +277,61 @@ def _look(
     say(f"{len(photos):,} photos in {root}, {int(new.sum()):,} of them new; threshold {threshold:g}")
     items = [(path, content) for content, path in photos.items()]
     vectors = embed_photos(items, root, encoder, store=store, max_pixels=settings.max_pixels).vectors
-    found = near_pairs(vectors, np.flatnonzero(new), threshold)
-    paths, proofs = tuple(photos.values()), None
-    reports: tuple[GroupReport, ...] = ()
-    if verification is None:
-        group_of = near_groups(found, vectors, threshold)
+    near = near_pairs(vectors, np.flatnonzero(new), threshold)
+    proofs, reports = None, tuple[GroupReport, ...]()
+    if verification:
+        near = near.nearest(CANDIDATES)
+        proofs = _proofs_of(near, photos, root, out, verification, settings.max_pixels)
+    if proofs and proofs.decision:
+        group_of, reports = grouped(proofs)
     else:
-        found = found.nearest(CANDIDATES)
-        earlier = read_evidence(out / "duplicates" / EVIDENCE, verifier_fingerprint())
-        verifier = Verifier.of_folder(root, photos, out / STATE, settings.max_pixels)
-        names, ends = tuple(photos), zip(found.left.tolist(), found.right.tolist(), strict=True)
-        candidates = [ordered(names[left], names[right]) for left, right in ends]
-        known = verifier.verify(candidates, earlier)
-        proofs = prove(root, paths, names, found, known, verifier, verification.decision, verification.judged)
-        group_of, reports = grouped(proofs) if proofs.decision else (near_groups(found, vectors, threshold), ())
-    pairs, groups, rows, numbers = _named(found, group_of, paths, new.tolist(), proofs)
+        group_of = near_groups(near, vectors, threshold)
+    pairs, groups, rows, numbers = _pairs_and_groups(near, group_of, tuple(photos.values()), new.tolist(), proofs)
     folder = out / "watch" / f"{memory.runs + 1:04d}" if noticed else None
     vanished = vanished_since(memory, places, noticed)
     watched = Watched(
         root, folder, len(photos), noticed, vanished, pairs, groups, threshold, encoder.name, encoder.fingerprint
     )
     labels = [(int(group_of[report.reference]), report) for report in reports]
-    shown = tuple(replace(report, group=numbers[label]) for label, report in labels if label in numbers)
-    return replace(watched, proofs=proofs, rows=rows, reports=shown), places
+    shown_reports = tuple(replace(report, group=numbers[label]) for label, report in labels if label in numbers)
+    return replace(watched, proofs=proofs, rows=rows, reports=shown_reports), places
 
 
-def _named(
-    found: NearPairs, group_of: Ints, paths: Sequence[str], new: Sequence[bool], proofs: Proofs | None
+def _proofs_of(
+    pairs: NearPairs, photos: Mapping[str, str], root: Path, out: Path, verification: Verification, max_pixels: int
+) -> Proofs:
+    """Verify pairs of photos, but for those that `duplicates` has verified, and decide them.
+
+    Args:
+        pairs: rows of `photos`.
+        photos: SHA-256 of each photo → its path.
+        root: folder of the photos; it is only read.
+        out: the output folder, which keeps evidence and keypoints.
+        verification: what decides the pairs.
+        max_pixels: larger images are refused.
+    """
+    contents, ends = tuple(photos), zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
+    candidates = [ordered(contents[left], contents[right]) for left, right in ends]
+    earlier = read_evidence(out / "duplicates" / EVIDENCE, verifier_fingerprint())
+    verifier = Verifier.of_folder(root, photos, out / STATE, max_pixels)
+    known = verifier.verify(candidates, earlier)
+    if verifier.cache:
+        verifier.cache.shrink()
+    paths = tuple(photos.values())
+    return prove(root, paths, contents, pairs, known, verifier, verification.decision, verification.judged)
+
+
+def _pairs_and_groups(
+    near: NearPairs, group_of: Ints, paths: Sequence[str], new: Sequence[bool], proofs: Proofs | None
 ) -> tuple[tuple[NearPair, ...], tuple[tuple[Member, ...], ...], tuple[tuple[int, ...], ...], dict[int, int]]:
     """Pairs and groups with paths, the groups' rows and numbers, which count from 1 in the order of their best pair."""
     pairs: list[NearPair] = []
     numbers: dict[int, int] = {}
     best: dict[int, dict[int, float]] = {}
-    shown = (proofs.shown if proofs else np.ones(len(found.left), dtype=bool)).tolist()
+    shown = (proofs.shown if proofs else np.ones(len(near.left), dtype=bool)).tolist()
     columns = proofs.columns() if proofs else {}
     for place, (left, right, exact) in enumerate(
-        zip(*(side.tolist() for side in (found.left, found.right, found.similarities)), strict=True)
+        zip(*(side.tolist() for side in (near.left, near.right, near.similarities)), strict=True)
     ):
         if not shown[place]:
             continue
@@ -312,14 +340,16 @@ def _named(
             number = numbers.setdefault(int(group_of[left]), len(numbers) + 1)
             for row in (left, right):
                 best.setdefault(number, {}).setdefault(row, similarity)
-        proved = {name: columns[name][place] for name in VERIFIED if columns}
-        pairs.append(NearPair(paths[left], paths[right], similarity, "yes" if new[right] else "no", number, **proved))
+        proof_columns = {name: columns[name][place] for name in VERIFIED if columns}
+        pairs.append(
+            NearPair(paths[left], paths[right], similarity, "yes" if new[right] else "no", number, **proof_columns)
+        )
     groups = [
         sorted(((Member(paths[row], new[row], value), row) for row, value in members.items()), key=_place)
         for members in best.values()
     ]
-    named = tuple(tuple(member for member, _ in group) for group in groups)
-    return tuple(pairs), named, tuple(tuple(row for _, row in group) for group in groups), numbers
+    member_groups = tuple(tuple(member for member, _ in group) for group in groups)
+    return tuple(pairs), member_groups, tuple(tuple(row for _, row in group) for group in groups), numbers
 
 
 def _place(entry: tuple[Member, int]) -> tuple[bool, float, str]:

@@ -2,16 +2,17 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from neardup.encode.encoder import BUILTIN
 from neardup.encode.onnx_file import prepared
 from neardup.errors import EncoderError
-from neardup.proofs import Judged
+from neardup.proofs import PairVerdicts
 from neardup.review.links import Links
 from neardup.review.verdicts import DATABASE, Verdicts, open_verdicts
 from neardup.settings.schema import OnnxSettings
-from tasks.tracking import tracking_of
+from tasks.tracking import MODEL_URIS, is_tracked, models_of, tracking_of
 
 CHAMPION = "models:/near-duplicates@champion"
 """The model that is searched with unless another one is named."""
@@ -40,14 +41,14 @@ def chosen_encoder(
         EncoderError: the model that was named does not exist.
         TrackingError: the server of the models cannot be reached.
     """
-    tracking = tracking_of(out)
     if name:
-        return name, tracking.encoder(prepared(name, onnx, tracking.models, say))
-    try:
-        return CHAMPION, tracking.encoder(CHAMPION)
-    except EncoderError:
-        say(f"There is no champion yet: {BUILTIN}, the encoder that neardup ships, searches")
-        return BUILTIN, BUILTIN
+        path = prepared(name, onnx, models_of(out), say)
+        return name, tracking_of(out).encoder(path) if path.startswith(MODEL_URIS) else path
+    with suppress(EncoderError):
+        if is_tracked(out):
+            return CHAMPION, tracking_of(out).encoder(CHAMPION)
+    say(f"There is no champion yet: {BUILTIN}, the encoder that neardup ships, searches")
+    return BUILTIN, BUILTIN
 
 
 def kept_verdicts(out: Path) -> Verdicts | None:
@@ -69,8 +70,8 @@ def links_of(out: Path) -> Links:
         return Links.of(kept.current())
 
 
-def judged_pairs(out: Path) -> Judged:
+def judged_pairs(out: Path) -> PairVerdicts:
     """What people said of pairs so far, as `links_of` finds it."""
     links = links_of(out)
     answers = {pair: verdict.verdict for pair, verdict in links.decided.items()}
-    return Judged(answers, links.must, links.cannot)
+    return PairVerdicts(answers, links.must, links.cannot)

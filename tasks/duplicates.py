@@ -21,15 +21,15 @@ from neardup.encode.encoder import load_encoder
 from neardup.encode.shards import Encoded, among
 from neardup.errors import ConfigError
 from neardup.measure.evaluate import Evaluation
-from neardup.measure.low_precision import effect, measured
+from neardup.measure.low_precision import effect, measured_folder
 from neardup.measure.threshold import calibrated_beside
-from neardup.proofs import Judged, verify_pairs
+from neardup.proofs import PairVerdicts, verify_pairs
 from neardup.search.blocks import Block, Triangle, search_block
 from neardup.settings.schema import ClusterSettings
 from neardup.stages import STATE, claim
 from neardup.verify.candidates import closing_pairs, near_together
 from neardup.verify.evidence import Evidence
-from neardup.verify.store import EVIDENCE, Known, read_evidence, write_evidence
+from neardup.verify.store import EVIDENCE, EvidenceByPair, KeypointCache, read_evidence, write_evidence
 from neardup.verify.verifier import CORES, verifier_fingerprint
 from tasks.cluster import spread
 from tasks.running import RETRY, outside_fault
@@ -40,7 +40,9 @@ REPORT_EVERY = 10.0
 PAIRS = 8192
 """Candidate pairs of one task: some seconds of work, and at most two megabytes of evidence."""
 WRITTEN_EVERY = 60.0
-"""Seconds of verification that a kill may cost; each writing costs as much as there is evidence."""
+"""Seconds of verification that a kill may cost, where writing all evidence takes little time."""
+WRITING = 20
+"""Times as long as the last writing took, at least, until the next one: all evidence is written each time."""
 
 
 @task(name="encode shard", retry_condition_fn=outside_fault, **RETRY)
@@ -59,7 +61,7 @@ def threshold_of(collection: Collection, out: Path, threshold: float | None) -> 
     """The threshold that was asked for, else the encoder's own; says what a lower precision was measured to cost."""
     if collection.precision == "fp32":
         return calibrated_beside(collection.encoder, collection.fingerprint) if threshold is None else threshold
-    folder = measured(out, collection.precision, collection.fingerprint)
+    folder = measured_folder(out, collection.precision, collection.fingerprint)
     get_run_logger().info("%s", effect(folder))
     return Evaluation.load(folder).threshold if threshold is None else threshold
 
@@ -123,23 +125,27 @@ def verify(
     return verify_pairs(root, paths, pairs, state, max_pixels, cores)
 
 
-def verify_all(found: Duplicates, out: Path, runner: TaskRunner[Any], settings: ClusterSettings) -> Known:
-    """Verify every candidate that no former run has, then the pairs that close them; say how far it is.
+def verify_all(
+    found: Duplicates, out: Path, runner: TaskRunner[Any], settings: ClusterSettings
+) -> tuple[Duplicates, EvidenceByPair]:
+    """Verify every candidate that no former run has, then the pairs that close triangles; say how far it is.
 
     Returns:
-        All evidence that is known by then.
+        What was found, with the closing pairs, and all evidence that is known by then.
     """
     known = read_evidence(out / "duplicates" / EVIDENCE, verifier_fingerprint())
     candidates = found.candidates
     _verify_new(found, candidates, known, out, runner, settings)
-    _verify_new(found, closing_pairs(known, candidates), known, out, runner, settings)
-    return known
+    closing = closing_pairs(known, candidates)
+    _verify_new(found, closing, known, out, runner, settings)
+    KeypointCache.in_state(out / STATE).shrink()
+    return found.with_closing(closing), known
 
 
 def _verify_new(
     found: Duplicates,
     pairs: Sequence[tuple[str, str]],
-    known: Known,
+    known: EvidenceByPair,
     out: Path,
     runner: TaskRunner[Any],
     settings: ClusterSettings,
@@ -165,13 +171,13 @@ def _verify_new(
         for shard in shards
     )
     results = (verify(**call) for call in calls) if here else spread(runner, verify, calls, settings.workers)
-    progress, written = _Progress("verified", "pairs", len(new), log.info), time.monotonic()
+    progress, due = _Progress("verified", "pairs", len(new), log.info), time.monotonic() + WRITTEN_EVERY
     for shard, evidence in zip(shards, results, strict=True):
         known |= {(one.first, one.second): one for one in evidence}
         progress.add(len(shard))
-        if time.monotonic() - written > WRITTEN_EVERY:
+        if (start := time.monotonic()) > due:
             write_evidence(file, known.values(), fingerprint)
-            written = time.monotonic()
+            due = (now := time.monotonic()) + max(WRITTEN_EVERY, WRITING * (now - start))
     write_evidence(file, known.values(), fingerprint)
 
 
@@ -195,8 +201,8 @@ def publish(
     out: Path,
     decision: Decision | None,
     *,
-    evidence: Known | None,
-    judged: Judged,
+    evidence: EvidenceByPair | None,
+    judged: PairVerdicts,
     decoys: Decoys | None = None,
 ) -> dict[str, Any]:
     """Decide the pairs, write them with groups and pictures, and put the counts into the Prefect UI.
@@ -205,7 +211,7 @@ def publish(
     """
     folder = out / "duplicates"
     if evidence is not None:
-        found = found.verified(out / STATE, evidence, decision, judged)
+        found = found.decided(found.verifier(out / STATE), evidence, decision, judged)
     found = replace(found, decoys=decoys)
     write_duplicates(found, folder)
     create_markdown_artifact(found.summary, key="duplicates", description="All near-duplicates of the folder")

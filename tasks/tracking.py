@@ -45,6 +45,11 @@ def tracking_of(out: Path) -> "Tracking":
     return Tracking(os.environ.get("MLFLOW_TRACKING_URI") or local_uri(out), out)
 
 
+def is_tracked(out: Path) -> bool:
+    """Whether runs of an output folder may exist: there is an MLflow server, or the folder's own database."""
+    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or (out / "mlflow.db").is_file()
+
+
 def local_uri(out: Path) -> str:
     """The sqlite file that holds the runs where no tracking server is configured; made where it is not there yet."""
     path = (out / "mlflow.db").resolve()
@@ -55,6 +60,11 @@ def local_uri(out: Path) -> str:
             if not path.is_file():
                 _make_tables(path)
     return f"sqlite:///{path}"
+
+
+def models_of(out: Path) -> Path:
+    """Folder of the encoders that were fetched or prepared for an output folder."""
+    return out / STATE / "models"
 
 
 def _make_tables(path: Path) -> None:
@@ -92,7 +102,7 @@ class Tracking:
     @property
     def models(self) -> Path:
         """Folder of the encoders that were fetched or prepared for this output folder."""
-        return self.out / STATE / "models"
+        return models_of(self.out)
 
     def encoder(self, name: str) -> str:
         """What `load_encoder` takes: a model of this place as a local folder, any other name as it is.

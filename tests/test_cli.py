@@ -327,14 +327,14 @@ def test_translate_counts_who_translated(answers: dict[str, dict[str, Any]]) -> 
 def test_augment_counts_the_copies(answers: dict[str, dict[str, Any]]) -> None:
     """As many files lie in the folder that it names, two for each training photo."""
     answer = answers["augment"]
-    assert answer["copies"] == len(list(Path(answer["folder"]).iterdir()))
+    assert answer["copies"] == len(list(Path(answer["folder"]).iterdir())) > 0
 
 
 def test_augment_counts_the_queries(answers: dict[str, dict[str, Any]]) -> None:
     """Five for each photo that can be read; the others are listed with the reason."""
     answer = answers["queries"]
-    assert answer["queries"] == len([path for path in Path(answer["folder"]).rglob("*") if path.is_file()])
-    assert all(fault["reason"] for fault in answer["unreadable"])
+    assert answer["queries"] == len([path for path in Path(answer["folder"]).rglob("*") if path.is_file()]) > 0
+    assert {bool(fault["reason"]) for fault in answer["unreadable"]} == {True}
 
 
 def test_train_names_the_checkpoint(answers: dict[str, dict[str, Any]]) -> None:

@@ -27,7 +27,7 @@ from neardup.train.epochs import UNTRAINED, EpochResult, best_of, stop_reason
 from neardup.train.finetune import train
 from neardup.train.interpolate import SHARES, best_share, interpolate, shares_of, weights_of
 from neardup.train.losses import copy_loss, likeness_loss
-from neardup.train.validation import Found, NearDuplicates, found
+from neardup.train.validation import NearDuplicates, SearchScore, search_score
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -128,7 +128,7 @@ def test_copies_are_those_of_seed_epoch_and_batch(examples: list[Example]) -> No
     """Equal draws give equal copies, grey in three channels, normalised as the encoder is used to; others else."""
     learner = learner_of(examples)
     (pictures,) = learner.copies.load([range(4)])
-    first, again, other = (learner.copies.made(range(4), pictures, epoch) for epoch in (1, 1, 2))
+    first, again, other = (learner.copies.make_copies(range(4), pictures, epoch) for epoch in (1, 1, 2))
     assert first.shape == (8, 3, 32, 32)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -249,17 +249,17 @@ def test_rate_rises_falls_and_goes_by_size(examples: list[Example]) -> None:
 def test_copies_find_their_photos() -> None:
     """A perfect search has nDCG and µAP 1; a copy whose photo ranks second .63; a tied wrong photo ranks first."""
     photos = np.eye(3)
-    assert found(photos, photos, np.arange(3)) == Found(1.0, 1.0)
+    assert search_score(photos, photos, np.arange(3)) == SearchScore(1.0, 1.0)
     swapped = np.array([[0.8, 0.6, 0], [0.8, 0.6, 0], [0, 0, 1]])
-    assert found(swapped, photos, np.arange(3)).ndcg == pytest.approx((1 + 1 / np.log2(3) + 1) / 3)
+    assert search_score(swapped, photos, np.arange(3)).ndcg == pytest.approx((1 + 1 / np.log2(3) + 1) / 3)
     tied = np.array([[0.6, 0.6, 0.5]])
-    assert found(tied, photos, np.arange(3)).ndcg == pytest.approx(1 / np.log2(3))
+    assert search_score(tied, photos, np.arange(3)).ndcg == pytest.approx(1 / np.log2(3))
 
 
 def test_photos_of_a_group_are_searched_too() -> None:
     """Each is a query among all but itself, with the others of its group relevant."""
     photos = np.array([[1, 0, 0], [0.8, 0.6, 0], [0.9, 0, np.sqrt(0.19)]])
-    measured = found(np.empty((0, 3)), photos, np.array([0, 0, 1]))
+    measured = search_score(np.empty((0, 3)), photos, np.array([0, 0, 1]))
     assert measured.ndcg == pytest.approx((1 / np.log2(3) + 1) / 2)
 
 
@@ -299,9 +299,9 @@ SEARCHES = st.lists(st.floats(0, 1, width=16), min_size=6, max_size=6)
 """The nDCG of six pictures."""
 
 
-def measured(pictures: list[float], micro_ap: float) -> Found:
+def measured(pictures: list[float], micro_ap: float) -> SearchScore:
     """What a search gives of some pictures, one search each."""
-    return Found(float(np.mean(pictures)), micro_ap, tuple(pictures))
+    return SearchScore(float(np.mean(pictures)), micro_ap, tuple(pictures))
 
 
 @given(st.lists(st.tuples(SEARCHES, st.floats(0, 1)), min_size=5, max_size=5))
@@ -325,13 +325,16 @@ def test_a_gain_by_chance_is_not_kept_and_a_true_one_is() -> None:
     )
     assert lucky.ndcg > start.ndcg
 
-    def kept(middle: Found) -> float:
+    def kept(middle: SearchScore) -> float:
         found = dict(zip(SHARES, (start, middle, middle, middle, start), strict=True))
         return best_share(shares_of(start, start, found.__getitem__)).share
 
     assert [kept(middle) for middle in (lucky, better, traded)] == [0.0, 0.25, 0.0]
     assert kept(measured([0.9] * 40, 0.81)) == 0.25
-    assert best_share(shares_of(start, Found(0.99, 0.9), lambda share: Found(0.9 + share / 20, 0.9))).share == 0
+    assert (
+        best_share(shares_of(start, SearchScore(0.99, 0.9), lambda share: SearchScore(0.9 + share / 20, 0.9))).share
+        == 0
+    )
 
 
 @given(st.sampled_from([0.0, 0.25, 1.0]))

@@ -13,7 +13,7 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from neardup.arrays import Floats, Ints
-from neardup.decide.decision import AVERAGE, DECISION_STEP, Belongs, Decision, decide, first_decision
+from neardup.decide.decision import AVERAGE, DECISION_STEP, Decision, Fingerprints, decide, first_decision
 from neardup.decide.features import FEATURES, MOST_DIGITS, MOST_INLIERS, features_of, tellable
 from neardup.decide.folds import dealt_folds, judged_and_outside
 from neardup.decide.logistic import PENALTY, Logistic, fit_logistic, pair_weights
@@ -63,7 +63,7 @@ def candidates(seed: int, groups: int = 40, size: int = 3) -> tuple[CandidatePai
 def decision() -> Decision:
     """A decision on made candidates."""
     pairs, group_of = candidates(0)
-    return decide(pairs, group_of, out_of_fold(pairs, group_of, 5, 0), Belongs("e" * 64, "v" * 64), "made pairs")
+    return decide(pairs, group_of, out_of_fold(pairs, group_of, 5, 0), Fingerprints("e" * 64, "v" * 64), "made pairs")
 
 
 def test_features_are_those_of_the_evidence() -> None:
@@ -366,8 +366,8 @@ def test_a_feature_that_is_not_known_is_refused(decision: Decision, tmp_path: Pa
 
 def test_the_first_decision_that_belongs_is_taken(decision: Decision, tmp_path: Path) -> None:
     """Files that are not there, and those of another encoder, are passed over."""
-    ours = replace(decision, belongs=Belongs("e" * 64, verifier_fingerprint()))
-    other = replace(ours, belongs=Belongs("f" * 64, verifier_fingerprint()))
+    ours = replace(decision, belongs=Fingerprints("e" * 64, verifier_fingerprint()))
+    other = replace(ours, belongs=Fingerprints("f" * 64, verifier_fingerprint()))
     paths = [tmp_path / "none.json", other.save(tmp_path / "a.json"), ours.save(tmp_path / "b.json")]
     assert first_decision(paths, "e" * 64) == ours
     assert first_decision(paths, "g" * 64) is None

@@ -89,7 +89,9 @@ def test_a_smaller_draw_is_the_beginning_of_a_greater_one(out: Path, free: int) 
 
 def test_copies_are_whole(out: Path) -> None:
     """Each distractor lies in the output folder under its own name, byte by byte."""
-    for photo in draw(out, 2):
+    drawn = draw(out, 2)
+    assert len(drawn) == 2
+    for photo in drawn:
         assert digest_file(out / photo.name) == photo.sha256
 
 

@@ -9,14 +9,17 @@ from PIL import Image, ImageDraw, ImageOps
 from scipy.special import logit
 from test_verify import cropped, scene, screened, verified
 
+from neardup.decide.decision import Decision
+from neardup.decide.in_force import SHIPPED
+from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import UnreadableImageError
 from neardup.explain import explain_files
-from neardup.verify.evidence import Evidence
+from neardup.verify.evidence import Box, Evidence
 from neardup.verify.keypoints import features_of_image
 from neardup.verify.match import Prepared
 from neardup.verify.picture import WIDTH, explain_picture, panels_of
-from neardup.verify.pixels import difference_of, lay
-from neardup.verify.relation import Kind, relation_of
+from neardup.verify.pixels import GreyPhoto, align, difference_of
+from neardup.verify.relation import Kind, place_of, relation_of
 from neardup.verify.screen import screen_period
 from neardup.verify.verifier import proof_of
 
@@ -65,12 +68,52 @@ def test_one_frame_is_called_that_and_nothing_else() -> None:
         ({"differences": ((1.0, 2.0, 3.0, 4.0),)}, "1 place differs"),
         ({"coverage_first": 0.2, "transform": (2, 0, 0, 0, 2, 0, 0, 0, 1)}, "A may be a montage or a page"),
         ({"coverage_first": 0.6, "coverage_second": 0.7}, "overlapping crops of one picture (B shows 60 % of A)"),
+        ({"coverage_first": 0.9, "coverage_second": 0.87}, "have nearly the same frame (B shows 90 % of A)"),
+        ({"coverage_first": 0.5, "coverage_second": 0.9}, "B is a crop of A (50 %, centre); 80 points agree."),
+        ({"coverage_first": 0.998, "coverage_second": 0.9}, "A is a crop of B (90 %, centre)"),
         ({"inliers": 9, "correlation": 0.5}, "Doubtful: A and B may only look alike"),
+        ({"inliers": 16, "correlation": 0.7}, "Doubtful: A and B may only look alike"),
+        ({"inliers": 17, "correlation": 0.7}, "another exposure of the same scene"),
     ],
 )
 def test_each_number_has_its_words(changes: dict[str, object], words: str) -> None:
     """What was measured is said, and nothing is said of what was not."""
     assert words in relation_of(replace(MATCHED, **changes)).sentence()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "A is a crop of B (36 %, lower right); 80 points agree."),
+        ({"rotation": 10.0}, "rotated by 10° anticlockwise"),
+        ({"rotation": 10.0, "mirrored": True}, "rotated by 10° clockwise"),
+        ({"screen_first": 4.0}, "A is a crop of B (36 %, lower right), screened"),
+        ({"screen_second": 4.0}, "B screened"),
+    ],
+)
+def test_a_crop_that_comes_first_is_the_subject_of_its_sentence(changes: dict[str, object], words: str) -> None:
+    """Its place is that in the second photo, and what was done to it is said from that one to it."""
+    inside = replace(MATCHED, coverage_second=0.36, transform=(0.6, 0, 160, 0, 0.6, 120, 0, 0, 1))
+    relation = relation_of(replace(inside, **changes))  # type: ignore[arg-type]
+    assert words in relation.sentence()
+    assert relation.place_box == pytest.approx((160, 120, 240, 180))
+
+
+@pytest.mark.parametrize(
+    ("box", "place"),
+    [
+        ((0, 0, 200, 150), "upper left"),
+        ((200, 150, 200, 150), "lower right"),
+        ((0, 0, 400, 100), "top"),
+        ((0, 200, 400, 100), "bottom"),
+        ((0, 0, 100, 300), "left"),
+        ((100, 75, 200, 150), "centre"),
+        ((0, 15, 360, 270), "left"),
+    ],
+)
+def test_a_place_is_that_in_the_room_that_a_crop_had(box: Box, place: str) -> None:
+    """In a direction in which it could not move it is nowhere."""
+    assert place_of(box, (400, 300)) == place
 
 
 def test_no_match_and_too_little_structure_are_told_apart() -> None:
@@ -101,10 +144,11 @@ def test_equal_photos_differ_nowhere_and_fit_wholly() -> None:
 def test_differences_are_zero_where_only_one_photo_shows_something() -> None:
     """A crop is compared within itself."""
     grey = np.asarray(scene(72).convert("L"))
-    laid = lay(grey, grey[72:288, 96:384], (1, 0, -96, 0, 1, -72, 0, 0, 1), (480, 360), (288, 216))
-    levels = difference_of(laid)
+    photo, crop = GreyPhoto(grey, (480, 360)), GreyPhoto(grey[72:288, 96:384], (288, 216))
+    aligned = align(photo, crop, (1, 0, -96, 0, 1, -72, 0, 0, 1))
+    levels = difference_of(aligned)
     assert levels is not None
-    assert levels[~laid.shown].max() == 0
+    assert levels[~aligned.overlap].max() == 0
     assert levels.mean() < 2
 
 
@@ -143,6 +187,28 @@ def test_the_frame_is_drawn_in_the_photo_that_shows_more() -> None:
     changed = np.any(np.asarray(panels.second) != np.asarray(photo.resize(panels.second.size)), axis=2)
     inner = changed[60:300, 86:394]
     assert inner.any()
+
+
+def test_an_output_folder_has_its_own_decision(tmp_path: Path) -> None:
+    """It decides two files as it decides the pairs of that folder; the similarity is that of their vectors."""
+    files = tmp_path / "a.png", tmp_path / "b.png"
+    scene(77).save(files[0])
+    screened(scene(77)).save(files[1])
+    shipped = Decision.load(SHIPPED)
+    strict = replace(shipped.bands, precision=replace(shipped.bands.precision, threshold=1.0))
+    replace(shipped, bands=strict).save(tmp_path / "out" / "decision.json")
+    usual = explain_files(*files, tmp_path / "usual.png")
+    own = explain_files(*files, tmp_path / "own.png", out=tmp_path / "out")
+    assert (usual.band, own.band) == ("link", "review")
+    encoder = load_encoder(BUILTIN)
+    one, other = encoder.encode([encoder.read(path) for path in files])
+    assert usual.similarity == own.similarity == pytest.approx(float(one @ other))
+    assert "an average candidate -" in usual.text
+    with Image.open(tmp_path / "usual.png") as drawn:
+        alone = explain_picture(scene(77), screened(scene(77)), usual.evidence, np.empty((0, 4), np.float32))
+        assert drawn.height > alone.height
+    with pytest.raises(UnreadableImageError, match="480 x 360 pixels are over the limit"):
+        explain_files(*files, tmp_path / "small.png", max_pixels=480 * 360 - 1)
 
 
 def test_two_files_are_explained_and_a_broken_one_is_named(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from neardup.verify.evidence import Transform
-from neardup.verify.frames import box_in_first, frames_of, inverse, outline, rescaled
+from neardup.verify.frames import box_in_first, by_centres, frames_of, inverse, outline, rescaled
 
 SIZE = (400, 300)
 
@@ -45,7 +45,7 @@ def test_mirror_rotation_scale_and_squeeze_are_told_apart() -> None:
     mirrored = frames_of(affine(-2, 0, 800, 0, 2, 0), SIZE, (800, 600))
     assert (mirrored.mirrored, mirrored.rotation, mirrored.scale) == pytest.approx((True, 0, 2))
     flipped = frames_of(affine(1, 0, 0, 0, -1, 300), SIZE, SIZE)
-    assert (flipped.mirrored, abs(flipped.rotation)) == (True, 180)
+    assert (flipped.mirrored, flipped.rotation) == (True, 180)
     assert frames_of(affine(0.8, 0, 0, 0, 1, 0), SIZE, (320, 300)).squeeze == pytest.approx(0.8)
 
 
@@ -58,8 +58,21 @@ def test_a_box_is_cut_off_at_the_frame_and_undone_by_the_inverse() -> None:
     assert np.allclose(back[0], [50, -30])
     halved = rescaled(transform, (0.5, 0.5), (2, 2))
     assert halved == pytest.approx(affine(4, 0, 100, 0, 4, -60))
+    assert rescaled(transform, (0.5, 0.25), (2, 3)) == pytest.approx(affine(4, 0, 100, 0, 12, -90))
 
 
 def test_a_transform_without_an_inverse_has_no_outline() -> None:
     """It covers nothing."""
     assert outline(affine(0, 0, 0, 0, 0, 0), SIZE) is None
+
+
+def test_a_projective_transform_is_read_at_the_middle_of_the_first_photo() -> None:
+    """There it shrinks by 1.2 one way and by 1.44 the other, and leans; at the left edge it does neither."""
+    found = frames_of((1, 0, 0, 0, 1, 0, 0.001, 0, 1), SIZE, SIZE)
+    assert found.scale == pytest.approx(1.2**-1.5)
+    assert found.rotation == pytest.approx(np.degrees(np.arctan2(-0.15 / 1.44, 1 / 1.2 + 1 / 1.44)))
+
+
+def test_opencv_counts_pixels_from_their_centres() -> None:
+    """What doubles a photo takes the centre of its first pixel between the first and the second pixel."""
+    assert np.allclose(by_centres(affine(2, 0, 0, 0, 2, 0)), [[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from neardup.cli.live import KEPT_LOGS, LiveView, watched
+from neardup.cli.live import KEPT_LOGS, LiveView, Step, watched
 from neardup.progress import Progress, bar, drawn_by
 
 
@@ -42,6 +42,29 @@ def test_a_step_is_a_line_with_what_it_found_last(view: LiveView) -> None:
     assert shown(view).split() == ["⠋", "prepare", "0", "s", "58", "photos", "in", "all"]
 
 
+def test_a_step_says_the_first_line_of_what_it_found(view: LiveView) -> None:
+    """What is for whoever looks for a fault is not for the view, and a warning is no finding."""
+    view.emit(line("58 photos\n3 left out"))
+    view.emit(line("asked the server", logging.DEBUG))
+    view.emit(line("a page lacks its legend", logging.WARNING))
+    assert shown(view).split() == ["⠋", "prepare", "0", "s", "58", "photos"]
+
+
+@pytest.mark.parametrize(
+    ("task", "name"), [("prepare-3f1", "prepare"), ("log-study", "log-study"), ("make-facade", "make-facade")]
+)
+def test_a_step_has_the_name_of_its_task(view: LiveView, task: str, name: str) -> None:
+    """Only the three letters that Prefect puts behind it go: what else stands behind a hyphen is part of the name."""
+    view.emit(line("58 photos", task=task))
+    assert list(view.steps) == [name]
+
+
+def test_the_clock_of_a_step_that_ended_stands_still(view: LiveView) -> None:
+    """It says how long the step took."""
+    view.steps["prepare"] = Step(began=10.0, ended=72.0)
+    assert shown(view).split() == ["✓", "prepare", "62", "s"]
+
+
 @pytest.mark.parametrize(
     ("state", "sign"), [("Completed()", "✓"), ("Cached(type=COMPLETED)", "✓"), ("Failed('x')", "✗")]
 )
@@ -65,6 +88,36 @@ def test_the_bar_says_how_much_and_how_long(view: LiveView) -> None:
     assert "1,200 of 4,800 photos 2 min 05 s left loss=0.3" in " ".join(shown(view).split())
 
 
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(8.4, "8 s left"), (65.0, "1 min 05 s left"), (3599.6, "1 h 00 min left"), (11405.0, "3 h 10 min left")],
+)
+def test_a_long_time_is_said_in_hours(view: LiveView, seconds: float, words: str) -> None:
+    """Nobody reads seconds of a night."""
+    view.show(Progress("encoding", 1, 2, "photo", seconds, ""))
+    assert words in shown(view)
+
+
+def test_the_time_left_is_that_of_what_is_left() -> None:
+    """At the rate so far: six of eight photos in a minute leave twenty seconds."""
+    seen: list[Progress | None] = []
+    with drawn_by(seen.append), bar(total=8, desc="reading", unit="photo", mininterval=0) as work:
+        work.start_t -= 60
+        work.last_print_t -= 60
+        work.update(6)
+    (left,) = {round(progress.seconds_left or 0) for progress in seen if progress and progress.count == 6}
+    assert 20 <= left < 30
+
+
+def test_a_view_draws_bars_only_within_its_block() -> None:
+    """Then the one that drew before draws again."""
+    with drawn_by(print):
+        with drawn_by(repr):
+            assert bar.view is repr
+        assert bar.view is print
+    assert bar.view is None
+
+
 def test_bars_of_the_library_are_drawn_by_the_view() -> None:
     """From the first unit to the last; then the bar is gone."""
     seen: list[Progress | None] = []
@@ -77,24 +130,25 @@ def test_bars_of_the_library_are_drawn_by_the_view() -> None:
 
 @pytest.fixture
 def prints() -> Iterator[logging.Logger]:
-    """A logger whose lines come to standard error, as Prefect's root handler does."""
-    logger, handler = logging.getLogger("neardup.test.live"), logging.StreamHandler(sys.stderr)
+    """A logger whose lines a test sends where it wants to have them."""
+    logger, handler = logging.getLogger("neardup.test.live"), logging.StreamHandler()
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
     yield logger
     logger.removeHandler(handler)
 
 
+@pytest.mark.parametrize("stream", ["stderr", "stdout"])
 def test_in_a_pipe_lines_come_as_they_are_and_are_kept(
-    tmp_path: Path, prints: logging.Logger, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, prints: logging.Logger, capsys: pytest.CaptureFixture[str], stream: str
 ) -> None:
-    """Handlers are put back afterwards."""
-    prints.handlers[0].stream = sys.stderr  # type: ignore[attr-defined]
+    """On whichever of the two they come; handlers are put back afterwards."""
+    prints.handlers[0].stream = getattr(sys, stream)  # type: ignore[attr-defined]
     before = list(prints.handlers)
     with watched("experiment", tmp_path):
         prints.info("58 photos")
     (log,) = tmp_path.glob("experiment-*.log")
-    assert capsys.readouterr().err == "58 photos\n"
+    assert getattr(capsys.readouterr(), stream.removeprefix("std")) == "58 photos\n"
     assert "58 photos" in log.read_text(encoding="utf-8")
     assert prints.handlers == before
 

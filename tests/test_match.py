@@ -1,6 +1,7 @@
 """Keypoints that are made by hand: which matches count, which transforms are refused, and what a cache is keyed by."""
 
 import os
+from dataclasses import replace
 from math import comb, log10, pi
 from pathlib import Path
 
@@ -10,16 +11,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ImageOps
-from test_verify import features, scene, verified
+from test_verify import features, png, scene, verified
 
 from neardup.arrays import Floats
 from neardup.verify import store, verifier
-from neardup.verify.keypoints import Keypoints, LocalFeatures
-from neardup.verify.match import RATIO, Match, Prepared, _affine, best_matches, log_false_alarms, mutual_nearest
+from neardup.verify.evidence import LEAST_KEYPOINTS, Evidence
+from neardup.verify.keypoints import MIRRORED, Keypoints, LocalFeatures
+from neardup.verify.match import (
+    RATIO,
+    Match,
+    Prepared,
+    _affine,
+    best_matches,
+    better,
+    log_false_alarms,
+    mutual_nearest,
+    plausible,
+)
 from neardup.verify.products import GREATEST
 from neardup.verify.screen import screen_period
 from neardup.verify.store import KeypointCache
-from neardup.verify.verifier import Verifier, verifier_fingerprint
+from neardup.verify.verifier import Verifier, keep_features, verifier_fingerprint
 
 SIZE = (400, 300)
 """Width and height of the made photos."""
@@ -27,9 +39,11 @@ NONE = Keypoints(np.empty((0, 4), np.float32), np.empty((0, 128), np.uint8))
 """The keypoints of a photo that has none."""
 
 
-def photo(points: Floats, descriptors: npt.NDArray[np.uint8], angles: Floats | float = 0.0) -> Prepared:
-    """A photo with these keypoints, float64 (n, 2), all of one size, and none when it is blurred."""
-    places = np.column_stack([points, np.full(len(points), 8.0), np.broadcast_to(angles, len(points))])
+def photo(
+    points: Floats, descriptors: npt.NDArray[np.uint8], angles: Floats | float = 0.0, sizes: Floats | float = 8.0
+) -> Prepared:
+    """A photo with these keypoints, float64 (n, 2), and none when it is blurred."""
+    places = np.column_stack([points, *(np.broadcast_to(each, len(points)) for each in (sizes, angles))])
     plain = Keypoints(places.astype(np.float32), descriptors)
     return Prepared.of(LocalFeatures(*SIZE, plain, NONE, np.zeros((30, 40), np.uint8), 0.0))
 
@@ -92,6 +106,42 @@ def test_matches_on_a_line_are_no_match(height: float, matches: bool) -> None:  
     assert (match_of(photo(line, descriptors), photo(np.add(line, [5, 9]), descriptors)) is not None) == matches
 
 
+@pytest.mark.parametrize("unlike", [{"angles": 90.0}, {"sizes": 24.0}], ids=["turned", "larger"])
+def test_matches_that_are_turned_or_sized_otherwise_do_not_agree(unlike: dict[str, float]) -> None:
+    """Though they lie where three others say: three agree on any transform, and a fourth is asked for."""
+    points, descriptors = points_and_descriptors(5)
+    ((name, value),) = unlike.items()
+    usual = {"angles": 0.0, "sizes": 8.0}[name]
+    few = photo(points, descriptors, **{name: np.where(np.arange(60) < 3, usual, value)})
+    assert match_of(photo(points, descriptors), few) is None
+    assert match_of(photo(points, descriptors), photo(points, descriptors)) is not None
+
+
+def test_a_whole_photo_does_not_match_a_speck() -> None:
+    """Its matches are spread over the one photo and crowd in the other, where chance agrees with all of them."""
+    points, descriptors = points_and_descriptors(6)
+    speck = photo(points / 10 + 100, descriptors, sizes=0.8)
+    assert match_of(photo(points, descriptors), speck) is None
+    assert match_of(speck, photo(points, descriptors)) is None
+
+
+def test_points_of_a_mirrored_match_lie_in_both_photos_as_they_are() -> None:
+    """What is left in the one is right in the other."""
+    points, descriptors = points_and_descriptors(7)
+    mirrored = photo(np.array([SIZE[0], 0]) + points * [-1, 1], descriptors[:, MIRRORED], 180.0)
+    found = match_of(photo(points, descriptors), mirrored)
+    assert found is not None
+    assert np.allclose(found.points[:, 0] + found.points[:, 2], SIZE[0], atol=0.01)
+    assert np.allclose(found.points[:, 1], found.points[:, 3], atol=0.01)
+
+
+def test_a_match_that_is_wrong_once_in_a_hundred_pairs_is_plausible() -> None:
+    """One that is so more often is chance; of two the rarer is the better, and of equal ones the first."""
+    rare, chance = (Match((1, 0, 0, 0, 1, 0, 0, 0, 1), 9, 9, digits, np.empty((0, 4))) for digits in (-2.0, -1.9))
+    assert (plausible(rare), plausible(chance), plausible(None)) == (True, False, False)
+    assert better(chance, rare) is better(rare, None) is better(rare, replace(rare, inliers=8)) is rare
+
+
 @pytest.mark.parametrize(
     ("linear", "kept"),
     [
@@ -142,6 +192,14 @@ def test_stripes_are_no_screen() -> None:
     assert screen_period(dots) == pytest.approx(5, rel=0.08)
 
 
+def test_what_repeats_along_the_axes_is_no_screen() -> None:
+    """Columns, windows, lines of text and the blocks of JPEG do; a screen is laid askew."""
+    y, x = np.mgrid[:300, :400]
+    grain = np.random.default_rng(0).normal(127, 10, x.shape)
+    dots = np.clip(grain + 40 * (np.cos(2 * np.pi / 5 * x) + np.cos(2 * np.pi / 5 * y)), 0, 255).astype(np.uint8)
+    assert screen_period(dots) == 0
+
+
 def test_keypoints_of_another_version_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What an earlier version kept is another file, and never read."""
     cache = KeypointCache(tmp_path)
@@ -187,3 +245,46 @@ def test_evidence_counts_both_versions_and_takes_the_better() -> None:
     assert blurred is not None
     assert (found.inliers, found.blurred_inliers) == (plain.inliers, blurred.inliers)
     assert found.log_false_alarms == min(plain.log_false_alarms, blurred.log_false_alarms)
+
+
+def test_keypoints_that_suffice_can_be_told_and_no_share_is_over_one() -> None:
+    """Exactly as many as are asked for suffice; more points may agree than the better version has matches."""
+    found = Evidence("a", "b", *SIZE, *SIZE, LEAST_KEYPOINTS, 500, matches=10, inliers=9, blurred_inliers=12)
+    assert not found.cannot_tell
+    assert replace(found, keypoints_first=LEAST_KEYPOINTS - 1).cannot_tell
+    assert found.share == 1
+
+
+def test_a_photo_that_went_away_or_is_too_large_has_no_evidence() -> None:
+    """Neither the keypoints of this process nor those that others keep pass the limit."""
+    files = {"a": png(scene(84)), "b": png(scene(85))}
+
+    def read(name: str) -> bytes:
+        if name not in files:
+            raise FileNotFoundError(name)
+        return files[name]
+
+    assert Verifier(read).verify([("a", "b"), ("a", "c")]).keys() == {("a", "b")}
+    assert Verifier(read, max_pixels=480 * 360 - 1).verify([("a", "b")]) == {}
+
+
+def test_keypoints_of_a_photo_over_the_limit_are_not_kept(tmp_path: Path) -> None:
+    """A process of the pool refuses it as the thread does."""
+    keep_features(tmp_path, "a" * 64, png(scene(86)), 480 * 360 - 1)
+    keep_features(tmp_path, "b" * 64, png(scene(86)), 480 * 360)
+    assert [KeypointCache(tmp_path).has(name * 64) for name in "ab"] == [False, True]
+
+
+def test_a_cache_is_within_its_limit_after_each_run(tmp_path: Path) -> None:
+    """Whatever was verified: what was used longest ago goes."""
+    cache = KeypointCache(tmp_path, limit=1)
+    Verifier({"a" * 64: png(scene(87)), "b" * 64: png(scene(88))}.__getitem__, cache).verify([("a" * 64, "b" * 64)])
+    assert list(tmp_path.rglob("*.npz")) == []
+
+
+def test_pairs_that_close_a_triangle_come_with_their_evidence() -> None:
+    """That which is known already is not asked for again: no photo is read."""
+    match = Evidence("", "", *SIZE, *SIZE, 90, 90, log_false_alarms=-30.0, transform=(1, 0, 0, 0, 1, 0, 0, 0, 1))
+    pairs = [("a", "b"), ("b", "c"), ("a", "c")]
+    known = {pair: replace(match, first=pair[0], second=pair[1]) for pair in pairs}
+    assert Verifier({}.__getitem__).verify_closed(pairs[:2], known) == (known, [("a", "c")])

@@ -1,7 +1,6 @@
 """The project's own deployments on real servers: fired by a schedule, one after another, killed, started again."""
 
 import shutil
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -105,7 +104,9 @@ def test_a_schedule_fires_and_the_experiment_completes(project: Project) -> None
 
 def test_every_deployment_has_what_a_person_needs(project: Project) -> None:
     """A description, a limit of one with a strategy, tags, and a form whose fields say what they mean."""
-    for item in project.ask("/deployments/filter", {}):
+    known = project.ask("/deployments/filter", {})
+    assert known
+    for item in known:
         assert item["description"]
         assert "neardup" in item["tags"]
         assert item["global_concurrency_limit"]["limit"] == 1
@@ -148,7 +149,7 @@ def test_killed_in_training_with_its_worker_it_goes_on(project: Project, setting
     dead = order(project, "finetune", **wanted)
     state = out / ".neardup" / "training" / "fine-tuned" / "state.json"
     wait_until(state.is_file, 120)
-    time.sleep(2)  # its first heartbeat is on the way
+    wait_until(lambda: project.lives(dead), 60)
     for process in project.processes("worker").values():
         process.kill()
     assert project.state(dead) == "RUNNING"

@@ -77,6 +77,7 @@ def test_the_leaked_photo_is_not_in_training(made: MadeArchive, prepared: Path) 
 def test_both_namesakes_survive(made: MadeArchive, prepared: Path) -> None:
     """Two files of one name lie side by side under distinct names, with their own bytes."""
     copies = {photo.path: photo.name for photo in TestSet.load(prepared).photos}
+    assert len(made.faults["ambiguous"]) == 2
     for path in made.faults["ambiguous"]:
         assert digest_file(prepared / "test_dataset" / copies[path]) == digest_file(made.root / path)
 
@@ -88,7 +89,7 @@ def test_the_books_balance(prepared: Path, made: MadeArchive) -> None:
     for name, count in counts.items():
         block, kind = name.split(": ", 1)
         blocks[block][kind] = count
-    assert all(kinds.pop("listed") == sum(kinds.values()) > 0 for kinds in blocks.values())
+    assert {kinds.pop("listed") == sum(kinds.values()) > 0 for kinds in blocks.values()} == {True}
 
 
 def test_new_is_has_a_row_a_group_with_names_as_on_disk(made: MadeArchive, prepared: Path) -> None:
@@ -183,7 +184,9 @@ def test_df_training_names_workbook_and_sheet(prepared: Path) -> None:
 
 def test_the_copies_are_the_archives_bytes(prepared: Path, made: MadeArchive) -> None:
     """Nothing is encoded anew on the way."""
-    for photo in TrainingSet.load(prepared).photos:
+    photos = TrainingSet.load(prepared).photos
+    assert photos
+    for photo in photos:
         assert digest_file(prepared / "training_set" / photo.image_name) == digest_file(made.root / photo.path)
 
 

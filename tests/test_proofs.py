@@ -12,11 +12,12 @@ from PIL import Image, ImageOps
 
 from neardup.builtin.scenes import Scene
 from neardup.decide.decision import Decision
-from neardup.decide.in_force import SHIPPED, decision_for, shipped_decision
+from neardup.decide.in_force import SHIPPED, decision_for, own_decision, shipped_decision, unmoved_decision
 from neardup.decide.promises import expected_false_links
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.review.again import load_again
 from neardup.review.verdicts import DIFFERENT, SAME, Verdict, open_verdicts
+from neardup.settings.schema import APPROACHES
 from neardup.stages import digest_file
 
 
@@ -218,6 +219,21 @@ def test_decoys_bound_the_false_links(tmp_path: Path) -> None:
     assert "is not known: no decoys were searched for" in json.loads(again.stdout)["summary"]
 
 
+def test_the_decision_in_force_is_the_nearest_to_what_people_said(tmp_path: Path) -> None:
+    """Of the verdicts, of the ground truth by each approach in turn, of a registered model, at last the shipped one."""
+    shipped, out, model = Decision.load(SHIPPED), tmp_path / "out", tmp_path / "model"
+    encoder = shipped.belongs.encoder
+    places = [out, *(out / name for name in (*APPROACHES, "tuned")), model]
+    for folder in places:
+        replace(shipped, source=folder.name).save(folder / "decision.json")
+    assert unmoved_decision(out, encoder) == own_decision(out, encoder) == Decision.load(places[1] / "decision.json")
+    for folder in places:
+        chosen = decision_for(out, encoder, str(model / "checkpoint"))
+        assert chosen == replace(shipped, source=folder.name)
+        (folder / "decision.json").unlink()
+    assert decision_for(out, encoder, str(model / "checkpoint")) == unmoved_decision(out, encoder) == shipped
+
+
 def test_a_ground_truth_too_small_to_link_takes_no_link_away(tmp_path: Path) -> None:
     """The archive's own decision comes first if it links pairs; else the shipped one does until it can."""
     shipped = Decision.load(SHIPPED)
@@ -229,3 +245,6 @@ def test_a_ground_truth_too_small_to_link_takes_no_link_away(tmp_path: Path) -> 
     mute.save(tmp_path / "zero-shot" / "decision.json")
     assert decision_for(tmp_path, encoder) == shipped
     assert decision_for(tmp_path, "another") is None
+    alone = replace(mute, belongs=replace(mute.belongs, encoder="another"))
+    alone.save(tmp_path / "zero-shot" / "decision.json")
+    assert decision_for(tmp_path, "another") == alone

@@ -246,6 +246,7 @@ def test_a_hit_of_an_index_is_one_photo(tmp_path: Path) -> None:
     gallery, queries = gallery_of(units(8, 600, 16)), units(4, 9, 16)
     index = opened_index(gallery.save(tmp_path / "v.parquet"), gallery, 5, print)
     for query, hits in zip(queries, index.hits(queries, gallery, 5), strict=True):
+        assert len(hits) == 5
         for hit in hits:
             row = gallery.paths.index(hit.path)
             assert hit.photo == gallery.photos[row]

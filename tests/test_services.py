@@ -117,6 +117,11 @@ class Project:
         """The state of a run."""
         return str(self.ask(f"/flow_runs/{run}")["state_type"])
 
+    def lives(self, run: str) -> bool:
+        """Whether a run has said so once."""
+        wanted = {"event": {"name": ["prefect.flow-run.heartbeat"]}, "resource": {"id": [f"prefect.flow-run.{run}"]}}
+        return bool(self.ask("/events/filter", {"filter": wanted})["events"])
+
 
 def wait_until(true: Any, seconds: float) -> float:
     """Wait, at most so long; the seconds it took."""
@@ -231,12 +236,11 @@ def test_a_web_page_cannot_order_runs(project: Project) -> None:
 def test_a_run_that_was_killed_with_its_worker_is_crashed(project: Project) -> None:
     """`kill -9` of both: `up` starts the worker only, the next run completes, the dead one is found out."""
     dead = project.begin(seconds=600)
-    time.sleep(2)  # its first heartbeat is on the way
+    wait_until(lambda: project.lives(dead), 60)
     killed = project.processes("worker")
     assert len(killed) >= 2
     for process in killed.values():
         process.kill()
-    began = time.monotonic()
     servers = {*project.processes("mlflow"), *project.processes("prefect")}
     assert project.state(dead) == "RUNNING"
 
@@ -247,7 +251,6 @@ def test_a_run_that_was_killed_with_its_worker_is_crashed(project: Project) -> N
     wait_until(lambda: project.state(run) == "COMPLETED", 60)
 
     wait_until(lambda: project.state(dead) == "CRASHED", 120)
-    assert time.monotonic() - began < 40 + 50
 
 
 def test_a_run_that_died_while_the_server_was_away_is_crashed(project: Project) -> None:
@@ -384,6 +387,6 @@ def test_the_team_servers_are_closed_by_default() -> None:
     ] == []
     for name in ("POSTGRES_PASSWORD", "MINIO_PASSWORD", "PREFECT_PASSWORD"):
         assert f"${{{name}:?" in text
-    assert all(":" in service["image"] and "latest" not in service["image"] for service in services)
+    assert {":" in service["image"] and "latest" not in service["image"] for service in services} == {True}
     lasting = [service for service in services if service.get("restart") != "no"]
-    assert all("healthcheck" in service and service["restart"] == "unless-stopped" for service in lasting)
+    assert {("healthcheck" in service, service["restart"]) for service in lasting} == {(True, "unless-stopped")}

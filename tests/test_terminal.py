@@ -29,6 +29,7 @@ from neardup.progress import bar
 logger = logging.getLogger("prefect.task_runs")
 logger.setLevel(logging.INFO)
 logger.addHandler(logging.StreamHandler(sys.stderr))
+seen = Path(sys.argv[2])
 say = lambda task, text: logger.info(text, extra={"task_run_name": task})
 """
 """The head of each program: its lines come to standard error, as those of Prefect's task runs do."""
@@ -38,12 +39,13 @@ with watched("experiment", Path(sys.argv[1])):
         say("prepare-3f1", f"{number} photos read")
     say("prepare-3f1", "Finished in state Completed()")
     say("encode-0a2", "62 photos to encode")
-    for _ in bar(range(3), "encoding", 3, unit="photo", mininterval=0):
-        time.sleep(0.2)
+    for number in bar(range(3), "encoding", 3, unit="photo", mininterval=0):
+        while number == 2 and not seen.exists():
+            time.sleep(0.01)
     logger.warning("MLflow does not answer")
 print("results are in demo/results")
 """
-"""A run of two steps with 42 lines and a warning, of which the second step does not end."""
+"""A run of two steps with 42 lines and a warning; the second waits at its last photo for a file, and does not end."""
 ENDLESS = """
 with watched("experiment", Path(sys.argv[1])):
     say("prepare-3f1", "62 photos to read")
@@ -58,10 +60,11 @@ UP, ERASE_LINE = "A", "K"
 
 @dataclass
 class Terminal:
-    """A terminal on which one process runs."""
+    """A terminal on which one process runs; `seen` is the file for which a program may wait."""
 
     process: subprocess.Popen[bytes]
     master: int
+    seen: Path
     sent: str = ""
     _bytes: bytearray = field(default_factory=bytearray)
 
@@ -102,8 +105,9 @@ def terminal(program: str, logs: Path) -> Iterator[Terminal]:
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, COLUMNS, 0, 0))
     plain = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "COLUMNS", "LINES", "CI"}}
+    seen = logs.parent / "seen"
     process = subprocess.Popen(
-        [sys.executable, "-c", START + program, str(logs)],
+        [sys.executable, "-c", START + program, str(logs), str(seen)],
         stdin=slave,
         stdout=slave,
         stderr=slave,
@@ -112,7 +116,7 @@ def terminal(program: str, logs: Path) -> Iterator[Terminal]:
     )
     os.close(slave)
     try:
-        yield Terminal(process, master)
+        yield Terminal(process, master, seen)
     finally:
         process.kill()
         process.wait()
@@ -122,18 +126,20 @@ def terminal(program: str, logs: Path) -> Iterator[Terminal]:
 @pytest.fixture
 def logs(tmp_path: Path) -> Path:
     """The folder of the logs."""
+    (tmp_path / STATE).mkdir()
     return tmp_path / STATE / "logs"
 
 
 def test_a_terminal_shows_one_view_and_the_folder_keeps_all(logs: Path) -> None:
     """A line a step, redrawn in place, with what it said last; a warning above; the last line is the command's own."""
     with terminal(RUN, logs) as shown:
+        shown.seen.touch()
         shown.read()
         warning, first, second, last = shown.screen
         assert shown.process.wait() == 0
     assert warning == "MLflow does not answer"
-    assert re.fullmatch(r"✓ prepare\s+\d s 39 photos read", first)
-    assert re.fullmatch(r"\S encode\s+\d s 62 photos to encode", second)
+    assert re.fullmatch(r"✓ prepare\s+\d+ s 39 photos read", first)
+    assert re.fullmatch(r"\S encode\s+\d+ s 62 photos to encode", second)
     assert last == "results are in demo/results"
     (log,) = logs.glob("experiment-*.log")
     assert len(log.read_text(encoding="utf-8").splitlines()) == 43
@@ -144,8 +150,10 @@ def test_the_bar_is_drawn_with_the_time_that_is_left(logs: Path) -> None:
     with terminal(RUN, logs) as shown:
         shown.read(until="2 of 3 photos")
         assert shown.process.poll() is None
+        shown.seen.touch()
         shown.read()
-        assert "0 s left" in shown.sent
+        letters = "".join(found[0] for found in CONTROL.finditer(shown.sent) if not found[2])
+        assert re.search(r"2 of 3 photos +\d+ s left", letters)
         assert max(map(len, shown.screen)) <= COLUMNS
 
 

@@ -65,11 +65,11 @@ def test_a_second_run_verifies_nothing_again(results: Path) -> None:
     verify_approaches(results, lambda _: None)
     before = (results / "zero-shot" / "verified.json").read_text(encoding="utf-8")
     keypoints = results / ".neardup" / "keypoints"
-    assert len(list(keypoints.rglob("*.npz"))) == 21
+    assert len(list(keypoints.rglob("*.safetensors"))) == 21
     shutil.rmtree(keypoints)
     found = verify_approaches(results, lambda _: None)["zero-shot"]
     drawn = {photo for pair in found.telling for photo in (pair.first, pair.second)}
-    assert {path.name[:64] for path in keypoints.rglob("*.npz")} == drawn
+    assert {path.name[:64] for path in keypoints.rglob("*.safetensors")} == drawn
     assert 0 < len(drawn) < 21
     assert (results / "zero-shot" / "verified.json").read_text(encoding="utf-8") == before
 

@@ -17,7 +17,14 @@ import pytest
 from PIL import Image, ImageDraw, ImageOps
 
 from neardup.stages import digest_of
-from neardup.verify.candidates import CANDIDATES, CARRIES_ON, candidate_pairs, closing_pairs, near_together
+from neardup.verify.candidates import (
+    CANDIDATES,
+    CLOSING_LIMIT,
+    candidate_pairs,
+    closing_pairs,
+    near_together,
+    with_pairs,
+)
 from neardup.verify.evidence import Evidence
 from neardup.verify.keypoints import SCALE, LocalFeatures, features_of_image, local_features
 from neardup.verify.match import Prepared, best_matches, likenesses, log_false_alarms
@@ -215,6 +222,16 @@ def test_a_cache_over_its_limit_forgets_and_a_broken_file_is_made_again(tmp_path
     assert (cache.shrink(), cache.get("a" * 64)) == (1, None)
 
 
+def test_keypoints_are_kept_until_all_pairs_are_verified(tmp_path: Path) -> None:
+    """A cache over its limit shrinks at the end of a run, not after a part of its pairs."""
+    photos = {name: png(scene(seed)) for seed, name in enumerate("ab", 27)}
+    verifier = Verifier(photos.__getitem__, KeypointCache(tmp_path, limit=1))
+    verifier.verify([("a", "b")])
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
+    verifier.verify_closed([("a", "b")])
+    assert list(tmp_path.rglob("*.safetensors")) == []
+
+
 def test_a_photo_that_cannot_be_read_has_no_evidence() -> None:
     """The other pairs have theirs."""
     photos = {"a": png(scene(25)), "b": b"no image", "c": png(scene(25))}
@@ -305,7 +322,7 @@ def test_processes_end_with_the_one_that_is_killed(tmp_path: Path) -> None:
     paths = [str(Path(__file__).parent), *sys.path]
     command = [sys.executable, "-c", MANY_PAIRS, str(tmp_path)]
     with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}) as program:
-        while not list(tmp_path.rglob("*.npz")):
+        while not list(tmp_path.rglob("*.safetensors")):
             assert program.poll() is None
             time.sleep(0.1)
         started = psutil.Process(program.pid).children(recursive=True)
@@ -320,8 +337,8 @@ def test_what_matches_the_same_photo_is_asked_too() -> None:
     match = verified(scene(11), cropped(scene(11)))
     digits = {
         ("a", "b"): -30.0,
-        ("b", "c"): CARRIES_ON,
-        ("b", "d"): CARRIES_ON + 0.1,
+        ("b", "c"): CLOSING_LIMIT,
+        ("b", "d"): CLOSING_LIMIT + 0.1,
         ("c", "e"): -9.0,
         ("b", "e"): -9.0,
     }
@@ -337,6 +354,13 @@ def test_what_matches_the_same_photo_is_asked_too() -> None:
     closing = closing_pairs(hub, hub)
     assert len(closing) == CANDIDATES * (CANDIDATES - 1) // 2
     assert closing[0] == ("15", "16")
+
+
+def test_further_pairs_join_the_candidates_in_order() -> None:
+    """Whichever photo is named first, and each pair once."""
+    found = with_pairs(np.array([[0, 3], [1, 2]]), [(2, 0), (2, 1), (1, 3)])
+    assert found.tolist() == [[0, 2], [0, 3], [1, 2], [1, 3]]
+    assert with_pairs(np.array([[0, 3]]), []).tolist() == [[0, 3]]
 
 
 def test_pairs_of_the_same_photos_follow_each_other() -> None:

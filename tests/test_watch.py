@@ -308,16 +308,16 @@ def test_a_store_may_lie_elsewhere(place: Place, tmp_path: Path) -> None:
     assert encoder.encoded == 3
 
 
-def test_thousands_of_copies_are_noticed_in_no_time(place: Place) -> None:
+def test_thousands_of_copies_are_noticed_in_little_time(place: Place) -> None:
     """Each as a copy of the first, and all as moved when their folder is renamed."""
     data = place.photo("many/0000.png", 99).read_bytes()
     for number in range(1, 5000):
         (place.root / "photos/many" / f"{number:04d}.png").write_bytes(data)
-    started = time.monotonic()
+    started = time.process_time()  # of this process alone, however busy the machine is
     assert place.watch().counts["exact copy"] == 4999
     (place.root / "photos/many").rename(place.root / "photos/more")
     assert place.watch().counts["moved"] == 5000
-    assert time.monotonic() - started < 60
+    assert time.process_time() - started < 60
 
 
 def test_groups_do_not_chain(place: Place) -> None:
@@ -386,7 +386,7 @@ def test_no_cell_becomes_a_formula(tmp_path: Path) -> None:
         assert not any(cell.formula for row in read_workbook(folder / name)[0].rows for cell in row if cell)
     for name in ("pairs.csv", "new_photos.csv"):
         with (folder / name).open(newline="") as stream:
-            assert all(row[0].startswith("'=photos/") for row in list(csv.reader(stream))[1:])
+            assert {row[0][:9] for row in list(csv.reader(stream))[1:]} == {"'=photos/"}
 
 
 def test_the_page_needs_no_network_and_marks_the_new(place: Place) -> None:

@@ -19,11 +19,11 @@ from neardup.stages import STATE, Stage, digest_file, digest_of
 from neardup.tables import load_rows, save_rows
 
 STEP = 1
-"""Version of this stage, raised when its result changes for equal inputs."""
+"""Version of the translation stage, raised when its result changes for equal inputs."""
 ENGLISH = "en"
 """ISO 639-1 code of the language that captions are in."""
 UNTRANSLATED = "untranslated"
-"""Stands in place of the translator of a caption that is the legend in its own language."""
+"""Name in place of a translator's for a caption that is the legend in its own language."""
 
 
 class Translator(Protocol):
@@ -88,7 +88,7 @@ class Cache:
             raise TranslationError(sentence) from error
 
     def get(self, translator: str, source: str, texts: Iterable[str]) -> dict[str, str]:
-        """The texts that were translated before, with their English."""
+        """Text → English of those texts that were translated before."""
         wanted = set(texts)
         query = "SELECT text, english FROM translation WHERE translator = ? AND source = ? AND target = ?"
         with self._open() as database:
@@ -96,7 +96,7 @@ class Cache:
             return {text: english for text, english in rows if text in wanted}
 
     def put(self, translator: str, source: str, pairs: Iterable[tuple[str, str]]) -> None:
-        """Keep translations; they are on disk when this returns."""
+        """Write (text, English) pairs into the cache; they are on disk when this returns."""
         rows = [(translator, source, ENGLISH, text, english) for text, english in pairs]
         with self._open() as database:
             database.executemany("INSERT OR REPLACE INTO translation VALUES (?, ?, ?, ?, ?)", rows)
@@ -113,8 +113,8 @@ def detect_language(text: str, languages: Sequence[str]) -> str:
         return ""
     if len(set(languages)) == 1:
         return languages[0]
-    found = detector.detect_language_of(text)
-    return found.iso_code_639_1.name.lower() if found else ""
+    detected = detector.detect_language_of(text)
+    return detected.iso_code_639_1.name.lower() if detected else ""
 
 
 def _has_letters(text: str) -> bool:
@@ -123,15 +123,15 @@ def _has_letters(text: str) -> bool:
 
 @lru_cache(maxsize=4)
 def _detector(languages: tuple[str, ...]) -> LanguageDetector:
-    known = {language.iso_code_639_1.name.lower(): language for language in Language.all()}
+    language_of = {language.iso_code_639_1.name.lower(): language for language in Language.all()}
     if not languages:
         raise ConfigError("translate.languages is empty: name the languages of the legends, such as fr, en, it, de")
-    unknown = sorted(set(languages) - set(known))
+    unknown = sorted(set(languages) - set(language_of))
     if unknown:
         names = ", ".join(unknown)
         raise ConfigError(f"translate.languages: unknown language {names}: use ISO 639-1 codes such as fr, en, it, de")
-    chosen = [IsoCode639_1.from_str(code.upper()) for code in languages]
-    return LanguageDetectorBuilder.from_iso_codes_639_1(*chosen).build()
+    codes = [IsoCode639_1.from_str(code.upper()) for code in languages]
+    return LanguageDetectorBuilder.from_iso_codes_639_1(*codes).build()
 
 
 def translate_legends(
@@ -167,10 +167,14 @@ def translate_legends(
     stopped, sent, cached = None, 0, 0
     if translator is not None:
         store = Cache(cache)
-        known = {language: store.get(translator.name, language, texts) for language, texts in foreign.items()}
-        missing = {language: [t for t in texts if t not in known[language]] for language, texts in foreign.items()}
-        cached = sum(map(len, known.values()))
-        english = {text: translated for pairs in known.values() for text, translated in pairs.items()}
+        translated_before = {
+            language: store.get(translator.name, language, texts) for language, texts in foreign.items()
+        }
+        missing = {
+            language: [t for t in texts if t not in translated_before[language]] for language, texts in foreign.items()
+        }
+        cached = sum(map(len, translated_before.values()))
+        english = {text: translated for pairs in translated_before.values() for text, translated in pairs.items()}
         stopped, sent = _translate_missing(translator, missing, store, english, report)
     elif foreign:
         count = sum(map(len, foreign.values()))
@@ -219,16 +223,16 @@ def _translate_missing(
     report(translator.announce(texts))
     sent = 0
     try:
-        with bar(total=len(texts), desc="translate", unit="legend", disable=None) as shown:
+        with bar(total=len(texts), desc="translate", unit="legend", disable=None) as progress:
             for language, wanted in missing.items():
                 for pairs in translator.translate(wanted, language) if wanted else ():
                     store.put(translator.name, language, pairs)
                     english |= dict(pairs)
                     sent += len(pairs)
-                    shown.update(len(pairs))
+                    progress.update(len(pairs))
     except QuotaError as error:
-        left = len(texts) - sent
-        return f"{error}; {sent} texts came back and are kept, {left} are left: run again then to go on", sent
+        remaining = len(texts) - sent
+        return f"{error}; {sent} texts came back and are kept, {remaining} are left: run again then to go on", sent
     return None, sent
 
 
@@ -255,8 +259,10 @@ def translate_training_set(
         TranslationError: a wrong key, or a service that cannot be reached; what came back before is kept.
     """
     training = TrainingSet.load(out)
-    who = translator.name if translator else None
-    stage = Stage(out, "translate", digest_of(STEP, digest_file(out / "training_set.csv"), asdict(settings), who))
+    translator_name = translator.name if translator else None
+    stage = Stage(
+        out, "translate", digest_of(STEP, digest_file(out / "training_set.csv"), asdict(settings), translator_name)
+    )
     if stage.done():
         report("translate: unchanged, nothing to do")
         return Translation(load_captions(out), None, 0, 0)

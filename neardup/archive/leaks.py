@@ -11,7 +11,7 @@ from neardup.archive.scan import Photo
 from neardup.archive.testset import TestSet
 
 FLAT = 4
-"""A perceptual hash with fewer bits set than this, or unset, is that of an even surface: it tells no photos apart."""
+"""Bits, of 64, that must be set and unset in a perceptual hash; else it is an even surface's, which are all alike."""
 
 
 class Leaks:
@@ -28,9 +28,9 @@ class Leaks:
         self._names = {folded(photo.name): photo.path for photo in test_set.photos}
         self._names |= {folded(PurePosixPath(photo.path).name): photo.path for photo in test_set.photos}
         self._contents = {photo.sha256: photo.path for photo in test_set.photos}
-        hashed = [photo for photo in test_photos if not flat(photo.phash)]
-        self._phashes = phash_bits([photo.phash for photo in hashed])
-        self._paths = [photo.path for photo in hashed]
+        textured = [photo for photo in test_photos if not flat(photo.phash)]
+        self._phashes = phash_bits([photo.phash for photo in textured])
+        self._paths = [photo.path for photo in textured]
         self._limit = look_alike_bits
 
     def reason(self, photo: Photo) -> tuple[str, str] | None:

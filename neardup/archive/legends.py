@@ -80,18 +80,20 @@ def parse_legends(workbook: str, sheet: Sheet) -> LegendSheet:
         detail = "no column of a legend sheet: the sheet is not read"
         note = Discrepancy("note", workbook, sheet.name, detail=detail)
         return LegendSheet(discrepancies=(note,) if any(map(any, sheet.rows)) else ())
-    filled = [(number, row) for number, row in enumerate(sheet.rows, 1) if number > columns.header + 1 and any(row)]
+    filled_rows = [
+        (number, row) for number, row in enumerate(sheet.rows, 1) if number > columns.header + 1 and any(row)
+    ]
     missing = [kind for kind in ("legend", "photo") if getattr(columns, kind) < 0]
     if missing:
-        there = ", ".join(cell.text for cell in sheet.rows[columns.header] if cell)
-        detail = f"no column for {' and '.join(missing)}; the columns are: {there}"
+        column_names = ", ".join(cell.text for cell in sheet.rows[columns.header] if cell)
+        detail = f"no column for {' and '.join(missing)}; the columns are: {column_names}"
         line = Discrepancy("missing column", workbook, sheet.name, columns.header + 1, detail=detail)
-        return LegendSheet(unusable=len(filled), discrepancies=(line,))
+        return LegendSheet(unusable=len(filled_rows), discrepancies=(line,))
     places = (columns.page, columns.photo, columns.legend)
     return LegendSheet(
         tuple(
             LegendRow(workbook, sheet.name, number, *(_cell(row, number, place) for place in places))
-            for number, row in filled
+            for number, row in filled_rows
         )
     )
 
@@ -104,16 +106,16 @@ def _cell(row: Sequence[Cell | None], number: int, column: int) -> Cell:
 
 
 def find_columns(sheet: Sheet) -> Columns | None:
-    """The columns of a legend sheet, whatever their accents, case, number and language; None if it has none of them."""
+    """Find the columns of a legend sheet, whatever their accents, case, number and language; None if it has none."""
     best: Columns | None = None
     for index, row in enumerate(sheet.rows[:HEADER_ROWS]):
-        found = dict.fromkeys(_COLUMNS, -1)
+        column_of = dict.fromkeys(_COLUMNS, -1)
         for column, cell in enumerate(row):
             name = re.sub(r"[^a-z ]", " ", folded(cell.text)).strip() if cell else ""
             for kind, pattern in _COLUMNS.items():
-                if found[kind] < 0 and re.fullmatch(pattern, re.sub(r"\s+", " ", name)):
-                    found[kind] = column
-        columns = Columns(index, found["legend"], found["page"], found["photo"])
+                if column_of[kind] < 0 and re.fullmatch(pattern, re.sub(r"\s+", " ", name)):
+                    column_of[kind] = column
+        columns = Columns(index, column_of["legend"], column_of["page"], column_of["photo"])
         if _count(columns) > (_count(best) if best else 0):
             best = columns
     return best

@@ -14,9 +14,9 @@ from neardup.archive.walk import composed
 from neardup.images import SUFFIXES
 
 NEAR = 2
-"""Letters by which a name may differ from that of a photo and still suggest it; such a photo is never taken."""
+"""Letters by which a misspelt name may differ from that of a photo that is suggested for it, and never taken."""
 ROOT = "./"
-"""A cell that begins so holds the whole path of a photo, from the archive's folder on."""
+"""Beginning of a cell that holds the whole path of a photo, from the archive's folder on."""
 
 
 def normal(name: str) -> str:
@@ -44,7 +44,7 @@ def climbs(cell: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Found:
+class NameMatch:
     """What a name was found to mean.
 
     Attributes:
@@ -75,7 +75,7 @@ class Names:
             self._exact[normal(name)].append(item)
             self._folded[folded(name)].append(item)
 
-    def find(self, cell: str) -> Found:
+    def find(self, cell: str) -> NameMatch:
         """Resolve a cell: by its name as it is, then without accents and case; a folder in it narrows the choice.
 
         A cell that begins with `./` is the whole path of one file.
@@ -83,14 +83,14 @@ class Names:
         if cell.startswith(ROOT):
             path = cell.removeprefix(ROOT)
             item = self._paths.get(path) or self._paths.get(composed(path))
-            return _found([item] if item else [])
+            return _match_of([item] if item else [])
         folder, _, name = cell.replace("\\", "/").rpartition("/")
         items = self._exact.get(normal(name)) or self._folded.get(folded(name)) or []
         items = _suffixed(items, name)
         if folder:
             wanted = folded(folder).strip("/")
             items = [item for item in items if _lies_in(item.path, wanted)]
-        return _found(items)
+        return _match_of(items)
 
     def shortest(self, path: str) -> str:
         """The shortest cell that means the photo at a path of the archive and no other.
@@ -102,14 +102,14 @@ class Names:
 
     def _means(self, cell: str, path: str) -> bool:
         """Whether a cell that a workbook has trimmed is resolved to the photo at a path."""
-        found = self.find(cell.strip())
-        return not found.ambiguous and bool(found.photos) and found.photos[0].path == path
+        match = self.find(cell.strip())
+        return not match.ambiguous and bool(match.photos) and match.photos[0].path == path
 
     def suggest(self, cell: str) -> str:
         """The nearest name at most two letters away, or nothing."""
         wanted = folded(cell.rpartition("/")[2])
-        near = [(OSA.distance(wanted, name, score_cutoff=NEAR), name) for name in self._folded]
-        best = min((pair for pair in near if pair[0] <= NEAR), default=None)
+        near_names = [(OSA.distance(wanted, name, score_cutoff=NEAR), name) for name in self._folded]
+        best = min((pair for pair in near_names if pair[0] <= NEAR), default=None)
         return normal(PurePosixPath(self._folded[best[1]][0].path).name) if best else ""
 
 
@@ -121,7 +121,8 @@ def _cells(path: str) -> Iterator[str]:
         yield f"{folder}/{name}"
 
 
-def _found(items: Iterable[Photo | Unreadable]) -> Found:
+def _match_of(items: Iterable[Photo | Unreadable]) -> NameMatch:
+    """The files of a name, parted into photos and files that cannot be read."""
     photos: list[Photo] = []
     unreadable: list[Unreadable] = []
     for item in items:
@@ -129,7 +130,7 @@ def _found(items: Iterable[Photo | Unreadable]) -> Found:
             photos.append(item)
         else:
             unreadable.append(item)
-    return Found(tuple(photos), tuple(unreadable))
+    return NameMatch(tuple(photos), tuple(unreadable))
 
 
 def _suffixed(items: Iterable[Photo | Unreadable], name: str) -> list[Photo | Unreadable]:

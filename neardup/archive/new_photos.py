@@ -85,26 +85,26 @@ def check_queries(folder: Path, out: Path) -> None:
     name_another = "name the folder of new photos with --queries or as queries in neardup.toml, or leave it out"
     if not folder.is_dir():
         raise ArchiveError(f"{folder} is not a folder: {name_another}")
-    given, ours = folder.resolve(), (out / FOLDER).resolve()
-    if given.is_relative_to(ours) or ours.is_relative_to(given):
+    new_folder, copies_folder = folder.resolve(), (out / FOLDER).resolve()
+    if new_folder.is_relative_to(copies_folder) or copies_folder.is_relative_to(new_folder):
         raise ArchiveError(f"{folder} overlaps with {out / FOLDER}, where the variants go: {name_another}")
     if next(walk_images(folder), None) is None:
         raise ArchiveError(f"{folder} holds no image: {name_another}")
 
 
 def read_new_photos(folder: Path, out: Path, max_pixels: int = MAX_PIXELS) -> Archive:
-    """The photos of a folder of new photos and the files that are none; what was read before is not read again.
+    """Read a folder of new photos, and list its files that are no photos; what was read before is not read again.
 
     Raises:
         ArchiveError: as `check_queries`, or no file of the folder can be read.
     """
     check_queries(folder, out)
     table = out / STATE / "queries.scan.parquet"
-    found = scan(folder, table=table, patterns=("**",), exclude=(), max_pixels=max_pixels)
-    if not found.photos:
-        path, reason = found.left_out[0]
+    archive = scan(folder, table=table, patterns=("**",), exclude=(), max_pixels=max_pixels)
+    if not archive.photos:
+        path, reason = archive.left_out[0]
         raise ArchiveError(f"{folder} holds no photo that can be read ({path}: {reason}): put new photos there")
-    return found
+    return archive
 
 
 def read_originals(folder: Path) -> list[tuple[str, str]]:
@@ -153,21 +153,21 @@ def find_originals(
 
     def find(name: str, among: Names, place: str, called: str) -> Sequence[Photo]:
         """The photos of a name, all of one content; notes a name that means none, or several."""
-        found = among.find(f"{ROOT}{name}")
-        found = found if found.photos else among.find(name)
-        if found.ambiguous:
-            several = ", ".join(photo.path for photo in found.photos)
+        match = among.find(f"{ROOT}{name}")
+        match = match if match.photos else among.find(name)
+        if match.ambiguous:
+            several = ", ".join(photo.path for photo in match.photos)
             faults.append(f"{place}{name} may be each of {several}: name the one with its folder in {TABLE}")
-        elif called and not found.photos and not found.unreadable:
+        elif called and not match.photos and not match.unreadable:
             faults.append(f"{place}no photo is called {name} {called}")
-        return () if found.ambiguous else found.photos
+        return () if match.ambiguous else match.photos
 
     for line, (query, name) in enumerate(rows, 2):
         place = f"{TABLE}, line {line}: "
-        same = find(name, names, place, "in the test set and the training set") if name else ()
-        known = Original(COPY, same[0].path) if same else Original(UNKNOWN if name else STRANGER)
+        named_photos = find(name, names, place, "in the test set and the training set") if name else ()
+        original = Original(COPY, named_photos[0].path) if named_photos else Original(UNKNOWN if name else STRANGER)
         for photo in find(query, new_names, place, "among the new photos") if query else ():
-            originals[photo.path] = known
+            originals[photo.path] = original
     for photo in new.photos:
         pure = PurePosixPath(photo.path)
         if photo.path in originals:
@@ -175,8 +175,8 @@ def find_originals(
         if STRANGERS in pure.parts[:-1]:
             originals[photo.path] = Original(STRANGER)
         else:
-            same = find(pure.name, names, f"{photo.path}: ", "")
-            originals[photo.path] = Original(COPY, same[0].path) if same else Original()
+            named_photos = find(pure.name, names, f"{photo.path}: ", "")
+            originals[photo.path] = Original(COPY, named_photos[0].path) if named_photos else Original()
     return originals, faults
 
 

@@ -56,7 +56,7 @@ class Memory:
         return frozenset(path for paths in self.contents.values() for path in paths)
 
     def after(self, places: Mapping[str, Sequence[str]], *, published: bool) -> "Memory":
-        """The memory of a run that found these contents at these paths."""
+        """The memory after a run that found contents at their paths, `places`, and published something or not."""
         gone = {content: paths for content, paths in self.contents.items() if content not in places}
         return Memory(self.runs + published, places, gone)
 
@@ -95,29 +95,29 @@ def notice(archive: Archive, memory: Memory) -> tuple[Noticed, ...]:
     A content that was seen is not new wherever it lies: it moved if a path of it is gone, else it is a further copy.
     """
     reasons = {fault.path: fault.reason for fault in archive.unreadable}
-    found: list[Noticed] = []
+    files: list[Noticed] = []
     for content, paths in places_of(archive).items():
-        before = memory.contents.get(content)
-        if before is not None:
-            found += _elsewhere(paths, before)
+        former_paths = memory.contents.get(content)
+        if former_paths is not None:
+            files += _elsewhere(paths, former_paths)
         elif content.startswith(_UNREADABLE):
-            found += [Noticed(path, "unreadable", "", reasons[path]) for path in paths]
+            files += [Noticed(path, "unreadable", "", reasons[path]) for path in paths]
         else:
-            found.append(_first_seen(content, paths[0], memory))
-            found += [_copy(path, paths[0]) for path in paths[1:]]
-    return tuple(sorted(found, key=lambda item: item.path))
+            files.append(_first_seen(content, paths[0], memory))
+            files += [_copy(path, paths[0]) for path in paths[1:]]
+    return tuple(sorted(files, key=lambda item: item.path))
 
 
-def _elsewhere(paths: Sequence[str], before: Sequence[str]) -> Iterator[Noticed]:
+def _elsewhere(paths: Sequence[str], former: Sequence[str]) -> Iterator[Noticed]:
     """The files of a content that was seen before which lie where it did not lie."""
-    old, now = frozenset(before), frozenset(paths)
-    left = [path for path in before if path not in now]
-    kept = [path for path in paths if path in old] or paths
-    for number, path in enumerate(path for path in paths if path not in old):
-        if number < len(left):
-            yield Noticed(path, "moved", left[number], "the same bytes were there before")
+    former_paths, present_paths = frozenset(former), frozenset(paths)
+    gone = [path for path in former if path not in present_paths]
+    staying = [path for path in paths if path in former_paths] or paths
+    for number, path in enumerate(path for path in paths if path not in former_paths):
+        if number < len(gone):
+            yield Noticed(path, "moved", gone[number], "the same bytes were there before")
         else:
-            yield _copy(path, kept[0])
+            yield _copy(path, staying[0])
 
 
 def _copy(path: str, other: str) -> Noticed:
@@ -136,6 +136,6 @@ def _first_seen(content: str, path: str, memory: Memory) -> Noticed:
 
 def vanished_since(memory: Memory, places: Mapping[str, Sequence[str]], noticed: Sequence[Noticed]) -> tuple[str, ...]:
     """Paths, ordered, where something lay at the last run and nothing does now, less those of files that moved."""
-    there = {path for paths in places.values() for path in paths}
-    there |= {item.other for item in noticed}
-    return tuple(sorted(path for paths in memory.present.values() for path in paths if path not in there))
+    accounted = {path for paths in places.values() for path in paths}
+    accounted |= {item.other for item in noticed}
+    return tuple(sorted(path for paths in memory.present.values() for path in paths if path not in accounted))

@@ -25,8 +25,8 @@ from neardup.stages import STATE, Stage, claim, digest_file, digest_of, replacin
 from neardup.tables import write_table
 
 STEP = 4
-"""Version of this stage, raised when its result changes for equal inputs."""
-REMEMBERED = "archive.json"
+"""Version of the preparation stage, raised when its result changes for equal inputs."""
+ARCHIVE_FILE = "archive.json"
 """File of the state folder that says where the archive lies and with what settings it was read."""
 
 
@@ -114,7 +114,7 @@ def prepare(root: Path, out: Path, settings: PrepareSettings) -> Prepared:
 
 def _remember(root: Path, out: Path, settings: PrepareSettings) -> None:
     """Note where the archive lies and how it was read; a note that says so already is left as it is."""
-    note, file = {"root": str(root.resolve()), "prepare": asdict(settings)}, out / STATE / REMEMBERED
+    note, file = {"root": str(root.resolve()), "prepare": asdict(settings)}, out / STATE / ARCHIVE_FILE
     if not file.is_file() or json.loads(file.read_text(encoding="utf-8")) != json.loads(json.dumps(note)):
         write_json(file, note)
 
@@ -140,12 +140,12 @@ def find_ground_truth(root: Path, settings: PrepareSettings) -> str:
 
 def _on_disk(root: Path, path: str) -> str:
     """The path below `root` as the disk has it, whichever way the accents of both are composed."""
-    found = PurePosixPath()
+    path_on_disk = PurePosixPath()
     for part in PurePosixPath(path).parts:
-        folder = root / found
+        folder = root / path_on_disk
         others = [] if (folder / part).exists() or not folder.is_dir() else [entry.name for entry in folder.iterdir()]
-        found /= next((name for name in others if composed(name) == composed(part)), part)
-    return found.as_posix()
+        path_on_disk /= next((name for name in others if composed(name) == composed(part)), part)
+    return path_on_disk.as_posix()
 
 
 def _workbooks(root: Path, settings: PrepareSettings) -> _Workbooks:

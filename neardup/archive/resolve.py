@@ -9,7 +9,7 @@ from neardup.archive.discrepancies import Discrepancy
 from neardup.archive.groundtruth import Mention
 from neardup.archive.leaks import Leaks
 from neardup.archive.legends import LegendRow, LegendSheet, clean_legend, number_of
-from neardup.archive.names import Found, Names, climbs, distinct_names, folded
+from neardup.archive.names import NameMatch, Names, climbs, distinct_names, folded
 from neardup.archive.scan import Photo
 from neardup.archive.sheets import Cell
 from neardup.archive.testset import TestPhoto, TestSet
@@ -37,7 +37,7 @@ class ResolvedLegends:
 
 
 @dataclass(frozen=True)
-class _Refused:
+class _Refusal:
     """Why a cell or a row is not used.
 
     Attributes:
@@ -67,18 +67,18 @@ def resolve_groups(mentions: Sequence[Mention], names: Names) -> ResolvedGroups:
     lines: list[Discrepancy] = []
     resolved: list[tuple[Mention, Photo]] = []
     for mention in mentions:
-        found = _resolve(mention.cell, names)
-        if isinstance(found, _Refused):
-            counts[found.kind] += 1
-            lines.append(_line_of_mention(mention, found.kind, found.detail, found.suggestion))
+        resolution = _resolve(mention.cell, names)
+        if isinstance(resolution, _Refusal):
+            counts[resolution.kind] += 1
+            lines.append(_line_of_mention(mention, resolution.kind, resolution.detail, resolution.suggestion))
             continue
-        photo, note = found
+        photo, note = resolution
         resolved.append((mention, photo))
         if note:
             lines.append(_line_of_mention(mention, "note", note))
-    kept = _without_repeats(resolved, counts, lines)
-    counts["used"] = len(kept)
-    return ResolvedGroups(_test_set(kept), tuple(lines), counts)
+    used = _without_repeats(resolved, counts, lines)
+    counts["used"] = len(used)
+    return ResolvedGroups(_test_set(used), tuple(lines), counts)
 
 
 def _line_of_mention(mention: Mention, kind: str, detail: str, suggestion: str = "") -> Discrepancy:
@@ -86,50 +86,50 @@ def _line_of_mention(mention: Mention, kind: str, detail: str, suggestion: str =
     return Discrepancy(kind, mention.workbook, mention.sheet, mention.row, cell.address, cell.text, detail, suggestion)
 
 
-def _resolve(cell: Cell, names: Names) -> tuple[Photo, str] | _Refused:
+def _resolve(cell: Cell, names: Names) -> tuple[Photo, str] | _Refusal:
     """The photo that a cell of the ground truth means, with what is worth a note; or why it means none."""
     unsafe = _formula(cell, "write the name itself") or _climbing(
         cell, "archive", "write the name of a photo of the archive"
     )
     if unsafe:
         return unsafe
-    found = names.find(cell.text)
-    photo = _one_photo(found, "write the folder before the name", "replace the file")
+    match = names.find(cell.text)
+    photo = _one_photo(match, "write the folder before the name", "replace the file")
     if photo is None:
         near = names.suggest(cell.text)
-        return _Refused("not found", "no photo of that name is in the archive", f"is {near} meant?" if near else "")
-    if isinstance(photo, _Refused):
+        return _Refusal("not found", "no photo of that name is in the archive", f"is {near} meant?" if near else "")
+    if isinstance(photo, _Refusal):
         return photo
-    if len(found.photos) > 1:
-        return photo, f"equal bytes in {_places(found)}: one photo"
+    if len(match.photos) > 1:
+        return photo, f"equal bytes in {_places(match)}: one photo"
     namesakes = names.find(PurePosixPath(photo.path).stem).photos
     by_folder = folded(photo.name) != folded(cell.text) and len(namesakes) > 1
     return photo, f"resolved by the folder to {photo.path}" if by_folder else ""
 
 
-def _formula(cell: Cell, suggestion: str) -> _Refused | None:
-    return _Refused("unsafe cell", "the cell holds a formula", suggestion, cell=cell) if cell.formula else None
+def _formula(cell: Cell, suggestion: str) -> _Refusal | None:
+    return _Refusal("unsafe cell", "the cell holds a formula", suggestion, cell=cell) if cell.formula else None
 
 
-def _climbing(cell: Cell, out_of: str, suggestion: str) -> _Refused | None:
+def _climbing(cell: Cell, out_of: str, suggestion: str) -> _Refusal | None:
     detail = f"the cell climbs out of the {out_of}"
-    return _Refused("unsafe cell", detail, suggestion, cell=cell) if climbs(cell.text) else None
+    return _Refusal("unsafe cell", detail, suggestion, cell=cell) if climbs(cell.text) else None
 
 
-def _one_photo(found: Found, if_ambiguous: str = "", if_unreadable: str = "") -> Photo | _Refused | None:
+def _one_photo(match: NameMatch, if_ambiguous: str = "", if_unreadable: str = "") -> Photo | _Refusal | None:
     """The photo that was found, or why it is not one photo that can be read; None if nothing was found."""
-    if found.ambiguous:
-        return _Refused("ambiguous", f"different photos of that name: {_places(found)}", if_ambiguous)
-    if found.photos:
-        return found.photos[0]
-    if found.unreadable:
-        broken = found.unreadable[0]
-        return _Refused("unreadable", f"{broken.path}: {broken.reason}", if_unreadable)
+    if match.ambiguous:
+        return _Refusal("ambiguous", f"different photos of that name: {_places(match)}", if_ambiguous)
+    if match.photos:
+        return match.photos[0]
+    if match.unreadable:
+        broken = match.unreadable[0]
+        return _Refusal("unreadable", f"{broken.path}: {broken.reason}", if_unreadable)
     return None
 
 
-def _places(found: Found) -> str:
-    return ", ".join(photo.path for photo in found.photos)
+def _places(match: NameMatch) -> str:
+    return ", ".join(photo.path for photo in match.photos)
 
 
 def _without_repeats(
@@ -139,7 +139,7 @@ def _without_repeats(
     rows: defaultdict[str, dict[tuple[str, int], None]] = defaultdict(dict)
     for mention, photo in resolved:
         rows[photo.sha256][mention.sheet, mention.row] = None
-    kept: list[tuple[Mention, Photo]] = []
+    used: list[tuple[Mention, Photo]] = []
     seen: set[str] = set()
     for mention, photo in resolved:
         if len(rows[photo.sha256]) > 1:
@@ -153,13 +153,13 @@ def _without_repeats(
             lines.append(_line_of_mention(mention, "note", detail))
         else:
             seen.add(photo.sha256)
-            kept.append((mention, photo))
-    return kept
+            used.append((mention, photo))
+    return used
 
 
-def _test_set(kept: Sequence[tuple[Mention, Photo]]) -> TestSet:
+def _test_set(used: Sequence[tuple[Mention, Photo]]) -> TestSet:
     numbers: dict[tuple[str, int], int] = {}
-    names = distinct_names([photo.path for _, photo in kept])
+    names = distinct_names([photo.path for _, photo in used])
     return TestSet(
         tuple(
             TestPhoto(
@@ -170,7 +170,7 @@ def _test_set(kept: Sequence[tuple[Mention, Photo]]) -> TestSet:
                 row=mention.row,
                 sheet=mention.sheet,
             )
-            for (mention, photo), name in zip(kept, names, strict=True)
+            for (mention, photo), name in zip(used, names, strict=True)
         )
     )
 
@@ -198,76 +198,78 @@ def resolve_legends(
         if sheet.unusable:
             counts["missing column"] += sheet.unusable
         for row in sheet.rows:
-            found = _photo_of(row, names, patterns)
-            if isinstance(found, Photo):
-                found = _refused_photo(row, found, leaks, first) or found
-            if isinstance(found, Photo):
-                first[found.sha256] = row, found
+            resolution = _photo_of(row, names, patterns)
+            if isinstance(resolution, Photo):
+                resolution = _refused_photo(row, resolution, leaks, first) or resolution
+            if isinstance(resolution, Photo):
+                first[resolution.sha256] = row, resolution
             else:
-                counts[found.reason or found.kind] += 1
-                lines.append(_line_of_row(row, found))
+                counts[resolution.reason or resolution.kind] += 1
+                lines.append(_line_of_row(row, resolution))
     counts["used"] = len(first)
     return ResolvedLegends(_training_set(list(first.values()), patterns), tuple(lines), counts)
 
 
-def _line_of_row(row: LegendRow, refused: _Refused) -> Discrepancy:
-    cell = refused.cell or row.photo
-    name = refused.name or cell.text
+def _line_of_row(row: LegendRow, refusal: _Refusal) -> Discrepancy:
+    cell = refusal.cell or row.photo
+    name = refusal.name or cell.text
     return Discrepancy(
-        refused.kind, row.workbook, row.sheet, row.row, cell.address, name, refused.detail, refused.suggestion
+        refusal.kind, row.workbook, row.sheet, row.row, cell.address, name, refusal.detail, refusal.suggestion
     )
 
 
-def _photo_of(row: LegendRow, names: Names, patterns: Mapping[str, str]) -> Photo | _Refused:
+def _photo_of(row: LegendRow, names: Names, patterns: Mapping[str, str]) -> Photo | _Refusal:
     """The photo that a row of a legend sheet means, or why it means none."""
-    if refused := _incomplete(row):
-        return refused
+    if refusal := _incomplete(row):
+        return refusal
     collection = collection_of(row.workbook, patterns)
     pattern = _pattern_of(collection, patterns)
     if pattern is None:
         detail = f"no pattern says how {collection} names its photos"
-        return _Refused("left out", detail, "set it under [prepare.patterns] in neardup.toml", "no pattern")
+        return _Refusal("left out", detail, "set it under [prepare.patterns] in neardup.toml", "no pattern")
     name = photo_name(pattern, collection, row.workbook, number_of(row.page.text), number_of(row.photo.text) or 0)
     if name is None:
-        return _Refused("left out", "the photo's name needs a page number", reason="no page number", cell=row.page)
+        return _Refusal("left out", "the photo's name needs a page number", reason="no page number", cell=row.page)
     folder = PurePosixPath(row.workbook).parent.as_posix()
-    found = _one_photo(names.find(f"{folder}/{name}" if folder != "." else name))
-    if isinstance(found, Photo):
-        return found
-    missing = _Refused("not found", f"not below {folder}; legend: {clean_legend(row.legend.text)[:80]}")
-    return replace(found or missing, name=name)
+    photo = _one_photo(names.find(f"{folder}/{name}" if folder != "." else name))
+    if isinstance(photo, Photo):
+        return photo
+    not_found = _Refusal("not found", f"not below {folder}; legend: {clean_legend(row.legend.text)[:80]}")
+    return replace(photo or not_found, name=name)
 
 
-def _incomplete(row: LegendRow) -> _Refused | None:
+def _incomplete(row: LegendRow) -> _Refusal | None:
     """Why a row cannot be used whatever photos there are: an unsafe cell, no legend, no photo number."""
     for cell in (row.page, row.photo, row.legend):
-        if refused := _formula(cell, "write the text itself"):
-            return refused
+        if refusal := _formula(cell, "write the text itself"):
+            return refusal
     for cell in (row.page, row.photo):
-        if refused := _climbing(cell, "folder", "write a number"):
-            return refused
+        if refusal := _climbing(cell, "folder", "write a number"):
+            return refusal
     legend = clean_legend(row.legend.text)
     if not legend:
-        return _Refused("left out", "the row has no legend", reason="no legend")
+        return _Refusal("left out", "the row has no legend", reason="no legend")
     if number_of(row.photo.text) is None:
-        return _Refused("left out", f"no photo number, legend: {legend[:80]}", reason="no photo number")
+        return _Refusal("left out", f"no photo number, legend: {legend[:80]}", reason="no photo number")
     return None
 
 
 def _refused_photo(
     row: LegendRow, photo: Photo, leaks: Leaks, first: Mapping[str, tuple[LegendRow, Photo]]
-) -> _Refused | None:
+) -> _Refusal | None:
     """Why the photo of a row is not used: it is in the test set, or a row before has it; None if it is used."""
     if leak := leaks.reason(photo):
         reason, detail = leak
-        return _Refused("left out", detail, reason=reason, name=photo.path)
+        return _Refusal("left out", detail, reason=reason, name=photo.path)
     if photo.sha256 not in first:
         return None
-    before = first[photo.sha256][0]
-    kept, here = clean_legend(before.legend.text), clean_legend(row.legend.text)
-    what = "the same" if kept == here else f"another legend ({kept[:80]})"
-    detail = f"the photo has {what} in {before.workbook}, sheet {before.sheet}, row {before.row}, which is kept"
-    return _Refused("note" if kept == here else "contradiction", detail, reason="repeated", name=photo.path)
+    earlier = first[photo.sha256][0]
+    kept_legend, legend = clean_legend(earlier.legend.text), clean_legend(row.legend.text)
+    difference = "the same" if kept_legend == legend else f"another legend ({kept_legend[:80]})"
+    detail = (
+        f"the photo has {difference} in {earlier.workbook}, sheet {earlier.sheet}, row {earlier.row}, which is kept"
+    )
+    return _Refusal("note" if kept_legend == legend else "contradiction", detail, reason="repeated", name=photo.path)
 
 
 def collection_of(workbook: str, patterns: Mapping[str, str]) -> str:

@@ -146,22 +146,22 @@ def scan(
     unlisted = tuple(item for item in skipped if item.is_folder)
     if any(item.path == "." for item in unlisted):
         raise ArchiveError(f"{root}: {unlisted[0].reason}: see that you may read it")
-    known = _load(table, max_pixels)
-    new = [path for path, stamp in files.items() if path not in known or known[path][0] != stamp]
-    found = {path: item for path, (stamp, item) in known.items() if files.get(path) == stamp}
+    remembered = _load(table, max_pixels)
+    new = [path for path, stamp in files.items() if path not in remembered or remembered[path][0] != stamp]
+    result_of = {path: item for path, (stamp, item) in remembered.items() if files.get(path) == stamp}
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
         results = pool.map(lambda path: _read(root, path, max_pixels), new)
         for count, item in enumerate(
             bar(results, "reading photos", len(new), unit="photo", disable=None if new else True), 1
         ):
-            found[item.path] = item
+            result_of[item.path] = item
             if count % SAVE_EVERY == 0:
-                _save(table, files, found, max_pixels)
-    if new or len(found) != len(known):
-        _save(table, files, found, max_pixels)
-    ordered = [found[path] for path in files]
-    photos = tuple(item for item in ordered if isinstance(item, Photo))
-    unreadable = [item for item in ordered if isinstance(item, Unreadable)]
+                _save(table, files, result_of, max_pixels)
+    if new or len(result_of) != len(remembered):
+        _save(table, files, result_of, max_pixels)
+    in_order = [result_of[path] for path in files]
+    photos = tuple(item for item in in_order if isinstance(item, Photo))
+    unreadable = [item for item in in_order if isinstance(item, Unreadable)]
     unreadable += [Unreadable(item.path, "", 0, item.reason) for item in skipped if not item.is_folder]
     return Archive(root, photos, tuple(sorted(unreadable, key=lambda item: item.path)), len(new), unlisted)
 
@@ -227,13 +227,13 @@ def _load(table: Path | None, max_pixels: int) -> dict[str, tuple[tuple[int, int
     rows = pq.read_table(table)
     if (rows.schema.metadata or {}).get(b"max_pixels") != str(max_pixels).encode():
         return {}
-    known: dict[str, tuple[tuple[int, int], Photo | Unreadable]] = {}
+    remembered: dict[str, tuple[tuple[int, int], Photo | Unreadable]] = {}
     for row in rows.to_pylist():
         stamp = row.pop("size"), row.pop("mtime_ns")
         reason = row.pop("reason")
         item = Photo(**row) if reason is None else Unreadable(row["path"], row["sha256"], row["size_bytes"], reason)
-        known[row["path"]] = (stamp, item)
-    return known
+        remembered[row["path"]] = (stamp, item)
+    return remembered
 
 
 _COLUMNS = {
@@ -246,7 +246,7 @@ _COLUMNS = {
 def _save(
     table: Path | None,
     files: dict[str, tuple[int, int]],
-    found: dict[str, Photo | Unreadable],
+    result_of: dict[str, Photo | Unreadable],
     max_pixels: int,
 ) -> None:
     """Write the scan's table; a file that could not be opened is not in it, for the next scan may be let in."""
@@ -254,7 +254,7 @@ def _save(
         return
     rows = [
         {"reason": None, **asdict(item), "size": files[path][0], "mtime_ns": files[path][1]}
-        for path, item in found.items()
+        for path, item in result_of.items()
         if item.sha256
     ]
     schema = pa.schema(_COLUMNS, metadata={"max_pixels": str(max_pixels)})

@@ -63,10 +63,10 @@ class DeepLTranslator:
 
     def announce(self, texts: Sequence[str]) -> str:
         """The characters to be billed, what is left of the quota, and what cannot be sent."""
-        sent = [text for text in texts if body_size(text) <= BYTES]
-        count = sum(map(len, sent))
-        line = f"DeepL: {len(sent)} distinct texts, {count} characters to be billed; {self._quota(count)}"
-        too_long = len(texts) - len(sent)
+        sendable = [text for text in texts if body_size(text) <= BYTES]
+        count = sum(map(len, sendable))
+        line = f"DeepL: {len(sendable)} distinct texts, {count} characters to be billed; {self._quota(count)}"
+        too_long = len(texts) - len(sendable)
         return f"{line}; {too_long} of over 128 KiB cannot be sent and stay untranslated" if too_long else line
 
     def _quota(self, count: int) -> str:
@@ -95,10 +95,10 @@ class DeepLTranslator:
         if self._glossary is None:
             return frozenset()
         try:
-            found = self._ask(self._client.get_multilingual_glossary, self._glossary)
+            description = self._ask(self._client.get_multilingual_glossary, self._glossary)
         except deepl.GlossaryNotFoundException:
             raise TranslationError(f"DeepL has no glossary {self._glossary}: check translate.glossary") from None
-        return frozenset(pair.source_lang.lower() for pair in found.dictionaries if pair.target_lang == "EN")
+        return frozenset(pair.source_lang.lower() for pair in description.dictionaries if pair.target_lang == "EN")
 
     def _ask(self, call: Any, *args: Any, **options: Any) -> Any:
         try:

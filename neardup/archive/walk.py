@@ -11,8 +11,11 @@ from pathlib import Path, PurePosixPath
 from neardup.images import SUFFIXES
 
 HIDDEN = (".", "~$")
-"""A file whose name begins so is none of the archive's: hidden, a lock file of an office program (`~$x.xlsx`,
-`.~lock.x.ods#`), or the resource fork that macOS keeps beside each file on other disks (`._x.jpg`)."""
+"""Beginnings of the names of files that are none of the archive's.
+
+They are hidden, lock files of an office program (`~$x.xlsx`, `.~lock.x.ods#`), or the resource forks that macOS keeps
+beside each file on other disks (`._x.jpg`).
+"""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Skipped:
 
 
 OnSkip = Callable[[Skipped], object]
+"""Is told of each entry that cannot be used."""
 
 
 def ignore(skipped: Skipped) -> None:

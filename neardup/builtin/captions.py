@@ -1,6 +1,6 @@
 """The text tower of the shipped encoder learns the captions of drawn scenes; the vision tower stays as it is.
 
-So (Zhai et al. 2022, LiT) what the vision tower knows of copies is not touched.
+What the vision tower knows of copies is not touched by that (LiT, Zhai et al. 2022).
 """
 
 from functools import lru_cache
@@ -17,7 +17,7 @@ from neardup.progress import bar
 from neardup.train.losses import contrastive_loss, legend_targets
 
 LARGEST_SCALE = 4.6052
-"""Greatest logarithm of what similarities of images and texts are multiplied by: ln 100, as in CLIP."""
+"""Greatest natural logarithm of the factor of similarities of images and texts: ln 100, as in CLIP."""
 
 
 @lru_cache
@@ -28,10 +28,10 @@ def _tokenizer() -> Any:
 
 def read_captions(model: Any, captions: list[str]) -> Tensor:
     """Vectors of captions: float32 (n, 256), unit rows."""
-    words = _tokenizer()
-    ids = [torch.tensor(one) for one in words(captions)["input_ids"]]
+    tokenizer = _tokenizer()
+    ids = [torch.tensor(tokens) for tokens in tokenizer(captions)["input_ids"]]
     padded = pad_sequence(ids, batch_first=True, padding_value=1).to(model.device)
-    mask = pad_sequence([torch.ones_like(one) for one in ids], batch_first=True).to(model.device)
+    mask = pad_sequence([torch.ones_like(tokens) for tokens in ids], batch_first=True).to(model.device)
     texts: Tensor = model.get_text_features(input_ids=padded, attention_mask=mask).pooler_output
     return functional.normalize(texts.float(), dim=-1)
 

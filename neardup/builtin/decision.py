@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from neardup.builtin.pool import held_out_photographs, read_groups
-from neardup.decide.decision import Belongs, Decision, decide
+from neardup.decide.decision import Decision, Fingerprints, decide
 from neardup.decide.in_force import SHIPPED
 from neardup.decide.probability import CandidatePairs, out_of_fold
 from neardup.encode.encoder import BUILTIN, load_encoder
@@ -44,7 +44,7 @@ def fit(photos: Path) -> Decision:
     cosines = np.einsum("ij,ij->i", vectors[rows[:, 0]], vectors[rows[:, 1]]).astype(np.float64)
     candidates = CandidatePairs.of(rows, cosines, evidence)
     truth = np.array(group_of, dtype=np.int64)
-    belongs = Belongs(encoder.fingerprint, verifier_fingerprint())
+    belongs = Fingerprints(encoder.fingerprint, verifier_fingerprint())
     return decide(candidates, truth, out_of_fold(candidates, truth, FOLDS, 0), belongs, SOURCE)
 
 

@@ -78,15 +78,15 @@ def make_archive(root: Path, groups: int = 24, training: int = 96, seed: int = 0
         ArchiveError: `root` was not made by this function, or a file of somebody else lies where one is to be drawn.
     """
     key = digest_of(STEP, groups, training, seed)
-    if known := _finished(root, key):
-        return MadeArchive(root, tuple(map(tuple, known["groups"])), known["training"], known["faults"])
-    drawn = _Drawing(root, seed)
-    true = drawn.draw_groups(groups)
-    legends = drawn.draw_training(training)
-    drawn.plant_faults(true)
-    drawn.write_ground_truth(true)
-    drawn.finish(key, {"groups": true, "training": legends, "faults": drawn.faults})
-    return MadeArchive(root, tuple(map(tuple, true)), legends, drawn.faults)
+    if facts := _finished(root, key):
+        return MadeArchive(root, tuple(map(tuple, facts["groups"])), facts["training"], facts["faults"])
+    drawing = _Drawing(root, seed)
+    true_groups = drawing.draw_groups(groups)
+    legends = drawing.draw_training(training)
+    drawing.plant_faults(true_groups)
+    drawing.write_ground_truth(true_groups)
+    drawing.finish(key, {"groups": true_groups, "training": legends, "faults": drawing.faults})
+    return MadeArchive(root, tuple(map(tuple, true_groups)), legends, drawing.faults)
 
 
 def make_new_photos(root: Path, archive: MadeArchive, seed: int = 0) -> Path:
@@ -110,16 +110,16 @@ def make_new_photos(root: Path, archive: MadeArchive, seed: int = 0) -> Path:
     key = digest_of(STEP, NEW_COPIES, NEW_STRANGERS, originals, seed)
     if _finished(root, key):
         return root
-    drawn = _Drawing(root, seed)
+    drawing = _Drawing(root, seed)
     for i, path in enumerate(originals):
         name = f"{Path(path).stem}.jpg" if i else "out_of_a_weekly.jpg"
-        drawn.save(press(read_image(archive.root / path), 1000 * seed + i), name)
-    drawn.write(f"query,photo\nout_of_a_weekly.jpg,{Path(originals[0]).stem}\n".encode(), "queries.csv")
+        drawing.save(press(read_image(archive.root / path), 1000 * seed + i), name)
+    drawing.write(f"query,photo\nout_of_a_weekly.jpg,{Path(originals[0]).stem}\n".encode(), "queries.csv")
     # The last scenes of a seed, which no archive of less than a million photos shows.
     for i in range(1, NEW_STRANGERS + 1):
-        drawn.save(Scene.of(1_000_000 * (seed + 1) - i).image, f"strangers/stranger_{i}.jpg")
-    drawn.write(b"this is no picture", "text.jpg")
-    drawn.finish(key, {})
+        drawing.save(Scene.of(1_000_000 * (seed + 1) - i).image, f"strangers/stranger_{i}.jpg")
+    drawing.write(b"this is no picture", "text.jpg")
+    drawing.finish(key, {})
     return root
 
 
@@ -131,9 +131,9 @@ def _finished(root: Path, key: str) -> dict[str, Any]:
     """
     marker = _beside(root, "json")
     if marker.is_file():
-        known: dict[str, Any] = json.loads(marker.read_text(encoding="utf-8"))
-        if known["key"] == key and known["finished"]:
-            return known
+        facts: dict[str, Any] = json.loads(marker.read_text(encoding="utf-8"))
+        if facts["key"] == key and facts["finished"]:
+            return facts
         _delete_drawn(root, _beside(root, "sha256"))
     elif root.exists() and any(root.iterdir()):
         raise ArchiveError(f"{root} holds files that were not drawn by neardup: name another folder with --out")
@@ -270,9 +270,9 @@ class _Drawing:
     def plant_faults(self, groups: list[list[str]]) -> None:
         """Files that are not what they should be, a leak, and one name for two photos."""
         folder = "presse/photos/jpg"
-        whole = (self.root / groups[0][0]).read_bytes()
+        photo_bytes = (self.root / groups[0][0]).read_bytes()
         broken = {
-            "truncated.jpg": whole[: len(whole) // 3],
+            "truncated.jpg": photo_bytes[: len(photo_bytes) // 3],
             "empty.jpg": b"",
             "text.jpg": b"this is no picture",
             "bomb.png": _bomb(),

@@ -20,9 +20,9 @@ from neardup.train.press_torch import text
 SIDE = 224
 """Pixels of a side of every picture of a pool."""
 HELD_OUT = 15
-"""Percent of the photographs, whole groups of exposures, that are never trained on."""
+"""Percent of the groups of exposures that are never trained on, so that the encoder can be judged by them."""
 TEXTS = 128
-"""Pages of text of a pool."""
+"""Pages of text in a pool, to paste beside and over pictures."""
 Pixels = npt.NDArray[np.uint8]
 """Grey pictures of one size, uint8, 0 black to 255 white."""
 
@@ -114,8 +114,8 @@ def _pool(groups: Sequence[Sequence[Path]]) -> Pool:
 def drawn_scenes(count: int, seed: int) -> Scenes:
     """So many drawn scenes with their captions, on all cores; those of two seeds have nothing in common."""
     with ProcessPoolExecutor(os.cpu_count()) as workers:
-        drawn = list(workers.map(_scene, range(10_000_000 * seed, 10_000_000 * seed + count), chunksize=64))
-    pixels, captions = zip(*drawn, strict=True)
+        scenes = list(workers.map(_scene, range(10_000_000 * seed, 10_000_000 * seed + count), chunksize=64))
+    pixels, captions = zip(*scenes, strict=True)
     return Scenes(np.stack(pixels), captions)
 
 

@@ -105,23 +105,23 @@ def _batches(pretrainer: Pretrainer, begin: int) -> Iterator[list[int]]:
     """The subjects of each step that is left, with a progress bar."""
     recipe = pretrainer.recipe
     batches = batches_of(pretrainer.neighbours, recipe.anchors, recipe.clustered, recipe.subjects, recipe.seed)
-    left = itertools.islice(batches, begin, recipe.steps)
-    return iter(bar(left, "training", recipe.steps, unit="step", initial=begin, disable=None))
+    remaining = itertools.islice(batches, begin, recipe.steps)
+    return iter(bar(remaining, "training", recipe.steps, unit="step", initial=begin, disable=None))
 
 
 def _read_captions(pretrainer: Pretrainer, recipe: Pretraining) -> dict[str, float]:
     """Train the text tower, and measure it on scenes of another seed."""
-    scenes, others = drawn_scenes(recipe.scenes, recipe.seed + 1), drawn_scenes(200, recipe.seed + 2)
+    scenes, unseen_scenes = drawn_scenes(recipe.scenes, recipe.seed + 1), drawn_scenes(200, recipe.seed + 2)
 
-    def vectors_of(drawn: Scenes) -> Tensor:
-        pictures = torch.from_numpy(drawn.pixels).to(pretrainer.device)[:, None].float() / 255
+    def vectors_of(scenes_to_embed: Scenes) -> Tensor:
+        pictures = torch.from_numpy(scenes_to_embed.pixels).to(pretrainer.device)[:, None].float() / 255
         return pretrainer.searched(functional.interpolate(pictures, (PLAIN_SIZE, PLAIN_SIZE), mode="area")).clone()
 
     model = pretrainer.model
     loss = learn_captions(
         model, scenes, vectors_of(scenes), recipe.text_steps, recipe.text_batch, recipe.text_lr, recipe.seed
     )
-    return {"captions": loss, "caption_top_1": caption_top_1(model, others, vectors_of(others))}
+    return {"captions": loss, "caption_top_1": caption_top_1(model, unseen_scenes, vectors_of(unseen_scenes))}
 
 
 def _export(
@@ -137,8 +137,8 @@ def _export(
     tokenizer: Any = tiny.tokenizer()
     for part in (model, tokenizer, tiny.image_processor()):
         part.save_pretrained(partial)
-    whole = DualEncoder.vision_of(model.float())
-    write_graph(whole, DualEncoder.vectors_of, (3, tiny.SIZE, tiny.SIZE), partial / GRAPH)
+    tower = DualEncoder.vision_of(model.float())
+    write_graph(tower, DualEncoder.vectors_of, (3, tiny.SIZE, tiny.SIZE), partial / GRAPH)
     sync(partial, root=partial)
     for path in partial.iterdir():
         path.replace(out / path.name)
@@ -176,13 +176,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int)
     options = parser.parse_args(arguments)
     recipe = Pretraining() if options.start is None else FINER
-    given = {name: value for name in ("steps", "seed") if (value := getattr(options, name)) is not None}
+    overrides = {name: value for name in ("steps", "seed") if (value := getattr(options, name)) is not None}
     try:
         pretrain(
             options.photos,
             options.imagenet,
             options.out,
-            replace(recipe, **given),
+            replace(recipe, **overrides),
             start=options.start,
             device=options.device,
         )

@@ -27,7 +27,7 @@ from neardup.train.press_torch import press_copies
 PLAIN_SIZE = 160
 """Pixels of a side at which the untouched network judges what looks alike, and at which is validated."""
 NEAREST = 16
-"""Photographs that look most like each, of which four at a time meet it in a batch."""
+"""Photographs that look most like another one, of which four at a time come into a batch with it."""
 CHUNK = 10
 """Pictures in one pass of the network, whose states fit the processor's cache."""
 
@@ -186,9 +186,9 @@ class Pretrainer:
     def _pictures(self, subjects: Sequence[int], rng: Generator) -> Tensor:
         """Two pictures of each subject, float32 (2 n, 224, 224): the same part, of two exposures if there are two."""
         n, rows = len(subjects), [self.pool.members[subject] for subject in subjects]
-        counts = torch.tensor([len(some) for some in rows], device=self.device).repeat(2)
-        chosen = (torch.rand(2 * n, generator=rng, device=self.device) * counts).long().tolist()
-        pictures = self.pixels[[rows[i % n][k] for i, k in enumerate(chosen)]].float()
+        counts = torch.tensor([len(row_list) for row_list in rows], device=self.device).repeat(2)
+        exposures = (torch.rand(2 * n, generator=rng, device=self.device) * counts).long().tolist()
+        pictures = self.pixels[[rows[i % n][k] for i, k in enumerate(exposures)]].float()
         draw = torch.rand((4, n), generator=rng, device=self.device)
         side = torch.where(draw[0] < self.recipe.window, 0.4 + 0.5 * draw[1], 1.0)
         zero = torch.zeros_like(side)

@@ -24,10 +24,6 @@ from transformers import (
 from neardup.encode.protocol import CHECKPOINT
 from neardup.errors import ArchiveError
 
-START = "<|startoftext|>"
-"""The token that begins a text."""
-END = "<|endoftext|>"
-"""The token that ends a text, pads it, and stands for what is unknown."""
 SIZE = 192
 """Pixels of a side of the picture that the vision tower takes: the greatest side that it was trained at."""
 FEATURES = 1280
@@ -42,7 +38,7 @@ LUMINANCE = (0.299, 0.587, 0.114)
 
 def config(vocabulary: int) -> VisionTextDualEncoderConfig:
     """The architecture, for a tokenizer of `vocabulary` tokens."""
-    configuration: Any = TimmWrapperConfig  # it keeps and writes further names, which its signature has not
+    configuration: Any = TimmWrapperConfig  # it takes, keeps and writes names that its signature lacks
     vision = configuration(
         architecture="tf_efficientnet_lite0",
         model_args={"global_pool": "catavgmax"},
@@ -57,9 +53,9 @@ def config(vocabulary: int) -> VisionTextDualEncoderConfig:
     }
     ids: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1, "vocab_size": vocabulary}
     text = CLIPTextConfig(**sizes, **ids)
-    whole: VisionTextDualEncoderConfig
-    whole = VisionTextDualEncoderConfig.from_vision_text_configs(vision, text, projection_dim=WIDTH)
-    return whole
+    dual: VisionTextDualEncoderConfig
+    dual = VisionTextDualEncoderConfig.from_vision_text_configs(vision, text, projection_dim=WIDTH)
+    return dual
 
 
 def image_processor() -> CLIPImageProcessor:
@@ -108,10 +104,10 @@ def _imagenet_weights(source: Path) -> dict[str, Tensor]:
     return dict(torch.load(files[0], map_location="cpu", weights_only=True))
 
 
-def _renamed(weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+def _renamed(weights: dict[str, Tensor], timm_weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Call EfficientNet-Lite's weights by timm's names: both list the same layers in the same order."""
     tensors = [tensor for name, tensor in weights.items() if not name.startswith("_fc.")]
-    return dict(zip(wanted, tensors, strict=True))
+    return dict(zip(timm_weights, tensors, strict=True))
 
 
 def in_luminance(model: VisionTextDualEncoderModel) -> VisionTextDualEncoderModel:

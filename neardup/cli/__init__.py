@@ -12,7 +12,8 @@ import click
 
 from neardup import __version__
 from neardup.cli import archive, explain, models, photos, registry, review, servers, verdicts, verify
-from neardup.errors import NeardupError
+from neardup.cli.faults import sentence_of
+from neardup.cli.sections import SECTIONS
 
 EDGE = Path(__file__).parents[1] / "edge"
 """Where the wheel puts `tasks` and `flows`: at its top level they would collide with anybody's packages of those names.
@@ -25,33 +26,44 @@ if EDGE.is_dir() and str(EDGE) not in sys.path:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(EDGE), os.environ.get("PYTHONPATH"))))
 
 
-class Sentence(click.Group):
-    """A group that turns an error of the user's into one line, unless `--debug` asks for the traceback."""
+class Commands(click.Group):
+    """A group whose help lists commands by what they are for, and that turns an error of the user's into one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; a fault that the user can mend becomes one sentence and exit status 1."""
+        """Run the command; a fault that the user can mend becomes one sentence, unless `--debug` asks for more."""
         try:
             return super().invoke(ctx)
-        except NeardupError as error:
-            if ctx.params.get("debug"):
-                raise
-            click.echo(f"neardup: {error}", err=True)
-            ctx.exit(1)
+        except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
+            raise
         except KeyboardInterrupt:
             click.echo("\nneardup: interrupted; run the same command again and it goes on where it was", err=True)
             ctx.exit(130)
+        except Exception as error:
+            sentence = sentence_of(error)
+            if sentence is None or ctx.params.get("debug"):
+                raise
+            click.echo(f"neardup: {sentence}", err=True)
+            ctx.exit(1)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
+        """List the commands by what they are for."""
+        for title, lines in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{name:<10}", line) for name, line in lines.items()])
+        formatter.write_paragraph()
+        formatter.write_text("`neardup COMMAND --help` explains a command and gives an example.")
 
 
-@click.group(cls=Sentence, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="neardup")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def main(debug: bool) -> None:
-    """Find the near-duplicates of an archive of press photographs, and prove how well.
+    """Find the near-duplicates in a folder of photographs, and prove how well.
 
     \b
     Example:
-      neardup demo
-      neardup experiment ARCHIVE --out results --encoder builtin:tiny
+      neardup duplicates PHOTOS --out results
+      neardup review --out results
     """
 
 

@@ -4,11 +4,13 @@ import os
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from shutil import disk_usage
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from neardup.cli.output import say, working_in
+from neardup.errors import ArchiveError
 
 if TYPE_CHECKING:
     from neardup.settings.schema import Settings
@@ -31,6 +33,10 @@ def resolved(settings: "Settings", folder: Path) -> str:
     return prepared(encoder, settings.onnx, folder / STATE / "models", lambda line: say(f"neardup: {line}"))
 
 
+LEAST_FREE = 50_000_000
+"""Bytes that must be free for a run's results: Prefect's and MLflow's records of 60 photos alone take 12 million."""
+
+
 def run_flow(name: str, out: Path, *arguments: Any, check: Callable[[], object] | None = None) -> Any:
     """Run a flow on the configured Prefect server, or on a temporary one.
 
@@ -39,8 +45,16 @@ def run_flow(name: str, out: Path, *arguments: Any, check: Callable[[], object] 
         out: folder of the results; made where it is not there yet.
         arguments: the flow's.
         check: refuses what the user must mend, while a temporary server starts.
+
+    Raises:
+        ArchiveError: the disk of the results is all but full.
     """
     out.mkdir(parents=True, exist_ok=True)
+    if (free := disk_usage(out).free) < LEAST_FREE:
+        raise ArchiveError(
+            f"only {free / 1e6:.0f} MB are free on the disk of {out}, and a run wants {LEAST_FREE / 1e6:.0f}: "
+            "make room there, or name a folder on another disk with --out"
+        )
     _isolate(out)
     import tasks.running
     from neardup.cli.live import watched

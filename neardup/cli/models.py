@@ -169,7 +169,8 @@ def tune(
     """
     study: dict[str, Any] = {"tune__trials": trials, "tune__epochs": trial_epochs, "tune__parallel": parallel}
     settings = settings_of(config, encoder=encoder, device=device, **training_values(values), **study)
-    result = run_flow("tune", out, out.resolve(), settings)
+    check_prepared(out)
+    result = run_flow("tune", out, out.resolve(), settings, check=lambda: check_trainable(settings, out))
     if as_json:
         click.echo((out / "tuning" / "tuning.json").read_text(encoding="utf-8").rstrip())
         return
@@ -229,6 +230,23 @@ def print_comparison(out: Path, *, as_json: bool) -> None:
     print_result(comparison, str(comparison), as_json=as_json)
 
 
+def check_trainable(settings: "Settings", out: Path) -> None:
+    """Refuse a device or an encoder that is not there, before a run begins, and say what the encoder cannot be taught.
+
+    Raises:
+        EncoderError: it is such a one.
+    """
+    from neardup.encode.devices import pick_device
+    from neardup.encode.encoder import check_encoder, limits_of
+
+    if settings.device not in {"auto", "cpu"}:
+        pick_device(settings.device)
+    encoder = resolved(settings, out)
+    check_encoder(encoder)
+    if limits := limits_of(encoder):
+        say(f"neardup: {limits}")
+
+
 def run_experiment(archive: Path, out: Path, settings: "Settings", *, as_json: bool = False) -> None:
     """Check what the user must mend, run the flow, and say what lies where."""
     from neardup.archive.new_photos import check_queries
@@ -236,16 +254,9 @@ def run_experiment(archive: Path, out: Path, settings: "Settings", *, as_json: b
 
     def check() -> None:
         from neardup.archive.prepare import check_archive
-        from neardup.encode.devices import pick_device
-        from neardup.encode.encoder import check_encoder, limits_of
 
         check_archive(archive, out, settings.prepare)
-        if settings.device not in {"auto", "cpu"}:
-            pick_device(settings.device)
-        encoder = resolved(settings, out)
-        check_encoder(encoder)
-        if limits := limits_of(encoder):
-            say(f"neardup: {limits}")
+        check_trainable(settings, out)
 
     check_folders(archive, out)
     if settings.queries:

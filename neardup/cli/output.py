@@ -44,6 +44,16 @@ def working_in(out: Path) -> Iterator[None]:
         yield
 
 
+def check_there(out: Path) -> None:
+    """Refuse a folder of results that is not there, before it is made.
+
+    Raises:
+        ArchiveError: `out` is no folder.
+    """
+    if not out.is_dir():
+        raise ArchiveError(f"{out} is not there: name with --out the folder that holds the results")
+
+
 def check_prepared(out: Path) -> None:
     """Refuse an output folder that holds no training set, before anything is written there.
 

@@ -1,5 +1,6 @@
 """Commands that work on a folder of photos: embed, search, duplicates, watch."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from neardup.cli.options import (
     settings_of,
 )
 from neardup.cli.output import print_result, say, working_in
-from neardup.errors import ConfigError
+from neardup.errors import ArchiveError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,8 +55,10 @@ def embed(
     Example: neardup embed photos --out vectors.parquet --encoder builtin:tiny
     """
     from neardup.archive.scan import scan
+    from neardup.encode.store import store_of
     from neardup.encode.vectors import embed_photos
 
+    check_folder_of_photos(folder)
     settings = settings_of(config, folder, encoder=encoder, device=device)
     state, limit = out.parent / ".neardup", settings.prepare.max_pixels
     with working_in(out.parent):
@@ -63,7 +66,7 @@ def embed(
         table = state / f"{out.stem}.scan.parquet"
         photos = scan(folder, table=table, patterns=("**",), exclude=(), max_pixels=limit)
         items = [(photo.path, photo.sha256) for photo in photos.photos]
-        store = settings.cluster.store or state / "vectors"
+        store = store_of(out.parent, settings.cluster.store)
         embed_photos(items, folder, model, store=store, max_pixels=limit).save(out, folder)
     for path, reason in photos.left_out:
         say(f"left out {path}: {reason}")
@@ -170,8 +173,7 @@ def _prove_hits(
     fingerprint = queries.fingerprint
     decision = decision_for(state.parent if state else None, fingerprint)
     names = [(photo, Path(path).name) for photo, path in zip(queries.photos, queries.paths, strict=True)]
-    keypoints = state / "keypoints" if state else None
-    return prove_hits(names, hits, lambda photo: read_file(files[photo]), keypoints, decision, max_pixels)
+    return prove_hits(names, hits, lambda photo: read_file(files[photo]), state, decision, max_pixels)
 
 
 def _is_store(vectors: str) -> bool:
@@ -273,15 +275,21 @@ def duplicates(
     from neardup.archive.scan import check_folders
 
     check_folders(archive, out)
+    check_folder_of_photos(archive)
+    if decoys:
+        check_folder_of_photos(decoys)
     places = {f"cluster__{name}": value for name, value in cluster.items()}
     settings = settings_of(config, archive, device=device, **places)
     foreign = decoys.resolve() if decoys else None
     computing = settings.device, dtype, settings.prepare, settings.cluster, verify, foreign, settings.onnx
-    result = run_flow("duplicates", out, archive.resolve(), out.resolve(), encoder, threshold, *computing)
+    given = archive.resolve(), out.resolve(), encoder, threshold, *computing
+    result = run_flow("duplicates", out, *given, check=lambda: check_named(encoder, settings, out))
     folder = Path(result["folder"])
     shown = ("gallery.html", *(("explained.html",) if verify else ()), "pairs.xlsx", "groups.xlsx")
-    pages = f"Look at {', '.join(str(folder / name) for name in shown)}"
-    print_result(result, f"{result['rule']}.\n{result['summary']}\n{pages}", as_json=as_json)
+    first, *rest = result["summary"].splitlines()
+    next_step = f"To decide what is in doubt: neardup review --out {shlex.quote(str(out))}"
+    pages = f"Look at {', '.join(str(folder / name) for name in shown)}\n{next_step}"
+    print_result(result, "\n".join([first, f"{result['rule']}.", *rest, pages]), as_json=as_json)
 
 
 @click.command()
@@ -310,11 +318,41 @@ def watch(
     settings = settings_of(config, archive, device=device)
     folders = archive.resolve(), out.resolve()
     reading = settings.prepare, encoder, threshold, settings.device, settings.cluster.store, verify, settings.onnx
-    result = run_flow("watch", out, *folders, *reading)
+    result = run_flow("watch", out, *folders, *reading, check=lambda: check_named(encoder, settings, out))
     folder = Path(result["folder"]) if result["folder"] else None
     explained = f", {folder / 'explained.html'}" if folder and verify else ""
     pages = f"\nLook at {folder / 'gallery.html'}, {folder / 'pairs.xlsx'}{explained}" if folder else ""
     print_result(result, f"{result['summary']}{pages}", as_json=as_json)
+
+
+def check_folder_of_photos(folder: Path) -> None:
+    """Refuse a folder that is not there or holds no image, before anything is written.
+
+    Raises:
+        ArchiveError: it is such a folder.
+    """
+    from neardup.archive.walk import Skipped, walk_images
+
+    if not folder.is_dir():
+        raise ArchiveError(f"{folder} is not a folder: name the folder that holds the photographs")
+    skipped: list[Skipped] = []
+    if next(walk_images(folder, skipped.append), None) is None:
+        why = f" ({skipped[0].path}: {skipped[0].reason})" if skipped else ""
+        raise ArchiveError(f"{folder} holds no image that can be read{why}: name the folder of the photographs")
+
+
+def check_named(encoder: str | None, settings: "Settings", out: Path) -> None:
+    """Refuse an encoder that was named and cannot be loaded, before a run begins; the run itself asks MLflow for its.
+
+    Raises:
+        EncoderError: it cannot be loaded.
+    """
+    from dataclasses import replace
+
+    from neardup.encode.encoder import load_encoder
+
+    if encoder and "models:/" not in encoder and "runs:/" not in encoder:
+        load_encoder(resolved(replace(settings, encoder=encoder), out), settings.device)
 
 
 def loaded(settings: "Settings", folder: Path, dtype: "Dtype", results: Path) -> Any:
@@ -327,9 +365,9 @@ def loaded(settings: "Settings", folder: Path, dtype: "Dtype", results: Path) ->
         results: output folder of the experiment that measured a lower one.
     """
     from neardup.encode.encoder import load_encoder
-    from neardup.measure.low_precision import effect, measured
+    from neardup.measure.low_precision import effect, measured_folder
 
     model = load_encoder(resolved(settings, folder), settings.device, dtype)
     if dtype != "fp32":
-        say(effect(measured(results, dtype, model.fingerprint)))
+        say(effect(measured_folder(results, dtype, model.fingerprint)))
     return model

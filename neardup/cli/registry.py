@@ -6,7 +6,7 @@ import click
 
 from neardup.cli.flows import run_flow
 from neardup.cli.options import CONFIG, DEVICE, JSON, OUT, options, settings_of
-from neardup.cli.output import print_result, working_in
+from neardup.cli.output import check_prepared, check_there, print_result, working_in
 from neardup.errors import ConfigError
 
 
@@ -37,6 +37,7 @@ def promote(
 
     if metric not in get_args(Metric):
         raise ConfigError(f"no promotion goes by {metric}: name one of {', '.join(get_args(Metric))}")
+    check_prepared(out)
     settings = settings_of(config, device=device)
     limit = settings.prepare.max_pixels
     result = run_flow("promote", out, out.resolve(), metric, margin, challenger, settings.device, limit)
@@ -55,6 +56,7 @@ def rollback(out: Path, to: str | None, as_json: bool) -> None:
     from tasks.registry import rollback as put_back
     from tasks.tracking import tracking_of
 
+    check_there(out)
     with working_in(out):
         why = put_back(tracking_of(out), to)
     print_result({"why": why}, why, as_json=as_json)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from neardup.cli.options import FILE, FOLDER, JSON, OUT, options
-from neardup.cli.output import print_result, say, working_in
+from neardup.cli.output import check_there, print_result, say, working_in
 from neardup.errors import VerdictError
 
 if TYPE_CHECKING:
     from neardup.review.imported import Imported
-    from neardup.review.verdicts import Verdict
+    from neardup.review.verdicts import Verdict, Verdicts
 
 DATABASE = click.option(
     "--database",
@@ -46,9 +46,8 @@ def list_verdicts(out: Path, database: str, everything: bool, as_json: bool) -> 
     from dataclasses import asdict
 
     from neardup.review.links import Links, agreements
-    from neardup.review.verdicts import open_verdicts
 
-    with open_verdicts(out, database) as kept:
+    with _kept(out, database) as kept:
         history, current = kept.history(), kept.current()
     links, agreed = Links.of(current), agreements(history)
     lines = [_line(verdict) for verdict in (history if everything else current)]
@@ -68,6 +67,22 @@ def list_verdicts(out: Path, database: str, everything: bool, as_json: bool) -> 
     print_result(facts, "\n".join(lines), as_json=as_json)
 
 
+def _kept(out: Path, database: str) -> "Verdicts":
+    """The verdicts of a folder in which somebody has judged, or of a team's database; nothing is made.
+
+    Raises:
+        VerdictError: nobody has judged a pair there.
+    """
+    from neardup.review.verdicts import DATABASE as FILE_NAME
+    from neardup.review.verdicts import open_verdicts
+
+    if not database and not (out / FILE_NAME).is_file():
+        raise VerdictError(
+            f"{out} holds no {FILE_NAME}, for nobody has judged a pair: run `neardup review --out {out}`"
+        )
+    return open_verdicts(out, database)
+
+
 def _line(verdict: "Verdict") -> str:
     """A verdict as the line of a list: when, the pair, what, who, and its number."""
     first, second = (digest[:12] for digest in verdict.pair)
@@ -83,9 +98,7 @@ def withdraw(identity: str, out: Path, database: str, who: str | None) -> None:
     \b
     Example: neardup verdicts withdraw 1b4e28ba-2fa1-11d2-883f-0016d3cca427 --out results
     """
-    from neardup.review.verdicts import open_verdicts
-
-    with open_verdicts(out, database) as kept:
+    with _kept(out, database) as kept:
         undone = kept.withdraw(identity, _person(who))
     click.echo(f"withdrawn by {undone.who}")
 
@@ -189,6 +202,7 @@ def recalibrate(out: Path, database: str, as_json: bool) -> None:
     from tasks.tracking import tracking_of
     from tasks.verdicts import log_recalibration
 
+    check_there(out)
     with working_in(out), open_verdicts(out, database) as kept:
         found = fit_again(out, kept)
         log_recalibration(tracking_of(out), found, say)
@@ -214,6 +228,7 @@ def propose(out: Path, archive: Path | None, database: str, as_json: bool) -> No
     from neardup.review.proposal import propose_rows, write_proposal
     from neardup.review.verdicts import open_verdicts
 
+    check_there(out)
     with working_in(out), open_verdicts(out, database) as kept:
         links = Links.of(kept.current())
         found = Found.load(out, archive) if (out / "duplicates" / "pairs.parquet").is_file() else None

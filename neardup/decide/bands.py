@@ -11,12 +11,17 @@ from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.promises import lower_bound, more_without_error, percent
 
 Band = Literal["link", "review", "reject"]
+"""What is done with a pair: it is linked, shown to people, or rejected."""
 LINK_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995)
-"""Probabilities at or above which pairs may be linked; ten that are fixed beforehand, for the more are tried, the
-likelier is one that meets a promise by luck."""
+"""Probabilities at or above which pairs may be linked, the lowest first.
+
+Ten that are fixed beforehand: the more are tried, the likelier one meets a promise by luck.
+"""
 REJECT_THRESHOLDS = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
-"""Probabilities below which pairs may be rejected; ten that are fixed beforehand, none above the least that may link
-a pair."""
+"""Probabilities below which pairs may be rejected, the highest first.
+
+Ten that are fixed beforehand, as `LINK_THRESHOLDS` are; none lies above the lowest of these, so that no pair is both.
+"""
 PRECISION = 0.95
 """Share of the links that is promised to be right, unless a setting says otherwise."""
 RECALL = 0.98
@@ -31,10 +36,10 @@ class Promise:
         share: what is promised, 0 to 1.
         threshold: the probability at which it is kept; None where no threshold keeps it.
         bound: lower bound of the share at 95 % confidence, at `threshold` or, without one, at the best that was tried.
-        groups: how many groups it rests on, one pair of each.
+        groups: how many groups the bound rests on, one pair of each; links where `drawn`.
         errors: how many of those pairs were wrong.
         missing: how many more groups without an error would keep the promise; 0 where it is kept.
-        drawn: whether it rests on links drawn at random in a collection, which `groups` then counts, and not on groups.
+        drawn: whether the bound rests on links that were drawn at random in a collection instead of groups.
     """
 
     share: float
@@ -96,25 +101,27 @@ class Bands:
 
     def sentence(self) -> str:
         """Both bands in words: where they lie, what they rest on, and how many verdicts are missing."""
-        links, rest = self.precision, self.recall
-        if links.threshold is None:
+        precision, recall = self.precision, self.recall
+        if precision.threshold is None:
             text = (
-                f"No pair is linked without review: {links.rests_on} cannot carry a precision of "
-                f"{percent(links.share)} ({percent(links.bound)} at best); {links.missing} more without an error would."
+                f"No pair is linked without review: {precision.rests_on} cannot carry a precision of "
+                f"{percent(precision.share)} ({percent(precision.bound)} at best); {precision.missing} more without an "
+                "error would."
             )
         else:
             text = (
-                f"Pairs of a probability of {links.threshold:g} or more are linked: at least "
-                f"{percent(links.bound)} of them are right at 95 % confidence, {links.by}."
+                f"Pairs of a probability of {precision.threshold:g} or more are linked: at least "
+                f"{percent(precision.bound)} of them are right at 95 % confidence, {precision.by}."
             )
-        if rest.threshold is None:
+        if recall.threshold is None:
             return text + (
-                f" None is rejected without review: {rest.groups} groups cannot carry a recall of "
-                f"{percent(rest.share)} ({percent(rest.bound)} at best); {rest.missing} more without an error would."
+                f" None is rejected without review: {recall.groups} groups cannot carry a recall of "
+                f"{percent(recall.share)} ({percent(recall.bound)} at best); {recall.missing} more without an error "
+                "would."
             )
         return text + (
-            f" Those below {rest.threshold:g} are rejected: at least {percent(rest.bound)} of the near-duplicates are "
-            f"not among them, by one pair of each of {rest.groups} groups."
+            f" Those below {recall.threshold:g} are rejected: at least {percent(recall.bound)} of the near-duplicates "
+            f"are not among them, by one pair of each of {recall.groups} groups."
         )
 
 
@@ -144,15 +151,16 @@ def bands_for(
     left, right = np.minimum(*pairs), np.maximum(*pairs)
     by_pair = np.lexsort((right, left))
     left, right, probabilities = left[by_pair], right[by_pair], probabilities[by_pair]
-    told = np.ones(len(left), dtype=bool) if tellable is None else tellable[by_pair]
+    linkable = np.ones(len(left), dtype=bool) if tellable is None else tellable[by_pair]
     same = group_of[left] == group_of[right]
-    called = (
-        _called_of_groups(group_of[left], group_of[right], told & (probabilities >= least)) for least in LINK_THRESHOLDS
+    drawn_links = (
+        _one_link_a_group(group_of[left], group_of[right], linkable & (probabilities >= threshold))
+        for threshold in LINK_THRESHOLDS
     )
-    links = [(int(same[drawn].sum()), len(drawn)) for drawn in called]
-    true = _one_true_pair_a_group(left[same], right[same], probabilities[same], group_of)
-    kept = [(int((true >= least).sum()), len(true)) for least in REJECT_THRESHOLDS]
-    return Bands(_promise(precision, LINK_THRESHOLDS, links), _promise(recall, REJECT_THRESHOLDS, kept))
+    right_links = [(int(same[drawn].sum()), len(drawn)) for drawn in drawn_links]
+    true_pairs = _one_true_pair_a_group(left[same], right[same], probabilities[same], group_of)
+    not_rejected = [(int((true_pairs >= threshold).sum()), len(true_pairs)) for threshold in REJECT_THRESHOLDS]
+    return Bands(_promise(precision, LINK_THRESHOLDS, right_links), _promise(recall, REJECT_THRESHOLDS, not_rejected))
 
 
 def _promise(share: float, thresholds: tuple[float, ...], counts: Iterable[tuple[int, int]]) -> Promise:
@@ -164,18 +172,18 @@ def _promise(share: float, thresholds: tuple[float, ...], counts: Iterable[tuple
         counts: of each threshold how many observations were right, and of how many.
     """
     best: Promise | None = None
-    for threshold, (right, seen) in zip(thresholds, counts, strict=True):
-        bound, missing = lower_bound(right, seen), more_without_error(seen, seen - right, share)
-        tried = Promise(share, threshold if not missing else None, bound, seen, seen - right, missing)
+    for threshold, (right, observations) in zip(thresholds, counts, strict=True):
+        bound, missing = lower_bound(right, observations), more_without_error(observations, observations - right, share)
+        promise = Promise(share, threshold if not missing else None, bound, observations, observations - right, missing)
         if not missing:
-            return tried
-        best = tried if best is None or missing < best.missing else best
+            return promise
+        best = promise if best is None or missing < best.missing else best
     assert best is not None  # noqa: S101 - there are always thresholds
     return best
 
 
-def _called_of_groups(left: Ints, right: Ints, called: Bools) -> Ints:
-    """Draw one called pair for each group that has any; a pair that two groups draw counts once.
+def _one_link_a_group(left: Ints, right: Ints, linked: Bools) -> Ints:
+    """Draw one link at random for each group that has any; a link that two groups draw counts once.
 
     A false pair can be drawn by either of its groups, a true one by its own: the share of right ones is no better than
     that of a random link of a random group. The draw is the same at every threshold and in every run.
@@ -183,13 +191,13 @@ def _called_of_groups(left: Ints, right: Ints, called: Bools) -> Ints:
     Args:
         left: int64 (m,), group of the first photo, of pairs in the order of their rows.
         right: int64 (m,), group of the second photo.
-        called: bool (m,), which pairs are called.
+        linked: bool (m,), which pairs are links.
 
     Returns:
         int64, places of the drawn pairs, each once.
     """
     shuffled = np.random.default_rng(0).permutation(len(left))
-    shuffled = shuffled[called[shuffled]]
+    shuffled = shuffled[linked[shuffled]]
     groups = np.stack([left[shuffled], right[shuffled]], axis=1).ravel()
     first = np.unique(groups, return_index=True)[1] // 2
     return np.unique(shuffled[first]).astype(np.int64)
@@ -204,9 +212,9 @@ def _one_true_pair_a_group(left: Ints, right: Ints, probabilities: Floats, group
         probabilities: float64 (t,).
         group_of: int64 (n,), 0-based group of each photo.
     """
-    known = dict(zip(zip(left.tolist(), right.tolist(), strict=True), probabilities.tolist(), strict=True))
+    probability_of = dict(zip(zip(left.tolist(), right.tolist(), strict=True), probabilities.tolist(), strict=True))
     by_group = np.argsort(group_of, kind="stable")
     members = np.split(by_group, np.flatnonzero(np.diff(group_of[by_group])) + 1)
     generator = np.random.default_rng(0)
-    drawn = [np.sort(generator.choice(group, 2, replace=False)) for group in members if len(group) > 1]
-    return np.array([known.get((int(first), int(second)), 0.0) for first, second in drawn])
+    pairs = [np.sort(generator.choice(group, 2, replace=False)) for group in members if len(group) > 1]
+    return np.array([probability_of.get((int(first), int(second)), 0.0) for first, second in pairs])

@@ -19,15 +19,17 @@ from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.constraints import Constraints
 
 MOST_LOG_ODDS = 7.0
-"""Log-odds of a probability of .999, the most that a pair weighs for or against: no pair outvotes a dozen others."""
+"""Natural log-odds that a pair weighs at most, for or against: those of .999; no pair outvotes a dozen others."""
 UNLISTED = -0.1
-"""Log-odds that a pair which is no candidate weighs. It is small, for a candidate may be missing where both photos
-are joined to a third: a link of .999 holds 70 of them. It is not 0, or chains and single false links would join any
-groups."""
+"""Natural log-odds that a pair weighs which is no candidate.
+
+They are small, for a candidate may be missing where both photos are joined to a third: a link of .999 outweighs 70 of
+them. They are not 0, or chains and single false links would join any groups.
+"""
 UNITS = 2**20
-"""Steps of one log-odds. Weights are added as whole numbers, so that no sum depends on the order of its terms."""
+"""Steps in one natural log-odds: weights are added as whole numbers, so that no sum depends on its terms' order."""
 CERTAIN = 1e-12
-"""A probability is taken to be at least so far from 0 and from 1 before its logarithm is taken."""
+"""Least distance of a probability from 0 and from 1 when its logarithm is taken, which would be infinite there."""
 
 
 def pair_log_odds(probabilities: Floats, disjoint: Bools | None = None) -> Floats:
@@ -122,7 +124,14 @@ class _Graph:
         forbidden: dict[int, set[int]],
         unlisted: int,
     ) -> None:
-        """Take the edges as node, node, sum of weights, number of listed pairs."""
+        """Take the edges and what is known of their nodes.
+
+        Args:
+            edges: node, other node, sum of the weights of the listed pairs between them, number of these pairs.
+            sizes: int64, photos in each node.
+            forbidden: the nodes that a node must never be joined to.
+            unlisted: what each pair weighs that is not listed, in `UNITS`.
+        """
         self.sums: defaultdict[int, dict[int, tuple[int, int]]] = defaultdict(dict)
         for left, right, weight, listed in edges:
             self.sums[left][right] = self.sums[right][left] = (weight, listed)
@@ -143,13 +152,13 @@ class _Graph:
             value, left, right = heapq.heappop(heap)
             if right not in self.sums.get(left, ()) or right in self.apart.get(left, ()):
                 continue
-            now = self._value(left, right)
-            if now == -value:
-                kept, changed = self._join(left, right)
-                for entry in self._entries(kept, changed):
+            current = self._value(left, right)
+            if current == -value:
+                survivor, changed = self._join(left, right)
+                for entry in self._entries(survivor, changed):
                     heapq.heappush(heap, entry)
-            elif 0 < now < -value:
-                heapq.heappush(heap, (-now, left, right))
+            elif 0 < current < -value:
+                heapq.heappush(heap, (-current, left, right))
 
     def _value(self, left: int, right: int) -> int:
         """The sum of all pairs between two nodes, of listed and unlisted ones."""
@@ -157,29 +166,29 @@ class _Graph:
         return weight + self.unlisted * (self.sizes[left] * self.sizes[right] - listed)
 
     def _entries(self, node: int, others: "dict[int, tuple[int, int]] | list[int]") -> list[tuple[int, int, int]]:
-        """What goes on the heap of a node and others: the positive sums, negated, each with its lesser node first."""
-        found = ((-self._value(node, other), min(node, other), max(node, other)) for other in others)
-        return [entry for entry in found if entry[0] < 0]
+        """Heap entries of a node with others: positive sums, negated, and their two nodes, the lesser first."""
+        entries = ((-self._value(node, other), min(node, other), max(node, other)) for other in others)
+        return [entry for entry in entries if entry[0] < 0]
 
     def _join(self, left: int, right: int) -> tuple[int, list[int]]:
-        """Join two nodes into the one with more neighbours; it, and the neighbours whose sums may have risen."""
-        kept, gone = (left, right) if len(self.sums[left]) >= len(self.sums[right]) else (right, left)
-        self.joins.append((gone, kept))
-        self.sizes[kept] += self.sizes.pop(gone)
-        moved = self.sums.pop(gone)
-        del moved[kept], self.sums[kept][gone]
+        """Join two nodes into the one with more neighbours; return it and the neighbours whose sums may have risen."""
+        survivor, absorbed = (left, right) if len(self.sums[left]) >= len(self.sums[right]) else (right, left)
+        self.joins.append((absorbed, survivor))
+        self.sizes[survivor] += self.sizes.pop(absorbed)
+        moved = self.sums.pop(absorbed)
+        del moved[survivor], self.sums[survivor][absorbed]
         for other, (weight, listed) in moved.items():
-            before = self.sums[kept].get(other, (0, 0))
+            before = self.sums[survivor].get(other, (0, 0))
             total = (before[0] + weight, before[1] + listed)
-            self.sums[kept][other] = self.sums[other][kept] = total
-            del self.sums[other][gone]
-        if gone in self.apart:
-            strangers = self.apart.pop(gone)
-            self.apart[kept] = self.apart.get(kept, set()) | strangers
-            for stranger in strangers:
-                self.apart[stranger].discard(gone)
-                self.apart[stranger].add(kept)
-        return kept, list(moved)
+            self.sums[survivor][other] = self.sums[other][survivor] = total
+            del self.sums[other][absorbed]
+        if absorbed in self.apart:
+            forbidden = self.apart.pop(absorbed)
+            self.apart[survivor] = self.apart.get(survivor, set()) | forbidden
+            for other_node in forbidden:
+                self.apart[other_node].discard(absorbed)
+                self.apart[other_node].add(survivor)
+        return survivor, list(moved)
 
 
 def _between_nodes(pairs: WeightedPairs, node_of: Ints) -> tuple[Ints, Ints, Ints, Ints]:
@@ -200,11 +209,11 @@ def _between_nodes(pairs: WeightedPairs, node_of: Ints) -> tuple[Ints, Ints, Int
 
 def _neighbours(node_of: Ints, pairs: Sequence[tuple[int, int]]) -> dict[int, set[int]]:
     """The nodes that each node must stay apart from; nodes without any are missing."""
-    found: defaultdict[int, set[int]] = defaultdict(set)
+    neighbours: defaultdict[int, set[int]] = defaultdict(set)
     for left, right in pairs:
-        found[int(node_of[left])].add(int(node_of[right]))
-        found[int(node_of[right])].add(int(node_of[left]))
-    return dict(found)
+        neighbours[int(node_of[left])].add(int(node_of[right]))
+        neighbours[int(node_of[right])].add(int(node_of[left]))
+    return dict(neighbours)
 
 
 def _columns(pairs: Sequence[tuple[int, int]]) -> tuple[Ints, Ints]:
@@ -220,6 +229,6 @@ def _components(count: int, left: Ints, right: Ints) -> Ints:
 
 
 def _numbered(labels: Ints) -> Ints:
-    """The same groups, numbered from 0 in the order of their first photos, int64 (n,)."""
+    """Number groups anew from 0, in the order of their first photos: int64 (n,)."""
     _, first, label = np.unique(labels, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[label].astype(np.int64)

@@ -9,9 +9,10 @@ from typing import TypeVar
 from neardup.errors import ConfigError
 
 Node = TypeVar("Node", bound=Hashable)
+"""A node of a graph: the row of a photo, or its SHA-256."""
 
 MOST_NAMED = 5
-"""Contradictions that an error's sentence spells out; of more it says the number."""
+"""Contradictions that the sentence of an error spells out: more would not be read, and it says how many they are."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Constraints:
 
     Attributes:
         together: pairs that must share a group.
-        apart: pairs that must not.
+        apart: pairs that must not share a group.
     """
 
     together: tuple[tuple[int, int], ...] = ()
@@ -54,12 +55,12 @@ class Constraints:
         for left, right in sorted({(min(pair), max(pair)) for pair in self.together}):
             neighbours[left].append(right)
             neighbours[right].append(left)
-        found = []
+        contradictions = []
         for left, right in self.apart:
             path = shortest_path(neighbours, left, right)
             if path:
-                found.append(Contradiction((left, right), tuple(pairwise(path))))
-        return found
+                contradictions.append(Contradiction((left, right), tuple(pairwise(path))))
+        return contradictions
 
     def check(self, name: Callable[[int], str] = str) -> None:
         """Refuse constraints that cannot all be met.
@@ -70,9 +71,9 @@ class Constraints:
         Raises:
             ConfigError: with the pairs that contradict each other.
         """
-        if found := self.contradictions():
-            lines = "; ".join(contradiction.sentence(name) for contradiction in found[:MOST_NAMED])
-            more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+        if contradictions := self.contradictions():
+            lines = "; ".join(contradiction.sentence(name) for contradiction in contradictions[:MOST_NAMED])
+            more = f" and {len(contradictions) - MOST_NAMED} more" if len(contradictions) > MOST_NAMED else ""
             raise ConfigError(f"verdicts contradict each other: {lines}{more}; withdraw one of each")
 
 
@@ -84,16 +85,16 @@ def shortest_path(neighbours: Mapping[Node, Iterable[Node]], start: Node, end: N
         start: the first node.
         end: the last node.
     """
-    before, waiting = {start: start}, deque([start])
-    while waiting and end not in before:
+    predecessor, waiting = {start: start}, deque([start])
+    while waiting and end not in predecessor:
         node = waiting.popleft()
         for other in neighbours.get(node, ()):
-            if other not in before:
-                before[other] = node
+            if other not in predecessor:
+                predecessor[other] = node
                 waiting.append(other)
-    if end not in before:
+    if end not in predecessor:
         return []
     path = [end]
     while path[-1] != start:
-        path.append(before[path[-1]])
+        path.append(predecessor[path[-1]])
     return path[::-1]

@@ -21,16 +21,16 @@ from neardup.verify.evidence import Evidence
 from neardup.verify.verifier import verifier_fingerprint
 
 DECISION_STEP = "2"
-"""Version of the features and of how they are fitted; raised whenever an older file would mean another thing."""
+"""Version of the features and of their fit; raised whenever an older file would give other probabilities or bands."""
 MISSED = 0.005
-"""Share of the true candidates that may lie below the least similarity at which a collection's pairs are verified."""
+"""Share of the true candidates that may lie below `Decision.loosest`: a quarter of what `RECALL` may lose."""
 AVERAGE = "an average candidate"
-"""What the first term of a waterfall is called: the log-odds of a pair whose features all are average."""
+"""Title of a waterfall's first term, the intercept: the log-odds of a pair all of whose features are average."""
 
 
 @dataclass(frozen=True)
-class Belongs:
-    """What a decision was made for; another encoder or verifier gives other features.
+class Fingerprints:
+    """The encoder and the verifier that a decision belongs to: with another one features would mean another thing.
 
     Attributes:
         encoder: fingerprint of the encoder.
@@ -60,7 +60,7 @@ class Decision:
     model: PairModel
     bands: Bands
     reliability: Reliability
-    belongs: Belongs
+    belongs: Fingerprints
     groups: int
     pairs: int
     source: str
@@ -88,7 +88,7 @@ class Decision:
         return path
 
     @classmethod
-    def load(cls, path: Path, belongs: Belongs | None = None) -> "Decision":
+    def load(cls, path: Path, belongs: Fingerprints | None = None) -> "Decision":
         """Read what `save` wrote.
 
         Args:
@@ -115,7 +115,7 @@ class Decision:
             decision.check(belongs, str(path))
         return decision
 
-    def check(self, belongs: Belongs, where: str) -> None:
+    def check(self, belongs: Fingerprints, where: str) -> None:
         """Refuse to judge pairs of another encoder or verifier.
 
         Args:
@@ -144,12 +144,12 @@ class Decision:
             evidence: of the pair, or None where it was not verified.
         """
         table = features_of(np.array([cosine]), [evidence])
-        told = bool(tellable([evidence])[0])
-        model = self.model.verified if told else self.model.similarity
+        verified = bool(tellable([evidence])[0])
+        model = self.model.verified if verified else self.model.similarity
         places = [list(FEATURES).index(name) for name in model.features]
         terms = zip(model.features, model.terms(table[:, places])[0].tolist(), strict=True)
-        named = [(FEATURES[name].title, value) for name, value in terms]
-        return [(AVERAGE, model.intercept), *sorted(named, key=lambda term: -abs(term[1]))]
+        titled = [(FEATURES[name].title, value) for name, value in terms]
+        return [(AVERAGE, model.intercept), *sorted(titled, key=lambda term: -abs(term[1]))]
 
 
 def first_decision(paths: Iterable[Path], encoder: str) -> Decision | None:
@@ -162,9 +162,9 @@ def first_decision(paths: Iterable[Path], encoder: str) -> Decision | None:
     Raises:
         ConfigError: a file is no decision, or one of another step version.
     """
-    belongs = Belongs(encoder, verifier_fingerprint())
-    found = (Decision.load(path) for path in paths if path.is_file())
-    return next((decision for decision in found if decision.belongs == belongs), None)
+    belongs = Fingerprints(encoder, verifier_fingerprint())
+    decisions = (Decision.load(path) for path in paths if path.is_file())
+    return next((decision for decision in decisions if decision.belongs == belongs), None)
 
 
 _FIT_ANEW = (
@@ -183,7 +183,7 @@ def _decision(facts: dict[str, Any]) -> Decision:
         model,
         Bands(Promise(**facts["bands"]["precision"]), Promise(**facts["bands"]["recall"])),
         Reliability(**facts["reliability"]),
-        Belongs(**facts["belongs"]),
+        Fingerprints(**facts["belongs"]),
         int(facts["groups"]),
         int(facts["pairs"]),
         str(facts["source"]),
@@ -202,7 +202,7 @@ def decide(
     pairs: CandidatePairs,
     group_of: Ints,
     held_out: OutOfFold,
-    belongs: Belongs,
+    belongs: Fingerprints,
     source: str,
     precision: float = PRECISION,
     recall: float = RECALL,

@@ -1,7 +1,7 @@
 """What a probability is made of: at most eight numbers of a pair, and the table that lists them.
 
 Each feature grows with the chance that a pair is a near-duplicate, is capped where more of it says nothing more, and is
-zero where nothing was found. To add one, write a line of `FEATURES`: the fit, the decision's file, the waterfall and
+zero where nothing was found. To add one, write a line of `_TABLE`: the fit, the decision's file, the waterfall and
 the tables take its name and its words from there.
 """
 
@@ -28,7 +28,7 @@ class Feature:
     Attributes:
         name: in files.
         title: what people read.
-        value: from cosine similarity and evidence to the feature; more of it is more alike.
+        value: gives the feature of a pair from its cosine similarity and evidence; more of it is more alike.
     """
 
     name: str
@@ -48,31 +48,35 @@ def _digits(evidence: Evidence) -> float:
 
 _TABLE = (
     Feature("cosine", "similarity of the vectors", lambda cosine, _: cosine),
-    Feature("inliers", "points that agree", lambda _, found: _count(max(found.inliers, found.blurred_inliers))),
+    Feature("inliers", "points that agree", lambda _, evidence: _count(evidence.points)),
     Feature(
         "both_versions",
         "points that agree both sharp and blurred",
-        lambda _, found: _count(min(found.inliers, found.blurred_inliers)),
+        lambda _, evidence: _count(min(evidence.inliers, evidence.blurred_inliers)),
     ),
-    Feature("rarity", "how unlikely the agreement is by chance", lambda _, found: _digits(found)),
-    Feature("share", "share of the matches that agree", lambda _, found: found.share if found.matched else 0.0),
-    Feature("correlation", "likeness of the tones where they overlap", lambda _, found: max(0.0, found.correlation)),
+    Feature("rarity", "how unlikely the agreement is by chance", lambda _, evidence: _digits(evidence)),
+    Feature(
+        "share", "share of the matches that agree", lambda _, evidence: evidence.share if evidence.matched else 0.0
+    ),
+    Feature(
+        "correlation", "likeness of the tones where they overlap", lambda _, evidence: max(0.0, evidence.correlation)
+    ),
     Feature(
         "coverage",
         "how much of one photo the other shows",
-        lambda _, found: max(found.coverage_first, found.coverage_second),
+        lambda _, evidence: max(evidence.coverage_first, evidence.coverage_second),
     ),
 )
-
+"""The features, in the order of every table; a new one is a line here."""
 FEATURES: Mapping[str, Feature] = MappingProxyType({feature.name: feature for feature in _TABLE})
 """All features by name, in the order of every table; at most eight, for a hundred groups bear no more."""
 SIMILARITY = ("cosine",)
-"""The features of a pair of which geometry says nothing."""
+"""Names of the features of a pair of which geometry says nothing: the cosine alone."""
 
 
 def tellable(evidence: Sequence[Evidence | None]) -> Bools:
     """Which pairs geometry says something of, bool (m,): those that were verified and had enough keypoints for it."""
-    return np.array([found is not None and not found.cannot_tell for found in evidence], dtype=bool)
+    return np.array([item is not None and not item.cannot_tell for item in evidence], dtype=bool)
 
 
 def features_of(cosines: Floats, evidence: Sequence[Evidence | None]) -> Floats:
@@ -87,8 +91,7 @@ def features_of(cosines: Floats, evidence: Sequence[Evidence | None]) -> Floats:
     """
     table = np.zeros((len(cosines), len(FEATURES)))
     table[:, list(FEATURES).index("cosine")] = cosines
-    functions = [feature.value for feature in _TABLE]
-    for row, (cosine, found) in enumerate(zip(cosines.tolist(), evidence, strict=True)):
-        if found is not None and not found.cannot_tell:
-            table[row] = [value(cosine, found) for value in functions]
+    for row, (cosine, item) in enumerate(zip(cosines.tolist(), evidence, strict=True)):
+        if item is not None and not item.cannot_tell:
+            table[row] = [feature.value(cosine, item) for feature in _TABLE]
     return table

@@ -44,7 +44,7 @@ def judged_and_outside(left: Ints, right: Ints) -> Iterator[tuple[Bools, Bools]]
     """
     low, high = np.minimum(left, right), np.maximum(left, right)
     count = int(high.max(initial=0)) + 1
-    for both in np.unique(low * count + high).tolist():
-        a, b = divmod(both, count)
+    for key in np.unique(low * count + high).tolist():
+        a, b = divmod(key, count)
         outside = ~np.isin(left, (a, b)) & ~np.isin(right, (a, b))
         yield (low == a) & (high == b), outside

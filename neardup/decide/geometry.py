@@ -14,18 +14,17 @@ from neardup.decide.clusters import CERTAIN
 from neardup.verify.evidence import Evidence
 
 MOST_PATHS = 16
-"""Other links of a photo with which each of its links makes a path; more would cost time in large groups only."""
+"""Links of a photo with which each of its links makes a path: all in small groups, and a bounded time in large ones."""
 CHUNK = 20_000
-"""Paths whose points are held at once: some 100 MB."""
+"""Paths whose points are in memory at once: some 100 MB."""
 GRID = 9
-"""Points on each side of the grid that is followed through the transforms; 81 points see an overlap of 2 %."""
+"""Points on each side of the grid that is mapped by the transforms; 81 points see an overlap of 2 %."""
 LEAST_POINTS = 4
 """Points of the grid that must lie in all three photos; fewer are too small an overlap to judge a triangle by."""
 TOLERANCE = 0.05
-"""Distance, as a share of the diagonal, by which two ways to a point may differ: a transform of few points is off by 2
-%."""
+"""Share of the diagonal by which two ways to a point may differ: a transform of few points is off by 2 % of it."""
 SLOPPY = 0.02
-"""Chance that a triangle of three true links contradicts, as where few points carried a transform beyond them."""
+"""Chance that a triangle of three true links contradicts: few points carry a transform badly beyond them."""
 LINKED = 0.5
 """Probability at or above which a pair's transform is taken for true when paths are followed."""
 
@@ -110,14 +109,14 @@ def lowered_by_triangles(placements: Placements) -> Floats:
     paths = _paths(placements)
     paths = paths.take((paths.direct >= 0) & ~np.isnan(placements.transforms[paths.direct, 0, 0]))
     doubts = 1 - placements.probabilities
-    lowered = doubts.copy()
-    for some in paths.chunks():
-        wrong = some.take(_contradicts(placements, some))
-        three = np.stack([wrong.direct, wrong.first, wrong.second], axis=1)
-        any_false = 1 - np.prod(1 - doubts[three], axis=1, keepdims=True)
-        blamed = doubts[three] / (any_false + SLOPPY * (1 - any_false))
-        np.maximum.at(lowered, three.ravel(), np.minimum(blamed, 1.0).ravel())
-    return np.where(lowered > doubts, 1 - lowered, placements.probabilities)
+    raised_doubts = doubts.copy()
+    for chunk in paths.chunks():
+        contradicting = chunk.take(_contradicts(placements, chunk))
+        links = np.stack([contradicting.direct, contradicting.first, contradicting.second], axis=1)
+        any_false = 1 - np.prod(1 - doubts[links], axis=1, keepdims=True)
+        blamed = doubts[links] / (any_false + SLOPPY * (1 - any_false))
+        np.maximum.at(raised_doubts, links.ravel(), np.minimum(blamed, 1.0).ravel())
+    return np.where(raised_doubts > doubts, 1 - raised_doubts, placements.probabilities)
 
 
 def disjoint_pairs(placements: Placements) -> tuple[Ints, Ints]:
@@ -133,26 +132,26 @@ def disjoint_pairs(placements: Placements) -> tuple[Ints, Ints]:
     """
     paths, count = _paths(placements), max(1, len(placements.sizes))
     paths = paths.take((paths.direct < 0) | (placements.probabilities[paths.direct] < LINKED))
-    pairs, place = np.unique(paths.start * count + paths.end, return_inverse=True)
-    shared = [_both_ways(placements, some)[1].any(axis=1) for some in paths.chunks()]
+    pairs, pair_of_path = np.unique(paths.start * count + paths.end, return_inverse=True)
+    any_shared = [_both_ways(placements, chunk)[1].any(axis=1) for chunk in paths.chunks()]
     overlapping = np.zeros(len(pairs), dtype=bool)
-    overlapping[place[np.concatenate([np.zeros(0, dtype=bool), *shared])]] = True
+    overlapping[pair_of_path[np.concatenate([np.zeros(0, dtype=bool), *any_shared])]] = True
     start, end = np.divmod(pairs[~overlapping], count)
     return start.astype(np.int64), end.astype(np.int64)
 
 
 def _paths(placements: Placements) -> _Paths:
     """Paths of two links: each link of a photo with the `MOST_PATHS` that come next below it in probability."""
-    known = ~np.isnan(placements.transforms[:, 0, 0]) & (placements.probabilities >= LINKED)
-    places = np.tile(np.flatnonzero(known), 2)
-    ends = np.concatenate([placements.left[known], placements.right[known]])
-    others = np.concatenate([placements.right[known], placements.left[known]])
+    linked = ~np.isnan(placements.transforms[:, 0, 0]) & (placements.probabilities >= LINKED)
+    places = np.tile(np.flatnonzero(linked), 2)
+    ends = np.concatenate([placements.left[linked], placements.right[linked]])
+    others = np.concatenate([placements.right[linked], placements.left[linked]])
     order = np.lexsort((others, -placements.probabilities[places], ends))
     ends, others, places = ends[order], others[order], places[order]
     rank = np.arange(len(ends)) - np.searchsorted(ends, ends)
-    lower = [np.flatnonzero(rank >= step) for step in range(1, MOST_PATHS + 1)]
-    a = np.concatenate(lower)
-    b = np.concatenate([later - step for step, later in enumerate(lower, 1)])
+    ranks_from = [np.flatnonzero(rank >= step) for step in range(1, MOST_PATHS + 1)]
+    a = np.concatenate(ranks_from)
+    b = np.concatenate([later - step for step, later in enumerate(ranks_from, 1)])
     a, b = np.where(others[a] < others[b], a, b), np.where(others[a] < others[b], b, a)
     direct = _listed(placements, others[a], others[b])
     return _Paths(others[a], ends[a], others[b], places[a], places[b], direct)
@@ -164,10 +163,10 @@ def _listed(placements: Placements, low: Ints, high: Ints) -> Ints:
     if not len(placements.left):
         return np.full(len(low), -1, dtype=np.int64)
     ends = np.stack([placements.left, placements.right])
-    keys, wanted = ends.min(axis=0) * count + ends.max(axis=0), low * count + high
+    keys, wanted_keys = ends.min(axis=0) * count + ends.max(axis=0), low * count + high
     order = np.argsort(keys)
-    place = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
-    return np.where(keys[place] == wanted, place, -1).astype(np.int64)
+    place = order[np.minimum(np.searchsorted(keys, wanted_keys, sorter=order), len(keys) - 1)]
+    return np.where(keys[place] == wanted_keys, place, -1).astype(np.int64)
 
 
 def _directed(placements: Placements, places: Ints, start: Ints) -> Floats:

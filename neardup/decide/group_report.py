@@ -9,9 +9,7 @@ from scipy.cluster.hierarchy import DisjointSet
 
 from neardup.arrays import Bools, Floats, Ints
 from neardup.tables import Value
-
-WHOLE = 0.95
-"""Share of a photo that another must show to show all of it; plain borders and rounding take a few per cent."""
+from neardup.verify.relation import WHOLE
 
 
 @dataclass(frozen=True)
@@ -134,36 +132,36 @@ def group_reports(groups: Ints, links: LinkedPairs, pixels: Ints) -> list[GroupR
     links = links.take(within)
     order = np.lexsort((np.maximum(links.left, links.right), np.minimum(links.left, links.right), groups[links.left]))
     links = links.take(order)
-    of_links = groups[links.left]
+    group_of_link = groups[links.left]
     by_group = np.argsort(groups, kind="stable")
     numbers, first, counts = np.unique(groups[by_group], return_index=True, return_counts=True)
     reports = []
     for number, start, count in zip(numbers.tolist(), first.tolist(), counts.tolist(), strict=True):
         if number >= 0 and count > 1:
-            low, high = np.searchsorted(of_links, [number, number + 1])
+            low, high = np.searchsorted(group_of_link, [number, number + 1])
             members = by_group[start : start + count].tolist()
             reports.append(_report(number, members, links.take(np.arange(low, high)), pixels))
     return reports
 
 
-def _report(number: int, photos: list[int], links: LinkedPairs, pixels: Ints) -> GroupReport:
+def _report(number: int, photos: list[int], pairs: LinkedPairs, pixels: Ints) -> GroupReport:
     """Explain one group, from its photos and the links among them, in the order of their rows."""
-    columns = (links.left.tolist(), links.right.tolist(), links.probabilities.tolist())
-    found = [Link(min(a, b), max(a, b), p) for a, b, p in zip(*columns, strict=True)]
-    cropped = _cropped(links)
-    whole = [photo for photo in photos if photo not in cropped] or photos
-    reference = min(whole, key=lambda photo: (-int(pixels[photo]), photo))
+    columns = (pairs.left.tolist(), pairs.right.tolist(), pairs.probabilities.tolist())
+    links = [Link(min(a, b), max(a, b), p) for a, b, p in zip(*columns, strict=True)]
+    cropped = _cropped(pairs)
+    uncropped = [photo for photo in photos if photo not in cropped] or photos
+    reference = min(uncropped, key=lambda photo: (-int(pixels[photo]), photo))
     by_photo: defaultdict[int, list[Link]] = defaultdict(list)
-    for link in found:
+    for link in links:
         by_photo[link.left].append(link)
         by_photo[link.right].append(link)
     members = [_member(photo, by_photo[photo], photo in cropped) for photo in photos]
     members.sort(key=lambda member: (member.photo != reference, -member.probability, member.photo))
-    tree = _strongest_tree(found)
+    tree = _strongest_tree(links)
     bridges = sorted(_bridges(by_photo, photos), key=lambda link: (link.probability, link.left, link.right))
-    whole_tree = len(tree) == len(photos) - 1
-    density = 2 * len(found) / (len(photos) * (len(photos) - 1))
-    return GroupReport(number, reference, tuple(members), density, tuple(bridges), tree[-1] if whole_tree else None)
+    connected = len(tree) == len(photos) - 1
+    density = 2 * len(links) / (len(photos) * (len(photos) - 1))
+    return GroupReport(number, reference, tuple(members), density, tuple(bridges), tree[-1] if connected else None)
 
 
 def _member(photo: int, links: list[Link], cropped: bool) -> Member:  # noqa: FBT001 - a fact of the photo, no switch
@@ -192,29 +190,29 @@ def _bridges(by_photo: dict[int, list[Link]], photos: list[int]) -> list[Link]:
     """Links without which their two photos are no longer connected (Tarjan 1974), by a walk without recursion."""
     entered: dict[int, int] = {}
     lowest: dict[int, int] = {}
-    found = []
+    bridges = []
     for start in photos:
         if start in entered:
             continue
         entered[start] = lowest[start] = len(entered)
-        waiting: list[tuple[int, Link | None, Iterator[Link]]] = [(start, None, iter(by_photo.get(start, [])))]
-        while waiting:
-            photo, came_by, remaining = waiting[-1]
-            for link in remaining:
+        stack: list[tuple[int, Link | None, Iterator[Link]]] = [(start, None, iter(by_photo.get(start, [])))]
+        while stack:
+            photo, arrival, links = stack[-1]
+            for link in links:
                 other = link.left + link.right - photo
-                if link is came_by:
+                if link is arrival:
                     continue
                 if other in entered:
                     lowest[photo] = min(lowest[photo], entered[other])
                     continue
                 entered[other] = lowest[other] = len(entered)
-                waiting.append((other, link, iter(by_photo[other])))
+                stack.append((other, link, iter(by_photo[other])))
                 break
             else:
-                waiting.pop()
-                if came_by is not None:
-                    parent = waiting[-1][0]
+                stack.pop()
+                if arrival is not None:
+                    parent = stack[-1][0]
                     lowest[parent] = min(lowest[parent], lowest[photo])
                     if lowest[photo] > entered[parent]:
-                        found.append(came_by)
-    return found
+                        bridges.append(arrival)
+    return bridges

@@ -1,4 +1,4 @@
-"""Groups of a collection from its decided pairs, geometry and what people said; and why each photo is in its group."""
+"""Groups of a collection from its decided pairs, geometry and people's verdicts; and why each photo is in its group."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,13 +13,13 @@ from neardup.decide.group_report import GroupReport, LinkedPairs, group_reports
 from neardup.search.pairs import NearPairs
 from neardup.verify.evidence import Evidence
 
-UNTOLD = LINKED - 1e-9
-"""The greatest probability that a pair has for its group where geometry cannot tell; it is no link."""
+MOST_WITHOUT_GEOMETRY = LINKED - 1e-9
+"""Greatest probability that groups take of a pair of which geometry cannot tell: just below that of a link."""
 
 
 @dataclass(frozen=True)
 class DecidedPairs:
-    """Pairs of a collection with what was found of them.
+    """Pairs of a collection with their evidence and probabilities.
 
     Attributes:
         left: int64 (m,), row of each pair's one photo.
@@ -39,7 +39,7 @@ class DecidedPairs:
         """How the photos of `count` rows lie in one another."""
         rows = self.left.tolist()
         transforms = np.array(
-            [transform_of(found, self.photos.get(row, "")) for row, found in zip(rows, self.evidence, strict=True)]
+            [transform_of(item, self.photos.get(row, "")) for row, item in zip(rows, self.evidence, strict=True)]
         ).reshape(-1, 3, 3)
         return Placements(self.left, self.right, self.probabilities, transforms, self.sizes(count))
 
@@ -47,19 +47,19 @@ class DecidedPairs:
         """Width and height of each photo, float64 (count, 2); 1 where no evidence says them."""
         sizes = np.ones((count, 2))
         rows = {photo: row for row, photo in self.photos.items()}
-        for found in self.evidence:
-            if found:
-                sizes[rows[found.first]] = found.width_first, found.height_first
-                sizes[rows[found.second]] = found.width_second, found.height_second
+        for item in self.evidence:
+            if item:
+                sizes[rows[item.first]] = item.width_first, item.height_first
+                sizes[rows[item.second]] = item.width_second, item.height_second
         return sizes
 
     def coverage(self) -> tuple[Floats, Floats]:
         """Share of each pair's left photo that the right one shows, and of its right photo, float64 (m,) each."""
         shares = np.zeros((2, len(self.left)))
-        for place, (row, found) in enumerate(zip(self.left.tolist(), self.evidence, strict=True)):
-            if found:
-                both = found.coverage_first, found.coverage_second
-                shares[:, place] = both if self.photos[row] == found.first else both[::-1]
+        for place, (row, item) in enumerate(zip(self.left.tolist(), self.evidence, strict=True)):
+            if item:
+                coverages = item.coverage_first, item.coverage_second
+                shares[:, place] = coverages if self.photos[row] == item.first else coverages[::-1]
         return shares[0], shares[1]
 
 
@@ -82,9 +82,9 @@ def group_pairs(count: int, pairs: DecidedPairs, constraints: Constraints | None
     Raises:
         ConfigError: the constraints contradict each other.
     """
-    untold = np.array([found is not None and found.cannot_tell for found in pairs.evidence], dtype=bool)
-    told = np.where(untold, np.minimum(pairs.probabilities, UNTOLD), pairs.probabilities)
-    placements = replace(pairs, probabilities=told).placements(count)
+    cannot_tell = np.array([item is not None and item.cannot_tell for item in pairs.evidence], dtype=bool)
+    most = np.where(cannot_tell, MOST_WITHOUT_GEOMETRY, 1.0)
+    placements = replace(pairs, probabilities=np.minimum(pairs.probabilities, most)).placements(count)
     lowered = lowered_by_triangles(placements)
     starts, ends = disjoint_pairs(placements)
     apart = starts * count + ends
@@ -115,15 +115,15 @@ def explain_groups(groups: Ints, pairs: DecidedPairs, copies: Bools) -> list[Gro
 
 
 def members_of(groups: Ints, pairs: NearPairs) -> list[list[int]]:
-    """Rows of each group of two or more, groups and rows in the order in which pairs name them, others after these.
+    """Rows of each group of two or more: in the order in which the pairs name them, rows in no pair last.
 
     Args:
         groups: int64 (n,), the group of each photo.
         pairs: of rows, best first.
     """
-    both = np.concatenate([np.stack([pairs.left, pairs.right], axis=1).ravel(), np.arange(len(groups))])
-    rows, places = np.unique(both, return_index=True)
+    in_order = np.concatenate([np.stack([pairs.left, pairs.right], axis=1).ravel(), np.arange(len(groups))])
+    rows, places = np.unique(in_order, return_index=True)
     members: dict[int, list[int]] = {}
     for row in rows[np.argsort(places)].tolist():
         members.setdefault(int(groups[row]), []).append(row)
-    return [found for found in members.values() if len(found) > 1]
+    return [rows_of_group for rows_of_group in members.values() if len(rows_of_group) > 1]

@@ -13,9 +13,9 @@ from neardup.arrays import Floats, Ints, Vectors
 from neardup.search.pairs import NearPairs
 
 LARGEST = 5000
-"""Different photos of one chain whose similarities are held at once: some 800 MB with what complete linkage needs."""
+"""Nodes of one chain whose similarities are in memory at once: some 800 MB with what complete linkage needs."""
 REACH = 4.0
-"""More than two similarities can differ by: a margin, similarity less threshold, of that size is certain."""
+"""Margin, similarity less threshold, at which margins are cut off: any two similarities differ by 2 at most."""
 
 
 def complete_linkage(margins: Floats) -> Ints:
@@ -61,17 +61,17 @@ def near_groups(pairs: NearPairs, vectors: Vectors, threshold: float, *, largest
     if not len(pairs.left):
         return groups
     rows, places = np.unique(np.stack([pairs.left, pairs.right]), return_inverse=True)
-    nodes, kept = _nodes(vectors, rows, threshold)
+    nodes, place_of_node = _nodes(vectors, rows, threshold)
     left, right = nodes[places.reshape(2, -1)]
     links = NearPairs(left, right, pairs.similarities)
-    group_of_node, count = np.empty(len(kept), dtype=np.int64), 0
-    for chain in _chains(links, len(kept), largest):
-        wide = vectors[rows[kept[chain]]].astype(np.float64)
-        margins = wide @ wide.T
+    group_of_node, count = np.empty(len(place_of_node), dtype=np.int64), 0
+    for chain in _chains(links, len(place_of_node), largest):
+        chain_vectors = vectors[rows[place_of_node[chain]]].astype(np.float64)
+        margins = chain_vectors @ chain_vectors.T
         margins -= threshold
-        found = complete_linkage(margins)
-        group_of_node[chain] = count - 1 + found
-        count += int(found.max())
+        labels = complete_linkage(margins)
+        group_of_node[chain] = count - 1 + labels
+        count += int(labels.max())
     groups[rows] = group_of_node[nodes]
     return groups
 
@@ -86,8 +86,8 @@ def _nodes(vectors: Vectors, rows: Ints, threshold: float) -> tuple[Ints, Ints]:
     numbers: dict[bytes | int, int] = {}
     nodes = np.empty(len(rows), dtype=np.int64)
     for place, row in enumerate(rows.tolist()):
-        wide = vectors[row].astype(np.float64)
-        alike = float(wide @ wide) >= threshold
+        vector = vectors[row].astype(np.float64)
+        alike = float(vector @ vector) >= threshold
         content = hashlib.blake2b(vectors[row].tobytes(), digest_size=16).digest() if alike else row
         nodes[place] = numbers.setdefault(content, len(numbers))
     return nodes, np.unique(nodes, return_index=True)[1]

@@ -1,4 +1,4 @@
-"""Which decision decides the pairs of a collection: that of the verdicts, of the ground truth, of a model, or ours."""
+"""Which decision decides the pairs of a collection: of its verdicts, its ground truth, a model, or the shipped one."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,7 +31,7 @@ def own_decision(out: Path, encoder: str) -> Decision | None:
     return first_decision([out / name / DECISION for name in (*APPROACHES, "tuned")], encoder)
 
 
-def unmoved_decision(out: Path, encoder: str) -> Decision | None:
+def starting_decision(out: Path, encoder: str) -> Decision | None:
     """The decision that verdicts start from: that of the ground truth, else the shipped one, as `decision_for` chooses.
 
     Args:
@@ -56,13 +56,13 @@ def decision_for(out: Path | None, encoder: str, checkpoint: str = "") -> Decisi
     Raises:
         ConfigError: a file is no decision, or one of another step version.
     """
-    found = [first_decision([out / DECISION], encoder), own_decision(out, encoder)] if out else []
+    of_folder = [first_decision([out / DECISION], encoder), own_decision(out, encoder)] if out else []
     registered = [Path(checkpoint).parent / DECISION] if checkpoint else []
-    return _first_that_links([*found, first_decision(registered, encoder), shipped_decision(encoder)])
+    return _first_that_links([*of_folder, first_decision(registered, encoder), shipped_decision(encoder)])
 
 
-def _first_that_links(found: Iterable[Decision | None]) -> Decision | None:
+def _first_that_links(decisions: Iterable[Decision | None]) -> Decision | None:
     """The first decision that links any pair, else the first one."""
-    known = [decision for decision in found if decision]
-    linking = [decision for decision in known if decision.bands.precision.threshold is not None]
-    return next(iter([*linking, *known]), None)
+    present = [decision for decision in decisions if decision]
+    linking = [decision for decision in present if decision.bands.precision.threshold is not None]
+    return next(iter([*linking, *present]), None)

@@ -10,10 +10,12 @@ from scipy.special import expit, log_expit
 from neardup.arrays import Bools, Floats, Ints
 
 PENALTY = 1.0
-"""Half of it times each squared coefficient is added to the loss, as much as one observation of weight 1 may add; the
-features are standardised first, and the weights add up to the groups that were seen, not to the pairs."""
+"""L2 penalty: half of it times the sum of squared coefficients is added to the loss, as one observation might add.
+
+The features are standardised first, and the weights add up to the groups that were seen, not to the pairs.
+"""
 SMALLEST_SCALE = 1e-6
-"""A feature whose standard deviation is less is constant, and is only centred."""
+"""Standard deviation below which a feature counts as constant: it is centred, and not divided by next to nothing."""
 
 
 @dataclass(frozen=True)
@@ -79,19 +81,19 @@ def fit_logistic(names: Sequence[str], table: Floats, same: Bools, weights: Floa
     Where all pairs are of one kind nothing can be learned from the features, and their coefficients are zero.
 
     Args:
-        names: of the features.
-        table: float64 (m, k), the features.
+        names: of the features, one for each column of `table`.
+        table: float64 (m, k), the features of each pair.
         same: bool (m,), whether each pair is of one group.
         weights: float64 (m,), how much each pair counts.
     """
-    share = weights / weights.sum() if len(weights) else weights
-    means = share @ table if len(weights) else np.zeros(len(names))
-    deviations = np.sqrt(share @ (table - means) ** 2) if len(weights) else np.zeros(len(names))
+    shares = weights / weights.sum() if len(weights) else weights
+    means = shares @ table if len(weights) else np.zeros(len(names))
+    deviations = np.sqrt(shares @ (table - means) ** 2) if len(weights) else np.zeros(len(names))
     scales = np.where(deviations < SMALLEST_SCALE, 1.0, deviations)
     standard, signs = (table - means) / scales, np.where(same, 1.0, -1.0)
-    for_same, for_other = weights[same].sum() + 0.5, weights[~same].sum() + 0.5
-    start = np.append(np.zeros(len(names)), np.log(for_same / for_other))
-    found = start
+    weight_of_same, weight_of_different = weights[same].sum() + 0.5, weights[~same].sum() + 0.5
+    start = np.append(np.zeros(len(names)), np.log(weight_of_same / weight_of_different))
+    solution = start
     if same.any() and not same.all():
 
         def loss(parameters: Floats) -> tuple[float, Floats]:
@@ -102,7 +104,7 @@ def fit_logistic(names: Sequence[str], table: Floats, same: Bools, weights: Floa
             return float(-weights @ log_expit(margins) + PENALTY / 2 * parameters[:-1] @ parameters[:-1]), gradient
 
         bounds = [(0.0, None)] * len(names) + [(None, None)]
-        found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000}).x
+        solution = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000}).x
     return Logistic(
-        tuple(names), tuple(means.tolist()), tuple(scales.tolist()), tuple(found[:-1].tolist()), float(found[-1])
+        tuple(names), tuple(means.tolist()), tuple(scales.tolist()), tuple(solution[:-1].tolist()), float(solution[-1])
     )

@@ -73,8 +73,9 @@ def fit_pairs(pairs: CandidatePairs, group_of: Ints) -> PairModel:
         group_of: int64 (n,), 0-based group of each photo.
     """
     left, right = group_of[pairs.left], group_of[pairs.right]
-    same, told = left == right, pairs.tellable
-    verified = fit_logistic(tuple(FEATURES), pairs.features[told], same[told], pair_weights(left[told], right[told]))
+    same, chosen = left == right, pairs.tellable
+    weights = pair_weights(left[chosen], right[chosen])
+    verified = fit_logistic(tuple(FEATURES), pairs.features[chosen], same[chosen], weights)
     return PairModel(verified, fit_logistic(SIMILARITY, pairs.cosines, same, pair_weights(left, right)))
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from scipy.special import betaincinv
 
 CONFIDENCE = 0.95
-"""How sure a bound is: of a hundred bounds that are stated so, five may be wrong."""
+"""Confidence of every bound, 0 to 1: of a hundred such bounds, five may be wrong."""
 MOST_OBSERVATIONS = 1_000_000
-"""Observations beyond which nobody will go on judging pairs by hand; a search for a number ends there."""
+"""Observations at which the search for a sufficient number ends: nobody judges a million pairs by hand."""
 
 
 def lower_bound(right: int, seen: int, confidence: float = CONFIDENCE) -> float:

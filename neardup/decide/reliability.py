@@ -9,7 +9,7 @@ from neardup.arrays import Bools, Floats
 BIN_EDGES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99, 1.0)
 """Edges of the bins of the reliability plot; narrow at both ends, where most candidates lie and where bands begin."""
 CERTAIN = 1e-15
-"""A probability is taken to be at least so far from 0 and from 1, for log loss would else be infinite."""
+"""Least distance of a probability from 0 in the log loss, which would be infinite there."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ def log_loss(probabilities: Floats, same: Bools) -> float:
     >>> round(log_loss(np.array([0.5, 0.5]), np.array([True, False])), 4)
     0.6931
     """
-    given = np.clip(np.where(same, probabilities, 1 - probabilities), CERTAIN, 1.0)
-    return float(-np.log(given).mean())
+    of_truth = np.clip(np.where(same, probabilities, 1 - probabilities), CERTAIN, 1.0)
+    return float(-np.log(of_truth).mean())
 
 
 def brier_score(probabilities: Floats, same: Bools) -> float:
@@ -90,7 +90,7 @@ def reliability_bins(probabilities: Floats, same: Bools) -> tuple[ReliabilityBin
     place = np.minimum(np.searchsorted(BIN_EDGES, probabilities, side="right") - 1, len(BIN_EDGES) - 2)
     bins = []
     for number in np.unique(place).tolist():
-        chosen = place == number
-        predicted, observed = float(probabilities[chosen].mean()), float(same[chosen].mean())
-        bins.append(ReliabilityBin(BIN_EDGES[number], BIN_EDGES[number + 1], int(chosen.sum()), predicted, observed))
+        in_bin = place == number
+        predicted, observed = float(probabilities[in_bin].mean()), float(same[in_bin].mean())
+        bins.append(ReliabilityBin(BIN_EDGES[number], BIN_EDGES[number + 1], int(in_bin.sum()), predicted, observed))
     return tuple(bins)

@@ -78,14 +78,14 @@ class Background:
         return wide
 
     def save(self, folder: Path) -> None:
-        """Write it into the folder of a checkpoint, whole or not at all."""
+        """Write the background into the folder of a checkpoint, whole or not at all."""
         facts = {"neighbours": str(self.neighbours), "gamma": repr(self.gamma)}
         with replacing(folder / BACKGROUND) as partial:
             save_file({"vectors": np.ascontiguousarray(self.vectors)}, partial, facts)
 
     @classmethod
     def load(cls, folder: Path) -> "Background | None":
-        """That of a checkpoint; None where it has none.
+        """Read the background in the folder of a checkpoint; None where it has none.
 
         Raises:
             EncoderError: its file is broken.

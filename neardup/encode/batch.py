@@ -9,7 +9,7 @@ from neardup.encode.devices import one_core_a_thread
 from neardup.encode.protocol import BATCH, BatchEncoder
 
 BATCHES = (BATCH, 32, 64, 8, 4)
-"""Images in one pass that are tried, in this order."""
+"""Numbers of images in one pass that are tried, in this order, the default first."""
 SECONDS = 3.0
 """Time that the trial may take, in seconds: a start of the program is not to be felt."""
 GAIN = 1.05
@@ -23,7 +23,7 @@ def fastest_batch(encoder: BatchEncoder) -> int:
 
     It is 16 unless another one is clearly faster, each by its best pass, so that noise decides little.
     """
-    before, end = encoder.batch, time.perf_counter() + SECONDS
+    original_batch, end = encoder.batch, time.perf_counter() + SECONDS
     black = encoder.read(_black())
     rates: dict[int, float] = {}
     with one_core_a_thread() as (_, settle):
@@ -37,7 +37,7 @@ def fastest_batch(encoder: BatchEncoder) -> int:
                 start = time.perf_counter()
                 encoder.encode([black] * batch)
             rates[batch] = max(rates.get(batch, 0), batch / (time.perf_counter() - start))
-    encoder.batch = before
+    encoder.batch = original_batch
     fastest = max(rates, key=lambda batch: rates[batch])
     return fastest if rates[fastest] > GAIN * rates[BATCH] else BATCH
 

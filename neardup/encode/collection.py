@@ -147,7 +147,7 @@ def unreadable(collection: Collection, present: Ints) -> dict[str, str]:
 
 
 def new_shards(collection: Collection, known: Ints, size: int = SHARD) -> Iterator[tuple[str, ...]]:
-    """Paths of photos that are not known as they are now, in shards of `size`, the last one smaller."""
+    """Paths of photos that are new or have changed, in shards of `size`, the last one smaller."""
     waiting: list[str] = []
     for marks, paths in _listed(collection):
         waiting += [path for path, old in zip(paths, among(marks, known), strict=True) if not old]
@@ -233,13 +233,13 @@ class Files:
         places = self.places[chosen]
         order = np.argsort(places, kind="stable")
         ends = np.searchsorted(places[order], self.starts)
-        found: dict[int, str] = {}
+        value_of: dict[int, str] = {}
         for table, start, first, last in zip(self.tables, self.starts, ends, ends[1:], strict=False):
             if first < last:
                 rows = places[order[first:last]] - start
                 values = self.store.read(table, [name])[name].take(pa.array(rows)).to_pylist()
-                found.update(zip(order[first:last].tolist(), values, strict=True))
-        return [found[number] for number in range(len(chosen))]
+                value_of.update(zip(order[first:last].tolist(), values, strict=True))
+        return [value_of[number] for number in range(len(chosen))]
 
 
 def encoded_photos(collection: Collection, present: Ints) -> Files:
@@ -254,16 +254,16 @@ def encoded_photos(collection: Collection, present: Ints) -> Files:
     marks, contents, places, starts = [present[:0]], [present[:0]], [present[:0]], [0]
     for name in names:
         table = store.read(name, ["photo", "file"])
-        here = np.flatnonzero(among(table["file"].to_numpy(), present))
-        marks.append(table["file"].to_numpy()[here])
-        contents.append(content_keys(table["photo"].take(pa.array(here))))
-        places.append(here + starts[-1])
+        listed = np.flatnonzero(among(table["file"].to_numpy(), present))
+        marks.append(table["file"].to_numpy()[listed])
+        contents.append(content_keys(table["photo"].take(pa.array(listed))))
+        places.append(listed + starts[-1])
         starts.append(starts[-1] + len(table))
-    once = np.unique(np.concatenate(marks), return_index=True)[1]
+    distinct = np.unique(np.concatenate(marks), return_index=True)[1]
     return Files(
         store,
-        np.concatenate(contents)[once],
+        np.concatenate(contents)[distinct],
         tuple(names),
-        np.concatenate(places)[once],
+        np.concatenate(places)[distinct],
         np.array(starts, dtype=np.int64),
     )

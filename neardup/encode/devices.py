@@ -47,7 +47,7 @@ def one_core_a_thread() -> Iterator[tuple[int, Callable[[], None]]]:
     try:
         yield threads, lambda: torch.set_num_threads(1)
     finally:
-        torch.set_num_threads(threads)  # for MKL a single thread of one holds in the whole process
+        torch.set_num_threads(threads)  # with MKL, the 1 that one thread has set holds in all
 
 
 def cpu_has_bf16() -> bool:

@@ -83,7 +83,10 @@ def check_encoder(name: str) -> None:
 
 
 def objectives_of(name: str) -> frozenset[str]:
-    """What a model can be trained by: `captions` if it reads text, `copies` but for an ONNX file; errors as above."""
+    """What a model can be trained by: `captions` if it reads text, `copies` but for an ONNX file.
+
+    Errors are those of `load_encoder`.
+    """
     if is_onnx(name):
         return frozenset()
     if name == BUILTIN or (Path(name) / "tokenizer_config.json").is_file():
@@ -94,7 +97,7 @@ def objectives_of(name: str) -> frozenset[str]:
 
 
 def limits_of(name: str) -> str:
-    """What an experiment leaves out with an encoder, in words; empty where it leaves out nothing. Errors as above."""
+    """What an experiment leaves out with an encoder, in words; or nothing; errors as in `load_encoder`."""
     can = objectives_of(name)
     if not can:
         return "the encoder is an ONNX file, which cannot be trained: it is measured as it is"

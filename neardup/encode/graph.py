@@ -38,7 +38,7 @@ def write_graph(tower: nn.Module, vectors_of: VectorsOf, shape: Sequence[int], p
     """
     from onnx import TensorProto  # noqa: PLC0415 - an optional dependency
 
-    images = torch.zeros(2, *shape)  # the exporter takes a batch of one for one that is always so
+    images = torch.zeros(2, *shape)  # of a batch of one the exporter concludes that every batch has one
     program: Any = torch.onnx.export(
         Exported(tower, vectors_of).eval(),
         (images,),
@@ -59,7 +59,7 @@ def write_graph(tower: nn.Module, vectors_of: VectorsOf, shape: Sequence[int], p
     for node in model.graph.node:
         node.input[:] = [weights.get(name, name) for name in node.input]
     for part in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
-        part.ClearField("metadata_props")  # where the exporter found each operation
+        part.ClearField("metadata_props")  # they say where in the source the exporter found each operation
     model.graph.ClearField("value_info")
     with replacing(path) as partial:
         partial.write_bytes(model.SerializeToString(deterministic=True))

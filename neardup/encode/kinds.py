@@ -39,7 +39,9 @@ class ClipEncoder(VisionEncoder):
     """The vision tower of a CLIP, a `CLIPVisionModelWithProjection`: its vector is the projected one."""
 
     PARTS: ClassVar[Parts] = (CLIPVisionModelWithProjection, CLIPImageProcessor)
+    """The vision tower of a CLIP with its projection, and the image processor."""
     WHOLE: ClassVar[Parts] = (CLIPModel, CLIPImageProcessor, CLIPTokenizer)
+    """Both towers of a CLIP, the image processor and the tokenizer."""
 
     @staticmethod
     def vision_of(model: Any) -> nn.Module:
@@ -67,6 +69,7 @@ class ClipVisionEncoder(ClipEncoder):
     """The vision tower of a CLIP that was saved without its text tower."""
 
     WHOLE: ClassVar[Parts] = ClipEncoder.PARTS
+    """The vision tower and its image processor: the checkpoint has no more."""
     vision_of = staticmethod(VisionEncoder.vision_of)
 
 
@@ -77,7 +80,9 @@ class SiglipEncoder(VisionEncoder):
     """
 
     PARTS: ClassVar[Parts] = (SiglipVisionModel, AutoImageProcessor)
+    """The vision tower of a SigLIP, and the image processor."""
     WHOLE: ClassVar[Parts] = (SiglipModel, AutoImageProcessor, AutoTokenizer)
+    """Both towers of a SigLIP, the image processor and the tokenizer."""
 
     @staticmethod
     def vision_of(model: Any) -> nn.Module:
@@ -108,6 +113,7 @@ class SiglipVisionEncoder(SiglipEncoder):
     """The vision tower of a SigLIP that was saved without its text tower."""
 
     WHOLE: ClassVar[Parts] = SiglipEncoder.PARTS
+    """The vision tower and its image processor: the checkpoint has no more."""
     vision_of = staticmethod(VisionEncoder.vision_of)
 
 
@@ -120,7 +126,9 @@ class PooledEncoder(VisionEncoder):
     """
 
     PARTS: ClassVar[Parts] = (AutoModel, AutoImageProcessor)
+    """The vision model and its image processor."""
     WHOLE: ClassVar[Parts] = PARTS
+    """All that can be trained: the kind has no text tower."""
 
     @staticmethod
     def dimension_of(model: Any) -> int:
@@ -155,7 +163,11 @@ class TimmImages:
 
 
 def timm_image_processor(config: Any) -> BitImageProcessor:
-    """The steps by which timm prepares pictures for a `TimmWrapperModel` of a configuration; errors as above."""
+    """The steps by which timm prepares pictures for a `TimmWrapperModel` of a configuration.
+
+    Raises:
+        EncoderError: the model wants a border around its pictures, or pictures that are no squares.
+    """
     from timm import get_pretrained_cfg  # noqa: PLC0415 - takes a second
     from timm.data.config import resolve_data_config  # noqa: PLC0415 - takes a second
     from timm.data.transforms import str_to_pil_interp  # noqa: PLC0415 - takes a second
@@ -187,7 +199,9 @@ class TimmEncoder(VisionEncoder):
     """
 
     PARTS: ClassVar[Parts] = (AutoModel, TimmImages)
+    """The timm model, and an image processor of timm's steps."""
     WHOLE: ClassVar[Parts] = PARTS
+    """All that can be trained: the kind has no text tower."""
 
     @staticmethod
     def architecture_of(model: Any) -> str:
@@ -240,7 +254,9 @@ class DualEncoder(VisionEncoder):
     """
 
     PARTS: ClassVar[Parts] = (DualVision, AutoImageProcessor)
+    """The half that sees, and the image processor."""
     WHOLE: ClassVar[Parts] = (VisionTextDualEncoderModel, AutoImageProcessor, AutoTokenizer)
+    """Both halves of the dual encoder, the image processor and the tokenizer."""
 
     @staticmethod
     def vision_of(model: Any) -> nn.Module:
@@ -266,7 +282,7 @@ class DualEncoder(VisionEncoder):
 
     @staticmethod
     def architecture_of(model: Any) -> str:
-        """That of the vision model, where timm has it."""
+        """Name and arguments of the vision model's architecture, where timm has it; else nothing."""
         return timm_architecture(model.vision_model.config.to_dict())
 
     @staticmethod

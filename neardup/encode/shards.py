@@ -41,6 +41,7 @@ _FORMER_PAIRS = "pairs-"
 _NO_FILE = -1
 """Stands for the mark of a file that is not known; marks are not negative."""
 _UNREADABLE_ROWS = pa.schema({"path": pa.string(), "file": pa.int64(), "reason": pa.string(), "opened": pa.bool_()})
+"""Columns of the tables of unreadable files, and their types; `opened` is false of a file that is to be tried again."""
 
 
 @dataclass(frozen=True)
@@ -99,22 +100,24 @@ def _updated(store: Store, batch: int | None) -> int | None:
     parts, pairs, shards = (store.names(prefix) for prefix in (_FORMER_PARTS, _FORMER_PAIRS, SHARDS))
     if not (parts or pairs or shards):
         return batch
-    kept = batch in {None, BATCH}
+    usable = batch in {None, BATCH}
     for name in parts:
-        if kept:
+        if usable:
             table = store.read(name)
             files = pa.array(np.full(len(table), _NO_FILE))
             shard = f"{SHARDS}{len(table):06d}-{name.removeprefix(_FORMER_PARTS)}"
             store.write(shard, table.append_column("file", files))
     for name in (*parts, *pairs, *store.names(UNREADABLE)):
         store.delete(name)
-    lost = "" if kept or not parts else f"; {len(parts)} of its tables, made in passes of {BATCH} photos, are made anew"
+    loss = (
+        "" if usable or not parts else f"; {len(parts)} of its tables, made in passes of {BATCH} photos, are made anew"
+    )
     warnings.warn(
         f"the store {store.url} is of a former version: its vectors are used, its files are read once more to know "
-        f"them again, and its pairs are searched again{lost}",
+        f"them again, and its pairs are searched again{loss}",
         stacklevel=4,
     )
-    return BATCH if parts and kept else batch
+    return BATCH if parts and usable else batch
 
 
 def mark_of(folder: Path, path: str) -> int:
@@ -192,7 +195,7 @@ def encode_into(
         report: is told how many photos were encoded since it was told last.
     """
     if isinstance(encoder, BatchEncoder):
-        encoder = copy(encoder)  # the caller's keeps its batch
+        encoder = copy(encoder)  # so that the caller's encoder keeps its batch
         encoder.batch = batch
     contents = _contents(store)
     contents.refresh()
@@ -255,7 +258,7 @@ class _Files:
         vectors: row → vector, of the contents that were encoded.
         copies: rows of files whose content has a vector, or was given to the encoder already.
         faults: row → why the file cannot be read.
-        closed: rows of the faults that lie with the file and not with what is in it: it is tried again.
+        unopened: rows of the files that could not be opened, whatever is in them: they are tried again.
     """
 
     def __init__(self, folder: Path, paths: Sequence[str], contents: _Contents) -> None:
@@ -266,11 +269,11 @@ class _Files:
         self.vectors: dict[int, Vectors] = {}
         self.copies: list[int] = []
         self.faults: dict[int, str] = {}
-        self.closed: set[int] = set()
+        self.unopened: set[int] = set()
 
     def sources(self) -> Iterator[bytes]:
         """The bytes of each file whose content has no vector yet, each content once."""
-        seen: set[str] = set()
+        seen_photos: set[str] = set()
         for row, path in enumerate(self.paths):
             try:
                 self.marks[row] = mark_of(self.folder, path)
@@ -279,13 +282,13 @@ class _Files:
                 continue
             except OSError as error:
                 self.faults[row] = f"the file cannot be opened ({error.strerror})"
-                self.closed.add(row)
+                self.unopened.add(row)
                 continue
             self.photos[row] = photo = hashlib.sha256(data).hexdigest()
-            if photo in seen or photo in self.contents:
+            if photo in seen_photos or photo in self.contents:
                 self.copies.append(row)
                 continue
-            seen.add(photo)
+            seen_photos.add(photo)
             self.drawn.append(row)
             yield data
 
@@ -298,7 +301,7 @@ class _Files:
 
     def settle_copies(self) -> None:
         """Call the copies of what proved to be unreadable unreadable as well."""
-        reasons = {self.photos[row]: reason for row, reason in self.faults.items() if row not in self.closed}
+        reasons = {self.photos[row]: reason for row, reason in self.faults.items() if row not in self.unopened}
         self.faults |= {row: reasons[self.photos[row]] for row in self.copies if self.photos[row] in reasons}
         self.copies = [row for row in self.copies if row not in self.faults]
 
@@ -321,7 +324,7 @@ class _Files:
     def unreadable(self) -> pa.Table:
         """The files that cannot be read, with their reasons."""
         rows = [
-            {"path": self.paths[row], "file": self.marks[row], "reason": reason, "opened": row not in self.closed}
+            {"path": self.paths[row], "file": self.marks[row], "reason": reason, "opened": row not in self.unopened}
             for row, reason in self.faults.items()
         ]
         return pa.Table.from_pylist(rows, _UNREADABLE_ROWS)

@@ -16,7 +16,17 @@ import pyarrow.parquet as pq
 
 from neardup.arrays import Vectors
 from neardup.errors import ArchiveError, install_hint
-from neardup.stages import replacing
+from neardup.stages import STATE, replacing
+
+
+def store_of(out: Path, url: str | None = None) -> str:
+    """Folder or URL of the vectors that all commands with one output folder share.
+
+    Args:
+        out: the output folder.
+        url: the store that settings name; else it lies in the state folder of `out`.
+    """
+    return url or str(out.resolve() / STATE / "vectors")
 
 
 def write_parquet(table: pa.Table, where: Path | io.BytesIO) -> None:
@@ -51,7 +61,7 @@ class Store:
         return Store(f"{self.url.rstrip('/')}/{name}")
 
     @cached_property
-    def _at(self) -> tuple[Any, str, bool]:
+    def _location(self) -> tuple[Any, str, bool]:
         """The file system of the address, the folder in it, and whether that is a folder of this machine."""
         try:
             system, folder = fsspec.core.url_to_fs(self.url)
@@ -63,15 +73,15 @@ class Store:
 
     def names(self, prefix: str = "") -> list[str]:
         """Names of the tables that begin so, ordered, without `.parquet`."""
-        system, folder, _ = self._at
+        system, folder, _ = self._location
         system.invalidate_cache()
         try:
-            found = (path.rsplit("/", 1)[-1] for path in system.ls(folder, detail=False))
+            file_names = (path.rsplit("/", 1)[-1] for path in system.ls(folder, detail=False))
         except FileNotFoundError:
             return []
         except OSError as error:
             raise ArchiveError(f"the store {self.url} cannot be read ({error})") from error
-        tables = (name.removesuffix(".parquet") for name in found if name.endswith(".parquet") and name[0] != ".")
+        tables = (name.removesuffix(".parquet") for name in file_names if name.endswith(".parquet") and name[0] != ".")
         return sorted(name for name in tables if name.startswith(prefix))
 
     def write(self, name: str, table: pa.Table) -> None:
@@ -86,7 +96,7 @@ class Store:
         Raises:
             ArchiveError: it is not there, or it is no Parquet file with these columns.
         """
-        system, folder, local = self._at
+        system, folder, local = self._location
         where: dict[str, Any] = {"memory_map": True} if local else {"filesystem": system}
         try:
             return pq.read_table(f"{folder}/{name}.parquet", columns=columns, partitioning=None, **where)
@@ -97,7 +107,7 @@ class Store:
 
     def delete(self, name: str) -> None:
         """Delete a table; one that is not there is as good as deleted."""
-        system, folder, _ = self._at
+        system, folder, _ = self._location
         with suppress(FileNotFoundError):
             system.rm_file(f"{folder}/{name}.parquet")
 
@@ -107,7 +117,7 @@ class Store:
 
     def noted(self, name: str) -> Any:
         """The value that `note` wrote under this name, or None."""
-        system, folder, _ = self._at
+        system, folder, _ = self._location
         try:
             return json.loads(system.cat_file(f"{folder}/{name}.json"))
         except FileNotFoundError:
@@ -115,7 +125,7 @@ class Store:
 
     def _put(self, name: str, data: bytes) -> None:
         """Write a file whole or not at all."""
-        system, folder, local = self._at
+        system, folder, local = self._location
         if not local:
             system.pipe_file(f"{folder}/{name}", data)
             return

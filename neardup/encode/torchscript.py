@@ -2,8 +2,8 @@
 
 SSCD (Pizzi et al., CVPR 2022, MIT licence) was trained to recognise copies of photographs. Pictures are squeezed to a
 square of 288 pixels and normalised by the mean and deviation of ImageNet; its authors advise a shortest side of 288
-pixels, or a squeezed square for batches. So are those of every other file, but that a folder with a module may have a
-`preprocessor_config.json`.
+pixels, or a squeezed square for batches. Pictures for any other module are prepared in the same way, unless it lies in
+a folder with a `preprocessor_config.json`.
 """
 
 import shutil
@@ -95,8 +95,8 @@ def load_torchscript(name: str) -> tuple[Script, CLIPImageProcessor]:
     digest = digest_file(path)
     if name == SSCD and digest != SHA256:
         raise EncoderError(f"{path} is not the SSCD that Meta publishes (its SHA-256 is {digest[:12]}…): delete it")
-    own = folder is not None and (folder / "preprocessor_config.json").is_file()
-    processor = CLIPImageProcessor.from_pretrained(name) if own else _squeezing()
+    has_processor = folder is not None and (folder / "preprocessor_config.json").is_file()
+    processor = CLIPImageProcessor.from_pretrained(name) if has_processor else _squeezing()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch wants new models to be exported otherwise
@@ -130,9 +130,9 @@ def _sscd() -> Path:
     path = FOLDER / URL.rpartition("/")[2]
     if path.is_file():
         return path
-    elsewhere = f"fetch {URL} on a machine with network and say --encoder FILE, or say --encoder {BUILTIN}"
+    advice = f"fetch {URL} on a machine with network and say --encoder FILE, or say --encoder {BUILTIN}"
     if constants.HF_HUB_OFFLINE:
-        raise EncoderError(f"SSCD is not on this machine and HF_HUB_OFFLINE is set; {elsewhere}")
+        raise EncoderError(f"SSCD is not on this machine and HF_HUB_OFFLINE is set; {advice}")
     try:
         with replacing(path) as new:
             with urlopen(URL, timeout=TIMEOUT) as answer, new.open("wb") as file:
@@ -144,8 +144,8 @@ def _sscd() -> Path:
             if digest_file(new) != SHA256:
                 raise EncoderError(
                     f"what came from {URL} is not the file that Meta publishes ({new.stat().st_size} bytes): try "
-                    f"again, or {elsewhere}"
+                    f"again, or {advice}"
                 )
     except (URLError, HTTPException, OSError) as error:
-        raise EncoderError(f"SSCD is not on this machine and cannot be fetched ({error}); {elsewhere}") from error
+        raise EncoderError(f"SSCD is not on this machine and cannot be fetched ({error}); {advice}") from error
     return path

@@ -17,7 +17,7 @@ from neardup.errors import EncoderError
 from neardup.stages import sync, sync_names
 
 LEAST_VOCABULARY = 16
-"""Tokens of the smallest tokenizer that can be one: transformers makes one of two tokens of a folder without any."""
+"""Least number of tokens of a tokenizer: of a folder without any, transformers makes one of two tokens."""
 
 
 @dataclass(frozen=True)
@@ -85,23 +85,25 @@ def load_trainable(name: str) -> Trainable:
     if not tokenizers:
         return Trainable(name, model, None, processor)
     [tokenizer] = tokenizers
-    known, text = len(tokenizer), model.config.text_config
-    if known < LEAST_VOCABULARY:
+    token_count, text_config = len(tokenizer), model.config.text_config
+    if token_count < LEAST_VOCABULARY:
         raise EncoderError(f"{name} holds no tokenizer, which fine-tuning needs: save it beside the weights")
-    if known > text.vocab_size:
+    if token_count > text_config.vocab_size:
         raise EncoderError(
-            f"the tokenizer of {name} has {known} tokens, its model {text.vocab_size}: they do not belong together"
+            f"the tokenizer of {name} has {token_count} tokens, its model {text_config.vocab_size}: they do not belong "
+            "together"
         )
     if kind == "siglip":
-        text.pad_token_id = tokenizer.pad_token_id  # it reads padding, and config.json often has another token
+        # SigLIP reads padding as it reads words, and its config.json often names another token for it.
+        text_config.pad_token_id = tokenizer.pad_token_id
     graph = checkpoint_folder(name) / GRAPH
     return Trainable(name, model, tokenizer, processor, graph.read_bytes() if graph.is_file() else None)
 
 
 def save_encoder(name: str, folder: Path) -> None:
-    """Write a folder that `load_encoder` reads as it reads `name`; errors as there."""
+    """Write a folder from which `load_encoder` loads the encoder called `name`; errors as in `load_encoder`."""
     if is_onnx(name):
-        (folder / BACKGROUND).unlink(missing_ok=True)  # of the encoder that was saved there before
+        (folder / BACKGROUND).unlink(missing_ok=True)  # that of an encoder which was saved there before
         load_onnx(name).save(folder)
     else:
         load_trainable(name).save(folder)

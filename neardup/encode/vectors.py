@@ -15,11 +15,11 @@ from neardup.archive.testset import TestSet
 from neardup.arrays import Bools, Vectors
 from neardup.encode.encoder import BUILTIN, Encoder, load_encoder
 from neardup.encode.shards import SHARDS, encode_into, open_store
-from neardup.encode.store import Store, vector_column, vectors_of, write_parquet
+from neardup.encode.store import Store, store_of, vector_column, vectors_of, write_parquet
 from neardup.errors import ArchiveError, EncoderError
 from neardup.images import MAX_PIXELS
 from neardup.progress import bar
-from neardup.stages import STATE, replacing
+from neardup.stages import replacing
 
 SHARD = 256
 """Photos between two writings to the store: what a kill may cost, some 20 seconds of ViT-B/32 on two cores."""
@@ -107,8 +107,8 @@ class Embeddings:
 
 def folder_of(path: Path) -> Path | None:
     """The folder of the photos of a Parquet file of vectors, as it was when they were encoded; None if it is gone."""
-    named = (pq.read_schema(path).metadata or {}).get(b"folder", b"").decode()
-    return Path(named) if named and Path(named).is_dir() else None
+    folder = (pq.read_schema(path).metadata or {}).get(b"folder", b"").decode()
+    return Path(folder) if folder and Path(folder).is_dir() else None
 
 
 def embed(
@@ -134,14 +134,14 @@ def embed(
         EncoderError: there is no such encoder.
     """
     if store is None:
-        with TemporaryDirectory() as forgotten:
-            return embed(folder, encoder, forgotten, max_pixels)
+        with TemporaryDirectory() as temporary:
+            return embed(folder, encoder, temporary, max_pixels)
     model = load_encoder(encoder) if isinstance(encoder, str) else encoder
-    found = scan(Path(folder), patterns=("**",), exclude=(), max_pixels=max_pixels)
-    for path, reason in found.left_out:
+    archive = scan(Path(folder), patterns=("**",), exclude=(), max_pixels=max_pixels)
+    for path, reason in archive.left_out:
         warnings.warn(f"left out {path}: {reason}", stacklevel=2)
-    items = [(photo.path, photo.sha256) for photo in found.photos]
-    return embed_photos(items, found.root, model, store=store, max_pixels=max_pixels)
+    items = [(photo.path, photo.sha256) for photo in archive.photos]
+    return embed_photos(items, archive.root, model, store=store, max_pixels=max_pixels)
 
 
 def embed_photos(
@@ -171,39 +171,40 @@ def embed_photos(
     """
     shards, batch = open_store(str(store), encoder)
     rows = {photo: row for row, (_, photo) in enumerate(items)}
-    found = _Found(rows, np.empty((len(items), encoder.dimension), np.float32))
-    found.take_all(shards)
-    missing = sorted(photo for photo, row in rows.items() if not found.there[row])
+    stored = _StoredVectors(rows, np.empty((len(items), encoder.dimension), np.float32))
+    stored.take_all(shards)
+    missing = sorted(photo for photo, row in rows.items() if not stored.present[row])
     folder = root.resolve()
     with bar(total=len(missing), desc="encoding", unit="photo", disable=None if missing else True) as progress:
         for start in range(0, len(missing), SHARD):
             photos = missing[start : start + SHARD]
             paths = [items[rows[photo]][0] for photo in photos]
             encode_into(shards, encoder, batch, folder, paths, max_pixels, progress.update)
-            found.take_all(shards)
+            stored.take_all(shards)
             for photo, path in zip(photos, paths, strict=True):
-                if not found.there[rows[photo]]:
+                if not stored.present[rows[photo]]:
                     _refuse(root / path, encoder, max_pixels)
-    chosen = found.vectors[[rows[photo] for _, photo in items]] if len(rows) < len(items) else found.vectors
+    chosen = stored.vectors[[rows[photo] for _, photo in items]] if len(rows) < len(items) else stored.vectors
     return Embeddings(tuple(photo for _, photo in items), tuple(path for path, _ in items), chosen, encoder.fingerprint)
 
 
 @dataclass
-class _Found:
-    """Vectors that were found in a store, for the contents that are looked for.
+class _StoredVectors:
+    """The vectors in a store of the contents that are looked for.
 
     Attributes:
         rows: content → its row.
-        vectors: float32 (n, d), where `there` says so.
+        vectors: float32 (n, d), undefined in the rows that `present` says are missing.
+        present: bool (n,), whether the vector of each row was in a shard that was read.
     """
 
     rows: Mapping[str, int]
     vectors: Vectors
-    there: Bools = field(init=False)
+    present: Bools = field(init=False)
     _read: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.there = np.zeros(len(self.vectors), dtype=bool)
+        self.present = np.zeros(len(self.vectors), dtype=bool)
 
     def take_all(self, store: Store) -> None:
         """Take what is looked for from the shards that were not read yet."""
@@ -212,10 +213,10 @@ class _Found:
                 continue
             self._read.add(name)
             photos = store.read(name, ["photo"])["photo"].to_pylist()
-            here = np.array([self.rows.get(photo, -1) for photo in photos], dtype=np.int64)
-            if (here >= 0).any():
-                self.vectors[here[here >= 0]] = vectors_of(store.read(name, ["vector"])["vector"])[here >= 0]
-                self.there[here[here >= 0]] = True
+            rows = np.array([self.rows.get(photo, -1) for photo in photos], dtype=np.int64)
+            if (rows >= 0).any():
+                self.vectors[rows[rows >= 0]] = vectors_of(store.read(name, ["vector"])["vector"])[rows >= 0]
+                self.present[rows[rows >= 0]] = True
 
 
 def _refuse(path: Path, encoder: Encoder, max_pixels: int) -> None:
@@ -269,7 +270,5 @@ def embed_test_set(
         UnreadableImageError: a photo cannot be read.
     """
     items = [(f"test_dataset/{photo.name}", photo.sha256) for photo in test_set.photos]
-    embeddings = embed_photos(
-        items, out, encoder, store=store or out.resolve() / STATE / "vectors", max_pixels=max_pixels
-    )
+    embeddings = embed_photos(items, out, encoder, store=store_of(out, store), max_pixels=max_pixels)
     return replace(embeddings, paths=tuple(photo.path for photo in test_set.photos))

@@ -84,8 +84,8 @@ def resamples(scored: ScoredTestSet, count: int, seed: int) -> Iterator[Resample
         seed: of the draws.
     """
     groups = scored.group_count
-    drawn = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), count)
-    for times in drawn.astype(np.float64):
+    draws = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), count)
+    for times in draws.astype(np.float64):
         yield Resample(scored, times)
 
 

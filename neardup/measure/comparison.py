@@ -19,8 +19,6 @@ from neardup.tables import Value, write_table
 
 FILES = ("comparison.xlsx", "comparison.csv", "comparison.md", "comparison.json", "comparison_facts.json")
 """Names of the files in which `Comparison.write` sets the approaches side by side."""
-
-
 VERIFIED = ", verified"
 """What the name of an approach ends with where its nearest pairs were verified."""
 
@@ -41,7 +39,7 @@ class VerifiedFigures:
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> "VerifiedFigures":
-        """Read what `plain` wrote of them."""
+        """Read what `plain` gave of them, as `verified.json` has it."""
         figures, gains = (
             {name: Figure(**figure) for name, figure in facts[part].items()} for part in ("figures", "gains")
         )
@@ -49,10 +47,12 @@ class VerifiedFigures:
 
     @property
     def plain(self) -> dict[str, object]:
-        """The comparison as dicts, lists and numbers, for `comparison.json`."""
+        """The figures, gains and summary as dicts, numbers and text, for `verified.json` and the comparison's facts."""
         parts = {"figures": self.figures, "gains": self.gains}
-        shown = {part: {name: asdict(figure) for name, figure in of.items()} for part, of in parts.items()}
-        return {**shown, "summary": self.summary}
+        plain_parts = {
+            part: {name: asdict(figure) for name, figure in figures.items()} for part, figures in parts.items()
+        }
+        return {**plain_parts, "summary": self.summary}
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,14 @@ class Comparison:
     @cached_property
     def spreads(self) -> dict[str, dict[str, tuple[float, float]]]:
         """Metric → approach → its least and its greatest value over the seeds, where there are several."""
-        found: dict[str, dict[str, tuple[float, float]]] = {name: {} for name in NAMES}
+        spreads: dict[str, dict[str, tuple[float, float]]] = {name: {} for name in NAMES}
         for first in self.evaluations:
             for name in NAMES if self.repeats.get(first.approach) else ():
-                values = [one.metrics[name].value for one in (first, *self.repeats[first.approach])]
+                values = [evaluation.metrics[name].value for evaluation in (first, *self.repeats[first.approach])]
                 defined = [value for value in values if value is not None]
                 if defined:
-                    found[name][first.approach] = min(defined), max(defined)
-        return found
+                    spreads[name][first.approach] = min(defined), max(defined)
+        return spreads
 
     @property
     def seeds(self) -> int:
@@ -164,8 +164,8 @@ class Comparison:
         for heading, figures in (
             *((a, {name: self.figures[name][a] for name in NAMES}) for a in self.approaches),
             *((f"{a} gain", {name: self.differences[name][a] for name in NAMES}) for a in self.approaches[1:]),
-            *((f"{a}{VERIFIED}", found.figures) for a, found in verified),
-            *((f"{a}{VERIFIED} gain", found.gains) for a, found in verified),
+            *((f"{a}{VERIFIED}", pairs_verified.figures) for a, pairs_verified in verified),
+            *((f"{a}{VERIFIED} gain", pairs_verified.gains) for a, pairs_verified in verified),
         ):
             for part, end in (("value", ""), ("low", " low"), ("high", " high")):
                 columns.append((f"{heading}{end}", _cell(figures, part)))
@@ -191,8 +191,8 @@ class Comparison:
             return []
         rows = [["verified (%)", *(APPROACHES.get(a, a) for a in names)]]
         for name in NAMES:
-            found = [(self.verified[a].figures[name], self.verified[a].gains[name]) for a in names]
-            rows.append([METRICS[name].title, *(_shown(figure, certain(gain)) for figure, gain in found)])
+            cells = [(self.verified[a].figures[name], self.verified[a].gains[name]) for a in names]
+            rows.append([METRICS[name].title, *(_shown(figure, certain(gain)) for figure, gain in cells)])
         return [
             "",
             *_table(rows),
@@ -270,7 +270,7 @@ def compare(
         ArchiveError: they are not of the same photos, groups and distractors, so that a difference would mean nothing.
     """
     first = evaluations[0]
-    for other in (*evaluations[1:], *(one for several in repeats.values() for one in several)):
+    for other in (*evaluations[1:], *(repeat for several in repeats.values() for repeat in several)):
         if other.names != first.names or not np.array_equal(other.groups, first.groups):
             raise ArchiveError(
                 f"{other.approach} and {first.approach} were measured on different test sets: evaluate both anew"

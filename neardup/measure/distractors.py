@@ -11,12 +11,13 @@ from pathlib import Path, PurePosixPath
 
 from neardup.archive.leaks import Leaks
 from neardup.archive.names import Names, distinct_names
-from neardup.archive.prepare import REMEMBERED, copy_photos
+from neardup.archive.prepare import ARCHIVE_FILE, copy_photos
 from neardup.archive.scan import Archive, Photo, scan_archive
 from neardup.archive.sheets import read_workbook
 from neardup.archive.testset import TestPhoto, TestSet
 from neardup.archive.trainingset import TrainingSet
 from neardup.encode.protocol import Encoder
+from neardup.encode.store import store_of
 from neardup.encode.vectors import Embeddings, embed_photos
 from neardup.errors import ArchiveError
 from neardup.images import MAX_PIXELS
@@ -118,14 +119,14 @@ def archive_of(out: Path, need: str, otherwise: str = "") -> tuple[Path, Prepare
     Raises:
         ArchiveError: the folder was prepared before archives were remembered, or the archive is not there.
     """
-    again = f"run `neardup prepare ARCHIVE --out {out}` with the place where it lies now{otherwise}"
-    file = out / STATE / REMEMBERED
+    advice = f"run `neardup prepare ARCHIVE --out {out}` with the place where it lies now{otherwise}"
+    file = out / STATE / ARCHIVE_FILE
     if not file.is_file():
-        raise ArchiveError(f"{out} does not say which archive it was prepared from: {again}")
+        raise ArchiveError(f"{out} does not say which archive it was prepared from: {advice}")
     facts = json.loads(file.read_text(encoding="utf-8"))
     root = Path(facts["root"])
     if not root.is_dir():
-        raise ArchiveError(f"the archive {root}, {need}, is not there: {again}")
+        raise ArchiveError(f"the archive {root}, {need}, is not there: {advice}")
     return root, PrepareSettings(**facts["prepare"])
 
 
@@ -173,7 +174,7 @@ def _copy(root: Path, folder: Path, photos: list[Photo], names: list[str]) -> No
 def embed_distractors(out: Path, drawn: list[Distractor], encoder: Encoder, max_pixels: int = MAX_PIXELS) -> Embeddings:
     """Encode distractors, each once in the life of the folder; the paths are their names."""
     items = [(photo.name, photo.sha256) for photo in drawn]
-    return embed_photos(items, out, encoder, store=out / STATE / "vectors", max_pixels=max_pixels)
+    return embed_photos(items, out, encoder, store=store_of(out), max_pixels=max_pixels)
 
 
 def image_of(images: Path, name: str) -> Path:

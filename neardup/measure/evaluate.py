@@ -111,9 +111,9 @@ class Evaluation:
     @cached_property
     def scored(self) -> ScoredTestSet:
         """The test set with its similarities, pairs and calibrated thresholds, which all metrics are computed from."""
-        wide = self.vectors.astype(np.float64)
-        others = wide @ self.distractors.vectors.astype(np.float64).T if self.distractors.names else None
-        return ScoredTestSet.of(wide @ wide.T, self.groups, FOLDS, self.seed, others)
+        vectors = self.vectors.astype(np.float64)
+        distractors = vectors @ self.distractors.vectors.astype(np.float64).T if self.distractors.names else None
+        return ScoredTestSet.of(vectors @ vectors.T, self.groups, FOLDS, self.seed, distractors)
 
     @cached_property
     def threshold(self) -> float:
@@ -128,7 +128,7 @@ class Evaluation:
     @cached_property
     def samples(self) -> Mapping[str, Floats]:
         """Each metric in every resample of the groups, float64 (RESAMPLES,)."""
-        rows = [_values(drawn, NAMES) for drawn in resamples(self.scored, RESAMPLES, self.seed)]
+        rows = [_values(resample, NAMES) for resample in resamples(self.scored, RESAMPLES, self.seed)]
         return {name: np.array([row[name] for row in rows]) for name in NAMES}
 
     @cached_property
@@ -139,10 +139,10 @@ class Evaluation:
     def at(self, threshold: float) -> dict[str, float]:
         """Precision, recall and F1 over pairs at one threshold for all."""
         pairs, count = self.scored.pairs, len(self.scored.pairs.scores)
-        other = ScoredTestSet(
+        at_threshold = ScoredTestSet(
             self.scored.similarities, self.scored.group_of, pairs, np.full(count, threshold), self.scored.distractors
         )
-        return _values(Resample.whole(other), ("precision", "recall", "f1"))
+        return _values(Resample.whole(at_threshold), ("precision", "recall", "f1"))
 
     @cached_property
     def queries(self) -> list[QueryRow]:
@@ -300,6 +300,6 @@ def clean(value: float) -> float | None:
     return None if math.isnan(value) or math.isinf(value) else float(value)
 
 
-def _values(drawn: Resample, names: Sequence[str]) -> dict[str, float]:
+def _values(resample: Resample, names: Sequence[str]) -> dict[str, float]:
     """Some metrics of a resample, by name."""
-    return {name: METRICS[name].value(drawn) for name in names}
+    return {name: METRICS[name].value(resample) for name in names}

@@ -50,7 +50,7 @@ def measure(folder: Path, device: str, precision: Dtype, max_pixels: int = MAX_P
     return folder / precision
 
 
-def measured(out: Path, precision: Dtype, fingerprint: str) -> Path:
+def measured_folder(out: Path, precision: Dtype, fingerprint: str) -> Path:
     """The folder in which an encoder of a lower precision was measured beside its fp32.
 
     Args:

@@ -1,7 +1,7 @@
 """Every metric once, with its formula, its rule for ties and for singletons, and the table that lists them all.
 
 A metric is a function of a resample of the test set's groups; `Resample.whole` gives its value, the resamples of the
-bootstrap its interval. To add a metric, write its function here and a line of `METRICS`: its name, title and direction,
+bootstrap its interval. To add a metric, write its function here and a line of `_TABLE`: its name, title and direction,
 its place in every table and whether a promotion may go by it are taken from that line.
 """
 
@@ -17,7 +17,7 @@ from neardup.measure.pairs import micro_average_precision, recall_at_precision
 from neardup.measure.scored import ScoredTestSet
 
 Relevance = Bools
-"""Bool (q, m), of each query whether the photo at each rank of its gallery is of its group (`scored.rankings`)."""
+"""Bool (q, m): for each query, whether the photo at each rank of its gallery is of its group (`scored.rankings`)."""
 LEAST_PRECISION = 0.9
 """Share of called pairs that must be right at the operating point of `recall_at_90_precision`."""
 
@@ -95,38 +95,38 @@ def r_precision(relevance: Relevance) -> Floats:
 def mean_over_queries(per_query: Callable[[Relevance], Floats]) -> Callable[[Resample], float]:
     """A ranking metric: the mean over queries of a function of their relevance; NaN where there is no query."""
 
-    def of_all(scored: ScoredTestSet) -> Floats:
+    def values(scored: ScoredTestSet) -> Floats:
         return per_query(scored.relevance)
 
-    return lambda drawn: weighted(drawn.scored.once(of_all), drawn.queries)
+    return lambda resample: weighted(resample.scored.once(values), resample.queries)
 
 
 # Metrics over the unordered pairs of the test set, at the calibrated thresholds. Distractors are in no pair.
 
 
-def precision(drawn: Resample) -> float:
+def precision(resample: Resample) -> float:
     """Precision over pairs: of the pairs called near-duplicates the share that is of one group; 0 if none is called.
 
     Ties: a pair exactly at its threshold is called. Singletons: their pairs are of two groups, and wrong if called.
     Each pair is judged by the threshold that was calibrated without the groups of its photos. Distractors do not count.
     """
-    hits, called, _ = drawn.pair_counts
+    hits, called, _ = resample.pair_counts
     return hits / called if called else 0.0
 
 
-def recall(drawn: Resample) -> float:
+def recall(resample: Resample) -> float:
     """Recall over pairs: of the pairs of one group the share called near-duplicates; NaN if there is no such pair.
 
     Ties: a pair exactly at its threshold is called. Singletons: they make no pair of one group, and so do not count.
     Each pair is judged by the threshold that was calibrated without the groups of its photos. Distractors do not count.
     """
-    hits, _, same = drawn.pair_counts
+    hits, _, same = resample.pair_counts
     return hits / same if same else float("nan")
 
 
-def f1(drawn: Resample) -> float:
+def f1(resample: Resample) -> float:
     """F1 over pairs: harmonic mean of `precision` and `recall`, with their rules for ties and singletons."""
-    return harmonic(precision(drawn), recall(drawn))
+    return harmonic(precision(resample), recall(resample))
 
 
 # The group of the nearest photo as a prediction of a query's group.
@@ -158,7 +158,7 @@ def _by_nearest(scored: ScoredTestSet) -> tuple[Floats, Floats, Bools]:
     return precision_recall_by_group(group_of[queries], group_of[scored.nearest[queries]], groups)
 
 
-def nn_precision(drawn: Resample) -> float:
+def nn_precision(resample: Resample) -> float:
     """nn-precision: macro precision of predicting each query's group by its nearest photo.
 
     Macro means the mean over the groups that occur, true or predicted. With nn-recall and nn-F1 the likeliest reading
@@ -166,24 +166,24 @@ def nn_precision(drawn: Resample) -> float:
     Ties: of equally near photos one of another group is taken. Singletons: never a query; one that is predicted is a
     group of precision 0, and so is a distractor, whose weight is 1 in every resample.
     """
-    precise, _, occurs = drawn.scored.once(_by_nearest)
-    return weighted(precise[occurs], drawn.gallery_groups[occurs])
+    precise, _, occurs = resample.scored.once(_by_nearest)
+    return weighted(precise[occurs], resample.gallery_groups[occurs])
 
 
-def nn_recall(drawn: Resample) -> float:
+def nn_recall(resample: Resample) -> float:
     """nn-recall: macro recall of predicting each query's group by its nearest photo.
 
     Macro means the mean over the groups that occur, true or predicted.
     Ties: of equally near photos one of another group is taken. Singletons: never a query; one that is predicted is a
     group of recall 0, and so is a distractor, whose weight is 1 in every resample.
     """
-    _, recalled, occurs = drawn.scored.once(_by_nearest)
-    return weighted(recalled[occurs], drawn.gallery_groups[occurs])
+    _, recalled, occurs = resample.scored.once(_by_nearest)
+    return weighted(recalled[occurs], resample.gallery_groups[occurs])
 
 
-def nn_f1(drawn: Resample) -> float:
+def nn_f1(resample: Resample) -> float:
     """nn-F1: harmonic mean of `nn_precision` and `nn_recall`, with their rules for ties and singletons."""
-    return harmonic(nn_precision(drawn), nn_recall(drawn))
+    return harmonic(nn_precision(resample), nn_recall(resample))
 
 
 # Metrics over the ranking of all pairs of the test set at once, without a threshold. Distractors are in no pair.
@@ -195,27 +195,27 @@ def _ends(scored: ScoredTestSet) -> Bools:
     return np.append(scores[1:] != scores[:-1], True)
 
 
-def micro_ap(drawn: Resample) -> float:
+def micro_ap(resample: Resample) -> float:
     """µAP: micro average precision, that of all pairs of the test set in one ranking; NaN if no pair is of one group.
 
     Image copy detection's usual measure (Douze et al. 2021); see `neardup.measure.pairs.micro_average_precision`.
     Ties: of equal scores the pairs of two groups come first. Singletons: their pairs are wrong ones. Distractors do
     not count.
     """
-    same, weights = drawn.scored.once(ordered).same, drawn.ordered_pairs
+    same, weights = resample.scored.once(ordered).same, resample.ordered_pairs
     return micro_average_precision(same, weights) if (weights * same).any() else float("nan")
 
 
-def recall_at_90_precision(drawn: Resample) -> float:
+def recall_at_90_precision(resample: Resample) -> float:
     """Recall over pairs at a threshold whose precision is at least 90 %, the greatest; NaN if no pair is of one group.
 
     Image copy detection's usual operating point; see `neardup.measure.pairs.recall_at_precision`.
     Ties: equally similar pairs are called together. Singletons: their pairs are wrong ones. Distractors do not count.
     """
-    same, weights = drawn.scored.once(ordered).same, drawn.ordered_pairs
+    same, weights = resample.scored.once(ordered).same, resample.ordered_pairs
     if not (weights * same).any():
         return float("nan")
-    return recall_at_precision(same, weights, drawn.scored.once(_ends), LEAST_PRECISION)
+    return recall_at_precision(same, weights, resample.scored.once(_ends), LEAST_PRECISION)
 
 
 # The found groups against the true ones. Distractors are in no found group.
@@ -234,8 +234,8 @@ def b_cubed(found: Ints, group_of: Ints) -> tuple[Floats, Floats]:
     >>> [values.round(4).tolist() for values in b_cubed(np.array([1, 1, 2]), np.array([0, 0, 0]))]
     [[1.0, 1.0, 1.0], [0.6667, 0.6667, 0.3333]]
     """
-    both = (found[:, None] == found[None, :]) & (group_of[:, None] == group_of[None, :])
-    shared = both.sum(axis=1)
+    together = (found[:, None] == found[None, :]) & (group_of[:, None] == group_of[None, :])
+    shared = together.sum(axis=1)
     return shared / np.bincount(found)[found], shared / np.bincount(group_of)[group_of]
 
 
@@ -244,42 +244,42 @@ def _b_cubed(scored: ScoredTestSet) -> tuple[Floats, Floats]:
     return b_cubed(scored.found, scored.group_of)
 
 
-def b3_precision(drawn: Resample) -> float:
+def b3_precision(resample: Resample) -> float:
     """B³ precision: mean over photos of the share of their found group that is of their true one; see `b_cubed`.
 
     Ties: a pair exactly at its threshold may share a group. Singletons: each counts. Distractors do not count.
     """
-    return weighted(drawn.scored.once(_b_cubed)[0], drawn.photos)
+    return weighted(resample.scored.once(_b_cubed)[0], resample.photos)
 
 
-def b3_recall(drawn: Resample) -> float:
+def b3_recall(resample: Resample) -> float:
     """B³ recall: mean over photos of the share of their true group that is in their found one; see `b_cubed`.
 
     Ties: a pair exactly at its threshold may share a group. Singletons: each counts. Distractors do not count.
     """
-    return weighted(drawn.scored.once(_b_cubed)[1], drawn.photos)
+    return weighted(resample.scored.once(_b_cubed)[1], resample.photos)
 
 
-def b3_f1(drawn: Resample) -> float:
+def b3_f1(resample: Resample) -> float:
     """B³ F1: harmonic mean of `b3_precision` and `b3_recall`, with their rules for ties and singletons."""
-    return harmonic(b3_precision(drawn), b3_recall(drawn))
+    return harmonic(b3_precision(resample), b3_recall(resample))
 
 
-def over_merged(drawn: Resample) -> float:
+def over_merged(resample: Resample) -> float:
     """Over-merged: share of photos whose found group holds a photo of another true group; lower is better.
 
     Ties: a pair exactly at its threshold may share a group. Singletons: each counts. Distractors do not count.
     """
-    return weighted((drawn.scored.once(_b_cubed)[0] < 1).astype(np.float64), drawn.photos)
+    return weighted((resample.scored.once(_b_cubed)[0] < 1).astype(np.float64), resample.photos)
 
 
-def over_split(drawn: Resample) -> float:
+def over_split(resample: Resample) -> float:
     """Over-split: share of photos whose found group lacks a photo of their true group; lower is better.
 
     Ties: a pair exactly at its threshold may share a group. Singletons: they lack nothing, and count as right.
     Distractors do not count.
     """
-    return weighted((drawn.scored.once(_b_cubed)[1] < 1).astype(np.float64), drawn.photos)
+    return weighted((resample.scored.once(_b_cubed)[1] < 1).astype(np.float64), resample.photos)
 
 
 def _partnered(scored: ScoredTestSet) -> tuple[Floats, Bools]:
@@ -289,14 +289,14 @@ def _partnered(scored: ScoredTestSet) -> tuple[Floats, Bools]:
     return partnered, np.bincount(scored.group_of)[scored.group_of] == 1
 
 
-def false_alarms(drawn: Resample) -> float:
+def false_alarms(resample: Resample) -> float:
     """False alarms: share of the test set's singletons that are in a called pair; lower is better, NaN without any.
 
     Ties: a pair exactly at its threshold is called. Singletons: they alone count. Distractors do not count, neither as
     singletons nor as partners.
     """
-    partnered, alone = drawn.scored.once(_partnered)
-    return weighted(partnered[alone], drawn.photos[alone])
+    partnered, alone = resample.scored.once(_partnered)
+    return weighted(partnered[alone], resample.photos[alone])
 
 
 def harmonic(a: float, b: float) -> float:
@@ -347,7 +347,7 @@ _TABLE = (
     Metric("over_split", "over-split", over_split, higher_is_better=False),
     Metric("false_alarms", "false alarms", false_alarms, higher_is_better=False),
 )
-
+"""The metrics, in the order of every table; a new one is a line here."""
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _TABLE})
 """All metrics by name, in the order of every table; the six that the prior project published come first."""
 NAMES = tuple(METRICS)

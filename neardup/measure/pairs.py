@@ -59,10 +59,10 @@ def precision_recall(same: Bools, weights: Floats) -> tuple[Floats, Floats]:
         same: bool (m,), whether each pair is of one group, in the order of `Pairs.order`.
         weights: float64 (m,), how often each pair counts.
     """
-    found = np.cumsum(weights * same)
-    seen = np.cumsum(weights)
+    hits = np.cumsum(weights * same)
+    called = np.cumsum(weights)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return found / seen, found / found[-1]
+        return hits / called, hits / hits[-1]
 
 
 def micro_average_precision(same: Bools, weights: Floats) -> float:

@@ -26,7 +26,7 @@ ORANGE = "#d55e00"
 GREY = "#666666"
 """Colour of what is only there to compare with."""
 SHOWN_QUERIES = 6
-"""Rows of a gallery of queries with their hits."""
+"""Rows of a gallery of queries with their hits: as many as the report shows."""
 Draw = Callable[[Any], None]
 """What draws on a pair of Matplotlib axes."""
 
@@ -75,7 +75,7 @@ def pictures(
 
 
 def curves(folder: Path, history: Sequence[Mapping[str, float]], shares: Sequence[Mapping[str, float]]) -> list[Path]:
-    """Write how well near-duplicates were found on the validation photos: after each epoch, and on the way there.
+    """Draw nDCG and µAP on the validation photos by epoch, and by share of the way from untrained to best weights.
 
     Args:
         folder: where the pictures go.
@@ -99,12 +99,12 @@ def _curve(lines: Sequence[Mapping[str, float]], column: str, label: str, path: 
     """Validation nDCG and µAP by a column of a table; the line with the greatest nDCG, then µAP, is marked."""
 
     def draw(axes: Any) -> None:
-        at = [row[column] for row in lines]
+        places = [row[column] for row in lines]
         ndcg, micro_ap = ([100 * row[f"validation_{name}"] for row in lines] for name in ("ndcg", "micro_ap"))
-        axes.plot(at, ndcg, color=BLUE, marker="o", ms=3, label="nDCG")
-        axes.plot(at, micro_ap, color=ORANGE, marker="s", ms=3, label="µAP")
-        best = max(range(len(at)), key=lambda i: (ndcg[i], micro_ap[i]))
-        axes.axvline(at[best], color=GREY, ls=":", label=f"best: {column} {at[best]:g}")
+        axes.plot(places, ndcg, color=BLUE, marker="o", ms=3, label="nDCG")
+        axes.plot(places, micro_ap, color=ORANGE, marker="s", ms=3, label="µAP")
+        best = max(range(len(places)), key=lambda i: (ndcg[i], micro_ap[i]))
+        axes.axvline(places[best], color=GREY, ls=":", label=f"best: {column} {places[best]:g}")
         axes.set(xlabel=label, ylabel="%", title="Copies of the validation photos, searched")
         axes.legend()
 
@@ -158,13 +158,19 @@ def reliability(bins: Sequence[ReliabilityBin], alone: Sequence[ReliabilityBin],
 
     def draw(axes: Any) -> None:
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, label="perfectly calibrated")
-        for found, color, label in ((alone, GREY, "vectors alone"), (bins, BLUE, "verified")):
-            right = [round(one.observed * one.pairs) for one in found]
-            low = [lower_bound(k, one.pairs, 0.975) for k, one in zip(right, found, strict=True)]
-            high = [upper_bound(k, one.pairs, 0.975) for k, one in zip(right, found, strict=True)]
-            share = np.array([one.observed for one in found])
+        for shown_bins, color, label in ((alone, GREY, "vectors alone"), (bins, BLUE, "verified")):
+            right = [round(reliability_bin.observed * reliability_bin.pairs) for reliability_bin in shown_bins]
+            low = [
+                lower_bound(k, reliability_bin.pairs, 0.975)
+                for k, reliability_bin in zip(right, shown_bins, strict=True)
+            ]
+            high = [
+                upper_bound(k, reliability_bin.pairs, 0.975)
+                for k, reliability_bin in zip(right, shown_bins, strict=True)
+            ]
+            share = np.array([reliability_bin.observed for reliability_bin in shown_bins])
             errors = np.maximum(0, np.stack([share - low, np.array(high) - share]))
-            predicted = [one.predicted for one in found]
+            predicted = [reliability_bin.predicted for reliability_bin in shown_bins]
             axes.errorbar(predicted, share, errors, fmt="o", color=color, capsize=3, label=label)
         axes.set(xlabel="probability", ylabel="share of one group", title="Are the probabilities true?")
         axes.legend(loc="upper left")
@@ -224,10 +230,10 @@ def gallery(
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(14)
     for row, query in enumerate(queries):
         y = gap + row * (cell + foot + gap)
-        marked = [(query, "query", "#000000")]
+        cells = [(query, "query", "#000000")]
         for name, score, right in evaluation.hits(query, top):
-            marked.append((name, f"{'right' if right else 'wrong'}  {score:.3f}", BLUE if right else ORANGE))
-        for column, (name, label, color) in enumerate(marked):
+            cells.append((name, f"{'right' if right else 'wrong'}  {score:.3f}", BLUE if right else ORANGE))
+        for column, (name, label, color) in enumerate(cells):
             x = gap + column * (cell + gap)
             image = thumbnail(image_of(images, name), max_pixels=max_pixels)
             page.paste(image, (x + (cell - image.width) // 2, y + (cell - image.height) // 2))

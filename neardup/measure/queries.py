@@ -32,7 +32,7 @@ PHOTO = "photo"
 ARCHIVE, QUERIES = "archive", "queries"
 """What is searched: the test set with the training set, or all other new photos and variants."""
 SHOWN_HITS = 5
-"""Hits that are kept of each search, for the report to show."""
+"""Hits of each search that are written down, for the report shows so many."""
 FILES = ("new_queries.csv", "new_queries.json")
 """What a search for new photos writes into the folder of an approach; `queries.csv` there is of the test set."""
 
@@ -64,7 +64,7 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Found:
+class QueryHit:
     """One hit of a search for a new photo.
 
     Attributes:
@@ -114,7 +114,7 @@ class Answer:
     threshold: float | None
     above: int
     file: str = ""
-    hits: tuple[Found, ...] = ()
+    hits: tuple[QueryHit, ...] = ()
 
 
 COLUMNS = tuple(field.name for field in fields(Answer))[:-2]
@@ -159,8 +159,8 @@ class Gallery:
         hits = []
         for i in np.lexsort((same, -scores))[: min(SHOWN_HITS, np.isfinite(scores).sum())].tolist():
             above = threshold is not None and bool(scores[i] >= threshold)
-            right = _mark(query, self.title, same=bool(same[i]), above=above)
-            hits.append(Found(self.files[i], self.names[i], float(scores[i]), above, right))
+            right = _is_right(query, self.title, same=bool(same[i]), above=above)
+            hits.append(QueryHit(self.files[i], self.names[i], float(scores[i]), above, right))
         facts = (query.photo, query.variant, self.title, query.kind, original, rank, hits[0].name, hits[0].similarity)
         return Answer(*facts, threshold, int(hits[0].above), query.name, tuple(hits))
 
@@ -170,7 +170,7 @@ class Gallery:
         return self.vectors.astype(np.float64)
 
 
-def _mark(query: Query, gallery: str, *, same: bool, above: bool) -> bool | None:
+def _is_right(query: Query, gallery: str, *, same: bool, above: bool) -> bool | None:
     """Whether a hit is right; a stranger has no right one, and one below the threshold is not wrong."""
     if gallery == QUERIES or query.kind == COPY:
         return same
@@ -192,31 +192,37 @@ def search_queries(folder: Path, encoder: Encoder, store: str | Path, max_pixels
     out = folder.parent
     queries = load_table(out / QUERIES_TABLE, Query)
     searched = searched_photos(out)
-    known = Embeddings.load(folder / "vectors.parquet")
-    known.require(encoder.fingerprint)
-    training = [(photo.name, photo.sha256) for photo in searched[len(known.photos) :]]
-    archive, new = (
+    test_embeddings = Embeddings.load(folder / "vectors.parquet")
+    test_embeddings.require(encoder.fingerprint)
+    training = [(photo.name, photo.sha256) for photo in searched[len(test_embeddings.photos) :]]
+    training_vectors, query_vectors = (
         embed_photos(items, out, encoder, store=store, max_pixels=max_pixels).vectors
         for items in (training, [(query.name, query.sha256) for query in queries])
     )
     pictures = {photo.path: photo.picture for photo in searched}
-    shown = [pictures.get(query.original, f"new {query.photo}") for query in queries]
+    picture_of_query = [pictures.get(query.original, f"new {query.photo}") for query in queries]
     galleries = (
         Gallery(
             ARCHIVE,
             [photo.name for photo in searched],
             [photo.path for photo in searched],
             np.array([photo.picture for photo in searched]),
-            np.concatenate([known.vectors, archive]),
+            np.concatenate([test_embeddings.vectors, training_vectors]),
         ),
-        Gallery(QUERIES, [query.name for query in queries], [query.title for query in queries], np.array(shown), new),
+        Gallery(
+            QUERIES,
+            [query.name for query in queries],
+            [query.title for query in queries],
+            np.array(picture_of_query),
+            query_vectors,
+        ),
     )
     photos = {query.photo: query.title for query in queries if query.variant == PHOTO}
     threshold = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["threshold"]
     answers = []
-    for query, vector, picture in zip(queries, new, shown, strict=True):
-        own = "" if query.variant == PHOTO else photos[query.photo]
-        for gallery, original in zip(galleries, (query.original, own), strict=True):
+    for query, vector, picture in zip(queries, query_vectors, picture_of_query, strict=True):
+        new_photo = "" if query.variant == PHOTO else photos[query.photo]
+        for gallery, original in zip(galleries, (query.original, new_photo), strict=True):
             answers.append(gallery.search(query, vector, picture, original, threshold))
     write_csv(folder / FILES[0], COLUMNS, ([getattr(answer, name) for name in COLUMNS] for answer in answers))
     write_json(folder / FILES[1], [asdict(answer) for answer in answers])
@@ -226,7 +232,7 @@ def search_queries(folder: Path, encoder: Encoder, store: str | Path, max_pixels
 def load_answers(folder: Path) -> list[Answer]:
     """The answers of an approach, as `search_queries` wrote them."""
     rows = json.loads((folder / FILES[1]).read_text(encoding="utf-8"))
-    return [Answer(**{**row, "hits": tuple(Found(**hit) for hit in row["hits"])}) for row in rows]
+    return [Answer(**{**row, "hits": tuple(QueryHit(**hit) for hit in row["hits"])}) for row in rows]
 
 
 def summary(answers: Sequence[Answer]) -> dict[str, float]:

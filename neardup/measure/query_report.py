@@ -75,9 +75,9 @@ class NewPhotos:
         """What a historian asks first, in plain words."""
         kinds = [a.kind for a in self._first if (a.gallery, a.variant) == (ARCHIVE, PHOTO)]
         copies, strangers = kinds.count(COPY), kinds.count(STRANGER)
-        known = f"{copies} are copies of photos of the archive, {strangers} are strangers to it"
-        known += f", of {rest} nobody has said" if (rest := len(kinds) - copies - strangers) else ""
-        lines = [f"{len(kinds)} new photos were searched for, each as it is and in its variants: {known}."]
+        origins = f"{copies} are copies of photos of the archive, {strangers} are strangers to it"
+        origins += f", of {unknown} nobody has said" if (unknown := len(kinds) - copies - strangers) else ""
+        lines = [f"{len(kinds)} new photos were searched for, each as it is and in its variants: {origins}."]
         for name, answers in self.answers.items():
             figures = summary(answers)
             parts = []
@@ -97,18 +97,18 @@ class NewPhotos:
 
     @property
     def galleries(self) -> list[tuple[str, str, Table, Table]]:
-        """Of each gallery its title, what has a rank, how often the original is first by variant, and all ranks."""
+        """Title of each gallery, whose ranks it has, how often each variant's original is first, and all ranks."""
         titles = (
             (ARCHIVE, "in the archive", "as it is, then of its variants"),
             (QUERIES, "among the new photos and all variants", "of its variants"),
         )
-        return [(name, ranked, self.by_variant(of), self.by_photo(of)) for of, name, ranked in titles]
+        return [(name, ranked, self.by_variant(key), self.by_photo(key)) for key, name, ranked in titles]
 
     def by_variant(self, gallery: str) -> Table:
         """How often the original is the first hit in a gallery, a row a variant."""
         rows = self._answers_by("variant", gallery)
-        ranks = {name: [[a.rank for a in of if a.rank is not None] for of in row] for name, row in rows.items()}
-        return [(Cell(TITLES[name]), [_share(of) for of in row]) for name, row in ranks.items() if row[0]]
+        ranks = {name: [_ranks(answers) for answers in row] for name, row in rows.items()}
+        return [(Cell(TITLES[name]), [_share(cell) for cell in row]) for name, row in ranks.items() if row[0]]
 
     def by_photo(self, gallery: str) -> Table:
         """The ranks of the original in a gallery, a row a new photo: of the photo and its variants in their order.
@@ -117,19 +117,18 @@ class NewPhotos:
         """
         rows = []
         for photo, row in self._answers_by("query", gallery).items():
-            ranks = [[a.rank for a in of if a.rank is not None] for of in row]
+            ranks = [_ranks(answers) for answers in row]
             if ranks[0]:
                 original = next(a.original for a in row[0] if a.rank is not None)
-                cells = [Cell(" · ".join(map(str, of)), wrong=max(of) > 1) for of in ranks]
+                cells = [Cell(" · ".join(map(str, cell)), wrong=max(cell) > 1) for cell in ranks]
                 rows.append((max(map(max, ranks)), (Cell(photo, original), cells)))
         return [row for _, row in sorted(rows, key=lambda row: -row[0])][:SHOWN_ROWS]
 
     def of_strangers(self) -> Table:
         """How far the best hit of each stranger lies from the threshold; the nearest of its variants below it."""
         rows = self._answers_by("query", ARCHIVE).items()
-        return [(Cell(photo), [_distance(of) for of in row]) for photo, row in rows if row[0][0].kind == STRANGER][
-            :SHOWN_ROWS
-        ]
+        strangers = [(photo, row) for photo, row in rows if row[0][0].kind == STRANGER]
+        return [(Cell(photo), [_distance(answers) for answers in row]) for photo, row in strangers[:SHOWN_ROWS]]
 
     def _answers_by(self, attribute: str, gallery: str) -> dict[str, list[list[Answer]]]:
         """Value of an attribute → for each approach its answers of that value, in a gallery."""
@@ -166,12 +165,17 @@ class NewPhotos:
 
     def _shown(self) -> list[int]:
         """The numbers of the answers that are shown as pictures."""
-        faults = [max(map(_fault, of)) for of in zip(*self.answers.values(), strict=True)]
+        faults = [max(map(_fault, answers)) for answers in zip(*self.answers.values(), strict=True)]
         order = sorted(range(len(faults)), key=lambda i: -faults[i])
         order = [i for i in order if self._first[i].gallery == ARCHIVE]
         photos = [i for i in order if self._first[i].variant == PHOTO]
         variants = [i for i in order if self._first[i].variant != PHOTO and faults[i] > 0]
         return photos[:SHOWN_PHOTOS] + variants[:SHOWN_VARIANTS]
+
+
+def _ranks(answers: Sequence[Answer]) -> list[int]:
+    """The ranks of the originals, where there is an original to be found."""
+    return [answer.rank for answer in answers if answer.rank is not None]
 
 
 def _fault(answer: Answer) -> float:
@@ -181,8 +185,8 @@ def _fault(answer: Answer) -> float:
 
 def _label(answer: Answer) -> str:
     """What stands below the picture of a query."""
-    known = {COPY: f"copy of {answer.original}", STRANGER: "stranger"}.get(answer.kind, "original unknown")
-    return known if answer.variant == PHOTO else f"{known}, {TITLES[answer.variant]}"
+    origin = {COPY: f"copy of {answer.original}", STRANGER: "stranger"}.get(answer.kind, "original unknown")
+    return origin if answer.variant == PHOTO else f"{origin}, {TITLES[answer.variant]}"
 
 
 def _share(ranks: Sequence[int]) -> Cell:

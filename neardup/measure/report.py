@@ -29,7 +29,7 @@ PLOTS = (
     "validation",
     "shares",
 )
-"""Pictures of an approach that the report shows, by file name without suffix."""
+"""Pictures of an approach that the report shows, by file name without suffix; its template says what each means."""
 
 
 def write_report(
@@ -113,16 +113,16 @@ def sentences(comparison: Comparison, best: Evaluation) -> list[str]:
         one, gain = verified.figures["f1"].value, verified.gains["f1"].value
         if one is not None and gain is not None:
             lines.append(
-                f"{title(approach).capitalize()} with its nearest pairs verified: F1 {100 * one:.1f}, "
-                f"{100 * abs(gain):.1f} points {'more' if gain >= 0 else 'less'} than by its vectors alone."
+                f"{title(approach).capitalize()}, with the most similar photos compared point by point: F1, which "
+                f"weighs what is found against what is right, is {100 * one:.1f} instead of {100 * (one - gain):.1f}."
             )
     return lines
 
 
 def largest_found_groups(evaluation: Evaluation, images: Path, max_pixels: int = MAX_PIXELS) -> list[list[Picture]]:
     """The largest groups that were found, each photo marked by whether most of the group are its true companions."""
-    found = evaluation.scored.found
-    members = [[int(i) for i in (found == group).nonzero()[0]] for group in sorted(set(found.tolist()))]
+    group_of = evaluation.scored.found
+    members = [[int(i) for i in (group_of == group).nonzero()[0]] for group in sorted(set(group_of.tolist()))]
     large = sorted((group for group in members if len(group) > 1), key=lambda group: (-len(group), group[0]))
     strips = []
     for group in large[:SHOWN_GROUPS]:

@@ -13,7 +13,7 @@ from neardup.measure.pairs import Pairs
 from neardup.measure.threshold import calibrated_thresholds
 
 T = TypeVar("T")
-
+"""What a function makes of a test set."""
 LEAST_MARGIN = -4.0
 """Margin of a pair whose threshold is infinite: cosine similarities differ by at most 2, so it is below every other."""
 
@@ -33,13 +33,13 @@ def rankings(similarities: Floats, groups: Ints, distractors: Floats | None = No
     Returns:
         The queries' indices, int64 (q,), and their relevance by rank, bool (q, n - 1 + m).
     """
-    more = np.empty((len(groups), 0)) if distractors is None else distractors
+    distractor_scores = np.empty((len(groups), 0)) if distractors is None else distractors
     queries = np.flatnonzero(np.bincount(groups)[groups] > 1)
-    relevance = np.empty((len(queries), max(0, len(groups) - 1) + more.shape[1]), dtype=bool)
+    relevance = np.empty((len(queries), max(0, len(groups) - 1) + distractor_scores.shape[1]), dtype=bool)
     for row, query in enumerate(queries):
         others = np.delete(np.arange(len(groups)), query)
-        same = np.append(groups[others] == groups[query], np.zeros(more.shape[1], dtype=bool))
-        scores = np.append(similarities[query, others], more[query])
+        same = np.append(groups[others] == groups[query], np.zeros(distractor_scores.shape[1], dtype=bool))
+        scores = np.append(similarities[query, others], distractor_scores[query])
         relevance[row] = same[np.lexsort((same, -scores))]
     return queries, relevance
 
@@ -82,8 +82,8 @@ class ScoredTestSet:
         group_of = np.unique(groups, return_inverse=True)[1].astype(np.int64)
         pairs = Pairs.of(similarities, group_of)
         thresholds = calibrated_thresholds(pairs, group_of, folds, seed)[0]
-        more = np.empty((len(group_of), 0)) if distractors is None else distractors
-        return cls(similarities, group_of, pairs, thresholds, more)
+        distractor_scores = np.empty((len(group_of), 0)) if distractors is None else distractors
+        return cls(similarities, group_of, pairs, thresholds, distractor_scores)
 
     @property
     def group_count(self) -> int:
@@ -115,10 +115,10 @@ class ScoredTestSet:
 
         Ties are resolved against us: of equally near photos one of another group is taken.
         """
-        other = self.similarities.copy()
-        np.fill_diagonal(other, -np.inf)
-        other = np.concatenate([other, self.distractors], axis=1)
-        tied = other == other.max(axis=1, keepdims=True)
+        scores = self.similarities.copy()
+        np.fill_diagonal(scores, -np.inf)
+        scores = np.concatenate([scores, self.distractors], axis=1)
+        tied = scores == scores.max(axis=1, keepdims=True)
         foreign = tied & (self.group_of[:, None] != self.gallery_group_of[None, :])
         nearest = np.where(foreign.any(axis=1), foreign.argmax(axis=1), tied.argmax(axis=1))
         return np.asarray(nearest, dtype=np.int64)

@@ -11,7 +11,7 @@ from neardup.errors import ConfigError
 from neardup.measure.pairs import Pairs
 
 ERROR_RESAMPLES = 200
-"""Resamples of the groups from which the standard error of F1 is taken."""
+"""Resamples of the groups from which the standard error of F1 is taken: it then varies by about a twentieth."""
 
 
 def f1_by_threshold(scores: Floats, same: Bools) -> tuple[Floats, Floats]:
@@ -42,18 +42,18 @@ def best_threshold(scores: Floats, same: Bools) -> float:
 
 def f1_error(pairs: Pairs, group_of: Ints, threshold: float) -> float:
     """Standard error of the F1 over pairs at a threshold: its deviation over resampled groups, where it is defined."""
-    few = pairs.take((pairs.scores >= threshold) | pairs.same)
-    called = few.scores >= threshold
+    relevant = pairs.take((pairs.scores >= threshold) | pairs.same)
+    called = relevant.scores >= threshold
     present = np.unique(group_of[np.concatenate([pairs.i, pairs.j])])
-    drawn = np.random.default_rng(0).multinomial(len(present), np.full(len(present), 1 / len(present)), ERROR_RESAMPLES)
+    draws = np.random.default_rng(0).multinomial(len(present), np.full(len(present), 1 / len(present)), ERROR_RESAMPLES)
     values = []
-    for counts in drawn:
+    for counts in draws:
         times = np.zeros(int(group_of.max()) + 1)
         times[present] = counts
-        weight = few.weights(group_of, times)
-        total = weight[called].sum() + weight[few.same].sum()
+        weight = relevant.weights(group_of, times)
+        total = weight[called].sum() + weight[relevant.same].sum()
         if total:
-            values.append(2 * weight[called & few.same].sum() / total)
+            values.append(2 * weight[called & relevant.same].sum() / total)
     return float(np.std(values)) if values else 0.0
 
 

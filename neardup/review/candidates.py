@@ -11,7 +11,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 import pyarrow.parquet as pq
 
-from neardup.archive.prepare import REMEMBERED
+from neardup.archive.prepare import ARCHIVE_FILE
 from neardup.errors import ArchiveError, VerdictError
 from neardup.images import MAX_PIXELS
 from neardup.review.facts import PhotoFacts
@@ -19,7 +19,7 @@ from neardup.review.photo_pair import PhotoPair
 from neardup.review.verdicts import pair_of
 from neardup.stages import STATE, digest_if_readable
 from neardup.verify.evidence import Evidence
-from neardup.verify.store import EVIDENCE, Known, read_evidence
+from neardup.verify.store import EVIDENCE, EvidenceByPair, read_evidence
 
 _NAMESPACE = uuid5(NAMESPACE_URL, "neardup:pair")
 """What the ids of pairs are derived from, so that two contents have one id wherever they are met."""
@@ -209,7 +209,7 @@ def _json(file: Path) -> dict[str, Any]:
 
 def root_of(out: Path, root: Path | None, facts: Mapping[str, Any]) -> Path:
     """The archive: the folder that is named, else the one that was searched, else the one that was prepared."""
-    remembered = facts.get("archive") or _json(out / STATE / REMEMBERED).get("root")
+    remembered = facts.get("archive") or _json(out / STATE / ARCHIVE_FILE).get("root")
     if root is None and remembered is None:
         raise ArchiveError(f"{out} does not remember which photos it is about: name their folder with --archive")
     home = root or Path(str(remembered))
@@ -218,7 +218,7 @@ def root_of(out: Path, root: Path | None, facts: Mapping[str, Any]) -> Path:
     return home
 
 
-def load_evidence(out: Path) -> Known:
+def load_evidence(out: Path) -> EvidenceByPair:
     """Pair → what verification measured, from `duplicates/evidence.parquet` of an output folder; empty without it."""
     return read_evidence(out / "duplicates" / EVIDENCE)
 

@@ -69,10 +69,10 @@ class Desk:
             hits: of the search, best first; the first `PROVED` of them are verified.
         """
         files = {hit.photo: self.results.archive / hit.path for hit in hits}
-        names, keypoints = [(query, "The photo you brought")], self.results.out / STATE / "keypoints"
+        names, state = [(query, "The photo you brought")], self.results.out / STATE
 
         def read(photo: str) -> bytes:
             return data if photo == query else read_file(files[photo])
 
-        proofs = prove_hits(names, [hits[:PROVED]], read, keypoints, self.results.decision, self.max_pixels)[0]
+        proofs = prove_hits(names, [hits[:PROVED]], read, state, self.results.decision, self.max_pixels)[0]
         return {hit.photo: asdict(proof) for hit, proof in zip(hits, proofs, strict=False) if proof}

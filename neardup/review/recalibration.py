@@ -14,8 +14,8 @@ from scipy.special import expit
 from neardup.approach import KNOWN_PAIRS
 from neardup.archive.testset import TestSet
 from neardup.arrays import Bools, Floats, Ints
-from neardup.decide.decision import Belongs, Decision
-from neardup.decide.in_force import DECISION, unmoved_decision
+from neardup.decide.decision import Decision, Fingerprints
+from neardup.decide.in_force import DECISION, starting_decision
 from neardup.decide.probability import CandidatePairs
 from neardup.decide.promises import Audit
 from neardup.errors import ArchiveError, VerdictError
@@ -72,7 +72,7 @@ class Run:
         if "photo_sha256" not in pq.read_schema(table).names:
             raise ArchiveError(f"the pairs in {table} were not verified: run `neardup duplicates` without --no-verify")
         encoder = str(read_json(folder / "duplicates.json").get("fingerprint", ""))
-        base = unmoved_decision(out, encoder)
+        base = starting_decision(out, encoder)
         if base is None:
             raise VerdictError(
                 f"no decision belongs to the encoder {encoder[:12]} of {folder}: run `neardup evaluate` to fit one on "
@@ -118,7 +118,7 @@ class Recalibration:
 
     decision: Decision | None
     base: str
-    belongs: Belongs
+    belongs: Fingerprints
     verdicts: int
     left_out: Mapping[str, int]
     missing: int

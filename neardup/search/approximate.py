@@ -29,7 +29,7 @@ SAMPLE = 200
 ADDED = 65_536
 """Vectors that are added to the graph at once, read from a memory map: 134 MB at 512 dimensions."""
 DIFFERENCE = 1e-5
-"""By how much a similarity that FAISS computed may differ from NumPy's, both in float32."""
+"""Greatest difference of a similarity that FAISS computed from NumPy's, both in float32."""
 
 
 @dataclass(frozen=True)
@@ -174,20 +174,23 @@ def measure_recall(graph: Any, vectors: Vectors, top: int, least: float, seed: i
     """
     rows = np.random.default_rng(seed).permutation(len(vectors))[:SAMPLE]
     top = min(top, len(vectors) - 1)
-    # The similarity of the last photo that must be found; the photo itself is one more.
-    last = np.array([np.partition(vectors @ vectors[row], -top - 1)[-top - 1] for row in rows])
+    # Similarity of the least similar photo that must be found, of `top` others and the photo itself.
+    least_similarity = np.array([np.partition(vectors @ vectors[row], -top - 1)[-top - 1] for row in rows])
     for effort in EFFORTS:
         graph.hnsw.efSearch = max(effort, top + 1)
         similarities, found = graph.search(vectors[rows], top + 1)
         # Equally similar photos count alike, whichever of them was found.
-        others = (found != rows[:, None]) & (found >= 0) & (similarities >= last[:, None] - DIFFERENCE)
-        recall = float(np.minimum(others.sum(axis=1), top).mean() / max(top, 1))
+        found_others = (
+            (found != rows[:, None]) & (found >= 0) & (similarities >= least_similarity[:, None] - DIFFERENCE)
+        )
+        recall = float(np.minimum(found_others.sum(axis=1), top).mean() / max(top, 1))
         if recall >= least:
             break
     return Recall(top, graph.hnsw.efSearch, recall, len(rows))
 
 
 def _manifest(path: Path) -> Path:
+    """The JSON file beside an index that says of which vectors it is, and its recall."""
     return path.with_name(path.name + ".json")
 
 

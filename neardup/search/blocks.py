@@ -121,11 +121,11 @@ class Triangle:
         """The blocks that were not searched yet, row by row."""
         done = set(self.collection.vectors.names(self.kind))
         names = self.shards
-        chosen = (
+        sample = (
             sorted({names[place] for place in np.linspace(0, len(names) - 1, PLANNED).astype(int)}) if names else []
         )
         return [
-            Block(left, right, tuple(chosen))
+            Block(left, right, tuple(sample))
             for left, right in self.corners()
             if _table(self.kind, left, right) not in done
         ]
@@ -147,10 +147,10 @@ class Triangle:
         """The vectors of some rows, which are ordered: float32 (n, d); nothing else is kept."""
         parts, start = [np.empty((0, 0), np.float32)], 0
         for name in self.shards:
-            here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + _rows(name))] - start
+            shard_rows = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + _rows(name))] - start
             start += _rows(name)
-            if len(here):
-                parts.append(vectors_of(self.collection.vectors.read(name, ["vector"])["vector"])[here])
+            if len(shard_rows):
+                parts.append(vectors_of(self.collection.vectors.read(name, ["vector"])["vector"])[shard_rows])
         return np.concatenate(parts[1:] or parts)
 
     def corners(self) -> Iterator[tuple[Slab, Slab]]:
@@ -173,18 +173,18 @@ def open_triangle(collection: Collection, threshold: float, size: int = SLAB, mo
     """
     store, kind = collection.vectors, _kind(threshold, most)
     note = f"slabs-{kind}"
-    there = store.names(SHARDS)
+    stored = store.names(SHARDS)
     empty = Triangle(collection, threshold, (), most)
     former = _placed(empty, store.noted(note) or [])
-    if set(former.shards) - set(there):  # somebody deleted shards: their rows must not be counted
+    if set(former.shards) - set(stored):  # somebody deleted shards: their rows must not be counted
         former = empty
     merged = _merged(former, size) if not former.blocks() else former
     placed = set(merged.shards)
-    fresh = _cut([name for name in there if name not in placed], size)
+    fresh = _cut([name for name in stored if name not in placed], size)
     triangle = _placed(empty, [*(slab.shards for slab in merged.slabs), *fresh])
     store.note(note, [slab.shards for slab in triangle.slabs])
-    kept = {_table(kind, left, right) for left, right in triangle.corners()}
-    for name in set(store.names(kind)) - kept:
+    needed = {_table(kind, left, right) for left, right in triangle.corners()}
+    for name in set(store.names(kind)) - needed:
         store.delete(name)
     return triangle
 
@@ -229,14 +229,14 @@ def _merged(triangle: Triangle, size: int) -> Triangle:
     return merged
 
 
-def _goes_with(before: Sequence[Slab], last: Sequence[Slab], size: int) -> bool:
+def _goes_with(former: Sequence[Slab], last: Sequence[Slab], size: int) -> bool:
     """Whether two neighbours, each of them some slabs, are merged."""
-    large, small = (sum(slab.rows for slab in slabs) for slabs in (before, last))
+    large, small = (sum(slab.rows for slab in slabs) for slabs in (former, last))
     return large + small <= size and large <= 2 * small
 
 
 def _placed(search: Triangle, slabs: Sequence[Sequence[str]]) -> Triangle:
-    """The same search over these slabs, named by their shards."""
+    """A search with other slabs, each given by the names of its shards."""
     starts = np.cumsum([0, *(sum(map(_rows, names)) for names in slabs)]).tolist()
     placed = tuple(Slab(tuple(names), start) for names, start in zip(slabs, starts, strict=False))
     return replace(search, slabs=placed)
@@ -274,16 +274,16 @@ def search_block(collection: Collection, threshold: float, block: Block, most: i
         The number of pairs.
     """
     left, right = block.left, block.right
-    ours, theirs = _read(collection.vectors, left.shards), _read(collection.vectors, right.shards)
+    left_vectors, right_vectors = _read(collection.vectors, left.shards), _read(collection.vectors, right.shards)
     search = _plan(collection.vectors, min(threshold, NEARLY_ONE), block.sample)
-    offset = 0 if left == right else len(ours.rows)
-    found = search.between(ours.vectors, theirs.vectors, 0, offset)
-    found = NearPairs(found.left, found.right - offset, found.similarities)
-    equal = _equal(ours.vectors, theirs.vectors, found)
-    ends = np.stack([ours.rows[found.left] + left.start, theirs.rows[found.right] + right.start])
-    near = NearPairs(ends[0], ends[1], found.similarities).take(~equal & (found.similarities >= threshold))
+    offset = 0 if left == right else len(left_vectors.rows)
+    pairs = search.between(left_vectors.vectors, right_vectors.vectors, 0, offset)
+    pairs = NearPairs(pairs.left, pairs.right - offset, pairs.similarities)
+    equal = _equal(left_vectors.vectors, right_vectors.vectors, pairs)
+    ends = np.stack([left_vectors.rows[pairs.left] + left.start, right_vectors.rows[pairs.right] + right.start])
+    near = NearPairs(ends[0], ends[1], pairs.similarities).take(~equal & (pairs.similarities >= threshold))
     near = near if most is None else near.nearest(most)
-    joined = [ends[:, equal], ours.equal + left.start] if left == right else [ends[:, equal]]
+    joined = [ends[:, equal], left_vectors.equal + left.start] if left == right else [ends[:, equal]]
     _write_links(collection.vectors, _kind(threshold, most), left, right, Links(near, np.concatenate(joined, axis=1)))
     return len(near.left)
 
@@ -326,9 +326,9 @@ def _equal(left: Vectors, right: Vectors, pairs: NearPairs) -> Bools:
     equal = np.zeros(len(pairs.left), dtype=bool)
     likely = np.flatnonzero(pairs.similarities >= NEARLY_ONE)
     for start in range(0, len(likely), COMPARED):
-        some = likely[start : start + COMPARED]
-        i, j = pairs.left[some], pairs.right[some]
-        equal[some] = (left[i].view(np.int32) == right[j].view(np.int32)).all(axis=1)
+        chunk = likely[start : start + COMPARED]
+        i, j = pairs.left[chunk], pairs.right[chunk]
+        equal[chunk] = (left[i].view(np.int32) == right[j].view(np.int32)).all(axis=1)
     return equal
 
 
@@ -355,9 +355,9 @@ def _write_links(store: Store, kind: str, left: Slab, right: Slab, links: Links)
 def _joined(parts: Iterator[Links]) -> Links:
     """What some blocks gave, the pairs best first, ties by row."""
     links = list(parts)
-    none = np.empty(0, np.int64)
-    left = np.concatenate([none, *(one.pairs.left for one in links)])
-    right = np.concatenate([none, *(one.pairs.right for one in links)])
-    similarities = np.concatenate([np.empty(0), *(one.pairs.similarities for one in links)])
-    equal = np.concatenate([np.empty((2, 0), np.int64), *(one.equal for one in links)], axis=1)
+    no_rows = np.empty(0, np.int64)
+    left = np.concatenate([no_rows, *(part.pairs.left for part in links)])
+    right = np.concatenate([no_rows, *(part.pairs.right for part in links)])
+    similarities = np.concatenate([np.empty(0), *(part.pairs.similarities for part in links)])
+    equal = np.concatenate([np.empty((2, 0), np.int64), *(part.equal for part in links)], axis=1)
     return Links(NearPairs(left, right, similarities).sorted(), equal)

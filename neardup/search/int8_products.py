@@ -14,7 +14,7 @@ from neardup.arrays import Floats, Ints, Vectors
 LEVELS = 127
 """The greatest int8 code; codes go from -127 to 127, so that the negative of a code is one too."""
 LEAST_PEAK = 0.01
-"""What the greatest number of some rows is taken for at least, so that rows of zeros have a scale above zero."""
+"""Least value that the greatest number of some rows is taken for, so that rows of zeros have a scale above zero."""
 INT32 = np.iinfo(np.int32)
 """The range of an inner product of codes."""
 CHUNK = 4096
@@ -24,7 +24,7 @@ GATHERED = 256
 TIMED = 512
 """Rows of each side of the products by which the speed of int8 is measured."""
 TRIALS = 5
-"""How often each of these products is timed; the fastest counts, so that a busy machine decides little."""
+"""Times that each product of `TIMED` rows is timed; the fastest counts, so that a busy machine decides little."""
 
 Codes = npt.NDArray[np.int8] | npt.NDArray[np.float32]
 """Rows of int8 codes, or rows of float32 numbers that stand for themselves."""
@@ -149,4 +149,5 @@ def _extreme_codes() -> npt.NDArray[np.int8]:
 
 
 def _greatest_length(rows: Vectors) -> float:
+    """The greatest length of the rows, float32 (n, c); 0 of no rows."""
     return math.sqrt(np.vecdot(rows, rows).max(initial=0.0))

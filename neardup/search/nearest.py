@@ -20,13 +20,13 @@ from neardup.search.int8_products import Quantized, int8_pays, multiply, product
 QUERIES = 1024
 """Queries that are searched for together; with `BLOCK` their float32 similarities are 32 MB."""
 BLOCK = 8192
-"""Photos of the gallery that are compared with them at once."""
+"""Photos of the gallery that are compared with a number of queries at once; see `QUERIES`."""
 MANY = 256
 """Queries from which on quantising a gallery to int8 costs less than its faster products save."""
 COLUMNS = 2048
 """Photos of one int8 product: with `QUERIES` its int32 results are 8 MB."""
 FIRST = 2048
-"""Photos at the head of the gallery that set each query's first floor, before all are compared."""
+"""Photos at the head of the gallery by which each query's floor is set first, so that most of the others are pruned."""
 
 
 @dataclass(frozen=True)
@@ -94,20 +94,21 @@ def _read_folder(folder: Path, encoder: Encoder, report: Callable[[str], None], 
             hashes.append(_sha256(data))
             yield data
 
-    kept = list[int]()
+    readable = list[int]()
     for row, result in encode_files(encoder, contents(), max_pixels):
         if isinstance(result, UnreadableImageError):
             leave_out(Skipped(paths[row], str(result)))
         else:
-            kept.append(row)
+            readable.append(row)
             vectors.append(result)
-    if not kept:
+    if not readable:
         raise ArchiveError(f"{folder} holds no photo that can be read")
-    photos = tuple(hashes[row] for row in kept)
-    return Embeddings(photos, tuple(paths[row] for row in kept), np.stack(vectors), encoder.fingerprint)
+    photos = tuple(hashes[row] for row in readable)
+    return Embeddings(photos, tuple(paths[row] for row in readable), np.stack(vectors), encoder.fingerprint)
 
 
 def _sha256(data: bytes) -> str:
+    """SHA-256 of some bytes, in hex."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -128,8 +129,8 @@ def nearest(queries: Vectors, gallery: Embeddings, top: int, *, fingerprint: str
     """
     gallery.require(fingerprint)
     paths, photos = gallery.paths, gallery.photos
-    found = _ranked(queries, gallery.vectors, top, lambda row: paths[row])
-    return [[Hit(paths[row], photos[row], similarity) for row, similarity in hits] for hits in found]
+    ranked = _ranked(queries, gallery.vectors, top, lambda row: paths[row])
+    return [[Hit(paths[row], photos[row], similarity) for row, similarity in hits] for hits in ranked]
 
 
 def nearest_rows(queries: Vectors, vectors: Vectors, top: int) -> Iterator[list[tuple[int, float]]]:
@@ -172,8 +173,8 @@ def mark_itself(hits: Sequence[Sequence[Hit]], queries: Embeddings) -> list[list
         queries: as `read_queries` made them.
     """
     return [
-        [replace(hit, itself=hit.photo == photo) for hit in found]
-        for photo, found in zip(queries.photos, hits, strict=True)
+        [replace(hit, itself=hit.photo == photo) for hit in hits_of_query]
+        for photo, hits_of_query in zip(queries.photos, hits, strict=True)
     ]
 
 
@@ -228,13 +229,13 @@ class _Candidates:
         return cls(*map(np.concatenate, columns))
 
     def best(self, floors: Vectors, top: int, slack: float) -> "_Candidates":
-        """Those that may be among the `top` of their query; `floors` rise to what a further candidate must reach."""
+        """The candidates that may be among the `top` of their query; `floors` are raised to what others must reach."""
         order = np.lexsort((-self.rough, self.query))
         query, rough = self.query[order], self.rough[order]
         last = np.searchsorted(query, query) + top - 1 == np.arange(len(query))
         floors[query[last]] = rough[last] - slack
-        kept = rough >= floors[query]
-        return _Candidates(query[kept], self.row[order][kept], rough[kept])
+        reaching = rough >= floors[query]
+        return _Candidates(query[reaching], self.row[order][reaching], rough[reaching])
 
 
 @dataclass
@@ -282,11 +283,11 @@ class _Search:
     def add_block(self, start: int, block: Vectors, quantized: Quantized | None) -> None:
         """Compare the queries with a block of the gallery, the first photo of which is row `start`."""
         if self.quantized and quantized:
-            found = self._by_int8(self.quantized, block, quantized)
+            reaching = self._by_int8(self.quantized, block, quantized)
         else:
-            found = self._by_float32(block)
-        found = replace(found, row=found.row + start)
-        self.candidates = _Candidates.joined([self.candidates, found]).best(self.floors, self.top, self.slack)
+            reaching = self._by_float32(block)
+        reaching = replace(reaching, row=reaching.row + start)
+        self.candidates = _Candidates.joined([self.candidates, reaching]).best(self.floors, self.top, self.slack)
 
     def _by_float32(self, block: Vectors) -> _Candidates:
         """The photos of a block whose float32 similarity reaches the floors."""

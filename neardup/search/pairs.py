@@ -15,18 +15,20 @@ from neardup.search.int8_products import Codes, Limits, Quantized, int8_pays, mu
 ROWS = 512
 """Left rows of one block; with `COLUMNS` its 4 MB of inner products stay in the cache."""
 COLUMNS = 2048
-"""Right rows of one block."""
+"""Right rows of one block; see `ROWS`."""
 CHUNK = 4096
-"""Rows, or pairs, that are held at once in float64: 17 MB at 512 dimensions."""
+"""Rows, or pairs, that are in memory at once as float64: 17 MB at 512 dimensions."""
 SAMPLE = 2048
 """Vectors on which a search is planned: they make 2 million pairs."""
 WIDTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384)
 """Widths of a sketch, in numbers, that a plan tries; inner products of multiples of 16 are the fastest."""
 CANDIDATE_COST = 130_000
-"""What the inner product of two vectors costs when they are gathered one by one, in multiplications of a product of
-sketches: 0.67 us against 5 ps, on an EPYC with AVX-512."""
+"""Cost of the inner product of two gathered vectors, in multiplications of a product of sketches.
+
+Measured on an EPYC with AVX-512: 0.67 us against 5 ps.
+"""
 FEW = 2**24
-"""A search of fewer pairs, each counted twice, is not planned: a plan takes 0.15 s, as 10 million products do."""
+"""Pairs, each counted twice, below which a search is not planned: a plan takes 0.15 s, as 10 million products do."""
 DENSE = 0.03
 """Share of a block's pairs above which one product of all its vectors is faster than gathering the candidates."""
 UNIT = 0.01
@@ -121,11 +123,11 @@ class PairSearch:
         Raises:
             EncoderError: a row of the sample is not a unit vector.
         """
-        drawn = np.sort(np.random.default_rng(0).permutation(len(vectors))[:SAMPLE])
-        sample = np.asarray(vectors[drawn])
-        wide = sample.astype(np.float64)
-        _squared_lengths(wide, drawn)
-        axes = np.linalg.eigh(wide.T @ wide)[1][:, ::-1]
+        sample_rows = np.sort(np.random.default_rng(0).permutation(len(vectors))[:SAMPLE])
+        sample = np.asarray(vectors[sample_rows])
+        sample64 = sample.astype(np.float64)
+        _squared_lengths(sample64, sample_rows)
+        axes = np.linalg.eigh(sample64.T @ sample64)[1][:, ::-1]
         best, least = cls.unplanned(len(axes), threshold), float(len(axes) + 1)
         for width in (*(width for width in WIDTHS if width < len(axes)), len(axes)):
             if width >= least:  # the products of the sketches alone cost more
@@ -178,10 +180,10 @@ class PairSearch:
         quantize = Quantized.to_int8 if self.planned and int8_pays() else Quantized.as_float32
         return SketchedRows(vectors, rows, quantize(sketches))
 
-    def _sketches(self, wide: Floats, rows: Ints) -> Floats:
+    def _sketches(self, vectors64: Floats, rows: Ints) -> Floats:
         """The sketches, float64 (m, c), of float64 vectors; `rows` are their numbers, for the message of an error."""
-        squares = _squared_lengths(wide, rows)
-        projections = wide @ self.components
+        squares = _squared_lengths(vectors64, rows)
+        projections = vectors64 @ self.components
         residuals = np.sqrt(np.maximum(squares - np.vecdot(projections, projections), 0.0))
         return np.column_stack([projections, residuals]) @ self.rotation
 
@@ -315,8 +317,8 @@ class BlockSearch:
         left, right, exact = left[likely], right[likely], np.empty(np.count_nonzero(likely))
         for start in range(0, len(exact), CHUNK):
             chunk = slice(start, start + CHUNK)
-            wide = self.left.vectors[left[chunk]].astype(np.float64)
-            exact[chunk] = (wide * self.right.vectors[right[chunk]]).sum(axis=1)
+            left64 = self.left.vectors[left[chunk]].astype(np.float64)
+            exact[chunk] = (left64 * self.right.vectors[right[chunk]]).sum(axis=1)
         return NearPairs(i[likely], j[likely], exact).take(exact >= self.plan.threshold)
 
 
@@ -344,12 +346,12 @@ def near_pairs(
     Raises:
         EncoderError: a row is not a unit vector.
     """
-    first = np.unique(queries).astype(np.int64)
-    order = np.concatenate([first, np.setdiff1d(np.arange(len(vectors)), first)])
-    few = len(first) * len(vectors) < FEW
+    query_rows = np.unique(queries).astype(np.int64)
+    order = np.concatenate([query_rows, np.setdiff1d(np.arange(len(vectors)), query_rows)])
+    few = len(query_rows) * len(vectors) < FEW
     plan = PairSearch.unplanned(vectors.shape[1], threshold) if few else PairSearch.of(vectors, threshold)
     sketched = plan.sketch(vectors, order)
-    pairs = plan.between_sketched(sketched.head(len(first)), sketched, 0, report, rows=rows, columns=columns)
+    pairs = plan.between_sketched(sketched.head(len(query_rows)), sketched, 0, report, rows=rows, columns=columns)
     return NearPairs(order[pairs.left], order[pairs.right], pairs.similarities).sorted()
 
 
@@ -359,9 +361,9 @@ def joined(parts: Sequence[NearPairs]) -> NearPairs:
     return NearPairs(*map(np.concatenate, sides))
 
 
-def _squared_lengths(wide: Floats, rows: Ints) -> Floats:
+def _squared_lengths(vectors64: Floats, rows: Ints) -> Floats:
     """The squared lengths of float64 vectors, which must be near 1; an error names a vector by its number in `rows`."""
-    squares: Floats = np.vecdot(wide, wide)
+    squares: Floats = np.vecdot(vectors64, vectors64)
     odd = np.flatnonzero(~(np.abs(np.sqrt(squares) - 1) <= UNIT))
     if len(odd):
         length = np.sqrt(squares[odd[0]])

@@ -10,6 +10,7 @@ from neardup.search.pairs import NearPairs
 KINDS = ("near-duplicate", "equal vectors", "exact copy")
 """What two files of a pair are: two pictures, one picture to the encoder in other bytes, or the same bytes."""
 NEAR, EQUAL, COPY = range(len(KINDS))
+"""Places of the kinds in `KINDS`, by which an array says what each pair is."""
 
 
 def pictures_of(contents: Ints, equal: Ints) -> Ints:

@@ -39,11 +39,13 @@ TORCHVISION = v2.Compose(
         v2.RandomResizedCrop(SIDE, AREA, RATIO, antialias=True),
     ]
 )
-"""The published recipe: flip (p .5), rotation ±10°, colour jitter .2, crop of .8 to 1 of the area to 256 × 256; it
-draws in that order."""
+"""The published recipe, in the order in which it draws.
+
+Flip (p .5), rotation ±10°, colour jitter .2, crop of .8 to 1 of the area to 256 × 256.
+"""
 
 SHORTEST = math.ceil(SIDE / math.sqrt(AREA[0] * RATIO[0]))
-"""Pixels of a photo's shorter side from which on no crop is smaller than the copy."""
+"""Pixels of a photo's shorter side at which no crop is smaller than the copy: no more need be decoded."""
 SAMPLE = 64
 """Pixels in either direction that the mean grey of a whole photo is taken from."""
 _CHANGES = ("brightness", "contrast", "saturation", "hue")
@@ -54,8 +56,11 @@ _FLIPPED_SIDEWAYS = 5
 """EXIF orientation from which on a file's rows are the columns of the upright photo."""
 
 Pixels = npt.NDArray[np.uint8]
+"""A picture, uint8: RGB (h, w, 3), or grey (h, w)."""
 Size = tuple[int, int]
+"""Width and height in pixels."""
 Box = tuple[int, int, int, int]
+"""Left, top, width and height in pixels."""
 
 
 @dataclass(frozen=True)
@@ -135,26 +140,26 @@ class Reduced:
 
     def copy(self, seed: int) -> Image.Image:
         """The copy that `TORCHVISION` makes of the photo after `torch.manual_seed(seed)`, nearly: RGB, 256 × 256."""
-        drawn = draw(self.size, seed)
-        _, _, width, height = drawn.box
+        draws = draw(self.size, seed)
+        _, _, width, height = draws.box
         shape = (max(1, round(width / self.reduction)), max(1, round(height / self.reduction)))
-        copy = _resized(self._warped(drawn, drawn.box, shape))
-        whole = self._warped(drawn, (0, 0, *self.size), (SAMPLE, SAMPLE))
-        for change, factor in drawn.changes:
+        copy = _resized(self._warped(draws, draws.box, shape))
+        whole = self._warped(draws, (0, 0, *self.size), (SAMPLE, SAMPLE))
+        for change, factor in draws.changes:
             copy, whole = (_changed(pixels, change, factor, whole) for pixels in (copy, whole))
         return Image.fromarray(copy)
 
-    def _warped(self, drawn: Draw, box: Box, shape: Size) -> Pixels:
+    def _warped(self, draws: Draw, box: Box, shape: Size) -> Pixels:
         """Sample a box of the flipped and rotated photo: uint8 (rows, columns, 3), black where the photo is not.
 
         Args:
-            drawn: how to flip and rotate.
+            draws: how to flip and rotate.
             box: left, top, width and height, in pixels of the whole photo.
             shape: columns and rows.
         """
         left, top, width, height = box
-        cos, sin = math.cos(math.radians(drawn.degrees)), math.sin(math.radians(drawn.degrees))
-        turn = np.diag([-1 if drawn.flip else 1, 1]) @ [[cos, -sin], [sin, cos]]
+        cos, sin = math.cos(math.radians(draws.degrees)), math.sin(math.radians(draws.degrees))
+        turn = np.diag([-1 if draws.flip else 1, 1]) @ [[cos, -sin], [sin, cos]]
         centre = np.array(self.size) / 2
         corner = (centre + turn @ ([left, top] - centre)) / self.reduction
         step = turn @ np.diag([width / shape[0], height / shape[1]]) / self.reduction
@@ -191,11 +196,11 @@ def _changed(pixels: Pixels, change: str, factor: float, whole: Pixels) -> Pixel
     if change == "hue":
         return _turned(pixels, factor)
     if change == "saturation":
-        other = cv2.cvtColor(_grey(pixels), cv2.COLOR_GRAY2RGB)
+        base = cv2.cvtColor(_grey(pixels), cv2.COLOR_GRAY2RGB)
     else:
-        other = np.full_like(pixels, int(_grey(whole).mean() + 0.5) if change == "contrast" else 0)
-    # Pillow cuts decimals off where OpenCV rounds; a half would take whole numbers down too.
-    return np.asarray(cv2.addWeighted(pixels, factor, other, 1 - factor, -0.499), np.uint8)
+        base = np.full_like(pixels, int(_grey(whole).mean() + 0.5) if change == "contrast" else 0)
+    # Pillow cuts decimals off where OpenCV rounds: -0.499 does so too, where -0.5 would lower whole numbers as well.
+    return np.asarray(cv2.addWeighted(pixels, factor, base, 1 - factor, -0.499), np.uint8)
 
 
 def _grey(pixels: Pixels) -> Pixels:

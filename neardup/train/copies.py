@@ -39,25 +39,25 @@ from neardup.train.press_torch import press_copies, text_pages
 from neardup.train.split import inseparable, labels_of
 
 TEMPERATURE = 0.05
-"""What similarities are divided by in the loss of the copies; the shipped encoder was trained with it."""
+"""What similarities are divided by in the loss of the copies; the shipped encoder was trained with this one."""
 KOLEO = 2.0
 """Weight of the loss that spreads the vectors evenly; the shipped encoder was trained with it."""
 LIKENESS_TEMPERATURE = 0.1
-"""What similarities are divided by where likenesses are kept."""
+"""What similarities are divided by in `likeness_loss`; the shipped encoder was trained with this one."""
 MILD = 0.4
 """Greatest strength of the mild copy; that of a photo is this times the square of a number drawn from 0 to 1."""
 WEAKEST = 0.2
 """Least strength of the other copy; the greatest is 1."""
 FINER = 1.5
-"""Sides of the pictures that copies are made of, in sides of what the encoder sees: a crop must still be sharp."""
+"""Side of the pictures that copies are made of, as a multiple of the encoder's: a crop must still be sharp."""
 TEXTS = 64
-"""Pages of text, of which one is drawn for each copy."""
+"""Pages of text that are drawn once, of which each copy gets one by chance."""
 TEXT_SIDE = 224
 """Pixels of a side of a page of text."""
 SIDES = 4
-"""Copies are made with a side that is a multiple of this: one damage works on blocks of 8 pixels, at twice the size."""
+"""Pixels of which the side of a copy is a multiple: copies are drawn at twice their size, and JPEG's blocks take 8."""
 WARMUP = 0.1
-"""Share of all steps in which the learning rate rises."""
+"""Share of all steps, 0 to 1, over which the learning rate rises to its greatest."""
 LARGEST_GRADIENT = 1.0
 """Greatest length of the gradient of all weights; a longer one is shortened to it."""
 
@@ -85,8 +85,8 @@ class Pictures(Photos):
             raise unreadable(example, error) from error
         grey = as_bytes(processor, image.convert("L").convert("RGB"), **sizes)[:1]
         if grey.shape[-2:] != (self.side, self.side):
-            whole = functional.interpolate(grey[None].float(), (self.side, self.side), mode="bilinear", antialias=True)
-            grey = whole[0].round().clamp(0, 255).to(torch.uint8)
+            square = functional.interpolate(grey[None].float(), (self.side, self.side), mode="bilinear", antialias=True)
+            grey = square[0].round().clamp(0, 255).to(torch.uint8)
         return grey[0]
 
 
@@ -110,9 +110,9 @@ class Copies:
         self._pictures = Pictures(examples, learner.processor, learner.recipe)
         self._texts = text_pages(TEXTS, TEXT_SIDE).to(learner.device)
         same, different = known.rows(examples)
-        blank, each = [""] * len(examples), [str(row) for row in range(len(examples))]
+        blank, numbers = [""] * len(examples), [str(row) for row in range(len(examples))]
         photos, phashes = [example.photo for example in examples], [example.phash for example in examples]
-        self._subjects = torch.tensor(labels_of(inseparable(blank, each, blank, 0, same)), device=learner.device)
+        self._subjects = torch.tensor(labels_of(inseparable(blank, numbers, blank, 0, same)), device=learner.device)
         self._suspects = torch.tensor(labels_of(inseparable(blank, photos, phashes, bits, same)), device=learner.device)
         self._different = {frozenset(pair) for pair in different}
         self.partners: dict[int, list[int]] = {}
@@ -123,7 +123,7 @@ class Copies:
         self._mean = torch.zeros(learner.width, device=learner.device)
 
     def keep_likenesses(self, rows: Sequence[int]) -> None:
-        """Embed the photos as they are by the model as it came, whose likenesses are kept."""
+        """Embed the undamaged photos by the model before training, whose likenesses `likeness_loss` keeps."""
         if not self._learner.recipe.likeness:
             return
         size = self._learner.recipe.batch_size
@@ -137,7 +137,7 @@ class Copies:
         """The grey squares of each batch, uint8 (n, side, side)."""
         return self._pictures.batches(batches, PLAIN)
 
-    def made(self, batch: Sequence[int], pictures: Tensor, epoch: int) -> Tensor:
+    def make_copies(self, batch: Sequence[int], pictures: Tensor, epoch: int) -> Tensor:
         """Two copies of each photo of a batch, the mild ones first: float32 (2 n, 3, height, width), normalised.
 
         Equal seeds, batches and epochs give equal copies.
@@ -145,8 +145,8 @@ class Copies:
         learner, n = self._learner, len(batch)
         seed = int(digest_of("copies", learner.recipe.seed, epoch, list(batch))[:15], 16)
         rng = Generator(learner.device).manual_seed(seed)
-        drawn = torch.rand(2 * n, generator=rng, device=learner.device)
-        strength = torch.cat([MILD * drawn[:n].square(), WEAKEST + (1 - WEAKEST) * drawn[n:]])
+        draws = torch.rand(2 * n, generator=rng, device=learner.device)
+        strength = torch.cat([MILD * draws[:n].square(), WEAKEST + (1 - WEAKEST) * draws[n:]])
         side = math.ceil(max(self._pictures.seen) / SIDES) * SIDES
         copies = press_copies(pictures.to(learner.device).repeat(2, 1, 1), self._texts, side, rng, strength)
         if (side, side) != self._pictures.seen:
@@ -159,8 +159,8 @@ class Copies:
         subjects, suspects = self._subjects[rows], self._suspects[rows]
         doubtful = (suspects[:, None] == suspects[None, :]) & (subjects[:, None] != subjects[None, :])
         if self._different:
-            apart = [[frozenset((first, second)) in self._different for second in rows] for first in rows]
-            doubtful &= ~torch.tensor(apart, device=doubtful.device)
+            different = [[frozenset((first, second)) in self._different for second in rows] for first in rows]
+            doubtful &= ~torch.tensor(different, device=doubtful.device)
         loss = copy_loss(vectors, subjects, TEMPERATURE, doubtful) + KOLEO * koleo_loss(vectors, suspects)
         if self._learner.recipe.likeness and n > 1:
             mild = functional.normalize(vectors[:n] - self._mean, dim=1)
@@ -171,14 +171,14 @@ class Copies:
     def backward(self, batch: Sequence[int], pictures: Tensor, epoch: int) -> float:
         """Compute the loss of a batch; this process's part of the gradient is added to the weights."""
         learner = self._learner
-        pixels, own = self.made(batch, pictures, epoch), learner.share_of(2 * len(batch))
-        mine = pixels[own]
+        pixels, own = self.make_copies(batch, pictures, epoch), learner.share_of(2 * len(batch))
+        own_pixels = pixels[own]
 
         def embed(part: slice) -> tuple[Tensor]:
-            return (learner.embed_photos(mine[part]),)
+            return (learner.embed_photos(own_pixels[part]),)
 
         return backward_in_parts(
-            [partial(embed, part) for part in parts_of(len(mine), learner.recipe.accumulate)],
+            [partial(embed, part) for part in parts_of(len(own_pixels), learner.recipe.accumulate)],
             partial(self.loss, batch),
             partial(learner.gather, 2 * len(batch)),
             own,
@@ -191,7 +191,7 @@ class Copies:
         began = time.perf_counter()
         for batch, pictures in zip(batches, self.load(batches), strict=True):
             start = time.perf_counter()
-            pixels = self.made(batch, pictures, epoch=0)
+            pixels = self.make_copies(batch, pictures, epoch=0)
             own = learner.embed_photos(pixels[learner.share_of(len(pixels))])
             embedded = learner.gather(len(pixels), own)
             total += self.loss(batch, embedded).item() * len(batch)
@@ -215,8 +215,8 @@ def descend(learner: VisionLearner, optimizer: torch.optim.Optimizer, done: floa
         group["lr"] = learner.rate * share
 
 
-class FromCopies(VisionLearner):
-    """What learners have in common that learn from copies of photos, alone or with more."""
+class CopyBasedLearner(VisionLearner):
+    """What the learners have in common that learn from copies of photos, with captions or without."""
 
     copies: Copies
 
@@ -235,7 +235,7 @@ class FromCopies(VisionLearner):
         super().descend(optimizer, done)
 
 
-class CopyLearner(FromCopies):
+class CopyLearner(CopyBasedLearner):
     """A model that learns from copies of photos alone; it needs no text tower."""
 
     def __init__(
@@ -261,7 +261,7 @@ class CopyLearner(FromCopies):
         return self.copies.validate(self.validation_batches(rows))
 
 
-class BothLearner(FromCopies, Learner):
+class CaptionAndCopyLearner(CopyBasedLearner, Learner):
     """A CLIP that learns from photos with captions and from copies of the photos: the weighted sum of both losses."""
 
     def __init__(

@@ -9,7 +9,7 @@ from neardup.errors import TrainingError
 from neardup.settings.schema import Recipe
 from neardup.stages import digest_of
 from neardup.train.batches import Captions, Example, KnownPairs, token_limit
-from neardup.train.copies import BothLearner, CopyLearner
+from neardup.train.copies import CaptionAndCopyLearner, CopyLearner
 from neardup.train.learner import Learner, VisionLearner
 from neardup.train.split import Split, inseparable, split
 from neardup.train.state import weights_digest
@@ -77,7 +77,7 @@ class TrainingData:
         if self.captions is None:
             return CopyLearner(self.examples, clip, self.recipe, device, self.known, self.bits)
         if self.recipe.objective == "both":
-            return BothLearner(self.examples, clip, self.captions, self.recipe, device, self.known, self.bits)
+            return CaptionAndCopyLearner(self.examples, clip, self.captions, self.recipe, device, self.known, self.bits)
         return Learner(self.examples, clip, self.captions, self.recipe, device)
 
     def near_duplicates(self, clip: Trainable) -> NearDuplicates:

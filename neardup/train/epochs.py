@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # torch, for seconds that who only reads epochs need not wait
 UNTRAINED = "for no more of it gains more than chance explains without losing µAP"
 """Why the weights from before a training are kept, as log and report say it."""
 BACKWARD = 2
-"""A backward pass costs so many forward passes."""
+"""Forward passes that take as long as one backward pass, by which the time of a training is estimated."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def read_numbers(path: Path) -> list[dict[str, float]]:
 
 
 def learned_from(facts: Mapping[str, Any], recipe: Recipe) -> str:
-    """What the report says of a training: what it learned from, and what of it was kept; `facts` are its own."""
+    """What the report says of a training: what it learned from, and what of it was kept; `facts` are the training's."""
     source = {"captions": "with captions", "copies": "by copies of them", "both": "by captions and copies"}
     words = [
         f"{facts['training_photos']} photos {source[recipe.objective]}",
@@ -107,8 +107,10 @@ def learned_from(facts: Mapping[str, Any], recipe: Recipe) -> str:
             words.append(UNTRAINED)
     if "normalised" in facts:
         words.append(normalised(facts))
-    before, kept = facts["validation_ndcg_before"], facts["validation_ndcg"]
-    return "; ".join([*words, f"nDCG of the validation photos {100 * before:.2f} % before, {100 * kept:.2f} % kept"])
+    ndcg_before, ndcg_kept = facts["validation_ndcg_before"], facts["validation_ndcg"]
+    return "; ".join(
+        [*words, f"nDCG of the validation photos {100 * ndcg_before:.2f} % before, {100 * ndcg_kept:.2f} % kept"]
+    )
 
 
 def normalised(facts: Mapping[str, Any]) -> str:
@@ -139,8 +141,8 @@ def expected_seconds(
     epoch = start.embed_seconds * forward + search
     read = start.load_seconds * photos
     copies = 1 if recipe.augmentation == "none" else min(recipe.copies, recipe.epochs)
-    each = 0 if recipe.augmentation == "none" else read
-    return epoch + each, epoch * recipe.epochs + read * copies
+    read_an_epoch = 0 if recipe.augmentation == "none" else read
+    return epoch + read_an_epoch, epoch * recipe.epochs + read * copies
 
 
 def expected(start: "Validation", search: float, facts: Mapping[str, Any], recipe: Recipe) -> str:

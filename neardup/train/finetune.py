@@ -31,13 +31,15 @@ from neardup.train.learner import Validation, VisionLearner
 from neardup.train.lora import merged
 from neardup.train.normalise import normalise
 from neardup.train.state import TrainingState, recover_checkpoint, save_checkpoint
-from neardup.train.validation import Found, NearDuplicates
+from neardup.train.validation import NearDuplicates, SearchScore
 
 __all__ = ["EpochResult", "Example", "KnownPairs", "Share", "Training", "measure_start", "train"]
 
 COLLAPSED = 1e-4
-"""Mean cosine distance of the validation photos below which all pairs are alike. Untrained weights may start near
-it, so that the distance must also have fallen to a hundredth of what it was."""
+"""Mean cosine distance of the validation photos below which the vectors of all photos are one.
+
+Untrained weights may start near it, so that the distance must also have fallen to a hundredth of what it was.
+"""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
         report(f"training is done already: best epoch {finished.best_epoch} of {len(finished.history)}")
         return finished
     untrained = weights_of(clip.model) if recipe.interpolate else {}
-    learner, near = data.learner(clip, device), data.near_duplicates(clip)
+    learner, search = data.learner(clip, device), data.near_duplicates(clip)
     main = learner.processes.is_main_process
     say = report if main else _ignore
     optimizer = learner.optimizer()
@@ -124,22 +126,22 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
     say(data.counts(facts))
     learner.begin(data.rows(learner))
 
-    if before := saved.read():
+    if saved_facts := saved.read():
         saved.restore(learner.model, optimizer)
         recover_checkpoint(checkpoint, saved.folder)
-        history, spread = [EpochResult(**line) for line in before["history"]], before["spread"]
-        facts |= before["before"]
+        history, spread = [EpochResult(**line) for line in saved_facts["history"]], saved_facts["spread"]
+        facts |= saved_facts["before"]
         say(f"going on after epoch {len(history)}")
         if main and on_epoch and history:  # the kill may have come before it was called
             on_epoch(history[-1])
     else:
         if main:
             (folder / "training.json").unlink(missing_ok=True)
-        start, found, seconds = _start(learner, near, data)
+        start, score, seconds = _start(learner, search, data)
         history, spread = [], start.spread
-        facts |= _before(start, found)
-        before_it = f"before training the validation loss is {start.loss:.4f}, the nDCG {found.ndcg:.4f}"
-        say(f"expected: {expected(start, seconds, facts, recipe)}; {before_it}")
+        facts |= _before(start, score)
+        at_start = f"before training the validation loss is {start.loss:.4f}, the nDCG {score.ndcg:.4f}"
+        say(f"expected: {expected(start, seconds, facts, recipe)}; {at_start}")
 
     while not (reason := stop_reason(history, recipe)):
         epoch, began, total = len(history) + 1, time.perf_counter(), 0.0
@@ -156,25 +158,25 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
             optimizer.zero_grad()
             loss = learner.backward(batch, inputs)
             if not math.isfinite(loss):
-                raise DivergedError(_stopped(f"the loss became {loss}", epoch, history, checkpoint, recipe))
+                raise DivergedError(_breakdown(f"the loss became {loss}", epoch, history, checkpoint, recipe))
             learner.descend(optimizer, step / (recipe.epochs * len(batches)))
             total += loss * len(batch)
             steps.set_postfix(loss=f"{loss:.4f}")
 
         validation = learner.validate(data.parts.validation)
         if fault := _fault(validation, spread):
-            raise DivergedError(_stopped(fault, epoch, history, checkpoint, recipe))
-        found = near.measure(learner)
+            raise DivergedError(_breakdown(fault, epoch, history, checkpoint, recipe))
+        score = search.measure(learner)
         mean, seconds = total / sum(map(len, batches)), round(time.perf_counter() - began, 3)
-        result = EpochResult(epoch, mean, validation.loss, seconds, learner.temperature, found.ndcg, found.micro_ap)
+        result = EpochResult(epoch, mean, validation.loss, seconds, learner.temperature, score.ndcg, score.micro_ap)
         history.append(result)
 
         if main:
             if best_of(history, recipe).epoch == epoch:
                 save_checkpoint(replace(clip, model=merged(clip.model)), checkpoint, saved.folder)
             lines = [asdict(line) for line in history]
-            before = {"history": lines, "spread": spread, "before": {name: facts[name] for name in BEFORE}}
-            saved.write(epoch, learner.model, [optimizer], before)
+            saved_facts = {"history": lines, "spread": spread, "before": {name: facts[name] for name in BEFORE}}
+            saved.write(epoch, learner.model, [optimizer], saved_facts)
             write_lines(folder / "history.csv", EpochResult, history)
             say(progress(history, recipe))
             if on_epoch:
@@ -182,33 +184,33 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
         learner.processes.wait_for_everyone()
 
     best = best_of(history, recipe)
-    shares = _shares(data, untrained, checkpoint, saved, near, learner, facts, best) if recipe.interpolate else []
-    kept = best_share(shares) if shares else Share(1.0, best.validation_ndcg, best.validation_micro_ap)
-    facts |= _kept(kept, history) | (normalise(checkpoint, data, near, device, say) if main else {})
+    shares = _shares(data, untrained, checkpoint, saved, search, learner, facts, best) if recipe.interpolate else []
+    kept_share = best_share(shares) if shares else Share(1.0, best.validation_ndcg, best.validation_micro_ap)
+    facts |= _facts_of_kept(kept_share, history) | (normalise(checkpoint, data, search, device, say) if main else {})
     training = Training(checkpoint, tuple(history), best.epoch, reason, facts, tuple(shares))
     if main:
         _finish(training, data.key, folder)
         saved.discard()
-    say(_ended(training, kept))
+    say(_ending(training, kept_share))
     learner.processes.wait_for_everyone()
     return training
 
 
 BEFORE = ("validation_loss_before", "validation_ndcg_before", "validation_micro_ap_before")
-"""Facts of the model before training."""
+"""Names of the facts that say how the model did on the validation photos before training."""
 
 
-def _before(start: Validation, found: Found) -> dict[str, float]:
+def _before(start: Validation, score: SearchScore) -> dict[str, float]:
     """The facts of the model before training, by the names of `BEFORE`."""
-    return dict(zip(BEFORE, (start.loss, found.ndcg, found.micro_ap), strict=True))
+    return dict(zip(BEFORE, (start.loss, score.ndcg, score.micro_ap), strict=True))
 
 
-def _start(learner: VisionLearner, near: NearDuplicates, data: TrainingData) -> tuple[Validation, Found, float]:
+def _start(learner: VisionLearner, search: NearDuplicates, data: TrainingData) -> tuple[Validation, SearchScore, float]:
     """Loss and search before training, and the seconds that the search took."""
     start = learner.validate(data.parts.validation)
-    near.read()
+    search.read()
     began = time.perf_counter()
-    return start, near.measure(learner), time.perf_counter() - began
+    return start, search.measure(learner), time.perf_counter() - began
 
 
 def measure_start(
@@ -222,8 +224,8 @@ def measure_start(
     data = TrainingData.of(examples, clip, recipe, look_alike_bits, KnownPairs())
     learner = data.learner(clip, device)
     learner.begin(data.parts.validation)
-    start, found, seconds = _start(learner, data.near_duplicates(clip), data)
-    facts = data.facts(learner) | _before(start, found)
+    start, score, seconds = _start(learner, data.near_duplicates(clip), data)
+    facts = data.facts(learner) | _before(start, score)
     return facts | {"expected_seconds": round(expected_seconds(start, seconds, facts, recipe)[1])}
 
 
@@ -240,30 +242,30 @@ def _fault(validation: Validation, spread: float) -> str:
     return ""
 
 
-def _kept(kept: Share, history: Sequence[EpochResult]) -> dict[str, Any]:
+def _facts_of_kept(share: Share, history: Sequence[EpochResult]) -> dict[str, Any]:
     """The facts of the weights that are kept, and what they took."""
     seconds = round(sum(line.seconds for line in history), 3)
-    return {"epochs": len(history), "seconds": seconds, **asdict(kept)}
+    return {"epochs": len(history), "seconds": seconds, **asdict(share)}
 
 
-def _ended(training: Training, kept: Share) -> str:
+def _ending(training: Training, kept_share: Share) -> str:
     """The sentence of a training that is finished: why, and what is kept."""
-    share = f", of which {kept.share:.0%} of the way are kept: nDCG {kept.validation_ndcg:.4f}"
-    share += "" if kept.share else f"; {UNTRAINED}"
+    share = f", of which {kept_share.share:.0%} of the way are kept: nDCG {kept_share.validation_ndcg:.4f}"
+    share += "" if kept_share.share else f"; {UNTRAINED}"
     return (
         f"stopped after epoch {len(training.history)}: {training.stopped_because}; the best is epoch "
         f"{training.best_epoch}{share if training.shares else ''}"
     )
 
 
-def _stopped(what: str, epoch: int, history: Sequence[EpochResult], checkpoint: Path, recipe: Recipe) -> str:
+def _breakdown(cause: str, epoch: int, history: Sequence[EpochResult], checkpoint: Path, recipe: Recipe) -> str:
     """The sentence of a training that broke down: in which epoch, why, what is left and what to do."""
-    rest = (
+    remains = (
         f"the best checkpoint, of epoch {best_of(history, recipe).epoch}, is kept in {checkpoint}"
         if history
         else "nothing is kept"
     )
-    return f"training stopped in epoch {epoch}, for {what}; {rest}. Try a lower learning rate than {recipe.lr}"
+    return f"training stopped in epoch {epoch}, for {cause}; {remains}. Try a lower learning rate than {recipe.lr}"
 
 
 def _shares(
@@ -271,7 +273,7 @@ def _shares(
     untrained: dict[str, Any],
     checkpoint: Path,
     saved: TrainingState,
-    near: NearDuplicates,
+    search: NearDuplicates,
     learner: VisionLearner,
     facts: dict[str, Any],
     best: EpochResult,
@@ -282,25 +284,25 @@ def _shares(
     in between does not interpolate once more.
     """
     noted, main = saved.read() or {}, learner.processes.is_main_process
-    kept = load_trainable(str(checkpoint))
-    trained = weights_of(kept.model)
+    best_model = load_trainable(str(checkpoint))
+    trained = weights_of(best_model.model)
     shares = [Share(**line) for line in noted.get("shares", [])]
     if not shares:
         plain = replace(data.recipe, lora_rank=0, frozen_layers=0, compiled=False)
-        between = VisionLearner(data.examples, kept, plain, learner.device.type)
+        between = VisionLearner(data.examples, best_model, plain, learner.device.type)
 
-        def measure(share: float) -> Found:
+        def measure(share: float) -> SearchScore:
             interpolate(between.model, untrained, trained, share)
-            return near.measure(between)
+            return search.measure(between)
 
-        start = Found(facts["validation_ndcg_before"], facts["validation_micro_ap_before"])
-        shares = shares_of(start, Found(best.validation_ndcg, best.validation_micro_ap), measure)
+        start = SearchScore(facts["validation_ndcg_before"], facts["validation_micro_ap_before"])
+        shares = shares_of(start, SearchScore(best.validation_ndcg, best.validation_micro_ap), measure)
         if main:
             noted |= {"shares": [asdict(line) for line in shares], "contents": digest_contents(checkpoint)}
             saved.note(noted)
     if main and (share := best_share(shares).share) < 1 and noted["contents"] == digest_contents(checkpoint):
-        interpolate(kept.model, untrained, trained, share)
-        save_checkpoint(kept, checkpoint, saved.folder)
+        interpolate(best_model.model, untrained, trained, share)
+        save_checkpoint(best_model, checkpoint, saved.folder)
     return shares
 
 
@@ -321,5 +323,5 @@ def _finished(folder: Path, key: str) -> Training | None:
     except (FileNotFoundError, json.JSONDecodeError):
         return None
     checkpoint = folder / "checkpoint"
-    whole = checkpoint.is_dir() and record.get("contents") == digest_contents(checkpoint)
-    return Training.load(folder) if record["key"] == key and whole else None
+    unchanged = checkpoint.is_dir() and record.get("contents") == digest_contents(checkpoint)
+    return Training.load(folder) if record["key"] == key and unchanged else None

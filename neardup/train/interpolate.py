@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from neardup.train.epochs import Share
-from neardup.train.validation import Found
+from neardup.train.validation import SearchScore
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Shares of the way from the start to the kept epoch that are tried."""
-
+"""Shares of the way, 0 to 1, from the untrained weights to those of the best epoch that are tried."""
 BEYOND = 1 + 1e-9
-"""Standard errors that a gain must exceed: a gain of one picture alone is exactly its standard error."""
+"""Standard errors that a gain must exceed: that of one picture alone is its standard error but for rounding."""
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
@@ -32,12 +31,12 @@ def interpolate(model: nn.Module, start: Mapping[str, Tensor], end: Mapping[str,
         weight.copy_(between)
 
 
-def shares_of(start: Found, end: Found, measure: Callable[[float], Found]) -> list[Share]:
+def shares_of(start: SearchScore, end: SearchScore, measure: Callable[[float], SearchScore]) -> list[Share]:
     """Measure each of `SHARES`; the figures of both ends are those that are known already."""
-    found = {share: measure(share) for share in SHARES}
-    shown = {**found, 0.0: start, 1.0: end}
-    errors = {share: at.gain_error(found[0.0]) if share else 0.0 for share, at in found.items()}
-    return [Share(share, shown[share].ndcg, shown[share].micro_ap, errors[share]) for share in SHARES]
+    score_of = {share: measure(share) for share in SHARES}
+    reported = {**score_of, 0.0: start, 1.0: end}
+    errors = {share: score.gain_error(score_of[0.0]) if share else 0.0 for share, score in score_of.items()}
+    return [Share(share, reported[share].ndcg, reported[share].micro_ap, errors[share]) for share in SHARES]
 
 
 def best_share(shares: Sequence[Share]) -> Share:
@@ -48,8 +47,8 @@ def best_share(shares: Sequence[Share]) -> Share:
     is so where all are found first, a gain in µAP will do.
     """
     start = next(line for line in shares if line.share == 0)
-    worth = [line for line in shares if gains(line, start)]
-    return max([start, *worth], key=lambda line: (line.validation_ndcg, line.validation_micro_ap, -line.share))
+    better = [line for line in shares if gains(line, start)]
+    return max([start, *better], key=lambda line: (line.validation_ndcg, line.validation_micro_ap, -line.share))
 
 
 def gains(line: Share, start: Share) -> bool:

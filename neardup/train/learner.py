@@ -39,8 +39,10 @@ MAX_LOGIT_SCALE = math.log(100)
 WEIGHTS_OF_RATE = 3_000_000
 """Weights of a vision tower up to which `lr_by_size` leaves the learning rate as it is."""
 LENGTHS = 4
-"""Groups that a batch's captions are sorted into by length on a CPU. A GPU takes one: there padding costs less than
-launches."""
+"""Groups that a batch's captions are sorted into by length on a CPU, where padding takes as long as words do.
+
+A GPU takes one group: there padding costs less than launches.
+"""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class VisionLearner:
         self.device = self.processes.device if several else torch.device(pick_device(device))
         self.bf16 = _bf16(recipe, self.device)
         self.recipe = recipe
-        # No dropout in CLIP; `eval` keeps it so for a checkpoint that sets one, for its draws would not be resumed.
+        # CLIP has no dropout; `eval` turns it off where a checkpoint sets one, for a resumed run would draw otherwise.
         model: Any = clip.model
         self.model = model.eval().to(self.device)
         weights = _weights(vision_tower(self.model, 0))
@@ -171,11 +173,11 @@ class VisionLearner:
         Args:
             pixels: batches of photos, uint8 (m, 3, height, width).
         """
-        found = [torch.zeros((0, self.width))]
+        parts = [torch.zeros((0, self.width))]
         for batch in pixels:
-            own = self.photos.normalise(batch[self.share_of(len(batch))].to(self.device))
-            found.append(self.gather(len(batch), self.embed_photos(own)).cpu())
-        return torch.cat(found)
+            own_photos = self.photos.normalise(batch[self.share_of(len(batch))].to(self.device))
+            parts.append(self.gather(len(batch), self.embed_photos(own_photos)).cpu())
+        return torch.cat(parts)
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
@@ -183,12 +185,12 @@ class VisionLearner:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16), _same_every_time(self.device):
             yield
 
-    def gather(self, count: int, own: Tensor) -> Tensor:
+    def gather(self, count: int, own_vectors: Tensor) -> Tensor:
         """Vectors of `count` rows, (count, d), from those of this process, which other processes also get."""
         if self.processes.num_processes == 1:
-            return own
-        rows = torch.zeros((count, own.shape[1]), device=self.device)
-        rows[self.share_of(count)] = own
+            return own_vectors
+        rows = torch.zeros((count, own_vectors.shape[1]), device=self.device)
+        rows[self.share_of(count)] = own_vectors
         gathered: Tensor = reduce(rows, "sum")
         return gathered
 
@@ -246,12 +248,14 @@ class Learner(VisionLearner):
             batches: the rows of each; none occurs twice.
             copy: which augmented copy of the photos, or `PLAIN`.
         """
-        own = [batch[self.own(batch)] for batch in batches]
+        own_batches = [batch[self.own(batch)] for batch in batches]
         if not self.vision.frozen:
-            yield from zip(batches, self.photos.batches(own, copy), strict=True)
+            yield from zip(batches, self.photos.batches(own_batches, copy), strict=True)
             return
-        missing = [[row for row in rows if ("photo", row, copy) not in self.cache] for rows in own]
-        for batch, rows, new, pixels in zip(batches, own, missing, self.photos.batches(missing, copy), strict=True):
+        missing = [[row for row in rows if ("photo", row, copy) not in self.cache] for rows in own_batches]
+        for batch, rows, new, pixels in zip(
+            batches, own_batches, missing, self.photos.batches(missing, copy), strict=True
+        ):
             decoded = dict(zip(new, pixels, strict=True))
             compute = {row: partial(self._photo_states, decoded.get(row)) for row in rows}
             states = [self.cache.get(("photo", row, copy), compute[row]) for row in rows]
@@ -289,7 +293,7 @@ class Learner(VisionLearner):
             self.cache.get(("caption", int(self.captions.legends[row])), partial(self._caption_states, row))
             for row in rows
         ]
-        lengths = torch.tensor([len(one) for one in states], device=self.device)
+        lengths = torch.tensor([len(state) for state in states], device=self.device)
         return pad_sequence(states, batch_first=True).to(self.device), lengths
 
     def _caption_states(self, row: int) -> Tensor:
@@ -316,10 +320,10 @@ class Learner(VisionLearner):
 
     def backward_captions(self, batch: Sequence[int], photos: Tensor) -> float:
         """Compute the loss of a batch; this process's part of the gradient is added to the weights."""
-        own = batch[self.own(batch)]
-        parts = parts_of(len(own), self.recipe.accumulate)
+        own_batch = batch[self.own(batch)]
+        parts = parts_of(len(own_batch), self.recipe.accumulate)
         return backward_in_parts(
-            [partial(self.embed, own[part], photos[part]) for part in parts],
+            [partial(self.embed, own_batch[part], photos[part]) for part in parts],
             partial(self.loss, batch),
             partial(self.gather, len(batch)),
             self.own(batch),

@@ -68,8 +68,8 @@ def backward_in_parts(
         The loss. Gradients are added to the weights, as `Tensor.backward` does; of several processes, each adds
         those of its own rows, and all of the gradient of what only `loss_of` depends on.
     """
-    whole = len(parts) == 1
-    with torch.set_grad_enabled(whole):
+    single = len(parts) == 1
+    with torch.set_grad_enabled(single):
         embedded = [embed() for embed in parts]
     gathered = [combine(torch.cat(rows).detach()).requires_grad_() for rows in zip(*embedded, strict=True)]
     loss = loss_of(*gathered)
@@ -77,8 +77,9 @@ def backward_in_parts(
     gradients = [_gradient(leaf)[own] for leaf in gathered]
     sizes = [len(kinds[0]) for kinds in embedded]
     for i, pieces in enumerate(zip(*(torch.split(gradient, sizes) for gradient in gradients), strict=True)):
-        rows = embedded[i] if whole else parts[i]()
-        learning = [pair for pair in zip(rows, pieces, strict=True) if pair[0].requires_grad]  # not of a frozen tower
+        rows = embedded[i] if single else parts[i]()
+        # The rows of a frozen tower carry no gradient.
+        learning = [pair for pair in zip(rows, pieces, strict=True) if pair[0].requires_grad]
         torch.autograd.backward([row for row, _ in learning], [piece for _, piece in learning])
     return loss.item()
 

@@ -14,14 +14,11 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 FINE = 2
-"""Pages are made so many times larger than they end, for a screen of dots must be seen as a scanner sees it."""
-
+"""Factor by which a page is drawn larger than the copy: a screen of dots must be seen as a scanner sees it."""
 CHUNK = 32
 """Pages made at once, which fit the processor's cache: 800 copies a second on two cores, 360 in chunks of 128."""
-
 LETTERS = "etaoinshrdlucmfwygpbvk"
 """The letters that the words of a page of text are made of."""
-
 Damage = Callable[[Tensor, Generator], Tensor]
 """Damages pages by chance: pages in, pages of the same shape out."""
 
@@ -60,15 +57,15 @@ def press_copies(pictures: Tensor, texts: Tensor, size: int, rng: Generator, str
     """
     return torch.cat(
         [
-            _copied(part, texts, size, rng, its)
-            for part, its in zip(torch.split(pictures, CHUNK), torch.split(strength, CHUNK), strict=True)
+            _copied(part, texts, size, rng, part_strength)
+            for part, part_strength in zip(torch.split(pictures, CHUNK), torch.split(strength, CHUNK), strict=True)
         ]
     )
 
 
 def _copied(pictures: Tensor, texts: Tensor, size: int, rng: Generator, strength: Tensor) -> Tensor:
     """One copy of each of a few pictures, as `press_copies` gives them."""
-    page = _laid(pictures, _chosen_texts(texts, len(pictures), size * FINE, rng), size * FINE, rng, strength)
+    page = _on_paper(pictures, _chosen_texts(texts, len(pictures), size * FINE, rng), size * FINE, rng, strength)
     for chance, damage in _DAMAGES:
         rows = torch.nonzero(_uniform(rng, len(page)) < chance * strength)[:, 0]
         if len(rows):
@@ -81,7 +78,7 @@ def _uniform(rng: Generator, n: int, low: float | Tensor = 0.0, high: float = 1.
     return torch.rand(n, generator=rng, device=rng.device) * (high - low) + low
 
 
-def _each(values: Tensor) -> Tensor:
+def _over_pixels(values: Tensor) -> Tensor:
     """Numbers, (n,), in a shape that is broadcast over the pixels of n pages: (n, 1, 1, 1)."""
     return values[:, None, None, None]
 
@@ -93,7 +90,7 @@ def _chosen_texts(texts: Tensor, n: int, side: int, rng: Generator) -> Tensor:
     return functional.interpolate(pages, (side, side)) if pages.shape[-1] != side else pages
 
 
-def _laid(pictures: Tensor, texts: Tensor, side: int, rng: Generator, strength: Tensor) -> Tensor:
+def _on_paper(pictures: Tensor, texts: Tensor, side: int, rng: Generator, strength: Tensor) -> Tensor:
     """Crop, turn and mirror pictures and lay them on paper, all in one warp: float32 (n, 1, side, side)."""
     n = len(pictures)
     axis = torch.linspace(-1, 1, side, device=pictures.device)
@@ -105,11 +102,11 @@ def _laid(pictures: Tensor, texts: Tensor, side: int, rng: Generator, strength: 
     v = (2 * v - (bottom - top)) / (2 - top - bottom)
     inside = torch.maximum(u.abs(), v.abs())[:, None]
     grid = _window(u, v, rng, strength)
-    laid = functional.grid_sample(pictures[:, None].float() / 255, grid, padding_mode="border", align_corners=False)
+    warped = functional.grid_sample(pictures[:, None].float() / 255, grid, padding_mode="border", align_corners=False)
     paper = torch.where(_uniform(rng, n) < 0.85, _uniform(rng, n, 0.7, 1), _uniform(rng, n, 0, 0.3))  # noqa: PLR2004
-    paper = torch.where(_each(strip), texts, torch.ones_like(texts)) * _each(paper)
-    frame = _each(_uniform(rng, n, 1, 1.04) * (_uniform(rng, n) < 0.5))  # noqa: PLR2004 - one in two
-    return torch.where(inside <= 1, laid, torch.where(inside < frame, 0.1, paper))
+    paper = torch.where(_over_pixels(strip), texts, torch.ones_like(texts)) * _over_pixels(paper)
+    frame = _over_pixels(_uniform(rng, n, 1, 1.04) * (_uniform(rng, n) < 0.5))  # noqa: PLR2004 - one in two
+    return torch.where(inside <= 1, warped, torch.where(inside < frame, 0.1, paper))
 
 
 def _turned(x: Tensor, y: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,8 +136,8 @@ def _window(u: Tensor, v: Tensor, rng: Generator, strength: Tensor) -> Tensor:
         * (math.pi / 2)
         * (_uniform(rng, n) < 0.03 * strength)
     )
-    turned = turns + _uniform(rng, n, -0.15, 0.15) * (_uniform(rng, n) < 0.3 * strength)
-    u, v = _turned(u, v, turned)
+    angle = turns + _uniform(rng, n, -0.15, 0.15) * (_uniform(rng, n) < 0.3 * strength)
+    u, v = _turned(u, v, angle)
     half_w = half_w * torch.where(_uniform(rng, n) < 0.3 * strength, -1.0, 1.0)
     w, h, cx, cy = (value[:, None, None] for value in (half_w, half_h, centre_x, centre_y))
     return torch.stack([cx + w * u, cy + h * v], dim=-1)
@@ -149,8 +146,8 @@ def _window(u: Tensor, v: Tensor, rng: Generator, strength: Tensor) -> Tensor:
 def _tone(page: Tensor, rng: Generator) -> Tensor:
     """Change the tones: gamma .5 to 2, contrast .6 to 1.6, brightness ±.12."""
     n = len(page)
-    bent = page.clamp(1e-4, 1) ** _each(torch.exp(_uniform(rng, n, -0.7, 0.7)))
-    contrast, brightness = _each(_uniform(rng, n, 0.6, 1.6)), _each(_uniform(rng, n, -0.12, 0.12))
+    bent = page.clamp(1e-4, 1) ** _over_pixels(torch.exp(_uniform(rng, n, -0.7, 0.7)))
+    contrast, brightness = _over_pixels(_uniform(rng, n, 0.6, 1.6)), _over_pixels(_uniform(rng, n, -0.12, 0.12))
     return ((bent - 0.5) * contrast + 0.5 + brightness).clamp_(0, 1)
 
 
@@ -158,7 +155,7 @@ def _light(page: Tensor, rng: Generator) -> Tensor:
     """Light the page from one side."""
     n, side = len(page), page.shape[-1]
     axis = torch.linspace(-1, 1, side, device=page.device)
-    slope_x, slope_y = _each(_uniform(rng, n, -0.35, 0.35)), _each(_uniform(rng, n, -0.35, 0.35))
+    slope_x, slope_y = _over_pixels(_uniform(rng, n, -0.35, 0.35)), _over_pixels(_uniform(rng, n, -0.35, 0.35))
     return page * (1 + slope_x * axis[None, None, None, :] + slope_y * axis[None, None, :, None])
 
 
@@ -167,11 +164,15 @@ def _retouch(page: Tensor, rng: Generator) -> Tensor:
     n, side = len(page), page.shape[-1]
     axis = torch.linspace(-1, 1, side, device=page.device)
     smooth = functional.interpolate(functional.avg_pool2d(page, side // 7), (side, side), mode="bilinear")
-    flat = _each(_uniform(rng, n) * (_uniform(rng, n) < 0.3))  # noqa: PLR2004 - three in ten
+    flat = _over_pixels(_uniform(rng, n) * (_uniform(rng, n) < 0.3))  # noqa: PLR2004 - three in ten
     smooth = torch.where(flat > 0, flat, smooth)
     for _ in range(2):
-        x = (axis[None, None, None, :] - _each(_uniform(rng, n, -1, 1))) / _each(_uniform(rng, n, 0.08, 0.4))
-        y = (axis[None, None, :, None] - _each(_uniform(rng, n, -1, 1))) / _each(_uniform(rng, n, 0.08, 0.4))
+        x = (axis[None, None, None, :] - _over_pixels(_uniform(rng, n, -1, 1))) / _over_pixels(
+            _uniform(rng, n, 0.08, 0.4)
+        )
+        y = (axis[None, None, :, None] - _over_pixels(_uniform(rng, n, -1, 1))) / _over_pixels(
+            _uniform(rng, n, 0.08, 0.4)
+        )
         page = page + (smooth - page) * torch.sigmoid(8 * (1 - x * x - y * y))
     return page
 
@@ -180,10 +181,14 @@ def _overlay(page: Tensor, rng: Generator) -> Tensor:
     """Paste a block of something else over a part: another page of the batch, its contrast much reduced."""
     n, side = len(page), page.shape[-1]
     axis = torch.linspace(-1, 1, side, device=page.device)
-    x = (axis[None, None, None, :] - _each(_uniform(rng, n, -1, 1))).abs() < _each(_uniform(rng, n, 0.1, 0.5))
-    y = (axis[None, None, :, None] - _each(_uniform(rng, n, -1, 1))).abs() < _each(_uniform(rng, n, 0.05, 0.3))
+    x = (axis[None, None, None, :] - _over_pixels(_uniform(rng, n, -1, 1))).abs() < _over_pixels(
+        _uniform(rng, n, 0.1, 0.5)
+    )
+    y = (axis[None, None, :, None] - _over_pixels(_uniform(rng, n, -1, 1))).abs() < _over_pixels(
+        _uniform(rng, n, 0.05, 0.3)
+    )
     other = page.roll(1, 0).roll(side // 3, -1)
-    return torch.where(x & y, _each(_uniform(rng, n, 0, 0.8)) + 0.3 * other, page)
+    return torch.where(x & y, _over_pixels(_uniform(rng, n, 0, 0.8)) + 0.3 * other, page)
 
 
 def _scratches(page: Tensor, rng: Generator) -> Tensor:
@@ -193,10 +198,11 @@ def _scratches(page: Tensor, rng: Generator) -> Tensor:
     for _ in range(4):
         angle, width = _uniform(rng, n, 0, math.pi), _uniform(rng, n, 0.002, 0.012)
         across = (
-            _each(torch.cos(angle)) * axis[None, None, None, :] + _each(torch.sin(angle)) * axis[None, None, :, None]
+            _over_pixels(torch.cos(angle)) * axis[None, None, None, :]
+            + _over_pixels(torch.sin(angle)) * axis[None, None, :, None]
         )
-        line = (across - _each(_uniform(rng, n, -1, 1))).abs() < _each(width)
-        page = torch.where(line, _each((_uniform(rng, n) < 0.7).float()), page)  # noqa: PLR2004 - mostly light
+        line = (across - _over_pixels(_uniform(rng, n, -1, 1))).abs() < _over_pixels(width)
+        page = torch.where(line, _over_pixels((_uniform(rng, n) < 0.7).float()), page)  # noqa: PLR2004 - mostly light
     return page
 
 
@@ -216,18 +222,18 @@ def _halftone(page: Tensor, rng: Generator) -> Tensor:
     n, side = len(page), page.shape[-1]
     axis = torch.arange(side, device=page.device, dtype=torch.float32)
     angle, pitch = _uniform(rng, n, 0, math.pi / 2), 2 * math.pi / _uniform(rng, n, 2.2, 7)
-    across, along = _each(torch.cos(angle) * pitch), _each(torch.sin(angle) * pitch)
+    across, along = _over_pixels(torch.cos(angle) * pitch), _over_pixels(torch.sin(angle) * pitch)
     x, y = axis[None, None, None, :], axis[None, None, :, None]
-    dots = _each((_uniform(rng, n) < 0.85).float())  # noqa: PLR2004 - the others are lines
+    dots = _over_pixels((_uniform(rng, n) < 0.85).float())  # noqa: PLR2004 - the others are lines
     screen = (torch.cos(x * across + y * along) + dots * torch.cos(y * across - x * along)) / (2 + 2 * dots) + 0.5
-    printed = torch.sigmoid(_each(_uniform(rng, n, 5, 20)) * (page - screen))
-    return page + (printed - page) * _each(_uniform(rng, n, 0.5, 1.2)).clamp(max=1)
+    printed = torch.sigmoid(_over_pixels(_uniform(rng, n, 5, 20)) * (page - screen))
+    return page + (printed - page) * _over_pixels(_uniform(rng, n, 0.5, 1.2)).clamp(max=1)
 
 
 def _grain(page: Tensor, rng: Generator) -> Tensor:
     """Add the noise of the plate and of the scanner."""
     noise = torch.randn(page.shape, generator=rng, device=page.device)
-    return page + noise * _each(_uniform(rng, len(page), 0.01, 0.12))
+    return page + noise * _over_pixels(_uniform(rng, len(page), 0.01, 0.12))
 
 
 def _jpeg(page: Tensor, rng: Generator) -> Tensor:

@@ -10,8 +10,8 @@ from scipy.sparse.csgraph import connected_components
 from neardup.arrays import Ints
 from neardup.errors import TrainingError
 
-ENOUGH = 2
-"""Sets that each side has, where there are enough of them: a contrastive loss over a single one says nothing."""
+LEAST_SETS = 2
+"""Sets that each side has at least, if there are twice as many: a contrastive loss over a single one says nothing."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ def inseparable(
     Returns:
         Sets of ascending rows, in the order of their first rows; each row is in exactly one.
     """
-    others = np.array(known, dtype=np.int64).reshape(-1, 2)
-    equal = [_equal(values) for values in (captions, photos, phashes)]
-    links = np.concatenate([*equal, _look_alikes(phashes, bits), others])
+    known_links = np.array(known, dtype=np.int64).reshape(-1, 2)
+    equal_links = [_equal(values) for values in (captions, photos, phashes)]
+    links = np.concatenate([*equal_links, _look_alikes(phashes, bits), known_links])
     graph = coo_array((np.ones(len(links), dtype=bool), (links[:, 0], links[:, 1])), shape=(len(captions),) * 2)
     _, labels = connected_components(graph, directed=False)
     rows_of: dict[int, list[int]] = {}
@@ -96,25 +96,25 @@ def split(sets: Sequence[Sequence[int]], share: float, seed: int) -> Split:
         TrainingError: everything hangs together, so that there is nothing to validate on.
     """
     rows = sum(len(members) for members in sets)
-    if len(sets) < ENOUGH:
+    if len(sets) < LEAST_SETS:
         raise TrainingError(
             f"the {rows} training photos cannot be split for validation, for all of them share a legend or a look: "
             "training needs photos with at least two different legends",
         )
-    least = ENOUGH if len(sets) >= 2 * ENOUGH else 1
+    least = LEAST_SETS if len(sets) >= 2 * LEAST_SETS else 1
     order = np.random.default_rng(seed).permutation(len(sets))
-    chosen = _choose([sets[i] for i in order], round(rows * share), least)
-    validation = {row for members in chosen for row in members}
+    validation_sets = _choose([sets[i] for i in order], round(rows * share), least)
+    validation = {row for members in validation_sets for row in members}
     training = tuple(row for row in range(rows) if row not in validation)
     return Split(training, tuple(sorted(validation)), len(sets))
 
 
 def _choose(sets: Sequence[Sequence[int]], goal: int, least: int) -> list[Sequence[int]]:
     """Sets that fill the goal, a number of rows, in their order; the smallest ones if fewer than `least` do."""
-    chosen: list[Sequence[int]] = []
+    chosen_sets: list[Sequence[int]] = []
     room = goal
     for members in sets:
-        if len(members) <= room and len(sets) - len(chosen) > least:
-            chosen.append(members)
+        if len(members) <= room and len(sets) - len(chosen_sets) > least:
+            chosen_sets.append(members)
             room -= len(members)
-    return chosen if len(chosen) >= least else sorted(sets, key=len)[:least]
+    return chosen_sets if len(chosen_sets) >= least else sorted(sets, key=len)[:least]

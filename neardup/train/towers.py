@@ -18,15 +18,15 @@ from neardup.settings.schema import Recipe
 from neardup.train.lora import add_low_rank
 
 ALL = sys.maxsize
-"""A count of frozen layers that is greater than any tower's: all of them are frozen."""
+"""A number of frozen layers greater than that of any tower, by which all of them are frozen."""
 BERTS = frozenset({"bert", "camembert", "roberta", "xlm-roberta"})
 """`model_type` of text models that are built as BERT is."""
 Reads = Literal["first", "end", "last", "all"]
-"""Which states stand for an input above the last layer; see `Tower`."""
+"""Which states of the last layer stand for an input: see the attribute `reads` of `Tower`."""
 PLACES: Mapping[Reads, slice] = MappingProxyType(
     {"first": slice(1), "end": slice(-1, None), "last": slice(-1, None), "all": slice(None)}
 )
-"""Where those are among the states of a single input."""
+"""Which states of the last layer stand for an input → where they are among the states of a single input."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,12 @@ class Tower:
         return self._through(self.lower, self.start(inputs), None)
 
     @torch.no_grad()
-    def states_of(self, one: Tensor) -> Tensor:
+    def states_of(self, single: Tensor) -> Tensor:
         """States of a single input, (1, …), for the cache: as `below` has them, or those alone that `above` reads.
 
         An input alone gives the same to the last bit whenever it is computed, so that a resumed run agrees.
         """
-        states = self.below(one)[0]
+        states = self.below(single)[0]
         return states if self.upper else states[PLACES[self.reads]]
 
     def above(self, states: Tensor, lengths: Tensor | None = None) -> Tensor:

@@ -30,11 +30,11 @@ from neardup.train.press import press
 from neardup.train.split import inseparable, labels_of
 
 MOST = 400
-"""Validation photos that are searched, at most: each more is four pictures to embed after every epoch."""
+"""Validation photos that are searched at most: each brings itself and its press copies to embed after every epoch."""
 
 
 @dataclass(frozen=True, order=True)
-class Found:
+class SearchScore:
     """How well near-duplicates are found; the greater nDCG is better, and of equal ones the greater µAP.
 
     Attributes:
@@ -47,7 +47,7 @@ class Found:
     micro_ap: float
     by_picture: tuple[float, ...] = field(default=(), compare=False, repr=False)
 
-    def gain_error(self, start: "Found") -> float:
+    def gain_error(self, start: "SearchScore") -> float:
         """Standard error of the gain in nDCG over another result of the same searches, paired by picture.
 
         Without pictures to compare, or with one alone, it is infinite: a gain that nothing bears is none.
@@ -108,7 +108,7 @@ class NearDuplicates:
         """Read the photos and make their copies, unless that is done."""
         _ = self._pixels
 
-    def measure(self, learner: VisionLearner) -> Found:
+    def measure(self, learner: VisionLearner) -> SearchScore:
         """Search with a learner's model as it is now."""
         return self.search(learner.vectors(torch.split(self._pixels, learner.recipe.batch_size)).numpy())
 
@@ -116,13 +116,13 @@ class NearDuplicates:
         """Vectors of the photos and their copies by an encoder of the processor's pixels, float32 (m, d), unit rows."""
         return encoder.encode(list(self._pixels))
 
-    def search(self, vectors: Vectors) -> Found:
+    def search(self, vectors: Vectors) -> SearchScore:
         """Search with vectors of the photos and then of their copies, (m, d), unit rows."""
-        wide = vectors.astype(np.float64)
-        return found(wide[len(self.groups) :], wide[: len(self.groups)], self.groups)
+        wide_vectors = vectors.astype(np.float64)
+        return search_score(wide_vectors[len(self.groups) :], wide_vectors[: len(self.groups)], self.groups)
 
 
-def found(copies: Floats, photos: Floats, groups: Ints) -> Found:
+def search_score(copies: Floats, photos: Floats, groups: Ints) -> SearchScore:
     """How well copies find their photos, and photos the others of their group.
 
     A copy is searched among all photos, a photo that has others of its group among all but itself. The photos of the
@@ -145,11 +145,11 @@ def found(copies: Floats, photos: Floats, groups: Ints) -> Found:
     _, places, counts = np.unique(pictures, return_inverse=True, return_counts=True)
     means = np.bincount(places, gains) / counts
     micro_ap = micro_average_precision(ranked, np.ones(len(ranked)))
-    return Found(float(np.mean(gains)), micro_ap, tuple(means.tolist()))
+    return SearchScore(float(np.mean(gains)), micro_ap, tuple(means.tolist()))
 
 
 def _searches(copies: Floats, photos: Floats, groups: Ints) -> Iterator[tuple[Floats, Bools, int]]:
-    """Of each search the similarities of its gallery, which photos of it are relevant, and of which group it is."""
+    """For each search the similarities of its gallery, which photos are relevant, and the group of the searched one."""
     for i, similarities in enumerate(copies @ photos.T):
         group = groups[i % len(groups)]
         yield similarities, groups == group, int(group)

@@ -56,12 +56,13 @@ class Queries:
 
     @property
     def variants(self) -> list[tuple[Path, str, str]]:
-        """Of each file that was written its path, the photo that it shows, and the end of its name: `_flip`, or ``."""
-        shown = [(photo, variant) for photo in self.photos for variant in ("", *VARIANTS)]
-        return [(file, *of) for file, of in zip(self.written, shown, strict=True)]
+        """Path of each written file, the photo that it shows, and the end of its name, such as `_flip`, or nothing."""
+        variants = [(photo, variant) for photo in self.photos for variant in ("", *VARIANTS)]
+        return [(file, photo, variant) for file, (photo, variant) in zip(self.written, variants, strict=True)]
 
 
 _, _ROTATE, _COLOR, _RESIZE = TORCHVISION.transforms
+"""The steps of the published recipe from which three of the variants are made."""
 VARIANTS: Mapping[str, Callable[[Image.Image], Image.Image]] = MappingProxyType(
     {"_flip": v2.RandomHorizontalFlip(p=1.0), "_rotate": _ROTATE, "_color": _COLOR, "_resize": _RESIZE},
 )
@@ -162,8 +163,8 @@ def write_queries(stage: Stage, settings: Settings, say: Callable[[str], None]) 
     written = make_queries(folder, out / FOLDER, limit)
     queries = []
     for file, photo, variant in written.variants:
-        known = originals.get(photo, Original())
-        facts = (photo, variant.removeprefix("_") or PHOTO, known.kind, known.path)
+        original = originals.get(photo, Original())
+        facts = (photo, variant.removeprefix("_") or PHOTO, original.kind, original.path)
         queries.append(Query(file.relative_to(out).as_posix(), digest_file(file), *facts))
     left_out = [f"{path.relative_to(folder)} is left out: {reason}" for path, reason in written.unreadable]
     sentences = [*left_out, *sentences]

@@ -9,16 +9,17 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 from neardup.arrays import Ints, Vectors
 from neardup.search.nearest import nearest_rows
-from neardup.verify.store import Known
+from neardup.verify.store import EvidenceByPair
 
 CANDIDATES = 20
 """Nearest photos of each that are verified: 99.4 % of the true pairs of a press archive, all with the closing pairs."""
-CARRIES_ON = -4.0
-"""Decimal logarithm of the number of false alarms at or below which a match leads on to what matches the same photo."""
+CLOSING_LIMIT = -4.0
+"""Decimal logarithm of the number of false alarms at or below which two matches of one photo make a closing pair: one
+false match in ten thousand; each would lead to up to `CANDIDATES` further pairs that are looked at in vain."""
 
 
-def closing_pairs(known: Known, pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Pairs of photos that both match a third one, and that were not asked about: ordered, each once.
+def closing_pairs(known: EvidenceByPair, pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Pairs of photos that both match a third one and are not among the given pairs: ordered, each once.
 
     Two crops of one print may be far from each other for the encoder while each is near the print (Chum et al. 2007
     expand queries likewise). Measured on held-out plates with press copies: 1 % more pairs hold 3 % more of the true
@@ -26,39 +27,40 @@ def closing_pairs(known: Known, pairs: Iterable[tuple[str, str]]) -> list[tuple[
 
     Args:
         known: evidence of the pairs.
-        pairs: that were asked about.
+        pairs: the SHA-256 of both photos, the lesser first.
     """
-    asked = set(pairs)
-    near: dict[str, list[tuple[float, str]]] = {}
-    for first, second in asked:
+    given = set(pairs)
+    matches: dict[str, list[tuple[float, str]]] = {}
+    for first, second in given:
         evidence = known.get((first, second))
-        if evidence and evidence.matched and evidence.log_false_alarms <= CARRIES_ON:
-            near.setdefault(first, []).append((evidence.log_false_alarms, second))
-            near.setdefault(second, []).append((evidence.log_false_alarms, first))
-    strongest = (sorted(photo for _, photo in sorted(found)[:CANDIDATES]) for found in near.values())
-    return sorted({pair for photos in strongest for pair in combinations(photos, 2)} - asked)
+        if evidence and evidence.matched and evidence.log_false_alarms <= CLOSING_LIMIT:
+            matches.setdefault(first, []).append((evidence.log_false_alarms, second))
+            matches.setdefault(second, []).append((evidence.log_false_alarms, first))
+    strongest = (sorted(photo for _, photo in sorted(partners)[:CANDIDATES]) for partners in matches.values())
+    return sorted({pair for photos in strongest for pair in combinations(photos, 2)} - given)
 
 
 def near_together(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Pairs in an order in which those of the same photos, and of what they are paired with, follow each other.
+    """Order pairs so that those of one photo, and those of its partners, follow each other.
 
-    Then few keypoints are at hand at a time: Cuthill and McKee's order of a graph keeps neighbours near.
+    Few keypoints must then be in memory at a time. The photos are taken in the order of Cuthill and McKee (1969), which
+    keeps the neighbours of a graph together.
     """
-    listed = sorted(pairs)
-    if not listed:
+    ordered_pairs = sorted(pairs)
+    if not ordered_pairs:
         return []
-    photos = sorted({photo for pair in listed for photo in pair})
+    photos = sorted({photo for pair in ordered_pairs for photo in pair})
     row_of = {photo: row for row, photo in enumerate(photos)}
-    ends = np.array([(row_of[first], row_of[second]) for first, second in listed])
-    both = np.concatenate([ends, ends[:, ::-1]])
-    graph = coo_array((np.ones(len(both), dtype=bool), both.T), shape=(len(photos), len(photos))).tocsr()
-    place = np.argsort(reverse_cuthill_mckee(graph, symmetric_mode=True))[ends]
-    order = np.lexsort((place.max(axis=1), place.min(axis=1)))
-    return [listed[number] for number in order.tolist()]
+    ends = np.array([(row_of[first], row_of[second]) for first, second in ordered_pairs])
+    edges = np.concatenate([ends, ends[:, ::-1]])
+    graph = coo_array((np.ones(len(edges), dtype=bool), edges.T), shape=(len(photos), len(photos))).tocsr()
+    ranks = np.argsort(reverse_cuthill_mckee(graph, symmetric_mode=True))[ends]
+    order = np.lexsort((ranks.max(axis=1), ranks.min(axis=1)))
+    return [ordered_pairs[number] for number in order.tolist()]
 
 
 def with_pairs(rows: Ints, more: Iterable[tuple[int, int]]) -> Ints:
-    """Candidate pairs and further ones: int64 (m, 2), the lesser row first, ordered.
+    """Join candidate pairs and further ones: int64 (m, 2), the lesser row first, ordered, each pair once.
 
     Args:
         rows: int64 (n, 2), as `candidate_pairs` gives them.
@@ -76,10 +78,10 @@ def candidate_pairs(vectors: Vectors, loosest: float, most: int = CANDIDATES) ->
         loosest: least similarity of a candidate.
         most: nearest photos of each.
     """
-    found = [
+    pairs = [
         (min(row, other), max(row, other))
         for row, nearest in enumerate(nearest_rows(vectors, vectors, most + 1))
         for other, similarity in [hit for hit in nearest if hit[0] != row][:most]
         if similarity >= loosest
     ]
-    return np.unique(np.array(found, dtype=np.int64).reshape(-1, 2), axis=0)
+    return np.unique(np.array(pairs, dtype=np.int64).reshape(-1, 2), axis=0)

@@ -18,7 +18,10 @@ def ordered(photo: str, partner: str) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was measured of a pair; of a pair that does not match all from `transform` on is None, zero or empty.
+    """What was measured of a pair.
+
+    Of a pair that does not match `transform` is None, and all that would follow from it is zero or empty; screens are
+    measured of each photo alone.
 
     Coordinates are pixels of the photos upright (EXIF applied) and at full size, whatever size they were decoded at.
 
@@ -86,6 +89,11 @@ class Evidence:
         return not self.matched and min(self.keypoints_first, self.keypoints_second) < LEAST_KEYPOINTS
 
     @property
+    def points(self) -> int:
+        """Matched points that agree on the transform, of the version, sharp or blurred, that has more of them."""
+        return max(self.inliers, self.blurred_inliers)
+
+    @property
     def share(self) -> float:
         """Share of the matches that agree on the transform, 0 to 1."""
-        return min(1.0, max(self.inliers, self.blurred_inliers) / self.matches) if self.matches else 0.0
+        return min(1.0, self.points / self.matches) if self.matches else 0.0

@@ -48,8 +48,8 @@ def frames_of(transform: Transform, first: Size, second: Size) -> Frames:
     linear = _linear(_matrix(transform), (first[0] / 2, first[1] / 2))
     mirrored = bool(np.linalg.det(linear) < 0)
     greater, lesser = np.linalg.svd(linear, compute_uv=False)
-    turn = linear * [-1, 1] if mirrored else linear
-    rotation = float(np.degrees(np.arctan2(turn[1, 0] - turn[0, 1], turn[0, 0] + turn[1, 1])))
+    unmirrored = linear * [-1, 1] if mirrored else linear
+    rotation = float(np.degrees(np.arctan2(unmirrored[1, 0] - unmirrored[0, 1], unmirrored[0, 0] + unmirrored[1, 1])))
     return Frames(
         coverage_first=_coverage(outline(transform, second), first),
         coverage_second=_coverage(_projected(_matrix(transform), _corners(first)), second),
@@ -89,8 +89,8 @@ def box_in_first(transform: Transform, first: Size, second: Size) -> Box | None:
 
 def inverse(transform: Transform) -> Transform:
     """The transform from the second photo to the first."""
-    turned = np.asarray(np.linalg.inv(_matrix(transform)), dtype=np.float64)
-    return _numbers(np.asarray(turned / turned[2, 2], dtype=np.float64) if turned[2, 2] else turned)
+    inverted = np.asarray(np.linalg.inv(_matrix(transform)), dtype=np.float64)
+    return _numbers(np.asarray(inverted / inverted[2, 2], dtype=np.float64) if inverted[2, 2] else inverted)
 
 
 def rescaled(transform: Transform, first: tuple[float, float], second: tuple[float, float]) -> Transform:
@@ -156,15 +156,15 @@ def _coverage(corners: Floats | None, size: Size) -> float:
 
 
 def _cut_off(polygon: Floats, axis: int, limit: float) -> Floats:
-    """What a convex polygon, float64 (n, 2), has up to a limit of one coordinate (Sutherland and Hodgman 1974)."""
+    """The part of a convex polygon, float64 (n, 2), below a limit of one coordinate (Sutherland and Hodgman 1974)."""
     if not len(polygon):
         return polygon
     following = np.roll(polygon, -1, axis=0)
-    here, there = polygon[:, axis] - limit, following[:, axis] - limit
-    kept = []
-    for start, end, before, after in zip(polygon, following, here, there, strict=True):
+    distances, following_distances = polygon[:, axis] - limit, following[:, axis] - limit
+    corners = []
+    for start, end, before, after in zip(polygon, following, distances, following_distances, strict=True):
         if before <= 0:
-            kept.append(start)
+            corners.append(start)
         if before * after < 0:
-            kept.append(start + (end - start) * before / (before - after))
-    return np.array(kept, dtype=np.float64).reshape(-1, 2)
+            corners.append(start + (end - start) * before / (before - after))
+    return np.array(corners, dtype=np.float64).reshape(-1, 2)

@@ -20,18 +20,25 @@ from neardup.verify.screen import Grey, screen_period
 KEYPOINTS_STEP = 3
 """Version of what is kept of a photo; bumped when it changes for equal bytes."""
 SIDE = 256
-"""Pixels of the longer side in which keypoints of the photo as it is are found; OpenCV doubles it for the first octave.
+"""Pixels of the longer side at which keypoints of the sharp photo are found; OpenCV doubles it for the first octave.
+
 Measured on held-out photos: 288 pixels and half as many keypoints again find no more pairs and take half again as long.
 """
 STRONGEST = 200
-"""Keypoints that are kept of each version, those of greatest contrast."""
+"""Keypoints that are kept of the sharp and of the blurred photo, each: those of greatest contrast.
+
+With 300 of them, and 288 pixels, no more pairs were found; see `SIDE`.
+"""
 BLURRED_SIDE = 320
 """Pixels of the longer side at which the photo is blurred, then halved: blurred pictures lose nothing by that.
 
 Measured on held-out photos: 400 pixels find no more pairs (96 % of press copies) and take twice as long.
 """
 BLUR = 1.84
-"""Standard deviation of that blur in pixels; 1.5 at 256 pixels took screened copies from 30 to 100 % (top-1)."""
+"""Standard deviation in pixels, at `BLURRED_SIDE`, of the blur that makes the dots of a printing screen grey.
+
+It is about 1.5 at 256 pixels, by which the top-1 of screened copies rose from 30 to 100 %.
+"""
 KEPT_SIDE = 256
 """Pixels of the longer side of the grey picture that is kept, on which matched pairs are compared."""
 LARGEST_SIDE = 4096
@@ -41,13 +48,16 @@ SCREEN_SIDE = 1024
 PLAIN = 6.0
 """Standard deviation in grey levels up to which a row at the edge is paper or mount."""
 SAME_PAPER = 12.0
-"""Grey levels by which the mean of such a row may differ from the outermost one's."""
+"""Grey levels by which the mean of a plain row may differ from that of the outermost row and still be its paper."""
 LARGEST_BORDER = 0.25
 """Share of a side that may be cut from either end: a sky is no border."""
 LEAST_SIDE = 32
-"""Pixels of the least side that may remain when borders are cut."""
+"""Pixels of either side that must remain when borders are cut: less is a picture of nothing but paper."""
 SCALE = 255
-"""Whole number of a descriptor's component by its value: those of RootSIFT hardly ever exceed one half."""
+"""Factor from a component of a RootSIFT descriptor, 0 to 1, to the whole number that is kept of it.
+
+Components hardly ever exceed one half, so that hardly any is cut off at `GREATEST`.
+"""
 MIRRORED = np.arange(128).reshape(4, 4, 8)[::-1][:, :, (8 - np.arange(8)) % 8].ravel()
 """Components of a descriptor in the order in which those of the mirrored photo's descriptor are."""
 NEGATIVE = np.arange(128).reshape(4, 4, 8)[::-1, ::-1].ravel()
@@ -129,17 +139,17 @@ def features_of_image(image: Image.Image, size: tuple[int, int]) -> LocalFeature
     left, top, right, bottom = _without_borders(grey)
     content = np.ascontiguousarray(grey[top:bottom, left:right])
     factor, corner = size[0] / grey.shape[1], (left, top)
-    soft = np.asarray(cv2.GaussianBlur(_enlarged(content, BLURRED_SIDE), (0, 0), BLUR), dtype=np.uint8)
+    blurred = np.asarray(cv2.GaussianBlur(_enlarged(content, BLURRED_SIDE), (0, 0), BLUR), dtype=np.uint8)
     return LocalFeatures(
         *size,
-        _found(_enlarged(content, SIDE), content, corner, factor),
-        _found(_enlarged(soft, BLURRED_SIDE // 2), content, corner, factor),
+        _keypoints(_enlarged(content, SIDE), content, corner, factor),
+        _keypoints(_enlarged(blurred, BLURRED_SIDE // 2), content, corner, factor),
         _resized(grey, KEPT_SIDE),
         float(period),
     )
 
 
-def _found(version: Grey, content: Grey, corner: tuple[int, int], factor: float) -> Keypoints:
+def _keypoints(version: Grey, content: Grey, corner: tuple[int, int], factor: float) -> Keypoints:
     """The strongest keypoints of a version, at their places in the full photo.
 
     Args:
@@ -150,15 +160,15 @@ def _found(version: Grey, content: Grey, corner: tuple[int, int], factor: float)
     """
     # Without the precise upscale, OpenCV's places lie a quarter of a pixel too far right and too far down.
     sift: Any = cv2.SIFT.create(nfeatures=STRONGEST, enable_precise_upscale=True)
-    points, raw = sift.detectAndCompute(version, None)
-    if raw is None:
+    points, descriptors = sift.detectAndCompute(version, None)
+    if descriptors is None:
         return Keypoints(np.empty((0, 4), np.float32), np.empty((0, 128), np.uint8))
     strongest = sorted(range(len(points)), key=lambda row: -points[row].response)[:STRONGEST]
-    points, raw = [points[row] for row in strongest], raw[strongest]
-    shares = raw / np.maximum(raw.sum(axis=1, keepdims=True), 1e-9)
+    points, descriptors = [points[row] for row in strongest], descriptors[strongest]
+    shares = descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-9)
     places = np.array([(*point.pt, point.size, point.angle) for point in points], np.float32)
     places[:, :2] += 0.5  # OpenCV counts from the first pixel's centre.
-    across, down = (ours / theirs for ours, theirs in zip(content.shape[::-1], version.shape[::-1], strict=True))
+    across, down = (full / reduced for full, reduced in zip(content.shape[::-1], version.shape[::-1], strict=True))
     places[:, :3] *= across, down, (across * down) ** 0.5
     places[:, :2] += corner
     places[:, :3] *= factor
@@ -168,9 +178,9 @@ def _found(version: Grey, content: Grey, corner: tuple[int, int], factor: float)
 def _without_borders(grey: Grey) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of the photo without the plain paper or mount around it."""
     height, width = grey.shape
-    wide = grey.astype(np.float32)
-    top, bottom = _border(wide), height - _border(wide[::-1])
-    columns = wide[top:bottom].T if bottom - top >= LEAST_SIDE else wide.T
+    levels = grey.astype(np.float32)
+    top, bottom = _border(levels), height - _border(levels[::-1])
+    columns = levels[top:bottom].T if bottom - top >= LEAST_SIDE else levels.T
     left, right = _border(columns), width - _border(columns[::-1])
     if bottom - top < LEAST_SIDE or right - left < LEAST_SIDE:
         return 0, 0, width, height

@@ -14,40 +14,42 @@ from neardup.verify.keypoints import MIRRORED, NEGATIVE, LocalFeatures
 from neardup.verify.products import products
 
 MATCH_STEP = 3
-"""Version of the verdict on two photos' keypoints; bumped when it changes for equal keypoints."""
+"""Version of the matching; bumped when the match of equal keypoints changes."""
 RATIO = 0.85
 """Greatest distance of a match as a share of the next best one's (Lowe 2004); .8 lost pairs of screened copies."""
-LEAST = 4
-"""Matches that must agree: an affine transform has three, so that fewer say nothing."""
+LEAST_MATCHES = 4
+"""Matches that must agree: any three fix an affine transform, so that the fourth is the first evidence."""
 TOLERANCE = 0.02
 """Share of the second photo's diagonal by which an inlier may miss its place: prints shrink and bend."""
-SHARPEST = 0.35
-"""Share of the tolerance below which a residual counts as this: exacter than a pixel is chance."""
+LEAST_RESIDUAL = 0.35
+"""Share of the tolerance that a residual counts as if it is less: to be exacter than a pixel is luck, no evidence."""
 SEED_TOLERANCE = 0.04
 """Share of the diagonal by which a match may miss the place that a single other match predicts."""
 SEED_DRIFT = 0.05
-"""Share of the distance from that other match which is added, for its angle and size are coarse."""
+"""Share of the distance between two matches that is added to `SEED_TOLERANCE`, for angles and sizes are coarse."""
 SEED_SCALE = 0.7
-"""Greatest difference of the logarithm of two matches' scales that agree: a factor of two."""
+"""Greatest difference of the natural logarithms of two matches' scales that agree: a factor of two."""
 SEED_ANGLE = 0.6
 """Greatest difference of two matches' rotations that agree, in radians: 34 degrees."""
 LEAST_SQUEEZE = 0.5
-"""Lesser singular value as a share of the greater below which a transform is a collapse, not a reproduction."""
+"""Lesser singular value as a share of the greater, below which a transform squeezes more than any reproduction does."""
 GREATEST_SCALE = 12.0
-"""Length in one photo of a pixel of the other above which a whole photo would match a speck."""
+"""Greatest length in one photo of a pixel of the other: beyond it a whole photo would match a speck."""
 LEAST_SPREAD = 0.02
-"""Standard deviation of the inliers across their narrowest direction, as a share of the diagonal: less is a line of
-text or a ruled border, which different photos share."""
+"""Least standard deviation of the inliers across their narrowest direction, as a share of the diagonal.
+
+Less is a line of text or a ruled border, which different photos share.
+"""
 PLAUSIBLE = -2.0
 """Decimal logarithm of the number of false alarms above which a match is taken for chance: one in a hundred pairs."""
 STRONGEST_OF_NEGATIVE = 100
-"""Keypoints of each photo by which a negative is looked for: half as many take a quarter of the time.
+"""Keypoints of each photo by which a negative is looked for: half of all, which takes a quarter of the time.
 
 Measured on held-out photos: 100 of 100 negatives are found, 98 of 100 of their crops at half the size; no wrong pair of
 11,132 matches by it, and one that does not match takes a quarter longer.
 """
-MIN_RADIUS = 2.0
-"""Pixels below which the inliers' tolerance makes no sense, in photos of a stamp's size."""
+LEAST_RADIUS = 2.0
+"""Least tolerance of an inlier in pixels: in a photo of a stamp's size `TOLERANCE` would be a fraction of a pixel."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Version:
-    """Keypoints of one version of a photo as they are matched.
+    """Keypoints of one version of a photo, sharp or blurred, with what all its matches need of the descriptors.
 
     Attributes:
         places: float32 (n, 4), as `Keypoints` has them.
@@ -82,7 +84,7 @@ class Version:
     descriptors: npt.NDArray[np.uint8]
 
     @cached_property
-    def both_ways(self) -> npt.NDArray[np.uint8]:
+    def with_mirrored(self) -> npt.NDArray[np.uint8]:
         """The descriptors, and below them those of the same keypoints in the mirrored photo: uint8 (2 n, 128)."""
         return np.concatenate([self.descriptors, self.descriptors[:, MIRRORED]])
 
@@ -111,20 +113,20 @@ class Version:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A photo's keypoints as they are matched.
+    """A photo's keypoints, ready to be matched with those of any other photo.
 
     Attributes:
-        features: what is kept of the photo.
-        versions: of the photo as it is and blurred.
+        features: the photo's keypoints, size and grey picture.
+        versions: keypoints of the photo as it is, and blurred.
     """
 
     features: LocalFeatures
-    versions: tuple["Version", ...]
+    versions: tuple[Version, ...]
 
     @classmethod
     def of(cls, features: LocalFeatures) -> "Prepared":
-        """Take both versions of a photo; what all its pairs need of the descriptors is reckoned once."""
-        versions = (Version(found.places, found.descriptors) for found in (features.plain, features.blurred))
+        """Prepare both versions of a photo's keypoints; what matching needs of the descriptors is computed once."""
+        versions = (Version(points.places, points.descriptors) for points in (features.plain, features.blurred))
         return cls(features, tuple(versions))
 
     @property
@@ -144,18 +146,21 @@ class Prepared:
 
 
 def best_matches(first: Prepared, second: Prepared) -> tuple[Match | None, Match | None]:
-    """The best match of the photos as they are and of the blurred ones, each direct or mirrored; None where none is.
+    """The best match of the sharp photos and that of the blurred ones, each direct or mirrored; None where none is.
 
     Where nothing is plausible, the first photo's negative is tried too: by few keypoints, and by all where these agree.
     """
     sizes = first.size, second.size
-    found = [_either_way(*pair, *sizes) for pair in zip(first.versions, second.versions, strict=True)]
-    if not plausible(better(*found)):
-        quick = _either_way(first.strongest_of_negative, second.strongest, *sizes)
-        if plausible(quick):
+    matches = [_direct_or_mirrored(*pair, *sizes) for pair in zip(first.versions, second.versions, strict=True)]
+    if not plausible(better(*matches)):
+        match_of_negative = _direct_or_mirrored(first.strongest_of_negative, second.strongest, *sizes)
+        if plausible(match_of_negative):
             pairs = zip(first.versions, second.versions, strict=True)
-            found = [_either_way(here.negative, there, *sizes) for here, there in pairs]
-    plain, blurred = found
+            matches = [
+                _direct_or_mirrored(first_version.negative, second_version, *sizes)
+                for first_version, second_version in pairs
+            ]
+    plain, blurred = matches
     return plain, blurred
 
 
@@ -164,11 +169,11 @@ def plausible(match: Match | None) -> bool:
     return match is not None and match.log_false_alarms <= PLAUSIBLE
 
 
-def _either_way(
+def _direct_or_mirrored(
     first: Version, second: Version, first_size: tuple[int, int], second_size: tuple[int, int]
 ) -> Match | None:
     """The better match of one version of two photos, direct or mirrored."""
-    if min(len(first.places), len(second.places)) < LEAST:
+    if min(len(first.places), len(second.places)) < LEAST_MATCHES:
         return None
     direct, mirrored = likenesses(first, second)
     return better(
@@ -178,9 +183,9 @@ def _either_way(
 
 
 def likenesses(first: Version, second: Version) -> Ints32:
-    """Products of all keypoints' descriptors of two photos, and of the mirrored first photo's: int32 (2, n, m)."""
-    found = products(first.both_ways, second.columns)
-    return found.reshape(2, len(first.places), len(second.places))
+    """Inner products of the descriptors of two photos: int32 (2, n, m), of the first photo as it is and mirrored."""
+    direct_and_mirrored = products(first.with_mirrored, second.columns)
+    return direct_and_mirrored.reshape(2, len(first.places), len(second.places))
 
 
 def better(one: Match | None, other: Match | None) -> Match | None:
@@ -199,27 +204,27 @@ def _matched(
 ) -> Match | None:
     """Match one version of two photos by the products of their descriptors, the first photo mirrored or not."""
     rows, columns = mutual_nearest(likeness, first.squares, second.squares)
-    if len(rows) < LEAST:
+    if len(rows) < LEAST_MATCHES:
         return None
-    here, there = first.places[rows].astype(np.float64), second.places[columns].astype(np.float64)
+    source, target = first.places[rows].astype(np.float64), second.places[columns].astype(np.float64)
     if mirrored:
-        here[:, 0] = first_size[0] - here[:, 0]
-        here[:, 3] = 180 - here[:, 3]
+        source[:, 0] = first_size[0] - source[:, 0]
+        source[:, 3] = 180 - source[:, 3]
     diagonal = float(np.hypot(*second_size))
-    radius = max(MIN_RADIUS, TOLERANCE * diagonal)
-    agreed = _agreed(here, there, diagonal)
-    affine = None if agreed is None else _affine(here[agreed, :2], there[agreed, :2], radius)
+    radius = max(LEAST_RADIUS, TOLERANCE * diagonal)
+    agreeing = _agreeing(source, target, diagonal)
+    affine = None if agreeing is None else _affine(source[agreeing, :2], target[agreeing, :2], radius)
     if affine is None:
         return None
-    residuals = np.hypot(*(here[:, :2] @ affine[:, :2].T + affine[:, 2] - there[:, :2]).T)
+    residuals = np.hypot(*(source[:, :2] @ affine[:, :2].T + affine[:, 2] - target[:, :2]).T)
     inliers = residuals < radius
-    sides = ((here, float(np.hypot(*first_size))), (there, diagonal))
+    sides = ((source, float(np.hypot(*first_size))), (target, diagonal))
     if not all(_spread_out(places[inliers, :2], length) for places, length in sides):
         return None
-    chance = log_false_alarms(residuals, second_size[0] * second_size[1], SHARPEST * radius)
+    chance = log_false_alarms(residuals, second_size[0] * second_size[1], LEAST_RESIDUAL * radius)
     if mirrored:
         affine = affine @ np.array([[-1.0, 0, first_size[0]], [0, 1, 0], [0, 0, 1]])
-    points = np.concatenate([first.places[rows[inliers], :2], there[inliers, :2]], axis=1, dtype=np.float32)
+    points = np.concatenate([first.places[rows[inliers], :2], target[inliers, :2]], axis=1, dtype=np.float32)
     transform: Transform = tuple(np.vstack([affine, [0.0, 0.0, 1.0]]).ravel().tolist())
     return Match(transform, len(rows), int(inliers.sum()), chance, points)
 
@@ -236,42 +241,42 @@ def mutual_nearest(likeness: Ints32, first: Ints, second: Ints) -> tuple[Ints, I
     nearest = likeness.argmax(axis=1)
     rows = np.flatnonzero(likeness.argmax(axis=0)[nearest] == np.arange(len(nearest)))
     columns = nearest[rows]
-    others, each = likeness[rows], np.arange(len(rows))
-    best = others[each, columns]
-    others[each, columns] = -1
-    next_best = others.argmax(axis=1)
+    competitors, numbers = likeness[rows], np.arange(len(rows))
+    best = competitors[numbers, columns]
+    competitors[numbers, columns] = -1
+    next_best = competitors.argmax(axis=1)
     distance = first[rows] + second[columns] - 2 * best
-    next_distance = first[rows] + second[next_best] - 2 * others[each, next_best]
+    next_distance = first[rows] + second[next_best] - 2 * competitors[numbers, next_best]
     passing = distance < RATIO**2 * next_distance
     return rows[passing], columns[passing]
 
 
-def _agreed(here: Floats, there: Floats, diagonal: float) -> Bools | None:
-    """The most matches that agree with the similarity transform of one of them; None for fewer than `LEAST`.
+def _agreeing(source: Floats, target: Floats, diagonal: float) -> Bools | None:
+    """The most matches that agree with the similarity transform of one of them; None for fewer than `LEAST_MATCHES`.
 
     A keypoint has a place, a size and an orientation, so that each match alone predicts where all others lie (Philbin
     et al. 2007). All are tried, which takes less time than sampling triples, and always gives the same.
     """
     # Places and turns as complex numbers: a similarity transform is one product and one sum.
-    start, end = (side[:, 0] + 1j * side[:, 1] for side in (here, there))
-    scale, turn = there[:, 2] / here[:, 2], np.exp(1j * np.deg2rad(there[:, 3] - here[:, 3]))
-    step = start - start[:, None]
-    miss = np.abs((scale * turn)[:, None] * step + end[:, None] - end)
-    reach = SEED_TOLERANCE * diagonal + SEED_DRIFT * scale[:, None] * np.abs(step)
-    size = np.log(scale)
+    start, end = (side[:, 0] + 1j * side[:, 1] for side in (source, target))
+    scale, turn = target[:, 2] / source[:, 2], np.exp(1j * np.deg2rad(target[:, 3] - source[:, 3]))
+    steps = start - start[:, None]
+    misses = np.abs((scale * turn)[:, None] * steps + end[:, None] - end)
+    reach = SEED_TOLERANCE * diagonal + SEED_DRIFT * scale[:, None] * np.abs(steps)
+    log_scale = np.log(scale)
     turned_alike = (turn * turn.conj()[:, None]).real > np.cos(SEED_ANGLE)
-    agree = (miss < reach) & (np.abs(size - size[:, None]) < SEED_SCALE) & turned_alike
+    agree = (misses < reach) & (np.abs(log_scale - log_scale[:, None]) < SEED_SCALE) & turned_alike
     best: Bools = agree[agree.sum(axis=1).argmax()]
-    if best.sum() < LEAST:
+    if best.sum() < LEAST_MATCHES:
         return None
-    places = [len(set(map(tuple, side[best, :2].round().tolist()))) for side in (here, there)]
-    return best if min(places) >= LEAST else None
+    places = [len(set(map(tuple, side[best, :2].round().tolist()))) for side in (source, target)]
+    return best if min(places) >= LEAST_MATCHES else None
 
 
-def _affine(here: Floats, there: Floats, radius: float) -> Floats | None:
+def _affine(source: Floats, target: Floats, radius: float) -> Floats | None:
     """The affine transform, float64 (2, 3), by MAGSAC++ (Barath et al. 2020); None where it is degenerate."""
     affine, _ = cv2.estimateAffine2D(
-        here, there, method=cv2.USAC_MAGSAC, ransacReprojThreshold=radius, maxIters=1000, confidence=0.999
+        source, target, method=cv2.USAC_MAGSAC, ransacReprojThreshold=radius, maxIters=1000, confidence=0.999
     )
     if affine is None or not np.isfinite(affine).all() or np.linalg.det(affine[:, :2]) <= 0:
         return None
@@ -282,8 +287,8 @@ def _affine(here: Floats, there: Floats, radius: float) -> Floats | None:
 
 
 def _spread_out(points: Floats, diagonal: float) -> bool:
-    """Whether points, float64 (n, 2), are at least `LEAST` and lie on no line."""
-    if len(points) < LEAST:
+    """Whether points, float64 (n, 2), are at least `LEAST_MATCHES`, and do not all lie near a line."""
+    if len(points) < LEAST_MATCHES:
         return False
     centred = points - points.mean(axis=0)
     narrowest = np.linalg.eigvalsh(centred.T @ centred / len(points))[0]
@@ -302,10 +307,10 @@ def log_false_alarms(residuals: Floats, area: float, floor: float) -> float:
         floor: pixels; a smaller residual counts as this.
     """
     count = len(residuals)
-    agreeing = np.arange(LEAST, count + 1)
+    agreeing = np.arange(LEAST_MATCHES, count + 1)
     if not len(agreeing):
         return 0.0
-    radii = np.maximum(np.sort(residuals), floor)[LEAST - 1 :]
+    radii = np.maximum(np.sort(residuals), floor)[LEAST_MATCHES - 1 :]
     chances = np.minimum(1.0, np.pi * radii**2 / area)
     subsets = gammaln(count + 1) - gammaln(agreeing + 1) - gammaln(count - agreeing + 1)
     triples = gammaln(agreeing + 1) - gammaln(4) - gammaln(agreeing - 2)

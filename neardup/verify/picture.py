@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from neardup.arrays import Floats, Vectors
 from neardup.verify.evidence import Evidence
 from neardup.verify.frames import by_centres, inverse, outline, rescaled
-from neardup.verify.pixels import difference_of, lay
+from neardup.verify.pixels import GreyPhoto, align, difference_of
 from neardup.verify.relation import relation_of
 
 WIDTH = 1200
@@ -36,18 +36,20 @@ COMPARED = 256
 """Pixels of the longer side at which differences are drawn: finer ones are misfit and grain."""
 CONTRAST = 3.0
 """Factor by which differences of grey are made darker in their panel, so that a retouch of 40 levels is seen."""
-AT_EDGE = 12
-"""Pixels outside of a panel within which an outline is drawn at the panel's edge."""
+EDGE_PIXELS = 12
+"""Pixels of a panel from its edge, on either side, within which an outline is moved to the edge so as to be seen."""
 OUTLINE = "#E69F00"
 """Colour of the second photo's frame: orange of Okabe and Ito's palette, which colour-blind people tell apart."""
 DIFFERENT = "#D55E00"
-"""Colour of the boxes around differences: vermilion of the same palette."""
+"""Colour of the boxes around differences: vermilion of Okabe and Ito's palette."""
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#CC79A7")
-"""Colours of the matched points, one after the other down the photo: the light ones of the same palette."""
+"""Colours of the matched points, in turn from the top of the photo down: the light ones of Okabe and Ito's palette."""
 SPEAKS_FOR = "#009E73"
-"""Colour of what makes a pair more probable: green of the same palette; the rest has that of differences."""
+"""Colour of the terms that make a pair more probable: green of Okabe and Ito's palette; the others are `DIFFERENT`."""
 LEAST_TERM = 0.05
-"""Log-odds below which a term is 0 in print: it makes no pair more probable by two percent."""
+"""Natural log-odds below which a term is not shown: it changes no probability by as much as .02."""
+CERTAIN = 99.95
+"""Per cent above which a probability is printed as over 99.9: rounded it would be 100, and nothing is certain."""
 PAPER = "#FFFFFF"
 """Colour of the page."""
 INK = "#202020"
@@ -59,7 +61,7 @@ Points = Vectors
 """Matched points, float32 (n, 4): x and y in full pixels of the first photo, x and y in those of the second."""
 
 Terms = Sequence[tuple[str, float]]
-"""What is added to a pair's log-odds, natural logarithms, and what it is called."""
+"""Title and amount, in natural log-odds, of each term of a pair's probability; the amounts add up to its log-odds."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Panels:
         first: the first photo with the second one's frame.
         second: the second photo with the first one's frame, to be shown instead where the first photo is the crop.
         laid: the second photo as it lies in the first one's frame.
-        difference: white where both are alike, darker where they differ, boxes around the places that stand out.
+        difference: white where both photos are alike, darker where they differ, boxes around the places that stand out.
         points: both photos side by side with lines between the points that agree.
     """
 
@@ -104,21 +106,21 @@ def explain_picture(
         RGB, `WIDTH` pixels wide: the panels of a pair that matches, both photos of one that does not; below them a
         sentence, and the terms as a waterfall.
     """
-    a, b = (_called(letter, name) for letter, name in zip("AB", names, strict=True))
+    a, b = (_label(letter, name) for letter, name in zip("AB", names, strict=True))
     relation = relation_of(evidence)
     if evidence.matched:
         third = (WIDTH - 4 * GAP) // 3
         panels = panels_of(first, second, evidence, points, width=third)
-        cut = ("B, with the frame of A", panels.second)
-        whole = ("A, with the frame of B", panels.first)
-        stands_out = "Where they differ (dark)" if evidence.differences else "Difference: no place stands out"
+        frame_on_second = ("B, with the frame of A", panels.second)
+        frame_on_first = ("A, with the frame of B", panels.first)
+        difference_title = "Where they differ (dark)" if evidence.differences else "Difference: no place stands out"
         rows = [
             [
-                cut if relation.crop == "first" else whole,
+                frame_on_second if relation.crop == "first" else frame_on_first,
                 ("B, laid on A", panels.laid),
-                (stands_out, panels.difference),
+                (difference_title, panels.difference),
             ],
-            [(f"{_drawn(points)} of the points that agree      {a}  ·  {b}", panels.points)],
+            [(f"{min(SHOWN_POINTS, len(points))} of the points that agree      {a}  ·  {b}", panels.points)],
         ]
     else:
         half = (WIDTH - 3 * GAP) // 2
@@ -143,27 +145,27 @@ def panels_of(
     """
     if evidence.transform is None:
         raise ValueError("a pair without a transform has no panels: ask evidence.matched first")
-    shown, other = _fitted(first, width), _fitted(second, width)
-    factor = _factor(shown, evidence.width_first, evidence.height_first)
-    other_factor = _factor(other, evidence.width_second, evidence.height_second)
+    first_panel, second_panel = _fitted(first, width), _fitted(second, width)
+    first_size = evidence.width_first, evidence.height_first
+    second_size = evidence.width_second, evidence.height_second
+    first_factor = _factor(first_panel, *first_size)
+    second_factor = _factor(second_panel, *second_size)
     matrix = by_centres(
-        rescaled(evidence.transform, (factor[0], factor[1]), (other_factor[0], other_factor[1])),
+        rescaled(evidence.transform, (first_factor[0], first_factor[1]), (second_factor[0], second_factor[1])),
     )
     warped = cv2.warpPerspective(
-        np.asarray(other),
+        np.asarray(second_panel),
         matrix,
-        shown.size,
+        first_panel.size,
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=NOT_SHOWN,
     )
     return Panels(
-        first=_framed(shown, outline(evidence.transform, (evidence.width_second, evidence.height_second)), factor),
-        second=_framed(
-            other, outline(inverse(evidence.transform), (evidence.width_first, evidence.height_first)), other_factor
-        ),
+        first=_framed(first_panel, outline(evidence.transform, second_size), first_factor),
+        second=_framed(second_panel, outline(inverse(evidence.transform), first_size), second_factor),
         laid=Image.fromarray(warped.astype(np.uint8)),
-        difference=_difference(shown, other, evidence, factor),
+        difference=_difference(first_panel, second_panel, evidence, first_factor),
         points=_points(first, second, evidence, points, 3 * width + 2 * GAP),
     )
 
@@ -175,36 +177,34 @@ def _framed(photo: Image.Image, corners: Floats | None, factor: Floats) -> Image
         return framed
     low, high = np.array([2.0, 2.0]), np.array(photo.size) - 3.0
     scaled = corners * factor
-    near = (scaled > low - AT_EDGE) & (scaled < high + AT_EDGE)
+    near = (scaled > low - EDGE_PIXELS) & (scaled < high + EDGE_PIXELS)
     _line(ImageDraw.Draw(framed), np.where(near, np.clip(scaled, low, high), scaled), OUTLINE, 4)
     return framed
 
 
 def _difference(first: Image.Image, second: Image.Image, evidence: Evidence, factor: Floats) -> Image.Image:
-    """The panel of differences, of the size of the first photo, which as the second one is reduced already."""
+    """The panel of differences, of the size of the first photo; both photos have the size of a panel already."""
     assert evidence.transform is not None  # noqa: S101 - asked by panels_of
-    laid = lay(
-        np.asarray(first.convert("L")),
-        np.asarray(second.convert("L")),
+    aligned = align(
+        GreyPhoto(np.asarray(first.convert("L")), (evidence.width_first, evidence.height_first), evidence.screen_first),
+        GreyPhoto(
+            np.asarray(second.convert("L")), (evidence.width_second, evidence.height_second), evidence.screen_second
+        ),
         evidence.transform,
-        (evidence.width_first, evidence.height_first),
-        (evidence.width_second, evidence.height_second),
-        first_screen=evidence.screen_first,
-        second_screen=evidence.screen_second,
-        side=COMPARED,
+        COMPARED,
     )
-    levels = difference_of(laid)
-    page = np.full((*laid.shown.shape, 3), NOT_SHOWN, dtype=np.uint8)
+    levels = difference_of(aligned)
+    page = np.full((*aligned.overlap.shape, 3), NOT_SHOWN, dtype=np.uint8)
     if levels is not None:
         grey = np.clip(255 - CONTRAST * levels, 0, 255).astype(np.uint8)
-        page = np.where(laid.shown[..., None], grey[..., None], page)
+        page = np.where(aligned.overlap[..., None], grey[..., None], page)
     panel = Image.fromarray(page).resize(first.size, Image.Resampling.BILINEAR)
     draw = ImageDraw.Draw(panel)
     for number, (left, top, width, height) in enumerate(evidence.differences, start=1):
         x, y = left * factor[0], top * factor[1]
         right, bottom = x + width * factor[0], y + height * factor[1]
         _line(draw, np.array([[x, y], [right, y], [right, bottom], [x, bottom]]), DIFFERENT, 3)
-        _note(draw, (x, y), str(number))
+        _number(draw, (x, y), str(number))
     return panel
 
 
@@ -216,11 +216,11 @@ def _points(first: Image.Image, second: Image.Image, evidence: Evidence, points:
     starts = np.array([[(half - a.width) // 2, 0], [width - half + (half - b.width) // 2, 0]])
     for photo, (x, y) in zip((a, b), starts, strict=True):
         panel.paste(photo, (int(x), int(y)))
-    chosen = _spread(points)
-    here = chosen[:, :2] * _factor(a, evidence.width_first, evidence.height_first) + starts[0]
-    there = chosen[:, 2:] * _factor(b, evidence.width_second, evidence.height_second) + starts[1]
+    drawn_points = _spread_points(points)
+    first_ends = drawn_points[:, :2] * _factor(a, evidence.width_first, evidence.height_first) + starts[0]
+    second_ends = drawn_points[:, 2:] * _factor(b, evidence.width_second, evidence.height_second) + starts[1]
     draw = ImageDraw.Draw(panel)
-    for number, ends in enumerate(np.stack([here, there], axis=1)):
+    for number, ends in enumerate(np.stack([first_ends, second_ends], axis=1)):
         colour = COLOURS[number % len(COLOURS)]
         draw.line([tuple(end) for end in ends], fill=colour, width=1)
         for x, y in ends:
@@ -228,25 +228,20 @@ def _points(first: Image.Image, second: Image.Image, evidence: Evidence, points:
     return panel
 
 
-def _spread(points: Points) -> Floats:
+def _spread_points(points: Points) -> Floats:
     """At most `SHOWN_POINTS` of the points, spread over the first photo, from its top to its bottom: float64 (n, 4).
 
     Each next one is the farthest from those already chosen, so that a dense corner does not take all.
     """
-    rest = np.asarray(points, dtype=np.float64).reshape(-1, 4)
-    if len(rest) > SHOWN_POINTS:
-        chosen = [0]
-        distances = np.linalg.norm(rest[:, :2] - rest[0, :2], axis=1)
-        while len(chosen) < SHOWN_POINTS:
-            chosen.append(int(distances.argmax()))
-            distances = np.minimum(distances, np.linalg.norm(rest[:, :2] - rest[chosen[-1], :2], axis=1))
-        rest = rest[chosen]
-    return np.asarray(rest[np.argsort(rest[:, 1], kind="stable")])
-
-
-def _drawn(points: Points) -> int:
-    """How many points are drawn."""
-    return min(SHOWN_POINTS, len(points))
+    remaining = np.asarray(points, dtype=np.float64).reshape(-1, 4)
+    if len(remaining) > SHOWN_POINTS:
+        places = [0]
+        distances = np.linalg.norm(remaining[:, :2] - remaining[0, :2], axis=1)
+        while len(places) < SHOWN_POINTS:
+            places.append(int(distances.argmax()))
+            distances = np.minimum(distances, np.linalg.norm(remaining[:, :2] - remaining[places[-1], :2], axis=1))
+        remaining = remaining[places]
+    return np.asarray(remaining[np.argsort(remaining[:, 1], kind="stable")])
 
 
 def _fitted(image: Image.Image, width: int) -> Image.Image:
@@ -268,8 +263,8 @@ def _line(draw: ImageDraw.ImageDraw, corners: Floats, colour: str, width: int) -
     draw.line(path, fill=colour, width=width, joint="curve")
 
 
-def _note(draw: ImageDraw.ImageDraw, corner: tuple[float, float], text: str) -> None:
-    """A number in a box at a corner."""
+def _number(draw: ImageDraw.ImageDraw, corner: tuple[float, float], text: str) -> None:
+    """Write the number of a difference on paper, beside a corner of its box."""
     font = _font(LABEL - 4)
     place = (corner[0] + 3, max(0.0, corner[1] - LABEL))
     draw.rectangle(draw.textbbox(place, text, font=font), fill=PAPER)
@@ -288,29 +283,29 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
 
 
-def _called(letter: str, name: str) -> str:
+def _label(letter: str, name: str) -> str:
     """A photo's label, composed as fonts want it, cut in the middle where it is too long: "A: excelsior…_02.jpg"."""
-    whole = unicodedata.normalize("NFC", name)
-    short = whole if len(whole) <= LETTERS else f"{whole[: LETTERS * 3 // 5]}…{whole[-LETTERS // 3 :]}"
+    composed = unicodedata.normalize("NFC", name)
+    short = composed if len(composed) <= LETTERS else f"{composed[: LETTERS * 3 // 5]}…{composed[-LETTERS // 3 :]}"
     return f"{letter}: {short}" if short else letter
 
 
 def _page(
-    rows: Sequence[Sequence[tuple[str, Image.Image]]], sentence: str, below: Image.Image | None = None
+    rows: Sequence[Sequence[tuple[str, Image.Image]]], sentence: str, waterfall: Image.Image | None = None
 ) -> Image.Image:
-    """Rows of labelled panels, the sentence below, and a picture below that."""
+    """The whole picture: rows of labelled panels, the sentence below them, and the waterfall below that."""
     label, text = _font(LABEL), _font(SENTENCE)
     lines = _wrapped(sentence, text)
     heights = [max(panel.height for _, panel in row) + LABEL + GAP for row in rows]
     ending = sum(heights) + (len(rows) + 2) * GAP + len(lines) * SENTENCE * 4 // 3
-    page = Image.new("RGB", (WIDTH, ending + (below.height + GAP if below else 0)), PAPER)
-    if below:
-        page.paste(below, (GAP, ending))
+    page = Image.new("RGB", (WIDTH, ending + (waterfall.height + GAP if waterfall else 0)), PAPER)
+    if waterfall:
+        page.paste(waterfall, (GAP, ending))
     draw, top = ImageDraw.Draw(page), GAP
     for row, height in zip(rows, heights, strict=True):
         column = (WIDTH - GAP) // len(row)
-        for number, (words, panel) in enumerate(row):
-            draw.text((GAP + number * column, top), words, fill=INK, font=label)
+        for number, (title, panel) in enumerate(row):
+            draw.text((GAP + number * column, top), title, fill=INK, font=label)
             page.paste(panel, (GAP + number * column, top + LABEL + GAP // 2))
         top += height + GAP
     for number, line in enumerate(lines):
@@ -325,8 +320,10 @@ def _waterfall(terms: Terms) -> Image.Image:
     """
     font, line = _font(LABEL), LABEL * 3 // 2
     ends = np.cumsum([0.0, *(value for _, value in terms)])
-    seen = [bar for bar in zip(terms, ends[:-1], ends[1:], strict=True) if abs(bar[0][1]) >= LEAST_TERM]
-    bars = [*seen, (("together, in log-odds", ends[-1]), 0.0, ends[-1])]
+    shown = [bar for bar in zip(terms, ends[:-1], ends[1:], strict=True) if abs(bar[0][1]) >= LEAST_TERM]
+    chance = 100 / (1 + np.exp(-ends[-1]))
+    total = f"together, the log-odds of {'over 99.9' if chance > CERTAIN else f'{chance:.1f}'} %"
+    bars = [*shown, ((total, ends[-1]), 0.0, ends[-1])]
     left, low, high = WIDTH * 2 // 5, min(ends), max(*ends, 1e-9)
     scale = (WIDTH - 2 * GAP - left - 5 * LABEL) / (high - low)
     panel = Image.new("RGB", (WIDTH - 2 * GAP, len(bars) * line), PAPER)

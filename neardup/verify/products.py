@@ -1,4 +1,4 @@
-"""Products of many whole numbers of seven bits, by ONNX Runtime: a sixth of the time of float32 where VNNI is there.
+"""Inner products of vectors of seven-bit numbers, by ONNX Runtime: with VNNI in a sixth of the time of float32.
 
 Sums of two products of seven bits fit 16 bits, so that they are exact on every processor: equal descriptors give equal
 matches everywhere.
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from neardup.arrays import Ints32
 
 GREATEST = 127
-"""The greatest whole number of seven bits."""
+"""The greatest number of seven bits: the products of two pairs of such numbers add up within 16 bits."""
 _GRAPH = (
     b'\x08\x08:i\n\x18\n\x01a\n\x01b\x12\x01y"\rMatMulInteger\x12\x08productsZ\x15\n\x01a\x12\x10\n\x0e\x08\x02\x12\n\n'
     b"\x03\x12\x01n\n\x03\x08\x80\x01Z\x15\n\x01b\x12\x10\n\x0e\x08\x03\x12\n\n\x03\x08\x80\x01\n\x03\x12\x01mb\x15\n"
@@ -23,19 +23,19 @@ _GRAPH = (
 
 
 def products(rows: npt.NDArray[np.uint8], columns: npt.NDArray[np.int8]) -> Ints32:
-    """The product of each row with each column, int32 (n, m).
+    """The inner product of each row with each column, int32 (n, m).
 
     Args:
         rows: uint8 (n, 128), at most `GREATEST`.
         columns: int8 (128, m), at least 0.
     """
-    [found] = _session().run(None, {"a": rows, "b": columns})
-    return np.asarray(found, dtype=np.int32)
+    [result] = _session().run(None, {"a": rows, "b": columns})
+    return np.asarray(result, dtype=np.int32)
 
 
 @cache
 def _session() -> Any:
-    """What computes the graph, in the thread that asks."""
+    """The ONNX Runtime session of the graph, which computes in the calling thread alone."""
     import onnxruntime  # noqa: PLC0415 - a tenth of a second that not every command needs
 
     options = onnxruntime.SessionOptions()

@@ -8,19 +8,28 @@ from neardup.verify.evidence import Box, Evidence
 from neardup.verify.frames import Size, box_in_first, inverse
 
 WHOLE = 0.95
-"""Share of a frame above which the other photo shows all of it: borders and misfit take some per cent."""
+"""Share of a frame, 0 to 1, from which the other photo shows all of it: borders and misfit take some per cent."""
 NEARLY_WHOLE = 0.85
-"""Share of a frame from which a photo is called a crop although the other does not show all of it: paper around it."""
+"""Share of a frame, 0 to 1, from which the other photo shows nearly all of it, so that it may be called a crop.
+
+Paper or mount around a cut-out, which the other photo cannot show, takes more than the few per cent of `WHOLE`.
+"""
 TURNED = 1.5
 """Degrees from which a photo is called rotated; a reproduction lies a degree askew and nobody calls that rotated."""
 HALF_TURN = 180
-"""Degrees of a turn that has no direction."""
+"""Degrees of half a turn: clockwise and anticlockwise are the same then, so that no sentence says which."""
 SQUEEZED = 0.94
-"""Ratio of two singular values below which a photo is called squeezed: fits of true copies lie above, .97 and more."""
+"""Lesser singular value of a transform as a share of the greater below which a photo is called squeezed.
+
+Copies that nobody squeezed have .97 and more.
+"""
 NEGATIVE = -0.1
-"""Tone slope below which a photo is called a negative, if the tones fit as well."""
+"""Grey levels of one photo by one of the other, below which it is called a negative, if tones fit (`FITS`).
+
+A slope between this and 0 is that of a picture without contrast, whose sign says nothing.
+"""
 FITS = 0.6
-"""Correlation of matched tones from which a negative is called one: below, the sign may be chance."""
+"""Correlation of matched tones, -1 to 1, from which the sign of the tone slope is trusted: below it may be chance."""
 SAME_EXPOSURE = 0.75
 """Correlation of matched tones below which two photos that geometry matches may be two exposures of a scene.
 
@@ -28,17 +37,22 @@ Of 434 press copies one in a hundred lies below .81, of 191 exposures of one pla
 below .77: most second exposures fit as well as a copy does and cannot be told from one by this number.
 """
 FEW_POINTS = 16
-"""Matched points up to which tones that fit badly make a match doubtful: so match two faces in one pose.
+"""Matched points up to which a match whose tones fit badly is doubtful: two faces in one pose match by as many.
 
 Of the true pairs that matched among 905 held-out photos and press copies under 1 % are so, of the wrong ones 81 %.
 """
 SMALL = 0.25
-"""Share of a frame up to which a photo that lies in it may be part of a montage or of a page."""
+"""Share of a frame, 0 to 1, up to which a photo that lies in it may be one of several pictures of a montage or a page.
+
+A quarter is one picture of two rows of two.
+"""
 THIRD = 1 / 3
-"""Where a frame is parted into left, middle and right, and into upper, middle and lower."""
+"""Share of the room that a crop could have moved in, which left, middle and right take each; so do the heights."""
+LEAST_ROOM = 0.02
+"""Share of a frame's side that must remain beside a crop, or the crop fills the side and lies in its middle."""
 
 Which = Literal["", "first", "second", "both"]
-"""The photo that something is true of; the empty text for none."""
+"""Which photo of a pair something is true of; the empty text for neither."""
 FIRST: Which = "first"
 """The first photo of a pair, the one of the lesser SHA-256."""
 SECOND: Which = "second"
@@ -46,7 +60,12 @@ SECOND: Which = "second"
 
 
 class Kind(StrEnum):
-    """How the frames of two photos lie, or why that is not known."""
+    """How the frames of two photos lie to each other, or why that is not known; the values are the words in tables.
+
+    `SAME_FRAME`: each shows nearly all of the other. `CROP`: one shows all of the other and more. `OVERLAP`: each shows
+    a part of the other. `NO_MATCH`: no part of one fits a part of the other. `CANNOT_TELL`: nothing matches, but a
+    photo has too few keypoints for that to mean anything.
+    """
 
     SAME_FRAME = "same frame"
     CROP = "crop"
@@ -114,7 +133,7 @@ class Relation:
         return tuple(word for word, holds in words.items() if holds)
 
     def sentence(self, first: str = "A", second: str = "B") -> str:
-        """Say it in English.
+        """The relation as one English sentence.
 
         Args:
             first: name of the first photo.
@@ -163,7 +182,7 @@ class Relation:
         """What was done to the sentence's subject beside the cut, and what sets the other photo apart."""
         changes = []
         if self.rotation:
-            # What is mirrored and turned is undone by the same mirror and turn, what is only turned by the turn back.
+            # A mirror and a turn are undone by the same mirror and turn, a turn alone by the turn back.
             turned_back = self.crop == "first" and not self.mirrored
             degrees = -self.rotation if turned_back else self.rotation
             direction = "" if abs(degrees) == HALF_TURN else " clockwise" if degrees > 0 else " anticlockwise"
@@ -191,20 +210,19 @@ def relation_of(evidence: Evidence) -> Relation:
     if evidence.transform is None:
         return Relation(Kind.CANNOT_TELL if evidence.cannot_tell else Kind.NO_MATCH)
     rotation = round(evidence.rotation) if abs(evidence.rotation) >= TURNED else 0
-    negative = evidence.tone_slope < NEGATIVE and evidence.correlation >= FITS
-    framed = _framed(evidence)
-    points = max(evidence.inliers, evidence.blurred_inliers)
+    is_negative = evidence.tone_slope < NEGATIVE and evidence.correlation >= FITS
+    frames = _frames_relation(evidence)
     return replace(
-        framed,
+        frames,
         mirrored=evidence.mirrored,
         rotation=HALF_TURN if rotation == -HALF_TURN else rotation,
         squeeze=evidence.squeeze if evidence.squeeze < SQUEEZED else 1.0,
-        screened=_which(first=evidence.screen_first > 0, second=evidence.screen_second > 0),
-        negative=negative,
+        screened=_photos_where(first=evidence.screen_first > 0, second=evidence.screen_second > 0),
+        negative=is_negative,
         other_exposure=evidence.correlation < SAME_EXPOSURE,
-        doubtful=evidence.correlation < SAME_EXPOSURE and points <= FEW_POINTS,
+        doubtful=evidence.correlation < SAME_EXPOSURE and evidence.points <= FEW_POINTS,
         retouched=evidence.differences,
-        points=points,
+        points=evidence.points,
     )
 
 
@@ -214,8 +232,8 @@ def place_of(box: Box, size: Size) -> str:
     A crop of nine tenths whose left edge is the frame's lies on the left, though its middle is near the frame's.
     """
     left, top, width, height = box
-    x = left / (size[0] - width) if size[0] - width > size[0] * 0.02 else 0.5
-    y = top / (size[1] - height) if size[1] - height > size[1] * 0.02 else 0.5
+    x = left / (size[0] - width) if size[0] - width > size[0] * LEAST_ROOM else 0.5
+    y = top / (size[1] - height) if size[1] - height > size[1] * LEAST_ROOM else 0.5
     column = "left" if x < THIRD else "right" if x > 1 - THIRD else ""
     row = "upper" if y < THIRD else "lower" if y > 1 - THIRD else ""
     if not column:
@@ -223,8 +241,8 @@ def place_of(box: Box, size: Size) -> str:
     return f"{row} {column}".strip()
 
 
-def _framed(evidence: Evidence) -> Relation:
-    """The kind of a matched pair, with what belongs to a crop."""
+def _frames_relation(evidence: Evidence) -> Relation:
+    """How the frames of a matched pair lie; of a crop also its share and place."""
     first, second = evidence.coverage_first, evidence.coverage_second
     if min(first, second) >= WHOLE:
         return Relation(Kind.SAME_FRAME, share=first)
@@ -236,23 +254,23 @@ def _framed(evidence: Evidence) -> Relation:
     transform = evidence.transform
     assert transform is not None  # noqa: S101 - a matched pair has one
     if second > first:
-        crop, whole, share, size = SECOND, FIRST, first, first_size
-        box = box_in_first(transform, first_size, second_size)
+        crop, uncropped, share, size = SECOND, FIRST, first, first_size
+        place_box = box_in_first(transform, first_size, second_size)
     else:
-        crop, whole, share, size = FIRST, SECOND, second, second_size
-        box = box_in_first(inverse(transform), second_size, first_size)
+        crop, uncropped, share, size = FIRST, SECOND, second, second_size
+        place_box = box_in_first(inverse(transform), second_size, first_size)
     return Relation(
         Kind.CROP,
         crop=crop,
         share=share,
-        place=place_of(box, size) if box else "",
-        place_box=box,
-        montage=whole if share <= SMALL else "",
+        place=place_of(place_box, size) if place_box else "",
+        place_box=place_box,
+        montage=uncropped if share <= SMALL else "",
     )
 
 
-def _which(*, first: bool, second: bool) -> Which:
-    """The photo that something is true of."""
+def _photos_where(*, first: bool, second: bool) -> Which:
+    """The word for the photo of a pair, or for both, of which something is true."""
     if first and second:
         return "both"
     return "first" if first else "second" if second else ""
@@ -269,7 +287,7 @@ def _percent(share: float) -> str:
     >>> _percent(0.998)
     '99 %'
     """
-    whole = round(share * 100)
+    percent = round(share * 100)
     if 0 < share < 1:
-        whole = min(99, max(1, whole))
-    return f"{whole} %"
+        percent = min(99, max(1, percent))
+    return f"{percent} %"

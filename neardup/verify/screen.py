@@ -10,7 +10,7 @@ from scipy import fft
 from neardup.arrays import Bools, Vectors
 
 TILE = 256
-"""Side in pixels of the parts whose spectra are added; the finest difference of two periods is a 256th of a cycle."""
+"""Side in pixels of the parts whose spectra are added; frequencies are then told apart by 1 / 256 cycle a pixel."""
 PEAK = 82.0
 """Power of a screen's peak as a multiple of what is around it.
 
@@ -47,12 +47,12 @@ def screen_period(grey: Grey) -> float:
     if min(grey.shape) < LEAST_SIDE:
         return 0.0
     spectrum = _log_spectrum(grey)
-    heights = spectrum - cv2.blur(spectrum, (AROUND, AROUND))
-    near = cv2.dilate(heights, np.ones((3, 3), np.uint8))
-    turned = near.T[:, -np.arange(TILE) % TILE]
-    pairs = np.where(_searched(), np.minimum(heights, turned), -np.inf)
-    row, column = divmod(int(pairs.argmax()), TILE)
-    if pairs[row, column] < np.log(PEAK):
+    prominence = spectrum - cv2.blur(spectrum, (AROUND, AROUND))
+    dilated = cv2.dilate(prominence, np.ones((3, 3), np.uint8))
+    rotated = dilated.T[:, -np.arange(TILE) % TILE]
+    pair_prominence = np.where(_search_mask(), np.minimum(prominence, rotated), -np.inf)
+    row, column = divmod(int(pair_prominence.argmax()), TILE)
+    if pair_prominence[row, column] < np.log(PEAK):
         return 0.0
     return float(TILE / np.hypot(row - TILE // 2, column - TILE // 2))
 
@@ -83,7 +83,7 @@ def _starts(side: int) -> list[int]:
 
 
 @lru_cache(maxsize=1)
-def _searched() -> Bools:
+def _search_mask() -> Bools:
     """Where peaks are looked for: one half of the spectrum, off the axes, between the longest and shortest period."""
     axis = (np.arange(TILE) - TILE // 2) / TILE
     y, x = np.meshgrid(axis, axis, indexing="ij")

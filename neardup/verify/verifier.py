@@ -28,27 +28,27 @@ from neardup.verify.frames import frames_of
 from neardup.verify.keypoints import KEYPOINTS_STEP, LocalFeatures, local_features
 from neardup.verify.match import MATCH_STEP, Prepared, best_matches, better, plausible
 from neardup.verify.picture import WIDTH, Terms, explain_picture
-from neardup.verify.pixels import compare
-from neardup.verify.store import KeypointCache, Known
+from neardup.verify.pixels import GreyPhoto, compare
+from neardup.verify.store import EvidenceByPair, KeypointCache
 
 VERIFY_STEP = 2
 """Version of the evidence; bumped when it changes for equal photos, beside those of keypoints and matches."""
 CORES = max(1, cv2.getNumberOfCPUs())
-"""Pairs and photos that are worked on at once."""
+"""Pairs and photos that are worked on at once, unless a caller says otherwise."""
 MANY = 2048
 """Pairs from which on processes are worth the second or two that they take to begin."""
 BLOCK = 2048
-"""Pairs a core between two looks at the memory, whose photos' keypoints are made first."""
+"""Pairs for each core whose photos' keypoints are made first, then used, and then forgotten if memory is short."""
 PORTION = 64
-"""Pairs that are taken at a time: one by one, handing them out takes a sixth of the time."""
+"""Pairs that a core is given at a time: one by one, handing them out takes a sixth of the time."""
 AHEAD = 4
-"""Portions, or photos in bytes, that wait for each core."""
-IDLE = 30
-"""Seconds after which a process that has nothing to do ends."""
-LOOKS = 2.0
-"""Seconds between two looks of a process whether the one that started it is still there."""
-HELD = 512
-"""Photos whose keypoints are held at once, about 300 KB each; a pool ends a process that has grown by 300 MB."""
+"""Portions of pairs, or photos in bytes, that wait for each core, so that none is idle."""
+IDLE_SECONDS = 30
+"""Seconds after which a process of the pool that has nothing to do ends."""
+PARENT_CHECK_SECONDS = 2.0
+"""Seconds between two checks of a process of the pool whether the process that started it still lives."""
+PREPARED_PHOTOS = 512
+"""Photos whose keypoints are in memory at once, about 300 KB each; a pool ends a process that has grown by 300 MB."""
 
 
 def verifier_fingerprint() -> str:
@@ -56,43 +56,45 @@ def verifier_fingerprint() -> str:
     return digest_of("verifier", KEYPOINTS_STEP, MATCH_STEP, VERIFY_STEP, cv2.__version__.split(".")[0])
 
 
-def evidence_of(first: Prepared, second: Prepared, names: tuple[str, str]) -> Evidence:
+def evidence_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> Evidence:
     """Verify one pair; the arguments are those of `proof_of`."""
-    return proof_of(first, second, names)[0]
+    return proof_of(first, second, photos)[0]
 
 
-def proof_of(first: Prepared, second: Prepared, names: tuple[str, str]) -> tuple[Evidence, Vectors]:
+def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tuple[Evidence, Vectors]:
     """Verify one pair, and tell which points agree.
 
     Args:
         first: keypoints of the photo whose SHA-256 is the lesser.
         second: keypoints of the other photo.
-        names: the SHA-256 of both.
+        photos: the SHA-256 of both.
 
     Returns:
-        The evidence, and float32 (n, 4), x and y in the first and in the second photo; (0, 4) for no match.
+        The evidence, and the points that agree, float32 (n, 4), x and y in full pixels of the first and of the second
+        photo; (0, 4) for no match.
     """
-    one, other = first.features, second.features
+    first_features, second_features = first.features, second.features
     sizes = first.size, second.size
     plain, blurred = best_matches(first, second)
     best = better(plain, blurred)
     evidence = Evidence(
-        *names,
+        *photos,
         *sizes[0],
         *sizes[1],
-        one.count,
-        other.count,
+        first_features.count,
+        second_features.count,
         matches=best.matches if best else 0,
         inliers=plain.inliers if plain else 0,
         blurred_inliers=blurred.inliers if blurred else 0,
         log_false_alarms=best.log_false_alarms if best else 0.0,
-        screen_first=one.screen,
-        screen_second=other.screen,
+        screen_first=first_features.screen,
+        screen_second=second_features.screen,
     )
     if best is None or not plausible(best):
         return evidence, np.empty((0, 4), np.float32)
     frames = frames_of(best.transform, *sizes)
-    pixels = compare(one.grey, other.grey, best.transform, *sizes, first_screen=one.screen, second_screen=other.screen)
+    greys = [GreyPhoto(photo.features.grey, photo.size, photo.features.screen) for photo in (first, second)]
+    pixels = compare(greys[0], greys[1], best.transform)
     matched = replace(
         evidence,
         transform=best.transform,
@@ -144,7 +146,7 @@ class Verifier:
         max_pixels: int = MAX_PIXELS,
         cores: int = CORES,
     ) -> None:
-        """Make nothing yet."""
+        """Take what `verify` needs; no photo is read before it is called."""
         self.read, self.cache, self.max_pixels, self.cores = read, cache, max_pixels, cores
         self._prepared: dict[str, Prepared | None] = {}
 
@@ -152,21 +154,19 @@ class Verifier:
     def of_folder(
         cls, root: Path, path_of: Mapping[str, str], state: Path, max_pixels: int = MAX_PIXELS, cores: int = CORES
     ) -> "Verifier":
-        """What verifies pairs of a folder's photos.
+        """Make a verifier of a folder's photos.
 
         Args:
             root: folder of the photos; it is only read.
             path_of: SHA-256 of each photo → its path.
-            state: folder that keeps keypoints.
+            state: state folder, whose cache keeps keypoints.
             max_pixels: larger images are refused.
             cores: pairs and photos that are worked on at once.
         """
-        return cls(
-            lambda photo: read_file(root / path_of[photo]), KeypointCache(state / "keypoints"), max_pixels, cores
-        )
+        return cls(lambda photo: read_file(root / path_of[photo]), KeypointCache.in_state(state), max_pixels, cores)
 
-    def verify(self, pairs: Sequence[tuple[str, str]], known: Known | None = None) -> Known:
-        """Evidence of each pair that is not known yet; keypoints are made only for photos of such pairs.
+    def verify(self, pairs: Sequence[tuple[str, str]], known: EvidenceByPair | None = None) -> EvidenceByPair:
+        """Verify each pair whose evidence is not known yet; keypoints are made only for photos of such pairs.
 
         Args:
             pairs: the SHA-256 of both photos, in the order of `evidence.ordered`.
@@ -176,33 +176,48 @@ class Verifier:
             Evidence by pair, the known one too; a pair of which a photo cannot be read any more has none, and neither
             has a pair of equal contents, of which there is nothing to prove.
         """
-        found = {pair: known[pair] for pair in pairs if known and pair in known}
-        new = near_together({pair for pair in pairs if pair not in found and pair[0] != pair[1]})
-        with bar(total=len(new), desc="verifying", unit="pair", disable=None) as progress:
-            for way in (self._by_processes, self._by_threads):
-                for evidence in way([pair for pair in new if pair not in found]):
-                    found |= {(one.first, one.second): one for one in evidence}
-                    progress.update(len(evidence))
-        if self.cache and new:
-            self.cache.shrink()
-        return found
+        known = {pair: known[pair] for pair in pairs if known and pair in known}
+        new = {pair for pair in pairs if pair not in known and pair[0] != pair[1]}
+        return known | self.verify_in_order(near_together(new))
 
-    def verify_closed(
-        self, pairs: Sequence[tuple[str, str]], known: Known | None = None
-    ) -> tuple[Known, list[tuple[str, str]]]:
-        """Evidence of pairs, as `verify` gives it, and of the pairs that close them: `closing_pairs`.
+    def verify_in_order(self, pairs: Sequence[tuple[str, str]]) -> EvidenceByPair:
+        """Evidence of pairs that were put into a good order before: see `candidates.near_together`.
+
+        Args:
+            pairs: the SHA-256 of both photos, as `evidence.ordered` orders them; no pair twice, none of equal ones.
 
         Returns:
-            The evidence of all, and the closing pairs.
+            Evidence by pair; a pair of which a photo cannot be read any more has none.
         """
-        found = self.verify(pairs, known)
-        closing = closing_pairs(found, pairs)
-        return found | self.verify(closing, known), closing
+        verified: EvidenceByPair = {}
+        with bar(total=len(pairs), desc="verifying", unit="pair", disable=None) as progress:
+            for method in (self._by_processes, self._by_threads):
+                for portion in method([pair for pair in pairs if pair not in verified]):
+                    verified |= {(evidence.first, evidence.second): evidence for evidence in portion}
+                    progress.update(len(portion))
+        return verified
+
+    def verify_closed(
+        self, pairs: Sequence[tuple[str, str]], known: EvidenceByPair | None = None
+    ) -> tuple[EvidenceByPair, list[tuple[str, str]]]:
+        """Evidence of pairs, as `verify` gives it, and of the pairs that close triangles with them.
+
+        The cache of keypoints is shrunk to its limit in the end.
+
+        Returns:
+            The evidence of all, and the closing pairs, as `candidates.closing_pairs` gives them.
+        """
+        evidence = self.verify(pairs, known)
+        closing = closing_pairs(evidence, pairs)
+        evidence |= self.verify(closing, known)
+        if self.cache:
+            self.cache.shrink()
+        return evidence, closing
 
     def verify_nearest(
-        self, vectors: Vectors, photos: Sequence[str], known: Known | None = None
+        self, vectors: Vectors, photos: Sequence[str], known: EvidenceByPair | None = None
     ) -> tuple[Ints, list[Evidence | None]]:
-        """Verify each photo's nearest ones, and the pairs that close them.
+        """Verify each photo's `CANDIDATES` nearest ones, and the pairs that close triangles with these.
 
         Args:
             vectors: float32 (n, d), unit rows.
@@ -210,28 +225,29 @@ class Verifier:
             known: evidence of earlier runs.
 
         Returns:
-            int64 (m, 2), rows of each pair, the lesser first, ordered; and the evidence of each.
+            int64 (m, 2), rows of each pair, the lesser first, ordered; and the evidence of each, None where a photo
+            cannot be read any more.
         """
 
         def pairs_of(rows: Ints) -> list[tuple[str, str]]:
             return [ordered(photos[left], photos[right]) for left, right in rows.tolist()]
 
         rows, row_of = candidate_pairs(vectors, -1.0), {photo: row for row, photo in enumerate(photos)}
-        found, closing = self.verify_closed(pairs_of(rows), known)
-        rows = with_pairs(rows, ((row_of[one], row_of[other]) for one, other in closing))
-        return rows, [found.get(pair) for pair in pairs_of(rows)]
+        evidence, closing = self.verify_closed(pairs_of(rows), known)
+        rows = with_pairs(rows, ((row_of[photo], row_of[partner]) for photo, partner in closing))
+        return rows, [evidence.get(pair) for pair in pairs_of(rows)]
 
     def _by_threads(self, pairs: Sequence[tuple[str, str]]) -> Iterator[list[Evidence]]:
         """Evidence of pairs, by threads of this process: they begin at once, and share the interpreter's lock."""
         with _one_thread_each(), ThreadPoolExecutor(self.cores) as pool:
-            for block in _in_parts(pairs, BLOCK):
+            for block in _parts(pairs, BLOCK):
                 photos = sorted({photo for pair in block for photo in pair} - self._prepared.keys())
                 self._prepared.update(zip(photos, pool.map(self._features, photos), strict=True))
-                yield from pool.map(self._evidence, _in_parts(block, PORTION))
+                yield from pool.map(self._evidence, _parts(block, PORTION))
                 self._forget({photo for pair in block for photo in pair})
 
     def _by_processes(self, pairs: Sequence[tuple[str, str]]) -> Iterator[list[Evidence]]:
-        """Evidence of many pairs, by processes that share the kept keypoints; of few pairs, or without a cache, none.
+        """Evidence of many pairs, by processes that share the cache of keypoints; of few, or without a cache, none.
 
         The bytes of a photo are read here and sent, so that a process need not know where photos are. What a process
         that was killed leaves undone is left to the threads.
@@ -245,19 +261,20 @@ class Verifier:
             return_as="generator",
             pre_dispatch=AHEAD * self.cores,
             batch_size=1,
-            idle_worker_timeout=IDLE,
-            initializer=_in_a_pool,
+            idle_worker_timeout=IDLE_SECONDS,
+            initializer=_begin_worker,
             initargs=(os.getpid(),),
         )
         with suppress(BrokenExecutor):
-            for block in _in_parts(pairs, BLOCK * self.cores):
+            for block in _parts(pairs, BLOCK * self.cores):
                 photos = sorted({photo for pair in block for photo in pair})
-                for _ in pool(delayed(keep_features)(folder, *sent, self.max_pixels) for sent in self._unkept(photos)):
+                uncached = self._uncached(photos)
+                for _ in pool(delayed(cache_features)(folder, *photo, self.max_pixels) for photo in uncached):
                     pass
-                yield from pool(delayed(kept_evidence)(folder, portion) for portion in _in_parts(block, PORTION))
+                yield from pool(delayed(evidence_by_cache)(folder, portion) for portion in _parts(block, PORTION))
 
-    def _unkept(self, photos: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        """Photos whose keypoints are not kept, and their bytes; those that cannot be read are left out."""
+    def _uncached(self, photos: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """Photos whose keypoints the cache lacks, with their bytes; those that cannot be read are left out."""
         assert self.cache  # noqa: S101 - only with a cache
         for photo in photos:
             if not self.cache.has(photo):
@@ -269,15 +286,15 @@ class Verifier:
         prepared = self._prepared.get(photo) or self._features(photo)
         return prepared.features if prepared else None
 
-    def picture(self, found: Evidence, names: tuple[str, str], terms: Terms = ()) -> Image.Image | None:
+    def picture(self, evidence: Evidence, names: tuple[str, str], terms: Terms = ()) -> Image.Image | None:
         """The picture that explains a pair; None where a photo cannot be read any more.
 
         Args:
-            found: evidence of the pair.
+            evidence: what was measured of the pair.
             names: what its photos are called, the first one first.
             terms: what adds up to the log-odds of its probability; none where nothing was decided.
         """
-        photos = found.first, found.second
+        photos = evidence.first, evidence.second
         try:
             images = [read_image(self.read(photo), max_pixels=self.max_pixels, draft=WIDTH) for photo in photos]
         except (UnreadableImageError, OSError):
@@ -286,10 +303,10 @@ class Verifier:
         if first is None or second is None:
             return None
         points = matched_points(first, second)
-        return explain_picture(images[0], images[1], found, points, names=names, terms=terms)
+        return explain_picture(images[0], images[1], evidence, points, names=names, terms=terms)
 
     def _features(self, photo: str) -> Prepared | None:
-        """A photo's keypoints, from the cache or made now."""
+        """A photo's keypoints, from the cache or made now; None where the photo cannot be read."""
         features = self.cache.get(photo) if self.cache else None
         if features is None:
             try:
@@ -301,54 +318,54 @@ class Verifier:
         return Prepared.of(features)
 
     def _evidence(self, pairs: Sequence[tuple[str, str]]) -> list[Evidence]:
-        """Evidence of those pairs whose photos can be read, their keypoints at hand."""
+        """Evidence of those pairs whose photos could be read; the keypoints of all are in memory."""
         return _evidence_of_all(pairs, self._prepared.__getitem__)
 
     def _forget(self, latest: set[str]) -> None:
-        """Let go of keypoints that were not used last, once there are too many."""
-        if len(self._prepared) > HELD:
+        """Let go of all keypoints but those of the latest photos, once there are too many."""
+        if len(self._prepared) > PREPARED_PHOTOS:
             self._prepared = {photo: self._prepared[photo] for photo in latest}
 
 
 def _evidence_of_all(pairs: Sequence[tuple[str, str]], prepared: Callable[[str], Prepared | None]) -> list[Evidence]:
     """Evidence of those pairs of which both photos have keypoints."""
-    found = ((prepared(first), prepared(second), (first, second)) for first, second in pairs)
-    return [evidence_of(first, second, pair) for first, second, pair in found if first and second]
+    prepared_pairs = ((prepared(first), prepared(second), (first, second)) for first, second in pairs)
+    return [evidence_of(first, second, pair) for first, second, pair in prepared_pairs if first and second]
 
 
-def keep_features(folder: Path, photo: str, data: bytes, max_pixels: int) -> None:
-    """Make the keypoints of a photo and keep them in the cache's folder; those of an unreadable one are not kept."""
+def cache_features(folder: Path, photo: str, data: bytes, max_pixels: int) -> None:
+    """Make the keypoints of a photo and write them into the cache's folder; an unreadable photo is passed over."""
     with suppress(UnreadableImageError, OSError):
         KeypointCache(folder).put(photo, local_features(data, max_pixels))
 
 
-def kept_evidence(folder: Path, pairs: Sequence[tuple[str, str]]) -> list[Evidence]:
-    """Evidence of those pairs of which the keypoints of both photos are kept in the cache's folder."""
-    return _evidence_of_all(pairs, partial(_kept, folder))
+def evidence_by_cache(folder: Path, pairs: Sequence[tuple[str, str]]) -> list[Evidence]:
+    """Evidence of those pairs of which the cache's folder holds the keypoints of both photos."""
+    return _evidence_of_all(pairs, partial(_cached, folder))
 
 
-def _in_a_pool(parent: int) -> None:
+def _begin_worker(parent: int) -> None:
     """Let this process of a pool compute in one thread, and end once the process that started it is gone.
 
-    A pool ends with the process that owns it, but for one that is killed: its processes would stay for good.
+    A pool ends with the process that owns it; where that one is killed, the pool's processes would stay for good.
     """
 
     def watch() -> None:
         while psutil.pid_exists(parent):
-            time.sleep(LOOKS)
+            time.sleep(PARENT_CHECK_SECONDS)
         os._exit(1)
 
     cv2.setNumThreads(1)
     Thread(target=watch, daemon=True).start()
 
 
-@lru_cache(maxsize=HELD)
-def _kept(folder: Path, photo: str) -> Prepared | None:
-    """The kept keypoints of a photo, those used last at hand in each process."""
+@lru_cache(maxsize=PREPARED_PHOTOS)
+def _cached(folder: Path, photo: str) -> Prepared | None:
+    """The keypoints of a photo from the cache's folder; each process holds those that it used last in memory."""
     features = KeypointCache(folder).get(photo)
     return Prepared.of(features) if features else None
 
 
-def _in_parts(pairs: Sequence[tuple[str, str]], size: int) -> list[Sequence[tuple[str, str]]]:
+def _parts(pairs: Sequence[tuple[str, str]], size: int) -> list[Sequence[tuple[str, str]]]:
     """The pairs in parts of a size, the last one shorter."""
     return [pairs[start : start + size] for start in range(0, len(pairs), size)]

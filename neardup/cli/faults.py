@@ -1,0 +1,49 @@
+"""What a command says when the computer refuses something: a full disk, a folder that may not be written to."""
+
+import errno
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from neardup.errors import NeardupError
+
+ADVICE: Mapping[int, str] = MappingProxyType(
+    {
+        errno.ENOSPC: "make room there and run the same command again: it goes on where it was",
+        errno.EDQUOT: "make room there and run the same command again: it goes on where it was",
+        errno.EACCES: "ask for the right to read and write it, or name another folder",
+        errno.EPERM: "ask for the right to read and write it, or name another folder",
+        errno.EROFS: "it can only be read, so name another folder for the results with --out",
+        errno.ENAMETOOLONG: "choose a shorter name",
+        errno.EMFILE: "allow more open files with `ulimit -n 4096` and run the same command again",
+    }
+)
+"""Number of the operating system's error → what to do about it."""
+SEE_WHERE = "look whether the path is right and its disk is there, and run the same command again"
+"""What to do about an error of the operating system that `ADVICE` does not know."""
+FULL = ("database or disk is full", "disk I/O error", "unable to open database file", "readonly database")
+"""What SQLite says, in which Prefect and MLflow keep their records, when its disk refuses."""
+
+
+def sentence_of(error: BaseException) -> str | None:
+    """One sentence for a fault that the user can mend: what is wrong, where, what to do; None for any other fault.
+
+    >>> sentence_of(PermissionError(errno.EACCES, "Permission denied", "results"))
+    'results: permission denied; ask for the right to read and write it, or name another folder'
+    """
+    if isinstance(error, NeardupError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno is not None:
+        what = os.strerror(error.errno)
+        return f"{_place(error.filename)}{what[:1].lower()}{what[1:]}; {ADVICE.get(error.errno, SEE_WHERE)}"
+    said = next((text for text in FULL if text in str(error)), None)
+    return said and f"the records of the run cannot be written ({said}); {ADVICE[errno.ENOSPC]}"
+
+
+def _place(name: object) -> str:
+    """The path that the system's error names, as the beginning of a sentence; of a partial file its folder."""
+    if not isinstance(name, str | bytes | os.PathLike):
+        return ""
+    path = Path(os.fsdecode(name))
+    return f"{path.parent if path.name.startswith('.') and '.part' in path.name else path}: "

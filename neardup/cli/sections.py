@@ -1,0 +1,38 @@
+"""What `neardup --help` lists: each command by what it is for, in a line that is not cut off."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+SECTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "Find near-duplicates and decide": {
+            "duplicates": "Find all near-duplicates among the photos of a folder.",
+            "review": "Judge in a browser what is in doubt.",
+            "watch": "Find what is new in a folder, and what it is a copy of.",
+            "explain": "Say and draw how two photos belong together.",
+            "embed": "Write the vectors of a folder's photos, to search in.",
+            "search": "Find the photos that are most like one photo.",
+            "verdicts": "Carry what people decided to Excel, and back.",
+        },
+        "Measure and train on your own ground truth": {
+            "experiment": "Do all of the following, one after the other.",
+            "prepare": "Read sheets and photos; list all that does not fit.",
+            "translate": "Translate legends to English captions.",
+            "augment": "Write damaged copies of photos, as newspapers make them.",
+            "train": "Fine-tune the encoder.",
+            "evaluate": "Measure how well each approach finds near-duplicates.",
+            "verify": "Fit to the ground truth what decides pairs.",
+            "tune": "Search for a better recipe of training.",
+        },
+        "Keep it running": {
+            "up": "Start the servers and the nightly runs.",
+            "down": "End them.",
+            "promote": "Use a new model, if it is better beyond chance.",
+            "rollback": "Use the former model again.",
+        },
+        "Try it": {
+            "demo": "Draw a small archive and do everything with it.",
+        },
+    }
+)
+"""Title of each part of the list → command → what it does; those that are needed first come first."""

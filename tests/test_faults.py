@@ -1,0 +1,135 @@
+"""What a command says when something is wrong with the computer, the folder or the user's patience: one sentence."""
+
+import errno
+import sqlite3
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from neardup.cli import Commands, main
+from neardup.cli.faults import sentence_of
+from neardup.cli.sections import SECTIONS
+
+
+def neardup(*arguments: object) -> Result:
+    """Run the command in this process; what it does not turn into a sentence is raised."""
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def failing(fault: BaseException) -> Commands:
+    """A command line whose only command raises this fault."""
+
+    @click.command()
+    def fail() -> None:
+        """Raise it."""
+        raise fault
+
+    return Commands(commands={"fail": fail}, params=[click.Option(["--debug"], is_flag=True)])
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with one small image."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.new("L", (32, 24), 128).save(folder / "é 1.png")
+    return folder
+
+
+def test_the_help_lists_each_command_in_one_section() -> None:
+    """No command is missing, none is listed twice, and no line is cut off on a narrow terminal."""
+    listed = [name for lines in SECTIONS.values() for name in lines]
+    assert sorted(listed) == sorted(main.commands)
+    text = CliRunner().invoke(main, ["--help"], terminal_width=80).output
+    assert all(line in text for lines in SECTIONS.values() for line in lines.values())
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "out/.x.1-2.part.png"), "out: permission denied; ask"),
+        (OSError(errno.ENOSPC, "No space left on device", "out/a"), "out/a: no space left on device; make room"),
+        (OSError(errno.EROFS, "Read-only file system", b"out"), "out: read-only file system; it can only be read"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "/proc/x"), "/proc/x: no such file or directory; look"),
+        (sqlite3.OperationalError("database or disk is full"), "records of the run cannot be written"),
+    ],
+)
+def test_a_fault_of_the_system_is_one_sentence(fault: Exception, sentence: str) -> None:
+    """It says what is wrong, where, and what to do, and the exit status is 1."""
+    ran = CliRunner().invoke(failing(fault), ["fail"])
+    assert (ran.exit_code, ran.stderr.count("\n")) == (1, 1)
+    assert sentence in ran.stderr
+
+
+def test_a_fault_of_the_system_keeps_its_traceback_with_debug() -> None:
+    """Whoever looks for the cause gets the error itself."""
+    with pytest.raises(PermissionError):
+        CliRunner().invoke(failing(PermissionError(errno.EACCES, "")), ["--debug", "fail"], catch_exceptions=False)
+
+
+def test_a_mistake_of_ours_is_no_sentence() -> None:
+    """An error that no user can mend is not hidden."""
+    assert sentence_of(KeyError("x")) is None
+    with pytest.raises(KeyError):
+        CliRunner().invoke(failing(KeyError("x")), ["fail"], catch_exceptions=False)
+
+
+def test_an_interruption_says_how_to_go_on() -> None:
+    """Ctrl-C ends with the shell's status for it and one sentence."""
+    ran = CliRunner().invoke(failing(KeyboardInterrupt()), ["fail"])
+    assert (ran.exit_code, "run the same command again" in ran.stderr) == (130, True)
+
+
+@pytest.mark.parametrize("command", [["duplicates"], ["embed", "--encoder", "builtin:tiny"]])
+def test_a_folder_without_images_is_refused_before_anything_is_written(command: list[str], tmp_path: Path) -> None:
+    """An empty folder is a mistake of the path more often than a wish."""
+    (tmp_path / "empty").mkdir()
+    ran = neardup(*command, tmp_path / "empty", "--out", tmp_path / "out" / "x")
+    assert (ran.exit_code, "empty holds no image that can be read: name the folder" in ran.stderr) == (1, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_decoys_that_are_not_there_are_refused_before_a_run(photos: Path, tmp_path: Path) -> None:
+    """Nobody waits for a search to learn that a path was misspelt."""
+    ran = neardup("duplicates", photos, "--out", tmp_path / "out", "--decoys", tmp_path / "no")
+    assert (ran.exit_code, "no is not a folder" in ran.stderr) == (1, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_encoder_that_is_not_there_is_one_line(photos: Path, tmp_path: Path) -> None:
+    """It is refused before the run begins, so that the sentence does not stand among the lines of a log."""
+    ran = neardup("duplicates", photos, "--out", tmp_path / "out", "--encoder", "./no")
+    assert (ran.exit_code, ran.stderr.count("\n")) == (1, 1)
+    assert "there is no folder ./no" in ran.stderr
+
+
+def test_a_disk_that_is_all_but_full_is_refused(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The records of a run would not fit, and their database says so less plainly."""
+    monkeypatch.setattr("neardup.cli.flows.LEAST_FREE", 10**18)
+    ran = neardup("duplicates", photos, "--out", tmp_path / "out")
+    assert (ran.exit_code, "are free on the disk of" in ran.stderr) == (1, True)
+
+
+def test_listing_verdicts_where_nobody_judged_makes_no_database(tmp_path: Path) -> None:
+    """Looking changes nothing, and a misspelt folder is not taken for one without verdicts."""
+    ran = neardup("verdicts", "list", "--out", tmp_path)
+    assert (ran.exit_code, "nobody has judged a pair" in ran.stderr, list(tmp_path.iterdir())) == (1, True, [])
+
+
+@pytest.mark.parametrize("command", [["rollback"], ["verdicts", "recalibrate"], ["verdicts", "propose"]])
+def test_a_misspelt_folder_of_results_is_not_made(command: list[str], tmp_path: Path) -> None:
+    """Commands that only go on with results refuse a folder that is not there."""
+    ran = neardup(*command, "--out", tmp_path / "no")
+    assert (ran.exit_code, "no is not there: name with --out" in ran.stderr) == (1, True)
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("command", ["promote", "tune"])
+def test_a_run_on_a_folder_that_was_not_prepared_is_refused_before_it_begins(command: str, tmp_path: Path) -> None:
+    """One sentence, without the lines of a run that had to fail."""
+    ran = neardup(command, "--out", tmp_path / "no")
+    assert (ran.exit_code, ran.stderr.count("\n"), "neardup prepare ARCHIVE" in ran.stderr) == (1, 1, True)
+    assert not (tmp_path / "no").exists()
