@@ -6,11 +6,8 @@ python benchmarks/performance.py PHOTOS --out docs/performance.md
 import json
 import platform
 import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -27,7 +24,7 @@ import pyarrow.parquet as pq
 import searching
 import torch
 import training
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 from rates import (
     SCAN,
     SMALL,
@@ -48,6 +45,7 @@ from tqdm import tqdm
 
 from neardup.builtin.demo import make_archive
 from neardup.encode.encoder import BUILTIN
+from neardup.review.browser import chromium_page, served
 from neardup.review.candidates import SIDES
 from neardup.stages import STATE, digest_file, digest_of, replacing, write_json
 
@@ -106,17 +104,11 @@ CLOCK = """() => {
 
 def measure_review(photos: Path, work: Path) -> list[Measured]:
     """Topic review: how soon the review page is there, and after an answer the next pair, in a real browser."""
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        raise click.ClickException("there is no Chromium for the topic review: apt install chromium")
     found = []
     for pairs in PAIRS:
         out = review_results(photos, work / f"review {pairs}", pairs)
-        with served(out) as (address, server), sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-            page = browser.new_page(viewport={"width": 1280, "height": 900})
+        with served(out) as (address, server), chromium_page() as page:
             opened, between = [_opened(page, address) for _ in range(3)], _answered(page)
-            browser.close()
             peak = peak_mb(server.pid)
         for task, unit, seconds in (
             ("open the review page", "pages", opened),
@@ -167,18 +159,6 @@ def review_results(photos: Path, folder: Path, pairs: int) -> Path:
     pq.write_table(pa.table(groups), out / "duplicates" / "groups.parquet")
     write_json(out / "duplicates" / "duplicates.json", {"archive": str(folder / "archive"), "threshold": 0.8})
     return out
-
-
-@contextmanager
-def served(out: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """The address of the review page of a folder of results, and its server, for the length of a block."""
-    command = [sys.executable, "-m", "neardup", "review", "--out", str(out), "--port", "0", "--who", "script"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603 - our own command
-        try:
-            assert server.stdout  # noqa: S101 - our own mistake only
-            yield server.stdout.readline().strip(), server
-        finally:
-            server.terminate()
 
 
 def _opened(page: Page, address: str) -> float:

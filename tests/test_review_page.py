@@ -1,6 +1,5 @@
 """The review page in a real browser, through the real server: by keyboard, on a phone, in French, by two at once."""
 
-import json
 import re
 import shutil
 import time
@@ -15,10 +14,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from review_server import PATIENCE_S, Desk, asked, opened, serve
 from servers import free_port
 
-from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.review.texts import KEYS, texts
-from neardup.review.value import Truth, answer_of, by_queue, curve
-from neardup.review.verdicts import CANNOT_TELL, DIFFERENT, SAME, Verdict, Verdicts, open_verdicts
+from neardup.review.verdicts import CANNOT_TELL, DIFFERENT, SAME, Verdict, open_verdicts
 from neardup.stages import digest_file
 from neardup.tables import write_csv
 
@@ -30,10 +27,6 @@ EVERYBODY = "0.0.0.0"  # noqa: S104 - that is what is tested
 """The interface that other machines reach."""
 PATIENCE_MS = 1000 * PATIENCE_S
 """Milliseconds that the browser waits for what must come."""
-
-NEXT = """before => document.getElementById("empty")?.hidden === false
-                    || document.body.dataset.shown && document.body.dataset.shown !== before"""
-"""Whether the page shows another pair than before, or that there is none."""
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +124,30 @@ def test_every_view_shows_both_photos(browser: Browser, desk: Desk) -> None:
         after = [image.bounding_box() for image in page.locator(".frame > img").all()]
         assert len(before) == len(after) == 2
         assert all(a and b and b["width"] > a["width"] * 1.2 for a, b in zip(before, after, strict=True))
+
+
+def test_swapped_photos_keep_their_letters(browser: Browser, desk: Desk) -> None:
+    """What the machine says of A and B stays true, and the answer is stored for the pair as it was asked."""
+    with person(browser, desk) as page:
+        pair = shown(page)
+        names = [page.locator(f"#{side} .name").inner_text() for side in ("photo", "partner")]
+        page.keyboard.press("w")
+        expect(page.locator("#photo .name")).to_have_text(names[1])
+        expect(page.locator("#partner .name")).to_have_text(names[0])
+        assert names[1].startswith("Photo B")
+        assert shown(page) == pair
+        page.keyboard.press("w")
+        expect(page.locator("#photo .name")).to_have_text(names[0])
+
+
+def test_the_difference_is_that_of_a_picture_with_equal_tones(browser: Browser, desk: Desk) -> None:
+    """The toned partner is fetched when it is looked at, not before."""
+    with person(browser, desk) as page:
+        shown(page)
+        loaded = "() => document.querySelector('#stage .toned').naturalWidth > 0"
+        assert page.evaluate(loaded) is False
+        page.keyboard.press("f")
+        page.wait_for_function(loaded)
 
 
 def test_the_audit_does_not_show_what_the_machine_thinks(browser: Browser, desk: Desk) -> None:
@@ -267,31 +284,6 @@ def test_a_photo_is_searched_and_judged_from_there(browser: Browser, tmp_path: P
         (found,) = desk.wait_for(1)
         assert found.queue == "search"
         assert set(found.pair) == {digest_file(photos / "2.jpg"), digest_file(brought)}
-
-
-def test_a_script_in_the_browser_buys_what_the_library_says(browser: Browser, tmp_path: Path) -> None:
-    """Answers from a ground truth, key by key, give the groups that the same answers through the library give."""
-    archive, out = small_results(tmp_path)
-    facts = out / "duplicates" / "duplicates.json"
-    made = json.loads(facts.read_text()) | {"fingerprint": load_encoder(BUILTIN).fingerprint}
-    facts.write_text(json.dumps(made))
-    # The dark prints of odd groups are said to be other pictures.
-    files = sorted(archive.rglob("*.jpg"))
-    truth = {digest_file(file): f"{number // 3} {number % 6 == 5}" for number, file in enumerate(files)}
-
-    def by_key(out: Path, kept: Verdicts, truth: Truth) -> Iterator[None]:
-        with opened(out) as desk, person(browser, desk) as page:
-            while page.locator("#empty").is_hidden():
-                pair, before = shown(page), len(kept.current())
-                page.keyboard.press("s" if answer_of(*pair.split("/"), truth) == SAME else "d")
-                desk.wait_for(before + 1)
-                page.wait_for_function(NEXT, arg=pair)
-                yield
-
-    points = curve(out, truth, by_key)
-    assert points == curve(out, truth, by_queue)
-    assert points[-1].verdicts > 5
-    assert points[-1].precision > points[0].precision
 
 
 def test_ten_thousand_pairs_are_judged_as_ten_are(browser: Browser, tmp_path: Path) -> None:

@@ -1,12 +1,18 @@
 """What verdicts buy: groups measured on the way, by answers from a ground truth."""
 
+import json
+import shutil
 from functools import partial
 from pathlib import Path
 
 import pytest
+from made_results import small_results
 from test_recalibration import PAIRS, made_run, photo
 
-from neardup.review.value import Point, Script, at_random, averaged, by_queue, curve
+from neardup.encode.encoder import BUILTIN, load_encoder
+from neardup.review.browser import CHROMIUM
+from neardup.review.value import Point, Script, at_random, averaged, by_page, by_queue, curve
+from neardup.stages import digest_file
 
 
 def truth_from(least: int) -> dict[str, str]:
@@ -23,6 +29,23 @@ def test_answers_mend_the_groups(tmp_path: Path, script: Script) -> None:
     assert points[0].recall == 1 > points[0].precision
     assert points[-1].f1 > points[0].f1
     assert [file.name for file in out.iterdir()] == ["duplicates"]
+
+
+@pytest.mark.skipif(not any(map(shutil.which, CHROMIUM)), reason="no Chromium on this machine: apt install chromium")
+def test_a_script_in_the_browser_buys_what_the_library_says(tmp_path: Path) -> None:
+    """Answers from a ground truth, key by key, give the groups that the same answers through the library give."""
+    archive, out = small_results(tmp_path)
+    facts = out / "duplicates" / "duplicates.json"
+    made = json.loads(facts.read_text()) | {"fingerprint": load_encoder(BUILTIN).fingerprint}
+    facts.write_text(json.dumps(made))
+    # The dark prints of odd groups are said to be other pictures.
+    files = sorted(archive.rglob("*.jpg"))
+    truth = {digest_file(file): f"{number // 3} {number % 6 == 5}" for number, file in enumerate(files)}
+
+    points = curve(out, truth, by_page)
+    assert points == curve(out, truth, by_queue)
+    assert points[-1].verdicts > 5
+    assert points[-1].precision > points[0].precision
 
 
 def test_orders_are_averaged_step_by_step() -> None:

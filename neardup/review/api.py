@@ -48,7 +48,7 @@ class Answer(Body):
     verdict: Literal["same", "same scene", "different", "cannot tell"]
     who: Who
     queue: Literal["review", "audit", "group", "ground truth", "pair", "search"]
-    relation: Annotated[str, Field(max_length=80)] = ""
+    relation: Annotated[str, Field(max_length=LONGEST_NAME)] = ""
     direction: Literal["", "first", "second"] = ""
     note: Annotated[str, Field(max_length=4000)] = ""
     seconds: Annotated[float, Field(ge=0, le=86_400)] | None = None
@@ -101,16 +101,16 @@ def _add_tasks(app: FastAPI, desk: Desk, pages: Pages) -> None:
         request: Request,
         queue: Literal["review", "audit", "group", "ground truth"],
         session: Annotated[str, Query(pattern=r"^[\w.:-]{1,64}$")],
-        who: Annotated[str, Query(max_length=80)] = "",
+        who: Annotated[str, Query(max_length=LONGEST_NAME)] = "",
         group: int = 0,
         but: Annotated[str, Query(pattern=r"^[\d,]*$", max_length=400)] = "",
     ) -> dict[str, Any]:
         desk.queues.refresh()
         have = [int(number) for number in but.split(",") if number]
-        found = desk.queues.take(queue, session, AHEAD - len(have), group=group, but=have)
-        desk.pictures.warm(photo.sha256 for task in found for photo in (task.pair.photo, task.pair.partner))
+        taken = desk.queues.take(queue, session, AHEAD - len(have), group=group, but=have)
+        desk.pictures.warm(photo.sha256 for task in taken for photo in (task.pair.photo, task.pair.partner))
         words, progress = words_of(request), desk.queues.progress(queue, who or desk.who, group)
-        return {"tasks": [pages.task(words, task, queue) for task in found], **pages.standing(words, progress)}
+        return {"tasks": [pages.task(words, task, queue) for task in taken], **pages.standing(words, progress)}
 
     @app.get("/api/pair/{photo}/{partner}")
     def pair(
@@ -138,7 +138,7 @@ def _add_tasks(app: FastAPI, desk: Desk, pages: Pages) -> None:
 def _add_verdicts(app: FastAPI, desk: Desk, pages: Pages) -> None:
     """Take verdicts, and take them back."""
 
-    def saw(answer: Answer) -> dict[str, Any]:
+    def seen(answer: Answer) -> dict[str, Any]:
         """What the person saw of the pair."""
         try:
             task = desk.queues.task_of(answer.photo, answer.partner, answer.queue)
@@ -149,7 +149,7 @@ def _add_verdicts(app: FastAPI, desk: Desk, pages: Pages) -> None:
 
     @app.post("/api/verdict")
     def verdict(body: Answer) -> dict[str, Any]:
-        given = Verdict.of(
+        answered = Verdict.of(
             body.photo,
             body.partner,
             body.verdict,
@@ -160,10 +160,10 @@ def _add_verdicts(app: FastAPI, desk: Desk, pages: Pages) -> None:
             note=body.note,
             seconds=body.seconds,
             supersedes=tuple(body.supersedes),
-            shown=saw(body),
+            shown=seen(body),
             id=body.id,
         )
-        return {"new": desk.verdicts.add(given)}
+        return {"new": desk.verdicts.add(answered)}
 
     @app.post("/api/undo")
     def undo(request: Request, body: Undo) -> dict[str, Any]:
@@ -204,7 +204,7 @@ def _add_groups(app: FastAPI, desk: Desk) -> None:
 
     @app.post("/api/group/{number}/reference")
     def reference(number: int, body: Change) -> dict[str, str]:
-        desk.groups.choose_reference(number, "".join(body.photos), body.who)
+        desk.groups.choose_reference(number, next(iter(body.photos), ""), body.who)
         return {"done": "done_reference"}
 
     @app.post("/api/group/{number}/undo")

@@ -124,11 +124,11 @@ def links_page(
         evidence: pair → what was measured; a pair that lacks links the whole photos.
         addresses: of what is shared.
     """
-    said = by_pair(verdicts)
+    verdicts_of = by_pair(verdicts)
     items = []
     photo_of = {photo.sha256: photo for photo in group.photos}
     for pair in pairs_of(group):
-        if pair not in candidates and pair not in said:
+        if pair not in candidates and pair not in verdicts_of:
             continue
         first, second = photo_of[pair[0]], photo_of[pair[1]]
         boxes = places(evidence[pair]) if pair in evidence and evidence[pair].matched else None
@@ -136,7 +136,7 @@ def links_page(
             _part(group, photo, box, addresses)
             for photo, box in zip((first, second), boxes or (None, None), strict=True)
         ]
-        texts = _texts(candidates.get(pair), said.get(pair, []))
+        texts = _texts(candidates.get(pair), verdicts_of.get(pair, []))
         items.append(
             {
                 "id": f"{addresses.annotations(group)}#{pair[0][:16]}-{pair[1][:16]}",

@@ -154,12 +154,12 @@ def import_answers(
             faults.append(row.fault("two answers", ANSWER, f"row {other.number} has another answer on the same pair"))
         else:
             answers[verdict.pair] = row, verdict
-    given = [verdict for _, verdict in answers.values()]
+    accepted = [verdict for _, verdict in answers.values()]
     others = [verdict for verdict in current if verdict.pair not in answers or verdict.who != who]
     contradictions = tuple(sorted(_contradictions(answers, others), key=lambda fault: (fault.sheet, fault.row)))
     if faults:
         return Imported(0, unchanged, blank, tuple(faults), contradictions)
-    stored = len(given) if dry else verdicts.add_all(given)
+    stored = len(accepted) if dry else verdicts.add_all(accepted)
     return Imported(stored, unchanged, blank, (), contradictions)
 
 
@@ -231,10 +231,10 @@ def _contradictions(
 ) -> Iterator[Fault]:
     """Where answers of the table contradict each other or what is in force."""
     rows = {verdict.id: row for row, verdict in answers.values()}
-    for found in Links.of([*others, *(verdict for _, verdict in answers.values())]).contradictions:
-        for verdict in found.verdicts:
+    for contradiction in Links.of([*others, *(verdict for _, verdict in answers.values())]).contradictions:
+        for verdict in contradiction.verdicts:
             if verdict.id in rows:
-                yield rows[verdict.id].fault("contradiction", ANSWER, found.sentence)
+                yield rows[verdict.id].fault("contradiction", ANSWER, contradiction.sentence)
 
 
 def _read(path: Path) -> tuple[list[_Row], list[Fault]]:

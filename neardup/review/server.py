@@ -125,11 +125,11 @@ def _add_queues(app: FastAPI, desk: Desk, pages: Pages) -> None:
     @app.get("/contradictions")
     def contradictions(request: Request) -> HTMLResponse:
         desk.queues.refresh()
-        shown = []
-        for found in desk.queues.answers.links.contradictions:
-            pairs = {verdict.pair: None for verdict in found.verdicts}
-            shown.append([_contradicting(desk, *pair) for pair in pairs])
-        return pages.page(request, "review_contradictions", CONTRADICTIONS, contradictions=shown)
+        sections = []
+        for contradiction in desk.queues.answers.links.contradictions:
+            pairs = dict.fromkeys(verdict.pair for verdict in contradiction.verdicts)
+            sections.append([_contradicting(desk, *pair) for pair in pairs])
+        return pages.page(request, "review_contradictions", CONTRADICTIONS, contradictions=sections)
 
 
 def _add_search(app: FastAPI, desk: Desk, pages: Pages, searches: Searches) -> None:
@@ -150,8 +150,8 @@ def _add_search(app: FastAPI, desk: Desk, pages: Pages, searches: Searches) -> N
 def _contradicting(desk: Desk, photo: str, partner: str) -> dict[str, Any]:
     """A pair that contradicts another one, or on which people disagree, as its page shows it."""
     photos = [desk.results.content(digest) for digest in (photo, partner)]
-    said = desk.queues.answers.of(photo, partner)
-    return {"pair": (photo, partner), "said": said, "names": [one.path if one else "" for one in photos]}
+    verdicts = desk.queues.answers.of(photo, partner)
+    return {"pair": (photo, partner), "verdicts": verdicts, "names": [one.path if one else "" for one in photos]}
 
 
 def _add_groups(app: FastAPI, desk: Desk, pages: Pages) -> None:
@@ -177,5 +177,5 @@ def _add_groups(app: FastAPI, desk: Desk, pages: Pages) -> None:
             found = desk.groups.group(number, max(0, part))
         except UnreadableImageError as error:
             raise ArchiveError(str(error)) from error
-        told = words_of(request).say(done) if done in CHANGES else ""
-        return pages.page(request, "review_group", "groups", group=found, part=max(0, part), undo=undo, told=told)
+        setup = {"done": words_of(request).say(done)} if done in CHANGES else {}
+        return pages.page(request, "review_group", "groups", group=found, part=max(0, part), undo=undo, setup=setup)

@@ -1,4 +1,4 @@
-"""What verdicts buy: groups after so many of them, answered by a script from a ground truth, against asking at random.
+"""What verdicts buy: groups after so many, answered from a ground truth by keys in a browser, against asking at random.
 
 `python -m neardup.review.value OUT FOUND …` takes folders of `prepare` and of `duplicates OUT/test_dataset` in turn.
 """
@@ -19,6 +19,7 @@ from neardup.archive.testset import TestSet
 from neardup.decide.constraints import Constraints
 from neardup.decide.grouping import DecidedPairs, group_pairs
 from neardup.proofs import UNLIKELY
+from neardup.review.browser import chromium_page, pairs_asked, press, served
 from neardup.review.candidates import ShownPair, load_evidence
 from neardup.review.links import Links, Pair
 from neardup.review.queues import REVIEW, Queues
@@ -63,7 +64,7 @@ def curve(found: Path, truth: Truth, script: Script) -> list[Point]:
     Args:
         found: output folder of `duplicates`; it is only read.
         truth: the true groups.
-        script: what answers: `by_queue`, `at_random` with a seed, or another one that works with the page.
+        script: what answers: `by_page`, `by_queue`, or `at_random` with a seed.
     """
     with TemporaryDirectory() as folder:
         out = Path(folder)
@@ -84,11 +85,20 @@ def answer_of(photo: str, partner: str, truth: Truth) -> str:
 
 
 def by_queue(out: Path, kept: Verdicts, truth: Truth) -> Iterator[None]:
-    """Answer the pairs of the review queue, in the order in which a person gets them."""
+    """Answer the pairs of the review queue without a browser, each the first that is left when it is asked."""
     queues = Queues(Results(out), kept)
-    while taken := queues.take(REVIEW, "script", 1):
-        _answer(queues, kept, taken[0].pair, truth)
+    while tasks := queues.take(REVIEW, "script", 1):
+        _answer(queues, kept, tasks[0].pair, truth)
         yield
+
+
+def by_page(out: Path, kept: Verdicts, truth: Truth) -> Iterator[None]:  # noqa: ARG001 - the page's server stores them
+    """Answer the pairs of the review queue by keys in Chromium, on the page as a person sees it."""
+    with served(out) as (address, _), chromium_page() as page:
+        page.goto(f"{address}review")
+        for photo, partner in pairs_asked(page):
+            press(page, answer_of(photo, partner, truth))
+            yield
 
 
 def at_random(seed: int, out: Path, kept: Verdicts, truth: Truth) -> Iterator[None]:
@@ -184,13 +194,16 @@ def draw(curves: Mapping[str, Mapping[str, Sequence[Point]]], path: Path) -> Non
 @click.option("--title", "titles", multiple=True, help="What each ground truth is called, in the order of the folders.")
 @click.option("--docs", type=click.Path(file_okay=False, path_type=Path), default=Path("docs"), show_default=True)
 def main(folders: tuple[Path, ...], titles: tuple[str, ...], docs: Path) -> None:
-    """Write review_value.json and .png: what verdicts buy on folders of `prepare` and of `duplicates`, in turn."""
+    """Write review_value.json and .png: what verdicts buy on folders of `prepare` and of `duplicates`, in turn.
+
+    The answers of the review queue are keys pressed in Chromium; those at random are given to the library.
+    """
     curves = {}
     for place, (out, found) in enumerate(zip(folders[::2], folders[1::2], strict=True)):
         truth = true_groups(out)
         random = averaged([curve(found, truth, partial(at_random, seed)) for seed in range(SEEDS)])
         title = titles[place] if place < len(titles) else out.name
-        curves[title] = {"review queue": curve(found, truth, by_queue), "at random": random}
+        curves[title] = {"review queue": curve(found, truth, by_page), "at random": random}
         for order, points in curves[title].items():
             for point in points:
                 click.echo(f"{title}, {order}: {point}")

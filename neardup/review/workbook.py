@@ -42,12 +42,12 @@ OPEN = (ANSWER, DIRECTION, RELATION, NOTE)
 """Columns that a person fills in; in a workbook all others are protected."""
 KEYS = (ID, PHOTO, PARTNER, STATE_OF)
 """Columns by which a row is known again; a person leaves them as they are."""
-TOLD = ("photo", "partner", "similarity", "probability", "band", "relation", "sentence", "inliers", "verdicts so far")
+FACTS = ("photo", "partner", "similarity", "probability", "band", "relation", "sentence", "inliers", "verdicts so far")
 """Columns that tell what the machine and other people say."""
 SIDE = 160
 """Pixels of the longer side of a picture in the workbook: two of them and the questions fit on a screen's width."""
 _WIDTHS = {"photo": 30, "partner": 30, "sentence": 40, "verdicts so far": 24, RELATION: 24, NOTE: 30}
-"""Column → its width in characters, where the usual one does not fit."""
+"""Column → its width in characters, where the width of the others does not fit."""
 
 
 def rows_of(
@@ -66,7 +66,7 @@ def rows_of(
     for candidate in candidates:
         verdicts = verdicts_of.get(candidate.pair, [])
         own = next((verdict for verdict in reversed(verdicts) if verdict.who == who), None)
-        facts: dict[str, Value] = {name: getattr(candidate, name) for name in TOLD[:-1]}
+        facts: dict[str, Value] = {name: getattr(candidate, name) for name in FACTS[:-1]}
         facts["verdicts so far"] = "; ".join(f"{verdict.who}: {verdict.verdict}" for verdict in verdicts) or None
         keys: dict[str, Value] = dict(
             zip(KEYS, (candidate.id, candidate.photo_sha256, candidate.partner_sha256, number), strict=True)
@@ -87,7 +87,7 @@ def _own(verdict: Verdict | None, candidate: Candidate) -> dict[str, Value]:
 
 def write_answers_csv(path: Path, rows: Sequence[Mapping[str, Value]]) -> Path:
     """Write the pairs as CSV, without pictures; text that a spreadsheet would take for a formula is guarded."""
-    columns = (*TOLD, *OPEN, *KEYS)
+    columns = (*FACTS, *OPEN, *KEYS)
     return write_csv(path, columns, ([row[name] for name in columns] for row in rows))
 
 
@@ -105,11 +105,11 @@ def write_workbook(
         workbook = xlsxwriter.Workbook(str(partial), {**AS_TEXT, "nan_inf_to_errors": True})
         workbook.set_properties({"created": CREATED})
         sheet = workbook.add_worksheet(SHEET)
-        columns = ("picture of photo", "picture of partner", *TOLD, *OPEN, *KEYS)
+        columns = ("picture of photo", "picture of partner", *FACTS, *OPEN, *KEYS)
         place = {name: number for number, name in enumerate(columns)}
         _lay_out(workbook, sheet, columns, len(rows))
-        told = workbook.add_format({"text_wrap": True, "valign": "top"})
-        free = workbook.add_format(
+        locked = workbook.add_format({"text_wrap": True, "valign": "top"})
+        open_cell = workbook.add_format(
             {"locked": False, "bg_color": "#fff8dc", "border": 1, "text_wrap": True, "valign": "top"}
         )
         for number, row in enumerate(rows, 1):
@@ -118,7 +118,7 @@ def write_workbook(
                 data, reason = picture(str(row[name]), str(row[key]))
                 _show(sheet, number, column, data, reason or encodable(str(row[name])))
             for name, value in row.items():
-                _write(sheet, number, place[name], value, free if name in OPEN else told)
+                _write(sheet, number, place[name], value, open_cell if name in OPEN else locked)
         workbook.close()
     return path
 
@@ -145,8 +145,8 @@ def _show(sheet: Any, row: int, column: int, data: bytes, words: str) -> None:
     if not data:
         sheet.write_string(row, column, words[:CELL_LENGTH])
         return
-    options = {"image_data": io.BytesIO(data), "x_offset": 4, "y_offset": 4, "object_position": 1}
-    sheet.insert_image(row, column, "photo.jpg", {**options, "description": words[:250]})
+    placement = {"image_data": io.BytesIO(data), "x_offset": 4, "y_offset": 4, "object_position": 1}
+    sheet.insert_image(row, column, "photo.jpg", {**placement, "description": words[:250]})
 
 
 def _write(sheet: Any, row: int, column: int, value: Value, form: Any) -> None:

@@ -6,9 +6,10 @@ document.addEventListener("submit", async (event) => {
   if (event.target.method === "dialog") return;
   event.preventDefault();
   const fields = new FormData(event.target, event.submitter), there = new URL(location);
-  const body = { photos: fields.getAll("photo"), other: Number(fields.get("other")), undo: fields.get("undo") || "", who: person() };
+  const [other, undo] = [Number(fields.get("other")), fields.get("undo")];
   try {
-    for (const [name, value] of Object.entries(await ask(event.target.action, body))) there.searchParams.set(name, value);
+    const answer = await ask(event.target.action, { photos: fields.getAll("photo"), other, undo, who: person() });
+    for (const [name, value] of Object.entries(answer)) there.searchParams.set(name, value);
     location.replace(there);
   } catch (error) { notice(error.message); }
 });

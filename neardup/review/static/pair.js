@@ -1,7 +1,7 @@
 // The page on which pairs are judged: which pair is shown, what is answered, and that every answer reaches the server.
 
 import { actions, ask, by, notice, person, setup } from "./review.js";
-import { look, pan, show, zoomBy } from "./stage.js";
+import { VIEWS, look, pan, show, zoomBy } from "./stage.js";
 
 const RETRY_MS = 2000;
 const announce = (text) => { by("live").textContent = text; };
@@ -21,7 +21,7 @@ sessionStorage.setItem("neardup.session", session);
 async function drawn(task) {
   const part = document.createElement("div");
   part.innerHTML = task.html;
-  for (const image of part.querySelectorAll("img:not([loading])")) {
+  for (const image of part.querySelectorAll(".frame > img")) {
     await image.decode();
     image.closest(".pane").style.setProperty("--ratio", image.naturalWidth / image.naturalHeight);
   }
@@ -59,7 +59,8 @@ async function next() {
   shownAt = performance.now();
   announce(`${part.querySelector(".photos").ariaLabel} ${by("progress")?.textContent}`);
   const pair = `${task.photo.sha256}/${task.partner.sha256}`;
-  requestAnimationFrame(() => requestAnimationFrame(() => { if (tasks[0] === task) document.body.dataset.shown = pair; }));
+  const visible = () => { if (tasks[0] === task) document.body.dataset.shown = pair; };
+  requestAnimationFrame(() => requestAnimationFrame(visible));
 }
 
 /** Be done with the pair that is shown: the next one appears at once, and what is to be sent is kept until it is. */
@@ -135,7 +136,7 @@ async function swap() {
 }
 
 for (const verdict of ["same", "same scene", "different", "cannot tell"]) actions[verdict] = () => answer(verdict);
-for (const view of ["side", "blink", "slider", "difference", "points"]) actions[view] = () => tasks.length && look(view);
+for (const view of VIEWS) actions[view] = () => tasks.length && look(view);
 Object.assign(actions, {
   skip: () => setup.one ? leave() : tasks.length && done("/api/skip", { session, number: tasks[0].number }),
   undo: () => queue(undo),

@@ -12,10 +12,10 @@ export function notice(text) {
   by("notice").hidden = !text;
 }
 
-/** Ask the server, by POST where there is a body; what is no success becomes an error with a sentence and the status. */
+/** Ask the server, by POST where there is a body; a refusal becomes an error with its sentence and status. */
 export async function ask(address, body) {
-  const type = body instanceof Blob ? "application/octet-stream" : "application/json";
-  const post = { method: "POST", headers: { "Content-Type": type }, body: body instanceof Blob ? body : JSON.stringify(body) };
+  const [type, sent] = body instanceof Blob ? ["octet-stream", body] : ["json", JSON.stringify(body)];
+  const post = { method: "POST", headers: { "Content-Type": `application/${type}` }, body: sent };
   const response = await fetch(address, body && post).catch(() => { throw new Error(setup.texts.server_gone); });
   if (response.ok) return response.json();
   const text = await response.text();
@@ -41,10 +41,13 @@ export const actions = { help: () => (by("help").open ? by("help").close() : by(
 document.addEventListener("click", (event) => actions[event.target.closest("[data-action]")?.dataset.action]?.());
 document.addEventListener("keydown", (event) => {
   const single = event.key.length === 1, key = single ? event.key.toLowerCase().replace("=", "+") : event.key;
-  const typing = event.target.matches("textarea, select, input:not([type=checkbox])") || event.ctrlKey || event.altKey || event.metaKey;
+  const typing = event.target.matches("textarea, select, input:not([type=checkbox])");
   const { action } = setup.keys.find((one) => one.key === key) || {};
-  if (!action || typing || single && (event.repeat || !keysOn.checked) || by("help").open && action !== "help") return;
+  if (!action || typing || event.ctrlKey || event.altKey || event.metaKey) return;
+  if (single && (event.repeat || !keysOn.checked) || by("help").open && action !== "help") return;
   const button = document.querySelector(`[data-action="${action}"]`);
   const run = actions[action] || button && (() => button.click());
   if (run && run() !== false) event.preventDefault();
 });
+
+notice(setup.done || "");

@@ -6,7 +6,12 @@ import { ask, by, notice, setup } from "./review.js";
 async function search(file) {
   if (!file) return;
   by("found").textContent = setup.texts.searching;
-  try { location.assign((await ask("/api/search", file)).address); } catch (error) { by("found").textContent = ""; notice(error.message); }
+  try {
+    location.assign((await ask("/api/search", file)).address);
+  } catch (error) {
+    by("found").textContent = "";
+    notice(error.message);
+  }
 }
 
 by("file").addEventListener("change", () => search(by("file").files[0]));

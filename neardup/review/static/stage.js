@@ -3,9 +3,10 @@
 
 import { ask, by } from "./review.js";
 
-const MOST = 16, STEP = 0.01; // the greatest zoom; the share of a width over which the scale of a matrix is taken
+const MOST = 16, SHARP = 1.5; // the greatest zoom, and the one from which the large pictures are fetched
+const STEP = 0.01; // share of a width over which the scale of a matrix is taken
 const WHOLE = { z: 1, x: 0.5, y: 0.5 };
-const VIEWS = ["side", "blink", "slider", "difference", "points"];
+export const VIEWS = ["side", "blink", "slider", "difference", "points"];
 const stage = by("stage"), pointers = new Map();
 let pair = null, zoom = WHOLE;
 
@@ -16,7 +17,11 @@ function matrixOf(numbers) {
 }
 
 /** Where a matrix takes a place. */
-const moved = (matrix, x, y) => { const place = matrix.transformPoint({ x, y }); return [place.x / place.w, place.y / place.w]; };
+function moved(matrix, ...place) {
+  const { x, y, w } = matrix.transformPoint(new DOMPoint(...place));
+  return [x / w, y / w];
+}
+
 const within = (low, value, high) => Math.min(high, Math.max(low, value));
 const paneOf = (event) => pair && event.target.closest(".pane");
 
@@ -61,7 +66,7 @@ export function zoomBy(factor, [x, y] = [zoom.x, zoom.y]) {
   const z = within(1, zoom.z * factor, MOST), keep = zoom.z / z;
   zoom = z === 1 ? WHOLE : { z, x: x + (zoom.x - x) * keep, y: y + (zoom.y - y) * keep };
   layout();
-  if (z < 1.5) return;
+  if (z < SHARP) return;
   for (const image of stage.querySelectorAll("img[src*='/1600.']")) image.src = image.src.replace("/1600.", "/4096.");
 }
 
@@ -80,12 +85,6 @@ function placeOf(event) {
   return paneOf(event).closest("#partner") ? moved(matrixOf(pair.onto), ...place) : place;
 }
 
-/** Pixels between two fingers. */
-function apart() {
-  const [one, other] = pointers.values();
-  return Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY);
-}
-
 by("slide").addEventListener("input", (event) => stage.style.setProperty("--slide", `${event.target.value}%`));
 new ResizeObserver(layout).observe(by("task"));
 stage.addEventListener("wheel", (event) => {
@@ -101,10 +100,11 @@ stage.addEventListener("pointerdown", (event) => {
 });
 for (const end of ["pointerup", "pointercancel"]) stage.addEventListener(end, (event) => pointers.delete(event.pointerId));
 stage.addEventListener("pointermove", (event) => {
-  const before = pointers.get(event.pointerId), distance = pointers.size === 2 && apart();
+  const before = pointers.get(event.pointerId), fixed = [...pointers.values()].find((one) => one !== before);
   if (!before) return;
   pointers.set(event.pointerId, event);
   const { offsetWidth: width, offsetHeight: height } = stage.querySelector(".frame");
-  if (distance) zoomBy(apart() / distance);
+  const apart = (one) => Math.hypot(one.clientX - fixed.clientX, one.clientY - fixed.clientY);
+  if (fixed) zoomBy(apart(event) / apart(before));
   else pan((before.clientX - event.clientX) / width, (before.clientY - event.clientY) / height);
 });

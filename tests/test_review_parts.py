@@ -1,0 +1,89 @@
+"""What the server prepares for the review page: tones, bars, words, and pairs seen the other way round."""
+
+from dataclasses import replace
+from io import BytesIO
+
+import numpy as np
+import pytest
+from made_results import drawn_photo
+from PIL import Image
+
+from neardup.review.candidates import Photo, ShownPair
+from neardup.review.facts import PhotoFacts
+from neardup.review.queues import Task
+from neardup.review.shown import Alignment, TaskView
+from neardup.review.texts import Words
+from neardup.review.tones import toned
+from neardup.verify.evidence import Evidence
+
+A, B = (Photo(digit * 64, f"{digit}.jpg", PhotoFacts(f"{digit}.jpg", "")) for digit in "ab")
+"""Two photos without a file."""
+ONTO_CROP = (1.0, 0.0, -100.0, 0.0, 1.0, -50.0, 0.0, 0.0, 1.0)
+"""From pixels of a photo of 400 × 200 to those of its crop of 200 × 100, whose corner is at 100, 50."""
+MEASURED = Evidence(
+    A.sha256,
+    B.sha256,
+    *(400, 200, 200, 100, 500, 500),
+    matches=150,
+    inliers=120,
+    transform=ONTO_CROP,
+    coverage_first=0.9,
+    coverage_second=0.9,
+    scale=1.0,
+    squeeze=1.0,
+    correlation=0.95,
+    differences=((100.0, 50.0, 20.0, 10.0),),
+)
+"""What verification measured of the photo and its crop."""
+
+
+def test_a_darker_print_gets_the_tones_of_its_photo() -> None:
+    """Its difference is then that of two JPEGs; before, it was a quarter of all levels."""
+    photo = drawn_photo(1)
+    dark = photo.point(lambda level: level // 2)
+    grey = np.asarray(photo.convert("L"), dtype=float)
+    like = np.asarray(Image.open(BytesIO(toned(photo, dark, Alignment()))), dtype=float)
+    assert np.abs(grey - np.asarray(dark.convert("L"), dtype=float)).mean() > 20
+    assert np.abs(grey - like).mean() < 4
+
+
+def test_only_what_both_photos_show_sets_the_tones() -> None:
+    """A crop of the dark left half keeps its tones, however bright the right half of the photo is."""
+    halves = np.repeat(np.array([[60] * 50 + [250] * 50], dtype=np.uint8), 100, axis=0)
+    crop = Image.fromarray(np.full((100, 50), 90, dtype=np.uint8))
+    onto, back = [0.5, 0, 0, 0, 1, 0, 0, 0, 1.0], [2, 0, 0, 0, 1, 0, 0, 0, 1.0]
+    like = np.asarray(Image.open(BytesIO(toned(Image.fromarray(halves), crop, Alignment(onto, back)))))
+    assert abs(float(like.mean()) - 60) < 2
+
+
+def test_a_pair_is_aligned_from_either_side() -> None:
+    """The crop's corner lies at a quarter of the photo; the photo's corner lies outside of the crop."""
+    pair = ShownPair(0, A, B, evidence=MEASURED)
+    there, here = Alignment.of(pair), Alignment.of(pair.seen_from(B.sha256))
+    assert there.onto == pytest.approx([0.5, 0, 0.25, 0, 0.5, 0.25, 0, 0, 1])
+    assert (here.onto, here.back) == (there.back, there.onto)
+    assert there.boxes[0] == pytest.approx((0.25, 0.25, 0.05, 0.05))
+    assert here.boxes[0] == pytest.approx((0, 0, 0.1, 0.1))
+
+
+def test_bars_of_a_probability_start_where_the_one_before_ended() -> None:
+    """From 0 over 3 and -1 to 1: a span of 4, each bar in percent of it."""
+    terms = (("similarity", 3.0), ("points", -4.0), ("overlap", 2.0))
+    view = TaskView(Task(0, ShownPair(0, A, B, terms=terms)))
+    bars = [(start, width) for _, _, start, width in view.waterfall]
+    assert bars == pytest.approx([(25, 75), (0, 100), (0, 50)])
+
+
+def test_who_must_not_be_led_sees_no_alignment() -> None:
+    """In the audit the photos lie on each other as they are, without boxes."""
+    view = TaskView(Task(0, ShownPair(0, A, B, evidence=MEASURED)), blind=True)
+    assert view.alignment == Alignment()
+    assert replace(view, blind=False).alignment.boxes
+
+
+def test_numbers_are_written_as_the_language_does() -> None:
+    """A bound is rounded towards zero, so that it never says too much, but not below what it is."""
+    assert [Words(language).percent(0.9499) for language in ("en", "fr")] == ["94%", "94\u202f%"]
+    assert [Words(language).percent(0.9499, 1) for language in ("en", "fr")] == ["94.9%", "94,9\u202f%"]
+    assert Words("en").percent(0.29) == "29%"
+    assert [Words(language).number(12_345) for language in ("en", "fr")] == ["12,345", "12\u202f345"]
