@@ -9,7 +9,7 @@ import pytest
 from neardup.decide.bands import Band
 from neardup.decide.decision import Decision
 from neardup.decide.in_force import SHIPPED
-from neardup.proofs import UNLIKELY, Judged, Proofs
+from neardup.proofs import UNLIKELY, PairVerdicts, Proofs
 from neardup.search.pairs import NearPairs
 from neardup.verify.evidence import Evidence
 from neardup.verify.verifier import Verifier
@@ -34,7 +34,7 @@ def proofs(chances: list[float], bands: list[Band], answered: int | None = None)
     )
     answers = {} if answered is None else {(photos[answered + 1], photos[0]): "different"}
     paths = tuple(f"{photo}.png" for photo in photos)
-    verifier, judged = Verifier({}.__getitem__), Judged(answers)
+    verifier, judged = Verifier({}.__getitem__), PairVerdicts(answers)
     return Proofs(Path(), paths, pairs, photos, evidence, np.array(chances), tuple(bands), verifier, judged=judged)
 
 
@@ -55,7 +55,7 @@ def test_the_sentence_of_a_pair_names_its_photos_in_the_order_of_its_evidence() 
 
 def test_the_first_of_equal_photos_bears_what_people_said() -> None:
     """A verdict belongs to contents; of those of photos that are not here nothing binds."""
-    judged = Judged(together=[("a", "b"), ("a", "x")], apart=[("b", "c")])
+    judged = PairVerdicts(together=[("a", "b"), ("a", "x")], apart=[("b", "c")])
     assert judged.photos == ["a", "b", "c", "x"]
     rules = judged.constraints(["a", "b", "a", "c", "c"], [(0, 2)])
     assert (rules.together, rules.apart) == (((0, 2), (0, 1)), ((1, 3),))
