@@ -76,6 +76,15 @@ def test_a_long_chain_of_equal_similarities_is_cut() -> None:
     assert all(float(wide[i] @ wide[j]) >= threshold for i, j in together(groups))
 
 
+def test_no_part_of_a_chain_has_more_than_the_largest() -> None:
+    """Four photos that all are alike are no group where three are the most."""
+    angles = np.arange(4) * 0.001
+    vectors = units(np.column_stack([np.cos(angles), np.sin(angles)]))
+    groups = near_groups(near_pairs(vectors, np.arange(4), 0.9), vectors, 0.9, largest=3)
+    assert np.bincount(groups).max() in {2, 3}
+    assert set(near_groups(near_pairs(vectors, np.arange(4), 0.9), vectors, 0.9, largest=4).tolist()) == {0}
+
+
 def test_strong_groups_of_a_long_chain_stay_whole() -> None:
     """A chain that is too long is cut at its weakest links: fifty copies stay together, bridges between them do not."""
     rng = np.random.default_rng(2)

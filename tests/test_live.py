@@ -111,11 +111,14 @@ def test_the_time_left_is_that_of_what_is_left() -> None:
 
 def test_a_view_draws_bars_only_within_its_block() -> None:
     """Then the one that drew before draws again."""
-    with drawn_by(print):
-        with drawn_by(repr):
-            assert bar.view is repr
-        assert bar.view is print
-    assert bar.view is None
+    outer: list[Progress | None] = []
+    inner: list[Progress | None] = []
+    with drawn_by(outer.append):
+        with drawn_by(inner.append):
+            list(bar(range(1)))
+        assert (bool(inner), outer) == (True, [])
+        list(bar(range(1)))
+    assert (bool(outer), bar.view) == (True, None)
 
 
 def test_bars_of_the_library_are_drawn_by_the_view() -> None:

@@ -1,6 +1,5 @@
 """One store, in a folder or on an S3 server: whole tables, listed, read back equal."""
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pyarrow as pa
 import pytest
 import s3fs
 from moto.server import ThreadedMotoServer
+from servers import free_port
 
 from neardup.encode.store import Store
 from neardup.encode.vectors import Embeddings
@@ -20,9 +20,7 @@ ROWS = Embeddings(("aa", "bb"), ("a.jpg", "b é.jpg"), np.eye(2, 4, dtype=np.flo
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URL of a folder in an empty bucket of a local S3 server."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = free_port()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
     server.start()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
