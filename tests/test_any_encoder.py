@@ -22,8 +22,7 @@ from neardup.encode.encoder import check_encoder, limits_of, load_encoder, objec
 from neardup.encode.vectors import embed
 from neardup.errors import EncoderError
 from neardup.experiment import encode_test_set, evaluate_approach, make_checkpoint, training_facts
-from neardup.measure.low_precision import effect, measured_folder
-from neardup.measure.low_precision import measure as measure_int8
+from neardup.measure.low_precision import effect, measure, measured_folder
 from neardup.search.nearest import search
 from neardup.settings.schema import AdaptRecipe, Settings
 
@@ -118,7 +117,7 @@ def test_what_int8_costs_is_measured(
     monkeypatch.setattr("neardup.encode.int8.FOLDER", tmp_path / "home")
     out = tmp_path / "results"
     shutil.copytree(approaches[0].out, out)
-    folder = measure_int8(out / "zero-shot", "cpu", "int8")
+    folder = measure(out / "zero-shot", "cpu", "int8")
     lower = load_encoder(encoder, "cpu", "int8")
     assert measured_folder(out, "int8", lower.fingerprint) == folder
     assert "nDCG" in effect(folder)
