@@ -93,6 +93,7 @@ def test_a_users_error_is_one_line(
 ) -> None:
     """What, where and what to do; status 1, nothing on standard output, no traceback."""
     monkeypatch.chdir(tmp_path)
+    Scene.of(0).image.save("a.png")  # a folder without an image is another error
     ran = neardup(*arguments)
     assert (ran.exit_code, ran.stdout, len(ran.stderr.splitlines())) == (1, "", 1), ran.stderr
     assert sentence in ran.stderr

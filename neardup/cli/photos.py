@@ -58,8 +58,8 @@ def embed(
     from neardup.encode.store import store_of
     from neardup.encode.vectors import embed_photos
 
-    check_folder_of_photos(folder)
     settings = settings_of(config, folder, encoder=encoder, device=device)
+    check_folder_of_photos(folder)
     state, limit = out.parent / ".neardup", settings.prepare.max_pixels
     with working_in(out.parent):
         model = loaded(settings, out.parent, dtype, measured)
@@ -275,11 +275,10 @@ def duplicates(
     from neardup.archive.scan import check_folders
 
     check_folders(archive, out)
-    check_folder_of_photos(archive)
-    if decoys:
-        check_folder_of_photos(decoys)
     places = {f"cluster__{name}": value for name, value in cluster.items()}
     settings = settings_of(config, archive, device=device, **places)
+    for folder in filter(None, (archive, decoys)):
+        check_folder_of_photos(folder)
     foreign = decoys.resolve() if decoys else None
     computing = settings.device, dtype, settings.prepare, settings.cluster, verify, foreign, settings.onnx
     given = archive.resolve(), out.resolve(), encoder, threshold, *computing

@@ -109,13 +109,16 @@ def sentences(comparison: Comparison, best: Evaluation) -> list[str]:
             )
     elif len(comparison.evaluations) > 1:
         lines.append("Fine-tuning did not help here: zero-shot has the highest nDCG.")
-    for approach, verified in comparison.verified.items():
-        one, gain = verified.figures["f1"].value, verified.gains["f1"].value
-        if one is not None and gain is not None:
-            lines.append(
-                f"{title(approach).capitalize()}, with the most similar photos compared point by point: F1, which "
-                f"weighs what is found against what is right, is {100 * one:.1f} instead of {100 * (one - gain):.1f}."
-            )
+    changes = [
+        f"{title(approach)} {100 * (one - gain):.1f} → {100 * one:.1f}"
+        for approach, verified in comparison.verified.items()
+        if (one := verified.figures["f1"].value) is not None and (gain := verified.gains["f1"].value) is not None
+    ]
+    if changes:
+        lines.append(
+            "With the most similar photos compared point by point, F1, which weighs what is found against what is "
+            f"right, changes so: {', '.join(changes)} of 100."
+        )
     return lines
 
 
