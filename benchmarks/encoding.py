@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPVisionModelWithProjection
 
-from neardup.arrays import Vectors
+from neardup.arrays import Ints, Vectors
+from neardup.builtin.pool import read_groups
 from neardup.encode.collection import Collection, encode_shard, known, new_shards, open_collection
 from neardup.encode.devices import cpu_has_bf16
 from neardup.encode.encoder import BATCH, BUILTIN, CHECKPOINT, load_encoder
@@ -322,15 +323,19 @@ def measure_collection(photos: Path, work: Path) -> list[Measured]:
     The photos are quarters of photographs, and of each quarter a press copy, of the first one two. Photographs are
     those of PHOTOS and of a folder beside it that is called like it with `_more`.
     """
-    sources = [path for folder in (photos, photos.with_name(f"{photos.name}_more")) for path in folder.rglob("*.jpg")]
+    folders = [folder for folder in (photos, photos.with_name(f"{photos.name}_more")) if folder.is_dir()]
+    groups = [group for folder in folders for group in read_groups(folder)]
+    plate_of = {path: number for number, group in enumerate(groups) for path in group}
+    sources = sorted(plate_of)
+    plates = np.array([plate_of[path] for path in sources])
     task = "find the duplicates of a folder, verified, from nothing"
     results = []
     for count in COLLECTED:
-        folder = quarters(sorted(sources), work / "collection" / f"{count}", count)
+        folder = quarters(sources, work / "collection" / f"{count}", count)
         out = work / "collection" / f"{count}-results"
         shutil.rmtree(out, ignore_errors=True)
         run = run_neardup("duplicates", str(folder), "--out", str(out), "--json")
-        note = of_copies(folder, out, json.loads(run.printed))
+        note = of_copies(folder, out, json.loads(run.printed), plates)
         results.append(Measured(task, f"neardup, {count:,} photos", "photos", run.speed(count), run.peak_mb, note))
     return results
 
@@ -359,18 +364,27 @@ def _quarter(sources: Sequence[Path], folder: Path, number: int) -> None:
     (press(part, 2 * subject + copy) if copy else part).save(path, quality=QUALITY)
 
 
-def of_copies(folder: Path, out: Path, facts: Mapping[str, object]) -> str:
-    """What `neardup duplicates` found of the copies that are in a folder of `quarters`, in words."""
+def of_copies(folder: Path, out: Path, facts: Mapping[str, object], plates: Ints) -> str:
+    """What `neardup duplicates` found in a folder of `quarters`, in words.
+
+    Args:
+        folder: of the photos.
+        out: of the results.
+        facts: what the command printed.
+        plates: int64 (n,), what each photograph shows: exposures of one plate have one number.
+    """
     pairs = pq.read_table(out / "duplicates" / "pairs.parquet", columns=["photo", "partner", "band"]).to_pandas()
-    subjects = pairs[["photo", "partner"]].apply(lambda paths: paths.str.slice(-12, -6))
-    right, linked = subjects.photo == subjects.partner, pairs.band == "link"
-    copies = sum(
-        count * (count - 1) // 2 for count in Counter(path.stem[:6] for path in folder.rglob("*.jpg")).values()
-    )
+    pairs = pairs[pairs.band == "link"]
+    subjects = pairs[["photo", "partner"]].apply(lambda paths: paths.str.slice(-12, -6).astype(int))
+    copy = (subjects.photo == subjects.partner).to_numpy()
+    plate = plates[subjects.to_numpy() // 4]
+    versions = Counter(path.stem[:6] for path in folder.rglob("*.jpg")).values()
+    copies = sum(count * (count - 1) // 2 for count in versions)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     return (
-        f"{facts['pairs']:,} candidates; {(linked & right).sum():,} of {copies:,} pairs of copies linked, "
-        f"{(linked & ~right).sum():,} links between other photos; {size / 1e9:.1f} GB of results"
+        f"{facts['pairs']:,} candidates; {copy.sum():,} of {copies:,} pairs of copies linked; of "
+        f"{(~copy).sum():,} other links {(plate[:, 0] != plate[:, 1]).sum():,} are no exposures of one plate; "
+        f"{size / 1e9:.1f} GB of results"
     )
 
 

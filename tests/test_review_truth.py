@@ -66,9 +66,9 @@ def test_two_rows_and_each_part_of_a_row_are_asked_once(desk: Desk) -> None:
     assert asks(desk) == [{name(2, 0), name(2, 1)}, {name(0, 1), name(0, 2)}, {name(2, 0), name(1, 0)}]
     assert found["progress"]["left"] == 3
     assert [(task["reason"]["name"], task["reason"]["values"]) for task in found["tasks"]] == [
-        ("truth_no_row", {"row": "Sheet 3"}),
-        ("truth_two_rows", {"row": "Sheet 1", "other": "Sheet 2"}),
-        ("truth_apart", {"row": "Sheet 3"}),
+        ("truth_no_row", {"row": "3 (Sheet)"}),
+        ("truth_two_rows", {"row": "1 (Sheet)", "other": "2 (Sheet)"}),
+        ("truth_apart", {"row": "3 (Sheet)"}),
     ]
     assert [task["probability"] for task in found["tasks"]] == [0.97, 0.9, None]
 
@@ -78,7 +78,7 @@ def test_an_answer_is_kept_with_its_reason_and_not_asked_again(desk: Desk) -> No
     answer(desk, SAME, 1)
     (kept,) = desk.verdicts
     assert (kept.queue, kept.verdict) == ("ground truth", SAME)
-    assert kept.shown["reason"] == "Likely one picture, yet in two rows of the ground truth: Sheet 1 and Sheet 2."
+    assert kept.shown["reason"] == "Likely one picture, yet in two rows of the ground truth: 1 (Sheet) and 2 (Sheet)."
     assert {name(0, 1), name(0, 2)} not in asks(desk)
     back = desk.post("/api/undo", ids=[kept.id], who="Ada")
     assert back["task"]["reason"]["name"] == "truth_two_rows"

@@ -66,6 +66,15 @@ def date_of(path: str) -> str:
     return ""
 
 
+def place_text(sheet: str, row: object) -> str:
+    """A row of the ground truth as the page names it, with the sheet where that has a name.
+
+    >>> place_text("Sheet", 17), place_text("", 17)
+    ('17 (Sheet)', '17')
+    """
+    return f"{row} ({sheet})" if sheet else str(row)
+
+
 @dataclass(frozen=True)
 class Archived:
     """Legends and rows of the ground truth, by the paths of the photos.
@@ -87,7 +96,7 @@ class Archived:
         return cls(
             {row["path"]: row for row in training},
             {row["legend"]: row for row in captions},
-            {row["path"]: f"{row.get('sheet', '')} {row['row']}".strip() for row in test},
+            {row["path"]: place_text(row.get("sheet", ""), row["row"]) for row in test},
         )
 
     def of(self, path: str) -> PhotoFacts:

@@ -13,6 +13,7 @@ from neardup.archive.testset import TestPhoto, TestSet
 from neardup.errors import UnreadableImageError
 from neardup.pages import Picture, write_page
 from neardup.review.candidates import Candidate, Found
+from neardup.review.facts import place_text
 from neardup.review.links import Links
 from neardup.review.photo_pair import PhotoPair
 from neardup.review.question import Question
@@ -180,7 +181,7 @@ class RowQuestions:
         for first, second in links.must:
             units.merge(first, second)
         known = {frozenset((units[first], units[second])) for first, second in links.cannot}
-        named = {photo.sha256: f"{photo.sheet} {photo.row}".strip() for photo in self._test_set.photos}
+        named = {photo.sha256: place_text(photo.sheet, photo.row) for photo in self._test_set.photos}
         questions = []
         for doubt in doubts:
             both = frozenset(units[photo] for photo in doubt.pair)

@@ -13,6 +13,7 @@ from neardup.review.candidates import Photo, ShownPair
 from neardup.review.queues import AUDIT, Progress, Task
 from neardup.review.results import Results
 from neardup.verify.evidence import Box, Evidence
+from neardup.verify.picture import LEAST_TERM
 
 MADE_WITH = ("threshold", "thresholds", "encoder", "fingerprint", "verifier", "decision")
 """Fields of `duplicates.json` that are kept with each verdict: by them one knows later what the machine was."""
@@ -102,7 +103,8 @@ class TaskView:
     def waterfall(self) -> list[tuple[str, float, float, float]]:
         """The terms of the probability: name, log-odds, where its bar starts and how wide it is, in percent.
 
-        Each bar starts where the one before ended; right is for one picture, left is against.
+        Each bar starts where the one before ended; right is for one picture, left is against. Terms that add less than
+        `LEAST_TERM` have none.
         """
         odds = [value for _, value in self.pair.terms]
         sums = list(accumulate(odds, initial=0.0))
@@ -111,6 +113,7 @@ class TaskView:
         return [
             (name, value, start, 100 * abs(value) / span)
             for (name, value), start in zip(self.pair.terms, starts, strict=True)
+            if abs(value) >= LEAST_TERM
         ]
 
 
