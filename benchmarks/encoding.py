@@ -51,8 +51,8 @@ SHALLOW = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "
 """A tower of the topic growth: one thin layer, so that the encoder hides nothing that grows."""
 COLUMNS = 512
 """Length of the vectors of the topic growth, that of ViT-B/32."""
-COLLECTED = (1000, 10_000, 100_000)
-"""Photos of the topic collection; a hundred thousand take an hour and a half."""
+COLLECTED = (1000, 10_000)
+"""Photos of the topic collection; ten thousand take some seven minutes."""
 QUARTER = 256
 """Longest side in pixels of the photos of the topic collection."""
 Work = Callable[[], object]
@@ -318,7 +318,7 @@ def _encode(collection: Collection) -> None:
 
 
 def measure_collection(photos: Path, work: Path) -> list[Measured]:
-    """Find the duplicates of a thousand photos to a hundred thousand, verified, by the command and from nothing.
+    """Find the duplicates of a thousand photos and of ten thousand, verified, by the command and from nothing.
 
     The photos are quarters of photographs, and of each quarter a press copy, of the first one two. Photographs are
     those of PHOTOS and of a folder beside it that is called like it with `_more`.
