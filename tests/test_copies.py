@@ -351,7 +351,7 @@ def test_kept_model_is_no_worse_than_untrained(examples: list[Example], tmp_path
     training = train(examples, small_clip(), replace(RECIPE, lr=lr, epochs=1), tmp_path, report=silent)
     kept = load_trainable(str(training.checkpoint))
     data = TrainingData.of(examples, kept, RECIPE, 6, KnownPairs())
-    measured = data.near_duplicates(kept).measure(data.learner(kept, "cpu"))
+    measured = data.near_duplicates().measure(data.learner(kept, "cpu"))
     facts = training.facts
     assert (measured.ndcg, measured.micro_ap) == pytest.approx((facts["validation_ndcg"], facts["validation_micro_ap"]))
     assert measured.ndcg >= facts["validation_ndcg_before"] - 1e-12
