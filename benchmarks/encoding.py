@@ -1,40 +1,46 @@
-"""Topics encode, growth and collection: JPEG files become vectors, and groups, beside the peers and as files grow."""
+"""Topics encode, shipped and growth: JPEG files become vectors, beside the peers, and as files grow."""
 
-import json
 import os
 import shutil
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from PIL import Image
-from rates import QUALITY, SCAN, SMALL, Measured, Topics, made_jpegs, measured, on_cores, run_neardup
+from rates import (
+    SCAN,
+    SHORT_SIDE,
+    SMALL,
+    Measured,
+    Topics,
+    made_jpegs,
+    measured,
+    on_cores,
+    small_jpegs,
+)
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPVisionModelWithProjection
+from transformers import AutoModel, CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPVisionModelWithProjection
 
-from neardup.arrays import Ints, Vectors
-from neardup.builtin.pool import read_groups
+from neardup.arrays import Vectors
 from neardup.encode.collection import Collection, encode_shard, known, new_shards, open_collection
 from neardup.encode.devices import cpu_has_bf16
 from neardup.encode.encoder import BATCH, BUILTIN, CHECKPOINT, load_encoder
 from neardup.encode.files import encode_files
 from neardup.images import read_image
 from neardup.settings.schema import Dtype
-from neardup.train.press import press
 
 PHOTOS = 64
 """Photos in a pass of the topic encode: four batches, some seven seconds of ViT-B/32 on one core."""
 PASSES = 2
 """Passes of the topic encode that are clocked: fewer than elsewhere, for it has 40 rows and takes 20 minutes so."""
+MANY = 256
+"""Photos in a pass of the topic shipped, some two seconds of the encoder that neardup ships."""
 CORES = 2
 """Cores that are measured, together and one of them alone."""
 DTYPES: tuple[Dtype, ...] = ("fp32", *(("bf16",) if cpu_has_bf16() else ()), "int8")
@@ -51,10 +57,6 @@ SHALLOW = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "
 """A tower of the topic growth: one thin layer, so that the encoder hides nothing that grows."""
 COLUMNS = 512
 """Length of the vectors of the topic growth, that of ViT-B/32."""
-COLLECTED = (1000, 10_000)
-"""Photos of the topic collection; ten thousand take some seven minutes."""
-QUARTER = 256
-"""Longest side in pixels of the photos of the topic collection."""
 Work = Callable[[], object]
 """What is clocked; a text that it returns becomes the note."""
 
@@ -89,15 +91,14 @@ class Processed:
 
 
 def measure_encoding(photos: Path, work: Path) -> list[Measured]:
-    """Measure ViT-B/32 with random weights and the encoder that neardup ships, in about 20 minutes on two cores.
+    """Measure ViT-B/32 with random weights, in about 18 minutes on two cores.
 
     Args:
         photos: folder with images/.
         work: folder for what is made on the way, which a second run takes from there.
     """
     folder = random_checkpoint(work / "vit-b-32", CLIPConfig())
-    for name in (str(folder), BUILTIN):
-        load_encoder(name, "cpu", "int8")  # quantised once and kept, so that no row counts its memory
+    load_encoder(str(folder), "cpu", "int8")  # quantised once and kept, so that no row counts its memory
     results: list[Measured] = []
     for size in (SMALL, SCAN):
         paths = made_jpegs(photos, work / "jpegs", PHOTOS, size)
@@ -113,16 +114,29 @@ def measure_encoding(photos: Path, work: Path) -> list[Measured]:
                 rate("open_clip, DataLoader", by_open_clip, paths),
                 rate("imagededup, the same encoder", by_imagededup, folder, paths),
             ]
-        rate = partial(_rate, f"{BUILTIN} from JPEG files of {size[0]} × {size[1]}, 1 core", 1)
-        reference = decoded_whole(BUILTIN, paths)
-        results += [rate(f"neardup, {one}", ours, BUILTIN, paths, one, reference) for one in DTYPES]
-        results.append(rate("transformers, a photo at a time", notebook, CHECKPOINT, paths))
     return results
 
 
-def _rate(task: str, cores: int, method: str, make: Callable[..., Work], *inputs: Any) -> Measured:
+def measure_shipped(photos: Path, work: Path) -> list[Measured]:
+    """Measure the encoder that neardup ships, from small files to scans, in about two minutes."""
+    load_encoder(BUILTIN, "cpu", "int8")  # quantised once and kept, so that no row counts its memory
+    sources = sorted((photos / "images").iterdir())[:MANY]
+    sets: dict[str, Sequence[Path]] = {f"{SHORT_SIDE} on the shorter side": small_jpegs(sources, work / "small")}
+    sets |= {f"{size[0]} × {size[1]}": made_jpegs(photos, work / "jpegs", MANY, size) for size in (SMALL, SCAN)}
+    results: list[Measured] = []
+    for size, paths in sets.items():
+        reference = decoded_whole(BUILTIN, paths)
+        for cores in range(1, min(CORES, len(os.sched_getaffinity(0))) + 1):
+            task = f"{BUILTIN} from JPEG files of {size}, {cores} core{'s' * (cores > 1)}"
+            rate = partial(_rate, task, cores, count=len(paths))
+            results += [rate(f"neardup, {one}", ours, BUILTIN, paths, one, reference) for one in ("fp32", "int8")]
+            results.append(rate("transformers, a photo at a time", notebook, CHECKPOINT, paths))
+    return results
+
+
+def _rate(task: str, cores: int, method: str, make: Callable[..., Work], *inputs: Any, count: int = PHOTOS) -> Measured:
     """Clock one method on so many cores."""
-    return measured(task, method, "photos", PHOTOS, on_cores, cores, make, *inputs, passes=PASSES)
+    return measured(task, method, "photos", count, on_cores, cores, make, *inputs, passes=PASSES)
 
 
 def random_checkpoint(folder: Path, config: CLIPConfig) -> Path:
@@ -166,7 +180,7 @@ def tower(folder: Path) -> Work:
 
 def notebook(folder: Path, paths: Sequence[Path]) -> Work:
     """One photo after the other, as the model card of CLIP does it."""
-    model: Any = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
+    model: Any = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
     pictures = Pictures(paths, Processed(folder))
 
     @torch.inference_mode()
@@ -317,75 +331,8 @@ def _encode(collection: Collection) -> None:
         encode_shard(collection, paths)
 
 
-def measure_collection(photos: Path, work: Path) -> list[Measured]:
-    """Find the duplicates of a thousand photos and of ten thousand, verified, by the command and from nothing.
-
-    The photos are quarters of photographs, and of each quarter a press copy, of the first one two. Photographs are
-    those of PHOTOS and of a folder beside it that is called like it with `_more`.
-    """
-    folders = [folder for folder in (photos, photos.with_name(f"{photos.name}_more")) if folder.is_dir()]
-    groups = [group for folder in folders for group in read_groups(folder)]
-    plate_of = {path: number for number, group in enumerate(groups) for path in group}
-    sources = sorted(plate_of)
-    plates = np.array([plate_of[path] for path in sources])
-    task = "find the duplicates of a folder, verified, from nothing"
-    results = []
-    for count in COLLECTED:
-        folder = quarters(sources, work / "collection" / f"{count}", count)
-        out = work / "collection" / f"{count}-results"
-        shutil.rmtree(out, ignore_errors=True)
-        run = run_neardup("duplicates", str(folder), "--out", str(out), "--json")
-        note = of_copies(folder, out, json.loads(run.printed), plates)
-        results.append(Measured(task, f"neardup, {count:,} photos", "photos", run.speed(count), run.peak_mb, note))
-    return results
-
-
-def quarters(sources: Sequence[Path], folder: Path, count: int) -> Path:
-    """Make a folder of so many photos, named by what they show and which copy of it they are; none is made twice."""
-    with ProcessPoolExecutor() as pool:
-        list(pool.map(partial(_quarter, sources, folder), range(count), chunksize=256))
-    return folder
-
-
-def _quarter(sources: Sequence[Path], folder: Path, number: int) -> None:
-    """Make one of nine photos of a photograph: its quarters, a press copy of each, and a second one of the first."""
-    photograph, place = divmod(number, 9)
-    copy, quarter = divmod(place, 4)
-    subject = 4 * photograph + quarter
-    path = folder / f"{subject // FOLDER:06d}" / f"{subject:06d}_{copy}.jpg"
-    if path.is_file():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image, (below, right) = read_image(sources[photograph]), divmod(quarter, 2)
-    width, height = image.width // 2, image.height // 2
-    part = image.crop((right * width, below * height, (right + 1) * width, (below + 1) * height))
-    scale = QUARTER / max(width, height)
-    part = part.resize((round(scale * width), round(scale * height)), Image.Resampling.BICUBIC)
-    (press(part, 2 * subject + copy) if copy else part).save(path, quality=QUALITY)
-
-
-def of_copies(folder: Path, out: Path, facts: Mapping[str, object], plates: Ints) -> str:
-    """What `neardup duplicates` found in a folder of `quarters`, in words.
-
-    Args:
-        folder: of the photos.
-        out: of the results.
-        facts: what the command printed.
-        plates: int64 (n,), what each photograph shows: exposures of one plate have one number.
-    """
-    pairs = pq.read_table(out / "duplicates" / "pairs.parquet", columns=["photo", "partner", "band"]).to_pandas()
-    pairs = pairs[pairs.band == "link"]
-    subjects = pairs[["photo", "partner"]].apply(lambda paths: paths.str.slice(-12, -6).astype(int))
-    copy = (subjects.photo == subjects.partner).to_numpy()
-    plate = plates[subjects.to_numpy() // 4]
-    versions = Counter(path.stem[:6] for path in folder.rglob("*.jpg")).values()
-    copies = sum(count * (count - 1) // 2 for count in versions)
-    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    return (
-        f"{facts['pairs']:,} candidates; {copy.sum():,} of {copies:,} pairs of copies linked; of "
-        f"{(~copy).sum():,} other links {(plate[:, 0] != plate[:, 1]).sum():,} are no exposures of one plate; "
-        f"{size / 1e9:.1f} GB of results"
-    )
-
-
-TOPICS: Topics = {"encode": measure_encoding, "growth": measure_growth, "collection": measure_collection}
+TOPICS: Topics = {
+    "encode": measure_encoding,
+    "shipped": measure_shipped,
+    "growth": measure_growth,
+}

@@ -7,9 +7,12 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -24,8 +27,10 @@ import pyarrow.parquet as pq
 import searching
 import torch
 import training
+from PIL import Image
 from playwright.sync_api import Page
 from rates import (
+    QUALITY,
     SCAN,
     SMALL,
     Measured,
@@ -43,11 +48,15 @@ from rates import (
 )
 from tqdm import tqdm
 
+from neardup.arrays import Ints
 from neardup.builtin.demo import make_archive
+from neardup.builtin.pool import read_groups
 from neardup.encode.encoder import BUILTIN
+from neardup.images import read_image
 from neardup.review.browser import chromium_page, served
 from neardup.review.candidates import SIDES
 from neardup.stages import STATE, digest_file, digest_of, replacing, write_json
+from neardup.train.press import press
 
 PAIRS = (10_000, 100_000)
 """Pairs of the results of the topic review; the aims are 100 ms between two tasks and a second to open."""
@@ -59,9 +68,13 @@ ANSWERS = 40
 """Answers that are clocked."""
 PAUSE_S = 0.9
 """Seconds between two answers: a person who knows at once needs as long."""
+COLLECTED = (1000, 10_000)
+"""Photos of the topic collection; ten thousand take some seven minutes."""
+QUARTER = 256
+"""Longest side in pixels of the photos of the topic collection."""
 PEOPLE = 1005
 """Photos of the topic commands: a folder as people have them."""
-TITLES: Mapping[str, str] = MappingProxyType({"gpu": "GPU"})
+TITLES: Mapping[str, str] = MappingProxyType({"gpu": "GPU", "shipped": "The encoder that neardup ships"})
 """Headings of the topics whose names do not read as one."""
 PACKAGES = (
     *("neardup", "torch", "torchvision", "transformers", "open-clip-torch", "onnxruntime", "numpy", "pillow"),
@@ -224,12 +237,77 @@ def by_dhash(folder: Path) -> Callable[[], str]:
     return work
 
 
+def measure_collection(photos: Path, work: Path) -> list[Measured]:
+    """Find the duplicates of a thousand photos and of ten thousand, verified, by the command and from nothing.
+
+    The photos are quarters of photographs, and of each quarter a press copy, of the first one two. Photographs are
+    those of PHOTOS and of a folder beside it that is called like it with `_more`.
+    """
+    folders = [folder for folder in (photos, photos.with_name(f"{photos.name}_more")) if folder.is_dir()]
+    groups = [group for folder in folders for group in read_groups(folder)]
+    plate_of = {path: number for number, group in enumerate(groups) for path in group}
+    sources = sorted(plate_of)
+    plates = np.array([plate_of[path] for path in sources])
+    task = "find the duplicates of a folder, verified, from nothing"
+    results = []
+    for count in COLLECTED:
+        folder = quarters(sources, work / "collection" / f"{count}", count)
+        out = work / "collection" / f"{count}-results"
+        shutil.rmtree(out, ignore_errors=True)
+        run = run_neardup("duplicates", str(folder), "--out", str(out), "--json")
+        note = of_copies(folder, out, json.loads(run.printed), plates)
+        results.append(Measured(task, f"neardup, {count:,} photos", "photos", run.speed(count), run.peak_mb, note))
+    return results
+
+
+def quarters(sources: Sequence[Path], folder: Path, count: int) -> Path:
+    """Make a folder of so many photos, named by what they show and which copy of it they are; none is made twice."""
+    with ProcessPoolExecutor() as pool:
+        list(pool.map(partial(_quarter, sources, folder), range(count), chunksize=256))
+    return folder
+
+
+def _quarter(sources: Sequence[Path], folder: Path, number: int) -> None:
+    """Make one of nine photos of a photograph: its quarters, a press copy of each, and a second one of the first."""
+    photograph, place = divmod(number, 9)
+    copy, quarter = divmod(place, 4)
+    subject = 4 * photograph + quarter
+    path = folder / f"{subject // 1000:06d}" / f"{subject:06d}_{copy}.jpg"
+    if path.is_file():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image, (below, right) = read_image(sources[photograph]), divmod(quarter, 2)
+    width, height = image.width // 2, image.height // 2
+    part = image.crop((right * width, below * height, (right + 1) * width, (below + 1) * height))
+    scale = QUARTER / max(width, height)
+    part = part.resize((round(scale * width), round(scale * height)), Image.Resampling.BICUBIC)
+    (press(part, 2 * subject + copy) if copy else part).save(path, quality=QUALITY)
+
+
+def of_copies(folder: Path, out: Path, facts: Mapping[str, object], plates: Ints) -> str:
+    """What the command found in a folder of `quarters`, in words; `plates` has one number for exposures of one plate."""
+    pairs = pq.read_table(out / "duplicates" / "pairs.parquet", columns=["photo", "partner", "band"]).to_pandas()
+    pairs = pairs[pairs.band == "link"]
+    subjects = pairs[["photo", "partner"]].apply(lambda paths: paths.str.slice(-12, -6).astype(int))
+    copy = (subjects.photo == subjects.partner).to_numpy()
+    plate = plates[subjects.to_numpy() // 4]
+    versions = Counter(path.stem[:6] for path in folder.rglob("*.jpg")).values()
+    copies = sum(count * (count - 1) // 2 for count in versions)
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    return (
+        f"{facts['pairs']:,} candidates; {copy.sum():,} of {copies:,} pairs of copies linked; of "
+        f"{(~copy).sum():,} other links {(plate[:, 0] != plate[:, 1]).sum():,} are no exposures of one plate; "
+        f"{size / 1e9:.1f} GB of results"
+    )
+
+
 TOPICS: Topics = {
     **encoding.TOPICS,
     **searching.TOPICS,
     **training.TOPICS,
     "review": measure_review,
     "commands": measure_commands,
+    "collection": measure_collection,
 }
 """Each module lists its topics at its end; the page has them in this order."""
 
