@@ -285,7 +285,7 @@ def _quarter(sources: Sequence[Path], folder: Path, number: int) -> None:
 
 
 def of_copies(folder: Path, out: Path, facts: Mapping[str, object], plates: Ints) -> str:
-    """What the command found in a folder of `quarters`, in words; `plates` has one number for exposures of one plate."""
+    """What the command found in a folder of `quarters`; `plates` has one number for exposures of one plate."""
     pairs = pq.read_table(out / "duplicates" / "pairs.parquet", columns=["photo", "partner", "band"]).to_pandas()
     pairs = pairs[pairs.band == "link"]
     subjects = pairs[["photo", "partner"]].apply(lambda paths: paths.str.slice(-12, -6).astype(int))
