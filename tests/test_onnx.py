@@ -20,7 +20,7 @@ from torch import nn
 from neardup.cli import main
 from neardup.encode.encoder import load_encoder
 from neardup.encode.graph import write_graph
-from neardup.encode.onnx import GRAPH, Preparation, fingerprint_of, of_checkpoint, opened, vision_weights
+from neardup.encode.onnx import GRAPH, Preparation, fingerprint_of, of_checkpoint, open_session, vision_weights
 from neardup.encode.onnx_file import of_file, prepared
 from neardup.errors import ConfigError, EncoderError
 from neardup.settings.file import load_settings
@@ -361,4 +361,4 @@ def test_weights_of_another_graph_are_refused(checkpoint: tuple[Path, Tower]) ->
     """In one sentence."""
     graph = (checkpoint[0] / GRAPH).read_bytes()
     with pytest.raises(EncoderError, match="cannot open x"):
-        opened("x", graph, {"vision_model.9.weight": np.zeros(3, np.float32)})
+        open_session("x", graph, {"vision_model.9.weight": np.zeros(3, np.float32)})

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neardup.encode.onnx import counts
+from neardup.encode.onnx import bears_on_vectors
 from neardup.stages import replacing
 
 VectorsOf = Callable[[Any, Tensor], Tensor]
@@ -49,7 +49,7 @@ def write_graph(tower: nn.Module, vectors_of: VectorsOf, shape: Sequence[int], p
         optimize=False,  # it would fold batch norms into weights that no checkpoint has
     )
     model = program.model_proto
-    weights = {f"tower.{name}": name for name in tower.state_dict() if counts(name)}
+    weights = {f"tower.{name}": name for name in tower.state_dict() if bears_on_vectors(name)}
     for initializer in model.graph.initializer:
         if initializer.name in weights:
             initializer.name = weights[initializer.name]

@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from neardup.encode.graph import Exported, VectorsOf
 from neardup.encode.hub import FOLDER
-from neardup.encode.onnx import OnnxEncoder, opened
+from neardup.encode.onnx import OnnxEncoder, open_session
 from neardup.encode.torchscript import Script
 from neardup.errors import EncoderError, NeardupError, install_hint
 from neardup.stages import digest_of, replacing
@@ -116,7 +116,7 @@ def in_int8(encoder: OnnxEncoder) -> OnnxEncoder:
     except Exception as error:  # those of ONNX and ONNX Runtime have no common class of their own
         first = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise EncoderError(f"{name} cannot be computed in int8 ({first}): {advice}") from error
-    return encoder.by(graph, opened(name, graph, {}), fingerprint)
+    return encoder.by(graph, open_session(name, graph, {}), fingerprint)
 
 
 def _prepared(encoder: OnnxEncoder, advice: str) -> tuple[Any, list[Feed]]:

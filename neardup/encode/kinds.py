@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from neardup.encode.hub import Parts, load_checkpoint
-from neardup.encode.onnx import Preparation, counts, fingerprint_of, timm_architecture
+from neardup.encode.onnx import Preparation, bears_on_vectors, fingerprint_of, timm_architecture
 from neardup.encode.torchscript import Script, is_torchscript, load_torchscript
 from neardup.encode.vision import VisionEncoder
 from neardup.errors import EncoderError
@@ -267,7 +267,9 @@ class DualEncoder(VisionEncoder):
     def fingerprint_of(cls, model: Any, image_processor: Any) -> str:
         """What ONNX Runtime's encoder of the same checkpoint has too: either computes it."""
         weights = {
-            name: weight.detach().float().cpu().numpy() for name, weight in model.state_dict().items() if counts(name)
+            name: weight.detach().float().cpu().numpy()
+            for name, weight in model.state_dict().items()
+            if bears_on_vectors(name)
         }
         return fingerprint_of(weights, Preparation.of(image_processor.to_dict()), cls.architecture_of(model))
 

@@ -158,7 +158,7 @@ class OnnxEncoder:
             name: what the user calls it.
             graph: an ONNX model of one input, images (n, 3, height, width) or (n, height, width, 3), and a first output
                 (n, d).
-            session: what `opened` gave of it.
+            session: what `open_session` gave of it.
             preparation: how a photo becomes that input.
             fingerprint: SHA-256 of graph or weights, and preparation.
             channels_last: whether images are (n, height, width, 3); None where the shape of the input tells.
@@ -255,7 +255,7 @@ class OnnxEncoder:
         return np.zeros((self._preparation.height, self._preparation.width, CHANNELS), np.uint8)
 
 
-def opened(name: str, graph: bytes, weights: Weights) -> Any:
+def open_session(name: str, graph: bytes, weights: Weights) -> Any:
     """An ONNX Runtime session of one thread, for `encode_files` has a thread for each core.
 
     Args:
@@ -298,7 +298,7 @@ def of_checkpoint(name: str, folder: Path) -> OnnxEncoder:
     weights, preparation = vision_weights(folder), Preparation.of(config)
     model = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     fingerprint = fingerprint_of(weights, preparation, timm_architecture(model.get("vision_config", {})))
-    return OnnxEncoder(name, graph, opened(name, graph, weights), preparation, fingerprint)
+    return OnnxEncoder(name, graph, open_session(name, graph, weights), preparation, fingerprint)
 
 
 def vision_weights(folder: Path) -> Weights:
@@ -310,13 +310,13 @@ def vision_weights(folder: Path) -> Weights:
     path = folder / "model.safetensors"
     try:
         with safe_open(path, framework="np") as stored:
-            names = [name for name in stored.keys() if name.startswith(VISION) and counts(name)]  # noqa: SIM118
+            names = [name for name in stored.keys() if name.startswith(VISION) and bears_on_vectors(name)]  # noqa: SIM118
             return {name: np.asarray(stored.get_tensor(name), np.float32) for name in sorted(names)}
     except (OSError, SafetensorError) as error:
         raise EncoderError(f"{path} cannot be read ({error}): copy the whole checkpoint again") from error
 
 
-def counts(name: str) -> bool:
+def bears_on_vectors(name: str) -> bool:
     """Whether vectors depend on a tensor of a checkpoint: not on numbered positions, nor on the count of batches."""
     return not name.endswith(("position_ids", "num_batches_tracked"))
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from neardup.encode.background import Background
-from neardup.encode.onnx import CHANNELS, LAYOUT, MODEL, PREPARATION, RANK, OnnxEncoder, Preparation, opened
+from neardup.encode.onnx import CHANNELS, LAYOUT, MODEL, PREPARATION, RANK, OnnxEncoder, Preparation, open_session
 from neardup.errors import EncoderError, install_hint
 
 if TYPE_CHECKING:  # a borrowed GPU has no pydantic, which settings need
@@ -48,23 +48,23 @@ def prepared(name: str, settings: "OnnxSettings", cache: Path, say: Callable[[st
     Raises:
         EncoderError: see `of_file`.
     """
-    said = {key: value for key, value in asdict(settings).items() if value is not None}
-    if not said or not is_onnx(name):
+    given = {key: value for key, value in asdict(settings).items() if value is not None}
+    if not given or not is_onnx(name):
         return name
-    encoder = of_file(name, _file(name), said)
+    encoder = of_file(name, _file(name), given)
     if Background.load(Path(name)) and load_onnx(name).fingerprint == encoder.fingerprint:
         return name  # nothing is changed, and what normalises its similarities lies in its folder
     folder = cache.resolve() / f"onnx-{encoder.fingerprint[:16]}"
     if not (folder / MODEL).is_file():
-        if contradicted := contradictions(name, said):
+        if contradicted := contradictions(name, given):
             say(f"{TABLE} is taken, which contradicts {name}: {contradicted}")
         encoder.save(folder)
     return str(folder)
 
 
-def load_onnx(name: str, said: Mapping[str, Any] | None = None) -> OnnxEncoder:
+def load_onnx(name: str, given: Mapping[str, Any] | None = None) -> OnnxEncoder:
     """Load the encoder in an ONNX file, or in a folder that holds one; the rest as in `of_file`."""
-    return of_file(name, _file(name), said)
+    return of_file(name, _file(name), given)
 
 
 def _file(name: str) -> Path:
@@ -72,28 +72,28 @@ def _file(name: str) -> Path:
     return Path(name) if name.endswith(".onnx") else Path(name) / MODEL
 
 
-def of_file(name: str, path: Path, said: Mapping[str, Any] | None = None) -> OnnxEncoder:
+def of_file(name: str, path: Path, given: Mapping[str, Any] | None = None) -> OnnxEncoder:
     """The encoder in an ONNX file.
 
-    How a photo is prepared for it is asked, in this order, of `said`, of the `preprocessor_config.json` beside the
+    How a photo is prepared for it is asked, in this order, of `given`, of the `preprocessor_config.json` beside the
     file or, without one, of the file's metadata (`image_layout`, as it is, and `image_size`, `image_mean`, `image_std`,
     each as JSON), and of its input's shape. An input in uint8 takes no mean.
 
     Args:
         name: what the user calls it.
         path: the file.
-        said: `layout` (`nchw` or `nhwc`), `size` (height, width), `mean`, `std`; what is not said, or empty, is asked
+        given: `layout` (`nchw` or `nhwc`), `size` (height, width), `mean`, `std`; what is not given, or empty, is asked
             elsewhere.
 
     Raises:
         EncoderError: there is no such file, it is no image encoder, nothing says how photos are prepared for it, or
-            what is said contradicts its input.
+            what is given contradicts its input.
     """
     if not path.is_file():
         raise EncoderError(f"there is no file {path}: name an ONNX file of an image encoder")
-    graph, session = _opened_file(name, path)
+    graph, session = _open_file(name, path)
     model = _Input.of(session)
-    settings = _checked(TABLE, {key: value for key, value in (said or {}).items() if value})
+    settings = _checked(TABLE, {key: value for key, value in (given or {}).items() if value})
     preparation, last = _preparation(name, path, session, model, settings)
     digest = hashlib.sha256(graph + json.dumps(asdict(preparation), sort_keys=True).encode())
     if last and model.layout != NHWC:
@@ -101,8 +101,8 @@ def of_file(name: str, path: Path, said: Mapping[str, Any] | None = None) -> Onn
     return OnnxEncoder(name, graph, session, preparation, digest.hexdigest(), channels_last=last)
 
 
-def _opened_file(name: str, path: Path) -> tuple[bytes, Any]:
-    """The graph in a file with all its weights, and its session; errors as in `opened`.
+def _open_file(name: str, path: Path) -> tuple[bytes, Any]:
+    """The graph in a file with all its weights, and its session; errors as in `open_session`.
 
     An exporter may put the weights into another file beside it, as torch does unless it is told otherwise.
 
@@ -111,7 +111,7 @@ def _opened_file(name: str, path: Path) -> tuple[bytes, Any]:
     """
     graph = path.read_bytes()
     try:
-        return graph, opened(name, graph, {})
+        return graph, open_session(name, graph, {})
     except EncoderError:
         if ELSEWHERE not in graph:
             raise
@@ -129,17 +129,17 @@ def _opened_file(name: str, path: Path) -> tuple[bytes, Any]:
         raise EncoderError(
             f"{name} keeps its weights in another file, which cannot be read ({first}): put that beside it"
         ) from error
-    return graph, opened(name, graph, {})
+    return graph, open_session(name, graph, {})
 
 
-def contradictions(name: str, said: Mapping[str, Any]) -> str:
+def contradictions(name: str, given: Mapping[str, Any]) -> str:
     """What an ONNX file says itself, where that is not what settings say, in words; empty where nothing differs."""
     path = _file(name)
-    _, session = _opened_file(name, path)
+    _, session = _open_file(name, path)
     beside = _beside(path)
-    own = _said_by(beside) if beside else _metadata(name, session)
-    differs = [key for key in said if key in own and _plain(own[key]) != _plain(said[key])]
-    return "; ".join(f"{key} is {_shown(said[key])} there, {_shown(own[key])} by the file" for key in differs)
+    own = _entries_of(beside) if beside else _metadata(name, session)
+    differs = [key for key in given if key in own and _plain(own[key]) != _plain(given[key])]
+    return "; ".join(f"{key} is {_shown(given[key])} there, {_shown(own[key])} by the file" for key in differs)
 
 
 def _plain(value: Any) -> Any:
@@ -195,14 +195,14 @@ def _preparation(
 ) -> tuple[Preparation, bool]:
     """How a photo is prepared for the model in a file, and whether its channels come last; see `of_file`."""
     beside = _beside(path)
-    own = _said_by(beside) if beside else _metadata(name, session)
+    own = _entries_of(beside) if beside else _metadata(name, session)
     layout = _layout(name, model, settings.get("layout"), own.get("layout"))
     if model.levels and settings.keys() & {"mean", "std"}:
         raise EncoderError(f"{name} takes levels 0 to 255 as they are (uint8): leave mean and std out of {TABLE}")
     config = dict(beside) or {"resample": int(Image.Resampling.BILINEAR), "do_normalize": not model.levels}
-    said = {**({} if beside else own), **settings}
-    config |= {f"image_{key}": [float(one) for one in said[key]] for key in ("mean", "std") if key in said}
-    if size := said.get("size") or ("size" not in config and model.sides(layout)):
+    given = {**({} if beside else own), **settings}
+    config |= {f"image_{key}": [float(one) for one in given[key]] for key in ("mean", "std") if key in given}
+    if size := given.get("size") or ("size" not in config and model.sides(layout)):
         config |= {"size": dict(zip(("height", "width"), size, strict=True)), "do_center_crop": False}
     if "size" not in config:
         raise EncoderError(
@@ -291,16 +291,16 @@ def _of_config(path: Path, config: Mapping[str, Any]) -> Preparation:
         ) from None
 
 
-def _said_by(config: Mapping[str, Any]) -> dict[str, Any]:
+def _entries_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a `preprocessor_config.json` says, by the names of the settings."""
-    said: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     crop = config.get("crop_size") if config.get("do_center_crop") else None
     size = crop or config.get("size")
     if isinstance(size, Mapping) and {"height", "width"} <= size.keys():
-        said["size"] = (size["height"], size["width"])
-    said |= {key: config[f"image_{key}"] for key in ("mean", "std") if f"image_{key}" in config}
+        given["size"] = (size["height"], size["width"])
+    given |= {key: config[f"image_{key}"] for key in ("mean", "std") if f"image_{key}" in config}
     formats = {"channels_last": NHWC, "channels_first": NCHW}
-    return said | ({"layout": formats[config[LAYOUT]]} if config.get(LAYOUT) in formats else {})
+    return given | ({"layout": formats[config[LAYOUT]]} if config.get(LAYOUT) in formats else {})
 
 
 def _checked(where: str, values: Mapping[str, Any]) -> dict[str, Any]:
