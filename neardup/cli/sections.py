@@ -15,7 +15,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "verdicts": "Carry what people decided to Excel, and back.",
         },
         "Measure and train on your own ground truth": {
-            "experiment": "Do all of the following, one after the other.",
+            "experiment": "Do all from prepare to verify, and compare approaches.",
             "prepare": "Read sheets and photos; list all that does not fit.",
             "translate": "Translate legends to English captions.",
             "augment": "Write damaged copies of photos, as newspapers make them.",
