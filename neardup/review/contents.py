@@ -3,6 +3,7 @@
 import hashlib
 import sqlite3
 import threading
+import weakref
 from pathlib import Path
 
 from neardup.errors import ArchiveError
@@ -22,6 +23,8 @@ class Contents:
         cache.parent.mkdir(parents=True, exist_ok=True)
         self._archive, self._lock = archive, threading.Lock()
         self._database = sqlite3.connect(cache, timeout=60, check_same_thread=False, isolation_level=None)
+        # What nobody holds any more is closed, too: Python 3.13 warns of a database that is not.
+        self._close = weakref.finalize(self, self._database.close)
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = NORMAL")
         self._database.execute(
@@ -30,7 +33,7 @@ class Contents:
 
     def close(self) -> None:
         """Close the memory of digests."""
-        self._database.close()
+        self._close()
 
     def remembered(self) -> dict[str, str]:
         """Path → SHA-256 of every file that was read before and has the same size and time still."""
