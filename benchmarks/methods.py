@@ -147,7 +147,7 @@ class Search:
         asked = {pair for some in rows for pair in self.contents(some) if pair[0] != pair[1]}
         if asked - known.keys():
             files = {**self.queries.files, **self.gallery.files}
-            verifier = Verifier(lambda photo: read_file(files[photo]), KeypointCache(path.parent / "keypoints"))
+            verifier = Verifier(lambda photo: read_file(files[photo]), KeypointCache.in_state(path.parent))
             known |= verifier.verify(sorted(asked), known)
             write_evidence(path, known.values(), verifier_fingerprint())
         return known

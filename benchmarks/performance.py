@@ -272,7 +272,7 @@ def _quarter(sources: Sequence[Path], folder: Path, number: int) -> None:
     photograph, place = divmod(number, 9)
     copy, quarter = divmod(place, 4)
     subject = 4 * photograph + quarter
-    path = folder / f"{subject // 1000:06d}" / f"{subject:06d}_{copy}.jpg"
+    path = folder / f"{subject // encoding.FOLDER:06d}" / f"{subject:06d}_{copy}.jpg"
     if path.is_file():
         return
     path.parent.mkdir(parents=True, exist_ok=True)

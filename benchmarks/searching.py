@@ -358,7 +358,7 @@ def finding_alone(files: Mapping[str, Path], pairs: Pairs) -> Callable[[], objec
 
 def verifying(files: Mapping[str, Path], pairs: Pairs) -> Callable[[], object]:
     """Verify pairs by a verifier whose keypoints are kept, in the work folder, by the pass that is not counted."""
-    kept = KeypointCache(files[pairs[0][0]].parent.with_name("keypoints"))
+    kept = KeypointCache.in_state(files[pairs[0][0]].parents[1])
     return lambda: Verifier(lambda name: files[name].read_bytes(), kept).verify(pairs)
 
 

@@ -11,8 +11,8 @@ from neardup.errors import EncoderError
 from neardup.proofs import PairVerdicts
 from neardup.review.links import Links
 from neardup.review.verdicts import DATABASE, Verdicts, open_verdicts
-from neardup.settings.schema import OnnxSettings
-from tasks.tracking import MODEL_URIS, is_tracked, models_of, tracking_of
+from neardup.settings.schema import MODEL_URIS, OnnxSettings
+from tasks.tracking import is_tracked, models_of, tracking_of
 
 CHAMPION = "models:/near-duplicates@champion"
 """The model that is searched with unless another one is named."""

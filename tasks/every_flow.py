@@ -4,7 +4,6 @@ A run that was killed with its worker has no such moment: an automation finds it
 """
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.runtime import flow_run
 
 from neardup.errors import TrackingError
-from tasks.tracking import tracking_of
+from tasks.tracking import is_tracked, tracking_of
 
 
 def ended(flow: Flow[..., Any], run: FlowRun, state: State[Any]) -> None:
@@ -49,7 +48,7 @@ def fail_runs(out: Path, worker: str) -> None:
         out: the output folder; nothing is made in it, for the flow run may have been refused because of it.
         worker: id of the Prefect flow run.
     """
-    if not os.environ.get("MLFLOW_TRACKING_URI") and not (out / "mlflow.db").is_file():
+    if not is_tracked(out):
         return
     try:
         tracking_of(out).fail_runs(worker)

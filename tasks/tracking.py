@@ -21,6 +21,7 @@ from prefect.runtime import flow_run
 
 import neardup
 from neardup.errors import TrackingError
+from neardup.settings.schema import MODEL_URIS
 from neardup.stages import STATE, digest_of, replacing
 from tasks.addresses import without_credentials
 
@@ -45,14 +46,19 @@ def tracking_of(out: Path) -> "Tracking":
     return Tracking(os.environ.get("MLFLOW_TRACKING_URI") or local_uri(out), out)
 
 
+def database_of(out: Path) -> Path:
+    """The database of an output folder's own runs, where no tracking server is configured."""
+    return (out / "mlflow.db").resolve()
+
+
 def is_tracked(out: Path) -> bool:
     """Whether runs of an output folder may exist: there is an MLflow server, or the folder's own database."""
-    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or (out / "mlflow.db").is_file()
+    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or database_of(out).is_file()
 
 
 def local_uri(out: Path) -> str:
     """The sqlite file that holds the runs where no tracking server is configured; made where it is not there yet."""
-    path = (out / "mlflow.db").resolve()
+    path = database_of(out)
     if not path.is_file():
         (out / STATE).mkdir(parents=True, exist_ok=True)
         # Threads and processes that come at once make it one after the other, and only the first does.
@@ -120,7 +126,7 @@ class Tracking:
     @property
     def _folder_tag(self) -> dict[str, str]:
         """The tag that keeps runs of other folders apart; a folder that holds its own runs may be moved with them."""
-        if self.uri == f"sqlite:///{(self.out / 'mlflow.db').resolve()}":
+        if self.uri == f"sqlite:///{database_of(self.out)}":
             return {}
         return {FOLDER: digest_of(platform.node(), str(self.out.resolve()))[:16]}
 
@@ -222,10 +228,6 @@ class Tracking:
             experiment_id = self.client.get_run(run_id).info.experiment_id
             return f"{self.shown.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
         return f"{Path(sys.executable).parent / 'mlflow'} ui --backend-store-uri {self.shown}"
-
-
-MODEL_URIS = ("models:/", "runs:/", "mlflow-artifacts:/")
-"""How the name of an encoder begins that MLflow holds."""
 
 
 def is_logged(run: "Run") -> bool:

@@ -267,6 +267,13 @@ def test_what_the_settings_say_reaches_every_command(tmp_path: Path, monkeypatch
     assert ran[1].stdout.splitlines()[0].split()[2] == "b.png"
 
 
+def wide_photo() -> Image.Image:
+    """A photo that is black in its middle third and white beside it."""
+    image = Image.new("RGB", (48, 16), "white")
+    image.paste("black", (16, 0, 32, 16))
+    return image
+
+
 def test_a_crop_takes_the_middle_of_the_photo() -> None:
     """As an image processor of transformers does that resizes the shortest side."""
     config = {
@@ -277,9 +284,7 @@ def test_a_crop_takes_the_middle_of_the_photo() -> None:
         "image_std": STD,
         "resample": 2,
     }
-    wide = Image.new("RGB", (48, 16), "white")
-    wide.paste("black", (16, 0, 32, 16))
-    assert Preparation.of(config).pixels(wide)[:, 1:-1].max() == 0
+    assert Preparation.of(config).pixels(wide_photo())[:, 1:-1].max() == 0
 
 
 class Tower(nn.Module):

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
-from test_onnx import MEAN, STD, expected, made, said_itself, settings
+from test_onnx import MEAN, STD, expected, made, said_itself, settings, wide_photo
 
 from neardup.encode.onnx_file import of_file, prepared
 from neardup.errors import EncoderError
@@ -30,9 +29,7 @@ def beside(folder: Path, **config: Any) -> None:
 @pytest.fixture
 def wide(tmp_path: Path) -> Path:
     """A photo that is black in its middle third and white beside it."""
-    image = Image.new("RGB", (48, 16), "white")
-    image.paste("black", (16, 0, 32, 16))
-    image.save(tmp_path / "wide.png")
+    wide_photo().save(tmp_path / "wide.png")
     return tmp_path / "wide.png"
 
 

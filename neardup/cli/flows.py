@@ -21,8 +21,10 @@ def resolved(settings: "Settings", folder: Path) -> str:
 
     A model of MLflow is fetched into the folder's state; what `[onnx]` says of an ONNX file is kept there beside it.
     """
+    from neardup.settings.schema import MODEL_URIS
+
     encoder = settings.encoder
-    if encoder.startswith(("models:/", "runs:/", "mlflow-artifacts:/")):
+    if encoder.startswith(MODEL_URIS):
         from tasks.tracking import tracking_of
 
         with working_in(folder):

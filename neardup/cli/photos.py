@@ -349,8 +349,9 @@ def check_named(encoder: str | None, settings: "Settings", out: Path) -> None:
     from dataclasses import replace
 
     from neardup.encode.encoder import load_encoder
+    from neardup.settings.schema import MODEL_URIS
 
-    if encoder and "models:/" not in encoder and "runs:/" not in encoder:
+    if encoder and not encoder.startswith(MODEL_URIS):
         load_encoder(resolved(replace(settings, encoder=encoder), out), settings.device)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neardup.errors import ConfigError
+from neardup.review.texts import KEYS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -21,8 +22,6 @@ HEIGHT = 900
 """Pixels of the window's height, as of a small laptop's screen."""
 PATIENCE_MS = 60_000
 """Milliseconds that a script waits for the next pair at most."""
-KEYS = {"same": "s", "same scene": "c", "different": "d", "cannot tell": "x"}
-"""Answer → the key that gives it."""
 NEXT = """before => document.getElementById("empty")?.hidden === false
                     || document.body.dataset.shown && document.body.dataset.shown !== before"""
 """Whether the page shows another pair than before, or that there is none."""
@@ -75,4 +74,4 @@ def pairs_asked(page: "Page") -> Iterator[tuple[str, str]]:
 def press(page: "Page", answer: str) -> None:
     """Give an answer by its key, and wait until the server has stored it."""
     with page.expect_response("**/api/verdict"):
-        page.keyboard.press(KEYS[answer])
+        page.keyboard.press(next(key.key for key in KEYS if key.action == answer))

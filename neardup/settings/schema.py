@@ -39,6 +39,8 @@ Metric = Literal["ndcg", "top_1", "top_5", "map", "f1", "micro_ap", "recall_at_9
 """What a promotion may go by: the metrics that `neardup.measure.metrics` marks so; a test compares the two."""
 Device = Literal["auto", "cpu", "cuda", "mps"]
 """Where an encoder computes; `auto` is the GPU where there is one."""
+MODEL_URIS = ("models:/", "runs:/", "mlflow-artifacts:/")
+"""How the name of an encoder begins that MLflow holds."""
 Dtype = Literal["fp32", "bf16", "fp16", "int8"]
 """Number format that an encoder computes in; each has vectors and a threshold of its own."""
 PATTERNS: Mapping[str, str] = MappingProxyType(
