@@ -82,5 +82,5 @@ def prove_hits(
             continue
         names = (name, Path(hit.path).name) if pair[1] == hit.photo else (Path(hit.path).name, name)
         relation = relation_of(item)
-        proofs[number].append(HitProof(chance, band, str(relation.kind), relation.sentence(*names), item.points))
+        proofs[number].append(HitProof(chance, band, relation.words, relation.sentence(*names), item.points))
     return proofs
