@@ -39,3 +39,15 @@ def test_a_box_is_drawn_only_where_a_difference_is_seen(tone: int, boxes: int) -
     cloud = sky.copy()
     ImageDraw.Draw(cloud).rectangle((200, 40, 290, 100), fill=(tone, tone, tone))
     assert len(verified(sky, cloud).differences) == boxes
+
+
+def test_two_exposures_have_no_box_and_a_painted_one_has_it() -> None:
+    """Where tones differ in many places none is named, unless it stands out among them."""
+    photo = scene(84)
+    red, _, blue = photo.split()
+    painted = blue.copy()
+    ImageDraw.Draw(painted).rectangle((200, 120, 280, 200), fill=255)
+    assert verified(red.convert("RGB"), blue.convert("RGB")).differences == ()
+    left, top, width, height = verified(photo.convert("L").convert("RGB"), painted.convert("RGB")).differences[0]
+    assert abs(left + width / 2 - 240) < 25
+    assert abs(top + height / 2 - 160) < 25
