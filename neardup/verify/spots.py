@@ -21,7 +21,7 @@ counted as missed.
 """
 VISIBLE = 6.0
 """Mean difference in grey levels, in an even sky a shift of pixels, below which a spot is not seen, nor reported."""
-STANDS_OUT = 2.0
+STANDS_OUT = 2.5
 """Mean difference of a spot by that which `NEARLY_ALL` of the other pixels keep below, under which it is no place.
 
 Two exposures differ everywhere. Of 263 known copies whose retouch, stamp or patch was found 2 are lost by it, and both
