@@ -72,7 +72,7 @@ class Approach:
         if self.name == "adapted":
             adapt = self.settings.adapt
             # What normalises similarities must hold no photo of the test set.
-            return replace(adapt, normalise=adapt.normalise and not self.settings.transductive)
+            return replace(adapt, normalise=False) if self.settings.transductive else adapt
         if self.name == "tuned":
             return self.settings.train
         augmentation = self.settings.augmentation if self.name == "fine-tuned-augmented" else "none"

@@ -186,7 +186,9 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
     best = best_of(history, recipe)
     shares = _shares(data, untrained, checkpoint, saved, search, learner, facts, best) if recipe.interpolate else []
     kept_share = best_share(shares) if shares else Share(1.0, best.validation_ndcg, best.validation_micro_ap)
-    facts |= _facts_of_kept(kept_share, history) | (normalise(checkpoint, data, search, device, say) if main else {})
+    facts |= _facts_of_kept(kept_share, history)
+    if main:
+        facts |= normalise(checkpoint, data, search, clip.background, kept_share.share, device=device, say=say)
     training = Training(checkpoint, tuple(history), best.epoch, reason, facts, tuple(shares))
     if main:
         _finish(training, data.key, folder)
