@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from neardup.archive.scan import check_folders
 from neardup.arrays import Ints
+from neardup.decide.chosen_decision import shipped_decision
+from neardup.decide.complete_linkage import near_groups
 from neardup.decide.decision import Decision
 from neardup.decide.group_report import GroupReport
-from neardup.decide.grouping import members_of
-from neardup.decide.groups import near_groups
-from neardup.decide.in_force import shipped_decision
+from neardup.decide.groups import members_of
 from neardup.decide.promises import expected_false_links
 from neardup.decoys import Decoys
 from neardup.encode.collection import (

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from neardup.decide.bands import Band
-from neardup.decide.in_force import decision_for
+from neardup.decide.chosen_decision import decision_for
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import UnreadableImageError
 from neardup.images import MAX_PIXELS, read_file, read_image

@@ -11,11 +11,11 @@ import numpy as np
 
 from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.bands import Band
+from neardup.decide.chosen_decision import DECISION
 from neardup.decide.constraints import Constraints
 from neardup.decide.decision import Decision
 from neardup.decide.group_report import GroupReport
-from neardup.decide.grouping import DecidedPairs, explain_groups, group_pairs, members_of
-from neardup.decide.in_force import DECISION
+from neardup.decide.groups import DecidedPairs, explain_groups, group_pairs, members_of
 from neardup.pages import write_page
 from neardup.search.pairs import NearPairs
 from neardup.stages import replacing

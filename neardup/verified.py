@@ -13,9 +13,9 @@ from scipy.sparse.csgraph import connected_components
 from neardup.archive.testset import TestSet
 from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.bands import PRECISION, RECALL
+from neardup.decide.chosen_decision import DECISION
 from neardup.decide.decision import Decision, Fingerprints, decide
-from neardup.decide.grouping import DecidedPairs, group_pairs
-from neardup.decide.in_force import DECISION
+from neardup.decide.groups import DecidedPairs, group_pairs
 from neardup.decide.probability import CandidatePairs, out_of_fold, scored_square
 from neardup.decide.reliability import ReliabilityBin, reliability_bins
 from neardup.errors import ArchiveError

@@ -13,8 +13,8 @@ import numpy as np
 from neardup.archive.notice import KINDS, Memory, Noticed, notice, places_of, vanished_since
 from neardup.archive.scan import check_folders, scan_archive
 from neardup.arrays import Ints
+from neardup.decide.complete_linkage import near_groups
 from neardup.decide.group_report import GroupReport
-from neardup.decide.groups import near_groups
 from neardup.encode.protocol import Encoder
 from neardup.encode.store import store_of
 from neardup.encode.vectors import embed_photos

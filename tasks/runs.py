@@ -13,8 +13,8 @@ from mlflow.entities import LoggedModel, LoggedModelStatus, Metric, Param, RunTa
 from mlflow.tracking import MlflowClient
 
 from neardup.approach import Approach
+from neardup.decide.chosen_decision import DECISION
 from neardup.decide.decision import Decision
-from neardup.decide.in_force import DECISION
 from neardup.experiment import read_history, read_shares
 from neardup.measure.comparison import FILES as COMPARISON_FILES
 from neardup.measure.queries import FILES as ANSWER_FILES

@@ -6,7 +6,7 @@ from pathlib import Path
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from neardup.decide.in_force import decision_for
+from neardup.decide.chosen_decision import decision_for
 from neardup.encode.encoder import load_encoder
 from neardup.errors import TrackingError
 from neardup.measure.threshold import calibrated_beside

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from neardup.decide.bands import Band
+from neardup.decide.chosen_decision import SHIPPED
 from neardup.decide.decision import Decision
-from neardup.decide.in_force import SHIPPED
 from neardup.proofs import UNLIKELY, PairVerdicts, Proofs
 from neardup.search.pairs import NearPairs
 from neardup.verify.evidence import Evidence

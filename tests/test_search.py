@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from neardup.arrays import Ints, Vectors
-from neardup.decide.groups import near_groups
+from neardup.decide.complete_linkage import near_groups
 from neardup.encode.vectors import Embeddings
 from neardup.errors import EncoderError
 from neardup.search import pairs as nearpairs

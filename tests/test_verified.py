@@ -10,8 +10,8 @@ from PIL import ImageOps
 
 from neardup.archive.testset import TestPhoto, TestSet
 from neardup.builtin.scenes import Scene
+from neardup.decide.chosen_decision import SHIPPED, own_decision
 from neardup.decide.decision import Decision
-from neardup.decide.in_force import SHIPPED, own_decision
 from neardup.decide.probability import CandidatePairs
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError

@@ -21,7 +21,7 @@ from PIL import Image
 from neardup.archive.sheets import read_workbook
 from neardup.arrays import Vectors
 from neardup.builtin.scenes import Scene
-from neardup.decide.groups import complete_linkage, near_groups
+from neardup.decide.complete_linkage import complete_linkage, near_groups
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError, ConfigError
 from neardup.images import MAX_PIXELS, read_image

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from neardup.builtin.pool import held_out_photographs, read_groups
+from neardup.decide.chosen_decision import SHIPPED
 from neardup.decide.decision import Decision, Fingerprints, decide
-from neardup.decide.in_force import SHIPPED
 from neardup.decide.probability import CandidatePairs, out_of_fold
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.images import read_image

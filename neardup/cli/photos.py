@@ -164,7 +164,7 @@ def _prove_hits(
     max_pixels: int,
 ) -> "list[list[HitProof | None]]":
     """Verify the hits, with the decision that belongs to the encoder, if one does."""
-    from neardup.decide.in_force import decision_for
+    from neardup.decide.chosen_decision import decision_for
     from neardup.hits import prove_hits
     from neardup.images import read_file
 

@@ -14,8 +14,8 @@ from scipy.special import expit
 from neardup.approach import KNOWN_PAIRS
 from neardup.archive.testset import TestSet
 from neardup.arrays import Bools, Floats, Ints
+from neardup.decide.chosen_decision import DECISION, starting_decision
 from neardup.decide.decision import Decision, Fingerprints
-from neardup.decide.in_force import DECISION, starting_decision
 from neardup.decide.probability import CandidatePairs
 from neardup.decide.promises import Audit
 from neardup.errors import ArchiveError, VerdictError
