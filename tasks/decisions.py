@@ -5,10 +5,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from neardup.detect.proofs import PairVerdicts
 from neardup.encode.encoder import BUILTIN
 from neardup.encode.onnx_file import prepared
 from neardup.errors import EncoderError
-from neardup.proofs import PairVerdicts
 from neardup.review.links import Links
 from neardup.review.verdicts import DATABASE, Verdicts, open_verdicts
 from neardup.settings.schema import MODEL_URIS, OnnxSettings

@@ -13,9 +13,10 @@ from prefect.task_runners import TaskRunner
 
 from neardup.arrays import Ints
 from neardup.decide.decision import Decision
-from neardup.decoys import Decoys, search_decoys
-from neardup.duplicate_tables import write_duplicates
-from neardup.duplicates import Duplicates
+from neardup.detect.decoys import Decoys, search_decoys
+from neardup.detect.duplicate_tables import write_duplicates
+from neardup.detect.duplicates import Duplicates
+from neardup.detect.proofs import PairVerdicts, verify_pairs
 from neardup.encode.collection import Collection, encode_shard, known, new_shards
 from neardup.encode.encoder import load_encoder
 from neardup.encode.shards import Encoded, among
@@ -23,7 +24,6 @@ from neardup.errors import ConfigError
 from neardup.measure.evaluate import Evaluation
 from neardup.measure.low_precision import effect, measured_folder
 from neardup.measure.threshold import calibrated_beside
-from neardup.proofs import PairVerdicts, verify_pairs
 from neardup.search.blocks import Block, Triangle, search_block
 from neardup.settings.schema import ClusterSettings
 from neardup.stages import STATE, claim

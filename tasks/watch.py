@@ -7,15 +7,15 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from neardup.decide.chosen_decision import decision_for
+from neardup.detect.proofs import Verification
+from neardup.detect.watch import SHOWN_PAIRS, Watched, watch
 from neardup.encode.encoder import load_encoder
 from neardup.errors import TrackingError
 from neardup.measure.threshold import calibrated_beside
-from neardup.proofs import Verification
 from neardup.review.again import Again, asked_again, save_again
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import digest_file
 from neardup.verify.evidence import ordered
-from neardup.watch import SHOWN_PAIRS, Watched, watch
 from tasks.decisions import judged_pairs, links_of
 from tasks.running import RETRY, outside_fault
 from tasks.tracking import Tracking

@@ -19,8 +19,9 @@ from PIL import Image, ImageOps
 from servers import environment, free_port
 
 from neardup.builtin.scenes import Scene
-from neardup.duplicate_tables import write_duplicates
-from neardup.duplicates import Duplicates, duplicates
+from neardup.detect.duplicate_tables import write_duplicates
+from neardup.detect.duplicates import Duplicates, duplicates
+from neardup.detect.watch import watch
 from neardup.encode.collection import Collection, encode_shard, known, new_shards, open_collection, present
 from neardup.encode.encoder import load_encoder
 from neardup.encode.shards import SHARDS
@@ -31,7 +32,6 @@ from neardup.search.pairs import near_pairs
 from neardup.search.pictures import KINDS, NEAR
 from neardup.settings.schema import ClusterSettings, PrepareSettings
 from neardup.verify.evidence import ordered
-from neardup.watch import watch
 from tasks.cluster import workers
 from tasks.duplicates import threshold_of
 from tasks.watch import look_for_new

@@ -9,7 +9,7 @@ import pytest
 from neardup.decide.bands import Band
 from neardup.decide.chosen_decision import SHIPPED
 from neardup.decide.decision import Decision
-from neardup.proofs import UNLIKELY, PairVerdicts, Proofs
+from neardup.detect.proofs import UNLIKELY, PairVerdicts, Proofs
 from neardup.search.pairs import NearPairs
 from neardup.verify.evidence import Evidence
 from neardup.verify.verifier import Verifier

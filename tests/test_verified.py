@@ -16,8 +16,8 @@ from neardup.decide.probability import CandidatePairs
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError
 from neardup.measure.evaluate import Evaluation, evaluate
+from neardup.measure.verified import by_cosine, verify_approaches
 from neardup.stages import digest_file
-from neardup.verified import by_cosine, verify_approaches
 from neardup.verify.evidence import Evidence
 
 

@@ -29,8 +29,8 @@ from neardup.errors import ArchiveError, ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from neardup.detect.hits import HitProof
     from neardup.encode.vectors import Embeddings
-    from neardup.hits import HitProof
     from neardup.search.nearest import Hit
     from neardup.settings.schema import Dtype, Settings
 
@@ -165,7 +165,7 @@ def _prove_hits(
 ) -> "list[list[HitProof | None]]":
     """Verify the hits, with the decision that belongs to the encoder, if one does."""
     from neardup.decide.chosen_decision import decision_for
-    from neardup.hits import prove_hits
+    from neardup.detect.hits import prove_hits
     from neardup.images import read_file
 
     files = {hit.photo: photos / hit.path for found in hits for hit in found}

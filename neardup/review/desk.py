@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from neardup.hits import prove_hits
+from neardup.detect.hits import prove_hits
 from neardup.images import MAX_PIXELS, read_file
 from neardup.review.group import Groups
 from neardup.review.lookup import Lookup

@@ -9,11 +9,11 @@ from neardup.archive.scan import scan
 from neardup.arrays import Ints
 from neardup.decide.decision import Decision
 from neardup.decide.promises import FalseLinks, expected_false_links
+from neardup.detect.hits import prove_hits
 from neardup.encode.collection import Files, encoded_photos
 from neardup.encode.encoder import Encoder
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ArchiveError
-from neardup.hits import prove_hits
 from neardup.images import read_file
 from neardup.search.blocks import Triangle
 from neardup.search.nearest import Hit, nearest_rows

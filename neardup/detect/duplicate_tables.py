@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 
 from neardup.arrays import Floats, Ints
 from neardup.decide.group_report import COLUMNS, GroupReport, Member
-from neardup.duplicates import Duplicates, LeftOut
+from neardup.detect.duplicates import Duplicates, LeftOut
+from neardup.detect.proofs import chance_text
 from neardup.pages import write_strips
-from neardup.proofs import chance_text
 from neardup.search.pairs import NearPairs
 from neardup.search.pictures import COPY, KINDS
 from neardup.stages import claim, replacing, write_json

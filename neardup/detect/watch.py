@@ -15,12 +15,12 @@ from neardup.archive.scan import check_folders, scan_archive
 from neardup.arrays import Ints
 from neardup.decide.complete_linkage import near_groups
 from neardup.decide.group_report import GroupReport
+from neardup.detect.proofs import Proofs, Verification, groups_of, prove
 from neardup.encode.protocol import Encoder
 from neardup.encode.store import store_of
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ArchiveError, ConfigError
 from neardup.pages import write_strips
-from neardup.proofs import Proofs, Verification, groups_of, prove
 from neardup.search.pairs import NearPairs, near_pairs
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, claim, replacing, write_json

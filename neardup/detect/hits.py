@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from neardup.decide.decision import Decision
+from neardup.detect.proofs import chance_text
 from neardup.images import MAX_PIXELS
-from neardup.proofs import chance_text
 from neardup.search.nearest import Hit
 from neardup.verify.evidence import ordered
 from neardup.verify.relation import relation_of

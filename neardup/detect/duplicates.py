@@ -17,7 +17,8 @@ from neardup.decide.decision import Decision
 from neardup.decide.group_report import GroupReport
 from neardup.decide.groups import members_of
 from neardup.decide.promises import expected_false_links
-from neardup.decoys import Decoys
+from neardup.detect.decoys import Decoys
+from neardup.detect.proofs import PairVerdicts, Proofs, groups_of, prove
 from neardup.encode.collection import (
     Collection,
     encode_shard,
@@ -31,7 +32,6 @@ from neardup.encode.collection import (
 from neardup.encode.encoder import BUILTIN
 from neardup.encode.shards import content_keys
 from neardup.errors import ConfigError
-from neardup.proofs import PairVerdicts, Proofs, groups_of, prove
 from neardup.search.blocks import Triangle, open_triangle, search_block
 from neardup.search.pairs import NearPairs, joined
 from neardup.search.pictures import (
