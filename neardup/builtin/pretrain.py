@@ -27,9 +27,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from neardup.builtin import tiny
-from neardup.builtin.captions import caption_top_1, learn_captions
 from neardup.builtin.pool import Scenes, batches_of, drawn_scenes, training_pool, validation_pool
-from neardup.builtin.pretrainer import FINER, PLAIN_SIZE, Pretrainer, Pretraining
+from neardup.builtin.text_tower import caption_top_1, learn_captions
+from neardup.builtin.training_step import FINER, PLAIN_SIZE, Pretrainer, Pretraining
 from neardup.encode.graph import write_graph
 from neardup.encode.kinds import DualEncoder
 from neardup.encode.onnx import GRAPH

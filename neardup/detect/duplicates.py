@@ -33,8 +33,7 @@ from neardup.encode.encoder import BUILTIN
 from neardup.encode.shards import content_keys
 from neardup.errors import ConfigError
 from neardup.search.blocks import Triangle, open_triangle, search_block
-from neardup.search.pairs import NearPairs, joined
-from neardup.search.pictures import (
+from neardup.search.exact_copies import (
     COPY,
     NEAR,
     between_pictures,
@@ -43,6 +42,7 @@ from neardup.search.pictures import (
     pictures_of,
     with_copies,
 )
+from neardup.search.pairs import NearPairs, joined
 from neardup.settings.schema import PrepareSettings
 from neardup.verify.candidates import CANDIDATES
 from neardup.verify.evidence import ordered

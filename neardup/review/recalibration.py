@@ -24,7 +24,7 @@ from neardup.review.figures import audit_figures, verdict_figures
 from neardup.review.links import Links, Pair, save_known_pairs
 from neardup.review.refit import Answered, Moves, asked_weights, log_odds_of, moved_bands, old_beliefs
 from neardup.review.verdicts import DIFFERENT, SAME, Verdict, Verdicts, pair_of
-from neardup.search.pictures import COPY, KINDS
+from neardup.search.exact_copies import COPY, KINDS
 from neardup.stages import Stage, digest_of, read_json, write_json
 from neardup.verify.store import EVIDENCE, read_evidence
 

@@ -1,4 +1,4 @@
-"""Fit the decision that the project ships for its encoder: `python -m neardup.builtin.decision PHOTOS`.
+"""Fit the decision that the project ships for its encoder: `python -m neardup.builtin.fit_decision PHOTOS`.
 
 It rests on photographs that the encoder was never trained on: exposures of one plate, and press copies made of them.
 """
