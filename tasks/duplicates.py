@@ -16,7 +16,7 @@ from neardup.decide.decision import Decision
 from neardup.detect.decoys import Decoys, search_decoys
 from neardup.detect.duplicate_tables import write_duplicates
 from neardup.detect.duplicates import Duplicates
-from neardup.detect.proofs import PairVerdicts, verify_pairs
+from neardup.detect.proofs import PairVerdicts, Verification, verify_pairs
 from neardup.encode.collection import Collection, encode_shard, known, new_shards
 from neardup.encode.encoder import load_encoder
 from neardup.encode.shards import Encoded, among
@@ -29,7 +29,7 @@ from neardup.settings.schema import ClusterSettings
 from neardup.stages import STATE, claim
 from neardup.verify.candidates import closing_pairs, near_together
 from neardup.verify.evidence import Evidence
-from neardup.verify.store import EVIDENCE, EvidenceByPair, KeypointCache, read_evidence, write_evidence
+from neardup.verify.store import EVIDENCE, EvidenceByPair, read_evidence, write_evidence
 from neardup.verify.verifier import CORES, verifier_fingerprint
 from tasks.cluster import spread
 from tasks.running import RETRY, outside_fault
@@ -135,10 +135,10 @@ def verify_all(
     """
     known = read_evidence(out / "duplicates" / EVIDENCE, verifier_fingerprint())
     candidates = found.candidates
-    _verify_new(found, candidates, known, out, runner, settings)
-    closing = closing_pairs(known, candidates)
-    _verify_new(found, closing, known, out, runner, settings)
-    KeypointCache.in_state(out / STATE).shrink()
+    with found.verifier(out / STATE):  # the workers' keypoints lie in its cache
+        _verify_new(found, candidates, known, out, runner, settings)
+        closing = closing_pairs(known, candidates)
+        _verify_new(found, closing, known, out, runner, settings)
     return found.with_closing(closing), known
 
 
@@ -211,7 +211,7 @@ def publish(
     """
     folder = out / "duplicates"
     if evidence is not None:
-        found = found.decided(found.verifier(out / STATE), evidence, decision, judged)
+        found = found.decided(found.verifier(out / STATE), evidence, Verification(decision, judged))
     found = replace(found, decoys=decoys)
     write_duplicates(found, folder)
     create_markdown_artifact(found.summary, key="duplicates", description="All near-duplicates of the folder")

@@ -1,7 +1,6 @@
 """What people are shown of proved pairs, and what their answers bind: pairs that are made by hand."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,7 +34,7 @@ def proofs(chances: list[float], bands: list[Band], answered: int | None = None)
     answers = {} if answered is None else {(photos[answered + 1], photos[0]): "different"}
     paths = tuple(f"{photo}.png" for photo in photos)
     verifier, judged = Verifier({}.__getitem__), PairVerdicts(answers)
-    return Proofs(Path(), paths, pairs, photos, evidence, np.array(chances), tuple(bands), verifier, judged=judged)
+    return Proofs(paths, pairs, photos, evidence, np.array(chances), tuple(bands), verifier, judged=judged)
 
 
 def test_what_is_too_unlikely_is_not_to_be_reviewed() -> None:

@@ -13,12 +13,11 @@ from neardup.archive.scan import check_folders
 from neardup.arrays import Ints
 from neardup.decide.chosen_decision import shipped_decision
 from neardup.decide.complete_linkage import near_groups
-from neardup.decide.decision import Decision
 from neardup.decide.group_report import GroupReport
 from neardup.decide.groups import members_of
 from neardup.decide.promises import expected_false_links
 from neardup.detect.decoys import Decoys
-from neardup.detect.proofs import PairVerdicts, Proofs, groups_of, prove
+from neardup.detect.proofs import Proofs, Verification, groups_of, prove
 from neardup.encode.collection import (
     Collection,
     encode_shard,
@@ -193,27 +192,19 @@ class Duplicates:
         """What verifies the pairs, and keeps keypoints in a state folder."""
         return Verifier.of_folder(self.collection.folder, self.path_of, state, self.collection.max_pixels)
 
-    def decided(
-        self,
-        verifier: Verifier,
-        known: EvidenceByPair,
-        decision: Decision | None,
-        judged: PairVerdicts = PairVerdicts(),  # noqa: B008 - frozen
-    ) -> "Duplicates":
+    def decided(self, verifier: Verifier, known: EvidenceByPair, verification: Verification) -> "Duplicates":
         """Decide the pairs by their evidence; where a decision gives probabilities, these make the groups.
 
         Args:
             verifier: that found the evidence, and draws the pairs that are shown.
             known: evidence of the pairs; a pair without any is an exact copy, or has a photo that cannot be read.
-            decision: what turns evidence into a probability; None where none belongs to the encoder.
-            judged: what people said of pairs; it binds the groups.
+            verification: what turns evidence into a probability, and what people said of pairs, which binds the groups.
 
         Raises:
             ConfigError: what people said contradicts itself.
         """
-        root = self.collection.folder
-        proofs = prove(root, self.paths, self.contents, self.pairs, known, verifier, decision, judged)
-        if decision is None:
+        proofs = prove(self.paths, self.contents, self.pairs, known, verifier, verification)
+        if proofs.decision is None:
             return replace(self, proofs=proofs)
         group_of, reports = groups_of(proofs, self.kinds == COPY)
         return replace(self, proofs=proofs, group_of=group_of, reports=reports)
@@ -332,4 +323,4 @@ def find_duplicates(
             return found
         verifier = found.verifier(Path(temporary))
         evidence, closing = verifier.verify_closed(found.candidates)
-        return found.with_closing(closing).decided(verifier, evidence, decision)
+        return found.with_closing(closing).decided(verifier, evidence, Verification(decision))

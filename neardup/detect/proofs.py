@@ -79,7 +79,6 @@ class Proofs:
     """Evidence of pairs, in the order of the pairs.
 
     Attributes:
-        root: folder of the photos.
         paths: of the photos that pairs count.
         pairs: that were verified or are exact copies.
         photos: SHA-256 of each photo of `paths`.
@@ -91,7 +90,6 @@ class Proofs:
         judged: what people said of pairs.
     """
 
-    root: Path
     paths: tuple[str, ...]
     pairs: NearPairs
     photos: tuple[str, ...]
@@ -325,27 +323,24 @@ def verify_pairs(
 
 
 def prove(
-    root: Path,
     paths: tuple[str, ...],
     photos: tuple[str, ...],
     pairs: NearPairs,
     known: EvidenceByPair,
     verifier: Verifier,
-    decision: Decision | None,
-    judged: PairVerdicts = PairVerdicts(),
+    verification: Verification,
 ) -> Proofs:
     """Decide pairs of a collection by their evidence.
 
     Args:
-        root: folder of the photos; it is only read.
         paths: of the photos that pairs count.
         photos: SHA-256 of each of them.
         pairs: rows of `paths`.
         known: evidence of the pairs; exact copies have none, and need none.
         verifier: that found it.
-        decision: what turns evidence into a probability; None where none belongs to the encoder.
-        judged: what people said of pairs.
+        verification: what turns evidence into a probability, and what people said of pairs.
     """
+    decision, judged = verification.decision, verification.judged
     rows = zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
     evidence = tuple(known.get(ordered(photos[left], photos[right])) for left, right in rows)
     probabilities, bands = np.full(len(evidence), np.nan), [""] * len(evidence)
@@ -355,4 +350,4 @@ def prove(
         probabilities[verified], judged_bands = decision.judge(similarities, [evidence[place] for place in verified])
         for place, band in zip(verified.tolist(), judged_bands, strict=True):
             bands[place] = band
-    return Proofs(root, paths, pairs, photos, evidence, probabilities, tuple(bands), verifier, decision, judged)
+    return Proofs(paths, pairs, photos, evidence, probabilities, tuple(bands), verifier, decision, judged)
