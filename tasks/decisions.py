@@ -12,7 +12,8 @@ from neardup.errors import EncoderError
 from neardup.review.links import Links
 from neardup.review.verdicts import DATABASE, Verdicts, open_verdicts
 from neardup.settings.schema import MODEL_URIS, OnnxSettings
-from tasks.tracking import is_tracked, models_of, tracking_of
+from neardup.stages import models_of
+from tasks.tracking import is_tracked, tracking_of
 
 CHAMPION = "models:/near-duplicates@champion"
 """The model that is searched with unless another one is named."""

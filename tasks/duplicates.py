@@ -18,7 +18,7 @@ from neardup.detect.duplicate_tables import write_duplicates
 from neardup.detect.duplicates import Duplicates
 from neardup.detect.proofs import PairVerdicts, Verification, verify_pairs
 from neardup.encode.collection import Collection, encode_shard, known, new_shards
-from neardup.encode.encoder import load_encoder
+from neardup.encode.encoder import loaded_encoder
 from neardup.encode.shards import Encoded, among
 from neardup.errors import ConfigError
 from neardup.measure.evaluate import Evaluation
@@ -191,7 +191,7 @@ def look_for_decoys(triangle: Triangle, here: Ints, folder: Path, decision: Deci
     if decision is None:
         raise ConfigError("decoys say how many links are false, and nothing links pairs here: leave out --no-verify")
     collection = triangle.collection
-    encoder = load_encoder(collection.encoder, collection.device, collection.precision)
+    encoder = loaded_encoder(collection.encoder, collection.device, collection.precision)
     return search_decoys(triangle, here, folder, encoder, decision, out / STATE)
 
 

@@ -22,7 +22,7 @@ from prefect.runtime import flow_run
 import neardup
 from neardup.errors import TrackingError
 from neardup.settings.schema import MODEL_URIS
-from neardup.stages import STATE, digest_of, replacing
+from neardup.stages import STATE, digest_of, models_of, replacing
 from tasks.addresses import without_credentials
 
 if TYPE_CHECKING:
@@ -66,11 +66,6 @@ def local_uri(out: Path) -> str:
             if not path.is_file():
                 _make_tables(path)
     return f"sqlite:///{path}"
-
-
-def models_of(out: Path) -> Path:
-    """Folder of the encoders that were fetched or prepared for an output folder."""
-    return out / STATE / "models"
 
 
 def _make_tables(path: Path) -> None:

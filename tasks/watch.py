@@ -1,5 +1,6 @@
 """Tasks that look for what is new in the archive."""
 
+from copy import copy
 from math import isnan
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from neardup.decide.chosen_decision import decision_for
 from neardup.detect.proofs import Verification
 from neardup.detect.watch import SHOWN_PAIRS, Watched, watch
-from neardup.encode.encoder import load_encoder
+from neardup.encode.encoder import loaded_encoder
 from neardup.errors import TrackingError
 from neardup.measure.threshold import calibrated_beside
 from neardup.review.again import Again, asked_again, save_again
@@ -39,7 +40,7 @@ def look_for_new(
     By default candidates are taken from the decision's loosest similarity on, or without one at or above the
     checkpoint's own threshold.
     """
-    encoder = load_encoder(checkpoint, device)
+    encoder = copy(loaded_encoder(checkpoint, device))
     encoder.name = name
     decision = decision_for(out, encoder.fingerprint, checkpoint) if verify else None
     if threshold is None:

@@ -25,6 +25,7 @@ from neardup.cli.options import (
 )
 from neardup.cli.output import print_result, say, working_in
 from neardup.errors import ArchiveError, ConfigError
+from neardup.stages import STATE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +61,7 @@ def embed(
 
     settings = settings_of(config, folder, encoder=encoder, device=device)
     check_folder_of_photos(folder)
-    state, limit = out.parent / ".neardup", settings.prepare.max_pixels
+    state, limit = out.parent / STATE, settings.prepare.max_pixels
     with working_in(out.parent):
         model = loaded(settings, out.parent, dtype, measured)
         table = state / f"{out.stem}.scan.parquet"
@@ -139,7 +140,7 @@ def search(
     answers = list(zip(queries.paths, mark_itself(hits, queries), strict=True))
     folder, proofs = photo if photo.is_dir() else photo.parent, None
     if verify and photos:
-        state = file.parent / ".neardup" if known else None
+        state = file.parent / STATE if known else None
         proofs = _prove_hits(queries, hits, folder, photos, state, settings.prepare.max_pixels)
     elif verify:
         say("The hits are not verified: say with --photos which folder was embedded, or --no-verify")
@@ -282,7 +283,7 @@ def duplicates(
     foreign = decoys.resolve() if decoys else None
     computing = settings.device, dtype, settings.prepare, settings.cluster, verify, foreign, settings.onnx
     given = archive.resolve(), out.resolve(), encoder, threshold, *computing
-    result = run_flow("duplicates", out, *given, check=lambda: check_named(encoder, settings, out))
+    result = run_flow("duplicates", out, *given, check=lambda: check_named(encoder, settings, out, dtype))
     folder = Path(result["folder"])
     shown = ("gallery.html", *(("explained.html",) if verify else ()), "pairs.xlsx", "groups.xlsx")
     first, *rest = result["summary"].splitlines()
@@ -340,19 +341,21 @@ def check_folder_of_photos(folder: Path) -> None:
         raise ArchiveError(f"{folder} holds no image that can be read{why}: name the folder of the photographs")
 
 
-def check_named(encoder: str | None, settings: "Settings", out: Path) -> None:
-    """Refuse an encoder that was named and cannot be loaded, before a run begins; the run itself asks MLflow for its.
+def check_named(encoder: str | None, settings: "Settings", out: Path, dtype: "Dtype" = "fp32") -> None:
+    """Refuse an encoder that was named and cannot be loaded, before a run begins, which then has it loaded.
+
+    Of a model of MLflow the run itself asks.
 
     Raises:
         EncoderError: it cannot be loaded.
     """
     from dataclasses import replace
 
-    from neardup.encode.encoder import load_encoder
+    from neardup.encode.encoder import loaded_encoder
     from neardup.settings.schema import MODEL_URIS
 
     if encoder and not encoder.startswith(MODEL_URIS):
-        load_encoder(resolved(replace(settings, encoder=encoder), out), settings.device)
+        loaded_encoder(resolved(replace(settings, encoder=encoder), out), settings.device, dtype)
 
 
 def loaded(settings: "Settings", folder: Path, dtype: "Dtype", results: Path) -> Any:
