@@ -20,8 +20,9 @@ from neardup.measure.comparison import FILES as COMPARISON_FILES
 from neardup.measure.queries import FILES as ANSWER_FILES
 from neardup.stages import digest_of
 from tasks import pyfunc
+from tasks.addresses import reachable
 from tasks.epochs import log_shares, sync_history
-from tasks.tracking import Tracking, metric_name, reachable
+from tasks.tracking import Tracking, metric_name
 
 # An environment made by uv has no pip, which is no fault: the model's requirements are given, each with its version.
 logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)

@@ -9,7 +9,7 @@ from neardup.encode.background import Background, NormalisedEncoder
 from neardup.encode.devices import without_torch
 from neardup.encode.onnx import GRAPH, PREPARATION, OnnxEncoder, of_checkpoint
 from neardup.encode.onnx_file import is_onnx, load_onnx
-from neardup.encode.protocol import BATCH, BUILTIN, CHECKPOINT, BatchEncoder, Encoder
+from neardup.encode.protocol import BATCH, BUILTIN, CHECKPOINT, BatchEncoder, Encoder, checkpoint_folder
 from neardup.errors import EncoderError
 
 if TYPE_CHECKING:  # a borrowed GPU has no pydantic, which recipes need
@@ -103,11 +103,6 @@ def _of_onnx_file(name: str, device: str, dtype: "Dtype", onnx: Mapping[str, Any
     from neardup.encode.int8 import in_int8  # noqa: PLC0415 - torch, for seconds
 
     return in_int8(encoder)
-
-
-def checkpoint_folder(name: str) -> Path:
-    """The folder of an encoder's checkpoint; of what is no folder's name, such as a hub id, one that is not there."""
-    return CHECKPOINT if name == BUILTIN else Path(name)
 
 
 def check_encoder(name: str) -> None:
