@@ -30,7 +30,7 @@ from neardup.errors import ConfigError, EncoderError
 from neardup.search.blocks import Triangle, open_triangle, search_block
 from neardup.search.exact_copies import KINDS, NEAR
 from neardup.search.pairs import near_pairs
-from neardup.settings.schema import ClusterSettings, PrepareSettings
+from neardup.settings.schema import ClusterSettings, PrepareSettings, Settings
 from neardup.verify.evidence import ordered
 from tasks.cluster import workers
 from tasks.duplicates import threshold_of
@@ -363,7 +363,9 @@ def test_the_threshold_is_that_of_the_very_encoder(small_encoder: str, tmp_path:
     with pytest.raises(ConfigError, match=r"threshold|model|encoder"):
         threshold_of(collection, tmp_path, None)
     with pytest.raises(ConfigError, match=r"threshold|model|encoder"):
-        look_for_new.fn(tmp_path / "photos", tmp_path / "out", PrepareSettings(), "tuned", str(checkpoint), None, "cpu")
+        look_for_new.fn(
+            tmp_path / "photos", tmp_path / "out", Settings(device="cpu"), "tuned", str(checkpoint), None, verify=True
+        )
 
 
 def test_a_worker_with_another_encoder_is_refused(opened: Opened, photos: Path, tmp_path: Path) -> None:
