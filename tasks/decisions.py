@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from neardup.detect.proofs import PairVerdicts
+from neardup.decide.constraints import PairVerdicts
 from neardup.encode.encoder import BUILTIN
 from neardup.encode.onnx_file import prepared
 from neardup.errors import EncoderError

@@ -12,11 +12,12 @@ from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import TaskRunner
 
 from neardup.arrays import Ints
+from neardup.decide.constraints import PairVerdicts
 from neardup.decide.decision import Decision
 from neardup.detect.decoys import Decoys, search_decoys
 from neardup.detect.duplicate_tables import write_duplicates
 from neardup.detect.duplicates import Duplicates
-from neardup.detect.proofs import PairVerdicts, Verification, verify_pairs
+from neardup.detect.verified_pairs import Verification, verify_pairs
 from neardup.encode.collection import Collection, encode_shard, known, new_shards
 from neardup.encode.encoder import loaded_encoder
 from neardup.encode.shards import Encoded, among

@@ -7,7 +7,7 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from neardup.decide.chosen_decision import decision_for
-from neardup.detect.proofs import Verification
+from neardup.detect.verified_pairs import Verification
 from neardup.detect.watch import SHOWN_PAIRS, Watched, watch
 from neardup.encode.encoder import loaded_encoder
 from neardup.errors import TrackingError
@@ -41,7 +41,7 @@ def look_for_new(
 
 def ask_again(watched: Watched, out: Path) -> list[Again]:
     """Write `asked_again.csv`, which says which answered pairs people are asked about again, and why."""
-    rows = ask_about(watched, links_of(out)) if watched.proofs else []
+    rows = ask_about(watched, links_of(out)) if watched.verified else []
     if rows:
         get_run_logger().info("%s answered pairs are to be looked at again: asked_again.csv says why", len(rows))
     return rows

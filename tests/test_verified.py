@@ -16,7 +16,7 @@ from neardup.decide.probability import CandidatePairs
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError
 from neardup.measure.evaluate import Evaluation, evaluate
-from neardup.measure.verified import by_cosine, verify_approaches
+from neardup.measure.verified_approaches import by_cosine, verify_approaches
 from neardup.stages import digest_file
 from neardup.verify.evidence import Evidence
 

@@ -30,7 +30,7 @@ from neardup.stages import STATE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from neardup.detect.hits import HitProof
+    from neardup.detect.hits import VerifiedHit
     from neardup.encode.vectors import Embeddings
     from neardup.search.nearest import Hit
     from neardup.settings.schema import Dtype, Settings
@@ -141,7 +141,7 @@ def search(
     folder, proofs = photo if photo.is_dir() else photo.parent, None
     if verify and photos:
         state = file.parent / STATE if known else None
-        proofs = _prove_hits(queries, hits, folder, photos, state, settings.prepare.max_pixels)
+        proofs = _verified_hits(queries, hits, folder, photos, state, settings.prepare.max_pixels)
     elif verify:
         say("The hits are not verified: say with --photos which folder was embedded, or --no-verify")
     _print_hits(answers, proofs, with_names=photo.is_dir(), as_json=as_json)
@@ -156,17 +156,17 @@ def _remembered(vectors: str) -> Path | None:
     return folder_of(Path(vectors)) if not _is_store(vectors) and Path(vectors).is_file() else None
 
 
-def _prove_hits(
+def _verified_hits(
     queries: "Embeddings",
     hits: "Sequence[Sequence[Hit]]",
     folder: Path,
     photos: Path,
     state: Path | None,
     max_pixels: int,
-) -> "list[list[HitProof | None]]":
+) -> "list[list[VerifiedHit | None]]":
     """Verify the hits, with the decision that belongs to the encoder, if one does."""
     from neardup.decide.chosen_decision import decision_for
-    from neardup.detect.hits import prove_hits
+    from neardup.detect.hits import verify_hits
     from neardup.images import read_file
 
     files = {hit.photo: photos / hit.path for found in hits for hit in found}
@@ -174,7 +174,7 @@ def _prove_hits(
     fingerprint = queries.fingerprint
     decision = decision_for(state.parent if state else None, fingerprint)
     names = [(photo, Path(path).name) for photo, path in zip(queries.photos, queries.paths, strict=True)]
-    return prove_hits(names, hits, lambda photo: read_file(files[photo]), state, decision, max_pixels)
+    return verify_hits(names, hits, lambda photo: read_file(files[photo]), state, decision, max_pixels)
 
 
 def _is_store(vectors: str) -> bool:
@@ -196,7 +196,7 @@ def _stored_vectors(store: str, fingerprint: str) -> "Embeddings":
 
 def _print_hits(
     answers: "Sequence[tuple[str, Sequence[Hit]]]",
-    proofs: "Sequence[Sequence[HitProof | None]] | None",
+    proofs: "Sequence[Sequence[VerifiedHit | None]] | None",
     *,
     with_names: bool,
     as_json: bool,
@@ -222,7 +222,7 @@ def _show_hits(
     queries: Path,
     photos: Path,
     answers: "Sequence[tuple[str, Sequence[Hit]]]",
-    proofs: "Sequence[Sequence[HitProof | None]] | None",
+    proofs: "Sequence[Sequence[VerifiedHit | None]] | None",
     max_pixels: int,
 ) -> None:
     """Write the page that shows each query with its hits."""

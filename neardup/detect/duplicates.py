@@ -17,7 +17,7 @@ from neardup.decide.group_report import GroupReport
 from neardup.decide.groups import members_of
 from neardup.decide.promises import expected_false_links
 from neardup.detect.decoys import Decoys
-from neardup.detect.proofs import Proofs, Verification, groups_of, prove
+from neardup.detect.verified_pairs import Verification, VerifiedPairs, decide_pairs, groups_of
 from neardup.encode.collection import (
     Collection,
     encode_shard,
@@ -74,7 +74,7 @@ class Duplicates:
         pairs: best first.
         kinds: int64 (m,), what each pair is, an index of `KINDS`.
         group_of: int64 (len(paths),), the group of each; a number of its own for a photo in none.
-        proofs: what verification says of the pairs; None where they were not verified.
+        verified: what verification says of the pairs; None where they were not verified.
         reports: why each photo is in its group, numbered from 1 as `groups` are; none where nothing was decided.
         decoys: what a search for foreign photographs found; None where there was none.
     """
@@ -88,7 +88,7 @@ class Duplicates:
     pairs: NearPairs
     kinds: Ints
     group_of: Ints
-    proofs: Proofs | None = None
+    verified: VerifiedPairs | None = None
     reports: tuple[GroupReport, ...] = ()
     decoys: Decoys | None = None
 
@@ -127,7 +127,7 @@ class Duplicates:
     def candidate_rule(self) -> str:
         """Which pairs are candidates, or near-duplicates where nothing decides them, in words."""
         nearest = f"one photo is among the {self.most} nearest of the other at " if self.most else ""
-        closed = ", or both match a third photo" if self.proofs else ""
+        closed = ", or both match a third photo" if self.verified else ""
         return f"{nearest}similarity {self.threshold:g} or above{closed}"
 
     @property
@@ -137,16 +137,16 @@ class Duplicates:
         photos = f"{self.photos:,} photos, {in_groups:,} of them in {len(self.groups):,} groups of near-duplicates"
         copies = f"; exact copies {self.copies:,}" if self.copies else ""
         left_out = f"; {len(self.unreadable):,} files could not be read" if self.unreadable else ""
-        if self.proofs is None:
+        if self.verified is None:
             return f"{photos}; pairs {pairs:,} at {self.threshold:g} or above{copies}{left_out}."
-        counts = self.proofs.counts
+        counts = self.verified.counts
         decided = (
-            f"; links {counts['links']:,}, pairs to review {counts['to_review']:,}" if self.proofs.decision else ""
+            f"; links {counts['links']:,}, pairs to review {counts['to_review']:,}" if self.verified.decision else ""
         )
         return (
             f"{photos}{decided}{copies}{left_out}.\n"
-            f"Candidates are the {pairs:,} pairs of which {self.candidate_rule}.\n{self.proofs.summary}"
-            + (f"\n{self._false_links}" if self.proofs.decision else "")
+            f"Candidates are the {pairs:,} pairs of which {self.candidate_rule}.\n{self.verified.summary}"
+            + (f"\n{self._false_links}" if self.verified.decision else "")
         )
 
     @property
@@ -168,8 +168,8 @@ class Duplicates:
             "unreadable": len(self.unreadable),
             "threshold": self.threshold,
             "nearest": self.most,
-            **({"verification": self.proofs.counts} if self.proofs else {}),
-            **({"decision": self.proofs.decision.fingerprint} if self.proofs and self.proofs.decision else {}),
+            **({"verification": self.verified.counts} if self.verified else {}),
+            **({"decision": self.verified.decision.fingerprint} if self.verified and self.verified.decision else {}),
             "false_links": asdict(self.decoys.false_links) if self.decoys else None,
             "encoder": self.collection.encoder,
             "precision": self.collection.precision,
@@ -203,11 +203,11 @@ class Duplicates:
         Raises:
             ConfigError: what people said contradicts itself.
         """
-        proofs = prove(self.paths, self.contents, self.pairs, known, verifier, verification)
-        if proofs.decision is None:
-            return replace(self, proofs=proofs)
-        group_of, reports = groups_of(proofs, self.kinds == COPY)
-        return replace(self, proofs=proofs, group_of=group_of, reports=reports)
+        verified = decide_pairs(self.paths, self.contents, self.pairs, known, verifier, verification)
+        if verified.decision is None:
+            return replace(self, verified=verified)
+        group_of, reports = groups_of(verified, self.kinds == COPY)
+        return replace(self, verified=verified, group_of=group_of, reports=reports)
 
     def with_closing(self, closing: Sequence[tuple[str, str]]) -> "Duplicates":
         """Add the pairs that close triangles, given by the SHA-256 of both photos, to the pairs that were found."""

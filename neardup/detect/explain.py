@@ -8,7 +8,7 @@ import numpy as np
 
 from neardup.decide.bands import Band
 from neardup.decide.chosen_decision import decision_for
-from neardup.detect.proofs import chance_text
+from neardup.decide.probability import chance_text
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import UnreadableImageError
 from neardup.images import MAX_PIXELS, read_file, read_image

@@ -15,7 +15,7 @@ from neardup.archive.scan import check_folders, scan_archive
 from neardup.arrays import Ints
 from neardup.decide.complete_linkage import near_groups
 from neardup.decide.group_report import GroupReport
-from neardup.detect.proofs import Proofs, Verification, groups_of, prove
+from neardup.detect.verified_pairs import Verification, VerifiedPairs, decide_pairs, groups_of
 from neardup.encode.protocol import Encoder
 from neardup.encode.store import store_of
 from neardup.encode.vectors import embed_photos
@@ -109,7 +109,7 @@ class Watched:
         pairs: new photos with their near-duplicates, best first, ties by path.
         groups: the groups that new photos belong to, that of the best pair first; new photos come first in each.
         reports: why each photo is in its group; none where nothing was decided.
-        proofs: what verification says of all candidates, of which `pairs` are those worth showing; None without it.
+        verified: what verification says of all candidates, of which `pairs` are those worth showing; None without it.
     """
 
     archive: Path
@@ -123,7 +123,7 @@ class Watched:
     pairs: tuple[NearPair, ...]
     groups: tuple[tuple[Member, ...], ...]
     reports: tuple[GroupReport, ...] = ()
-    proofs: Proofs | None = None
+    verified: VerifiedPairs | None = None
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -136,15 +136,15 @@ class Watched:
             "pairs": len(self.pairs),
             "groups": len(self.groups),
             **(
-                {"links": self.proofs.counts["links"], "to_review": self.proofs.counts["to_review"]}
-                if self.proofs
+                {"links": self.verified.counts["links"], "to_review": self.verified.counts["to_review"]}
+                if self.verified
                 else {}
             ),
         }
 
     @property
     def rows(self) -> list[list[int]]:
-        """The photos of each group, as `proofs` counts them, in the order of `groups`."""
+        """The photos of each group, as `verified` counts them, in the order of `groups`."""
         return [[member.row for member in group] for group in self.groups]
 
     @property
@@ -159,7 +159,7 @@ class Watched:
         vanished = f"; vanished {len(self.vanished):,}" if self.vanished else ""
         if not self.noticed:
             return f"Nothing is new among {self.photos:,} photos{vanished}."
-        decided = self.proofs is not None and self.proofs.decision is not None
+        decided = self.verified is not None and self.verified.decision is not None
         counts_text = "links {links:,}, pairs to review {to_review:,}" if decided else "near-duplicate pairs {pairs:,}"
         results = f"{counts_text.format(**self.counts)}, groups {len(self.groups):,}"
         return f"Files that were not there before: {kinds}{vanished}; {results}."
@@ -192,17 +192,17 @@ class Watched:
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob(".*.part.*"):
             leftover.unlink()
-        names = ("photo", "partner", "similarity", "partner_is_new", "group", *(VERIFIED if self.proofs else ()))
+        names = ("photo", "partner", "similarity", "partner_is_new", "group", *(VERIFIED if self.verified else ()))
         rows = [tuple(getattr(pair, name) for name in names) for pair in self.pairs[:SHEET_ROWS]]
         write_table(self.folder / "pairs.xlsx", tuple(name.replace("_", " ") for name in names), rows)
-        if self.proofs:
-            self.proofs.write(self.folder, self.rows, self.reports)
+        if self.verified:
+            self.verified.write(self.folder, self.rows, self.reports)
         save_rows(self.folder / "pairs.csv", NearPair, self.pairs)
         groups = [[member.path for member in group] for group in self.groups]
         write_table(self.folder / "groups.xlsx", (), groups, header=False)
         save_rows(self.folder / "new_photos.csv", Noticed, self.noticed)
         strips = [[(m.path, f"{m.similarity:.3f}", m.new) for m in group] for group in self.groups]
-        page, links = self.folder / "gallery.html", LINKS[0 if self.proofs else 1 :]
+        page, links = self.folder / "gallery.html", LINKS[0 if self.verified else 1 :]
         write_strips(page, "watch", self.archive, strips, self.summary, max_pixels, links=links)
         with replacing(self.folder / "watch.md") as partial:
             partial.write_text(self.markdown(), encoding="utf-8")
@@ -265,19 +265,19 @@ def watch(
         items = [(path, content) for content, path in seen.path_of.items()]
         vectors = embed_photos(items, archive, encoder, store=store, max_pixels=settings.max_pixels).vectors
         near = near_pairs(vectors, np.flatnonzero(seen.new), threshold)
-        proofs = None
+        verified = None
         if verification:
             near = near.nearest(CANDIDATES)
             verifier = Verifier.of_folder(archive, seen.path_of, out / STATE, settings.max_pixels)
-            proofs = _proofs_of(near, seen.path_of, verifier, out, verification)
-        if proofs and proofs.decision:
-            group_of, reports = groups_of(proofs)
+            verified = _verified(near, seen.path_of, verifier, out, verification)
+        if verified and verified.decision:
+            group_of, reports = groups_of(verified)
         else:
             group_of, reports = near_groups(near, vectors, threshold), ()
         folder = out / "watch" / f"{memory.runs + 1:04d}" if seen.noticed else None
-        found = _pairs_and_groups(near, group_of, seen, proofs, reports)
+        found = _pairs_and_groups(near, group_of, seen, verified, reports)
         facts = threshold, encoder.name, encoder.fingerprint
-        watched = Watched(archive, folder, len(items), seen.noticed, seen.vanished, *facts, *found, proofs)
+        watched = Watched(archive, folder, len(items), seen.noticed, seen.vanished, *facts, *found, verified)
         watched.write(settings.max_pixels)
     except FileNotFoundError as error:
         raise ArchiveError(f"{error.filename} went away while the archive was read: watch it again") from error
@@ -286,9 +286,9 @@ def watch(
     return watched
 
 
-def _proofs_of(
+def _verified(
     pairs: NearPairs, path_of: Mapping[str, str], verifier: Verifier, out: Path, verification: Verification
-) -> Proofs:
+) -> VerifiedPairs:
     """Verify pairs of photos, but for those that `duplicates` has verified, and decide them.
 
     Args:
@@ -303,11 +303,11 @@ def _proofs_of(
     earlier = read_evidence(out / "duplicates" / EVIDENCE, verifier_fingerprint())
     with verifier:
         known = verifier.verify(candidates, earlier)
-    return prove(tuple(path_of.values()), contents, pairs, known, verifier, verification)
+    return decide_pairs(tuple(path_of.values()), contents, pairs, known, verifier, verification)
 
 
 def _pairs_and_groups(
-    near: NearPairs, group_of: Ints, seen: Sighting, proofs: Proofs | None, reports: Sequence[GroupReport]
+    near: NearPairs, group_of: Ints, seen: Sighting, verified: VerifiedPairs | None, reports: Sequence[GroupReport]
 ) -> tuple[tuple[NearPair, ...], tuple[tuple[Member, ...], ...], tuple[GroupReport, ...]]:
     """The pairs that people are shown, with paths, the groups that new photos belong to, and the reports of these.
 
@@ -315,15 +315,15 @@ def _pairs_and_groups(
         near: pairs as rows of the photos that were seen, best first.
         group_of: int64 (n,), the group of each photo.
         seen: the photos, and which are new.
-        proofs: what verification says of the pairs, if they were verified.
+        verified: what verification says of the pairs, if they were verified.
         reports: of all groups, if pairs were decided.
 
     Returns:
         Pairs, groups and reports; groups are numbered from 1 in the order of their best pair.
     """
     paths, pairs, best = tuple(seen.path_of.values()), list[NearPair](), dict[int, dict[int, float]]()
-    shown = (proofs.shown if proofs else np.ones(len(near.left), dtype=bool)).tolist()
-    columns = proofs.columns() if proofs else {}
+    shown = (verified.shown if verified else np.ones(len(near.left), dtype=bool)).tolist()
+    columns = verified.columns() if verified else {}
     numbers: dict[int, int] = {}
     for place, (left, right, exact) in enumerate(
         zip(*(side.tolist() for side in (near.left, near.right, near.similarities)), strict=True)
@@ -336,8 +336,8 @@ def _pairs_and_groups(
             for row in (left, right):
                 best.setdefault(number, {}).setdefault(row, similarity)
         partner_is_new = "yes" if seen.new[right] else "no"
-        proof_columns = {name: columns[name][place] for name in VERIFIED if columns}
-        pairs.append(NearPair(paths[left], paths[right], similarity, partner_is_new, number, **proof_columns))
+        verified_columns = {name: columns[name][place] for name in VERIFIED if columns}
+        pairs.append(NearPair(paths[left], paths[right], similarity, partner_is_new, number, **verified_columns))
     groups = [[Member(paths[row], seen.new[row], value, row) for row, value in rows.items()] for rows in best.values()]
     shown_reports = (
         replace(report, group=numbers[label])

@@ -80,16 +80,16 @@ def ask_about(watched: "Watched", links: Links) -> list[Again]:
         watched: what the run found.
         links: what the verdicts in force come to.
     """
-    proofs = watched.proofs
-    if watched.folder is None or proofs is None or proofs.decision is None:
+    verified = watched.verified
+    if watched.folder is None or verified is None or verified.decision is None:
         return []
-    photos, pairs = proofs.photos, proofs.pairs
-    ends = zip(pairs.left.tolist(), pairs.right.tolist(), proofs.probabilities.tolist(), strict=True)
+    photos, pairs = verified.photos, verified.pairs
+    ends = zip(pairs.left.tolist(), pairs.right.tolist(), verified.probabilities.tolist(), strict=True)
     probabilities = {ordered(photos[left], photos[right]): chance for left, right, chance in ends if not isnan(chance)}
     group_of = {photos[row]: number for number, rows in enumerate(watched.rows, 1) for row in rows}
-    path_of, arrived = dict(zip(photos, proofs.paths, strict=True)), {file.path for file in watched.noticed}
+    path_of, arrived = dict(zip(photos, verified.paths, strict=True)), {file.path for file in watched.noticed}
     new = {photo: path for photo, path in path_of.items() if path in arrived}
-    reasons = asked_again(links, probabilities, proofs.decision.fingerprint, group_of, new)
+    reasons = asked_again(links, probabilities, verified.decision.fingerprint, group_of, new)
     rows = [
         Again(*(path_of[photo] for photo in pair), *pair, links.decided[pair].verdict, why, links.decided[pair].id)
         for pair, why in reasons.items()

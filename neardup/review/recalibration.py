@@ -19,7 +19,7 @@ from neardup.decide.decision import Decision, Fingerprints
 from neardup.decide.probability import CandidatePairs
 from neardup.decide.promises import Audit
 from neardup.errors import ArchiveError, VerdictError
-from neardup.measure.verified import SOURCE
+from neardup.measure.verified_approaches import SOURCE
 from neardup.review.figures import audit_figures, verdict_figures
 from neardup.review.links import Links, Pair, save_known_pairs
 from neardup.review.refit import Answered, Moves, asked_weights, log_odds_of, moved_bands, old_beliefs

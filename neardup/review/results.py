@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.decision import Decision
-from neardup.detect.proofs import UNLIKELY
+from neardup.detect.verified_pairs import UNLIKELY
 from neardup.errors import ArchiveError, ConfigError, NeardupError
 from neardup.review.bridges import bridges
 from neardup.review.candidates import Candidate, Photo, ShownPair, candidates_in, root_of

@@ -18,7 +18,7 @@ from scipy.special import expit
 from neardup.archive.testset import TestSet
 from neardup.decide.constraints import Constraints
 from neardup.decide.groups import DecidedPairs, group_pairs
-from neardup.detect.proofs import UNLIKELY
+from neardup.detect.verified_pairs import UNLIKELY
 from neardup.review.browser import chromium_page, pairs_asked, press, served
 from neardup.review.candidates import ShownPair, load_evidence
 from neardup.review.links import Links, Pair
