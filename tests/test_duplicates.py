@@ -27,9 +27,9 @@ from neardup.encode.encoder import load_encoder
 from neardup.encode.shards import SHARDS
 from neardup.encode.vectors import embed
 from neardup.errors import ConfigError, EncoderError
+from neardup.search.all_pairs import near_pairs
 from neardup.search.blocks import Triangle, open_triangle, search_block
 from neardup.search.exact_copies import KINDS, NEAR
-from neardup.search.pairs import near_pairs
 from neardup.settings.schema import ClusterSettings, PrepareSettings, Settings
 from neardup.verify.evidence import ordered
 from tasks.cluster import workers

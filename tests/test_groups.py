@@ -24,7 +24,7 @@ from neardup.decide.geometry import (
 from neardup.decide.group_report import COLUMNS, GroupReport, LinkedPairs, group_reports
 from neardup.decide.groups import DecidedPairs, explain_groups, group_pairs, members_of
 from neardup.errors import ConfigError
-from neardup.search.pairs import NearPairs
+from neardup.search.all_pairs import NearPairs
 from neardup.verify.evidence import Evidence
 
 SIZE = (400, 300)

@@ -10,7 +10,7 @@ from neardup.decide.chosen_decision import SHIPPED
 from neardup.decide.constraints import PairVerdicts
 from neardup.decide.decision import Decision
 from neardup.detect.verified_pairs import UNLIKELY, VerifiedPairs
-from neardup.search.pairs import NearPairs
+from neardup.search.all_pairs import NearPairs
 from neardup.verify.evidence import Evidence
 from neardup.verify.verifier import Verifier
 

@@ -27,8 +27,8 @@ from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError, ConfigError
 from neardup.images import MAX_PIXELS, read_image
 from neardup.pages import SHOWN_IN_STRIP, SHOWN_STRIPS, write_strips
-from neardup.search import pairs as nearpairs
-from neardup.search.pairs import near_pairs
+from neardup.search import all_pairs as nearpairs
+from neardup.search.all_pairs import near_pairs
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE
 

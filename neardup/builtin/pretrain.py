@@ -36,7 +36,7 @@ from neardup.encode.onnx import GRAPH
 from neardup.errors import NeardupError
 from neardup.progress import bar
 from neardup.stages import digest_of, replacing, sync, write_json
-from neardup.train.state import TrainingState
+from neardup.train.resume import TrainingState
 
 PRETRAIN_STEP = 3
 """Version of the training step, bumped when equal inputs would give other weights."""

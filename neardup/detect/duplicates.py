@@ -31,6 +31,7 @@ from neardup.encode.collection import (
 from neardup.encode.encoder import BUILTIN
 from neardup.encode.shards import content_keys
 from neardup.errors import ConfigError
+from neardup.search.all_pairs import NearPairs, joined
 from neardup.search.blocks import Triangle, open_triangle, search_block
 from neardup.search.exact_copies import (
     COPY,
@@ -41,7 +42,6 @@ from neardup.search.exact_copies import (
     pictures_of,
     with_copies,
 )
-from neardup.search.pairs import NearPairs, joined
 from neardup.settings.schema import PrepareSettings
 from neardup.verify.candidates import CANDIDATES
 from neardup.verify.evidence import ordered

@@ -18,7 +18,7 @@ from neardup.decide.group_report import GroupReport
 from neardup.decide.groups import DecidedPairs, explain_groups, group_pairs, members_of
 from neardup.decide.probability import chance_text
 from neardup.pages import write_page
-from neardup.search.pairs import NearPairs
+from neardup.search.all_pairs import NearPairs
 from neardup.stages import replacing
 from neardup.verify.evidence import Evidence, ordered
 from neardup.verify.relation import relation_of

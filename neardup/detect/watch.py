@@ -21,7 +21,7 @@ from neardup.encode.store import store_of
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ArchiveError, ConfigError
 from neardup.pages import write_strips
-from neardup.search.pairs import NearPairs, near_pairs
+from neardup.search.all_pairs import NearPairs, near_pairs
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, claim, replacing, write_json
 from neardup.tables import SHEET_ROWS, save_rows, write_table

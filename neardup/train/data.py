@@ -11,8 +11,8 @@ from neardup.stages import digest_of
 from neardup.train.batches import Captions, Example, KnownPairs, token_limit
 from neardup.train.copy_learner import CaptionAndCopyLearner, CopyLearner
 from neardup.train.learner import Learner, VisionLearner
+from neardup.train.resume import weights_digest
 from neardup.train.split import Split, inseparable, split
-from neardup.train.state import weights_digest
 from neardup.train.step_version import TRAIN_STEP
 from neardup.train.validation import NearDuplicates
 
