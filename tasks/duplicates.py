@@ -25,6 +25,7 @@ from neardup.errors import ConfigError
 from neardup.measure.evaluate import Evaluation
 from neardup.measure.low_precision import effect, measured_folder
 from neardup.measure.threshold import calibrated_beside
+from neardup.progress import duration
 from neardup.search.blocks import Block, Triangle, search_block
 from neardup.settings.schema import ClusterSettings
 from neardup.stages import STATE, claim
@@ -108,14 +109,8 @@ class _Progress:
             return
         self.next = now + REPORT_EVERY
         rate = self.count / max(now - self.began, 1e-9)
-        left = _duration((self.total - self.count) / rate)
+        left = duration((self.total - self.count) / rate)
         self.log(f"{self.verb} {self.count:,} of {self.total:,} {self.unit}, {rate:,.0f} a second, {left} left")
-
-
-def _duration(seconds: float) -> str:
-    """A time to wait, in hours and minutes, or in minutes and seconds where it is less than an hour."""
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
 
 
 @task(name="verify pairs", retry_condition_fn=outside_fault, **RETRY)

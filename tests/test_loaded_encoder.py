@@ -1,0 +1,21 @@
+"""An encoder that several steps of a run ask for: loaded once, and never an old one."""
+
+import os
+import shutil
+from pathlib import Path
+
+from neardup.encode.encoder import CHECKPOINT, loaded_encoder
+
+
+def test_an_encoder_is_loaded_once_until_its_files_change(tmp_path: Path) -> None:
+    """The check before a run and the run share it; a checkpoint that was written anew under its name is read anew."""
+    folder = shutil.copytree(CHECKPOINT, tmp_path / "checkpoint")
+    first = loaded_encoder(str(folder), "cpu")
+    assert loaded_encoder(str(folder), "cpu") is first
+    os.utime(folder / "config.json", ns=(1, 1))
+    assert loaded_encoder(str(folder), "cpu") is not first
+
+
+def test_what_another_device_or_number_format_computes_is_another_encoder() -> None:
+    """Only what was asked for in the very same way is shared."""
+    assert loaded_encoder("builtin:tiny", "cpu") is not loaded_encoder("builtin:tiny", "auto")
