@@ -14,8 +14,3 @@ def test_an_encoder_is_loaded_once_until_its_files_change(tmp_path: Path) -> Non
     assert loaded_encoder(str(folder), "cpu") is first
     os.utime(folder / "config.json", ns=(1, 1))
     assert loaded_encoder(str(folder), "cpu") is not first
-
-
-def test_what_another_device_or_number_format_computes_is_another_encoder() -> None:
-    """Only what was asked for in the very same way is shared."""
-    assert loaded_encoder("builtin:tiny", "cpu") is not loaded_encoder("builtin:tiny", "auto")
