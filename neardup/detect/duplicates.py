@@ -17,7 +17,7 @@ from neardup.decide.group_report import GroupReport
 from neardup.decide.groups import members_of
 from neardup.decide.promises import expected_false_links
 from neardup.detect.decoys import Decoys
-from neardup.detect.verified_pairs import Verification, VerifiedPairs, decide_pairs, groups_of
+from neardup.detect.verified_pairs import Verification, VerifiedPairs, by_content, decide_pairs, groups_of
 from neardup.encode.collection import (
     Collection,
     encode_shard,
@@ -44,7 +44,6 @@ from neardup.search.exact_copies import (
 )
 from neardup.settings.schema import PrepareSettings
 from neardup.verify.candidates import CANDIDATES
-from neardup.verify.evidence import ordered
 from neardup.verify.store import EvidenceByPair
 from neardup.verify.verifier import Verifier
 
@@ -184,9 +183,7 @@ class Duplicates:
     @cached_property
     def candidates(self) -> list[tuple[str, str]]:
         """The pairs to verify, by the SHA-256 of both, each once, ordered: pairs of one photo lie together."""
-        near = self.pairs.take(self.kinds != COPY)
-        ends = zip(near.left.tolist(), near.right.tolist(), strict=True)
-        return sorted({ordered(self.contents[left], self.contents[right]) for left, right in ends})
+        return sorted(set(by_content(self.pairs.take(self.kinds != COPY), self.contents)))
 
     def verifier(self, state: Path) -> Verifier:
         """What verifies the pairs, and keeps keypoints in a state folder."""

@@ -33,6 +33,17 @@ UNLIKELY = 0.01
 """Probability below which a pair is neither shown nor counted among those to be reviewed; pairs.parquet has it."""
 
 
+def by_content(pairs: NearPairs, photos: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of rows as evidence and verdicts name them: by the SHA-256 of both photos, the lesser first.
+
+    Args:
+        pairs: rows of `photos`.
+        photos: SHA-256 of each photo.
+    """
+    rows = zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
+    return [ordered(photos[left], photos[right]) for left, right in rows]
+
+
 @dataclass(frozen=True)
 class Verification:
     """What decides verified pairs: a decision, where one belongs to the encoder, and what people said."""
@@ -77,8 +88,7 @@ class VerifiedPairs:
     @cached_property
     def answers(self) -> list[str | None]:
         """What people said of each pair."""
-        rows = zip(self.pairs.left.tolist(), self.pairs.right.tolist(), strict=True)
-        return [self.judged.answers.get(ordered(self.photos[left], self.photos[right])) for left, right in rows]
+        return [self.judged.answers.get(pair) for pair in by_content(self.pairs, self.photos)]
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -299,8 +309,7 @@ def decide_pairs(
         verification: what turns evidence into a probability, and what people said of pairs.
     """
     decision, judged = verification.decision, verification.judged
-    rows = zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
-    evidence = tuple(known.get(ordered(photos[left], photos[right])) for left, right in rows)
+    evidence = tuple(known.get(pair) for pair in by_content(pairs, photos))
     probabilities, bands = np.full(len(evidence), np.nan), [""] * len(evidence)
     verified = np.array([place for place, item in enumerate(evidence) if item], dtype=np.int64)
     if decision and len(verified):

@@ -15,7 +15,7 @@ from neardup.archive.scan import check_folders, scan_archive
 from neardup.arrays import Ints
 from neardup.decide.complete_linkage import near_groups
 from neardup.decide.group_report import GroupReport
-from neardup.detect.verified_pairs import Verification, VerifiedPairs, decide_pairs, groups_of
+from neardup.detect.verified_pairs import Verification, VerifiedPairs, by_content, decide_pairs, groups_of
 from neardup.encode.protocol import Encoder
 from neardup.encode.store import store_of
 from neardup.encode.vectors import embed_photos
@@ -26,7 +26,6 @@ from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, claim, replacing, write_json
 from neardup.tables import SHEET_ROWS, save_rows, write_table
 from neardup.verify.candidates import CANDIDATES
-from neardup.verify.evidence import ordered
 from neardup.verify.store import EVIDENCE, read_evidence
 from neardup.verify.verifier import Verifier, verifier_fingerprint
 
@@ -298,11 +297,10 @@ def _verified(
         out: the output folder, which keeps evidence.
         verification: what decides the pairs.
     """
-    contents, ends = tuple(path_of), zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
-    candidates = [ordered(contents[left], contents[right]) for left, right in ends]
+    contents = tuple(path_of)
     earlier = read_evidence(out / "duplicates" / EVIDENCE, verifier_fingerprint())
     with verifier:
-        known = verifier.verify(candidates, earlier)
+        known = verifier.verify(by_content(pairs, contents), earlier)
     return decide_pairs(tuple(path_of.values()), contents, pairs, known, verifier, verification)
 
 

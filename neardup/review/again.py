@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neardup.decide.geometry import LINKED
+from neardup.detect.verified_pairs import by_content
 from neardup.errors import ArchiveError
 from neardup.review.links import Links, Pair
 from neardup.review.photo_pair import PhotoPair
 from neardup.review.question import Question
 from neardup.review.verdicts import DIFFERENT, SAME, Verdict
 from neardup.tables import load_table, save_rows
-from neardup.verify.evidence import ordered
 
 if TYPE_CHECKING:
     from neardup.detect.watch import Watched
@@ -83,9 +83,9 @@ def ask_about(watched: "Watched", links: Links) -> list[Again]:
     verified = watched.verified
     if watched.folder is None or verified is None or verified.decision is None:
         return []
-    photos, pairs = verified.photos, verified.pairs
-    ends = zip(pairs.left.tolist(), pairs.right.tolist(), verified.probabilities.tolist(), strict=True)
-    probabilities = {ordered(photos[left], photos[right]): chance for left, right, chance in ends if not isnan(chance)}
+    photos = verified.photos
+    chances = zip(by_content(verified.pairs, photos), verified.probabilities.tolist(), strict=True)
+    probabilities = {pair: chance for pair, chance in chances if not isnan(chance)}
     group_of = {photos[row]: number for number, rows in enumerate(watched.rows, 1) for row in rows}
     path_of, arrived = dict(zip(photos, verified.paths, strict=True)), {file.path for file in watched.noticed}
     new = {photo: path for photo, path in path_of.items() if path in arrived}
