@@ -12,7 +12,7 @@ from neardup.measure.distractors import drawing, prepared_key
 from neardup.measure.queries import SEARCH_STEP
 from neardup.settings.schema import APPROACHES, Recipe, Settings
 from neardup.stages import Stage, digest_file, digest_of
-from neardup.train.step import TRAIN_STEP
+from neardup.train.step_version import TRAIN_STEP
 
 VECTORS_STEP = 1
 """Version of the step that encodes the test set; bumped when its result changes for equal inputs."""

@@ -16,7 +16,7 @@ from tiny_models import PROJECTED, encoder_of, pixels_model
 
 from neardup.approach import Approach, validation_gain
 from neardup.archive.testset import TestSet
-from neardup.duplicates import find_duplicates
+from neardup.detect.duplicates import find_duplicates
 from neardup.encode.background import BACKGROUND, Background, NormalisedEncoder
 from neardup.encode.encoder import BUILTIN, CHECKPOINT, load_encoder, objectives_of
 from neardup.encode.onnx_file import prepared as prepared_onnx

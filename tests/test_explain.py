@@ -9,11 +9,11 @@ from PIL import Image, ImageDraw, ImageOps
 from scipy.special import logit
 from test_verify import cropped, scene, screened, verified
 
+from neardup.decide.chosen_decision import SHIPPED
 from neardup.decide.decision import Decision
-from neardup.decide.in_force import SHIPPED
+from neardup.detect.explain import explain_files
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import UnreadableImageError
-from neardup.explain import explain_files
 from neardup.verify.evidence import Box, Evidence
 from neardup.verify.keypoints import features_of_image
 from neardup.verify.match import Prepared

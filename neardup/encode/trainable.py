@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from neardup.encode.background import BACKGROUND, Background
-from neardup.encode.encoder import checkpoint_folder
 from neardup.encode.hub import load_checkpoint
 from neardup.encode.kinds import KINDS, kind_of
 from neardup.encode.onnx import GRAPH
 from neardup.encode.onnx_file import is_onnx, load_onnx
+from neardup.encode.protocol import checkpoint_folder
 from neardup.encode.torchscript import is_torchscript, load_torchscript
 from neardup.encode.vision import VisionEncoder
 from neardup.errors import EncoderError

@@ -30,7 +30,7 @@ from neardup.train.interpolate import best_share, interpolate, shares_of, weight
 from neardup.train.learner import Validation, VisionLearner
 from neardup.train.lora import merged
 from neardup.train.normalise import normalise
-from neardup.train.state import TrainingState, recover_checkpoint, save_checkpoint
+from neardup.train.resume import TrainingState, recover_checkpoint, save_checkpoint
 from neardup.train.validation import NearDuplicates, SearchScore
 
 __all__ = ["EpochResult", "Example", "KnownPairs", "Share", "Training", "measure_start", "train"]
