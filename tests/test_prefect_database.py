@@ -1,0 +1,64 @@
+"""A new state folder begins with a copy of Prefect's empty database."""
+
+import sqlite3
+from contextlib import closing
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from tasks.prefect_database import DATABASE, begin_database, keep_database
+
+
+@pytest.fixture(autouse=True)
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the empty database is kept, in a cache that nobody else uses."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "neardup" / f"prefect-{version('prefect')}.db"
+
+
+def made_database(home: Path, runs: int = 0) -> Path:
+    """A database with the two tables that are looked at, as Prefect opens it."""
+    home.mkdir()
+    with closing(sqlite3.connect(home / DATABASE)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        database.execute("INSERT INTO alembic_version VALUES ('a3b9')")
+        database.execute("CREATE TABLE flow (name TEXT)")
+        database.executemany("INSERT INTO flow VALUES (?)", [("duplicates",)] * runs)
+        database.commit()
+    return home
+
+
+def test_a_new_folder_begins_with_what_a_former_server_made(tmp_path: Path, kept: Path) -> None:
+    """The schema is there, nobody else may read it, and nothing lies beside the kept file."""
+    keep_database(made_database(tmp_path / "first"))
+    begin_database(tmp_path / "second")
+    with closing(sqlite3.connect(tmp_path / "second" / DATABASE)) as database:
+        assert database.execute("SELECT * FROM alembic_version").fetchall() == [("a3b9",)]
+    assert (tmp_path / "second" / DATABASE).stat().st_mode & 0o777 == 0o600
+    assert list(kept.parent.iterdir()) == [kept]
+
+
+def test_a_database_with_runs_is_never_kept(tmp_path: Path, kept: Path) -> None:
+    """What a user ran does not reach another folder."""
+    keep_database(made_database(tmp_path / "used", runs=2))
+    assert not kept.exists()
+
+
+def test_a_folder_with_a_database_keeps_its_own(tmp_path: Path) -> None:
+    """A copy never takes the place of what a server knows."""
+    keep_database(made_database(tmp_path / "first"))
+    used = made_database(tmp_path / "used", runs=2) / DATABASE
+    before = used.read_bytes()
+    begin_database(used.parent)
+    assert used.read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", [b"", b"SQLite format 3\0 and then nothing"])
+def test_a_damaged_copy_is_passed_over(tmp_path: Path, kept: Path, damage: bytes) -> None:
+    """Prefect then makes its database by itself."""
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(damage)
+    begin_database(tmp_path / "new")
+    assert not (tmp_path / "new" / DATABASE).exists()
