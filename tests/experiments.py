@@ -57,6 +57,13 @@ class Experiment:
         shutil.copytree(out, folder / "untouched")
 
 
+def without(untouched: Path, out: Path, *approaches: str) -> None:
+    """Copy the output of an experiment as if these approaches, the comparison and the runs were still to be made."""
+    parts = [name for approach in approaches for name in (approach, f"{approach}.*")]
+    left_out = shutil.ignore_patterns(*parts, "comparison*", "report.html", "mlflow.*", "mlartifacts")
+    shutil.copytree(untouched, out, ignore=left_out)
+
+
 def weights(out: Path) -> dict[str, bytes]:
     """The weights of every approach."""
     return {name: (out / name / "checkpoint" / "model.safetensors").read_bytes() for name in APPROACHES}

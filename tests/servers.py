@@ -77,9 +77,13 @@ def mlflow_server(folder: Path, port: int) -> Iterator[str]:
 
 @contextmanager
 def prefect_server(folder: Path) -> Iterator[str]:
-    """Prefect's server, with a database of its own."""
+    """Prefect's server, with a database of its own, which begins as the product's own servers begin theirs."""
+    from tasks.prefect_database import begin_database, keep_database  # noqa: PLC0415 - Prefect, for seconds
+
     port = free_port()
     command = [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
     home = {"PREFECT_HOME": str(folder / "home"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    begin_database(folder / "home")
     with serving(command, f"http://127.0.0.1:{port}/api/health", folder, **home):
+        keep_database(folder / "home")
         yield f"http://127.0.0.1:{port}/api"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from experiments import Experiment, runs_of, wait_for, weights
+from experiments import Experiment, runs_of, wait_for, weights, without
 from mlflow import MlflowClient
 from servers import free_port, mlflow_server
 
@@ -74,8 +74,12 @@ def test_killed_at_any_stage_it_goes_on(
 def test_two_experiments_at_once(
     untouched: Path, experiment: Experiment, team: dict[str, str], mlflow_url: str, tmp_path: Path
 ) -> None:
-    """Into two folders they run side by side, into one folder the second waits; all end with the same numbers."""
+    """Into two folders they run side by side, into one folder the second waits; all end with the same numbers.
+
+    The first begins with nothing, the second has two approaches left to train.
+    """
     outs = [tmp_path / "one", tmp_path / "two", tmp_path / "one"]
+    without(untouched, outs[1], "fine-tuned", "adapted")
     running = [experiment.start(out, MLFLOW_TRACKING_URI=mlflow_url, **team) for out in outs]
     ended = [process.ended() for process in running]
     assert [ran.returncode for ran in ended] == [0, 0, 0], [ran.stderr for ran in ended]
@@ -86,9 +90,12 @@ def test_two_experiments_at_once(
         assert sorted(run.info.run_name for run in runs_of(out, mlflow_url)) == sorted(["experiment", *APPROACHES])
 
 
-def test_a_server_that_goes_away_loses_nothing(experiment: Experiment, team: dict[str, str], tmp_path: Path) -> None:
+def test_a_server_that_goes_away_loses_nothing(
+    untouched: Path, experiment: Experiment, team: dict[str, str], tmp_path: Path
+) -> None:
     """Gone while the run trains: the run ends well and says so; when it is back the same command logs it, once."""
     port, out = free_port(), tmp_path / "results"
+    without(untouched, out, "fine-tuned")
     address = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}", **team}
     with mlflow_server(tmp_path, port):
         running = experiment.start(out, **address)

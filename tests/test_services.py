@@ -58,11 +58,13 @@ class Project:
     prefect: int
 
     def neardup(self, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in it, as a user whose home folder is empty."""
+        """Run a command in it, as a user whose home folder is empty, but whose caches are not."""
+        caches = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        user = {"HOME": str(self.folder / "home"), "XDG_CACHE_HOME": caches}
         done = subprocess.run(
             [str(BIN / "neardup"), *command],
             cwd=self.folder,
-            env=environment(**{"HOME": str(self.folder / "home"), "MLFLOW_WORKERS": "1", **more}),
+            env=environment(**{**user, "MLFLOW_WORKERS": "1", **more}),
             capture_output=True,
             text=True,
             check=False,
