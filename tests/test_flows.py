@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import subprocess
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -11,12 +10,12 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from commands import Process, neardup
+from commands import Process, neardup, prefect
 from deepl_server import KEY, deepl_server
 from experiments import EPOCHS, STEPS, Experiment, runs_of
 from mlflow import MlflowClient
 from prefect.blocks.system import Secret
-from servers import BIN, environment, free_port
+from servers import environment, free_port
 
 from neardup.approach import Approach
 from neardup.archive.captions import load_captions
@@ -186,9 +185,9 @@ def test_a_prefect_server_that_is_away_is_one_line(experiment: Experiment, tmp_p
 def test_every_deployment_can_be_deployed(prefect_url: str, tmp_path: Path) -> None:
     """`prefect deploy --all` takes prefect.yaml as it is."""
     asked = environment(PREFECT_API_URL=prefect_url, PREFECT_HOME=str(tmp_path))
-    prefect = str(BIN / "prefect")
-    subprocess.run([prefect, "work-pool", "create", "neardup", "--type", "process"], env=asked, check=True)
-    subprocess.run([prefect, "--no-prompt", "deploy", "--all"], env=asked, cwd=ROOT, check=True)
+    for command in ("work-pool create neardup --type process", "--no-prompt deploy --all"):
+        ran = Process(prefect, *command.split(), cwd=ROOT, env=asked).ended()
+        assert ran.returncode == 0, ran.stderr
     known = {str(item["entrypoint"]) for item in api(prefect_url, "deployments")}
     entrypoints = {name for name in known if name.startswith("flows.")}
     assert len(entrypoints) == len(list((ROOT / "flows").glob("[a-z]*.py")))
@@ -229,12 +228,6 @@ def test_a_wrong_key_is_one_clear_sentence(experiment: Experiment, team: dict[st
 
 def test_an_encoder_that_is_not_there_is_one_line(made: MadeArchive, tmp_path: Path) -> None:
     """It is said before any server is started."""
-    ran = subprocess.run(
-        [str(BIN / "neardup"), "experiment", str(made.root), "--out", str(tmp_path / "out")],
-        env=environment(HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path)),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ran = neardup("experiment", made.root, "--out", tmp_path / "out", "--encoder", "somebody/clip", cwd=tmp_path)
     assert (ran.returncode, ran.stdout, len(ran.stderr.splitlines())) == (1, "", 1)
-    assert re.search(r"openai/clip-vit-base-patch32 is not on this machine.*--encoder builtin:tiny", ran.stderr)
+    assert re.search(r"somebody/clip is not on this machine.*--encoder builtin:tiny", ran.stderr)
