@@ -24,6 +24,7 @@ from neardup.errors import TrackingError
 from neardup.settings.schema import MODEL_URIS
 from neardup.stages import STATE, digest_of, replacing
 from tasks.addresses import without_credentials
+from tasks.empty_databases import begin_database, keep_database
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -74,11 +75,15 @@ def models_of(out: Path) -> Path:
 
 
 def _make_tables(path: Path) -> None:
-    """Let MLflow make its tables; a run that is killed meanwhile leaves no half of them."""
+    """Copy MLflow's tables, or let it make them; a run that is killed meanwhile leaves no half of them."""
+    begin_database(path, "mlflow")
+    if path.is_file():
+        return
     from mlflow.tracking import MlflowClient  # noqa: PLC0415 - takes seconds
 
     with replacing(path) as partial:
         MlflowClient(f"sqlite:///{partial}").search_experiments()
+    keep_database(path, "mlflow")
 
 
 @dataclass(frozen=True)
