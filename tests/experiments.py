@@ -50,11 +50,11 @@ class Experiment:
             return subprocess.Popen(line, env=environment(), cwd=out.parent, stdout=file, stderr=file)
 
     def run_undisturbed(self, folder: Path) -> None:
-        """Run it as a shell does into `results` of a folder, with a second copy of it as `untouched`."""
+        """Run it as a shell does into `results` of a folder, and copy all but the runs' own files to `untouched`."""
         out, log = folder / "results", folder / "log"
         assert self.popen(out, log).wait() == 0, log.read_text()
         assert "| nDCG" in log.read_text()
-        shutil.copytree(out, folder / "untouched")
+        shutil.copytree(out, folder / "untouched", ignore=shutil.ignore_patterns("mlartifacts"))
 
 
 def without(untouched: Path, out: Path, *approaches: str) -> None:
