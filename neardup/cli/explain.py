@@ -35,7 +35,7 @@ def explain(first: Path, second: Path, picture: Path, out: Path | None, encoder:
     explained = explain_files(first, second, picture, encoder=name, out=out)
     facts = {
         "sentence": explained.sentence,
-        "relation": explained.relation.kind,
+        "relation": explained.relation.words,
         "similarity": explained.similarity,
         "probability": explained.probability,
         "band": explained.band,
