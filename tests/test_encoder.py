@@ -396,6 +396,13 @@ def test_a_model_that_cannot_be_fetched_is_one_sentence(environment: dict[str, s
     assert "builtin:tiny" in sentence
 
 
+def test_a_file_that_is_no_model_is_called_so(tmp_path: Path) -> None:
+    """It is not looked for on the hub under its own name."""
+    (tmp_path / "photo.jpg").write_bytes(b"no model")
+    with pytest.raises(EncoderError, match=r"photo\.jpg is a file, and no model that neardup can load: name an ONNX"):
+        load_encoder(str(tmp_path / "photo.jpg"))
+
+
 def refusal(environment: dict[str, str], home: Path) -> str:
     """The last line of a process that cannot load a model of the hub."""
     code = "from neardup.encode.encoder import load_encoder; load_encoder('openai/clip-vit-base-patch32')"
