@@ -29,6 +29,7 @@ from neardup.verify.candidates import CANDIDATES
 from neardup.verify.evidence import ordered
 from neardup.verify.store import EVIDENCE, read_evidence
 from neardup.verify.verifier import Verifier, verifier_fingerprint
+from neardup.words import counted
 
 SHOWN_PAIRS = 20
 """Pairs that `watch.md` and the Prefect UI show: as many as a person reads through; the tables hold all."""
@@ -147,7 +148,7 @@ class Watched:
         kinds = ", ".join(f"{kind} {self.counts[kind]:,}" for kind in KINDS if self.counts[kind])
         vanished = f"; vanished {len(self.vanished):,}" if self.vanished else ""
         if not self.noticed:
-            return f"Nothing is new among {self.photos:,} photos{vanished}."
+            return f"Nothing is new among {counted(self.photos, 'photo')}{vanished}."
         decided = self.proofs is not None and self.proofs.decision is not None
         counts_text = "links {links:,}, pairs to review {to_review:,}" if decided else "near-duplicate pairs {pairs:,}"
         results = f"{counts_text.format(**self.counts)}, groups {len(self.groups):,}"
@@ -274,7 +275,7 @@ def _find_new(
     noticed = notice(archive, memory)
     photos = {photo.sha256: places[photo.sha256][0] for photo in archive.photos}
     new = np.array([content not in memory.contents for content in photos], dtype=bool)
-    say(f"{len(photos):,} photos in {root}, {int(new.sum()):,} of them new; threshold {threshold:g}")
+    say(f"{counted(len(photos), 'photo')} in {root}, {int(new.sum()):,} of them new; threshold {threshold:g}")
     items = [(path, content) for content, path in photos.items()]
     vectors = embed_photos(items, root, encoder, store=store, max_pixels=settings.max_pixels).vectors
     near = near_pairs(vectors, np.flatnonzero(new), threshold)

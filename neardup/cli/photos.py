@@ -1,6 +1,5 @@
 """Commands that work on a folder of photos: embed, search, duplicates, watch."""
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from neardup.cli.options import (
 )
 from neardup.cli.output import print_result, say, working_in
 from neardup.errors import ArchiveError, ConfigError
+from neardup.words import counted, typed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +72,7 @@ def embed(
         say(f"left out {path}: {reason}")
     unreadable = [{"path": path, "reason": reason} for path, reason in photos.left_out]
     facts = {"photos": len(items), "vectors": out, "fingerprint": model.fingerprint, "unreadable": unreadable}
-    print_result(facts, f"{len(items)} photos are in {out}, {len(unreadable)} left out", as_json=as_json)
+    print_result(facts, f"{out} holds {counted(len(items), 'photo')}, {len(unreadable)} left out", as_json=as_json)
 
 
 @click.command()
@@ -286,7 +286,7 @@ def duplicates(
     folder = Path(result["folder"])
     shown = ("gallery.html", *(("explained.html",) if verify else ()), "pairs.xlsx", "groups.xlsx")
     first, *rest = result["summary"].splitlines()
-    next_step = f"To decide what is in doubt: neardup review --out {shlex.quote(str(out))}"
+    next_step = f"To decide what is in doubt: neardup review --out {typed(out)}"
     pages = f"Look at {', '.join(str(folder / name) for name in shown)}\n{next_step}"
     print_result(result, "\n".join([first, f"{result['rule']}.", *rest, pages]), as_json=as_json)
 

@@ -8,6 +8,7 @@ import click
 from neardup.cli.options import FILE, FOLDER, JSON, OUT, options
 from neardup.cli.output import check_there, print_result, say, working_in
 from neardup.errors import VerdictError
+from neardup.words import counted, typed
 
 if TYPE_CHECKING:
     from neardup.review.imported import Imported
@@ -56,7 +57,8 @@ def list_verdicts(out: Path, database: str, everything: bool, as_json: bool) -> 
         kappa = "undefined" if found.kappa is None else f"{found.kappa:.2f}"
         people = " and ".join(found.people)
         lines.append(f"{people} agree on {found.agreed} of {found.judged} pairs, Cohen's kappa {kappa}")
-    lines.append(f"{len(history)} verdicts, {len(current)} in force, {len(links.must)} same, {len(links.cannot)} not")
+    given = counted(len(history), "verdict")
+    lines.append(f"{given}, {len(current)} in force, {len(links.must)} same, {len(links.cannot)} not")
     facts = {
         "verdicts": [
             asdict(verdict) | {"shown": dict(verdict.shown)} for verdict in (history if everything else current)
@@ -78,7 +80,7 @@ def _kept(out: Path, database: str) -> "Verdicts":
 
     if not database and not (out / FILE_NAME).is_file():
         raise VerdictError(
-            f"{out} holds no {FILE_NAME}, for nobody has judged a pair: run `neardup review --out {out}`"
+            f"{out} holds no {FILE_NAME}, for nobody has judged a pair: run `neardup review --out {typed(out)}`"
         )
     return open_verdicts(out, database)
 
@@ -150,7 +152,7 @@ def export(
             write_workbook(path, rows, pictures_of(found.root, found.max_pixels))
         log_export(tracking_of(out), kept, path, len(rows), say)
     left = f", {len(chosen) - limit} more with a greater --limit" if len(chosen) > limit else ""
-    click.echo(f"{len(rows)} pairs are in {path}{left}")
+    click.echo(f"{path} holds {counted(len(rows), 'pair')}{left}")
 
 
 @verdicts.command("import")
@@ -271,7 +273,7 @@ def share(out: Path, archive: Path | None, database: str, target: Path | None, b
     folder = target or out / "share"
     with working_in(out), open_verdicts(out, database) as kept:
         written = share_groups(folder, found, kept.current(), load_evidence(out), base)
-    click.echo(f"{len(found.groups)} groups, {len(written)} files\nLook at {written[0]}")
+    click.echo(f"{counted(len(found.groups), 'group')}, {counted(len(written), 'file')}\nLook at {written[0]}")
 
 
 def _person(who: str | None) -> str:
