@@ -54,10 +54,11 @@ def embed(
     \b
     Example: neardup embed photos --out vectors.parquet --encoder builtin:tiny
     """
-    from neardup.archive.scan import scan
+    from neardup.archive.scan import check_folders, scan
     from neardup.encode.store import store_of
     from neardup.encode.vectors import embed_photos
 
+    check_folders(folder, out)
     settings = settings_of(config, folder, encoder=encoder, device=device)
     check_folder_of_photos(folder)
     state, limit = out.parent / ".neardup", settings.prepare.max_pixels
@@ -114,12 +115,15 @@ def search(
     Example: neardup search new.jpg --in vectors.parquet --top 10 --encoder builtin:tiny
              neardup search results/queries --in vectors.parquet --photos ARCHIVE --page hits.html
     """
+    from neardup.archive.scan import check_folders
     from neardup.search.nearest import mark_itself, nearest, read_queries
 
     file = Path(vectors)
     photos = photos or _remembered(vectors)
     if page and not photos:
         raise ConfigError("--page shows pictures: say with --photos which folder was embedded")
+    if page and photos:
+        check_folders(photos, page, "--page")
     settings = settings_of(config, encoder=encoder, device=device)
     known = None if _is_store(vectors) else _read_vectors(file)
     model = loaded(settings, measured if known is None else file.parent, dtype, measured)

@@ -127,6 +127,7 @@ def export(
     Example: neardup verdicts export --out results
              neardup verdicts export --out results --pairs all --to pairs.csv
     """
+    from neardup.archive.scan import check_folders
     from neardup.review.candidates import Found, require_results
     from neardup.review.verdicts import open_verdicts
     from neardup.review.workbook import pictures_of, rows_of, write_answers_csv, write_workbook
@@ -135,6 +136,8 @@ def export(
 
     found = Found.load(out, archive)
     require_results(found)
+    path = target or out / "verdicts.xlsx"
+    check_folders(found.root, path, "--to")
     with working_in(out), open_verdicts(out, database) as kept:
         current, number = kept.current(), kept.last()
         answered = {verdict.pair for verdict in current}
@@ -145,7 +148,6 @@ def export(
         }[pairs]
         chosen = sorted(filter(wanted, found.by_pair.values()), key=lambda candidate: candidate.doubt)
         rows = rows_of(chosen[:limit], current, number, who=_person(who))
-        path = target or out / "verdicts.xlsx"
         if path.suffix.lower() == ".csv":
             write_answers_csv(path, rows)
         else:
@@ -265,12 +267,14 @@ def share(out: Path, archive: Path | None, database: str, target: Path | None, b
     \b
     Example: neardup verdicts share --out results --base https://archive.example/neardup
     """
+    from neardup.archive.scan import check_folders
     from neardup.review.candidates import Found, load_evidence
     from neardup.review.share import share as share_groups
     from neardup.review.verdicts import open_verdicts
 
     found = Found.load(out, archive)
     folder = target or out / "share"
+    check_folders(found.root, folder, "--to")
     with working_in(out), open_verdicts(out, database) as kept:
         written = share_groups(folder, found, kept.current(), load_evidence(out), base)
     click.echo(f"{counted(len(found.groups), 'group')}, {counted(len(written), 'file')}\nLook at {written[0]}")
