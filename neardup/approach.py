@@ -13,6 +13,7 @@ from neardup.measure.queries import SEARCH_STEP
 from neardup.settings.schema import APPROACHES, Recipe, Settings
 from neardup.stages import Stage, digest_file, digest_of
 from neardup.train.step_version import TRAIN_STEP
+from neardup.words import typed
 
 VECTORS_STEP = 1
 """Version of the step that encodes the test set; bumped when its result changes for equal inputs."""
@@ -151,7 +152,7 @@ def table_digest(out: Path, table: str) -> str:
         ArchiveError: nothing has been prepared in `out`.
     """
     if not (out / table).is_file():
-        first = f"run `neardup prepare ARCHIVE --out {out}`, then `neardup translate --out {out}`"
+        first = f"run `neardup prepare ARCHIVE --out {typed(out)}`, then `neardup translate --out {typed(out)}`"
         raise ArchiveError(f"{out / table} does not exist: {first}")
     return digest_file(out / table)
 

@@ -383,6 +383,13 @@ def test_compiled_layers_give_the_same_vectors() -> None:
     assert np.stack(by_file) == pytest.approx(expected, abs=1e-5)
 
 
+def test_a_file_that_is_no_model_is_called_so(tmp_path: Path) -> None:
+    """It is not looked for on the hub under its own name."""
+    (tmp_path / "photo.jpg").write_bytes(b"no model")
+    with pytest.raises(EncoderError, match=r"photo\.jpg is a file, and no model that neardup can load: name an ONNX"):
+        load_encoder(str(tmp_path / "photo.jpg"))
+
+
 class Hub:
     """A model hub on this machine that answers every request alike, and notes the tokens that it was sent."""
 

@@ -28,6 +28,7 @@ from neardup.tables import SHEET_ROWS, save_rows, write_table
 from neardup.verify.candidates import CANDIDATES
 from neardup.verify.store import EVIDENCE, read_evidence
 from neardup.verify.verifier import Verifier, verifier_fingerprint
+from neardup.words import counted
 
 SHOWN_PAIRS = 20
 """Pairs that `watch.md` and the Prefect UI show: as many as a person reads through; the tables hold all."""
@@ -157,7 +158,7 @@ class Watched:
         kinds = ", ".join(f"{kind} {self.counts[kind]:,}" for kind in KINDS if self.counts[kind])
         vanished = f"; vanished {len(self.vanished):,}" if self.vanished else ""
         if not self.noticed:
-            return f"Nothing is new among {self.photos:,} photos{vanished}."
+            return f"Nothing is new among {counted(self.photos, 'photo')}{vanished}."
         decided = self.verified is not None and self.verified.decision is not None
         counts_text = "links {links:,}, pairs to review {to_review:,}" if decided else "near-duplicate pairs {pairs:,}"
         results = f"{counts_text.format(**self.counts)}, groups {len(self.groups):,}"
@@ -260,7 +261,7 @@ def watch(
     store = store_of(out, store)
     try:
         seen = Sighting.of(scan_archive(archive, settings, out / STATE / "watch" / "scan.parquet"), memory)
-        say(f"{len(seen.path_of):,} photos in {archive}, {sum(seen.new):,} of them new; threshold {threshold:g}")
+        say(f"{counted(len(seen.path_of), 'photo')} in {archive}, {sum(seen.new):,} of them new; threshold {threshold:g}")
         items = [(path, content) for content, path in seen.path_of.items()]
         vectors = embed_photos(items, archive, encoder, store=store, max_pixels=settings.max_pixels).vectors
         near = near_pairs(vectors, np.flatnonzero(seen.new), threshold)
