@@ -261,8 +261,8 @@ def watch(
     store = store_of(out, store)
     try:
         seen = Sighting.of(scan_archive(archive, settings, out / STATE / "watch" / "scan.parquet"), memory)
-        say(f"{counted(len(seen.path_of), 'photo')} in {archive}, {sum(seen.new):,} of them new; threshold {threshold:g}")
         items = [(path, content) for content, path in seen.path_of.items()]
+        say(f"{counted(len(items), 'photo')} in {archive}, {sum(seen.new):,} of them new; threshold {threshold:g}")
         vectors = embed_photos(items, archive, encoder, store=store, max_pixels=settings.max_pixels).vectors
         near = near_pairs(vectors, np.flatnonzero(seen.new), threshold)
         verified = None
@@ -270,10 +270,8 @@ def watch(
             near = near.nearest(CANDIDATES)
             verifier = Verifier.of_folder(archive, seen.path_of, out / STATE, settings.max_pixels)
             verified = _verified(near, seen.path_of, verifier, out, verification)
-        if verified and verified.decision:
-            group_of, reports = groups_of(verified)
-        else:
-            group_of, reports = near_groups(near, vectors, threshold), ()
+        decided = groups_of(verified) if verified and verified.decision else None
+        group_of, reports = decided or (near_groups(near, vectors, threshold), ())
         folder = out / "watch" / f"{memory.runs + 1:04d}" if seen.noticed else None
         found = _pairs_and_groups(near, group_of, seen, verified, reports)
         facts = threshold, encoder.name, encoder.fingerprint

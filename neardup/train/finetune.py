@@ -125,7 +125,6 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
     facts = data.facts(learner)
     say(data.counts(facts))
     learner.begin(data.rows(learner))
-
     if saved_facts := saved.read():
         saved.restore(learner.model, optimizer)
         recover_checkpoint(checkpoint, saved.folder)
@@ -187,8 +186,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
     shares = _shares(data, untrained, checkpoint, saved, search, learner, facts, best) if recipe.interpolate else []
     kept_share = best_share(shares) if shares else Share(1.0, best.validation_ndcg, best.validation_micro_ap)
     facts |= _facts_of_kept(kept_share, history)
-    if main:
-        facts |= normalise(checkpoint, data, search, clip.background, kept_share.share, device=device, say=say)
+    facts |= normalise(checkpoint, data, search, clip.background, kept_share.share, device, say) if main else {}
     training = Training(checkpoint, tuple(history), best.epoch, reason, facts, tuple(shares))
     if main:
         _finish(training, data.key, folder)

@@ -58,7 +58,6 @@ def normalise(
     near: NearDuplicates,
     start: Background | None,
     share: float,
-    *,
     device: str,
     say: Callable[[str], object],
 ) -> dict[str, Any]:
