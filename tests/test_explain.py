@@ -9,11 +9,11 @@ from PIL import Image, ImageDraw, ImageOps
 from scipy.special import logit
 from test_verify import cropped, scene, screened, verified
 
+from neardup.decide.chosen_decision import SHIPPED
 from neardup.decide.decision import Decision
-from neardup.decide.in_force import SHIPPED
+from neardup.detect.explain import explain_files
 from neardup.encode.encoder import BUILTIN, load_encoder
-from neardup.errors import UnreadableImageError
-from neardup.explain import explain_files
+from neardup.errors import ArchiveError, UnreadableImageError
 from neardup.verify.evidence import Box, Evidence
 from neardup.verify.keypoints import features_of_image
 from neardup.verify.match import Prepared
@@ -257,6 +257,18 @@ def test_two_files_are_explained_and_a_broken_one_is_named(tmp_path: Path) -> No
     assert (explained.band, explained.probability > 0.99) == ("link", True)
     with Image.open(tmp_path / "why.png") as drawn:
         assert drawn.width == WIDTH
+    assert b"IDAT\x78\x01" in (tmp_path / "why.png").read_bytes()  # zlib's mark of the fastest level
     (tmp_path / "c.png").write_bytes(b"no image")
     with pytest.raises(UnreadableImageError, match=r"c\.png"):
         explain_files(tmp_path / "a.png", tmp_path / "c.png", tmp_path / "why.png")
+
+
+def test_the_picture_never_takes_the_place_of_a_photo(tmp_path: Path) -> None:
+    """Whatever link it is named by, the photo stays as it is."""
+    for name in ("a.png", "b.png"):
+        scene(76).save(tmp_path / name)
+    (tmp_path / "link.png").hardlink_to(tmp_path / "b.png")
+    before = (tmp_path / "b.png").read_bytes()
+    with pytest.raises(ArchiveError, match=r"link\.png is one of the two photos"):
+        explain_files(tmp_path / "a.png", tmp_path / "b.png", tmp_path / "link.png")
+    assert (tmp_path / "b.png").read_bytes() == before
