@@ -11,7 +11,7 @@ from neardup.verify.pixels import GreyPhoto
 TONES = 16
 """Grey levels that count as one tone: paper has grain, and yellows unevenly.
 
-With `relation.PLAIN` 74 of 75 known mounts are called plain, none of 26 pages, and 5 of 105 crops, four of them a sky.
+With `relation.PLAIN` 74 of 75 known mounts are called plain, none of 26 pages of print, and 5 of 101 crops.
 """
 LEAST_AROUND = 100
 """Pixels of a small photo, as `GreyPhoto` has it, below which what surrounds the common part says nothing."""
