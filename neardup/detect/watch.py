@@ -255,11 +255,10 @@ def watch(
         raise ConfigError(f"the threshold must be a similarity from -1 to 1, not {threshold}: take the calibrated one")
     threshold = float(threshold)
     claim(out / "watch")
-    memory_file = out / STATE / "watch" / "seen.json"
-    memory = Memory.load(memory_file)
-    store = store_of(out, store)
+    state, store = out / STATE / "watch", store_of(out, store)
+    memory = Memory.load(state / "seen.json")
     try:
-        seen = Sighting.of(scan_archive(archive, settings, out / STATE / "watch" / "scan.parquet"), memory)
+        seen = Sighting.of(scan_archive(archive, settings, state / "scan.parquet"), memory)
         say(f"{len(seen.path_of):,} photos in {archive}, {sum(seen.new):,} of them new; threshold {threshold:g}")
         items = [(path, content) for content, path in seen.path_of.items()]
         vectors = embed_photos(items, archive, encoder, store=store, max_pixels=settings.max_pixels).vectors
@@ -269,10 +268,8 @@ def watch(
             near = near.nearest(CANDIDATES)
             verifier = Verifier.of_folder(archive, seen.path_of, out / STATE, settings.max_pixels)
             verified = _verified(near, seen.path_of, verifier, out, verification)
-        if verified and verified.decision:
-            group_of, reports = groups_of(verified)
-        else:
-            group_of, reports = near_groups(near, vectors, threshold), ()
+        decided = verified if verified and verified.decision else None
+        group_of, reports = groups_of(decided) if decided else (near_groups(near, vectors, threshold), ())
         folder = out / "watch" / f"{memory.runs + 1:04d}" if seen.noticed else None
         found = _pairs_and_groups(near, group_of, seen, verified, reports)
         facts = threshold, encoder.name, encoder.fingerprint
@@ -280,7 +277,7 @@ def watch(
         watched.write(settings.max_pixels)
     except FileNotFoundError as error:
         raise ArchiveError(f"{error.filename} went away while the archive was read: watch it again") from error
-    write_json(memory_file, asdict(memory.after(seen.places, published=watched.folder is not None)))
+    write_json(state / "seen.json", asdict(memory.after(seen.places, published=watched.folder is not None)))
     say(f"{watched.summary} See {watched.folder}." if watched.folder else watched.summary)
     return watched
 
