@@ -245,10 +245,10 @@ class Stage:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; an empty one where there is none, or only a part of one."""
+    """The object in a JSON file; an empty one where there is none, or something else than an object."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, TypeError, ValueError):
         return {}
 
 

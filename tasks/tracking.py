@@ -22,6 +22,7 @@ import neardup
 from neardup.settings.schema import MODEL_URIS
 from neardup.stages import STATE, digest_of, models_of, replacing
 from tasks.addresses import reachable, without_credentials
+from tasks.empty_databases import begin_database, keep_database
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -67,11 +68,15 @@ def local_uri(out: Path) -> str:
 
 
 def _make_tables(path: Path) -> None:
-    """Let MLflow make its tables; a run that is killed meanwhile leaves no half of them."""
+    """Copy MLflow's tables, or let it make them; a run that is killed meanwhile leaves no half of them."""
+    begin_database(path, "mlflow")
+    if path.is_file():
+        return
     from mlflow.tracking import MlflowClient  # noqa: PLC0415 - takes seconds
 
     with replacing(path) as partial:
         MlflowClient(f"sqlite:///{partial}").search_experiments()
+    keep_database(path, "mlflow")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
-    ("errors", "progress"),
+    ("errors", "progress", "words"),
     ("arrays", "settings", "stages", "images"),
     ("tables", "pages"),
     ("archive",),

@@ -160,6 +160,15 @@ def test_an_unreadable_file_is_listed_and_not_tried_again(opened: Opened, photos
     assert (mended.unreadable, mended.photos) == ((), found(opened(photos, tmp_path / "other")).photos + 1)
 
 
+def test_a_file_whose_name_is_not_utf8_is_listed_as_unreadable(opened: Opened, photos: Path, tmp_path: Path) -> None:
+    """The search goes on without it and warns nobody in the words of a programmer."""
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    shutil.copy(folder / "issue 0" / "000.jpg", os.fsencode(folder) + b"/\xe9.jpg")
+    reasons = {entry.path: entry.reason for entry in found(opened(folder, tmp_path / "store")).unreadable}
+    assert list(reasons) == ["\\xe9.jpg", "issue 0/broken.jpg"]
+    assert "not UTF-8" in reasons["\\xe9.jpg"]
+
+
 def test_a_photo_that_changes_in_place_is_encoded_again(opened: Opened, tmp_path: Path) -> None:
     """Also where its size stays the same: its time tells."""
     folder = tmp_path / "photos"

@@ -322,3 +322,20 @@ def test_members_come_in_the_order_in_which_pairs_name_them() -> None:
     """Those that no pair names come last; a photo alone is no group."""
     pairs = NearPairs(np.array([4, 0]), np.array([2, 1]), np.array([0.9, 0.8]))
     assert members_of(np.array([0, 0, 1, 2, 1, 0]), pairs) == [[4, 2], [0, 1, 5]]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "screened", "reference"),
+    [
+        ([150, 100, 90], {0}, 1),
+        ([150, 100, 90], {0, 1}, 2),
+        ([150, 100, 90], {0, 1, 2}, 0),
+        ([150, 70, 60], {0}, 0),
+        ([150, 100, 90], set[int](), 0),
+    ],
+)
+def test_an_unscreened_photo_stands_for_a_screened_print(pixels: list[int], screened: set[int], reference: int) -> None:
+    """If it is half as large and shows nearly all of it, also where the print has paper around it."""
+    links = linked({(0, 1): 0.9, (0, 2): 0.9, (1, 2): 0.9}, {(0, 1): (0.9, 1.0), (0, 2): (0.9, 1.0)})
+    [report] = group_reports(np.zeros(3, dtype=np.int64), links, np.array(pixels), screened)
+    assert (report.reference, report.members[0].photo) == (reference, reference)

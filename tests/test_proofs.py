@@ -212,7 +212,7 @@ def test_decoys_bound_the_false_links(tmp_path: Path) -> None:
     facts = json.loads(result.stdout)
     bound = expected_false_links(5, 5, 1)
     assert facts["false_links"]["expected"] == pytest.approx(bound.expected)
-    assert "1 decoys are in the collection" in facts["summary"]
+    assert "Left out, for the collection has the same bytes: 1 decoy." in facts["summary"]
     linked = pd.read_csv(out / "duplicates" / "decoys.csv")
     assert linked[["decoy", "photo"]].to_numpy().tolist() == [["8.png", "8 mirrored.png"]]
     again = neardup("duplicates", photos, "--out", out, "--json", cwd=tmp_path)

@@ -211,29 +211,6 @@ def _epochs(out: Path) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
-@pytest.mark.slow
-def test_two_processes_train_as_one(uninterrupted: Path, tmp_path: Path) -> None:
-    """Started by torchrun, two processes share each batch and come to the losses of one."""
-    script = tmp_path / "both.py"
-    script.write_text(
-        "import sys\nfrom pathlib import Path\n"
-        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from test_train import RECIPE, make_examples, silent, small_clip, train\n"
-        "photos, out = map(Path, sys.argv[1:])\n"
-        "train(make_examples(photos), small_clip(), RECIPE, out, report=silent, device='cpu')\n"
-    )
-    make_examples(tmp_path / "photos")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
-    folders = [str(tmp_path / "photos"), str(tmp_path / "out")]
-    ran = subprocess.run([*command, *folders], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    losses = []
-    for folder in (uninterrupted, tmp_path / "out"):
-        lines = (folder / "history.csv").read_text(encoding="utf-8").splitlines()
-        losses.append([float(row["validation_loss"]) for row in csv.DictReader(lines)])
-    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-
-
 def test_finished_training_is_not_repeated(examples: list[Example], uninterrupted: Path) -> None:
     """Called again with the same inputs, training returns what it has."""
     said: list[str] = []

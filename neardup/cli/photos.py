@@ -1,6 +1,5 @@
 """Commands that work on a folder of photos: embed, search, duplicates, watch."""
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from neardup.cli.options import (
 from neardup.cli.output import print_result, say, working_in
 from neardup.errors import ArchiveError, ConfigError
 from neardup.stages import STATE
+from neardup.words import counted, typed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,10 +55,11 @@ def embed(
     \b
     Example: neardup embed photos --out vectors.parquet --encoder builtin:tiny
     """
-    from neardup.archive.scan import scan
+    from neardup.archive.scan import check_folders, scan
     from neardup.encode.store import store_of
     from neardup.encode.vectors import embed_photos
 
+    check_folders(folder, out)
     settings = settings_of(config, folder, encoder=encoder, device=device)
     check_folder_of_photos(folder)
     state, limit = out.parent / STATE, settings.prepare.max_pixels
@@ -73,7 +74,7 @@ def embed(
         say(f"left out {path}: {reason}")
     unreadable = [{"path": path, "reason": reason} for path, reason in photos.left_out]
     facts = {"photos": len(items), "vectors": out, "fingerprint": model.fingerprint, "unreadable": unreadable}
-    print_result(facts, f"{len(items)} photos are in {out}, {len(unreadable)} left out", as_json=as_json)
+    print_result(facts, f"{out} holds {counted(len(items), 'photo')}, {len(unreadable)} left out", as_json=as_json)
 
 
 @click.command()
@@ -115,12 +116,15 @@ def search(
     Example: neardup search new.jpg --in vectors.parquet --top 10 --encoder builtin:tiny
              neardup search results/queries --in vectors.parquet --photos ARCHIVE --page hits.html
     """
+    from neardup.archive.scan import check_folders
     from neardup.search.nearest import mark_itself, nearest, read_queries
 
     file = Path(vectors)
     photos = photos or _remembered(vectors)
     if page and not photos:
         raise ConfigError("--page shows pictures: say with --photos which folder was embedded")
+    if page and photos:
+        check_folders(photos, page, "--page")
     settings = settings_of(config, encoder=encoder, device=device)
     known = None if _is_store(vectors) else _read_vectors(file)
     model = loaded(settings, measured if known is None else file.parent, dtype, measured)
@@ -254,7 +258,7 @@ def duplicates(
     out: Path,
     config: Path | None,
     device: str | None,
-    dtype: str,
+    dtype: "Dtype",
     encoder: str | None,
     threshold: float | None,
     as_json: bool,
@@ -287,7 +291,7 @@ def duplicates(
     folder = Path(result["folder"])
     shown = ("gallery.html", *(("explained.html",) if verify else ()), "pairs.xlsx", "groups.xlsx")
     first, *rest = result["summary"].splitlines()
-    next_step = f"To decide what is in doubt: neardup review --out {shlex.quote(str(out))}"
+    next_step = f"To decide what is in doubt: neardup review --out {typed(out)}"
     pages = f"Look at {', '.join(str(folder / name) for name in shown)}\n{next_step}"
     print_result(result, "\n".join([first, f"{result['rule']}.", *rest, pages]), as_json=as_json)
 

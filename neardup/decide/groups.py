@@ -62,6 +62,17 @@ class DecidedPairs:
                 shares[:, place] = coverages if self.photos[row] == item.first else coverages[::-1]
         return shares[0], shares[1]
 
+    def screened(self) -> set[int]:
+        """Rows of the photos that show a printing screen."""
+        rows = {photo: row for row, photo in self.photos.items()}
+        screens = {
+            photo: period
+            for item in self.evidence
+            if item
+            for photo, period in ((item.first, item.screen_first), (item.second, item.screen_second))
+        }
+        return {rows[photo] for photo, period in screens.items() if period > 0}
+
 
 def group_pairs(count: int, pairs: DecidedPairs, constraints: Constraints | None = None) -> tuple[Ints, Floats]:
     """Group photos by their decided pairs.
@@ -111,7 +122,7 @@ def explain_groups(groups: Ints, pairs: DecidedPairs, copies: Bools) -> list[Gro
     left, right = (np.where(copies, 1.0, shares) for shares in pairs.coverage())
     links = LinkedPairs(pairs.left, pairs.right, pairs.probabilities, left, right).take(linked)
     pixels = pairs.sizes(len(groups)).prod(axis=1).astype(np.int64)
-    return group_reports(groups, links, pixels)
+    return group_reports(groups, links, pixels, pairs.screened())
 
 
 def members_of(groups: Ints, pairs: NearPairs) -> list[list[int]]:

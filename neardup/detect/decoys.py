@@ -19,6 +19,7 @@ from neardup.search.blocks import Triangle
 from neardup.search.nearest import Hit, nearest_rows
 from neardup.tables import save_rows
 from neardup.verify.candidates import CANDIDATES
+from neardup.words import counted
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Decoys:
         """The bound in words; what is in the collection itself, and what was linked, is said."""
         lines = self.false_links.sentence()
         if self.left_out:
-            lines += f" {self.left_out:,} decoys are in the collection, byte by byte, and were left out."
+            lines += f" Left out, for the collection has the same bytes: {counted(self.left_out, 'decoy')}."
         if self.linked:
             lines += " Those that were linked are in decoys.csv: look whether the collection has them after all."
         return lines

@@ -46,6 +46,7 @@ from neardup.settings.schema import PrepareSettings
 from neardup.verify.candidates import CANDIDATES
 from neardup.verify.store import EvidenceByPair
 from neardup.verify.verifier import Verifier
+from neardup.words import counted
 
 
 @dataclass(frozen=True)
@@ -133,9 +134,10 @@ class Duplicates:
     def summary(self) -> str:
         """What was found, in plain words."""
         in_groups, pairs = sum(map(len, self.groups)), len(self.pairs.left) - self.copies
-        photos = f"{self.photos:,} photos, {in_groups:,} of them in {len(self.groups):,} groups of near-duplicates"
+        groups = counted(len(self.groups), "group")
+        photos = f"{counted(self.photos, 'photo')}, {in_groups:,} of them in {groups} of near-duplicates"
         copies = f"; exact copies {self.copies:,}" if self.copies else ""
-        left_out = f"; {len(self.unreadable):,} files could not be read" if self.unreadable else ""
+        left_out = f"; {counted(len(self.unreadable), 'file')} could not be read" if self.unreadable else ""
         if self.verified is None:
             return f"{photos}; pairs {pairs:,} at {self.threshold:g} or above{copies}{left_out}."
         counts = self.verified.counts
@@ -144,7 +146,7 @@ class Duplicates:
         )
         return (
             f"{photos}{decided}{copies}{left_out}.\n"
-            f"Candidates are the {pairs:,} pairs of which {self.candidate_rule}.\n{self.verified.summary}"
+            f"Candidates, {pairs:,} in all, are pairs of which {self.candidate_rule}.\n{self.verified.summary}"
             + (f"\n{self._false_links}" if self.verified.decision else "")
         )
 

@@ -82,5 +82,5 @@ def verify_hits(
             continue
         names = (name, Path(hit.path).name) if pair[1] == hit.photo else (Path(hit.path).name, name)
         relation = relation_of(item)
-        verified[number].append(VerifiedHit(chance, band, str(relation.kind), relation.sentence(*names), item.points))
+        verified[number].append(VerifiedHit(chance, band, relation.words, relation.sentence(*names), item.points))
     return verified

@@ -134,7 +134,7 @@ class VerifiedPairs:
             "probability": [None if np.isnan(value) else value for value in self.probabilities.tolist()],
             "band": [str(band) or None for band in self.bands],
             "verdict": self.answers,
-            "relation": [found and str(relation_of(found).kind) for found in self.evidence],
+            "relation": [found and relation_of(found).words for found in self.evidence],
             "sentence": [found and self._sentence(place, found) for place, found in enumerate(self.evidence)],
             "inliers": [found and found.points for found in self.evidence],
         }

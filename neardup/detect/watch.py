@@ -28,6 +28,7 @@ from neardup.tables import SHEET_ROWS, save_rows, write_table
 from neardup.verify.candidates import CANDIDATES
 from neardup.verify.store import EVIDENCE, read_evidence
 from neardup.verify.verifier import Verifier, verifier_fingerprint
+from neardup.words import counted
 
 SHOWN_PAIRS = 20
 """Pairs that `watch.md` and the Prefect UI show: as many as a person reads through; the tables hold all."""
@@ -157,7 +158,7 @@ class Watched:
         kinds = ", ".join(f"{kind} {self.counts[kind]:,}" for kind in KINDS if self.counts[kind])
         vanished = f"; vanished {len(self.vanished):,}" if self.vanished else ""
         if not self.noticed:
-            return f"Nothing is new among {self.photos:,} photos{vanished}."
+            return f"Nothing is new among {counted(self.photos, 'photo')}{vanished}."
         decided = self.verified is not None and self.verified.decision is not None
         counts_text = "links {links:,}, pairs to review {to_review:,}" if decided else "near-duplicate pairs {pairs:,}"
         results = f"{counts_text.format(**self.counts)}, groups {len(self.groups):,}"
@@ -259,8 +260,8 @@ def watch(
     memory = Memory.load(state / "seen.json")
     try:
         seen = Sighting.of(scan_archive(archive, settings, state / "scan.parquet"), memory)
-        say(f"{len(seen.path_of):,} photos in {archive}, {sum(seen.new):,} of them new; threshold {threshold:g}")
         items = [(path, content) for content, path in seen.path_of.items()]
+        say(f"{counted(len(items), 'photo')} in {archive}, {sum(seen.new):,} of them new; threshold {threshold:g}")
         vectors = embed_photos(items, archive, encoder, store=store, max_pixels=settings.max_pixels).vectors
         near = near_pairs(vectors, np.flatnonzero(seen.new), threshold)
         verified = None
@@ -268,8 +269,8 @@ def watch(
             near = near.nearest(CANDIDATES)
             verifier = Verifier.of_folder(archive, seen.path_of, out / STATE, settings.max_pixels)
             verified = _verified(near, seen.path_of, verifier, out, verification)
-        decided = verified if verified and verified.decision else None
-        group_of, reports = groups_of(decided) if decided else (near_groups(near, vectors, threshold), ())
+        decided = groups_of(verified) if verified and verified.decision else None
+        group_of, reports = decided or (near_groups(near, vectors, threshold), ())
         folder = out / "watch" / f"{memory.runs + 1:04d}" if seen.noticed else None
         found = _pairs_and_groups(near, group_of, seen, verified, reports)
         facts = threshold, encoder.name, encoder.fingerprint

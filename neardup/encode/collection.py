@@ -4,7 +4,7 @@ What a worker is told is small and plain, and what it makes goes to the store: n
 Memory grows with the number of photos by the 24 bytes that tell the known files and contents from the new.
 """
 
-import warnings
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -139,11 +139,22 @@ def known(collection: Collection) -> Ints:
 
 
 def unreadable(collection: Collection, present: Ints) -> dict[str, str]:
-    """Why each file that is there cannot be read: path → reason, ordered, of files that did not change since."""
+    """Why each file that is there cannot be read: path → reason, ordered, of files that did not change since.
+
+    Folders that cannot be listed, and files whose name cannot be used, are among them.
+    """
+    reasons: dict[str, str] = {}
+
+    def leave_out(skipped: Skipped) -> None:
+        if skipped.is_folder or is_chosen(skipped.path, collection.photos, collection.pages):
+            reasons[skipped.path] = skipped.reason
+
+    deque(walk_images(collection.folder, leave_out), maxlen=0)
     table = unreadable_files(collection.vectors, collection.max_pixels)
     marks = table["file"].to_numpy()
     table = table.filter(among(marks, present) & ~among(marks, encoded_files(collection.vectors)))
-    return dict(sorted(zip(table["path"].to_pylist(), table["reason"].to_pylist(), strict=True)))
+    reasons |= dict(zip(table["path"].to_pylist(), table["reason"].to_pylist(), strict=True))
+    return dict(sorted(reasons.items()))
 
 
 def new_shards(collection: Collection, known: Ints, size: int = SHARD) -> Iterator[tuple[str, ...]]:
@@ -162,7 +173,7 @@ def _listed(collection: Collection) -> Iterator[tuple[Ints, list[str]]]:
     """Marks and paths of the folder's photos, some thousands at a time; what cannot be looked at is left out."""
     marks: list[int] = []
     paths: list[str] = []
-    for path in walk_images(collection.folder, _warn):
+    for path in walk_images(collection.folder):
         if not is_chosen(path, collection.photos, collection.pages):
             continue
         try:
@@ -174,11 +185,6 @@ def _listed(collection: Collection) -> Iterator[tuple[Ints, list[str]]]:
             yield np.array(marks, dtype=np.int64), paths
             marks, paths = [], []
     yield np.array(marks, dtype=np.int64), paths
-
-
-def _warn(skipped: Skipped) -> None:
-    """Warn of an entry of the folder that cannot be used; the others are."""
-    warnings.warn(f"left out {skipped.path}: {skipped.reason}", stacklevel=2)
 
 
 def encode_shard(collection: Collection, paths: Sequence[str]) -> Encoded:

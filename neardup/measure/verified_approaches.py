@@ -32,6 +32,7 @@ from neardup.verify.candidates import CANDIDATES
 from neardup.verify.evidence import Evidence
 from neardup.verify.store import EVIDENCE, EvidenceByPair, read_evidence, write_evidence
 from neardup.verify.verifier import Verifier, verifier_fingerprint
+from neardup.words import typed
 
 FIGURES = "verified.json"
 """Name of an approach's figures with its nearest pairs verified."""
@@ -151,7 +152,7 @@ def verify_approaches(
     """
     names = [name for name in (*APPROACHES, "tuned") if (out / name / "evaluation.npz").is_file()]
     if not names:
-        raise ArchiveError(f"{out} holds no evaluated approach: run `neardup evaluate --out {out}` first")
+        raise ArchiveError(f"{out} holds no evaluated approach: run `neardup evaluate --out {typed(out)}` first")
     verified = {}
     for name in names:
         say(f"verifying {name}")

@@ -91,9 +91,10 @@ def ask_about(watched: "Watched", links: Links) -> list[Again]:
     new = {photo: path for photo, path in path_of.items() if path in arrived}
     reasons = asked_again(links, probabilities, verified.decision.fingerprint, group_of, new)
     rows = [
-        Again(*(path_of[photo] for photo in pair), *pair, links.decided[pair].verdict, why, links.decided[pair].id)
+        Again(path_of[first], path_of[second], first, second, links.decided[pair].verdict, why, links.decided[pair].id)
         for pair, why in reasons.items()
-        if all(photo in path_of for photo in pair)
+        for first, second in [pair]
+        if first in path_of and second in path_of
     ]
     save_again(watched.folder, rows)
     return rows

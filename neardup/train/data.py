@@ -69,7 +69,8 @@ class TrainingData:
         weights = weights_digest(list(clip.model.named_parameters()))
         processor, pairs = clip.image_processor.to_dict(), asdict(known)
         tokens = captions.tokens if captions else None
-        key = digest_of(TRAIN_STEP, data, tokens, asdict(recipe), bits, weights, processor, pairs)
+        background = clip.background.digest if clip.background else ""
+        key = digest_of(TRAIN_STEP, data, tokens, asdict(recipe), bits, weights, processor, pairs, background)
         return cls(list(examples), captions, dropped, parts, key, limit, recipe, known, bits)
 
     def learner(self, clip: Trainable, device: str) -> VisionLearner:
