@@ -32,6 +32,11 @@ UNFLUSHABLE = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES})
 """Errors by which some network file systems say that the names in a folder cannot be flushed from here."""
 
 
+def models_of(out: Path) -> Path:
+    """Folder of the encoders that were fetched or prepared for an output folder."""
+    return out / STATE / "models"
+
+
 def digest_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as stream:

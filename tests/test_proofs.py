@@ -11,8 +11,8 @@ from commands import neardup
 from PIL import Image, ImageOps
 
 from neardup.builtin.scenes import Scene
+from neardup.decide.chosen_decision import SHIPPED, decision_for, own_decision, shipped_decision, starting_decision
 from neardup.decide.decision import Decision
-from neardup.decide.in_force import SHIPPED, decision_for, own_decision, shipped_decision, starting_decision
 from neardup.decide.promises import expected_false_links
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.review.again import load_again

@@ -237,9 +237,9 @@ def test_keypoints_are_kept_until_all_pairs_are_verified(tmp_path: Path) -> None
     """A cache over its limit shrinks at the end of a run, not after a part of its pairs."""
     photos = {name: png(scene(seed)) for seed, name in enumerate("ab", 27)}
     verifier = Verifier(photos.__getitem__, KeypointCache(tmp_path, limit=1))
-    verifier.verify([("a", "b")])
-    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
-    verifier.verify_closed([("a", "b")])
+    with verifier:
+        verifier.verify_closed([("a", "b")])
+        assert len(list(tmp_path.rglob("*.safetensors"))) == 2
     assert list(tmp_path.rglob("*.safetensors")) == []
 
 

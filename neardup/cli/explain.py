@@ -24,9 +24,9 @@ def explain(first: Path, second: Path, picture: Path, out: Path | None, encoder:
     """
     from dataclasses import asdict
 
+    from neardup.detect.explain import explain_files
     from neardup.encode.protocol import BUILTIN
     from neardup.errors import ArchiveError
-    from neardup.explain import explain_files
 
     for path in (first, second):
         if not path.is_file():
@@ -35,7 +35,7 @@ def explain(first: Path, second: Path, picture: Path, out: Path | None, encoder:
     explained = explain_files(first, second, picture, encoder=name, out=out)
     facts = {
         "sentence": explained.sentence,
-        "relation": explained.relation.kind,
+        "relation": explained.relation.words,
         "similarity": explained.similarity,
         "probability": explained.probability,
         "band": explained.band,

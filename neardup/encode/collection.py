@@ -7,7 +7,7 @@ Memory grows with the number of photos by the 24 bytes that tell the known files
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from neardup.archive.walk import Skipped, is_chosen, walk_images
 from neardup.arrays import Ints
-from neardup.encode.encoder import BatchEncoder, load_encoder
+from neardup.encode.encoder import loaded_encoder
 from neardup.encode.shards import (
     COPIES,
     SHARDS,
@@ -91,7 +91,7 @@ def open_collection(
     precision: Dtype,
     settings: PrepareSettings = PrepareSettings(),  # noqa: B008 - frozen
 ) -> Collection:
-    """Load the encoder once, to know its fingerprint, and open its part of the store.
+    """Load the encoder, to know its fingerprint, and open its part of the store.
 
     Args:
         folder: of the photos.
@@ -105,7 +105,7 @@ def open_collection(
     Raises:
         EncoderError: there is no such encoder.
     """
-    loaded = load_encoder(encoder, device, precision)
+    loaded = loaded_encoder(encoder, device, precision)
     folder = folder.resolve()
     _, batch = open_store(store, loaded, measure=True)
     plain = settings.photos == PrepareSettings().photos and not _any_photo(folder, settings)
@@ -193,19 +193,13 @@ def encode_shard(collection: Collection, paths: Sequence[str]) -> Encoded:
     Raises:
         EncoderError: this worker's encoder is another one than the collection's.
     """
-    encoder = _loaded(collection.encoder, collection.device, collection.precision)
+    encoder = loaded_encoder(collection.encoder, collection.device, collection.precision)
     if encoder.fingerprint != collection.fingerprint:
         raise EncoderError(
             f"{collection.encoder} is another encoder on this worker ({encoder.fingerprint[:12]}, not "
             f"{collection.fingerprint[:12]}): give every worker the same file"
         )
     return encode_into(collection.vectors, encoder, collection.batch, collection.folder, paths, collection.max_pixels)
-
-
-@lru_cache(maxsize=1)
-def _loaded(encoder: str, device: str, precision: Dtype) -> BatchEncoder:
-    """The encoder of a worker, loaded once a process."""
-    return load_encoder(encoder, device, precision)
 
 
 @dataclass(frozen=True)

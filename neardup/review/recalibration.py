@@ -13,18 +13,18 @@ from scipy.special import expit
 from neardup.approach import KNOWN_PAIRS
 from neardup.archive.testset import TestSet
 from neardup.arrays import Bools, Floats, Ints
+from neardup.decide.chosen_decision import DECISION, starting_decision
 from neardup.decide.decision import Decision, Fingerprints
-from neardup.decide.in_force import DECISION, starting_decision
 from neardup.decide.probability import CandidatePairs
 from neardup.decide.promises import Audit
 from neardup.errors import ArchiveError, VerdictError
+from neardup.measure.verified_approaches import SOURCE
 from neardup.review.figures import audit_figures, verdict_figures
 from neardup.review.links import Links, Pair, save_known_pairs
 from neardup.review.refit import Answered, Moves, asked_weights, log_odds_of, moved_bands, old_beliefs
 from neardup.review.verdicts import DIFFERENT, SAME, Verdict, Verdicts, pair_of
-from neardup.search.pictures import COPY, KINDS
+from neardup.search.exact_copies import COPY, KINDS
 from neardup.stages import Stage, digest_of, read_json, write_json
-from neardup.verified import SOURCE
 from neardup.verify.store import EVIDENCE, read_evidence, read_results
 from neardup.words import counted
 

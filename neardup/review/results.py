@@ -15,13 +15,13 @@ import pyarrow.compute as pc
 
 from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.decision import Decision
+from neardup.detect.verified_pairs import UNLIKELY
 from neardup.errors import ArchiveError, ConfigError, NeardupError
-from neardup.proofs import UNLIKELY
 from neardup.review.bridges import bridges
 from neardup.review.candidates import Candidate, Photo, ShownPair, candidates_in, read_facts, root_of
 from neardup.review.contents import Contents
 from neardup.review.facts import Archived, PhotoFacts
-from neardup.search.pictures import COPY, KINDS
+from neardup.search.exact_copies import COPY, KINDS
 from neardup.stages import STATE
 from neardup.verify.evidence import Evidence, ordered
 from neardup.verify.store import EVIDENCE, evidence_in, evidence_table, read_results

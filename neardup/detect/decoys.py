@@ -9,11 +9,11 @@ from neardup.archive.scan import scan
 from neardup.arrays import Ints
 from neardup.decide.decision import Decision
 from neardup.decide.promises import FalseLinks, expected_false_links
+from neardup.detect.hits import verify_hits
 from neardup.encode.collection import Files, encoded_photos
 from neardup.encode.encoder import Encoder
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ArchiveError
-from neardup.hits import prove_hits
 from neardup.images import read_file
 from neardup.search.blocks import Triangle
 from neardup.search.nearest import Hit, nearest_rows
@@ -107,7 +107,7 @@ def search_decoys(
     ]
     files = {photo: root / path for photo, path in zip(photos, paths, strict=True)}
     files |= {photo: folder / path for photo, path in zip(decoys.photos, decoys.paths, strict=True)}
-    proofs = prove_hits(
+    verified = verify_hits(
         [queries[row] for row in searched],
         hits,
         lambda photo: read_file(files[photo]),
@@ -116,12 +116,12 @@ def search_decoys(
         limit,
     )
     linked = []
-    for row, best, hit_proofs in zip(searched, hits, proofs, strict=True):
-        links = [(hit, proof) for hit, proof in zip(best, hit_proofs, strict=True) if proof and proof.band == "link"]
+    for row, best, found_hits in zip(searched, hits, verified, strict=True):
+        links = [(hit, found) for hit, found in zip(best, found_hits, strict=True) if found and found.band == "link"]
         if links:
-            hit, proof = max(links, key=lambda link: (link[1].probability or 0.0, link[0].path))
-            chance = proof.probability or 0.0
-            linked.append(LinkedDecoy(decoys.paths[row], hit.path, hit.similarity, chance, proof.sentence))
+            hit, found = max(links, key=lambda link: (link[1].probability or 0.0, link[0].path))
+            chance = found.probability or 0.0
+            linked.append(LinkedDecoy(decoys.paths[row], hit.path, hit.similarity, chance, found.sentence))
     bound = expected_false_links(len(collected.contents), len(searched), len(linked))
     return Decoys(bound, len(queries) - len(searched), tuple(linked))
 
