@@ -292,3 +292,17 @@ def test_pairs_that_close_a_triangle_come_with_their_evidence() -> None:
     pairs = [("a", "b"), ("b", "c"), ("a", "c")]
     known = {pair: replace(match, first=pair[0], second=pair[1]) for pair in pairs}
     assert Verifier({}.__getitem__).verify_closed(pairs[:2], known) == (known, [("a", "c")])
+
+
+def test_keypoints_of_the_last_pairs_are_remembered_and_older_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each photo is read once, for pairs that follow each other share it; no more than the last pairs' are kept."""
+    monkeypatch.setattr(verifier, "PREPARED_PHOTOS", 1)
+    monkeypatch.setattr(verifier, "BLOCK", 1)
+    photos, read = {name: png(scene(number, (96, 72))) for number, name in enumerate("abc")}, list[str]()
+    found = Verifier(lambda name: (read.append(name), photos[name])[1], cores=1)
+    assert len(found.verify_in_order([("a", "b"), ("b", "c")])) == 2
+    assert sorted(read) == ["a", "b", "c"]
+    found.features("b")
+    assert len(read) == 3
+    found.features("a")
+    assert len(read) == 4
