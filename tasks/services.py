@@ -28,6 +28,7 @@ from neardup.archive.scan import check_folders
 from neardup.builtin.demo import make_archive
 from neardup.errors import ConfigError, ServerError
 from tasks.addresses import Addresses, mlflow_settings, prefect_settings, without_credentials
+from tasks.empty_databases import PREFECT_DATABASE, begin_database
 from tasks.settings_files import warn_of_no_photo
 
 POOL = "neardup"
@@ -217,6 +218,8 @@ def _run(wanted: Sequence[Service], state: Path, at: Addresses, report: Report) 
             report(f"{service.name} runs already")
             continue
         report(f"starting {service.name}")
+        if service.name == "prefect":
+            begin_database(state / "prefect" / PREFECT_DATABASE, "prefect")
         started[service.name] = _start(service, state, at)
     for service in wanted:
         _wait(service, state, *started.get(service.name, (None, 0)))

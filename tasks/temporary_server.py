@@ -15,6 +15,7 @@ from prefect.context import refresh_global_settings_context
 from prefect.settings import PREFECT_HOME
 
 from neardup.errors import ServerError
+from tasks.empty_databases import PREFECT_DATABASE, begin_database, keep_database
 
 PORTS = range(8000, 9000)
 """Ports to choose from; none is among those that the system gives to outgoing connections."""
@@ -36,7 +37,9 @@ class TemporaryServer:
 
     def __init__(self) -> None:
         """Begin to start it; `wait` says when it answers. Its own lines go to a log in PREFECT_HOME."""
-        self._log = PREFECT_HOME.value() / "temporary-server.log"
+        self._home = PREFECT_HOME.value()
+        begin_database(self._home / PREFECT_DATABASE, "prefect")
+        self._log = self._home / "temporary-server.log"
         self._log.unlink(missing_ok=True)
         self._watch = subprocess.Popen(
             ["/bin/sh", "-c", "while read -r pid; do last=$pid; done; kill $last 2>/dev/null"],
@@ -90,6 +93,7 @@ class TemporaryServer:
                     "machine is less busy, or set PREFECT_API_URL to a server that runs"
                 )
             time.sleep(0.05)
+        keep_database(self._home / PREFECT_DATABASE, "prefect")
 
     @contextmanager
     def used(self) -> Iterator[None]:

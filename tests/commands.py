@@ -92,6 +92,12 @@ def dask(*arguments: str) -> None:
     importlib.import_module(f"distributed.cli.dask_{role}").main(options)
 
 
+def prefect(*arguments: str) -> None:
+    """What `prefect` does in a shell; for a `Process`."""
+    sys.argv = ["prefect", *arguments]
+    importlib.import_module("prefect.cli").app()
+
+
 def _call(
     function: Callable[..., Any], arguments: tuple[Any, ...], cwd: Path, env: dict[str, str], files: list[Path]
 ) -> None:

@@ -1,17 +1,20 @@
 """What several tests share: a made archive, prepared once, and the real one where it is there."""
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Four test processes share the cores; torch.compile would start a process for each core, and load torch there.
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
+from experiments import Experiment
 from servers import prefect_server
 from small_clip import small_clip
 
@@ -25,9 +28,10 @@ settings.load_profile("neardup")
 ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / "shared" / "archive"
 LONGEST = (
-    *("test_nightly.py", "test_services.py", "test_flows.py", "test_registry.py", "test_duplicates.py"),
-    *("test_launch.py", "test_tracking.py", "test_retries.py", "test_deployed.py", "test_pretrain.py"),
-    *("test_encoder.py", "test_cli.py"),
+    *("test_nightly.py", "test_services.py", "test_flows_disturbed.py", "test_registry.py", "test_any_encoder.py"),
+    *("test_flows.py", "test_flows_tune.py", "test_duplicates.py", "test_launch.py", "test_hostile_folder.py"),
+    *("test_interrupt.py", "test_tracking.py", "test_retries.py", "test_deployed.py", "test_pretrain.py"),
+    *("test_encoder.py", "test_copies.py", "test_train.py", "test_cli.py", "test_adapted.py"),
 )
 """Files of tests that wait for servers or train, the longest first: one that began last would run alone at the end."""
 
@@ -46,26 +50,67 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+Once = Callable[[str, Callable[[Path], object]], Path]
+"""Takes a name and what fills a folder; gives the folder."""
+
+
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> MadeArchive:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """What makes a folder that tests only read: one of the test processes fills it, the others wait and take it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, finished = shared / name, shared / f"{name}.finished"
+        with FileLock(shared / f"{name}.lock"):
+            if not finished.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a process whose filling failed
+                folder.mkdir()
+                fill(folder)
+                finished.touch()
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def made(once: Once) -> MadeArchive:
     """A small archive with every fault that a real one has."""
-    return make_archive(tmp_path_factory.mktemp("made") / "archive", groups=6, training=24)
+
+    def draw(folder: Path) -> MadeArchive:
+        return make_archive(folder / "archive", groups=6, training=24)
+
+    return draw(once("made", draw))
 
 
 @pytest.fixture(scope="session")
-def prepared(made: MadeArchive, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared(made: MadeArchive, once: Once) -> Path:
     """The folder that `prepare` made of it."""
-    out = tmp_path_factory.mktemp("prepared")
-    prepare(made.root, out, PrepareSettings())
-    return out
+    return once("prepared", lambda out: prepare(made.root, out, PrepareSettings()))
 
 
 @pytest.fixture(scope="session")
-def small_encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+def small_encoder(once: Once) -> str:
     """The folder of a CLIP that is trained in moments, for tests that need an encoder and not the shipped one."""
-    folder = tmp_path_factory.mktemp("encoder") / "small"
-    small_clip(layers=2).save(folder)
-    return str(folder)
+    return str(once("encoder", lambda folder: small_clip(layers=2).save(folder / "small")) / "small")
+
+
+@pytest.fixture(scope="session")
+def experiment(made: MadeArchive, small_encoder: str) -> Experiment:
+    """The experiment on the made archive with the small encoder."""
+    return Experiment(made.root, small_encoder)
+
+
+@pytest.fixture(scope="session")
+def whole(experiment: Experiment, once: Once) -> Path:
+    """The output of an experiment that nobody disturbed, with a Prefect server of its own; test_flows.py may write."""
+    return once("whole", experiment.run_undisturbed) / "results"
+
+
+@pytest.fixture(scope="session")
+def untouched(whole: Path) -> Path:
+    """A copy of that output which nobody writes to."""
+    return whole.with_name("untouched")
 
 
 @pytest.fixture(scope="session")

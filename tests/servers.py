@@ -13,6 +13,8 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from tasks.empty_databases import PREFECT_DATABASE, begin_database, keep_database
+
 BIN = Path(sys.executable).parent
 
 
@@ -68,18 +70,22 @@ def _wait(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
 
 @contextmanager
 def mlflow_server(folder: Path, port: int) -> Iterator[str]:
-    """MLflow's tracking server, configured as the project's `mlflow/server.env` says."""
+    """MLflow's tracking server, configured as the project's `mlflow/server.env` says, with a database in the folder."""
     settings = Path(__file__).parents[1] / "mlflow" / "server.env"
     command = [str(BIN / "mlflow"), "--env-file", str(settings), "server", "--port", str(port)]
+    begin_database(folder / "mlflow.db", "mlflow")
     with serving(command, f"http://127.0.0.1:{port}/health", folder, MLFLOW_WORKERS="1"):
+        keep_database(folder / "mlflow.db", "mlflow")
         yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager
 def prefect_server(folder: Path) -> Iterator[str]:
-    """Prefect's server, with a database of its own."""
+    """Prefect's server, with a database of its own, which begins as the product's own servers begin theirs."""
     port = free_port()
     command = [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
     home = {"PREFECT_HOME": str(folder / "home"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    begin_database(folder / "home" / PREFECT_DATABASE, "prefect")
     with serving(command, f"http://127.0.0.1:{port}/api/health", folder, **home):
+        keep_database(folder / "home" / PREFECT_DATABASE, "prefect")
         yield f"http://127.0.0.1:{port}/api"

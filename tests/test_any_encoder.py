@@ -20,7 +20,7 @@ from tiny_models import encoder_of, pixels_model
 from neardup.approach import Approach, approaches_of
 from neardup.builtin.demo import MadeArchive
 from neardup.cli import main
-from neardup.duplicates import find_duplicates
+from neardup.detect.duplicates import find_duplicates
 from neardup.encode.encoder import check_encoder, limits_of, load_encoder, objectives_of
 from neardup.encode.vectors import embed
 from neardup.errors import EncoderError
@@ -166,7 +166,7 @@ def test_a_copy_is_found(encoder: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_flows_prepare_photos_as_the_settings_say(tmp_path: Path, team: dict[str, str]) -> None:
-    """`[onnx]` of neardup.toml reaches `watch`, and Dask's workers of `duplicates`."""
+    """`[onnx]` of neardup.toml reaches `watch`, and the worker that Dask starts for `duplicates`."""
     photos, draws = tmp_path / "archive" / "photos", np.random.default_rng(0)
     photos.mkdir(parents=True)
     for name in "abc":
@@ -179,7 +179,7 @@ def test_the_flows_prepare_photos_as_the_settings_say(tmp_path: Path, team: dict
     )
     common = ("archive", "--out", "results", "--encoder", "pixels.onnx", "--threshold", 0.9, "--no-verify", "--json")
     # A fork of the tests may start no processes, as Dask's workers are.
-    dask = [sys.executable, "-m", "neardup", "duplicates", *map(str, common), "--runner", "dask", "--workers", "2"]
+    dask = [sys.executable, "-m", "neardup", "duplicates", *map(str, common), "--runner", "dask", "--workers", "1"]
     runs = (
         subprocess.run(dask, cwd=tmp_path, env=environment(**team), capture_output=True, text=True, check=False),
         neardup("watch", *common, cwd=tmp_path, **team),

@@ -20,24 +20,24 @@ def contents(root: Path) -> dict[str, str]:
 def test_a_seed_is_an_archive(tmp_path: Path) -> None:
     """Equal arguments draw equal photos, another seed others."""
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        make_archive(tmp_path / name / "archive", groups=4, training=16, seed=seed)
+        make_archive(tmp_path / name / "archive", groups=2, training=4, seed=seed)
     first, second, third = (contents(tmp_path / name / "archive") for name in "abc")
     assert (first == second, first == third) == (True, False)
 
 
 def test_an_archive_is_drawn_once(tmp_path: Path) -> None:
     """Called again it leaves the files as they are and tells the same."""
-    first = make_archive(tmp_path / "archive", groups=4, training=16)
+    first = make_archive(tmp_path / "archive", groups=2, training=4)
     times = {path: path.stat().st_mtime_ns for path in first.root.rglob("*")}
-    assert make_archive(tmp_path / "archive", groups=4, training=16) == first
+    assert make_archive(tmp_path / "archive", groups=2, training=4) == first
     assert {path: path.stat().st_mtime_ns for path in first.root.rglob("*")} == times
 
 
 def test_it_grows(tmp_path: Path) -> None:
     """Other numbers replace the archive by a larger one."""
-    make_archive(tmp_path / "archive", groups=4, training=16)
-    larger = make_archive(tmp_path / "archive", groups=8, training=20)
-    assert (len(larger.groups), len(larger.training)) == (10, 20)
+    make_archive(tmp_path / "archive", groups=2, training=4)
+    larger = make_archive(tmp_path / "archive", groups=4, training=8)
+    assert (len(larger.groups), len(larger.training)) == (6, 8)
 
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
@@ -51,16 +51,16 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_file_of_somebody_else_is_never_deleted(tmp_path: Path) -> None:
     """What the user put into the archive, or changed there, is there when it is drawn anew with other numbers."""
-    first = make_archive(tmp_path / "archive", groups=4, training=16)
+    first = make_archive(tmp_path / "archive", groups=4, training=4)
     changed = first.root / next(iter(first.training))
     mine = first.root / "presse/photos/jpg/mine.jpg"
     for path in (mine, changed):
         path.write_bytes(b"mine")
     with pytest.raises(ArchiveError, match="was changed since: move it away"):
-        make_archive(tmp_path / "archive", groups=2, training=16)
+        make_archive(tmp_path / "archive", groups=2, training=4)
     assert (mine.read_bytes(), changed.read_bytes()) == (b"mine", b"mine")
     changed.unlink()
-    second = make_archive(tmp_path / "archive", groups=2, training=16)
+    second = make_archive(tmp_path / "archive", groups=2, training=4)
     drawn = {path.relative_to(second.root).as_posix() for path in second.root.rglob("*.jpg")}
     assert drawn - {path for group in second.groups for path in group} - set(second.training) >= {
         "presse/photos/jpg/mine.jpg"
@@ -70,7 +70,7 @@ def test_a_file_of_somebody_else_is_never_deleted(tmp_path: Path) -> None:
 
 def test_folders_that_are_empty_go_with_what_was_drawn(tmp_path: Path) -> None:
     """Fewer photos leave no empty folder behind, and no file of the larger archive."""
-    make_archive(tmp_path / "a/archive", groups=4, training=30)
+    make_archive(tmp_path / "a/archive", groups=4, training=14)
     make_archive(tmp_path / "a/archive", groups=2, training=4)
     make_archive(tmp_path / "b/archive", groups=2, training=4)
     first, second = (sorted(p.relative_to(tmp_path / n) for p in (tmp_path / n).rglob("*")) for n in "ab")

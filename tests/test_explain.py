@@ -9,11 +9,11 @@ from PIL import Image, ImageDraw, ImageOps
 from scipy.special import logit
 from test_verify import cropped, scene, screened, verified
 
+from neardup.decide.chosen_decision import SHIPPED
 from neardup.decide.decision import Decision
-from neardup.decide.in_force import SHIPPED
+from neardup.detect.explain import explain_files
 from neardup.encode.encoder import BUILTIN, load_encoder
-from neardup.errors import UnreadableImageError
-from neardup.explain import explain_files
+from neardup.errors import ArchiveError, UnreadableImageError
 from neardup.verify.evidence import Box, Evidence
 from neardup.verify.keypoints import features_of_image
 from neardup.verify.match import Prepared
@@ -64,9 +64,12 @@ def test_one_frame_is_called_that_and_nothing_else() -> None:
         ({"screen_second": 4.0}, "B has the same frame as A, screened"),
         ({"screen_first": 4.0}, "A screened"),
         ({"tone_slope": -0.9}, "one a negative of the other"),
-        ({"correlation": 0.6}, "another exposure of the same scene, a poor print or a large retouch"),
-        ({"differences": ((1.0, 2.0, 3.0, 4.0),)}, "1 place differs"),
-        ({"coverage_first": 0.2, "transform": (2, 0, 0, 0, 2, 0, 0, 0, 1)}, "A may be a montage or a page"),
+        ({"correlation": 0.6}, "a large retouch, a poor print or another exposure of the same scene"),
+        ({"differences": ((1.0, 2.0, 3.0, 4.0),)}, "1 place seems to differ"),
+        (
+            {"coverage_first": 0.2, "transform": (2, 0, 0, 0, 2, 0, 0, 0, 1)},
+            "a detail, or one picture of a montage or a page",
+        ),
         ({"coverage_first": 0.6, "coverage_second": 0.7}, "overlapping crops of one picture (B shows 60 % of A)"),
         ({"coverage_first": 0.9, "coverage_second": 0.87}, "have nearly the same frame (B shows 90 % of A)"),
         ({"coverage_first": 0.5, "coverage_second": 0.9}, "B is a crop of A (50 %, centre); 80 points agree."),
@@ -136,6 +139,35 @@ def test_a_crop_that_comes_first_is_the_subject_of_its_sentence(changes: dict[st
 def test_a_place_is_that_in_the_room_that_a_crop_had(box: Box, place: str) -> None:
     """In a direction in which it could not move it is nowhere."""
     assert place_of(box, (400, 300)) == place
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "same frame"),
+        ({"mirrored": True}, "same frame, mirrored"),
+        ({"coverage_first": 0.5, "mirrored": True, "tone_slope": -0.9}, "crop, mirrored, negative"),
+        ({"inliers": 9, "correlation": 0.5, "mirrored": True}, "doubtful"),
+    ],
+)
+def test_a_cell_says_what_no_reader_should_miss(changes: dict[str, object], words: str) -> None:
+    """A mirrored photo is not called the same frame and nothing else, nor a doubtful match a crop."""
+    assert relation_of(replace(MATCHED, **changes)).words == words  # type: ignore[arg-type]
+
+
+def test_a_doubtful_match_says_nothing_but_that() -> None:
+    """What would follow from its transform, boxes too, may be said of two different pictures."""
+    box = (10.0, 20.0, 60.0, 60.0)
+    doubtful = replace(MATCHED, inliers=9, correlation=0.5, squeeze=0.8, differences=(box,))
+    relation = relation_of(doubtful)
+    assert relation.flags == ("doubtful",)
+    assert relation.retouched == ()
+    photo, points = scene(78, (400, 300)), np.empty((0, 4), np.float32)
+    drawn, without = (
+        panels_of(photo, photo, evidence, points).difference
+        for evidence in (doubtful, replace(doubtful, differences=()))
+    )
+    assert np.array_equal(np.asarray(drawn), np.asarray(without))
 
 
 def test_no_match_and_too_little_structure_are_told_apart() -> None:
@@ -243,6 +275,18 @@ def test_two_files_are_explained_and_a_broken_one_is_named(tmp_path: Path) -> No
     assert (explained.band, explained.probability > 0.99) == ("link", True)
     with Image.open(tmp_path / "why.png") as drawn:
         assert drawn.width == WIDTH
+    assert b"IDAT\x78\x01" in (tmp_path / "why.png").read_bytes()  # zlib's mark of the fastest level
     (tmp_path / "c.png").write_bytes(b"no image")
     with pytest.raises(UnreadableImageError, match=r"c\.png"):
         explain_files(tmp_path / "a.png", tmp_path / "c.png", tmp_path / "why.png")
+
+
+def test_the_picture_never_takes_the_place_of_a_photo(tmp_path: Path) -> None:
+    """Whatever link it is named by, the photo stays as it is."""
+    for name in ("a.png", "b.png"):
+        scene(76).save(tmp_path / name)
+    (tmp_path / "link.png").hardlink_to(tmp_path / "b.png")
+    before = (tmp_path / "b.png").read_bytes()
+    with pytest.raises(ArchiveError, match=r"link\.png is one of the two photos"):
+        explain_files(tmp_path / "a.png", tmp_path / "b.png", tmp_path / "link.png")
+    assert (tmp_path / "b.png").read_bytes() == before

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from commands import neardup
 from servers import environment
 
 from neardup.builtin.scenes import Scene
@@ -16,7 +17,9 @@ PATIENCE_S = 240
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs tests in the background has it ignored
 
 
-def test_ctrl_c_ends_a_run_with_one_sentence_and_the_run_goes_on_afterwards(tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_run_with_one_sentence_and_the_run_goes_on_afterwards(
+    team: dict[str, str], tmp_path: Path
+) -> None:
     """It ends soon, without a traceback and with the shell's status; said again, the command does the rest."""
     (tmp_path / "photos").mkdir()
     for number in range(4):
@@ -36,5 +39,5 @@ def test_ctrl_c_ends_a_run_with_one_sentence_and_the_run_goes_on_afterwards(tmp_
     assert "Traceback" not in said
     assert said.splitlines()[-1] == "neardup: interrupted; run the same command again and it goes on where it was"
     assert list((tmp_path / "out").rglob("*.part*")) == []
-    again = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True)
-    assert again.stdout.startswith("4 photos")
+    again = neardup("duplicates", "photos", "--out", "out", cwd=tmp_path, **team)
+    assert (again.returncode, again.stdout.startswith("4 photos")) == (0, True), again.stderr

@@ -11,22 +11,22 @@ from prefect.logging import disable_run_logger
 from test_verify import scene
 
 from neardup.arrays import Ints, Vectors
-from neardup.decide.in_force import shipped_decision
-from neardup.decoys import search_decoys
-from neardup.duplicates import Duplicates, duplicates
+from neardup.decide.chosen_decision import shipped_decision
+from neardup.detect.decoys import search_decoys
+from neardup.detect.duplicates import Duplicates, duplicates
+from neardup.detect.verified_pairs import Verification
+from neardup.detect.watch import watch
 from neardup.encode.collection import Collection, encode_shard, known, new_shards, open_collection, present
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.images import MAX_PIXELS, read_image
-from neardup.proofs import Verification
 from neardup.search.blocks import open_triangle, search_block
-from neardup.search.pictures import KINDS, NEAR
+from neardup.search.exact_copies import KINDS, NEAR
 from neardup.settings.schema import ClusterSettings, PrepareSettings
 from neardup.stages import STATE
 from neardup.verify.candidates import CANDIDATES
 from neardup.verify.evidence import ordered
 from neardup.verify.store import EVIDENCE, EvidenceByPair, read_evidence, write_evidence
 from neardup.verify.verifier import verifier_fingerprint
-from neardup.watch import watch
 from tasks import duplicates as steps
 
 TOLD = 777
@@ -165,8 +165,8 @@ def test_watch_takes_evidence_of_its_own_verifier_only(
     def look(place: Path) -> EvidenceByPair:
         checked = Verification(None)
         seen = watch(tmp_path / "archive", place, PrepareSettings(), Alike(), 0.5, lambda _: None, None, checked)
-        assert seen.proofs
-        return {(one.first, one.second): one for one in seen.proofs.evidence if one}
+        assert seen.verified
+        return {(one.first, one.second): one for one in seen.verified.evidence if one}
 
     evidence = look(tmp_path / "first")
     marked = [replace(one, inliers=TOLD) for one in evidence.values()]

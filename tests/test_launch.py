@@ -1,9 +1,6 @@
 """Training on several processes that this one starts."""
 
-import os
-import signal
-import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import Process
+from servers import environment
 from small_clip import small_clip
 from test_train import RECIPE, Stop, make_examples, silent, stop_after
 
@@ -74,22 +73,23 @@ def test_stopped_training_goes_on_alone(job: Job, alone: Training, tmp_path: Pat
     assert losses(training) == pytest.approx(losses(alone), rel=1e-5)
 
 
+def train_on_two(job: str, folder: str) -> None:
+    """Train as a job's file says on two processes, which a folder's name tells from others; for a `Process`."""
+    tempfile.tempdir = folder
+    run(2, Job.read(Path(job)), lambda line: (Path(folder) / f"epoch {line.epoch}").touch())
+
+
 def test_processes_end_with_a_killed_starter(job: Job, tmp_path: Path) -> None:
     """Killed with -9, it leaves none behind."""
     moved = replace(job, folder=tmp_path / "out", recipe=replace(RECIPE, epochs=10_000, patience=10_000))
-    code = (
-        f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from test_launch import Job, Path, run\n"
-        "run(2, Job.read(Path(sys.argv[1])), lambda line: print(line.epoch, flush=True))\n"
-    )
-    path = tmp_path / "job.json"
+    path, ended = tmp_path / "job.json", tmp_path / "epoch 1"
     moved.write(path)
-    command, here = [sys.executable, "-c", code, str(path)], {**os.environ, "TMPDIR": str(tmp_path)}
-    with subprocess.Popen(command, env=here, stdout=subprocess.PIPE) as starter:
-        assert starter.stdout is not None
-        starter.stdout.readline()
-        running = _processes(tmp_path)
-        os.kill(starter.pid, signal.SIGKILL)
+    starter = Process(train_on_two, str(path), str(tmp_path), cwd=tmp_path, env=environment())
+    while not ended.exists():
+        assert starter.poll() is None, starter.said()
+        time.sleep(0.05)
+    running = _processes(tmp_path)
+    starter.kill()
     assert len(running) == 3  # torchrun and its two
     deadline = time.monotonic() + 30
     while _processes(tmp_path) and time.monotonic() < deadline:

@@ -280,9 +280,9 @@ def test_keypoints_of_a_photo_over_the_limit_are_not_kept(tmp_path: Path) -> Non
 def test_a_cache_is_within_its_limit_after_each_run(tmp_path: Path) -> None:
     """Whatever was verified: what was used longest ago goes."""
     cache = KeypointCache(tmp_path, limit=1)
-    Verifier({"a" * 64: png(scene(87)), "b" * 64: png(scene(88))}.__getitem__, cache).verify_closed(
-        [("a" * 64, "b" * 64)]
-    )
+    photos = {"a" * 64: png(scene(87)), "b" * 64: png(scene(88))}
+    with Verifier(photos.__getitem__, cache) as verifier:
+        verifier.verify_closed([("a" * 64, "b" * 64)])
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 

@@ -16,12 +16,12 @@ from neardup.archive.captions import load_captions, translate_training_set
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
 from neardup.cli import main
+from neardup.detect.explain import explain_files
 from neardup.encode.devices import cpu_has_bf16
 from neardup.encode.encoder import load_encoder
 from neardup.encode.vectors import embed_test_set
 from neardup.errors import UnreadableImageError
 from neardup.experiment import compare_approaches, encode_test_set, evaluate_approach, make_checkpoint
-from neardup.explain import explain_files
 from neardup.images import MAX_PIXELS, read_image
 from neardup.measure.low_precision import measure
 from neardup.settings.schema import PrepareSettings, Recipe, Settings, TranslateSettings

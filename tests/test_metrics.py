@@ -1,6 +1,5 @@
 """Every metric against an independent implementation, on made test sets of every shape."""
 
-from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import composite
 
 from neardup.arrays import Floats, Ints
-from neardup.decide.groups import complete_linkage
+from neardup.decide.complete_linkage import complete_linkage
 from neardup.measure.bootstrap import Resample
 from neardup.measure.metrics import METRICS, NAMES, b_cubed, harmonic
 from neardup.measure.pairs import Pairs
@@ -21,16 +20,20 @@ from neardup.settings import schema
 
 RANKING = ("top_1", "top_5", "ndcg", "map", "r_precision", "recall_at_5", "recall_at_10")
 NEAREST = ("nn_precision", "nn_recall", "nn_f1")
+ANY = 0.5
+"""A threshold for tests of metrics that no threshold changes."""
 
 
 def scored(
     similarities: Floats, groups: Ints, threshold: float | None = None, distractors: Floats | None = None
 ) -> ScoredTestSet:
-    """A test set with its calibrated thresholds, or with one for all pairs."""
-    test_set = ScoredTestSet.of(similarities, groups, 5, 0, distractors)
+    """A test set with its calibrated thresholds or, without the work of calibration, with one for all pairs."""
     if threshold is None:
-        return test_set
-    return replace(test_set, thresholds=np.full(len(test_set.thresholds), threshold))
+        return ScoredTestSet.of(similarities, groups, 5, 0, distractors)
+    group_of = np.unique(groups, return_inverse=True)[1].astype(np.int64)
+    pairs = Pairs.of(similarities, group_of)
+    others = np.empty((len(group_of), 0)) if distractors is None else distractors
+    return ScoredTestSet(similarities, group_of, pairs, np.full(len(pairs.scores), threshold), others)
 
 
 def values(of: ScoredTestSet, times: Ints | None = None) -> dict[str, float]:
@@ -56,7 +59,7 @@ def groupings(draw: st.DrawFn, *, ties: bool = False) -> tuple[Floats, Ints]:
 @given(groupings(ties=True))
 def test_ranking_metrics_with_ties_against_us(test_set: tuple[Floats, Ints]) -> None:
     """Top-k, recall@k and R-precision equal their definitions, ties included."""
-    found = values(scored(*test_set))
+    found = values(scored(*test_set, ANY))
     expected = {
         "top_1": oracles.top(*test_set, 1),
         "top_5": oracles.top(*test_set, 5),
@@ -70,7 +73,7 @@ def test_ranking_metrics_with_ties_against_us(test_set: tuple[Floats, Ints]) -> 
 @given(groupings())
 def test_ndcg_and_average_precision_equal_scikit_learn(test_set: tuple[Floats, Ints]) -> None:
     """nDCG, mAP and µAP equal scikit-learn's on scores without ties."""
-    found = values(scored(*test_set))
+    found = values(scored(*test_set, ANY))
     expected = {
         "ndcg": oracles.ndcg(*test_set),
         "map": oracles.mean_average_precision(*test_set),
@@ -82,7 +85,7 @@ def test_ndcg_and_average_precision_equal_scikit_learn(test_set: tuple[Floats, I
 @given(groupings(ties=True))
 def test_ndcg_and_average_precision_resolve_ties_against_us(test_set: tuple[Floats, Ints]) -> None:
     """Equal their definitions where the irrelevant one of two equally similar photos, or pairs, comes first."""
-    found = values(scored(*test_set))
+    found = values(scored(*test_set, ANY))
     expected = {
         "ndcg": oracles.ndcg_against_us(*test_set),
         "map": oracles.mean_average_precision_against_us(*test_set),
@@ -113,7 +116,7 @@ def test_a_resample_weighs_pair_metrics(test_set: tuple[Floats, Ints, Ints], thr
 @given(resampled())
 def test_a_resample_weighs_micro_average_precision(test_set: tuple[Floats, Ints, Ints]) -> None:
     """µAP equals scikit-learn's on a list in which each pair stands as often as it was drawn."""
-    found = values(scored(*test_set[:2]), test_set[2])["micro_ap"]
+    found = values(scored(*test_set[:2], ANY), test_set[2])["micro_ap"]
     assert found == pytest.approx(oracles.resampled_micro_average_precision(*test_set))
 
 
@@ -121,7 +124,7 @@ def test_a_resample_weighs_micro_average_precision(test_set: tuple[Floats, Ints,
 def test_a_resample_weighs_recall_at_90_percent_precision(test_set: tuple[Floats, Ints, Ints]) -> None:
     """It is the greatest recall at any threshold, over pairs that stand as often as they were drawn."""
     similarities, groups, times = test_set
-    found = values(scored(similarities, groups), times)["recall_at_90_precision"]
+    found = values(scored(similarities, groups, ANY), times)["recall_at_90_precision"]
     candidates = [
         oracles.resampled_pair_scores(similarities, groups, times, score) for score in np.unique(similarities)
     ]
@@ -132,7 +135,7 @@ def test_a_resample_weighs_recall_at_90_percent_precision(test_set: tuple[Floats
 def test_a_resample_weighs_ranking_metrics_by_the_group_of_the_query(test_set: tuple[Floats, Ints, Ints]) -> None:
     """Each metric is the mean over queries that stand as often as their group was drawn."""
     similarities, groups, times = test_set
-    found = values(scored(similarities, groups), times)
+    found = values(scored(similarities, groups, ANY), times)
     expected = {
         "top_1": oracles.resampled_mean(similarities, groups, times, lambda row: float(row[0])),
         "recall_at_5": oracles.resampled_mean(similarities, groups, times, lambda row: sum(row[:5]) / sum(row)),
@@ -170,7 +173,7 @@ def test_pair_metrics_equal_scikit_learn(test_set: tuple[Floats, Ints], threshol
 def test_nearest_neighbour_metrics_equal_scikit_learn(test_set: tuple[Floats, Ints]) -> None:
     """Macro precision and recall of the predicted groups equal scikit-learn's, over the groups that occur."""
     similarities, groups = test_set
-    found = values(scored(*test_set))
+    found = values(scored(*test_set, ANY))
     # Of several foreign photos that are equally near, scikit-learn's answer depends on which is taken.
     others = [[similarities[q, i] for i in range(len(groups)) if i != q] for q in oracles.queries(groups)]
     if any(row.count(max(row)) > 1 for row in others):
@@ -226,7 +229,7 @@ def test_there_is_no_error_where_nothing_overlaps() -> None:
 @given(groupings(ties=True))
 def test_recall_at_90_percent_precision(test_set: tuple[Floats, Ints]) -> None:
     """It is the greatest recall that any threshold of such precision reaches."""
-    found = values(scored(*test_set))["recall_at_90_precision"]
+    found = values(scored(*test_set, ANY))["recall_at_90_precision"]
     assert found == pytest.approx(oracles.recall_at_precision(*test_set, 0.9))
 
 

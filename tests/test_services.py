@@ -20,7 +20,10 @@ from urllib.request import Request, urlopen
 import psutil
 import pytest
 import yaml
+from click.testing import CliRunner
 from servers import BIN, environment, free_port
+
+from neardup.cli import main
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 ROOT = Path(__file__).parents[1]
@@ -58,11 +61,13 @@ class Project:
     prefect: int
 
     def neardup(self, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in it, as a user whose home folder is empty."""
+        """Run a command in it, as a user whose home folder is empty, but whose caches are not."""
+        caches = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        user = {"HOME": str(self.folder / "home"), "XDG_CACHE_HOME": caches}
         done = subprocess.run(
             [str(BIN / "neardup"), *command],
             cwd=self.folder,
-            env=environment(**{"HOME": str(self.folder / "home"), "MLFLOW_WORKERS": "1", **more}),
+            env=environment(**{**user, "MLFLOW_WORKERS": "1", **more}),
             capture_output=True,
             text=True,
             check=False,
@@ -113,6 +118,10 @@ class Project:
         wait_until((self.folder / "began").exists, 90)
         return str(run)
 
+    def parameters(self) -> Any:
+        """The parameters that the deployment of the flow gives to its runs."""
+        return self.ask("/deployments/name/wait/throwaway")["parameters"]
+
     def state(self, run: str) -> str:
         """The state of a run."""
         return str(self.ask(f"/flow_runs/{run}")["state_type"])
@@ -149,7 +158,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     made = make_project(tmp_path_factory.mktemp("project"))
     try:
         said = made.up()
-        assert said.count("starting") == 3
+        assert (said.count("starting"), "will find no photo" in said) == (3, False)
         yield made
     finally:
         made.neardup("down")
@@ -174,20 +183,34 @@ def test_up_runs_everything(project: Project) -> None:
     }
 
 
-def test_the_deployments_work_where_they_were_told_to(project: Project) -> None:
-    """That of the demo, another one, and that one again when nothing is said."""
+@pytest.fixture(scope="module")
+def moved(project: Project) -> tuple[list[Any], subprocess.CompletedProcess[str]]:
+    """An `up` that names another archive, and what the deployment's parameters were before and after it."""
     (project.folder / "photos").mkdir()
-    for options, name in (((), "demo/archive"), (("--archive", "photos"), "photos"), ((), "photos")):
-        done = project.neardup("up", *options)
-        assert (done.returncode, "will find no photo" in done.stderr) == (0, name == "photos")
-        told = project.ask("/deployments/name/wait/throwaway")["parameters"]
-        assert told == {"archive": str(project.folder / name)}
+    before = project.parameters()
+    done = project.neardup("up", "--archive", "photos")
+    return [before, project.parameters()], done
 
 
 @pytest.fixture(scope="module")
-def again(project: Project) -> tuple[set[int], subprocess.CompletedProcess[str]]:
-    """An `up` of what runs already, and the processes that ran before it."""
+def again(
+    project: Project, moved: tuple[list[Any], subprocess.CompletedProcess[str]]
+) -> tuple[set[int], subprocess.CompletedProcess[str]]:
+    """An `up` of what runs already, after that of another archive, and the processes that ran before it."""
+    assert moved[1].returncode == 0
     return set(project.processes()), project.neardup("up")
+
+
+def test_the_deployments_work_where_they_were_told_to(
+    project: Project,
+    moved: tuple[list[Any], subprocess.CompletedProcess[str]],
+    again: tuple[set[int], subprocess.CompletedProcess[str]],
+) -> None:
+    """That of the demo, another one, and that one again when nothing is said."""
+    told = [*moved[0], project.parameters()]
+    assert told == [{"archive": str(project.folder / name)} for name in ("demo/archive", "photos", "photos")]
+    for done in (moved[1], again[1]):
+        assert (done.returncode, "will find no photo" in done.stderr) == (0, True)
 
 
 def test_up_says_how_to_use_them(project: Project, again: tuple[set[int], subprocess.CompletedProcess[str]]) -> None:
@@ -339,7 +362,8 @@ def test_a_taken_port_is_one_sentence(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        sentence = refused(made.neardup("up", "--mlflow-port", str(made.mlflow), "--prefect-port", port))
+        ports = ("--mlflow-port", str(made.mlflow), "--prefect-port", port)
+        sentence = refused(made.neardup("up", "--archive", "mlflow", *ports))
     assert f"port {port} of 127.0.0.1" in sentence
     assert "--prefect-port" in sentence
     assert made.processes() == {}
@@ -351,7 +375,7 @@ def test_a_server_that_dies_is_one_sentence_without_a_password(tmp_path: Path) -
     address, secret = "nonsense://me:s3cret-word@host/runs", "s3cret-word"
     ports = ("--mlflow-port", str(made.mlflow), "--prefect-port", str(made.prefect))
     try:
-        done = made.neardup("up", *ports, MLFLOW_BACKEND_STORE_URI=address)
+        done = made.neardup("up", "--archive", "mlflow", *ports, MLFLOW_BACKEND_STORE_URI=address)
     finally:
         made.neardup("down")
     folder = tmp_path / "services" / "logs"
@@ -363,18 +387,28 @@ def test_a_server_that_dies_is_one_sentence_without_a_password(tmp_path: Path) -
     assert made.processes() == {}
 
 
-def test_servers_are_not_opened_without_protection(tmp_path: Path) -> None:
+def refused_at_once(*options: str) -> str:
+    """The sentence with which `neardup up`, called in this process and folder, refuses before it starts anything."""
+    done = CliRunner().invoke(main, ["up", *options])
+    assert (done.exit_code, done.stdout) == (1, "")
+    return done.stderr.splitlines()[-1]
+
+
+def test_servers_are_not_opened_without_protection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Others reach them only by a name that was said, and Prefect only with a password."""
     made = make_project(tmp_path)
-    assert "--allow-host" in refused(made.neardup("up", "--host", "0.0.0.0"))  # noqa: S104 - refused
-    sentence = refused(made.neardup("up", "--host", "0.0.0.0", "--allow-host", "photos.example.org"))  # noqa: S104
+    monkeypatch.chdir(made.folder)
+    monkeypatch.delenv("PREFECT_SERVER_API_AUTH_STRING", raising=False)
+    assert "--allow-host" in refused_at_once("--host", "0.0.0.0")  # noqa: S104 - refused
+    sentence = refused_at_once("--host", "0.0.0.0", "--allow-host", "photos.example.org")  # noqa: S104
     assert "PREFECT_SERVER_API_AUTH_STRING" in sentence
+    assert made.processes() == {}
 
 
-def test_up_wants_a_project(tmp_path: Path) -> None:
+def test_up_wants_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In any other folder it names what it misses."""
-    sentence = refused(Project(tmp_path, 0, 0).neardup("up"))
-    assert "has no prefect.yaml, flows/automations.yaml, mlflow/server.env" in sentence
+    monkeypatch.chdir(tmp_path)
+    assert "has no prefect.yaml, flows/automations.yaml, mlflow/server.env" in refused_at_once()
 
 
 def test_the_team_servers_are_closed_by_default() -> None:

@@ -6,10 +6,11 @@ import pytest
 from prefect.states import Failed
 
 from neardup.errors import ArchiveError, TrackingError
+from neardup.progress import duration
 from neardup.review.links import Links
 from neardup.review.verdicts import DATABASE, DIFFERENT, SAME, Verdict, open_verdicts
 from tasks.decisions import VERDICTS_URL, judged_pairs, kept_verdicts, links_of
-from tasks.duplicates import _duration, _Progress
+from tasks.duplicates import _Progress
 from tasks.running import RETRY, outside_fault
 
 A, B, C = (letter * 64 for letter in "abc")
@@ -68,7 +69,7 @@ def test_a_long_step_says_how_much_is_done_and_how_long_it_takes() -> None:
     progress.next = progress.began
     progress.add(500)
     assert lines[0].startswith("compared 1,000 of 2,000 pairs, ")
-    assert lines[0].endswith(" a second, 0 min 10 s left")
+    assert lines[0].endswith(" a second, 10 s left")
     progress.add(1_000)
-    assert lines[1].endswith("0 min 0 s left")
-    assert [_duration(seconds) for seconds in (59.6, 3599, 7260)] == ["1 min 0 s", "59 min 59 s", "2 h 1 min"]
+    assert lines[1].endswith(", 0 s left")
+    assert [duration(seconds) for seconds in (59.6, 3599, 7260)] == ["1 min 00 s", "59 min 59 s", "2 h 01 min"]

@@ -37,7 +37,7 @@ from neardup.train.batches import (
 )
 from neardup.train.finetune import EpochResult, train
 from neardup.train.learner import Learner, spread_of
-from neardup.train.state import TrainingState, recover_checkpoint, save_checkpoint
+from neardup.train.resume import TrainingState, recover_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -209,29 +209,6 @@ def test_killed_process_goes_on(tmp_path: Path) -> None:
 def _epochs(out: Path) -> int:
     path = out / "history.csv"
     return len(path.read_text().splitlines()) if path.exists() else 0
-
-
-@pytest.mark.slow
-def test_two_processes_train_as_one(uninterrupted: Path, tmp_path: Path) -> None:
-    """Started by torchrun, two processes share each batch and come to the losses of one."""
-    script = tmp_path / "both.py"
-    script.write_text(
-        "import sys\nfrom pathlib import Path\n"
-        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from test_train import RECIPE, make_examples, silent, small_clip, train\n"
-        "photos, out = map(Path, sys.argv[1:])\n"
-        "train(make_examples(photos), small_clip(), RECIPE, out, report=silent, device='cpu')\n"
-    )
-    make_examples(tmp_path / "photos")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
-    folders = [str(tmp_path / "photos"), str(tmp_path / "out")]
-    ran = subprocess.run([*command, *folders], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    losses = []
-    for folder in (uninterrupted, tmp_path / "out"):
-        lines = (folder / "history.csv").read_text(encoding="utf-8").splitlines()
-        losses.append([float(row["validation_loss"]) for row in csv.DictReader(lines)])
-    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
 def test_finished_training_is_not_repeated(examples: list[Example], uninterrupted: Path) -> None:
