@@ -85,6 +85,28 @@ def test_each_number_has_its_words(changes: dict[str, object], words: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("changes", "flag", "is_said"),
+    [
+        ({"correlation": 0.75}, "another exposure", False),
+        ({"rotation": 1.5}, "rotated", True),
+        ({"squeeze": 0.94}, "squeezed", False),
+        ({"coverage_first": 0.25}, "part of a montage", True),
+        ({"coverage_first": 0.95, "coverage_second": 0.95}, "same frame", True),
+        ({"coverage_first": 0.5, "coverage_second": 0.85}, "crop", True),
+        ({"tone_slope": -0.9, "correlation": 0.5}, "negative", False),
+    ],
+)
+def test_a_limit_belongs_to_one_side(changes: dict[str, object], flag: str, is_said: bool) -> None:  # noqa: FBT001 - expected
+    """Numbers that lie on the limit, and a slope of tones of photos whose tones do not fit."""
+    assert (flag in relation_of(replace(MATCHED, **changes)).flags) == is_said  # type: ignore[arg-type]
+
+
+def test_half_a_turn_has_one_number() -> None:
+    """Rounded from either side."""
+    assert {relation_of(replace(MATCHED, rotation=angle)).rotation for angle in (-179.7, 179.7)} == {180}
+
+
+@pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({}, "A is a crop of B (36 %, lower right); a detail, or one picture of a montage or a page; 80 points agree."),

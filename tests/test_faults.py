@@ -113,6 +113,28 @@ def test_no_command_writes_into_the_archive(command: str, tmp_path: Path) -> Non
     assert sorted(archive.rglob("*")) == before
 
 
+def test_verdicts_go_to_a_workbook_or_a_csv_alone(tmp_path: Path) -> None:
+    """A workbook under the name of another format could not be imported again."""
+    _, out = small_results(tmp_path, groups=1)
+    ran = neardup("verdicts", "export", "--out", out, "--to", tmp_path / "x.ods")
+    assert (ran.exit_code, "a name that ends with .xlsx or .csv" in ran.stderr) == (1, True)
+    assert not (tmp_path / "x.ods").exists()
+
+
+def test_vectors_that_are_none_are_one_sentence(photos: Path) -> None:
+    """Whoever names a photo in place of the vectors learns what makes them."""
+    image = photos / "é 1.png"
+    ran = neardup("search", image, "--in", image, "--encoder", "builtin:tiny")
+    assert (ran.exit_code, "é 1.png holds no vectors of neardup: make it anew with" in ran.stderr) == (1, True)
+
+
+def test_a_decision_of_a_folder_that_is_not_there_is_refused(photos: Path, tmp_path: Path) -> None:
+    """The shipped one never stands in for the one that was meant."""
+    image = photos / "é 1.png"
+    ran = neardup("explain", image, image, "--in", tmp_path / "no", "--picture", tmp_path / "x.png")
+    assert (ran.exit_code, "no is not there: name with --in" in ran.stderr) == (1, True)
+
+
 def test_a_result_with_a_name_that_is_not_utf8_is_printed() -> None:
     """Its bytes are escaped, and JSON stays what every program reads."""
 

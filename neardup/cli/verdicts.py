@@ -138,6 +138,8 @@ def export(
     require_results(found)
     path = target or out / "verdicts.xlsx"
     check_folders(found.root, path, "--to")
+    if path.suffix.lower() not in {".xlsx", ".csv"}:
+        raise VerdictError(f"{path} is neither a workbook nor a CSV: give --to a name that ends with .xlsx or .csv")
     with working_in(out), open_verdicts(out, database) as kept:
         current, number = kept.current(), kept.last()
         answered = {verdict.pair for verdict in current}

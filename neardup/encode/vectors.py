@@ -107,8 +107,16 @@ class Embeddings:
 
 
 def folder_of(path: Path) -> Path | None:
-    """The folder of the photos of a Parquet file of vectors, as it was when they were encoded; None if it is gone."""
-    folder = (pq.read_schema(path).metadata or {}).get(b"folder", b"").decode()
+    """The folder of the photos of a Parquet file of vectors, as it was when they were encoded; None if it is gone.
+
+    Raises:
+        ArchiveError: the file is no Parquet file.
+    """
+    try:
+        metadata = pq.read_schema(path).metadata
+    except pa.ArrowInvalid as error:
+        raise ArchiveError(f"{path} holds no vectors of neardup: make it anew with `neardup embed`") from error
+    folder = (metadata or {}).get(b"folder", b"").decode()
     return Path(folder) if folder and Path(folder).is_dir() else None
 
 

@@ -74,8 +74,9 @@ class Run:
         base = starting_decision(out, encoder)
         if base is None:
             raise VerdictError(
-                f"no decision belongs to the encoder {encoder[:12]} of {folder}: run `neardup evaluate` to fit one on "
-                "your ground truth, then `neardup duplicates`"
+                f"no decision belongs to the encoder {encoder[:12]} of {folder}: run `neardup duplicates` again, "
+                "for the shipped encoder may be another one since, or `neardup evaluate` first, which fits one on your "
+                "ground truth"
             )
         rows = pairs_table.select(["photo_sha256", "partner_sha256", "similarity", "kind"]).to_pylist()
         similarity: dict[Pair, float] = {}
