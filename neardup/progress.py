@@ -74,12 +74,3 @@ def drawn_by(view: View) -> "Iterator[None]":
         yield
     finally:
         bar.view = before
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: `8 s`, `2 min 05 s`, `3 h 10 min`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, left = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {left:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

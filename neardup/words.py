@@ -1,4 +1,4 @@
-"""Numbers with their nouns, and paths as commands have them, in sentences for people."""
+"""Numbers with their nouns, times, and paths as commands have them, in sentences for people."""
 
 import shlex
 
@@ -24,3 +24,12 @@ def typed(path: object) -> str:
     ('results', "'my results'")
     """
     return shlex.quote(str(path))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `8 s`, `2 min 05 s`, `3 h 10 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, left = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {left:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -25,7 +25,6 @@ from neardup.errors import ConfigError
 from neardup.measure.evaluate import Evaluation
 from neardup.measure.low_precision import effect, measured_folder
 from neardup.measure.threshold import calibrated_beside
-from neardup.progress import duration
 from neardup.search.blocks import Block, Triangle, search_block
 from neardup.settings.schema import ClusterSettings
 from neardup.stages import STATE, claim
@@ -33,6 +32,7 @@ from neardup.verify.candidates import closing_pairs, near_together
 from neardup.verify.evidence import Evidence
 from neardup.verify.store import EVIDENCE, EvidenceByPair, read_evidence, write_evidence
 from neardup.verify.verifier import CORES, verifier_fingerprint
+from neardup.words import duration
 from tasks.cluster import spread
 from tasks.running import RETRY, outside_fault
 

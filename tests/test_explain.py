@@ -72,7 +72,7 @@ def test_one_frame_is_called_that_and_nothing_else() -> None:
         ),
         ({"coverage_first": 0.6, "coverage_second": 0.7}, "overlapping crops of one picture (B shows 60 % of A)"),
         ({"coverage_first": 0.9, "coverage_second": 0.87}, "have nearly the same frame (B shows 90 % of A)"),
-        ({"coverage_first": 0.5, "coverage_second": 0.9}, "B is a crop of A (50 %, centre); 80 points agree."),
+        ({"coverage_first": 0.6, "coverage_second": 0.9}, "B is a crop of A (60 %, centre); 80 points agree."),
         ({"coverage_first": 0.998, "coverage_second": 0.9}, "A is a crop of B (90 %, centre)"),
         ({"inliers": 9, "correlation": 0.5}, "Doubtful: A and B may only look alike"),
         ({"inliers": 16, "correlation": 0.7}, "Doubtful: A and B may only look alike"),
@@ -85,9 +85,35 @@ def test_each_number_has_its_words(changes: dict[str, object], words: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("changes", "flag", "is_said"),
+    [
+        ({"correlation": 0.75}, "another exposure", False),
+        ({"rotation": 1.5}, "rotated", True),
+        ({"squeeze": 0.94}, "squeezed", False),
+        ({"coverage_first": 0.25}, "part of a montage", True),
+        ({"coverage_first": 0.95, "coverage_second": 0.95}, "same frame", True),
+        ({"coverage_first": 0.5, "coverage_second": 0.85}, "crop", True),
+        ({"tone_slope": -0.9, "correlation": 0.5}, "negative", False),
+    ],
+)
+def test_a_limit_belongs_to_one_side(changes: dict[str, object], flag: str, is_said: bool) -> None:  # noqa: FBT001 - expected
+    """Numbers that lie on the limit, and a slope of tones of photos whose tones do not fit."""
+    assert (flag in relation_of(replace(MATCHED, **changes)).flags) == is_said  # type: ignore[arg-type]
+
+
+def test_half_a_turn_has_one_number() -> None:
+    """Rounded from either side."""
+    assert {relation_of(replace(MATCHED, rotation=angle)).rotation for angle in (-179.7, 179.7)} == {180}
+
+
+@pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({}, "A is a crop of B (36 %, lower right); 80 points agree."),
+        ({}, "A is a crop of B (36 %, lower right); a detail, or one picture of a montage or a page; 80 points agree."),
+        (
+            {"plain_second": 0.9},
+            "lower right); the rest of B is plain, as a margin, a mount or a sky is; 80 points agree.",
+        ),
         ({"rotation": 10.0}, "rotated by 10° anticlockwise"),
         ({"rotation": 10.0, "mirrored": True}, "rotated by 10° clockwise"),
         ({"screen_first": 4.0}, "A is a crop of B (36 %, lower right), screened"),

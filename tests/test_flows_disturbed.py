@@ -95,7 +95,7 @@ def test_a_server_that_goes_away_loses_nothing(
 ) -> None:
     """Gone while the run trains: the run ends well and says so; when it is back the same command logs it, once."""
     port, out = free_port(), tmp_path / "results"
-    without(untouched, out, "fine-tuned")
+    without(untouched, out, "fine-tuned", "adapted")
     address = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}", **team}
     with mlflow_server(tmp_path, port):
         running = experiment.start(out, **address)

@@ -9,6 +9,7 @@ from neardup.decide.bands import Band
 from neardup.decide.chosen_decision import SHIPPED
 from neardup.decide.constraints import PairVerdicts
 from neardup.decide.decision import Decision
+from neardup.decide.probability import chance_text
 from neardup.detect.verified_pairs import UNLIKELY, VerifiedPairs
 from neardup.search.all_pairs import NearPairs
 from neardup.verify.evidence import Evidence
@@ -69,3 +70,11 @@ def test_a_person_sees_the_doubtful_pairs_in_the_middle_first(answered: int | No
         decision=Decision.load(SHIPPED),
     )
     assert found._doubtful() == ([1, 2, 0] if answered is None else [2, 0])
+
+
+@pytest.mark.parametrize(
+    ("probability", "text"), [(0.9996, "over 99.9 %"), (0.9994, "99.9 %"), (0.5, "50.0 %"), (0.0002, "0.0 %")]
+)
+def test_no_probability_is_said_to_be_certain(probability: float, text: str) -> None:
+    """What would be rounded to 100 % is said to be more than the greatest tenth below it."""
+    assert chance_text(probability) == text

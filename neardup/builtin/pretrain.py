@@ -118,9 +118,7 @@ def _read_captions(pretrainer: Pretrainer, recipe: Pretraining) -> dict[str, flo
         return pretrainer.searched(functional.interpolate(pictures, (PLAIN_SIZE, PLAIN_SIZE), mode="area")).clone()
 
     model = pretrainer.model
-    loss = learn_captions(
-        model, scenes, vectors_of(scenes), recipe.text_steps, recipe.text_batch, recipe.text_lr, recipe.seed
-    )
+    loss = learn_captions(model, scenes, vectors_of(scenes), recipe)
     return {"captions": loss, "caption_top_1": caption_top_1(model, unseen_scenes, vectors_of(unseen_scenes))}
 
 

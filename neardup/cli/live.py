@@ -20,7 +20,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from neardup.progress import Progress, drawn_by, duration
+from neardup.progress import Progress, drawn_by
+from neardup.words import duration
 
 ENDED = "Finished in state "
 """How Prefect's last line of a task run begins."""

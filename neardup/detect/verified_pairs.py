@@ -1,6 +1,7 @@
 """What verification says of the pairs that a search of a collection called: evidence, probability, pictures."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -171,11 +172,15 @@ class VerifiedPairs:
         number_of = {row: number for number, group in enumerate(groups, 1) for row in group}
         report_of = {report.group: report for report in reports}
         linked = [
-            self._entry(folder, place, f"Group {number}", _firmness(report_of.get(number), len(groups[number - 1])))
+            (place, f"Group {number}", _firmness(report_of.get(number), len(groups[number - 1])))
             for number, place in self._weakest(number_of, report_of, most)
         ]
-        to_review = [self._entry(folder, place, "", "") for place in doubtful[: PICTURES - len(linked)]]
-        pictures = {"linked": [entry for entry in linked if entry], "doubtful": [entry for entry in to_review if entry]}
+        to_review = [(place, "", "") for place in doubtful[: PICTURES - len(linked)]]
+        with ThreadPoolExecutor(self.verifier.cores) as pool:
+            pictures = {
+                name: [entry for entry in pool.map(lambda pair: self._entry(folder, *pair), pairs) if entry]
+                for name, pairs in (("linked", linked), ("doubtful", to_review))
+            }
         write_page(folder / "explained.html", "explained", **pictures, summary=self.summary, groups=len(groups))
 
     def _weakest(

@@ -256,11 +256,10 @@ def watch(
         raise ConfigError(f"the threshold must be a similarity from -1 to 1, not {threshold}: take the calibrated one")
     threshold = float(threshold)
     claim(out / "watch")
-    memory_file = out / STATE / "watch" / "seen.json"
-    memory = Memory.load(memory_file)
-    store = store_of(out, store)
+    state, store = out / STATE / "watch", store_of(out, store)
+    memory = Memory.load(state / "seen.json")
     try:
-        seen = Sighting.of(scan_archive(archive, settings, out / STATE / "watch" / "scan.parquet"), memory)
+        seen = Sighting.of(scan_archive(archive, settings, state / "scan.parquet"), memory)
         items = [(path, content) for content, path in seen.path_of.items()]
         say(f"{counted(len(items), 'photo')} in {archive}, {sum(seen.new):,} of them new; threshold {threshold:g}")
         vectors = embed_photos(items, archive, encoder, store=store, max_pixels=settings.max_pixels).vectors
@@ -279,7 +278,7 @@ def watch(
         watched.write(settings.max_pixels)
     except FileNotFoundError as error:
         raise ArchiveError(f"{error.filename} went away while the archive was read: watch it again") from error
-    write_json(memory_file, asdict(memory.after(seen.places, published=watched.folder is not None)))
+    write_json(state / "seen.json", asdict(memory.after(seen.places, published=watched.folder is not None)))
     say(f"{watched.summary} See {watched.folder}." if watched.folder else watched.summary)
     return watched
 

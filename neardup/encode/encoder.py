@@ -1,6 +1,6 @@
 """Encoders by name: what is there, and what the rest of neardup takes of them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,7 +78,7 @@ def loaded_encoder(name: str, device: str = "auto", dtype: "Dtype" = "fp32") -> 
     A run whose steps all ask for it, and the check before it, share what was loaded last.
     """
     path = checkpoint_folder(name)
-    files = path.iterdir() if path.is_dir() else (path, path.with_name(PREPARATION))
+    files: Iterable[Path] = path.iterdir() if path.is_dir() else (path, path.with_name(PREPARATION))
     states = ((str(file), file.stat()) for file in files if file.is_file())
     return _loaded(name, device, dtype, frozenset((file, state.st_mtime_ns, state.st_size) for file, state in states))
 

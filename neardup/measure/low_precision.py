@@ -44,7 +44,7 @@ def measure(folder: Path, device: str, precision: Dtype, max_pixels: int = MAX_P
         [photo.name for photo in test_set.photos],
         approach=f"{folder.name}, {precision}",
         fingerprint=encoder.fingerprint,
-        distractors=Distractors.of(embed_distractors(out, drawn, encoder)) if drawn else None,
+        distractors=Distractors.of(embed_distractors(out, drawn, encoder, max_pixels)) if drawn else None,
     )
     compare([full, lower]).write(folder / precision)
     lower.save(folder / precision)

@@ -41,11 +41,13 @@ FEW_POINTS = 16
 
 Of the true pairs that matched among 905 held-out photos and press copies under 1 % are so, of the wrong ones 81 %.
 """
-SMALL = 0.25
+SMALL = 0.5
 """Share of a frame, 0 to 1, up to which a photo that lies in it may be one of several pictures of a montage or a page.
 
-A quarter is one picture of two rows of two; a detail of a single picture is as small, so that both are said.
+Half is one picture of two; a detail of a single picture is as small, so that both are said.
 """
+PLAIN = 0.75
+"""Share of what surrounds a crop, 0 to 1, that has one tone where it is called plain: a caption takes the rest."""
 THIRD = 1 / 3
 """Share of the room that a crop could have moved in, which left, middle and right take each; so do the heights."""
 LEAST_ROOM = 0.02
@@ -92,6 +94,7 @@ class Relation:
         negative: whether one photo is a negative of the other.
         other_exposure: whether the tones fit so badly that it may be another exposure of the scene: a hint.
         doubtful: whether so few points agree and tones fit so badly that the match may be a likeness only: a hint.
+        plain: whether what surrounds a crop in the other photo is plain: a margin, a mount or empty ground.
         montage: the photo that may be a montage or page of which the other is a part: a hint, for a narrow crop of a
             single picture has the same numbers.
         retouched: boxes in the first photo where the second one seems to differ: a hint; none where the match is
@@ -112,6 +115,7 @@ class Relation:
     negative: bool = False
     other_exposure: bool = False
     doubtful: bool = False
+    plain: bool = False
     montage: Which = ""
     retouched: tuple[Box, ...] = ()
     points: int = 0
@@ -143,6 +147,7 @@ class Relation:
             "negative": self.negative,
             "retouched": bool(self.retouched),
             "tones fit badly": self.other_exposure,
+            "plain around": self.plain,
             "small part": bool(self.montage),
         }
         return tuple(word for word, holds in words.items() if holds)
@@ -167,6 +172,8 @@ class Relation:
             return f"Doubtful: {first} and {second} may only look alike, for tones fit badly and no more than {points}."
         subject, other = (first, second) if self.crop == "first" else (second, first)
         parts = [", ".join([self._frames(subject, other), *self._changes(other)])]
+        if self.plain:
+            parts.append(f"the rest of {other} is plain, as a margin, a mount or a sky is")
         if self.montage:
             parts.append("a detail, or one picture of a montage or a page")
         if self.other_exposure:
@@ -276,13 +283,15 @@ def _frames_relation(evidence: Evidence) -> Relation:
     else:
         crop, uncropped, share, size = FIRST, SECOND, second, second_size
         place_box = box_in_first(inverse(transform), second_size, first_size)
+    plain = evidence.plain_first if crop == SECOND else evidence.plain_second
     return Relation(
         Kind.CROP,
         crop=crop,
         share=share,
         place=place_of(place_box, size) if place_box else "",
         place_box=place_box,
-        montage=uncropped if share <= SMALL else "",
+        plain=plain >= PLAIN,
+        montage=uncropped if share <= SMALL and plain < PLAIN else "",
     )
 
 

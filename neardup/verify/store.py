@@ -94,9 +94,9 @@ def read_results(path: Path, out: Path, columns: Sequence[str] | None = None) ->
 
 
 def evidence_in(table: pa.Table) -> list[Evidence]:
-    """The evidence in a table that `write_evidence` wrote, or in some rows of it."""
+    """The evidence in a table that `write_evidence` wrote, or in some rows of it; a version before may lack columns."""
     names = [field.name for field in fields(Evidence)]
-    return [Evidence(**{name: _tuples(row[name]) for name in names}) for row in table.to_pylist()]
+    return [Evidence(**{name: _tuples(row[name]) for name in names if name in row}) for row in table.to_pylist()]
 
 
 def _tuples(value: Any) -> Any:

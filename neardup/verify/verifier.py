@@ -31,8 +31,9 @@ from neardup.verify.match import MATCH_STEP, Prepared, best_matches, better, pla
 from neardup.verify.picture import WIDTH, Terms, explain_picture
 from neardup.verify.pixels import GreyPhoto, compare
 from neardup.verify.store import EvidenceByPair, KeypointCache
+from neardup.verify.surroundings import plainness
 
-VERIFY_STEP = 2
+VERIFY_STEP = 3
 """Version of the evidence; bumped when it changes for equal photos, beside those of keypoints and matches."""
 CORES = max(1, cv2.getNumberOfCPUs())
 """Pairs and photos that are worked on at once, unless a caller says otherwise."""
@@ -96,6 +97,7 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
     frames = frames_of(best.transform, *sizes)
     greys = [GreyPhoto(photo.features.grey, photo.size, photo.features.screen) for photo in (first, second)]
     pixels = compare(greys[0], greys[1], best.transform)
+    plain_first, plain_second = plainness(greys[0], greys[1], best.transform)
     matched = replace(
         evidence,
         transform=best.transform,
@@ -107,6 +109,8 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
         squeeze=frames.squeeze,
         tone_slope=pixels.tone_slope,
         correlation=pixels.correlation,
+        plain_first=plain_first,
+        plain_second=plain_second,
         differences=pixels.differences,
     )
     return matched, best.points
