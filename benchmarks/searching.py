@@ -19,10 +19,10 @@ from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.encode.shards import SHARDS
 from neardup.encode.vectors import Embeddings
 from neardup.images import read_image
+from neardup.search.all_pairs import near_pairs
 from neardup.search.approximate import Index, build_index
 from neardup.search.blocks import open_triangle, search_block
 from neardup.search.nearest import nearest
-from neardup.search.pairs import near_pairs
 from neardup.stages import digest_file, digest_of
 from neardup.train.press import press
 from neardup.verify.candidates import CANDIDATES, candidate_pairs

@@ -7,8 +7,8 @@ from prefect import flow, get_run_logger
 from pydantic import Field
 
 from neardup.archive.scan import check_folders
-from neardup.decide.in_force import decision_for
-from neardup.duplicates import duplicates as put_together
+from neardup.decide.chosen_decision import decision_for
+from neardup.detect.duplicates import duplicates as put_together
 from neardup.encode.collection import open_collection, present
 from neardup.encode.store import store_of
 from neardup.search.blocks import open_triangle

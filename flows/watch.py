@@ -51,8 +51,8 @@ def watch(
     chosen = settings_of_run(given, out, archive, **places)
     with alone(out, log.warning):
         tracking = tracking_of(out)
-        names, store = chosen_encoder(out, encoder, log.info, chosen.onnx), chosen.cluster.store
-        watched = look_for_new(archive, out, chosen.prepare, *names, threshold, chosen.device, store, verify=verify)
+        names = chosen_encoder(out, encoder, log.info, chosen.onnx)
+        watched = look_for_new(archive, out, chosen, *names, threshold, verify=verify)
         again = ask_again(watched, out)
         show_watched(watched)
         log_watched(tracking, watched)

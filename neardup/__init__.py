@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from neardup.archive.prepare import prepare
-    from neardup.duplicates import Duplicates, find_duplicates
+    from neardup.detect.duplicates import Duplicates, find_duplicates
     from neardup.encode.encoder import Encoder, load_encoder
     from neardup.encode.vectors import Embeddings, embed
     from neardup.measure.comparison import compare
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Duplicates": "duplicates",
+    "Duplicates": "detect.duplicates",
     "Embeddings": "encode.vectors",
     "Encoder": "encode.encoder",
     "Evaluation": "measure.evaluate",
@@ -28,7 +28,7 @@ _HOMES = {
     "compare": "measure.comparison",
     "embed": "encode.vectors",
     "evaluate": "measure.evaluate",
-    "find_duplicates": "duplicates",
+    "find_duplicates": "detect.duplicates",
     "load_encoder": "encode.encoder",
     "load_settings": "settings.file",
     "prepare": "archive.prepare",

@@ -12,7 +12,8 @@ from neardup.measure.distractors import drawing, prepared_key
 from neardup.measure.queries import SEARCH_STEP
 from neardup.settings.schema import APPROACHES, Recipe, Settings
 from neardup.stages import Stage, digest_file, digest_of
-from neardup.train.step import TRAIN_STEP
+from neardup.train.step_version import TRAIN_STEP
+from neardup.words import typed
 
 VECTORS_STEP = 1
 """Version of the step that encodes the test set; bumped when its result changes for equal inputs."""
@@ -72,7 +73,7 @@ class Approach:
         if self.name == "adapted":
             adapt = self.settings.adapt
             # What normalises similarities must hold no photo of the test set.
-            return replace(adapt, normalise=adapt.normalise and not self.settings.transductive)
+            return replace(adapt, normalise=False) if self.settings.transductive else adapt
         if self.name == "tuned":
             return self.settings.train
         augmentation = self.settings.augmentation if self.name == "fine-tuned-augmented" else "none"
@@ -151,7 +152,7 @@ def table_digest(out: Path, table: str) -> str:
         ArchiveError: nothing has been prepared in `out`.
     """
     if not (out / table).is_file():
-        first = f"run `neardup prepare ARCHIVE --out {out}`, then `neardup translate --out {out}`"
+        first = f"run `neardup prepare ARCHIVE --out {typed(out)}`, then `neardup translate --out {typed(out)}`"
         raise ArchiveError(f"{out / table} does not exist: {first}")
     return digest_file(out / table)
 

@@ -250,7 +250,7 @@ def verify_approach(approach: Approach, stage: Stage, say: Say = print) -> dict[
     Returns:
         The manifest; its facts hold each metric's value, or why there is none.
     """
-    from neardup.verified import FILES, verify_folder  # noqa: PLC0415 - OpenCV, which not all need
+    from neardup.measure.verified_approaches import FILES, verify_folder  # noqa: PLC0415 - OpenCV, which not all need
 
     promises, limit = approach.settings.decide, approach.settings.prepare.max_pixels
     try:
@@ -322,7 +322,7 @@ def compare_approaches(approaches: Sequence[Approach], facts: Mapping[str, str])
     Returns:
         The manifest.
     """
-    from neardup.verified import verified_figures  # noqa: PLC0415 - OpenCV, which not all need
+    from neardup.measure.verified_approaches import verified_figures  # noqa: PLC0415 - OpenCV, which not all need
 
     out = approaches[0].out
     repeats = {a.name: [Evaluation.load(repeat.folder) for repeat in a.repeats] for a in approaches}

@@ -32,6 +32,11 @@ UNFLUSHABLE = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES})
 """Errors by which some network file systems say that the names in a folder cannot be flushed from here."""
 
 
+def models_of(out: Path) -> Path:
+    """Folder of the encoders that were fetched or prepared for an output folder."""
+    return out / STATE / "models"
+
+
 def digest_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as stream:
@@ -240,10 +245,10 @@ class Stage:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; an empty one where there is none, or only a part of one."""
+    """The object in a JSON file; an empty one where there is none, or something else than an object."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, TypeError, ValueError):
         return {}
 
 

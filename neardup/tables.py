@@ -13,6 +13,7 @@ import xlsxwriter
 
 from neardup.errors import ArchiveError
 from neardup.stages import replacing
+from neardup.words import typed
 
 CREATED = datetime(2000, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 """The creation date of every workbook that is written, so that equal content gives equal bytes."""
@@ -125,7 +126,7 @@ def load_rows(path: Path) -> list[dict[str, str]]:
         ArchiveError: the file is not there.
     """
     if not path.is_file():
-        raise ArchiveError(f"{path} does not exist: run `neardup prepare ARCHIVE --out {path.parent}` first")
+        raise ArchiveError(f"{path} does not exist: run `neardup prepare ARCHIVE --out {typed(path.parent)}` first")
     with path.open(encoding="utf-8", newline="") as stream:
         return [{name: unguarded(text) for name, text in row.items()} for row in csv.DictReader(stream)]
 
@@ -142,5 +143,5 @@ def load_table(path: Path, kind: type[Row]) -> tuple[Row, ...]:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ArchiveError(
             f"{path} was written by another version of neardup or changed since ({error}): "
-            f"run `neardup prepare ARCHIVE --out {path.parent}` again"
+            f"run `neardup prepare ARCHIVE --out {typed(path.parent)}` again"
         ) from error

@@ -33,7 +33,7 @@ from neardup.tables import Value, write_table
 from neardup.train.epochs import duration
 from neardup.train.examples import training_examples
 from neardup.train.finetune import EpochResult, measure_start, train
-from neardup.train.step import TRAIN_STEP
+from neardup.train.step_version import TRAIN_STEP
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

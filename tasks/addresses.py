@@ -5,12 +5,12 @@ Prefect is imported only where its server runs: importing it makes a folder in t
 
 import os
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from neardup.errors import ConfigError
+from neardup.errors import ConfigError, TrackingError
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -133,3 +133,22 @@ def prefect_app() -> "ASGIApp":
 
     triggers.automations_session = in_turn  # type: ignore[attr-defined,assignment]
     return TrustedHostMiddleware(create_app(final=True), os.environ.get(_HOSTS, ",".join(_LOOPBACK)).split(","))
+
+
+@contextmanager
+def reachable(uri: str) -> Iterator[None]:
+    """Turn what MLflow raises when its server is away into one sentence.
+
+    Raises:
+        TrackingError: the server at `uri` cannot be reached, or refuses.
+    """
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 - takes seconds
+
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        message = without_credentials((str(error).splitlines() or [type(error).__name__])[0])[:200]
+        raise TrackingError(
+            f"MLflow at {without_credentials(uri)} does not answer, or refuses ({message}): results are on disk, "
+            "run the same command again when it is back",
+        ) from error

@@ -5,14 +5,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from neardup.decide.constraints import PairVerdicts
 from neardup.encode.encoder import BUILTIN
 from neardup.encode.onnx_file import prepared
 from neardup.errors import EncoderError
-from neardup.proofs import PairVerdicts
 from neardup.review.links import Links
 from neardup.review.verdicts import DATABASE, Verdicts, open_verdicts
 from neardup.settings.schema import MODEL_URIS, OnnxSettings
-from tasks.tracking import is_tracked, models_of, tracking_of
+from neardup.stages import models_of
+from tasks.tracking import is_tracked, tracking_of
 
 CHAMPION = "models:/near-duplicates@champion"
 """The model that is searched with unless another one is named."""

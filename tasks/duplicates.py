@@ -12,25 +12,27 @@ from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import TaskRunner
 
 from neardup.arrays import Ints
+from neardup.decide.constraints import PairVerdicts
 from neardup.decide.decision import Decision
-from neardup.decoys import Decoys, search_decoys
-from neardup.duplicate_tables import write_duplicates
-from neardup.duplicates import Duplicates
+from neardup.detect.decoys import Decoys, search_decoys
+from neardup.detect.duplicate_tables import write_duplicates
+from neardup.detect.duplicates import Duplicates
+from neardup.detect.verified_pairs import Verification, verify_pairs
 from neardup.encode.collection import Collection, encode_shard, known, new_shards
-from neardup.encode.encoder import load_encoder
+from neardup.encode.encoder import loaded_encoder
 from neardup.encode.shards import Encoded, among
 from neardup.errors import ConfigError
 from neardup.measure.evaluate import Evaluation
 from neardup.measure.low_precision import effect, measured_folder
 from neardup.measure.threshold import calibrated_beside
-from neardup.proofs import PairVerdicts, verify_pairs
 from neardup.search.blocks import Block, Triangle, search_block
 from neardup.settings.schema import ClusterSettings
 from neardup.stages import STATE, claim
 from neardup.verify.candidates import closing_pairs, near_together
 from neardup.verify.evidence import Evidence
-from neardup.verify.store import EVIDENCE, EvidenceByPair, KeypointCache, read_evidence, write_evidence
+from neardup.verify.store import EVIDENCE, EvidenceByPair, read_evidence, write_evidence
 from neardup.verify.verifier import CORES, verifier_fingerprint
+from neardup.words import duration
 from tasks.cluster import spread
 from tasks.running import RETRY, outside_fault
 
@@ -107,14 +109,8 @@ class _Progress:
             return
         self.next = now + REPORT_EVERY
         rate = self.count / max(now - self.began, 1e-9)
-        left = _duration((self.total - self.count) / rate)
+        left = duration((self.total - self.count) / rate)
         self.log(f"{self.verb} {self.count:,} of {self.total:,} {self.unit}, {rate:,.0f} a second, {left} left")
-
-
-def _duration(seconds: float) -> str:
-    """A time to wait, in hours and minutes, or in minutes and seconds where it is less than an hour."""
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
 
 
 @task(name="verify pairs", retry_condition_fn=outside_fault, **RETRY)
@@ -135,10 +131,10 @@ def verify_all(
     """
     known = read_evidence(out / "duplicates" / EVIDENCE, verifier_fingerprint())
     candidates = found.candidates
-    _verify_new(found, candidates, known, out, runner, settings)
-    closing = closing_pairs(known, candidates)
-    _verify_new(found, closing, known, out, runner, settings)
-    KeypointCache.in_state(out / STATE).shrink()
+    with found.verifier(out / STATE):  # the workers' keypoints lie in its cache
+        _verify_new(found, candidates, known, out, runner, settings)
+        closing = closing_pairs(known, candidates)
+        _verify_new(found, closing, known, out, runner, settings)
     return found.with_closing(closing), known
 
 
@@ -191,7 +187,7 @@ def look_for_decoys(triangle: Triangle, here: Ints, folder: Path, decision: Deci
     if decision is None:
         raise ConfigError("decoys say how many links are false, and nothing links pairs here: leave out --no-verify")
     collection = triangle.collection
-    encoder = load_encoder(collection.encoder, collection.device, collection.precision)
+    encoder = loaded_encoder(collection.encoder, collection.device, collection.precision)
     return search_decoys(triangle, here, folder, encoder, decision, out / STATE)
 
 
@@ -211,7 +207,7 @@ def publish(
     """
     folder = out / "duplicates"
     if evidence is not None:
-        found = found.decided(found.verifier(out / STATE), evidence, decision, judged)
+        found = found.decided(found.verifier(out / STATE), evidence, Verification(decision, judged))
     found = replace(found, decoys=decoys)
     write_duplicates(found, folder)
     create_markdown_artifact(found.summary, key="duplicates", description="All near-duplicates of the folder")

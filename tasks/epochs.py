@@ -7,7 +7,8 @@ from neardup.approach import Approach
 from neardup.errors import TrackingError
 from neardup.experiment import read_history
 from neardup.train.epochs import EpochResult
-from tasks.tracking import Tracking, reachable
+from tasks.addresses import reachable
+from tasks.tracking import Tracking
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

@@ -10,8 +10,7 @@ from mlflow.tracking import MlflowClient
 from neardup.encode.onnx import PREPARATION
 from neardup.errors import EncoderError
 from neardup.stages import digest_of
-from tasks.addresses import without_credentials
-from tasks.tracking import reachable
+from tasks.addresses import reachable, without_credentials
 
 
 def fetch_encoder(name: str, uri: str, cache: Path) -> str:

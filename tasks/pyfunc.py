@@ -114,7 +114,7 @@ def _read(value: object, row: int) -> Image.Image:
 
 def log(approach: "Approach") -> None:
     """Log the approach's checkpoint as a model of the active run."""
-    from neardup.decide.in_force import DECISION  # noqa: PLC0415 - OpenCV, which a served model does without
+    from neardup.decide.chosen_decision import DECISION  # noqa: PLC0415 - OpenCV, which a served model does without
 
     decision = approach.folder / DECISION
     buffer = io.BytesIO()

@@ -26,9 +26,10 @@ from neardup.images import MAX_PIXELS
 from neardup.measure.evaluate import Evaluation, evaluate
 from neardup.measure.promotion import Promotion, decide_promotion
 from neardup.stages import digest_of, write_json
+from tasks.addresses import reachable
 from tasks.running import RETRY, outside_fault
 from tasks.runs import decided, ready_model, verified_values
-from tasks.tracking import Tracking, reachable
+from tasks.tracking import Tracking
 
 MODEL = "near-duplicates"
 """Name of the registered model."""

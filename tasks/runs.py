@@ -13,15 +13,16 @@ from mlflow.entities import LoggedModel, LoggedModelStatus, Metric, Param, RunTa
 from mlflow.tracking import MlflowClient
 
 from neardup.approach import Approach
+from neardup.decide.chosen_decision import DECISION
 from neardup.decide.decision import Decision
-from neardup.decide.in_force import DECISION
 from neardup.experiment import read_history, read_shares
 from neardup.measure.comparison import FILES as COMPARISON_FILES
 from neardup.measure.queries import FILES as ANSWER_FILES
 from neardup.stages import digest_of
 from tasks import pyfunc
+from tasks.addresses import reachable
 from tasks.epochs import log_shares, sync_history
-from tasks.tracking import Tracking, metric_name, reachable
+from tasks.tracking import Tracking, metric_name
 
 # An environment made by uv has no pip, which is no fault: the model's requirements are given, each with its version.
 logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)

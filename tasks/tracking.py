@@ -10,8 +10,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,10 +19,9 @@ from filelock import FileLock
 from prefect.runtime import flow_run
 
 import neardup
-from neardup.errors import TrackingError
 from neardup.settings.schema import MODEL_URIS
-from neardup.stages import STATE, digest_of, replacing
-from tasks.addresses import without_credentials
+from neardup.stages import STATE, digest_of, models_of, replacing
+from tasks.addresses import reachable, without_credentials
 from tasks.empty_databases import begin_database, keep_database
 
 if TYPE_CHECKING:
@@ -67,11 +65,6 @@ def local_uri(out: Path) -> str:
             if not path.is_file():
                 _make_tables(path)
     return f"sqlite:///{path}"
-
-
-def models_of(out: Path) -> Path:
-    """Folder of the encoders that were fetched or prepared for an output folder."""
-    return out / STATE / "models"
 
 
 def _make_tables(path: Path) -> None:
@@ -238,25 +231,6 @@ class Tracking:
 def is_logged(run: "Run") -> bool:
     """Whether a run has everything that is to be logged."""
     return LOGGED in run.data.tags
-
-
-@contextmanager
-def reachable(uri: str) -> Iterator[None]:
-    """Turn what MLflow raises when its server is away into one sentence.
-
-    Raises:
-        TrackingError: the server at `uri` cannot be reached, or refuses.
-    """
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415 - takes seconds
-
-    try:
-        yield
-    except (MlflowException, OSError) as error:
-        message = without_credentials((str(error).splitlines() or [type(error).__name__])[0])[:200]
-        raise TrackingError(
-            f"MLflow at {without_credentials(uri)} does not answer, or refuses ({message}): results are on disk, "
-            "run the same command again when it is back",
-        ) from error
 
 
 def code_version() -> dict[str, str]:

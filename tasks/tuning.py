@@ -17,9 +17,10 @@ from neardup.measure.promotion import points
 from neardup.stages import Stage
 from neardup.train.finetune import EpochResult
 from neardup.tuning import ENDED, Tuning, best_trial, make_start, try_recipe
+from tasks.addresses import reachable
 from tasks.publish import publish_approaches
 from tasks.running import RETRY, outside_fault
-from tasks.tracking import Tracking, is_logged, reachable
+from tasks.tracking import Tracking, is_logged
 
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
 """MLflow's word for how a trial ended; one that is missing here goes on."""

@@ -12,9 +12,10 @@ from neardup.review.links import Links
 from neardup.review.recalibration import FOLDER, Recalibration, recalibrate
 from neardup.review.verdicts import Verdicts
 from neardup.stages import digest_file, digest_of
+from tasks.addresses import reachable
 from tasks.decisions import kept_verdicts
 from tasks.running import RETRY, outside_fault
-from tasks.tracking import Tracking, is_logged, metric_name, reachable
+from tasks.tracking import Tracking, is_logged, metric_name
 
 
 @task(name="recalibrate", cache_policy=NO_CACHE, retry_condition_fn=outside_fault, **RETRY)

@@ -1,21 +1,20 @@
 """Tasks that look for what is new in the archive."""
 
-from math import isnan
+from copy import copy
 from pathlib import Path
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from neardup.decide.in_force import decision_for
-from neardup.encode.encoder import load_encoder
+from neardup.decide.chosen_decision import decision_for
+from neardup.detect.verified_pairs import Verification
+from neardup.detect.watch import SHOWN_PAIRS, Watched, watch
+from neardup.encode.encoder import loaded_encoder
 from neardup.errors import TrackingError
 from neardup.measure.threshold import calibrated_beside
-from neardup.proofs import Verification
-from neardup.review.again import Again, asked_again, save_again
-from neardup.settings.schema import PrepareSettings
+from neardup.review.again import Again, ask_about
+from neardup.settings.schema import Settings
 from neardup.stages import digest_file
-from neardup.verify.evidence import ordered
-from neardup.watch import SHOWN_PAIRS, Watched, watch
 from tasks.decisions import judged_pairs, links_of
 from tasks.running import RETRY, outside_fault
 from tasks.tracking import Tracking
@@ -23,49 +22,26 @@ from tasks.tracking import Tracking
 
 @task(name="watch", retry_condition_fn=outside_fault, **RETRY)
 def look_for_new(
-    archive: Path,
-    out: Path,
-    settings: PrepareSettings,
-    name: str,
-    checkpoint: str,
-    threshold: float | None,
-    device: str,
-    store: str | None = None,
-    *,
-    verify: bool = True,
+    archive: Path, out: Path, settings: Settings, name: str, checkpoint: str, threshold: float | None, *, verify: bool
 ) -> Watched:
     """Encode what is new, verify it and publish its near-duplicates.
 
     By default candidates are taken from the decision's loosest similarity on, or without one at or above the
     checkpoint's own threshold.
     """
-    encoder = load_encoder(checkpoint, device)
+    encoder = copy(loaded_encoder(checkpoint, settings.device))
     encoder.name = name
     decision = decision_for(out, encoder.fingerprint, checkpoint) if verify else None
     if threshold is None:
         threshold = decision.loosest if decision else calibrated_beside(checkpoint, encoder.fingerprint)
     verification = Verification(decision, judged_pairs(out)) if verify else None
-    return watch(archive, out, settings, encoder, threshold, get_run_logger().info, store, verification)
+    say, store = get_run_logger().info, settings.cluster.store
+    return watch(archive, out, settings.prepare, encoder, threshold, say, store, verification)
 
 
 def ask_again(watched: Watched, out: Path) -> list[Again]:
-    """Write `asked_again.csv`: answered pairs whose group has a new member, or that the decision now contradicts."""
-    proofs = watched.proofs
-    if watched.folder is None or proofs is None or proofs.decision is None:
-        return []
-    links, photos, pairs = links_of(out), proofs.photos, proofs.pairs
-    ends = zip(pairs.left.tolist(), pairs.right.tolist(), proofs.probabilities.tolist(), strict=True)
-    probabilities = {ordered(photos[left], photos[right]): chance for left, right, chance in ends if not isnan(chance)}
-    group_of = {photos[row]: number for number, rows in enumerate(watched.rows, 1) for row in rows}
-    path_of, fresh = dict(zip(photos, proofs.paths, strict=True)), {one.path for one in watched.noticed}
-    new = {photo: path for photo, path in path_of.items() if path in fresh}
-    found = asked_again(links, probabilities, proofs.decision.fingerprint, group_of, new)
-    known = [(pair, why) for pair, why in found.items() if pair[0] in path_of and pair[1] in path_of]
-    said = links.decided
-    rows = [
-        Again(path_of[pair[0]], path_of[pair[1]], *pair, said[pair].verdict, why, said[pair].id) for pair, why in known
-    ]
-    save_again(watched.folder, rows)
+    """Write `asked_again.csv`, which says which answered pairs people are asked about again, and why."""
+    rows = ask_about(watched, links_of(out)) if watched.verified else []
     if rows:
         get_run_logger().info("%s answered pairs are to be looked at again: asked_again.csv says why", len(rows))
     return rows

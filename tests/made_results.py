@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFilter
 
-from neardup.decide.in_force import SHIPPED
+from neardup.decide.chosen_decision import SHIPPED
 from neardup.verify.evidence import Box, Evidence
 
 UNMOVED = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)

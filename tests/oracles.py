@@ -24,6 +24,11 @@ def f1_error(similarities: Floats, group_of: Ints, threshold: float) -> float:
     return float(np.std(found)) if found else 0.0
 
 
+def phash_distance(a: str, b: str) -> int:
+    """Differing bits of two perceptual hashes of 16 hex digits, 0 to 64; lower is more alike."""
+    return sum((int(a, 16) ^ int(b, 16)) >> bit & 1 for bit in range(64))
+
+
 def queries(groups: Ints) -> list[int]:
     """Photos of a group of two or more."""
     return [i for i in range(len(groups)) if (groups == groups[i]).sum() > 1]

@@ -20,7 +20,7 @@ from tiny_models import encoder_of, pixels_model
 from neardup.approach import Approach, approaches_of
 from neardup.builtin.demo import MadeArchive
 from neardup.cli import main
-from neardup.duplicates import find_duplicates
+from neardup.detect.duplicates import find_duplicates
 from neardup.encode.encoder import check_encoder, limits_of, load_encoder, objectives_of
 from neardup.encode.vectors import embed
 from neardup.errors import EncoderError

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
-    ("errors", "progress"),
+    ("errors", "progress", "words"),
     ("arrays", "settings", "stages", "images"),
     ("tables", "pages"),
     ("archive",),
@@ -15,21 +15,10 @@ FLOORS = (
     ("search",),
     ("verify",),
     ("decide",),
+    ("detect",),
     ("measure",),
     ("train",),
-    (
-        "approach",
-        "verified",
-        "experiment",
-        "tuning",
-        "proofs",
-        "explain",
-        "hits",
-        "decoys",
-        "duplicates",
-        "duplicate_tables",
-        "watch",
-    ),
+    ("approach", "experiment", "tuning"),
     ("review",),
     ("builtin",),
     ("cli",),

@@ -16,7 +16,7 @@ from tiny_models import PROJECTED, encoder_of, pixels_model
 
 from neardup.approach import Approach, validation_gain
 from neardup.archive.testset import TestSet
-from neardup.duplicates import find_duplicates
+from neardup.detect.duplicates import find_duplicates
 from neardup.encode.background import BACKGROUND, Background, NormalisedEncoder
 from neardup.encode.encoder import BUILTIN, CHECKPOINT, load_encoder, objectives_of
 from neardup.encode.onnx_file import prepared as prepared_onnx
@@ -98,11 +98,19 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def plain_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped encoder without the background that it comes with."""
+    folder = tmp_path_factory.mktemp("plain") / "checkpoint"
+    shutil.copytree(CHECKPOINT, folder, ignore=shutil.ignore_patterns(BACKGROUND))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(plain_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped encoder with a background of drawn vectors."""
     folder = tmp_path_factory.mktemp("normalised") / "checkpoint"
-    shutil.copytree(CHECKPOINT, folder)
-    Background.of(drawn(20, load_encoder(BUILTIN).dimension, 0)).save(folder)
+    shutil.copytree(plain_checkpoint, folder)
+    Background.of(drawn(20, load_encoder(str(folder)).dimension, 0)).save(folder)
     return folder
 
 
@@ -118,20 +126,22 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("device", "dtype"), [("cpu", "fp32"), ("cpu", "int8")])
-def test_an_encoder_appends_the_number(checkpoint: Path, photos: Path, device: str, dtype: str) -> None:
+def test_an_encoder_appends_the_number(
+    plain_checkpoint: Path, checkpoint: Path, photos: Path, device: str, dtype: str
+) -> None:
     """By ONNX Runtime and in int8; the fingerprint is another one, that of the weights and the background."""
-    plain, normalised = (load_encoder(name, device, dtype) for name in (BUILTIN, str(checkpoint)))
+    plain, normalised = (load_encoder(name, device, dtype) for name in (str(plain_checkpoint), str(checkpoint)))
     images = [Image.open(photos / f"{name}.png").convert("RGB") for name in "ab"]
     background = Background.load(checkpoint)
     assert background is not None
     np.testing.assert_array_equal(normalised.encode(images), background.appended(plain.encode(images)))
     assert normalised.encode(images).shape == (2, normalised.dimension) == (2, plain.dimension + 1)
-    assert normalised.fingerprint not in {plain.fingerprint, load_encoder(BUILTIN).fingerprint}
+    assert normalised.fingerprint not in {plain.fingerprint, load_encoder(str(plain_checkpoint)).fingerprint}
 
 
-def test_another_background_is_another_encoder() -> None:
+def test_another_background_is_another_encoder(plain_checkpoint: Path) -> None:
     """Its vectors are others, so that none of them may be taken for those of the first."""
-    plain = load_encoder(BUILTIN, "cpu")
+    plain = load_encoder(str(plain_checkpoint), "cpu")
     backgrounds = [Background.of(drawn(6, plain.dimension, seed)) for seed in (0, 1)]
     assert len({plain.fingerprint, *(NormalisedEncoder(plain, one).fingerprint for one in backgrounds)}) == 3
 
@@ -170,13 +180,13 @@ def test_a_copy_is_found(checkpoint: Path, photos: Path, tmp_path: Path) -> None
     assert [[Path(found.paths[i]).name for i in group] for group in found.groups] == [["a.png", "d.jpg"]]
 
 
-def test_a_saved_encoder_is_the_same_one(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_saved_encoder_is_the_same_one(plain_checkpoint: Path, checkpoint: Path, tmp_path: Path) -> None:
     """Zero-shot of an experiment that begins from it; a training leaves the background behind."""
     save_encoder(str(checkpoint), tmp_path / "saved")
     assert load_encoder(str(tmp_path / "saved")).fingerprint == load_encoder(str(checkpoint)).fingerprint
     assert objectives_of(str(checkpoint)) == objectives_of(BUILTIN)
     load_trainable(str(checkpoint)).save(tmp_path / "trained")
-    assert load_encoder(str(tmp_path / "trained")).fingerprint == load_encoder(BUILTIN).fingerprint
+    assert load_encoder(str(tmp_path / "trained")).fingerprint == load_encoder(str(plain_checkpoint)).fingerprint
 
 
 def test_a_background_of_another_encoder_is_refused(checkpoint: Path, tmp_path: Path) -> None:
@@ -372,6 +382,42 @@ def test_no_photo_that_is_validated_on_is_in_the_background(tmp_path: Path) -> N
     photos = [examples[row] for row in data.parts.training]
     found = fit(tmp_path / "checkpoint", photos, data.near_duplicates(), 0, "cpu")
     assert found.background_photos == 12 - len(data.parts.validation)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept", "photos"),
+    [
+        ({}, "as it came", None),
+        ({"interpolate": False}, "anew", 9),
+        ({"interpolate": False, "normalise": False}, "", None),
+    ],
+)
+def test_what_came_normalised_stays_normalised(
+    changes: dict[str, Any], kept: str, photos: int | None, tmp_path: Path
+) -> None:
+    """The background stays where no weight has changed, and is fitted anew where they have, or none is."""
+    examples = [replace(one, caption="") for one in make_examples(tmp_path / "photos", 12)]
+    small_clip().save(tmp_path / "start")
+    came = Background.of(drawn(6, load_encoder(str(tmp_path / "start")).dimension, 0))
+    came.save(tmp_path / "start")
+    recipe = replace(RECIPE, **{"normalise": None, "lr": 1e-12, **changes})
+    reports: list[str] = []
+    training = train(examples, str(tmp_path / "start"), recipe, tmp_path / "out", report=reports.append)
+    background = Background.load(training.checkpoint)
+    assert ("as it came" if background and background.digest == came.digest else "anew" if background else "") == kept
+    assert training.facts.get("background_photos") == photos
+    assert any("as those of the encoder were" in line for line in reports) == (kept == "anew")
+
+
+def test_another_background_is_another_training(tmp_path: Path) -> None:
+    """What is kept may depend on it, so that a finished training with another one is not taken for done."""
+    examples = [replace(one, caption="") for one in make_examples(tmp_path / "photos", 12)]
+    model = small_clip()
+    backgrounds = [None, Background.of(drawn(6, 8, 0)), Background.of(drawn(6, 8, 1))]
+    keys = {
+        TrainingData.of(examples, replace(model, background=one), RECIPE, 6, KnownPairs()).key for one in backgrounds
+    }
+    assert len(keys) == len(backgrounds)
 
 
 def test_photos_of_the_test_set_normalise_nothing(adapted: Approach) -> None:

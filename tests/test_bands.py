@@ -120,6 +120,16 @@ def test_a_false_pair_counts_once_though_two_groups_may_draw_it() -> None:
     assert (found.precision.groups, found.precision.errors, found.precision.threshold) == (61, 1, None)
 
 
+@pytest.mark.parametrize("alone", [0, 5], ids=["first", "last"])
+def test_a_false_pair_is_drawn_by_either_of_its_groups(alone: int) -> None:
+    """The group that has no other link draws it, whether its photo comes first in the pair or last."""
+    group_of = (np.arange(6) == alone).astype(np.int64)
+    others = [row for row in range(6) if row != alone]
+    pairs = np.array([*itertools.combinations(others, 2), (others[0], alone)])
+    bands = bands_for((pairs[:, 0], pairs[:, 1]), np.full(len(pairs), 0.999), group_of)
+    assert bands.precision.errors == 1
+
+
 def test_each_group_draws_one_pair_of_those_that_are_called() -> None:
     """A group of three whose one pair is called draws that one, at every threshold that calls it."""
     pairs = (np.array([0, 0, 1]), np.array([1, 2, 2]))
@@ -182,6 +192,13 @@ def test_a_threshold_belongs_to_the_better_band() -> None:
     bands = Bands(promise(0.95, 0.9), promise(0.98, 0.1))
     values = np.array([1.0, 0.9, 0.8999, 0.1, 0.0999, 0.0])
     assert bands.of(values) == ["link", "link", "review", "review", "reject", "reject"]
+
+
+def test_a_promise_counts_pairs_at_its_threshold() -> None:
+    """As the bands do: 200 true pairs of a probability of one half are linked at .5, and none of them is lost at it."""
+    pairs = np.arange(400).reshape(200, 2)
+    bands = bands_for((pairs[:, 0], pairs[:, 1]), np.full(200, 0.5), np.arange(400) // 2)
+    assert (bands.link, bands.reject) == (0.5, 0.5)
 
 
 def test_a_pair_that_geometry_cannot_tell_is_never_linked() -> None:

@@ -14,8 +14,8 @@ from neardup.arrays import Vectors
 from neardup.encode.collection import Collection
 from neardup.encode.shards import SHARDS
 from neardup.encode.vectors import Embeddings
+from neardup.search.all_pairs import NearPairs, near_pairs
 from neardup.search.blocks import Triangle, open_triangle, search_block
-from neardup.search.pairs import NearPairs, near_pairs
 
 THRESHOLD = 0.5
 DIMENSIONS = 4

@@ -83,7 +83,7 @@ def vectors(made: MadeArchive, small_encoder: str, tmp_path_factory: pytest.Temp
         (("train", "--out", "out", "--encoder", "builtin:tiny"), "does not exist"),
         (("evaluate", "--out", "out", "--encoder", "builtin:tiny"), "does not exist"),
         (("embed", "no", "--out", "v.parquet", "--encoder", "builtin:tiny"), "no is not a folder"),
-        (("embed", ".", "--out", "v.parquet", "--encoder", "no/such/folder"), "there is no folder no/such/folder"),
+        (("embed", ".", "--out", "../v.parquet", "--encoder", "no/such/folder"), "there is no folder no/such/folder"),
         (("search", "x.jpg", "--in", "v.parquet"), "v.parquet does not exist: make it with `neardup embed"),
         (("prepare", ".", "--config", "no.toml"), "no.toml does not exist"),
     ],

@@ -67,7 +67,7 @@ def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
 
 def test_a_table_that_is_none_is_refused(write: Callable[[str], Path]) -> None:
     """A value where a table belongs is one sentence, also where the command line sets a field of that table."""
-    with pytest.raises(ConfigError, match="train = 3"):
+    with pytest.raises(ConfigError, match="train = 3: it is a table, whose name stands in square brackets"):
         load_settings(write("train = 3\n"), {"train.lr": 0.01})
 
 
@@ -78,6 +78,22 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / "work")
     return tmp_path / "archive"
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ('photos = "photos/*"', r"prepare\.photos = 'photos/\*': it is a list, in square brackets"),
+        ("photos = [1]", r"prepare\.photos\.0 = 1: it is a text, in quotes"),
+        ("patterns = 3", r"prepare\.patterns = 3: it is a table"),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_refused_in_plain_words(
+    line: str, sentence: str, write: Callable[[str], Path]
+) -> None:
+    """It says what is to be written, not what a program would call it."""
+    with pytest.raises(ConfigError, match=sentence):
+        load_settings(write(f"[prepare]\n{line}\n"))
 
 
 def test_an_archive_says_how_it_is_read(archive: Path) -> None:

@@ -21,7 +21,7 @@ from neardup.settings.schema import AdaptRecipe, Recipe, prior_project
 from neardup.stages import digest_contents
 from neardup.tables import save_rows
 from neardup.train.batches import Example, KnownPair, KnownPairs, batch_rows
-from neardup.train.copies import CopyLearner
+from neardup.train.copy_learner import CopyLearner
 from neardup.train.data import TrainingData
 from neardup.train.epochs import UNTRAINED, EpochResult, best_of, stop_reason
 from neardup.train.finetune import train

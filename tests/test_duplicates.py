@@ -19,19 +19,19 @@ from PIL import Image, ImageOps
 from servers import environment, free_port
 
 from neardup.builtin.scenes import Scene
-from neardup.duplicate_tables import write_duplicates
-from neardup.duplicates import Duplicates, duplicates
+from neardup.detect.duplicate_tables import write_duplicates
+from neardup.detect.duplicates import Duplicates, duplicates
+from neardup.detect.watch import watch
 from neardup.encode.collection import Collection, encode_shard, known, new_shards, open_collection, present
 from neardup.encode.encoder import load_encoder
 from neardup.encode.shards import SHARDS
 from neardup.encode.vectors import embed
 from neardup.errors import ConfigError, EncoderError
+from neardup.search.all_pairs import near_pairs
 from neardup.search.blocks import Triangle, open_triangle, search_block
-from neardup.search.pairs import near_pairs
-from neardup.search.pictures import KINDS, NEAR
-from neardup.settings.schema import ClusterSettings, PrepareSettings
+from neardup.search.exact_copies import KINDS, NEAR
+from neardup.settings.schema import ClusterSettings, PrepareSettings, Settings
 from neardup.verify.evidence import ordered
-from neardup.watch import watch
 from tasks.cluster import workers
 from tasks.duplicates import threshold_of
 from tasks.watch import look_for_new
@@ -158,6 +158,15 @@ def test_an_unreadable_file_is_listed_and_not_tried_again(opened: Opened, photos
     Scene.of(50).image.save(folder / "issue 0" / "broken.jpg")
     mended = found(collection)
     assert (mended.unreadable, mended.photos) == ((), found(opened(photos, tmp_path / "other")).photos + 1)
+
+
+def test_a_file_whose_name_is_not_utf8_is_listed_as_unreadable(opened: Opened, photos: Path, tmp_path: Path) -> None:
+    """The search goes on without it and warns nobody in the words of a programmer."""
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    shutil.copy(folder / "issue 0" / "000.jpg", os.fsencode(folder) + b"/\xe9.jpg")
+    reasons = {entry.path: entry.reason for entry in found(opened(folder, tmp_path / "store")).unreadable}
+    assert list(reasons) == ["\\xe9.jpg", "issue 0/broken.jpg"]
+    assert "not UTF-8" in reasons["\\xe9.jpg"]
 
 
 def test_a_photo_that_changes_in_place_is_encoded_again(opened: Opened, tmp_path: Path) -> None:
@@ -363,7 +372,9 @@ def test_the_threshold_is_that_of_the_very_encoder(small_encoder: str, tmp_path:
     with pytest.raises(ConfigError, match=r"threshold|model|encoder"):
         threshold_of(collection, tmp_path, None)
     with pytest.raises(ConfigError, match=r"threshold|model|encoder"):
-        look_for_new.fn(tmp_path / "photos", tmp_path / "out", PrepareSettings(), "tuned", str(checkpoint), None, "cpu")
+        look_for_new.fn(
+            tmp_path / "photos", tmp_path / "out", Settings(device="cpu"), "tuned", str(checkpoint), None, verify=True
+        )
 
 
 def test_a_worker_with_another_encoder_is_refused(opened: Opened, photos: Path, tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ from PIL import Image, ImageDraw, ImageOps
 from scipy.special import logit
 from test_verify import cropped, scene, screened, verified
 
+from neardup.decide.chosen_decision import SHIPPED
 from neardup.decide.decision import Decision
-from neardup.decide.in_force import SHIPPED
+from neardup.detect.explain import explain_files
 from neardup.encode.encoder import BUILTIN, load_encoder
-from neardup.errors import UnreadableImageError
-from neardup.explain import explain_files
+from neardup.errors import ArchiveError, UnreadableImageError
 from neardup.verify.evidence import Box, Evidence
 from neardup.verify.keypoints import features_of_image
 from neardup.verify.match import Prepared
@@ -64,12 +64,15 @@ def test_one_frame_is_called_that_and_nothing_else() -> None:
         ({"screen_second": 4.0}, "B has the same frame as A, screened"),
         ({"screen_first": 4.0}, "A screened"),
         ({"tone_slope": -0.9}, "one a negative of the other"),
-        ({"correlation": 0.6}, "another exposure of the same scene, a poor print or a large retouch"),
-        ({"differences": ((1.0, 2.0, 3.0, 4.0),)}, "1 place differs"),
-        ({"coverage_first": 0.2, "transform": (2, 0, 0, 0, 2, 0, 0, 0, 1)}, "A may be a montage or a page"),
+        ({"correlation": 0.6}, "a large retouch, a poor print or another exposure of the same scene"),
+        ({"differences": ((1.0, 2.0, 3.0, 4.0),)}, "1 place seems to differ"),
+        (
+            {"coverage_first": 0.2, "transform": (2, 0, 0, 0, 2, 0, 0, 0, 1)},
+            "a detail, or one picture of a montage or a page",
+        ),
         ({"coverage_first": 0.6, "coverage_second": 0.7}, "overlapping crops of one picture (B shows 60 % of A)"),
         ({"coverage_first": 0.9, "coverage_second": 0.87}, "have nearly the same frame (B shows 90 % of A)"),
-        ({"coverage_first": 0.5, "coverage_second": 0.9}, "B is a crop of A (50 %, centre); 80 points agree."),
+        ({"coverage_first": 0.6, "coverage_second": 0.9}, "B is a crop of A (60 %, centre); 80 points agree."),
         ({"coverage_first": 0.998, "coverage_second": 0.9}, "A is a crop of B (90 %, centre)"),
         ({"inliers": 9, "correlation": 0.5}, "Doubtful: A and B may only look alike"),
         ({"inliers": 16, "correlation": 0.7}, "Doubtful: A and B may only look alike"),
@@ -82,9 +85,35 @@ def test_each_number_has_its_words(changes: dict[str, object], words: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("changes", "flag", "is_said"),
+    [
+        ({"correlation": 0.75}, "another exposure", False),
+        ({"rotation": 1.5}, "rotated", True),
+        ({"squeeze": 0.94}, "squeezed", False),
+        ({"coverage_first": 0.25}, "part of a montage", True),
+        ({"coverage_first": 0.95, "coverage_second": 0.95}, "same frame", True),
+        ({"coverage_first": 0.5, "coverage_second": 0.85}, "crop", True),
+        ({"tone_slope": -0.9, "correlation": 0.5}, "negative", False),
+    ],
+)
+def test_a_limit_belongs_to_one_side(changes: dict[str, object], flag: str, is_said: bool) -> None:  # noqa: FBT001 - expected
+    """Numbers that lie on the limit, and a slope of tones of photos whose tones do not fit."""
+    assert (flag in relation_of(replace(MATCHED, **changes)).flags) == is_said  # type: ignore[arg-type]
+
+
+def test_half_a_turn_has_one_number() -> None:
+    """Rounded from either side."""
+    assert {relation_of(replace(MATCHED, rotation=angle)).rotation for angle in (-179.7, 179.7)} == {180}
+
+
+@pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({}, "A is a crop of B (36 %, lower right); 80 points agree."),
+        ({}, "A is a crop of B (36 %, lower right); a detail, or one picture of a montage or a page; 80 points agree."),
+        (
+            {"plain_second": 0.9},
+            "lower right); the rest of B is plain, as a margin, a mount or a sky is; 80 points agree.",
+        ),
         ({"rotation": 10.0}, "rotated by 10° anticlockwise"),
         ({"rotation": 10.0, "mirrored": True}, "rotated by 10° clockwise"),
         ({"screen_first": 4.0}, "A is a crop of B (36 %, lower right), screened"),
@@ -114,6 +143,35 @@ def test_a_crop_that_comes_first_is_the_subject_of_its_sentence(changes: dict[st
 def test_a_place_is_that_in_the_room_that_a_crop_had(box: Box, place: str) -> None:
     """In a direction in which it could not move it is nowhere."""
     assert place_of(box, (400, 300)) == place
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "same frame"),
+        ({"mirrored": True}, "same frame, mirrored"),
+        ({"coverage_first": 0.5, "mirrored": True, "tone_slope": -0.9}, "crop, mirrored, negative"),
+        ({"inliers": 9, "correlation": 0.5, "mirrored": True}, "doubtful"),
+    ],
+)
+def test_a_cell_says_what_no_reader_should_miss(changes: dict[str, object], words: str) -> None:
+    """A mirrored photo is not called the same frame and nothing else, nor a doubtful match a crop."""
+    assert relation_of(replace(MATCHED, **changes)).words == words  # type: ignore[arg-type]
+
+
+def test_a_doubtful_match_says_nothing_but_that() -> None:
+    """What would follow from its transform, boxes too, may be said of two different pictures."""
+    box = (10.0, 20.0, 60.0, 60.0)
+    doubtful = replace(MATCHED, inliers=9, correlation=0.5, squeeze=0.8, differences=(box,))
+    relation = relation_of(doubtful)
+    assert relation.flags == ("doubtful",)
+    assert relation.retouched == ()
+    photo, points = scene(78, (400, 300)), np.empty((0, 4), np.float32)
+    drawn, without = (
+        panels_of(photo, photo, evidence, points).difference
+        for evidence in (doubtful, replace(doubtful, differences=()))
+    )
+    assert np.array_equal(np.asarray(drawn), np.asarray(without))
 
 
 def test_no_match_and_too_little_structure_are_told_apart() -> None:
@@ -221,6 +279,18 @@ def test_two_files_are_explained_and_a_broken_one_is_named(tmp_path: Path) -> No
     assert (explained.band, explained.probability > 0.99) == ("link", True)
     with Image.open(tmp_path / "why.png") as drawn:
         assert drawn.width == WIDTH
+    assert b"IDAT\x78\x01" in (tmp_path / "why.png").read_bytes()  # zlib's mark of the fastest level
     (tmp_path / "c.png").write_bytes(b"no image")
     with pytest.raises(UnreadableImageError, match=r"c\.png"):
         explain_files(tmp_path / "a.png", tmp_path / "c.png", tmp_path / "why.png")
+
+
+def test_the_picture_never_takes_the_place_of_a_photo(tmp_path: Path) -> None:
+    """Whatever link it is named by, the photo stays as it is."""
+    for name in ("a.png", "b.png"):
+        scene(76).save(tmp_path / name)
+    (tmp_path / "link.png").hardlink_to(tmp_path / "b.png")
+    before = (tmp_path / "b.png").read_bytes()
+    with pytest.raises(ArchiveError, match=r"link\.png is one of the two photos"):
+        explain_files(tmp_path / "a.png", tmp_path / "b.png", tmp_path / "link.png")
+    assert (tmp_path / "b.png").read_bytes() == before

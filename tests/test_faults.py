@@ -1,16 +1,19 @@
 """What a command says when something is wrong with the computer, the folder or the user's patience: one sentence."""
 
 import errno
+import json
 import sqlite3
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner, Result
+from made_results import small_results
 from PIL import Image
 
 from neardup.cli import Commands, main
 from neardup.cli.faults import sentence_of
+from neardup.cli.output import print_result
 from neardup.cli.sections import SECTIONS
 
 
@@ -90,6 +93,57 @@ def test_a_folder_without_images_is_refused_before_anything_is_written(command: 
     ran = neardup(*command, tmp_path / "empty", "--out", tmp_path / "out" / "x")
     assert (ran.exit_code, "empty holds no image that can be read: name the folder" in ran.stderr) == (1, True)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "embed {0} --encoder builtin:tiny --out {0}/new/v.parquet",
+        "search x.jpg --in v.parquet --encoder builtin:tiny --photos {0} --page {0}/hits.html",
+        "verdicts export --out {1} --to {0}/new/x.xlsx",
+        "verdicts share --out {1} --to {0}/new",
+    ],
+)
+def test_no_command_writes_into_the_archive(command: str, tmp_path: Path) -> None:
+    """Each refuses a place within it before anything is written."""
+    archive, out = small_results(tmp_path, groups=1)
+    before = sorted(archive.rglob("*"))
+    ran = neardup(*command.format(archive, out).split())
+    assert (ran.exit_code, "which is never written to" in ran.stderr) == (1, True)
+    assert sorted(archive.rglob("*")) == before
+
+
+def test_verdicts_go_to_a_workbook_or_a_csv_alone(tmp_path: Path) -> None:
+    """A workbook under the name of another format could not be imported again."""
+    _, out = small_results(tmp_path, groups=1)
+    ran = neardup("verdicts", "export", "--out", out, "--to", tmp_path / "x.ods")
+    assert (ran.exit_code, "a name that ends with .xlsx or .csv" in ran.stderr) == (1, True)
+    assert not (tmp_path / "x.ods").exists()
+
+
+def test_vectors_that_are_none_are_one_sentence(photos: Path) -> None:
+    """Whoever names a photo in place of the vectors learns what makes them."""
+    image = photos / "é 1.png"
+    ran = neardup("search", image, "--in", image, "--encoder", "builtin:tiny")
+    assert (ran.exit_code, "é 1.png holds no vectors of neardup: make it anew with" in ran.stderr) == (1, True)
+
+
+def test_a_decision_of_a_folder_that_is_not_there_is_refused(photos: Path, tmp_path: Path) -> None:
+    """The shipped one never stands in for the one that was meant."""
+    image = photos / "é 1.png"
+    ran = neardup("explain", image, image, "--in", tmp_path / "no", "--picture", tmp_path / "x.png")
+    assert (ran.exit_code, "no is not there: name with --in" in ran.stderr) == (1, True)
+
+
+def test_a_result_with_a_name_that_is_not_utf8_is_printed() -> None:
+    """Its bytes are escaped, and JSON stays what every program reads."""
+
+    @click.command()
+    def show() -> None:
+        """Print it."""
+        print_result({"photo": "\udce9.jpg"}, "", as_json=True)
+
+    assert json.loads(CliRunner().invoke(show, catch_exceptions=False).stdout) == {"photo": "\udce9.jpg"}
 
 
 def test_decoys_that_are_not_there_are_refused_before_a_run(photos: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from neardup.measure.comparison import FILES
 from neardup.measure.metrics import NAMES
 from neardup.settings.file import load_settings
 from neardup.settings.schema import APPROACHES, Settings
-from neardup.train.step import TRAIN_STEP
+from neardup.train.step_version import TRAIN_STEP
 from tasks.models import fetch_encoder
 from tasks.runs import log_approach
 from tasks.tracking import Tracking, local_uri

@@ -1,128 +1,341 @@
-"""Groups by complete linkage: never joined wrongly, and in bounded memory however many photos are alike."""
+"""Groups from decided pairs and their geometry: triangles, photos side by side, verdicts, and the report of each."""
 
-import tracemalloc
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from neardup.arrays import Ints, Vectors
-from neardup.decide.groups import complete_linkage, near_groups
-from neardup.search.pairs import NearPairs, near_pairs
+from neardup.arrays import Floats
+from neardup.decide.constraints import Constraints
+from neardup.decide.geometry import (
+    LINKED,
+    MOST_PATHS,
+    SLOPPY,
+    Placements,
+    disjoint_pairs,
+    lowered_by_triangles,
+    transform_of,
+)
+from neardup.decide.group_report import COLUMNS, GroupReport, LinkedPairs, group_reports
+from neardup.decide.groups import DecidedPairs, explain_groups, group_pairs, members_of
+from neardup.errors import ConfigError
+from neardup.search.all_pairs import NearPairs
+from neardup.verify.evidence import Evidence
 
-MANY = 20_000
-"""Photos of one chain: their similarities to each other would take 3.2 GB."""
-LIMIT = 60_000_000
-"""Bytes that `near_groups` may take at most for them, with 1,000 at once: 32 MB of similarities, and lists of pairs."""
-
-
-def units(rows: np.ndarray) -> Vectors:
-    """The rows as float32 unit rows."""
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
-
-
-def together(groups: Ints) -> set[tuple[int, int]]:
-    """The pairs of photos that share a group."""
-    return {(i, j) for i, j in combinations(range(len(groups)), 2) if groups[i] == groups[j] >= 0}
-
-
-def neighbours(vectors: Vectors) -> NearPairs:
-    """Each photo with the five that follow it: a chain of all, as long as these are pairs at all."""
-    left = np.concatenate([np.arange(len(vectors) - step) for step in range(1, 6)])
-    right = np.concatenate([np.arange(step, len(vectors)) for step in range(1, 6)])
-    return NearPairs(left, right, (vectors[left].astype(np.float64) * vectors[right]).sum(axis=1))
-
-
-def grouped(pairs: NearPairs, vectors: Vectors, largest: int) -> tuple[Ints, int]:
-    """The groups at .99, and the greatest memory that finding them took, in bytes."""
-    tracemalloc.start()
-    try:
-        groups = near_groups(pairs, vectors, 0.99, largest=largest)
-        return groups, tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+SIZE = (400, 300)
+"""Width and height of a whole photo."""
+Place = tuple[int, int, int, int]
+"""Left, top, width and height of a photo as a part of the scene."""
+SCENE: Place = (0, 0, *SIZE)
+LEFT: Place = (0, 0, 180, 300)
+RIGHT: Place = (220, 0, 180, 300)
 
 
-def test_equal_photos_are_one_group_in_little_memory() -> None:
-    """Twenty thousand equal photos, in a chain of pairs of equal similarity, are one node."""
-    vectors = units(np.tile(np.random.default_rng(0).normal(size=32), (MANY, 1)))
-    groups, memory = grouped(neighbours(vectors), vectors, 1000)
-    assert groups.tolist() == [0] * MANY
-    assert memory < LIMIT
+def shift(x: float, y: float = 0.0) -> Floats:
+    """The transform that moves every point."""
+    return np.array([[1, 0, x], [0, 1, y], [0, 0, 1.0]])
 
 
-def test_nearly_equal_photos_are_few_groups_in_little_memory() -> None:
-    """Twenty thousand photos that are all near-duplicates are cut into few parts, none of them above the limit."""
-    rng = np.random.default_rng(1)
-    vectors = units(rng.normal(size=32) + 1e-3 * rng.normal(size=(MANY, 32)))
-    groups, memory = grouped(neighbours(vectors), vectors, 1000)
-    sizes = np.bincount(groups)
-    assert (groups.min(), sizes.max() <= 1000, len(sizes) < 60) == (0, True, True)
-    assert memory < LIMIT
+def placed(places: list[Place], chances: dict[tuple[int, int], float], wrong: tuple[int, int] = (-1, -1)) -> Placements:
+    """How parts of one scene lie in one another, by their listed pairs; the transform of one pair may be wrong."""
+    ends = np.array(list(chances), dtype=np.int64).reshape(-1, 2)
+    transforms = [
+        shift(places[i][0] - places[j][0] + 150 * ((i, j) == wrong), places[i][1] - places[j][1]) for i, j in chances
+    ]
+    sizes = np.array([place[2:] for place in places], dtype=np.float64)
+    matrices = np.array(transforms).reshape(-1, 3, 3)
+    return Placements(ends[:, 0], ends[:, 1], np.array(list(chances.values())), matrices, sizes)
 
 
-def test_a_long_chain_of_equal_similarities_is_cut() -> None:
-    """Where no pair is better than another, its parts are found all the same, and nothing is joined wrongly."""
-    angles = np.arange(1000) * 0.01
-    vectors = units(np.column_stack([np.cos(angles), np.sin(angles)]))
-    left = np.arange(999)
-    threshold = float(np.cos(0.011))
-    groups = near_groups(NearPairs(left, left + 1, np.full(999, 0.99995)), vectors, threshold, largest=100)
-    sizes = np.bincount(groups)
-    assert (sizes.max(), np.count_nonzero(sizes == 2) > 400) == (2, True)
-    wide = vectors.astype(np.float64)
-    assert all(float(wide[i] @ wide[j]) >= threshold for i, j in together(groups))
+def turned(placements: Placements, chosen: list[bool]) -> Placements:
+    """The same pairs, some of them from their other photo."""
+    left, right = (
+        np.where(chosen, *ends) for ends in ((placements.right, placements.left), (placements.left, placements.right))
+    )
+    matrices = np.where(np.array(chosen)[:, None, None], np.linalg.inv(placements.transforms), placements.transforms)
+    return replace(placements, left=left, right=right, transforms=matrices)
 
 
-def test_no_part_of_a_chain_has_more_than_the_largest() -> None:
-    """Four photos that all are alike are no group where three are the most."""
-    angles = np.arange(4) * 0.001
-    vectors = units(np.column_stack([np.cos(angles), np.sin(angles)]))
-    groups = near_groups(near_pairs(vectors, np.arange(4), 0.9), vectors, 0.9, largest=3)
-    assert np.bincount(groups).max() in {2, 3}
-    assert set(near_groups(near_pairs(vectors, np.arange(4), 0.9), vectors, 0.9, largest=4).tolist()) == {0}
+TRIANGLE = {(0, 1): 0.9, (0, 2): 0.99, (1, 2): 0.99}
 
 
-def test_strong_groups_of_a_long_chain_stay_whole() -> None:
-    """A chain that is too long is cut at its weakest links: fifty copies stay together, bridges between them do not."""
-    rng = np.random.default_rng(2)
-    scenes = np.linspace(0, 1.5, 30)[:, None] * np.array([[0.0, 1.0, 0.0]]) + np.array([[1.0, 0.0, 0.0]])
-    vectors = units(np.repeat(scenes, 50, axis=0) + 1e-4 * rng.normal(size=(1500, 3)))
-    pairs = near_pairs(vectors, np.arange(1500), 0.99)
-    groups = near_groups(pairs, vectors, 0.99, largest=120)
-    assert all(len(set(groups[start : start + 50].tolist())) == 1 for start in range(0, 1500, 50))
+def test_a_triangle_that_agrees_leaves_its_links_as_they_are() -> None:
+    """To the last bit."""
+    placements = placed([SCENE] * 3, TRIANGLE)
+    assert lowered_by_triangles(placements).tolist() == [0.9, 0.99, 0.99]
 
 
-@given(st.integers(2, 40), st.integers(2, 12), st.integers(0, 1000))
-def test_a_chain_that_is_cut_joins_nothing_wrongly(count: int, largest: int, seed: int) -> None:
-    """Every pair of a group is at or above the threshold, and each photo of a pair is in a group."""
-    rng = np.random.default_rng(seed)
-    vectors = units(rng.normal(size=(count, 3)))[rng.integers(0, count, count)]
-    pairs = near_pairs(vectors, np.arange(count), 0.5)
-    groups = near_groups(pairs, vectors, 0.5, largest=largest)
-    assert all(float(vectors[i] @ vectors[j]) >= 0.5 - 1e-6 for i, j in together(groups))
-    assert set(np.flatnonzero(groups >= 0)) == {*pairs.left.tolist(), *pairs.right.tolist()}
-    assert set(groups[groups >= 0]) == set(range(groups.max() + 1))
+def test_a_triangle_that_contradicts_lowers_its_weakest_link_most() -> None:
+    """By Bayes: of three links with doubts .1, .01 and .01 one is false, or geometry was sloppy, once in fifty."""
+    some = 1 - 0.9 * 0.99 * 0.99
+    total = some + SLOPPY * (1 - some)
+    lowered = lowered_by_triangles(placed([SCENE] * 3, TRIANGLE, wrong=(1, 2)))
+    assert lowered == pytest.approx([1 - 0.1 / total, 1 - 0.01 / total, 1 - 0.01 / total])
 
 
-@given(st.integers(2, 40), st.sampled_from([0.0, 0.5, 0.9, 0.99]), st.integers(0, 1000))
-def test_equal_photos_change_no_group(count: int, threshold: float, seed: int) -> None:
-    """Groups of photos some of which are equal are those of complete linkage of all of them."""
-    rng = np.random.default_rng(seed)
-    vectors = units(rng.normal(size=(count, 4)))[rng.integers(0, count, count)]
-    groups = near_groups(near_pairs(vectors, np.arange(count), threshold), vectors, threshold)
-    wide = vectors.astype(np.float64)
-    assert together(groups) == together(complete_linkage(wide @ wide.T - threshold))
+@given(st.lists(st.booleans(), min_size=3, max_size=3), st.permutations(range(3)))
+def test_triangles_do_not_depend_on_the_order_of_pairs_or_photos(chosen: list[bool], order: list[int]) -> None:
+    """Nor on which photo of a pair is its first one."""
+    placements = turned(placed([SCENE] * 3, TRIANGLE, wrong=(1, 2)), chosen)
+    columns = placements.left, placements.right, placements.probabilities, placements.transforms
+    shuffled = Placements(*(column[order] for column in columns), placements.sizes)
+    expected = lowered_by_triangles(placed([SCENE] * 3, TRIANGLE, wrong=(1, 2)))
+    assert lowered_by_triangles(shuffled) == pytest.approx(expected[order])
 
 
-@pytest.mark.parametrize("threshold", [1.0, 1 + 1e-7])
-def test_equal_photos_below_the_threshold_are_not_joined(threshold: float) -> None:
-    """At a threshold of 1 the rounding of a vector's length decides whether it is similar to its own copy."""
-    rng = np.random.default_rng(3)
-    vectors = np.repeat(units(rng.normal(size=(40, 8))), 2, axis=0)
-    pairs = near_pairs(vectors, np.arange(80), 0.99)
-    wide = vectors.astype(np.float64)
-    expected = {(i, i + 1) for i in range(0, 80, 2) if float(wide[i] @ wide[i]) >= threshold}
-    assert together(near_groups(pairs, vectors, threshold)) == expected
+def test_photos_that_share_no_place_contradict_nobody() -> None:
+    """Two ends of a scene are compared nowhere, so that the transform between them is not judged."""
+    chances = {(0, 1): 0.99, (0, 2): 0.99, (1, 2): 0.9}
+    placements = placed([SCENE, (0, 0, 100, 300), (300, 0, 100, 300)], chances, wrong=(1, 2))
+    assert lowered_by_triangles(placements).tolist() == list(chances.values())
+
+
+def test_a_pair_without_a_transform_makes_no_triangle() -> None:
+    """Neither as a side nor as the one that is judged."""
+    placements = placed([SCENE] * 3, TRIANGLE, wrong=(1, 2))
+    for unknown in range(3):
+        matrices = placements.transforms.copy()
+        matrices[unknown] = np.nan
+        assert lowered_by_triangles(replace(placements, transforms=matrices)).tolist() == [0.9, 0.99, 0.99]
+
+
+def test_halves_of_a_photo_are_side_by_side_and_overlapping_parts_are_not() -> None:
+    """Whether the pair is listed as unlikely or not at all; a listed link is never among them."""
+    halves = {(0, 1): 0.99, (0, 2): 0.99}
+    assert np.stack(disjoint_pairs(placed([SCENE, LEFT, RIGHT], halves))).T.tolist() == [[1, 2]]
+    listed = placed([SCENE, LEFT, RIGHT], {**halves, (1, 2): 0.01})
+    assert np.stack(disjoint_pairs(listed)).T.tolist() == [[1, 2]]
+    linked = placed([SCENE, LEFT, RIGHT], {**halves, (1, 2): LINKED})
+    assert disjoint_pairs(linked)[0].tolist() == []
+    overlapping = placed([SCENE, (0, 0, 240, 300), (160, 0, 240, 300)], halves)
+    assert disjoint_pairs(overlapping)[0].tolist() == []
+
+
+def test_photos_that_overlap_by_way_of_any_photo_are_not_side_by_side() -> None:
+    """One original shows both parts beside each other, the other one shows that they overlap."""
+    places = [SCENE, LEFT, RIGHT, SCENE]
+    chances = {(0, 1): 0.99, (0, 2): 0.99, (1, 3): 0.99, (3, 2): 0.99}
+    assert np.stack(disjoint_pairs(placed(places, chances))).T.tolist() == [[1, 2]]
+    contrary = placed(places, chances, wrong=(3, 2))
+    assert disjoint_pairs(contrary)[0].tolist() == []
+
+
+def test_paths_of_a_photo_with_many_links_are_bounded() -> None:
+    """A hundred parts of one photo side by side: each is told apart from those next to it in strength only."""
+    places = [SCENE, *((4 * part, 0, 3, 300) for part in range(100))]
+    chances = {(0, part): 0.9 + part * 1e-4 for part in range(1, 101)}
+    left, right = disjoint_pairs(placed(places, chances))
+    assert (right - left).max() == MOST_PATHS
+    assert len(left) == sum(100 - step for step in range(1, MOST_PATHS + 1))
+
+
+def test_evidence_gives_the_transform_from_the_left_photo() -> None:
+    """Whichever of the two has the lesser SHA-256; none where nothing matches."""
+    found = evidence("a", "b", SCENE, LEFT)
+    assert np.allclose(transform_of(found, "a") @ transform_of(found, "b"), np.eye(3))
+    assert np.allclose(transform_of(evidence("a", "b", SCENE, RIGHT), "a"), shift(-220))
+    assert np.isnan(transform_of(None, "a")).all()
+    assert np.isnan(transform_of(replace(found, transform=None), "a")).all()
+
+
+def evidence(first: str, second: str, one: Place, other: Place) -> Evidence:
+    """Evidence of two parts of one scene."""
+    moved = tuple(shift(one[0] - other[0], one[1] - other[1]).ravel().tolist())
+    width = max(0, min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0]))
+    shared = width * min(one[3], other[3])
+    return Evidence(
+        first,
+        second,
+        *one[2:],
+        *other[2:],
+        90,
+        90,
+        inliers=50,
+        matches=60,
+        transform=moved if shared else None,  # type: ignore[arg-type]
+        coverage_first=shared / (one[2] * one[3]),
+        coverage_second=shared / (other[2] * other[3]),
+    )
+
+
+def decided(places: list[Place], chances: dict[tuple[int, int], float]) -> DecidedPairs:
+    """Decided pairs of parts of one scene, whose photos are called a, b, c in the order of their rows."""
+    ends = np.array(list(chances), dtype=np.int64).reshape(-1, 2)
+    names = dict(enumerate("abcdefgh"[: len(places)]))
+    found = [evidence(names[i], names[j], places[i], places[j]) for i, j in chances]
+    return DecidedPairs(ends[:, 0], ends[:, 1], np.array(list(chances.values())), found, names)
+
+
+def test_disjoint_crops_of_one_original_are_one_group() -> None:
+    """Though the pair of both crops is surely no likeness; were they to overlap, it would speak against them."""
+    chances = {(0, 1): 0.99, (0, 2): 0.99, (1, 2): 0.0001}
+    assert group_pairs(3, decided([SCENE, LEFT, RIGHT], chances))[0].tolist() == [0, 0, 0]
+    overlapping = decided([SCENE, (0, 0, 240, 300), (160, 0, 240, 300)], chances)
+    assert len(set(group_pairs(3, overlapping)[0].tolist())) == 2
+
+
+def test_many_disjoint_crops_need_no_pair_among_themselves() -> None:
+    """Pairs that are no candidates weigh against a group, but not those of crops side by side."""
+    parts: list[Place] = [(57 * part, 0, 55, 300) for part in range(7)]
+    chances = {(0, part): 0.52 for part in range(1, 8)}
+    assert set(group_pairs(8, decided([SCENE, *parts], chances))[0].tolist()) == {0}
+    unknown = replace(decided([SCENE, *parts], chances), evidence=[None] * 7)
+    assert set(group_pairs(8, unknown)[0].tolist()) != {0}
+
+
+def test_a_false_bridge_that_contradicts_is_given_up() -> None:
+    """A triangle whose transforms do not lead back loses its weakest link, and says with which probability."""
+    pairs = decided([SCENE] * 3, {(0, 1): 0.99, (0, 2): 0.8, (1, 2): 0.8})
+    moved = replace(pairs.evidence[2], transform=tuple(shift(150).ravel().tolist()))  # type: ignore[type-var]
+    groups, lowered = group_pairs(3, replace(pairs, evidence=[*pairs.evidence[:2], moved]))
+    assert lowered[0] > 0.9
+    assert lowered[1:].tolist() == pytest.approx([lowered[1]] * 2)
+    assert lowered[1] < LINKED
+    assert groups.tolist() == [0, 0, 1]
+
+
+def test_a_pair_of_which_geometry_cannot_tell_joins_nothing() -> None:
+    """Two skies are alike; that a person says so joins them."""
+    pairs = decided([SCENE] * 2, {(0, 1): 0.999})
+    sky = replace(pairs.evidence[0], transform=None, keypoints_first=3)  # type: ignore[type-var]
+    untold = replace(pairs, evidence=[sky])
+    groups, chances = group_pairs(2, untold)
+    assert groups.tolist() == [0, 1]
+    assert chances[0] < LINKED
+    assert group_pairs(2, untold, Constraints(together=((0, 1),)))[0].tolist() == [0, 0]
+
+
+def test_verdicts_outweigh_every_probability() -> None:
+    """Must-links join what surely differs, cannot-links part what surely is the same, contradictions are refused."""
+    pairs = decided([SCENE] * 3, {(0, 1): 0.9999, (0, 2): 0.0001, (1, 2): 0.0001})
+    rules = Constraints(together=((0, 2),), apart=((0, 1),))
+    assert group_pairs(3, pairs, rules)[0].tolist() == [0, 1, 0]
+    with pytest.raises(ConfigError, match="contradict each other"):
+        group_pairs(3, pairs, Constraints(together=((0, 1), (1, 2)), apart=((2, 0),)))
+
+
+def linked(chances: dict[tuple[int, int], float], covers: dict[tuple[int, int], tuple[float, float]]) -> LinkedPairs:
+    """Links with their probabilities, and how much each of a pair shows of the other, where that is not nothing."""
+    ends = np.array(list(chances), dtype=np.int64).reshape(-1, 2)
+    shares = np.array([covers.get(pair, (0.0, 0.0)) for pair in chances]).reshape(-1, 2)
+    return LinkedPairs(ends[:, 0], ends[:, 1], np.array(list(chances.values())), shares[:, 0], shares[:, 1])
+
+
+@st.composite
+def link_graphs(draw: st.DrawFn) -> tuple[int, dict[tuple[int, int], float]]:
+    """Photos of one group, and links between some of them with probabilities that may be equal."""
+    count = draw(st.integers(2, 9))
+    chances = st.sampled_from([0.5, 0.6, 0.7, 0.8, 0.9])
+    return count, draw(st.dictionaries(st.sampled_from(list(combinations(range(count), 2))), chances))
+
+
+def parts(count: int, pairs: list[tuple[int, int]]) -> int:
+    """How many connected parts the photos have by some links."""
+    ends = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(count, count))
+    return int(connected_components(graph, directed=False)[0])
+
+
+def report_of(count: int, links: LinkedPairs, pixels: list[int] | None = None) -> GroupReport:
+    """The report of one group of all photos."""
+    sizes = np.array(pixels or [100] * count, dtype=np.int64)
+    return group_reports(np.zeros(count, dtype=np.int64), links, sizes)[0]
+
+
+@given(link_graphs())
+def test_bridges_and_the_weakest_link_are_those_of_their_definitions(
+    graph: tuple[int, dict[tuple[int, int], float]],
+) -> None:
+    """Without a bridge the group has more parts; asked for more than its weakest link has, it falls apart."""
+    count, chances = graph
+    report = report_of(count, linked(chances, {}))
+    whole = parts(count, list(chances))
+    expected = {pair for pair in chances if parts(count, [other for other in chances if other != pair]) > whole}
+    assert {(link.left, link.right) for link in report.bridges} == expected
+    assert [link.probability for link in report.bridges] == sorted(chances[pair] for pair in expected)
+    holding = [p for p in chances.values() if parts(count, [pair for pair in chances if chances[pair] >= p]) == 1]
+    assert (report.weakest.probability if report.weakest else None) == max(holding, default=None)
+    assert report.density == pytest.approx(len(chances) / (count * (count - 1) / 2))
+
+
+def test_each_member_says_why_it_is_there() -> None:
+    """Its strongest link and how many it has; a photo that only a verdict holds has none. The reference comes first."""
+    report = report_of(4, linked({(1, 0): 0.9, (1, 2): 0.95, (0, 2): 0.9}, {}))
+    assert [(m.photo, m.because, m.probability, m.links) for m in report.members] == [
+        (0, 1, 0.9, 2),
+        (1, 2, 0.95, 2),
+        (2, 1, 0.95, 2),
+        (3, None, 0.0, 0),
+    ]
+    assert report.weakest is None
+    assert [row[7] for row in report.rows("wxyz")] == [False] * 4
+    assert len(report.rows("wxyz")[0]) == len(COLUMNS)
+
+
+def test_the_reference_is_the_largest_photo_that_is_no_crop() -> None:
+    """A crop that was scanned larger does not stand for the group; of equally large ones the first row does."""
+    crop = linked({(0, 1): 0.9, (1, 2): 0.9}, {(0, 1): (1.0, 0.4), (1, 2): (1.0, 1.0)})
+    report = report_of(3, crop, [900, 400, 400])
+    assert report.reference == 1
+    assert {member.photo: member.cropped for member in report.members} == {0: True, 1: False, 2: False}
+    assert report_of(3, crop, [900, 400, 401]).reference == 2
+    circle = linked(
+        {(0, 1): 0.9, (1, 2): 0.9, (0, 2): 0.9}, dict.fromkeys([(0, 1), (1, 2)], (1.0, 0.4)) | {(0, 2): (0.4, 1.0)}
+    )
+    assert report_of(3, circle, [1, 3, 2]).reference == 1
+
+
+def test_links_across_groups_and_photos_of_none_are_no_part_of_a_report() -> None:
+    """Groups come in the order of their numbers; one photo alone is not reported."""
+    groups = np.array([7, 2, 7, 2, -1, -1, 3])
+    links = linked({(0, 1): 0.99, (0, 2): 0.9, (3, 1): 0.8, (4, 5): 0.9}, {})
+    reports = group_reports(groups, links, np.arange(7))
+    assert [(report.group, report.density, report.reference) for report in reports] == [(2, 1, 3), (7, 1, 2)]
+
+
+def test_groups_are_explained_by_links_and_exact_copies() -> None:
+    """Copies show all of each other without evidence, and a pair below a link explains nothing."""
+    pairs = decided([SCENE, LEFT, SCENE, SCENE], {(0, 1): 0.99, (0, 2): 1.0, (0, 3): 0.4})
+    copied = replace(pairs, evidence=[pairs.evidence[0], None, pairs.evidence[2]])
+    groups = np.array([0, 0, 0, 0])
+    (report,) = explain_groups(groups, copied, np.array([False, True, False]))
+    why = {member.photo: (member.because, member.cropped) for member in report.members}
+    assert why == {0: (2, False), 1: (0, True), 2: (0, False), 3: (None, False)}
+    assert report.reference == 0
+    assert report.density == pytest.approx(2 / 6)
+
+
+def test_shares_belong_to_the_photo_that_they_are_of() -> None:
+    """Evidence begins with the lesser SHA-256, a pair with the lesser row; without evidence nothing is known."""
+    found = Evidence("a", "b", 400, 300, 400, 300, 90, 90, coverage_first=0.3, coverage_second=0.9)
+    rows = np.array([0, 1, 0]), np.array([1, 2, 2])
+    pairs = DecidedPairs(*rows, np.full(3, 0.9), [found, found, None], {0: "b", 1: "a", 2: "b"})
+    assert [shares.tolist() for shares in pairs.coverage()] == [[0.9, 0.3, 0.0], [0.3, 0.9, 0.0]]
+
+
+def test_members_come_in_the_order_in_which_pairs_name_them() -> None:
+    """Those that no pair names come last; a photo alone is no group."""
+    pairs = NearPairs(np.array([4, 0]), np.array([2, 1]), np.array([0.9, 0.8]))
+    assert members_of(np.array([0, 0, 1, 2, 1, 0]), pairs) == [[4, 2], [0, 1, 5]]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "screened", "reference"),
+    [
+        ([150, 100, 90], {0}, 1),
+        ([150, 100, 90], {0, 1}, 2),
+        ([150, 100, 90], {0, 1, 2}, 0),
+        ([150, 70, 60], {0}, 0),
+        ([150, 100, 90], set[int](), 0),
+    ],
+)
+def test_an_unscreened_photo_stands_for_a_screened_print(pixels: list[int], screened: set[int], reference: int) -> None:
+    """If it is half as large and shows nearly all of it, also where the print has paper around it."""
+    links = linked({(0, 1): 0.9, (0, 2): 0.9, (1, 2): 0.9}, {(0, 1): (0.9, 1.0), (0, 2): (0.9, 1.0)})
+    [report] = group_reports(np.zeros(3, dtype=np.int64), links, np.array(pixels), screened)
+    assert (report.reference, report.members[0].photo) == (reference, reference)

@@ -247,6 +247,9 @@ def test_evidence_counts_both_versions_and_takes_the_better() -> None:
     assert blurred is not None
     assert (found.inliers, found.blurred_inliers) == (plain.inliers, blurred.inliers)
     assert found.log_false_alarms == min(plain.log_false_alarms, blurred.log_false_alarms)
+    assert (found.width_first, found.height_first, found.width_second, found.height_second) == (480, 360, 240, 180)
+    assert (found.keypoints_first, found.keypoints_second) == (features(sharp).count, features(copy).count)
+    assert found.keypoints_first != found.keypoints_second
 
 
 def test_keypoints_that_suffice_can_be_told_and_no_share_is_over_one() -> None:
@@ -280,9 +283,9 @@ def test_keypoints_of_a_photo_over_the_limit_are_not_kept(tmp_path: Path) -> Non
 def test_a_cache_is_within_its_limit_after_each_run(tmp_path: Path) -> None:
     """Whatever was verified: what was used longest ago goes."""
     cache = KeypointCache(tmp_path, limit=1)
-    Verifier({"a" * 64: png(scene(87)), "b" * 64: png(scene(88))}.__getitem__, cache).verify_closed(
-        [("a" * 64, "b" * 64)]
-    )
+    photos = {"a" * 64: png(scene(87)), "b" * 64: png(scene(88))}
+    with Verifier(photos.__getitem__, cache) as verifier:
+        verifier.verify_closed([("a" * 64, "b" * 64)])
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
@@ -292,3 +295,26 @@ def test_pairs_that_close_a_triangle_come_with_their_evidence() -> None:
     pairs = [("a", "b"), ("b", "c"), ("a", "c")]
     known = {pair: replace(match, first=pair[0], second=pair[1]) for pair in pairs}
     assert Verifier({}.__getitem__).verify_closed(pairs[:2], known) == (known, [("a", "c")])
+
+
+def test_keypoints_of_the_last_pairs_are_remembered_and_older_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each photo is read once, for pairs that follow each other share it; no more than the last pairs' are kept."""
+    monkeypatch.setattr(verifier, "PREPARED_PHOTOS", 1)
+    monkeypatch.setattr(verifier, "BLOCK", 1)
+    photos, read = {name: png(scene(number, (96, 72))) for number, name in enumerate("abc")}, list[str]()
+    found = Verifier(lambda name: (read.append(name), photos[name])[1], cores=1)
+    assert len(found.verify_in_order([("a", "b"), ("b", "c")])) == 2
+    assert sorted(read) == ["a", "b", "c"]
+    found.features("b")
+    assert len(read) == 3
+    found.features("a")
+    assert len(read) == 4
+
+
+def test_only_another_major_version_of_opencv_is_another_verifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its keypoints and transforms may differ; those of a mended version do not."""
+    before, major = verifier_fingerprint(), int(verifier.cv2.__version__.split(".")[0])
+    monkeypatch.setattr(verifier.cv2, "__version__", f"{major}.99.1")
+    assert verifier_fingerprint() == before
+    monkeypatch.setattr(verifier.cv2, "__version__", f"{major + 1}.0.0")
+    assert verifier_fingerprint() != before

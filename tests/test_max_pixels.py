@@ -16,6 +16,7 @@ from neardup.archive.captions import load_captions, translate_training_set
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
 from neardup.cli import main
+from neardup.detect.explain import explain_files
 from neardup.encode.devices import cpu_has_bf16
 from neardup.encode.encoder import load_encoder
 from neardup.encode.vectors import embed_test_set
@@ -92,6 +93,28 @@ def test_a_lower_precision_passes_the_limit_on(approach: Approach) -> None:
     for step in (make_checkpoint, encode_test_set, evaluate_approach):
         step(zero_shot)
     assert measure(zero_shot.folder, "cpu", "bf16", RAISED).is_dir()
+
+
+@pytest.mark.usefixtures("small_default")
+def test_the_distractors_of_a_lower_precision_have_the_limit(
+    approach: Approach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are encoded anew, for another precision is another encoder."""
+    pytest.importorskip("onnx")
+    monkeypatch.setattr("neardup.encode.int8.FOLDER", approach.out)
+    zero_shot = replace(approach, name="zero-shot", settings=replace(approach.settings, distractors=1))
+    for step in (make_checkpoint, encode_test_set, evaluate_approach):
+        step(zero_shot)
+    assert measure(zero_shot.folder, "cpu", "int8", RAISED).is_dir()
+
+
+@pytest.mark.usefixtures("small_default")
+def test_two_files_that_are_explained_have_the_limit(approach: Approach) -> None:
+    """Their keypoints, their vectors and their picture."""
+    files = [approach.out / "test_dataset" / photo.name for photo in TestSet.load(approach.out).photos[:2]]
+    explained = explain_files(files[0], files[1], approach.out / "picture.png", RAISED)
+    assert explained.sentence
+    assert (approach.out / "picture.png").is_file()
 
 
 @pytest.mark.usefixtures("small_default")

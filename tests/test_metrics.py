@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import composite
 
 from neardup.arrays import Floats, Ints
-from neardup.decide.groups import complete_linkage
+from neardup.decide.complete_linkage import complete_linkage
 from neardup.measure.bootstrap import Resample
 from neardup.measure.metrics import METRICS, NAMES, b_cubed, harmonic
 from neardup.measure.pairs import Pairs

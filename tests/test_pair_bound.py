@@ -15,11 +15,11 @@ from hypothesis.extra.numpy import arrays
 
 from neardup.arrays import Floats, Vectors
 from neardup.encode.vectors import Embeddings
+from neardup.search import all_pairs as nearpairs
 from neardup.search import int8_products
-from neardup.search import pairs as nearpairs
+from neardup.search.all_pairs import DENSE, BlockSearch, NearPairs, PairSearch
 from neardup.search.int8_products import Codes, Quantized, int8_is_exact
 from neardup.search.nearest import MANY, nearest
-from neardup.search.pairs import DENSE, BlockSearch, NearPairs, PairSearch
 
 PLANTED = 60
 """Pairs that are planted in one block: 1 in 60 of its pairs are candidates, less than what makes it dense."""

@@ -26,8 +26,8 @@ from neardup.builtin.pool import (
     training_pool,
 )
 from neardup.builtin.pretrain import main, pretrain
-from neardup.builtin.pretrainer import Pretrainer, Pretraining
 from neardup.builtin.scenes import Scene
+from neardup.builtin.training_step import Pretrainer, Pretraining
 from neardup.errors import ArchiveError
 from neardup.train.losses import copy_loss, koleo_loss
 from neardup.train.press_torch import press_copies

@@ -11,8 +11,8 @@ from commands import neardup
 from PIL import Image, ImageOps
 
 from neardup.builtin.scenes import Scene
+from neardup.decide.chosen_decision import SHIPPED, decision_for, own_decision, shipped_decision, starting_decision
 from neardup.decide.decision import Decision
-from neardup.decide.in_force import SHIPPED, decision_for, own_decision, shipped_decision, starting_decision
 from neardup.decide.promises import expected_false_links
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.review.again import load_again
@@ -212,7 +212,7 @@ def test_decoys_bound_the_false_links(tmp_path: Path) -> None:
     facts = json.loads(result.stdout)
     bound = expected_false_links(5, 5, 1)
     assert facts["false_links"]["expected"] == pytest.approx(bound.expected)
-    assert "1 decoys are in the collection" in facts["summary"]
+    assert "Left out, for the collection has the same bytes: 1 decoy." in facts["summary"]
     linked = pd.read_csv(out / "duplicates" / "decoys.csv")
     assert linked[["decoy", "photo"]].to_numpy().tolist() == [["8.png", "8 mirrored.png"]]
     again = neardup("duplicates", photos, "--out", out, "--json", cwd=tmp_path)

@@ -1,21 +1,22 @@
 """What people are shown of proved pairs, and what their answers bind: pairs that are made by hand."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from neardup.decide.bands import Band
+from neardup.decide.chosen_decision import SHIPPED
+from neardup.decide.constraints import PairVerdicts
 from neardup.decide.decision import Decision
-from neardup.decide.in_force import SHIPPED
-from neardup.proofs import UNLIKELY, PairVerdicts, Proofs
-from neardup.search.pairs import NearPairs
+from neardup.decide.probability import chance_text
+from neardup.detect.verified_pairs import UNLIKELY, VerifiedPairs
+from neardup.search.all_pairs import NearPairs
 from neardup.verify.evidence import Evidence
 from neardup.verify.verifier import Verifier
 
 
-def proofs(chances: list[float], bands: list[Band], answered: int | None = None) -> Proofs:
+def proofs(chances: list[float], bands: list[Band], answered: int | None = None) -> VerifiedPairs:
     """Pairs of a first photo with others, by their probabilities; somebody answered one of them."""
     photos = tuple("edcba"[: len(chances) + 1])
     count = len(chances)
@@ -35,7 +36,7 @@ def proofs(chances: list[float], bands: list[Band], answered: int | None = None)
     answers = {} if answered is None else {(photos[answered + 1], photos[0]): "different"}
     paths = tuple(f"{photo}.png" for photo in photos)
     verifier, judged = Verifier({}.__getitem__), PairVerdicts(answers)
-    return Proofs(Path(), paths, pairs, photos, evidence, np.array(chances), tuple(bands), verifier, judged=judged)
+    return VerifiedPairs(paths, pairs, photos, evidence, np.array(chances), tuple(bands), verifier, judged=judged)
 
 
 def test_what_is_too_unlikely_is_not_to_be_reviewed() -> None:
@@ -69,3 +70,11 @@ def test_a_person_sees_the_doubtful_pairs_in_the_middle_first(answered: int | No
         decision=Decision.load(SHIPPED),
     )
     assert found._doubtful() == ([1, 2, 0] if answered is None else [2, 0])
+
+
+@pytest.mark.parametrize(
+    ("probability", "text"), [(0.9996, "over 99.9 %"), (0.9994, "99.9 %"), (0.5, "50.0 %"), (0.0002, "0.0 %")]
+)
+def test_no_probability_is_said_to_be_certain(probability: float, text: str) -> None:
+    """What would be rounded to 100 % is said to be more than the greatest tenth below it."""
+    assert chance_text(probability) == text

@@ -11,8 +11,8 @@ from made_results import write_results
 from scipy.special import expit, logit
 
 from neardup.decide.bands import Bands, Promise
+from neardup.decide.chosen_decision import SHIPPED, decision_for
 from neardup.decide.decision import Decision
-from neardup.decide.in_force import SHIPPED, decision_for
 from neardup.errors import ArchiveError, VerdictError
 from neardup.review.links import Links
 from neardup.review.recalibration import LEAST_VERDICTS, Run, drawn_links, recalibrate, usable_pairs

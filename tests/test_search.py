@@ -12,13 +12,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from neardup.arrays import Ints, Vectors
-from neardup.decide.groups import near_groups
+from neardup.decide.complete_linkage import near_groups
 from neardup.encode.vectors import Embeddings
 from neardup.errors import EncoderError
-from neardup.search import pairs as nearpairs
+from neardup.search import all_pairs as nearpairs
+from neardup.search.all_pairs import NearPairs, PairSearch, near_pairs
 from neardup.search.approximate import Index, build_index, opened_index
 from neardup.search.nearest import BLOCK, MANY, QUERIES, nearest
-from neardup.search.pairs import NearPairs, PairSearch, near_pairs
 
 Rows = list[tuple[int, int, float]]
 

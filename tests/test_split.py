@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from oracles import phash_distance
 
-from neardup.archive.hashes import phash_distance
 from neardup.errors import TrainingError
 from neardup.train.split import inseparable, split
 

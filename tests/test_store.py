@@ -101,3 +101,14 @@ def test_nothing_half_written_is_a_table(tmp_path: Path) -> None:
     store.write("part-1", ROWS.table())
     (tmp_path / ".part-2.123.part.parquet").write_bytes(b"half")
     assert store.names() == ["part-1"]
+
+
+def test_a_store_without_credentials_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whatever error of its own the client of a file system has for it."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(ArchiveError, match=r"s3://nobody/x cannot be read .*: see whether its address is right"):
+        Store("s3://nobody/x").names()

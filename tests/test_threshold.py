@@ -14,7 +14,7 @@ from neardup.errors import ConfigError
 from neardup.images import MAX_PIXELS
 from neardup.measure.evaluate import evaluate
 from neardup.measure.threshold import calibrated_beside
-from neardup.settings.schema import PrepareSettings
+from neardup.settings.schema import Settings
 from tasks.duplicates import threshold_of
 from tasks.watch import look_for_new
 
@@ -73,7 +73,7 @@ def test_watch_refuses_the_threshold_of_the_former_weights(retrained: Path, tmp_
     """It stops before it looks at any photo."""
     checkpoint = str(retrained / "checkpoint")
     with pytest.raises(ConfigError, match="belongs to the encoder"):
-        look_for_new.fn(tmp_path, tmp_path / "out", PrepareSettings(), "champion", checkpoint, None, "cpu")
+        look_for_new.fn(tmp_path, tmp_path / "out", Settings(device="cpu"), "champion", checkpoint, None, verify=True)
 
 
 def test_duplicates_refuses_the_threshold_of_the_former_weights(retrained: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from neardup.train.batches import (
 )
 from neardup.train.finetune import EpochResult, train
 from neardup.train.learner import Learner, spread_of
-from neardup.train.state import TrainingState, recover_checkpoint, save_checkpoint
+from neardup.train.resume import TrainingState, recover_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -218,7 +218,7 @@ def test_a_workbook_that_is_none_is_refused(found: Found, kept: Verdicts) -> Non
     """One sentence that names the file."""
     path = found.root.parent / "x.xlsx"
     path.write_bytes(b"no workbook")
-    with pytest.raises(ArchiveError, match=r"x\.xlsx: not a workbook"):
+    with pytest.raises(ArchiveError, match=r"x\.xlsx: not a workbook that can be read .*: open it in Excel"):
         taken(path, found, kept)
 
 
@@ -258,13 +258,13 @@ def test_commands_export_and_import(tmp_path: Path) -> None:
     _, out = make_results(tmp_path)
     run = CliRunner().invoke
     first = run(main, ["verdicts", "export", "--out", str(out), "--who", "Ada"])
-    assert (first.exit_code, first.stdout) == (0, f"3 pairs are in {out / 'verdicts.xlsx'}\n")
+    assert (first.exit_code, first.stdout) == (0, f"{out / 'verdicts.xlsx'} holds 3 pairs\n")
     fill(out / "verdicts.xlsx", {(2, "verdict"): "same"})
     arguments = ["verdicts", "import", str(out / "verdicts.xlsx"), "--out", str(out), "--who", "Ada"]
-    assert "1 verdicts stored" in run(main, [*arguments, "--dry-run"]).output
-    assert "1 verdicts stored" in run(main, arguments).output
+    assert "1 verdict stored" in run(main, [*arguments, "--dry-run"]).output
+    assert "1 verdict stored" in run(main, arguments).output
     listed = run(main, ["verdicts", "list", "--out", str(out)])
-    assert "1 verdicts, 1 in force, 1 same, 0 not" in listed.output
+    assert "1 verdict, 1 in force, 1 same, 0 not" in listed.output
     fill(out / "verdicts.xlsx", {(3, "verdict"): "perhaps"})
     refused = run(main, arguments)
     assert refused.exit_code == 1

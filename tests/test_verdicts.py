@@ -243,10 +243,14 @@ def test_sqlite_replaces_no_row(tmp_path: Path) -> None:
 
 
 def test_sqlite_writes_ahead_and_flushes(tmp_path: Path) -> None:
-    """The journal is a write-ahead log and each commit is flushed, so that a power cut costs no answer."""
+    """The journal is a write-ahead log and each commit is flushed, so that a power cut costs no answer.
+
+    Whoever comes while another one writes waits for a minute.
+    """
+    names = ("journal_mode", "synchronous", "busy_timeout")
     with open_verdicts(tmp_path) as kept, kept._engine.connect() as connection:
-        pragmas = [connection.execute(text(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "synchronous")]
-    assert pragmas == ["wal", 2]
+        pragmas = [connection.execute(text(f"PRAGMA {name}")).scalar() for name in names]
+    assert pragmas == ["wal", 2, 60_000]
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,14 @@ from PIL import ImageOps
 
 from neardup.archive.testset import TestPhoto, TestSet
 from neardup.builtin.scenes import Scene
+from neardup.decide.chosen_decision import SHIPPED, own_decision
 from neardup.decide.decision import Decision
-from neardup.decide.in_force import SHIPPED, own_decision
 from neardup.decide.probability import CandidatePairs
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError
 from neardup.measure.evaluate import Evaluation, evaluate
+from neardup.measure.verified_approaches import by_cosine, verify_approaches
 from neardup.stages import digest_file
-from neardup.verified import by_cosine, verify_approaches
 from neardup.verify.evidence import Evidence
 
 

@@ -16,6 +16,7 @@ import psutil
 import pytest
 from PIL import Image, ImageDraw, ImageOps
 
+from neardup.errors import ArchiveError
 from neardup.stages import digest_of
 from neardup.verify.candidates import (
     CANDIDATES,
@@ -199,6 +200,16 @@ def test_evidence_is_read_as_it_was_written_and_not_for_another_verifier(tmp_pat
     assert read_evidence(path, "w") == read_evidence(tmp_path / "none.parquet", "v") == {}
 
 
+def test_broken_evidence_is_found_again_or_refused(tmp_path: Path) -> None:
+    """Who can verify the pairs again takes none; who only reads is told what to run."""
+    path = tmp_path / "results" / "duplicates" / "evidence.parquet"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"PAR1 half of a file")
+    assert read_evidence(path, "v") == {}
+    with pytest.raises(ArchiveError, match=r"evidence\.parquet cannot be read .*: run `neardup duplicates ARCHIVE"):
+        read_evidence(path)
+
+
 def test_only_new_pairs_are_verified_and_cached_keypoints_need_no_file(tmp_path: Path) -> None:
     """A second run asks for no photo, neither for a known pair nor for a new one of cached photos."""
     photos = {name: png(scene(seed)) for seed, name in enumerate("abc", 20)}
@@ -226,9 +237,9 @@ def test_keypoints_are_kept_until_all_pairs_are_verified(tmp_path: Path) -> None
     """A cache over its limit shrinks at the end of a run, not after a part of its pairs."""
     photos = {name: png(scene(seed)) for seed, name in enumerate("ab", 27)}
     verifier = Verifier(photos.__getitem__, KeypointCache(tmp_path, limit=1))
-    verifier.verify([("a", "b")])
-    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
-    verifier.verify_closed([("a", "b")])
+    with verifier:
+        verifier.verify_closed([("a", "b")])
+        assert len(list(tmp_path.rglob("*.safetensors"))) == 2
     assert list(tmp_path.rglob("*.safetensors")) == []
 
 

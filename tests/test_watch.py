@@ -21,16 +21,16 @@ from PIL import Image
 from neardup.archive.sheets import read_workbook
 from neardup.arrays import Vectors
 from neardup.builtin.scenes import Scene
-from neardup.decide.groups import complete_linkage, near_groups
+from neardup.decide.complete_linkage import complete_linkage, near_groups
+from neardup.detect.watch import Watched, watch
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError, ConfigError
 from neardup.images import MAX_PIXELS, read_image
 from neardup.pages import SHOWN_IN_STRIP, SHOWN_STRIPS, write_strips
-from neardup.search import pairs as nearpairs
-from neardup.search.pairs import near_pairs
+from neardup.search import all_pairs as nearpairs
+from neardup.search.all_pairs import near_pairs
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE
-from neardup.watch import Watched, watch
 
 THRESHOLD = math.cos(math.radians(25))
 OUTPUTS = {"pairs.xlsx", "pairs.csv", "groups.xlsx", "new_photos.csv", "gallery.html", "watch.md", "watch.json"}

@@ -17,6 +17,7 @@ from neardup.progress import bar
 from neardup.settings.schema import TranslateSettings
 from neardup.stages import STATE, Stage, digest_file, digest_of
 from neardup.tables import load_rows, save_rows
+from neardup.words import typed
 
 STEP = 1
 """Version of the translation stage, raised when its result changes for equal inputs."""
@@ -282,6 +283,6 @@ def load_captions(out: Path) -> dict[str, Caption]:
         ArchiveError: nothing has been translated in `out`.
     """
     if not (out / "captions.csv").is_file():
-        raise ArchiveError(f"{out} has no captions.csv: run `neardup translate --out {out}` first")
+        raise ArchiveError(f"{out} has no captions.csv: run `neardup translate --out {typed(out)}` first")
     rows = load_rows(out / "captions.csv")
     return {row["legend"]: Caption(row["caption"], row["language"], row["translator"]) for row in rows}

@@ -13,8 +13,3 @@ def phash_of(image: Image.Image) -> str:
 def phash_bits(phashes: list[str]) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
     """Perceptual hashes of 16 hex digits as numbers, uint64 (n,), whose differing bits can be counted."""
     return np.array([int(text, 16) for text in phashes], dtype=np.uint64)
-
-
-def phash_distance(a: str, b: str) -> int:
-    """Differing bits of two perceptual hashes, 0 to 64; lower is more alike."""
-    return (int(a, 16) ^ int(b, 16)).bit_count()

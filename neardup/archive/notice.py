@@ -78,6 +78,33 @@ class Noticed:
     reason: str
 
 
+@dataclass(frozen=True)
+class Sighting:
+    """What a run sees in an archive, held against what former runs saw.
+
+    Attributes:
+        places: content → its paths, ordered, unreadable files too.
+        path_of: SHA-256 of each photo → its first path.
+        new: whether each photo of `path_of` has a content that no former run saw.
+        noticed: every file that was not there before, ordered by path.
+        vanished: paths, ordered, of files that are no longer there and were not moved.
+    """
+
+    places: Mapping[str, Sequence[str]]
+    path_of: Mapping[str, str]
+    new: Sequence[bool]
+    noticed: tuple[Noticed, ...]
+    vanished: tuple[str, ...]
+
+    @classmethod
+    def of(cls, archive: Archive, memory: Memory) -> "Sighting":
+        """Hold an archive against what former runs saw."""
+        places, noticed = places_of(archive), notice(archive, memory)
+        path_of = {photo.sha256: places[photo.sha256][0] for photo in archive.photos}
+        new = [content not in memory.contents for content in path_of]
+        return cls(places, path_of, new, noticed, vanished_since(memory, places, noticed))
+
+
 def places_of(archive: Archive) -> dict[str, list[str]]:
     """Where each content of an archive lies: content → its paths, ordered."""
     places: dict[str, list[str]] = {}

@@ -105,8 +105,13 @@ class Archive:
         return folders + [(fault.path, fault.reason) for fault in self.unreadable]
 
 
-def check_folders(root: Path, out: Path) -> None:
+def check_folders(root: Path, out: Path, option: str = "--out") -> None:
     """Refuse what cannot work before anything is done.
+
+    Args:
+        root: the archive.
+        out: what is to be written, a folder or a file.
+        option: of the command line that names it.
 
     Raises:
         ArchiveError: the archive is not there, or `out` lies inside it.
@@ -115,7 +120,7 @@ def check_folders(root: Path, out: Path) -> None:
         raise ArchiveError(f"{root} is not a folder: name the folder that holds the photographs")
     if out.resolve().is_relative_to(root.resolve()):
         raise ArchiveError(
-            f"{out} lies inside the archive {root}, which is never written to: name another folder with --out"
+            f"{out} lies inside the archive {root}, which is never written to: name another folder with {option}"
         )
 
 

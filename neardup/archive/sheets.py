@@ -72,7 +72,9 @@ def read_workbook(path: Path, max_unpacked: int = MAX_UNPACKED) -> list[Sheet]:
     except ArchiveError:
         raise
     except Exception as error:  # calamine has an exception of its own for every format, openpyxl raises anything
-        raise ArchiveError(f"not a workbook that can be read ({error})") from error
+        raise ArchiveError(
+            f"not a workbook that can be read ({error}): open it in Excel or LibreOffice and save it as .xlsx"
+        ) from error
     return [Sheet(name, _cells(rows)) for name, rows in sheets.items()]
 
 

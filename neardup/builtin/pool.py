@@ -92,9 +92,19 @@ def _is_held_out(group: Sequence[Path]) -> bool:
     return int(hashlib.sha256(min(path.name for path in group).encode()).hexdigest()[:8], 16) % 100 < HELD_OUT
 
 
-def training_pool(folders: Sequence[Path]) -> Pool:
+def training_photographs(folders: Sequence[Path]) -> list[Path]:
     """The photographs that may be trained on."""
-    return _pool([group for folder in folders for group in read_groups(folder) if not _is_held_out(group)])
+    return [path for group in _training_groups(folders) for path in group]
+
+
+def _training_groups(folders: Sequence[Path]) -> list[list[Path]]:
+    """The groups of exposures that may be trained on."""
+    return [group for folder in folders for group in read_groups(folder) if not _is_held_out(group)]
+
+
+def training_pool(folders: Sequence[Path]) -> Pool:
+    """The photographs that may be trained on, small and in grey."""
+    return _pool(_training_groups(folders))
 
 
 def validation_pool(folders: Sequence[Path]) -> Pool:

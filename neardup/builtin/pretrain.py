@@ -27,16 +27,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from neardup.builtin import tiny
-from neardup.builtin.captions import caption_top_1, learn_captions
 from neardup.builtin.pool import Scenes, batches_of, drawn_scenes, training_pool, validation_pool
-from neardup.builtin.pretrainer import FINER, PLAIN_SIZE, Pretrainer, Pretraining
+from neardup.builtin.text_tower import caption_top_1, learn_captions
+from neardup.builtin.training_step import FINER, PLAIN_SIZE, Pretrainer, Pretraining
 from neardup.encode.graph import write_graph
 from neardup.encode.kinds import DualEncoder
 from neardup.encode.onnx import GRAPH
 from neardup.errors import NeardupError
 from neardup.progress import bar
 from neardup.stages import digest_of, replacing, sync, write_json
-from neardup.train.state import TrainingState
+from neardup.train.resume import TrainingState
 
 PRETRAIN_STEP = 3
 """Version of the training step, bumped when equal inputs would give other weights."""
@@ -118,9 +118,7 @@ def _read_captions(pretrainer: Pretrainer, recipe: Pretraining) -> dict[str, flo
         return pretrainer.searched(functional.interpolate(pictures, (PLAIN_SIZE, PLAIN_SIZE), mode="area")).clone()
 
     model = pretrainer.model
-    loss = learn_captions(
-        model, scenes, vectors_of(scenes), recipe.text_steps, recipe.text_batch, recipe.text_lr, recipe.seed
-    )
+    loss = learn_captions(model, scenes, vectors_of(scenes), recipe)
     return {"captions": loss, "caption_top_1": caption_top_1(model, unseen_scenes, vectors_of(unseen_scenes))}
 
 

@@ -8,6 +8,7 @@ import click
 from neardup.cli.options import ARCHIVE, CONFIG, FOLDER, JSON, OUT, TRANSLATOR, options, settings_of
 from neardup.cli.output import check_prepared, print_result, say, working_in
 from neardup.errors import NeardupError
+from neardup.words import counted
 
 
 @click.command()
@@ -100,4 +101,4 @@ def _write_queries(photos: Path, out: Path, max_pixels: int, *, as_json: bool) -
         say(f"left out {path}: {reason}")
     unreadable = [{"path": path, "reason": reason} for path, reason in queries.unreadable]
     facts = {"queries": len(queries.written), "folder": folder, "unreadable": unreadable}
-    print_result(facts, f"{len(queries.written)} queries are in {folder}", as_json=as_json)
+    print_result(facts, f"{folder} holds {counted(len(queries.written), 'query', 'queries')}", as_json=as_json)

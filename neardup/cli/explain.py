@@ -5,14 +5,14 @@ from pathlib import Path
 import click
 
 from neardup.cli.flows import resolved
-from neardup.cli.options import ENCODER, FOLDER, JSON, options, settings_of
+from neardup.cli.options import ENCODER, FILE, FOLDER, JSON, options, settings_of
 from neardup.cli.output import print_result, say
 
 
 @click.command()
 @click.argument("first", type=click.Path(path_type=Path))
 @click.argument("second", type=click.Path(path_type=Path))
-@click.option("--picture", type=click.Path(path_type=Path), default=Path("explained.png"), help="The PNG to write.")
+@click.option("--picture", type=FILE, default=Path("explained.png"), help="The PNG to write.")
 @click.option("--in", "out", type=FOLDER, help="Output folder whose decision is asked; else the one that is shipped.")
 @options(ENCODER, JSON)
 def explain(first: Path, second: Path, picture: Path, out: Path | None, encoder: str | None, *, as_json: bool) -> None:
@@ -24,18 +24,20 @@ def explain(first: Path, second: Path, picture: Path, out: Path | None, encoder:
     """
     from dataclasses import asdict
 
+    from neardup.detect.explain import explain_files
     from neardup.encode.protocol import BUILTIN
     from neardup.errors import ArchiveError
-    from neardup.explain import explain_files
 
     for path in (first, second):
         if not path.is_file():
             raise ArchiveError(f"{path} is not there or no file: name two image files")
+    if out and not out.is_dir():
+        raise ArchiveError(f"{out} is not there: name with --in the folder that holds the results")
     name = resolved(settings_of(None, encoder=encoder), out or picture.parent) if encoder else BUILTIN
     explained = explain_files(first, second, picture, encoder=name, out=out)
     facts = {
         "sentence": explained.sentence,
-        "relation": explained.relation.kind,
+        "relation": explained.relation.words,
         "similarity": explained.similarity,
         "probability": explained.probability,
         "band": explained.band,

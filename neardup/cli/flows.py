@@ -11,6 +11,7 @@ import click
 
 from neardup.cli.output import say, working_in
 from neardup.errors import ArchiveError
+from neardup.stages import STATE, models_of
 
 if TYPE_CHECKING:
     from neardup.settings.schema import Settings
@@ -30,9 +31,8 @@ def resolved(settings: "Settings", folder: Path) -> str:
         with working_in(folder):
             return tracking_of(folder).encoder(encoder)
     from neardup.encode.onnx_file import prepared
-    from neardup.stages import STATE
 
-    return prepared(encoder, settings.onnx, folder / STATE / "models", lambda line: say(f"neardup: {line}"))
+    return prepared(encoder, settings.onnx, models_of(folder), lambda line: say(f"neardup: {line}"))
 
 
 LEAST_FREE = 50_000_000
@@ -66,7 +66,7 @@ def run_flow(name: str, out: Path, *arguments: Any, check: Callable[[], object] 
             check()
         import_module(f"flows.{name}")
 
-    with watched(name, out / ".neardup" / "logs"), tasks.running.server(meanwhile=prepare):
+    with watched(name, out / STATE / "logs"), tasks.running.server(meanwhile=prepare):
         return getattr(import_module(f"flows.{name}"), name)(*arguments)
 
 
@@ -74,7 +74,7 @@ def _isolate(out: Path) -> None:
     """Without a Prefect server of the user's, keep Prefect's state beside the results instead of in the home folder."""
     if "PREFECT_API_URL" in os.environ or (Path.home() / ".prefect" / "profiles.toml").is_file():
         return
-    home = (out / ".neardup" / "prefect").resolve()
+    home = (out / STATE / "prefect").resolve()
     home.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("PREFECT_HOME", str(home))
 

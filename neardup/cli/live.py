@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neardup.progress import Progress, drawn_by
+from neardup.words import duration
 
 ENDED = "Finished in state "
 """How Prefect's last line of a task run begins."""
@@ -94,7 +95,7 @@ class LiveView(logging.Handler):
         """The bar in one line: what, how much of it, how many, how long still."""
         row = Table.grid(padding=(0, 1))
         count = f"{progress.count:,} of {progress.total:,}" if progress.total else f"{progress.count:,}"
-        left = "" if progress.seconds_left is None else f"{_duration(progress.seconds_left)} left"
+        left = "" if progress.seconds_left is None else f"{duration(progress.seconds_left)} left"
         bar = ProgressBar(total=progress.total, completed=progress.count, width=30)
         row.add_row(" ", progress.description, bar, f"{count} {progress.unit}s", left, Text(progress.note, "dim"))
         return row
@@ -104,15 +105,6 @@ def _plain(name: str) -> str:
     """A task run's name without the three letters that Prefect puts behind it: `prepare-3f1`."""
     stem, _, end = name.rpartition("-")
     return stem if stem and len(end) == 3 and all(letter in "0123456789abcdef" for letter in end) else name  # noqa: PLR2004
-
-
-def _duration(seconds: float) -> str:
-    """Seconds as a person says them: `8 s`, `2 min 05 s`, `3 h 10 min`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, left = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {left:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from neardup.cli.options import (
     training_values,
 )
 from neardup.cli.output import check_prepared, comparison_of, print_result, say, working_in
+from neardup.words import typed
 
 if TYPE_CHECKING:
     from neardup.approach import Approach
@@ -209,7 +210,7 @@ def demo(out: Path, groups: int, training: int, epochs: int) -> None:
         run_experiment(archive, results, load_settings(None, values))
     found = run_flow("duplicates", results, archive.resolve(), results.resolve(), values["encoder"])
     pages = {"Near-duplicates": found["summary"].splitlines()[0], "Gallery": results / "duplicates" / "gallery.html"}
-    for title, value in {**pages, "To decide": f"neardup review --out {results}"}.items():
+    for title, value in {**pages, "To decide": f"neardup review --out {typed(results)}"}.items():
         click.echo(f"{title:<16} {value}")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from neardup.errors import ArchiveError
+from neardup.words import typed
 
 
 def say(line: str) -> None:
@@ -18,8 +19,10 @@ def say(line: str) -> None:
 
 
 def print_result(value: Any, lines: str, *, as_json: bool) -> None:
-    """Print a value as JSON, or the lines that tell a person the same."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str) if as_json else lines)
+    """Print a value as JSON, or the lines that tell a person the same; bytes that are not UTF-8 are escaped."""
+    from neardup.tables import encodable
+
+    click.echo(encodable(json.dumps(value, ensure_ascii=False, indent=2, default=str) if as_json else lines))
 
 
 def comparison_of(folder: Path, *, as_json: bool) -> Any:
@@ -62,4 +65,4 @@ def check_prepared(out: Path) -> None:
     """
     table = out / "training_set.csv"
     if not table.is_file():
-        raise ArchiveError(f"{table} does not exist: run `neardup prepare ARCHIVE --out {out}` first")
+        raise ArchiveError(f"{table} does not exist: run `neardup prepare ARCHIVE --out {typed(out)}` first")

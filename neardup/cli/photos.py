@@ -1,6 +1,5 @@
 """Commands that work on a folder of photos: embed, search, duplicates, watch."""
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +24,14 @@ from neardup.cli.options import (
 )
 from neardup.cli.output import print_result, say, working_in
 from neardup.errors import ArchiveError, ConfigError
+from neardup.stages import STATE
+from neardup.words import counted, typed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from neardup.detect.hits import VerifiedHit
     from neardup.encode.vectors import Embeddings
-    from neardup.hits import HitProof
     from neardup.search.nearest import Hit
     from neardup.settings.schema import Dtype, Settings
 
@@ -54,13 +55,14 @@ def embed(
     \b
     Example: neardup embed photos --out vectors.parquet --encoder builtin:tiny
     """
-    from neardup.archive.scan import scan
+    from neardup.archive.scan import check_folders, scan
     from neardup.encode.store import store_of
     from neardup.encode.vectors import embed_photos
 
+    check_folders(folder, out)
     settings = settings_of(config, folder, encoder=encoder, device=device)
     check_folder_of_photos(folder)
-    state, limit = out.parent / ".neardup", settings.prepare.max_pixels
+    state, limit = out.parent / STATE, settings.prepare.max_pixels
     with working_in(out.parent):
         model = loaded(settings, out.parent, dtype, measured)
         table = state / f"{out.stem}.scan.parquet"
@@ -72,7 +74,7 @@ def embed(
         say(f"left out {path}: {reason}")
     unreadable = [{"path": path, "reason": reason} for path, reason in photos.left_out]
     facts = {"photos": len(items), "vectors": out, "fingerprint": model.fingerprint, "unreadable": unreadable}
-    print_result(facts, f"{len(items)} photos are in {out}, {len(unreadable)} left out", as_json=as_json)
+    print_result(facts, f"{out} holds {counted(len(items), 'photo')}, {len(unreadable)} left out", as_json=as_json)
 
 
 @click.command()
@@ -114,12 +116,15 @@ def search(
     Example: neardup search new.jpg --in vectors.parquet --top 10 --encoder builtin:tiny
              neardup search results/queries --in vectors.parquet --photos ARCHIVE --page hits.html
     """
+    from neardup.archive.scan import check_folders
     from neardup.search.nearest import mark_itself, nearest, read_queries
 
     file = Path(vectors)
     photos = photos or _remembered(vectors)
     if page and not photos:
         raise ConfigError("--page shows pictures: say with --photos which folder was embedded")
+    if page and photos:
+        check_folders(photos, page, "--page")
     settings = settings_of(config, encoder=encoder, device=device)
     known = None if _is_store(vectors) else _read_vectors(file)
     model = loaded(settings, measured if known is None else file.parent, dtype, measured)
@@ -139,8 +144,8 @@ def search(
     answers = list(zip(queries.paths, mark_itself(hits, queries), strict=True))
     folder, proofs = photo if photo.is_dir() else photo.parent, None
     if verify and photos:
-        state = file.parent / ".neardup" if known else None
-        proofs = _prove_hits(queries, hits, folder, photos, state, settings.prepare.max_pixels)
+        state = file.parent / STATE if known else None
+        proofs = _verified_hits(queries, hits, folder, photos, state, settings.prepare.max_pixels)
     elif verify:
         say("The hits are not verified: say with --photos which folder was embedded, or --no-verify")
     _print_hits(answers, proofs, with_names=photo.is_dir(), as_json=as_json)
@@ -155,17 +160,17 @@ def _remembered(vectors: str) -> Path | None:
     return folder_of(Path(vectors)) if not _is_store(vectors) and Path(vectors).is_file() else None
 
 
-def _prove_hits(
+def _verified_hits(
     queries: "Embeddings",
     hits: "Sequence[Sequence[Hit]]",
     folder: Path,
     photos: Path,
     state: Path | None,
     max_pixels: int,
-) -> "list[list[HitProof | None]]":
+) -> "list[list[VerifiedHit | None]]":
     """Verify the hits, with the decision that belongs to the encoder, if one does."""
-    from neardup.decide.in_force import decision_for
-    from neardup.hits import prove_hits
+    from neardup.decide.chosen_decision import decision_for
+    from neardup.detect.hits import verify_hits
     from neardup.images import read_file
 
     files = {hit.photo: photos / hit.path for found in hits for hit in found}
@@ -173,7 +178,7 @@ def _prove_hits(
     fingerprint = queries.fingerprint
     decision = decision_for(state.parent if state else None, fingerprint)
     names = [(photo, Path(path).name) for photo, path in zip(queries.photos, queries.paths, strict=True)]
-    return prove_hits(names, hits, lambda photo: read_file(files[photo]), state, decision, max_pixels)
+    return verify_hits(names, hits, lambda photo: read_file(files[photo]), state, decision, max_pixels)
 
 
 def _is_store(vectors: str) -> bool:
@@ -195,7 +200,7 @@ def _stored_vectors(store: str, fingerprint: str) -> "Embeddings":
 
 def _print_hits(
     answers: "Sequence[tuple[str, Sequence[Hit]]]",
-    proofs: "Sequence[Sequence[HitProof | None]] | None",
+    proofs: "Sequence[Sequence[VerifiedHit | None]] | None",
     *,
     with_names: bool,
     as_json: bool,
@@ -221,7 +226,7 @@ def _show_hits(
     queries: Path,
     photos: Path,
     answers: "Sequence[tuple[str, Sequence[Hit]]]",
-    proofs: "Sequence[Sequence[HitProof | None]] | None",
+    proofs: "Sequence[Sequence[VerifiedHit | None]] | None",
     max_pixels: int,
 ) -> None:
     """Write the page that shows each query with its hits."""
@@ -253,7 +258,7 @@ def duplicates(
     out: Path,
     config: Path | None,
     device: str | None,
-    dtype: str,
+    dtype: "Dtype",
     encoder: str | None,
     threshold: float | None,
     as_json: bool,
@@ -282,11 +287,11 @@ def duplicates(
     foreign = decoys.resolve() if decoys else None
     computing = settings.device, dtype, settings.prepare, settings.cluster, verify, foreign, settings.onnx
     given = archive.resolve(), out.resolve(), encoder, threshold, *computing
-    result = run_flow("duplicates", out, *given, check=lambda: check_named(encoder, settings, out))
+    result = run_flow("duplicates", out, *given, check=lambda: check_named(encoder, settings, out, dtype))
     folder = Path(result["folder"])
     shown = ("gallery.html", *(("explained.html",) if verify else ()), "pairs.xlsx", "groups.xlsx")
     first, *rest = result["summary"].splitlines()
-    next_step = f"To decide what is in doubt: neardup review --out {shlex.quote(str(out))}"
+    next_step = f"To decide what is in doubt: neardup review --out {typed(out)}"
     pages = f"Look at {', '.join(str(folder / name) for name in shown)}\n{next_step}"
     print_result(result, "\n".join([first, f"{result['rule']}.", *rest, pages]), as_json=as_json)
 
@@ -340,19 +345,21 @@ def check_folder_of_photos(folder: Path) -> None:
         raise ArchiveError(f"{folder} holds no image that can be read{why}: name the folder of the photographs")
 
 
-def check_named(encoder: str | None, settings: "Settings", out: Path) -> None:
-    """Refuse an encoder that was named and cannot be loaded, before a run begins; the run itself asks MLflow for its.
+def check_named(encoder: str | None, settings: "Settings", out: Path, dtype: "Dtype" = "fp32") -> None:
+    """Refuse an encoder that was named and cannot be loaded, before a run begins, which then has it loaded.
+
+    Of a model of MLflow the run itself asks.
 
     Raises:
         EncoderError: it cannot be loaded.
     """
     from dataclasses import replace
 
-    from neardup.encode.encoder import load_encoder
+    from neardup.encode.encoder import loaded_encoder
     from neardup.settings.schema import MODEL_URIS
 
     if encoder and not encoder.startswith(MODEL_URIS):
-        load_encoder(resolved(replace(settings, encoder=encoder), out), settings.device)
+        loaded_encoder(resolved(replace(settings, encoder=encoder), out), settings.device, dtype)
 
 
 def loaded(settings: "Settings", folder: Path, dtype: "Dtype", results: Path) -> Any:

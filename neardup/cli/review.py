@@ -10,6 +10,7 @@ from neardup.cli.options import CONFIG, DEVICE, FOLDER, OUT, options, settings_o
 from neardup.cli.output import say
 from neardup.cli.verdicts import DATABASE
 from neardup.errors import ConfigError
+from neardup.words import counted
 
 if TYPE_CHECKING:
     from neardup.review.security import Guard
@@ -75,7 +76,8 @@ def review(
         desk = Desk(results, verdicts, who or _account(), lookup, settings.prepare.max_pixels, matched_points_of)
         app: Guard = create_app(desk, names_of(host, port, names), token)
         shown = f"[{host}]" if ":" in host else next(iter(names), host)
-        say(f"{len(results):,} pairs, {results.groups:,} groups; photos in {results.archive}. Ctrl-C ends it.")
+        pairs, groups = counted(len(results), "pair"), counted(results.groups, "group")
+        say(f"{pairs}, {groups}; photos in {results.archive}. Ctrl-C ends it.")
         click.echo(f"http://{shown}:{port}/" + f"?token={token}" * bool(token))
         serving = uvicorn.Config(app, log_level="warning", server_header=False, proxy_headers=False, access_log=False)
         uvicorn.Server(serving).run([listening])

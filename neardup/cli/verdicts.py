@@ -8,6 +8,7 @@ import click
 from neardup.cli.options import FILE, FOLDER, JSON, OUT, options
 from neardup.cli.output import check_there, print_result, say, working_in
 from neardup.errors import VerdictError
+from neardup.words import counted, typed
 
 if TYPE_CHECKING:
     from neardup.review.imported import Imported
@@ -56,7 +57,8 @@ def list_verdicts(out: Path, database: str, everything: bool, as_json: bool) -> 
         kappa = "undefined" if found.kappa is None else f"{found.kappa:.2f}"
         people = " and ".join(found.people)
         lines.append(f"{people} agree on {found.agreed} of {found.judged} pairs, Cohen's kappa {kappa}")
-    lines.append(f"{len(history)} verdicts, {len(current)} in force, {len(links.must)} same, {len(links.cannot)} not")
+    given = counted(len(history), "verdict")
+    lines.append(f"{given}, {len(current)} in force, {len(links.must)} same, {len(links.cannot)} not")
     facts = {
         "verdicts": [
             asdict(verdict) | {"shown": dict(verdict.shown)} for verdict in (history if everything else current)
@@ -78,7 +80,7 @@ def _kept(out: Path, database: str) -> "Verdicts":
 
     if not database and not (out / FILE_NAME).is_file():
         raise VerdictError(
-            f"{out} holds no {FILE_NAME}, for nobody has judged a pair: run `neardup review --out {out}`"
+            f"{out} holds no {FILE_NAME}, for nobody has judged a pair: run `neardup review --out {typed(out)}`"
         )
     return open_verdicts(out, database)
 
@@ -125,6 +127,7 @@ def export(
     Example: neardup verdicts export --out results
              neardup verdicts export --out results --pairs all --to pairs.csv
     """
+    from neardup.archive.scan import check_folders
     from neardup.review.candidates import Found, require_results
     from neardup.review.verdicts import open_verdicts
     from neardup.review.workbook import pictures_of, rows_of, write_answers_csv, write_workbook
@@ -133,6 +136,10 @@ def export(
 
     found = Found.load(out, archive)
     require_results(found)
+    path = target or out / "verdicts.xlsx"
+    check_folders(found.root, path, "--to")
+    if path.suffix.lower() not in {".xlsx", ".csv"}:
+        raise VerdictError(f"{path} is neither a workbook nor a CSV: give --to a name that ends with .xlsx or .csv")
     with working_in(out), open_verdicts(out, database) as kept:
         current, number = kept.current(), kept.last()
         answered = {verdict.pair for verdict in current}
@@ -143,14 +150,13 @@ def export(
         }[pairs]
         chosen = sorted(filter(wanted, found.by_pair.values()), key=lambda candidate: candidate.doubt)
         rows = rows_of(chosen[:limit], current, number, who=_person(who))
-        path = target or out / "verdicts.xlsx"
         if path.suffix.lower() == ".csv":
             write_answers_csv(path, rows)
         else:
             write_workbook(path, rows, pictures_of(found.root, found.max_pixels))
         log_export(tracking_of(out), kept, path, len(rows), say)
     left = f", {len(chosen) - limit} more with a greater --limit" if len(chosen) > limit else ""
-    click.echo(f"{len(rows)} pairs are in {path}{left}")
+    click.echo(f"{path} holds {counted(len(rows), 'pair')}{left}")
 
 
 @verdicts.command("import")
@@ -263,15 +269,17 @@ def share(out: Path, archive: Path | None, database: str, target: Path | None, b
     \b
     Example: neardup verdicts share --out results --base https://archive.example/neardup
     """
+    from neardup.archive.scan import check_folders
     from neardup.review.candidates import Found, load_evidence
     from neardup.review.share import share as share_groups
     from neardup.review.verdicts import open_verdicts
 
     found = Found.load(out, archive)
     folder = target or out / "share"
+    check_folders(found.root, folder, "--to")
     with working_in(out), open_verdicts(out, database) as kept:
         written = share_groups(folder, found, kept.current(), load_evidence(out), base)
-    click.echo(f"{len(found.groups)} groups, {len(written)} files\nLook at {written[0]}")
+    click.echo(f"{counted(len(found.groups), 'group')}, {counted(len(written), 'file')}\nLook at {written[0]}")
 
 
 def _person(who: str | None) -> str:

@@ -19,7 +19,7 @@ def verify(out: Path, config: Path | None, *, as_json: bool) -> None:
     \b
     Example: neardup verify --out results
     """
-    from neardup.verified import verify_approaches
+    from neardup.measure.verified_approaches import verify_approaches
 
     check_prepared(out)
     settings = settings_of(config)

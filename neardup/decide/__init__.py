@@ -1,4 +1,5 @@
 """From pairs that are alike to groups of near-duplicates.
 
-In: pairs and vectors. Out: the group of each photo. Imports the ground and all from `archive` to `search`.
+In: candidate pairs with their evidence, and what people said of pairs. Out: probability and band of each pair, the
+group of each photo. Imports the ground and all from `archive` to `verify`.
 """

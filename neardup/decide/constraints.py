@@ -1,8 +1,8 @@
 """Pairs that people have decided: those that must be together, those that must stay apart, and what contradicts."""
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeVar
 
@@ -75,6 +75,44 @@ class Constraints:
             lines = "; ".join(contradiction.sentence(name) for contradiction in contradictions[:MOST_NAMED])
             more = f" and {len(contradictions) - MOST_NAMED} more" if len(contradictions) > MOST_NAMED else ""
             raise ConfigError(f"verdicts contradict each other: {lines}{more}; withdraw one of each")
+
+
+@dataclass(frozen=True)
+class PairVerdicts:
+    """What people said of pairs of photos; a pair is the SHA-256 of both, the lesser first.
+
+    Attributes:
+        answers: pair → the answer in force.
+        together: pairs that are the same picture.
+        apart: pairs that are not.
+    """
+
+    answers: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    together: Sequence[tuple[str, str]] = ()
+    apart: Sequence[tuple[str, str]] = ()
+
+    @property
+    def photos(self) -> list[str]:
+        """All photos of pairs that decide groups, ordered."""
+        return sorted({photo for pair in (*self.together, *self.apart) for photo in pair})
+
+    def constraints(self, photos: Sequence[str], same: Iterable[tuple[int, int]] = ()) -> Constraints:
+        """The pairs of rows that groups must keep together or apart, by what people said.
+
+        Args:
+            photos: SHA-256 of each row's photo; of equal ones the first row stands for all.
+            same: pairs of rows that are together anyway, as exact copies are.
+        """
+        row_of = {photo: row for row, photo in reversed(list(enumerate(photos)))}
+        together, apart = (
+            [(row_of[a], row_of[b]) for a, b in judged if a in row_of and b in row_of]
+            for judged in (self.together, self.apart)
+        )
+        return Constraints((*same, *together), tuple(apart))
+
+
+NO_VERDICTS = PairVerdicts()
+"""What people said of pairs where nobody was asked."""
 
 
 def shortest_path(neighbours: Mapping[Node, Iterable[Node]], start: Node, end: Node) -> list[Node]:

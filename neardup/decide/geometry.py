@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from neardup.arrays import Bools, Floats, Ints
-from neardup.decide.clusters import CERTAIN
+from neardup.decide.correlation_clustering import CERTAIN
 from neardup.verify.evidence import Evidence
 
 MOST_PATHS = 16

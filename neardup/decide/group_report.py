@@ -1,7 +1,7 @@
 """Each group, explained: why each photo is in it, how firmly it holds together, and which photo stands for it."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,13 @@ from scipy.cluster.hierarchy import DisjointSet
 
 from neardup.arrays import Bools, Floats, Ints
 from neardup.tables import Value
-from neardup.verify.relation import WHOLE
+from neardup.verify.relation import NEARLY_WHOLE, WHOLE
+
+LIKE_SIZE = 0.5
+"""Least pixels of an unscreened photo by those of a screened one whose place as the reference it takes.
+
+A print's paper and the fine grid that its dots ask for make it larger than a photograph that shows no less.
+"""
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,8 @@ class GroupReport:
 
     Attributes:
         group: its number.
-        reference: row of the photo that stands for it: of those that are no crop of another the one with most pixels.
+        reference: row of the photo that stands for it: of those that are no crop of another the one with most pixels;
+            instead of a screened print, the largest unscreened photo of like size that shows nearly all of it.
         members: its photos, the reference first, then by the strength of their strongest link.
         density: share of its pairs that are links, 0 to 1.
         bridges: links without which the group would fall into two, the weakest first.
@@ -120,13 +127,16 @@ COLUMNS = (
 """Names of the columns of `GroupReport.rows`."""
 
 
-def group_reports(groups: Ints, links: LinkedPairs, pixels: Ints) -> list[GroupReport]:
+def group_reports(
+    groups: Ints, links: LinkedPairs, pixels: Ints, screened: Container[int] = frozenset()
+) -> list[GroupReport]:
     """Explain each group of two or more photos, in the order of their numbers.
 
     Args:
         groups: int64 (n,), the group of each photo; a negative one is none.
         links: pairs that count as links; those across two groups are left out.
         pixels: int64 (n,), width times height of each photo.
+        screened: rows of the photos that show a printing screen.
     """
     within = (groups[links.left] == groups[links.right]) & (groups[links.left] >= 0)
     links = links.take(within)
@@ -140,17 +150,20 @@ def group_reports(groups: Ints, links: LinkedPairs, pixels: Ints) -> list[GroupR
         if number >= 0 and count > 1:
             low, high = np.searchsorted(group_of_link, [number, number + 1])
             members = by_group[start : start + count].tolist()
-            reports.append(_report(number, members, links.take(np.arange(low, high)), pixels))
+            reports.append(_report(number, members, links.take(np.arange(low, high)), pixels, screened))
     return reports
 
 
-def _report(number: int, photos: list[int], pairs: LinkedPairs, pixels: Ints) -> GroupReport:
+def _report(number: int, photos: list[int], pairs: LinkedPairs, pixels: Ints, screened: Container[int]) -> GroupReport:
     """Explain one group, from its photos and the links among them, in the order of their rows."""
     columns = (pairs.left.tolist(), pairs.right.tolist(), pairs.probabilities.tolist())
     links = [Link(min(a, b), max(a, b), p) for a, b, p in zip(*columns, strict=True)]
     cropped = _cropped(pairs)
     uncropped = [photo for photo in photos if photo not in cropped] or photos
     reference = min(uncropped, key=lambda photo: (-int(pixels[photo]), photo))
+    if reference in screened:
+        unscreened = [photo for photo in _showing(reference, pairs, pixels) if photo not in screened]
+        reference = min(unscreened, key=lambda photo: (-int(pixels[photo]), photo), default=reference)
     by_photo: defaultdict[int, list[Link]] = defaultdict(list)
     for link in links:
         by_photo[link.left].append(link)
@@ -177,6 +190,14 @@ def _cropped(links: LinkedPairs) -> set[int]:
     left = (links.coverage_left >= WHOLE) & (links.coverage_right < WHOLE)
     right = (links.coverage_right >= WHOLE) & (links.coverage_left < WHOLE)
     return {*links.left[left].tolist(), *links.right[right].tolist()}
+
+
+def _showing(photo: int, links: LinkedPairs, pixels: Ints) -> list[int]:
+    """Photos of like size that show nearly all of a photo."""
+    by_right = (links.left == photo) & (links.coverage_left >= NEARLY_WHOLE)
+    by_left = (links.right == photo) & (links.coverage_right >= NEARLY_WHOLE)
+    partners = [*links.right[by_right].tolist(), *links.left[by_left].tolist()]
+    return [partner for partner in partners if pixels[partner] >= LIKE_SIZE * pixels[photo]]
 
 
 def _strongest_tree(links: list[Link]) -> list[Link]:

@@ -1,125 +1,140 @@
-"""Groups of photos from pairs of them, by complete linkage, in memory that is bounded whatever the pairs are."""
+"""Groups of a collection from its decided pairs, geometry and people's verdicts; and why each photo is in its group."""
 
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.cluster.hierarchy import DisjointSet, fcluster, linkage
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
-from scipy.spatial.distance import squareform
 
-from neardup.arrays import Floats, Ints, Vectors
-from neardup.search.pairs import NearPairs
+from neardup.arrays import Bools, Floats, Ints
+from neardup.decide.constraints import Constraints
+from neardup.decide.correlation_clustering import WeightedPairs, correlation_clusters, pair_log_odds
+from neardup.decide.geometry import LINKED, Placements, disjoint_pairs, lowered_by_triangles, transform_of
+from neardup.decide.group_report import GroupReport, LinkedPairs, group_reports
+from neardup.search.all_pairs import NearPairs
+from neardup.verify.evidence import Evidence
 
-LARGEST = 5000
-"""Nodes of one chain whose similarities are in memory at once: some 800 MB with what complete linkage needs."""
-REACH = 4.0
-"""Margin, similarity less threshold, at which margins are cut off: any two similarities differ by 2 at most."""
+MOST_WITHOUT_GEOMETRY = LINKED - 1e-9
+"""Greatest probability that groups take of a pair of which geometry cannot tell: just below that of a link."""
 
 
-def complete_linkage(margins: Floats) -> Ints:
-    """Groups in which every pair is at or above its threshold, so that a ~ b ~ c makes no a ≡ c.
+@dataclass(frozen=True)
+class DecidedPairs:
+    """Pairs of a collection with their evidence and probabilities.
+
+    Attributes:
+        left: int64 (m,), row of each pair's one photo.
+        right: int64 (m,), row of its other photo; each unordered pair once.
+        probabilities: float64 (m,), of being near-duplicates.
+        evidence: of each pair; None where it was not verified.
+        photos: row → SHA-256 of the photos that evidence names.
+    """
+
+    left: Ints
+    right: Ints
+    probabilities: Floats
+    evidence: Sequence[Evidence | None]
+    photos: Mapping[int, str]
+
+    def placements(self, count: int) -> Placements:
+        """How the photos of `count` rows lie in one another."""
+        rows = self.left.tolist()
+        transforms = np.array(
+            [transform_of(item, self.photos.get(row, "")) for row, item in zip(rows, self.evidence, strict=True)]
+        ).reshape(-1, 3, 3)
+        return Placements(self.left, self.right, self.probabilities, transforms, self.sizes(count))
+
+    def sizes(self, count: int) -> Floats:
+        """Width and height of each photo, float64 (count, 2); 1 where no evidence says them."""
+        sizes = np.ones((count, 2))
+        rows = {photo: row for row, photo in self.photos.items()}
+        for item in self.evidence:
+            if item:
+                sizes[rows[item.first]] = item.width_first, item.height_first
+                sizes[rows[item.second]] = item.width_second, item.height_second
+        return sizes
+
+    def coverage(self) -> tuple[Floats, Floats]:
+        """Share of each pair's left photo that the right one shows, and of its right photo, float64 (m,) each."""
+        shares = np.zeros((2, len(self.left)))
+        for place, (row, item) in enumerate(zip(self.left.tolist(), self.evidence, strict=True)):
+            if item:
+                coverages = item.coverage_first, item.coverage_second
+                shares[:, place] = coverages if self.photos[row] == item.first else coverages[::-1]
+        return shares[0], shares[1]
+
+    def screened(self) -> set[int]:
+        """Rows of the photos that show a printing screen."""
+        rows = {photo: row for row, photo in self.photos.items()}
+        screens = {
+            photo: period
+            for item in self.evidence
+            if item
+            for photo, period in ((item.first, item.screen_first), (item.second, item.screen_second))
+        }
+        return {rows[photo] for photo, period in screens.items() if period > 0}
+
+
+def group_pairs(count: int, pairs: DecidedPairs, constraints: Constraints | None = None) -> tuple[Ints, Floats]:
+    """Group photos by their decided pairs.
+
+    A pair of which geometry cannot tell joins nothing by itself: it weighs at most 0. A link that contradicts the
+    transforms of a triangle is lowered; two photos that lie side by side in a third weigh nothing for or against each
+    other, whether they are listed or not.
 
     Args:
-        margins: float64 (n, n), symmetric: similarity less threshold; only what is above the diagonal counts.
+        count: number of photos.
+        pairs: with their probabilities.
+        constraints: pairs that must be together or stay apart.
 
     Returns:
-        int64 (n,), the group of each photo, from 1.
+        int64 (count,), the group of each photo, numbered from 0 in the order of their first photos, and float64 (m,),
+        the probabilities after that.
+
+    Raises:
+        ConfigError: the constraints contradict each other.
     """
-    if len(margins) < 2:  # noqa: PLR2004 - SciPy links no single row
-        return np.ones(len(margins), dtype=np.int64)
-    distances = np.clip(margins, -REACH, REACH)
-    np.subtract(REACH, distances, out=distances)
-    condensed = squareform(distances, checks=False)
-    del distances
-    return np.asarray(fcluster(linkage(condensed, "complete"), REACH, "distance"), dtype=np.int64)
+    cannot_tell = np.array([item is not None and item.cannot_tell for item in pairs.evidence], dtype=bool)
+    most = np.where(cannot_tell, MOST_WITHOUT_GEOMETRY, 1.0)
+    placements = replace(pairs, probabilities=np.minimum(pairs.probabilities, most)).placements(count)
+    lowered = lowered_by_triangles(placements)
+    starts, ends = disjoint_pairs(placements)
+    apart = starts * count + ends
+    keys = np.minimum(pairs.left, pairs.right) * count + np.maximum(pairs.left, pairs.right)
+    weights = pair_log_odds(lowered, np.isin(keys, apart))
+    unlisted = ~np.isin(apart, keys)
+    weighted = WeightedPairs(
+        np.concatenate([pairs.left, starts[unlisted]]),
+        np.concatenate([pairs.right, ends[unlisted]]),
+        np.concatenate([weights, np.zeros(int(unlisted.sum()))]),
+    )
+    return correlation_clusters(count, weighted, constraints), lowered
 
 
-def near_groups(pairs: NearPairs, vectors: Vectors, threshold: float, *, largest: int = LARGEST) -> Ints:
-    """Groups of the photos that occur in pairs, by complete linkage: a ~ b ~ c makes no a ≡ c.
-
-    Photos with equal vectors are one node: they are in one group anyhow. Nodes that pairs link, directly or through
-    others, are a chain; only nodes of one chain can share a group, so that complete linkage takes one chain after the
-    other. Within a chain the similarities of all photos count, those that are in no pair too.
-
-    Memory grows with the pairs and the photos in them, and with `largest` squared: a chain of more nodes is cut into
-    parts first. Single linkage, which joins parts by their best pair, makes them: the pairs are taken best first, and a
-    pair joins the parts of its two nodes unless they would have more than `largest` nodes together. So a large chain
-    may give more groups than complete linkage of the whole would, but in each group every pair reaches the threshold.
+def explain_groups(groups: Ints, pairs: DecidedPairs, copies: Bools) -> list[GroupReport]:
+    """Why each photo is in its group: the report of each group of two or more photos.
 
     Args:
-        pairs: those that count as links, in any order.
-        vectors: float32 (n, d), unit rows; may be a memory map.
-        threshold: the similarity at or above which every pair of a group is.
-        largest: nodes whose similarities to each other are held at once.
-
-    Returns:
-        int64 (n,), the group of each photo, from 0; -1 for a photo in no pair.
+        groups: int64 (n,), the group of each photo.
+        pairs: with their probabilities after the triangles.
+        copies: bool (m,), which pairs are of equal bytes, and so show all of each other.
     """
-    groups = np.full(len(vectors), -1, dtype=np.int64)
-    if not len(pairs.left):
-        return groups
-    rows, places = np.unique(np.stack([pairs.left, pairs.right]), return_inverse=True)
-    nodes, place_of_node = _nodes(vectors, rows, threshold)
-    left, right = nodes[places.reshape(2, -1)]
-    links = NearPairs(left, right, pairs.similarities)
-    group_of_node, count = np.empty(len(place_of_node), dtype=np.int64), 0
-    for chain in _chains(links, len(place_of_node), largest):
-        chain_vectors = vectors[rows[place_of_node[chain]]].astype(np.float64)
-        margins = chain_vectors @ chain_vectors.T
-        margins -= threshold
-        labels = complete_linkage(margins)
-        group_of_node[chain] = count - 1 + labels
-        count += int(labels.max())
-    groups[rows] = group_of_node[nodes]
-    return groups
+    linked = pairs.probabilities >= LINKED
+    left, right = (np.where(copies, 1.0, shares) for shares in pairs.coverage())
+    links = LinkedPairs(pairs.left, pairs.right, pairs.probabilities, left, right).take(linked)
+    pixels = pairs.sizes(len(groups)).prod(axis=1).astype(np.int64)
+    return group_reports(groups, links, pixels, pairs.screened())
 
 
-def _nodes(vectors: Vectors, rows: Ints, threshold: float) -> tuple[Ints, Ints]:
-    """Make one node of the rows whose vectors are equal, bit by bit, and similar to themselves by the threshold.
+def members_of(groups: Ints, pairs: NearPairs) -> list[list[int]]:
+    """Rows of each group of two or more: in the order in which the pairs name them, rows in no pair last.
 
-    Returns:
-        int64 (len(rows),), the node of each row, numbered as they first occur, and int64, a place in `rows` for each
-        node. The second condition matters for a threshold of about 1 only, which equal rows may miss by their rounding.
+    Args:
+        groups: int64 (n,), the group of each photo.
+        pairs: of rows, best first.
     """
-    numbers: dict[bytes | int, int] = {}
-    nodes = np.empty(len(rows), dtype=np.int64)
-    for place, row in enumerate(rows.tolist()):
-        vector = vectors[row].astype(np.float64)
-        alike = float(vector @ vector) >= threshold
-        content = hashlib.blake2b(vectors[row].tobytes(), digest_size=16).digest() if alike else row
-        nodes[place] = numbers.setdefault(content, len(numbers))
-    return nodes, np.unique(nodes, return_index=True)[1]
-
-
-def _chains(links: NearPairs, count: int, largest: int) -> Iterator[Ints]:
-    """The chains of `count` nodes that all have links, each as nodes in order; those above `largest` come in parts."""
-    graph = coo_array((np.ones(len(links.left), dtype=bool), (links.left, links.right)), shape=(count, count))
-    chains, labels = connected_components(graph, directed=False)
-    members = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
-    for label in range(chains):
-        if len(members[label]) <= largest:
-            yield members[label]
-        else:
-            yield from _parts(links.take(labels[links.left] == label), members[label], largest)
-
-
-def _parts(links: NearPairs, chain: Ints, largest: int) -> list[Ints]:
-    """Cut a chain into parts of at most `largest` nodes by single linkage, best links first, ties by their nodes.
-
-    Only the links of a minimum spanning tree can join two parts that no better link has joined.
-    """
-    ends = np.sort(np.searchsorted(chain, np.stack([links.left, links.right])), axis=0)
-    order = np.lexsort((ends[1], ends[0], -links.similarities))
-    _, best = np.unique(ends[0][order] * len(chain) + ends[1][order], return_index=True)
-    best = best[ends[0][order[best]] < ends[1][order[best]]]  # the places in `order` of the best link of two nodes
-    ranks = (best + 1).astype(np.float64)
-    shape = (len(chain), len(chain))
-    tree = minimum_spanning_tree(coo_array((ranks, tuple(ends[:, order[best]])), shape=shape)).tocoo()
-    parts = DisjointSet(range(len(chain)))
-    first = np.argsort(tree.data)
-    for left, right in zip(tree.row[first].tolist(), tree.col[first].tolist(), strict=True):
-        if parts.subset_size(left) + parts.subset_size(right) <= largest:
-            parts.merge(left, right)
-    return [chain[sorted(part)] for part in parts.subsets()]
+    in_order = np.concatenate([np.stack([pairs.left, pairs.right], axis=1).ravel(), np.arange(len(groups))])
+    rows, places = np.unique(in_order, return_index=True)
+    members: dict[int, list[int]] = {}
+    for row in rows[np.argsort(places)].tolist():
+        members.setdefault(int(groups[row]), []).append(row)
+    return [rows_of_group for rows_of_group in members.values() if len(rows_of_group) > 1]

@@ -4,10 +4,10 @@ What a worker is told is small and plain, and what it makes goes to the store: n
 Memory grows with the number of photos by the 24 bytes that tell the known files and contents from the new.
 """
 
-import warnings
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from neardup.archive.walk import Skipped, is_chosen, walk_images
 from neardup.arrays import Ints
-from neardup.encode.encoder import BatchEncoder, load_encoder
+from neardup.encode.encoder import loaded_encoder
 from neardup.encode.shards import (
     COPIES,
     SHARDS,
@@ -91,7 +91,7 @@ def open_collection(
     precision: Dtype,
     settings: PrepareSettings = PrepareSettings(),  # noqa: B008 - frozen
 ) -> Collection:
-    """Load the encoder once, to know its fingerprint, and open its part of the store.
+    """Load the encoder, to know its fingerprint, and open its part of the store.
 
     Args:
         folder: of the photos.
@@ -105,7 +105,7 @@ def open_collection(
     Raises:
         EncoderError: there is no such encoder.
     """
-    loaded = load_encoder(encoder, device, precision)
+    loaded = loaded_encoder(encoder, device, precision)
     folder = folder.resolve()
     _, batch = open_store(store, loaded, measure=True)
     plain = settings.photos == PrepareSettings().photos and not _any_photo(folder, settings)
@@ -139,11 +139,22 @@ def known(collection: Collection) -> Ints:
 
 
 def unreadable(collection: Collection, present: Ints) -> dict[str, str]:
-    """Why each file that is there cannot be read: path → reason, ordered, of files that did not change since."""
+    """Why each file that is there cannot be read: path → reason, ordered, of files that did not change since.
+
+    Folders that cannot be listed, and files whose name cannot be used, are among them.
+    """
+    reasons: dict[str, str] = {}
+
+    def leave_out(skipped: Skipped) -> None:
+        if skipped.is_folder or is_chosen(skipped.path, collection.photos, collection.pages):
+            reasons[skipped.path] = skipped.reason
+
+    deque(walk_images(collection.folder, leave_out), maxlen=0)
     table = unreadable_files(collection.vectors, collection.max_pixels)
     marks = table["file"].to_numpy()
     table = table.filter(among(marks, present) & ~among(marks, encoded_files(collection.vectors)))
-    return dict(sorted(zip(table["path"].to_pylist(), table["reason"].to_pylist(), strict=True)))
+    reasons |= dict(zip(table["path"].to_pylist(), table["reason"].to_pylist(), strict=True))
+    return dict(sorted(reasons.items()))
 
 
 def new_shards(collection: Collection, known: Ints, size: int = SHARD) -> Iterator[tuple[str, ...]]:
@@ -162,7 +173,7 @@ def _listed(collection: Collection) -> Iterator[tuple[Ints, list[str]]]:
     """Marks and paths of the folder's photos, some thousands at a time; what cannot be looked at is left out."""
     marks: list[int] = []
     paths: list[str] = []
-    for path in walk_images(collection.folder, _warn):
+    for path in walk_images(collection.folder):
         if not is_chosen(path, collection.photos, collection.pages):
             continue
         try:
@@ -176,30 +187,19 @@ def _listed(collection: Collection) -> Iterator[tuple[Ints, list[str]]]:
     yield np.array(marks, dtype=np.int64), paths
 
 
-def _warn(skipped: Skipped) -> None:
-    """Warn of an entry of the folder that cannot be used; the others are."""
-    warnings.warn(f"left out {skipped.path}: {skipped.reason}", stacklevel=2)
-
-
 def encode_shard(collection: Collection, paths: Sequence[str]) -> Encoded:
     """Encode what is new among the photos of one shard; what cannot be read is written down with its reason.
 
     Raises:
         EncoderError: this worker's encoder is another one than the collection's.
     """
-    encoder = _loaded(collection.encoder, collection.device, collection.precision)
+    encoder = loaded_encoder(collection.encoder, collection.device, collection.precision)
     if encoder.fingerprint != collection.fingerprint:
         raise EncoderError(
             f"{collection.encoder} is another encoder on this worker ({encoder.fingerprint[:12]}, not "
             f"{collection.fingerprint[:12]}): give every worker the same file"
         )
     return encode_into(collection.vectors, encoder, collection.batch, collection.folder, paths, collection.max_pixels)
-
-
-@lru_cache(maxsize=1)
-def _loaded(encoder: str, device: str, precision: Dtype) -> BatchEncoder:
-    """The encoder of a worker, loaded once a process."""
-    return load_encoder(encoder, device, precision)
 
 
 @dataclass(frozen=True)

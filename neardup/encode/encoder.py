@@ -1,20 +1,30 @@
 """Encoders by name: what is there, and what the rest of neardup takes of them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neardup.encode.background import Background, NormalisedEncoder
 from neardup.encode.devices import without_torch
-from neardup.encode.onnx import GRAPH, OnnxEncoder, of_checkpoint
+from neardup.encode.onnx import GRAPH, PREPARATION, OnnxEncoder, of_checkpoint
 from neardup.encode.onnx_file import is_onnx, load_onnx
-from neardup.encode.protocol import BATCH, BUILTIN, CHECKPOINT, BatchEncoder, Encoder
+from neardup.encode.protocol import BATCH, BUILTIN, CHECKPOINT, BatchEncoder, Encoder, checkpoint_folder
 from neardup.errors import EncoderError
 
 if TYPE_CHECKING:  # a borrowed GPU has no pydantic, which recipes need
     from neardup.settings.schema import Dtype
 
-__all__ = ["BATCH", "BUILTIN", "CHECKPOINT", "BatchEncoder", "Encoder", "check_encoder", "load_encoder"]
+__all__ = [
+    "BATCH",
+    "BUILTIN",
+    "CHECKPOINT",
+    "BatchEncoder",
+    "Encoder",
+    "check_encoder",
+    "load_encoder",
+    "loaded_encoder",
+]
 
 
 def load_encoder(
@@ -62,6 +72,23 @@ def load_encoder(
     return NormalisedEncoder(encoder, background) if background else encoder
 
 
+def loaded_encoder(name: str, device: str = "auto", dtype: "Dtype" = "fp32") -> BatchEncoder:
+    """An encoder as `load_encoder` gives it, loaded once a process, and anew where a file of its checkpoint changed.
+
+    A run whose steps all ask for it, and the check before it, share what was loaded last.
+    """
+    path = checkpoint_folder(name)
+    files: Iterable[Path] = path.iterdir() if path.is_dir() else (path, path.with_name(PREPARATION))
+    states = ((str(file), file.stat()) for file in files if file.is_file())
+    return _loaded(name, device, dtype, frozenset((file, state.st_mtime_ns, state.st_size) for file, state in states))
+
+
+@lru_cache(maxsize=1)
+def _loaded(name: str, device: str, dtype: "Dtype", _files: frozenset[tuple[str, int, int]]) -> BatchEncoder:
+    """The encoder that was loaded last; `_files` are path, time of change and size of the files of its checkpoint."""
+    return load_encoder(name, device, dtype)
+
+
 def _of_onnx_file(name: str, device: str, dtype: "Dtype", onnx: Mapping[str, Any] | None) -> OnnxEncoder:
     """The encoder in an ONNX file, as it was exported or in int8; arguments and errors as in `load_encoder`."""
     if device not in {"auto", "cpu"}:
@@ -76,11 +103,6 @@ def _of_onnx_file(name: str, device: str, dtype: "Dtype", onnx: Mapping[str, Any
     from neardup.encode.int8 import in_int8  # noqa: PLC0415 - torch, for seconds
 
     return in_int8(encoder)
-
-
-def checkpoint_folder(name: str) -> Path:
-    """The folder of an encoder's checkpoint; of what is no folder's name, such as a hub id, one that is not there."""
-    return CHECKPOINT if name == BUILTIN else Path(name)
 
 
 def check_encoder(name: str) -> None:

@@ -67,6 +67,11 @@ def _is_folder(name: str) -> bool:
         if not (Path(name) / "config.json").is_file():
             raise EncoderError(f"the folder {name} holds no config.json: name a folder that save_pretrained wrote")
         return True
+    if Path(name).is_file():
+        raise EncoderError(
+            f"{name} is a file, and no model that neardup can load: name an ONNX file (.onnx), a TorchScript file "
+            f"(.pt), a folder with a checkpoint, a hub id, or {BUILTIN}"
+        )
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise EncoderError(f"there is no folder {name}: name a folder with a checkpoint, a hub id, or {BUILTIN}")
     return False

@@ -15,6 +15,11 @@ BATCH = 16
 """Images in one pass, where nothing else was measured."""
 
 
+def checkpoint_folder(name: str) -> Path:
+    """The folder of an encoder's checkpoint; of what is no folder's name, such as a hub id, one that is not there."""
+    return CHECKPOINT if name == BUILTIN else Path(name)
+
+
 class Encoder(Protocol):
     """What turns photos into vectors of one kind: vectors of equal fingerprints may be compared, others never."""
 

@@ -79,8 +79,10 @@ class Store:
             file_names = (path.rsplit("/", 1)[-1] for path in system.ls(folder, detail=False))
         except FileNotFoundError:
             return []
-        except OSError as error:
-            raise ArchiveError(f"the store {self.url} cannot be read ({error})") from error
+        except Exception as error:  # each file system has errors of its own, such as that of missing credentials
+            raise ArchiveError(
+                f"the store {self.url} cannot be read ({error}): see whether its address is right, and its credentials"
+            ) from error
         tables = (name.removesuffix(".parquet") for name in file_names if name.endswith(".parquet") and name[0] != ".")
         return sorted(name for name in tables if name.startswith(prefix))
 

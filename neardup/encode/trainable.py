@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from neardup.encode.background import BACKGROUND, Background
-from neardup.encode.encoder import checkpoint_folder
 from neardup.encode.hub import load_checkpoint
 from neardup.encode.kinds import KINDS, kind_of
 from neardup.encode.onnx import GRAPH
 from neardup.encode.onnx_file import is_onnx, load_onnx
+from neardup.encode.protocol import checkpoint_folder
 from neardup.encode.torchscript import is_torchscript, load_torchscript
 from neardup.encode.vision import VisionEncoder
 from neardup.errors import EncoderError
@@ -30,6 +30,8 @@ class Trainable:
         tokenizer: None where the model reads no text.
         image_processor: resizes, crops and normalises.
         graph: the vision tower as ONNX Runtime computes it, without weights, where the checkpoint has it.
+        background: what normalises its similarities, where it came with one; weights that change need another one, so
+            that `save` leaves it out.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Trainable:
     tokenizer: Any
     image_processor: Any
     graph: bytes | None = None
+    background: Background | None = None
 
     def encoder(self, device: str = "auto") -> VisionEncoder:
         """What sees of the model, as it is now; it shares its weights with this model."""
@@ -70,20 +73,19 @@ class Trainable:
 def load_trainable(name: str) -> Trainable:
     """Load a whole model for training; names and errors as in `load_encoder`.
 
-    A background that normalises its similarities is left behind: weights that change need another one.
-
     Raises:
         EncoderError: besides, it is an ONNX file, which holds no weights that can learn.
     """
     if is_onnx(name):
         raise EncoderError(f"{name} is an ONNX file, which cannot be trained: name the checkpoint that it was made of")
+    background = Background.load(checkpoint_folder(name))
     if is_torchscript(name):
         script, processor = load_torchscript(name)
-        return Trainable(name, script, None, processor)
+        return Trainable(name, script, None, processor, background=background)
     parts = {kind: encoder.WHOLE for kind, encoder in KINDS.items()}
     kind, (model, processor, *tokenizers) = load_checkpoint(name, parts)
     if not tokenizers:
-        return Trainable(name, model, None, processor)
+        return Trainable(name, model, None, processor, background=background)
     [tokenizer] = tokenizers
     token_count, text_config = len(tokenizer), model.config.text_config
     if token_count < LEAST_VOCABULARY:
@@ -96,8 +98,9 @@ def load_trainable(name: str) -> Trainable:
     if kind == "siglip":
         # SigLIP reads padding as it reads words, and its config.json often names another token for it.
         text_config.pad_token_id = tokenizer.pad_token_id
-    graph = checkpoint_folder(name) / GRAPH
-    return Trainable(name, model, tokenizer, processor, graph.read_bytes() if graph.is_file() else None)
+    path = checkpoint_folder(name) / GRAPH
+    graph = path.read_bytes() if path.is_file() else None
+    return Trainable(name, model, tokenizer, processor, graph, background)
 
 
 def save_encoder(name: str, folder: Path) -> None:

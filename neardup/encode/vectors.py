@@ -20,6 +20,7 @@ from neardup.errors import ArchiveError, EncoderError
 from neardup.images import MAX_PIXELS
 from neardup.progress import bar
 from neardup.stages import replacing
+from neardup.words import typed
 
 SHARD = 256
 """Photos between two writings to the store: what a kill may cost, some 20 seconds of ViT-B/32 on two cores."""
@@ -86,7 +87,7 @@ class Embeddings:
             ArchiveError: the file is missing or holds no vectors.
         """
         if not path.is_file():
-            raise ArchiveError(f"{path} does not exist: make it with `neardup embed FOLDER --out {path}`")
+            raise ArchiveError(f"{path} does not exist: make it with `neardup embed FOLDER --out {typed(path)}`")
         try:
             return cls.of(pq.read_table(path, memory_map=True))
         except (pa.ArrowInvalid, KeyError) as error:
@@ -106,8 +107,16 @@ class Embeddings:
 
 
 def folder_of(path: Path) -> Path | None:
-    """The folder of the photos of a Parquet file of vectors, as it was when they were encoded; None if it is gone."""
-    folder = (pq.read_schema(path).metadata or {}).get(b"folder", b"").decode()
+    """The folder of the photos of a Parquet file of vectors, as it was when they were encoded; None if it is gone.
+
+    Raises:
+        ArchiveError: the file is no Parquet file.
+    """
+    try:
+        metadata = pq.read_schema(path).metadata
+    except pa.ArrowInvalid as error:
+        raise ArchiveError(f"{path} holds no vectors of neardup: make it anew with `neardup embed`") from error
+    folder = (metadata or {}).get(b"folder", b"").decode()
     return Path(folder) if folder and Path(folder).is_dir() else None
 
 

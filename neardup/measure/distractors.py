@@ -24,6 +24,7 @@ from neardup.images import MAX_PIXELS
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, Stage, digest_file, digest_of
 from neardup.tables import load_rows, save_rows
+from neardup.words import typed
 
 DRAW_STEP = 1
 """Bumped when equal inputs would give other distractors."""
@@ -104,7 +105,7 @@ def prepared_key(out: Path) -> str:
     """
     manifest = out / STATE / "prepare.json"
     if not manifest.is_file():
-        raise ArchiveError(f"{out} holds no prepared archive: run `neardup prepare ARCHIVE --out {out}` first")
+        raise ArchiveError(f"{out} holds no prepared archive: run `neardup prepare ARCHIVE --out {typed(out)}` first")
     return str(json.loads(manifest.read_text(encoding="utf-8"))["key"])
 
 
@@ -119,7 +120,7 @@ def archive_of(out: Path, need: str, otherwise: str = "") -> tuple[Path, Prepare
     Raises:
         ArchiveError: the folder was prepared before archives were remembered, or the archive is not there.
     """
-    advice = f"run `neardup prepare ARCHIVE --out {out}` with the place where it lies now{otherwise}"
+    advice = f"run `neardup prepare ARCHIVE --out {typed(out)}` with the place where it lies now{otherwise}"
     file = out / STATE / ARCHIVE_FILE
     if not file.is_file():
         raise ArchiveError(f"{out} does not say which archive it was prepared from: {advice}")

@@ -19,6 +19,7 @@ from neardup.measure.scored import ScoredTestSet
 from neardup.measure.threshold import calibrated_threshold
 from neardup.stages import replacing, write_json
 from neardup.tables import save_rows
+from neardup.words import typed
 
 FOLDS = 5
 """Folds of the groups in the cross-validation that calibrates the thresholds."""
@@ -230,7 +231,9 @@ class Evaluation:
             ArchiveError: nothing has been evaluated in `folder`.
         """
         if not (folder / "evaluation.npz").is_file():
-            raise ArchiveError(f"{folder} holds no evaluation: run `neardup evaluate --out {folder.parent}` first")
+            raise ArchiveError(
+                f"{folder} holds no evaluation: run `neardup evaluate --out {typed(folder.parent)}` first"
+            )
         facts = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         with np.load(folder / "evaluation.npz", allow_pickle=False) as arrays:
             evaluation = cls(

@@ -13,6 +13,7 @@ from neardup.measure.distractors import draw, embed_distractors
 from neardup.measure.evaluate import Distractors, Evaluation, evaluate
 from neardup.measure.metrics import METRICS
 from neardup.settings.schema import Dtype
+from neardup.words import typed
 
 EFFECT_METRICS = ("ndcg", "top_1", "micro_ap")
 """Metrics that the one sentence of `effect` names: whole ranking, first answer, and all pairs without a threshold."""
@@ -43,7 +44,7 @@ def measure(folder: Path, device: str, precision: Dtype, max_pixels: int = MAX_P
         [photo.name for photo in test_set.photos],
         approach=f"{folder.name}, {precision}",
         fingerprint=encoder.fingerprint,
-        distractors=Distractors.of(embed_distractors(out, drawn, encoder)) if drawn else None,
+        distractors=Distractors.of(embed_distractors(out, drawn, encoder, max_pixels)) if drawn else None,
     )
     compare([full, lower]).write(folder / precision)
     lower.save(folder / precision)
@@ -65,7 +66,7 @@ def measured_folder(out: Path, precision: Dtype, fingerprint: str) -> Path:
         if json.loads(metrics.read_text(encoding="utf-8"))["fingerprint"] == fingerprint:
             return metrics.parent
     raise ConfigError(
-        f"what {precision} does to this encoder was not measured in {out}: run `neardup evaluate --out {out} "
+        f"what {precision} does to this encoder was not measured in {out}: run `neardup evaluate --out {typed(out)} "
         f"--precision {precision}` with the same --encoder first, or leave --precision out"
     )
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from neardup.arrays import Bools, Floats, Ints
-from neardup.decide.groups import complete_linkage
+from neardup.decide.complete_linkage import complete_linkage
 from neardup.measure.pairs import Pairs
 from neardup.measure.threshold import calibrated_thresholds
 

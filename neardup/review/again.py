@@ -4,15 +4,21 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from neardup.decide.geometry import LINKED
+from neardup.detect.verified_pairs import by_content
 from neardup.errors import ArchiveError
 from neardup.review.links import Links, Pair
 from neardup.review.photo_pair import PhotoPair
 from neardup.review.question import Question
 from neardup.review.verdicts import DIFFERENT, SAME, Verdict
 from neardup.tables import load_table, save_rows
+
+if TYPE_CHECKING:
+    from neardup.detect.watch import Watched
 
 TABLE = "asked_again.csv"
 """File of the folder of a run of `watch` that lists what is asked again."""
@@ -65,6 +71,33 @@ def still_open(rows: Iterable[Again], links: Links) -> list[Question]:
         if verdict and verdict.id == row.verdict_id:
             questions[question.pair] = question
     return list(questions.values())
+
+
+def ask_about(watched: "Watched", links: Links) -> list[Again]:
+    """Write down which answered pairs a run of `watch` asks again; nothing where it published or decided nothing.
+
+    Args:
+        watched: what the run found.
+        links: what the verdicts in force come to.
+    """
+    verified = watched.verified
+    if watched.folder is None or verified is None or verified.decision is None:
+        return []
+    photos = verified.photos
+    chances = zip(by_content(verified.pairs, photos), verified.probabilities.tolist(), strict=True)
+    probabilities = {pair: chance for pair, chance in chances if not isnan(chance)}
+    group_of = {photos[row]: number for number, rows in enumerate(watched.rows, 1) for row in rows}
+    path_of, arrived = dict(zip(photos, verified.paths, strict=True)), {file.path for file in watched.noticed}
+    new = {photo: path for photo, path in path_of.items() if path in arrived}
+    reasons = asked_again(links, probabilities, verified.decision.fingerprint, group_of, new)
+    rows = [
+        Again(path_of[first], path_of[second], first, second, links.decided[pair].verdict, why, links.decided[pair].id)
+        for pair, why in reasons.items()
+        for first, second in [pair]
+        if first in path_of and second in path_of
+    ]
+    save_again(watched.folder, rows)
+    return rows
 
 
 def asked_again(

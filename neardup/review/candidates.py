@@ -9,17 +9,16 @@ from types import MappingProxyType
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-import pyarrow.parquet as pq
-
 from neardup.archive.prepare import ARCHIVE_FILE
 from neardup.errors import ArchiveError, VerdictError
 from neardup.images import MAX_PIXELS
 from neardup.review.facts import PhotoFacts
 from neardup.review.photo_pair import PhotoPair
 from neardup.review.verdicts import pair_of
-from neardup.stages import STATE, digest_if_readable
+from neardup.stages import STATE, digest_if_readable, read_json
 from neardup.verify.evidence import Evidence
-from neardup.verify.store import EVIDENCE, EvidenceByPair, read_evidence
+from neardup.verify.store import EVIDENCE, EvidenceByPair, read_evidence, read_results
+from neardup.words import typed
 
 _NAMESPACE = uuid5(NAMESPACE_URL, "neardup:pair")
 """What the ids of pairs are derived from, so that two contents have one id wherever they are met."""
@@ -157,9 +156,9 @@ class Found:
             ArchiveError: nothing was found there, or the archive is not where it was.
         """
         folder = out / "duplicates"
-        pairs = _rows(folder / "pairs.parquet", out)
-        groups = _rows(folder / "groups.parquet", out)
-        facts = _json(folder / "duplicates.json")
+        pairs: list[dict[str, Any]] = read_results(folder / "pairs.parquet", out).to_pylist()
+        groups: list[dict[str, Any]] = read_results(folder / "groups.parquet", out).to_pylist()
+        facts = read_facts(folder / "duplicates.json", out)
         home = root_of(out, root, facts)
         digests = digests_in(pairs)
         for path in [row[name] for row in pairs for name in SIDES] + [row["photo"] for row in groups]:
@@ -196,20 +195,22 @@ def candidates_in(
     return candidates
 
 
-def _rows(table: Path, out: Path) -> list[dict[str, Any]]:
-    if not table.is_file():
-        raise ArchiveError(f"{table} does not exist: run `neardup duplicates ARCHIVE --out {out}` first")
-    rows: list[dict[str, Any]] = pq.read_table(table).to_pylist()
-    return rows
+def read_facts(file: Path, out: Path) -> dict[str, Any]:
+    """The object in a JSON file of the results in an output folder; an empty one where there is no file.
 
-
-def _json(file: Path) -> dict[str, Any]:
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+    Raises:
+        ArchiveError: the file is broken.
+    """
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+    except (TypeError, ValueError) as error:
+        again = f"run `neardup duplicates ARCHIVE --out {typed(out)}` again, which writes it anew"
+        raise ArchiveError(f"{file} cannot be read ({error}): {again}") from error
 
 
 def root_of(out: Path, root: Path | None, facts: Mapping[str, Any]) -> Path:
     """The archive: the folder that is named, else the one that was searched, else the one that was prepared."""
-    remembered = facts.get("archive") or _json(out / STATE / ARCHIVE_FILE).get("root")
+    remembered = facts.get("archive") or read_json(out / STATE / ARCHIVE_FILE).get("root")
     if root is None and remembered is None:
         raise ArchiveError(f"{out} does not remember which photos it is about: name their folder with --archive")
     home = root or Path(str(remembered))

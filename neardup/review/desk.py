@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from neardup.hits import prove_hits
+from neardup.detect.hits import verify_hits
 from neardup.images import MAX_PIXELS, read_file
 from neardup.review.group import Groups
 from neardup.review.lookup import Lookup
@@ -74,5 +74,5 @@ class Desk:
         def read(photo: str) -> bytes:
             return data if photo == query else read_file(files[photo])
 
-        proofs = prove_hits(names, [hits[:PROVED]], read, state, self.results.decision, self.max_pixels)[0]
+        proofs = verify_hits(names, [hits[:PROVED]], read, state, self.results.decision, self.max_pixels)[0]
         return {hit.photo: asdict(proof) for hit, proof in zip(hits, proofs, strict=False) if proof}

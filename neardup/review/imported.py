@@ -32,6 +32,7 @@ from neardup.review.workbook import (
     STATE_OF,
 )
 from neardup.tables import parsed_csv, unguarded
+from neardup.words import counted
 
 _NAMESPACE = uuid5(NAMESPACE_URL, "neardup:answer")
 """What the ids of imported verdicts are derived from, so that the same answer read twice is one verdict."""
@@ -85,9 +86,10 @@ class Imported:
     def summary(self) -> str:
         """What happened, as one sentence."""
         if self.faults:
-            return f"nothing was stored: {len(self.faults)} faults; mend them and import again"
-        known = f"{self.unchanged} known already, {self.blank} rows without an answer"
-        return f"{self.stored} verdicts stored, {known}, {len(self.contradictions)} contradictions to settle"
+            return f"nothing was stored: {counted(len(self.faults), 'fault')}; mend what is named and import again"
+        known = f"{self.unchanged:,} known already, {counted(self.blank, 'row')} without an answer"
+        contradictions = counted(len(self.contradictions), "contradiction")
+        return f"{counted(self.stored, 'verdict')} stored, {known}, {contradictions} to settle"
 
 
 @dataclass(frozen=True)

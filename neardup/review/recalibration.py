@@ -7,26 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from scipy.cluster.hierarchy import DisjointSet
 from scipy.special import expit
 
 from neardup.approach import KNOWN_PAIRS
 from neardup.archive.testset import TestSet
 from neardup.arrays import Bools, Floats, Ints
+from neardup.decide.chosen_decision import DECISION, starting_decision
 from neardup.decide.decision import Decision, Fingerprints
-from neardup.decide.in_force import DECISION, starting_decision
 from neardup.decide.probability import CandidatePairs
 from neardup.decide.promises import Audit
 from neardup.errors import ArchiveError, VerdictError
+from neardup.measure.verified_approaches import SOURCE
 from neardup.review.figures import audit_figures, verdict_figures
 from neardup.review.links import Links, Pair, save_known_pairs
 from neardup.review.refit import Answered, Moves, asked_weights, log_odds_of, moved_bands, old_beliefs
 from neardup.review.verdicts import DIFFERENT, SAME, Verdict, Verdicts, pair_of
-from neardup.search.pictures import COPY, KINDS
+from neardup.search.exact_copies import COPY, KINDS
 from neardup.stages import Stage, digest_of, read_json, write_json
-from neardup.verified import SOURCE
-from neardup.verify.store import EVIDENCE, read_evidence
+from neardup.verify.store import EVIDENCE, read_evidence, read_results
+from neardup.words import counted
 
 RECALIBRATE_STEP = 1
 """Version of the step; raised when its result changes for equal verdicts."""
@@ -67,18 +67,18 @@ class Run:
         """
         folder = out / "duplicates"
         table = folder / "pairs.parquet"
-        if not table.is_file():
-            raise ArchiveError(f"{table} does not exist: run `neardup duplicates ARCHIVE --out {out}` first")
-        if "photo_sha256" not in pq.read_schema(table).names:
+        pairs_table = read_results(table, out)
+        if "photo_sha256" not in pairs_table.column_names:
             raise ArchiveError(f"the pairs in {table} were not verified: run `neardup duplicates` without --no-verify")
         encoder = str(read_json(folder / "duplicates.json").get("fingerprint", ""))
         base = starting_decision(out, encoder)
         if base is None:
             raise VerdictError(
-                f"no decision belongs to the encoder {encoder[:12]} of {folder}: run `neardup evaluate` to fit one on "
-                "your ground truth, then `neardup duplicates`"
+                f"no decision belongs to the encoder {encoder[:12]} of {folder}: run `neardup duplicates` again, "
+                "for the shipped encoder may be another one since, or `neardup evaluate` first, which fits one on your "
+                "ground truth"
             )
-        rows = pq.read_table(table, columns=["photo_sha256", "partner_sha256", "similarity", "kind"]).to_pylist()
+        rows = pairs_table.select(["photo_sha256", "partner_sha256", "similarity", "kind"]).to_pylist()
         similarity: dict[Pair, float] = {}
         for row in rows:
             if row["kind"] != KINDS[COPY]:
@@ -136,7 +136,7 @@ class Recalibration:
         if not self.new:
             return "No verdict is new since the last recalibration: nothing was changed."
         rest = ", ".join(f"{reason} {count}" for reason, count in self.left_out.items())
-        fitted = f"{self.verdicts} verdicts to learn from" + (f" (not counted: {rest})" if rest else "")
+        fitted = f"{counted(self.verdicts, 'verdict')} to learn from" + (f" (not counted: {rest})" if rest else "")
         lines = [f"{fitted}; {self.missing} more are missing, of each answer at least {LEAST_OF_EACH}."]
         if not self.missing:
             losses = f"log loss {self.log_loss_before:.4f} before and {self.log_loss:.4f} after, out of fold"

@@ -4,30 +4,27 @@ Nothing here is done a row at a time when a folder is opened: 100,000 pairs are 
 object when it is about to be shown. Columns that verification adds are used where they are there.
 """
 
-import json
 import threading
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.decision import Decision
+from neardup.detect.verified_pairs import UNLIKELY
 from neardup.errors import ArchiveError, ConfigError, NeardupError
-from neardup.proofs import UNLIKELY
 from neardup.review.bridges import bridges
-from neardup.review.candidates import Candidate, Photo, ShownPair, candidates_in, root_of
+from neardup.review.candidates import Candidate, Photo, ShownPair, candidates_in, read_facts, root_of
 from neardup.review.contents import Contents
 from neardup.review.facts import Archived, PhotoFacts
-from neardup.search.pictures import COPY, KINDS
+from neardup.search.exact_copies import COPY, KINDS
 from neardup.stages import STATE
 from neardup.verify.evidence import Evidence, ordered
-from neardup.verify.store import EVIDENCE, evidence_in
+from neardup.verify.store import EVIDENCE, evidence_in, evidence_table, read_results
 
 SLOPE = 40.0
 """Log-odds by which a similarity of 1 above the threshold raises a pair that was not verified. Such pairs get no
@@ -60,12 +57,10 @@ class Results:
             ArchiveError: there are no results, or nobody knows where the photos are.
         """
         folder = out / "duplicates"
-        if not (folder / "pairs.parquet").is_file():
-            raise ArchiveError(f"{out} has no duplicates/pairs.parquet: run `neardup duplicates ARCHIVE --out {out}`")
         self.out, self._folder, self._lock = out, folder, threading.Lock()
-        self.made_with: dict[str, Any] = json.loads((folder / "duplicates.json").read_text(encoding="utf-8"))
+        pairs = read_results(folder / "pairs.parquet", out)
+        self.made_with = read_facts(folder / "duplicates.json", out)
         self.archive = root_of(out, archive, self.made_with).resolve()
-        pairs = pq.read_table(folder / "pairs.parquet")
         self._pairs = pairs.filter(pc.not_equal(pairs["kind"], KINDS[COPY])).combine_chunks()
         self.paths, (self.first, self.second) = _coded(self._pairs["photo"], self._pairs["partner"])
         self.similarity: Floats = self._pairs["similarity"].to_numpy().astype(np.float64)
@@ -73,7 +68,7 @@ class Results:
         self._contents = Contents(self.archive, out / STATE / "review" / "contents.sqlite")
         self._digests, self._photo_of = self._known_digests()
         self._others: dict[str, str] = {}
-        self._read_groups(pq.read_table(folder / "groups.parquet", columns=["group", "photo"]))
+        self._read_groups(read_results(folder / "groups.parquet", out, ["group", "photo"]))
 
     def __len__(self) -> int:
         """How many pairs there are."""
@@ -338,8 +333,7 @@ class Results:
 
     @cached_property
     def _evidence(self) -> pa.Table | None:
-        file = self._folder / EVIDENCE
-        return pq.read_table(file) if file.is_file() else None
+        return evidence_table(self._folder / EVIDENCE)
 
     def evidence(self, photo: str, partner: str) -> Evidence | None:
         """What verification measured of two contents, in whatever order, if it did."""

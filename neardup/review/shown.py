@@ -14,6 +14,7 @@ from neardup.review.queues import AUDIT, Progress, Task
 from neardup.review.results import Results
 from neardup.verify.evidence import Box, Evidence
 from neardup.verify.picture import LEAST_TERM
+from neardup.verify.relation import relation_of
 
 MADE_WITH = ("threshold", "thresholds", "encoder", "fingerprint", "verifier", "decision")
 """Fields of `duplicates.json` that are kept with each verdict: by them one knows later what the machine was."""
@@ -26,7 +27,7 @@ class Alignment:
     Attributes:
         onto: takes a place of the partner to the photo, 3 × 3, row by row; None where nothing is known of it.
         back: the other way.
-        boxes: places of the photo where they differ: left, top, width, height.
+        boxes: places of the photo where they seem to differ: left, top, width, height.
     """
 
     onto: list[float] | None = None
@@ -41,7 +42,8 @@ class Alignment:
             return cls()
         forth = _in_shares(evidence)
         first_onto, second_onto = forth.ravel().tolist(), np.linalg.inv(forth).ravel().tolist()
-        boxes = [_box_in_shares(box, (evidence.width_first, evidence.height_first)) for box in evidence.differences]
+        size = evidence.width_first, evidence.height_first
+        boxes = [_box_in_shares(box, size) for box in relation_of(evidence).retouched]
         if pair.photo.sha256 == evidence.first:
             return cls(second_onto, first_onto, boxes)
         return cls(first_onto, second_onto, [_moved(box, forth) for box in boxes])

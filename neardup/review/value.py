@@ -17,8 +17,8 @@ from scipy.special import expit
 
 from neardup.archive.testset import TestSet
 from neardup.decide.constraints import Constraints
-from neardup.decide.grouping import DecidedPairs, group_pairs
-from neardup.proofs import UNLIKELY
+from neardup.decide.groups import DecidedPairs, group_pairs
+from neardup.detect.verified_pairs import UNLIKELY
 from neardup.review.browser import chromium_page, pairs_asked, press, served
 from neardup.review.candidates import ShownPair, load_evidence
 from neardup.review.links import Links, Pair

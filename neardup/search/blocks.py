@@ -16,7 +16,7 @@ from neardup.arrays import Bools, Ints, Vectors
 from neardup.encode.collection import Collection
 from neardup.encode.shards import SHARDS, content_keys
 from neardup.encode.store import Store, vectors_of
-from neardup.search.pairs import NearPairs, PairSearch
+from neardup.search.all_pairs import NearPairs, PairSearch
 from neardup.stages import digest_of
 
 SLAB = 65_536

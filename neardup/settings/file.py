@@ -5,6 +5,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -21,6 +22,17 @@ OF_ARCHIVES = frozenset({"prepare"})
 
 An archive may come from anybody, and its file is read unasked; other tables name servers that get a key or send code.
 """
+
+PLAIN: Mapping[str, str] = MappingProxyType(
+    {
+        "dataclass_type": "it is a table, whose name stands in square brackets on a line of its own",
+        "mapping_type": "it is a table, whose name stands in square brackets on a line of its own",
+        "dict_type": "it is a table, whose name stands in square brackets on a line of its own",
+        "tuple_type": "it is a list, in square brackets with a comma between its values",
+        "string_type": "it is a text, in quotes",
+    }
+)
+"""Kind of a fault that pydantic finds → what to write instead, where its own words are a programmer's."""
 
 
 def find_settings(archive: Path | None, overrides: Mapping[str, Any] | None = None) -> Settings:
@@ -114,7 +126,7 @@ def _sentence(source: str, fault: ErrorDetails) -> str:
         close = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
         return f"{source}: unknown setting {name}: {hint}"
-    return f"{source}: {name} = {fault['input']!r}: {fault['msg'].lower()}"
+    return f"{source}: {name} = {fault['input']!r}: {PLAIN.get(fault['type'], fault['msg'].lower())}"
 
 
 def _names(location: tuple[int | str, ...]) -> list[str]:

@@ -74,13 +74,15 @@ class Recipe:
         ),
     ] = True
     normalise: Annotated[
-        bool,
+        bool | None,
         Field(
-            description="fit score normalisation of the kept model to training photos, as one more number of each "
-            "vector, and keep it where it gains more in nDCG on the validation photos than its standard error and "
-            "loses no µAP. Not done where `transductive` trains on the test set's photos."
+            description="score normalisation of the kept model, fitted to training photos, as one more number of each "
+            "vector. Left out, an encoder that comes with it has it, fitted anew where its weights have changed; true "
+            "fits it to every encoder, and keeps what an encoder did not come with where it gains more in nDCG on the "
+            "validation photos than its standard error and loses no µAP. Not done where `transductive` trains on the "
+            "test set's photos."
         ),
-    ] = False
+    ] = None
     validation_copies: Annotated[
         int, Field(ge=1, description="press copies of each validation photo, which near-duplicates are searched by.")
     ] = 3
@@ -163,14 +165,15 @@ class AdaptRecipe(Recipe):
         bool, Field(description="divide `lr` by how many times the vision tower has more than 3 million weights.")
     ] = True
     normalise: Annotated[
-        bool,
+        bool | None,
         Field(
-            description="fit score normalisation to photos that are not the test set's, as one more number of each "
-            "vector: of `adapted`, and of the untrained encoder (zero-shot), of whatever kind, an ONNX file too. Each "
-            "keeps it where it gains more in nDCG on the validation photos than its standard error and loses no µAP. "
-            "Not done where `transductive` trains on the test set's photos."
+            description="score normalisation fitted to photos that are not the test set's, as one more number of each "
+            "vector. Left out, `adapted` has it where the encoder comes with it, fitted anew where its weights have "
+            "changed; true fits it to every encoder, also to the untrained one (zero-shot), of whatever kind, an ONNX "
+            "file too, and keeps what an encoder did not come with where it gains more in nDCG on validation photos "
+            "than its standard error and loses no µAP. Not done where `transductive` trains on the test set's photos."
         ),
-    ] = False
+    ] = None
     weight_decay: Annotated[float, Field(ge=0, description="Adam's L2 penalty.")] = 0.0
     batch_size: Annotated[int, Field(ge=2, description="photos a step; of each two copies are made.")] = 32
     epochs: Annotated[

@@ -9,11 +9,11 @@ from neardup.errors import TrainingError
 from neardup.settings.schema import Recipe
 from neardup.stages import digest_of
 from neardup.train.batches import Captions, Example, KnownPairs, token_limit
-from neardup.train.copies import CaptionAndCopyLearner, CopyLearner
+from neardup.train.copy_learner import CaptionAndCopyLearner, CopyLearner
 from neardup.train.learner import Learner, VisionLearner
+from neardup.train.resume import weights_digest
 from neardup.train.split import Split, inseparable, split
-from neardup.train.state import weights_digest
-from neardup.train.step import TRAIN_STEP
+from neardup.train.step_version import TRAIN_STEP
 from neardup.train.validation import NearDuplicates
 
 
@@ -69,7 +69,8 @@ class TrainingData:
         weights = weights_digest(list(clip.model.named_parameters()))
         processor, pairs = clip.image_processor.to_dict(), asdict(known)
         tokens = captions.tokens if captions else None
-        key = digest_of(TRAIN_STEP, data, tokens, asdict(recipe), bits, weights, processor, pairs)
+        background = clip.background.digest if clip.background else ""
+        key = digest_of(TRAIN_STEP, data, tokens, asdict(recipe), bits, weights, processor, pairs, background)
         return cls(list(examples), captions, dropped, parts, key, limit, recipe, known, bits)
 
     def learner(self, clip: Trainable, device: str) -> VisionLearner:

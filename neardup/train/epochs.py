@@ -105,7 +105,7 @@ def learned_from(facts: Mapping[str, Any], recipe: Recipe) -> str:
         words.append(f"{facts['share']:.0%} of the way there from the untrained encoder is kept")
         if not facts["share"]:
             words.append(UNTRAINED)
-    if "normalised" in facts:
+    if "background_photos" in facts:
         words.append(normalised(facts))
     ndcg_before, ndcg_kept = facts["validation_ndcg_before"], facts["validation_ndcg"]
     return "; ".join(
@@ -115,11 +115,13 @@ def learned_from(facts: Mapping[str, Any], recipe: Recipe) -> str:
 
 def normalised(facts: Mapping[str, Any]) -> str:
     """Whether similarities are normalised by training photos and what that gains, in words."""
+    by = f"by {facts['background_photos']} training photos"
+    if "normalised" not in facts:
+        return f"similarities are normalised {by}, as those of the encoder were that it came from"
     gained = (
         f"nDCG of the validation photos {100 * facts['plain_ndcg']:.2f} → {100 * facts['normalised_ndcg']:.2f} %, "
         f"µAP {100 * facts['plain_micro_ap']:.2f} → {100 * facts['normalised_micro_ap']:.2f} %"
     )
-    by = f"by {facts['background_photos']} training photos"
     if facts["normalised"]:
         return f"similarities are normalised {by} ({gained})"
     return f"similarities are not normalised {by}, which gains no more than chance explains or loses µAP ({gained})"

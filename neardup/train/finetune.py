@@ -30,7 +30,7 @@ from neardup.train.interpolate import best_share, interpolate, shares_of, weight
 from neardup.train.learner import Validation, VisionLearner
 from neardup.train.lora import merged
 from neardup.train.normalise import normalise
-from neardup.train.state import TrainingState, recover_checkpoint, save_checkpoint
+from neardup.train.resume import TrainingState, recover_checkpoint, save_checkpoint
 from neardup.train.validation import NearDuplicates, SearchScore
 
 __all__ = ["EpochResult", "Example", "KnownPairs", "Share", "Training", "measure_start", "train"]
@@ -125,7 +125,6 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
     facts = data.facts(learner)
     say(data.counts(facts))
     learner.begin(data.rows(learner))
-
     if saved_facts := saved.read():
         saved.restore(learner.model, optimizer)
         recover_checkpoint(checkpoint, saved.folder)
@@ -186,7 +185,8 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
     best = best_of(history, recipe)
     shares = _shares(data, untrained, checkpoint, saved, search, learner, facts, best) if recipe.interpolate else []
     kept_share = best_share(shares) if shares else Share(1.0, best.validation_ndcg, best.validation_micro_ap)
-    facts |= _facts_of_kept(kept_share, history) | (normalise(checkpoint, data, search, device, say) if main else {})
+    facts |= _facts_of_kept(kept_share, history)
+    facts |= normalise(checkpoint, data, search, clip.background, kept_share.share, device, say) if main else {}
     training = Training(checkpoint, tuple(history), best.epoch, reason, facts, tuple(shares))
     if main:
         _finish(training, data.key, folder)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from neardup.encode.background import BACKGROUND, Background
-from neardup.encode.encoder import load_encoder
+from neardup.encode.encoder import BatchEncoder, load_encoder
 from neardup.encode.files import encode_files
 from neardup.errors import TrainingError, UnreadableImageError
 from neardup.settings.schema import Recipe
@@ -53,23 +53,43 @@ class Normalisation:
 
 
 def normalise(
-    checkpoint: Path, data: TrainingData, near: NearDuplicates, device: str, say: Callable[[str], object]
+    checkpoint: Path,
+    data: TrainingData,
+    near: NearDuplicates,
+    start: Background | None,
+    share: float,
+    device: str,
+    say: Callable[[str], object],
 ) -> dict[str, Any]:
-    """Fit and keep what normalises similarities, if the recipe asks for it and validation says so.
+    """Normalise the similarities of a trained model, as its recipe and the encoder that it came from ask for.
+
+    What an encoder came with stays where no weight has changed, and is fitted anew where they have; an encoder that
+    came without gets it if the recipe asks for it and validation says so.
 
     Args:
         checkpoint: folder of the trained model.
         data: its photos and its recipe.
         near: the search among the validation photos.
+        start: the background that the encoder came with, if any.
+        share: how far the kept weights lie from those that it came with, 0 to 1.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        say: gets a sentence on what was gained and whether it is kept.
+        say: gets a sentence on what was fitted, what was gained, and whether it is kept.
 
     Returns:
-        The facts of the training that this adds or changes; none where the recipe leaves it out.
+        The facts of the training that this adds or changes; none where nothing is fitted.
     """
-    if not data.recipe.normalise:
+    if start and not share:
+        start.save(checkpoint)
         return {}
-    facts = fit(checkpoint, [data.examples[row] for row in data.parts.training], near, data.recipe.seed, device).facts
+    if data.recipe.normalise is False or (start is None and not data.recipe.normalise):
+        return {}
+    photos = [data.examples[row] for row in data.parts.training]
+    if start:
+        background = background_of(load_encoder(str(checkpoint), device), photos, data.recipe.seed)
+        background.save(checkpoint)
+        facts: dict[str, Any] = {"background_photos": len(background.vectors)}
+    else:
+        facts = fit(checkpoint, photos, near, data.recipe.seed, device).facts
     say(normalised(facts))
     return facts
 
@@ -129,12 +149,7 @@ def fit(checkpoint: Path, photos: Sequence[Example], near: NearDuplicates, seed:
     """
     (checkpoint / BACKGROUND).unlink(missing_ok=True)
     encoder = load_encoder(str(checkpoint), device)
-    if len(photos) > MOST:
-        rows = np.sort(np.random.default_rng(seed).choice(len(photos), MOST, replace=False))
-        photos = [photos[row] for row in rows]
-    encoded = encode_files(encoder, (photo.image for photo in photos), max(photo.max_pixels for photo in photos))
-    vectors = [vector for _, vector in encoded if not isinstance(vector, UnreadableImageError)]
-    background = Background.of(np.stack(vectors))
+    background = background_of(encoder, photos, seed)
     pictures = near.encoded(encoder)
     plain, wide = near.search(pictures), near.search(background.appended(pictures))
     start = Share(0.0, plain.ndcg, plain.micro_ap)
@@ -143,4 +158,13 @@ def fit(checkpoint: Path, photos: Sequence[Example], near: NearDuplicates, seed:
     if kept:
         background.save(checkpoint)
     figures = plain.ndcg, plain.micro_ap, wide.ndcg, wide.micro_ap, end.validation_ndcg_error
-    return Normalisation(kept, len(vectors), *figures)
+    return Normalisation(kept, len(background.vectors), *figures)
+
+
+def background_of(encoder: BatchEncoder, photos: Sequence[Example], seed: int) -> Background:
+    """The background of photos, of `MOST` of them drawn by a seed where there are more."""
+    if len(photos) > MOST:
+        rows = np.sort(np.random.default_rng(seed).choice(len(photos), MOST, replace=False))
+        photos = [photos[row] for row in rows]
+    encoded = encode_files(encoder, (photo.image for photo in photos), max(photo.max_pixels for photo in photos))
+    return Background.of(np.stack([vector for _, vector in encoded if not isinstance(vector, UnreadableImageError)]))

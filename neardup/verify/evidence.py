@@ -48,6 +48,10 @@ class Evidence:
         squeeze: the lesser of the transform's two singular values as a share of the greater, 0 to 1.
         tone_slope: grey levels of the second photo by one of the first; negative where one is a negative of the other.
         correlation: of grey levels where the photos overlap, after their tones were matched, -1 to 1.
+        plain_first: greatest share of what the second photo does not show of the first one that has one tone, 0 to 1;
+            0 where it shows nearly all.
+        plain_second: greatest share of what the first photo does not show of the second one that has one tone, 0 to 1;
+            0 where it shows nearly all.
         screen_first: period of the first photo's printing screen, in pixels; 0 where it shows none.
         screen_second: period of the second photo's printing screen, in pixels; 0 where it shows none.
         differences: boxes in the first photo where the second one differs, the greatest difference first.
@@ -74,6 +78,8 @@ class Evidence:
     squeeze: float = 0.0
     tone_slope: float = 0.0
     correlation: float = 0.0
+    plain_first: float = 0.0
+    plain_second: float = 0.0
     screen_first: float = 0.0
     screen_second: float = 0.0
     differences: tuple[Box, ...] = ()

@@ -111,14 +111,14 @@ def explain_picture(
     if evidence.matched:
         third = (WIDTH - 4 * GAP) // 3
         panels = panels_of(first, second, evidence, points, width=third)
-        frame_on_second = ("B, with the frame of A", panels.second)
-        frame_on_first = ("A, with the frame of B", panels.first)
-        difference_title = "Where they differ (dark)" if evidence.differences else "Difference: no place stands out"
+        doubt = ", if they are one" if relation.doubtful else ""
+        frame_on_second = (f"B, with the frame of A{doubt}", panels.second)
+        frame_on_first = (f"A, with the frame of B{doubt}", panels.first)
         rows = [
             [
                 frame_on_second if relation.crop == "first" else frame_on_first,
-                ("B, laid on A", panels.laid),
-                (difference_title, panels.difference),
+                (f"B, laid on A{doubt}", panels.laid),
+                ("Where they differ (dark)", panels.difference),
             ],
             [(f"{min(SHOWN_POINTS, len(points))} of the points that agree      {a}  ·  {b}", panels.points)],
         ]
@@ -200,7 +200,7 @@ def _difference(first: Image.Image, second: Image.Image, evidence: Evidence, fac
         page = np.where(aligned.overlap[..., None], grey[..., None], page)
     panel = Image.fromarray(page).resize(first.size, Image.Resampling.BILINEAR)
     draw = ImageDraw.Draw(panel)
-    for number, (left, top, width, height) in enumerate(evidence.differences, start=1):
+    for number, (left, top, width, height) in enumerate(relation_of(evidence).retouched, start=1):
         x, y = left * factor[0], top * factor[1]
         right, bottom = x + width * factor[0], y + height * factor[1]
         _line(draw, np.array([[x, y], [right, y], [right, bottom], [x, bottom]]), DIFFERENT, 3)

@@ -6,10 +6,12 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from neardup.arrays import Bools, Floats, Vectors
+from neardup.arrays import Bools, Vectors
 from neardup.verify.evidence import Box, Transform
 from neardup.verify.frames import Size, by_centres, rescaled
+from neardup.verify.samples import median_of, quantiles, sampled
 from neardup.verify.screen import Grey
+from neardup.verify.spots import spots_of
 
 SIDE = 160
 """Pixels of the longer side at which photos are compared.
@@ -24,8 +26,6 @@ LEAST_OVERLAP = 500
 """Compared pixels that both photos must show; a patch of 22 × 22 has no tones to match."""
 QUANTILES = np.linspace(0, 1, 33)
 """Shares of the pixels, 0 to 1, at whose grey levels two tone curves are matched: 33 follow any paper or plate."""
-SAMPLED = 2500
-"""Pixels, evenly spread, whose quantiles make a tone curve: all would take half of the whole comparison's time."""
 FINENESS = 4
 """Entries of a tone curve's table for each grey level: finer than the grain that remains after the blur."""
 OUTLYING = 2.5
@@ -43,8 +43,6 @@ FLAT = 3.0
 """Grey levels a pixel that are added to every gradient, so that grain in a sky makes no great apparent shift."""
 GREATEST = 8.0
 """Apparent shift in pixels at which a pixel's difference is cut off: a scratch differs strongly, yet is narrow."""
-SPOT = 0.03
-"""Standard deviation, as a share of the longer side, of the window in which differences add up to a spot."""
 EDGE = 0.8
 """Apparent shift in pixels above which what reaches in from the edge is a border, a caption or paper."""
 EDGE_OF_MEDIAN = 1.8
@@ -57,17 +55,6 @@ FILLED = 0.6
 """Least share of its box that a retouch at the edge fills: the paper around a turned picture is a wedge."""
 ROUNDS = 3
 """Times that tones are matched anew: without what was painted over, and from the second time on without borders."""
-SPREAD = 0.15
-"""Pixels of apparent shift added to a pair's spread of them, or the least noise of a perfect fit would be a spot."""
-SIGNIFICANT = 2.2
-"""Significance, in spreads above a pair's median, from which a spot is reported.
-
-Of 300 press copies of held-out photos without retouch or scratch 91 % have none; of 100 that were retouched before it,
-79 % of paper boxes, 81 % of black ones, 54 % of soft patches and 67 % of repairs are found, with those that a crop lost
-counted as missed.
-"""
-MOST_BOXES = 5
-"""Places of one pair that are reported: more are another picture, or another print, and not a retouch."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +131,7 @@ def compare(first: GreyPhoto, second: GreyPhoto, transform: Transform) -> Compar
         if next_difference is None:
             break
         aligned, difference = smaller, next_difference
-    boxes = _spots(difference.shifts, aligned.overlap, first.size)
+    boxes = spots_of(difference.shifts, difference.levels, aligned.overlap, first.size)
     return Comparison(
         tone_slope=_slope(replace(aligned, overlap=aligned.overlap & ~difference.outlying)),
         correlation=_correlation(aligned.first[aligned.overlap], difference.second[aligned.overlap]),
@@ -202,29 +189,13 @@ def match_tones(values: Vectors, target: Vectors, source: Vectors) -> Vectors:
     Returns:
         float32 of the shape of `values`, 0 to 255.
     """
-    target_levels, source_levels = _quantiles(target, QUANTILES), _quantiles(source, QUANTILES)
+    target_levels, source_levels = quantiles(target, QUANTILES), quantiles(source, QUANTILES)
     if _correlation(target, source) < 0:
         target_levels = target_levels[::-1]
     rising = source_levels + np.arange(len(source_levels)) * 1e-4  # equal levels would have no slope between them
     table = np.interp(np.arange(256 * FINENESS) / FINENESS, rising, target_levels).astype(np.float32)
     places = np.clip(values * FINENESS + 0.5, 0, len(table) - 1).astype(np.int16)
     return np.asarray(table[places], dtype=np.float32)
-
-
-def _sampled(values: Vectors) -> Vectors:
-    """Some values, evenly spread, about `SAMPLED` of them."""
-    return values[:: max(1, len(values) // SAMPLED)]
-
-
-def _quantiles(values: Vectors, shares: Floats) -> Floats:
-    """Quantiles of a sample of the values, linear between neighbours, in a third of the time of NumPy's own."""
-    ordered = np.sort(_sampled(values))
-    return np.interp(shares * (len(ordered) - 1), np.arange(len(ordered)), ordered)
-
-
-def _median(values: Vectors) -> float:
-    """Median of a sample of the values."""
-    return float(np.median(_sampled(values)))
 
 
 def _factors(grey: Grey, size: Size) -> tuple[float, float]:
@@ -286,7 +257,7 @@ def _difference(aligned: AlignedPair, reliable: Bools | None = None) -> _Differe
         return None
     toned = match_tones(aligned.second, first, second)
     difference = aligned.first - toned
-    sample = _sampled(difference[reliable])
+    sample = sampled(difference[reliable])
     median = float(np.median(sample))
     limit = OUTLYING * 1.48 * float(np.median(np.abs(sample - median))) + OUTLYING_LEVELS
     weights, window = overlap.astype(np.float32), 2 * int(UNEVEN * max(overlap.shape)) + 1
@@ -307,7 +278,7 @@ def _correlation(first: Vectors, second: Vectors) -> float:
 def _slope(aligned: AlignedPair) -> float:
     """Ratio of the two tone ranges between their deciles, with the sign of the correlation: robust to a few places."""
     first, second = aligned.first[aligned.overlap], aligned.second[aligned.overlap]
-    (low, high), (second_low, second_high) = (_quantiles(side, np.array([0.1, 0.9])) for side in (first, second))
+    (low, high), (second_low, second_high) = (quantiles(side, np.array([0.1, 0.9])) for side in (first, second))
     return float(np.sign(_correlation(first, second)) * (second_high - second_low) / max(1.0, high - low))
 
 
@@ -330,7 +301,7 @@ def _borders(shifts: Vectors, overlap: Bools) -> Bools:
     A compact patch at the edge that takes less than half of the side is none of these.
     """
     smooth: Vectors = np.asarray(cv2.GaussianBlur(shifts, (0, 0), 1.5), dtype=np.float32)
-    limit = max(EDGE, EDGE_OF_MEDIAN * _median(smooth[overlap]))
+    limit = max(EDGE, EDGE_OF_MEDIAN * median_of(smooth[overlap]))
     around = np.pad(~overlap, 1, constant_values=True) | np.pad((smooth > limit) & overlap, 1)
     _, labels = cv2.connectedComponents(around.astype(np.uint8), connectivity=4)
     reaching = ((labels == labels[0, 0])[1:-1, 1:-1] & overlap).astype(np.uint8)
@@ -341,44 +312,6 @@ def _borders(shifts: Vectors, overlap: Bools) -> Bools:
         if compact and across < INWARD * width and down < INWARD * height:
             reaching[labels == label] = 0
     return np.asarray(cv2.dilate(reaching, np.ones((5, 5), np.uint8)) > 0)
-
-
-def _spots(shifts: Vectors, overlap: Bools, size: Size) -> list[tuple[float, Box]]:
-    """The significant spots, each with its significance and its box in full pixels."""
-    weights = overlap.astype(np.float32)
-    blur = SPOT * max(overlap.shape)
-    sums = cv2.GaussianBlur(shifts * weights, (0, 0), blur) / (cv2.GaussianBlur(weights, (0, 0), blur) + 0.2)
-    median = _median(sums[overlap])
-    spread = 1.48 * _median(np.abs(sums[overlap] - median)) + SPREAD
-    scores = np.where(overlap, (sums - median) / spread, 0)
-    scale = np.array(size) / scores.shape[::-1]
-    spots: list[tuple[float, Box]] = []
-    while len(spots) < MOST_BOXES and scores.max() > SIGNIFICANT:
-        peak, box = float(scores.max()), _cut_out(scores, scale)
-        # A box that overlaps an earlier one holds the rest of that spot, and is no second place.
-        if not any(_overlap(box, other) for _, other in spots):
-            spots.append((peak, box))
-    return spots
-
-
-def _overlap(one: Box, other: Box) -> bool:
-    """Whether two boxes have more in common than a corner: a fifth of the smaller one."""
-    across, down = (
-        max(0.0, min(one[axis] + one[axis + 2], other[axis] + other[axis + 2]) - max(one[axis], other[axis]))
-        for axis in (0, 1)
-    )
-    return across * down > min(one[2] * one[3], other[2] * other[3]) / 5
-
-
-def _cut_out(scores: Floats, scale: Floats) -> Box:
-    """Cut the strongest spot, down to half its height, out of the scores in place; its box in full pixels."""
-    row, column = divmod(int(scores.argmax()), scores.shape[1])
-    limit = max(SIGNIFICANT / 2, scores[row, column] / 2)
-    _, labels = cv2.connectedComponents((scores > limit).astype(np.uint8))
-    spot = labels == labels[row, column]
-    left, top, width, height = cv2.boundingRect(spot.astype(np.uint8))
-    scores[cv2.dilate(spot.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0] = 0
-    return float(left * scale[0]), float(top * scale[1]), float(width * scale[0]), float(height * scale[1])
 
 
 def difference_of(aligned: AlignedPair) -> Vectors | None:

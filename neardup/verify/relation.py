@@ -41,11 +41,13 @@ FEW_POINTS = 16
 
 Of the true pairs that matched among 905 held-out photos and press copies under 1 % are so, of the wrong ones 81 %.
 """
-SMALL = 0.25
+SMALL = 0.5
 """Share of a frame, 0 to 1, up to which a photo that lies in it may be one of several pictures of a montage or a page.
 
-A quarter is one picture of two rows of two.
+Half is one picture of two; a detail of a single picture is as small, so that both are said.
 """
+PLAIN = 0.75
+"""Share of what surrounds a crop, 0 to 1, that has one tone where it is called plain: a caption takes the rest."""
 THIRD = 1 / 3
 """Share of the room that a crop could have moved in, which left, middle and right take each; so do the heights."""
 LEAST_ROOM = 0.02
@@ -92,9 +94,11 @@ class Relation:
         negative: whether one photo is a negative of the other.
         other_exposure: whether the tones fit so badly that it may be another exposure of the scene: a hint.
         doubtful: whether so few points agree and tones fit so badly that the match may be a likeness only: a hint.
+        plain: whether what surrounds a crop in the other photo is plain: a margin, a mount or empty ground.
         montage: the photo that may be a montage or page of which the other is a part: a hint, for a narrow crop of a
             single picture has the same numbers.
-        retouched: boxes in the first photo where the second one differs: a hint.
+        retouched: boxes in the first photo where the second one seems to differ: a hint; none where the match is
+            doubtful, for two different pictures differ everywhere.
         points: matched points that agree.
     """
 
@@ -111,13 +115,29 @@ class Relation:
     negative: bool = False
     other_exposure: bool = False
     doubtful: bool = False
+    plain: bool = False
     montage: Which = ""
     retouched: tuple[Box, ...] = ()
     points: int = 0
 
     @property
+    def words(self) -> str:
+        """The relation in a table's cell: the kind of frames, with what else no reader should miss.
+
+        >>> Relation(Kind.SAME_FRAME, mirrored=True).words
+        'same frame, mirrored'
+        """
+        if self.doubtful:
+            return "doubtful"
+        return ", ".join(
+            [str(self.kind), *(["mirrored"] if self.mirrored else []), *(["negative"] if self.negative else [])]
+        )
+
+    @property
     def flags(self) -> tuple[str, ...]:
-        """Every word that holds, in a fixed order, for tables and filters."""
+        """Every word that holds, in a fixed order, for tables and filters; of a doubtful match none but that."""
+        if self.doubtful:
+            return ("doubtful",)
         words = {
             str(self.kind): True,
             "mirrored": self.mirrored,
@@ -126,9 +146,9 @@ class Relation:
             "screened": bool(self.screened),
             "negative": self.negative,
             "retouched": bool(self.retouched),
-            "another exposure": self.other_exposure,
-            "doubtful": self.doubtful,
-            "part of a montage": bool(self.montage),
+            "tones fit badly": self.other_exposure,
+            "plain around": self.plain,
+            "small part": bool(self.montage),
         }
         return tuple(word for word, holds in words.items() if holds)
 
@@ -152,12 +172,14 @@ class Relation:
             return f"Doubtful: {first} and {second} may only look alike, for tones fit badly and no more than {points}."
         subject, other = (first, second) if self.crop == "first" else (second, first)
         parts = [", ".join([self._frames(subject, other), *self._changes(other)])]
+        if self.plain:
+            parts.append(f"the rest of {other} is plain, as a margin, a mount or a sky is")
         if self.montage:
-            parts.append(f"{other} may be a montage or a page of several pictures")
+            parts.append("a detail, or one picture of a montage or a page")
         if self.other_exposure:
-            parts.append("tones fit badly: another exposure of the same scene, a poor print or a large retouch")
+            parts.append("tones fit badly: a large retouch, a poor print or another exposure of the same scene")
         if self.retouched:
-            parts.append(_counted(len(self.retouched), "place differs", "places differ"))
+            parts.append(_counted(len(self.retouched), "place seems to differ", "places seem to differ"))
         parts.append(_counted(self.points, "point agrees", "points agree"))
         return "; ".join(parts) + "."
 
@@ -210,6 +232,8 @@ def relation_of(evidence: Evidence) -> Relation:
     if evidence.transform is None:
         return Relation(Kind.CANNOT_TELL if evidence.cannot_tell else Kind.NO_MATCH)
     rotation = round(evidence.rotation) if abs(evidence.rotation) >= TURNED else 0
+    fits_badly = evidence.correlation < SAME_EXPOSURE
+    is_doubtful = fits_badly and evidence.points <= FEW_POINTS
     is_negative = evidence.tone_slope < NEGATIVE and evidence.correlation >= FITS
     frames = _frames_relation(evidence)
     return replace(
@@ -219,9 +243,9 @@ def relation_of(evidence: Evidence) -> Relation:
         squeeze=evidence.squeeze if evidence.squeeze < SQUEEZED else 1.0,
         screened=_photos_where(first=evidence.screen_first > 0, second=evidence.screen_second > 0),
         negative=is_negative,
-        other_exposure=evidence.correlation < SAME_EXPOSURE,
-        doubtful=evidence.correlation < SAME_EXPOSURE and evidence.points <= FEW_POINTS,
-        retouched=evidence.differences,
+        other_exposure=fits_badly,
+        doubtful=is_doubtful,
+        retouched=() if is_doubtful else evidence.differences,
         points=evidence.points,
     )
 
@@ -259,13 +283,15 @@ def _frames_relation(evidence: Evidence) -> Relation:
     else:
         crop, uncropped, share, size = FIRST, SECOND, second, second_size
         place_box = box_in_first(inverse(transform), second_size, first_size)
+    plain = evidence.plain_first if crop == SECOND else evidence.plain_second
     return Relation(
         Kind.CROP,
         crop=crop,
         share=share,
         place=place_of(place_box, size) if place_box else "",
         place_box=place_box,
-        montage=uncropped if share <= SMALL else "",
+        plain=plain >= PLAIN,
+        montage=uncropped if share <= SMALL and plain < PLAIN else "",
     )
 
 

@@ -1,6 +1,6 @@
 """What verification keeps: evidence of pairs as Parquet, keypoints of photos as files of a cache with a size limit."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from operator import attrgetter
@@ -12,9 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import load_file, save_file
 
+from neardup.errors import ArchiveError
 from neardup.stages import replacing
 from neardup.verify.evidence import Evidence
 from neardup.verify.keypoints import KEYPOINTS_STEP, Keypoints, LocalFeatures
+from neardup.words import typed
 
 EVIDENCE = "evidence.parquet"
 """Name of the file of the evidence of pairs, beside the tables of the pairs."""
@@ -48,21 +50,53 @@ def read_evidence(path: Path, fingerprint: str | None = None) -> EvidenceByPair:
 
     Args:
         path: the file.
-        fingerprint: of the verifier whose evidence is asked for, nothing where it was found by another one; None to
-            read whatever is there.
+        fingerprint: of the verifier whose evidence is asked for, nothing where it was found by another one or the file
+            is broken, for then it is found again; None to read whatever is there.
+
+    Raises:
+        ArchiveError: the file is broken, and no verifier is named.
     """
+    try:
+        table = evidence_table(path)
+        if table is None or fingerprint not in {None, (table.schema.metadata or {}).get(b"verifier", b"").decode()}:
+            return {}
+        return {(evidence.first, evidence.second): evidence for evidence in evidence_in(table)}
+    except ArchiveError:
+        if fingerprint is None:
+            raise
+        return {}
+
+
+def evidence_table(path: Path) -> pa.Table | None:
+    """The table that `write_evidence` wrote, None where there is no file.
+
+    Raises:
+        ArchiveError: the file is broken.
+    """
+    names = [field.name for field in fields(Evidence)]
+    return read_results(path, path.parent.parent, names) if path.is_file() else None
+
+
+def read_results(path: Path, out: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """A table that `neardup duplicates` wrote into an output folder, or some columns of it.
+
+    Raises:
+        ArchiveError: it is not there, or it is broken.
+    """
+    again = f"run `neardup duplicates ARCHIVE --out {typed(out)}`"
     if not path.is_file():
-        return {}
-    table = pq.read_table(path)
-    if fingerprint not in {None, (table.schema.metadata or {}).get(b"verifier", b"").decode()}:
-        return {}
-    return {(evidence.first, evidence.second): evidence for evidence in evidence_in(table)}
+        raise ArchiveError(f"{path} does not exist: {again} first")
+    try:
+        return pq.read_table(path, columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise ArchiveError(f"{path} cannot be read ({reason}): {again} again, which writes it anew") from error
 
 
 def evidence_in(table: pa.Table) -> list[Evidence]:
-    """The evidence in a table that `write_evidence` wrote, or in some rows of it."""
+    """The evidence in a table that `write_evidence` wrote, or in some rows of it; a version before may lack columns."""
     names = [field.name for field in fields(Evidence)]
-    return [Evidence(**{name: _tuples(row[name]) for name in names}) for row in table.to_pylist()]
+    return [Evidence(**{name: _tuples(row[name]) for name in names if name in row}) for row in table.to_pylist()]
 
 
 def _tuples(value: Any) -> Any:

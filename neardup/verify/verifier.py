@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from threading import Thread
+from typing import Self
 
 import cv2
 import numpy as np
@@ -30,8 +31,9 @@ from neardup.verify.match import MATCH_STEP, Prepared, best_matches, better, pla
 from neardup.verify.picture import WIDTH, Terms, explain_picture
 from neardup.verify.pixels import GreyPhoto, compare
 from neardup.verify.store import EvidenceByPair, KeypointCache
+from neardup.verify.surroundings import plainness
 
-VERIFY_STEP = 2
+VERIFY_STEP = 3
 """Version of the evidence; bumped when it changes for equal photos, beside those of keypoints and matches."""
 CORES = max(1, cv2.getNumberOfCPUs())
 """Pairs and photos that are worked on at once, unless a caller says otherwise."""
@@ -95,6 +97,7 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
     frames = frames_of(best.transform, *sizes)
     greys = [GreyPhoto(photo.features.grey, photo.size, photo.features.screen) for photo in (first, second)]
     pixels = compare(greys[0], greys[1], best.transform)
+    plain_first, plain_second = plainness(greys[0], greys[1], best.transform)
     matched = replace(
         evidence,
         transform=best.transform,
@@ -106,6 +109,8 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
         squeeze=frames.squeeze,
         tone_slope=pixels.tone_slope,
         correlation=pixels.correlation,
+        plain_first=plain_first,
+        plain_second=plain_second,
         differences=pixels.differences,
     )
     return matched, best.points
@@ -131,6 +136,9 @@ def _one_thread_each() -> Iterator[None]:
 
 class Verifier:
     """Verifies pairs of a collection's photos by all cores, and remembers the keypoints of the photos used last.
+
+    As a context it is a run over a collection: at its end the cache of keypoints is shrunk to its limit. Until then the
+    keypoints of a photo are needed for each pair that it is in.
 
     Attributes:
         read: the bytes of a photo, by its SHA-256; raises `UnreadableImageError` or `OSError` where they are gone.
@@ -164,6 +172,15 @@ class Verifier:
             cores: pairs and photos that are worked on at once.
         """
         return cls(lambda photo: read_file(root / path_of[photo]), KeypointCache.in_state(state), max_pixels, cores)
+
+    def __enter__(self) -> Self:
+        """Begin a run."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End a run: shrink the cache of keypoints, if there is one."""
+        if self.cache:
+            self.cache.shrink()
 
     def verify(self, pairs: Sequence[tuple[str, str]], known: EvidenceByPair | None = None) -> EvidenceByPair:
         """Verify each pair whose evidence is not known yet; keypoints are made only for photos of such pairs.
@@ -202,17 +219,12 @@ class Verifier:
     ) -> tuple[EvidenceByPair, list[tuple[str, str]]]:
         """Evidence of pairs, as `verify` gives it, and of the pairs that close triangles with them.
 
-        The cache of keypoints is shrunk to its limit in the end.
-
         Returns:
             The evidence of all, and the closing pairs, as `candidates.closing_pairs` gives them.
         """
         evidence = self.verify(pairs, known)
         closing = closing_pairs(evidence, pairs)
-        evidence |= self.verify(closing, known)
-        if self.cache:
-            self.cache.shrink()
-        return evidence, closing
+        return evidence | self.verify(closing, known), closing
 
     def verify_nearest(
         self, vectors: Vectors, photos: Sequence[str], known: EvidenceByPair | None = None

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 
 from neardup.arrays import Floats, Ints
 from neardup.decide.group_report import COLUMNS, GroupReport, Member
-from neardup.duplicates import Duplicates, LeftOut
+from neardup.decide.probability import chance_text
+from neardup.detect.duplicates import Duplicates, LeftOut
 from neardup.pages import write_strips
-from neardup.proofs import chance_text
-from neardup.search.pairs import NearPairs
-from neardup.search.pictures import COPY, KINDS
+from neardup.search.all_pairs import NearPairs
+from neardup.search.exact_copies import COPY, KINDS
 from neardup.stages import claim, replacing, write_json
 from neardup.tables import SHEET_ROWS, save_rows, write_table
 
@@ -45,14 +45,14 @@ def write_duplicates(found: Duplicates, folder: Path) -> None:
     claim(folder)
     root, limit = found.collection.folder, found.collection.max_pixels
     _write_pairs(found, folder)
-    if found.proofs:
-        found.proofs.write(folder, found.groups, found.reports)
+    if found.verified:
+        found.verified.write(folder, found.groups, found.reports)
     _write_groups(found, folder)
     if found.decoys:
         found.decoys.write(folder)
     save_rows(folder / "unreadable.csv", LeftOut, found.unreadable)
     note = DECIDED_ROWS if found.reports else LINKED_ROWS
-    links = LINKS[0 if found.proofs else 1 :]
+    links = LINKS[0 if found.verified else 1 :]
     write_strips(folder / "gallery.html", "duplicates", root, _strips(found), found.summary, limit, note, links)
     write_json(folder / "duplicates.json", found.facts())
 
@@ -94,15 +94,15 @@ def _write_pairs(found: Duplicates, folder: Path) -> None:
         "partner": [found.paths[row] for row in found.pairs.right.tolist()],
         "similarity": found.pairs.similarities.tolist(),
         "kind": [KINDS[kind] for kind in found.kinds.tolist()],
-        **(found.proofs.columns() if found.proofs else {}),
+        **(found.verified.columns() if found.verified else {}),
     }
     order = np.arange(len(found.kinds))
-    if found.proofs:
-        certain = np.nan_to_num(found.proofs.probabilities, nan=np.inf)
+    if found.verified:
+        certain = np.nan_to_num(found.verified.probabilities, nan=np.inf)
         order = np.lexsort((order, -certain))
     with replacing(folder / "pairs.parquet") as partial:
         pq.write_table(pa.table(columns).take(pa.array(order)), partial, compression="zstd")
-    listed = order[found.proofs.shown[order]] if found.proofs else order
+    listed = order[found.verified.shown[order]] if found.verified else order
     chosen = listed[:SHEET_ROWS].tolist()
     names = sorted(columns, key=lambda name: (name.endswith("sha256"), name in {"similarity", "kind", "inliers"}))
     sheet = {name: [columns[name][place] for place in chosen] for name in names}

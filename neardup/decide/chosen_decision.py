@@ -9,7 +9,7 @@ from neardup.settings.schema import APPROACHES
 DECISION = "decision.json"
 """Name of a decision's file: an approach's beside its `metrics.json`, that of the verdicts in the output folder."""
 SHIPPED = Path(__file__).parents[1] / "builtin" / DECISION
-"""The decision that the project ships, fitted by `python -m neardup.builtin.decision`."""
+"""The decision that the project ships, fitted by `python -m neardup.builtin.fit_decision`."""
 
 
 def shipped_decision(encoder: str) -> Decision | None:

@@ -11,13 +11,13 @@ import pyarrow as pa
 
 from neardup.archive.scan import check_folders
 from neardup.arrays import Ints
-from neardup.decide.decision import Decision
+from neardup.decide.chosen_decision import shipped_decision
+from neardup.decide.complete_linkage import near_groups
 from neardup.decide.group_report import GroupReport
-from neardup.decide.grouping import members_of
-from neardup.decide.groups import near_groups
-from neardup.decide.in_force import shipped_decision
+from neardup.decide.groups import members_of
 from neardup.decide.promises import expected_false_links
-from neardup.decoys import Decoys
+from neardup.detect.decoys import Decoys
+from neardup.detect.verified_pairs import Verification, VerifiedPairs, by_content, decide_pairs, groups_of
 from neardup.encode.collection import (
     Collection,
     encode_shard,
@@ -31,10 +31,9 @@ from neardup.encode.collection import (
 from neardup.encode.encoder import BUILTIN
 from neardup.encode.shards import content_keys
 from neardup.errors import ConfigError
-from neardup.proofs import PairVerdicts, Proofs, groups_of, prove
+from neardup.search.all_pairs import NearPairs, joined
 from neardup.search.blocks import Triangle, open_triangle, search_block
-from neardup.search.pairs import NearPairs, joined
-from neardup.search.pictures import (
+from neardup.search.exact_copies import (
     COPY,
     NEAR,
     between_pictures,
@@ -45,9 +44,9 @@ from neardup.search.pictures import (
 )
 from neardup.settings.schema import PrepareSettings
 from neardup.verify.candidates import CANDIDATES
-from neardup.verify.evidence import ordered
 from neardup.verify.store import EvidenceByPair
 from neardup.verify.verifier import Verifier
+from neardup.words import counted
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class Duplicates:
         pairs: best first.
         kinds: int64 (m,), what each pair is, an index of `KINDS`.
         group_of: int64 (len(paths),), the group of each; a number of its own for a photo in none.
-        proofs: what verification says of the pairs; None where they were not verified.
+        verified: what verification says of the pairs; None where they were not verified.
         reports: why each photo is in its group, numbered from 1 as `groups` are; none where nothing was decided.
         decoys: what a search for foreign photographs found; None where there was none.
     """
@@ -89,7 +88,7 @@ class Duplicates:
     pairs: NearPairs
     kinds: Ints
     group_of: Ints
-    proofs: Proofs | None = None
+    verified: VerifiedPairs | None = None
     reports: tuple[GroupReport, ...] = ()
     decoys: Decoys | None = None
 
@@ -128,26 +127,27 @@ class Duplicates:
     def candidate_rule(self) -> str:
         """Which pairs are candidates, or near-duplicates where nothing decides them, in words."""
         nearest = f"one photo is among the {self.most} nearest of the other at " if self.most else ""
-        closed = ", or both match a third photo" if self.proofs else ""
+        closed = ", or both match a third photo" if self.verified else ""
         return f"{nearest}similarity {self.threshold:g} or above{closed}"
 
     @property
     def summary(self) -> str:
         """What was found, in plain words."""
         in_groups, pairs = sum(map(len, self.groups)), len(self.pairs.left) - self.copies
-        photos = f"{self.photos:,} photos, {in_groups:,} of them in {len(self.groups):,} groups of near-duplicates"
+        groups = counted(len(self.groups), "group")
+        photos = f"{counted(self.photos, 'photo')}, {in_groups:,} of them in {groups} of near-duplicates"
         copies = f"; exact copies {self.copies:,}" if self.copies else ""
-        left_out = f"; {len(self.unreadable):,} files could not be read" if self.unreadable else ""
-        if self.proofs is None:
+        left_out = f"; {counted(len(self.unreadable), 'file')} could not be read" if self.unreadable else ""
+        if self.verified is None:
             return f"{photos}; pairs {pairs:,} at {self.threshold:g} or above{copies}{left_out}."
-        counts = self.proofs.counts
+        counts = self.verified.counts
         decided = (
-            f"; links {counts['links']:,}, pairs to review {counts['to_review']:,}" if self.proofs.decision else ""
+            f"; links {counts['links']:,}, pairs to review {counts['to_review']:,}" if self.verified.decision else ""
         )
         return (
             f"{photos}{decided}{copies}{left_out}.\n"
-            f"Candidates are the {pairs:,} pairs of which {self.candidate_rule}.\n{self.proofs.summary}"
-            + (f"\n{self._false_links}" if self.proofs.decision else "")
+            f"Candidates, {pairs:,} in all, are pairs of which {self.candidate_rule}.\n{self.verified.summary}"
+            + (f"\n{self._false_links}" if self.verified.decision else "")
         )
 
     @property
@@ -169,8 +169,8 @@ class Duplicates:
             "unreadable": len(self.unreadable),
             "threshold": self.threshold,
             "nearest": self.most,
-            **({"verification": self.proofs.counts} if self.proofs else {}),
-            **({"decision": self.proofs.decision.fingerprint} if self.proofs and self.proofs.decision else {}),
+            **({"verification": self.verified.counts} if self.verified else {}),
+            **({"decision": self.verified.decision.fingerprint} if self.verified and self.verified.decision else {}),
             "false_links": asdict(self.decoys.false_links) if self.decoys else None,
             "encoder": self.collection.encoder,
             "precision": self.collection.precision,
@@ -185,38 +185,28 @@ class Duplicates:
     @cached_property
     def candidates(self) -> list[tuple[str, str]]:
         """The pairs to verify, by the SHA-256 of both, each once, ordered: pairs of one photo lie together."""
-        near = self.pairs.take(self.kinds != COPY)
-        ends = zip(near.left.tolist(), near.right.tolist(), strict=True)
-        return sorted({ordered(self.contents[left], self.contents[right]) for left, right in ends})
+        return sorted(set(by_content(self.pairs.take(self.kinds != COPY), self.contents)))
 
     def verifier(self, state: Path) -> Verifier:
         """What verifies the pairs, and keeps keypoints in a state folder."""
         return Verifier.of_folder(self.collection.folder, self.path_of, state, self.collection.max_pixels)
 
-    def decided(
-        self,
-        verifier: Verifier,
-        known: EvidenceByPair,
-        decision: Decision | None,
-        judged: PairVerdicts = PairVerdicts(),  # noqa: B008 - frozen
-    ) -> "Duplicates":
+    def decided(self, verifier: Verifier, known: EvidenceByPair, verification: Verification) -> "Duplicates":
         """Decide the pairs by their evidence; where a decision gives probabilities, these make the groups.
 
         Args:
             verifier: that found the evidence, and draws the pairs that are shown.
             known: evidence of the pairs; a pair without any is an exact copy, or has a photo that cannot be read.
-            decision: what turns evidence into a probability; None where none belongs to the encoder.
-            judged: what people said of pairs; it binds the groups.
+            verification: what turns evidence into a probability, and what people said of pairs, which binds the groups.
 
         Raises:
             ConfigError: what people said contradicts itself.
         """
-        root = self.collection.folder
-        proofs = prove(root, self.paths, self.contents, self.pairs, known, verifier, decision, judged)
-        if decision is None:
-            return replace(self, proofs=proofs)
-        group_of, reports = groups_of(proofs, self.kinds == COPY)
-        return replace(self, proofs=proofs, group_of=group_of, reports=reports)
+        verified = decide_pairs(self.paths, self.contents, self.pairs, known, verifier, verification)
+        if verified.decision is None:
+            return replace(self, verified=verified)
+        group_of, reports = groups_of(verified, self.kinds == COPY)
+        return replace(self, verified=verified, group_of=group_of, reports=reports)
 
     def with_closing(self, closing: Sequence[tuple[str, str]]) -> "Duplicates":
         """Add the pairs that close triangles, given by the SHA-256 of both photos, to the pairs that were found."""
@@ -332,4 +322,4 @@ def find_duplicates(
             return found
         verifier = found.verifier(Path(temporary))
         evidence, closing = verifier.verify_closed(found.candidates)
-        return found.with_closing(closing).decided(verifier, evidence, decision)
+        return found.with_closing(closing).decided(verifier, evidence, Verification(decision))

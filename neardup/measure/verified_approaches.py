@@ -13,9 +13,9 @@ from scipy.sparse.csgraph import connected_components
 from neardup.archive.testset import TestSet
 from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.bands import PRECISION, RECALL
+from neardup.decide.chosen_decision import DECISION
 from neardup.decide.decision import Decision, Fingerprints, decide
-from neardup.decide.grouping import DecidedPairs, group_pairs
-from neardup.decide.in_force import DECISION
+from neardup.decide.groups import DecidedPairs, group_pairs
 from neardup.decide.probability import CandidatePairs, out_of_fold, scored_square
 from neardup.decide.reliability import ReliabilityBin, reliability_bins
 from neardup.errors import ArchiveError
@@ -32,6 +32,7 @@ from neardup.verify.candidates import CANDIDATES
 from neardup.verify.evidence import Evidence
 from neardup.verify.store import EVIDENCE, EvidenceByPair, read_evidence, write_evidence
 from neardup.verify.verifier import Verifier, verifier_fingerprint
+from neardup.words import typed
 
 FIGURES = "verified.json"
 """Name of an approach's figures with its nearest pairs verified."""
@@ -151,7 +152,7 @@ def verify_approaches(
     """
     names = [name for name in (*APPROACHES, "tuned") if (out / name / "evaluation.npz").is_file()]
     if not names:
-        raise ArchiveError(f"{out} holds no evaluated approach: run `neardup evaluate --out {out}` first")
+        raise ArchiveError(f"{out} holds no evaluated approach: run `neardup evaluate --out {typed(out)}` first")
     verified = {}
     for name in names:
         say(f"verifying {name}")
@@ -178,7 +179,8 @@ def verify_folder(out: Path, folder: Path, max_pixels: int, promises: tuple[floa
     test_set, path = TestSet.load(out), out / STATE / EVIDENCE
     name_of = {photo.sha256: photo.name for photo in test_set.photos}
     verifier = Verifier.of_folder(out / "test_dataset", name_of, out / STATE, max_pixels)
-    verified, known = _verify(folder, test_set, verifier, read_evidence(path, verifier_fingerprint()), promises)
+    with verifier:
+        verified, known = _verify(folder, test_set, verifier, read_evidence(path, verifier_fingerprint()), promises)
     write_evidence(path, known.values(), verifier_fingerprint())
     _write(folder, verified)
     for number, evidence in enumerate(verified.telling, 1):

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from neardup.builtin import tiny
 from neardup.builtin.pool import Scenes
+from neardup.builtin.training_step import Pretraining
 from neardup.progress import bar
 from neardup.train.losses import contrastive_loss, legend_targets
 
@@ -36,27 +37,25 @@ def read_captions(model: Any, captions: list[str]) -> Tensor:
     return functional.normalize(texts.float(), dim=-1)
 
 
-def learn_captions(model: Any, scenes: Scenes, vectors: Tensor, steps: int, batch: int, lr: float, seed: int) -> float:
+def learn_captions(model: Any, scenes: Scenes, vectors: Tensor, recipe: Pretraining) -> float:
     """Train the text tower by CLIP's loss on scenes with a caption each, in a language by chance.
 
     Args:
         model: the dual encoder; its text tower, text projection and temperature learn.
         scenes: with their captions.
         vectors: of the scenes, float32 (n, 256), unit rows.
-        steps: of AdamW, whose learning rate falls to 0 in a straight line.
-        batch: scenes of a step.
-        lr: the learning rate.
-        seed: draws the scenes and the languages.
+        recipe: steps of AdamW, whose learning rate falls to 0 in a straight line, scenes of a step, and the seed that
+            draws scenes and languages.
 
     Returns:
         The loss of the last step.
     """
     learning = [*model.text_model.parameters(), model.text_projection.weight, model.logit_scale]
-    optimizer = torch.optim.AdamW(learning, lr=lr, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(learning, lr=recipe.text_lr, weight_decay=0.01)
     loss = torch.zeros(())
-    for step in bar(range(steps), "captions", steps, unit="step", leave=False, disable=None):
-        rng = Generator().manual_seed(seed * 1_000_003 + step)
-        rows = torch.randperm(len(vectors), generator=rng)[:batch].tolist()
+    for step in bar(range(recipe.text_steps), "captions", recipe.text_steps, unit="step", leave=False, disable=None):
+        rng = Generator().manual_seed(recipe.seed * 1_000_003 + step)
+        rows = torch.randperm(len(vectors), generator=rng)[: recipe.text_batch].tolist()
         languages = torch.randint(len(scenes.captions[0]), (len(rows),), generator=rng).tolist()
         captions = [scenes.captions[row][language] for row, language in zip(rows, languages, strict=True)]
         numbers: dict[str, int] = {}
@@ -66,7 +65,7 @@ def learn_captions(model: Any, scenes: Scenes, vectors: Tensor, steps: int, batc
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         for group in optimizer.param_groups:
-            group["lr"] = lr * (1 - step / steps)
+            group["lr"] = recipe.text_lr * (1 - step / recipe.text_steps)
         optimizer.step()
         with torch.no_grad():
             model.logit_scale.clamp_(max=LARGEST_SCALE)

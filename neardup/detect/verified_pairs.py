@@ -1,7 +1,8 @@
 """What verification says of the pairs that a search of a collection called: evidence, probability, pictures."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from shutil import rmtree
@@ -11,13 +12,14 @@ import numpy as np
 
 from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.bands import Band
-from neardup.decide.constraints import Constraints
+from neardup.decide.chosen_decision import DECISION
+from neardup.decide.constraints import NO_VERDICTS, PairVerdicts
 from neardup.decide.decision import Decision
 from neardup.decide.group_report import GroupReport
-from neardup.decide.grouping import DecidedPairs, explain_groups, group_pairs, members_of
-from neardup.decide.in_force import DECISION
+from neardup.decide.groups import DecidedPairs, explain_groups, group_pairs, members_of
+from neardup.decide.probability import chance_text
 from neardup.pages import write_page
-from neardup.search.pairs import NearPairs
+from neardup.search.all_pairs import NearPairs
 from neardup.stages import replacing
 from neardup.verify.evidence import Evidence, ordered
 from neardup.verify.relation import relation_of
@@ -32,38 +34,15 @@ UNLIKELY = 0.01
 """Probability below which a pair is neither shown nor counted among those to be reviewed; pairs.parquet has it."""
 
 
-@dataclass(frozen=True)
-class PairVerdicts:
-    """What people said of pairs of photos; a pair is the SHA-256 of both, the lesser first.
+def by_content(pairs: NearPairs, photos: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of rows as evidence and verdicts name them: by the SHA-256 of both photos, the lesser first.
 
-    Attributes:
-        answers: pair → the answer in force.
-        together: pairs that are the same picture.
-        apart: pairs that are not.
+    Args:
+        pairs: rows of `photos`.
+        photos: SHA-256 of each photo.
     """
-
-    answers: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    together: Sequence[tuple[str, str]] = ()
-    apart: Sequence[tuple[str, str]] = ()
-
-    @property
-    def photos(self) -> list[str]:
-        """All photos of pairs that decide groups, ordered."""
-        return sorted({photo for pair in (*self.together, *self.apart) for photo in pair})
-
-    def constraints(self, photos: Sequence[str], same: Iterable[tuple[int, int]] = ()) -> Constraints:
-        """The pairs of rows that groups must keep together or apart, by what people said.
-
-        Args:
-            photos: SHA-256 of each row's photo; of equal ones the first row stands for all.
-            same: pairs of rows that are together anyway, as exact copies are.
-        """
-        row_of = {photo: row for row, photo in reversed(list(enumerate(photos)))}
-        together, apart = (
-            [(row_of[a], row_of[b]) for a, b in judged if a in row_of and b in row_of]
-            for judged in (self.together, self.apart)
-        )
-        return Constraints((*same, *together), tuple(apart))
+    rows = zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
+    return [ordered(photos[left], photos[right]) for left, right in rows]
 
 
 @dataclass(frozen=True)
@@ -71,15 +50,14 @@ class Verification:
     """What decides verified pairs: a decision, where one belongs to the encoder, and what people said."""
 
     decision: Decision | None
-    judged: PairVerdicts = PairVerdicts()
+    judged: PairVerdicts = NO_VERDICTS
 
 
 @dataclass(frozen=True)
-class Proofs:
+class VerifiedPairs:
     """Evidence of pairs, in the order of the pairs.
 
     Attributes:
-        root: folder of the photos.
         paths: of the photos that pairs count.
         pairs: that were verified or are exact copies.
         photos: SHA-256 of each photo of `paths`.
@@ -91,7 +69,6 @@ class Proofs:
         judged: what people said of pairs.
     """
 
-    root: Path
     paths: tuple[str, ...]
     pairs: NearPairs
     photos: tuple[str, ...]
@@ -100,7 +77,7 @@ class Proofs:
     bands: tuple[Band | str, ...]
     verifier: Verifier
     decision: Decision | None = None
-    judged: PairVerdicts = PairVerdicts()
+    judged: PairVerdicts = NO_VERDICTS
 
     @cached_property
     def shown(self) -> Bools:
@@ -112,8 +89,7 @@ class Proofs:
     @cached_property
     def answers(self) -> list[str | None]:
         """What people said of each pair."""
-        rows = zip(self.pairs.left.tolist(), self.pairs.right.tolist(), strict=True)
-        return [self.judged.answers.get(ordered(self.photos[left], self.photos[right])) for left, right in rows]
+        return [self.judged.answers.get(pair) for pair in by_content(self.pairs, self.photos)]
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -159,7 +135,7 @@ class Proofs:
             "probability": [None if np.isnan(value) else value for value in self.probabilities.tolist()],
             "band": [str(band) or None for band in self.bands],
             "verdict": self.answers,
-            "relation": [found and str(relation_of(found).kind) for found in self.evidence],
+            "relation": [found and relation_of(found).words for found in self.evidence],
             "sentence": [found and self._sentence(place, found) for place, found in enumerate(self.evidence)],
             "inliers": [found and found.points for found in self.evidence],
         }
@@ -196,11 +172,15 @@ class Proofs:
         number_of = {row: number for number, group in enumerate(groups, 1) for row in group}
         report_of = {report.group: report for report in reports}
         linked = [
-            self._entry(folder, place, f"Group {number}", _firmness(report_of.get(number), len(groups[number - 1])))
+            (place, f"Group {number}", _firmness(report_of.get(number), len(groups[number - 1])))
             for number, place in self._weakest(number_of, report_of, most)
         ]
-        to_review = [self._entry(folder, place, "", "") for place in doubtful[: PICTURES - len(linked)]]
-        pictures = {"linked": [entry for entry in linked if entry], "doubtful": [entry for entry in to_review if entry]}
+        to_review = [(place, "", "") for place in doubtful[: PICTURES - len(linked)]]
+        with ThreadPoolExecutor(self.verifier.cores) as pool:
+            pictures = {
+                name: [entry for entry in pool.map(lambda pair: self._entry(folder, *pair), pairs) if entry]
+                for name, pairs in (("linked", linked), ("doubtful", to_review))
+            }
         write_page(folder / "explained.html", "explained", **pictures, summary=self.summary, groups=len(groups))
 
     def _weakest(
@@ -257,11 +237,11 @@ class Proofs:
         return True
 
 
-def groups_of(proofs: Proofs, copies: Bools | None = None) -> tuple[Ints, tuple[GroupReport, ...]]:
+def groups_of(verified: VerifiedPairs, copies: Bools | None = None) -> tuple[Ints, tuple[GroupReport, ...]]:
     """Groups by the probabilities of pairs and by what people said, and why each photo is in its group.
 
     Args:
-        proofs: of pairs that were decided.
+        verified: of pairs that were decided.
         copies: bool (m,), which pairs are exact copies, which are together anyway; none by default.
 
     Returns:
@@ -271,14 +251,14 @@ def groups_of(proofs: Proofs, copies: Bools | None = None) -> tuple[Ints, tuple[
     Raises:
         ConfigError: what people said contradicts itself.
     """
-    certain = np.zeros(len(proofs.probabilities), dtype=bool) if copies is None else copies
-    left, right = proofs.pairs.left, proofs.pairs.right
-    probabilities = np.where(certain, 1.0, np.nan_to_num(proofs.probabilities))
-    pairs = DecidedPairs(left, right, probabilities, proofs.evidence, dict(enumerate(proofs.photos)))
+    certain = np.zeros(len(verified.probabilities), dtype=bool) if copies is None else copies
+    left, right = verified.pairs.left, verified.pairs.right
+    probabilities = np.where(certain, 1.0, np.nan_to_num(verified.probabilities))
+    pairs = DecidedPairs(left, right, probabilities, verified.evidence, dict(enumerate(verified.photos)))
     same = zip(left[certain].tolist(), right[certain].tolist(), strict=True)
-    labels, lowered = group_pairs(len(proofs.paths), pairs, proofs.judged.constraints(proofs.photos, same))
+    labels, lowered = group_pairs(len(verified.paths), pairs, verified.judged.constraints(verified.photos, same))
     numbers = np.full(len(labels), -1, dtype=np.int64)
-    for number, rows in enumerate(members_of(labels, proofs.pairs), 1):
+    for number, rows in enumerate(members_of(labels, verified.pairs), 1):
         numbers[rows] = number
     return labels, tuple(explain_groups(numbers, replace(pairs, probabilities=lowered), certain))
 
@@ -293,15 +273,6 @@ def _firmness(report: GroupReport | None, photos: int) -> str:
     chance = chance_text(report.weakest.probability) if report.weakest else ""
     weakest = f"; the weakest link that it needs has a probability of {chance}" if chance else ""
     return f"{photos} photos, {report.density:.0%} of their pairs are links{bridges}{weakest}."
-
-
-def chance_text(probability: float) -> str:
-    """A probability in per cent, never rounded to certainty.
-
-    >>> chance_text(0.98765), chance_text(0.99999)
-    ('98.8 %', 'over 99.9 %')
-    """
-    return "over 99.9 %" if probability > 0.9995 else f"{100 * probability:.1f} %"  # noqa: PLR2004
 
 
 def verify_pairs(
@@ -324,30 +295,26 @@ def verify_pairs(
     return [known[pair] for pair in pairs if pair in known]
 
 
-def prove(
-    root: Path,
+def decide_pairs(
     paths: tuple[str, ...],
     photos: tuple[str, ...],
     pairs: NearPairs,
     known: EvidenceByPair,
     verifier: Verifier,
-    decision: Decision | None,
-    judged: PairVerdicts = PairVerdicts(),
-) -> Proofs:
+    verification: Verification,
+) -> VerifiedPairs:
     """Decide pairs of a collection by their evidence.
 
     Args:
-        root: folder of the photos; it is only read.
         paths: of the photos that pairs count.
         photos: SHA-256 of each of them.
         pairs: rows of `paths`.
         known: evidence of the pairs; exact copies have none, and need none.
         verifier: that found it.
-        decision: what turns evidence into a probability; None where none belongs to the encoder.
-        judged: what people said of pairs.
+        verification: what turns evidence into a probability, and what people said of pairs.
     """
-    rows = zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
-    evidence = tuple(known.get(ordered(photos[left], photos[right])) for left, right in rows)
+    decision, judged = verification.decision, verification.judged
+    evidence = tuple(known.get(pair) for pair in by_content(pairs, photos))
     probabilities, bands = np.full(len(evidence), np.nan), [""] * len(evidence)
     verified = np.array([place for place, item in enumerate(evidence) if item], dtype=np.int64)
     if decision and len(verified):
@@ -355,4 +322,4 @@ def prove(
         probabilities[verified], judged_bands = decision.judge(similarities, [evidence[place] for place in verified])
         for place, band in zip(verified.tolist(), judged_bands, strict=True):
             bands[place] = band
-    return Proofs(root, paths, pairs, photos, evidence, probabilities, tuple(bands), verifier, decision, judged)
+    return VerifiedPairs(paths, pairs, photos, evidence, probabilities, tuple(bands), verifier, decision, judged)

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from neardup.decide.bands import Band
-from neardup.decide.in_force import decision_for
+from neardup.decide.chosen_decision import decision_for
+from neardup.decide.probability import chance_text
+from neardup.detect.verified_pairs import PNG_LEVEL
 from neardup.encode.encoder import BUILTIN, load_encoder
-from neardup.errors import UnreadableImageError
+from neardup.errors import ArchiveError, UnreadableImageError
 from neardup.images import MAX_PIXELS, read_file, read_image
-from neardup.proofs import chance_text
 from neardup.stages import replacing
 from neardup.verify.evidence import Evidence
 from neardup.verify.keypoints import LocalFeatures, local_features
@@ -73,10 +74,13 @@ def explain_files(
         out: output folder whose decision is asked first; None for the one that is shipped.
 
     Raises:
+        ArchiveError: the picture would take the place of a photo.
         EncoderError: there is no such encoder.
         UnreadableImageError: a file is no image that can be read.
     """
     files, names = (first, second), (first.name, second.name)
+    if picture.exists() and any(path.exists() and path.samefile(picture) for path in files):
+        raise ArchiveError(f"{picture} is one of the two photos, which are only read: name another --picture")
     first_features, second_features = (_features(path, max_pixels) for path in files)
     evidence, points = proof_of(Prepared.of(first_features), Prepared.of(second_features), (str(first), str(second)))
     model = load_encoder(encoder)
@@ -91,7 +95,7 @@ def explain_files(
     images = [read_image(path, max_pixels=max_pixels, draft=WIDTH) for path in files]
     image = explain_picture(images[0], images[1], evidence, points, names=names, terms=explained.terms)
     with replacing(picture) as partial:
-        image.save(partial, "PNG")
+        image.save(partial, "PNG", compress_level=PNG_LEVEL)
     return explained
 
 

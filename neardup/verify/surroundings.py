@@ -1,0 +1,56 @@
+"""What a photo shows around the part that it has in common with another one: plain paper, or more of a picture."""
+
+import cv2
+import numpy as np
+
+from neardup.arrays import Floats
+from neardup.verify.evidence import Transform
+from neardup.verify.frames import Size, inverse, outline
+from neardup.verify.pixels import GreyPhoto
+
+TONES = 16
+"""Grey levels that count as one tone: paper has grain, and yellows unevenly.
+
+With `relation.PLAIN` 74 of 75 known mounts are called plain, none of 26 pages, and 5 of 105 crops, four of them a sky.
+"""
+LEAST_AROUND = 100
+"""Pixels of a small photo, as `GreyPhoto` has it, below which what surrounds the common part says nothing."""
+MISFIT = 0.01
+"""Share of the longer side by which the common part is widened, for its outline may miss by a pixel or two."""
+
+
+def plainness(first: GreyPhoto, second: GreyPhoto, transform: Transform) -> tuple[float, float]:
+    """How plain each of two photos is where the other one shows nothing.
+
+    Args:
+        first: the first photo.
+        second: the second photo.
+        transform: full pixels of the first photo to those of the second.
+
+    Returns:
+        Of the first and of the second photo the greatest share of that part that has one tone, 0 to 1; 0 where the
+        other photo shows nearly all of it.
+    """
+    in_first, in_second = outline(transform, second.size), outline(inverse(transform), first.size)
+    return _of_one_tone(first, in_first), _of_one_tone(second, in_second)
+
+
+def _of_one_tone(photo: GreyPhoto, common: Floats | None) -> float:
+    """Share of what lies outside of some corners, float64 (4, 2) in full pixels, that has its most frequent tone."""
+    if common is None:
+        return 0.0
+    height, width = photo.grey.shape
+    corners = np.clip(common * _factors(photo.size, (width, height)), -10 * max(width, height), 10 * max(width, height))
+    inside = np.zeros((height, width), np.uint8)
+    cv2.fillConvexPoly(inside, corners.round().astype(np.int32), 1)
+    side = 2 * round(MISFIT * max(width, height)) + 1
+    tones = cv2.blur(photo.grey, (3, 3))[cv2.dilate(inside, np.ones((side, side), np.uint8)) == 0]
+    if len(tones) < LEAST_AROUND:
+        return 0.0
+    until = np.concatenate([[0], np.bincount(tones, minlength=256).cumsum()])
+    return float((until[TONES:] - until[:-TONES]).max() / len(tones))
+
+
+def _factors(full: Size, small: Size) -> Floats:
+    """Pixels of a small picture by one of the full photo, across and down: float64 (2,)."""
+    return np.array(small, dtype=np.float64) / full

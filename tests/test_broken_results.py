@@ -1,0 +1,39 @@
+"""Results of which a file is broken: one sentence says which and what makes it anew, whoever reads them."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from made_results import small_results
+
+from neardup.cli import main
+from neardup.stages import read_json
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("review --port 0", "pairs.parquet"),
+        ("review --port 0", "groups.parquet"),
+        ("review --port 0", "duplicates.json"),
+        ("verdicts export", "pairs.parquet"),
+        ("verdicts share", "evidence.parquet"),
+        ("verdicts recalibrate", "pairs.parquet"),
+    ],
+)
+def test_a_broken_file_of_the_results_is_named(command: str, name: str, tmp_path: Path) -> None:
+    """With the command that writes it again, and without a traceback."""
+    _, out = small_results(tmp_path, groups=1)
+    (out / "duplicates" / name).write_bytes(b"PAR1\xff\xfe half of a file")
+    ran = CliRunner().invoke(main, [*command.split(), "--out", str(out)], catch_exceptions=False)
+    assert ran.exit_code == 1
+    assert f"{name} cannot be read" in ran.stderr
+    assert "run `neardup duplicates ARCHIVE" in ran.stderr
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"{", b"[1]", b"3"])
+def test_what_is_no_object_in_json_is_as_if_it_were_not_there(content: bytes, tmp_path: Path) -> None:
+    """So a manifest that is broken in whatever way means that its stage is done again."""
+    file = tmp_path / "manifest.json"
+    file.write_bytes(content)
+    assert read_json(file) == {}
