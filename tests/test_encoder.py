@@ -1,6 +1,7 @@
 """The shipped encoder by its real loading path, unit vectors, and a fingerprint that tells encoders apart."""
 
 import io
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -474,10 +475,15 @@ def test_a_model_that_the_hub_keeps_to_itself_is_one_sentence(
     assert "set HF_TOKEN" in sentence
 
 
-def test_a_gated_model_is_one_sentence(sentence_of: Callable[[str | None], str]) -> None:
-    """The hub tells about it, but does not give its files."""
+def test_a_gated_model_is_one_sentence(tmp_path: Path) -> None:
+    """The hub tells about it, but does not give its files; a library reads the hub's address while it is imported."""
+    code = "from neardup.encode.encoder import load_encoder; load_encoder('somebody/clip')"
     with Hub(200, 403) as hub:
-        assert "it is private or gated" in sentence_of(hub.address)
+        variables = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.address, "HF_TOKEN": "", "HF_HOME": str(tmp_path)}
+        ran = subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, **variables}, capture_output=True, text=True, check=False
+        )
+    assert "it is private or gated" in ran.stderr.strip().splitlines()[-1]
 
 
 def test_a_model_that_the_hub_does_not_have_is_one_sentence(sentence_of: Callable[[str | None], str]) -> None:

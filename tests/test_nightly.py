@@ -17,7 +17,7 @@ SETTINGS = {
     "train": {"epochs": 2, "batch_size": 8},
     "tune": {"trials": 2, "epochs": 1},
 }
-LONG = 150
+LONG = 200
 """Epochs of a training that goes on for longer than the server takes to note the first sign of life of its run."""
 MONTHLY = 'schedules: [{cron: "0 3 1 * *"'
 
