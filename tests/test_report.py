@@ -144,6 +144,19 @@ def test_the_discrepancies_fit_a_phone(prepared: Path, tmp_path: Path) -> None:
     assert int(browse(prepared / "discrepancies.html", tmp_path, 390).split()[1]) <= 390
 
 
+@in_a_browser
+@pytest.mark.slow
+def test_pairs_of_long_names_fit_a_phone(tmp_path: Path) -> None:
+    """The page of explained pairs does not scroll sideways for a name without a space."""
+    Image.new("L", (64, 48), 128).save(tmp_path / "pair.png")
+    name = "z" * 200 + ".jpg"
+    pair = {"picture": "pair.png", "photo": name, "partner": name, "sentence": f"{name} is a crop of {name}."}
+    pair |= {"title": "Group 1", "note": "", "probability": "98.8 %"}
+    page = tmp_path / "explained.html"
+    write_page(page, "explained", linked=[pair], doubtful=[], summary="1 pair", groups=1)
+    assert int(browse(page, tmp_path, 390).split()[1]) <= 390
+
+
 def test_the_template_of_the_discrepancies_shows_every_line(tmp_path: Path) -> None:
     """Counts, kinds in their order, and the lines of each with their fields escaped; a kind without lines is not."""
     lines = [
