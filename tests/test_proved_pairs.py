@@ -76,5 +76,5 @@ def test_a_person_sees_the_doubtful_pairs_in_the_middle_first(answered: int | No
     ("probability", "text"), [(0.9996, "over 99.9 %"), (0.9994, "99.9 %"), (0.5, "50.0 %"), (0.0002, "under 0.1 %")]
 )
 def test_no_probability_is_said_to_be_certain(probability: float, text: str) -> None:
-    """What would be rounded to 100 % is said to be more than the greatest tenth below it."""
+    """What would be rounded to 100 % is said to be more than the greatest tenth below it, and likewise for 0 %."""
     assert chance_text(probability) == text

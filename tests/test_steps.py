@@ -6,9 +6,9 @@ import pytest
 from prefect.states import Failed
 
 from neardup.errors import ArchiveError, TrackingError
-from neardup.progress import duration
 from neardup.review.links import Links
 from neardup.review.verdicts import DATABASE, DIFFERENT, SAME, Verdict, open_verdicts
+from neardup.words import duration
 from tasks.decisions import VERDICTS_URL, judged_pairs, kept_verdicts, links_of
 from tasks.duplicates import _Progress
 from tasks.running import RETRY, outside_fault
