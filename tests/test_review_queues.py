@@ -18,7 +18,7 @@ from neardup.review.audit import next_aim
 from neardup.review.bridges import bridges
 from neardup.review.group import Groups
 from neardup.review.pictures import Pictures
-from neardup.review.queues import AUDIT, GROUP, REVIEW, Queues
+from neardup.review.queues import AUDIT, REVIEW, Queues
 from neardup.review.references import References
 from neardup.review.results import Results
 from neardup.review.shown import shown_points, shown_task, shown_with
@@ -143,8 +143,8 @@ def sides_without(edges: list[list[int]], left_out: list[int]) -> list[set[int]]
 
 def test_the_pairs_of_a_group_are_asked_by_doubt(out: Path, kept: Verdicts) -> None:
     """All of one group and none of others, linked or not; a bridge before them."""
-    assert numbers(Queues(Results(out), kept), GROUP, group=1) == [1, 4, 2, 0]
-    assert numbers(Queues(Results(out), kept), GROUP, group=2) == [3]
+    assert numbers(Queues(Results(out), kept), "group", group=1) == [1, 4, 2, 0]
+    assert numbers(Queues(Results(out), kept), "group", group=2) == [3]
 
 
 def test_two_people_are_given_different_pairs(out: Path, kept: Verdicts, monkeypatch: pytest.MonkeyPatch) -> None:
