@@ -90,7 +90,7 @@ def test_each_number_has_its_words(changes: dict[str, object], words: str) -> No
         ({"correlation": 0.75}, "another exposure", False),
         ({"rotation": 1.5}, "rotated", True),
         ({"squeeze": 0.94}, "squeezed", False),
-        ({"coverage_first": 0.25}, "part of a montage", True),
+        ({"coverage_first": 0.25}, "small part", True),
         ({"coverage_first": 0.95, "coverage_second": 0.95}, "same frame", True),
         ({"coverage_first": 0.5, "coverage_second": 0.85}, "crop", True),
         ({"tone_slope": -0.9, "correlation": 0.5}, "negative", False),

@@ -31,7 +31,7 @@ from neardup.verify.match import (
 from neardup.verify.products import GREATEST
 from neardup.verify.screen import screen_period
 from neardup.verify.store import KeypointCache
-from neardup.verify.verifier import Verifier, cache_features, verifier_fingerprint
+from neardup.verify.verifier import Verifier, cache_features, proof_of, verifier_fingerprint
 
 SIZE = (400, 300)
 """Width and height of the made photos."""
@@ -249,7 +249,6 @@ def test_evidence_counts_both_versions_and_takes_the_better() -> None:
     assert found.log_false_alarms == min(plain.log_false_alarms, blurred.log_false_alarms)
     assert (found.width_first, found.height_first, found.width_second, found.height_second) == (480, 360, 240, 180)
     assert (found.keypoints_first, found.keypoints_second) == (features(sharp).count, features(copy).count)
-    assert found.keypoints_first != found.keypoints_second
 
 
 def test_keypoints_that_suffice_can_be_told_and_no_share_is_over_one() -> None:
@@ -318,3 +317,29 @@ def test_only_another_major_version_of_opencv_is_another_verifier(monkeypatch: p
     assert verifier_fingerprint() == before
     monkeypatch.setattr(verifier.cv2, "__version__", f"{major + 1}.0.0")
     assert verifier_fingerprint() != before
+
+
+def test_a_match_that_chance_explains_is_no_evidence_of_one() -> None:
+    """Five points of fifty lie as another photo's do: they are counted, and no transform follows from them."""
+    for seed in range(60):
+        points, descriptors = points_and_descriptors(seed)
+        places = np.random.default_rng(1000 + seed).uniform(20, 280, points.shape)
+        places[:5] = points[:5] + 7
+        first, second = photo(points, descriptors), photo(places[:50], descriptors[:50])
+        chance = match_of(first, second)
+        if chance is not None and not plausible(chance):
+            break
+    assert chance is not None
+    assert not plausible(chance)
+    evidence, agreeing = proof_of(first, second, ("a", "b"))
+    assert (evidence.matched, evidence.inliers, len(agreeing)) == (False, chance.inliers, 0)
+    assert (evidence.keypoints_first, evidence.keypoints_second) == (60, 50)
+
+
+def test_points_agree_within_a_share_of_the_diagonal() -> None:
+    """A fiftieth, ten pixels of these photos: what a warped print moves by four is the same picture."""
+    points, descriptors = points_and_descriptors(8)
+    moved = points + np.random.default_rng(9).uniform(-4, 4, points.shape)
+    found = match_of(photo(points, descriptors), photo(moved, descriptors))
+    assert found is not None
+    assert found.inliers >= 55
