@@ -228,12 +228,14 @@ def test_onnx_runtime_gives_what_torch_gives(saved: Path) -> None:
 
 def test_a_search_by_the_builtin_needs_no_torch(tmp_path: Path) -> None:
     """The command finds a photo in a table of vectors without the seconds that torch takes to import."""
-    IMAGES[0].save(tmp_path / "x.png")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    IMAGES[0].save(photos / "x.png")
     code = (
         "import sys; from neardup.cli import main\n"
-        f"main(['embed', {str(tmp_path)!r}, '--out', {str(tmp_path / 'v.parquet')!r}, '--encoder', 'builtin:tiny'], "
+        f"main(['embed', {str(photos)!r}, '--out', {str(tmp_path / 'v.parquet')!r}, '--encoder', 'builtin:tiny'], "
         "standalone_mode=False)\n"
-        f"main(['search', {str(tmp_path / 'x.png')!r}, '--in', {str(tmp_path / 'v.parquet')!r}, "
+        f"main(['search', {str(photos / 'x.png')!r}, '--in', {str(tmp_path / 'v.parquet')!r}, "
         "'--encoder', 'builtin:tiny'], standalone_mode=False)\n"
         "print('torch' in sys.modules)"
     )
