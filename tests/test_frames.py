@@ -46,6 +46,9 @@ def test_mirror_rotation_scale_and_squeeze_are_told_apart() -> None:
     assert (mirrored.mirrored, mirrored.rotation, mirrored.scale) == pytest.approx((True, 0, 2))
     flipped = frames_of(affine(1, 0, 0, 0, -1, 300), SIZE, SIZE)
     assert (flipped.mirrored, flipped.rotation) == (True, 180)
+    cosine, sine = np.sqrt(0.75), 0.5
+    turned = frames_of(affine(-cosine, -sine, 400, -sine, cosine, 200), SIZE, (600, 600))
+    assert (turned.mirrored, turned.rotation) == pytest.approx((True, 30))
     assert frames_of(affine(0.8, 0, 0, 0, 1, 0), SIZE, (320, 300)).squeeze == pytest.approx(0.8)
 
 
@@ -53,6 +56,7 @@ def test_a_box_is_cut_off_at_the_frame_and_undone_by_the_inverse() -> None:
     """What lies outside of the first photo is no part of it."""
     transform = affine(1, 0, 50, 0, 1, -30)
     assert box_in_first(transform, SIZE, (100, 100)) == pytest.approx((0, 30, 50, 100))
+    assert box_in_first(affine(1, 0, -380, 0, 1, -250), SIZE, (100, 100)) == pytest.approx((380, 250, 20, 50))
     back = outline(inverse(transform), SIZE)
     assert back is not None
     assert np.allclose(back[0], [50, -30])
