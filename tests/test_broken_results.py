@@ -1,13 +1,17 @@
 """Results of which a file is broken: one sentence says which and what makes it anew, whoever reads them."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from made_results import small_results
 
 from neardup.cli import main
+from neardup.errors import ArchiveError
 from neardup.stages import read_json
+from neardup.verify.store import read_evidence
 
 
 @pytest.mark.parametrize(
@@ -29,6 +33,19 @@ def test_a_broken_file_of_the_results_is_named(command: str, name: str, tmp_path
     assert ran.exit_code == 1
     assert f"{name} cannot be read" in ran.stderr
     assert "run `neardup duplicates ARCHIVE" in ran.stderr
+
+
+def test_evidence_of_a_version_before_is_read(tmp_path: Path) -> None:
+    """What it lacks has its default; a table of something else is refused in a sentence."""
+    _, out = small_results(tmp_path, groups=1)
+    path = out / "duplicates" / "evidence.parquet"
+    known = read_evidence(path)
+    pq.write_table(pq.read_table(path).drop_columns(["plain_first", "plain_second"]), path)
+    unsaid = {pair: replace(evidence, plain_first=0.0, plain_second=0.0) for pair, evidence in known.items()}
+    assert read_evidence(path) == unsaid != {}
+    pq.write_table(pq.read_table(path).select(["first", "second"]), path)
+    with pytest.raises(ArchiveError, match="cannot be read"):
+        read_evidence(path)
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"{", b"[1]", b"3"])

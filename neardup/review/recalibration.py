@@ -67,8 +67,8 @@ class Run:
         """
         folder = out / "duplicates"
         table = folder / "pairs.parquet"
-        pairs_table = read_results(table, out)
-        if "photo_sha256" not in pairs_table.column_names:
+        pairs = read_results(table, out, ["similarity", "kind"], ["photo_sha256", "partner_sha256"])
+        if "photo_sha256" not in pairs.column_names:
             raise ArchiveError(f"the pairs in {table} were not verified: run `neardup duplicates` without --no-verify")
         encoder = str(read_json(folder / "duplicates.json").get("fingerprint", ""))
         base = starting_decision(out, encoder)
@@ -78,9 +78,8 @@ class Run:
                 "for the shipped encoder may be another one since, or `neardup evaluate` first, which fits one on your "
                 "ground truth"
             )
-        rows = pairs_table.select(["photo_sha256", "partner_sha256", "similarity", "kind"]).to_pylist()
         similarity: dict[Pair, float] = {}
-        for row in rows:
+        for row in pairs.to_pylist():
             if row["kind"] != KINDS[COPY]:
                 similarity.setdefault(pair_of(row["photo_sha256"], row["partner_sha256"]), row["similarity"])
         known = read_evidence(folder / EVIDENCE)

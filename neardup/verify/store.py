@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -73,21 +73,29 @@ def evidence_table(path: Path) -> pa.Table | None:
     Raises:
         ArchiveError: the file is broken.
     """
-    names = [field.name for field in fields(Evidence)]
-    return read_results(path, path.parent.parent, names) if path.is_file() else None
+    needed = [field.name for field in fields(Evidence) if field.default is MISSING]
+    newer = [field.name for field in fields(Evidence) if field.default is not MISSING]
+    return read_results(path, path.parent.parent, needed, newer) if path.is_file() else None
 
 
-def read_results(path: Path, out: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_results(path: Path, out: Path, columns: Sequence[str] | None = None, optional: Sequence[str] = ()) -> pa.Table:
     """A table that `neardup duplicates` wrote into an output folder, or some columns of it.
 
+    Args:
+        path: the table.
+        out: the output folder.
+        columns: those that it must have; None for all that it has.
+        optional: those that it may lack, as a version before, or a run without verification, wrote it.
+
     Raises:
-        ArchiveError: it is not there, or it is broken.
+        ArchiveError: it is not there, it is broken, or it lacks a column.
     """
     again = f"run `neardup duplicates ARCHIVE --out {typed(out)}`"
     if not path.is_file():
         raise ArchiveError(f"{path} does not exist: {again} first")
     try:
-        return pq.read_table(path, columns=columns)
+        known = pq.read_schema(path).names if optional else []
+        return pq.read_table(path, columns=columns and [*columns, *(name for name in optional if name in known)])
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0][:200]
         raise ArchiveError(f"{path} cannot be read ({reason}): {again} again, which writes it anew") from error
