@@ -7,14 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-import numpy as np
 
 from neardup.builtin.pool import training_photographs
 from neardup.encode.background import Background
 from neardup.encode.encoder import BUILTIN, CHECKPOINT
-from neardup.encode.files import encode_files
 from neardup.encode.onnx import of_checkpoint
-from neardup.errors import UnreadableImageError
 
 PHOTOGRAPHS = 2000
 """Photographs in the background, drawn by chance: with 1,000 of them exposures of one plate are found less well among
@@ -27,10 +24,7 @@ def fit(folders: Sequence[Path]) -> Background:
     Raises:
         ArchiveError: there are no such photographs.
     """
-    photographs = training_photographs(folders)
-    drawn = np.random.default_rng(0).choice(len(photographs), min(PHOTOGRAPHS, len(photographs)), replace=False)
-    encoded = encode_files(of_checkpoint(BUILTIN, CHECKPOINT), (photographs[row] for row in np.sort(drawn)))
-    return Background.of(np.stack([vector for _, vector in encoded if not isinstance(vector, UnreadableImageError)]))
+    return Background.fitted(of_checkpoint(BUILTIN, CHECKPOINT), training_photographs(folders), PHOTOGRAPHS, 0)
 
 
 @click.command()

@@ -20,8 +20,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from neardup.arrays import Vectors
-from neardup.encode.protocol import BatchEncoder
-from neardup.errors import EncoderError
+from neardup.encode.files import Source, encode_files
+from neardup.encode.protocol import BatchEncoder, Encoder
+from neardup.errors import EncoderError, UnreadableImageError
 from neardup.images import MAX_PIXELS
 from neardup.stages import digest_of, replacing
 
@@ -51,6 +52,23 @@ class Background:
     def of(cls, vectors: Vectors) -> "Background":
         """The background of photographs, float32 (m, d), unit rows."""
         return cls(vectors.astype(np.float16), min(NEIGHBOURS, len(vectors)))
+
+    @classmethod
+    def fitted(
+        cls, encoder: Encoder, sources: Sequence[Source], most: int, seed: int, max_pixels: int = MAX_PIXELS
+    ) -> "Background":
+        """The background of image files, but for those that cannot be read.
+
+        Args:
+            encoder: what encodes them, without a background of its own.
+            sources: the files.
+            most: files that are encoded; where there are more, so many are drawn.
+            seed: number by which they are drawn.
+            max_pixels: larger images are left out.
+        """
+        rows = np.sort(np.random.default_rng(seed).choice(len(sources), min(most, len(sources)), replace=False))
+        encoded = encode_files(encoder, (sources[row] for row in rows), max_pixels)
+        return cls.of(np.stack([vector for _, vector in encoded if not isinstance(vector, UnreadableImageError)]))
 
     @cached_property
     def digest(self) -> str:

@@ -5,12 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from neardup.encode.background import BACKGROUND, Background
 from neardup.encode.encoder import BatchEncoder, load_encoder
-from neardup.encode.files import encode_files
-from neardup.errors import TrainingError, UnreadableImageError
+from neardup.errors import TrainingError
 from neardup.settings.schema import Recipe
 from neardup.train.batches import Example, KnownPairs
 from neardup.train.data import TrainingData
@@ -81,11 +78,11 @@ def normalise(
     if start and not share:
         start.save(checkpoint)
         return {}
-    if data.recipe.normalise is False or (start is None and not data.recipe.normalise):
+    if data.recipe.normalise is False or not (start or data.recipe.normalise):
         return {}
     photos = [data.examples[row] for row in data.parts.training]
     if start:
-        background = background_of(load_encoder(str(checkpoint), device), photos, data.recipe.seed)
+        background = _fitted(load_encoder(str(checkpoint), device), photos, data.recipe.seed)
         background.save(checkpoint)
         facts: dict[str, Any] = {"background_photos": len(background.vectors)}
     else:
@@ -149,7 +146,7 @@ def fit(checkpoint: Path, photos: Sequence[Example], near: NearDuplicates, seed:
     """
     (checkpoint / BACKGROUND).unlink(missing_ok=True)
     encoder = load_encoder(str(checkpoint), device)
-    background = background_of(encoder, photos, seed)
+    background = _fitted(encoder, photos, seed)
     pictures = near.encoded(encoder)
     plain, wide = near.search(pictures), near.search(background.appended(pictures))
     start = Share(0.0, plain.ndcg, plain.micro_ap)
@@ -161,10 +158,7 @@ def fit(checkpoint: Path, photos: Sequence[Example], near: NearDuplicates, seed:
     return Normalisation(kept, len(background.vectors), *figures)
 
 
-def background_of(encoder: BatchEncoder, photos: Sequence[Example], seed: int) -> Background:
-    """The background of photos, of `MOST` of them drawn by a seed where there are more."""
-    if len(photos) > MOST:
-        rows = np.sort(np.random.default_rng(seed).choice(len(photos), MOST, replace=False))
-        photos = [photos[row] for row in rows]
-    encoded = encode_files(encoder, (photo.image for photo in photos), max(photo.max_pixels for photo in photos))
-    return Background.of(np.stack([vector for _, vector in encoded if not isinstance(vector, UnreadableImageError)]))
+def _fitted(encoder: BatchEncoder, photos: Sequence[Example], seed: int) -> Background:
+    """The background of training photos."""
+    limit = max(photo.max_pixels for photo in photos)
+    return Background.fitted(encoder, [photo.image for photo in photos], MOST, seed, limit)

@@ -155,7 +155,7 @@ def align(first: GreyPhoto, second: GreyPhoto, transform: Transform, side: int =
         factor = side / max(grey.shape)
         grey = cv2.resize(grey, _reduced(grey.shape, factor), interpolation=cv2.INTER_AREA).astype(np.uint8)
     height, width = grey.shape
-    first_factor, second_factor = _factors(grey, first.size), _factors(second.grey, second.size)
+    first_factor, second_factor = factors_of(grey, first.size), factors_of(second.grey, second.size)
     matrix = by_centres(rescaled(transform, first_factor, second_factor))
     scale = max(1e-3, float(np.sqrt(abs(np.linalg.det(matrix[:2, :2])))))
     period = max(first.screen * first_factor[0], second.screen * second_factor[0] / scale)
@@ -198,7 +198,7 @@ def match_tones(values: Vectors, target: Vectors, source: Vectors) -> Vectors:
     return np.asarray(table[places], dtype=np.float32)
 
 
-def _factors(grey: Grey, size: Size) -> tuple[float, float]:
+def factors_of(grey: Grey, size: Size) -> tuple[float, float]:
     """Pixels of a small picture by one of the full photo, across and down."""
     return grey.shape[1] / size[0], grey.shape[0] / size[1]
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from neardup.verify.evidence import Box, Evidence
 from neardup.verify.frames import Size, box_in_first, inverse
+from neardup.words import counted
 
 WHOLE = 0.95
 """Share of a frame, 0 to 1, from which the other photo shows all of it: borders and misfit take some per cent."""
@@ -168,7 +169,7 @@ class Relation:
         if self.kind is Kind.NO_MATCH:
             return f"No match: no part of {first} fits a part of {second}."
         if self.doubtful:
-            points = _counted(self.points, "point agrees", "points agree")
+            points = counted(self.points, "point agrees", "points agree")
             return f"Doubtful: {first} and {second} may only look alike, for tones fit badly and no more than {points}."
         subject, other = (first, second) if self.crop == "first" else (second, first)
         parts = [", ".join([self._frames(subject, other), *self._changes(other)])]
@@ -179,8 +180,8 @@ class Relation:
         if self.other_exposure:
             parts.append("tones fit badly: a large retouch, a poor print or another exposure of the same scene")
         if self.retouched:
-            parts.append(_counted(len(self.retouched), "place seems to differ", "places seem to differ"))
-        parts.append(_counted(self.points, "point agrees", "points agree"))
+            parts.append(counted(len(self.retouched), "place seems to differ", "places seem to differ"))
+        parts.append(counted(self.points, "point agrees", "points agree"))
         return "; ".join(parts) + "."
 
     def _frames(self, subject: str, other: str) -> str:
@@ -300,11 +301,6 @@ def _photos_where(*, first: bool, second: bool) -> Which:
     if first and second:
         return "both"
     return "first" if first else "second" if second else ""
-
-
-def _counted(count: int, one: str, several: str) -> str:
-    """A number with its words: "1 point agrees", "143 points agree"."""
-    return f"{count} {one if count == 1 else several}"
 
 
 def _percent(share: float) -> str:

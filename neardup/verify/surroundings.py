@@ -5,8 +5,8 @@ import numpy as np
 
 from neardup.arrays import Floats
 from neardup.verify.evidence import Transform
-from neardup.verify.frames import Size, inverse, outline
-from neardup.verify.pixels import GreyPhoto
+from neardup.verify.frames import inverse, outline
+from neardup.verify.pixels import GreyPhoto, factors_of
 
 TONES = 16
 """Grey levels that count as one tone: paper has grain, and yellows unevenly.
@@ -40,7 +40,7 @@ def _of_one_tone(photo: GreyPhoto, common: Floats | None) -> float:
     if common is None:
         return 0.0
     height, width = photo.grey.shape
-    corners = np.clip(common * _factors(photo.size, (width, height)), -10 * max(width, height), 10 * max(width, height))
+    corners = np.clip(common * factors_of(photo.grey, photo.size), -10 * max(width, height), 10 * max(width, height))
     inside = np.zeros((height, width), np.uint8)
     cv2.fillConvexPoly(inside, corners.round().astype(np.int32), 1)
     side = 2 * round(MISFIT * max(width, height)) + 1
@@ -49,8 +49,3 @@ def _of_one_tone(photo: GreyPhoto, common: Floats | None) -> float:
         return 0.0
     until = np.concatenate([[0], np.bincount(tones, minlength=256).cumsum()])
     return float((until[TONES:] - until[:-TONES]).max() / len(tones))
-
-
-def _factors(full: Size, small: Size) -> Floats:
-    """Pixels of a small picture by one of the full photo, across and down: float64 (2,)."""
-    return np.array(small, dtype=np.float64) / full
