@@ -121,9 +121,9 @@ def search(
 
     file = Path(vectors)
     photos = photos or _remembered(vectors)
-    if page and not photos:
-        raise ConfigError("--page shows pictures: say with --photos which folder was embedded")
-    if page and photos:
+    if page:
+        if not photos:
+            raise ConfigError("--page shows pictures: say with --photos which folder was embedded")
         check_folders(photos, page, "--page")
     settings = settings_of(config, encoder=encoder, device=device)
     known = None if _is_store(vectors) else _read_vectors(file)
@@ -142,15 +142,15 @@ def search(
     else:
         hits = nearest(queries.vectors, gallery, top, fingerprint=model.fingerprint)
     answers = list(zip(queries.paths, mark_itself(hits, queries), strict=True))
-    folder, proofs = photo if photo.is_dir() else photo.parent, None
+    folder, verified = photo if photo.is_dir() else photo.parent, None
     if verify and photos:
         state = file.parent / STATE if known else None
-        proofs = _verified_hits(queries, hits, folder, photos, state, settings.prepare.max_pixels)
+        verified = _verified_hits(queries, hits, folder, photos, state, settings.prepare.max_pixels)
     elif verify:
         say("The hits are not verified: say with --photos which folder was embedded, or --no-verify")
-    _print_hits(answers, proofs, with_names=photo.is_dir(), as_json=as_json)
+    _print_hits(answers, verified, with_names=photo.is_dir(), as_json=as_json)
     if page and photos:
-        _show_hits(page, folder, photos, answers, proofs, settings.prepare.max_pixels)
+        _show_hits(page, folder, photos, answers, verified, settings.prepare.max_pixels)
 
 
 def _remembered(vectors: str) -> Path | None:
@@ -200,7 +200,7 @@ def _stored_vectors(store: str, fingerprint: str) -> "Embeddings":
 
 def _print_hits(
     answers: "Sequence[tuple[str, Sequence[Hit]]]",
-    proofs: "Sequence[Sequence[VerifiedHit | None]] | None",
+    verified: "Sequence[Sequence[VerifiedHit | None]] | None",
     *,
     with_names: bool,
     as_json: bool,
@@ -211,9 +211,9 @@ def _print_hits(
     lines, facts = [], []
     for number, (query, best) in enumerate(answers):
         lines += [query] if with_names else []
-        proved = proofs[number] if proofs else [None] * len(best)
+        of_query = verified[number] if verified else [None] * len(best)
         shown = []
-        for rank, (hit, proof) in enumerate(zip(best, proved, strict=True), 1):
+        for rank, (hit, proof) in enumerate(zip(best, of_query, strict=True), 1):
             remark = "  (itself)" if hit.itself else f"  {proof.text}" if proof else ""
             lines.append(f"{rank:>3}  {hit.similarity:.4f}  {hit.path}{remark}")
             shown.append(asdict(hit) | (asdict(proof) if proof else {}))
@@ -226,7 +226,7 @@ def _show_hits(
     queries: Path,
     photos: Path,
     answers: "Sequence[tuple[str, Sequence[Hit]]]",
-    proofs: "Sequence[Sequence[VerifiedHit | None]] | None",
+    verified: "Sequence[Sequence[VerifiedHit | None]] | None",
     max_pixels: int,
 ) -> None:
     """Write the page that shows each query with its hits."""
@@ -234,10 +234,10 @@ def _show_hits(
 
     rows = []
     for number, (query, best) in enumerate(answers):
-        proved = proofs[number] if proofs else [None] * len(best)
+        of_query = verified[number] if verified else [None] * len(best)
         labels = [
             f"{hit.similarity:.3f}" + ", itself" * hit.itself + (f", {proof.text}" if proof and not hit.itself else "")
-            for hit, proof in zip(best, proved, strict=True)
+            for hit, proof in zip(best, of_query, strict=True)
         ]
         rows.append((query, [(hit.path, label) for hit, label in zip(best, labels, strict=True)]))
     write_hits(page, queries, photos, rows, max_pixels)

@@ -65,13 +65,13 @@ class DecidedPairs:
     def screened(self) -> set[int]:
         """Rows of the photos that show a printing screen."""
         rows = {photo: row for row, photo in self.photos.items()}
-        screens = {
-            photo: period
+        return {
+            rows[photo]
             for item in self.evidence
             if item
             for photo, period in ((item.first, item.screen_first), (item.second, item.screen_second))
+            if period > 0
         }
-        return {rows[photo] for photo, period in screens.items() if period > 0}
 
 
 def group_pairs(count: int, pairs: DecidedPairs, constraints: Constraints | None = None) -> tuple[Ints, Floats]:

@@ -132,14 +132,18 @@ class VerifiedPairs:
 
     def columns(self) -> dict[str, list[Any]]:
         """The columns of the table of pairs that verification adds."""
+        relations = [relation_of(found) if found else None for found in self.evidence]
         return {
             "photo_sha256": [self.photos[row] for row in self.pairs.left.tolist()],
             "partner_sha256": [self.photos[row] for row in self.pairs.right.tolist()],
             "probability": [None if np.isnan(value) else value for value in self.probabilities.tolist()],
             "band": [str(band) or None for band in self.bands],
             "verdict": self.answers,
-            "relation": [found and relation_of(found).words for found in self.evidence],
-            "sentence": [found and self._sentence(place, found) for place, found in enumerate(self.evidence)],
+            "relation": [relation and relation.words for relation in relations],
+            "sentence": [
+                found and relation and relation.sentence(*self._names(place, found))
+                for place, (found, relation) in enumerate(zip(self.evidence, relations, strict=True))
+            ],
             "inliers": [found and found.points for found in self.evidence],
         }
 
@@ -152,10 +156,6 @@ class VerifiedPairs:
         """File names of a pair's photos, in the order of its evidence."""
         first, second = (Path(self.paths[row]).name for row in self._rows(place, found))
         return first, second
-
-    def _sentence(self, place: int, found: Evidence) -> str:
-        """A pair's relation with its photos' names."""
-        return relation_of(found).sentence(*self._names(place, found))
 
     def write(self, folder: Path, groups: Sequence[Sequence[int]], reports: Sequence[GroupReport]) -> None:
         """Write `evidence.parquet`, `decision.json`, pictures of pairs in `explained/`, and the page that shows them.
@@ -224,7 +224,7 @@ class VerifiedPairs:
             return None
         chance = self.probabilities[place]
         probability = "" if np.isnan(chance) else f"probability {chance_text(chance)}, {self.bands[place]}"
-        sentence = self._sentence(place, found)
+        sentence = relation_of(found).sentence(*self._names(place, found))
         facts = {"picture": name, "photo": photo, "partner": partner, "sentence": sentence, "probability": probability}
         return {**facts, "title": title, "note": note}
 

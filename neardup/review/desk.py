@@ -74,5 +74,5 @@ class Desk:
         def read(photo: str) -> bytes:
             return data if photo == query else read_file(files[photo])
 
-        proofs = verify_hits(names, [hits[:PROVED]], read, state, self.results.decision, self.max_pixels)[0]
-        return {hit.photo: asdict(proof) for hit, proof in zip(hits, proofs, strict=False) if proof}
+        verified = verify_hits(names, [hits[:PROVED]], read, state, self.results.decision, self.max_pixels)[0]
+        return {hit.photo: asdict(proof) for hit, proof in zip(hits, verified, strict=False) if proof}

@@ -25,9 +25,10 @@ An archive may come from anybody, and its file is read unasked; other tables nam
 
 PLAIN: Mapping[str, str] = MappingProxyType(
     {
-        "dataclass_type": "it is a table, whose name stands in square brackets on a line of its own",
-        "mapping_type": "it is a table, whose name stands in square brackets on a line of its own",
-        "dict_type": "it is a table, whose name stands in square brackets on a line of its own",
+        **dict.fromkeys(
+            ("dataclass_type", "mapping_type", "dict_type"),
+            "it is a table, whose name stands in square brackets on a line of its own",
+        ),
         "tuple_type": "it is a list, in square brackets with a comma between its values",
         "string_type": "it is a text, in quotes",
     }
