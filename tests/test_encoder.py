@@ -138,10 +138,10 @@ def test_bf16_is_nearly_fp32() -> None:
 @pytest.mark.usefixtures("int8")
 def test_each_number_format_is_another_encoder(saved: Path) -> None:
     """Vectors and thresholds of one are never taken for those of another."""
-    dtypes: tuple[Dtype, ...] = ("fp32", "bf16", "int8")
+    dtypes: tuple[Dtype, ...] = ("fp32", "bf16", "int8") if cpu_has_bf16() else ("fp32", "int8")
     fingerprints = [load_encoder(str(saved), "cpu", dtype).fingerprint for dtype in dtypes]
     assert fingerprints == [in_dtype(fingerprints[0], dtype) for dtype in dtypes]
-    assert len(set(fingerprints)) == 3
+    assert len(set(fingerprints)) == len(dtypes)
 
 
 @pytest.mark.parametrize(

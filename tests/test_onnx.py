@@ -4,11 +4,13 @@ import io
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from click.testing import CliRunner
@@ -18,7 +20,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from neardup.cli import main
-from neardup.encode.encoder import load_encoder
+from neardup.encode.encoder import CHECKPOINT, load_encoder
 from neardup.encode.graph import write_graph
 from neardup.encode.onnx import GRAPH, Preparation, fingerprint_of, of_checkpoint, open_session, vision_weights
 from neardup.encode.onnx_file import of_file, prepared
@@ -331,6 +333,25 @@ def test_a_checkpoint_gives_what_torch_gives(checkpoint: tuple[Path, Tower]) -> 
         wanted = vectors_of(tower, torch.from_numpy(Preparation.of(config).normalised(pixels)))
     np.testing.assert_allclose(encoder.encode(pixels), nn.functional.normalize(wanted).numpy(), atol=1e-5)
     assert b"running_mean" in (folder / GRAPH).read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["written", "shipped"])
+def test_a_graph_leaves_nothing_but_fused_convolutions(
+    checkpoint: tuple[Path, Tower], tmp_path: Path, kind: str
+) -> None:
+    """Batch norms and activations that stay by themselves make it three times as slow."""
+    folder = CHECKPOINT if kind == "shipped" else checkpoint[0]
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 3
+    weights = vision_weights(folder)
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(weight) for weight in weights.values()]
+    options.add_external_initializers(list(weights), values)
+    onnxruntime.InferenceSession((folder / GRAPH).read_bytes(), options, providers=["CPUExecutionProvider"])
+    model = onnx.load(tmp_path / "optimised.onnx", load_external_data=False)
+    left = Counter(node.op_type for node in model.graph.node)
+    assert left["Conv"] >= 1
+    assert not {"BatchNormalization", "Clip", "Relu", "Pad", "Cast", "Expand"} & set(left), left
 
 
 def test_its_fingerprint_is_that_of_weights_and_preparation(checkpoint: tuple[Path, Tower]) -> None:

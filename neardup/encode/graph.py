@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from neardup.encode.onnx import bears_on_vectors
 from neardup.stages import replacing
 
+SMALL = 64
+"""Numbers of the largest constant that others are computed from when a graph is written; weights have more."""
 VectorsOf = Callable[[Any, Tensor], Tensor]
 """Gives the vectors, (n, d), of normalised pixels, (n, 3, height, width), by a model."""
 
@@ -37,6 +39,7 @@ def write_graph(tower: nn.Module, vectors_of: VectorsOf, shape: Sequence[int], p
         path: the file.
     """
     from onnx import TensorProto  # noqa: PLC0415 - an optional dependency
+    from onnxscript import optimizer  # noqa: PLC0415 - an optional dependency
 
     images = torch.zeros(2, *shape)  # of a batch of one the exporter concludes that every batch has one
     program: Any = torch.onnx.export(
@@ -48,6 +51,11 @@ def write_graph(tower: nn.Module, vectors_of: VectorsOf, shape: Sequence[int], p
         verbose=False,
         optimize=False,  # it would fold batch norms into weights that no checkpoint has
     )
+    # Of what bears no weights nothing is left to compute, so that ONNX Runtime fuses convolution, batch norm and
+    # activation when it reads the weights: measured for EfficientNet-Lite0, 11 ms a photo instead of 33.
+    optimizer.inline(program.model)
+    optimizer.fold_constants(program.model, onnx_shape_inference=True, input_size_limit=SMALL)
+    optimizer.remove_unused_nodes(program.model)
     model = program.model_proto
     weights = {f"tower.{name}": name for name in tower.state_dict() if bears_on_vectors(name)}
     for initializer in model.graph.initializer:
