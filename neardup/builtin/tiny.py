@@ -62,7 +62,7 @@ def image_processor() -> CLIPImageProcessor:
     """The whole picture without its screen, its sides squeezed to 192 pixels: a crop would lose what copies share."""
     size, half = {"height": SIZE, "width": SIZE}, [LEVEL] * 3
     # transformers knows no `do_descreen`: it keeps the word in the configuration, and neardup does it.
-    return CLIPImageProcessor(size=size, do_center_crop=False, image_mean=half, image_std=half, do_descreen=True)
+    return CLIPImageProcessor(size=size, do_center_crop=False, image_mean=half, image_std=half, do_descreen=True)  # type: ignore[call-arg]
 
 
 def tokenizer() -> CLIPTokenizer:
