@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import composite
+from sklearn.metrics import precision_recall_fscore_support
 
 from neardup.arrays import Floats, Ints
 from neardup.decide.complete_linkage import complete_linkage
@@ -141,6 +142,18 @@ def test_a_resample_weighs_ranking_metrics_by_the_group_of_the_query(test_set: t
         "recall_at_5": oracles.resampled_mean(similarities, groups, times, lambda row: sum(row[:5]) / sum(row)),
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected)
+
+
+@given(resampled(ties=True))
+def test_a_resample_weighs_nearest_neighbours_by_their_group(test_set: tuple[Floats, Ints, Ints]) -> None:
+    """The mean over the groups that occur takes each as often as it was drawn."""
+    similarities, groups, times = test_set
+    of = scored(similarities, groups, ANY)
+    true, predicted = groups[of.queries], groups[of.nearest[of.queries]]
+    occurring = np.union1d(true, predicted)
+    by_group = precision_recall_fscore_support(true, predicted, labels=occurring, zero_division=0)[:2]
+    found, expected = values(of, times), [np.average(part, weights=times[occurring]) for part in by_group]
+    assert (found["nn_precision"], found["nn_recall"]) == pytest.approx(tuple(expected))
 
 
 @given(resampled(ties=True), st.floats(0, 1))
@@ -330,11 +343,13 @@ def test_no_distractors_change_nothing(test_set: tuple[Floats, Ints]) -> None:
 
 
 def test_a_distractor_that_is_nearest_is_a_wrong_prediction() -> None:
-    """It is a group of its own with precision and recall 0: of two groups that are predicted, half is left."""
+    """It is a group of its own with precision and recall 0, and is there once however often groups are drawn."""
     groups = np.array([0, 0, 1, 1])
     similarities = np.where(groups[:, None] == groups[None, :], 0.9, 0.1)
-    found = values(scored(similarities, groups, 0.5, np.array([[1.0], [1.0], [0.0], [0.0]])))
+    of = scored(similarities, groups, 0.5, np.array([[1.0], [1.0], [0.0], [0.0]]))
+    found, drawn_twice = values(of), values(of, np.array([2, 2]))
     assert (found["nn_precision"], found["nn_recall"]) == pytest.approx((1 / 3, 1 / 3))
+    assert (drawn_twice["nn_precision"], drawn_twice["nn_recall"]) == pytest.approx((2 / 5, 2 / 5))
 
 
 @settings(max_examples=30)

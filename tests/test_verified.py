@@ -11,14 +11,17 @@ from PIL import ImageOps
 from neardup.archive.testset import TestPhoto, TestSet
 from neardup.builtin.scenes import Scene
 from neardup.decide.chosen_decision import SHIPPED, own_decision
-from neardup.decide.decision import Decision
-from neardup.decide.probability import CandidatePairs
+from neardup.decide.decision import Decision, decide
+from neardup.decide.probability import CandidatePairs, out_of_fold, scored_square
+from neardup.decide.reliability import reliability_bins
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError
-from neardup.measure.evaluate import Evaluation, evaluate
+from neardup.measure.evaluate import FOLDS, Evaluation, evaluate
 from neardup.measure.verified_approaches import by_cosine, verify_approaches
 from neardup.stages import digest_file
 from neardup.verify.evidence import Evidence
+from neardup.verify.store import EVIDENCE, read_evidence
+from neardup.verify.verifier import Verifier
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +61,25 @@ def test_an_approach_is_measured_by_vectors_and_verified(results: Path) -> None:
     (results / "duplicates").mkdir(exist_ok=True)
     shutil.copy(SHIPPED, results / "duplicates" / "decision.json")
     assert own_decision(results, fingerprint) == Decision.load(results / "zero-shot" / "decision.json")
+
+
+def test_what_is_measured_is_out_of_fold(results: Path) -> None:
+    """Scores, bins and decision are those of models that saw none of a pair's groups; promises are those asked for."""
+    found = verify_approaches(results, lambda _: None, promises=(0.6, 0.7))["zero-shot"]
+    measured, by_probability = found.comparison.evaluations
+    sha_of = {photo.name: photo.sha256 for photo in TestSet.load(results).photos}
+    known = read_evidence(results / ".neardup" / EVIDENCE)
+    rows, evidence = Verifier({}.__getitem__).verify_nearest(
+        measured.vectors, [sha_of[n] for n in measured.names], known
+    )
+    similarities, group_of = measured.scored.similarities, measured.scored.group_of
+    pairs = CandidatePairs.of(rows, similarities[rows[:, 0], rows[:, 1]], evidence)
+    held_out = out_of_fold(pairs, group_of, FOLDS, measured.seed)
+    scores = scored_square(similarities, pairs, by_cosine(pairs, held_out.probabilities, evidence))
+    assert np.array_equal(by_probability.scored.similarities, scores)
+    same = group_of[pairs.left] == group_of[pairs.right]
+    assert found.bins == tuple(reliability_bins(p, same) for p in (held_out.probabilities, held_out.similarity))
+    assert found.decision == decide(pairs, group_of, held_out, found.decision.belongs, found.decision.source, 0.6, 0.7)
 
 
 def test_a_second_run_verifies_nothing_again(results: Path) -> None:
