@@ -16,7 +16,7 @@ from neardup.measure.bootstrap import Resample
 from neardup.measure.metrics import METRICS, NAMES, b_cubed, harmonic
 from neardup.measure.pairs import Pairs
 from neardup.measure.scored import ScoredTestSet
-from neardup.measure.threshold import best_threshold, calibrated_threshold, calibrated_thresholds
+from neardup.measure.threshold import best_threshold, calibrated_threshold, calibrated_thresholds, f1_error
 from neardup.settings import schema
 
 RANKING = ("top_1", "top_5", "ndcg", "map", "r_precision", "recall_at_5", "recall_at_10")
@@ -229,6 +229,16 @@ def test_the_calibrated_threshold_is_the_strictest_that_is_as_good(test_set: tup
     assert oracles.pair_scores(similarities, groups, threshold)[2] >= least - 1e-9
     higher = pairs.scores[pairs.scores > min(pairs.scores[pairs.scores >= threshold])]
     assert all(oracles.pair_scores(similarities, groups, score)[2] < least + 1e-9 for score in higher)
+
+
+def test_groups_without_pairs_are_not_drawn() -> None:
+    """The error of a threshold is that of the groups that it is chosen on, whatever others there are."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(6), 2)
+    pairs = Pairs.of(rng.random((12, 12)), groups)
+    error = f1_error(pairs, groups, 0.5)
+    assert error > 0
+    assert f1_error(pairs, np.append(groups, 6 + np.arange(30)), 0.5) == error
 
 
 def test_there_is_no_error_where_nothing_overlaps() -> None:

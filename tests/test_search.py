@@ -11,15 +11,18 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from PIL import Image
 
 from neardup.arrays import Ints, Vectors
 from neardup.decide.complete_linkage import near_groups
+from neardup.encode.encoder import load_encoder
 from neardup.encode.vectors import Embeddings
 from neardup.errors import EncoderError
 from neardup.search import all_pairs as nearpairs
 from neardup.search.all_pairs import NearPairs, PairSearch, near_pairs
 from neardup.search.approximate import EFFORTS, Index, Recall, build_index, measure_recall, opened_index
-from neardup.search.nearest import BLOCK, FIRST, MANY, QUERIES, nearest
+from neardup.search.nearest import BLOCK, FIRST, MANY, QUERIES, nearest, read_queries
+from neardup.stages import digest_file
 
 Rows = list[tuple[int, int, float]]
 
@@ -228,6 +231,21 @@ def check_hits(queries: Vectors, vectors: Vectors, top: int) -> None:
         similarities = (vectors.astype(np.float64) * query).sum(axis=1).tolist()
         expected = sorted(zip(similarities, names, hashes, strict=True), key=lambda hit: (-hit[0], hit[1]))[:top]
         assert [(hit.similarity, hit.path, hit.photo) for hit in hits] == expected
+
+
+def test_queries_of_a_folder_are_its_photos_that_can_be_read(small_encoder: str, tmp_path: Path) -> None:
+    """Each vector stands by the path and the content of its own file, though a file between them is no photo."""
+    encoder, said = load_encoder(small_encoder), list[str]()
+    for name in ("a.png", "c.png"):
+        colours = np.random.default_rng(ord(name[0])).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(colours).save(tmp_path / name)
+    (tmp_path / "b.png").write_bytes(b"no photo")
+    found = read_queries(tmp_path, encoder, said.append)
+    assert found.paths == ("a.png", "c.png")
+    assert found.photos == tuple(digest_file(tmp_path / path) for path in found.paths)
+    for path, vector in zip(found.paths, found.vectors, strict=True):
+        assert vector == pytest.approx(encoder.encode([encoder.read(tmp_path / path)])[0], abs=1e-4)
+    assert [sentence.split(":")[0] for sentence in said] == ["left out b.png"]
 
 
 def gallery_of(vectors: Vectors) -> Embeddings:

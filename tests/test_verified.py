@@ -16,7 +16,7 @@ from neardup.decide.probability import CandidatePairs, out_of_fold, scored_squar
 from neardup.decide.reliability import reliability_bins
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError
-from neardup.measure.evaluate import FOLDS, Evaluation, evaluate
+from neardup.measure.evaluate import FOLDS, Distractors, Evaluation, evaluate
 from neardup.measure.verified_approaches import by_cosine, verify_approaches
 from neardup.stages import digest_file
 from neardup.verify.evidence import Evidence
@@ -94,6 +94,16 @@ def test_a_second_run_verifies_nothing_again(results: Path) -> None:
     assert {path.name[:64] for path in keypoints.rglob("*.safetensors")} == drawn
     assert 0 < len(drawn) < 21
     assert (results / "zero-shot" / "verified.json").read_text(encoding="utf-8") == before
+
+
+def test_both_columns_leave_out_distractors(results: Path, tmp_path: Path) -> None:
+    """None of them is verified, so that the figures of both are those of the test set alone."""
+    out = tmp_path / "results"
+    shutil.copytree(results, out)
+    measured = Evaluation.load(out / "zero-shot")
+    replace(measured, distractors=Distractors(("distractors/a.png",), measured.vectors[:1])).save(out / "zero-shot")
+    found = verify_approaches(out, lambda _: None)["zero-shot"]
+    assert found.comparison.figures["top_1"]["zero-shot"].value == measured.metrics["top_1"].value
 
 
 def test_nothing_evaluated_is_one_sentence(tmp_path: Path) -> None:
