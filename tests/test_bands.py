@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -276,7 +277,7 @@ def test_more_linked_decoys_and_a_smaller_gallery_never_lower_the_bound(
 
 
 def test_the_bound_by_decoys_is_said_with_what_it_rests_on() -> None:
-    """Rounded up; a smaller gallery is no silent extrapolation; without decoys nothing is known."""
+    """Rounded up; a smaller gallery is no silent extrapolation, a larger one none; without decoys nothing is known."""
     assert expected_false_links(10_000, 3145, 0).sentence() == (
         "At most 5 false links are expected among 10,000 photos (95 % confidence): 3,145 foreign photographs were "
         "searched for in 10,000 photos, and none of them was linked."
@@ -285,6 +286,7 @@ def test_the_bound_by_decoys_is_said_with_what_it_rests_on() -> None:
     assert "and 2 of them were linked. The bound supposes that false links grow in proportion" in smaller
     assert "is not known: no decoys" in expected_false_links(10_000, 0, 0).sentence()
     assert expected_false_links(10_000, 0, 0).expected == 5000
+    assert expected_false_links(100, 50, 0, 1000) == replace(expected_false_links(100, 50, 0), gallery=1000)
 
 
 def test_no_share_reads_as_a_promise_that_it_does_not_meet() -> None:

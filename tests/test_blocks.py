@@ -100,7 +100,7 @@ def test_full_slabs_are_left_alone(collection: Collection) -> None:
 
 
 def test_thresholds_have_tables_of_their_own(collection: Collection) -> None:
-    """A search at another threshold takes away nothing: the first one's is not done again."""
+    """A search at another threshold, or for the nearest alone, takes away nothing: the first is not done again."""
     vectors = units(6)
     for number in range(3):
         add(collection, vectors[2 * number : 2 * number + 2], number)
@@ -108,7 +108,10 @@ def test_thresholds_have_tables_of_their_own(collection: Collection) -> None:
         other = open_triangle(collection, 0.9)
         for block in other.blocks():
             search_block(collection, 0.9, block)
-    assert search(collection)[1] == 0
+        for block in open_triangle(collection, THRESHOLD, most=1).blocks():
+            search_block(collection, THRESHOLD, block, 1)
+    triangle, compared = search(collection)
+    assert (found(triangle), compared) == (expected(vectors), 0)
 
 
 def test_shards_that_somebody_deleted_are_not_counted(collection: Collection, tmp_path: Path) -> None:
@@ -200,6 +203,23 @@ def test_equal_vectors_are_joined_and_are_no_pairs(collection: Collection, size:
     assert pairs | {(b, a) for a, b in pairs} == {
         side for i, j, _ in expected(vectors) if bits[i] != bits[j] for side in ((bits[i], bits[j]), (bits[j], bits[i]))
     }
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_equal_vectors_are_joined_where_rounding_keeps_them_from_the_threshold(
+    collection: Collection, size: int
+) -> None:
+    """At a similarity of 1, which few vectors have to themselves; one that differs in a single number is another."""
+    row = next(row for row in units(50).astype(np.float64) if row @ row < 1).astype(np.float32)
+    vectors = np.tile(row, (3, 1))
+    vectors[2, 0] *= np.float32(1 - 1e-4)
+    for number in range(3):
+        add(collection, vectors[number : number + 1], number)
+    triangle = open_triangle(collection, 1.0, size)
+    for block in triangle.blocks():
+        search_block(collection, 1.0, block)
+    assert joined(triangle) == {frozenset([0, 1])}
+    assert found(triangle) == []
 
 
 def test_thousands_of_equal_vectors_take_little_room(collection: Collection) -> None:

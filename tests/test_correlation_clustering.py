@@ -191,6 +191,12 @@ def test_contradiction_names_its_pairs() -> None:
         rules.check(name="abcdef".__getitem__)
 
 
+def test_contradiction_is_told_by_its_shortest_chain() -> None:
+    """One pair less to look at: that by one photo, not that by two."""
+    rules = Constraints(together=((0, 1), (1, 4), (0, 2), (2, 3), (3, 4)), apart=((0, 4),))
+    assert [found.chain for found in rules.contradictions()] == [((0, 1), (1, 4))]
+
+
 def test_photo_must_not_be_apart_from_itself() -> None:
     """A pair of one photo that must stay apart is a contradiction as well."""
     assert len(Constraints(apart=((3, 3),)).contradictions()) == 1

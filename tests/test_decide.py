@@ -13,11 +13,13 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from neardup.arrays import Floats, Ints
+from neardup.decide.bands import bands_for
 from neardup.decide.decision import AVERAGE, DECISION_STEP, Decision, Fingerprints, decide, first_decision
 from neardup.decide.features import FEATURES, MOST_DIGITS, MOST_INLIERS, features_of, tellable
 from neardup.decide.folds import dealt_folds, judged_and_outside
 from neardup.decide.logistic import PENALTY, Logistic, fit_logistic, pair_weights
 from neardup.decide.probability import CandidatePairs, fit_pairs, out_of_fold, ranking_scores, scored_square
+from neardup.decide.reliability import Reliability
 from neardup.errors import ConfigError
 from neardup.verify.evidence import LEAST_KEYPOINTS, Evidence
 from neardup.verify.verifier import verifier_fingerprint
@@ -241,6 +243,8 @@ def test_a_pair_that_is_untold_goes_by_its_cosine_alone() -> None:
     left, right = group_of[pairs.left[told]], group_of[pairs.right[told]]
     weights = pair_weights(left, right)
     assert model.verified == fit_logistic(tuple(FEATURES), pairs.features[told], left == right, weights)
+    left, right = group_of[pairs.left], group_of[pairs.right]
+    assert model.similarity == fit_logistic(("cosine",), pairs.cosines, left == right, pair_weights(left, right))
 
 
 @pytest.mark.parametrize("within", [True, False])
@@ -315,6 +319,16 @@ def test_bands_of_a_decision_count_what_is_linked(decision: Decision) -> None:
     held_out = out_of_fold(pairs, group_of, 5, 0)
     untold = replace(pairs, tellable=np.zeros(len(pairs.left), dtype=bool))
     assert decide(untold, group_of, held_out, decision.belongs, "", 0.5, 0.5).bands.precision.groups == 0
+
+
+def test_what_a_decision_says_of_itself_is_out_of_fold(decision: Decision) -> None:
+    """Bands and figures are those of the probabilities that no pair has taught, each promise by its own share."""
+    pairs, group_of = candidates(0)
+    held_out = out_of_fold(pairs, group_of, 5, 0)
+    found = decide(pairs, group_of, held_out, decision.belongs, "", 0.6, 0.7)
+    ends, same = (pairs.left, pairs.right), group_of[pairs.left] == group_of[pairs.right]
+    assert found.bands == bands_for(ends, held_out.probabilities, group_of, 0.6, 0.7, tellable=pairs.tellable)
+    assert found.reliability == Reliability.of(held_out.probabilities, held_out.similarity, same)
 
 
 def test_a_decision_is_read_as_it_was_written(decision: Decision, tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ import openpyxl
 import oracles
 import pytest
 
-from neardup.errors import ArchiveError
+from neardup.errors import ArchiveError, ConfigError
 from neardup.measure.comparison import FILES, certain, compare
 from neardup.measure.evaluate import RESAMPLES, Distractors, Evaluation, Figure, evaluate, figure
-from neardup.measure.low_precision import effect
+from neardup.measure.low_precision import effect, measured_folder
 from neardup.measure.metrics import NAMES
+from neardup.stages import write_json
 
 GROUPS = np.repeat(np.arange(14), [1, 1, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 5, 6])
 
@@ -31,10 +32,11 @@ def made(noise: float, approach: str = "zero-shot", seed: int = 0) -> Evaluation
 
 def test_save_and_load_are_equal(tmp_path: Path) -> None:
     """An evaluation that was kept answers the same questions with the same figures."""
-    first = made(0.8)
+    first = replace(made(0.8), seed=3)
     first.save(tmp_path)
     second = Evaluation.load(tmp_path)
     assert (second.metrics, second.queries, second.threshold) == (first.metrics, first.queries, first.threshold)
+    assert (second.approach, second.fingerprint, second.seed) == (first.approach, first.fingerprint, 3)
 
 
 def test_all_metrics_are_there_with_intervals_around_them() -> None:
@@ -62,6 +64,24 @@ def test_a_query_table_has_a_row_a_query(tmp_path: Path) -> None:
         rows = list(csv.DictReader(stream))
     assert len(rows) == len(oracles.queries(GROUPS))
     assert [float(r["ndcg"]) for r in rows] == sorted(float(r["ndcg"]) for r in rows)
+    similarities, groups = evaluation.scored.similarities, GROUPS
+    for row in rows:
+        query = evaluation.names.index(row["photo"])
+        relevant, nearest = (
+            oracles.relevance(similarities, groups, query),
+            oracles.ranking(similarities, groups, query)[0],
+        )
+        assert (int(row["group"]), int(row["relevant"])) == (groups[query], sum(relevant))
+        assert (int(row["first_relevant_rank"]), row["nearest"]) == (
+            relevant.index(True) + 1,
+            evaluation.names[nearest],
+        )
+        assert (int(row["top_1"]), int(row["top_5"]), int(row["right"])) == (
+            relevant[0],
+            any(relevant[:5]),
+            relevant[0],
+        )
+        assert float(row["similarity"]) == similarities[query, nearest]
     assert np.mean([int(r["top_1"]) for r in rows]) == pytest.approx(evaluation.values["top_1"])
 
 
@@ -98,6 +118,13 @@ def test_an_undefined_metric_has_no_figure() -> None:
     assert figure(float("nan"), np.full(4, np.nan)) == Figure(None, None, None)
 
 
+def test_an_interval_is_that_of_the_defined_resamples() -> None:
+    """From the 2.5 to the 97.5 percentile; a value that no resample defines has none."""
+    samples = np.append(np.arange(201) / 200, np.full(9, np.nan))
+    assert figure(0.4, samples) == Figure(0.4, pytest.approx(0.025), pytest.approx(0.975))
+    assert figure(0.4, np.full(3, np.nan)) == Figure(0.4, None, None)
+
+
 def test_an_approach_against_itself_gains_nothing() -> None:
     """The paired interval of equal approaches is exactly zero: their resamples are the same."""
     comparison = compare([made(0.8), made(0.8, "fine-tuned")])
@@ -118,8 +145,10 @@ def test_other_test_sets_are_not_compared() -> None:
     """Approaches of different photos are refused, for their difference would mean nothing."""
     other = made(0.5, "fine-tuned")
     shorter = Evaluation("fine-tuned", "", other.names[:-1], GROUPS[:-1], other.vectors[:-1])
-    with pytest.raises(ArchiveError, match="different test sets"):
-        compare([made(0.5), shorter])
+    regrouped = replace(other, groups=np.append(GROUPS[:-1], 0))
+    for one in (shorter, regrouped):
+        with pytest.raises(ArchiveError, match="different test sets"):
+            compare([made(0.5), one])
 
 
 def test_other_distractors_are_not_compared() -> None:
@@ -190,6 +219,15 @@ def test_the_effect_of_a_lower_precision_is_one_sentence(tmp_path: Path) -> None
     (gain,) = comparison.differences["ndcg"].values()
     figures = f"{100 * full.value:.2f} → {100 * lower.value:.2f} ({100 * gain.low:.2f} to {100 * gain.high:.2f})"
     assert effect(tmp_path / "int8").startswith(f"measured effect of int8: nDCG {figures}, top-1 ")
+
+
+def test_a_lower_precision_that_was_measured_for_another_encoder_is_none(tmp_path: Path) -> None:
+    """Its folder is found by the fingerprint; without it the sentence says what to run."""
+    for name in ("adapted", "zero-shot"):
+        write_json(tmp_path / name / "int8" / "metrics.json", {"fingerprint": name})
+    assert measured_folder(tmp_path, "int8", "zero-shot") == tmp_path / "zero-shot" / "int8"
+    with pytest.raises(ConfigError, match=r"was not measured in .*: run `neardup evaluate"):
+        measured_folder(tmp_path, "int8", "another")
 
 
 def test_the_four_tables_say_the_same(tmp_path: Path) -> None:

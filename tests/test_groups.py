@@ -88,6 +88,22 @@ def test_triangles_do_not_depend_on_the_order_of_pairs_or_photos(chosen: list[bo
     assert lowered_by_triangles(shuffled) == pytest.approx(expected[order])
 
 
+@pytest.mark.parametrize(
+    "behind", [-np.eye(3), np.array([[1.0, 0, 0], [0, 1, 0], [-0.01, 0, 1]])], ids=["everything", "three quarters"]
+)
+def test_what_comes_to_lie_behind_the_horizon_contradicts(behind: Floats) -> None:
+    """No photo shows it there, wherever its numbers lead."""
+    placements = placed([SCENE] * 3, TRIANGLE)
+    matrices = np.concatenate([placements.transforms[:2], behind[None]])
+    assert lowered_by_triangles(replace(placements, transforms=matrices))[2] < TRIANGLE[1, 2]
+
+
+def test_two_links_of_a_pair_that_is_not_listed_make_no_triangle() -> None:
+    """Nothing says where the one lies in the other, so that nothing contradicts."""
+    chain = {(0, 1): 0.9, (1, 2): 0.99}
+    assert lowered_by_triangles(placed([SCENE] * 3, chain, wrong=(1, 2))).tolist() == list(chain.values())
+
+
 def test_photos_that_share_no_place_contradict_nobody() -> None:
     """Two ends of a scene are compared nowhere, so that the transform between them is not judged."""
     chances = {(0, 1): 0.99, (0, 2): 0.99, (1, 2): 0.9}
@@ -210,6 +226,12 @@ def test_a_pair_of_which_geometry_cannot_tell_joins_nothing() -> None:
     assert group_pairs(2, untold, Constraints(together=((0, 1),)))[0].tolist() == [0, 0]
 
 
+def test_a_pair_that_was_not_verified_weighs_its_probability() -> None:
+    """Geometry was not asked, which is not the same as that it cannot tell."""
+    unverified = replace(decided([SCENE] * 2, {(0, 1): 0.99}), evidence=[None])
+    assert group_pairs(2, unverified)[0].tolist() == [0, 0]
+
+
 def test_verdicts_outweigh_every_probability() -> None:
     """Must-links join what surely differs, cannot-links part what surely is the same, contradictions are refused."""
     pairs = decided([SCENE] * 3, {(0, 1): 0.9999, (0, 2): 0.0001, (1, 2): 0.0001})
@@ -308,6 +330,15 @@ def test_groups_are_explained_by_links_and_exact_copies() -> None:
     assert why == {0: (2, False), 1: (0, True), 2: (0, False), 3: (None, False)}
     assert report.reference == 0
     assert report.density == pytest.approx(2 / 6)
+
+
+@pytest.mark.parametrize(("screened", "reference"), [("screen_first", 1), ("screen_second", 0)])
+def test_a_screen_is_that_of_the_photo_that_shows_it(screened: str, reference: int) -> None:
+    """Of two equal frames the one without a screen stands for both."""
+    pairs = decided([SCENE] * 2, {(0, 1): 0.99})
+    dots = replace(pairs.evidence[0], **{screened: 4.0})  # type: ignore[type-var]
+    (report,) = explain_groups(np.array([0, 0]), replace(pairs, evidence=[dots]), np.array([False]))
+    assert report.reference == reference
 
 
 def test_shares_belong_to_the_photo_that_they_are_of() -> None:

@@ -12,7 +12,7 @@ from test_verify import scene
 
 from neardup.arrays import Ints, Vectors
 from neardup.decide.chosen_decision import shipped_decision
-from neardup.detect.decoys import search_decoys
+from neardup.detect.decoys import Decoys, search_decoys
 from neardup.detect.duplicates import Duplicates, duplicates
 from neardup.detect.verified_pairs import Verification
 from neardup.detect.watch import watch
@@ -181,6 +181,7 @@ def test_a_decoy_is_told_once_and_with_its_likeliest_photo(tmp_path: Path) -> No
         place.mkdir()
     for number in (1, 2, 3):
         scene(number).save(photos / f"{number}.png")
+    scene(1).save(photos / "1 again.png")
     scene(3).save(decoys / "in the collection.png")
     scene(4).save(decoys / "foreign.png")
     scene(5).save(decoys / "linked.png")
@@ -194,13 +195,17 @@ def test_a_decoy_is_told_once_and_with_its_likeliest_photo(tmp_path: Path) -> No
     decision = shipped_decision(collection.fingerprint)
     assert decision
     triangle = open_triangle(collection, -1.0, most=CANDIDATES)
-    found = search_decoys(
-        triangle, marks, decoys, load_encoder(BUILTIN), replace(decision, loosest=-1.0), tmp_path / STATE
-    )
+
+    def bound(loosest: float) -> Decoys:
+        at = replace(decision, loosest=loosest)
+        return search_decoys(triangle, marks, decoys, load_encoder(BUILTIN), at, tmp_path / STATE)
+
+    found = bound(-1.0)
     assert (found.false_links.decoys, found.left_out, found.false_links.linked) == (2, 1, 1)
-    assert (found.false_links.photos, found.false_links.gallery) == (5, 5)
+    assert (found.false_links.photos, found.false_links.gallery) == (6, 6)
     (linked,) = found.linked
     assert linked.photo == "like it.png"
     assert linked.decoy.startswith("linked")
     assert linked.probability > decision.bands.link
     assert "has the same frame as" in linked.sentence
+    assert bound(1.1).linked == ()  # as in the collection, what is less alike is no candidate

@@ -13,7 +13,10 @@ from PIL import Image
 from neardup.approach import Approach
 from neardup.archive.captions import translate_training_set
 from neardup.encode.trainable import load_trainable
+from neardup.experiment import comparison_stage
+from neardup.measure.distractors import drawing
 from neardup.settings.schema import Recipe, Settings, TranslateSettings
+from neardup.stages import STATE, Stage, write_json
 from neardup.train.finetune import Example, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -73,6 +76,60 @@ def test_another_base_or_recipe_is_another_checkpoint(translated: Path) -> None:
     slower = replace(SETTINGS, train=replace(SETTINGS.train, lr=1e-6))
     others = [replace(approach, base="another"), replace(approach, settings=slower)]
     assert len({a.checkpoint.key for a in (approach, *others)}) == 3
+
+
+def test_another_archive_or_limit_of_looks_is_another_checkpoint(translated: Path, tmp_path: Path) -> None:
+    """What is learned from depends on every photo and sheet of the archive, and on which photos look the same."""
+    out = tmp_path / "results"
+    shutil.copytree(translated, out)
+    approach = Approach("adapted", out, SETTINGS, "base")
+    keys = [approach.checkpoint.key, drawing(out, 3).key]
+    other_limit = replace(SETTINGS, prepare=replace(SETTINGS.prepare, look_alike_bits=1))
+    assert replace(approach, settings=other_limit).checkpoint.key != keys[0]
+    write_json(out / STATE / "prepare.json", {"key": "another"})
+    assert approach.checkpoint.key != keys[0]
+    assert drawing(out, 3).key != keys[1]
+
+
+def keys_of(approach: Approach) -> list[str]:
+    """The keys of an approach's stages after its checkpoint: vectors, figures, search, verification and comparison."""
+    assert approach.verification
+    search = approach.search(Stage(approach.out, "queries", "queries"))
+    stages = (approach.vectors, approach.evaluation, search, approach.verification, comparison_stage([approach]))
+    return [stage.key for stage in stages]
+
+
+def test_each_stage_is_done_again_for_what_it_depends_on(
+    translated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Distractors and test set: all; promises and verifier: verification and comparison; the report's lines: the last.
+
+    Further seeds change the comparison alone.
+    """
+    out = tmp_path / "results"
+    shutil.copytree(translated, out)
+    approach = Approach("adapted", out, SETTINGS, "base")
+    before = keys_of(approach)
+
+    def changed(settings: Settings = SETTINGS) -> list[bool]:
+        return [key != old for key, old in zip(keys_of(replace(approach, settings=settings)), before, strict=True)]
+
+    promised = replace(SETTINGS, decide=replace(SETTINGS.decide, recall=0.5))
+    assert changed(promised) == [False, False, False, True, True]
+    assert changed(replace(SETTINGS, seeds=2)) == [False, False, False, False, True]
+    # Zero-shot's checkpoint depends on no distractor.
+    untrained = replace(
+        approach, name="zero-shot", settings=replace(SETTINGS, adapt=replace(SETTINGS.adapt, normalise=False))
+    )
+    with_distractors = replace(untrained, settings=replace(untrained.settings, distractors=3))
+    assert not set(keys_of(untrained)) & set(keys_of(with_distractors))
+    with monkeypatch.context() as patch:
+        patch.setattr("neardup.verify.verifier.verifier_fingerprint", lambda: "another")
+        assert changed() == [False, False, False, True, True]
+    edit(out / "discrepancies.csv", "detail")
+    assert changed() == [False, False, False, False, True]
+    edit(out / "test_set.csv", "name")
+    assert changed() == [True] * 5
 
 
 def test_another_base_is_trained_anew(small_encoder: str, tmp_path: Path) -> None:

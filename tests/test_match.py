@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ImageOps
-from test_verify import features, png, scene, verified
+from test_verify import features, png, scene, screened, verified
 
 from neardup.arrays import Floats
 from neardup.verify import store, verifier
 from neardup.verify.evidence import LEAST_KEYPOINTS, Evidence
-from neardup.verify.keypoints import MIRRORED, Keypoints, LocalFeatures
+from neardup.verify.keypoints import MIRRORED, Keypoints, LocalFeatures, features_of_image
 from neardup.verify.match import (
     RATIO,
     Match,
@@ -181,6 +181,15 @@ def test_keypoints_lie_as_if_there_were_no_border() -> None:
     for here, there in ((features(picture).plain, framed.plain), (features(picture).blurred, framed.blurred)):
         assert np.array_equal(here.descriptors, there.descriptors)
         assert np.allclose(here.places[:, :2] + 60, there.places[:, :2], atol=1e-3)
+
+
+def test_a_screen_is_that_of_its_photo_in_full_pixels() -> None:
+    """The photo without one shows none; decoded at half its size, a photo's dots are twice as far apart in full."""
+    dots = screened(scene(30))
+    found = verified(scene(30), dots)
+    assert (found.screen_first, found.screen_second) == (0, pytest.approx(6, rel=0.08))
+    twice = features_of_image(dots, (2 * dots.width, 2 * dots.height)).screen
+    assert twice == pytest.approx(2 * found.screen_second)
 
 
 def test_keypoints_of_another_version_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import composite
+from sklearn.metrics import precision_recall_fscore_support
 
 from neardup.arrays import Floats, Ints
 from neardup.decide.complete_linkage import complete_linkage
@@ -15,7 +16,7 @@ from neardup.measure.bootstrap import Resample
 from neardup.measure.metrics import METRICS, NAMES, b_cubed, harmonic
 from neardup.measure.pairs import Pairs
 from neardup.measure.scored import ScoredTestSet
-from neardup.measure.threshold import best_threshold, calibrated_threshold, calibrated_thresholds
+from neardup.measure.threshold import best_threshold, calibrated_threshold, calibrated_thresholds, f1_error
 from neardup.settings import schema
 
 RANKING = ("top_1", "top_5", "ndcg", "map", "r_precision", "recall_at_5", "recall_at_10")
@@ -143,6 +144,18 @@ def test_a_resample_weighs_ranking_metrics_by_the_group_of_the_query(test_set: t
     assert {name: found[name] for name in expected} == pytest.approx(expected)
 
 
+@given(resampled(ties=True))
+def test_a_resample_weighs_nearest_neighbours_by_their_group(test_set: tuple[Floats, Ints, Ints]) -> None:
+    """The mean over the groups that occur takes each as often as it was drawn."""
+    similarities, groups, times = test_set
+    of = scored(similarities, groups, ANY)
+    true, predicted = groups[of.queries], groups[of.nearest[of.queries]]
+    occurring = np.union1d(true, predicted)
+    by_group = precision_recall_fscore_support(true, predicted, labels=occurring, zero_division=0)[:2]
+    found, expected = values(of, times), [np.average(part, weights=times[occurring]) for part in by_group]
+    assert (found["nn_precision"], found["nn_recall"]) == pytest.approx(tuple(expected))
+
+
 @given(resampled(ties=True), st.floats(0, 1))
 def test_a_resample_weighs_found_groups_by_photo(test_set: tuple[Floats, Ints, Ints], threshold: float) -> None:
     """B³, over-merged, over-split and false alarms are means over photos that stand as often as their group."""
@@ -216,6 +229,16 @@ def test_the_calibrated_threshold_is_the_strictest_that_is_as_good(test_set: tup
     assert oracles.pair_scores(similarities, groups, threshold)[2] >= least - 1e-9
     higher = pairs.scores[pairs.scores > min(pairs.scores[pairs.scores >= threshold])]
     assert all(oracles.pair_scores(similarities, groups, score)[2] < least + 1e-9 for score in higher)
+
+
+def test_groups_without_pairs_are_not_drawn() -> None:
+    """The error of a threshold is that of the groups that it is chosen on, whatever others there are."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(6), 2)
+    pairs = Pairs.of(rng.random((12, 12)), groups)
+    error = f1_error(pairs, groups, 0.5)
+    assert error > 0
+    assert f1_error(pairs, np.append(groups, 6 + np.arange(30)), 0.5) == error
 
 
 def test_there_is_no_error_where_nothing_overlaps() -> None:
@@ -330,11 +353,13 @@ def test_no_distractors_change_nothing(test_set: tuple[Floats, Ints]) -> None:
 
 
 def test_a_distractor_that_is_nearest_is_a_wrong_prediction() -> None:
-    """It is a group of its own with precision and recall 0: of two groups that are predicted, half is left."""
+    """It is a group of its own with precision and recall 0, and is there once however often groups are drawn."""
     groups = np.array([0, 0, 1, 1])
     similarities = np.where(groups[:, None] == groups[None, :], 0.9, 0.1)
-    found = values(scored(similarities, groups, 0.5, np.array([[1.0], [1.0], [0.0], [0.0]])))
+    of = scored(similarities, groups, 0.5, np.array([[1.0], [1.0], [0.0], [0.0]]))
+    found, drawn_twice = values(of), values(of, np.array([2, 2]))
     assert (found["nn_precision"], found["nn_recall"]) == pytest.approx((1 / 3, 1 / 3))
+    assert (drawn_twice["nn_precision"], drawn_twice["nn_recall"]) == pytest.approx((2 / 5, 2 / 5))
 
 
 @settings(max_examples=30)

@@ -18,7 +18,7 @@ from neardup.encode.vectors import Embeddings
 from neardup.search import all_pairs as nearpairs
 from neardup.search import int8_products
 from neardup.search.all_pairs import DENSE, BlockSearch, NearPairs, PairSearch
-from neardup.search.int8_products import Codes, Quantized, int8_is_exact
+from neardup.search.int8_products import LEAST_PEAK, LEVELS, Codes, Quantized, int8_is_exact
 from neardup.search.nearest import MANY, nearest
 
 PLANTED = 60
@@ -221,6 +221,21 @@ def test_limits_beyond_any_product_are_those_of_int32() -> None:
     """A floor of minus infinity lets everything pass, one of plus infinity nothing."""
     rows = Quantized.to_int8(np.full((2, 3), -0.5, np.float32))
     assert rows.limits(rows, np.array([-np.inf, np.inf])).tolist() == [-(2**31), 2**31 - 1]
+
+
+def test_the_error_is_the_greatest_of_all_rows() -> None:
+    """Some thousands are quantised at a time: the first part counts as the last one does, which has no error here."""
+    rows = np.zeros((int8_products.CHUNK + 1, 1), np.float32)
+    rows[0], rows[-1] = 0.4 / LEVELS, 1
+    assert Quantized.to_int8(rows).error == pytest.approx(0.4 / LEVELS)
+
+
+def test_the_limit_holds_where_codes_are_longer_than_their_row() -> None:
+    """The left row is rounded away from zero along the right one, whose own error points along the left row's codes."""
+    step = LEAST_PEAK / LEVELS
+    left, right = (Quantized.to_int8(np.full((1, 2), steps * step, np.float32)) for steps in (0.6, -10.52))
+    assert (left.codes.tolist(), right.codes.tolist()) == ([[1, 1]], [[-11, -11]])
+    assert left.limits(right, (2 * 0.6 * -10.52 - 0.01) * step**2) == -22
 
 
 def test_codes_go_as_far_below_zero_as_above() -> None:

@@ -206,11 +206,13 @@ def test_a_second_run_does_nothing(made: MadeArchive, tmp_path: Path) -> None:
 
 
 def test_a_damaged_output_is_made_again(made: MadeArchive, tmp_path: Path) -> None:
-    """A file that someone deleted comes back."""
-    prepare(made.root, tmp_path, PrepareSettings())
+    """A file that someone deleted comes back, and a copy that holds other bytes gets the archive's again."""
+    photo = prepare(made.root, tmp_path, PrepareSettings()).test_set.photos[0]
     (tmp_path / "new_IS.xlsx").unlink()
+    (tmp_path / "test_dataset" / photo.name).write_bytes(b"another photo")
     assert not prepare(made.root, tmp_path, PrepareSettings()).reused
     assert (tmp_path / "new_IS.xlsx").is_file()
+    assert digest_file(tmp_path / "test_dataset" / photo.name) == photo.sha256
 
 
 def test_two_runs_give_equal_files(made: MadeArchive, prepared: Path, tmp_path: Path) -> None:

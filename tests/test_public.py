@@ -8,6 +8,7 @@ import pytest
 
 import neardup
 from neardup.builtin.demo import MadeArchive
+from neardup.errors import ArchiveError
 
 PHOTOS = Path("agence_rol/photos/jpg")
 
@@ -42,6 +43,13 @@ def test_a_folder_is_embedded_searched_and_looked_through(made: MadeArchive) -> 
     assert (first.path, round(first.similarity, 4)) == (gallery.paths[0], 1.0)
     found = neardup.find_duplicates(folder, threshold=0.9)
     assert (found.photos, found.threshold) == (len(gallery.paths), 0.9)
+
+
+def test_a_store_in_the_folder_of_photos_is_refused(tmp_path: Path) -> None:
+    """It is only read."""
+    with pytest.raises(ArchiveError, match="lies inside the archive"):
+        neardup.find_duplicates(tmp_path, 0.9, store=tmp_path / "store")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_found_is_kept_where_a_store_is_named(made: MadeArchive, tmp_path: Path) -> None:

@@ -5,20 +5,24 @@ import pickle
 import sys
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from PIL import Image
 
 from neardup.arrays import Ints, Vectors
 from neardup.decide.complete_linkage import near_groups
+from neardup.encode.encoder import load_encoder
 from neardup.encode.vectors import Embeddings
 from neardup.errors import EncoderError
 from neardup.search import all_pairs as nearpairs
 from neardup.search.all_pairs import NearPairs, PairSearch, near_pairs
-from neardup.search.approximate import Index, build_index, opened_index
-from neardup.search.nearest import BLOCK, MANY, QUERIES, nearest
+from neardup.search.approximate import EFFORTS, Index, Recall, build_index, measure_recall, opened_index
+from neardup.search.nearest import BLOCK, FIRST, MANY, QUERIES, nearest, read_queries
+from neardup.stages import digest_file
 
 Rows = list[tuple[int, int, float]]
 
@@ -154,6 +158,8 @@ def test_what_is_no_unit_vector_is_one_sentence(wrong: float) -> None:
         near_pairs(vectors, every(vectors), 0.5)
     with pytest.raises(EncoderError, match=r"vector 7 has length .* instead of 1"):
         plan.between(vectors, vectors, 0, 0)
+    with pytest.raises(EncoderError, match=r"vector 7 has length .* instead of 1"):
+        PairSearch.of(vectors, 0.5)
 
 
 def test_progress_adds_up_to_all_pairs() -> None:
@@ -209,6 +215,12 @@ def test_hits_of_several_groups_of_queries_equal_brute_force() -> None:
     check_hits(units(8, QUERIES + 300, 8), units(9, BLOCK + 100, 8), 3)
 
 
+def test_more_hits_than_a_search_begins_with_are_found() -> None:
+    """As many are asked for as there are photos but one, more than those by which the floors are set first."""
+    vectors = units(10, FIRST + 40, 8)
+    check_hits(vectors[:2], vectors, FIRST + 39)
+
+
 def check_hits(queries: Vectors, vectors: Vectors, top: int) -> None:
     """Compare the hits with a sort of the similarities of every photo."""
     names = tuple(f"{(7 * i) % 10007:05d}.jpg" for i in range(len(vectors)))
@@ -219,6 +231,21 @@ def check_hits(queries: Vectors, vectors: Vectors, top: int) -> None:
         similarities = (vectors.astype(np.float64) * query).sum(axis=1).tolist()
         expected = sorted(zip(similarities, names, hashes, strict=True), key=lambda hit: (-hit[0], hit[1]))[:top]
         assert [(hit.similarity, hit.path, hit.photo) for hit in hits] == expected
+
+
+def test_queries_of_a_folder_are_its_photos_that_can_be_read(small_encoder: str, tmp_path: Path) -> None:
+    """Each vector stands by the path and the content of its own file, though a file between them is no photo."""
+    encoder, said = load_encoder(small_encoder), list[str]()
+    for name in ("a.png", "c.png"):
+        colours = np.random.default_rng(ord(name[0])).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(colours).save(tmp_path / name)
+    (tmp_path / "b.png").write_bytes(b"no photo")
+    found = read_queries(tmp_path, encoder, said.append)
+    assert found.paths == ("a.png", "c.png")
+    assert found.photos == tuple(digest_file(tmp_path / path) for path in found.paths)
+    for path, vector in zip(found.paths, found.vectors, strict=True):
+        assert vector == pytest.approx(encoder.encode([encoder.read(tmp_path / path)])[0], abs=1e-4)
+    assert [sentence.split(":")[0] for sentence in said] == ["left out b.png"]
 
 
 def gallery_of(vectors: Vectors) -> Embeddings:
@@ -235,6 +262,7 @@ def test_an_index_says_what_it_finds(tmp_path: Path) -> None:
     built = opened_index(file, gallery, 5, said.append)
     read = opened_index(file, gallery, 5, said.append)
     assert (read.recall, len(said)) == (built.recall, 3)
+    assert read.graph.hnsw.efSearch == built.graph.hnsw.efSearch == read.recall.effort
     assert 0.99 <= read.recall.recall <= 1
     assert "of the 5 most similar photos, measured on 200 photos" in said[-1]
     found = read.hits(gallery.vectors[:50], gallery, 1)
@@ -261,6 +289,45 @@ def test_an_index_of_other_vectors_is_built_anew(tmp_path: Path) -> None:
     index = opened_index(other.save(tmp_path / "v.parquet"), other, 5, said.append)
     assert said[0].startswith("building an index of 70 photos")
     assert index.hits(other.vectors[69:], other, 1)[0][0].path == "00069.jpg"
+
+
+def test_an_index_that_was_measured_for_fewer_hits_is_built_again(tmp_path: Path) -> None:
+    """Its recall holds for as many as it was measured for, and for fewer."""
+    gallery = gallery_of(units(8, 60, 16))
+    file = gallery.save(tmp_path / "v.parquet")
+    assert [opened_index(file, gallery, top, print).recall.top for top in (5, 9, 5)] == [5, 9, 9]
+
+
+class Graph:
+    """In place of FAISS's graph one that finds the nearest photos but for the last, for which it gives the farthest."""
+
+    def __init__(self, vectors: Vectors) -> None:
+        """Take the vectors that are searched."""
+        self.vectors, self.hnsw = vectors, SimpleNamespace(efSearch=0)
+
+    def search(self, queries: Vectors, top: int) -> tuple[Vectors, Ints]:
+        """The similarities and rows of `top` photos for each query."""
+        order = np.argsort(-(queries @ self.vectors.T), axis=1)
+        rows = np.concatenate([order[:, : top - 1], order[:, -1:]], axis=1)
+        return np.vecdot(queries[:, None], self.vectors[rows]), rows
+
+
+def test_the_recall_counts_others_that_are_as_near_as_the_nearest() -> None:
+    """Not the photo itself: of five others one is missing; a graph compares at least as many as it is asked for."""
+    vectors = np.unique(units(8, 90, 16), axis=0)
+    assert measure_recall(Graph(vectors), vectors, 5, 0.8, 0) == Recall(5, EFFORTS[0], 0.8, len(vectors))
+    assert measure_recall(Graph(vectors), vectors, 40, 0.0, 0).effort == 41
+
+
+def test_an_index_whose_writing_was_killed_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its manifest would name the same vectors."""
+    faiss = pytest.importorskip("faiss")
+    vectors = units(8, 60, 16)
+    build_index(vectors, tmp_path / "index", "digest", top=5)
+    monkeypatch.setattr(faiss, "write_index", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        build_index(vectors, tmp_path / "index", "digest", top=9)
+    assert Index.load(tmp_path / "index", "digest") is None
 
 
 def test_an_index_that_misses_too_much_is_refused(tmp_path: Path) -> None:

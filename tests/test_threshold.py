@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from prefect.logging import disable_run_logger
 
 from neardup.encode.collection import Collection
 from neardup.encode.encoder import load_encoder
 from neardup.encode.trainable import load_trainable
 from neardup.errors import ConfigError
 from neardup.images import MAX_PIXELS
+from neardup.measure.comparison import compare
 from neardup.measure.evaluate import evaluate
 from neardup.measure.threshold import calibrated_beside
 from neardup.settings.schema import Settings
@@ -84,6 +86,30 @@ def test_duplicates_refuses_the_threshold_of_the_former_weights(retrained: Path,
     with pytest.raises(ConfigError, match="belongs to the encoder"):
         threshold_of(collection, tmp_path, None)
     assert threshold_of(collection, tmp_path, 0.5) == 0.5
+
+
+def test_a_lower_precision_is_searched_by_its_own_threshold(tmp_path: Path) -> None:
+    """Which its own evaluation calibrated, beside that of the same encoder in fp32."""
+    groups, rng, out = np.repeat(np.arange(6), 2), np.random.default_rng(0), tmp_path / "zero-shot"
+    vectors = rng.normal(size=(6, 8))[groups] + 0.3 * rng.normal(size=(12, 8))
+    names = [f"{i}.jpg" for i in range(12)]
+    full, lower = (
+        evaluate(
+            (moved / np.linalg.norm(moved, axis=1, keepdims=True)).astype(np.float32),
+            groups,
+            names,
+            approach=fingerprint,
+            fingerprint=fingerprint,
+        )
+        for fingerprint, moved in (("fp32", vectors), ("int8", vectors + 0.5))
+    )
+    compare([full, lower]).write(out / "int8")
+    full.save(out)
+    lower.save(out / "int8")
+    collection = Collection(tmp_path, str(tmp_path / "store"), "encoder", "cpu", "int8", "int8", 8, MAX_PIXELS)
+    with disable_run_logger():
+        assert threshold_of(collection, tmp_path, None) == lower.threshold != full.threshold
+        assert threshold_of(collection, tmp_path, 0.5) == 0.5
 
 
 def test_an_encoder_that_was_not_evaluated_has_no_threshold(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import fields, replace
 from hashlib import sha256
 from itertools import chain
@@ -29,12 +30,14 @@ from neardup.train.batches import (
     PLAIN,
     Captions,
     Example,
+    KnownPairs,
     Photos,
     TensorCache,
     batch_rows,
     own_rows,
     parts_of,
 )
+from neardup.train.data import TrainingData
 from neardup.train.finetune import EpochResult, train
 from neardup.train.learner import Learner, spread_of
 from neardup.train.resume import TrainingState, recover_checkpoint, save_checkpoint
@@ -317,6 +320,28 @@ def test_other_recipe_starts_anew(examples: list[Example], tmp_path: Path) -> No
     train(examples, small_clip(), other, tmp_path, lambda line: seen.append(line.epoch), report=silent)
     assert seen == [1, 2, 3]
     assert not (tmp_path / "state").exists()
+
+
+def test_whatever_weights_depend_on_is_in_the_key(examples: list[Example]) -> None:
+    """Which photos look the same, what is known of pairs, how photos and words are prepared: each beside the recipe."""
+    recipe, clip = replace(RECIPE, long_legends="truncate"), small_clip()
+    lighter, shorter = (
+        replace(clip, **{part: deepcopy(getattr(clip, part))}) for part in ("image_processor", "tokenizer")
+    )
+    lighter.image_processor.image_mean = [0.0] * 3
+    shorter.tokenizer.model_max_length = 5
+    nothing, something = KnownPairs(), KnownPairs(different=(("a", "b"),))
+    other_look = [*examples[:-1], replace(examples[-1], phash="0" * 15 + "f")]
+    variants = [
+        (examples, clip, 6, nothing),
+        (examples, clip, 7, nothing),
+        (examples, clip, 6, something),
+        (examples, lighter, 6, nothing),
+        (examples, shorter, 6, nothing),
+        (other_look, clip, 6, nothing),
+    ]
+    keys = {TrainingData.of(photos, model, recipe, bits, known).key for photos, model, bits, known in variants}
+    assert len(keys) == len(variants)
 
 
 def test_patience_stops_training(examples: list[Example], tmp_path: Path) -> None:

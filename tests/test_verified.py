@@ -11,14 +11,17 @@ from PIL import ImageOps
 from neardup.archive.testset import TestPhoto, TestSet
 from neardup.builtin.scenes import Scene
 from neardup.decide.chosen_decision import SHIPPED, own_decision
-from neardup.decide.decision import Decision
-from neardup.decide.probability import CandidatePairs
+from neardup.decide.decision import Decision, decide
+from neardup.decide.probability import CandidatePairs, out_of_fold, scored_square
+from neardup.decide.reliability import reliability_bins
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError
-from neardup.measure.evaluate import Evaluation, evaluate
+from neardup.measure.evaluate import FOLDS, Distractors, Evaluation, evaluate
 from neardup.measure.verified_approaches import by_cosine, verify_approaches
 from neardup.stages import digest_file
 from neardup.verify.evidence import Evidence
+from neardup.verify.store import EVIDENCE, read_evidence
+from neardup.verify.verifier import Verifier
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +63,25 @@ def test_an_approach_is_measured_by_vectors_and_verified(results: Path) -> None:
     assert own_decision(results, fingerprint) == Decision.load(results / "zero-shot" / "decision.json")
 
 
+def test_what_is_measured_is_out_of_fold(results: Path) -> None:
+    """Scores, bins and decision are those of models that saw none of a pair's groups; promises are those asked for."""
+    found = verify_approaches(results, lambda _: None, promises=(0.6, 0.7))["zero-shot"]
+    measured, by_probability = found.comparison.evaluations
+    sha_of = {photo.name: photo.sha256 for photo in TestSet.load(results).photos}
+    known = read_evidence(results / ".neardup" / EVIDENCE)
+    rows, evidence = Verifier({}.__getitem__).verify_nearest(
+        measured.vectors, [sha_of[n] for n in measured.names], known
+    )
+    similarities, group_of = measured.scored.similarities, measured.scored.group_of
+    pairs = CandidatePairs.of(rows, similarities[rows[:, 0], rows[:, 1]], evidence)
+    held_out = out_of_fold(pairs, group_of, FOLDS, measured.seed)
+    scores = scored_square(similarities, pairs, by_cosine(pairs, held_out.probabilities, evidence))
+    assert np.array_equal(by_probability.scored.similarities, scores)
+    same = group_of[pairs.left] == group_of[pairs.right]
+    assert found.bins == tuple(reliability_bins(p, same) for p in (held_out.probabilities, held_out.similarity))
+    assert found.decision == decide(pairs, group_of, held_out, found.decision.belongs, found.decision.source, 0.6, 0.7)
+
+
 def test_a_second_run_verifies_nothing_again(results: Path) -> None:
     """Evidence is kept: the tables come out equal, and keypoints are made anew only of the pairs that are drawn."""
     verify_approaches(results, lambda _: None)
@@ -72,6 +94,16 @@ def test_a_second_run_verifies_nothing_again(results: Path) -> None:
     assert {path.name[:64] for path in keypoints.rglob("*.safetensors")} == drawn
     assert 0 < len(drawn) < 21
     assert (results / "zero-shot" / "verified.json").read_text(encoding="utf-8") == before
+
+
+def test_both_columns_leave_out_distractors(results: Path, tmp_path: Path) -> None:
+    """None of them is verified, so that the figures of both are those of the test set alone."""
+    out = tmp_path / "results"
+    shutil.copytree(results, out)
+    measured = Evaluation.load(out / "zero-shot")
+    replace(measured, distractors=Distractors(("distractors/a.png",), measured.vectors[:1])).save(out / "zero-shot")
+    found = verify_approaches(out, lambda _: None)["zero-shot"]
+    assert found.comparison.figures["top_1"]["zero-shot"].value == measured.metrics["top_1"].value
 
 
 def test_nothing_evaluated_is_one_sentence(tmp_path: Path) -> None:

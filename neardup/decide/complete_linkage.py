@@ -22,7 +22,8 @@ def complete_linkage(margins: Floats) -> Ints:
     """Groups in which every pair is at or above its threshold, so that a ~ b ~ c makes no a ≡ c.
 
     Args:
-        margins: float64 (n, n), symmetric: similarity less threshold; only what is above the diagonal counts.
+        margins: float64 (n, n), symmetric: similarity less threshold, minus infinity where no similarity would do; only
+            what is above the diagonal counts.
 
     Returns:
         int64 (n,), the group of each photo, from 1.

@@ -14,8 +14,6 @@ from neardup.measure.threshold import calibrated_thresholds
 
 T = TypeVar("T")
 """What a function makes of a test set."""
-LEAST_MARGIN = -4.0
-"""Margin of a pair whose threshold is infinite: cosine similarities differ by at most 2, so it is below every other."""
 
 
 def rankings(similarities: Floats, groups: Ints, distractors: Floats | None = None) -> tuple[Ints, Bools]:
@@ -131,9 +129,8 @@ class ScoredTestSet:
     @cached_property
     def found_groups(self) -> Ints:
         """The found group of each photo, int64 (n,), from 1: in it every pair is at or above its threshold."""
-        margins = np.where(np.isinf(self.thresholds), LEAST_MARGIN, self.pairs.scores - self.thresholds)
         square = np.zeros(self.similarities.shape)
-        square[self.pairs.i, self.pairs.j] = margins
+        square[self.pairs.i, self.pairs.j] = self.pairs.scores - self.thresholds
         return complete_linkage(square)
 
     @cached_property
