@@ -1,5 +1,6 @@
 """A stage is done when its manifest and its outputs say so, and never before."""
 
+import gc
 import os
 import resource
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -231,6 +233,10 @@ def test_a_workbook_on_a_disk_that_refuses_is_said_with_its_name(tmp_path: Path)
     with small_files(1000), pytest.raises(OSError, match="File too large") as raised:
         write_table(tmp_path / "x.xlsx", ["a"], [[text] for text in NOISE.ravel().astype(str)])
     assert raised.value.filename == str(tmp_path / "x.xlsx")
+    del raised
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # the writer leaves the file open that it could not write
+        gc.collect()
 
 
 def test_equal_parts_give_equal_digests() -> None:
