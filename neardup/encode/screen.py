@@ -88,9 +88,9 @@ def _log_spectrum(grey: Grey) -> Vectors:
         padded[:height, :width] = (part - np.float32(part.mean())) * _window(width, height)
         spectrum = fft.rfft2(padded)
         half += spectrum.real**2 + spectrum.imag**2
+    half = np.log(half + np.float32(1e-3))
     mirrored = half[-np.arange(TILE) % TILE, TILE // 2 - 1 : 0 : -1]  # of real numbers: opposite frequencies are alike
-    power = np.concatenate([half, mirrored], axis=1)
-    return np.asarray(np.log(fft.fftshift(power) + 1e-3), dtype=np.float32)
+    return np.asarray(fft.fftshift(np.concatenate([half, mirrored], axis=1)), dtype=np.float32)
 
 
 @lru_cache
