@@ -53,8 +53,8 @@ from neardup.builtin.demo import make_archive
 from neardup.builtin.pool import read_groups
 from neardup.encode.encoder import BUILTIN
 from neardup.images import read_image
-from neardup.review.browser import chromium_page, served
-from neardup.review.candidates import SIDES
+from neardup.review.found.candidates import SIDES
+from neardup.review.page.browser import chromium_page, served
 from neardup.stages import STATE, digest_file, digest_of, replacing, write_json
 from neardup.train.press import press
 

@@ -9,8 +9,8 @@ from neardup.decide.constraints import PairVerdicts
 from neardup.encode.encoder import BUILTIN
 from neardup.encode.onnx_file import prepared
 from neardup.errors import EncoderError
-from neardup.review.links import Links
-from neardup.review.verdicts import DATABASE, Verdicts, open_verdicts
+from neardup.review.record.links import Links
+from neardup.review.record.verdicts import DATABASE, Verdicts, open_verdicts
 from neardup.settings.schema import MODEL_URIS, OnnxSettings
 from neardup.stages import models_of
 from tasks.tracking import is_tracked, tracking_of

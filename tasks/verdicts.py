@@ -7,10 +7,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from neardup.errors import TrackingError
-from neardup.review.figures import verdict_figures
-from neardup.review.links import Links
-from neardup.review.recalibration import FOLDER, Recalibration, recalibrate
-from neardup.review.verdicts import Verdicts
+from neardup.review.learned.recalibration import FOLDER, Recalibration, recalibrate
+from neardup.review.record.figures import verdict_figures
+from neardup.review.record.links import Links
+from neardup.review.record.verdicts import Verdicts
 from neardup.stages import digest_file, digest_of
 from tasks.addresses import reachable
 from tasks.decisions import kept_verdicts

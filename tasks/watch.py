@@ -12,7 +12,7 @@ from neardup.detect.watch import SHOWN_PAIRS, Watched, watch
 from neardup.encode.encoder import loaded_encoder
 from neardup.errors import TrackingError
 from neardup.measure.threshold import calibrated_beside
-from neardup.review.again import Again, ask_about
+from neardup.review.asked.again import Again, ask_about
 from neardup.settings.schema import Settings
 from neardup.stages import digest_file
 from tasks.decisions import judged_pairs, links_of

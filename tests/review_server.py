@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from commands import Process, start
 from servers import free_port
 
-from neardup.review.verdicts import Verdict, open_verdicts
+from neardup.review.record.verdicts import Verdict, open_verdicts
 
 PATIENCE_S = 20
 """Seconds to wait for what must come, on a machine that is busy with other tests."""

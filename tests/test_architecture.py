@@ -26,6 +26,8 @@ FLOORS = (
 )
 """The rooms of neardup from the ground up; each may import itself, what stands beside it before it, and all below."""
 ROOMS = [room for floor in FLOORS for room in floor]
+REVIEW = ("texts", "record", "found", "asked", "exchange", "learned", "page", "value")
+"""The parts of the review, in the same order."""
 LIGHT = (
     "__init__",
     "__main__",
@@ -92,6 +94,16 @@ def test_each_room_imports_only_what_stands_below_it(path: Path) -> None:
     allowed = {"__version__", *ROOMS[: ROOMS.index(room) + 1]}
     rooms = {name.split(".")[1] for name in imported(path) if name.startswith("neardup.")}
     assert rooms - allowed == set()
+
+
+@pytest.mark.parametrize("path", modules("neardup/review"), ids=name_of)
+def test_each_part_of_the_review_imports_only_what_stands_before_it(path: Path) -> None:
+    """And every part has its place in the order."""
+    part = path.relative_to(ROOT / "neardup" / "review").parts[0].removesuffix(".py")
+    if part == "__init__":
+        return
+    parts_used = {name.split(".")[2] for name in imported(path) if name.startswith("neardup.review.")}
+    assert parts_used - {*REVIEW[: REVIEW.index(part) + 1]} == set()
 
 
 @pytest.mark.parametrize("path", modules("neardup"), ids=name_of)

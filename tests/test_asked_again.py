@@ -6,9 +6,9 @@ import pytest
 from made_results import small_results
 from review_server import Desk, opened
 
-from neardup.review.again import Again, asked_again, load_again, save_again
-from neardup.review.links import Links, Pair
-from neardup.review.verdicts import CANNOT_TELL, DIFFERENT, SAME, SAME_SCENE, Verdict, open_verdicts
+from neardup.review.asked.again import Again, asked_again, load_again, save_again
+from neardup.review.record.links import Links, Pair
+from neardup.review.record.verdicts import CANNOT_TELL, DIFFERENT, SAME, SAME_SCENE, Verdict, open_verdicts
 from neardup.stages import digest_file
 
 A, B, C, D = (letter * 64 for letter in "abcd")

@@ -28,7 +28,7 @@ from neardup.builtin.scenes import Scene
 from neardup.images import MAX_PIXELS, read_image
 from neardup.measure.comparison import VERIFIED, compare
 from neardup.measure.evaluate import evaluate
-from neardup.review.verdicts import open_verdicts
+from neardup.review.record.verdicts import open_verdicts
 
 GROUPS = np.array([0, 0, 1, 1, 2, 3])
 

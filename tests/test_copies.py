@@ -15,8 +15,8 @@ from test_train import Stop, make_examples, silent, small_clip, stop_after, weig
 from neardup.approach import KNOWN_PAIRS
 from neardup.encode.trainable import load_trainable
 from neardup.errors import TrainingError
-from neardup.review.links import Links, save_known_pairs
-from neardup.review.verdicts import DIFFERENT, SAME, SAME_SCENE, Verdict
+from neardup.review.record.links import Links, save_known_pairs
+from neardup.review.record.verdicts import DIFFERENT, SAME, SAME_SCENE, Verdict
 from neardup.settings.schema import AdaptRecipe, Recipe, prior_project
 from neardup.stages import digest_contents
 from neardup.tables import save_rows

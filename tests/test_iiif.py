@@ -14,10 +14,10 @@ from review_results import NAMES, make_results
 
 from neardup.cli import main
 from neardup.errors import ArchiveError, VerdictError
-from neardup.review.candidates import Found, load_evidence
-from neardup.review.iiif import places
-from neardup.review.share import share
-from neardup.review.verdicts import SAME, Verdict
+from neardup.review.exchange.iiif import places
+from neardup.review.exchange.share import share
+from neardup.review.found.candidates import Found, load_evidence
+from neardup.review.record.verdicts import SAME, Verdict
 from neardup.verify.evidence import Evidence
 
 BASE = "https://archive.example/near"

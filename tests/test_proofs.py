@@ -15,8 +15,8 @@ from neardup.decide.chosen_decision import SHIPPED, decision_for, own_decision, 
 from neardup.decide.decision import Decision
 from neardup.decide.promises import expected_false_links
 from neardup.encode.encoder import BUILTIN, load_encoder
-from neardup.review.again import load_again
-from neardup.review.verdicts import DIFFERENT, SAME, Verdict, open_verdicts
+from neardup.review.asked.again import load_again
+from neardup.review.record.verdicts import DIFFERENT, SAME, Verdict, open_verdicts
 from neardup.settings.schema import APPROACHES
 from neardup.stages import digest_file
 

@@ -15,11 +15,11 @@ from neardup.archive.scan import Archive, Photo
 from neardup.archive.sheets import Cell, read_workbook
 from neardup.archive.testset import TestSet
 from neardup.cli import main
-from neardup.review.candidates import Candidate, Found
-from neardup.review.ground_truth import Doubt, doubts_of, write_doubts
-from neardup.review.links import Links
-from neardup.review.proposal import propose, write_proposal
-from neardup.review.verdicts import DIFFERENT, SAME, Verdict, open_verdicts
+from neardup.review.asked.ground_truth import Doubt, doubts_of, write_doubts
+from neardup.review.exchange.proposal import propose, write_proposal
+from neardup.review.found.candidates import Candidate, Found
+from neardup.review.record.links import Links
+from neardup.review.record.verdicts import DIFFERENT, SAME, Verdict, open_verdicts
 
 PHOTO = Photo("", "", 1, 4, 4, "RGB", "JPEG", "0" * 16, "0" * 16)
 SHA = {letter: letter * 64 for letter in "abcdef"}

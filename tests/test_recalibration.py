@@ -14,9 +14,8 @@ from neardup.decide.bands import Bands, Promise
 from neardup.decide.chosen_decision import SHIPPED, decision_for
 from neardup.decide.decision import Decision
 from neardup.errors import ArchiveError, VerdictError
-from neardup.review.links import Links
-from neardup.review.recalibration import LEAST_VERDICTS, Run, drawn_links, recalibrate, usable_pairs
-from neardup.review.refit import (
+from neardup.review.learned.recalibration import LEAST_VERDICTS, Run, drawn_links, recalibrate, usable_pairs
+from neardup.review.learned.refit import (
     Answered,
     Move,
     Moves,
@@ -26,7 +25,8 @@ from neardup.review.refit import (
     moved_bands,
     old_beliefs,
 )
-from neardup.review.verdicts import CANNOT_TELL, DIFFERENT, SAME, SAME_SCENE, Verdict, Verdicts, open_verdicts
+from neardup.review.record.links import Links
+from neardup.review.record.verdicts import CANNOT_TELL, DIFFERENT, SAME, SAME_SCENE, Verdict, Verdicts, open_verdicts
 from neardup.train.batches import KnownPairs
 from neardup.verify.evidence import Evidence
 

@@ -14,8 +14,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from review_server import PATIENCE_S, Desk, asked, opened, serve
 from servers import free_port
 
+from neardup.review.record.verdicts import CANNOT_TELL, DIFFERENT, SAME, Verdict, open_verdicts
 from neardup.review.texts import KEYS, texts
-from neardup.review.verdicts import CANNOT_TELL, DIFFERENT, SAME, Verdict, open_verdicts
 from neardup.stages import digest_file
 from neardup.tables import write_csv
 

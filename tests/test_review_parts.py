@@ -8,12 +8,12 @@ import pytest
 from made_results import drawn_photo
 from PIL import Image
 
-from neardup.review.candidates import Photo, ShownPair
-from neardup.review.facts import PhotoFacts
-from neardup.review.queues import Task
-from neardup.review.shown import Alignment, TaskView
+from neardup.review.asked.queues import Task
+from neardup.review.found.candidates import Photo, ShownPair
+from neardup.review.found.facts import PhotoFacts
+from neardup.review.page.shown import Alignment, TaskView
+from neardup.review.page.tones import toned
 from neardup.review.texts import Words
-from neardup.review.tones import toned
 from neardup.verify.evidence import Evidence
 
 A, B = (Photo(digit * 64, f"{digit}.jpg", PhotoFacts(f"{digit}.jpg", "")) for digit in "ab")

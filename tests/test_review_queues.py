@@ -12,17 +12,17 @@ from made_results import small_results
 
 from neardup.decide.promises import Audit
 from neardup.errors import ArchiveError, VerdictError
-from neardup.review import queues as queues_of_pairs
-from neardup.review.answers import Answers
-from neardup.review.audit import next_aim
-from neardup.review.bridges import bridges
-from neardup.review.group import Groups
-from neardup.review.pictures import Pictures
-from neardup.review.queues import AUDIT, REVIEW, Queues
-from neardup.review.references import References
-from neardup.review.results import Results
-from neardup.review.shown import shown_points, shown_task, shown_with
-from neardup.review.verdicts import CANNOT_TELL, DIFFERENT, SAME, SAME_SCENE, Verdict, Verdicts, open_verdicts
+from neardup.review.asked import queues as queues_of_pairs
+from neardup.review.asked.answers import Answers
+from neardup.review.asked.audit import next_aim
+from neardup.review.asked.queues import AUDIT, REVIEW, Queues
+from neardup.review.found.bridges import bridges
+from neardup.review.found.results import Results
+from neardup.review.page.group import Groups
+from neardup.review.page.pictures import Pictures
+from neardup.review.page.shown import shown_points, shown_task, shown_with
+from neardup.review.record.references import References
+from neardup.review.record.verdicts import CANNOT_TELL, DIFFERENT, SAME, SAME_SCENE, Verdict, Verdicts, open_verdicts
 from neardup.verify.evidence import Evidence
 
 PHOTOS = tuple(f"{number:064x}" for number in range(10))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from starlette.responses import PlainTextResponse
 
-from neardup.review.security import COOKIE, HEADERS, LARGEST_BODY, Guard, is_loopback, names_of, new_token
+from neardup.review.page.security import COOKIE, HEADERS, LARGEST_BODY, Guard, is_loopback, names_of, new_token
 from neardup.review.texts import language_of
 
 OWN = {

@@ -12,7 +12,7 @@ from openpyxl import Workbook
 from review_server import Desk, asked, opened
 
 from neardup.archive.prepare import prepare
-from neardup.review.verdicts import DIFFERENT, SAME, Verdict, open_verdicts
+from neardup.review.record.verdicts import DIFFERENT, SAME, Verdict, open_verdicts
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import digest_file
 

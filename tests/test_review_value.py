@@ -10,7 +10,7 @@ from made_results import small_results
 from test_recalibration import PAIRS, made_run, photo
 
 from neardup.encode.encoder import BUILTIN, load_encoder
-from neardup.review.browser import CHROMIUM
+from neardup.review.page.browser import CHROMIUM
 from neardup.review.value import Point, Script, at_random, averaged, by_page, by_queue, curve
 from neardup.stages import digest_file
 

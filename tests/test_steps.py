@@ -6,8 +6,8 @@ import pytest
 from prefect.states import Failed
 
 from neardup.errors import ArchiveError, TrackingError
-from neardup.review.links import Links
-from neardup.review.verdicts import DATABASE, DIFFERENT, SAME, Verdict, open_verdicts
+from neardup.review.record.links import Links
+from neardup.review.record.verdicts import DATABASE, DIFFERENT, SAME, Verdict, open_verdicts
 from neardup.words import duration
 from tasks.decisions import VERDICTS_URL, judged_pairs, kept_verdicts, links_of
 from tasks.duplicates import _Progress

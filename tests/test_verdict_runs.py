@@ -14,8 +14,8 @@ from test_recalibration import answer_strictly, doubtful, made_run, said
 from flows.recalibrate import recalibrate as nightly
 from neardup.cli import main
 from neardup.decide.decision import Decision
-from neardup.review.recalibration import Run as FoundPairs
-from neardup.review.verdicts import DIFFERENT, SAME, open_verdicts
+from neardup.review.learned.recalibration import Run as FoundPairs
+from neardup.review.record.verdicts import DIFFERENT, SAME, open_verdicts
 from tasks.tracking import local_uri
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]  # of MLflow's imports

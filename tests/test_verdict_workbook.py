@@ -14,10 +14,10 @@ from review_results import NAMES, make_results
 
 from neardup.cli import main
 from neardup.errors import ArchiveError, VerdictError
-from neardup.review.candidates import Candidate, Found
-from neardup.review.imported import Imported, import_answers
-from neardup.review.verdicts import ANSWERS, DIFFERENT, SAME, Verdict, Verdicts, open_verdicts
-from neardup.review.workbook import pictures_of, rows_of, write_answers_csv, write_workbook
+from neardup.review.exchange.imported import Imported, import_answers
+from neardup.review.exchange.workbook import pictures_of, rows_of, write_answers_csv, write_workbook
+from neardup.review.found.candidates import Candidate, Found
+from neardup.review.record.verdicts import ANSWERS, DIFFERENT, SAME, Verdict, Verdicts, open_verdicts
 
 
 @pytest.fixture

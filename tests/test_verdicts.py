@@ -18,8 +18,8 @@ from sqlalchemy import create_engine, exc, text
 
 from neardup.decide.promises import Audit
 from neardup.errors import VerdictError
-from neardup.review.links import Links, agreements, audit_of, save_known_pairs
-from neardup.review.verdicts import (
+from neardup.review.record.links import Links, agreements, audit_of, save_known_pairs
+from neardup.review.record.verdicts import (
     CANNOT_TELL,
     DATABASE,
     DIFFERENT,
@@ -281,7 +281,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 TWO_WRITERS = """
 import sys
 from pathlib import Path
-from neardup.review.verdicts import Verdict, open_verdicts
+from neardup.review.record.verdicts import Verdict, open_verdicts
 kept = open_verdicts(Path(sys.argv[1]), sys.argv[2])
 for number in range(40):
     for who in (sys.argv[3], "both"):
@@ -305,7 +305,7 @@ def test_two_write_at_once(place: tuple[Path, str]) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from neardup.review.verdicts import Verdict, open_verdicts
+from neardup.review.record.verdicts import Verdict, open_verdicts
 kept = open_verdicts(Path(sys.argv[1]), sys.argv[2])
 for number in range(10**6):
     kept.add(Verdict.of("a" * 64, f"{number:064x}", "same", who="Ada", queue="review", id=f"v{number}"))

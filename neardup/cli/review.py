@@ -13,7 +13,7 @@ from neardup.errors import ConfigError
 from neardup.words import counted
 
 if TYPE_CHECKING:
-    from neardup.review.security import Guard
+    from neardup.review.page.security import Guard
 
 
 @click.command()
@@ -52,13 +52,13 @@ def review(
     import uvicorn
 
     from neardup.archive.scan import check_folders
-    from neardup.review.desk import Desk
-    from neardup.review.lookup import Lookup
-    from neardup.review.pictures import matched_points_of
-    from neardup.review.results import Results
-    from neardup.review.security import is_loopback, names_of, new_token
-    from neardup.review.server import create_app
-    from neardup.review.verdicts import open_verdicts
+    from neardup.review.found.results import Results
+    from neardup.review.page.desk import Desk
+    from neardup.review.page.lookup import Lookup
+    from neardup.review.page.pictures import matched_points_of
+    from neardup.review.page.security import is_loopback, names_of, new_token
+    from neardup.review.page.server import create_app
+    from neardup.review.record.verdicts import open_verdicts
 
     settings = settings_of(config, archive, device=device)
     results = Results(out.resolve(), archive)

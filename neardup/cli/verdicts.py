@@ -11,8 +11,8 @@ from neardup.errors import VerdictError
 from neardup.words import counted, typed
 
 if TYPE_CHECKING:
-    from neardup.review.imported import Imported
-    from neardup.review.verdicts import Verdict, Verdicts
+    from neardup.review.exchange.imported import Imported
+    from neardup.review.record.verdicts import Verdict, Verdicts
 
 DATABASE = click.option(
     "--database",
@@ -46,7 +46,7 @@ def list_verdicts(out: Path, database: str, everything: bool, as_json: bool) -> 
     """
     from dataclasses import asdict
 
-    from neardup.review.links import Links, agreements
+    from neardup.review.record.links import Links, agreements
 
     with _kept(out, database) as kept:
         history, current = kept.history(), kept.current()
@@ -75,8 +75,8 @@ def _kept(out: Path, database: str) -> "Verdicts":
     Raises:
         VerdictError: nobody has judged a pair there.
     """
-    from neardup.review.verdicts import DATABASE as FILE_NAME
-    from neardup.review.verdicts import open_verdicts
+    from neardup.review.record.verdicts import DATABASE as FILE_NAME
+    from neardup.review.record.verdicts import open_verdicts
 
     if not database and not (out / FILE_NAME).is_file():
         raise VerdictError(
@@ -128,9 +128,9 @@ def export(
              neardup verdicts export --out results --pairs all --to pairs.csv
     """
     from neardup.archive.scan import check_folders
-    from neardup.review.candidates import Found, require_results
-    from neardup.review.verdicts import open_verdicts
-    from neardup.review.workbook import pictures_of, rows_of, write_answers_csv, write_workbook
+    from neardup.review.exchange.workbook import pictures_of, rows_of, write_answers_csv, write_workbook
+    from neardup.review.found.candidates import Found, require_results
+    from neardup.review.record.verdicts import open_verdicts
     from tasks.tracking import tracking_of
     from tasks.verdicts import log_export
 
@@ -173,9 +173,9 @@ def import_table(
     """
     from dataclasses import asdict
 
-    from neardup.review.candidates import Found
-    from neardup.review.imported import import_answers
-    from neardup.review.verdicts import open_verdicts
+    from neardup.review.exchange.imported import import_answers
+    from neardup.review.found.candidates import Found
+    from neardup.review.record.verdicts import open_verdicts
 
     found = Found.load(out, archive)
     with open_verdicts(out, database) as kept:
@@ -203,8 +203,8 @@ def recalibrate(out: Path, database: str, as_json: bool) -> None:
     \b
     Example: neardup verdicts recalibrate --out results
     """
-    from neardup.review.recalibration import recalibrate as fit_again
-    from neardup.review.verdicts import open_verdicts
+    from neardup.review.learned.recalibration import recalibrate as fit_again
+    from neardup.review.record.verdicts import open_verdicts
     from tasks.tracking import tracking_of
     from tasks.verdicts import log_recalibration
 
@@ -228,11 +228,11 @@ def propose(out: Path, archive: Path | None, database: str, as_json: bool) -> No
     """
     from neardup.approach import KNOWN_PAIRS
     from neardup.archive.testset import TestSet
-    from neardup.review.candidates import Found
-    from neardup.review.ground_truth import doubts_of, write_doubts
-    from neardup.review.links import Links, save_known_pairs
-    from neardup.review.proposal import propose_rows, write_proposal
-    from neardup.review.verdicts import open_verdicts
+    from neardup.review.asked.ground_truth import doubts_of, write_doubts
+    from neardup.review.exchange.proposal import propose_rows, write_proposal
+    from neardup.review.found.candidates import Found
+    from neardup.review.record.links import Links, save_known_pairs
+    from neardup.review.record.verdicts import open_verdicts
 
     check_there(out)
     with working_in(out), open_verdicts(out, database) as kept:
@@ -270,9 +270,9 @@ def share(out: Path, archive: Path | None, database: str, target: Path | None, b
     Example: neardup verdicts share --out results --base https://archive.example/neardup
     """
     from neardup.archive.scan import check_folders
-    from neardup.review.candidates import Found, load_evidence
-    from neardup.review.share import share as share_groups
-    from neardup.review.verdicts import open_verdicts
+    from neardup.review.exchange.share import share as share_groups
+    from neardup.review.found.candidates import Found, load_evidence
+    from neardup.review.record.verdicts import open_verdicts
 
     found = Found.load(out, archive)
     folder = target or out / "share"

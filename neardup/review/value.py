@@ -19,14 +19,14 @@ from neardup.archive.testset import TestSet
 from neardup.decide.constraints import Constraints
 from neardup.decide.groups import DecidedPairs, group_pairs
 from neardup.detect.verified_pairs import UNLIKELY
-from neardup.review.browser import chromium_page, pairs_asked, press, served
-from neardup.review.candidates import ShownPair, load_evidence
-from neardup.review.links import Links, Pair
-from neardup.review.queues import REVIEW, Queues
-from neardup.review.recalibration import Run, recalibrate
-from neardup.review.refit import Moves
-from neardup.review.results import Results
-from neardup.review.verdicts import DIFFERENT, SAME, Verdict, Verdicts, open_verdicts
+from neardup.review.asked.queues import REVIEW, Queues
+from neardup.review.found.candidates import ShownPair, load_evidence
+from neardup.review.found.results import Results
+from neardup.review.learned.recalibration import Run, recalibrate
+from neardup.review.learned.refit import Moves
+from neardup.review.page.browser import chromium_page, pairs_asked, press, served
+from neardup.review.record.links import Links, Pair
+from neardup.review.record.verdicts import DIFFERENT, SAME, Verdict, Verdicts, open_verdicts
 from neardup.stages import replacing, write_json
 
 STEPS = (0, 50, 100, 200, 400)

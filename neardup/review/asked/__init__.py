@@ -1,0 +1,4 @@
+"""What is asked next, and of whom: queues, the audit, pairs that are asked again, doubts about the ground truth.
+
+In: results and verdicts. Out: questions in their order. Imports `record/` and `found/`.
+"""

@@ -1,0 +1,194 @@
+"""Answered pairs that deserve a second look: a member joined their group, or a new decision contradicts the verdict."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from math import isnan
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from neardup.decide.geometry import LINKED
+from neardup.detect.verified_pairs import by_content
+from neardup.errors import ArchiveError
+from neardup.review.asked.question import Question
+from neardup.review.record.links import Links, Pair
+from neardup.review.record.photo_pair import PhotoPair
+from neardup.review.record.verdicts import DIFFERENT, SAME, Verdict
+from neardup.tables import load_table, save_rows
+
+if TYPE_CHECKING:
+    from neardup.detect.watch import Watched
+
+TABLE = "asked_again.csv"
+"""File of the folder of a run of `watch` that lists what is asked again."""
+
+STRONG = 0.99
+"""Probability from which on a decision contradicts "different" strongly, and one minus it "same": of a hundred such
+pairs one is wrong where probabilities are calibrated, so that few are asked again for nothing."""
+
+
+@dataclass(frozen=True)
+class Again(PhotoPair):
+    """A pair that was answered and is to be looked at again.
+
+    Attributes:
+        verdict: the answer in force.
+        why: what has changed since the answer.
+        verdict_id: id of the answer; once another one is in force, the pair has been looked at.
+    """
+
+    verdict: str
+    why: str
+    verdict_id: str
+
+
+def save_again(run: Path, rows: Iterable[Again]) -> Path:
+    """Write what is asked again into the folder of a run of `watch`."""
+    return save_rows(run / TABLE, Again, rows)
+
+
+def load_again(out: Path) -> list[Again]:
+    """What all runs of `watch` into an output folder asked again, the oldest first."""
+    rows: list[Again] = []
+    for table in sorted((out / "watch").glob(f"*/{TABLE}")):
+        with suppress(ArchiveError):  # a table of another version does not say which answers it is about
+            rows += load_table(table, Again)
+    return rows
+
+
+def still_open(rows: Iterable[Again], links: Links) -> list[Question]:
+    """The pairs that are asked again and whose answer is still the one that was doubted; of several reasons the last.
+
+    Args:
+        rows: as `load_again` gives them.
+        links: what the verdicts in force come to.
+    """
+    questions = {}
+    for row in rows:
+        question = Question(*row.paths, *row.digests, "asked_again", {"why": row.why})
+        verdict = links.decided.get(question.pair)
+        if verdict and verdict.id == row.verdict_id:
+            questions[question.pair] = question
+    return list(questions.values())
+
+
+def ask_about(watched: "Watched", links: Links) -> list[Again]:
+    """Write down which answered pairs a run of `watch` asks again; nothing where it published or decided nothing.
+
+    Args:
+        watched: what the run found.
+        links: what the verdicts in force come to.
+    """
+    verified = watched.verified
+    if watched.folder is None or verified is None or verified.decision is None:
+        return []
+    photos, said = verified.photos, links.decided
+    chances = zip(by_content(verified.pairs, photos), verified.probabilities.tolist(), strict=True)
+    probabilities = {pair: chance for pair, chance in chances if not isnan(chance)}
+    group_of = {photos[row]: number for number, rows in enumerate(watched.rows, 1) for row in rows}
+    path_of, arrived = dict(zip(photos, verified.paths, strict=True)), {file.path for file in watched.noticed}
+    new = {photo: path for photo, path in path_of.items() if path in arrived}
+    reasons = asked_again(links, probabilities, verified.decision.fingerprint, group_of, new)
+    rows = [
+        Again(path_of[first], path_of[second], first, second, said[first, second].verdict, why, said[first, second].id)
+        for (first, second), why in reasons.items()
+        if first in path_of and second in path_of
+    ]
+    save_again(watched.folder, rows)
+    return rows
+
+
+def asked_again(
+    links: Links,
+    probabilities: Mapping[Pair, float],
+    decision: str,
+    group_of: Mapping[str, int],
+    new: Mapping[str, str],
+) -> dict[Pair, str]:
+    """The answered pairs that are shown again, each with the reason in words; all others never are.
+
+    A person who answered against the decision that is still in force, or against one that was as sure, knew it and is
+    not asked again. Two exposures of a scene look alike to any machine, and what nobody can tell no machine tells: such
+    answers are not contradicted.
+
+    Args:
+        links: what the verdicts in force come to.
+        probabilities: pair → its probability by the decision in force; pairs that are no candidates may lack.
+        decision: fingerprint of that decision.
+        group_of: photo → its group now; photos in none may lack.
+        new: photos that were not there when an earlier run was looked at, with what they are called.
+
+    Returns:
+        Pair → why it is shown again, in the order of the pairs.
+    """
+    joined: defaultdict[int, list[str]] = defaultdict(list)
+    for photo in sorted(new, key=new.__getitem__):
+        if photo in group_of:
+            joined[group_of[photo]].append(photo)
+    alike = _alike(probabilities, new)
+    reasons = {}
+    for pair, verdict in sorted(links.decided.items()):
+        reason = _contradicted(verdict, probabilities.get(pair), decision)
+        if not reason:
+            photos, words = _joined(verdict, group_of, joined, alike)
+            reason = f"{_first_of([new[photo] for photo in photos])} {words}" if photos else ""
+        if reason:
+            reasons[pair] = reason
+    return reasons
+
+
+def _alike(probabilities: Mapping[Pair, float], new: Collection[str]) -> dict[str, set[str]]:
+    """Photo → the new photos that are more probably than not the same picture."""
+    arrived, partners = set(new), defaultdict[str, set[str]](set)
+    for (first, second), probability in probabilities.items():
+        if probability >= LINKED:
+            for photo, partner in ((first, second), (second, first)):
+                if partner in arrived:
+                    partners[photo].add(partner)
+    return partners
+
+
+def _contradicted(verdict: Verdict, probability: float | None, decision: str) -> str:
+    """Why a new decision contradicts a verdict strongly; nothing where it does not."""
+    if probability is None or verdict.shown.get("decision") == decision:
+        return ""
+    before = verdict.shown.get("probability")
+    for answer, contradicts in ((DIFFERENT, _surely_same), (SAME, _surely_different)):
+        if verdict.verdict == answer and contradicts(probability) and not (before is not None and contradicts(before)):
+            was = f", {before:.2f} when it was judged" if before is not None else ""
+            return f"{verdict.who} says {answer}; a new decision gives it a probability of {probability:.3f}{was}"
+    return ""
+
+
+def _surely_same(probability: float) -> bool:
+    return probability >= STRONG
+
+
+def _surely_different(probability: float) -> bool:
+    return probability <= 1 - STRONG
+
+
+def _joined(
+    verdict: Verdict,
+    group_of: Mapping[str, int],
+    joined: Mapping[int, list[str]],
+    alike: Mapping[str, set[str]],
+) -> tuple[list[str], str]:
+    """The new photos that bear on a verdict, and how: they joined the group of both, or are like two that differ."""
+    first, second = (group_of.get(photo) for photo in verdict.pair)
+    if verdict.verdict == SAME and first is not None and first == second:
+        members = [photo for photo in joined.get(first, ()) if photo not in verdict.pair]
+        if members:
+            return members, "joined the group of both"
+    if verdict.verdict == DIFFERENT:
+        bridges = sorted(alike.get(verdict.first, set()) & alike.get(verdict.second, set()))
+        if bridges:
+            return bridges, f"looks the same as either, and {verdict.who} says that they are different"
+    return [], ""
+
+
+def _first_of(photo_names: list[str]) -> str:
+    """The name of the first of some photos, and how many more there are."""
+    more = f" and {len(photo_names) - 1} more" if len(photo_names) > 1 else ""
+    return f"{photo_names[0]}{more}"

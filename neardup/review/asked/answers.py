@@ -1,0 +1,118 @@
+"""The verdicts in force, pair by pair, and what follows from them for pairs that nobody was asked about."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from neardup.arrays import Bools, Ints
+from neardup.review.found.results import Results
+from neardup.review.record.links import Links, Pair
+from neardup.review.record.verdicts import WITHDRAWN, Verdict, Verdicts
+
+LONGEST_S = 120.0
+"""Seconds beyond which an answer says that somebody went for coffee, and nothing of how long a pair takes."""
+
+
+class Answers:
+    """The verdicts in force of a database, followed as it grows.
+
+    Attributes:
+        links: what they come to: answered pairs, decisions, contradictions, must-links and cannot-links.
+    """
+
+    def __init__(self, verdicts: Verdicts) -> None:
+        """Read all verdicts of a database."""
+        self._verdicts, self._seen = verdicts, 0
+        self._on: dict[Pair, dict[str, Verdict]] = {}
+        self.links = Links.of(())
+        self.refresh()
+
+    def refresh(self) -> bool:
+        """Read the verdicts that were added since the last time, by whomever; says whether there were any."""
+        last = self._verdicts.last()
+        if last == self._seen:
+            return False
+        for verdict in self._verdicts.history(self._seen):
+            for earlier in verdict.supersedes:
+                self._drop(earlier)
+            if verdict.verdict != WITHDRAWN:
+                self._on.setdefault(verdict.pair, {})[verdict.who] = verdict
+        self._seen = last
+        self.links = Links.of(verdict for by_person in self._on.values() for verdict in by_person.values())
+        return True
+
+    def _drop(self, identity: str) -> None:
+        """Take a verdict that was superseded out of those in force."""
+        superseded = self._verdicts.get(identity)
+        by_person = self._on.get(superseded.pair, {}) if superseded else {}
+        if superseded and superseded.who in by_person and by_person[superseded.who].id == identity:
+            del by_person[superseded.who]
+            if not by_person:
+                del self._on[superseded.pair]
+
+    def __len__(self) -> int:
+        """How many pairs were answered."""
+        return len(self._on)
+
+    def of(self, photo: str, partner: str) -> list[Verdict]:
+        """The verdicts in force on two contents."""
+        first, second = sorted((photo, partner))
+        return list(self._on.get((first, second), {}).values())
+
+    def seconds(self, who: str) -> float | None:
+        """The median time that a person takes for a pair; None before the first answer."""
+        own = [
+            verdict.seconds
+            for by_person in self._on.values()
+            if (verdict := by_person.get(who)) and verdict.seconds is not None and verdict.seconds <= LONGEST_S
+        ]
+        return median(own) if own else None
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What verdicts say of the pairs of a run.
+
+    Attributes:
+        answered: bool (m,), the pairs on which somebody said something.
+        implied: bool (m,), the pairs that nobody was asked and whose answer follows: both photos are the same picture
+            as a third, or one of them is and the other is not.
+    """
+
+    answered: Bools
+    implied: Bools
+
+    @classmethod
+    def of(cls, results: Results, answers: Answers) -> "Settled":
+        """Put verdicts beside the pairs of a run, by the contents of their photos."""
+        links = answers.links
+        answered = np.zeros(len(results), dtype=bool)
+        rows = [results.row_of(*photos) for photos in _numbered(results, links.answered)]
+        answered[[row for row in rows if row is not None]] = True
+        implied = _implied(results, _ends(results, links.must), _ends(results, links.cannot))
+        return cls(answered, implied & ~answered)
+
+
+def _numbered(results: Results, pairs: Iterable[Pair]) -> list[tuple[int, int]]:
+    """The numbers of the photos of pairs of contents, as far as both are of this run."""
+    numbers = [(results.photo_of(first), results.photo_of(second)) for first, second in pairs]
+    return [(first, second) for first, second in numbers if first is not None and second is not None]
+
+
+def _ends(results: Results, pairs: Iterable[Pair]) -> Ints:
+    """Pairs of contents as int64 (2, n)."""
+    return np.array(_numbered(results, pairs), dtype=np.int64).reshape(-1, 2).T
+
+
+def _implied(results: Results, same: Ints, different: Ints) -> Bools:
+    """The pairs within one picture, and those between two pictures that are known to differ."""
+    count = len(results.paths)
+    graph = coo_array((np.ones(same.shape[1], dtype=bool), (same[0], same[1])), shape=(count, count))
+    picture = connected_components(graph, directed=False)[1].astype(np.int64)
+    first, second = picture[results.first], picture[results.second]
+    apart = np.unique(results.key(picture[different[0]], picture[different[1]]))
+    return np.asarray((first == second) | np.isin(results.key(first, second), apart))

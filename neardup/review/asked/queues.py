@@ -1,0 +1,256 @@
+"""What a person is asked, and in which order: the queues of the review page, how much is left, what answers bought."""
+
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+
+import numpy as np
+
+from neardup.arrays import Bools, Ints
+from neardup.decide.promises import Audit
+from neardup.errors import NeardupError
+from neardup.review.asked.again import load_again, still_open
+from neardup.review.asked.answers import Answers, Settled
+from neardup.review.asked.audit import Draw, draw
+from neardup.review.asked.ground_truth import RowQuestions
+from neardup.review.asked.question import Question
+from neardup.review.found.candidates import ShownPair
+from neardup.review.found.results import Results
+from neardup.review.record.verdicts import SAME, Verdict, Verdicts
+from neardup.verify.evidence import ordered
+
+REVIEW = "review"
+"""The queue of what the machine leaves open, and of what it asks again."""
+AUDIT = "audit"
+"""The queue of links that were drawn at random before anyone looked."""
+TRUTH = "ground truth"
+"""The queue of pairs on which the machine and the ground truth disagree."""
+CONTRADICTIONS = "contradictions"
+"""The list of verdicts that cannot all be true; it is a page of its own, and hands out no pairs."""
+LEASE_S = 600.0
+"""Seconds for which a pair that one person was given is given to nobody else."""
+CERTAIN = 0.01
+"""Doubt below which not even a bridge is asked: a probability over .9975 or under .0025."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a queue is.
+
+    Attributes:
+        left: pairs that nobody answered.
+        seconds: about how long they take, by the person's own median; None before the first answer.
+        answered: pairs that were answered, in whatever queue.
+        implied: pairs of this run whose answer follows from others, which are not asked.
+        audited: what the audit says of the links so far.
+    """
+
+    left: int
+    seconds: float | None
+    answered: int
+    implied: int
+    audited: Audit
+
+
+@dataclass(frozen=True)
+class Task:
+    """A pair as it is put before a person.
+
+    Attributes:
+        number: by which browser and server name the task: the row of the pair among those of the results, or a number
+            beyond these rows where the machine does not propose it; None where the pair is of no queue.
+        pair: the pair.
+        question: why it is asked, where that is more than the queue says.
+        verdicts: those in force on the pair.
+    """
+
+    number: int | None
+    pair: ShownPair
+    question: Question | None = None
+    verdicts: tuple[Verdict, ...] = ()
+
+
+class Queues:
+    """The queues of one folder of results, shared by all who are asked."""
+
+    def __init__(self, results: Results, verdicts: Verdicts) -> None:
+        """Put the pairs of a run in order.
+
+        Args:
+            results: of the run.
+            verdicts: what was said so far, by anybody, in this folder or in a database that several share.
+        """
+        self.results, self.answers = results, Answers(verdicts)
+        self._lock = threading.RLock()
+        self._leases: dict[int, tuple[str, float]] = {}
+        self._skipped: dict[str, dict[int, None]] = {}
+        self._gone: set[int] = set()
+        self._again = load_again(results.out)
+        self._beyond: dict[tuple[str, str], int] = {}
+        self._questions: dict[str, Mapping[int, Question]] = {}
+        self._settled = Settled.of(results, self.answers)
+
+    @cached_property
+    def order(self) -> Ints:
+        """The rows to be reviewed: bridges of groups first, then by the photos that an answer is expected to move.
+
+        That is the chance that the answer changes the groups times the photos of both: a pair of probability .3 across
+        two groups is worth more than one of .9 within a group, which is as open but will hardly change anything.
+        """
+        results = self.results
+        bridges = results.bridges & (results.doubt >= CERTAIN)
+        rows = np.flatnonzero(results.doubtful | bridges)
+        weight = results.change[rows] * results.affected[rows]
+        return np.asarray(rows[np.lexsort((rows, -weight, ~bridges[rows]))])
+
+    @cached_property
+    def truth(self) -> RowQuestions | None:
+        """What is asked of the ground truth; None where the results have none."""
+        return RowQuestions.of(self.results)
+
+    @cached_property
+    def drawn(self) -> Draw:
+        """The links that were drawn for the audit, before anyone looked."""
+        return draw(self.results)
+
+    def refresh(self) -> None:
+        """Take in what was said since the last time, here or by another process."""
+        with self._lock:
+            if self.answers.refresh():
+                self._settled = Settled.of(self.results, self.answers)
+                self._questions.clear()
+
+    def questions(self, queue: str) -> Mapping[int, Question]:
+        """The open tasks of a queue that are asked for a reason of their own, in its order."""
+        with self._lock:
+            if queue not in self._questions:
+                questions, links = list[Question](), self.answers.links
+                if queue == TRUTH and self.truth:
+                    questions = self.truth.still_open(links)
+                elif queue == REVIEW:
+                    questions = still_open(self._again, links)
+                numbered = [(self._number(question), question) for question in questions]
+                self._questions[queue] = {number: question for number, question in numbered if number is not None}
+            return self._questions[queue]
+
+    def _number(self, question: Question) -> int | None:
+        """The number of a task; None where a photo of it is no longer where it was."""
+        row = self.results.row_of_contents(*question.pair)
+        if row is not None:
+            return row
+        if not all(map(self.results.learn, question.paths, question.digests)):
+            return None
+        return self._beyond.setdefault(question.pair, len(self.results) + len(self._beyond))
+
+    def _rows(self, queue: str, group: int) -> Ints:
+        """The numbers of a queue's open tasks, in its order; those that are asked again come first."""
+        questions = np.array(list(self.questions(queue)), dtype=np.int64)
+        if queue == TRUTH:
+            return questions
+        settled = self._settled
+        if queue == AUDIT:
+            rows = self.drawn.rows
+            return rows[~settled.answered[rows]]
+        rows = self.order if queue == REVIEW else self._group_rows(group)
+        return np.concatenate([questions, rows[~(settled.answered | settled.implied)[rows]]])
+
+    def _group_rows(self, group: int) -> Ints:
+        """The pairs within a group, the most doubtful first."""
+        rows = self.results.rows_within(self.results.members(group))
+        return rows[np.lexsort((rows, -self.results.doubt[rows], ~self.results.bridges[rows]))]
+
+    def take(self, queue: str, session: str, count: int, *, group: int = 0, but: Iterable[int] = ()) -> list[Task]:
+        """The next tasks of a queue for one person: those they were given before first, none that others hold.
+
+        Args:
+            queue: `review`, `audit`, `group` or `ground truth`.
+            session: of the person's browser.
+            count: how many at most.
+            group: number of the group, where the queue is `group`.
+            but: numbers of the tasks that the browser has already.
+        """
+        tasks, now = list[Task](), time.monotonic()
+        with self._lock:
+            rows, questions = self._rows(queue, group), self.questions(queue)
+            held = {row for row, (owner, until) in self._leases.items() if owner != session and until > now}
+            passed = self._skipped.get(session, {})
+            unavailable = held | set(but) | self._gone
+            waiting = [row for row in passed if row not in unavailable and bool((rows == row).any())]
+            for row in chain(_without(rows, unavailable | passed.keys()), waiting):
+                if len(tasks) == count:
+                    break
+                task = self._task(row, questions.get(row))
+                if task:
+                    self._leases[row] = session, now + LEASE_S
+                    tasks.append(task)
+        return tasks
+
+    def _task(self, number: int, question: Question | None) -> Task | None:
+        """A task that can be shown and that nobody answered; a photo's contents may be known only now."""
+        try:
+            pair = self.results.pair(*question.pair) if question else self.results.candidate(number)
+        except NeardupError:
+            self._gone.add(number)
+            return None
+        if pair.photo.sha256 == pair.partner.sha256:
+            self._gone.add(number)
+            return None
+        verdicts = tuple(self.answers.of(pair.photo.sha256, pair.partner.sha256))
+        if verdicts and not question:
+            self._settled.answered[number] = True
+            return None
+        return Task(number, pair, question, verdicts)
+
+    def task_of(self, photo: str, partner: str, queue: str) -> Task:
+        """The task of a queue that is about two contents, or one of no queue.
+
+        Raises:
+            ArchiveError: one of them is no photo of the results.
+        """
+        pair = self.results.pair(photo, partner)
+        number, question = next(
+            ((number, one) for number, one in self.questions(queue).items() if one.pair == ordered(photo, partner)),
+            (pair.row, None),
+        )
+        return Task(number, pair, question, tuple(self.answers.of(photo, partner)))
+
+    def skip(self, session: str, number: int) -> None:
+        """Put a task behind all others for one person."""
+        with self._lock:
+            passed = self._skipped.setdefault(session, {})
+            passed.pop(number, None)
+            passed[number] = None
+            self._leases.pop(number, None)
+
+    def progress(self, queue: str, who: str, group: int = 0) -> Progress:
+        """How far a queue is, for one person."""
+        with self._lock:
+            left = len(self.answers.links.contradictions) if queue == CONTRADICTIONS else len(self._rows(queue, group))
+            own = self.answers.seconds(who)
+            return Progress(
+                left=left,
+                seconds=None if own is None else own * left,
+                answered=len(self.answers),
+                implied=int(self._settled.implied.sum()),
+                audited=self.audited(),
+            )
+
+    def audited(self) -> Audit:
+        """What people agree on of the links that were drawn at random, in whatever queue it was asked."""
+        rows, decided = self.drawn.rows, self.answers.links.decided
+        pairs = [self.results.contents(row) for row in rows[self._settled.answered[rows]].tolist()]
+        right = [decided[pair].verdict == SAME for pair in pairs if pair in decided]
+        return Audit(len(right), right.count(False))
+
+    @property
+    def settled(self) -> Bools:
+        """The pairs that nobody needs to be asked: answered ones, and those that follow from answers, bool (m,)."""
+        return self._settled.answered | self._settled.implied
+
+
+def _without(rows: Ints, unavailable: set[int]) -> Iterable[int]:
+    """Rows one by one, but for some."""
+    return (row for row in map(int, rows) if row not in unavailable)

@@ -1,0 +1,296 @@
+"""Answers that somebody gave in a workbook or a CSV, read back: every fault with its cell, and all or nothing stored.
+
+A table is taken whole or not at all. Half of one would leave its author to find out which of the answers counted; as a
+second reading of the same table changes nothing, to mend the faults and to read it again is safe.
+"""
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from uuid import NAMESPACE_URL, uuid5
+
+from openpyxl.utils import get_column_letter
+
+from neardup.archive.sheets import Cell, Sheet, read_workbook
+from neardup.errors import ArchiveError, VerdictError
+from neardup.review.exchange.workbook import (
+    ANSWER,
+    DIRECTION,
+    FROM_PARTNER,
+    FROM_PHOTO,
+    ID,
+    KEYS,
+    NOTE,
+    OPEN,
+    PARTNER,
+    PHOTO,
+    RELATION,
+    STATE_OF,
+)
+from neardup.review.found.candidates import Candidate, id_of
+from neardup.review.record.links import Links
+from neardup.review.record.verdicts import ANSWERS, Verdict, Verdicts
+from neardup.tables import parsed_csv, unguarded
+from neardup.words import counted
+
+_NAMESPACE = uuid5(NAMESPACE_URL, "neardup:answer")
+"""What the ids of imported verdicts are derived from, so that the same answer read twice is one verdict."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with a table of answers, or worth knowing.
+
+    Attributes:
+        kind: `unknown id`, `edited digest`, `missing column`, `unknown word`, `formula`, `outdated`, `two answers`,
+            `no answer`; or `contradiction`, which alone keeps nothing from being stored.
+        sheet: the sheet's name; empty in a CSV.
+        row: the row as Excel numbers it.
+        cell: the cell's address.
+        detail: what is wrong and what to do.
+    """
+
+    kind: str
+    sheet: str
+    row: int
+    cell: str
+    detail: str
+
+    @property
+    def line(self) -> str:
+        """The fault as one line."""
+        place = f"sheet {self.sheet}, " if self.sheet else ""
+        return f"{place}row {self.row}, cell {self.cell}: {self.kind}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What came of reading a table.
+
+    Attributes:
+        stored: verdicts that are new.
+        unchanged: rows whose answer was known already.
+        blank: rows without an answer.
+        faults: why nothing was stored; empty where all was.
+        contradictions: answers that others, or other answers, contradict; they are stored and wait to be settled.
+    """
+
+    stored: int
+    unchanged: int
+    blank: int
+    faults: tuple[Fault, ...]
+    contradictions: tuple[Fault, ...]
+
+    @property
+    def summary(self) -> str:
+        """What happened, as one sentence."""
+        if self.faults:
+            return f"nothing was stored: {counted(len(self.faults), 'fault')}; mend what is named and import again"
+        known = f"{self.unchanged:,} known already, {counted(self.blank, 'row')} without an answer"
+        contradictions = counted(len(self.contradictions), "contradiction")
+        return f"{counted(self.stored, 'verdict')} stored, {known}, {contradictions} to settle"
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One row of a table: its cells by the name of their column, and where they stand."""
+
+    sheet: str
+    number: int
+    cells: Mapping[str, Cell]
+    letters: Mapping[str, str]
+
+    def text(self, name: str) -> str:
+        """What stands in a column, or nothing."""
+        return self.cells[name].text if name in self.cells else ""
+
+    def fault(self, kind: str, name: str, detail: str) -> Fault:
+        """A fault of the cell in a column."""
+        return Fault(kind, self.sheet, self.number, f"{self.letters[name]}{self.number}", detail)
+
+
+def import_answers(
+    path: Path, verdicts: Verdicts, candidates: Sequence[Candidate], who: str, *, dry: bool = False
+) -> Imported:
+    """Read the answers of a table and store them, all or none.
+
+    Args:
+        path: a workbook or a CSV that `neardup verdicts export` wrote and somebody filled in.
+        verdicts: where they are stored.
+        candidates: the pairs of the results; ids of other pairs are known where their digests fit.
+        who: the person who answered.
+        dry: True says what would be stored, and stores nothing.
+
+    Raises:
+        ArchiveError: the table cannot be read.
+        VerdictError: nobody is named, or the database refuses.
+    """
+    rows, faults = _read(path)
+    history = verdicts.history()
+    known = {candidate.id: candidate.pair for candidate in candidates}
+    known |= {id_of(*verdict.pair): verdict.pair for verdict in history}
+    by_id = {candidate.id: candidate for candidate in candidates}
+    current = verdicts.current()
+    before = {verdict.pair: verdict for verdict in current if verdict.who == who}
+    newer = {verdict.pair: number for number, verdict in enumerate(history, 1) if verdict.who == who}
+    answers: dict[tuple[str, str], tuple[_Row, Verdict]] = {}
+    blank = unchanged = 0
+    for row in rows:
+        wrong = _faults(row, known)
+        faults += wrong
+        if wrong:
+            continue
+        if not row.text(ANSWER):
+            blank += 1
+            continue
+        verdict = _verdict(row, who, by_id.get(row.text(ID)), before)
+        old = before.get(verdict.pair)
+        if old and _content(old) == _content(verdict):
+            unchanged += 1
+        elif newer.get(verdict.pair, 0) > _number(row):
+            detail = f"{who} has answered this pair since the table was made: clear the cell, or export again"
+            faults.append(row.fault("outdated", ANSWER, detail))
+        elif verdict.pair in answers and _content(answers[verdict.pair][1]) != _content(verdict):
+            other = answers[verdict.pair][0]
+            faults.append(row.fault("two answers", ANSWER, f"row {other.number} has another answer on the same pair"))
+        else:
+            answers[verdict.pair] = row, verdict
+    accepted = [verdict for _, verdict in answers.values()]
+    others = [verdict for verdict in current if verdict.pair not in answers or verdict.who != who]
+    contradictions = tuple(sorted(_contradictions(answers, others), key=lambda fault: (fault.sheet, fault.row)))
+    if faults:
+        return Imported(0, unchanged, blank, tuple(faults), contradictions)
+    stored = len(accepted) if dry else verdicts.add_all(accepted)
+    return Imported(stored, unchanged, blank, (), contradictions)
+
+
+def _number(row: _Row) -> int:
+    """How many verdicts there were when the table was made."""
+    text = row.text(STATE_OF)
+    return int(text) if text.isdecimal() else 0
+
+
+def _content(verdict: Verdict) -> tuple[str, ...]:
+    return verdict.verdict, verdict.direction, verdict.relation, verdict.note
+
+
+def _verdict(row: _Row, who: str, candidate: Candidate | None, before: Mapping[tuple[str, str], Verdict]) -> Verdict:
+    """The verdict of a row without a fault."""
+    direction = {FROM_PHOTO: "first", FROM_PARTNER: "second"}.get(row.text(DIRECTION), "")
+    words = {"relation": row.text(RELATION), "note": row.text(NOTE)}
+    shown = candidate.shown() if candidate else {}
+    answer = row.text(ANSWER).casefold()
+    verdict = Verdict.of(
+        row.text(PHOTO), row.text(PARTNER), answer, who=who, queue="import", direction=direction, shown=shown, **words
+    )
+    old = before.get(verdict.pair)
+    content = "|".join((*verdict.pair, who, *_content(verdict), old.id if old else ""))
+    return replace(verdict, id=str(uuid5(_NAMESPACE, content)), supersedes=(old.id,) if old else ())
+
+
+def _faults(row: _Row, known: Mapping[str, tuple[str, str]]) -> list[Fault]:
+    """What is wrong with one row, the protected cells first."""
+    faults = [
+        row.fault("formula", name, "the cell holds a formula: write the text itself")
+        for name in (*OPEN, *KEYS)
+        if name in row.cells and row.cells[name].formula
+    ]
+    return faults or _faults_of_keys(row, known) or _faults_of_words(row)
+
+
+def _faults_of_keys(row: _Row, known: Mapping[str, tuple[str, str]]) -> list[Fault]:
+    """Whether id and digests of a row are those of one pair."""
+    identity, ends = row.text(ID), (row.text(PHOTO), row.text(PARTNER))
+    try:
+        expected = id_of(*ends)
+    except VerdictError as error:
+        expected = f"none: {error}"
+    if identity == expected:
+        return []
+    restore = "export the table again, or restore the cell"
+    if identity in known:
+        name = PHOTO if ends[0] not in known[identity] else PARTNER
+        return [row.fault("edited digest", name, f"the digest is not that of this row's pair: {restore}")]
+    return [row.fault("unknown id", ID, f"{identity[:80]!r} is the id of no pair of these results: {restore}")]
+
+
+def _faults_of_words(row: _Row) -> list[Fault]:
+    """Whether the person wrote words that may stand there."""
+    faults = []
+    answer, direction = row.text(ANSWER), row.text(DIRECTION)
+    if answer and answer.casefold() not in ANSWERS:
+        faults.append(row.fault("unknown word", ANSWER, f"{answer[:80]!r} is none of {', '.join(ANSWERS)}"))
+    if direction and direction not in {FROM_PHOTO, FROM_PARTNER}:
+        faults.append(row.fault("unknown word", DIRECTION, f"{direction[:80]!r}: write {FROM_PHOTO} or {FROM_PARTNER}"))
+    if not answer and any(map(row.text, (DIRECTION, RELATION, NOTE))):
+        faults.append(row.fault("no answer", ANSWER, "the row has a note and no verdict: choose one"))
+    return faults
+
+
+def _contradictions(
+    answers: Mapping[tuple[str, str], tuple[_Row, Verdict]], others: Iterable[Verdict]
+) -> Iterator[Fault]:
+    """Where answers of the table contradict each other or what is in force."""
+    rows = {verdict.id: row for row, verdict in answers.values()}
+    for contradiction in Links.of([*others, *(verdict for _, verdict in answers.values())]).contradictions:
+        for verdict in contradiction.verdicts:
+            if verdict.id in rows:
+                yield rows[verdict.id].fault("contradiction", ANSWER, contradiction.sentence)
+
+
+def _read(path: Path) -> tuple[list[_Row], list[Fault]]:
+    """The rows of a table and its missing columns.
+
+    Raises:
+        ArchiveError: the file is not there or cannot be read.
+    """
+    if not path.is_file():
+        raise ArchiveError(f"{path} is not there: name the workbook or the CSV that was filled in")
+    try:
+        sheets = [_csv(path)] if path.suffix.lower() == ".csv" else read_workbook(path)
+    except ArchiveError as error:
+        raise ArchiveError(f"{path}: {error}") from error
+    rows: list[_Row] = []
+    faults: list[Fault] = []
+    for sheet in sheets:
+        if not any(any(row) for row in sheet.rows):
+            continue
+        header = {cell.text: number for number, cell in enumerate(sheet.rows[0]) if cell}
+        missing = [name for name in (ANSWER, *KEYS[:3]) if name not in header]
+        faults += [
+            Fault("missing column", sheet.name, 1, "A1", f"no column {name!r}: export again") for name in missing
+        ]
+        if missing:
+            continue
+        letters = {name: get_column_letter(number + 1) for name, number in header.items()}
+        letters |= {name: "A" for name in (*OPEN, *KEYS) if name not in letters}
+        for number, row in enumerate(sheet.rows[1:], 2):
+            cells = {name: cell for name, place in header.items() if place < len(row) and (cell := row[place])}
+            if any(name in cells for name in (*OPEN, *KEYS)):
+                rows.append(_Row(sheet.name, number, cells, letters))
+    if not rows and not faults:
+        faults.append(
+            Fault("missing column", "", 1, "A1", "the table holds no row: name one of `neardup verdicts export`")
+        )
+    return rows, faults
+
+
+def _csv(path: Path) -> Sheet:
+    """A CSV as a sheet: UTF-8 or as Excel for Windows writes it, with commas, semicolons or tabs."""
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("cp1252", "replace")
+    try:
+        cells = [
+            tuple(
+                Cell(f"{get_column_letter(column)}{number}", value) if (value := unguarded(raw).strip()) else None
+                for column, raw in enumerate(row, 1)
+            )
+            for number, row in enumerate(parsed_csv(text), 1)
+        ]
+    except csv.Error as error:
+        raise ArchiveError(f"not a CSV that can be read ({error})") from error
+    return Sheet("", tuple(cells))

@@ -1,0 +1,106 @@
+"""The groups as a folder that needs no neardup: a page for people, IIIF manifests and annotations for programs."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from neardup.errors import UnreadableImageError, VerdictError
+from neardup.images import open_image, read_file, read_image
+from neardup.pages import write_page
+from neardup.review.exchange.iiif import Addresses, Group, SharedPhoto, links_page, manifest, pairs_of
+from neardup.review.found.candidates import Found
+from neardup.review.record.verdicts import Verdict, by_pair
+from neardup.stages import claim, replacing, write_json
+from neardup.verify.evidence import Evidence
+
+SIDE = 1200
+"""Pixels of the longer side of a shared picture: enough to see retouches, a tenth of the bytes of a scan."""
+THUMB = 240
+"""Pixels of the longer side of a picture on the page."""
+QUALITY = 82
+"""JPEG quality, 1 to 95, of the shared pictures."""
+
+
+def share(
+    folder: Path,
+    found: Found,
+    verdicts: Sequence[Verdict],
+    evidence: Mapping[tuple[str, str], Evidence],
+    base: str,
+) -> list[Path]:
+    """Write a folder of ours that can be served or sent as it is; the archive is only read.
+
+    Args:
+        folder: where to; the page is `index.html`.
+        found: the groups and pairs of a search.
+        verdicts: those in force.
+        evidence: pair → what was measured of it.
+        base: address at which the folder will be served, for the ids of the manifests.
+
+    Returns:
+        The page, the manifests and the annotations.
+
+    Raises:
+        VerdictError: the address is none.
+        ArchiveError: the folder holds files that are not ours.
+    """
+    address = urlsplit(base)
+    if address.scheme not in {"http", "https"} or not address.netloc or address.query or address.fragment:
+        raise VerdictError(
+            f"{base!r} is no address of a folder: write the one at which it will be, https://host/folder"
+        )
+    claim(folder)
+    addresses = Addresses(base.rstrip("/"))
+    groups, missing = [], []
+    for number, paths in enumerate(found.groups, 1):
+        photos = [_shared(folder, found, path) for path in paths]
+        missing += [path for path, photo in zip(paths, photos, strict=True) if photo is None]
+        once = {photo.sha256: photo for photo in reversed(photos) if photo}
+        groups.append(Group(number, tuple(reversed(once.values()))))
+    written = []
+    for group in groups:
+        page = links_page(group, found.by_pair, verdicts, evidence, addresses)
+        for kind, value in (("manifests", manifest(group, addresses)), ("annotations", page)):
+            path = folder / kind / f"group-{group.number}.json"
+            write_json(path, value)
+            written.append(path)
+    lines = _lines(found, verdicts)
+    strips = [(group, [lines[pair] for pair in pairs_of(group) if pair in lines]) for group in groups if group.photos]
+    written.insert(0, write_page(folder / "index.html", "share", groups=strips, missing=missing))
+    return written
+
+
+def _shared(folder: Path, found: Found, path: str) -> SharedPhoto | None:
+    """Make the two pictures of a photo where they are not there yet; None where it is gone, replaced or no image."""
+    sha256, file = found.digests.get(path, ""), found.root / path
+    picture, thumb = (folder / kind / f"{sha256}.jpg" for kind in ("pictures", "thumbnails"))
+    try:
+        data = read_file(file)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            return None
+        image = read_image(data, max_pixels=found.max_pixels)
+        for target, side in ((picture, SIDE), (thumb, THUMB)):
+            if not target.is_file():
+                small = image.copy()
+                small.thumbnail((side, side))
+                with replacing(target) as partial:
+                    small.save(partial, "JPEG", quality=QUALITY)
+        stored = open_image(picture)
+    except (OSError, UnreadableImageError):
+        return None
+    return SharedPhoto(sha256, path, image.width, image.height, stored.width, stored.height)
+
+
+def _lines(found: Found, verdicts: Sequence[Verdict]) -> dict[tuple[str, str], str]:
+    """Pair → what is known of it: the machine's sentence, and what people said."""
+    verdicts_of = by_pair(verdicts)
+    lines = {}
+    for pair, candidate in found.by_pair.items():
+        words = [candidate.sentence or candidate.relation]
+        for verdict in verdicts_of.get(pair, ()):
+            note = f" ({verdict.note})" if verdict.note else ""
+            words.append(f"{verdict.who}: {verdict.verdict}{note}")
+        if any(words):
+            lines[pair] = f"{candidate.photo} – {candidate.partner}: {'; '.join(filter(None, words))}"
+    return lines

@@ -1,0 +1,234 @@
+"""The pairs and groups of a results folder, as people are asked about them, whichever columns the tables have."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+from neardup.archive.prepare import ARCHIVE_FILE
+from neardup.errors import ArchiveError, VerdictError
+from neardup.images import MAX_PIXELS
+from neardup.review.found.facts import PhotoFacts
+from neardup.review.record.photo_pair import PhotoPair
+from neardup.review.record.verdicts import pair_of
+from neardup.stages import STATE, digest_if_readable, read_json
+from neardup.verify.evidence import Evidence
+from neardup.verify.store import EVIDENCE, EvidenceByPair, read_evidence, read_results
+from neardup.words import typed
+
+_NAMESPACE = uuid5(NAMESPACE_URL, "neardup:pair")
+"""What the ids of pairs are derived from, so that two contents have one id wherever they are met."""
+SIDES = ("photo", "partner")
+"""Columns of the table of pairs that hold the paths of both photos."""
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What the machine says of a pair; what it did not say is None or empty.
+
+    Attributes:
+        similarity: cosine of the vectors, -1 to 1.
+        probability: that both are the same picture, 0 to 1.
+        band: `link`, `review` or `reject`.
+        relation: what kind of copy it is, in words.
+        sentence: the whole explanation.
+        inliers: keypoints that agree.
+    """
+
+    similarity: float | None = field(default=None, kw_only=True)
+    probability: float | None = field(default=None, kw_only=True)
+    band: str = field(default="", kw_only=True)
+    relation: str = field(default="", kw_only=True)
+    sentence: str = field(default="", kw_only=True)
+    inliers: int | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Candidate(PhotoPair, Opinion):
+    """A pair of photos that the machine proposes, with what it says of it."""
+
+    @property
+    def id(self) -> str:
+        """The id of the pair: it follows from the two contents alone."""
+        return id_of(*self.pair)
+
+    @property
+    def doubt(self) -> float:
+        """How far from the middle the machine is, 0 for not knowing at all; 1 where it gave no probability."""
+        return 1.0 if self.probability is None else abs(self.probability - 0.5)
+
+    def shown(self) -> dict[str, Any]:
+        """What a person sees of the machine's opinion, as a verdict keeps it."""
+        values = {column.name: getattr(self, column.name) for column in fields(Opinion)}
+        return {name: value for name, value in values.items() if value not in {None, ""}}
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo of the archive: its identity, where it lies, and what is known of it."""
+
+    sha256: str
+    path: str
+    facts: PhotoFacts
+
+
+@dataclass(frozen=True)
+class ShownPair(Opinion):
+    """A pair of photos that the machine proposes, with all that it says of it.
+
+    Attributes:
+        row: number of the pair among those of the results; None where the machine does not propose it.
+        photo: one photo of the pair.
+        partner: the other one.
+        terms: what the probability is made of, as pairs of a name and its log-odds.
+        groups: numbers of the groups of both photos; 0 for none.
+        affected: photos of these groups, which a wrong answer would join or part.
+        bridge: whether the pair alone holds two parts of a group together.
+        evidence: what verification measured, or None.
+    """
+
+    row: int | None
+    photo: Photo
+    partner: Photo
+    terms: tuple[tuple[str, float], ...] = ()
+    groups: tuple[int, int] = (0, 0)
+    affected: int = 2
+    bridge: bool = False
+    evidence: Evidence | None = None
+
+    def seen_from(self, photo: str) -> "ShownPair":
+        """The same pair with the photo of a SHA-256 first."""
+        if photo == self.photo.sha256:
+            return self
+        return replace(self, photo=self.partner, partner=self.photo, groups=self.groups[::-1])
+
+
+def id_of(photo: str, partner: str) -> str:
+    """The id of two contents in either order: whoever knows both can tell whether somebody changed one of the three."""
+    return str(uuid5(_NAMESPACE, "|".join(pair_of(photo, partner))))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search of a folder found, for people to look at.
+
+    Attributes:
+        root: the archive's folder; it is only read.
+        candidates: pairs of different contents, in the order of the table.
+        groups: paths of each group's photos, the first stands for the group.
+        digests: path → SHA-256 of the photos of pairs and groups that could be told.
+        facts: what was found with which encoder and decision.
+        max_pixels: a larger image is not shown.
+    """
+
+    root: Path
+    candidates: tuple[Candidate, ...]
+    groups: tuple[tuple[str, ...], ...]
+    digests: Mapping[str, str]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    max_pixels: int = MAX_PIXELS
+
+    @cached_property
+    def paths(self) -> dict[str, str]:
+        """SHA-256 → the first path that has these bytes."""
+        return {digest: path for path, digest in reversed(list(self.digests.items()))}
+
+    @cached_property
+    def by_pair(self) -> dict[tuple[str, str], Candidate]:
+        """Pair → the first candidate of these two contents."""
+        return {candidate.pair: candidate for candidate in reversed(self.candidates)}
+
+    @classmethod
+    def load(cls, out: Path, root: Path | None = None) -> "Found":
+        """Read what `neardup duplicates` wrote into an output folder.
+
+        Tables of versions that kept no SHA-256 are read too: the photos are then read once to tell it.
+
+        Args:
+            out: the output folder.
+            root: the archive; else the one that the output folder remembers.
+
+        Raises:
+            ArchiveError: nothing was found there, or the archive is not where it was.
+        """
+        folder = out / "duplicates"
+        pairs: list[dict[str, Any]] = read_results(folder / "pairs.parquet", out).to_pylist()
+        groups: list[dict[str, Any]] = read_results(folder / "groups.parquet", out).to_pylist()
+        facts = read_facts(folder / "duplicates.json", out)
+        home = root_of(out, root, facts)
+        digests = digests_in(pairs)
+        for path in [row[name] for row in pairs for name in SIDES] + [row["photo"] for row in groups]:
+            if path not in digests and (digest := digest_if_readable(home / path)):
+                digests[path] = digest
+        members: dict[int, list[str]] = {}
+        for row in groups:
+            members.setdefault(row["group"], []).append(row["photo"])
+        grouped = tuple(map(tuple, members.values()))
+        return cls(home, tuple(candidates_in(pairs, digests)), grouped, digests, facts)
+
+
+def digests_in(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Path → SHA-256 of the photos of rows of the table, as far as it names them."""
+    return {row[name]: digest for row in rows for name in SIDES if (digest := row.get(f"{name}_sha256"))}
+
+
+def candidates_in(
+    rows: Sequence[Mapping[str, Any]], digests: Mapping[str, str] = MappingProxyType({})
+) -> list[Candidate]:
+    """The rows of the table of pairs that are pairs of two contents which are known.
+
+    Args:
+        rows: of the table, by the names of its columns.
+        digests: path → SHA-256 of photos that the rows do not name by it.
+    """
+    columns = [name for name in Candidate.__dataclass_fields__ if rows and name in rows[0]]
+    candidates = []
+    for row in rows:
+        ends = {f"{name}_sha256": row.get(f"{name}_sha256") or digests.get(row[name], "") for name in SIDES}
+        if all(ends.values()) and len(set(ends.values())) > 1:
+            values = {name: row[name] for name in columns if row[name] is not None}
+            candidates.append(Candidate(**values | ends))
+    return candidates
+
+
+def read_facts(file: Path, out: Path) -> dict[str, Any]:
+    """The object in a JSON file of the results in an output folder; an empty one where there is no file.
+
+    Raises:
+        ArchiveError: the file is broken.
+    """
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+    except (TypeError, ValueError) as error:
+        again = f"run `neardup duplicates ARCHIVE --out {typed(out)}` again, which writes it anew"
+        raise ArchiveError(f"{file} cannot be read ({error}): {again}") from error
+
+
+def root_of(out: Path, root: Path | None, facts: Mapping[str, Any]) -> Path:
+    """The archive: the folder that is named, else the one that was searched, else the one that was prepared."""
+    remembered = facts.get("archive") or read_json(out / STATE / ARCHIVE_FILE).get("root")
+    if root is None and remembered is None:
+        raise ArchiveError(f"{out} does not remember which photos it is about: name their folder with --archive")
+    home = root or Path(str(remembered))
+    if not home.is_dir():
+        raise ArchiveError(f"{home} is no folder: name the one that holds the photographs with --archive")
+    return home
+
+
+def load_evidence(out: Path) -> EvidenceByPair:
+    """Pair → what verification measured, from `duplicates/evidence.parquet` of an output folder; empty without it."""
+    return read_evidence(out / "duplicates" / EVIDENCE)
+
+
+def require_results(found: Found) -> None:
+    """Refuse to go on where there is no pair to say anything about.
+
+    Raises:
+        VerdictError: the search found no pair of different contents, or none of its photos is there.
+    """
+    if not found.candidates:
+        raise VerdictError("no pair of two different photos is in the results: there is nothing to ask anybody")

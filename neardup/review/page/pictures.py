@@ -1,0 +1,130 @@
+"""Photos as the page shows them: decoded and encoded anew, once for each content and size, never passed through."""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from neardup.errors import ArchiveError, NeardupError, UnreadableImageError
+from neardup.images import MAX_PIXELS, read_file, read_image
+from neardup.review.found.results import Results
+from neardup.stages import STATE, replacing
+from neardup.verify.keypoints import local_features
+from neardup.verify.verifier import matched_points
+
+SMALL, LARGE, FULL = 320, 1600, 4096
+"""Pixels of the longer side: of a picture in a group, of one of a pair, and of one that is zoomed into."""
+SIDES = (SMALL, LARGE, FULL)
+"""The sizes that a picture can be asked for in; a smaller photo is never enlarged."""
+QUALITY = 85
+"""JPEG quality, 1 to 95; higher than that of small pictures, because people look for small differences in these."""
+MOST_POINTS = 40
+"""Matched points that a pair shows: more of them hide the photo."""
+WORKERS = max(2, (os.cpu_count() or 2) // 2)
+"""Pictures that are made ahead at once; half the cores, so that whoever waits for a picture gets the other half."""
+
+
+class Pictures:
+    """The pictures of the photos of some results, kept in their folder."""
+
+    def __init__(self, results: Results, max_pixels: int = MAX_PIXELS) -> None:
+        """Take the photos of some results.
+
+        Args:
+            results: which say where the photo of a SHA-256 lies.
+            max_pixels: a larger image is refused.
+        """
+        self._results, self._limit = results, max_pixels
+        self._cache = results.out / STATE / "thumbnails"
+        self._pool = ThreadPoolExecutor(WORKERS, "pictures")
+
+    def jpeg(self, sha256: str, side: int) -> Path:
+        """The JPEG file of a photo at one of `SIDES`, made where there is none.
+
+        Raises:
+            ArchiveError: no photo of the results is known by that SHA-256, its file is gone or was replaced.
+            UnreadableImageError: it is no image.
+        """
+        picture = self._place(sha256, side)
+        if not picture.is_file():
+            file = self._results.file_of(sha256)
+            if file is None:
+                raise ArchiveError("no photo of these results is known by that number")
+            try:
+                data = read_file(file)
+            except FileNotFoundError as error:
+                raise ArchiveError(f"{file.name} is gone: run `neardup duplicates` again") from error
+            if hashlib.sha256(data).hexdigest() != sha256:
+                raise ArchiveError(f"{file.name} was replaced since: run `neardup duplicates` again")
+            self._make(data, sha256, (side,))
+        return picture
+
+    def add(self, data: bytes) -> str:
+        """Make the pictures of a photo that somebody brought, which may be none of the archive's.
+
+        Args:
+            data: the file's bytes; they are not kept.
+
+        Returns:
+            Their SHA-256, by which the pictures are found.
+
+        Raises:
+            UnreadableImageError: they are no image, or one over the limit.
+        """
+        sha256 = hashlib.sha256(data).hexdigest()
+        self._make(data, sha256, SIDES)
+        return sha256
+
+    def warm(self, photos: Iterable[str]) -> None:
+        """Begin to make the pictures of photos that are about to be shown."""
+        for sha256 in photos:
+            if not self._place(sha256, LARGE).is_file():
+                self._pool.submit(self._try, sha256)
+
+    def close(self) -> None:
+        """Wait for no picture that nobody waits for."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _try(self, sha256: str) -> None:
+        with suppress(NeardupError, OSError):  # whoever asks for the picture is told
+            self.jpeg(sha256, LARGE)
+
+    def _place(self, sha256: str, side: int) -> Path:
+        return self._cache / str(side) / sha256[:2] / f"{sha256}.jpg"
+
+    def _make(self, data: bytes, sha256: str, sides: Iterable[int]) -> None:
+        """Decode a photo and write its pictures, each whole or not at all."""
+        sides = sorted(sides, reverse=True)
+        image = read_image(data, max_pixels=self._limit, draft=sides[0])
+        for side in sides:
+            image.thumbnail((side, side))
+            picture = self._place(sha256, side)
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with replacing(picture) as partial:
+                    image.save(partial, "JPEG", quality=QUALITY)
+            except OSError as error:
+                raise UnreadableImageError(f"its picture cannot be written ({error})") from error
+
+
+def matched_points_of(first: Path, second: Path) -> list[tuple[float, float, float, float]]:
+    """Points of two photos that agree, some of them, spread over the photo.
+
+    Args:
+        first: file of the one photo.
+        second: file of the other one.
+
+    Returns:
+        x and y in pixels of the first photo and x and y in pixels of the second, both upright and at full size.
+
+    Raises:
+        UnreadableImageError: a file is no image.
+    """
+    one, other = (local_features(read_file(file)) for file in (first, second))
+    points = matched_points(one, other)
+    chosen = np.linspace(0, len(points) - 1, min(MOST_POINTS, len(points))).astype(int)
+    return [(float(a), float(b), float(c), float(d)) for a, b, c, d in points[chosen]]
