@@ -18,7 +18,7 @@ from neardup.review.record.verdicts import Verdicts
 from neardup.search.nearest import Hit
 from neardup.stages import STATE
 
-PROVED = 12
+VERIFIED = 12
 """Hits of a search that are verified: a near-duplicate is among the first, and a person waits for them."""
 Matcher = Callable[[Path, Path], Sequence[tuple[float, float, float, float]]]
 """Takes the files of a pair's first and second photo; gives matched points, as x and y in pixels of
@@ -66,7 +66,7 @@ class Desk:
         Args:
             query: SHA-256 of the photo.
             data: its bytes.
-            hits: of the search, best first; the first `PROVED` of them are verified.
+            hits: of the search, best first; the first `VERIFIED` of them are verified.
         """
         files = {hit.photo: self.results.archive / hit.path for hit in hits}
         names, state = [(query, "The photo you brought")], self.results.out / STATE
@@ -74,5 +74,5 @@ class Desk:
         def read(photo: str) -> bytes:
             return data if photo == query else read_file(files[photo])
 
-        verified = verify_hits(names, [hits[:PROVED]], read, state, self.results.decision, self.max_pixels)[0]
-        return {hit.photo: asdict(proof) for hit, proof in zip(hits, verified, strict=False) if proof}
+        verified = verify_hits(names, [hits[:VERIFIED]], read, state, self.results.decision, self.max_pixels)[0]
+        return {hit.photo: asdict(seen) for hit, seen in zip(hits, verified, strict=False) if seen}

@@ -43,7 +43,7 @@ class Search:
 
     query: Photo
     hits: Sequence[Hit]
-    proofs: Mapping[str, Mapping[str, Any]]
+    verified: Mapping[str, Mapping[str, Any]]
 
 
 class Searches:
@@ -88,13 +88,13 @@ class Searches:
         search = self._kept.get(query)
         if search is None:
             raise ArchiveError("that search is not remembered: bring the photo again")
-        return search.query, self._found(search.hits, query, search.proofs)
+        return search.query, self._found(search.hits, query, search.verified)
 
     def by_words(self, text: str) -> list[FoundPhoto]:
         """The photos that words describe best; errors as in `Lookup.like_words`."""
         return self._found(self._desk.lookup.like_words(text), "", {})
 
-    def _found(self, hits: Sequence[Hit], query: str, proofs: Mapping[str, Mapping[str, Any]]) -> list[FoundPhoto]:
+    def _found(self, hits: Sequence[Hit], query: str, verified: Mapping[str, Mapping[str, Any]]) -> list[FoundPhoto]:
         """The hits whose photos are still where they were when they were encoded."""
         results, answers = self._desk.results, self._desk.queues.answers
         found = []
@@ -102,7 +102,7 @@ class Searches:
             if not results.learn(hit.path, hit.photo):
                 continue
             photo = Photo(hit.photo, hit.path, results.facts.of(hit.path))
-            opinion = proofs.get(hit.photo, {})
+            opinion = verified.get(hit.photo, {})
             if query and None not in {results.photo_of(query), results.photo_of(hit.photo)}:
                 opinion = machine_says(results.pair(query, hit.photo))
             verdicts = answers.of(query, hit.photo) if query else []

@@ -1,4 +1,4 @@
-"""What people are shown of proved pairs, and what their answers bind: pairs that are made by hand."""
+"""What people are shown of verified pairs, and what their answers bind: pairs that are made by hand."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ from neardup.verify.evidence import Evidence
 from neardup.verify.verifier import Verifier
 
 
-def proofs(chances: list[float], bands: list[Band], answered: int | None = None) -> VerifiedPairs:
+def verified(chances: list[float], bands: list[Band], answered: int | None = None) -> VerifiedPairs:
     """Pairs of a first photo with others, by their probabilities; somebody answered one of them."""
     photos = tuple("edcba"[: len(chances) + 1])
     count = len(chances)
@@ -41,7 +41,7 @@ def proofs(chances: list[float], bands: list[Band], answered: int | None = None)
 
 def test_what_is_too_unlikely_is_not_to_be_reviewed() -> None:
     """Unless somebody judged it, and then it is shown with the answer; what was answered is not asked again."""
-    found = proofs([0.99, UNLIKELY, UNLIKELY / 2, UNLIKELY / 2], ["link", "review", "review", "review"], answered=3)
+    found = verified([0.99, UNLIKELY, UNLIKELY / 2, UNLIKELY / 2], ["link", "review", "review", "review"], answered=3)
     assert found.shown.tolist() == [True, True, False, True]
     counts = found.counts
     assert (counts["links"], counts["to_review"], counts["unlikely"], counts["judged"]) == (1, 1, 1, 1)
@@ -50,7 +50,7 @@ def test_what_is_too_unlikely_is_not_to_be_reviewed() -> None:
 
 def test_the_sentence_of_a_pair_names_its_photos_in_the_order_of_its_evidence() -> None:
     """Evidence begins with the lesser SHA-256, whichever photo the pair begins with."""
-    (sentence,) = proofs([0.9], ["link"]).columns()["sentence"]
+    (sentence,) = verified([0.9], ["link"]).columns()["sentence"]
     assert sentence.startswith("d.png is a crop of e.png (36 %, lower right)")
 
 
@@ -66,7 +66,7 @@ def test_the_first_of_equal_photos_bears_what_people_said() -> None:
 def test_a_person_sees_the_doubtful_pairs_in_the_middle_first(answered: int | None) -> None:
     """Of those to be reviewed, which nobody answered."""
     found = replace(
-        proofs([0.9, 0.45, 0.3, 0.99], ["review", "review", "review", "link"], answered),
+        verified([0.9, 0.45, 0.3, 0.99], ["review", "review", "review", "link"], answered),
         decision=Decision.load(SHIPPED),
     )
     assert found._doubtful() == ([1, 2, 0] if answered is None else [2, 0])
