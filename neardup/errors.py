@@ -15,6 +15,8 @@ NeardupError                 one sentence: what, where, what to do
     └── TrackingError        MLflow's: results are on disk and are logged later
 """
 
+import os
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -69,6 +71,19 @@ class ServerError(NeardupError):
 
 class TrackingError(ServerError):
     """The tracking server cannot be reached, or refuses; nothing is lost."""
+
+
+def system_error(error: BaseException) -> OSError | None:
+    """The operating system's error that an error is, wraps, or tells of in words; None for any other.
+
+    xlsxwriter wraps it, and what is written in Rust, such as safetensors, gives its number.
+
+    >>> system_error(RuntimeError("I/O error: No space left on device (os error 28)"))
+    OSError(28, 'No space left on device')
+    """
+    wrapped = next((each for each in (error, *error.args) if isinstance(each, OSError)), None)
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1]))) if number and not wrapped else wrapped
 
 
 EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(

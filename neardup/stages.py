@@ -20,7 +20,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from neardup.errors import ArchiveError
+from neardup.errors import ArchiveError, system_error
 
 STATE = ".neardup"
 """Folder in the output folder that holds manifests, caches and everything else not meant for people."""
@@ -75,6 +75,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The written file is flushed to disk and renamed over `path`, so that nobody ever sees half of it. Two threads or
     processes may write the same path at once: the last one's file stays.
+
+    Raises:
+        OSError: the file cannot be written, because the disk is full for example; it names `path` where the writer of
+            a format names no file, or raises an error of its own.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: writers choose their format by it.
@@ -84,6 +88,13 @@ def replacing(path: Path) -> Iterator[Path]:
         with partial.open("rb+") as stream:
             os.fsync(stream.fileno())
         partial.replace(path)
+    except Exception as error:
+        fault = system_error(error)
+        if fault is None or fault.errno is None:
+            raise
+        if fault is error and fault.filename:
+            raise
+        raise OSError(fault.errno, os.strerror(fault.errno), fault.filename or str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -23,8 +23,8 @@ class _NoTraceback(logging.Filter):
     """Takes the traceback off a fault that the user can mend: its sentence says all, with what to do."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every line through, those of an error of `neardup.errors` without its traceback."""
-        if record.exc_info and isinstance(record.exc_info[1], NeardupError):
+        """Let every line through, those of an error of `neardup.errors` or of the system without its traceback."""
+        if record.exc_info and isinstance(record.exc_info[1], NeardupError | OSError):
             record.exc_info = None
         return True
 

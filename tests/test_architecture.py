@@ -1,6 +1,7 @@
 """The imports, read from the source: flows → tasks → neardup, and within neardup upward only, package by package."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -53,9 +54,15 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).with_suffix("").as_posix()
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """The syntax tree of a file, which several tests read."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imported(path: Path, *, top: bool = False) -> list[str]:
     """The dotted names that a file imports; only those at its top level if `top`."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     names = []
     for node in tree.body if top else ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -110,7 +117,7 @@ def test_core_starts_light(name: str) -> None:
 @pytest.mark.parametrize("path", [p for p in modules("neardup") if p.name == "__init__.py"], ids=name_of)
 def test_each_room_says_what_it_is_for(path: Path) -> None:
     """What goes in, what comes out, and what it may import, in a few lines."""
-    said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    said = ast.get_docstring(tree_of(path)) or ""
     if room_of(path) not in {"__init__", "cli"}:
         assert [word for word in ("In: ", "Out: ", "mports ") if word not in said] == []
 
@@ -118,9 +125,8 @@ def test_each_room_says_what_it_is_for(path: Path) -> None:
 @pytest.mark.parametrize("path", modules("neardup") + modules("tasks") + modules("flows"), ids=name_of)
 def test_modules_and_functions_stay_short(path: Path) -> None:
     """What does not fit on a few screens is two things."""
-    text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= LONGEST_MODULE
-    for node in ast.walk(ast.parse(text)):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_MODULE
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             limit = LONGEST_LOOP if (path.stem, node.name) == ("finetune", "train") else LONGEST_FUNCTION
             assert (node.end_lineno or 0) - node.lineno + 1 <= limit, node.name

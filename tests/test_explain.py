@@ -20,7 +20,6 @@ from neardup.verify.match import Prepared
 from neardup.verify.picture import WIDTH, explain_picture, panels_of
 from neardup.verify.pixels import GreyPhoto, align, difference_of
 from neardup.verify.relation import Kind, place_of, relation_of
-from neardup.verify.screen import screen_period
 from neardup.verify.verifier import proof_of
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
@@ -208,18 +207,6 @@ def test_differences_are_zero_where_only_one_photo_shows_something() -> None:
     assert levels is not None
     assert levels[~aligned.overlap].max() == 0
     assert levels.mean() < 2
-
-
-@pytest.mark.parametrize("period", [3.5, 5.0, 6.0])
-def test_the_period_of_a_screen_is_measured(period: float) -> None:
-    """Within 8 %, and a photo without a screen has none."""
-    grey = np.asarray(scene(73).convert("L"), dtype=np.float32)
-    y, x = np.mgrid[: grey.shape[0], : grey.shape[1]].astype(np.float32) * np.float32(2 * np.pi / period)
-    cos, sin = np.float32(np.cos(0.7)), np.float32(np.sin(0.7))
-    dots = (np.cos(x * cos + y * sin) + np.cos(y * cos - x * sin)) * 64 + 127
-    assert screen_period(np.where(grey > dots, 255, 0).astype(np.uint8)) == pytest.approx(period, rel=0.08)
-    assert screen_period(np.asarray(scene(73).convert("L"))) == 0
-    assert screen_period(np.zeros((20, 300), np.uint8)) == 0
 
 
 def test_the_picture_has_a_panel_for_each_thing_that_is_said() -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import sqlite3
 from pathlib import Path
 
@@ -58,6 +59,8 @@ def test_the_help_lists_each_command_in_one_section() -> None:
         (OSError(errno.EROFS, "Read-only file system", b"out"), "out: read-only file system; it can only be read"),
         (FileNotFoundError(errno.ENOENT, "No such file", "/proc/x"), "/proc/x: no such file or directory; look"),
         (sqlite3.OperationalError("database or disk is full"), "records of the run cannot be written"),
+        (sqlite3.OperationalError("attempt to write a readonly database"), "(readonly database); ask for the right"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), ": no space left on device; make room"),
     ],
 )
 def test_a_fault_of_the_system_is_one_sentence(fault: Exception, sentence: str) -> None:
@@ -165,6 +168,17 @@ def test_a_disk_that_is_all_but_full_is_refused(photos: Path, tmp_path: Path, mo
     monkeypatch.setattr("neardup.cli.flows.LEAST_FREE", 10**18)
     ran = neardup("duplicates", photos, "--out", tmp_path / "out")
     assert (ran.exit_code, "are free on the disk of" in ran.stderr) == (1, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is made in it, and with the name of the folder, not of a file in it that nobody knows."""
+    monkeypatch.setattr(os, "access", lambda _path, mode, **_: mode != os.W_OK)
+    ran = neardup("duplicates", photos, "--out", tmp_path / "out")
+    assert (ran.exit_code, f"nothing can be written in {tmp_path}: ask" in ran.stderr) == (1, True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_listing_verdicts_where_nobody_judged_makes_no_database(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ MEMORY = 5.0
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def results(team: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results of the hostile folder."""
     photos, out = tmp_path_factory.mktemp("hostile"), tmp_path_factory.mktemp("out")
     rng = np.random.default_rng(0)
@@ -40,7 +40,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(EQUAL):
         (photos / f"equal {number:04d}.png").hardlink_to(photos / "photo.png")
     command = ("duplicates", str(photos), "--out", str(out), "--json")
-    result = Process(_measured, out / "use.json", *command, cwd=out, env=environment()).ended()
+    result = Process(_measured, out / "use.json", *command, cwd=out, env=environment(**team)).ended()
     assert result.returncode == 0, result.stderr
     (out / "facts.json").write_text(result.stdout, encoding="utf-8")
     return out

@@ -156,6 +156,20 @@ def test_in_a_pipe_lines_come_as_they_are_and_are_kept(
     assert prints.handlers == before
 
 
+def test_a_log_that_cannot_be_kept_prints_nothing(
+    tmp_path: Path, prints: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the disk is full, Python would print a traceback for each line."""
+    prints.handlers[0].stream = sys.stderr  # type: ignore[attr-defined]
+    with watched("experiment", tmp_path):
+        (file,) = (each for each in prints.handlers if isinstance(each, logging.FileHandler))
+        file.close()
+        file.stream = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115 - the handler closes it
+        prints.info("58 photos")
+    assert "Traceback" not in "".join(capsys.readouterr())
+    assert logging.raiseExceptions
+
+
 def test_old_logs_make_room(tmp_path: Path) -> None:
     """The newest are kept, and those of other flows."""
     for number in range(KEPT_LOGS + 5):

@@ -29,7 +29,6 @@ from neardup.verify.match import (
     plausible,
 )
 from neardup.verify.products import GREATEST
-from neardup.verify.screen import screen_period
 from neardup.verify.store import KeypointCache
 from neardup.verify.verifier import Verifier, cache_features, proof_of, verifier_fingerprint
 
@@ -191,24 +190,6 @@ def test_a_screen_is_that_of_its_photo_in_full_pixels() -> None:
     assert (found.screen_first, found.screen_second) == (0, pytest.approx(6, rel=0.08))
     twice = features_of_image(dots, (2 * dots.width, 2 * dots.height)).screen
     assert twice == pytest.approx(2 * found.screen_second)
-
-
-def test_stripes_are_no_screen() -> None:
-    """A fence repeats in one direction, a screen in two at a right angle."""
-    y, x = np.mgrid[:300, :400]
-    grain = np.random.default_rng(0).normal(127, 10, x.shape)
-    waves = [np.cos(2 * np.pi / 5 * (x * np.cos(turn) + y * np.sin(turn))) for turn in (0.6, 0.6 + np.pi / 2)]
-    stripes, dots = (np.clip(grain + 40 * wave, 0, 255).astype(np.uint8) for wave in (waves[0], waves[0] + waves[1]))
-    assert screen_period(stripes) == 0
-    assert screen_period(dots) == pytest.approx(5, rel=0.08)
-
-
-def test_what_repeats_along_the_axes_is_no_screen() -> None:
-    """Columns, windows, lines of text and the blocks of JPEG do; a screen is laid askew."""
-    y, x = np.mgrid[:300, :400]
-    grain = np.random.default_rng(0).normal(127, 10, x.shape)
-    dots = np.clip(grain + 40 * (np.cos(2 * np.pi / 5 * x) + np.cos(2 * np.pi / 5 * y)), 0, 255).astype(np.uint8)
-    assert screen_period(dots) == 0
 
 
 def test_keypoints_of_another_version_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,9 +34,9 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "duplicates"
 
 
-def run(photos: Path, out: Path) -> dict[str, Any]:
-    """What `neardup duplicates` finds where nothing is said but the folders."""
-    result = neardup("duplicates", photos, "--out", out, "--json", cwd=out)
+def run(photos: Path, out: Path, **servers: str) -> dict[str, Any]:
+    """What `neardup duplicates` finds where nothing is said but the folders; without servers, by one of its own."""
+    result = neardup("duplicates", photos, "--out", out, "--json", cwd=out, **servers)
     assert result.returncode == 0, result.stderr
     facts: dict[str, Any] = json.loads(result.stdout)
     return facts
@@ -71,7 +71,7 @@ def test_groups_say_why_each_photo_is_in_them(found: Path) -> None:
     assert (found / "group_report.xlsx").is_file()
 
 
-def test_what_people_said_binds_the_groups(tmp_path: Path) -> None:
+def test_what_people_said_binds_the_groups(team: dict[str, str], tmp_path: Path) -> None:
     """A pair that differs is in no group though the machine links it, one that is the same is, and both are marked."""
     photos, out = tmp_path / "photos", tmp_path / "out"
     photos.mkdir()
@@ -84,13 +84,13 @@ def test_what_people_said_binds_the_groups(tmp_path: Path) -> None:
         image.save(photos / f"{name}.png")
         digests[name] = digest_file(photos / f"{name}.png")
     out.mkdir()
-    before = run(photos, out)
+    before = run(photos, out, **team)
     assert before["groups"] == 1
     assert before["verification"]["links"] == 1
     with open_verdicts(out) as verdicts:
         for partner, answer in (("mirrored", DIFFERENT), ("other", SAME)):
             verdicts.add(Verdict.of(digests["a"], digests[partner], answer, who="Ada", queue="review"))
-    after = run(photos, out)
+    after = run(photos, out, **team)
     table = pd.read_parquet(out / "duplicates" / "groups.parquet")
     assert sorted(table["photo"]) == ["a.png", "other.png"]
     assert after["verification"]["to_review"] == 0
@@ -100,14 +100,14 @@ def test_what_people_said_binds_the_groups(tmp_path: Path) -> None:
     assert pairs.loc[("a.png", "mirrored.png"), "band"] == "link"
 
 
-def test_a_threshold_without_verification_lists_all_pairs(tmp_path: Path) -> None:
+def test_a_threshold_without_verification_lists_all_pairs(team: dict[str, str], tmp_path: Path) -> None:
     """The vectors alone decide then, and the table has no probability."""
     photos = tmp_path / "photos"
     photos.mkdir()
     for number in range(3):
         Scene.of(5).image.rotate(number / 2).save(photos / f"{number}.png")
     options = ("--encoder", BUILTIN, "--threshold", "0.5", "--no-verify")
-    result = neardup("duplicates", photos, "--out", tmp_path / "out", *options, cwd=tmp_path)
+    result = neardup("duplicates", photos, "--out", tmp_path / "out", *options, cwd=tmp_path, **team)
     assert result.returncode == 0, result.stderr
     table = pd.read_parquet(tmp_path / "out" / "duplicates" / "pairs.parquet")
     assert len(table) == 3
@@ -153,19 +153,19 @@ def test_the_shipped_decision_belongs_to_the_shipped_encoder_only() -> None:
     assert shipped_decision("another") is None
 
 
-def test_watch_verifies_what_is_new_and_asks_no_answered_pair_again(tmp_path: Path) -> None:
+def test_watch_verifies_what_is_new_and_asks_no_answered_pair_again(team: dict[str, str], tmp_path: Path) -> None:
     """A new copy is a link with its sentence; the next copy's pairs are judged where somebody judged them before."""
     archive, out = tmp_path / "archive", tmp_path / "out"
     photos = archive / "photos"
     photos.mkdir(parents=True)
     Scene.of(1).image.save(photos / "a.png")
-    first = neardup("watch", archive, "--out", out, "--json", cwd=tmp_path)
+    first = neardup("watch", archive, "--out", out, "--json", cwd=tmp_path, **team)
     assert first.returncode == 0, first.stderr
     ImageOps.mirror(Scene.of(1).image).save(photos / "b.png")
     with open_verdicts(out) as verdicts:
         digests = [digest_file(photos / f"{name}.png") for name in "ab"]
         verdicts.add(Verdict.of(*digests, DIFFERENT, who="Ada", queue="import"))
-    second = neardup("watch", archive, "--out", out, "--json", cwd=tmp_path)
+    second = neardup("watch", archive, "--out", out, "--json", cwd=tmp_path, **team)
     assert second.returncode == 0, second.stderr
     facts = json.loads(second.stdout)
     (pair,) = facts["pairs"]
@@ -177,7 +177,7 @@ def test_watch_verifies_what_is_new_and_asks_no_answered_pair_again(tmp_path: Pa
     assert "Ada says different; a new decision gives it a probability of" in again["why"]
 
 
-def test_an_answered_pair_is_shown_again_when_its_group_grows(tmp_path: Path) -> None:
+def test_an_answered_pair_is_shown_again_when_its_group_grows(team: dict[str, str], tmp_path: Path) -> None:
     """It says why; a run that finds nothing new shows nothing again."""
     archive, out = tmp_path / "archive", tmp_path / "out"
     photos = archive / "photos"
@@ -188,18 +188,20 @@ def test_an_answered_pair_is_shown_again_when_its_group_grows(tmp_path: Path) ->
     with open_verdicts(out) as verdicts:
         given = Verdict.of(*(digest_file(photos / f"{name}.png") for name in "ab"), SAME, who="Ada", queue="review")
         verdicts.add(given)
-    first = json.loads(neardup("watch", archive, "--out", out, "--json", cwd=tmp_path).stdout)
+    first = json.loads(neardup("watch", archive, "--out", out, "--json", cwd=tmp_path, **team).stdout)
     scene.crop((0, 0, scene.width * 3 // 4, scene.height)).save(photos / "c.png")
-    second = json.loads(neardup("watch", archive, "--out", out, "--json", cwd=tmp_path).stdout)
+    second = json.loads(neardup("watch", archive, "--out", out, "--json", cwd=tmp_path, **team).stdout)
     (pair,) = second["asked_again"]
     assert {pair["photo"], pair["partner"], pair["verdict"]} == {"photos/a.png", "photos/b.png", SAME}
     assert pair["why"] == "photos/c.png joined the group of both"
     assert [(row.verdict_id, asdict(row)) for row in load_again(out)] == [(given.id, pair)]
-    assert json.loads(neardup("watch", archive, "--out", out, "--json", cwd=tmp_path).stdout)["asked_again"] == []
+    assert (
+        json.loads(neardup("watch", archive, "--out", out, "--json", cwd=tmp_path, **team).stdout)["asked_again"] == []
+    )
     assert len(first["pairs"]) == 1
 
 
-def test_decoys_bound_the_false_links(tmp_path: Path) -> None:
+def test_decoys_bound_the_false_links(team: dict[str, str], tmp_path: Path) -> None:
     """None of them is linked; one that is in the collection is left out, and one whose copy is there is shown."""
     photos, decoys, out = tmp_path / "photos", tmp_path / "decoys", tmp_path / "out"
     for folder, numbers in ((photos, range(4)), (decoys, range(3, 9))):
@@ -207,7 +209,7 @@ def test_decoys_bound_the_false_links(tmp_path: Path) -> None:
         for number in numbers:
             Scene.of(number).image.save(folder / f"{number}.png")
     ImageOps.mirror(Scene.of(8).image).save(photos / "8 mirrored.png")
-    result = neardup("duplicates", photos, "--out", out, "--decoys", decoys, "--json", cwd=tmp_path)
+    result = neardup("duplicates", photos, "--out", out, "--decoys", decoys, "--json", cwd=tmp_path, **team)
     assert result.returncode == 0, result.stderr
     facts = json.loads(result.stdout)
     bound = expected_false_links(5, 5, 1)
@@ -215,7 +217,7 @@ def test_decoys_bound_the_false_links(tmp_path: Path) -> None:
     assert "Left out, for the collection has the same bytes: 1 decoy." in facts["summary"]
     linked = pd.read_csv(out / "duplicates" / "decoys.csv")
     assert linked[["decoy", "photo"]].to_numpy().tolist() == [["8.png", "8 mirrored.png"]]
-    again = neardup("duplicates", photos, "--out", out, "--json", cwd=tmp_path)
+    again = neardup("duplicates", photos, "--out", out, "--json", cwd=tmp_path, **team)
     assert "is not known: no decoys were searched for" in json.loads(again.stdout)["summary"]
 
 

@@ -261,7 +261,7 @@ def test_a_group_is_corrected(browser: Browser, desk: Desk) -> None:
         assert wanted in (page.locator(".members .reference a.picture img").get_attribute("src") or "")
 
 
-def test_a_photo_is_searched_and_judged_from_there(browser: Browser, tmp_path: Path) -> None:
+def test_a_photo_is_searched_and_judged_from_there(browser: Browser, team: dict[str, str], tmp_path: Path) -> None:
     """Hits are verified: the original is said to be mirrored; its verdict is of the search."""
     from commands import neardup  # noqa: PLC0415 - only here a folder is really searched
 
@@ -269,7 +269,7 @@ def test_a_photo_is_searched_and_judged_from_there(browser: Browser, tmp_path: P
     photos.mkdir()
     for number in range(4):
         drawn_photo(number).save(photos / f"{number}.jpg", quality=92)
-    result = neardup("duplicates", photos, "--out", out, cwd=tmp_path)
+    result = neardup("duplicates", photos, "--out", out, cwd=tmp_path, **team)
     assert result.returncode == 0, result.stderr
     brought = tmp_path / "brought.png"
     drawn_photo(2).transpose(0).save(brought)

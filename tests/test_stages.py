@@ -1,21 +1,30 @@
 """A stage is done when its manifest and its outputs say so, and never before."""
 
+import gc
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
+from safetensors.numpy import save_file
 
 from neardup import stages
 from neardup.errors import ArchiveError
 from neardup.stages import Stage, alone, claim, digest_of, replacing, sync, write_json
+from neardup.tables import write_table
 
 
 @pytest.fixture
@@ -186,6 +195,48 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         fail()
     assert {other.name: other.read_text() for other in tmp_path.iterdir()} == {"x.txt": "old"}
+
+
+@contextmanager
+def small_files(size: int) -> Iterator[None]:
+    """The operating system refuses to make any file larger than so many bytes, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+NOISE = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+"""A picture that no format can compress."""
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "x.csv": lambda path: path.write_bytes(NOISE.tobytes()),
+    "x.png": Image.fromarray(NOISE).save,
+    "x.parquet": lambda path: pq.write_table(pa.table({"a": NOISE.ravel()}), path),
+    "x.safetensors": lambda path: save_file({"a": NOISE}, path),
+}
+"""Name of a file → what writes some kilobytes into it."""
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_disk_that_refuses_is_said_with_the_name_of_the_file(name: str, tmp_path: Path) -> None:
+    """Whatever error the writer of the format raises; nothing is left."""
+    with small_files(1000), pytest.raises(OSError, match="File too large") as raised, replacing(tmp_path / name) as to:
+        WRITERS[name](to)
+    assert raised.value.filename == str(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_workbook_on_a_disk_that_refuses_is_said_with_its_name(tmp_path: Path) -> None:
+    """Its writer wraps the error of the operating system in one of its own."""
+    with small_files(1000), pytest.raises(OSError, match="File too large") as raised:
+        write_table(tmp_path / "x.xlsx", ["a"], [[text] for text in NOISE.ravel().astype(str)])
+    assert raised.value.filename == str(tmp_path / "x.xlsx")
+    del raised
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # the writer leaves the file open that it could not write
+        gc.collect()
 
 
 def test_equal_parts_give_equal_digests() -> None:

@@ -59,9 +59,10 @@ def config(vocabulary: int) -> VisionTextDualEncoderConfig:
 
 
 def image_processor() -> CLIPImageProcessor:
-    """The whole picture, its sides squeezed to 192 pixels: a crop in the middle would lose what copies share."""
-    size = {"height": SIZE, "width": SIZE}
-    return CLIPImageProcessor(size=size, do_center_crop=False, image_mean=[LEVEL] * 3, image_std=[LEVEL] * 3)
+    """The whole picture without its screen, its sides squeezed to 192 pixels: a crop would lose what copies share."""
+    size, half = {"height": SIZE, "width": SIZE}, [LEVEL] * 3
+    # transformers knows no `do_descreen`: it keeps the word in the configuration, and neardup does it.
+    return CLIPImageProcessor(size=size, do_center_crop=False, image_mean=half, image_std=half, do_descreen=True)  # type: ignore[call-arg]
 
 
 def tokenizer() -> CLIPTokenizer:

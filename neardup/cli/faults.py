@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from neardup.errors import NeardupError
+from neardup.errors import NeardupError, system_error
 
 ADVICE: Mapping[int, str] = MappingProxyType(
     {
@@ -14,7 +14,7 @@ ADVICE: Mapping[int, str] = MappingProxyType(
         errno.EDQUOT: "make room there and run the same command again: it goes on where it was",
         errno.EACCES: "ask for the right to read and write it, or name another folder",
         errno.EPERM: "ask for the right to read and write it, or name another folder",
-        errno.EROFS: "it can only be read, so name another folder for the results with --out",
+        errno.EROFS: "it can only be read, so name another folder for what is to be written",
         errno.ENAMETOOLONG: "choose a shorter name",
         errno.EMFILE: "allow more open files with `ulimit -n 4096` and run the same command again",
     }
@@ -24,8 +24,15 @@ SEE_WHERE = (
     "look whether the path is right and its disk is there; `neardup --debug` before the command shows where it arose"
 )
 """What to do about an error of the operating system that `ADVICE` does not know."""
-FULL = ("database or disk is full", "disk I/O error", "unable to open database file", "readonly database")
-"""What SQLite says, in which Prefect and MLflow keep their records, when its disk refuses."""
+OF_SQLITE: Mapping[str, int] = MappingProxyType(
+    {
+        "database or disk is full": errno.ENOSPC,
+        "disk I/O error": errno.ENOSPC,
+        "unable to open database file": errno.EACCES,
+        "readonly database": errno.EACCES,
+    }
+)
+"""What SQLite says, in which Prefect and MLflow keep their records, when its disk refuses → the like error."""
 
 
 def sentence_of(error: BaseException) -> str | None:
@@ -36,11 +43,12 @@ def sentence_of(error: BaseException) -> str | None:
     """
     if isinstance(error, NeardupError):
         return str(error)
-    if isinstance(error, OSError) and error.errno is not None:
-        what = os.strerror(error.errno)
-        return f"{_place(error.filename)}{what[:1].lower()}{what[1:]}; {ADVICE.get(error.errno, SEE_WHERE)}"
-    said = next((text for text in FULL if text in str(error)), None)
-    return said and f"the records of the run cannot be written ({said}); {ADVICE[errno.ENOSPC]}"
+    fault = system_error(error)
+    if fault and fault.errno is not None:
+        what = os.strerror(fault.errno)
+        return f"{_place(fault.filename)}{what[:1].lower()}{what[1:]}; {ADVICE.get(fault.errno, SEE_WHERE)}"
+    said = next((text for text in OF_SQLITE if text in str(error)), None)
+    return said and f"the records of the run cannot be written ({said}); {ADVICE[OF_SQLITE[said]]}"
 
 
 def _place(name: object) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from neardup.cli.output import say, working_in
-from neardup.errors import ArchiveError
+from neardup.errors import ArchiveError, NeardupError
 from neardup.stages import STATE, models_of
 
 if TYPE_CHECKING:
@@ -37,6 +37,11 @@ def resolved(settings: "Settings", folder: Path) -> str:
 
 LEAST_FREE = 50_000_000
 """Bytes that must be free for a run's results: Prefect's and MLflow's records of 60 photos alone take 12 million."""
+FULL = 1_000_000
+"""Free bytes below which a run that failed for whatever reason is told to have filled its disk.
+
+Prefect's server answers then with an error of its own, which says nothing of the disk.
+"""
 
 
 def run_flow(name: str, out: Path, *arguments: Any, check: Callable[[], object] | None = None) -> Any:
@@ -49,14 +54,10 @@ def run_flow(name: str, out: Path, *arguments: Any, check: Callable[[], object] 
         check: refuses what the user must mend, while a temporary server starts.
 
     Raises:
-        ArchiveError: the disk of the results is all but full.
+        ArchiveError: the results cannot be written to, or their disk is all but full, or was filled by the run.
     """
+    _check_place(out)
     out.mkdir(parents=True, exist_ok=True)
-    if (free := disk_usage(out).free) < LEAST_FREE:
-        raise ArchiveError(
-            f"only {free / 1e6:.0f} MB are free on the disk of {out}, and a run wants {LEAST_FREE / 1e6:.0f}: "
-            "make room there, or name a folder on another disk with --out"
-        )
     _isolate(out)
     import tasks.running
     from neardup.cli.live import watched
@@ -66,8 +67,35 @@ def run_flow(name: str, out: Path, *arguments: Any, check: Callable[[], object] 
             check()
         import_module(f"flows.{name}")
 
-    with watched(name, out / STATE / "logs"), tasks.running.server(meanwhile=prepare):
-        return getattr(import_module(f"flows.{name}"), name)(*arguments)
+    try:
+        with watched(name, out / STATE / "logs"), tasks.running.server(meanwhile=prepare):
+            return getattr(import_module(f"flows.{name}"), name)(*arguments)
+    except (NeardupError, OSError):
+        raise
+    except Exception as error:
+        if disk_usage(out).free >= FULL:
+            raise
+        raise ArchiveError(
+            f"the disk of {out} is full: make room there and run the same command again: it goes on where it was"
+        ) from error
+
+
+def _check_place(out: Path) -> None:
+    """Refuse a folder of results where a run could not write, before anything is made.
+
+    Raises:
+        ArchiveError: it, or the folder in which it would be made, is not ours to write to or on a disk that is full.
+    """
+    place = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not os.access(place, os.W_OK):
+        raise ArchiveError(
+            f"nothing can be written in {place}: ask for the right to, or name another folder with --out"
+        )
+    if (free := disk_usage(place).free) < LEAST_FREE:
+        raise ArchiveError(
+            f"only {free / 1e6:.0f} MB are free on the disk of {out}, and a run wants {LEAST_FREE / 1e6:.0f}: "
+            "make room there, or name a folder on another disk with --out"
+        )
 
 
 def _isolate(out: Path) -> None:

@@ -8,7 +8,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -124,6 +124,8 @@ def watched(flow: str, folder: Path) -> Iterator[None]:
     file.setFormatter(logging.Formatter(LOG_FORMAT))
     view = LiveView(Console(stderr=True)) if sys.stderr.isatty() else None
     replaced = [(logger, list(logger.handlers)) for logger in _printing_loggers()]
+    # Where the disk is full no line can be kept: Python and Prefect would print a traceback for each.
+    raises, logging.raiseExceptions = logging.raiseExceptions, False
     try:
         for logger, handlers in replaced:
             kept = [handler for handler in handlers if view is None or not _prints(handler)]
@@ -136,7 +138,9 @@ def watched(flow: str, folder: Path) -> Iterator[None]:
     finally:
         for logger, handlers in replaced:
             logger.handlers = handlers
-        file.close()
+        logging.raiseExceptions = raises
+        with suppress(OSError):
+            file.close()
 
 
 def _printing_loggers() -> list[logging.Logger]:

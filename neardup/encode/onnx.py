@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 
 from neardup.arrays import Vectors
+from neardup.encode.screen import descreened
 from neardup.errors import EncoderError
 from neardup.images import MAX_PIXELS, read_image
 from neardup.stages import replacing, write_json
@@ -59,6 +60,7 @@ class Preparation:
         mean: what is subtracted from each of red, green and blue, 0 to 1, after `scale`.
         std: what each is then divided by.
         scale: what the levels 0 to 255 are multiplied by first.
+        descreen: whether the dots of a printing screen are blurred before anything else.
     """
 
     height: int
@@ -69,6 +71,7 @@ class Preparation:
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     scale: float = 1 / 255
+    descreen: bool = False
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Preparation":
@@ -92,6 +95,7 @@ class Preparation:
             mean=tuple(config["image_mean"]) if normalised else (0.0, 0.0, 0.0),
             std=tuple(config["image_std"]) if normalised else (1.0, 1.0, 1.0),
             scale=float(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 1.0,
+            descreen=bool(config.get("do_descreen", False)),
         )
 
     def config(self) -> dict[str, Any]:
@@ -100,7 +104,14 @@ class Preparation:
         size = sides if self.squeeze else {"shortest_edge": self.shortest}
         crop = {} if self.squeeze else {"do_center_crop": True, "crop_size": sides}
         normalised = {"image_mean": self.mean, "image_std": self.std, "rescale_factor": self.scale}
-        return {"size": size, **crop, "resample": self.resample, **normalised}
+        descreened = {"do_descreen": True} if self.descreen else {}
+        return {"size": size, **crop, "resample": self.resample, **normalised, **descreened}
+
+    @property
+    def key(self) -> str:
+        """All of it, as JSON; `descreen` only where it is on, so that vectors of before there was such stay valid."""
+        facts = asdict(self)
+        return json.dumps({name: fact for name, fact in facts.items() if name != "descreen" or fact}, sort_keys=True)
 
     @property
     def draft(self) -> int:
@@ -109,6 +120,7 @@ class Preparation:
 
     def pixels(self, image: Image.Image) -> Pixels:
         """Resize and crop an RGB image: uint8 (height, width, 3)."""
+        image = descreened(image) if self.descreen else image
         filter_ = Image.Resampling(self.resample)
         if self.squeeze:
             return np.asarray(image.resize((self.width, self.height), filter_))
@@ -330,7 +342,7 @@ def fingerprint_of(weights: Weights, preparation: Preparation, architecture: str
     for name in sorted(weights):
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(weights[name]).tobytes())
-    digest.update(json.dumps(asdict(preparation), sort_keys=True).encode())
+    digest.update(preparation.key.encode())
     digest.update(architecture.encode())
     return digest.hexdigest()
 

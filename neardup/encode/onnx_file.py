@@ -95,7 +95,7 @@ def of_file(name: str, path: Path, given: Mapping[str, Any] | None = None) -> On
     model = _Input.of(session)
     settings = _checked(TABLE, {key: value for key, value in (given or {}).items() if value})
     preparation, last = _preparation(name, path, session, model, settings)
-    digest = hashlib.sha256(graph + json.dumps(asdict(preparation), sort_keys=True).encode())
+    digest = hashlib.sha256(graph + preparation.key.encode())
     if last and model.layout != NHWC:
         digest.update(NHWC.encode())  # the graph does not tell
     return OnnxEncoder(name, graph, session, preparation, digest.hexdigest(), channels_last=last)

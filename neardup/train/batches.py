@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from neardup.encode.screen import descreened
 from neardup.encode.vision import shortest_side
 from neardup.errors import TrainingError, UnreadableImageError
 from neardup.images import MAX_PIXELS, read_image
@@ -162,13 +163,15 @@ def unreadable(example: Example, error: Exception) -> TrainingError:
 
 
 def as_bytes(processor: Any, image: Image.Image, **sizes: Mapping[str, int]) -> Tensor:
-    """An RGB image, resized and cropped as an image processor does, but not normalised: uint8 (3, height, width).
+    """An RGB image, prepared as the encoder prepares it, but not normalised: uint8 (3, height, width).
 
     Args:
         processor: the encoder's.
         image: the image.
         sizes: `size` and `crop_size` in place of the processor's own.
     """
+    if getattr(processor, "do_descreen", False):
+        image = descreened(image)
     ready = processor(image, do_rescale=False, do_normalize=False, return_tensors="pt", **sizes)
     pixels: Tensor = ready["pixel_values"][0]
     return pixels

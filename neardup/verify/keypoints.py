@@ -13,9 +13,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from neardup.arrays import Vectors
+from neardup.encode.screen import Grey, screen_period
 from neardup.images import MAX_PIXELS, open_image, read_image
 from neardup.verify.products import GREATEST
-from neardup.verify.screen import Grey, screen_period
 
 KEYPOINTS_STEP = 3
 """Version of what is kept of a photo; bumped when it changes for equal bytes."""

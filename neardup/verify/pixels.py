@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 
 from neardup.arrays import Bools, Vectors
+from neardup.encode.screen import Grey
 from neardup.verify.evidence import Box, Transform
 from neardup.verify.frames import Size, by_centres, rescaled
 from neardup.verify.samples import median_of, quantiles, sampled
-from neardup.verify.screen import Grey
 from neardup.verify.spots import spots_of
 
 SIDE = 160

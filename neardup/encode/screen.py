@@ -1,10 +1,14 @@
-"""The printing screen of a photo: halftone dots repeat in two directions at a right angle, which its spectrum shows."""
+"""The printing screen of a photo: halftone dots repeat in two directions at a right angle, which its spectrum shows.
+
+Blurred until the dots are grey, a print is encoded as the photograph that it was made of (descreening).
+"""
 
 from functools import lru_cache
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 from scipy import fft
 
 from neardup.arrays import Bools, Vectors
@@ -27,6 +31,12 @@ AROUND = 21
 """Bins of the spectrum, in each direction, whose mean a peak is compared with: far more than a peak is wide."""
 LEAST_SIDE = 48
 """Pixels of a photo's shorter side below which its spectrum says nothing."""
+
+BLUR = 0.4
+"""Standard deviation of the blur that makes dots grey, as a share of the distance between them.
+
+Measured for `builtin:tiny` with .3, .4 and .6: see docs/log.md; with .6 the picture suffers.
+"""
 
 Grey = npt.NDArray[np.uint8]
 """A grey picture, uint8 (h, w), 0 black to 255 white."""
@@ -57,16 +67,36 @@ def screen_period(grey: Grey) -> float:
     return float(TILE / np.hypot(row - TILE // 2, column - TILE // 2))
 
 
+def descreened(image: Image.Image) -> Image.Image:
+    """The picture with the dots of its printing screen blurred to grey; itself where it shows no screen.
+
+    Args:
+        image: RGB, at a size at which the dots are still there.
+    """
+    period = screen_period(np.asarray(image.convert("L")))
+    if not period:
+        return image
+    return Image.fromarray(np.asarray(cv2.GaussianBlur(np.asarray(image), (0, 0), BLUR * period), dtype=np.uint8))
+
+
 def _log_spectrum(grey: Grey) -> Vectors:
     """Logarithm of the power of a picture's parts, added up: float32 (TILE, TILE), the mean in the middle."""
-    power = np.zeros((TILE, TILE), dtype=np.float32)
+    half = np.zeros((TILE, TILE // 2 + 1), dtype=np.float32)
     for part in _parts(grey):
         height, width = part.shape
-        window = cv2.createHanningWindow((width, height), cv2.CV_32F)
         padded = np.zeros((TILE, TILE), dtype=np.float32)
-        padded[:height, :width] = (part - np.float32(part.mean())) * window
-        power += np.abs(fft.fft2(padded)) ** 2
-    return np.asarray(np.log(fft.fftshift(power) + 1e-3), dtype=np.float32)
+        padded[:height, :width] = (part - np.float32(part.mean())) * _window(width, height)
+        spectrum = fft.rfft2(padded)
+        half += spectrum.real**2 + spectrum.imag**2
+    half = np.log(half + np.float32(1e-3))
+    mirrored = half[-np.arange(TILE) % TILE, TILE // 2 - 1 : 0 : -1]  # of real numbers: opposite frequencies are alike
+    return np.asarray(fft.fftshift(np.concatenate([half, mirrored], axis=1)), dtype=np.float32)
+
+
+@lru_cache
+def _window(width: int, height: int) -> Vectors:
+    """What a part is multiplied by so that its borders do not show in its spectrum: float32 (height, width)."""
+    return np.asarray(cv2.createHanningWindow((width, height), cv2.CV_32F), dtype=np.float32)
 
 
 def _parts(grey: Grey) -> list[Grey]:
