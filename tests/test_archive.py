@@ -3,11 +3,13 @@
 import os
 import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import handmade
 import pytest
 
-from neardup.archive.scan import Unreadable, scan
+from neardup.archive.scan import Archive, Unreadable, scan
 from neardup.archive.walk import Skipped, find_images, walk_images
 from neardup.builtin.demo import MadeArchive
 from neardup.builtin.scenes import Scene
@@ -183,6 +185,24 @@ def test_an_unreadable_file_says_why(folder: Path) -> None:
     (folder / "a/photos/bad.jpg").write_bytes(b"")
     digest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     assert scan(folder).unreadable == (Unreadable("a/photos/bad.jpg", digest, 0, "the file is empty"),)
+
+
+def test_whatever_is_reported_of_an_archive_is_in_its_digest() -> None:
+    """Paths and contents, and of what cannot be read the reasons too."""
+    photo, fault, folder = (
+        handmade.photo("a.jpg"),
+        Unreadable("b.jpg", "b", 0, "empty"),
+        Skipped("c", "no", is_folder=True),
+    )
+    archive = Archive(Path(), (photo,), (fault,), 0, (folder,))
+    others = (
+        replace(archive, photos=(replace(photo, path="d.jpg"),)),
+        replace(archive, photos=(replace(photo, sha256="d"),)),
+        replace(archive, unreadable=(replace(fault, sha256="d"),)),
+        replace(archive, unreadable=(replace(fault, reason="broken"),)),
+        replace(archive, unlisted=(replace(folder, reason="broken"),)),
+    )
+    assert len({one.digest for one in (archive, *others)}) == 1 + len(others)
 
 
 def test_a_missing_folder_is_one_sentence(tmp_path: Path) -> None:

@@ -101,15 +101,15 @@ def test_full_slabs_are_left_alone(collection: Collection) -> None:
 
 def test_thresholds_have_tables_of_their_own(collection: Collection) -> None:
     """A search at another threshold, or for the nearest alone, takes away nothing: the first is not done again."""
-    vectors = units(6)
+    vectors = units(30)
     for number in range(3):
-        add(collection, vectors[2 * number : 2 * number + 2], number)
+        add(collection, vectors[10 * number : 10 * number + 10], 10 * number)
+        for block in open_triangle(collection, THRESHOLD, most=1).blocks():
+            search_block(collection, THRESHOLD, block, 1)
         search(collection)
         other = open_triangle(collection, 0.9)
         for block in other.blocks():
             search_block(collection, 0.9, block)
-        for block in open_triangle(collection, THRESHOLD, most=1).blocks():
-            search_block(collection, THRESHOLD, block, 1)
     triangle, compared = search(collection)
     assert (found(triangle), compared) == (expected(vectors), 0)
 

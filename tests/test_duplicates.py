@@ -111,6 +111,24 @@ def test_the_pairs_are_those_of_one_product(opened: Opened, photos: Path, tmp_pa
     assert groups_of(small) == groups_of(whole)
 
 
+def test_of_the_nearest_those_of_the_whole_collection_stay(opened: Opened, photos: Path, tmp_path: Path) -> None:
+    """Each block gives those that are nearest in it, which are more."""
+    collection = opened(photos, tmp_path / "store")
+    searched(collection, shard=3)
+
+    def near(most: int | None) -> Duplicates:
+        triangle = open_triangle(collection, -1.0, 7, most)
+        for block in triangle.blocks():
+            search_block(collection, -1.0, block, most)
+        result = duplicates(triangle, present(collection), grouped=False)
+        return replace(result, pairs=result.pairs.take(result.kinds == NEAR))
+
+    whole = near(None)
+    nearest = whole.pairs.nearest(1)
+    assert pairs_of(near(1)) == pairs_of(replace(whole, pairs=nearest))
+    assert 0 < len(nearest.left) < len(whole.pairs.left)
+
+
 def test_what_was_done_is_not_done_again(opened: Opened, photos: Path, tmp_path: Path) -> None:
     """A second run has no shard to encode and no block to search."""
     collection = opened(photos, tmp_path)

@@ -28,14 +28,27 @@ from neardup.archive.new_photos import (
 from neardup.archive.scan import Archive
 from neardup.archive.testset import TestSet
 from neardup.builtin.demo import NEW_COPIES, NEW_STRANGERS, MadeArchive, make_archive, make_new_photos
-from neardup.encode.encoder import BUILTIN
-from neardup.errors import ArchiveError
+from neardup.encode.encoder import BUILTIN, load_encoder
+from neardup.encode.vectors import Embeddings
+from neardup.errors import ArchiveError, EncoderError
 from neardup.experiment import compare_approaches, comparison_stage, steps_of
-from neardup.measure.queries import ARCHIVE, FILES, QUERIES, Answer, Gallery, Query, load_answers, summary
+from neardup.measure.queries import (
+    ARCHIVE,
+    FILES,
+    QUERIES,
+    QUERIES_TABLE,
+    Answer,
+    Gallery,
+    Query,
+    load_answers,
+    search_queries,
+    summary,
+)
 from neardup.measure.query_report import Cell, NewPhotos
 from neardup.settings.file import load_settings
 from neardup.settings.schema import Settings, TranslateSettings
 from neardup.stages import digest_contents
+from neardup.tables import save_rows
 from neardup.train.variants import VARIANTS, queries_stage
 from tasks.settings_files import read_files
 
@@ -223,6 +236,19 @@ def test_a_query_never_finds_itself() -> None:
 def answer(kind: str, rank: int | None, *, above: int = 0, gallery: str = ARCHIVE, variant: str = "photo") -> Answer:
     """An answer as the tables have it."""
     return Answer("new.jpg", variant, gallery, kind, "a.jpg" if rank else "", rank, "b.jpg", 0.7, 0.8, above)
+
+
+def test_vectors_of_another_encoder_are_not_searched(prepared: Path, small_encoder: str, tmp_path: Path) -> None:
+    """As after another training, without encoding the test set again."""
+    out = tmp_path / "results"
+    shutil.copytree(prepared, out)
+    photos = TestSet.load(out).photos
+    digests, names = tuple(photo.sha256 for photo in photos), tuple(photo.name for photo in photos)
+    vectors = np.zeros((len(photos), 8), np.float32)
+    Embeddings(digests, names, vectors, "another").save(out / "zero-shot" / "vectors.parquet")
+    save_rows(out / QUERIES_TABLE, Query, [])
+    with pytest.raises(EncoderError, match="made by the encoder another"):
+        search_queries(out / "zero-shot", load_encoder(small_encoder), tmp_path / "store")
 
 
 def test_the_summary_counts_firsts_and_reciprocal_ranks() -> None:

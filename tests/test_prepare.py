@@ -147,11 +147,14 @@ def test_bad_entries_are_lines_of_the_report(made: MadeArchive, tmp_path: Path) 
 
 
 def test_a_second_run_of_an_archive_with_bad_entries_does_nothing(made: MadeArchive, tmp_path: Path) -> None:
-    """What cannot be read is no reason to make all of it anew."""
-    shutil.copytree(made.root, tmp_path / "archive")
-    (tmp_path / "archive/surlevif/dangling.xlsx").symlink_to(tmp_path / "gone")
-    runs = [prepare(tmp_path / "archive", tmp_path / "out", PrepareSettings()) for _ in range(2)]
-    assert [run.reused for run in runs] == [False, True]
+    """What cannot be read is no reason to make all of it anew; what it says is, and so are other settings."""
+    root, out, bad = tmp_path / "archive", tmp_path / "out", tmp_path / "archive/surlevif/dangling.xlsx"
+    shutil.copytree(made.root, root)
+    bad.symlink_to(tmp_path / "gone")
+    assert [prepare(root, out, PrepareSettings()).reused for _ in range(2)] == [False, True]
+    bad.unlink()
+    assert not prepare(root, out, PrepareSettings()).reused
+    assert not prepare(root, out, PrepareSettings(look_alike_bits=0)).reused
 
 
 def test_the_name_of_the_ground_truth_may_be_composed_or_not(tmp_path: Path) -> None:
@@ -206,13 +209,15 @@ def test_a_second_run_does_nothing(made: MadeArchive, tmp_path: Path) -> None:
 
 
 def test_a_damaged_output_is_made_again(made: MadeArchive, tmp_path: Path) -> None:
-    """A file that someone deleted comes back, and a copy that holds other bytes gets the archive's again."""
+    """What was deleted comes back, a copy of other bytes gets the archive's again, and what is no copy goes away."""
     photo = prepare(made.root, tmp_path, PrepareSettings()).test_set.photos[0]
     (tmp_path / "new_IS.xlsx").unlink()
     (tmp_path / "test_dataset" / photo.name).write_bytes(b"another photo")
+    (tmp_path / "test_dataset" / "former.jpg").write_bytes(b"of a former test set")
     assert not prepare(made.root, tmp_path, PrepareSettings()).reused
     assert (tmp_path / "new_IS.xlsx").is_file()
     assert digest_file(tmp_path / "test_dataset" / photo.name) == photo.sha256
+    assert not (tmp_path / "test_dataset" / "former.jpg").exists()
 
 
 def test_two_runs_give_equal_files(made: MadeArchive, prepared: Path, tmp_path: Path) -> None:

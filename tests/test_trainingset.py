@@ -40,11 +40,15 @@ def of_the_test_set(path: str = "rol/x.jpg") -> Photo:
 
 
 def read(
-    *sheets: Sheet, photos: tuple[Photo, ...], workbook: str = f"{FOLDER}/19111112.xlsx", tested: Photo | None = None
+    *sheets: Sheet,
+    photos: tuple[Photo, ...],
+    workbook: str = f"{FOLDER}/19111112.xlsx",
+    tested: Photo | None = None,
+    copied_as: str = "x~rol.jpg",
 ) -> ResolvedLegends:
-    """Read the sheets of a workbook in an archive that holds these photos, and the test set one other."""
+    """Read the sheets of a workbook in an archive that holds these photos, and the test set a copy of one other."""
     test_photo = tested or of_the_test_set()
-    test_set = TestSet((TestPhoto(test_photo.name, test_photo.path, test_photo.sha256, 1, 1),))
+    test_set = TestSet((TestPhoto(copied_as, test_photo.path, test_photo.sha256, 1, 1),))
     leaks = Leaks([test_photo], test_set, 6)
     parsed = [parse_legends(workbook, table) for table in sheets]
     return resolve_legends(parsed, Names(Archive(Path(), photos, (), 0)), PATTERNS, leaks)
@@ -193,16 +197,33 @@ def test_a_test_photo_is_left_out_of_training(leaked: Photo, reason: str) -> Non
 
 @pytest.mark.parametrize("name", ["NP_surlevif_19111112_01_01", "np_surlevif_19111112_01_01"])
 def test_a_namesake_of_a_test_photo_is_left_out(name: str) -> None:
-    """The prior project compared names with an extension to names without: here they are equal."""
-    found = read(
-        sheet(HEADER, ["1", "1", "Le roi"]), photos=(photo(1, 1),), tested=of_the_test_set(path=f"rol/{name}.jpeg")
-    )
-    assert (found.training_set.photos, found.counts["in the test set by name"]) == ((), 1)
+    """The prior project compared names with an extension to names without: here they are equal.
+
+    It is a namesake by the name in the archive, and by that of the copy in the test set.
+    """
+    table = sheet(HEADER, ["1", "1", "Le roi"])
+    for found in (
+        read(table, photos=(photo(1, 1),), tested=of_the_test_set(path=f"rol/{name}.jpeg")),
+        read(table, photos=(photo(1, 1),), copied_as=f"{name}.jpeg"),
+    ):
+        assert (found.training_set.photos, found.counts["in the test set by name"]) == ((), 1)
 
 
 def test_an_even_surface_looks_like_nothing() -> None:
     """A hash of hardly any bits says nothing of looks."""
     assert [flat(text) for text in ("0" * 16, "8000000000000000", "f" * 16, PHASH)] == [True, True, True, False]
+    tested = replace(of_the_test_set(), phash="f" + "0" * 15)
+    table = sheet(HEADER, ["1", "1", "Le roi"])
+    for phash, used in (("7" + "0" * 15, 1), ("f8" + "0" * 14, 0)):
+        assert read(table, photos=(photo(1, 1, phash=phash),), tested=tested).counts["used"] == used
+
+
+@pytest.mark.parametrize(("bits", "used"), [(6, 0), (7, 1)])
+def test_a_photo_looks_like_a_test_photo_up_to_the_limit(bits: int, used: int) -> None:
+    """Six bits of 64 by default."""
+    phash = f"{int(PHASH, 16) ^ (1 << bits) - 1:016x}"
+    found = read(sheet(HEADER, ["1", "1", "Le roi"]), photos=(photo(1, 1, phash=phash),))
+    assert (found.counts["used"], found.counts["in the test set by looks"]) == (used, 1 - used)
 
 
 def test_a_photo_with_two_legends_keeps_the_first() -> None:

@@ -361,6 +361,17 @@ def test_unchanged_stage_does_nothing(server: DeepL, tmp_path: Path) -> None:
     assert said == ["translate: unchanged, nothing to do"]
 
 
+def test_other_languages_are_another_stage(tmp_path: Path) -> None:
+    """A legend is told from other languages then."""
+    training_set(tmp_path, [FRENCH])
+    languages = ("fr", "en"), ("en",)
+    found = [
+        translate_training_set(tmp_path, TranslateSettings(languages=these), None, lambda _: None).captions[FRENCH]
+        for these in languages
+    ]
+    assert [caption.language for caption in found] == ["fr", "en"]
+
+
 def test_stage_goes_on_after_the_quota(server: DeepL, tmp_path: Path) -> None:
     """A stage that the quota stopped has tables to work with, is not done, and ends as if it had not been stopped."""
     legends = french(60)

@@ -1,8 +1,10 @@
 """What people are shown of verified pairs, and what their answers bind: pairs that are made by hand."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from neardup.decide.bands import Band
@@ -10,13 +12,18 @@ from neardup.decide.chosen_decision import SHIPPED
 from neardup.decide.constraints import PairVerdicts
 from neardup.decide.decision import Decision
 from neardup.decide.probability import chance_text
+from neardup.detect.duplicate_tables import _write_pairs
+from neardup.detect.duplicates import Duplicates
 from neardup.detect.verified_pairs import UNLIKELY, VerifiedPairs
+from neardup.encode.collection import Collection
 from neardup.search.all_pairs import NearPairs
+from neardup.search.blocks import Triangle
+from neardup.search.exact_copies import COPY, KINDS, NEAR
 from neardup.verify.evidence import Evidence
 from neardup.verify.verifier import Verifier
 
 
-def verified(chances: list[float], bands: list[Band], answered: int | None = None) -> VerifiedPairs:
+def verified(chances: list[float], bands: list[Band | str], answered: int | None = None) -> VerifiedPairs:
     """Pairs of a first photo with others, by their probabilities; somebody answered one of them."""
     photos = tuple("edcba"[: len(chances) + 1])
     count = len(chances)
@@ -46,6 +53,19 @@ def test_what_is_too_unlikely_is_not_to_be_reviewed() -> None:
     counts = found.counts
     assert (counts["links"], counts["to_review"], counts["unlikely"], counts["judged"]) == (1, 1, 1, 1)
     assert found.columns()["verdict"] == [None, None, None, "different"]
+
+
+def test_the_tables_begin_with_what_is_certain_and_the_workbook_has_what_is_shown(tmp_path: Path) -> None:
+    """Exact copies, then the most probable pairs; of a pair that is too unlikely the Parquet table tells alone."""
+    pairs = verified([0.3, UNLIKELY / 2, 0.9, np.nan], ["review", "review", "link", ""])
+    collection = Collection(tmp_path, "store", "encoder", "cpu", "fp32", "encoder", 8)
+    kinds, rows = np.array([NEAR, NEAR, NEAR, COPY]), np.arange(5)
+    facts = pairs.paths, pairs.photos, rows, pairs.pairs, kinds, rows, pairs
+    _write_pairs(Duplicates(Triangle(collection, 0.5, ()), 5, (), *facts), tmp_path)
+    table = pd.read_parquet(tmp_path / "pairs.parquet")
+    assert table["partner"].tolist() == ["a.png", "b.png", "d.png", "c.png"]
+    assert table["kind"].tolist() == [KINDS[COPY], *[KINDS[NEAR]] * 3]
+    assert pd.read_excel(tmp_path / "pairs.xlsx")["partner"].tolist() == ["a.png", "b.png", "d.png"]
 
 
 def test_the_sentence_of_a_pair_names_its_photos_in_the_order_of_its_evidence() -> None:

@@ -75,9 +75,7 @@ class Index:
         recorded = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
         if recorded.pop("vectors", None) != digest:
             return None
-        index = cls(faiss.read_index(str(path)), Recall(**recorded))
-        index.graph.hnsw.efSearch = index.recall.effort
-        return index
+        return cls(faiss.read_index(str(path)), Recall(**recorded))
 
     def search(self, queries: Vectors, top: int) -> tuple[Vectors, Ints]:
         """Find photos that are most like each query, of which some may be missed.
