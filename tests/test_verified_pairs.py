@@ -65,7 +65,7 @@ def test_the_tables_begin_with_what_is_certain_and_the_workbook_has_what_is_show
     table = pd.read_parquet(tmp_path / "pairs.parquet")
     assert table["partner"].tolist() == ["a.png", "b.png", "d.png", "c.png"]
     assert table["kind"].tolist() == [KINDS[COPY], *[KINDS[NEAR]] * 3]
-    assert pd.read_excel(tmp_path / "pairs.xlsx")["partner"].tolist() == ["a.png", "b.png", "d.png"]
+    assert pd.read_excel(tmp_path / "pairs.xlsx", engine="openpyxl")["partner"].tolist() == ["a.png", "b.png", "d.png"]
 
 
 def test_the_sentence_of_a_pair_names_its_photos_in_the_order_of_its_evidence() -> None:
