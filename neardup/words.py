@@ -1,6 +1,9 @@
-"""Numbers with their nouns, times, and paths as commands have them, in sentences for people."""
+"""Numbers with their nouns, times, paths as commands have them, and others' errors, in sentences for people."""
 
 import shlex
+
+LONGEST_REASON = 200
+"""Letters of another library's error that a sentence of ours quotes at most: a terminal shows two lines of them."""
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
@@ -33,3 +36,13 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {left:02} min"
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error of another library says first, to be quoted in a sentence of ours; its class if it says nothing.
+
+    >>> reason_of(ValueError("Shapes differ. For details see above.")), reason_of(KeyError())
+    ('Shapes differ', 'KeyError')
+    """
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line.split(". ")[0].rstrip(".")[:LONGEST_REASON]

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,20 +12,24 @@ from click.testing import CliRunner
 from commands import neardup
 from mlflow.pyfunc.model import PythonModelContext
 from PIL import Image
-from servers import environment
+from prefect import flow
 from tiny_models import encoder_of, pixels_model
 
 from neardup.approach import Approach, approaches_of
+from neardup.archive.testset import TestSet
 from neardup.builtin.demo import MadeArchive
 from neardup.cli import main
 from neardup.detect.duplicates import find_duplicates
+from neardup.encode.collection import open_collection, present
 from neardup.encode.encoder import check_encoder, limits_of, load_encoder, objectives_of
-from neardup.encode.vectors import embed
+from neardup.encode.shards import open_store
+from neardup.encode.vectors import Embeddings, embed, stored_vectors
 from neardup.errors import EncoderError
-from neardup.experiment import encode_test_set, evaluate_approach, make_checkpoint, training_facts
-from neardup.measure.low_precision import effect, measure, measured_folder
+from neardup.experiment import encode_test_set, make_checkpoint, training_facts
+from neardup.measure.evaluate import evaluate
+from neardup.measure.low_precision import effect, measure
 from neardup.search.nearest import search
-from neardup.settings.schema import AdaptRecipe, Settings
+from neardup.settings.schema import AdaptRecipe, ClusterSettings, Settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -40,7 +42,11 @@ def silent(_sentence: str) -> None:
     """Takes what a step reports."""
 
 
-@pytest.fixture(scope="module", params=["onnx", "dinov2", "vit", "siglip", "script"])
+KINDS = ("clip", "siglip", "dinov2", "vit", "onnx", "script")
+"""The kinds that go through everything; what is between them, as bare models of timm, is in test_kinds.py."""
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The name of an encoder."""
     return encoder_of(request.param, tmp_path_factory.mktemp("encoder"))
@@ -57,8 +63,19 @@ def approaches(encoder: str, prepared: Path, tmp_path_factory: pytest.TempPathFa
     for approach in found:
         make_checkpoint(approach, silent)
         encode_test_set(approach)
-        evaluate_approach(approach)
+        measure_vectors(approach)
     return found
+
+
+def measure_vectors(approach: Approach) -> None:
+    """Measure an approach as `evaluate_approach` does, but for its pictures, which take most of the time."""
+    test_set, embeddings = TestSet.load(approach.out), Embeddings.load(approach.folder / "vectors.parquet")
+    names = [photo.name for photo in test_set.photos]
+    found = evaluate(
+        embeddings.vectors, test_set.groups, names, approach=approach.name, fingerprint=embeddings.fingerprint
+    )
+    facts = {name: figure.value for name, figure in found.metrics.items()}
+    approach.evaluation.finish(found.save(approach.folder), facts)
 
 
 def test_an_experiment_trains_what_can_be_trained(encoder: str, approaches: list[Approach]) -> None:
@@ -86,7 +103,8 @@ def test_the_command_that_trains_says_why_it_cannot(encoder: str, prepared: Path
     shutil.copytree(prepared, out)
     ran = CliRunner().invoke(main, ["train", "--encoder", encoder, "--out", str(out)])
     assert ran.exit_code == 1
-    assert ran.stderr.strip() == f"neardup: {limits_of(encoder)}"
+    hint = "; say --adapted" if objectives_of(encoder) else ""
+    assert ran.stderr.strip() == f"neardup: {limits_of(encoder)}{hint}"
 
 
 def test_zero_shot_is_the_encoder_itself(encoder: str, approaches: list[Approach]) -> None:
@@ -116,14 +134,17 @@ def test_what_was_measured_can_be_served(approaches: list[Approach], made: MadeA
 def test_what_int8_costs_is_measured(
     encoder: str, approaches: list[Approach], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Then the commands may compute by it: its figures are found by the fingerprint that it has there."""
+    """Then the commands compute by it, and say what it costs."""
     monkeypatch.setattr("neardup.encode.int8.FOLDER", tmp_path / "home")
     out = tmp_path / "results"
     shutil.copytree(approaches[0].out, out)
     folder = measure(out / "zero-shot", "cpu", "int8")
-    lower = load_encoder(encoder, "cpu", "int8")
-    assert measured_folder(out, "int8", lower.fingerprint) == folder
-    assert "nDCG" in effect(folder)
+    vectors = tmp_path / "vectors.parquet"
+    arguments = ["--out", str(vectors), "--encoder", encoder, "--precision", "int8", "--measured", str(out)]
+    ran = CliRunner().invoke(main, ["embed", str(draw(tmp_path / "photos")), *arguments])
+    assert ran.exit_code == 0, ran.stderr
+    assert effect(folder) in ran.stderr
+    assert Embeddings.load(vectors).fingerprint == load_encoder(encoder, "cpu", "int8").fingerprint
 
 
 @pytest.mark.slow
@@ -150,41 +171,66 @@ def test_what_was_measured_can_be_promoted(approaches: list[Approach]) -> None:
 
 def test_a_copy_is_found(encoder: str, tmp_path: Path) -> None:
     """By a search, and among the near-duplicates of a folder."""
+    photos = draw(tmp_path / "photos")
+    gallery = embed(photos, load_encoder(encoder), tmp_path / "store")
+    hits = search(photos / "a.png", gallery, 2, encoder=encoder)
+    assert [(Path(hit.path).name, hit.itself) for hit in hits] == [("a.png", True), ("d.jpg", False)]
+    found = find_duplicates(photos, hits[1].similarity - 1e-6, encoder, device="cpu")
+    assert [[Path(found.paths[i]).name for i in group] for group in found.groups] == [["a.png", "d.jpg"]]
+
+
+def draw(folder: Path) -> Path:
+    """Three pictures as PNG files, and `d.jpg`, a copy of the first."""
+    folder.mkdir(parents=True)
     draws = np.random.default_rng(0)
     for name in "abc":
         pixels = draws.integers(0, 256, (8, 8, 3), dtype=np.uint8)
-        Image.fromarray(pixels).resize((64, 64), Image.Resampling.NEAREST).save(tmp_path / f"{name}.png")
-    Image.open(tmp_path / "a.png").save(tmp_path / "d.jpg", quality=95)
-    gallery = embed(tmp_path, load_encoder(encoder), tmp_path / "store")
-    hits = search(tmp_path / "a.png", gallery, 2, encoder=encoder)
-    assert [(Path(hit.path).name, hit.itself) for hit in hits] == [("a.png", True), ("d.jpg", False)]
-    shutil.rmtree(tmp_path / "store")
-    found = find_duplicates(tmp_path, hits[1].similarity - 1e-6, encoder, device="cpu")
-    assert [[Path(found.paths[i]).name for i in group] for group in found.groups] == [["a.png", "d.jpg"]]
+        Image.fromarray(pixels).resize((64, 64), Image.Resampling.NEAREST).save(folder / f"{name}.png")
+    Image.open(folder / "a.png").save(folder / "d.jpg", quality=95)
+    return folder
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("prefect")
+@pytest.mark.filterwarnings("ignore")  # of Dask's own imports, and of the processes that it starts
+def test_a_worker_of_dask_encodes_by_each_kind(tmp_path: Path) -> None:
+    """It loads the encoder that the collection names, which has the same fingerprint there, and writes to the store."""
+    from tasks.cluster import workers  # noqa: PLC0415 - Prefect takes seconds
+    from tasks.duplicates import encode_new  # noqa: PLC0415 - Prefect takes seconds
+
+    photos, store = draw(tmp_path / "photos"), str(tmp_path / "store")
+    cluster = ClusterSettings(runner="dask", workers=1, shard=2)
+    collections = []
+    for number, kind in enumerate(KINDS):
+        (folder := tmp_path / str(number)).mkdir()
+        name = encoder_of(kind, folder)
+        open_store(store, load_encoder(name, "cpu"))  # so that the batch is not measured, which takes seconds
+        collections.append(open_collection(photos, store, name, "cpu", "fp32"))
+
+    @flow
+    def encode_all() -> None:
+        with workers(cluster) as runner:
+            for collection in collections:
+                encode_new(collection, present(collection), runner, cluster)
+
+    encode_all()
+    for collection in collections:
+        stored = stored_vectors(collection.store, collection.fingerprint)
+        expected = embed(photos, load_encoder(collection.encoder, "cpu"))
+        assert stored.paths == expected.paths
+        assert stored.vectors == pytest.approx(expected.vectors, abs=1e-5)
+
+
+@pytest.mark.slow
 def test_the_flows_prepare_photos_as_the_settings_say(tmp_path: Path, team: dict[str, str]) -> None:
-    """`[onnx]` of neardup.toml reaches `watch`, and the worker that Dask starts for `duplicates`."""
-    photos, draws = tmp_path / "archive" / "photos", np.random.default_rng(0)
-    photos.mkdir(parents=True)
-    for name in "abc":
-        pixels = draws.integers(0, 256, (8, 8, 3), dtype=np.uint8)
-        Image.fromarray(pixels).resize((64, 64), Image.Resampling.NEAREST).save(photos / f"{name}.png")
-    Image.open(photos / "a.png").save(photos / "d.jpg", quality=95)
+    """`[onnx]` of neardup.toml reaches `duplicates` and `watch`."""
+    draw(tmp_path / "archive" / "photos")
     pixels_model(tmp_path / "pixels.onnx", said=False)
-    (tmp_path / "neardup.toml").write_text(
-        "[onnx]\nmean = [0.5, 0.5, 0.5]\nstd = [0.5, 0.5, 0.5]\n[cluster]\nshard = 2\n", encoding="utf-8"
-    )
+    (tmp_path / "neardup.toml").write_text("[onnx]\nmean = [0.5, 0.5, 0.5]\nstd = [0.5, 0.5, 0.5]\n", encoding="utf-8")
     common = ("archive", "--out", "results", "--encoder", "pixels.onnx", "--threshold", 0.9, "--no-verify", "--json")
-    # A fork of the tests may start no processes, as Dask's workers are.
-    dask = [sys.executable, "-m", "neardup", "duplicates", *map(str, common), "--runner", "dask", "--workers", "1"]
-    runs = (
-        subprocess.run(dask, cwd=tmp_path, env=environment(**team), capture_output=True, text=True, check=False),
-        neardup("watch", *common, cwd=tmp_path, **team),
-    )
-    for ran in runs:
+    for command in ("duplicates", "watch"):
+        ran = neardup(command, *common, cwd=tmp_path, **team)
         assert ran.returncode == 0, ran.stderr
         folder = Path(json.loads(ran.stdout)["folder"])
         groups = pd.read_excel(folder / "groups.xlsx", engine="openpyxl").astype(str).to_string()

@@ -1,5 +1,7 @@
 """Every kind of encoder: saved, loaded, its vectors those of transformers, and a fingerprint that tells it apart."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,10 @@ from tiny_models import MODELS, SIDE, made
 from torch import Tensor, nn
 from transformers import Siglip2Config, SiglipVisionConfig, SiglipVisionModel, TimmWrapperConfig
 
-from neardup.encode.encoder import load_encoder
+from neardup.encode.encoder import check_encoder, load_encoder
 from neardup.encode.kinds import DualEncoder, timm_image_processor
+from neardup.encode.onnx import PREPARATION
+from neardup.encode.torchscript import WEIGHTS
 from neardup.encode.trainable import Trainable, load_trainable
 from neardup.encode.vectors import embed
 from neardup.errors import EncoderError
@@ -134,6 +138,45 @@ def test_a_timm_model_that_wants_a_border_is_refused() -> None:
     cfg = {"input_size": [3, 64, 64], "crop_mode": "border"}
     with pytest.raises(EncoderError, match="crop mode border; neardup has only squares"):
         timm_image_processor(TimmWrapperConfig(architecture="test_efficientnet", pretrained_cfg=cfg))
+
+
+def says(**values: object) -> Callable[[Path], object]:
+    """What changes these values in a JSON file."""
+    return lambda file: file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+DAMAGES: dict[str, tuple[str, str, Callable[[Path], object], str]] = {
+    "no image processor": ("clip", PREPARATION, Path.unlink, "has no preprocessor_config.json, which says how photos"),
+    "an image processor of nothing": ("clip", PREPARATION, lambda file: file.write_text("[]"), "cannot be loaded"),
+    "other pictures": (
+        *("clip", PREPARATION, says(crop_size={"height": 48, "width": 48})),
+        r"does not take pictures as its preprocessor_config\.json prepares them \(Input image size",
+    ),
+    "half the weights": (
+        *("dinov2", WEIGHTS, lambda file: file.write_bytes(file.read_bytes()[:5000])),
+        "the weights of .* cannot be read .*: copy the whole checkpoint again",
+    ),
+    "other weights": ("vit", "config.json", says(hidden_size=64), r"cannot be read \(other shapes than its config"),
+    "no number": ("vit", "config.json", says(hidden_size="32"), "cannot be loaded .*hidden_size"),
+    "a kind of tomorrow": (
+        *("vit", "config.json", says(model_type="vit_next")),
+        r"of a kind that transformers .* does not know: update transformers, or name CLIP",
+    ),
+    "a network of tomorrow": ("timm", "config.json", says(architecture="resnet_next"), "update timm, or name CLIP"),
+}
+"""Fault → kind of the checkpoint, its file, what becomes of that, and a part of the sentence."""
+
+
+@pytest.mark.parametrize(("kind", "file", "damage", "sentence"), DAMAGES.values(), ids=DAMAGES)
+def test_a_checkpoint_that_is_not_as_it_was_saved_is_one_sentence(
+    tmp_path: Path, kind: str, file: str, damage: Callable[[Path], object], sentence: str
+) -> None:
+    """Before a run begins, too, and before anything is encoded."""
+    made(kind).save(tmp_path / "model")
+    damage(tmp_path / "model" / file)
+    for load in (load_encoder, check_encoder):
+        with pytest.raises(EncoderError, match=sentence):
+            load(str(tmp_path / "model"))
 
 
 def test_a_siglip_of_any_resolution_is_refused(tmp_path: Path) -> None:

@@ -17,12 +17,13 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from safetensors.torch import save_file
+from tiny_models import pixels_model
 from torch import nn
 
 from neardup.cli import main
 from neardup.encode.encoder import CHECKPOINT, load_encoder
 from neardup.encode.graph import write_graph
-from neardup.encode.onnx import GRAPH, Preparation, fingerprint_of, of_checkpoint, open_session, vision_weights
+from neardup.encode.onnx import GRAPH, Preparation, fingerprint_of, of_checkpoint, open_graph, vision_weights
 from neardup.encode.onnx_file import of_file, prepared
 from neardup.errors import ConfigError, EncoderError
 from neardup.settings.file import load_settings
@@ -136,6 +137,39 @@ def test_what_is_no_image_encoder_is_refused(tmp_path: Path, make: Any, sentence
     make(tmp_path / "m.onnx")
     with pytest.raises(EncoderError, match=sentence):
         of_file("x", tmp_path / "m.onnx")
+
+
+def test_the_vectors_are_the_first_matrix_that_comes_out(tmp_path: Path, photo: Path) -> None:
+    """As of a vision model that was exported with its tokens, (n, t, d), before its pooled vectors."""
+    model = onnx.load(made(tmp_path / "m.onnx", levels=True))
+    alone = of_file("x", tmp_path / "m.onnx")
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), "second"))
+    model.graph.node.append(helper.make_node("Unsqueeze", ["vectors", "second"], ["tokens"]))
+    model.graph.output.insert(0, helper.make_tensor_value_info("tokens", TensorProto.FLOAT, ["n", 1, 4]))
+    onnx.save(model, tmp_path / "two.onnx")
+    both = of_file("x", tmp_path / "two.onnx")
+    assert both.encode([both.read(photo)]).tobytes() == alone.encode([alone.read(photo)]).tobytes()
+    del model.graph.output[1]
+    onnx.save(model, tmp_path / "tokens.onnx")
+    with pytest.raises(EncoderError, match=r"x is no image encoder: .* gives \(n, 1, 4\), where"):
+        of_file("x", tmp_path / "tokens.onnx")
+
+
+@pytest.mark.parametrize(
+    ("side", "sentence"),
+    [
+        (9, "x does not take pictures of 9 × 9 pixels .*: mend the size"),
+        (16, "x gives 4 vectors of 1 picture of 16 × 16 pixels: mend the size"),
+    ],
+)
+def test_a_size_that_the_input_does_not_refute_is_tried(tmp_path: Path, side: int, sentence: str) -> None:
+    """Before anything else is done: the graph says that it takes any size, and is made for 8 × 8 pixels."""
+    model = onnx.load(pixels_model(tmp_path / "m.onnx", 8))
+    for place, name in ((2, "height"), (3, "width")):
+        model.graph.input[0].type.tensor_type.shape.dim[place].dim_param = name
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(EncoderError, match=sentence):
+        of_file("x", tmp_path / "m.onnx", {"size": (side, side)})
 
 
 def said_itself(path: Path, **values: Any) -> Path:
@@ -387,4 +421,4 @@ def test_weights_of_another_graph_are_refused(checkpoint: tuple[Path, Tower]) ->
     """In one sentence."""
     graph = (checkpoint[0] / GRAPH).read_bytes()
     with pytest.raises(EncoderError, match="cannot open x"):
-        open_session("x", graph, {"vision_model.9.weight": np.zeros(3, np.float32)})
+        open_graph("x", graph, {"vision_model.9.weight": np.zeros(3, np.float32)})

@@ -178,7 +178,7 @@ def test_a_missing_file_is_one_sentence() -> None:
 def test_a_file_of_weights_is_refused(tmp_path: Path) -> None:
     """Pickled weights are no module."""
     torch.save({"weight": torch.zeros(3)}, tmp_path / "weights.pt")
-    with pytest.raises(EncoderError, match="is no TorchScript module of pictures"):
+    with pytest.raises(EncoderError, match=r"is no TorchScript module that torch .* opens"):
         load_encoder(str(tmp_path / "weights.pt"), "cpu")
 
 
@@ -187,6 +187,42 @@ def test_a_module_that_gives_maps_is_refused(tmp_path: Path) -> None:
     path = write(nn.Conv2d(3, 4, 1), tmp_path / "maps.pt")
     with pytest.raises(EncoderError, match="does not give one vector a picture"):
         load_encoder(str(path), "cpu")
+
+
+class Squares(nn.Module):
+    """Takes squares of 8 pixels: of a larger picture it makes several vectors, or fails."""
+
+    def __init__(self, numbers: int) -> None:
+        """Take how many numbers a vector has."""
+        super().__init__()
+        self.numbers = numbers
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Vectors of pixels."""
+        return pixels.reshape(-1, self.numbers)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "sentence"),
+    [
+        (192, "does not give one vector a picture"),
+        (191, r"does not take pictures of 288 × 288 pixels \(.*\): save it in a folder as model\.torchscript\.pt"),
+    ],
+)
+def test_a_module_for_pictures_of_another_size_is_refused(tmp_path: Path, numbers: int, sentence: str) -> None:
+    """It says where the size is written down."""
+    path = write(Squares(numbers), tmp_path / "squares.pt")
+    with pytest.raises(EncoderError, match=sentence):
+        load_encoder(str(path), "cpu")
+
+
+def test_a_module_without_weights_has_no_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to quantise."""
+    monkeypatch.setattr("neardup.encode.int8.FOLDER", tmp_path / "home")
+    path = write(nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten()), tmp_path / "means.pt")
+    with pytest.raises(EncoderError, match=r"cannot be computed in int8 \(it has no weights in float32 to quantise\)"):
+        load_encoder(str(path), "cpu", "int8")
+    assert list(tmp_path.rglob("*.onnx*")) == []
 
 
 def test_a_module_learns_as_a_whole(file: Path) -> None:

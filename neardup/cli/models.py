@@ -57,7 +57,7 @@ def train(
     Example: neardup train --out results --encoder builtin:tiny --epochs 10 --augmentation classic
              neardup train --out results --encoder builtin:tiny --adapted
     """
-    from neardup.encode.encoder import limits_of
+    from neardup.encode.encoder import limits_of, objectives_of
     from neardup.errors import TrainingError
     from neardup.experiment import checkpoint_step
 
@@ -70,7 +70,9 @@ def train(
     with working_in(out):
         found = [approach for approach in approaches(out, settings) if approach.name == name]
         if not found:
-            limits = limits_of(resolved(settings, out))
+            limits = limits_of(encoder := resolved(settings, out))
+            if limits and objectives_of(encoder):
+                limits += "; say --adapted"
             raise TrainingError(
                 limits or f"no photo of {out} has a legend to learn from: say --adapted, which needs none"
             )

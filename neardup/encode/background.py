@@ -9,6 +9,7 @@ of SSCD (Pizzi et al. 2022), which subtracts that mean from the scores of a quer
 
 import hashlib
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -151,6 +152,7 @@ class NormalisedEncoder:
 
     @batch.setter
     def batch(self, batch: int) -> None:
+        self._encoder = copy(self._encoder)  # whoever else has it keeps its batch
         self._encoder.batch = batch
 
     @property

@@ -1,12 +1,13 @@
-"""How many images an encoder should take in one pass on this machine."""
+"""How many images an encoder takes in one pass: what is set, and what is fastest on this machine."""
 
 import io
 import time
+from copy import copy
 
 from PIL import Image
 
 from neardup.encode.devices import one_core_a_thread
-from neardup.encode.protocol import BATCH, BatchEncoder
+from neardup.encode.protocol import BATCH, BatchEncoder, Encoder
 
 BATCHES = (BATCH, 32, 64, 8, 4)
 """Numbers of images in one pass that are tried, in this order, the default first."""
@@ -16,6 +17,15 @@ GAIN = 1.05
 """How many times as fast as `BATCH` another batch must be to be taken: less is noise."""
 ROUNDS = 4
 """Passes of each batch at most; the best of four is steady."""
+
+
+def with_batch(encoder: Encoder, batch: int) -> Encoder:
+    """An encoder that shares everything with another but takes so many images in one pass, if it lets that be set."""
+    if not isinstance(encoder, BatchEncoder):
+        return encoder
+    other = copy(encoder)
+    other.batch = batch
+    return other
 
 
 def fastest_batch(encoder: BatchEncoder) -> int:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from neardup.archive.walk import Skipped, is_chosen, walk_images
 from neardup.arrays import Ints
+from neardup.encode.batch import with_batch
 from neardup.encode.encoder import loaded_encoder
 from neardup.encode.shards import (
     COPIES,
@@ -199,7 +200,8 @@ def encode_shard(collection: Collection, paths: Sequence[str]) -> Encoded:
             f"{collection.encoder} is another encoder on this worker ({encoder.fingerprint[:12]}, not "
             f"{collection.fingerprint[:12]}): give every worker the same file"
         )
-    return encode_into(collection.vectors, encoder, collection.batch, collection.folder, paths, collection.max_pixels)
+    in_batches = with_batch(encoder, collection.batch)
+    return encode_into(collection.vectors, in_batches, collection.folder, paths, collection.max_pixels)
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ def check_encoder(name: str) -> None:
     elif name != BUILTIN:
         from neardup.encode.trainable import load_trainable  # noqa: PLC0415 - torch, for seconds
 
-        load_trainable(name)
+        load_trainable(name).encoder("cpu")
 
 
 def objectives_of(name: str) -> frozenset[str]:

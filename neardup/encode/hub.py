@@ -11,11 +11,13 @@ from urllib.request import Request, urlopen
 import torch
 import transformers
 from huggingface_hub import constants, get_token
-from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.errors import RepositoryNotFoundError, StrictDataclassError
+from safetensors import SafetensorError
 from transformers import AutoConfig
 
 from neardup.encode.protocol import BUILTIN, CHECKPOINT
 from neardup.errors import EncoderError
+from neardup.words import reason_of
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -30,6 +32,9 @@ KNOWN = "CLIP, SigLIP (also SigLIP 2 of one resolution), DINOv2, ViT, a timm mod
 """The models that neardup can load, for the sentence that refuses another one."""
 POOLER = "pooler."
 """What the names of the weights begin with that a checkpoint of a vision model may lack: many were trained without."""
+
+BROKEN = (OSError, ValueError, RuntimeError, KeyError, ImportError, TypeError, AttributeError)
+"""What transformers raises of a checkpoint that is not as it wrote it; it has no class of its own for it."""
 
 Parts = Sequence[Any]
 """Classes of transformers that load a checkpoint: that of the model first, then those that prepare its inputs."""
@@ -92,14 +97,33 @@ def _loaded(name: str, kinds: Mapping[str, Parts], *, local: bool) -> tuple[str,
         elif missing:
             raise EncoderError(f"{name} lacks the weights {missing[:3]}: it is not the whole of a {kind} model")
         return kind, [loaded.eval(), *(other.from_pretrained(name, local_files_only=local) for other in others)]
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+    except (*BROKEN, SafetensorError, StrictDataclassError) as error:
         if isinstance(error.__cause__, RepositoryNotFoundError) and not local:  # a gated model is one of these
             raise EncoderError(_closed(name)) from error
-        if isinstance(error, OSError) and "safetensors" in str(error):
-            raise EncoderError(
-                f"{name} has no model.safetensors: save it again with safe_serialization=True"
-            ) from error
-        raise EncoderError(f"{name} cannot be loaded ({str(error).splitlines()[0][:200]}); {_advice(name)}") from error
+        raise EncoderError(_fault_of(name, error)) from error
+
+
+def _fault_of(name: str, error: Exception) -> str:
+    """The sentence for what transformers raised when it loaded a checkpoint: what is wrong and what to do."""
+    text = str(error)
+    if isinstance(error, SafetensorError) or "ignore_mismatched_sizes" in text:
+        reason = "other shapes than its config.json says" if "mismatched" in text else reason_of(error)
+        return f"the weights of {name} cannot be read ({reason}): copy the whole checkpoint again"
+    if isinstance(error, OSError) and "safetensors" in text:
+        return f"{name} has no model.safetensors: save it again with safe_serialization=True"
+    if "image processor" in text:
+        return (
+            f"{name} has no preprocessor_config.json, which says how photos are prepared for it: save the image "
+            "processor of the model beside its weights, with save_pretrained"
+        )
+    if "does not recognize this architecture" in text:
+        return (
+            f"{name} is of a kind that transformers {transformers.__version__} does not know: update transformers, or "
+            f"name {KNOWN}"
+        )
+    if "your version of timm" in text:
+        return f"{name} cannot be loaded ({reason_of(error)}): update timm, or name {KNOWN}"
+    return f"{name} cannot be loaded ({reason_of(error)}); {_advice(name)}"
 
 
 def _advice(name: str) -> str:

@@ -27,10 +27,11 @@ from torch.nn import functional
 
 from neardup.encode.graph import Exported, VectorsOf
 from neardup.encode.hub import FOLDER
-from neardup.encode.onnx import OnnxEncoder, open_session
+from neardup.encode.onnx import OnnxEncoder, open_graph
 from neardup.encode.torchscript import Script
 from neardup.errors import EncoderError, NeardupError, install_hint
 from neardup.stages import digest_of, replacing
+from neardup.words import reason_of
 
 BITS = 7
 """Bits of a quantised weight; why not 8, the module's first lines say."""
@@ -43,6 +44,8 @@ FLOAT_CONVOLUTIONS = 6
 and the time the same."""
 OPSET = 13
 """Version of ONNX's operations from which on a weight may have a scale for each output."""
+ADVICE = "leave --precision out"
+"""What a user can do where a model cannot be computed in int8."""
 PRODUCTS = ("MatMul", "Gemm")
 """Operations of ONNX that multiply by weights and are no convolutions."""
 QUANTISED = ("QuantizeLinear", "DequantizeLinear", "Integer", "QLinear")
@@ -61,17 +64,18 @@ class Int8Tower:
     alone, 30.6 in batches of 16, 10.1 in float32; on one that has not: 13.9 alone, 7.5 in float32.
     """
 
-    def __init__(self, model: nn.Module, vectors_of: VectorsOf, ready: Ready, fingerprint: str) -> None:
+    def __init__(self, name: str, model: nn.Module, vectors_of: VectorsOf, ready: Ready, fingerprint: str) -> None:
         """Quantise a vision model, or read what was quantised of it before.
 
         Args:
+            name: what the user calls it.
             model: in float32.
             vectors_of: gives its vectors.
             ready: prepares a picture for it.
             fingerprint: that of the encoder.
 
         Raises:
-            EncoderError: what quantises is not installed.
+            EncoderError: what quantises is not installed, or the model is of a kind that cannot be quantised.
         """
 
         def export() -> tuple[Any, list[Feed]]:
@@ -81,7 +85,7 @@ class Int8Tower:
             model_proto.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
             return model_proto, [{"pixels": picture.numpy()} for picture in pictures]
 
-        self._path = _quantised(fingerprint, export)
+        self._path = _quantised(name, fingerprint, export)
 
     @cached_property
     def _session(self) -> Any:
@@ -103,23 +107,17 @@ def in_int8(encoder: OnnxEncoder) -> OnnxEncoder:
         EncoderError: what quantises is not installed, or the model was quantised before, takes several photos at once,
             or is of a kind that cannot be quantised.
     """
-    name, advice = encoder.name, "leave --precision out"
+    name = encoder.name
     if encoder.together > 1:
         raise EncoderError(
-            f"{name} takes {encoder.together} photos at once, int8 needs one: export it anew, or {advice}"
+            f"{name} takes {encoder.together} photos at once, int8 needs one: export it anew, or {ADVICE}"
         )
     fingerprint = digest_of(encoder.fingerprint, "int8", BITS)
-    try:
-        graph = _quantised(fingerprint, lambda: _prepared(encoder, advice)).read_bytes()
-    except NeardupError:
-        raise
-    except Exception as error:  # those of ONNX and ONNX Runtime have no common class of their own
-        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise EncoderError(f"{name} cannot be computed in int8 ({first}): {advice}") from error
-    return encoder.by(graph, open_session(name, graph, {}), fingerprint)
+    model = _quantised(name, fingerprint, lambda: _prepared(encoder)).read_bytes()
+    return encoder.by(open_graph(name, model, {}), fingerprint)
 
 
-def _prepared(encoder: OnnxEncoder, advice: str) -> tuple[Any, list[Feed]]:
+def _prepared(encoder: OnnxEncoder) -> tuple[Any, list[Feed]]:
     """The model of an ONNX file as quantisation wants it, and what goes into it for drawn pictures.
 
     Raises:
@@ -131,7 +129,7 @@ def _prepared(encoder: OnnxEncoder, advice: str) -> tuple[Any, list[Feed]]:
 
     model = onnx.load_from_string(encoder.graph)
     if _is_quantised(model):
-        raise EncoderError(f"{encoder.name} was quantised before it was exported: {advice}")
+        raise EncoderError(f"{encoder.name} was quantised before it was exported: {ADVICE}")
     if any(opset.domain == "" and opset.version < OPSET for opset in model.opset_import):
         model = convert_version(model, OPSET)
     with TemporaryDirectory() as folder:
@@ -146,25 +144,28 @@ def _is_quantised(model: Any) -> bool:
     return any(part in node.op_type for node in model.graph.node for part in QUANTISED)
 
 
-def _quantised(fingerprint: str, export: Callable[[], tuple[Any, list[Feed]]]) -> Path:
+def _quantised(name: str, fingerprint: str, export: Callable[[], tuple[Any, list[Feed]]]) -> Path:
     """The file of a model in int8, which is made unless it was made before.
 
     Args:
+        name: what the user calls the model.
         fingerprint: of the encoder in int8.
         export: gives the model in float32, and what goes into it for the pictures that scales are measured on.
 
     Raises:
-        EncoderError: what quantises is not installed.
+        EncoderError: what quantises is not installed, or the model is of a kind that cannot be quantised.
     """
-    try:
-        import onnx  # noqa: F401, PLC0415 - an optional dependency
-    except ImportError as error:
-        raise EncoderError(
-            f"--precision int8 needs the package onnx: {install_hint('int8')}; or leave --precision out"
-        ) from error
     path = FOLDER / f"{digest_of(fingerprint, BITS, onnxruntime.__version__, torch.__version__)}.onnx"
-    if not path.is_file():
+    if path.is_file():
+        return path
+    try:
         _quantise(*export(), path)
+    except ImportError as error:
+        raise EncoderError(f"--precision int8 needs the package onnx: {install_hint('int8')}; or {ADVICE}") from error
+    except (NeardupError, OSError):
+        raise
+    except Exception as error:  # those of torch's exporter, of ONNX and of ONNX Runtime have no common class
+        raise EncoderError(f"{name} cannot be computed in int8 ({reason_of(error)}): {ADVICE}") from error
     return path
 
 

@@ -17,10 +17,12 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 
 from neardup.arrays import Vectors
+from neardup.encode.protocol import require_finite
 from neardup.encode.screen import descreened
 from neardup.errors import EncoderError
 from neardup.images import MAX_PIXELS, read_image
 from neardup.stages import replacing, write_json
+from neardup.words import counted, reason_of
 
 GRAPH = "vision.onnx"
 """The vision tower of a checkpoint as a graph without weights; its input is `pixels`, float32 (n, 3, height, width)."""
@@ -140,6 +142,19 @@ class Preparation:
         return levels
 
 
+@dataclass(frozen=True)
+class OpenGraph:
+    """An ONNX model that ONNX Runtime has opened.
+
+    Attributes:
+        model: as its file has it; weights that lie elsewhere are not in it.
+        session: an `onnxruntime.InferenceSession`, which computes it.
+    """
+
+    model: bytes
+    session: Any
+
+
 class OnnxEncoder:
     """An image encoder that ONNX Runtime computes in float32.
 
@@ -156,8 +171,7 @@ class OnnxEncoder:
     def __init__(
         self,
         name: str,
-        graph: bytes,
-        session: Any,
+        graph: OpenGraph,
         preparation: Preparation,
         fingerprint: str,
         *,
@@ -168,44 +182,62 @@ class OnnxEncoder:
 
         Args:
             name: what the user calls it.
-            graph: an ONNX model of one input, images (n, 3, height, width) or (n, height, width, 3), and a first output
-                (n, d).
-            session: what `open_session` gave of it.
+            graph: takes one input, images (n, 3, height, width) or (n, height, width, 3); of its outputs
+                the first that is a matrix, (n, d), holds the vectors.
             preparation: how a photo becomes that input.
             fingerprint: SHA-256 of graph or weights, and preparation.
             channels_last: whether images are (n, height, width, 3); None where the shape of the input tells.
             together: images in every pass, whatever `batch` says, of a graph that takes any number; 0 leaves it to it.
 
         Raises:
-            EncoderError: it is no such model.
+            EncoderError: it is no such model, or does not take pictures as they are prepared.
         """
-        self.name, self.fingerprint, self.batch, self.graph = name, fingerprint, PASS, graph
-        self._preparation, self._session = preparation, session
+        self.name, self.fingerprint, self.batch, self.graph = name, fingerprint, PASS, graph.model
+        self._preparation, self._session = preparation, graph.session
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        shape, width = inputs[0].shape, outputs[0].shape[-1]
-        if len(inputs) != 1 or len(shape) != RANK or len(outputs[0].shape) != 2:  # noqa: PLR2004 - a matrix
+        shape, matrices = inputs[0].shape, [one for one in outputs if len(one.shape) == 2]  # noqa: PLR2004 - (n, d)
+        if len(inputs) != 1 or len(shape) != RANK or not matrices:
             raise EncoderError(
-                f"{name} is no image encoder: it takes {[tuple(one.shape) for one in inputs]} and gives "
-                f"{tuple(outputs[0].shape)}, where images (n, 3, height, width) or (n, height, width, 3) go in and "
-                "vectors (n, d) come out"
+                f"{name} is no image encoder: it takes {_shapes(inputs)} and gives {_shapes(outputs)}, where images "
+                "(n, 3, height, width) or (n, height, width, 3) go in and vectors (n, d) come out"
             )
-        self._input, self._output = inputs[0].name, outputs[0].name
+        self._input, self._output = inputs[0].name, matrices[0].name
         self._type = {"tensor(uint8)": np.uint8, "tensor(float16)": np.float16}.get(inputs[0].type, np.float32)
         self._channels_last = shape[-1] == CHANNELS if channels_last is None else channels_last
         self.together = shape[0] if isinstance(shape[0], int) else together
-        self.dimension = (
-            width if isinstance(width, int) else self._embed([self._black()] * (self.together or 1)).shape[1]
-        )
+        self.dimension = self._width()
+
+    def _width(self) -> int:
+        """How many numbers a vector has; found by a black picture: what fails fails now, not after other work.
+
+        Raises:
+            EncoderError: the model does not take pictures as they are prepared, or its weights are broken.
+        """
+        height, width = self._preparation.height, self._preparation.width
+        black = [np.zeros((height, width, CHANNELS), np.uint8)] * (self.together or 1)
+        try:
+            vectors = self._embed(black)
+        except Exception as error:  # ONNX Runtime's errors have no common class of their own
+            raise EncoderError(
+                f"{self.name} does not take pictures of {height} × {width} pixels ({reason_of(error)}): mend the size"
+            ) from error
+        if len(vectors) != len(black):
+            raise EncoderError(
+                f"{self.name} gives {len(vectors)} vectors of {counted(len(black), 'picture')} of {height} × {width} "
+                "pixels: mend the size, or name a model that gives one of each"
+            )
+        require_finite(self.name, vectors)
+        return int(vectors.shape[1])
 
     @property
     def size(self) -> int:
         """The shortest side that is needed of a photo, in pixels."""
         return self._preparation.draft
 
-    def by(self, graph: bytes, session: Any, fingerprint: str) -> "OnnxEncoder":
+    def by(self, graph: OpenGraph, fingerprint: str) -> "OnnxEncoder":
         """The encoder that another graph of the same input and output computes, one photo at a time."""
         last = self._channels_last
-        return OnnxEncoder(self.name, graph, session, self._preparation, fingerprint, channels_last=last, together=1)
+        return OnnxEncoder(self.name, graph, self._preparation, fingerprint, channels_last=last, together=1)
 
     def save(self, folder: Path) -> None:
         """Write a folder that stands for this encoder, whole or not at all: the graph, and how photos are prepared."""
@@ -242,10 +274,7 @@ class OnnxEncoder:
             some = [self.prepare(one) if isinstance(one, Image.Image) else one for one in images[start : start + size]]
             filled = some + [np.zeros_like(some[0])] * (size - len(some))
             vectors[start : start + len(some)] = self._embed(filled)[: len(some)]
-        if not np.isfinite(vectors).all():
-            raise EncoderError(
-                f"{self.name} gives vectors that are not finite: its weights are broken, take another one"
-            )
+        require_finite(self.name, vectors)
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
         return vectors
 
@@ -262,17 +291,18 @@ class OnnxEncoder:
             ready = self._preparation.normalised(pixels).astype(self._type, copy=False)
         return {self._input: np.ascontiguousarray(ready.transpose(0, 2, 3, 1) if self._channels_last else ready)}
 
-    def _black(self) -> Pixels:
-        """A prepared black photo."""
-        return np.zeros((self._preparation.height, self._preparation.width, CHANNELS), np.uint8)
+
+def _shapes(values: Sequence[Any]) -> str:
+    """The shapes of a graph's inputs or outputs, for a sentence: `(n, 3, 224, 224) and (n, 4)`."""
+    return " and ".join(f"({', '.join(map(str, value.shape))})" for value in values)
 
 
-def open_session(name: str, graph: bytes, weights: Weights) -> Any:
-    """An ONNX Runtime session of one thread, for `encode_files` has a thread for each core.
+def open_graph(name: str, model: bytes, weights: Weights) -> OpenGraph:
+    """Open a model in ONNX Runtime with one thread, for `encode_files` has a thread for each core.
 
     Args:
         name: what the user calls the model.
-        graph: the model.
+        model: as its file has it.
         weights: those of its initializers that lie outside the graph; none where it holds all.
 
     Raises:
@@ -282,15 +312,14 @@ def open_session(name: str, graph: bytes, weights: Weights) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    options.log_severity_level = 3  # errors: what it optimises is nobody's business
+    options.log_severity_level = 4  # fatal: its errors are raised besides, what it optimises is nobody's business
     if weights:
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(weight) for weight in weights.values()]
         options.add_external_initializers(list(weights), values)
     try:
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        return OpenGraph(model, onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]))
     except Exception as error:  # its errors have no common class of their own
-        first = str(error).splitlines()[0][:200]
-        raise EncoderError(f"ONNX Runtime cannot open {name} ({first}): export the model anew") from error
+        raise EncoderError(f"ONNX Runtime cannot open {name} ({reason_of(error)}): export the model anew") from error
 
 
 def of_checkpoint(name: str, folder: Path) -> OnnxEncoder:
@@ -310,7 +339,7 @@ def of_checkpoint(name: str, folder: Path) -> OnnxEncoder:
     weights, preparation = vision_weights(folder), Preparation.of(config)
     model = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     fingerprint = fingerprint_of(weights, preparation, timm_architecture(model.get("vision_config", {})))
-    return OnnxEncoder(name, graph, open_session(name, graph, weights), preparation, fingerprint)
+    return OnnxEncoder(name, open_graph(name, graph, weights), preparation, fingerprint)
 
 
 def vision_weights(folder: Path) -> Weights:

@@ -15,8 +15,19 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from neardup.encode.background import Background
-from neardup.encode.onnx import CHANNELS, LAYOUT, MODEL, PREPARATION, RANK, OnnxEncoder, Preparation, open_session
+from neardup.encode.onnx import (
+    CHANNELS,
+    LAYOUT,
+    MODEL,
+    PREPARATION,
+    RANK,
+    OnnxEncoder,
+    OpenGraph,
+    Preparation,
+    open_graph,
+)
 from neardup.errors import EncoderError, install_hint
+from neardup.words import reason_of
 
 if TYPE_CHECKING:  # a borrowed GPU has no pydantic, which settings need
     from neardup.settings.schema import OnnxSettings
@@ -91,53 +102,51 @@ def of_file(name: str, path: Path, given: Mapping[str, Any] | None = None) -> On
     """
     if not path.is_file():
         raise EncoderError(f"there is no file {path}: name an ONNX file of an image encoder")
-    graph, session = _open_file(name, path)
-    model = _Input.of(session)
+    graph = _open_file(name, path)
+    model = _Input.of(graph.session)
     settings = _checked(TABLE, {key: value for key, value in (given or {}).items() if value})
-    preparation, last = _preparation(name, path, session, model, settings)
-    digest = hashlib.sha256(graph + preparation.key.encode())
+    preparation, last = _preparation(name, path, graph.session, model, settings)
+    digest = hashlib.sha256(graph.model + preparation.key.encode())
     if last and model.layout != NHWC:
         digest.update(NHWC.encode())  # the graph does not tell
-    return OnnxEncoder(name, graph, session, preparation, digest.hexdigest(), channels_last=last)
+    return OnnxEncoder(name, graph, preparation, digest.hexdigest(), channels_last=last)
 
 
-def _open_file(name: str, path: Path) -> tuple[bytes, Any]:
-    """The graph in a file with all its weights, and its session; errors as in `open_session`.
+def _open_file(name: str, path: Path) -> OpenGraph:
+    """The graph in a file with all its weights; errors as in `open_graph`.
 
     An exporter may put the weights into another file beside it, as torch does unless it is told otherwise.
 
     Raises:
         EncoderError: besides, the weights lie in another file, which is not there or cannot be read without `onnx`.
     """
-    graph = path.read_bytes()
+    model = path.read_bytes()
     try:
-        return graph, open_session(name, graph, {})
+        return open_graph(name, model, {})
     except EncoderError:
-        if ELSEWHERE not in graph:
+        if ELSEWHERE not in model:
             raise
     try:
         import onnx  # noqa: PLC0415 - an optional dependency
 
-        graph = onnx.load(path).SerializeToString(deterministic=True)
+        model = onnx.load(path).SerializeToString(deterministic=True)
     except ImportError as error:
         raise EncoderError(
             f"{name} keeps its weights in another file, which the package onnx reads: {install_hint('int8')}, or "
             "export it as one file (external_data=False of torch.onnx.export)"
         ) from error
     except Exception as error:  # that of a missing file is of a class of ONNX's own
-        first = str(error).splitlines()[0][:200]
         raise EncoderError(
-            f"{name} keeps its weights in another file, which cannot be read ({first}): put that beside it"
+            f"{name} keeps its weights in another file, which cannot be read ({reason_of(error)}): put that beside it"
         ) from error
-    return graph, open_session(name, graph, {})
+    return open_graph(name, model, {})
 
 
 def contradictions(name: str, given: Mapping[str, Any]) -> str:
     """What an ONNX file says itself, where that is not what settings say, in words; empty where nothing differs."""
     path = _file(name)
-    _, session = _open_file(name, path)
     beside = _beside(path)
-    own = _entries_of(beside) if beside else _metadata(name, session)
+    own = _entries_of(beside) if beside else _metadata(name, _open_file(name, path).session)
     differs = [key for key in given if key in own and _plain(own[key]) != _plain(given[key])]
     return "; ".join(f"{key} is {_shown(given[key])} there, {_shown(own[key])} by the file" for key in differs)
 
@@ -239,11 +248,9 @@ def _metadata(name: str, session: Any) -> dict[str, Any]:
         EncoderError: a value is none of its kind.
     """
     stored = session.get_modelmeta().custom_metadata_map
-    found = {key: stored[f"image_{key}"] for key in ("layout", "size", "mean", "std") if f"image_{key}" in stored}
+    texts = {key: stored[f"image_{key}"] for key in ("layout", "size", "mean", "std") if f"image_{key}" in stored}
     where = f"the metadata of {name}"
-    return _checked(
-        where, {key: value if key == "layout" else _json(where, key, value) for key, value in found.items()}
-    )
+    return _checked(where, {key: text if key == "layout" else _json(where, key, text) for key, text in texts.items()})
 
 
 def _json(where: str, key: str, text: str) -> Any:
@@ -268,12 +275,12 @@ def _beside(path: Path) -> dict[str, Any]:
     """
     file = path.with_name(PREPARATION)
     try:
-        found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise EncoderError(f"{file} is no JSON ({error}): mend it, or delete it and say all in {TABLE}") from None
-    if not isinstance(found, dict):
+    if not isinstance(config, dict):
         raise EncoderError(f"{file} holds no object: mend it, or delete it and say all in {TABLE}")
-    return found
+    return config
 
 
 def _of_config(path: Path, config: Mapping[str, Any]) -> Preparation:

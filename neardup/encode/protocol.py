@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+
 from neardup.arrays import Vectors
+from neardup.errors import EncoderError
 from neardup.images import MAX_PIXELS
 
 BUILTIN = "builtin:tiny"
@@ -18,6 +21,20 @@ BATCH = 16
 def checkpoint_folder(name: str) -> Path:
     """The folder of an encoder's checkpoint; of what is no folder's name, such as a hub id, one that is not there."""
     return CHECKPOINT if name == BUILTIN else Path(name)
+
+
+def require_finite(name: str, vectors: Vectors) -> None:
+    """Refuse vectors that are not finite.
+
+    Args:
+        name: of the encoder that gave them.
+        vectors: float32 (n, d).
+
+    Raises:
+        EncoderError: a number of theirs is infinite or none.
+    """
+    if not np.isfinite(vectors).all():
+        raise EncoderError(f"{name} gives vectors that are not finite: its weights are broken, take another one")
 
 
 class Encoder(Protocol):

@@ -8,7 +8,6 @@ import hashlib
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -175,7 +174,6 @@ def _marks(tables: Iterable[pa.Table]) -> Ints:
 def encode_into(
     store: Store,
     encoder: Encoder,
-    batch: int,
     folder: Path,
     paths: Sequence[str],
     max_pixels: int,
@@ -187,16 +185,12 @@ def encode_into(
 
     Args:
         store: as `open_store` gave it.
-        encoder: what encodes.
-        batch: photos in one pass, as `open_store` gave it.
+        encoder: what encodes, in passes of the store's batch, as `with_batch` gives it.
         folder: of the files.
         paths: of the files in the folder; one that went away is passed over.
         max_pixels: larger images are unreadable.
         report: is told how many photos were encoded since it was told last.
     """
-    if isinstance(encoder, BatchEncoder):
-        encoder = copy(encoder)  # so that the caller's encoder keeps its batch
-        encoder.batch = batch
     contents = _contents(store)
     contents.refresh()
     files = _Files(folder, paths, contents)

@@ -18,6 +18,7 @@ from urllib.request import urlopen
 import torch
 from huggingface_hub import constants
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPImageProcessor
@@ -27,6 +28,7 @@ from neardup.encode.protocol import BUILTIN
 from neardup.errors import EncoderError
 from neardup.progress import bar
 from neardup.stages import digest_file, replacing
+from neardup.words import LONGEST_REASON, reason_of
 
 SSCD = "sscd"
 """Name of Meta's model for copies of photographs, `sscd_disc_mixup`."""
@@ -97,21 +99,62 @@ def load_torchscript(name: str) -> tuple[Script, CLIPImageProcessor]:
         raise EncoderError(f"{path} is not the SSCD that Meta publishes (its SHA-256 is {digest[:12]}…): delete it")
     has_processor = folder is not None and (folder / "preprocessor_config.json").is_file()
     processor = CLIPImageProcessor.from_pretrained(name) if has_processor else _squeezing()
+    script = _opened(name, path)
+    if folder and (folder / WEIGHTS).is_file():
+        _take_weights(script, folder / WEIGHTS)
+    width = _width_of(name, script.float().eval(), processor)
+    return Script(script, path, digest, width).requires_grad_(), processor
+
+
+def _opened(name: str, path: Path) -> Any:
+    """The TorchScript module in a file, on the CPU.
+
+    Raises:
+        EncoderError: it is none that this torch can open.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch wants new models to be exported otherwise
-            script: Any = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
-        if folder and (folder / WEIGHTS).is_file():
-            script.load_state_dict(load_file(folder / WEIGHTS))
-        black = processor(Image.new("RGB", (SIDE, SIDE)), return_tensors="pt")["pixel_values"]
-        with torch.inference_mode():
-            vectors = script.float().eval()(black)
+            return torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
-        raise EncoderError(f"{name} is no TorchScript module of pictures ({reason}): name another file") from error
-    if not isinstance(vectors, Tensor) or vectors.ndim != 2:  # noqa: PLR2004 - (n, d)
+        raise EncoderError(
+            f"{name} is no TorchScript module that torch {torch.__version__} opens ({reason_of(error)}): name a file "
+            "that torch.jit.save wrote"
+        ) from error
+
+
+def _take_weights(script: Any, path: Path) -> None:
+    """Put the weights in a file in the place of those of a module.
+
+    Raises:
+        EncoderError: the file is broken, or its weights are those of another module.
+    """
+    try:
+        script.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:
+        raise EncoderError(f"{path} cannot be read ({reason_of(error)}): copy the whole checkpoint again") from error
+
+
+@torch.inference_mode()
+def _width_of(name: str, script: Any, processor: CLIPImageProcessor) -> int:
+    """How many numbers a module gives for a picture; found by a black one.
+
+    Raises:
+        EncoderError: it does not take the picture, or gives no vector of it.
+    """
+    black = processor(Image.new("RGB", (SIDE, SIDE)), return_tensors="pt")["pixel_values"]
+    try:
+        vectors = script(black)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[-1][:LONGEST_REASON]  # what is before it is a trace
+        height, width = black.shape[2:]
+        raise EncoderError(
+            f"{name} does not take pictures of {height} × {width} pixels ({reason}): save it in a folder as {FILE}, "
+            f"with a preprocessor_config.json that says how photos are prepared for it, and name the folder"
+        ) from error
+    if not isinstance(vectors, Tensor) or vectors.shape[:-1] != (1,):
         raise EncoderError(f"{name} does not give one vector a picture: name a TorchScript module that does")
-    return Script(script, path, digest, vectors.shape[1]).requires_grad_(), processor
+    return int(vectors.shape[1])
 
 
 def _squeezing() -> CLIPImageProcessor:

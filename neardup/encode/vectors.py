@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from neardup.archive.scan import scan
 from neardup.archive.testset import TestSet
 from neardup.arrays import Bools, Vectors
+from neardup.encode.batch import with_batch
 from neardup.encode.encoder import BUILTIN, Encoder, load_encoder
 from neardup.encode.shards import SHARDS, encode_into, open_store
 from neardup.encode.store import Store, store_of, vector_column, vectors_of, write_parquet
@@ -179,6 +180,7 @@ def embed_photos(
         ArchiveError: a photo has other bytes than its SHA-256 says.
     """
     shards, batch = open_store(str(store), encoder)
+    in_batches = with_batch(encoder, batch)
     rows = {photo: row for row, (_, photo) in enumerate(items)}
     stored = _StoredVectors(rows, np.empty((len(items), encoder.dimension), np.float32))
     stored.take_all(shards)
@@ -188,7 +190,7 @@ def embed_photos(
         for start in range(0, len(missing), SHARD):
             photos = missing[start : start + SHARD]
             paths = [items[rows[photo]][0] for photo in photos]
-            encode_into(shards, encoder, batch, folder, paths, max_pixels, progress.update)
+            encode_into(shards, in_batches, folder, paths, max_pixels, progress.update)
             stored.take_all(shards)
             for photo, path in zip(photos, paths, strict=True):
                 if not stored.present[rows[photo]]:

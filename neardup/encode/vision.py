@@ -16,9 +16,10 @@ from neardup.arrays import Vectors
 from neardup.encode.devices import pick_device, torch_dtype
 from neardup.encode.hub import Parts
 from neardup.encode.int8 import BITS, Int8Tower
-from neardup.encode.protocol import BATCH
+from neardup.encode.protocol import BATCH, require_finite
 from neardup.errors import EncoderError
 from neardup.images import MAX_PIXELS, read_image
+from neardup.words import reason_of
 
 if TYPE_CHECKING:  # a borrowed GPU has no pydantic, which recipes need
     from neardup.settings.schema import Dtype
@@ -59,8 +60,8 @@ class VisionEncoder:
             compiled: compile the model's layers by torch.compile; see `load_encoder`.
 
         Raises:
-            EncoderError: the device is not there, or cannot compute in that number format, or the image processor has
-                other steps than to resize, to crop and to normalise.
+            EncoderError: the device is not there, or cannot compute in that number format; the image processor has
+                other steps than to resize, to crop and to normalise, or gives pictures that the model does not take.
         """
         if not isinstance(image_processor, TorchvisionBackend):
             raise EncoderError(
@@ -75,12 +76,12 @@ class VisionEncoder:
         self.batch = BATCH
         self._processor: Any = image_processor
         self._dtype = torch_dtype(dtype)
+        self._model: Any = model.eval().to(self.device, self._dtype)
+        self._try()
         if self._dtype is None:
-            self._model: Any = Int8Tower(model, self.vectors_of, self._ready, self.fingerprint)
-        else:
-            self._model = model.eval().to(self.device, self._dtype)
-            if compiled:
-                compile_layers(self._model)
+            self._model = Int8Tower(name, model, self.vectors_of, self._ready, self.fingerprint)
+        elif compiled:
+            compile_layers(self._model)
 
     @staticmethod
     def vision_of(model: Any) -> nn.Module:
@@ -107,6 +108,23 @@ class VisionEncoder:
     def vectors_of(model: Any, pixels: Tensor) -> Tensor:
         """Vectors, (n, d), not normalised, of normalised pixels, (n, 3, height, width), by a model of this kind."""
         raise NotImplementedError
+
+    @torch.inference_mode()
+    def _try(self) -> None:
+        """Encode a black picture: what fails fails now, not after an hour of other work.
+
+        Raises:
+            EncoderError: the model does not take pictures as they are prepared, or its weights are broken.
+        """
+        try:
+            black = self._ready(Image.new("RGB", (self.size, self.size)))
+            vectors = self.vectors_of(self._model, black.to(self.device, self._dtype))
+        except (RuntimeError, ValueError) as error:
+            raise EncoderError(
+                f"{self.name} does not take pictures as its preprocessor_config.json prepares them "
+                f"({reason_of(error)}): put the one that belongs to the model beside it"
+            ) from error
+        require_finite(self.name, vectors.float().cpu().numpy())
 
     def read(self, source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Tensor:
         """Decode an image, a large JPEG at a fraction of its size, and prepare it: uint8 (3, height, width).
@@ -145,10 +163,7 @@ class VisionEncoder:
         """Unit vectors of at most `batch` images, in one pass."""
         pixels = torch.stack([image if isinstance(image, Tensor) else self.prepare(image) for image in images])
         embedded = self._embed(pixels.to(self.device)).float().cpu()
-        if not torch.isfinite(embedded).all():
-            raise EncoderError(
-                f"{self.name} gives vectors that are not finite: its weights are broken, take another one"
-            )
+        require_finite(self.name, embedded.numpy())
         return np.asarray(nn.functional.normalize(embedded, dim=-1).numpy(), dtype=np.float32)
 
     def _embed(self, pixels: Tensor) -> Tensor:

@@ -188,8 +188,9 @@ class Settings:
     encoder: Annotated[
         str,
         Field(
+            min_length=1,
             description="`builtin:tiny`; `sscd`, which finds copies; a hub id or a folder of a CLIP, SigLIP, DINOv2, "
-            "ViT or timm model; an ONNX file, see `[onnx]`; a TorchScript file; or an MLflow model URI."
+            "ViT or timm model; an ONNX file, see `[onnx]`; a TorchScript file; or an MLflow model URI.",
         ),
     ] = "openai/clip-vit-base-patch32"
     device: Annotated[Device, Field(description="`auto`, `cpu`, `cuda` or `mps`.")] = "auto"
