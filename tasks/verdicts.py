@@ -1,6 +1,7 @@
 """What people said of pairs, on Prefect and MLflow: decisions fitted again, and each export and fit as a run."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from prefect import task
@@ -43,7 +44,8 @@ def log_recalibration(tracking: Tracking, found: Recalibration, say: Callable[[s
     tags = {"encoder": found.belongs.encoder, "verifier": found.belongs.verifier, "decision_before": found.base}
     if found.decision:
         tags["decision"] = found.decision.fingerprint
-    _log(tracking, "recalibrate", digest_file(facts), found.metrics(), tags, sorted(folder.iterdir()), say)
+    run = _Run("recalibrate", digest_file(facts), found.metrics(), sorted(folder.iterdir()), tags)
+    _log(tracking, run, say)
 
 
 def log_export(tracking: Tracking, verdicts: Verdicts, written: Path, pairs: int, say: Callable[[str], object]) -> None:
@@ -60,29 +62,34 @@ def log_export(tracking: Tracking, verdicts: Verdicts, written: Path, pairs: int
     figures = verdict_figures(history, links) | {"pairs exported": float(pairs)}
     key = digest_of("export", written.name, digest_file(written), verdicts.last())
     decision = tracking.out / "duplicates" / "decision.json"
-    _log(tracking, "export verdicts", key, figures, {}, [decision] if decision.is_file() else [], say)
+    _log(tracking, _Run("export verdicts", key, figures, [decision] if decision.is_file() else []), say)
 
 
-def _log(
-    tracking: Tracking,
-    name: str,
-    key: str,
-    figures: Mapping[str, float],
-    tags: Mapping[str, str],
-    files: Sequence[Path],
-    say: Callable[[str], object],
-) -> None:
-    """Log figures, tags and files as a finished run, once for each key."""
+@dataclass(frozen=True)
+class _Run:
+    """What a run of MLflow is to hold."""
+
+    name: str
+    key: str
+    """What the run was made of: a second run of this key is not logged."""
+    figures: Mapping[str, float]
+    """Title of a metric → its value."""
+    files: Sequence[Path]
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def _log(tracking: Tracking, logged: _Run, say: Callable[[str], object]) -> None:
+    """Log a run that is finished, once for each key; `say` is told where the server is away."""
     from mlflow.entities import Metric, RunTag  # noqa: PLC0415 - takes seconds
 
     try:
         with reachable(tracking.uri):
-            run = tracking.open(name, key)
+            run = tracking.open(logged.name, logged.key)
             if is_logged(run):
                 return
-            metrics = [Metric(metric_name(title), value, 0, 0) for title, value in figures.items()]
-            tracking.client.log_batch(run.info.run_id, metrics, tags=[RunTag(*tag) for tag in tags.items()])
-            for file in files:
+            metrics = [Metric(metric_name(title), value, 0, 0) for title, value in logged.figures.items()]
+            tracking.client.log_batch(run.info.run_id, metrics, tags=[RunTag(*tag) for tag in logged.tags.items()])
+            for file in logged.files:
                 tracking.client.log_artifact(run.info.run_id, str(file))
             tracking.finish(run.info.run_id)
     except TrackingError as away:

@@ -78,19 +78,16 @@ def propose(
             first.setdefault(photo, mention)
     groups = _groups(rows, links, path_of, probability)
     home_of = {photo: home for home, photos in _homes(groups, rows) for photo in photos}
-    cells: defaultdict[Place, list[ProposedCell]] = defaultdict(list)
+    proposed = _Cells(rows, first, _Explained(links, {photo: names.shortest(path) for photo, path in path_of.items()}))
     for mention, photo in named:
         here = (mention.sheet, mention.row)
         if not photo or home_of[photo] == here == (first[photo].sheet, first[photo].row):
-            cells[here].append(ProposedCell(mention.cell.text))
-    explain = _Explained(links, {photo: names.shortest(path) for photo, path in path_of.items()})
+            proposed.keep(mention)
     for home, photos in _homes(groups, rows):
         for photo in photos:
-            before = first.get(photo)
-            if before is None or (before.sheet, before.row) != home:
-                _move(cells, rows, photo, before, home, photos, explain)
+            proposed.place(photo, home, photos)
     sheets: dict[str, dict[int, list[ProposedCell]]] = {}
-    for (name, row), row_cells in sorted(cells.items()):
+    for (name, row), row_cells in sorted(proposed.cells.items()):
         sheets.setdefault(name, {})[row] = _tidy(row_cells)
     return sheets
 
@@ -104,26 +101,6 @@ def _homes(groups: Sequence["_Group"], rows: Mapping[Place, Sequence[str]]) -> l
         below += group.home is None
         homes.append((group.home or (sheet, below), group.photos))
     return homes
-
-
-def _move(
-    cells: Mapping[Place, list[ProposedCell]],
-    rows: Mapping[Place, Sequence[str]],
-    photo: str,
-    before: Mention | None,
-    home: Place,
-    photos: Sequence[str],
-    explain: "_Explained",
-) -> None:
-    """Write a photo into the row where it belongs now, and into the one that it left why it went."""
-    if before is None:
-        cells[home].append(ProposedCell(explain.names[photo], "new", f"new: {explain.of(photo, photos)}"))
-        return
-    old = before.sheet, before.row
-    why = explain.of(photo, photos) if set(photos) - {photo} - set(rows[old]) else explain.of(photo, rows[old])
-    text = before.cell.text
-    cells[home].append(ProposedCell(text, "moved", f"moved, was in {before.sheet} row {before.row}: {why}"))
-    cells[old].append(ProposedCell("", "left", f"{text} is now in {home[0]} row {home[1]}: {why}"))
 
 
 def _tidy(cells: Sequence[ProposedCell]) -> list[ProposedCell]:
@@ -218,6 +195,45 @@ class _Explained:
         name = self.names.get(other, other[:12])
         link = "as" if verdict.verdict == "same" else "from" if verdict.verdict == "different" else "with"
         return f"{verdict.verdict} {link} {name}{relation}, says {verdict.who} on {verdict.time[:10]}{note}"
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """The cells of the proposal while they are written."""
+
+    rows: Mapping[Place, Sequence[str]]
+    """Row of the ground truth → its photos."""
+    first: Mapping[str, Mention]
+    """Photo → the first cell of the ground truth that means it."""
+    explain: _Explained
+    cells: defaultdict[Place, list[ProposedCell]] = field(default_factory=lambda: defaultdict(list))
+    """Row of the proposal → its cells."""
+
+    def keep(self, mention: Mention) -> None:
+        """Write a cell of the ground truth where it stood."""
+        self.cells[mention.sheet, mention.row].append(ProposedCell(mention.cell.text))
+
+    def place(self, photo: str, home: Place, photos: Sequence[str]) -> None:
+        """Write a photo into the row where it belongs now, and into the one that it left why it went.
+
+        Args:
+            photo: SHA-256; one that was in this row before needs no new cell.
+            home: the row.
+            photos: all photos of the row.
+        """
+        before = self.first.get(photo)
+        if before is None:
+            reason = f"new: {self.explain.of(photo, photos)}"
+            self.cells[home].append(ProposedCell(self.explain.names[photo], "new", reason))
+            return
+        old = before.sheet, before.row
+        if old == home:
+            return
+        joined = set(photos) - {photo} - set(self.rows[old])
+        why = self.explain.of(photo, photos if joined else self.rows[old])
+        text = before.cell.text
+        self.cells[home].append(ProposedCell(text, "moved", f"moved, was in {before.sheet} row {before.row}: {why}"))
+        self.cells[old].append(ProposedCell("", "left", f"{text} is now in {home[0]} row {home[1]}: {why}"))
 
 
 def write_proposal(path: Path, sheets: Mapping[str, Mapping[int, Sequence[ProposedCell]]]) -> Path:
