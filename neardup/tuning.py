@@ -30,10 +30,10 @@ from neardup.measure.evaluate import Evaluation, Figure
 from neardup.settings.schema import Recipe, Settings
 from neardup.stages import STATE, Stage, digest_of, replacing, write_json
 from neardup.tables import Value, write_table
-from neardup.train.epochs import duration
 from neardup.train.examples import training_examples
 from neardup.train.finetune import EpochResult, measure_start, train
 from neardup.train.step_version import TRAIN_STEP
+from neardup.words import duration
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from neardup.settings.schema import Recipe
 from neardup.stages import replacing
+from neardup.words import duration
 
 if TYPE_CHECKING:  # torch, for seconds that who only reads epochs need not wait
     from neardup.train.learner import Validation
@@ -152,14 +153,6 @@ def expected(start: "Validation", search: float, facts: Mapping[str, Any], recip
     epoch, total = expected_seconds(start, search, facts, recipe)
     limit = f", of which {recipe.minutes:g} min may be used" if recipe.minutes and total > recipe.minutes * 60 else ""
     return f"about {duration(epoch)} an epoch, {duration(total)} for all {recipe.epochs}{limit}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: `45 s`, `20 min`, `2 h 05 min`."""
-    if seconds < 90:  # noqa: PLR2004
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"  # noqa: PLR2004
 
 
 def progress(history: Sequence[EpochResult], recipe: Recipe) -> str:

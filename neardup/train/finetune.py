@@ -183,7 +183,9 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
         learner.processes.wait_for_everyone()
 
     best = best_of(history, recipe)
-    shares = _shares(data, untrained, checkpoint, saved, search, learner, facts, best) if recipe.interpolate else []
+    found = SearchScore(facts["validation_ndcg_before"], facts["validation_micro_ap_before"])
+    ended = _Ended(data, learner, search, saved, checkpoint)
+    shares = ended.shares(untrained, found, best) if recipe.interpolate else []
     kept_share = best_share(shares) if shares else Share(1.0, best.validation_ndcg, best.validation_micro_ap)
     facts |= _facts_of_kept(kept_share, history)
     facts |= normalise(checkpoint, data, search, clip.background, kept_share.share, device, say) if main else {}
@@ -268,42 +270,55 @@ def _breakdown(cause: str, epoch: int, history: Sequence[EpochResult], checkpoin
     return f"training stopped in epoch {epoch}, for {cause}; {remains}. Try a lower learning rate than {recipe.lr}"
 
 
-def _shares(
-    data: TrainingData,
-    untrained: dict[str, Any],
-    checkpoint: Path,
-    saved: TrainingState,
-    search: NearDuplicates,
-    learner: VisionLearner,
-    facts: dict[str, Any],
-    best: EpochResult,
-) -> list[Share]:
-    """Measure weights between the untrained ones and those in `checkpoint`, and put the best there.
+@dataclass(frozen=True)
+class _Ended:
+    """A training whose epochs are over, before its weights are chosen among those on the way to the best epoch's.
 
-    The shares are noted, with the digest of the best epoch's checkpoint, before that is replaced: a run that was killed
-    in between does not interpolate once more.
+    Attributes:
+        data: the photos, split, and the recipe.
+        learner: what learned from them.
+        search: measures near-duplicates among the validation photos.
+        saved: the resumable state.
+        checkpoint: folder of the best epoch's weights.
     """
-    noted, main = saved.read() or {}, learner.processes.is_main_process
-    best_model = load_trainable(str(checkpoint))
-    trained = weights_of(best_model.model)
-    shares = [Share(**line) for line in noted.get("shares", [])]
-    if not shares:
-        plain = replace(data.recipe, lora_rank=0, frozen_layers=0, compiled=False)
-        between = VisionLearner(data.examples, best_model, plain, learner.device.type)
 
-        def measure(share: float) -> SearchScore:
-            interpolate(between.model, untrained, trained, share)
-            return search.measure(between)
+    data: TrainingData
+    learner: VisionLearner
+    search: NearDuplicates
+    saved: TrainingState
+    checkpoint: Path
 
-        start = SearchScore(facts["validation_ndcg_before"], facts["validation_micro_ap_before"])
-        shares = shares_of(start, SearchScore(best.validation_ndcg, best.validation_micro_ap), measure)
-        if main:
-            noted |= {"shares": [asdict(line) for line in shares], "contents": digest_contents(checkpoint)}
-            saved.note(noted)
-    if main and (share := best_share(shares).share) < 1 and noted["contents"] == digest_contents(checkpoint):
-        interpolate(best_model.model, untrained, trained, share)
-        save_checkpoint(best_model, checkpoint, saved.folder)
-    return shares
+    def shares(self, untrained: dict[str, Any], start: SearchScore, best: EpochResult) -> list[Share]:
+        """Measure weights between the untrained ones and those in `checkpoint`, and put the best there.
+
+        The shares are noted, with the digest of the best epoch's checkpoint, before that is replaced: a run that was
+        killed in between does not interpolate once more.
+
+        Args:
+            untrained: weights from before training, by their names.
+            start: what they found.
+            best: the best epoch, whose weights are in `checkpoint`.
+        """
+        noted, main = self.saved.read() or {}, self.learner.processes.is_main_process
+        best_model = load_trainable(str(self.checkpoint))
+        trained = weights_of(best_model.model)
+        shares = [Share(**line) for line in noted.get("shares", [])]
+        if not shares:
+            plain = replace(self.data.recipe, lora_rank=0, frozen_layers=0, compiled=False)
+            between = VisionLearner(self.data.examples, best_model, plain, self.learner.device.type)
+
+            def measure(share: float) -> SearchScore:
+                interpolate(between.model, untrained, trained, share)
+                return self.search.measure(between)
+
+            shares = shares_of(start, SearchScore(best.validation_ndcg, best.validation_micro_ap), measure)
+            if main:
+                noted |= {"shares": [asdict(line) for line in shares], "contents": digest_contents(self.checkpoint)}
+                self.saved.note(noted)
+        if main and (share := best_share(shares).share) < 1 and noted["contents"] == digest_contents(self.checkpoint):
+            interpolate(best_model.model, untrained, trained, share)
+            save_checkpoint(best_model, self.checkpoint, self.saved.folder)
+        return shares
 
 
 def _finish(training: Training, key: str, folder: Path) -> None:
