@@ -145,14 +145,9 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
     while not (reason := stop_reason(history, recipe)):
         epoch, began, total = len(history) + 1, time.perf_counter(), 0.0
         batches = learner.batches(data.parts.training, epoch)
-        steps = bar(
-            learner.inputs(batches, epoch),
-            f"epoch {epoch} of at most {recipe.epochs}",
-            len(batches),
-            unit="step",
-            leave=False,
-            disable=None if main else True,
-        )
+        title, hidden = f"epoch {epoch} of at most {recipe.epochs}", None if main else True
+        inputs_of_all = learner.inputs(batches, epoch)
+        steps = bar(inputs_of_all, title, len(batches), unit="step", leave=False, disable=hidden)
         for step, (batch, inputs) in enumerate(steps, (epoch - 1) * len(batches)):
             optimizer.zero_grad()
             loss = learner.backward(batch, inputs)
@@ -165,8 +160,8 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
         validation = learner.validate(data.parts.validation)
         if fault := _fault(validation, spread):
             raise DivergedError(_breakdown(fault, epoch, history, checkpoint, recipe))
-        score = search.measure(learner)
-        mean, seconds = total / sum(map(len, batches)), round(time.perf_counter() - began, 3)
+        score, seconds = search.measure(learner), round(time.perf_counter() - began, 3)
+        mean = total / sum(map(len, batches))
         result = EpochResult(epoch, mean, validation.loss, seconds, learner.temperature, score.ndcg, score.micro_ap)
         history.append(result)
 
