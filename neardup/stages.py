@@ -32,6 +32,10 @@ UNFLUSHABLE = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES})
 """Errors by which some network file systems say that the names in a folder cannot be flushed from here."""
 
 
+LONG_NAME = 200
+"""Bytes of a file's name from which on it is cut while the file is written: disks take 255, and a name grows by 30."""
+
+
 def models_of(out: Path) -> Path:
     """Folder of the encoders that were fetched or prepared for an output folder."""
     return out / STATE / "models"
@@ -82,7 +86,12 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: writers choose their format by it.
-    partial = path.with_name(f".{path.stem}.{os.getpid()}-{get_native_id()}.part{path.suffix}")
+    stem = (
+        path.stem
+        if len(os.fsencode(path.name)) < LONG_NAME
+        else hashlib.sha256(os.fsencode(path.stem)).hexdigest()[:16]
+    )
+    partial = path.with_name(f".{stem}.{os.getpid()}-{get_native_id()}.part{path.suffix}")
     try:
         yield partial
         with partial.open("rb+") as stream:

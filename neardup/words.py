@@ -1,5 +1,6 @@
 """Numbers with their nouns, times, paths as commands have them, and others' errors, in sentences for people."""
 
+import re
 import shlex
 
 LONGEST_REASON = 200
@@ -27,6 +28,15 @@ def typed(path: object) -> str:
     ('results', "'my results'")
     """
     return shlex.quote(str(path))
+
+
+def one_line(text: str) -> str:
+    r"""Text of which each sign that would end or move a terminal's line is written out, as a file name may hold them.
+
+    >>> print(one_line("a\nb\tc"))
+    a\nb\tc
+    """
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda sign: repr(sign[0])[1:-1], text)
 
 
 def duration(seconds: float) -> str:

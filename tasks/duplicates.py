@@ -109,8 +109,8 @@ class _Progress:
             return
         self.next = now + REPORT_EVERY
         rate = self.count / max(now - self.began, 1e-9)
-        left = duration((self.total - self.count) / rate)
-        self.log(f"{self.verb} {self.count:,} of {self.total:,} {self.unit}, {rate:,.0f} a second, {left} left")
+        left = f", {duration((self.total - self.count) / rate)} left" if rate else ""  # files may have gone away
+        self.log(f"{self.verb} {self.count:,} of {self.total:,} {self.unit}, {rate:,.0f} a second{left}")
 
 
 @task(name="verify pairs", retry_condition_fn=outside_fault, **RETRY)

@@ -152,6 +152,16 @@ def test_a_second_scan_reads_nothing(folder: Path, tmp_path: Path) -> None:
     assert (first.read_anew, second.read_anew, second.photos) == (2, 0, first.photos)
 
 
+@pytest.mark.parametrize("broken", [b"", b"PAR1 half of a table"])
+def test_a_broken_table_of_a_scan_is_made_anew(folder: Path, tmp_path: Path, broken: bytes) -> None:
+    """All files are read again, and then none."""
+    table = tmp_path / "scan.parquet"
+    first = scan(folder, table=table)
+    table.write_bytes(broken)
+    again, third = (scan(folder, table=table) for _ in range(2))
+    assert (again.photos, again.read_anew, third.read_anew) == (first.photos, first.read_anew, 0)
+
+
 def test_a_changed_file_is_read_again(folder: Path, tmp_path: Path) -> None:
     """A file of another size or time is read, the others are not."""
     table = tmp_path / "scan.parquet"

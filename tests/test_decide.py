@@ -385,6 +385,18 @@ def test_a_file_that_is_no_decision_is_refused(tmp_path: Path, text: str, said: 
         Decision.load(tmp_path / "decision.json")
 
 
+def test_who_finds_a_broken_decision_learns_what_makes_it_anew(tmp_path: Path) -> None:
+    """That of an approach comes of the ground truth; that of the output folder, of verdicts, may also be left out."""
+    for place, said in (
+        ("zero-shot", rf"run `neardup verify --out {tmp_path}`, which fits it anew$"),
+        (".", rf"delete it, and another .* `neardup verdicts recalibrate --out {tmp_path}` then fits it anew$"),
+    ):
+        (tmp_path / place).mkdir(exist_ok=True)
+        (tmp_path / place / "decision.json").write_text("{", encoding="utf-8")
+        with pytest.raises(ConfigError, match=said):
+            Decision.load(tmp_path / place / "decision.json")
+
+
 def test_a_feature_that_is_not_known_is_refused(decision: Decision, tmp_path: Path) -> None:
     """A file of a version to come names a number that this one cannot measure."""
     path = decision.save(tmp_path / "decision.json")

@@ -32,6 +32,7 @@ from neardup.search.blocks import Triangle, open_triangle, search_block
 from neardup.search.exact_copies import KINDS, NEAR
 from neardup.settings.schema import ClusterSettings, PrepareSettings, Settings
 from neardup.verify.evidence import ordered
+from tasks import duplicates as steps
 from tasks.cluster import workers
 from tasks.duplicates import threshold_of
 from tasks.watch import look_for_new
@@ -434,6 +435,15 @@ def test_the_files_say_the_same(opened: Opened, photos: Path, tmp_path: Path) ->
     assert json.loads((folder / "duplicates.json").read_text())["groups"] == len(result.groups)
     assert (folder / "gallery.html").read_text().count("<h2>") == len(result.groups)
     assert pd.read_csv(folder / "unreadable.csv")["path"].tolist() == ["issue 0/broken.jpg"]
+    assert pd.read_excel(folder / "unreadable.xlsx")["file"].tolist() == ["issue 0/broken.jpg"]
+
+
+def test_progress_is_told_where_nothing_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All files of a shard may have gone away since they were listed: nobody knows then how long the rest will take."""
+    monkeypatch.setattr(steps, "REPORT_EVERY", 0.0)
+    lines: list[str] = []
+    steps._Progress("encoded", "photos", 3, lines.append).add(0)
+    assert lines == ["encoded 0 of 3 photos, 0 a second"]
 
 
 def test_a_scheduler_needs_dask() -> None:

@@ -131,6 +131,17 @@ def test_vectors_that_are_none_are_one_sentence(photos: Path) -> None:
     assert (ran.exit_code, "é 1.png holds no vectors of neardup: make it anew with" in ran.stderr) == (1, True)
 
 
+def test_a_name_with_a_line_break_stays_on_its_line(photos: Path, tmp_path: Path) -> None:
+    """Each hit is one line, in which the name's foreign signs are written out."""
+    (photos / "é 1.png").rename(photos / "two\nlines\t.png")
+    (photos / "bad\n.png").write_bytes(b"no picture")
+    vectors = tmp_path / "v.parquet"
+    ran = neardup("embed", photos, "--out", vectors, "--encoder", "builtin:tiny")
+    assert r"left out bad\n.png: " in ran.stderr
+    ran = neardup("search", photos, "--in", vectors, "--encoder", "builtin:tiny", "--no-verify")
+    assert ran.stdout.splitlines() == [r"two\nlines\t.png", r"  1  1.0000  two\nlines\t.png  (itself)"]
+
+
 def test_a_decision_of_a_folder_that_is_not_there_is_refused(photos: Path, tmp_path: Path) -> None:
     """The shipped one never stands in for the one that was meant."""
     image = photos / "é 1.png"

@@ -164,7 +164,7 @@ def test_a_log_that_cannot_be_kept_prints_nothing(
     with watched("experiment", tmp_path):
         (file,) = (each for each in prints.handlers if isinstance(each, logging.FileHandler))
         file.close()
-        file.stream = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115 - the handler closes it
+        file.stream = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115 - `watched` closes it
         prints.info("58 photos")
     assert "Traceback" not in "".join(capsys.readouterr())
     assert logging.raiseExceptions

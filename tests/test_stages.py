@@ -239,6 +239,14 @@ def test_a_workbook_on_a_disk_that_refuses_is_said_with_its_name(tmp_path: Path)
         gc.collect()
 
 
+def test_a_file_may_have_the_longest_name_that_disks_take(tmp_path: Path) -> None:
+    """An archive's photos keep their names, and what stands beside it while it is written has a shorter one."""
+    path = tmp_path / f"{'é' * 125}.jpg"
+    with replacing(path) as partial:
+        partial.write_bytes(b"x")
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
 def test_equal_parts_give_equal_digests() -> None:
     """The order of a mapping's keys does not matter."""
     assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})

@@ -89,6 +89,24 @@ def test_a_broken_table_is_one_sentence(tmp_path: Path) -> None:
         Store(str(tmp_path)).read("part-1")
 
 
+@pytest.mark.parametrize("place", [20, -60, 500], ids=["vectors", "foot", "page header"])
+def test_a_table_of_which_a_disk_changed_some_bytes_is_broken(tmp_path: Path, place: int) -> None:
+    """Wherever they lie: other vectors would be searched in silence."""
+    store = Store(str(tmp_path))
+    store.write("part-1", ROWS.table())
+    data = bytearray((tmp_path / "part-1.parquet").read_bytes())
+    data[place : place + 8] = b"\xff" * 8
+    (tmp_path / "part-1.parquet").write_bytes(data)
+    with pytest.raises(ArchiveError, match=r"part-1\.parquet of .* is broken .*: delete it and run the same command"):
+        store.read("part-1")
+
+
+def test_a_broken_note_is_as_good_as_none(tmp_path: Path) -> None:
+    """What it says is found out again."""
+    (tmp_path / "batch.json").write_bytes(b"")
+    assert Store(str(tmp_path)).noted("batch") is None
+
+
 def test_an_unknown_address_is_one_sentence() -> None:
     """It says what is at fault."""
     with pytest.raises(ArchiveError, match="no store can be opened at ftpx://"):

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -229,16 +230,20 @@ def _load(table: Path | None, max_pixels: int) -> dict[str, tuple[tuple[int, int
     """Path → stamp and result of each file that a scan with the same limit has read."""
     if table is None or not table.is_file():
         return {}
-    rows = pq.read_table(table)
-    if (rows.schema.metadata or {}).get(b"max_pixels") != str(max_pixels).encode():
+    try:
+        rows = pq.read_table(table, page_checksum_verification=True)
+        if (rows.schema.metadata or {}).get(b"max_pixels") != str(max_pixels).encode():
+            return {}
+        return dict(map(_remembered, rows.to_pylist()))
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):  # a broken table: all files are read again
         return {}
-    remembered: dict[str, tuple[tuple[int, int], Photo | Unreadable]] = {}
-    for row in rows.to_pylist():
-        stamp = row.pop("size"), row.pop("mtime_ns")
-        reason = row.pop("reason")
-        item = Photo(**row) if reason is None else Unreadable(row["path"], row["sha256"], row["size_bytes"], reason)
-        remembered[row["path"]] = (stamp, item)
-    return remembered
+
+
+def _remembered(row: dict[str, Any]) -> tuple[str, tuple[tuple[int, int], Photo | Unreadable]]:
+    """Path, stamp and result of a file, from its row of the table."""
+    stamp, reason = (row.pop("size"), row.pop("mtime_ns")), row.pop("reason")
+    item = Photo(**row) if reason is None else Unreadable(row["path"], row["sha256"], row["size_bytes"], reason)
+    return row["path"], (stamp, item)
 
 
 _COLUMNS = {
@@ -264,4 +269,4 @@ def _save(
     ]
     schema = pa.schema(_COLUMNS, metadata={"max_pixels": str(max_pixels)})
     with replacing(table) as partial:
-        pq.write_table(pa.Table.from_pylist(rows, schema), partial)
+        pq.write_table(pa.Table.from_pylist(rows, schema), partial, write_page_checksum=True)

@@ -25,7 +25,7 @@ from neardup.cli.options import (
 from neardup.cli.output import print_result, say, working_in
 from neardup.errors import ArchiveError, ConfigError
 from neardup.stages import STATE
-from neardup.words import counted, typed
+from neardup.words import counted, one_line, typed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +71,7 @@ def embed(
         store = store_of(out.parent, settings.cluster.store)
         embed_photos(items, folder, model, store=store, max_pixels=limit).save(out, folder)
     for path, reason in photos.left_out:
-        say(f"left out {path}: {reason}")
+        say(one_line(f"left out {path}: {reason}"))
     unreadable = [{"path": path, "reason": reason} for path, reason in photos.left_out]
     facts = {"photos": len(items), "vectors": out, "fingerprint": model.fingerprint, "unreadable": unreadable}
     print_result(facts, f"{out} holds {counted(len(items), 'photo')}, {len(unreadable)} left out", as_json=as_json)
@@ -210,12 +210,12 @@ def _print_hits(
 
     lines, facts = [], []
     for number, (query, best) in enumerate(answers):
-        lines += [query] if with_names else []
+        lines += [one_line(query)] if with_names else []
         of_query = verified[number] if verified else [None] * len(best)
         shown = []
         for rank, (hit, proof) in enumerate(zip(best, of_query, strict=True), 1):
             remark = "  (itself)" if hit.itself else f"  {proof.text}" if proof else ""
-            lines.append(f"{rank:>3}  {hit.similarity:.4f}  {hit.path}{remark}")
+            lines.append(one_line(f"{rank:>3}  {hit.similarity:.4f}  {hit.path}{remark}"))
             shown.append(asdict(hit) | (asdict(proof) if proof else {}))
         facts.append({"query": query, "hits": shown})
     print_result(facts, "\n".join(lines), as_json=as_json)

@@ -16,9 +16,11 @@ from neardup.decide.logistic import Logistic
 from neardup.decide.probability import CandidatePairs, OutOfFold, PairModel, fit_pairs
 from neardup.decide.reliability import Reliability
 from neardup.errors import ConfigError
+from neardup.settings.schema import APPROACHES
 from neardup.stages import digest_of, write_json
 from neardup.verify.evidence import Evidence
 from neardup.verify.verifier import verifier_fingerprint
+from neardup.words import typed
 
 DECISION_STEP = "2"
 """Version of the features and of their fit; raised whenever an older file would give other probabilities or bands."""
@@ -102,7 +104,7 @@ class Decision:
             facts = json.loads(path.read_text(encoding="utf-8"))
             step = facts["step"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"{path} is no decision that can be read ({error}): {_FIT_ANEW}") from error
+            raise ConfigError(f"{path} is no decision that can be read ({error}): {_make_anew(path)}") from error
         if step != DECISION_STEP:
             raise ConfigError(
                 f"the decision in {path} is of version {step}, and this neardup reads {DECISION_STEP}: {_FIT_ANEW}"
@@ -110,7 +112,7 @@ class Decision:
         try:
             decision = _decision(facts)
         except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"{path} is no whole decision ({error}): {_FIT_ANEW}") from error
+            raise ConfigError(f"{path} is no whole decision ({error}): {_make_anew(path)}") from error
         if belongs is not None:
             decision.check(belongs, str(path))
         return decision
@@ -172,6 +174,17 @@ _FIT_ANEW = (
     "pairs"
 )
 """What to do about a decision that cannot be used, as the end of a sentence."""
+
+
+def _make_anew(path: Path) -> str:
+    """What to do about a file that is broken, as the end of a sentence; whose decision it was, its place says."""
+    folder = path.parent
+    if folder.name in (*APPROACHES, "tuned"):
+        return f"run `neardup verify --out {typed(folder.parent)}`, which fits it anew"
+    return (
+        f"delete it, and another decision takes its place; if people have judged pairs, `neardup verdicts recalibrate "
+        f"--out {typed(folder)}` then fits it anew"
+    )
 
 
 def _decision(facts: dict[str, Any]) -> Decision:

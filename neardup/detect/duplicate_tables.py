@@ -35,7 +35,7 @@ LINKS = (
     ("explained.html", "What holds each group together"),
     ("pairs.xlsx", "All pairs"),
     ("groups.xlsx", "All groups"),
-    ("unreadable.csv", "Files that could not be read"),
+    ("unreadable.xlsx", "Files that could not be read"),
 )
 """Files that the page leads to, each with what is in it; the first one is there where pairs were verified."""
 
@@ -51,6 +51,8 @@ def write_duplicates(found: Duplicates, folder: Path) -> None:
     if found.decoys:
         found.decoys.write(folder)
     save_rows(folder / "unreadable.csv", LeftOut, found.unreadable)
+    left_out = ((file.path, file.reason) for file in found.unreadable[:SHEET_ROWS])
+    write_table(folder / "unreadable.xlsx", ("file", "why it could not be read"), left_out)
     note = DECIDED_ROWS if found.reports else LINKED_ROWS
     links = LINKS[0 if found.verified else 1 :]
     write_strips(folder / "gallery.html", "duplicates", root, _strips(found), found.summary, limit, note, links)
@@ -101,7 +103,7 @@ def _write_pairs(found: Duplicates, folder: Path) -> None:
         certain = np.nan_to_num(found.verified.probabilities, nan=np.inf)
         order = np.lexsort((order, -certain))
     with replacing(folder / "pairs.parquet") as partial:
-        pq.write_table(pa.table(columns).take(pa.array(order)), partial, compression="zstd")
+        pq.write_table(pa.table(columns).take(pa.array(order)), partial, compression="zstd", write_page_checksum=True)
     listed = order[found.verified.shown[order]] if found.verified else order
     chosen = listed[:SHEET_ROWS].tolist()
     names = sorted(columns, key=lambda name: (name.endswith("sha256"), name in {"similarity", "kind", "inliers"}))
@@ -125,7 +127,7 @@ def _write_groups(found: Duplicates, folder: Path) -> None:
     for place, name in enumerate(COLUMNS[2:] if reported else (), 2):
         columns[name.replace(" ", "_")] = pa.array([row[place] for row in reported])
     with replacing(folder / "groups.parquet") as partial:
-        pq.write_table(pa.table(columns), partial, compression="zstd")
+        pq.write_table(pa.table(columns), partial, compression="zstd", write_page_checksum=True)
     if reported:
         write_table(folder / "group_report.xlsx", COLUMNS, reported[:SHEET_ROWS])
     names = [[found.paths[row] for row in group[:SHEET_COLUMNS]] for group in found.groups[:SHEET_ROWS]]

@@ -18,6 +18,14 @@ from neardup.arrays import Vectors
 from neardup.errors import ArchiveError, install_hint
 from neardup.stages import STATE, replacing
 
+BROKEN = (pa.ArrowException, KeyError, ValueError)
+"""What pyarrow raises of a broken Parquet file, besides a plain OSError."""
+
+
+def refused(error: Exception) -> bool:
+    """Whether an error of reading a Parquet file is the disk's or the network's, and not that of a broken file."""
+    return isinstance(error, OSError) and (error.errno is not None or type(error) is not OSError)
+
 
 def store_of(out: Path, url: str | None = None) -> str:
     """Folder or URL of the vectors that all commands with one output folder share.
@@ -30,8 +38,12 @@ def store_of(out: Path, url: str | None = None) -> str:
 
 
 def write_parquet(table: pa.Table, where: Path | io.BytesIO) -> None:
-    """Write a table uncompressed: read by memory map, its vectors are then copied and not decoded."""
-    pq.write_table(table, where, compression="none", use_dictionary=False, write_statistics=False)
+    """Write a table uncompressed: read by memory map, its vectors are then copied and not decoded.
+
+    Its checksums, which `Store.read` compares, tell of bytes that a disk has changed.
+    """
+    layout = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    pq.write_table(table, where, write_page_checksum=True, **layout)
 
 
 def vector_column(vectors: Vectors) -> pa.FixedSizeListArray:
@@ -101,11 +113,18 @@ class Store:
         system, folder, local = self._location
         where: dict[str, Any] = {"memory_map": True} if local else {"filesystem": system}
         try:
-            return pq.read_table(f"{folder}/{name}.parquet", columns=columns, partitioning=None, **where)
+            path = f"{folder}/{name}.parquet"
+            return pq.read_table(path, columns=columns, partitioning=None, page_checksum_verification=True, **where)
         except FileNotFoundError:
-            raise ArchiveError(f"{self.url} holds no {name}.parquet: make it again") from None
-        except (pa.ArrowInvalid, KeyError) as error:
-            raise ArchiveError(f"{name}.parquet of {self.url} is broken ({error}): delete it, make it again") from error
+            raise ArchiveError(f"{self.url} holds no {name}.parquet any more: run the same command again") from None
+        except (*BROKEN, OSError) as error:
+            if refused(error):
+                raise
+            reason = str(error).partition("\n")[0].rpartition("': ")[2]  # without the path, which is named already
+            raise ArchiveError(
+                f"{name}.parquet of {self.url} is broken ({reason}): delete it and run the same command again, which "
+                "makes it anew"
+            ) from error
 
     def delete(self, name: str) -> None:
         """Delete a table; one that is not there is as good as deleted."""
@@ -118,11 +137,11 @@ class Store:
         self._put(f"{name}.json", json.dumps(value).encode())
 
     def noted(self, name: str) -> Any:
-        """The value that `note` wrote under this name, or None."""
+        """The value that `note` wrote under this name; None where there is none, or its file is broken."""
         system, folder, _ = self._location
         try:
             return json.loads(system.cat_file(f"{folder}/{name}.json"))
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return None
 
     def _put(self, name: str, data: bytes) -> None:

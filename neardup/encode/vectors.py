@@ -16,7 +16,7 @@ from neardup.arrays import Bools, Vectors
 from neardup.encode.batch import with_batch
 from neardup.encode.encoder import BUILTIN, Encoder, load_encoder
 from neardup.encode.shards import SHARDS, encode_into, open_store
-from neardup.encode.store import Store, store_of, vector_column, vectors_of, write_parquet
+from neardup.encode.store import BROKEN, Store, refused, store_of, vector_column, vectors_of, write_parquet
 from neardup.errors import ArchiveError, EncoderError
 from neardup.images import MAX_PIXELS
 from neardup.progress import bar
@@ -90,8 +90,11 @@ class Embeddings:
         if not path.is_file():
             raise ArchiveError(f"{path} does not exist: make it with `neardup embed FOLDER --out {typed(path)}`")
         try:
-            return cls.of(pq.read_table(path, memory_map=True))
-        except (pa.ArrowInvalid, KeyError) as error:
+            table = pq.read_table(path, memory_map=True, partitioning=None, page_checksum_verification=True)
+            return cls.of(table)
+        except (*BROKEN, OSError) as error:
+            if refused(error):
+                raise
             raise ArchiveError(f"{path} holds no vectors of neardup: make it anew with `neardup embed`") from error
 
     def require(self, fingerprint: str) -> None:
@@ -115,7 +118,9 @@ def folder_of(path: Path) -> Path | None:
     """
     try:
         metadata = pq.read_schema(path).metadata
-    except pa.ArrowInvalid as error:
+    except (*BROKEN, OSError) as error:
+        if refused(error):
+            raise
         raise ArchiveError(f"{path} holds no vectors of neardup: make it anew with `neardup embed`") from error
     folder = (metadata or {}).get(b"folder", b"").decode()
     return Path(folder) if folder and Path(folder).is_dir() else None

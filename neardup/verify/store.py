@@ -41,7 +41,7 @@ def write_evidence(path: Path, evidence: Iterable[Evidence], fingerprint: str) -
     columns = {field.name: pa.array(map(attrgetter(field.name), rows), types[field.name]) for field in fields(Evidence)}
     table = pa.table(columns).replace_schema_metadata({"verifier": fingerprint})
     with replacing(path) as partial:
-        pq.write_table(table, partial, compression="zstd")
+        pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
     return path
 
 
@@ -95,8 +95,9 @@ def read_results(path: Path, out: Path, columns: Sequence[str] | None = None, op
         raise ArchiveError(f"{path} does not exist: {again} first")
     try:
         known = pq.read_schema(path).names if optional else []
-        return pq.read_table(path, columns=columns and [*columns, *(name for name in optional if name in known)])
-    except (pa.ArrowException, OSError) as error:
+        names = columns and [*columns, *(name for name in optional if name in known)]
+        return pq.read_table(path, columns=names, page_checksum_verification=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).splitlines()[0][:200]
         raise ArchiveError(f"{path} cannot be read ({reason}): {again} again, which writes it anew") from error
 
