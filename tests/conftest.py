@@ -29,9 +29,10 @@ ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / "shared" / "archive"
 LONGEST = (
     *("test_nightly.py", "test_services.py", "test_flows_disturbed.py", "test_registry.py", "test_any_encoder.py"),
-    *("test_flows.py", "test_flows_tune.py", "test_duplicates.py", "test_launch.py", "test_hostile_folder.py"),
-    *("test_interrupt.py", "test_tracking.py", "test_retries.py", "test_deployed.py", "test_pretrain.py"),
-    *("test_encoder.py", "test_copies.py", "test_train.py", "test_cli.py", "test_adapted.py"),
+    *("test_flows.py", "test_flows_tune.py", "test_pretrain.py", "test_explained_pairs.py", "test_duplicates.py"),
+    *("test_launch.py", "test_hostile_folder.py", "test_interrupt.py", "test_tracking.py", "test_retries.py"),
+    *("test_deployed.py", "test_encoder.py", "test_copies.py", "test_train.py", "test_cli.py", "test_adapted.py"),
+    *("test_metrics.py", "test_pair_bound.py", "test_seeds.py", "test_review_page.py"),
 )
 """Files of tests that wait for servers or train, the longest first: one that began last would run alone at the end."""
 

@@ -136,9 +136,8 @@ def test_points_of_a_mirrored_match_lie_in_both_photos_as_they_are() -> None:
 
 def test_a_match_that_is_wrong_once_in_a_hundred_pairs_is_plausible() -> None:
     """One that is so more often is chance; of two the rarer is the better, and of equal ones the first."""
-    rare, chance = (
-        Match((1, 0, 0, 0, 1, 0, 0, 0, 1), 9, 9, digits, np.empty((0, 4), np.float32)) for digits in (-2.0, -1.9)
-    )
+    none = np.empty((0, 4), np.float32)
+    rare, chance = (Match((1, 0, 0, 0, 1, 0, 0, 0, 1), 9, 9, digits, none, none) for digits in (-2.0, -1.9))
     assert (plausible(rare), plausible(chance), plausible(None)) == (True, False, False)
     assert better(chance, rare) is better(rare, None) is better(rare, replace(rare, inliers=8)) is rare
 

@@ -47,9 +47,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer = csv.writer(stream)
         writer.writerow(["file", "group"])
         for plate in range(40):
+            image = Scene.of(9000 + plate).image.convert("L").resize((64, 48))
             for exposure in "ab":
                 name = f"{plate}_{exposure}.jpg"
-                image = Scene.of(9000 + plate).image.convert("L").resize((64, 48))
                 image.point(lambda tone, factor=1 if exposure == "a" else 0.7: int(tone * factor)).save(
                     folder / "images" / name
                 )

@@ -17,11 +17,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from test_verify import scene
 
 from neardup.archive.sheets import read_workbook
 from neardup.arrays import Vectors
 from neardup.builtin.scenes import Scene
 from neardup.decide.complete_linkage import complete_linkage, near_groups
+from neardup.detect.verified_pairs import Verification
 from neardup.detect.watch import Watched, watch
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError, ConfigError
@@ -536,3 +538,31 @@ def test_a_chain_that_is_taken_apart_joins_nothing_wrongly(seed: int) -> None:
     for i, j in combinations(range(40), 2):
         if groups[i] == groups[j] >= 0:
             assert float(vectors[i] @ vectors[j]) >= 0.5 - 1e-6
+
+
+def test_what_a_known_photo_matches_is_held_against_a_new_one(tmp_path: Path) -> None:
+    """Two parts of a print are too unlike to be candidates; the second one that comes meets the first by the print."""
+    whole = scene(1)
+    parts = {"left.png": whole.crop((0, 0, 290, 360)), "right.png": whole.crop((190, 0, 480, 360)), "whole.png": whole}
+    encoder = load_encoder(BUILTIN, "cpu")
+    vectors = encoder.encode(list(parts.values()))
+    alike = sorted((float(vectors[a] @ vectors[b]), a, b) for a, b in combinations(range(3), 2))
+    threshold = (alike[0][0] + alike[1][0]) / 2
+    names = list(parts)
+    new, old = names[alike[0][1]], names[alike[0][2]]
+    between = next(name for name in names if name not in {new, old})
+    archive, out = tmp_path / "archive", tmp_path / "out"
+    photos = archive / "photos"
+    photos.mkdir(parents=True)
+    seen: list[Watched] = []
+    for saved in ((old, between), (new,)):
+        for name in saved:
+            parts[name].save(photos / name)
+        verification = Verification(None)
+        seen.append(
+            watch(archive, out, PrepareSettings(), encoder, threshold, lambda _: None, verification=verification)
+        )
+    first, second = seen
+    assert {frozenset(pair[:2]) for pair in named(first)} == {frozenset({old, between})}
+    assert named(second) == [(new, between, "no"), (new, old, "no")]
+    assert [pair.inliers is not None and pair.inliers > 20 for pair in second.pairs] == [True, True]

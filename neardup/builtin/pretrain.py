@@ -40,6 +40,8 @@ from neardup.train.resume import TrainingState
 
 PRETRAIN_STEP = 3
 """Version of the training step, bumped when equal inputs would give other weights."""
+UNSEEN_SCENES = 200
+"""Most drawn scenes by which captions are measured: more than were learned from say nothing more."""
 
 
 def pretrain(
@@ -111,7 +113,8 @@ def _batches(pretrainer: Pretrainer, begin: int) -> Iterator[list[int]]:
 
 def _read_captions(pretrainer: Pretrainer, recipe: Pretraining) -> dict[str, float]:
     """Train the text tower, and measure it on scenes of another seed."""
-    scenes, unseen_scenes = drawn_scenes(recipe.scenes, recipe.seed + 1), drawn_scenes(200, recipe.seed + 2)
+    unseen_scenes = drawn_scenes(min(UNSEEN_SCENES, recipe.scenes), recipe.seed + 2)
+    scenes = drawn_scenes(recipe.scenes, recipe.seed + 1)
 
     def vectors_of(scenes_to_embed: Scenes) -> Tensor:
         pictures = torch.from_numpy(scenes_to_embed.pixels).to(pretrainer.device)[:, None].float() / 255

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from numbers import Real
@@ -12,7 +12,7 @@ import numpy as np
 
 from neardup.archive.notice import KINDS, Memory, Noticed, Sighting
 from neardup.archive.scan import check_folders, scan_archive
-from neardup.arrays import Ints
+from neardup.arrays import Ints, Vectors
 from neardup.decide.complete_linkage import near_groups
 from neardup.decide.group_report import GroupReport
 from neardup.detect.verified_pairs import Verification, VerifiedPairs, by_content, decide_pairs, groups_of
@@ -21,11 +21,12 @@ from neardup.encode.store import store_of
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ArchiveError, ConfigError
 from neardup.pages import write_strips
-from neardup.search.all_pairs import NearPairs, near_pairs
+from neardup.search.all_pairs import NearPairs, joined, near_pairs
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, claim, replacing, write_json
 from neardup.tables import SHEET_ROWS, save_rows, write_table
-from neardup.verify.candidates import CANDIDATES
+from neardup.verify.candidates import CANDIDATES, candidate_pairs, closing_pairs, leads_on
+from neardup.verify.evidence import ordered
 from neardup.verify.store import EVIDENCE, read_evidence
 from neardup.verify.verifier import Verifier, verifier_fingerprint
 from neardup.words import counted
@@ -266,9 +267,9 @@ def watch(
         near = near_pairs(vectors, np.flatnonzero(seen.new), threshold)
         verified = None
         if verification:
-            near = near.nearest(CANDIDATES)
             verifier = Verifier.of_folder(archive, seen.path_of, out / STATE, settings.max_pixels)
-            verified = _verified(near, seen.path_of, verifier, out, verification)
+            verified = _verified(near.nearest(CANDIDATES), vectors, threshold, seen, verifier, out, verification)
+            near = verified.pairs
         decided = groups_of(verified) if verified and verified.decision else None
         group_of, reports = decided or (near_groups(near, vectors, threshold), ())
         folder = out / "watch" / f"{memory.runs + 1:04d}" if seen.noticed else None
@@ -284,22 +285,44 @@ def watch(
 
 
 def _verified(
-    pairs: NearPairs, path_of: Mapping[str, str], verifier: Verifier, out: Path, verification: Verification
+    near: NearPairs,
+    vectors: Vectors,
+    threshold: float,
+    seen: Sighting,
+    verifier: Verifier,
+    out: Path,
+    verification: Verification,
 ) -> VerifiedPairs:
-    """Verify pairs of photos, but for those that `duplicates` has verified, and decide them.
+    """Verify pairs of new photos, but for those that `duplicates` has verified, and decide them.
+
+    Those that close a triangle join them, as in `duplicates`: a new photo is held against what the known photos that it
+    matches match.
 
     Args:
-        pairs: rows of `path_of`.
-        path_of: SHA-256 of each photo → its path.
+        near: rows of the photos that were seen, of which one is new.
+        vectors: float32 (n, d), unit rows, of all photos that were seen.
+        threshold: similarity at or above which a known photo's nearest are its partners.
+        seen: the photos, and which are new.
         verifier: of these photos.
         out: the output folder, which keeps evidence.
         verification: what decides the pairs.
     """
-    contents = tuple(path_of)
-    earlier = read_evidence(out / "duplicates" / EVIDENCE, verifier_fingerprint())
+    contents, earlier = tuple(seen.path_of), read_evidence(out / "duplicates" / EVIDENCE, verifier_fingerprint())
+    row_of, pairs = {photo: row for row, photo in enumerate(contents)}, by_content(near, contents)
     with verifier:
-        known = verifier.verify(by_content(pairs, contents), earlier)
-    return decide_pairs(tuple(path_of.values()), contents, pairs, known, verifier, verification)
+        known = verifier.verify(pairs, earlier)
+        reached = {row_of[photo] for pair, evidence in known.items() if leads_on(evidence) for photo in pair}
+        searched = np.array(sorted(row for row in reached if not seen.new[row]), dtype=np.int64)
+        partners = candidate_pairs(vectors, threshold, searched=searched).tolist()
+        known |= verifier.verify([ordered(contents[row], contents[partner]) for row, partner in partners], earlier)
+        closing = [sorted((row_of[one], row_of[other])) for one, other in closing_pairs(known, known)]
+        # Two known photos that both match a new one are no news; of a new and a known one the new one comes first.
+        ends = [pair if seen.new[pair[0]] else pair[::-1] for pair in closing if any(seen.new[row] for row in pair)]
+        left, right = np.array(ends, dtype=np.int64).reshape(-1, 2).T
+        similarities = np.vecdot(vectors[left], vectors[right]).astype(np.float64)
+        near = joined([near, NearPairs(left, right, similarities)]).sorted()
+        known |= verifier.verify(by_content(near, contents), earlier | known)
+    return decide_pairs(tuple(seen.path_of.values()), contents, near, known, verifier, verification)
 
 
 def _pairs_and_groups(

@@ -9,6 +9,7 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 from neardup.arrays import Ints, Vectors
 from neardup.search.nearest import nearest_rows
+from neardup.verify.evidence import Evidence
 from neardup.verify.store import EvidenceByPair
 
 CANDIDATES = 20
@@ -33,11 +34,16 @@ def closing_pairs(known: EvidenceByPair, pairs: Iterable[tuple[str, str]]) -> li
     matches: dict[str, list[tuple[float, str]]] = {}
     for first, second in given:
         evidence = known.get((first, second))
-        if evidence and evidence.matched and evidence.log_false_alarms <= CLOSING_LIMIT:
+        if evidence and leads_on(evidence):
             matches.setdefault(first, []).append((evidence.log_false_alarms, second))
             matches.setdefault(second, []).append((evidence.log_false_alarms, first))
     strongest = (sorted(photo for _, photo in sorted(partners)[:CANDIDATES]) for partners in matches.values())
     return sorted({pair for photos in strongest for pair in combinations(photos, 2)} - given)
+
+
+def leads_on(evidence: Evidence) -> bool:
+    """Whether a pair matches so well that the other photos that match either of its own are looked at."""
+    return evidence.matched and evidence.log_false_alarms <= CLOSING_LIMIT
 
 
 def near_together(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -70,17 +76,19 @@ def with_pairs(rows: Ints, more: Iterable[tuple[int, int]]) -> Ints:
     return np.unique(np.concatenate([rows, added]), axis=0)
 
 
-def candidate_pairs(vectors: Vectors, loosest: float, most: int = CANDIDATES) -> Ints:
+def candidate_pairs(vectors: Vectors, loosest: float, most: int = CANDIDATES, searched: Ints | None = None) -> Ints:
     """The pairs of which one photo is among the nearest of the other: int64 (m, 2), rows, the lesser first, ordered.
 
     Args:
         vectors: float32 (n, d), unit rows.
         loosest: least similarity of a candidate.
         most: nearest photos of each.
+        searched: int64 (m,), the rows whose nearest are taken; all by default.
     """
+    rows = np.arange(len(vectors)) if searched is None else searched
     pairs = [
         (min(row, other), max(row, other))
-        for row, nearest in enumerate(nearest_rows(vectors, vectors, most + 1))
+        for row, nearest in zip(rows.tolist(), nearest_rows(vectors[rows], vectors, most + 1), strict=True)
         for other, similarity in [hit for hit in nearest if hit[0] != row][:most]
         if similarity >= loosest
     ]

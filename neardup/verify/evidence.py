@@ -39,7 +39,9 @@ class Evidence:
         blurred_inliers: matches of the blurred photos that agree on the transform.
         log_false_alarms: decimal logarithm of the expected number of wrong pairs that would match as well by chance;
             0 where nothing agrees.
-        transform: from the first photo to the second; None where no transform is plausible.
+        transform: from the first photo to the second; None where no transform is plausible. It is affine, or projective
+            where that is clearly truer (`perspective_of`); mirror, coverage, rotation, scale, squeeze and correlation
+            are those of the affine one even then, for the probability of a pair goes by them.
         mirrored: whether the transform turns left into right.
         coverage_first: share of the first photo that the second one shows, 0 to 1.
         coverage_second: share of the second photo that the first one shows, 0 to 1.
@@ -88,6 +90,11 @@ class Evidence:
     def matched(self) -> bool:
         """Whether a plausible transform takes one photo to the other."""
         return self.transform is not None
+
+    @property
+    def in_perspective(self) -> bool:
+        """Whether one photo shows the other as seen from the side, so that the transform is projective, not affine."""
+        return self.transform is not None and any(self.transform[6:8])
 
     @property
     def cannot_tell(self) -> bool:

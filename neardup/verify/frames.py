@@ -45,14 +45,14 @@ def frames_of(transform: Transform, first: Size, second: Size) -> Frames:
     Returns:
         The numbers; of a projective transform, rotation, scale and squeeze are those at the first photo's centre.
     """
-    linear = _linear(_matrix(transform), (first[0] / 2, first[1] / 2))
+    linear = _linear(matrix_of(transform), (first[0] / 2, first[1] / 2))
     mirrored = bool(np.linalg.det(linear) < 0)
     greater, lesser = np.linalg.svd(linear, compute_uv=False)
     unmirrored = linear * [-1, 1] if mirrored else linear
     rotation = float(np.degrees(np.arctan2(unmirrored[1, 0] - unmirrored[0, 1], unmirrored[0, 0] + unmirrored[1, 1])))
     return Frames(
         coverage_first=_coverage(outline(transform, second), first),
-        coverage_second=_coverage(_projected(_matrix(transform), _corners(first)), second),
+        coverage_second=_coverage(_projected(matrix_of(transform), _corners(first)), second),
         mirrored=mirrored,
         rotation=180.0 if rotation <= -180 else rotation,  # noqa: PLR2004 - half a turn
         scale=float(np.sqrt(greater * lesser)),
@@ -71,7 +71,7 @@ def outline(transform: Transform, second: Size) -> Floats | None:
         float64 (4, 2), in pixels of the first photo, beginning with what is the second photo's left upper corner and
         going clockwise in the second photo; None where the transform has no inverse or a corner lies at infinity.
     """
-    matrix = _matrix(transform)
+    matrix = matrix_of(transform)
     if abs(np.linalg.det(matrix)) < np.finfo(np.float64).tiny:
         return None
     return _projected(np.asarray(np.linalg.inv(matrix), dtype=np.float64), _corners(second))
@@ -89,8 +89,8 @@ def box_in_first(transform: Transform, first: Size, second: Size) -> Box | None:
 
 def inverse(transform: Transform) -> Transform:
     """The transform from the second photo to the first."""
-    inverted = np.asarray(np.linalg.inv(_matrix(transform)), dtype=np.float64)
-    return _numbers(np.asarray(inverted / inverted[2, 2], dtype=np.float64) if inverted[2, 2] else inverted)
+    inverted = np.asarray(np.linalg.inv(matrix_of(transform)), dtype=np.float64)
+    return numbers_of(np.asarray(inverted / inverted[2, 2], dtype=np.float64) if inverted[2, 2] else inverted)
 
 
 def rescaled(transform: Transform, first: tuple[float, float], second: tuple[float, float]) -> Transform:
@@ -101,21 +101,21 @@ def rescaled(transform: Transform, first: tuple[float, float], second: tuple[flo
         first: factors by which the first photo's width and height were multiplied.
         second: factors by which the second photo's width and height were multiplied.
     """
-    return _numbers(np.diag([*second, 1.0]) @ _matrix(transform) @ np.diag([1 / first[0], 1 / first[1], 1.0]))
+    return numbers_of(np.diag([*second, 1.0]) @ matrix_of(transform) @ np.diag([1 / first[0], 1 / first[1], 1.0]))
 
 
 def by_centres(transform: Transform) -> Floats:
     """A transform as OpenCV wants it, whose pixels have their centres at whole numbers: float64 (3, 3)."""
     centre = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
-    return np.asarray(np.linalg.inv(centre) @ _matrix(transform) @ centre)
+    return np.asarray(np.linalg.inv(centre) @ matrix_of(transform) @ centre)
 
 
-def _matrix(transform: Transform) -> Floats:
+def matrix_of(transform: Transform) -> Floats:
     """A transform's nine numbers as a matrix, float64 (3, 3)."""
     return np.array(transform, dtype=np.float64).reshape(3, 3)
 
 
-def _numbers(matrix: Floats) -> Transform:
+def numbers_of(matrix: Floats) -> Transform:
     """A matrix as a transform's nine numbers."""
     a, b, c, d, e, f, g, h, i = (float(value) for value in matrix.ravel())
     return a, b, c, d, e, f, g, h, i

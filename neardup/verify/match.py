@@ -62,6 +62,7 @@ class Match:
         inliers: those that agree.
         log_false_alarms: decimal logarithm of the number of false alarms of the best subset, at most 0.
         points: float32 (inliers, 4), x and y in the first and in the second photo.
+        candidates: float32 (matches, 4), the same of all matches.
     """
 
     transform: Transform
@@ -69,6 +70,7 @@ class Match:
     inliers: int
     log_false_alarms: float
     points: Vectors
+    candidates: Vectors
 
 
 @dataclass(frozen=True)
@@ -224,9 +226,9 @@ def _matched(
     chance = log_false_alarms(residuals, second_size[0] * second_size[1], LEAST_RESIDUAL * radius)
     if mirrored:
         affine = affine @ np.array([[-1.0, 0, first_size[0]], [0, 1, 0], [0, 0, 1]])
-    points = np.concatenate([first.places[rows[inliers], :2], target[inliers, :2]], axis=1, dtype=np.float32)
+    places = np.concatenate([first.places[rows, :2], target[:, :2]], axis=1, dtype=np.float32)
     transform: Transform = tuple(np.vstack([affine, [0.0, 0.0, 1.0]]).ravel().tolist())
-    return Match(transform, len(rows), int(inliers.sum()), chance, points)
+    return Match(transform, len(rows), int(inliers.sum()), chance, places[inliers], places)
 
 
 def mutual_nearest(likeness: Ints32, first: Ints, second: Ints) -> tuple[Ints, Ints]:

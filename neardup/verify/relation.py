@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Literal
 
 from neardup.verify.evidence import Box, Evidence
-from neardup.verify.frames import Size, box_in_first, inverse
+from neardup.verify.frames import Size, box_in_first, frames_of, inverse
 from neardup.words import counted
 
 WHOLE = 0.95
@@ -90,7 +90,8 @@ class Relation:
         place_box: the crop's box in pixels of the photo that it was cut from; None without a crop.
         mirrored: whether left and right are exchanged.
         rotation: whole degrees clockwise by which the second photo is turned after mirroring; 0 below `TURNED`.
-        squeeze: ratio of the two axes, 0 to 1; 1 where the photo is not squeezed.
+        squeeze: ratio of the two axes, 0 to 1; 1 where the photo is not squeezed, or only seen from the side.
+        seen_from_side: whether one photo shows the other as one that lies askew before the camera.
         screened: which photo shows a printing screen.
         negative: whether one photo is a negative of the other.
         other_exposure: whether the tones fit so badly that it may be another exposure of the scene: a hint.
@@ -112,6 +113,7 @@ class Relation:
     mirrored: bool = False
     rotation: int = 0
     squeeze: float = 1.0
+    seen_from_side: bool = False
     screened: Which = ""
     negative: bool = False
     other_exposure: bool = False
@@ -144,6 +146,7 @@ class Relation:
             "mirrored": self.mirrored,
             "rotated": self.rotation != 0,
             "squeezed": self.squeeze < 1,
+            "seen from the side": self.seen_from_side,
             "screened": bool(self.screened),
             "negative": self.negative,
             "retouched": bool(self.retouched),
@@ -212,6 +215,8 @@ class Relation:
             changes.append(f"rotated by {abs(degrees)}°{direction}")
         if self.squeeze < 1:
             changes.append(f"squeezed to {_percent(self.squeeze)}")
+        if self.seen_from_side:
+            changes.append("one seen from the side")
         if self.negative:
             changes.append("one a negative of the other")
         if self.screened == "both":
@@ -241,7 +246,8 @@ def relation_of(evidence: Evidence) -> Relation:
         frames,
         mirrored=evidence.mirrored,
         rotation=HALF_TURN if rotation == -HALF_TURN else rotation,
-        squeeze=evidence.squeeze if evidence.squeeze < SQUEEZED else 1.0,
+        squeeze=evidence.squeeze if evidence.squeeze < SQUEEZED and not evidence.in_perspective else 1.0,
+        seen_from_side=evidence.in_perspective,
         screened=_photos_where(first=evidence.screen_first > 0, second=evidence.screen_second > 0),
         negative=is_negative,
         other_exposure=fits_badly,
@@ -268,16 +274,18 @@ def place_of(box: Box, size: Size) -> str:
 
 def _frames_relation(evidence: Evidence) -> Relation:
     """How the frames of a matched pair lie; of a crop also its share and place."""
-    first, second = evidence.coverage_first, evidence.coverage_second
+    first_size = (evidence.width_first, evidence.height_first)
+    second_size = (evidence.width_second, evidence.height_second)
+    transform = evidence.transform
+    assert transform is not None  # noqa: S101 - a matched pair has one
+    # What an affine transform says of the edges of a photo that is seen from the side is off by some per cent.
+    coverage = frames_of(transform, first_size, second_size) if evidence.in_perspective else evidence
+    first, second = coverage.coverage_first, coverage.coverage_second
     if min(first, second) >= WHOLE:
         return Relation(Kind.SAME_FRAME, share=first)
     greater = max(first, second)
     if greater < NEARLY_WHOLE or greater - min(first, second) < 1 - WHOLE:
         return Relation(Kind.OVERLAP, share=first, other_share=second)
-    first_size = (evidence.width_first, evidence.height_first)
-    second_size = (evidence.width_second, evidence.height_second)
-    transform = evidence.transform
-    assert transform is not None  # noqa: S101 - a matched pair has one
     if second > first:
         crop, uncropped, share, size = SECOND, FIRST, first, first_size
         place_box = box_in_first(transform, first_size, second_size)

@@ -28,12 +28,13 @@ from neardup.verify.evidence import Evidence, ordered
 from neardup.verify.frames import frames_of
 from neardup.verify.keypoints import KEYPOINTS_STEP, LocalFeatures, local_features
 from neardup.verify.match import MATCH_STEP, Prepared, best_matches, better, plausible
+from neardup.verify.perspective import perspective_of
 from neardup.verify.picture import WIDTH, Terms, explain_picture
 from neardup.verify.pixels import GreyPhoto, compare
 from neardup.verify.store import EvidenceByPair, KeypointCache
 from neardup.verify.surroundings import plainness
 
-VERIFY_STEP = 3
+VERIFY_STEP = 4
 """Version of the evidence; bumped when it changes for equal photos, beside those of keypoints and matches."""
 CORES = max(1, cv2.getNumberOfCPUs())
 """Pairs and photos that are worked on at once, unless a caller says otherwise."""
@@ -97,10 +98,15 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
     frames = frames_of(best.transform, *sizes)
     greys = [GreyPhoto(photo.features.grey, photo.size, photo.features.screen) for photo in (first, second)]
     pixels = compare(greys[0], greys[1], best.transform)
-    plain_first, plain_second = plainness(greys[0], greys[1], best.transform)
+    transform, differences = best.transform, pixels.differences
+    if perspective := perspective_of(best.candidates, transform, *sizes):
+        in_perspective = compare(greys[0], greys[1], perspective)
+        if in_perspective.correlation >= pixels.correlation:  # pixels, to which it was not fitted, must bear it out
+            transform, differences = perspective, in_perspective.differences
+    plain_first, plain_second = plainness(greys[0], greys[1], transform)
     matched = replace(
         evidence,
-        transform=best.transform,
+        transform=transform,
         mirrored=frames.mirrored,
         coverage_first=frames.coverage_first,
         coverage_second=frames.coverage_second,
@@ -111,7 +117,7 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
         correlation=pixels.correlation,
         plain_first=plain_first,
         plain_second=plain_second,
-        differences=pixels.differences,
+        differences=differences,
     )
     return matched, best.points
 

@@ -1,0 +1,159 @@
+"""The projective transform of a pair of which one photo was taken at an angle, where it is clearly the truer one."""
+
+import cv2
+import numpy as np
+from scipy.stats import f as f_distribution
+
+from neardup.arrays import Floats, Vectors
+from neardup.verify.evidence import Transform
+from neardup.verify.frames import Size, matrix_of, numbers_of
+
+LEAST_POINTS = 20
+"""Matches that must agree on a projective transform: its two further numbers would fit the noise of a few."""
+REACH = 0.05
+"""Share of the second photo's diagonal by which the affine transform may miss a match that is looked at.
+
+Near the edges of a photo that was taken at an angle it misses true ones by more than an inlier may.
+"""
+OUTLYING = 3.0
+"""Multiple of the median residual within which a match agrees: of true ones, whose residuals are normal, 99.8 % do."""
+ROUNDS = 4
+"""Times that the transform is fitted, each time to the matches that agreed with it before."""
+REMAINING = 0.5
+"""Greatest sum of squared residuals as a share of what the best affine transform leaves of the same matches."""
+CHANCE = 1e-6
+"""Greatest probability of such a gain where the affine transform is true: an F-test of the two further numbers."""
+UNSURE = 0.25
+"""Greatest standard error of a place as a share of the greatest distance at which both transforms put one."""
+STEEPEST = 0.5
+"""Least length of what is nearest in one photo as a share of what is farthest: copies are not taken from so low."""
+GRID = 9
+"""Points on each side of the grid in the first photo at which both transforms are held against each other."""
+LEAST_RESIDUAL = 0.0005
+"""Share of the diagonal that a median residual counts as if it is less: keypoints are no exacter than half a pixel."""
+TINY = 1e-12
+"""What a determinant, or a sum of squared residuals, is at least."""
+LEAST_DEPTH = 0.1
+"""Least depth of a photo's corner, of that of its middle: at 0 it lies on the horizon, infinitely far away."""
+FREE = 8
+"""Numbers of a projective transform that may be chosen; an affine one has two fewer."""
+
+
+def perspective_of(matches: Vectors, affine: Transform, first: Size, second: Size) -> Transform | None:
+    """Fit a projective transform to the matches near an affine one, and keep it only if it is clearly truer.
+
+    Args:
+        matches: float32 (n, 4), x and y in full pixels of the first and of the second photo, wrong ones among them.
+        affine: the transform that many of them agree on.
+        first: width and height of the first photo.
+        second: width and height of the second photo.
+
+    Returns:
+        Full pixels of the first photo to those of the second; None where few matches agree, the gain may be chance,
+        places between the matches and the edges remain unsure, or a part of a photo would be turned away.
+    """
+    to_first, to_second = _to_unit(first), _to_unit(second)
+    source, target = _moved(to_first, matches[:, :2]), _moved(to_second, matches[:, 2:])
+    matrix = np.asarray(to_second @ matrix_of(affine) @ np.linalg.inv(to_first), dtype=np.float64)
+    near = _distances(_moved(matrix, source), target) < REACH
+    source, target = source[near], target[near]
+    agreeing = np.ones(len(source), dtype=bool)
+    for _ in range(ROUNDS):
+        fitted = _fitted(source[agreeing], target[agreeing])
+        if fitted is None or not _faces_both(fitted, first, second):
+            return None
+        matrix, distances = fitted, _distances(_moved(fitted, source), target)
+        agreeing = distances < OUTLYING * max(float(np.median(distances[agreeing])), LEAST_RESIDUAL)
+    places = _grid(first)
+    shown = places[(np.abs(_moved(matrix, places)) <= _extent(second) / 2).all(axis=1)]
+    if agreeing.sum() < LEAST_POINTS or not _is_truer(matrix, source[agreeing], target[agreeing], shown):
+        return None
+    return numbers_of(np.linalg.inv(to_second) @ matrix @ to_first)
+
+
+def _fitted(source: Floats, target: Floats) -> Floats | None:
+    """The projective transform of least squares, float64 (3, 3); None for too few points or where there is none."""
+    if len(source) < LEAST_POINTS:
+        return None
+    matrix, _ = cv2.findHomography(source, target, 0)
+    return None if matrix is None or not np.isfinite(matrix).all() else np.asarray(matrix, dtype=np.float64)
+
+
+def _is_truer(matrix: Floats, source: Floats, target: Floats, shown: Floats) -> bool:
+    """Whether a projective transform is clearly truer than the best affine one of the same points, and well known.
+
+    Args:
+        matrix: float64 (3, 3), the projective transform of least squares.
+        source: float64 (n, 2), points of the first photo.
+        target: float64 (n, 2), where they lie in the second photo.
+        shown: float64 (m, 2), places of the first photo that the second one shows.
+    """
+    affine = np.eye(3)
+    affine[:2] = np.linalg.lstsq(_homogeneous(source), target)[0].T
+    remaining, of_affine = (
+        float((_distances(_moved(one, source), target) ** 2).sum()) + TINY for one in (matrix, affine)
+    )
+    freedom = 2 * len(source) - FREE
+    gain = (of_affine - remaining) / 2 / (remaining / freedom)
+    if not len(shown) or remaining > REMAINING * of_affine or f_distribution.sf(gain, 2, freedom) > CHANCE:
+        return False
+    depths = _homogeneous(shown) @ matrix[2]
+    slopes, slopes_shown = _slopes(matrix, source).reshape(-1, FREE), _slopes(matrix, shown)
+    covariance = np.linalg.pinv(slopes.T @ slopes) * (remaining / freedom)
+    errors = np.sqrt(np.einsum("nij,jk,nik->n", slopes_shown, covariance, slopes_shown))
+    apart = _distances(_moved(matrix, shown), _moved(affine, shown))
+    return bool(errors.max() <= UNSURE * apart.max() and depths.min() >= STEEPEST * depths.max())
+
+
+def _slopes(matrix: Floats, points: Floats) -> Floats:
+    """How the places of points change with the first eight numbers of a projective transform: float64 (n, 2, 8)."""
+    moved, homogeneous = _moved(matrix, points), _homogeneous(points)
+    nothing = np.zeros_like(homogeneous)
+    across = np.concatenate([homogeneous, nothing, -moved[:, :1] * points], axis=1)
+    down = np.concatenate([nothing, homogeneous, -moved[:, 1:] * points], axis=1)
+    return np.asarray(np.stack([across, down], axis=1) / (homogeneous @ matrix[2])[:, None, None])
+
+
+def _faces_both(matrix: Floats, first: Size, second: Size) -> bool:
+    """Whether each corner of either photo lies well before the horizon of the other one."""
+    if abs(np.linalg.det(matrix)) < TINY:
+        return False
+    ways = ((matrix, first), (np.linalg.inv(matrix), second))
+    return all(
+        bool((_homogeneous(_grid(size)) @ one[2] / one[2, 2] > LEAST_DEPTH).all()) if one[2, 2] else False
+        for one, size in ways
+    )
+
+
+def _extent(size: Size) -> Floats:
+    """Width and height of a photo as shares of its diagonal: float64 (2,)."""
+    return np.asarray(np.array(size) / np.hypot(*size))
+
+
+def _grid(size: Size) -> Floats:
+    """Places all over a photo, its corners among them, as shares of its diagonal from its middle: float64 (81, 2)."""
+    steps = np.linspace(-0.5, 0.5, GRID)
+    return np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2) * _extent(size)
+
+
+def _to_unit(size: Size) -> Floats:
+    """From pixels of a photo to shares of its diagonal, counted from its middle: float64 (3, 3)."""
+    width, height = size
+    diagonal = float(np.hypot(width, height))
+    return np.array([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, diagonal]]) / diagonal
+
+
+def _homogeneous(points: Floats | Vectors) -> Floats:
+    """Points, (n, 2), with a third coordinate of 1: float64 (n, 3)."""
+    return np.concatenate([np.asarray(points, dtype=np.float64), np.ones((len(points), 1))], axis=1)
+
+
+def _moved(matrix: Floats, points: Floats | Vectors) -> Floats:
+    """Points, (n, 2), after a projective transform: float64 (n, 2)."""
+    moved = _homogeneous(points) @ matrix.T
+    return np.asarray(moved[:, :2] / moved[:, 2:])
+
+
+def _distances(points: Floats, others: Floats) -> Floats:
+    """How far each point lies from its other: float64 (n,)."""
+    return np.asarray(np.hypot(*(points - others).T))
