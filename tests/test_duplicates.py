@@ -435,7 +435,7 @@ def test_the_files_say_the_same(opened: Opened, photos: Path, tmp_path: Path) ->
     assert json.loads((folder / "duplicates.json").read_text())["groups"] == len(result.groups)
     assert (folder / "gallery.html").read_text().count("<h2>") == len(result.groups)
     assert pd.read_csv(folder / "unreadable.csv")["path"].tolist() == ["issue 0/broken.jpg"]
-    assert pd.read_excel(folder / "unreadable.xlsx")["file"].tolist() == ["issue 0/broken.jpg"]
+    assert pd.read_excel(folder / "unreadable.xlsx", engine="openpyxl")["file"].tolist() == ["issue 0/broken.jpg"]
 
 
 def test_progress_is_told_where_nothing_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
