@@ -84,7 +84,7 @@ def test_a_study_says_what_it_costs_at_most(tuning: Tuning) -> None:
     """By the time of a trial, the trials, those at once, and the limit where there is one."""
     said = searched(tuning, trials=40, parallel=2, minutes=30.0).expected(120)
     assert said == (
-        "expected: at most 2 min a trial, 40 min for 40 trials, 2 at once; after 30 min no other trial begins"
+        "expected: at most 2 min 00 s a trial, 40 min 00 s for 40 trials, 2 at once; after 30 min no other trial begins"
     )
 
 

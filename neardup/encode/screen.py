@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from scipy import fft
 
 from neardup.arrays import Bools, Vectors
 
@@ -86,11 +85,11 @@ def _log_spectrum(grey: Grey) -> Vectors:
         height, width = part.shape
         padded = np.zeros((TILE, TILE), dtype=np.float32)
         padded[:height, :width] = (part - np.float32(part.mean())) * _window(width, height)
-        spectrum = fft.rfft2(padded)
+        spectrum = np.fft.rfft2(padded)
         half += spectrum.real**2 + spectrum.imag**2
     half = np.log(half + np.float32(1e-3))
     mirrored = half[-np.arange(TILE) % TILE, TILE // 2 - 1 : 0 : -1]  # of real numbers: opposite frequencies are alike
-    return np.asarray(fft.fftshift(np.concatenate([half, mirrored], axis=1)), dtype=np.float32)
+    return np.asarray(np.fft.fftshift(np.concatenate([half, mirrored], axis=1)), dtype=np.float32)
 
 
 @lru_cache
