@@ -80,9 +80,13 @@ class Decision:
         return self.model.probabilities(CandidatePairs.of(rows, cosines, evidence))
 
     def judge(self, cosines: Floats, evidence: Sequence[Evidence | None]) -> tuple[Floats, list[Band]]:
-        """The probability of each pair, float64 (m,), as `probabilities` gives it, and the band that it falls into."""
+        """The probability of each pair, float64 (m,), as `probabilities` gives it, and the band that it falls into.
+
+        Where geometry finds no match, no likeness of the vectors makes a link: pictures of noise look alike too.
+        """
         probabilities = self.probabilities(cosines, evidence)
-        return probabilities, self.bands.of(probabilities, tellable(evidence))
+        matched = np.array([item is not None and item.matched for item in evidence], dtype=bool)
+        return probabilities, self.bands.of(probabilities, matched & tellable(evidence))
 
     def save(self, path: Path) -> Path:
         """Write the decision as JSON, whole or not at all."""
