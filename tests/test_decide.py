@@ -307,10 +307,10 @@ def test_the_least_similarity_that_is_verified_is_rounded_down(decision: Decisio
 
 
 def test_a_pair_of_which_geometry_says_nothing_is_for_people_to_judge(decision: Decision) -> None:
-    """However probable it is: a decision that links every pair links none of these."""
+    """However probable it is: a decision that links every pair links none of these, nor one that does not match."""
     kept = replace(decision.bands.precision, threshold=0.0)
     linking = replace(decision, bands=replace(decision.bands, precision=kept))
-    assert linking.judge(np.array([0.9, 0.9, 0.9]), [FOUND, UNTOLD, None])[1] == ["link", "review", "review"]
+    assert linking.judge(np.full(4, 0.9), [FOUND, UNTOLD, None, UNLIKE])[1] == ["link", *["review"] * 3]
 
 
 def test_bands_of_a_decision_count_what_is_linked(decision: Decision) -> None:
