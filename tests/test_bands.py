@@ -165,7 +165,7 @@ def test_what_geometry_cannot_tell_carries_no_promise_of_links() -> None:
     """It is never linked, so that it says nothing of the links' precision, good or bad."""
     pairs, probabilities, group_of = made_pairs([1.0] * 70, [1.0] * 5)
     told = np.repeat([True, False], [65, 10])
-    found = bands_for(pairs, probabilities, group_of, tellable=told)
+    found = bands_for(pairs, probabilities, group_of, linkable=told)
     assert (found.precision.groups, found.precision.errors, found.precision.threshold) == (65, 0, 0.5)
     assert (found.recall.groups, found.recall.errors) == (70, 0)
 

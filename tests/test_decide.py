@@ -58,7 +58,7 @@ def candidates(seed: int, groups: int = 40, size: int = 3) -> tuple[CandidatePai
     features = rng.normal(0, 1, (len(left), len(FEATURES))) + 0.8 * same[:, None]
     told = rng.random(len(left)) < 0.9
     features[~told, 1:] = 0
-    return CandidatePairs(left, right, features, told), group_of
+    return CandidatePairs(left, right, features, told, told), group_of
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +261,7 @@ def test_what_is_no_candidate_ranks_below_every_candidate() -> None:
     rng = np.random.default_rng(5)
     similarities = rng.uniform(-1, 1, (6, 6))
     similarities = (similarities + similarities.T) / 2
-    pairs = CandidatePairs(np.array([0, 4]), np.array([1, 2]), np.zeros((2, 7)), np.ones(2, dtype=bool))
+    pairs = CandidatePairs(np.array([0, 4]), np.array([1, 2]), np.zeros((2, 7)), *[np.ones(2, dtype=bool)] * 2)
     scores = scored_square(similarities, pairs, np.array([0.02, 0.9]))
     assert np.array_equal(scores, scores.T)
     assert (scores[0, 1], scores[2, 4]) == (0.02, 0.9)
@@ -314,10 +314,10 @@ def test_a_pair_of_which_geometry_says_nothing_is_for_people_to_judge(decision: 
 
 
 def test_bands_of_a_decision_count_what_is_linked(decision: Decision) -> None:
-    """Pairs of which geometry says nothing carry no promise of precision, as none of them is ever linked."""
+    """Pairs without a match carry no promise of precision, as none of them is ever linked."""
     pairs, group_of = candidates(0)
     held_out = out_of_fold(pairs, group_of, 5, 0)
-    untold = replace(pairs, tellable=np.zeros(len(pairs.left), dtype=bool))
+    untold = replace(pairs, matched=np.zeros(len(pairs.left), dtype=bool))
     assert decide(untold, group_of, held_out, decision.belongs, "", 0.5, 0.5).bands.precision.groups == 0
 
 
@@ -327,7 +327,7 @@ def test_what_a_decision_says_of_itself_is_out_of_fold(decision: Decision) -> No
     held_out = out_of_fold(pairs, group_of, 5, 0)
     found = decide(pairs, group_of, held_out, decision.belongs, "", 0.6, 0.7)
     ends, same = (pairs.left, pairs.right), group_of[pairs.left] == group_of[pairs.right]
-    assert found.bands == bands_for(ends, held_out.probabilities, group_of, 0.6, 0.7, tellable=pairs.tellable)
+    assert found.bands == bands_for(ends, held_out.probabilities, group_of, 0.6, 0.7, linkable=pairs.matched)
     assert found.reliability == Reliability.of(held_out.probabilities, held_out.similarity, same)
 
 

@@ -118,9 +118,9 @@ def test_pairs_without_a_match_are_ranked_by_their_cosine() -> None:
     unmatched = Evidence("a", "b", 9, 9, 9, 9, 99, 99)
     matched = replace(unmatched, transform=(1, 0, 0, 0, 1, 0, 0, 0, 1))
     rows = np.arange(4)
-    pairs = CandidatePairs(rows, rows, cosines[:, None], np.ones(4, dtype=bool))
+    pairs = CandidatePairs(rows, rows, cosines[:, None], *[np.ones(4, dtype=bool)] * 2)
     ranked = by_cosine(pairs, np.array([0.1, 0.02, 0.01, 0.03]), [matched, unmatched, unmatched, unmatched])
     assert ranked.tolist() == [0.1, 0.01, 0.03, 0.02]
-    apart = CandidatePairs(rows, rows, cosines[:, None], np.array([True, True, False, False]))
+    apart = CandidatePairs(rows, rows, cosines[:, None], *[np.array([True, True, False, False])] * 2)
     ranked = by_cosine(apart, np.array([0.1, 0.02, 0.01, 0.03]), [matched, unmatched, unmatched, unmatched])
     assert ranked.tolist() == [0.1, 0.02, 0.03, 0.01]

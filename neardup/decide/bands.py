@@ -83,17 +83,17 @@ class Bands:
         """The probability below which a pair is rejected; 0 where none is."""
         return 0.0 if self.recall.threshold is None else self.recall.threshold
 
-    def of(self, probabilities: Floats, tellable: Bools | None = None) -> list[Band]:
+    def of(self, probabilities: Floats, linkable: Bools | None = None) -> list[Band]:
         """The band of each pair.
 
         Args:
             probabilities: float64 (m,).
-            tellable: bool (m,), whether geometry says something of each pair; a pair of which it says nothing is never
-                linked, but reviewed. None where nothing was verified, and all is decided by the vectors.
+            linkable: bool (m,), whether geometry finds a match in each pair; one without is never linked, but reviewed.
+                None where nothing was verified, and all is decided by the vectors.
         """
         linked, rejected = probabilities >= self.link, probabilities < self.reject
-        if tellable is not None:
-            linked = linked & tellable
+        if linkable is not None:
+            linked = linked & linkable
         return [
             "link" if link else "reject" if reject else "review"
             for link, reject in zip(linked.tolist(), rejected.tolist(), strict=True)
@@ -132,13 +132,13 @@ def bands_for(
     precision: float = PRECISION,
     recall: float = RECALL,
     *,
-    tellable: Bools | None = None,
+    linkable: Bools | None = None,
 ) -> Bands:
     """Choose both thresholds by a ground truth, one pair a group.
 
     The link threshold is the lowest whose lower bound of precision meets its promise, the reject threshold the highest
-    whose lower bound of recall meets its own. A true pair that is no candidate counts as rejected, and a pair of which
-    geometry says nothing is no link (`Bands.of`), so that it says nothing of the links' precision.
+    whose lower bound of recall meets its own. A true pair that is no candidate counts as rejected, and a pair
+    without a match is no link (`Bands.of`), so that it says nothing of the links' precision.
 
     Args:
         pairs: rows of the first and of the second photo of each candidate, int64 (m,) each.
@@ -146,12 +146,12 @@ def bands_for(
         group_of: int64 (n,), 0-based group of each photo.
         precision: promised share of right pairs among the links.
         recall: promised share of near-duplicates that are not rejected.
-        tellable: bool (m,), whether geometry says something of each candidate; of all by default.
+        linkable: bool (m,), whether geometry finds a match in each candidate; in all by default.
     """
     left, right = np.minimum(*pairs), np.maximum(*pairs)
     by_pair = np.lexsort((right, left))
     left, right, probabilities = left[by_pair], right[by_pair], probabilities[by_pair]
-    linkable = np.ones(len(left), dtype=bool) if tellable is None else tellable[by_pair]
+    linkable = np.ones(len(left), dtype=bool) if linkable is None else linkable[by_pair]
     same = group_of[left] == group_of[right]
     drawn_links = (
         _one_link_a_group(group_of[left], group_of[right], linkable & (probabilities >= threshold))

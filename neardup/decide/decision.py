@@ -11,7 +11,7 @@ import numpy as np
 
 from neardup.arrays import Floats, Ints
 from neardup.decide.bands import PRECISION, RECALL, Band, Bands, Promise, bands_for
-from neardup.decide.features import FEATURES, features_of, tellable
+from neardup.decide.features import FEATURES, features_of, matched, tellable
 from neardup.decide.logistic import Logistic
 from neardup.decide.probability import CandidatePairs, OutOfFold, PairModel, fit_pairs
 from neardup.decide.reliability import Reliability
@@ -22,7 +22,7 @@ from neardup.verify.evidence import Evidence
 from neardup.verify.verifier import verifier_fingerprint
 from neardup.words import typed
 
-DECISION_STEP = "2"
+DECISION_STEP = "3"
 """Version of the features and of their fit; raised whenever an older file would give other probabilities or bands."""
 MISSED = 0.005
 """Share of the true candidates that may lie below `Decision.loosest`: a quarter of what `RECALL` may lose."""
@@ -85,8 +85,7 @@ class Decision:
         Where geometry finds no match, no likeness of the vectors makes a link: pictures of noise look alike too.
         """
         probabilities = self.probabilities(cosines, evidence)
-        matched = np.array([item is not None and item.matched for item in evidence], dtype=bool)
-        return probabilities, self.bands.of(probabilities, matched & tellable(evidence))
+        return probabilities, self.bands.of(probabilities, matched(evidence))
 
     def save(self, path: Path) -> Path:
         """Write the decision as JSON, whole or not at all."""
@@ -237,7 +236,7 @@ def decide(
     """
     same = group_of[pairs.left] == group_of[pairs.right]
     ends = (pairs.left, pairs.right)
-    bands = bands_for(ends, held_out.probabilities, group_of, precision, recall, tellable=pairs.tellable)
+    bands = bands_for(ends, held_out.probabilities, group_of, precision, recall, linkable=pairs.matched)
     figures = Reliability.of(held_out.probabilities, held_out.similarity, same)
     groups = int(group_of.max()) + 1
     cosines = pairs.cosines[same, 0]

@@ -79,6 +79,11 @@ def tellable(evidence: Sequence[Evidence | None]) -> Bools:
     return np.array([item is not None and not item.cannot_tell for item in evidence], dtype=bool)
 
 
+def matched(evidence: Sequence[Evidence | None]) -> Bools:
+    """Which pairs geometry finds a match in, bool (m,): only these can be links."""
+    return np.array([item is not None and item.matched for item in evidence], dtype=bool)
+
+
 def features_of(cosines: Floats, evidence: Sequence[Evidence | None]) -> Floats:
     """The features of pairs, float64 (m, k), a column a line of `FEATURES`.
 

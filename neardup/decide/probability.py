@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from neardup.arrays import Bools, Floats, Ints
-from neardup.decide.features import FEATURES, SIMILARITY, features_of, tellable
+from neardup.decide.features import FEATURES, SIMILARITY, features_of, matched, tellable
 from neardup.decide.folds import dealt_folds, judged_and_outside
 from neardup.decide.logistic import Logistic, fit_logistic, pair_weights
 from neardup.errors import ConfigError
@@ -22,21 +22,25 @@ class CandidatePairs:
         right: int64 (m,), row of each pair's second photo; each unordered pair once.
         features: float64 (m, k), a column a line of `FEATURES`.
         tellable: bool (m,), whether geometry says something of the pair.
+        matched: bool (m,), whether it finds a match.
     """
 
     left: Ints
     right: Ints
     features: Floats
     tellable: Bools
+    matched: Bools
 
     @classmethod
     def of(cls, rows: Ints, cosines: Floats, evidence: Sequence[Evidence | None]) -> "CandidatePairs":
         """Pairs of rows, int64 (m, 2), with the features of their cosines, float64 (m,), and their evidence."""
-        return cls(rows[:, 0], rows[:, 1], features_of(cosines, evidence), tellable(evidence))
+        features = features_of(cosines, evidence)
+        return cls(rows[:, 0], rows[:, 1], features, tellable(evidence), matched(evidence))
 
     def take(self, chosen: Ints | Bools) -> "CandidatePairs":
         """Some of the pairs, chosen by their places or by a mask."""
-        return CandidatePairs(self.left[chosen], self.right[chosen], self.features[chosen], self.tellable[chosen])
+        ends, features = (self.left[chosen], self.right[chosen]), self.features[chosen]
+        return CandidatePairs(*ends, features, self.tellable[chosen], self.matched[chosen])
 
     @property
     def cosines(self) -> Floats:

@@ -50,12 +50,14 @@ class Run:
         row_of: pair → its row in the two columns.
         log_odds: float64 (m,), by `base`.
         tellable: bool (m,), whether geometry says something of the pair.
+        matched: bool (m,), whether it finds a match.
     """
 
     base: Decision
     row_of: Mapping[Pair, int]
     log_odds: Floats
     tellable: Bools
+    matched: Bools
 
     @classmethod
     def load(cls, out: Path) -> "Run":
@@ -87,12 +89,13 @@ class Run:
         evidence = [known.get(pair) for pair in similarity]
         pairs = CandidatePairs.of(places, np.array(list(similarity.values()), float), evidence)
         log_odds = log_odds_of(base.model, pairs.features, pairs.tellable)
-        return cls(base, {pair: row for row, pair in enumerate(similarity)}, log_odds, pairs.tellable)
+        row_of = {pair: row for row, pair in enumerate(similarity)}
+        return cls(base, row_of, log_odds, pairs.tellable, pairs.matched)
 
     @property
     def linked(self) -> Bools:
         """The pairs that the decision links, bool (m,)."""
-        return np.asarray(self.tellable & (expit(self.log_odds) >= self.base.bands.link))
+        return np.asarray(self.matched & (expit(self.log_odds) >= self.base.bands.link))
 
 
 @dataclass(frozen=True)
@@ -231,7 +234,7 @@ def _fitted(
         moves = answered.fit(beliefs) if after < before else moves
     audited = audited_links(run, links, drawn)
     chances = [
-        (float(expit(moves.verified.of(run.log_odds[[row]])[0])), right) for row, right in audited if run.tellable[row]
+        (float(expit(moves.verified.of(run.log_odds[[row]])[0])), right) for row, right in audited if run.matched[row]
     ]
     base = run.base
     bands = moved_bands(base.bands, moves, chances)
