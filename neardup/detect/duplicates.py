@@ -214,8 +214,7 @@ class Duplicates:
         ends = np.array([sorted((row_of[a], row_of[b])) for a, b in closing], dtype=np.int64).reshape(-1, 2)
         rows, which = np.unique(self.rows[ends], return_inverse=True)
         vectors = self.triangle.vectors(rows)[which.reshape(-1, 2)]
-        similarities = np.vecdot(vectors[:, 0], vectors[:, 1]).astype(np.float64)
-        pairs = joined([self.pairs, NearPairs(ends[:, 0], ends[:, 1], similarities)])
+        pairs = joined([self.pairs, NearPairs.between(ends, vectors)])
         kinds, order = np.concatenate([self.kinds, np.full(len(ends), NEAR)]), pairs.order()
         return replace(self, pairs=pairs.take(order), kinds=kinds[order])
 

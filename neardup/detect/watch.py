@@ -27,7 +27,7 @@ from neardup.stages import STATE, claim, replacing, write_json
 from neardup.tables import SHEET_ROWS, save_rows, write_table
 from neardup.verify.candidates import CANDIDATES, candidate_pairs, closing_pairs, leads_on
 from neardup.verify.evidence import ordered
-from neardup.verify.store import EVIDENCE, read_evidence
+from neardup.verify.store import EVIDENCE, EvidenceByPair, read_evidence
 from neardup.verify.verifier import Verifier, verifier_fingerprint
 from neardup.words import counted
 
@@ -268,7 +268,8 @@ def watch(
         verified = None
         if verification:
             verifier = Verifier.of_folder(archive, seen.path_of, out / STATE, settings.max_pixels)
-            verified = _verified(near.nearest(CANDIDATES), vectors, threshold, seen, verifier, out, verification)
+            searched = _Searched(seen, vectors, threshold)
+            verified = _verified(near.nearest(CANDIDATES), searched, verifier, out, verification)
             near = verified.pairs
         decided = groups_of(verified) if verified and verified.decision else None
         group_of, reports = decided or (near_groups(near, vectors, threshold), ())
@@ -284,45 +285,61 @@ def watch(
     return watched
 
 
+@dataclass(frozen=True)
+class _Searched:
+    """The photos that were seen, as their nearest are searched for.
+
+    Attributes:
+        seen: the photos, and which are new.
+        vectors: float32 (n, d), unit rows, of all of them.
+        threshold: similarity at or above which a photo's nearest are its partners.
+    """
+
+    seen: Sighting
+    vectors: Vectors
+    threshold: float
+
+    @cached_property
+    def contents(self) -> tuple[str, ...]:
+        """The SHA-256 of each photo."""
+        return tuple(self.seen.path_of)
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """SHA-256 → row."""
+        return {photo: row for row, photo in enumerate(self.contents)}
+
+    def partners_of_known(self, known: EvidenceByPair) -> list[tuple[str, str]]:
+        """The known photos that lead on from new ones, each with its nearest: by SHA-256, as `ordered` has them."""
+        reached = {self.row_of[photo] for pair, evidence in known.items() if leads_on(evidence) for photo in pair}
+        searched = np.array(sorted(row for row in reached if not self.seen.new[row]), dtype=np.int64)
+        partners = candidate_pairs(self.vectors, self.threshold, searched=searched).tolist()
+        return [ordered(self.contents[row], self.contents[partner]) for row, partner in partners]
+
+    def closing(self, known: EvidenceByPair) -> NearPairs:
+        """The pairs that close triangles, but for those of two known photos, which are no news; a new photo first."""
+        ends = [sorted((self.row_of[one], self.row_of[other])) for one, other in closing_pairs(known, known)]
+        new = self.seen.new
+        kept = [pair if new[pair[0]] else pair[::-1] for pair in ends if new[pair[0]] or new[pair[1]]]
+        rows = np.array(kept, dtype=np.int64).reshape(-1, 2)
+        return NearPairs.between(rows, self.vectors[rows])
+
+
 def _verified(
-    near: NearPairs,
-    vectors: Vectors,
-    threshold: float,
-    seen: Sighting,
-    verifier: Verifier,
-    out: Path,
-    verification: Verification,
+    near: NearPairs, searched: _Searched, verifier: Verifier, out: Path, verification: Verification
 ) -> VerifiedPairs:
-    """Verify pairs of new photos, but for those that `duplicates` has verified, and decide them.
+    """Verify the pairs of which a photo is new, but for those that `duplicates` has verified in `out`, and decide them.
 
     Those that close a triangle join them, as in `duplicates`: a new photo is held against what the known photos that it
     matches match.
-
-    Args:
-        near: rows of the photos that were seen, of which one is new.
-        vectors: float32 (n, d), unit rows, of all photos that were seen.
-        threshold: similarity at or above which a known photo's nearest are its partners.
-        seen: the photos, and which are new.
-        verifier: of these photos.
-        out: the output folder, which keeps evidence.
-        verification: what decides the pairs.
     """
-    contents, earlier = tuple(seen.path_of), read_evidence(out / "duplicates" / EVIDENCE, verifier_fingerprint())
-    row_of, pairs = {photo: row for row, photo in enumerate(contents)}, by_content(near, contents)
+    contents, earlier = searched.contents, read_evidence(out / "duplicates" / EVIDENCE, verifier_fingerprint())
     with verifier:
-        known = verifier.verify(pairs, earlier)
-        reached = {row_of[photo] for pair, evidence in known.items() if leads_on(evidence) for photo in pair}
-        searched = np.array(sorted(row for row in reached if not seen.new[row]), dtype=np.int64)
-        partners = candidate_pairs(vectors, threshold, searched=searched).tolist()
-        known |= verifier.verify([ordered(contents[row], contents[partner]) for row, partner in partners], earlier)
-        closing = [sorted((row_of[one], row_of[other])) for one, other in closing_pairs(known, known)]
-        # Two known photos that both match a new one are no news; of a new and a known one the new one comes first.
-        ends = [pair if seen.new[pair[0]] else pair[::-1] for pair in closing if any(seen.new[row] for row in pair)]
-        left, right = np.array(ends, dtype=np.int64).reshape(-1, 2).T
-        similarities = np.vecdot(vectors[left], vectors[right]).astype(np.float64)
-        near = joined([near, NearPairs(left, right, similarities)]).sorted()
+        known = verifier.verify(by_content(near, contents), earlier)
+        known |= verifier.verify(searched.partners_of_known(known), earlier)
+        near = joined([near, searched.closing(known)]).sorted()
         known |= verifier.verify(by_content(near, contents), earlier | known)
-    return decide_pairs(tuple(seen.path_of.values()), contents, near, known, verifier, verification)
+    return decide_pairs(tuple(searched.seen.path_of.values()), contents, near, known, verifier, verification)
 
 
 def _pairs_and_groups(

@@ -51,6 +51,11 @@ class NearPairs:
     right: Ints
     similarities: Floats
 
+    @classmethod
+    def between(cls, ends: Ints, vectors: Vectors) -> "NearPairs":
+        """Pairs of rows, int64 (m, 2), in their order, with the similarities of their vectors, float32 (m, 2, d)."""
+        return cls(ends[:, 0], ends[:, 1], np.vecdot(vectors[:, 0], vectors[:, 1]).astype(np.float64))
+
     def take(self, chosen: Ints | Bools) -> "NearPairs":
         """Some of the pairs, chosen by their places or by a mask."""
         return NearPairs(self.left[chosen], self.right[chosen], self.similarities[chosen])
