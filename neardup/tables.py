@@ -1,19 +1,23 @@
-"""Plain tables, as .xlsx and as .csv, written so that no text ever becomes a formula."""
+"""Plain tables: .xlsx and .csv, written so that no text ever becomes a formula, and Parquet with checksums."""
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar, get_type_hints
+from typing import TYPE_CHECKING, TypeVar, get_type_hints
 
 import xlsxwriter
 
 from neardup.errors import ArchiveError
 from neardup.stages import replacing
-from neardup.words import typed
+from neardup.words import LONGEST_REASON, typed
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 CREATED = datetime(2000, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 """The creation date of every workbook that is written, so that equal content gives equal bytes."""
@@ -63,6 +67,38 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Valu
         for column, width in enumerate(widths):
             sheet.set_column(column, column, min(60, width + 2))
         workbook.close()
+
+
+def write_parquet(path: Path, table: "pa.Table") -> Path:
+    """Write a table as Parquet, whole or not at all, with checksums that tell a reader of bytes that a disk changed."""
+    import pyarrow.parquet as pq  # noqa: PLC0415 - workbooks are written without it
+
+    with replacing(path) as partial:
+        pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
+    return path
+
+
+@contextmanager
+def reading_parquet(sentence: Callable[[str], str]) -> Iterator[None]:
+    """Say what is to be done about a Parquet file that is broken, or lacks what is looked for, while it is read.
+
+    What the disk or the network refuses is no fault of the file: it is raised as it is.
+
+    Args:
+        sentence: what to say, given the reason in the words of the library.
+
+    Raises:
+        ArchiveError: with that sentence.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - workbooks are read without it
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        if isinstance(error, OSError) and (error.errno is not None or type(error) is not OSError):
+            raise
+        reason = str(error).partition("\n")[0].rpartition("': ")[2]  # without the path, which the sentence names
+        raise ArchiveError(sentence(reason[:LONGEST_REASON])) from error
 
 
 def encodable(text: str) -> str:

@@ -19,7 +19,8 @@ from neardup.errors import ArchiveError, UnreadableImageError
 from neardup.images import MAX_PIXELS, open_image, read_file, read_image
 from neardup.progress import bar
 from neardup.settings.schema import PrepareSettings
-from neardup.stages import digest_of, replacing
+from neardup.stages import digest_of
+from neardup.tables import write_parquet
 
 SAVE_EVERY = 2000
 """Image files read between two savings of the scan's table: what a kill may cost is the reading of so many."""
@@ -268,5 +269,4 @@ def _save(
         if item.sha256
     ]
     schema = pa.schema(_COLUMNS, metadata={"max_pixels": str(max_pixels)})
-    with replacing(table) as partial:
-        pq.write_table(pa.Table.from_pylist(rows, schema), partial, write_page_checksum=True)
+    write_parquet(table, pa.Table.from_pylist(rows, schema))

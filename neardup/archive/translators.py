@@ -10,6 +10,7 @@ from typing import Any
 import deepl
 
 from neardup.errors import QuotaError, TranslationError
+from neardup.words import LONGEST_REASON
 
 TEXTS = 50
 """Texts in one request, as many as DeepL takes."""
@@ -116,13 +117,14 @@ class DeepLTranslator:
         except deepl.DeepLException as error:
             if error.should_retry or (error.http_status_code or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise TranslationError("DeepL is out of order, also after waiting: run again later") from None
-            raise TranslationError(f"DeepL refuses the request ({self._without_key(error)[:200]})") from None
+            raise TranslationError(f"DeepL refuses the request ({self._without_key(error)})") from None
         except (ValueError, TypeError, KeyError) as error:
-            raise TranslationError(f"DeepL's answer cannot be read ({self._without_key(error)[:200]})") from None
+            raise TranslationError(f"DeepL's answer cannot be read ({self._without_key(error)})") from None
 
     def _without_key(self, error: Exception) -> str:
+        """What an error of the client says, without the key that it may quote."""
         key = self._client.headers["Authorization"].rpartition(" ")[2]
-        return str(error).replace(key, "…")
+        return str(error).replace(key, "…")[:LONGEST_REASON]
 
 
 class MarianTranslator:

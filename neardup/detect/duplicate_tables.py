@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from neardup.arrays import Floats, Ints
 from neardup.decide.group_report import COLUMNS, GroupReport, Member
@@ -15,8 +14,8 @@ from neardup.detect.duplicates import Duplicates, LeftOut
 from neardup.pages import write_strips
 from neardup.search.all_pairs import NearPairs
 from neardup.search.exact_copies import COPY, KINDS
-from neardup.stages import claim, replacing, write_json
-from neardup.tables import SHEET_ROWS, save_rows, write_table
+from neardup.stages import claim, write_json
+from neardup.tables import SHEET_ROWS, save_rows, write_parquet, write_table
 
 SHEET_COLUMNS = 16_384
 """Cells that Excel can hold in a row."""
@@ -102,8 +101,7 @@ def _write_pairs(found: Duplicates, folder: Path) -> None:
     if found.verified:
         certain = np.nan_to_num(found.verified.probabilities, nan=np.inf)
         order = np.lexsort((order, -certain))
-    with replacing(folder / "pairs.parquet") as partial:
-        pq.write_table(pa.table(columns).take(pa.array(order)), partial, compression="zstd", write_page_checksum=True)
+    write_parquet(folder / "pairs.parquet", pa.table(columns).take(pa.array(order)))
     listed = order[found.verified.shown[order]] if found.verified else order
     chosen = listed[:SHEET_ROWS].tolist()
     names = sorted(columns, key=lambda name: (name.endswith("sha256"), name in {"similarity", "kind", "inliers"}))
@@ -126,8 +124,7 @@ def _write_groups(found: Duplicates, folder: Path) -> None:
     reported = [row for report in found.reports for row in report.rows(found.paths)]
     for place, name in enumerate(COLUMNS[2:] if reported else (), 2):
         columns[name.replace(" ", "_")] = pa.array([row[place] for row in reported])
-    with replacing(folder / "groups.parquet") as partial:
-        pq.write_table(pa.table(columns), partial, compression="zstd", write_page_checksum=True)
+    write_parquet(folder / "groups.parquet", pa.table(columns))
     if reported:
         write_table(folder / "group_report.xlsx", COLUMNS, reported[:SHEET_ROWS])
     names = [[found.paths[row] for row in group[:SHEET_COLUMNS]] for group in found.groups[:SHEET_ROWS]]

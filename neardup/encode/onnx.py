@@ -106,8 +106,8 @@ class Preparation:
         size = sides if self.squeeze else {"shortest_edge": self.shortest}
         crop = {} if self.squeeze else {"do_center_crop": True, "crop_size": sides}
         normalised = {"image_mean": self.mean, "image_std": self.std, "rescale_factor": self.scale}
-        descreened = {"do_descreen": True} if self.descreen else {}
-        return {"size": size, **crop, "resample": self.resample, **normalised, **descreened}
+        screens = {"do_descreen": True} if self.descreen else {}
+        return {"size": size, **crop, "resample": self.resample, **normalised, **screens}
 
     @property
     def key(self) -> str:

@@ -17,14 +17,7 @@ import pyarrow.parquet as pq
 from neardup.arrays import Vectors
 from neardup.errors import ArchiveError, install_hint
 from neardup.stages import STATE, replacing
-
-BROKEN = (pa.ArrowException, KeyError, ValueError)
-"""What pyarrow raises of a broken Parquet file, besides a plain OSError."""
-
-
-def refused(error: Exception) -> bool:
-    """Whether an error of reading a Parquet file is the disk's or the network's, and not that of a broken file."""
-    return isinstance(error, OSError) and (error.errno is not None or type(error) is not OSError)
+from neardup.tables import reading_parquet
 
 
 def store_of(out: Path, url: str | None = None) -> str:
@@ -37,7 +30,7 @@ def store_of(out: Path, url: str | None = None) -> str:
     return url or str(out.resolve() / STATE / "vectors")
 
 
-def write_parquet(table: pa.Table, where: Path | io.BytesIO) -> None:
+def write_vectors(table: pa.Table, where: Path | io.BytesIO) -> None:
     """Write a table uncompressed: read by memory map, its vectors are then copied and not decoded.
 
     Its checksums, which `Store.read` compares, tell of bytes that a disk has changed.
@@ -101,7 +94,7 @@ class Store:
     def write(self, name: str, table: pa.Table) -> None:
         """Write a table whole or not at all, over one of that name."""
         buffer = io.BytesIO()
-        write_parquet(table, buffer)
+        write_vectors(table, buffer)
         self._put(f"{name}.parquet", buffer.getvalue())
 
     def read(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -112,19 +105,16 @@ class Store:
         """
         system, folder, local = self._location
         where: dict[str, Any] = {"memory_map": True} if local else {"filesystem": system}
+        path, again = f"{folder}/{name}.parquet", "run the same command again"
         try:
-            path = f"{folder}/{name}.parquet"
-            return pq.read_table(path, columns=columns, partitioning=None, page_checksum_verification=True, **where)
+            with reading_parquet(
+                lambda reason: (
+                    f"{name}.parquet of {self.url} is broken ({reason}): delete it and {again}, which makes it anew"
+                )
+            ):
+                return pq.read_table(path, columns=columns, partitioning=None, page_checksum_verification=True, **where)
         except FileNotFoundError:
-            raise ArchiveError(f"{self.url} holds no {name}.parquet any more: run the same command again") from None
-        except (*BROKEN, OSError) as error:
-            if refused(error):
-                raise
-            reason = str(error).partition("\n")[0].rpartition("': ")[2]  # without the path, which is named already
-            raise ArchiveError(
-                f"{name}.parquet of {self.url} is broken ({reason}): delete it and run the same command again, which "
-                "makes it anew"
-            ) from error
+            raise ArchiveError(f"{self.url} holds no {name}.parquet any more: {again}") from None
 
     def delete(self, name: str) -> None:
         """Delete a table; one that is not there is as good as deleted."""

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,11 +17,12 @@ from neardup.arrays import Bools, Vectors
 from neardup.encode.batch import with_batch
 from neardup.encode.encoder import BUILTIN, Encoder, load_encoder
 from neardup.encode.shards import SHARDS, encode_into, open_store
-from neardup.encode.store import BROKEN, Store, refused, store_of, vector_column, vectors_of, write_parquet
+from neardup.encode.store import Store, store_of, vector_column, vectors_of, write_vectors
 from neardup.errors import ArchiveError, EncoderError
 from neardup.images import MAX_PIXELS
 from neardup.progress import bar
 from neardup.stages import replacing
+from neardup.tables import reading_parquet
 from neardup.words import typed
 
 SHARD = 256
@@ -77,7 +79,7 @@ class Embeddings:
         if folder:
             table = table.replace_schema_metadata({**(table.schema.metadata or {}), "folder": str(folder.resolve())})
         with replacing(path) as partial:
-            write_parquet(table, partial)
+            write_vectors(table, partial)
         return path
 
     @classmethod
@@ -89,13 +91,8 @@ class Embeddings:
         """
         if not path.is_file():
             raise ArchiveError(f"{path} does not exist: make it with `neardup embed FOLDER --out {typed(path)}`")
-        try:
-            table = pq.read_table(path, memory_map=True, partitioning=None, page_checksum_verification=True)
-            return cls.of(table)
-        except (*BROKEN, OSError) as error:
-            if refused(error):
-                raise
-            raise ArchiveError(f"{path} holds no vectors of neardup: make it anew with `neardup embed`") from error
+        with _reading(path):
+            return cls.of(pq.read_table(path, memory_map=True, partitioning=None, page_checksum_verification=True))
 
     def require(self, fingerprint: str) -> None:
         """Refuse to be compared with vectors of another encoder.
@@ -110,18 +107,19 @@ class Embeddings:
             )
 
 
+def _reading(path: Path) -> AbstractContextManager[None]:
+    """What turns the errors of reading a file of vectors into ArchiveError."""
+    return reading_parquet(lambda _: f"{path} holds no vectors of neardup: make it anew with `neardup embed`")
+
+
 def folder_of(path: Path) -> Path | None:
     """The folder of the photos of a Parquet file of vectors, as it was when they were encoded; None if it is gone.
 
     Raises:
         ArchiveError: the file is no Parquet file.
     """
-    try:
+    with _reading(path):
         metadata = pq.read_schema(path).metadata
-    except (*BROKEN, OSError) as error:
-        if refused(error):
-            raise
-        raise ArchiveError(f"{path} holds no vectors of neardup: make it anew with `neardup embed`") from error
     folder = (metadata or {}).get(b"folder", b"").decode()
     return Path(folder) if folder and Path(folder).is_dir() else None
 

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from neardup.errors import ArchiveError
 from neardup.stages import replacing
+from neardup.tables import reading_parquet, write_parquet
 from neardup.verify.evidence import Evidence
 from neardup.verify.keypoints import KEYPOINTS_STEP, Keypoints, LocalFeatures
 from neardup.words import typed
@@ -40,9 +41,7 @@ def write_evidence(path: Path, evidence: Iterable[Evidence], fingerprint: str) -
     types = _column_types() | {"transform": pa.list_(pa.float64()), "differences": pa.list_(pa.list_(pa.float64()))}
     columns = {field.name: pa.array(map(attrgetter(field.name), rows), types[field.name]) for field in fields(Evidence)}
     table = pa.table(columns).replace_schema_metadata({"verifier": fingerprint})
-    with replacing(path) as partial:
-        pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
-    return path
+    return write_parquet(path, table)
 
 
 def read_evidence(path: Path, fingerprint: str | None = None) -> EvidenceByPair:
@@ -93,13 +92,10 @@ def read_results(path: Path, out: Path, columns: Sequence[str] | None = None, op
     again = f"run `neardup duplicates ARCHIVE --out {typed(out)}`"
     if not path.is_file():
         raise ArchiveError(f"{path} does not exist: {again} first")
-    try:
+    with reading_parquet(lambda reason: f"{path} cannot be read ({reason}): {again} again, which writes it anew"):
         known = pq.read_schema(path).names if optional else []
         names = columns and [*columns, *(name for name in optional if name in known)]
         return pq.read_table(path, columns=names, page_checksum_verification=True)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise ArchiveError(f"{path} cannot be read ({reason}): {again} again, which writes it anew") from error
 
 
 def evidence_in(table: pa.Table) -> list[Evidence]:
