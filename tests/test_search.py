@@ -225,11 +225,15 @@ def check_hits(queries: Vectors, vectors: Vectors, top: int) -> None:
     """Compare the hits with a sort of the similarities of every photo."""
     names = tuple(f"{(7 * i) % 10007:05d}.jpg" for i in range(len(vectors)))
     hashes = tuple(f"{(31 * i) % 10009:064x}" for i in range(len(vectors)))
+    wide, by_name = vectors.astype(np.float64), np.array(names)
     for query, hits in zip(
         queries, nearest(queries, Embeddings(hashes, names, vectors, "f"), top, fingerprint="f"), strict=True
     ):
-        similarities = (vectors.astype(np.float64) * query).sum(axis=1).tolist()
-        expected = sorted(zip(similarities, names, hashes, strict=True), key=lambda hit: (-hit[0], hit[1]))[:top]
+        similarities = (wide * query).sum(axis=1)
+        last = len(names) - min(top, len(names))
+        rows = np.flatnonzero(similarities >= np.partition(similarities, last)[last])
+        order = rows[np.lexsort((by_name[rows], -similarities[rows]))][:top]
+        expected = [(float(similarities[row]), names[row], hashes[row]) for row in order]
         assert [(hit.similarity, hit.path, hit.photo) for hit in hits] == expected
 
 
