@@ -8,7 +8,8 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from neardup.decide.chosen_decision import decision_for
 from neardup.detect.verified_pairs import Verification
-from neardup.detect.watch import SHOWN_PAIRS, Watched, watch
+from neardup.detect.watch import watch
+from neardup.detect.watched import SHOWN_PAIRS, Watched
 from neardup.encode.encoder import loaded_encoder
 from neardup.errors import TrackingError
 from neardup.measure.threshold import calibrated_beside

@@ -24,7 +24,8 @@ from neardup.arrays import Vectors
 from neardup.builtin.scenes import Scene
 from neardup.decide.complete_linkage import complete_linkage, near_groups
 from neardup.detect.verified_pairs import Verification
-from neardup.detect.watch import Watched, watch
+from neardup.detect.watch import watch
+from neardup.detect.watched import Watched
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError, ConfigError
 from neardup.images import MAX_PIXELS, read_image
@@ -33,6 +34,7 @@ from neardup.search import all_pairs as nearpairs
 from neardup.search.all_pairs import near_pairs
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE
+from neardup.verify.candidates import CANDIDATES
 
 THRESHOLD = math.cos(math.radians(25))
 OUTPUTS = {"pairs.xlsx", "pairs.csv", "groups.xlsx", "new_photos.csv", "gallery.html", "watch.md", "watch.json"}
@@ -566,3 +568,27 @@ def test_what_a_known_photo_matches_is_held_against_a_new_one(tmp_path: Path) ->
     assert {frozenset(pair[:2]) for pair in named(first)} == {frozenset({old, between})}
     assert named(second) == [(new, between, "no"), (new, old, "no")]
     assert [pair.inliers is not None and pair.inliers > 20 for pair in second.pairs] == [True, True]
+
+
+def test_the_candidates_of_new_photos_are_those_of_a_search_of_all(place: Place) -> None:
+    """A known photo is held against a new one only where no twenty others are nearer, known ones among them."""
+    names = [f"{number:02}.png" for number in range(60)]
+    for path in (place.root / "photos").iterdir():
+        path.unlink()
+    late = names[4::9]
+    for part in (set(names) - set(late), late):
+        for name in part:
+            place.photo(name, 4 * int(name[:2]))
+        verification = Verification(None)
+        watched = watch(
+            place.root, place.out, PrepareSettings(), Needle(), -1.0, lambda _: None, verification=verification
+        )
+    encoder = Needle()
+    vectors = encoder.encode([encoder.read(place.root / "photos" / name) for name in names])
+    nearest = near_pairs(vectors, np.arange(len(names)), -1.0).nearest(CANDIDATES)
+    pairs = zip(nearest.left.tolist(), nearest.right.tolist(), strict=True)
+    expected = {frozenset((names[a], names[b])) for a, b in pairs if {names[a], names[b]} & set(late)}
+    assert watched.verified
+    assert len(watched.pairs) == watched.verified.counts["verified"] == len(expected)
+    assert {frozenset(pair[:2]) for pair in named(watched)} == expected
+    assert {pair[0] for pair in named(watched)} == set(late)
