@@ -255,19 +255,47 @@ def test_a_photo_that_was_over_the_limit_is_new_when_it_is_read(place: Place) ->
     assert (kinds(watched), len(watched.pairs)) == ([("large.png", "new", "")], 2)
 
 
+class KilledError(BaseException):
+    """What ends a run that has published everything and remembers nothing yet."""
+
+
 def test_a_run_killed_before_the_memory_is_done_again(place: Place) -> None:
     """Into the same folder, with the same bytes, and what it left half written is gone."""
+
+    def kill(watched: Watched) -> None:
+        assert watched.folder
+        (watched.folder / "pairs.csv").write_text("half")
+        (watched.folder / "explained.html").write_text("of pairs that the next run does not verify")
+        raise KilledError
+
+    def killed() -> None:
+        with pytest.raises(KilledError):
+            watch(place.root, place.out, PrepareSettings(), Needle(), THRESHOLD, lambda _: None, add=kill)
+
+    killed()
+    first = place.watch().folder
+    place.photo("0.png", 5)
+    killed()
+    second = place.watch().folder
+    assert (first, second) == (place.out / "watch" / "0001", place.out / "watch" / "0002")
+    assert {path.name for path in second.iterdir()} == OUTPUTS
+    assert "0.png" in (second / "pairs.csv").read_text()
+
+
+@pytest.mark.parametrize("lost", ["all of it", "the last run"])
+def test_a_lost_memory_costs_no_results(place: Place, lost: str) -> None:
+    """All photos are new to a run that remembers nothing, which takes a folder that none had."""
     place.watch()
     before = place.seen.read_bytes()
     place.photo("0.png", 5)
-    folder = place.watch().folder
-    assert folder
-    first = {path.name: path.read_bytes() for path in folder.iterdir()}
-    place.seen.write_bytes(before)
-    (folder / "pairs.csv").write_text("half")
-    (folder / ".pairs.1.part.csv").write_text("half")
-    assert place.watch().folder == folder
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+    place.watch()
+    results = listing(place.out / "watch")
+    if lost == "all of it":
+        place.seen.unlink()
+    else:
+        place.seen.write_bytes(before)
+    assert place.watch().folder == place.out / "watch" / "0003"
+    assert results.items() <= listing(place.out / "watch").items()
 
 
 def test_a_run_killed_while_it_encodes_loses_nothing(place: Place) -> None:

@@ -30,6 +30,8 @@ DECIDED_ROWS = (
 )
 """What the page says of groups that decisions made."""
 
+FACTS = "duplicates.json"
+"""Name of the file of counts, and of what the results were made with."""
 LINKS = (
     ("explained.html", "What holds each group together"),
     ("pairs.xlsx", "All pairs"),
@@ -40,8 +42,12 @@ LINKS = (
 
 
 def write_duplicates(found: Duplicates, folder: Path) -> None:
-    """Write tables, groups, pictures and counts into a folder of ours."""
+    """Write tables, groups, pictures and counts into a folder of ours.
+
+    The counts come last: where they are missing, a run was killed, and the tables may be of two runs.
+    """
     claim(folder)
+    (folder / FACTS).unlink(missing_ok=True)
     root, limit = found.collection.folder, found.collection.max_pixels
     _write_pairs(found, folder)
     if found.verified:
@@ -55,7 +61,7 @@ def write_duplicates(found: Duplicates, folder: Path) -> None:
     note = DECIDED_ROWS if found.reports else LINKED_ROWS
     links = LINKS[0 if found.verified else 1 :]
     write_strips(folder / "gallery.html", "duplicates", root, _strips(found), found.summary, limit, note, links)
-    write_json(folder / "duplicates.json", found.facts())
+    write_json(folder / FACTS, found.facts())
 
 
 def _strips(found: Duplicates) -> list[list[tuple[str, str, bool]]]:

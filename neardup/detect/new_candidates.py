@@ -2,14 +2,17 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from neardup.archive.notice import Sighting
 from neardup.arrays import Bools, Vectors
 from neardup.detect.pictures import pictures_in
 from neardup.detect.verified_pairs import by_content
 from neardup.encode.collection import Collection
+from neardup.encode.protocol import BATCH, Encoder
 from neardup.encode.shards import content_keys
 from neardup.search.all_pairs import NearPairs
 from neardup.search.blocks import open_triangle, search_block
@@ -35,19 +38,23 @@ class NewCandidates:
 
     @classmethod
     def search(
-        cls, collection: Collection, threshold: float, contents: tuple[str, ...], new: Bools, vectors: Vectors
+        cls, archive: Path, store: str, encoder: Encoder, threshold: float, seen: Sighting, vectors: Vectors
     ) -> "NewCandidates":
         """Search for candidates; what a former run of `watch` or `duplicates` compared is not compared again.
 
         Args:
-            collection: whose store has the vectors.
+            archive: folder of the photos.
+            store: folder or URL of the vectors.
+            encoder: that made the vectors.
             threshold: least similarity of a candidate.
-            contents: SHA-256 of each photo, ordered by path.
-            new: bool (n,), which photos are new; nothing is searched where none is.
+            seen: the photos, and which are new; nothing is searched where none is.
             vectors: float32 (n, d), unit rows, of each photo.
         """
+        contents, new = tuple(seen.path_of), np.array(seen.new, dtype=bool)
         pairs = NearPairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
         if new.any():
+            # All vectors are in the store: neither device nor precision matters, for nothing is encoded for it.
+            collection = Collection(archive.resolve(), store, encoder.name, "auto", "fp32", encoder.fingerprint, BATCH)
             triangle = open_triangle(collection, threshold, most=CANDIDATES)
             for block in triangle.blocks():
                 search_block(collection, threshold, block, CANDIDATES)

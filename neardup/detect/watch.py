@@ -9,14 +9,13 @@ import numpy as np
 
 from neardup.archive.notice import Memory, Sighting
 from neardup.archive.scan import check_folders, scan_archive
-from neardup.arrays import Ints
+from neardup.arrays import Ints, Vectors
 from neardup.decide.complete_linkage import near_groups
 from neardup.decide.group_report import GroupReport
 from neardup.detect.new_candidates import NewCandidates
 from neardup.detect.verified_pairs import Verification, VerifiedPairs, by_content, decide_pairs, groups_of
 from neardup.detect.watched import VERIFIED, Member, NearPair, Watched
-from neardup.encode.collection import Collection
-from neardup.encode.protocol import BATCH, Encoder
+from neardup.encode.protocol import Encoder
 from neardup.encode.store import store_of
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ArchiveError, ConfigError
@@ -37,6 +36,7 @@ def watch(
     say: Callable[[str], None] = print,
     store: str | None = None,
     verification: Verification | None = None,
+    add: Callable[[Watched], object] = lambda _: None,
 ) -> Watched:
     """Find what is new in the archive and publish its near-duplicates in `out/watch/<run>/`.
 
@@ -52,15 +52,14 @@ def watch(
         say: is told what is going on.
         store: folder or URL of the vectors, which other commands may share; else in `out`.
         verification: what decides the verified pairs; None where the vectors alone do.
+        add: is called with what was found before that counts as seen, and may add files to its folder.
 
     Raises:
         ArchiveError: the archive is not there, `out` lies inside it, or a file went away while it was read.
         ConfigError: the threshold is none.
     """
     check_folders(archive, out)
-    if not isinstance(threshold, Real) or not -1 <= threshold <= 1:
-        raise ConfigError(f"the threshold must be a similarity from -1 to 1, not {threshold}: take the calibrated one")
-    threshold = float(threshold)
+    threshold = _checked(threshold)
     claim(out / "watch")
     state, store = out / STATE / "watch", store_of(out, store)
     memory = Memory.load(state / "seen.json")
@@ -69,26 +68,45 @@ def watch(
         items = [(path, content) for content, path in seen.path_of.items()]
         say(f"{counted(len(items), 'photo')} in {archive}, {sum(seen.new):,} of them new; threshold {threshold:g}")
         vectors = embed_photos(items, archive, encoder, store=store, max_pixels=settings.max_pixels).vectors
-        new, verified = np.array(seen.new, dtype=bool), None
+        verified = None
         if verification:
-            # Its vectors are in the store: neither device nor precision matters, for nothing is encoded for it.
-            collection = Collection(archive.resolve(), store, encoder.name, "auto", "fp32", encoder.fingerprint, BATCH)
-            candidates = NewCandidates.search(collection, threshold, tuple(seen.path_of), new, vectors)
+            candidates = NewCandidates.search(archive, store, encoder, threshold, seen, vectors)
             verifier = Verifier.of_folder(archive, seen.path_of, out / STATE, settings.max_pixels)
             verified = _verified(candidates, seen, verifier, out, verification)
-        near = verified.pairs if verified else near_pairs(vectors, np.flatnonzero(new), threshold)
-        decided = groups_of(verified) if verified and verified.decision else None
-        group_of, reports = decided or (near_groups(near, vectors, threshold), ())
-        folder = out / "watch" / f"{memory.runs + 1:04d}" if seen.noticed else None
-        found = _pairs_and_groups(near, group_of, seen, verified, reports)
+        near = verified.pairs if verified else near_pairs(vectors, np.flatnonzero(seen.new), threshold)
+        found = _pairs_and_groups(near, seen, verified, *_groups(near, vectors, threshold, verified))
+        run = _number(out, memory) if seen.noticed else 0
+        folder = out / "watch" / f"{run:04d}" if run else None
         facts = threshold, encoder.name, encoder.fingerprint
         watched = Watched(archive, folder, len(items), seen.noticed, seen.vanished, *facts, *found, verified)
+        write_json(state / "seen.json", asdict(replace(memory, begun=run)))
         watched.write(settings.max_pixels)
     except FileNotFoundError as error:
         raise ArchiveError(f"{error.filename} went away while the archive was read: watch it again") from error
-    write_json(state / "seen.json", asdict(memory.after(seen.places, published=watched.folder is not None)))
+    add(watched)
+    write_json(state / "seen.json", asdict(memory.after(seen.places, run)))
     say(f"{watched.summary} See {watched.folder}." if watched.folder else watched.summary)
     return watched
+
+
+def _checked(threshold: object) -> float:
+    """The threshold, which must be a similarity.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not isinstance(threshold, Real) or not -1 <= threshold <= 1:
+        raise ConfigError(f"the threshold must be a similarity from -1 to 1, not {threshold}: take the calibrated one")
+    return float(threshold)
+
+
+def _number(out: Path, memory: Memory) -> int:
+    """The number of a run: that of a run that was killed while it published, else one that no run ever had.
+
+    Without its memory, or with an older one, a run does not take the folder of a former run either.
+    """
+    taken = [int(folder.name) for folder in (out / "watch").iterdir() if folder.name.isdecimal()]
+    return memory.begun or max([memory.runs, *taken]) + 1
 
 
 def _verified(
@@ -108,16 +126,25 @@ def _verified(
     return decide_pairs(tuple(seen.path_of.values()), contents, near, known, verifier, verification)
 
 
+def _groups(
+    near: NearPairs, vectors: Vectors, threshold: float, verified: VerifiedPairs | None
+) -> tuple[Ints, Sequence[GroupReport]]:
+    """The group of each photo, int64 (n,), by decisions where there are any, and the reports of groups by decisions."""
+    if verified and verified.decision:
+        return groups_of(verified)
+    return near_groups(near, vectors, threshold), ()
+
+
 def _pairs_and_groups(
-    near: NearPairs, group_of: Ints, seen: Sighting, verified: VerifiedPairs | None, reports: Sequence[GroupReport]
+    near: NearPairs, seen: Sighting, verified: VerifiedPairs | None, group_of: Ints, reports: Sequence[GroupReport]
 ) -> tuple[tuple[NearPair, ...], tuple[tuple[Member, ...], ...], tuple[GroupReport, ...]]:
     """The pairs that people are shown, with paths, the groups that new photos belong to, and the reports of these.
 
     Args:
         near: pairs as rows of the photos that were seen, best first.
-        group_of: int64 (n,), the group of each photo.
         seen: the photos, and which are new.
         verified: what verification says of the pairs, if they were verified.
+        group_of: int64 (n,), the group of each photo.
         reports: of all groups, if pairs were decided.
 
     Returns:

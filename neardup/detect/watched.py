@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from shutil import rmtree
 
 from neardup.archive.notice import KINDS, Noticed
 from neardup.decide.group_report import GroupReport
@@ -171,12 +172,11 @@ class Watched:
         return "\n".join(lines)
 
     def write(self, max_pixels: int) -> None:
-        """Write everything into the folder, which may hold what a killed run left."""
+        """Write everything into the folder; what a killed run left there is deleted."""
         if self.folder is None:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self.folder.glob(".*.part.*"):
-            leftover.unlink()
+        rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
         names = ("photo", "partner", "similarity", "partner_is_new", "group", *(VERIFIED if self.verified else ()))
         rows = [tuple(getattr(pair, name) for name in names) for pair in self.pairs[:SHEET_ROWS]]
         write_table(self.folder / "pairs.xlsx", tuple(name.replace("_", " ") for name in names), rows)
