@@ -2,12 +2,14 @@
 
 from collections.abc import Container
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from neardup.arrays import Floats, Ints
+from neardup.decide.chosen_decision import DECISION
 from neardup.decide.group_report import COLUMNS, GroupReport, Member
 from neardup.decide.probability import chance_text
 from neardup.detect.duplicates import Duplicates, LeftOut
@@ -32,6 +34,8 @@ DECIDED_ROWS = (
 
 FACTS = "duplicates.json"
 """Name of the file of counts, and of what the results were made with."""
+OPTIONAL = ("explained.html", "group_report.xlsx", "decoys.csv", DECISION)
+"""Names of the files that some runs write and others do not."""
 LINKS = (
     ("explained.html", "What holds each group together"),
     ("pairs.xlsx", "All pairs"),
@@ -42,12 +46,14 @@ LINKS = (
 
 
 def write_duplicates(found: Duplicates, folder: Path) -> None:
-    """Write tables, groups, pictures and counts into a folder of ours.
+    """Write tables, groups, pictures and counts into a folder of ours; of a former run only evidence stays there.
 
     The counts come last: where they are missing, a run was killed, and the tables may be of two runs.
     """
     claim(folder)
-    (folder / FACTS).unlink(missing_ok=True)
+    for name in (FACTS, *OPTIONAL):
+        (folder / name).unlink(missing_ok=True)
+    rmtree(folder / "explained", ignore_errors=True)
     root, limit = found.collection.folder, found.collection.max_pixels
     _write_pairs(found, folder)
     if found.verified:
