@@ -445,7 +445,7 @@ def test_a_killed_run_leaves_no_counts_of_the_former_one(opened: Opened, tmp_pat
     (tmp_path / "empty").mkdir()
     result, folder = found(opened(tmp_path / "empty", tmp_path / "store")), tmp_path / "out" / "duplicates"
     write_duplicates(result, folder)
-    with pytest.raises(AttributeError):
+    with pytest.raises(TypeError):
         write_duplicates(replace(result, unreadable=None), folder)  # type: ignore[arg-type]
     assert (folder / "pairs.parquet").exists()
     assert not (folder / "duplicates.json").exists()

@@ -278,6 +278,7 @@ def test_a_run_killed_before_the_memory_is_done_again(place: Place) -> None:
     killed()
     second = place.watch().folder
     assert (first, second) == (place.out / "watch" / "0001", place.out / "watch" / "0002")
+    assert second
     assert {path.name for path in second.iterdir()} == OUTPUTS
     assert "0.png" in (second / "pairs.csv").read_text()
 

@@ -89,7 +89,7 @@ def watch(
     return watched
 
 
-def _checked(threshold: object) -> float:
+def _checked(threshold: float) -> float:
     """The threshold, which must be a similarity.
 
     Raises:
