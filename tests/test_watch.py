@@ -601,13 +601,13 @@ def test_what_a_known_photo_matches_is_held_against_a_new_one(tmp_path: Path) ->
 
 def test_the_candidates_of_new_photos_are_those_of_a_search_of_all(place: Place) -> None:
     """A known photo is held against a new one only where no twenty others are nearer, known ones among them."""
-    names = [f"{number:02}.png" for number in range(60)]
+    names = [f"{number:02}.png" for number in range(32)]
     for path in (place.root / "photos").iterdir():
         path.unlink()
     late = names[4::9]
     for part in (set(names) - set(late), late):
         for name in part:
-            place.photo(name, 4 * int(name[:2]))
+            place.photo(name, 5 * int(name[:2]))
         verification = Verification(None)
         watched = watch(
             place.root, place.out, PrepareSettings(), Needle(), -1.0, lambda _: None, verification=verification
