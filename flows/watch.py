@@ -14,7 +14,7 @@ from tasks.decisions import chosen_encoder
 from tasks.deployed import settings_of_run
 from tasks.every_flow import EVERY_FLOW
 from tasks.tracking import tracking_of
-from tasks.watch import ask_again, log_watched, look_for_new, show_watched
+from tasks.watch import log_watched, look_for_new, show_watched
 
 
 @flow(name="watch", **EVERY_FLOW)
@@ -52,8 +52,7 @@ def watch(
     with alone(out, log.warning):
         tracking = tracking_of(out)
         names = chosen_encoder(out, encoder, log.info, chosen.onnx)
-        watched = look_for_new(archive, out, chosen, *names, threshold, verify=verify)
-        again = ask_again(watched, out)
+        watched, again = look_for_new(archive, out, chosen, *names, threshold, verify=verify)
         show_watched(watched)
         log_watched(tracking, watched)
     return watched.facts() | {

@@ -1,5 +1,6 @@
 """Reading an image file as what it is: upright, 8-bit RGB, or refused with a reason."""
 
+import hashlib
 import io
 import warnings
 from pathlib import Path
@@ -36,6 +37,23 @@ def read_file(path: Path) -> bytes:
         raise UnreadableImageError("no permission to read the file") from error
     except OSError as error:
         raise UnreadableImageError(f"the file cannot be read ({error.strerror})") from error
+
+
+def read_content(path: Path, sha256: str) -> bytes:
+    """The bytes of an image file that is known by its content: what is said of these bytes is kept under their digest.
+
+    Args:
+        path: where the file lay when its digest was taken.
+        sha256: the digest, in hex.
+
+    Raises:
+        FileNotFoundError: the file is gone.
+        UnreadableImageError: the file cannot be opened, its disk fails, or it has other bytes by now.
+    """
+    data = read_file(path)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise UnreadableImageError("the file has changed since it was found")
+    return data
 
 
 def open_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:

@@ -8,13 +8,15 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from neardup.decide.chosen_decision import decision_for
 from neardup.detect.verified_pairs import Verification
-from neardup.detect.watch import SHOWN_PAIRS, Watched, watch
+from neardup.detect.watch import watch
+from neardup.detect.watched import SHOWN_PAIRS, Watched
 from neardup.encode.encoder import loaded_encoder
 from neardup.errors import TrackingError
 from neardup.measure.threshold import calibrated_beside
 from neardup.review.asked.again import Again, ask_about
 from neardup.settings.schema import Settings
 from neardup.stages import digest_file
+from neardup.words import counted
 from tasks.decisions import judged_pairs, links_of
 from tasks.running import RETRY, outside_fault
 from tasks.tracking import Tracking
@@ -23,8 +25,8 @@ from tasks.tracking import Tracking
 @task(name="watch", retry_condition_fn=outside_fault, **RETRY)
 def look_for_new(
     archive: Path, out: Path, settings: Settings, name: str, checkpoint: str, threshold: float | None, *, verify: bool
-) -> Watched:
-    """Encode what is new, verify it and publish its near-duplicates.
+) -> tuple[Watched, list[Again]]:
+    """Encode what is new, verify it, publish its near-duplicates, and the answered pairs that are to be asked again.
 
     By default candidates are taken from the decision's loosest similarity on, or without one at or above the
     checkpoint's own threshold.
@@ -36,15 +38,15 @@ def look_for_new(
         threshold = decision.loosest if decision else calibrated_beside(checkpoint, encoder.fingerprint)
     verification = Verification(decision, judged_pairs(out)) if verify else None
     say, store = get_run_logger().info, settings.cluster.store
-    return watch(archive, out, settings.prepare, encoder, threshold, say, store, verification)
+    again: list[Again] = []
 
+    def ask_again(watched: Watched) -> None:
+        again.extend(ask_about(watched, links_of(out)) if watched.verified else ())
 
-def ask_again(watched: Watched, out: Path) -> list[Again]:
-    """Write `asked_again.csv`, which says which answered pairs people are asked about again, and why."""
-    rows = ask_about(watched, links_of(out)) if watched.verified else []
-    if rows:
-        get_run_logger().info("%s answered pairs are to be looked at again: asked_again.csv says why", len(rows))
-    return rows
+    watched = watch(archive, out, settings.prepare, encoder, threshold, say, store, verification, ask_again)
+    if again:
+        say(f"{counted(len(again), 'answered pair')} to look at again: asked_again.csv says which and why")
+    return watched, again
 
 
 def show_watched(watched: Watched) -> None:

@@ -32,6 +32,7 @@ from neardup.search.blocks import Triangle, open_triangle, search_block
 from neardup.search.exact_copies import KINDS, NEAR
 from neardup.settings.schema import ClusterSettings, PrepareSettings, Settings
 from neardup.verify.evidence import ordered
+from neardup.verify.store import EVIDENCE
 from tasks import duplicates as steps
 from tasks.cluster import workers
 from tasks.duplicates import threshold_of
@@ -417,6 +418,37 @@ def test_a_folder_without_photos_has_no_pairs(opened: Opened, tmp_path: Path) ->
     write_duplicates(result, tmp_path / "out" / "duplicates")
     assert (result.photos, result.groups) == (0, [])
     assert pd.read_parquet(tmp_path / "out" / "duplicates" / "pairs.parquet").empty
+
+
+def test_results_are_of_one_run(opened: Opened, tmp_path: Path) -> None:
+    """What a run that verified left is gone after one that did not; the evidence stays for the next that does."""
+    (tmp_path / "empty").mkdir()
+    result, folder = found(opened(tmp_path / "empty", tmp_path / "store")), tmp_path / "out" / "duplicates"
+    write_duplicates(result, folder)
+    names = {path.name for path in folder.iterdir()}
+    (folder / "explained").mkdir()
+    for name in (
+        "explained.html",
+        "explained/000000.png",
+        "group_report.xlsx",
+        "decoys.csv",
+        "decision.json",
+        EVIDENCE,
+    ):
+        (folder / name).write_text("of a former run")
+    write_duplicates(result, folder)
+    assert {path.name for path in folder.iterdir()} == {*names, EVIDENCE}
+
+
+def test_a_killed_run_leaves_no_counts_of_the_former_one(opened: Opened, tmp_path: Path) -> None:
+    """Tables of two runs are not taken for one result: what they were made with is told last."""
+    (tmp_path / "empty").mkdir()
+    result, folder = found(opened(tmp_path / "empty", tmp_path / "store")), tmp_path / "out" / "duplicates"
+    write_duplicates(result, folder)
+    with pytest.raises(TypeError):
+        write_duplicates(replace(result, unreadable=None), folder)  # type: ignore[arg-type]
+    assert (folder / "pairs.parquet").exists()
+    assert not (folder / "duplicates.json").exists()
 
 
 def test_the_files_say_the_same(opened: Opened, photos: Path, tmp_path: Path) -> None:

@@ -22,11 +22,11 @@ from neardup.images import MAX_PIXELS, read_image
 from neardup.search.blocks import open_triangle, search_block
 from neardup.search.exact_copies import KINDS, NEAR
 from neardup.settings.schema import ClusterSettings, PrepareSettings
-from neardup.stages import STATE
+from neardup.stages import STATE, digest_file
 from neardup.verify.candidates import CANDIDATES
 from neardup.verify.evidence import ordered
-from neardup.verify.store import EVIDENCE, EvidenceByPair, read_evidence, write_evidence
-from neardup.verify.verifier import verifier_fingerprint
+from neardup.verify.store import EVIDENCE, EvidenceByPair, KeypointCache, read_evidence, write_evidence
+from neardup.verify.verifier import Verifier, verifier_fingerprint
 from tasks import duplicates as steps
 
 TOLD = 777
@@ -172,6 +172,20 @@ def test_watch_takes_evidence_of_its_own_verifier_only(
     marked = [replace(one, inliers=TOLD) for one in evidence.values()]
     write_evidence(out / "duplicates" / EVIDENCE, marked, fingerprint or verifier_fingerprint())
     assert told(look(out)) == ([TOLD] if is_taken else told(evidence))
+
+
+def test_a_file_that_changes_while_it_is_verified_says_nothing_of_what_it_was(tmp_path: Path) -> None:
+    """Its keypoints would be kept for the former content, and be taken for that content's ever after."""
+    contents = {}
+    for name, number in (("a.png", 1), ("b.png", 2)):
+        scene(number).save(tmp_path / name)
+        contents[digest_file(tmp_path / name)] = name
+    scene(2).save(tmp_path / "a.png")
+    verifier = Verifier.of_folder(tmp_path, contents, tmp_path / "state")
+    changed, other = contents
+    assert verifier.verify([ordered(changed, other)]) == {}
+    cache = KeypointCache.in_state(tmp_path / "state")
+    assert (cache.has(changed), cache.has(other)) == (False, True)
 
 
 def test_a_decoy_is_told_once_and_with_its_likeliest_photo(tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ from neardup.arrays import Vectors
 from neardup.builtin.scenes import Scene
 from neardup.decide.complete_linkage import complete_linkage, near_groups
 from neardup.detect.verified_pairs import Verification
-from neardup.detect.watch import Watched, watch
+from neardup.detect.watch import watch
+from neardup.detect.watched import Watched
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError, ConfigError
 from neardup.images import MAX_PIXELS, read_image
@@ -33,6 +34,7 @@ from neardup.search import all_pairs as nearpairs
 from neardup.search.all_pairs import near_pairs
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE
+from neardup.verify.candidates import CANDIDATES
 
 THRESHOLD = math.cos(math.radians(25))
 OUTPUTS = {"pairs.xlsx", "pairs.csv", "groups.xlsx", "new_photos.csv", "gallery.html", "watch.md", "watch.json"}
@@ -253,19 +255,48 @@ def test_a_photo_that_was_over_the_limit_is_new_when_it_is_read(place: Place) ->
     assert (kinds(watched), len(watched.pairs)) == ([("large.png", "new", "")], 2)
 
 
+class KilledError(BaseException):
+    """What ends a run that has published everything and remembers nothing yet."""
+
+
 def test_a_run_killed_before_the_memory_is_done_again(place: Place) -> None:
     """Into the same folder, with the same bytes, and what it left half written is gone."""
+
+    def kill(watched: Watched) -> None:
+        assert watched.folder
+        (watched.folder / "pairs.csv").write_text("half")
+        (watched.folder / "explained.html").write_text("of pairs that the next run does not verify")
+        raise KilledError
+
+    def killed() -> None:
+        with pytest.raises(KilledError):
+            watch(place.root, place.out, PrepareSettings(), Needle(), THRESHOLD, lambda _: None, add=kill)
+
+    killed()
+    first = place.watch().folder
+    place.photo("0.png", 5)
+    killed()
+    second = place.watch().folder
+    assert (first, second) == (place.out / "watch" / "0001", place.out / "watch" / "0002")
+    assert second
+    assert {path.name for path in second.iterdir()} == OUTPUTS
+    assert "0.png" in (second / "pairs.csv").read_text()
+
+
+@pytest.mark.parametrize("lost", ["all of it", "the last run"])
+def test_a_lost_memory_costs_no_results(place: Place, lost: str) -> None:
+    """All photos are new to a run that remembers nothing, which takes a folder that none had."""
     place.watch()
     before = place.seen.read_bytes()
     place.photo("0.png", 5)
-    folder = place.watch().folder
-    assert folder
-    first = {path.name: path.read_bytes() for path in folder.iterdir()}
-    place.seen.write_bytes(before)
-    (folder / "pairs.csv").write_text("half")
-    (folder / ".pairs.1.part.csv").write_text("half")
-    assert place.watch().folder == folder
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+    place.watch()
+    results = listing(place.out / "watch")
+    if lost == "all of it":
+        place.seen.unlink()
+    else:
+        place.seen.write_bytes(before)
+    assert place.watch().folder == place.out / "watch" / "0003"
+    assert results.items() <= listing(place.out / "watch").items()
 
 
 def test_a_run_killed_while_it_encodes_loses_nothing(place: Place) -> None:
@@ -566,3 +597,27 @@ def test_what_a_known_photo_matches_is_held_against_a_new_one(tmp_path: Path) ->
     assert {frozenset(pair[:2]) for pair in named(first)} == {frozenset({old, between})}
     assert named(second) == [(new, between, "no"), (new, old, "no")]
     assert [pair.inliers is not None and pair.inliers > 20 for pair in second.pairs] == [True, True]
+
+
+def test_the_candidates_of_new_photos_are_those_of_a_search_of_all(place: Place) -> None:
+    """A known photo is held against a new one only where no twenty others are nearer, known ones among them."""
+    names = [f"{number:02}.png" for number in range(32)]
+    for path in (place.root / "photos").iterdir():
+        path.unlink()
+    late = names[4::9]
+    for part in (set(names) - set(late), late):
+        for name in part:
+            place.photo(name, 5 * int(name[:2]))
+        verification = Verification(None)
+        watched = watch(
+            place.root, place.out, PrepareSettings(), Needle(), -1.0, lambda _: None, verification=verification
+        )
+    encoder = Needle()
+    vectors = encoder.encode([encoder.read(place.root / "photos" / name) for name in names])
+    nearest = near_pairs(vectors, np.arange(len(names)), -1.0).nearest(CANDIDATES)
+    pairs = zip(nearest.left.tolist(), nearest.right.tolist(), strict=True)
+    expected = {frozenset((names[a], names[b])) for a, b in pairs if {names[a], names[b]} & set(late)}
+    assert watched.verified
+    assert len(watched.pairs) == watched.verified.counts["verified"] == len(expected)
+    assert {frozenset(pair[:2]) for pair in named(watched)} == expected
+    assert {pair[0] for pair in named(watched)} == set(late)

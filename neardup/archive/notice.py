@@ -20,14 +20,16 @@ class Memory:
     """What former runs saw; a content is the SHA-256 of a photo, or that of a file that cannot be read, marked as such.
 
     Attributes:
-        runs: how many of them published something.
+        runs: number of the last one that published something, 0 where none did.
         present: content → paths where it lay at the last run.
         gone: content → paths where it was last seen, of contents that the last run did not find.
+        begun: number of a run that began to publish and did not end, 0 where all did.
     """
 
     runs: int = 0
     present: Mapping[str, Sequence[str]] = field(default_factory=dict)
     gone: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    begun: int = 0
 
     @classmethod
     def load(cls, path: Path) -> "Memory":
@@ -55,10 +57,15 @@ class Memory:
         """Every path where something was last seen."""
         return frozenset(path for paths in self.contents.values() for path in paths)
 
-    def after(self, places: Mapping[str, Sequence[str]], *, published: bool) -> "Memory":
-        """The memory after a run that found contents at their paths, `places`, and published something or not."""
+    def after(self, places: Mapping[str, Sequence[str]], run: int) -> "Memory":
+        """The memory after a run.
+
+        Args:
+            places: content → paths where the run found it.
+            run: number of the run, 0 where it published nothing.
+        """
         gone = {content: paths for content, paths in self.contents.items() if content not in places}
-        return Memory(self.runs + published, places, gone)
+        return Memory(run or self.runs, places, gone)
 
 
 @dataclass(frozen=True)

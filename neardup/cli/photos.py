@@ -171,14 +171,14 @@ def _verified_hits(
     """Verify the hits, with the decision that belongs to the encoder, if one does."""
     from neardup.decide.chosen_decision import decision_for
     from neardup.detect.hits import verify_hits
-    from neardup.images import read_file
+    from neardup.images import read_content
 
     files = {hit.photo: photos / hit.path for found in hits for hit in found}
     files |= {photo: folder / path for photo, path in zip(queries.photos, queries.paths, strict=True)}
     fingerprint = queries.fingerprint
     decision = decision_for(state.parent if state else None, fingerprint)
     names = [(photo, Path(path).name) for photo, path in zip(queries.photos, queries.paths, strict=True)]
-    return verify_hits(names, hits, lambda photo: read_file(files[photo]), state, decision, max_pixels)
+    return verify_hits(names, hits, lambda photo: read_content(files[photo], photo), state, decision, max_pixels)
 
 
 def _is_store(vectors: str) -> bool:

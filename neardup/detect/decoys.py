@@ -14,7 +14,7 @@ from neardup.encode.collection import Files, encoded_photos
 from neardup.encode.encoder import Encoder
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ArchiveError
-from neardup.images import read_file
+from neardup.images import read_content
 from neardup.search.blocks import Triangle
 from neardup.search.nearest import Hit, nearest_rows
 from neardup.tables import save_rows
@@ -110,7 +110,7 @@ def search_decoys(
     verified = verify_hits(
         [queries[row] for row in searched],
         hits,
-        lambda photo: read_file(files[photo]),
+        lambda photo: read_content(files[photo], photo),
         state,
         decision,
         limit,

@@ -2,12 +2,14 @@
 
 from collections.abc import Container
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from neardup.arrays import Floats, Ints
+from neardup.decide.chosen_decision import DECISION
 from neardup.decide.group_report import COLUMNS, GroupReport, Member
 from neardup.decide.probability import chance_text
 from neardup.detect.duplicates import Duplicates, LeftOut
@@ -30,6 +32,10 @@ DECIDED_ROWS = (
 )
 """What the page says of groups that decisions made."""
 
+FACTS = "duplicates.json"
+"""Name of the file of counts, and of what the results were made with."""
+OPTIONAL = ("explained.html", "group_report.xlsx", "decoys.csv", DECISION)
+"""Names of the files that some runs write and others do not."""
 LINKS = (
     ("explained.html", "What holds each group together"),
     ("pairs.xlsx", "All pairs"),
@@ -40,8 +46,14 @@ LINKS = (
 
 
 def write_duplicates(found: Duplicates, folder: Path) -> None:
-    """Write tables, groups, pictures and counts into a folder of ours."""
+    """Write tables, groups, pictures and counts into a folder of ours; of a former run only evidence stays there.
+
+    The counts come last: where they are missing, a run was killed, and the tables may be of two runs.
+    """
     claim(folder)
+    for name in (FACTS, *OPTIONAL):
+        (folder / name).unlink(missing_ok=True)
+    rmtree(folder / "explained", ignore_errors=True)
     root, limit = found.collection.folder, found.collection.max_pixels
     _write_pairs(found, folder)
     if found.verified:
@@ -55,7 +67,7 @@ def write_duplicates(found: Duplicates, folder: Path) -> None:
     note = DECIDED_ROWS if found.reports else LINKED_ROWS
     links = LINKS[0 if found.verified else 1 :]
     write_strips(folder / "gallery.html", "duplicates", root, _strips(found), found.summary, limit, note, links)
-    write_json(folder / "duplicates.json", found.facts())
+    write_json(folder / FACTS, found.facts())
 
 
 def _strips(found: Duplicates) -> list[list[tuple[str, str, bool]]]:

@@ -17,6 +17,7 @@ from neardup.decide.group_report import GroupReport
 from neardup.decide.groups import members_of
 from neardup.decide.promises import expected_false_links
 from neardup.detect.decoys import Decoys
+from neardup.detect.pictures import pictures_in
 from neardup.detect.verified_pairs import Verification, VerifiedPairs, by_content, decide_pairs, groups_of
 from neardup.encode.collection import (
     Collection,
@@ -33,15 +34,7 @@ from neardup.encode.shards import content_keys
 from neardup.errors import ConfigError
 from neardup.search.all_pairs import NearPairs, joined
 from neardup.search.blocks import Triangle, open_triangle, search_block
-from neardup.search.exact_copies import (
-    COPY,
-    NEAR,
-    between_pictures,
-    by_first_file,
-    first_of,
-    pictures_of,
-    with_copies,
-)
+from neardup.search.exact_copies import COPY, NEAR
 from neardup.settings.schema import PrepareSettings
 from neardup.verify.candidates import CANDIDATES
 from neardup.verify.store import EvidenceByPair
@@ -230,30 +223,23 @@ def duplicates(
         judged_photos: SHA-256 of photos that people judged; they are counted even if they are in no pair.
         grouped: whether similarity makes the groups; else each photo is one for itself, until pairs are decided.
     """
-    collection, links, contents = triangle.collection, triangle.links(), triangle.contents()
+    collection = triangle.collection
     files = encoded_photos(collection, present)
-    picture_of_row = pictures_of(contents, links.equal)
-    keys, firsts = np.unique(contents, return_index=True)
-    rows = firsts[np.searchsorted(keys, files.contents)]
-    pictures = picture_of_row[rows]
-    count = np.bincount(pictures, minlength=len(contents))
-    near = between_pictures(links.pairs, picture_of_row, count)
-    near = near if triangle.most is None else near.sorted().nearest(triangle.most)
-    paired = np.zeros(len(contents), dtype=bool)
-    paired[near.left] = paired[near.right] = True
+    pictures = pictures_in(triangle, files.contents)
     judged = np.isin(files.contents, content_keys(pa.chunked_array([pa.array(judged_photos, pa.string())])))
-    chosen = np.flatnonzero(paired[pictures] | (count[pictures] > 1) | judged)
+    chosen = np.flatnonzero(pictures.related() | judged)
     paths = files.paths(chosen)
     # By path, so that nothing depends on how the photos were cut into shards.
     order = np.array(sorted(range(len(paths)), key=paths.__getitem__), dtype=np.int64)
     chosen = chosen[order]
-    first, near = by_first_file(pictures[chosen], near)
-    group_of = _groups(triangle, rows[chosen], near)[first] if grouped else np.arange(len(chosen))
-    pairs, kinds = with_copies(near, first, first_of(files.contents[chosen]))
+    pictures = pictures.take(chosen)
+    first, near = pictures.of_first_files()
+    group_of = _groups(triangle, pictures.rows, near)[first] if grouped else np.arange(len(chosen))
+    pairs, kinds = pictures.of_files()
     left_out = tuple(LeftOut(path, reason) for path, reason in unreadable(collection, present).items())
     names = tuple(paths[row] for row in order.tolist())
     digests = tuple(files.photos(chosen))
-    facts = len(files.contents), left_out, names, digests, rows[chosen], pairs, kinds, group_of
+    facts = len(files.contents), left_out, names, digests, pictures.rows, pairs, kinds, group_of
     return Duplicates(triangle, *facts)
 
 

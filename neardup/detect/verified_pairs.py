@@ -58,7 +58,7 @@ class Verification:
 
 @dataclass(frozen=True)
 class VerifiedPairs:
-    """Evidence of pairs, in the order of the pairs.
+    """Pairs with what was measured and decided of each; every sequence is in the order of `pairs`.
 
     Attributes:
         paths: of the photos that pairs count.
@@ -313,7 +313,7 @@ def decide_pairs(
         photos: SHA-256 of each of them.
         pairs: rows of `paths`.
         known: evidence of the pairs; exact copies have none, and need none.
-        verifier: that found it.
+        verifier: that found the evidence, and draws the pairs that are shown.
         verification: what turns evidence into a probability, and what people said of pairs.
     """
     decision, judged = verification.decision, verification.judged

@@ -76,19 +76,17 @@ def with_pairs(rows: Ints, more: Iterable[tuple[int, int]]) -> Ints:
     return np.unique(np.concatenate([rows, added]), axis=0)
 
 
-def candidate_pairs(vectors: Vectors, loosest: float, most: int = CANDIDATES, searched: Ints | None = None) -> Ints:
+def candidate_pairs(vectors: Vectors, loosest: float, most: int = CANDIDATES) -> Ints:
     """The pairs of which one photo is among the nearest of the other: int64 (m, 2), rows, the lesser first, ordered.
 
     Args:
         vectors: float32 (n, d), unit rows.
         loosest: least similarity of a candidate.
         most: nearest photos of each.
-        searched: int64 (m,), the rows whose nearest are taken; all by default.
     """
-    rows = np.arange(len(vectors)) if searched is None else searched
     pairs = [
         (min(row, other), max(row, other))
-        for row, nearest in zip(rows.tolist(), nearest_rows(vectors[rows], vectors, most + 1), strict=True)
+        for row, nearest in enumerate(nearest_rows(vectors, vectors, most + 1))
         for other, similarity in [hit for hit in nearest if hit[0] != row][:most]
         if similarity >= loosest
     ]

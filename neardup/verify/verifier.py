@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from neardup.arrays import Ints, Vectors
 from neardup.errors import UnreadableImageError
-from neardup.images import MAX_PIXELS, read_file, read_image
+from neardup.images import MAX_PIXELS, read_content, read_image
 from neardup.progress import bar
 from neardup.stages import digest_of
 from neardup.verify.candidates import candidate_pairs, closing_pairs, near_together, with_pairs
@@ -177,7 +177,9 @@ class Verifier:
             max_pixels: larger images are refused.
             cores: pairs and photos that are worked on at once.
         """
-        return cls(lambda photo: read_file(root / path_of[photo]), KeypointCache.in_state(state), max_pixels, cores)
+        return cls(
+            lambda photo: read_content(root / path_of[photo], photo), KeypointCache.in_state(state), max_pixels, cores
+        )
 
     def __enter__(self) -> Self:
         """Begin a run."""

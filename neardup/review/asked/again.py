@@ -18,7 +18,7 @@ from neardup.review.record.verdicts import DIFFERENT, SAME, Verdict
 from neardup.tables import load_table, save_rows
 
 if TYPE_CHECKING:
-    from neardup.detect.watch import Watched
+    from neardup.detect.watched import Watched
 
 TABLE = "asked_again.csv"
 """File of the folder of a run of `watch` that lists what is asked again."""

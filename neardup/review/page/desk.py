@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from neardup.detect.hits import verify_hits
-from neardup.images import MAX_PIXELS, read_file
+from neardup.images import MAX_PIXELS, read_content
 from neardup.review.asked.queues import Queues
 from neardup.review.found.results import Results
 from neardup.review.page.group import Groups
@@ -72,7 +72,7 @@ class Desk:
         names, state = [(query, "The photo you brought")], self.results.out / STATE
 
         def read(photo: str) -> bytes:
-            return data if photo == query else read_file(files[photo])
+            return data if photo == query else read_content(files[photo], photo)
 
         verified = verify_hits(names, [hits[:VERIFIED]], read, state, self.results.decision, self.max_pixels)[0]
         return {hit.photo: asdict(seen) for hit, seen in zip(hits, verified, strict=False) if seen}

@@ -1,0 +1,98 @@
+"""Which pairs `watch` verifies: those that `duplicates` would verify as well and of which a photo is new."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from neardup.archive.notice import Sighting
+from neardup.arrays import Bools, Vectors
+from neardup.detect.pictures import pictures_in
+from neardup.detect.verified_pairs import by_content
+from neardup.encode.collection import Collection
+from neardup.encode.protocol import BATCH, Encoder
+from neardup.encode.shards import content_keys
+from neardup.search.all_pairs import NearPairs
+from neardup.search.blocks import open_triangle, search_block
+from neardup.verify.candidates import CANDIDATES, closing_pairs, leads_on
+from neardup.verify.store import EvidenceByPair
+
+
+@dataclass(frozen=True)
+class NewCandidates:
+    """The candidates of a collection in which some photos are new; the photos are ordered by path.
+
+    Attributes:
+        contents: SHA-256 of each photo.
+        new: bool (n,), which photos are new.
+        vectors: float32 (n, d), unit rows, of each photo.
+        pairs: all candidates, of two known photos as well, best first.
+    """
+
+    contents: tuple[str, ...]
+    new: Bools
+    vectors: Vectors
+    pairs: NearPairs
+
+    @classmethod
+    def search(
+        cls, archive: Path, store: str, encoder: Encoder, threshold: float, seen: Sighting, vectors: Vectors
+    ) -> "NewCandidates":
+        """Search for candidates; what a former run of `watch` or `duplicates` compared is not compared again.
+
+        Args:
+            archive: folder of the photos.
+            store: folder or URL of the vectors.
+            encoder: that made the vectors.
+            threshold: least similarity of a candidate.
+            seen: the photos, and which are new; nothing is searched where none is.
+            vectors: float32 (n, d), unit rows, of each photo.
+        """
+        contents, new = tuple(seen.path_of), np.array(seen.new, dtype=bool)
+        pairs = NearPairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+        if new.any():
+            # All vectors are in the store: neither device nor precision matters, for nothing is encoded for it.
+            collection = Collection(archive.resolve(), store, encoder.name, "auto", "fp32", encoder.fingerprint, BATCH)
+            triangle = open_triangle(collection, threshold, most=CANDIDATES)
+            for block in triangle.blocks():
+                search_block(collection, threshold, block, CANDIDATES)
+            pairs, _ = pictures_in(triangle, content_keys(pa.chunked_array([pa.array(contents)]))).of_files()
+        return cls(contents, new, vectors, pairs)
+
+    @cached_property
+    def of_new(self) -> NearPairs:
+        """The candidates of which a photo is new, best first; of a new one and a known one the new one is left."""
+        return self._new_first(self.pairs)
+
+    def _new_first(self, pairs: NearPairs) -> NearPairs:
+        """Those of some pairs of which a photo is new, that photo first; if both are new, the lesser row."""
+        pairs = pairs.take(self.new[pairs.left] | self.new[pairs.right])
+        ends = np.sort(np.stack([pairs.left, pairs.right]), axis=0)
+        left, right = np.where(self.new[ends[0]], ends, ends[::-1])
+        return NearPairs(left, right, pairs.similarities).sorted()
+
+    def of_matched(self, known: EvidenceByPair) -> list[tuple[str, str]]:
+        """The candidates of those known photos that match new ones so well that they lead on, by `evidence.ordered`.
+
+        Args:
+            known: evidence of the pairs `of_new`.
+        """
+        leading = {photo for pair, evidence in known.items() if leads_on(evidence) for photo in pair}
+        reached = np.array([photo in leading for photo in self.contents], dtype=bool) & ~self.new
+        left, right = self.pairs.left, self.pairs.right
+        matched = (reached[left] | reached[right]) & ~self.new[left] & ~self.new[right]
+        return by_content(self.pairs.take(matched), self.contents)
+
+    def closing(self, known: EvidenceByPair) -> NearPairs:
+        """The pairs that close triangles, but for those of two known photos, which are no news; a new photo first.
+
+        Args:
+            known: evidence of the pairs `of_new` and `of_matched`.
+        """
+        row_of = {photo: row for row, photo in enumerate(self.contents)}
+        ends = [(row_of[one], row_of[other]) for one, other in closing_pairs(known, known)]
+        rows = np.array(ends, dtype=np.int64).reshape(-1, 2)
+        rows = rows[self.new[rows].any(axis=1)]
+        return self._new_first(NearPairs.between(rows, self.vectors[rows]))

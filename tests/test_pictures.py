@@ -1,0 +1,38 @@
+"""Files as pictures: which of them are near each other depends on no photo that is not among them."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from test_blocks import units
+
+from neardup.detect.pictures import pictures_in
+from neardup.encode.collection import Collection
+from neardup.encode.shards import SHARDS, content_keys
+from neardup.encode.vectors import Embeddings
+from neardup.search.all_pairs import near_pairs
+from neardup.search.blocks import open_triangle, search_block
+
+PHOTOS = tuple(f"{2 * number:016x}{0:048x}" for number in range(60))
+"""The SHA-256 of photos that nobody took."""
+
+
+@pytest.mark.parametrize(("slab", "most"), [(20, 1), (60, 3)])
+def test_photos_that_are_gone_take_no_place_among_the_nearest(tmp_path: Path, slab: int, most: int) -> None:
+    """The nearest of those photos that are there are what a search of these alone gives, whatever the store holds."""
+    vectors, there = units(60), np.flatnonzero(np.random.default_rng(0).random(60) < 0.6)
+    collection = Collection(tmp_path, str(tmp_path), "made", "cpu", "fp32", "made", 16)
+    for start in range(0, 60, 20):
+        photos = PHOTOS[start : start + 20]
+        shard = Embeddings(photos, photos, vectors[start : start + 20], "made")
+        collection.vectors.write(f"{SHARDS}000020-{start:016d}", shard.table())
+    triangle = open_triangle(collection, 0.0, slab, most)
+    for block in triangle.blocks():
+        search_block(collection, 0.0, block, most)
+    contents = pa.chunked_array([pa.array([PHOTOS[number] for number in there], pa.string())])
+    pairs, _ = pictures_in(triangle, content_keys(contents)).of_files()
+    expected = near_pairs(vectors[there], np.arange(len(there)), 0.0).nearest(most)
+    assert pairs.left.tolist() == expected.left.tolist()
+    assert pairs.right.tolist() == expected.right.tolist()
+    assert pairs.similarities.tolist() == expected.similarities.tolist()
