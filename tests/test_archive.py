@@ -9,6 +9,7 @@ from pathlib import Path
 import handmade
 import pytest
 
+from neardup.archive.names import Names
 from neardup.archive.scan import Archive, Unreadable, scan
 from neardup.archive.walk import Skipped, find_images, walk_images
 from neardup.builtin.demo import MadeArchive
@@ -47,6 +48,16 @@ def test_hidden_files_and_other_suffixes_are_not_listed(folder: Path) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"x")
     assert find_images(folder, ("**",), ("**/pages/**",)) == ["a/photos/deep/er/y.png", "a/photos/x.JPG"]
+
+
+@pytest.mark.parametrize("name", ["w.jpg ", "w.JPG.", "w.jpg\n"])
+def test_blanks_and_dots_behind_the_suffix_lose_no_photo(folder: Path, name: str) -> None:
+    """Some programs leave them there, and nobody sees them in a list of files."""
+    (folder / "a/photos/x.JPG").rename(folder / "a/photos" / name)
+    archive = scan(folder)
+    assert [photo.name for photo in archive.photos] == ["y.png", name]
+    cell = Names(archive).shortest(f"a/photos/{name}").strip()
+    assert [photo.name for photo in Names(archive).find(cell).photos] == [name]
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,11 @@ def test_a_name_with_a_line_break_stays_on_its_line(photos: Path, tmp_path: Path
     assert r"left out bad\n.png: " in ran.stderr
     ran = neardup("search", photos, "--in", vectors, "--encoder", "builtin:tiny", "--no-verify")
     assert ran.stdout.splitlines() == [r"two\nlines\t.png", r"  1  1.0000  two\nlines\t.png  (itself)"]
+    named = photos / "two\nlines\t.png"
+    ran = neardup("explain", named, named, "--picture", tmp_path / "x.png")
+    assert (ran.stdout.splitlines()[0].count(r"two\nlines\t.png"), len(ran.stdout.splitlines())) == (2, 2)
+    ran = neardup("explain", photos / "no\n.png", named)
+    assert (ran.exit_code, ran.stderr.count("\n"), r"no\n.png is not there" in ran.stderr) == (1, 1, True)
 
 
 def test_a_decision_of_a_folder_that_is_not_there_is_refused(photos: Path, tmp_path: Path) -> None:

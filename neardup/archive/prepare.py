@@ -19,6 +19,7 @@ from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet, write_training_sheet
 from neardup.archive.walk import Skipped, composed
 from neardup.errors import ArchiveError
+from neardup.images import suffix_of
 from neardup.progress import bar
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, Stage, claim, digest_file, digest_of, replacing, write_json
@@ -217,7 +218,7 @@ def _lines_of_files(archive: Archive, names: Names) -> Iterator[Discrepancy]:
     places: dict[str, list[str]] = {}
     contents: dict[str, list[str]] = {}
     for photo in archive.photos:
-        suffix = PurePosixPath(photo.path).suffix.lower()
+        suffix = suffix_of(photo.path)
         if suffix not in expected.get(photo.format, (f".{photo.format.lower()}",)):
             detail = f"the content is {photo.format}, not what the name {suffix} says; it is read as {photo.format}"
             yield Discrepancy("note", photo.path, name=photo.name, detail=detail)

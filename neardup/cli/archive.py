@@ -8,7 +8,7 @@ import click
 from neardup.cli.options import ARCHIVE, CONFIG, FOLDER, JSON, OUT, TRANSLATOR, options, settings_of
 from neardup.cli.output import check_prepared, print_result, say, working_in
 from neardup.errors import NeardupError
-from neardup.words import counted, one_line
+from neardup.words import counted
 
 
 @click.command()
@@ -98,7 +98,7 @@ def _write_queries(photos: Path, out: Path, max_pixels: int, *, as_json: bool) -
             claim(folder)  # so that an experiment may write there
         queries = make_queries(photos, folder, max_pixels)
     for path, reason in queries.unreadable:
-        say(one_line(f"left out {path}: {reason}"))
+        say(f"left out {path}: {reason}")
     unreadable = [{"path": path, "reason": reason} for path, reason in queries.unreadable]
     facts = {"queries": len(queries.written), "folder": folder, "unreadable": unreadable}
     print_result(facts, f"{folder} holds {counted(len(queries.written), 'query', 'queries')}", as_json=as_json)

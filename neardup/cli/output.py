@@ -10,12 +10,12 @@ from typing import Any
 import click
 
 from neardup.errors import ArchiveError
-from neardup.words import typed
+from neardup.words import one_line, typed
 
 
 def say(line: str) -> None:
-    """Tell a person something on standard error; standard output is for the result alone."""
-    click.echo(line, err=True)
+    """Tell a person one line on standard error, foreign signs in it written out; standard output is for results."""
+    click.echo(one_line(line), err=True)
 
 
 def print_result(value: Any, lines: str, *, as_json: bool) -> None:

@@ -71,7 +71,7 @@ def embed(
         store = store_of(out.parent, settings.cluster.store)
         embed_photos(items, folder, model, store=store, max_pixels=limit).save(out, folder)
     for path, reason in photos.left_out:
-        say(one_line(f"left out {path}: {reason}"))
+        say(f"left out {path}: {reason}")
     unreadable = [{"path": path, "reason": reason} for path, reason in photos.left_out]
     facts = {"photos": len(items), "vectors": out, "fingerprint": model.fingerprint, "unreadable": unreadable}
     print_result(facts, f"{out} holds {counted(len(items), 'photo')}, {len(unreadable)} left out", as_json=as_json)

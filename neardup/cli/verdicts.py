@@ -8,7 +8,7 @@ import click
 from neardup.cli.options import FILE, FOLDER, JSON, OUT, options
 from neardup.cli.output import check_there, print_result, say, working_in
 from neardup.errors import VerdictError
-from neardup.words import counted, typed
+from neardup.words import counted, one_line, typed
 
 if TYPE_CHECKING:
     from neardup.review.exchange.imported import Imported
@@ -66,7 +66,7 @@ def list_verdicts(out: Path, database: str, everything: bool, as_json: bool) -> 
         "contradictions": [found.sentence for found in links.contradictions],
         "agreements": [asdict(found) for found in agreed],
     }
-    print_result(facts, "\n".join(lines), as_json=as_json)
+    print_result(facts, "\n".join(map(one_line, lines)), as_json=as_json)
 
 
 def _kept(out: Path, database: str) -> "Verdicts":
@@ -102,7 +102,7 @@ def withdraw(identity: str, out: Path, database: str, who: str | None) -> None:
     """
     with _kept(out, database) as kept:
         undone = kept.withdraw(identity, _person(who))
-    click.echo(f"withdrawn by {undone.who}")
+    click.echo(f"withdrawn by {one_line(undone.who)}")
 
 
 @verdicts.command()
