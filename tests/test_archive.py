@@ -10,6 +10,7 @@ import handmade
 import pytest
 
 from neardup.archive.names import Names
+from neardup.archive.notice import Memory
 from neardup.archive.scan import Archive, Unreadable, scan
 from neardup.archive.walk import Skipped, find_images, walk_images
 from neardup.builtin.demo import MadeArchive
@@ -230,3 +231,15 @@ def test_a_missing_folder_is_one_sentence(tmp_path: Path) -> None:
     """A folder that is not there cannot be scanned."""
     with pytest.raises(ArchiveError, match="is not a folder: name the folder"):
         scan(tmp_path / "no")
+
+
+def test_a_memory_that_its_disk_changed_is_refused(tmp_path: Path) -> None:
+    """One digit of a digest would make a known photo new; a memory of before has no checksum and is read."""
+    memory, file = Memory(1, {"ab": ["a.jpg"]}, {}), tmp_path / "seen.json"
+    memory.save(file)
+    assert Memory.load(file) == memory
+    file.write_text(file.read_text().replace("ab", "aa"))
+    with pytest.raises(ArchiveError, match=r"seen\.json was changed .*delete it to take all photos as new"):
+        Memory.load(file)
+    file.write_text('{"runs": 1, "present": {"ab": ["a.jpg"]}, "gone": {}}')
+    assert Memory.load(file) == memory

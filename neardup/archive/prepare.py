@@ -22,7 +22,7 @@ from neardup.errors import ArchiveError
 from neardup.images import suffix_of
 from neardup.progress import bar
 from neardup.settings.schema import PrepareSettings
-from neardup.stages import STATE, Stage, claim, digest_file, digest_of, replacing, write_json
+from neardup.stages import STATE, Stage, claim, digest_file, digest_of, read_json, replacing, write_json
 from neardup.tables import write_table
 
 STEP = 4
@@ -116,7 +116,7 @@ def prepare(root: Path, out: Path, settings: PrepareSettings) -> Prepared:
 def _remember(root: Path, out: Path, settings: PrepareSettings) -> None:
     """Note where the archive lies and how it was read; a note that says so already is left as it is."""
     note, file = {"root": str(root.resolve()), "prepare": asdict(settings)}, out / STATE / ARCHIVE_FILE
-    if not file.is_file() or json.loads(file.read_text(encoding="utf-8")) != json.loads(json.dumps(note)):
+    if read_json(file) != json.loads(json.dumps(note)):
         write_json(file, note)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from neardup.cli.options import ARCHIVE, CONFIG, FOLDER, JSON, OUT, TRANSLATOR, options, settings_of
+from neardup.cli.options import ARCHIVE, ARCHIVE_CONFIG, CONFIG, FOLDER, JSON, OUT, TRANSLATOR, options, settings_of
 from neardup.cli.output import check_prepared, print_result, say, working_in
 from neardup.errors import NeardupError
 from neardup.words import counted
@@ -13,7 +13,7 @@ from neardup.words import counted
 
 @click.command()
 @ARCHIVE
-@options(OUT, CONFIG, JSON)
+@options(OUT, ARCHIVE_CONFIG, JSON)
 def prepare(archive: Path, out: Path, config: Path | None, as_json: bool) -> None:
     """Read sheets and photos; write the test set, the training set and the discrepancy report.
 
@@ -73,6 +73,8 @@ def augment(
     Example: neardup augment --out results --recipe press
              neardup augment --queries new_photos --out results
     """
+    if queries and (recipe or copies is not None):
+        raise click.UsageError("--queries writes four variants of each photo: leave --recipe and --copies out")
     settings = settings_of(config, augmentation=recipe, train__copies=copies)
     if queries:
         _write_queries(queries, out, settings.prepare.max_pixels, as_json=as_json)

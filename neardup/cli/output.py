@@ -47,6 +47,20 @@ def working_in(out: Path) -> Iterator[None]:
         yield
 
 
+def check_writable(folder: Path, instead: str) -> None:
+    """Refuse a folder that nothing can be written to, before anything is done.
+
+    Args:
+        folder: that is there.
+        instead: what can be done without the right to write there.
+
+    Raises:
+        ArchiveError: it is such a folder.
+    """
+    if not os.access(folder, os.W_OK):
+        raise ArchiveError(f"nothing can be written in {folder}: ask for the right to, or {instead}")
+
+
 def check_there(out: Path) -> None:
     """Refuse a folder of results that is not there, before it is made.
 

@@ -280,7 +280,7 @@ def watch(
         watched.write(settings.max_pixels)
     except FileNotFoundError as error:
         raise ArchiveError(f"{error.filename} went away while the archive was read: watch it again") from error
-    write_json(state / "seen.json", asdict(memory.after(seen.places, published=watched.folder is not None)))
+    memory.after(seen.places, published=watched.folder is not None).save(state / "seen.json")
     say(f"{watched.summary} See {watched.folder}." if watched.folder else watched.summary)
     return watched
 
