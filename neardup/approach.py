@@ -11,7 +11,7 @@ from neardup.errors import ArchiveError
 from neardup.measure.distractors import drawing, prepared_key
 from neardup.measure.queries import SEARCH_STEP
 from neardup.settings.schema import APPROACHES, Recipe, Settings
-from neardup.stages import Stage, digest_file, digest_of
+from neardup.stages import Stage, digest_file, digest_of, read_json, reading
 from neardup.train.step_version import TRAIN_STEP
 from neardup.words import typed
 
@@ -170,9 +170,10 @@ def approaches_of(out: Path, settings: Settings, base: str) -> list[Approach]:
     approaches = [Approach(name, out, settings, base) for name in names]
     path = out / "tuned" / "recipe.json"
     if path.is_file():
-        tuned = json.loads(path.read_text(encoding="utf-8"))
-        if tuned["base"] == base:
-            recipe = replace(settings.train, **tuned["recipe"])
+        with reading(path, f"run `neardup tune --out {typed(out)}` again, or delete it to leave the approach out"):
+            tuned = json.loads(path.read_text(encoding="utf-8"))
+            recipe = replace(settings.train, **tuned["recipe"]) if tuned["base"] == base else None
+        if recipe:
             approaches.append(Approach("tuned", out, replace(settings, train=recipe), base))
     return approaches
 
@@ -191,6 +192,9 @@ def trained_approaches(approaches: Sequence[Approach], say: Callable[[str], None
             trained.append(
                 approach if all_seeds_trained else replace(approach, settings=replace(approach.settings, seeds=1))
             )
+        elif read_json(approach.checkpoint.manifest).get("key") == approach.checkpoint.key:
+            again = f"run `neardup train --out {typed(approach.out)}` again with the same options"
+            say(f"{approach.name} is left out: its checkpoint is not as training left it, gone or damaged: {again}")
         elif (approach.folder / "checkpoint").is_dir():
             say(f"{approach.name} is left out: it was trained with other settings than these; say the same ones again")
     return trained

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import warnings
 from pathlib import Path
 
@@ -17,9 +18,22 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "MPO")
 """Pillow's names of the formats that are decoded; its other readers are never tried on a stranger's file."""
 
+TRAILING = " .\t\r\n\u00a0"
+"""Signs that programs leave at the end of a file's name without anybody seeing them: they are no part of its suffix."""
+
 # Pillow's own guard against bombs only warns at first; `open_image` refuses by the header, before anything is decoded.
 Image.MAX_IMAGE_PIXELS = None
 ImageFile.LOAD_TRUNCATED_IMAGES = False
+
+
+def suffix_of(name: str) -> str:
+    """The suffix of a file's name in small letters, whatever spaces or dots stand behind it.
+
+    >>> suffix_of("a/photo.JPG ."), suffix_of("photo")
+    ('.jpg', '')
+    """
+    # A path object for each of a million names would take 20 s.
+    return os.path.splitext(name.rstrip(TRAILING))[1].lower()  # noqa: PTH122
 
 
 def read_file(path: Path) -> bytes:

@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import get_native_id
 from typing import Any
+from zipfile import BadZipFile
 
 from filelock import FileLock, Timeout
 
 from neardup.errors import ArchiveError, system_error
+from neardup.words import reason_of
 
 STATE = ".neardup"
 """Folder in the output folder that holds manifests, caches and everything else not meant for people."""
@@ -230,7 +232,7 @@ class Stage:
     def read(self) -> dict[str, Any] | None:
         """The manifest if this very stage is done and all its outputs are as it left them, else None."""
         manifest = read_json(self.manifest)
-        if manifest.get("key") != self.key:
+        if manifest.get("key") != self.key or not {"outputs", "facts"} <= manifest.keys():
             return None
         if not all((self.out / path).exists() for path in manifest["outputs"]):
             return None
@@ -262,6 +264,23 @@ class Stage:
         manifest = {"stage": self.name, "key": self.key, "outputs": digests, "facts": dict(facts or {})}
         write_json(self.manifest, manifest)
         return manifest
+
+
+@contextmanager
+def reading(path: Path, again: str) -> Iterator[None]:
+    """Say what is to be done about a file of ours that is broken or lacks something, while it is read.
+
+    Args:
+        path: the file.
+        again: what the user does to have it made anew.
+
+    Raises:
+        ArchiveError: it is such a file.
+    """
+    try:
+        yield
+    except (AttributeError, BadZipFile, EOFError, KeyError, TypeError, ValueError) as error:
+        raise ArchiveError(f"{path} is damaged ({reason_of(error)}): {again}") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import xlsxwriter
 
 from neardup.errors import ArchiveError
 from neardup.stages import replacing
-from neardup.words import LONGEST_REASON, typed
+from neardup.words import LONGEST_REASON, reason_of, typed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -167,8 +167,13 @@ def load_rows(path: Path) -> list[dict[str, str]]:
         return [{name: unguarded(text) for name, text in row.items()} for row in csv.DictReader(stream)]
 
 
-def load_table(path: Path, kind: type[Row]) -> tuple[Row, ...]:
+def load_table(path: Path, kind: type[Row], advice: str = "") -> tuple[Row, ...]:
     """Read dataclass instances that `save_rows` wrote, whose fields are text or whole numbers.
+
+    Args:
+        path: the CSV.
+        kind: the dataclass.
+        advice: what to do about a table that cannot be read; else to prepare the archive again, which writes it anew.
 
     Raises:
         ArchiveError: the file is not there, or its columns are not the fields of the kind.
@@ -178,6 +183,6 @@ def load_table(path: Path, kind: type[Row]) -> tuple[Row, ...]:
         return tuple(kind(**{name: types[name](text) for name, text in row.items()}) for row in load_rows(path))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ArchiveError(
-            f"{path} was written by another version of neardup or changed since ({error}): "
-            f"run `neardup prepare ARCHIVE --out {typed(path.parent)}` again"
+            f"{path} was written by another version of neardup or changed since ({reason_of(error)}): "
+            + (advice or f"run `neardup prepare ARCHIVE --out {typed(path.parent)}` again")
         ) from error

@@ -28,7 +28,7 @@ from neardup.experiment import Say, history_of
 from neardup.measure.comparison import compare
 from neardup.measure.evaluate import Evaluation, Figure
 from neardup.settings.schema import Recipe, Settings
-from neardup.stages import STATE, Stage, digest_of, replacing, write_json
+from neardup.stages import STATE, Stage, digest_of, reading, replacing, write_json
 from neardup.tables import Value, write_table
 from neardup.train.examples import training_examples
 from neardup.train.finetune import EpochResult, measure_start, train
@@ -125,7 +125,7 @@ class Tuning:
         journal = self.folder / "journal.log"
         journal.parent.mkdir(parents=True, exist_ok=True)
         _mend(journal)
-        with warnings.catch_warnings():
+        with reading(journal, "move it away, and the study begins anew"), warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study = optuna.create_study(
                 storage=JournalStorage(JournalFileBackend(str(journal))),

@@ -31,7 +31,7 @@ REVIEW = {
     "record": "",
     "found": "record",
     "asked": "texts record found",
-    "exchange": "record found",
+    "exchange": "texts record found",
     "learned": "record",
     "page": "texts record found asked",
     "value": "record found asked learned page",

@@ -9,6 +9,8 @@ from pathlib import Path
 import handmade
 import pytest
 
+from neardup.archive.names import Names
+from neardup.archive.notice import Memory
 from neardup.archive.scan import Archive, Unreadable, scan
 from neardup.archive.walk import Skipped, find_images, walk_images
 from neardup.builtin.demo import MadeArchive
@@ -47,6 +49,16 @@ def test_hidden_files_and_other_suffixes_are_not_listed(folder: Path) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"x")
     assert find_images(folder, ("**",), ("**/pages/**",)) == ["a/photos/deep/er/y.png", "a/photos/x.JPG"]
+
+
+@pytest.mark.parametrize("name", ["w.jpg ", "w.JPG.", "w.jpg\n"])
+def test_blanks_and_dots_behind_the_suffix_lose_no_photo(folder: Path, name: str) -> None:
+    """Some programs leave them there, and nobody sees them in a list of files."""
+    (folder / "a/photos/x.JPG").rename(folder / "a/photos" / name)
+    archive = scan(folder)
+    assert [photo.name for photo in archive.photos] == ["y.png", name]
+    cell = Names(archive).shortest(f"a/photos/{name}").strip()
+    assert [photo.name for photo in Names(archive).find(cell).photos] == [name]
 
 
 @pytest.mark.parametrize(
@@ -219,3 +231,15 @@ def test_a_missing_folder_is_one_sentence(tmp_path: Path) -> None:
     """A folder that is not there cannot be scanned."""
     with pytest.raises(ArchiveError, match="is not a folder: name the folder"):
         scan(tmp_path / "no")
+
+
+def test_a_memory_that_its_disk_changed_is_refused(tmp_path: Path) -> None:
+    """One digit of a digest would make a known photo new; a memory of before has no checksum and is read."""
+    memory, file = Memory(1, {"ab": ["a.jpg"]}, {}), tmp_path / "seen.json"
+    memory.save(file)
+    assert Memory.load(file) == memory
+    file.write_text(file.read_text().replace("ab", "aa"))
+    with pytest.raises(ArchiveError, match=r"seen\.json was changed .*delete it to take all photos as new"):
+        Memory.load(file)
+    file.write_text('{"runs": 1, "present": {"ab": ["a.jpg"]}, "gone": {}}')
+    assert Memory.load(file) == memory

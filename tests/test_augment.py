@@ -244,7 +244,13 @@ def test_queries_lie_beside_their_original(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "names",
-    [["a.jpg", "a.png", "a_flip.jpg"], ["A.jpg", "a.jpg"], ["a~2.jpg", "a.png", "a.jpg"], ["é.jpg", "e\u0301.jpg"]],
+    [
+        ["a.jpg", "a.png", "a_flip.jpg"],
+        ["A.jpg", "a.jpg"],
+        ["a~2.jpg", "a.png", "a.jpg"],
+        ["é.jpg", "e\u0301.jpg"],
+        [f"{'é' * 123}{end}.jpg" for end in "abc"],
+    ],
 )
 def test_every_query_keeps_a_name_of_its_own(names: list[str], tmp_path: Path) -> None:
     """Photos of one stem, or named like a variant of another, lose no picture, on no disk."""

@@ -1,5 +1,6 @@
 """Results of which a file is broken: one sentence says which and what makes it anew, whoever reads them."""
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from made_results import small_results
 
 from neardup.cli import main
 from neardup.errors import ArchiveError
+from neardup.review.found.contents import Contents
 from neardup.stages import read_json
 from neardup.verify.store import read_evidence
 
@@ -46,6 +48,19 @@ def test_evidence_of_a_version_before_is_read(tmp_path: Path) -> None:
     pq.write_table(pq.read_table(path).select(["first", "second"]), path)
     with pytest.raises(ArchiveError, match="cannot be read"):
         read_evidence(path)
+
+
+def test_a_damaged_memory_of_contents_is_made_anew(tmp_path: Path) -> None:
+    """It is a cache: the photo is read again."""
+    (tmp_path / "a.jpg").write_bytes(b"a")
+    cache = tmp_path / "contents.sqlite"
+    with closing(Contents(tmp_path, cache)) as contents:
+        digest = contents.digest("a.jpg")
+    data = cache.read_bytes()
+    for damaged in (b"no database" * 100, data[:4096] + bytes(len(data) - 4096)):
+        cache.write_bytes(damaged)
+        with closing(Contents(tmp_path, cache)) as contents:
+            assert contents.digest("a.jpg") == digest
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"{", b"[1]", b"3"])

@@ -14,7 +14,7 @@ from test_train import Stop, make_examples, silent, small_clip, stop_after, weig
 
 from neardup.approach import KNOWN_PAIRS
 from neardup.encode.trainable import load_trainable
-from neardup.errors import TrainingError
+from neardup.errors import ArchiveError, TrainingError
 from neardup.review.record.links import Links, save_known_pairs
 from neardup.review.record.verdicts import DIFFERENT, SAME, SAME_SCENE, Verdict
 from neardup.settings.schema import AdaptRecipe, Recipe, prior_project
@@ -198,6 +198,9 @@ def test_known_pairs_are_read_from_a_table(tmp_path: Path) -> None:
     save_rows(tmp_path / "pairs.csv", KnownPair, [KnownPair("a", "b", 1), KnownPair("a", "c", 0)])
     assert KnownPairs.load(tmp_path / "pairs.csv") == KnownPairs((("a", "b"),), (("a", "c"),))
     assert KnownPairs.load(tmp_path / "none.csv") == KnownPairs()
+    (tmp_path / "bad.csv").write_text("first;second;same\na;b;1\n")
+    with pytest.raises(ArchiveError, match="give it the columns first, second and same"):
+        KnownPairs.load(tmp_path / "bad.csv")
 
 
 def test_verdicts_are_what_a_learner_knows(examples: list[Example], tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def test_the_help_lists_each_command_in_one_section() -> None:
         (OSError(errno.EROFS, "Read-only file system", b"out"), "out: read-only file system; it can only be read"),
         (FileNotFoundError(errno.ENOENT, "No such file", "/proc/x"), "/proc/x: no such file or directory; look"),
         (sqlite3.OperationalError("database or disk is full"), "records of the run cannot be written"),
+        (sqlite3.DatabaseError("file is not a database"), "is damaged (file is not a database); move mlflow.db and"),
         (sqlite3.OperationalError("attempt to write a readonly database"), "(readonly database); ask for the right"),
         (RuntimeError("I/O error: No space left on device (os error 28)"), ": no space left on device; make room"),
     ],
@@ -81,6 +82,34 @@ def test_a_mistake_of_ours_is_no_sentence() -> None:
     assert sentence_of(KeyError("x")) is None
     with pytest.raises(KeyError):
         CliRunner().invoke(failing(KeyError("x")), ["fail"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("augment --queries new --recipe press", "--recipe"),
+        ("augment --queries new --copies 0", "--copies"),
+        ("train --adapted --seed 0", "seed"),
+        ("train --adapted --augmentation press", "augmentation"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(command: str, option: str) -> None:
+    """Nobody believes that it was heard."""
+    ran = CliRunner().invoke(main, command.split())
+    assert (ran.exit_code, option in ran.stderr.splitlines()[-1]) == (2, True)
+
+
+def test_the_limit_on_pixels_is_that_of_the_settings(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever raises it, as the sentence of a photo that is too large says, is heard by every command."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "neardup.toml").write_text("[prepare]\nmax_pixels = 700\n")
+    ran = neardup("explain", photos / "é 1.png", photos / "é 1.png")
+    assert (ran.exit_code, "32 x 24 pixels are over the limit of 700: raise" in ran.stderr) == (1, True)
+    _, out = small_results(tmp_path / "made", groups=1)
+    assert neardup("verdicts", "share", "--out", out).exit_code == 0
+    assert list(out.rglob("*.jpg")) == []
 
 
 def test_an_interruption_says_how_to_go_on() -> None:
@@ -140,6 +169,11 @@ def test_a_name_with_a_line_break_stays_on_its_line(photos: Path, tmp_path: Path
     assert r"left out bad\n.png: " in ran.stderr
     ran = neardup("search", photos, "--in", vectors, "--encoder", "builtin:tiny", "--no-verify")
     assert ran.stdout.splitlines() == [r"two\nlines\t.png", r"  1  1.0000  two\nlines\t.png  (itself)"]
+    named = photos / "two\nlines\t.png"
+    ran = neardup("explain", named, named, "--picture", tmp_path / "x.png")
+    assert (ran.stdout.splitlines()[0].count(r"two\nlines\t.png"), len(ran.stdout.splitlines())) == (2, 2)
+    ran = neardup("explain", photos / "no\n.png", named)
+    assert (ran.exit_code, ran.stderr.count("\n"), r"no\n.png is not there" in ran.stderr) == (1, 1, True)
 
 
 def test_a_decision_of_a_folder_that_is_not_there_is_refused(photos: Path, tmp_path: Path) -> None:
@@ -190,6 +224,21 @@ def test_a_folder_that_cannot_be_written_to_is_refused(
     ran = neardup("duplicates", photos, "--out", tmp_path / "out")
     assert (ran.exit_code, f"nothing can be written in {tmp_path}: ask" in ran.stderr) == (1, True)
     assert not (tmp_path / "out").exists()
+
+
+def test_results_that_can_only_be_read_are_exported_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may only read them learns what to do instead, before anything is done."""
+    _, out = small_results(tmp_path / "theirs", groups=1)
+    monkeypatch.setattr(os, "access", lambda path, mode, **_: mode != os.W_OK or "theirs" not in str(path))
+    before = sorted(out.rglob("*"))
+    for command, advice in (("verdicts export", "name another file with --to"), ("review", "review a copy of it")):
+        ran = neardup(*command.split(), "--out", out)
+        assert (ran.exit_code, f"nothing can be written in {out}: ask for the right to, or {advice}" in ran.stderr) == (
+            1,
+            True,
+        )
+    assert neardup("verdicts", "export", "--out", out, "--to", tmp_path / "x.csv").exit_code == 0
+    assert sorted(out.rglob("*")) == before
 
 
 def test_listing_verdicts_where_nobody_judged_makes_no_database(tmp_path: Path) -> None:

@@ -44,10 +44,10 @@ def test_a_step_is_a_line_with_what_it_found_last(view: LiveView) -> None:
 
 def test_a_step_says_the_first_line_of_what_it_found(view: LiveView) -> None:
     """What is for whoever looks for a fault is not for the view, and a warning is no finding."""
-    view.emit(line("58 photos\n3 left out"))
+    view.emit(line("58 \x1bphotos\n3 left out"))
     view.emit(line("asked the server", logging.DEBUG))
     view.emit(line("a page lacks its legend", logging.WARNING))
-    assert shown(view).split() == ["⠋", "prepare", "0", "s", "58", "photos"]
+    assert shown(view).split() == ["⠋", "prepare", "0", "s", "58", r"\x1bphotos"]
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,19 @@ def test_keypoints_of_another_version_are_made_again(tmp_path: Path, monkeypatch
     assert cache.get("a" * 64) is None
 
 
+def test_damaged_keypoints_are_made_again(tmp_path: Path) -> None:
+    """A byte that a disk changed anywhere in the file is told by the checksum, or the file cannot be read at all."""
+    cache = KeypointCache(tmp_path)
+    cache.put("a" * 64, features(scene(81)))
+    path = cache._path("a" * 64)
+    data = path.read_bytes()
+    for place in range(8, len(data), len(data) // 40):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        assert cache.get("a" * 64) is None, place
+    path.write_bytes(data)
+    assert cache.get("a" * 64) is not None
+
+
 @pytest.mark.parametrize("step", ["KEYPOINTS_STEP", "MATCH_STEP", "VERIFY_STEP"])
 def test_each_step_is_part_of_the_verifier(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Evidence of an earlier version of any of them is not taken for that of this one."""

@@ -2,18 +2,23 @@
 
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
 from made_results import drawn_photo
 from PIL import Image
 
+from neardup.archive import captions
+from neardup.archive.trainingset import TrainingPhoto, TrainingSet
+from neardup.errors import ArchiveError
 from neardup.review.asked.queues import Task
 from neardup.review.found.candidates import Photo, ShownPair
-from neardup.review.found.facts import PhotoFacts
+from neardup.review.found.facts import Archived, PhotoFacts
 from neardup.review.page.shown import Alignment, TaskView
 from neardup.review.page.tones import toned
 from neardup.review.texts import Words
+from neardup.tables import save_rows
 from neardup.verify.evidence import Evidence
 
 A, B = (Photo(digit * 64, f"{digit}.jpg", PhotoFacts(f"{digit}.jpg", "")) for digit in "ab")
@@ -87,3 +92,17 @@ def test_numbers_are_written_as_the_language_does() -> None:
     assert [Words(language).percent(0.9499, 1) for language in ("en", "fr")] == ["94.9%", "94,9\u202f%"]
     assert Words("en").percent(0.29) == "29%"
     assert [Words(language).number(12_345) for language in ("en", "fr")] == ["12,345", "12\u202f345"]
+
+
+def test_the_caption_of_a_legend_is_shown(tmp_path: Path) -> None:
+    """As `prepare` and `translate` write both; a table that somebody spoilt costs the words alone."""
+    photo = TrainingPhoto("a.jpg", "p/a.jpg", "0" * 64, "Le roi", "p", "x.xlsx", "S", 2, "1", "1", "0" * 16)
+    TrainingSet((photo,)).save(tmp_path)
+    rows = [captions._Row("Le roi", "The king", "fr", "deepl")]
+    table = save_rows(tmp_path / "captions.csv", captions._Row, rows)
+    facts = Archived.load(tmp_path).of("p/a.jpg")
+    assert (facts.legend, facts.caption, facts.language) == ("Le roi", "The king", "fr")
+    table.write_bytes(b"legend;caption\n\xe9;\xe9\n")
+    assert Archived.load(tmp_path).of("p/a.jpg").legend == "Le roi"
+    with pytest.raises(ArchiveError, match="run `neardup translate"):
+        captions.load_captions(tmp_path)

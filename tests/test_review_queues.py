@@ -266,6 +266,14 @@ def test_links_are_drawn_once_for_all(out: Path) -> None:
     }
 
 
+def test_a_damaged_draw_is_one_sentence(out: Path, kept: Verdicts) -> None:
+    """Another draw would make two samples of one audit: whoever wants that says so."""
+    (out / "review").mkdir(exist_ok=True)
+    (out / "review" / "audit.json").write_text('{"seed": "0", "dra')
+    with pytest.raises(ArchiveError, match=r"audit\.json is damaged .*delete it to have the audit drawn anew"):
+        _ = Queues(Results(out), kept).drawn
+
+
 def test_the_next_aim_is_the_least_promise_that_is_not_yet_met() -> None:
     """Fifty-nine right ones are 95 % precise."""
     assert [aim and aim.promise for aim in (next_aim(Audit(seen, 0)) for seen in (0, 58, 59, 299))] == [

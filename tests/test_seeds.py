@@ -60,6 +60,17 @@ def test_evaluate_trains_no_further_seed(out: Path, small_encoder: str) -> None:
     assert [len(approach.repeats) for approach in (both[1], three[1])] == [1, 0]
 
 
+def test_a_changed_checkpoint_is_said_to_be_that(out: Path, small_encoder: str, tmp_path: Path) -> None:
+    """Whoever evaluates it learns that training makes it anew, and is not sent to look for other settings."""
+    shutil.copytree(out, tmp_path / "out")
+    config = tmp_path / "out" / "adapted" / "checkpoint" / "config.json"
+    config.write_text(config.read_text() + " ")
+    said: list[str] = []
+    trained_approaches(approaches(tmp_path / "out", small_encoder, 2), said.append)
+    assert [line.partition(": ")[0] for line in said] == ["adapted is left out"]
+    assert "not as training left it" in said[0]
+
+
 def test_to_see_that_nothing_changed_needs_no_torch() -> None:
     """An experiment that is done already is answered without the seconds that torch takes to load."""
     code = "import sys, neardup.experiment; print('torch' in sys.modules)"

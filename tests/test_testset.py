@@ -121,6 +121,14 @@ def test_accents_of_two_forms_are_one_name_on_some_disks() -> None:
     assert len({unicodedata.normalize("NFC", name) for name in names}) == 2
 
 
+def test_copies_have_names_that_disks_take() -> None:
+    """Folders behind a long name would make it too long; names that are cut are still distinct."""
+    long = "é" * 120
+    names = distinct_names([f"{folder}/{long}.jpg" for folder in ("a", f"{'b' * 99}c", f"{'b' * 99}d")])
+    assert len(set(names)) == 3
+    assert [(len(name.encode()) <= 255, name[:100], name[-4:]) for name in names] == [(True, "é" * 100, ".jpg")] * 3
+
+
 def test_a_name_of_its_own_is_kept() -> None:
     """Only namesakes are renamed."""
     assert distinct_names(["a/x.jpg", "b/x.jpg", "b/y.jpg"]) == ["x~a.jpg", "x~b.jpg", "y.jpg"]

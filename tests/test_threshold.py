@@ -11,7 +11,7 @@ from prefect.logging import disable_run_logger
 from neardup.encode.collection import Collection
 from neardup.encode.encoder import load_encoder
 from neardup.encode.trainable import load_trainable
-from neardup.errors import ConfigError
+from neardup.errors import ArchiveError, ConfigError
 from neardup.images import MAX_PIXELS
 from neardup.measure.comparison import compare
 from neardup.measure.evaluate import evaluate
@@ -115,4 +115,11 @@ def test_a_lower_precision_is_searched_by_its_own_threshold(tmp_path: Path) -> N
 def test_an_encoder_that_was_not_evaluated_has_no_threshold(tmp_path: Path) -> None:
     """The sentence says how to come by one."""
     with pytest.raises(ConfigError, match="has no calibrated threshold: give one with --threshold"):
+        calibrated_beside(str(tmp_path / "checkpoint"), "f" * 64)
+
+
+def test_damaged_metrics_are_one_sentence(tmp_path: Path) -> None:
+    """It names the file and what makes it anew."""
+    (tmp_path / "metrics.json").write_text('{"threshold": 0.')
+    with pytest.raises(ArchiveError, match=r"metrics\.json is damaged .*: run `neardup evaluate` again"):
         calibrated_beside(str(tmp_path / "checkpoint"), "f" * 64)

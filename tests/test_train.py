@@ -297,6 +297,17 @@ def test_the_state_of_another_training_is_discarded(tmp_path: Path) -> None:
     assert state.read() is None
 
 
+@pytest.mark.parametrize("name", ["state.json", "epoch-000001/model.safetensors"])
+def test_a_damaged_state_is_no_state(name: str, tmp_path: Path) -> None:
+    """A training begins anew rather than to go on from weights that a disk changed."""
+    state = TrainingState(tmp_path / "state", "key")
+    state.write(1, torch.nn.Linear(2, 2), [], {"epoch": 1})
+    file = tmp_path / "state" / name
+    data = file.read_bytes()
+    file.write_bytes(data[:-9] + bytes([data[-9] ^ 128]) + data[-8:])
+    assert state.read() is None
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # of torch's own compiler
 def test_compiled_training_has_nearly_the_same_losses(

@@ -13,7 +13,7 @@ from neardup.approach import approaches_of
 from neardup.archive.captions import translate_training_set
 from neardup.archive.trainingset import TrainingSet
 from neardup.encode.encoder import load_encoder
-from neardup.errors import ConfigError, DivergedError, TrainingError
+from neardup.errors import ArchiveError, ConfigError, DivergedError, TrainingError
 from neardup.settings.schema import Recipe, Settings, TranslateSettings, TuneSettings
 from neardup.stages import digest_of
 from neardup.train.examples import training_examples
@@ -174,6 +174,16 @@ def test_half_a_line_of_the_journal_is_taken_off(tuning: Tuning, tmp_path: Path)
         journal.write(b'{"op_code": 4, "worker')
     assert [trial.state.name for trial in cut.open().trials] == ["FAIL", "WAITING"]
     assert [trial.state.name for trial in cut.open().trials] == ["FAIL", "WAITING"]
+
+
+def test_a_damaged_journal_is_one_sentence(tuning: Tuning, tmp_path: Path) -> None:
+    """No trial of it is forgotten without a word."""
+    damaged = copied(tuning, tmp_path / "out")
+    damaged.ask(damaged.open())
+    journal = damaged.folder / "journal.log"
+    journal.write_bytes(journal.read_bytes().replace(b'"op_code"', b'"op_c\xefde"', 1))
+    with pytest.raises(ArchiveError, match=r"journal\.log is damaged .*: move it away, and the study begins anew"):
+        damaged.open()
 
 
 def test_a_study_that_has_enough_trials_has_none_left(tuning: Tuning, undisturbed: optuna.Study) -> None:

@@ -201,7 +201,68 @@ def test_a_row_that_was_copied_has_two_answers(found: Found, kept: Verdicts) -> 
     assert [(fault.kind, fault.row) for fault in taken(path, found, kept).faults] == [("two answers", 6)]
 
 
-@pytest.mark.parametrize(("separator", "encoding"), [(",", "utf-8"), (";", "cp1252"), ("\t", "utf-8-sig")])
+def test_a_known_answer_and_another_one_are_two_answers(found: Found, kept: Verdicts) -> None:
+    """Also where the first row of the two says what the person had said before: neither wins by its place."""
+    taken(fill(exported(found, kept), {(2, "verdict"): "same"}), found, kept)
+    path = exported(found, kept)
+    book = openpyxl.load_workbook(path)
+    values = [cell.value for cell in book["pairs"][2]]
+    book["pairs"].append([DIFFERENT if value == SAME else value for value in values])
+    book.save(path)
+    (fault,) = taken(path, found, kept).faults
+    assert (fault.kind, fault.detail) == ("two answers", "row 2 has another answer on the same pair: clear one of them")
+
+
+def test_an_old_workbook_overrules_nothing_where_numbers_have_gaps(found: Found, kept: Verdicts) -> None:
+    """A database skips numbers, as PostgreSQL does for what it refused: a verdict's place is not its number."""
+    with kept._engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO sqlite_sequence VALUES ('verdicts', 50)")
+    kept.add(Verdict.of(*found.candidates[1].pair, SAME, who="Ben", queue="review"))
+    test_an_old_workbook_overrules_no_later_answer(found, kept)
+
+
+@pytest.mark.parametrize("answer", ["SAME  scene", "Same\u00a0scene", "Même scène", "me\u0302me scène"])
+def test_an_answer_may_be_written_as_people_write(found: Found, kept: Verdicts, answer: str) -> None:
+    """Case and spaces do not count, and the words of the page are known in each of its languages."""
+    path = fill(exported(found, kept), {(2, "verdict"): answer, (2, "made from"): "Photo from  partner"})
+    assert taken(path, found, kept).stored == 1
+    assert [(v.verdict, v.direction != "") for v in kept.current()] == [("same scene", True)]
+
+
+def test_what_is_not_read_is_said(found: Found, kept: Verdicts) -> None:
+    """A column that somebody added is named; the answers are stored."""
+    path = exported(found, kept)
+    book = openpyxl.load_workbook(path)
+    book["pairs"]["T1"], book["pairs"]["T3"], book["pairs"]["U4"] = "Remarques", "voir le dos", "?"
+    book.save(path)
+    imported = taken(fill(path, {(2, "verdict"): "same"}), found, kept)
+    assert [(note.kind, note.cell) for note in imported.notes] == [("not read", "T3"), ("not read", "U4")]
+    assert "'Remarques'" in imported.notes[0].detail
+    assert imported.stored == 1
+
+
+def test_an_answer_that_was_cleared_stays_and_that_is_said(found: Found, kept: Verdicts) -> None:
+    """An empty cell is no verdict; a row that was empty from the beginning is another thing."""
+    taken(fill(exported(found, kept), {(2, "verdict"): "same"}), found, kept)
+    path = fill(exported(found, kept), {(2, "verdict"): ""})
+    kept.add(Verdict.of(*found.candidates[1].pair, SAME, who="Ada", queue="review"))
+    imported = taken(path, found, kept)
+    assert (imported.blank, imported.cleared, len(kept.current())) == (4, 1, 2)
+    assert "(1 answered before: that stays in force" in imported.summary
+
+
+def test_two_columns_of_answers_are_refused(found: Found, kept: Verdicts) -> None:
+    """One of them would be lost."""
+    path = exported(found, kept)
+    book = openpyxl.load_workbook(path)
+    book["pairs"]["T1"] = "verdict"
+    book.save(path)
+    assert [fault.kind for fault in taken(fill(path, {(2, "verdict"): "same"}), found, kept).faults] == ["two columns"]
+
+
+@pytest.mark.parametrize(
+    ("separator", "encoding"), [(",", "utf-8"), (";", "cp1252"), ("\t", "utf-8-sig"), ("\t", "utf-16")]
+)
 def test_a_csv_comes_back_as_any_office_saves_it(found: Found, kept: Verdicts, separator: str, encoding: str) -> None:
     """Commas or semicolons, UTF-8 or the code page of Windows, and the guard before a formula taken off again."""
     path = exported(found, kept, "verdicts.csv")

@@ -278,6 +278,43 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / DATABASE).read_bytes().startswith(b"something else")
 
 
+@pytest.mark.parametrize(
+    ("written", "damaged"),
+    [
+        (b"aaaaaaaaaa", b"aaaaaabaaa"),
+        (b"different", b"diffirent"),
+        (b'{"band"', b'{|band"'),
+        (b"\x0d\x00", b"\x4d\x00"),
+    ],
+)
+def test_a_damaged_verdict_is_one_sentence_and_never_another_verdict(
+    tmp_path: Path, written: bytes, damaged: bytes
+) -> None:
+    """A digest stands in an index too, an answer is one of few words, and a page has its kind."""
+    with open_verdicts(tmp_path) as kept:
+        kept.add(verdict(A, B, DIFFERENT, shown={"band": "link"}))
+    data = (tmp_path / DATABASE).read_bytes()
+    place = data.index(written, data.index(b"CREATE TABLE"))
+    (tmp_path / DATABASE).write_bytes(data[:place] + damaged + data[place + len(written) :])
+    with (
+        pytest.raises(VerdictError, match=r"malformed.*put its last copy in its place"),
+        open_verdicts(tmp_path) as kept,
+    ):
+        kept.current()
+
+
+def test_a_database_that_cannot_be_changed_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a disk that can only be read: whoever answers learns what right is missing, and nothing lies beside it."""
+    with open_verdicts(tmp_path) as kept:
+        kept.add(verdict(A, B, SAME))
+    monkeypatch.setattr(os, "access", lambda _path, mode, **_: mode != os.W_OK)
+    with open_verdicts(tmp_path) as kept:
+        assert [v.verdict for v in kept.current()] == [SAME]
+        with pytest.raises(VerdictError, match=r"nothing was stored: .*readonly.*ask for the right to write it"):
+            kept.add(verdict(A, C, SAME))
+        assert [file.name for file in tmp_path.iterdir()] == [DATABASE]
+
+
 TWO_WRITERS = """
 import sys
 from pathlib import Path

@@ -15,9 +15,9 @@ from neardup.archive.trainingset import Caption, TrainingSet, write_training_she
 from neardup.errors import ArchiveError, ConfigError, QuotaError, TranslationError
 from neardup.progress import bar
 from neardup.settings.schema import TranslateSettings
-from neardup.stages import STATE, Stage, digest_file, digest_of
+from neardup.stages import STATE, Stage, digest_file, digest_of, reading
 from neardup.tables import load_rows, save_rows
-from neardup.words import typed
+from neardup.words import counted, typed
 
 STEP = 1
 """Version of the translation stage, raised when its result changes for equal inputs."""
@@ -180,8 +180,8 @@ def translate_legends(
     elif foreign:
         count = sum(map(len, foreign.values()))
         report(
-            f"{count} legends stay untranslated, for nobody translates: set DEEPL_AUTH_KEY for DeepL, "
-            "or say --translator marian",
+            f"{counted(count, 'legend')} {'stays' if count == 1 else 'stay'} untranslated, for nobody translates: "
+            "set DEEPL_AUTH_KEY for DeepL, or say --translator marian",
         )
     name = translator.name.partition(":")[0] if translator else ""
     captions = {
@@ -233,7 +233,8 @@ def _translate_missing(
                     progress.update(len(pairs))
     except QuotaError as error:
         remaining = len(texts) - sent
-        return f"{error}; {sent} texts came back and are kept, {remaining} are left: run again then to go on", sent
+        back = f"{counted(sent, 'text')} came back and {'is' if sent == 1 else 'are'} kept"
+        return f"{error}; {back}, {remaining} {'is' if remaining == 1 else 'are'} left: run again then to go on", sent
     return None, sent
 
 
@@ -284,5 +285,6 @@ def load_captions(out: Path) -> dict[str, Caption]:
     """
     if not (out / "captions.csv").is_file():
         raise ArchiveError(f"{out} has no captions.csv: run `neardup translate --out {typed(out)}` first")
-    rows = load_rows(out / "captions.csv")
-    return {row["legend"]: Caption(row["caption"], row["language"], row["translator"]) for row in rows}
+    with reading(out / "captions.csv", f"run `neardup translate --out {typed(out)}` again"):
+        rows = load_rows(out / "captions.csv")
+        return {row["legend"]: Caption(row["caption"], row["language"], row["translator"]) for row in rows}

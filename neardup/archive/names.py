@@ -1,5 +1,6 @@
 """Which photo a name in the historian's sheet means, and which name means a photo and no other."""
 
+import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -11,10 +12,13 @@ from rapidfuzz.distance import OSA
 
 from neardup.archive.scan import Archive, Photo, Unreadable
 from neardup.archive.walk import composed
-from neardup.images import SUFFIXES
+from neardup.images import SUFFIXES, TRAILING, suffix_of
+from neardup.stages import digest_of
 
 NEAR = 2
 """Letters by which a misspelt name may differ from that of a photo that is suggested for it, and never taken."""
+LONGEST_NAME = 255
+"""Bytes of the longest name that a disk takes for a file."""
 ROOT = "./"
 """Beginning of a cell that holds the whole path of a photo, from the archive's folder on."""
 
@@ -22,7 +26,7 @@ ROOT = "./"
 def normal(name: str) -> str:
     """The name with composed accents and single spaces, without the suffix of an image."""
     name = re.sub(r"\s+", " ", composed(name)).strip()
-    return name[: -len(suffix)] if (suffix := PurePosixPath(name).suffix).lower() in SUFFIXES else name
+    return name.rstrip(TRAILING)[: -len(suffix)] if (suffix := suffix_of(name)) in SUFFIXES else name
 
 
 def folded(name: str) -> str:
@@ -69,7 +73,9 @@ class Names:
         self._exact: defaultdict[str, list[Photo | Unreadable]] = defaultdict(list)
         self._folded: defaultdict[str, list[Photo | Unreadable]] = defaultdict(list)
         items: list[Photo | Unreadable] = [*archive.photos, *archive.unreadable]
-        self._paths = {composed(item.path): item for item in items} | {item.path: item for item in items}
+        # A workbook's cell has no blanks at its ends; where a path without them is there as well, it is that one.
+        self._paths = {composed(item.path).strip(): item for item in items}
+        self._paths |= {composed(item.path): item for item in items} | {item.path: item for item in items}
         for item in items:
             name = PurePosixPath(item.path).name
             self._exact[normal(name)].append(item)
@@ -135,8 +141,8 @@ def _match_of(items: Iterable[Photo | Unreadable]) -> NameMatch:
 
 def _suffixed(items: Iterable[Photo | Unreadable], name: str) -> list[Photo | Unreadable]:
     """The files that have the suffix of the cell's name; where none has, all of them."""
-    suffix = PurePosixPath(name).suffix.lower()
-    same = [item for item in items if PurePosixPath(item.path).suffix.lower() == suffix]
+    suffix = suffix_of(name)
+    same = [item for item in items if suffix_of(item.path) == suffix]
     return same or list(items)
 
 
@@ -159,15 +165,32 @@ def distinct_names(paths: Sequence[str]) -> list[str]:
         pure = PurePosixPath(path)
         name = pure.name
         if shared[name_on_disk(name)] > 1:
-            name = f"{pure.stem}~{'~'.join(pure.parent.parts)}{pure.suffix}"
+            name = _fitting(f"{pure.stem}~{'~'.join(pure.parent.parts)}", pure.suffix)
         stem, count = PurePosixPath(name).stem, 2
         while name_on_disk(name) in taken:
-            name, count = f"{stem}~{count}{pure.suffix}", count + 1
+            name, count = _fitting(f"{stem}~{count}", pure.suffix), count + 1
         taken.add(name_on_disk(name))
         names.append(name)
     return names
 
 
 def name_on_disk(name: str) -> str:
-    """The name as a disk compares it that knows no case and composes accents."""
-    return composed(composed(name).casefold())
+    """The name as a disk compares it that knows no case, composes accents and drops dots and spaces at its end."""
+    return composed(composed(name).casefold()).rstrip(TRAILING)
+
+
+def _fitting(stem: str, suffix: str) -> str:
+    """A file name of this stem and suffix, the stem shortened where a disk would not take it."""
+    return shortened(stem, LONGEST_NAME - len(os.fsencode(suffix))) + suffix
+
+
+def shortened(stem: str, room: int) -> str:
+    """A stem of at most so many bytes: a longer one is cut, and eight digits of its digest keep it apart from others.
+
+    >>> shortened("abc", 3), shortened("a" * 20, 12)
+    ('abc', 'aaa~dc2e32b5')
+    """
+    if len(stem.encode()) <= room:
+        return stem
+    mark = f"~{digest_of(stem)[:8]}"
+    return stem.encode()[: room - len(mark)].decode(errors="ignore") + mark

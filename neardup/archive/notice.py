@@ -2,17 +2,23 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from neardup.archive.scan import Archive
 from neardup.errors import ArchiveError
+from neardup.stages import digest_of, write_json
 
 KINDS = ("new", "replaced", "moved", "exact copy", "unreadable")
 """What a file may be that was not there before; only the first two are new photos."""
 _UNREADABLE = "unreadable "
 """What the content of a file that cannot be read begins with in a memory; its SHA-256, or else its path, follows."""
+
+CHECKSUM = "checksum"
+"""Name of the digest, in the file of a memory, of all else that stands there."""
+_PUT_BACK = "put it back, or delete it to take all photos as new"
+"""What is to be done about the file of a memory that cannot be trusted."""
 
 
 @dataclass(frozen=True)
@@ -33,19 +39,30 @@ class Memory:
 
     @classmethod
     def load(cls, path: Path) -> "Memory":
-        """Read what `write_json` wrote; nothing was seen where there is no file.
+        """Read what `save` wrote, or a version before without a checksum; nothing was seen where there is no file.
 
         Raises:
-            ArchiveError: the file is not a memory.
+            ArchiveError: the file is not a memory, or was damaged.
         """
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            checksum = facts.pop(CHECKSUM, None)
+            memory = cls(**facts)
         except FileNotFoundError:
             return cls()
-        except (TypeError, ValueError) as error:
-            raise ArchiveError(
-                f"{path} is not what neardup wrote: put it back, or delete it to take all photos as new"
-            ) from error
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ArchiveError(f"{path} is not what neardup wrote: {_PUT_BACK}") from error
+        if checksum not in {None, memory._checksum}:
+            raise ArchiveError(f"{path} was changed since neardup wrote it, by hand or by its disk: {_PUT_BACK}")
+        return memory
+
+    def save(self, path: Path) -> None:
+        """Write the memory as JSON, whole or not at all."""
+        write_json(path, asdict(self) | {CHECKSUM: self._checksum})
+
+    @property
+    def _checksum(self) -> str:
+        return digest_of(asdict(self))
 
     @cached_property
     def contents(self) -> Mapping[str, Sequence[str]]:

@@ -19,9 +19,10 @@ from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet, write_training_sheet
 from neardup.archive.walk import Skipped, composed
 from neardup.errors import ArchiveError
+from neardup.images import suffix_of
 from neardup.progress import bar
 from neardup.settings.schema import PrepareSettings
-from neardup.stages import STATE, Stage, claim, digest_file, digest_of, replacing, write_json
+from neardup.stages import STATE, Stage, claim, digest_file, digest_of, read_json, replacing, write_json
 from neardup.tables import write_table
 
 STEP = 4
@@ -115,7 +116,7 @@ def prepare(root: Path, out: Path, settings: PrepareSettings) -> Prepared:
 def _remember(root: Path, out: Path, settings: PrepareSettings) -> None:
     """Note where the archive lies and how it was read; a note that says so already is left as it is."""
     note, file = {"root": str(root.resolve()), "prepare": asdict(settings)}, out / STATE / ARCHIVE_FILE
-    if not file.is_file() or json.loads(file.read_text(encoding="utf-8")) != json.loads(json.dumps(note)):
+    if read_json(file) != json.loads(json.dumps(note)):
         write_json(file, note)
 
 
@@ -217,7 +218,7 @@ def _lines_of_files(archive: Archive, names: Names) -> Iterator[Discrepancy]:
     places: dict[str, list[str]] = {}
     contents: dict[str, list[str]] = {}
     for photo in archive.photos:
-        suffix = PurePosixPath(photo.path).suffix.lower()
+        suffix = suffix_of(photo.path)
         if suffix not in expected.get(photo.format, (f".{photo.format.lower()}",)):
             detail = f"the content is {photo.format}, not what the name {suffix} says; it is read as {photo.format}"
             yield Discrepancy("note", photo.path, name=photo.name, detail=detail)

@@ -3,7 +3,6 @@
 Its layout, its sheets and its faults are those of the archive that neardup was made for; its photographs are drawn.
 """
 
-import json
 import struct
 import unicodedata
 import zlib
@@ -20,7 +19,7 @@ from PIL import Image
 from neardup.builtin.scenes import LANGUAGES, Scene
 from neardup.errors import ArchiveError
 from neardup.images import read_image
-from neardup.stages import digest_file, digest_of, replacing, write_json
+from neardup.stages import digest_file, digest_of, read_json, replacing, write_json
 from neardup.train.press import press
 
 STEP = 1
@@ -131,8 +130,8 @@ def _finished(root: Path, key: str) -> dict[str, Any]:
     """
     marker = _beside(root, "json")
     if marker.is_file():
-        facts: dict[str, Any] = json.loads(marker.read_text(encoding="utf-8"))
-        if facts["key"] == key and facts["finished"]:
+        facts = read_json(marker)
+        if facts.get("key") == key and facts.get("finished"):
             return facts
         _delete_drawn(root, _beside(root, "sha256"))
     elif root.exists() and any(root.iterdir()):

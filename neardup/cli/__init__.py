@@ -13,6 +13,7 @@ import click
 from neardup import __version__
 from neardup.cli import archive, explain, models, photos, registry, review, servers, verdicts, verify
 from neardup.cli.faults import sentence_of
+from neardup.cli.output import say
 from neardup.cli.sections import SECTIONS
 
 EDGE = Path(__file__).parents[1] / "edge"
@@ -42,7 +43,7 @@ class Commands(click.Group):
             sentence = sentence_of(error)
             if sentence is None or ctx.params.get("debug"):
                 raise
-            click.echo(f"neardup: {sentence}", err=True)
+            say(f"neardup: {sentence}")
             ctx.exit(1)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's

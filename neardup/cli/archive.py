@@ -5,15 +5,15 @@ from pathlib import Path
 
 import click
 
-from neardup.cli.options import ARCHIVE, CONFIG, FOLDER, JSON, OUT, TRANSLATOR, options, settings_of
+from neardup.cli.options import ARCHIVE, ARCHIVE_CONFIG, CONFIG, FOLDER, JSON, OUT, TRANSLATOR, options, settings_of
 from neardup.cli.output import check_prepared, print_result, say, working_in
 from neardup.errors import NeardupError
-from neardup.words import counted, one_line
+from neardup.words import counted
 
 
 @click.command()
 @ARCHIVE
-@options(OUT, CONFIG, JSON)
+@options(OUT, ARCHIVE_CONFIG, JSON)
 def prepare(archive: Path, out: Path, config: Path | None, as_json: bool) -> None:
     """Read sheets and photos; write the test set, the training set and the discrepancy report.
 
@@ -73,6 +73,8 @@ def augment(
     Example: neardup augment --out results --recipe press
              neardup augment --queries new_photos --out results
     """
+    if queries and (recipe or copies is not None):
+        raise click.UsageError("--queries writes four variants of each photo: leave --recipe and --copies out")
     settings = settings_of(config, augmentation=recipe, train__copies=copies)
     if queries:
         _write_queries(queries, out, settings.prepare.max_pixels, as_json=as_json)
@@ -98,7 +100,7 @@ def _write_queries(photos: Path, out: Path, max_pixels: int, *, as_json: bool) -
             claim(folder)  # so that an experiment may write there
         queries = make_queries(photos, folder, max_pixels)
     for path, reason in queries.unreadable:
-        say(one_line(f"left out {path}: {reason}"))
+        say(f"left out {path}: {reason}")
     unreadable = [{"path": path, "reason": reason} for path, reason in queries.unreadable]
     facts = {"queries": len(queries.written), "folder": folder, "unreadable": unreadable}
     print_result(facts, f"{folder} holds {counted(len(queries.written), 'query', 'queries')}", as_json=as_json)

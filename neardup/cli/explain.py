@@ -33,8 +33,9 @@ def explain(first: Path, second: Path, picture: Path, out: Path | None, encoder:
             raise ArchiveError(f"{path} is not there or no file: name two image files")
     if out and not out.is_dir():
         raise ArchiveError(f"{out} is not there: name with --in the folder that holds the results")
-    name = resolved(settings_of(None, encoder=encoder), out or picture.parent) if encoder else BUILTIN
-    explained = explain_files(first, second, picture, encoder=name, out=out)
+    settings = settings_of(None, encoder=encoder)
+    name = resolved(settings, out or picture.parent) if encoder else BUILTIN
+    explained = explain_files(first, second, picture, settings.prepare.max_pixels, encoder=name, out=out)
     facts = {
         "sentence": explained.sentence,
         "relation": explained.relation.words,

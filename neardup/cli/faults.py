@@ -33,6 +33,8 @@ OF_SQLITE: Mapping[str, int] = MappingProxyType(
     }
 )
 """What SQLite says, in which Prefect and MLflow keep their records, when its disk refuses → the like error."""
+DAMAGED = ("database disk image is malformed", "file is not a database")
+"""What SQLite says of a file that its disk has damaged."""
 
 
 def sentence_of(error: BaseException) -> str | None:
@@ -47,6 +49,11 @@ def sentence_of(error: BaseException) -> str | None:
     if fault and fault.errno is not None:
         what = os.strerror(fault.errno)
         return f"{_place(fault.filename)}{what[:1].lower()}{what[1:]}; {ADVICE.get(fault.errno, SEE_WHERE)}"
+    if said := next((text for text in DAMAGED if text in str(error)), None):
+        return (
+            f"a database of the records of runs is damaged ({said}); move mlflow.db and .neardup/prefect of the output "
+            "folder away, and both are made anew"
+        )
     said = next((text for text in OF_SQLITE if text in str(error)), None)
     return said and f"the records of the run cannot be written ({said}); {ADVICE[OF_SQLITE[said]]}"
 

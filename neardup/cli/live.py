@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neardup.progress import Progress, drawn_by
-from neardup.words import duration
+from neardup.words import duration, one_line
 
 ENDED = "Finished in state "
 """How Prefect's last line of a task run begins."""
@@ -63,14 +63,14 @@ class LiveView(logging.Handler):
         message = record.getMessage()
         name = getattr(record, "task_run_name", None)
         if record.levelno >= logging.WARNING and ENDED not in message:
-            self.console.print(Text(message, style="yellow"))
+            self.console.print(Text("\n".join(map(one_line, message.splitlines())), style="yellow"))
         if name is None:
             return
         step = self.steps.setdefault(_plain(name), Step(time.monotonic()))
         if message.startswith(ENDED):
             step.ended, step.well = time.monotonic(), "Completed" in message or "Cached" in message
         elif record.levelno == logging.INFO:
-            step.fact = message.splitlines()[0] if message else ""
+            step.fact = one_line(message.splitlines()[0]) if message else ""
 
     def show(self, progress: Progress | None) -> None:
         """Draw this bar below the steps; None draws none."""

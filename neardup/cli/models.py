@@ -9,6 +9,7 @@ from neardup.cli.flows import echo_mlflow, resolved, run_flow
 from neardup.cli.options import (
     ALSO_VERIFIED,
     ARCHIVE,
+    ARCHIVE_CONFIG,
     CONFIG,
     DEVICE,
     DISTRACTORS,
@@ -63,7 +64,9 @@ def train(
 
     name = "adapted" if adapted else "fine-tuned" if augmentation == "none" else "fine-tuned-augmented"
     recipe = None if augmentation == "none" else augmentation
-    if adapted and (given := [option for option, value in values.items() if value not in {None, False}]):
+    given = [option for option, value in values.items() if value is not None and value is not False]
+    given += [] if recipe is None else ["augmentation"]
+    if adapted and given:
         raise click.UsageError(f"--adapted goes by [adapt] of neardup.toml: set {', '.join(given)} there")
     settings = settings_of(config, encoder=encoder, device=device, augmentation=recipe, **training_values(values))
     check_prepared(out)
@@ -129,7 +132,7 @@ def evaluate(out: Path, config: Path | None, as_json: bool, dtype: "Dtype | None
 
 @click.command()
 @ARCHIVE
-@options(OUT, CONFIG, ENCODER, DEVICE, TRANSLATOR, DISTRACTORS, QUERIES, TRAIN, ALSO_VERIFIED, JSON)
+@options(OUT, ARCHIVE_CONFIG, ENCODER, DEVICE, TRANSLATOR, DISTRACTORS, QUERIES, TRAIN, ALSO_VERIFIED, JSON)
 @click.option("--augmentation", type=click.Choice(["classic", "press"]), help="Recipe of the third approach.")
 @click.option("--write-augmented", is_flag=True, default=None, help="Also write train_dataset_aug/.")
 def experiment(

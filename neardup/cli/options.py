@@ -34,7 +34,9 @@ ARCHIVE = click.argument("archive", type=FOLDER)
 
 OUT = click.option("--out", type=FOLDER, default=Path("results"), show_default=True, help="Folder for the results.")
 
-CONFIG = click.option(
+CONFIG = click.option("--config", type=FILE, help="Settings; else neardup.toml here.")
+
+ARCHIVE_CONFIG = click.option(
     "--config", type=FILE, help="Settings; else neardup.toml here, or [prepare] of the archive's own neardup.toml."
 )
 

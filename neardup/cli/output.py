@@ -10,12 +10,12 @@ from typing import Any
 import click
 
 from neardup.errors import ArchiveError
-from neardup.words import typed
+from neardup.words import one_line, typed
 
 
 def say(line: str) -> None:
-    """Tell a person something on standard error; standard output is for the result alone."""
-    click.echo(line, err=True)
+    """Tell a person one line on standard error, foreign signs in it written out; standard output is for results."""
+    click.echo(one_line(line), err=True)
 
 
 def print_result(value: Any, lines: str, *, as_json: bool) -> None:
@@ -45,6 +45,20 @@ def working_in(out: Path) -> Iterator[None]:
         return
     with alone(out, lambda line: say(f"neardup: {line}")):
         yield
+
+
+def check_writable(folder: Path, instead: str) -> None:
+    """Refuse a folder that nothing can be written to, before anything is done.
+
+    Args:
+        folder: that is there.
+        instead: what can be done without the right to write there.
+
+    Raises:
+        ArchiveError: it is such a folder.
+    """
+    if not os.access(folder, os.W_OK):
+        raise ArchiveError(f"nothing can be written in {folder}: ask for the right to, or {instead}")
 
 
 def check_there(out: Path) -> None:

@@ -8,6 +8,7 @@ import click
 from neardup.cli.flows import resolved, run_flow
 from neardup.cli.options import (
     ARCHIVE,
+    ARCHIVE_CONFIG,
     CHAMPION,
     CONFIG,
     DEVICE,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("folder", type=FOLDER)
 @click.option("--out", type=FILE, required=True, help="Parquet file to write.")
-@options(CONFIG, ENCODER, DEVICE, DTYPE, MEASURED, JSON)
+@options(ARCHIVE_CONFIG, ENCODER, DEVICE, DTYPE, MEASURED, JSON)
 def embed(
     folder: Path,
     out: Path,
@@ -71,7 +72,7 @@ def embed(
         store = store_of(out.parent, settings.cluster.store)
         embed_photos(items, folder, model, store=store, max_pixels=limit).save(out, folder)
     for path, reason in photos.left_out:
-        say(one_line(f"left out {path}: {reason}"))
+        say(f"left out {path}: {reason}")
     unreadable = [{"path": path, "reason": reason} for path, reason in photos.left_out]
     facts = {"photos": len(items), "vectors": out, "fingerprint": model.fingerprint, "unreadable": unreadable}
     print_result(facts, f"{out} holds {counted(len(items), 'photo')}, {len(unreadable)} left out", as_json=as_json)
@@ -246,7 +247,7 @@ def _show_hits(
 
 @click.command()
 @ARCHIVE
-@options(OUT, CONFIG, DEVICE, DTYPE, JSON, CHAMPION)
+@options(OUT, ARCHIVE_CONFIG, DEVICE, DTYPE, JSON, CHAMPION)
 @click.option("--runner", type=click.Choice(["threads", "dask"]), help="Threads of this process, or Dask's workers.")
 @click.option("--workers", type=int, help="Tasks at once; with dask so many processes are started here.")
 @click.option("--scheduler", help="With dask: address of a scheduler that runs already.")
@@ -298,7 +299,7 @@ def duplicates(
 
 @click.command()
 @ARCHIVE
-@options(OUT, CONFIG, DEVICE, JSON, CHAMPION, VERIFY)
+@options(OUT, ARCHIVE_CONFIG, DEVICE, JSON, CHAMPION, VERIFY)
 def watch(
     archive: Path,
     out: Path,

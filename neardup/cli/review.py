@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from neardup.cli.options import CONFIG, DEVICE, FOLDER, OUT, options, settings_of
-from neardup.cli.output import say
+from neardup.cli.options import ARCHIVE_CONFIG, DEVICE, FOLDER, OUT, options, settings_of
+from neardup.cli.output import check_writable, say
 from neardup.cli.verdicts import DATABASE
 from neardup.errors import ConfigError
 from neardup.words import counted
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@options(OUT, CONFIG)
+@options(OUT, ARCHIVE_CONFIG)
 @click.option("--archive", type=FOLDER, help="Folder of the photos, if it is not where `duplicates` found it.")
 @click.option("--who", help="Your name or initials, which stand beside each verdict; else that of your account.")
 @DATABASE
@@ -60,8 +60,10 @@ def review(
     from neardup.review.page.server import create_app
     from neardup.review.record.verdicts import open_verdicts
 
-    settings = settings_of(config, archive, device=device)
+    if out.is_dir():
+        check_writable(out, "review a copy of it")
     results = Results(out.resolve(), archive)
+    settings = settings_of(config, results.archive, device=device)
     check_folders(results.archive, out)
     store = settings.cluster.store or ""
     lookup = Lookup(results, encoder, store, settings.device)

@@ -1,17 +1,19 @@
 """Commands about what people said of pairs: list, withdraw, export, import, recalibrate, propose, share."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from neardup.cli.options import FILE, FOLDER, JSON, OUT, options
-from neardup.cli.output import check_there, print_result, say, working_in
+from neardup.cli.options import FILE, FOLDER, JSON, OUT, options, settings_of
+from neardup.cli.output import check_there, check_writable, print_result, say, working_in
 from neardup.errors import VerdictError
-from neardup.words import counted, typed
+from neardup.words import counted, one_line, typed
 
 if TYPE_CHECKING:
     from neardup.review.exchange.imported import Imported
+    from neardup.review.found.candidates import Found
     from neardup.review.record.verdicts import Verdict, Verdicts
 
 DATABASE = click.option(
@@ -66,7 +68,7 @@ def list_verdicts(out: Path, database: str, everything: bool, as_json: bool) -> 
         "contradictions": [found.sentence for found in links.contradictions],
         "agreements": [asdict(found) for found in agreed],
     }
-    print_result(facts, "\n".join(lines), as_json=as_json)
+    print_result(facts, "\n".join(map(one_line, lines)), as_json=as_json)
 
 
 def _kept(out: Path, database: str) -> "Verdicts":
@@ -102,7 +104,7 @@ def withdraw(identity: str, out: Path, database: str, who: str | None) -> None:
     """
     with _kept(out, database) as kept:
         undone = kept.withdraw(identity, _person(who))
-    click.echo(f"withdrawn by {undone.who}")
+    click.echo(f"withdrawn by {one_line(undone.who)}")
 
 
 @verdicts.command()
@@ -129,17 +131,19 @@ def export(
     """
     from neardup.archive.scan import check_folders
     from neardup.review.exchange.workbook import pictures_of, rows_of, write_answers_csv, write_workbook
-    from neardup.review.found.candidates import Found, require_results
+    from neardup.review.found.candidates import require_results
     from neardup.review.record.verdicts import open_verdicts
     from tasks.tracking import tracking_of
     from tasks.verdicts import log_export
 
-    found = Found.load(out, archive)
+    found = _found(out, archive)
     require_results(found)
     path = target or out / "verdicts.xlsx"
     check_folders(found.root, path, "--to")
     if path.suffix.lower() not in {".xlsx", ".csv"}:
         raise VerdictError(f"{path} is neither a workbook nor a CSV: give --to a name that ends with .xlsx or .csv")
+    if path.parent.is_dir():
+        check_writable(path.parent, "name another file with --to")
     with working_in(out), open_verdicts(out, database) as kept:
         current, number = kept.current(), kept.last()
         answered = {verdict.pair for verdict in current}
@@ -154,7 +158,8 @@ def export(
             write_answers_csv(path, rows)
         else:
             write_workbook(path, rows, pictures_of(found.root, found.max_pixels))
-        log_export(tracking_of(out), kept, path, len(rows), say)
+        if os.access(out, os.W_OK):
+            log_export(tracking_of(out), kept, path, len(rows), say)
     left = f", {len(chosen) - limit} more with a greater --limit" if len(chosen) > limit else ""
     click.echo(f"{path} holds {counted(len(rows), 'pair')}{left}")
 
@@ -180,7 +185,7 @@ def import_table(
     found = Found.load(out, archive)
     with open_verdicts(out, database) as kept:
         imported = import_answers(table, kept, found.candidates, _person(who), dry=dry_run)
-    for fault in (*imported.faults, *imported.contradictions):
+    for fault in (*imported.faults, *imported.contradictions, *imported.notes):
         say(f"{table.name}: {fault.line}")
     print_result(asdict(imported), _summary(imported, dry_run=dry_run), as_json=as_json)
     if imported.faults:
@@ -209,6 +214,7 @@ def recalibrate(out: Path, database: str, as_json: bool) -> None:
     from tasks.verdicts import log_recalibration
 
     check_there(out)
+    check_writable(out, "work on a copy of it")
     with working_in(out), open_verdicts(out, database) as kept:
         found = fit_again(out, kept)
         log_recalibration(tracking_of(out), found, say)
@@ -230,14 +236,14 @@ def propose(out: Path, archive: Path | None, database: str, as_json: bool) -> No
     from neardup.archive.testset import TestSet
     from neardup.review.asked.ground_truth import doubts_of, write_doubts
     from neardup.review.exchange.proposal import propose_rows, write_proposal
-    from neardup.review.found.candidates import Found
     from neardup.review.record.links import Links, save_known_pairs
     from neardup.review.record.verdicts import open_verdicts
 
     check_there(out)
+    check_writable(out, "work on a copy of it")
     with working_in(out), open_verdicts(out, database) as kept:
         links = Links.of(kept.current())
-        found = Found.load(out, archive) if (out / "duplicates" / "pairs.parquet").is_file() else None
+        found = _found(out, archive) if (out / "duplicates" / "pairs.parquet").is_file() else None
         candidates = found.candidates if found else ()
         chances = {one.pair: one.probability for one in candidates if one.probability is not None}
         sheets = propose_rows(out, links, chances)
@@ -271,15 +277,25 @@ def share(out: Path, archive: Path | None, database: str, target: Path | None, b
     """
     from neardup.archive.scan import check_folders
     from neardup.review.exchange.share import share as share_groups
-    from neardup.review.found.candidates import Found, load_evidence
+    from neardup.review.found.candidates import load_evidence
     from neardup.review.record.verdicts import open_verdicts
 
-    found = Found.load(out, archive)
+    found = _found(out, archive)
     folder = target or out / "share"
     check_folders(found.root, folder, "--to")
     with working_in(out), open_verdicts(out, database) as kept:
         written = share_groups(folder, found, kept.current(), load_evidence(out), base)
     click.echo(f"{counted(len(found.groups), 'group')}, {counted(len(written), 'file')}\nLook at {written[0]}")
+
+
+def _found(out: Path, archive: Path | None) -> "Found":
+    """What `duplicates` found, its photos to be shown up to the size that the settings allow."""
+    from dataclasses import replace
+
+    from neardup.review.found.candidates import Found
+
+    found = Found.load(out, archive)
+    return replace(found, max_pixels=settings_of(None, found.root).prepare.max_pixels)
 
 
 def _person(who: str | None) -> str:

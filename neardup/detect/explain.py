@@ -20,6 +20,7 @@ from neardup.verify.match import Prepared
 from neardup.verify.picture import LEAST_TERM, WIDTH, explain_picture
 from neardup.verify.relation import Relation, relation_of
 from neardup.verify.verifier import proof_of
+from neardup.words import one_line
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def explain_files(
         EncoderError: there is no such encoder.
         UnreadableImageError: a file is no image that can be read.
     """
-    files, names = (first, second), (first.name, second.name)
+    files, names = (first, second), (one_line(first.name), one_line(second.name))
     if picture.exists() and any(path.exists() and path.samefile(picture) for path in files):
         raise ArchiveError(f"{picture} is one of the two photos, which are only read: name another --picture")
     first_features, second_features = (_features(path, max_pixels) for path in files)

@@ -1,7 +1,7 @@
 """What is new in the archive since the last time, and which photos it is a near-duplicate of."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from numbers import Real
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from neardup.encode.vectors import embed_photos
 from neardup.errors import ArchiveError, ConfigError
 from neardup.search.all_pairs import NearPairs, joined, near_pairs
 from neardup.settings.schema import PrepareSettings
-from neardup.stages import STATE, claim, write_json
+from neardup.stages import STATE, claim
 from neardup.verify.store import EVIDENCE, read_evidence
 from neardup.verify.verifier import Verifier, verifier_fingerprint
 from neardup.words import counted
@@ -79,12 +79,12 @@ def watch(
         folder = out / "watch" / f"{run:04d}" if run else None
         facts = threshold, encoder.name, encoder.fingerprint
         watched = Watched(archive, folder, len(items), seen.noticed, seen.vanished, *facts, *found, verified)
-        write_json(state / "seen.json", asdict(replace(memory, begun=run)))
+        replace(memory, begun=run).save(state / "seen.json")
         watched.write(settings.max_pixels)
     except FileNotFoundError as error:
         raise ArchiveError(f"{error.filename} went away while the archive was read: watch it again") from error
     add(watched)
-    write_json(state / "seen.json", asdict(memory.after(seen.places, run)))
+    memory.after(seen.places, run).save(state / "seen.json")
     say(f"{watched.summary} See {watched.folder}." if watched.folder else watched.summary)
     return watched
 

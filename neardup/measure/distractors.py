@@ -22,7 +22,7 @@ from neardup.encode.vectors import Embeddings, embed_photos
 from neardup.errors import ArchiveError
 from neardup.images import MAX_PIXELS
 from neardup.settings.schema import PrepareSettings
-from neardup.stages import STATE, Stage, digest_file, digest_of
+from neardup.stages import STATE, Stage, digest_file, digest_of, reading
 from neardup.tables import load_rows, save_rows
 from neardup.words import typed
 
@@ -106,7 +106,8 @@ def prepared_key(out: Path) -> str:
     manifest = out / STATE / "prepare.json"
     if not manifest.is_file():
         raise ArchiveError(f"{out} holds no prepared archive: run `neardup prepare ARCHIVE --out {typed(out)}` first")
-    return str(json.loads(manifest.read_text(encoding="utf-8"))["key"])
+    with reading(manifest, f"run `neardup prepare ARCHIVE --out {typed(out)}` again"):
+        return str(json.loads(manifest.read_text(encoding="utf-8"))["key"])
 
 
 def archive_of(out: Path, need: str, otherwise: str = "") -> tuple[Path, PrepareSettings]:
@@ -124,11 +125,12 @@ def archive_of(out: Path, need: str, otherwise: str = "") -> tuple[Path, Prepare
     file = out / STATE / ARCHIVE_FILE
     if not file.is_file():
         raise ArchiveError(f"{out} does not say which archive it was prepared from: {advice}")
-    facts = json.loads(file.read_text(encoding="utf-8"))
-    root = Path(facts["root"])
+    with reading(file, advice):
+        facts = json.loads(file.read_text(encoding="utf-8"))
+        root, settings = Path(facts["root"]), PrepareSettings(**facts["prepare"])
     if not root.is_dir():
         raise ArchiveError(f"the archive {root}, {need}, is not there: {advice}")
-    return root, PrepareSettings(**facts["prepare"])
+    return root, settings
 
 
 def candidates(archive: Archive, out: Path, settings: PrepareSettings) -> list[Photo]:

@@ -17,7 +17,7 @@ from neardup.measure.bootstrap import Resample, resamples
 from neardup.measure.metrics import METRICS, NAMES, average_precision, ndcg
 from neardup.measure.scored import ScoredTestSet
 from neardup.measure.threshold import calibrated_threshold
-from neardup.stages import replacing, write_json
+from neardup.stages import reading, replacing, write_json
 from neardup.tables import save_rows
 from neardup.words import typed
 
@@ -234,6 +234,13 @@ class Evaluation:
             raise ArchiveError(
                 f"{folder} holds no evaluation: run `neardup evaluate --out {typed(folder.parent)}` first"
             )
+        again = f"delete {folder / 'metrics.json'} and run `neardup evaluate --out {typed(folder.parent)}` again"
+        with reading(folder, again):
+            return cls._load(folder)
+
+    @classmethod
+    def _load(cls, folder: Path) -> "Evaluation":
+        """Read what `save` wrote; what a broken file leads to is raised as it is."""
         facts = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         with np.load(folder / "evaluation.npz", allow_pickle=False) as arrays:
             evaluation = cls(

@@ -13,6 +13,7 @@ from neardup.measure.distractors import draw, embed_distractors
 from neardup.measure.evaluate import Distractors, Evaluation, evaluate
 from neardup.measure.metrics import METRICS
 from neardup.settings.schema import Dtype
+from neardup.stages import reading
 from neardup.words import typed
 
 EFFECT_METRICS = ("ndcg", "top_1", "micro_ap")
@@ -63,8 +64,10 @@ def measured_folder(out: Path, precision: Dtype, fingerprint: str) -> Path:
         ConfigError: it was not measured there.
     """
     for metrics in sorted(out.glob(f"*/{precision}/metrics.json")):
-        if json.loads(metrics.read_text(encoding="utf-8"))["fingerprint"] == fingerprint:
-            return metrics.parent
+        with reading(metrics, f"delete it, and run `neardup evaluate --precision {precision}` again"):
+            facts = json.loads(metrics.read_text(encoding="utf-8"))
+            if facts["fingerprint"] == fingerprint:
+                return metrics.parent
     raise ConfigError(
         f"what {precision} does to this encoder was not measured in {out}: run `neardup evaluate --out {typed(out)} "
         f"--precision {precision}` with the same --encoder first, or leave --precision out"

@@ -9,6 +9,7 @@ from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.folds import dealt_folds, judged_and_outside
 from neardup.errors import ConfigError
 from neardup.measure.pairs import Pairs
+from neardup.stages import reading
 
 ERROR_RESAMPLES = 200
 """Resamples of the groups from which the standard error of F1 is taken: it then varies by about a twentieth."""
@@ -111,15 +112,17 @@ def calibrated_beside(checkpoint: str, fingerprint: str) -> float:
             another encoder, as after training again without evaluating again.
     """
     metrics = Path(checkpoint).parent / "metrics.json"
-    facts = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
-    if facts.get("threshold") is None:
+    with reading(metrics, "run `neardup evaluate` again, or give a threshold with --threshold"):
+        facts = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
+        threshold, measured = facts.get("threshold"), str(facts.get("fingerprint", ""))
+    if threshold is None:
         raise ConfigError(
             f"{checkpoint} has no calibrated threshold: give one with --threshold (comparison_facts.json has those of "
             "an experiment), or name a model that an experiment measured"
         )
-    if facts["fingerprint"] != fingerprint:
+    if measured != fingerprint:
         raise ConfigError(
-            f"the threshold in {metrics} belongs to the encoder {facts['fingerprint'][:12]}, but {checkpoint} holds "
+            f"the threshold in {metrics} belongs to the encoder {measured[:12]}, but {checkpoint} holds "
             f"{fingerprint[:12]} now: run `neardup evaluate` to calibrate it anew, or give one with --threshold"
         )
-    return float(facts["threshold"])
+    return float(threshold)

@@ -69,7 +69,8 @@ class KnownPairs:
         Raises:
             ArchiveError: the table has other columns.
         """
-        rows = load_table(table, KnownPair) if table.is_file() else ()
+        advice = "give it the columns first, second and same (1 or 0), or move it away"
+        rows = load_table(table, KnownPair, advice) if table.is_file() else ()
         same, different = (tuple((r.first, r.second) for r in rows if bool(r.same) == kind) for kind in (True, False))
         return cls(same, different)
 

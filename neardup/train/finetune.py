@@ -12,7 +12,7 @@ from neardup.encode.trainable import Trainable, load_trainable
 from neardup.errors import DivergedError
 from neardup.progress import bar
 from neardup.settings.schema import PrepareSettings, Recipe
-from neardup.stages import digest_contents, write_json
+from neardup.stages import digest_contents, read_json, write_json
 from neardup.train.batches import Example, KnownPairs
 from neardup.train.data import TrainingData
 from neardup.train.epochs import (
@@ -328,10 +328,10 @@ def _finish(training: Training, key: str, folder: Path) -> None:
 
 def _finished(folder: Path, key: str) -> Training | None:
     """The training that finished in a folder by this key, if its checkpoint is as it was left."""
-    try:
-        record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+    record, checkpoint = read_json(folder / "training.json"), folder / "checkpoint"
+    if record.get("key") != key or not checkpoint.is_dir() or record.get("contents") != digest_contents(checkpoint):
         return None
-    checkpoint = folder / "checkpoint"
-    unchanged = checkpoint.is_dir() and record.get("contents") == digest_contents(checkpoint)
-    return Training.load(folder) if record["key"] == key and unchanged else None
+    try:
+        return Training.load(folder)
+    except (KeyError, TypeError):  # a damaged record: the training is done again
+        return None

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from neardup.stages import replacing, sync, sync_names, write_json
+from neardup.stages import digest_contents, read_json, replacing, sync, sync_names, write_json
 
 if TYPE_CHECKING:
     from neardup.encode.trainable import Trainable
@@ -39,12 +39,12 @@ class TrainingState:
         return self.folder / "state.json"
 
     def read(self) -> dict[str, Any] | None:
-        """The facts of the last whole epoch, or None; what belongs to another key is deleted."""
-        try:
-            pointer = json.loads(self._pointer.read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
+        """The facts of the last whole epoch, or None; what belongs to another key or was damaged is deleted."""
+        pointer = read_json(self._pointer)
+        if not pointer:
             return None
-        if pointer["key"] == self.key:
+        folder = self.folder / str(pointer.get("folder"))
+        if pointer.get("key") == self.key and folder.is_dir() and digest_contents(folder) == pointer.get("contents"):
             return dict(pointer["facts"])
         self.discard()
         return None
@@ -58,7 +58,8 @@ class TrainingState:
         for number, optimizer in enumerate(optimizers):
             _save(folder / f"optimizer-{number}.safetensors", _flat(optimizer))
         sync(folder, root=self.folder.parent)
-        write_json(self._pointer, {"key": self.key, "folder": folder.name, "facts": facts})
+        pointer = {"key": self.key, "folder": folder.name, "contents": digest_contents(folder), "facts": facts}
+        write_json(self._pointer, pointer)
         for other in self.folder.glob("epoch-*"):
             if other != folder:
                 shutil.rmtree(other)

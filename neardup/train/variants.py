@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from neardup.archive.names import name_on_disk
+from neardup.archive.names import LONGEST_NAME, name_on_disk, shortened
 from neardup.archive.new_photos import (
     FOLDER,
     Original,
@@ -34,6 +34,7 @@ from neardup.stages import Stage, claim, digest_file, digest_of, replacing
 from neardup.tables import save_rows
 from neardup.train.augment import copy_seed
 from neardup.train.classic import TORCHVISION
+from neardup.words import one_line
 
 STEP = 1
 """Version of the variants, raised when those of equal photos change."""
@@ -115,10 +116,12 @@ def make_queries(folder: Path, out: Path, max_pixels: int = MAX_PIXELS) -> Queri
 
 
 def _query_names(path: str, taken: set[str]) -> list[str]:
-    """Names of a photo and its variants that are not taken on any disk, which are taken then."""
-    start = str(PurePosixPath(path).with_suffix(""))
-    for stem in chain([start], (f"{start}~{number}" for number in count(2))):
-        names = [f"{stem}{ending}.jpg" for ending in ("", *VARIANTS)]
+    """Names of a photo and its variants that every disk takes and that are not taken, which are taken then."""
+    start = PurePosixPath(path).with_suffix("")
+    endings = [f"{ending}.jpg" for ending in ("", *VARIANTS)]
+    room = LONGEST_NAME - max(map(len, endings))
+    for stem in chain([start.name], (f"{start.name}~{number}" for number in count(2))):
+        names = [str(start.with_name(shortened(stem, room) + ending)) for ending in endings]
         marks = {name_on_disk(name) for name in names}
         if not marks & taken:
             taken |= marks
@@ -167,7 +170,7 @@ def write_queries(stage: Stage, settings: Settings, say: Callable[[str], None]) 
         facts = (photo, variant.removeprefix("_") or PHOTO, original.kind, original.path)
         queries.append(Query(file.relative_to(out).as_posix(), digest_file(file), *facts))
     left_out = [f"{path.relative_to(folder)} is left out: {reason}" for path, reason in written.unreadable]
-    sentences = [*left_out, *sentences]
+    sentences = list(map(one_line, (*left_out, *sentences)))
     for sentence in sentences:
         say(f"new photos: {sentence}")
     kinds = Counter(query.kind for query in queries if query.variant == PHOTO)

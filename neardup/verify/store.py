@@ -1,6 +1,7 @@
 """What verification keeps: evidence of pairs as Parquet, keypoints of photos as files of a cache with a size limit."""
 
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, fields
 from operator import attrgetter
@@ -25,6 +26,8 @@ KEYPOINTS = "keypoints"
 """Name of the folder of cached keypoints in a state folder, `.neardup` of an output folder."""
 CACHE_BYTES = 8 * 2**30
 """Bytes of keypoints that are kept from one run to the next: those of some 75,000 photos."""
+CHECKSUM = "crc32"
+"""Name of the array that holds the checksum of the others: a file of safetensors has none of its own."""
 EvidenceByPair = dict[tuple[str, str], Evidence]
 """Evidence by the SHA-256 of both photos, the lesser first."""
 
@@ -115,6 +118,15 @@ def _column_types() -> dict[str, pa.DataType]:
     return {name: by_type[hint] for name, hint in get_type_hints(Evidence).items() if hint in by_type}
 
 
+def _checksum(arrays: Mapping[str, np.ndarray[Any, Any]]) -> int:
+    """CRC-32 of some arrays, their names, types and shapes: it tells of bytes that a disk changed."""
+    checksum = 0
+    for name in sorted(arrays):
+        array = arrays[name]
+        checksum = zlib.crc32(array.tobytes(), zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), checksum))
+    return checksum
+
+
 class KeypointCache:
     """Keypoints of photos by content, in a folder that may be deleted at any time.
 
@@ -148,6 +160,8 @@ class KeypointCache:
         path = self._path(photo)
         try:
             arrays = load_file(path)
+            if arrays.pop(CHECKSUM).item() != _checksum(arrays):
+                return None
             width, height = arrays["size"].tolist()
             plain, blurred = (
                 Keypoints(arrays[f"{version}_places"], arrays[f"{version}_descriptors"])
@@ -171,8 +185,9 @@ class KeypointCache:
             "blurred_places": features.blurred.places,
             "blurred_descriptors": features.blurred.descriptors,
         }
+        arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         with replacing(self._path(photo)) as partial:
-            save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, partial)
+            save_file(arrays | {CHECKSUM: np.array(_checksum(arrays))}, partial)
 
     def shrink(self) -> int:
         """Delete the keypoints that were used longest ago until the limit is kept, and return of how many photos.

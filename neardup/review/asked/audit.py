@@ -6,11 +6,9 @@ random numbers", Ohlsson 1995): what is drawn is a uniform sample of the links o
 """
 
 import hashlib
-import json
 import secrets
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -18,6 +16,7 @@ from filelock import FileLock
 from neardup.arrays import Ints
 from neardup.decide.promises import Audit
 from neardup.review.found.results import Results
+from neardup.review.record.draws import draws_file, read_draws
 from neardup.stages import write_json
 from neardup.verify.evidence import ordered
 
@@ -60,14 +59,11 @@ def draw(results: Results) -> Draw:
     links = np.flatnonzero(results.links)
     names = [_names(results, row) for row in links.tolist()]
     run = hashlib.sha256("\n".join(sorted(map("\0".join, names))).encode("utf-8", "surrogateescape")).hexdigest()
-    file = results.out / "review" / "audit.json"
+    file = draws_file(results.out)
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(str(file.with_suffix(".lock"))):
-        stored: dict[str, Any] = (
-            json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"seed": secrets.token_hex(16)}
-        )
-        rows = _least(links, names, stored["seed"])
-        draws = stored.setdefault("draws", {})
+        stored = read_draws(results.out) or {"seed": secrets.token_hex(16), "draws": {}}
+        rows, draws = _least(links, names, stored["seed"]), stored["draws"]
         if run not in draws:
             pairs = [list(_names(results, row)) for row in rows.tolist()]
             time = datetime.now(UTC).isoformat(timespec="seconds")

@@ -5,18 +5,24 @@ second reading of the same table changes nothing, to mend the faults and to read
 """
 
 import csv
+import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from uuid import NAMESPACE_URL, uuid5
 
 from openpyxl.utils import get_column_letter
 
 from neardup.archive.sheets import Cell, Sheet, read_workbook
+from neardup.archive.walk import composed
 from neardup.errors import ArchiveError, VerdictError
 from neardup.review.exchange.workbook import (
     ANSWER,
     DIRECTION,
+    FACTS,
     FROM_PARTNER,
     FROM_PHOTO,
     ID,
@@ -31,7 +37,9 @@ from neardup.review.exchange.workbook import (
 from neardup.review.found.candidates import Candidate, id_of
 from neardup.review.record.links import Links
 from neardup.review.record.verdicts import ANSWERS, Verdict, Verdicts
+from neardup.review.texts import LANGUAGES, texts
 from neardup.tables import parsed_csv, unguarded
+from neardup.verify.evidence import ordered
 from neardup.words import counted
 
 _NAMESPACE = uuid5(NAMESPACE_URL, "neardup:answer")
@@ -43,8 +51,8 @@ class Fault:
     """One thing that is wrong with a table of answers, or worth knowing.
 
     Attributes:
-        kind: `unknown id`, `edited digest`, `missing column`, `unknown word`, `formula`, `outdated`, `two answers`,
-            `no answer`; or `contradiction`, which alone keeps nothing from being stored.
+        kind: `unknown id`, `edited digest`, `missing column`, `two columns`, `unknown word`, `formula`, `outdated`,
+            `two answers`, `no answer`; or `contradiction` and `not read`, which keep nothing from being stored.
         sheet: the sheet's name; empty in a CSV.
         row: the row as Excel numbers it.
         cell: the cell's address.
@@ -72,15 +80,19 @@ class Imported:
         stored: verdicts that are new.
         unchanged: rows whose answer was known already.
         blank: rows without an answer.
+        cleared: of these, rows of pairs that the person had answered before the table was made.
         faults: why nothing was stored; empty where all was.
         contradictions: answers that others, or other answers, contradict; they are stored and wait to be settled.
+        notes: what stands in the table and is no answer, so that it is not read.
     """
 
     stored: int
     unchanged: int
     blank: int
+    cleared: int
     faults: tuple[Fault, ...]
     contradictions: tuple[Fault, ...]
+    notes: tuple[Fault, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -88,6 +100,8 @@ class Imported:
         if self.faults:
             return f"nothing was stored: {counted(len(self.faults), 'fault')}; mend what is named and import again"
         known = f"{self.unchanged:,} known already, {counted(self.blank, 'row')} without an answer"
+        if self.cleared:
+            known += f" ({self.cleared:,} answered before: that stays in force, `neardup verdicts withdraw` ends it)"
         contradictions = counted(len(self.contradictions), "contradiction")
         return f"{counted(self.stored, 'verdict')} stored, {known}, {contradictions} to settle"
 
@@ -110,6 +124,10 @@ class _Row:
         return Fault(kind, self.sheet, self.number, f"{self.letters[name]}{self.number}", detail)
 
 
+_Answers = dict[tuple[str, str], tuple[_Row, Verdict]]
+"""Pair → the row that answers it, and the verdict of that row."""
+
+
 def import_answers(
     path: Path, verdicts: Verdicts, candidates: Sequence[Candidate], who: str, *, dry: bool = False
 ) -> Imported:
@@ -126,49 +144,55 @@ def import_answers(
         ArchiveError: the table cannot be read.
         VerdictError: nobody is named, or the database refuses.
     """
-    rows, faults = _read(path)
-    history = verdicts.history()
+    rows, faults, notes = _read(path)
     known = {candidate.id: candidate.pair for candidate in candidates}
-    known |= {id_of(*verdict.pair): verdict.pair for verdict in history}
+    known |= {id_of(*verdict.pair): verdict.pair for verdict in verdicts.history()}
     by_id = {candidate.id: candidate for candidate in candidates}
     current = verdicts.current()
     before = {verdict.pair: verdict for verdict in current if verdict.who == who}
-    newer = {verdict.pair: number for number, verdict in enumerate(history, 1) if verdict.who == who}
-    answers: dict[tuple[str, str], tuple[_Row, Verdict]] = {}
-    blank = unchanged = 0
+
+    @cache
+    def answered_after(number: int) -> set[tuple[str, str]]:
+        """The pairs that the person has answered after the verdict of a number."""
+        return {verdict.pair for verdict in verdicts.history(number) if verdict.who == who}
+
+    given, answers = _Answers(), _Answers()
+    blank = cleared = unchanged = 0
     for row in rows:
         wrong = _faults(row, known)
         faults += wrong
         if wrong:
             continue
+        pair = ordered(row.text(PHOTO), row.text(PARTNER))
         if not row.text(ANSWER):
             blank += 1
+            cleared += pair in before and pair not in answered_after(_number(row))
             continue
         verdict = _verdict(row, who, by_id.get(row.text(ID)), before)
-        old = before.get(verdict.pair)
-        if old and _content(old) == _content(verdict):
+        other, first = given.setdefault(pair, (row, verdict))
+        if _content(first) != _content(verdict):
+            detail = f"row {other.number} has another answer on the same pair: clear one of them"
+            faults.append(row.fault("two answers", ANSWER, detail))
+        elif pair in before and _content(before[pair]) == _content(verdict):
             unchanged += 1
-        elif newer.get(verdict.pair, 0) > _number(row):
+        elif pair in answered_after(_number(row)):
             detail = f"{who} has answered this pair since the table was made: clear the cell, or export again"
             faults.append(row.fault("outdated", ANSWER, detail))
-        elif verdict.pair in answers and _content(answers[verdict.pair][1]) != _content(verdict):
-            other = answers[verdict.pair][0]
-            faults.append(row.fault("two answers", ANSWER, f"row {other.number} has another answer on the same pair"))
         else:
-            answers[verdict.pair] = row, verdict
+            answers[pair] = row, verdict
     accepted = [verdict for _, verdict in answers.values()]
     others = [verdict for verdict in current if verdict.pair not in answers or verdict.who != who]
     contradictions = tuple(sorted(_contradictions(answers, others), key=lambda fault: (fault.sheet, fault.row)))
     if faults:
-        return Imported(0, unchanged, blank, tuple(faults), contradictions)
+        return Imported(0, unchanged, blank, cleared, tuple(faults), contradictions, tuple(notes))
     stored = len(accepted) if dry else verdicts.add_all(accepted)
-    return Imported(stored, unchanged, blank, (), contradictions)
+    return Imported(stored, unchanged, blank, cleared, (), contradictions, tuple(notes))
 
 
 def _number(row: _Row) -> int:
     """How many verdicts there were when the table was made."""
     text = row.text(STATE_OF)
-    return int(text) if text.isdecimal() else 0
+    return int(text) if text.isdecimal() and len(text) < 19 else 0  # noqa: PLR2004 - digits that a database counts in
 
 
 def _content(verdict: Verdict) -> tuple[str, ...]:
@@ -177,10 +201,10 @@ def _content(verdict: Verdict) -> tuple[str, ...]:
 
 def _verdict(row: _Row, who: str, candidate: Candidate | None, before: Mapping[tuple[str, str], Verdict]) -> Verdict:
     """The verdict of a row without a fault."""
-    direction = {FROM_PHOTO: "first", FROM_PARTNER: "second"}.get(row.text(DIRECTION), "")
+    direction = {FROM_PHOTO: "first", FROM_PARTNER: "second"}.get(_plain(row.text(DIRECTION)), "")
     words = {"relation": row.text(RELATION), "note": row.text(NOTE)}
     shown = candidate.shown() if candidate else {}
-    answer = row.text(ANSWER).casefold()
+    answer = _answer_words()[_plain(row.text(ANSWER))]
     verdict = Verdict.of(
         row.text(PHOTO), row.text(PARTNER), answer, who=who, queue="import", direction=direction, shown=shown, **words
     )
@@ -219,18 +243,28 @@ def _faults_of_words(row: _Row) -> list[Fault]:
     """Whether the person wrote words that may stand there."""
     faults = []
     answer, direction = row.text(ANSWER), row.text(DIRECTION)
-    if answer and answer.casefold() not in ANSWERS:
+    if answer and _plain(answer) not in _answer_words():
         faults.append(row.fault("unknown word", ANSWER, f"{answer[:80]!r} is none of {', '.join(ANSWERS)}"))
-    if direction and direction not in {FROM_PHOTO, FROM_PARTNER}:
+    if direction and _plain(direction) not in {FROM_PHOTO, FROM_PARTNER}:
         faults.append(row.fault("unknown word", DIRECTION, f"{direction[:80]!r}: write {FROM_PHOTO} or {FROM_PARTNER}"))
     if not answer and any(map(row.text, (DIRECTION, RELATION, NOTE))):
         faults.append(row.fault("no answer", ANSWER, "the row has a note and no verdict: choose one"))
     return faults
 
 
-def _contradictions(
-    answers: Mapping[tuple[str, str], tuple[_Row, Verdict]], others: Iterable[Verdict]
-) -> Iterator[Fault]:
+def _plain(text: str) -> str:
+    """A word as people write it: its case and how many spaces stand in it do not count."""
+    return " ".join(composed(text).split()).casefold()
+
+
+@cache
+def _answer_words() -> Mapping[str, str]:
+    """What may stand for each of `ANSWERS`: itself, or what the review page calls it in any of its languages."""
+    words = {_plain(texts(code)[f"key_{answer.replace(' ', '_')}"]): answer for code in LANGUAGES for answer in ANSWERS}
+    return words | {answer: answer for answer in ANSWERS}
+
+
+def _contradictions(answers: _Answers, others: Iterable[Verdict]) -> Iterator[Fault]:
     """Where answers of the table contradict each other or what is in force."""
     rows = {verdict.id: row for row, verdict in answers.values()}
     for contradiction in Links.of([*others, *(verdict for _, verdict in answers.values())]).contradictions:
@@ -239,8 +273,8 @@ def _contradictions(
                 yield rows[verdict.id].fault("contradiction", ANSWER, contradiction.sentence)
 
 
-def _read(path: Path) -> tuple[list[_Row], list[Fault]]:
-    """The rows of a table and its missing columns.
+def _read(path: Path) -> tuple[list[_Row], list[Fault], list[Fault]]:
+    """The rows of a table, what is wrong with its columns, and which columns are not read.
 
     Raises:
         ArchiveError: the file is not there or cannot be read.
@@ -253,16 +287,16 @@ def _read(path: Path) -> tuple[list[_Row], list[Fault]]:
         raise ArchiveError(f"{path}: {error}") from error
     rows: list[_Row] = []
     faults: list[Fault] = []
+    notes: list[Fault] = []
     for sheet in sheets:
         if not any(any(row) for row in sheet.rows):
             continue
         header = {cell.text: number for number, cell in enumerate(sheet.rows[0]) if cell}
-        missing = [name for name in (ANSWER, *KEYS[:3]) if name not in header]
-        faults += [
-            Fault("missing column", sheet.name, 1, "A1", f"no column {name!r}: export again") for name in missing
-        ]
-        if missing:
+        wrong = _faults_of_header(sheet)
+        faults += wrong
+        if wrong:
             continue
+        notes += _not_read(sheet)
         letters = {name: get_column_letter(number + 1) for name, number in header.items()}
         letters |= {name: "A" for name in (*OPEN, *KEYS) if name not in letters}
         for number, row in enumerate(sheet.rows[1:], 2):
@@ -273,14 +307,42 @@ def _read(path: Path) -> tuple[list[_Row], list[Fault]]:
         faults.append(
             Fault("missing column", "", 1, "A1", "the table holds no row: name one of `neardup verdicts export`")
         )
-    return rows, faults
+    return rows, faults, notes
+
+
+def _faults_of_header(sheet: Sheet) -> list[Fault]:
+    """What is wrong with the names of the columns, which stand in the first row."""
+    times = Counter(cell.text for cell in sheet.rows[0] if cell)
+    restore = "put the row of names first" + (", or delete the sheet if it holds no answers" if sheet.name else "")
+    missing = [
+        Fault("missing column", sheet.name, 1, "A1", f"no column {name!r}: {restore}, or export again")
+        for name in (ANSWER, *KEYS[:3])
+        if name not in times
+    ]
+    return missing + [
+        Fault("two columns", sheet.name, 1, "A1", f"{times[name]} columns are called {name!r}: leave one of them")
+        for name in (*OPEN, *KEYS)
+        if times[name] > 1
+    ]
+
+
+def _not_read(sheet: Sheet) -> Iterator[Fault]:
+    """The columns that no export has and in which somebody wrote something: it is no part of an answer."""
+    names = {"picture of photo", "picture of partner", *FACTS, *OPEN, *KEYS}
+    for column in range(max(map(len, sheet.rows))):
+        title, *cells = (row[column] if column < len(row) else None for row in sheet.rows)
+        written = [cell for cell in cells if cell]
+        name = title.text if title else ""
+        if name not in names and written:
+            detail = f"the column {name!r} is not read: what belongs to an answer goes into {NOTE!r}"
+            yield Fault("not read", sheet.name, int(re.sub(r"\D", "", written[0].address)), written[0].address, detail)
 
 
 def _csv(path: Path) -> Sheet:
-    """A CSV as a sheet: UTF-8 or as Excel for Windows writes it, with commas, semicolons or tabs."""
+    """A CSV as a sheet: UTF-8, UTF-16 or as Excel for Windows writes it, with commas, semicolons or tabs."""
     data = path.read_bytes()
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-16" if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")
     except UnicodeDecodeError:
         text = data.decode("cp1252", "replace")
     try:

@@ -22,14 +22,9 @@ class Contents:
         """
         cache.parent.mkdir(parents=True, exist_ok=True)
         self._archive, self._lock = archive, threading.Lock()
-        self._database = sqlite3.connect(cache, timeout=60, check_same_thread=False, isolation_level=None)
+        self._database = _opened(cache)
         # What nobody holds any more is closed, too: Python 3.13 warns of a database that is not.
         self._close = weakref.finalize(self, self._database.close)
-        self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute("PRAGMA synchronous = NORMAL")
-        self._database.execute(
-            "CREATE TABLE IF NOT EXISTS content (path TEXT PRIMARY KEY, size INTEGER, time INTEGER, sha256 TEXT)"
-        )
 
     def close(self) -> None:
         """Close the memory of digests."""
@@ -70,3 +65,36 @@ class Contents:
         except OSError:
             return None
         return status.st_size, status.st_mtime_ns
+
+
+def _opened(cache: Path) -> sqlite3.Connection:
+    """Open a memory of digests; one that its disk has damaged is deleted, for all of it can be read again."""
+    try:
+        return _with_table(cache)
+    except sqlite3.OperationalError:  # the disk is full, or another program holds it: it is no worse for that
+        raise
+    except sqlite3.DatabaseError:
+        for ending in ("", "-wal", "-shm"):
+            Path(f"{cache}{ending}").unlink(missing_ok=True)
+        return _with_table(cache)
+
+
+def _with_table(cache: Path) -> sqlite3.Connection:
+    """Open a memory of digests, and make its table where there is none.
+
+    Raises:
+        sqlite3.DatabaseError: the file is damaged.
+    """
+    database = sqlite3.connect(cache, timeout=60, check_same_thread=False, isolation_level=None)
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        database.execute(
+            "CREATE TABLE IF NOT EXISTS content (path TEXT PRIMARY KEY, size INTEGER, time INTEGER, sha256 TEXT)"
+        )
+        if (found := database.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise sqlite3.DatabaseError(found)
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database

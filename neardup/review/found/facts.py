@@ -92,11 +92,13 @@ class Archived:
     @classmethod
     def load(cls, out: Path) -> "Archived":
         """Read what `prepare` and `translate` wrote into an output folder; what is not there is not known."""
-        training, captions, test = (_rows(out / f"{name}.csv") for name in ("training_set", "captions", "test_set"))
         return cls(
-            {row["path"]: row for row in training},
-            {row["legend"]: row for row in captions},
-            {row["path"]: place_text(row.get("sheet", ""), row["row"]) for row in test},
+            {row["path"]: row for row in _rows(out / "training_set.csv", "path")},
+            {row["legend"]: row for row in _rows(out / "captions.csv", "legend")},
+            {
+                row["path"]: place_text(row.get("sheet", ""), row["row"])
+                for row in _rows(out / "test_set.csv", "path", "row")
+            },
         )
 
     def of(self, path: str) -> PhotoFacts:
@@ -106,7 +108,7 @@ class Archived:
         caption = self.captions.get(legend, {})
         newspaper, page = _NEWSPAPER.search(composed(place.name)), _PAGE.search(place.name)
         collection = row.get("collection") or (place.parts[0] if len(place.parts) > 1 else "")
-        english = caption.get("text", "") if caption.get("translator") not in {"untranslated", "none"} else ""
+        english = caption.get("caption", "") if caption.get("translator") not in {"untranslated", "none"} else ""
         return PhotoFacts(
             name=place.name,
             folder="" if len(place.parts) == 1 else place.parent.as_posix(),
@@ -120,5 +122,10 @@ class Archived:
         )
 
 
-def _rows(table: Path) -> list[dict[str, str]]:
-    return load_rows(table) if table.is_file() else []
+def _rows(table: Path, *needed: str) -> list[dict[str, str]]:
+    """The rows of a table; none where it is not there, broken, or lacks a column: nothing but words is missing then."""
+    try:
+        rows = load_rows(table) if table.is_file() else []
+    except (AttributeError, ValueError):
+        return []
+    return [row for row in rows if set(needed) <= row.keys()]

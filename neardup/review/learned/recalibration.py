@@ -20,6 +20,7 @@ from neardup.decide.promises import Audit
 from neardup.errors import ArchiveError, VerdictError
 from neardup.measure.verified_approaches import SOURCE
 from neardup.review.learned.refit import Answered, Moves, asked_weights, log_odds_of, moved_bands, old_beliefs
+from neardup.review.record.draws import read_draws
 from neardup.review.record.figures import audit_figures, verdict_figures
 from neardup.review.record.links import Links, Pair, save_known_pairs
 from neardup.review.record.verdicts import DIFFERENT, SAME, Verdict, Verdicts, pair_of
@@ -304,7 +305,7 @@ def _connected(pairs: Sequence[Pair]) -> Ints:
 
 def drawn_links(out: Path, history: Sequence[Verdict]) -> frozenset[Pair]:
     """All links that an audit of the output folder ever drew or asked, whatever was said of them."""
-    draws = read_json(out / "review" / "audit.json").get("draws", {}).values()
+    draws = read_draws(out).get("draws", {}).values()
     listed = {(first, second) for draw in draws for first, second in draw["pairs"]}
     return frozenset(listed | {verdict.pair for verdict in history if verdict.queue == "audit"})
 

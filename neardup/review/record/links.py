@@ -196,7 +196,7 @@ def save_known_pairs(table: Path, history: Iterable[Verdict], links: Links) -> l
     try:
         before = [tuple(row[name] for name in columns) for row in (load_rows(table) if table.is_file() else [])]
         kept = [(first, second, int(same)) for first, second, same in before]
-    except (KeyError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise VerdictError(f"{table} has no columns {', '.join(columns)} of pairs ({error}): move it away") from error
     kept = [row for row in kept if ordered(*row[:2]) not in judged]
     rows = [*kept, *links.known_pairs()]

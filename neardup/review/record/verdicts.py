@@ -6,8 +6,10 @@ one that was replaced does not. Nothing is changed or deleted; whoever errs adds
 
 import json
 import re
+import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,14 +17,16 @@ from types import MappingProxyType
 from typing import Any, Self
 from uuid import uuid4
 
-from sqlalchemy import Connection, Engine, Row, create_engine, event, exc, make_url, select
+from sqlalchemy import Connection, Engine, Row, exc, select
 from sqlalchemy import table as named_table
 from sqlalchemy.dialects import postgresql, sqlite
 
-from neardup.errors import VerdictError, install_hint
-from neardup.review.record.schema import DIALECTS, SUPERSEDED, VERDICTS, create, one_writer
+from neardup.errors import VerdictError
+from neardup.review.record.opening import open_database, refusal
+from neardup.review.record.schema import SUPERSEDED, VERDICTS, one_writer
 from neardup.tables import encodable
 from neardup.verify.evidence import ordered
+from neardup.words import reason_of
 
 SAME = "same"
 """Both photos show one picture: they belong to one group."""
@@ -43,8 +47,6 @@ DIRECTIONS = ("", "first", "second")
 """Which photo of a pair the other one was made from, where somebody knows."""
 DATABASE = "verdicts.sqlite"
 """File of the output folder that holds the verdicts, where no other database is named."""
-WAIT_S = 60
-"""Seconds that a writer waits for another one at most; each holds the database for some milliseconds."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 """A SHA-256 as it is written."""
 _OTHER_SIDE = {"": "", "first": "second", "second": "first"}
@@ -204,6 +206,22 @@ class Verdicts:
         """Close at the end of the block."""
         self.close()
 
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        """Read the database.
+
+        Raises:
+            VerdictError: it refuses, or a row was damaged since it was stored.
+        """
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except exc.DBAPIError as error:
+            raise VerdictError(refusal(self.place, error, "cannot be read")) from error
+        except (VerdictError, TypeError, ValueError) as error:
+            damage = sqlite3.DatabaseError(f"a row is malformed, {reason_of(error)}")
+            raise VerdictError(refusal(self.place, damage, "cannot be read")) from error
+
     def add(self, verdict: Verdict) -> bool:
         """Keep a verdict for good.
 
@@ -229,9 +247,7 @@ class Verdicts:
                 one_writer(connection)
                 return sum(self._insert(connection, verdict) for verdict in verdicts)
         except exc.DBAPIError as error:
-            raise VerdictError(
-                f"the verdict cannot be stored in {self.place} ({error.orig}): nothing was stored"
-            ) from error
+            raise VerdictError(f"nothing was stored: {refusal(self.place, error, 'takes no verdict')}") from error
 
     def _insert(self, connection: Connection, verdict: Verdict) -> bool:
         """Add one verdict within a transaction; the insertion comes first, so that a second writer waits for it."""
@@ -276,18 +292,18 @@ class Verdicts:
 
     def get(self, identity: str) -> Verdict | None:
         """The verdict of an id, whether it is in force or not."""
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             return next(iter(_read(connection, VERDICTS, VERDICTS.c.id == identity)), None)
 
     def current(self) -> list[Verdict]:
         """The verdicts in force, oldest first: each person's last one on each pair, if not withdrawn or superseded."""
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             return _read(connection, _CURRENT)
 
     def of_pair(self, photo: str, partner: str) -> list[Verdict]:
         """The verdicts in force on two photos, oldest first."""
         first, second = pair_of(photo, partner)
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             return _read(connection, _CURRENT, _CURRENT.c.first == first, _CURRENT.c.second == second)
 
     def history(self, after: int = 0) -> list[Verdict]:
@@ -296,12 +312,12 @@ class Verdicts:
         Args:
             after: only those after so many, as `last` gave it: verdicts are numbered from 1 in the order of storing.
         """
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             return _read(connection, VERDICTS, VERDICTS.c.number > after)
 
     def last(self) -> int:
         """Number of the verdict that was stored last, 0 where there is none: a change of it means news."""
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             newest = select(VERDICTS.c.number).order_by(VERDICTS.c.number.desc()).limit(1)
             return int(connection.execute(newest).scalar() or 0)
 
@@ -313,6 +329,8 @@ _CURRENT = named_table("current_verdicts", *(column._copy() for column in VERDIC
 def open_verdicts(out: Path, url: str = "") -> Verdicts:
     """Open the verdicts of an output folder, and make the database where there is none.
 
+    Where they cannot be written, they can still be read.
+
     Args:
         out: the output folder, where `verdicts.sqlite` lies.
         url: another database, as SQLAlchemy writes it: `postgresql+psycopg://user@host/name` or `sqlite:///path`.
@@ -320,42 +338,9 @@ def open_verdicts(out: Path, url: str = "") -> Verdicts:
     Raises:
         VerdictError: the database cannot be opened or is none of verdicts.
     """
-    try:
-        address = make_url(url or f"sqlite:///{out / DATABASE}")
-        place = address.render_as_string(hide_password=True)
-        if address.get_backend_name() not in DIALECTS:
-            raise VerdictError(f"{place} is neither SQLite nor PostgreSQL: verdicts are kept in one of these")
-        engine = create_engine(address, pool_pre_ping=bool(url))
-    except exc.ArgumentError as error:
-        raise VerdictError(
-            "the address of the verdicts' database is no URL: write postgresql+psycopg://host/name"
-        ) from error
-    except ModuleNotFoundError as error:
-        driver = f"{place} needs a driver that is not installed ({error.name})"
-        raise VerdictError(f"{driver}: write postgresql+psycopg://, and {install_hint('postgres')}") from error
     if not url:
         out.mkdir(parents=True, exist_ok=True)
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _careful)
-    try:
-        with engine.begin() as connection:
-            create(connection)
-    except exc.SQLAlchemyError as error:
-        engine.dispose()
-        reason = str(getattr(error, "orig", error)).splitlines()[0]
-        raise VerdictError(
-            f"{place} cannot be opened as a database of verdicts ({reason}): see that it is one, and yours"
-        ) from error
-    return Verdicts(engine, place)
-
-
-def _careful(connection: Any, _: object) -> None:
-    """Have SQLite write ahead, flush each verdict to the disk, wait for other writers and guard what is replaced."""
-    cursor = connection.cursor()
-    for pragma in (f"busy_timeout = {WAIT_S * 1000}", "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.execute("PRAGMA recursive_triggers = ON")
-    cursor.close()
+    return Verdicts(*open_database(out / DATABASE, url))
 
 
 def _storable(value: Any) -> Any:
