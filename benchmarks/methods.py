@@ -330,8 +330,9 @@ class Sift:
         """Compare: float64 (q, g), inliers as a share of `FEATURES`; higher is more alike."""
         path = self.store / f"sift-{digest_of(SIFT_STEP, queries.items, gallery.items)[:16]}.npy"
         if not path.is_file():
+            counts = self._counts(queries, gallery, path.with_suffix(""))
             with replacing(path) as partial:
-                np.save(partial, self._counts(queries, gallery) / FEATURES)
+                np.save(partial, counts / FEATURES)
         return np.asarray(np.load(path), dtype=np.float64)
 
     def describe(self, paths: Sequence[Path]) -> list[Keypoints]:
@@ -362,20 +363,28 @@ class Sift:
     def _detector(self) -> Any:
         return cv2.SIFT.create(nfeatures=FEATURES)
 
-    def _counts(self, queries: Photos, gallery: Photos) -> Floats:
+    def _counts(self, queries: Photos, gallery: Photos, kept: Path) -> Ints:
+        """Inliers of all pairs, int64 (q, g); killed, the next call goes on from the queries whose counts are kept."""
         there = self.describe(gallery.paths)
         mirrored = [self.keypoints(ImageOps.mirror(read_image(path, draft=SIDE))) for path in queries.paths]
         within = queries == gallery
         here = there if within else self.describe(queries.paths)
-        counts = np.zeros((len(here), len(there)))
 
-        def compare(q: int) -> None:
+        def compare(q: int) -> Ints:
+            path = kept / f"{q}.npy"
+            if path.is_file():
+                return np.asarray(np.load(path), dtype=np.int64)
+            row = np.zeros(len(there), dtype=np.int64)
             # Within one set a pair is compared once: mirroring either photo of it comes to the same.
             for g in range(q + 1 if within else 0, len(there)):
-                counts[q, g] = max(self.inliers(here[q], there[g]), self.inliers(mirrored[q], there[g]))
+                row[g] = max(self.inliers(here[q], there[g]), self.inliers(mirrored[q], there[g]))
+            with replacing(path) as partial:
+                np.save(partial, row)
+            return row
 
         with ThreadPoolExecutor(CORES) as pool:
-            list(tqdm(pool.map(compare, range(len(here))), "SIFT", total=len(here), unit="photo", disable=None))
+            rows = tqdm(pool.map(compare, range(len(here))), "SIFT", total=len(here), unit="photo", disable=None)
+            counts = np.stack(list(rows))
         return counts + counts.T if within else counts
 
 

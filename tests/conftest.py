@@ -1,5 +1,6 @@
 """What several tests share: a made archive, prepared once, and the real one where it is there."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 from experiments import Experiment
-from servers import prefect_server
+from servers import begin_prefect, end
 from small_clip import small_clip
 
 from neardup.archive.prepare import prepare
@@ -56,10 +57,15 @@ Once = Callable[[str, Callable[[Path], object]], Path]
 
 
 @pytest.fixture(scope="session")
-def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
-    """What makes a folder that tests only read: one of the test processes fills it, the others wait and take it."""
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of all test processes."""
     base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def once(shared: Path) -> Once:
+    """What makes a folder that tests only read: one of the test processes fills it, the others wait and take it."""
 
     def make(name: str, fill: Callable[[Path], object]) -> Path:
         folder, finished = shared / name, shared / f"{name}.finished"
@@ -115,10 +121,22 @@ def untouched(whole: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Prefect server, as one that a team shares."""
-    with prefect_server(tmp_path_factory.mktemp("prefect")) as url:
-        yield url
+def prefect_url(shared: Path) -> Iterator[str]:
+    """A Prefect server, as one that a team shares: the first test process starts it, the last one to leave ends it."""
+    folder, users = shared / "prefect", shared / "prefect" / "users"
+    users.mkdir(parents=True, exist_ok=True)
+    lock, noted, user = FileLock(shared / "prefect.lock"), folder / "server.json", users / str(os.getpid())
+    with lock:
+        if not noted.exists():
+            noted.write_text(json.dumps(begin_prefect(folder)))
+        url, server = json.loads(noted.read_text())
+        user.touch()
+    yield url
+    with lock:
+        user.unlink()
+        if not list(users.iterdir()):
+            end(server)
+            noted.unlink()
 
 
 @pytest.fixture(scope="session")

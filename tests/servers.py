@@ -13,6 +13,8 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+import psutil
+
 from tasks.empty_databases import PREFECT_DATABASE, begin_database, keep_database
 
 BIN = Path(sys.executable).parent
@@ -36,9 +38,8 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, **more}
 
 
-@contextmanager
-def serving(command: list[str], healthy: str, folder: Path, **environment: str) -> Iterator[None]:
-    """Run a server until the block ends; begin the block when it answers."""
+def begin(command: list[str], healthy: str, folder: Path, **environment: str) -> int:
+    """Start a server and wait until it answers; the number of its process, which `end` takes."""
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(
             command,
@@ -48,12 +49,30 @@ def serving(command: list[str], healthy: str, folder: Path, **environment: str) 
             stderr=log,
             start_new_session=True,
         )
-        try:
-            _wait(healthy, process, folder / "server.log")
-            yield
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(30)
+    try:
+        _wait(healthy, process, folder / "server.log")
+    except BaseException:
+        end(process.pid)
+        raise
+    return process.pid
+
+
+def end(server: int) -> None:
+    """End a server, which another process may have started, with all that it has started itself."""
+    with suppress(ProcessLookupError):
+        os.killpg(server, signal.SIGTERM)
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(server).wait(30)
+
+
+@contextmanager
+def serving(command: list[str], healthy: str, folder: Path, **environment: str) -> Iterator[None]:
+    """Run a server until the block ends; begin the block when it answers."""
+    server = begin(command, healthy, folder, **environment)
+    try:
+        yield
+    finally:
+        end(server)
 
 
 def _wait(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
@@ -79,13 +98,16 @@ def mlflow_server(folder: Path, port: int) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
-@contextmanager
-def prefect_server(folder: Path) -> Iterator[str]:
-    """Prefect's server, with a database of its own, which begins as the product's own servers begin theirs."""
+def begin_prefect(folder: Path) -> tuple[str, int]:
+    """Start Prefect's server with a database of its own, which begins as the product's own servers begin theirs.
+
+    Returns:
+        Its address, and the number of its process, which `end` takes.
+    """
     port = free_port()
     command = [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
     home = {"PREFECT_HOME": str(folder / "home"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     begin_database(folder / "home" / PREFECT_DATABASE, "prefect")
-    with serving(command, f"http://127.0.0.1:{port}/api/health", folder, **home):
-        keep_database(folder / "home" / PREFECT_DATABASE, "prefect")
-        yield f"http://127.0.0.1:{port}/api"
+    server = begin(command, f"http://127.0.0.1:{port}/api/health", folder, **home)
+    keep_database(folder / "home" / PREFECT_DATABASE, "prefect")
+    return f"http://127.0.0.1:{port}/api", server

@@ -239,6 +239,17 @@ def test_sift_compares_each_pair_once(originals: methods.Photos, tmp_path: Path)
     assert similarities.tolist() == methods.Sift(tmp_path).similarities(few, few).tolist()
 
 
+def test_killed_sift_goes_on_from_the_queries_that_it_has_compared(originals: methods.Photos, tmp_path: Path) -> None:
+    """What was kept of a query is read, and the others are compared anew."""
+    few = originals.take([0, 1, 2])
+    methods.Sift(tmp_path).similarities(few, few)
+    (whole,), (first,) = tmp_path.glob("*.npy"), tmp_path.glob("*/0.npy")
+    whole.unlink()
+    np.save(first, [0, 5, 6])
+    again = methods.Sift(tmp_path).similarities(few, few)
+    assert (again[0] * methods.FEATURES).tolist() == [0, 5, 6]
+
+
 def test_sift_sees_nothing_on_a_blank_page(scenes: list[Image.Image], tmp_path: Path) -> None:
     """A blank page has no keypoint, hence no inlier with any photo, and raises nothing."""
     method = methods.Sift(tmp_path)

@@ -305,19 +305,19 @@ def test_thousands_of_copies_take_as_many_rows(opened: Opened, tmp_path: Path) -
     folder = archive_of(tmp_path / "photos", "a.png", "b.png")
     Image.new("RGB", (8, 8), "grey").save(folder / "missing 0.png")
     data = (folder / "missing 0.png").read_bytes()
-    for number in range(1, 20_000):
+    for number in range(1, 5_000):
         (folder / f"missing {number}.png").write_bytes(data)
     tracemalloc.start()
     result = found(opened(folder, tmp_path / "store"))
     write_duplicates(result, tmp_path / "out" / "duplicates")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert (result.photos, result.copies, len(result.groups), len(result.pairs.left)) == (20_002, 20_000, 2, 20_000)
-    assert peak < 300e6
+    assert (result.photos, result.copies, len(result.groups), len(result.pairs.left)) == (5_002, 5_000, 2, 5_000)
+    assert peak < 100e6  # all pairs of them alone would take 200 MB
     table = pd.read_parquet(tmp_path / "out" / "duplicates" / "pairs.parquet")
-    assert table["kind"].value_counts().to_dict() == {"exact copy": 20_000}
+    assert table["kind"].value_counts().to_dict() == {"exact copy": 5_000}
     groups = pd.read_parquet(tmp_path / "out" / "duplicates" / "groups.parquet")
-    assert groups["exact_copy_of"].value_counts().to_dict() == {"missing 0.png": 19_999, "a.png": 1}
+    assert groups["exact_copy_of"].value_counts().to_dict() == {"missing 0.png": 4_999, "a.png": 1}
 
 
 def test_a_content_that_two_workers_encoded_is_one(opened: Opened, photos: Path, tmp_path: Path) -> None:

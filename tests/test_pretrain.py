@@ -199,25 +199,29 @@ def test_the_first_weights_are_those_of_the_file(tmp_path: Path) -> None:
         tiny.untrained(2, tmp_path / "absent")
 
 
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    """What a training has written."""
-    return load_file(folder / "model.safetensors")
+def trained_until(step: int, photos: Path, out: Path) -> tuple[list[str], dict[str, torch.Tensor]]:
+    """A training that is stopped after a step: what it has said by then, and the weights that it has kept."""
+    said: list[str] = []
+
+    def stop(sentence: str) -> None:
+        said.append(sentence)
+        if sentence.startswith(f"step {step}"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain([photos], None, out, RECIPE, check=2, report=stop)
+    (kept,) = (out / "state").glob("*/model.safetensors")
+    return said, load_file(kept)
 
 
 def test_a_killed_training_ends_like_any_other(photos: Path, tmp_path: Path) -> None:
     """Stopped after its first two steps, it goes on to the same weights; a plain dual encoder is what it writes."""
-    pretrain([photos], None, tmp_path / "whole", RECIPE, check=2)
-
-    def stop(sentence: str) -> None:
-        if sentence.startswith("step 2"):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        pretrain([photos], None, tmp_path / "killed", RECIPE, check=2, report=stop)
-    sentences: list[str] = []
-    pretrain([photos], None, tmp_path / "killed", RECIPE, check=2, report=sentences.append)
-    assert "steps 2 to 4" in sentences[0]
-    torch.testing.assert_close(weights(tmp_path / "killed"), weights(tmp_path / "whole"), rtol=0, atol=0)
+    _, whole = trained_until(4, photos, tmp_path / "whole")
+    trained_until(2, photos, tmp_path / "killed")
+    said, killed = trained_until(4, photos, tmp_path / "killed")
+    assert "steps 2 to 4" in said[0]
+    torch.testing.assert_close(killed, whole, rtol=0, atol=0)
+    pretrain([photos], None, tmp_path / "killed", RECIPE, check=2)
     assert VisionTextDualEncoderModel.from_pretrained(tmp_path / "killed").config.projection_dim == tiny.WIDTH
     assert not (tmp_path / "killed" / "state").exists()
 

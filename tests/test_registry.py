@@ -178,7 +178,7 @@ def suspended(contest: Contest) -> FlowRun:
     """A run of the deployment, which waits for a person after its first start."""
     with get_client(sync_client=True) as client:
         parameters = {"out": str(contest.out), "ask_person": True}
-        deployment = client.create_deployment(client.create_flow(promote), "promote", parameters=parameters)
+        deployment = client.create_deployment(client.create_flow(promote), "asked", parameters=parameters)
         run = client.create_flow_run_from_deployment(deployment)
         with pytest.raises(Pause):
             run_flow_sync(promote, flow_run=run, parameters=run.parameters)

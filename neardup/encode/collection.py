@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,8 @@ SHARD = 1024
 """Photos in one file of the store, and in one task, where nothing else is set: what a kill may cost."""
 LISTED = 4096
 """Files that are looked up among the known ones at once: enough that the look-up costs little beside the listing."""
+MEASURED = 1000
+"""Photos of a folder from which on a new store looks for the fastest batch: fewer are encoded before that pays."""
 EVERY = ("**",)
 """The pattern of all files of a folder."""
 
@@ -108,7 +111,8 @@ def open_collection(
     """
     loaded = loaded_encoder(encoder, device, precision)
     folder = folder.resolve()
-    _, batch = open_store(store, loaded, measure=True)
+    many = next(islice(walk_images(folder), MEASURED - 1, None), None) is not None
+    _, batch = open_store(store, loaded, measure=many)
     plain = settings.photos == PrepareSettings().photos and not _any_photo(folder, settings)
     return Collection(
         folder,
