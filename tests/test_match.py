@@ -10,10 +10,11 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import ImageOps
+from PIL import ImageDraw, ImageFont, ImageOps
 from test_verify import features, png, scene, screened, verified
 
 from neardup.arrays import Floats
+from neardup.encode.screen import screen_period
 from neardup.verify import store, verifier
 from neardup.verify.evidence import LEAST_KEYPOINTS, Evidence
 from neardup.verify.keypoints import MIRRORED, Keypoints, LocalFeatures, features_of_image
@@ -29,6 +30,7 @@ from neardup.verify.match import (
     plausible,
 )
 from neardup.verify.products import GREATEST
+from neardup.verify.screens import told_screen_period
 from neardup.verify.store import KeypointCache
 from neardup.verify.verifier import Verifier, cache_features, proof_of, verifier_fingerprint
 
@@ -189,6 +191,20 @@ def test_a_screen_is_that_of_its_photo_in_full_pixels() -> None:
     assert (found.screen_first, found.screen_second) == (0, pytest.approx(6, rel=0.08))
     twice = features_of_image(dots, (2 * dots.width, 2 * dots.height)).screen
     assert twice == pytest.approx(2 * found.screen_second)
+
+
+@pytest.mark.parametrize("size", [10, 18])
+def test_lines_of_text_are_no_screen(size: int) -> None:
+    """Twelve equal lines have peaks at a right angle, as a screen has; a print above them still shows its own."""
+    caption = "Le port de Tripoli, cliché de notre envoyé spécial, droits réservés"
+    for picture, period in ((scene(73), 0), (screened(scene(73)), 6)):
+        page = ImageOps.expand(picture, (0, 0, 0, 15 * size), "white")
+        for line in range(12):
+            place = (8, picture.height + round(1.2 * size * line))
+            ImageDraw.Draw(page).text(place, caption, "black", font=ImageFont.load_default(size))
+        grey = np.asarray(page.convert("L"))
+        assert screen_period(grey) > 0
+        assert told_screen_period(grey) == pytest.approx(period, rel=0.08)
 
 
 def test_keypoints_of_another_version_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

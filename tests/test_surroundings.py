@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from test_verify import cropped, scene, verified
+from test_verify import cropped, scene, screened, verified
 
 from neardup.verify.relation import Kind, relation_of
 from neardup.verify.spots import spots_of
@@ -25,6 +25,12 @@ def test_a_photo_on_a_mount_is_not_called_a_detail(tone: str) -> None:
         relation = relation_of(verified(*pair))
         assert (relation.kind, relation.plain, relation.montage) == (Kind.CROP, True, "")
         assert f"the rest of {letter} is plain" in relation.sentence()
+
+
+def test_a_mount_of_dots_is_plain() -> None:
+    """A grey mount is printed with its photo through one screen."""
+    photo = scene(81).resize((160, 120))
+    assert relation_of(verified(photo, screened(mounted(photo, "grey")))).plain
 
 
 def test_what_was_cut_off_is_not_called_plain() -> None:

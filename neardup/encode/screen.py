@@ -3,6 +3,7 @@
 Blurred until the dots are grey, a print is encoded as the photograph that it was made of (descreening).
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
@@ -53,17 +54,42 @@ def screen_period(grey: Grey) -> float:
     Returns:
         Pixels of `grey` from one line of dots to the next; 0 where the picture shows no screen.
     """
-    if min(grey.shape) < LEAST_SIDE:
+    pairs = pairs_of_peaks(grey)
+    if pairs is None:
         return 0.0
-    spectrum = _log_spectrum(grey)
-    prominence = spectrum - cv2.blur(spectrum, (AROUND, AROUND))
-    dilated = cv2.dilate(prominence, np.ones((3, 3), np.uint8))
-    rotated = dilated.T[:, -np.arange(TILE) % TILE]
-    pair_prominence = np.where(_search_mask(), np.minimum(prominence, rotated), -np.inf)
-    row, column = divmod(int(pair_prominence.argmax()), TILE)
-    if pair_prominence[row, column] < np.log(PEAK):
+    row, column = divmod(int(pairs.prominence.argmax()), TILE)
+    if pairs.prominence[row, column] < np.log(PEAK):
         return 0.0
     return float(TILE / np.hypot(row - TILE // 2, column - TILE // 2))
+
+
+@dataclass(frozen=True)
+class PairsOfPeaks:
+    """What each wave of a picture has in common with the wave at a right angle to it, in the order of `_log_spectrum`.
+
+    Attributes:
+        prominence: float32 (TILE, TILE), logarithm of the power as a multiple of what is around it, the lesser of the
+            two; minus infinity where no screen can be.
+        power: float32 (TILE, TILE), logarithm of the power, the lesser of the two.
+    """
+
+    prominence: Vectors
+    power: Vectors
+
+
+def pairs_of_peaks(grey: Grey) -> PairsOfPeaks | None:
+    """Where the spectrum of a picture, uint8 (h, w), may show a screen; None of a picture that is too small."""
+    if min(grey.shape) < LEAST_SIDE:
+        return None
+    spectrum = _log_spectrum(grey)
+    prominence = _with_right_angle(spectrum - cv2.blur(spectrum, (AROUND, AROUND)))
+    return PairsOfPeaks(np.where(_search_mask(), prominence, -np.inf), _with_right_angle(spectrum))
+
+
+def _with_right_angle(values: Vectors) -> Vectors:
+    """The lesser of each wave's value and that of the wave at a right angle, one bin more or less: (TILE, TILE)."""
+    dilated = cv2.dilate(values, np.ones((3, 3), np.uint8))
+    return np.asarray(np.minimum(values, dilated.T[:, -np.arange(TILE) % TILE]), dtype=np.float32)
 
 
 def descreened(image: Image.Image) -> Image.Image:

@@ -13,11 +13,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from neardup.arrays import Vectors
-from neardup.encode.screen import Grey, screen_period
+from neardup.encode.screen import Grey
 from neardup.images import MAX_PIXELS, open_image, read_image
 from neardup.verify.products import GREATEST
+from neardup.verify.screens import told_screen_period
 
-KEYPOINTS_STEP = 3
+KEYPOINTS_STEP = 4
 """Version of what is kept of a photo; bumped when it changes for equal bytes."""
 SIDE = 256
 """Pixels of the longer side at which keypoints of the sharp photo are found; OpenCV doubles it for the first octave.
@@ -135,7 +136,7 @@ def features_of_image(image: Image.Image, size: tuple[int, int]) -> LocalFeature
         size: width and height of the photo at full size.
     """
     grey = _resized(np.asarray(image.convert("L")), LARGEST_SIDE)
-    period = screen_period(_resized(grey, SCREEN_SIDE)) * max(size) / min(max(grey.shape), SCREEN_SIDE)
+    period = told_screen_period(_resized(grey, SCREEN_SIDE)) * max(size) / min(max(grey.shape), SCREEN_SIDE)
     left, top, right, bottom = _without_borders(grey)
     content = np.ascontiguousarray(grey[top:bottom, left:right])
     factor, corner = size[0] / grey.shape[1], (left, top)

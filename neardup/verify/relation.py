@@ -170,7 +170,7 @@ class Relation:
         if self.kind is Kind.CANNOT_TELL:
             return f"Cannot tell: {first} or {second} has too little structure to compare."
         if self.kind is Kind.NO_MATCH:
-            return f"No match: no part of {first} fits a part of {second}."
+            return f"No match: nothing of {first} was found in {second}."
         if self.doubtful:
             points = counted(self.points, "point agrees", "points agree")
             return f"Doubtful: {first} and {second} may only look alike, for tones fit badly and no more than {points}."

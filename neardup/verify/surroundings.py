@@ -44,7 +44,8 @@ def _of_one_tone(photo: GreyPhoto, common: Floats | None) -> float:
     inside = np.zeros((height, width), np.uint8)
     cv2.fillConvexPoly(inside, corners.round().astype(np.int32), 1)
     side = 2 * round(MISFIT * max(width, height)) + 1
-    tones = cv2.blur(photo.grey, (3, 3))[cv2.dilate(inside, np.ones((side, side), np.uint8)) == 0]
+    grain = 2 * max(1, round(photo.screen * width / photo.size[0])) + 1  # over the dots of a screen as well
+    tones = cv2.blur(photo.grey, (grain, grain))[cv2.dilate(inside, np.ones((side, side), np.uint8)) == 0]
     if len(tones) < LEAST_AROUND:
         return 0.0
     until = np.concatenate([[0], np.bincount(tones, minlength=256).cumsum()])

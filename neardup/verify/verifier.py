@@ -34,7 +34,7 @@ from neardup.verify.pixels import GreyPhoto, compare
 from neardup.verify.store import EvidenceByPair, KeypointCache
 from neardup.verify.surroundings import plainness
 
-VERIFY_STEP = 4
+VERIFY_STEP = 5
 """Version of the evidence; bumped when it changes for equal photos, beside those of keypoints and matches."""
 CORES = max(1, cv2.getNumberOfCPUs())
 """Pairs and photos that are worked on at once, unless a caller says otherwise."""
