@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -234,8 +235,9 @@ def test_likeness_is_least_where_nothing_has_moved() -> None:
 
 def test_rate_rises_falls_and_goes_by_size(examples: list[Example]) -> None:
     """It begins low, is greatest after a tenth of the steps, and ends at 0; a large tower has a lower one."""
-    learner = learner_of(examples)
+    learner = learner_of(examples, weight_decay=0.1)
     optimizer = learner.optimizer()
+    assert optimizer.param_groups[0]["weight_decay"] == 0.1
     rates = []
     for done in (0.0, 0.1, 0.5, 0.99):
         learner.descend(optimizer, done)
@@ -266,10 +268,21 @@ def test_photos_of_a_group_are_searched_too() -> None:
 
 
 def test_validation_copies_are_the_same_each_time(examples: list[Example]) -> None:
-    """A training that goes on is measured as one that was not killed."""
+    """A training that goes on is measured as one that was not killed; another number or seed makes other copies."""
     learner = learner_of(examples)
     first, again = (NearDuplicates(examples, range(8), RECIPE, KnownPairs(), 6).measure(learner) for _ in range(2))
     assert first == again
+    two = replace(RECIPE, validation_copies=2)
+    one, other = (NearDuplicates(examples, range(8), replace(two, seed=seed), KnownPairs(), 6) for seed in (0, 1))
+    copies = [*one.read(learner)[8:].split(8), other.read(learner)[8:16]]
+    assert [torch.equal(*pair) for pair in combinations(copies, 2)] == [False] * 3
+
+
+def test_known_pairs_are_one_picture_to_the_validation(examples: list[Example]) -> None:
+    """Each is searched for the other, too."""
+    known = KnownPairs(same=((examples[0].photo, examples[3].photo),))
+    groups = NearDuplicates(examples, range(8), RECIPE, known, 6).groups.tolist()
+    assert [groups.index(group) for group in groups] == [0, 1, 2, 0, 4, 5, 6, 7]
 
 
 RESULT = EpochResult(1, 1.0, 1.0, 60.0, None, 0.5, 0.5)

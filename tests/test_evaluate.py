@@ -12,9 +12,10 @@ import pytest
 
 from neardup.errors import ArchiveError, ConfigError
 from neardup.measure.comparison import FILES, certain, compare
-from neardup.measure.evaluate import RESAMPLES, Distractors, Evaluation, Figure, evaluate, figure
+from neardup.measure.evaluate import FOLDS, RESAMPLES, Distractors, Evaluation, Figure, evaluate, figure
 from neardup.measure.low_precision import effect, measured_folder
 from neardup.measure.metrics import NAMES
+from neardup.measure.threshold import calibrated_thresholds
 from neardup.stages import write_json
 
 GROUPS = np.repeat(np.arange(14), [1, 1, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 5, 6])
@@ -48,12 +49,15 @@ def test_all_metrics_are_there_with_intervals_around_them() -> None:
 
 
 def test_the_bootstrap_draws_groups() -> None:
-    """A resample's top-1 is the mean over queries, each weighed by how often its group was drawn."""
-    evaluation = made(0.9)
+    """A resample's top-1 is the mean over queries, each weighed by how often its group was drawn by the seed."""
+    evaluation = replace(made(0.9), seed=3)
     count = int(GROUPS.max()) + 1
-    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES)
+    drawn = np.random.default_rng(3).multinomial(count, np.full(count, 1 / count), RESAMPLES)
     expected = oracles.resampled_mean(evaluation.scored.similarities, GROUPS, drawn[3], lambda row: float(row[0]))
     assert evaluation.samples["top_1"][3] == pytest.approx(expected)
+    scored = evaluation.scored
+    assert np.array_equal(scored.thresholds, calibrated_thresholds(scored.pairs, scored.group_of, FOLDS, 3)[0])
+    assert not np.array_equal(scored.thresholds, made(0.9).scored.thresholds)
 
 
 def test_a_query_table_has_a_row_a_query(tmp_path: Path) -> None:
@@ -91,11 +95,13 @@ def test_hits_leave_out_the_query() -> None:
 
 
 def test_the_best_and_the_worst_are_of_different_groups() -> None:
-    """Six pictures of one group would show one thing six times."""
+    """Six pictures of one group would show one thing six times; of equally good searches those of large groups come."""
     evaluation = made(0.9)
     group = dict(zip(evaluation.names, GROUPS.tolist(), strict=True))
     for photos in (evaluation.best(5), evaluation.worst(5)):
         assert len({group[name] for name in photos}) == 5
+    sizes = np.bincount(GROUPS).tolist()
+    assert [sizes[GROUPS[int(name[:2])]] for name in made(0.0).best(9)] == [6, 5, 4, 3, 3, 3, 2, 2, 2]
 
 
 def test_one_photo_is_not_enough() -> None:

@@ -131,9 +131,20 @@ def test_best_epoch_is_the_checkpoint(examples: list[Example], tmp_path: Path) -
 
 
 def test_training_learns(uninterrupted: Path) -> None:
-    """The training loss falls."""
+    """The training loss, a mean over photos, falls from that of chance among the eight of a batch."""
     history = json.loads((uninterrupted / "training.json").read_text())["history"]
-    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    assert history[-1]["train_loss"] < history[0]["train_loss"] == pytest.approx(np.log(8), abs=0.3)
+
+
+def test_the_temperature_has_clips_own_limit(examples: list[Example]) -> None:
+    """No step takes it beyond 100 times; dropout is off, for a training that goes on would draw otherwise."""
+    clip = small_clip()
+    clip.model.train()
+    learner = Learner(examples, clip, Captions(clip.tokenizer, ["a"] * len(examples), 77), RECIPE, "cpu")
+    torch.nn.init.constant_(learner.scale, 9.0)
+    learner.descend(learner.optimizer(), 0)
+    assert learner.scale.item() == pytest.approx(np.log(100))
+    assert not any(module.training for module in learner.model.modules())
 
 
 def test_history_file_has_a_line_an_epoch(uninterrupted: Path) -> None:
@@ -418,9 +429,14 @@ def test_numbers_are_reported_before_training(examples: list[Example], tmp_path:
 
 
 def test_captions_are_padded_to_their_longest() -> None:
-    """A batch is as wide as its longest caption, and the rest is masked."""
+    """A batch is as wide as its longest caption, and the rest is masked; one that has all its tokens is not cut."""
     captions = Captions(small_tokenizer(), ["a", "a soldier in a trench"], 77)
     assert captions([0])["input_ids"].shape == (1, 3)
+    limit = len(captions.tokens[1])
+    assert [Captions(small_tokenizer(), ["a soldier in a trench"], limit - less).long for less in (0, 1)] == [
+        [False],
+        [True],
+    ]
     both = captions([0, 1])
     assert both["attention_mask"].sum(dim=1).tolist() == [3, len(captions.tokens[1])]
 
