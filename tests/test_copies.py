@@ -21,8 +21,8 @@ from neardup.review.record.verdicts import DIFFERENT, SAME, SAME_SCENE, Verdict
 from neardup.settings.schema import AdaptRecipe, Recipe, prior_project
 from neardup.stages import digest_contents
 from neardup.tables import save_rows
-from neardup.train.batches import Example, KnownPair, KnownPairs, batch_rows
-from neardup.train.copy_learner import CopyLearner
+from neardup.train.batches import PLAIN, Example, KnownPair, KnownPairs, batch_rows
+from neardup.train.copy_learner import LIKENESS_TEMPERATURE, CopyLearner
 from neardup.train.data import TrainingData
 from neardup.train.epochs import UNTRAINED, EpochResult, best_of, stop_reason
 from neardup.train.finetune import train
@@ -79,10 +79,21 @@ def test_captions_of_a_model_without_a_text_tower_are_refused(examples: list[Exa
 
 
 @pytest.mark.parametrize("changes", [{}, {"lora_rank": 2}, {"epoch_steps": 1, "frozen_layers": 1}], ids=str)
-def test_killed_training_goes_on(examples: list[Example], tmp_path: Path, changes: dict[str, Any]) -> None:
-    """It ends with the weights, the losses and the shares of one that was not killed, to the last bit."""
+def test_killed_training_goes_on(
+    examples: list[Example], tmp_path: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends with the weights, the losses and the shares of one that was not killed, to the last bit.
+
+    The rate goes by the share of all steps of all epochs; what is validated on is embedded before training too.
+    """
     recipe = replace(RECIPE, **changes)
+    validation = TrainingData.of(examples, small_clip(2), recipe, 6, KnownPairs()).parts.validation
+    begin, descend, done, kept = CopyLearner.begin, CopyLearner.descend, list[float](), set[int]()
+    monkeypatch.setattr(CopyLearner, "begin", lambda *args: (kept.update(args[1]), begin(*args))[1])
+    monkeypatch.setattr(CopyLearner, "descend", lambda *args: (done.append(args[2]), descend(*args))[1])
     whole = train(examples, small_clip(2), recipe, tmp_path / "whole", report=silent)
+    assert done == pytest.approx([step / len(done) for step in range(len(done))])
+    assert (len(done) > 1, kept >= set(validation)) == (True, True)
     with pytest.raises(Stop):
         train(examples, small_clip(2), recipe, tmp_path / "cut", stop_after(1), report=silent)
     cut = train(examples, small_clip(2), recipe, tmp_path / "cut", report=silent)
@@ -231,6 +242,17 @@ def test_likeness_is_least_where_nothing_has_moved() -> None:
     torch.testing.assert_close(moved.grad - radial, torch.zeros_like(start), atol=1e-5, rtol=0)
     assert likeness_loss(start.roll(1, 1).roll(1, 0), start, 0.1) > likeness_loss(start, start, 0.1)
     assert likeness_loss(torch.eye(3), torch.eye(3), 0.1).item() == pytest.approx(np.log(2))
+
+
+def test_likenesses_are_those_that_the_model_had(examples: list[Example]) -> None:
+    """Where no weight has moved, they cost no more than the entropy of what is alike, the mean of all taken off."""
+    learner, plain = learner_of(examples, likeness=1.0), learner_of(examples, likeness=0.0)
+    learner.begin(range(16))
+    before = learner.vectors(learner.photos.batches([range(16)], PLAIN))
+    alike = torch.nn.functional.normalize(before - before.mean(dim=0), dim=1)
+    copies = before[[0, 1, 2, 3] * 2]
+    added = learner.copies.loss(range(4), copies) - plain.copies.loss(range(4), copies)
+    assert added.item() == pytest.approx(likeness_loss(alike[:4], alike[:4], LIKENESS_TEMPERATURE).item(), rel=1e-4)
 
 
 def test_rate_rises_falls_and_goes_by_size(examples: list[Example]) -> None:

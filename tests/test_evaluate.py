@@ -90,8 +90,10 @@ def test_a_query_table_has_a_row_a_query(tmp_path: Path) -> None:
 
 
 def test_hits_leave_out_the_query() -> None:
-    """A photo is not among its own answers."""
+    """A photo is not among its own answers; of equally similar photos one of another group comes first."""
     assert "30.jpg" not in [name for name, _, _ in made(0.5).hits("30.jpg", 40)]
+    level = Evaluation("level", "f", ("a", "b", "c"), np.array([0, 0, 1]), np.ones((3, 1), np.float32))
+    assert level.hits("a") == [("c", 1.0, False), ("b", 1.0, True)]
 
 
 def test_the_best_and_the_worst_are_of_different_groups() -> None:
@@ -176,7 +178,9 @@ def test_an_evaluation_with_distractors_is_kept_whole(tmp_path: Path) -> None:
     assert second.distractors.names == names
     assert (second.values, second.metrics, second.queries) == (first.values, first.metrics, first.queries)
     assert second.hits("30.jpg", 40) == first.hits("30.jpg", 40)
-    assert set(names) <= {name for name, _, _ in second.hits("30.jpg", 40)}
+    found = {name: similarity for name, similarity, _ in second.hits("30.jpg", 40)}
+    assert [found[name] for name in names] == pytest.approx(vectors @ second.vectors[30], abs=1e-6)
+    assert list(found.values()) == sorted(found.values(), reverse=True)
 
 
 def test_the_spread_over_seeds_stands_beside_the_interval(tmp_path: Path) -> None:

@@ -275,10 +275,12 @@ def test_found_groups_do_not_chain(test_set: tuple[Floats, Ints], threshold: flo
 
 
 def test_a_chain_is_cut() -> None:
-    """`a` like `b` and `b` like `c` make no group of three where `a` is unlike `c`."""
+    """`a` like `b` and `b` like `c` make no group of three where `a` is unlike `c`; exactly the threshold is enough."""
     similarities = np.array([[1, 0.9, 0.1], [0.9, 1, 0.8], [0.1, 0.8, 1]])
     found = complete_linkage(similarities - 0.5)
     assert (found[0] == found[1], found[1] == found[2]) == (True, False)
+    assert len(set(complete_linkage(similarities - 0.8)[1:].tolist())) == 2
+    assert len(set(complete_linkage(similarities[:2, :2] - 0.9).tolist())) == 1
 
 
 @settings(max_examples=30)

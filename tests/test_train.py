@@ -38,8 +38,8 @@ from neardup.train.batches import (
     parts_of,
 )
 from neardup.train.data import TrainingData
-from neardup.train.finetune import EpochResult, train
-from neardup.train.learner import Learner, spread_of
+from neardup.train.finetune import EpochResult, _fault, train
+from neardup.train.learner import Learner, Validation, spread_of
 from neardup.train.resume import TrainingState, recover_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -392,6 +392,7 @@ def test_collapse_stops_training(examples: list[Example], tmp_path: Path) -> Non
     with pytest.raises(TrainingError, match=r"collapsed: the mean cosine of two photos is 1\.0000"):
         train(examples, clip, replace(RECIPE, lr=1e-7), tmp_path, flatten, report=silent)
     assert (tmp_path / "checkpoint" / "model.safetensors").is_file()
+    assert _fault(Validation(1.0, 2e-4, 0.0, 0.0), spread=0.5) == ""
 
 
 def test_one_legend_is_refused(examples: list[Example], tmp_path: Path) -> None:
