@@ -453,21 +453,25 @@ def test_pixels_are_those_of_the_processor(examples: list[Example]) -> None:
 
 
 def test_epochs_see_copies_in_turn(examples: list[Example]) -> None:
-    """Epoch e sees copy e modulo the copies; each is another picture, and the same again when its turn comes."""
+    """Epoch e sees copy e modulo the copies; each is another picture, and so is that of another seed."""
     photos = Photos(
         examples, small_clip().image_processor, replace(RECIPE, augmentation="press", copies=2), TensorCache(KEEP_BYTES)
     )
     assert [photos.copy(epoch) for epoch in (1, 2, 3)] == [0, 1, 0]
     first, second = (next(iter(photos.batches([[0]], copy))) for copy in (0, 1))
-    assert not torch.equal(first, second)
+    other = Photos(
+        examples, photos._processor, replace(RECIPE, augmentation="press", copies=2, seed=5), TensorCache(KEEP_BYTES)
+    )
+    drawn = next(iter(other.batches([[0]], 0)))
+    assert [torch.equal(*pair) for pair in ((first, second), (first, drawn))] == [False, False]
 
 
 def test_order_is_that_of_seed_and_epoch() -> None:
-    """Every row comes once; another epoch has another order."""
+    """Every row comes once; another epoch, or another seed, has another order."""
     first, second = (list(chain(*batch_rows(range(10), 4, 0, epoch))) for epoch in (1, 2))
     assert sorted(first) == sorted(second) == list(range(10))
     assert first != second
-    assert batch_rows(range(10), 4, 0, 1) == batch_rows(range(10), 4, 0, 1)
+    assert batch_rows(range(10), 4, 0, 1) == batch_rows(range(10), 4, 0, 1) != batch_rows(range(10), 4, 1, 1)
 
 
 def test_single_row_joins_the_batch_before() -> None:
