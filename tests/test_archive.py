@@ -178,7 +178,14 @@ def test_a_changed_file_is_read_again(folder: Path, tmp_path: Path) -> None:
     """A file of another size or time is read, the others are not."""
     table = tmp_path / "scan.parquet"
     scan(folder, table=table)
-    Scene.of(9).image.save(folder / "a/photos/x.JPG")
+    photo = folder / "a/photos/x.JPG"
+    Scene.of(9).image.save(photo)
+    assert scan(folder, table=table).read_anew == 1
+    before = photo.stat()
+    photo.write_bytes(photo.read_bytes() + b"more")
+    os.utime(photo, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert scan(folder, table=table).read_anew == 1
+    os.utime(photo, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000))
     assert scan(folder, table=table).read_anew == 1
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 from transformers import CLIPImageProcessor
 
-from neardup.archive.trainingset import TrainingPhoto, TrainingSet
+from neardup.archive.trainingset import Caption, TrainingPhoto, TrainingSet
 from neardup.builtin.scenes import Scene
 from neardup.errors import ArchiveError
 from neardup.images import read_image
@@ -182,7 +182,7 @@ def test_the_halftone_is_a_screen() -> None:
 
 
 def test_copies_on_disk(prepared: Path, tmp_path: Path) -> None:
-    """`aug_<row>_<i>.jpg`, five a photo, listed with legend and source; a kept copy is not written anew."""
+    """`aug_<row>_<i>.jpg`, five a photo, listed with legend, caption and source; a kept copy is not written anew."""
     (tmp_path / "training_set").symlink_to(prepared / "training_set")
     training = TrainingSet(TrainingSet.load(prepared).photos[:3])
     write_augmented(tmp_path, training, {}, "classic", 5, 0)
@@ -197,6 +197,9 @@ def test_copies_on_disk(prepared: Path, tmp_path: Path) -> None:
     gone.unlink()
     write_augmented(tmp_path, training, {}, "classic", 5, 0)
     assert (kept.stat().st_mtime_ns, gone.read_bytes()) == (before, bytes_before)
+    write_augmented(tmp_path, training, {training.photos[0].legend: Caption("a king", "fr", "deepl")}, "classic", 5, 0)
+    table = pd.read_excel(tmp_path / "df_training_aug.xlsx", engine="openpyxl")
+    assert (table["caption"][0], kept.stat().st_mtime_ns) == ("a king", before)
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
@@ -217,13 +220,16 @@ def test_training_sees_the_copies_on_disk(recipe: str, photo: Path, tmp_path: Pa
     assert (tmp_path / "train_dataset_aug" / "aug_0_2.jpg").read_bytes() == saved.getvalue()
 
 
-def test_another_recipe_replaces_the_copies(prepared: Path, tmp_path: Path) -> None:
-    """Nothing of the first recipe stays behind."""
+def test_another_recipe_or_seed_replaces_the_copies(prepared: Path, tmp_path: Path) -> None:
+    """Nothing of the former one stays behind."""
     (tmp_path / "training_set").symlink_to(prepared / "training_set")
     training = TrainingSet(TrainingSet.load(prepared).photos[:2])
     write_augmented(tmp_path, training, {}, "classic", 3, 0)
     write_augmented(tmp_path, training, {}, "press", 1, 0)
     assert sorted(p.name for p in (tmp_path / "train_dataset_aug").iterdir()) == ["aug_0_0.jpg", "aug_1_0.jpg"]
+    before = (tmp_path / "train_dataset_aug" / "aug_0_0.jpg").read_bytes()
+    write_augmented(tmp_path, training, {}, "press", 1, 1)
+    assert (tmp_path / "train_dataset_aug" / "aug_0_0.jpg").read_bytes() != before
 
 
 def test_queries_lie_beside_their_original(tmp_path: Path) -> None:

@@ -146,6 +146,14 @@ def test_another_background_is_another_encoder(plain_checkpoint: Path) -> None:
     assert len({plain.fingerprint, *(NormalisedEncoder(plain, one).fingerprint for one in backgrounds)}) == 3
 
 
+def test_a_background_of_many_files_is_drawn_by_its_seed(plain_checkpoint: Path, photos: Path) -> None:
+    """The same files for the same seed, and no more of them than were asked for."""
+    encoder, files = load_encoder(str(plain_checkpoint), "cpu"), sorted(photos.iterdir())
+    drawn = [Background.fitted(encoder, files, 2, seed) for seed in (0, 0, 1, 2, 3)]
+    assert {len(one.vectors) for one in drawn} == {2}
+    assert (drawn[0].digest == drawn[1].digest, len({one.digest for one in drawn}) > 1) == (True, True)
+
+
 def test_batch_and_limit_are_those_of_the_encoder(checkpoint: Path, photos: Path) -> None:
     """A normalised encoder computes in its passes, and refuses what it refuses."""
     encoder = load_encoder(str(checkpoint), "cpu")

@@ -157,8 +157,9 @@ def test_the_order_of_pairs_and_of_their_photos_changes_nothing() -> None:
     group_of = np.unique(group_of, return_inverse=True)[1]
     order, turned = rng.permutation(len(left)), rng.random(len(left)) < 0.5
     ends = np.where(turned, right, left)[order], np.where(turned, left, right)[order]
-    expected = bands_for((left, right), probabilities, group_of, 0.5, 0.5)
-    assert bands_for(ends, probabilities[order], group_of, 0.5, 0.5) == expected
+    for linkable in (np.ones(len(left), dtype=bool), left % 2 == 0):
+        expected = bands_for((left, right), probabilities, group_of, 0.5, 0.5, linkable=linkable)
+        assert bands_for(ends, probabilities[order], group_of, 0.5, 0.5, linkable=linkable[order]) == expected
 
 
 def test_what_geometry_cannot_tell_carries_no_promise_of_links() -> None:

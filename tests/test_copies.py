@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from neardup.review.record.verdicts import DIFFERENT, SAME, SAME_SCENE, Verdict
 from neardup.settings.schema import AdaptRecipe, Recipe, prior_project
 from neardup.stages import digest_contents
 from neardup.tables import save_rows
-from neardup.train.batches import Example, KnownPair, KnownPairs, batch_rows
-from neardup.train.copy_learner import CopyLearner
+from neardup.train.batches import PLAIN, Example, KnownPair, KnownPairs, batch_rows
+from neardup.train.copy_learner import LIKENESS_TEMPERATURE, CopyLearner
 from neardup.train.data import TrainingData
 from neardup.train.epochs import UNTRAINED, EpochResult, best_of, stop_reason
 from neardup.train.finetune import train
@@ -78,10 +79,21 @@ def test_captions_of_a_model_without_a_text_tower_are_refused(examples: list[Exa
 
 
 @pytest.mark.parametrize("changes", [{}, {"lora_rank": 2}, {"epoch_steps": 1, "frozen_layers": 1}], ids=str)
-def test_killed_training_goes_on(examples: list[Example], tmp_path: Path, changes: dict[str, Any]) -> None:
-    """It ends with the weights, the losses and the shares of one that was not killed, to the last bit."""
+def test_killed_training_goes_on(
+    examples: list[Example], tmp_path: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends with the weights, the losses and the shares of one that was not killed, to the last bit.
+
+    The rate goes by the share of all steps of all epochs; what is validated on is embedded before training too.
+    """
     recipe = replace(RECIPE, **changes)
+    validation = TrainingData.of(examples, small_clip(2), recipe, 6, KnownPairs()).parts.validation
+    begin, descend, done, kept = CopyLearner.begin, CopyLearner.descend, list[float](), set[int]()
+    monkeypatch.setattr(CopyLearner, "begin", lambda *args: (kept.update(args[1]), begin(*args))[1])
+    monkeypatch.setattr(CopyLearner, "descend", lambda *args: (done.append(args[2]), descend(*args))[1])
     whole = train(examples, small_clip(2), recipe, tmp_path / "whole", report=silent)
+    assert done == pytest.approx([step / len(done) for step in range(len(done))])
+    assert (len(done) > 1, kept >= set(validation)) == (True, True)
     with pytest.raises(Stop):
         train(examples, small_clip(2), recipe, tmp_path / "cut", stop_after(1), report=silent)
     cut = train(examples, small_clip(2), recipe, tmp_path / "cut", report=silent)
@@ -131,7 +143,9 @@ def test_copies_are_those_of_seed_epoch_and_batch(examples: list[Example]) -> No
     first, again, other = (learner.copies.make_copies(range(4), pictures, epoch) for epoch in (1, 1, 2))
     assert first.shape == (8, 3, 32, 32)
     assert torch.equal(first, again)
-    assert not torch.equal(first, other)
+    learner.recipe = replace(learner.recipe, seed=5)
+    reseeded = learner.copies.make_copies(range(4), pictures, 1)
+    assert [torch.equal(first, others) for others in (other, reseeded)] == [False, False]
     processor = learner.processor
     mean, spread = (torch.tensor(v)[None, :, None, None] for v in (processor.image_mean, processor.image_std))
     grey = first * spread + mean
@@ -235,10 +249,22 @@ def test_likeness_is_least_where_nothing_has_moved() -> None:
     assert likeness_loss(torch.eye(3), torch.eye(3), 0.1).item() == pytest.approx(np.log(2))
 
 
+def test_likenesses_are_those_that_the_model_had(examples: list[Example]) -> None:
+    """Where no weight has moved, they cost no more than the entropy of what is alike, the mean of all taken off."""
+    learner, plain = learner_of(examples, likeness=1.0), learner_of(examples, likeness=0.0)
+    learner.begin(range(16))
+    before = learner.vectors(learner.photos.batches([range(16)], PLAIN))
+    alike = torch.nn.functional.normalize(before - before.mean(dim=0), dim=1)
+    copies = before[[0, 1, 2, 3] * 2]
+    added = learner.copies.loss(range(4), copies) - plain.copies.loss(range(4), copies)
+    assert added.item() == pytest.approx(likeness_loss(alike[:4], alike[:4], LIKENESS_TEMPERATURE).item(), rel=1e-4)
+
+
 def test_rate_rises_falls_and_goes_by_size(examples: list[Example]) -> None:
     """It begins low, is greatest after a tenth of the steps, and ends at 0; a large tower has a lower one."""
-    learner = learner_of(examples)
+    learner = learner_of(examples, weight_decay=0.1)
     optimizer = learner.optimizer()
+    assert optimizer.param_groups[0]["weight_decay"] == 0.1
     rates = []
     for done in (0.0, 0.1, 0.5, 0.99):
         learner.descend(optimizer, done)
@@ -269,10 +295,21 @@ def test_photos_of_a_group_are_searched_too() -> None:
 
 
 def test_validation_copies_are_the_same_each_time(examples: list[Example]) -> None:
-    """A training that goes on is measured as one that was not killed."""
+    """A training that goes on is measured as one that was not killed; another number or seed makes other copies."""
     learner = learner_of(examples)
     first, again = (NearDuplicates(examples, range(8), RECIPE, KnownPairs(), 6).measure(learner) for _ in range(2))
     assert first == again
+    two = replace(RECIPE, validation_copies=2)
+    one, other = (NearDuplicates(examples, range(8), replace(two, seed=seed), KnownPairs(), 6) for seed in (0, 1))
+    copies = [*one.read(learner)[8:].split(8), other.read(learner)[8:16]]
+    assert [torch.equal(*pair) for pair in combinations(copies, 2)] == [False] * 3
+
+
+def test_known_pairs_are_one_picture_to_the_validation(examples: list[Example]) -> None:
+    """Each is searched for the other, too."""
+    known = KnownPairs(same=((examples[0].photo, examples[3].photo),))
+    groups = NearDuplicates(examples, range(8), RECIPE, known, 6).groups.tolist()
+    assert [groups.index(group) for group in groups] == [0, 1, 2, 0, 4, 5, 6, 7]
 
 
 RESULT = EpochResult(1, 1.0, 1.0, 60.0, None, 0.5, 0.5)

@@ -85,6 +85,7 @@ def test_a_smaller_draw_is_the_beginning_of_a_greater_one(out: Path, free: int) 
     assert [photo.sha256 for photo in second][:1] == [photo.sha256 for photo in first]
     assert draw(out, min(3, free)) == second
     assert drawing(out, 3).key != drawing(out, 3, seed=1).key
+    assert any(draw(out, 1, seed)[0].sha256 != first[0].sha256 for seed in range(1, 9))
 
 
 def test_copies_are_whole(out: Path) -> None:

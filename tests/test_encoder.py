@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from typing import Self
 
 import numpy as np
@@ -25,7 +26,7 @@ from neardup.encode.files import encode_files
 from neardup.encode.kinds import ClipEncoder, DualEncoder, load_vision
 from neardup.encode.onnx import OnnxEncoder
 from neardup.encode.trainable import load_trainable, save_encoder
-from neardup.encode.vision import VisionEncoder, in_dtype
+from neardup.encode.vision import VisionEncoder, fingerprint, in_dtype
 from neardup.errors import EncoderError
 from neardup.images import read_image
 from neardup.settings.schema import Dtype
@@ -195,6 +196,21 @@ def test_the_fingerprint_sees_the_preprocessing(saved: Path, tmp_path: Path) -> 
     clip.image_processor.image_mean = [0.4, 0.4, 0.4]
     clip.save(tmp_path / "changed")
     assert load_encoder(str(tmp_path / "changed")).fingerprint != load_encoder(str(saved)).fingerprint
+
+
+def test_a_fingerprint_is_that_of_all_weights_and_of_all_preprocessing() -> None:
+    """Biases and running means too, which are no weights by their names; where positions are counted tells nothing."""
+    model = torch.nn.BatchNorm1d(2)
+    model.register_buffer("position_ids", torch.arange(2))
+    given = {"size": 1, "crop_size": 1, "resample": 1, "image_mean": 1, "image_std": 1}
+    given |= {"rescale_factor": 1, "do_center_crop": 1}
+    before = fingerprint(model, SimpleNamespace(**given))
+    assert len({fingerprint(model, SimpleNamespace(**given | {name: 2})) for name in given} - {before}) == len(given)
+    assert fingerprint(model, SimpleNamespace(**given), "another") != before
+    for name, weight in model.state_dict().items():
+        weight.add_(1)
+        assert (fingerprint(model, SimpleNamespace(**given)) == before) == (name == "position_ids")
+        weight.sub_(1)
 
 
 def test_only_the_vision_tower_is_loaded(saved: Path) -> None:

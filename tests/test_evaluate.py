@@ -12,9 +12,10 @@ import pytest
 
 from neardup.errors import ArchiveError, ConfigError
 from neardup.measure.comparison import FILES, certain, compare
-from neardup.measure.evaluate import RESAMPLES, Distractors, Evaluation, Figure, evaluate, figure
+from neardup.measure.evaluate import FOLDS, RESAMPLES, Distractors, Evaluation, Figure, evaluate, figure
 from neardup.measure.low_precision import effect, measured_folder
 from neardup.measure.metrics import NAMES
+from neardup.measure.threshold import calibrated_thresholds
 from neardup.stages import write_json
 
 GROUPS = np.repeat(np.arange(14), [1, 1, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 5, 6])
@@ -48,12 +49,15 @@ def test_all_metrics_are_there_with_intervals_around_them() -> None:
 
 
 def test_the_bootstrap_draws_groups() -> None:
-    """A resample's top-1 is the mean over queries, each weighed by how often its group was drawn."""
-    evaluation = made(0.9)
+    """A resample's top-1 is the mean over queries, each weighed by how often its group was drawn by the seed."""
+    evaluation = replace(made(0.9), seed=3)
     count = int(GROUPS.max()) + 1
-    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES)
+    drawn = np.random.default_rng(3).multinomial(count, np.full(count, 1 / count), RESAMPLES)
     expected = oracles.resampled_mean(evaluation.scored.similarities, GROUPS, drawn[3], lambda row: float(row[0]))
     assert evaluation.samples["top_1"][3] == pytest.approx(expected)
+    scored = evaluation.scored
+    assert np.array_equal(scored.thresholds, calibrated_thresholds(scored.pairs, scored.group_of, FOLDS, 3)[0])
+    assert not np.array_equal(scored.thresholds, made(0.9).scored.thresholds)
 
 
 def test_a_query_table_has_a_row_a_query(tmp_path: Path) -> None:
@@ -86,16 +90,20 @@ def test_a_query_table_has_a_row_a_query(tmp_path: Path) -> None:
 
 
 def test_hits_leave_out_the_query() -> None:
-    """A photo is not among its own answers."""
+    """A photo is not among its own answers; of equally similar photos one of another group comes first."""
     assert "30.jpg" not in [name for name, _, _ in made(0.5).hits("30.jpg", 40)]
+    level = Evaluation("level", "f", ("a", "b", "c"), np.array([0, 0, 1]), np.ones((3, 1), np.float32))
+    assert level.hits("a") == [("c", 1.0, False), ("b", 1.0, True)]
 
 
 def test_the_best_and_the_worst_are_of_different_groups() -> None:
-    """Six pictures of one group would show one thing six times."""
+    """Six pictures of one group would show one thing six times; of equally good searches those of large groups come."""
     evaluation = made(0.9)
     group = dict(zip(evaluation.names, GROUPS.tolist(), strict=True))
     for photos in (evaluation.best(5), evaluation.worst(5)):
         assert len({group[name] for name in photos}) == 5
+    sizes = np.bincount(GROUPS).tolist()
+    assert [sizes[GROUPS[int(name[:2])]] for name in made(0.0).best(9)] == [6, 5, 4, 3, 3, 3, 2, 2, 2]
 
 
 def test_one_photo_is_not_enough() -> None:
@@ -170,7 +178,9 @@ def test_an_evaluation_with_distractors_is_kept_whole(tmp_path: Path) -> None:
     assert second.distractors.names == names
     assert (second.values, second.metrics, second.queries) == (first.values, first.metrics, first.queries)
     assert second.hits("30.jpg", 40) == first.hits("30.jpg", 40)
-    assert set(names) <= {name for name, _, _ in second.hits("30.jpg", 40)}
+    found = {name: similarity for name, similarity, _ in second.hits("30.jpg", 40)}
+    assert [found[name] for name in names] == pytest.approx(vectors @ second.vectors[30], abs=1e-6)
+    assert list(found.values()) == sorted(found.values(), reverse=True)
 
 
 def test_the_spread_over_seeds_stands_beside_the_interval(tmp_path: Path) -> None:

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageOps
 from scipy.special import logit
-from test_verify import cropped, scene, screened, verified
+from test_verify import cropped, png, scene, screened, verified
 
 from neardup.decide.chosen_decision import SHIPPED
 from neardup.decide.decision import Decision
 from neardup.detect.explain import explain_files
+from neardup.detect.hits import verify_hits
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError, UnreadableImageError
+from neardup.search.nearest import Hit
 from neardup.verify.evidence import Box, Evidence
 from neardup.verify.keypoints import features_of_image
 from neardup.verify.match import Prepared
@@ -254,6 +256,20 @@ def test_an_output_folder_has_its_own_decision(tmp_path: Path) -> None:
         assert drawn.height > alone.height
     with pytest.raises(UnreadableImageError, match="480 x 360 pixels are over the limit"):
         explain_files(*files, tmp_path / "small.png", max_pixels=480 * 360 - 1)
+
+
+def test_a_hit_is_named_in_the_order_of_its_evidence() -> None:
+    """The detail is called one, whichever of both was searched for; of the photo itself there is nothing to say."""
+    photos = {"a": png(scene(78)), "b": png(cropped(scene(78)))}
+    hits = [[Hit("x/hit.png", "b", 0.9), Hit("x/same.png", "a", 1.0)], [Hit("x/hit.png", "a", 0.9)]]
+    (found, itself), (other,) = verify_hits(
+        [("a", "query.png"), ("b", "query.png")], hits, photos.__getitem__, None, None
+    )
+    assert itself is None
+    assert found is not None
+    assert other is not None
+    assert found.sentence.startswith("hit.png is a crop of query.png")
+    assert other.sentence.startswith("query.png is a crop of hit.png")
 
 
 def test_two_files_are_explained_and_a_broken_one_is_named(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Groups from decided pairs and their geometry: triangles, photos side by side, verdicts, and the report of each."""
 
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
@@ -65,9 +65,17 @@ TRIANGLE = {(0, 1): 0.9, (0, 2): 0.99, (1, 2): 0.99}
 
 
 def test_a_triangle_that_agrees_leaves_its_links_as_they_are() -> None:
-    """To the last bit."""
-    placements = placed([SCENE] * 3, TRIANGLE)
-    assert lowered_by_triangles(placements).tolist() == [0.9, 0.99, 0.99]
+    """To the last bit, wherever in the scene its photos lie, and whichever of them comes first."""
+    for places in permutations([SCENE, (0, 0, 240, 300), (100, 20, 300, 200)]):
+        assert lowered_by_triangles(placed(list(places), TRIANGLE)).tolist() == [0.9, 0.99, 0.99]
+
+
+def test_a_contradiction_is_judged_by_the_photo_that_the_ways_lead_to() -> None:
+    """Fifteen pixels are nothing in a photo of 400 × 300, and much in a detail of 100 × 100."""
+    for detail, lowered in (((50, 50, 100, 100), True), (SCENE, False)):
+        placements = placed([SCENE, SCENE, detail], TRIANGLE)
+        moved = np.concatenate([placements.transforms[:2], placements.transforms[2:] @ shift(15)])
+        assert (lowered_by_triangles(replace(placements, transforms=moved))[2] < TRIANGLE[1, 2]) == lowered
 
 
 def test_a_triangle_that_contradicts_lowers_its_weakest_link_most() -> None:
@@ -105,10 +113,11 @@ def test_two_links_of_a_pair_that_is_not_listed_make_no_triangle() -> None:
 
 
 def test_photos_that_share_no_place_contradict_nobody() -> None:
-    """Two ends of a scene are compared nowhere, so that the transform between them is not judged."""
+    """Two ends of a scene are compared nowhere, or in a corner, so that the transform between them is not judged."""
     chances = {(0, 1): 0.99, (0, 2): 0.99, (1, 2): 0.9}
-    placements = placed([SCENE, (0, 0, 100, 300), (300, 0, 100, 300)], chances, wrong=(1, 2))
-    assert lowered_by_triangles(placements).tolist() == list(chances.values())
+    for other_end in ((300, 0, 100, 300), (92, 250, 100, 300)):
+        placements = placed([SCENE, (0, 0, 100, 300), other_end], chances, wrong=(1, 2))
+        assert lowered_by_triangles(placements).tolist() == list(chances.values())
 
 
 def test_a_pair_without_a_transform_makes_no_triangle() -> None:

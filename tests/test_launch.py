@@ -13,7 +13,7 @@ from servers import environment
 from small_clip import small_clip
 from test_train import RECIPE, Stop, make_examples, silent, stop_after
 
-from neardup.errors import DivergedError
+from neardup.errors import DivergedError, TrainingError
 from neardup.train.finetune import EpochResult, Training
 from neardup.train.launch import Job, train_on
 
@@ -60,6 +60,14 @@ def test_two_processes_have_the_losses_of_one_and_are_heard(job: Job, alone: Tra
     assert tuple(epochs) == both.history
     assert "on 2 x cpu" in sentences[0]
     assert sentences[-1].startswith("stopped after epoch 3")
+
+
+def test_a_job_says_which_photos_look_the_same(job: Job, tmp_path: Path) -> None:
+    """Where all do, there is nothing to validate on; what was written is read as it was."""
+    with pytest.raises(TrainingError, match="share a legend or a look"):
+        run(1, replace(job, folder=tmp_path / "out", look_alike_bits=64))
+    job.write(tmp_path / "job.json")
+    assert Job.read(tmp_path / "job.json") == job
 
 
 def test_stopped_training_goes_on_alone(job: Job, alone: Training, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from itertools import combinations
 from math import comb, log10, pi
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from test_verify import features, png, scene, screened, verified
 from neardup.arrays import Floats
 from neardup.encode.screen import screen_period
 from neardup.verify import store, verifier
+from neardup.verify.candidates import CANDIDATES
 from neardup.verify.evidence import LEAST_KEYPOINTS, Evidence
 from neardup.verify.keypoints import MIRRORED, Keypoints, LocalFeatures, features_of_image
 from neardup.verify.match import (
@@ -312,6 +314,20 @@ def test_pairs_that_close_a_triangle_come_with_their_evidence() -> None:
     pairs = [("a", "b"), ("b", "c"), ("a", "c")]
     known = {pair: replace(match, first=pair[0], second=pair[1]) for pair in pairs}
     assert Verifier({}.__getitem__).verify_closed(pairs[:2], known) == (known, [("a", "c")])
+
+
+def test_pairs_that_close_a_triangle_are_among_the_nearest() -> None:
+    """Each of a row of photos is near those beside it; two that both match a third one are verified, too."""
+    angles = np.arange(45) / 100
+    vectors = np.column_stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
+    photos = [f"{row:02}" for row in range(45)]
+    nothing = Evidence("", "", *SIZE, *SIZE, 90, 90)
+    known = {pair: replace(nothing, first=pair[0], second=pair[1]) for pair in combinations(photos, 2)}
+    for pair in (("00", "20"), ("20", "30")):
+        known[pair] = replace(known[pair], log_false_alarms=-30.0, transform=(1, 0, 0, 0, 1, 0, 0, 0, 1))
+    rows, evidence = Verifier({}.__getitem__).verify_nearest(vectors, photos, known)
+    assert [pair for pair in rows.tolist() if pair[1] - pair[0] > CANDIDATES] == [[0, 30]]
+    assert evidence == [known[photos[left], photos[right]] for left, right in rows.tolist()]
 
 
 def test_keypoints_of_the_last_pairs_are_remembered_and_older_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from types import FunctionType
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from neardup.approach import Approach
 from neardup.archive.captions import load_captions, translate_training_set
@@ -19,13 +20,17 @@ from neardup.cli import main
 from neardup.detect.explain import explain_files
 from neardup.encode.devices import cpu_has_bf16
 from neardup.encode.encoder import load_encoder
-from neardup.encode.vectors import embed_test_set
+from neardup.encode.vectors import embed, embed_test_set
 from neardup.errors import UnreadableImageError
 from neardup.experiment import compare_approaches, encode_test_set, evaluate_approach, make_checkpoint
 from neardup.images import MAX_PIXELS, read_image
 from neardup.measure.low_precision import measure
+from neardup.search.nearest import search
 from neardup.settings.schema import PrepareSettings, Recipe, Settings, TranslateSettings
 from neardup.train.augment import write_augmented
+from neardup.train.batches import KnownPairs
+from neardup.train.examples import training_examples
+from neardup.train.validation import NearDuplicates
 from neardup.tuning import Tuning, make_start
 
 SMALL = 10_000
@@ -152,6 +157,25 @@ def test_commands_on_a_folder_pass_the_limit_on(approach: Approach) -> None:
         result = CliRunner().invoke(main, [str(word) for word in command], catch_exceptions=False)
         assert (result.exit_code, "over the limit" in result.output) == (0, False)
     assert len(list((out / "queries").iterdir())) == 5
+
+
+@pytest.mark.usefixtures("small_default")
+def test_a_search_from_python_passes_the_limit_on(approach: Approach) -> None:
+    """No photo is left out of the gallery, which would be a warning, and none is refused."""
+    folder, model = approach.out / "test_dataset", load_encoder(approach.settings.encoder)
+    gallery = embed(folder, model, max_pixels=RAISED)
+    assert search(folder / gallery.paths[0], gallery, 1, model, RAISED)[0].itself
+
+
+@pytest.mark.usefixtures("small_default", "one_thread")
+def test_what_normalises_is_judged_by_copies_of_any_size(approach: Approach) -> None:
+    """Paper around a copy may make it larger than the limit that its photo keeps."""
+    example = training_examples(approach.out, RAISED)[0]
+    with Image.open(example.image) as photo:
+        photo.convert("RGB").save(approach.out / "photo.png")
+    examples = [replace(example, image=approach.out / "photo.png")]
+    near = NearDuplicates(examples, [0], Recipe(validation_copies=2), KnownPairs(), 6)
+    assert len(near.encoded(load_encoder(approach.settings.encoder))) == 3
 
 
 @pytest.mark.usefixtures("small_default")

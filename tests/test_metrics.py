@@ -235,9 +235,10 @@ def test_groups_without_pairs_are_not_drawn() -> None:
     """The error of a threshold is that of the groups that it is chosen on, whatever others there are."""
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(6), 2)
-    pairs = Pairs.of(rng.random((12, 12)), groups)
+    similarities = rng.random((12, 12))
+    pairs = Pairs.of(np.maximum(similarities, similarities.T), groups)
     error = f1_error(pairs, groups, 0.5)
-    assert error > 0
+    assert 0 < error == pytest.approx(oracles.f1_error(np.maximum(similarities, similarities.T), groups, 0.5))
     assert f1_error(pairs, np.append(groups, 6 + np.arange(30)), 0.5) == error
 
 
@@ -275,10 +276,12 @@ def test_found_groups_do_not_chain(test_set: tuple[Floats, Ints], threshold: flo
 
 
 def test_a_chain_is_cut() -> None:
-    """`a` like `b` and `b` like `c` make no group of three where `a` is unlike `c`."""
+    """`a` like `b` and `b` like `c` make no group of three where `a` is unlike `c`; exactly the threshold is enough."""
     similarities = np.array([[1, 0.9, 0.1], [0.9, 1, 0.8], [0.1, 0.8, 1]])
     found = complete_linkage(similarities - 0.5)
     assert (found[0] == found[1], found[1] == found[2]) == (True, False)
+    assert len(set(complete_linkage(similarities - 0.8)[1:].tolist())) == 2
+    assert len(set(complete_linkage(similarities[:2, :2] - 0.9).tolist())) == 1
 
 
 @settings(max_examples=30)

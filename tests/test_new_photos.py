@@ -27,6 +27,7 @@ from neardup.archive.new_photos import (
 )
 from neardup.archive.scan import Archive
 from neardup.archive.testset import TestSet
+from neardup.archive.trainingset import TrainingSet
 from neardup.builtin.demo import NEW_COPIES, NEW_STRANGERS, MadeArchive, make_archive, make_new_photos
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.encode.vectors import Embeddings
@@ -220,6 +221,7 @@ def test_a_stranger_has_only_wrong_hits() -> None:
 
     assert marks(STRANGER, 0.9) == [False, None]
     assert marks(STRANGER, None) == marks(UNKNOWN, 0.9) == [None, None]
+    assert gallery(0).search(query(STRANGER), unit(0)[0], "new z", "", 1.0).above == 1
 
 
 def test_a_query_never_finds_itself() -> None:
@@ -391,7 +393,10 @@ def test_what_is_done_is_not_done_again(searched: Searched) -> None:
 
 
 def test_another_photo_or_original_is_another_search(searched: Searched, tmp_path: Path) -> None:
-    """The keys of queries, search and comparison hold the photos and the table; those of the evaluation do not."""
+    """The keys of queries, search and comparison hold the photos and the table; those of the evaluation do not.
+
+    What is searched counts too.
+    """
     out, new, _ = searched
     changed = shutil.copytree(new, tmp_path / "changed")
     (changed / "queries.csv").write_text("query,photo\nout_of_a_weekly.jpg,\n")
@@ -401,6 +406,9 @@ def test_another_photo_or_original_is_another_search(searched: Searched, tmp_pat
     assert len({comparison_stage([approach]).key for approach in approaches}) == 3
     assert len({queries_stage(out, approach.settings).key for approach in approaches}) == 3
     assert len({approach.evaluation.key for approach in approaches}) == 1
+    fewer = shutil.copytree(out, tmp_path / "fewer")
+    TrainingSet(TrainingSet.load(fewer).photos[1:]).save(fewer)
+    assert queries_stage(fewer, approaches[0].settings).key != queries_stage(out, approaches[0].settings).key
 
 
 def test_killed_while_variants_are_written_it_begins_them_again(searched: Searched, tmp_path: Path) -> None:

@@ -258,7 +258,7 @@ def test_a_broken_ground_truth_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_another_archive_is_read_by_its_settings(tmp_path: Path) -> None:
-    """Other folders, other sheet, other pattern: all of it is said in neardup.toml."""
+    """Other folders, other sheet, other pattern: all of it is said in neardup.toml; a changed sheet is read again."""
     root = tmp_path / "archive"
     for name, seed in (("lavie/12/bilder/12-3-4.png", 1), ("lavie/12/bilder/12-3-5.png", 2), ("rest/bilder/a.png", 3)):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -281,6 +281,11 @@ def test_another_archive_is_read_by_its_settings(tmp_path: Path) -> None:
     made = prepare(root, tmp_path / "out", load_settings(root / "neardup.toml").prepare)
     assert [photo.legend for photo in made.training_set.photos] == ["Der König", "Das Heer"]
     assert [photo.path for photo in made.test_set.photos] == ["rest/bilder/a.png"]
+    book = openpyxl.load_workbook(root / "lavie/12/legenden.xlsx")
+    book.active["C3"] = "Die Flotte"
+    book.save(root / "lavie/12/legenden.xlsx")
+    again = prepare(root, tmp_path / "out", load_settings(root / "neardup.toml").prepare)
+    assert [photo.legend for photo in again.training_set.photos] == ["Der König", "Die Flotte"]
 
 
 def test_text_of_the_sheets_never_becomes_a_formula(made: MadeArchive, prepared: Path) -> None:

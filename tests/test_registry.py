@@ -36,10 +36,13 @@ from neardup.encode.trainable import load_trainable
 from neardup.errors import PromotionError
 from neardup.experiment import encode_test_set, evaluate_approach, make_checkpoint
 from neardup.images import read_image
+from neardup.measure.evaluate import Figure
+from neardup.measure.promotion import Promotion
 from neardup.settings.schema import Settings, TranslateSettings
+from tasks import registry
 from tasks.every_flow import fail_runs
 from tasks.publish import publish_approaches
-from tasks.registry import MODEL, find_candidates, rollback
+from tasks.registry import MODEL, Candidates, find_candidates, nominate, rollback
 from tasks.tracking import Tracking, local_uri
 
 pytestmark = [
@@ -138,6 +141,26 @@ def test_the_first_champion_is_no_training_at_all(contest: Contest) -> None:
     champion = contest.client.get_model_version_by_alias(MODEL, "champion")
     assert champion.tags["approach"] == "zero-shot"
     assert "without fine-tuning" in champion.description
+
+
+def test_the_challenger_gained_most_on_its_validation_photos(contest: Contest) -> None:
+    """In nDCG, and of equal gains in µAP; the champion stays."""
+    first, second = (contest.client.get_model_version_by_alias(MODEL, alias) for alias in ("champion", "challenger"))
+    versions = {"zero-shot": first, "fine-tuned": second, "adapted": first}
+    nominate(contest.tracking, versions, {"fine-tuned": (0.1, 0.1), "adapted": (0.1, 0.2)})
+    assert contest.version("challenger") == str(first.version)
+    nominate(contest.tracking, versions, {"fine-tuned": (0.2, -0.1), "adapted": (0.1, 0.2)})
+    assert [contest.version(alias) for alias in ("champion", "challenger")] == [str(first.version), str(second.version)]
+
+
+def test_a_champion_that_was_named_meanwhile_stays(contest: Contest) -> None:
+    """What was compared is another one."""
+    first, second = (contest.client.get_model_version_by_alias(MODEL, alias) for alias in ("champion", "challenger"))
+    gain = Figure(0.1, 0.1, 0.1)
+    better = Promotion(promoted=True, metric="ndcg", gain=gain, over_zero_shot=gain, paragraph="")
+    with pytest.raises(PromotionError, match=f"version {first.version} became champion meanwhile"):
+        registry.promote.fn(contest.tracking, Candidates(second, second, first), better)
+    assert contest.version("champion") == str(first.version)
 
 
 def test_a_better_model_is_promoted_and_rolled_back(contest: Contest) -> None:

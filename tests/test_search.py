@@ -132,6 +132,12 @@ def test_slabs_in_the_other_order_give_the_same_pairs() -> None:
     assert listed(there) == listed(back)
 
 
+def test_a_row_that_is_searched_for_twice_is_searched_for_once() -> None:
+    """Neither a pair of it with itself nor the same pair again comes of it."""
+    vectors = units(3, 50, 8)
+    assert listed(near_pairs(vectors, np.array([7, 3, 7]), 0.5)) == listed(near_pairs(vectors, np.array([3, 7]), 0.5))
+
+
 @pytest.mark.parametrize("shape", [(0, 0), (0, 8), (1, 8)])
 def test_too_few_photos_make_no_pair(shape: tuple[int, int]) -> None:
     """One photo, or none, is searched without an error."""
@@ -297,10 +303,14 @@ def test_an_index_of_other_vectors_is_built_anew(tmp_path: Path) -> None:
 
 
 def test_an_index_that_was_measured_for_fewer_hits_is_built_again(tmp_path: Path) -> None:
-    """Its recall holds for as many as it was measured for, and for fewer."""
+    """Its recall holds for as many as it was measured for, and for fewer; all others of a small archive are enough."""
     gallery = gallery_of(units(8, 60, 16))
     file = gallery.save(tmp_path / "v.parquet")
     assert [opened_index(file, gallery, top, print).recall.top for top in (5, 9, 5)] == [5, 9, 9]
+    few, said = gallery_of(units(8, 4, 16)), list[str]()
+    file = few.save(tmp_path / "few.parquet")
+    assert [opened_index(file, few, 9, said.append).recall.top for _ in range(2)] == [3, 3]
+    assert len([line for line in said if "building" in line]) == 1
 
 
 class Graph:

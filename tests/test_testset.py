@@ -135,10 +135,11 @@ def test_a_name_of_its_own_is_kept() -> None:
 
 
 def test_save_and_load_are_equal(tmp_path: Path) -> None:
-    """What was written is what is read."""
+    """What was written is what is read; other groups of the same photos have another digest."""
     found = resolve([["one", "two"], ["three"]], *PHOTOS).test_set
     found.save(tmp_path)
     assert TestSet.load(tmp_path) == found
+    assert resolve([["one"], ["two", "three"]], *PHOTOS).test_set.digest != found.digest
 
 
 FOLDERS = st.sampled_from(["", "rol", "presse", "rol/presse", "presse/rol", "Presse", "été", "e\u0301te\u0301", "a\\b"])

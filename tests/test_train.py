@@ -38,8 +38,8 @@ from neardup.train.batches import (
     parts_of,
 )
 from neardup.train.data import TrainingData
-from neardup.train.finetune import EpochResult, train
-from neardup.train.learner import Learner, spread_of
+from neardup.train.finetune import EpochResult, _fault, train
+from neardup.train.learner import Learner, Validation, spread_of
 from neardup.train.resume import TrainingState, recover_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -131,9 +131,20 @@ def test_best_epoch_is_the_checkpoint(examples: list[Example], tmp_path: Path) -
 
 
 def test_training_learns(uninterrupted: Path) -> None:
-    """The training loss falls."""
+    """The training loss, a mean over photos, falls from that of chance among the eight of a batch."""
     history = json.loads((uninterrupted / "training.json").read_text())["history"]
-    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    assert history[-1]["train_loss"] < history[0]["train_loss"] == pytest.approx(np.log(8), abs=0.3)
+
+
+def test_the_temperature_has_clips_own_limit(examples: list[Example]) -> None:
+    """No step takes it beyond 100 times; dropout is off, for a training that goes on would draw otherwise."""
+    clip = small_clip()
+    clip.model.train()
+    learner = Learner(examples, clip, Captions(clip.tokenizer, ["a"] * len(examples), 77), RECIPE, "cpu")
+    torch.nn.init.constant_(learner.scale, 9.0)
+    learner.descend(learner.optimizer(), 0)
+    assert learner.scale.item() == pytest.approx(np.log(100))
+    assert not any(module.training for module in learner.model.modules())
 
 
 def test_history_file_has_a_line_an_epoch(uninterrupted: Path) -> None:
@@ -392,6 +403,7 @@ def test_collapse_stops_training(examples: list[Example], tmp_path: Path) -> Non
     with pytest.raises(TrainingError, match=r"collapsed: the mean cosine of two photos is 1\.0000"):
         train(examples, clip, replace(RECIPE, lr=1e-7), tmp_path, flatten, report=silent)
     assert (tmp_path / "checkpoint" / "model.safetensors").is_file()
+    assert _fault(Validation(1.0, 2e-4, 0.0, 0.0), spread=0.5) == ""
 
 
 def test_one_legend_is_refused(examples: list[Example], tmp_path: Path) -> None:
@@ -429,9 +441,14 @@ def test_numbers_are_reported_before_training(examples: list[Example], tmp_path:
 
 
 def test_captions_are_padded_to_their_longest() -> None:
-    """A batch is as wide as its longest caption, and the rest is masked."""
+    """A batch is as wide as its longest caption, and the rest is masked; one that has all its tokens is not cut."""
     captions = Captions(small_tokenizer(), ["a", "a soldier in a trench"], 77)
     assert captions([0])["input_ids"].shape == (1, 3)
+    limit = len(captions.tokens[1])
+    assert [Captions(small_tokenizer(), ["a soldier in a trench"], limit - less).long for less in (0, 1)] == [
+        [False],
+        [True],
+    ]
     both = captions([0, 1])
     assert both["attention_mask"].sum(dim=1).tolist() == [3, len(captions.tokens[1])]
 
@@ -447,21 +464,25 @@ def test_pixels_are_those_of_the_processor(examples: list[Example]) -> None:
 
 
 def test_epochs_see_copies_in_turn(examples: list[Example]) -> None:
-    """Epoch e sees copy e modulo the copies; each is another picture, and the same again when its turn comes."""
+    """Epoch e sees copy e modulo the copies; each is another picture, and so is that of another seed."""
     photos = Photos(
         examples, small_clip().image_processor, replace(RECIPE, augmentation="press", copies=2), TensorCache(KEEP_BYTES)
     )
     assert [photos.copy(epoch) for epoch in (1, 2, 3)] == [0, 1, 0]
     first, second = (next(iter(photos.batches([[0]], copy))) for copy in (0, 1))
-    assert not torch.equal(first, second)
+    other = Photos(
+        examples, photos._processor, replace(RECIPE, augmentation="press", copies=2, seed=5), TensorCache(KEEP_BYTES)
+    )
+    drawn = next(iter(other.batches([[0]], 0)))
+    assert [torch.equal(*pair) for pair in ((first, second), (first, drawn))] == [False, False]
 
 
 def test_order_is_that_of_seed_and_epoch() -> None:
-    """Every row comes once; another epoch has another order."""
+    """Every row comes once; another epoch, or another seed, has another order."""
     first, second = (list(chain(*batch_rows(range(10), 4, 0, epoch))) for epoch in (1, 2))
     assert sorted(first) == sorted(second) == list(range(10))
     assert first != second
-    assert batch_rows(range(10), 4, 0, 1) == batch_rows(range(10), 4, 0, 1)
+    assert batch_rows(range(10), 4, 0, 1) == batch_rows(range(10), 4, 0, 1) != batch_rows(range(10), 4, 1, 1)
 
 
 def test_single_row_joins_the_batch_before() -> None:

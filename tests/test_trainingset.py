@@ -266,10 +266,11 @@ def test_a_legend_is_no_formula_in_a_csv(legend: str, tmp_path: Path) -> None:
 
 
 def test_save_and_load_are_equal(tmp_path: Path) -> None:
-    """What was written is what is read, line breaks and quotes in legends too."""
+    """What was written is what is read, line breaks and quotes in legends too; another legend has another digest."""
     training = read(sheet(HEADER, ["1", "1", 'Le "roi", à Tripoli; 2']), photos=(photo(1, 1),)).training_set
     training.save(tmp_path)
     assert TrainingSet.load(tmp_path) == training
+    assert TrainingSet((replace(training.photos[0], legend="La reine"),)).digest != training.digest
 
 
 @pytest.mark.parametrize("columns", ["image_name,path,sheet,row", "image_name"])

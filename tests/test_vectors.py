@@ -1,6 +1,7 @@
 """Vectors are made once a photo and encoder, kept whole, never mixed; search is exact."""
 
 import hashlib
+import os
 import shutil
 import weakref
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from PIL import Image
 from neardup.arrays import Vectors
 from neardup.builtin.scenes import Scene
 from neardup.encode.encoder import BATCH, load_encoder
+from neardup.encode.shards import SHARDS, mark_of
 from neardup.encode.store import Store
 from neardup.encode.vectors import Embeddings, embed_photos, stored_vectors
 from neardup.errors import ArchiveError, EncoderError, UnreadableImageError
@@ -110,6 +112,22 @@ def test_a_content_under_another_path_is_not_encoded_again(photos: Path, tmp_pat
     assert (encoder.encoded, again.vectors.tobytes()) == (0, first.vectors[1].tobytes())
 
 
+def test_a_mark_is_that_of_place_size_and_time(tmp_path: Path) -> None:
+    """A file of another folder, length or time is not taken for one that is known; its bytes are not looked at."""
+    for name, data in (("a/x", b"1"), ("b/x", b"1"), ("a/y", b"1"), ("a/long", b"12"), ("a/late", b"1")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+        os.utime(tmp_path / name, ns=(0, int(name == "a/late")))
+    marks = [mark_of(tmp_path / folder, name) for folder, name in (("a", "x"), ("b", "x"), ("a", "y"))]
+    for changed in ("long", "late"):
+        (tmp_path / "a" / changed).rename(tmp_path / "a" / "x")
+        marks.append(mark_of(tmp_path / "a", "x"))
+    assert len(set(marks)) == 5
+    (tmp_path / "a" / "x").write_bytes(b"2")
+    os.utime(tmp_path / "a" / "x", ns=(0, 1))
+    assert mark_of(tmp_path / "a", "x") == marks[-1]
+
+
 def test_every_pass_has_the_batch_of_the_store(photos: Path, small_encoder: str, tmp_path: Path) -> None:
     """Whatever the encoder's own is; that one stays as it is."""
     encoder = load_encoder(small_encoder, "cpu")
@@ -176,8 +194,10 @@ def test_a_store_of_a_later_version_is_one_sentence(photos: Path, tmp_path: Path
 
 
 def test_the_vectors_of_a_store_are_a_gallery(photos: Path, tmp_path: Path) -> None:
-    """Each content once, ordered by path; a store without vectors of the encoder is one sentence."""
+    """Each content once, though two workers encoded it, ordered by path; none of the encoder is one sentence."""
     made = embed_photos(items_of(photos), photos, Tones(), store=tmp_path)
+    again = Embeddings(made.photos[1:2], ("0 again.png",), made.vectors[1:2], "tones").table()
+    Store(str(tmp_path)).under("tones").write(f"{SHARDS}000001-another-worker", again)
     stored = stored_vectors(str(tmp_path), "tones")
     rows = [made.photos.index(photo) for photo in stored.photos]
     assert sorted(stored.photos) == sorted(set(made.photos))

@@ -12,6 +12,7 @@ from neardup.archive.testset import TestPhoto, TestSet
 from neardup.builtin.scenes import Scene
 from neardup.decide.chosen_decision import SHIPPED, own_decision
 from neardup.decide.decision import Decision, decide
+from neardup.decide.groups import DecidedPairs, group_pairs
 from neardup.decide.probability import CandidatePairs, out_of_fold, scored_square
 from neardup.decide.reliability import reliability_bins
 from neardup.encode.encoder import BUILTIN, load_encoder
@@ -63,8 +64,11 @@ def test_an_approach_is_measured_by_vectors_and_verified(results: Path) -> None:
     assert own_decision(results, fingerprint) == Decision.load(results / "zero-shot" / "decision.json")
 
 
-def test_what_is_measured_is_out_of_fold(results: Path) -> None:
-    """Scores, bins and decision are those of models that saw none of a pair's groups; promises are those asked for."""
+def test_what_is_measured_is_out_of_fold(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores, bins, groups, decision: by models that saw none of a pair's groups; promises are those asked for."""
+    grouped: list[DecidedPairs] = []
+    listened = lambda count, pairs: (grouped.append(pairs), group_pairs(count, pairs))[1]  # noqa: E731 - one line
+    monkeypatch.setattr("neardup.measure.verified_approaches.group_pairs", listened)
     found = verify_approaches(results, lambda _: None, promises=(0.6, 0.7))["zero-shot"]
     measured, by_probability = found.comparison.evaluations
     sha_of = {photo.name: photo.sha256 for photo in TestSet.load(results).photos}
@@ -77,6 +81,7 @@ def test_what_is_measured_is_out_of_fold(results: Path) -> None:
     held_out = out_of_fold(pairs, group_of, FOLDS, measured.seed)
     scores = scored_square(similarities, pairs, by_cosine(pairs, held_out.probabilities, evidence))
     assert np.array_equal(by_probability.scored.similarities, scores)
+    assert [pairs.probabilities.tolist() for pairs in grouped] == [held_out.probabilities.tolist()]
     same = group_of[pairs.left] == group_of[pairs.right]
     assert found.bins == tuple(reliability_bins(p, same) for p in (held_out.probabilities, held_out.similarity))
     assert found.decision == decide(pairs, group_of, held_out, found.decision.belongs, found.decision.source, 0.6, 0.7)

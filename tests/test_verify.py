@@ -189,6 +189,8 @@ def test_candidates_are_near_either_photo_and_each_pair_is_once() -> None:
     vectors[2] = [0.6, 0.8, 0, 0]
     assert candidate_pairs(vectors, 0.5, 1).tolist() == [[0, 1], [1, 2]]
     assert candidate_pairs(vectors[:1], 0.5).shape == (0, 2)
+    vectors[1] = [0.5, 0.75**0.5, 0, 0]
+    assert candidate_pairs(vectors[:2], 0.5).tolist() == [[0, 1]]
 
 
 def test_evidence_is_read_as_it_was_written_and_not_for_another_verifier(tmp_path: Path) -> None:

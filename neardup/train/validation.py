@@ -6,6 +6,7 @@ The copies are those of `press`, made by Pillow, not those of `press_torch` that
 import io
 import math
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -119,7 +120,9 @@ class NearDuplicates:
     def encoded(self, encoder: BatchEncoder) -> Vectors:
         """Vectors of the photos, then of their copies, by an encoder of any kind: float32 (m, d), unit rows."""
         files = (as_png(picture) for photo in self._examples for picture in self._pictures(photo, encoder.size))
-        vectors = [vector for _, vector in encode_files(encoder, files) if not isinstance(vector, UnreadableImageError)]
+        # The photos kept their limit when they were read; paper around a copy may make it larger.
+        encoded = encode_files(encoder, files, sys.maxsize)
+        vectors = [vector for _, vector in encoded if not isinstance(vector, UnreadableImageError)]
         by_photo = np.stack(vectors).reshape(len(self._examples), -1, encoder.dimension)
         return by_photo.transpose(1, 0, 2).reshape(-1, encoder.dimension)
 
