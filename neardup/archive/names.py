@@ -188,7 +188,7 @@ def shortened(stem: str, room: int) -> str:
     """A stem of at most so many bytes: a longer one is cut, and eight digits of its digest keep it apart from others.
 
     >>> shortened("abc", 3), shortened("a" * 20, 12)
-    ('abc', 'aaa~dc2e32b5')
+    ('abc', 'aaa~35d5aabd')
     """
     if len(stem.encode()) <= room:
         return stem
