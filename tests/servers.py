@@ -38,6 +38,10 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, **more}
 
 
+_BEGUN: dict[int, "subprocess.Popen[bytes]"] = {}
+"""What this process has started and not ended: forgotten before its end, a process is warned of."""
+
+
 def begin(command: list[str], healthy: str, folder: Path, **environment: str) -> int:
     """Start a server and wait until it answers; the number of its process, which `end` takes."""
     with (folder / "server.log").open("w") as log:
@@ -49,6 +53,7 @@ def begin(command: list[str], healthy: str, folder: Path, **environment: str) ->
             stderr=log,
             start_new_session=True,
         )
+    _BEGUN[process.pid] = process
     try:
         _wait(healthy, process, folder / "server.log")
     except BaseException:
@@ -61,8 +66,11 @@ def end(server: int) -> None:
     """End a server, which another process may have started, with all that it has started itself."""
     with suppress(ProcessLookupError):
         os.killpg(server, signal.SIGTERM)
-    with suppress(psutil.NoSuchProcess):
-        psutil.Process(server).wait(30)
+    if server in _BEGUN:
+        _BEGUN.pop(server).wait(30)
+    else:
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(server).wait(30)
 
 
 @contextmanager
