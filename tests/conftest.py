@@ -57,19 +57,19 @@ Once = Callable[[str, Callable[[Path], object]], Path]
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of all test processes."""
     base = tmp_path_factory.getbasetemp()
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
-def once(shared: Path) -> Once:
+def once(shared_folder: Path) -> Once:
     """What makes a folder that tests only read: one of the test processes fills it, the others wait and take it."""
 
     def make(name: str, fill: Callable[[Path], object]) -> Path:
-        folder, finished = shared / name, shared / f"{name}.finished"
-        with FileLock(shared / f"{name}.lock"):
+        folder, finished = shared_folder / name, shared_folder / f"{name}.finished"
+        with FileLock(shared_folder / f"{name}.lock"):
             if not finished.exists():
                 shutil.rmtree(folder, ignore_errors=True)  # of a process whose filling failed
                 folder.mkdir()
@@ -121,11 +121,11 @@ def untouched(whole: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def prefect_url(shared: Path) -> Iterator[str]:
+def prefect_url(shared_folder: Path) -> Iterator[str]:
     """A Prefect server, as one that a team shares: the first test process starts it, the last one to leave ends it."""
-    folder, users = shared / "prefect", shared / "prefect" / "users"
+    folder, users = shared_folder / "prefect", shared_folder / "prefect" / "users"
     users.mkdir(parents=True, exist_ok=True)
-    lock, noted, user = FileLock(shared / "prefect.lock"), folder / "server.json", users / str(os.getpid())
+    lock, noted, user = FileLock(shared_folder / "prefect.lock"), folder / "server.json", users / str(os.getpid())
     with lock:
         if not noted.exists():
             noted.write_text(json.dumps(begin_prefect(folder)))

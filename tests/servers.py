@@ -13,8 +13,6 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-import psutil
-
 from tasks.empty_databases import PREFECT_DATABASE, begin_database, keep_database
 
 BIN = Path(sys.executable).parent
@@ -66,11 +64,8 @@ def end(server: int) -> None:
     """End a server, which another process may have started, with all that it has started itself."""
     with suppress(ProcessLookupError):
         os.killpg(server, signal.SIGTERM)
-    if server in _BEGUN:
+    if server in _BEGUN:  # whose end only the process that has begun it can wait for
         _BEGUN.pop(server).wait(30)
-    else:
-        with suppress(psutil.NoSuchProcess):
-            psutil.Process(server).wait(30)
 
 
 @contextmanager
