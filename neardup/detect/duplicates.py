@@ -7,7 +7,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import pyarrow as pa
 
 from neardup.archive.scan import check_folders
 from neardup.arrays import Ints
@@ -30,10 +29,10 @@ from neardup.encode.collection import (
     unreadable,
 )
 from neardup.encode.encoder import BUILTIN
-from neardup.encode.shards import content_keys
+from neardup.encode.shards import keys_of
 from neardup.errors import ConfigError
 from neardup.search.all_pairs import NearPairs, joined
-from neardup.search.blocks import Triangle, open_triangle, search_block
+from neardup.search.blocks import Triangle, search_all
 from neardup.search.exact_copies import COPY, NEAR
 from neardup.settings.schema import PrepareSettings
 from neardup.verify.candidates import CANDIDATES
@@ -226,14 +225,14 @@ def duplicates(
     collection = triangle.collection
     files = encoded_photos(collection, present)
     pictures = pictures_in(triangle, files.contents)
-    judged = np.isin(files.contents, content_keys(pa.chunked_array([pa.array(judged_photos, pa.string())])))
+    judged = np.isin(files.contents, keys_of(judged_photos))
     chosen = np.flatnonzero(pictures.related() | judged)
     paths = files.paths(chosen)
     # By path, so that nothing depends on how the photos were cut into shards.
     order = np.array(sorted(range(len(paths)), key=paths.__getitem__), dtype=np.int64)
     chosen = chosen[order]
     pictures = pictures.take(chosen)
-    first, near = pictures.of_first_files()
+    first, near = pictures.first_files
     group_of = _groups(triangle, pictures.rows, near)[first] if grouped else np.arange(len(chosen))
     pairs, kinds = pictures.of_files()
     left_out = tuple(LeftOut(path, reason) for path, reason in unreadable(collection, present).items())
@@ -299,10 +298,7 @@ def find_duplicates(
             encode_shard(collection, paths)
         least, most = (decision.loosest, CANDIDATES) if decision else (threshold, None)
         assert least is not None  # noqa: S101 - one of the two is there
-        triangle = open_triangle(collection, least, most=most)
-        for block in triangle.blocks():
-            search_block(collection, least, block, most)
-        found = duplicates(triangle, marks, grouped=decision is None)
+        found = duplicates(search_all(collection, least, most), marks, grouped=decision is None)
         if decision is None:
             return found
         verifier = found.verifier(Path(temporary))

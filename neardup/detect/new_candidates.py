@@ -5,7 +5,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from neardup.archive.notice import Sighting
 from neardup.arrays import Bools, Vectors
@@ -13,9 +12,9 @@ from neardup.detect.pictures import pictures_in
 from neardup.detect.verified_pairs import by_content
 from neardup.encode.collection import Collection
 from neardup.encode.protocol import BATCH, Encoder
-from neardup.encode.shards import content_keys
+from neardup.encode.shards import keys_of
 from neardup.search.all_pairs import NearPairs
-from neardup.search.blocks import open_triangle, search_block
+from neardup.search.blocks import search_all
 from neardup.verify.candidates import CANDIDATES, closing_pairs, leads_on
 from neardup.verify.store import EvidenceByPair
 
@@ -55,10 +54,7 @@ class NewCandidates:
         if new.any():
             # All vectors are in the store: neither device nor precision matters, for nothing is encoded for it.
             collection = Collection(archive.resolve(), store, encoder.name, "auto", "fp32", encoder.fingerprint, BATCH)
-            triangle = open_triangle(collection, threshold, most=CANDIDATES)
-            for block in triangle.blocks():
-                search_block(collection, threshold, block, CANDIDATES)
-            pairs, _ = pictures_in(triangle, content_keys(pa.chunked_array([pa.array(contents)]))).of_files()
+            pairs, _ = pictures_in(search_all(collection, threshold, CANDIDATES), keys_of(contents)).of_files()
         return cls(contents, new, vectors, pairs)
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -38,13 +39,14 @@ class Pictures:
         """Some of the files in another order; all files of the pairs must be among them."""
         return Pictures(self.contents[files], self.rows[files], self.numbers[files], self.near)
 
-    def of_first_files(self) -> tuple[Ints, NearPairs]:
+    @cached_property
+    def first_files(self) -> tuple[Ints, NearPairs]:
         """The first file of each file's picture, int64 (n,), and the pairs of such first files, best first."""
         return by_first_file(self.numbers, self.near)
 
     def of_files(self) -> tuple[NearPairs, Ints]:
         """All pairs of files, best first, and what each is, an index of `KINDS`; copies make a pair with the first."""
-        first, near = self.of_first_files()
+        first, near = self.first_files
         return with_copies(near, first, first_of(self.contents))
 
 

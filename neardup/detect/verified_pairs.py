@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -162,7 +161,7 @@ class VerifiedPairs:
         """Write `evidence.parquet`, `decision.json`, pictures of pairs in `explained/`, and the page that shows them.
 
         Args:
-            folder: of the results.
+            folder: of the results, without pictures of a former run.
             groups: rows of each group's photos, in the order of the tables.
             reports: of the groups, by their numbers from 1; none where nothing was decided.
         """
@@ -170,7 +169,6 @@ class VerifiedPairs:
         write_evidence(folder / EVIDENCE, unique.values(), verifier_fingerprint())
         if self.decision:
             self.decision.save(folder / DECISION)
-        rmtree(folder / "explained", ignore_errors=True)
         doubtful = self._doubtful()
         most = PICTURES * 2 // 3 if doubtful else PICTURES
         number_of = {row: number for number, group in enumerate(groups, 1) for row in group}

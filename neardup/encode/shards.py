@@ -140,6 +140,11 @@ def content_keys(photos: pa.ChunkedArray) -> Ints:
     return (np.frombuffer(bytes.fromhex(digits), ">u8") >> 1).astype(np.int64)
 
 
+def keys_of(photos: Sequence[str]) -> Ints:
+    """The `content_keys` of photos, each named by its SHA-256."""
+    return content_keys(pa.chunked_array([pa.array(photos, pa.string())]))
+
+
 def among(values: Ints, ordered: Ints) -> Bools:
     """Whether each value is one of some ordered ones: bool (n,)."""
     if not len(ordered):

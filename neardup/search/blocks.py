@@ -258,6 +258,20 @@ def _table(kind: str, left: Slab, right: Slab) -> str:
     return kind + digest_of(left.shards, right.shards)[:16]
 
 
+def search_all(collection: Collection, threshold: float, most: int | None = None) -> Triangle:
+    """Search all blocks of a collection that nobody has searched yet, one after another.
+
+    Args:
+        collection: that is searched; all its photos are encoded.
+        threshold: similarity, -1 to 1.
+        most: nearest photos of each that are kept; None for all pairs.
+    """
+    triangle = open_triangle(collection, threshold, most=most)
+    for block in triangle.blocks():
+        search_block(collection, threshold, block, most)
+    return triangle
+
+
 def search_block(collection: Collection, threshold: float, block: Block, most: int | None = None) -> int:
     """Search one block and write its pairs to the store.
 
