@@ -4,7 +4,7 @@ Blurred until the dots are grey, a print is encoded as the photograph that it wa
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
@@ -58,8 +58,6 @@ def screen_period(grey: Grey) -> float:
     if pairs is None:
         return 0.0
     row, column = divmod(int(pairs.prominence.argmax()), TILE)
-    if pairs.prominence[row, column] < np.log(PEAK):
-        return 0.0
     return float(TILE / np.hypot(row - TILE // 2, column - TILE // 2))
 
 
@@ -70,20 +68,26 @@ class PairsOfPeaks:
     Attributes:
         prominence: float32 (TILE, TILE), logarithm of the power as a multiple of what is around it, the lesser of the
             two; minus infinity where no screen can be.
-        power: float32 (TILE, TILE), logarithm of the power, the lesser of the two.
+        spectrum: float32 (TILE, TILE), as `_log_spectrum` gives it.
     """
 
     prominence: Vectors
-    power: Vectors
+    spectrum: Vectors
+
+    @cached_property
+    def power(self) -> Vectors:
+        """Logarithm of the power, the lesser of the two: float32 (TILE, TILE)."""
+        return _with_right_angle(self.spectrum)
 
 
 def pairs_of_peaks(grey: Grey) -> PairsOfPeaks | None:
-    """Where the spectrum of a picture, uint8 (h, w), may show a screen; None of a picture that is too small."""
+    """Where the spectrum of a picture, uint8 (h, w), may show a screen; None where no peak stands out by `PEAK`."""
     if min(grey.shape) < LEAST_SIDE:
         return None
     spectrum = _log_spectrum(grey)
     prominence = _with_right_angle(spectrum - cv2.blur(spectrum, (AROUND, AROUND)))
-    return PairsOfPeaks(np.where(_search_mask(), prominence, -np.inf), _with_right_angle(spectrum))
+    prominence = np.where(_search_mask(), prominence, -np.inf)
+    return PairsOfPeaks(prominence, spectrum) if prominence.max() >= np.log(PEAK) else None
 
 
 def _with_right_angle(values: Vectors) -> Vectors:

@@ -34,7 +34,7 @@ def told_screen_period(grey: Grey) -> float:
         Pixels of `grey` from one line of dots to the next; 0 where the picture shows no screen for certain.
     """
     pairs = pairs_of_peaks(grey)
-    if pairs is None or pairs.prominence.max() < np.log(PEAK):
+    if pairs is None:
         return 0.0
     # A screen has peaks at its diagonals and multiples too, which may stand out more, but have less power.
     strongest = np.where(pairs.prominence >= np.log(PEAK), pairs.power, -np.inf).argmax()
