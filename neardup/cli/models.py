@@ -64,8 +64,8 @@ def train(
 
     name = "adapted" if adapted else "fine-tuned" if augmentation == "none" else "fine-tuned-augmented"
     recipe = None if augmentation == "none" else augmentation
-    given = [option for option, value in values.items() if value is not None and value is not False]
-    given += [] if recipe is None else ["augmentation"]
+    chosen = {**values, "augmentation": recipe}.items()
+    given = [option for option, value in chosen if value is not None and value is not False]
     if adapted and given:
         raise click.UsageError(f"--adapted goes by [adapt] of neardup.toml: set {', '.join(given)} there")
     settings = settings_of(config, encoder=encoder, device=device, augmentation=recipe, **training_values(values))

@@ -48,16 +48,16 @@ def working_in(out: Path) -> Iterator[None]:
 
 
 def check_writable(folder: Path, instead: str) -> None:
-    """Refuse a folder that nothing can be written to, before anything is done.
+    """Refuse a folder that nothing can be written to, before anything is done; one that is not there yet is fine.
 
     Args:
-        folder: that is there.
+        folder: that is to be written to.
         instead: what can be done without the right to write there.
 
     Raises:
         ArchiveError: it is such a folder.
     """
-    if not os.access(folder, os.W_OK):
+    if folder.is_dir() and not os.access(folder, os.W_OK):
         raise ArchiveError(f"nothing can be written in {folder}: ask for the right to, or {instead}")
 
 

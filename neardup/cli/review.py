@@ -60,8 +60,7 @@ def review(
     from neardup.review.page.server import create_app
     from neardup.review.record.verdicts import open_verdicts
 
-    if out.is_dir():
-        check_writable(out, "review a copy of it")
+    check_writable(out, "review a copy of it")
     results = Results(out.resolve(), archive)
     settings = settings_of(config, results.archive, device=device)
     check_folders(results.archive, out)

@@ -142,8 +142,7 @@ def export(
     check_folders(found.root, path, "--to")
     if path.suffix.lower() not in {".xlsx", ".csv"}:
         raise VerdictError(f"{path} is neither a workbook nor a CSV: give --to a name that ends with .xlsx or .csv")
-    if path.parent.is_dir():
-        check_writable(path.parent, "name another file with --to")
+    check_writable(path.parent, "name another file with --to")
     with working_in(out), open_verdicts(out, database) as kept:
         current, number = kept.current(), kept.last()
         answered = {verdict.pair for verdict in current}
