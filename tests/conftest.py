@@ -64,8 +64,12 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def once(shared_folder: Path) -> Once:
-    """What makes a folder that tests only read: one of the test processes fills it, the others wait and take it."""
+def once(shared_folder: Path) -> Iterator[Once]:
+    """What makes a folder that tests only read: one of the test processes fills it, the others wait and take it.
+
+    A file that a test writes there is found at the end: other processes copy the folder meanwhile.
+    """
+    taken: dict[Path, str] = {}
 
     def make(name: str, fill: Callable[[Path], object]) -> Path:
         folder, finished = shared_folder / name, shared_folder / f"{name}.finished"
@@ -74,10 +78,18 @@ def once(shared_folder: Path) -> Once:
                 shutil.rmtree(folder, ignore_errors=True)  # of a process whose filling failed
                 folder.mkdir()
                 fill(folder)
-                finished.touch()
+                finished.write_text(_files(folder))
+        taken[folder] = finished.read_text()
         return folder
 
-    return make
+    yield make
+    assert {folder.name: _files(folder) for folder in taken} == {folder.name: files for folder, files in taken.items()}
+
+
+def _files(folder: Path) -> str:
+    """When each file of a folder was last changed, those of `whole`'s results apart, which a test may write to."""
+    paths = sorted(path for path in folder.rglob("*") if path.relative_to(folder).parts[0] != "results")
+    return "\n".join(f"{path.relative_to(folder)} {path.stat().st_mtime_ns}" for path in paths)
 
 
 @pytest.fixture(scope="session")

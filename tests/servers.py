@@ -1,5 +1,6 @@
 """Real servers for the tests: Prefect's and MLflow's, each on a port of its own and gone afterwards."""
 
+import json
 import os
 import random
 import signal
@@ -10,8 +11,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 from tasks.empty_databases import PREFECT_DATABASE, begin_database, keep_database
 
@@ -88,6 +90,20 @@ def _wait(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
         else:
             return
     raise TimeoutError(log.read_text())
+
+
+def answered(order: Request) -> Any:
+    """What Prefect answers; it is asked again where its sqlite is locked for a moment, as its own client does."""
+    for _ in range(120):
+        try:
+            with urlopen(order) as answer:  # noqa: S310 - this machine
+                return json.load(answer)
+        except HTTPError as busy:
+            busy.close()
+            if busy.code != 503:
+                raise
+            time.sleep(0.5)
+    raise TimeoutError(order.full_url)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import base64
 import json
 import re
 from pathlib import Path
-from urllib.request import Request, urlopen
+from urllib.request import Request
 
 import mlflow
 import numpy as np
@@ -15,7 +15,7 @@ from deepl_server import KEY, deepl_server
 from experiments import EPOCHS, STEPS, Experiment, runs_of
 from mlflow import MlflowClient
 from prefect.blocks.system import Secret
-from servers import environment, free_port
+from servers import answered, environment, free_port
 
 from neardup.approach import Approach
 from neardup.archive.captions import load_captions
@@ -170,8 +170,7 @@ def api(url: str, path: str, **wanted: object) -> list[dict[str, object]]:
     """Ask Prefect's server for something, in an order or by a filter of its API."""
     body, kind = json.dumps(wanted).encode(), {"Content-Type": "application/json"}
     asked = Request(f"{url}/{path}/filter", data=body, headers=kind)  # noqa: S310 - this machine
-    with urlopen(asked) as answer:  # noqa: S310 - this machine
-        return list(json.load(answer))
+    return list(answered(asked))
 
 
 def test_a_prefect_server_that_is_away_is_one_line(experiment: Experiment, tmp_path: Path) -> None:

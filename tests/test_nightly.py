@@ -69,9 +69,9 @@ def log_of(project: Project, run: str) -> str:
     return "\n".join(line["message"] for line in lines)
 
 
-def completed(project: Project, run: str, seconds: float) -> None:
+def completed(project: Project, run: str) -> None:
     """Wait until a run has ended, well."""
-    wait_until(lambda: project.state(run) in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}, seconds)
+    wait_until(lambda: project.state(run) in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}, 600)
     assert project.state(run) == "COMPLETED", log_of(project, run)
 
 
@@ -88,11 +88,11 @@ def artifacts(project: Project) -> dict[str, str]:
 
 def test_a_schedule_fires_and_the_experiment_completes(project: Project) -> None:
     """Nobody asks for it; its runs are in MLflow, and its models in the registry."""
-    wait_until(lambda: runs(project, "experiment"), 150)
+    wait_until(lambda: runs(project, "experiment"))
     run = runs(project, "experiment")[-1]
     deployment = project.ask("/deployments/name/experiment/experiment")["id"]
     project.ask(f"/deployments/{deployment}/pause_deployment", {})
-    completed(project, run["id"], 300)
+    completed(project, run["id"])
     assert run["created_by"]["type"] == "SCHEDULE"
     found = mlflow_runs(project)
     assert {r.info.run_name for r in found} >= {"experiment", *APPROACHES}
@@ -117,9 +117,9 @@ def test_every_deployment_has_what_a_person_needs(project: Project) -> None:
 
 def test_promotion_follows_tuning(project: Project) -> None:
     """By itself, once; the verdict is an artifact, and a model that is no better is refused."""
-    completed(project, order(project, "tune"), 300)
-    wait_until(lambda: runs(project, "promote"), 120)
-    completed(project, runs(project, "promote")[0]["id"], 240)
+    completed(project, order(project, "tune"))
+    wait_until(lambda: runs(project, "promote"))
+    completed(project, runs(project, "promote")[0]["id"])
     assert len(runs(project, "promote")) == 1
     assert "dead letter" not in (project.folder / "services" / "logs" / "prefect.log").read_text()
     assert "Challenger: version" in artifacts(project)["promotion"]
@@ -134,7 +134,7 @@ def test_the_watch_of_another_layout_finds_what_is_new(project: Project, made: M
         shutil.copy(made.root / photo, archive / "scans")
     (archive / "neardup.toml").write_text('[prepare]\nphotos = ["scans/**"]\n')
     run = order(project, "watch", archive=str(archive), out=str(out))
-    completed(project, run, 120)
+    completed(project, run)
     assert f"[prepare] of {archive}/neardup.toml" in log_of(project, run)
     assert "New near-duplicates, run 0001" in artifacts(project)["watch"]
     assert (out / "watch" / "0001" / "gallery.html").is_file()
@@ -151,12 +151,12 @@ def test_killed_in_training_with_its_worker_it_goes_on(project: Project, setting
     wanted = {"out": str(out), "approach": "fine-tuned", "settings": longer}
     dead = order(project, "finetune", **wanted)
     state = out / ".neardup" / "training" / "fine-tuned" / "state.json"
-    wait_until(state.is_file, 120)
+    wait_until(state.is_file)
     wait_until(lambda: project.lives(dead), 60)
     for process in project.processes("worker").values():
         process.kill()
     assert project.state(dead) == "RUNNING"
-    wait_until(lambda: project.state(dead) == "CRASHED", 120)
+    wait_until(lambda: project.state(dead) == "CRASHED")
 
     project.up()
     again = order(project, "finetune", **wanted)

@@ -82,9 +82,9 @@ def test_both_namesakes_survive(made: MadeArchive, prepared: Path) -> None:
         assert digest_file(prepared / "test_dataset" / copies[path]) == digest_file(made.root / path)
 
 
-def test_the_books_balance(prepared: Path, made: MadeArchive) -> None:
+def test_the_books_balance(made: MadeArchive, tmp_path: Path) -> None:
     """Each block's `listed` is the sum of its other lines."""
-    counts = prepare(made.root, prepared, PrepareSettings()).counts
+    counts = prepare(made.root, tmp_path, PrepareSettings()).counts
     blocks: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for name, count in counts.items():
         block, kind = name.split(": ", 1)

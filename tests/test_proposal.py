@@ -1,5 +1,6 @@
 """The ground truth as the verdicts would have it, and what the pairs that were found say against it."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -194,16 +195,16 @@ def test_the_page_escapes_what_names_hold(tmp_path: Path) -> None:
 
 def test_the_command_proposes_on_a_prepared_archive(prepared: Path, tmp_path: Path) -> None:
     """Two rows of a real workbook are joined by one verdict, and training gets the pair."""
-    photos = TestSet.load(prepared).photos
+    out = tmp_path / "results"
+    shutil.copytree(prepared, out)
+    photos = TestSet.load(out).photos
     one, other = photos[0], next(photo for photo in photos if photo.group != photos[0].group)
     url = f"sqlite:///{tmp_path / 'v.sqlite'}"
-    with open_verdicts(prepared, url) as kept:
+    with open_verdicts(out, url) as kept:
         kept.add(Verdict.of(one.sha256, other.sha256, SAME, who="Ada", queue="search"))
-    result = CliRunner().invoke(main, ["verdicts", "propose", "--out", str(prepared), "--database", url])
+    result = CliRunner().invoke(main, ["verdicts", "propose", "--out", str(out), "--database", url])
     assert result.exit_code == 0, result.output
-    book = openpyxl.load_workbook(prepared / "proposed_IS.xlsx")
+    book = openpyxl.load_workbook(out / "proposed_IS.xlsx")
     comments = [cell.comment.text for sheet in book for row in sheet for cell in row if cell.comment]
     assert any("same as" in text and "says Ada" in text for text in comments)
-    assert (prepared / "known_pairs.csv").read_text().splitlines()[0] == "first,second,same"
-    for name in ("proposed_IS.xlsx", "known_pairs.csv"):
-        (prepared / name).unlink()
+    assert (out / "known_pairs.csv").read_text().splitlines()[0] == "first,second,same"

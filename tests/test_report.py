@@ -25,9 +25,11 @@ in_a_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this m
 
 
 @pytest.fixture(scope="module")
-def reported(prepared: Path) -> Callable[[], tuple[Path, Comparison]]:
+def reported(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], tuple[Path, Comparison]]:
     """The prepared archive, evaluated with vectors that know the groups better and better."""
-    test_set = TestSet.load(prepared)
+    out = tmp_path_factory.mktemp("reported") / "results"
+    shutil.copytree(prepared, out)
+    test_set = TestSet.load(out)
     rng = np.random.default_rng(0)
     evaluations = []
     for noise, approach in zip((2.0, 1.0, 0.5, 1.0), APPROACHES, strict=True):
@@ -37,14 +39,14 @@ def reported(prepared: Path) -> Callable[[], tuple[Path, Comparison]]:
         names = [photo.name for photo in test_set.photos]
         made = evaluate(vectors, test_set.groups, names, approach=approach, fingerprint="f" * 64)
         history = [{"epoch": e, "train_loss": 3 / e, "validation_loss": 3.5 / e} for e in (1.0, 2.0, 3.0)]
-        pictures(made, prepared / approach, prepared / "test_dataset", history if approach != "zero-shot" else [])
+        pictures(made, out / approach, out / "test_dataset", history if approach != "zero-shot" else [])
         evaluations.append(made)
         searched = {"validation_ndcg": 0.9, "validation_micro_ap": 0.8}
         shares = [{"share": share, **searched} for share in (0.0, 0.5, 1.0)]
-        curves(prepared / approach, [{**row, **searched} for row in history], shares if approach == "adapted" else [])
+        curves(out / approach, [{**row, **searched} for row in history], shares if approach == "adapted" else [])
     comparison = compare(evaluations)
-    write_report(prepared, comparison, {"encoder": "by hand", "archive": "<made> & drawn"})
-    return lambda: (prepared, comparison)
+    write_report(out, comparison, {"encoder": "by hand", "archive": "<made> & drawn"})
+    return lambda: (out, comparison)
 
 
 def test_it_starts_with_what_a_historian_asks(reported: Callable[[], tuple[Path, Comparison]]) -> None:
