@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from safetensors.numpy import load_file, save_file
 
 from neardup.errors import ArchiveError
-from neardup.stages import reading, replacing
+from neardup.stages import delete_abandoned, reading, replacing
 from neardup.tables import reading_parquet, write_parquet
 from neardup.verify.evidence import Evidence
 from neardup.verify.keypoints import KEYPOINTS_STEP, Keypoints, LocalFeatures
@@ -211,6 +211,8 @@ class KeypointCache:
         It is for the end of a run: until then the keypoints of a photo are needed for each pair that it is in.
         """
         files = [(path.stat(), path) for path in self.folder.rglob("*-*.*") if not path.name.startswith(".")]
+        for folder in {path.parent for _, path in files}:
+            delete_abandoned(folder)
         total, deleted = sum(status.st_size for status, _ in files), 0
         for status, path in sorted(files, key=lambda file: file[0].st_mtime_ns):
             if total <= self.limit:
