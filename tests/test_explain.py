@@ -211,6 +211,17 @@ def test_differences_are_zero_where_only_one_photo_shows_something() -> None:
     assert levels.mean() < 2
 
 
+def test_the_screen_of_the_second_photo_is_measured_in_the_frame_of_the_first() -> None:
+    """At twice the size its period is half as many pixels there; both photos are blurred by the coarser screen."""
+    grey = np.asarray(scene(73).convert("L").resize((320, 240)))
+    small, large = GreyPhoto(grey[::2, ::2], (160, 120)), GreyPhoto(grey, (320, 240))
+    twice = (2, 0, 0.5, 0, 2, 0.5, 0, 0, 1)
+    by_second = align(small, replace(large, screen=12.0), twice)
+    by_first = align(replace(small, screen=6.0), large, twice)
+    assert np.allclose(by_second.first, by_first.first)
+    assert not np.allclose(by_first.first, align(small, large, twice).first)
+
+
 def test_the_picture_has_a_panel_for_each_thing_that_is_said() -> None:
     """The panels that a page blinks have one size, and the whole picture the page's width."""
     photo, copy = scene(74), cropped(scene(74))

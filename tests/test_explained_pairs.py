@@ -168,6 +168,7 @@ def test_watch_verifies_what_is_new_and_asks_no_answered_pair_again(team: dict[s
     second = neardup("watch", archive, "--out", out, "--json", cwd=tmp_path, **team)
     assert second.returncode == 0, second.stderr
     facts = json.loads(second.stdout)
+    assert facts["threshold"] == Decision.load(SHIPPED).loosest
     (pair,) = facts["pairs"]
     assert (pair["band"], pair["verdict"], pair["group"]) == ("link", DIFFERENT, None)
     assert "mirrored" in pair["sentence"]

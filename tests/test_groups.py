@@ -23,9 +23,11 @@ from neardup.decide.geometry import (
 )
 from neardup.decide.group_report import COLUMNS, GroupReport, LinkedPairs, group_reports
 from neardup.decide.groups import DecidedPairs, explain_groups, group_pairs, members_of
+from neardup.detect.verified_pairs import VerifiedPairs, groups_of
 from neardup.errors import ConfigError
 from neardup.search.all_pairs import NearPairs
 from neardup.verify.evidence import Evidence
+from neardup.verify.verifier import Verifier
 
 SIZE = (400, 300)
 """Width and height of a whole photo."""
@@ -222,6 +224,33 @@ def test_a_false_bridge_that_contradicts_is_given_up() -> None:
     assert lowered[1:].tolist() == pytest.approx([lowered[1]] * 2)
     assert lowered[1] < LINKED
     assert groups.tolist() == [0, 0, 1]
+
+
+def verified_pairs(pairs: DecidedPairs) -> VerifiedPairs:
+    """The same pairs as verification has them."""
+    near = NearPairs(pairs.left, pairs.right, np.ones(len(pairs.left)))
+    names = tuple(pairs.photos.values())
+    bands = ("link",) * len(pairs.left)
+    found = tuple(pairs.evidence)
+    return VerifiedPairs(names, near, names, found, pairs.probabilities, bands, Verifier(lambda _: b""))
+
+
+def test_a_report_has_the_probabilities_that_a_contradiction_lowered() -> None:
+    """Not those of the decision, by which nothing seems wrong."""
+    pairs = decided([SCENE] * 3, {(0, 1): 0.999, (0, 2): 0.99, (1, 2): 0.99})
+    moved = replace(pairs.evidence[2], transform=tuple(shift(150).ravel().tolist()))  # type: ignore[type-var]
+    pairs = replace(pairs, evidence=[*pairs.evidence[:2], moved])
+    _, lowered = group_pairs(3, pairs)
+    _, (report,) = groups_of(verified_pairs(pairs))
+    assert {member.probability for member in report.members} <= set(lowered.tolist())
+    assert max(lowered) < 0.99
+
+
+def test_the_pair_that_is_drawn_is_the_weakest_that_a_group_needs() -> None:
+    """Not the first one, nor the weakest of all, without which the group holds together."""
+    verified = verified_pairs(decided([SCENE] * 3, {(0, 1): 0.99, (0, 2): 0.96, (1, 2): 0.98}))
+    _, reports = groups_of(verified)
+    assert verified._weakest(dict.fromkeys(range(3), 1), {report.group: report for report in reports}, 5) == [(1, 2)]
 
 
 def test_a_pair_of_which_geometry_cannot_tell_joins_nothing() -> None:

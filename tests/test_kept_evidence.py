@@ -188,6 +188,16 @@ def test_a_file_that_changes_while_it_is_verified_says_nothing_of_what_it_was(tm
     assert (cache.has(changed), cache.has(other)) == (False, True)
 
 
+def test_a_verifier_of_a_folder_refuses_larger_images(tmp_path: Path) -> None:
+    """No keypoints are made of a photo that is over the limit which it is told."""
+    path_of = {}
+    for name, number in (("a.png", 1), ("b.png", 2)):
+        scene(number).save(tmp_path / name)
+        path_of[digest_file(tmp_path / name)] = name
+    verifier = Verifier.of_folder(tmp_path, path_of, tmp_path / "state", max_pixels=9)
+    assert verifier.verify([ordered(*path_of)]) == {}
+
+
 def test_a_decoy_is_told_once_and_with_its_likeliest_photo(tmp_path: Path) -> None:
     """Two files of one decoy are one; one that the collection has is none; the bound counts those that were linked."""
     photos, decoys = tmp_path / "photos", tmp_path / "decoys"

@@ -6,6 +6,8 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from neardup.archive.testset import TestSet
 from neardup.measure.comparison import Comparison, compare
 from neardup.measure.evaluate import evaluate
 from neardup.measure.plots import curves, pictures, title
-from neardup.measure.report import sentences, write_report
+from neardup.measure.report import best_approach, sentences, write_report
 from neardup.pages import write_page
 from neardup.settings.schema import APPROACHES
 
@@ -56,6 +58,14 @@ def test_it_starts_with_what_a_historian_asks(reported: Callable[[], tuple[Path,
     assert re.fullmatch(r"The test set has \d+ photos in 8 groups; 5 photos stand alone, .*", first)
     assert [line.partition(":")[0] for line in rest[:4]] == [title(a).capitalize() for a in APPROACHES]
     assert "fine-tuned + augmentation" in rest[4]
+
+
+@pytest.mark.parametrize(("ndcg", "best"), [((0.9, 0.2), 0), ((0.2, 0.9), 1), ((0.9, 0.9), 0)])
+def test_the_best_approach_has_the_greatest_ndcg(ndcg: tuple[float, float], best: int) -> None:
+    """Whatever its F1; of equal ones the first is taken."""
+    figures = [{"ndcg": SimpleNamespace(value=one), "f1": SimpleNamespace(value=1 - one)} for one in ndcg]
+    evaluations: Any = tuple(SimpleNamespace(metrics=metrics) for metrics in figures)
+    assert best_approach(Comparison(evaluations)) is evaluations[best]
 
 
 def test_it_needs_no_network(reported: Callable[[], tuple[Path, Comparison]]) -> None:

@@ -144,7 +144,7 @@ def _pairs_and_groups(
         near: pairs as rows of the photos that were seen, best first.
         seen: the photos, and which are new.
         verified: what verification says of the pairs, if they were verified.
-        group_of: int64 (n,), the group of each photo.
+        group_of: int64 (n,), the group of each photo; every photo of a pair has one.
         reports: of all groups, if pairs were decided.
 
     Returns:
@@ -160,7 +160,7 @@ def _pairs_and_groups(
         if not shown[place]:
             continue
         number, similarity, label = None, round(exact, 6), int(group_of[left])
-        if label == group_of[right] >= 0:
+        if label == group_of[right]:
             number = numbers.setdefault(label, len(numbers) + 1)
             for row in (left, right):
                 best.setdefault(number, {}).setdefault(row, similarity)
