@@ -15,7 +15,7 @@ from neardup.errors import ArchiveError
 from neardup.review.asked.queues import Task
 from neardup.review.found.candidates import Photo, ShownPair
 from neardup.review.found.facts import Archived, PhotoFacts
-from neardup.review.page.shown import Alignment, TaskView
+from neardup.review.page.payloads import Alignment, TaskView
 from neardup.review.page.tones import toned
 from neardup.review.texts import Words
 from neardup.tables import save_rows

@@ -19,8 +19,8 @@ from neardup.review.asked.queues import AUDIT, REVIEW, Queues
 from neardup.review.found.bridges import bridges
 from neardup.review.found.results import Results
 from neardup.review.page.group import Groups
+from neardup.review.page.payloads import shown_points, shown_task, shown_with
 from neardup.review.page.pictures import Pictures
-from neardup.review.page.shown import shown_points, shown_task, shown_with
 from neardup.review.record.references import References
 from neardup.review.record.verdicts import CANNOT_TELL, DIFFERENT, SAME, SAME_SCENE, Verdict, Verdicts, open_verdicts
 from neardup.verify.evidence import Evidence

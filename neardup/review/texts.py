@@ -11,7 +11,7 @@ LANGUAGES = ("en", "fr")
 """ISO 639-1 codes of the languages that the page speaks; the first one is for whoever asks for none of them."""
 NARROW_SPACE = "\u202f"
 """What French writes between the thousands of a number and before a percent sign: a space that no line breaks at."""
-_FOLDER = Path(__file__).parent / "texts"
+_FOLDER = Path(__file__).parent / "locales"
 """Folder of the texts, a JSON file a language."""
 
 

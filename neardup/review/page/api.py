@@ -14,9 +14,9 @@ from neardup.errors import ArchiveError, VerdictError
 from neardup.review.asked.queues import AUDIT, REVIEW, TRUTH
 from neardup.review.page.desk import Desk
 from neardup.review.page.pages import LONGEST_NAME, Pages, words_of
+from neardup.review.page.payloads import shown_points, shown_with
 from neardup.review.page.searches import Searches
 from neardup.review.page.security import UPLOAD
-from neardup.review.page.shown import shown_points, shown_with
 from neardup.review.record.verdicts import Verdict
 
 AHEAD = 4

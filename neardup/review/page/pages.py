@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from neardup.review.asked.audit import next_aim
 from neardup.review.asked.queues import AUDIT, REVIEW, TRUTH, Progress, Task
 from neardup.review.page.desk import Desk
-from neardup.review.page.shown import TaskView, shown_progress, shown_task
+from neardup.review.page.payloads import TaskView, shown_progress, shown_task
 from neardup.review.texts import KEYS, Words, language_of, texts
 
 QUEUES = MappingProxyType({"review": REVIEW, "audit": AUDIT, "truth": TRUTH})

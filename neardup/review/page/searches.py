@@ -10,7 +10,7 @@ from neardup.errors import ArchiveError
 from neardup.review.found.candidates import Photo
 from neardup.review.found.facts import PhotoFacts
 from neardup.review.page.desk import Desk
-from neardup.review.page.shown import machine_says
+from neardup.review.page.payloads import machine_says
 from neardup.review.record.verdicts import Verdict
 from neardup.search.nearest import Hit
 

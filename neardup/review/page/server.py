@@ -18,10 +18,10 @@ from neardup.review.page.api import add_api
 from neardup.review.page.desk import Desk
 from neardup.review.page.group import GROUPS_A_PAGE
 from neardup.review.page.pages import QUEUES, Pages, words_of
+from neardup.review.page.payloads import Alignment
 from neardup.review.page.pictures import SIDES
 from neardup.review.page.searches import Searches
 from neardup.review.page.security import Guard
-from neardup.review.page.shown import Alignment
 from neardup.review.page.tones import toned
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from neardup.review.page.payloads import Alignment
 from neardup.review.page.pictures import QUALITY
-from neardup.review.page.shown import Alignment
 
 LEVELS = 256
 """Grey levels of 8 bits."""
