@@ -285,8 +285,8 @@ def share(out: Path, archive: Path | None, database: str, target: Path | None, b
     with working_in(out), open_verdicts(out, database) as kept:
         written, missing = share_groups(folder, found, kept.current(), load_evidence(out), base)
     if missing:
-        gone = "is gone, was replaced or cannot be read"
-        say(f"left out {counted(len(missing), 'photo')} that {gone}, listed on the page; the first: {missing[0]}")
+        number = counted(len(missing), "photo")
+        say(f"left out, as gone, replaced or unreadable: {number}, listed on the page; the first: {missing[0]}")
     click.echo(f"{counted(len(found.groups), 'group')}, {counted(len(written), 'file')}\nLook at {written[0]}")
 
 

@@ -59,7 +59,7 @@ class Pages:
         setup["texts"] = {name: texts(words.language)[name] for name in SCRIPT_TEXTS}
         places = [name for name in PLACES if name != "truth" or desk.queues.truth]
         common = {"words": words, "t": texts(words.language), "place": place, "places": places, "who": who}
-        common |= {"keys": KEYS, "setup": setup, "relations": RELATIONS, "points": desk.points is not None}
+        common |= {"keys": KEYS, "setup": setup, "relations": RELATIONS}
         html = self._render(template, **common, **values)
         return HTMLResponse(html, headers={"Vary": "Accept-Language, Cookie"})
 
