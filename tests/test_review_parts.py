@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_results import drawn_photo
+from made_results import drawn_photo, small_results
 from PIL import Image
+from starlette.testclient import TestClient
 
 from neardup.archive import captions
 from neardup.archive.trainingset import TrainingPhoto, TrainingSet
@@ -15,8 +16,14 @@ from neardup.errors import ArchiveError
 from neardup.review.asked.queues import Task
 from neardup.review.found.candidates import Photo, ShownPair
 from neardup.review.found.facts import Archived, PhotoFacts
+from neardup.review.found.results import Results
+from neardup.review.page.desk import Desk
+from neardup.review.page.lookup import Lookup
 from neardup.review.page.payloads import Alignment, TaskView
+from neardup.review.page.security import names_of
+from neardup.review.page.server import create_app
 from neardup.review.page.tones import toned
+from neardup.review.record.verdicts import open_verdicts
 from neardup.review.texts import Words
 from neardup.tables import save_rows
 from neardup.verify.evidence import Evidence
@@ -106,3 +113,19 @@ def test_the_caption_of_a_legend_is_shown(tmp_path: Path) -> None:
     assert Archived.load(tmp_path).of("p/a.jpg").legend == "Le roi"
     with pytest.raises(ArchiveError, match="run `neardup translate"):
         captions.load_captions(tmp_path)
+
+
+def test_every_page_is_made_without_a_browser(tmp_path: Path) -> None:
+    """Each answers, and the points of a pair name a photo that went away."""
+    archive, out = small_results(tmp_path, groups=1)
+    results = Results(out)
+    photo, partner = results.digest(0), results.digest(1)
+    with open_verdicts(out) as verdicts:
+        app = create_app(Desk(results, verdicts, "Ada", Lookup(results)), names_of("127.0.0.1", 8420))
+        with TestClient(app, base_url="http://127.0.0.1:8420") as client:
+            places = ("review", "audit", "groups", "group/1", "group/1/pairs", "contradictions", "search")
+            for place in (*places, f"pair/{photo}/{partner}", f"api/points/{photo}/{partner}"):
+                assert client.get(f"/{place}").status_code == 200, place
+            (archive / results.path(0)).unlink()
+            gone = client.get(f"/api/points/{photo}/{partner}")
+    assert (gone.status_code, "is gone: run `neardup duplicates` again" in gone.json()["error"]) == (404, True)
