@@ -297,6 +297,14 @@ def test_a_match_that_is_too_weak_counts_as_none(doubting: Decision) -> None:
     assert doubting.waterfall(0.9, weak) == [(WEAK, -8.0), (FEATURES["cosine"].title, pytest.approx(9.0))]
 
 
+@pytest.mark.parametrize("sure", [-100.0, 100.0])
+def test_nothing_is_certain(decision: Decision, sure: float) -> None:
+    """However far a pair lies beyond all that was seen, its log-odds are finite."""
+    untellable = replace(decision.model.untellable, intercept=sure)
+    extreme = replace(decision, model=replace(decision.model, untellable=untellable))
+    assert np.isfinite(logit(extreme.probabilities(np.zeros(1), [UNTOLD]))).all()
+
+
 @pytest.mark.parametrize("wrong", [0, LEAST_TO_LEARN - 1, LEAST_TO_LEARN])
 def test_matches_are_learned_from_alone_only_where_enough_are_wrong(wrong: int) -> None:
     """Otherwise the regression of all pairs that were looked at serves for them: it has seen what is not the same."""
