@@ -102,7 +102,7 @@ def keys_of(approach: Approach) -> list[str]:
 def test_each_stage_is_done_again_for_what_it_depends_on(
     translated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Distractors, test set: all; promises, verifier, decision: verification and comparison; the report's lines: that.
+    """Distractors, test set: all; promises, verifier, decision: verified and compared; the report's lines: the last.
 
     Further seeds change the comparison alone.
     """
