@@ -167,7 +167,7 @@ def our_approximate(path: Path, queries: int) -> Callable[[], str]:
     """The nearest vectors by the index of `neardup search --approximate`; the note says what it misses."""
     gallery = _gallery(path)
     file, digest = path.with_suffix(".hnsw"), digest_file(path)
-    index = Index.load(file, digest) or build_index(gallery.vectors, file, digest, top=TOP)
+    index = Index.load(file, digest, print) or build_index(gallery.vectors, file, digest, top=TOP)
     query_vectors = gallery.vectors[:queries]
     copies = np.arange(1, len(gallery.vectors), round(1 / COPIES))[:PLANTED]
     exact, near = (

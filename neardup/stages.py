@@ -9,6 +9,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,10 @@ UNFLUSHABLE = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES})
 """Errors by which some network file systems say that the names in a folder cannot be flushed from here."""
 
 
+ABANDONED_S = 86_400
+"""Seconds without a write after which a half-written file is taken for one of a process that was killed."""
+_PARTIAL = re.compile(r"\..+\.\d+-\d+\.part(\.\w+)?")
+"""Names of the files that `replacing` writes to before they get their own name."""
 LONG_NAME = 200
 """Bytes of a file's name from which on it is cut while the file is written: disks take 255, and a name grows by 30."""
 
@@ -110,6 +115,15 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def delete_abandoned(folder: Path) -> None:
+    """Delete the half-written files that processes which were killed left in a folder; subfolders are not looked at."""
+    oldest = time.time() - ABANDONED_S
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _PARTIAL.fullmatch(entry.name) and entry.stat(follow_symlinks=False).st_mtime < oldest:
+                Path(entry.path).unlink(missing_ok=True)
+
+
 def sync(*paths: Path, root: Path) -> None:
     """Flush files, and folders with everything in them, to the disk, so that a power cut leaves them whole.
 
@@ -175,6 +189,8 @@ def alone(out: Path, say: Callable[[str], object]) -> Iterator[None]:
         say(f"another run works in {out}: waiting until it has ended")
         lock.acquire()
     try:
+        for folder in (out, out / STATE):
+            delete_abandoned(folder)
         yield
     finally:
         lock.release()
@@ -192,6 +208,7 @@ def claim(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     sign.parent.mkdir(parents=True, exist_ok=True)
     sign.touch()
+    delete_abandoned(folder)
 
 
 def write_json(path: Path, value: object) -> None:

@@ -138,7 +138,7 @@ class Tuning:
             self._enqueue_default(study)
         for died in study.get_trials(states=(TrialState.RUNNING,)):
             study.tell(died.number, state=TrialState.FAIL)
-            study.enqueue_trial(died.params, user_attrs={"again": died.number})
+            study.enqueue_trial(died.params, user_attrs={"again": _first_attempt(died)})
         return study
 
     def _enqueue_default(self, study: optuna.Study) -> None:
@@ -217,7 +217,7 @@ def try_recipe(
     Raises:
         optuna.TrialPruned: its nDCG is below that of most trials at this epoch, or training broke down.
     """
-    folder = _trial_folder(tuning, trial)
+    folder = trial_folder(tuning, trial)
     reported: set[int] = set()
 
     def after_epoch(epoch: EpochResult) -> None:
@@ -259,13 +259,21 @@ def tell(tuning: Tuning, study: optuna.Study, trial: optuna.Trial, value: float 
     """
     state = TrialState.PRUNED if value is None else TrialState.COMPLETE
     ended = study.tell(trial, value, state=state)
-    shutil.rmtree(_trial_folder(tuning, trial), ignore_errors=True)
+    shutil.rmtree(trial_folder(tuning, trial), ignore_errors=True)
     return ended
 
 
-def _trial_folder(tuning: Tuning, trial: optuna.Trial) -> Path:
-    """Folder in which a trial is trained: equal parameters share it, so that a killed trial goes on."""
-    return tuning.folder / digest_of(trial.params)[:16]
+def trial_folder(tuning: Tuning, trial: optuna.Trial) -> Path:
+    """Folder in which a trial is trained: it is that of all attempts at this trial, and of no other trial.
+
+    Two trials may have equal parameters and run at once: the one that ends first deletes its folder.
+    """
+    return tuning.folder / f"trial-{_first_attempt(trial)}"
+
+
+def _first_attempt(trial: optuna.Trial | FrozenTrial) -> int:
+    """Number of the trial that this one tries again, or its own number."""
+    return int(trial.user_attrs.get("again", trial.number))
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial:

@@ -7,6 +7,7 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from neardup.decide.chosen_decision import DECISION
 from neardup.errors import TrackingError
 from neardup.review.learned.recalibration import FOLDER, Recalibration, recalibrate
 from neardup.review.record.figures import verdict_figures
@@ -61,7 +62,7 @@ def log_export(tracking: Tracking, verdicts: Verdicts, written: Path, pairs: int
     history, links = verdicts.history(), Links.of(verdicts.current())
     figures = verdict_figures(history, links) | {"pairs exported": float(pairs)}
     key = digest_of("export", written.name, digest_file(written), verdicts.last())
-    decision = tracking.out / "duplicates" / "decision.json"
+    decision = tracking.out / "duplicates" / DECISION
     _log(tracking, _Run("export verdicts", key, figures, [decision] if decision.is_file() else []), say)
 
 

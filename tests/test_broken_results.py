@@ -25,6 +25,7 @@ from neardup.verify.store import read_evidence
         ("verdicts export", "pairs.parquet"),
         ("verdicts share", "evidence.parquet"),
         ("verdicts recalibrate", "pairs.parquet"),
+        ("verdicts recalibrate", "duplicates.json"),
     ],
 )
 def test_a_broken_file_of_the_results_is_named(command: str, name: str, tmp_path: Path) -> None:
@@ -33,8 +34,19 @@ def test_a_broken_file_of_the_results_is_named(command: str, name: str, tmp_path
     (out / "duplicates" / name).write_bytes(b"PAR1\xff\xfe half of a file")
     ran = CliRunner().invoke(main, [*command.split(), "--out", str(out)], catch_exceptions=False)
     assert ran.exit_code == 1
-    assert f"{name} cannot be read" in ran.stderr
+    assert f"{name} is damaged" in ran.stderr or f"{name} cannot be read" in ran.stderr
     assert "run `neardup duplicates ARCHIVE" in ran.stderr
+
+
+@pytest.mark.parametrize("command", ["review --port 0", "verdicts export"])
+def test_results_whose_writing_was_killed_are_refused(command: str, tmp_path: Path) -> None:
+    """The counts are written last: without them pairs and groups may be of two runs."""
+    _, out = small_results(tmp_path, groups=1)
+    (out / "duplicates" / "duplicates.json").unlink()
+    ran = CliRunner().invoke(main, [*command.split(), "--out", str(out)], catch_exceptions=False)
+    assert ran.exit_code == 1
+    assert "duplicates.json does not exist, for a run was stopped before it had written all tables" in ran.stderr
+    assert f"run `neardup duplicates ARCHIVE --out {out}` again" in ran.stderr
 
 
 def test_evidence_of_a_version_before_is_read(tmp_path: Path) -> None:

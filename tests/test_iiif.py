@@ -111,7 +111,7 @@ def test_a_photo_that_was_replaced_is_not_shown(tmp_path: Path) -> None:
     """Its name is listed as left out, and the manifest has one canvas fewer."""
     archive, out = make_results(tmp_path)
     (archive / NAMES[0]).write_bytes((archive / NAMES[4]).read_bytes())
-    share(tmp_path / "share", Found.load(out), [], {}, BASE)
+    assert share(tmp_path / "share", Found.load(out), [], {}, BASE)[1] == [NAMES[0]]
     assert len(read(tmp_path / "share" / "manifests" / "group-1.json")["items"]) == 3
     assert "Not shown" in (tmp_path / "share" / "index.html").read_text()
 

@@ -388,4 +388,12 @@ def test_a_photo_that_was_replaced_is_shown_to_nobody(tmp_path: Path) -> None:
     file.write_bytes((archive / results.path(1)).read_bytes())
     with pytest.raises(ArchiveError, match="was replaced"):
         pictures.jpeg(photo, 320)
+    with pytest.raises(ArchiveError, match="was replaced"):
+        pictures.matched_points(results.digest(1), photo)
+    file.unlink()
+    with pytest.raises(ArchiveError, match=f"{file.name} is gone: run `neardup duplicates` again"):
+        pictures.matched_points(results.digest(1), photo)
+    file.mkdir()
+    with pytest.raises(ArchiveError, match=f"{file.name}: the file cannot be read .*run `neardup duplicates` again"):
+        pictures.jpeg(photo, 320)
     pictures.close()

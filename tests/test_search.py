@@ -302,6 +302,20 @@ def test_an_index_of_other_vectors_is_built_anew(tmp_path: Path) -> None:
     assert index.hits(other.vectors[69:], other, 1)[0][0].path == "00069.jpg"
 
 
+def test_a_damaged_index_is_built_again(tmp_path: Path) -> None:
+    """One changed bit, which FAISS itself would not notice, is: a sentence names the file; half a manifest is none."""
+    gallery, said = gallery_of(units(8, 60, 16)), list[str]()
+    file = gallery.save(tmp_path / "v.parquet")
+    built = opened_index(file, gallery, 5, print)
+    index, manifest = tmp_path / "v.hnsw", tmp_path / "v.hnsw.json"
+    index.write_bytes(index.read_bytes()[:-1] + bytes([index.read_bytes()[-1] ^ 1]))
+    assert opened_index(file, gallery, 5, said.append).recall == built.recall
+    assert said[0] == f"{index} is damaged, its bytes are not those that were written: it is not used"
+    assert said[1].startswith("building an index of 60 photos")
+    manifest.write_bytes(manifest.read_bytes()[:20])
+    assert Index.load(index, digest_file(file), print) is None
+
+
 def test_an_index_that_was_measured_for_fewer_hits_is_built_again(tmp_path: Path) -> None:
     """Its recall holds for as many as it was measured for, and for fewer; all others of a small archive are enough."""
     gallery = gallery_of(units(8, 60, 16))
@@ -342,14 +356,14 @@ def test_an_index_whose_writing_was_killed_is_none(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(faiss, "write_index", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         build_index(vectors, tmp_path / "index", "digest", top=9)
-    assert Index.load(tmp_path / "index", "digest") is None
+    assert Index.load(tmp_path / "index", "digest", print) is None
 
 
 def test_an_index_that_misses_too_much_is_refused(tmp_path: Path) -> None:
     """An index whose recall is too low is an error, and leaves no file that would be taken for one."""
     with pytest.raises(EncoderError, match="search exactly instead"):
         build_index(units(8, 300, 16), tmp_path / "index", "digest", least=1.01)
-    assert Index.load(tmp_path / "index", "digest") is None
+    assert Index.load(tmp_path / "index", "digest", print) is None
 
 
 def test_an_index_without_faiss_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -247,6 +247,23 @@ def test_a_file_may_have_the_longest_name_that_disks_take(tmp_path: Path) -> Non
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+def test_half_written_files_of_killed_processes_are_deleted(tmp_path: Path) -> None:
+    """A day after the last write, by the next run there; not one that may still be written, and nobody else's file."""
+    out = tmp_path / "out"
+    claim(out / "tables")
+    names = [".pairs.12-34.part.parquet", ".pairs.12-34.part", ".mine.part.csv", "pairs.12-34.part.csv"]
+    for folder in (out, out / "tables"):
+        for name in names:
+            (folder / name).touch()
+            os.utime(folder / name, (0, 0))
+        (folder / ".groups.12-34.part.parquet").touch()
+    with alone(out, print):
+        claim(out / "tables")
+    left = {".groups.12-34.part.parquet", *names[2:]}
+    for folder in (out, out / "tables"):
+        assert {path.name for path in folder.iterdir() if path.is_file()} == left
+
+
 def test_equal_parts_give_equal_digests() -> None:
     """The order of a mapping's keys does not matter."""
     assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})

@@ -15,10 +15,9 @@ from neardup.archive.trainingset import TrainingSet
 from neardup.encode.encoder import load_encoder
 from neardup.errors import ArchiveError, ConfigError, DivergedError, TrainingError
 from neardup.settings.schema import Recipe, Settings, TranslateSettings, TuneSettings
-from neardup.stages import digest_of
 from neardup.train.examples import training_examples
 from neardup.train.finetune import EpochResult, train
-from neardup.tuning import Tuning, best_trial, finish_tuning, make_start, tell, try_recipe
+from neardup.tuning import Tuning, best_trial, finish_tuning, make_start, tell, trial_folder, try_recipe
 
 RECIPE = Recipe(batch_size=8, epochs=1, validation=0.3, validation_copies=2)
 SEARCHED = TuneSettings(trials=3, epochs=1, batch_sizes=(4, 8))
@@ -148,7 +147,7 @@ def test_an_epoch_that_a_kill_left_unmeasured_is_measured(
     def kill(_epoch: EpochResult) -> None:
         raise KeyboardInterrupt
 
-    folder = killed.folder / digest_of(trial.params)[:16]
+    folder = trial_folder(killed, trial)
     bits = killed.settings.prepare.look_alike_bits
     with pytest.raises(KeyboardInterrupt):
         train(
@@ -164,6 +163,23 @@ def test_an_epoch_that_a_kill_left_unmeasured_is_measured(
     run(killed, again, 1)
     first, expected = again.trials[1], undisturbed.trials[0]
     assert (first.value, first.intermediate_values) == (expected.value, expected.intermediate_values)
+
+
+def test_equal_trials_at_once_do_not_share_a_folder(tuning: Tuning, tmp_path: Path) -> None:
+    """The first one to end would delete the other's checkpoint; a trial that is tried again goes on in its own."""
+    equal = copied(tuning, tmp_path / "out")
+    study = equal.open()
+    study.enqueue_trial({"lr": 1e-5, "weight_decay": 1e-3, "batch_size": 4})
+    study.enqueue_trial({"lr": 1e-5, "weight_decay": 1e-3, "batch_size": 4})
+    _, first, second = [equal.ask(study) for _ in range(3)]
+    trial_folder(equal, second).mkdir()
+    tell(equal, study, first, 0.5)
+    assert first.params == second.params
+    assert trial_folder(equal, second).is_dir()
+    for _ in range(2):  # killed twice
+        study = equal.open()
+        again = [equal.ask(study) for _ in range(2)]
+    assert trial_folder(equal, again[1]) == trial_folder(equal, second)
 
 
 def test_half_a_line_of_the_journal_is_taken_off(tuning: Tuning, tmp_path: Path) -> None:

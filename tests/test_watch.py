@@ -227,6 +227,17 @@ def test_an_unreadable_file_is_told_once(place: Place) -> None:
     assert second.noticed == ()
 
 
+def test_a_photo_that_became_empty_is_unreadable(place: Place) -> None:
+    """It is called no copy of another empty file, and has not moved from where one was."""
+    (place.root / "photos/empty.jpg").write_bytes(b"")
+    place.watch()
+    (place.root / "photos/a.png").write_bytes(b"")
+    assert [(item.path, item.reason) for item in place.watch().unreadable] == [("photos/a.png", "the file is empty")]
+    (place.root / "photos/b.png").write_bytes(b"")
+    (place.root / "photos/empty.jpg").unlink()
+    assert kinds(place.watch()) == [("b.png", "unreadable", "")]
+
+
 def test_an_unreadable_file_of_other_bytes_is_told_again(place: Place) -> None:
     """It may have been mended, and was not."""
     (place.root / "photos/bad.jpg").write_bytes(b"no picture")

@@ -144,15 +144,16 @@ def notice(archive: Archive, memory: Memory) -> tuple[Noticed, ...]:
     """Every file that was not there before, ordered by path, with what it is.
 
     A content that was seen is not new wherever it lies: it moved if a path of it is gone, else it is a further copy.
+    What cannot be read is no copy of a photo: where it is not as before, it is told with its reason.
     """
     reasons = {fault.path: fault.reason for fault in archive.unreadable}
     files: list[Noticed] = []
     for content, paths in places_of(archive).items():
         former_paths = memory.contents.get(content)
-        if former_paths is not None:
+        if content.startswith(_UNREADABLE):
+            files += _unreadable(paths, former_paths or (), memory, reasons)
+        elif former_paths is not None:
             files += _elsewhere(paths, former_paths)
-        elif content.startswith(_UNREADABLE):
-            files += [Noticed(path, "unreadable", "", reasons[path]) for path in paths]
         else:
             files.append(_first_seen(content, paths[0], memory))
             files += [_copy(path, paths[0]) for path in paths[1:]]
@@ -169,6 +170,15 @@ def _elsewhere(paths: Sequence[str], former: Sequence[str]) -> Iterator[Noticed]
             yield Noticed(path, "moved", gone[number], "the same bytes were there before")
         else:
             yield _copy(path, staying[0])
+
+
+def _unreadable(
+    paths: Sequence[str], former: Sequence[str], memory: Memory, reasons: Mapping[str, str]
+) -> Iterator[Noticed]:
+    """The files of a content that cannot be read which lie where it did not lie; where a photo was, none has moved."""
+    for item in _elsewhere(paths, former):
+        moved = item.kind == "moved" and item.path not in memory.paths
+        yield item if moved else Noticed(item.path, "unreadable", "", reasons[item.path])
 
 
 def _copy(path: str, other: str) -> Noticed:

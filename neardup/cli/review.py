@@ -55,7 +55,6 @@ def review(
     from neardup.review.found.results import Results
     from neardup.review.page.desk import Desk
     from neardup.review.page.lookup import Lookup
-    from neardup.review.page.pictures import matched_points_of
     from neardup.review.page.security import is_loopback, names_of, new_token
     from neardup.review.page.server import create_app
     from neardup.review.record.verdicts import open_verdicts
@@ -74,7 +73,7 @@ def review(
     port = listening.getsockname()[1]
     token = "" if is_loopback(host) else new_token()
     with open_verdicts(out, database) as verdicts, listening:
-        desk = Desk(results, verdicts, who or _account(), lookup, settings.prepare.max_pixels, matched_points_of)
+        desk = Desk(results, verdicts, who or _account(), lookup, settings.prepare.max_pixels)
         app: Guard = create_app(desk, names_of(host, port, names), token)
         shown = f"[{host}]" if ":" in host else next(iter(names), host)
         pairs, groups = counted(len(results), "pair"), counted(results.groups, "group")

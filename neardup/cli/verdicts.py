@@ -283,7 +283,10 @@ def share(out: Path, archive: Path | None, database: str, target: Path | None, b
     folder = target or out / "share"
     check_folders(found.root, folder, "--to")
     with working_in(out), open_verdicts(out, database) as kept:
-        written = share_groups(folder, found, kept.current(), load_evidence(out), base)
+        written, missing = share_groups(folder, found, kept.current(), load_evidence(out), base)
+    if missing:
+        gone = "is gone, was replaced or cannot be read"
+        say(f"left out {counted(len(missing), 'photo')} that {gone}, listed on the page; the first: {missing[0]}")
     click.echo(f"{counted(len(found.groups), 'group')}, {counted(len(written), 'file')}\nLook at {written[0]}")
 
 

@@ -18,6 +18,7 @@ from neardup.search.all_pairs import NearPairs
 from neardup.search.exact_copies import COPY, KINDS
 from neardup.stages import claim, write_json
 from neardup.tables import SHEET_ROWS, save_rows, write_parquet, write_table
+from neardup.verify.store import FACTS
 
 SHEET_COLUMNS = 16_384
 """Cells that Excel can hold in a row."""
@@ -32,8 +33,6 @@ DECIDED_ROWS = (
 )
 """What the page says of groups that decisions made."""
 
-FACTS = "duplicates.json"
-"""Name of the file of counts, and of what the results were made with."""
 OPTIONAL = ("explained.html", "group_report.xlsx", "decoys.csv", DECISION)
 """Names of the files that some runs write and others do not."""
 LINKS = (

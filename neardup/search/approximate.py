@@ -3,9 +3,8 @@
 Exact search compares a query with every photo, and is the better choice up to some hundred thousand photos.
 """
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +15,7 @@ from neardup.arrays import Ints, Vectors
 from neardup.encode.vectors import Embeddings
 from neardup.errors import EncoderError, install_hint
 from neardup.search.nearest import Hit
-from neardup.stages import digest_file, write_json
+from neardup.stages import digest_file, read_json, replacing, write_json
 
 NEIGHBOURS = 32
 """Links of a photo in the graph (HNSW's M): more find more and take more memory, 256 bytes a photo for these."""
@@ -61,19 +60,24 @@ class Index:
     recall: Recall
 
     @classmethod
-    def load(cls, path: Path, digest: str) -> "Index | None":
-        """Read the index that `build_index` wrote; None if there is none, or it is one of other vectors.
+    def load(cls, path: Path, digest: str, report: Callable[[str], object]) -> "Index | None":
+        """Read the index that `build_index` wrote; None if there is none, it is one of other vectors, or damaged.
 
         Args:
             path: of the index.
             digest: of the file of vectors that it must be of.
+            report: is told of an index whose bytes are not those that were written.
 
         Raises:
             EncoderError: FAISS is not installed.
         """
-        faiss, manifest = _faiss(), _manifest(path)
-        recorded = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
-        if recorded.pop("vectors", None) != digest:
+        faiss, recorded = _faiss(), read_json(_manifest(path))
+        written = recorded.pop("index", None)
+        complete = recorded.keys() == {"vectors", *(field.name for field in fields(Recall))}
+        if recorded.pop("vectors", None) != digest or not (written and complete and path.is_file()):
+            return None
+        if digest_file(path) != written:
+            report(f"{path} is damaged, its bytes are not those that were written: it is not used")
             return None
         return cls(faiss.read_index(str(path)), Recall(**recorded))
 
@@ -110,19 +114,19 @@ class Index:
 
 
 def opened_index(file: Path, gallery: Embeddings, top: int, report: Callable[[str], object]) -> Index:
-    """The index that lies beside a file of vectors; it is built if there is none, or one of other vectors.
+    """The index that lies beside a file of vectors; it is built where there is none, a damaged one or an old one.
 
     Args:
         file: that the gallery was loaded from.
         gallery: what the file holds.
         top: hits a query for which the recall must have been measured.
-        report: is told that an index is built, and the recall that was measured.
+        report: is told of a damaged index, that one is built, and the recall that was measured.
 
     Raises:
         EncoderError: FAISS is not installed, or an index of these vectors misses too much.
     """
     path, digest = file.with_suffix(".hnsw"), digest_file(file)
-    index = Index.load(path, digest)
+    index = Index.load(path, digest, report)
     if index is None or index.recall.top < min(top, len(gallery.paths) - 1):
         report(f"building an index of {len(gallery.paths):,} photos in {path}")
         index = build_index(gallery.vectors, path, digest, top=top)
@@ -137,7 +141,7 @@ def build_index(
 
     Args:
         vectors: float32 (n, d), unit rows; may be a memory map.
-        path: of the index to write; its manifest, with the measured recall, is written beside it, last.
+        path: of the index to write; its manifest, with its digest and the recall, is written beside it, last.
         digest: of the vectors' file; an index of another file is not used.
         top: hits a photo for which the recall is measured, the photo itself left out.
         least: recall that must be reached, 0 to 1.
@@ -155,8 +159,9 @@ def build_index(
     if measured.recall < least:
         raise EncoderError(f"the index {measured}, less than {least:.1%}: search exactly instead")
     _manifest(path).unlink(missing_ok=True)
-    faiss.write_index(graph, str(path))
-    write_json(_manifest(path), {"vectors": digest, **asdict(measured)})
+    with replacing(path) as partial:
+        faiss.write_index(graph, str(partial))
+    write_json(_manifest(path), {"vectors": digest, "index": digest_file(path), **asdict(measured)})
     return Index(graph, measured)
 
 
@@ -188,7 +193,7 @@ def measure_recall(graph: Any, vectors: Vectors, top: int, least: float, seed: i
 
 
 def _manifest(path: Path) -> Path:
-    """The JSON file beside an index that says of which vectors it is, and its recall."""
+    """The JSON file beside an index that says of which vectors it is, its digest, and its recall."""
     return path.with_name(path.name + ".json")
 
 

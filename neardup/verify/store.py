@@ -1,5 +1,6 @@
 """What verification keeps: evidence of pairs as Parquet, keypoints of photos as files of a cache with a size limit."""
 
+import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 from safetensors.numpy import load_file, save_file
 
 from neardup.errors import ArchiveError
-from neardup.stages import replacing
+from neardup.stages import delete_abandoned, reading, replacing
 from neardup.tables import reading_parquet, write_parquet
 from neardup.verify.evidence import Evidence
 from neardup.verify.keypoints import KEYPOINTS_STEP, Keypoints, LocalFeatures
@@ -22,6 +23,8 @@ from neardup.words import typed
 
 EVIDENCE = "evidence.parquet"
 """Name of the file of the evidence of pairs, beside the tables of the pairs."""
+FACTS = "duplicates.json"
+"""Name of the file of counts, and of what the results were made with, beside the tables of the pairs; written last."""
 KEYPOINTS = "keypoints"
 """Name of the folder of cached keypoints in a state folder, `.neardup` of an output folder."""
 CACHE_BYTES = 8 * 2**30
@@ -99,6 +102,19 @@ def read_results(path: Path, out: Path, columns: Sequence[str] | None = None, op
         known = pq.read_schema(path).names if optional else []
         names = columns and [*columns, *(name for name in optional if name in known)]
         return pq.read_table(path, columns=names, page_checksum_verification=True)
+
+
+def read_facts(out: Path) -> dict[str, Any]:
+    """What `neardup duplicates` wrote last into an output folder: its counts, and what it was made with.
+
+    Raises:
+        ArchiveError: it is broken, or not there, for then the run was stopped and the tables may be of two runs.
+    """
+    file, again = out / "duplicates" / FACTS, f"run `neardup duplicates ARCHIVE --out {typed(out)}` again"
+    if not file.is_file():
+        raise ArchiveError(f"{file} does not exist, for a run was stopped before it had written all tables: {again}")
+    with reading(file, f"{again}, which writes it anew"):
+        return dict(json.loads(file.read_text(encoding="utf-8")))
 
 
 def evidence_in(table: pa.Table) -> list[Evidence]:
@@ -195,6 +211,8 @@ class KeypointCache:
         It is for the end of a run: until then the keypoints of a photo are needed for each pair that it is in.
         """
         files = [(path.stat(), path) for path in self.folder.rglob("*-*.*") if not path.name.startswith(".")]
+        for folder in {path.parent for _, path in files}:
+            delete_abandoned(folder)
         total, deleted = sum(status.st_size for status, _ in files), 0
         for status, path in sorted(files, key=lambda file: file[0].st_mtime_ns):
             if total <= self.limit:

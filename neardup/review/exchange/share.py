@@ -28,7 +28,7 @@ def share(
     verdicts: Sequence[Verdict],
     evidence: Mapping[tuple[str, str], Evidence],
     base: str,
-) -> list[Path]:
+) -> tuple[list[Path], list[str]]:
     """Write a folder of ours that can be served or sent as it is; the archive is only read.
 
     Args:
@@ -39,7 +39,7 @@ def share(
         base: address at which the folder will be served, for the ids of the manifests.
 
     Returns:
-        The page, the manifests and the annotations.
+        The page, the manifests and the annotations; and the paths of photos that are gone, replaced or no image.
 
     Raises:
         VerdictError: the address is none.
@@ -68,7 +68,7 @@ def share(
     lines = _lines(found, verdicts)
     strips = [(group, [lines[pair] for pair in pairs_of(group) if pair in lines]) for group in groups if group.photos]
     written.insert(0, write_page(folder / "index.html", "share", groups=strips, missing=missing))
-    return written
+    return written, missing
 
 
 def _shared(folder: Path, found: Found, path: str) -> SharedPhoto | None:

@@ -1,6 +1,5 @@
 """The pairs and groups of a results folder, as people are asked about them, whichever columns the tables have."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -17,7 +16,7 @@ from neardup.review.record.photo_pair import PhotoPair
 from neardup.review.record.verdicts import pair_of
 from neardup.stages import STATE, digest_if_readable, read_json
 from neardup.verify.evidence import Evidence
-from neardup.verify.store import EVIDENCE, EvidenceByPair, read_evidence, read_results
+from neardup.verify.store import EVIDENCE, EvidenceByPair, read_evidence, read_facts, read_results
 from neardup.words import typed
 
 _NAMESPACE = uuid5(NAMESPACE_URL, "neardup:pair")
@@ -158,7 +157,7 @@ class Found:
         folder = out / "duplicates"
         pairs: list[dict[str, Any]] = read_results(folder / "pairs.parquet", out).to_pylist()
         groups: list[dict[str, Any]] = read_results(folder / "groups.parquet", out).to_pylist()
-        facts = read_facts(folder / "duplicates.json", out)
+        facts = read_facts(out)
         home = root_of(out, root, facts)
         digests = digests_in(pairs)
         for path in [row[name] for row in pairs for name in SIDES] + [row["photo"] for row in groups]:
@@ -195,24 +194,14 @@ def candidates_in(
     return candidates
 
 
-def read_facts(file: Path, out: Path) -> dict[str, Any]:
-    """The object in a JSON file of the results in an output folder; an empty one where there is no file.
-
-    Raises:
-        ArchiveError: the file is broken.
-    """
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
-    except (TypeError, ValueError) as error:
-        again = f"run `neardup duplicates ARCHIVE --out {typed(out)}` again, which writes it anew"
-        raise ArchiveError(f"{file} cannot be read ({error}): {again}") from error
-
-
 def root_of(out: Path, root: Path | None, facts: Mapping[str, Any]) -> Path:
     """The archive: the folder that is named, else the one that was searched, else the one that was prepared."""
     remembered = facts.get("archive") or read_json(out / STATE / ARCHIVE_FILE).get("root")
     if root is None and remembered is None:
-        raise ArchiveError(f"{out} does not remember which photos it is about: name their folder with --archive")
+        raise ArchiveError(
+            f"{out} does not remember which photos it is about: run `neardup duplicates ARCHIVE --out {typed(out)}` "
+            "again, or name their folder with --archive"
+        )
     home = root or Path(str(remembered))
     if not home.is_dir():
         raise ArchiveError(f"{home} is no folder: name the one that holds the photographs with --archive")

@@ -14,17 +14,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from neardup.arrays import Bools, Floats, Ints
+from neardup.decide.chosen_decision import DECISION
 from neardup.decide.decision import Decision
 from neardup.detect.verified_pairs import UNLIKELY
 from neardup.errors import ArchiveError, ConfigError, NeardupError
 from neardup.review.found.bridges import bridges
-from neardup.review.found.candidates import Candidate, Photo, ShownPair, candidates_in, read_facts, root_of
+from neardup.review.found.candidates import Candidate, Photo, ShownPair, candidates_in, root_of
 from neardup.review.found.contents import Contents
 from neardup.review.found.facts import Archived, PhotoFacts
 from neardup.search.exact_copies import COPY, KINDS
 from neardup.stages import STATE
 from neardup.verify.evidence import Evidence, ordered
-from neardup.verify.store import EVIDENCE, evidence_in, evidence_table, read_results
+from neardup.verify.store import EVIDENCE, evidence_in, evidence_table, read_facts, read_results
 
 SLOPE = 40.0
 """Log-odds by which a similarity of 1 above the threshold raises a pair that was not verified. Such pairs get no
@@ -59,7 +60,7 @@ class Results:
         folder = out / "duplicates"
         self.out, self._folder, self._lock = out, folder, threading.Lock()
         pairs = read_results(folder / "pairs.parquet", out)
-        self.made_with = read_facts(folder / "duplicates.json", out)
+        self.made_with = read_facts(out)
         self.archive = root_of(out, archive, self.made_with).resolve()
         self._pairs = pairs.filter(pc.not_equal(pairs["kind"], KINDS[COPY])).combine_chunks()
         self.paths, (self.first, self.second) = _coded(self._pairs["photo"], self._pairs["partner"])
@@ -88,7 +89,7 @@ class Results:
     def decision(self) -> Decision | None:
         """What gave the probabilities; None where none was kept, or one of another version."""
         try:
-            return Decision.load(self._folder / "decision.json")
+            return Decision.load(self._folder / DECISION)
         except ConfigError:
             return None
 

@@ -25,8 +25,8 @@ from neardup.review.record.figures import audit_figures, verdict_figures
 from neardup.review.record.links import Links, Pair, save_known_pairs
 from neardup.review.record.verdicts import DIFFERENT, SAME, Verdict, Verdicts, pair_of
 from neardup.search.exact_copies import COPY, KINDS
-from neardup.stages import Stage, digest_of, read_json, write_json
-from neardup.verify.store import EVIDENCE, read_evidence, read_results
+from neardup.stages import Stage, digest_of, write_json
+from neardup.verify.store import EVIDENCE, read_evidence, read_facts, read_results
 from neardup.words import counted
 
 RECALIBRATE_STEP = 2
@@ -71,7 +71,7 @@ class Run:
         pairs = read_results(table, out, ["similarity", "kind"], ["photo_sha256", "partner_sha256"])
         if "photo_sha256" not in pairs.column_names:
             raise ArchiveError(f"the pairs in {table} were not verified: run `neardup duplicates` without --no-verify")
-        encoder = str(read_json(folder / "duplicates.json").get("fingerprint", ""))
+        encoder = str(read_facts(out).get("fingerprint", ""))
         base = starting_decision(out, encoder)
         if base is None:
             raise VerdictError(

@@ -123,11 +123,11 @@ def _add_tasks(app: FastAPI, desk: Desk, pages: Pages) -> None:
 
     @app.get("/api/points/{photo}/{partner}")
     def points(photo: str, partner: str) -> dict[str, Any]:
-        evidence, files = desk.results.evidence(photo, partner), sorted((photo, partner))
-        first, second = (desk.results.file_of(digest) for digest in files)
-        if desk.points is None or evidence is None or first is None or second is None:
+        evidence = desk.results.evidence(photo, partner)
+        if evidence is None:
             return {"html": ["", ""]}
-        return {"html": pages.points(shown_points(desk.points(first, second), evidence, photo))}
+        matched = desk.pictures.matched_points(evidence.first, evidence.second)
+        return {"html": pages.points(shown_points(matched, evidence, photo))}
 
     @app.post("/api/skip")
     def skip(body: Skip) -> dict[str, Any]:

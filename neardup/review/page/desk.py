@@ -1,9 +1,8 @@
 """All that the review page works with, for the length of one server."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from neardup.detect.hits import verify_hits
@@ -20,9 +19,6 @@ from neardup.stages import STATE
 
 VERIFIED = 12
 """Hits of a search that are verified: a near-duplicate is among the first, and a person waits for them."""
-Matcher = Callable[[Path, Path], Sequence[tuple[float, float, float, float]]]
-"""Takes the files of a pair's first and second photo; gives matched points, as x and y in pixels of
-the first photo and x and y in pixels of the second, both upright and at full size."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +31,6 @@ class Desk:
         who: what the person is called where the browser does not say.
         lookup: the search.
         max_pixels: a larger image is refused.
-        points: finds the matched points of a pair, for the view of that name; None where nothing can.
     """
 
     results: Results
@@ -43,7 +38,6 @@ class Desk:
     who: str
     lookup: Lookup
     max_pixels: int = MAX_PIXELS
-    points: Matcher | None = None
 
     @cached_property
     def queues(self) -> Queues:

@@ -46,22 +46,34 @@ class Pictures:
         """The JPEG file of a photo at one of `SIDES`, made where there is none.
 
         Raises:
-            ArchiveError: no photo of the results is known by that SHA-256, its file is gone or was replaced.
+            ArchiveError: no photo of the results is known by that SHA-256, its file is gone, was replaced or cannot be
+                read.
             UnreadableImageError: it is no image.
         """
         picture = self._place(sha256, side)
         if not picture.is_file():
-            file = self._results.file_of(sha256)
-            if file is None:
-                raise ArchiveError("no photo of these results is known by that number")
-            try:
-                data = read_file(file)
-            except FileNotFoundError as error:
-                raise ArchiveError(f"{file.name} is gone: run `neardup duplicates` again") from error
-            if hashlib.sha256(data).hexdigest() != sha256:
-                raise ArchiveError(f"{file.name} was replaced since: run `neardup duplicates` again")
-            self._make(data, sha256, (side,))
+            self._make(self._content(sha256), sha256, (side,))
         return picture
+
+    def matched_points(self, first: str, second: str) -> list[tuple[float, float, float, float]]:
+        """Points of two photos that agree, some of them, spread over the photo.
+
+        Args:
+            first: SHA-256 of the one photo.
+            second: SHA-256 of the other one.
+
+        Returns:
+            x and y in pixels of the first photo and x and y in pixels of the second, both upright and at full size.
+
+        Raises:
+            ArchiveError: no photo of the results is known by that SHA-256, its file is gone, was replaced or cannot be
+                read.
+            UnreadableImageError: a file is no image.
+        """
+        one, other = (local_features(self._content(sha256), self._limit) for sha256 in (first, second))
+        points = matched_points(one, other)
+        chosen = np.linspace(0, len(points) - 1, min(MOST_POINTS, len(points))).astype(int)
+        return [(float(a), float(b), float(c), float(d)) for a, b, c, d in points[chosen]]
 
     def add(self, data: bytes) -> str:
         """Make the pictures of a photo that somebody brought, which may be none of the archive's.
@@ -93,6 +105,21 @@ class Pictures:
         with suppress(NeardupError, OSError):  # whoever asks for the picture is told
             self.jpeg(sha256, LARGE)
 
+    def _content(self, sha256: str) -> bytes:
+        """The bytes of a photo of the results, which have this SHA-256."""
+        file = self._results.file_of(sha256)
+        if file is None:
+            raise ArchiveError("no photo of these results is known by that number")
+        try:
+            data = read_file(file)
+        except FileNotFoundError as error:
+            raise ArchiveError(f"{file.name} is gone: run `neardup duplicates` again") from error
+        except UnreadableImageError as error:
+            raise ArchiveError(f"{file.name}: {error}; once that is mended, run `neardup duplicates` again") from error
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise ArchiveError(f"{file.name} was replaced since: run `neardup duplicates` again")
+        return data
+
     def _place(self, sha256: str, side: int) -> Path:
         return self._cache / str(side) / sha256[:2] / f"{sha256}.jpg"
 
@@ -109,22 +136,3 @@ class Pictures:
                     image.save(partial, "JPEG", quality=QUALITY)
             except OSError as error:
                 raise UnreadableImageError(f"its picture cannot be written ({error})") from error
-
-
-def matched_points_of(first: Path, second: Path) -> list[tuple[float, float, float, float]]:
-    """Points of two photos that agree, some of them, spread over the photo.
-
-    Args:
-        first: file of the one photo.
-        second: file of the other one.
-
-    Returns:
-        x and y in pixels of the first photo and x and y in pixels of the second, both upright and at full size.
-
-    Raises:
-        UnreadableImageError: a file is no image.
-    """
-    one, other = (local_features(read_file(file)) for file in (first, second))
-    points = matched_points(one, other)
-    chosen = np.linspace(0, len(points) - 1, min(MOST_POINTS, len(points))).astype(int)
-    return [(float(a), float(b), float(c), float(d)) for a, b, c, d in points[chosen]]
