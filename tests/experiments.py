@@ -64,6 +64,16 @@ def without(untouched: Path, out: Path, *approaches: str) -> None:
     shutil.copytree(untouched, out, ignore=left_out)
 
 
+def add_approaches(untouched: Path, out: Path, *approaches: str) -> None:
+    """Copy approaches of an experiment's output, with the evidence that they have, into another's."""
+    shutil.copytree(untouched / ".neardup" / "keypoints", out / ".neardup" / "keypoints")
+    shutil.copy(untouched / ".neardup" / "evidence.parquet", out / ".neardup")
+    for name in approaches:
+        shutil.copytree(untouched / name, out / name)
+        for stage in (untouched / ".neardup").glob(f"{name}.*"):
+            shutil.copy2(stage, out / ".neardup")
+
+
 def weights(out: Path) -> dict[str, bytes]:
     """The weights of every approach."""
     return {name: (out / name / "checkpoint" / "model.safetensors").read_bytes() for name in APPROACHES}

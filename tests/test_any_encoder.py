@@ -191,7 +191,6 @@ def draw(folder: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("prefect")
 @pytest.mark.filterwarnings("ignore")  # of Dask's own imports, and of the processes that it starts
 def test_a_worker_of_dask_encodes_by_each_kind(tmp_path: Path) -> None:

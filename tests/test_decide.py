@@ -14,11 +14,20 @@ from sklearn.linear_model import LogisticRegression
 
 from neardup.arrays import Floats, Ints
 from neardup.decide.bands import bands_for
-from neardup.decide.decision import AVERAGE, DECISION_STEP, Decision, Fingerprints, decide, first_decision
+from neardup.decide.decision import AVERAGE, DECISION_STEP, WEAK, Decision, Fingerprints, decide, first_decision
 from neardup.decide.features import FEATURES, MOST_DIGITS, MOST_INLIERS, features_of, tellable
 from neardup.decide.folds import dealt_folds, judged_and_outside
 from neardup.decide.logistic import PENALTY, Logistic, fit_logistic, pair_weights
-from neardup.decide.probability import CandidatePairs, fit_pairs, out_of_fold, ranking_scores, scored_square
+from neardup.decide.probability import (
+    LEAST_TO_LEARN,
+    CandidatePairs,
+    PairModel,
+    Regression,
+    fit_pairs,
+    out_of_fold,
+    ranking_scores,
+    scored_square,
+)
 from neardup.decide.reliability import Reliability
 from neardup.errors import ConfigError
 from neardup.verify.evidence import LEAST_KEYPOINTS, Evidence
@@ -48,7 +57,10 @@ GROUPS = st.lists(st.integers(0, 11), min_size=1, max_size=60).map(
 
 
 def candidates(seed: int, groups: int = 40, size: int = 3) -> tuple[CandidatePairs, Ints]:
-    """Pairs of groups of photos whose features grow with the chance to be of one group, a tenth of them untold."""
+    """Pairs of groups of photos whose features grow with the chance to be of one group.
+
+    Geometry cannot tell of a tenth of them, and finds a match in most of the others that are of one group, and in some.
+    """
     rng = np.random.default_rng(seed)
     group_of = np.repeat(np.arange(groups), size)
     left, right = np.triu_indices(len(group_of), 1)
@@ -57,8 +69,9 @@ def candidates(seed: int, groups: int = 40, size: int = 3) -> tuple[CandidatePai
     left, right, same = left[chosen], right[chosen], same[chosen]
     features = rng.normal(0, 1, (len(left), len(FEATURES))) + 0.8 * same[:, None]
     told = rng.random(len(left)) < 0.9
-    features[~told, 1:] = 0
-    return CandidatePairs(left, right, features, told, told), group_of
+    matched = told & (rng.random(len(left)) < np.where(same, 0.8, 0.3))
+    features[~matched, 1:] = 0
+    return CandidatePairs(left, right, features, told, matched), group_of
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +228,7 @@ def test_out_of_fold_probabilities_are_those_of_models_that_saw_none_of_their_gr
         model = fit_pairs(pairs.take(~np.isin(left, own) & ~np.isin(right, own)), group_of)
         one = pairs.take(np.array([place]))
         assert found.probabilities[place] == pytest.approx(model.probabilities(one)[0], abs=1e-9)
-        assert found.similarity[place] == pytest.approx(model.similarity.probabilities(one.cosines)[0], abs=1e-9)
+        assert found.similarity[place] == pytest.approx(model.untellable.probabilities(one.cosines)[0], abs=1e-9)
 
 
 def test_no_pair_teaches_its_own_probability() -> None:
@@ -225,26 +238,104 @@ def test_no_pair_teaches_its_own_probability() -> None:
     odd = (group_of[pairs.left] == 0) & (group_of[pairs.right] == 0)
     changed = np.where(odd[:, None], -9 * np.abs(pairs.features), pairs.features)
     model = fit_pairs(replace(pairs, features=changed), group_of)
-    assert model.verified != fit_pairs(pairs, group_of).verified
+    assert model.matched != fit_pairs(pairs, group_of).matched
     after = out_of_fold(replace(pairs, features=changed), group_of, 5, 0)
     touched = (before.fold[pairs.left] == before.fold[0]) | (before.fold[pairs.right] == before.fold[0])
     assert np.array_equal(before.probabilities[touched & ~odd], after.probabilities[touched & ~odd])
     assert not np.array_equal(before.probabilities[~touched], after.probabilities[~touched])
 
 
-def test_a_pair_that_is_untold_goes_by_its_cosine_alone() -> None:
-    """Whatever its other features are; a told one goes by all, and is fitted on told pairs only."""
+def on_all_features(pairs: CandidatePairs, group_of: Ints, chosen: np.ndarray) -> Logistic:
+    """A regression that some of the pairs were fitted on."""
+    left, right = group_of[pairs.left[chosen]], group_of[pairs.right[chosen]]
+    return fit_logistic(tuple(FEATURES), pairs.features[chosen], left == right, pair_weights(left, right))
+
+
+def test_each_pair_goes_by_the_regression_of_what_geometry_says_of_it() -> None:
+    """Matches by their own, fitted on matches alone; all others by their cosine, those without a match otherwise."""
     pairs, group_of = candidates(3)
     model = fit_pairs(pairs, group_of)
-    found = model.probabilities(pairs)
-    cosine, told = model.similarity.probabilities(pairs.cosines), pairs.tellable
-    assert np.array_equal(found[~told], cosine[~told])
-    assert not np.isclose(found[told], cosine[told]).any()
-    left, right = group_of[pairs.left[told]], group_of[pairs.right[told]]
-    weights = pair_weights(left, right)
-    assert model.verified == fit_logistic(tuple(FEATURES), pairs.features[told], left == right, weights)
     left, right = group_of[pairs.left], group_of[pairs.right]
-    assert model.similarity == fit_logistic(("cosine",), pairs.cosines, left == right, pair_weights(left, right))
+
+    assert model.matched == on_all_features(pairs, group_of, pairs.matched)
+    assert model.untellable == fit_logistic(("cosine",), pairs.cosines, left == right, pair_weights(left, right))
+    found, kinds = model.log_odds(pairs), model.regression_of(pairs)
+    assert np.array_equal(kinds == Regression.UNTELLABLE, ~pairs.tellable)
+    assert (kinds[pairs.tellable & ~pairs.matched] == Regression.UNMATCHED).all()
+    matched, unmatched = kinds == Regression.MATCHED, kinds == Regression.UNMATCHED
+    assert np.array_equal(found[matched], model.matched.log_odds(pairs.features[matched]))
+    assert np.array_equal(found[~pairs.tellable], model.untellable.log_odds(pairs.cosines[~pairs.tellable]))
+    alone = pairs.features[unmatched] * (np.arange(len(FEATURES)) == 0)
+    assert found[unmatched] == pytest.approx(on_all_features(pairs, group_of, pairs.tellable).log_odds(alone))
+
+
+@pytest.fixture(scope="module")
+def doubting(decision: Decision) -> Decision:
+    """A decision that doubts matches of few points and makes much of similarity, and that would link every match."""
+    matched = Logistic(tuple(FEATURES), (0.0,) * 7, (1.0,) * 7, (1.0, 4.0, 0.0, 0.0, 0.0, 0.0, 0.0), -12.0)
+    alone = Logistic(("cosine",), (0.0,), (1.0,), (10.0,), -8.0)
+    linking = replace(decision.bands, precision=replace(decision.bands.precision, threshold=0.0))
+    return replace(decision, model=PairModel(matched, alone, alone), bands=linking)
+
+
+@given(st.floats(-1, 1), st.integers(0, 300), st.integers(0, 300))
+def test_a_match_never_speaks_against_a_pair(doubting: Decision, cosine: float, fewer: int, more: int) -> None:
+    """More points never make a pair less probable, and none makes it less so than the lack of a match."""
+    few, many = sorted((fewer, more))
+    matches = [replace(FOUND, inliers=points, blurred_inliers=0) for points in (few, many)]
+    chances = doubting.probabilities(np.full(3, cosine), [UNLIKE, *matches])
+    assert chances.tolist() == sorted(chances)
+    assert 0 < chances[0] <= chances[2] < 1
+
+
+def test_a_match_that_is_too_weak_counts_as_none(doubting: Decision) -> None:
+    """It is for people to judge, as probable as without it, and the waterfall says so."""
+    weak = replace(FOUND, inliers=5, blurred_inliers=0)
+    (of_weak, of_none, _), bands = doubting.judge(np.full(3, 0.9), [weak, UNLIKE, FOUND])
+    assert of_weak == of_none == pytest.approx(expit(1))
+    assert bands == ["review", "review", "link"]
+    assert doubting.waterfall(0.9, weak) == [(WEAK, -8.0), (FEATURES["cosine"].title, pytest.approx(9.0))]
+
+
+@pytest.mark.parametrize("sure", [-100.0, 100.0])
+def test_nothing_is_certain(decision: Decision, sure: float) -> None:
+    """However far a pair lies beyond all that was seen, its log-odds are finite."""
+    untellable = replace(decision.model.untellable, intercept=sure)
+    extreme = replace(decision, model=replace(decision.model, untellable=untellable))
+    assert np.isfinite(logit(extreme.probabilities(np.zeros(1), [UNTOLD]))).all()
+
+
+@pytest.mark.parametrize("wrong", [0, LEAST_TO_LEARN - 1, LEAST_TO_LEARN])
+def test_matches_are_learned_from_alone_only_where_enough_are_wrong(wrong: int) -> None:
+    """Otherwise the regression of all pairs that were looked at serves for them: it has seen what is not the same."""
+    pairs, group_of = candidates(5)
+    left, right = group_of[pairs.left], group_of[pairs.right]
+    ends = np.stack([np.minimum(left, right), np.maximum(left, right)])
+    kept = np.unique(ends[:, pairs.matched & (left != right)], axis=1)[:, :wrong]
+    of_kept = (ends[:, :, None] == kept[:, None]).all(axis=0).any(axis=1)
+    fewer = replace(pairs, matched=pairs.matched & ((left == right) | of_kept))
+    of_looked_at = on_all_features(pairs, group_of, pairs.tellable)
+    assert (fit_pairs(fewer, group_of).matched == of_looked_at) == (wrong < LEAST_TO_LEARN)
+
+
+@pytest.mark.parametrize("lacking", ["matches", "true pairs without a match", "pairs without a match", "untold pairs"])
+def test_a_ground_truth_that_lacks_a_kind_of_pairs_bears_probabilities_all_the_same(lacking: str) -> None:
+    """Of ten groups too, for every kind of pair, none of them 0 or 1."""
+    pairs, group_of = candidates(6, groups=10)
+    same = group_of[pairs.left] == group_of[pairs.right]
+    chosen = {
+        "matches": ~pairs.matched,
+        "true pairs without a match": pairs.matched | ~pairs.tellable | ~same,
+        "pairs without a match": pairs.matched | ~pairs.tellable,
+        "untold pairs": pairs.tellable,
+    }[lacking]
+    there = pairs.take(chosen)
+    for chances in (
+        fit_pairs(there, group_of).probabilities(pairs),
+        out_of_fold(there, group_of, 5, 0).probabilities,
+    ):
+        assert 0 < chances.min() <= chances.max() < 1
+        assert len(np.unique(chances)) > len(chances) / 2
 
 
 @pytest.mark.parametrize("within", [True, False])
@@ -272,18 +363,27 @@ def test_what_is_no_candidate_ranks_below_every_candidate() -> None:
     assert ranking_scores(np.array([-1.0, 0, 1, 1.1]), 0.8).tolist() == pytest.approx([0, 0.2, 0.4, 0.4])
 
 
-@pytest.mark.parametrize("evidence", [FOUND, UNLIKE, UNTOLD, None])
-def test_the_terms_of_a_waterfall_add_up_to_the_log_odds(decision: Decision, evidence: Evidence | None) -> None:
-    """An average candidate first, then what adds or takes most; of an untold pair the similarity alone."""
+@pytest.mark.parametrize(
+    ("evidence", "kind"),
+    [
+        (FOUND, Regression.MATCHED),
+        (UNLIKE, Regression.UNMATCHED),
+        (UNTOLD, Regression.UNTELLABLE),
+        (None, Regression.UNTELLABLE),
+    ],
+)
+def test_the_terms_of_a_waterfall_add_up_to_the_log_odds(
+    decision: Decision, evidence: Evidence | None, kind: Regression
+) -> None:
+    """An average pair of its kind first, then what adds or takes most; without a match the similarity alone."""
     terms = decision.waterfall(0.6, evidence)
     chance = decision.probabilities(np.array([0.6]), [evidence])[0]
     assert sum(value for _, value in terms) == pytest.approx(logit(chance))
-    assert terms[0][0] == AVERAGE
+    assert terms[0][0] == AVERAGE[kind]
     amounts = [abs(value) for _, value in terms[1:]]
     assert amounts == sorted(amounts, reverse=True)
     titles = {feature.title for feature in FEATURES.values()}
-    told = evidence in (FOUND, UNLIKE)
-    assert {title for title, _ in terms[1:]} == (titles if told else {FEATURES["cosine"].title})
+    assert {title for title, _ in terms[1:]} == (titles if evidence == FOUND else {FEATURES["cosine"].title})
 
 
 def test_a_decision_says_what_it_rests_on(decision: Decision) -> None:
@@ -342,7 +442,7 @@ def test_a_fingerprint_changes_with_whatever_changes_a_probability_or_a_band(dec
     """Coefficients, thresholds, encoder, step; not with what the ground truth is called."""
     kept = replace(decision.bands.precision, threshold=0.97)
     others = [
-        replace(decision, model=replace(decision.model, similarity=replace(decision.model.similarity, intercept=0.5))),
+        replace(decision, model=replace(decision.model, untellable=replace(decision.model.untellable, intercept=0.5))),
         replace(decision, bands=replace(decision.bands, precision=kept)),
         replace(decision, belongs=replace(decision.belongs, verifier="w")),
         replace(decision, step="0"),
@@ -401,7 +501,7 @@ def test_a_feature_that_is_not_known_is_refused(decision: Decision, tmp_path: Pa
     """A file of a version to come names a number that this one cannot measure."""
     path = decision.save(tmp_path / "decision.json")
     facts = json.loads(path.read_text(encoding="utf-8"))
-    facts["model"]["verified"]["features"][1] = "grain"
+    facts["model"]["matched"]["features"][1] = "grain"
     path.write_text(json.dumps(facts), encoding="utf-8")
     with pytest.raises(ConfigError, match="unknown features: grain"):
         Decision.load(path)

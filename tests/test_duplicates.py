@@ -532,7 +532,6 @@ def dask_cluster(folder: Path, **servers: str) -> Iterator[tuple[str, list[Proce
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_two_dask_workers_one_of_them_killed_give_what_one_thread_gives(
     small_encoder: str, team: dict[str, str], tmp_path: Path
 ) -> None:

@@ -222,13 +222,21 @@ def test_decoys_bound_the_false_links(team: dict[str, str], tmp_path: Path) -> N
     assert "is not known: no decoys were searched for" in json.loads(again.stdout)["summary"]
 
 
-def test_the_decision_in_force_is_the_nearest_to_what_people_said(tmp_path: Path) -> None:
-    """Of the verdicts, of the ground truth by each approach in turn, of a registered model, at last the shipped one."""
+def test_the_decision_in_force_is_the_nearest_to_what_people_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the verdicts, of the ground truth by each approach in turn, of a registered model, at last the shipped one.
+
+    That of the working folder is none of them, whatever the encoder is called.
+    """
     shipped, out, model = Decision.load(SHIPPED), tmp_path / "out", tmp_path / "model"
     encoder = shipped.belongs.encoder
+    (model / "checkpoint").mkdir(parents=True)
+    monkeypatch.chdir(model)
     places = [out, *(out / name for name in (*APPROACHES, "tuned")), model]
     for folder in places:
         replace(shipped, source=folder.name).save(folder / "decision.json")
+    assert decision_for(tmp_path / "none", encoder, BUILTIN) == shipped
     assert starting_decision(out, encoder) == own_decision(out, encoder) == Decision.load(places[1] / "decision.json")
     for folder in places:
         chosen = decision_for(out, encoder, str(model / "checkpoint"))

@@ -32,7 +32,7 @@ from tasks.models import fetch_encoder
 from tasks.runs import log_approach
 from tasks.tracking import Tracking, local_uri
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 PROMISED = (
     *("new_IS.xlsx", "test_dataset", "df_training.xlsx", "training_set", "discrepancies.xlsx", "discrepancies.html"),

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from neardup.settings.schema import APPROACHES
 from tasks.tracking import local_uri
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.slow
 
 
 def tune(out: Path, encoder: str, trials: int, *more: object) -> list[object]:

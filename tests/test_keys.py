@@ -102,7 +102,7 @@ def keys_of(approach: Approach) -> list[str]:
 def test_each_stage_is_done_again_for_what_it_depends_on(
     translated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Distractors and test set: all; promises and verifier: verification and comparison; the report's lines: the last.
+    """Distractors, test set: all; promises, verifier, decision: verified and compared; the report's lines: the last.
 
     Further seeds change the comparison alone.
     """
@@ -123,9 +123,13 @@ def test_each_stage_is_done_again_for_what_it_depends_on(
     )
     with_distractors = replace(untrained, settings=replace(untrained.settings, distractors=3))
     assert not set(keys_of(untrained)) & set(keys_of(with_distractors))
-    with monkeypatch.context() as patch:
-        patch.setattr("neardup.verify.verifier.verifier_fingerprint", lambda: "another")
-        assert changed() == [False, False, False, True, True]
+    for name, other in (
+        ("verify.verifier.verifier_fingerprint", lambda: "another"),
+        ("decide.decision.DECISION_STEP", ""),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"neardup.{name}", other)
+            assert changed() == [False, False, False, True, True]
     edit(out / "discrepancies.csv", "detail")
     assert changed() == [False, False, False, False, True]
     edit(out / "test_set.csv", "name")

@@ -11,7 +11,7 @@ from test_services import ROOT, Project, make_project, wait_until
 from neardup.builtin.demo import MadeArchive
 from neardup.settings.schema import APPROACHES
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.slow
 SETTINGS = {
     "translate": {"translator": "none"},
     "train": {"epochs": 2, "batch_size": 8},

@@ -13,6 +13,7 @@ from scipy.special import expit, logit
 from neardup.decide.bands import Bands, Promise
 from neardup.decide.chosen_decision import SHIPPED, decision_for
 from neardup.decide.decision import Decision
+from neardup.decide.probability import Regression
 from neardup.errors import ArchiveError, VerdictError
 from neardup.review.learned.recalibration import LEAST_VERDICTS, Run, drawn_links, recalibrate, usable_pairs
 from neardup.review.learned.refit import (
@@ -106,10 +107,11 @@ def test_verdicts_move_the_probabilities_towards_what_they_say(out: Path, kept: 
     found = recalibrate(out, kept)
     assert found.decision is not None
     assert found.log_loss < found.log_loss_before
-    after = found.moves.of(run.log_odds, run.tellable)
-    assert float(expit(after[doubtful(run, 40)]).mean()) < 0.4 < float(expit(run.log_odds[doubtful(run, 40)]).mean())
-    told = after[run.tellable]
-    assert (np.diff(told[np.argsort(run.log_odds[run.tellable], kind="stable")]) >= 0).all()
+    after = found.moves.of(run.log_odds, run.regression)
+    assert float(expit(after[doubtful(run, 40)]).mean()) < 0.45 < float(expit(run.log_odds[doubtful(run, 40)]).mean())
+    for kind in Regression:
+        own = run.regression == kind
+        assert (np.diff(after[own][np.argsort(run.log_odds[own], kind="stable")]) >= 0).all()
 
 
 def test_duplicates_and_watch_find_the_new_decision(out: Path, kept: Verdicts) -> None:
@@ -159,7 +161,7 @@ def test_probabilities_that_are_no_better_are_not_taken(out: Path, kept: Verdict
     for number in doubtful(run, 80):
         kept.add(said(number, SAME if rng.random() < expit(run.log_odds[number]) else DIFFERENT))
     found = recalibrate(out, kept)
-    assert found.decision is None or abs(found.moves.verified.shift) < 1
+    assert found.decision is None or abs(found.moves.matched.shift) < 1
     if found.decision is None:
         assert "no better, and not taken" in found.summary
 
@@ -201,7 +203,7 @@ def test_the_audit_moves_the_promise_without_any_other_verdict(out: Path, kept: 
     found = recalibrate(out, kept)
     assert found.decision is not None
     promise = found.decision.bands.precision
-    assert (promise.drawn, promise.groups, promise.errors, promise.threshold) == (True, 60, 0, 0.9)
+    assert (promise.drawn, promise.groups, promise.errors, promise.threshold) == (True, 60, 0, 0.7)
     assert "by 60 links drawn at random" in Decision.load(out / "decision.json").bands.sentence()
 
 
@@ -223,7 +225,7 @@ def test_an_audit_can_raise_the_threshold() -> None:
 def test_verdicts_of_the_queue_make_no_new_links() -> None:
     """A pair is linked where the old decision would and the new probability is as high as promised."""
     bands = Bands(Promise(0.95, 0.9, 0.96, 200, 2, 0), Promise(0.98, 0.02, 0.985, 300, 0, 0))
-    surer, doubter = Moves(Move(2.0), Move(2.0)), Moves(Move(-2.0), Move(-2.0))
+    surer, doubter = (Moves(*[Move(shift)] * 3) for shift in (2.0, -2.0))
     assert moved_bands(bands, surer, []).link == pytest.approx(expit(logit(0.9) + 2))
     assert moved_bands(bands, doubter, []).link == 0.9
     assert moved_bands(bands, surer, []).reject == 0.02
@@ -262,19 +264,19 @@ def test_weights_make_a_queue_an_even_sample() -> None:
 def test_held_out_probabilities_know_nothing_of_their_photos() -> None:
     """Pairs that share photos are held out together: what contradicts the rest cannot teach its own number."""
     log_odds, same = np.full(40, 0.1), np.array([True] * 20 + [False] * 20)
-    told = np.ones(40, dtype=bool)
+    told = np.full(40, Regression.MATCHED)
     answered = Answered(log_odds, told, same, np.ones(40), np.array([0] * 20 + [1] * 20))
-    nothing = old_beliefs(np.empty(0), np.empty(0, dtype=bool), 100)
+    nothing = old_beliefs(np.empty(0), np.empty(0, dtype=np.int64), 100)
     assert (answered.held_out(nothing)[:20] < -1).all()
     assert (answered.held_out(nothing)[20:] > 1).all()
 
 
 def test_where_nobody_was_asked_the_decision_stays() -> None:
     """Doubtful pairs that all are different take no sure link away."""
-    log_odds, told = np.repeat([-5.0, 0.0, 5.0], 100), np.ones(300, dtype=bool)
+    log_odds, told = np.repeat([-5.0, 0.0, 5.0], 100), np.full(300, Regression.MATCHED)
     asked = Answered(np.zeros(60), told[:60], np.zeros(60, dtype=bool), np.ones(60), np.arange(60))
-    held = asked.fit(old_beliefs(log_odds, told, 200)).verified
-    alone = asked.fit(old_beliefs(np.empty(0), np.empty(0, dtype=bool), 200)).verified
+    held = asked.fit(old_beliefs(log_odds, told, 200)).matched
+    alone = asked.fit(old_beliefs(np.empty(0), np.empty(0, dtype=np.int64), 200)).matched
     assert held.probability(0.5) < 0.35
     assert held.probability(0.993) > 0.97
     assert alone.probability(0.993) < 0.9

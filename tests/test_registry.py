@@ -45,11 +45,7 @@ from tasks.publish import publish_approaches
 from tasks.registry import MODEL, Candidates, find_candidates, nominate, rollback
 from tasks.tracking import Tracking, local_uri
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(600),
-    pytest.mark.filterwarnings("ignore"),
-]  # of MLflow's own imports
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of MLflow's own imports
 
 
 @dataclass(frozen=True)

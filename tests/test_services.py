@@ -25,7 +25,7 @@ from servers import BIN, answered, environment, free_port
 
 from neardup.cli import main
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 AUTOMATIONS = (ROOT / "flows" / "automations.yaml").read_text(encoding="utf-8")
 FLOW = """

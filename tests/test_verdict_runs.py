@@ -18,7 +18,7 @@ from neardup.review.learned.recalibration import Run as FoundPairs
 from neardup.review.record.verdicts import DIFFERENT, SAME, open_verdicts
 from tasks.tracking import local_uri
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]  # of MLflow's imports
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of MLflow's imports
 
 
 @pytest.fixture(autouse=True)

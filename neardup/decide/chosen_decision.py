@@ -57,7 +57,8 @@ def decision_for(out: Path | None, encoder: str, checkpoint: str = "") -> Decisi
         ConfigError: a file is no decision, or one of another step version.
     """
     of_folder = [first_decision([out / DECISION], encoder), own_decision(out, encoder)] if out else []
-    registered = [Path(checkpoint).parent / DECISION] if checkpoint else []
+    # A name like builtin:tiny is no path, and what lies in the working folder is nobody's.
+    registered = [Path(checkpoint).parent / DECISION] if checkpoint and Path(checkpoint).exists() else []
     return _first_that_links([*of_folder, first_decision(registered, encoder), shipped_decision(encoder)])
 
 

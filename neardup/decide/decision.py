@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ import numpy as np
 
 from neardup.arrays import Floats, Ints
 from neardup.decide.bands import PRECISION, RECALL, Band, Bands, Promise, bands_for
-from neardup.decide.features import FEATURES, features_of, matched, tellable
+from neardup.decide.features import FEATURES
 from neardup.decide.logistic import Logistic
-from neardup.decide.probability import CandidatePairs, OutOfFold, PairModel, fit_pairs
+from neardup.decide.probability import CandidatePairs, OutOfFold, PairModel, Regression, fit_pairs
 from neardup.decide.reliability import Reliability
 from neardup.errors import ConfigError
 from neardup.settings.schema import APPROACHES
@@ -22,12 +22,18 @@ from neardup.verify.evidence import Evidence
 from neardup.verify.verifier import verifier_fingerprint
 from neardup.words import typed
 
-DECISION_STEP = "3"
+DECISION_STEP = "4"
 """Version of the features and of their fit; raised whenever an older file would give other probabilities or bands."""
 MISSED = 0.005
 """Share of the true candidates that may lie below `Decision.loosest`: a quarter of what `RECALL` may lose."""
-AVERAGE = "an average candidate"
-"""Title of a waterfall's first term, the intercept: the log-odds of a pair all of whose features are average."""
+AVERAGE = {
+    Regression.MATCHED: "an average match",
+    Regression.UNMATCHED: "an average candidate without a match",
+    Regression.UNTELLABLE: "an average candidate (cannot tell)",
+}
+"""Regression → title of a waterfall's first term, its intercept: the log-odds of a pair whose features are average."""
+WEAK = "an average candidate (match too weak)"
+"""Title of the first term where a match was found that is taken for none (`PairModel.regression_of`)."""
 
 
 @dataclass(frozen=True)
@@ -76,16 +82,17 @@ class Decision:
 
     def probabilities(self, cosines: Floats, evidence: Sequence[Evidence | None]) -> Floats:
         """The probability of each pair, float64 (m,), from cosine similarities, float64 (m,), and evidence."""
-        rows = np.repeat(np.arange(len(cosines))[:, None], 2, axis=1)
-        return self.model.probabilities(CandidatePairs.of(rows, cosines, evidence))
+        return self.model.probabilities(_pairs(cosines, evidence))
 
     def judge(self, cosines: Floats, evidence: Sequence[Evidence | None]) -> tuple[Floats, list[Band]]:
         """The probability of each pair, float64 (m,), as `probabilities` gives it, and the band that it falls into.
 
-        Where geometry finds no match, no likeness of the vectors makes a link: pictures of noise look alike too.
+        Where geometry finds no match that counts, no likeness of the vectors makes a link: pictures of noise look alike
+        too.
         """
-        probabilities = self.probabilities(cosines, evidence)
-        return probabilities, self.bands.of(probabilities, matched(evidence))
+        pairs = _pairs(cosines, evidence)
+        probabilities, matched = self.model.probabilities(pairs), self.model.regression_of(pairs) == Regression.MATCHED
+        return probabilities, self.bands.of(probabilities, matched)
 
     def save(self, path: Path) -> Path:
         """Write the decision as JSON, whole or not at all."""
@@ -142,19 +149,24 @@ class Decision:
     def waterfall(self, cosine: float, evidence: Evidence | None) -> list[tuple[str, float]]:
         """Why a pair has its probability: what each feature adds, in natural log-odds, most in amount first.
 
-        The first term is that of an average candidate; all terms add up to the pair's log-odds.
+        The first term is that of an average pair among those that go by the same regression, and its title says which
+        they are; all terms add up to the pair's log-odds.
 
         Args:
             cosine: similarity of the vectors.
             evidence: of the pair, or None where it was not verified.
         """
-        table = features_of(np.array([cosine]), [evidence])
-        verified = bool(tellable([evidence])[0])
-        model = self.model.verified if verified else self.model.similarity
+        pair = _pairs(np.array([cosine]), [evidence])
+        regression = Regression(int(self.model.regression_of(pair)[0]))
+        model = self.model.regressions[regression]
         places = [list(FEATURES).index(name) for name in model.features]
-        terms = zip(model.features, model.terms(table[:, places])[0].tolist(), strict=True)
+        terms = zip(model.features, model.terms(pair.features[:, places])[0].tolist(), strict=True)
         titled = [(FEATURES[name].title, value) for name, value in terms]
-        return [(AVERAGE, model.intercept), *sorted(titled, key=lambda term: -abs(term[1]))]
+        weak = regression == Regression.UNMATCHED and bool(pair.matched[0])
+        return [
+            (WEAK if weak else AVERAGE[regression], model.intercept),
+            *sorted(titled, key=lambda term: -abs(term[1])),
+        ]
 
 
 def first_decision(paths: Iterable[Path], encoder: str) -> Decision | None:
@@ -190,10 +202,15 @@ def _make_anew(path: Path) -> str:
     )
 
 
+def _pairs(cosines: Floats, evidence: Sequence[Evidence | None]) -> CandidatePairs:
+    """Pairs as the model takes them, of photos that need no rows."""
+    return CandidatePairs.of(np.zeros((len(cosines), 2), dtype=np.int64), cosines, evidence)
+
+
 def _decision(facts: dict[str, Any]) -> Decision:
     """A decision from what its file holds; KeyError, TypeError or ValueError where something is missing."""
-    model = PairModel(*(_logistic(facts["model"][part]) for part in ("verified", "similarity")))
-    if unknown := sorted({*model.verified.features, *model.similarity.features} - set(FEATURES)):
+    model = PairModel(*(_logistic(facts["model"][field.name]) for field in fields(PairModel)))
+    if unknown := sorted({name for each in model.regressions for name in each.features} - set(FEATURES)):
         raise ValueError(f"unknown features: {', '.join(unknown)}")
     return Decision(
         model,

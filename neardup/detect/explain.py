@@ -9,10 +9,9 @@ import numpy as np
 from neardup.decide.bands import Band
 from neardup.decide.chosen_decision import decision_for
 from neardup.decide.probability import chance_text
-from neardup.detect.verified_pairs import PNG_LEVEL
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError, UnreadableImageError
-from neardup.images import MAX_PIXELS, read_file, read_image
+from neardup.images import MAX_PIXELS, PNG_LEVEL, read_file, read_image
 from neardup.stages import replacing
 from neardup.verify.evidence import Evidence
 from neardup.verify.keypoints import LocalFeatures, local_features

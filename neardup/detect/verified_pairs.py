@@ -17,6 +17,7 @@ from neardup.decide.decision import Decision
 from neardup.decide.group_report import GroupReport
 from neardup.decide.groups import DecidedPairs, explain_groups, group_pairs, members_of
 from neardup.decide.probability import chance_text
+from neardup.images import PNG_LEVEL
 from neardup.pages import write_page
 from neardup.search.all_pairs import NearPairs
 from neardup.stages import replacing
@@ -25,14 +26,12 @@ from neardup.verify.relation import relation_of
 from neardup.verify.store import EVIDENCE, EvidenceByPair, write_evidence
 from neardup.verify.verifier import Verifier, verifier_fingerprint
 
-PNG_LEVEL = 1
-"""How hard zlib tries, of 9: the usual 6 takes most of the time of a picture, and saves an eighth of its bytes."""
 PICTURES = 24
 """Pairs that a page draws: one of each of the first groups, then those that a person should look at."""
 UNLIKELY = 0.02
 """Probability below which a pair is neither shown nor counted among those to be reviewed; pairs.parquet has it.
 
-Of a press archive's 22,167 candidates 237 lie between it and a link, at half of it 968; below either are four of
+Of a press archive's 22,167 candidates 228 lie between it and a link, at half of it 959; below either are four of
 867 true pairs.
 """
 

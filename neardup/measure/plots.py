@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from neardup.decide.promises import lower_bound, upper_bound
 from neardup.decide.reliability import ReliabilityBin
-from neardup.images import MAX_PIXELS
+from neardup.images import MAX_PIXELS, PNG_LEVEL
 from neardup.measure.distractors import image_of
 from neardup.measure.evaluate import Evaluation
 from neardup.measure.pairs import precision_recall
@@ -241,7 +241,7 @@ def gallery(
                 draw.rectangle((x - 3, y - 3, x + cell + 2, y + cell + foot - 4), outline=color, width=3)
             draw.text((x + 4, y + cell + 2), label, fill=color, font=font)
     with replacing(path) as partial:
-        page.save(partial, "PNG")
+        page.save(partial, "PNG", compress_level=PNG_LEVEL)
     return path
 
 

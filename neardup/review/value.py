@@ -132,7 +132,7 @@ def _groups(out: Path, run: Run, links: Links, moves: Moves) -> dict[str, int]:
     number = {photo: row for row, photo in enumerate(photos)}
     left, right = np.array([[number[photo] for photo in pair] for pair in run.row_of], dtype=np.int64).T
     known = load_evidence(out)
-    probabilities = expit(moves.of(run.log_odds, run.tellable))
+    probabilities = expit(moves.of(run.log_odds, run.regression))
     evidence = [known.get(pair) for pair in run.row_of]
     pairs = DecidedPairs(left, right, probabilities, evidence, dict(enumerate(photos)))
     together, apart = (_rows(pairs_of, number) for pairs_of in (links.must, links.cannot))

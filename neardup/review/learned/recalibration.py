@@ -15,11 +15,11 @@ from neardup.archive.testset import TestSet
 from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.chosen_decision import DECISION, starting_decision
 from neardup.decide.decision import Decision, Fingerprints
-from neardup.decide.probability import CandidatePairs
+from neardup.decide.probability import CandidatePairs, Regression
 from neardup.decide.promises import Audit
 from neardup.errors import ArchiveError, VerdictError
 from neardup.measure.verified_approaches import SOURCE
-from neardup.review.learned.refit import Answered, Moves, asked_weights, log_odds_of, moved_bands, old_beliefs
+from neardup.review.learned.refit import Answered, Moves, asked_weights, moved_bands, old_beliefs
 from neardup.review.record.draws import read_draws
 from neardup.review.record.figures import audit_figures, verdict_figures
 from neardup.review.record.links import Links, Pair, save_known_pairs
@@ -29,7 +29,7 @@ from neardup.stages import Stage, digest_of, write_json
 from neardup.verify.store import EVIDENCE, read_evidence, read_facts, read_results
 from neardup.words import counted
 
-RECALIBRATE_STEP = 1
+RECALIBRATE_STEP = 2
 """Version of the step; raised when its result changes for equal verdicts."""
 LEARNT_FROM = ("review", "import")
 """The queues whose verdicts a decision is fitted with: what the machine asked, on the page or in a workbook. Whoever
@@ -50,15 +50,13 @@ class Run:
         base: the decision that no verdict has moved: of the archive's ground truth, or the shipped one.
         row_of: pair → its row in the two columns.
         log_odds: float64 (m,), by `base`.
-        tellable: bool (m,), whether geometry says something of the pair.
-        matched: bool (m,), whether it finds a match.
+        regression: int64 (m,), the `Regression` of `base` that each pair goes by.
     """
 
     base: Decision
     row_of: Mapping[Pair, int]
     log_odds: Floats
-    tellable: Bools
-    matched: Bools
+    regression: Ints
 
     @classmethod
     def load(cls, out: Path) -> "Run":
@@ -89,14 +87,13 @@ class Run:
         places = np.zeros((len(similarity), 2), dtype=np.int64)
         evidence = [known.get(pair) for pair in similarity]
         pairs = CandidatePairs.of(places, np.array(list(similarity.values()), float), evidence)
-        log_odds = log_odds_of(base.model, pairs.features, pairs.tellable)
         row_of = {pair: row for row, pair in enumerate(similarity)}
-        return cls(base, row_of, log_odds, pairs.tellable, pairs.matched)
+        return cls(base, row_of, base.model.log_odds(pairs), base.model.regression_of(pairs))
 
     @property
     def linked(self) -> Bools:
         """The pairs that the decision links, bool (m,)."""
-        return np.asarray(self.matched & (expit(self.log_odds) >= self.base.bands.link))
+        return np.asarray((self.regression == Regression.MATCHED) & (expit(self.log_odds) >= self.base.bands.link))
 
 
 @dataclass(frozen=True)
@@ -175,7 +172,7 @@ class Recalibration:
     def metrics(self) -> dict[str, float]:
         """The figures that MLflow keeps."""
         losses = {"log loss": self.log_loss, "log loss before": self.log_loss_before}
-        moves = {"shift": self.moves.verified.shift, "stretch": self.moves.verified.stretch}
+        moves = {"shift": self.moves.matched.shift, "stretch": self.moves.matched.stretch}
         defined = {name: value for name, value in losses.items() if value is not None}
         return {**self.figures, "verdicts fitted": float(self.verdicts), **moves, **defined}
 
@@ -230,13 +227,11 @@ def _fitted(
     missing = max(LEAST_VERDICTS - sum(kinds), sum(max(0, LEAST_OF_EACH - kind) for kind in kinds), 0)
     moves, before, after = Moves(), None, None
     if not missing:
-        beliefs = old_beliefs(run.log_odds, run.tellable, run.base.groups)
+        beliefs = old_beliefs(run.log_odds, run.regression, run.base.groups)
         before, after = answered.log_loss(answered.log_odds), answered.log_loss(answered.held_out(beliefs))
         moves = answered.fit(beliefs) if after < before else moves
     audited = audited_links(run, links, drawn)
-    chances = [
-        (float(expit(moves.verified.of(run.log_odds[[row]])[0])), right) for row, right in audited if run.matched[row]
-    ]
+    chances = [(float(expit(moves.matched.of(run.log_odds[[row]])[0])), right) for row, right in audited]
     base = run.base
     bands = moved_bands(base.bands, moves, chances)
     decision = None
@@ -291,7 +286,7 @@ def answers_of(run: Run, known: Mapping[Pair, bool], drawn: frozenset[Pair]) -> 
     weights = np.zeros(len(run.log_odds))
     weights[judged] = asked_weights(run.log_odds[open_to_ask], judged[open_to_ask])
     same = np.array(list(known.values()), dtype=bool)
-    return Answered(run.log_odds[rows], run.tellable[rows], same, weights[rows], _connected(list(known)))
+    return Answered(run.log_odds[rows], run.regression[rows], same, weights[rows], _connected(list(known)))
 
 
 def _connected(pairs: Sequence[Pair]) -> Ints:

@@ -1,9 +1,9 @@
-"""A decision fitted again with verdicts: two numbers move its log-odds, and what was drawn at random moves its promise.
+"""A decision fitted again with verdicts: two numbers move each regression, a random draw of links moves the promise.
 
 The pairs that a decision rests on are not at hand where it was shipped, and outnumber any evening's verdicts where they
 are. So the decision itself is the prior: its log-odds are shifted and stretched (Platt 1999), by verdicts that are
 weighted by the inverse of the chance of being asked, and only as far as they say so. What speaks for a pair, and in
-which order pairs rank, stays as it was, and the waterfall of a pair still adds up.
+which order pairs of one regression rank, stays as it was, and the waterfall of a pair still adds up.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,9 @@ from scipy.special import expit, log_expit, logit
 
 from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.bands import LINK_THRESHOLDS, Bands, Promise
-from neardup.decide.features import FEATURES
 from neardup.decide.folds import dealt_folds
 from neardup.decide.logistic import Logistic
-from neardup.decide.probability import PairModel
+from neardup.decide.probability import PairModel, Regression
 from neardup.decide.promises import lower_bound, more_without_error, upper_bound
 from neardup.decide.reliability import BIN_EDGES, CERTAIN
 
@@ -63,18 +62,25 @@ class Move:
 
 @dataclass(frozen=True)
 class Moves:
-    """The moves of both regressions of a decision, for pairs that geometry tells something of and for others."""
+    """The moves of the regressions of a decision, each by verdicts on the pairs that go by it."""
 
-    verified: Move = Move()
-    similarity: Move = Move()
+    matched: Move = Move()
+    unmatched: Move = Move()
+    untellable: Move = Move()
 
     def model(self, old: PairModel) -> PairModel:
         """The regressions that give the new probabilities."""
-        return PairModel(self.verified.regression(old.verified), self.similarity.regression(old.similarity))
+        moves = zip(self.every, old.regressions, strict=True)
+        return PairModel(*(move.regression(regression) for move, regression in moves))
 
-    def of(self, log_odds: Floats, tellable: Bools) -> Floats:
-        """The new log-odds of pairs, float64 (m,)."""
-        return np.where(tellable, self.verified.of(log_odds), self.similarity.of(log_odds))
+    @property
+    def every(self) -> tuple[Move, Move, Move]:
+        """The moves in the order of `Regression`."""
+        return self.matched, self.unmatched, self.untellable
+
+    def of(self, log_odds: Floats, regression: Ints) -> Floats:
+        """The new log-odds of pairs, float64 (m,), from the old ones and the `Regression` that each pair goes by."""
+        return np.asarray(np.choose(regression, [move.of(log_odds) for move in self.every]), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ class Answered:
 
     Attributes:
         log_odds: float64 (n,), by the decision that is fitted again.
-        tellable: bool (n,), whether geometry says something of the pair.
+        regression: int64 (n,), the `Regression` that each pair goes by.
         same: bool (n,), what people said.
         weights: float64 (n,), as `asked_weights` makes them.
         photos: int64 (n,), number of the set of photos that verdicts connect, without gaps: such pairs are held out
@@ -91,21 +97,21 @@ class Answered:
     """
 
     log_odds: Floats
-    tellable: Bools
+    regression: Ints
     same: Bools
     weights: Floats
     photos: Ints
 
     def take(self, chosen: Bools) -> "Answered":
         """Some of the verdicts."""
-        places = self.log_odds[chosen], self.tellable[chosen], self.same[chosen]
+        places = self.log_odds[chosen], self.regression[chosen], self.same[chosen]
         return Answered(*places, self.weights[chosen], self.photos[chosen])
 
     def fit(self, beliefs: "Answered") -> Moves:
         """The moves that these verdicts ask for against old beliefs, each regression by its own pairs."""
         moves = []
-        for own, old in ((self.tellable, beliefs.tellable), (~self.tellable, ~beliefs.tellable)):
-            parts = self.take(own), beliefs.take(old)
+        for kind in Regression:
+            parts = self.take(self.regression == kind), beliefs.take(beliefs.regression == kind)
             log_odds, weights = (
                 np.concatenate([getattr(part, name) for part in parts]) for name in ("log_odds", "weights")
             )
@@ -118,7 +124,7 @@ class Answered:
         moved = self.log_odds.copy()
         for number in np.unique(fold):
             judged = fold == number
-            moved[judged] = self.take(~judged).fit(beliefs).of(self.log_odds[judged], self.tellable[judged])
+            moved[judged] = self.take(~judged).fit(beliefs).of(self.log_odds[judged], self.regression[judged])
         return moved
 
     def log_loss(self, log_odds: Floats) -> float:
@@ -127,13 +133,7 @@ class Answered:
         return float(-(self.weights @ np.log(probability)) / self.weights.sum())
 
 
-def log_odds_of(model: PairModel, features: Floats, tellable: Bools) -> Floats:
-    """The log-odds of pairs by a decision's regressions, float64 (m,), from features, float64 (m, k)."""
-    cosines = features[:, [list(FEATURES).index(name) for name in model.similarity.features]]
-    return np.where(tellable, model.verified.log_odds(features), model.similarity.log_odds(cosines))
-
-
-def old_beliefs(log_odds: Floats, tellable: Bools, groups: int) -> Answered:
+def old_beliefs(log_odds: Floats, regression: Ints, groups: int) -> Answered:
     """What a decision believed of the pairs of a run, as verdicts that hold it in place where people said nothing.
 
     The queue asks what is doubtful. Two numbers that were fitted there alone would be carried to links and rejected
@@ -143,22 +143,20 @@ def old_beliefs(log_odds: Floats, tellable: Bools, groups: int) -> Answered:
 
     Args:
         log_odds: float64 (m,), of the pairs of a run.
-        tellable: bool (m,), whether geometry says something of the pair.
+        regression: int64 (m,), the `Regression` that each pair goes by.
         groups: how many groups the decision rests on.
     """
-    rows: list[tuple[float, bool, bool, float]] = []
-    for kind in (True, False):
-        own = log_odds[tellable == kind]
+    rows: list[tuple[float, int, bool, float]] = []
+    for kind in Regression:
+        own = log_odds[regression == kind]
         place = np.searchsorted(BIN_EDGES[1:-1], expit(own), side="right")
         bins = [float(own[place == number].mean()) for number in np.unique(place)]
         for middle in bins:
             chance = float(expit(middle))
             rows += [(middle, kind, True, chance / len(bins)), (middle, kind, False, (1 - chance) / len(bins))]
-    odds, verified, same, weights = (
-        (np.array(column) for column in zip(*rows, strict=True)) if rows else [np.empty(0)] * 4
-    )
+    odds, kinds, same, weights = (np.array(column) for column in zip(*rows, strict=True)) if rows else [np.empty(0)] * 4
     nowhere = np.zeros(len(odds), dtype=np.int64)
-    return Answered(odds, verified.astype(bool), same.astype(bool), groups * weights, nowhere)
+    return Answered(odds, kinds.astype(np.int64), same.astype(bool), groups * weights, nowhere)
 
 
 def asked_weights(log_odds: Floats, asked: Bools) -> Floats:
@@ -220,14 +218,14 @@ def moved_bands(bands: Bands, moves: Moves, audited: Sequence[tuple[float, bool]
     Args:
         bands: of the old decision.
         moves: of its log-odds.
-        audited: new probability of each audited link of which geometry tells something, and whether it was right.
+        audited: new probability of each audited link whose match counts, and whether it was right.
     """
     links, rest = bands.precision, bands.recall
     if links.threshold is not None:
-        least = max(links.threshold, moves.verified.probability(links.threshold))
+        least = max(links.threshold, moves.matched.probability(links.threshold))
         links = audited_promise(replace(links, threshold=least), audited)
     if rest.threshold is not None:
-        moved = (move.probability(rest.threshold) for move in (moves.verified, moves.similarity))
+        moved = (move.probability(rest.threshold) for move in moves.every)
         rest = replace(rest, threshold=min(rest.threshold, *moved))
     return Bands(links, rest)
 
