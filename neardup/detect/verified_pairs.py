@@ -23,7 +23,7 @@ from neardup.stages import replacing
 from neardup.verify.evidence import Evidence, ordered
 from neardup.verify.relation import relation_of
 from neardup.verify.store import EVIDENCE, EvidenceByPair, write_evidence
-from neardup.verify.verifier import Verifier, verifier_fingerprint
+from neardup.verify.verifier import Verifier, evidence_fingerprint
 
 PNG_LEVEL = 1
 """How hard zlib tries, of 9: the usual 6 takes most of the time of a picture, and saves an eighth of its bytes."""
@@ -166,7 +166,7 @@ class VerifiedPairs:
             reports: of the groups, by their numbers from 1; none where nothing was decided.
         """
         unique = {(found.first, found.second): found for found in self.evidence if found}
-        write_evidence(folder / EVIDENCE, unique.values(), verifier_fingerprint())
+        write_evidence(folder / EVIDENCE, unique.values(), evidence_fingerprint())
         if self.decision:
             self.decision.save(folder / DECISION)
         doubtful = self._doubtful()

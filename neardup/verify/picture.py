@@ -11,9 +11,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from neardup.arrays import Floats, Vectors
+from neardup.verify.differences import Pictures, levels_of
 from neardup.verify.evidence import Evidence
 from neardup.verify.frames import by_centres, inverse, outline, rescaled
-from neardup.verify.pixels import GreyPhoto, align, difference_of
+from neardup.verify.pixels import GreyPhoto
 from neardup.verify.relation import relation_of
 
 WIDTH = 1200
@@ -185,15 +186,16 @@ def _framed(photo: Image.Image, corners: Floats | None, factor: Floats) -> Image
 def _difference(first: Image.Image, second: Image.Image, evidence: Evidence, factor: Floats) -> Image.Image:
     """The panel of differences, of the size of the first photo; both photos have the size of a panel already."""
     assert evidence.transform is not None  # noqa: S101 - asked by panels_of
-    aligned = align(
+    pictures = Pictures(
         GreyPhoto(np.asarray(first.convert("L")), (evidence.width_first, evidence.height_first), evidence.screen_first),
         GreyPhoto(
             np.asarray(second.convert("L")), (evidence.width_second, evidence.height_second), evidence.screen_second
         ),
         evidence.transform,
-        COMPARED,
+        (evidence.picture_first, evidence.picture_second),
     )
-    levels = difference_of(aligned)
+    aligned = pictures.aligned(COMPARED)
+    levels = levels_of(aligned)
     page = np.full((*aligned.overlap.shape, 3), NOT_SHOWN, dtype=np.uint8)
     if levels is not None:
         grey = np.clip(255 - CONTRAST * levels, 0, 255).astype(np.uint8)
