@@ -5,6 +5,7 @@ import pytest
 from PIL import Image, ImageDraw
 from test_verify import cropped, scene, screened, verified
 
+from neardup.verify.pixels import AlignedPair, subtract
 from neardup.verify.relation import Kind, relation_of
 from neardup.verify.spots import spots_of
 
@@ -97,9 +98,16 @@ def test_shadows_that_a_print_lost_are_no_places_that_differ() -> None:
     assert box == pytest.approx((320, 100, 110, 120), abs=12)
 
 
-def test_uneven_light_is_no_place_that_differs() -> None:
-    """A copy whose corners are dark, as in a vignette."""
-    photo = Image.fromarray(np.asarray(scene(84)) // 3 + 160)  # an even, light picture, in which light shows most
-    y, x = np.mgrid[-1:1:360j, -1:1:480j]
-    dark = np.asarray(photo) * (1 - 0.35 * (x * x + y * y))[..., None]
-    assert relation_of(verified(photo, Image.fromarray(dark.astype(np.uint8)))).retouched == ()
+def test_uneven_light_is_taken_away() -> None:
+    """Of the difference that a vignette makes most is gone, and that of a copy in even light stays as it is."""
+    grey = np.asarray(scene(84).convert("L").resize((160, 120)), dtype=np.float32) / 2 + 90
+    y, x = np.mgrid[-1:1:120j, -1:1:160j]
+    dark = (grey * (1 - 0.3 * (x * x + y * y))).astype(np.float32)
+    everywhere = np.ones(grey.shape, dtype=bool)
+    for copy, least, most in ((dark, 0.0, 0.6), (255 - grey, 1.0, 1.0)):
+        aligned = AlignedPair(grey, copy, everywhere)
+        uneven, even = subtract(aligned, uneven=True), subtract(aligned)
+        assert uneven is not None
+        assert even is not None
+        left = np.abs(uneven.levels).mean() / np.abs(even.levels).mean()
+        assert least <= left <= most
