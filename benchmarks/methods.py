@@ -34,7 +34,7 @@ from neardup.stages import digest_file, digest_of, replacing
 from neardup.verify.candidates import CANDIDATES, closing_pairs, with_pairs
 from neardup.verify.evidence import ordered
 from neardup.verify.store import EvidenceByPair, KeypointCache, read_evidence, write_evidence
-from neardup.verify.verifier import CORES, Verifier, verifier_fingerprint
+from neardup.verify.verifier import CORES, Verifier, evidence_fingerprint
 
 PEER_STEP = 1
 """Version of the peers' vectors, bumped when a peer gives other vectors for equal photos: older ones are not reused."""
@@ -142,13 +142,13 @@ class Search:
 
     def evidence(self, rows: Iterable[Ints], path: Path) -> EvidenceByPair:
         """Verify pairs of rows, int64 (m, 2) each; what a former run found lies in a file, and what is new joins it."""
-        known = read_evidence(path, verifier_fingerprint())
+        known = read_evidence(path, evidence_fingerprint())
         asked = {pair for some in rows for pair in self.contents(some) if pair[0] != pair[1]}
         if asked - known.keys():
             files = {**self.queries.files, **self.gallery.files}
             verifier = Verifier(lambda photo: read_file(files[photo]), KeypointCache.in_state(path.parent))
             known |= verifier.verify(sorted(asked), known)
-            write_evidence(path, known.values(), verifier_fingerprint())
+            write_evidence(path, known.values(), evidence_fingerprint())
         return known
 
     def closed(self, rows: Ints, known: EvidenceByPair) -> Ints:

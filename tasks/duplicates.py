@@ -31,7 +31,7 @@ from neardup.stages import STATE, claim
 from neardup.verify.candidates import closing_pairs, near_together
 from neardup.verify.evidence import Evidence
 from neardup.verify.store import EVIDENCE, EvidenceByPair, read_evidence, write_evidence
-from neardup.verify.verifier import CORES, verifier_fingerprint
+from neardup.verify.verifier import CORES, evidence_fingerprint
 from neardup.words import duration
 from tasks.cluster import spread
 from tasks.running import RETRY, outside_fault
@@ -129,7 +129,7 @@ def verify_all(
     Returns:
         What was found, with the closing pairs, and all evidence that is known by then.
     """
-    known = read_evidence(out / "duplicates" / EVIDENCE, verifier_fingerprint())
+    known = read_evidence(out / "duplicates" / EVIDENCE, evidence_fingerprint())
     candidates = found.candidates
     with found.verifier(out / STATE):  # the workers' keypoints lie in its cache
         _verify_new(found, candidates, known, out, runner, settings)
@@ -157,7 +157,7 @@ def _verify_new(
     if not new:
         return
     claim(out / "duplicates")
-    file, fingerprint = out / "duplicates" / EVIDENCE, verifier_fingerprint()
+    file, fingerprint = out / "duplicates" / EVIDENCE, evidence_fingerprint()
     here = settings.runner == "threads"
     common: dict[str, Any] = {"root": found.collection.folder, "max_pixels": found.collection.max_pixels}
     common |= {"state": out.resolve() / STATE, "cores": CORES if here else 1}

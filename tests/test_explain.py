@@ -16,11 +16,12 @@ from neardup.detect.hits import verify_hits
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError, UnreadableImageError
 from neardup.search.nearest import Hit
+from neardup.verify.differences import levels_of
 from neardup.verify.evidence import Box, Evidence
 from neardup.verify.keypoints import features_of_image
 from neardup.verify.match import Prepared
 from neardup.verify.picture import WIDTH, explain_picture, panels_of
-from neardup.verify.pixels import GreyPhoto, align, difference_of
+from neardup.verify.pixels import GreyPhoto, align
 from neardup.verify.relation import Kind, place_of, relation_of
 from neardup.verify.verifier import proof_of
 
@@ -205,7 +206,7 @@ def test_differences_are_zero_where_only_one_photo_shows_something() -> None:
     grey = np.asarray(scene(72).convert("L"))
     photo, crop = GreyPhoto(grey, (480, 360)), GreyPhoto(grey[72:288, 96:384], (288, 216))
     aligned = align(photo, crop, (1, 0, -96, 0, 1, -72, 0, 0, 1))
-    levels = difference_of(aligned)
+    levels = levels_of(aligned)
     assert levels is not None
     assert levels[~aligned.overlap].max() == 0
     assert levels.mean() < 2

@@ -26,7 +26,7 @@ from neardup.stages import STATE, digest_file
 from neardup.verify.candidates import CANDIDATES
 from neardup.verify.evidence import ordered
 from neardup.verify.store import EVIDENCE, EvidenceByPair, KeypointCache, read_evidence, write_evidence
-from neardup.verify.verifier import Verifier, verifier_fingerprint
+from neardup.verify.verifier import Verifier, evidence_fingerprint
 from tasks import duplicates as steps
 
 TOLD = 777
@@ -134,7 +134,7 @@ def test_pairs_that_close_triangles_are_verified_by_the_flow(search: Search, tmp
     assert closed.pairs.similarities[place] == pytest.approx(float(vectors[0] @ vectors[1]), abs=1e-5)
     assert KINDS[closed.kinds[place]] == KINDS[NEAR]
     assert (np.diff(closed.pairs.similarities) <= 0).all()
-    assert read_evidence(tmp_path / "duplicates" / EVIDENCE, verifier_fingerprint()) == evidence
+    assert read_evidence(tmp_path / "duplicates" / EVIDENCE, evidence_fingerprint()) == evidence
 
 
 @pytest.mark.usefixtures("in_process")
@@ -144,7 +144,7 @@ def test_the_flow_takes_evidence_of_its_own_verifier_only(search: Search, tmp_pa
     _, evidence = verified(found, tmp_path)
     marked = [replace(one, inliers=TOLD) for one in evidence.values()]
     file = tmp_path / "duplicates" / EVIDENCE
-    write_evidence(file, marked, verifier_fingerprint())
+    write_evidence(file, marked, evidence_fingerprint())
     assert told(verified(found, tmp_path)[1]) == [TOLD] * len(evidence)
     write_evidence(file, marked, "another")
     assert told(verified(found, tmp_path)[1]) == told(evidence)
@@ -170,7 +170,7 @@ def test_watch_takes_evidence_of_its_own_verifier_only(
 
     evidence = look(tmp_path / "first")
     marked = [replace(one, inliers=TOLD) for one in evidence.values()]
-    write_evidence(out / "duplicates" / EVIDENCE, marked, fingerprint or verifier_fingerprint())
+    write_evidence(out / "duplicates" / EVIDENCE, marked, fingerprint or evidence_fingerprint())
     assert told(look(out)) == ([TOLD] if is_taken else told(evidence))
 
 

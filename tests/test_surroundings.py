@@ -5,6 +5,7 @@ import pytest
 from PIL import Image, ImageDraw
 from test_verify import cropped, scene, screened, verified
 
+from neardup.verify.pixels import AlignedPair, subtract
 from neardup.verify.relation import Kind, relation_of
 from neardup.verify.spots import spots_of
 
@@ -60,3 +61,53 @@ def test_a_place_stands_out_of_a_pair_that_differs_in_many(greatest: int, boxes:
     found = [box for _, box in spots_of(levels / 10, levels, np.ones((120, 160), np.bool_), (320, 240))]
     assert len(found) == boxes
     assert all(left <= 172 <= left + width and top <= 124 <= top + height for left, top, width, height in found)
+
+
+def test_what_surrounds_a_crop_is_neither_counted_nor_a_difference() -> None:
+    """A crop on a mount that lies where the photo goes on has its picture's share and place, and no box."""
+    photo, page = scene(81), Image.new("RGB", (340, 340), (235, 228, 210))
+    page.paste(photo.crop((60, 40, 300, 300)), (50, 30))
+    for pair, letter in (((photo, page), "B"), ((page, photo), "A")):
+        evidence = verified(*pair)
+        relation = relation_of(evidence)
+        which = "second" if letter == "B" else "first"
+        assert (relation.kind, relation.crop, relation.framed, relation.retouched) == (Kind.CROP, which, which, ())
+        assert relation.share == pytest.approx(240 * 260 / (480 * 360), abs=0.02)
+        assert relation.place_box == pytest.approx((60, 40, 240, 260), abs=6)
+        assert f"the picture in {letter} (mount, text, other pictures) is left out" in relation.sentence()
+
+
+def test_a_retouch_at_the_edge_is_no_mount() -> None:
+    """A box that was painted over in a corner is a place that differs, and the frame stays the whole photo's."""
+    photo, retouched = scene(81), scene(81)
+    ImageDraw.Draw(retouched).rectangle((360, 200, 480, 360), fill=(235, 235, 235))
+    relation = relation_of(verified(photo, retouched))
+    assert (relation.kind, relation.framed, len(relation.retouched)) == (Kind.SAME_FRAME, "", 1)
+
+
+def test_shadows_that_a_print_lost_are_no_places_that_differ() -> None:
+    """A soft shadow with a figure in it is black in the copy; a white box beside it is still found."""
+    photo = scene(83)
+    draw = ImageDraw.Draw(photo)
+    draw.rectangle((40, 60, 170, 190), fill=(12, 12, 12))
+    draw.ellipse((60, 80, 150, 170), fill=(70, 70, 70))
+    hard = photo.point([max(0, (level - 75) * 255 // 180) for level in range(256)] * 3)
+    assert relation_of(verified(photo, hard)).retouched == ()
+    ImageDraw.Draw(hard).rectangle((320, 100, 430, 220), fill=(240, 240, 240))
+    (box,) = relation_of(verified(photo, hard)).retouched
+    assert box == pytest.approx((320, 100, 110, 120), abs=12)
+
+
+def test_uneven_light_is_taken_away() -> None:
+    """Of the difference that a vignette makes most is gone, and that of a copy in even light stays as it is."""
+    grey = np.asarray(scene(84).convert("L").resize((160, 120)), dtype=np.float32) / 2 + 90
+    y, x = np.mgrid[-1:1:120j, -1:1:160j]
+    dark = (grey * (1 - 0.3 * (x * x + y * y))).astype(np.float32)
+    everywhere = np.ones(grey.shape, dtype=bool)
+    for copy, least, most in ((dark, 0.0, 0.6), (255 - grey, 1.0, 1.0)):
+        aligned = AlignedPair(grey, copy, everywhere)
+        uneven, even = subtract(aligned, uneven=True), subtract(aligned)
+        assert uneven is not None
+        assert even is not None
+        left = np.abs(uneven.levels).mean() / np.abs(even.levels).mean()
+        assert least <= left <= most

@@ -24,7 +24,7 @@ from neardup.stages import replacing
 from neardup.verify.evidence import Evidence, ordered
 from neardup.verify.relation import relation_of
 from neardup.verify.store import EVIDENCE, EvidenceByPair, write_evidence
-from neardup.verify.verifier import Verifier, verifier_fingerprint
+from neardup.verify.verifier import Verifier, evidence_fingerprint
 
 PICTURES = 24
 """Pairs that a page draws: one of each of the first groups, then those that a person should look at."""
@@ -165,7 +165,7 @@ class VerifiedPairs:
             reports: of the groups, by their numbers from 1; none where nothing was decided.
         """
         unique = {(found.first, found.second): found for found in self.evidence if found}
-        write_evidence(folder / EVIDENCE, unique.values(), verifier_fingerprint())
+        write_evidence(folder / EVIDENCE, unique.values(), evidence_fingerprint())
         if self.decision:
             self.decision.save(folder / DECISION)
         doubtful = self._doubtful()

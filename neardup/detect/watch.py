@@ -23,7 +23,7 @@ from neardup.search.all_pairs import NearPairs, joined, near_pairs
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, claim
 from neardup.verify.store import EVIDENCE, read_evidence
-from neardup.verify.verifier import Verifier, verifier_fingerprint
+from neardup.verify.verifier import Verifier, evidence_fingerprint
 from neardup.words import counted
 
 
@@ -117,7 +117,7 @@ def _verified(
     Those that close a triangle join them, as in `duplicates`: a new photo is held against what the known photos that it
     matches match.
     """
-    contents, earlier = candidates.contents, read_evidence(out / "duplicates" / EVIDENCE, verifier_fingerprint())
+    contents, earlier = candidates.contents, read_evidence(out / "duplicates" / EVIDENCE, evidence_fingerprint())
     with verifier:
         known = verifier.verify(by_content(candidates.of_new, contents), earlier)
         known |= verifier.verify(candidates.of_matched(known), earlier)

@@ -31,7 +31,7 @@ from neardup.stages import STATE, replacing, write_json
 from neardup.verify.candidates import CANDIDATES
 from neardup.verify.evidence import Evidence
 from neardup.verify.store import EVIDENCE, EvidenceByPair, read_evidence, write_evidence
-from neardup.verify.verifier import Verifier, verifier_fingerprint
+from neardup.verify.verifier import Verifier, evidence_fingerprint, verifier_fingerprint
 from neardup.words import typed
 
 FIGURES = "verified.json"
@@ -180,8 +180,8 @@ def verify_folder(out: Path, folder: Path, max_pixels: int, promises: tuple[floa
     name_of = {photo.sha256: photo.name for photo in test_set.photos}
     verifier = Verifier.of_folder(out / "test_dataset", name_of, out / STATE, max_pixels)
     with verifier:
-        verified, known = _verify(folder, test_set, verifier, read_evidence(path, verifier_fingerprint()), promises)
-    write_evidence(path, known.values(), verifier_fingerprint())
+        verified, known = _verify(folder, test_set, verifier, read_evidence(path, evidence_fingerprint()), promises)
+    write_evidence(path, known.values(), evidence_fingerprint())
     _write(folder, verified)
     for number, evidence in enumerate(verified.telling, 1):
         if picture := verifier.picture(evidence, (name_of[evidence.first], name_of[evidence.second])):

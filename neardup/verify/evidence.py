@@ -57,6 +57,10 @@ class Evidence:
         screen_first: period of the first photo's printing screen, in pixels; 0 where it shows none.
         screen_second: period of the second photo's printing screen, in pixels; 0 where it shows none.
         differences: boxes in the first photo where the second one differs, the greatest difference first.
+        picture_first: where the picture lies in the first photo, if a mount, a text or another picture beside it takes
+            the place of what the second photo shows; None where nothing does. The coverage counts such things in, for
+            the probability of a pair goes by it.
+        picture_second: where the picture lies in the second photo, in the same way.
     """
 
     first: str
@@ -85,6 +89,8 @@ class Evidence:
     screen_first: float = 0.0
     screen_second: float = 0.0
     differences: tuple[Box, ...] = ()
+    picture_first: Box | None = None
+    picture_second: Box | None = None
 
     @property
     def matched(self) -> bool:

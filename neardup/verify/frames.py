@@ -93,6 +93,12 @@ def inverse(transform: Transform) -> Transform:
     return numbers_of(np.asarray(inverted / inverted[2, 2], dtype=np.float64) if inverted[2, 2] else inverted)
 
 
+def cut_to(transform: Transform, first: Box, second: Box) -> Transform:
+    """A transform between parts of two photos, each part a box in pixels of its photo."""
+    to_first, to_second = (np.array([[1, 0, box[0]], [0, 1, box[1]], [0, 0, 1]]) for box in (first, second))
+    return numbers_of(np.asarray(np.linalg.inv(to_second) @ matrix_of(transform) @ to_first))
+
+
 def rescaled(transform: Transform, first: tuple[float, float], second: tuple[float, float]) -> Transform:
     """A transform between photos of other sizes, both axes of each by its own factor.
 

@@ -11,9 +11,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from neardup.arrays import Floats, Vectors
-from neardup.verify.evidence import Evidence
-from neardup.verify.frames import by_centres, inverse, outline, rescaled
-from neardup.verify.pixels import GreyPhoto, align, difference_of
+from neardup.verify.differences import Pictures, levels_of
+from neardup.verify.evidence import Box, Evidence, Transform
+from neardup.verify.frames import Size, by_centres, cut_to, inverse, outline, rescaled
+from neardup.verify.pixels import GreyPhoto
 from neardup.verify.relation import relation_of
 
 WIDTH = 1200
@@ -162,12 +163,20 @@ def panels_of(
         borderValue=NOT_SHOWN,
     )
     return Panels(
-        first=_framed(first_panel, outline(evidence.transform, second_size), first_factor),
-        second=_framed(second_panel, outline(inverse(evidence.transform), first_size), second_factor),
+        first=_framed(first_panel, _outline(evidence.transform, second_size, evidence.picture_second), first_factor),
+        second=_framed(
+            second_panel, _outline(inverse(evidence.transform), first_size, evidence.picture_first), second_factor
+        ),
         laid=Image.fromarray(warped.astype(np.uint8)),
         difference=_difference(first_panel, second_panel, evidence, first_factor),
         points=_points(first, second, evidence, points, 3 * width + 2 * GAP),
     )
+
+
+def _outline(transform: Transform, size: Size, picture: Box | None) -> Floats | None:
+    """A photo's outline in the other one, or its picture's where a mount is left out; see `outline`."""
+    left, top, width, height = picture or (0.0, 0.0, *size)
+    return outline(cut_to(transform, (0.0, 0.0, 0.0, 0.0), (left, top, width, height)), (round(width), round(height)))
 
 
 def _framed(photo: Image.Image, corners: Floats | None, factor: Floats) -> Image.Image:
@@ -185,15 +194,16 @@ def _framed(photo: Image.Image, corners: Floats | None, factor: Floats) -> Image
 def _difference(first: Image.Image, second: Image.Image, evidence: Evidence, factor: Floats) -> Image.Image:
     """The panel of differences, of the size of the first photo; both photos have the size of a panel already."""
     assert evidence.transform is not None  # noqa: S101 - asked by panels_of
-    aligned = align(
+    pictures = Pictures(
         GreyPhoto(np.asarray(first.convert("L")), (evidence.width_first, evidence.height_first), evidence.screen_first),
         GreyPhoto(
             np.asarray(second.convert("L")), (evidence.width_second, evidence.height_second), evidence.screen_second
         ),
         evidence.transform,
-        COMPARED,
+        (evidence.picture_first, evidence.picture_second),
     )
-    levels = difference_of(aligned)
+    aligned = pictures.aligned(COMPARED)
+    levels = levels_of(aligned)
     page = np.full((*aligned.overlap.shape, 3), NOT_SHOWN, dtype=np.uint8)
     if levels is not None:
         grey = np.clip(255 - CONTRAST * levels, 0, 255).astype(np.uint8)

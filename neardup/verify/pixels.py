@@ -8,10 +8,9 @@ import numpy as np
 
 from neardup.arrays import Bools, Vectors
 from neardup.encode.screen import Grey
-from neardup.verify.evidence import Box, Transform
+from neardup.verify.evidence import Transform
 from neardup.verify.frames import Size, by_centres, rescaled
 from neardup.verify.samples import median_of, quantiles, sampled
-from neardup.verify.spots import spots_of
 
 SIDE = 160
 """Pixels of the longer side at which photos are compared.
@@ -39,6 +38,8 @@ OUTLYING_FOR_TONES = 1.5
 """Multiple of the limit by `OUTLYING` and `OUTLYING_LEVELS` above which tones are matched anew without a pixel."""
 UNEVEN = 0.1
 """Half the side of a window, as a share of the longer side, whose mean difference is removed: uneven light, fading."""
+RELIT = 0.7
+"""Share of a pair's median difference that uneven light must leave at most to be believed: any quadratic fits a bit."""
 FLAT = 3.0
 """Grey levels a pixel that are added to every gradient, so that grain in a sky makes no great apparent shift."""
 GREATEST = 8.0
@@ -66,15 +67,11 @@ class Comparison:
         correlation: of grey levels where both show something, after their tones were matched, -1 to 1; a negative that
             fits has a correlation near 1.
         overlap: share of the first photo that was compared, 0 to 1: without the borders that only one has.
-        differences: boxes in full pixels of the first photo, the most significant first.
-        significances: of each box, in spreads of the pair's apparent shifts above their median.
     """
 
     tone_slope: float = 0.0
     correlation: float = 0.0
     overlap: float = 0.0
-    differences: tuple[Box, ...] = ()
-    significances: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,8 +104,40 @@ class AlignedPair:
     overlap: Bools
 
 
+@dataclass(frozen=True)
+class Difference:
+    """How two photos differ after their tones were matched; all arrays are (h, w).
+
+    Attributes:
+        first: float32, the first photo.
+        second: float32, the second photo in the tones of the first one.
+        overlap: bool, where both photos show something.
+        levels: float32, first photo less second one, without the slow differences of uneven light; 0 outside of the
+            overlap.
+        outlying: bool, where the photos differ far more than elsewhere.
+    """
+
+    first: Vectors
+    second: Vectors
+    overlap: Bools
+    levels: Vectors
+    outlying: Bools
+
+    @cached_property
+    def shifts(self) -> Vectors:
+        """Apparent shift, float32: the difference by the gradient, by how many pixels a shift would make it.
+
+        A slight misfit gives large differences at every edge of the subject and a small apparent shift; what was
+        painted over gives a great one.
+        """
+        gradient = np.maximum(_gradient(self.first), _gradient(self.second))
+        weights = self.overlap.astype(np.float32)
+        mean_gradient = _masked_mean(gradient, weights, 7) + FLAT
+        return np.asarray(np.minimum(np.abs(self.levels) / mean_gradient, GREATEST))
+
+
 def compare(first: GreyPhoto, second: GreyPhoto, transform: Transform) -> Comparison:
-    """Compare two photos where they overlap.
+    """Compare the tones of two photos where they overlap.
 
     Args:
         first: the first photo.
@@ -116,29 +145,42 @@ def compare(first: GreyPhoto, second: GreyPhoto, transform: Transform) -> Compar
         transform: full pixels of the first photo to those of the second.
 
     Returns:
-        Tones, likeness and differences; all zero where too little overlaps or a photo is of one tone.
+        Tones and likeness; all zero where too little overlaps or a photo is of one tone.
     """
-    aligned = align(first, second, transform)
-    difference = _difference(aligned)
-    if difference is None:
+    settled = settle(align(first, second, transform))
+    if settled is None:
         return Comparison()
+    aligned, difference = settled
+    return Comparison(
+        tone_slope=_slope(replace(aligned, overlap=aligned.overlap & ~difference.outlying)),
+        correlation=correlation(aligned.first[aligned.overlap], difference.second[aligned.overlap]),
+        overlap=float(aligned.overlap.mean()),
+    )
+
+
+def settle(aligned: AlignedPair, *, uneven: bool = False) -> tuple[AlignedPair, Difference] | None:
+    """Match tones and cut off borders in turn, until neither spoils the other.
+
+    Args:
+        aligned: two photos in one frame.
+        uneven: whether to look for uneven light once borders are cut off, as `subtract` does.
+
+    Returns:
+        The pair without its borders, and how it differs; None where there is too little to compare.
+    """
+    difference = subtract(aligned)
+    if difference is None:
+        return None
     for number in range(ROUNDS):
         # What was painted over bends the tones at first, so that much else differs: no border is cut off before.
         overlap = aligned.overlap
         without_borders = overlap & ~_borders(difference.shifts, overlap) if number else overlap
         smaller = replace(aligned, overlap=without_borders)
-        next_difference = _difference(smaller, without_borders & ~difference.outlying)
+        next_difference = subtract(smaller, without_borders & ~difference.outlying, uneven=uneven and number > 0)
         if next_difference is None:
             break
         aligned, difference = smaller, next_difference
-    boxes = spots_of(difference.shifts, difference.levels, aligned.overlap, first.size)
-    return Comparison(
-        tone_slope=_slope(replace(aligned, overlap=aligned.overlap & ~difference.outlying)),
-        correlation=_correlation(aligned.first[aligned.overlap], difference.second[aligned.overlap]),
-        overlap=float(aligned.overlap.mean()),
-        differences=tuple(box for _, box in boxes),
-        significances=tuple(significance for significance, _ in boxes),
-    )
+    return aligned, difference
 
 
 def align(first: GreyPhoto, second: GreyPhoto, transform: Transform, side: int = SIDE) -> AlignedPair:
@@ -190,12 +232,45 @@ def match_tones(values: Vectors, target: Vectors, source: Vectors) -> Vectors:
         float32 of the shape of `values`, 0 to 255.
     """
     target_levels, source_levels = quantiles(target, QUANTILES), quantiles(source, QUANTILES)
-    if _correlation(target, source) < 0:
+    if correlation(target, source) < 0:
         target_levels = target_levels[::-1]
     rising = source_levels + np.arange(len(source_levels)) * 1e-4  # equal levels would have no slope between them
     table = np.interp(np.arange(256 * FINENESS) / FINENESS, rising, target_levels).astype(np.float32)
     places = np.clip(values * FINENESS + 0.5, 0, len(table) - 1).astype(np.int16)
     return np.asarray(table[places], dtype=np.float32)
+
+
+def relit(aligned: AlignedPair, toned: Vectors, reliable: Bools) -> Vectors:
+    """Tones of the second photo in the light of the first one, where one was lit, or has faded, unevenly.
+
+    How much lighter and how much harder the first photo is, each a quadratic of the place, is fitted so that what was
+    painted over has no weight (iteratively reweighted least squares with Geman and McClure's weights).
+
+    Args:
+        aligned: the pair.
+        toned: float32 (h, w), the second photo in the tones of the first.
+        reliable: bool (h, w), where tones are taken from.
+
+    Returns:
+        float32 (h, w).
+    """
+    height, width = toned.shape
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    places = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
+    first, second = aligned.first[reliable], aligned.second[reliable]
+    for _ in range(2):  # tones were matched in the wrong light at first
+        basis = np.concatenate([places, places * ((toned - toned[reliable].mean()) / 64)[..., None]], axis=-1)
+        terms, wanted = sampled(basis[reliable]), sampled(first - toned[reliable])
+        weights = np.ones(len(wanted))
+        for _ in range(4):
+            normal = (terms * weights[:, None]).T
+            factors = np.linalg.solve(normal @ terms + 1e-3 * len(wanted) * np.eye(12), normal @ wanted)
+            misfit = np.abs(wanted - terms @ factors)
+            weights = 1 / (1 + (misfit / (1.5 * np.median(misfit) + 2)) ** 2) ** 2
+        light = np.asarray(basis @ factors, dtype=np.float32)
+        darker = aligned.first - light
+        toned = match_tones(aligned.second, darker[reliable], second)
+    return toned + light
 
 
 def factors_of(grey: Grey, size: Size) -> tuple[float, float]:
@@ -208,44 +283,13 @@ def _reduced(shape: tuple[int, ...], factor: float) -> Size:
     return max(1, round(shape[1] * factor)), max(1, round(shape[0] * factor))
 
 
-@dataclass(frozen=True)
-class _Difference:
-    """How two photos differ after their tones were matched; all arrays are (h, w).
-
-    Attributes:
-        first: float32, the first photo.
-        second: float32, the second photo in the tones of the first one.
-        overlap: bool, where both photos show something.
-        levels: float32, first photo less second one, without the slow differences of uneven light; 0 outside of the
-            overlap.
-        outlying: bool, where the photos differ far more than elsewhere.
-    """
-
-    first: Vectors
-    second: Vectors
-    overlap: Bools
-    levels: Vectors
-    outlying: Bools
-
-    @cached_property
-    def shifts(self) -> Vectors:
-        """Apparent shift, float32: the difference by the gradient, by how many pixels a shift would make it.
-
-        A slight misfit gives large differences at every edge of the subject and a small apparent shift; what was
-        painted over gives a great one.
-        """
-        gradient = np.maximum(_gradient(self.first), _gradient(self.second))
-        weights = self.overlap.astype(np.float32)
-        mean_gradient = _masked_mean(gradient, weights, 7) + FLAT
-        return np.asarray(np.minimum(np.abs(self.levels) / mean_gradient, GREATEST))
-
-
-def _difference(aligned: AlignedPair, reliable: Bools | None = None) -> _Difference | None:
+def subtract(aligned: AlignedPair, reliable: Bools | None = None, *, uneven: bool = False) -> Difference | None:
     """Match tones and subtract; None where there is too little to compare.
 
     Args:
         aligned: two photos in one frame.
         reliable: bool (h, w), where tones are taken from; if it is less than half of the overlap, or None, from all.
+        uneven: whether to take uneven light away where that leaves less than `RELIT` of the difference.
     """
     overlap = aligned.overlap
     if overlap.sum() < LEAST_OVERLAP:
@@ -256,6 +300,10 @@ def _difference(aligned: AlignedPair, reliable: Bools | None = None) -> _Differe
     if min(first.std(), second.std()) < 1:
         return None
     toned = match_tones(aligned.second, first, second)
+    if uneven:
+        even, toned = toned, relit(aligned, toned, reliable)
+        if _misfit(first - toned[reliable]) > RELIT * _misfit(first - even[reliable]):
+            toned = even
     difference = aligned.first - toned
     sample = sampled(difference[reliable])
     median = float(np.median(sample))
@@ -265,21 +313,27 @@ def _difference(aligned: AlignedPair, reliable: Bools | None = None) -> _Differe
     clipped = np.clip(difference, median - limit, median + limit)
     light = _masked_mean(clipped, weights, window)
     levels = (difference - light) * weights
-    return _Difference(aligned.first, toned, overlap, levels, np.abs(levels) > OUTLYING_FOR_TONES * limit)
+    return Difference(aligned.first, toned, overlap, levels, np.abs(levels) > OUTLYING_FOR_TONES * limit)
 
 
-def _correlation(first: Vectors, second: Vectors) -> float:
+def correlation(first: Vectors, second: Vectors) -> float:
     """Pearson's correlation, 0 where a photo is of one tone."""
     a, b = first - first.mean(), second - second.mean()
     norm = float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / norm if norm > 0 else 0.0
 
 
+def _misfit(differences: Vectors) -> float:
+    """Median distance of differences, float32 (n,), from their median."""
+    sample = sampled(differences)
+    return median_of(np.abs(sample - median_of(sample)))
+
+
 def _slope(aligned: AlignedPair) -> float:
     """Ratio of the two tone ranges between their deciles, with the sign of the correlation: robust to a few places."""
     first, second = aligned.first[aligned.overlap], aligned.second[aligned.overlap]
     (low, high), (second_low, second_high) = (quantiles(side, np.array([0.1, 0.9])) for side in (first, second))
-    return float(np.sign(_correlation(first, second)) * (second_high - second_low) / max(1.0, high - low))
+    return float(np.sign(correlation(first, second)) * (second_high - second_low) / max(1.0, high - low))
 
 
 def _gradient(grey: Vectors) -> Vectors:
@@ -312,16 +366,3 @@ def _borders(shifts: Vectors, overlap: Bools) -> Bools:
         if compact and across < INWARD * width and down < INWARD * height:
             reaching[labels == label] = 0
     return np.asarray(cv2.dilate(reaching, np.ones((5, 5), np.uint8)) > 0)
-
-
-def difference_of(aligned: AlignedPair) -> Vectors | None:
-    """How far the grey levels of two photos lie apart after their tones were matched, for people to look at.
-
-    Args:
-        aligned: the pair, as `align` gives it.
-
-    Returns:
-        float32 (h, w), 0 to 255, uneven light removed, 0 where not both show something; None where there is too little.
-    """
-    difference = _difference(aligned)
-    return None if difference is None else np.asarray(np.abs(difference.levels), dtype=np.float32)

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Literal
 
 from neardup.verify.evidence import Box, Evidence
-from neardup.verify.frames import Size, box_in_first, frames_of, inverse
+from neardup.verify.frames import Size, box_in_first, cut_to, frames_of, inverse
 from neardup.words import counted
 
 WHOLE = 0.95
@@ -99,6 +99,8 @@ class Relation:
         plain: whether what surrounds a crop in the other photo is plain: a margin, a mount or empty ground.
         montage: the photo that may be a montage or page of which the other is a part: a hint, for a narrow crop of a
             single picture has the same numbers.
+        framed: the photo in which a mount, a text or another picture takes the place of what the other photo shows
+            there; it is left out of the shares and the places.
         retouched: boxes in the first photo where the second one seems to differ: a hint; none where the match is
             doubtful, for two different pictures differ everywhere.
         points: matched points that agree.
@@ -120,6 +122,7 @@ class Relation:
     doubtful: bool = False
     plain: bool = False
     montage: Which = ""
+    framed: Which = ""
     retouched: tuple[Box, ...] = ()
     points: int = 0
 
@@ -153,6 +156,7 @@ class Relation:
             "tones fit badly": self.other_exposure,
             "plain around": self.plain,
             "small part": bool(self.montage),
+            "framed": bool(self.framed),
         }
         return tuple(word for word, holds in words.items() if holds)
 
@@ -180,6 +184,9 @@ class Relation:
             parts.append(f"the rest of {other} is plain, as a margin, a mount or a sky is")
         if self.montage:
             parts.append("a detail, or one picture of a montage or a page")
+        if self.framed:
+            framed = {"first": f"the picture in {first}", "second": f"the picture in {second}", "both": "both pictures"}
+            parts.append(f"what is around {framed[self.framed]} (mount, text, other pictures) is left out")
         if self.other_exposure:
             parts.append("tones fit badly: a large retouch, a poor print or another exposure of the same scene")
         if self.retouched:
@@ -278,14 +285,19 @@ def _frames_relation(evidence: Evidence) -> Relation:
     second_size = (evidence.width_second, evidence.height_second)
     transform = evidence.transform
     assert transform is not None  # noqa: S101 - a matched pair has one
+    boxes = evidence.picture_first or (0.0, 0.0, *first_size), evidence.picture_second or (0.0, 0.0, *second_size)
+    framed = _photos_where(first=evidence.picture_first is not None, second=evidence.picture_second is not None)
+    transform = cut_to(transform, *boxes)
+    first_size, second_size = ((round(box[2]), round(box[3])) for box in boxes)
     # What an affine transform says of the edges of a photo that is seen from the side is off by some per cent.
-    coverage = frames_of(transform, first_size, second_size) if evidence.in_perspective else evidence
+    own = evidence.in_perspective or framed
+    coverage = frames_of(transform, first_size, second_size) if own else evidence
     first, second = coverage.coverage_first, coverage.coverage_second
     if min(first, second) >= WHOLE:
-        return Relation(Kind.SAME_FRAME, share=first)
+        return Relation(Kind.SAME_FRAME, share=first, framed=framed)
     greater = max(first, second)
     if greater < NEARLY_WHOLE or greater - min(first, second) < 1 - WHOLE:
-        return Relation(Kind.OVERLAP, share=first, other_share=second)
+        return Relation(Kind.OVERLAP, share=first, other_share=second, framed=framed)
     if second > first:
         crop, uncropped, share, size = SECOND, FIRST, first, first_size
         place_box = box_in_first(transform, first_size, second_size)
@@ -298,10 +310,16 @@ def _frames_relation(evidence: Evidence) -> Relation:
         crop=crop,
         share=share,
         place=place_of(place_box, size) if place_box else "",
-        place_box=place_box,
+        place_box=_moved(place_box, boxes[0] if crop == SECOND else boxes[1]) if place_box else None,
+        framed=framed,
         plain=plain >= PLAIN,
         montage=uncropped if share <= SMALL and plain < PLAIN else "",
     )
+
+
+def _moved(box: Box, within: Box) -> Box:
+    """A box in pixels of a part of a photo, as a box in pixels of the photo."""
+    return box[0] + within[0], box[1] + within[1], box[2], box[3]
 
 
 def _photos_where(*, first: bool, second: bool) -> Which:

@@ -44,7 +44,9 @@ def write_evidence(path: Path, evidence: Iterable[Evidence], fingerprint: str) -
         fingerprint: of the verifier that found it.
     """
     rows = list(evidence)
-    types = _column_types() | {"transform": pa.list_(pa.float64()), "differences": pa.list_(pa.list_(pa.float64()))}
+    numbers = pa.list_(pa.float64())
+    boxes = {"picture_first": numbers, "picture_second": numbers, "differences": pa.list_(numbers)}
+    types = _column_types() | {"transform": numbers} | boxes
     columns = {field.name: pa.array(map(attrgetter(field.name), rows), types[field.name]) for field in fields(Evidence)}
     table = pa.table(columns).replace_schema_metadata({"verifier": fingerprint})
     return write_parquet(path, table)

@@ -24,6 +24,7 @@ from neardup.images import MAX_PIXELS, read_content, read_image
 from neardup.progress import bar
 from neardup.stages import digest_of
 from neardup.verify.candidates import candidate_pairs, closing_pairs, near_together, with_pairs
+from neardup.verify.differences import SAID_STEP, Pictures, differences_of
 from neardup.verify.evidence import Evidence, ordered
 from neardup.verify.frames import frames_of
 from neardup.verify.keypoints import KEYPOINTS_STEP, LocalFeatures, local_features
@@ -35,7 +36,7 @@ from neardup.verify.store import EvidenceByPair, KeypointCache
 from neardup.verify.surroundings import plainness
 
 VERIFY_STEP = 5
-"""Version of the evidence; bumped when it changes for equal photos, beside those of keypoints and matches."""
+"""Version of what decisions go by; bumped when it changes for equal photos, as are those of keypoints and matches."""
 CORES = max(1, cv2.getNumberOfCPUs())
 """Pairs and photos that are worked on at once, unless a caller says otherwise."""
 MANY = 2048
@@ -55,8 +56,13 @@ PREPARED_PHOTOS = 512
 
 
 def verifier_fingerprint() -> str:
-    """Digest of the versions of all steps of verification: equal fingerprints give equal evidence."""
+    """Digest of the versions of all steps of verification: equal fingerprints give equal probabilities."""
     return digest_of("verifier", KEYPOINTS_STEP, MATCH_STEP, VERIFY_STEP, cv2.__version__.split(".")[0])
+
+
+def evidence_fingerprint() -> str:
+    """Digest of the versions of all that is kept of a pair: equal fingerprints give equal boxes and sentences too."""
+    return digest_of(verifier_fingerprint(), SAID_STEP)
 
 
 def evidence_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> Evidence:
@@ -98,11 +104,12 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
     frames = frames_of(best.transform, *sizes)
     greys = [GreyPhoto(photo.features.grey, photo.size, photo.features.screen) for photo in (first, second)]
     pixels = compare(greys[0], greys[1], best.transform)
-    transform, differences = best.transform, pixels.differences
+    transform = best.transform
     if perspective := perspective_of(best.candidates, transform, *sizes):
         in_perspective = compare(greys[0], greys[1], perspective)
         if in_perspective.correlation >= pixels.correlation:  # pixels, to which it was not fitted, must bear it out
-            transform, differences = perspective, in_perspective.differences
+            transform = perspective
+    pictures = Pictures.of(greys[0], greys[1], transform)
     plain_first, plain_second = plainness(greys[0], greys[1], transform)
     matched = replace(
         evidence,
@@ -117,7 +124,9 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
         correlation=pixels.correlation,
         plain_first=plain_first,
         plain_second=plain_second,
-        differences=differences,
+        differences=differences_of(pictures),
+        picture_first=pictures.boxes[0],
+        picture_second=pictures.boxes[1],
     )
     return matched, best.points
 
