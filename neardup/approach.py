@@ -121,10 +121,10 @@ class Approach:
         if not self.settings.verify or self.repeat:
             return None
         from neardup.decide.decision import DECISION_STEP  # noqa: PLC0415 - OpenCV, which not all need
-        from neardup.verify.verifier import verifier_fingerprint  # noqa: PLC0415 - OpenCV, which not all need
+        from neardup.verify.verifier import evidence_fingerprint  # noqa: PLC0415 - OpenCV, which not all need
 
         promises = self.settings.decide.precision, self.settings.decide.recall
-        key = digest_of(VERIFIED_STEP, DECISION_STEP, self.evaluation.key, verifier_fingerprint(), promises)
+        key = digest_of(VERIFIED_STEP, DECISION_STEP, self.evaluation.key, evidence_fingerprint(), promises)
         return Stage(self.out, f"{self.place}/verified", key)
 
     @property
