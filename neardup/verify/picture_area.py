@@ -123,7 +123,8 @@ def _box_of_greatest_sum(values: Vectors) -> tuple[int, int, int, int]:
     above = np.concatenate([np.zeros((1, columns)), coarse.cumsum(axis=0)])
     best, box = 0.0, (0, 0, columns, rows)
     for top in range(rows):
-        sums = np.pad((above[top + 1 :] - above[top]).cumsum(axis=1), ((0, 0), (1, 0)))
+        sums = np.zeros((rows - top, columns + 1))
+        np.cumsum(above[top + 1 :] - above[top], axis=1, out=sums[:, 1:])
         gains = sums - np.minimum.accumulate(sums, axis=1)
         place = int(gains.argmax())
         if gains.flat[place] > best:

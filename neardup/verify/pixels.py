@@ -1,12 +1,12 @@
 """Two photos laid on each other pixel by pixel: tones, likeness, and the places where they differ."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
 
-from neardup.arrays import Bools, Vectors
+from neardup.arrays import Bools, Floats, Vectors
 from neardup.encode.screen import Grey
 from neardup.verify.evidence import Transform
 from neardup.verify.frames import Size, by_centres, rescaled
@@ -240,37 +240,46 @@ def match_tones(values: Vectors, target: Vectors, source: Vectors) -> Vectors:
     return np.asarray(table[places], dtype=np.float32)
 
 
-def relit(aligned: AlignedPair, toned: Vectors, reliable: Bools) -> Vectors:
+def relit(aligned: AlignedPair, reliable: Bools) -> Vectors | None:
     """Tones of the second photo in the light of the first one, where one was lit, or has faded, unevenly.
 
     How much lighter and how much harder the first photo is, each a quadratic of the place, is fitted so that what was
-    painted over has no weight (iteratively reweighted least squares with Geman and McClure's weights).
+    painted over has no weight (iteratively reweighted least squares with Geman and McClure's weights), on a sample.
 
     Args:
         aligned: the pair.
-        toned: float32 (h, w), the second photo in the tones of the first.
         reliable: bool (h, w), where tones are taken from.
 
     Returns:
-        float32 (h, w).
+        float32 (h, w); None where that leaves more than `RELIT` of the difference that even light leaves.
     """
-    height, width = toned.shape
-    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-    places = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
-    first, second = aligned.first[reliable], aligned.second[reliable]
+    places, pixels = _quadratic(*reliable.shape), sampled(np.flatnonzero(reliable))
+    first, second = (grey.ravel()[pixels] for grey in (aligned.first, aligned.second))
+    even, darker = _misfit(first - match_tones(second, first, second)), first
     for _ in range(2):  # tones were matched in the wrong light at first
-        basis = np.concatenate([places, places * ((toned - toned[reliable].mean()) / 64)[..., None]], axis=-1)
-        terms, wanted = sampled(basis[reliable]), sampled(first - toned[reliable])
-        weights = np.ones(len(wanted))
+        target, tones = darker, match_tones(second, darker, second)
+        middle, wanted = tones.mean(), first - tones
+        terms = np.concatenate([places[pixels], places[pixels] * ((tones - middle) / 64)[:, None]], axis=1)
+        weights = np.ones(len(wanted), np.float32)
         for _ in range(4):
             normal = (terms * weights[:, None]).T
             factors = np.linalg.solve(normal @ terms + 1e-3 * len(wanted) * np.eye(12), normal @ wanted)
             misfit = np.abs(wanted - terms @ factors)
             weights = 1 / (1 + (misfit / (1.5 * np.median(misfit) + 2)) ** 2) ** 2
-        light = np.asarray(basis @ factors, dtype=np.float32)
-        darker = aligned.first - light
-        toned = match_tones(aligned.second, darker[reliable], second)
-    return toned + light
+        light = (terms @ factors).astype(np.float32)
+        darker = first - light
+    if _misfit(darker - match_tones(second, darker, second)) > RELIT * even:
+        return None
+    tones = (match_tones(aligned.second, target, second) - middle) / 64
+    lighter, harder = ((places @ part).reshape(reliable.shape) for part in np.split(factors, 2))
+    return np.asarray(match_tones(aligned.second, darker, second) + lighter + harder * tones, dtype=np.float32)
+
+
+@lru_cache(maxsize=8)
+def _quadratic(height: int, width: int) -> Floats:
+    """The terms of a quadratic of the place at each pixel, row by row: float64 (height * width, 6)."""
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].reshape(2, -1)
+    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
 
 
 def factors_of(grey: Grey, size: Size) -> tuple[float, float]:
@@ -300,10 +309,8 @@ def subtract(aligned: AlignedPair, reliable: Bools | None = None, *, uneven: boo
     if min(first.std(), second.std()) < 1:
         return None
     toned = match_tones(aligned.second, first, second)
-    if uneven:
-        even, toned = toned, relit(aligned, toned, reliable)
-        if _misfit(first - toned[reliable]) > RELIT * _misfit(first - even[reliable]):
-            toned = even
+    if uneven and (lit := relit(aligned, reliable)) is not None:
+        toned = lit
     difference = aligned.first - toned
     sample = sampled(difference[reliable])
     median = float(np.median(sample))

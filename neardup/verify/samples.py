@@ -1,14 +1,18 @@
 """Quantiles of many pixels from an even sample of them, in a fraction of the time that all would take."""
 
+from typing import TypeVar
+
 import numpy as np
 
-from neardup.arrays import Floats, Vectors
+from neardup.arrays import Floats, Ints, Vectors
 
 SAMPLED = 2500
 """Pixels, evenly spread, whose quantiles make a tone curve: all would take half of the whole comparison's time."""
+Values = TypeVar("Values", Vectors, Ints)
+"""Levels of pixels, or their places."""
 
 
-def sampled(values: Vectors) -> Vectors:
+def sampled(values: Values) -> Values:
     """Some values, evenly spread, about `SAMPLED` of them."""
     return values[:: max(1, len(values) // SAMPLED)]
 
