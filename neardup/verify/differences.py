@@ -10,7 +10,7 @@ from neardup.arrays import Bools, Vectors
 from neardup.verify.evidence import Box, Transform
 from neardup.verify.frames import Size, by_centres, inverse, rescaled
 from neardup.verify.picture_area import inside_box, picture_box
-from neardup.verify.pixels import AlignedPair, GreyPhoto, align, correlation, factors_of, settle, subtract
+from neardup.verify.pixels import SIDE, AlignedPair, GreyPhoto, align, correlation, factors_of, settle, subtract
 from neardup.verify.spots import spots_of
 
 SAID_STEP = 1
@@ -56,9 +56,9 @@ class Pictures:
         boxes = picture_box(first, second, transform), picture_box(second, first, inverse(transform))
         return cls(first, second, transform, boxes)
 
-    def aligned(self, *side: int) -> AlignedPair:
+    def aligned(self, side: int = SIDE) -> AlignedPair:
         """Both photos in the frame of the first one, as `pixels.align` does it, compared within both pictures only."""
-        aligned = align(self.first, self.second, self.transform, *side)
+        aligned = align(self.first, self.second, self.transform, side)
         overlap = aligned.overlap
         for box, inside in zip(self.boxes, (self._in_first, self._in_second), strict=True):
             overlap = overlap & inside(aligned, box) if box else overlap
