@@ -93,6 +93,14 @@ class Evidence:
     picture_second: Box | None = None
 
     @property
+    def pictures(self) -> tuple[Box, Box]:
+        """Where the picture lies in each photo, which is the whole photo where nothing takes its place."""
+        return (
+            self.picture_first or (0.0, 0.0, self.width_first, self.height_first),
+            self.picture_second or (0.0, 0.0, self.width_second, self.height_second),
+        )
+
+    @property
     def matched(self) -> bool:
         """Whether a plausible transform takes one photo to the other."""
         return self.transform is not None

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from neardup.arrays import Floats, Vectors
 from neardup.verify.differences import Pictures, levels_of
 from neardup.verify.evidence import Box, Evidence, Transform
-from neardup.verify.frames import Size, by_centres, cut_to, inverse, outline, rescaled
+from neardup.verify.frames import by_centres, cut_to, inverse, outline, rescaled
 from neardup.verify.pixels import GreyPhoto
 from neardup.verify.relation import relation_of
 
@@ -163,20 +163,17 @@ def panels_of(
         borderValue=NOT_SHOWN,
     )
     return Panels(
-        first=_framed(first_panel, _outline(evidence.transform, second_size, evidence.picture_second), first_factor),
-        second=_framed(
-            second_panel, _outline(inverse(evidence.transform), first_size, evidence.picture_first), second_factor
-        ),
+        first=_framed(first_panel, _outline(evidence.transform, evidence.pictures[1]), first_factor),
+        second=_framed(second_panel, _outline(inverse(evidence.transform), evidence.pictures[0]), second_factor),
         laid=Image.fromarray(warped.astype(np.uint8)),
         difference=_difference(first_panel, second_panel, evidence, first_factor),
         points=_points(first, second, evidence, points, 3 * width + 2 * GAP),
     )
 
 
-def _outline(transform: Transform, size: Size, picture: Box | None) -> Floats | None:
-    """A photo's outline in the other one, or its picture's where a mount is left out; see `outline`."""
-    left, top, width, height = picture or (0.0, 0.0, *size)
-    return outline(cut_to(transform, (0.0, 0.0, 0.0, 0.0), (left, top, width, height)), (round(width), round(height)))
+def _outline(transform: Transform, picture: Box) -> Floats | None:
+    """The outline in one photo of the other one's picture; see `outline`."""
+    return outline(cut_to(transform, (0.0, 0.0, 0.0, 0.0), picture), (round(picture[2]), round(picture[3])))
 
 
 def _framed(photo: Image.Image, corners: Floats | None, factor: Floats) -> Image.Image:

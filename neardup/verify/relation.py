@@ -281,11 +281,8 @@ def place_of(box: Box, size: Size) -> str:
 
 def _frames_relation(evidence: Evidence) -> Relation:
     """How the frames of a matched pair lie; of a crop also its share and place."""
-    first_size = (evidence.width_first, evidence.height_first)
-    second_size = (evidence.width_second, evidence.height_second)
-    transform = evidence.transform
+    transform, boxes = evidence.transform, evidence.pictures
     assert transform is not None  # noqa: S101 - a matched pair has one
-    boxes = evidence.picture_first or (0.0, 0.0, *first_size), evidence.picture_second or (0.0, 0.0, *second_size)
     framed = _photos_where(first=evidence.picture_first is not None, second=evidence.picture_second is not None)
     transform = cut_to(transform, *boxes)
     first_size, second_size = ((round(box[2]), round(box[3])) for box in boxes)
