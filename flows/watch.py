@@ -54,7 +54,7 @@ def watch(
         names = chosen_encoder(out, encoder, log.info, chosen.onnx)
         watched, again = look_for_new(archive, out, chosen, *names, threshold, verify=verify)
         show_watched(watched)
-        log_watched(tracking, watched)
+        log_watched(tracking)
     return watched.facts() | {
         "asked_again": [asdict(pair) for pair in again],
         "folder": str(watched.folder) if watched.folder else None,

@@ -11,14 +11,13 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import TaskRunner
 
-from neardup.arrays import Ints
 from neardup.decide.constraints import PairVerdicts
 from neardup.decide.decision import Decision
 from neardup.detect.decoys import Decoys, search_decoys
 from neardup.detect.duplicate_tables import write_duplicates
 from neardup.detect.duplicates import Duplicates
 from neardup.detect.verified_pairs import Verification, verify_pairs
-from neardup.encode.collection import Collection, encode_shard, known, new_shards
+from neardup.encode.collection import Collection, Present, encode_shard, known, new_shards
 from neardup.encode.encoder import loaded_encoder
 from neardup.encode.shards import Encoded, among
 from neardup.errors import ConfigError
@@ -68,12 +67,12 @@ def threshold_of(collection: Collection, out: Path, threshold: float | None) -> 
     return Evaluation.load(folder).threshold if threshold is None else threshold
 
 
-def encode_new(collection: Collection, here: Ints, runner: TaskRunner[Any], settings: ClusterSettings) -> None:
+def encode_new(collection: Collection, here: Present, runner: TaskRunner[Any], settings: ClusterSettings) -> None:
     """Encode every file that is here and not known, shard by shard; say how far it is and how long it will take."""
     old = known(collection)
-    total = int((~among(here, old)).sum())
+    total = int((~among(here.marks, old)).sum())
     log = get_run_logger()
-    log.info("%s photos, %s of them to encode", f"{len(here):,}", f"{total:,}")
+    log.info("%s photos, %s of them to encode", f"{len(here.marks):,}", f"{total:,}")
     calls = ({"collection": collection, "paths": paths} for paths in new_shards(collection, old, settings.shard))
     progress = _Progress("encoded", "photos", total, log.info)
     for encoded in spread(runner, encode, calls, settings.workers):
@@ -178,7 +177,7 @@ def _verify_new(
 
 
 @task(name="decoys", retry_condition_fn=outside_fault, **RETRY)
-def look_for_decoys(triangle: Triangle, here: Ints, folder: Path, decision: Decision | None, out: Path) -> Decoys:
+def look_for_decoys(triangle: Triangle, here: Present, folder: Path, decision: Decision | None, out: Path) -> Decoys:
     """Search for foreign photographs in the collection, to bound its false links.
 
     Raises:

@@ -15,7 +15,7 @@ from neardup.errors import TrackingError
 from neardup.measure.threshold import calibrated_beside
 from neardup.review.asked.again import Again, ask_about
 from neardup.settings.schema import Settings
-from neardup.stages import digest_file
+from neardup.stages import STATE, digest_file, read_json, write_json
 from neardup.words import counted
 from tasks.decisions import judged_pairs, links_of
 from tasks.running import RETRY, outside_fault
@@ -59,13 +59,22 @@ def show_watched(watched: Watched) -> None:
     create_table_artifact(pairs, key="new-pairs", description=f"The first of {len(watched.pairs)} new pairs")
 
 
-def log_watched(tracking: Tracking, watched: Watched) -> None:
-    """Log what was published as a run of MLflow; that its server is away is a warning, for the results are on disk."""
-    if watched.folder is None:
-        return
-    counts = {f"watch {name}": float(count) for name, count in watched.counts.items()}
-    key = digest_file(watched.folder / "watch.json")
+def log_watched(tracking: Tracking) -> None:
+    """Log each run that was published and not logged yet, the oldest first, as a run of MLflow.
+
+    A run that was killed before it was logged, or whose server was away, is logged by the next one. That the server is
+    away is a warning, for the results are on disk.
+    """
+    marks = tracking.out / STATE / "watch" / "logged.json"
+    logged = read_json(marks)
     try:
-        tracking.log_folder("watch", key, {**counts, "threshold": watched.threshold}, watched.folder)
+        for file in sorted((tracking.out / "watch").glob("[0-9]*/watch.json")):
+            key, facts = digest_file(file), read_json(file)
+            if logged.get(file.parent.name) == key or not {"counts", "threshold"} <= facts.keys():
+                continue
+            counts = {f"watch {name}": float(count) for name, count in facts["counts"].items()}
+            tracking.log_folder("watch", key, {**counts, "threshold": facts["threshold"]}, file.parent)
+            logged[file.parent.name] = key
+            write_json(marks, logged)
     except TrackingError as away:
         get_run_logger().warning("%s", away)

@@ -14,9 +14,11 @@ from servers import free_port, mlflow_server
 
 from neardup.errors import ArchiveError, EncoderError, TrackingError
 from neardup.settings.schema import Settings
+from neardup.stages import digest_file, write_json
 from tasks.addresses import without_credentials
 from tasks.models import fetch_encoder
 from tasks.tracking import EXPERIMENT, Tracking, is_logged, local_uri
+from tasks.watch import log_watched
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of MLflow's own imports
 THREADS = 8
@@ -98,6 +100,20 @@ def test_two_folders_of_one_server_have_runs_of_their_own(shared: str, tmp_path:
     """Although name and key are the same."""
     one, two = (Tracking(shared, tmp_path / name).open("experiment", "same") for name in ("one", "two"))
     assert one.info.run_id != two.info.run_id
+
+
+def test_a_watch_that_was_killed_before_it_was_logged_is_logged_by_the_next(tracking: Tracking) -> None:
+    """Each published run is logged once, whatever became of its run in MLflow."""
+    for number in (2, 1):
+        facts = {"counts": {"new": number}, "threshold": 0.5}
+        write_json(tracking.out / "watch" / f"000{number}" / "watch.json", facts)
+        log_watched(tracking)
+    client = tracking.client
+    runs = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id], order_by=["start_time"])
+    assert [run.data.metrics for run in runs] == [{"watch new": number, "threshold": 0.5} for number in (2.0, 1.0)]
+    client.delete_run(runs[0].info.run_id)
+    log_watched(tracking)
+    assert tracking.find("watch", digest_file(tracking.out / "watch" / "0002" / "watch.json")) is None
 
 
 def test_a_folder_that_holds_its_runs_may_move(tracking: Tracking, tmp_path: Path) -> None:

@@ -84,11 +84,14 @@ def test_rows_are_in_the_order_of_the_items(photos: Path, tmp_path: Path) -> Non
 
 
 def test_a_killed_encoding_goes_on(photos: Path, tmp_path: Path) -> None:
-    """What was stored before is not encoded again."""
+    """What was stored before is not encoded again; what was left half-written, days ago, is deleted."""
     embed_photos(items_of(photos)[:2], photos, Tones(), store=tmp_path)
+    half = tmp_path / Tones().fingerprint / ".shard-000256-0.12-34.part.parquet"
+    half.touch()
+    os.utime(half, (0, 0))
     encoder = Tones()
     embed_photos(items_of(photos), photos, encoder, store=tmp_path)
-    assert encoder.encoded == 2
+    assert (encoder.encoded, half.exists()) == (2, False)
 
 
 def test_another_encoder_starts_anew(photos: Path, tmp_path: Path) -> None:

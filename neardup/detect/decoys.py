@@ -10,7 +10,7 @@ from neardup.arrays import Ints
 from neardup.decide.decision import Decision
 from neardup.decide.promises import FalseLinks, expected_false_links
 from neardup.detect.hits import verify_hits
-from neardup.encode.collection import Files, encoded_photos
+from neardup.encode.collection import Files, Present, encoded_photos
 from neardup.encode.encoder import Encoder
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ArchiveError
@@ -72,13 +72,13 @@ class Decoys:
 
 
 def search_decoys(
-    triangle: Triangle, present: Ints, folder: Path, encoder: Encoder, decision: Decision, state: Path
+    triangle: Triangle, present: Present, folder: Path, encoder: Encoder, decision: Decision, state: Path
 ) -> Decoys:
     """Search for each photograph of a folder in a collection, and count those that are linked.
 
     Args:
         triangle: of the collection, searched to its end.
-        present: marks of the collection's files that are there, ordered.
+        present: what a walk through the collection's folder found.
         folder: of the decoys; it is only read.
         encoder: that of the collection.
         decision: what links a pair.
@@ -95,7 +95,7 @@ def search_decoys(
         raise ArchiveError(f"{folder} holds no photo that can be read: name a folder of photographs with --decoys")
     path_and_photo = [(path, photo) for photo, path in sorted(items, key=lambda item: item[1])]
     decoys = embed_photos(path_and_photo, folder, encoder, store=state / "decoys" / "vectors", max_pixels=limit)
-    collected = encoded_photos(triangle.collection, present)
+    collected = encoded_photos(triangle.collection, present.marks)
     rows, photos, paths = _gallery(triangle, collected)
     foreign = ~np.isin(decoys.photos, photos)
     vectors = triangle.vectors(rows)

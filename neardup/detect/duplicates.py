@@ -20,6 +20,7 @@ from neardup.detect.pictures import pictures_in
 from neardup.detect.verified_pairs import Verification, VerifiedPairs, by_content, decide_pairs, groups_of
 from neardup.encode.collection import (
     Collection,
+    Present,
     encode_shard,
     encoded_photos,
     known,
@@ -212,18 +213,18 @@ class Duplicates:
 
 
 def duplicates(
-    triangle: Triangle, present: Ints, judged_photos: Sequence[str] = (), *, grouped: bool = True
+    triangle: Triangle, present: Present, judged_photos: Sequence[str] = (), *, grouped: bool = True
 ) -> Duplicates:
     """Put the pairs of all blocks together, of the files that are still there, and make groups of them.
 
     Args:
         triangle: searched to its end.
-        present: marks of the files that are there, ordered.
+        present: what a walk through the folder found.
         judged_photos: SHA-256 of photos that people judged; they are counted even if they are in no pair.
         grouped: whether similarity makes the groups; else each photo is one for itself, until pairs are decided.
     """
     collection = triangle.collection
-    files = encoded_photos(collection, present)
+    files = encoded_photos(collection, present.marks)
     pictures = pictures_in(triangle, files.contents)
     judged = np.isin(files.contents, keys_of(judged_photos))
     chosen = np.flatnonzero(pictures.related() | judged)
@@ -293,12 +294,12 @@ def find_duplicates(
         decision = None if threshold is not None else shipped_decision(collection.fingerprint)
         if threshold is None and decision is None:
             raise ConfigError(f"no decision is shipped for {encoder}: give a threshold, which belongs to the encoder")
-        marks = present(collection)
+        here = present(collection)
         for paths in new_shards(collection, known(collection)):
             encode_shard(collection, paths)
         least, most = (decision.loosest, CANDIDATES) if decision else (threshold, None)
         assert least is not None  # noqa: S101 - one of the two is there
-        found = duplicates(search_all(collection, least, most), marks, grouped=decision is None)
+        found = duplicates(search_all(collection, least, most), here, grouped=decision is None)
         if decision is None:
             return found
         verifier = found.verifier(Path(temporary))

@@ -4,7 +4,6 @@ What a worker is told is small and plain, and what it makes goes to the store: n
 Memory grows with the number of photos by the 24 bytes that tell the known files and contents from the new.
 """
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from neardup.archive.walk import Skipped, is_chosen, walk_images
+from neardup.archive.walk import OnSkip, Skipped, ignore, is_chosen, walk_images
 from neardup.arrays import Ints
 from neardup.encode.batch import with_batch
 from neardup.encode.encoder import loaded_encoder
@@ -133,9 +132,25 @@ def _any_photo(folder: Path, settings: PrepareSettings) -> bool:
     return any(is_chosen(path, settings.photos) for path in walk_images(folder))
 
 
-def present(collection: Collection) -> Ints:
-    """The marks of all photos of the folder, int64 (n,), ordered."""
-    return np.unique(np.concatenate([marks for marks, _ in _listed(collection)]))
+@dataclass(frozen=True)
+class Present:
+    """What a walk through a folder found.
+
+    Attributes:
+        marks: int64 (n,), ordered, of all its photos.
+        skipped: folders that cannot be listed, and entries with the name of a photo that cannot be used.
+    """
+
+    marks: Ints
+    skipped: tuple[Skipped, ...]
+
+
+def present(collection: Collection) -> Present:
+    """Walk through the folder once."""
+    skipped: list[Skipped] = []
+    marks = np.unique(np.concatenate([marks for marks, _ in _listed(collection, skipped.append)]))
+    chosen = (item for item in skipped if item.is_folder or is_chosen(item.path, collection.photos, collection.pages))
+    return Present(marks, tuple(chosen))
 
 
 def known(collection: Collection) -> Ints:
@@ -143,21 +158,15 @@ def known(collection: Collection) -> Ints:
     return known_files(collection.vectors, collection.max_pixels)
 
 
-def unreadable(collection: Collection, present: Ints) -> dict[str, str]:
+def unreadable(collection: Collection, present: Present) -> dict[str, str]:
     """Why each file that is there cannot be read: path → reason, ordered, of files that did not change since.
 
     Folders that cannot be listed, and files whose name cannot be used, are among them.
     """
-    reasons: dict[str, str] = {}
-
-    def leave_out(skipped: Skipped) -> None:
-        if skipped.is_folder or is_chosen(skipped.path, collection.photos, collection.pages):
-            reasons[skipped.path] = skipped.reason
-
-    deque(walk_images(collection.folder, leave_out), maxlen=0)
+    reasons = {skipped.path: skipped.reason for skipped in present.skipped}
     table = unreadable_files(collection.vectors, collection.max_pixels)
     marks = table["file"].to_numpy()
-    table = table.filter(among(marks, present) & ~among(marks, encoded_files(collection.vectors)))
+    table = table.filter(among(marks, present.marks) & ~among(marks, encoded_files(collection.vectors)))
     reasons |= dict(zip(table["path"].to_pylist(), table["reason"].to_pylist(), strict=True))
     return dict(sorted(reasons.items()))
 
@@ -174,11 +183,11 @@ def new_shards(collection: Collection, known: Ints, size: int = SHARD) -> Iterat
         yield tuple(waiting)
 
 
-def _listed(collection: Collection) -> Iterator[tuple[Ints, list[str]]]:
+def _listed(collection: Collection, on_skip: OnSkip = ignore) -> Iterator[tuple[Ints, list[str]]]:
     """Marks and paths of the folder's photos, some thousands at a time; what cannot be looked at is left out."""
     marks: list[int] = []
     paths: list[str] = []
-    for path in walk_images(collection.folder):
+    for path in walk_images(collection.folder, on_skip):
         if not is_chosen(path, collection.photos, collection.pages):
             continue
         try:

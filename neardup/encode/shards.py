@@ -70,6 +70,7 @@ def open_store(url: str, encoder: Encoder, *, measure: bool = False) -> tuple[St
         ArchiveError: the store cannot be read, or a later version wrote it.
     """
     store = Store(url).under(encoder.fingerprint)
+    store.delete_abandoned()
     version = store.noted("format")
     if version not in {None, FORMAT}:
         raise ArchiveError(f"a later version of neardup wrote the store {url}: update neardup, or name another store")

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from neardup.arrays import Vectors
 from neardup.errors import ArchiveError, install_hint
-from neardup.stages import STATE, replacing
+from neardup.stages import STATE, delete_abandoned, replacing
 from neardup.tables import reading_parquet
 
 
@@ -115,6 +115,12 @@ class Store:
                 return pq.read_table(path, columns=columns, partitioning=None, page_checksum_verification=True, **where)
         except FileNotFoundError:
             raise ArchiveError(f"{self.url} holds no {name}.parquet any more: {again}") from None
+
+    def delete_abandoned(self) -> None:
+        """Delete what processes that were killed left half-written; a store that is no folder has none of it."""
+        _, folder, local = self._location
+        if local:
+            delete_abandoned(Path(folder))
 
     def delete(self, name: str) -> None:
         """Delete a table; one that is not there is as good as deleted."""
