@@ -7,13 +7,14 @@ import cv2
 import numpy as np
 
 from neardup.arrays import Bools, Vectors
-from neardup.verify.evidence import Box, Transform
+from neardup.verify.evidence import Box
 from neardup.verify.frames import Size, by_centres, inverse, rescaled
 from neardup.verify.picture_area import inside_box, picture_box
-from neardup.verify.pixels import SIDE, AlignedPair, GreyPhoto, align, correlation, factors_of, settle, subtract
+from neardup.verify.pixels import AlignedPair, LaidPair, Round, align, begun, factors_of, settle, subtract
 from neardup.verify.spots import spots_of
+from neardup.verify.tones import correlation
 
-SAID_STEP = 1
+SAID_STEP = 2
 """Version of what is said of a pair, boxes and mounts, and decides nothing; bumped when it changes for equal photos."""
 AWAY = 0.012
 """Share of a photo's longer side that is left out along a picture's edge, which is known to a pixel or two."""
@@ -39,26 +40,28 @@ class Pictures:
     """Two photos, with where their pictures lie.
 
     Attributes:
-        first: the first photo.
-        second: the second photo.
-        transform: full pixels of the first photo to those of the second.
+        photos: both photos as they lie on each other.
         boxes: in full pixels of each.
     """
 
-    first: GreyPhoto
-    second: GreyPhoto
-    transform: Transform
+    photos: LaidPair
     boxes: Boxes = (None, None)
 
     @classmethod
-    def of(cls, first: GreyPhoto, second: GreyPhoto, transform: Transform) -> Self:
-        """Find where the pictures lie in two photos; the arguments are those of the class."""
-        boxes = picture_box(first, second, transform), picture_box(second, first, inverse(transform))
-        return cls(first, second, transform, boxes)
+    def of(cls, photos: LaidPair) -> Self:
+        """Find where the pictures lie in two photos."""
+        first, second, transform = photos.first, photos.second, photos.transform
+        return cls(photos, (picture_box(first, second, transform), picture_box(second, first, inverse(transform))))
 
-    def aligned(self, side: int = SIDE) -> AlignedPair:
+    def begun(self) -> tuple[Round, ...]:
+        """What the comparison of the pictures begins with, as `pixels.begun` gives it."""
+        return begun(self._within(self.photos.aligned)) if any(self.boxes) else self.photos.begun
+
+    def aligned(self, side: int) -> AlignedPair:
         """Both photos in the frame of the first one, as `pixels.align` does it, compared within both pictures only."""
-        aligned = align(self.first, self.second, self.transform, side)
+        return self._within(align(self.photos.first, self.photos.second, self.photos.transform, side))
+
+    def _within(self, aligned: AlignedPair) -> AlignedPair:
         overlap = aligned.overlap
         for box, inside in zip(self.boxes, (self._in_first, self._in_second), strict=True):
             overlap = overlap & inside(aligned, box) if box else overlap
@@ -66,16 +69,16 @@ class Pictures:
 
     def _in_first(self, aligned: AlignedPair, box: Box) -> Bools:
         height, width = aligned.overlap.shape
-        return inside_box((height, width), self.first.size, box, AWAY)
+        return inside_box((height, width), self.photos.first.size, box, AWAY)
 
     def _in_second(self, aligned: AlignedPair, box: Box) -> Bools:
-        grey = self.second.grey
-        inside = inside_box((grey.shape[0], grey.shape[1]), self.second.size, box, AWAY).astype(np.uint8)
-        height, width = aligned.overlap.shape
-        reduced = width / self.first.size[0], height / self.first.size[1]
+        (height, width), size, second = aligned.overlap.shape, self.photos.first.size, self.photos.second
+        grey = second.grey
+        inside = inside_box((grey.shape[0], grey.shape[1]), second.size, box, AWAY).astype(np.uint8)
+        reduced = width / size[0], height / size[1]
         warped = cv2.warpPerspective(
             inside,
-            by_centres(rescaled(self.transform, reduced, factors_of(grey, self.second.size))),
+            by_centres(rescaled(self.photos.transform, reduced, factors_of(grey, second.size))),
             (width, height),
             flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
         )
@@ -84,11 +87,10 @@ class Pictures:
 
 def differences_of(pictures: Pictures) -> tuple[Box, ...]:
     """The places where two pictures differ, boxes in full pixels of the first photo, the most significant first."""
-    settled = settle(pictures.aligned(), uneven=True)
+    settled = settle(pictures.begun(), uneven=True)
     if settled is None:
         return ()
-    aligned, difference = settled
-    size = pictures.first.size
+    aligned, difference, size = settled.aligned, settled.difference, pictures.photos.first.size
     return tuple(
         box
         for _, box in spots_of(difference.shifts, difference.levels, aligned.overlap, size)

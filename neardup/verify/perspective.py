@@ -119,9 +119,9 @@ def _faces_both(matrix: Floats, first: Size, second: Size) -> bool:
     if abs(np.linalg.det(matrix)) < TINY:
         return False
     ways = ((matrix, first), (np.linalg.inv(matrix), second))
+    # Depths are linear, so that the least one is that of a corner.
     return all(
-        bool((_homogeneous(_grid(size)) @ one[2] / one[2, 2] > LEAST_DEPTH).all()) if one[2, 2] else False
-        for one, size in ways
+        bool(one[2, 2] and 1 - np.abs(one[2, :2] / one[2, 2]) @ _extent(size) / 2 > LEAST_DEPTH) for one, size in ways
     )
 
 

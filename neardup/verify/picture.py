@@ -14,7 +14,7 @@ from neardup.arrays import Floats, Vectors
 from neardup.verify.differences import Pictures, levels_of
 from neardup.verify.evidence import Box, Evidence, Transform
 from neardup.verify.frames import by_centres, cut_to, inverse, outline, rescaled
-from neardup.verify.pixels import GreyPhoto
+from neardup.verify.pixels import GreyPhoto, LaidPair
 from neardup.verify.relation import relation_of
 
 WIDTH = 1200
@@ -191,15 +191,14 @@ def _framed(photo: Image.Image, corners: Floats | None, factor: Floats) -> Image
 def _difference(first: Image.Image, second: Image.Image, evidence: Evidence, factor: Floats) -> Image.Image:
     """The panel of differences, of the size of the first photo; both photos have the size of a panel already."""
     assert evidence.transform is not None  # noqa: S101 - asked by panels_of
-    pictures = Pictures(
+    photos = LaidPair(
         GreyPhoto(np.asarray(first.convert("L")), (evidence.width_first, evidence.height_first), evidence.screen_first),
         GreyPhoto(
             np.asarray(second.convert("L")), (evidence.width_second, evidence.height_second), evidence.screen_second
         ),
         evidence.transform,
-        (evidence.picture_first, evidence.picture_second),
     )
-    aligned = pictures.aligned(COMPARED)
+    aligned = Pictures(photos, (evidence.picture_first, evidence.picture_second)).aligned(COMPARED)
     levels = levels_of(aligned)
     page = np.full((*aligned.overlap.shape, 3), NOT_SHOWN, dtype=np.uint8)
     if levels is not None:

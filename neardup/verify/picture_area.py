@@ -5,7 +5,8 @@ import numpy as np
 
 from neardup.arrays import Bools, Floats, Vectors
 from neardup.verify.evidence import Box, Transform
-from neardup.verify.pixels import AlignedPair, GreyPhoto, align
+from neardup.verify.pixels import AlignedPair, GreyPhoto, align, masked_mean_of
+from neardup.verify.samples import middle_of
 
 SIDE = 120
 """Pixels of the longer side at which agreement is looked for: a mount of a twentieth of the side is six of them."""
@@ -90,12 +91,8 @@ def _agreement(aligned: AlignedPair) -> tuple[Vectors, Vectors]:
         float32 (h, w), correlation of the two photos in a window, -1 to 1, whose sign is turned for a negative; and
         float32 (h, w), weights from 0 to `MOST`, 0 outside of the overlap and where both photos are even.
     """
-    overlap, size = aligned.overlap.astype(np.float32), (WINDOW, WINDOW)
-    shares = np.maximum(cv2.blur(overlap, size), 1e-3)
-
-    def mean(values: Vectors) -> Vectors:
-        return np.asarray(cv2.blur(values * overlap, size) / shares, dtype=np.float32)
-
+    overlap = aligned.overlap.astype(np.float32)
+    mean = masked_mean_of(overlap, WINDOW)
     # Their means are subtracted first, or the squares would use up the digits of 32 bits.
     first, second = (grey - grey[aligned.overlap].mean() for grey in (aligned.first, aligned.second))
     first_mean, second_mean = mean(first), mean(second)
@@ -104,7 +101,7 @@ def _agreement(aligned: AlignedPair) -> tuple[Vectors, Vectors]:
         for grey, around in ((first, first_mean), (second, second_mean))
     ]
     agreement = (mean(first * second) - first_mean * second_mean) / (spreads[0] * spreads[1] + GRAIN)
-    relative = [spread / (np.median(spread[aligned.overlap]) + GRAIN) for spread in spreads]
+    relative = [spread / (middle_of(spread[aligned.overlap]) + GRAIN) for spread in spreads]
     weights = np.clip(np.maximum(*relative) - EVEN, 0, MOST) * overlap
     sign = np.float32(-1 if (agreement * weights).sum() < 0 else 1)
     return np.asarray(agreement * sign, dtype=np.float32), np.asarray(weights, dtype=np.float32)
@@ -113,23 +110,28 @@ def _agreement(aligned: AlignedPair) -> tuple[Vectors, Vectors]:
 def _box_of_greatest_sum(values: Vectors) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of the rectangle whose values, float (h, w), have the greatest sum.
 
-    Kadane's algorithm (Bentley 1984) for each pair of rows; two by two pixels are one, which takes an eighth of the
-    time.
+    Kadane's algorithm (Bentley 1984) for each pair of rows whose positive values alone exceed the best sum so far: of
+    photos that agree nearly everywhere that is few. Two by two pixels are one, which takes an eighth of the time.
     """
     height, width = values.shape
     padded = np.pad(values, ((0, height % 2), (0, width % 2)))
     coarse = padded.reshape(padded.shape[0] // 2, 2, padded.shape[1] // 2, 2).sum(axis=(1, 3), dtype=np.float64)
     rows, columns = coarse.shape
     above = np.concatenate([np.zeros((1, columns)), coarse.cumsum(axis=0)])
+    positive_above = np.maximum(coarse, 0).sum(axis=1).cumsum()
     best, box = 0.0, (0, 0, columns, rows)
     for top in range(rows):
-        sums = np.zeros((rows - top, columns + 1))
-        np.cumsum(above[top + 1 :] - above[top], axis=1, out=sums[:, 1:])
+        least = best + (positive_above[top - 1] if top else 0.0)
+        shortest = max(top, int(np.searchsorted(positive_above, least, side="right")))
+        if shortest >= rows:
+            break
+        sums = np.zeros((rows - shortest, columns + 1))
+        np.cumsum(above[shortest + 1 :] - above[top], axis=1, out=sums[:, 1:])
         gains = sums - np.minimum.accumulate(sums, axis=1)
         place = int(gains.argmax())
         if gains.flat[place] > best:
             row, right = divmod(place, columns + 1)
-            best, box = float(gains.flat[place]), (int(sums[row, : right + 1].argmin()), top, right, top + 1 + row)
+            best, box = float(gains.flat[place]), (int(sums[row, : right + 1].argmin()), top, right, shortest + 1 + row)
     left, top, right, bottom = (2 * edge for edge in box)
     return left, top, min(right, width), min(bottom, height)
 

@@ -1,16 +1,19 @@
 """Two photos laid on each other pixel by pixel: tones, likeness, and the places where they differ."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
+from typing import Self
 
 import cv2
 import numpy as np
 
-from neardup.arrays import Bools, Floats, Vectors
+from neardup.arrays import Bools, Vectors
 from neardup.encode.screen import Grey
 from neardup.verify.evidence import Transform
 from neardup.verify.frames import Size, by_centres, rescaled
-from neardup.verify.samples import median_of, quantiles, sampled
+from neardup.verify.samples import median_of, middle_of, quantiles, sampled
+from neardup.verify.tones import correlation, match_tones, relit
 
 SIDE = 160
 """Pixels of the longer side at which photos are compared.
@@ -23,10 +26,6 @@ BLUR_OF_SCREEN = 0.6
 """Standard deviation of the blur as a share of a screen's period: by it dots are grey."""
 LEAST_OVERLAP = 500
 """Compared pixels that both photos must show; a patch of 22 × 22 has no tones to match."""
-QUANTILES = np.linspace(0, 1, 33)
-"""Shares of the pixels, 0 to 1, at whose grey levels two tone curves are matched: 33 follow any paper or plate."""
-FINENESS = 4
-"""Entries of a tone curve's table for each grey level: finer than the grain that remains after the blur."""
 OUTLYING = 2.5
 """Robust standard deviations at which a pixel's difference is cut off before uneven light is measured.
 
@@ -38,8 +37,6 @@ OUTLYING_FOR_TONES = 1.5
 """Multiple of the limit by `OUTLYING` and `OUTLYING_LEVELS` above which tones are matched anew without a pixel."""
 UNEVEN = 0.1
 """Half the side of a window, as a share of the longer side, whose mean difference is removed: uneven light, fading."""
-RELIT = 0.7
-"""Share of a pair's median difference that uneven light must leave at most to be believed: any quadratic fits a bit."""
 FLAT = 3.0
 """Grey levels a pixel that are added to every gradient, so that grain in a sky makes no great apparent shift."""
 GREATEST = 8.0
@@ -54,8 +51,8 @@ THICK = 0.1
 """Least thickness of a retouch at the edge, as a share of the overlap's longer side: frames and strips are thinner."""
 FILLED = 0.6
 """Least share of its box that a retouch at the edge fills: the paper around a turned picture is a wedge."""
-ROUNDS = 3
-"""Times that tones are matched anew: without what was painted over, and from the second time on without borders."""
+ROUNDS = 2
+"""Times that borders are cut off and tones matched anew, after tones were matched without what was painted over."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +102,31 @@ class AlignedPair:
 
 
 @dataclass(frozen=True)
+class LaidPair:
+    """Two photos, with the transform that lays one on the other.
+
+    Attributes:
+        first: the first photo.
+        second: the second photo.
+        transform: full pixels of the first photo to those of the second.
+    """
+
+    first: GreyPhoto
+    second: GreyPhoto
+    transform: Transform
+
+    @cached_property
+    def aligned(self) -> AlignedPair:
+        """Both photos in the frame of the first one, as `align` brings them there."""
+        return align(self.first, self.second, self.transform)
+
+    @cached_property
+    def begun(self) -> "tuple[Round, ...]":
+        """What the comparison of the whole photos begins with, whatever it is for; see `begun`."""
+        return begun(self.aligned)
+
+
+@dataclass(frozen=True)
 class Difference:
     """How two photos differ after their tones were matched; all arrays are (h, w).
 
@@ -131,26 +153,61 @@ class Difference:
         painted over gives a great one.
         """
         gradient = np.maximum(_gradient(self.first), _gradient(self.second))
-        weights = self.overlap.astype(np.float32)
-        mean_gradient = _masked_mean(gradient, weights, 7) + FLAT
+        mean_gradient = masked_mean_of(self.overlap.astype(np.float32), 7)(gradient) + FLAT
         return np.asarray(np.minimum(np.abs(self.levels) / mean_gradient, GREATEST))
 
 
-def compare(first: GreyPhoto, second: GreyPhoto, transform: Transform) -> Comparison:
-    """Compare the tones of two photos where they overlap.
+@dataclass(frozen=True)
+class Round:
+    """A pair after its tones were matched, once or several times, and borders were cut off.
 
-    Args:
-        first: the first photo.
-        second: the second photo.
-        transform: full pixels of the first photo to those of the second.
+    Attributes:
+        aligned: the pair without the borders that were found before.
+        difference: how it differs.
+    """
+
+    aligned: AlignedPair
+    difference: Difference
+
+    @cached_property
+    def without_borders(self) -> Bools:
+        """Where both photos show something that is no border, bool (h, w)."""
+        overlap = self.aligned.overlap
+        return overlap & ~_borders(self.difference.shifts, overlap)
+
+    def next(self, overlap: Bools, *, uneven: bool = False) -> Self | None:
+        """Match the tones anew in a part of the overlap, without what was painted over; None for too small a part."""
+        aligned = replace(self.aligned, overlap=overlap)
+        difference = subtract(aligned, overlap & ~self.difference.outlying, uneven=uneven)
+        return None if difference is None else type(self)(aligned, difference)
+
+
+def begun(aligned: AlignedPair) -> tuple[Round, ...]:
+    """Match tones, then once more without what was painted over: what `settle` begins with, be light even or not.
+
+    What was painted over bends the tones at first, so that much else differs: no border is cut off before.
+
+    Returns:
+        Both rounds, or those of them for which there is enough to compare.
+    """
+    difference = subtract(aligned)
+    if difference is None:
+        return ()
+    first = Round(aligned, difference)
+    second = first.next(aligned.overlap)
+    return (first,) if second is None else (first, second)
+
+
+def compare(pair: LaidPair) -> Comparison:
+    """Compare the tones of two photos where they overlap.
 
     Returns:
         Tones and likeness; all zero where too little overlaps or a photo is of one tone.
     """
-    settled = settle(align(first, second, transform))
+    settled = settle(pair.begun)
     if settled is None:
         return Comparison()
-    aligned, difference = settled
+    aligned, difference = settled.aligned, settled.difference
     return Comparison(
         tone_slope=_slope(replace(aligned, overlap=aligned.overlap & ~difference.outlying)),
         correlation=correlation(aligned.first[aligned.overlap], difference.second[aligned.overlap]),
@@ -158,29 +215,23 @@ def compare(first: GreyPhoto, second: GreyPhoto, transform: Transform) -> Compar
     )
 
 
-def settle(aligned: AlignedPair, *, uneven: bool = False) -> tuple[AlignedPair, Difference] | None:
-    """Match tones and cut off borders in turn, until neither spoils the other.
+def settle(rounds: tuple[Round, ...], *, uneven: bool = False) -> Round | None:
+    """Cut off borders and match tones in turn, until neither spoils the other.
 
     Args:
-        aligned: two photos in one frame.
-        uneven: whether to look for uneven light once borders are cut off, as `subtract` does.
+        rounds: what `begun` gives.
+        uneven: whether to look for uneven light as well, as `subtract` does.
 
     Returns:
         The pair without its borders, and how it differs; None where there is too little to compare.
     """
-    difference = subtract(aligned)
-    if difference is None:
-        return None
-    for number in range(ROUNDS):
-        # What was painted over bends the tones at first, so that much else differs: no border is cut off before.
-        overlap = aligned.overlap
-        without_borders = overlap & ~_borders(difference.shifts, overlap) if number else overlap
-        smaller = replace(aligned, overlap=without_borders)
-        next_difference = subtract(smaller, without_borders & ~difference.outlying, uneven=uneven and number > 0)
-        if next_difference is None:
+    latest = rounds[-1] if rounds else None
+    for _ in range(ROUNDS if len(rounds) > 1 else 0):
+        following = latest and latest.next(latest.without_borders, uneven=uneven)
+        if following is None:
             break
-        aligned, difference = smaller, next_difference
-    return aligned, difference
+        latest = following
+    return latest
 
 
 def align(first: GreyPhoto, second: GreyPhoto, transform: Transform, side: int = SIDE) -> AlignedPair:
@@ -220,68 +271,6 @@ def align(first: GreyPhoto, second: GreyPhoto, transform: Transform, side: int =
     return AlignedPair(first_blurred, warped.astype(np.float32), overlap)
 
 
-def match_tones(values: Vectors, target: Vectors, source: Vectors) -> Vectors:
-    """Give pixels the tones of another photo, quantile by quantile; backwards where one photo is a negative.
-
-    Args:
-        values: float32 of any shape, 0 to 255, the pixels to change.
-        target: float32 (n,), pixels of the photo whose tones they get.
-        source: float32 (n,), what lies in the same places of the photo that `values` come from.
-
-    Returns:
-        float32 of the shape of `values`, 0 to 255.
-    """
-    target_levels, source_levels = quantiles(target, QUANTILES), quantiles(source, QUANTILES)
-    if correlation(target, source) < 0:
-        target_levels = target_levels[::-1]
-    rising = source_levels + np.arange(len(source_levels)) * 1e-4  # equal levels would have no slope between them
-    table = np.interp(np.arange(256 * FINENESS) / FINENESS, rising, target_levels).astype(np.float32)
-    places = np.clip(values * FINENESS + 0.5, 0, len(table) - 1).astype(np.int16)
-    return np.asarray(table[places], dtype=np.float32)
-
-
-def relit(aligned: AlignedPair, reliable: Bools) -> Vectors | None:
-    """Tones of the second photo in the light of the first one, where one was lit, or has faded, unevenly.
-
-    How much lighter and how much harder the first photo is, each a quadratic of the place, is fitted so that what was
-    painted over has no weight (iteratively reweighted least squares with Geman and McClure's weights), on a sample.
-
-    Args:
-        aligned: the pair.
-        reliable: bool (h, w), where tones are taken from.
-
-    Returns:
-        float32 (h, w); None where that leaves more than `RELIT` of the difference that even light leaves.
-    """
-    places, pixels = _quadratic(*reliable.shape), sampled(np.flatnonzero(reliable))
-    first, second = (grey.ravel()[pixels] for grey in (aligned.first, aligned.second))
-    even, darker = _misfit(first - match_tones(second, first, second)), first
-    for _ in range(2):  # tones were matched in the wrong light at first
-        target, tones = darker, match_tones(second, darker, second)
-        middle, wanted = tones.mean(), first - tones
-        terms = np.concatenate([places[pixels], places[pixels] * ((tones - middle) / 64)[:, None]], axis=1)
-        weights = np.ones(len(wanted), np.float32)
-        for _ in range(4):
-            normal = (terms * weights[:, None]).T
-            factors = np.linalg.solve(normal @ terms + 1e-3 * len(wanted) * np.eye(12), normal @ wanted)
-            misfit = np.abs(wanted - terms @ factors)
-            weights = 1 / (1 + (misfit / (1.5 * np.median(misfit) + 2)) ** 2) ** 2
-        light = (terms @ factors).astype(np.float32)
-        darker = first - light
-    if _misfit(darker - match_tones(second, darker, second)) > RELIT * even:
-        return None
-    tones = (match_tones(aligned.second, target, second) - middle) / 64
-    lighter, harder = ((places @ part).reshape(reliable.shape) for part in np.split(factors, 2))
-    return np.asarray(match_tones(aligned.second, darker, second) + lighter + harder * tones, dtype=np.float32)
-
-
-@lru_cache(maxsize=8)
-def _quadratic(height: int, width: int) -> Floats:
-    """The terms of a quadratic of the place at each pixel, row by row: float64 (height * width, 6)."""
-    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].reshape(2, -1)
-    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
-
-
 def factors_of(grey: Grey, size: Size) -> tuple[float, float]:
     """Pixels of a small picture by one of the full photo, across and down."""
     return grey.shape[1] / size[0], grey.shape[0] / size[1]
@@ -309,31 +298,18 @@ def subtract(aligned: AlignedPair, reliable: Bools | None = None, *, uneven: boo
     if min(first.std(), second.std()) < 1:
         return None
     toned = match_tones(aligned.second, first, second)
-    if uneven and (lit := relit(aligned, reliable)) is not None:
+    if uneven and (lit := relit(aligned.first, aligned.second, reliable)) is not None:
         toned = lit
     difference = aligned.first - toned
     sample = sampled(difference[reliable])
-    median = float(np.median(sample))
-    limit = OUTLYING * 1.48 * float(np.median(np.abs(sample - median))) + OUTLYING_LEVELS
+    median = middle_of(sample)
+    limit = OUTLYING * 1.48 * middle_of(np.abs(sample - median)) + OUTLYING_LEVELS
     weights, window = overlap.astype(np.float32), 2 * int(UNEVEN * max(overlap.shape)) + 1
     # A large patch would otherwise count as uneven light, and be removed with it.
     clipped = np.clip(difference, median - limit, median + limit)
-    light = _masked_mean(clipped, weights, window)
+    light = masked_mean_of(weights, window)(clipped)
     levels = (difference - light) * weights
     return Difference(aligned.first, toned, overlap, levels, np.abs(levels) > OUTLYING_FOR_TONES * limit)
-
-
-def correlation(first: Vectors, second: Vectors) -> float:
-    """Pearson's correlation, 0 where a photo is of one tone."""
-    a, b = first - first.mean(), second - second.mean()
-    norm = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / norm if norm > 0 else 0.0
-
-
-def _misfit(differences: Vectors) -> float:
-    """Median distance of differences, float32 (n,), from their median."""
-    sample = sampled(differences)
-    return median_of(np.abs(sample - median_of(sample)))
 
 
 def _slope(aligned: AlignedPair) -> float:
@@ -350,10 +326,16 @@ def _gradient(grey: Vectors) -> Vectors:
     return np.asarray(cv2.magnitude(x, y), dtype=np.float32)
 
 
-def _masked_mean(values: Vectors, weights: Vectors, side: int) -> Vectors:
-    """Mean of values, float32 (h, w), in a square window of `side` pixels around each, where a mask of 0 and 1 is 1."""
+def masked_mean_of(mask: Vectors, side: int) -> Callable[[Vectors], Vectors]:
+    """The mean, as a function of values, float32 (h, w), in a square window around each pixel, where a mask is 1.
+
+    Args:
+        mask: float32 (h, w), 0 or 1.
+        side: pixels of the window's side.
+    """
     size = (side, side)
-    return np.asarray(cv2.blur(values * weights, size) / (cv2.blur(weights, size) + 1e-3), dtype=np.float32)
+    shares = cv2.blur(mask, size) + 1e-3
+    return lambda values: np.asarray(cv2.blur(values * mask, size) / shares, dtype=np.float32)
 
 
 def _borders(shifts: Vectors, overlap: Bools) -> Bools:

@@ -31,7 +31,7 @@ from neardup.verify.keypoints import KEYPOINTS_STEP, LocalFeatures, local_featur
 from neardup.verify.match import MATCH_STEP, Prepared, best_matches, better, plausible
 from neardup.verify.perspective import perspective_of
 from neardup.verify.picture import WIDTH, Terms, explain_picture
-from neardup.verify.pixels import GreyPhoto, compare
+from neardup.verify.pixels import GreyPhoto, LaidPair, compare
 from neardup.verify.store import EvidenceByPair, KeypointCache
 from neardup.verify.surroundings import plainness
 
@@ -103,17 +103,17 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
         return evidence, np.empty((0, 4), np.float32)
     frames = frames_of(best.transform, *sizes)
     greys = [GreyPhoto(photo.features.grey, photo.size, photo.features.screen) for photo in (first, second)]
-    pixels = compare(greys[0], greys[1], best.transform)
-    transform = best.transform
-    if perspective := perspective_of(best.candidates, transform, *sizes):
-        in_perspective = compare(greys[0], greys[1], perspective)
-        if in_perspective.correlation >= pixels.correlation:  # pixels, to which it was not fitted, must bear it out
-            transform = perspective
-    pictures = Pictures.of(greys[0], greys[1], transform)
-    plain_first, plain_second = plainness(greys[0], greys[1], transform)
+    laid = LaidPair(greys[0], greys[1], best.transform)
+    pixels = compare(laid)
+    if perspective := perspective_of(best.candidates, best.transform, *sizes):
+        in_perspective = replace(laid, transform=perspective)
+        if compare(in_perspective).correlation >= pixels.correlation:  # pixels, to which it was not fitted, bear it out
+            laid = in_perspective
+    pictures = Pictures.of(laid)
+    plain_first, plain_second = plainness(greys[0], greys[1], laid.transform)
     matched = replace(
         evidence,
-        transform=transform,
+        transform=laid.transform,
         mirrored=frames.mirrored,
         coverage_first=frames.coverage_first,
         coverage_second=frames.coverage_second,
