@@ -120,15 +120,6 @@ def test_int8_is_nearly_fp32(int8: ClipEncoder) -> None:
     assert np.concatenate([int8.encode([image]) for image in IMAGES]).tobytes() == vectors.tobytes()
 
 
-@pytest.mark.slow
-def test_int8_is_quantised_alike_every_time(int8: ClipEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On another machine of the same kind the fingerprint and the vectors are the same."""
-    monkeypatch.setattr("neardup.encode.int8.FOLDER", tmp_path)
-    again = load_encoder(BUILTIN, "cpu", "int8")
-    assert again.fingerprint == int8.fingerprint
-    assert again.encode(IMAGES[:3]).tobytes() == int8.encode(IMAGES[:3]).tobytes()
-
-
 def test_int8_without_onnx_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It says what to install."""
     monkeypatch.setattr("neardup.encode.int8.FOLDER", tmp_path)

@@ -3,7 +3,9 @@
 import csv
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +40,23 @@ RECIPE = Pretraining(
 TEXTS = torch.full((2, 224, 224), 255, dtype=torch.uint8)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_texts() -> Iterator[None]:
+    """A pool of eight pages of text: to draw 128 of them takes most of the time of a short training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("neardup.builtin.pool.TEXTS", 8)
+        yield
+
+
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty drawn plates, each exposed twice, listed as the training photographs are."""
+    """Twenty drawn plates, each exposed twice, listed as the training photographs are."""
     folder = tmp_path_factory.mktemp("photos")
     (folder / "images").mkdir()
     with (folder / "photos.csv").open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["file", "group"])
-        for plate in range(40):
+        for plate in range(20):
             image = Scene.of(9000 + plate).image.convert("L").resize((64, 48))
             for exposure in "ab":
                 name = f"{plate}_{exposure}.jpg"
@@ -72,7 +82,7 @@ def test_exposures_of_a_plate_are_held_out_together(photos: Path) -> None:
 
 def test_what_is_held_out_is_not_trained_on(photos: Path, pool: Pool) -> None:
     """The pool holds every other photograph, and no more."""
-    assert len(pool.pixels) == 80 - len(held_out_photographs(photos))
+    assert len(pool.pixels) == 40 - len(held_out_photographs(photos))
     assert {len(rows) for rows in pool.members} == {2}
 
 
@@ -101,10 +111,15 @@ def test_every_subject_comes_before_one_comes_again() -> None:
     assert all(len(set(batch) & set(neighbours[batch[0]].tolist())) >= 4 for batch in batches)
 
 
+@cache
+def picture(seed: int) -> torch.Tensor:
+    """A drawn scene, uint8 (224, 224)."""
+    return torch.from_numpy(np.array(Scene.of(seed).image.convert("L").resize((SIDE, SIDE))))
+
+
 def pictures(count: int) -> torch.Tensor:
     """Drawn scenes, uint8 (count, 224, 224)."""
-    scenes = [np.asarray(Scene.of(seed).image.convert("L").resize((SIDE, SIDE))) for seed in range(count)]
-    return torch.from_numpy(np.stack(scenes))
+    return torch.stack([picture(seed) for seed in range(count)])
 
 
 def copied(strength: float, seed: int = 0, count: int = 40) -> torch.Tensor:
