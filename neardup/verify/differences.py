@@ -48,10 +48,21 @@ class Pictures:
     boxes: Boxes = (None, None)
 
     @classmethod
-    def of(cls, photos: LaidPair) -> Self:
-        """Find where the pictures lie in two photos."""
+    def of(cls, photos: LaidPair, points: Vectors) -> Self:
+        """Find where the pictures lie in two photos.
+
+        Args:
+            photos: both photos as they lie on each other.
+            points: float32 (n, 4), matched points in full pixels of both.
+        """
         first, second, transform = photos.first, photos.second, photos.transform
-        return cls(photos, (picture_box(first, second, transform), picture_box(second, first, inverse(transform))))
+        return cls(
+            photos,
+            (
+                picture_box(first, second, transform, points[:, :2]),
+                picture_box(second, first, inverse(transform), points[:, 2:]),
+            ),
+        )
 
     def begun(self) -> tuple[Round, ...]:
         """What the comparison of the pictures begins with, as `pixels.begun` gives it."""

@@ -28,6 +28,8 @@ LEAST_STRUCTURE = 0.1
 """Mean weight of a strip's windows below which it is even in both photos, and nothing is known of it."""
 LEAST_STRIP = 2
 """Pixels of a strip below which it is a misfit of the frame."""
+STRAY = 0.03
+"""Share of the matched points that may lie beyond a side of the picture by chance; where more do, it goes on there."""
 SEARCHED = 5
 """Pixels beyond the end of agreement, which windows blur, up to which the picture's edge is looked for."""
 ALONG = 0.35
@@ -40,7 +42,7 @@ NEARLY_GREATEST = 0.6
 """Share of the greatest step from which the innermost one is taken: lines of text have steps as well."""
 
 
-def picture_box(photo: GreyPhoto, other: GreyPhoto, transform: Transform) -> Box | None:
+def picture_box(photo: GreyPhoto, other: GreyPhoto, transform: Transform, points: Vectors) -> Box | None:
     """Where the picture lies in a photo that shows something else as well in the place of what the other photo shows.
 
     A mount over a part of the picture, or a text or another picture beside a crop, has a straight edge in the photo
@@ -50,6 +52,7 @@ def picture_box(photo: GreyPhoto, other: GreyPhoto, transform: Transform) -> Box
         photo: the photo whose picture is looked for.
         other: a photo of which it shows at least a part.
         transform: full pixels of `photo` to those of `other`.
+        points: float32 (n, 2), matched points in full pixels of `photo`; but for a few they lie in the picture.
 
     Returns:
         The picture's box in full pixels; None where nothing has to be cut off.
@@ -69,6 +72,8 @@ def picture_box(photo: GreyPhoto, other: GreyPhoto, transform: Transform) -> Box
     height, width = aligned.overlap.shape
     left, top, across, down = cv2.boundingRect(aligned.overlap.astype(np.uint8))
     ends, edges = (left, top, left + across, top + down), [0, 0, width, height]
+    x, y = photo.size[0] / width, photo.size[1] / height
+    inside = _around(inside, np.asarray(points / [x, y], dtype=np.float64))
     for side, (cut, end) in enumerate(zip(inside, ends, strict=True)):
         if (cut - end if side < 2 else end - cut) < LEAST_STRIP:  # noqa: PLR2004 - the sides are left, top, right, bottom
             continue
@@ -80,7 +85,6 @@ def picture_box(photo: GreyPhoto, other: GreyPhoto, transform: Transform) -> Box
             edges[side] = edges[side] if edge is None else edge
     if edges == [0, 0, width, height]:
         return None
-    x, y = photo.size[0] / width, photo.size[1] / height
     return edges[0] * x, edges[1] * y, (edges[2] - edges[0]) * x, (edges[3] - edges[1]) * y
 
 
@@ -136,12 +140,19 @@ def _box_of_greatest_sum(values: Vectors) -> tuple[int, int, int, int]:
     return left, top, min(right, width), min(bottom, height)
 
 
+def _around(box: tuple[int, int, int, int], points: Floats) -> tuple[int, int, int, int]:
+    """A box of left, top, right and bottom, widened to hold all points, float64 (n, 2), but the `STRAY` ones."""
+    ordered, stray = np.sort(points, axis=0), int(STRAY * len(points))
+    (left, top), (right, bottom) = np.floor(ordered[stray]).astype(int), np.ceil(ordered[-1 - stray]).astype(int)
+    return min(box[0], int(left)), min(box[1], int(top)), max(box[2], int(right)), max(box[3], int(bottom))
+
+
 def _edge(aligned: AlignedPair, inside: tuple[int, ...], ends: tuple[int, ...], side: int) -> int | None:
     """Where the picture ends on a side: the innermost straight step in tone that only the first photo has.
 
     Args:
         aligned: the pair.
-        inside: left, top, right and bottom of where the photos agree.
+        inside: left, top, right and bottom of where the photos agree, or points do.
         ends: left, top, right and bottom of what both show.
         side: index of the side in these.
 

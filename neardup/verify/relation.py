@@ -302,6 +302,8 @@ def _frames_relation(evidence: Evidence) -> Relation:
         crop, uncropped, share, size = FIRST, SECOND, second, second_size
         place_box = box_in_first(inverse(transform), second_size, first_size)
     plain = evidence.plain_first if crop == SECOND else evidence.plain_second
+    # Where the picture in the crop ends, the other photo goes on: there it is neither plain nor another picture.
+    ends_with_it = framed not in {crop, "both"}
     return Relation(
         Kind.CROP,
         crop=crop,
@@ -309,8 +311,8 @@ def _frames_relation(evidence: Evidence) -> Relation:
         place=place_of(place_box, size) if place_box else "",
         place_box=_moved(place_box, boxes[0] if crop == SECOND else boxes[1]) if place_box else None,
         framed=framed,
-        plain=plain >= PLAIN,
-        montage=uncropped if share <= SMALL and plain < PLAIN else "",
+        plain=plain >= PLAIN and ends_with_it,
+        montage=uncropped if share <= SMALL and plain < PLAIN and ends_with_it else "",
     )
 
 

@@ -109,7 +109,7 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
         in_perspective = replace(laid, transform=perspective)
         if compare(in_perspective).correlation >= pixels.correlation:  # pixels, to which it was not fitted, bear it out
             laid = in_perspective
-    pictures = Pictures.of(laid)
+    pictures = Pictures.of(laid, best.points)
     plain_first, plain_second = plainness(greys[0], greys[1], laid.transform)
     matched = replace(
         evidence,
