@@ -19,7 +19,7 @@ from neardup.errors import ArchiveError
 from neardup.experiment import make_checkpoint, training_facts
 from neardup.measure.distractors import draw
 from neardup.settings.schema import AdaptRecipe, Settings
-from neardup.stages import STATE
+from neardup.stages import STATE, write_json
 from neardup.tables import save_rows
 from neardup.train.batches import KnownPair
 from neardup.train.examples import archive_examples
@@ -129,6 +129,7 @@ def test_without_legends_the_captions_have_no_approach(out: Path, tmp_path: Path
     bare = tmp_path / "results"
     shutil.copytree(out, bare)
     TrainingSet(()).save(bare)
+    write_json(bare / "tuned" / "recipe.json", {"base": "another", "recipe": {}})  # which says nothing of this encoder
     assert [approach.name for approach in approaches_of(bare, SETTINGS, "base")] == ["zero-shot", "adapted"]
     ran = CliRunner().invoke(main, ["train", "--out", str(bare), "--encoder", BUILTIN])
     assert "has a legend to learn from: say --adapted, which needs none" in ran.output

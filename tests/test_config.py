@@ -31,7 +31,9 @@ def test_without_a_file_the_defaults_hold() -> None:
 
 def test_a_field_of_the_file_is_taken(write: Callable[[str], Path]) -> None:
     """What the file says replaces the default, and leaves the rest."""
-    settings = load_settings(write('[prepare.patterns]\nrol = "rol_{page}_{photo}"\n[train]\nlr = 0.001\n'))
+    # Windows' editor begins a file so.
+    text = '\N{BOM}[prepare.patterns]\nrol = "rol_{page}_{photo}"\n[train]\nlr = 0.001\n'
+    settings = load_settings(write(text))
     assert (settings.prepare.patterns, settings.train.lr) == ({"rol": "rol_{page}_{photo}"}, 0.001)
 
 

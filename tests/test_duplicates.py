@@ -6,6 +6,7 @@ import shutil
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import combinations
@@ -34,7 +35,7 @@ from neardup.settings.schema import ClusterSettings, PrepareSettings, Settings
 from neardup.verify.evidence import ordered
 from neardup.verify.store import EVIDENCE
 from tasks import duplicates as steps
-from tasks.cluster import workers
+from tasks.cluster import AHEAD, spread, workers
 from tasks.duplicates import threshold_of
 from tasks.watch import look_for_new
 
@@ -479,6 +480,24 @@ def test_progress_is_told_where_nothing_was_done(monkeypatch: pytest.MonkeyPatch
     lines: list[str] = []
     steps._Progress("encoded", "photos", 3, lines.append).add(0)
     assert lines == ["encoded 0 of 3 photos, 0 a second"]
+
+
+def test_calls_are_drawn_as_there_is_room_for_them() -> None:
+    """A collection of millions is not held as calls: a few wait for each that runs, and results come in order."""
+
+    class AtOnce:
+        """What runs a task when it is submitted, and hands its result out later."""
+
+        def submit(self, task: Callable[..., int], call: dict[str, int]) -> "Future[int]":
+            """Run it."""
+            done = Future[int]()
+            done.set_result(task(**call))
+            return done
+
+    drawn: list[int] = []
+    calls = ({"number": number} for number in range(100) if not drawn.append(number))
+    results = spread(AtOnce(), lambda number: number, calls, 2)  # type: ignore[arg-type]
+    assert (next(results), len(drawn), list(results)) == (0, 2 * AHEAD, list(range(1, 100)))
 
 
 def test_a_scheduler_needs_dask() -> None:

@@ -299,6 +299,14 @@ def test_keypoints_of_a_photo_over_the_limit_are_not_kept(tmp_path: Path) -> Non
     assert [KeypointCache(tmp_path).has(name * 64) for name in "ab"] == [False, True]
 
 
+def test_where_keypoints_cannot_be_kept_pairs_are_verified_all_the_same(tmp_path: Path) -> None:
+    """As beside vectors that others share, in a folder that can only be read."""
+    (tmp_path / "shut").touch()
+    photos = {"a" * 64: png(scene(87)), "b" * 64: png(scene(88))}
+    with Verifier(photos.__getitem__, KeypointCache(tmp_path / "shut" / "keypoints")) as verifier:
+        assert verifier.verify([("a" * 64, "b" * 64)]).keys() == {("a" * 64, "b" * 64)}
+
+
 def test_a_cache_is_within_its_limit_after_each_run(tmp_path: Path) -> None:
     """Whatever was verified: what was used longest ago goes."""
     cache = KeypointCache(tmp_path, limit=1)

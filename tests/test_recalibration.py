@@ -15,8 +15,16 @@ from neardup.decide.chosen_decision import SHIPPED, decision_for
 from neardup.decide.decision import Decision
 from neardup.decide.probability import Regression
 from neardup.errors import ArchiveError, VerdictError
-from neardup.review.learned.recalibration import LEAST_VERDICTS, Run, drawn_links, recalibrate, usable_pairs
+from neardup.review.learned.recalibration import (
+    LEAST_VERDICTS,
+    Run,
+    answers_of,
+    drawn_links,
+    recalibrate,
+    usable_pairs,
+)
 from neardup.review.learned.refit import (
+    MOST_WEIGHT,
     Answered,
     Move,
     Moves,
@@ -28,6 +36,7 @@ from neardup.review.learned.refit import (
 )
 from neardup.review.record.links import Links
 from neardup.review.record.verdicts import CANNOT_TELL, DIFFERENT, SAME, SAME_SCENE, Verdict, Verdicts, open_verdicts
+from neardup.stages import write_json
 from neardup.train.batches import KnownPairs
 from neardup.verify.evidence import Evidence
 
@@ -194,6 +203,15 @@ def test_a_link_that_was_drawn_only_measures(out: Path, kept: Verdicts) -> None:
     kept.add_all(said(number, SAME) for number in links[:20])
     found = recalibrate(out, kept)
     assert (found.verdicts, found.left_out, found.audit.seen) == (0, {"drawn for the audit": 20}, 20)
+    # Nor does it count among the pairs that could be asked: answers weigh as if it were not there.
+    rest = [number for number in range(PAIRS) if number not in links[1:]]
+    pairs = {number: (photo(number, 0), photo(number, 1)) for number in range(PAIRS)}
+    known = {pairs[links[0]]: True, pairs[doubtful(run, 1)[0]]: False}
+    without = Run(
+        run.base, {pairs[number]: row for row, number in enumerate(rest)}, run.log_odds[rest], run.regression[rest]
+    )
+    drawn = answers_of(run, known, frozenset(pairs[number] for number in links[1:]))
+    assert drawn.weights.tolist() == answers_of(without, known, frozenset()).weights.tolist()
 
 
 def test_the_audit_moves_the_promise_without_any_other_verdict(out: Path, kept: Verdicts) -> None:
@@ -205,6 +223,9 @@ def test_the_audit_moves_the_promise_without_any_other_verdict(out: Path, kept: 
     promise = found.decision.bands.precision
     assert (promise.drawn, promise.groups, promise.errors, promise.threshold) == (True, 60, 0, 0.7)
     assert "by 60 links drawn at random" in Decision.load(out / "decision.json").bands.sentence()
+    draws = {"seed": "0", "draws": {"run": {"pairs": [[photo(links[60], 0), photo(links[60], 1)]]}}}
+    write_json(out / "review" / "audit.json", draws)
+    assert recalibrate(out, kept).new  # what is drawn since takes no part in the fit
 
 
 def test_an_audit_that_refutes_the_promise_takes_the_links_away() -> None:
@@ -259,6 +280,8 @@ def test_weights_make_a_queue_an_even_sample() -> None:
     )
     assert (chance[asked] * (1 - chance[asked])).mean() > (chance * (1 - chance)).mean() + 0.01
     assert weights.sum() < asked.sum()
+    one_of_each = asked_weights(np.repeat([0.0, 3.0], [1000, 2]), np.isin(np.arange(1002), (0, 1000)))
+    assert one_of_each[0] == pytest.approx(MOST_WEIGHT * one_of_each[1])
 
 
 def test_held_out_probabilities_know_nothing_of_their_photos() -> None:

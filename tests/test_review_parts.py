@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from made_results import drawn_photo, small_results
 from PIL import Image
+from review_results import make_results
 from starlette.testclient import TestClient
 
 from neardup.archive import captions
@@ -115,13 +116,24 @@ def test_the_caption_of_a_legend_is_shown(tmp_path: Path) -> None:
         captions.load_captions(tmp_path)
 
 
+def test_a_group_is_found_by_a_name_however_its_accents_are_composed(tmp_path: Path) -> None:
+    """As a browser types them, or as a disk of a Mac has them."""
+    results = Results(make_results(tmp_path)[1])
+    with open_verdicts(results.out) as verdicts:
+        groups = Desk(results, verdicts, "Ada", Lookup(results)).groups
+        assert [groups.named(name).tolist() for name in ("NAÏ;", "nai\u0308;", "nobody")] == [[1], [1], []]
+
+
 def test_every_page_is_made_without_a_browser(tmp_path: Path) -> None:
     """Each answers, and the points of a pair name a photo that went away."""
     archive, out = small_results(tmp_path, groups=1)
     results = Results(out)
     photo, partner = results.digest(0), results.digest(1)
     with open_verdicts(out) as verdicts:
-        app = create_app(Desk(results, verdicts, "Ada", Lookup(results)), names_of("127.0.0.1", 8420))
+        desk = Desk(results, verdicts, "Ada", Lookup(results))
+        made = vars(desk).keys()  # before two requests at once could each make their own
+        assert {"queues", "pictures", "groups"} <= made
+        app = create_app(desk, names_of("127.0.0.1", 8420))
         with TestClient(app, base_url="http://127.0.0.1:8420") as client:
             places = ("review", "audit", "groups", "group/1", "group/1/pairs", "contradictions", "search")
             for place in (*places, f"pair/{photo}/{partner}", f"api/points/{photo}/{partner}"):

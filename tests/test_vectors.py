@@ -19,7 +19,7 @@ from PIL import Image
 from neardup.arrays import Vectors
 from neardup.builtin.scenes import Scene
 from neardup.encode.encoder import BATCH, load_encoder
-from neardup.encode.shards import SHARDS, mark_of
+from neardup.encode.shards import SHARDS, encode_into, known_files, mark_of
 from neardup.encode.store import Store
 from neardup.encode.vectors import Embeddings, embed_photos, stored_vectors
 from neardup.errors import ArchiveError, EncoderError, UnreadableImageError
@@ -92,6 +92,15 @@ def test_a_killed_encoding_goes_on(photos: Path, tmp_path: Path) -> None:
     encoder = Tones()
     embed_photos(items_of(photos), photos, encoder, store=tmp_path)
     assert (encoder.encoded, half.exists()) == (2, False)
+
+
+def test_a_file_that_could_not_be_opened_is_tried_again(tmp_path: Path) -> None:
+    """What was read and is no photo is known; what a disk did not give is not."""
+    (tmp_path / "shut.png").mkdir()
+    (tmp_path / "none.png").write_bytes(b"no photo")
+    store = Store(str(tmp_path / "store"))
+    assert encode_into(store, Tones(), tmp_path, ("none.png", "shut.png"), MAX_PIXELS).unreadable == 2
+    assert known_files(store, MAX_PIXELS).tolist() == [mark_of(tmp_path, "none.png")]
 
 
 def test_another_encoder_starts_anew(photos: Path, tmp_path: Path) -> None:

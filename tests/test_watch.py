@@ -217,6 +217,17 @@ def test_a_photo_that_comes_back_is_not_new(place: Place) -> None:
     assert [run.folder for run in (*gone, back)] == [None, None, None]
 
 
+def test_another_archive_in_the_same_folder_is_said(place: Place, tmp_path: Path) -> None:
+    """So is a disk that is missing; one photo that is still there shows that it is the same archive."""
+    place.watch()
+    said: list[str] = []
+    for root, other in ((tmp_path / "other", 1), (place.root, 0)):
+        Place(root, place.out).photo("a.png", 0, other)
+        watch(root, place.out, PrepareSettings(), Needle(), THRESHOLD, said.append)
+        place.watch()
+    assert sum("nothing that was seen before is in" in line for line in said) == 1
+
+
 def test_an_unreadable_file_is_told_once(place: Place) -> None:
     """With its reason."""
     (place.root / "photos/bad.jpg").write_bytes(b"no picture")

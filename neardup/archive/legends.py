@@ -127,12 +127,12 @@ def _count(columns: Columns) -> int:
 
 
 def number_of(text: str) -> int | None:
-    """A page or photo number: `3`, `3.0`, `03`; None for `/`, blank and words.
+    """A page or photo number: `3`, `3.0`, `03`; None for `/`, blank, words and what has more digits than any number.
 
     >>> [number_of(text) for text in ("3", "3.0", "03", "/", "")]
     [3, 3, 3, None, None]
     """
-    match = re.fullmatch(r"\s*0*(\d+)(?:[.,]0*)?\s*", text)
+    match = re.fullmatch(r"\s*0*(\d{1,18})(?:[.,]0*)?\s*", text)
     return int(match[1]) if match else None
 
 

@@ -66,7 +66,7 @@ def watch(
     try:
         seen = Sighting.of(scan_archive(archive, settings, state / "scan.parquet"), memory)
         items = [(path, content) for content, path in seen.path_of.items()]
-        say(f"{counted(len(items), 'photo')} in {archive}, {sum(seen.new):,} of them new; threshold {threshold:g}")
+        _say_what_is_seen(archive, memory, seen, threshold, say)
         vectors = embed_photos(items, archive, encoder, store=store, max_pixels=settings.max_pixels).vectors
         verified = None
         if verification:
@@ -98,6 +98,19 @@ def _checked(threshold: float) -> float:
     if not isinstance(threshold, Real) or not -1 <= threshold <= 1:
         raise ConfigError(f"the threshold must be a similarity from -1 to 1, not {threshold}: take the calibrated one")
     return float(threshold)
+
+
+def _say_what_is_seen(
+    archive: Path, memory: Memory, seen: Sighting, threshold: float, say: Callable[[str], None]
+) -> None:
+    """Say how many photos there are; and if nothing of what was there is, as in another archive or without its disk."""
+    photos = counted(len(seen.path_of), "photo")
+    say(f"{photos} in {archive}, {sum(seen.new):,} of them new; threshold {threshold:g}")
+    if memory.present and memory.present.keys().isdisjoint(seen.places):
+        say(
+            f"nothing that was seen before is in {archive} any more: if it is another archive, name a folder of its "
+            "own with --out; if its disk is missing, mount it and watch again"
+        )
 
 
 def _number(out: Path, memory: Memory) -> int:

@@ -193,7 +193,10 @@ class KeypointCache:
         return features
 
     def put(self, photo: str, features: LocalFeatures) -> None:
-        """Write the keypoints of a photo, named by its SHA-256, into the cache, whole or not at all."""
+        """Write the keypoints of a photo, named by its SHA-256, into the cache, whole or not at all.
+
+        Where nothing can be written, as beside vectors that others share, they are not kept.
+        """
         arrays = {
             "size": np.array([features.width, features.height]),
             "grey": features.grey,
@@ -204,7 +207,7 @@ class KeypointCache:
             "blurred_descriptors": features.blurred.descriptors,
         }
         arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        with replacing(self._path(photo)) as partial:
+        with suppress(OSError), replacing(self._path(photo)) as partial:
             save_file(arrays | {CHECKSUM: np.array(_checksum(arrays))}, partial)
 
     def shrink(self) -> int:

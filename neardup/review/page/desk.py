@@ -39,6 +39,10 @@ class Desk:
     lookup: Lookup
     max_pixels: int = MAX_PIXELS
 
+    def __post_init__(self) -> None:
+        """Make everything before a thread asks for it: two at once would each make their own, and go on with it."""
+        _ = self.queues, self.pictures, self.groups
+
     @cached_property
     def queues(self) -> Queues:
         """What is asked, and in which order."""

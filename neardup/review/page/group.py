@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow.compute as pc
 
+from neardup.archive.walk import composed
 from neardup.arrays import Ints
 from neardup.errors import ArchiveError, NeardupError, VerdictError
 from neardup.review.asked.answers import Answers
@@ -78,8 +79,9 @@ class Groups:
         return numbers[np.lexsort((numbers, -doubt[1:], ~bridged[1:]))]
 
     def named(self, name: str) -> Ints:
-        """The numbers of the groups that hold a photo with some text in its path, whatever its case."""
-        matches = pc.match_substring(self._results.paths, name, ignore_case=True).to_numpy(zero_copy_only=False)
+        """The numbers of the groups that hold a photo with some text in its path, in any case and form of accents."""
+        paths = pc.utf8_normalize(self._results.paths, "NFC")
+        matches = pc.match_substring(paths, composed(name), ignore_case=True).to_numpy(zero_copy_only=False)
         numbers = np.unique(self._results.group_of[np.flatnonzero(matches)])
         return numbers[numbers > 0]
 
