@@ -1,5 +1,6 @@
 """What several tests share: a made archive, prepared once, and the real one where it is there."""
 
+import gc
 import json
 import os
 import shutil
@@ -41,6 +42,12 @@ LONGEST = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest files."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+def pytest_collection_finish() -> None:
+    """Keep what importing and collecting made out of the collector's sight, who would walk through it all again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")

@@ -120,11 +120,15 @@ def mlflow_server(folder: Path, port: int) -> Iterator[str]:
 def begin_prefect(folder: Path) -> tuple[str, int]:
     """Start Prefect's server with a database of its own, which begins as the product's own servers begin theirs.
 
+    It has no services, which no test needs and which cost half of what an idle server does: runs that nobody schedules,
+    events that nobody reads. The servers of `neardup up` have theirs.
+
     Returns:
         Its address, and the number of its process, which `end` takes.
     """
     port = free_port()
     command = [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
+    command += ["--no-services"]
     home = {"PREFECT_HOME": str(folder / "home"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     begin_database(folder / "home" / PREFECT_DATABASE, "prefect")
     server = begin(command, f"http://127.0.0.1:{port}/api/health", folder, **home)

@@ -3,6 +3,7 @@
 import io
 import threading
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,10 @@ def jpeg(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-FILES = [jpeg(Scene.of(seed).image) for seed in range(21)]
+@cache
+def files() -> list[bytes]:
+    """Twenty-one drawn scenes as JPEG files, for whoever of the test processes runs these tests."""
+    return [jpeg(Scene.of(seed).image) for seed in range(21)]
 
 
 class Means:
@@ -57,23 +61,23 @@ def test_each_file_has_the_vector_that_it_has_alone(threads: int, small_encoder:
     """In order and to the last bit, with one thread and with three."""
     encoder = load_encoder(small_encoder, "cpu")
     encoder.batch = 4
-    results = list(encode_files(encoder, FILES))
-    alone = [encoder.encode([encoder.read(data)])[0].tobytes() for data in FILES]
-    assert [row for row, _ in results] == list(range(len(FILES)))
+    results = list(encode_files(encoder, files()))
+    alone = [encoder.encode([encoder.read(data)])[0].tobytes() for data in files()]
+    assert [row for row, _ in results] == list(range(len(files())))
     assert [vector.tobytes() for _, vector in results if isinstance(vector, np.ndarray)] == alone
     assert torch.get_num_threads() == threads
 
 
 def test_an_unreadable_file_is_reported_in_its_place(small_encoder: str) -> None:
     """The others have their vectors."""
-    results = dict(encode_files(load_encoder(small_encoder, "cpu"), [FILES[0], b"", FILES[1], FILES[2][:4000]]))
+    results = dict(encode_files(load_encoder(small_encoder, "cpu"), [files()[0], b"", files()[1], files()[2][:4000]]))
     assert [isinstance(results[row], UnreadableImageError) for row in range(4)] == [False, True, False, True]
     assert "the file is empty" in str(results[1])
 
 
 def test_an_image_over_the_limit_is_reported(small_encoder: str) -> None:
     """The limit reaches the reader."""
-    [(_, result)] = encode_files(load_encoder(small_encoder, "cpu"), FILES[:1], max_pixels=99)
+    [(_, result)] = encode_files(load_encoder(small_encoder, "cpu"), files()[:1], max_pixels=99)
     assert "over the limit of 99" in str(result)
 
 
@@ -90,8 +94,8 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
 
 def test_a_hand_written_encoder_needs_no_batch() -> None:
     """Paths and bytes are both read, 16 to a pass."""
-    expected = Means().encode([read_image(data) for data in FILES])
-    found = np.stack([vector for _, vector in encode_files(Means(), FILES) if isinstance(vector, np.ndarray)])
+    expected = Means().encode([read_image(data) for data in files()])
+    found = np.stack([vector for _, vector in encode_files(Means(), files()) if isinstance(vector, np.ndarray)])
     assert found.tobytes() == expected.tobytes()
 
 
@@ -102,7 +106,7 @@ def test_sources_are_drawn_as_they_are_needed(threads: int) -> None:
     def sources() -> Iterator[bytes]:
         for _ in range(1000):
             drawn.append(threading.current_thread().name)
-            yield FILES[0]
+            yield files()[0]
 
     results = encode_files(Means(), sources())
     next(results)

@@ -22,7 +22,7 @@ from neardup.stages import digest_file
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def found(team: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results of a folder of four pictures, of which two are copies of the others and one is filed twice."""
     photos, out = tmp_path_factory.mktemp("photos"), tmp_path_factory.mktemp("out")
     for number in (1, 2):
@@ -30,12 +30,12 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scene.save(photos / f"{number}.png")
         ImageOps.mirror(scene).save(photos / f"{number} mirrored <b>.png")
     (photos / "again.png").write_bytes((photos / "1.png").read_bytes())
-    run(photos, out)
+    run(photos, out, **team)
     return out / "duplicates"
 
 
 def run(photos: Path, out: Path, **servers: str) -> dict[str, Any]:
-    """What `neardup duplicates` finds where nothing is said but the folders; without servers, by one of its own."""
+    """What `neardup duplicates` finds where nothing is said but the folders."""
     result = neardup("duplicates", photos, "--out", out, "--json", cwd=out, **servers)
     assert result.returncode == 0, result.stderr
     facts: dict[str, Any] = json.loads(result.stdout)

@@ -21,6 +21,7 @@ import psutil
 import pytest
 import yaml
 from click.testing import CliRunner
+from commands import neardup
 from servers import BIN, answered, environment, free_port
 
 from neardup.cli import main
@@ -60,25 +61,32 @@ class Project:
     mlflow: int
     prefect: int
 
-    def neardup(self, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in it, as a user whose home folder is empty, but whose caches are not."""
+    def user(self) -> dict[str, str]:
+        """Variables of a user whose home folder is empty, but whose caches are not."""
         caches = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-        user = {"HOME": str(self.folder / "home"), "XDG_CACHE_HOME": caches}
-        done = subprocess.run(
-            [str(BIN / "neardup"), *command],
-            cwd=self.folder,
-            env=environment(**{**user, "MLFLOW_WORKERS": "1", **more}),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return {"HOME": str(self.folder / "home"), "XDG_CACHE_HOME": caches, "MLFLOW_WORKERS": "1"}
+
+    def neardup(self, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in it, as that user."""
+        done = neardup(*command, cwd=self.folder, **{**self.user(), **more})
         assert "Traceback" not in done.stderr
         return done
 
+    def ports(self) -> tuple[str, ...]:
+        """The ports of its servers, as `neardup up` takes them."""
+        return "--mlflow-port", str(self.mlflow), "--prefect-port", str(self.prefect)
+
     def up(self, *more: str) -> str:
         """Start everything; what it said."""
-        done = self.neardup("up", "--mlflow-port", str(self.mlflow), "--prefect-port", str(self.prefect), *more)
+        done = self.neardup("up", *self.ports(), *more)
         assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    def up_in_a_shell(self) -> str:
+        """Start everything by the command that is installed, which pays for its imports; what it said."""
+        line, env = [str(BIN / "neardup"), "up", *self.ports()], environment(**self.user())
+        done = subprocess.run(line, cwd=self.folder, env=env, capture_output=True, text=True, check=False)
+        assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
         return done.stdout + done.stderr
 
     def processes(self, role: str | None = None) -> dict[int, psutil.Process]:
@@ -147,7 +155,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A project whose servers run, and are gone afterwards."""
     made = make_project(tmp_path_factory.mktemp("project"))
     try:
-        said = made.up()
+        said = made.up_in_a_shell()
         assert (said.count("starting"), "will find no photo" in said) == (3, False)
         yield made
     finally:
@@ -363,9 +371,8 @@ def test_a_server_that_dies_is_one_sentence_without_a_password(tmp_path: Path) -
     """It has the last line of the log and the log's place; both name the address of a database without its password."""
     made = make_project(tmp_path)
     address, secret = "nonsense://me:s3cret-word@host/runs", "s3cret-word"
-    ports = ("--mlflow-port", str(made.mlflow), "--prefect-port", str(made.prefect))
     try:
-        done = made.neardup("up", "--archive", "mlflow", *ports, MLFLOW_BACKEND_STORE_URI=address)
+        done = made.neardup("up", "--archive", "mlflow", *made.ports(), MLFLOW_BACKEND_STORE_URI=address)
     finally:
         made.neardup("down")
     folder = tmp_path / "services" / "logs"

@@ -3,9 +3,6 @@
 import csv
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -18,8 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import Process
 from PIL import Image
 from safetensors.torch import load_file
+from servers import environment
 from small_clip import small_clip, small_tokenizer
 from transformers import CLIPModel
 
@@ -185,15 +184,10 @@ def test_killed_augmented_training_goes_on(examples: list[Example], tmp_path: Pa
     )
 
 
-CHILD = """
-import sys
-sys.path.insert(0, {tests!r})
-from pathlib import Path
-import test_train as t
-t.torch.set_num_threads(1)
-print("ready", flush=True)
-t.train(t.make_examples(Path({photos!r})), t.small_clip(), t.replace(t.RECIPE, epochs=6), Path({out!r}))
-"""
+def train_six_epochs(photos: str, out: str) -> None:
+    """Train on made photos; for a `Process`."""
+    torch.set_num_threads(1)
+    train(make_examples(Path(photos)), small_clip(), replace(RECIPE, epochs=6), Path(out))
 
 
 @pytest.mark.slow
@@ -203,17 +197,11 @@ def test_killed_process_goes_on(tmp_path: Path) -> None:
     examples = make_examples(tmp_path / "photos")
     whole = train(examples, small_clip(), recipe, tmp_path / "whole", report=silent)
     out = tmp_path / "killed"
-    code = CHILD.format(tests=str(Path(__file__).parent), photos=str(tmp_path / "photos"), out=str(out))
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert child.stdout is not None
-    child.stdout.readline()
-    before = _epochs(out)
-    while child.poll() is None and _epochs(out) == before:
+    child = Process(train_six_epochs, str(tmp_path / "photos"), str(out), cwd=tmp_path, env=environment())
+    while child.poll() is None and _epochs(out) == 0:
         time.sleep(0.001)
     time.sleep(0.02)
-    os.kill(child.pid, signal.SIGKILL)
-    child.wait()
-    child.stdout.close()
+    child.kill()
     assert not (out / "training.json").exists()
     training = train(examples, small_clip(), recipe, out, report=silent)
     assert weights(training.checkpoint) == weights(whole.checkpoint)

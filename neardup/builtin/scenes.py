@@ -229,9 +229,11 @@ _GROUNDS = {
 """Place → colour of the ground, RGB."""
 
 
-def _noise(
-    rng: np.random.Generator, width: int, height: int, cells: int
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+Greys = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+"""Tones of a picture before they are rounded, 0 black to 255 white, or shares, 0 to 1."""
+
+
+def _noise(rng: np.random.Generator, width: int, height: int, cells: int) -> Greys:
     """Soft noise, 0 to 1, float64 (height, width)."""
     coarse = Image.fromarray((rng.random((max(2, cells * height // width), cells)) * 255).astype(np.uint8))
     return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float64) / 255
@@ -239,27 +241,44 @@ def _noise(
 
 def _backdrop(scene: Scene, width: int, height: int, rng: np.random.Generator) -> Image.Image:
     """Sky, sun or moon, clouds, what stands at the horizon, and the ground."""
-    top, bottom = (np.array(tone, dtype=np.float64) for tone in _SKIES[scene.weather])
-    ramp = np.linspace(0, 1, height)[:, None, None]
-    sky = np.broadcast_to(top * (1 - ramp) + bottom * ramp, (height, width, 3)).copy()
-    if scene.weather in {"cloudy", "evening"}:
-        clouds = np.clip(_noise(rng, width, height, int(rng.integers(3, 9))) * 2 - 0.9, 0, 1)[..., None]
-        sky = sky * (1 - 0.6 * clouds) + 238 * 0.6 * clouds
-    page = Image.fromarray(sky.clip(0, 255).astype(np.uint8))
+    clouded = scene.weather in {"cloudy", "evening"}
+    clouds = _noise(rng, width, height, int(rng.integers(3, 9))) if clouded else None
+    page = Image.new("RGB", (width, height))
     draw = ImageDraw.Draw(page)
+    sun = None
     if scene.weather != "cloudy":
         r, x, y = height * rng.uniform(0.04, 0.08), width * rng.uniform(0.1, 0.9), height * rng.uniform(0.08, 0.3)
-        draw.ellipse((x - r, y - r, x + r, y + r), fill=(246, 238, 214))
+        sun = (x - r, y - r, x + r, y + r)
     horizon = int(height * rng.uniform(0.45, 0.66))
+    page.paste(_sky(scene, width, height, horizon, clouds))
+    if sun:
+        draw.ellipse(sun, fill=(246, 238, 214))
     _skyline(scene, draw, width, horizon, rng)
     tone = np.array(_GROUNDS[scene.place], dtype=np.float64) * (0.6 if scene.weather == "night" else 1.0)
     rough = _noise(rng, width, height - horizon, int(rng.integers(8, 40)))[..., None]
     ground = tone * (0.7 + 0.5 * rough)
     if scene.place == "sea":
-        waves = np.sin(np.linspace(0, rng.uniform(60, 140), height - horizon))[:, None, None]
-        ground = ground + 14 * waves
-    page.paste(Image.fromarray(ground.clip(0, 255).astype(np.uint8)), (0, horizon))
+        ground += 14 * np.sin(np.linspace(0, rng.uniform(60, 140), height - horizon))[:, None, None]
+    page.paste(_painted(ground), (0, horizon))
     return page
+
+
+def _sky(scene: Scene, width: int, height: int, horizon: int, clouds: Greys | None) -> Image.Image:
+    """The sky of a page above its horizon, with or without clouds."""
+    top, bottom = (np.array(tone, dtype=np.float64) for tone in _SKIES[scene.weather])
+    ramp = np.linspace(0, 1, height)[:horizon, None, None]
+    tones = top * (1 - ramp) + bottom * ramp
+    if clouds is None:
+        return _painted(tones).resize((width, horizon), Image.Resampling.NEAREST)
+    share = np.clip(clouds[:horizon] * 2 - 0.9, 0, 1)[..., None]
+    sky = tones * (1 - 0.6 * share)
+    sky += 238 * 0.6 * share
+    return _painted(sky)
+
+
+def _painted(tones: Greys) -> Image.Image:
+    """A picture of tones, float64 (height, width, 3), which are changed."""
+    return Image.fromarray(tones.clip(0, 255, out=tones).astype(np.uint8))
 
 
 def _skyline(scene: Scene, draw: ImageDraw.ImageDraw, width: int, horizon: int, rng: np.random.Generator) -> None:
@@ -295,9 +314,9 @@ def _place_things(scene: Scene, page: Image.Image, rng: np.random.Generator) -> 
 
 def _grain(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Give a picture the softness and the grain of a plate, and darker corners."""
-    soft = np.asarray(image.filter(ImageFilter.GaussianBlur(0.6)), dtype=np.float64)
+    soft = np.array(image.filter(ImageFilter.GaussianBlur(0.6)), dtype=np.float64)
     height, width = soft.shape[:2]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-    shade = 1 - 0.18 * (x**2 + y**2) / 2
-    grain = rng.normal(0, 5, (height, width))
-    return Image.fromarray((soft * shade[..., None] + grain[..., None]).clip(0, 255).astype(np.uint8))
+    soft *= (1 - 0.18 * (x**2 + y**2) / 2)[..., None]
+    soft += rng.normal(0, 5, (height, width))[..., None]
+    return _painted(soft)

@@ -5,6 +5,7 @@ A page is grey, float32 (n, 1, side, side), 0 black to 1 white. Every draw comes
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -36,8 +37,9 @@ def text(rng: np.random.Generator, side: int) -> npt.NDArray[np.float32]:
     return grey if rng.random() < 0.8 else np.asarray(1 - grey, dtype=np.float32)  # noqa: PLR2004 - four in five
 
 
+@cache
 def text_pages(count: int, side: int) -> Tensor:
-    """Pages of text to paste beside pictures, the same each time: uint8 (count, side, side)."""
+    """Pages of text to paste beside pictures, the same each time: uint8 (count, side, side), not to be changed."""
     pages = [text(np.random.default_rng([number, 1]), side) * 255 for number in range(count)]
     return torch.from_numpy(np.stack(pages).astype(np.uint8))
 
