@@ -340,7 +340,6 @@ def test_a_distractor_never_raises_a_ranking_metric(test_set: tuple[Floats, Ints
     assert all(after[name] <= before[name] + 1e-12 for name in RANKING)
 
 
-@settings(max_examples=30)
 @given(with_distractors())
 def test_distractors_are_in_no_pair(test_set: tuple[Floats, Ints, Floats]) -> None:
     """Thresholds, pair metrics, found groups and false alarms stay to the last digit."""
@@ -350,7 +349,6 @@ def test_distractors_are_in_no_pair(test_set: tuple[Floats, Ints, Floats]) -> No
     np.testing.assert_equal({name: after[name] for name in same}, {name: before[name] for name in same})
 
 
-@settings(max_examples=30)
 @given(groupings(ties=True))
 def test_no_distractors_change_nothing(test_set: tuple[Floats, Ints]) -> None:
     """Every metric stays to the last digit."""
@@ -406,7 +404,6 @@ def test_singletons_are_gallery_and_never_query() -> None:
     )
 
 
-@settings(max_examples=30)
 @given(st.integers(3, 40), st.integers(0, 1000))
 def test_no_group_sets_its_own_threshold(count: int, seed: int) -> None:
     """A group's photos may change as they like: the thresholds by which they are judged stay."""
