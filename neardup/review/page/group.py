@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from neardup.archive.walk import composed
@@ -80,7 +81,7 @@ class Groups:
 
     def named(self, name: str) -> Ints:
         """The numbers of the groups that hold a photo with some text in its path, in any case and form of accents."""
-        paths = pc.utf8_normalize(self._results.paths, "NFC")
+        paths = pa.array(map(composed, self._results.paths.to_pylist()), pa.string())
         matches = pc.match_substring(paths, composed(name), ignore_case=True).to_numpy(zero_copy_only=False)
         numbers = np.unique(self._results.group_of[np.flatnonzero(matches)])
         return numbers[numbers > 0]
