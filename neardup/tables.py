@@ -156,14 +156,14 @@ def save_rows(path: Path, kind: type, rows: Iterable[object]) -> Path:
 
 
 def load_rows(path: Path) -> list[dict[str, str]]:
-    """Read a CSV of an output folder as one dict a row, all values as text.
+    """Read a CSV of an output folder as one dict a row, all values as text; Excel may have saved it, with a mark first.
 
     Raises:
         ArchiveError: the file is not there.
     """
     if not path.is_file():
         raise ArchiveError(f"{path} does not exist: run `neardup prepare ARCHIVE --out {typed(path.parent)}` first")
-    with path.open(encoding="utf-8", newline="") as stream:
+    with path.open(encoding="utf-8-sig", newline="") as stream:
         return [{name: unguarded(text) for name, text in row.items()} for row in csv.DictReader(stream)]
 
 

@@ -41,6 +41,14 @@ def test_the_test_set_holds_no_formula(text: str, tmp_path: Path) -> None:
     assert (row, TestSet.load(tmp_path)) == ([f"'{text}", f"'{text}", "00", "1", "2", f"'{text}"], test_set)
 
 
+def test_a_csv_that_excel_saved_is_read(tmp_path: Path) -> None:
+    """Excel writes a mark of three bytes before the first name of a column."""
+    test_set = TestSet((TestPhoto("a.jpg", "photos/a.jpg", "00", 1, 2, "Sheet"),))
+    path = test_set.save(tmp_path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert TestSet.load(tmp_path) == test_set
+
+
 def test_a_name_that_is_not_utf_8_can_be_written(tmp_path: Path) -> None:
     """Workbook, CSV and page show its foreign bytes escaped."""
     name = "caf\udce9.jpg"

@@ -215,7 +215,10 @@ class KeypointCache:
 
         It is for the end of a run: until then the keypoints of a photo are needed for each pair that it is in.
         """
-        files = [(path.stat(), path) for path in self.folder.rglob("*-*.*") if not path.name.startswith(".")]
+        files = []
+        for path in self.folder.rglob("*-*.*"):
+            with suppress(FileNotFoundError):  # another process deleted it
+                files += [] if path.name.startswith(".") else [(path.stat(), path)]
         for folder in {path.parent for _, path in files}:
             delete_abandoned(folder)
         total, deleted = sum(status.st_size for status, _ in files), 0
