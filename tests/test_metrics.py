@@ -14,7 +14,7 @@ from neardup.arrays import Floats, Ints
 from neardup.decide.complete_linkage import complete_linkage
 from neardup.measure.bootstrap import Resample
 from neardup.measure.metrics import METRICS, NAMES, b_cubed, harmonic
-from neardup.measure.pairs import Pairs
+from neardup.measure.pairs import Pairs, recall_at_precision
 from neardup.measure.scored import ScoredTestSet
 from neardup.measure.threshold import best_threshold, calibrated_threshold, calibrated_thresholds, f1_error
 from neardup.settings import schema
@@ -255,6 +255,12 @@ def test_recall_at_90_percent_precision(test_set: tuple[Floats, Ints]) -> None:
     """It is the greatest recall that any threshold of such precision reaches."""
     found = values(scored(*test_set, ANY))["recall_at_90_precision"]
     assert found == pytest.approx(oracles.recall_at_precision(*test_set, 0.9))
+
+
+def test_a_precision_of_just_what_is_asked_for_is_enough() -> None:
+    """Nine right pairs of ten have a precision of .9, and all of the recall."""
+    same = np.array([*[True] * 8, False, True])
+    assert recall_at_precision(same, np.ones(10), np.ones(10, dtype=bool), 0.9) == 1
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=12))
