@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ImageDraw, ImageFont, ImageOps
+from test_stages import small_files
 from test_verify import features, png, scene, screened, verified
 
 from neardup.arrays import Floats
@@ -300,11 +301,14 @@ def test_keypoints_of_a_photo_over_the_limit_are_not_kept(tmp_path: Path) -> Non
 
 
 def test_where_keypoints_cannot_be_kept_pairs_are_verified_all_the_same(tmp_path: Path) -> None:
-    """As beside vectors that others share, in a folder that can only be read."""
+    """As beside vectors that others share, in a folder that can only be read; a full disk is not hidden."""
     (tmp_path / "shut").touch()
     photos = {"a" * 64: png(scene(87)), "b" * 64: png(scene(88))}
     with Verifier(photos.__getitem__, KeypointCache(tmp_path / "shut" / "keypoints")) as verifier:
         assert verifier.verify([("a" * 64, "b" * 64)]).keys() == {("a" * 64, "b" * 64)}
+    full = Verifier(photos.__getitem__, KeypointCache(tmp_path / "full"))
+    with full, small_files(1000), pytest.raises(OSError, match="File too large"):
+        full.verify([("a" * 64, "b" * 64)])
 
 
 def test_a_cache_is_within_its_limit_after_each_run(tmp_path: Path) -> None:

@@ -78,6 +78,14 @@ def test_what_surrounds_a_crop_is_neither_counted_nor_a_difference() -> None:
         assert f"the picture in {letter} (mount, text, other pictures) is left out" in relation.sentence()
 
 
+def test_a_retouch_in_a_corner_is_no_mount() -> None:
+    """A box that was painted over there is a place that differs, and the frame stays the whole photo's."""
+    photo, retouched = scene(81), scene(81)
+    ImageDraw.Draw(retouched).rectangle((360, 200, 480, 360), fill=(235, 235, 235))
+    relation = relation_of(verified(photo, retouched))
+    assert (relation.kind, relation.framed, len(relation.retouched)) == (Kind.SAME_FRAME, "", 1)
+
+
 def test_a_retouch_at_the_edge_is_no_mount() -> None:
     """Two thirds of a side were painted over with a straight edge; above it points agree, so that the photo goes on."""
     photo, retouched = scene(81), scene(81)

@@ -324,6 +324,7 @@ def test_commands_export_and_import(tmp_path: Path) -> None:
     arguments = ["verdicts", "import", str(out / "verdicts.xlsx"), "--out", str(out), "--who", "Ada"]
     assert "1 verdict stored" in run(main, [*arguments, "--dry-run"]).output
     assert "1 verdict stored" in run(main, arguments).output
+    assert "0 verdicts stored" in run(main, [*arguments[:-1], " Ada "]).output  # nobody else's
     listed = run(main, ["verdicts", "list", "--out", str(out)])
     assert "1 verdict, 1 in force, 1 same, 0 not" in listed.output
     fill(out / "verdicts.xlsx", {(3, "verdict"): "perhaps"})

@@ -173,7 +173,7 @@ def test_several_are_stored_all_or_none(kept: Verdicts) -> None:
 
 def test_each_persons_last_word_counts(kept: Verdicts) -> None:
     """Somebody who answers again has changed their mind; what they said first stays in the history."""
-    for answer, who in ((SAME, "Ada"), (SAME, "Ben"), (DIFFERENT, " Ada ")):
+    for answer, who in ((SAME, "Ada"), (SAME, "Ben"), (DIFFERENT, "Ada")):
         kept.add(verdict(A, B, answer, who))
     assert [(v.who, v.verdict) for v in kept.current()] == [("Ben", SAME), ("Ada", DIFFERENT)]
     assert len(kept.history()) == 3

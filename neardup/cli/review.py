@@ -73,7 +73,7 @@ def review(
     port = listening.getsockname()[1]
     token = "" if is_loopback(host) else new_token()
     with open_verdicts(out, database) as verdicts, listening:
-        desk = Desk(results, verdicts, who or _account(), lookup, settings.prepare.max_pixels)
+        desk = Desk(results, verdicts, (who or "").strip() or _account(), lookup, settings.prepare.max_pixels)
         app: Guard = create_app(desk, names_of(host, port, names), token)
         shown = f"[{host}]" if ":" in host else next(iter(names), host)
         pairs, groups = counted(len(results), "pair"), counted(results.groups, "group")

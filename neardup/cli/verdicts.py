@@ -301,10 +301,10 @@ def _found(out: Path, archive: Path | None) -> "Found":
 
 
 def _person(who: str | None) -> str:
-    """Who answers: the name that was given, or that of the login."""
+    """Who answers: the name that was given, without blanks around it, or that of the login."""
     import getpass
 
     try:
-        return who or getpass.getuser()
+        return who.strip() if who else getpass.getuser()
     except (KeyError, OSError) as error:
         raise VerdictError("nobody is logged in by a name: say with --who who answers") from error

@@ -225,9 +225,11 @@ def settle(rounds: tuple[Round, ...], *, uneven: bool = False) -> Round | None:
     Returns:
         The pair without its borders, and how it differs; None where there is too little to compare.
     """
-    latest = rounds[-1] if rounds else None
+    if not rounds:
+        return None
+    latest = rounds[-1]
     for _ in range(ROUNDS if len(rounds) > 1 else 0):
-        following = latest and latest.next(latest.without_borders, uneven=uneven)
+        following = latest.next(latest.without_borders, uneven=uneven)
         if following is None:
             break
         latest = following

@@ -1,5 +1,6 @@
 """What verification keeps: evidence of pairs as Parquet, keypoints of photos as files of a cache with a size limit."""
 
+import errno
 import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,6 +30,8 @@ KEYPOINTS = "keypoints"
 """Name of the folder of cached keypoints in a state folder, `.neardup` of an output folder."""
 CACHE_BYTES = 8 * 2**30
 """Bytes of keypoints that are kept from one run to the next: those of some 75,000 photos."""
+UNWRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
+"""What a system answers where keypoints cannot be kept at all, in a folder of others for example."""
 CHECKSUM = "crc32"
 """Name of the array that holds the checksum of the others: a file of safetensors has none of its own."""
 EvidenceByPair = dict[tuple[str, str], Evidence]
@@ -195,7 +198,10 @@ class KeypointCache:
     def put(self, photo: str, features: LocalFeatures) -> None:
         """Write the keypoints of a photo, named by its SHA-256, into the cache, whole or not at all.
 
-        Where nothing can be written, as beside vectors that others share, they are not kept.
+        In a folder that can only be read, as beside vectors that others share, they are not kept.
+
+        Raises:
+            OSError: they cannot be written for another reason, as on a full disk.
         """
         arrays = {
             "size": np.array([features.width, features.height]),
@@ -207,8 +213,12 @@ class KeypointCache:
             "blurred_descriptors": features.blurred.descriptors,
         }
         arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        with suppress(OSError), replacing(self._path(photo)) as partial:
-            save_file(arrays | {CHECKSUM: np.array(_checksum(arrays))}, partial)
+        try:
+            with replacing(self._path(photo)) as partial:
+                save_file(arrays | {CHECKSUM: np.array(_checksum(arrays))}, partial)
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
 
     def shrink(self) -> int:
         """Delete the keypoints that were used longest ago until the limit is kept, and return of how many photos.
@@ -217,8 +227,9 @@ class KeypointCache:
         """
         files = []
         for path in self.folder.rglob("*-*.*"):
-            with suppress(FileNotFoundError):  # another process deleted it
-                files += [] if path.name.startswith(".") else [(path.stat(), path)]
+            if not path.name.startswith("."):
+                with suppress(FileNotFoundError):  # another process deleted it
+                    files.append((path.stat(), path))
         for folder in {path.parent for _, path in files}:
             delete_abandoned(folder)
         total, deleted = sum(status.st_size for status, _ in files), 0

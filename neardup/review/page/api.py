@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from fastapi import FastAPI, Query, Request
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from neardup.errors import ArchiveError, VerdictError
 from neardup.review.asked.queues import AUDIT, REVIEW, TRUTH
@@ -25,8 +25,8 @@ AHEAD = 4
 UNDONE = 40
 """Changes of a group that can be undone one after the other; their ids stand in the page's address."""
 
-Who = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
-"""A person, as they call themselves."""
+Who = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_NAME)]
+"""A person, as they call themselves, but for blanks around the name."""
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """The SHA-256 of a photo."""
 Name = Annotated[str, Field(pattern=r"^[\w.:-]{1,64}$")]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -79,10 +80,15 @@ class Groups:
         numbers = np.arange(1, results.groups + 1)
         return numbers[np.lexsort((numbers, -doubt[1:], ~bridged[1:]))]
 
+    @cached_property
+    def _composed_paths(self) -> pa.StringArray:
+        """The path of each photo with composed accents; made once, for there may be a hundred thousand."""
+        return pa.array(map(composed, self._results.paths.to_pylist()), pa.string())
+
     def named(self, name: str) -> Ints:
         """The numbers of the groups that hold a photo with some text in its path, in any case and form of accents."""
-        paths = pa.array(map(composed, self._results.paths.to_pylist()), pa.string())
-        matches = pc.match_substring(paths, composed(name), ignore_case=True).to_numpy(zero_copy_only=False)
+        matches = pc.match_substring(self._composed_paths, composed(name), ignore_case=True)
+        matches = matches.to_numpy(zero_copy_only=False)
         numbers = np.unique(self._results.group_of[np.flatnonzero(matches)])
         return numbers[numbers > 0]
 

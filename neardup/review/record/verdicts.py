@@ -147,7 +147,7 @@ class Verdict:
         """
         first, second = pair_of(photo, partner)
         turned = direction if first == photo else _OTHER_SIDE.get(direction, direction)
-        return cls(first, second, verdict, who.strip(), queue, direction=turned, **more)
+        return cls(first, second, verdict, who, queue, direction=turned, **more)
 
     @property
     def pair(self) -> tuple[str, str]:
@@ -286,7 +286,7 @@ class Verdicts:
         earlier = self.get(identity)
         if earlier is None:
             raise VerdictError(f"there is no verdict {identity[:80]!r} that could be withdrawn: ask for the list again")
-        undone = Verdict(earlier.first, earlier.second, WITHDRAWN, who.strip(), earlier.queue, supersedes=(identity,))
+        undone = Verdict(earlier.first, earlier.second, WITHDRAWN, who, earlier.queue, supersedes=(identity,))
         self.add(undone)
         return undone
 
