@@ -14,8 +14,9 @@ from neardup.arrays import Vectors
 from neardup.encode.collection import Collection
 from neardup.encode.shards import SHARDS
 from neardup.encode.vectors import Embeddings
-from neardup.search.all_pairs import NearPairs, near_pairs
+from neardup.search.all_pairs import near_pairs
 from neardup.search.blocks import Triangle, open_triangle, search_block
+from neardup.search.pairs import NearPairs
 
 THRESHOLD = 0.5
 DIMENSIONS = 4
@@ -138,6 +139,20 @@ def test_blocks_of_the_nearest_hold_the_nearest_of_all(collection: Collection) -
     assert nearest.left.tolist() == wanted.left.tolist()
     assert nearest.right.tolist() == wanted.right.tolist()
     assert len(wanted.left) < len(pairs.left) < len(whole.left)
+
+
+def test_an_equal_vector_takes_no_place_among_the_nearest(collection: Collection) -> None:
+    """A photo whose copy is in the other slab has a nearest one there beside it, although that is nearer to another."""
+    angles = np.radians([0, 50, 0, 40])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    add(collection, vectors[:2], 0)
+    add(collection, vectors[2:], 2)
+    triangle = open_triangle(collection, 0.1, 2, 1)
+    for block in triangle.blocks():
+        search_block(collection, 0.1, block, 1)
+    links = triangle.links()
+    assert links.equal.T.tolist() == [[0, 2]]
+    assert [0, 3] in np.stack([links.pairs.left, links.pairs.right], axis=1).tolist()
 
 
 class Killed(BaseException):

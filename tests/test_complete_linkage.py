@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from neardup.arrays import Ints, Vectors
 from neardup.decide.complete_linkage import complete_linkage, near_groups
-from neardup.search.all_pairs import NearPairs, near_pairs
+from neardup.search.all_pairs import near_pairs
+from neardup.search.pairs import NearPairs
 
 MANY = 20_000
 """Photos of one chain: their similarities to each other would take 3.2 GB."""

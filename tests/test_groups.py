@@ -25,7 +25,7 @@ from neardup.decide.group_report import COLUMNS, GroupReport, LinkedPairs, group
 from neardup.decide.groups import DecidedPairs, explain_groups, group_pairs, members_of
 from neardup.detect.verified_pairs import VerifiedPairs, groups_of
 from neardup.errors import ConfigError
-from neardup.search.all_pairs import NearPairs
+from neardup.search.pairs import NearPairs
 from neardup.verify.evidence import Evidence
 from neardup.verify.verifier import Verifier
 

@@ -17,9 +17,10 @@ from neardup.arrays import Floats, Vectors
 from neardup.encode.vectors import Embeddings
 from neardup.search import all_pairs as nearpairs
 from neardup.search import int8_products
-from neardup.search.all_pairs import DENSE, BlockSearch, NearPairs, PairSearch
+from neardup.search.all_pairs import DENSE, BlockSearch, PairSearch
 from neardup.search.int8_products import LEAST_PEAK, LEVELS, Codes, Quantized, int8_is_exact
 from neardup.search.nearest import MANY, nearest
+from neardup.search.pairs import NearPairs
 
 PLANTED = 60
 """Pairs that are planted in one block: 1 in 60 of its pairs are candidates, less than what makes it dense."""
@@ -62,11 +63,12 @@ def decisions(monkeypatch: pytest.MonkeyPatch) -> Decisions:
     counts = Decisions()
     candidates, pairs = BlockSearch.candidates, BlockSearch.pairs
 
-    def counted_candidates(search: BlockSearch, left: Codes, right: Codes) -> np.ndarray:
-        found = candidates(search, left, right)
-        counts.pairs += len(left) * len(right)
+    def counted_candidates(search: BlockSearch, rows: slice, columns: slice) -> np.ndarray:
+        found = candidates(search, rows, columns)
+        pairs = len(search.left.rows[rows]) * len(search.right.rows[columns])
+        counts.pairs += pairs
         counts.candidates += len(found)
-        counts.decided += len(found) <= DENSE * len(left) * len(right)
+        counts.decided += len(found) <= DENSE * pairs
         return found
 
     def counted_blocks(search: BlockSearch, rows: slice, columns: slice) -> NearPairs:
@@ -204,7 +206,7 @@ def test_the_planted_bound_is_tight(dimension: int, width: int, dtype: str) -> N
     products = np.vecdot(*(side.codes.astype(np.float64) for side in quantized))[:-1]
     steps = quantized[0].scale * quantized[1].scale
     for product, similarity in zip(products, exact(left, right)[:-1], strict=True):
-        limit = replace(plan, threshold=float(similarity)).limit(*sides)
+        limit = plan.limits(*sides, float(similarity))
         assert 0 <= (product - limit) * steps < 2 * plan.slack + (1e-4 if dtype == "int8" else 1e-6)
 
 

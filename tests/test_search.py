@@ -19,9 +19,10 @@ from neardup.encode.encoder import load_encoder
 from neardup.encode.vectors import Embeddings
 from neardup.errors import EncoderError
 from neardup.search import all_pairs as nearpairs
-from neardup.search.all_pairs import NearPairs, PairSearch, near_pairs
+from neardup.search.all_pairs import PairSearch, near_pairs
 from neardup.search.approximate import EFFORTS, Index, Recall, build_index, measure_recall, opened_index
 from neardup.search.nearest import BLOCK, FIRST, MANY, QUERIES, nearest, read_queries
+from neardup.search.pairs import NearPairs
 from neardup.stages import digest_file
 
 Rows = list[tuple[int, int, float]]

@@ -16,9 +16,9 @@ from neardup.detect.duplicate_tables import _write_pairs
 from neardup.detect.duplicates import Duplicates
 from neardup.detect.verified_pairs import UNLIKELY, VerifiedPairs
 from neardup.encode.collection import Collection
-from neardup.search.all_pairs import NearPairs
 from neardup.search.blocks import Triangle
 from neardup.search.exact_copies import COPY, KINDS, NEAR
+from neardup.search.pairs import NearPairs
 from neardup.verify.evidence import Evidence
 from neardup.verify.verifier import Verifier
 

@@ -10,7 +10,7 @@ from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 from scipy.spatial.distance import squareform
 
 from neardup.arrays import Floats, Ints, Vectors
-from neardup.search.all_pairs import NearPairs
+from neardup.search.pairs import NearPairs
 
 LARGEST = 5000
 """Nodes of one chain whose similarities are in memory at once: some 800 MB with what complete linkage needs."""

@@ -10,7 +10,7 @@ from neardup.decide.constraints import Constraints
 from neardup.decide.correlation_clustering import WeightedPairs, correlation_clusters, pair_log_odds
 from neardup.decide.geometry import LINKED, Placements, disjoint_pairs, lowered_by_triangles, transform_of
 from neardup.decide.group_report import GroupReport, LinkedPairs, group_reports
-from neardup.search.all_pairs import NearPairs
+from neardup.search.pairs import NearPairs
 from neardup.verify.evidence import Evidence
 
 MOST_WITHOUT_GEOMETRY = LINKED - 1e-9

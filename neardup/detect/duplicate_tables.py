@@ -14,8 +14,8 @@ from neardup.decide.group_report import COLUMNS, GroupReport, Member
 from neardup.decide.probability import chance_text
 from neardup.detect.duplicates import Duplicates, LeftOut
 from neardup.pages import write_strips
-from neardup.search.all_pairs import NearPairs
 from neardup.search.exact_copies import COPY, KINDS
+from neardup.search.pairs import NearPairs
 from neardup.stages import claim, write_json
 from neardup.tables import SHEET_ROWS, save_rows, write_parquet, write_table
 from neardup.verify.store import FACTS

@@ -32,9 +32,9 @@ from neardup.encode.collection import (
 from neardup.encode.encoder import BUILTIN
 from neardup.encode.shards import keys_of
 from neardup.errors import ConfigError
-from neardup.search.all_pairs import NearPairs, joined
 from neardup.search.blocks import Triangle, search_all
 from neardup.search.exact_copies import COPY, NEAR
+from neardup.search.pairs import NearPairs, joined
 from neardup.settings.schema import PrepareSettings
 from neardup.verify.candidates import CANDIDATES
 from neardup.verify.store import EvidenceByPair

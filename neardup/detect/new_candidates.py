@@ -13,8 +13,8 @@ from neardup.detect.verified_pairs import by_content
 from neardup.encode.collection import Collection
 from neardup.encode.protocol import BATCH, Encoder
 from neardup.encode.shards import keys_of
-from neardup.search.all_pairs import NearPairs
 from neardup.search.blocks import search_all
+from neardup.search.pairs import NearPairs
 from neardup.verify.candidates import CANDIDATES, closing_pairs, leads_on
 from neardup.verify.store import EvidenceByPair
 

@@ -8,10 +8,10 @@ from itertools import pairwise
 import numpy as np
 
 from neardup.arrays import Bools, Ints
-from neardup.search.all_pairs import NearPairs, joined
 from neardup.search.blocks import SLAB, Triangle
 from neardup.search.exact_copies import between_pictures, by_first_file, first_of, pictures_of, with_copies
 from neardup.search.nearest import nearest_rows
+from neardup.search.pairs import NearPairs, joined
 
 
 @dataclass(frozen=True)

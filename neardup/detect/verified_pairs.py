@@ -19,7 +19,7 @@ from neardup.decide.groups import DecidedPairs, explain_groups, group_pairs, mem
 from neardup.decide.probability import chance_text
 from neardup.images import PNG_LEVEL
 from neardup.pages import write_page
-from neardup.search.all_pairs import NearPairs
+from neardup.search.pairs import NearPairs
 from neardup.stages import replacing
 from neardup.verify.evidence import Evidence, ordered
 from neardup.verify.relation import relation_of

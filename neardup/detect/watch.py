@@ -19,7 +19,8 @@ from neardup.encode.protocol import Encoder
 from neardup.encode.store import store_of
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ArchiveError, ConfigError
-from neardup.search.all_pairs import NearPairs, joined, near_pairs
+from neardup.search.all_pairs import near_pairs
+from neardup.search.pairs import NearPairs, joined
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, claim
 from neardup.verify.store import EVIDENCE, read_evidence

@@ -1,6 +1,6 @@
 """All pairs of vectors at or above a threshold, exactly: most are pruned by a bound on the sketches of two vectors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from neardup.arrays import Bools, Floats, Ints, Vectors
 from neardup.errors import EncoderError
-from neardup.search.int8_products import Codes, Limits, Quantized, int8_pays, multiply, products_of_pairs
+from neardup.search.int8_products import Limits, Quantized, int8_pays, multiply, products_of_pairs
+from neardup.search.pairs import NearPairs, joined
+from neardup.search.top_k import RunningTopK
 
 ROWS = 512
 """Left rows of one block; with `COLUMNS` its 4 MB of inner products stay in the cache."""
@@ -31,51 +33,10 @@ FEW = 2**24
 """Pairs, each counted twice, below which a search is not planned: a plan takes 0.15 s, as 10 million products do."""
 DENSE = 0.03
 """Share of a block's pairs above which one product of all its vectors is faster than gathering the candidates."""
+KEPT = 2**22
+"""Pairs that are kept before those that are no longer among the nearest are left out: 100 MB."""
 UNIT = 0.01
 """By how much the length of a vector may differ from 1; those kept as float16 differ by 0.0005."""
-
-
-@dataclass(frozen=True)
-class NearPairs:
-    """Pairs of rows whose similarity is at or above a threshold.
-
-    Those that a search returns are ordered best first, equally similar ones by `left`, then by `right`.
-
-    Attributes:
-        left: int64 (m,), a row that was searched for; the lesser one where both were.
-        right: int64 (m,), the other row.
-        similarities: float64 (m,), -1 to 1, higher is more alike.
-    """
-
-    left: Ints
-    right: Ints
-    similarities: Floats
-
-    @classmethod
-    def between(cls, ends: Ints, vectors: Vectors) -> "NearPairs":
-        """Pairs of rows, int64 (m, 2), in their order, with the similarities of their vectors, float32 (m, 2, d)."""
-        return cls(ends[:, 0], ends[:, 1], np.vecdot(vectors[:, 0], vectors[:, 1]).astype(np.float64))
-
-    def take(self, chosen: Ints | Bools) -> "NearPairs":
-        """Some of the pairs, chosen by their places or by a mask."""
-        return NearPairs(self.left[chosen], self.right[chosen], self.similarities[chosen])
-
-    def order(self) -> Ints:
-        """The places of the pairs best first, equally similar ones by `left`, then by `right`: int64 (m,)."""
-        return np.lexsort((self.right, self.left, -self.similarities))
-
-    def sorted(self) -> "NearPairs":
-        """The pairs best first, equally similar ones by `left`, then by `right`."""
-        return self.take(self.order())
-
-    def nearest(self, most: int) -> "NearPairs":
-        """The pairs, which are ordered best first, of which one row is among the `most` nearest of the other."""
-        ends = np.concatenate([self.left, self.right])
-        order = np.lexsort((np.tile(np.arange(len(self.left)), 2), ends))
-        ranks = np.empty(len(ends), dtype=np.int64)
-        ranks[order] = np.arange(len(ends)) - np.searchsorted(ends[order], ends[order])
-        close = ranks < most
-        return self.take(close[: len(self.left)] | close[len(self.left) :])
 
 
 @dataclass(frozen=True)
@@ -111,11 +72,13 @@ class PairSearch:
         threshold: the similarity that a pair must reach.
         components: float64 (d, c - 1), orthonormal columns; none where nothing can be pruned.
         rotation: float64 (c, c), orthogonal.
+        most: pairs that are among so many nearest of neither of their rows may be left out; None keeps all.
     """
 
     threshold: float
     components: Floats
     rotation: Floats
+    most: int | None = None
 
     @classmethod
     def of(cls, vectors: Vectors, threshold: float) -> "PairSearch":
@@ -152,7 +115,7 @@ class PairSearch:
         sketched = self.sketch(sample, np.arange(len(sample)))
         products = np.empty((len(sample), len(sample)), sketched.sketches.product_dtype)
         multiply(sketched.sketches.codes, sketched.sketches.codes, products)
-        candidates = np.count_nonzero(products >= self.limit(sketched, sketched)) - len(sample)
+        candidates = np.count_nonzero(products >= self.limits(sketched, sketched, self.threshold)) - len(sample)
         return len(self.rotation) + CANDIDATE_COST * candidates / max(1, len(sample) * (len(sample) - 1))
 
     @property
@@ -162,7 +125,7 @@ class PairSearch:
 
     @property
     def slack(self) -> float:
-        """More than any float32 product of two unit rows errs by: d eps / 2, in any order of summation.
+        """More than any float32 product of two unit rows errs by, d eps / 2 in any order of summation, and its limit.
 
         It also covers the float64 sums behind the sketches: they err by less than d 1e-15 in r², in r by its root.
         """
@@ -192,9 +155,9 @@ class PairSearch:
         residuals = np.sqrt(np.maximum(squares - np.vecdot(projections, projections), 0.0))
         return np.column_stack([projections, residuals]) @ self.rotation
 
-    def limit(self, left: SketchedRows, right: SketchedRows) -> Limits:
-        """The least inner product of sketches that a pair at or above the threshold can have, shape ()."""
-        return left.sketches.limits(right.sketches, self.threshold - 2 * self.slack)
+    def limits(self, left: SketchedRows, right: SketchedRows, similarities: Floats | float) -> Limits:
+        """The least inner products of sketches that pairs at or above some similarities can have, one for each."""
+        return left.sketches.limits(right.sketches, similarities - 2 * self.slack)
 
     def between(
         self,
@@ -249,15 +212,18 @@ class PairSearch:
             columns: right rows of one block.
         """
         search = BlockSearch(self, left, right, offset, rows * columns)
-        parts = [NearPairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
+        parts, kept = [NearPairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))], 0
         for top in range(0, len(left.rows), rows):
             band = np.arange(top, min(top + rows, len(left.rows)))
             parts += [
                 search.pairs(slice(top, top + len(band)), slice(start, start + columns))
                 for start in range(max(0, top + 1 - offset), len(right.rows), columns)
             ]
+            if search.top_k and sum(len(part.left) for part in parts) > 2 * max(kept, KEPT):
+                parts = [search.nearest(joined(parts))]
+                kept = len(parts[0].left)
             report(int((len(right.rows) - np.maximum(band + 1 - offset, 0)).sum()))
-        return joined(parts)
+        return search.verified(search.nearest(joined(parts)))
 
 
 @dataclass(frozen=True)
@@ -289,42 +255,80 @@ class BlockSearch:
         return np.empty(self.size, bool)
 
     @cached_property
-    def limit(self) -> Limits:
-        """The inner product of sketches below which a pair is pruned."""
-        return self.plan.limit(self.left, self.right)
+    def top_k(self) -> RunningTopK | None:
+        """The nearest of each row so far, where only these are searched for; a right place j is the row j + offset."""
+        rows = max(len(self.left.rows), len(self.right.rows) + self.offset)
+        return RunningTopK(rows, self.plan.most, self.plan.threshold) if self.plan.most else None
+
+    def nearest(self, pairs: NearPairs) -> NearPairs:
+        """The pairs, with similarities in float32, that can still be among the nearest of one of their rows."""
+        if not self.top_k:
+            return pairs
+        ends = pairs.left, pairs.right + self.offset
+        return pairs.take(self.top_k.reached(*ends, pairs.similarities + self.plan.slack))
+
+    def limits(self, rows: slice, columns: slice, of: Callable[[Floats], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """What the pairs of a block must reach: shape (), or (m, n) where only the nearest of each are searched for.
+
+        Args:
+            rows: places on the left side.
+            columns: places on the right side.
+            of: gives the limits that belong to some similarities; it is monotonic.
+        """
+        if not self.top_k:
+            return of(np.asarray(self.plan.threshold))
+        floors = self.top_k.floors
+        return np.minimum.outer(of(floors[rows]), of(floors[self.offset :][columns]))
 
     def pairs(self, rows: slice, columns: slice) -> NearPairs:
-        """The pairs of one block: of some places on the left side with some on the right."""
-        left, right = self.left.sketches.codes[rows], self.right.sketches.codes[columns]
-        candidates = self.candidates(left, right) if self.plan.planned else None
-        if candidates is None or len(candidates) > DENSE * len(left) * len(right):
-            similarities = self.left.vectors[self.left.rows[rows]] @ self.right.vectors[self.right.rows[columns]].T
-            candidates = np.flatnonzero(similarities >= self.plan.threshold - self.plan.slack)
-        i, j = np.divmod(candidates, len(right))
-        return self.verified(i + rows.start, j + columns.start)
+        """The pairs of one block that `verified` is to look at: of some places on the left side with some on the right.
 
-    def candidates(self, left: Codes, right: Codes) -> Ints:
-        """Where the inner products of the sketches of a block reach the limit: places in the flat block, ascending."""
+        Their similarities are float32 products of their vectors.
+        """
+        left, right = self.left.rows[rows], self.right.rows[columns]
+        candidates = self.candidates(rows, columns) if self.plan.planned else None
+        if candidates is None or len(candidates) > DENSE * len(left) * len(right):
+            block = self.left.vectors[left] @ self.right.vectors[right].T
+            candidates = np.flatnonzero(block >= self.limits(rows, columns, self._block_limits))
+            i, j = np.divmod(candidates, len(right))
+            products = block.ravel()[candidates]
+        else:
+            i, j = np.divmod(candidates, len(right))
+            products = products_of_pairs(self.left.vectors, left[i], self.right.vectors, right[j])
+        i, j = i + rows.start, j + columns.start
+        likely = (i < j + self.offset) & (products >= self.plan.threshold - self.plan.slack)
+        pairs = NearPairs(i[likely], j[likely], products[likely].astype(np.float64))
+        if self.top_k:
+            self.top_k.add(pairs.left, pairs.right + self.offset, pairs.similarities - self.plan.slack)
+        return self.nearest(pairs)
+
+    def candidates(self, rows: slice, columns: slice) -> Ints:
+        """Where the products of the sketches of a block reach their limits: places in the flat block, ascending."""
+        left, right = self.left.sketches.codes[rows], self.right.sketches.codes[columns]
         shape = (len(left), len(right))
         products = self.products[: len(left) * len(right)].reshape(shape)
         reached = self.reached[: products.size].reshape(shape)
         multiply(left, right, products)
-        np.greater_equal(products, self.limit, out=reached)
+        np.greater_equal(products, self.limits(rows, columns, self._sketch_limits), out=reached)
         return np.flatnonzero(reached)
 
-    def verified(self, i: Ints, j: Ints) -> NearPairs:
-        """The candidates at or above the threshold, by a float64 sum that does not depend on how blocks are cut."""
-        once = i < j + self.offset
-        i, j = i[once], j[once]
-        left, right = self.left.rows[i], self.right.rows[j]
-        rough = products_of_pairs(self.left.vectors, left, self.right.vectors, right)
-        likely = rough >= self.plan.threshold - self.plan.slack
-        left, right, exact = left[likely], right[likely], np.empty(np.count_nonzero(likely))
+    def _sketch_limits(self, similarities: Floats) -> Limits:
+        """The products of sketches below which pairs are below some similarities."""
+        return self.plan.limits(self.left, self.right, similarities)
+
+    def _block_limits(self, similarities: Floats) -> Vectors:
+        """The float32 products of vectors below which pairs are below some similarities; twice as fast as float64."""
+        return (similarities - self.plan.slack).astype(np.float32)
+
+    def verified(self, pairs: NearPairs) -> NearPairs:
+        """The pairs at or above the threshold, by a float64 sum that does not depend on how blocks are cut."""
+        left, right = self.left.rows[pairs.left], self.right.rows[pairs.right]
+        exact = np.empty(len(left))
         for start in range(0, len(exact), CHUNK):
             chunk = slice(start, start + CHUNK)
             left64 = self.left.vectors[left[chunk]].astype(np.float64)
             exact[chunk] = (left64 * self.right.vectors[right[chunk]]).sum(axis=1)
-        return NearPairs(i[likely], j[likely], exact).take(exact >= self.plan.threshold)
+        return NearPairs(pairs.left, pairs.right, exact).take(exact >= self.plan.threshold)
 
 
 def near_pairs(
@@ -358,12 +362,6 @@ def near_pairs(
     sketched = plan.sketch(vectors, order)
     pairs = plan.between_sketched(sketched.head(len(query_rows)), sketched, 0, report, rows=rows, columns=columns)
     return NearPairs(order[pairs.left], order[pairs.right], pairs.similarities).sorted()
-
-
-def joined(parts: Sequence[NearPairs]) -> NearPairs:
-    """The pairs of all parts, one part after the other."""
-    sides = zip(*((part.left, part.right, part.similarities) for part in parts), strict=True)
-    return NearPairs(*map(np.concatenate, sides))
 
 
 def _squared_lengths(vectors64: Floats, rows: Ints) -> Floats:

@@ -16,7 +16,8 @@ from neardup.arrays import Bools, Ints, Vectors
 from neardup.encode.collection import Collection
 from neardup.encode.shards import SHARDS, content_keys
 from neardup.encode.store import Store, vectors_of
-from neardup.search.all_pairs import NearPairs, PairSearch
+from neardup.search.all_pairs import PairSearch
+from neardup.search.pairs import NearPairs
 from neardup.stages import digest_of
 
 SLAB = 65_536
@@ -290,6 +291,7 @@ def search_block(collection: Collection, threshold: float, block: Block, most: i
     left, right = block.left, block.right
     left_vectors, right_vectors = _read(collection.vectors, left.shards), _read(collection.vectors, right.shards)
     search = _plan(collection.vectors, min(threshold, NEARLY_ONE), block.sample)
+    search = search if most is None else replace(search, most=most + 1)  # one may be equal, and does not count
     offset = 0 if left == right else len(left_vectors.rows)
     pairs = search.between(left_vectors.vectors, right_vectors.vectors, 0, offset)
     pairs = NearPairs(pairs.left, pairs.right - offset, pairs.similarities)

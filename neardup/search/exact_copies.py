@@ -5,7 +5,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from neardup.arrays import Ints
-from neardup.search.all_pairs import NearPairs
+from neardup.search.pairs import NearPairs
 
 KINDS = ("near-duplicate", "equal vectors", "exact copy")
 """What two files of a pair are: two pictures, one picture to the encoder in other bytes, or the same bytes."""

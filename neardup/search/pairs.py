@@ -1,0 +1,57 @@
+"""Pairs of rows and their similarities, as every search for pairs returns them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from neardup.arrays import Bools, Floats, Ints, Vectors
+
+
+@dataclass(frozen=True)
+class NearPairs:
+    """Pairs of rows whose similarity is at or above a threshold.
+
+    Those that a search returns are ordered best first, equally similar ones by `left`, then by `right`.
+
+    Attributes:
+        left: int64 (m,), a row that was searched for; the lesser one where both were.
+        right: int64 (m,), the other row.
+        similarities: float64 (m,), -1 to 1, higher is more alike.
+    """
+
+    left: Ints
+    right: Ints
+    similarities: Floats
+
+    @classmethod
+    def between(cls, ends: Ints, vectors: Vectors) -> "NearPairs":
+        """Pairs of rows, int64 (m, 2), in their order, with the similarities of their vectors, float32 (m, 2, d)."""
+        return cls(ends[:, 0], ends[:, 1], np.vecdot(vectors[:, 0], vectors[:, 1]).astype(np.float64))
+
+    def take(self, chosen: Ints | Bools) -> "NearPairs":
+        """Some of the pairs, chosen by their places or by a mask."""
+        return NearPairs(self.left[chosen], self.right[chosen], self.similarities[chosen])
+
+    def order(self) -> Ints:
+        """The places of the pairs best first, equally similar ones by `left`, then by `right`: int64 (m,)."""
+        return np.lexsort((self.right, self.left, -self.similarities))
+
+    def sorted(self) -> "NearPairs":
+        """The pairs best first, equally similar ones by `left`, then by `right`."""
+        return self.take(self.order())
+
+    def nearest(self, most: int) -> "NearPairs":
+        """The pairs, which are ordered best first, of which one row is among the `most` nearest of the other."""
+        ends = np.concatenate([self.left, self.right])
+        order = np.lexsort((np.tile(np.arange(len(self.left)), 2), ends))
+        ranks = np.empty(len(ends), dtype=np.int64)
+        ranks[order] = np.arange(len(ends)) - np.searchsorted(ends[order], ends[order])
+        close = ranks < most
+        return self.take(close[: len(self.left)] | close[len(self.left) :])
+
+
+def joined(parts: Sequence[NearPairs]) -> NearPairs:
+    """The pairs of all parts, one part after the other."""
+    sides = zip(*((part.left, part.right, part.similarities) for part in parts), strict=True)
+    return NearPairs(*map(np.concatenate, sides))
