@@ -40,6 +40,8 @@ REPORT_EVERY = 10.0
 
 PAIRS = 8192
 """Candidate pairs of one task: some seconds of work, and at most two megabytes of evidence."""
+KEYPOINTS = 30
+"""Pairs that take as long to verify as the keypoints of one photo take to make: by these the time left is told."""
 WRITTEN_EVERY = 60.0
 """Seconds of verification that a kill may cost, where writing all evidence takes little time."""
 WRITING = 20
@@ -93,22 +95,31 @@ def search_all(triangle: Triangle, runner: TaskRunner[Any], settings: ClusterSet
 
 
 class _Progress:
-    """Logs every few seconds how much of some work is done, how fast, and how long the rest will take."""
+    """Logs every few seconds how much of some work is done, how fast, and how long the rest will take.
 
-    def __init__(self, verb: str, unit: str, total: int, log: Callable[[str], object]) -> None:
+    Where one unit takes longer than another, `effort` says how much there is in all, and how much with each.
+    """
+
+    def __init__(
+        self, verb: str, unit: str, total: int, log: Callable[[str], object], effort: float | None = None
+    ) -> None:
         self.verb, self.unit, self.total, self.log = verb, unit, total, log
-        self.count, self.began = 0, time.monotonic()
+        self.effort = total if effort is None else effort
+        self.count, self.spent, self.began = 0, 0.0, time.monotonic()
         self.next = self.began + REPORT_EVERY
 
-    def add(self, more: int) -> None:
+    def add(self, more: int, effort: float | None = None) -> None:
         """Count what was done since the last call."""
         self.count += more
+        self.spent += more if effort is None else effort
         now = time.monotonic()
         if now < self.next and self.count < self.total:
             return
         self.next = now + REPORT_EVERY
-        rate = self.count / max(now - self.began, 1e-9)
-        left = f", {duration((self.total - self.count) / rate)} left" if rate else ""  # files may have gone away
+        elapsed = max(now - self.began, 1e-9)
+        rate = self.count / elapsed
+        seconds = (self.effort - self.spent) * elapsed / self.spent if self.spent else None
+        left = f", {duration(seconds)} left" if seconds is not None else ""  # files may have gone away
         self.log(f"{self.verb} {self.count:,} of {self.total:,} {self.unit}, {rate:,.0f} a second{left}")
 
 
@@ -130,10 +141,11 @@ def verify_all(
     """
     known = read_evidence(out / "duplicates" / EVIDENCE, evidence_fingerprint())
     candidates = found.candidates
-    with found.verifier(out / STATE):  # the workers' keypoints lie in its cache
-        _verify_new(found, candidates, known, out, runner, settings)
+    with found.verifier(out / STATE) as verifier:  # the workers' keypoints lie in its cache
+        has = verifier.cache.has if verifier.cache else lambda _: False
+        _verify_new(found, candidates, known, has, out, runner, settings)
         closing = closing_pairs(known, candidates)
-        _verify_new(found, closing, known, out, runner, settings)
+        _verify_new(found, closing, known, has, out, runner, settings)
     return found.with_closing(closing), known
 
 
@@ -141,6 +153,7 @@ def _verify_new(
     found: Duplicates,
     pairs: Sequence[tuple[str, str]],
     known: EvidenceByPair,
+    has_keypoints: Callable[[str], bool],
     out: Path,
     runner: TaskRunner[Any],
     settings: ClusterSettings,
@@ -166,14 +179,25 @@ def _verify_new(
         for shard in shards
     )
     results = (verify(**call) for call in calls) if here else spread(runner, verify, calls, settings.workers)
-    progress, due = _Progress("verified", "pairs", len(new), log.info), time.monotonic() + WRITTEN_EVERY
-    for shard, evidence in zip(shards, results, strict=True):
+    efforts = _efforts(shards, has_keypoints)
+    progress, due = _Progress("verified", "pairs", len(new), log.info, sum(efforts)), time.monotonic() + WRITTEN_EVERY
+    for shard, effort, evidence in zip(shards, efforts, results, strict=True):
         known |= {(one.first, one.second): one for one in evidence}
-        progress.add(len(shard))
+        progress.add(len(shard), effort)
         if (start := time.monotonic()) > due:
             write_evidence(file, known.values(), fingerprint)
             due = (now := time.monotonic()) + max(WRITTEN_EVERY, WRITING * (now - start))
     write_evidence(file, known.values(), fingerprint)
+
+
+def _efforts(shards: Sequence[Sequence[tuple[str, str]]], has_keypoints: Callable[[str], bool]) -> list[float]:
+    """What each shard takes, counted in pairs: its own, and the keypoints of the photos that no shard before it has."""
+    seen, efforts = set[str](), list[float]()
+    for shard in shards:
+        fresh = {photo for pair in shard for photo in pair} - seen
+        efforts.append(len(shard) + KEYPOINTS * sum(not has_keypoints(photo) for photo in fresh))
+        seen |= fresh
+    return efforts
 
 
 @task(name="decoys", retry_condition_fn=outside_fault, **RETRY)

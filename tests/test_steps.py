@@ -10,7 +10,7 @@ from neardup.review.record.links import Links
 from neardup.review.record.verdicts import DATABASE, DIFFERENT, SAME, Verdict, open_verdicts
 from neardup.words import duration
 from tasks.decisions import VERDICTS_URL, judged_pairs, kept_verdicts, links_of
-from tasks.duplicates import _Progress
+from tasks.duplicates import KEYPOINTS, _efforts, _Progress
 from tasks.running import RETRY, outside_fault
 
 A, B, C = (letter * 64 for letter in "abc")
@@ -73,3 +73,17 @@ def test_a_long_step_says_how_much_is_done_and_how_long_it_takes() -> None:
     progress.add(1_000)
     assert lines[1].endswith(", 0 s left")
     assert [duration(seconds) for seconds in (59.6, 3599, 7260)] == ["1 min 00 s", "59 min 59 s", "2 h 01 min"]
+
+
+def test_the_time_left_counts_the_keypoints_that_are_still_to_be_made() -> None:
+    """Half of the effort is the first half of the time, however few pairs it was; what is cached takes none."""
+    shards = [[("a", "b"), ("c", "d")], [("a", "c"), ("b", "e")], [("a", "d"), ("b", "c")]]
+    assert _efforts(shards, {"e"}.__contains__) == [2 + 4 * KEYPOINTS, 2, 2]
+    assert _efforts(shards, set[str]().__contains__) == [2 + 4 * KEYPOINTS, 2 + KEYPOINTS, 2]
+    lines = list[str]()
+    progress = _Progress("verified", "pairs", 4, lines.append, effort=100)
+    progress.began -= 10
+    progress.next = progress.began
+    progress.add(2, 50)
+    progress.add(1, 30)
+    assert lines == ["verified 2 of 4 pairs, 0 a second, 10 s left"]

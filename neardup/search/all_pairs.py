@@ -278,7 +278,8 @@ class BlockSearch:
         if not self.top_k:
             return of(np.asarray(self.plan.threshold))
         floors = self.top_k.floors
-        return np.minimum.outer(of(floors[rows]), of(floors[self.offset :][columns]))
+        limits: npt.NDArray[Any] = np.minimum.outer(of(floors[rows]), of(floors[self.offset :][columns]))
+        return limits
 
     def pairs(self, rows: slice, columns: slice) -> NearPairs:
         """The pairs of one block that `verified` is to look at: of some places on the left side with some on the right.
