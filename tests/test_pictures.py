@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from test_blocks import units
 
+from neardup.detect import pictures
 from neardup.detect.pictures import pictures_in
 from neardup.encode.collection import Collection
 from neardup.encode.shards import SHARDS, content_keys
@@ -19,8 +20,11 @@ PHOTOS = tuple(f"{2 * number:016x}{0:048x}" for number in range(60))
 
 
 @pytest.mark.parametrize(("slab", "most"), [(20, 1), (60, 3)])
-def test_photos_that_are_gone_take_no_place_among_the_nearest(tmp_path: Path, slab: int, most: int) -> None:
+def test_photos_that_are_gone_take_no_place_among_the_nearest(
+    tmp_path: Path, slab: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The nearest of those photos that are there are what a search of these alone gives, whatever the store holds."""
+    monkeypatch.setattr(pictures, "KEPT", 10)
     vectors, there = units(60), np.flatnonzero(np.random.default_rng(0).random(60) < 0.6)
     collection = Collection(tmp_path, str(tmp_path), "made", "cpu", "fp32", "made", 16)
     for start in range(0, 60, 20):
@@ -36,3 +40,30 @@ def test_photos_that_are_gone_take_no_place_among_the_nearest(tmp_path: Path, sl
     assert pairs.left.tolist() == expected.left.tolist()
     assert pairs.right.tolist() == expected.right.tolist()
     assert pairs.similarities.tolist() == expected.similarities.tolist()
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 6, 10])
+def test_what_blocks_give_is_left_out_as_it_is_read(tmp_path: Path, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pair is lost that is among the nearest of one of its pictures, where a picture is in several slabs, too.
+
+    Copies in other slabs make one pair of pictures several pairs of rows, which must count as one.
+    """
+    monkeypatch.setattr(pictures, "KEPT", 1)
+    vectors = units(60)
+    vectors[20:28], vectors[40:48] = vectors[:8], vectors[:8]
+    collection = Collection(tmp_path, str(tmp_path), "made", "cpu", "fp32", "made", 16)
+    for start in range(0, 60, 4):
+        photos = PHOTOS[start : start + 4]
+        shard = Embeddings(photos, photos, vectors[start : start + 4], "made")
+        collection.vectors.write(f"{SHARDS}000004-{start:016d}", shard.table())
+    triangle = open_triangle(collection, -1.0, 4, most)
+    for block in triangle.blocks():
+        search_block(collection, -1.0, block, most)
+    contents = pa.chunked_array([pa.array(PHOTOS, pa.string())])
+    first, near = pictures_in(triangle, content_keys(contents)).first_files
+    once = np.unique(first)
+    assert once.tolist() == [*range(20), *range(28, 40), *range(48, 60)]
+    expected = near_pairs(vectors[once], np.arange(len(once)), -1.0).nearest(most)
+    assert near.left.tolist() == once[expected.left].tolist()
+    assert near.right.tolist() == once[expected.right].tolist()
+    assert near.similarities.tolist() == expected.similarities.tolist()

@@ -1,6 +1,6 @@
 """The near pairs of the photos of a folder, as the search of a whole collection found them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -8,10 +8,12 @@ from itertools import pairwise
 import numpy as np
 
 from neardup.arrays import Bools, Ints
+from neardup.search.all_pairs import KEPT
 from neardup.search.blocks import SLAB, Triangle
 from neardup.search.exact_copies import between_pictures, by_first_file, first_of, pictures_of, with_copies
 from neardup.search.nearest import nearest_rows
 from neardup.search.pairs import NearPairs, joined
+from neardup.search.top_k import RunningTopK
 
 
 @dataclass(frozen=True)
@@ -60,18 +62,44 @@ def pictures_in(triangle: Triangle, contents: Ints) -> Pictures:
         triangle: searched to its end; its store has a vector of each file.
         contents: int64 (n,), key of each file's content, as `content_keys` gives it.
     """
-    links, contents_of_rows = triangle.links(), triangle.contents()
-    picture_of_row = pictures_of(contents_of_rows, links.equal)
+    contents_of_rows = triangle.contents()
+    equal = np.concatenate([np.empty((2, 0), np.int64), *(links.equal for links in triangle.parts())], axis=1)
+    picture_of_row = pictures_of(contents_of_rows, equal)
     keys, firsts = np.unique(contents_of_rows, return_index=True)
     rows = firsts[np.searchsorted(keys, contents)]
     numbers = picture_of_row[rows]
     files = np.bincount(numbers, minlength=len(contents_of_rows))
-    near = between_pictures(links.pairs, picture_of_row, files)
-    if triangle.most is not None:
-        starved = _starved(links.pairs, picture_of_row, files)
-        near = joined([near, *_nearest_of(triangle, starved, numbers, rows)])
-        near = between_pictures(near, np.arange(len(files)), files).sorted().nearest(triangle.most)
+    if triangle.most is None:
+        near = between_pictures(triangle.links().pairs, picture_of_row, files)
+    else:
+        near, starved = _nearest_of_blocks(triangle, picture_of_row, files)
+        near = _nearest([near, *_nearest_of(triangle, starved, numbers, rows)], files, triangle.most)
     return Pictures(contents, rows, numbers, near)
+
+
+def _nearest_of_blocks(triangle: Triangle, picture_of_row: Ints, files: Ints) -> tuple[NearPairs, Ints]:
+    """The nearest pairs of pictures among those of all blocks, and the pictures that lack some, as `_starved` says.
+
+    Each block gave the nearest ones of its own, a hundred blocks twenty times as many as are left: they are read one
+    after the other, and what is not among the nearest so far is left out.
+    """
+    assert triangle.most is not None  # noqa: S101 - where all pairs are asked for, nothing is left out
+    starved, kept = np.empty(0, np.int64), NearPairs(*np.empty((2, 0), np.int64), np.empty(0))
+    parts, top_k = [kept], RunningTopK(len(files), triangle.most, triangle.threshold)
+    for links in triangle.parts():
+        starved = np.union1d(starved, _starved(links.pairs, picture_of_row, files))
+        near = between_pictures(links.pairs, picture_of_row, files)
+        parts.append(near.take(top_k.reached(near.left, near.right, near.similarities)))
+        if sum(len(part.left) for part in parts) > 2 * max(KEPT, len(kept.left)):
+            kept = _nearest(parts, files, triangle.most)
+            parts, top_k = [kept], RunningTopK(len(files), triangle.most, triangle.threshold)
+            top_k.add(kept.left, kept.right, kept.similarities)
+    return joined(parts), starved
+
+
+def _nearest(parts: Sequence[NearPairs], files: Ints, most: int) -> NearPairs:
+    """The nearest pairs of pictures, each once, best first; two blocks may have given the same one."""
+    return between_pictures(joined(parts), np.arange(len(files)), files).sorted().nearest(most)
 
 
 def _starved(pairs: NearPairs, picture_of_row: Ints, files: Ints) -> Ints:

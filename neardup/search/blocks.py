@@ -136,7 +136,11 @@ class Triangle:
 
         Where only the nearest are asked for, each block gave its own: these are not the nearest of all yet.
         """
-        return _joined(_read_links(self.collection.vectors, self.kind, *corner) for corner in self.corners())
+        return _joined(self.parts())
+
+    def parts(self) -> Iterator[Links]:
+        """What each block gave, read one after the other."""
+        return (_read_links(self.collection.vectors, self.kind, *corner) for corner in self.corners())
 
     def contents(self) -> Ints:
         """The key of each vector's content, int64 (n,), as `content_keys` gives it."""
