@@ -11,7 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from neardup.arrays import Floats
-from neardup.decide.constraints import Constraints
+from neardup.decide.constraints import Constraints, PairVerdicts
 from neardup.decide.geometry import (
     LINKED,
     MOST_PATHS,
@@ -277,6 +277,13 @@ def test_verdicts_outweigh_every_probability() -> None:
     assert group_pairs(3, pairs, rules)[0].tolist() == [0, 1, 0]
     with pytest.raises(ConfigError, match="contradict each other"):
         group_pairs(3, pairs, Constraints(together=((0, 1), (1, 2)), apart=((2, 0),)))
+
+
+def test_of_equal_photos_the_first_stands_for_all() -> None:
+    """Verdicts name contents; the rows of one are joined by `same`, so that any of them would do, but one only."""
+    judged = PairVerdicts(together=(("a", "b"),), apart=(("b", "c"), ("b", "elsewhere")))
+    rules = judged.constraints(["a", "b", "a", "b", "c", "c"], same=((0, 2),))
+    assert (rules.together, rules.apart) == (((0, 2), (0, 1)), ((1, 4),))
 
 
 def linked(chances: dict[tuple[int, int], float], covers: dict[tuple[int, int], tuple[float, float]]) -> LinkedPairs:

@@ -93,6 +93,7 @@ def test_a_study_that_has_used_its_time_has_no_trials_left(tuning: Tuning, undis
     more = {"trials": 5, "minutes": spent / 2}
     assert searched(tuning, **more).left(undisturbed) == 0
     assert searched(tuning, **{**more, "minutes": spent * 2}).left(undisturbed) == 2
+    assert searched(tuning, **{**more, "minutes": spent * 0.75, "parallel": 2}).left(undisturbed) == 2
     assert searched(tuning, **more).key == tuning.key
 
 

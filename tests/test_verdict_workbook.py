@@ -176,6 +176,13 @@ def test_contradictions_are_named_and_stored(found: Found, kept: Verdicts) -> No
     assert imported.stored == 1
 
 
+def test_whoever_changes_her_mind_contradicts_nobody(found: Found, kept: Verdicts) -> None:
+    """Her former answer on the pair is overruled: it is none of the answers that the new ones are held against."""
+    taken(fill(exported(found, kept), {(2, "verdict"): "different", (3, "verdict"): "same"}), found, kept)
+    imported = taken(fill(exported(found, kept), {(2, "verdict"): "same"}), found, kept)
+    assert (imported.stored, imported.contradictions) == (1, ())
+
+
 def test_rows_that_contradict_each_other_are_named(found: Found, kept: Verdicts) -> None:
     """A = b and b = c by the workbook, a ≠ c by somebody: both rows are told."""
     ends = found.candidates[0].photo_sha256, found.candidates[1].partner_sha256
