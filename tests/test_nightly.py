@@ -2,9 +2,11 @@
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from experiments import EPOCHS, without
 from mlflow import MlflowClient
 from test_services import ROOT, Project, make_project, wait_until
 
@@ -14,7 +16,7 @@ from neardup.settings.schema import APPROACHES
 pytestmark = pytest.mark.slow
 SETTINGS = {
     "translate": {"translator": "none"},
-    "train": {"epochs": 2, "batch_size": 8},
+    "train": {"epochs": EPOCHS, "batch_size": 8},
     "tune": {"trials": 2, "epochs": 1},
 }
 LONG = 2000
@@ -29,9 +31,15 @@ def settings(small_encoder: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def project(made: MadeArchive, settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """All deployments on servers of their own; the experiment is due each minute, and short; nothing else is due."""
+def project(
+    made: MadeArchive, settings: dict[str, Any], untouched: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Project]:
+    """All deployments on servers of their own; the experiment is due each minute, and short; nothing else is due.
+
+    Its folder has all but one approach, the comparison and the runs.
+    """
     found = make_project(tmp_path_factory.mktemp("nightly"))
+    without(untouched, found.folder / "results", "fine-tuned")
     deployments = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
     assert MONTHLY in deployments
     kept = [line for line in deployments.splitlines() if "schedules:" not in line or MONTHLY in line]
