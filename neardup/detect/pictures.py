@@ -84,7 +84,8 @@ def _nearest_of_blocks(triangle: Triangle, picture_of_row: Ints, files: Ints) ->
     after the other, and what is not among the nearest so far is left out.
     """
     assert triangle.most is not None  # noqa: S101 - where all pairs are asked for, nothing is left out
-    starved, kept = np.empty(0, np.int64), NearPairs(*np.empty((2, 0), np.int64), np.empty(0))
+    starved = no_rows = np.empty(0, np.int64)
+    kept = NearPairs(no_rows, no_rows, np.empty(0))
     parts, top_k = [kept], RunningTopK(len(files), triangle.most, triangle.threshold)
     for links in triangle.parts():
         starved = np.union1d(starved, _starved(links.pairs, picture_of_row, files))
