@@ -103,6 +103,34 @@ def test_a_limit_belongs_to_one_side(changes: dict[str, object], flag: str, is_s
     assert (flag in relation_of(replace(MATCHED, **changes)).flags) == is_said  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"coverage_first": 0.6, "coverage_second": 0.7, "screen_first": 4.0},
+            (
+                "a/1.jpg and b/1.jpg are overlapping crops of one picture (the second shows 60 % of the first), the "
+                "first screened; 80 points agree."
+            ),
+        ),
+        (
+            {"coverage_first": 0.6, "coverage_second": 0.9, "screen_first": 4.0},
+            "b/1.jpg is a crop of a/1.jpg (60 %, centre), the second screened; 80 points agree.",
+        ),
+        (
+            {"coverage_first": 0.998, "coverage_second": 0.9, "screen_second": 4.0},
+            "a/1.jpg is a crop of b/1.jpg (90 %, centre), the second screened; 80 points agree.",
+        ),
+        ({"screen_first": 4.0}, "b/1.jpg has the same frame as a/1.jpg, the second screened; 80 points agree."),
+    ],
+)
+def test_a_long_name_stands_once_in_a_sentence(changes: dict[str, object], words: str) -> None:
+    """After that it is the first or the second, in the order in which the sentence names them; equal names as well."""
+    relation = relation_of(replace(MATCHED, **changes))  # type: ignore[arg-type]
+    assert relation.sentence("a/1.jpg", "b/1.jpg") == words
+    assert relation.sentence("1.jpg", "1.jpg") == words.replace("a/", "").replace("b/", "")
+
+
 def test_half_a_turn_has_one_number() -> None:
     """Rounded from either side."""
     assert {relation_of(replace(MATCHED, rotation=angle)).rotation for angle in (-179.7, 179.7)} == {180}

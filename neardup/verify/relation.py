@@ -51,6 +51,8 @@ PLAIN = 0.75
 """Share of what surrounds a crop, 0 to 1, that has one tone where it is called plain: a caption takes the rest."""
 THIRD = 1 / 3
 """Share of the room that a crop could have moved in, which left, middle and right take each; so do the heights."""
+LABEL = 2
+"""Letters of a label such as A and B, which a sentence repeats; a longer name stands in it once."""
 LEAST_ROOM = 0.02
 """Share of a frame's side that must remain beside a crop, or the crop fills the side and lies in its middle."""
 
@@ -161,15 +163,17 @@ class Relation:
         return tuple(word for word, holds in words.items() if holds)
 
     def sentence(self, first: str = "A", second: str = "B") -> str:
-        """The relation as one English sentence.
+        """The relation as one English sentence, in which a long name stands once.
 
         Args:
             first: name of the first photo.
             second: name of the second photo.
 
-        >>> relation = Relation(Kind.CROP, crop="second", share=0.62, place="upper left", mirrored=True, points=143)
+        >>> relation = Relation(Kind.CROP, crop="second", share=0.62, place="left", screened="first", points=143)
         >>> relation.sentence()
-        'B is a mirrored crop of A (62 %, upper left); 143 points agree.'
+        'B is a crop of A (62 %, left), A screened; 143 points agree.'
+        >>> relation.sentence("matin_P20.jpg", "excelsior_P4.jpg")
+        'excelsior_P4.jpg is a crop of matin_P20.jpg (62 %, left), the second screened; 143 points agree.'
         """
         if self.kind is Kind.CANNOT_TELL:
             return f"Cannot tell: {first} or {second} has too little structure to compare."
@@ -179,7 +183,10 @@ class Relation:
             points = counted(self.points, "point agrees", "points agree")
             return f"Doubtful: {first} and {second} may only look alike, for tones fit badly and no more than {points}."
         subject, other = (first, second) if self.crop == "first" else (second, first)
-        parts = [", ".join([self._frames(subject, other), *self._changes(other)])]
+        frames = self._frames(subject, other)
+        subject, other = self._again(subject, other)
+        first, second = (subject, other) if self.crop == "first" else (other, subject)
+        parts = [", ".join([frames, *self._changes(other)])]
         if self.plain:
             parts.append(f"the rest of {other} is plain, as a margin, a mount or a sky is")
         if self.montage:
@@ -194,6 +201,13 @@ class Relation:
         parts.append(counted(self.points, "point agrees", "points agree"))
         return "; ".join(parts) + "."
 
+    def _again(self, subject: str, other: str) -> tuple[str, str]:
+        """What stands for the names of the sentence's subject and of the other photo once both were named."""
+        if max(len(subject), len(other)) <= LABEL:
+            return subject, other
+        first, second = "the first", "the second"
+        return (second, first) if self.kind is Kind.OVERLAP else (first, second)
+
     def _frames(self, subject: str, other: str) -> str:
         """The sentence's beginning: how the frames lie, with the mirror."""
         mirrored = "mirrored " if self.mirrored else ""
@@ -204,6 +218,7 @@ class Relation:
             crops = f"{other} and {subject} " + (
                 "have nearly the same frame" if nearly else "are overlapping crops of one picture"
             )
+            subject, other = self._again(subject, other)
             return f"{crops} ({subject} shows {_percent(self.share)} of {other})" + (", mirrored" if mirrored else "")
         return (
             f"{subject} is {other} mirrored, in the same frame"
