@@ -101,14 +101,14 @@ class _Progress:
     """
 
     def __init__(
-        self, verb: str, unit: str, total: int, log: Callable[[str], object], effort: float | None = None
+        self, verb: str, unit: str, total: int, log: Callable[[str], object], effort: int | None = None
     ) -> None:
         self.verb, self.unit, self.total, self.log = verb, unit, total, log
         self.effort = total if effort is None else effort
-        self.count, self.spent, self.began = 0, 0.0, time.monotonic()
+        self.count, self.spent, self.began = 0, 0, time.monotonic()
         self.next = self.began + REPORT_EVERY
 
-    def add(self, more: int, effort: float | None = None) -> None:
+    def add(self, more: int, effort: int | None = None) -> None:
         """Count what was done since the last call."""
         self.count += more
         self.spent += more if effort is None else effort
@@ -190,9 +190,9 @@ def _verify_new(
     write_evidence(file, known.values(), fingerprint)
 
 
-def _efforts(shards: Sequence[Sequence[tuple[str, str]]], has_keypoints: Callable[[str], bool]) -> list[float]:
+def _efforts(shards: Sequence[Sequence[tuple[str, str]]], has_keypoints: Callable[[str], bool]) -> list[int]:
     """What each shard takes, counted in pairs: its own, and the keypoints of the photos that no shard before it has."""
-    seen, efforts = set[str](), list[float]()
+    seen, efforts = set[str](), list[int]()
     for shard in shards:
         fresh = {photo for pair in shard for photo in pair} - seen
         efforts.append(len(shard) + KEYPOINTS * sum(not has_keypoints(photo) for photo in fresh))

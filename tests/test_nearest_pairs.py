@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_pair_bound import listed, units
 
 from neardup.arrays import Floats, Vectors
 from neardup.search import all_pairs
@@ -20,12 +21,7 @@ def series(count: int, dimension: int, seed: int = 0) -> Vectors:
     scenes = rng.normal(size=(max(1, count // 6), dimension)) + 1
     rows = scenes[rng.integers(0, len(scenes), count)] + 0.7 * rng.normal(size=(count, dimension))
     rows[rng.integers(0, count, count // 10)] = rows[0]
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
-
-
-def listed(pairs: NearPairs) -> list[tuple[int, int, float]]:
-    """The pairs as tuples."""
-    return list(zip(pairs.left.tolist(), pairs.right.tolist(), pairs.similarities.tolist(), strict=True))
+    return units(rows)
 
 
 @pytest.mark.parametrize("width", [1, 16])

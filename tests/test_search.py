@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
+from test_pair_bound import listed
 
 from neardup.arrays import Ints, Vectors
 from neardup.decide.complete_linkage import near_groups
@@ -22,7 +23,6 @@ from neardup.search import all_pairs as nearpairs
 from neardup.search.all_pairs import PairSearch, near_pairs
 from neardup.search.approximate import EFFORTS, Index, Recall, build_index, measure_recall, opened_index
 from neardup.search.nearest import BLOCK, FIRST, MANY, QUERIES, nearest, read_queries
-from neardup.search.pairs import NearPairs
 from neardup.stages import digest_file
 
 Rows = list[tuple[int, int, float]]
@@ -37,11 +37,6 @@ def brute_force(vectors: Vectors, threshold: float) -> Rows:
     """Every pair at or above the threshold, best first."""
     found = [(i, j, similarity(vectors[i], vectors[j])) for i, j in combinations(range(len(vectors)), 2)]
     return sorted((pair for pair in found if pair[2] >= threshold), key=lambda pair: (-pair[2], pair[0], pair[1]))
-
-
-def listed(pairs: NearPairs) -> Rows:
-    """The pairs as tuples of left row, right row and similarity."""
-    return list(zip(pairs.left.tolist(), pairs.right.tolist(), pairs.similarities.tolist(), strict=True))
 
 
 def planned(vectors: Vectors, threshold: float) -> Rows:
