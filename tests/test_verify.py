@@ -201,6 +201,14 @@ def test_evidence_is_read_as_it_was_written_and_not_for_another_verifier(tmp_pat
     assert read_evidence(path, "w") == read_evidence(tmp_path / "none.parquet", "v") == {}
 
 
+def test_evidence_that_is_read_shares_what_is_equal(tmp_path: Path) -> None:
+    """The names of photos, and what a pair without a match lacks: an archive's whole evidence is in memory at once."""
+    found = [replace(verified(scene(12), scene(13)), first="photo", second=second) for second in ("x.jpg", "y.jpg")]
+    one, other = read_evidence(write_evidence(tmp_path / "evidence.parquet", found, "v")).values()
+    assert (one.first is other.first, one.rotation is other.rotation) == (True, True)
+    assert not hasattr(one, "__dict__")
+
+
 def test_broken_evidence_is_found_again_or_refused(tmp_path: Path) -> None:
     """Who can verify the pairs again takes none; who only reads is told what to run."""
     path = tmp_path / "results" / "duplicates" / "evidence.parquet"

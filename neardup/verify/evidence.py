@@ -16,7 +16,7 @@ def ordered(photo: str, partner: str) -> tuple[str, str]:
     return (photo, partner) if photo < partner else (partner, photo)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What was measured of a pair.
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import sys
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -123,14 +124,21 @@ def read_facts(out: Path) -> dict[str, Any]:
 
 
 def evidence_in(table: pa.Table) -> list[Evidence]:
-    """The evidence in a table that `write_evidence` wrote, or in some rows of it; a version before may lack columns."""
-    names = [field.name for field in fields(Evidence)]
-    return [Evidence(**{name: _tuples(row[name]) for name in names if name in row}) for row in table.to_pylist()]
+    """The evidence in a table that `write_evidence` wrote, or in some rows of it; a version before may lack columns.
+
+    All rows share one string for a photo, and one object for what a pair without a match lacks: of a million photos all
+    evidence is in memory at once.
+    """
+    defaults = {field.name: field.default for field in fields(Evidence)}
+    rows = ({name: _frozen(value) for name, value in row.items() if name in defaults} for row in table.to_pylist())
+    return [Evidence(**{name: value for name, value in row.items() if value != defaults[name]}) for row in rows]
 
 
-def _tuples(value: Any) -> Any:
-    """Lists, as Parquet gives them, as the tuples of `Evidence`."""
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+def _frozen(value: Any) -> Any:
+    """A value as `Evidence` holds it: lists, as Parquet gives them, as tuples, and one object for equal strings."""
+    if isinstance(value, list):
+        return tuple(map(_frozen, value))
+    return sys.intern(value) if isinstance(value, str) else value
 
 
 def _column_types() -> dict[str, pa.DataType]:
