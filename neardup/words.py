@@ -1,4 +1,4 @@
-"""Numbers with their nouns, times, paths as commands have them, and others' errors, in sentences for people."""
+"""Numbers with their nouns, chances, times, paths as typed, and others' errors, in sentences for people."""
 
 import re
 import shlex
@@ -19,6 +19,17 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     ('1 photo', '1,234 photos', '0 queries')
     """
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def chance_text(probability: float) -> str:
+    """A probability in per cent, never rounded to certainty.
+
+    >>> chance_text(0.98765), chance_text(0.9995), chance_text(0.00001)
+    ('98.8 %', 'over 99.9 %', 'under 0.1 %')
+    """
+    if probability < 0.0005:  # noqa: PLR2004
+        return "under 0.1 %"
+    return "over 99.9 %" if probability >= 0.9995 else f"{100 * probability:.1f} %"  # noqa: PLR2004
 
 
 def typed(path: object) -> str:

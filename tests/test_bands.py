@@ -237,6 +237,9 @@ def test_both_bands_are_said_in_words() -> None:
         " an error would. None is rejected without review: 80 groups cannot carry a recall of 98 % (91.2 % at best); "
         "17 more without an error would."
     )
+    alone = replace(promise(0.95, None), groups=1)
+    assert Bands(alone, alone).sentence().count(": 1 group cannot carry") == 2
+    assert (replace(alone, drawn=True).by, alone.by) == ("by 1 link drawn at random", "by one pair of each of 1 group")
 
 
 def test_thresholds_are_at_most_ten_and_bands_never_cross() -> None:
@@ -255,6 +258,7 @@ def test_an_audit_says_what_it_has_bought() -> None:
     )
     assert (Audit(59, 0).missing, Audit(92, 1).missing, Audit(0, 0, 0.99).missing) == (0, 1, 299)
     assert Audit(59, 0).sentence().endswith("drawn at random.")
+    assert "by 1 that was drawn at random; 58 more" in Audit(1, 0).sentence()
     assert Audit(60, 1).bound == lower_bound(59, 60) < lower_bound(60, 60)
 
 
@@ -285,6 +289,9 @@ def test_the_bound_by_decoys_is_said_with_what_it_rests_on() -> None:
     )
     smaller = expected_false_links(10_000, 3145, 2, 1000).sentence()
     assert "and 2 of them were linked. The bound supposes that false links grow in proportion" in smaller
+    assert "1 foreign photograph was searched for in 10,000 photos, and 1 of them was linked." in (
+        expected_false_links(10_000, 1, 1).sentence()
+    )
     assert "is not known: no decoys" in expected_false_links(10_000, 0, 0).sentence()
     assert expected_false_links(10_000, 0, 0).expected == 5000
     assert expected_false_links(100, 50, 0, 1000) == replace(expected_false_links(100, 50, 0), gallery=1000)

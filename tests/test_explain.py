@@ -11,7 +11,7 @@ from test_verify import cropped, png, scene, screened, verified
 
 from neardup.decide.chosen_decision import SHIPPED
 from neardup.decide.decision import Decision
-from neardup.detect.explain import explain_files
+from neardup.detect.explain import Explained, explain_files
 from neardup.detect.hits import verify_hits
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError, UnreadableImageError
@@ -20,7 +20,7 @@ from neardup.verify.differences import levels_of
 from neardup.verify.evidence import Box, Evidence
 from neardup.verify.keypoints import features_of_image
 from neardup.verify.match import Prepared
-from neardup.verify.picture import WIDTH, explain_picture, panels_of
+from neardup.verify.picture import LABEL, WIDTH, _waterfall, explain_picture, panels_of
 from neardup.verify.pixels import GreyPhoto, align
 from neardup.verify.relation import Kind, place_of, relation_of
 from neardup.verify.verifier import proof_of
@@ -310,6 +310,25 @@ def test_a_hit_is_named_in_the_order_of_its_evidence() -> None:
     assert other is not None
     assert found.sentence.startswith("hit.png is a crop of query.png")
     assert other.sentence.startswith("query.png is a crop of hit.png")
+
+
+def test_what_speaks_against_a_pair_is_told_and_what_says_nothing_is_not() -> None:
+    """Terms are left out by their amount, whatever their sign."""
+    terms = (("an average match", 0.4), ("points that agree", -1.2), ("likeness of the tones", 0.04))
+    text = Explained(MATCHED, relation_of(MATCHED), "Alike.", 0.9, 0.31, "review", terms).text
+    assert text.splitlines()[1] == (
+        "Probability 31.0 %, review. What speaks for it (+) and against it (-), in log-odds: an average match +0.4, "
+        "points that agree -1.2."
+    )
+
+
+def test_no_probability_is_drawn_as_none() -> None:
+    """Under a tenth of a per cent it is called that, which is longer than a number; so is what is nearly certain."""
+    last_letters = []
+    for log_odds in (-9.0, -5.0, 5.0, 9.0):
+        titles = np.asarray(_waterfall([("", log_odds)]).crop((0, LABEL * 3 // 2, WIDTH * 2 // 5 - 8, LABEL * 3)))
+        last_letters.append(int(np.flatnonzero((titles < 128).any(axis=(0, 2))).max()))
+    assert min(last_letters[0], last_letters[3]) > max(last_letters[1:3]) + LABEL
 
 
 def test_two_files_are_explained_and_a_broken_one_is_named(tmp_path: Path) -> None:

@@ -415,3 +415,10 @@ def test_an_unscreened_photo_stands_for_a_screened_print(pixels: list[int], scre
     links = linked({(0, 1): 0.9, (0, 2): 0.9, (1, 2): 0.9}, {(0, 1): (0.9, 1.0), (0, 2): (0.9, 1.0)})
     [report] = group_reports(np.zeros(3, dtype=np.int64), links, np.array(pixels), screened)
     assert (report.reference, report.members[0].photo) == (reference, reference)
+
+
+def test_an_unscreened_photo_stands_for_a_print_that_comes_after_it() -> None:
+    """It shows nearly all of the print; a larger photo, nearly all of which is in the print, shows half of it."""
+    links = linked({(0, 2): 0.9, (1, 2): 0.9}, {(0, 2): (1.0, 0.9), (1, 2): (0.9, 0.5)})
+    [report] = group_reports(np.zeros(3, dtype=np.int64), links, np.array([100, 110, 150]), {2})
+    assert report.reference == 0

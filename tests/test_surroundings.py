@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 from test_verify import cropped, scene, screened, verified
 
 from neardup.verify.pixels import AlignedPair, subtract
 from neardup.verify.relation import Kind, relation_of
-from neardup.verify.spots import spots_of
+from neardup.verify.spots import MOST_BOXES, spots_of
 
 
 def mounted(photo: Image.Image, tone: str) -> Image.Image:
@@ -61,6 +61,19 @@ def test_a_place_stands_out_of_a_pair_that_differs_in_many(greatest: int, boxes:
     found = [box for _, box in spots_of(levels / 10, levels, np.ones((120, 160), np.bool_), (320, 240))]
     assert len(found) == boxes
     assert all(left <= 172 <= left + width and top <= 124 <= top + height for left, top, width, height in found)
+
+
+def test_at_most_five_places_are_named_and_each_once() -> None:
+    """Nine spots are another picture; a spot within the box of a stronger one is the rest of it."""
+    everywhere, levels = np.ones((120, 160), np.bool_), np.zeros((120, 160), np.float32)
+    for top in (10, 50, 90):
+        for left in (10, 70, 130):
+            levels[top : top + 12, left : left + 12] = 90
+    assert len(spots_of(levels / 10, levels, everywhere, (320, 240))) == MOST_BOXES
+    corner = np.zeros((120, 160), np.float32)
+    corner[20:90, 20:26] = corner[20:26, 20:90] = 90
+    corner[60:72, 60:72] = 50
+    assert len(spots_of(corner / 10, corner, everywhere, (320, 240))) == 1
 
 
 def test_what_surrounds_a_crop_is_neither_counted_nor_a_difference() -> None:
@@ -120,3 +133,13 @@ def test_uneven_light_is_taken_away() -> None:
         assert even is not None
         left = np.abs(uneven.levels).mean() / np.abs(even.levels).mean()
         assert least <= left <= most
+
+
+def test_shadows_that_a_print_lost_are_white_in_its_negative() -> None:
+    """A soft shadow with a figure in it is no place that differs there either."""
+    photo = scene(83)
+    draw = ImageDraw.Draw(photo)
+    draw.rectangle((40, 60, 170, 190), fill=(12, 12, 12))
+    draw.ellipse((60, 80, 150, 170), fill=(70, 70, 70))
+    hard = photo.point([max(0, (level - 75) * 255 // 180) for level in range(256)] * 3)
+    assert relation_of(verified(photo, ImageOps.invert(hard))).retouched == ()

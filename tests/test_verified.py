@@ -18,7 +18,7 @@ from neardup.decide.reliability import reliability_bins
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError
 from neardup.measure.evaluate import FOLDS, Distractors, Evaluation, evaluate
-from neardup.measure.verified_approaches import by_cosine, verify_approaches
+from neardup.measure.verified_approaches import TELLING, _telling, by_cosine, verify_approaches
 from neardup.stages import digest_file
 from neardup.verify.evidence import Evidence
 from neardup.verify.store import EVIDENCE, read_evidence
@@ -129,3 +129,16 @@ def test_pairs_without_a_match_are_ranked_by_their_cosine() -> None:
     apart = CandidatePairs(rows, rows, cosines[:, None], *[np.array([True, True, False, False])] * 2)
     ranked = by_cosine(apart, np.array([0.1, 0.02, 0.01, 0.03]), [matched, unmatched, unmatched, unmatched])
     assert ranked.tolist() == [0.1, 0.02, 0.03, 0.01]
+
+
+def test_pairs_that_tell_most_are_drawn_one_of_a_group() -> None:
+    """True matches that look least alike, then false likenesses that do not match; a large group has one of either."""
+    unmatched = Evidence("a", "b", 9, 9, 9, 9, 99, 99)
+    matched = replace(unmatched, transform=(1, 0, 0, 0, 1, 0, 0, 0, 1))
+    cosines, same = np.array([0.1, 0.2, 0.3, 0.9, 0.8, 0.7, 0.6]), np.arange(7) < 3
+    evidence = [replace(matched if true else unmatched, matches=row) for row, true in enumerate(same)]
+    drawn = _telling(cosines, [*evidence[:6], None], same, np.array([0, 0, 1, 0, 0, 1, 2]))
+    assert [pair.matches for pair in drawn] == [0, 2, 3, 5]
+    every = _telling(cosines, evidence, same, np.arange(7))
+    assert [pair.matches for pair in every] == [0, 1, 2, 3, 4]
+    assert len(every) - 3 == TELLING[False]

@@ -11,7 +11,6 @@ from neardup.decide.bands import Band
 from neardup.decide.chosen_decision import SHIPPED
 from neardup.decide.constraints import PairVerdicts
 from neardup.decide.decision import Decision
-from neardup.decide.probability import chance_text
 from neardup.detect.duplicate_tables import _write_pairs
 from neardup.detect.duplicates import Duplicates
 from neardup.detect.verified_pairs import UNLIKELY, VerifiedPairs
@@ -21,6 +20,7 @@ from neardup.search.exact_copies import COPY, KINDS, NEAR
 from neardup.search.pairs import NearPairs
 from neardup.verify.evidence import Evidence
 from neardup.verify.verifier import Verifier
+from neardup.words import chance_text
 
 
 def verified(chances: list[float], bands: list[Band | str], answered: int | None = None) -> VerifiedPairs:
@@ -93,7 +93,7 @@ def test_a_person_sees_the_doubtful_pairs_in_the_middle_first(answered: int | No
 
 
 @pytest.mark.parametrize(
-    ("probability", "text"), [(0.9996, "over 99.9 %"), (0.9994, "99.9 %"), (0.5, "50.0 %"), (0.0002, "under 0.1 %")]
+    ("probability", "text"), [(0.9995, "over 99.9 %"), (0.9994, "99.9 %"), (0.5, "50.0 %"), (0.0002, "under 0.1 %")]
 )
 def test_no_probability_is_said_to_be_certain(probability: float, text: str) -> None:
     """What would be rounded to 100 % is said to be more than the greatest tenth below it, and likewise for 0 %."""

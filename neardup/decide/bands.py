@@ -9,6 +9,7 @@ import numpy as np
 
 from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.promises import lower_bound, more_without_error, percent
+from neardup.words import counted
 
 Band = Literal["link", "review", "reject"]
 """What is done with a pair: it is linked, shown to people, or rejected."""
@@ -53,7 +54,7 @@ class Promise:
     @property
     def rests_on(self) -> str:
         """How many observations carry the promise, in words."""
-        return f"{self.groups} links drawn at random" if self.drawn else f"{self.groups} groups"
+        return counted(self.groups, "link") + " drawn at random" if self.drawn else counted(self.groups, "group")
 
     @property
     def by(self) -> str:
@@ -115,13 +116,13 @@ class Bands:
             )
         if recall.threshold is None:
             return text + (
-                f" None is rejected without review: {recall.groups} groups cannot carry a recall of "
+                f" None is rejected without review: {recall.rests_on} cannot carry a recall of "
                 f"{percent(recall.share)} ({percent(recall.bound)} at best); {recall.missing} more without an error "
                 "would."
             )
         return text + (
             f" Those below {recall.threshold:g} are rejected: at least {percent(recall.bound)} of the near-duplicates "
-            f"are not among them, by one pair of each of {recall.groups} groups."
+            f"are not among them, {recall.by}."
         )
 
 

@@ -217,14 +217,3 @@ def scored_square(similarities: Floats, pairs: CandidatePairs, probabilities: Fl
     scores = ranking_scores(similarities, float(probabilities.min(initial=1.0)))
     scores[pairs.left, pairs.right] = scores[pairs.right, pairs.left] = probabilities
     return scores
-
-
-def chance_text(probability: float) -> str:
-    """A probability in per cent, never rounded to certainty.
-
-    >>> chance_text(0.98765), chance_text(0.99999), chance_text(0.00001)
-    ('98.8 %', 'over 99.9 %', 'under 0.1 %')
-    """
-    if probability < 0.0005:  # noqa: PLR2004
-        return "under 0.1 %"
-    return "over 99.9 %" if probability > 0.9995 else f"{100 * probability:.1f} %"  # noqa: PLR2004

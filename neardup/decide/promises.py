@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from scipy.special import betaincinv
 
+from neardup.words import counted
+
 CONFIDENCE = 0.95
 """Confidence of every bound, 0 to 1: of a hundred such bounds, five may be wrong."""
 MOST_OBSERVATIONS = 1_000_000
@@ -81,7 +83,7 @@ class Audit:
 
     def sentence(self) -> str:
         """What the verdicts have bought, and what is missing."""
-        drawn = f"by {self.seen} that were drawn at random"
+        drawn = f"by {counted(self.seen, 'that was', 'that were')} drawn at random"
         start = f"Links: at least {percent(self.bound)} precise at 95 % confidence, {drawn}"
         if not self.missing:
             return f"{start}."
@@ -110,10 +112,11 @@ class FalseLinks:
         """The bound in words, with what it rests on."""
         if not self.decoys:
             return f"How many false links {self.photos:,} photos have is not known: no decoys were searched for."
-        how = "none of them was" if not self.linked else f"{self.linked:,} of them were"
+        how = counted(self.linked, "of them was", "of them were") if self.linked else "none of them was"
+        foreign = counted(self.decoys, "foreign photograph was", "foreign photographs were")
         text = (
             f"At most {math.ceil(self.expected):,} false links are expected among {self.photos:,} photos "
-            f"(95 % confidence): {self.decoys:,} foreign photographs were searched for in {self.gallery:,} photos, "
+            f"(95 % confidence): {foreign} searched for in {counted(self.gallery, 'photo')}, "
             f"and {how} linked."
         )
         if self.gallery < self.photos:

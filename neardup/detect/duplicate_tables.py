@@ -11,7 +11,6 @@ import pyarrow as pa
 from neardup.arrays import Floats, Ints
 from neardup.decide.chosen_decision import DECISION
 from neardup.decide.group_report import COLUMNS, GroupReport, Member
-from neardup.decide.probability import chance_text
 from neardup.detect.duplicates import Duplicates, LeftOut
 from neardup.pages import write_strips
 from neardup.search.exact_copies import COPY, KINDS
@@ -19,6 +18,7 @@ from neardup.search.pairs import NearPairs
 from neardup.stages import claim, write_json
 from neardup.tables import SHEET_ROWS, save_rows, write_parquet, write_table
 from neardup.verify.store import FACTS
+from neardup.words import chance_text
 
 SHEET_COLUMNS = 16_384
 """Cells that Excel can hold in a row."""

@@ -8,7 +8,6 @@ import numpy as np
 
 from neardup.decide.bands import Band
 from neardup.decide.chosen_decision import decision_for
-from neardup.decide.probability import chance_text
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError, UnreadableImageError
 from neardup.images import MAX_PIXELS, PNG_LEVEL, read_file, read_image
@@ -19,7 +18,7 @@ from neardup.verify.match import Prepared
 from neardup.verify.picture import LEAST_TERM, WIDTH, explain_picture
 from neardup.verify.relation import Relation, relation_of
 from neardup.verify.verifier import proof_of
-from neardup.words import one_line
+from neardup.words import chance_text, one_line
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from neardup.decide.decision import Decision
-from neardup.decide.probability import chance_text
 from neardup.images import MAX_PIXELS
 from neardup.search.nearest import Hit
 from neardup.verify.evidence import ordered
 from neardup.verify.relation import relation_of
 from neardup.verify.store import KeypointCache
 from neardup.verify.verifier import Verifier
+from neardup.words import chance_text
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from neardup.decide.constraints import NO_VERDICTS, PairVerdicts
 from neardup.decide.decision import Decision
 from neardup.decide.group_report import GroupReport
 from neardup.decide.groups import DecidedPairs, explain_groups, group_pairs, members_of
-from neardup.decide.probability import chance_text
 from neardup.images import PNG_LEVEL
 from neardup.pages import write_page
 from neardup.search.pairs import NearPairs
@@ -25,6 +24,7 @@ from neardup.verify.evidence import Evidence, ordered
 from neardup.verify.relation import relation_of
 from neardup.verify.store import EVIDENCE, EvidenceByPair, write_evidence
 from neardup.verify.verifier import Verifier, evidence_fingerprint
+from neardup.words import chance_text
 
 PICTURES = 24
 """Pairs that a page draws: one of each of the first groups, then those that a person should look at."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from scipy.special import expit
 
 from neardup.arrays import Floats, Vectors
 from neardup.verify.differences import Pictures, levels_of
@@ -16,6 +17,7 @@ from neardup.verify.evidence import Box, Evidence, Transform
 from neardup.verify.frames import by_centres, cut_to, inverse, outline, rescaled
 from neardup.verify.pixels import GreyPhoto, LaidPair
 from neardup.verify.relation import relation_of
+from neardup.words import chance_text
 
 WIDTH = 1200
 """Pixels of the picture's width: what fits a screen and prints legibly on a page."""
@@ -49,8 +51,6 @@ SPEAKS_FOR = "#009E73"
 """Colour of the terms that make a pair more probable: green of Okabe and Ito's palette; the others are `DIFFERENT`."""
 LEAST_TERM = 0.05
 """Natural log-odds below which a term is not shown: it changes no probability by as much as .02."""
-CERTAIN = 99.95
-"""Per cent above which a probability is printed as over 99.9: rounded it would be 100, and nothing is certain."""
 PAPER = "#FFFFFF"
 """Colour of the page."""
 INK = "#202020"
@@ -327,8 +327,7 @@ def _waterfall(terms: Terms) -> Image.Image:
     font, line = _font(LABEL), LABEL * 3 // 2
     ends = np.cumsum([0.0, *(value for _, value in terms)])
     shown = [bar for bar in zip(terms, ends[:-1], ends[1:], strict=True) if abs(bar[0][1]) >= LEAST_TERM]
-    chance = 100 / (1 + np.exp(-ends[-1]))
-    total = f"together, the log-odds of {'over 99.9' if chance > CERTAIN else f'{chance:.1f}'} %"
+    total = f"together, the log-odds of {chance_text(float(expit(ends[-1])))}"
     bars = [*shown, ((total, ends[-1]), 0.0, ends[-1])]
     left, low, high = WIDTH * 2 // 5, min(ends), max(*ends, 1e-9)
     scale = (WIDTH - 2 * GAP - left - 5 * LABEL) / (high - low)
