@@ -164,6 +164,13 @@ def test_what_the_browser_has_is_not_given_again(out: Path, kept: Verdicts) -> N
     assert [task.number for task in Queues(Results(out), kept).take(REVIEW, "a", 2, but=[6, 5])] == [1, 8]
 
 
+def test_who_has_more_than_enough_is_given_nothing(out: Path, kept: Verdicts) -> None:
+    """Nothing is held back from the others for them."""
+    queues = Queues(Results(out), kept)
+    assert queues.take(REVIEW, "a", -1) == []
+    assert numbers(queues, session="b") == [1, 5, 6, 8, 4]
+
+
 def test_a_pair_that_was_passed_over_comes_last(out: Path, kept: Verdicts) -> None:
     """For the one who passed it over; another one is given it at once."""
     queues = Queues(Results(out), kept)
