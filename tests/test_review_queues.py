@@ -235,6 +235,17 @@ def test_answers_taken_in_bit_by_bit_are_those_in_force(kept: Verdicts) -> None:
     assert not answers.refresh()
 
 
+def test_of_agreeing_answers_the_latest_decides(kept: Verdicts) -> None:
+    """Also where somebody who was the first to answer answers once more."""
+    answers = Answers(kept)
+    say(kept, 0, 1, SAME)
+    say(kept, 0, 1, SAME, who="Grace")
+    last = say(kept, 0, 1, SAME, note="once more")
+    answers.refresh()
+    assert answers.of(PHOTOS[0], PHOTOS[1]) == kept.of_pair(PHOTOS[0], PHOTOS[1])
+    assert answers.links.decided[last.pair] == last
+
+
 def test_the_time_that_is_left_is_by_a_persons_own_median(out: Path, kept: Verdicts) -> None:
     """Answers of others do not count, nor does one that a lunch came between."""
     queues = Queues(Results(out), kept)
