@@ -1,5 +1,6 @@
 """Results of which a file is broken: one sentence says which and what makes it anew, whoever reads them."""
 
+import hashlib
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +74,17 @@ def test_a_damaged_memory_of_contents_is_made_anew(tmp_path: Path) -> None:
         cache.write_bytes(damaged)
         with closing(Contents(tmp_path, cache)) as contents:
             assert contents.digest("a.jpg") == digest
+
+
+def test_a_memory_of_contents_forgets_what_was_replaced(tmp_path: Path) -> None:
+    """Other bytes at a path are another photo: a verdict must not pass to them."""
+    (tmp_path / "a.jpg").write_bytes(b"a")
+    with closing(Contents(tmp_path, tmp_path / "contents.sqlite")) as contents:
+        before = contents.digest("a.jpg")
+        assert contents.remembered() == {"a.jpg": before}
+        (tmp_path / "a.jpg").write_bytes(b"other")
+        assert contents.remembered() == {}
+        assert contents.digest("a.jpg") == hashlib.sha256(b"other").hexdigest() != before
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"{", b"[1]", b"3"])

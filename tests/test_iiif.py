@@ -3,7 +3,7 @@
 import json
 import re
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -114,6 +114,15 @@ def test_a_photo_that_was_replaced_is_not_shown(tmp_path: Path) -> None:
     assert share(tmp_path / "share", Found.load(out), [], {}, BASE)[1] == [NAMES[0]]
     assert len(read(tmp_path / "share" / "manifests" / "group-1.json")["items"]) == 3
     assert "Not shown" in (tmp_path / "share" / "index.html").read_text()
+
+
+def test_what_is_no_group_any_more_is_shared_no_longer(tmp_path: Path) -> None:
+    """Neither its manifest and annotations nor its pictures stay from a former time; what somebody added does."""
+    found, folder = shared(tmp_path)
+    (folder / "manifests" / "collection.json").write_text("{}")
+    share(folder, replace(found, groups=found.groups[:0]), [], {}, BASE)
+    left = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert left == {"index.html", "manifests/collection.json"}
 
 
 @pytest.mark.parametrize("base", ["", "archive.example", "file:///etc", "javascript:alert(1)", "https://x/?q"])

@@ -81,6 +81,13 @@ def test_different_bytes_are_ambiguous_unless_the_folder_is_said() -> None:
     assert [p.path for p in known.find("presse/x").photos] == ["presse/photos/x.jpg"]
 
 
+@pytest.mark.parametrize("elsewhere", ["rol/scene.jpg", "rol/Scène.jpg"])
+def test_a_name_of_another_folder_hides_none_of_the_folder_that_is_said(elsewhere: str) -> None:
+    """Neither by its accents nor by its extension is it nearer than one that lies where the cell says."""
+    known = names(photo("presse/Scène.png"), photo(elsewhere))
+    assert [p.path for p in known.find("presse/scene.jpg").photos] == ["presse/Scène.png"]
+
+
 def test_an_extension_tells_two_files_apart() -> None:
     """`x.png` means the PNG, `x` both."""
     known = names(photo("a/x.jpg"), photo("a/x.png"))

@@ -164,6 +164,13 @@ def test_what_the_browser_has_is_not_given_again(out: Path, kept: Verdicts) -> N
     assert [task.number for task in Queues(Results(out), kept).take(REVIEW, "a", 2, but=[6, 5])] == [1, 8]
 
 
+def test_who_has_more_than_enough_is_given_nothing(out: Path, kept: Verdicts) -> None:
+    """Nothing is held back from the others for them."""
+    queues = Queues(Results(out), kept)
+    assert queues.take(REVIEW, "a", -1) == []
+    assert numbers(queues, session="b") == [1, 5, 6, 8, 4]
+
+
 def test_a_pair_that_was_passed_over_comes_last(out: Path, kept: Verdicts) -> None:
     """For the one who passed it over; another one is given it at once."""
     queues = Queues(Results(out), kept)
@@ -226,6 +233,17 @@ def test_answers_taken_in_bit_by_bit_are_those_in_force(kept: Verdicts) -> None:
     assert second.id in {found.id for found in answers.of(PHOTOS[1], PHOTOS[0])}
     assert len(answers) == 2
     assert not answers.refresh()
+
+
+def test_of_agreeing_answers_the_latest_decides(kept: Verdicts) -> None:
+    """Also where somebody who was the first to answer answers once more."""
+    answers = Answers(kept)
+    say(kept, 0, 1, SAME)
+    say(kept, 0, 1, SAME, who="Grace")
+    last = say(kept, 0, 1, SAME, note="once more")
+    answers.refresh()
+    assert answers.of(PHOTOS[0], PHOTOS[1]) == kept.of_pair(PHOTOS[0], PHOTOS[1])
+    assert answers.links.decided[last.pair] == last
 
 
 def test_the_time_that_is_left_is_by_a_persons_own_median(out: Path, kept: Verdicts) -> None:

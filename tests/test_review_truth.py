@@ -73,6 +73,13 @@ def test_two_rows_and_each_part_of_a_row_are_asked_once(desk: Desk) -> None:
     assert [task["probability"] for task in found["tasks"]] == [0.97, 0.9, None]
 
 
+def test_a_browser_gets_pairs_for_those_that_it_has_used_up(desk: Desk) -> None:
+    """Pairs that it cannot show are no pairs ahead, and one that took an answer back has one more than it needs."""
+    query = {"queue": "ground truth", "session": SESSION}
+    assert len(desk.get("/api/tasks", **query, but="91,92,93,94")["tasks"]) == 3
+    assert desk.get("/api/tasks", **query, but="91,92,93,94,95", held=5)["tasks"] == []
+
+
 def test_an_answer_is_kept_with_its_reason_and_not_asked_again(desk: Desk) -> None:
     """It says in which queue; taken back, its task is there again; answered elsewhere, it is not asked either."""
     answer(desk, SAME, 1)

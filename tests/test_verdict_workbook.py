@@ -91,6 +91,13 @@ def test_own_answers_stand_in_the_next_export(found: Found, kept: Verdicts) -> N
     assert (others["verdict"], others["verdicts so far"]) == (None, "Ada: same")
 
 
+def test_a_blank_at_the_end_of_a_note_is_no_other_answer(found: Found, kept: Verdicts) -> None:
+    """The page keeps it and a workbook does not; a workbook in which nobody wrote changes nothing."""
+    kept.add(Verdict.of(*found.candidates[0].pair, SAME, who="Ada", queue="audit", relation=" crop", note="a\nb\n"))
+    imported = taken(exported(found, kept), found, kept)
+    assert (imported.stored, imported.unchanged) == (0, 1)
+
+
 def test_only_what_a_person_fills_in_can_be_changed(found: Found, kept: Verdicts) -> None:
     """The sheet is protected, the four columns are free, and the verdict has a drop-down in each row."""
     sheet = openpyxl.load_workbook(exported(found, kept))["pairs"]

@@ -82,7 +82,7 @@ class Names:
             self._folded[folded(name)].append(item)
 
     def find(self, cell: str) -> NameMatch:
-        """Resolve a cell: by its name as it is, then without accents and case; a folder in it narrows the choice.
+        """Resolve a cell: by its name as it is, then without accents and case; in its folder alone where it names one.
 
         A cell that begins with `./` is the whole path of one file.
         """
@@ -91,12 +91,12 @@ class Names:
             item = self._paths.get(path) or self._paths.get(composed(path))
             return _match_of([item] if item else [])
         folder, _, name = cell.replace("\\", "/").rpartition("/")
-        items = self._exact.get(normal(name)) or self._folded.get(folded(name)) or []
-        items = _suffixed(items, name)
-        if folder:
-            wanted = folded(folder).strip("/")
-            items = [item for item in items if _lies_in(item.path, wanted)]
-        return _match_of(items)
+        wanted = folded(folder).strip("/")
+        for items in (self._exact.get(normal(name), ()), self._folded.get(folded(name), ())):
+            there = [item for item in items if _lies_in(item.path, wanted)] if folder else items
+            if there:
+                return _match_of(_suffixed(there, name))
+        return _match_of(())
 
     def shortest(self, path: str) -> str:
         """The shortest cell that means the photo at a path of the archive and no other.

@@ -40,7 +40,9 @@ class Answers:
             for earlier in verdict.supersedes:
                 self._drop(earlier)
             if verdict.verdict != WITHDRAWN:
-                self._on.setdefault(verdict.pair, {})[verdict.who] = verdict
+                by_person = self._on.setdefault(verdict.pair, {})
+                by_person.pop(verdict.who, None)  # of agreeing answers the latest decides, so that it stands last
+                by_person[verdict.who] = verdict
         self._seen = last
         self.links = Links.of(verdict for by_person in self._on.values() for verdict in by_person.values())
         return True

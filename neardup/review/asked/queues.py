@@ -168,7 +168,7 @@ class Queues:
         Args:
             queue: `review`, `audit`, `group` or `ground truth`.
             session: of the person's browser.
-            count: how many at most.
+            count: how many at most; none where it is not above 0.
             group: number of the group, where the queue is `group`.
             but: numbers of the tasks that the browser has already.
         """
@@ -180,7 +180,7 @@ class Queues:
             unavailable = held | set(but) | self._gone
             waiting = [row for row in passed if row not in unavailable and bool((rows == row).any())]
             for row in chain(_without(rows, unavailable | passed.keys()), waiting):
-                if len(tasks) == count:
+                if len(tasks) >= count:
                     break
                 task = self._task(row, questions.get(row))
                 if task:

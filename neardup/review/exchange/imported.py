@@ -196,7 +196,8 @@ def _number(row: _Row) -> int:
 
 
 def _content(verdict: Verdict) -> tuple[str, ...]:
-    return verdict.verdict, verdict.direction, verdict.relation, verdict.note
+    """What a person said, without the blanks at the ends of words, which no cell keeps."""
+    return verdict.verdict, verdict.direction, verdict.relation.strip(), verdict.note.strip()
 
 
 def _verdict(row: _Row, who: str, candidate: Candidate | None, before: Mapping[tuple[str, str], Verdict]) -> Verdict:

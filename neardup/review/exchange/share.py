@@ -31,6 +31,8 @@ def share(
 ) -> tuple[list[Path], list[str]]:
     """Write a folder of ours that can be served or sent as it is; the archive is only read.
 
+    Groups and pictures of a former time that are of none of these groups are deleted.
+
     Args:
         folder: where to; the page is `index.html`.
         found: the groups and pairs of a search.
@@ -68,7 +70,18 @@ def share(
     lines = _lines(found, verdicts)
     strips = [(group, [lines[pair] for pair in pairs_of(group) if pair in lines]) for group in groups if group.photos]
     written.insert(0, write_page(folder / "index.html", "share", groups=strips, missing=missing))
+    _delete_others(folder, groups)
     return written, missing
+
+
+def _delete_others(folder: Path, groups: Sequence[Group]) -> None:
+    """Delete the files of groups and photos that a former run shared and that are shared no longer."""
+    names = {f"group-{group.number}.json" for group in groups}
+    names |= {f"{photo.sha256}.jpg" for group in groups for photo in group.photos}
+    for pattern in ("manifests/group-*.json", "annotations/group-*.json", "pictures/*.jpg", "thumbnails/*.jpg"):
+        for file in folder.glob(pattern):
+            if file.name not in names:
+                file.unlink()
 
 
 def _shared(folder: Path, found: Found, path: str) -> SharedPhoto | None:

@@ -104,10 +104,11 @@ def _add_tasks(app: FastAPI, desk: Desk, pages: Pages) -> None:
         who: Annotated[str, Query(max_length=LONGEST_NAME)] = "",
         group: int = 0,
         but: Annotated[str, Query(pattern=r"^[\d,]*$", max_length=400)] = "",
+        held: Annotated[int, Query(ge=0)] = 0,
     ) -> dict[str, Any]:
         desk.queues.refresh()
         have = [int(number) for number in but.split(",") if number]
-        taken = desk.queues.take(queue, session, AHEAD - len(have), group=group, but=have)
+        taken = desk.queues.take(queue, session, AHEAD - held, group=group, but=have)
         desk.pictures.warm(photo.sha256 for task in taken for photo in (task.pair.photo, task.pair.partner))
         words, progress = words_of(request), desk.queues.progress(queue, who or desk.who, group)
         return {"tasks": [pages.task(words, task, queue) for task in taken], **pages.standing(words, progress)}

@@ -35,7 +35,7 @@ const leave = () => (history.length > 1 ? history.back() : location.assign("/rev
 async function more() {
   if (setup.one && loaded) return tasks.length || leave();
   const but = [...tasks, ...outbox.get()].map((one) => one.number).concat(...broken).filter(Number.isInteger);
-  const answer = await ask(`${setup.source}&${new URLSearchParams({ session, who: person(), but })}`);
+  const answer = await ask(`${setup.source}&${new URLSearchParams({ session, who: person(), but, held: tasks.length })}`);
   tasks.push(...answer.tasks.filter((one) => !tasks.some((task) => task.number === one.number)));
   for (const task of tasks) (task.part ??= drawn(task)).catch(() => {});
   by("standing").innerHTML = answer.html;
