@@ -13,7 +13,7 @@ from neardup.encode.collection import Collection
 from neardup.encode.shards import SHARDS, content_keys
 from neardup.encode.vectors import Embeddings
 from neardup.search.all_pairs import near_pairs
-from neardup.search.blocks import open_triangle, search_block
+from neardup.search.blocks import open_triangle, search_all, search_block
 
 PHOTOS = tuple(f"{2 * number:016x}{0:048x}" for number in range(60))
 """The SHA-256 of photos that nobody took."""
@@ -67,3 +67,22 @@ def test_what_blocks_give_is_left_out_as_it_is_read(tmp_path: Path, most: int, m
     assert near.left.tolist() == once[expected.left].tolist()
     assert near.right.tolist() == once[expected.right].tolist()
     assert near.similarities.tolist() == expected.similarities.tolist()
+
+
+def test_of_many_runs_the_tables_keep_the_nearest_alone(tmp_path: Path) -> None:
+    """Merging leaves out what is no longer among the nearest; copies that came in other runs count once."""
+    most, vectors = 3, units(60)
+    vectors[20:28], vectors[40:48] = vectors[:8], vectors[:8]
+    collection = Collection(tmp_path, str(tmp_path), "made", "cpu", "fp32", "made", 16)
+    for start in range(0, 60, 4):
+        photos = PHOTOS[start : start + 4]
+        shard = Embeddings(photos, photos, vectors[start : start + 4], "made")
+        collection.vectors.write(f"{SHARDS}000004-{start:016d}", shard.table())
+        triangle = search_all(collection, -1.0, most)
+    contents = pa.chunked_array([pa.array(PHOTOS, pa.string())])
+    first, near = pictures_in(triangle, content_keys(contents)).first_files
+    once = np.unique(first)
+    expected = near_pairs(vectors[once], np.arange(len(once)), -1.0).nearest(most)
+    assert near.left.tolist() == once[expected.left].tolist()
+    assert near.right.tolist() == once[expected.right].tolist()
+    assert len(triangle.links().pairs.left) < 400  # 1,148 where merged tables keep all that their parts kept

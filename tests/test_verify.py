@@ -209,6 +209,15 @@ def test_evidence_that_is_read_shares_what_is_equal(tmp_path: Path) -> None:
     assert not hasattr(one, "__dict__")
 
 
+def test_evidence_is_read_of_the_pairs_of_some_photos(tmp_path: Path) -> None:
+    """A pair is read where either photo is one of them; of no photos nothing is read, not even a broken file."""
+    found = [Evidence(first, second, 1, 1, 1, 1, 0, 0) for first, second in ("ab", "bc", "cd")]
+    path = write_evidence(tmp_path / "evidence.parquet", found, "v")
+    assert [*read_evidence(path, "v", {"b"})] == [("a", "b"), ("b", "c")]
+    path.write_bytes(b"PAR1 half of a file")
+    assert read_evidence(path, None, ()) == {}
+
+
 def test_broken_evidence_is_found_again_or_refused(tmp_path: Path) -> None:
     """Who can verify the pairs again takes none; who only reads is told what to run."""
     path = tmp_path / "results" / "duplicates" / "evidence.parquet"

@@ -122,6 +122,8 @@ def _starved(pairs: NearPairs, picture_of_row: Ints, files: Ints) -> Ints:
 def _nearest_of(triangle: Triangle, searched: Ints, numbers: Ints, rows: Ints) -> Iterator[NearPairs]:
     """Search for the nearest of some pictures among all that have a file; two slabs of vectors are in memory.
 
+    What each slab gave for some pictures is cut to the nearest of all slabs before the next pictures are searched for.
+
     Args:
         triangle: which holds the vectors, and says how many nearest ones there are.
         searched: int64 (m,), the pictures.
@@ -129,7 +131,7 @@ def _nearest_of(triangle: Triangle, searched: Ints, numbers: Ints, rows: Ints) -
         rows: int64 (n,), where each file's vector is.
 
     Yields:
-        Pairs of pictures, the nearest of all among them.
+        Pairs of pictures, the nearest ones of up to `SLAB` pictures.
     """
     assert triangle.most is not None  # noqa: S101 - where all pairs are asked for, nothing was left out
     ends = np.append([slab.start for slab in triangle.slabs], triangle.rows)
@@ -139,7 +141,7 @@ def _nearest_of(triangle: Triangle, searched: Ints, numbers: Ints, rows: Ints) -
     queries = np.flatnonzero(np.isin(pictures, searched))
     for start in range(0, len(queries), SLAB):
         chunk = queries[start : start + SLAB]
-        vectors = triangle.vectors(gallery[chunk])
+        vectors, parts = triangle.vectors(gallery[chunk]), list[NearPairs]()
         for first, last in pairwise(np.searchsorted(gallery, ends).tolist()):
             nearest = nearest_rows(vectors, triangle.vectors(gallery[first:last]), triangle.most + 1)
             hits = [
@@ -149,4 +151,6 @@ def _nearest_of(triangle: Triangle, searched: Ints, numbers: Ints, rows: Ints) -
                 if query != first + place and similarity >= triangle.threshold
             ]
             left, right = (np.array([hit[side] for hit in hits], dtype=np.int64) for side in (0, 1))
-            yield NearPairs(pictures[left], pictures[right], np.array([hit[2] for hit in hits], dtype=np.float64))
+            similarities = np.array([hit[2] for hit in hits], dtype=np.float64)
+            parts.append(NearPairs(pictures[left], pictures[right], similarities))
+        yield _nearest(parts, np.bincount(numbers), triangle.most)

@@ -128,12 +128,15 @@ def _verified(
 ) -> VerifiedPairs:
     """Verify and decide the candidates of which a photo is new; evidence that `duplicates` found in `out` is taken.
 
+    Of the evidence only that of the photos of such candidates is read: a night without new photos reads none.
     Those that close a triangle join them, as in `duplicates`: a new photo is held against what the known photos that it
     matches match.
     """
-    contents, earlier = candidates.contents, read_evidence(out / "duplicates" / EVIDENCE, evidence_fingerprint())
+    contents, file = candidates.contents, out / "duplicates" / EVIDENCE
     with verifier:
-        known = verifier.verify(by_content(candidates.of_new, contents), earlier)
+        new_pairs = by_content(candidates.of_new, contents)
+        earlier = read_evidence(file, evidence_fingerprint(), {photo for pair in new_pairs for photo in pair})
+        known = verifier.verify(new_pairs, earlier)
         known |= verifier.verify(candidates.of_matched(known), earlier)
         near = joined([candidates.of_new, candidates.closing(known)]).sorted()
         known |= verifier.verify(by_content(near, contents), earlier | known)

@@ -212,8 +212,8 @@ def _merged(triangle: Triangle, size: int) -> Triangle:
 
     So each vector is in few merges, as in a log-structured merge tree: what is not merged is more than twice as large
     as what follows, and of n runs that add one photo each about log2(n) slabs are left. Nothing is compared again: the
-    tables of a merged slab are those of its parts, put together. They are written before anything is noted or deleted,
-    so that a kill loses nothing.
+    tables of a merged slab are those of its parts, put together, less what is no longer among the nearest. They are
+    written before anything is noted or deleted, so that a kill loses nothing.
     """
     spans: list[list[Slab]] = []
     for slab in triangle.slabs:
@@ -230,8 +230,24 @@ def _merged(triangle: Triangle, size: int) -> Triangle:
         if len(parts[left]) > 1 or len(parts[right]) > 1:
             corners = [(a, b) for b in parts[right] for a in parts[left] if a.start <= b.start]
             links = _joined(_read_links(store, kind, *corner) for corner in corners)
+            if triangle.most is not None:
+                links = replace(links, pairs=_nearest(links.pairs, triangle.most))
             _write_links(store, kind, left, right, links)
     return merged
+
+
+def _nearest(pairs: NearPairs, most: int) -> NearPairs:
+    """The pairs that have one of the `most` greatest similarities of one of their rows, in their order.
+
+    Equal similarities count once: rows with equal vectors, which came in different runs, have the same ones.
+    """
+    ends, similarities = np.concatenate([pairs.left, pairs.right]), np.tile(pairs.similarities, 2)
+    order = np.lexsort((-similarities, ends))
+    ends, similarities = ends[order], similarities[order]
+    levels = np.cumsum(np.append(True, (np.diff(ends) != 0) | (np.diff(similarities) != 0))[: len(ends)])
+    close = np.empty(len(ends), dtype=bool)
+    close[order] = levels - levels[np.searchsorted(ends, ends)] < most
+    return pairs.take(close[: len(pairs.left)] | close[len(pairs.left) :])
 
 
 def _goes_with(former: Sequence[Slab], last: Sequence[Slab], size: int) -> bool:

@@ -4,7 +4,7 @@ import errno
 import json
 import sys
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, fields
 from operator import attrgetter
@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from safetensors.numpy import load_file, save_file
 
@@ -31,6 +32,8 @@ KEYPOINTS = "keypoints"
 """Name of the folder of cached keypoints in a state folder, `.neardup` of an output folder."""
 CACHE_BYTES = 8 * 2**30
 """Bytes of keypoints that are kept from one run to the next: those of some 75,000 photos."""
+READ_ROWS = 4096
+"""Rows of evidence that are in memory as dicts at once, some 10 MB."""
 UNWRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
 """What a system answers where keypoints cannot be kept at all, in a folder of others for example."""
 CHECKSUM = "crc32"
@@ -56,21 +59,27 @@ def write_evidence(path: Path, evidence: Iterable[Evidence], fingerprint: str) -
     return write_parquet(path, table)
 
 
-def read_evidence(path: Path, fingerprint: str | None = None) -> EvidenceByPair:
+def read_evidence(path: Path, fingerprint: str | None = None, photos: Collection[str] | None = None) -> EvidenceByPair:
     """Read the evidence of a file; nothing where there is no file.
 
     Args:
         path: the file.
         fingerprint: of the verifier whose evidence is asked for, nothing where it was found by another one or the file
             is broken, for then it is found again; None to read whatever is there.
+        photos: SHA-256 of photos, one of which a pair must have; None for all pairs. Without photos no file is read.
 
     Raises:
         ArchiveError: the file is broken, and no verifier is named.
     """
+    if photos is not None and not photos:
+        return {}
     try:
         table = evidence_table(path)
         if table is None or fingerprint not in {None, (table.schema.metadata or {}).get(b"verifier", b"").decode()}:
             return {}
+        if photos is not None:
+            named = pa.array(list(photos), pa.string())
+            table = table.filter(pc.or_(*(pc.is_in(table[side], named) for side in ("first", "second"))))
         return {(evidence.first, evidence.second): evidence for evidence in evidence_in(table)}
     except ArchiveError:
         if fingerprint is None:
@@ -130,7 +139,8 @@ def evidence_in(table: pa.Table) -> list[Evidence]:
     evidence is in memory at once.
     """
     defaults = {field.name: field.default for field in fields(Evidence)}
-    rows = ({name: _frozen(value) for name, value in row.items() if name in defaults} for row in table.to_pylist())
+    every = (row for batch in table.to_batches(READ_ROWS) for row in batch.to_pylist())
+    rows = ({name: _frozen(value) for name, value in row.items() if name in defaults} for row in every)
     return [Evidence(**{name: value for name, value in row.items() if value != defaults[name]}) for row in rows]
 
 
