@@ -119,10 +119,12 @@ def test_a_photo_that_was_replaced_is_not_shown(tmp_path: Path) -> None:
 def test_what_is_no_group_any_more_is_shared_no_longer(tmp_path: Path) -> None:
     """Neither its manifest and annotations nor its pictures stay from a former time; what somebody added does."""
     found, folder = shared(tmp_path)
-    (folder / "manifests" / "collection.json").write_text("{}")
+    own = {"index.html", "manifests/collection.json", "pictures/reading-room.jpg"}
+    for name in own:
+        (folder / name).write_text("{}")
     share(folder, replace(found, groups=found.groups[:0]), [], {}, BASE)
     left = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert left == {"index.html", "manifests/collection.json"}
+    assert left == own
 
 
 @pytest.mark.parametrize("base", ["", "archive.example", "file:///etc", "javascript:alert(1)", "https://x/?q"])

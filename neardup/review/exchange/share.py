@@ -78,8 +78,9 @@ def _delete_others(folder: Path, groups: Sequence[Group]) -> None:
     """Delete the files of groups and photos that a former run shared and that are shared no longer."""
     names = {f"group-{group.number}.json" for group in groups}
     names |= {f"{photo.sha256}.jpg" for group in groups for photo in group.photos}
-    for pattern in ("manifests/group-*.json", "annotations/group-*.json", "pictures/*.jpg", "thumbnails/*.jpg"):
-        for file in folder.glob(pattern):
+    group, picture = "group-[0-9]*.json", f"{'[0-9a-f]' * 64}.jpg"
+    for kind, pattern in {"manifests": group, "annotations": group, "pictures": picture, "thumbnails": picture}.items():
+        for file in (folder / kind).glob(pattern):
             if file.name not in names:
                 file.unlink()
 
