@@ -20,6 +20,7 @@ from tasks.decisions import chosen_encoder, judged_pairs
 from tasks.deployed import settings_of_run
 from tasks.duplicates import encode_new, look_for_decoys, publish, search_all, threshold_of, verify_all
 from tasks.every_flow import EVERY_FLOW
+from tasks.running import quoted
 
 
 @flow(name="duplicates", **EVERY_FLOW)
@@ -74,5 +75,10 @@ def duplicates(
         judged = judged_pairs(out)
         found = put_together(triangle, here, judged.photos if decision else (), grouped=decision is None)
         found, evidence = verify_all(found, out, runner, cluster) if verify else (found, None)
-        bound = look_for_decoys(triangle, here, decoys, decision, out) if decoys else None
-        return publish(found, out, decision, evidence=evidence, judged=judged, decoys=bound)
+        bound = None
+        if decoys:
+            collected = quoted(triangle=triangle, here=here)
+            bound = look_for_decoys(**collected, folder=decoys, decision=decision, out=out)
+        everything = quoted(found=found, evidence=evidence, judged=judged)
+        facts: dict[str, Any] = publish(**everything, out=out, decision=decision, decoys=bound)
+        return facts

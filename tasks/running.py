@@ -12,6 +12,7 @@ from prefect.events.worker import EventsWorker
 from prefect.logging import get_logger
 from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_URL
+from prefect.utilities.annotations import quote
 
 from neardup.errors import NeardupError, ServerError, TrackingError
 from neardup.stages import Stage, digest_of
@@ -42,6 +43,15 @@ def outside_fault(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bo
     """Whether a failure came from outside (network, server, disk), so that trying again may help."""
     fault = state.result(raise_on_failure=False)
     return isinstance(fault, (OSError, TrackingError)) and not isinstance(fault, _LASTING)
+
+
+def quoted(**arguments: Any) -> dict[str, Any]:
+    """Arguments of a task by name, so that Prefect does not look for futures in each of their parts.
+
+    It takes 20 microseconds a part: for the evidence of 1.6 million pairs, a quarter of an hour. A task without a cache
+    policy of its own looks into them nevertheless, for its cache key.
+    """
+    return {name: quote(value) for name, value in arguments.items()}
 
 
 def run(task: Task[..., Any], stage: Stage, *args: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from prefect import Task, flow
+from prefect.cache_policies import NO_CACHE
 from servers import free_port, mlflow_server
 
 from neardup.builtin.demo import MadeArchive
@@ -19,7 +20,7 @@ from neardup.errors import ArchiveError, TrackingError
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE
 from tasks import approach, augment, duplicates, prepare, publish, registry, tuning, watch
-from tasks.running import RETRY, outside_fault
+from tasks.running import RETRY, outside_fault, quoted
 from tasks.tracking import Tracking
 
 pytestmark = [
@@ -146,3 +147,18 @@ def test_a_server_that_stays_away_is_given_up_in_a_sentence(tmp_path: Path) -> N
     with retries() as lines, pytest.raises(TrackingError, match="does not answer"):
         run(called)
     assert len(lines) == RETRY["retries"]
+
+
+def test_prefect_does_not_look_into_what_is_quoted() -> None:
+    """In each pair of a large archive it would look for futures; the task gets the value itself."""
+    walks = []
+
+    class Parts(dict[str, int]):
+        def items(self) -> Any:
+            walks.append(self)
+            return super().items()
+
+    parts = Parts(one=1)
+    taking = Task(lambda some: some is parts, name="take", cache_policy=NO_CACHE)
+    assert flow(lambda: taking(**quoted(some=parts)), name="one-task")()
+    assert walks == []
