@@ -33,7 +33,7 @@ from neardup.verify.store import EVIDENCE, EvidenceByPair, read_evidence, write_
 from neardup.verify.verifier import CORES, evidence_fingerprint
 from neardup.words import duration
 from tasks.cluster import spread
-from tasks.running import RETRY, outside_fault, quoted
+from tasks.running import RETRY, outside_fault
 
 REPORT_EVERY = 10.0
 """Seconds between two lines that say how far the work is: often enough to see that it goes on, in a log of hours."""
@@ -123,7 +123,7 @@ class _Progress:
         self.log(f"{self.verb} {self.count:,} of {self.total:,} {self.unit}, {rate:,.0f} a second{left}")
 
 
-@task(name="verify pairs", cache_policy=NO_CACHE, retry_condition_fn=outside_fault, **RETRY)
+@task(name="verify pairs", retry_condition_fn=outside_fault, **RETRY)
 def verify(
     root: Path, paths: dict[str, str], pairs: list[tuple[str, str]], state: Path, max_pixels: int, cores: int
 ) -> list[Evidence]:
@@ -175,7 +175,7 @@ def _verify_new(
     common |= {"state": out.resolve() / STATE, "cores": CORES if here else 1}
     shards = [new[start : start + PAIRS] for start in range(0, len(new), PAIRS)]
     calls = (
-        common | quoted(pairs=shard, paths={photo: found.path_of[photo] for pair in shard for photo in pair})
+        {**common, "pairs": shard, "paths": {photo: found.path_of[photo] for pair in shard for photo in pair}}
         for shard in shards
     )
     results = (verify(**call) for call in calls) if here else spread(runner, verify, calls, settings.workers)
