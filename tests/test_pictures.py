@@ -1,5 +1,6 @@
 """Files as pictures: which of them are near each other depends on no photo that is not among them."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pyarrow as pa
 import pytest
 from test_blocks import units
 
+from neardup.arrays import Ints, Vectors
 from neardup.detect import pictures
 from neardup.detect.pictures import pictures_in
 from neardup.encode.collection import Collection
@@ -19,6 +21,21 @@ PHOTOS = tuple(f"{2 * number:016x}{0:048x}" for number in range(60))
 """The SHA-256 of photos that nobody took."""
 
 
+def grown(folder: Path, vectors: Vectors, size: int) -> Iterator[Collection]:
+    """A collection of `PHOTOS`, each time that a shard of a size was added to it; float32 (n, d)."""
+    collection = Collection(folder, str(folder), "made", "cpu", "fp32", "made", 16)
+    for start in range(0, len(vectors), size):
+        photos = PHOTOS[start : start + size]
+        shard = Embeddings(photos, photos, vectors[start : start + size], "made")
+        collection.vectors.write(f"{SHARDS}{size:06d}-{start:016d}", shard.table())
+        yield collection
+
+
+def keys_of(photos: Sequence[str]) -> Ints:
+    """The key of each photo's content."""
+    return content_keys(pa.chunked_array([pa.array(photos, pa.string())]))
+
+
 @pytest.mark.parametrize(("slab", "most"), [(20, 1), (60, 3)])
 def test_photos_that_are_gone_take_no_place_among_the_nearest(
     tmp_path: Path, slab: int, most: int, monkeypatch: pytest.MonkeyPatch
@@ -26,16 +43,11 @@ def test_photos_that_are_gone_take_no_place_among_the_nearest(
     """The nearest of those photos that are there are what a search of these alone gives, whatever the store holds."""
     monkeypatch.setattr(pictures, "KEPT", 10)
     vectors, there = units(60), np.flatnonzero(np.random.default_rng(0).random(60) < 0.6)
-    collection = Collection(tmp_path, str(tmp_path), "made", "cpu", "fp32", "made", 16)
-    for start in range(0, 60, 20):
-        photos = PHOTOS[start : start + 20]
-        shard = Embeddings(photos, photos, vectors[start : start + 20], "made")
-        collection.vectors.write(f"{SHARDS}000020-{start:016d}", shard.table())
+    *_, collection = grown(tmp_path, vectors, 20)
     triangle = open_triangle(collection, 0.0, slab, most)
     for block in triangle.blocks():
         search_block(collection, 0.0, block, most)
-    contents = pa.chunked_array([pa.array([PHOTOS[number] for number in there], pa.string())])
-    pairs, _ = pictures_in(triangle, content_keys(contents)).of_files()
+    pairs, _ = pictures_in(triangle, keys_of([PHOTOS[number] for number in there])).of_files()
     expected = near_pairs(vectors[there], np.arange(len(there)), 0.0).nearest(most)
     assert pairs.left.tolist() == expected.left.tolist()
     assert pairs.right.tolist() == expected.right.tolist()
@@ -51,16 +63,11 @@ def test_what_blocks_give_is_left_out_as_it_is_read(tmp_path: Path, most: int, m
     monkeypatch.setattr(pictures, "KEPT", 1)
     vectors = units(60)
     vectors[20:28], vectors[40:48] = vectors[:8], vectors[:8]
-    collection = Collection(tmp_path, str(tmp_path), "made", "cpu", "fp32", "made", 16)
-    for start in range(0, 60, 4):
-        photos = PHOTOS[start : start + 4]
-        shard = Embeddings(photos, photos, vectors[start : start + 4], "made")
-        collection.vectors.write(f"{SHARDS}000004-{start:016d}", shard.table())
+    *_, collection = grown(tmp_path, vectors, 4)
     triangle = open_triangle(collection, -1.0, 4, most)
     for block in triangle.blocks():
         search_block(collection, -1.0, block, most)
-    contents = pa.chunked_array([pa.array(PHOTOS, pa.string())])
-    first, near = pictures_in(triangle, content_keys(contents)).first_files
+    first, near = pictures_in(triangle, keys_of(PHOTOS)).first_files
     once = np.unique(first)
     assert once.tolist() == [*range(20), *range(28, 40), *range(48, 60)]
     expected = near_pairs(vectors[once], np.arange(len(once)), -1.0).nearest(most)
@@ -73,14 +80,9 @@ def test_of_many_runs_the_tables_keep_the_nearest_alone(tmp_path: Path) -> None:
     """Merging leaves out what is no longer among the nearest; copies that came in other runs count once."""
     most, vectors = 3, units(60)
     vectors[20:28], vectors[40:48] = vectors[:8], vectors[:8]
-    collection = Collection(tmp_path, str(tmp_path), "made", "cpu", "fp32", "made", 16)
-    for start in range(0, 60, 4):
-        photos = PHOTOS[start : start + 4]
-        shard = Embeddings(photos, photos, vectors[start : start + 4], "made")
-        collection.vectors.write(f"{SHARDS}000004-{start:016d}", shard.table())
+    for collection in grown(tmp_path, vectors, 4):
         triangle = search_all(collection, -1.0, most)
-    contents = pa.chunked_array([pa.array(PHOTOS, pa.string())])
-    first, near = pictures_in(triangle, content_keys(contents)).first_files
+    first, near = pictures_in(triangle, keys_of(PHOTOS)).first_files
     once = np.unique(first)
     expected = near_pairs(vectors[once], np.arange(len(once)), -1.0).nearest(most)
     assert near.left.tolist() == once[expected.left].tolist()

@@ -107,13 +107,18 @@ def test_a_retouch_at_the_edge_is_no_mount() -> None:
     assert (relation.kind, relation.framed) == (Kind.SAME_FRAME, "")
 
 
-def test_shadows_that_a_print_lost_are_no_places_that_differ() -> None:
-    """A soft shadow with a figure in it is black in the copy; a white box beside it is still found."""
+def with_shadow() -> tuple[Image.Image, Image.Image]:
+    """A photo with a figure in a soft shadow, and a hard print of it that has lost both."""
     photo = scene(83)
     draw = ImageDraw.Draw(photo)
     draw.rectangle((40, 60, 170, 190), fill=(12, 12, 12))
     draw.ellipse((60, 80, 150, 170), fill=(70, 70, 70))
-    hard = photo.point([max(0, (level - 75) * 255 // 180) for level in range(256)] * 3)
+    return photo, photo.point([max(0, (level - 75) * 255 // 180) for level in range(256)] * 3)
+
+
+def test_shadows_that_a_print_lost_are_no_places_that_differ() -> None:
+    """A soft shadow with a figure in it is black in the copy; a white box beside it is still found."""
+    photo, hard = with_shadow()
     assert relation_of(verified(photo, hard)).retouched == ()
     ImageDraw.Draw(hard).rectangle((320, 100, 430, 220), fill=(240, 240, 240))
     (box,) = relation_of(verified(photo, hard)).retouched
@@ -137,9 +142,5 @@ def test_uneven_light_is_taken_away() -> None:
 
 def test_shadows_that_a_print_lost_are_white_in_its_negative() -> None:
     """A soft shadow with a figure in it is no place that differs there either."""
-    photo = scene(83)
-    draw = ImageDraw.Draw(photo)
-    draw.rectangle((40, 60, 170, 190), fill=(12, 12, 12))
-    draw.ellipse((60, 80, 150, 170), fill=(70, 70, 70))
-    hard = photo.point([max(0, (level - 75) * 255 // 180) for level in range(256)] * 3)
+    photo, hard = with_shadow()
     assert relation_of(verified(photo, ImageOps.invert(hard))).retouched == ()

@@ -231,23 +231,9 @@ def _merged(triangle: Triangle, size: int) -> Triangle:
             corners = [(a, b) for b in parts[right] for a in parts[left] if a.start <= b.start]
             links = _joined(_read_links(store, kind, *corner) for corner in corners)
             if triangle.most is not None:
-                links = replace(links, pairs=_nearest(links.pairs, triangle.most))
+                links = replace(links, pairs=links.pairs.most_similar(triangle.most))
             _write_links(store, kind, left, right, links)
     return merged
-
-
-def _nearest(pairs: NearPairs, most: int) -> NearPairs:
-    """The pairs that have one of the `most` greatest similarities of one of their rows, in their order.
-
-    Equal similarities count once: rows with equal vectors, which came in different runs, have the same ones.
-    """
-    ends, similarities = np.concatenate([pairs.left, pairs.right]), np.tile(pairs.similarities, 2)
-    order = np.lexsort((-similarities, ends))
-    ends, similarities = ends[order], similarities[order]
-    levels = np.cumsum(np.append(True, (np.diff(ends) != 0) | (np.diff(similarities) != 0))[: len(ends)])
-    close = np.empty(len(ends), dtype=bool)
-    close[order] = levels - levels[np.searchsorted(ends, ends)] < most
-    return pairs.take(close[: len(pairs.left)] | close[len(pairs.left) :])
 
 
 def _goes_with(former: Sequence[Slab], last: Sequence[Slab], size: int) -> bool:

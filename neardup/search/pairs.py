@@ -47,8 +47,24 @@ class NearPairs:
         order = np.lexsort((np.tile(np.arange(len(self.left)), 2), ends))
         ranks = np.empty(len(ends), dtype=np.int64)
         ranks[order] = np.arange(len(ends)) - np.searchsorted(ends[order], ends[order])
-        close = ranks < most
-        return self.take(close[: len(self.left)] | close[len(self.left) :])
+        return self._where_either(ranks < most)
+
+    def most_similar(self, most: int) -> "NearPairs":
+        """The pairs, in their order, that have one of the `most` greatest similarities of one of their rows.
+
+        Equal similarities count once: rows with equal vectors have the same ones.
+        """
+        ends, similarities = np.concatenate([self.left, self.right]), np.tile(self.similarities, 2)
+        order = np.lexsort((-similarities, ends))
+        ends, similarities = ends[order], similarities[order]
+        levels = np.cumsum(np.append(True, (np.diff(ends) != 0) | (np.diff(similarities) != 0))[: len(ends)])
+        close = np.empty(len(ends), dtype=bool)
+        close[order] = levels - levels[np.searchsorted(ends, ends)] < most
+        return self._where_either(close)
+
+    def _where_either(self, chosen: Bools) -> "NearPairs":
+        """The pairs one row of which is chosen: bool (2 m,), of all left rows, then of all right ones."""
+        return self.take(chosen[: len(self.left)] | chosen[len(self.left) :])
 
 
 def joined(parts: Sequence[NearPairs]) -> NearPairs:
