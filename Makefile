@@ -40,7 +40,7 @@ down: install
 # The tests and a demo run on the wheel that a user would install, unpacked in build/wheel, not on this folder.
 # Four files at a time, one thread each: much of the time they wait for servers.
 test: lint types wheel
-	PYTHONPATH=$(WHEEL) OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	PYTHONPATH=$(WHEEL) OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 	PYTHONPATH=$(WHEEL) $(BIN)/neardup demo --out build/demo --groups 8 --training 32 --epochs 2
 
 lint: install

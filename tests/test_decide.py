@@ -84,7 +84,7 @@ def decision() -> Decision:
 def test_features_are_those_of_the_evidence() -> None:
     """Computed by hand, in the order of the table; at most eight."""
     assert list(FEATURES) == ["cosine", "inliers", "both_versions", "rarity", "share", "correlation", "coverage"]
-    expected = [0.8, math.log(31), math.log(13), math.log(10), 30 / 40, 0.5, 0.6]
+    expected = [0.8, math.log(31), math.log(13), math.log(10), 30 / 40, math.log(1.01 / 0.51), 0.6]
     assert features_of(np.array([0.8]), [FOUND])[0] == pytest.approx(expected)
 
 

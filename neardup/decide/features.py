@@ -19,6 +19,8 @@ MOST_INLIERS = 200
 """Inliers above which more of them add nothing: a large scan has thousands, and ten times as many prove no more."""
 MOST_DIGITS = 100.0
 """Decimal digits of the number of false alarms above which more add nothing: 1e-100 is as good as never."""
+LIKEST = 1.01
+"""What a correlation is held against: one of .99 or more lacks only what grain and a new scan take."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,14 @@ def _digits(evidence: Evidence) -> float:
     return math.log1p(min(MOST_DIGITS, max(0.0, -evidence.log_false_alarms)))
 
 
+def _tones(evidence: Evidence) -> float:
+    """Logarithm of how often what the correlation lacks goes into what none has: .98 says more beside .9 than .6 to .5.
+
+    Two things of one make, photographed alike, have .95 where a copy has .99.
+    """
+    return -math.log1p(-max(0.0, evidence.correlation) / LIKEST)
+
+
 _TABLE = (
     Feature("cosine", "similarity of the vectors", lambda cosine, _: cosine),
     Feature("inliers", "points that agree", lambda _, evidence: _count(evidence.points)),
@@ -58,9 +68,7 @@ _TABLE = (
     Feature(
         "share", "share of the matches that agree", lambda _, evidence: evidence.share if evidence.matched else 0.0
     ),
-    Feature(
-        "correlation", "likeness of the tones where they overlap", lambda _, evidence: max(0.0, evidence.correlation)
-    ),
+    Feature("correlation", "likeness of the tones where they overlap", lambda _, evidence: _tones(evidence)),
     Feature(
         "coverage",
         "how much of one photo the other shows",

@@ -1,6 +1,7 @@
 """Approaches measured once more, with each query's nearest photos verified and ranked by probability, out of fold."""
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -93,8 +94,9 @@ class Verified:
     def summary(self) -> str:
         """Candidates, reliability, bands, and what they do not say of the collection, a sentence a line."""
         by_probability = self.comparison.evaluations[1]
-        least = f"those of a probability of {100 * by_probability.threshold:.1f} % or more are"
-        called = least if np.isfinite(by_probability.threshold) else "none is"
+        called, threshold = "none is", by_probability.threshold
+        if np.isfinite(threshold):
+            called = f"those of a probability of {math.floor(10_000 * threshold) / 100:g} % or more are"
         return (
             f"Of each photo the {CANDIDATES} nearest were verified, and what matches the same photo: "
             f"{self.candidates:,} pairs, which hold {100 * self.recall:.1f} % of the true ones; "
