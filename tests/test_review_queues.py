@@ -13,7 +13,7 @@ from made_results import small_results
 from neardup.decide.promises import Audit
 from neardup.errors import ArchiveError, VerdictError
 from neardup.review.asked import queues as queues_of_pairs
-from neardup.review.asked.answers import Answers
+from neardup.review.asked.answers import FEW, Answers
 from neardup.review.asked.audit import next_aim
 from neardup.review.asked.queues import AUDIT, REVIEW, Queues
 from neardup.review.found.bridges import bridges
@@ -233,6 +233,26 @@ def test_answers_taken_in_bit_by_bit_are_those_in_force(kept: Verdicts) -> None:
     assert second.id in {found.id for found in answers.of(PHOTOS[1], PHOTOS[0])}
     assert len(answers) == 2
     assert not answers.refresh()
+    kept.withdraw(second.id, "Ada")
+    settled = kept.of_pair(PHOTOS[0], PHOTOS[1])[-1]
+    kept.withdraw(settled.id, "Lovelace")
+    answers.refresh()
+    in_force = answers.of(PHOTOS[0], PHOTOS[1])
+    assert in_force == kept.of_pair(PHOTOS[0], PHOTOS[1])
+    assert {found.id for found in in_force} == {first.id, other.id}
+
+
+def test_many_answers_taken_in_at_once_are_those_in_force(kept: Verdicts) -> None:
+    """As after an import."""
+    answers = Answers(kept)
+    for queue in ("import", "review"):
+        kept.add_all(
+            Verdict.of(f"{number:064x}", f"{number + 1:064x}", SAME, who="Ada", queue=queue)
+            for number in range(FEW + 1)
+        )
+        answers.refresh()
+        assert len(answers) == FEW + 1
+        assert answers.of(f"{1:064x}", f"{2:064x}") == kept.of_pair(f"{1:064x}", f"{2:064x}")
 
 
 def test_of_agreeing_answers_the_latest_decides(kept: Verdicts) -> None:

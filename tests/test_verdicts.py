@@ -189,6 +189,39 @@ def test_undo_is_a_verdict(kept: Verdicts) -> None:
     assert [v.verdict for v in kept.current()] == [DIFFERENT]
 
 
+def test_an_undo_brings_back_what_was_said_before(kept: Verdicts) -> None:
+    """A changed mind, a settlement, and each of them taken back, the settlement of another person's words too."""
+    first, second = verdict(A, B, SAME), verdict(A, B, DIFFERENT)
+    other = verdict(A, B, SAME, "Ben")
+    settled = verdict(A, B, CANNOT_TELL, "Cyd", supersedes=tuple(sorted((other.id, second.id))))
+    kept.add_all([first, second, other, settled])
+    assert kept.current() == [settled]
+    kept.withdraw(settled.id, "Cyd")
+    assert kept.current() == [second, other]
+    kept.withdraw(second.id, "Ada")
+    assert kept.of_pair(A, B) == kept.current() == [first, other]
+    kept.withdraw(first.id, "Ada")
+    assert kept.current() == [other]
+    assert agreements([first, second, other, kept.withdraw(second.id, "Ada")])[0].agreed == 1
+
+
+def test_a_database_of_an_older_version_has_the_new_view(tmp_path: Path) -> None:
+    """Its view took all earlier answers away with a verdict that was taken back."""
+    first, second = verdict(A, B, SAME), verdict(A, B, DIFFERENT)
+    with open_verdicts(tmp_path) as kept:
+        kept.add_all([first, second])
+        kept.withdraw(second.id, "Ada")
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as older, older:
+        older.execute("DROP VIEW verdicts_in_force")
+        older.execute("DROP VIEW verdicts_that_stand")
+        older.execute("CREATE VIEW current_verdicts AS SELECT * FROM verdicts WHERE FALSE")
+    with open_verdicts(tmp_path) as kept:
+        assert kept.current() == [first]
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as newer:
+        views = newer.execute("SELECT name FROM sqlite_master WHERE type = 'view' ORDER BY name").fetchall()
+    assert views == [("verdicts_in_force",), ("verdicts_that_stand",)]
+
+
 def test_to_withdraw_anothers_verdict_leaves_ones_own(kept: Verdicts) -> None:
     """Only the verdict that is named goes."""
     kept.add(verdict(A, B, SAME, "Ada"))

@@ -97,14 +97,16 @@ def _line(verdict: "Verdict") -> str:
 @click.argument("identity", metavar="ID")
 @options(OUT, DATABASE, WHO)
 def withdraw(identity: str, out: Path, database: str, who: str | None) -> None:
-    """Take a verdict back; the pair is open again, and what was said stays in the history.
+    """Take a verdict back, as if it had not been given; what was said stays in the history.
 
     \b
     Example: neardup verdicts withdraw 1b4e28ba-2fa1-11d2-883f-0016d3cca427 --out results
     """
     with _kept(out, database) as kept:
         undone = kept.withdraw(identity, _person(who))
-    click.echo(f"withdrawn by {one_line(undone.who)}")
+        others = [f"{verdict.verdict} ({one_line(verdict.who)})" for verdict in kept.of_pair(*undone.pair)]
+    left = f"in force on this pair: {', '.join(others)}" if others else "the pair is open again"
+    click.echo(f"withdrawn by {one_line(undone.who)}; {left}")
 
 
 @verdicts.command()

@@ -11,10 +11,13 @@ from scipy.sparse.csgraph import connected_components
 from neardup.arrays import Bools, Ints
 from neardup.review.found.results import Results
 from neardup.review.record.links import Links, Pair
-from neardup.review.record.verdicts import WITHDRAWN, Verdict, Verdicts
+from neardup.review.record.verdicts import Verdict, Verdicts, by_pair
 
 LONGEST_S = 120.0
 """Seconds beyond which an answer says that somebody went for coffee, and nothing of how long a pair takes."""
+
+FEW = 100
+"""New verdicts up to which pairs are read one by one; after an import it is faster to read all."""
 
 
 class Answers:
@@ -27,7 +30,7 @@ class Answers:
     def __init__(self, verdicts: Verdicts) -> None:
         """Read all verdicts of a database."""
         self._verdicts, self._seen = verdicts, 0
-        self._on: dict[Pair, dict[str, Verdict]] = {}
+        self._on: dict[Pair, list[Verdict]] = {}
         self.links = Links.of(())
         self.refresh()
 
@@ -36,25 +39,23 @@ class Answers:
         last = self._verdicts.last()
         if last == self._seen:
             return False
-        for verdict in self._verdicts.history(self._seen):
-            for earlier in verdict.supersedes:
-                self._drop(earlier)
-            if verdict.verdict != WITHDRAWN:
-                by_person = self._on.setdefault(verdict.pair, {})
-                by_person.pop(verdict.who, None)  # of agreeing answers the latest decides, so that it stands last
-                by_person[verdict.who] = verdict
+        news = self._verdicts.history(self._seen) if self._seen else []
+        if not 0 < len(news) <= FEW:
+            self._on = by_pair(self._verdicts.current())
+        else:
+            for pair in {pair for verdict in news for pair in self._touched(verdict)}:
+                self._on.pop(pair, None)
+                if in_force := self._verdicts.of_pair(*pair):
+                    self._on[pair] = in_force
         self._seen = last
-        self.links = Links.of(verdict for by_person in self._on.values() for verdict in by_person.values())
+        self.links = Links.of(verdict for in_force in self._on.values() for verdict in in_force)
         return True
 
-    def _drop(self, identity: str) -> None:
-        """Take a verdict that was superseded out of those in force."""
-        superseded = self._verdicts.get(identity)
-        by_person = self._on.get(superseded.pair, {}) if superseded else {}
-        if superseded and superseded.who in by_person and by_person[superseded.who].id == identity:
-            del by_person[superseded.who]
-            if not by_person:
-                del self._on[superseded.pair]
+    def _touched(self, verdict: Verdict) -> set[Pair]:
+        """The pairs of which a new verdict may change what is in force: one that is taken back lets others stand."""
+        superseded = [earlier for name in verdict.supersedes if (earlier := self._verdicts.get(name))]
+        before = [earlier for late in superseded for name in late.supersedes if (earlier := self._verdicts.get(name))]
+        return {verdict.pair, *(earlier.pair for earlier in (*superseded, *before))}
 
     def __len__(self) -> int:
         """How many pairs were answered."""
@@ -63,14 +64,15 @@ class Answers:
     def of(self, photo: str, partner: str) -> list[Verdict]:
         """The verdicts in force on two contents."""
         first, second = sorted((photo, partner))
-        return list(self._on.get((first, second), {}).values())
+        return list(self._on.get((first, second), []))
 
     def seconds(self, who: str) -> float | None:
         """The median time that a person takes for a pair; None before the first answer."""
         own = [
             verdict.seconds
-            for by_person in self._on.values()
-            if (verdict := by_person.get(who)) and verdict.seconds is not None and verdict.seconds <= LONGEST_S
+            for in_force in self._on.values()
+            for verdict in in_force
+            if verdict.who == who and verdict.seconds is not None and verdict.seconds <= LONGEST_S
         ]
         return median(own) if own else None
 

@@ -143,20 +143,19 @@ class Agreement:
 def agreements(history: Iterable[Verdict]) -> list[Agreement]:
     """Cohen's kappa of every two people who judged the same pairs (Cohen, 1960), the pair with most in common first.
 
-    A verdict that supersedes somebody else's was given in knowledge of it, and does not count.
+    A verdict that supersedes somebody else's was given in knowledge of it, and does not count, nor does one that was
+    taken back.
 
     Args:
         history: every verdict, oldest first.
     """
-    author: dict[str, str] = {}
+    history, author = list(history), dict[str, str]()
+    taken_back = {earlier for verdict in history if verdict.verdict == WITHDRAWN for earlier in verdict.supersedes}
     answers: defaultdict[str, dict[Pair, str]] = defaultdict(dict)
     for verdict in history:
         author[verdict.id] = verdict.who
-        if any(author.get(earlier) != verdict.who for earlier in verdict.supersedes):
-            continue
-        if verdict.verdict == WITHDRAWN:
-            answers[verdict.who].pop(verdict.pair, None)
-        else:
+        knowing = any(author.get(earlier) != verdict.who for earlier in verdict.supersedes)
+        if verdict.verdict != WITHDRAWN and verdict.id not in taken_back and not knowing:
             answers[verdict.who][verdict.pair] = verdict.verdict
     two = combinations(sorted(answers), 2)
     agreed = [_agreement((one, other), answers[one], answers[other]) for one, other in two]

@@ -49,15 +49,24 @@ SUPERSEDED = Table(
 )
 """One row for each earlier verdict that a verdict takes the place of."""
 
-_VIEW = """
-SELECT v.* FROM verdicts v
-WHERE v.verdict <> 'withdrawn'
-  AND NOT EXISTS (SELECT 1 FROM superseded s WHERE s.earlier = v.id)
-  AND NOT EXISTS (SELECT 1 FROM verdicts w
-                  WHERE w.first = v.first AND w.second = v.second AND w.who = v.who AND w.number > v.number
-                    AND w.verdict <> 'withdrawn')
+IN_FORCE = "verdicts_in_force"
+"""The view of the verdicts in force."""
+_VIEWS = (
+    """CREATE VIEW verdicts_that_stand AS SELECT v.* FROM verdicts v
+    WHERE v.verdict <> 'withdrawn'
+      AND NOT EXISTS (SELECT 1 FROM superseded s JOIN verdicts w ON w.id = s.id
+                      WHERE s.earlier = v.id AND w.verdict = 'withdrawn')""",
+    """CREATE VIEW verdicts_in_force AS SELECT v.* FROM verdicts_that_stand v
+    WHERE NOT EXISTS (SELECT 1 FROM superseded s JOIN verdicts_that_stand w ON w.id = s.id WHERE s.earlier = v.id)
+      AND NOT EXISTS (SELECT 1 FROM verdicts_that_stand w
+                      WHERE w.first = v.first AND w.second = v.second AND w.who = v.who AND w.number > v.number)""",
+)
+"""Make the views: of what was not taken back, and of the last verdict of each person on each pair, if not superseded.
+
+So what a person said before a verdict that is taken back is in force again.
 """
-"""The verdicts in force: the last one of each person on each pair, unless it was withdrawn or superseded."""
+_FORMER_VIEW = "DROP VIEW IF EXISTS current_verdicts"
+"""Takes away the view of older databases, for which a verdict that was taken back took the earlier ones with it."""
 
 _REFUSAL = "verdicts are never changed or deleted: add one that supersedes"
 """What the database answers to whoever tries."""
@@ -72,7 +81,8 @@ _SQLITE = [
     # INSERT OR REPLACE deletes what it replaces without asking the trigger above, so a known id is passed over here.
     """CREATE TRIGGER IF NOT EXISTS verdicts_once BEFORE INSERT ON verdicts
     WHEN EXISTS (SELECT 1 FROM verdicts WHERE id = NEW.id OR number = NEW.number) BEGIN SELECT RAISE(IGNORE); END""",
-    f"CREATE VIEW current_verdicts AS {_VIEW}",
+    _FORMER_VIEW,
+    *_VIEWS,
 ]
 """What makes the triggers and the view in SQLite; the view comes last, so that where it is there, all is."""
 _POSTGRESQL = [
@@ -83,7 +93,8 @@ _POSTGRESQL = [
         "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
         for table in ("verdicts", "superseded")
     ),
-    f"CREATE VIEW current_verdicts AS {_VIEW}",
+    _FORMER_VIEW,
+    *_VIEWS,
 ]
 """What makes the triggers and the view in PostgreSQL; the view comes last, so that where it is there, all is."""
 _STATEMENTS = {"sqlite": _SQLITE, "postgresql": _POSTGRESQL}
@@ -104,10 +115,10 @@ def one_writer(connection: Connection) -> None:
 
 def create(connection: Connection) -> None:
     """Make the tables, the view and the triggers where they are not there yet; several processes may do so at once."""
-    if inspect(connection).has_table("current_verdicts"):
+    if inspect(connection).has_table(IN_FORCE):
         return
     one_writer(connection)
-    if inspect(connection).has_table("current_verdicts"):
+    if inspect(connection).has_table(IN_FORCE):
         return
     METADATA.create_all(connection)
     for statement in _STATEMENTS[connection.dialect.name]:

@@ -23,7 +23,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from neardup.errors import VerdictError
 from neardup.review.record.opening import open_database, refusal
-from neardup.review.record.schema import SUPERSEDED, VERDICTS, one_writer
+from neardup.review.record.schema import IN_FORCE, SUPERSEDED, VERDICTS, one_writer
 from neardup.tables import encodable
 from neardup.verify.evidence import ordered
 from neardup.words import reason_of
@@ -37,7 +37,7 @@ DIFFERENT = "different"
 CANNOT_TELL = "cannot tell"
 """A person looked and could not say; it is not asked again, and nothing follows from it."""
 WITHDRAWN = "withdrawn"
-"""An earlier verdict is taken back and no other one takes its place: the pair may be asked again."""
+"""An earlier verdict is taken back: what it took the place of is in force again, or the pair may be asked again."""
 ANSWERS = (SAME, SAME_SCENE, DIFFERENT, CANNOT_TELL)
 """What a person may say of a pair."""
 QUEUES = ("review", "audit", "search", "import", "ground truth")
@@ -273,6 +273,8 @@ class Verdicts:
     def withdraw(self, identity: str, who: str) -> Verdict:
         """Take a verdict back: the pair is as if it had not been given, and what was said stays in the history.
 
+        So what it took the place of is in force again.
+
         Args:
             identity: id of the verdict.
             who: the person who takes it back.
@@ -322,7 +324,7 @@ class Verdicts:
             return int(connection.execute(newest).scalar() or 0)
 
 
-_CURRENT = named_table("current_verdicts", *(column._copy() for column in VERDICTS.columns))  # noqa: SLF001
+_CURRENT = named_table(IN_FORCE, *(column._copy() for column in VERDICTS.columns))  # noqa: SLF001
 """The view of the verdicts in force, with the columns of their table."""
 
 
