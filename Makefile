@@ -38,7 +38,7 @@ down: install
 	@$(BIN)/neardup down
 
 # The tests and a demo run on the wheel that a user would install, unpacked in build/wheel, not on this folder.
-# Four files at a time, one thread each: much of the time they wait for servers.
+# Three files at a time, one thread each: they and their servers keep two cores busy, and a fourth only takes turns.
 test: lint types wheel
 	PYTHONPATH=$(WHEEL) OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 	PYTHONPATH=$(WHEEL) $(BIN)/neardup demo --out build/demo --groups 8 --training 32 --epochs 2
