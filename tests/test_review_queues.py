@@ -242,6 +242,18 @@ def test_answers_taken_in_bit_by_bit_are_those_in_force(kept: Verdicts) -> None:
     assert {found.id for found in in_force} == {first.id, other.id}
 
 
+def test_what_is_superseded_and_taken_back_on_another_pair_is_followed(kept: Verdicts) -> None:
+    """A verdict may take the place of one on another pair, and give it free again."""
+    far = say(kept, 5, 6, SAME)
+    answers = Answers(kept)
+    late = say(kept, 0, 1, SAME, supersedes=(far.id,))
+    answers.refresh()
+    assert answers.of(PHOTOS[5], PHOTOS[6]) == []
+    kept.withdraw(late.id, "Ada")
+    answers.refresh()
+    assert answers.of(PHOTOS[5], PHOTOS[6]) == [far]
+
+
 def test_many_answers_taken_in_at_once_are_those_in_force(kept: Verdicts) -> None:
     """As after an import."""
     answers = Answers(kept)
