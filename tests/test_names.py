@@ -61,7 +61,10 @@ def test_an_exact_name_beats_a_folded_one() -> None:
     ]
 
 
-@pytest.mark.parametrize(("cell", "near"), [("scane", "scene"), ("scn", "scene"), ("other", "")])
+@pytest.mark.parametrize(
+    ("cell", "near"),
+    [("scane", "scene"), ("scn", "scene"), (r"presse\scane", "scene"), ("presse/scane", "scene"), ("other", "")],
+)
 def test_a_near_miss_is_suggested_never_taken(cell: str, near: str) -> None:
     """One or two letters off is a suggestion; more is nothing."""
     known = names(photo("a/scene.jpg"))

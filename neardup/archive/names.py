@@ -113,7 +113,7 @@ class Names:
 
     def suggest(self, cell: str) -> str:
         """The nearest name at most two letters away, or nothing."""
-        wanted = folded(cell.rpartition("/")[2])
+        wanted = folded(cell.replace("\\", "/").rpartition("/")[2])
         near_names = [(OSA.distance(wanted, name, score_cutoff=NEAR), name) for name in self._folded]
         best = min((pair for pair in near_names if pair[0] <= NEAR), default=None)
         return normal(PurePosixPath(self._folded[best[1]][0].path).name) if best else ""
