@@ -21,6 +21,7 @@ from neardup.review.found.results import Results
 from neardup.review.page.group import Groups
 from neardup.review.page.payloads import shown_points, shown_task, shown_with
 from neardup.review.page.pictures import Pictures
+from neardup.review.record.links import Links
 from neardup.review.record.references import References
 from neardup.review.record.verdicts import CANNOT_TELL, DIFFERENT, SAME, SAME_SCENE, Verdict, Verdicts, open_verdicts
 from neardup.verify.evidence import Evidence
@@ -252,6 +253,17 @@ def test_what_is_superseded_and_taken_back_on_another_pair_is_followed(kept: Ver
     kept.withdraw(late.id, "Ada")
     answers.refresh()
     assert answers.of(PHOTOS[5], PHOTOS[6]) == [far]
+
+
+def test_contradictions_that_come_at_once_are_in_the_order_of_the_answers(kept: Verdicts) -> None:
+    """As they would be in a process that begins anew."""
+    answers = Answers(kept)
+    for first, second, *_ in PAIRS[::-1]:
+        say(kept, first, second, SAME)
+        say(kept, first, second, DIFFERENT, who="Grace")
+    answers.refresh()
+    assert len(answers.links.contradictions) == len(PAIRS)
+    assert answers.links == Links.of(kept.current())
 
 
 def test_many_answers_taken_in_at_once_are_those_in_force(kept: Verdicts) -> None:

@@ -15,9 +15,8 @@ from neardup.review.record.verdicts import Verdict, Verdicts, by_pair
 
 LONGEST_S = 120.0
 """Seconds beyond which an answer says that somebody went for coffee, and nothing of how long a pair takes."""
-
 FEW = 100
-"""New verdicts up to which pairs are read one by one; after an import it is faster to read all."""
+"""New verdicts up to which their pairs are read one by one; of more, as after an import, it is faster to read all."""
 
 
 class Answers:
@@ -39,11 +38,12 @@ class Answers:
         last = self._verdicts.last()
         if last == self._seen:
             return False
-        news = self._verdicts.history(self._seen) if self._seen else []
-        if not 0 < len(news) <= FEW:
+        if last - self._seen > FEW:
             self._on = by_pair(self._verdicts.current())
         else:
-            for pair in {pair for verdict in news for pair in self._touched(verdict)}:
+            news = self._verdicts.history(self._seen)
+            # Each pair once, in the order of the verdicts: contradictions are listed in it.
+            for pair in dict.fromkeys(pair for verdict in news for pair in self._touched(verdict)):
                 self._on.pop(pair, None)
                 if in_force := self._verdicts.of_pair(*pair):
                     self._on[pair] = in_force
@@ -51,11 +51,11 @@ class Answers:
         self.links = Links.of(verdict for in_force in self._on.values() for verdict in in_force)
         return True
 
-    def _touched(self, verdict: Verdict) -> set[Pair]:
+    def _touched(self, verdict: Verdict) -> list[Pair]:
         """The pairs of which a new verdict may change what is in force: one that is taken back lets others stand."""
         superseded = [earlier for name in verdict.supersedes if (earlier := self._verdicts.get(name))]
         before = [earlier for late in superseded for name in late.supersedes if (earlier := self._verdicts.get(name))]
-        return {verdict.pair, *(earlier.pair for earlier in (*superseded, *before))}
+        return [touched.pair for touched in (verdict, *superseded, *before)]
 
     def __len__(self) -> int:
         """How many pairs were answered."""
