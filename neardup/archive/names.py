@@ -90,7 +90,7 @@ class Names:
             path = cell.removeprefix(ROOT)
             item = self._paths.get(path) or self._paths.get(composed(path))
             return _match_of([item] if item else [])
-        folder, _, name = cell.replace("\\", "/").rpartition("/")
+        folder, name = _parted(cell)
         wanted = folded(folder).strip("/")
         for items in (self._exact.get(normal(name), ()), self._folded.get(folded(name), ())):
             there = [item for item in items if _lies_in(item.path, wanted)] if folder else items
@@ -113,10 +113,16 @@ class Names:
 
     def suggest(self, cell: str) -> str:
         """The nearest name at most two letters away, or nothing."""
-        wanted = folded(cell.replace("\\", "/").rpartition("/")[2])
+        wanted = folded(_parted(cell)[1])
         near_names = [(OSA.distance(wanted, name, score_cutoff=NEAR), name) for name in self._folded]
         best = min((pair for pair in near_names if pair[0] <= NEAR), default=None)
         return normal(PurePosixPath(self._folded[best[1]][0].path).name) if best else ""
+
+
+def _parted(cell: str) -> tuple[str, str]:
+    """The folder that a cell names, if any, parted from the name by slashes or, as in Windows, by backslashes."""
+    folder, _, name = cell.replace("\\", "/").rpartition("/")
+    return folder, name
 
 
 def _cells(path: str) -> Iterator[str]:

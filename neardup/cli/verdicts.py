@@ -104,8 +104,8 @@ def withdraw(identity: str, out: Path, database: str, who: str | None) -> None:
     """
     with _kept(out, database) as kept:
         undone = kept.withdraw(identity, _person(who))
-        others = [f"{verdict.verdict} ({one_line(verdict.who)})" for verdict in kept.of_pair(*undone.pair)]
-    left = f"in force on this pair: {', '.join(others)}" if others else "the pair is open again"
+        in_force = [f"{verdict.verdict} ({one_line(verdict.who)})" for verdict in kept.of_pair(*undone.pair)]
+    left = f"in force on this pair: {', '.join(in_force)}" if in_force else "the pair is open again"
     click.echo(f"withdrawn by {one_line(undone.who)}; {left}")
 
 

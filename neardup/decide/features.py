@@ -49,9 +49,10 @@ def _digits(evidence: Evidence) -> float:
 
 
 def _tones(evidence: Evidence) -> float:
-    """Logarithm of how often what the correlation lacks goes into what none has: .98 says more beside .9 than .6 to .5.
+    """Negative logarithm of what the correlation lacks of `LIKEST`, as a share of it; 0 where nothing correlates.
 
-    Two things of one make, photographed alike, have .95 where a copy has .99.
+    So the step from .9 to .98 says more than that from .5 to .6: two things of one make, photographed alike, have .95
+    where a copy has .99.
     """
     return -math.log1p(-max(0.0, evidence.correlation) / LIKEST)
 
