@@ -8,7 +8,7 @@ import random
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from neardup.archive.prepare import check_archive, prepare
 from neardup.arrays import Floats, Ints
-from neardup.builtin.pool import held_out_photographs, read_groups
+from neardup.builtin.pool import held_out_groups
 from neardup.encode.encoder import BUILTIN, Encoder, load_encoder
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ArchiveError, ConfigError, NeardupError
@@ -120,7 +120,7 @@ def originals_of(folder: Path) -> Photos:
     Raises:
         ArchiveError: the table or a photo is missing, or fewer than two groups are held out.
     """
-    first = [group[0] for group in read_groups(folder) if group[0] in unseen_of(folder)]
+    first = [group[0] for group in held_out_groups([folder])]
     if len(first) < 2:  # noqa: PLR2004
         raise ArchiveError(f"{folder} has {len(first)} groups held out from training, 2 are needed: add photographs")
     missing = [path for path in first if not path.is_file()]
@@ -151,16 +151,10 @@ def on_archive(methods: Sequence[Method], archive: Path, work: Path, settings: P
 
 def on_exposures(methods: Sequence[Method], folders: Sequence[Path], work: Path) -> Results:
     """Compare methods on natural near-duplicates: exposures of one plate, among all photographs that are held out."""
-    groups = [group for folder in folders for group in read_groups(folder) if group[0] in unseen_of(folder)]
+    groups = held_out_groups(folders)
     photos = Photos.of(Path(os.path.commonpath(folders)), [path for group in groups for path in group])
     numbers = np.array([number for number, group in enumerate(groups) for _ in group], dtype=np.int64)
     return on_set("exposures", methods, photos, numbers, work)
-
-
-@lru_cache
-def unseen_of(folder: Path) -> frozenset[Path]:
-    """The photographs of a folder that the shipped encoder was never trained on."""
-    return frozenset(held_out_photographs(folder))
 
 
 def on_set(name: str, methods: Sequence[Method], photos: Photos, groups: Ints, work: Path) -> Results:

@@ -3,7 +3,7 @@
 import csv
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -23,8 +23,9 @@ from neardup.builtin.pool import (
     Pool,
     batches_of,
     drawn_scenes,
-    held_out_photographs,
+    held_out_groups,
     read_groups,
+    training_photographs,
     training_pool,
 )
 from neardup.builtin.pretrain import main, pretrain
@@ -35,7 +36,7 @@ from neardup.train.losses import copy_loss, koleo_loss
 from neardup.train.press_torch import press_copies
 
 RECIPE = Pretraining(
-    steps=4, subjects=6, anchors=3, clustered=1, sizes=(32,), warmup=2, scenes=8, text_steps=2, text_batch=4
+    steps=4, subjects=6, anchors=3, clustered=1, sizes=(32,), memory=20, warmup=2, scenes=8, text_steps=2, text_batch=4
 )
 TEXTS = torch.full((2, 224, 224), 255, dtype=torch.uint8)
 
@@ -75,15 +76,51 @@ def pool(photos: Path) -> Pool:
 
 def test_exposures_of_a_plate_are_held_out_together(photos: Path) -> None:
     """No plate has one exposure in training and the other in validation, and there is some of both."""
-    unseen = set(held_out_photographs(photos))
+    unseen = {path for group in held_out_groups([photos]) for path in group}
     parts = [len(unseen & set(group)) for group in read_groups(photos)]
     assert {*parts} == {0, 2}
 
 
 def test_what_is_held_out_is_not_trained_on(photos: Path, pool: Pool) -> None:
     """The pool holds every other photograph, and no more."""
-    assert len(pool.pixels) == 40 - len(held_out_photographs(photos))
+    assert len(pool.pixels) == 40 - 2 * len(held_out_groups([photos]))
     assert {len(rows) for rows in pool.members} == {2}
+
+
+def name_one_picture(names: Sequence[str], folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Have photographs listed as near-duplicates of one picture."""
+    table = folder / "near_duplicates.csv"
+    table.write_text("photo,picture\n" + "".join(f"{name},one\n" for name in names), encoding="utf-8")
+    patch.setattr("neardup.builtin.pool.NEAR_DUPLICATES", table)
+
+
+def test_what_shows_a_held_out_picture_is_not_trained_on(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor are the other exposures of its plate, though the list of the photographs names it apart."""
+    before = training_photographs([photos])
+    name_one_picture([held_out_groups([photos])[0][0].name, before[0].name], tmp_path, monkeypatch)
+    assert training_photographs([photos]) == before[2:]
+
+
+def test_held_out_plates_of_one_picture_are_one_group(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a link between them would count as a false one."""
+    first, second, *others = held_out_groups([photos])
+    name_one_picture([first[0].name, second[0].name], tmp_path, monkeypatch)
+    assert held_out_groups([photos]) == [first + second, *others]
+
+
+def test_photographs_of_one_picture_do_not_repel_each_other(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The subject that looks most like the first one comes last of its neighbours once both are listed as one."""
+    pool, names = training_pool([photos]), [path.name for path in training_photographs([photos])]
+    nearest = int(Pretrainer(RECIPE, pool, None, torch.device("cpu")).neighbours[0, 0])
+    name_one_picture([names[0], names[pool.members[nearest][0]]], tmp_path, monkeypatch)
+    told = Pretrainer(RECIPE, training_pool([photos]), None, torch.device("cpu"))
+    assert told.neighbours[0, -1] == nearest
 
 
 def test_scenes_are_their_seed_and_carry_captions() -> None:
@@ -109,6 +146,8 @@ def test_every_subject_comes_before_one_comes_again() -> None:
     assert sorted(subject for batch in batches for subject in batch[:3]) == list(range(12))
     assert {len(set(batch)) for batch in batches} == {8}
     assert all(len(set(batch) & set(neighbours[batch[0]].tolist())) >= 4 for batch in batches)
+    filled = next(batches_of(neighbours, 3, 0, 6, seed=3, filling=range(4, 12)))
+    assert set(filled[3:]) <= set(range(4, 12))
 
 
 @cache
@@ -186,6 +225,44 @@ def test_koleo_looks_at_other_subjects_only() -> None:
     """Two opposite subjects give -ln 2, however near their own copies are."""
     rows = torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [-1.0, 0.0]])
     assert koleo_loss(rows, torch.tensor([0, 0, 1, 1])).item() == pytest.approx(-np.log(2))
+
+
+def test_copies_are_told_apart_from_those_that_are_remembered() -> None:
+    """Two more rows of equal similarity give ln 5 in place of ln 3; those that do not count give ln 3."""
+    rows, remembered = torch.ones(4, 1), torch.ones(2, 1)
+    for counted, expected in ((True, np.log(5)), (False, np.log(3))):
+        negatives = remembered, torch.full((4, 2), not counted)
+        loss = copy_loss(rows, torch.tensor([0, 0, 1, 1]), 0.05, negatives=negatives)
+        assert loss.item() == pytest.approx(expected)
+
+
+def test_koleo_looks_at_those_that_are_remembered() -> None:
+    """The nearest may be one of them, unless it does not count: a right angle away in place of the other side."""
+    rows, remembered = torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    for counted, expected in ((True, -np.log(2) / 2), (False, -np.log(2))):
+        negatives = remembered, torch.full((2, 1), not counted)
+        assert koleo_loss(rows, torch.tensor([0, 1]), negatives).item() == pytest.approx(expected)
+
+
+def test_a_step_remembers_its_copies_and_no_more_than_it_may(pool: Pool) -> None:
+    """The latest twenty vectors of twelve a step, with what they are copies of."""
+    pretrainer = Pretrainer(RECIPE, pool, None, torch.device("cpu"))
+    for step, subjects in enumerate(([0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11])):
+        pretrainer.step(step, subjects)
+    assert pretrainer.memory["vectors"].shape == (20, tiny.WIDTH)
+    assert pretrainer.memory["originals"].tolist() == [4, 5, 0, 1, 2, 3, 4, 5] + [*range(6, 12)] * 2
+
+
+def test_a_share_of_the_way_is_kept(pool: Pool) -> None:
+    """A quarter of what a step moved the projection."""
+    pretrainer = Pretrainer(replace(RECIPE, share=0.25), pool, None, torch.device("cpu"))
+    weight = pretrainer.model.visual_projection.weight
+    first = weight.detach().clone()
+    pretrainer.step(1, [0, 1, 2, 3, 4, 5])
+    moved = weight.detach() - first
+    pretrainer.keep_share()
+    assert moved.abs().max() > 0
+    torch.testing.assert_close(weight.detach(), first + moved / 4)
 
 
 def test_in_luminance_a_tint_changes_nothing() -> None:

@@ -10,7 +10,7 @@ import click
 import numpy as np
 from PIL import Image
 
-from neardup.builtin.pool import held_out_photographs, read_groups
+from neardup.builtin.pool import held_out_groups
 from neardup.decide.chosen_decision import SHIPPED
 from neardup.decide.decision import Decision, Fingerprints, decide
 from neardup.decide.probability import CandidatePairs, out_of_fold
@@ -28,8 +28,7 @@ SOURCE = "public-domain photographs that the encoder never saw, their exposures 
 
 def fit(photos: Path) -> Decision:
     """Fit the decision on the held-out photographs of a folder."""
-    unseen = set(held_out_photographs(photos))
-    groups = [group for group in read_groups(photos) if group[0] in unseen]
+    groups = held_out_groups([photos])
     files: list[bytes] = []
     group_of: list[int] = []
     for number, group in enumerate(groups):

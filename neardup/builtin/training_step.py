@@ -7,7 +7,7 @@ The copies of a photograph are to be near each other and far from all others (In
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ PLAIN_SIZE = 160
 """Pixels of a side at which the untouched network judges what looks alike, and at which is validated."""
 NEAREST = 16
 """Photographs that look most like another one, of which four at a time come into a batch with it."""
+WEIGHTS = "model.safetensors"
+"""The file of the weights in the folder of a model."""
 CHUNK = 10
 """Pictures in one pass of the network, whose states fit the processor's cache."""
 
@@ -41,11 +43,14 @@ class Pretraining:
         subjects: photographs of a step; two copies are made of each.
         anchors: those that come in turn; the others are drawn.
         clustered: anchors that bring four photographs that look like them.
+        plates: what fills a batch beside these has several exposures; else any photograph may.
+        own_likeness: what looks alike is told by the model as it is at the start, not by the untouched network.
         sizes: pixels of a side of the copies, one of them a step.
         window: chance that a subject is only a part of its picture, so that a photograph is many subjects.
         mild: greatest strength of the damages of one copy, m u² for an even u.
         low: least strength of those of the other, even from there to 1.
         temperature: what the similarities of the copy loss are divided by.
+        memory: vectors of the latest copies that those of a step are told apart from, too (Wang et al. 2020).
         koleo: weight of the spreading loss.
         likeness: weight of the loss that keeps what the untouched network finds alike.
         likeness_temperature: what the similarities of that loss are divided by.
@@ -53,6 +58,7 @@ class Pretraining:
         projection_rate: how many times that the projection learns at.
         weight_decay: of AdamW, for matrices.
         warmup: steps until the full learning rate.
+        share: of the way from earlier weights to the trained ones that is kept (WiSE-FT, Wortsman et al. 2022).
         scenes: drawn scenes whose captions the text tower learns.
         text_steps: steps of that training, in which the vision tower stays as it is.
         text_batch: captions of such a step.
@@ -64,11 +70,14 @@ class Pretraining:
     subjects: int = 40
     anchors: int = 12
     clustered: int = 7
+    plates: bool = False
+    own_likeness: bool = False
     sizes: tuple[int, ...] = (128, 160, 160, 192)
     window: float = 0.5
     mild: float = 0.4
     low: float = 0.2
     temperature: float = 0.05
+    memory: int = 0
     koleo: float = 2.0
     likeness: float = 0.5
     likeness_temperature: float = 0.1
@@ -76,6 +85,7 @@ class Pretraining:
     projection_rate: float = 5.0
     weight_decay: float = 0.01
     warmup: int = 20
+    share: float = 1.0
     scenes: int = 4000
     text_steps: int = 1000
     text_batch: int = 128
@@ -89,22 +99,38 @@ class Pretraining:
 
 FINER = Pretraining(steps=400, sizes=(160, 192, 192, 224), lr=1.5e-4, seed=1)
 """The second training, which goes on from what the first one ends with, at the sizes at which photos are searched."""
+APART = Pretraining(steps=1100, sizes=(160, 160, 192, 224), lr=2e-4, seed=2, memory=8000, own_likeness=True, share=0.5)
+"""The third one: copies are told apart from those of a hundred steps, and from what the second one finds most alike."""
+PLATES = replace(APART, steps=200, sizes=(160, 192, 192, 224), clustered=4, plates=True, lr=1e-4, seed=3)
+"""The fourth one: three in ten subjects have several exposures, which are to stay near each other.
+
+Of the third training half is kept that it may not lose them, and of both together half of the way from the second.
+"""
+TRAININGS = (Pretraining(), FINER, APART, PLATES)
+"""The trainings of the shipped encoder, each of which goes on from what the one before ends with."""
 
 
 class Pretrainer:
     """A dual encoder on a device, the photographs that its vision tower is trained on, and the optimizer."""
 
     def __init__(
-        self, recipe: Pretraining, pool: Pool, imagenet: Path | None, device: torch.device, start: Path | None = None
+        self,
+        recipe: Pretraining,
+        pool: Pool,
+        imagenet: Path | None,
+        device: torch.device,
+        start: Path | None = None,
+        away_from: Path | None = None,
     ) -> None:
         """Move the model, the untouched network and the pictures to the device, and find what looks alike.
 
-        `start` is the folder of a model that is trained further; None begins from ImageNet's weights.
+        `start` is the folder of a model that is trained further; None begins from ImageNet's weights. `away_from` is
+        that of the model from which the share of the way is counted, `start` by default.
         """
         self.recipe, self.pool, self.device = recipe, pool, device
         model: Any = tiny.untrained(recipe.seed, imagenet)
         if start is not None:
-            model.load_state_dict(load_file(start / "model.safetensors"))
+            model.load_state_dict(load_file(start / WEIGHTS))
         untouched: Any = tiny.untrained(recipe.seed, imagenet).vision_model
         self.model = model.to(device, memory_format=torch.channels_last)
         self._untouched = untouched.to(device, memory_format=torch.channels_last).requires_grad_(requires_grad=False)
@@ -112,10 +138,16 @@ class Pretrainer:
         cores = torch.get_num_threads() if device.type == "cpu" else 1
         self._workers = ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,))
         self._learning = [*model.vision_model.parameters(), model.visual_projection.weight]
+        self._first = [parameter.detach().clone() for parameter in self._learning]
+        if away_from is not None:
+            earlier = load_file(away_from / WEIGHTS)
+            learning = {parameter: name for name, parameter in model.named_parameters()}
+            self._first = [earlier[learning[parameter]].float().to(device) for parameter in self._learning]
         self.optimizer = _optimizer(model, recipe)
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
         self._mean = self._plain(self.pixels[:: max(1, len(self.pixels) // 500)]).mean(dim=0)
         self.neighbours = self._neighbours()
+        self.memory = {"vectors": torch.empty((0, tiny.WIDTH)), "originals": torch.empty(0, dtype=torch.int64)}
 
     def embed(self, pictures: Tensor) -> Tensor:
         """Vectors of grey pictures: float32 (n, 1, s, s), 0 to 1 → float32 (n, 256), unit rows."""
@@ -139,10 +171,14 @@ class Pretrainer:
         return torch.cat(self._each(lambda part: self._features(part[:, None].float() / 255), parts))
 
     def _neighbours(self) -> npt.NDArray[np.int64]:
-        """The subjects that look most like each to the untouched network, int64 (subjects, at most 16)."""
-        firsts = [rows[0] for rows in self.pool.members]
-        features = functional.normalize(self._plain(self.pixels[firsts]) - self._mean, dim=1)
-        alike = (features @ features.T).fill_diagonal_(-2)
+        """The subjects that look most like each, what shows the same picture last: int64 (subjects, at most 16)."""
+        firsts = self.pixels[[rows[0] for rows in self.pool.members]]
+        if self.recipe.own_likeness:
+            features = torch.cat([self._searched_plain(part) for part in torch.split(firsts, 256)])
+        else:
+            features = functional.normalize(self._plain(firsts) - self._mean, dim=1)
+        originals = torch.tensor(self.pool.originals, device=self.device)
+        alike = (features @ features.T).masked_fill(originals[:, None] == originals, -2)
         nearest = alike.topk(min(NEAREST, len(firsts) - 1), dim=1).indices
         return np.asarray(nearest.cpu().numpy(), np.int64)
 
@@ -163,23 +199,37 @@ class Pretrainer:
 
         pieces = self._each(embedded, range(len(parts)), parts)
         leaf = torch.cat([piece.detach() for piece in pieces]).requires_grad_()
-        losses = self._losses(leaf, plain[:n])
+        originals = torch.tensor([self.pool.originals[subject] for subject in subjects], device=self.device).repeat(2)
+        losses = self._losses(leaf, originals, plain[:n])
         total = losses["copies"] + recipe.koleo * losses["koleo"] + recipe.likeness * losses["likeness"]
         if not math.isfinite(total.item()):
             raise TrainingError(f"the loss became {total.item()} at step {step}: lower the learning rates")
         [gradient] = torch.autograd.grad(total, leaf)
         self._descend(pieces, torch.split(gradient, [len(piece) for piece in pieces]), step)
+        self._remember(leaf.detach(), originals)
         return {name: loss.item() for name, loss in losses.items()}
 
-    def _losses(self, vectors: Tensor, plain: Tensor) -> dict[str, Tensor]:
+    def _remember(self, vectors: Tensor, originals: Tensor) -> None:
+        """Put vectors, and what they are copies of, in the place of the oldest ones."""
+        if size := self.recipe.memory:
+            latest = {"vectors": vectors, "originals": originals}
+            self.memory = {name: torch.cat([self._remembered(name), rows])[-size:] for name, rows in latest.items()}
+
+    def _remembered(self, name: str) -> Tensor:
+        """What is remembered of the latest copies, on the device."""
+        return self.memory[name].to(self.device)
+
+    def _losses(self, vectors: Tensor, originals: Tensor, plain: Tensor) -> dict[str, Tensor]:
         """The losses of a batch: vectors of the mild copies, then of the others, and the undamaged pictures."""
         n = len(plain)
+        memory = self._remembered("vectors"), originals[:, None] == self._remembered("originals")
         numbers = torch.arange(n, device=self.device).repeat(2)
+        one_picture = (originals[:, None] == originals) & (numbers[:, None] != numbers)
         halves = self._each(lambda part: self._features(part[:, None] / 255), plain.chunk(2))
         features = functional.normalize(torch.cat(halves) - self._mean, dim=1)
         return {
-            "copies": copy_loss(vectors, numbers, self.recipe.temperature),
-            "koleo": koleo_loss(vectors, numbers),
+            "copies": copy_loss(vectors, numbers, self.recipe.temperature, one_picture, memory),
+            "koleo": koleo_loss(vectors, originals, memory),
             "likeness": likeness_loss(vectors[:n], features, self.recipe.likeness_temperature),
         }
 
@@ -211,6 +261,12 @@ class Pretrainer:
         torch.nn.utils.clip_grad_norm_(self._learning, 1.0)
         self.optimizer.step()
 
+    @torch.no_grad()
+    def keep_share(self) -> None:
+        """Go back to the share of the way from the earlier weights that the recipe keeps, once training is over."""
+        for parameter, first in zip(self._learning, self._first, strict=True):
+            parameter.lerp_(first, 1 - self.recipe.share)
+
     @torch.inference_mode()
     def validate(self, held_out: Pool) -> dict[str, float]:
         """Search the held-out photographs, as they are, for copies at full strength and for other exposures.
@@ -220,9 +276,7 @@ class Pretrainer:
             precision of all pairs of held-out photographs, which are right if both show one plate.
         """
         pixels = torch.from_numpy(held_out.pixels).to(self.device)
-        gallery = self.searched(
-            functional.interpolate(pixels[:, None].float() / 255, (PLAIN_SIZE, PLAIN_SIZE), mode="area")
-        )
+        gallery = self._searched_plain(pixels)
         firsts = [rows[0] for rows in held_out.members][:400]
         copies = press_copies(
             pixels[firsts], self.texts, PLAIN_SIZE, Generator(self.device).manual_seed(0), torch.ones(len(firsts))
@@ -235,6 +289,11 @@ class Pretrainer:
             "micro_ap": _average_precision(similarities.flatten(), same.flatten()),
             "exposures": _average_precision((gallery @ gallery.T)[first, second], subjects[first] == subjects[second]),
         }
+
+    def _searched_plain(self, pixels: Tensor) -> Tensor:
+        """Vectors of uint8 (n, s, s), made small."""
+        pictures = pixels[:, None].float() / 255
+        return self.searched(functional.interpolate(pictures, (PLAIN_SIZE, PLAIN_SIZE), mode="area"))
 
     def searched(self, pictures: Tensor) -> Tensor:
         """Vectors of grey pictures on all cores, without gradients."""

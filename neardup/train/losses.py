@@ -90,7 +90,13 @@ def _gradient(leaf: Tensor) -> Tensor:
     return leaf.grad
 
 
-def copy_loss(vectors: Tensor, subjects: Tensor, temperature: float, ignored: Tensor | None = None) -> Tensor:
+def copy_loss(
+    vectors: Tensor,
+    subjects: Tensor,
+    temperature: float,
+    ignored: Tensor | None = None,
+    negatives: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
     """Contrastive loss of image copies with several positives (Khosla et al. 2020, L_out; NT-Xent for two copies each).
 
     Mean over rows of the cross-entropy between the softmax of a row's similarities to all others, divided by the
@@ -102,17 +108,22 @@ def copy_loss(vectors: Tensor, subjects: Tensor, temperature: float, ignored: Te
         subjects: int64 (n,); every subject occurs at least twice.
         temperature: greater than 0.
         ignored: bool (n, n), pairs of two subjects that are no negatives of each other; none by default.
+        negatives: float32 (m, d), unit rows that the others are told apart from as well, and bool (n, m), pairs of a
+            row and one of these that do not count.
     """
     itself = torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
     absent = itself if ignored is None else itself | ignored
     logits = (vectors @ vectors.T / temperature).masked_fill(absent, float("-inf"))
     same = ((subjects[:, None] == subjects[None, :]) & ~itself).to(vectors.dtype)
     targets = same / same.sum(dim=1, keepdim=True)
-    logarithms = functional.log_softmax(logits, dim=1).masked_fill(absent, 0.0)
+    if negatives is not None:
+        rows, uncounted = negatives
+        logits = torch.cat([logits, (vectors @ rows.T / temperature).masked_fill(uncounted, float("-inf"))], dim=1)
+    logarithms = functional.log_softmax(logits, dim=1)[:, : len(vectors)].masked_fill(absent, 0.0)
     return -(targets * logarithms).sum(dim=1).mean()
 
 
-def koleo_loss(vectors: Tensor, subjects: Tensor) -> Tensor:
+def koleo_loss(vectors: Tensor, subjects: Tensor, negatives: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """Minus the mean logarithm of the distance to the nearest row of another subject (Sablayrolles et al. 2019).
 
     It spreads the vectors evenly over the sphere, so that a distance means the same for every query, as in
@@ -121,9 +132,14 @@ def koleo_loss(vectors: Tensor, subjects: Tensor) -> Tensor:
     Args:
         vectors: float32 (n, d), unit rows.
         subjects: int64 (n,), at least two different ones.
+        negatives: further rows that may be the nearest, as in `copy_loss`.
     """
     same = subjects[:, None] == subjects[None, :]
-    nearest = (vectors @ vectors.T).masked_fill(same, -1.0).amax(dim=1)
+    similarities = (vectors @ vectors.T).masked_fill(same, -1.0)
+    if negatives is not None:
+        rows, uncounted = negatives
+        similarities = torch.cat([similarities, (vectors @ rows.T).masked_fill(uncounted, -1.0)], dim=1)
+    nearest = similarities.amax(dim=1)
     return -(2 - 2 * nearest).clamp_min(1e-6).sqrt().log().mean()
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,13 +50,20 @@ class TrainingState:
         return None
 
     def write(
-        self, epoch: int, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], facts: dict[str, Any]
+        self,
+        epoch: int,
+        model: nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        facts: dict[str, Any],
+        memory: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Keep the state after an epoch, in place of the one before."""
+        """Keep the state after an epoch, with whatever else the training remembers, in place of the one before."""
         folder = self.folder / f"epoch-{epoch:06}"
         _save(folder / "model.safetensors", dict(_learning(model)))
         for number, optimizer in enumerate(optimizers):
             _save(folder / f"optimizer-{number}.safetensors", _flat(optimizer))
+        if memory:
+            _save(folder / "memory.safetensors", memory)
         sync(folder, root=self.folder.parent)
         pointer = {"key": self.key, "folder": folder.name, "contents": digest_contents(folder), "facts": facts}
         write_json(self._pointer, pointer)
@@ -69,8 +76,8 @@ class TrainingState:
         pointer = json.loads(self._pointer.read_text(encoding="utf-8"))
         write_json(self._pointer, pointer | {"facts": facts})
 
-    def restore(self, model: nn.Module, *optimizers: torch.optim.Optimizer) -> None:
-        """Bring weights and moments back, to the last bit."""
+    def restore(self, model: nn.Module, *optimizers: torch.optim.Optimizer) -> dict[str, Tensor]:
+        """Bring weights and moments back, to the last bit; returns what else was written."""
         folder = self.folder / json.loads(self._pointer.read_text(encoding="utf-8"))["folder"]
         weights = load_file(folder / "model.safetensors")
         with torch.no_grad():
@@ -78,6 +85,8 @@ class TrainingState:
                 parameter.copy_(weights[name])
         for number, optimizer in enumerate(optimizers):
             _unflatten(optimizer, load_file(folder / f"optimizer-{number}.safetensors"))
+        memory = folder / "memory.safetensors"
+        return load_file(memory) if memory.exists() else {}
 
     def discard(self) -> None:
         """Delete the state: a finished training needs none."""
@@ -89,7 +98,7 @@ def _learning(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
-def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors as a safetensors file, whole or not at all."""
     with replacing(path) as partial:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial)
