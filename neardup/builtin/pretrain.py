@@ -82,11 +82,7 @@ def pretrain(
         pretrainer.memory = state.restore(pretrainer.model, pretrainer.optimizer)
         history = progress["history"]
     begin = int(history[-1]["step"]) if history else 0
-    report(
-        f"{len(pool.members)} subjects in {len(pool.pixels)} photographs, {len(held_out.pixels)} held out; "
-        f"{tiny.parameters(pretrainer.model) / 1e6:.2f} M parameters on {device}; "
-        f"steps {begin} to {recipe.steps}, {2 * recipe.subjects} copies a step"
-    )
+    report(f"{_described(pretrainer)}, {len(held_out.pixels)} held out; steps {begin} to {recipe.steps}")
     sums: dict[str, float] = {}
     started = time.perf_counter()
     for step, subjects in enumerate(_batches(pretrainer, begin), begin + 1):
@@ -105,6 +101,15 @@ def pretrain(
     _export(pretrainer, history, _read_captions(pretrainer, recipe), out, start)
     state.discard()
     return out
+
+
+def _described(pretrainer: Pretrainer) -> str:
+    """What is trained, and on what."""
+    pool, recipe = pretrainer.pool, pretrainer.recipe
+    return (
+        f"{tiny.parameters(pretrainer.model) / 1e6:.2f} M parameters on {pretrainer.device}, "
+        f"{2 * recipe.subjects} copies a step of {len(pool.members)} subjects in {len(pool.pixels)} photographs"
+    )
 
 
 def _batches(pretrainer: Pretrainer, begin: int) -> Iterator[list[int]]:
