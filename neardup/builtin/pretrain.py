@@ -24,12 +24,11 @@ import timm
 import torch
 import transformers
 from torch import Tensor
-from torch.nn import functional
 
 from neardup.builtin import tiny
 from neardup.builtin.pool import Scenes, batches_of, drawn_scenes, training_pool, validation_pool
 from neardup.builtin.text_tower import caption_top_1, learn_captions
-from neardup.builtin.training_step import PLAIN_SIZE, TRAININGS, Pretrainer, Pretraining
+from neardup.builtin.training_step import TRAININGS, Pretrainer, Pretraining
 from neardup.encode.graph import write_graph
 from neardup.encode.kinds import DualEncoder
 from neardup.encode.onnx import GRAPH
@@ -127,8 +126,7 @@ def _read_captions(pretrainer: Pretrainer, recipe: Pretraining) -> dict[str, flo
     scenes = drawn_scenes(recipe.scenes, recipe.seed + 1)
 
     def vectors_of(scenes_to_embed: Scenes) -> Tensor:
-        pictures = torch.from_numpy(scenes_to_embed.pixels).to(pretrainer.device)[:, None].float() / 255
-        return pretrainer.searched(functional.interpolate(pictures, (PLAIN_SIZE, PLAIN_SIZE), mode="area")).clone()
+        return pretrainer.searched_plain(torch.from_numpy(scenes_to_embed.pixels).to(pretrainer.device)).clone()
 
     model = pretrainer.model
     loss = learn_captions(model, scenes, vectors_of(scenes), recipe)

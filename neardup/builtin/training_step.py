@@ -174,7 +174,7 @@ class Pretrainer:
         """The subjects that look most like each, what shows the same picture last: int64 (subjects, at most 16)."""
         firsts = self.pixels[[rows[0] for rows in self.pool.members]]
         if self.recipe.own_likeness:
-            features = torch.cat([self._searched_plain(part) for part in torch.split(firsts, 256)])
+            features = torch.cat([self.searched_plain(part) for part in torch.split(firsts, 256)])
         else:
             features = functional.normalize(self._plain(firsts) - self._mean, dim=1)
         originals = torch.tensor(self.pool.originals, device=self.device)
@@ -276,7 +276,7 @@ class Pretrainer:
             precision of all pairs of held-out photographs, which are right if both show one plate.
         """
         pixels = torch.from_numpy(held_out.pixels).to(self.device)
-        gallery = self._searched_plain(pixels)
+        gallery = self.searched_plain(pixels)
         firsts = [rows[0] for rows in held_out.members][:400]
         copies = press_copies(
             pixels[firsts], self.texts, PLAIN_SIZE, Generator(self.device).manual_seed(0), torch.ones(len(firsts))
@@ -290,11 +290,6 @@ class Pretrainer:
             "exposures": _average_precision((gallery @ gallery.T)[first, second], subjects[first] == subjects[second]),
         }
 
-    def _searched_plain(self, pixels: Tensor) -> Tensor:
-        """Vectors of uint8 (n, s, s), made small."""
-        pictures = pixels[:, None].float() / 255
-        return self.searched(functional.interpolate(pictures, (PLAIN_SIZE, PLAIN_SIZE), mode="area"))
-
     def searched(self, pictures: Tensor) -> Tensor:
         """Vectors of grey pictures on all cores, without gradients."""
 
@@ -303,6 +298,11 @@ class Pretrainer:
                 return self.embed(part)
 
         return torch.cat(self._each(embedded, torch.split(pictures, 64)))
+
+    def searched_plain(self, pixels: Tensor) -> Tensor:
+        """Vectors of uint8 (n, s, s), made small, on all cores and without gradients."""
+        pictures = pixels[:, None].float() / 255
+        return self.searched(functional.interpolate(pictures, (PLAIN_SIZE, PLAIN_SIZE), mode="area"))
 
 
 def _input(grey: Tensor) -> Tensor:
