@@ -84,13 +84,14 @@ class Background:
     def appended(self, vectors: Vectors) -> Vectors:
         """Vectors with the appended number: float32 (n, d + 1), unit rows, of float32 (n, d), unit rows.
 
-        Each row is computed by itself, so that it is the same to the last bit in whatever company.
+        Each row is computed by itself, so that it is the same to the last bit in whatever company; and without BLAS,
+        whose threads would wait, computing, for the next row on the cores of the other threads that encode.
 
         Example: with neighbours at cosine .6, a gamma of 1 and a vector (1, 0), it is (1, 0, .4) / 1.077.
         """
         wide = np.empty((len(vectors), vectors.shape[1] + 1), np.float32)
         for row, vector in enumerate(vectors):
-            similarities = self._wide @ vector
+            similarities = np.vecdot(self._wide, vector)
             nearest = np.partition(similarities, -self.neighbours)[-self.neighbours :]
             wide[row, :-1], wide[row, -1] = vector, self.gamma * (1 - np.sort(nearest).mean())
             wide[row] /= np.linalg.norm(wide[row])
