@@ -20,6 +20,7 @@ from neardup.decide.folds import dealt_folds, judged_and_outside
 from neardup.decide.logistic import PENALTY, Logistic, fit_logistic, pair_weights
 from neardup.decide.probability import (
     LEAST_TO_LEARN,
+    LEAST_WITHOUT_MATCH,
     CandidatePairs,
     PairModel,
     Regression,
@@ -44,6 +45,7 @@ FOUND = Evidence(
     coverage_first=0.3,
     coverage_second=0.6,
     correlation=0.5,
+    detail=0.4,
 )
 """A pair that matches."""
 UNLIKE = Evidence("a", "b", 300, 200, 300, 200, 90, 90)
@@ -83,23 +85,24 @@ def decision() -> Decision:
 
 def test_features_are_those_of_the_evidence() -> None:
     """Computed by hand, in the order of the table; at most eight."""
-    assert list(FEATURES) == ["cosine", "inliers", "both_versions", "rarity", "share", "correlation", "coverage"]
-    expected = [0.8, math.log(31), math.log(13), math.log(10), 30 / 40, math.log(1.01 / 0.51), 0.6]
+    geometry = ["inliers", "both_versions", "rarity", "share", "correlation", "detail", "coverage"]
+    assert list(FEATURES) == ["cosine", *geometry]
+    expected = [0.8, math.log(31), math.log(13), math.log(10), 30 / 40, math.log(1.01 / 0.51), 0.4, 0.6]
     assert features_of(np.array([0.8]), [FOUND])[0] == pytest.approx(expected)
 
 
 def test_features_are_capped_where_more_says_nothing_more() -> None:
     """Thousands of points, a chance of 10⁻³⁰⁰, and tones that run against each other."""
-    most = replace(FOUND, inliers=5000, blurred_inliers=4000, log_false_alarms=-300.0, correlation=-0.9)
+    most = replace(FOUND, inliers=5000, blurred_inliers=4000, log_false_alarms=-300.0, correlation=-0.9, detail=-0.2)
     row = features_of(np.array([0.8]), [most])[0]
     assert row[1:4] == pytest.approx([math.log1p(MOST_INLIERS)] * 2 + [math.log1p(MOST_DIGITS)])
-    assert row[5] == 0
+    assert row[5:7].tolist() == [0, 0]
 
 
 def test_a_pair_without_a_match_has_no_share() -> None:
     """Points that agree on nothing plausible are no part of a match."""
     row = features_of(np.array([0.8]), [replace(UNLIKE, matches=9, inliers=5)])[0]
-    assert row.tolist() == pytest.approx([0.8, math.log(6), 0, 0, 0, 0, 0])
+    assert row.tolist() == pytest.approx([0.8, math.log(6), 0, 0, 0, 0, 0, 0])
 
 
 def test_what_was_not_looked_at_has_its_cosine_only_and_is_said_to_be_untold() -> None:
@@ -107,7 +110,7 @@ def test_what_was_not_looked_at_has_its_cosine_only_and_is_said_to_be_untold() -
     matched = replace(FOUND, keypoints_first=5)
     evidence = [None, UNTOLD, UNLIKE, matched]
     assert tellable(evidence).tolist() == [False, False, True, True]
-    assert features_of(np.full(4, 0.7), evidence)[:2].tolist() == [[0.7, 0, 0, 0, 0, 0, 0]] * 2
+    assert features_of(np.full(4, 0.7), evidence)[:2].tolist() == [[0.7, 0, 0, 0, 0, 0, 0, 0]] * 2
 
 
 def sample(seed: int, slopes: list[float]) -> tuple[Floats, np.ndarray, Floats]:
@@ -252,7 +255,7 @@ def on_all_features(pairs: CandidatePairs, group_of: Ints, chosen: np.ndarray) -
 
 
 def test_each_pair_goes_by_the_regression_of_what_geometry_says_of_it() -> None:
-    """Matches by their own, fitted on matches alone; all others by their cosine, those without a match otherwise."""
+    """Matches by their own, fitted on matches alone; all others by their cosine, those without a match by their own."""
     pairs, group_of = candidates(3)
     model = fit_pairs(pairs, group_of)
     left, right = group_of[pairs.left], group_of[pairs.right]
@@ -265,14 +268,16 @@ def test_each_pair_goes_by_the_regression_of_what_geometry_says_of_it() -> None:
     matched, unmatched = kinds == Regression.MATCHED, kinds == Regression.UNMATCHED
     assert np.array_equal(found[matched], model.matched.log_odds(pairs.features[matched]))
     assert np.array_equal(found[~pairs.tellable], model.untellable.log_odds(pairs.cosines[~pairs.tellable]))
-    alone = pairs.features[unmatched] * (np.arange(len(FEATURES)) == 0)
-    assert found[unmatched] == pytest.approx(on_all_features(pairs, group_of, pairs.tellable).log_odds(alone))
+    others = pairs.take(pairs.tellable & ~pairs.matched)
+    left, right = group_of[others.left], group_of[others.right]
+    own = fit_logistic(("cosine",), others.cosines, left == right, pair_weights(left, right))
+    assert np.array_equal(found[unmatched], own.log_odds(pairs.cosines[unmatched]))
 
 
 @pytest.fixture(scope="module")
 def doubting(decision: Decision) -> Decision:
     """A decision that doubts matches of few points and makes much of similarity, and that would link every match."""
-    matched = Logistic(tuple(FEATURES), (0.0,) * 7, (1.0,) * 7, (1.0, 4.0, 0.0, 0.0, 0.0, 0.0, 0.0), -12.0)
+    matched = Logistic(tuple(FEATURES), (0.0,) * 8, (1.0,) * 8, (1.0, 4.0, *(0.0,) * 6), -12.0)
     alone = Logistic(("cosine",), (0.0,), (1.0,), (10.0,), -8.0)
     linking = replace(decision.bands, precision=replace(decision.bands.precision, threshold=0.0))
     return replace(decision, model=PairModel(matched, alone, alone), bands=linking)
@@ -318,10 +323,23 @@ def test_matches_are_learned_from_alone_only_where_enough_are_wrong(wrong: int) 
     assert (fit_pairs(fewer, group_of).matched == of_looked_at) == (wrong < LEAST_TO_LEARN)
 
 
+@pytest.mark.parametrize("right", [0, LEAST_WITHOUT_MATCH - 1, LEAST_WITHOUT_MATCH])
+def test_what_has_no_match_is_learned_from_alone_only_where_enough_of_it_is_right(right: int) -> None:
+    """Otherwise it goes by what the regression of all pairs that were looked at makes of their similarity."""
+    pairs, group_of = candidates(5)
+    left, same = group_of[pairs.left], group_of[pairs.left] == group_of[pairs.right]
+    lost = pairs.tellable & ~pairs.matched & same
+    kept = np.unique(left[lost])[:right]
+    fewer = pairs.take(~lost | np.isin(left, kept))
+    unmatched = fit_pairs(fewer, group_of).unmatched
+    of_looked_at = on_all_features(fewer, group_of, fewer.tellable).where_others_are_zero(("cosine",))
+    assert (unmatched == of_looked_at) == (right < LEAST_WITHOUT_MATCH)
+
+
 @pytest.mark.parametrize("lacking", ["matches", "true pairs without a match", "pairs without a match", "untold pairs"])
 def test_a_ground_truth_that_lacks_a_kind_of_pairs_bears_probabilities_all_the_same(lacking: str) -> None:
     """Of ten groups too, for every kind of pair, none of them 0 or 1."""
-    pairs, group_of = candidates(6, groups=10)
+    pairs, group_of = candidates(8, groups=10)
     same = group_of[pairs.left] == group_of[pairs.right]
     chosen = {
         "matches": ~pairs.matched,

@@ -27,6 +27,7 @@ from neardup.builtin.pool import (
     read_groups,
     training_photographs,
     training_pool,
+    training_singletons,
 )
 from neardup.builtin.pretrain import main, pretrain
 from neardup.builtin.scenes import Scene
@@ -110,6 +111,18 @@ def test_held_out_plates_of_one_picture_are_one_group(
     first, second, *others = held_out_groups([photos])
     name_one_picture([first[0].name, second[0].name], tmp_path, monkeypatch)
     assert held_out_groups([photos]) == [first + second, *others]
+
+
+def test_singletons_are_the_training_photographs_of_which_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither exposures of a plate nor what is known to show one picture, and nothing that is held out."""
+    rows = ["file,group", "a.jpg,plate", "b.jpg,plate", *(f"{number}.jpg," for number in range(20))]
+    (tmp_path / "photos.csv").write_text("\n".join(rows), encoding="utf-8")
+    first, second, *others = [path for path in training_photographs([tmp_path]) if path.stem.isdigit()]
+    name_one_picture([first.name, second.name], tmp_path, monkeypatch)
+    assert held_out_groups([tmp_path])
+    assert training_singletons([tmp_path]) == others
 
 
 def test_photographs_of_one_picture_do_not_repel_each_other(

@@ -1,6 +1,9 @@
 """Fit the decision that the project ships for its encoder: `python -m neardup.builtin.fit_decision PHOTOS`.
 
-It rests on photographs that the encoder was never trained on: exposures of one plate, and press copies made of them.
+Its near-duplicates are of photographs that the encoder was never trained on: exposures of one plate, and press copies
+made of them. Most photographs of a collection have none, and among hundreds of portraits some agree by chance in eyes,
+nose and mouth: so the photographs of which the folder has one each are candidates as well, although most of them have
+been trained on.
 """
 
 import io
@@ -10,7 +13,7 @@ import click
 import numpy as np
 from PIL import Image
 
-from neardup.builtin.pool import held_out_groups
+from neardup.builtin.pool import held_out_groups, training_singletons
 from neardup.decide.chosen_decision import SHIPPED
 from neardup.decide.decision import Decision, Fingerprints, decide
 from neardup.decide.probability import CandidatePairs, out_of_fold
@@ -22,7 +25,10 @@ from neardup.verify.verifier import Verifier, verifier_fingerprint
 
 COPIES = 2
 """Press copies that are made of the first exposure of each plate."""
-SOURCE = "public-domain photographs that the encoder never saw, their exposures and press copies made of them"
+SOURCE = (
+    "exposures of public-domain photographs that the encoder never saw, and press copies made of them, among other "
+    "photographs"
+)
 """What the shipped decision rests on, in words."""
 
 
@@ -36,6 +42,9 @@ def fit(photos: Path) -> Decision:
         copies = [press(original, number * COPIES + copy) for copy in range(COPIES)]
         files += [path.read_bytes() for path in group] + [_png(copy) for copy in copies]
         group_of += [number] * (len(group) + COPIES)
+    singletons = training_singletons([photos])
+    files += [path.read_bytes() for path in singletons]
+    group_of += range(len(groups), len(groups) + len(singletons))
     encoder = load_encoder(BUILTIN)
     vectors = encoder.encode([encoder.read(data) for data in files])
     names = [f"{number:06d}" for number in range(len(files))]

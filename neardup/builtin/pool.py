@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -110,6 +111,14 @@ def _is_held_out(group: Sequence[Path]) -> bool:
 def training_photographs(folders: Sequence[Path]) -> list[Path]:
     """The photographs that may be trained on."""
     return [path for group in _training_groups(folders) for path in group]
+
+
+def training_singletons(folders: Sequence[Path]) -> list[Path]:
+    """Those of the training photographs of which the folders hold no other exposure, nor another print."""
+    groups = _training_groups(folders)
+    numbers = _originals(groups)
+    shown = Counter(number for number, group in zip(numbers, groups, strict=True) for _ in group)
+    return [group[0] for number, group in zip(numbers, groups, strict=True) if shown[number] == 1]
 
 
 def _training_groups(folders: Sequence[Path]) -> list[list[Path]]:

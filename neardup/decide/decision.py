@@ -22,7 +22,7 @@ from neardup.verify.evidence import Evidence
 from neardup.verify.verifier import verifier_fingerprint
 from neardup.words import typed
 
-DECISION_STEP = "5"
+DECISION_STEP = "6"
 """Version of the features and of their fit; raised whenever an older file would give other probabilities or bands."""
 MISSED = 0.005
 """Share of the true candidates that may lie below `Decision.loosest`: a quarter of what `RECALL` may lose."""

@@ -70,6 +70,7 @@ _TABLE = (
         "share", "share of the matches that agree", lambda _, evidence: evidence.share if evidence.matched else 0.0
     ),
     Feature("correlation", "likeness of the tones where they overlap", lambda _, evidence: _tones(evidence)),
+    Feature("detail", "likeness of the details where they overlap", lambda _, evidence: max(0.0, evidence.detail)),
     Feature(
         "coverage",
         "how much of one photo the other shows",

@@ -40,8 +40,8 @@ class Evidence:
         log_false_alarms: decimal logarithm of the expected number of wrong pairs that would match as well by chance;
             0 where nothing agrees.
         transform: from the first photo to the second; None where no transform is plausible. It is affine, or projective
-            where that is clearly truer (`perspective_of`); mirror, coverage, rotation, scale, squeeze and correlation
-            are those of the affine one even then, for the probability of a pair goes by them.
+            where that is clearly truer (`perspective_of`); mirror, coverage, rotation, scale, squeeze, correlation and
+            detail are those of the affine one even then, for the probability of a pair goes by them.
         mirrored: whether the transform turns left into right.
         coverage_first: share of the first photo that the second one shows, 0 to 1.
         coverage_second: share of the second photo that the first one shows, 0 to 1.
@@ -50,6 +50,7 @@ class Evidence:
         squeeze: the lesser of the transform's two singular values as a share of the greater, 0 to 1.
         tone_slope: grey levels of the second photo by one of the first; negative where one is a negative of the other.
         correlation: of grey levels where the photos overlap, after their tones were matched, -1 to 1.
+        detail: the same of what is left of both without the mean tone around each pixel, -1 to 1.
         plain_first: greatest share of what the second photo does not show of the first one that has one tone, 0 to 1;
             0 where it shows nearly all.
         plain_second: greatest share of what the first photo does not show of the second one that has one tone, 0 to 1;
@@ -84,6 +85,7 @@ class Evidence:
     squeeze: float = 0.0
     tone_slope: float = 0.0
     correlation: float = 0.0
+    detail: float = 0.0
     plain_first: float = 0.0
     plain_second: float = 0.0
     screen_first: float = 0.0

@@ -51,6 +51,12 @@ THICK = 0.1
 """Least thickness of a retouch at the edge, as a share of the overlap's longer side: frames and strips are thinner."""
 FILLED = 0.6
 """Least share of its box that a retouch at the edge fills: the paper around a turned picture is a wedge."""
+DETAIL = 0.05
+"""Half the side of a window, as a share of the longer side, whose mean tone is taken away before details are compared.
+
+Portraits of two people whose eyes, nose and mouth lie on each other have light and dark in the same places; their
+details differ.
+"""
 ROUNDS = 2
 """Times that borders are cut off and tones matched anew, after tones were matched without what was painted over."""
 
@@ -63,11 +69,13 @@ class Comparison:
         tone_slope: grey levels of the second photo by one of the first; negative where one is a negative of the other.
         correlation: of grey levels where both show something, after their tones were matched, -1 to 1; a negative that
             fits has a correlation near 1.
+        detail: the same correlation of what is left of both photos without the mean tone around each pixel, -1 to 1.
         overlap: share of the first photo that was compared, 0 to 1: without the borders that only one has.
     """
 
     tone_slope: float = 0.0
     correlation: float = 0.0
+    detail: float = 0.0
     overlap: float = 0.0
 
 
@@ -211,6 +219,7 @@ def compare(pair: LaidPair) -> Comparison:
     return Comparison(
         tone_slope=_slope(replace(aligned, overlap=aligned.overlap & ~difference.outlying)),
         correlation=correlation(aligned.first[aligned.overlap], difference.second[aligned.overlap]),
+        detail=_detail(difference),
         overlap=float(aligned.overlap.mean()),
     )
 
@@ -319,6 +328,14 @@ def _slope(aligned: AlignedPair) -> float:
     first, second = aligned.first[aligned.overlap], aligned.second[aligned.overlap]
     (low, high), (second_low, second_high) = (quantiles(side, np.array([0.1, 0.9])) for side in (first, second))
     return float(np.sign(correlation(first, second)) * (second_high - second_low) / max(1.0, high - low))
+
+
+def _detail(difference: Difference) -> float:
+    """Correlation of two photos in one frame and in like tones, without the mean tone around each pixel."""
+    overlap = difference.overlap
+    around = masked_mean_of(overlap.astype(np.float32), 2 * int(DETAIL * max(overlap.shape)) + 1)
+    first, second = (grey - around(grey) for grey in (difference.first, difference.second))
+    return correlation(first[overlap], second[overlap])
 
 
 def _gradient(grey: Vectors) -> Vectors:

@@ -35,7 +35,7 @@ from neardup.verify.pixels import GreyPhoto, LaidPair, compare
 from neardup.verify.store import EvidenceByPair, KeypointCache
 from neardup.verify.surroundings import plainness
 
-VERIFY_STEP = 5
+VERIFY_STEP = 6
 """Version of what decisions go by; bumped when it changes for equal photos, as are those of keypoints and matches."""
 CORES = max(1, cv2.getNumberOfCPUs())
 """Pairs and photos that are worked on at once, unless a caller says otherwise."""
@@ -82,7 +82,6 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
         The evidence, and the points that agree, float32 (n, 4), x and y in full pixels of the first and of the second
         photo; (0, 4) for no match.
     """
-    first_features, second_features = first.features, second.features
     sizes = first.size, second.size
     plain, blurred = best_matches(first, second)
     best = better(plain, blurred)
@@ -90,14 +89,14 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
         *photos,
         *sizes[0],
         *sizes[1],
-        first_features.count,
-        second_features.count,
+        first.features.count,
+        second.features.count,
         matches=best.matches if best else 0,
         inliers=plain.inliers if plain else 0,
         blurred_inliers=blurred.inliers if blurred else 0,
         log_false_alarms=best.log_false_alarms if best else 0.0,
-        screen_first=first_features.screen,
-        screen_second=second_features.screen,
+        screen_first=first.features.screen,
+        screen_second=second.features.screen,
     )
     if best is None or not plausible(best):
         return evidence, np.empty((0, 4), np.float32)
@@ -122,6 +121,7 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
         squeeze=frames.squeeze,
         tone_slope=pixels.tone_slope,
         correlation=pixels.correlation,
+        detail=pixels.detail,
         plain_first=plain_first,
         plain_second=plain_second,
         differences=differences_of(pictures),
