@@ -27,7 +27,8 @@ TEXTS = 128
 NEAR_DUPLICATES = Path(__file__).with_name("near_duplicates.csv")
 """Which of those photographs show one picture, though their lists name them apart: a hundred leopards are mirrored.
 
-Found by `neardup duplicates` in both folders: links of a probability of .999 and a correlation of tones of .98.
+Found by `neardup duplicates` in both folders: equal files, and links of a probability of .999 and a correlation of tones
+of .98.
 """
 Pixels = npt.NDArray[np.uint8]
 """Grey pictures of one size, uint8, 0 black to 255 white."""

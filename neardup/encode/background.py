@@ -32,7 +32,7 @@ BACKGROUND = "background.safetensors"
 NEIGHBOURS = 3
 """Photos of the background that a photo's mean similarity is taken of: of one alone it depends too much on chance."""
 GAMMA = 1.0
-"""Weight of the appended number: 1 was measured good for `builtin:tiny` (docs/log.md)."""
+"""Weight of the appended number; the background that neardup ships for its encoder has one of its own."""
 
 
 @dataclass(frozen=True)
