@@ -81,6 +81,32 @@ def test_a_retouch_is_boxed_where_it_is_in_perspective() -> None:
     assert np.allclose(box, (120, 90, 120, 110), atol=25)
 
 
+def waves(matrix: Floats) -> Floats:
+    """Light and dark that swell too softly for keypoints, float64 (360, 480), after an affine transform, (2, 3)."""
+    inverse = cv2.invertAffineTransform(matrix)
+    x, y = inverse @ np.stack([*np.mgrid[:360, :480][::-1], np.ones((360, 480))]).reshape(3, -1)
+    return np.reshape(128 + 110 * np.sin(x / 25) * np.sin(y / 25), (360, 480))
+
+
+@pytest.mark.parametrize("seed", [4, 5, 6])
+def test_points_are_not_believed_where_pixels_say_otherwise(seed: int) -> None:
+    """The left of a picture leans, and holds all keypoints; the right of it has moved as its mean does."""
+    edge, narrowed = 260, 0.08
+    grey, left = np.asarray(scene(seed).convert("L"), dtype=np.float64), np.tile(np.arange(480) < edge, (360, 1))
+    photo = Image.fromarray(np.where(left, grey, waves(np.eye(2, 3))).astype(np.uint8)).convert("RGB")
+    leaning = from_the_side(photo, narrowed)
+    assert verified(photo, leaning).in_perspective
+
+    places = np.stack(np.meshgrid(np.linspace(0, edge, 9), np.linspace(0, 360, 9)), axis=-1).reshape(-1, 2)
+    moved = cv2.perspectiveTransform(places[None], matrix_of_side(narrowed))[0]
+    mean = np.linalg.lstsq(np.c_[places, np.ones(len(places))], moved)[0].T
+    left = cv2.warpAffine(left.astype(np.float32), mean, SIZE) > 1 / 2
+    half = np.where(left, np.asarray(leaning.convert("L"), dtype=np.float64), waves(mean))
+    found = verified(photo, Image.fromarray(half.astype(np.uint8)).convert("RGB"))
+    assert found.matched
+    assert not found.in_perspective
+
+
 @pytest.mark.parametrize("copy", [*COPIES.values(), bent], ids=[*COPIES, "bent"])
 @pytest.mark.parametrize("seed", [5, 6, 7])
 def test_no_other_copy_is_in_perspective(copy: Callable[[Image.Image], Image.Image], seed: int) -> None:
