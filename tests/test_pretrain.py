@@ -28,6 +28,7 @@ from neardup.builtin.pool import (
     training_photographs,
     training_pool,
     training_singletons,
+    validation_pool,
 )
 from neardup.builtin.pretrain import main, pretrain
 from neardup.builtin.scenes import Scene
@@ -111,6 +112,7 @@ def test_held_out_plates_of_one_picture_are_one_group(
     first, second, *others = held_out_groups([photos])
     name_one_picture([first[0].name, second[0].name], tmp_path, monkeypatch)
     assert held_out_groups([photos]) == [first + second, *others]
+    assert [len(rows) for rows in validation_pool([photos]).members] == [4, *[2] * len(others)]
 
 
 def test_singletons_are_the_training_photographs_of_which_there_is_one(

@@ -27,8 +27,8 @@ TEXTS = 128
 NEAR_DUPLICATES = Path(__file__).with_name("near_duplicates.csv")
 """Which of those photographs show one picture, though their lists name them apart: a hundred leopards are mirrored.
 
-Found by `neardup duplicates` in both folders: equal files, and links of a probability of .999 and a correlation of tones
-of .98.
+Found by `neardup duplicates` in both folders: equal files, and links of a probability of .999 and a correlation of
+tones of .98.
 """
 Pixels = npt.NDArray[np.uint8]
 """Grey pictures of one size, uint8, 0 black to 255 white."""
@@ -148,7 +148,7 @@ def training_pool(folders: Sequence[Path]) -> Pool:
 
 def validation_pool(folders: Sequence[Path]) -> Pool:
     """The photographs that the training of the shipped encoder holds out, to be judged by."""
-    return _pool([group for folder in folders for group in read_groups(folder) if _is_held_out(group)])
+    return _pool(held_out_groups(folders))
 
 
 def _pool(groups: Sequence[Sequence[Path]]) -> Pool:
