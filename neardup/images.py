@@ -5,6 +5,7 @@ import io
 import os
 import warnings
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
@@ -26,6 +27,38 @@ TRAILING = " .\t\r\n\u00a0"
 # Pillow's own guard against bombs only warns at first; `open_image` refuses by the header, before anything is decoded.
 Image.MAX_IMAGE_PIXELS = None
 ImageFile.LOAD_TRUNCATED_IMAGES = False
+
+
+class Quiet:
+    """A context without warnings, in which any number of threads may be: a broken EXIF block does not harm a picture.
+
+    `warnings.catch_warnings` alone puts back what it found. Of two threads the second one would find the warnings off,
+    and leave them off for good, our own of a photo that is left out among them.
+    """
+
+    def __init__(self) -> None:
+        """Nobody is in it yet."""
+        self._lock, self._inside, self._before = Lock(), 0, warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        """The first thread that comes in turns the warnings off."""
+        with self._lock:
+            if not self._inside:
+                self._before = warnings.catch_warnings()
+                self._before.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        """The last one that goes out puts back what was before."""
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._before.__exit__(None, None, None)
+
+
+quiet = Quiet()
+"""Entered wherever a picture is read."""
 
 
 def suffix_of(name: str) -> str:
@@ -88,8 +121,7 @@ def open_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.I
     if not data:
         raise UnreadableImageError("the file is empty")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a broken EXIF block does not harm the picture
+        with quiet:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Exception as error:  # Pillow's readers raise whatever their format led to
         raise UnreadableImageError("the content is no JPEG, PNG, TIFF, BMP, GIF or WebP image") from error
@@ -121,8 +153,7 @@ def read_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, draft: int
     if draft is not None and image.format == "JPEG":
         image.draft(None, (2 * draft, 2 * draft))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet:
             image.load()
             return _rgb(ImageOps.exif_transpose(image))
     except Exception as error:  # a decoder may raise anything on a broken file

@@ -1,6 +1,8 @@
 """Any image comes out upright, 8-bit RGB, or is refused with a reason."""
 
 import io
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +100,13 @@ def test_a_smaller_print_has_the_same_look() -> None:
     near = phash_distance(phash_of(image), phash_of(image.resize((200, 150))))
     far = phash_distance(phash_of(image), phash_of(Scene.of(21).image))
     assert near <= 6 < far
+
+
+def test_pictures_read_by_threads_leave_warnings_as_they_were() -> None:
+    """Else nobody would be told afterwards what is left out."""
+    buffer = io.BytesIO()
+    Scene.of(3).image.save(buffer, "JPEG")
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(read_image, [buffer.getvalue()] * 400))
+    assert warnings.filters == before

@@ -7,6 +7,7 @@ been trained on.
 """
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -53,7 +54,9 @@ def fit(photos: Path) -> Decision:
     candidates = CandidatePairs.of(rows, cosines, evidence)
     truth = np.array(group_of, dtype=np.int64)
     belongs = Fingerprints(encoder.fingerprint, verifier_fingerprint())
-    return decide(candidates, truth, out_of_fold(candidates, truth, FOLDS, 0), belongs, SOURCE)
+    decision = decide(candidates, truth, out_of_fold(candidates, truth, FOLDS, 0), belongs, SOURCE)
+    # Verdicts are weighed against so many beliefs, and none of the singletons knows a near-duplicate.
+    return replace(decision, groups=len(groups))
 
 
 def _png(image: Image.Image) -> bytes:
@@ -69,7 +72,7 @@ def main(photos: Path) -> None:
     """Fit the shipped decision anew on the photographs of a folder (with its photos.csv)."""
     decision = fit(photos)
     decision.save(SHIPPED)
-    click.echo(f"{decision.pairs:,} pairs of {decision.groups} groups.")
+    click.echo(f"{decision.pairs:,} pairs, {decision.groups} groups of near-duplicates.")
     click.echo(decision.reliability.sentence())
     click.echo(decision.bands.sentence())
 

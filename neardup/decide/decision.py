@@ -58,7 +58,7 @@ class Decision:
         bands: thresholds, chosen on out-of-fold probabilities.
         reliability: figures of the out-of-fold probabilities.
         belongs: the encoder and the verifier that it was made for.
-        groups: how many groups it rests on, singletons included.
+        groups: how many groups it rests on, singletons included; of the shipped one only groups of near-duplicates.
         pairs: how many candidates it was fitted on.
         source: what it was fitted on, as people call it.
         loosest: cosine similarity that all but `MISSED` of the true candidates reach; pairs below it need no proof.

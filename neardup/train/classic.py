@@ -7,7 +7,6 @@ angle, colours and crop for the same seed, samples the crop straight from the ph
 """
 
 import math
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from PIL import ExifTags, Image
 from torch.nn.functional import interpolate
 from torchvision.transforms import v2
 
-from neardup.images import MAX_PIXELS, open_image, read_file, read_image
+from neardup.images import MAX_PIXELS, open_image, quiet, read_file, read_image
 
 SIDE = 256
 """Pixels of a copy's side, as the prior project had them."""
@@ -171,8 +170,7 @@ class Reduced:
 
 def _upright_size(image: Image.Image) -> Size:
     """Width and height of an opened image as a person sees it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a broken EXIF block does not harm the picture
+    with quiet:
         sideways = image.getexif().get(ExifTags.Base.Orientation, 1) >= _FLIPPED_SIDEWAYS
     return (image.height, image.width) if sideways else image.size
 
