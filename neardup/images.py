@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Lock
 
@@ -38,15 +39,13 @@ class Quiet:
 
     def __init__(self) -> None:
         """Nobody is in it yet."""
-        self._lock, self._inside, self._before = Lock(), 0, warnings.catch_warnings()
+        self._lock, self._inside, self._filters = Lock(), 0, ExitStack()
 
     def __enter__(self) -> None:
         """The first thread that comes in turns the warnings off."""
         with self._lock:
             if not self._inside:
-                self._before = warnings.catch_warnings()
-                self._before.__enter__()
-                warnings.simplefilter("ignore")
+                self._filters.enter_context(warnings.catch_warnings(action="ignore"))
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
@@ -54,7 +53,7 @@ class Quiet:
         with self._lock:
             self._inside -= 1
             if not self._inside:
-                self._before.__exit__(None, None, None)
+                self._filters.close()
 
 
 quiet = Quiet()

@@ -277,7 +277,8 @@ def test_each_pair_goes_by_the_regression_of_what_geometry_says_of_it() -> None:
 @pytest.fixture(scope="module")
 def doubting(decision: Decision) -> Decision:
     """A decision that doubts matches of few points and makes much of similarity, and that would link every match."""
-    matched = Logistic(tuple(FEATURES), (0.0,) * 8, (1.0,) * 8, (1.0, 4.0, *(0.0,) * 6), -12.0)
+    zeros, ones = (0.0,) * len(FEATURES), (1.0,) * len(FEATURES)
+    matched = Logistic(tuple(FEATURES), zeros, ones, (1.0, 4.0, *zeros[2:]), -12.0)
     alone = Logistic(("cosine",), (0.0,), (1.0,), (10.0,), -8.0)
     linking = replace(decision.bands, precision=replace(decision.bands.precision, threshold=0.0))
     return replace(decision, model=PairModel(matched, alone, alone), bands=linking)

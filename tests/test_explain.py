@@ -309,7 +309,7 @@ def test_an_output_folder_has_its_own_decision(tmp_path: Path) -> None:
     encoder = load_encoder(BUILTIN)
     one, other = encoder.encode([encoder.read(path) for path in files])
     assert usual.similarity == own.similarity == pytest.approx(float(one @ other))
-    assert "an average match" in usual.text
+    assert f"an average match {shipped.model.matched.intercept:+.1f}" in usual.text
     with Image.open(tmp_path / "usual.png") as drawn:
         alone = explain_picture(scene(77), screened(scene(77)), usual.evidence, np.empty((0, 4), np.float32))
         assert drawn.height > alone.height

@@ -13,7 +13,7 @@ from PIL import Image
 from neardup.archive.hashes import phash_of
 from neardup.builtin.scenes import Scene
 from neardup.errors import UnreadableImageError
-from neardup.images import open_image, read_image
+from neardup.images import open_image, quiet, read_image
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -110,3 +110,13 @@ def test_pictures_read_by_threads_leave_warnings_as_they_were() -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(read_image, [buffer.getvalue()] * 400))
     assert warnings.filters == before
+
+
+def test_warnings_stay_off_until_the_last_picture_is_read() -> None:
+    """They are errors in a test, so that one would be raised here."""
+    with quiet:
+        with quiet:
+            pass
+        warnings.warn("a broken EXIF block", stacklevel=1)
+    with pytest.raises(UserWarning, match="a broken EXIF block"):
+        warnings.warn("a broken EXIF block", stacklevel=1)

@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -97,11 +96,7 @@ def held_out_groups(folders: Sequence[Path]) -> list[list[Path]]:
 
     They are 15 % of the groups that the folders list, by the digest of their names.
     """
-    groups = [group for folder in folders for group in read_groups(folder) if _is_held_out(group)]
-    merged: dict[int, list[Path]] = {}
-    for number, group in zip(_originals(groups), groups, strict=True):
-        merged.setdefault(number, []).extend(group)
-    return list(merged.values())
+    return _merged([group for folder in folders for group in read_groups(folder) if _is_held_out(group)])
 
 
 def _is_held_out(group: Sequence[Path]) -> bool:
@@ -116,10 +111,7 @@ def training_photographs(folders: Sequence[Path]) -> list[Path]:
 
 def training_singletons(folders: Sequence[Path]) -> list[Path]:
     """Those of the training photographs of which the folders hold no other exposure, nor another print."""
-    groups = _training_groups(folders)
-    numbers = _originals(groups)
-    shown = Counter(number for number, group in zip(numbers, groups, strict=True) for _ in group)
-    return [group[0] for number, group in zip(numbers, groups, strict=True) if shown[number] == 1]
+    return [group[0] for group in _merged(_training_groups(folders)) if len(group) == 1]
 
 
 def _training_groups(folders: Sequence[Path]) -> list[list[Path]]:
@@ -128,6 +120,14 @@ def _training_groups(folders: Sequence[Path]) -> list[list[Path]]:
     numbers = _originals(groups)
     unseen = {number for number, group in zip(numbers, groups, strict=True) if _is_held_out(group)}
     return [group for number, group in zip(numbers, groups, strict=True) if number not in unseen]
+
+
+def _merged(groups: Sequence[Sequence[Path]]) -> list[list[Path]]:
+    """The groups, those of one picture joined where that is known."""
+    merged: dict[int, list[Path]] = {}
+    for number, group in zip(_originals(groups), groups, strict=True):
+        merged.setdefault(number, []).extend(group)
+    return list(merged.values())
 
 
 def _originals(groups: Sequence[Sequence[Path]]) -> list[int]:
