@@ -111,12 +111,23 @@ def _flat(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def _unflatten(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) -> None:
-    """Give an optimizer the moments that `_flat` took of one."""
+    """Give an optimizer the moments that `_flat` took of one.
+
+    They take the order of their weight's dimensions in memory: a fused optimizer goes through both as they lie there.
+    """
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in flat.items():
         number, _, moment = name.partition(".")
-        state.setdefault(int(number), {})[moment] = tensor
+        state.setdefault(int(number), {})[moment] = _laid_as(weights[int(number)], tensor)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _laid_as(weight: Tensor, moment: Tensor) -> Tensor:
+    """A moment in its weight's order of memory; a count of steps, which has no dimension, as it is."""
+    if moment.shape != weight.shape:
+        return moment
+    return torch.empty_like(weight, dtype=moment.dtype, device=moment.device).copy_(moment)
 
 
 def save_checkpoint(clip: "Trainable", checkpoint: Path, beside: Path) -> None:
