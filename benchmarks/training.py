@@ -27,7 +27,8 @@ from neardup.encode.batch import fastest_batch
 from neardup.encode.devices import cpu_has_bf16
 from neardup.encode.encoder import load_encoder
 from neardup.encode.files import encode_files
-from neardup.encode.trainable import Trainable
+from neardup.encode.protocol import BUILTIN
+from neardup.encode.trainable import Trainable, load_trainable
 from neardup.images import read_image
 from neardup.settings.schema import Dtype, Recipe
 from neardup.tables import write_table
@@ -50,6 +51,13 @@ WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("neardup, LoRA of rank 8", {"lora_rank": 8}),
 )
 """Name on the page and settings of each way in which neardup trains."""
+SHIPPED_WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("neardup, all weights", {}),
+    ("neardup, text tower frozen", {"frozen_text": True}),
+)
+"""The same of the shipped encoder, which has convolutions."""
+VIT = "ViT-B/32"
+"""The encoder of a benchmark that has CLIP's usual size, and random weights."""
 GPU_PHOTOS = 1024
 """JPEG files in one pass of encoding on a GPU: a few seconds of it."""
 GPU_DTYPES: tuple[Dtype, ...] = ("fp32", "bf16", "fp16")
@@ -81,11 +89,15 @@ def measure_training(photos: Path, _work: Path) -> list[Measured]:
 
     The plain loop and those of all weights learn the same: their notes state the loss of the last step, the fourth.
     """
-    files = training_files(photos)
-    task = f"a step of {BATCH} photos and captions, ViT-B/32, one thread"
-    plain = measured(task, "transformers, Adam, captions padded to 77", "photos", BATCH, by_notebook, files)
-    ours = [measured(task, name, "photos", BATCH, by_learner, files, settings) for name, settings in WAYS]
-    return [plain, *ours]
+    files, found = training_files(photos), []
+    for encoder, ways in ((VIT, WAYS), (BUILTIN, SHIPPED_WAYS)):
+        task = f"a step of {BATCH} photos and captions, {encoder}, one thread"
+        plain = "transformers, Adam, captions padded to 77"
+        found.append(measured(task, plain, "photos", BATCH, by_notebook, files, encoder))
+        found += [
+            measured(task, name, "photos", BATCH, by_learner, files, encoder, settings) for name, settings in ways
+        ]
+    return found
 
 
 def measure_gpu(photos: Path, work: Path) -> list[Measured]:
@@ -134,7 +146,7 @@ def encode_on_gpu(
 
 def step_on_gpu(files: Sequence[Path], settings: dict[str, Any]) -> Callable[[], object]:
     """A step of `neardup train` on the GPU."""
-    step = by_learner(files, settings, "cuda")
+    step = by_learner(files, VIT, settings, "cuda")
 
     def work() -> str:
         note = step()
@@ -154,9 +166,9 @@ def training_files(photos: Path) -> list[Path]:
     return list(islice(cycle(sorted(photos.rglob("*.jpg"))), BATCH))
 
 
-def by_notebook(files: Sequence[Path]) -> Callable[[], object]:
+def by_notebook(files: Sequence[Path], encoder: str) -> Callable[[], object]:
     """A step of the tutorials' loop: all weights learn, the captions have the model's full length."""
-    clip = _clip()
+    clip = _clip(encoder)
     texts = clip.tokenizer(_captions(), padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt")
     pixels = clip.image_processor([Image.open(file).convert("RGB") for file in files], return_tensors="pt")
     optimizer = torch.optim.Adam(clip.model.parameters(), lr=Recipe.lr, weight_decay=Recipe.weight_decay)
@@ -176,9 +188,11 @@ def by_notebook(files: Sequence[Path]) -> Callable[[], object]:
     return step
 
 
-def by_learner(files: Sequence[Path], settings: dict[str, Any], device: str = "cpu") -> Callable[[], object]:
+def by_learner(
+    files: Sequence[Path], encoder: str, settings: dict[str, Any], device: str = "cpu"
+) -> Callable[[], object]:
     """A step of `neardup train` with these settings of its recipe."""
-    clip, captions = _clip(), _captions()
+    clip, captions = _clip(encoder), _captions()
     examples = [
         Example(file, sha256(file.read_bytes()).hexdigest(), caption, "")
         for file, caption in zip(files, captions, strict=True)
@@ -197,9 +211,11 @@ def by_learner(files: Sequence[Path], settings: dict[str, Any], device: str = "c
     return step
 
 
-def _clip() -> Trainable:
-    """A ViT-B/32 CLIP with random weights and the tokenizer of `builtin:tiny`."""
+def _clip(encoder: str) -> Trainable:
+    """An encoder by its name, or a ViT-B/32 CLIP with random weights and the tokenizer of `builtin:tiny`."""
     torch.set_num_threads(1)
+    if encoder != VIT:
+        return load_trainable(encoder)
     torch.manual_seed(0)
     tokenizer = tiny.tokenizer()
     ids = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
