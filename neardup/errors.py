@@ -65,6 +65,10 @@ class VerdictError(NeardupError):
     """A verdict, the database of verdicts or a workbook of them cannot be taken as it is."""
 
 
+class StorageError(VerdictError):
+    """The database of verdicts is locked, damaged, away or out of room: what was refused may be tried again later."""
+
+
 class ServerError(NeardupError):
     """A server that the user configured cannot be reached."""
 

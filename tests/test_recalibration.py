@@ -158,11 +158,38 @@ def test_without_news_nothing_is_done(out: Path, kept: Verdicts) -> None:
     written = (out / "decision.json").stat().st_mtime_ns
     again = recalibrate(out, kept)
     assert (again.new, again.facts()["changed"], again.decision) == (False, False, first.decision)
-    assert again.summary == "No verdict is new since the last recalibration: nothing was changed."
+    assert again.summary == "No verdict and no pair is new since the last recalibration: nothing was changed."
     assert (out / "decision.json").stat().st_mtime_ns == written
     kept.add(said(doubtful(run, 101)[-1], CANNOT_TELL))
     third = recalibrate(out, kept)
     assert (third.new, third.moves) == (True, first.moves)
+
+
+def test_verdicts_that_are_taken_back_move_nothing(out: Path, kept: Verdicts) -> None:
+    """With too few left, the decision from before all verdicts is in force again, and that is said."""
+    run = Run.load(out)
+    answer_strictly(kept, run, 120)
+    assert recalibrate(out, kept).decision is not None
+    for verdict in kept.current()[3:]:
+        kept.withdraw(verdict.id, "Ada")
+    found = recalibrate(out, kept)
+    assert (found.decision, found.facts()["changed"], found.missing) == (None, True, 27)
+    assert found.summary.endswith("The decision from before all verdicts is in force again.")
+    assert decision_for(out, run.base.belongs.encoder) == run.base
+    assert recalibrate(out, kept).facts()["changed"] is False
+
+
+def test_pairs_that_came_since_are_news(out: Path, kept: Verdicts) -> None:
+    """Answers on pairs that the run did not hold yet count as soon as it does, without any new verdict."""
+    run, table = Run.load(out), out / "duplicates" / "pairs.parquet"
+    answer_strictly(kept, run, 120)
+    whole = table.read_bytes()
+    pq.write_table(pq.read_table(table).slice(0, len(run.row_of) // 2), table)
+    first = recalibrate(out, kept)
+    table.write_bytes(whole)
+    second = recalibrate(out, kept)
+    assert (second.new, second.verdicts) == (True, 120)
+    assert first.verdicts < 120
 
 
 def test_probabilities_that_are_no_better_are_not_taken(out: Path, kept: Verdicts) -> None:

@@ -1,5 +1,8 @@
 """What the server prepares for the review page: tones, bars, words, and pairs seen the other way round."""
 
+import re
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +16,8 @@ from starlette.testclient import TestClient
 
 from neardup.archive import captions
 from neardup.archive.trainingset import TrainingPhoto, TrainingSet
+from neardup.detect.duplicate_tables import write_duplicates
+from neardup.detect.duplicates import find_duplicates
 from neardup.errors import ArchiveError
 from neardup.review.asked.queues import Task
 from neardup.review.found.candidates import Photo, ShownPair
@@ -122,6 +127,51 @@ def test_a_group_is_found_by_a_name_however_its_accents_are_composed(tmp_path: P
     with open_verdicts(results.out) as verdicts:
         groups = Desk(results, verdicts, "Ada", Lookup(results)).groups
         assert [groups.named(name).tolist() for name in ("NAÏF", "nai\u0308f", "nobody")] == [[1], [1], []]
+
+
+def test_where_nothing_was_found_the_page_says_so(tmp_path: Path) -> None:
+    """Results without any pair have a queue with nothing in it."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.new("RGB", (64, 64), "white").save(photos / "only.png")
+    out = tmp_path / "results"
+    write_duplicates(find_duplicates(photos), out / "duplicates")
+    with open_verdicts(out) as verdicts:
+        desk = Desk(results := Results(out), verdicts, "Ada", Lookup(results))
+        with TestClient(create_app(desk, names_of("127.0.0.1", 8420)), base_url="http://127.0.0.1:8420") as client:
+            answer = client.get("/api/tasks", params={"queue": "review", "session": "one"})
+    assert (answer.status_code, answer.json()["tasks"]) == (200, [])
+
+
+def test_what_a_browser_keeps_belongs_to_one_folder(tmp_path: Path) -> None:
+    """The pages of two folders have one address, one after the other: what is unsent of the first must not go there."""
+    outs = [small_results(tmp_path / name, groups=1)[1] for name in ("one", "two")]
+    places = []
+    for out in (*outs, outs[0]):
+        results = Results(out)
+        with open_verdicts(out) as verdicts:
+            app = create_app(Desk(results, verdicts, "Ada", Lookup(results)), names_of("127.0.0.1", 8420))
+            with TestClient(app, base_url="http://127.0.0.1:8420") as client:
+                places.append(re.search(r'"place": "(\w+)"', client.get("/review").text)[1])
+    assert places[0] == places[2] != places[1]
+
+
+def test_what_the_database_refuses_is_to_be_sent_again(tmp_path: Path) -> None:
+    """503 tells the page to keep the answer and try again, 422 that it can never be taken."""
+    _, out = small_results(tmp_path, groups=1)
+    results = Results(out)
+    answer = {"id": "one", "photo": results.digest(0), "partner": results.digest(1), "verdict": "same", "who": "Ada"}
+    answer["queue"] = "review"
+    origin = {"Origin": "http://127.0.0.1:8420"}
+    with open_verdicts(out) as verdicts:
+        desk = Desk(results, verdicts, "Ada", Lookup(results))
+        with TestClient(create_app(desk, names_of("127.0.0.1", 8420)), base_url="http://127.0.0.1:8420") as client:
+            with closing(sqlite3.connect(out / "verdicts.sqlite", isolation_level=None)) as other:
+                other.execute("ALTER TABLE verdicts RENAME TO away")
+                refused = client.post("/api/verdict", json=answer, headers=origin)
+                other.execute("ALTER TABLE away RENAME TO verdicts")
+            never = client.post("/api/verdict", json=answer | {"partner": answer["photo"]}, headers=origin)
+    assert (refused.status_code, never.status_code) == (503, 422)
 
 
 def test_every_page_is_made_without_a_browser(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_a_recalibration_is_a_run(judged: Path) -> None:
     ]  # fmt: skip
     kept = MlflowClient(local_uri(judged)).download_artifacts(run.info.run_id, "decision.json")
     assert Decision.load(Path(kept)) == decision
-    assert "No verdict is new" in neardup("verdicts", "recalibrate", "--out", judged)
+    assert "No verdict and no pair is new" in neardup("verdicts", "recalibrate", "--out", judged)
     assert len(runs(judged, "recalibrate")) == 1
 
 

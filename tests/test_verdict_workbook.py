@@ -205,6 +205,18 @@ def test_an_old_workbook_overrules_no_later_answer(found: Found, kept: Verdicts)
     assert [(fault.kind, fault.cell) for fault in taken(path, found, kept).faults] == [("outdated", "L2")]
 
 
+def test_an_answer_that_was_taken_back_can_be_given_again(found: Found, kept: Verdicts) -> None:
+    """Read from a later table it is another verdict, whoever took the first one back; read twice it is one."""
+    for who in ("Ada", "Ben"):
+        taken(fill(exported(found, kept), {(2, "verdict"): "same"}), found, kept)
+        (given,) = kept.current()
+        kept.withdraw(given.id, who)
+        assert kept.current() == []
+    path = fill(exported(found, kept), {(2, "verdict"): "same"})
+    assert [taken(path, found, kept).stored for _ in range(2)] == [1, 0]
+    assert [verdict.verdict for verdict in kept.current()] == [SAME]
+
+
 def test_a_row_that_was_copied_has_two_answers(found: Found, kept: Verdicts) -> None:
     """One pair with two answers in one table is refused."""
     path = fill(exported(found, kept), {(2, "verdict"): "same"})

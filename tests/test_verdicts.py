@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import unicodedata
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -18,6 +19,7 @@ from sqlalchemy import create_engine, exc, text
 
 from neardup.decide.promises import Audit
 from neardup.errors import VerdictError
+from neardup.review.record.figures import verdict_figures
 from neardup.review.record.links import Links, agreements, audit_of, save_known_pairs
 from neardup.review.record.verdicts import (
     CANNOT_TELL,
@@ -231,6 +233,25 @@ def test_to_withdraw_anothers_verdict_leaves_ones_own(kept: Verdicts) -> None:
     assert [v.who for v in kept.current()] == ["Ada"]
 
 
+def test_a_withdrawal_cannot_be_withdrawn(kept: Verdicts) -> None:
+    """It says what to do instead; what it took back stays taken back, and counts in its queue once."""
+    kept.add(given := verdict(A, B, SAME))
+    undone = kept.withdraw(given.id, "Ada")
+    with pytest.raises(VerdictError, match="answer the pair anew"):
+        kept.withdraw(undone.id, "Ada")
+    assert kept.current() == []
+    figures = verdict_figures(kept.history(), Links.of(kept.current()))
+    assert (figures["verdicts same"], figures["verdicts of review"]) == (1.0, 1.0)
+
+
+def test_a_name_is_one_person_however_its_accents_are_composed(kept: Verdicts) -> None:
+    """A Mac and a browser send one name in two ways: the last word of both counts, and nobody agrees with herself."""
+    kept.add(verdict(A, B, SAME, who=unicodedata.normalize("NFD", "Zoé")))
+    kept.add(verdict(A, B, DIFFERENT, who=unicodedata.normalize("NFC", "Zoé")))
+    assert [each.verdict for each in kept.current()] == [DIFFERENT]
+    assert agreements(kept.history()) == []
+
+
 def test_whoever_settles_supersedes_both(kept: Verdicts) -> None:
     """A disagreement ends by a verdict that takes the place of all that disagree."""
     given = [verdict(A, B, SAME, "Ada"), verdict(A, B, DIFFERENT, "Ben")]
@@ -301,6 +322,13 @@ def test_an_address_that_is_none_is_one_sentence(tmp_path: Path, url: str, reaso
     with pytest.raises(VerdictError, match=reason) as refused:
         open_verdicts(tmp_path, url)
     assert "secret" not in str(refused.value)
+
+
+def test_a_password_in_the_query_of_an_address_is_not_said(tmp_path: Path) -> None:
+    """PostgreSQL takes one there, too."""
+    with pytest.raises(VerdictError) as refused:
+        open_verdicts(tmp_path, f"postgresql+psycopg://u@127.0.0.1:{free_port()}/x?password=hunter2")
+    assert "hunter2" not in str(refused.value)
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:

@@ -306,7 +306,9 @@ def _person(who: str | None) -> str:
     """Who answers: the name that was given, without blanks around it, or that of the login."""
     import getpass
 
+    from neardup.archive.walk import composed
+
     try:
-        return who.strip() if who else getpass.getuser()
+        return composed(who.strip() if who else getpass.getuser())
     except (KeyError, OSError) as error:
         raise VerdictError("nobody is logged in by a name: say with --who who answers") from error

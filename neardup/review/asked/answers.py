@@ -8,6 +8,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from neardup.archive.walk import composed
 from neardup.arrays import Bools, Ints
 from neardup.review.found.results import Results
 from neardup.review.record.links import Links, Pair
@@ -72,7 +73,7 @@ class Answers:
             verdict.seconds
             for in_force in self._on.values()
             for verdict in in_force
-            if verdict.who == who and verdict.seconds is not None and verdict.seconds <= LONGEST_S
+            if verdict.who == composed(who) and verdict.seconds is not None and verdict.seconds <= LONGEST_S
         ]
         return median(own) if own else None
 

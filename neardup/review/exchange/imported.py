@@ -150,6 +150,7 @@ def import_answers(
     by_id = {candidate.id: candidate for candidate in candidates}
     current = verdicts.current()
     before = {verdict.pair: verdict for verdict in current if verdict.who == who}
+    last = {verdict.pair: verdict.id for verdict in verdicts.history() if verdict.who == who}
 
     @cache
     def answered_after(number: int) -> set[tuple[str, str]]:
@@ -168,7 +169,7 @@ def import_answers(
             blank += 1
             cleared += pair in before and pair not in answered_after(_number(row))
             continue
-        verdict = _verdict(row, who, by_id.get(row.text(ID)), before)
+        verdict = _verdict(row, who, by_id.get(row.text(ID)), before.get(pair), last.get(pair, ""))
         other, first = given.setdefault(pair, (row, verdict))
         if _content(first) != _content(verdict):
             detail = f"row {other.number} has another answer on the same pair: clear one of them"
@@ -200,8 +201,17 @@ def _content(verdict: Verdict) -> tuple[str, ...]:
     return verdict.verdict, verdict.direction, verdict.relation.strip(), verdict.note.strip()
 
 
-def _verdict(row: _Row, who: str, candidate: Candidate | None, before: Mapping[tuple[str, str], Verdict]) -> Verdict:
-    """The verdict of a row without a fault."""
+def _verdict(row: _Row, who: str, candidate: Candidate | None, old: Verdict | None, last: str) -> Verdict:
+    """The verdict of a row without a fault.
+
+    Args:
+        row: the row.
+        who: the person.
+        candidate: the pair as the results have it.
+        old: what of the person is in force on the pair, which ends by this one.
+        last: id of what the person said or took back last on the pair, by which an answer that is given again after it
+            was taken back is another one.
+    """
     direction = {FROM_PHOTO: "first", FROM_PARTNER: "second"}.get(_plain(row.text(DIRECTION)), "")
     words = {"relation": row.text(RELATION), "note": row.text(NOTE)}
     shown = candidate.shown() if candidate else {}
@@ -209,8 +219,7 @@ def _verdict(row: _Row, who: str, candidate: Candidate | None, before: Mapping[t
     verdict = Verdict.of(
         row.text(PHOTO), row.text(PARTNER), answer, who=who, queue="import", direction=direction, shown=shown, **words
     )
-    old = before.get(verdict.pair)
-    content = "|".join((*verdict.pair, who, *_content(verdict), old.id if old else ""))
+    content = "|".join((*verdict.pair, who, *_content(verdict), last))
     return replace(verdict, id=str(uuid5(_NAMESPACE, content)), supersedes=(old.id,) if old else ())
 
 

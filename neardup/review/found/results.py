@@ -122,7 +122,7 @@ class Results:
     @cached_property
     def affected(self) -> Ints:
         """Photos that each pair's answer joins or parts, int64 (m,)."""
-        sizes = np.bincount(self.group_of)
+        sizes = np.bincount(self.group_of, minlength=1)
         sizes[0] = 1
         of_first, of_second = self.group_of[self.first], self.group_of[self.second]
         return np.asarray(sizes[of_first] + np.where(self._together, 0, sizes[of_second]))

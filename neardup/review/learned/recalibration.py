@@ -14,7 +14,7 @@ from neardup.approach import KNOWN_PAIRS
 from neardup.archive.testset import TestSet
 from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.chosen_decision import DECISION, starting_decision
-from neardup.decide.decision import Decision, Fingerprints
+from neardup.decide.decision import Decision, Fingerprints, first_decision
 from neardup.decide.probability import CandidatePairs, Regression
 from neardup.decide.promises import Audit
 from neardup.errors import ArchiveError, VerdictError
@@ -91,6 +91,13 @@ class Run:
         return cls(base, row_of, base.model.log_odds(pairs), base.model.regression_of(pairs))
 
     @property
+    def digest(self) -> str:
+        """Digest of the pairs and of what their evidence says of them, in whatever order they are."""
+        pairs = sorted(self.row_of)
+        rows = [self.row_of[pair] for pair in pairs]
+        return digest_of(pairs, self.log_odds[rows].tolist(), self.regression[rows].tolist())
+
+    @property
     def linked(self) -> Bools:
         """The pairs that the decision links, bool (m,)."""
         return np.asarray((self.regression == Regression.MATCHED) & (expit(self.log_odds) >= self.base.bands.link))
@@ -113,7 +120,8 @@ class Recalibration:
         audit: what was said of links drawn at random.
         figures: counts of all verdicts, agreement and audit, for MLflow.
         bands: of the new decision, in words.
-        new: whether there was any verdict since the last time.
+        restored: whether an earlier recalibration moved the decision and this one does not: `base` is in force again.
+        new: whether verdicts or pairs have changed since the last time.
     """
 
     decision: Decision | None
@@ -128,13 +136,14 @@ class Recalibration:
     audit: Audit
     figures: Mapping[str, float]
     bands: str
+    restored: bool = False
     new: bool = True
 
     @property
     def summary(self) -> str:
         """What was done and why, in plain words."""
         if not self.new:
-            return "No verdict is new since the last recalibration: nothing was changed."
+            return "No verdict and no pair is new since the last recalibration: nothing was changed."
         rest = ", ".join(f"{reason} {count}" for reason, count in self.left_out.items())
         fitted = f"{counted(self.verdicts, 'verdict')} to learn from" + (f" (not counted: {rest})" if rest else "")
         lines = [f"{fitted}; {self.missing} more are missing, of each answer at least {LEAST_OF_EACH}."]
@@ -147,7 +156,10 @@ class Recalibration:
             lines = [f"{fitted}: {losses}; {taken}."]
         if self.audit.seen:
             lines.append(self.audit.sentence())
-        lines.append(self.bands if self.decision else "Nothing was changed.")
+        unchanged = (
+            "The decision from before all verdicts is in force again." if self.restored else "Nothing was changed."
+        )
+        lines.append(self.bands if self.decision else unchanged)
         return "\n".join(lines)
 
     def facts(self) -> dict[str, Any]:
@@ -155,7 +167,7 @@ class Recalibration:
         return {
             "summary": self.summary,
             "new": self.new,
-            "changed": self.new and self.decision is not None,
+            "changed": self.new and (self.decision is not None or self.restored),
             "decision": self.decision.fingerprint if self.decision else None,
             "before": self.base,
             "belongs": asdict(self.belongs),
@@ -200,21 +212,30 @@ def recalibrate(out: Path, verdicts: Verdicts) -> Recalibration:
     run, current, history = Run.load(out), verdicts.current(), verdicts.history()
     drawn, links = drawn_links(out, history), Links.of(current)
     answers = [(verdict.id, verdict.verdict) for verdict in current]
-    key = digest_of(RECALIBRATE_STEP, run.base.fingerprint, answers, sorted(drawn))
+    prepared, moved = _prepared_photos(out, run.base), (out / DECISION).is_file()
+    key = digest_of(RECALIBRATE_STEP, run.base.fingerprint, run.digest, answers, sorted(drawn), sorted(prepared))
     stage = Stage(out, FOLDER, key)
-    fitted = _fitted(run, links, history, drawn, _prepared_photos(out, run.base))
+    fitted = _fitted(run, links, history, drawn, prepared)
     if stage.done():
         return replace(fitted, new=False)
     save_known_pairs(out / KNOWN_PAIRS, history, links)
-    if fitted.missing and fitted.decision is None:
+    if fitted.decision is None and not moved and fitted.missing:
         return fitted
+    restored = fitted.decision is None and moved and _differs(out / DECISION, run.base)
+    fitted = replace(fitted, restored=restored)
     written = [out / FOLDER / "recalibration.json"]
-    decision = fitted.decision or (run.base if (out / DECISION).is_file() else None)
+    decision = fitted.decision or (run.base if moved else None)
     if decision:
         written += [decision.save(path) for path in (out / FOLDER / DECISION, out / DECISION)]
     write_json(written[0], fitted.facts())
     stage.finish(written)
     return fitted
+
+
+def _differs(path: Path, base: Decision) -> bool:
+    """Whether a file holds another decision than the one that no verdict has moved."""
+    kept = first_decision([path], base.belongs.encoder)
+    return kept is None or kept.fingerprint != base.fingerprint
 
 
 def _fitted(

@@ -14,6 +14,7 @@ from neardup.review.asked.queues import AUDIT, REVIEW, TRUTH, Progress, Task
 from neardup.review.page.desk import Desk
 from neardup.review.page.payloads import TaskView, shown_progress, shown_task
 from neardup.review.texts import KEYS, Words, language_of, texts
+from neardup.stages import digest_of
 
 QUEUES = MappingProxyType({"review": REVIEW, "audit": AUDIT, "truth": TRUTH})
 """Address of the page of each queue whose pairs are put before a person one after the other."""
@@ -56,6 +57,8 @@ class Pages:
         words, desk = words_of(request), self._desk
         who = unquote(request.cookies.get(NAME_COOKIE, ""))[:LONGEST_NAME] or desk.who
         setup: dict[str, Any] = {"keys": list(map(asdict, KEYS)), "who": desk.who, **values.pop("setup", {})}
+        # What a browser has not sent yet belongs to one database: another folder's page has the same address.
+        setup["place"] = digest_of(str(desk.results.out.resolve()), desk.verdicts.place)
         setup["texts"] = {name: texts(words.language)[name] for name in SCRIPT_TEXTS}
         places = [name for name in PLACES if name != "truth" or desk.queues.truth]
         common = {"words": words, "t": texts(words.language), "place": place, "places": places, "who": who}

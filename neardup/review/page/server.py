@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 from fastapi.staticfiles import StaticFiles
 from PIL import Image
 
-from neardup.errors import ArchiveError, NeardupError, UnreadableImageError
+from neardup.errors import ArchiveError, NeardupError, StorageError, UnreadableImageError
 from neardup.review.asked.queues import CONTRADICTIONS
 from neardup.review.page.api import add_api
 from neardup.review.page.desk import Desk
@@ -66,7 +66,7 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(NeardupError)
     async def refused(_: Request, error: NeardupError) -> JSONResponse:
-        status = 404 if isinstance(error, ArchiveError) else 422
+        status = 404 if isinstance(error, ArchiveError) else 503 if isinstance(error, StorageError) else 422
         return JSONResponse({"error": str(error)}, status)
 
     @app.exception_handler(RequestValidationError)

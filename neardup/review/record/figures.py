@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from neardup.decide.promises import Audit
 from neardup.review.record.links import Links, agreements, audit_of
-from neardup.review.record.verdicts import ANSWERS, QUEUES, Verdict
+from neardup.review.record.verdicts import ANSWERS, QUEUES, WITHDRAWN, Verdict
 
 
 def verdict_figures(history: Sequence[Verdict], links: Links) -> dict[str, float]:
@@ -16,7 +16,7 @@ def verdict_figures(history: Sequence[Verdict], links: Links) -> dict[str, float
         links: what follows from those in force.
     """
     answers = Counter(verdict.verdict for verdict in history)
-    queues = Counter(verdict.queue for verdict in history)
+    queues = Counter(verdict.queue for verdict in history if verdict.verdict != WITHDRAWN)
     figures = {
         **{f"verdicts {answer}": float(answers[answer]) for answer in ANSWERS},
         **{f"verdicts of {queue}": float(queues[queue]) for queue in QUEUES},

@@ -44,7 +44,8 @@ def open_database(file: Path, url: str) -> tuple[Engine, str]:
     """
     try:
         address = make_url(url or f"sqlite:///{file}")
-        place = address.render_as_string(hide_password=True) if url else str(file)
+        # A password may stand in the query, too.
+        place = address.set(query={}).render_as_string(hide_password=True) if url else str(file)
         if address.get_backend_name() not in DIALECTS:
             raise VerdictError(f"{place} is neither SQLite nor PostgreSQL: verdicts are kept in one of these")
         fixed = _fixed_file(address)

@@ -21,7 +21,8 @@ from sqlalchemy import Connection, Engine, Row, exc, select
 from sqlalchemy import table as named_table
 from sqlalchemy.dialects import postgresql, sqlite
 
-from neardup.errors import VerdictError
+from neardup.archive.walk import composed
+from neardup.errors import StorageError, VerdictError
 from neardup.review.record.opening import open_database, refusal
 from neardup.review.record.schema import IN_FORCE, SUPERSEDED, VERDICTS, one_writer
 from neardup.tables import encodable
@@ -114,6 +115,8 @@ class Verdict:
         Raises:
             VerdictError: a photo against itself, an unknown word, nobody's verdict, or numbers that JSON has not.
         """
+        # Browsers and keyboards compose accents in two ways; either way it is one person.
+        object.__setattr__(self, "who", composed(self.who))
         if (self.first, self.second) != pair_of(self.first, self.second):
             raise VerdictError("the two contents of a verdict are out of order: make it with Verdict.of")
         for name, words in (("verdict", (*ANSWERS, WITHDRAWN)), ("queue", QUEUES), ("direction", DIRECTIONS)):
@@ -217,7 +220,7 @@ class Verdicts:
             with self._engine.connect() as connection:
                 yield connection
         except exc.DBAPIError as error:
-            raise VerdictError(refusal(self.place, error, "cannot be read")) from error
+            raise StorageError(refusal(self.place, error, "cannot be read")) from error
         except (VerdictError, TypeError, ValueError) as error:
             damage = sqlite3.DatabaseError(f"a row is malformed, {reason_of(error)}")
             raise VerdictError(refusal(self.place, damage, "cannot be read")) from error
@@ -230,6 +233,7 @@ class Verdicts:
 
         Raises:
             VerdictError: its id stands for another verdict, or it supersedes one that there is not.
+            StorageError: the database does not take it at present.
         """
         return self.add_all([verdict]) == 1
 
@@ -241,13 +245,14 @@ class Verdicts:
 
         Raises:
             VerdictError: an id stands for another verdict, or one supersedes a verdict that there is not.
+            StorageError: the database does not take them at present.
         """
         try:
             with self._engine.begin() as connection:
                 one_writer(connection)
                 return sum(self._insert(connection, verdict) for verdict in verdicts)
         except exc.DBAPIError as error:
-            raise VerdictError(f"nothing was stored: {refusal(self.place, error, 'takes no verdict')}") from error
+            raise StorageError(f"nothing was stored: {refusal(self.place, error, 'takes no verdict')}") from error
 
     def _insert(self, connection: Connection, verdict: Verdict) -> bool:
         """Add one verdict within a transaction; the insertion comes first, so that a second writer waits for it."""
@@ -283,11 +288,14 @@ class Verdicts:
             The verdict that says so.
 
         Raises:
-            VerdictError: there is no such verdict.
+            VerdictError: there is no such verdict, or it is itself one that takes another back.
+            StorageError: the database does not take it at present.
         """
         earlier = self.get(identity)
         if earlier is None:
             raise VerdictError(f"there is no verdict {identity[:80]!r} that could be withdrawn: ask for the list again")
+        if earlier.verdict == WITHDRAWN:
+            raise VerdictError(f"{identity} takes a verdict back, which cannot be withdrawn: answer the pair anew")
         undone = Verdict(earlier.first, earlier.second, WITHDRAWN, who, earlier.queue, supersedes=(identity,))
         self.add(undone)
         return undone

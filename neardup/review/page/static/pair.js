@@ -13,7 +13,8 @@ const list = (storage, name) => ({
   get: () => JSON.parse(storage.getItem(name) || "[]"),
   set: (items) => storage.setItem(name, JSON.stringify(items)),
 });
-const outbox = list(localStorage, "neardup.unsent"), past = list(sessionStorage, `neardup.past.${location.pathname}`);
+const outbox = list(localStorage, `neardup.unsent.${setup.place}`);
+const past = list(sessionStorage, `neardup.past.${location.pathname}`);
 const session = sessionStorage.getItem("neardup.session") || crypto.getRandomValues(new Uint32Array(3)).join("-");
 sessionStorage.setItem("neardup.session", session);
 
