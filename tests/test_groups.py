@@ -253,10 +253,11 @@ def test_the_pair_that_is_drawn_is_the_weakest_that_a_group_needs() -> None:
     assert verified._weakest(dict.fromkeys(range(3), 1), {report.group: report for report in reports}, 5) == [(1, 2)]
 
 
-def test_a_pair_of_which_geometry_cannot_tell_joins_nothing() -> None:
-    """Two skies are alike; that a person says so joins them."""
+@pytest.mark.parametrize("keypoints", [3, 90])
+def test_a_pair_without_a_match_joins_nothing(keypoints: int) -> None:
+    """Two skies are alike, and so are two patterns that geometry says are not one; that a person says so joins them."""
     pairs = decided([SCENE] * 2, {(0, 1): 0.999})
-    sky = replace(pairs.evidence[0], transform=None, keypoints_first=3)  # type: ignore[type-var]
+    sky = replace(pairs.evidence[0], transform=None, keypoints_first=keypoints)  # type: ignore[type-var]
     untold = replace(pairs, evidence=[sky])
     groups, chances = group_pairs(2, untold)
     assert groups.tolist() == [0, 1]
@@ -284,6 +285,16 @@ def test_of_equal_photos_the_first_stands_for_all() -> None:
     judged = PairVerdicts(together=(("a", "b"),), apart=(("b", "c"), ("b", "elsewhere")))
     rules = judged.constraints(["a", "b", "a", "b", "c", "c"], same=((0, 2),))
     assert (rules.together, rules.apart) == (((0, 2), (0, 1)), ((1, 4),))
+
+
+def test_a_further_copy_takes_nothing_from_the_photo_that_pairs_name() -> None:
+    """Size and screen are those of the first row of a content, by which halves are seen to lie side by side."""
+    pairs = decided([SCENE, LEFT, RIGHT], {(0, 1): 0.99, (0, 2): 0.99, (1, 2): 0.0001})
+    dots = [replace(item, screen_first=4.0) for item in pairs.evidence]  # type: ignore[type-var]
+    copied = replace(pairs, evidence=dots, photos={**pairs.photos, 3: "a"})
+    assert copied.sizes(4).tolist() == [*pairs.sizes(3).tolist(), [1, 1]]
+    assert copied.screened() == {0, 1}
+    assert group_pairs(4, copied)[0].tolist() == [0, 0, 0, 1]
 
 
 def linked(chances: dict[tuple[int, int], float], covers: dict[tuple[int, int], tuple[float, float]]) -> LinkedPairs:

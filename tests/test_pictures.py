@@ -36,13 +36,17 @@ def keys_of(photos: Sequence[str]) -> Ints:
     return content_keys(pa.chunked_array([pa.array(photos, pa.string())]))
 
 
-@pytest.mark.parametrize(("slab", "most"), [(20, 1), (60, 3)])
+@pytest.mark.parametrize(("slab", "most", "first"), [(20, 1, 0), (60, 3, 0), (20, 3, 20)])
 def test_photos_that_are_gone_take_no_place_among_the_nearest(
-    tmp_path: Path, slab: int, most: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, slab: int, most: int, first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The nearest of those photos that are there are what a search of these alone gives, whatever the store holds."""
+    """The nearest of those photos that are there are what a search of these alone gives, whatever the store holds.
+
+    Of the photos before the first one none is there, which may be a whole slab, as where another folder shares a store.
+    """
     monkeypatch.setattr(pictures, "KEPT", 10)
     vectors, there = units(60), np.flatnonzero(np.random.default_rng(0).random(60) < 0.6)
+    there = there[there >= first]
     *_, collection = grown(tmp_path, vectors, 20)
     triangle = open_triangle(collection, 0.0, slab, most)
     for block in triangle.blocks():

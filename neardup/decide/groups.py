@@ -13,8 +13,8 @@ from neardup.decide.group_report import GroupReport, LinkedPairs, group_reports
 from neardup.search.pairs import NearPairs
 from neardup.verify.evidence import Evidence
 
-MOST_WITHOUT_GEOMETRY = LINKED - 1e-9
-"""Greatest probability that groups take of a pair of which geometry cannot tell: just below that of a link."""
+MOST_WITHOUT_MATCH = LINKED - 1e-9
+"""Greatest probability that groups take of a pair in which geometry finds no match: just below that of a link."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class DecidedPairs:
     evidence: Sequence[Evidence | None]
     photos: Mapping[int, str]
 
+    @property
+    def _row_of(self) -> dict[str, int]:
+        """SHA-256 → the row that pairs name of it: of equal contents the first."""
+        return {photo: row for row, photo in sorted(self.photos.items(), reverse=True)}
+
     def placements(self, count: int) -> Placements:
         """How the photos of `count` rows lie in one another."""
         rows = self.left.tolist()
@@ -44,9 +49,8 @@ class DecidedPairs:
         return Placements(self.left, self.right, self.probabilities, transforms, self.sizes(count))
 
     def sizes(self, count: int) -> Floats:
-        """Width and height of each photo, float64 (count, 2); 1 where no evidence says them."""
-        sizes = np.ones((count, 2))
-        rows = {photo: row for row, photo in self.photos.items()}
+        """Width and height of each photo, float64 (count, 2); 1 where no evidence says them, as of a further copy."""
+        sizes, rows = np.ones((count, 2)), self._row_of
         for item in self.evidence:
             if item:
                 sizes[rows[item.first]] = item.width_first, item.height_first
@@ -64,7 +68,7 @@ class DecidedPairs:
 
     def screened(self) -> set[int]:
         """Rows of the photos that show a printing screen."""
-        rows = {photo: row for row, photo in self.photos.items()}
+        rows = self._row_of
         return {
             rows[photo]
             for item in self.evidence
@@ -77,7 +81,8 @@ class DecidedPairs:
 def group_pairs(count: int, pairs: DecidedPairs, constraints: Constraints | None = None) -> tuple[Ints, Floats]:
     """Group photos by their decided pairs.
 
-    A pair of which geometry cannot tell joins nothing by itself: it weighs at most 0. A link that contradicts the
+    A pair that was verified and does not match joins nothing by itself, however alike its vectors are, whether geometry
+    says no or cannot tell: it weighs at most 0. A link that contradicts the
     transforms of a triangle is lowered; two photos that lie side by side in a third weigh nothing for or against each
     other, whether they are listed or not.
 
@@ -93,8 +98,8 @@ def group_pairs(count: int, pairs: DecidedPairs, constraints: Constraints | None
     Raises:
         ConfigError: the constraints contradict each other.
     """
-    cannot_tell = np.array([item is not None and item.cannot_tell for item in pairs.evidence], dtype=bool)
-    most = np.where(cannot_tell, MOST_WITHOUT_GEOMETRY, 1.0)
+    unmatched = np.array([item is not None and not item.matched for item in pairs.evidence], dtype=bool)
+    most = np.where(unmatched, MOST_WITHOUT_MATCH, 1.0)
     placements = replace(pairs, probabilities=np.minimum(pairs.probabilities, most)).placements(count)
     lowered = lowered_by_triangles(placements)
     starts, ends = disjoint_pairs(placements)

@@ -143,6 +143,8 @@ def _nearest_of(triangle: Triangle, searched: Ints, numbers: Ints, rows: Ints) -
         chunk = queries[start : start + SLAB]
         vectors, parts = triangle.vectors(gallery[chunk]), list[NearPairs]()
         for first, last in pairwise(np.searchsorted(gallery, ends).tolist()):
+            if first == last:  # no photo of this slab is there any more
+                continue
             nearest = nearest_rows(vectors, triangle.vectors(gallery[first:last]), triangle.most + 1)
             hits = [
                 (query, first + place, similarity)
