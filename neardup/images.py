@@ -4,9 +4,11 @@ import hashlib
 import io
 import os
 import warnings
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Lock
+from types import MappingProxyType
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
@@ -19,6 +21,24 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", 
 """Ends of the names of image files, in lower case."""
 PNG_LEVEL = 1
 """How hard zlib tries, of 9: the usual 6 takes most of the time of a picture, and saves an eighth of its bytes."""
+ORIENTATION = 0x0112
+"""EXIF tag of how a camera was held."""
+UPRIGHT: Mapping[int, Image.Transpose] = MappingProxyType(
+    {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+)
+"""Value of `ORIENTATION` → what makes the picture upright."""
+PHOTOMETRIC = 262
+"""TIFF tag of what the least number stands for: 0 says white."""
+WHITE = 255
+"""The lightest of 256 tones."""
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "MPO")
 """Pillow's names of the formats that are decoded; its other readers are never tried on a stranger's file."""
 
@@ -122,6 +142,8 @@ def open_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.I
     try:
         with quiet:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except MemoryError:  # says nothing of the file
+        raise
     except Exception as error:  # Pillow's readers raise whatever their format led to
         raise UnreadableImageError("the content is no JPEG, PNG, TIFF, BMP, GIF or WebP image") from error
     if image.width * image.height > max_pixels:
@@ -153,10 +175,31 @@ def read_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, draft: int
         image.draft(None, (2 * draft, 2 * draft))
     try:
         with quiet:
+            # A TIFF may count its tones from white; of 16 bits Pillow leaves them so.
+            from_white = image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == 0
             image.load()
-            return _rgb(ImageOps.exif_transpose(image))
+            # `ImageOps.exif_transpose` writes the whole EXIF block anew, and fails on any tag that is odd.
+            turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+            upright = _rgb(image if turn is None else image.transpose(turn))
+            return ImageOps.invert(upright) if from_white else upright
+    except MemoryError:  # says nothing of the file
+        raise
     except Exception as error:  # a decoder may raise anything on a broken file
         raise UnreadableImageError(f"the {image.format} image is truncated or broken ({error})") from error
+
+
+def require_enlargeable(image: Image.Image, shortest: int) -> None:
+    """Refuse a picture so thin that it would become a huge one where its shorter side is enlarged to what is needed.
+
+    Args:
+        image: that is to be encoded.
+        shortest: pixels that its shorter side will have.
+
+    Raises:
+        UnreadableImageError: it would have over `MAX_PIXELS` pixels.
+    """
+    if shortest**2 * max(image.size) > MAX_PIXELS * min(image.size):
+        raise UnreadableImageError(f"a picture of {image.width} x {image.height} pixels is too thin to be compared")
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -172,8 +215,12 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 def _eight_bit(image: Image.Image) -> Image.Image:
     """A 16-bit or float grey image as 8-bit grey; Pillow's own conversion would clip all above 255 to white."""
-    grey = np.asarray(image, dtype=np.float64)
-    top = 65535.0 if image.mode.startswith("I") and grey.max(initial=0) > 255 else max(1.0, float(grey.max(initial=0)))  # noqa: PLR2004
-    if image.mode.startswith("I") and grey.max(initial=0) <= 255:  # noqa: PLR2004
-        top = 255.0
-    return Image.fromarray(np.clip(grey * (255.0 / top), 0, 255).round().astype(np.uint8))
+    grey = np.array(image, dtype=np.float32)
+    greatest, clear = float(grey.max(initial=0)), image.info.get("transparency")
+    top = (65535.0 if greatest > WHITE else WHITE) if image.mode.startswith("I") else max(1.0, greatest)
+    seen_through = None if clear is None else grey == clear
+    grey *= WHITE / top
+    eight = np.clip(grey, 0, WHITE, out=grey).round(out=grey).astype(np.uint8)
+    if seen_through is not None:
+        eight[seen_through] = WHITE
+    return Image.fromarray(eight)

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from oracles import phash_distance
-from PIL import Image
+from PIL import Image, ImageOps
 
 from neardup.archive.hashes import phash_of
 from neardup.builtin.scenes import Scene
 from neardup.errors import UnreadableImageError
-from neardup.images import open_image, quiet, read_image
+from neardup.images import open_image, quiet, read_image, require_enlargeable
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -36,6 +36,50 @@ def test_orientation_is_honoured() -> None:
     exif[0x0112] = 6
     image = read_image(encoded(half_and_half("RGB", "black", "white"), "PNG", exif=exif))
     assert (image.size, image.getpixel((10, 2)), image.getpixel((10, 38))) == ((20, 40), (0, 0, 0), (255, 255, 255))
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_every_orientation_is_pillows(orientation: int) -> None:
+    """Turned and mirrored as Pillow itself does it, and not at all for a number that there is not."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    drawn = Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 40, 3), dtype=np.uint8))
+    data = encoded(drawn, "PNG", exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert np.array_equal(np.asarray(read_image(data)), np.asarray(expected))
+
+
+def test_sixteen_bits_may_count_from_white() -> None:
+    """As scanners write TIFFs; in 8 bits Pillow turns them around itself."""
+    read = read_image(encoded(half_and_half("I;16", 0, 65535), "TIFF", tiffinfo={262: 0}))
+    assert [read.getpixel((x, 10)) for x in (0, 39)] == [(255, 255, 255), (0, 0, 0)]
+
+
+def test_what_is_transparent_in_sixteen_bits_becomes_paper() -> None:
+    """A grey level that stands for nothing."""
+    image = half_and_half("I;16", 7, 30000)
+    assert read_image(encoded(image, "PNG", transparency=7)).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_too_little_memory_is_not_said_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be kept as unreadable and never be looked at again."""
+
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    data = encoded(Image.new("I;16", (8, 8)), "PNG")
+    for reader in ("open", "fromarray"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Image, reader, full)
+            with pytest.raises(MemoryError):
+                read_image(data)
+
+
+def test_a_thin_picture_is_not_enlarged_to_a_huge_one() -> None:
+    """Two hundred bytes would take gigabytes."""
+    require_enlargeable(Image.new("L", (6000, 40)), 224)
+    with pytest.raises(UnreadableImageError, match="30000 x 2 pixels is too thin"):
+        require_enlargeable(Image.new("L", (30000, 2)), 224)
 
 
 def test_sixteen_bits_keep_their_tones() -> None:

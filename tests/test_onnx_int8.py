@@ -136,7 +136,7 @@ def test_a_file_in_half_precision_is_taken_as_it_is(tmp_path: Path) -> None:
     assert half == pytest.approx(full, abs=1e-3)
 
 
-def test_weights_may_lie_in_another_file(tmp_path: Path) -> None:
+def test_weights_may_lie_in_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As torch exports unless it is told otherwise; a folder that is made of it holds them all in one."""
     file = export(products(), tmp_path / "model.onnx", beside=True)
     [weights] = tmp_path.glob("model.onnx*data")
@@ -145,6 +145,13 @@ def test_weights_may_lie_in_another_file(tmp_path: Path) -> None:
     saved = load_encoder(str(tmp_path / "saved"))
     assert saved.fingerprint == load_encoder(str(file), onnx=IMAGENET).fingerprint
     assert saved.encode(IMAGES).tobytes() == encoder.encode(IMAGES).tobytes()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    other = load_encoder(str(export(products(), elsewhere / "model.onnx", beside=True)), onnx=IMAGENET)
+    monkeypatch.chdir(elsewhere)  # where weights of that name lie, which are another model's
+    again = load_encoder(str(file), onnx=IMAGENET)
+    assert again.fingerprint == encoder.fingerprint != other.fingerprint
+    assert again.encode(IMAGES).tobytes() == encoder.encode(IMAGES).tobytes()
     weights.unlink()
     with pytest.raises(EncoderError, match=r"keeps its weights in another file, which cannot be read .*beside it"):
         load_encoder(str(file), onnx=IMAGENET)

@@ -45,6 +45,8 @@ def sentence_of(error: BaseException) -> str | None:
     """
     if isinstance(error, NeardupError):
         return str(error)
+    if isinstance(error, MemoryError):
+        return "there is too little memory: end other programs and run the same command again, it goes on where it was"
     fault = system_error(error)
     if fault and fault.errno is not None:
         what = os.strerror(fault.errno)

@@ -34,7 +34,7 @@ from neardup.encode.shards import keys_of
 from neardup.errors import ConfigError
 from neardup.search.blocks import Triangle, search_all
 from neardup.search.exact_copies import COPY, NEAR
-from neardup.search.pairs import NearPairs, joined
+from neardup.search.pairs import NearPairs, checked_threshold, joined
 from neardup.settings.schema import PrepareSettings
 from neardup.verify.candidates import CANDIDATES
 from neardup.verify.store import EvidenceByPair
@@ -284,13 +284,14 @@ def find_duplicates(
 
     Raises:
         ArchiveError: there is no such folder.
-        ConfigError: there is neither a threshold nor a decision for the encoder.
+        ConfigError: there is neither a threshold nor a decision for the encoder, or the threshold is no similarity.
         EncoderError: there is no such encoder.
     """
     with TemporaryDirectory() as temporary:
         place = str(temporary if store is None else store)
         check_folders(Path(folder), Path(place))
         collection = open_collection(Path(folder), place, encoder, device, "fp32", settings)
+        threshold = None if threshold is None else checked_threshold(threshold)
         decision = None if threshold is not None else shipped_decision(collection.fingerprint)
         if threshold is None and decision is None:
             raise ConfigError(f"no decision is shipped for {encoder}: give a threshold, which belongs to the encoder")

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,9 @@ from neardup.detect.watched import VERIFIED, Member, NearPair, Watched
 from neardup.encode.protocol import Encoder
 from neardup.encode.store import store_of
 from neardup.encode.vectors import embed_photos
-from neardup.errors import ArchiveError, ConfigError
+from neardup.errors import ArchiveError
 from neardup.search.all_pairs import near_pairs
-from neardup.search.pairs import NearPairs, joined
+from neardup.search.pairs import NearPairs, checked_threshold, joined
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, claim
 from neardup.verify.store import EVIDENCE, read_evidence
@@ -60,7 +59,7 @@ def watch(
         ConfigError: the threshold is none.
     """
     check_folders(archive, out)
-    threshold = _checked(threshold)
+    threshold = checked_threshold(threshold)
     claim(out / "watch")
     state, store = out / STATE / "watch", store_of(out, store)
     memory = Memory.load(state / "seen.json")
@@ -88,17 +87,6 @@ def watch(
     memory.after(seen.places, run).save(state / "seen.json")
     say(f"{watched.summary} See {watched.folder}." if watched.folder else watched.summary)
     return watched
-
-
-def _checked(threshold: float) -> float:
-    """The threshold, which must be a similarity.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    if not isinstance(threshold, Real) or not -1 <= threshold <= 1:
-        raise ConfigError(f"the threshold must be a similarity from -1 to 1, not {threshold}: take the calibrated one")
-    return float(threshold)
 
 
 def _say_what_is_seen(

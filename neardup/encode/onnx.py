@@ -20,7 +20,7 @@ from neardup.arrays import Vectors
 from neardup.encode.protocol import require_finite
 from neardup.encode.screen import descreened
 from neardup.errors import EncoderError
-from neardup.images import MAX_PIXELS, read_image
+from neardup.images import MAX_PIXELS, read_image, require_enlargeable
 from neardup.stages import replacing, write_json
 from neardup.words import counted, reason_of
 
@@ -126,6 +126,7 @@ class Preparation:
         filter_ = Image.Resampling(self.resample)
         if self.squeeze:
             return np.asarray(image.resize((self.width, self.height), filter_))
+        require_enlargeable(image, self.shortest)
         ratio = self.shortest / min(image.size)
         width, height = (max(self.shortest, round(side * ratio)) for side in image.size)
         left, top = (width - self.width) // 2, (height - self.height) // 2

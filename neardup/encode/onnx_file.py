@@ -36,8 +36,8 @@ TABLE = "[onnx] of neardup.toml"
 """What a person calls the settings that say how photos are prepared."""
 NCHW, NHWC = "nchw", "nhwc"
 """The two layouts of images: (n, 3, height, width) and (n, height, width, 3)."""
-ELSEWHERE = b"location"
-"""Key by which a graph says in which other file a weight lies."""
+ELSEWHERE = b"\n\x08location"
+"""Key, as protobuf writes it, by which a graph says in which other file a weight lies."""
 
 
 def is_onnx(name: str) -> bool:
@@ -115,17 +115,15 @@ def of_file(name: str, path: Path, given: Mapping[str, Any] | None = None) -> On
 def _open_file(name: str, path: Path) -> OpenGraph:
     """The graph in a file with all its weights; errors as in `open_graph`.
 
-    An exporter may put the weights into another file beside it, as torch does unless it is told otherwise.
+    An exporter may put the weights into another file beside it, as torch does unless it is told otherwise. ONNX Runtime
+    would look for that in the working directory, and no digest would hold it.
 
     Raises:
         EncoderError: besides, the weights lie in another file, which is not there or cannot be read without `onnx`.
     """
     model = path.read_bytes()
-    try:
+    if ELSEWHERE not in model:
         return open_graph(name, model, {})
-    except EncoderError:
-        if ELSEWHERE not in model:
-            raise
     try:
         import onnx  # noqa: PLC0415 - an optional dependency
 

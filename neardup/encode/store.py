@@ -68,6 +68,8 @@ class Store:
     @cached_property
     def _location(self) -> tuple[Any, str, bool]:
         """The file system of the address, the folder in it, and whether that is a folder of this machine."""
+        if "::" in self.url and "://" not in self.url:
+            raise ArchiveError(f"{self.url}: no folder of vectors may have :: in its path; name another one")
         try:
             system, folder = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError) as error:

@@ -18,7 +18,7 @@ from neardup.encode.batch import with_batch
 from neardup.encode.encoder import BUILTIN, Encoder, load_encoder
 from neardup.encode.shards import SHARDS, encode_into, open_store
 from neardup.encode.store import Store, store_of, vector_column, vectors_of, write_vectors
-from neardup.errors import ArchiveError, EncoderError
+from neardup.errors import ArchiveError, EncoderError, UnreadableImageError
 from neardup.images import MAX_PIXELS
 from neardup.progress import bar
 from neardup.stages import replacing
@@ -241,7 +241,10 @@ def _refuse(path: Path, encoder: Encoder, max_pixels: int) -> None:
         FileNotFoundError: it is not there.
         ArchiveError: it can be read, so that other bytes were there when its SHA-256 was taken.
     """
-    encoder.read(path, max_pixels)
+    try:
+        encoder.read(path, max_pixels)
+    except UnreadableImageError as error:
+        raise UnreadableImageError(f"{path}: {error}") from error
     raise ArchiveError(f"{path} changed while the folder was read: do it again")
 
 

@@ -177,6 +177,8 @@ def measure_recall(graph: Any, vectors: Vectors, top: int, least: float, seed: i
     """
     rows = np.random.default_rng(seed).permutation(len(vectors))[:SAMPLE]
     top = min(top, len(vectors) - 1)
+    if top <= 0:  # a photo without any other
+        return Recall(0, EFFORTS[0], 1.0, len(rows))
     # Similarity of the least similar photo that must be found, of `top` others and the photo itself.
     least_similarity = np.array([np.partition(vectors @ vectors[row], -top - 1)[-top - 1] for row in rows])
     for effort in EFFORTS:
@@ -186,7 +188,7 @@ def measure_recall(graph: Any, vectors: Vectors, top: int, least: float, seed: i
         found_others = (
             (found != rows[:, None]) & (found >= 0) & (similarities >= least_similarity[:, None] - DIFFERENCE)
         )
-        recall = float(np.minimum(found_others.sum(axis=1), top).mean() / max(top, 1))
+        recall = float(np.minimum(found_others.sum(axis=1), top).mean() / top)
         if recall >= least:
             break
     return Recall(top, graph.hnsw.efSearch, recall, len(rows))

@@ -13,7 +13,7 @@ from neardup.arrays import Ints, Vectors
 from neardup.encode.encoder import BUILTIN, Encoder, load_encoder
 from neardup.encode.files import encode_files
 from neardup.encode.vectors import Embeddings
-from neardup.errors import ArchiveError, UnreadableImageError
+from neardup.errors import ArchiveError, ConfigError, UnreadableImageError
 from neardup.images import MAX_PIXELS, read_file
 from neardup.search.int8_products import Quantized, int8_pays, multiply, products_of_pairs
 
@@ -126,8 +126,11 @@ def nearest(queries: Vectors, gallery: Embeddings, top: int, *, fingerprint: str
 
     Raises:
         EncoderError: the gallery was made by another encoder.
+        ConfigError: fewer than one hit is asked for.
     """
     gallery.require(fingerprint)
+    if top < 1:
+        raise ConfigError(f"there is no search for {top} hits: ask for one or more")
     paths, photos = gallery.paths, gallery.photos
     ranked = _ranked(queries, gallery.vectors, top, lambda row: paths[row])
     return [[Hit(paths[row], photos[row], similarity) for row, similarity in hits] for hits in ranked]
@@ -202,6 +205,7 @@ def search(
         ArchiveError: there is no such file.
         UnreadableImageError: the file is not an image.
         EncoderError: the gallery was made by another encoder.
+        ConfigError: fewer than one hit is asked for.
     """
     model = load_encoder(encoder) if isinstance(encoder, str) else encoder
     queries = read_queries(Path(photo), model, print, max_pixels)

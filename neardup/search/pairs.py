@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
 from neardup.arrays import Bools, Floats, Ints, Vectors
+from neardup.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -71,3 +73,14 @@ def joined(parts: Sequence[NearPairs]) -> NearPairs:
     """The pairs of all parts, one part after the other."""
     sides = zip(*((part.left, part.right, part.similarities) for part in parts), strict=True)
     return NearPairs(*map(np.concatenate, sides))
+
+
+def checked_threshold(threshold: float) -> float:
+    """The threshold, which must be a similarity.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not isinstance(threshold, Real) or not -1 <= threshold <= 1:
+        raise ConfigError(f"the threshold must be a similarity from -1 to 1, not {threshold}: take the calibrated one")
+    return float(threshold)

@@ -227,10 +227,13 @@ class Photos:
     def normalise(self, pixels: Tensor) -> Tensor:
         """The rest of the encoder's preprocessing, on the pixels' device: float32."""
         processor = self._processor
+        levels = pixels.float() * (processor.rescale_factor if processor.do_rescale else 1.0)
+        if not processor.do_normalize:
+            return levels
         mean, std = (
             torch.tensor(v, device=pixels.device)[:, None, None] for v in (processor.image_mean, processor.image_std)
         )
-        ready: Tensor = (pixels.float() * processor.rescale_factor - mean) / std
+        ready: Tensor = (levels - mean) / std
         return ready
 
 
