@@ -1,6 +1,6 @@
 # Two commands for a new user: `make demo` and `make test`. Both make the environment first, every version pinned.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-# TORCH=cpu takes PyTorch's own builds without CUDA, from PyTorch's index: 2 GB in place of 6.
+# TORCH=cpu takes PyTorch's own builds without CUDA, from PyTorch's index: 2 GB in place of 7.
 TORCH ?=
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +17,7 @@ export UV_COMPILE_BYTECODE := 1
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { echo "neardup needs Python 3.11, 3.12 or 3.13: install one, or say make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet --disable-pip-version-check uv==0.13.9; }
-	@echo "Installing what constraints.txt pins: about $(if $(filter cpu,$(TORCH)),2 GB,6 GB), a few minutes the first time"
+	@echo "Installing what constraints.txt pins: about $(if $(filter cpu,$(TORCH)),2 GB,7 GB), a few minutes the first time"
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(if $(TORCH),--torch-backend $(TORCH)) --constraint constraints.txt --group dev --editable ".[dask,index,int8,postgres,s3]"
 	@# Only tests need it, and it asks for an older Pillow than ours, which it runs with as well.
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --no-deps iiif-prezi3

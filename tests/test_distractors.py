@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from neardup.measure.evaluate import Evaluation
 from neardup.measure.low_precision import measure
 from neardup.settings.schema import PrepareSettings, Settings, TranslateSettings
 from neardup.stages import digest_file
+from neardup.train.examples import training_examples
 
 SETTINGS = PrepareSettings()
 
@@ -77,6 +79,25 @@ def test_a_photo_that_the_ground_truth_names_is_no_distractor(archive: Archive, 
     left_out = next(photo for photo in test_set.photos if groups.count(photo.group) == 1)
     TestSet(tuple(photo for photo in test_set.photos if photo != left_out)).save(results)
     assert left_out.sha256 not in {photo.sha256 for photo in candidates(archive, results, SETTINGS)}
+
+
+def test_a_ground_truth_is_found_however_its_accents_are_composed(made: MadeArchive, out: Path, tmp_path: Path) -> None:
+    """A Mac decomposes them on its disk, and settings have them as they were typed."""
+    root = tmp_path / "archive"
+    shutil.copytree(made.root, root)
+    (root / SETTINGS.ground_truth).rename(root / unicodedata.normalize("NFD", "donn\xe9es.xlsx"))
+    settings = replace(SETTINGS, ground_truth="donn\xe9es.xlsx")
+    assert candidates(scan(root, patterns=settings.photos, exclude=settings.pages), out, settings)
+
+
+def test_a_legend_without_a_caption_is_one_sentence(out: Path, tmp_path: Path) -> None:
+    """As where sheets have gained one since they were translated."""
+    results = tmp_path / "results"
+    shutil.copytree(out, results)
+    table = (results / "captions.csv").read_text(encoding="utf-8-sig").splitlines(keepends=True)
+    (results / "captions.csv").write_text("".join(table[:-1]))
+    with pytest.raises(ArchiveError, match=r"captions\.csv lacks 1 legend .*: run `neardup translate --out"):
+        training_examples(results)
 
 
 def test_a_smaller_draw_is_the_beginning_of_a_greater_one(out: Path, free: int) -> None:

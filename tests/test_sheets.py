@@ -1,5 +1,6 @@
 """Sheets are read as text with their formulas seen, and written so that no text becomes one."""
 
+import re
 import struct
 import zipfile
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import openpyxl
 import pandas as pd
 import pytest
+from openpyxl.worksheet.formula import ArrayFormula
 from python_calamine import CalamineWorkbook
 
 from neardup.archive.sheets import as_text, find_workbooks, read_workbook
@@ -32,6 +34,33 @@ def test_a_formula_is_seen(tmp_path: Path) -> None:
         ("A1", "plain", False),
         ("B1", "=1+1", True),
     ]
+
+
+def test_a_formula_of_several_cells_is_its_text(tmp_path: Path) -> None:
+    """An array formula is an object to openpyxl, whose place in memory must not get into a report."""
+    book = openpyxl.Workbook()
+    book.active["A1"] = ArrayFormula("A1:A2", "=B1:B2")
+    book.save(tmp_path / "x.xlsx")
+    cell = read_workbook(tmp_path / "x.xlsx")[0].rows[0][0]
+    assert cell is not None
+    assert (cell.text, cell.formula) == ("=B1:B2", True)
+
+
+def test_a_formula_with_a_prefix_is_seen(tmp_path: Path) -> None:
+    """As the Open XML SDK writes the elements of a sheet."""
+    book = openpyxl.Workbook()
+    book.active.append(["=1+1"])
+    book.save(tmp_path / "x.xlsx")
+    with zipfile.ZipFile(tmp_path / "x.xlsx") as parts:
+        contents = {name: parts.read(name) for name in parts.namelist()}
+    name = "xl/worksheets/sheet1.xml"
+    prefixed = re.sub(rb"<(/?)(\w)", rb"<\1x:\2", contents[name]).replace(b"xmlns=", b"xmlns:x=")
+    with zipfile.ZipFile(tmp_path / "x.xlsx", "w") as parts:
+        for part, content in (contents | {name: prefixed}).items():
+            parts.writestr(part, content)
+    cell = read_workbook(tmp_path / "x.xlsx")[0].rows[0][0]
+    assert cell is not None
+    assert (cell.text, cell.formula) == ("=1+1", True)
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+49", "-1", "@home", "http://x.org", "007"])

@@ -134,7 +134,9 @@ def _formulas(path: Path) -> dict[str, dict[tuple[int, int], str]]:
     try:
         return {
             sheet.title: {
-                (cell.row, cell.column): str(cell.value)
+                (cell.row, cell.column): str(
+                    getattr(cell.value, "text", cell.value)
+                )  # of several cells it is an object
                 for row in sheet.iter_rows()
                 for cell in row
                 if cell.data_type == "f"
@@ -151,4 +153,4 @@ def _has_formula(path: Path) -> bool:
         return False
     with zipfile.ZipFile(path) as parts:
         names = [name for name in parts.namelist() if re.match(r"xl/worksheets/[^/]+\.xml$", name)]
-        return any(re.search(rb"<f[ >/]", parts.read(name)) for name in names)
+        return any(re.search(rb"<(?:\w+:)?f[ >/]", parts.read(name)) for name in names)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from neardup.archive.leaks import Leaks
 from neardup.archive.names import Names, distinct_names
-from neardup.archive.prepare import ARCHIVE_FILE, copy_photos
+from neardup.archive.prepare import ARCHIVE_FILE, copy_photos, find_ground_truth
 from neardup.archive.scan import Archive, Photo, scan_archive
 from neardup.archive.sheets import read_workbook
 from neardup.archive.testset import TestPhoto, TestSet
@@ -156,7 +156,7 @@ def candidates(archive: Archive, out: Path, settings: PrepareSettings) -> list[P
 def _named_by_ground_truth(archive: Archive, settings: PrepareSettings) -> Iterable[Photo]:
     """Every photo that a cell of the ground truth means, or may mean if misspelt, in the test set or not."""
     names = Names(archive)
-    for sheet in read_workbook(archive.root / settings.ground_truth):
+    for sheet in read_workbook(archive.root / find_ground_truth(archive.root, settings)):
         for row in sheet.rows:
             for cell in filter(None, row):
                 yield from names.find(cell.text).photos or names.find(names.suggest(cell.text)).photos

@@ -5,10 +5,12 @@ from pathlib import Path
 from neardup.archive.captions import load_captions
 from neardup.archive.scan import scan_archive
 from neardup.archive.trainingset import TrainingSet
+from neardup.errors import ArchiveError
 from neardup.images import MAX_PIXELS
 from neardup.measure.distractors import archive_of, candidates, draw
 from neardup.stages import STATE
 from neardup.train.batches import Example
+from neardup.words import counted, typed
 
 
 def training_examples(out: Path, max_pixels: int = MAX_PIXELS) -> list[Example]:
@@ -19,9 +21,14 @@ def training_examples(out: Path, max_pixels: int = MAX_PIXELS) -> list[Example]:
         max_pixels: training refuses a photo that has more.
 
     Raises:
-        ArchiveError: nothing has been prepared in `out`.
+        ArchiveError: nothing has been prepared in `out`, or legends have come since it was translated.
     """
-    captions = load_captions(out)
+    captions, photos = load_captions(out), TrainingSet.load(out).photos
+    if missing := {photo.legend for photo in photos} - captions.keys():
+        raise ArchiveError(
+            f"captions.csv lacks {counted(len(missing), 'legend')} of the training set: run `neardup translate --out "
+            f"{typed(out)}`"
+        )
     return [
         Example(
             image=out / "training_set" / photo.image_name,
@@ -30,7 +37,7 @@ def training_examples(out: Path, max_pixels: int = MAX_PIXELS) -> list[Example]:
             phash=photo.phash,
             max_pixels=max_pixels,
         )
-        for photo in TrainingSet.load(out).photos
+        for photo in photos
     ]
 
 
