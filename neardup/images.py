@@ -11,7 +11,7 @@ from threading import Lock
 from types import MappingProxyType
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from neardup.errors import UnreadableImageError
 
@@ -21,8 +21,6 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", 
 """Ends of the names of image files, in lower case."""
 PNG_LEVEL = 1
 """How hard zlib tries, of 9: the usual 6 takes most of the time of a picture, and saves an eighth of its bytes."""
-ORIENTATION = 0x0112
-"""EXIF tag of how a camera was held."""
 UPRIGHT: Mapping[int, Image.Transpose] = MappingProxyType(
     {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -34,9 +32,7 @@ UPRIGHT: Mapping[int, Image.Transpose] = MappingProxyType(
         8: Image.Transpose.ROTATE_90,
     }
 )
-"""Value of `ORIENTATION` → what makes the picture upright."""
-PHOTOMETRIC = 262
-"""TIFF tag of what the least number stands for: 0 says white."""
+"""EXIF orientation → what makes the picture upright."""
 WHITE = 255
 """The lightest of 256 tones."""
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "MPO")
@@ -176,10 +172,13 @@ def read_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, draft: int
     try:
         with quiet:
             # A TIFF may count its tones from white; of 16 bits Pillow leaves them so.
-            from_white = image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == 0
+            from_white = (
+                image.mode.startswith("I;16")
+                and getattr(image, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation) == 0
+            )
             image.load()
             # `ImageOps.exif_transpose` writes the whole EXIF block anew, and fails on any tag that is odd.
-            turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+            turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
             upright = _rgb(image if turn is None else image.transpose(turn))
             return ImageOps.invert(upright) if from_white else upright
     except MemoryError:  # says nothing of the file

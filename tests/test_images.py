@@ -148,11 +148,10 @@ def test_a_smaller_print_has_the_same_look() -> None:
 
 def test_pictures_read_by_threads_leave_warnings_as_they_were() -> None:
     """Else nobody would be told afterwards what is left out."""
-    buffer = io.BytesIO()
-    Scene.of(3).image.save(buffer, "JPEG")
+    data = encoded(Scene.of(3).image, "JPEG")
     before = list(warnings.filters)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(read_image, [buffer.getvalue()] * 400))
+        list(pool.map(read_image, [data] * 400))
     assert warnings.filters == before
 
 

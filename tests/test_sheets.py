@@ -24,6 +24,19 @@ def test_a_cell_is_read_as_a_person_reads_it(value: object, text: str) -> None:
     assert as_text(value) == text
 
 
+def parts_of(workbook: Path) -> dict[str, bytes]:
+    """The files that a workbook is made of."""
+    with zipfile.ZipFile(workbook) as parts:
+        return {name: parts.read(name) for name in parts.namelist()}
+
+
+def write_parts(workbook: Path, contents: dict[str, bytes]) -> None:
+    """Make a workbook of such files."""
+    with zipfile.ZipFile(workbook, "w") as parts:
+        for name, content in contents.items():
+            parts.writestr(name, content)
+
+
 def test_a_formula_is_seen(tmp_path: Path) -> None:
     """The cell says that a formula stands in it, and where."""
     book = openpyxl.Workbook()
@@ -51,13 +64,9 @@ def test_a_formula_with_a_prefix_is_seen(tmp_path: Path) -> None:
     book = openpyxl.Workbook()
     book.active.append(["=1+1"])
     book.save(tmp_path / "x.xlsx")
-    with zipfile.ZipFile(tmp_path / "x.xlsx") as parts:
-        contents = {name: parts.read(name) for name in parts.namelist()}
-    name = "xl/worksheets/sheet1.xml"
+    contents, name = parts_of(tmp_path / "x.xlsx"), "xl/worksheets/sheet1.xml"
     prefixed = re.sub(rb"<(/?)(\w)", rb"<\1x:\2", contents[name]).replace(b"xmlns=", b"xmlns:x=")
-    with zipfile.ZipFile(tmp_path / "x.xlsx", "w") as parts:
-        for part, content in (contents | {name: prefixed}).items():
-            parts.writestr(part, content)
+    write_parts(tmp_path / "x.xlsx", contents | {name: prefixed})
     cell = read_workbook(tmp_path / "x.xlsx")[0].rows[0][0]
     assert cell is not None
     assert (cell.text, cell.formula) == ("=1+1", True)
@@ -162,11 +171,8 @@ def test_a_formula_that_openpyxl_cannot_read_is_no_crash(tmp_path: Path) -> None
     book = openpyxl.Workbook()
     book.active.append(["=1+1"])
     book.save(tmp_path / "x.xlsx")
-    with zipfile.ZipFile(tmp_path / "x.xlsx") as parts:
-        contents = {name: parts.read(name) for name in parts.namelist()}
+    contents = parts_of(tmp_path / "x.xlsx")
     del contents["[Content_Types].xml"]
-    with zipfile.ZipFile(tmp_path / "x.xlsx", "w") as parts:
-        for name, content in contents.items():
-            parts.writestr(name, content)
+    write_parts(tmp_path / "x.xlsx", contents)
     with pytest.raises(ArchiveError, match="not a workbook that can be read"):
         read_workbook(tmp_path / "x.xlsx")

@@ -134,9 +134,8 @@ def _formulas(path: Path) -> dict[str, dict[tuple[int, int], str]]:
     try:
         return {
             sheet.title: {
-                (cell.row, cell.column): str(
-                    getattr(cell.value, "text", cell.value)
-                )  # of several cells it is an object
+                # Of several cells it is an object.
+                (cell.row, cell.column): str(getattr(cell.value, "text", cell.value))
                 for row in sheet.iter_rows()
                 for cell in row
                 if cell.data_type == "f"

@@ -69,11 +69,12 @@ class Answers:
 
     def seconds(self, who: str) -> float | None:
         """The median time that a person takes for a pair; None before the first answer."""
+        person = composed(who)
         own = [
             verdict.seconds
             for in_force in self._on.values()
             for verdict in in_force
-            if verdict.who == composed(who) and verdict.seconds is not None and verdict.seconds <= LONGEST_S
+            if verdict.who == person and verdict.seconds is not None and verdict.seconds <= LONGEST_S
         ]
         return median(own) if own else None
 

@@ -145,12 +145,12 @@ def import_answers(
         VerdictError: nobody is named, or the database refuses.
     """
     rows, faults, notes = _read(path)
+    current, history = verdicts.current(), verdicts.history()
     known = {candidate.id: candidate.pair for candidate in candidates}
-    known |= {id_of(*verdict.pair): verdict.pair for verdict in verdicts.history()}
+    known |= {id_of(*verdict.pair): verdict.pair for verdict in history}
     by_id = {candidate.id: candidate for candidate in candidates}
-    current = verdicts.current()
     before = {verdict.pair: verdict for verdict in current if verdict.who == who}
-    last = {verdict.pair: verdict.id for verdict in verdicts.history() if verdict.who == who}
+    last = {verdict.pair: verdict.id for verdict in history if verdict.who == who}
 
     @cache
     def answered_after(number: int) -> set[tuple[str, str]]:
