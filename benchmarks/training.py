@@ -16,7 +16,6 @@ import torch
 from encoding import decoded_whole, random_checkpoint
 from PIL import Image
 from rates import SCAN, SMALL, Measured, Topics, made_jpegs, measured
-from torch.nn import functional
 from torchvision.io import decode_image
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
@@ -175,12 +174,7 @@ def by_notebook(files: Sequence[Path], encoder: str) -> Callable[[], object]:
 
     def step() -> str:
         optimizer.zero_grad()
-        output = clip.model(**texts, **pixels)
-        own = torch.arange(BATCH)
-        loss = (
-            functional.cross_entropy(output.logits_per_image, own)
-            + functional.cross_entropy(output.logits_per_text, own)
-        ) / 2
+        loss = clip.model(**texts, **pixels, return_loss=True).loss
         torch.autograd.backward(loss)
         optimizer.step()
         return f"loss {loss.item():.5f}"
