@@ -11,7 +11,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -39,6 +39,8 @@ ABANDONED_S = 86_400
 """Seconds without a write after which a half-written file is taken for one of a process that was killed."""
 _PARTIAL = re.compile(r"\..+\.\d+-\d+\.part(\.\w+)?")
 """Names of the files that `replacing` writes to before they get their own name."""
+SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "__macosx"})
+"""Names, in small letters, of files and folders that Windows, macOS and network disks leave in any folder they show."""
 LONG_NAME = 200
 """Bytes of a file's name from which on it is cut while the file is written: disks take 255, and a name grows by 30."""
 
@@ -69,9 +71,18 @@ def digest_contents(path: Path) -> str:
     return digest_file(path)
 
 
+def left_by_a_system(name: str) -> bool:
+    """Whether an entry of a folder is none that a person or neardup put there, by its name: hidden, or a system's."""
+    return name.startswith(".") or name.lower() in SYSTEM_FILES
+
+
 def _files(folder: Path) -> list[Path]:
-    """All files in a folder and its subfolders, in the order of their paths."""
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+    """All files in a folder and its subfolders, in the order of their paths, but those that a system left there."""
+    found = []
+    for parent, below, names in os.walk(folder):
+        below[:] = [name for name in below if not left_by_a_system(name)]
+        found += [Path(parent, name) for name in names if not left_by_a_system(name)]
+    return sorted(path for path in found if path.is_file())
 
 
 def digest_of(*parts: object) -> str:
@@ -196,19 +207,31 @@ def alone(out: Path, say: Callable[[str], object]) -> Iterator[None]:
         lock.release()
 
 
-def claim(folder: Path) -> None:
+def claim(folder: Path, keep: Container[str] | None = None) -> None:
     """Make a folder of an output folder ours, so that we may delete in it what a former run left there.
+
+    Args:
+        folder: the folder; made where it is not there yet.
+        keep: names of the files that stay in it, all others but those of a system are deleted; None deletes none.
 
     Raises:
         ArchiveError: it holds files and was not made by us.
     """
     sign = folder.parent / STATE / f"{folder.name}.ours"
-    if not sign.exists() and folder.exists() and any(folder.iterdir()):
+    if not sign.exists() and _filled(folder):
         raise ArchiveError(f"{folder} holds files that neardup did not write: name another folder with --out")
     folder.mkdir(parents=True, exist_ok=True)
     sign.parent.mkdir(parents=True, exist_ok=True)
     sign.touch()
     delete_abandoned(folder)
+    for path in folder.iterdir() if keep is not None else ():
+        if path.name not in keep and not left_by_a_system(path.name) and not path.is_dir():
+            path.unlink()
+
+
+def _filled(folder: Path) -> bool:
+    """Whether a folder holds more than what a system left there."""
+    return folder.exists() and not all(left_by_a_system(path.name) for path in folder.iterdir())
 
 
 def write_json(path: Path, value: object) -> None:

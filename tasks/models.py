@@ -16,7 +16,7 @@ from tasks.addresses import reachable, without_credentials
 def fetch_encoder(name: str, uri: str, cache: Path) -> str:
     """The local folder of the checkpoint that an MLflow model URI names.
 
-    An alias is looked up each time; the weights of a version are fetched once.
+    What an alias or `latest` stands for is looked up each time; the weights of a version are fetched once.
 
     Args:
         name: as `models:/near-duplicates@champion` or `runs:/RUN/model`.
@@ -30,8 +30,8 @@ def fetch_encoder(name: str, uri: str, cache: Path) -> str:
     mlflow.set_tracking_uri(uri)
     with reachable(uri):
         try:
-            source = _source(MlflowClient(uri), name)
-            folder = cache / digest_of(uri, source)[:16]
+            source, made = _source(MlflowClient(uri), name)
+            folder = cache / digest_of(uri, source, made)[:16]
             if not folder.is_dir():
                 _fetch(source, folder)
         except MlflowException as error:
@@ -48,12 +48,24 @@ def fetch_encoder(name: str, uri: str, cache: Path) -> str:
     return str(found[0].parent)
 
 
-def _source(client: MlflowClient, name: str) -> str:
-    """What an alias, or a version, of a registered model stands for now; any other URI as it is."""
+def _source(client: MlflowClient, name: str) -> tuple[str, list[object]]:
+    """The version of a registered model that a URI stands for now, and what tells it from others of its number.
+
+    A registry that was made anew, or a model that was deleted and registered again, counts from 1 again. Any other URI
+    names one model for good and stays as it is.
+    """
     model, at, alias = name.removeprefix("models:/").partition("@")
-    if not name.startswith("models:/") or not at:
-        return name
-    return f"models:/{model}/{client.get_model_version_by_alias(model, alias).version}"
+    if not at:
+        model, _, number = model.partition("/")
+    if not name.startswith("models:/") or not (at or number.isdecimal() or number == "latest"):
+        return name, []
+    if at:
+        version = client.get_model_version_by_alias(model, alias)
+    else:
+        if number == "latest":
+            number = str(max((int(v.version) for v in client.search_model_versions(f"name = '{model}'")), default=0))
+        version = client.get_model_version(model, number)
+    return f"models:/{model}/{version.version}", [version.source, version.run_id, version.creation_timestamp]
 
 
 def _fetch(source: str, folder: Path) -> None:

@@ -38,13 +38,16 @@ def test_pages_are_no_photos(folder: Path) -> None:
 
 
 def test_hidden_files_and_other_suffixes_are_not_listed(folder: Path) -> None:
-    """Lock files, hidden folders and texts are no photos."""
+    """Lock files, hidden folders, thumbnails and deleted files of a network disk and texts are no photos."""
     for name in (
         "a/photos/~$x.jpg",
         "a/photos/.y.jpg",
         "a/photos/._x.JPG",
         "a/photos/notes.txt",
         ".trash/photos/x.jpg",
+        "a/photos/@eaDir/x.jpg/SYNOPHOTO_THUMB_XL.jpg",
+        "#recycle/photos/x.jpg",
+        "__MACOSX/photos/x.jpg",
     ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"x")

@@ -124,6 +124,15 @@ def test_a_file_that_went_or_came_undoes_a_folder(finished: Stage, name: str) ->
     assert not finished.done()
 
 
+@pytest.mark.parametrize("name", [".DS_Store", "._x", "below/Thumbs.db", "@eaDir/x/thumbnail.jpg"])
+def test_what_a_system_leaves_in_a_folder_changes_nothing(finished: Stage, name: str) -> None:
+    """To open a folder in a file manager is no edit."""
+    path = finished.out / "folder" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("1")
+    assert finished.done()
+
+
 @pytest.mark.parametrize("copy", [shutil.copy, shutil.copy2], ids=["new times", "times kept"])
 def test_a_copied_output_folder_is_done(finished: Stage, tmp_path: Path, copy: Callable[..., object]) -> None:
     """Its bytes are the same, whatever the times of its files."""
@@ -338,6 +347,18 @@ def test_a_folder_of_somebody_else_is_not_claimed(tmp_path: Path) -> None:
     (tmp_path / "ours" / "x.jpg").write_text("x")
     claim(tmp_path / "ours")
     assert sorted(path.name for path in tmp_path.rglob("*.jpg")) == ["mine.jpg", "x.jpg"]
+
+
+def test_a_claimed_folder_keeps_what_is_named_and_what_a_system_left(tmp_path: Path) -> None:
+    """Neither a folder of thumbnails nor one that was opened in a file manager stops the work."""
+    folder = tmp_path / "ours"
+    (folder / "@eaDir").mkdir(parents=True)
+    (folder / ".DS_Store").write_text("1")
+    claim(folder)
+    for name in ("new.jpg", "stale.jpg"):
+        (folder / name).write_text("1")
+    claim(folder, keep={"new.jpg"})
+    assert sorted(path.name for path in folder.iterdir()) == [".DS_Store", "@eaDir", "new.jpg"]
 
 
 def test_two_threads_may_write_one_file_at_once(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from servers import free_port, mlflow_server
 
+from neardup.encode.onnx import PREPARATION
 from neardup.errors import ArchiveError, EncoderError, TrackingError
 from neardup.settings.schema import Settings
 from neardup.stages import digest_file, write_json
@@ -225,3 +227,41 @@ def test_the_password_is_used_but_in_no_sentence(tmp_path: Path) -> None:
             fetch_encoder("models:/near-duplicates@champion", uri, tmp_path)
     assert shown[0] == f"Basic {base64.b64encode(f'me:{SECRET}'.encode()).decode()}"
     assert SECRET not in f"{away.value}{missing.value}"
+
+
+@pytest.mark.parametrize("ending", ["/1", "/latest", "@champion"])
+def test_another_model_of_the_same_number_is_fetched(ending: str, empty: Path, tmp_path: Path) -> None:
+    """A model that was deleted and registered again counts from 1 again; its weights are not the former ones."""
+    shutil.copy(empty / "mlflow.db", tmp_path)
+    uri, found = f"sqlite:///{tmp_path}/mlflow.db", []
+    client = MlflowClient(uri)
+    for weights in ("former", "later"):
+        source = tmp_path / weights
+        source.mkdir()
+        (source / PREPARATION).write_text(weights)
+        client.create_registered_model("near-duplicates")
+        version = client.create_model_version("near-duplicates", source.as_uri())
+        client.set_registered_model_alias("near-duplicates", "champion", version.version)
+        for _ in range(2):
+            folder = fetch_encoder(f"models:/near-duplicates{ending}", uri, tmp_path / "cache")
+            found.append((Path(folder) / PREPARATION).read_text())
+        client.delete_registered_model("near-duplicates")
+    assert found == ["former", "former", "later", "later"]
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_the_latest_version_is_looked_up_each_time(empty: Path, tmp_path: Path) -> None:
+    """A model without a version is said to be none."""
+    shutil.copy(empty / "mlflow.db", tmp_path)
+    uri, found = f"sqlite:///{tmp_path}/mlflow.db", []
+    client = MlflowClient(uri)
+    client.create_registered_model("near-duplicates")
+    with pytest.raises(EncoderError, match="no model models:/near-duplicates/latest"):
+        fetch_encoder("models:/near-duplicates/latest", uri, tmp_path / "cache")
+    for weights in ("first", "second"):
+        (tmp_path / weights).mkdir()
+        (tmp_path / weights / PREPARATION).write_text(weights)
+        client.create_model_version("near-duplicates", (tmp_path / weights).as_uri())
+        folder = fetch_encoder("models:/near-duplicates/latest", uri, tmp_path / "cache")
+        found.append((Path(folder) / PREPARATION).read_text())
+    assert found == ["first", "second"]

@@ -259,11 +259,7 @@ def copy_photos(root: Path, photos: Sequence[tuple[str, str]], folder: Path) -> 
     Raises:
         ArchiveError: the folder holds files of somebody else, or a photo cannot be read any more.
     """
-    claim(folder)
-    wanted = {name for _, name in photos}
-    for stale in folder.iterdir():
-        if stale.name not in wanted:
-            stale.unlink()
+    claim(folder, keep={name for _, name in photos})
     for path, name in bar(photos, f"copying to {folder.name}", unit="photo", disable=None):
         target = folder / name
         try:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from neardup.images import SUFFIXES, suffix_of
+from neardup.stages import left_by_a_system
 
 HIDDEN = (".", "~$")
 """Beginnings of the names of files that are none of the archive's.
@@ -54,7 +55,8 @@ def legible(path: str) -> str:
 def walk(root: Path, suffixes: Collection[str], on_skip: OnSkip = ignore) -> Iterator[str]:
     """Paths, relative to `root`, of all files with one of some suffixes, folder by folder; the same order each time.
 
-    Hidden files and folders are passed over, links to folders are not followed.
+    Hidden files and folders are passed over, as are folders of thumbnails and of deleted files that network disks and
+    macOS make; links to folders are not followed.
 
     Args:
         root: the folder.
@@ -69,7 +71,7 @@ def walk(root: Path, suffixes: Collection[str], on_skip: OnSkip = ignore) -> Ite
         for entry in _entries(root, folder, on_skip):
             path = folder + entry.name
             if _is_folder(entry):
-                below += [] if entry.name.startswith(".") else [f"{path}/"]
+                below += [] if left_by_a_system(entry.name) else [f"{path}/"]
             elif not entry.name.startswith(HIDDEN) and suffix_of(entry.name) in suffixes:
                 if fault := _fault(entry, path):
                     on_skip(Skipped(legible(path), fault))

@@ -131,8 +131,6 @@ def _claim(folder: Path, sign: Path, mark: str) -> None:
     """Empty the folder unless a run with the same inputs began it."""
     if sign.is_file() and sign.read_text(encoding="utf-8") == mark:
         return
-    claim(folder)
-    for stale in folder.iterdir():
-        stale.unlink()
+    claim(folder, keep=())
     with replacing(sign) as unfinished:
         unfinished.write_text(mark, encoding="utf-8")
