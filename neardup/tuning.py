@@ -65,7 +65,7 @@ class Tuning:
     def key(self) -> str:
         """Digest of all that a trial's result depends on, and of the ranges: another key is another study."""
         searched = {k: v for k, v in asdict(self.settings.tune).items() if k not in {"trials", "parallel", "minutes"}}
-        return digest_of(TUNE_STEP, self.settings.encoder, self.start.key, searched)
+        return digest_of(TUNE_STEP, self.settings.encoder, self._inputs, searched)
 
     @property
     def folder(self) -> Path:
@@ -73,11 +73,16 @@ class Tuning:
         return self.out / STATE / "tune" / self.key[:16]
 
     @property
-    def start(self) -> Stage:
-        """The stage that measures the encoder before any trial, on the photos that no trial trains on."""
+    def _inputs(self) -> str:
+        """Digest of the encoder, the experiment's recipe and the photos that all trials train on."""
         trained = TRAIN_STEP, asdict(self.settings.train), self.settings.prepare.look_alike_bits
         tables = [table_digest(self.out, name) for name in ("training_set.csv", "captions.csv")]
-        return Stage(self.out, "tune/start", digest_of(TUNE_STEP, self.base, trained, tables))
+        return digest_of(TUNE_STEP, self.base, trained, tables)
+
+    @property
+    def start(self) -> Stage:
+        """The stage that measures the encoder, and its pace, before any trial, on photos that no trial trains on."""
+        return Stage(self.out, "tune/start", digest_of(self._inputs, self.settings.tune.epochs, self.settings.device))
 
     @property
     def results(self) -> Path:
@@ -136,9 +141,12 @@ class Tuning:
             )
         if not study.trials:
             self._enqueue_default(study)
+        # Enqueued first: a process that dies between the two lines leaves a trial that is seen here the next time.
+        enqueued = {_first_attempt(trial) for trial in study.get_trials(states=(TrialState.WAITING,))}
         for died in study.get_trials(states=(TrialState.RUNNING,)):
+            if _first_attempt(died) not in enqueued:
+                study.enqueue_trial(died.params, user_attrs={"again": _first_attempt(died)})
             study.tell(died.number, state=TrialState.FAIL)
-            study.enqueue_trial(died.params, user_attrs={"again": _first_attempt(died)})
         return study
 
     def _enqueue_default(self, study: optuna.Study) -> None:
@@ -220,14 +228,17 @@ def try_recipe(
     folder = trial_folder(tuning, trial)
     reported: set[int] = set()
 
-    def after_epoch(epoch: EpochResult) -> None:
+    def report_epochs() -> None:
+        """Report those, too, that an earlier attempt at this trial left, whose process died."""
         history = history_of(folder)
-        # Epochs that an earlier attempt at this trial left, whose process died, are reported again.
         for row in history:
             if (number := int(row["epoch"])) not in reported:
                 reported.add(number)
                 trial.report(row["validation_ndcg"], number)
         trial.set_user_attr("validation_losses", [row["validation_loss"] for row in history])
+
+    def after_epoch(epoch: EpochResult) -> None:
+        report_epochs()
         if on_epoch:
             on_epoch(epoch)
         if trial.should_prune():
@@ -249,6 +260,8 @@ def try_recipe(
         )
     except DivergedError as error:
         raise optuna.TrialPruned(str(error)) from error
+    if not reported:  # the earlier attempt had trained to its end
+        report_epochs()
     return float(training.facts["validation_ndcg"])
 
 

@@ -166,6 +166,48 @@ def test_an_epoch_that_a_kill_left_unmeasured_is_measured(
     assert (first.value, first.intermediate_values) == (expected.value, expected.intermediate_values)
 
 
+def test_a_trial_that_died_after_its_training_is_reported_whole(
+    tuning: Tuning, undisturbed: optuna.Study, tmp_path: Path
+) -> None:
+    """The second attempt trains nothing, and its epochs stand in the study as if it had."""
+    killed = copied(tuning, tmp_path / "out")
+    trial = killed.ask(killed.open())
+    value = try_recipe(killed, trial, silent)
+    again = killed.open()
+    second = killed.ask(again)
+    assert try_recipe(killed, second, silent) == value
+    expected, found = undisturbed.trials[0], again.trials[second.number]
+    assert found.intermediate_values == expected.intermediate_values != {}
+    assert found.user_attrs["validation_losses"] == expected.user_attrs["validation_losses"]
+
+
+def test_a_kill_while_a_dead_trial_is_enqueued_loses_no_trial(
+    tuning: Tuning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of the two lines was written, it is tried again, and once."""
+    killed = copied(tuning, tmp_path / "out")
+    died = killed.ask(killed.open())
+
+    def kill(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("enqueue_trial", "tell"):
+        with monkeypatch.context() as patched:
+            patched.setattr(optuna.Study, name, kill)
+            with pytest.raises(KeyboardInterrupt):
+                killed.open()
+    trials = killed.open().trials
+    assert trials[died.number].state == TrialState.FAIL
+    assert [trial.user_attrs for trial in trials if trial.state == TrialState.WAITING] == [{"again": died.number}]
+
+
+def test_what_changes_the_pace_is_measured_before_the_first_trial(tuning: Tuning) -> None:
+    """Another device makes no other study, but other seconds."""
+    elsewhere = replace(tuning, settings=replace(tuning.settings, device="cuda"))
+    assert elsewhere.key == tuning.key
+    assert len({each.start.key for each in (tuning, elsewhere, searched(tuning, epochs=7))}) == 3
+
+
 def test_equal_trials_at_once_do_not_share_a_folder(tuning: Tuning, tmp_path: Path) -> None:
     """The first one to end would delete the other's checkpoint; a trial that is tried again goes on in its own."""
     equal = copied(tuning, tmp_path / "out")
