@@ -69,6 +69,10 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Valu
         workbook.close()
 
 
+csv.field_size_limit(2**31 - 1)
+"""Python refuses cells of over 131,072 letters; those that a table of ours was written with are read back."""
+
+
 def write_parquet(path: Path, table: "pa.Table") -> Path:
     """Write a table as Parquet, whole or not at all, with checksums that tell a reader of bytes that a disk changed."""
     import pyarrow.parquet as pq  # noqa: PLC0415 - workbooks are written without it

@@ -20,8 +20,11 @@ _HOSTS = "NEARDUP_PREFECT_HOSTS"
 """Variable that tells Prefect's server by which host names it may be asked, separated by commas."""
 _LOOPBACK = ("127.0.0.1", "localhost")
 """Names by which only programs of this machine reach a server."""
-_USER = re.compile(r"(?<=://)[^/\s'\"]*@")
-"""User and password of an address: what stands between `://` and the last `@` before the host."""
+_USER = re.compile(r"(?<=://)(?:[^/\s'\"]*|[^/\s'\"@:]*:(?!\d+/)[^\s'\"@]*)@")
+"""User and password of an address: what stands between `://` and the last `@` before the host.
+
+SQLAlchemy takes a password with a slash, which stands before no port.
+"""
 _SECRET = re.compile(r"(?i)([?&](?:\w*password|passwd|pwd|\w*token|secret|api_?key)=)[^&\s'\"]*")
 """A parameter of an address that holds a password, with its value."""
 

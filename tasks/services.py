@@ -27,6 +27,7 @@ from filelock import FileLock
 from neardup.archive.scan import check_folders
 from neardup.builtin.demo import make_archive
 from neardup.errors import ConfigError, ServerError
+from neardup.stages import write_json
 from tasks.addresses import Addresses, mlflow_settings, prefect_settings, without_credentials
 from tasks.empty_databases import PREFECT_DATABASE, begin_database
 from tasks.settings_files import warn_of_no_photo
@@ -190,7 +191,7 @@ def _choose_folders(project: Path, state: Path, report: Report) -> None:
         make_archive(archive)
     check_folders(archive, out)
     warn_of_no_photo(archive, out, report)
-    path.write_text(json.dumps(folders), encoding="utf-8")
+    write_json(path, folders)
     os.environ.update(folders)
 
 

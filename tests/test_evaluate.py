@@ -231,6 +231,14 @@ def test_the_effect_of_a_lower_precision_is_one_sentence(tmp_path: Path) -> None
     assert effect(tmp_path / "int8").startswith(f"measured effect of int8: nDCG {figures}, top-1 ")
 
 
+def test_the_effect_on_a_figure_that_is_not_defined_says_so(tmp_path: Path) -> None:
+    """A test set without a pair has no recall, at no precision."""
+    alone = [f"{i}.jpg" for i in range(5)]
+    evaluations = [Evaluation(name, "", alone, np.arange(5), np.eye(5, dtype=np.float32)) for name in ("a", "b")]
+    compare(evaluations).write(tmp_path / "int8")
+    assert effect(tmp_path / "int8").startswith("measured effect of int8: nDCG is not defined on this test set, top-1 ")
+
+
 def test_a_lower_precision_that_was_measured_for_another_encoder_is_none(tmp_path: Path) -> None:
     """Its folder is found by the fingerprint; without it the sentence says what to run."""
     for name in ("adapted", "zero-shot"):

@@ -79,6 +79,18 @@ def test_two_rows_that_are_the_same_become_one() -> None:
     }
 
 
+def test_two_rows_that_share_a_name_stay_two() -> None:
+    """Nobody said that their other photos are the same; a row that another verdict empties keeps no name."""
+    rows = ["a b", "a c", "a"]
+    second = [("a", "kept"), ("c", "kept")]
+    assert proposed(rows) == {1: [("a", "kept"), ("b", "kept")], 2: second, 3: [("a", "kept")]}
+    assert proposed(rows, "b=d")[2] == second
+    joined = proposed(rows, "b=c")
+    assert joined[1] == [("a", "kept"), ("b", "kept"), ("c", "moved")]
+    assert joined[2] == [("", "left")]
+    assert proposed(["a a b"]) == {1: [("a", "kept"), ("a", "kept"), ("b", "kept")]}
+
+
 def test_a_photo_that_differs_leaves_for_a_row_below() -> None:
     """The row that it left tells where it went."""
     assert proposed(["a b c", "d"], "a!c") == {
@@ -127,6 +139,15 @@ def test_the_proposal_is_read_as_a_ground_truth(tmp_path: Path) -> None:
     for photo in groups.test_set.photos:
         by_group[photo.group] = by_group.get(photo.group, "") + photo.sha256[0]
     assert (list(by_group.values()), groups.discrepancies) == (["abf", "c", "d", "e"], ())
+
+
+def test_names_of_sheets_that_are_too_long_for_excel_are_cut(tmp_path: Path) -> None:
+    """LibreOffice writes longer ones, and two may be equal up to there."""
+    names = ["x" * 31 + "first", "X" * 31 + "second", "short"]
+    cells = [Mention("IS.ods", name, 1, Cell("A1", letter)) for name, letter in zip(names, "abc", strict=True)]
+    path = write_proposal(tmp_path / "p.xlsx", propose(cells, ARCHIVE, links()))
+    sheets = {sheet.name: sheet.rows[0][0].text for sheet in read_workbook(path)}
+    assert sorted(sheets.items()) == [("X" * 31, "b"), ("short", "c"), ("x" * 29 + " 2", "a")]
 
 
 @pytest.fixture

@@ -166,6 +166,23 @@ def test_a_zip_bomb_that_lies_about_its_size_is_not_unpacked(tmp_path: Path) -> 
         read_workbook(tmp_path / "x.xlsx")
 
 
+def test_a_stray_cell_at_the_end_of_a_sheet_is_said(tmp_path: Path) -> None:
+    """Its blank cells would fill the memory, whatever prefix the tags have; a long sheet is read."""
+    book = openpyxl.Workbook()
+    book.active["A20000"] = "a.jpg"
+    book.save(tmp_path / "long.xlsx")
+    assert len(read_workbook(tmp_path / "long.xlsx")[0].rows) == 20_000
+    book.active["XFD1"] = "b.jpg"
+    book.save(tmp_path / "wide.xlsx")
+    contents = parts_of(tmp_path / "wide.xlsx")
+    sheet = contents["xl/worksheets/sheet1.xml"].decode()
+    prefixed = re.sub(r"<(/?)(\w)", r"<\1x:\2", sheet).replace("xmlns=", "xmlns:x=")
+    write_parts(tmp_path / "prefixed.xlsx", contents | {"xl/worksheets/sheet1.xml": prefixed.encode()})
+    for name in ("wide.xlsx", "prefixed.xlsx"):
+        with pytest.raises(ArchiveError, match="row 20,000 and column XFD, 327,680,000 cells: delete what strayed"):
+            read_workbook(tmp_path / name)
+
+
 def test_a_formula_that_openpyxl_cannot_read_is_no_crash(tmp_path: Path) -> None:
     """A workbook that only one of the two readers takes is refused in a sentence."""
     book = openpyxl.Workbook()

@@ -8,7 +8,7 @@ import pytest
 
 from neardup.archive.discrepancies import Discrepancy, write_discrepancies
 from neardup.archive.testset import TestPhoto, TestSet
-from neardup.tables import guarded, unguarded, write_csv, write_table
+from neardup.tables import guarded, load_rows, unguarded, write_csv, write_table
 
 FORMULAS = ["=1+1", "+1", "-1", "@a", "\t=1", "\r=1", "'=1"]
 
@@ -47,6 +47,12 @@ def test_a_csv_that_excel_saved_is_read(tmp_path: Path) -> None:
     path = test_set.save(tmp_path)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert TestSet.load(tmp_path) == test_set
+
+
+def test_a_long_cell_is_read_back(tmp_path: Path) -> None:
+    """LibreOffice's cells may be longer than those that Python's reader takes by itself."""
+    write_csv(tmp_path / "t.csv", ["legend"], [["x" * 200_000]])
+    assert load_rows(tmp_path / "t.csv") == [{"legend": "x" * 200_000}]
 
 
 def test_a_name_that_is_not_utf_8_can_be_written(tmp_path: Path) -> None:

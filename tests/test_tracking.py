@@ -177,6 +177,8 @@ def test_a_flow_run_that_is_refused_touches_nobody_elses_runs(
         (f"postgresql+psycopg2://me:{SECRET}@host/runs", "postgresql+psycopg2://host/runs"),
         (f"postgresql://me:{SECRET}@more@host/runs", "postgresql://host/runs"),
         (f"postgresql://host/runs?user=me&password={SECRET}&x=1", "postgresql://host/runs?user=me&password=…&x=1"),
+        (f"postgresql://me:a/{SECRET}@host/runs", "postgresql://host/runs"),
+        ("http://host:5000/a@b", "http://host:5000/a@b"),
         (f"API request to http://me:{SECRET}@host/api failed: a@b", "API request to http://host/api failed: a@b"),
         ("sqlite:////a@b/mlflow.db", "sqlite:////a@b/mlflow.db"),
     ],

@@ -3,13 +3,14 @@
 import re
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import openpyxl
 import python_calamine
-from openpyxl.utils import get_column_letter
+from openpyxl.utils import column_index_from_string, get_column_letter
 
 from neardup.archive.walk import OnSkip, ignore, walk
 from neardup.errors import ArchiveError
@@ -18,6 +19,17 @@ SUFFIXES = frozenset({".xlsx", ".xlsm", ".xls", ".xlsb", ".ods"})
 """Ends of the names of workbooks, in lower case."""
 MAX_UNPACKED = 500_000_000
 """Bytes that a workbook may have once it is unpacked: a sheet that Excel can hardly open has some 200 million."""
+MAX_CELLS = 20_000_000
+"""Cells, blank ones too, up to the last row and column of a sheet: calamine holds 32 bytes of each.
+
+All rows that Excel has with 16 columns are 17 million; one stray cell in the last row and column makes 17 billion.
+"""
+LAST_COLUMN = 16_384
+"""Columns that Excel has."""
+_LAST_ROW = re.compile(rb'.*<(?:\w+:)?row\b[^>]*?\br="(\d+)"', re.DOTALL)
+"""The number of the last row of a sheet's XML, which lists them in order."""
+_COLUMN = re.compile(rb'<(?:\w+:)?c\b[^>]*?\br="([A-Z]{1,3})\d')
+"""The letters of a cell's column in a sheet's XML."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +91,7 @@ def read_workbook(path: Path, max_unpacked: int = MAX_UNPACKED) -> list[Sheet]:
 
 
 def _refuse_bomb(path: Path, max_unpacked: int) -> None:
-    """Refuse a workbook whose parts, by the list that a ZIP file has of them, are too large together."""
+    """Refuse a workbook whose parts, by the list that a ZIP file has of them, are too large, or for stray cells."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as parts:
@@ -88,6 +100,29 @@ def _refuse_bomb(path: Path, max_unpacked: int) -> None:
         raise ArchiveError(
             f"the workbook has {size:,} bytes when it is unpacked, over the limit of {max_unpacked:,}: "
             "delete the rows that nobody needs"
+        )
+    # A part that is not what the list says is refused by calamine, in its words.
+    with zipfile.ZipFile(path) as parts, suppress(zipfile.BadZipFile):
+        for part in _sheet_parts(parts):
+            _refuse_stray_cells(parts.read(part))
+
+
+def _sheet_parts(parts: zipfile.ZipFile) -> list[str]:
+    """The parts of an Excel workbook that hold its sheets."""
+    return [name for name in parts.namelist() if re.match(r"xl/worksheets/[^/]+\.xml$", name)]
+
+
+def _refuse_stray_cells(sheet: bytes) -> None:
+    """Refuse the XML of a sheet that reaches so far down and to the right that its blank cells fill the memory."""
+    last = _LAST_ROW.match(sheet)
+    rows = int(last[1]) if last else 0
+    if rows * LAST_COLUMN <= MAX_CELLS:
+        return
+    columns = max(map(column_index_from_string, {found.decode() for found in _COLUMN.findall(sheet)}), default=0)
+    if rows * columns > MAX_CELLS:
+        raise ArchiveError(
+            f"a sheet reaches to row {rows:,} and column {get_column_letter(columns)}, {rows * columns:,} cells: "
+            "delete what strayed there (Ctrl+End in Excel goes to the last cell)"
         )
 
 
@@ -151,5 +186,4 @@ def _has_formula(path: Path) -> bool:
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as parts:
-        names = [name for name in parts.namelist() if re.match(r"xl/worksheets/[^/]+\.xml$", name)]
-        return any(re.search(rb"<(?:\w+:)?f[ >/]", parts.read(name)) for name in names)
+        return any(re.search(rb"<(?:\w+:)?f[ >/]", parts.read(name)) for name in _sheet_parts(parts))

@@ -80,8 +80,11 @@ def effect(folder: Path) -> str:
     gains = json.loads((folder / "comparison_facts.json").read_text(encoding="utf-8"))["differences"]
     parts = []
     for name in EFFECT_METRICS:
-        full, lower = (100 * figure["value"] for figure in figures[name].values())
+        full, lower = (figure["value"] for figure in figures[name].values())
         (gain,) = gains[name].values()
+        if None in {full, lower, gain["low"], gain["high"]}:
+            parts.append(f"{METRICS[name].title} is not defined on this test set")
+            continue
         interval = f"{100 * gain['low']:.2f} to {100 * gain['high']:.2f}"
-        parts.append(f"{METRICS[name].title} {full:.2f} → {lower:.2f} ({interval})")
+        parts.append(f"{METRICS[name].title} {100 * full:.2f} → {100 * lower:.2f} ({interval})")
     return f"measured effect of {folder.name}: {', '.join(parts)}"

@@ -23,6 +23,8 @@ from neardup.verify.evidence import ordered
 
 COLOURS = {"kept": "", "new": "#c6efce", "moved": "#ffeb9c", "left": "#f8cbad"}
 """Background of a cell by what happened: nothing, a photo of no row, one of another row, one that left."""
+LONGEST_TITLE = 31
+"""Letters that Excel allows in the name of a sheet; no two names may differ by case alone."""
 Place = tuple[str, int]
 """Sheet and row of the ground truth, as Excel counts; the cells of one place are a group."""
 
@@ -56,7 +58,7 @@ def propose(
     the later one is left empty, so that all other rows keep their numbers; a row of which two photos differ is divided:
     each of its other photos goes with the one that it is likelier the same as, and the smaller part leaves for a row of
     its own; and photos of no row that are the same get a new one, below all others. A cell that means no photo stays as
-    it is.
+    it is, and so does the second cell of a photo while its row holds others: that two rows share a name joins nothing.
 
     Args:
         mentions: the cells of the ground truth.
@@ -73,15 +75,15 @@ def propose(
     rows: defaultdict[Place, list[str]] = defaultdict(list)
     first: dict[str, Mention] = {}
     for mention, photo in named:
-        rows[mention.sheet, mention.row] += [photo] if photo else []
-        if photo:
-            first.setdefault(photo, mention)
+        again = bool(photo) and first.setdefault(photo, mention) is not mention
+        rows[mention.sheet, mention.row] += [photo] if photo and not again else []
     groups = _groups(rows, links, path_of, probability)
     home_of = {photo: home for home, photos in _homes(groups, rows) for photo in photos}
+    at_home = set(home_of.values())
     proposed = _Cells(rows, first, _Explained(links, {photo: names.shortest(path) for photo, path in path_of.items()}))
     for mention, photo in named:
-        here = (mention.sheet, mention.row)
-        if not photo or home_of[photo] == here == (first[photo].sheet, first[photo].row):
+        here, there = (mention.sheet, mention.row), (first[photo].sheet, first[photo].row) if photo else None
+        if not photo or (home_of[photo] == here if here == there else here in at_home or not rows[here]):
             proposed.keep(mention)
     for home, photos in _homes(groups, rows):
         for photo in photos:
@@ -202,7 +204,7 @@ class _Cells:
     """The cells of the proposal while they are written."""
 
     rows: Mapping[Place, Sequence[str]]
-    """Row of the ground truth → its photos."""
+    """Row of the ground truth → the photos that it is the first to name."""
     first: Mapping[str, Mention]
     """Photo → the first cell of the ground truth that means it."""
     explain: _Explained
@@ -247,7 +249,7 @@ def write_proposal(path: Path, sheets: Mapping[str, Mapping[int, Sequence[Propos
         workbook = xlsxwriter.Workbook(str(partial), dict(AS_TEXT))
         workbook.set_properties({"created": CREATED})
         forms = {kind: workbook.add_format({"bg_color": colour} if colour else {}) for kind, colour in COLOURS.items()}
-        for name, rows in sheets.items():
+        for name, rows in zip(_titles(sheets), sheets.values(), strict=True):
             sheet = workbook.add_worksheet(name)
             for row, cells in rows.items():
                 for column, cell in enumerate(cells):
@@ -261,6 +263,18 @@ def write_proposal(path: Path, sheets: Mapping[str, Mapping[int, Sequence[Propos
             sheet.set_column(0, 15, 34)
         workbook.close()
     return path
+
+
+def _titles(names: Iterable[str]) -> list[str]:
+    """Names of sheets as Excel takes them: LibreOffice allows more letters than Excel does."""
+    titles: list[str] = []
+    for name in names:
+        title, number = name[:LONGEST_TITLE], 1
+        while title.casefold() in map(str.casefold, titles):
+            number += 1
+            title = f"{name[: LONGEST_TITLE - 2 - len(str(number))]} {number}"
+        titles.append(title)
+    return titles
 
 
 def propose_rows(

@@ -54,11 +54,15 @@ def date_of(path: str) -> str:
 
     >>> date_of("presse/Aamulehti_19111112_P9_01.jpg"), date_of("1_Chérau_28 nov 1911_Henni (8).jpg"), date_of("a.jpg")
     ('1911-11-12', '1911-11-28', '')
+    >>> date_of("Rol, 3 mai 1911/excelsior_19121112_01.jpg")
+    '1912-11-12'
     """
-    dates = [match.groups() for match in _DIGITS.finditer(path)]
-    for day, name, year in _WORDS.findall(composed(path)):
-        dates.append((year, str(MONTHS.index(name.lower()) + 1), day))
-    for year, month, day in reversed(dates):  # the file's own name says more than its folders
+    path = composed(path)
+    dates = {match.start(): match.groups() for match in _DIGITS.finditer(path)}
+    for match in _WORDS.finditer(path):
+        day, name, year = match.groups()
+        dates[match.start()] = (year, str(MONTHS.index(name.lower()) + 1), day)
+    for _, (year, month, day) in sorted(dates.items(), reverse=True):  # the file's own name says more than its folders
         try:
             return date(int(year), int(month), int(day)).isoformat()
         except ValueError:
