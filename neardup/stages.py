@@ -224,7 +224,9 @@ def claim(folder: Path, keep: Container[str] | None = None) -> None:
     sign.parent.mkdir(parents=True, exist_ok=True)
     sign.touch()
     delete_abandoned(folder)
-    for path in folder.iterdir() if keep is not None else ():
+    if keep is None:
+        return
+    for path in folder.iterdir():
         if path.name not in keep and not left_by_a_system(path.name) and not path.is_dir():
             path.unlink()
 

@@ -272,7 +272,7 @@ def _titles(names: Iterable[str]) -> list[str]:
         title, number = name[:LONGEST_TITLE], 1
         while title.casefold() in map(str.casefold, titles):
             number += 1
-            title = f"{name[: LONGEST_TITLE - 2 - len(str(number))]} {number}"
+            title = f"{name[: LONGEST_TITLE - 1 - len(str(number))]} {number}"
         titles.append(title)
     return titles
 
