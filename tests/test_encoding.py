@@ -3,9 +3,11 @@
 import io
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from PIL import Image
 from neardup.arrays import Vectors
 from neardup.builtin.scenes import Scene
 from neardup.encode.batch import BATCHES, fastest_batch
+from neardup.encode.devices import no_threads_of_libraries, one_core_a_thread
 from neardup.encode.encoder import load_encoder
 from neardup.encode.files import encode_files
 from neardup.errors import UnreadableImageError
@@ -120,3 +123,31 @@ def test_calibration_takes_a_batch_that_it_tried(small_encoder: str) -> None:
     encoder.batch = 5
     assert fastest_batch(encoder) in BATCHES
     assert encoder.batch == 5
+
+
+@contextmanager
+def threads_of_libraries(number: int) -> Iterator[None]:
+    """So many threads for torch and for OpenCV, and in the end as many as before."""
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(number)
+    cv2.setNumThreads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_runs_that_overlap_leave_the_process_its_threads(order: tuple[int, int]) -> None:
+    """Whichever ends first: none takes the other's setting for the one to put back."""
+    with threads_of_libraries(2):
+        runs = [ExitStack(), ExitStack()]
+        for run in runs:
+            _, settle = run.enter_context(one_core_a_thread())
+            settle()
+            run.enter_context(no_threads_of_libraries())
+        for number in order:
+            assert (torch.get_num_threads(), cv2.getNumThreads()) == (1, 1)
+            runs[number].close()
+        assert (torch.get_num_threads(), cv2.getNumThreads()) == (2, 2)

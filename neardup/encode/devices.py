@@ -6,9 +6,14 @@ torch is imported by what needs it: seconds that a search by ONNX Runtime need n
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from ctypes.util import find_library
-from typing import TYPE_CHECKING
+from functools import update_wrapper
+from threading import Lock
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import cv2
+from threadpoolctl import threadpool_limits
 
 from neardup.errors import EncoderError
 
@@ -16,6 +21,8 @@ if TYPE_CHECKING:  # a borrowed GPU has no pydantic, which recipes need
     import torch
 
     from neardup.settings.schema import Dtype
+
+T = TypeVar("T")
 
 
 def torch_dtype(dtype: "Dtype") -> "torch.dtype | None":
@@ -33,6 +40,36 @@ def without_torch(device: str, dtype: "Dtype") -> bool:
     return dtype == "fp32" and (device == "cpu" or (device == "auto" and find_library("cuda") is None))
 
 
+class ProcessSetting(Generic[T]):
+    """A setting of the whole process that runs in several threads may need at once, as a context.
+
+    The first one to enter changes it, the last one to leave puts it back; runs that overlap would otherwise take each
+    other's setting for the one to put back.
+    """
+
+    def __init__(self, change: Callable[[], AbstractContextManager[T]]) -> None:
+        """Take the context that changes the setting; it is entered by nobody else."""
+        self._change, self._changed = change, ExitStack()
+        self._lock, self._users = Lock(), 0
+        update_wrapper(self, change)
+
+    @contextmanager
+    def __call__(self) -> Iterator[T]:
+        """Yield what the context yielded to the first one to enter."""
+        with self._lock:
+            if not self._users:
+                self._value = self._changed.enter_context(self._change())
+            self._users += 1
+        try:
+            yield self._value
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    self._changed.close()
+
+
+@ProcessSetting
 @contextmanager
 def one_core_a_thread() -> Iterator[tuple[int, Callable[[], None]]]:
     """Let each thread that encodes compute on one core: yields how many threads, and what each calls first.
@@ -48,6 +85,19 @@ def one_core_a_thread() -> Iterator[tuple[int, Callable[[], None]]]:
         yield threads, lambda: torch.set_num_threads(1)
     finally:
         torch.set_num_threads(threads)  # with MKL, the 1 that one thread has set holds in all
+
+
+@ProcessSetting
+@contextmanager
+def no_threads_of_libraries() -> Iterator[None]:
+    """Keep OpenCV and NumPy from starting threads of their own below ours, whose work comes in small pieces."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with threadpool_limits(limits=1, user_api="blas"):
+            yield
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def cpu_has_bf16() -> bool:

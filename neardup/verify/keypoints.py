@@ -69,6 +69,11 @@ opposite corner and the directions within a cell stay.
 """
 
 
+def opencv_major() -> str:
+    """The major version of OpenCV, to which keypoints and matches belong: mended versions of it find the same."""
+    return cv2.__version__.partition(".")[0]
+
+
 @dataclass(frozen=True)
 class Keypoints:
     """Keypoints of one version of a photo, those of greatest contrast first.

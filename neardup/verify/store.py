@@ -21,7 +21,7 @@ from neardup.errors import ArchiveError
 from neardup.stages import delete_abandoned, reading, replacing
 from neardup.tables import reading_parquet, write_parquet
 from neardup.verify.evidence import Evidence
-from neardup.verify.keypoints import KEYPOINTS_STEP, Keypoints, LocalFeatures
+from neardup.verify.keypoints import KEYPOINTS_STEP, Keypoints, LocalFeatures, opencv_major
 from neardup.words import typed
 
 EVIDENCE = "evidence.parquet"
@@ -187,8 +187,8 @@ class KeypointCache:
         return cls(state / KEYPOINTS)
 
     def _path(self, photo: str) -> Path:
-        """Where the keypoints of a photo lie, of this version of the step."""
-        return self.folder / photo[:2] / f"{photo}-{KEYPOINTS_STEP}.safetensors"
+        """Where the keypoints of a photo lie, of this version of the step and of OpenCV."""
+        return self.folder / photo[:2] / f"{photo}-{KEYPOINTS_STEP}-{opencv_major()}.safetensors"
 
     def has(self, photo: str) -> bool:
         """Whether the keypoints of a photo, named by its SHA-256, are in the cache."""

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -16,9 +16,9 @@ import numpy as np
 import psutil  # type: ignore[import-untyped]
 from joblib import Parallel, delayed
 from PIL import Image
-from threadpoolctl import threadpool_limits
 
 from neardup.arrays import Ints, Vectors
+from neardup.encode.devices import no_threads_of_libraries
 from neardup.errors import UnreadableImageError
 from neardup.images import MAX_PIXELS, read_content, read_image
 from neardup.progress import bar
@@ -27,7 +27,7 @@ from neardup.verify.candidates import candidate_pairs, closing_pairs, near_toget
 from neardup.verify.differences import SAID_STEP, Pictures, differences_of
 from neardup.verify.evidence import Evidence, ordered
 from neardup.verify.frames import frames_of
-from neardup.verify.keypoints import KEYPOINTS_STEP, LocalFeatures, local_features
+from neardup.verify.keypoints import KEYPOINTS_STEP, LocalFeatures, local_features, opencv_major
 from neardup.verify.match import MATCH_STEP, Prepared, best_matches, better, plausible
 from neardup.verify.perspective import perspective_of
 from neardup.verify.picture import WIDTH, Terms, explain_picture
@@ -57,7 +57,7 @@ PREPARED_PHOTOS = 512
 
 def verifier_fingerprint() -> str:
     """Digest of the versions of all steps of verification: equal fingerprints give equal probabilities."""
-    return digest_of("verifier", KEYPOINTS_STEP, MATCH_STEP, VERIFY_STEP, cv2.__version__.split(".")[0])
+    return digest_of("verifier", KEYPOINTS_STEP, MATCH_STEP, VERIFY_STEP, opencv_major())
 
 
 def evidence_fingerprint() -> str:
@@ -135,18 +135,6 @@ def matched_points(first: LocalFeatures, second: LocalFeatures) -> Vectors:
     """Points of both photos that agree, float32 (n, 4): x and y in the first and in the second; (0, 4) for no match."""
     best = better(*best_matches(Prepared.of(first), Prepared.of(second)))
     return best.points if best and plausible(best) else np.empty((0, 4), np.float32)
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Keep OpenCV and NumPy from starting threads of their own below ours: the work comes in small pieces."""
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        with threadpool_limits(limits=1, user_api="blas"):
-            yield
-    finally:
-        cv2.setNumThreads(threads)
 
 
 class Verifier:
@@ -268,7 +256,7 @@ class Verifier:
 
     def _by_threads(self, pairs: Sequence[tuple[str, str]]) -> Iterator[list[Evidence]]:
         """Evidence of pairs, by threads of this process: they begin at once, and share the interpreter's lock."""
-        with _one_thread_each(), ThreadPoolExecutor(self.cores) as pool:
+        with no_threads_of_libraries(), ThreadPoolExecutor(self.cores) as pool:
             for block in _parts(pairs, BLOCK):
                 photos = sorted({photo for pair in block for photo in pair} - self._prepared.keys())
                 self._prepared.update(zip(photos, pool.map(self._features, photos), strict=True))
