@@ -1,6 +1,7 @@
 """The shipped encoder by its real loading path, unit vectors, and a fingerprint that tells encoders apart."""
 
 import io
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -496,6 +497,20 @@ def test_a_model_that_cannot_be_fetched_is_one_sentence(
     assert "hf download somebody/clip" in sentence
     assert "builtin:tiny" in sentence
     assert "\n" not in sentence
+
+
+@pytest.mark.parametrize("address", [None, "http://127.0.0.1:9"], ids=["off", "away"])
+def test_a_fetched_model_that_is_broken_is_not_called_absent(
+    address: str | None, sentence_of: Callable[[str | None], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wrong with it says more than that the hub, which could give it again, is away."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    model = tmp_path / "hub" / "models--somebody--clip"
+    shutil.copytree(CHECKPOINT, model / "snapshots" / "1")
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text("1")
+    (model / "snapshots" / "1" / "model.safetensors").write_bytes(b"half")
+    assert sentence_of(address).startswith("the weights of somebody/clip cannot be read (")
 
 
 @pytest.mark.parametrize("status", [401, 403])

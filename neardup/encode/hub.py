@@ -10,7 +10,7 @@ from urllib.request import Request, urlopen
 
 import torch
 import transformers
-from huggingface_hub import constants, get_token
+from huggingface_hub import constants, get_token, try_to_load_from_cache
 from huggingface_hub.errors import RepositoryNotFoundError, StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig
@@ -61,8 +61,10 @@ def load_checkpoint(name: str, kinds: Mapping[str, Parts]) -> tuple[str, list[An
         return _loaded(name, kinds, local=True)
     try:
         return _loaded(name, kinds, local=True)  # a model that is in the cache needs no network
-    except EncoderError:
-        _reach_hub(name)
+    except EncoderError as fault:
+        # Of a model that is here, but broken, its fault says more than that the hub is away.
+        here = isinstance(try_to_load_from_cache(name, "config.json"), str)
+        _reach_hub(name, fault if here else None)
         return _loaded(name, kinds, local=False)
 
 
@@ -145,10 +147,15 @@ def _closed(name: str) -> str:
     )
 
 
-def _reach_hub(name: str) -> None:
-    """Fail in seconds where the hub is away, has no such model, or keeps it from us."""
+def _reach_hub(name: str, fault: EncoderError | None) -> None:
+    """Fail in seconds where the hub is away, has no such model, or keeps it from us.
+
+    Args:
+        name: id of the model.
+        fault: of the copy on this machine, raised where there is one and the hub is away.
+    """
     if constants.HF_HUB_OFFLINE:
-        raise EncoderError(f"{name} is not on this machine and HF_HUB_OFFLINE is set; {_advice(name)}")
+        raise fault or EncoderError(f"{name} is not on this machine and HF_HUB_OFFLINE is set; {_advice(name)}")
     request = Request(f"{constants.ENDPOINT}/api/models/{name}", method="HEAD")  # noqa: S310 - the hub's own address
     if token := get_token():
         request.add_unredirected_header("Authorization", f"Bearer {token}")  # no other server is to see it
@@ -161,6 +168,6 @@ def _reach_hub(name: str) -> None:
         if error.code == HTTPStatus.NOT_FOUND:
             raise EncoderError(f"the model hub has no {name}: check the name, or say --encoder {BUILTIN}") from error
     except (URLError, OSError) as error:
-        raise EncoderError(
+        raise fault or EncoderError(
             f"{name} is not on this machine and the model hub cannot be reached; {_advice(name)}"
         ) from error
