@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from neardup.archive.scan import settings_of_folder
 from neardup.archive.walk import find_images
 from neardup.settings.file import FILE, check_archives_own, load_settings, read_toml
 from neardup.settings.schema import TABLES
@@ -71,7 +72,9 @@ def warn_of_no_photo(archive: Path, out: Path, report: Callable[[str], object]) 
     prepare = load_settings(None, read_files(files, archive)).prepare
     if archive.is_dir() and not find_images(archive, prepare.photos, prepare.pages):
         source = " and ".join(describe(path, archive) for path in files) or "no settings file was found"
+        plain = find_images(archive, settings_of_folder(archive, prepare).photos, prepare.pages)
+        which = "all deployments but watch and duplicates" if plain else "the deployments"
         report(
-            f"the deployments will find no photo in {archive}: none of its files matches photos = "
+            f"{which} will find no photo in {archive}: none of its files matches photos = "
             f"{list(prepare.photos)} ({source}); say where they lie under [prepare] in {out / FILE} or {archive / FILE}"
         )

@@ -110,13 +110,19 @@ def warnings_of(archive: Path, out: Path) -> list[str]:
 
 
 def test_an_archive_without_a_photo_is_named(tmp_path: Path) -> None:
-    """In one sentence, with the patterns that none of its files matches and where to say others."""
+    """In one sentence, with the patterns that none of its files matches and where to say others.
+
+    Watch and duplicates take every image of a plain folder.
+    """
     archive, out = tmp_path / "archive", tmp_path / "out"
+    archive.mkdir()
+    assert warnings_of(archive, out)[0].startswith(f"the deployments will find no photo in {archive}: none")
     (archive / "scans").mkdir(parents=True)
     (archive / "scans" / "a.jpg").touch()
     (sentence,) = warnings_of(archive, out)
     assert sentence == (
-        f"the deployments will find no photo in {archive}: none of its files matches photos = ['**/photos/**'] "
+        f"all deployments but watch and duplicates will find no photo in {archive}: none of its files matches photos = "
+        "['**/photos/**'] "
         f"(no settings file was found); say where they lie under [prepare] in {out}/neardup.toml or "
         f"{archive}/neardup.toml"
     )

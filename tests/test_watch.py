@@ -117,6 +117,13 @@ def listing(folder: Path) -> dict[str, tuple[int, bytes]]:
     }
 
 
+def test_each_image_of_a_plain_folder_is_a_photo(place: Place) -> None:
+    """As `duplicates` has it: a folder of photos need not be laid out as an archive, but its pages are none."""
+    (place.root / "photos").rename(place.root / "reproductions")
+    shutil.copytree(place.root / "reproductions", place.root / "pages")
+    assert [Path(item.path).name for item in place.watch().noticed] == ["a.png", "b.png", "far.png"]
+
+
 def test_the_first_run_takes_every_photo_as_new(place: Place) -> None:
     """And finds the pairs among them."""
     watched = place.watch()

@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from PIL import ImageOps
 
 from neardup.archive.hashes import phash_of
-from neardup.archive.walk import Skipped, find_images
+from neardup.archive.walk import Skipped, find_images, is_chosen, walk_images
 from neardup.errors import ArchiveError, UnreadableImageError
 from neardup.images import MAX_PIXELS, open_image, read_file, read_image
 from neardup.progress import bar
@@ -22,6 +22,8 @@ from neardup.settings.schema import PrepareSettings
 from neardup.stages import digest_of
 from neardup.tables import write_parquet
 
+EVERY = ("**",)
+"""The pattern of all files of a folder."""
 SAVE_EVERY = 2000
 """Image files read between two savings of the scan's table: what a kill may cost is the reading of so many."""
 
@@ -270,3 +272,14 @@ def _save(
     ]
     schema = pa.schema(_COLUMNS, metadata={"max_pixels": str(max_pixels)})
     write_parquet(table, pa.Table.from_pylist(rows, schema))
+
+
+def settings_of_folder(folder: Path, settings: PrepareSettings) -> PrepareSettings:
+    """The settings, by which each image is a photo if it is a plain folder of photos.
+
+    It is one where the patterns of photos are those of an archive whose settings name none, and name no file of it.
+    """
+    named = settings.photos != PrepareSettings().photos
+    if named or any(is_chosen(path, settings.photos) for path in walk_images(folder)):
+        return settings
+    return replace(settings, photos=EVERY)

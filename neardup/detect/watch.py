@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from neardup.archive.notice import Memory, Sighting
-from neardup.archive.scan import check_folders, scan_archive
+from neardup.archive.scan import check_folders, scan_archive, settings_of_folder
 from neardup.arrays import Ints, Vectors
 from neardup.decide.complete_linkage import near_groups
 from neardup.decide.group_report import GroupReport
@@ -46,7 +46,7 @@ def watch(
     Args:
         archive: the archive; it is only read.
         out: the output folder, outside the archive.
-        settings: which files are photographs.
+        settings: which files are photographs, as `settings_of_folder` reads them.
         encoder: what encodes; another one than last time encodes every photo once, and makes none of them new.
         threshold: similarity, -1 to 1, at or above which a pair is called near-duplicate, or is verified.
         say: is told what is going on.
@@ -59,7 +59,7 @@ def watch(
         ConfigError: the threshold is none.
     """
     check_folders(archive, out)
-    threshold = checked_threshold(threshold)
+    threshold, settings = checked_threshold(threshold), settings_of_folder(archive, settings)
     claim(out / "watch")
     state, store = out / STATE / "watch", store_of(out, store)
     memory = Memory.load(state / "seen.json")

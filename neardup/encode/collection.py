@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from neardup.archive.scan import EVERY, settings_of_folder
 from neardup.archive.walk import OnSkip, Skipped, ignore, is_chosen, walk_images
 from neardup.arrays import Ints
 from neardup.encode.batch import with_batch
@@ -41,8 +42,6 @@ LISTED = 4096
 """Files that are looked up among the known ones at once: enough that the look-up costs little beside the listing."""
 MEASURED = 1000
 """Photos of a folder from which on a new store looks for the fastest batch: fewer are encoded before that pays."""
-EVERY = ("**",)
-"""The pattern of all files of a folder."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +101,7 @@ def open_collection(
         encoder: what `load_encoder` takes.
         device: `auto`, `cpu` or `cuda`.
         precision: of the encoder.
-        settings: which files are photographs; where their patterns are those that an archive has if nothing is set, and
-            name no file of the folder, it is a plain folder of photos, and every image is one.
+        settings: which files are photographs, as `settings_of_folder` reads them.
 
     Raises:
         EncoderError: there is no such encoder.
@@ -112,7 +110,7 @@ def open_collection(
     folder = folder.resolve()
     many = next(islice(walk_images(folder), MEASURED - 1, None), None) is not None
     _, batch = open_store(store, loaded, measure=many)
-    plain = settings.photos == PrepareSettings().photos and not _any_photo(folder, settings)
+    settings = settings_of_folder(folder, settings)
     return Collection(
         folder,
         store,
@@ -122,14 +120,9 @@ def open_collection(
         loaded.fingerprint,
         batch,
         settings.max_pixels,
-        EVERY if plain else settings.photos,
+        settings.photos,
         settings.pages,
     )
-
-
-def _any_photo(folder: Path, settings: PrepareSettings) -> bool:
-    """Whether the patterns name a file of the folder, be it a page."""
-    return any(is_chosen(path, settings.photos) for path in walk_images(folder))
 
 
 @dataclass(frozen=True)
