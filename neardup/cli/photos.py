@@ -267,7 +267,7 @@ def duplicates(
     decoys: Path | None,
     **cluster: Any,
 ) -> None:
-    """Find all near-duplicates among the photos of a folder, ten thousand or ten million.
+    """Find all near-duplicates among the photos of a folder, ten or a million.
 
     The nearest photos of each are verified by local features and decided by probability. Killed, it goes on where it
     was; run again, it encodes, compares and verifies only what is new.
