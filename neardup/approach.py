@@ -202,8 +202,14 @@ def trained_approaches(approaches: Sequence[Approach], say: Callable[[str], None
 
 
 def validation_gain(approach: Approach) -> tuple[float, float]:
-    """What nDCG and µAP of an approach's model on its validation photos are above those of the untrained encoder."""
+    """What nDCG and µAP of an approach's model on its validation photos are above those of the untrained encoder.
+
+    Where no weight has changed, it is what another background gains.
+    """
     facts = (approach.checkpoint.read() or {"facts": {}})["facts"]
     names = ("validation_ndcg", "validation_micro_ap")
     ndcg, micro_ap = (facts[name] - facts[f"{name}_before"] if name in facts else 0.0 for name in names)
+    if facts.get("background_taken"):
+        ndcg += facts["background_ndcg"] - facts["background_ndcg_before"]
+        micro_ap += facts["background_micro_ap"] - facts["background_micro_ap_before"]
     return ndcg, micro_ap

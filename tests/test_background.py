@@ -16,6 +16,7 @@ from tiny_models import PROJECTED, encoder_of, pixels_model
 
 from neardup.approach import Approach, validation_gain
 from neardup.archive.testset import TestSet
+from neardup.builtin.scenes import Scene
 from neardup.detect.duplicates import find_duplicates
 from neardup.encode.background import BACKGROUND, Background, NormalisedEncoder
 from neardup.encode.encoder import BUILTIN, CHECKPOINT, load_encoder, objectives_of
@@ -26,12 +27,12 @@ from neardup.errors import EncoderError, UnreadableImageError
 from neardup.experiment import encode_test_set, evaluate_approach, make_checkpoint, training_facts
 from neardup.search.nearest import search
 from neardup.settings.schema import AdaptRecipe, OnnxSettings, Settings
-from neardup.train.batches import KnownPairs
+from neardup.train.batches import Example, KnownPairs
 from neardup.train.data import TrainingData
-from neardup.train.epochs import Share
+from neardup.train.epochs import Share, normalised
 from neardup.train.finetune import train
 from neardup.train.interpolate import gains
-from neardup.train.normalise import MOST, fit, normalise_untrained
+from neardup.train.normalise import MOST, choose_background, fit, normalise_untrained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -72,6 +73,17 @@ def test_a_photo_that_is_like_many_is_no_longer_nearest() -> None:
     assert photo @ many > photo @ copy
     photo, copy, many = background.appended(np.stack([photo, copy, many]))
     assert photo @ copy > photo @ many
+
+
+def test_photos_that_are_left_out_do_not_count() -> None:
+    """A photo is normalised as by a background that lacks what it shows."""
+    rows, vectors = drawn(9, 16, 0), drawn(2, 16, 1)
+    left_out = np.zeros((2, 9), dtype=bool)
+    left_out[0, [1, 4]] = left_out[1, 3:6] = True
+    expected = [
+        Background.of(rows[~out]).appended(vector[None])[0] for out, vector in zip(left_out, vectors, strict=True)
+    ]
+    np.testing.assert_array_equal(Background.of(rows).appended(vectors, left_out), expected)
 
 
 def test_a_vector_is_the_same_in_any_company() -> None:
@@ -395,12 +407,12 @@ def test_no_photo_that_is_validated_on_is_in_the_background(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("changes", "kept", "photos"),
     [
-        ({}, "as it came", None),
+        ({}, "as it came", 12),
         ({"interpolate": False}, "anew", 9),
         ({"interpolate": False, "normalise": False}, "", None),
     ],
 )
-def test_what_came_normalised_stays_normalised(
+def test_what_came_normalised_stays_normalised(  # 12 photos are too few to bear another background
     changes: dict[str, Any], kept: str, photos: int | None, tmp_path: Path
 ) -> None:
     """The background stays where no weight has changed, and is fitted anew where they have, or none is."""
@@ -415,6 +427,26 @@ def test_what_came_normalised_stays_normalised(
     assert ("as it came" if background and background.digest == came.digest else "anew" if background else "") == kept
     assert training.facts.get("background_photos") == photos
     assert any("as those of the encoder were" in line for line in reports) == (kept == "anew")
+
+
+def test_photos_of_the_archive_take_the_place_of_a_worse_background(plain_checkpoint: Path, tmp_path: Path) -> None:
+    """One that is like no photo gives way to them, with its weight; what was found says why."""
+    examples = []
+    for seed in range(40):
+        Scene.of(seed).image.resize((160, 120)).save(tmp_path / f"{seed}.png")
+        examples.append(Example(tmp_path / f"{seed}.png", f"{seed:064x}", "", ""))
+    model, folder = load_trainable(BUILTIN), tmp_path / "checkpoint"
+    shutil.copytree(plain_checkpoint, folder)
+    plain = load_encoder(str(folder))
+    came = replace(Background.of(drawn(6, plain.dimension, 0)), gamma=1.3)
+    data = TrainingData.of(examples, model, RECIPE, 6, KnownPairs())
+    facts, kept = choose_background(folder, data, came, "cpu"), Background.load(folder)
+    order = np.random.default_rng(RECIPE.seed).permutation(len(examples))
+    photos = Background.fitted(plain, [examples[row].image for row in order], len(order), RECIPE.seed)
+    assert kept is not None
+    assert (facts["background_taken"], kept.digest) == (True, replace(photos, gamma=came.gamma).digest)
+    assert facts["background_micro_ap"] > facts["background_micro_ap_before"]
+    assert "in place of those that the encoder came with" in normalised(facts)
 
 
 def test_another_background_is_another_training(tmp_path: Path) -> None:

@@ -361,6 +361,22 @@ def test_the_error_of_a_gain_is_that_of_its_mean() -> None:
     assert measured([0.6], 0).gain_error(measured([0.5], 0)) == np.inf
 
 
+def test_the_error_of_a_gain_in_micro_ap_is_its_spread_over_draws_of_pictures() -> None:
+    """Leaving out parts of one draw tells as much as drawing pictures again; one picture alone bears no gain."""
+    draws = np.random.default_rng(0)
+
+    def gain(count: int) -> tuple[float, float]:
+        photos = draws.standard_normal((count, 8))
+        rows = [photos, *(photos + draws.normal(0, noise, photos.shape) for noise in (1.0, 0.8))]
+        photos, *both = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in rows)
+        start, end = (search_score(copies, photos, np.arange(count)) for copies in both)
+        return end.micro_ap - start.micro_ap, end.micro_ap_gain_error(start)
+
+    gains, errors = zip(*(gain(100) for _ in range(60)), strict=True)
+    assert np.mean(errors) == pytest.approx(np.std(gains), rel=0.3)
+    assert gain(1)[1] == np.inf
+
+
 def test_a_gain_by_chance_is_not_kept_and_a_true_one_is() -> None:
     """One picture of forty that is found better by luck is no gain; all of them a little are."""
     start = measured([0.9] * 40, 0.8)

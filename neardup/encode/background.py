@@ -20,7 +20,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from neardup.arrays import Vectors
+from neardup.arrays import Bools, Vectors
 from neardup.encode.files import Source, encode_files
 from neardup.encode.protocol import BatchEncoder, Encoder
 from neardup.errors import EncoderError, UnreadableImageError
@@ -81,17 +81,24 @@ class Background:
     def _wide(self) -> Vectors:
         return self.vectors.astype(np.float32)
 
-    def appended(self, vectors: Vectors) -> Vectors:
+    def appended(self, vectors: Vectors, left_out: Bools | None = None) -> Vectors:
         """Vectors with the appended number: float32 (n, d + 1), unit rows, of float32 (n, d), unit rows.
 
         Each row is computed by itself, so that it is the same to the last bit in whatever company; and without BLAS,
         whose threads would wait, computing, for the next row on the cores of the other threads that encode.
+
+        Args:
+            vectors: of the photos.
+            left_out: bool (n, m), which photos of the background do not count for which photo, as those that show the
+                same picture where the background holds the photos themselves; at least `neighbours` must be left.
 
         Example: with neighbours at cosine .6, a gamma of 1 and a vector (1, 0), it is (1, 0, .4) / 1.077.
         """
         wide = np.empty((len(vectors), vectors.shape[1] + 1), np.float32)
         for row, vector in enumerate(vectors):
             similarities = np.vecdot(self._wide, vector)
+            if left_out is not None:
+                similarities[left_out[row]] = -np.inf
             nearest = np.partition(similarities, -self.neighbours)[-self.neighbours :]
             wide[row, :-1], wide[row, -1] = vector, self.gamma * (1 - np.sort(nearest).mean())
             wide[row] /= np.linalg.norm(wide[row])

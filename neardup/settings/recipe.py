@@ -77,10 +77,11 @@ class Recipe:
         bool | None,
         Field(
             description="score normalisation of the kept model, fitted to training photos, as one more number of each "
-            "vector. Left out, an encoder that comes with it has it, fitted anew where its weights have changed; true "
-            "fits it to every encoder, and keeps what an encoder did not come with where it gains more in nDCG on the "
-            "validation photos than its standard error and loses no µAP. Not done where `transductive` trains on the "
-            "test set's photos."
+            "vector. Left out, an encoder that comes with it has it, fitted anew where its weights have changed, or "
+            "where copies of the training photos are found better so, by more µAP than two of its standard errors; "
+            "true fits it to every encoder, and keeps what an encoder did not come with where it gains more in nDCG on "
+            "the validation photos than its standard error and loses no µAP. Not done where `transductive` trains on "
+            "the test set's photos."
         ),
     ] = None
     validation_copies: Annotated[
@@ -169,7 +170,8 @@ class AdaptRecipe(Recipe):
         Field(
             description="score normalisation fitted to photos that are not the test set's, as one more number of each "
             "vector. Left out, `adapted` has it where the encoder comes with it, fitted anew where its weights have "
-            "changed; true fits it to every encoder, also to the untrained one (zero-shot), of whatever kind, an ONNX "
+            "changed, or where copies of the training photos are found better so, by more µAP than two of its standard "
+            "errors; true fits it to every encoder, also to the untrained one (zero-shot), of whatever kind, an ONNX "
             "file too, and keeps what an encoder did not come with where it gains more in nDCG on validation photos "
             "than its standard error and loses no µAP. Not done where `transductive` trains on the test set's photos."
         ),

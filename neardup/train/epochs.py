@@ -117,6 +117,8 @@ def learned_from(facts: Mapping[str, Any], recipe: Recipe) -> str:
 def normalised(facts: Mapping[str, Any]) -> str:
     """Whether similarities are normalised by training photos and what that gains, in words."""
     by = f"by {facts['background_photos']} training photos"
+    if "background_taken" in facts:
+        return _background_chosen(facts)
     if "normalised" not in facts:
         return f"similarities are normalised {by}, as those of the encoder were that it came from"
     gained = (
@@ -126,6 +128,19 @@ def normalised(facts: Mapping[str, Any]) -> str:
     if facts["normalised"]:
         return f"similarities are normalised {by} ({gained})"
     return f"similarities are not normalised {by}, which gains no more than chance explains or loses µAP ({gained})"
+
+
+def _background_chosen(facts: Mapping[str, Any]) -> str:
+    """Which photos normalise the similarities of weights that no training changed, and what was measured, in words."""
+    measured = (
+        f"copies of them are found with nDCG {100 * facts['background_ndcg_before']:.2f} → "
+        f"{100 * facts['background_ndcg']:.2f} %, µAP {100 * facts['background_micro_ap_before']:.2f} → "
+        f"{100 * facts['background_micro_ap']:.2f} %"
+    )
+    photos = f"{facts['background_photos']} photos of the archive"
+    if facts["background_taken"]:
+        return f"similarities are normalised by {photos} in place of those that the encoder came with ({measured})"
+    return f"similarities are normalised as the encoder came: {photos} gain no more than chance explains ({measured})"
 
 
 def expected_seconds(

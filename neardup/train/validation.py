@@ -32,6 +32,8 @@ from neardup.train.learner import VisionLearner
 from neardup.train.press import press
 from neardup.train.split import inseparable, labels_of
 
+PARTS = 20
+"""Parts of the pictures that are left out, one at a time, to see how far µAP rests on chance."""
 MOST = 400
 """Validation photos that are searched at most: each brings itself and its press copies to embed after every epoch."""
 
@@ -44,11 +46,14 @@ class SearchScore:
         ndcg: mean nDCG over the searches, 0 to 1.
         micro_ap: micro average precision over all pairs of a search and a photo, 0 to 1.
         by_picture: mean nDCG of the searches for each picture, in a fixed order: what two results are compared by.
+        micro_ap_without: µAP without each of `PARTS` parts of the pictures, searched and found ones; of fewer pictures,
+            without each of them.
     """
 
     ndcg: float
     micro_ap: float
     by_picture: tuple[float, ...] = field(default=(), compare=False, repr=False)
+    micro_ap_without: tuple[float, ...] = field(default=(), compare=False, repr=False)
 
     def gain_error(self, start: "SearchScore") -> float:
         """Standard error of the gain in nDCG over another result of the same searches, paired by picture.
@@ -58,9 +63,22 @@ class SearchScore:
         gains = np.subtract(self.by_picture, start.by_picture)
         return float(gains.std(ddof=1) / np.sqrt(len(gains))) if len(gains) > 1 else math.inf
 
+    def micro_ap_gain_error(self, start: "SearchScore") -> float:
+        """Standard error of the gain in µAP over another result of the same searches: a delete-a-group jackknife.
+
+        Of one picture alone it is infinite. Kott (2001), "The delete-a-group jackknife".
+        """
+        gains = np.subtract(self.micro_ap_without, start.micro_ap_without)
+        return float(gains.std() * np.sqrt(len(gains) - 1)) if len(gains) > 1 else math.inf
+
 
 class NearDuplicates:
-    """The validation photos and their press copies, as the encoder takes them, and which are of one picture."""
+    """The validation photos and their press copies, as the encoder takes them, and which are of one picture.
+
+    Attributes:
+        rows: of the photos among the examples, ascending.
+        groups: int64 (n,), equal numbers for photos of one picture.
+    """
 
     def __init__(
         self,
@@ -81,6 +99,7 @@ class NearDuplicates:
         """
         if len(rows) > MOST:
             rows = np.sort(np.random.default_rng(recipe.seed).choice(np.array(rows), MOST, replace=False)).tolist()
+        self.rows = tuple(rows)
         self._examples = [examples[row] for row in rows]
         self._recipe = recipe
         self._pixels: Tensor | None = None
@@ -150,27 +169,33 @@ def search_score(copies: Floats, photos: Floats, groups: Ints) -> SearchScore:
         photos: float64 (n, d), unit rows.
         groups: int64 (n,).
     """
-    gains, scores, relevance, pictures = [], [], [], []
-    for similarities, same, picture in _searches(copies, photos, groups):
-        pictures.append(picture)
-        order = np.lexsort((same, -similarities))
-        gains.append(ndcg(same[order][None])[0])
+    gains, scores, searched, found = [], [], [], []
+    for similarities, gallery, picture in _searches(copies, photos, groups):
+        same = gallery == picture
+        gains.append(ndcg(same[np.lexsort((same, -similarities))][None])[0])
         scores.append(similarities)
-        relevance.append(same)
-    pairs, of_group = np.concatenate(scores), np.concatenate(relevance)
-    ranked = of_group[np.lexsort((of_group, -pairs))]
-    _, places, counts = np.unique(pictures, return_inverse=True, return_counts=True)
+        searched.append(np.full(len(gallery), picture))
+        found.append(gallery)
+    of_search, of_hit = np.concatenate(searched), np.concatenate(found)
+    order = np.lexsort((of_search == of_hit, -np.concatenate(scores)))
+    of_search, of_hit = of_search[order], of_hit[order]
+    same = of_search == of_hit
+    _, places, counts = np.unique([rows[0] for rows in searched], return_inverse=True, return_counts=True)
     means = np.bincount(places, gains) / counts
-    micro_ap = micro_average_precision(ranked, np.ones(len(ranked)))
-    return SearchScore(float(np.mean(gains)), micro_ap, tuple(means.tolist()))
+    parts = range(min(PARTS, len(counts)) if len(counts) > 1 else 0)
+    without = [_micro_ap(same[(of_search % PARTS != part) & (of_hit % PARTS != part)]) for part in parts]
+    return SearchScore(float(np.mean(gains)), _micro_ap(same), tuple(means.tolist()), tuple(without))
 
 
-def _searches(copies: Floats, photos: Floats, groups: Ints) -> Iterator[tuple[Floats, Bools, int]]:
-    """For each search the similarities of its gallery, which photos are relevant, and the group of the searched one."""
+def _micro_ap(ranked: Bools) -> float:
+    """µAP of pairs, the most similar first: which of them are of one picture, bool (n,)."""
+    return micro_average_precision(ranked, np.ones(len(ranked)))
+
+
+def _searches(copies: Floats, photos: Floats, groups: Ints) -> Iterator[tuple[Floats, Ints, int]]:
+    """For each search the similarities of its gallery, the gallery's groups, and the group of the searched one."""
     for i, similarities in enumerate(copies @ photos.T):
-        group = groups[i % len(groups)]
-        yield similarities, groups == group, int(group)
+        yield similarities, groups, int(groups[i % len(groups)])
     alone = np.bincount(groups)[groups] == 1
     for photo in np.flatnonzero(~alone):
-        group = groups[photo]
-        yield np.delete(photos @ photos[photo], photo), np.delete(groups == group, photo), int(group)
+        yield np.delete(photos @ photos[photo], photo), np.delete(groups, photo), int(groups[photo])
