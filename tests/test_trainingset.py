@@ -139,6 +139,12 @@ def test_a_row_becomes_a_photo_with_its_legend() -> None:
     ]
 
 
+def test_page_0_is_a_page() -> None:
+    """A cover may be counted so; it is not taken for a row without a page."""
+    found = read(sheet(HEADER, ["0", "1", "Le roi"]), photos=(photo(0, 1),))
+    assert [p.page for p in found.training_set.photos] == ["0"]
+
+
 @pytest.mark.parametrize(
     ("row", "reason", "cell"),
     [

@@ -301,7 +301,7 @@ def photo_name(pattern: str, collection: str, workbook: str, page: int | None, p
         return pattern.format(
             collection=collection, issue=issue, page=page, photo=photo, sheet=PurePosixPath(workbook).stem
         )
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, MemoryError, TypeError, ValueError) as error:
         fields = "{collection}, {issue}, {sheet}, {page:02d} and {photo:02d}"
         raise ConfigError(
             f"prepare.patterns: {pattern!r} cannot be filled in ({error}): a pattern may use {fields}"
@@ -321,7 +321,7 @@ def _training_set(used: Sequence[tuple[LegendRow, Photo]], patterns: Mapping[str
                 workbook=row.workbook,
                 sheet=row.sheet,
                 row=row.row,
-                page=str(number_of(row.page.text) or ""),
+                page="" if (page := number_of(row.page.text)) is None else str(page),
                 photo=row.photo.text,
                 phash=photo.phash,
             )
