@@ -86,7 +86,7 @@ Row = tuple[str, str, str, str, int]
 def measure_training(photos: Path, _work: Path) -> list[Measured]:
     """Clock one step of 32 photos and captions by one thread, after one that also fills what is kept between epochs.
 
-    The plain loop and those of all weights learn the same: their notes state the loss of the last step, the fourth.
+    The plain loop and those of all weights learn the same but for rounding: their notes state the fourth step's loss.
     """
     files, found = training_files(photos), []
     for encoder, ways in ((VIT, WAYS), (BUILTIN, SHIPPED_WAYS)):
