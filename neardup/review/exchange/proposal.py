@@ -82,8 +82,9 @@ def propose(
     at_home = set(home_of.values())
     proposed = _Cells(rows, first, _Explained(links, {photo: names.shortest(path) for photo, path in path_of.items()}))
     for mention, photo in named:
-        here, there = (mention.sheet, mention.row), (first[photo].sheet, first[photo].row) if photo else None
-        if not photo or (home_of[photo] == here if here == there else here in at_home or not rows[here]):
+        here = (mention.sheet, mention.row)
+        left = home_of.get(photo) != here if photo in rows[here] else bool(rows[here]) and here not in at_home
+        if not photo or not left:
             proposed.keep(mention)
     for home, photos in _homes(groups, rows):
         for photo in photos:
