@@ -82,9 +82,8 @@ def group_pairs(count: int, pairs: DecidedPairs, constraints: Constraints | None
     """Group photos by their decided pairs.
 
     A pair that was verified and does not match joins nothing by itself, however alike its vectors are, whether geometry
-    says no or cannot tell: it weighs at most 0. A link that contradicts the
-    transforms of a triangle is lowered; two photos that lie side by side in a third weigh nothing for or against each
-    other, whether they are listed or not.
+    says no or cannot tell: it weighs at most 0. A link that contradicts the transforms of a triangle is lowered; two
+    photos that lie side by side in a third weigh nothing for or against each other, whether they are listed or not.
 
     Args:
         count: number of photos.
