@@ -73,12 +73,12 @@ def read_workbook(path: Path, max_unpacked: int = MAX_UNPACKED) -> list[Sheet]:
         ArchiveError: the file is no workbook, cannot be read or is too large.
     """
     try:
-        _refuse_bomb(path, max_unpacked)
+        with_formulas = _look_through(path, max_unpacked)
         workbook = python_calamine.CalamineWorkbook.from_path(str(path))
         sheets = {
             name: workbook.get_sheet_by_name(name).to_python(skip_empty_area=False) for name in workbook.sheet_names
         }
-        for name, formulas in _formulas(path).items():
+        for name, formulas in (_formulas(path) if with_formulas else {}).items():
             for (row, column), text in formulas.items():
                 _set(sheets[name], row, column, Formula(text))
     except ArchiveError:
@@ -90,26 +90,29 @@ def read_workbook(path: Path, max_unpacked: int = MAX_UNPACKED) -> list[Sheet]:
     return [Sheet(name, _cells(rows)) for name, rows in sheets.items()]
 
 
-def _refuse_bomb(path: Path, max_unpacked: int) -> None:
-    """Refuse a workbook whose parts, by the list that a ZIP file has of them, are too large, or for stray cells."""
+def _look_through(path: Path, max_unpacked: int) -> bool:
+    """Whether a formula stands in a workbook that is a ZIP file of Excel's.
+
+    Raises:
+        ArchiveError: its parts, by the list that a ZIP file has of them, are too large together, or cells stray.
+    """
     if not zipfile.is_zipfile(path):
-        return
+        return False
+    with_formulas = False
     with zipfile.ZipFile(path) as parts:
         size = sum(part.file_size for part in parts.infolist())
-    if size > max_unpacked:
-        raise ArchiveError(
-            f"the workbook has {size:,} bytes when it is unpacked, over the limit of {max_unpacked:,}: "
-            "delete the rows that nobody needs"
-        )
-    # A part that is not what the list says is refused by calamine, in its words.
-    with zipfile.ZipFile(path) as parts, suppress(zipfile.BadZipFile):
-        for part in _sheet_parts(parts):
-            _refuse_stray_cells(parts.read(part))
-
-
-def _sheet_parts(parts: zipfile.ZipFile) -> list[str]:
-    """The parts of an Excel workbook that hold its sheets."""
-    return [name for name in parts.namelist() if re.match(r"xl/worksheets/[^/]+\.xml$", name)]
+        if size > max_unpacked:
+            raise ArchiveError(
+                f"the workbook has {size:,} bytes when it is unpacked, over the limit of {max_unpacked:,}: "
+                "delete the rows that nobody needs"
+            )
+        with suppress(zipfile.BadZipFile):  # a part that is not what the list says is refused by calamine, in its words
+            for name in parts.namelist():
+                if re.match(r"xl/worksheets/[^/]+\.xml$", name):
+                    sheet = parts.read(name)
+                    _refuse_stray_cells(sheet)
+                    with_formulas = with_formulas or bool(re.search(rb"<(?:\w+:)?f[ >/]", sheet))
+    return with_formulas
 
 
 def _refuse_stray_cells(sheet: bytes) -> None:
@@ -163,8 +166,6 @@ def as_text(value: object) -> str:
 
 def _formulas(path: Path) -> dict[str, dict[tuple[int, int], str]]:
     """The formulas of a workbook: sheet → (row, column), 1-based → formula."""
-    if not _has_formula(path):
-        return {}
     workbook = openpyxl.load_workbook(path, read_only=True)
     try:
         return {
@@ -179,11 +180,3 @@ def _formulas(path: Path) -> dict[str, dict[tuple[int, int], str]]:
         }
     finally:
         workbook.close()
-
-
-def _has_formula(path: Path) -> bool:
-    """Whether a formula stands in a sheet of a workbook that is a ZIP file of Excel's."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as parts:
-        return any(re.search(rb"<(?:\w+:)?f[ >/]", parts.read(name)) for name in _sheet_parts(parts))
