@@ -22,6 +22,7 @@ from neardup.images import MAX_PIXELS, read_image
 from neardup.settings.schema import Recipe
 from neardup.tables import load_table
 from neardup.train.augment import augment
+from neardup.train.split import inseparable
 
 KEEP_BYTES = 4 * 2**30
 """Bytes kept in memory between epochs: 26,000 photos of 224 pixels, or as many states of ViT-B/32."""
@@ -82,6 +83,19 @@ class KnownPairs:
             for pairs in (self.same, self.different)
         )
         return same, different
+
+    def pictures(self, examples: Sequence[Example], bits: int) -> list[list[int]]:
+        """Rows of examples that show one picture: equal bytes, look-alikes, or known to be the same.
+
+        Args:
+            examples: photos; their captions do not count.
+            bits: perceptual hashes at most so many bits apart are of photos that look the same.
+
+        Returns:
+            Sets of rows, as `inseparable` gives them.
+        """
+        photos, phashes = [example.photo for example in examples], [example.phash for example in examples]
+        return inseparable([""] * len(examples), photos, phashes, bits, self.rows(examples)[0])
 
 
 @dataclass(frozen=True)

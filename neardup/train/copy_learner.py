@@ -111,9 +111,8 @@ class Copies:
         self._texts = text_pages(TEXTS, TEXT_SIDE).to(learner.device)
         same, different = known.rows(examples)
         blank, numbers = [""] * len(examples), [str(row) for row in range(len(examples))]
-        photos, phashes = [example.photo for example in examples], [example.phash for example in examples]
         self._subjects = torch.tensor(labels_of(inseparable(blank, numbers, blank, 0, same)), device=learner.device)
-        self._suspects = torch.tensor(labels_of(inseparable(blank, photos, phashes, bits, same)), device=learner.device)
+        self._suspects = torch.tensor(labels_of(known.pictures(examples, bits)), device=learner.device)
         self._different = {frozenset(pair) for pair in different}
         self.partners: dict[int, list[int]] = {}
         for first, second in (*same, *different):

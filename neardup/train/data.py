@@ -4,9 +4,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
-from neardup.arrays import Ints
 from neardup.encode.trainable import Trainable
 from neardup.errors import TrainingError
 from neardup.settings.schema import Recipe
@@ -15,7 +12,7 @@ from neardup.train.batches import Captions, Example, KnownPairs, token_limit
 from neardup.train.copy_learner import CaptionAndCopyLearner, CopyLearner
 from neardup.train.learner import Learner, VisionLearner
 from neardup.train.resume import weights_digest
-from neardup.train.split import Split, inseparable, labels_of, split
+from neardup.train.split import Split, inseparable, split
 from neardup.train.step_version import TRAIN_STEP
 from neardup.train.validation import NearDuplicates
 
@@ -75,13 +72,6 @@ class TrainingData:
         background = clip.background.digest if clip.background else ""
         key = digest_of(TRAIN_STEP, data, tokens, asdict(recipe), bits, weights, processor, pairs, background)
         return cls(list(examples), captions, dropped, parts, key, limit, recipe, known, bits)
-
-    @property
-    def pictures(self) -> Ints:
-        """int64 (n,), equal numbers for photos that show one picture: equal, look-alikes, or known to be the same."""
-        photos, phashes = [example.photo for example in self.examples], [example.phash for example in self.examples]
-        same, _ = self.known.rows(self.examples)
-        return np.array(labels_of(inseparable([""] * len(photos), photos, phashes, self.bits, same)), dtype=np.int64)
 
     def learner(self, clip: Trainable, device: str) -> VisionLearner:
         """The model on its device, with what it learns from."""

@@ -15,7 +15,7 @@ from neardup.train.batches import Example, KnownPairs
 from neardup.train.data import TrainingData
 from neardup.train.epochs import Share, normalised
 from neardup.train.interpolate import BEYOND, gains
-from neardup.train.split import inseparable, split
+from neardup.train.split import labels_of, split
 from neardup.train.validation import NearDuplicates
 
 BEYOND_CHANCE = 2.0
@@ -128,7 +128,7 @@ def choose_background(checkpoint: Path, data: TrainingData, start: Background, d
     if len(archives.vectors) < len(drawn):
         raise TrainingError("a photo of the archive cannot be read any more: mount its disk and run again")
     archives = replace(archives, neighbours=min(start.neighbours, len(drawn)), gamma=start.gamma)
-    pictures = data.pictures
+    pictures = np.array(labels_of(data.known.pictures(photos, data.bits)))
     shown = np.tile(pictures[list(near.rows)], 1 + recipe.validation_copies)
     vectors, left_out = near.encoded(encoder), shown[:, None] == pictures[drawn]
     before = after = near.search(start.appended(vectors))
@@ -178,10 +178,8 @@ def normalise_untrained(
     if (checkpoint / BACKGROUND).is_file():
         say("similarities are normalised by the background that the encoder came with")
         return {}
-    photos, phashes = [example.photo for example in examples], [example.phash for example in examples]
     try:
-        sets = inseparable([""] * len(examples), photos, phashes, bits, known.rows(examples)[0])
-        parts = split(sets, recipe.validation, recipe.seed)
+        parts = split(known.pictures(examples, bits), recipe.validation, recipe.seed)
     except TrainingError:
         say(f"similarities are not normalised: the archive has {len(examples)} photos that look unlike the test set's")
         return {}

@@ -30,7 +30,7 @@ from neardup.train.augment import copy_seed
 from neardup.train.batches import WORKERS, Example, KnownPairs, as_bytes, unreadable
 from neardup.train.learner import VisionLearner
 from neardup.train.press import press
-from neardup.train.split import inseparable, labels_of
+from neardup.train.split import labels_of
 
 PARTS = 20
 """Parts of the pictures that are left out, one at a time, to see how far µAP rests on chance."""
@@ -103,10 +103,7 @@ class NearDuplicates:
         self._examples = [examples[row] for row in rows]
         self._recipe = recipe
         self._pixels: Tensor | None = None
-        photos, phashes = [e.photo for e in self._examples], [e.phash for e in self._examples]
-        same, _ = known.rows(self._examples)
-        blank = [""] * len(photos)
-        self.groups: Ints = np.array(labels_of(inseparable(blank, photos, phashes, bits, same)), dtype=np.int64)
+        self.groups: Ints = np.array(labels_of(known.pictures(self._examples, bits)), dtype=np.int64)
 
     def read(self, learner: VisionLearner) -> Tensor:
         """Photos, then their first copies, their second ones and so on, as the learner's image processor has them.
