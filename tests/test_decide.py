@@ -87,7 +87,7 @@ def test_features_are_those_of_the_evidence() -> None:
     """Computed by hand, in the order of the table; at most eight."""
     geometry = ["inliers", "both_versions", "rarity", "share", "correlation", "detail", "coverage"]
     assert list(FEATURES) == ["cosine", *geometry]
-    expected = [0.8, math.log(31), math.log(13), math.log(10), 30 / 40, math.log(1.01 / 0.51), 0.4, 0.6]
+    expected = [0.8, math.log(31), math.log(13), math.log(10), 30 / 40, math.log(1.01 / 0.51), 0.4, 0.8]
     assert features_of(np.array([0.8]), [FOUND])[0] == pytest.approx(expected)
 
 
@@ -97,6 +97,13 @@ def test_features_are_capped_where_more_says_nothing_more() -> None:
     row = features_of(np.array([0.8]), [most])[0]
     assert row[1:4] == pytest.approx([math.log1p(MOST_INLIERS)] * 2 + [math.log1p(MOST_DIGITS)])
     assert row[5:7].tolist() == [0, 0]
+
+
+def test_two_crops_of_one_original_may_share_any_part_of_it() -> None:
+    """A partner that shows a third of a photo counts as one that shows four fifths; above that more is more."""
+    shares = [(0.1, 0.3), (0.85, 0.2), (1.0, 1.0)]
+    found = [replace(FOUND, coverage_first=first, coverage_second=second) for first, second in shares]
+    assert features_of(np.full(3, 0.8), found)[:, -1].tolist() == [0.8, 0.85, 1.0]
 
 
 def test_a_pair_without_a_match_has_no_share() -> None:

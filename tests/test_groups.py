@@ -362,6 +362,8 @@ def test_the_reference_is_the_largest_photo_that_is_no_crop() -> None:
     assert report.reference == 1
     assert {member.photo: member.cropped for member in report.members} == {0: True, 1: False, 2: False}
     assert report_of(3, crop, [900, 400, 401]).reference == 2
+    framed = linked({(0, 1): 0.9}, {(0, 1): (0.92, 0.62)})
+    assert report_of(2, framed, [900, 400]).reference == 1
     circle = linked(
         {(0, 1): 0.9, (1, 2): 0.9, (0, 2): 0.9}, dict.fromkeys([(0, 1), (1, 2)], (1.0, 0.4)) | {(0, 2): (0.4, 1.0)}
     )

@@ -8,6 +8,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from test_verify import scene, verified
 
+from neardup.train.press import press
+
 SIZE = (480, 360)
 
 
@@ -26,6 +28,28 @@ def masthead(photo: Image.Image) -> Image.Image:
     draw.text((20, 8), "EXCELSIOR", "black", font=ImageFont.load_default(56))
     draw.text((24, 68), "Journal illustré quotidien, 10 centimes, 88 avenue", "black", font=ImageFont.load_default(14))
     return page
+
+
+def postcard(photo: Image.Image) -> Image.Image:
+    """A photo on a card, below a headline and above an imprint."""
+    card = ImageOps.expand(photo, (40, 60, 40, 60), (240, 234, 220))
+    draw, font = ImageDraw.Draw(card), ImageFont.load_default(20)
+    draw.text((40, 20), "GUERRE ITALO-TURQUE 1911-1912 - TRIPOLITAINE", "black", font=font)
+    draw.text((40, card.height - 40), "Edition de L'Illustration, 13 rue Saint-Georges, Paris", "black", font=font)
+    return card
+
+
+def ornate(photo: Image.Image) -> Image.Image:
+    """A photo within a border of rings, no two of which are alike."""
+    card, rng = ImageOps.expand(photo, 50, (240, 234, 220)), np.random.default_rng(1)
+    draw = ImageDraw.Draw(card)
+    for _ in range(160):
+        along, off, radius = rng.random(), rng.uniform(8, 40), rng.uniform(4, 14)
+        across = bool(rng.integers(2))
+        far = (card.height if across else card.width) - off if rng.integers(2) else off
+        x, y = (along * card.width, far) if across else (far, along * card.height)
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline="black", width=2)
+    return card
 
 
 def ruled(photo: Image.Image) -> Image.Image:
@@ -58,6 +82,8 @@ def sky(photo: Image.Image) -> Image.Image:
 SHARED: dict[str, Callable[[Image.Image], Image.Image]] = {
     "caption": caption,
     "masthead": masthead,
+    "headline and imprint": postcard,
+    "ornate border": ornate,
     "ruled border": ruled,
     "sky": sky,
 }
@@ -68,6 +94,24 @@ SHARED: dict[str, Callable[[Image.Image], Image.Image]] = {
 def test_what_different_photos_share_is_no_match(shared: Callable[[Image.Image], Image.Image], seed: int) -> None:
     """Neither what surrounds them nor an empty sky makes one picture of two."""
     assert not verified(shared(scene(seed)), shared(scene(seed + 50))).matched
+
+
+@pytest.mark.parametrize("shared", [postcard, ornate])
+def test_one_photo_on_two_cards_is_a_match(shared: Callable[[Image.Image], Image.Image]) -> None:
+    """What surrounds it agrees as well, and so does all between; beside the photo alone nothing of the card matches."""
+    photo = scene(45)
+    assert verified(shared(photo), shared(press(photo, 3))).matched
+    assert verified(photo, shared(photo)).matched
+
+
+def test_a_retouched_print_in_even_tones_is_a_match() -> None:
+    """Spots of paint have the strongest edges of an even photo; points of the photo itself lie all around them."""
+    photo = scene(46)
+    dull, retouched = (Image.blend(photo, Image.new("RGB", photo.size, "grey"), 0.7) for _ in range(2))
+    draw = ImageDraw.Draw(retouched)
+    for x, y in ((60, 60), (250, 90), (140, 230), (360, 250)):
+        draw.ellipse((x, y, x + 90, y + 60), fill="white")
+    assert verified(dull, retouched).matched
 
 
 @pytest.mark.parametrize("seed", [43, 44])

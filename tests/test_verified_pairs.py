@@ -13,7 +13,7 @@ from neardup.decide.constraints import PairVerdicts
 from neardup.decide.decision import Decision
 from neardup.detect.duplicate_tables import _write_pairs
 from neardup.detect.duplicates import Duplicates
-from neardup.detect.verified_pairs import UNLIKELY, VerifiedPairs
+from neardup.detect.verified_pairs import UNLIKELY, VerifiedPairs, groups_of
 from neardup.encode.collection import Collection
 from neardup.search.blocks import Triangle
 from neardup.search.exact_copies import COPY, KINDS, NEAR
@@ -98,3 +98,18 @@ def test_a_person_sees_the_doubtful_pairs_in_the_middle_first(answered: int | No
 def test_no_probability_is_said_to_be_certain(probability: float, text: str) -> None:
     """What would be rounded to 100 % is said to be more than the greatest tenth below it, and likewise for 0 %."""
     assert chance_text(probability) == text
+
+
+def test_a_pair_that_nobody_could_verify_speaks_against_no_group() -> None:
+    """A person put e and d together, d cannot be read any more, and c is a copy of e: what is unknown parts no two."""
+    found = verified([float("nan"), 0.99], ["", "link"])
+    pairs = NearPairs(np.array([0, 0, 1]), np.array([1, 2, 2]), np.full(3, 0.9))
+    unread = replace(
+        found,
+        pairs=pairs,
+        evidence=(None, found.evidence[1], None),
+        probabilities=np.append(found.probabilities, np.nan),
+        bands=(*found.bands, ""),
+        judged=PairVerdicts(together=(("d", "e"),)),
+    )
+    assert groups_of(unread)[0].tolist() == [0, 0, 0]

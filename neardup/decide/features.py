@@ -21,6 +21,11 @@ MOST_DIGITS = 100.0
 """Decimal digits of the number of false alarms above which more add nothing: 1e-100 is as good as never."""
 LIKEST = 1.01
 """What a correlation is held against: one of .99 or more lacks only what grain and a new scan take."""
+LEAST_COVERAGE = 0.8
+"""Share of a photo from which less of it says nothing more: two crops of one original may share any part of it.
+
+Fits see hardly a pair below, and what they conclude from .95 against .85 must not be carried on to .3.
+"""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,12 @@ def _tones(evidence: Evidence) -> float:
     return -math.log1p(-max(0.0, evidence.correlation) / LIKEST)
 
 
+def _coverage(evidence: Evidence) -> float:
+    """The greater share that one photo of a match shows of the other, at least `LEAST_COVERAGE`; 0 without a match."""
+    greater = max(evidence.coverage_first, evidence.coverage_second)
+    return max(LEAST_COVERAGE, greater) if evidence.matched else 0.0
+
+
 _TABLE = (
     Feature("cosine", "similarity of the vectors", lambda cosine, _: cosine),
     Feature("inliers", "points that agree", lambda _, evidence: _count(evidence.points)),
@@ -74,7 +85,7 @@ _TABLE = (
     Feature(
         "coverage",
         "how much of one photo the other shows",
-        lambda _, evidence: max(evidence.coverage_first, evidence.coverage_second),
+        lambda _, evidence: _coverage(evidence),
     ),
 )
 """The features, in the order of every table; a new one is a line here."""

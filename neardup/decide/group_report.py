@@ -186,9 +186,10 @@ def _member(photo: int, links: list[Link], cropped: bool) -> Member:  # noqa: FB
 
 
 def _cropped(links: LinkedPairs) -> set[int]:
-    """Photos all of which another one shows, while they do not show all of that one."""
-    left = (links.coverage_left >= WHOLE) & (links.coverage_right < WHOLE)
-    right = (links.coverage_right >= WHOLE) & (links.coverage_left < WHOLE)
+    """Photos that are crops of another one, by the shares by which `verify.relation` calls them so."""
+    shown_more = links.coverage_left - links.coverage_right
+    nearly = np.maximum(links.coverage_left, links.coverage_right) >= NEARLY_WHOLE
+    left, right = nearly & (shown_more >= 1 - WHOLE), nearly & (-shown_more >= 1 - WHOLE)
     return {*links.left[left].tolist(), *links.right[right].tolist()}
 
 

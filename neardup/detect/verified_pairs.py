@@ -254,14 +254,18 @@ def groups_of(verified: VerifiedPairs, copies: Bools | None = None) -> tuple[Int
     """
     certain = np.zeros(len(verified.probabilities), dtype=bool) if copies is None else copies
     left, right = verified.pairs.left, verified.pairs.right
-    probabilities = np.where(certain, 1.0, np.nan_to_num(verified.probabilities))
-    pairs = DecidedPairs(left, right, probabilities, verified.evidence, dict(enumerate(verified.photos)))
+    probabilities = np.where(certain, 1.0, verified.probabilities)
     same = zip(left[certain].tolist(), right[certain].tolist(), strict=True)
+    # A pair of which a photo cannot be read any more has no probability, and says nothing for or against a group.
+    decided = np.flatnonzero(~np.isnan(probabilities))
+    evidence = [verified.evidence[place] for place in decided.tolist()]
+    photos = dict(enumerate(verified.photos))
+    pairs = DecidedPairs(left[decided], right[decided], probabilities[decided], evidence, photos)
     labels, lowered = group_pairs(len(verified.paths), pairs, verified.judged.constraints(verified.photos, same))
     numbers = np.full(len(labels), -1, dtype=np.int64)
     for number, rows in enumerate(members_of(labels, verified.pairs), 1):
         numbers[rows] = number
-    return labels, tuple(explain_groups(numbers, replace(pairs, probabilities=lowered), certain))
+    return labels, tuple(explain_groups(numbers, replace(pairs, probabilities=lowered), certain[decided]))
 
 
 def _firmness(report: GroupReport | None, photos: int) -> str:

@@ -1,11 +1,11 @@
-"""Where the picture ends in a photo that also shows a mount, a text or another picture beside it."""
+"""Where the picture ends in a photo that also shows a mount, a text or another picture beside it, if they share one."""
 
 import cv2
 import numpy as np
 
 from neardup.arrays import Bools, Floats, Vectors
 from neardup.verify.evidence import Box, Transform
-from neardup.verify.pixels import AlignedPair, GreyPhoto, align, masked_mean_of
+from neardup.verify.pixels import AlignedPair, GreyPhoto, LaidPair, align, masked_mean_of
 from neardup.verify.samples import middle_of
 
 SIDE = 120
@@ -40,6 +40,36 @@ LEAST_STEP = 3.0
 """Multiple of a photo's usual step in tone that the step at a picture's edge must reach."""
 NEARLY_GREATEST = 0.6
 """Share of the greatest step from which the innermost one is taken: lines of text have steps as well."""
+STRUCTURED = 0.2
+"""Weight of a window from which its structure is compared among matched points."""
+SIMILAR = 0.4
+"""Agreement of a window from which both photos show the same there."""
+NEARBY = 8
+"""Pixels around a matched point within which it speaks for agreement: a retouch or a moiré may lie around it."""
+
+
+def agreeing_share(pair: LaidPair, points: Vectors) -> float:
+    """Share of what lies among matched points that agrees in two photos, 0 to 1; 1 where nothing has structure there.
+
+    Two photos on equal mounts, above one imprint and below one headline, match in both lines, and nothing between these
+    agrees. Beside a crop on a mount, or a picture in a page, much disagrees as well, but no matched point lies there.
+
+    Args:
+        pair: two photos as they lie on each other.
+        points: float32 (n, 4), matched points in full pixels of both, at least 3.
+    """
+    aligned = align(pair.first, pair.second, pair.transform, SIDE)
+    agreement, weights = _agreement(aligned)
+    height, width = aligned.overlap.shape
+    places = points[:, :2] * np.asarray([width / pair.first.size[0], height / pair.first.size[1]], dtype=np.float32)
+    corners = np.round(cv2.convexHull(places)).astype(np.int32)
+    among, near = (np.zeros((height, width), dtype=np.uint8) for _ in range(2))
+    cv2.fillConvexPoly(among, corners, 1)
+    for x, y in np.round(places).astype(int).tolist():
+        cv2.circle(near, (x, y), NEARBY, 1, -1)
+    compared = aligned.overlap & (among > 0) & (weights > STRUCTURED)
+    agrees = (agreement > SIMILAR) | (near > 0)
+    return float(agrees[compared].mean()) if compared.any() else 1.0
 
 
 def picture_box(photo: GreyPhoto, other: GreyPhoto, transform: Transform, points: Vectors) -> Box | None:
