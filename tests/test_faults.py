@@ -241,6 +241,13 @@ def test_results_that_can_only_be_read_are_exported_elsewhere(tmp_path: Path, mo
     assert sorted(out.rglob("*")) == before
 
 
+def test_a_name_that_no_answer_could_bear_is_refused(tmp_path: Path) -> None:
+    """Before the page is opened on which each answer would be refused."""
+    _, out = small_results(tmp_path, groups=1)
+    ran = neardup("review", "--out", out, "--who", "A" * 81, "--port", 0)
+    assert (ran.exit_code, "--who has 81 letters: write a name of at most 80" in ran.stderr) == (1, True)
+
+
 def test_listing_verdicts_where_nobody_judged_makes_no_database(tmp_path: Path) -> None:
     """Looking changes nothing, and a misspelt folder is not taken for one without verdicts."""
     ran = neardup("verdicts", "list", "--out", tmp_path)
