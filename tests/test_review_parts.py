@@ -110,6 +110,16 @@ def test_numbers_are_written_as_the_language_does() -> None:
     assert [Words(language).number(12_345) for language in ("en", "fr")] == ["12,345", "12\u202f345"]
 
 
+def test_one_of_a_kind_is_said_in_the_singular() -> None:
+    """In both languages; and no probability is said to be certain."""
+    assert [Words("en").say("points_agree", n=n) for n in (1, 2)] == ["1 point agrees", "2 points agree"]
+    assert Words("fr").say("bridges_in_group", n=1) == "Relié par 1 pont"
+    assert [Words("en").chance(chance) for chance in (0.0003, 0.0007, 0.9991, 1.0)] == [
+        *("under 0.1%", "0.1%", "99.9%", "over 99.9%"),
+    ]
+    assert Words("fr").chance(1.0) == "plus de 99,9\u202f%"
+
+
 def test_the_caption_of_a_legend_is_shown(tmp_path: Path) -> None:
     """As `prepare` and `translate` write both; a table that somebody spoilt costs the words alone."""
     photo = TrainingPhoto("a.jpg", "p/a.jpg", "0" * 64, "Le roi", "p", "x.xlsx", "S", 2, "1", "1", "0" * 16)
@@ -194,6 +204,17 @@ def test_a_long_list_of_groups_has_several_pages(tmp_path: Path, monkeypatch: py
         pages = [re.findall(r'href="/group/(\d)"', client.get(f"/groups?start={start}").text) for start in (0, 2, 4)]
     assert [len(numbers) for numbers in pages] == [2, 2, 1]
     assert sorted(number for numbers in pages for number in numbers) == list("12345")
+
+
+def test_no_link_leads_past_the_last_group(tmp_path: Path) -> None:
+    """And whoever goes there by hand is told on a page; a script is told in JSON."""
+    with client_of(small_results(tmp_path, groups=2)[1]) as client:
+        assert [('rel="next"' in client.get(f"/group/{number}").text) for number in (1, 2)] == [True, False]
+        page = client.get("/group/3", headers={"Accept": "text/html,*/*"})
+        told = client.get("/group/3")
+    assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert '<p class="warn">there is no group 3' in page.text
+    assert (told.status_code, "there is no group 3" in told.json()["error"]) == (404, True)
 
 
 def test_the_pictures_of_a_photo_that_is_brought_have_their_sizes(tmp_path: Path) -> None:

@@ -90,7 +90,8 @@ async function send() {
     delete by("notice").dataset.unsent;
   } catch (error) {
     const waiting = outbox.get().length;
-    notice(`${error.message} ${waiting ? setup.texts.not_saved.replace("{n}", waiting) : ""}`);
+    const unsaved = setup.texts[waiting === 1 ? "not_saved_one" : "not_saved"];
+    notice(`${error.message} ${waiting ? unsaved.replace("{n}", waiting) : ""}`);
     by("notice").dataset.unsent = "yes";
     retry = setTimeout(() => queue(send), RETRY_MS);
   }
