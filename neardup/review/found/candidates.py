@@ -13,6 +13,7 @@ from neardup.errors import ArchiveError, VerdictError
 from neardup.images import MAX_PIXELS
 from neardup.review.found.facts import PhotoFacts
 from neardup.review.record.photo_pair import PhotoPair
+from neardup.review.record.references import References
 from neardup.review.record.verdicts import pair_of
 from neardup.stages import STATE, digest_if_readable, read_json
 from neardup.verify.evidence import Evidence
@@ -138,8 +139,11 @@ class Found:
 
     @cached_property
     def by_pair(self) -> dict[tuple[str, str], Candidate]:
-        """Pair → the first candidate of these two contents."""
-        return {candidate.pair: candidate for candidate in reversed(self.candidates)}
+        """Pair → the first candidate of these two contents, in the order of the table."""
+        by_pair: dict[tuple[str, str], Candidate] = {}
+        for candidate in self.candidates:
+            by_pair.setdefault(candidate.pair, candidate)
+        return by_pair
 
     @classmethod
     def load(cls, out: Path, root: Path | None = None) -> "Found":
@@ -166,8 +170,15 @@ class Found:
         members: dict[int, list[str]] = {}
         for row in groups:
             members.setdefault(row["group"], []).append(row["photo"])
-        grouped = tuple(map(tuple, members.values()))
+        references = References(out)
+        grouped = tuple(_reference_first(paths, digests, references) for paths in members.values())
         return cls(home, tuple(candidates_in(pairs, digests)), grouped, digests, facts)
+
+
+def _reference_first(paths: Sequence[str], digests: Mapping[str, str], references: References) -> tuple[str, ...]:
+    """The photos of a group, the one that a person chose to stand for it first, if any did."""
+    chosen = references.among([digests[path] for path in paths if path in digests])
+    return tuple(sorted(paths, key=lambda path: digests.get(path) != chosen)) if chosen else tuple(paths)
 
 
 def digests_in(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
