@@ -8,7 +8,7 @@ import click
 
 from neardup.cli.options import ARCHIVE_CONFIG, DEVICE, FOLDER, OUT, options, settings_of
 from neardup.cli.output import check_writable, say
-from neardup.cli.verdicts import DATABASE
+from neardup.cli.verdicts import DATABASE, say_where_runs_look
 from neardup.errors import ConfigError
 from neardup.words import counted
 
@@ -82,6 +82,7 @@ def review(
         shown = f"[{host}]" if ":" in host else next(iter(names), host)
         pairs, groups = counted(len(results), "pair"), counted(results.groups, "group")
         say(f"{pairs}, {groups}; photos in {results.archive}. Ctrl-C ends it.")
+        say_where_runs_look(database)
         click.echo(f"http://{shown}:{port}/" + f"?token={token}" * bool(token))
         serving = uvicorn.Config(app, log_level="warning", server_header=False, proxy_headers=False, access_log=False)
         uvicorn.Server(serving).run([listening])
