@@ -27,7 +27,7 @@ const paneOf = (event) => pair && event.target.closest(".pane");
 
 /** Put both photos where the zoom wants them: the middle of each shows the same place at the same size. */
 function layout() {
-  if (!pair || !stage.offsetWidth) return;
+  if (!pair || by("task").hidden) return;
   const [photo, partner] = stage.querySelectorAll(".frame"), { offsetWidth: width, offsetHeight: height } = photo;
   const back = matrixOf(pair.back), [x, y] = moved(back, zoom.x, zoom.y), [u, v] = moved(back, zoom.x + STEP, zoom.y);
   const step = Math.hypot((u - x) * partner.offsetWidth, (v - y) * partner.offsetHeight);
