@@ -25,6 +25,7 @@ from neardup.errors import UnreadableImageError
 from neardup.images import read_image
 from neardup.measure.metrics import ndcg
 from neardup.measure.pairs import micro_average_precision
+from neardup.measure.scored import similarities_between
 from neardup.settings.schema import Recipe
 from neardup.train.augment import copy_seed
 from neardup.train.batches import WORKERS, Example, KnownPairs, as_bytes, unreadable
@@ -191,8 +192,9 @@ def _micro_ap(ranked: Bools) -> float:
 
 def _searches(copies: Floats, photos: Floats, groups: Ints) -> Iterator[tuple[Floats, Ints, int]]:
     """For each search the similarities of its gallery, the gallery's groups, and the group of the searched one."""
-    for i, similarities in enumerate(copies @ photos.T):
+    for i, similarities in enumerate(similarities_between(copies, photos)):
         yield similarities, groups, int(groups[i % len(groups)])
     alone = np.bincount(groups)[groups] == 1
     for photo in np.flatnonzero(~alone):
-        yield np.delete(photos @ photos[photo], photo), np.delete(groups, photo), int(groups[photo])
+        similarities = similarities_between(photos, photos[[photo]])[:, 0]
+        yield np.delete(similarities, photo), np.delete(groups, photo), int(groups[photo])
