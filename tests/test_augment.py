@@ -278,6 +278,18 @@ def test_a_bad_entry_among_new_photos_is_named(tmp_path: Path) -> None:
     assert (len(made.written), made.unreadable) == (5, ((tmp_path / "new" / "gone.jpg", reason),))
 
 
+def test_a_new_photo_that_no_jpeg_can_hold_is_named(tmp_path: Path) -> None:
+    """It is left out with all its variants, and the rest goes on."""
+    (tmp_path / "new").mkdir()
+    Image.new("L", (66_000, 40), 128).save(tmp_path / "new" / "wide.png")
+    PHOTO.save(tmp_path / "new" / "x.jpg")
+    made = make_queries(tmp_path / "new", tmp_path / "queries")
+    [(file, reason)] = made.unreadable
+    assert (file.name, made.photos, len(made.written)) == ("wide.png", ("x.jpg",), 5)
+    assert reason.startswith("no JPEG can have 66000 x 40 pixels")
+    assert sorted((tmp_path / "queries").iterdir()) == sorted(made.written)
+
+
 def test_the_flip_is_a_mirror(tmp_path: Path) -> None:
     """`_flip` shows the original the other way round."""
     (tmp_path / "new").mkdir()
