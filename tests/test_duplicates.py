@@ -344,6 +344,30 @@ def test_a_content_that_two_workers_encoded_is_one(opened: Opened, photos: Path,
     )
 
 
+@pytest.mark.parametrize("first_is_gone", [False, True])
+def test_photos_of_a_shard_that_was_deleted_are_encoded_again(
+    opened: Opened, tmp_path: Path, *, first_is_gone: bool
+) -> None:
+    """As the sentence about a broken shard advises; a copy, which no shard lists, has no other photo's vector."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(4):
+        Scene.of(number).image.save(folder / f"{number}.png")
+    shutil.copy(folder / "0.png", folder / "4 copy of 0.png")
+    Scene.of(0).image.convert("L").save(folder / "5 grey.png")
+    collection = opened(folder, tmp_path / "store")
+    found(collection, shard=2)
+    vectors = collection.vectors
+    (shard,) = (name for name in vectors.names(SHARDS) if "0.png" in vectors.read(name)["path"].to_pylist())
+    vectors.delete(shard)
+    if first_is_gone:
+        (folder / "0.png").unlink()
+    again = found(collection)
+    assert pairs_of(again) == pairs_of(found(opened(folder, tmp_path / "anew")))
+    assert again.photos == len(list(folder.iterdir()))
+    assert list(new_shards(collection, known(collection))) == []
+
+
 def test_what_other_commands_encoded_is_not_encoded_again(
     opened: Opened, small_encoder: str, photos: Path, tmp_path: Path
 ) -> None:

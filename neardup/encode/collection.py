@@ -19,13 +19,12 @@ from neardup.arrays import Ints
 from neardup.encode.batch import with_batch
 from neardup.encode.encoder import loaded_encoder
 from neardup.encode.shards import (
-    COPIES,
-    SHARDS,
     Encoded,
     among,
     content_keys,
     encode_into,
     encoded_files,
+    encoded_tables,
     known_files,
     mark_of,
     open_store,
@@ -258,10 +257,10 @@ def encoded_photos(collection: Collection, present: Ints) -> Files:
         present: marks of the files that are there, ordered.
     """
     store = collection.vectors
-    names = [name for kind in (SHARDS, COPIES) for name in store.names(kind)]
+    names = list[str]()
     marks, contents, places, starts = [present[:0]], [present[:0]], [present[:0]], [0]
-    for name in names:
-        table = store.read(name, ["photo", "file"])
+    for name, table in encoded_tables(store):
+        names.append(name)
         listed = np.flatnonzero(among(table["file"].to_numpy(), present))
         marks.append(table["file"].to_numpy()[listed])
         contents.append(content_keys(table["photo"].take(pa.array(listed))))
