@@ -23,7 +23,7 @@ from neardup.builtin.scenes import Scene
 from neardup.detect.duplicate_tables import write_duplicates
 from neardup.detect.duplicates import Duplicates, duplicates
 from neardup.detect.watch import watch
-from neardup.encode.collection import Collection, encode_shard, known, new_shards, open_collection, present
+from neardup.encode.collection import Collection, encode_shard, known, new_shards, open_collection, present, unreadable
 from neardup.encode.encoder import load_encoder
 from neardup.encode.shards import SHARDS
 from neardup.encode.vectors import embed
@@ -191,6 +191,22 @@ def test_a_file_whose_name_is_not_utf8_is_listed_as_unreadable(opened: Opened, p
     reasons = {entry.path: entry.reason for entry in duplicates(triangle, here).unreadable}
     assert list(reasons) == ["\\xe9.jpg", "issue 0/broken.jpg"]
     assert "not UTF-8" in reasons["\\xe9.jpg"]
+
+
+def test_a_file_that_cannot_be_looked_at_is_listed(
+    opened: Opened, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its path is longer than the system takes, though its folder can be listed."""
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    monkeypatch.chdir(folder)
+    while (room := 4090 - len(os.fsencode(Path.cwd())) - 1) > 0:
+        name = "d" * (250 if room > 500 else room if room <= 250 else 200)
+        Path(name).mkdir()
+        os.chdir(name)
+    Path("photo.png").touch()
+    collection = opened(folder, tmp_path / "store")
+    reasons = {path[-9:]: reason for path, reason in unreadable(collection, present(collection)).items()}
+    assert reasons == {"photo.png": "the file cannot be looked at (File name too long)"}
 
 
 def test_a_photo_that_changes_in_place_is_encoded_again(opened: Opened, tmp_path: Path) -> None:

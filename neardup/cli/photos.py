@@ -57,19 +57,20 @@ def embed(
     Example: neardup embed photos --out vectors.parquet --encoder builtin:tiny
     """
     from neardup.archive.scan import check_folders, scan
-    from neardup.encode.store import store_of
+    from neardup.encode.store import check_store, store_of
     from neardup.encode.vectors import embed_photos
 
     check_folders(folder, out)
     settings = settings_of(config, folder, encoder=encoder, device=device)
     check_folder_of_photos(folder)
+    store = store_of(out.parent, settings.cluster.store)
+    check_store(folder, store)
     state, limit = out.parent / STATE, settings.prepare.max_pixels
     with working_in(out.parent):
         model = loaded(settings, out.parent, dtype, measured)
         table = state / f"{out.stem}.scan.parquet"
         photos = scan(folder, table=table, patterns=("**",), exclude=(), max_pixels=limit)
         items = [(photo.path, photo.sha256) for photo in photos.photos]
-        store = store_of(out.parent, settings.cluster.store)
         embed_photos(items, folder, model, store=store, max_pixels=limit).save(out, folder)
     for path, reason in photos.left_out:
         say(f"left out {path}: {reason}")
@@ -121,6 +122,8 @@ def search(
     from neardup.search.nearest import mark_itself, nearest, read_queries
 
     file = Path(vectors)
+    if photos and not photos.is_dir():
+        raise ConfigError(f"{photos} is not a folder: name with --photos the folder that was embedded")
     photos = photos or _remembered(vectors)
     if page:
         if not photos:
@@ -147,6 +150,7 @@ def search(
     if verify and photos:
         state = file.parent / STATE if known else None
         verified = _verified_hits(queries, hits, folder, photos, state, settings.prepare.max_pixels)
+        _say_what_is_not_verified(answers, verified, photos)
     elif verify:
         say("The hits are not verified: say with --photos which folder was embedded, or --no-verify")
     _print_hits(answers, verified, with_names=photo.is_dir(), as_json=as_json)
@@ -180,6 +184,21 @@ def _verified_hits(
     decision = decision_for(state.parent if state else None, fingerprint)
     names = [(photo, Path(path).name) for photo, path in zip(queries.photos, queries.paths, strict=True)]
     return verify_hits(names, hits, lambda photo: read_content(files[photo], photo), state, decision, max_pixels)
+
+
+def _say_what_is_not_verified(
+    answers: "Sequence[tuple[str, Sequence[Hit]]]", verified: "Sequence[Sequence[VerifiedHit | None]]", photos: Path
+) -> None:
+    """Say of how many hits the photo could not be read, as where another folder is named than was embedded."""
+    pairs = [
+        pair for (_, best), proofs in zip(answers, verified, strict=True) for pair in zip(best, proofs, strict=True)
+    ]
+    unread = sum(proof is None and not hit.itself for hit, proof in pairs)
+    if unread:
+        say(
+            f"{counted(unread, 'hit')} of {len(pairs):,} could not be verified, for {photos} does not hold their "
+            "photos as they were embedded: name their folder with --photos"
+        )
 
 
 def _is_store(vectors: str) -> bool:
