@@ -122,9 +122,7 @@ def search(
     from neardup.search.nearest import mark_itself, nearest, read_queries
 
     file = Path(vectors)
-    if photos and not photos.is_dir():
-        raise ConfigError(f"{photos} is not a folder: name with --photos the folder that was embedded")
-    photos = photos or _remembered(vectors)
+    photos = _embedded_folder(vectors, photos)
     if page:
         if not photos:
             raise ConfigError("--page shows pictures: say with --photos which folder was embedded")
@@ -150,7 +148,6 @@ def search(
     if verify and photos:
         state = file.parent / STATE if known else None
         verified = _verified_hits(queries, hits, folder, photos, state, settings.prepare.max_pixels)
-        _say_what_is_not_verified(answers, verified, photos)
     elif verify:
         say("The hits are not verified: say with --photos which folder was embedded, or --no-verify")
     _print_hits(answers, verified, with_names=photo.is_dir(), as_json=as_json)
@@ -158,11 +155,15 @@ def search(
         _show_hits(page, folder, photos, answers, verified, settings.prepare.max_pixels)
 
 
-def _remembered(vectors: str) -> Path | None:
-    """The folder of the photos of a file of vectors, if the file knows it and it is still there."""
+def _embedded_folder(vectors: str, photos: Path | None) -> Path | None:
+    """The folder that `--photos` names; else that of a file of vectors, if it knows it and it is still there."""
     from neardup.encode.vectors import folder_of
 
-    return folder_of(Path(vectors)) if not _is_store(vectors) and Path(vectors).is_file() else None
+    if photos and not photos.is_dir():
+        raise ConfigError(f"{photos} is not a folder: name with --photos the folder that was embedded")
+    if photos or _is_store(vectors) or not Path(vectors).is_file():
+        return photos
+    return folder_of(Path(vectors))
 
 
 def _verified_hits(
@@ -183,22 +184,15 @@ def _verified_hits(
     fingerprint = queries.fingerprint
     decision = decision_for(state.parent if state else None, fingerprint)
     names = [(photo, Path(path).name) for photo, path in zip(queries.photos, queries.paths, strict=True)]
-    return verify_hits(names, hits, lambda photo: read_content(files[photo], photo), state, decision, max_pixels)
-
-
-def _say_what_is_not_verified(
-    answers: "Sequence[tuple[str, Sequence[Hit]]]", verified: "Sequence[Sequence[VerifiedHit | None]]", photos: Path
-) -> None:
-    """Say of how many hits the photo could not be read, as where another folder is named than was embedded."""
-    pairs = [
-        pair for (_, best), proofs in zip(answers, verified, strict=True) for pair in zip(best, proofs, strict=True)
-    ]
-    unread = sum(proof is None and not hit.itself for hit, proof in pairs)
-    if unread:
+    verified = verify_hits(names, hits, lambda photo: read_content(files[photo], photo), state, decision, max_pixels)
+    others = [hit.photo != photo for (photo, _), best in zip(names, hits, strict=True) for hit in best]
+    proofs = [proof for best in verified for proof in best]
+    if unread := sum(other and proof is None for other, proof in zip(others, proofs, strict=True)):
         say(
-            f"{counted(unread, 'hit')} of {len(pairs):,} could not be verified, for {photos} does not hold their "
+            f"{counted(unread, 'hit')} of {len(proofs):,} could not be verified, for {photos} does not hold their "
             "photos as they were embedded: name their folder with --photos"
         )
+    return verified
 
 
 def _is_store(vectors: str) -> bool:

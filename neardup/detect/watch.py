@@ -1,6 +1,7 @@
 """What is new in the archive since the last time, and which photos it is a near-duplicate of."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def watch(
     claim(out / "watch")
     state, store = out / STATE / "watch", store_of(out, store)
     memory = Memory.load(state / "seen.json")
-    try:
+    with _telling_what_went_away(archive):
         seen = Sighting.of(scan_archive(archive, settings, state / "scan.parquet"), memory)
         items = [(path, content) for content, path in seen.path_of.items()]
         _say_what_is_seen(archive, memory, seen, threshold, say)
@@ -82,14 +83,21 @@ def watch(
         watched = Watched(archive, folder, len(items), seen.noticed, seen.vanished, *facts, *found, verified)
         replace(memory, begun=run).save(state / "seen.json")
         watched.write(settings.max_pixels)
-    except FileNotFoundError as error:
-        if not Path(str(error.filename)).resolve().is_relative_to(archive.resolve()):
-            raise  # of the folder of the results
-        raise ArchiveError(f"{error.filename} went away while the archive was read: watch it again") from error
     add(watched)
     memory.after(seen.places, run).save(state / "seen.json")
     say(f"{watched.summary} See {watched.folder}." if watched.folder else watched.summary)
     return watched
+
+
+@contextmanager
+def _telling_what_went_away(archive: Path) -> Iterator[None]:
+    """Say so if a file of the archive is gone while it is read; of a file that lies elsewhere the error is raised."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if not Path(str(error.filename)).resolve().is_relative_to(archive.resolve()):
+            raise
+        raise ArchiveError(f"{error.filename} went away while the archive was read: watch it again") from error
 
 
 def _say_what_is_seen(
