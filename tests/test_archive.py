@@ -8,6 +8,7 @@ from pathlib import Path
 
 import handmade
 import pytest
+from PIL import Image
 
 from neardup.archive.names import Names
 from neardup.archive.notice import Memory
@@ -16,6 +17,7 @@ from neardup.archive.walk import Skipped, find_images, walk_images
 from neardup.builtin.demo import MadeArchive
 from neardup.builtin.scenes import Scene
 from neardup.errors import ArchiveError
+from neardup.stages import digest_file
 
 
 def stamps(root: Path) -> dict[Path, tuple[int, int]]:
@@ -197,6 +199,18 @@ def test_another_limit_reads_all_again(folder: Path, tmp_path: Path) -> None:
     table = tmp_path / "scan.parquet"
     assert len(scan(folder, table=table, max_pixels=100).unreadable) == 2
     assert len(scan(folder, table=table).photos) == 2
+
+
+def test_another_folder_reads_all_again(tmp_path: Path) -> None:
+    """A file of the same name, size and time is another photo there, whatever bytes are in the folder's own name."""
+    for name, colour in ((b"box \xe9", "red"), (b"box \xe8", "blue")):
+        folder = tmp_path / os.fsdecode(name)
+        folder.mkdir()
+        Image.new("RGB", (9, 9), colour).save(folder / "0001.bmp")
+        os.utime(folder / "0001.bmp", (0, 0))
+        found, again = (scan(folder, table=tmp_path / "scan.parquet", patterns=("**",)) for _ in range(2))
+        assert [photo.sha256 for photo in found.photos] == [digest_file(folder / "0001.bmp")]
+        assert (found.read_anew, again.read_anew) == (1, 0)
 
 
 def test_faults_are_listed_never_fatal(made: MadeArchive) -> None:

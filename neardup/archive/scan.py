@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -109,6 +109,16 @@ class Archive:
         return folders + [(fault.path, fault.reason) for fault in self.unreadable]
 
 
+def check_archive(root: Path) -> None:
+    """Refuse an archive that is not there.
+
+    Raises:
+        ArchiveError: there is no such folder.
+    """
+    if not root.is_dir():
+        raise ArchiveError(f"{root} is not a folder: name the folder that holds the photographs")
+
+
 def check_folders(root: Path, out: Path, option: str = "--out") -> None:
     """Refuse what cannot work before anything is done.
 
@@ -120,8 +130,7 @@ def check_folders(root: Path, out: Path, option: str = "--out") -> None:
     Raises:
         ArchiveError: the archive is not there, or `out` lies inside it.
     """
-    if not root.is_dir():
-        raise ArchiveError(f"{root} is not a folder: name the folder that holds the photographs")
+    check_archive(root)
     if out.resolve().is_relative_to(root.resolve()):
         raise ArchiveError(
             f"{out} lies inside the archive {root}, which is never written to: name another folder with {option}"
@@ -140,7 +149,8 @@ def scan(
 
     Args:
         root: the archive; it is only read.
-        table: Parquet file that remembers what was found; files of equal size and time are not read again.
+        table: Parquet file that remembers what was found in this folder; files of equal size and time are not read
+            again.
         patterns: globs, relative to `root`, of the files that are photographs.
         exclude: globs of files that are not.
         max_pixels: an image of more pixels is listed as unreadable.
@@ -148,14 +158,14 @@ def scan(
     Raises:
         ArchiveError: `root` is not a folder.
     """
-    if not root.is_dir():
-        raise ArchiveError(f"{root} is not a folder: name the folder that holds the photographs")
+    check_archive(root)
     skipped: list[Skipped] = []
     files = _stamps(root, find_images(root, patterns, exclude, skipped.append), skipped)
     unlisted = tuple(item for item in skipped if item.is_folder)
     if any(item.path == "." for item in unlisted):
         raise ArchiveError(f"{root}: {unlisted[0].reason}: see that you may read it")
-    remembered = _load(table, max_pixels)
+    known_by = {b"max_pixels": str(max_pixels).encode(), b"folder": os.fsencode(root.resolve())}
+    remembered = _load(table, known_by)
     new = [path for path, stamp in files.items() if path not in remembered or remembered[path][0] != stamp]
     result_of = {path: item for path, (stamp, item) in remembered.items() if files.get(path) == stamp}
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
@@ -165,9 +175,9 @@ def scan(
         ):
             result_of[item.path] = item
             if count % SAVE_EVERY == 0:
-                _save(table, files, result_of, max_pixels)
+                _save(table, files, result_of, known_by)
     if new or len(result_of) != len(remembered):
-        _save(table, files, result_of, max_pixels)
+        _save(table, files, result_of, known_by)
     in_order = [result_of[path] for path in files]
     photos = tuple(item for item in in_order if isinstance(item, Photo))
     unreadable = [item for item in in_order if isinstance(item, Unreadable)]
@@ -229,13 +239,13 @@ def _read(root: Path, path: str, max_pixels: int) -> Photo | Unreadable:
     )
 
 
-def _load(table: Path | None, max_pixels: int) -> dict[str, tuple[tuple[int, int], Photo | Unreadable]]:
-    """Path → stamp and result of each file that a scan with the same limit has read."""
+def _load(table: Path | None, known_by: Mapping[bytes, bytes]) -> dict[str, tuple[tuple[int, int], Photo | Unreadable]]:
+    """Path → stamp and result of each file that a scan of the same folder with the same limit has read."""
     if table is None or not table.is_file():
         return {}
     try:
         rows = pq.read_table(table, page_checksum_verification=True)
-        if (rows.schema.metadata or {}).get(b"max_pixels") != str(max_pixels).encode():
+        if not known_by.items() <= (rows.schema.metadata or {}).items():
             return {}
         return dict(map(_remembered, rows.to_pylist()))
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):  # a broken table: all files are read again
@@ -260,7 +270,7 @@ def _save(
     table: Path | None,
     files: dict[str, tuple[int, int]],
     result_of: dict[str, Photo | Unreadable],
-    max_pixels: int,
+    known_by: Mapping[bytes, bytes],
 ) -> None:
     """Write the scan's table; a file that could not be opened is not in it, for the next scan may be let in."""
     if table is None:
@@ -270,7 +280,7 @@ def _save(
         for path, item in result_of.items()
         if item.sha256
     ]
-    schema = pa.schema(_COLUMNS, metadata={"max_pixels": str(max_pixels)})
+    schema = pa.schema(_COLUMNS, metadata=known_by)
     write_parquet(table, pa.Table.from_pylist(rows, schema))
 
 

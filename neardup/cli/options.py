@@ -47,7 +47,7 @@ ENCODER = click.option(
 DEVICE = click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-    help="Where the encoder computes: cuda is NVIDIA's GPU, mps Apple's; auto is the GPU, if there is one.",
+    help="Where the encoder computes: cuda is NVIDIA's GPU, mps Apple's; auto is NVIDIA's, if there is one.",
 )
 
 DTYPE = click.option(
