@@ -120,6 +120,12 @@ def _remember(root: Path, out: Path, settings: PrepareSettings) -> None:
         write_json(file, note)
 
 
+def remembered_root(out: Path) -> Path | None:
+    """The archive that an output folder was prepared from, as it lay then; None where the folder does not say."""
+    root = read_json(out / STATE / ARCHIVE_FILE).get("root")
+    return Path(str(root)) if root else None
+
+
 def check_archive(root: Path, out: Path, settings: PrepareSettings) -> None:
     """Refuse what cannot work before anything is done.
 
