@@ -24,8 +24,18 @@ from neardup.tables import write_parquet
 
 EVERY = ("**",)
 """The pattern of all files of a folder."""
+SCAN_STEP = 2
+"""Version of the scan's table, raised when equal bytes give another row; one of another version is not taken."""
 SAVE_EVERY = 2000
-"""Image files read between two savings of the scan's table: what a kill may cost is the reading of so many."""
+"""Image files that are read before the scan's table is saved for the first time."""
+SAVE_AGAIN = 4
+"""One part in so many of the table is read anew before it is saved again.
+
+What a kill may cost is the reading of a fifth of the files. Saved after every so many, the tables of a large archive
+would take longer to write than its photos to read.
+"""
+Stamp = tuple[int, int, int]
+"""Size of a file, and the times of its last writing and of the last change of its entry, in nanoseconds."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +159,7 @@ def scan(
 
     Args:
         root: the archive; it is only read.
-        table: Parquet file that remembers what was found in this folder; files of equal size and time are not read
+        table: Parquet file that remembers what was found in this folder; files of equal size and times are not read
             again.
         patterns: globs, relative to `root`, of the files that are photographs.
         exclude: globs of files that are not.
@@ -164,18 +174,18 @@ def scan(
     unlisted = tuple(item for item in skipped if item.is_folder)
     if any(item.path == "." for item in unlisted):
         raise ArchiveError(f"{root}: {unlisted[0].reason}: see that you may read it")
-    known_by = {b"max_pixels": str(max_pixels).encode(), b"folder": os.fsencode(root.resolve())}
+    known_by = _metadata(root, max_pixels)
     remembered = _load(table, known_by)
     new = [path for path, stamp in files.items() if path not in remembered or remembered[path][0] != stamp]
     result_of = {path: item for path, (stamp, item) in remembered.items() if files.get(path) == stamp}
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
         results = pool.map(lambda path: _read(root, path, max_pixels), new)
-        for count, item in enumerate(
-            bar(results, "reading photos", len(new), unit="photo", disable=None if new else True), 1
-        ):
+        saved = len(result_of)
+        for item in bar(results, "reading photos", len(new), unit="photo", disable=None if new else True):
             result_of[item.path] = item
-            if count % SAVE_EVERY == 0:
+            if len(result_of) - saved >= max(SAVE_EVERY, saved // SAVE_AGAIN):
                 _save(table, files, result_of, known_by)
+                saved = len(result_of)
     if new or len(result_of) != len(remembered):
         _save(table, files, result_of, known_by)
     in_order = [result_of[path] for path in files]
@@ -200,8 +210,8 @@ def scan_archive(root: Path, settings: PrepareSettings, table: Path) -> Archive:
     return scan(root, table=table, patterns=settings.photos, exclude=settings.pages, max_pixels=limit)
 
 
-def _stamps(root: Path, paths: Sequence[str], skipped: list[Skipped]) -> dict[str, tuple[int, int]]:
-    """Path → size and time of each file, which tell whether it has changed; a file that has none is skipped."""
+def _stamps(root: Path, paths: Sequence[str], skipped: list[Skipped]) -> dict[str, Stamp]:
+    """Path → size and times of each file, which tell whether it has changed; a file that has none is skipped."""
     stamps = {}
     for path in paths:
         try:
@@ -209,7 +219,7 @@ def _stamps(root: Path, paths: Sequence[str], skipped: list[Skipped]) -> dict[st
         except OSError as error:
             skipped.append(Skipped(path, f"the file cannot be looked at ({error.strerror})"))
         else:
-            stamps[path] = status.st_size, status.st_mtime_ns
+            stamps[path] = status.st_size, status.st_mtime_ns, status.st_ctime_ns
     return stamps
 
 
@@ -239,8 +249,8 @@ def _read(root: Path, path: str, max_pixels: int) -> Photo | Unreadable:
     )
 
 
-def _load(table: Path | None, known_by: Mapping[bytes, bytes]) -> dict[str, tuple[tuple[int, int], Photo | Unreadable]]:
-    """Path → stamp and result of each file that a scan of the same folder with the same limit has read."""
+def _load(table: Path | None, known_by: Mapping[bytes, bytes]) -> dict[str, tuple[Stamp, Photo | Unreadable]]:
+    """Path → stamp and result of each file that a scan of this version, of the same folder and limit, has read."""
     if table is None or not table.is_file():
         return {}
     try:
@@ -252,23 +262,29 @@ def _load(table: Path | None, known_by: Mapping[bytes, bytes]) -> dict[str, tupl
         return {}
 
 
-def _remembered(row: dict[str, Any]) -> tuple[str, tuple[tuple[int, int], Photo | Unreadable]]:
+def _metadata(root: Path, max_pixels: int) -> dict[bytes, bytes]:
+    """What the scan's table says of itself; it is taken only where all of it is as it would be written now."""
+    numbers = {b"step": str(SCAN_STEP).encode(), b"max_pixels": str(max_pixels).encode()}
+    return numbers | {b"folder": os.fsencode(root.resolve())}
+
+
+def _remembered(row: dict[str, Any]) -> tuple[str, tuple[Stamp, Photo | Unreadable]]:
     """Path, stamp and result of a file, from its row of the table."""
-    stamp, reason = (row.pop("size"), row.pop("mtime_ns")), row.pop("reason")
+    stamp, reason = (row.pop("size"), row.pop("mtime_ns"), row.pop("ctime_ns")), row.pop("reason")
     item = Photo(**row) if reason is None else Unreadable(row["path"], row["sha256"], row["size_bytes"], reason)
     return row["path"], (stamp, item)
 
 
 _COLUMNS = {
     **dict.fromkeys(("path", "sha256", "mode", "format", "phash", "phash_mirrored", "reason"), pa.string()),
-    **dict.fromkeys(("size_bytes", "width", "height", "size", "mtime_ns"), pa.int64()),
+    **dict.fromkeys(("size_bytes", "width", "height", "size", "mtime_ns", "ctime_ns"), pa.int64()),
 }
 """Columns of the Parquet table that remembers a scan, and their types."""
 
 
 def _save(
     table: Path | None,
-    files: dict[str, tuple[int, int]],
+    files: dict[str, Stamp],
     result_of: dict[str, Photo | Unreadable],
     known_by: Mapping[bytes, bytes],
 ) -> None:
@@ -276,7 +292,7 @@ def _save(
     if table is None:
         return
     rows = [
-        {"reason": None, **asdict(item), "size": files[path][0], "mtime_ns": files[path][1]}
+        {"reason": None, **asdict(item), **dict(zip(("size", "mtime_ns", "ctime_ns"), files[path], strict=True))}
         for path, item in result_of.items()
         if item.sha256
     ]
@@ -285,7 +301,7 @@ def _save(
 
 
 def settings_of_folder(folder: Path, settings: PrepareSettings) -> PrepareSettings:
-    """The settings, by which each image is a photo if it is a plain folder of photos.
+    """The settings by which a folder is read: in a plain folder of photos each image is a photo.
 
     It is one where the patterns of photos are those of an archive whose settings name none, and name no file of it.
     """

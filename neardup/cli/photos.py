@@ -10,7 +10,6 @@ from neardup.cli.options import (
     ARCHIVE,
     ARCHIVE_CONFIG,
     CHAMPION,
-    CONFIG,
     DEVICE,
     DTYPE,
     ENCODER,
@@ -93,7 +92,7 @@ def embed(
 @click.option(
     "--approximate", is_flag=True, help="Search an index beside the vectors, for over a million; says what it misses."
 )
-@options(CONFIG, ENCODER, DEVICE, DTYPE, MEASURED, JSON, VERIFY)
+@options(ARCHIVE_CONFIG, ENCODER, DEVICE, DTYPE, MEASURED, JSON, VERIFY)
 def search(
     photo: Path,
     vectors: str,
@@ -127,7 +126,7 @@ def search(
         if not photos:
             raise ConfigError("--page shows pictures: say with --photos which folder was embedded")
         check_folders(photos, page, "--page")
-    settings = settings_of(config, encoder=encoder, device=device)
+    settings = settings_of(config, photos, encoder=encoder, device=device)
     known = None if _is_store(vectors) else _read_vectors(file)
     model = loaded(settings, measured if known is None else file.parent, dtype, measured)
     gallery = known or _stored_vectors(vectors, model.fingerprint)

@@ -103,9 +103,11 @@ def _telling_what_went_away(archive: Path) -> Iterator[None]:
 def _say_what_is_seen(
     archive: Path, memory: Memory, seen: Sighting, threshold: float, say: Callable[[str], None]
 ) -> None:
-    """Say how many photos there are; and if nothing of what was there is, as in another archive or without its disk."""
+    """Say how many photos there are; which folders cannot be listed; and if nothing of what was there is there now."""
     photos = counted(len(seen.path_of), "photo")
     say(f"{photos} in {archive}, {sum(seen.new):,} of them new; threshold {threshold:g}")
+    for folder in seen.unlisted:
+        say(f"left out {folder.path}: {folder.reason}")
     if memory.present and memory.present.keys().isdisjoint(seen.places):
         say(
             f"nothing that was seen before is in {archive} any more: if it is another archive, name a folder of its "

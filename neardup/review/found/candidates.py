@@ -8,14 +8,14 @@ from types import MappingProxyType
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from neardup.archive.prepare import ARCHIVE_FILE
+from neardup.archive.prepare import remembered_root
 from neardup.errors import ArchiveError, VerdictError
 from neardup.images import MAX_PIXELS
 from neardup.review.found.facts import PhotoFacts
 from neardup.review.record.photo_pair import PhotoPair
 from neardup.review.record.references import References
 from neardup.review.record.verdicts import pair_of
-from neardup.stages import STATE, digest_if_readable, read_json
+from neardup.stages import digest_if_readable
 from neardup.verify.evidence import Evidence
 from neardup.verify.store import EVIDENCE, EvidenceByPair, read_evidence, read_facts, read_results
 from neardup.words import typed
@@ -207,7 +207,7 @@ def candidates_in(
 
 def root_of(out: Path, root: Path | None, facts: Mapping[str, Any]) -> Path:
     """The archive: the folder that is named, else the one that was searched, else the one that was prepared."""
-    remembered = facts.get("archive") or read_json(out / STATE / ARCHIVE_FILE).get("root")
+    remembered = facts.get("archive") or remembered_root(out)
     if root is None and remembered is None:
         raise ArchiveError(
             f"{out} does not remember which photos it is about: run `neardup duplicates ARCHIVE --out {typed(out)}` "
