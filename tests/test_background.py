@@ -32,7 +32,9 @@ from neardup.train.data import TrainingData
 from neardup.train.epochs import Share, normalised
 from neardup.train.finetune import train
 from neardup.train.interpolate import gains
-from neardup.train.normalise import MOST, choose_background, fit, normalise_untrained
+from neardup.train.normalise import MOST, choose_background, fit, is_better_background, normalise_untrained
+from neardup.train.validation import NearDuplicates as SearchedCopies
+from neardup.train.validation import SearchScore
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -446,7 +448,46 @@ def test_photos_of_the_archive_take_the_place_of_a_worse_background(plain_checkp
     assert kept is not None
     assert (facts["background_taken"], kept.digest) == (True, replace(photos, gamma=came.gamma).digest)
     assert facts["background_micro_ap"] > facts["background_micro_ap_before"]
+    near = SearchedCopies(examples, range(len(examples)), RECIPE, data.known, data.bits)
+    vectors = near.encoded(plain)
+    fitted = replace(Background.of(vectors[order]), gamma=came.gamma, neighbours=came.neighbours)
+    others = [np.flatnonzero(order != row % len(order)) for row in range(len(vectors))]
+    normalised_by_others = [
+        replace(fitted, vectors=fitted.vectors[kept_rows]).appended(vector[None])
+        for vector, kept_rows in zip(vectors, others, strict=True)
+    ]
+    expected = near.search(np.concatenate(normalised_by_others))
+    assert (facts["background_ndcg"], facts["background_micro_ap"]) == pytest.approx(
+        (expected.ndcg, expected.micro_ap), abs=1e-6
+    )
     assert "in place of those that the encoder came with" in normalised(facts)
+
+
+def measured(ndcg: float, micro_ap: float, spread: float) -> SearchScore:
+    """What a search of four pictures found; each differs by `spread` from the mean, up and down in turn."""
+    turns = np.array([1, -1, 1, -1]) * spread
+    return SearchScore(ndcg, micro_ap, tuple(ndcg + turns), tuple(micro_ap + turns))
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "better"), [(0.0030, 0.0, False), (0.0040, 0.0, True), (0.0040, 0.0007, False)]
+)
+def test_a_background_is_better_where_chance_explains_no_gain(gained: float, lost: float, *, better: bool) -> None:
+    """µAP gains more than two of its standard errors, of .0017 here, and nDCG loses no more than one, of .0006."""
+    before, after = measured(0.9, 0.8, 0.0), measured(0.9 - lost, 0.8 + gained, 0.001)
+    assert after.micro_ap_gain_error(before) == pytest.approx(0.001 * 3**0.5)
+    assert after.gain_error(before) == pytest.approx(0.001 / 3**0.5)
+    assert is_better_background(after, before) == better
+
+
+def test_what_another_background_gains_counts_for_the_challenger(prepared: Path, tmp_path: Path) -> None:
+    """Where no weight has changed, nothing else tells such a model from the untrained one."""
+    shutil.copytree(prepared, tmp_path / "out")
+    approach = Approach("adapted", tmp_path / "out", Settings(encoder=BUILTIN), load_encoder(BUILTIN).fingerprint)
+    found = {"background_ndcg": 0.9, "background_ndcg_before": 0.8, "background_micro_ap": 0.7}
+    for taken, gain in ((True, (0.1, 0.2)), (False, (0.0, 0.0))):
+        approach.checkpoint.finish([], {**found, "background_micro_ap_before": 0.5, "background_taken": taken})
+        assert validation_gain(approach) == pytest.approx(gain)
 
 
 def test_another_background_is_another_training(tmp_path: Path) -> None:

@@ -22,12 +22,12 @@ from neardup.settings.schema import AdaptRecipe, Recipe, prior_project
 from neardup.stages import digest_contents
 from neardup.tables import save_rows
 from neardup.train.batches import PLAIN, Example, KnownPair, KnownPairs, batch_rows
-from neardup.train.copy_learner import LIKENESS_TEMPERATURE, CopyLearner
+from neardup.train.copy_learner import LIKENESS_TEMPERATURE, CopyLearner, copy_strengths
 from neardup.train.data import TrainingData
 from neardup.train.epochs import UNTRAINED, EpochResult, best_of, stop_reason
 from neardup.train.finetune import train
 from neardup.train.interpolate import SHARES, best_share, interpolate, shares_of, weights_of
-from neardup.train.losses import copy_loss, likeness_loss
+from neardup.train.losses import copy_loss, koleo_loss, likeness_loss
 from neardup.train.validation import NearDuplicates, SearchScore, search_score
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -181,6 +181,37 @@ def test_photos_of_equal_looks_are_suspected(examples: list[Example]) -> None:
     assert losses[1] < losses[2]
 
 
+def test_vectors_spread_as_in_the_training_of_the_shipped_encoder(examples: list[Example]) -> None:
+    """Beside the loss of the copies, twice that of the distances to the nearest photo of another look."""
+    twins = [replace(examples[0], phash=examples[1].phash), *examples[1:]]
+    vectors, looks = unit_rows(8, 16), torch.tensor([0, 0, 1, 2] * 2)
+    vectors[1] = vectors[0]
+    photos = torch.tensor([0, 1, 2, 3] * 2)
+    doubtful = (looks[:, None] == looks[None, :]) & (photos[:, None] != photos[None, :])
+    expected = copy_loss(vectors, photos, 0.05, doubtful) + 2 * koleo_loss(vectors, looks)
+    found = learner_of(twins, likeness=0.0).copies.loss(range(4), vectors)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_half_of_the_copies_are_mild() -> None:
+    """Their strength is the square of a draw, at most .4; that of the others lies between .2 and 1."""
+    draws = torch.tensor([0.0, 0.5, 1.0, 0.0, 0.5, 1.0])
+    assert copy_strengths(draws).tolist() == pytest.approx([0.0, 0.1, 0.4, 0.2, 0.6, 1.0])
+
+
+def test_a_long_gradient_is_shortened(examples: list[Example]) -> None:
+    """That of all weights together is 1 long then; a shorter one stays as it is."""
+    learner = learner_of(examples)
+    optimizer = learner.optimizer()
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for length in (50.0, 0.5):
+        for weight in weights:
+            weight.grad = torch.full_like(weight, length / sum(map(torch.numel, weights)) ** 0.5)
+        learner.descend(optimizer, 0.5)
+        found = torch.cat([weight.grad.ravel() for weight in weights if weight.grad is not None]).norm()
+        assert found.item() == pytest.approx(min(length, 1.0), rel=1e-3)
+
+
 def test_photos_that_are_known_to_be_one_picture_attract(examples: list[Example]) -> None:
     """The copies of both are positives of each other: vectors that agree have a lower loss by it."""
     same = KnownPairs(same=((examples[0].photo, examples[1].photo),))
@@ -303,6 +334,13 @@ def test_validation_copies_are_the_same_each_time(examples: list[Example]) -> No
     one, other = (NearDuplicates(examples, range(8), replace(two, seed=seed), KnownPairs(), 6) for seed in (0, 1))
     copies = [*one.read(learner)[8:].split(8), other.read(learner)[8:16]]
     assert [torch.equal(*pair) for pair in combinations(copies, 2)] == [False] * 3
+
+
+def test_of_many_validation_photos_some_are_searched(examples: list[Example]) -> None:
+    """At most 400 of them, each once, in their order: every epoch embeds them and their copies."""
+    many = [replace(example, photo=f"{number:064x}") for number, example in enumerate(examples * 30)]
+    rows = NearDuplicates(many, range(480), RECIPE, KnownPairs(), -1).rows
+    assert (len(rows), sorted(set(rows))) == (400, list(rows))
 
 
 def test_known_pairs_are_one_picture_to_the_validation(examples: list[Example]) -> None:

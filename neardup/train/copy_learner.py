@@ -62,6 +62,16 @@ LARGEST_GRADIENT = 1.0
 """Greatest length of the gradient of all weights; a longer one is shortened to it."""
 
 
+def copy_strengths(draws: Tensor) -> Tensor:
+    """How strongly copies are damaged, 0 to 1, float32 (2 n,): the mild ones of n photos, then the others.
+
+    Args:
+        draws: numbers drawn from 0 to 1, float32 (2 n,).
+    """
+    mild, others = draws.chunk(2)
+    return torch.cat([MILD * mild.square(), WEAKEST + (1 - WEAKEST) * others])
+
+
 class Pictures(Photos):
     """Photos as the squares that copies are made of: grey, uint8 (n, side, side), finer than the encoder sees them."""
 
@@ -145,9 +155,9 @@ class Copies:
         seed = int(digest_of("copies", learner.recipe.seed, epoch, list(batch))[:15], 16)
         rng = Generator(learner.device).manual_seed(seed)
         draws = torch.rand(2 * n, generator=rng, device=learner.device)
-        strength = torch.cat([MILD * draws[:n].square(), WEAKEST + (1 - WEAKEST) * draws[n:]])
         side = math.ceil(max(self._pictures.seen) / SIDES) * SIDES
-        copies = press_copies(pictures.to(learner.device).repeat(2, 1, 1), self._texts, side, rng, strength)
+        twice = pictures.to(learner.device).repeat(2, 1, 1)
+        copies = press_copies(twice, self._texts, side, rng, copy_strengths(draws))
         if (side, side) != self._pictures.seen:
             copies = functional.interpolate(copies, self._pictures.seen, mode="bilinear", antialias=True)
         return learner.photos.normalise((copies * 255).expand(-1, 3, -1, -1))

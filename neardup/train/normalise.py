@@ -17,7 +17,7 @@ from neardup.train.data import TrainingData
 from neardup.train.epochs import Share, normalised
 from neardup.train.interpolate import BEYOND, gains
 from neardup.train.split import labels_of, split
-from neardup.train.validation import NearDuplicates
+from neardup.train.validation import NearDuplicates, SearchScore
 
 BEYOND_CHANCE = 2.0
 """Standard errors that a gain in µAP must exceed for photos of the archive to take the place of a background."""
@@ -136,10 +136,7 @@ def choose_background(checkpoint: Path, data: TrainingData, start: Background, d
     before = after = near.search(start.appended(vectors))
     if (~left_out).sum(axis=1).min() >= archives.neighbours:
         after = near.search(archives.appended(vectors, left_out))
-    taken = (
-        after.micro_ap - before.micro_ap > BEYOND_CHANCE * after.micro_ap_gain_error(before)
-        and before.ndcg - after.ndcg <= after.gain_error(before) * BEYOND
-    )
+    taken = is_better_background(after, before)
     (archives if taken else start).save(checkpoint)
     return {
         "background_photos": len(drawn),
@@ -149,6 +146,17 @@ def choose_background(checkpoint: Path, data: TrainingData, start: Background, d
         "background_ndcg": after.ndcg,
         "background_micro_ap": after.micro_ap,
     }
+
+
+def is_better_background(after: SearchScore, before: SearchScore) -> bool:
+    """Whether a search gains by its background: in µAP beyond chance, and in nDCG it loses no more than chance may.
+
+    Args:
+        after: the search with it.
+        before: the same search with the background that it would take the place of.
+    """
+    gained = after.micro_ap - before.micro_ap > BEYOND_CHANCE * after.micro_ap_gain_error(before)
+    return gained and before.ndcg - after.ndcg <= after.gain_error(before) * BEYOND
 
 
 def normalise_untrained(
