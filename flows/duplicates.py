@@ -66,7 +66,7 @@ def duplicates(
         store = store_of(out, cluster.store)
         collection = open_collection(archive.resolve(), store, checkpoint, device, precision, settings)
         log.info(collection.rule)
-        decision = decision_for(out, collection.fingerprint, checkpoint) if verify else None
+        decision = decision_for(out, collection.fingerprint, checkpoint, log.info) if verify else None
         least = decision.loosest if decision and threshold is None else threshold_of(collection, out, threshold)
         here = present(collection)
         encode_new(collection, here, runner, cluster)

@@ -82,15 +82,17 @@ def steps_of(
 
         make = partial(write_queries, queries, approaches[0].settings)
         steps = [Step("queries", queries, make), *steps, *(_search_step(a, a.search(queries)) for a in approaches)]
-    return [*steps, Step("compare", comparison_stage(approaches), lambda _: compare_approaches(approaches, facts))]
+    stage = comparison_stage(approaches)
+    return [*steps, Step("compare", stage, lambda _: compare_approaches(approaches, facts, stage))]
 
 
 def _approach_steps(approach: Approach, on_epoch: OnEpoch | None = None) -> list[Step]:
     """Checkpoint, vectors, evaluation and verification of one approach."""
+    vectors, evaluation = approach.vectors, approach.evaluation
     steps = [
         checkpoint_step(approach, on_epoch),
-        Step(f"{approach.place}: encode", approach.vectors, lambda _: encode_test_set(approach)),
-        Step(f"{approach.place}: evaluate", approach.evaluation, lambda _: evaluate_approach(approach)),
+        Step(f"{approach.place}: encode", vectors, lambda _: encode_test_set(approach, vectors)),
+        Step(f"{approach.place}: evaluate", evaluation, lambda _: evaluate_approach(approach, evaluation)),
     ]
     if stage := approach.verification:
         steps.append(Step(f"{approach.place}: verify", stage, partial(verify_approach, approach, stage)))
@@ -104,8 +106,9 @@ def checkpoint_step(approach: Approach, on_epoch: OnEpoch | None = None) -> Step
         approach: what is trained.
         on_epoch: is called after each epoch.
     """
-    make = partial(make_checkpoint, approach, on_epoch=on_epoch)
-    return Step(f"{approach.place}: checkpoint", approach.checkpoint, make)
+    stage = approach.checkpoint
+    make = partial(make_checkpoint, approach, on_epoch=on_epoch, stage=stage)
+    return Step(f"{approach.place}: checkpoint", stage, make)
 
 
 def augment_training_set(out: Path, settings: Settings) -> dict[str, Any]:
@@ -126,8 +129,16 @@ def augment_training_set(out: Path, settings: Settings) -> dict[str, Any]:
     )
 
 
-def make_checkpoint(approach: Approach, say: Say = print, on_epoch: OnEpoch | None = None) -> dict[str, Any]:
+def make_checkpoint(
+    approach: Approach, say: Say = print, on_epoch: OnEpoch | None = None, stage: Stage | None = None
+) -> dict[str, Any]:
     """Fine-tune the base encoder by the approach's recipe, or save it as it is for zero-shot.
+
+    Args:
+        approach: what is trained.
+        say: is told how training gets on.
+        on_epoch: is called after each epoch.
+        stage: as it was planned; a table that is edited while training goes on is not what was learned from.
 
     Returns:
         The manifest; its facts say when and why training stopped.
@@ -140,10 +151,10 @@ def make_checkpoint(approach: Approach, say: Say = print, on_epoch: OnEpoch | No
     from neardup.train.examples import training_examples  # noqa: PLC0415 - torch, for seconds
     from neardup.train.launch import Job, train_on  # noqa: PLC0415 - torch, for seconds
 
-    settings, checkpoint = approach.settings, approach.folder / "checkpoint"
+    settings, checkpoint, stage = approach.settings, approach.folder / "checkpoint", stage or approach.checkpoint
     if approach.recipe is None:
         save_encoder(settings.encoder, checkpoint)
-        return approach.checkpoint.finish([checkpoint], _normalise(approach, say))
+        return stage.finish([checkpoint], _normalise(approach, say))
     adapted = approach.name == "adapted"
     job = Job(
         _adapted_examples(approach) if adapted else training_examples(approach.out, settings.prepare.max_pixels),
@@ -158,7 +169,7 @@ def make_checkpoint(approach: Approach, say: Say = print, on_epoch: OnEpoch | No
     training = train_on(settings.processes, job, on_epoch, say)
     facts = {**training.facts, "best_epoch": training.best_epoch, "stopped_because": training.stopped_because}
     tables = [approach.folder / name for name in ("history.csv", *(("shares.csv",) if training.shares else ()))]
-    return approach.checkpoint.finish([checkpoint, *tables], facts)
+    return stage.finish([checkpoint, *tables], facts)
 
 
 def _normalise(approach: Approach, say: Say) -> dict[str, Any]:
@@ -192,10 +203,14 @@ def _adapted_examples(approach: Approach) -> "list[Example]":
     )
 
 
-def encode_test_set(approach: Approach) -> dict[str, Any]:
+def encode_test_set(approach: Approach, stage: Stage | None = None) -> dict[str, Any]:
     """Encode the test set with the approach's checkpoint into `vectors.parquet`.
 
     Distractors, where the settings ask for any, are drawn if they were not yet, and go to `distractors.parquet`.
+
+    Args:
+        approach: whose checkpoint encodes.
+        stage: as it was planned, before any table could be edited.
 
     Returns:
         The manifest; its facts name the encoder's fingerprint.
@@ -203,7 +218,7 @@ def encode_test_set(approach: Approach) -> dict[str, Any]:
     Raises:
         ArchiveError: the archive has not so many photos that may be distractors, or it is gone.
     """
-    test_set = TestSet.load(approach.out)
+    stage, test_set = stage or approach.vectors, TestSet.load(approach.out)
     drawn = draw(approach.out, approach.settings.distractors)
     encoder = load_encoder(str(approach.folder / "checkpoint"), device=approach.settings.device)
     limit, store = approach.settings.prepare.max_pixels, approach.settings.cluster.store
@@ -212,16 +227,20 @@ def encode_test_set(approach: Approach) -> dict[str, Any]:
         distractors = embed_distractors(approach.out, drawn, encoder, limit)
         outputs.append(distractors.save(approach.folder / "distractors.parquet"))
     facts = {"fingerprint": encoder.fingerprint, "photos": len(test_set.photos), "distractors": len(drawn)}
-    return approach.vectors.finish(outputs, facts)
+    return stage.finish(outputs, facts)
 
 
-def evaluate_approach(approach: Approach) -> dict[str, Any]:
+def evaluate_approach(approach: Approach, stage: Stage | None = None) -> dict[str, Any]:
     """Measure the approach's vectors against the groups; write its tables and pictures.
+
+    Args:
+        approach: what is measured.
+        stage: as it was planned, before any table could be edited.
 
     Returns:
         The manifest; its facts hold each metric's value.
     """
-    test_set = TestSet.load(approach.out)
+    stage, test_set = stage or approach.evaluation, TestSet.load(approach.out)
     embeddings = Embeddings.load(approach.folder / "vectors.parquet")
     distractors = None
     if approach.settings.distractors:
@@ -239,7 +258,7 @@ def evaluate_approach(approach: Approach) -> dict[str, Any]:
     outputs += pictures(evaluation, approach.folder, images, read_history(approach), limit)
     outputs += curves(approach.folder, read_history(approach), read_shares(approach))
     facts = {name: figure.value for name, figure in evaluation.metrics.items()}
-    return approach.evaluation.finish(outputs, facts)
+    return stage.finish(outputs, facts)
 
 
 def verify_approach(approach: Approach, stage: Stage, say: Say = print) -> dict[str, Any]:
@@ -312,19 +331,22 @@ def comparison_stage(approaches: Sequence[Approach]) -> Stage:
     return Stage(out, "comparison", digest_of(*parts))
 
 
-def compare_approaches(approaches: Sequence[Approach], facts: Mapping[str, str]) -> dict[str, Any]:
+def compare_approaches(
+    approaches: Sequence[Approach], facts: Mapping[str, str], stage: Stage | None = None
+) -> dict[str, Any]:
     """Write `comparison.xlsx .csv .md .json`, `comparison_facts.json` and `report.html`.
 
     Args:
         approaches: evaluated approaches, zero-shot first.
         facts: provenance that the report shows: encoder, archive, versions.
+        stage: as it was planned, before any table could be edited.
 
     Returns:
         The manifest.
     """
     from neardup.measure.verified_approaches import verified_figures  # noqa: PLC0415 - OpenCV, which not all need
 
-    out = approaches[0].out
+    out, stage = approaches[0].out, stage or comparison_stage(approaches)
     repeats = {a.name: [Evaluation.load(repeat.folder) for repeat in a.repeats] for a in approaches}
     verified = {a.name: found for a in approaches if a.verification and (found := verified_figures(a.folder))}
     comparison = compare([Evaluation.load(approach.folder) for approach in approaches], repeats, verified)
@@ -333,7 +355,7 @@ def compare_approaches(approaches: Sequence[Approach], facts: Mapping[str, str])
     tables = comparison.write(out, new_photos.facts if new_photos else {})
     facts = {**facts, **training_facts(approaches)}
     outputs = [*tables, write_report(out, comparison, facts, limit, new_photos)]
-    return comparison_stage(approaches).finish(outputs)
+    return stage.finish(outputs)
 
 
 def training_facts(approaches: Sequence[Approach]) -> dict[str, str]:

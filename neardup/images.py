@@ -17,6 +17,8 @@ from neardup.errors import UnreadableImageError
 
 MAX_PIXELS = 200_000_000
 """Pixels over which an image is taken for a decompression bomb: an A2 page at 600 dpi has 140 million."""
+MAX_BYTES = 2**32
+"""Bytes over which no file is read: a TIFF's addresses and a BMP's length have 32 bits, other formats are denser."""
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"})
 """Ends of the names of image files, in lower case."""
 PNG_LEVEL = 1
@@ -91,9 +93,12 @@ def read_file(path: Path) -> bytes:
 
     Raises:
         FileNotFoundError: the file is gone.
-        UnreadableImageError: the file cannot be opened, or its disk fails.
+        UnreadableImageError: the file cannot be opened, its disk fails, or it is larger than an image may be.
     """
     try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise UnreadableImageError(f"the file has {size:,} bytes, over the limit of {MAX_BYTES:,}")
         return path.read_bytes()
     except FileNotFoundError:
         raise

@@ -8,9 +8,10 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import xlsxwriter
+from xlsxwriter.format import Format
 
 from neardup.errors import ArchiveError
 from neardup.stages import replacing
@@ -25,6 +26,8 @@ AS_TEXT = MappingProxyType({f"strings_to_{kind}": False for kind in ("formulas",
 """Options of every workbook that is written, by which no text becomes anything else."""
 SHEET_ROWS = 1_048_575
 """Rows that a sheet of Excel can hold below its header."""
+SHEET_COLUMNS = 16_384
+"""Cells that a row of a sheet of Excel can hold."""
 CELL_LENGTH = 32_767
 """Characters that a cell of Excel can hold; longer text is cut."""
 
@@ -59,7 +62,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Valu
                 if value is None:
                     continue
                 if isinstance(value, str):
-                    sheet.write_string(index, column, encodable(value)[:CELL_LENGTH])
+                    write_text(sheet, index, column, value)
                 else:
                     sheet.write(index, column, value)
                 if column < len(widths):
@@ -67,6 +70,19 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Valu
         for column, width in enumerate(widths):
             sheet.set_column(column, column, min(60, width + 2))
         workbook.close()
+
+
+def write_text(sheet: Any, row: int, column: int, text: str, form: Format | None = None) -> None:
+    """Write text into a cell of one of xlsxwriter's sheets, cut to what a cell holds.
+
+    xlsxwriter puts text from `<r>` to `</r>` into the file as it is, for it marks text of two fonts so; written as text
+    of two fonts, which are the same, it is read back as it was.
+    """
+    text = encodable(text)[:CELL_LENGTH]
+    if text.startswith("<r>") and text.endswith("</r>"):
+        sheet.write_rich_string(row, column, text[0], Format(), text[1:], *([form] if form else ()))
+    else:
+        sheet.write_string(row, column, text, form)
 
 
 csv.field_size_limit(2**31 - 1)

@@ -21,7 +21,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as pictures
 
-from neardup.approach import table_digest
+from neardup.approach import approaches_of, table_digest
 from neardup.encode.trainable import load_trainable
 from neardup.errors import ConfigError, DivergedError, TrainingError
 from neardup.experiment import Say, history_of
@@ -88,6 +88,12 @@ class Tuning:
     def results(self) -> Path:
         """Folder of the tables and pictures in which people read what the study found."""
         return self.out / "tuning"
+
+    @property
+    def reference(self) -> str:
+        """What `tuned` is compared with: the default recipe, or zero-shot where the encoder reads no text."""
+        names = [approach.name for approach in approaches_of(self.out, self.settings, self.base)]
+        return "fine-tuned" if "fine-tuned" in names else "zero-shot"
 
     @cached_property
     def space(self) -> dict[str, BaseDistribution]:
@@ -362,10 +368,10 @@ def _pictures(study: optuna.Study) -> Iterator[tuple[str, Any]]:
 
 
 def gain_of_tuning(tuning: Tuning) -> Figure:
-    """What tuning brought on the test set: the gain in nDCG over the default recipe, with its paired interval.
+    """What tuning brought on the test set: the gain in nDCG over `Tuning.reference`, with its paired interval.
 
     The whole comparison is written to the folder `tuning/`.
     """
-    comparison = compare([Evaluation.load(tuning.out / name) for name in ("fine-tuned", "tuned")])
+    comparison = compare([Evaluation.load(tuning.out / name) for name in (tuning.reference, "tuned")])
     comparison.write(tuning.results)
     return comparison.differences["ndcg"]["tuned"]

@@ -20,18 +20,30 @@ _HOSTS = "NEARDUP_PREFECT_HOSTS"
 """Variable that tells Prefect's server by which host names it may be asked, separated by commas."""
 _LOOPBACK = ("127.0.0.1", "localhost")
 """Names by which only programs of this machine reach a server."""
-_USER = re.compile(r"(?<=://)(?:[^/\s'\"]*|[^/\s'\"@:]*:(?!\d+/)[^\s'\"@]*)@")
+_USER = re.compile(r"(?<=://)(?:[^/\s'\"]*|[^/\s'\"@:]*:(?!\d+/)[^\s@]*)@")
 """User and password of an address: what stands between `://` and the last `@` before the host.
 
-SQLAlchemy takes a password with a slash, which stands before no port.
+SQLAlchemy takes a password with a slash, which stands before no port, and one with a quotation mark.
 """
-_SECRET = re.compile(r"(?i)([?&](?:\w*password|passwd|pwd|\w*token|secret|api_?key)=)[^&\s'\"]*")
+_SECRET = re.compile(r"(?i)([?&](?:\w*password|passwd|pwd|\w*token|\w*secret|\w*key)=)[^&\s'\"]*")
 """A parameter of an address that holds a password, with its value."""
 
 
 def without_credentials(text: str) -> str:
     """A text whose addresses name no user and no password, fit for logs, errors, artifacts and tags."""
     return _SECRET.sub(r"\1…", _USER.sub("", text))
+
+
+def address_without_credentials(uri: str) -> str:
+    """An address that is known to be one as `without_credentials` shows it, whatever characters its password holds.
+
+    Where a path with an `@` cannot be told from a password with a slash, the path is left out too.
+    """
+    scheme, mark, rest = uri.partition("://")
+    credentials, _, host = rest.partition("?")[0].rpartition("@")
+    if ":" in credentials and not rest.startswith("/"):
+        rest = host + rest[len(credentials) + 1 + len(host) :]
+    return without_credentials(f"{scheme}{mark}{rest}")
 
 
 @dataclass(frozen=True)
@@ -150,8 +162,10 @@ def reachable(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
-        message = without_credentials((str(error).splitlines() or [type(error).__name__])[0])[:200]
+        shown = address_without_credentials(uri)
+        line = (str(error).replace(uri, shown).splitlines() or [type(error).__name__])[0]
+        message = without_credentials(line)[:200]
         raise TrackingError(
-            f"MLflow at {without_credentials(uri)} does not answer, or refuses ({message}): results are on disk, "
+            f"MLflow at {shown} does not answer, or refuses ({message}): results are on disk, "
             "run the same command again when it is back",
         ) from error

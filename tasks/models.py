@@ -10,7 +10,7 @@ from mlflow.tracking import MlflowClient
 from neardup.encode.onnx import PREPARATION
 from neardup.errors import EncoderError
 from neardup.stages import digest_of
-from tasks.addresses import reachable, without_credentials
+from tasks.addresses import address_without_credentials, reachable, without_credentials
 
 
 def fetch_encoder(name: str, uri: str, cache: Path) -> str:
@@ -38,7 +38,7 @@ def fetch_encoder(name: str, uri: str, cache: Path) -> str:
             if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}:
                 raise
             raise EncoderError(
-                f"no model {name} at {without_credentials(uri)} ({without_credentials(error.message)}): "
+                f"no model {name} at {address_without_credentials(uri)} ({without_credentials(error.message)}): "
                 "see the models in the MLflow UI"
             ) from error
     # Beside an encoder, of whatever kind, lies its preparation; the code that MLflow keeps holds the shipped one.

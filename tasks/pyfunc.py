@@ -37,6 +37,7 @@ REQUIREMENTS = (
     "mlflow",
     "numpy",
     "onnxruntime",
+    "opencv-python-headless",
     "pandas",
     "pillow",
     "pyarrow",
@@ -46,6 +47,7 @@ REQUIREMENTS = (
     "torchvision",
     "tqdm",
     "transformers",
+    "xlsxwriter",
 )
 """Packages that the model needs where it is served; each is pinned to the version that it was logged with."""
 

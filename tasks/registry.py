@@ -47,13 +47,16 @@ _DESCRIPTION = (
 
 
 def register(tracking: Tracking, run_id: str, approach: Approach) -> ModelVersion:
-    """Make an approach's logged model a version; the same weights measured on the same test set are one version.
+    """Make an approach's logged model a version; the same weights, test set and decision are one version.
+
+    Where the champion has the same weights and test set and another decision, the new version takes its place.
 
     Raises:
         TrackingError: the server cannot be reached.
     """
     facts = json.loads((approach.folder / "metrics.json").read_text(encoding="utf-8"))
     figures = {name: round(f["value"], 6) for name, f in facts["metrics"].items() if f["value"] is not None}
+    decision = decided(approach)
     tags = {
         "approach": approach.name,
         "ndcg": str(figures.get("ndcg", "none")),
@@ -63,19 +66,31 @@ def register(tracking: Tracking, run_id: str, approach: Approach) -> ModelVersio
         "threshold": "none" if facts["threshold"] is None else str(facts["threshold"]),
         "test_set": TestSet.load(approach.out).digest,
         "training_set": table_digest(approach.out, "training_set.csv"),
-        **decided(approach),
+        **decision,
     }
     if verified := verified_values(approach):
         tags["verified"] = json.dumps({name: round(value, 6) for name, value in verified.items()})
     with reachable(tracking.uri):
         _ensure_model(tracking.client)
-        same = _versions(tracking.client, fingerprint=tags["fingerprint"], test_set=tags["test_set"])
-        if same:
+        weights = {"fingerprint": tags["fingerprint"], "test_set": tags["test_set"]}
+        if same := _versions(tracking.client, **weights, **decision):
             return same[-1]
         model = ready_model(tracking.client, run_id)
         assert model is not None, "a model is logged before it is registered"  # noqa: S101 - our own mistake only
         tags["measured"] = _now()
-        return tracking.client.create_model_version(MODEL, model.model_uri, run_id, tags, model_id=model.model_id)
+        new = tracking.client.create_model_version(MODEL, model.model_uri, run_id, tags, model_id=model.model_id)
+        champion = _aliased(tracking.client, CHAMPION)
+        if champion is not None and weights.items() <= champion.tags.items():
+            _succeed(tracking.client, champion, new)
+        return new
+
+
+def _succeed(client: MlflowClient, champion: ModelVersion, new: ModelVersion) -> None:
+    """Make a version champion that has the champion's weights and another decision; what it is rolled back to stays."""
+    if former := champion.tags.get("former_champion"):
+        client.set_model_version_tag(MODEL, new.version, "former_champion", former)
+    client.set_registered_model_alias(MODEL, CHAMPION, new.version)
+    _record(client, new.version, "champion", f"The weights of version {champion.version} with another decision.")
 
 
 def nominate(

@@ -16,7 +16,7 @@ from prefect.utilities.annotations import quote
 
 from neardup.errors import NeardupError, ServerError, TrackingError
 from neardup.stages import Stage, digest_of
-from tasks.addresses import without_credentials
+from tasks.addresses import address_without_credentials
 from tasks.temporary_server import TemporaryServer
 
 
@@ -118,6 +118,6 @@ def _require(address: str) -> None:
     with get_client(sync_client=True) as client:
         if client.api_healthcheck() is not None:
             raise ServerError(
-                f"the Prefect server at {without_credentials(address)} does not answer: "
+                f"the Prefect server at {address_without_credentials(address)} does not answer: "
                 "start it, or unset PREFECT_API_URL"
             )

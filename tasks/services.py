@@ -180,13 +180,14 @@ def _choose_folders(project: Path, state: Path, report: Report) -> None:
         ArchiveError: the archive is not there, or the results would lie inside it.
     """
     path = state / "folders.json"
-    last = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else _DRAWN
+    drawn = {name: str((project / folder).resolve()) for name, folder in _DRAWN.items()}
+    last = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else drawn
     named = {name: str((project / os.environ[name]).resolve()) for name in _DEFAULTS if os.environ.get(name)}
     # The results of the last time are those of its archive: another archive gets the default folder.
     fallback = last if named.get(ARCHIVE, last[ARCHIVE]) == last[ARCHIVE] else _DEFAULTS
     folders = {name: str((project / folder).resolve()) for name, folder in {**fallback, **named}.items()}
     archive, out = Path(folders[ARCHIVE]), Path(folders[OUT])
-    if archive == (project / _DRAWN[ARCHIVE]).resolve():
+    if str(archive) == drawn[ARCHIVE]:
         report(f"the deployments work on the drawn archive {_DRAWN[ARCHIVE]}; name yours with --archive")
         make_archive(archive)
     check_folders(archive, out)

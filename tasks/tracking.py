@@ -21,7 +21,7 @@ from prefect.runtime import flow_run
 import neardup
 from neardup.settings.schema import MODEL_URIS
 from neardup.stages import STATE, digest_of, models_of, replacing
-from tasks.addresses import reachable, without_credentials
+from tasks.addresses import address_without_credentials, reachable
 from tasks.empty_databases import begin_database, keep_database
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Tracking:
     @property
     def shown(self) -> str:
         """The address without user and password, for logs, errors and artifacts."""
-        return without_credentials(self.uri)
+        return address_without_credentials(self.uri)
 
     @property
     def client(self) -> "MlflowClient":

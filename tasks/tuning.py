@@ -24,6 +24,8 @@ from tasks.tracking import Tracking, is_logged
 
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
 """MLflow's word for how a trial ended; one that is missing here goes on."""
+REFERENCES = {"fine-tuned": "the default recipe", "zero-shot": "the encoder without any training"}
+"""Approach that `tuned` is compared with → what a sentence calls it."""
 
 
 @task(name="start-of-study", retry_condition_fn=outside_fault, **RETRY)
@@ -158,7 +160,7 @@ def show_study(tuning: Tuning, best: FrozenTrial, gain: Figure) -> None:
     """Put the best recipe and what it brought into the Prefect UI."""
     lines = [
         f"Trial {best.number} is the best: {', '.join(f'{name} = {value}' for name, value in best.params.items())}.",
-        f"Gain in nDCG on the test set over the default recipe: {points(gain)}.",
+        f"Gain in nDCG on the test set over {REFERENCES[tuning.reference]}: {points(gain)}.",
         "",
         (tuning.results / "comparison.md").read_text(encoding="utf-8"),
     ]

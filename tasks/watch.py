@@ -33,7 +33,7 @@ def look_for_new(
     """
     encoder = copy(loaded_encoder(checkpoint, settings.device))
     encoder.name = name
-    decision = decision_for(out, encoder.fingerprint, checkpoint) if verify else None
+    decision = decision_for(out, encoder.fingerprint, checkpoint, get_run_logger().info) if verify else None
     if threshold is None:
         threshold = decision.loosest if decision else calibrated_beside(checkpoint, encoder.fingerprint)
     verification = Verification(decision, judged_pairs(out)) if verify else None

@@ -1,5 +1,6 @@
 """Makes docs/commands.md and docs/settings.md from the code; `make docs` writes them, a test holds them to it."""
 
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,20 @@ DOCS = Path(__file__).parents[1] / "docs"
 def commands() -> str:
     """Every command with its help, as the terminal shows it at 110 columns."""
     parts = ["# Commands", "", "Made from the code by `make docs`.", ""]
-    for name, command in sorted(main.commands.items()):
+    for name, command in every_command(main, "neardup"):
         names = ["-h", "--help"]
-        context = click.Context(command, None, f"neardup {name}", max_content_width=110, help_option_names=names)
+        context = click.Context(command, None, name, max_content_width=110, help_option_names=names)
         context.terminal_width = 110
-        parts += [f"## neardup {name}", "", "```text", command.get_help(context), "```", ""]
+        parts += [f"## {name}", "", "```text", command.get_help(context), "```", ""]
     return "\n".join(parts)
+
+
+def every_command(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
+    """The commands of a group as they are typed, each with those below it."""
+    for own, command in sorted(group.commands.items()):
+        yield f"{name} {own}", command
+        if isinstance(command, click.Group):
+            yield from every_command(command, f"{name} {own}")
 
 
 def settings() -> str:

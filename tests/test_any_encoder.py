@@ -2,7 +2,12 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +16,11 @@ import pytest
 from click.testing import CliRunner
 from commands import neardup
 from mlflow.pyfunc.model import PythonModelContext
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from PIL import Image
 from prefect import flow
+from servers import environment
 from tiny_models import encoder_of, pixels_model
 
 from neardup.approach import Approach, approaches_of
@@ -21,7 +29,7 @@ from neardup.builtin.demo import MadeArchive
 from neardup.cli import main
 from neardup.detect.duplicates import find_duplicates
 from neardup.encode.collection import open_collection, present
-from neardup.encode.encoder import check_encoder, limits_of, load_encoder, objectives_of
+from neardup.encode.encoder import BUILTIN, CHECKPOINT, check_encoder, limits_of, load_encoder, objectives_of
 from neardup.encode.shards import open_store
 from neardup.encode.vectors import Embeddings, embed, stored_vectors
 from neardup.errors import EncoderError
@@ -30,6 +38,8 @@ from neardup.measure.evaluate import evaluate
 from neardup.measure.low_precision import effect, measure
 from neardup.search.nearest import search
 from neardup.settings.schema import AdaptRecipe, ClusterSettings, Settings
+from neardup.stages import write_json
+from tasks.pyfunc import REQUIREMENTS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -42,6 +52,7 @@ def silent(_sentence: str) -> None:
     """Takes what a step reports."""
 
 
+ROOT = Path(__file__).parents[1]
 KINDS = ("clip", "siglip", "dinov2", "vit", "onnx", "script")
 """The kinds that go through everything; what is between them, as bare models of timm, is in test_kinds.py."""
 
@@ -242,3 +253,62 @@ def test_an_onnx_file_is_never_trained(tmp_path: Path) -> None:
 
     with pytest.raises(EncoderError, match="an ONNX file, which cannot be trained: name the checkpoint"):
         load_trainable(str(pixels_model(tmp_path / "pixels.onnx")))
+
+
+SERVED = """
+import runpy, sys
+from pathlib import Path
+from mlflow.pyfunc.model import PythonModelContext
+import pandas as pd
+model, photo, checkpoint, metrics = sys.argv[1:]
+served = runpy.run_path(model, run_name="tasks.pyfunc")["NearDuplicates"]()
+context = PythonModelContext({"checkpoint": checkpoint, "metrics": metrics}, {})
+served.load_context(context)
+print(served.predict(context, pd.DataFrame({"image": [Path(photo).read_bytes()]})).shape)
+"""
+"""A program that serves a checkpoint as MLflow does, and prints the shape of a photo's vectors."""
+
+
+def required(names: Sequence[str]) -> set[str]:
+    """Names of installed distributions that pip installs for these ones, themselves among them."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name not in found:
+            with suppress(PackageNotFoundError):  # of another platform
+                needs = map(Requirement, distribution(name).requires or ())
+                waiting += [need.name for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
+                found.add(name)
+    return found
+
+
+def test_a_model_is_served_by_what_it_declares(made: MadeArchive, tmp_path: Path) -> None:
+    """An environment of its requirements alone, as MLflow makes one, loads the model and encodes."""
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    for name in required(REQUIREMENTS):
+        for top in {file.parts[0] for file in distribution(name).files or ()} - {"..", "__pycache__"}:
+            if not (packages / top).exists():
+                (packages / top).symlink_to(Path(str(distribution(name).locate_file(top))))
+    (packages / "neardup").symlink_to(ROOT / "neardup")
+    write_json(tmp_path / "metrics.json", {"threshold": None})
+    photo = next(path for path in sorted(made.root.rglob("*.jpg")))
+    ran = subprocess.run(
+        [
+            sys.executable,
+            "-S",
+            "-c",
+            SERVED,
+            ROOT / "tasks" / "pyfunc.py",
+            photo,
+            CHECKPOINT,
+            tmp_path / "metrics.json",
+        ],
+        env=environment(PYTHONPATH=str(packages)),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout) == (0, f"(1, {load_encoder(BUILTIN).dimension})\n"), ran.stderr

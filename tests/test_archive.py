@@ -7,15 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import handmade
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from neardup.archive.names import Names
-from neardup.archive.notice import Memory
+from neardup.archive.notice import Memory, Sighting
 from neardup.archive.scan import Archive, Unreadable, scan
 from neardup.archive.walk import Skipped, find_images, walk_images
 from neardup.builtin.demo import MadeArchive
 from neardup.builtin.scenes import Scene
 from neardup.errors import ArchiveError
+from neardup.stages import digest_file
 
 
 def stamps(root: Path) -> dict[Path, tuple[int, int]]:
@@ -192,11 +195,61 @@ def test_a_changed_file_is_read_again(folder: Path, tmp_path: Path) -> None:
     assert scan(folder, table=table).read_anew == 1
 
 
+def test_a_file_that_was_replaced_by_one_of_its_size_and_time_is_read_again(folder: Path, tmp_path: Path) -> None:
+    """The time of the last change of its entry cannot be set back."""
+    table = tmp_path / "scan.parquet"
+    scan(folder, table=table)
+    photo = folder / "a/photos/x.JPG"
+    before = photo.stat()
+    photo.write_bytes(bytes(before.st_size))
+    os.utime(photo, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert scan(folder, table=table).read_anew == 1
+
+
+def test_a_table_of_another_version_is_not_taken(folder: Path, tmp_path: Path) -> None:
+    """What a version made of equal bytes may not be what this one makes of them."""
+    table = tmp_path / "scan.parquet"
+    scan(folder, table=table)
+    rows = pq.read_table(table)
+    pq.write_table(rows.replace_schema_metadata({**rows.schema.metadata, b"step": b"0"}), table)
+    assert [scan(folder, table=table).read_anew for _ in range(2)] == [2, 0]
+
+
+def test_what_lies_in_a_folder_that_cannot_be_listed_has_not_vanished() -> None:
+    """It is there again as soon as the folder's disk is."""
+    photos = tuple(map(handmade.photo, ("a/x.jpg", "b/y.jpg", "bc/z.jpg")))
+    memory = Memory().after(Sighting.of(Archive(Path(), photos, (), 0), Memory()).places, 1)
+    away = (Skipped("b/", "the folder cannot be listed (Input/output error)", is_folder=True),)
+    seen = Sighting.of(Archive(Path(), photos[:1], (), 0, away), memory)
+    assert (seen.vanished, seen.unlisted) == (("bc/z.jpg",), away)
+
+
+def test_links_to_folders_are_not_followed(folder: Path, tmp_path: Path) -> None:
+    """What lies outside the archive is none of it, and a circle of links has no end."""
+    (tmp_path / "else/photos").mkdir(parents=True)
+    Scene.of(9).image.save(tmp_path / "else/photos/z.png")
+    before = scan(folder).photos
+    (folder / "linked").symlink_to(tmp_path / "else")
+    assert scan(folder).photos == before
+
+
 def test_another_limit_reads_all_again(folder: Path, tmp_path: Path) -> None:
     """What was refused under one limit may be a photo under another."""
     table = tmp_path / "scan.parquet"
     assert len(scan(folder, table=table, max_pixels=100).unreadable) == 2
     assert len(scan(folder, table=table).photos) == 2
+
+
+def test_another_folder_reads_all_again(tmp_path: Path) -> None:
+    """A file of the same name, size and time is another photo there, whatever bytes are in the folder's own name."""
+    for name, colour in ((b"box \xe9", "red"), (b"box \xe8", "blue")):
+        folder = tmp_path / os.fsdecode(name)
+        folder.mkdir()
+        Image.new("RGB", (9, 9), colour).save(folder / "0001.bmp")
+        os.utime(folder / "0001.bmp", (0, 0))
+        found, again = (scan(folder, table=tmp_path / "scan.parquet", patterns=("**",)) for _ in range(2))
+        assert [photo.sha256 for photo in found.photos] == [digest_file(folder / "0001.bmp")]
+        assert (found.read_anew, again.read_anew) == (1, 0)
 
 
 def test_faults_are_listed_never_fatal(made: MadeArchive) -> None:

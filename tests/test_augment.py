@@ -24,7 +24,7 @@ from neardup.settings.schema import Recipe
 from neardup.train.augment import RECIPES, augment, write_augmented
 from neardup.train.batches import Example, Photos, TensorCache
 from neardup.train.classic import SIDE, TORCHVISION, Draw, Reduced, draw
-from neardup.train.press import DAMAGES, press
+from neardup.train.press import DAMAGES, press, read_reduced
 from neardup.train.variants import make_queries
 
 PHOTO = Scene.of(5).image
@@ -278,6 +278,18 @@ def test_a_bad_entry_among_new_photos_is_named(tmp_path: Path) -> None:
     assert (len(made.written), made.unreadable) == (5, ((tmp_path / "new" / "gone.jpg", reason),))
 
 
+def test_a_new_photo_that_no_jpeg_can_hold_is_named(tmp_path: Path) -> None:
+    """It is left out with all its variants, and the rest goes on."""
+    (tmp_path / "new").mkdir()
+    Image.new("L", (66_000, 40), 128).save(tmp_path / "new" / "wide.png")
+    PHOTO.save(tmp_path / "new" / "x.jpg")
+    made = make_queries(tmp_path / "new", tmp_path / "queries")
+    [(file, reason)] = made.unreadable
+    assert (file.name, made.photos, len(made.written)) == ("wide.png", ("x.jpg",), 5)
+    assert reason.startswith("no JPEG can have 66000 x 40 pixels")
+    assert sorted((tmp_path / "queries").iterdir()) == sorted(made.written)
+
+
 def test_the_flip_is_a_mirror(tmp_path: Path) -> None:
     """`_flip` shows the original the other way round."""
     (tmp_path / "new").mkdir()
@@ -291,3 +303,29 @@ def test_a_missing_folder_of_queries_is_one_sentence(tmp_path: Path) -> None:
     """It says what to name."""
     with pytest.raises(ArchiveError, match="is not a folder: name one that holds the new photos"):
         make_queries(tmp_path / "no", tmp_path / "out")
+
+
+@pytest.mark.parametrize("caption", ["", "a king"])
+def test_a_damaged_copy_is_made_anew(prepared: Path, tmp_path: Path, caption: str) -> None:
+    """After a finished run half a file is not taken for a copy, though the captions are others; whole ones stay."""
+    (tmp_path / "training_set").symlink_to(prepared / "training_set")
+    training = TrainingSet(TrainingSet.load(prepared).photos[:2])
+    write_augmented(tmp_path, training, {}, "classic", 2, 0)
+    broken, kept = (tmp_path / "train_dataset_aug" / f"aug_0_{i}.jpg" for i in range(2))
+    whole, before = broken.read_bytes(), kept.stat().st_mtime_ns
+    broken.write_bytes(whole[: len(whole) // 2])
+    captions = {training.photos[0].legend: Caption(caption, "fr", "deepl")} if caption else {}
+    write_augmented(tmp_path, training, captions, "classic", 2, 0)
+    assert (broken.read_bytes(), kept.stat().st_mtime_ns) == (whole, before)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_press_damages_a_scan_at_the_size_of_a_photo(tmp_path: Path, suffix: str) -> None:
+    """Whatever its format, dots are of pixels that an encoder still sees; a photo below four times its side stays."""
+    large, small = (tmp_path / f"{name}.{suffix}" for name in ("large", "small"))
+    PHOTO.resize((2400, 1800)).save(large)
+    PHOTO.resize((1000, 895)).save(small)
+    assert read_reduced(large, 10**7, 224).size == (600, 450)
+    assert pixels(read_reduced(small, 10**7, 224)) == pixels(read_image(small))
+    [copy] = augment("press", large, "photo", [0])
+    assert min(copy.size) < 4 * 256 * 1.2

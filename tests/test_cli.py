@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -146,6 +147,19 @@ def test_search_prints_a_line_a_hit(vectors: Path, made: MadeArchive, small_enco
     first, second = ran.stdout.splitlines()
     assert (first, second.endswith("(itself)")) == (f"  1  1.0000  {photo}  (itself)", False)
     assert page.read_text().count("1.000, itself") == 1
+
+
+def test_a_search_says_what_it_could_not_verify(
+    vectors: Path, made: MadeArchive, small_encoder: str, tmp_path: Path
+) -> None:
+    """Photos that are not in the folder that --photos names; a folder that is none is refused."""
+    photo = made.root / made.groups[2][0]
+    apart = shutil.copy(vectors, tmp_path)  # beside the other file another search may have kept keypoints
+    command = ("search", photo, "--in", apart, "--top", 3, "--encoder", small_encoder, "--photos")
+    ran, refused = neardup(*command, tmp_path), neardup(*command, tmp_path / "none")
+    assert "2 hits of 3 could not be verified" in ran.stderr
+    assert (ran.exit_code, refused.exit_code) == (0, 1)
+    assert "none is not a folder: name with --photos the folder that was embedded" in refused.stderr
 
 
 def test_an_approximate_search_marks_the_photo_itself(vectors: Path, made: MadeArchive, small_encoder: str) -> None:

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from neardup.cli import main
 from neardup.errors import ConfigError
 from neardup.settings.file import find_settings, load_settings
 from neardup.settings.schema import TABLES, Settings, meanings
+from neardup.stages import write_json
 
 
 @pytest.fixture
@@ -134,6 +137,38 @@ def test_an_archive_that_is_the_working_folder_is_not_trusted_either(
     monkeypatch.chdir(archive)
     with pytest.raises(ConfigError, match="lies in the archive"):
         find_settings(Path())
+
+
+@pytest.mark.parametrize("command", ["translate", "augment", "train", "evaluate", "tune", "verify", "promote"])
+def test_a_command_on_results_does_not_trust_their_archive(
+    command: str, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is named by no argument, but the results remember it: its file gets neither a key nor an encoder."""
+    (archive / "neardup.toml").write_text('[translate]\nserver_url = "http://somewhere"\n')
+    write_json(tmp_path / "out/.neardup/archive.json", {"root": str(archive)})
+    (tmp_path / "out/training_set.csv").touch()
+    monkeypatch.chdir(archive)
+    ran = CliRunner().invoke(main, [command, "--out", "../out"])
+    assert "lies in the archive, from which only [prepare] is taken, and sets [translate]" in ran.output
+
+
+def test_a_search_does_not_trust_the_folder_that_is_searched(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file names no encoder."""
+    (archive / "neardup.toml").write_text('encoder = "somebody/else"\n')
+    monkeypatch.chdir(archive)
+    ran = CliRunner().invoke(main, ["search", "../new.jpg", "--in", "../store", "--photos", "."])
+    assert "lies in the archive, from which only [prepare] is taken, and sets encoder" in ran.output
+
+
+def test_a_linked_archive_is_the_working_folder_too(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file is not trusted whichever way the archive is named."""
+    (archive / "neardup.toml").write_text('encoder = "somebody/else"\n')
+    (tmp_path / "link").symlink_to(archive)
+    monkeypatch.chdir(archive)
+    with pytest.raises(ConfigError, match="lies in the archive"):
+        find_settings(tmp_path / "link")
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -498,3 +498,12 @@ def test_killed_interpolation_goes_on(
     cut = train(examples, small_clip(), recipe, tmp_path / "cut", report=silent)
     assert digest_contents(cut.checkpoint) == digest_contents(whole.checkpoint)
     assert cut.shares == whole.shares
+
+
+@pytest.mark.parametrize("order", range(3))
+def test_equal_photos_tie_in_the_search_of_a_training(order: int) -> None:
+    """Of two photos with one vector a copy finds its own second, wherever they stand: BLAS alone tells them apart."""
+    distinct = np.random.default_rng(1).normal(size=(111, 257))
+    photos = np.repeat(distinct / np.linalg.norm(distinct, axis=1, keepdims=True), 2, axis=0)
+    photos = photos[np.random.default_rng(order).permutation(222)]
+    assert search_score(photos, photos, np.arange(222)).ndcg == pytest.approx(1 / np.log2(3))

@@ -1,5 +1,6 @@
 """The drawn archive: the same for the same seed, with legends that are true."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,15 @@ def test_an_archive_is_drawn_once(tmp_path: Path) -> None:
     times = {path: path.stat().st_mtime_ns for path in first.root.rglob("*")}
     assert make_archive(tmp_path / "archive", groups=2, training=4) == first
     assert {path: path.stat().st_mtime_ns for path in first.root.rglob("*")} == times
+
+
+def test_an_archive_that_was_deleted_is_drawn_again(tmp_path: Path) -> None:
+    """The note beside it is not believed where a file is gone."""
+    first = make_archive(tmp_path / "archive", groups=2, training=4)
+    before = contents(first.root)
+    shutil.rmtree(first.root / "presse")
+    assert make_archive(tmp_path / "archive", groups=2, training=4) == first
+    assert contents(first.root) == before
 
 
 def test_it_grows(tmp_path: Path) -> None:

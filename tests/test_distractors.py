@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from neardup.approach import Approach, approaches_of
 from neardup.archive.captions import translate_training_set
-from neardup.archive.prepare import prepare
+from neardup.archive.prepare import copy_photos, prepare
 from neardup.archive.scan import Archive, scan
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
@@ -20,7 +20,7 @@ from neardup.cli import main
 from neardup.encode.encoder import load_encoder
 from neardup.errors import ArchiveError
 from neardup.experiment import compare_approaches, encode_test_set, evaluate_approach, make_checkpoint
-from neardup.measure.distractors import _copy, candidates, draw, drawing
+from neardup.measure.distractors import candidates, draw, drawing
 from neardup.measure.evaluate import Evaluation
 from neardup.measure.low_precision import measure
 from neardup.settings.schema import PrepareSettings, Settings, TranslateSettings
@@ -139,14 +139,14 @@ def test_a_photo_that_is_gone_is_one_sentence(archive: Archive, tmp_path: Path) 
     """A photo that vanishes between scan and copy is named, and what to do."""
     photo = replace(archive.photos[0], path="agence_rol/photos/jpg/gone.jpg")
     with pytest.raises(ArchiveError, match=r"gone\.jpg cannot be copied to .*: run again"):
-        _copy(archive.root, tmp_path / "distractors", [photo], ["gone.jpg"])
+        copy_photos(archive.root, [(photo.path, "gone.jpg", photo.sha256)], tmp_path / "distractors")
 
 
 def test_a_photo_that_changed_is_one_sentence(archive: Archive, tmp_path: Path) -> None:
     """A photo that holds other bytes than the scan read is no distractor."""
     photo = replace(archive.photos[0], sha256="0" * 64)
     with pytest.raises(ArchiveError, match="changed while it was copied: run the same command again"):
-        _copy(archive.root, tmp_path / "distractors", [photo], ["a.jpg"])
+        copy_photos(archive.root, [(photo.path, "a.jpg", photo.sha256)], tmp_path / "distractors")
 
 
 def test_no_distractors_need_no_archive(tmp_path: Path) -> None:

@@ -34,6 +34,12 @@ def test_the_reference_is_the_codes(name: str) -> None:
     assert (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") == getattr(reference, name)()
 
 
+def test_the_reference_holds_the_commands_below_a_command() -> None:
+    """Each has a heading of its own with its options."""
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    assert [name for name in main.commands["verdicts"].commands if f"## neardup verdicts {name}\n" not in page] == []
+
+
 @pytest.mark.parametrize(
     "module",
     [found.name for found in pkgutil.walk_packages(neardup.__path__, "neardup.") if "__main__" not in found.name],

@@ -23,7 +23,7 @@ from neardup.builtin.scenes import Scene
 from neardup.detect.duplicate_tables import write_duplicates
 from neardup.detect.duplicates import Duplicates, duplicates
 from neardup.detect.watch import watch
-from neardup.encode.collection import Collection, encode_shard, known, new_shards, open_collection, present
+from neardup.encode.collection import Collection, encode_shard, known, new_shards, open_collection, present, unreadable
 from neardup.encode.encoder import load_encoder
 from neardup.encode.shards import SHARDS
 from neardup.encode.vectors import embed
@@ -193,6 +193,22 @@ def test_a_file_whose_name_is_not_utf8_is_listed_as_unreadable(opened: Opened, p
     assert "not UTF-8" in reasons["\\xe9.jpg"]
 
 
+def test_a_file_that_cannot_be_looked_at_is_listed(
+    opened: Opened, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its path is longer than the system takes, though its folder can be listed."""
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    monkeypatch.chdir(folder)
+    while (room := 4090 - len(os.fsencode(Path.cwd())) - 1) > 0:
+        name = "d" * (250 if room > 500 else room if room <= 250 else 200)
+        Path(name).mkdir()
+        os.chdir(name)
+    Path("photo.png").touch()
+    collection = opened(folder, tmp_path / "store")
+    reasons = {path[-9:]: reason for path, reason in unreadable(collection, present(collection)).items()}
+    assert reasons == {"photo.png": "the file cannot be looked at (File name too long)"}
+
+
 def test_a_photo_that_changes_in_place_is_encoded_again(opened: Opened, tmp_path: Path) -> None:
     """Also where its size stays the same: its time tells."""
     folder = tmp_path / "photos"
@@ -342,6 +358,30 @@ def test_a_content_that_two_workers_encoded_is_one(opened: Opened, photos: Path,
         groups_of(expected),
         expected.facts(),
     )
+
+
+@pytest.mark.parametrize("first_is_gone", [False, True])
+def test_photos_of_a_shard_that_was_deleted_are_encoded_again(
+    opened: Opened, tmp_path: Path, *, first_is_gone: bool
+) -> None:
+    """As the sentence about a broken shard advises; a copy, which no shard lists, has no other photo's vector."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(4):
+        Scene.of(number).image.save(folder / f"{number}.png")
+    shutil.copy(folder / "0.png", folder / "4 copy of 0.png")
+    Scene.of(0).image.convert("L").save(folder / "5 grey.png")
+    collection = opened(folder, tmp_path / "store")
+    found(collection, shard=2)
+    vectors = collection.vectors
+    (shard,) = (name for name in vectors.names(SHARDS) if "0.png" in vectors.read(name)["path"].to_pylist())
+    vectors.delete(shard)
+    if first_is_gone:
+        (folder / "0.png").unlink()
+    again = found(collection)
+    assert pairs_of(again) == pairs_of(found(opened(folder, tmp_path / "anew")))
+    assert again.photos == len(list(folder.iterdir()))
+    assert list(new_shards(collection, known(collection))) == []
 
 
 def test_what_other_commands_encoded_is_not_encoded_again(

@@ -304,7 +304,9 @@ def test_a_folder_without_a_model_is_one_sentence(tmp_path: Path) -> None:
         load_encoder(str(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["./no/such", "/no/such", "a/b/c"])
+@pytest.mark.parametrize(
+    "name", ["./no/such", "/no/such", "~/no", "a/b/c", "my model", "results/my model", "modèle/été"]
+)
 def test_a_missing_folder_is_one_sentence(name: str) -> None:
     """It does not ask the hub for a path."""
     with pytest.raises(EncoderError, match="there is no folder"):
@@ -417,6 +419,18 @@ def test_compiled_layers_give_the_same_vectors() -> None:
     assert np.stack(by_file) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("name", ["preprocessor_config.json", "config.json"])
+@pytest.mark.parametrize("text", ["[]", '{"size', None], ids=["list", "half", "missing"])
+def test_a_damaged_checkpoint_with_a_graph_is_one_sentence(name: str, text: str | None, tmp_path: Path) -> None:
+    """It says what to do."""
+    folder = Path(shutil.copytree(CHECKPOINT, tmp_path / "checkpoint"))
+    (folder / name).unlink()
+    if text is not None:
+        (folder / name).write_text(text)
+    with pytest.raises(EncoderError, match=r"cannot be read .*: copy the whole checkpoint again"):
+        load_encoder(str(folder), "cpu")
+
+
 def test_a_file_that_is_no_model_is_called_so(tmp_path: Path) -> None:
     """It is not looked for on the hub under its own name."""
     (tmp_path / "photo.jpg").write_bytes(b"no model")
@@ -427,8 +441,11 @@ def test_a_file_that_is_no_model_is_called_so(tmp_path: Path) -> None:
 class Hub:
     """A model hub on this machine that answers every request alike, and notes the tokens that it was sent."""
 
-    def __init__(self, about: int, file: int) -> None:
-        """Answer with one status when asked about a model, with another one when asked for its files."""
+    def __init__(self, about: int, file: int, leads_to: str = "") -> None:
+        """Answer with one status when asked about a model, with another one when asked for its files.
+
+        Where it leads on to another server, the status must be such.
+        """
         tokens: list[str | None] = []
 
         class Handler(BaseHTTPRequestHandler):
@@ -438,6 +455,8 @@ class Hub:
                 self.send_response(status)
                 if status == 403:
                     self.send_header("X-Error-Code", "GatedRepo")
+                if leads_to:
+                    self.send_header("Location", leads_to + self.path)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -544,6 +563,16 @@ def test_the_hub_is_sent_the_token(sentence_of: Callable[[str | None], str], mon
     assert hub.tokens == ["Bearer hf_secret"]
     assert "the token that is set may not read it" in sentence
     assert "hf_secret" not in sentence
+
+
+def test_another_server_is_not_sent_the_token(
+    sentence_of: Callable[[str | None], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the hub leads on to one."""
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    with Hub(401, 401) as other, Hub(302, 401, leads_to=other.address) as hub:
+        sentence_of(hub.address)
+    assert (hub.tokens, other.tokens) == (["Bearer hf_secret"], [None])
 
 
 def test_a_whole_clip_encodes_as_its_vision_tower_does(saved: Path) -> None:

@@ -1,6 +1,8 @@
 """From files to vectors: each file gets its own, in whatever arrangement of threads, or the reason why it has none."""
 
 import io
+import os
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,8 +17,9 @@ from PIL import Image
 
 from neardup.arrays import Vectors
 from neardup.builtin.scenes import Scene
+from neardup.encode import devices
 from neardup.encode.batch import BATCHES, fastest_batch
-from neardup.encode.devices import no_threads_of_libraries, one_core_a_thread
+from neardup.encode.devices import no_threads_of_libraries, one_core_a_thread, without_torch
 from neardup.encode.encoder import load_encoder
 from neardup.encode.files import encode_files
 from neardup.errors import UnreadableImageError
@@ -123,6 +126,26 @@ def test_calibration_takes_a_batch_that_it_tried(small_encoder: str) -> None:
     encoder.batch = 5
     assert fastest_batch(encoder) in BATCHES
     assert encoder.batch == 5
+
+
+@pytest.mark.parametrize(("allowed", "count"), [("3", 3), ("4,2", 4), ("0", None), ("", None), ("many", None)])
+def test_threads_are_those_that_the_environment_allows(
+    allowed: str, count: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a list, one number a level of nesting, the first; else a thread for each core that this process may use."""
+    monkeypatch.setenv("OMP_NUM_THREADS", allowed)
+    monkeypatch.delitem(sys.modules, "torch")
+    with one_core_a_thread() as (threads, _):
+        assert threads == (count or len(os.sched_getaffinity(0)))
+
+
+@pytest.mark.parametrize(("driver", "expected"), [(None, True), ("libcuda.so.1", False)])
+def test_where_there_is_a_gpu_torch_computes(
+    driver: str | None, monkeypatch: pytest.MonkeyPatch, *, expected: bool
+) -> None:
+    """Unless the CPU is asked for."""
+    monkeypatch.setattr(devices, "find_library", {"cuda": driver}.get)
+    assert [without_torch(device, "fp32") for device in ("auto", "cpu", "cuda")] == [expected, True, False]
 
 
 @contextmanager

@@ -106,6 +106,24 @@ def test_the_best_and_the_worst_are_of_different_groups() -> None:
     assert [sizes[GROUPS[int(name[:2])]] for name in made(0.0).best(9)] == [6, 5, 4, 3, 3, 3, 2, 2, 2]
 
 
+@pytest.mark.parametrize("order", range(3))
+def test_equal_vectors_tie_wherever_they_stand(order: int) -> None:
+    """Three files have one vector, two of them are a group: the third ranks first in any order, a distractor's too."""
+    distinct = np.random.default_rng(1).normal(size=(111, 257))
+    unit = (distinct / np.linalg.norm(distinct, axis=1, keepdims=True)).astype(np.float32)
+    vectors, groups = np.repeat(unit, 3, axis=0), np.arange(333) - np.tile([0, 1, 0], 111)
+    shuffled = np.random.default_rng(order).permutation(333)
+    names = [f"{i}.jpg" for i in shuffled]
+    evaluation = evaluate(vectors[shuffled], groups[shuffled], names, approach="x", fingerprint="f")
+    assert evaluation.values["top_1"] == 0
+    pairs = shuffled[np.isin(shuffled % 3, (0, 1))]
+    further = Distractors(tuple(f"{i}.png" for i in range(111)), unit)
+    evaluation = evaluate(
+        vectors[pairs], groups[pairs], [f"{i}.jpg" for i in pairs], approach="x", fingerprint="f", distractors=further
+    )
+    assert evaluation.values["top_1"] == 0
+
+
 def test_one_photo_is_not_enough() -> None:
     """The error says where to look for the reason."""
     with pytest.raises(ArchiveError, match="at least 2 are needed: see discrepancies"):

@@ -245,6 +245,19 @@ def test_the_decision_in_force_is_the_nearest_to_what_people_said(
     assert decision_for(out, encoder, str(model / "checkpoint")) == starting_decision(out, encoder) == shipped
 
 
+def test_a_registered_decision_of_another_step_is_passed_over(tmp_path: Path) -> None:
+    """A champion of before a step stops nobody who has a decision; a sentence says what becomes of its own."""
+    shipped, said = Decision.load(SHIPPED), list[str]()
+    encoder, checkpoint = shipped.belongs.encoder, tmp_path / "model" / "checkpoint"
+    checkpoint.mkdir(parents=True)
+    replace(shipped, source="former", step="5").save(tmp_path / "model" / "decision.json")
+    assert decision_for(tmp_path / "out", encoder, str(checkpoint), said.append) == shipped
+    assert "is of version 5" in said.pop()
+    own = replace(shipped, source="own")
+    own.save(tmp_path / "out" / "zero-shot" / "decision.json")
+    assert decision_for(tmp_path / "out", encoder, str(checkpoint), said.append) == own
+
+
 def test_a_ground_truth_too_small_to_link_takes_no_link_away(tmp_path: Path) -> None:
     """The archive's own decision comes first if it links pairs; else the shipped one does until it can."""
     shipped = Decision.load(SHIPPED)

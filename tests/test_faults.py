@@ -16,6 +16,7 @@ from neardup.cli import Commands, main
 from neardup.cli.faults import sentence_of
 from neardup.cli.output import print_result
 from neardup.cli.sections import SECTIONS
+from neardup.review.record.verdicts import Verdict, open_verdicts
 
 
 def neardup(*arguments: object) -> Result:
@@ -183,6 +184,18 @@ def test_a_decision_of_a_folder_that_is_not_there_is_refused(photos: Path, tmp_p
     assert (ran.exit_code, "no is not there: name with --in" in ran.stderr) == (1, True)
 
 
+def test_two_photos_are_explained_by_the_encoder_of_their_results(
+    photos: Path, small_encoder: str, tmp_path: Path
+) -> None:
+    """As their pair was found; another one is asked only where it is named."""
+    image, out = photos / "é 1.png", tmp_path / "results"
+    (out / "duplicates").mkdir(parents=True)
+    (out / "duplicates" / "duplicates.json").write_text(json.dumps({"encoder": small_encoder}))
+    explain = ("explain", image, image, "--in", out, "--picture", tmp_path / "x.png")
+    assert "No decision belongs to this encoder" in neardup(*explain).stdout
+    assert "Probability" in neardup(*explain, "--encoder", "builtin:tiny").stdout
+
+
 def test_a_result_with_a_name_that_is_not_utf8_is_printed() -> None:
     """Its bytes are escaped, and JSON stays what every program reads."""
 
@@ -239,6 +252,27 @@ def test_results_that_can_only_be_read_are_exported_elsewhere(tmp_path: Path, mo
         )
     assert neardup("verdicts", "export", "--out", out, "--to", tmp_path / "x.csv").exit_code == 0
     assert sorted(out.rglob("*")) == before
+
+
+def test_a_name_that_no_answer_could_bear_is_refused(tmp_path: Path) -> None:
+    """Before the page is opened on which each answer would be refused."""
+    _, out = small_results(tmp_path, groups=1)
+    ran = neardup("review", "--out", out, "--who", "A" * 81, "--port", 0)
+    assert (ran.exit_code, "--who has 81 letters: write a name of at most 80" in ran.stderr) == (1, True)
+
+
+def test_answers_that_later_runs_would_not_see_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the database was typed and the environment names none, or another one; its address is not said."""
+    monkeypatch.delenv("NEARDUP_VERDICTS", raising=False)
+    url = f"sqlite:///{tmp_path / 'team.sqlite'}"
+    with open_verdicts(tmp_path, url) as kept:
+        given = [Verdict.of("a" * 64, digit * 64, "same", who="Ada", queue="review") for digit in "bcd"]
+        kept.add_all(given)
+    commands = [("verdicts", "withdraw", verdict.id, "--database", url, "--who", "Ada") for verdict in given]
+    ran = neardup(*commands[0])
+    assert (ran.exit_code, "only if NEARDUP_VERDICTS holds" in ran.stderr, "team" in ran.stderr) == (0, True, False)
+    monkeypatch.setenv("NEARDUP_VERDICTS", url)
+    assert [neardup(*command).stderr for command in (commands[1], (*commands[2][:3], "--who", "Ada"))] == ["", ""]
 
 
 def test_listing_verdicts_where_nobody_judged_makes_no_database(tmp_path: Path) -> None:

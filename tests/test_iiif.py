@@ -17,6 +17,7 @@ from neardup.errors import ArchiveError, VerdictError
 from neardup.review.exchange.iiif import places
 from neardup.review.exchange.share import share
 from neardup.review.found.candidates import Found, load_evidence
+from neardup.review.record.references import References
 from neardup.review.record.verdicts import SAME, Verdict
 from neardup.verify.evidence import Evidence
 
@@ -116,6 +117,17 @@ def test_a_photo_that_was_replaced_is_not_shown(tmp_path: Path) -> None:
     assert "Not shown" in (tmp_path / "share" / "index.html").read_text()
 
 
+def test_the_reference_that_a_person_chose_is_shared_first(tmp_path: Path) -> None:
+    """The others follow as they were."""
+    _, out = make_results(tmp_path)
+    digests = Found.load(out).digests
+    References(out).choose(digests[NAMES[2]], [], "Ada")
+    assert Found.load(out).groups == ((NAMES[2], NAMES[0], NAMES[1], NAMES[3]),)
+    share(tmp_path / "share", Found.load(out), [], {}, BASE)
+    first = read(tmp_path / "share" / "manifests" / "group-1.json")["items"][0]
+    assert first["metadata"][0]["value"] == {"none": [digests[NAMES[2]]]}
+
+
 def test_what_is_no_group_any_more_is_shared_no_longer(tmp_path: Path) -> None:
     """Neither its manifest and annotations nor its pictures stay from a former time; what somebody added does."""
     found, folder = shared(tmp_path)
@@ -127,7 +139,9 @@ def test_what_is_no_group_any_more_is_shared_no_longer(tmp_path: Path) -> None:
     assert left == own
 
 
-@pytest.mark.parametrize("base", ["", "archive.example", "file:///etc", "javascript:alert(1)", "https://x/?q"])
+@pytest.mark.parametrize(
+    "base", ["", "archive.example", "file:///etc", "javascript:alert(1)", "https://x/?q", "http://[bad"]
+)
 def test_an_address_that_is_none_is_refused(tmp_path: Path, base: str) -> None:
     """Before anything is written."""
     found = Found.load(make_results(tmp_path)[1])

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from neardup.archive.hashes import phash_of
 from neardup.builtin.scenes import Scene
 from neardup.errors import UnreadableImageError
-from neardup.images import open_image, quiet, read_image, require_enlargeable
+from neardup.images import MAX_BYTES, open_image, quiet, read_file, read_image, require_enlargeable
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -163,3 +163,11 @@ def test_warnings_stay_off_until_the_last_picture_is_read() -> None:
         warnings.warn("a broken EXIF block", stacklevel=1)
     with pytest.raises(UserWarning, match="a broken EXIF block"):
         warnings.warn("a broken EXIF block", stacklevel=1)
+
+
+def test_a_file_larger_than_any_image_is_not_read(tmp_path: Path) -> None:
+    """As a film that is called `x.jpg`; its bytes would fill the memory."""
+    with (tmp_path / "x.jpg").open("wb") as stream:
+        stream.truncate(MAX_BYTES + 1)
+    with pytest.raises(UnreadableImageError, match="the file has 4,294,967,297 bytes, over the limit of 4,294,967,296"):
+        read_file(tmp_path / "x.jpg")

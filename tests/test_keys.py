@@ -12,8 +12,9 @@ from PIL import Image
 
 from neardup.approach import Approach
 from neardup.archive.captions import translate_training_set
+from neardup.encode.encoder import load_encoder
 from neardup.encode.trainable import load_trainable
-from neardup.experiment import comparison_stage
+from neardup.experiment import comparison_stage, steps_of
 from neardup.measure.distractors import drawing
 from neardup.settings.schema import Recipe, Settings, TranslateSettings
 from neardup.stages import STATE, Stage, write_json
@@ -155,3 +156,19 @@ def test_another_base_is_trained_anew(small_encoder: str, tmp_path: Path) -> Non
     again = train(examples, other, recipe, tmp_path / "out", report=reports.append)
     assert "training is done already" not in reports[-1]
     assert len(again.history) == 1
+
+
+def test_a_caption_edited_while_training_goes_on_is_trained_with_the_next_time(
+    translated: Path, small_encoder: str, tmp_path: Path
+) -> None:
+    """What was learned from the former captions is recorded, encoded and measured under their keys, to the report."""
+    out = tmp_path / "results"
+    shutil.copytree(translated, out)
+    recipe = Recipe(batch_size=8, epochs=1, epoch_steps=1, validation=0.3, validation_copies=1)
+    settings = Settings(encoder=small_encoder, train=recipe, verify=False)
+    approach = Approach("fine-tuned", out, settings, load_encoder(small_encoder).fingerprint)
+    steps = steps_of([approach], {}, lambda _: lambda _: edit(out / "captions.csv", "caption"))
+    for step in steps:
+        step.take(silent)
+    assert [step.stage.done() for step in steps] == [True] * 4
+    assert [step.stage.done() for step in steps_of([approach], {})] == [False] * 4

@@ -52,6 +52,18 @@ def test_case_accents_and_extension_do_not_matter(cell: str) -> None:
     assert [p.path for p in names(photo("a/Scène.jpg")).find(cell).photos] == ["a/Scène.jpg"]
 
 
+def test_a_blank_before_the_suffix_does_not_matter() -> None:
+    """Nobody sees it, and a cell has none at its end."""
+    assert len(names(photo("a/foo .jpg")).find("foo").photos) == 1
+
+
+@pytest.mark.parametrize("folder", ["surlevif /12", "surlevif/12 ", "a.tif/12", "12/a.tif"])
+def test_a_folder_may_have_a_blank_at_its_end_or_a_suffix(folder: str) -> None:
+    """The cell's folder and the disk's are compared part by part."""
+    assert len(names(photo(f"{folder}/photos/x.jpg"), photo("else/x.jpg")).find(f"{folder}/photos/x").photos) == 1
+    assert len(names(photo(f"{folder}/x.jpg"), photo("else/x.jpg")).find(f"{folder}/x").photos) == 1
+
+
 def test_an_exact_name_beats_a_folded_one() -> None:
     """With accents there is one photo, without another: each name means its own."""
     known = names(photo("a/scene.jpg"), photo("b/scène.jpg"))

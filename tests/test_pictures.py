@@ -14,6 +14,7 @@ from neardup.detect.pictures import pictures_in
 from neardup.encode.collection import Collection
 from neardup.encode.shards import SHARDS, content_keys
 from neardup.encode.vectors import Embeddings
+from neardup.errors import ArchiveError
 from neardup.search.all_pairs import near_pairs
 from neardup.search.blocks import open_triangle, search_all, search_block
 
@@ -36,9 +37,11 @@ def keys_of(photos: Sequence[str]) -> Ints:
     return content_keys(pa.chunked_array([pa.array(photos, pa.string())]))
 
 
-@pytest.mark.parametrize(("slab", "most", "first"), [(20, 1, 0), (60, 3, 0), (20, 3, 20)])
+@pytest.mark.parametrize(
+    ("slab", "most", "first", "least"), [(20, 1, 0, 0.0), (60, 3, 0, 0.0), (20, 3, 20, 0.0), (20, 3, 0, 0.9)]
+)
 def test_photos_that_are_gone_take_no_place_among_the_nearest(
-    tmp_path: Path, slab: int, most: int, first: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, slab: int, most: int, first: int, least: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The nearest of those photos that are there are what a search of these alone gives, whatever the store holds.
 
@@ -48,11 +51,11 @@ def test_photos_that_are_gone_take_no_place_among_the_nearest(
     vectors, there = units(60), np.flatnonzero(np.random.default_rng(0).random(60) < 0.6)
     there = there[there >= first]
     *_, collection = grown(tmp_path, vectors, 20)
-    triangle = open_triangle(collection, 0.0, slab, most)
+    triangle = open_triangle(collection, least, slab, most)
     for block in triangle.blocks():
-        search_block(collection, 0.0, block, most)
+        search_block(collection, least, block, most)
     pairs, _ = pictures_in(triangle, keys_of([PHOTOS[number] for number in there])).of_files()
-    expected = near_pairs(vectors[there], np.arange(len(there)), 0.0).nearest(most)
+    expected = near_pairs(vectors[there], np.arange(len(there)), least).nearest(most)
     assert pairs.left.tolist() == expected.left.tolist()
     assert pairs.right.tolist() == expected.right.tolist()
     assert pairs.similarities.tolist() == expected.similarities.tolist()
@@ -92,3 +95,29 @@ def test_of_many_runs_the_tables_keep_the_nearest_alone(tmp_path: Path) -> None:
     assert near.left.tolist() == once[expected.left].tolist()
     assert near.right.tolist() == once[expected.right].tolist()
     assert len(triangle.links().pairs.left) < 400  # 1,148 where merged tables keep all that their parts kept
+
+
+@pytest.mark.parametrize("most", [None, 1])
+def test_a_photo_of_two_vectors_is_in_no_pair_with_itself(tmp_path: Path, most: int | None) -> None:
+    """Two workers made them, with a bit that differs; the nearest other photo keeps its place."""
+    vectors, again = units(20), units(20)
+    again[:, 0] = np.nextafter(again[:, 0], 2)
+    collection = Collection(tmp_path, str(tmp_path), "made", "cpu", "fp32", "made", 16)
+    for name, rows in (("a", vectors), ("b", again)):
+        shard = Embeddings(PHOTOS[:20], PHOTOS[:20], rows, "made")
+        collection.vectors.write(f"{SHARDS}000020-{name}", shard.table())
+    pairs, _ = pictures_in(search_all(collection, 0.0, most), keys_of(PHOTOS[:20])).of_files()
+    expected = near_pairs(vectors, np.arange(20), 0.0)
+    expected = expected if most is None else expected.nearest(most)
+    assert set(zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)) == set(
+        zip(expected.left.tolist(), expected.right.tolist(), strict=True)
+    )
+
+
+def test_a_photo_whose_vector_went_away_is_one_sentence(tmp_path: Path) -> None:
+    """It does not take the vector of the photo that comes after it."""
+    collection, photos = Collection(tmp_path, str(tmp_path), "made", "cpu", "fp32", "made", 16), PHOTOS[1:7:2]
+    collection.vectors.write(f"{SHARDS}000003-a", Embeddings(photos, photos, units(3), "made").table())
+    for lost in (PHOTOS[2], PHOTOS[7]):
+        with pytest.raises(ArchiveError, match=r"the vectors of 1 photo went away .*: run the same command again"):
+            pictures_in(search_all(collection, 0.0), keys_of([PHOTOS[1], lost]))

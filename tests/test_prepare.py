@@ -12,7 +12,7 @@ import openpyxl
 import pandas as pd
 import pytest
 
-from neardup.archive.prepare import prepare
+from neardup.archive.prepare import copy_photos, prepare, remembered_root
 from neardup.archive.sheets import MAX_UNPACKED
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
@@ -220,6 +220,33 @@ def test_a_damaged_output_is_made_again(made: MadeArchive, tmp_path: Path) -> No
     assert not (tmp_path / "test_dataset" / "former.jpg").exists()
 
 
+def test_a_sheet_of_captions_that_was_deleted_is_written_again(made: MadeArchive, tmp_path: Path) -> None:
+    """It is no output of the stage, for `translate` writes it too; nothing else is made anew."""
+    prepare(made.root, tmp_path, PrepareSettings())
+    before = (tmp_path / "df_training.xlsx").read_bytes()
+    (tmp_path / "df_training.xlsx").unlink()
+    assert prepare(made.root, tmp_path, PrepareSettings()).reused
+    assert (tmp_path / "df_training.xlsx").read_bytes() == before
+
+
+def test_an_archive_that_cannot_be_prepared_is_not_remembered(made: MadeArchive, tmp_path: Path) -> None:
+    """The tables of the folder are still another archive's."""
+    prepare(made.root, tmp_path / "out", PrepareSettings())
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "donnees_IS.xlsx").write_bytes(b"no workbook")
+    with pytest.raises(ArchiveError, match="not a workbook"):
+        prepare(tmp_path / "broken", tmp_path / "out", PrepareSettings())
+    assert remembered_root(tmp_path / "out") == made.root.resolve()
+
+
+def test_a_copy_has_the_bytes_that_the_scan_saw(made: MadeArchive, tmp_path: Path) -> None:
+    """A photo that is replaced while the archive is read is copied under no digest of another one."""
+    photo = made.groups[0][0]
+    with pytest.raises(ArchiveError, match=f"{photo} changed while it was copied"):
+        copy_photos(made.root, [(photo, "x.jpg", "00")], tmp_path / "copies")
+    assert list((tmp_path / "copies").iterdir()) == []
+
+
 def test_two_runs_give_equal_files(made: MadeArchive, prepared: Path, tmp_path: Path) -> None:
     """Tables and sheets are the same to the last byte."""
     prepare(made.root, tmp_path, PrepareSettings())
@@ -286,6 +313,29 @@ def test_another_archive_is_read_by_its_settings(tmp_path: Path) -> None:
     book.save(root / "lavie/12/legenden.xlsx")
     again = prepare(root, tmp_path / "out", load_settings(root / "neardup.toml").prepare)
     assert [photo.legend for photo in again.training_set.photos] == ["Der König", "Die Flotte"]
+
+
+def test_namesakes_of_another_suffix_are_reported(tmp_path: Path) -> None:
+    """A cell without a suffix may mean any of them."""
+    root = tmp_path / "archive"
+    for seed, path in enumerate(("a/photos/x.png", "b/photos/x.jpg", "c/photos/x.jpg", "c/photos/y.png")):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        Scene.of(seed).image.save(root / path)
+    book = openpyxl.Workbook()
+    book.active.append(["y"])
+    book.save(root / "donnees_IS.xlsx")
+    prepare(root, tmp_path / "out", PrepareSettings())
+    assert [(line["kind"], line["file"], line["detail"].partition(": ")[2]) for line in report(tmp_path / "out")] == [
+        ("ambiguous", "a/photos/x.png", "a/photos/x.png, b/photos/x.jpg, c/photos/x.jpg")
+    ]
+
+
+def test_the_photos_of_each_set_are_counted(made: MadeArchive, tmp_path: Path) -> None:
+    """The counts are those of the tables, where no two files are equal."""
+    result = prepare(made.root, tmp_path, PrepareSettings())
+    counted = (result.counts["image files: in the test set"], result.counts["image files: in the training set"])
+    sets = ({photo.sha256 for photo in each.photos} for each in (result.test_set, result.training_set))
+    assert counted == tuple(sum(photo.sha256 in each for photo in result.archive.photos) for each in sets)
 
 
 def test_text_of_the_sheets_never_becomes_a_formula(made: MadeArchive, prepared: Path) -> None:

@@ -47,9 +47,20 @@ def test_a_folder_is_embedded_searched_and_looked_through(made: MadeArchive) -> 
 
 def test_a_store_in_the_folder_of_photos_is_refused(tmp_path: Path) -> None:
     """It is only read."""
-    with pytest.raises(ArchiveError, match="lies inside the archive"):
-        neardup.find_duplicates(tmp_path, 0.9, store=tmp_path / "store")
+    for store in (tmp_path / "store", f"file://{tmp_path}/store"):
+        with pytest.raises(ArchiveError, match="lies inside the archive"):
+            neardup.find_duplicates(tmp_path, 0.9, store=store)
+        with pytest.raises(ArchiveError, match="lies inside the archive"):
+            neardup.embed(tmp_path, store=store)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_elsewhere_is_no_folder_of_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where the photos lie in the folder in which one is."""
+    monkeypatch.chdir(tmp_path)
+    assert neardup.find_duplicates(".", 0.9, store="memory://store").photos == 0
+    with pytest.raises(ArchiveError, match="none is not a folder"):
+        neardup.find_duplicates("none", 0.9, store="memory://store")
 
 
 def test_what_is_found_is_kept_where_a_store_is_named(made: MadeArchive, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,17 @@ import pytest
 from made_results import write_results
 from scipy.special import expit, logit
 
+from neardup.archive.testset import TestPhoto, TestSet
 from neardup.decide.bands import Bands, Promise
 from neardup.decide.chosen_decision import SHIPPED, decision_for
 from neardup.decide.decision import Decision
 from neardup.decide.probability import Regression
 from neardup.errors import ArchiveError, VerdictError
+from neardup.measure.verified_approaches import SOURCE
 from neardup.review.learned.recalibration import (
     LEAST_VERDICTS,
     Run,
+    _prepared_photos,
     answers_of,
     drawn_links,
     recalibrate,
@@ -219,6 +223,14 @@ def test_what_is_no_example_is_left_out_with_its_reason(out: Path, kept: Verdict
         "drawn for the audit": 1, "same scene": 1, "undecided": 2, "found by search": 1, "of the ground truth": 1,
         "no candidates of this run": 1,
     }  # fmt: skip
+
+
+def test_the_ground_truth_counts_once_where_the_decision_rests_on_it(out: Path) -> None:
+    """Its photos are left out of such a decision alone: the shipped one knows none of them."""
+    TestSet((TestPhoto("a.jpg", "photos/a.jpg", photo(0, 0), 1, 2),)).save(out)
+    shipped = Decision.load(SHIPPED)
+    assert _prepared_photos(out, replace(shipped, source=SOURCE)) == {photo(0, 0)}
+    assert _prepared_photos(out, shipped) == frozenset()
 
 
 def test_a_link_that_was_drawn_only_measures(out: Path, kept: Verdicts) -> None:

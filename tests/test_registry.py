@@ -31,6 +31,8 @@ from neardup.approach import Approach
 from neardup.archive.captions import translate_training_set
 from neardup.archive.testset import TestSet
 from neardup.builtin.demo import MadeArchive
+from neardup.decide.chosen_decision import DECISION, SHIPPED
+from neardup.decide.decision import Decision
 from neardup.encode.encoder import load_encoder
 from neardup.encode.trainable import load_trainable
 from neardup.errors import PromotionError
@@ -42,7 +44,7 @@ from neardup.settings.schema import Settings, TranslateSettings
 from tasks import registry
 from tasks.every_flow import fail_runs
 from tasks.publish import publish_approaches
-from tasks.registry import MODEL, Candidates, find_candidates, nominate, rollback
+from tasks.registry import MODEL, Candidates, find_candidates, nominate, register, rollback
 from tasks.tracking import Tracking, local_uri
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of MLflow's own imports
@@ -357,3 +359,27 @@ def test_the_server_refuses_in_a_sentence(served: str, image: object, params: di
     """With a 400, whatever is sent; no file and no address is read."""
     status, answer = ask(served, image, **params)
     assert (status, sentence in str(answer["message"])) == (400, True), answer
+
+
+def test_another_decision_of_the_champions_weights_takes_its_place(contest: Contest, tmp_path: Path) -> None:
+    """It is a version of its own, once, and rolls back to what the champion did; another model's champion stays."""
+    out = tmp_path / "results"
+    shutil.copytree(contest.out, out)
+    tracking = Tracking(local_uri(out), out)
+    zero_shot, trained = (replace(approach, out=out) for approach in contest.approaches)
+    runs = {a.name: tracking.open(a.name, a.measured.key).info.run_id for a in (zero_shot, trained)}
+    tracking.client.set_model_version_tag(MODEL, contest.version("champion"), "former_champion", "7")
+    shipped = Decision.load(SHIPPED)
+    strict = replace(shipped, bands=replace(shipped.bands, precision=replace(shipped.bands.precision, threshold=0.99)))
+    champions = []
+    for decision in (shipped, strict):
+        for approach in (zero_shot, trained):
+            assert approach.verification
+            decision.save(approach.folder / DECISION)
+            approach.verification.finish([], {"ndcg": 1.0})
+            version = register(tracking, runs[approach.name], approach)
+            assert version.tags["decision"] == decision.fingerprint
+            assert register(tracking, runs[approach.name], approach).version == version.version
+        champions.append(tracking.client.get_model_version_by_alias(MODEL, "champion"))
+    assert [champion.tags["decision"] for champion in champions] == [shipped.fingerprint, strict.fingerprint]
+    assert {(c.tags["fingerprint"], c.tags["former_champion"]) for c in champions} == {(zero_shot.base, "7")}

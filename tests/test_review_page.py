@@ -2,10 +2,12 @@
 
 import re
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from commands import start
@@ -14,7 +16,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from review_server import PATIENCE_S, Desk, asked, opened, serve
 from servers import free_port
 
-from neardup.review.record.verdicts import CANNOT_TELL, DIFFERENT, SAME, Verdict, open_verdicts
+from neardup.review.found.results import Results
+from neardup.review.record.verdicts import CANNOT_TELL, DATABASE, DIFFERENT, SAME, Verdict, open_verdicts
 from neardup.review.texts import KEYS, texts
 from neardup.stages import digest_file
 from neardup.tables import write_csv
@@ -155,6 +158,9 @@ def test_the_audit_does_not_show_what_the_machine_thinks(browser: Browser, desk:
     with person(browser, desk, "/audit") as page:
         shown(page)
         assert "Probability" not in page.locator("#task").inner_text()
+        page.keyboard.press("p")
+        expect(page.locator("#stage")).to_have_attribute("data-view", "side")
+        assert page.locator("[data-action=points], [data-points]").count() == 0
         press(page, "s")
         (found,) = desk.wait_for(1)
         assert found.queue == "audit"
@@ -238,6 +244,74 @@ def test_a_server_that_is_killed_loses_no_answer(browser: Browser, desk: Desk) -
         asked = {tuple(sorted(shown(page).split("/")))}
         asked.add(tuple(sorted(press(page, "x").split("/"))))
         assert not asked & answered
+
+
+def test_an_answer_that_waits_can_be_taken_back(browser: Browser, desk: Desk) -> None:
+    """It is sent no more, and its pair is shown again, whether it is answered anew or not."""
+    with person(browser, desk) as page, closing(sqlite3.connect(desk.out / DATABASE, isolation_level=None)) as other:
+        before = shown(page)
+        other.execute("CREATE TRIGGER away BEFORE INSERT ON verdicts BEGIN SELECT RAISE(ABORT, 'away'); END")
+        page.keyboard.press("s")
+        expect(page.locator("#notice")).to_contain_text("not saved")
+        after = shown(page, but=before)
+        page.keyboard.press("z")
+        assert shown(page, but=after) == before
+        other.execute("DROP TRIGGER away")
+        page.keyboard.press("d")
+        assert [verdict.verdict for verdict in desk.wait_for(1)] == [DIFFERENT]
+
+
+def test_pairs_without_pictures_are_named_to_the_server_once(browser: Browser, desk: Desk) -> None:
+    """However many there are, what the page asks for is no longer than for none, and all others are shown."""
+    results = Results(desk.out)
+    for number in range(1, 7):
+        for photo in results.members(number).tolist():
+            (results.archive / results.path(photo)).unlink()
+    asked_for = list[str]()
+    with person(browser, desk, "/contradictions") as page:
+        page.on("request", lambda request: asked_for.append(request.url))
+        page.goto(f"{desk.address}/review")
+        shown(page)
+        press(page, "x")
+        page.keyboard.press("x")
+        expect(page.locator("#empty")).to_be_visible()
+    held = [parse_qs(urlsplit(url).query).get("but", [""])[0] for url in asked_for if "/api/tasks" in url]
+    assert max(len(numbers.split(",")) for numbers in held) <= 4
+    assert len(desk.wait_for(2)) == 2
+
+
+def test_a_pair_may_be_looked_at_for_days(browser: Browser, desk: Desk) -> None:
+    """Its answer is stored with the longest time that the server takes."""
+    with person(browser, desk) as page:
+        before = shown(page)
+        page.evaluate("performance.now = () => 3e8")
+        page.keyboard.press("s")
+        assert [verdict.seconds for verdict in desk.wait_for(1)] == [86_400]
+        shown(page, but=before)
+
+
+def test_who_moved_the_slider_goes_on_by_keyboard(browser: Browser, desk: Desk) -> None:
+    """Letters answer though the slider has the focus; the arrows are the slider's own."""
+    with person(browser, desk) as page:
+        before = shown(page)
+        page.keyboard.press("l")
+        slider = page.locator("#slide input")
+        slider.focus()
+        page.keyboard.press("ArrowRight")
+        assert float(slider.input_value()) > 50
+        page.keyboard.press("s")
+        shown(page, but=before)
+        assert desk.wait_for(1)[0].verdict == SAME
+
+
+def test_points_that_cannot_be_found_are_said(browser: Browser, desk: Desk) -> None:
+    """As where a photo went away after its picture was made."""
+    with person(browser, desk) as page:
+        shown(page)
+        for photo in (desk.out.parent / "archive").rglob("*.jpg"):
+            photo.unlink()
+        page.keyboard.press("p")
+        expect(page.locator("#notice")).to_contain_text("is gone: run `neardup duplicates` again")
 
 
 def test_a_group_is_corrected(browser: Browser, desk: Desk) -> None:

@@ -2,7 +2,8 @@
 
 import re
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -26,6 +27,8 @@ from neardup.review.found.results import Results
 from neardup.review.page.desk import Desk
 from neardup.review.page.lookup import Lookup
 from neardup.review.page.payloads import Alignment, TaskView
+from neardup.review.page.pictures import SIDES, Pictures
+from neardup.review.page.searches import Searches
 from neardup.review.page.security import names_of
 from neardup.review.page.server import create_app
 from neardup.review.page.tones import toned
@@ -107,6 +110,16 @@ def test_numbers_are_written_as_the_language_does() -> None:
     assert [Words(language).number(12_345) for language in ("en", "fr")] == ["12,345", "12\u202f345"]
 
 
+def test_one_of_a_kind_is_said_in_the_singular() -> None:
+    """In both languages; and no probability is said to be certain."""
+    assert [Words("en").say("points_agree", n=n) for n in (1, 2)] == ["1 point agrees", "2 points agree"]
+    assert Words("fr").say("bridges_in_group", n=1) == "Relié par 1 pont"
+    assert [Words("en").chance(chance) for chance in (0.0003, 0.0007, 0.9991, 1.0)] == [
+        *("under 0.1%", "0.1%", "99.9%", "over 99.9%"),
+    ]
+    assert Words("fr").chance(1.0) == "plus de 99,9\u202f%"
+
+
 def test_the_caption_of_a_legend_is_shown(tmp_path: Path) -> None:
     """As `prepare` and `translate` write both; a table that somebody spoilt costs the words alone."""
     photo = TrainingPhoto("a.jpg", "p/a.jpg", "0" * 64, "Le roi", "p", "x.xlsx", "S", 2, "1", "1", "0" * 16)
@@ -172,6 +185,78 @@ def test_what_the_database_refuses_is_to_be_sent_again(tmp_path: Path) -> None:
                 other.execute("ALTER TABLE away RENAME TO verdicts")
             never = client.post("/api/verdict", json=answer | {"partner": answer["photo"]}, headers=origin)
     assert (refused.status_code, never.status_code) == (503, 422)
+
+
+@contextmanager
+def client_of(out: Path, **headers: str) -> Iterator[TestClient]:
+    """What asks the page of some results."""
+    results = Results(out)
+    with open_verdicts(out) as verdicts:
+        app = create_app(Desk(results, verdicts, "Ada", Lookup(results)), names_of("127.0.0.1", 8420))
+        with TestClient(app, base_url="http://127.0.0.1:8420", headers=headers) as client:
+            yield client
+
+
+def test_a_long_list_of_groups_has_several_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each group stands on one of them."""
+    monkeypatch.setattr("neardup.review.page.server.GROUPS_A_PAGE", 2)
+    with client_of(small_results(tmp_path, groups=5)[1]) as client:
+        pages = [re.findall(r'href="/group/(\d)"', client.get(f"/groups?start={start}").text) for start in (0, 2, 4)]
+    assert [len(numbers) for numbers in pages] == [2, 2, 1]
+    assert sorted(number for numbers in pages for number in numbers) == list("12345")
+
+
+def test_no_link_leads_past_the_last_group(tmp_path: Path) -> None:
+    """And whoever goes there by hand is told on a page; a script is told in JSON."""
+    with client_of(small_results(tmp_path, groups=2)[1]) as client:
+        assert [('rel="next"' in client.get(f"/group/{number}").text) for number in (1, 2)] == [True, False]
+        page = client.get("/group/3", headers={"Accept": "text/html,*/*"})
+        told = client.get("/group/3")
+    assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert '<p class="warn">there is no group 3' in page.text
+    assert (told.status_code, "there is no group 3" in told.json()["error"]) == (404, True)
+
+
+def test_the_pictures_of_a_photo_that_is_brought_have_their_sizes(tmp_path: Path) -> None:
+    """None is a smaller one that was enlarged."""
+    pictures = Pictures(Results(small_results(tmp_path, groups=1)[1]))
+    data = BytesIO()
+    drawn_photo(1, (2000, 1500)).save(data, "PNG")
+    sha256 = pictures.add(data.getvalue())
+    made = [Image.open(BytesIO(pictures.jpeg(sha256, side).read_bytes())) for side in SIDES]
+    assert [max(picture.size) for picture in made] == [320, 1600, 2000]
+    pictures.close()
+
+
+@pytest.fixture
+def searched(tmp_path: Path) -> Iterator[Desk]:
+    """Five photos with their vectors."""
+    photos, out = tmp_path / "photos", tmp_path / "results"
+    photos.mkdir()
+    for number in range(5):
+        drawn_photo(number).save(photos / f"{number}.png")
+    write_duplicates(find_duplicates(photos, store=out / ".neardup" / "vectors"), out / "duplicates")
+    with open_verdicts(out) as verdicts:
+        results = Results(out)
+        yield Desk(results, verdicts, "Ada", Lookup(results))
+
+
+def test_a_photo_of_the_archive_has_as_many_hits_as_any_other(searched: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is none of them itself, and its place is not empty."""
+    monkeypatch.setattr("neardup.review.page.lookup.HITS", 3)
+    hits = searched.lookup.like_photo((searched.results.archive / "0.png").read_bytes())
+    assert (len(hits), "0.png" in {hit.path for hit in hits}) == (3, False)
+
+
+def test_the_search_that_was_longest_ago_is_forgotten(searched: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is asked for once more is a new one."""
+    monkeypatch.setattr("neardup.review.page.searches.KEPT", 2)
+    searches = Searches(searched)
+    data = [(searched.results.archive / f"{number}.png").read_bytes() for number in range(3)]
+    first, second, _, third = (searches.add(data[number]) for number in (0, 1, 0, 2))
+    assert [searches.of(query)[0].path for query in (first, third)] == ["0.png", "2.png"]
+    with pytest.raises(ArchiveError, match="not remembered"):
+        searches.of(second)
 
 
 def test_every_page_is_made_without_a_browser(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from made_results import small_results
 
 from neardup.decide.promises import Audit
 from neardup.errors import ArchiveError, VerdictError
+from neardup.review.asked import audit
 from neardup.review.asked import queues as queues_of_pairs
 from neardup.review.asked.answers import FEW, Answers
 from neardup.review.asked.audit import next_aim
@@ -183,6 +184,15 @@ def test_a_pair_that_was_passed_over_comes_last(out: Path, kept: Verdicts) -> No
     assert numbers(queues, session="b", count=1) == [1]
 
 
+def test_a_pair_without_pictures_is_given_again_only_to_others(out: Path, kept: Verdicts) -> None:
+    """To the browser that could not show it no more, however often that asks; its disk may be the one that is away."""
+    queues = Queues(Results(out), kept)
+    numbers(queues, count=2)
+    queues.skip("a", 1, broken=True)
+    assert numbers(queues) == numbers(queues) == [5, 6, 8, 4]
+    assert numbers(queues, session="b", count=1) == [1]
+
+
 def test_what_was_answered_is_not_asked(out: Path, kept: Verdicts) -> None:
     """Whatever the answer was, also by somebody else and in another process, once the queue looked again."""
     queues = Queues(Results(out), kept)
@@ -328,6 +338,18 @@ def test_links_are_drawn_once_for_all(out: Path) -> None:
     }
 
 
+def test_a_draw_is_by_chance_and_keeps_its_order_among_fewer_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each link is drawn first by some seed; a later run without one of them asks the others as before."""
+    rows = np.array([3, 5, 6, 8])
+    names = [(f"{row}a.jpg", f"{row}b.jpg") for row in rows.tolist()]
+    draws = [audit._least(rows, names, str(seed)).tolist() for seed in range(40)]
+    assert {drawn[0] for drawn in draws} == set(rows.tolist())
+    fewer = [audit._least(rows[1:], names[1:], str(seed)).tolist() for seed in range(40)]
+    assert fewer == [[row for row in drawn if row != 3] for drawn in draws]
+    monkeypatch.setattr(audit, "DRAWN", 2)
+    assert [audit._least(rows, names, str(seed)).tolist() for seed in range(40)] == [drawn[:2] for drawn in draws]
+
+
 def test_a_damaged_draw_is_one_sentence(out: Path, kept: Verdicts) -> None:
     """Another draw would make two samples of one audit: whoever wants that says so."""
     (out / "review").mkdir(exist_ok=True)
@@ -427,6 +449,13 @@ def test_a_group_says_what_holds_each_photo_and_what_was_answered(groups: Groups
     assert [member.bridge for member in members] == [False, True, True, False]
 
 
+def test_a_large_group_has_several_pages(groups: Groups, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference stands first on each, and every other photo on one of them."""
+    monkeypatch.setattr("neardup.review.page.group.A_PAGE", 2)
+    pages = [[member.photo.sha256 for member in groups.group(1, page).members] for page in (0, 1, 2)]
+    assert pages == [list(PHOTOS[:3]), [PHOTOS[0], PHOTOS[3]], [PHOTOS[0]]]
+
+
 def test_groups_with_bridges_come_first_then_the_most_doubtful(tmp_path: Path) -> None:
     """Group 3 is the one that a single link holds together; the second is held by the weaker link."""
     pairs = (
@@ -438,6 +467,17 @@ def test_groups_with_bridges_come_first_then_the_most_doubtful(tmp_path: Path) -
         groups = Groups(Results(out), Answers(kept), References(out))
         assert groups.order().tolist() == [3, 2, 1]
         assert groups.named("5.JPG").tolist() == [3]
+
+
+def test_two_equal_files_are_no_question(tmp_path: Path) -> None:
+    """Results that name no contents may propose them as a pair; no answer to that could be stored."""
+    archive, out = small_results(tmp_path, groups=1, verified=False)
+    results = Results(out)
+    (archive / results.path(1)).write_bytes((archive / results.path(0)).read_bytes())
+    with open_verdicts(out) as kept:
+        asked = [results.contents(number) for number in numbers(Queues(results, kept))]
+    assert len(asked) == 2
+    assert all(photo != partner for photo, partner in asked)
 
 
 def test_a_photo_that_was_replaced_is_shown_to_nobody(tmp_path: Path) -> None:

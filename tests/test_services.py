@@ -25,6 +25,7 @@ from commands import neardup
 from servers import BIN, answered, environment, free_port
 
 from neardup.cli import main
+from tasks.services import ARCHIVE, OUT, _choose_folders
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -421,3 +422,17 @@ def test_the_team_servers_are_closed_by_default() -> None:
     assert {":" in service["image"] and "latest" not in service["image"] for service in services} == {True}
     lasting = [service for service in services if service.get("restart") != "no"]
     assert {("healthcheck" in service, service["restart"]) for service in lasting} == {(True, "unless-stopped")}
+
+
+def test_the_drawn_archive_has_its_own_results_though_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first time, when nothing is remembered, as later."""
+    folders = []
+    for _ in range(2):
+        monkeypatch.setenv(ARCHIVE, "demo/archive")
+        monkeypatch.setenv(OUT, "")
+        (tmp_path / "state").mkdir(exist_ok=True)
+        _choose_folders(tmp_path, tmp_path / "state", lambda _: None)
+        folders.append((os.environ[ARCHIVE], os.environ[OUT]))
+    assert folders == [(str(tmp_path / "demo" / "archive"), str(tmp_path / "demo" / "results"))] * 2

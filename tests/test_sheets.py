@@ -96,7 +96,7 @@ def test_pandas_reads_what_we_write(tmp_path: Path) -> None:
 
 def test_every_reader_reads_the_same(tmp_path: Path) -> None:
     """Blanks at the ends, line breaks, markup and signs beyond the first plane come back from openpyxl and calamine."""
-    row = ["  a ", "two\nlines", "<&>\"'", "é\t😀", 0.1, -3, True]
+    row = ["  a ", "two\nlines", "<&>\"'", "<r>&\n b</r>", "<r></r>", "é\t😀", 0.1, -3, True]
     write_table(tmp_path / "x.xlsx", [str(column) for column in range(len(row))], [row])
     by_openpyxl = [cell.value for cell in openpyxl.load_workbook(tmp_path / "x.xlsx").active[2]]
     by_calamine = CalamineWorkbook.from_path(str(tmp_path / "x.xlsx")).get_sheet_by_index(0).to_python()[1]
@@ -115,6 +115,29 @@ def test_what_is_no_workbook_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.xlsx").write_bytes(b"this is no workbook")
     with pytest.raises(ArchiveError, match="not a workbook"):
         read_workbook(tmp_path / "x.xlsx")
+
+
+def test_an_old_workbook_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+    """Calamine panics on an `.xls` that ends within a sector, which is no exception as others are."""
+    header = bytearray(b"\xff" * 512)
+    header[:8] = bytes.fromhex("d0cf11e0a1b11ae1")
+    struct.pack_into("<5H6x7I", header, 24, 62, 3, 0xFFFE, 9, 6, 0, 1, 1, 0, 4096, 0xFFFFFFFE, 0)
+    struct.pack_into("<3I", header, 68, 0xFFFFFFFE, 0, 0)
+    sectors = struct.pack("<2I", 0xFFFFFFFD, 0xFFFFFFFE) + b"\xff" * 504 + bytes(100)
+    (tmp_path / "x.xls").write_bytes(header + sectors)
+    with pytest.raises(ArchiveError, match="not a workbook that can be read"):
+        read_workbook(tmp_path / "x.xls")
+
+
+def test_a_formula_behind_a_sheet_of_text_is_seen(tmp_path: Path) -> None:
+    """It does not matter which of the sheets holds one."""
+    book = openpyxl.Workbook()
+    book.active.append(["=1+1"])
+    book.create_sheet().append(["plain"])
+    book.save(tmp_path / "x.xlsx")
+    cell = read_workbook(tmp_path / "x.xlsx")[0].rows[0][0]
+    assert cell is not None
+    assert cell.formula
 
 
 def test_rows_keep_their_numbers(tmp_path: Path) -> None:
@@ -167,7 +190,7 @@ def test_a_zip_bomb_that_lies_about_its_size_is_not_unpacked(tmp_path: Path) -> 
 
 
 def test_a_stray_cell_at_the_end_of_a_sheet_is_said(tmp_path: Path) -> None:
-    """Its blank cells would fill the memory, whatever prefix the tags have; a long sheet is read."""
+    """Its blank cells would fill the memory, whatever prefix and quotes the tags have; a long sheet is read."""
     book = openpyxl.Workbook()
     book.active["A20000"] = "a.jpg"
     book.save(tmp_path / "long.xlsx")
@@ -178,7 +201,8 @@ def test_a_stray_cell_at_the_end_of_a_sheet_is_said(tmp_path: Path) -> None:
     sheet = contents["xl/worksheets/sheet1.xml"].decode()
     prefixed = re.sub(r"<(/?)(\w)", r"<\1x:\2", sheet).replace("xmlns=", "xmlns:x=")
     write_parts(tmp_path / "prefixed.xlsx", contents | {"xl/worksheets/sheet1.xml": prefixed.encode()})
-    for name in ("wide.xlsx", "prefixed.xlsx"):
+    write_parts(tmp_path / "quoted.xlsx", contents | {"xl/worksheets/sheet1.xml": sheet.replace('"', "'").encode()})
+    for name in ("wide.xlsx", "prefixed.xlsx", "quoted.xlsx"):
         with pytest.raises(ArchiveError, match="row 20,000 and column XFD, 327,680,000 cells: delete what strayed"):
             read_workbook(tmp_path / name)
 

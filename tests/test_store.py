@@ -1,5 +1,6 @@
 """One store, in a folder or on an S3 server: whole tables, listed, read back equal."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,6 +106,14 @@ def test_a_broken_note_is_as_good_as_none(tmp_path: Path) -> None:
     """What it says is found out again."""
     (tmp_path / "batch.json").write_bytes(b"")
     assert Store(str(tmp_path)).noted("batch") is None
+
+
+def test_a_folder_of_a_latin_1_name_is_one_sentence(tmp_path: Path) -> None:
+    """What reads tables takes no such path; the tables would be called broken, to be deleted."""
+    store = Store(str(tmp_path / os.fsdecode(b"ch\xe9rau")))
+    with pytest.raises(ArchiveError, match=r"ch\\udce9rau: no folder of vectors may have .* not UTF-8") as error:
+        store.names()
+    str(error.value).encode()
 
 
 def test_an_unknown_address_is_one_sentence() -> None:

@@ -181,11 +181,31 @@ def test_a_flow_run_that_is_refused_touches_nobody_elses_runs(
         ("http://host:5000/a@b", "http://host:5000/a@b"),
         (f"API request to http://me:{SECRET}@host/api failed: a@b", "API request to http://host/api failed: a@b"),
         ("sqlite:////a@b/mlflow.db", "sqlite:////a@b/mlflow.db"),
+        (f"http://me:it's{SECRET}@host:5000", "http://host:5000"),
+        (f'see http://me:it"s{SECRET}@host for a', "see http://host for a"),
+        (f"mysql://h/d?ssl_key={SECRET}&AWS_SECRET={SECRET}&x=1", "mysql://h/d?ssl_key=…&AWS_SECRET=…&x=1"),
+        (f"s3://bucket?access_key={SECRET}", "s3://bucket?access_key=…"),
     ],
 )
 def test_a_password_is_not_shown(address: str, shown: str) -> None:
     """Wherever it stands in an address, and whatever stands around the address."""
     assert without_credentials(address) == shown
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        (f"postgresql://me:12/34{SECRET}@host:5432/runs?a=b@c", "postgresql://host:5432/runs?a=b@c"),
+        (f"postgresql://me:a {SECRET}@host/runs", "postgresql://host/runs"),
+        (f"postgresql://me:a@{SECRET}'@host/runs?password={SECRET}", "postgresql://host/runs?password=…"),
+        ("https://host:5000/path", "https://host:5000/path"),
+        ("sqlite:////a:b@c/mlflow.db", "sqlite:////a:b@c/mlflow.db"),
+        ("results/mlflow.db", "results/mlflow.db"),
+    ],
+)
+def test_a_known_address_shows_no_password_of_any_kind(address: str, shown: str, tmp_path: Path) -> None:
+    """Blanks, and what looks like a port, are no end of it."""
+    assert Tracking(address, tmp_path).shown == shown
 
 
 def test_the_ways_to_a_run_hold_no_password(tmp_path: Path) -> None:

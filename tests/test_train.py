@@ -37,8 +37,10 @@ from neardup.train.batches import (
     parts_of,
 )
 from neardup.train.data import TrainingData
-from neardup.train.finetune import EpochResult, _fault, train
+from neardup.train.epochs import Share
+from neardup.train.finetune import EpochResult, _facts_of_kept, _fault, train
 from neardup.train.learner import Learner, Validation, spread_of
+from neardup.train.normalise import Normalisation
 from neardup.train.resume import TrainingState, recover_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -608,3 +610,11 @@ def test_low_rank_of_frozen_layers_is_refused(examples: list[Example], tmp_path:
     recipe = replace(RECIPE, lora_rank=2, frozen_layers=1)
     with pytest.raises(TrainingError, match="frozen_layers leaves none"):
         train(examples, small_clip(), recipe, tmp_path, report=silent)
+
+
+def test_an_error_that_nothing_bears_is_none_in_json() -> None:
+    """Of one picture the standard error is infinite, which JSON has no number for."""
+    facts = _facts_of_kept(Share(1.0, 0.5, 0.5, float("inf")), [])
+    normalised = Normalisation(*(1, 1, 0.5, 0.5, 0.6, 0.6, float("inf"))).facts
+    assert (facts["validation_ndcg_error"], normalised["normalised_ndcg_error"]) == (None, None)
+    json.dumps([facts, normalised], allow_nan=False)

@@ -5,19 +5,32 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
+from tiny_models import encoder_of
 
 from neardup.approach import approaches_of
 from neardup.archive.captions import translate_training_set
 from neardup.archive.trainingset import TrainingSet
 from neardup.encode.encoder import load_encoder
 from neardup.errors import ArchiveError, ConfigError, DivergedError, TrainingError
+from neardup.measure.evaluate import evaluate
 from neardup.settings.schema import Recipe, Settings, TranslateSettings, TuneSettings
 from neardup.train.examples import training_examples
 from neardup.train.finetune import EpochResult, train
-from neardup.tuning import Tuning, _mend, best_trial, finish_tuning, make_start, tell, trial_folder, try_recipe
+from neardup.tuning import (
+    Tuning,
+    _mend,
+    best_trial,
+    finish_tuning,
+    gain_of_tuning,
+    make_start,
+    tell,
+    trial_folder,
+    try_recipe,
+)
 
 RECIPE = Recipe(batch_size=8, epochs=1, validation=0.3, validation_copies=2)
 SEARCHED = TuneSettings(trials=3, epochs=1, batch_sizes=(4, 8))
@@ -314,3 +327,22 @@ def test_a_hopeless_trial_is_pruned(tuning: Tuning) -> None:
     trial = patient.ask(study)
     with pytest.raises(optuna.TrialPruned, match=r"after epoch 2, .*, is below the median"):
         try_recipe(patient, trial, silent)
+
+
+def test_what_reads_no_text_is_compared_with_zero_shot(tuning: Tuning, tmp_path: Path) -> None:
+    """Its approaches hold no `fine-tuned` by the default recipe, though another encoder's may lie in the folder."""
+    copy = copied(tuning, tmp_path / "results")
+    encoder = encoder_of("vit", tmp_path / "encoder")
+    wordless = Tuning(copy.out, replace(copy.settings, encoder=encoder), load_encoder(encoder).fingerprint)
+    groups, nothing = np.repeat(np.arange(4), 2), np.eye(8, dtype=np.float32)
+    for name, vectors in (("zero-shot", nothing), ("fine-tuned", nothing[::-1]), ("tuned", nothing[groups])):
+        evaluation = evaluate(vectors, groups, [f"{i}.jpg" for i in range(8)], approach=name, fingerprint="f")
+        evaluation.save(copy.out / name)
+    gain = gain_of_tuning(wordless)
+    assert (wordless.reference, copy.reference) == ("zero-shot", "fine-tuned")
+    assert gain.value is not None
+    assert gain.value > 0
+    assert json.loads((wordless.results / "comparison.json").read_text(encoding="utf-8"))["ndcg"].keys() == {
+        "zero-shot",
+        "tuned",
+    }

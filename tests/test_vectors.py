@@ -21,7 +21,7 @@ from neardup.builtin.scenes import Scene
 from neardup.encode.encoder import BATCH, load_encoder
 from neardup.encode.shards import SHARDS, encode_into, known_files, mark_of
 from neardup.encode.store import Store
-from neardup.encode.vectors import Embeddings, embed_photos, stored_vectors
+from neardup.encode.vectors import Embeddings, embed_photos, folder_of, stored_vectors
 from neardup.errors import ArchiveError, EncoderError, UnreadableImageError
 from neardup.images import MAX_PIXELS, read_image
 from neardup.search.nearest import Hit, mark_itself, nearest, read_queries
@@ -248,6 +248,22 @@ def test_a_file_without_vectors_is_one_sentence(tmp_path: Path, content: bytes |
         (tmp_path / "v.parquet").write_bytes(content)
     with pytest.raises(ArchiveError, match="neardup embed"):
         Embeddings.load(tmp_path / "v.parquet")
+
+
+def test_vectors_that_another_program_wrote_are_one_sentence(tmp_path: Path) -> None:
+    """It wrote them as lists of any length."""
+    table = gallery(np.eye(2, 4, dtype=np.float32)).table()
+    lists = pa.array(table["vector"].to_pylist(), pa.list_(pa.float32()))
+    pq.write_table(table.set_column(2, "vector", lists), tmp_path / "v.parquet")
+    with pytest.raises(ArchiveError, match=r"v\.parquet holds no vectors of neardup"):
+        Embeddings.load(tmp_path / "v.parquet")
+
+
+def test_the_folder_of_the_photos_may_have_a_latin_1_name(tmp_path: Path) -> None:
+    """The file of vectors remembers it as the disk has it."""
+    folder = tmp_path / os.fsdecode(b"ch\xe9rau")
+    folder.mkdir()
+    assert folder_of(gallery(np.eye(1, 4, dtype=np.float32)).save(tmp_path / "v.parquet", folder)) == folder.resolve()
 
 
 def gallery(vectors: Vectors) -> Embeddings:

@@ -338,6 +338,10 @@ def test_results_without_digests_and_probabilities_are_read(tmp_path: Path) -> N
     (archive / NAMES[4]).unlink()
     plain = Found.load(out)
     assert [(c.photo, c.probability, c.band) for c in plain.candidates] == [(name, None, "") for name in NAMES[:3]]
+    ran = CliRunner().invoke(main, ["verdicts", "export", "--out", str(out), "--to", str(tmp_path / "x.csv")])
+    assert ran.exit_code == 0
+    with (tmp_path / "x.csv").open(encoding="utf-8-sig", newline="") as file:
+        assert [float(row["similarity"]) for row in csv.DictReader(file)] == [0.97, 0.93, 0.91]  # as in the table
 
 
 def test_commands_export_and_import(tmp_path: Path) -> None:

@@ -307,6 +307,16 @@ def test_sqlite_writes_ahead_and_flushes(tmp_path: Path) -> None:
     assert pragmas == ["wal", 2, 60_000]
 
 
+@pytest.mark.parametrize("name", ["photos?", "photos?mode=ro", "photos#1", "50 %20"])
+def test_whatever_a_folder_is_called_it_keeps_its_verdicts(tmp_path: Path, name: str) -> None:
+    """Signs that mean something in an address are letters of a folder's name."""
+    folder = tmp_path / name / "results"
+    with open_verdicts(folder) as kept:
+        kept.add(verdict(A, B, SAME))
+    assert (folder / DATABASE).is_file()
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
 @pytest.mark.parametrize(
     ("url", "reason"),
     [

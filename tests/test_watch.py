@@ -344,6 +344,21 @@ def test_a_file_that_goes_away_meanwhile_is_one_sentence(place: Place) -> None:
     assert not place.seen.exists()
 
 
+def test_results_that_go_away_are_no_file_of_the_archive(place: Place) -> None:
+    """The folder of the results vanishes while the archive is read: its own path is named."""
+    with pytest.raises(FileNotFoundError) as error:
+        watch(
+            place.root,
+            place.out,
+            PrepareSettings(),
+            Needle(),
+            THRESHOLD,
+            lambda _: shutil.rmtree(place.out),
+            str(place.out.with_name("store")),
+        )
+    assert Path(str(error.value.filename)).is_relative_to(place.out)
+
+
 def test_unchanged_files_are_not_read_again(place: Place) -> None:
     """Nor encoded."""
     place.watch()
@@ -518,6 +533,14 @@ def test_bad_folders_are_one_sentence(place: Place, harm: Callable[[Place], Plac
     with pytest.raises(ArchiveError, match=words):
         harm(place).watch()
     assert listing(place.root) == before
+
+
+def test_a_store_in_the_archive_is_refused(place: Place) -> None:
+    """Before anything is written."""
+    store = str(place.root / "vectors")
+    with pytest.raises(ArchiveError, match="vectors lies inside the archive"):
+        watch(place.root, place.out, PrepareSettings(), Needle(), THRESHOLD, lambda _: None, store)
+    assert (Path(store).exists(), place.out.exists()) == (False, False)
 
 
 def test_a_folder_of_somebody_else_is_not_written_to(place: Place) -> None:

@@ -26,7 +26,7 @@ ROOT = "./"
 def normal(name: str) -> str:
     """The name with composed accents and single spaces, without the suffix of an image."""
     name = re.sub(r"\s+", " ", composed(name)).strip()
-    return name.rstrip(TRAILING)[: -len(suffix)] if (suffix := suffix_of(name)) in SUFFIXES else name
+    return name.rstrip(TRAILING)[: -len(suffix)].strip() if (suffix := suffix_of(name)) in SUFFIXES else name
 
 
 def folded(name: str) -> str:
@@ -91,7 +91,7 @@ class Names:
             item = self._paths.get(path) or self._paths.get(composed(path))
             return _match_of([item] if item else [])
         folder, name = _parted(cell)
-        wanted = folded(folder).strip("/")
+        wanted = [folded(part) for part in folder.strip("/").split("/")]
         for items in (self._exact.get(normal(name), ()), self._folded.get(folded(name), ())):
             there = [item for item in items if _lies_in(item.path, wanted)] if folder else items
             if there:
@@ -152,11 +152,10 @@ def _suffixed(items: Iterable[Photo | Unreadable], name: str) -> list[Photo | Un
     return same or list(items)
 
 
-def _lies_in(path: str, wanted: str) -> bool:
-    """Whether some folders (folded, with `/` between them) stand one after the other on the way to a file."""
+def _lies_in(path: str, wanted: Sequence[str]) -> bool:
+    """Whether some folders, by their folded names, stand one after the other on the way to a file."""
     folders = [folded(part) for part in PurePosixPath(path).parent.parts]
-    run = wanted.split("/")
-    return any(folders[i : i + len(run)] == run for i in range(len(folders)))
+    return any(folders[i : i + len(wanted)] == wanted for i in range(len(folders)))
 
 
 def distinct_names(paths: Sequence[str]) -> list[str]:

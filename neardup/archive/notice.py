@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from neardup.archive.scan import Archive
+from neardup.archive.walk import Skipped
 from neardup.errors import ArchiveError
 from neardup.stages import digest_of, write_json
 
@@ -112,6 +113,7 @@ class Sighting:
         new: whether each photo of `path_of` has a content that no former run saw.
         noticed: every file that was not there before, ordered by path.
         vanished: paths, ordered, of files that are no longer there and were not moved.
+        unlisted: folders that cannot be listed; what was seen below them has not vanished.
     """
 
     places: Mapping[str, Sequence[str]]
@@ -119,6 +121,7 @@ class Sighting:
     new: Sequence[bool]
     noticed: tuple[Noticed, ...]
     vanished: tuple[str, ...]
+    unlisted: tuple[Skipped, ...] = ()
 
     @classmethod
     def of(cls, archive: Archive, memory: Memory) -> "Sighting":
@@ -126,7 +129,9 @@ class Sighting:
         places, noticed = places_of(archive), notice(archive, memory)
         path_of = {photo.sha256: places[photo.sha256][0] for photo in archive.photos}
         new = [content not in memory.contents for content in path_of]
-        return cls(places, path_of, new, noticed, vanished_since(memory, places, noticed))
+        unlisted = tuple(folder.path for folder in archive.unlisted)
+        vanished = [path for path in vanished_since(memory, places, noticed) if not path.startswith(unlisted)]
+        return cls(places, path_of, new, noticed, tuple(vanished), archive.unlisted)
 
 
 def places_of(archive: Archive) -> dict[str, list[str]]:

@@ -11,9 +11,9 @@ from neardup.archive.discrepancies import Discrepancy, write_discrepancies
 from neardup.archive.groundtruth import ground_truth_rows, parse_ground_truth
 from neardup.archive.leaks import Leaks
 from neardup.archive.legends import LegendSheet, parse_legends
-from neardup.archive.names import Names, folded
+from neardup.archive.names import NameMatch, Names, normal
 from neardup.archive.resolve import ResolvedGroups, ResolvedLegends, resolve_groups, resolve_legends
-from neardup.archive.scan import Archive, check_folders, scan_archive
+from neardup.archive.scan import Archive, Photo, check_folders, scan_archive
 from neardup.archive.sheets import Sheet, find_workbooks, read_workbook
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet, write_training_sheet
@@ -80,14 +80,17 @@ def prepare(root: Path, out: Path, settings: PrepareSettings) -> Prepared:
     """
     # Scan: which photos and which workbooks the archive holds.
     check_archive(root, out, settings)
-    _remember(root, out, settings)
     archive = scan_archive(root, settings, out / STATE / "scan.parquet")
     workbooks = _workbooks(root, settings)
     faults = [(line.file, line.detail) for line in workbooks.discrepancies]
     stage = Stage(out, "prepare", digest_of(STEP, archive.digest, workbooks.digests, faults, asdict(settings)))
     manifest = stage.read()
     if manifest is not None:
-        return Prepared(archive, TestSet.load(out), TrainingSet.load(out), manifest["facts"], reused=True)
+        training = TrainingSet.load(out)
+        if not (out / "df_training.xlsx").is_file():
+            write_training_sheet(out, training, {})
+        _remember(root, out, settings)
+        return Prepared(archive, TestSet.load(out), training, manifest["facts"], reused=True)
 
     # Parse: what the sheets say.
     names = Names(archive)
@@ -106,10 +109,11 @@ def prepare(root: Path, out: Path, settings: PrepareSettings) -> Prepared:
 
     # Report: every line of what did not fit, and the counts.
     counts = _counts(archive, groups, legends)
-    lines = [*_lines_of_files(archive, names), *workbooks.discrepancies, *groups.discrepancies, *legends.discrepancies]
+    lines = [*_lines_of_files(archive), *workbooks.discrepancies, *groups.discrepancies, *legends.discrepancies]
     blocks = [(*name.partition(": ")[::2], number) for name, number in counts.items()]
     outputs += write_discrepancies(out, lines, blocks)
     stage.finish(outputs, counts)
+    _remember(root, out, settings)
     return Prepared(archive, groups.test_set, legends.training_set, counts, reused=False)
 
 
@@ -118,6 +122,12 @@ def _remember(root: Path, out: Path, settings: PrepareSettings) -> None:
     note, file = {"root": str(root.resolve()), "prepare": asdict(settings)}, out / STATE / ARCHIVE_FILE
     if read_json(file) != json.loads(json.dumps(note)):
         write_json(file, note)
+
+
+def remembered_root(out: Path) -> Path | None:
+    """The archive that an output folder was prepared from, as it lay then; None where the folder does not say."""
+    root = read_json(out / STATE / ARCHIVE_FILE).get("root")
+    return Path(str(root)) if root else None
 
 
 def check_archive(root: Path, out: Path, settings: PrepareSettings) -> None:
@@ -208,14 +218,14 @@ def _counts(archive: Archive, groups: ResolvedGroups, legends: ResolvedLegends) 
     return counts
 
 
-def _lines_of_files(archive: Archive, names: Names) -> Iterator[Discrepancy]:
+def _lines_of_files(archive: Archive) -> Iterator[Discrepancy]:
     """What is wrong with the files themselves, and what is worth knowing of them."""
     for folder in archive.unlisted:
         yield Discrepancy("unreadable", folder.path, detail=folder.reason, suggestion="see that you may list it")
     for fault in archive.unreadable:
         yield Discrepancy("unreadable", fault.path, name=PurePosixPath(fault.path).name, detail=fault.reason)
     expected = {"JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "TIFF": (".tif", ".tiff")}
-    places: dict[str, list[str]] = {}
+    namesakes: dict[str, list[Photo]] = {}
     contents: dict[str, list[str]] = {}
     for photo in archive.photos:
         suffix = suffix_of(photo.path)
@@ -224,12 +234,13 @@ def _lines_of_files(archive: Archive, names: Names) -> Iterator[Discrepancy]:
             yield Discrepancy("note", photo.path, name=photo.name, detail=detail)
         if photo.mode not in {"RGB", "L"}:
             yield Discrepancy("note", photo.path, name=photo.name, detail=f"{photo.mode} pixels are read as RGB")
-        places.setdefault(folded(photo.name), []).append(photo.path)
+        namesakes.setdefault(normal(photo.name), []).append(photo)
         contents.setdefault(photo.sha256, []).append(photo.path)
-    for same in places.values():
-        if len(same) > 1 and names.find(PurePosixPath(same[0]).name).ambiguous:
-            detail = f"different photos have this name, and each is kept: {', '.join(same)}"
-            yield Discrepancy("ambiguous", same[0], name=PurePosixPath(same[0]).name, detail=detail)
+    for photos in namesakes.values():
+        if NameMatch(tuple(photos)).ambiguous:
+            places = ", ".join(photo.path for photo in photos)
+            detail = f"different photos have this name, and each is kept: {places}"
+            yield Discrepancy("ambiguous", photos[0].path, name=photos[0].name, detail=detail)
     for same in contents.values():
         if len(same) > 1:
             yield Discrepancy(
@@ -239,33 +250,36 @@ def _lines_of_files(archive: Archive, names: Names) -> Iterator[Discrepancy]:
 
 def _store(out: Path, archive: Archive, names: Names, test_set: TestSet, training: TrainingSet) -> list[Path]:
     """Write tables and copies of photos; returns what was written."""
-    tests = [(photo.path, photo.name) for photo in test_set.photos]
+    tests = [(photo.path, photo.name, photo.sha256) for photo in test_set.photos]
     copy_photos(archive.root, tests, out / "test_dataset")
-    copy_photos(archive.root, [(photo.path, photo.image_name) for photo in training.photos], out / "training_set")
+    trained = [(photo.path, photo.image_name, photo.sha256) for photo in training.photos]
+    copy_photos(archive.root, trained, out / "training_set")
     write_table(out / "new_IS.xlsx", (), ground_truth_rows(test_set, names), header=False)
     write_training_sheet(out, training, {})
     tables = [test_set.save(out), training.save(out)]
     return [out / "test_dataset", out / "training_set", out / "new_IS.xlsx", *tables]
 
 
-def copy_photos(root: Path, photos: Sequence[tuple[str, str]], folder: Path) -> None:
+def copy_photos(root: Path, photos: Sequence[tuple[str, str, str]], folder: Path) -> None:
     """Copy photos, each whole or not at all; what else a former run left in the folder goes away.
 
     Args:
         root: the archive.
-        photos: of each photo its path in `root` and its name in `folder`.
+        photos: of each photo its path in `root`, its name in `folder` and the SHA-256 of its bytes.
         folder: where the copies go.
 
     Raises:
-        ArchiveError: the folder holds files of somebody else, or a photo cannot be read any more.
+        ArchiveError: the folder holds files of somebody else, or a photo cannot be read any more or has other bytes.
     """
-    claim(folder, keep={name for _, name in photos})
-    for path, name in bar(photos, f"copying to {folder.name}", unit="photo", disable=None):
+    claim(folder, keep={name for _, name, _ in photos})
+    for path, name, sha256 in bar(photos, f"copying to {folder.name}", unit="photo", disable=None):
         target = folder / name
         try:
-            if target.is_file() and digest_file(target) == digest_file(root / path):
+            if target.is_file() and digest_file(target) == sha256:
                 continue
             with replacing(target) as partial:
                 shutil.copyfile(root / path, partial)
+                if digest_file(partial) != sha256:
+                    raise ArchiveError(f"{root / path} changed while it was copied: run the same command again")
         except OSError as error:
             raise ArchiveError(f"{root / path} cannot be copied to {target} ({error.strerror}): run again") from error

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -24,8 +24,18 @@ from neardup.tables import write_parquet
 
 EVERY = ("**",)
 """The pattern of all files of a folder."""
+SCAN_STEP = 2
+"""Version of the scan's table, raised when equal bytes give another row; one of another version is not taken."""
 SAVE_EVERY = 2000
-"""Image files read between two savings of the scan's table: what a kill may cost is the reading of so many."""
+"""Image files that are read before the scan's table is saved for the first time."""
+SAVE_AGAIN = 4
+"""One part in so many of the table is read anew before it is saved again.
+
+What a kill may cost is the reading of a fifth of the files. Saved after every so many, the tables of a large archive
+would take longer to write than its photos to read.
+"""
+Stamp = tuple[int, int, int]
+"""Size of a file, and the times of its last writing and of the last change of its entry, in nanoseconds."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +119,16 @@ class Archive:
         return folders + [(fault.path, fault.reason) for fault in self.unreadable]
 
 
+def check_archive(root: Path) -> None:
+    """Refuse an archive that is not there.
+
+    Raises:
+        ArchiveError: there is no such folder.
+    """
+    if not root.is_dir():
+        raise ArchiveError(f"{root} is not a folder: name the folder that holds the photographs")
+
+
 def check_folders(root: Path, out: Path, option: str = "--out") -> None:
     """Refuse what cannot work before anything is done.
 
@@ -120,8 +140,7 @@ def check_folders(root: Path, out: Path, option: str = "--out") -> None:
     Raises:
         ArchiveError: the archive is not there, or `out` lies inside it.
     """
-    if not root.is_dir():
-        raise ArchiveError(f"{root} is not a folder: name the folder that holds the photographs")
+    check_archive(root)
     if out.resolve().is_relative_to(root.resolve()):
         raise ArchiveError(
             f"{out} lies inside the archive {root}, which is never written to: name another folder with {option}"
@@ -140,7 +159,8 @@ def scan(
 
     Args:
         root: the archive; it is only read.
-        table: Parquet file that remembers what was found; files of equal size and time are not read again.
+        table: Parquet file that remembers what was found in this folder; files of equal size and times are not read
+            again.
         patterns: globs, relative to `root`, of the files that are photographs.
         exclude: globs of files that are not.
         max_pixels: an image of more pixels is listed as unreadable.
@@ -148,26 +168,26 @@ def scan(
     Raises:
         ArchiveError: `root` is not a folder.
     """
-    if not root.is_dir():
-        raise ArchiveError(f"{root} is not a folder: name the folder that holds the photographs")
+    check_archive(root)
     skipped: list[Skipped] = []
     files = _stamps(root, find_images(root, patterns, exclude, skipped.append), skipped)
     unlisted = tuple(item for item in skipped if item.is_folder)
     if any(item.path == "." for item in unlisted):
         raise ArchiveError(f"{root}: {unlisted[0].reason}: see that you may read it")
-    remembered = _load(table, max_pixels)
+    known_by = _metadata(root, max_pixels)
+    remembered = _load(table, known_by)
     new = [path for path, stamp in files.items() if path not in remembered or remembered[path][0] != stamp]
     result_of = {path: item for path, (stamp, item) in remembered.items() if files.get(path) == stamp}
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
         results = pool.map(lambda path: _read(root, path, max_pixels), new)
-        for count, item in enumerate(
-            bar(results, "reading photos", len(new), unit="photo", disable=None if new else True), 1
-        ):
+        saved = len(result_of)
+        for item in bar(results, "reading photos", len(new), unit="photo", disable=None if new else True):
             result_of[item.path] = item
-            if count % SAVE_EVERY == 0:
-                _save(table, files, result_of, max_pixels)
+            if len(result_of) - saved >= max(SAVE_EVERY, saved // SAVE_AGAIN):
+                _save(table, files, result_of, known_by)
+                saved = len(result_of)
     if new or len(result_of) != len(remembered):
-        _save(table, files, result_of, max_pixels)
+        _save(table, files, result_of, known_by)
     in_order = [result_of[path] for path in files]
     photos = tuple(item for item in in_order if isinstance(item, Photo))
     unreadable = [item for item in in_order if isinstance(item, Unreadable)]
@@ -190,8 +210,8 @@ def scan_archive(root: Path, settings: PrepareSettings, table: Path) -> Archive:
     return scan(root, table=table, patterns=settings.photos, exclude=settings.pages, max_pixels=limit)
 
 
-def _stamps(root: Path, paths: Sequence[str], skipped: list[Skipped]) -> dict[str, tuple[int, int]]:
-    """Path → size and time of each file, which tell whether it has changed; a file that has none is skipped."""
+def _stamps(root: Path, paths: Sequence[str], skipped: list[Skipped]) -> dict[str, Stamp]:
+    """Path → size and times of each file, which tell whether it has changed; a file that has none is skipped."""
     stamps = {}
     for path in paths:
         try:
@@ -199,7 +219,7 @@ def _stamps(root: Path, paths: Sequence[str], skipped: list[Skipped]) -> dict[st
         except OSError as error:
             skipped.append(Skipped(path, f"the file cannot be looked at ({error.strerror})"))
         else:
-            stamps[path] = status.st_size, status.st_mtime_ns
+            stamps[path] = status.st_size, status.st_mtime_ns, status.st_ctime_ns
     return stamps
 
 
@@ -229,53 +249,59 @@ def _read(root: Path, path: str, max_pixels: int) -> Photo | Unreadable:
     )
 
 
-def _load(table: Path | None, max_pixels: int) -> dict[str, tuple[tuple[int, int], Photo | Unreadable]]:
-    """Path → stamp and result of each file that a scan with the same limit has read."""
+def _load(table: Path | None, known_by: Mapping[bytes, bytes]) -> dict[str, tuple[Stamp, Photo | Unreadable]]:
+    """Path → stamp and result of each file that a scan of this version, of the same folder and limit, has read."""
     if table is None or not table.is_file():
         return {}
     try:
         rows = pq.read_table(table, page_checksum_verification=True)
-        if (rows.schema.metadata or {}).get(b"max_pixels") != str(max_pixels).encode():
+        if not known_by.items() <= (rows.schema.metadata or {}).items():
             return {}
         return dict(map(_remembered, rows.to_pylist()))
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):  # a broken table: all files are read again
         return {}
 
 
-def _remembered(row: dict[str, Any]) -> tuple[str, tuple[tuple[int, int], Photo | Unreadable]]:
+def _metadata(root: Path, max_pixels: int) -> dict[bytes, bytes]:
+    """What the scan's table says of itself; it is taken only where all of it is as it would be written now."""
+    numbers = {b"step": str(SCAN_STEP).encode(), b"max_pixels": str(max_pixels).encode()}
+    return numbers | {b"folder": os.fsencode(root.resolve())}
+
+
+def _remembered(row: dict[str, Any]) -> tuple[str, tuple[Stamp, Photo | Unreadable]]:
     """Path, stamp and result of a file, from its row of the table."""
-    stamp, reason = (row.pop("size"), row.pop("mtime_ns")), row.pop("reason")
+    stamp, reason = (row.pop("size"), row.pop("mtime_ns"), row.pop("ctime_ns")), row.pop("reason")
     item = Photo(**row) if reason is None else Unreadable(row["path"], row["sha256"], row["size_bytes"], reason)
     return row["path"], (stamp, item)
 
 
 _COLUMNS = {
     **dict.fromkeys(("path", "sha256", "mode", "format", "phash", "phash_mirrored", "reason"), pa.string()),
-    **dict.fromkeys(("size_bytes", "width", "height", "size", "mtime_ns"), pa.int64()),
+    **dict.fromkeys(("size_bytes", "width", "height", "size", "mtime_ns", "ctime_ns"), pa.int64()),
 }
 """Columns of the Parquet table that remembers a scan, and their types."""
 
 
 def _save(
     table: Path | None,
-    files: dict[str, tuple[int, int]],
+    files: dict[str, Stamp],
     result_of: dict[str, Photo | Unreadable],
-    max_pixels: int,
+    known_by: Mapping[bytes, bytes],
 ) -> None:
     """Write the scan's table; a file that could not be opened is not in it, for the next scan may be let in."""
     if table is None:
         return
     rows = [
-        {"reason": None, **asdict(item), "size": files[path][0], "mtime_ns": files[path][1]}
+        {"reason": None, **asdict(item), **dict(zip(("size", "mtime_ns", "ctime_ns"), files[path], strict=True))}
         for path, item in result_of.items()
         if item.sha256
     ]
-    schema = pa.schema(_COLUMNS, metadata={"max_pixels": str(max_pixels)})
+    schema = pa.schema(_COLUMNS, metadata=known_by)
     write_parquet(table, pa.Table.from_pylist(rows, schema))
 
 
 def settings_of_folder(folder: Path, settings: PrepareSettings) -> PrepareSettings:
-    """The settings, by which each image is a photo if it is a plain folder of photos.
+    """The settings by which a folder is read: in a plain folder of photos each image is a photo.
 
     It is one where the patterns of photos are those of an archive whose settings name none, and name no file of it.
     """

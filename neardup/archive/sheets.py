@@ -14,6 +14,7 @@ from openpyxl.utils import column_index_from_string, get_column_letter
 
 from neardup.archive.walk import OnSkip, ignore, walk
 from neardup.errors import ArchiveError
+from neardup.tables import SHEET_COLUMNS
 
 SUFFIXES = frozenset({".xlsx", ".xlsm", ".xls", ".xlsb", ".ods"})
 """Ends of the names of workbooks, in lower case."""
@@ -24,11 +25,9 @@ MAX_CELLS = 20_000_000
 
 All rows that Excel has with 16 columns are 17 million; one stray cell in the last row and column makes 17 billion.
 """
-LAST_COLUMN = 16_384
-"""Columns that Excel has."""
-_LAST_ROW = re.compile(rb'.*<(?:\w+:)?row\b[^>]*?\br="(\d+)"', re.DOTALL)
+_LAST_ROW = re.compile(rb'.*<(?:\w+:)?row\b[^>]*?\br=["\'](\d+)["\']', re.DOTALL)
 """The number of the last row of a sheet's XML, which lists them in order."""
-_COLUMN = re.compile(rb'<(?:\w+:)?c\b[^>]*?\br="([A-Z]{1,3})\d')
+_COLUMN = re.compile(rb'<(?:\w+:)?c\b[^>]*?\br=["\']([A-Z]{1,3})\d')
 """The letters of a cell's column in a sheet's XML."""
 
 
@@ -81,9 +80,11 @@ def read_workbook(path: Path, max_unpacked: int = MAX_UNPACKED) -> list[Sheet]:
         for name, formulas in (_formulas(path) if with_formulas else {}).items():
             for (row, column), text in formulas.items():
                 _set(sheets[name], row, column, Formula(text))
-    except ArchiveError:
+    except (ArchiveError, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as error:  # calamine has an exception of its own for every format, openpyxl raises anything
+    # Calamine has an exception of its own for every format, and none of Python's where it panics; openpyxl raises
+    # anything.
+    except BaseException as error:
         raise ArchiveError(
             f"not a workbook that can be read ({error}): open it in Excel or LibreOffice and save it as .xlsx"
         ) from error
@@ -119,7 +120,7 @@ def _refuse_stray_cells(sheet: bytes) -> None:
     """Refuse the XML of a sheet that reaches so far down and to the right that its blank cells fill the memory."""
     last = _LAST_ROW.match(sheet)
     rows = int(last[1]) if last else 0
-    if rows * LAST_COLUMN <= MAX_CELLS:
+    if rows * SHEET_COLUMNS <= MAX_CELLS:
         return
     columns = max(map(column_index_from_string, {found.decode() for found in _COLUMN.findall(sheet)}), default=0)
     if rows * columns > MAX_CELLS:

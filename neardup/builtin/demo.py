@@ -131,9 +131,10 @@ def _finished(root: Path, key: str) -> dict[str, Any]:
     marker = _beside(root, "json")
     if marker.is_file():
         facts = read_json(marker)
-        if facts.get("key") == key and facts.get("finished"):
+        there = all((root / path).is_file() for _, path in _drawn(root))
+        if facts.get("key") == key and facts.get("finished") and there:
             return facts
-        _delete_drawn(root, _beside(root, "sha256"))
+        _delete_drawn(root)
     elif root.exists() and any(root.iterdir()):
         raise ArchiveError(f"{root} holds files that were not drawn by neardup: name another folder with --out")
     write_json(marker, {"key": key, "finished": False})
@@ -145,17 +146,23 @@ def _beside(root: Path, suffix: str) -> Path:
     return root.with_name(f".{root.name}.{suffix}")
 
 
-def _delete_drawn(root: Path, log: Path) -> None:
+def _drawn(root: Path) -> list[tuple[str, str]]:
+    """Digest and path, below a drawn folder, of each file that was drawn there."""
+    log = _beside(root, "sha256")
+    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+    return [(line.partition("  ")[0], line.partition("  ")[2]) for line in lines]
+
+
+def _delete_drawn(root: Path) -> None:
     """Delete the files that a former call drew, as long as they are what it drew, and folders that are empty then."""
-    for line in log.read_text(encoding="utf-8").splitlines() if log.is_file() else ():
-        digest, _, path = line.partition("  ")
+    for digest, path in _drawn(root):
         file = root / path
         if path and file.is_file() and digest_file(file) == digest:
             file.unlink()
             with suppress(OSError):  # the folder holds something else
                 for folder in file.relative_to(root).parents[:-1]:
                     (root / folder).rmdir()
-    log.unlink(missing_ok=True)
+    _beside(root, "sha256").unlink(missing_ok=True)
 
 
 class _Drawing:

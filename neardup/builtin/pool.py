@@ -24,7 +24,7 @@ HELD_OUT = 15
 TEXTS = 128
 """Pages of text in a pool, to paste beside and over pictures."""
 NEAR_DUPLICATES = Path(__file__).with_name("near_duplicates.csv")
-"""Which of those photographs show one picture, though their lists name them apart: a hundred leopards are mirrored.
+"""Which photographs of a pool show one picture, though their lists name them apart: a hundred leopards are mirrored.
 
 Found by `neardup duplicates` in both folders: equal files, and links of a probability of .999 and a correlation of
 tones of .98.

@@ -5,7 +5,17 @@ from pathlib import Path
 
 import click
 
-from neardup.cli.options import ARCHIVE, ARCHIVE_CONFIG, CONFIG, FOLDER, JSON, OUT, TRANSLATOR, options, settings_of
+from neardup.cli.options import (
+    ARCHIVE,
+    ARCHIVE_CONFIG,
+    FOLDER,
+    JSON,
+    OUT,
+    TRANSLATOR,
+    options,
+    settings_of,
+    settings_of_results,
+)
 from neardup.cli.output import check_prepared, print_result, say, working_in
 from neardup.errors import NeardupError
 from neardup.words import counted
@@ -33,7 +43,7 @@ def prepare(archive: Path, out: Path, config: Path | None, as_json: bool) -> Non
 
 
 @click.command()
-@options(OUT, CONFIG, TRANSLATOR, JSON)
+@options(OUT, ARCHIVE_CONFIG, TRANSLATOR, JSON)
 def translate(out: Path, config: Path | None, translator: str | None, as_json: bool) -> None:
     """Translate the legends of a prepared training set to English captions.
 
@@ -44,7 +54,7 @@ def translate(out: Path, config: Path | None, translator: str | None, as_json: b
     """
     from tasks.translate import translate as translate_legends
 
-    settings = settings_of(config, translate__translator=translator)
+    settings = settings_of_results(config, out, translate__translator=translator)
     check_prepared(out)
     with working_in(out):
         translation = translate_legends(out, settings.translate, say)
@@ -60,7 +70,7 @@ def translate(out: Path, config: Path | None, translator: str | None, as_json: b
 
 
 @click.command()
-@options(OUT, CONFIG, JSON)
+@options(OUT, ARCHIVE_CONFIG, JSON)
 @click.option("--recipe", type=click.Choice(["classic", "press"]), help="The prior project's, or what newspapers do.")
 @click.option("--copies", type=int, help="Copies a photo.")
 @click.option("--queries", type=FOLDER, help="Instead: write the variants of the photos of this folder as queries.")
@@ -75,7 +85,7 @@ def augment(
     """
     if queries and (recipe or copies is not None):
         raise click.UsageError("--queries writes four variants of each photo: leave --recipe and --copies out")
-    settings = settings_of(config, augmentation=recipe, train__copies=copies)
+    settings = settings_of_results(config, out, augmentation=recipe, train__copies=copies)
     if queries:
         _write_queries(queries, out, settings.prepare.max_pixels, as_json=as_json)
         return

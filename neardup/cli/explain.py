@@ -13,7 +13,7 @@ from neardup.cli.output import print_result, say
 @click.argument("first", type=click.Path(path_type=Path))
 @click.argument("second", type=click.Path(path_type=Path))
 @click.option("--picture", type=FILE, default=Path("explained.png"), help="The PNG to write.")
-@click.option("--in", "out", type=FOLDER, help="Output folder whose decision is asked; else the one that is shipped.")
+@click.option("--in", "out", type=FOLDER, help="Output folder whose encoder and decision judge; else the shipped ones.")
 @options(ENCODER, JSON)
 def explain(first: Path, second: Path, picture: Path, out: Path | None, encoder: str | None, *, as_json: bool) -> None:
     """Say whether two photos show one picture, how one was made of the other, how probable that is, and draw it.
@@ -27,6 +27,7 @@ def explain(first: Path, second: Path, picture: Path, out: Path | None, encoder:
     from neardup.detect.explain import explain_files
     from neardup.encode.protocol import BUILTIN
     from neardup.errors import ArchiveError
+    from neardup.verify.store import FACTS, read_facts
 
     for path in (first, second):
         if not path.is_file():
@@ -34,8 +35,10 @@ def explain(first: Path, second: Path, picture: Path, out: Path | None, encoder:
     if out and not out.is_dir():
         raise ArchiveError(f"{out} is not there: name with --in the folder that holds the results")
     settings = settings_of(None, encoder=encoder)
-    name = resolved(settings, out or picture.parent) if encoder else BUILTIN
-    explained = explain_files(first, second, picture, settings.prepare.max_pixels, encoder=name, out=out)
+    made_with = read_facts(out) if out and (out / "duplicates" / FACTS).is_file() and not encoder else {}
+    name = resolved(settings, out or picture.parent) if encoder else str(made_with.get("encoder", BUILTIN))
+    precision = made_with.get("precision", "fp32")
+    explained = explain_files(first, second, picture, settings.prepare.max_pixels, name, out, precision)
     facts = {
         "sentence": explained.sentence,
         "relation": explained.relation.words,

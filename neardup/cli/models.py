@@ -10,7 +10,6 @@ from neardup.cli.options import (
     ALSO_VERIFIED,
     ARCHIVE,
     ARCHIVE_CONFIG,
-    CONFIG,
     DEVICE,
     DISTRACTORS,
     ENCODER,
@@ -22,6 +21,7 @@ from neardup.cli.options import (
     TRANSLATOR,
     options,
     settings_of,
+    settings_of_results,
     training_values,
 )
 from neardup.cli.output import check_prepared, comparison_of, print_result, say, working_in
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@options(OUT, CONFIG, ENCODER, DEVICE, TRAIN, JSON)
+@options(OUT, ARCHIVE_CONFIG, ENCODER, DEVICE, TRAIN, JSON)
 @click.option(
     "--augmentation",
     type=click.Choice(["none", "classic", "press"]),
@@ -68,7 +68,9 @@ def train(
     given = [option for option, value in chosen if value is not None and value is not False]
     if adapted and given:
         raise click.UsageError(f"--adapted goes by [adapt] of neardup.toml: set {', '.join(given)} there")
-    settings = settings_of(config, encoder=encoder, device=device, augmentation=recipe, **training_values(values))
+    settings = settings_of_results(
+        config, out, encoder=encoder, device=device, augmentation=recipe, **training_values(values)
+    )
     check_prepared(out)
     with working_in(out):
         found = [approach for approach in approaches(out, settings) if approach.name == name]
@@ -90,7 +92,7 @@ def train(
 
 
 @click.command()
-@options(OUT, CONFIG, ENCODER, DEVICE, DISTRACTORS, QUERIES, TRAIN, ALSO_VERIFIED, JSON)
+@options(OUT, ARCHIVE_CONFIG, ENCODER, DEVICE, DISTRACTORS, QUERIES, TRAIN, ALSO_VERIFIED, JSON)
 @click.option("--augmentation", type=click.Choice(["classic", "press"]), help="Recipe of the third approach.")
 @click.option(
     "--precision",
@@ -112,7 +114,7 @@ def evaluate(out: Path, config: Path | None, as_json: bool, dtype: "Dtype | None
     from neardup.measure.low_precision import measure
 
     training = training_values(values)
-    settings = settings_of(config, **training, **values)
+    settings = settings_of_results(config, out, **training, **values)
     check_prepared(out)
     with working_in(out):
         trained = trained_approaches(approaches(out, settings), lambda line: say(f"neardup: {line}"))
@@ -151,7 +153,7 @@ def experiment(
 
 
 @click.command()
-@options(OUT, CONFIG, ENCODER, DEVICE, TRAIN, JSON)
+@options(OUT, ARCHIVE_CONFIG, ENCODER, DEVICE, TRAIN, JSON)
 @click.option("--trials", type=int, help="Trials in all; a study that has fewer goes on.")
 @click.option("--trial-epochs", type=int, help="At most so many epochs in a trial.")
 @click.option("--parallel", type=int, help="Trials at once.")
@@ -174,7 +176,7 @@ def tune(
     Example: neardup tune --out results --encoder builtin:tiny --trials 20
     """
     study: dict[str, Any] = {"tune__trials": trials, "tune__epochs": trial_epochs, "tune__parallel": parallel}
-    settings = settings_of(config, encoder=encoder, device=device, **training_values(values), **study)
+    settings = settings_of_results(config, out, encoder=encoder, device=device, **training_values(values), **study)
     check_prepared(out)
     result = run_flow("tune", out, out.resolve(), settings, check=lambda: check_trainable(settings, out))
     if as_json:

@@ -34,8 +34,6 @@ ARCHIVE = click.argument("archive", type=FOLDER)
 
 OUT = click.option("--out", type=FOLDER, default=Path("results"), show_default=True, help="Folder for the results.")
 
-CONFIG = click.option("--config", type=FILE, help="Settings; else neardup.toml here.")
-
 ARCHIVE_CONFIG = click.option(
     "--config", type=FILE, help="Settings; else neardup.toml here, or [prepare] of the archive's own neardup.toml."
 )
@@ -47,7 +45,7 @@ ENCODER = click.option(
 DEVICE = click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-    help="Where the encoder computes: cuda is NVIDIA's GPU, mps Apple's; auto is the GPU, if there is one.",
+    help="Where the encoder computes: cuda is NVIDIA's GPU, mps Apple's; auto is NVIDIA's, if there is one.",
 )
 
 DTYPE = click.option(
@@ -132,6 +130,16 @@ def settings_of(config: Path | None, archive: Path | None = None, **values: Any)
 
     overrides = {name.replace("__", "."): value for name, value in values.items()}
     return load_settings(config, overrides) if config else find_settings(archive, overrides)
+
+
+def settings_of_results(config: Path | None, out: Path, **values: Any) -> "Settings":
+    """The settings as `settings_of` reads them, for a command that works on what was prepared from an archive.
+
+    Whoever calls such a command from within the archive does not thereby vouch for the archive's file either.
+    """
+    from neardup.archive.prepare import remembered_root
+
+    return settings_of(config, remembered_root(out), **values)
 
 
 def training_values(values: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from neardup.cli.options import (
     ARCHIVE,
     ARCHIVE_CONFIG,
     CHAMPION,
-    CONFIG,
     DEVICE,
     DTYPE,
     ENCODER,
@@ -57,19 +56,20 @@ def embed(
     Example: neardup embed photos --out vectors.parquet --encoder builtin:tiny
     """
     from neardup.archive.scan import check_folders, scan
-    from neardup.encode.store import store_of
+    from neardup.encode.store import check_store, store_of
     from neardup.encode.vectors import embed_photos
 
     check_folders(folder, out)
     settings = settings_of(config, folder, encoder=encoder, device=device)
     check_folder_of_photos(folder)
+    store = store_of(out.parent, settings.cluster.store)
+    check_store(folder, store)
     state, limit = out.parent / STATE, settings.prepare.max_pixels
     with working_in(out.parent):
         model = loaded(settings, out.parent, dtype, measured)
         table = state / f"{out.stem}.scan.parquet"
         photos = scan(folder, table=table, patterns=("**",), exclude=(), max_pixels=limit)
         items = [(photo.path, photo.sha256) for photo in photos.photos]
-        store = store_of(out.parent, settings.cluster.store)
         embed_photos(items, folder, model, store=store, max_pixels=limit).save(out, folder)
     for path, reason in photos.left_out:
         say(f"left out {path}: {reason}")
@@ -92,7 +92,7 @@ def embed(
 @click.option(
     "--approximate", is_flag=True, help="Search an index beside the vectors, for over a million; says what it misses."
 )
-@options(CONFIG, ENCODER, DEVICE, DTYPE, MEASURED, JSON, VERIFY)
+@options(ARCHIVE_CONFIG, ENCODER, DEVICE, DTYPE, MEASURED, JSON, VERIFY)
 def search(
     photo: Path,
     vectors: str,
@@ -121,12 +121,12 @@ def search(
     from neardup.search.nearest import mark_itself, nearest, read_queries
 
     file = Path(vectors)
-    photos = photos or _remembered(vectors)
+    photos = _embedded_folder(vectors, photos)
     if page:
         if not photos:
             raise ConfigError("--page shows pictures: say with --photos which folder was embedded")
         check_folders(photos, page, "--page")
-    settings = settings_of(config, encoder=encoder, device=device)
+    settings = settings_of(config, photos, encoder=encoder, device=device)
     known = None if _is_store(vectors) else _read_vectors(file)
     model = loaded(settings, measured if known is None else file.parent, dtype, measured)
     gallery = known or _stored_vectors(vectors, model.fingerprint)
@@ -154,11 +154,15 @@ def search(
         _show_hits(page, folder, photos, answers, verified, settings.prepare.max_pixels)
 
 
-def _remembered(vectors: str) -> Path | None:
-    """The folder of the photos of a file of vectors, if the file knows it and it is still there."""
+def _embedded_folder(vectors: str, photos: Path | None) -> Path | None:
+    """The folder that `--photos` names; else that of a file of vectors, if it knows it and it is still there."""
     from neardup.encode.vectors import folder_of
 
-    return folder_of(Path(vectors)) if not _is_store(vectors) and Path(vectors).is_file() else None
+    if photos and not photos.is_dir():
+        raise ConfigError(f"{photos} is not a folder: name with --photos the folder that was embedded")
+    if photos or _is_store(vectors) or not Path(vectors).is_file():
+        return photos
+    return folder_of(Path(vectors))
 
 
 def _verified_hits(
@@ -179,7 +183,15 @@ def _verified_hits(
     fingerprint = queries.fingerprint
     decision = decision_for(state.parent if state else None, fingerprint)
     names = [(photo, Path(path).name) for photo, path in zip(queries.photos, queries.paths, strict=True)]
-    return verify_hits(names, hits, lambda photo: read_content(files[photo], photo), state, decision, max_pixels)
+    verified = verify_hits(names, hits, lambda photo: read_content(files[photo], photo), state, decision, max_pixels)
+    others = [hit.photo != photo for (photo, _), best in zip(names, hits, strict=True) for hit in best]
+    proofs = [proof for best in verified for proof in best]
+    if unread := sum(other and proof is None for other, proof in zip(others, proofs, strict=True)):
+        say(
+            f"{counted(unread, 'hit')} of {len(proofs):,} could not be verified, for {photos} does not hold their "
+            "photos as they were embedded: name their folder with --photos"
+        )
+    return verified
 
 
 def _is_store(vectors: str) -> bool:

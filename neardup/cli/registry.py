@@ -5,13 +5,13 @@ from pathlib import Path
 import click
 
 from neardup.cli.flows import run_flow
-from neardup.cli.options import CONFIG, DEVICE, JSON, OUT, options, settings_of
+from neardup.cli.options import ARCHIVE_CONFIG, DEVICE, JSON, OUT, options, settings_of_results
 from neardup.cli.output import check_prepared, check_there, print_result, working_in
 from neardup.errors import ConfigError
 
 
 @click.command()
-@options(OUT, CONFIG, DEVICE, JSON)
+@options(OUT, ARCHIVE_CONFIG, DEVICE, JSON)
 @click.option("--metric", default="ndcg", show_default=True, help="What must gain.")
 @click.option("--margin", type=click.FloatRange(0, 1), default=0.005, show_default=True, help="Least gain.")
 @click.option("--version", "challenger", help="Version to promote; else the alias challenger.")
@@ -38,7 +38,7 @@ def promote(
     if metric not in get_args(Metric):
         raise ConfigError(f"no promotion goes by {metric}: name one of {', '.join(get_args(Metric))}")
     check_prepared(out)
-    settings = settings_of(config, device=device)
+    settings = settings_of_results(config, out, device=device)
     limit = settings.prepare.max_pixels
     result = run_flow("promote", out, out.resolve(), metric, margin, challenger, settings.device, limit)
     print_result(result, result["why"], as_json=as_json)

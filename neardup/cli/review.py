@@ -8,7 +8,7 @@ import click
 
 from neardup.cli.options import ARCHIVE_CONFIG, DEVICE, FOLDER, OUT, options, settings_of
 from neardup.cli.output import check_writable, say
-from neardup.cli.verdicts import DATABASE
+from neardup.cli.verdicts import DATABASE, say_where_runs_look
 from neardup.errors import ConfigError
 from neardup.words import counted
 
@@ -55,11 +55,15 @@ def review(
     from neardup.review.found.results import Results
     from neardup.review.page.desk import Desk
     from neardup.review.page.lookup import Lookup
+    from neardup.review.page.pages import LONGEST_NAME
     from neardup.review.page.security import is_loopback, names_of, new_token
     from neardup.review.page.server import create_app
     from neardup.review.record.verdicts import open_verdicts
 
     check_writable(out, "review a copy of it")
+    who = (who or "").strip() or _account()
+    if len(who) > LONGEST_NAME:
+        raise ConfigError(f"--who has {len(who)} letters: write a name of at most {LONGEST_NAME}, or initials")
     results = Results(out.resolve(), archive)
     settings = settings_of(config, results.archive, device=device)
     check_folders(results.archive, out)
@@ -73,11 +77,12 @@ def review(
     port = listening.getsockname()[1]
     token = "" if is_loopback(host) else new_token()
     with open_verdicts(out, database) as verdicts, listening:
-        desk = Desk(results, verdicts, (who or "").strip() or _account(), lookup, settings.prepare.max_pixels)
+        desk = Desk(results, verdicts, who, lookup, settings.prepare.max_pixels)
         app: Guard = create_app(desk, names_of(host, port, names), token)
         shown = f"[{host}]" if ":" in host else next(iter(names), host)
         pairs, groups = counted(len(results), "pair"), counted(results.groups, "group")
         say(f"{pairs}, {groups}; photos in {results.archive}. Ctrl-C ends it.")
+        say_where_runs_look(database)
         click.echo(f"http://{shown}:{port}/" + f"?token={token}" * bool(token))
         serving = uvicorn.Config(app, log_level="warning", server_header=False, proxy_headers=False, access_log=False)
         uvicorn.Server(serving).run([listening])

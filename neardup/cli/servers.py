@@ -8,6 +8,7 @@ import click
 
 from neardup.cli.options import FOLDER
 from neardup.cli.output import say
+from neardup.words import typed
 
 STATE = click.option(
     "--state",
@@ -42,7 +43,7 @@ def up(state: Path, archive: Path | None, out: Path | None, **interfaces: Any) -
     os.environ.update({name: str(folder) for name, folder in folders.items() if folder})
     servers = start(Path.cwd(), state.resolve(), interfaces, say)
     password = ' PREFECT_API_AUTH_STRING="$PREFECT_SERVER_API_AUTH_STRING"' * servers.guarded
-    end = "make down" if state == Path("services") else f"neardup down --state {state}"
+    end = "make down" if state == Path("services") else f"neardup down --state {typed(state)}"
     click.echo(f"MLflow   {servers.mlflow}\nPrefect  {servers.prefect}\nLogs     {state / 'logs'}\n")
     click.echo(f"export PREFECT_API_URL={servers.prefect}/api MLFLOW_TRACKING_URI={servers.mlflow}{password}\n{end}")
 

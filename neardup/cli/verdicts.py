@@ -20,7 +20,8 @@ DATABASE = click.option(
     "--database",
     default="",
     envvar="NEARDUP_VERDICTS",
-    help="URL of the verdicts, postgresql+psycopg://…, or NEARDUP_VERDICTS; else verdicts.sqlite of --out.",
+    help="URL of the verdicts, postgresql+psycopg://…; `duplicates` and `watch` find it in NEARDUP_VERDICTS alone. "
+    "Else verdicts.sqlite of --out.",
 )
 ARCHIVE = click.option("--archive", type=FOLDER, help="Folder of the photos; else the one that was searched.")
 WHO = click.option("--who", help="Who answers; else the name that you are logged in with.")
@@ -87,6 +88,12 @@ def _kept(out: Path, database: str) -> "Verdicts":
     return open_verdicts(out, database)
 
 
+def say_where_runs_look(database: str) -> None:
+    """Say that later runs ask the database of the environment, where answers go into another one that was typed."""
+    if database and database != os.environ.get("NEARDUP_VERDICTS"):
+        say("`duplicates` and `watch` obey these answers only if NEARDUP_VERDICTS holds the address of --database")
+
+
 def _line(verdict: "Verdict") -> str:
     """A verdict as the line of a list: when, the pair, what, who, and its number."""
     first, second = (digest[:12] for digest in verdict.pair)
@@ -105,6 +112,7 @@ def withdraw(identity: str, out: Path, database: str, who: str | None) -> None:
     with _kept(out, database) as kept:
         undone = kept.withdraw(identity, _person(who))
         in_force = [f"{verdict.verdict} ({one_line(verdict.who)})" for verdict in kept.of_pair(*undone.pair)]
+    say_where_runs_look(database)
     left = f"in force on this pair: {', '.join(in_force)}" if in_force else "the pair is open again"
     click.echo(f"withdrawn by {one_line(undone.who)}; {left}")
 
@@ -186,6 +194,8 @@ def import_table(
     found = Found.load(out, archive)
     with open_verdicts(out, database) as kept:
         imported = import_answers(table, kept, found.candidates, _person(who), dry=dry_run)
+    if imported.stored and not dry_run:
+        say_where_runs_look(database)
     for fault in (*imported.faults, *imported.contradictions, *imported.notes):
         say(f"{table.name}: {fault.line}")
     print_result(asdict(imported), _summary(imported, dry_run=dry_run), as_json=as_json)

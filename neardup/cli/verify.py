@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from neardup.cli.options import CONFIG, JSON, OUT, options, settings_of
+from neardup.cli.options import ARCHIVE_CONFIG, JSON, OUT, options, settings_of_results
 from neardup.cli.output import check_prepared, print_result, say, working_in
 
 
 @click.command()
-@options(OUT, CONFIG, JSON)
+@options(OUT, ARCHIVE_CONFIG, JSON)
 def verify(out: Path, config: Path | None, *, as_json: bool) -> None:
     """Verify the test set's nearest pairs, and fit what decides pairs to the ground truth.
 
@@ -22,7 +22,7 @@ def verify(out: Path, config: Path | None, *, as_json: bool) -> None:
     from neardup.measure.verified_approaches import verify_approaches
 
     check_prepared(out)
-    settings = settings_of(config)
+    settings = settings_of_results(config, out)
     with working_in(out):
         promises = settings.decide.precision, settings.decide.recall
         found = verify_approaches(out, say, settings.prepare.max_pixels, promises)

@@ -1,10 +1,11 @@
 """Which decision decides the pairs of a collection: of its verdicts, its ground truth, a model, or the shipped one."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from neardup.decide.decision import Decision, first_decision
+from neardup.decide.decision import DECISION_STEP, Decision, first_decision
 from neardup.settings.schema import APPROACHES
+from neardup.stages import read_json
 
 DECISION = "decision.json"
 """Name of a decision's file: an approach's beside its `metrics.json`, that of the verdicts in the output folder."""
@@ -41,7 +42,9 @@ def starting_decision(out: Path, encoder: str) -> Decision | None:
     return _first_that_links([own_decision(out, encoder), shipped_decision(encoder)])
 
 
-def decision_for(out: Path | None, encoder: str, checkpoint: str = "") -> Decision | None:
+def decision_for(
+    out: Path | None, encoder: str, checkpoint: str = "", say: Callable[[str], object] = lambda _: None
+) -> Decision | None:
     """The decision that belongs to an encoder, and to this verifier.
 
     That of the verdicts comes first, then that of the output folder's ground truth, that which was registered with a
@@ -52,13 +55,20 @@ def decision_for(out: Path | None, encoder: str, checkpoint: str = "") -> Decisi
         out: output folder; None where there is none.
         encoder: fingerprint of the encoder.
         checkpoint: what was loaded; beside the folder of a registered model lies its decision.
+        say: gets a sentence where that decision is passed over, because it is one of another step version.
 
     Raises:
-        ConfigError: a file is no decision, or one of another step version.
+        ConfigError: a file is no decision, or one of the output folder is of another step version.
     """
     of_folder = [first_decision([out / DECISION], encoder), own_decision(out, encoder)] if out else []
     # A name like builtin:tiny is no path, and what lies in the working folder is nobody's.
     registered = [Path(checkpoint).parent / DECISION] if checkpoint and Path(checkpoint).exists() else []
+    if registered and (step := read_json(registered[0]).get("step", DECISION_STEP)) != DECISION_STEP:
+        say(
+            f"The decision of the registered model is of version {step}, and this neardup reads {DECISION_STEP}: it is "
+            "passed over until `neardup experiment` registers one anew"
+        )
+        registered = []
     return _first_that_links([*of_folder, first_decision(registered, encoder), shipped_decision(encoder)])
 
 

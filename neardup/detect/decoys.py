@@ -16,6 +16,7 @@ from neardup.encode.vectors import embed_photos
 from neardup.errors import ArchiveError
 from neardup.images import read_content
 from neardup.search.blocks import Triangle
+from neardup.search.exact_copies import rows_of
 from neardup.search.nearest import Hit, nearest_rows
 from neardup.tables import save_rows
 from neardup.verify.candidates import CANDIDATES
@@ -128,8 +129,7 @@ def search_decoys(
 
 def _gallery(triangle: Triangle, files: Files) -> tuple[Ints, list[str], list[str]]:
     """Row, SHA-256 and path of each different photo of a collection that is still there, in the order of the rows."""
-    keys, firsts = np.unique(triangle.contents(), return_index=True)
-    present_keys, chosen = np.unique(files.contents, return_index=True)
-    rows = firsts[np.searchsorted(keys, present_keys)]
+    contents, chosen = np.unique(files.contents, return_index=True)
+    rows = rows_of(contents, triangle.contents())
     order = np.argsort(rows)
     return rows[order], files.photos(chosen[order]), files.paths(chosen[order])

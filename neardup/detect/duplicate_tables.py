@@ -16,12 +16,10 @@ from neardup.pages import write_strips
 from neardup.search.exact_copies import COPY, KINDS
 from neardup.search.pairs import NearPairs
 from neardup.stages import claim, write_json
-from neardup.tables import SHEET_ROWS, save_rows, write_parquet, write_table
+from neardup.tables import SHEET_COLUMNS, SHEET_ROWS, save_rows, write_parquet, write_table
 from neardup.verify.store import FACTS
 from neardup.words import chance_text
 
-SHEET_COLUMNS = 16_384
-"""Cells that Excel can hold in a row."""
 LINKED_ROWS = (
     "Each row is a group in which every two photos are near-duplicates; the figure is the photo's greatest similarity "
     "to another one of its group."

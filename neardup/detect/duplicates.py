@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from neardup.archive.scan import check_folders
 from neardup.arrays import Ints
 from neardup.decide.chosen_decision import shipped_decision
 from neardup.decide.complete_linkage import near_groups
@@ -289,7 +288,6 @@ def find_duplicates(
     """
     with TemporaryDirectory() as temporary:
         place = str(temporary if store is None else store)
-        check_folders(Path(folder), Path(place))
         collection = open_collection(Path(folder), place, encoder, device, "fp32", settings)
         threshold = None if threshold is None else checked_threshold(threshold)
         decision = None if threshold is not None else shipped_decision(collection.fingerprint)

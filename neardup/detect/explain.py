@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from neardup.verify.picture import LEAST_TERM, WIDTH, explain_picture
 from neardup.verify.relation import Relation, relation_of
 from neardup.verify.verifier import proof_of
 from neardup.words import chance_text, one_line
+
+if TYPE_CHECKING:
+    from neardup.settings.schema import Dtype
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ def explain_files(
     max_pixels: int = MAX_PIXELS,
     encoder: str = BUILTIN,
     out: Path | None = None,
+    precision: "Dtype" = "fp32",
 ) -> Explained:
     """Verify two image files, decide whether they are near-duplicates, and draw the picture that explains it.
 
@@ -71,6 +76,7 @@ def explain_files(
         max_pixels: larger images are refused.
         encoder: what `load_encoder` takes.
         out: output folder whose decision is asked first; None for the one that is shipped.
+        precision: numbers that the encoder computes with.
 
     Raises:
         ArchiveError: the picture would take the place of a photo.
@@ -82,7 +88,7 @@ def explain_files(
         raise ArchiveError(f"{picture} is one of the two photos, which are only read: name another --picture")
     first_features, second_features = (_features(path, max_pixels) for path in files)
     evidence, points = proof_of(Prepared.of(first_features), Prepared.of(second_features), (str(first), str(second)))
-    model = load_encoder(encoder)
+    model = load_encoder(encoder, dtype=precision)
     vectors = model.encode([model.read(path, max_pixels) for path in files])
     similarity = float(np.clip(vectors[0] @ vectors[1], -1, 1))
     relation = relation_of(evidence)

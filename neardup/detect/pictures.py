@@ -10,7 +10,7 @@ import numpy as np
 from neardup.arrays import Bools, Ints
 from neardup.search.all_pairs import KEPT
 from neardup.search.blocks import SLAB, Triangle
-from neardup.search.exact_copies import between_pictures, by_first_file, first_of, pictures_of, with_copies
+from neardup.search.exact_copies import between_pictures, by_first_file, first_of, pictures_of, rows_of, with_copies
 from neardup.search.nearest import nearest_rows
 from neardup.search.pairs import NearPairs, joined
 from neardup.search.top_k import RunningTopK
@@ -65,8 +65,7 @@ def pictures_in(triangle: Triangle, contents: Ints) -> Pictures:
     contents_of_rows = triangle.contents()
     equal = np.concatenate([np.empty((2, 0), np.int64), *(links.equal for links in triangle.parts())], axis=1)
     picture_of_row = pictures_of(contents_of_rows, equal)
-    keys, firsts = np.unique(contents_of_rows, return_index=True)
-    rows = firsts[np.searchsorted(keys, contents)]
+    rows = rows_of(contents, contents_of_rows)
     numbers = picture_of_row[rows]
     files = np.bincount(numbers, minlength=len(contents_of_rows))
     if triangle.most is None:
@@ -104,7 +103,9 @@ def _nearest(parts: Sequence[NearPairs], files: Ints, most: int) -> NearPairs:
 
 
 def _starved(pairs: NearPairs, picture_of_row: Ints, files: Ints) -> Ints:
-    """The pictures whose nearest ones are not known, because a block kept pictures without a file in place of them.
+    """The pictures whose nearest ones are not known, for a block kept others in place of them.
+
+    These have no file, or are the picture itself, whose vectors two workers made with a bit that differs.
 
     Args:
         pairs: of rows, as all blocks gave them.
@@ -115,7 +116,7 @@ def _starved(pairs: NearPairs, picture_of_row: Ints, files: Ints) -> Ints:
         int64 (m,), numbers of pictures that have a file, ordered.
     """
     left, right = picture_of_row[pairs.left], picture_of_row[pairs.right]
-    lost = np.concatenate([left[files[right] == 0], right[files[left] == 0]])
+    lost = np.concatenate([left[files[right] == 0], right[files[left] == 0], left[left == right]])
     return np.unique(lost[files[lost] > 0])
 
 

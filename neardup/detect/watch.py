@@ -1,6 +1,7 @@
 """What is new in the archive since the last time, and which photos it is a near-duplicate of."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from neardup.decide.complete_linkage import near_groups
 from neardup.decide.group_report import GroupReport
 from neardup.detect.new_candidates import NewCandidates
 from neardup.detect.verified_pairs import Verification, VerifiedPairs, by_content, decide_pairs, groups_of
-from neardup.detect.watched import VERIFIED, Member, NearPair, Watched
+from neardup.detect.watched import VERIFIED, NearPair, Watched, WatchedPhoto
 from neardup.encode.protocol import Encoder
-from neardup.encode.store import store_of
+from neardup.encode.store import check_store, store_of
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ArchiveError
 from neardup.search.all_pairs import near_pairs
@@ -55,15 +56,16 @@ def watch(
         add: is called with what was found before that counts as seen, and may add files to its folder.
 
     Raises:
-        ArchiveError: the archive is not there, `out` lies inside it, or a file went away while it was read.
+        ArchiveError: the archive is not there, `out` or the store lies inside it, or a file went away meanwhile.
         ConfigError: the threshold is none.
     """
     check_folders(archive, out)
+    check_store(archive, store_of(out, store))
     threshold, settings = checked_threshold(threshold), settings_of_folder(archive, settings)
     claim(out / "watch")
     state, store = out / STATE / "watch", store_of(out, store)
     memory = Memory.load(state / "seen.json")
-    try:
+    with _telling_what_went_away(archive):
         seen = Sighting.of(scan_archive(archive, settings, state / "scan.parquet"), memory)
         items = [(path, content) for content, path in seen.path_of.items()]
         _say_what_is_seen(archive, memory, seen, threshold, say)
@@ -81,20 +83,31 @@ def watch(
         watched = Watched(archive, folder, len(items), seen.noticed, seen.vanished, *facts, *found, verified)
         replace(memory, begun=run).save(state / "seen.json")
         watched.write(settings.max_pixels)
-    except FileNotFoundError as error:
-        raise ArchiveError(f"{error.filename} went away while the archive was read: watch it again") from error
     add(watched)
     memory.after(seen.places, run).save(state / "seen.json")
     say(f"{watched.summary} See {watched.folder}." if watched.folder else watched.summary)
     return watched
 
 
+@contextmanager
+def _telling_what_went_away(archive: Path) -> Iterator[None]:
+    """Say so if a file of the archive is gone while it is read; of a file that lies elsewhere the error is raised."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if not Path(str(error.filename)).resolve().is_relative_to(archive.resolve()):
+            raise
+        raise ArchiveError(f"{error.filename} went away while the archive was read: watch it again") from error
+
+
 def _say_what_is_seen(
     archive: Path, memory: Memory, seen: Sighting, threshold: float, say: Callable[[str], None]
 ) -> None:
-    """Say how many photos there are; and if nothing of what was there is, as in another archive or without its disk."""
+    """Say how many photos there are; which folders cannot be listed; and if nothing of what was there is there now."""
     photos = counted(len(seen.path_of), "photo")
     say(f"{photos} in {archive}, {sum(seen.new):,} of them new; threshold {threshold:g}")
+    for folder in seen.unlisted:
+        say(f"left out {folder.path}: {folder.reason}")
     if memory.present and memory.present.keys().isdisjoint(seen.places):
         say(
             f"nothing that was seen before is in {archive} any more: if it is another archive, name a folder of its "
@@ -142,7 +155,7 @@ def _groups(
 
 def _pairs_and_groups(
     near: NearPairs, seen: Sighting, verified: VerifiedPairs | None, group_of: Ints, reports: Sequence[GroupReport]
-) -> tuple[tuple[NearPair, ...], tuple[tuple[Member, ...], ...], tuple[GroupReport, ...]]:
+) -> tuple[tuple[NearPair, ...], tuple[tuple[WatchedPhoto, ...], ...], tuple[GroupReport, ...]]:
     """The pairs that people are shown, with paths, the groups that new photos belong to, and the reports of these.
 
     Args:
@@ -172,7 +185,9 @@ def _pairs_and_groups(
         partner_is_new = "yes" if seen.new[right] else "no"
         verified_columns = {name: columns[name][place] for name in VERIFIED if columns}
         pairs.append(NearPair(paths[left], paths[right], similarity, partner_is_new, number, **verified_columns))
-    groups = [[Member(paths[row], seen.new[row], value, row) for row, value in rows.items()] for rows in best.values()]
+    groups = [
+        [WatchedPhoto(paths[row], seen.new[row], value, row) for row, value in rows.items()] for rows in best.values()
+    ]
     shown_reports = (
         replace(report, group=numbers[label])
         for report in reports
@@ -181,6 +196,6 @@ def _pairs_and_groups(
     return tuple(pairs), tuple(tuple(sorted(group, key=_place)) for group in groups), tuple(shown_reports)
 
 
-def _place(member: Member) -> tuple[bool, float, str]:
+def _place(member: WatchedPhoto) -> tuple[bool, float, str]:
     """What the members of a group are ordered by: new photos first, then the most alike, ties by path."""
     return not member.new, -member.similarity, member.path

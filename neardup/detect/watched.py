@@ -63,7 +63,7 @@ VERIFIED = ("probability", "band", "verdict", "relation", "sentence", "inliers")
 
 
 @dataclass(frozen=True)
-class Member:
+class WatchedPhoto:
     """A photo of a found group.
 
     Attributes:
@@ -107,7 +107,7 @@ class Watched:
     encoder: str
     fingerprint: str
     pairs: tuple[NearPair, ...]
-    groups: tuple[tuple[Member, ...], ...]
+    groups: tuple[tuple[WatchedPhoto, ...], ...]
     reports: tuple[GroupReport, ...] = ()
     verified: VerifiedPairs | None = None
 

@@ -19,19 +19,18 @@ from neardup.arrays import Ints
 from neardup.encode.batch import with_batch
 from neardup.encode.encoder import loaded_encoder
 from neardup.encode.shards import (
-    COPIES,
-    SHARDS,
     Encoded,
     among,
     content_keys,
     encode_into,
     encoded_files,
+    encoded_tables,
     known_files,
     mark_of,
     open_store,
     unreadable_files,
 )
-from neardup.encode.store import Store
+from neardup.encode.store import Store, check_store
 from neardup.errors import EncoderError
 from neardup.images import MAX_PIXELS
 from neardup.settings.schema import Dtype, PrepareSettings
@@ -104,8 +103,10 @@ def open_collection(
         settings: which files are photographs, as `settings_of_folder` reads them.
 
     Raises:
+        ArchiveError: there is no such folder, or the store lies inside it.
         EncoderError: there is no such encoder.
     """
+    check_store(folder, store)
     loaded = loaded_encoder(encoder, device, precision)
     folder = folder.resolve()
     many = next(islice(walk_images(folder), MEASURED - 1, None), None) is not None
@@ -177,7 +178,7 @@ def new_shards(collection: Collection, known: Ints, size: int = SHARD) -> Iterat
 
 
 def _listed(collection: Collection, on_skip: OnSkip = ignore) -> Iterator[tuple[Ints, list[str]]]:
-    """Marks and paths of the folder's photos, some thousands at a time; what cannot be looked at is left out."""
+    """Marks and paths of the folder's photos, some thousands at a time; `on_skip` is told what cannot be looked at."""
     marks: list[int] = []
     paths: list[str] = []
     for path in walk_images(collection.folder, on_skip):
@@ -185,7 +186,10 @@ def _listed(collection: Collection, on_skip: OnSkip = ignore) -> Iterator[tuple[
             continue
         try:
             marks.append(mark_of(collection.folder, path))
-        except OSError:
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            on_skip(Skipped(path, f"the file cannot be looked at ({error.strerror})"))
             continue
         paths.append(path)
         if len(paths) == LISTED:
@@ -258,10 +262,10 @@ def encoded_photos(collection: Collection, present: Ints) -> Files:
         present: marks of the files that are there, ordered.
     """
     store = collection.vectors
-    names = [name for kind in (SHARDS, COPIES) for name in store.names(kind)]
+    names = list[str]()
     marks, contents, places, starts = [present[:0]], [present[:0]], [present[:0]], [0]
-    for name in names:
-        table = store.read(name, ["photo", "file"])
+    for name, table in encoded_tables(store):
+        names.append(name)
         listed = np.flatnonzero(among(table["file"].to_numpy(), present))
         marks.append(table["file"].to_numpy()[listed])
         contents.append(content_keys(table["photo"].take(pa.array(listed))))

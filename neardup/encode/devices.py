@@ -35,7 +35,7 @@ def torch_dtype(dtype: "Dtype") -> "torch.dtype | None":
 def without_torch(device: str, dtype: "Dtype") -> bool:
     """Whether an encoder in that number format is to compute on the CPU, in float32; torch is not asked for it.
 
-    `auto` is the CPU where there is neither a CUDA driver nor Apple's graphics.
+    `auto` is the CPU where there is no CUDA driver; Apple's graphics compute only where `mps` is asked for.
     """
     return dtype == "fp32" and (device == "cpu" or (device == "auto" and find_library("cuda") is None))
 
@@ -78,13 +78,21 @@ def one_core_a_thread() -> Iterator[tuple[int, Callable[[], None]]]:
     """
     torch = sys.modules.get("torch")
     if torch is None:
-        yield int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1), lambda: None
+        yield _cores(), lambda: None
         return
     threads = torch.get_num_threads()
     try:
         yield threads, lambda: torch.set_num_threads(1)
     finally:
         torch.set_num_threads(threads)  # with MKL, the 1 that one thread has set holds in all
+
+
+def _cores() -> int:
+    """The threads that OMP_NUM_THREADS allows, of a list the first number; else the cores that this process may use."""
+    allowed = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if allowed.isdecimal() and int(allowed):
+        return int(allowed)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @ProcessSetting

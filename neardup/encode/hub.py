@@ -11,7 +11,7 @@ from urllib.request import Request, urlopen
 import torch
 import transformers
 from huggingface_hub import constants, get_token, try_to_load_from_cache
-from huggingface_hub.errors import RepositoryNotFoundError, StrictDataclassError
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig
 
@@ -79,8 +79,11 @@ def _is_folder(name: str) -> bool:
             f"{name} is a file, and no model that neardup can load: name an ONNX file (.onnx), a TorchScript file "
             f"(.pt), a folder with a checkpoint, a hub id, or {BUILTIN}"
         )
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise EncoderError(f"there is no folder {name}: name a folder with a checkpoint, a hub id, or {BUILTIN}")
+    try:
+        try_to_load_from_cache(name, "config.json")
+    except HFValidationError:
+        sentence = f"there is no folder {name}: name a folder with a checkpoint, a hub id, or {BUILTIN}"
+        raise EncoderError(sentence) from None
     return False
 
 

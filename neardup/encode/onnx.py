@@ -30,6 +30,8 @@ MODEL = "model.onnx"
 """An ONNX file in a folder that stands for an encoder, with its `preprocessor_config.json` beside it."""
 PREPARATION = "preprocessor_config.json"
 """What transformers calls a checkpoint's image preparation."""
+CONFIG = "config.json"
+"""What transformers calls the description of a checkpoint's model."""
 LAYOUT = "data_format"
 """What transformers calls the order of an image's dimensions there: `channels_first` or `channels_last`."""
 PASS = 4
@@ -333,13 +335,17 @@ def of_checkpoint(name: str, folder: Path) -> OnnxEncoder:
         folder: holds `vision.onnx`, `model.safetensors`, `config.json` and `preprocessor_config.json`.
 
     Raises:
-        EncoderError: the weights are not those of the graph.
+        EncoderError: the weights are not those of the graph, or a file is missing or broken.
     """
-    graph = (folder / GRAPH).read_bytes()
-    config = json.loads((folder / PREPARATION).read_text(encoding="utf-8"))
-    weights, preparation = vision_weights(folder), Preparation.of(config)
-    model = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    fingerprint = fingerprint_of(weights, preparation, timm_architecture(model.get("vision_config", {})))
+    graph, weights = (folder / GRAPH).read_bytes(), vision_weights(folder)
+    try:
+        config, model = (json.loads((folder / file).read_text(encoding="utf-8")) for file in (PREPARATION, CONFIG))
+        preparation, architecture = Preparation.of(config), timm_architecture(model.get("vision_config", {}))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EncoderError(
+            f"{PREPARATION} or {CONFIG} of {name} cannot be read ({reason_of(error)}): copy the whole checkpoint again"
+        ) from error
+    fingerprint = fingerprint_of(weights, preparation, architecture)
     return OnnxEncoder(name, open_graph(name, graph, weights), preparation, fingerprint)
 
 

@@ -154,10 +154,24 @@ def among(values: Ints, ordered: Ints) -> Bools:
     return np.asarray(ordered[places] == values)
 
 
+def encoded_tables(store: Store) -> Iterator[tuple[str, pa.Table]]:
+    """The `photo` and `file` of each table that lists files with a vector, and the table's name.
+
+    A copy whose content has no vector any more, for somebody deleted its shard, is no file that is known.
+    """
+    for name in store.names(SHARDS):
+        yield name, store.read(name, ["photo", "file"])
+    contents = _contents(store)
+    contents.refresh()
+    for name in store.names(COPIES):
+        table = store.read(name, ["photo", "file"])
+        marks = np.where(contents.have(content_keys(table["photo"])), table["file"].to_numpy(), _NO_FILE)
+        yield name, table.set_column(1, "file", pa.array(marks))
+
+
 def encoded_files(store: Store) -> Ints:
     """The marks of all files whose content has a vector, int64 (n,), ordered."""
-    names = [name for kind in (SHARDS, COPIES) for name in store.names(kind)]
-    return _marks(store.read(name, ["file"]) for name in names)
+    return _marks(table for _, table in encoded_tables(store))
 
 
 def unreadable_files(store: Store, max_pixels: int) -> pa.Table:
@@ -234,6 +248,10 @@ class _Contents:
                 new = np.setdiff1d(np.concatenate(fresh), self._keys)
                 self._keys = np.insert(self._keys, np.searchsorted(self._keys, new), new)
             self._names = names
+
+    def have(self, keys: Ints) -> Bools:
+        """Whether each content, by its key, has a vector: bool (n,)."""
+        return among(keys, self._keys)
 
     def __contains__(self, photo: str) -> bool:
         """Whether a content, a SHA-256 in hex, has a vector."""

@@ -14,10 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from neardup.archive.scan import check_archive, check_folders
 from neardup.arrays import Vectors
 from neardup.errors import ArchiveError, install_hint
 from neardup.stages import STATE, delete_abandoned, replacing
-from neardup.tables import reading_parquet
+from neardup.tables import encodable, reading_parquet
 
 
 def store_of(out: Path, url: str | None = None) -> str:
@@ -28,6 +29,21 @@ def store_of(out: Path, url: str | None = None) -> str:
         url: the store that settings name; else it lies in the state folder of `out`.
     """
     return url or str(out.resolve() / STATE / "vectors")
+
+
+def check_store(archive: Path, url: str) -> None:
+    """Refuse an archive that is not there, and a store that cannot be opened or lies inside it, in whatever words.
+
+    Args:
+        archive: folder of the photos.
+        url: folder or URL of the vectors.
+
+    Raises:
+        ArchiveError: one of them is such.
+    """
+    check_archive(archive)
+    if folder := Store(url).folder:
+        check_folders(archive, folder, "--store")
 
 
 def write_vectors(table: pa.Table, where: Path | io.BytesIO) -> None:
@@ -45,7 +61,13 @@ def vector_column(vectors: Vectors) -> pa.FixedSizeListArray:
 
 
 def vectors_of(column: pa.ChunkedArray) -> Vectors:
-    """The vectors that a column of a table holds: float32 (n, d)."""
+    """The vectors that a column of a table holds: float32 (n, d).
+
+    Raises:
+        ValueError: they are not of one length, as another program writes lists.
+    """
+    if not pa.types.is_fixed_size_list(column.type):
+        raise ValueError(f"the vectors are a column of {column.type}")
     vectors = column.combine_chunks()
     rows = vectors.flatten().to_numpy(zero_copy_only=False).reshape(len(column), vectors.type.list_size)
     return np.ascontiguousarray(rows, dtype=np.float32)
@@ -65,11 +87,21 @@ class Store:
         """The store in a subfolder."""
         return Store(f"{self.url.rstrip('/')}/{name}")
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder of this machine that holds the tables; None where they lie elsewhere."""
+        _, folder, local = self._location
+        return Path(folder) if local else None
+
     @cached_property
     def _location(self) -> tuple[Any, str, bool]:
         """The file system of the address, the folder in it, and whether that is a folder of this machine."""
         if "::" in self.url and "://" not in self.url:
             raise ArchiveError(f"{self.url}: no folder of vectors may have :: in its path; name another one")
+        if (readable := encodable(self.url)) != self.url:
+            raise ArchiveError(
+                f"{readable}: no folder of vectors may have bytes in its path that are not UTF-8; rename it"
+            )
         try:
             system, folder = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError) as error:

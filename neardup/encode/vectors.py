@@ -1,5 +1,6 @@
 """Vectors: made once for each photo and encoder, kept in Parquet, never mixed."""
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -17,7 +18,7 @@ from neardup.arrays import Bools, Vectors
 from neardup.encode.batch import with_batch
 from neardup.encode.encoder import BUILTIN, Encoder, load_encoder
 from neardup.encode.shards import SHARDS, encode_into, open_store
-from neardup.encode.store import Store, store_of, vector_column, vectors_of, write_vectors
+from neardup.encode.store import Store, check_store, store_of, vector_column, vectors_of, write_vectors
 from neardup.errors import ArchiveError, EncoderError, UnreadableImageError
 from neardup.images import MAX_PIXELS
 from neardup.progress import bar
@@ -77,7 +78,9 @@ class Embeddings:
         """
         table = self.table()
         if folder:
-            table = table.replace_schema_metadata({**(table.schema.metadata or {}), "folder": str(folder.resolve())})
+            table = table.replace_schema_metadata(
+                {**(table.schema.metadata or {}), "folder": os.fsencode(folder.resolve())}
+            )
         with replacing(path) as partial:
             write_vectors(table, partial)
         return path
@@ -120,7 +123,7 @@ def folder_of(path: Path) -> Path | None:
     """
     with _reading(path):
         metadata = pq.read_schema(path).metadata
-    folder = (metadata or {}).get(b"folder", b"").decode()
+    folder = os.fsdecode((metadata or {}).get(b"folder", b""))
     return Path(folder) if folder and Path(folder).is_dir() else None
 
 
@@ -143,12 +146,13 @@ def embed(
         A row a photo, ordered by path.
 
     Raises:
-        ArchiveError: there is no such folder.
+        ArchiveError: there is no such folder, or the store lies inside it.
         EncoderError: there is no such encoder.
     """
     if store is None:
         with TemporaryDirectory() as temporary:
             return embed(folder, encoder, temporary, max_pixels)
+    check_store(Path(folder), str(store))
     model = load_encoder(encoder) if isinstance(encoder, str) else encoder
     archive = scan(Path(folder), patterns=("**",), exclude=(), max_pixels=max_pixels)
     for path, reason in archive.left_out:

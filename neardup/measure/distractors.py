@@ -22,7 +22,7 @@ from neardup.encode.vectors import Embeddings, embed_photos
 from neardup.errors import ArchiveError
 from neardup.images import MAX_PIXELS
 from neardup.settings.schema import PrepareSettings
-from neardup.stages import STATE, Stage, digest_file, digest_of, reading
+from neardup.stages import STATE, Stage, digest_of, reading
 from neardup.tables import load_rows, save_rows
 from neardup.words import typed
 
@@ -89,7 +89,8 @@ def draw(out: Path, count: int, seed: int = 0) -> list[Distractor]:
             )
         chosen = sorted(free, key=lambda photo: digest_of(seed, photo.sha256))[:count]
         names = distinct_names([photo.path for photo in chosen])
-        _copy(root, out / FOLDER, chosen, names)
+        copies = [(photo.path, name, photo.sha256) for photo, name in zip(chosen, names, strict=True)]
+        copy_photos(root, copies, out / FOLDER)
         rows = [
             Distractor(f"{FOLDER}/{name}", photo.path, photo.sha256) for photo, name in zip(chosen, names, strict=True)
         ]
@@ -160,18 +161,6 @@ def _named_by_ground_truth(archive: Archive, settings: PrepareSettings) -> Itera
         for row in sheet.rows:
             for cell in filter(None, row):
                 yield from names.find(cell.text).photos or names.find(names.suggest(cell.text)).photos
-
-
-def _copy(root: Path, folder: Path, photos: list[Photo], names: list[str]) -> None:
-    """Copy the photos to the folder under their names.
-
-    Raises:
-        ArchiveError: a photo is gone, or holds something else than when the archive was read.
-    """
-    copy_photos(root, [(photo.path, name) for photo, name in zip(photos, names, strict=True)], folder)
-    for photo, name in zip(photos, names, strict=True):
-        if digest_file(folder / name) != photo.sha256:
-            raise ArchiveError(f"{root / photo.path} changed while it was copied: run the same command again")
 
 
 def embed_distractors(out: Path, drawn: list[Distractor], encoder: Encoder, max_pixels: int = MAX_PIXELS) -> Embeddings:

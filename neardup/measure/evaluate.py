@@ -15,7 +15,7 @@ from neardup.encode.vectors import Embeddings
 from neardup.errors import ArchiveError
 from neardup.measure.bootstrap import Resample, resamples
 from neardup.measure.metrics import METRICS, NAMES, average_precision, ndcg
-from neardup.measure.scored import ScoredTestSet
+from neardup.measure.scored import ScoredTestSet, similarities_between
 from neardup.measure.threshold import calibrated_threshold
 from neardup.stages import reading, replacing, write_json
 from neardup.tables import save_rows
@@ -113,8 +113,10 @@ class Evaluation:
     def scored(self) -> ScoredTestSet:
         """The test set with its similarities, pairs and calibrated thresholds, which all metrics are computed from."""
         vectors = self.vectors.astype(np.float64)
-        distractors = vectors @ self.distractors.vectors.astype(np.float64).T if self.distractors.names else None
-        return ScoredTestSet.of(vectors @ vectors.T, self.groups, FOLDS, self.seed, distractors)
+        distractors = None
+        if self.distractors.names:
+            distractors = similarities_between(vectors, self.distractors.vectors.astype(np.float64))
+        return ScoredTestSet.of(similarities_between(vectors, vectors), self.groups, FOLDS, self.seed, distractors)
 
     @cached_property
     def threshold(self) -> float:

@@ -11,6 +11,8 @@ LANGUAGES = ("en", "fr")
 """ISO 639-1 codes of the languages that the page speaks; the first one is for whoever asks for none of them."""
 NARROW_SPACE = "\u202f"
 """What French writes between the thousands of a number and before a percent sign: a space that no line breaks at."""
+LEAST_CHANCE = 0.001
+"""The least probability that is written as a number, and what the greatest one lacks of 1."""
 _FOLDER = Path(__file__).parent / "locales"
 """Folder of the texts, a JSON file a language."""
 
@@ -75,9 +77,13 @@ class Words:
     language: str
 
     def say(self, name: str, **values: object) -> str:
-        """A text by its name, its places filled in; a whole number is written as the language does."""
+        """A text by its name, its places filled in; a whole number is written as the language does.
+
+        Where `n` is 1, the text that is called so and `_one` is taken, if there is one.
+        """
         written = {place: self.number(value) if isinstance(value, int) else value for place, value in values.items()}
-        return texts(self.language)[name].format(**written)
+        words = texts(self.language)
+        return (words.get(f"{name}_one", words[name]) if values.get("n") == 1 else words[name]).format(**written)
 
     def number(self, value: int) -> str:
         """A whole number with its thousands parted."""
@@ -89,6 +95,17 @@ class Words:
         # What is a hair below a step because it has no exact binary form is that step.
         value = math.floor(share * steps + 1e-9) / 10**digits
         return f"{value:g}".replace(".", ",") + f"{NARROW_SPACE}%" if self.language == "fr" else f"{value:g}%"
+
+    def chance(self, probability: float) -> str:
+        """A probability as a percentage, never rounded to certainty, as `chance_text` writes it elsewhere.
+
+        >>> Words("en").chance(0.98765), Words("en").chance(1.0), Words("en").chance(0.0003)
+        ('98.8%', 'over 99.9%', 'under 0.1%')
+        """
+        rounded = round(probability, 3)
+        bound = "under" if rounded < LEAST_CHANCE else "over" if rounded > 1 - LEAST_CHANCE else ""
+        shown = self.percent(min(max(rounded, LEAST_CHANCE), 1 - LEAST_CHANCE), 1)
+        return self.say(bound, p=shown) if bound else shown
 
 
 def language_of(accepted: str) -> str:

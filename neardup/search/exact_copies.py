@@ -5,7 +5,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from neardup.arrays import Ints
+from neardup.encode.shards import among
+from neardup.errors import ArchiveError
 from neardup.search.pairs import NearPairs
+from neardup.words import counted
 
 KINDS = ("near-duplicate", "equal vectors", "exact copy")
 """What two files of a pair are: two pictures, one picture to the encoder in other bytes, or the same bytes."""
@@ -35,8 +38,30 @@ def first_of(values: Ints) -> Ints:
     return np.asarray(first[which], dtype=np.int64)
 
 
+def rows_of(contents: Ints, contents_of_rows: Ints) -> Ints:
+    """The first row that holds the vector of each content: int64 (n,).
+
+    Args:
+        contents: int64 (n,), which are looked for.
+        contents_of_rows: int64 (m,), the content of each row.
+
+    Raises:
+        ArchiveError: no row holds one of them, for somebody deleted a shard while the photos were searched.
+    """
+    keys, firsts = np.unique(contents_of_rows, return_index=True)
+    lost = int(np.count_nonzero(~among(contents, keys)))
+    if lost:
+        raise ArchiveError(
+            f"the vectors of {counted(lost, 'photo')} went away while they were searched: run the same command again, "
+            "which encodes what lacks"
+        )
+    return np.asarray(firsts[np.searchsorted(keys, contents)], dtype=np.int64)
+
+
 def between_pictures(pairs: NearPairs, picture_of_row: Ints, files: Ints) -> NearPairs:
     """Pairs of pictures instead of rows, each once, of pictures that have a file.
+
+    Two workers' vectors of one content may differ in a bit: that is no pair, for no photo finds itself.
 
     Args:
         pairs: of rows.
@@ -46,7 +71,7 @@ def between_pictures(pairs: NearPairs, picture_of_row: Ints, files: Ints) -> Nea
     ends = np.sort(picture_of_row[np.stack([pairs.left, pairs.right])], axis=0)
     once = np.unique(ends[0] * len(files) + ends[1], return_index=True)[1]
     near = NearPairs(ends[0], ends[1], pairs.similarities).take(once)
-    return near.take((files[near.left] > 0) & (files[near.right] > 0))
+    return near.take((near.left != near.right) & (files[near.left] > 0) & (files[near.right] > 0))
 
 
 def by_first_file(pictures: Ints, near: NearPairs) -> tuple[Ints, NearPairs]:

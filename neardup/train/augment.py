@@ -4,6 +4,7 @@ It is also the same on any x86-64 machine with AVX2. Without OpenCV's vector cod
 were off by one.
 """
 
+import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,20 +15,20 @@ from typing import Any
 from PIL import Image
 
 from neardup.archive.trainingset import Caption, TrainingSet
-from neardup.images import MAX_PIXELS, read_image
+from neardup.images import MAX_PIXELS
 from neardup.progress import bar
-from neardup.stages import STATE, Stage, claim, digest_of, replacing
+from neardup.stages import STATE, Stage, claim, digest_contents, digest_of, read_json, replacing
 from neardup.tables import write_table
-from neardup.train.classic import Reduced
-from neardup.train.press import press
+from neardup.train.classic import SIDE, Reduced
+from neardup.train.press import press, read_reduced
 
-STEP = 2
+STEP = 3
 """Version of the recipes, raised when the copies of equal photos change."""
 
 RECIPES: Mapping[str, Callable[[Path, int], Callable[[int], Image.Image]]] = MappingProxyType(
     {
         "classic": lambda file, max_pixels: Reduced.read(file, max_pixels).copy,
-        "press": lambda file, max_pixels: partial(press, read_image(file, max_pixels=max_pixels)),
+        "press": lambda file, max_pixels: partial(press, read_reduced(file, max_pixels, SIDE)),
     }
 )
 """Name of a recipe → what makes, of a file of at most so many pixels, a function from a seed to a copy."""
@@ -69,7 +70,8 @@ def write_augmented(
 ) -> dict[str, Any]:
     """Write `train_dataset_aug/aug_<row>_<i>.jpg` and `df_training_aug.xlsx`; rows and copies count from 0.
 
-    Copies that are there already are kept, so that a killed run goes on.
+    Copies that are there already are kept, so that a killed run goes on. Where the folder is not as a finished run left
+    it, all are compared with what they must be.
 
     Args:
         out: the output folder, prepared.
@@ -96,9 +98,11 @@ def write_augmented(
         return dict(manifest["facts"])
     mark = digest_of(STEP, training.digest, recipe, copies, seed)
     _claim(folder, out / STATE / "augment-begun", mark)
+    recorded = read_json(stage.manifest).get("outputs", {}).get(folder.name)
+    damaged = recorded is not None and recorded != digest_contents(folder)
     copies_of = [[folder / f"aug_{row}_{i}.jpg" for i in range(copies)] for row in range(len(training.photos))]
     files = [out / "training_set" / photo.image_name for photo in training.photos]
-    write = partial(_write_copies, recipe=recipe, seed=seed, max_pixels=max_pixels)
+    write = partial(_write_copies, recipe=recipe, seed=seed, max_pixels=max_pixels, compare=damaged)
     # The default is four threads more than cores: of 4 s for 500 copies, 1.6 s were computing, the rest was files.
     with ThreadPoolExecutor() as pool:
         written = pool.map(write, files, [photo.sha256 for photo in training.photos], copies_of)
@@ -117,14 +121,19 @@ def write_augmented(
     return facts
 
 
-def _write_copies(file: Path, photo: str, targets: Sequence[Path], *, recipe: str, seed: int, max_pixels: int) -> None:
-    """Write a photo's copies unless they are all there."""
-    if all(target.is_file() for target in targets):
+def _write_copies(
+    file: Path, photo: str, targets: Sequence[Path], *, recipe: str, seed: int, max_pixels: int, compare: bool
+) -> None:
+    """Write a photo's copies unless they are all there and, if they are to be compared, have the right bytes."""
+    if not compare and all(target.is_file() for target in targets):
         return
     copies = augment(recipe, file, photo, range(len(targets)), seed, max_pixels)
     for target, copy in zip(targets, copies, strict=True):
+        copy.save(data := io.BytesIO(), "JPEG", quality=90)
+        if target.is_file() and target.read_bytes() == data.getvalue():
+            continue
         with replacing(target) as unfinished:
-            copy.save(unfinished, quality=90)
+            unfinished.write_bytes(data.getvalue())
 
 
 def _claim(folder: Path, sign: Path, mark: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from neardup.encode.trainable import Trainable, load_trainable
 from neardup.errors import DivergedError
+from neardup.measure.evaluate import clean
 from neardup.progress import bar
 from neardup.settings.schema import PrepareSettings, Recipe
 from neardup.stages import digest_contents, read_json, write_json
@@ -68,7 +69,12 @@ class Training:
         """Read the training that `train` finished in a folder."""
         record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
         history = tuple(EpochResult(**line) for line in record["history"])
-        shares = tuple(Share(**line) for line in record["shares"])
+        # An error that is infinite has no number in JSON.
+        errors = [math.inf if (error := line["validation_ndcg_error"]) is None else error for line in record["shares"]]
+        shares = tuple(
+            Share(**line | {"validation_ndcg_error": error})
+            for line, error in zip(record["shares"], errors, strict=True)
+        )
         return cls(
             folder / "checkpoint", history, record["best_epoch"], record["stopped_because"], record["facts"], shares
         )
@@ -242,7 +248,12 @@ def _fault(validation: Validation, spread: float) -> str:
 def _facts_of_kept(share: Share, history: Sequence[EpochResult]) -> dict[str, Any]:
     """The facts of the weights that are kept, and what they took."""
     seconds = round(sum(line.seconds for line in history), 3)
-    return {"epochs": len(history), "seconds": seconds, **asdict(share)}
+    return {"epochs": len(history), "seconds": seconds, **_in_json(share)}
+
+
+def _in_json(share: Share) -> dict[str, Any]:
+    """A share as JSON has it: an error that is infinite is None."""
+    return asdict(share) | {"validation_ndcg_error": clean(share.validation_ndcg_error)}
 
 
 def _ending(training: Training, kept_share: Share) -> str:
@@ -323,7 +334,8 @@ def _finish(training: Training, key: str, folder: Path) -> None:
     if training.shares:
         write_lines(folder / "shares.csv", Share, training.shares)
     checkpoint = {"checkpoint": training.checkpoint.name, "contents": digest_contents(training.checkpoint)}
-    write_json(folder / "training.json", asdict(training) | checkpoint | {"key": key})
+    shares = {"shares": [_in_json(share) for share in training.shares]}
+    write_json(folder / "training.json", asdict(training) | shares | checkpoint | {"key": key})
 
 
 def _finished(folder: Path, key: str) -> Training | None:

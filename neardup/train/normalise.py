@@ -10,6 +10,7 @@ import numpy as np
 from neardup.encode.background import BACKGROUND, Background
 from neardup.encode.encoder import BatchEncoder, load_encoder
 from neardup.errors import TrainingError
+from neardup.measure.evaluate import clean
 from neardup.settings.schema import Recipe
 from neardup.train.batches import Example, KnownPairs
 from neardup.train.data import TrainingData
@@ -50,7 +51,8 @@ class Normalisation:
     def facts(self) -> dict[str, Any]:
         """For `training.json`; where it is kept, what was measured with it is what was kept."""
         kept = {"validation_ndcg": self.normalised_ndcg, "validation_micro_ap": self.normalised_micro_ap}
-        return asdict(self) | (kept if self.normalised else {})
+        error = {"normalised_ndcg_error": clean(self.normalised_ndcg_error)}
+        return asdict(self) | error | (kept if self.normalised else {})
 
 
 def normalise(

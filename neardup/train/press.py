@@ -5,11 +5,14 @@ Every damage takes RGB uint8 and a generator, and returns RGB; sizes may change.
 
 import io
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
+
+from neardup.images import read_image
 
 Damage = Callable[[Image.Image, np.random.Generator], Image.Image]
 """What is done to a picture, by what a generator draws."""
@@ -21,6 +24,26 @@ _LIGHT_SCRATCHES = 0.7
 """Part of the scratches that are light, as those of a print are; those of a negative are dark."""
 _WORDS = ("la", "ville", "de", "port", "guerre", "soldats", "arrivent", "le", "camp", "rue", "soir", "navire", "foule")
 """Words of the captions that are drawn below a picture."""
+
+
+def read_reduced(file: Path, max_pixels: int, side: int) -> Image.Image:
+    """Decode a photo to be damaged, its shorter side below four times `side`, whatever its format.
+
+    Dots, blur and scratches are of so many pixels: on a scan of many more they would vanish where it is encoded. A
+    photo whose shorter side is below four times `side` already stays as it is.
+
+    Args:
+        file: the photo.
+        max_pixels: a larger photo is refused.
+        side: pixels that an encoder needs of the shorter side; at least twice as many are left.
+
+    Raises:
+        FileNotFoundError: the file is gone.
+        UnreadableImageError: the file cannot be read, is no image, or has over `max_pixels` pixels.
+    """
+    image = read_image(file, max_pixels=max_pixels, draft=side)
+    factor = min(image.size) // (2 * side)
+    return image.reduce(factor) if factor > 1 else image
 
 
 def halftone(image: Image.Image, rng: np.random.Generator) -> Image.Image:

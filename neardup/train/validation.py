@@ -22,14 +22,14 @@ from neardup.encode.files import encode_files
 from neardup.encode.protocol import BatchEncoder
 from neardup.encode.vision import shortest_side
 from neardup.errors import UnreadableImageError
-from neardup.images import read_image
 from neardup.measure.metrics import ndcg
 from neardup.measure.pairs import micro_average_precision
+from neardup.measure.scored import similarities_between
 from neardup.settings.schema import Recipe
 from neardup.train.augment import copy_seed
 from neardup.train.batches import WORKERS, Example, KnownPairs, as_bytes, unreadable
 from neardup.train.learner import VisionLearner
-from neardup.train.press import press
+from neardup.train.press import press, read_reduced
 from neardup.train.split import labels_of
 
 PARTS = 20
@@ -121,9 +121,9 @@ class NearDuplicates:
         return [as_bytes(processor, picture) for picture in self._pictures(example, shortest_side(processor))]
 
     def _pictures(self, example: Example, size: int) -> list[Image.Image]:
-        """A photo, its shortest side of at least `size` pixels where it has as many, and its press copies."""
+        """A photo, reduced to what an encoder of `size` pixels needs, and its press copies."""
         try:
-            image = read_image(example.image, max_pixels=example.max_pixels, draft=size)
+            image = read_reduced(example.image, example.max_pixels, size)
         except (OSError, UnreadableImageError) as error:
             raise unreadable(example, error) from error
         seeds = [copy_seed(example.photo, i, self._recipe.seed) for i in range(self._recipe.validation_copies)]
@@ -191,8 +191,9 @@ def _micro_ap(ranked: Bools) -> float:
 
 def _searches(copies: Floats, photos: Floats, groups: Ints) -> Iterator[tuple[Floats, Ints, int]]:
     """For each search the similarities of its gallery, the gallery's groups, and the group of the searched one."""
-    for i, similarities in enumerate(copies @ photos.T):
+    for i, similarities in enumerate(similarities_between(copies, photos)):
         yield similarities, groups, int(groups[i % len(groups)])
     alone = np.bincount(groups)[groups] == 1
     for photo in np.flatnonzero(~alone):
-        yield np.delete(photos @ photos[photo], photo), np.delete(groups, photo), int(groups[photo])
+        similarities = similarities_between(photos, photos[[photo]])[:, 0]
+        yield np.delete(similarities, photo), np.delete(groups, photo), int(groups[photo])

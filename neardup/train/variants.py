@@ -3,6 +3,7 @@
 A photo's variants are the same in any run: chance is seeded by the photo's path.
 """
 
+import io
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -87,7 +88,7 @@ def make_queries(folder: Path, out: Path, max_pixels: int = MAX_PIXELS) -> Queri
     Args:
         folder: of the photos; it is only read.
         out: where they go, into the same subfolders.
-        max_pixels: a larger photo is left out.
+        max_pixels: a larger photo is left out, and so is one that is too wide or too high for a JPEG.
 
     Raises:
         ArchiveError: the folder is not there.
@@ -107,12 +108,28 @@ def make_queries(folder: Path, out: Path, max_pixels: int = MAX_PIXELS) -> Queri
         photo = digest_of(path)
         copies = {"": image}
         copies |= {end: _variant(make, image, copy_seed(photo, i, 0)) for i, (end, make) in enumerate(VARIANTS.items())}
-        for target, copy in zip(_query_names(path, taken), copies.values(), strict=True):
+        try:
+            files = [_as_jpeg(copy) for copy in copies.values()]
+        except OSError as error:
+            skipped.append(Skipped(path, f"no JPEG can have {image.width} x {image.height} pixels ({error})"))
+            continue
+        for target, file in zip(_query_names(path, taken), files, strict=True):
             with replacing(out / target) as unfinished:
-                copy.save(unfinished, quality=95)
+                unfinished.write_bytes(file)
             written.append(out / target)
         photos.append(path)
     return Queries(tuple(written), tuple(photos), tuple((folder / item.path, item.reason) for item in skipped))
+
+
+def _as_jpeg(image: Image.Image) -> bytes:
+    """A picture as the bytes of a JPEG file.
+
+    Raises:
+        OSError: it is wider or higher than a JPEG can be.
+    """
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=95)
+    return file.getvalue()
 
 
 def _query_names(path: str, taken: set[str]) -> list[str]:

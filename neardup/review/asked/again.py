@@ -83,7 +83,7 @@ def ask_about(watched: "Watched", links: Links) -> list[Again]:
     verified = watched.verified
     if watched.folder is None or verified is None or verified.decision is None:
         return []
-    photos, said = verified.photos, links.decided
+    photos, deciding = verified.photos, links.decided
     chances = zip(by_content(verified.pairs, photos), verified.probabilities.tolist(), strict=True)
     probabilities = {pair: chance for pair, chance in chances if not isnan(chance)}
     group_of = {photos[row]: number for number, rows in enumerate(watched.rows, 1) for row in rows}
@@ -91,9 +91,9 @@ def ask_about(watched: "Watched", links: Links) -> list[Again]:
     new = {photo: path for photo, path in path_of.items() if path in arrived}
     reasons = asked_again(links, probabilities, verified.decision.fingerprint, group_of, new)
     rows = [
-        Again(path_of[first], path_of[second], first, second, said[first, second].verdict, why, said[first, second].id)
-        for (first, second), why in reasons.items()
-        if first in path_of and second in path_of
+        Again(path_of[pair[0]], path_of[pair[1]], *pair, deciding[pair].verdict, why, deciding[pair].id)
+        for pair, why in reasons.items()
+        if path_of.keys() >= set(pair)
     ]
     save_again(watched.folder, rows)
     return rows

@@ -87,6 +87,7 @@ class Queues:
         self._lock = threading.RLock()
         self._leases: dict[int, tuple[str, float]] = {}
         self._skipped: dict[str, dict[int, None]] = {}
+        self._broken: dict[str, set[int]] = {}
         self._gone: set[int] = set()
         self._again = load_again(results.out)
         self._beyond: dict[tuple[str, str], int] = {}
@@ -177,7 +178,7 @@ class Queues:
             rows, questions = self._rows(queue, group), self.questions(queue)
             held = {row for row, (owner, until) in self._leases.items() if owner != session and until > now}
             passed = self._skipped.get(session, {})
-            unavailable = held | set(but) | self._gone
+            unavailable = held | set(but) | self._gone | self._broken.get(session, set())
             waiting = [row for row in passed if row not in unavailable and bool((rows == row).any())]
             for row in chain(_without(rows, unavailable | passed.keys()), waiting):
                 if len(tasks) >= count:
@@ -217,9 +218,11 @@ class Queues:
         )
         return Task(number, pair, question, tuple(self.answers.of(photo, partner)))
 
-    def skip(self, session: str, number: int) -> None:
-        """Put a task behind all others for one person."""
+    def skip(self, session: str, number: int, *, broken: bool = False) -> None:
+        """Put a task behind all others for one person, or away where their browser cannot show its pictures."""
         with self._lock:
+            if broken:
+                self._broken.setdefault(session, set()).add(number)
             passed = self._skipped.setdefault(session, {})
             passed.pop(number, None)
             passed[number] = None

@@ -51,19 +51,19 @@ class Addresses:
     base: str
 
     def manifest(self, group: Group) -> str:
-        """Of a group's manifest."""
+        """The address of a group's manifest."""
         return f"{self.base}/manifests/group-{group.number}.json"
 
     def annotations(self, group: Group) -> str:
-        """Of the annotations that link a group's photos."""
+        """The address of the annotations that link a group's photos."""
         return f"{self.base}/annotations/group-{group.number}.json"
 
     def canvas(self, group: Group, sha256: str) -> str:
-        """Of a photo's canvas in a group's manifest."""
+        """The address of a photo's canvas in a group's manifest."""
         return f"{self.base}/manifests/group-{group.number}/canvas/{sha256}"
 
     def picture(self, sha256: str) -> str:
-        """Of the JPEG of a photo."""
+        """The address of the JPEG of a photo."""
         return f"{self.base}/pictures/{sha256}.jpg"
 
 

@@ -18,7 +18,7 @@ from neardup.measure.distractors import archive_of
 from neardup.review.record.links import Links, Pair
 from neardup.review.record.verdicts import Verdict
 from neardup.stages import STATE, replacing
-from neardup.tables import AS_TEXT, CREATED, encodable
+from neardup.tables import AS_TEXT, CREATED, encodable, write_text
 from neardup.verify.evidence import ordered
 
 COLOURS = {"kept": "", "new": "#c6efce", "moved": "#ffeb9c", "left": "#f8cbad"}
@@ -255,7 +255,7 @@ def write_proposal(path: Path, sheets: Mapping[str, Mapping[int, Sequence[Propos
             for row, cells in rows.items():
                 for column, cell in enumerate(cells):
                     if cell.text:
-                        sheet.write_string(row - 1, column, encodable(cell.text), forms[cell.kind])
+                        write_text(sheet, row - 1, column, cell.text, forms[cell.kind])
                     else:
                         sheet.write_blank(row - 1, column, None, forms[cell.kind])
                     if cell.reason:

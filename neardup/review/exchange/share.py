@@ -47,8 +47,7 @@ def share(
         VerdictError: the address is none.
         ArchiveError: the folder holds files that are not ours.
     """
-    address = urlsplit(base)
-    if address.scheme not in {"http", "https"} or not address.netloc or address.query or address.fragment:
+    if not _is_address(base):
         raise VerdictError(
             f"{base!r} is no address of a folder: write the one at which it will be, https://host/folder"
         )
@@ -72,6 +71,15 @@ def share(
     written.insert(0, write_page(folder / "index.html", "share", groups=strips, missing=missing))
     _delete_others(folder, groups)
     return written, missing
+
+
+def _is_address(base: str) -> bool:
+    """Whether a text is the address of a folder that a browser could open."""
+    try:
+        address = urlsplit(base)
+    except ValueError:  # as for a bracket that is not closed
+        return False
+    return address.scheme in {"http", "https"} and bool(address.netloc) and not (address.query or address.fragment)
 
 
 def _delete_others(folder: Path, groups: Sequence[Group]) -> None:

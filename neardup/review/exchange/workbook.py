@@ -14,7 +14,7 @@ from neardup.pages import jpeg, thumbnail
 from neardup.review.found.candidates import Candidate
 from neardup.review.record.verdicts import ANSWERS, Verdict, by_pair
 from neardup.stages import replacing
-from neardup.tables import AS_TEXT, CELL_LENGTH, CREATED, Value, encodable, write_csv
+from neardup.tables import AS_TEXT, CREATED, Value, encodable, write_csv, write_text
 
 SHEET = "pairs"
 """Name of the sheet that holds the pairs."""
@@ -143,7 +143,7 @@ def _lay_out(workbook: Any, sheet: Any, columns: Sequence[str], rows: int) -> No
 def _show(sheet: Any, row: int, column: int, data: bytes, words: str) -> None:
     """Put a picture into a cell, or the reason why there is none."""
     if not data:
-        sheet.write_string(row, column, words[:CELL_LENGTH])
+        write_text(sheet, row, column, words)
         return
     placement = {"image_data": io.BytesIO(data), "x_offset": 4, "y_offset": 4, "object_position": 1}
     sheet.insert_image(row, column, "photo.jpg", {**placement, "description": words[:250]})
@@ -154,7 +154,7 @@ def _write(sheet: Any, row: int, column: int, value: Value, form: Any) -> None:
     if value is None or value == "":
         sheet.write_blank(row, column, None, form)
     elif isinstance(value, str):
-        sheet.write_string(row, column, encodable(value)[:CELL_LENGTH], form)
+        write_text(sheet, row, column, value, form)
     else:
         sheet.write_number(row, column, value, form)
 

@@ -8,13 +8,14 @@ from types import MappingProxyType
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from neardup.archive.prepare import ARCHIVE_FILE
+from neardup.archive.prepare import remembered_root
 from neardup.errors import ArchiveError, VerdictError
 from neardup.images import MAX_PIXELS
 from neardup.review.found.facts import PhotoFacts
 from neardup.review.record.photo_pair import PhotoPair
+from neardup.review.record.references import References
 from neardup.review.record.verdicts import pair_of
-from neardup.stages import STATE, digest_if_readable, read_json
+from neardup.stages import digest_if_readable
 from neardup.verify.evidence import Evidence
 from neardup.verify.store import EVIDENCE, EvidenceByPair, read_evidence, read_facts, read_results
 from neardup.words import typed
@@ -138,8 +139,11 @@ class Found:
 
     @cached_property
     def by_pair(self) -> dict[tuple[str, str], Candidate]:
-        """Pair → the first candidate of these two contents."""
-        return {candidate.pair: candidate for candidate in reversed(self.candidates)}
+        """Pair → the first candidate of these two contents, in the order of the table."""
+        by_pair: dict[tuple[str, str], Candidate] = {}
+        for candidate in self.candidates:
+            by_pair.setdefault(candidate.pair, candidate)
+        return by_pair
 
     @classmethod
     def load(cls, out: Path, root: Path | None = None) -> "Found":
@@ -166,8 +170,15 @@ class Found:
         members: dict[int, list[str]] = {}
         for row in groups:
             members.setdefault(row["group"], []).append(row["photo"])
-        grouped = tuple(map(tuple, members.values()))
+        references = References(out)
+        grouped = tuple(_reference_first(paths, digests, references) for paths in members.values())
         return cls(home, tuple(candidates_in(pairs, digests)), grouped, digests, facts)
+
+
+def _reference_first(paths: Sequence[str], digests: Mapping[str, str], references: References) -> tuple[str, ...]:
+    """The photos of a group, the one that a person chose to stand for it first, if any did."""
+    chosen = references.among([digests[path] for path in paths if path in digests])
+    return tuple(sorted(paths, key=lambda path: digests.get(path) != chosen)) if chosen else tuple(paths)
 
 
 def digests_in(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -196,7 +207,7 @@ def candidates_in(
 
 def root_of(out: Path, root: Path | None, facts: Mapping[str, Any]) -> Path:
     """The archive: the folder that is named, else the one that was searched, else the one that was prepared."""
-    remembered = facts.get("archive") or read_json(out / STATE / ARCHIVE_FILE).get("root")
+    remembered = facts.get("archive") or remembered_root(out)
     if root is None and remembered is None:
         raise ArchiveError(
             f"{out} does not remember which photos it is about: run `neardup duplicates ARCHIVE --out {typed(out)}` "

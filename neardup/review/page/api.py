@@ -63,10 +63,11 @@ class Undo(Body):
 
 
 class Skip(Body):
-    """A pair that somebody puts off."""
+    """A pair that somebody puts off, or whose pictures their browser cannot show."""
 
     session: Name
     number: int
+    broken: bool = False
 
 
 class Change(Body):
@@ -132,7 +133,7 @@ def _add_tasks(app: FastAPI, desk: Desk, pages: Pages) -> None:
 
     @app.post("/api/skip")
     def skip(body: Skip) -> dict[str, Any]:
-        desk.queues.skip(body.session, body.number)
+        desk.queues.skip(body.session, body.number, broken=body.broken)
         return {}
 
 

@@ -75,6 +75,7 @@ class Searches:
         photo = desk.results.content(query) or Photo(query, "", PhotoFacts("", ""))
         with self._lock:
             self._kept[query] = Search(photo, hits, desk.prove(query, data, hits))
+            self._kept.move_to_end(query)
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         return query

@@ -1,6 +1,6 @@
 """The server of the review page: its pages, its pictures, and what they ask for; it listens where it is told to."""
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +16,7 @@ from neardup.errors import ArchiveError, NeardupError, StorageError, UnreadableI
 from neardup.review.asked.queues import CONTRADICTIONS
 from neardup.review.page.api import add_api
 from neardup.review.page.desk import Desk
-from neardup.review.page.group import GROUPS_A_PAGE
+from neardup.review.page.group import A_PAGE, GROUPS_A_PAGE
 from neardup.review.page.pages import QUEUES, Pages, words_of
 from neardup.review.page.payloads import Alignment
 from neardup.review.page.pictures import SIDES
@@ -51,9 +51,9 @@ def create_app(desk: Desk, names: frozenset[str], token: str = "") -> Guard:
 
     app = FastAPI(title="neardup review", docs_url=None, redoc_url=None, openapi_url=None, lifespan=living)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    _answer_errors(app)
-    _add_pictures(app, desk)
     pages, searches = Pages(desk), Searches(desk)
+    _answer_errors(app, pages)
+    _add_pictures(app, desk)
     _add_queues(app, desk, pages)
     _add_search(app, desk, pages, searches)
     _add_groups(app, desk, pages)
@@ -61,18 +61,27 @@ def create_app(desk: Desk, names: frozenset[str], token: str = "") -> Guard:
     return Guard(app, names, token)
 
 
-def _answer_errors(app: FastAPI) -> None:
+def _answer_errors(app: FastAPI, pages: Pages) -> None:
     """Have every error of the user's answered by its one sentence."""
 
+    def answer(request: Request, sentence: str, status: int) -> Response:
+        """The sentence on a page for whoever opened an address, as JSON for a script."""
+        if "text/html" in request.headers.get("accept", ""):
+            with suppress(NeardupError):  # what is broken may break every page
+                page = pages.page(request, "review_base", "", fault=sentence)
+                page.status_code = status
+                return page
+        return JSONResponse({"error": sentence}, status)
+
     @app.exception_handler(NeardupError)
-    async def refused(_: Request, error: NeardupError) -> JSONResponse:
+    async def refused(request: Request, error: NeardupError) -> Response:
         status = 404 if isinstance(error, ArchiveError) else 503 if isinstance(error, StorageError) else 422
-        return JSONResponse({"error": str(error)}, status)
+        return answer(request, str(error), status)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        return JSONResponse({"error": f"the request is not as it should be ({faults})"}, 422)
+        return answer(request, f"the request is not as it should be ({faults})", 422)
 
 
 def _add_pictures(app: FastAPI, desk: Desk) -> None:
@@ -178,4 +187,5 @@ def _add_groups(app: FastAPI, desk: Desk, pages: Pages) -> None:
         except UnreadableImageError as error:
             raise ArchiveError(str(error)) from error
         setup = {"done": words_of(request).say(done)} if done in CHANGES else {}
-        return pages.page(request, "review_group", "groups", group=found, part=max(0, part), undo=undo, setup=setup)
+        shown = {"group": found, "part": max(0, part), "page_size": A_PAGE, "groups": desk.results.groups}
+        return pages.page(request, "review_group", "groups", **shown, undo=undo, setup=setup)

@@ -43,7 +43,7 @@ def open_database(file: Path, url: str) -> tuple[Engine, str]:
         VerdictError: it cannot be opened, or is none of verdicts.
     """
     try:
-        address = make_url(url or f"sqlite:///{file}")
+        address = make_url(url) if url else URL.create("sqlite", database=str(file))
         # A password may stand in the query, too.
         place = address.set(query={}).render_as_string(hide_password=True) if url else str(file)
         if address.get_backend_name() not in DIALECTS:

@@ -5,7 +5,7 @@ import { VIEWS, look, pan, show, zoomBy } from "./stage.js";
 
 const RETRY_MS = 2000;
 const announce = (text) => { by("live").textContent = text; };
-const broken = new Set(); // numbers of pairs whose pictures could not be loaded: they are not asked for again
+const LONGEST_S = 86400; // the server takes no longer time for an answer
 let tasks = [], seen = null, shownAt = 0, loaded = false, retry = 0, work = Promise.resolve();
 
 /** A list that the browser keeps under a name. */
@@ -35,7 +35,7 @@ const leave = () => (history.length > 1 ? history.back() : location.assign("/rev
 /** Get the next pairs, so that three are drawn ahead; the page of one pair is left once that is answered. */
 async function more() {
   if (setup.one && loaded) return tasks.length || leave();
-  const but = [...tasks, ...outbox.get()].map((one) => one.number).concat(...broken).filter(Number.isInteger);
+  const but = [...tasks, ...outbox.get()].map((one) => one.number).filter(Number.isInteger);
   const answer = await ask(`${setup.source}&${new URLSearchParams({ session, who: person(), but, held: tasks.length })}`);
   tasks.push(...answer.tasks.filter((one) => !tasks.some((task) => task.number === one.number)));
   for (const task of tasks) (task.part ??= drawn(task)).catch(() => {});
@@ -54,7 +54,7 @@ async function next() {
   if (!task) return announce(setup.texts.nothing_left);
   const part = await (task.part ??= drawn(task)).catch(() => null);
   if (tasks[0] !== task) return;
-  if (!part) return broken.add(task.number) && actions.skip();
+  if (!part) return actions.skip(true);
   show(task, part);
   by("correction").reset();
   shownAt = performance.now();
@@ -90,7 +90,8 @@ async function send() {
     delete by("notice").dataset.unsent;
   } catch (error) {
     const waiting = outbox.get().length;
-    notice(`${error.message} ${waiting ? setup.texts.not_saved.replace("{n}", waiting) : ""}`);
+    const unsaved = setup.texts[waiting === 1 ? "not_saved_one" : "not_saved"];
+    notice(`${error.message} ${waiting ? unsaved.replace("{n}", waiting) : ""}`);
     by("notice").dataset.unsent = "yes";
     retry = setTimeout(() => queue(send), RETRY_MS);
   }
@@ -105,16 +106,23 @@ function answer(verdict) {
   done("/api/verdict", {
     id, photo: task.photo.sha256, partner: task.partner.sha256, verdict, who: person(), queue: setup.queue,
     ...correction, relation: correction.relation || task.relation || "",
-    seconds: (performance.now() - shownAt) / 1000, supersedes: task.said.map((one) => one.id),
+    seconds: Math.min((performance.now() - shownAt) / 1000, LONGEST_S), supersedes: task.said.map((one) => one.id),
   });
+}
+
+/** Send an answer no more that still waits to be sent; its pair. */
+async function unsend({ id, photo, partner }) {
+  outbox.set(outbox.get().filter((one) => one.body.id !== id));
+  const { tasks: [task] } = await ask(`/api/pair/${photo}/${partner}?queue=${setup.queue}`);
+  return { task };
 }
 
 /** Take the last answer back and show its pair again. */
 async function undo() {
-  const id = past.get().at(-1);
+  const id = past.get().at(-1), unsent = outbox.get().find((one) => one.body.id === id);
   if (!id) return notice(setup.texts.nothing_to_undo);
   try {
-    const { task } = await ask("/api/undo", { ids: [id], who: person() });
+    const { task } = await (unsent ? unsend(unsent.body) : ask("/api/undo", { ids: [id], who: person() }));
     tasks = [task, ...tasks.filter((one) => one.number !== task?.number)].filter(Boolean).slice(0, 5);
     notice("");
     await next();
@@ -137,9 +145,14 @@ async function swap() {
 }
 
 for (const verdict of ["same", "same scene", "different", "cannot tell"]) actions[verdict] = () => answer(verdict);
-for (const view of VIEWS) actions[view] = () => tasks.length && look(view);
+for (const view of VIEWS.filter((name) => document.querySelector(`[data-action=${name}]`))) {
+  actions[view] = () => tasks.length && look(view);
+}
 Object.assign(actions, {
-  skip: () => setup.one ? leave() : tasks.length && done("/api/skip", { session, number: tasks[0].number }),
+  skip(broken = false) {
+    if (setup.one) return leave();
+    return tasks.length && done("/api/skip", { session, number: tasks[0].number, broken });
+  },
   undo: () => queue(undo),
   swap: () => tasks.length && swap().catch((error) => notice(error.message)),
   "zoom in": () => zoomBy(1.5), "zoom out": () => zoomBy(1 / 1.5), "zoom off": () => zoomBy(0),

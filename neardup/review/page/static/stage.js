@@ -1,7 +1,7 @@
 // Two photos side by side, or one laid over the other; a zoom moves both. How a view looks is said by the style.
 // All places are shares of a photo's width and height; a matrix takes those of one photo to those of the other.
 
-import { ask, by } from "./review.js";
+import { ask, by, notice } from "./review.js";
 
 const MOST = 16, SHARP = 1.5; // the greatest zoom, and the one from which the large pictures are fetched
 const STEP = 0.01; // share of a width over which the scale of a matrix is taken
@@ -27,7 +27,7 @@ const paneOf = (event) => pair && event.target.closest(".pane");
 
 /** Put both photos where the zoom wants them: the middle of each shows the same place at the same size. */
 function layout() {
-  if (!pair) return;
+  if (!pair || by("task").hidden) return;
   const [photo, partner] = stage.querySelectorAll(".frame"), { offsetWidth: width, offsetHeight: height } = photo;
   const back = matrixOf(pair.back), [x, y] = moved(back, zoom.x, zoom.y), [u, v] = moved(back, zoom.x + STEP, zoom.y);
   const step = Math.hypot((u - x) * partner.offsetWidth, (v - y) * partner.offsetHeight);
@@ -51,7 +51,7 @@ export function show(shown, part) {
 export function look(view) {
   stage.dataset.view = view;
   for (const name of VIEWS) document.querySelector(`[data-action=${name}]`)?.setAttribute("aria-pressed", name === view);
-  if (view === "points" && !stage.querySelector(".point")) point();
+  if (view === "points" && !stage.querySelector(".point")) point().catch((error) => notice(error.message));
   layout();
 }
 
