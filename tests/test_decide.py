@@ -418,7 +418,7 @@ def test_a_decision_says_what_it_rests_on(decision: Decision) -> None:
     same = group_of[pairs.left] == group_of[pairs.right]
     reached = pairs.features[same, 0] >= decision.loosest
     assert (decision.groups, decision.pairs, decision.source) == (40, len(same), "made pairs")
-    assert 0.99 <= reached.mean() <= 1
+    assert 0.99 <= reached.mean() < 1
     assert (pairs.features[same, 0] >= decision.loosest + 0.01).mean() < 1
 
 

@@ -265,6 +265,14 @@ def test_a_pair_without_a_match_joins_nothing(keypoints: int) -> None:
     assert group_pairs(2, untold, Constraints(together=((0, 1),)))[0].tolist() == [0, 0]
 
 
+def test_a_pair_without_a_match_speaks_against_no_group() -> None:
+    """A likely pair in which geometry finds nothing neither joins nor parts, where a third photo joins both."""
+    pairs = decided([SCENE] * 3, {(0, 1): 0.99, (1, 2): 0.99, (0, 2): 0.95})
+    unlike = replace(pairs.evidence[2], transform=None)  # type: ignore[type-var]
+    groups, _ = group_pairs(3, replace(pairs, evidence=[*pairs.evidence[:2], unlike]))
+    assert groups.tolist() == [0, 0, 0]
+
+
 def test_a_pair_that_was_not_verified_weighs_its_probability() -> None:
     """Geometry was not asked, which is not the same as that it cannot tell."""
     unverified = replace(decided([SCENE] * 2, {(0, 1): 0.99}), evidence=[None])
@@ -364,6 +372,8 @@ def test_the_reference_is_the_largest_photo_that_is_no_crop() -> None:
     assert report_of(3, crop, [900, 400, 401]).reference == 2
     framed = linked({(0, 1): 0.9}, {(0, 1): (0.92, 0.62)})
     assert report_of(2, framed, [900, 400]).reference == 1
+    misfit = linked({(0, 1): 0.9}, {(0, 1): (0.99, 0.96)})
+    assert report_of(2, misfit, [900, 400]).reference == 0
     circle = linked(
         {(0, 1): 0.9, (1, 2): 0.9, (0, 2): 0.9}, dict.fromkeys([(0, 1), (1, 2)], (1.0, 0.4)) | {(0, 2): (0.4, 1.0)}
     )

@@ -394,3 +394,11 @@ def test_points_agree_within_a_share_of_the_diagonal() -> None:
     found = match_of(photo(points, descriptors), photo(moved, descriptors))
     assert found is not None
     assert found.inliers >= 55
+
+
+def test_exacter_than_a_third_of_the_tolerance_is_no_further_evidence() -> None:
+    """A photo that matches itself to the last digit: 35 % of ten pixels, for a diagonal of 500, count as missed."""
+    points, descriptors = points_and_descriptors(10)
+    found = match_of(photo(points, descriptors), photo(points, descriptors))
+    assert found is not None
+    assert found.log_false_alarms == pytest.approx(log_false_alarms(np.zeros(60), 400 * 300, 3.5))
