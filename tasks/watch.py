@@ -31,19 +31,24 @@ def look_for_new(
     By default candidates are taken from the decision's loosest similarity on, or without one at or above the
     checkpoint's own threshold.
     """
+
+    def say(sentence: str) -> None:
+        get_run_logger().info(sentence)
+
     encoder = copy(loaded_encoder(checkpoint, settings.device))
     encoder.name = name
-    decision = decision_for(out, encoder.fingerprint, checkpoint, get_run_logger().info) if verify else None
+    decision = decision_for(out, encoder.fingerprint, checkpoint, say) if verify else None
     if threshold is None:
         threshold = decision.loosest if decision else calibrated_beside(checkpoint, encoder.fingerprint)
     verification = Verification(decision, judged_pairs(out)) if verify else None
-    say, store = get_run_logger().info, settings.cluster.store
     again: list[Again] = []
 
     def ask_again(watched: Watched) -> None:
         again.extend(ask_about(watched, links_of(out)) if watched.verified else ())
 
-    watched = watch(archive, out, settings.prepare, encoder, threshold, say, store, verification, ask_again)
+    watched = watch(
+        archive, out, settings.prepare, encoder, threshold, say, settings.cluster.store, verification, ask_again
+    )
     if again:
         say(f"{counted(len(again), 'answered pair')} to look at again: asked_again.csv says which and why")
     return watched, again

@@ -28,22 +28,16 @@ from neardup.verify.differences import SAID_STEP, Pictures, differences_of
 from neardup.verify.evidence import Evidence, ordered
 from neardup.verify.frames import frames_of
 from neardup.verify.keypoints import KEYPOINTS_STEP, LocalFeatures, local_features, opencv_major
-from neardup.verify.match import MATCH_STEP, Prepared, best_matches, better, plausible
+from neardup.verify.match import MATCH_STEP, Match, Prepared, best_matches, better, plausible
 from neardup.verify.perspective import perspective_of
 from neardup.verify.picture import WIDTH, Terms, explain_picture
-from neardup.verify.picture_area import agreeing_share
-from neardup.verify.pixels import GreyPhoto, LaidPair, compare
+from neardup.verify.picture_area import LEAST_AGREEING, agreeing_share
+from neardup.verify.pixels import Comparison, GreyPhoto, LaidPair, compare
 from neardup.verify.store import EvidenceByPair, KeypointCache
 from neardup.verify.surroundings import plainness
 
 VERIFY_STEP = 7
 """Version of what decisions go by; bumped when it changes for equal photos, as are those of keypoints and matches."""
-LEAST_AGREEING = 0.62
-"""Share of what lies among matched points below which they are of a headline, an imprint or a border, not a picture.
-
-Pairs of different photographs on one mount with two lines of text, or within one ornate border, have at most .58; the
-863 matches of a press archive's groups at least .70, exposures of one plate .76, press copies .95.
-"""
 CORES = max(1, cv2.getNumberOfCPUs())
 """Pairs and photos that are worked on at once, unless a caller says otherwise."""
 MANY = 2048
@@ -108,17 +102,11 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
     if best is None or not plausible(best):
         return evidence, np.empty((0, 4), np.float32)
     frames = frames_of(best.transform, *sizes)
-    greys = [GreyPhoto(photo.features.grey, photo.size, photo.features.screen) for photo in (first, second)]
-    laid = LaidPair(greys[0], greys[1], best.transform)
-    pixels = compare(laid)
-    if perspective := perspective_of(best.candidates, best.transform, *sizes):
-        in_perspective = replace(laid, transform=perspective)
-        if compare(in_perspective).correlation >= pixels.correlation:  # pixels, to which it was not fitted, bear it out
-            laid = in_perspective
+    laid, pixels = _laid(first, second, best)
     if agreeing_share(laid, best.points) < LEAST_AGREEING:
         return evidence, np.empty((0, 4), np.float32)
     pictures = Pictures.of(laid, best.points)
-    plain_first, plain_second = plainness(greys[0], greys[1], laid.transform)
+    plain_first, plain_second = plainness(laid.first, laid.second, laid.transform)
     matched = replace(
         evidence,
         transform=laid.transform,
@@ -138,6 +126,18 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
         picture_second=pictures.boxes[1],
     )
     return matched, best.points
+
+
+def _laid(first: Prepared, second: Prepared, match: Match) -> tuple[LaidPair, Comparison]:
+    """Two photos laid on each other, in perspective where pixels bear it out, and compared by the affine match."""
+    greys = [GreyPhoto(photo.features.grey, photo.size, photo.features.screen) for photo in (first, second)]
+    laid = LaidPair(greys[0], greys[1], match.transform)
+    pixels = compare(laid)
+    if perspective := perspective_of(match.candidates, match.transform, first.size, second.size):
+        in_perspective = replace(laid, transform=perspective)
+        if compare(in_perspective).correlation >= pixels.correlation:  # the pixels, to which it was not fitted
+            laid = in_perspective
+    return laid, pixels
 
 
 def matched_points(first: LocalFeatures, second: LocalFeatures) -> Vectors:
