@@ -21,7 +21,7 @@ from neardup.verify.differences import levels_of
 from neardup.verify.evidence import Box, Evidence
 from neardup.verify.keypoints import features_of_image
 from neardup.verify.match import Prepared
-from neardup.verify.picture import LABEL, WIDTH, _waterfall, explain_picture, panels_of
+from neardup.verify.picture import GAP, LABEL, SENTENCE, WIDTH, _font, _waterfall, _wrapped, explain_picture, panels_of
 from neardup.verify.pixels import GreyPhoto, LaidPair, align, compare
 from neardup.verify.relation import Kind, place_of, relation_of
 from neardup.verify.verifier import proof_of
@@ -375,3 +375,11 @@ def test_the_picture_never_takes_the_place_of_a_photo(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match=r"link\.png is one of the two photos"):
         explain_files(tmp_path / "a.png", tmp_path / "b.png", tmp_path / "link.png")
     assert (tmp_path / "b.png").read_bytes() == before
+
+
+def test_a_name_that_is_longer_than_a_line_is_broken() -> None:
+    """Nothing of the sentence runs off the page or is lost."""
+    sentence, font = f"{'m' * 124}.jpg has the same frame as b.jpg; 9 points agree.", _font(SENTENCE)
+    lines = _wrapped(sentence, font)
+    assert max(map(font.getlength, lines)) <= WIDTH - 2 * GAP
+    assert "".join(lines).replace(" ", "") == sentence.replace(" ", "")

@@ -344,12 +344,15 @@ def _waterfall(terms: Terms) -> Image.Image:
 
 
 def _wrapped(sentence: str, font: ImageFont.FreeTypeFont) -> list[str]:
-    """A sentence in lines that fit the page."""
-    lines = [""]
+    """A sentence in lines that fit the page; a file's name that is longer than a line is broken where the line ends."""
+    lines, width = [""], WIDTH - 2 * GAP
     for word in sentence.split(" "):
         longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and font.getlength(longer) > WIDTH - 2 * GAP:
+        if lines[-1] and font.getlength(longer) > width:
             lines.append(word)
         else:
             lines[-1] = longer
+        while font.getlength(lines[-1]) > width:
+            fitting = next(end for end in range(len(lines[-1]), 0, -1) if font.getlength(lines[-1][:end]) <= width)
+            lines[-1:] = [lines[-1][:fitting], lines[-1][fitting:]]
     return lines
