@@ -9,7 +9,7 @@ import numpy as np
 from neardup.arrays import Bools, Vectors
 from neardup.verify.evidence import Box
 from neardup.verify.frames import Size, by_centres, inverse, rescaled
-from neardup.verify.picture_area import inside_box, picture_box
+from neardup.verify.picture_area import Agreement, inside_box, picture_box
 from neardup.verify.pixels import AlignedPair, LaidPair, Round, align, begun, factors_of, settle, subtract
 from neardup.verify.spots import spots_of
 from neardup.verify.tones import correlation
@@ -48,21 +48,16 @@ class Pictures:
     boxes: Boxes = (None, None)
 
     @classmethod
-    def of(cls, photos: LaidPair, points: Vectors) -> Self:
+    def of(cls, photos: LaidPair, points: Vectors, agreement: Agreement | None) -> Self:
         """Find where the pictures lie in two photos.
 
         Args:
             photos: both photos as they lie on each other.
             points: float32 (n, 4), matched points in full pixels of both.
+            agreement: of the first photo and the second; None where nothing can be compared.
         """
-        first, second, transform = photos.first, photos.second, photos.transform
-        return cls(
-            photos,
-            (
-                picture_box(first, second, transform, points[:, :2]),
-                picture_box(second, first, inverse(transform), points[:, 2:]),
-            ),
-        )
+        turned = Agreement.between(photos.second, photos.first, inverse(photos.transform))
+        return cls(photos, (picture_box(agreement, points[:, :2]), picture_box(turned, points[:, 2:])))
 
     def begun(self) -> tuple[Round, ...]:
         """What the comparison of the pictures begins with, as `pixels.begun` gives it."""

@@ -1,11 +1,15 @@
 """Where the picture ends in a photo that also shows a mount, a text or another picture beside it, if they share one."""
 
+from dataclasses import dataclass
+from typing import Self
+
 import cv2
 import numpy as np
 
 from neardup.arrays import Bools, Floats, Vectors
 from neardup.verify.evidence import Box, Transform
-from neardup.verify.pixels import AlignedPair, GreyPhoto, LaidPair, align, masked_mean_of
+from neardup.verify.frames import Size
+from neardup.verify.pixels import AlignedPair, GreyPhoto, align, masked_mean_of
 from neardup.verify.samples import middle_of
 
 SIDE = 120
@@ -54,49 +58,77 @@ Pairs of different photographs on one mount with two lines of text, or within on
 """
 
 
-def agreeing_share(pair: LaidPair, points: Vectors) -> float:
+@dataclass(frozen=True)
+class Agreement:
+    """How far the structure of two photos agrees around each pixel, whatever their tones.
+
+    Attributes:
+        size: width and height of the first photo in full pixels.
+        aligned: both photos in its frame, small.
+        values: float32 (h, w), correlation of the two photos in a window, -1 to 1, whose sign is turned for a negative.
+        weights: float32 (h, w), how much structure the window has, 0 to `MOST`; 0 outside of the overlap and where both
+            photos are even.
+    """
+
+    size: Size
+    aligned: AlignedPair
+    values: Vectors
+    weights: Vectors
+
+    @classmethod
+    def between(cls, photo: GreyPhoto, other: GreyPhoto, transform: Transform) -> Self | None:
+        """Compare two photos; None where no pixel of the small pictures shows both.
+
+        Args:
+            photo: the first photo.
+            other: the second photo.
+            transform: full pixels of `photo` to those of `other`.
+        """
+        aligned = align(photo, other, transform, SIDE)
+        return cls(photo.size, aligned, *_agreement(aligned)) if aligned.overlap.any() else None
+
+
+def agreeing_share(found: Agreement | None, points: Vectors) -> float:
     """Share of what lies among matched points that agrees in two photos, 0 to 1; 1 where nothing has structure there.
 
     Two photos on equal mounts, above one imprint and below one headline, match in both lines, and nothing between these
     agrees. Beside a crop on a mount, or a picture in a page, much disagrees as well, but no matched point lies there.
 
     Args:
-        pair: two photos as they lie on each other.
-        points: float32 (n, 4), matched points in full pixels of both, at least 3.
+        found: of both photos; None where nothing can be compared.
+        points: float32 (n, 2), matched points in full pixels of the first photo, at least 3.
     """
-    aligned = align(pair.first, pair.second, pair.transform, SIDE)
-    agreement, weights = _agreement(aligned)
-    height, width = aligned.overlap.shape
-    places = points[:, :2] * np.asarray([width / pair.first.size[0], height / pair.first.size[1]], dtype=np.float32)
+    if found is None:
+        return 1.0
+    height, width = found.values.shape
+    places = points * np.asarray([width / found.size[0], height / found.size[1]], dtype=np.float32)
     corners = np.round(cv2.convexHull(places)).astype(np.int32)
     among, near = (np.zeros((height, width), dtype=np.uint8) for _ in range(2))
     cv2.fillConvexPoly(among, corners, 1)
     for x, y in np.round(places).astype(int).tolist():
         cv2.circle(near, (x, y), NEARBY, 1, -1)
-    compared = aligned.overlap & (among > 0) & (weights > STRUCTURED)
-    agrees = (agreement > SIMILAR) | (near > 0)
+    compared = found.aligned.overlap & (among > 0) & (found.weights > STRUCTURED)
+    agrees = (found.values > SIMILAR) | (near > 0)
     return float(agrees[compared].mean()) if compared.any() else 1.0
 
 
-def picture_box(photo: GreyPhoto, other: GreyPhoto, transform: Transform, points: Vectors) -> Box | None:
+def picture_box(found: Agreement | None, points: Vectors) -> Box | None:
     """Where the picture lies in a photo that shows something else as well in the place of what the other photo shows.
 
     A mount over a part of the picture, or a text or another picture beside a crop, has a straight edge in the photo
     that it is in, along a strip in which the two photos have nothing in common; the other photo has no edge there.
 
     Args:
-        photo: the photo whose picture is looked for.
-        other: a photo of which it shows at least a part.
-        transform: full pixels of `photo` to those of `other`.
-        points: float32 (n, 2), matched points in full pixels of `photo`; but for a few they lie in the picture.
+        found: of the photo whose picture is looked for and one of which it shows a part; None where nothing can be
+            compared.
+        points: float32 (n, 2), matched points in full pixels of the photo; but for a few they lie in the picture.
 
     Returns:
         The picture's box in full pixels; None where nothing has to be cut off.
     """
-    aligned = align(photo, other, transform, SIDE)
-    if aligned.overlap.sum() < LEAST_OVERLAP:
+    if found is None or found.aligned.overlap.sum() < LEAST_OVERLAP:
         return None
-    agreement, weights = _agreement(aligned)
+    aligned, agreement, weights = found.aligned, found.values, found.weights
     structured = aligned.overlap & (weights > 0)
     if not structured.any():
         return None
@@ -108,7 +140,7 @@ def picture_box(photo: GreyPhoto, other: GreyPhoto, transform: Transform, points
     height, width = aligned.overlap.shape
     left, top, across, down = cv2.boundingRect(aligned.overlap.astype(np.uint8))
     ends, edges = (left, top, left + across, top + down), [0, 0, width, height]
-    x, y = photo.size[0] / width, photo.size[1] / height
+    x, y = found.size[0] / width, found.size[1] / height
     inside = _around(inside, np.asarray(points / [x, y], dtype=np.float64))
     for side, (cut, end) in enumerate(zip(inside, ends, strict=True)):
         if (cut - end if side < 2 else end - cut) < LEAST_STRIP:  # noqa: PLR2004 - the sides are left, top, right, bottom
@@ -125,12 +157,7 @@ def picture_box(photo: GreyPhoto, other: GreyPhoto, transform: Transform, points
 
 
 def _agreement(aligned: AlignedPair) -> tuple[Vectors, Vectors]:
-    """How far the structure around each pixel agrees, and how much there is of it, whatever the tones.
-
-    Returns:
-        float32 (h, w), correlation of the two photos in a window, -1 to 1, whose sign is turned for a negative; and
-        float32 (h, w), weights from 0 to `MOST`, 0 outside of the overlap and where both photos are even.
-    """
+    """Values and weights as `Agreement` has them, of two photos that both show something somewhere."""
     overlap = aligned.overlap.astype(np.float32)
     mean = masked_mean_of(overlap, WINDOW)
     # Their means are subtracted first, or the squares would use up the digits of 32 bits.

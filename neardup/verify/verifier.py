@@ -31,7 +31,7 @@ from neardup.verify.keypoints import KEYPOINTS_STEP, LocalFeatures, local_featur
 from neardup.verify.match import MATCH_STEP, Match, Prepared, best_matches, better, plausible
 from neardup.verify.perspective import perspective_of
 from neardup.verify.picture import WIDTH, Terms, explain_picture
-from neardup.verify.picture_area import LEAST_AGREEING, agreeing_share
+from neardup.verify.picture_area import LEAST_AGREEING, Agreement, agreeing_share
 from neardup.verify.pixels import Comparison, GreyPhoto, LaidPair, compare
 from neardup.verify.store import EvidenceByPair, KeypointCache
 from neardup.verify.surroundings import plainness
@@ -103,9 +103,10 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
         return evidence, np.empty((0, 4), np.float32)
     frames = frames_of(best.transform, *sizes)
     laid, pixels = _laid(first, second, best)
-    if agreeing_share(laid, best.points) < LEAST_AGREEING:
+    agreement = Agreement.between(laid.first, laid.second, laid.transform)
+    if agreeing_share(agreement, best.points[:, :2]) < LEAST_AGREEING:
         return evidence, np.empty((0, 4), np.float32)
-    pictures = Pictures.of(laid, best.points)
+    pictures = Pictures.of(laid, best.points, agreement)
     plain_first, plain_second = plainness(laid.first, laid.second, laid.transform)
     matched = replace(
         evidence,
