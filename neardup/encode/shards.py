@@ -154,16 +154,17 @@ def among(values: Ints, ordered: Ints) -> Bools:
     return np.asarray(ordered[places] == values)
 
 
-def encoded_tables(store: Store) -> Iterator[tuple[str, pa.Table]]:
-    """The `photo` and `file` of each table that lists files with a vector, and the table's name.
+def encoded_tables(store: Store, columns: Sequence[str] = ("photo", "file")) -> Iterator[tuple[str, pa.Table]]:
+    """Each table that lists files with a vector, and its name; `columns` are read, of copies always both.
 
     A copy whose content has no vector any more, for somebody deleted its shard, is no file that is known.
     """
     for name in store.names(SHARDS):
-        yield name, store.read(name, ["photo", "file"])
-    contents = _contents(store)
-    contents.refresh()
-    for name in store.names(COPIES):
+        yield name, store.read(name, list(columns))
+    copies, contents = store.names(COPIES), _contents(store)
+    if copies:
+        contents.refresh()
+    for name in copies:
         table = store.read(name, ["photo", "file"])
         marks = np.where(contents.have(content_keys(table["photo"])), table["file"].to_numpy(), _NO_FILE)
         yield name, table.set_column(1, "file", pa.array(marks))
@@ -171,7 +172,7 @@ def encoded_tables(store: Store) -> Iterator[tuple[str, pa.Table]]:
 
 def encoded_files(store: Store) -> Ints:
     """The marks of all files whose content has a vector, int64 (n,), ordered."""
-    return _marks(table for _, table in encoded_tables(store))
+    return _marks(table for _, table in encoded_tables(store, ["file"]))
 
 
 def unreadable_files(store: Store, max_pixels: int) -> pa.Table:
