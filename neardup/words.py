@@ -21,15 +21,23 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+LEAST_CHANCE = 0.001
+"""The least probability that is written as a number, and what the greatest one lacks of 1."""
+
+
+def chance_bound(probability: float) -> str:
+    """`under` or `over` for a probability that in tenths of a per cent would be 0 or 1; nothing for any other."""
+    return "under" if probability < LEAST_CHANCE / 2 else "over" if probability >= 1 - LEAST_CHANCE / 2 else ""
+
+
 def chance_text(probability: float) -> str:
     """A probability in per cent, never rounded to certainty.
 
     >>> chance_text(0.98765), chance_text(0.9995), chance_text(0.00001)
     ('98.8 %', 'over 99.9 %', 'under 0.1 %')
     """
-    if probability < 0.0005:  # noqa: PLR2004
-        return "under 0.1 %"
-    return "over 99.9 %" if probability >= 0.9995 else f"{100 * probability:.1f} %"  # noqa: PLR2004
+    shown = min(max(probability, LEAST_CHANCE), 1 - LEAST_CHANCE)
+    return f"{chance_bound(probability)} {100 * shown:.1f} %".lstrip()
 
 
 def typed(path: object) -> str:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from neardup.words import LEAST_CHANCE, chance_bound
+
 LANGUAGES = ("en", "fr")
 """ISO 639-1 codes of the languages that the page speaks; the first one is for whoever asks for none of them."""
 NARROW_SPACE = "\u202f"
 """What French writes between the thousands of a number and before a percent sign: a space that no line breaks at."""
-LEAST_CHANCE = 0.001
-"""The least probability that is written as a number, and what the greatest one lacks of 1."""
 _FOLDER = Path(__file__).parent / "locales"
 """Folder of the texts, a JSON file a language."""
 
@@ -102,9 +102,8 @@ class Words:
         >>> Words("en").chance(0.98765), Words("en").chance(1.0), Words("en").chance(0.0003)
         ('98.8%', 'over 99.9%', 'under 0.1%')
         """
-        rounded = round(probability, 3)
-        bound = "under" if rounded < LEAST_CHANCE else "over" if rounded > 1 - LEAST_CHANCE else ""
-        shown = self.percent(min(max(rounded, LEAST_CHANCE), 1 - LEAST_CHANCE), 1)
+        bound = chance_bound(probability)
+        shown = self.percent(min(max(round(probability, 3), LEAST_CHANCE), 1 - LEAST_CHANCE), 1)
         return self.say(bound, p=shown) if bound else shown
 
 
