@@ -129,11 +129,22 @@ def _write_copies(
         return
     copies = augment(recipe, file, photo, range(len(targets)), seed, max_pixels)
     for target, copy in zip(targets, copies, strict=True):
-        copy.save(data := io.BytesIO(), "JPEG", quality=90)
-        if target.is_file() and target.read_bytes() == data.getvalue():
+        data = as_jpeg(copy, 90)
+        if target.is_file() and target.read_bytes() == data:
             continue
         with replacing(target) as unfinished:
-            unfinished.write_bytes(data.getvalue())
+            unfinished.write_bytes(data)
+
+
+def as_jpeg(image: Image.Image, quality: int) -> bytes:
+    """A picture as the bytes of a JPEG file.
+
+    Raises:
+        OSError: it is wider or higher than a JPEG can be.
+    """
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return file.getvalue()
 
 
 def _claim(folder: Path, sign: Path, mark: str) -> None:

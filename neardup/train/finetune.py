@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -69,12 +69,7 @@ class Training:
         """Read the training that `train` finished in a folder."""
         record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
         history = tuple(EpochResult(**line) for line in record["history"])
-        # An error that is infinite has no number in JSON.
-        errors = [math.inf if (error := line["validation_ndcg_error"]) is None else error for line in record["shares"]]
-        shares = tuple(
-            Share(**line | {"validation_ndcg_error": error})
-            for line, error in zip(record["shares"], errors, strict=True)
-        )
+        shares = tuple(map(_from_json, record["shares"]))
         return cls(
             folder / "checkpoint", history, record["best_epoch"], record["stopped_because"], record["facts"], shares
         )
@@ -254,6 +249,12 @@ def _facts_of_kept(share: Share, history: Sequence[EpochResult]) -> dict[str, An
 def _in_json(share: Share) -> dict[str, Any]:
     """A share as JSON has it: an error that is infinite is None."""
     return asdict(share) | {"validation_ndcg_error": clean(share.validation_ndcg_error)}
+
+
+def _from_json(line: Mapping[str, Any]) -> Share:
+    """The share that `_in_json` wrote."""
+    error = line["validation_ndcg_error"]
+    return Share(**{**line, "validation_ndcg_error": math.inf if error is None else error})
 
 
 def _ending(training: Training, kept_share: Share) -> str:

@@ -3,7 +3,6 @@
 A photo's variants are the same in any run: chance is seeded by the photo's path.
 """
 
-import io
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -33,7 +32,7 @@ from neardup.measure.queries import PHOTO, QUERIES_TABLE, SENTENCES, Query
 from neardup.settings.schema import Settings
 from neardup.stages import Stage, claim, digest_file, digest_of, replacing
 from neardup.tables import save_rows
-from neardup.train.augment import copy_seed
+from neardup.train.augment import as_jpeg, copy_seed
 from neardup.train.classic import TORCHVISION
 from neardup.words import one_line
 
@@ -109,7 +108,7 @@ def make_queries(folder: Path, out: Path, max_pixels: int = MAX_PIXELS) -> Queri
         copies = {"": image}
         copies |= {end: _variant(make, image, copy_seed(photo, i, 0)) for i, (end, make) in enumerate(VARIANTS.items())}
         try:
-            files = [_as_jpeg(copy) for copy in copies.values()]
+            files = [as_jpeg(copy, 95) for copy in copies.values()]
         except OSError as error:
             skipped.append(Skipped(path, f"no JPEG can have {image.width} x {image.height} pixels ({error})"))
             continue
@@ -119,17 +118,6 @@ def make_queries(folder: Path, out: Path, max_pixels: int = MAX_PIXELS) -> Queri
             written.append(out / target)
         photos.append(path)
     return Queries(tuple(written), tuple(photos), tuple((folder / item.path, item.reason) for item in skipped))
-
-
-def _as_jpeg(image: Image.Image) -> bytes:
-    """A picture as the bytes of a JPEG file.
-
-    Raises:
-        OSError: it is wider or higher than a JPEG can be.
-    """
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=95)
-    return file.getvalue()
 
 
 def _query_names(path: str, taken: set[str]) -> list[str]:
