@@ -129,7 +129,7 @@ class Sighting:
         places, noticed = places_of(archive), notice(archive, memory)
         path_of = {photo.sha256: places[photo.sha256][0] for photo in archive.photos}
         new = [content not in memory.contents for content in path_of]
-        unlisted = tuple("" if folder.path == "." else folder.path for folder in archive.unlisted)
+        unlisted = tuple(folder.path for folder in archive.unlisted)
         vanished = [path for path in vanished_since(memory, places, noticed) if not path.startswith(unlisted)]
         return cls(places, path_of, new, noticed, tuple(vanished), archive.unlisted)
 

@@ -59,11 +59,11 @@ def watch(
         ArchiveError: the archive is not there, `out` or the store lies inside it, or a file went away meanwhile.
         ConfigError: the threshold is none.
     """
+    state, store = out / STATE / "watch", store_of(out, store)
     check_folders(archive, out)
-    check_store(archive, store_of(out, store))
+    check_store(archive, store)
     threshold, settings = checked_threshold(threshold), settings_of_folder(archive, settings)
     claim(out / "watch")
-    state, store = out / STATE / "watch", store_of(out, store)
     memory = Memory.load(state / "seen.json")
     with _telling_what_went_away(archive):
         seen = Sighting.of(scan_archive(archive, settings, state / "scan.parquet"), memory)
