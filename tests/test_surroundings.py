@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageColor, ImageDraw, ImageOps
 from test_verify import cropped, scene, screened, verified
 
 from neardup.verify.pixels import AlignedPair, subtract
@@ -89,6 +89,46 @@ def test_what_surrounds_a_crop_is_neither_counted_nor_a_difference() -> None:
         assert relation.share == pytest.approx(240 * 260 / (480 * 360), abs=0.02)
         assert relation.place_box == pytest.approx((60, 40, 240, 260), abs=6)
         assert f"the picture in {letter} (mount, text, other pictures) is left out" in relation.sentence()
+
+
+@pytest.mark.parametrize("tone", [(235, 228, 210), (40, 40, 40)])
+def test_a_caption_below_a_crop_is_left_out_with_its_mount(tone: tuple[int, int, int]) -> None:
+    """Where the picture ends is told by the paper's straight edges on all sides, lines of text included."""
+    photo, page = scene(85), Image.new("RGB", (300, 330), tone)
+    page.paste(photo.crop((100, 60, 360, 300)), (16, 12))
+    ink = ImageColor.getrgb("black" if sum(tone) > 300 else "white")
+    for top in (262, 282, 302):
+        ImageDraw.Draw(page).text((20, top), "Devant Tripoli, le port et la ville de loin", ink)
+    mirrored = ImageOps.mirror(page)
+    for copy in (page, mirrored):
+        relation = relation_of(verified(photo, copy))
+        assert (relation.kind, relation.crop, relation.framed, relation.retouched) == (
+            Kind.CROP,
+            "second",
+            "second",
+            (),
+        )
+        assert relation.share == pytest.approx(260 * 240 / (480 * 360), abs=0.02)
+        assert relation.mirrored == (copy is mirrored)
+
+
+def test_a_ground_that_was_painted_over_is_no_mount() -> None:
+    """White around a subject without straight edges leaves the frame as it was."""
+    photo = scene(86)
+    mask = Image.new("L", photo.size, 0)
+    for box in ((150, 60, 330, 240), (110, 160, 370, 345)):
+        ImageDraw.Draw(mask).ellipse(box, fill=255)
+    relation = relation_of(verified(photo, Image.composite(photo, Image.new("RGB", photo.size, "white"), mask)))
+    assert (relation.kind, relation.framed) == (Kind.SAME_FRAME, "")
+
+
+def test_paper_over_paper_is_no_mount() -> None:
+    """A crop that takes a part of its original's white margin with it shows no picture beyond the margin's edge."""
+    photo = ImageOps.expand(scene(87), (60, 40, 60, 40), "white")
+    crop = photo.crop((20, 10, 420, 330)).point([20 + level * 200 // 255 for level in range(256)] * 3)
+    relation = relation_of(verified(photo, crop))
+    assert (relation.kind, relation.crop, relation.framed) == (Kind.CROP, "second", "")
+    assert relation.share == pytest.approx(400 * 320 / (600 * 440), abs=0.02)
 
 
 def test_a_retouch_in_a_corner_is_no_mount() -> None:

@@ -14,7 +14,7 @@ from neardup.verify.pixels import AlignedPair, LaidPair, Round, align, begun, fa
 from neardup.verify.spots import spots_of
 from neardup.verify.tones import correlation
 
-SAID_STEP = 2
+SAID_STEP = 3
 """Version of what is said of a pair, boxes and mounts, and decides nothing; bumped when it changes for equal photos."""
 AWAY = 0.012
 """Share of a photo's longer side that is left out along a picture's edge, which is known to a pixel or two."""

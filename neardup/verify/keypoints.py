@@ -15,6 +15,7 @@ from PIL import Image
 from neardup.arrays import Vectors
 from neardup.encode.screen import Grey
 from neardup.images import MAX_PIXELS, open_image, read_image
+from neardup.verify.borders import without_borders
 from neardup.verify.products import GREATEST
 from neardup.verify.screens import told_screen_period
 
@@ -46,14 +47,6 @@ LARGEST_SIDE = 4096
 """Pixels of the longer side to which a larger photo is reduced first: its borders are then found in little memory."""
 SCREEN_SIDE = 1024
 """Pixels of the longer side at which a printing screen is looked for: a finer one is grey at any smaller size."""
-PLAIN = 6.0
-"""Standard deviation in grey levels up to which a row at the edge is paper or mount."""
-SAME_PAPER = 12.0
-"""Grey levels by which the mean of a plain row may differ from that of the outermost row and still be its paper."""
-LARGEST_BORDER = 0.25
-"""Share of a side that may be cut from either end: a sky is no border."""
-LEAST_SIDE = 32
-"""Pixels of either side that must remain when borders are cut: less is a picture of nothing but paper."""
 SCALE = 255
 """Factor from a component of a RootSIFT descriptor, 0 to 1, to the whole number that is kept of it.
 
@@ -142,7 +135,7 @@ def features_of_image(image: Image.Image, size: tuple[int, int]) -> LocalFeature
     """
     grey = _resized(np.asarray(image.convert("L")), LARGEST_SIDE)
     period = told_screen_period(_resized(grey, SCREEN_SIDE)) * max(size) / min(max(grey.shape), SCREEN_SIDE)
-    left, top, right, bottom = _without_borders(grey)
+    left, top, right, bottom = without_borders(grey)
     content = np.ascontiguousarray(grey[top:bottom, left:right])
     factor, corner = size[0] / grey.shape[1], (left, top)
     blurred = np.asarray(cv2.GaussianBlur(_enlarged(content, BLURRED_SIDE), (0, 0), BLUR), dtype=np.uint8)
@@ -179,28 +172,6 @@ def _keypoints(version: Grey, content: Grey, corner: tuple[int, int], factor: fl
     places[:, :2] += corner
     places[:, :3] *= factor
     return Keypoints(places, np.clip(np.sqrt(shares) * SCALE, 0, GREATEST).round().astype(np.uint8))
-
-
-def _without_borders(grey: Grey) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of the photo without the plain paper or mount around it."""
-    height, width = grey.shape
-    levels = grey.astype(np.float32)
-    top, bottom = _border(levels), height - _border(levels[::-1])
-    columns = levels[top:bottom].T if bottom - top >= LEAST_SIDE else levels.T
-    left, right = _border(columns), width - _border(columns[::-1])
-    if bottom - top < LEAST_SIDE or right - left < LEAST_SIDE:
-        return 0, 0, width, height
-    return left, top, right, bottom
-
-
-def _border(rows: Vectors) -> int:
-    """How many of the first rows, float32 (h, w), are plain."""
-    head = rows[: int(len(rows) * LARGEST_BORDER)]
-    if not head.size:
-        return 0
-    means = head.mean(axis=1)
-    plain = (head.std(axis=1) < PLAIN) & (np.abs(means - means[0]) < SAME_PAPER)
-    return len(plain) if plain.all() else int(plain.argmin())
 
 
 def _enlarged(grey: Grey, side: int) -> Grey:

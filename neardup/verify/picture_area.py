@@ -1,16 +1,17 @@
 """Where the picture ends in a photo that also shows a mount, a text or another picture beside it, if they share one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import cv2
 import numpy as np
 
 from neardup.arrays import Bools, Floats, Vectors
+from neardup.verify.borders import SAME_PAPER, paper_around
 from neardup.verify.evidence import Box, Transform
-from neardup.verify.frames import Size
 from neardup.verify.pixels import AlignedPair, GreyPhoto, align, masked_mean_of
 from neardup.verify.samples import middle_of
+from neardup.verify.tones import match_tones
 
 SIDE = 120
 """Pixels of the longer side at which agreement is looked for: a mount of a twentieth of the side is six of them."""
@@ -28,6 +29,11 @@ AGREES = 0.45
 """Mean agreement from which what remains is a picture that both photos show."""
 DISAGREES = 0.6
 """Share of the agreement inside below which that of a strip must lie to be cut off."""
+FOREIGN = 0.2
+"""Share of the agreement inside below which that beyond a picture's edge must lie.
+
+In a picture whose ground was painted over a straight line may pass for an edge; some of the picture lies beyond it.
+"""
 LEAST_STRUCTURE = 0.1
 """Mean weight of a strip's windows below which it is even in both photos, and nothing is known of it."""
 LEAST_STRIP = 2
@@ -42,6 +48,11 @@ TIMES_OTHER = 1.7
 """Multiple of the other photo's step in tone that the step at a picture's edge must exceed: there the other goes on."""
 LEAST_STEP = 3.0
 """Multiple of a photo's usual step in tone that the step at a picture's edge must reach."""
+PAINTED = 12.0
+"""Spread in grey levels up to which all that lies beyond an edge is a ground that was painted over around a subject.
+
+Paper and mounts are as plain, but were found before, by their straight edges.
+"""
 NEARLY_GREATEST = 0.6
 """Share of the greatest step from which the innermost one is taken: lines of text have steps as well."""
 STRUCTURED = 0.2
@@ -50,6 +61,12 @@ SIMILAR = 0.4
 """Agreement of a window from which both photos show the same there."""
 NEARBY = 8
 """Pixels around a matched point within which it speaks for agreement: a retouch or a moiré may lie around it."""
+LEAST_COVERED = 50
+"""Pixels of the other photo that a border must lie over to be said to cover a part of it."""
+VARIED = 12.0
+"""Grey levels between the deciles of what paper lies over from which that is a picture: paper may lie over paper."""
+TIMES_MISFIT = 2.0
+"""Multiple of the misfit of tones inside a border from which that of the border tells that it covers something else."""
 LEAST_AGREEING = 0.62
 """Share of what lies among matched points below which they are of a headline, an imprint or a border, not a picture.
 
@@ -57,20 +74,23 @@ Pairs of different photographs on one mount with two lines of text, or within on
 863 matches of a press archive's groups at least .70, exposures of one plate .76, press copies .95.
 """
 
+Edges = tuple[int, int, int, int]
+"""Left, top, right and bottom of a part of a picture: its first column and row, and those after its last ones."""
+
 
 @dataclass(frozen=True)
 class Agreement:
     """How far the structure of two photos agrees around each pixel, whatever their tones.
 
     Attributes:
-        size: width and height of the first photo in full pixels.
+        photo: the first photo.
         aligned: both photos in its frame, small.
         values: float32 (h, w), correlation of the two photos in a window, -1 to 1, whose sign is turned for a negative.
         weights: float32 (h, w), how much structure the window has, 0 to `MOST`; 0 outside of the overlap and where both
             photos are even.
     """
 
-    size: Size
+    photo: GreyPhoto
     aligned: AlignedPair
     values: Vectors
     weights: Vectors
@@ -85,7 +105,7 @@ class Agreement:
             transform: full pixels of `photo` to those of `other`.
         """
         aligned = align(photo, other, transform, SIDE)
-        return cls(photo.size, aligned, *_agreement(aligned)) if aligned.overlap.any() else None
+        return cls(photo, aligned, *_agreement(aligned)) if aligned.overlap.any() else None
 
 
 def agreeing_share(found: Agreement | None, points: Vectors) -> float:
@@ -101,7 +121,7 @@ def agreeing_share(found: Agreement | None, points: Vectors) -> float:
     if found is None:
         return 1.0
     height, width = found.values.shape
-    places = points * np.asarray([width / found.size[0], height / found.size[1]], dtype=np.float32)
+    places = points * np.asarray([width / found.photo.size[0], height / found.photo.size[1]], dtype=np.float32)
     corners = np.round(cv2.convexHull(places)).astype(np.int32)
     among, near = (np.zeros((height, width), dtype=np.uint8) for _ in range(2))
     cv2.fillConvexPoly(among, corners, 1)
@@ -128,32 +148,86 @@ def picture_box(found: Agreement | None, points: Vectors) -> Box | None:
     """
     if found is None or found.aligned.overlap.sum() < LEAST_OVERLAP:
         return None
-    aligned, agreement, weights = found.aligned, found.values, found.weights
-    structured = aligned.overlap & (weights > 0)
-    if not structured.any():
+    height, width = found.aligned.overlap.shape
+    x, y = found.photo.size[0] / width, found.photo.size[1] / height
+    mount = _edges_of_paper(found)
+    left, top, right, bottom = _edges_of_agreement(found, mount, np.asarray(points / [x, y], dtype=np.float64))
+    if (left, top, right, bottom) == (0, 0, width, height):
         return None
-    usual = float(np.quantile(agreement[structured], 0.75))
-    inside = _box_of_greatest_sum(np.where(aligned.overlap, weights * (agreement - usual / 2), 0))
+    return left * x, top * y, (right - left) * x, (bottom - top) * y
+
+
+def _edges_of_paper(found: Agreement) -> Edges:
+    """Where the picture ends at paper, if that lies over a part of the other photo which looks otherwise.
+
+    Paper of one tone that does so on one side is no part of the picture on the other sides either, where the other
+    photo shows nothing or is as plain as the paper.
+    """
+    photo, aligned = found.photo.grey, found.aligned
+    height, width = aligned.overlap.shape
+    whole, papers = (0, 0, width, height), paper_around(photo)
+    cuts = [*whole]
+    for side, paper in enumerate(papers):
+        size = whole[2 + side % 2]
+        paper_width = round(paper.width * size / photo.shape[1 - side % 2]) if paper else 0
+        cuts[side] = paper_width if side < 2 else size - paper_width  # noqa: PLR2004 - left and top, then right and bottom
+    inside = _within(aligned.overlap, cuts)
+    if inside.sum() < LEAST_OVERLAP:
+        return whole
+    misfits = np.abs(aligned.first - match_tones(aligned.second, aligned.first[inside], aligned.second[inside]))
+    least = TIMES_MISFIT * (misfits[inside].mean() + GRAIN)
+    covering = []
+    for side, paper in enumerate(papers):
+        unmixed = cuts[side] + (-1 if side < 2 else 1)  # noqa: PLR2004 - the blur mixes the last row with the picture
+        covers = _within(aligned.overlap, _beyond(whole, side, unmixed))
+        if paper and covers.sum() >= LEAST_COVERED:
+            darkest, lightest = np.quantile(aligned.second[covers], [0.1, 0.9])
+            if lightest - darkest > VARIED and misfits[covers].mean() > least:
+                covering.append(paper.tone)
+    ends = (
+        cut if paper and any(abs(paper.tone - tone) < SAME_PAPER for tone in covering) else end
+        for paper, cut, end in zip(papers, cuts, whole, strict=True)
+    )
+    left, top, right, bottom = ends
+    return left, top, right, bottom
+
+
+def _edges_of_agreement(found: Agreement, mount: Edges, points: Floats) -> Edges:
+    """Where the picture ends along a strip in which the two photos have nothing in common.
+
+    Args:
+        found: of both photos.
+        mount: where it ends at a plain mount, beyond which nothing is compared.
+        points: float64 (n, 2), matched points in pixels of the small photo.
+    """
+    overlap = _within(found.aligned.overlap, mount)
+    aligned, agreement, weights = replace(found.aligned, overlap=overlap), found.values, found.weights * overlap
+    if not weights.any():
+        return mount
+    usual = float(np.quantile(agreement[weights > 0], 0.75))
+    inside = _box_of_greatest_sum(np.where(overlap, weights * (agreement - usual / 2), 0))
     agrees = _mean(agreement, weights, inside)
     if agrees < AGREES:
-        return None
-    height, width = aligned.overlap.shape
-    left, top, across, down = cv2.boundingRect(aligned.overlap.astype(np.uint8))
-    ends, edges = (left, top, left + across, top + down), [0, 0, width, height]
-    x, y = found.size[0] / width, found.size[1] / height
-    inside = _around(inside, np.asarray(points / [x, y], dtype=np.float64))
+        return mount
+    left, top, across, down = cv2.boundingRect(overlap.astype(np.uint8))
+    ends, edges = (left, top, left + across, top + down), [*mount]
+    inside = _around(inside, points)
     for side, (cut, end) in enumerate(zip(inside, ends, strict=True)):
         if (cut - end if side < 2 else end - cut) < LEAST_STRIP:  # noqa: PLR2004 - the sides are left, top, right, bottom
             continue
-        strip = [*ends]  # from end to end: beside a large retouch the photos agree again
-        strip[(side + 2) % 4] = cut
+        strip = _beyond(
+            ends, side, cut
+        )  # to the ends of the other sides: beside a large retouch the photos agree again
         disagrees = _mean(agreement, weights, strip) < DISAGREES * agrees
         if disagrees and weights[_slices(strip)].mean() > LEAST_STRUCTURE:
             edge = _edge(aligned, inside, ends, side)
-            edges[side] = edges[side] if edge is None else edge
-    if edges == [0, 0, width, height]:
-        return None
-    return edges[0] * x, edges[1] * y, (edges[2] - edges[0]) * x, (edges[3] - edges[1]) * y
+            if edge is None:
+                continue
+            strip = _beyond(ends, side, edge)
+            foreign = _mean(agreement, weights, strip) < FOREIGN * agrees
+            if foreign and aligned.first[_slices(strip)].std() > PAINTED:
+                edges[side] = edge
+    return edges[0], edges[1], edges[2], edges[3]
 
 
 def _agreement(aligned: AlignedPair) -> tuple[Vectors, Vectors]:
@@ -246,6 +320,20 @@ def _steps(grey: Vectors, axis: int, along: slice) -> Floats:
     """The step in tone that most pixels of each column, or row, have to the next ones: float64 (n,)."""
     sobel = np.abs(cv2.Sobel(grey, cv2.CV_32F, 1 - axis, axis, scale=1 / 8))
     return np.asarray(np.quantile(sobel[along].T if axis == 0 else sobel[:, along], ALONG, axis=1), dtype=np.float64)
+
+
+def _beyond(frame: tuple[int, ...], side: int, edge: int) -> list[int]:
+    """The part of a frame of left, top, right and bottom that lies beyond an edge on one of these sides."""
+    strip = [*frame]
+    strip[(side + 2) % 4] = edge
+    return strip
+
+
+def _within(overlap: Bools, box: tuple[int, ...] | list[int]) -> Bools:
+    """The pixels of an overlap that lie in a box of left, top, right and bottom."""
+    inside = np.zeros_like(overlap)
+    inside[_slices(box)] = overlap[_slices(box)]
+    return inside
 
 
 def _slices(box: tuple[int, ...] | list[int]) -> tuple[slice, slice]:
