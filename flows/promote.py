@@ -7,7 +7,7 @@ from prefect import flow, get_run_logger
 from pydantic import Field
 
 from neardup.measure.promotion import MARGIN
-from neardup.settings.schema import Device, Metric, PrepareSettings, Settings
+from neardup.settings.schema import ClusterSettings, Device, Metric, PrepareSettings, Settings
 from neardup.stages import alone
 from tasks.approval import approved
 from tasks.deployed import settings_of_run
@@ -25,6 +25,7 @@ def promote(
     challenger: str | None = None,
     device: Device = "auto",
     max_pixels: Annotated[int, Field(ge=1)] = PrepareSettings.max_pixels,
+    store: str | None = None,
     ask_person: bool = False,  # noqa: FBT001, FBT002 - Prefect passes it by its name
 ) -> dict[str, Any]:
     """Measure challenger, champion and zero-shot on one test set, and move `champion` if the challenger is better.
@@ -38,10 +39,15 @@ def promote(
         challenger: version to promote; else the one with that alias.
         device: auto, cpu, cuda or mps.
         max_pixels: larger photos are refused.
+        store: folder or URL of the vectors, which other flows may share; else in `out`.
         ask_person: whether a promotion waits, suspended, until a person confirms it in the form of the run.
     """
     log = get_run_logger()
-    device = settings_of_run(Settings(device=device), out, device="device").device
+    given = Settings(
+        device=device, prepare=PrepareSettings(max_pixels=max_pixels), cluster=ClusterSettings(store=store)
+    )
+    places = {"device": "device", "max_pixels": "prepare.max_pixels", "store": "cluster.store"}
+    settings = settings_of_run(given, out, **places)
     with alone(out, log.warning):
         tracking = tracking_of(out)
         candidates = find_candidates(tracking, out, challenger)
@@ -49,9 +55,7 @@ def promote(
             log.info("the challenger is the champion already: nothing to do")
             return {"promoted": False, "why": "The challenger is the champion already: there is nothing to do."}
         versions = {v.version: v for v in (candidates.zero_shot, candidates.champion, candidates.challenger)}
-        evaluations = {
-            number: measure(tracking, version, out, device, max_pixels) for number, version in versions.items()
-        }
+        evaluations = {number: measure(tracking, version, out, settings) for number, version in versions.items()}
         promotion = decide(candidates, evaluations, metric, margin)
         promotion = approved(candidates, evaluations, promotion) if ask_person else promotion
         move_champion(tracking, candidates, promotion)

@@ -224,7 +224,7 @@ def encode_test_set(approach: Approach, stage: Stage | None = None) -> dict[str,
     limit, store = approach.settings.prepare.max_pixels, approach.settings.cluster.store
     outputs = [embed_test_set(approach.out, test_set, encoder, limit, store).save(approach.folder / "vectors.parquet")]
     if drawn:
-        distractors = embed_distractors(approach.out, drawn, encoder, limit)
+        distractors = embed_distractors(approach.out, drawn, encoder, limit, store)
         outputs.append(distractors.save(approach.folder / "distractors.parquet"))
     facts = {"fingerprint": encoder.fingerprint, "photos": len(test_set.photos), "distractors": len(drawn)}
     return stage.finish(outputs, facts)

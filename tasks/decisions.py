@@ -10,6 +10,7 @@ from neardup.encode.encoder import BUILTIN
 from neardup.encode.onnx_file import prepared
 from neardup.errors import EncoderError
 from neardup.review.record.links import Links
+from neardup.review.record.references import References
 from neardup.review.record.verdicts import DATABASE, Verdicts, open_verdicts
 from neardup.settings.schema import MODEL_URIS, OnnxSettings
 from neardup.stages import models_of
@@ -72,7 +73,7 @@ def links_of(out: Path) -> Links:
 
 
 def judged_pairs(out: Path) -> PairVerdicts:
-    """What people said of pairs so far, as `links_of` finds it."""
+    """What people said of pairs so far, as `links_of` finds it, and which photos they chose to stand for groups."""
     links = links_of(out)
     answers = {pair: verdict.verdict for pair, verdict in links.decided.items()}
-    return PairVerdicts(answers, links.must, links.cannot)
+    return PairVerdicts(answers, links.must, links.cannot, References(out).chosen())

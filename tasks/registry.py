@@ -22,9 +22,9 @@ from neardup.archive.testset import TestSet
 from neardup.encode.encoder import load_encoder
 from neardup.encode.vectors import embed_test_set
 from neardup.errors import PromotionError
-from neardup.images import MAX_PIXELS
 from neardup.measure.evaluate import Evaluation, evaluate
 from neardup.measure.promotion import Promotion, decide_promotion
+from neardup.settings.schema import Settings
 from neardup.stages import digest_of, write_json
 from tasks.addresses import reachable
 from tasks.running import RETRY, outside_fault
@@ -174,13 +174,12 @@ def _require(name: str, version: ModelVersion, test_set: str, out: Path) -> None
 
 
 @task(name="measure", cache_policy=NO_CACHE, retry_condition_fn=outside_fault, **RETRY)
-def measure(
-    tracking: Tracking, version: ModelVersion, out: Path, device: str, max_pixels: int = MAX_PIXELS
-) -> Evaluation:
+def measure(tracking: Tracking, version: ModelVersion, out: Path, settings: Settings) -> Evaluation:
     """Evaluate a version on the test set of a folder; photos that its encoder has seen are not encoded again."""
-    encoder = load_encoder(tracking.encoder(f"models:/{MODEL}/{version.version}"), device)
+    encoder = load_encoder(tracking.encoder(f"models:/{MODEL}/{version.version}"), settings.device)
     test_set = TestSet.load(out)
-    vectors = embed_test_set(out, test_set, encoder, max_pixels).vectors
+    limit, store = settings.prepare.max_pixels, settings.cluster.store
+    vectors = embed_test_set(out, test_set, encoder, limit, store).vectors
     names = [photo.name for photo in test_set.photos]
     return evaluate(vectors, test_set.groups, names, approach=version.tags["approach"], fingerprint=encoder.fingerprint)
 

@@ -16,6 +16,7 @@ from neardup.decide.decision import Decision
 from neardup.decide.promises import expected_false_links
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.review.asked.again import load_again
+from neardup.review.record.references import References
 from neardup.review.record.verdicts import DIFFERENT, SAME, Verdict, open_verdicts
 from neardup.settings.schema import APPROACHES
 from neardup.stages import digest_file
@@ -72,7 +73,10 @@ def test_groups_say_why_each_photo_is_in_them(found: Path) -> None:
 
 
 def test_what_people_said_binds_the_groups(team: dict[str, str], tmp_path: Path) -> None:
-    """A pair that differs is in no group though the machine links it, one that is the same is, and both are marked."""
+    """A pair that differs is in no group though the machine links it, one that is the same is, and both are marked.
+
+    The photo that a person chose stands for its group.
+    """
     photos, out = tmp_path / "photos", tmp_path / "out"
     photos.mkdir()
     digests = {}
@@ -90,9 +94,12 @@ def test_what_people_said_binds_the_groups(team: dict[str, str], tmp_path: Path)
     with open_verdicts(out) as verdicts:
         for partner, answer in (("mirrored", DIFFERENT), ("other", SAME)):
             verdicts.add(Verdict.of(digests["a"], digests[partner], answer, who="Ada", queue="review"))
+    for name in ("a", "other"):
+        References(out).choose(digests[name], [], "Ada")
     after = run(photos, out, **team)
     table = pd.read_parquet(out / "duplicates" / "groups.parquet")
-    assert sorted(table["photo"]) == ["a.png", "other.png"]
+    assert table["photo"].tolist() == ["other.png", "a.png"]
+    assert table["reference"].tolist() == [True, False]
     assert after["verification"]["to_review"] == 0
     assert after["verification"]["judged"] >= 1
     pairs = pd.read_parquet(out / "duplicates" / "pairs.parquet").set_index(["photo", "partner"])

@@ -234,10 +234,14 @@ def test_a_promotion_waits_for_a_person_who_confirms_it(contest: Contest) -> Non
 
 
 @pytest.mark.usefixtures("prefect")
-def test_a_person_may_refuse_what_the_figures_promote(contest: Contest) -> None:
-    """The champion stays, and the version says who refused."""
+def test_a_person_may_refuse_what_the_figures_promote(contest: Contest, tmp_path: Path) -> None:
+    """The champion stays, and the version says who refused; the settings of the output folder hold meanwhile."""
     first, second = contest.version("champion"), contest.version("challenger")
+    settings = contest.out / "neardup.toml"
+    settings.write_text(f'[cluster]\nstore = "{tmp_path / "vectors"}"\n')
     verdict = answer(suspended(contest), who="Ben", approve=False)
+    settings.unlink()
+    assert any((tmp_path / "vectors").rglob("*.parquet"))
     assert (verdict["promoted"], contest.version("champion")) == (False, first)
     version = contest.client.get_model_version(MODEL, second)
     assert (version.tags["verdict"], "Refused by Ben." in version.description) == ("refused", True)

@@ -121,7 +121,9 @@ def evaluate(out: Path, config: Path | None, as_json: bool, dtype: "Dtype | None
         for step in steps_of(trained, provenance(settings)):
             step.take(say)
         folders = {
-            approach.name: measure(approach.folder, settings.device, dtype, settings.prepare.max_pixels)
+            approach.name: measure(
+                approach.folder, settings.device, dtype, settings.prepare.max_pixels, settings.cluster.store
+            )
             for approach in trained
             if dtype
         }

@@ -39,8 +39,8 @@ def promote(
         raise ConfigError(f"no promotion goes by {metric}: name one of {', '.join(get_args(Metric))}")
     check_prepared(out)
     settings = settings_of_results(config, out, device=device)
-    limit = settings.prepare.max_pixels
-    result = run_flow("promote", out, out.resolve(), metric, margin, challenger, settings.device, limit)
+    places = settings.device, settings.prepare.max_pixels, settings.cluster.store
+    result = run_flow("promote", out, out.resolve(), metric, margin, challenger, *places)
     print_result(result, result["why"], as_json=as_json)
 
 

@@ -85,11 +85,13 @@ class PairVerdicts:
         answers: pair → the answer in force.
         together: pairs that are the same picture.
         apart: pairs that are not.
+        chosen: SHA-256 of photos that people chose to stand for their groups, the last choice last.
     """
 
     answers: Mapping[tuple[str, str], str] = field(default_factory=dict)
     together: Sequence[tuple[str, str]] = ()
     apart: Sequence[tuple[str, str]] = ()
+    chosen: Sequence[str] = ()
 
     @property
     def photos(self) -> list[str]:

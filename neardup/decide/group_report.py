@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
@@ -77,7 +77,8 @@ class GroupReport:
     Attributes:
         group: its number.
         reference: row of the photo that stands for it: of those that are no crop of another the one with most pixels;
-            instead of a screened print, the largest unscreened photo of like size that shows nearly all of it.
+            instead of a screened print, the largest unscreened photo of like size that shows nearly all of it; the one
+            that a person chose, if any did.
         members: its photos, the reference first, then by the strength of their strongest link.
         density: share of its pairs that are links, 0 to 1.
         bridges: links without which the group would fall into two, the weakest first.
@@ -91,6 +92,11 @@ class GroupReport:
     density: float
     bridges: tuple[Link, ...]
     weakest: Link | None
+
+    def represented_by(self, photo: int) -> "GroupReport":
+        """The same group with another one of its photos, a row, as its reference."""
+        members = sorted(self.members, key=lambda member: (member.photo != photo, -member.probability, member.photo))
+        return replace(self, reference=photo, members=tuple(members))
 
     def rows(self, names: Sequence[str]) -> list[tuple[Value, ...]]:
         """A row of `COLUMNS` for each member, with the photos' names."""

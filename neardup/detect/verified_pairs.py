@@ -1,6 +1,6 @@
 """What verification says of the pairs that a search of a collection called: evidence, probability, pictures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -265,7 +265,25 @@ def groups_of(verified: VerifiedPairs, copies: Bools | None = None) -> tuple[Int
     numbers = np.full(len(labels), -1, dtype=np.int64)
     for number, rows in enumerate(members_of(labels, verified.pairs), 1):
         numbers[rows] = number
-    return labels, tuple(explain_groups(numbers, replace(pairs, probabilities=lowered), certain[decided]))
+    reports = explain_groups(numbers, replace(pairs, probabilities=lowered), certain[decided])
+    return labels, tuple(_with_chosen_reference(reports, verified.photos, verified.judged.chosen))
+
+
+def _with_chosen_reference(
+    reports: Iterable[GroupReport], photos: Sequence[str], chosen: Sequence[str]
+) -> Iterator[GroupReport]:
+    """Groups with the photo as their reference that a person chose last among theirs, where any did.
+
+    Args:
+        reports: of the groups.
+        photos: SHA-256 of each row's photo.
+        chosen: SHA-256 of the photos that people chose, the last choice last.
+    """
+    choice_of = {photo: choice for choice, photo in enumerate(chosen)}
+    for report in reports:
+        rows = [member.photo for member in report.members if photos[member.photo] in choice_of]
+        latest = max(rows, key=lambda row: (choice_of[photos[row]], -row), default=report.reference)
+        yield report.represented_by(latest)
 
 
 def _firmness(report: GroupReport | None, photos: int) -> str:

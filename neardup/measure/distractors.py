@@ -163,10 +163,12 @@ def _named_by_ground_truth(archive: Archive, settings: PrepareSettings) -> Itera
                 yield from names.find(cell.text).photos or names.find(names.suggest(cell.text)).photos
 
 
-def embed_distractors(out: Path, drawn: list[Distractor], encoder: Encoder, max_pixels: int = MAX_PIXELS) -> Embeddings:
+def embed_distractors(
+    out: Path, drawn: list[Distractor], encoder: Encoder, max_pixels: int = MAX_PIXELS, store: str | None = None
+) -> Embeddings:
     """Encode distractors, each once in the life of the folder; the paths are their names."""
     items = [(photo.name, photo.sha256) for photo in drawn]
-    return embed_photos(items, out, encoder, store=store_of(out), max_pixels=max_pixels)
+    return embed_photos(items, out, encoder, store=store_of(out, store), max_pixels=max_pixels)
 
 
 def image_of(images: Path, name: str) -> Path:

@@ -20,7 +20,9 @@ EFFECT_METRICS = ("ndcg", "top_1", "micro_ap")
 """Metrics that the one sentence of `effect` names: whole ranking, first answer, and all pairs without a threshold."""
 
 
-def measure(folder: Path, device: str, precision: Dtype, max_pixels: int = MAX_PIXELS) -> Path:
+def measure(
+    folder: Path, device: str, precision: Dtype, max_pixels: int = MAX_PIXELS, store: str | None = None
+) -> Path:
     """Measure an evaluated approach once more at a lower precision, and write both to `<approach>/<precision>/`.
 
     Args:
@@ -28,6 +30,7 @@ def measure(folder: Path, device: str, precision: Dtype, max_pixels: int = MAX_P
         device: `auto`, `cpu`, `cuda` or `mps`.
         precision: lower than fp32.
         max_pixels: larger photos are refused.
+        store: folder or URL of the vectors, which other commands may share; else in the output folder.
 
     Returns:
         The folder `<approach>/<precision>`.
@@ -40,12 +43,12 @@ def measure(folder: Path, device: str, precision: Dtype, max_pixels: int = MAX_P
     encoder = load_encoder(str(folder / "checkpoint"), device, precision)
     drawn = draw(out, len(full.distractors.names))
     lower = evaluate(
-        embed_test_set(out, test_set, encoder, max_pixels).vectors,
+        embed_test_set(out, test_set, encoder, max_pixels, store).vectors,
         test_set.groups,
         [photo.name for photo in test_set.photos],
         approach=f"{folder.name}, {precision}",
         fingerprint=encoder.fingerprint,
-        distractors=Distractors.of(embed_distractors(out, drawn, encoder, max_pixels)) if drawn else None,
+        distractors=Distractors.of(embed_distractors(out, drawn, encoder, max_pixels, store)) if drawn else None,
     )
     compare([full, lower]).write(folder / precision)
     lower.save(folder / precision)

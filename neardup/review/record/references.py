@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,12 +43,12 @@ class References:
 
     def among(self, photos: list[str]) -> str | None:
         """The photo that was chosen last among those of a group, if any was."""
-        chosen = None
+        return next((photo for photo in reversed(self.chosen()) if photo in photos), None)
+
+    def chosen(self) -> list[str]:
+        """SHA-256 of each photo that was ever chosen, the last choice last."""
+        photos = []
         for line in self._file.read_text(encoding="utf-8").splitlines() if self._file.is_file() else ():
-            try:
-                photo = json.loads(line)["photo"]
-            except (ValueError, KeyError, TypeError):
-                continue  # a line that a kill cut short
-            if photo in photos:
-                chosen = photo
-        return chosen
+            with suppress(ValueError, KeyError, TypeError):  # a line that a kill cut short
+                photos.append(json.loads(line)["photo"])
+        return photos
