@@ -5,6 +5,7 @@ NeardupError                 one sentence: what, where, what to do
 ├── ArchiveError             the archive, a sheet or a folder cannot be used as a whole
 ├── UnreadableImageError     one file is not an image that can be decoded
 ├── EncoderError             a model is missing or of no known kind, or vectors of two encoders were mixed
+│   └── NoSuchModelError     the registry knows no model, version or alias of that name
 ├── TranslationError         no key, a wrong key, the service refuses
 │   └── QuotaError           the quota is used up; what came back is kept
 ├── TrainingError            nothing to train on, a photo is gone
@@ -40,6 +41,10 @@ class UnreadableImageError(NeardupError):
 
 class EncoderError(NeardupError):
     """A model cannot be loaded, or vectors of two encoders were about to be compared."""
+
+
+class NoSuchModelError(EncoderError):
+    """The registry knows no model, version or alias of that name."""
 
 
 class TranslationError(NeardupError):

@@ -8,7 +8,7 @@ from pathlib import Path
 from neardup.decide.constraints import PairVerdicts
 from neardup.encode.encoder import BUILTIN
 from neardup.encode.onnx_file import prepared
-from neardup.errors import EncoderError
+from neardup.errors import NoSuchModelError
 from neardup.review.record.links import Links
 from neardup.review.record.references import References
 from neardup.review.record.verdicts import DATABASE, Verdicts, open_verdicts
@@ -40,13 +40,13 @@ def chosen_encoder(
         Its name, and what `load_encoder` takes.
 
     Raises:
-        EncoderError: the model that was named does not exist.
+        EncoderError: the model that was named does not exist, or the champion's files are gone.
         TrackingError: the server of the models cannot be reached.
     """
     if name:
         path = prepared(name, onnx, models_of(out), say)
         return name, tracking_of(out).encoder(path) if path.startswith(MODEL_URIS) else path
-    with suppress(EncoderError):
+    with suppress(NoSuchModelError):
         if is_tracked(out):
             return CHAMPION, tracking_of(out).encoder(CHAMPION)
     say(f"There is no champion yet: {BUILTIN}, the encoder that neardup ships, searches")

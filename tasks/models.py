@@ -8,7 +8,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from neardup.encode.onnx import PREPARATION
-from neardup.errors import EncoderError
+from neardup.errors import EncoderError, NoSuchModelError
 from neardup.stages import digest_of
 from tasks.addresses import address_without_credentials, reachable, without_credentials
 
@@ -24,20 +24,23 @@ def fetch_encoder(name: str, uri: str, cache: Path) -> str:
         cache: folder that keeps what was fetched.
 
     Raises:
-        EncoderError: the model does not exist or is none of ours.
+        NoSuchModelError: the registry knows no such model.
+        EncoderError: its files are gone, or it is none of ours.
         TrackingError: the server cannot be reached.
     """
     mlflow.set_tracking_uri(uri)
+    missing: type[EncoderError] = NoSuchModelError
     with reachable(uri):
         try:
             source, made = _source(MlflowClient(uri), name)
             folder = cache / digest_of(uri, source, made)[:16]
+            missing = EncoderError
             if not folder.is_dir():
                 _fetch(source, folder)
         except MlflowException as error:
             if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}:
                 raise
-            raise EncoderError(
+            raise missing(
                 f"no model {name} at {address_without_credentials(uri)} ({without_credentials(error.message)}): "
                 "see the models in the MLflow UI"
             ) from error

@@ -33,15 +33,16 @@ from neardup.archive.testset import TestSet
 from neardup.builtin.demo import MadeArchive
 from neardup.decide.chosen_decision import DECISION, SHIPPED
 from neardup.decide.decision import Decision
-from neardup.encode.encoder import load_encoder
+from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.encode.trainable import load_trainable
-from neardup.errors import PromotionError
+from neardup.errors import EncoderError, PromotionError
 from neardup.experiment import encode_test_set, evaluate_approach, make_checkpoint
 from neardup.images import read_image
 from neardup.measure.evaluate import Figure
 from neardup.measure.promotion import Promotion
 from neardup.settings.schema import Settings, TranslateSettings
 from tasks import registry
+from tasks.decisions import CHAMPION, chosen_encoder
 from tasks.every_flow import fail_runs
 from tasks.publish import publish_approaches
 from tasks.registry import MODEL, Candidates, find_candidates, nominate, register, rollback
@@ -252,6 +253,22 @@ def test_a_run_of_no_deployment_cannot_wait(contest: Contest) -> None:
     """Nothing could start it again; that is said in a sentence."""
     with pytest.raises(PromotionError, match="only as a run of the deployment `promote`"):
         promote(contest.out, ask_person=True)
+
+
+def test_a_champion_whose_files_are_gone_is_no_missing_champion(contest: Contest, tmp_path: Path) -> None:
+    """Another encoder would search in its place without a word."""
+    first, said = contest.version("champion"), list[str]()
+    gone = contest.client.create_model_version(MODEL, str(tmp_path / "gone"))
+    contest.client.set_registered_model_alias(MODEL, "champion", gone.version)
+    with pytest.raises(EncoderError, match="models:/near-duplicates@champion holds no checkpoint"):
+        chosen_encoder(contest.out, None, said.append)
+    assert said == []
+    contest.client.set_registered_model_alias(MODEL, "champion", first)
+    contest.client.delete_model_version(MODEL, gone.version)
+    assert chosen_encoder(contest.out, None, said.append)[0] == CHAMPION
+    contest.client.delete_registered_model_alias(MODEL, "champion")
+    assert chosen_encoder(contest.out, None, said.append)[0] == BUILTIN
+    contest.client.set_registered_model_alias(MODEL, "champion", first)
 
 
 def test_another_test_set_is_refused(contest: Contest) -> None:
