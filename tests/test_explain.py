@@ -97,6 +97,10 @@ def test_each_number_has_its_words(changes: dict[str, object], words: str) -> No
         ({"coverage_first": 0.95, "coverage_second": 0.95}, "same frame", True),
         ({"coverage_first": 0.5, "coverage_second": 0.85}, "crop", True),
         ({"tone_slope": -0.9, "correlation": 0.5}, "negative", False),
+        ({"coverage_first": 0.4, "plain_first": 0.74, "plain_second": 1.0}, "plain around", False),
+        ({"coverage_first": 0.4, "plain_first": 0.75}, "plain around", True),
+        ({"coverage_second": 0.4, "plain_first": 1.0, "plain_second": 0.74}, "plain around", False),
+        ({"coverage_second": 0.4, "plain_second": 0.75}, "plain around", True),
     ],
 )
 def test_a_limit_belongs_to_one_side(changes: dict[str, object], flag: str, is_said: bool) -> None:  # noqa: FBT001 - expected
@@ -289,6 +293,10 @@ def test_the_frame_is_drawn_in_the_photo_that_shows_more() -> None:
     one, other = (Prepared.of(features_of_image(image, image.size)) for image in (copy, photo))
     evidence, points = proof_of(one, other, ("a", "b"))
     assert relation_of(evidence).crop == "first"
+    page = np.asarray(explain_picture(copy, photo, evidence, points))
+    panel = np.asarray(panels_of(copy, photo, evidence, points, width=(WIDTH - 4 * GAP) // 3).second)
+    places = np.lib.stride_tricks.sliding_window_view(page[: 2 * len(panel), GAP : GAP + panel.shape[1]], panel.shape)
+    assert (places == panel).all(axis=(-1, -2, -3)).any()
     panels = panels_of(copy, photo, evidence, points, width=480)
     changed = np.any(np.asarray(panels.second) != np.asarray(photo.resize(panels.second.size)), axis=2)
     inner = changed[60:300, 86:394]

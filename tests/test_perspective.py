@@ -11,7 +11,7 @@ from test_verify import COPIES, scene, verified
 
 from neardup.arrays import Floats, Vectors
 from neardup.verify.evidence import Evidence
-from neardup.verify.frames import outline
+from neardup.verify.frames import numbers_of, outline
 from neardup.verify.perspective import LEAST_POINTS, perspective_of
 from neardup.verify.relation import Kind, relation_of
 
@@ -158,8 +158,10 @@ def test_nothing_projective_is_made_of_little(matches: Vectors) -> None:
 def test_no_part_of_a_photo_is_turned_away() -> None:
     """A side of half the length is too steep for a copy."""
     assert perspective_of(made_matches(100, narrowed=0.12), IDENTITY, SIZE, SIZE) is not None
-    steep = matrix_of_side(0.6)
-    first = np.random.default_rng(0).uniform(0, 1, (100, 2)) * SIZE
-    second = cv2.perspectiveTransform(first[None], steep)[0]
-    squeezed = (0.6, 0.0, 100.0, 0.0, 0.7, 54.0, 0.0, 0.0, 1.0)
-    assert perspective_of(np.concatenate([first, second], axis=1).astype(np.float32), squeezed, SIZE, SIZE) is None
+    first = np.random.default_rng(0).uniform(0, 1, (200, 2)) * SIZE
+    for narrowed, is_found in ((0.45, True), (0.6, False)):
+        second = cv2.perspectiveTransform(first[None], matrix_of_side(narrowed))[0]
+        affine = np.linalg.lstsq(np.c_[first, np.ones(len(first))], second)[0].T
+        matches = np.concatenate([first, second], axis=1).astype(np.float32)
+        found = perspective_of(matches, numbers_of(np.vstack([affine, [0, 0, 1]])), SIZE, SIZE)
+        assert (found is not None) == is_found

@@ -5,9 +5,13 @@ import pytest
 from PIL import Image, ImageColor, ImageDraw, ImageOps
 from test_verify import cropped, scene, screened, verified
 
+from neardup.verify.keypoints import features_of_image
+from neardup.verify.match import Prepared
+from neardup.verify.picture import NOT_SHOWN, panels_of
 from neardup.verify.pixels import AlignedPair, subtract
 from neardup.verify.relation import Kind, relation_of
 from neardup.verify.spots import MOST_BOXES, spots_of
+from neardup.verify.verifier import proof_of
 
 
 def mounted(photo: Image.Image, tone: str) -> Image.Image:
@@ -129,6 +133,16 @@ def test_paper_over_paper_is_no_mount() -> None:
     relation = relation_of(verified(photo, crop))
     assert (relation.kind, relation.crop, relation.framed) == (Kind.CROP, "second", "")
     assert relation.share == pytest.approx(400 * 320 / (600 * 440), abs=0.02)
+
+
+def test_no_difference_is_drawn_where_a_mount_lies() -> None:
+    """The panel shows there what it shows beside a photo's frame."""
+    photo, page = scene(81), Image.new("RGB", (340, 340), (235, 228, 210))
+    page.paste(photo.crop((60, 40, 300, 300)), (50, 30))
+    one, other = (Prepared.of(features_of_image(image, image.size)) for image in (photo, page))
+    panel = np.asarray(panels_of(photo, page, *proof_of(one, other, ("a", "b")), width=480).difference)
+    assert (panel[100:200, 20:50] == NOT_SHOWN).all()
+    assert (panel[100:200, 100:250] != NOT_SHOWN).any(axis=-1).all()
 
 
 def test_a_retouch_in_a_corner_is_no_mount() -> None:
