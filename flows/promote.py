@@ -47,7 +47,7 @@ def promote(
         device=device, prepare=PrepareSettings(max_pixels=max_pixels), cluster=ClusterSettings(store=store)
     )
     places = {"device": "device", "max_pixels": "prepare.max_pixels", "store": "cluster.store"}
-    settings = settings_of_run(given, out, **places)
+    settings = settings_of_run(given, out, None, **places)
     with alone(out, log.warning):
         tracking = tracking_of(out)
         candidates = find_candidates(tracking, out, challenger)

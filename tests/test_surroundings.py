@@ -98,10 +98,10 @@ def test_what_surrounds_a_crop_is_neither_counted_nor_a_difference() -> None:
 @pytest.mark.parametrize("tone", [(235, 228, 210), (40, 40, 40)])
 def test_a_caption_below_a_crop_is_left_out_with_its_mount(tone: tuple[int, int, int]) -> None:
     """Where the picture ends is told by the paper's straight edges on all sides, lines of text included."""
-    photo, page = scene(85), Image.new("RGB", (300, 330), tone)
+    photo, page = scene(85), Image.new("RGB", (300, 380), tone)
     page.paste(photo.crop((100, 60, 360, 300)), (16, 12))
     ink = ImageColor.getrgb("black" if sum(tone) > 300 else "white")
-    for top in (262, 282, 302):
+    for top in (272, 302, 332, 352):
         ImageDraw.Draw(page).text((20, top), "Devant Tripoli, le port et la ville de loin", ink)
     mirrored = ImageOps.mirror(page)
     for copy in (page, mirrored):
@@ -116,23 +116,51 @@ def test_a_caption_below_a_crop_is_left_out_with_its_mount(tone: tuple[int, int,
         assert relation.mirrored == (copy is mirrored)
 
 
-def test_a_ground_that_was_painted_over_is_no_mount() -> None:
-    """White around a subject without straight edges leaves the frame as it was."""
-    photo = scene(86)
+@pytest.mark.parametrize("tone", ["white", "black"])
+@pytest.mark.parametrize("boxes", [[(70, 50, 410, 310)], [(150, 60, 330, 240), (110, 160, 370, 345)]])
+@pytest.mark.parametrize("seed", [86, 88])
+def test_a_ground_that_was_painted_over_is_no_mount(tone: str, boxes: list[tuple[int, ...]], seed: int) -> None:
+    """One tone around a subject without straight edges leaves the frame as it was."""
+    photo = scene(seed)
     mask = Image.new("L", photo.size, 0)
-    for box in ((150, 60, 330, 240), (110, 160, 370, 345)):
+    for box in boxes:
         ImageDraw.Draw(mask).ellipse(box, fill=255)
-    relation = relation_of(verified(photo, Image.composite(photo, Image.new("RGB", photo.size, "white"), mask)))
+    relation = relation_of(verified(photo, Image.composite(photo, Image.new("RGB", photo.size, tone), mask)))
     assert (relation.kind, relation.framed) == (Kind.SAME_FRAME, "")
 
 
+def test_a_sky_is_no_paper_though_a_caption_lies_on_some() -> None:
+    """A plain sky that ends at a straight horizon belongs to the picture, unlike the strip of paper below it."""
+    photo = scene(88)
+    ImageDraw.Draw(photo).rectangle((0, 0, 480, 90), fill=(150, 150, 150))
+    copy = photo.copy()
+    ImageDraw.Draw(copy).rectangle((0, 290, 480, 360), fill=(235, 228, 210))
+    ImageDraw.Draw(copy).text((20, 315), "Devant Tripoli, le port et la ville de loin", "black")
+    relation = relation_of(verified(photo, copy))
+    assert (relation.kind, relation.framed) == (Kind.CROP, "second")
+    assert relation.share == pytest.approx(290 / 360, abs=0.02)
+
+
 def test_paper_over_paper_is_no_mount() -> None:
-    """A crop that takes a part of its original's white margin with it shows no picture beyond the margin's edge."""
-    photo = ImageOps.expand(scene(87), (60, 40, 60, 40), "white")
-    crop = photo.crop((20, 10, 420, 330)).point([20 + level * 200 // 255 for level in range(256)] * 3)
+    """A crop that takes a part of its original's white margin with it, yellowed meanwhile, ends where it ends."""
+    dark = scene(87).point([level * 40 // 100 for level in range(256)] * 3)
+    photo = ImageOps.expand(dark, (60, 40, 60, 40), "white")
+    crop = photo.crop((20, 10, 420, 330)).point([20 + level * 170 // 255 for level in range(256)] * 3)
     relation = relation_of(verified(photo, crop))
     assert (relation.kind, relation.crop, relation.framed) == (Kind.CROP, "second", "")
     assert relation.share == pytest.approx(400 * 320 / (600 * 440), abs=0.02)
+
+
+def test_a_faded_wall_is_no_paper() -> None:
+    """What is almost plain in a faded copy has the tones of what it lies over, once tones are matched."""
+    y, x = np.mgrid[:110, :480]
+    wall = 128 + 25 * np.sin(x / 9) * np.sin(y / 7)
+    photo = np.asarray(scene(91).convert("L"), dtype=np.float64).copy()
+    photo[:110] = wall
+    photo[110:] = np.where(photo[110:] < 128, photo[110:] / 2, 128 + photo[110:] / 2)
+    pair = (Image.fromarray(grey.astype(np.uint8)).convert("RGB") for grey in (photo, 128 + (photo - 128) / 4))
+    relation = relation_of(verified(*pair))
+    assert (relation.kind, relation.framed) == (Kind.SAME_FRAME, "")
 
 
 def test_no_difference_is_drawn_where_a_mount_lies() -> None:

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from neardup.arrays import Bools, Floats, Vectors
-from neardup.verify.borders import SAME_PAPER, paper_around
+from neardup.verify.borders import SAME_PAPER, paper_around, without_borders
 from neardup.verify.evidence import Box, Transform
 from neardup.verify.pixels import AlignedPair, GreyPhoto, align, masked_mean_of
 from neardup.verify.samples import middle_of
@@ -29,11 +29,6 @@ AGREES = 0.45
 """Mean agreement from which what remains is a picture that both photos show."""
 DISAGREES = 0.6
 """Share of the agreement inside below which that of a strip must lie to be cut off."""
-FOREIGN = 0.2
-"""Share of the agreement inside below which that beyond a picture's edge must lie.
-
-In a picture whose ground was painted over a straight line may pass for an edge; some of the picture lies beyond it.
-"""
 LEAST_STRUCTURE = 0.1
 """Mean weight of a strip's windows below which it is even in both photos, and nothing is known of it."""
 LEAST_STRIP = 2
@@ -48,11 +43,6 @@ TIMES_OTHER = 1.7
 """Multiple of the other photo's step in tone that the step at a picture's edge must exceed: there the other goes on."""
 LEAST_STEP = 3.0
 """Multiple of a photo's usual step in tone that the step at a picture's edge must reach."""
-PAINTED = 12.0
-"""Spread in grey levels up to which all that lies beyond an edge is a ground that was painted over around a subject.
-
-Paper and mounts are as plain, but were found before, by their straight edges.
-"""
 NEARLY_GREATEST = 0.6
 """Share of the greatest step from which the innermost one is taken: lines of text have steps as well."""
 STRUCTURED = 0.2
@@ -61,10 +51,8 @@ SIMILAR = 0.4
 """Agreement of a window from which both photos show the same there."""
 NEARBY = 8
 """Pixels around a matched point within which it speaks for agreement: a retouch or a moiré may lie around it."""
-LEAST_COVERED = 50
-"""Pixels of the other photo that a border must lie over to be said to cover a part of it."""
 VARIED = 12.0
-"""Grey levels between the deciles of what paper lies over from which that is a picture: paper may lie over paper."""
+"""Grey levels between the quartiles of what paper lies over from which that is a picture: paper may lie over paper."""
 TIMES_MISFIT = 2.0
 """Multiple of the misfit of tones inside a border from which that of the border tells that it covers something else."""
 LEAST_AGREEING = 0.62
@@ -180,8 +168,8 @@ def _edges_of_paper(found: Agreement) -> Edges:
     for side, paper in enumerate(papers):
         unmixed = cuts[side] + (-1 if side < 2 else 1)  # noqa: PLR2004 - the blur mixes the last row with the picture
         covers = _within(aligned.overlap, _beyond(whole, side, unmixed))
-        if paper and covers.sum() >= LEAST_COVERED:
-            darkest, lightest = np.quantile(aligned.second[covers], [0.1, 0.9])
+        if paper and covers.any():
+            darkest, lightest = np.quantile(aligned.second[covers], [0.25, 0.75])
             if lightest - darkest > VARIED and misfits[covers].mean() > least:
                 covering.append(paper.tone)
     ends = (
@@ -209,11 +197,14 @@ def _edges_of_agreement(found: Agreement, mount: Edges, points: Floats) -> Edges
     agrees = _mean(agreement, weights, inside)
     if agrees < AGREES:
         return mount
+    photo = found.photo.grey
+    plain, whole = without_borders(photo), (0, 0, photo.shape[1], photo.shape[0])
     left, top, across, down = cv2.boundingRect(overlap.astype(np.uint8))
     ends, edges = (left, top, left + across, top + down), [*mount]
     inside = _around(inside, points)
     for side, (cut, end) in enumerate(zip(inside, ends, strict=True)):
-        if (cut - end if side < 2 else end - cut) < LEAST_STRIP:  # noqa: PLR2004 - the sides are left, top, right, bottom
+        # What is plain to the photo's end, and no paper with a straight edge, is a ground that was painted over.
+        if plain[side] != whole[side] or (cut - end if side < 2 else end - cut) < LEAST_STRIP:  # noqa: PLR2004 - left and top, then right and bottom
             continue
         strip = _beyond(
             ends, side, cut
@@ -221,12 +212,7 @@ def _edges_of_agreement(found: Agreement, mount: Edges, points: Floats) -> Edges
         disagrees = _mean(agreement, weights, strip) < DISAGREES * agrees
         if disagrees and weights[_slices(strip)].mean() > LEAST_STRUCTURE:
             edge = _edge(aligned, inside, ends, side)
-            if edge is None:
-                continue
-            strip = _beyond(ends, side, edge)
-            foreign = _mean(agreement, weights, strip) < FOREIGN * agrees
-            if foreign and aligned.first[_slices(strip)].std() > PAINTED:
-                edges[side] = edge
+            edges[side] = edges[side] if edge is None else edge
     return edges[0], edges[1], edges[2], edges[3]
 
 
