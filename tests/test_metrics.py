@@ -16,7 +16,7 @@ from neardup.measure.bootstrap import Resample
 from neardup.measure.metrics import METRICS, NAMES, b_cubed, harmonic
 from neardup.measure.pairs import Pairs, recall_at_precision
 from neardup.measure.scored import ScoredTestSet
-from neardup.measure.threshold import best_threshold, calibrated_threshold, calibrated_thresholds, f1_error
+from neardup.measure.threshold import calibrated_threshold, calibrated_thresholds, f1_by_threshold, f1_error
 from neardup.settings import schema
 
 RANKING = ("top_1", "top_5", "ndcg", "map", "r_precision", "recall_at_5", "recall_at_10")
@@ -206,13 +206,23 @@ def _recall_only(similarities: Floats, groups: Ints) -> float:
     ) / len(occur)
 
 
+def best_threshold(pairs: Pairs) -> float:
+    """The threshold of the greatest F1, the highest of equally good ones; infinity without a pair of one group."""
+    thresholds, f1 = f1_by_threshold(pairs.scores, pairs.same)
+    return float(thresholds[np.argmax(f1)]) if pairs.same.any() else float("inf")
+
+
 @given(groupings(ties=True))
-def test_the_best_threshold_has_the_greatest_f1(test_set: tuple[Floats, Ints]) -> None:
-    """No other threshold has a greater F1."""
+def test_f1_is_known_at_every_threshold(test_set: tuple[Floats, Ints]) -> None:
+    """The greatest one is found, and each is that of the pairs at or above its threshold."""
     similarities, groups = test_set
     pairs = Pairs.of(similarities, groups)
-    threshold = best_threshold(pairs.scores, pairs.same)
-    assert oracles.pair_scores(similarities, groups, threshold)[2] == pytest.approx(oracles.best_f1(*test_set))
+    assert oracles.pair_scores(similarities, groups, best_threshold(pairs))[2] == pytest.approx(
+        oracles.best_f1(*test_set)
+    )
+    for threshold, f1 in zip(*f1_by_threshold(pairs.scores, pairs.same), strict=True):
+        if pairs.same.any():
+            assert f1 == pytest.approx(oracles.pair_scores(similarities, groups, threshold)[2])
 
 
 @settings(max_examples=30)
@@ -222,7 +232,7 @@ def test_the_calibrated_threshold_is_the_strictest_that_is_as_good(test_set: tup
     similarities, groups = test_set
     group_of = np.unique(groups, return_inverse=True)[1].astype(np.int64)
     pairs = Pairs.of(similarities, group_of)
-    best = best_threshold(pairs.scores, pairs.same)
+    best = best_threshold(pairs)
     least = oracles.best_f1(*test_set) - oracles.f1_error(similarities, group_of, best)
     threshold = calibrated_threshold(pairs, group_of)
     assert threshold >= best
@@ -247,7 +257,7 @@ def test_there_is_no_error_where_nothing_overlaps() -> None:
     groups = np.array([0, 0, 1, 1, 2])
     similarities = np.where(groups[:, None] == groups[None, :], 0.9, 0.1)
     pairs = Pairs.of(similarities, groups)
-    assert calibrated_threshold(pairs, groups) == best_threshold(pairs.scores, pairs.same) == pytest.approx(0.5)
+    assert calibrated_threshold(pairs, groups) == best_threshold(pairs) == pytest.approx(0.5)
 
 
 @given(groupings(ties=True))

@@ -29,18 +29,6 @@ def f1_by_threshold(scores: Floats, same: Bools) -> tuple[Floats, Floats]:
     return (ranked[ends] + below[ends]) / 2, f1[ends]
 
 
-def best_threshold(scores: Floats, same: Bools) -> float:
-    """The threshold with the greatest F1 over pairs; the highest of equally good ones.
-
-    Returns:
-        A pair at or above it is called near-duplicate; infinity where there is no pair of one group.
-    """
-    if not same.any():
-        return float("inf")
-    thresholds, f1 = f1_by_threshold(scores, same)
-    return float(thresholds[np.argmax(f1)])
-
-
 def f1_error(pairs: Pairs, group_of: Ints, threshold: float) -> float:
     """Standard error of the F1 over pairs at a threshold: its deviation over resampled groups, where it is defined."""
     relevant = pairs.take((pairs.scores >= threshold) | pairs.same)
@@ -69,7 +57,7 @@ def calibrated_threshold(pairs: Pairs, group_of: Ints) -> float:
         group_of: int64 (n,), 0-based group of each photo.
 
     Returns:
-        At least `best_threshold`; infinity where there is no pair of one group.
+        Infinity where there is no pair of one group.
     """
     if not pairs.same.any():
         return float("inf")
