@@ -62,6 +62,9 @@ Pairs of different photographs on one mount with two lines of text, or within on
 863 matches of a press archive's groups at least .70, exposures of one plate .76, press copies .95.
 """
 
+OUTWARDS = (-1, -1, 1, 1)
+"""Direction from the middle to each side: left, top, right and bottom."""
+
 Edges = tuple[int, int, int, int]
 """Left, top, right and bottom of a part of a picture: its first column and row, and those after its last ones."""
 
@@ -156,9 +159,9 @@ def _edges_of_paper(found: Agreement) -> Edges:
     whole, papers = (0, 0, width, height), paper_around(photo)
     cuts = [*whole]
     for side, paper in enumerate(papers):
-        size = whole[2 + side % 2]
-        paper_width = round(paper.width * size / photo.shape[1 - side % 2]) if paper else 0
-        cuts[side] = paper_width if side < 2 else size - paper_width  # noqa: PLR2004 - left and top, then right and bottom
+        if paper:
+            factor = whole[2 + side % 2] / photo.shape[1 - side % 2]
+            cuts[side] -= OUTWARDS[side] * round(paper.width * factor)
     inside = _within(aligned.overlap, cuts)
     if inside.sum() < LEAST_OVERLAP:
         return whole
@@ -166,11 +169,11 @@ def _edges_of_paper(found: Agreement) -> Edges:
     least = TIMES_MISFIT * (misfits[inside].mean() + GRAIN)
     covering = []
     for side, paper in enumerate(papers):
-        unmixed = cuts[side] + (-1 if side < 2 else 1)  # noqa: PLR2004 - the blur mixes the last row with the picture
+        unmixed = cuts[side] + OUTWARDS[side]  # the blur mixes the inmost row with the picture
         covers = _within(aligned.overlap, _beyond(whole, side, unmixed))
         if paper and covers.any():
-            darkest, lightest = np.quantile(aligned.second[covers], [0.25, 0.75])
-            if lightest - darkest > VARIED and misfits[covers].mean() > least:
+            low, high = np.quantile(aligned.second[covers], [0.25, 0.75])
+            if high - low > VARIED and misfits[covers].mean() > least:
                 covering.append(paper.tone)
     ends = (
         cut if paper and any(abs(paper.tone - tone) < SAME_PAPER for tone in covering) else end
@@ -204,11 +207,11 @@ def _edges_of_agreement(found: Agreement, mount: Edges, points: Floats) -> Edges
     inside = _around(inside, points)
     for side, (cut, end) in enumerate(zip(inside, ends, strict=True)):
         # What is plain to the photo's end, and no paper with a straight edge, is a ground that was painted over.
-        if plain[side] != whole[side] or (cut - end if side < 2 else end - cut) < LEAST_STRIP:  # noqa: PLR2004 - left and top, then right and bottom
+        painted = plain[side] != whole[side]
+        if painted or OUTWARDS[side] * (end - cut) < LEAST_STRIP:
             continue
-        strip = _beyond(
-            ends, side, cut
-        )  # to the ends of the other sides: beside a large retouch the photos agree again
+        # To the ends of the other sides: beside a large retouch the photos agree again.
+        strip = _beyond(ends, side, cut)
         disagrees = _mean(agreement, weights, strip) < DISAGREES * agrees
         if disagrees and weights[_slices(strip)].mean() > LEAST_STRUCTURE:
             edge = _edge(aligned, inside, ends, side)
@@ -282,7 +285,7 @@ def _edge(aligned: AlignedPair, inside: tuple[int, ...], ends: tuple[int, ...], 
     Returns:
         The first pixel of the picture, or the one after its last; None where there is no such step.
     """
-    axis, outwards = side % 2, -1 if side < 2 else 1  # noqa: PLR2004 - left and top, then right and bottom
+    axis, outwards = side % 2, OUTWARDS[side]
     along = slice(inside[1 - axis], inside[3 - axis])
     steps = [_steps(grey, axis, along) for grey in (aligned.first, aligned.second)]
     own, others = (step / (step[ends[axis] : ends[axis + 2]].mean() + 0.5) for step in steps)

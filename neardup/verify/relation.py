@@ -47,7 +47,7 @@ SMALL = 0.5
 
 Half is one picture of two; a detail of a single picture is as small, so that both are said.
 """
-PLAIN = 0.75
+MOSTLY_PLAIN = 0.75
 """Share of what surrounds a crop, 0 to 1, that has one tone where it is called plain: a caption takes the rest."""
 THIRD = 1 / 3
 """Share of the room that a crop could have moved in, which left, middle and right take each; so do the heights."""
@@ -326,8 +326,8 @@ def _frames_relation(evidence: Evidence) -> Relation:
         place=place_of(place_box, size) if place_box else "",
         place_box=_moved(place_box, boxes[0] if crop == SECOND else boxes[1]) if place_box else None,
         framed=framed,
-        plain=plain >= PLAIN and ends_with_it,
-        montage=uncropped if share <= SMALL and plain < PLAIN and ends_with_it else "",
+        plain=plain >= MOSTLY_PLAIN and ends_with_it,
+        montage=uncropped if share <= SMALL and plain < MOSTLY_PLAIN and ends_with_it else "",
     )
 
 

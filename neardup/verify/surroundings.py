@@ -11,7 +11,7 @@ from neardup.verify.pixels import GreyPhoto, factors_of
 TONES = 16
 """Grey levels that count as one tone: paper has grain, and yellows unevenly.
 
-With `relation.PLAIN` 74 of 75 known mounts are called plain, none of 26 pages of print, and 5 of 101 crops.
+With `relation.MOSTLY_PLAIN` 74 of 75 known mounts are called plain, none of 26 pages of print, and 5 of 101 crops.
 """
 LEAST_AROUND = 100
 """Pixels of a small photo, as `GreyPhoto` has it, below which what surrounds the common part says nothing."""
