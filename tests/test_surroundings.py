@@ -116,6 +116,23 @@ def test_a_caption_below_a_crop_is_left_out_with_its_mount(tone: tuple[int, int,
         assert relation.mirrored == (copy is mirrored)
 
 
+def test_a_caption_beyond_the_edge_of_the_original_is_left_out() -> None:
+    """Below a crop that reaches down to it; of a whole photo above a caption the caption is the rest of a page."""
+    photo, strip = scene(92), Image.new("RGB", (300, 90), (235, 228, 210))
+    ImageDraw.Draw(strip).text((20, 30), "Devant Tripoli, le port et la ville de loin", "black")
+    page = Image.new("RGB", (300, 330))
+    page.paste(photo.crop((100, 120, 400, 360)), (0, 0))
+    page.paste(strip, (0, 240))
+    relation = relation_of(verified(photo, page))
+    assert (relation.kind, relation.crop, relation.framed) == (Kind.CROP, "second", "second")
+    assert relation.share == pytest.approx(300 * 240 / (480 * 360), abs=0.02)
+    whole = Image.new("RGB", (480, 450))
+    whole.paste(photo, (0, 0))
+    whole.paste(strip.resize((480, 90)), (0, 360))
+    relation = relation_of(verified(photo, whole))
+    assert (relation.kind, relation.crop, relation.framed) == (Kind.CROP, "first", "")
+
+
 @pytest.mark.parametrize("tone", ["white", "black"])
 @pytest.mark.parametrize("boxes", [[(70, 50, 410, 310)], [(150, 60, 330, 240), (110, 160, 370, 345)]])
 @pytest.mark.parametrize("seed", [86, 88])

@@ -1,5 +1,6 @@
 """Where the picture ends in a photo that also shows a mount, a text or another picture beside it, if they share one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -9,7 +10,9 @@ import numpy as np
 from neardup.arrays import Bools, Floats, Vectors
 from neardup.verify.borders import SAME_PAPER, paper_around, without_borders
 from neardup.verify.evidence import Box, Transform
+from neardup.verify.frames import box_in_first, frames_of
 from neardup.verify.pixels import AlignedPair, GreyPhoto, align, masked_mean_of
+from neardup.verify.relation import WHOLE
 from neardup.verify.samples import middle_of
 from neardup.verify.tones import match_tones
 
@@ -75,6 +78,8 @@ class Agreement:
 
     Attributes:
         photo: the first photo.
+        other: the second photo.
+        transform: full pixels of the first photo to those of the second.
         aligned: both photos in its frame, small.
         values: float32 (h, w), correlation of the two photos in a window, -1 to 1, whose sign is turned for a negative.
         weights: float32 (h, w), how much structure the window has, 0 to `MOST`; 0 outside of the overlap and where both
@@ -82,6 +87,8 @@ class Agreement:
     """
 
     photo: GreyPhoto
+    other: GreyPhoto
+    transform: Transform
     aligned: AlignedPair
     values: Vectors
     weights: Vectors
@@ -96,7 +103,7 @@ class Agreement:
             transform: full pixels of `photo` to those of `other`.
         """
         aligned = align(photo, other, transform, SIDE)
-        return cls(photo, aligned, *_agreement(aligned)) if aligned.overlap.any() else None
+        return cls(photo, other, transform, aligned, *_agreement(aligned)) if aligned.overlap.any() else None
 
 
 def agreeing_share(found: Agreement | None, points: Vectors) -> float:
@@ -149,38 +156,59 @@ def picture_box(found: Agreement | None, points: Vectors) -> Box | None:
 
 
 def _edges_of_paper(found: Agreement) -> Edges:
-    """Where the picture ends at paper, if that lies over a part of the other photo which looks otherwise.
+    """Where the picture ends at paper that is surely none of it.
 
-    Paper of one tone that does so on one side is no part of the picture on the other sides either, where the other
-    photo shows nothing or is as plain as the paper.
+    Paper of one tone that is so on one side is no part of the picture on the other sides either, where the other photo
+    shows nothing or is as plain as the paper.
     """
-    photo, aligned = found.photo.grey, found.aligned
-    height, width = aligned.overlap.shape
-    whole, papers = (0, 0, width, height), paper_around(photo)
+    photo, shape = found.photo.grey, found.aligned.overlap.shape
+    whole, papers = (0, 0, shape[1], shape[0]), paper_around(photo)
     cuts = [*whole]
     for side, paper in enumerate(papers):
         if paper:
             factor = whole[2 + side % 2] / photo.shape[1 - side % 2]
             cuts[side] -= OUTWARDS[side] * round(paper.width * factor)
+    sides = _sides_of_paper(found, whole, cuts)
+    tones = [paper.tone for side, paper in enumerate(papers) if paper and side in sides]
+    left, top, right, bottom = (
+        cut if paper and any(abs(paper.tone - tone) < SAME_PAPER for tone in tones) else end
+        for paper, cut, end in zip(papers, cuts, whole, strict=True)
+    )
+    return left, top, right, bottom
+
+
+def _sides_of_paper(found: Agreement, whole: Edges, cuts: Sequence[int]) -> list[int]:
+    """The sides on which paper is surely none of the picture, of those on which there may be paper.
+
+    It lies over a part of the other photo that looks otherwise. Or the other photo ends where the paper begins, and
+    beyond another side it goes on: the picture is then a crop of it, and not all of it on a mount.
+
+    Args:
+        found: of both photos.
+        whole: left, top, right and bottom of the small photo.
+        cuts: where paper begins on these sides; the end of the photo where there is none.
+    """
+    aligned = found.aligned
+    papers = [side for side in range(4) if abs(cuts[side] - whole[side]) > LEAST_STRIP]
     inside = _within(aligned.overlap, cuts)
     if inside.sum() < LEAST_OVERLAP:
-        return whole
+        return []
     misfits = np.abs(aligned.first - match_tones(aligned.second, aligned.first[inside], aligned.second[inside]))
     least = TIMES_MISFIT * (misfits[inside].mean() + GRAIN)
     covering = []
-    for side, paper in enumerate(papers):
+    for side in papers:
         unmixed = cuts[side] + OUTWARDS[side]  # the blur mixes the inmost row with the picture
         covers = _within(aligned.overlap, _beyond(whole, side, unmixed))
-        if paper and covers.any():
+        if covers.any():
             low, high = np.quantile(aligned.second[covers], [0.25, 0.75])
-            if high - low > VARIED and misfits[covers].mean() > least:
-                covering.append(paper.tone)
-    ends = (
-        cut if paper and any(abs(paper.tone - tone) < SAME_PAPER for tone in covering) else end
-        for paper, cut, end in zip(papers, cuts, whole, strict=True)
-    )
-    left, top, right, bottom = ends
-    return left, top, right, bottom
+            covering += [side] if high - low > VARIED and misfits[covers].mean() > least else []
+    size = found.photo.size
+    shown = box_in_first(found.transform, size, found.other.size)
+    if covering or not shown or frames_of(found.transform, size, found.other.size).coverage_second >= WHOLE:
+        return covering
+    left, top, across, down = np.multiply(shown, [whole[2] / size[0], whole[3] / size[1]] * 2)
+    ends = left, top, left + across, top + down
+    return [side for side in papers if abs(ends[side] - cuts[side]) <= LEAST_STRIP]
 
 
 def _edges_of_agreement(found: Agreement, mount: Edges, points: Floats) -> Edges:
@@ -318,20 +346,20 @@ def _beyond(frame: tuple[int, ...], side: int, edge: int) -> list[int]:
     return strip
 
 
-def _within(overlap: Bools, box: tuple[int, ...] | list[int]) -> Bools:
+def _within(overlap: Bools, box: Sequence[int]) -> Bools:
     """The pixels of an overlap that lie in a box of left, top, right and bottom."""
     inside = np.zeros_like(overlap)
     inside[_slices(box)] = overlap[_slices(box)]
     return inside
 
 
-def _slices(box: tuple[int, ...] | list[int]) -> tuple[slice, slice]:
+def _slices(box: Sequence[int]) -> tuple[slice, slice]:
     """Rows and columns of a box of left, top, right and bottom, in whatever order these lie."""
     (left, right), (top, bottom) = sorted((box[0], box[2])), sorted((box[1], box[3]))
     return slice(top, bottom), slice(left, right)
 
 
-def _mean(agreement: Vectors, weights: Vectors, box: tuple[int, ...] | list[int]) -> float:
+def _mean(agreement: Vectors, weights: Vectors, box: Sequence[int]) -> float:
     """Mean agreement in a box of left, top, right and bottom, by weights."""
     place = _slices(box)
     return float((agreement[place] * weights[place]).sum() / max(1e-6, float(weights[place].sum())))
