@@ -176,7 +176,9 @@ def test_what_was_measured_can_be_promoted(approaches: list[Approach]) -> None:
         candidates = find_candidates(tracking, out)
         assert candidates is not None
         versions = candidates.challenger, candidates.champion
-        evaluations = {version.version: measure.fn(tracking, version, out, "cpu") for version in versions}
+        evaluations = {
+            version.version: measure.fn(tracking, version, out, Settings(device="cpu")) for version in versions
+        }
         assert f"challenger ({approaches[1].name})" in decide(candidates, evaluations, "ndcg", 0.005).paragraph
 
 
