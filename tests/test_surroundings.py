@@ -168,6 +168,16 @@ def test_paper_over_paper_is_no_mount() -> None:
     assert relation.share == pytest.approx(400 * 320 / (600 * 440), abs=0.02)
 
 
+def test_a_sky_below_a_mount_is_no_part_of_it() -> None:
+    """A strip of paper above it is as plain, and the horizon as straight, but the sky has another tone."""
+    photo, page = scene(93), Image.new("RGB", (300, 300), (235, 228, 210))
+    ImageDraw.Draw(photo).rectangle((0, 0, 480, 100), fill=(150, 150, 150))
+    page.paste(photo.crop((90, 60, 390, 320)), (0, 20))
+    relation = relation_of(verified(photo, page))
+    assert (relation.kind, relation.crop, relation.framed) == (Kind.CROP, "second", "second")
+    assert relation.share == pytest.approx(300 * 260 / (480 * 360), abs=0.02)
+
+
 def test_a_faded_wall_is_no_paper() -> None:
     """What is almost plain in a faded copy has the tones of what it lies over, once tones are matched."""
     y, x = np.mgrid[:110, :480]
