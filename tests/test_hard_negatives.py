@@ -10,7 +10,7 @@ from test_verify import scene, verified
 
 from neardup.train.press import press
 from neardup.verify.picture_area import Agreement, agreeing_share, picture_box
-from neardup.verify.pixels import GreyPhoto
+from neardup.verify.pixels import GreyPhoto, LaidPair
 
 SIZE = (480, 360)
 
@@ -142,7 +142,7 @@ def test_noise_matches_nothing(noise: int) -> None:
 def test_what_hardly_overlaps_is_left_to_the_other_checks() -> None:
     """In small no pixel shows both photos, as of a photo and a speck of it: nothing is compared, and nothing fails."""
     photo = GreyPhoto(np.asarray(scene(47).convert("L")), SIZE)
-    found = Agreement.between(photo, photo, (1, 0, SIZE[0] - 1, 0, 1, 0, 0, 0, 1))
+    found = Agreement.of(LaidPair(photo, photo, (1, 0, SIZE[0] - 1, 0, 1, 0, 0, 0, 1)))
     assert found is None
     points = np.array([[1, 1], [20, 2], [5, 20], [20, 20]], dtype=np.float32)
     assert (agreeing_share(found, points), picture_box(found, points)) == (1.0, None)

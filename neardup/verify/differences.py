@@ -56,7 +56,7 @@ class Pictures:
             points: float32 (n, 4), matched points in full pixels of both.
             agreement: of the first photo and the second; None where nothing can be compared.
         """
-        turned = Agreement.between(photos.second, photos.first, inverse(photos.transform))
+        turned = Agreement.of(LaidPair(photos.second, photos.first, inverse(photos.transform)))
         return cls(photos, (picture_box(agreement, points[:, :2]), picture_box(turned, points[:, 2:])))
 
     def begun(self) -> tuple[Round, ...]:

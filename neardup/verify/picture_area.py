@@ -9,9 +9,9 @@ import numpy as np
 
 from neardup.arrays import Bools, Floats, Vectors
 from neardup.verify.borders import SAME_PAPER, paper_around, without_borders
-from neardup.verify.evidence import Box, Transform
-from neardup.verify.frames import box_in_first, frames_of
-from neardup.verify.pixels import AlignedPair, GreyPhoto, align, masked_mean_of
+from neardup.verify.evidence import Box
+from neardup.verify.frames import Size, box_in_first, frames_of
+from neardup.verify.pixels import AlignedPair, LaidPair, align, masked_mean_of
 from neardup.verify.relation import WHOLE
 from neardup.verify.samples import middle_of
 from neardup.verify.tones import match_tones
@@ -77,33 +77,28 @@ class Agreement:
     """How far the structure of two photos agrees around each pixel, whatever their tones.
 
     Attributes:
-        photo: the first photo.
-        other: the second photo.
-        transform: full pixels of the first photo to those of the second.
-        aligned: both photos in its frame, small.
+        photos: both photos as they lie on each other.
+        aligned: both in the frame of the first one, small.
         values: float32 (h, w), correlation of the two photos in a window, -1 to 1, whose sign is turned for a negative.
         weights: float32 (h, w), how much structure the window has, 0 to `MOST`; 0 outside of the overlap and where both
             photos are even.
     """
 
-    photo: GreyPhoto
-    other: GreyPhoto
-    transform: Transform
+    photos: LaidPair
     aligned: AlignedPair
     values: Vectors
     weights: Vectors
 
     @classmethod
-    def between(cls, photo: GreyPhoto, other: GreyPhoto, transform: Transform) -> Self | None:
-        """Compare two photos; None where no pixel of the small pictures shows both.
+    def of(cls, photos: LaidPair) -> Self | None:
+        """Compare two photos; None where no pixel of the small pictures shows both."""
+        aligned = align(photos.first, photos.second, photos.transform, SIDE)
+        return cls(photos, aligned, *_agreement(aligned)) if aligned.overlap.any() else None
 
-        Args:
-            photo: the first photo.
-            other: the second photo.
-            transform: full pixels of `photo` to those of `other`.
-        """
-        aligned = align(photo, other, transform, SIDE)
-        return cls(photo, other, transform, aligned, *_agreement(aligned)) if aligned.overlap.any() else None
+    @property
+    def size(self) -> Size:
+        """Width and height of the first photo in full pixels."""
+        return self.photos.first.size
 
 
 def agreeing_share(found: Agreement | None, points: Vectors) -> float:
@@ -119,7 +114,7 @@ def agreeing_share(found: Agreement | None, points: Vectors) -> float:
     if found is None:
         return 1.0
     height, width = found.values.shape
-    places = points * np.asarray([width / found.photo.size[0], height / found.photo.size[1]], dtype=np.float32)
+    places = points * np.asarray([width / found.size[0], height / found.size[1]], dtype=np.float32)
     corners = np.round(cv2.convexHull(places)).astype(np.int32)
     among, near = (np.zeros((height, width), dtype=np.uint8) for _ in range(2))
     cv2.fillConvexPoly(among, corners, 1)
@@ -147,7 +142,7 @@ def picture_box(found: Agreement | None, points: Vectors) -> Box | None:
     if found is None or found.aligned.overlap.sum() < LEAST_OVERLAP:
         return None
     height, width = found.aligned.overlap.shape
-    x, y = found.photo.size[0] / width, found.photo.size[1] / height
+    x, y = found.size[0] / width, found.size[1] / height
     mount = _edges_of_paper(found)
     left, top, right, bottom = _edges_of_agreement(found, mount, np.asarray(points / [x, y], dtype=np.float64))
     if (left, top, right, bottom) == (0, 0, width, height):
@@ -161,7 +156,7 @@ def _edges_of_paper(found: Agreement) -> Edges:
     Paper of one tone that is so on one side is no part of the picture on the other sides either, where the other photo
     shows nothing or is as plain as the paper.
     """
-    photo, shape = found.photo.grey, found.aligned.overlap.shape
+    photo, shape = found.photos.first.grey, found.aligned.overlap.shape
     whole, papers = (0, 0, shape[1], shape[0]), paper_around(photo)
     cuts = [*whole]
     for side, paper in enumerate(papers):
@@ -191,7 +186,7 @@ def _sides_of_paper(found: Agreement, whole: Edges, cuts: Sequence[int]) -> list
     aligned = found.aligned
     papers = [side for side in range(4) if abs(cuts[side] - whole[side]) > LEAST_STRIP]
     inside = _within(aligned.overlap, cuts)
-    if inside.sum() < LEAST_OVERLAP:
+    if not papers or inside.sum() < LEAST_OVERLAP:
         return []
     misfits = np.abs(aligned.first - match_tones(aligned.second, aligned.first[inside], aligned.second[inside]))
     least = TIMES_MISFIT * (misfits[inside].mean() + GRAIN)
@@ -202,11 +197,11 @@ def _sides_of_paper(found: Agreement, whole: Edges, cuts: Sequence[int]) -> list
         if covers.any():
             low, high = np.quantile(aligned.second[covers], [0.25, 0.75])
             covering += [side] if high - low > VARIED and misfits[covers].mean() > least else []
-    size = found.photo.size
-    shown = box_in_first(found.transform, size, found.other.size)
-    if covering or not shown or frames_of(found.transform, size, found.other.size).coverage_second >= WHOLE:
+    lying = found.photos.transform, found.size, found.photos.second.size
+    shown = box_in_first(*lying)
+    if covering or not shown or frames_of(*lying).coverage_second >= WHOLE:
         return covering
-    left, top, across, down = np.multiply(shown, [whole[2] / size[0], whole[3] / size[1]] * 2)
+    left, top, across, down = np.multiply(shown, [whole[2] / found.size[0], whole[3] / found.size[1]] * 2)
     ends = left, top, left + across, top + down
     return [side for side in papers if abs(ends[side] - cuts[side]) <= LEAST_STRIP]
 
@@ -228,7 +223,7 @@ def _edges_of_agreement(found: Agreement, mount: Edges, points: Floats) -> Edges
     agrees = _mean(agreement, weights, inside)
     if agrees < AGREES:
         return mount
-    photo = found.photo.grey
+    photo = found.photos.first.grey
     plain, whole = without_borders(photo), (0, 0, photo.shape[1], photo.shape[0])
     left, top, across, down = cv2.boundingRect(overlap.astype(np.uint8))
     ends, edges = (left, top, left + across, top + down), [*mount]

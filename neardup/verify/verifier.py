@@ -103,7 +103,7 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
         return evidence, np.empty((0, 4), np.float32)
     frames = frames_of(best.transform, *sizes)
     laid, pixels = _laid(first, second, best)
-    agreement = Agreement.between(laid.first, laid.second, laid.transform)
+    agreement = Agreement.of(laid)
     if agreeing_share(agreement, best.points[:, :2]) < LEAST_AGREEING:
         return evidence, np.empty((0, 4), np.float32)
     pictures = Pictures.of(laid, best.points, agreement)
