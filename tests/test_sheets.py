@@ -117,16 +117,83 @@ def test_what_is_no_workbook_is_refused(tmp_path: Path) -> None:
         read_workbook(tmp_path / "x.xlsx")
 
 
-def test_an_old_workbook_that_was_cut_off_is_refused(tmp_path: Path) -> None:
-    """Calamine panics on an `.xls` that ends within a sector, which is no exception as others are."""
+def compound_file(*sectors: bytes) -> bytes:
+    """An OLE file of sectors of 512 bytes, of which the first is the table of sectors, the second the directory."""
     header = bytearray(b"\xff" * 512)
     header[:8] = bytes.fromhex("d0cf11e0a1b11ae1")
     struct.pack_into("<5H6x7I", header, 24, 62, 3, 0xFFFE, 9, 6, 0, 1, 1, 0, 4096, 0xFFFFFFFE, 0)
     struct.pack_into("<3I", header, 68, 0xFFFFFFFE, 0, 0)
-    sectors = struct.pack("<2I", 0xFFFFFFFD, 0xFFFFFFFE) + b"\xff" * 504 + bytes(100)
-    (tmp_path / "x.xls").write_bytes(header + sectors)
+    return bytes(header) + b"".join(sectors)
+
+
+def test_an_old_workbook_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+    """Calamine panics on an `.xls` that ends within a sector, which is no exception as others are."""
+    table = struct.pack("<2I", 0xFFFFFFFD, 0xFFFFFFFE) + b"\xff" * 504
+    (tmp_path / "x.xls").write_bytes(compound_file(table, bytes(100)))
     with pytest.raises(ArchiveError, match="not a workbook that can be read"):
         read_workbook(tmp_path / "x.xls")
+
+
+def old_workbook(rows: int, columns: int, cells: dict[tuple[int, int], str]) -> bytes:
+    """An `.xls` of one sheet, IS, that says to have so many rows and columns (Excel 97, BIFF8)."""
+
+    def record(kind: int, content: bytes = b"") -> bytes:
+        return struct.pack("<2H", kind, len(content)) + content
+
+    def begin(kind: int) -> bytes:
+        return record(0x809, struct.pack("<4H2I", 0x600, kind, 0, 1997, 0, 6))
+
+    sheet = begin(0x10) + record(0x200, struct.pack("<2I3H", 0, rows, 0, columns, 0))
+    for (row, column), text in cells.items():
+        sheet += record(0x204, struct.pack("<4HB", row, column, 0, len(text), 0) + text.encode("latin-1"))
+    at = len(begin(5)) + 4 + 10 + 4
+    book = begin(5) + record(0x85, struct.pack("<I4B", at, 0, 0, 2, 0) + b"IS") + record(0x0A) + sheet + record(0x0A)
+    stream = book.ljust(4096, b"\0")  # a shorter one lies elsewhere in the file
+
+    def entry(name: str, kind: int, child: int, start: int, size: int) -> bytes:
+        none = 0xFFFFFFFF
+        place = struct.pack("<H2B3I", 2 * len(name) + 2, kind, 1, none, none, child) + bytes(36)
+        return name.encode("utf-16-le").ljust(64, b"\0") + place + struct.pack("<IQ", start, size)
+
+    table = struct.pack("<10I", 0xFFFFFFFD, 0xFFFFFFFE, *range(3, 10), 0xFFFFFFFE).ljust(512, b"\xff")
+    root, workbook = entry("Root Entry", 5, 1, 0xFFFFFFFE, 0), entry("Workbook", 2, 0xFFFFFFFF, 2, 4096)
+    return compound_file(table, (root + workbook).ljust(512, b"\0"), stream)
+
+
+def test_an_old_workbook_is_read(tmp_path: Path) -> None:
+    """The cells of an `.xls` have their addresses, blank rows and columns counted."""
+    (tmp_path / "x.xls").write_bytes(old_workbook(3, 2, {(0, 0): "caf\xe9.jpg", (2, 1): "b.jpg"}))
+    (sheet,) = read_workbook(tmp_path / "x.xls")
+    cells = [(cell.address, cell.text) for row in sheet.rows for cell in row if cell]
+    assert (sheet.name, cells) == ("IS", [("A1", "caf\xe9.jpg"), ("B3", "b.jpg")])
+
+
+@pytest.mark.parametrize(
+    ("rows", "column", "said"),
+    [(0x0B000001, 200, "asks for more memory"), (1, 30_000, "more than the 16,384 columns")],
+)
+def test_an_old_workbook_that_says_to_be_huge_is_refused(tmp_path: Path, rows: int, column: int, said: str) -> None:
+    """Calamine makes room for what the file says to hold, and ends the process that has no such room."""
+    (tmp_path / "x.xls").write_bytes(old_workbook(rows, column + 1, {(0, column): "a.jpg"}))
+    with pytest.raises(ArchiveError, match=said):
+        read_workbook(tmp_path / "x.xls")
+
+
+def test_a_sheet_of_libreoffice_is_read(tmp_path: Path) -> None:
+    """Rows and columns that an `.ods` has many times over count as often."""
+    gap = '<table:table-row table:number-rows-repeated="3"><table:table-cell/></table:table-row>'
+    cell = '<table:table-cell office:value-type="string"><text:p>a.jpg</text:p></table:table-cell>'
+    row = f'<table:table-row><table:table-cell table:number-columns-repeated="2"/>{cell}</table:table-row>'
+    names = {part: f"urn:oasis:names:tc:opendocument:xmlns:{part}:1.0" for part in ("office", "table", "text")}
+    spaces = " ".join(f'xmlns:{part}="{name}"' for part, name in names.items())
+    body = f'<office:spreadsheet><table:table table:name="IS">{gap}{row}</table:table></office:spreadsheet>'
+    content = f"<office:document-content {spaces}><office:body>{body}</office:body></office:document-content>"
+    kind = "application/vnd.oasis.opendocument.spreadsheet"
+    manifest = b'<manifest xmlns="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0"/>'
+    parts = {"mimetype": kind.encode(), "META-INF/manifest.xml": manifest, "content.xml": content.encode()}
+    write_parts(tmp_path / "x.ods", parts)
+    (sheet,) = read_workbook(tmp_path / "x.ods")
+    assert [(cell.address, cell.text) for row in sheet.rows for cell in row if cell] == [("C4", "a.jpg")]
 
 
 def test_a_formula_behind_a_sheet_of_text_is_seen(tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def _read_ground_truth(path: Path) -> list[Sheet]:
     try:
         return read_workbook(path)
     except ArchiveError as error:
-        raise ArchiveError(f"{path}: {error}; save it again as .xlsx") from None
+        raise ArchiveError(f"{path}: {error}") from None
 
 
 def _read_legends(root: Path, path: str) -> list[LegendSheet]:
@@ -194,8 +194,7 @@ def _read_legends(root: Path, path: str) -> list[LegendSheet]:
     try:
         return [parse_legends(path, sheet) for sheet in read_workbook(root / path)]
     except ArchiveError as error:
-        line = Discrepancy("unreadable", path, detail=str(error), suggestion="save it again as .xlsx")
-        return [LegendSheet(discrepancies=(line,))]
+        return [LegendSheet(discrepancies=(Discrepancy("unreadable", path, detail=str(error)),))]
 
 
 def _counts(archive: Archive, groups: ResolvedGroups, legends: ResolvedLegends) -> dict[str, int]:

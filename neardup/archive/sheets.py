@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import openpyxl
-import python_calamine
 from openpyxl.utils import column_index_from_string, get_column_letter
 
 from neardup.archive.walk import OnSkip, ignore, walk
+from neardup.archive.workbook_process import read, read_apart
 from neardup.errors import ArchiveError
 from neardup.tables import SHEET_COLUMNS
 
 SUFFIXES = frozenset({".xlsx", ".xlsm", ".xls", ".xlsb", ".ods"})
 """Ends of the names of workbooks, in lower case."""
+LOOKED_THROUGH = frozenset({".xlsx", ".xlsm"})
+"""Those of them whose sizes are looked at before they are read, so that this process can read them."""
 MAX_UNPACKED = 500_000_000
 """Bytes that a workbook may have once it is unpacked: a sheet that Excel can hardly open has some 200 million."""
 MAX_CELLS = 20_000_000
@@ -73,10 +75,7 @@ def read_workbook(path: Path, max_unpacked: int = MAX_UNPACKED) -> list[Sheet]:
     """
     try:
         with_formulas = _look_through(path, max_unpacked)
-        workbook = python_calamine.CalamineWorkbook.from_path(str(path))
-        sheets = {
-            name: workbook.get_sheet_by_name(name).to_python(skip_empty_area=False) for name in workbook.sheet_names
-        }
+        sheets = read(path) if path.suffix.lower() in LOOKED_THROUGH else read_apart(path)
         for name, formulas in (_formulas(path) if with_formulas else {}).items():
             for (row, column), text in formulas.items():
                 _set(sheets[name], row, column, Formula(text))
@@ -88,6 +87,11 @@ def read_workbook(path: Path, max_unpacked: int = MAX_UNPACKED) -> list[Sheet]:
         raise ArchiveError(
             f"not a workbook that can be read ({error}): open it in Excel or LibreOffice and save it as .xlsx"
         ) from error
+    for name, rows in sheets.items():
+        if max(map(len, rows), default=0) > SHEET_COLUMNS:
+            raise ArchiveError(
+                f"sheet {name} has more than the {SHEET_COLUMNS:,} columns of Excel: the file is damaged"
+            )
     return [Sheet(name, _cells(rows)) for name, rows in sheets.items()]
 
 
