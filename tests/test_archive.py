@@ -14,7 +14,7 @@ from PIL import Image
 from neardup.archive.names import Names
 from neardup.archive.notice import Memory, Sighting
 from neardup.archive.scan import Archive, Unreadable, scan
-from neardup.archive.walk import Skipped, find_images, walk_images
+from neardup.archive.walk import LINKED, Skipped, find_images, walk_images
 from neardup.builtin.demo import MadeArchive
 from neardup.builtin.scenes import Scene
 from neardup.errors import ArchiveError
@@ -142,7 +142,9 @@ def test_a_folder_that_cannot_be_listed_is_said(folder: Path, monkeypatch: pytes
         Path("d" * 250).mkdir()
         os.chdir("d" * 250)
     found = scan(folder)
-    assert [item.reason for item in found.unlisted] == ["the folder cannot be listed (File name too long)"]
+    assert [item.reason for item in found.unlisted] == [
+        "the folder cannot be listed (File name too long): see that you may"
+    ]
     assert (len(found.photos), found.unreadable, found.digest == scan(folder).digest) == (2, (), True)
 
 
@@ -228,9 +230,13 @@ def test_links_to_folders_are_not_followed(folder: Path, tmp_path: Path) -> None
     """What lies outside the archive is none of it, and a circle of links has no end."""
     (tmp_path / "else/photos").mkdir(parents=True)
     Scene.of(9).image.save(tmp_path / "else/photos/z.png")
-    before = scan(folder).photos
+    before = scan(folder)
     (folder / "linked").symlink_to(tmp_path / "else")
-    assert scan(folder).photos == before
+    (folder / "within").symlink_to(folder / "a")
+    (folder / "circle").symlink_to(folder / "circle")
+    found = scan(folder)
+    assert found.photos == before.photos
+    assert [(item.path, item.reason) for item in found.unlisted] == [("linked/", LINKED)]
 
 
 def test_another_limit_reads_all_again(folder: Path, tmp_path: Path) -> None:

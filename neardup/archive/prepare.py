@@ -220,7 +220,7 @@ def _counts(archive: Archive, groups: ResolvedGroups, legends: ResolvedLegends) 
 def _lines_of_files(archive: Archive) -> Iterator[Discrepancy]:
     """What is wrong with the files themselves, and what is worth knowing of them."""
     for folder in archive.unlisted:
-        yield Discrepancy("unreadable", folder.path, detail=folder.reason, suggestion="see that you may list it")
+        yield Discrepancy("unreadable", folder.path, detail=folder.reason)
     for fault in archive.unreadable:
         yield Discrepancy("unreadable", fault.path, name=PurePosixPath(fault.path).name, detail=fault.reason)
     expected = {"JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "TIFF": (".tif", ".tiff")}

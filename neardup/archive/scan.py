@@ -173,7 +173,7 @@ def scan(
     files = _stamps(root, find_images(root, patterns, exclude, skipped.append), skipped)
     unlisted = tuple(item for item in skipped if item.is_folder)
     if any(item.path == "." for item in unlisted):
-        raise ArchiveError(f"{root}: {unlisted[0].reason}: see that you may read it")
+        raise ArchiveError(f"{root}: {unlisted[0].reason}")
     known_by = _metadata(root, max_pixels)
     remembered = _load(table, known_by)
     new = [path for path, stamp in files.items() if path not in remembered or remembered[path][0] != stamp]

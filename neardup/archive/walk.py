@@ -19,6 +19,10 @@ beside each file on other disks (`._x.jpg`).
 """
 
 
+LINKED = "it is a link to a folder elsewhere, and such are not followed: copy the folder here if its photos belong here"
+"""What is said of a link that leads out of the folder."""
+
+
 @dataclass(frozen=True)
 class Skipped:
     """One entry of a folder that cannot be used.
@@ -56,13 +60,13 @@ def walk(root: Path, suffixes: Collection[str], on_skip: OnSkip = ignore) -> Ite
     """Paths, relative to `root`, of all files with one of some suffixes, folder by folder; the same order each time.
 
     Hidden files and folders are passed over, as are folders of thumbnails and of deleted files that network disks and
-    macOS make; links to folders are not followed.
+    macOS make; links to folders are not followed, and said where they lead out of the folder.
 
     Args:
         root: the folder.
         suffixes: such as `.jpg`; neither case nor spaces or dots behind them count.
-        on_skip: is told of each folder that cannot be listed, and of each entry with such a suffix that is no file that
-            could be read.
+        on_skip: is told of each folder that cannot be listed or is a link to one elsewhere, and of each entry with such
+            a suffix that is no file that could be read.
     """
     folders = [""]
     while folders:
@@ -72,6 +76,8 @@ def walk(root: Path, suffixes: Collection[str], on_skip: OnSkip = ignore) -> Ite
             path = folder + entry.name
             if _is_folder(entry):
                 below += [] if left_by_a_system(entry.name) else [f"{path}/"]
+            elif entry.is_symlink() and not left_by_a_system(entry.name) and _leads_out(root, entry):
+                on_skip(Skipped(f"{legible(path)}/", LINKED, is_folder=True))
             elif not entry.name.startswith(HIDDEN) and suffix_of(entry.name) in suffixes:
                 if fault := _fault(entry, path):
                     on_skip(Skipped(legible(path), fault))
@@ -86,7 +92,13 @@ def _entries(root: Path, folder: str, on_skip: OnSkip) -> list["os.DirEntry[str]
         with os.scandir(root / folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
-        on_skip(Skipped(legible(folder) or ".", f"the folder cannot be listed ({error.strerror})", is_folder=True))
+        on_skip(
+            Skipped(
+                legible(folder) or ".",
+                f"the folder cannot be listed ({error.strerror}): see that you may",
+                is_folder=True,
+            )
+        )
         return []
 
 
@@ -94,6 +106,14 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir(follow_symlinks=False)
     except OSError:
+        return False
+
+
+def _leads_out(root: Path, entry: "os.DirEntry[str]") -> bool:
+    """Whether a link leads to a folder outside of the one that is walked."""
+    try:
+        return entry.is_dir() and not Path(entry).resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # a circle of links
         return False
 
 
