@@ -110,6 +110,13 @@ def test_text_is_cut_to_what_a_cell_holds(tmp_path: Path) -> None:
     assert [len(cell.text) for cell in cells if cell] == [32_767]
 
 
+def test_a_row_that_excel_cannot_hold_says_so(tmp_path: Path) -> None:
+    """A group of 16,386 copies of one placeholder has more names than a row has cells."""
+    write_table(tmp_path / "x.xlsx", (), [[f"{number}.jpg" for number in range(16_386)]], header=False)
+    (row,) = read_workbook(tmp_path / "x.xlsx")[0].rows
+    assert [cell.text for cell in row[-2:] if cell] == ["16382.jpg", "… and 3 more"]
+
+
 def test_what_is_no_workbook_is_refused(tmp_path: Path) -> None:
     """The sentence says so."""
     (tmp_path / "x.xlsx").write_bytes(b"this is no workbook")

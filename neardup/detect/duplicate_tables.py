@@ -16,7 +16,7 @@ from neardup.pages import write_strips
 from neardup.search.exact_copies import COPY, KINDS
 from neardup.search.pairs import NearPairs
 from neardup.stages import claim, write_json
-from neardup.tables import SHEET_COLUMNS, SHEET_ROWS, save_rows, write_parquet, write_table
+from neardup.tables import SHEET_ROWS, save_rows, write_parquet, write_table
 from neardup.verify.store import FACTS
 from neardup.words import chance_text
 
@@ -136,7 +136,7 @@ def _write_groups(found: Duplicates, folder: Path) -> None:
     write_parquet(folder / "groups.parquet", pa.table(columns))
     if reported:
         write_table(folder / "group_report.xlsx", COLUMNS, reported[:SHEET_ROWS])
-    names = [[found.paths[row] for row in group[:SHEET_COLUMNS]] for group in found.groups[:SHEET_ROWS]]
+    names = [[found.paths[row] for row in group] for group in found.groups[:SHEET_ROWS]]
     write_table(folder / "groups.xlsx", (), names, header=False)
 
 
