@@ -375,14 +375,18 @@ def test_two_files_are_explained_and_a_broken_one_is_named(tmp_path: Path) -> No
 
 
 def test_the_picture_never_takes_the_place_of_a_photo(tmp_path: Path) -> None:
-    """Whatever link it is named by, the photo stays as it is."""
+    """Whatever link it is named by, the photo stays as it is, one that is not asked about too."""
     for name in ("a.png", "b.png"):
         scene(76).save(tmp_path / name)
     (tmp_path / "link.png").hardlink_to(tmp_path / "b.png")
+    (tmp_path / "c.jpg").write_bytes(b"a photo that cannot be read")
     before = (tmp_path / "b.png").read_bytes()
-    with pytest.raises(ArchiveError, match=r"link\.png is one of the two photos"):
-        explain_files(tmp_path / "a.png", tmp_path / "b.png", tmp_path / "link.png")
+    for taken in ("link.png", "c.jpg"):
+        with pytest.raises(ArchiveError, match=r"is there and was not drawn by `neardup explain`"):
+            explain_files(tmp_path / "a.png", tmp_path / "b.png", tmp_path / taken)
     assert (tmp_path / "b.png").read_bytes() == before
+    for _ in range(2):
+        explain_files(tmp_path / "a.png", tmp_path / "b.png", tmp_path / "why.png")
 
 
 def test_a_name_that_is_longer_than_a_line_is_broken() -> None:

@@ -275,6 +275,10 @@ def test_a_ground_truth_too_small_to_link_takes_no_link_away(tmp_path: Path) -> 
     mute = replace(own, bands=replace(own.bands, precision=replace(own.bands.precision, threshold=None)))
     mute.save(tmp_path / "zero-shot" / "decision.json")
     assert decision_for(tmp_path, encoder) == shipped
+    refuted = replace(mute, bands=replace(mute.bands, precision=replace(mute.bands.precision, drawn=True)))
+    refuted.save(tmp_path / "decision.json")
+    assert decision_for(tmp_path, encoder) == refuted  # an audit of these very photos took the links away
+    (tmp_path / "decision.json").unlink()
     assert decision_for(tmp_path, "another") is None
     alone = replace(mute, belongs=replace(mute.belongs, encoder="another"))
     alone.save(tmp_path / "zero-shot" / "decision.json")

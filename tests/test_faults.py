@@ -190,10 +190,12 @@ def test_two_photos_are_explained_by_the_encoder_of_their_results(
     """As their pair was found; another one is asked only where it is named."""
     image, out = photos / "é 1.png", tmp_path / "results"
     (out / "duplicates").mkdir(parents=True)
-    (out / "duplicates" / "duplicates.json").write_text(json.dumps({"encoder": small_encoder}))
+    made_with = {"encoder": small_encoder, "archive": str(photos)}
+    (out / "duplicates" / "duplicates.json").write_text(json.dumps(made_with))
     explain = ("explain", image, image, "--in", out, "--picture", tmp_path / "x.png")
     assert "No decision belongs to this encoder" in neardup(*explain).stdout
     assert "Probability" in neardup(*explain, "--encoder", "builtin:tiny").stdout
+    assert "which is never written to" in neardup(*explain[:-1], photos / "new.png").stderr
 
 
 def test_a_result_with_a_name_that_is_not_utf8_is_printed() -> None:

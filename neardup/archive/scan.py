@@ -141,6 +141,11 @@ def check_folders(root: Path, out: Path, option: str = "--out") -> None:
         ArchiveError: the archive is not there, or `out` lies inside it.
     """
     check_archive(root)
+    refuse_inside(root, out, option)
+
+
+def refuse_inside(root: Path, out: Path, option: str) -> None:
+    """Refuse to write into an archive; arguments and error as those of `check_folders`, but it need not be there."""
     if out.resolve().is_relative_to(root.resolve()):
         raise ArchiveError(
             f"{out} lies inside the archive {root}, which is never written to: name another folder with {option}"

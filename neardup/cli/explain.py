@@ -12,7 +12,9 @@ from neardup.cli.output import print_result, say
 @click.command()
 @click.argument("first", type=click.Path(path_type=Path))
 @click.argument("second", type=click.Path(path_type=Path))
-@click.option("--picture", type=FILE, default=Path("explained.png"), help="The PNG to write.")
+@click.option(
+    "--picture", type=FILE, default=Path("explained.png"), help="The PNG to write, in place of no other file."
+)
 @click.option("--in", "out", type=FOLDER, help="Output folder whose encoder and decision judge; else the shipped ones.")
 @options(ENCODER, JSON)
 def explain(first: Path, second: Path, picture: Path, out: Path | None, encoder: str | None, *, as_json: bool) -> None:
@@ -24,6 +26,7 @@ def explain(first: Path, second: Path, picture: Path, out: Path | None, encoder:
     """
     from dataclasses import asdict
 
+    from neardup.archive.scan import refuse_inside
     from neardup.detect.explain import explain_files
     from neardup.encode.protocol import BUILTIN
     from neardup.errors import ArchiveError
@@ -35,7 +38,10 @@ def explain(first: Path, second: Path, picture: Path, out: Path | None, encoder:
     if out and not out.is_dir():
         raise ArchiveError(f"{out} is not there: name with --in the folder that holds the results")
     settings = settings_of(None, encoder=encoder)
-    made_with = read_facts(out) if out and (out / "duplicates" / FACTS).is_file() and not encoder else {}
+    found = read_facts(out) if out and (out / "duplicates" / FACTS).is_file() else {}
+    if archive := found.get("archive"):
+        refuse_inside(Path(archive), picture, "--picture")
+    made_with = {} if encoder else found
     name = resolved(settings, out or picture.parent) if encoder else str(made_with.get("encoder", BUILTIN))
     precision = made_with.get("precision", "fp32")
     explained = explain_files(first, second, picture, settings.prepare.max_pixels, name, out, precision)

@@ -39,7 +39,7 @@ def starting_decision(out: Path, encoder: str) -> Decision | None:
         out: output folder.
         encoder: fingerprint of the encoder.
     """
-    return _first_that_links([own_decision(out, encoder), shipped_decision(encoder)])
+    return _first_that_counts([own_decision(out, encoder), shipped_decision(encoder)])
 
 
 def decision_for(
@@ -49,7 +49,8 @@ def decision_for(
 
     That of the verdicts comes first, then that of the output folder's ground truth, that which was registered with a
     model, and the shipped one. One whose ground truth is too small to link any pair stands back behind those that can:
-    a few known groups must not take away what is linked without any.
+    a few known groups must not take away what is linked without any. One whose links were drawn and found wrong does
+    not: what it takes away no other may link.
 
     Args:
         out: output folder; None where there is none.
@@ -69,11 +70,12 @@ def decision_for(
             "passed over until `neardup experiment` registers one anew"
         )
         registered = []
-    return _first_that_links([*of_folder, first_decision(registered, encoder), shipped_decision(encoder)])
+    return _first_that_counts([*of_folder, first_decision(registered, encoder), shipped_decision(encoder)])
 
 
-def _first_that_links(decisions: Iterable[Decision | None]) -> Decision | None:
-    """The first decision that links any pair, else the first one."""
+def _first_that_counts(decisions: Iterable[Decision | None]) -> Decision | None:
+    """The first decision that links any pair, or none because an audit said so; else the first one."""
     present = [decision for decision in decisions if decision]
-    linking = [decision for decision in present if decision.bands.precision.threshold is not None]
-    return next(iter([*linking, *present]), None)
+    promises = [(decision, decision.bands.precision) for decision in present]
+    counting = [decision for decision, promise in promises if promise.threshold is not None or promise.drawn]
+    return next(iter([*counting, *present]), None)

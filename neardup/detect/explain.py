@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from neardup.decide.bands import Band
 from neardup.decide.chosen_decision import decision_for
@@ -23,6 +25,10 @@ from neardup.words import chance_text, one_line
 
 if TYPE_CHECKING:
     from neardup.settings.schema import Dtype
+
+
+MARK = ("Software", "neardup explain")
+"""Key and text in the PNG of a pair, by which it is known as no photo."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +85,15 @@ def explain_files(
         precision: numbers that the encoder computes with.
 
     Raises:
-        ArchiveError: the picture would take the place of a photo.
+        ArchiveError: the picture would take the place of a file that is no such picture.
         EncoderError: there is no such encoder.
         UnreadableImageError: a file is no image that can be read.
     """
     files, names = (first, second), (one_line(first.name), one_line(second.name))
-    if picture.exists() and any(path.exists() and path.samefile(picture) for path in files):
-        raise ArchiveError(f"{picture} is one of the two photos, which are only read: name another --picture")
+    if picture.exists() and not _is_ours(picture):
+        raise ArchiveError(
+            f"{picture} is there and was not drawn by `neardup explain`: name another file with --picture"
+        )
     first_features, second_features = (_features(path, max_pixels) for path in files)
     evidence, points = proof_of(Prepared.of(first_features), Prepared.of(second_features), (str(first), str(second)))
     model = load_encoder(encoder, dtype=precision)
@@ -99,9 +107,20 @@ def explain_files(
         explained = replace(explained, probability=float(probability), band=band, terms=terms)
     images = [read_image(path, max_pixels=max_pixels, draft=WIDTH) for path in files]
     image = explain_picture(images[0], images[1], evidence, points, names=names, terms=explained.terms)
+    marked = PngInfo()
+    marked.add_text(*MARK)
     with replacing(picture) as partial:
-        image.save(partial, "PNG", compress_level=PNG_LEVEL)
+        image.save(partial, "PNG", compress_level=PNG_LEVEL, pnginfo=marked)
     return explained
+
+
+def _is_ours(picture: Path) -> bool:
+    """Whether a file is a picture that `explain_files` drew, so that another one may take its place."""
+    try:
+        with Image.open(picture) as image:
+            return image.info.get(MARK[0]) == MARK[1]
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return False
 
 
 def _features(path: Path, max_pixels: int) -> LocalFeatures:

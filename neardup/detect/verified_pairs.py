@@ -122,11 +122,13 @@ class VerifiedPairs:
         )
         if self.decision is None:
             return f"{text}; no decision belongs to this encoder, so that none has a probability."
+        bands = self.decision.bands
+        audited = "" if bands.precision.drawn else " How many are right here, an audit tells: `neardup review`."
         judged = f", people have judged {counts['judged']:,}" if counts["judged"] else ""
         return (
             f"{text}; {counts['links']:,} are links, {counts['to_review']:,} are to be reviewed{judged}, "
             f"{counts['unlikely']:,} have a probability below {UNLIKELY:.0%} and are in pairs.parquet only.\n"
-            f"The probability rests on {self.decision.source}. {self.decision.bands.sentence()}"
+            f"The probability rests on {self.decision.source}. {bands.sentence()}{audited}"
         )
 
     def columns(self) -> dict[str, list[Any]]:
