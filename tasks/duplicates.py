@@ -24,6 +24,7 @@ from neardup.errors import ConfigError
 from neardup.measure.evaluate import Evaluation
 from neardup.measure.low_precision import effect, measured_folder
 from neardup.measure.threshold import calibrated_beside
+from neardup.review.asked.again import TABLE, ask_about_all
 from neardup.search.blocks import Block, Triangle, search_block
 from neardup.settings.schema import ClusterSettings
 from neardup.stages import STATE, claim
@@ -31,8 +32,9 @@ from neardup.verify.candidates import closing_pairs, near_together
 from neardup.verify.evidence import Evidence
 from neardup.verify.store import EVIDENCE, EvidenceByPair, read_evidence, write_evidence
 from neardup.verify.verifier import CORES, evidence_fingerprint
-from neardup.words import duration
+from neardup.words import counted, duration
 from tasks.cluster import spread
+from tasks.decisions import links_of
 from tasks.running import RETRY, outside_fault
 
 REPORT_EVERY = 10.0
@@ -231,7 +233,12 @@ def publish(
     folder = out / "duplicates"
     if evidence is not None:
         found = found.decided(found.verifier(out / STATE), evidence, Verification(decision, judged))
+    elif judged.answers:
+        left_aside = counted(len(judged.answers), "answered pair")
+        get_run_logger().warning(f"{left_aside} left aside: nothing was verified, and groups go by likeness alone")
     found = replace(found, decoys=decoys)
     write_duplicates(found, folder)
+    if found.verified and (again := ask_about_all(folder, found.verified, links_of(out))):
+        get_run_logger().info(f"{counted(len(again), 'answered pair')} to look at again: {TABLE} says which and why")
     create_markdown_artifact(found.summary, key="duplicates", description="All near-duplicates of the folder")
     return {**found.facts(), "verified": evidence is not None, "folder": str(folder)}

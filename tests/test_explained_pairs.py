@@ -105,6 +105,12 @@ def test_what_people_said_binds_the_groups(team: dict[str, str], tmp_path: Path)
     pairs = pd.read_parquet(out / "duplicates" / "pairs.parquet").set_index(["photo", "partner"])
     assert pairs.loc[("a.png", "mirrored.png"), "verdict"] == DIFFERENT
     assert pairs.loc[("a.png", "mirrored.png"), "band"] == "link"
+    (again,) = load_again(out)
+    assert (again.paths, again.verdict) == (("a.png", "mirrored.png"), DIFFERENT)
+    assert "Ada says different; a new decision gives it a probability of" in again.why
+    unverified = neardup("duplicates", photos, "--out", out, "--no-verify", "--threshold", "0.8", cwd=out, **team)
+    assert "2 answered pairs left aside: nothing was verified" in unverified.stderr
+    assert load_again(out) == []
 
 
 def test_a_threshold_without_verification_lists_all_pairs(team: dict[str, str], tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ DECIDED_ROWS = (
 )
 """What the page says of groups that decisions made."""
 
-OPTIONAL = ("explained.html", "group_report.xlsx", "decoys.csv", DECISION)
+OPTIONAL = ("explained.html", "group_report.xlsx", "decoys.csv", "asked_again.csv", DECISION)
 """Names of the files that some runs write and others do not."""
 LINKS = (
     ("explained.html", "What holds each group together"),

@@ -18,10 +18,12 @@ from neardup.review.record.verdicts import DIFFERENT, SAME, Verdict
 from neardup.tables import load_table, save_rows
 
 if TYPE_CHECKING:
+    from neardup.decide.decision import Decision
+    from neardup.detect.verified_pairs import VerifiedPairs
     from neardup.detect.watched import Watched
 
 TABLE = "asked_again.csv"
-"""File of the folder of a run of `watch` that lists what is asked again."""
+"""File that lists what is asked again, in the folder of a run of `watch` and in that of `duplicates`."""
 
 STRONG = 0.99
 """Probability from which on a decision contradicts "different" strongly, and one minus it "same": of a hundred such
@@ -44,14 +46,14 @@ class Again(PhotoPair):
 
 
 def save_again(run: Path, rows: Iterable[Again]) -> Path:
-    """Write what is asked again into the folder of a run of `watch`."""
+    """Write what is asked again into the folder of a run of `watch`, or of `duplicates`."""
     return save_rows(run / TABLE, Again, rows)
 
 
 def load_again(out: Path) -> list[Again]:
-    """What all runs of `watch` into an output folder asked again, the oldest first."""
+    """What `duplicates` and all runs of `watch` into an output folder asked again, the oldest run first."""
     rows: list[Again] = []
-    for table in sorted((out / "watch").glob(f"*/{TABLE}")):
+    for table in [*(out / "duplicates").glob(TABLE), *sorted((out / "watch").glob(f"*/{TABLE}"))]:
         with suppress(ArchiveError):  # a table of another version does not say which answers it is about
             rows += load_table(table, Again)
     return rows
@@ -83,20 +85,42 @@ def ask_about(watched: "Watched", links: Links) -> list[Again]:
     verified = watched.verified
     if watched.folder is None or verified is None or verified.decision is None:
         return []
+    photos = verified.photos
+    group_of = {photos[row]: number for number, rows in enumerate(watched.rows, 1) for row in rows}
+    arrived = {file.path for file in watched.noticed}
+    new = {photo: path for photo, path in zip(photos, verified.paths, strict=True) if path in arrived}
+    rows = _asked(verified, verified.decision, links, group_of, new)
+    save_again(watched.folder, rows)
+    return rows
+
+
+def ask_about_all(folder: Path, verified: "VerifiedPairs", links: Links) -> list[Again]:
+    """Write down which answered pairs of a whole collection a new decision contradicts strongly.
+
+    Args:
+        folder: of the tables of `duplicates`; gets a file where anything is asked.
+        verified: the pairs of the collection.
+        links: what the verdicts in force come to.
+    """
+    rows = _asked(verified, verified.decision, links, {}, {}) if verified.decision else []
+    if rows:
+        save_again(folder, rows)
+    return rows
+
+
+def _asked(
+    verified: "VerifiedPairs", decision: "Decision", links: Links, group_of: Mapping[str, int], new: Mapping[str, str]
+) -> list[Again]:
+    """What is asked again of some pairs; arguments as those of `asked_again`."""
     photos, deciding = verified.photos, links.decided
     chances = zip(by_content(verified.pairs, photos), verified.probabilities.tolist(), strict=True)
     probabilities = {pair: chance for pair, chance in chances if not isnan(chance)}
-    group_of = {photos[row]: number for number, rows in enumerate(watched.rows, 1) for row in rows}
-    path_of, arrived = dict(zip(photos, verified.paths, strict=True)), {file.path for file in watched.noticed}
-    new = {photo: path for photo, path in path_of.items() if path in arrived}
-    reasons = asked_again(links, probabilities, verified.decision.fingerprint, group_of, new)
-    rows = [
+    path_of = dict(zip(reversed(photos), reversed(verified.paths), strict=True))
+    return [
         Again(path_of[pair[0]], path_of[pair[1]], *pair, deciding[pair].verdict, why, deciding[pair].id)
-        for pair, why in reasons.items()
+        for pair, why in asked_again(links, probabilities, decision.fingerprint, group_of, new).items()
         if path_of.keys() >= set(pair)
     ]
-    save_again(watched.folder, rows)
-    return rows
 
 
 def asked_again(
