@@ -30,6 +30,7 @@ from neardup.words import counted, one_line, typed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from neardup.decide.decision import Decision
     from neardup.detect.hits import VerifiedHit
     from neardup.encode.vectors import Embeddings
     from neardup.search.nearest import Hit
@@ -53,7 +54,7 @@ def embed(
     """Encode every image of a folder into a Parquet file of vectors.
 
     \b
-    Example: neardup embed photos --out vectors.parquet --encoder builtin:tiny
+    Example: neardup embed photos --out results/vectors.parquet --encoder builtin:tiny
     """
     from neardup.archive.scan import check_folders, scan
     from neardup.encode.store import check_store, store_of
@@ -66,7 +67,7 @@ def embed(
     check_store(folder, store)
     state, limit = out.parent / STATE, settings.prepare.max_pixels
     with working_in(out.parent):
-        model = loaded(settings, out.parent, dtype, measured)
+        model = loaded(resolved(settings, out.parent), settings.device, dtype, measured)
         table = state / f"{out.stem}.scan.parquet"
         photos = scan(folder, table=table, patterns=("**",), exclude=(), max_pixels=limit)
         items = [(photo.path, photo.sha256) for photo in photos.photos]
@@ -114,8 +115,8 @@ def search(
     photo whose bytes are those of the one that is searched for is marked as "itself".
 
     \b
-    Example: neardup search new.jpg --in vectors.parquet --top 10 --encoder builtin:tiny
-             neardup search results/queries --in vectors.parquet --photos ARCHIVE --page hits.html
+    Example: neardup search new.jpg --in results/vectors.parquet --top 10 --encoder builtin:tiny
+             neardup search results/queries --in results/vectors.parquet --photos ARCHIVE --page hits.html
     """
     from neardup.archive.scan import check_folders
     from neardup.search.nearest import mark_itself, nearest, read_queries
@@ -128,7 +129,8 @@ def search(
         check_folders(photos, page, "--page")
     settings = settings_of(config, photos, encoder=encoder, device=device)
     known = None if _is_store(vectors) else _read_vectors(file)
-    model = loaded(settings, measured if known is None else file.parent, dtype, measured)
+    checkpoint = resolved(settings, measured if known is None else file.parent)
+    model = loaded(checkpoint, settings.device, dtype, measured)
     gallery = known or _stored_vectors(vectors, model.fingerprint)
     queries = read_queries(photo, model, say, settings.prepare.max_pixels)
     if approximate:
@@ -145,8 +147,12 @@ def search(
     answers = list(zip(queries.paths, mark_itself(hits, queries), strict=True))
     folder, verified = photo if photo.is_dir() else photo.parent, None
     if verify and photos:
-        state = file.parent / STATE if known else None
-        verified = _verified_hits(queries, hits, folder, photos, state, settings.prepare.max_pixels)
+        from neardup.decide.chosen_decision import decision_for
+
+        out = file.parent if known else None
+        decision = decision_for(out, queries.fingerprint, checkpoint, say)
+        state = out / STATE if out else None
+        verified = _verified_hits(queries, hits, folder, photos, state, decision, settings.prepare.max_pixels)
     elif verify:
         say("The hits are not verified: say with --photos which folder was embedded, or --no-verify")
     _print_hits(answers, verified, with_names=photo.is_dir(), as_json=as_json)
@@ -171,17 +177,15 @@ def _verified_hits(
     folder: Path,
     photos: Path,
     state: Path | None,
+    decision: "Decision | None",
     max_pixels: int,
 ) -> "list[list[VerifiedHit | None]]":
-    """Verify the hits, with the decision that belongs to the encoder, if one does."""
-    from neardup.decide.chosen_decision import decision_for
+    """Verify the hits, and say how probable they are where there is a decision."""
     from neardup.detect.hits import verify_hits
     from neardup.images import read_content
 
     files = {hit.photo: photos / hit.path for found in hits for hit in found}
     files |= {photo: folder / path for photo, path in zip(queries.photos, queries.paths, strict=True)}
-    fingerprint = queries.fingerprint
-    decision = decision_for(state.parent if state else None, fingerprint)
     names = [(photo, Path(path).name) for photo, path in zip(queries.photos, queries.paths, strict=True)]
     verified = verify_hits(names, hits, lambda photo: read_content(files[photo], photo), state, decision, max_pixels)
     others = [hit.photo != photo for (photo, _), best in zip(names, hits, strict=True) for hit in best]
@@ -375,19 +379,19 @@ def check_named(encoder: str | None, settings: "Settings", out: Path, dtype: "Dt
         loaded_encoder(resolved(replace(settings, encoder=encoder), out), settings.device, dtype)
 
 
-def loaded(settings: "Settings", folder: Path, dtype: "Dtype", results: Path) -> Any:
+def loaded(checkpoint: str, device: str, dtype: "Dtype", results: Path) -> Any:
     """The encoder in a number format; what a lower one was measured to cost is printed, or it is refused.
 
     Args:
-        settings: which encoder, on which device.
-        folder: where a model of MLflow is fetched to.
+        checkpoint: what `load_encoder` takes.
+        device: `auto`, `cpu`, `cuda` or `mps`.
         dtype: the number format.
         results: output folder of the experiment that measured a lower one.
     """
     from neardup.encode.encoder import load_encoder
     from neardup.measure.low_precision import effect, measured_folder
 
-    model = load_encoder(resolved(settings, folder), settings.device, dtype)
+    model = load_encoder(checkpoint, device, dtype)
     if dtype != "fp32":
         say(effect(measured_folder(results, dtype, model.fingerprint)))
     return model
