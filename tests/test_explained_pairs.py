@@ -108,7 +108,7 @@ def test_what_people_said_binds_the_groups(team: dict[str, str], tmp_path: Path)
     (again,) = load_again(out)
     assert (again.paths, again.verdict) == (("a.png", "mirrored.png"), DIFFERENT)
     assert "Ada says different; a new decision gives it a probability of" in again.why
-    unverified = neardup("duplicates", photos, "--out", out, "--no-verify", "--threshold", "0.8", cwd=out, **team)
+    unverified = neardup("duplicates", photos, "--out", out, "--no-verify", cwd=out, **team)
     assert "2 answered pairs left aside: nothing was verified" in unverified.stderr
     assert load_again(out) == []
 

@@ -26,7 +26,7 @@ def test_a_worse_model_is_refused() -> None:
     promotion = decide_promotion(BAD, BEST, GOOD)
     assert not promotion.promoted
     assert "Refused, for the gain is below the margin of 0.5 points" in promotion.paragraph
-    assert "does not exclude a loss" in promotion.paragraph
+    assert "holds 0, so that chance may explain it" in promotion.paragraph
     assert "worse than zero-shot" in promotion.paragraph
 
 
@@ -56,8 +56,10 @@ def test_the_margin_is_asked_for() -> None:
 
 
 def test_what_is_exactly_enough_is_enough() -> None:
-    """A gain of the margin, an interval that ends at no change, and no loss against no training."""
-    assert _objections(Figure(0.005, 0.0, 0.01), Figure(0.0, -0.1, 0.1), 0.005) == []
+    """A gain of the margin, and no loss against no training; an interval that begins at no change holds it."""
+    zero_shot = Figure(0.0, -0.1, 0.1)
+    assert _objections(Figure(0.005, 0.0001, 0.01), zero_shot, 0.005) == []
+    assert len(_objections(Figure(0.005, 0.0, 0.01), zero_shot, 0.005)) == 1
 
 
 def test_a_difference_is_certain_on_one_side_of_nothing() -> None:

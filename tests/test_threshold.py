@@ -9,7 +9,7 @@ import pytest
 from prefect.logging import disable_run_logger
 
 from neardup.encode.collection import Collection
-from neardup.encode.encoder import load_encoder
+from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.encode.trainable import load_trainable
 from neardup.errors import ArchiveError, ConfigError
 from neardup.images import MAX_PIXELS
@@ -116,6 +116,13 @@ def test_an_encoder_that_was_not_evaluated_has_no_threshold(tmp_path: Path) -> N
     """The sentence says how to come by one."""
     with pytest.raises(ConfigError, match="has no calibrated threshold: give one with --threshold"):
         calibrated_beside(str(tmp_path / "checkpoint"), "f" * 64)
+
+
+def test_the_shipped_encoder_has_a_threshold() -> None:
+    """So that `--no-verify` works where nothing was measured; it belongs to the weights that are shipped."""
+    assert 0.7 < calibrated_beside(BUILTIN, load_encoder(BUILTIN).fingerprint) < 0.8
+    with pytest.raises(ConfigError, match="belongs to the encoder"):
+        calibrated_beside(BUILTIN, "f" * 64)
 
 
 def test_damaged_metrics_are_one_sentence(tmp_path: Path) -> None:

@@ -30,7 +30,6 @@ from neardup.words import counted, one_line, typed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from neardup.decide.decision import Decision
     from neardup.detect.hits import VerifiedHit
     from neardup.encode.vectors import Embeddings
     from neardup.search.nearest import Hit
@@ -147,12 +146,8 @@ def search(
     answers = list(zip(queries.paths, mark_itself(hits, queries), strict=True))
     folder, verified = photo if photo.is_dir() else photo.parent, None
     if verify and photos:
-        from neardup.decide.chosen_decision import decision_for
-
         out = file.parent if known else None
-        decision = decision_for(out, queries.fingerprint, checkpoint, say)
-        state = out / STATE if out else None
-        verified = _verified_hits(queries, hits, folder, photos, state, decision, settings.prepare.max_pixels)
+        verified = _verified_hits(queries, hits, folder, photos, out, checkpoint, settings.prepare.max_pixels)
     elif verify:
         say("The hits are not verified: say with --photos which folder was embedded, or --no-verify")
     _print_hits(answers, verified, with_names=photo.is_dir(), as_json=as_json)
@@ -176,16 +171,18 @@ def _verified_hits(
     hits: "Sequence[Sequence[Hit]]",
     folder: Path,
     photos: Path,
-    state: Path | None,
-    decision: "Decision | None",
+    out: Path | None,
+    checkpoint: str,
     max_pixels: int,
 ) -> "list[list[VerifiedHit | None]]":
-    """Verify the hits, and say how probable they are where there is a decision."""
+    """Verify the hits, with the decision that belongs to the encoder, if one does."""
+    from neardup.decide.chosen_decision import decision_for
     from neardup.detect.hits import verify_hits
     from neardup.images import read_content
 
     files = {hit.photo: photos / hit.path for found in hits for hit in found}
     files |= {photo: folder / path for photo, path in zip(queries.photos, queries.paths, strict=True)}
+    decision, state = decision_for(out, queries.fingerprint, checkpoint, say), out / STATE if out else None
     names = [(photo, Path(path).name) for photo, path in zip(queries.photos, queries.paths, strict=True)]
     verified = verify_hits(names, hits, lambda photo: read_content(files[photo], photo), state, decision, max_pixels)
     others = [hit.photo != photo for (photo, _), best in zip(names, hits, strict=True) for hit in best]

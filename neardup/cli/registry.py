@@ -24,9 +24,9 @@ def promote(
     challenger: str | None,
     as_json: bool,
 ) -> None:
-    """Make the challenger champion, if it is better than champion and zero-shot on the same test set.
+    """Make the challenger champion, if it is better than the champion and no worse than zero-shot on the same test set.
 
-    The metric must gain the margin, and the paired 95 % interval over groups must hold no loss.
+    The metric must gain the margin, and the paired 95 % interval of the gain over groups must lie above 0.
 
     \b
     Example: neardup promote --out results --metric ndcg --margin 0.01

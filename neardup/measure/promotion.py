@@ -35,7 +35,7 @@ def decide_promotion(
 ) -> Promotion:
     """Decide whether the challenger takes the champion's place.
 
-    It does if the metric gains at least `margin`, the paired 95 % interval over groups holds no loss, and the
+    It does if the metric gains at least `margin`, the paired 95 % interval over groups lies above 0, and the
     challenger is not worse than zero-shot.
 
     Args:
@@ -64,7 +64,7 @@ def decide_promotion(
         f"The gain over the champion is {points(gain)}; over zero-shot it is {points(over_zero_shot)}.",
         f"Refused, for {' and '.join(reasons)}."
         if reasons
-        else f"Promoted: the gain is at least {100 * margin:g} points and its interval holds no loss.",
+        else f"Promoted: the gain is at least {100 * margin:g} points and its interval lies above 0.",
     ]
     return Promotion(not reasons, metric, gain, over_zero_shot, " ".join(sentences))
 
@@ -76,8 +76,8 @@ def _objections(gain: Figure, over_zero_shot: Figure, margin: float) -> list[str
     reasons = []
     if gain.value < margin:
         reasons.append(f"the gain is below the margin of {100 * margin:g} points")
-    if gain.low is None or gain.low < 0:
-        reasons.append("the interval of the gain does not exclude a loss")
+    if gain.low is None or gain.low <= 0:
+        reasons.append("the interval of the gain holds 0, so that chance may explain it")
     if over_zero_shot.value < 0:
         reasons.append("it is worse than zero-shot")
     return reasons

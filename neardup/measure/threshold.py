@@ -1,16 +1,18 @@
 """The threshold: chosen on the historian's groups, never on those that it is judged by, and kept beside its encoder."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 
 from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.folds import dealt_folds, judged_and_outside
+from neardup.encode.protocol import checkpoint_folder
 from neardup.errors import ConfigError
 from neardup.measure.pairs import Pairs
 from neardup.stages import reading
 
+METRICS = "metrics.json"
+"""Name of the file that holds the threshold, beside the folder of the checkpoint."""
 ERROR_RESAMPLES = 200
 """Resamples of the groups from which the standard error of F1 is taken: it then varies by about a twentieth."""
 
@@ -92,14 +94,14 @@ def calibrated_beside(checkpoint: str, fingerprint: str) -> float:
     """The threshold that was calibrated for an encoder, from the `metrics.json` beside its checkpoint.
 
     Args:
-        checkpoint: folder of the encoder, or another name of one, which has no threshold beside it.
+        checkpoint: folder of the encoder, or the name of the shipped one; others have no threshold beside them.
         fingerprint: of the encoder that was loaded from there; a threshold belongs to one fingerprint.
 
     Raises:
         ConfigError: the encoder was not evaluated, no threshold could be calibrated, or the threshold is that of
             another encoder, as after training again without evaluating again.
     """
-    metrics = Path(checkpoint).parent / "metrics.json"
+    metrics = checkpoint_folder(checkpoint).parent / METRICS
     with reading(metrics, "run `neardup evaluate` again, or give a threshold with --threshold"):
         facts = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
         threshold, measured = facts.get("threshold"), str(facts.get("fingerprint", ""))
