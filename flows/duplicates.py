@@ -11,6 +11,7 @@ from neardup.decide.chosen_decision import decision_for
 from neardup.detect.duplicates import duplicates as put_together
 from neardup.encode.collection import open_collection, present
 from neardup.encode.store import store_of
+from neardup.errors import ConfigError
 from neardup.search.blocks import open_triangle
 from neardup.settings.schema import ClusterSettings, Device, Dtype, OnnxSettings, PrepareSettings, Settings
 from neardup.stages import alone
@@ -67,6 +68,11 @@ def duplicates(
         collection = open_collection(archive.resolve(), store, checkpoint, device, precision, settings)
         log.info(collection.rule)
         decision = decision_for(out, collection.fingerprint, checkpoint, log.info) if verify else None
+        if decoys and decision is None:
+            raise ConfigError(
+                "decoys say how many links are false, and nothing links pairs here: leave out --no-verify, or name an "
+                "encoder to which a decision belongs"
+            )
         least = decision.loosest if decision and threshold is None else threshold_of(collection, out, threshold)
         here = present(collection)
         encode_new(collection, here, runner, cluster)
@@ -76,7 +82,7 @@ def duplicates(
         found = put_together(triangle, here, judged.photos if decision else (), grouped=decision is None)
         found, evidence = verify_all(found, out, runner, cluster) if verify else (found, None)
         bound = None
-        if decoys:
+        if decoys and decision:
             collected = quoted(triangle=triangle, here=here)
             bound = look_for_decoys(**collected, folder=decoys, decision=decision, out=out)
         everything = quoted(found=found, evidence=evidence, judged=judged)

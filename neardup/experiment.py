@@ -33,7 +33,7 @@ from neardup.stages import STATE, Stage, digest_file, digest_of
 from neardup.train.epochs import EpochResult, learned_from, normalised, read_numbers
 
 if TYPE_CHECKING:
-    from neardup.train.batches import Example
+    from neardup.train.batches import Example, KnownPairs
 
 COMPARE_STEP = 5
 """Version of the step that writes comparison and report; bumped when its result changes for equal inputs."""
@@ -164,7 +164,7 @@ def make_checkpoint(
         settings.device,
         state=approach.out / STATE / "training" / approach.place,
         look_alike_bits=settings.prepare.look_alike_bits,
-        known=KnownPairs.load(approach.out / KNOWN_PAIRS) if adapted else KnownPairs(),
+        known=_known_pairs(approach) if adapted else KnownPairs(),
     )
     training = train_on(settings.processes, job, on_epoch, say)
     facts = {**training.facts, "best_epoch": training.best_epoch, "stopped_because": training.stopped_because}
@@ -174,7 +174,6 @@ def make_checkpoint(
 
 def _normalise(approach: Approach, say: Say) -> dict[str, Any]:
     """Normalise the similarities of the untrained encoder, where the settings say so; the facts of it."""
-    from neardup.train.batches import KnownPairs  # noqa: PLC0415 - torch, for seconds
     from neardup.train.normalise import normalise_untrained  # noqa: PLC0415 - torch, for seconds
 
     if approach.normalisation is None:
@@ -183,11 +182,19 @@ def _normalise(approach: Approach, say: Say) -> dict[str, Any]:
         approach.folder / "checkpoint",
         _adapted_examples(approach),
         approach.normalisation,
-        known=KnownPairs.load(approach.out / KNOWN_PAIRS),
+        known=_known_pairs(approach),
         bits=approach.settings.prepare.look_alike_bits,
         device=approach.settings.device,
         say=say,
     )
+
+
+def _known_pairs(approach: Approach) -> "KnownPairs":
+    """What is known of pairs of photos, but for those of the test set, whose groups nothing is ever trained on."""
+    from neardup.train.batches import KnownPairs  # noqa: PLC0415 - torch, for seconds
+
+    tested = {photo.sha256 for photo in TestSet.load(approach.out).photos}
+    return KnownPairs.load(approach.out / KNOWN_PAIRS).without(tested)
 
 
 def _adapted_examples(approach: Approach) -> "list[Example]":

@@ -20,7 +20,6 @@ from neardup.detect.verified_pairs import Verification, verify_pairs
 from neardup.encode.collection import Collection, Present, encode_shard, known, new_shards
 from neardup.encode.encoder import loaded_encoder
 from neardup.encode.shards import Encoded, among
-from neardup.errors import ConfigError
 from neardup.measure.evaluate import Evaluation
 from neardup.measure.low_precision import effect, measured_folder
 from neardup.measure.threshold import calibrated_beside
@@ -203,14 +202,8 @@ def _efforts(shards: Sequence[Sequence[tuple[str, str]]], has_keypoints: Callabl
 
 
 @task(name="decoys", cache_policy=NO_CACHE, retry_condition_fn=outside_fault, **RETRY)
-def look_for_decoys(triangle: Triangle, here: Present, folder: Path, decision: Decision | None, out: Path) -> Decoys:
-    """Search for foreign photographs in the collection, to bound its false links.
-
-    Raises:
-        ConfigError: nothing decides the pairs.
-    """
-    if decision is None:
-        raise ConfigError("decoys say how many links are false, and nothing links pairs here: leave out --no-verify")
+def look_for_decoys(triangle: Triangle, here: Present, folder: Path, decision: Decision, out: Path) -> Decoys:
+    """Search for foreign photographs in the collection, to bound its false links."""
     collection = triangle.collection
     encoder = loaded_encoder(collection.encoder, collection.device, collection.precision)
     return search_decoys(triangle, here, folder, encoder, decision, out / STATE)

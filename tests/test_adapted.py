@@ -114,12 +114,14 @@ def test_it_is_trained_without_captions(adapted: Approach) -> None:
 
 
 def test_known_pairs_reach_the_training(adapted: Approach, tmp_path: Path) -> None:
-    """A table of the output folder is read."""
+    """A table of the output folder is read; what it says of the test set's photos is never trained on."""
     out = tmp_path / "results"
     shutil.copytree(adapted.out, out)
     photos = [example.photo for example in archive_examples(out)]
-    save_rows(out / "known_pairs.csv", KnownPair, [KnownPair(photos[0], photos[1], 0), KnownPair("gone", photos[2], 1)])
-    told = replace(adapted, out=out)
+    tested = [photo.sha256 for photo in TestSet.load(out).photos]
+    pairs = ((photos[0], photos[1], 0), ("gone", photos[2], 1), (tested[0], tested[1], 1), (tested[0], photos[3], 0))
+    save_rows(out / "known_pairs.csv", KnownPair, [KnownPair(*pair) for pair in pairs])
+    told = replace(adapted, out=out, settings=replace(adapted.settings, transductive=True))
     make_checkpoint(told, silent)
     assert Training.load(told.folder).facts["known_pairs"] == 1
 

@@ -238,6 +238,12 @@ def test_known_pairs_are_on_one_side_of_the_split(examples: list[Example]) -> No
     assert {row % 8 for row in data.parts.training} & {row % 8 for row in data.parts.validation} == set()
 
 
+def test_pairs_of_the_test_set_are_left_aside() -> None:
+    """Those of one of its photos, too: a verdict may say what the ground truth says."""
+    known = KnownPairs((("a", "b"), ("a", "t"), ("t", "u")), (("b", "c"), ("u", "c")))
+    assert known.without({"t", "u"}) == KnownPairs((("a", "b"),), (("b", "c"),))
+
+
 def test_known_pairs_are_read_from_a_table(tmp_path: Path) -> None:
     """Columns first, second and same; where there is no table, nothing is known."""
     save_rows(tmp_path / "pairs.csv", KnownPair, [KnownPair("a", "b", 1), KnownPair("a", "c", 0)])

@@ -213,6 +213,8 @@ def test_decoys_that_are_not_there_are_refused_before_a_run(photos: Path, tmp_pa
     """Nobody waits for a search to learn that a path was misspelt."""
     ran = neardup("duplicates", photos, "--out", tmp_path / "out", "--decoys", tmp_path / "no")
     assert (ran.exit_code, "no is not a folder" in ran.stderr) == (1, True)
+    ran = neardup("duplicates", photos, "--out", tmp_path / "out", "--decoys", tmp_path, "--no-verify")
+    assert (ran.exit_code, "with --no-verify nothing is linked" in ran.stderr) == (1, True)
     assert not (tmp_path / "out").exists()
 
 

@@ -298,6 +298,10 @@ def duplicates(
     settings = settings_of(config, archive, device=device, **places)
     for folder in filter(None, (archive, decoys)):
         check_folder_of_photos(folder)
+    if decoys and not verify:
+        raise ConfigError(
+            "--decoys bounds the false links, and with --no-verify nothing is linked: leave out one of both"
+        )
     foreign = decoys.resolve() if decoys else None
     computing = settings.device, dtype, settings.prepare, settings.cluster, verify, foreign, settings.onnx
     given = archive.resolve(), out.resolve(), encoder, threshold, *computing

@@ -1,7 +1,7 @@
 """What training reads: photos with their captions, as batches of pixels and tokens."""
 
 import os
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -74,6 +74,14 @@ class KnownPairs:
         rows = load_table(table, KnownPair, advice) if table.is_file() else ()
         same, different = (tuple((r.first, r.second) for r in rows if bool(r.same) == kind) for kind in (True, False))
         return cls(same, different)
+
+    def without(self, photos: Container[str]) -> "KnownPairs":
+        """The pairs of which neither photo is among some, given by their SHA-256."""
+        same, different = (
+            tuple(pair for pair in pairs if pair[0] not in photos and pair[1] not in photos)
+            for pairs in (self.same, self.different)
+        )
+        return KnownPairs(same, different)
 
     def rows(self, examples: Sequence[Example]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
         """The pairs of which both photos are among some examples, as rows of those: same, different."""
