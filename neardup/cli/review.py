@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @DATABASE
 @click.option("--host", default="127.0.0.1", show_default=True, help="Interface to listen on; others need the token.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8420, show_default=True, help="Port; 0 for any.")
-@click.option("--allow-host", "names", multiple=True, help="With --host: a name by which others ask for the page.")
+@click.option("--allow-host", "names", multiple=True, help="A name by which others ask for the page.")
 @click.option("--encoder", default="", help="For the search: the encoder, if it is not where `duplicates` found it.")
 @options(DEVICE)
 def review(

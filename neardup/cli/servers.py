@@ -22,11 +22,11 @@ STATE = click.option(
 @click.command()
 @STATE
 @click.option("--archive", type=FOLDER, help="The deployments' archive; else as before, or that of `neardup demo`.")
-@click.option("--out", type=FOLDER, help="Their results; else as before, or results.")
+@click.option("--out", type=FOLDER, help="Their results; else as before, or results (without --archive the demo's).")
 @click.option("--host", help="Interface to listen on; this machine only, if left out.")
 @click.option("--mlflow-port", type=click.IntRange(1, 65535), help="MLflow's port; 5000 if left out.")
 @click.option("--prefect-port", type=click.IntRange(1, 65535), help="Prefect's port; 4200 if left out.")
-@click.option("--allow-host", "names", multiple=True, help="With --host: a name by which others ask for the servers.")
+@click.option("--allow-host", "names", multiple=True, help="A name by which others ask for the servers.")
 def up(state: Path, archive: Path | None, out: Path | None, **interfaces: Any) -> None:
     """Start MLflow, Prefect and a worker for the flows of this folder, in the background; what runs is left alone.
 

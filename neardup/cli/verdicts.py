@@ -213,8 +213,8 @@ def _summary(imported: "Imported", *, dry_run: bool) -> str:
 def recalibrate(out: Path, database: str, as_json: bool) -> None:
     """Fit the decision again with the verdicts, so that probabilities say what people say.
 
-    Writes decision.json, which `duplicates`, `watch` and `search` take from then on. Answers of the audit only measure
-    what may be promised of the links. With too few verdicts, or no new ones, nothing is changed.
+    Writes decision.json, which `duplicates`, `watch` and `search` take from then on. Probabilities move once there are
+    enough answers; what is promised of the links moves by the audit's alone. Without new answers nothing is changed.
 
     \b
     Example: neardup verdicts recalibrate --out results

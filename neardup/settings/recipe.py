@@ -23,7 +23,8 @@ class Recipe:
         Objective,
         Field(
             description="`captions`: each photo is near its caption; `copies`: two copies of a photo, as newspapers "
-            "print it, are near each other and far from all others, which needs no legend; `both`."
+            "print it, are near each other and far from all others, which needs no legend, so that what is said of "
+            "captions, legends and `augmentation` has no effect; `both`."
         ),
     ] = "captions"
     captions_weight: Annotated[
@@ -112,8 +113,8 @@ class Recipe:
         Field(
             ge=0,
             description="so many first layers of both towers, and what is before them, keep their weights; 0 freezes "
-            "nothing. What they give is computed once and kept, so that each epoch is faster. Those of an EfficientNet "
-            "are its blocks.",
+            "nothing. With captions alone, what they give is computed once and kept, so that each epoch is faster. "
+            "Those of an EfficientNet are its blocks.",
         ),
     ] = 0
     frozen_text: Annotated[
@@ -159,7 +160,11 @@ class AdaptRecipe(Recipe):
     """
 
     objective: Annotated[
-        Literal["copies"], Field(description="nothing else: the photos need no legend, so that there may be none.")
+        Literal["copies"],
+        Field(
+            description="nothing else: the photos need no legend, and what is said of captions, legends, "
+            "`augmentation` and `frozen_text` has no effect here."
+        ),
     ] = "copies"
     lr: Annotated[float, Field(gt=0, lt=1, description="Adam's learning rate; see `lr_by_size`.")] = 3e-4
     lr_by_size: Annotated[

@@ -142,7 +142,10 @@ class ClusterSettings:
 class DecideSettings:
     """What a decision promises, at 95 % confidence; where the ground truth cannot carry it, people review."""
 
-    precision: Annotated[float, Field(gt=0, lt=1, description="share of the links that are right.")] = 0.95
+    precision: Annotated[
+        float,
+        Field(gt=0, lt=1, description="share of the links that are right, of a decision fitted to a ground truth."),
+    ] = 0.95
     recall: Annotated[float, Field(gt=0, lt=1, description="share of the near-duplicates that are not rejected.")] = (
         0.98
     )
@@ -190,7 +193,9 @@ class Settings:
         Field(
             min_length=1,
             description="`builtin:tiny`; `sscd`, which finds copies; a hub id or a folder of a CLIP, SigLIP, DINOv2, "
-            "ViT or timm model; an ONNX file, see `[onnx]`; a TorchScript file; or an MLflow model URI.",
+            "ViT or timm model; an ONNX file, see `[onnx]`; a TorchScript file; or an MLflow model URI. It is what is "
+            "trained and measured, and what `embed` and `search` take; `duplicates` and `watch` take `--encoder`, else "
+            "the champion, else `builtin:tiny`.",
         ),
     ] = "openai/clip-vit-base-patch32"
     device: Annotated[Device, Field(description="`auto`, `cpu`, `cuda` or `mps`.")] = "auto"
@@ -217,14 +222,15 @@ class Settings:
         Field(
             ge=0,
             description="so many further photos of the archive, in neither set, are added to what each test photo is "
-            "searched among; drawn from those that look like none of the sets and that the ground truth does not name.",
+            "searched among; drawn from those that look like none of the sets and that the ground truth does not name. "
+            "Verified figures are without them.",
         ),
     ] = 0
     transductive: Annotated[
         bool,
         Field(
             description="the approach `adapted` also learns from copies of the test set's photos, without their "
-            "groups; else from no photo that is in the test set or looks like one of it."
+            "groups, and of the distractors; else from no photo that is in the test set or looks like one of it."
         ),
     ] = False
     queries: Annotated[
