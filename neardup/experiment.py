@@ -35,7 +35,7 @@ from neardup.train.epochs import EpochResult, learned_from, normalised, read_num
 if TYPE_CHECKING:
     from neardup.train.batches import Example, KnownPairs
 
-COMPARE_STEP = 5
+COMPARE_STEP = 6
 """Version of the step that writes comparison and report; bumped when its result changes for equal inputs."""
 
 Say = Callable[[str], None]

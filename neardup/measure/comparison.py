@@ -181,9 +181,8 @@ class Comparison:
         if self.seeds > 1:
             lines.append(f"In square brackets the least and the greatest of {self.seeds} seeds.")
         if count := len(self.evaluations[0].distractors.names):
-            lines.append(
-                f"Each query was searched for among the test set and {count} further photos of the archive; verified, without these."
-            )
+            among = f"the test set and {count} further photos of the archive; verified, without these"
+            lines.append(f"Each query was searched for among {among}.")
         return "\n".join([*lines, *self._verified_lines()]) + "\n"
 
     def _verified_lines(self) -> list[str]:

@@ -90,9 +90,8 @@ def sentences(comparison: Comparison, best: Evaluation) -> list[str]:
     size = f"{len(first.names)} photos in {len(sizes)} groups; {sizes.count(1)} photos stand alone"
     lines = [f"The test set has {size}, {len(first.queries)} have at least one other print in the archive."]
     if count := len(first.distractors.names):
-        lines.append(
-            f"Each was searched for among all others and {count} further photos of the archive; verified, without these."
-        )
+        among = f"all others and {count} further photos of the archive; verified, without these"
+        lines.append(f"Each was searched for among {among}.")
     for evaluation in comparison.evaluations:
         one, five = evaluation.metrics["top_1"].value, evaluation.metrics["top_5"].value
         if one is None or five is None:
