@@ -101,6 +101,20 @@ def test_only_what_sees_is_kept(tmp_path: Path) -> None:
     assert [name for name in names if "text" in name] == []
 
 
+@pytest.mark.parametrize("kind", ["clip", "siglip", "dinov2", "dual, ViT"])
+@pytest.mark.parametrize(
+    ("field", "value"), [("hidden_act", "relu"), ("num_attention_heads", 1), ("layer_norm_eps", 0.1)]
+)
+def test_the_fingerprint_sees_what_shows_in_no_weight(kind: str, field: str, value: object, tmp_path: Path) -> None:
+    """A configuration that is mended changes all vectors; kept ones are not taken for the new ones."""
+    made(kind).save(tmp_path / "model")
+    before, config = load_encoder(str(tmp_path / "model")).fingerprint, tmp_path / "model" / "config.json"
+    facts = json.loads(config.read_text())
+    facts.get("vision_config", facts)[field] = value
+    config.write_text(json.dumps(facts))
+    assert load_encoder(str(tmp_path / "model")).fingerprint != before
+
+
 def test_the_fingerprint_sees_how_timm_pools() -> None:
     """Mean or maximum of the last feature map: the weights are the same, the encoder is another."""
     torch.manual_seed(0)

@@ -28,7 +28,7 @@ from transformers import (
 from neardup.encode.hub import Parts, load_checkpoint
 from neardup.encode.onnx import Preparation, bears_on_vectors, fingerprint_of, timm_architecture
 from neardup.encode.torchscript import Script, is_torchscript, load_torchscript
-from neardup.encode.vision import VisionEncoder
+from neardup.encode.vision import VisionEncoder, unusual_architecture
 from neardup.errors import EncoderError
 
 if TYPE_CHECKING:  # a borrowed GPU has no pydantic, which recipes need
@@ -284,8 +284,9 @@ class DualEncoder(VisionEncoder):
 
     @staticmethod
     def architecture_of(model: Any) -> str:
-        """Name and arguments of the vision model's architecture, where timm has it; else nothing."""
-        return timm_architecture(model.vision_model.config.to_dict())
+        """Name and arguments of the vision model's architecture, where timm has it; else what is unusual of it."""
+        config = model.vision_model.config
+        return timm_architecture(config.to_dict()) or unusual_architecture(config)
 
     @staticmethod
     def dimension_of(model: Any) -> int:

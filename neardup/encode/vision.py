@@ -25,6 +25,10 @@ if TYPE_CHECKING:  # a borrowed GPU has no pydantic, which recipes need
     from neardup.settings.schema import Dtype
 
 
+ARCHITECTURE = ("hidden_act", "layer_norm_eps", "num_attention_heads")
+"""Fields of a configuration that change a model's vectors and show in no shape of its weights."""
+
+
 class VisionEncoder:
     """A vision model with its image processor; a kind of model is a subclass that says what is its own.
 
@@ -90,9 +94,9 @@ class VisionEncoder:
         return vision
 
     @staticmethod
-    def architecture_of(model: Any) -> str:  # noqa: ARG004 - for kinds that need it
+    def architecture_of(model: Any) -> str:
         """What changes the vectors of a model of this kind and is not in its weights, for the fingerprint."""
-        return ""
+        return unusual_architecture(model.config)
 
     @classmethod
     def fingerprint_of(cls, model: Any, image_processor: Any) -> str:
@@ -209,6 +213,17 @@ def compile_layers(model: nn.Module, *, dynamic: bool | None = None) -> None:
         if isinstance(stack, nn.ModuleList):
             for layer in stack:
                 layer.compile(dynamic=dynamic)
+
+
+def unusual_architecture(config: Any) -> str:
+    """Those of `ARCHITECTURE` in which a configuration differs from that of its class, as JSON; else nothing."""
+    usual = type(config)()
+    unusual = {
+        field: getattr(config, field)
+        for field in ARCHITECTURE
+        if getattr(config, field, None) != getattr(usual, field, None)
+    }
+    return json.dumps(unusual, sort_keys=True) if unusual else ""
 
 
 def fingerprint(model: nn.Module, image_processor: Any, architecture: str = "") -> str:
