@@ -174,7 +174,7 @@ def approaches_of(out: Path, settings: Settings, base: str) -> list[Approach]:
         with reading(path, f"run `neardup tune --out {typed(out)}` again, or delete it to leave the approach out"):
             tuned = json.loads(path.read_text(encoding="utf-8"))
             recipe = replace(settings.train, **tuned["recipe"]) if tuned["base"] == base else None
-        if recipe:
+        if recipe and (captions or recipe.objective == "copies"):
             approaches.append(Approach("tuned", out, replace(settings, train=recipe), base))
     return approaches
 

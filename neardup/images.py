@@ -218,10 +218,10 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """A 16-bit or float grey image as 8-bit grey; Pillow's own conversion would clip all above 255 to white."""
+    """A 16-bit, 32-bit or float grey image as 8-bit grey; Pillow's own conversion would clip all above 255 to white."""
     grey = np.array(image, dtype=np.float32)
     greatest, clear = float(grey.max(initial=0)), image.info.get("transparency")
-    top = (65535.0 if greatest > WHITE else WHITE) if image.mode.startswith("I") else max(1.0, greatest)
+    top = (max(65535.0, greatest) if greatest > WHITE else WHITE) if image.mode.startswith("I") else max(1.0, greatest)
     seen_through = None if clear is None else grey == clear
     grey *= WHITE / top
     eight = np.clip(grey, 0, WHITE, out=grey).round(out=grey).astype(np.uint8)

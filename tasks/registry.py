@@ -150,7 +150,9 @@ def find_candidates(tracking: Tracking, out: Path, version: str | None = None) -
             raise PromotionError(f"{tracking.shown} holds no challenger for {MODEL}: run `neardup experiment` first")
         if challenger.version == champion.version:
             return None
-        zero_shot = _versions(client, fingerprint=challenger.tags["base"], test_set=test_set)
+        base = challenger.tags["base"]  # the fingerprint of zero-shot, too, unless similarities are normalised
+        zero_shot = _versions(client, fingerprint=base, test_set=test_set)
+        zero_shot += _versions(client, approach="zero-shot", base=base, test_set=test_set)
         for name, found in ((CHALLENGER, challenger), (CHAMPION, champion)):
             _require(name, found, test_set, out)
         if not zero_shot:

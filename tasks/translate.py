@@ -5,13 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 from prefect import get_run_logger, task
 from prefect.blocks.system import Secret
+from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_URL
 
 from neardup.archive.captions import Translation, Translator, translate_training_set
 from neardup.archive.translators import DeepLTranslator, MarianTranslator
+from neardup.errors import ServerError
 from neardup.settings.schema import TranslateSettings
+from neardup.words import reason_of
 
 KEY = "DEEPL_AUTH_KEY"
 """Environment variable that holds the key of DeepL."""
@@ -20,7 +24,11 @@ SECRET = "deepl-auth-key"  # noqa: S105 - the name of the block, not the key
 
 
 def deepl_key() -> str | None:
-    """The key for DeepL: from the environment, else from the Prefect Secret block, else None."""
+    """The key for DeepL: from the environment, else from the Prefect Secret block, else None.
+
+    Raises:
+        ServerError: Prefect's server cannot be asked.
+    """
     if os.environ.get(KEY):
         return os.environ[KEY]
     if not PREFECT_API_URL.value():
@@ -30,6 +38,11 @@ def deepl_key() -> str | None:
         return str(block.get())
     except ValueError:  # no such block
         return None
+    except (httpx.HTTPError, PrefectException) as error:
+        raise ServerError(
+            f"Prefect's server, which may hold the key for DeepL, cannot be asked ({reason_of(error)}): start it, set "
+            f"{KEY}, or unset PREFECT_API_URL"
+        ) from error
 
 
 def make_translator(settings: TranslateSettings) -> Translator | None:

@@ -210,6 +210,10 @@ def test_a_secret_block_holds_the_key(prepared: Path, prefect_url: str, tmp_path
     assert "deepl" in {caption.translator for caption in load_captions(tmp_path).values()}
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert KEY.encode() not in written + ran.stdout.encode() + ran.stderr.encode()
+    servers["PREFECT_API_URL"] = f"http://127.0.0.1:{free_port()}/api"
+    away = neardup("translate", "--out", tmp_path, cwd=tmp_path, **servers)
+    assert (away.returncode, len(away.stderr.splitlines())) == (1, 1), away.stderr
+    assert "which may hold the key for DeepL, cannot be asked" in away.stderr
 
 
 def test_a_wrong_key_is_one_clear_sentence(experiment: Experiment, team: dict[str, str], tmp_path: Path) -> None:

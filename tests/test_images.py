@@ -55,6 +55,13 @@ def test_sixteen_bits_may_count_from_white() -> None:
     assert [read.getpixel((x, 10)) for x in (0, 39)] == [(255, 255, 255), (0, 0, 0)]
 
 
+def test_thirty_two_bits_keep_their_tones() -> None:
+    """Levels above 65,535 are no white: the greatest one is."""
+    ramp = Image.fromarray(np.linspace(0, 2_000_000_000, 256, dtype=np.int32).reshape(16, 16))
+    read = np.asarray(read_image(encoded(ramp, "TIFF")).convert("L")).ravel()
+    assert np.abs(read - np.arange(256.0)).max() <= 1
+
+
 def test_what_is_transparent_in_sixteen_bits_becomes_paper() -> None:
     """A grey level that stands for nothing."""
     image = half_and_half("I;16", 7, 30000)

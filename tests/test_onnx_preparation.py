@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from test_onnx import MEAN, STD, expected, made, said_itself, settings, wide_photo
 
 from neardup.encode.onnx_file import of_file, prepared
@@ -85,6 +86,17 @@ def reshaped(path: Path, height: int, width: int, *, last: bool) -> Path:
         dims[place].dim_value = side
     onnx.save(model, path)
     return path
+
+
+def test_settings_win_over_a_file_that_does_not_normalise(tmp_path: Path) -> None:
+    """Whoever names mean and scale wants them, whatever lies beside the file."""
+    path = made(tmp_path / "m.onnx")
+    beside(tmp_path, **CROP, do_normalize=False)
+    plain, normalised = (of_file("x", path, table) for table in ({}, {"mean": MEAN, "std": STD}))
+    photo = plain.prepare(Image.new("RGB", (4, 4), "orange"))
+    assert not np.allclose(plain.encode([photo]), normalised.encode([photo]))
+    (tmp_path / "preprocessor_config.json").unlink()
+    assert np.array_equal(normalised.encode([photo]), of_file("x", path, {"mean": MEAN, "std": STD}).encode([photo]))
 
 
 def test_the_layout_is_part_of_the_fingerprint(tmp_path: Path) -> None:

@@ -319,6 +319,18 @@ def test_without_a_translator(tmp_path: Path) -> None:
     assert said[0].startswith("2 legends stay untranslated, for nobody translates: set DEEPL_AUTH_KEY")
 
 
+def test_what_was_paid_for_is_taken_without_a_key(server: DeepL, tmp_path: Path) -> None:
+    """A night without the key changes no caption, and so trains nothing anew; another glossary's is not taken."""
+    training_set(tmp_path, [FRENCH])
+    made = translate_training_set(tmp_path, TranslateSettings(), translator(server), lambda _: None)
+    said: list[str] = []
+    again = translate_training_set(tmp_path, TranslateSettings(), None, said.append)
+    assert (again.captions, again.cached, said) == (made.captions, 1, [])
+    other = translate_training_set(tmp_path, TranslateSettings(glossary="g"), None, said.append)
+    assert other.captions[FRENCH].translator == "untranslated"
+    assert translate_training_set(tmp_path, TranslateSettings(translator="none"), None, said.append).cached == 0
+
+
 def test_stage_writes_both_tables(server: DeepL, tmp_path: Path) -> None:
     """`captions.csv` has a row a legend and `df_training.xlsx` a row a photo, original beside caption."""
     training_set(tmp_path, [FRENCH, FRENCH, '=1+1, a "quoted" sum'])

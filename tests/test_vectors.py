@@ -23,7 +23,7 @@ from neardup.encode.shards import SHARDS, encode_into, known_files, mark_of
 from neardup.encode.store import Store
 from neardup.encode.vectors import Embeddings, embed_photos, folder_of, stored_vectors
 from neardup.errors import ArchiveError, EncoderError, UnreadableImageError
-from neardup.images import MAX_PIXELS, read_image
+from neardup.images import MAX_BYTES, MAX_PIXELS, read_image
 from neardup.search.nearest import Hit, mark_itself, nearest, read_queries
 from neardup.stages import digest_file
 
@@ -103,6 +103,15 @@ def test_a_file_that_could_not_be_opened_is_tried_again(tmp_path: Path) -> None:
     assert known_files(store, MAX_PIXELS).tolist() == [mark_of(tmp_path, "none.png")]
 
 
+def test_a_file_over_the_limit_is_not_read(tmp_path: Path) -> None:
+    """It is refused by its size; its bytes would fill the memory."""
+    (tmp_path / "huge.tif").touch()
+    os.truncate(tmp_path / "huge.tif", MAX_BYTES + 1)
+    store = Store(str(tmp_path / "store"))
+    assert encode_into(store, Tones(), tmp_path, ("huge.tif",), MAX_PIXELS).unreadable == 1
+    assert known_files(store, MAX_PIXELS).tolist() == [mark_of(tmp_path, "huge.tif")]
+
+
 def test_another_encoder_starts_anew(photos: Path, tmp_path: Path) -> None:
     """Its vectors lie apart."""
     embed_photos(items_of(photos), photos, Tones("one"), store=tmp_path)
@@ -124,8 +133,8 @@ def test_a_content_under_another_path_is_not_encoded_again(photos: Path, tmp_pat
     assert (encoder.encoded, again.vectors.tobytes()) == (0, first.vectors[1].tobytes())
 
 
-def test_a_mark_is_that_of_place_size_and_time(tmp_path: Path) -> None:
-    """A file of another folder, length or time is not taken for one that is known; its bytes are not looked at."""
+def test_a_mark_is_that_of_place_size_and_times(tmp_path: Path) -> None:
+    """A file of another folder, length or time is not taken for one that is known, nor one whose time was put back."""
     for name, data in (("a/x", b"1"), ("b/x", b"1"), ("a/y", b"1"), ("a/long", b"12"), ("a/late", b"1")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(data)
@@ -135,9 +144,10 @@ def test_a_mark_is_that_of_place_size_and_time(tmp_path: Path) -> None:
         (tmp_path / "a" / changed).rename(tmp_path / "a" / "x")
         marks.append(mark_of(tmp_path / "a", "x"))
     assert len(set(marks)) == 5
+    assert mark_of(tmp_path / "a", "x") == marks[-1]
     (tmp_path / "a" / "x").write_bytes(b"2")
     os.utime(tmp_path / "a" / "x", ns=(0, 1))
-    assert mark_of(tmp_path / "a", "x") == marks[-1]
+    assert mark_of(tmp_path / "a", "x") != marks[-1]
 
 
 def test_every_pass_has_the_batch_of_the_store(photos: Path, small_encoder: str, tmp_path: Path) -> None:

@@ -65,6 +65,11 @@ class Translation:
     cached: int
 
 
+def deepl_name(glossary: str | None) -> str:
+    """The name of DeepL in the cache; what it translates by a glossary is another translation."""
+    return f"deepl:{glossary}" if glossary else "deepl"
+
+
 class Cache:
     """Translations that were paid for, in an SQLite file."""
 
@@ -141,6 +146,7 @@ def translate_legends(
     cache: Path,
     languages: Sequence[str],
     report: Callable[[str], None],
+    absent: str = "",
 ) -> Translation:
     """Make a caption for every legend.
 
@@ -154,6 +160,7 @@ def translate_legends(
         cache: SQLite file of what was translated before.
         languages: ISO 639-1 codes that a legend may be in.
         report: is told what will be sent and what it costs.
+        absent: name of the translator that is wanted where there is none; what it translated before is taken.
 
     Raises:
         ConfigError: a language code is unknown.
@@ -165,25 +172,21 @@ def translate_legends(
         if language not in {ENGLISH, ""}:
             foreign[language].append(legend)
     english: dict[str, str] = {}
-    stopped, sent, cached = None, 0, 0
-    if translator is not None:
+    stopped, sent, full_name = None, 0, translator.name if translator else absent
+    if full_name and (translator or cache.is_file()):
         store = Cache(cache)
-        translated_before = {
-            language: store.get(translator.name, language, texts) for language, texts in foreign.items()
-        }
-        missing = {
-            language: [t for t in texts if t not in translated_before[language]] for language, texts in foreign.items()
-        }
-        cached = sum(map(len, translated_before.values()))
-        english = {text: translated for pairs in translated_before.values() for text, translated in pairs.items()}
+        for language, texts in foreign.items():
+            english |= store.get(full_name, language, texts)
+    cached = len(english)
+    missing = {language: [text for text in texts if text not in english] for language, texts in foreign.items()}
+    if translator is not None:
         stopped, sent = _translate_missing(translator, missing, store, english, report)
-    elif foreign:
-        count = sum(map(len, foreign.values()))
+    elif count := sum(map(len, missing.values())):
         report(
             f"{counted(count, 'legend')} {'stays' if count == 1 else 'stay'} untranslated, for nobody translates: "
             "set DEEPL_AUTH_KEY for DeepL, or say --translator marian",
         )
-    name = translator.name.partition(":")[0] if translator else ""
+    name = full_name.partition(":")[0]
     captions = {
         legend: _caption(legend, language, english.get(legend, ""), name.replace("{source}", language))
         for legend, language in detected.items()
@@ -269,7 +272,9 @@ def translate_training_set(
         report("translate: unchanged, nothing to do")
         return Translation(load_captions(out), None, 0, 0)
     legends = [photo.legend for photo in training.photos]
-    result = translate_legends(legends, translator, out / STATE / "translations.db", settings.languages, report)
+    absent = deepl_name(settings.glossary) if settings.translator == "deepl" else ""
+    cache = out / STATE / "translations.db"
+    result = translate_legends(legends, translator, cache, settings.languages, report, absent)
     rows = [_Row(legend, c.text, c.language, c.translator) for legend, c in result.captions.items()]
     outputs = [save_rows(out / "captions.csv", _Row, rows), write_training_sheet(out, training, result.captions)]
     if result.stopped is None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import deepl
 
+from neardup.archive.captions import deepl_name
 from neardup.errors import QuotaError, TranslationError
 from neardup.words import LONGEST_REASON
 
@@ -58,7 +59,7 @@ class DeepLTranslator:
         # The HTTP library quotes the whole header, key included, when it refuses one.
         if not key or not key.isascii() or not key.isprintable():
             raise TranslationError("the DeepL key is empty or has characters that no key has: copy it anew")
-        self.name = f"deepl:{glossary}" if glossary else "deepl"
+        self.name = deepl_name(glossary)
         self._glossary = glossary
         self._client = deepl.DeepLClient(key, server_url=server_url, send_platform_info=False)
 

@@ -209,6 +209,8 @@ def _preparation(
     config = dict(beside) or {"resample": int(Image.Resampling.BILINEAR), "do_normalize": not model.levels}
     given = {**({} if beside else own), **settings}
     config |= {f"image_{key}": [float(one) for one in given[key]] for key in ("mean", "std") if key in given}
+    if settings.keys() & {"mean", "std"}:
+        config["do_normalize"] = True
     if size := given.get("size") or ("size" not in config and model.sides(layout)):
         config |= {"size": dict(zip(("height", "width"), size, strict=True)), "do_center_crop": False}
     if "size" not in config:

@@ -23,6 +23,7 @@ from neardup.encode.files import encode_files
 from neardup.encode.protocol import BATCH, BatchEncoder, Encoder
 from neardup.encode.store import Store, vector_column
 from neardup.errors import ArchiveError, UnreadableImageError
+from neardup.images import read_file
 from neardup.stages import digest_of
 
 SHARDS = "shard-"
@@ -121,7 +122,7 @@ def _updated(store: Store, batch: int | None) -> int | None:
 
 
 def mark_of(folder: Path, path: str) -> int:
-    """63 bits that stand for a file as it is: where it lies, its size and time. Of ten million, none agree by chance.
+    """63 bits that stand for a file as it is: where it lies, its size and times. Of ten million, none agree by chance.
 
     Args:
         folder: of the photos; a table's path is relative to it, so that the same file of another folder is another one.
@@ -131,7 +132,9 @@ def mark_of(folder: Path, path: str) -> int:
         FileNotFoundError: it is not there.
     """
     status = os.stat(f"{folder}/{path}")  # noqa: PTH116 - a path object for each of a million files would take 15 s
-    text = f"{folder}\0{path}\0{status.st_size}\0{status.st_mtime_ns}".encode(errors="surrogateescape")
+    text = f"{folder}\0{path}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}".encode(
+        errors="surrogateescape"
+    )
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
@@ -296,12 +299,17 @@ class _Files:
         for row, path in enumerate(self.paths):
             try:
                 self.marks[row] = mark_of(self.folder, path)
-                data = (self.folder / path).read_bytes()
+                data = read_file(self.folder / path)
             except FileNotFoundError:
                 continue
             except OSError as error:
-                self.faults[row] = f"the file cannot be opened ({error.strerror})"
+                self.faults[row] = f"the file cannot be looked at ({error.strerror})"
                 self.unopened.add(row)
+                continue
+            except UnreadableImageError as error:
+                self.faults[row] = str(error)
+                if error.__cause__:  # that of the system, which may let it be opened the next time
+                    self.unopened.add(row)
                 continue
             self.photos[row] = photo = hashlib.sha256(data).hexdigest()
             if photo in seen_photos or photo in self.contents:
