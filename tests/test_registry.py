@@ -152,6 +152,21 @@ def test_the_challenger_gained_most_on_its_validation_photos(contest: Contest) -
     assert [contest.version(alias) for alias in ("champion", "challenger")] == [str(first.version), str(second.version)]
 
 
+def test_a_normalised_zero_shot_is_found(contest: Contest) -> None:
+    """Its fingerprint is another one than that of the encoder which was trained."""
+    plain, trained = (contest.client.get_model_version_by_alias(MODEL, alias) for alias in ("champion", "challenger"))
+    told = ((plain, {"fingerprint": "normalised"}), (trained, {}))
+    versions = [
+        contest.client.create_model_version(MODEL, version.source, tags=version.tags | {"base": "plain"} | more)
+        for version, more in told
+    ]
+    found = find_candidates(contest.tracking, contest.out, versions[1].version)
+    for version in versions:
+        contest.client.delete_model_version(MODEL, version.version)
+    assert found is not None
+    assert found.zero_shot.version == versions[0].version
+
+
 def test_a_champion_that_was_named_meanwhile_stays(contest: Contest) -> None:
     """What was compared is another one."""
     first, second = (contest.client.get_model_version_by_alias(MODEL, alias) for alias in ("champion", "challenger"))

@@ -117,6 +117,15 @@ def test_a_row_that_excel_cannot_hold_says_so(tmp_path: Path) -> None:
     assert [cell.text for cell in row[-2:] if cell] == ["16382.jpg", "… and 3 more"]
 
 
+def test_rows_that_excel_cannot_hold_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last row of the sheet says how many are missing; what just fits is whole."""
+    monkeypatch.setattr("neardup.tables.SHEET_ROWS", 3)
+    for count, last in ((3, "2"), (4, "… and 2 more rows")):
+        write_table(tmp_path / "x.xlsx", ("a",), [[str(number)] for number in range(count)])
+        rows = read_workbook(tmp_path / "x.xlsx")[0].rows
+        assert (len(rows), rows[-1][0].text if rows[-1][0] else "") == (4, last)
+
+
 def test_what_is_no_workbook_is_refused(tmp_path: Path) -> None:
     """The sentence says so."""
     (tmp_path / "x.xlsx").write_bytes(b"this is no workbook")
