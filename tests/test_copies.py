@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_train import Stop, make_examples, silent, small_clip, stop_after, weights
 
-from neardup.approach import KNOWN_PAIRS
+from neardup.archive.known_pairs import KNOWN_PAIRS, KnownPair
 from neardup.encode.trainable import load_trainable
 from neardup.errors import ArchiveError, TrainingError
 from neardup.review.record.links import Links, save_known_pairs
@@ -21,7 +21,7 @@ from neardup.review.record.verdicts import DIFFERENT, SAME, SAME_SCENE, Verdict
 from neardup.settings.schema import AdaptRecipe, Recipe, prior_project
 from neardup.stages import digest_contents
 from neardup.tables import save_rows
-from neardup.train.batches import PLAIN, Example, KnownPair, KnownPairs, batch_rows
+from neardup.train.batches import PLAIN, Example, KnownPairs, batch_rows
 from neardup.train.copy_learner import LIKENESS_TEMPERATURE, CopyLearner, copy_strengths
 from neardup.train.data import TrainingData
 from neardup.train.epochs import UNTRAINED, EpochResult, best_of, stop_reason

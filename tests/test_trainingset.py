@@ -215,6 +215,22 @@ def test_a_namesake_of_a_test_photo_is_left_out(name: str) -> None:
         assert (found.training_set.photos, found.counts["in the test set by name"]) == ((), 1)
 
 
+def test_a_photo_like_one_that_the_ground_truth_names_is_left_out() -> None:
+    """The one it names, here as the mirror image, stands in two rows: in no group, yet a near-duplicate of two."""
+    named = handmade.photo("rol/named.jpg", phash=MIRRORED, mirrored=PHASH)
+    leaks = Leaks([], TestSet(()), 6, [named])
+    alike = photo(1, 1, phash=PHASH, mirrored=MIRRORED)
+    assert leaks.reason(named) == (
+        "named by the ground truth",
+        "a cell of the ground truth means rol/named.jpg, or may mean it if misspelt",
+    )
+    assert leaks.reason(alike) == (
+        "named by the ground truth",
+        "mirrored, looks like rol/named.jpg (0 of 64 bits differ), which the ground truth names",
+    )
+    assert leaks.reason(photo(1, 1)) is None
+
+
 def test_an_even_surface_looks_like_nothing() -> None:
     """A hash of hardly any bits says nothing of looks."""
     assert [flat(text) for text in ("0" * 16, "8000000000000000", "f" * 16, PHASH)] == [True, True, True, False]

@@ -15,12 +15,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from neardup.archive.known_pairs import load_known_pairs
 from neardup.encode.screen import descreened
 from neardup.encode.vision import shortest_side
 from neardup.errors import TrainingError, UnreadableImageError
 from neardup.images import MAX_PIXELS, read_image
 from neardup.settings.schema import Recipe
-from neardup.tables import load_table
 from neardup.train.augment import augment
 from neardup.train.split import inseparable
 
@@ -70,8 +70,7 @@ class KnownPairs:
         Raises:
             ArchiveError: the table has other columns.
         """
-        advice = "give it the columns first, second and same (1 or 0), or move it away"
-        rows = load_table(table, KnownPair, advice) if table.is_file() else ()
+        rows = load_known_pairs(table)
         same, different = (tuple((r.first, r.second) for r in rows if bool(r.same) == kind) for kind in (True, False))
         return cls(same, different)
 
@@ -104,21 +103,6 @@ class KnownPairs:
         """
         photos, phashes = [example.photo for example in examples], [example.phash for example in examples]
         return inseparable([""] * len(examples), photos, phashes, bits, self.rows(examples)[0])
-
-
-@dataclass(frozen=True)
-class KnownPair:
-    """One row of a table of known pairs.
-
-    Attributes:
-        first: SHA-256 of one photo.
-        second: SHA-256 of the other.
-        same: 1 where both show the same picture, else 0.
-    """
-
-    first: str
-    second: str
-    same: int
 
 
 def token_limit(model: Any, tokenizer: Any) -> int:
