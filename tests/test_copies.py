@@ -28,6 +28,7 @@ from neardup.train.epochs import UNTRAINED, EpochResult, best_of, stop_reason
 from neardup.train.finetune import train
 from neardup.train.interpolate import SHARES, best_share, interpolate, shares_of, weights_of
 from neardup.train.losses import copy_loss, koleo_loss, likeness_loss
+from neardup.train.split import split
 from neardup.train.validation import NearDuplicates, SearchScore, search_score
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -179,6 +180,18 @@ def test_photos_of_equal_looks_are_suspected(examples: list[Example]) -> None:
     ]
     assert losses[1] < losses[0]
     assert losses[1] < losses[2]
+
+
+def test_a_photo_and_its_mirror_image_are_one_picture(examples: list[Example]) -> None:
+    """They lie on one side of the split, are right answers for each other, and none counts as a negative."""
+    image = examples[1].phash
+    twins = [replace(examples[0], phash_mirrored=image), *examples[1:]]
+    parts = [split(KnownPairs().pictures(twins, 6), 0.2, seed).validation for seed in range(9)]
+    assert {(0 in validation) == (1 in validation) for validation in parts} == {True}
+    groups = NearDuplicates(twins, range(len(twins)), AdaptRecipe(), KnownPairs(), 6).groups
+    assert (groups[0] == groups[1], len(set(groups.tolist()))) == (True, len(twins) - 1)
+    losses = [learner_of(photos, likeness=0.0).copies.loss(range(4), unit_rows(8, 16)) for photos in (examples, twins)]
+    assert losses[1].item() < losses[0].item()
 
 
 def test_vectors_spread_as_in_the_training_of_the_shipped_encoder(examples: list[Example]) -> None:

@@ -324,6 +324,7 @@ def _training_set(used: Sequence[tuple[LegendRow, Photo]], patterns: Mapping[str
                 page="" if (page := number_of(row.page.text)) is None else str(page),
                 photo=row.photo.text,
                 phash=photo.phash,
+                phash_mirrored=photo.phash_mirrored,
             )
             for (row, photo), name in zip(used, names, strict=True)
         )

@@ -41,6 +41,7 @@ class Example:
         photo: the SHA-256 of its bytes.
         caption: the English text that it is trained with; empty where only copies of the photo are learned from.
         phash: its perceptual hash, 16 hex digits.
+        phash_mirrored: perceptual hash of its mirror image; where it is empty, no photo is taken for the mirror image.
         max_pixels: the photo is refused if it has more.
     """
 
@@ -48,6 +49,7 @@ class Example:
     photo: str
     caption: str
     phash: str
+    phash_mirrored: str = ""
     max_pixels: int = MAX_PIXELS
 
 
@@ -92,7 +94,7 @@ class KnownPairs:
         return same, different
 
     def pictures(self, examples: Sequence[Example], bits: int) -> list[list[int]]:
-        """Rows of examples that show one picture: equal bytes, look-alikes, or known to be the same.
+        """Rows of examples that show one picture: equal bytes, look-alikes, mirrored or not, or known to be the same.
 
         Args:
             examples: photos; their captions do not count.
@@ -101,8 +103,14 @@ class KnownPairs:
         Returns:
             Sets of rows, as `inseparable` gives them.
         """
-        photos, phashes = [example.photo for example in examples], [example.phash for example in examples]
-        return inseparable([""] * len(examples), photos, phashes, bits, self.rows(examples)[0])
+        return inseparable(
+            [""] * len(examples),
+            [example.photo for example in examples],
+            [example.phash for example in examples],
+            bits,
+            self.rows(examples)[0],
+            [example.phash_mirrored for example in examples],
+        )
 
 
 def token_limit(model: Any, tokenizer: Any) -> int:

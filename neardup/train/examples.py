@@ -36,6 +36,7 @@ def training_examples(out: Path, max_pixels: int = MAX_PIXELS) -> list[Example]:
             photo=photo.sha256,
             caption=captions[photo.legend].text,
             phash=photo.phash,
+            phash_mirrored=photo.phash_mirrored,
             max_pixels=max_pixels,
         )
         for photo in photos
@@ -67,7 +68,7 @@ def archive_examples(
         free = {photo.sha256 for photo in candidates(archive, out, settings)}
         chosen = ({photo.sha256 for photo in TrainingSet.load(out).photos} | free) - drawn - same_as_tested(out)
     return [
-        Example(root / photo.path, photo.sha256, "", photo.phash, max_pixels)
+        Example(root / photo.path, photo.sha256, "", photo.phash, photo.phash_mirrored, max_pixels)
         for photo in reversed(photos.values())
         if photo.sha256 in chosen
     ]
