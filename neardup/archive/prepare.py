@@ -25,7 +25,7 @@ from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, Stage, claim, digest_file, digest_of, read_json, replacing, write_json
 from neardup.tables import write_table
 
-STEP = 7
+STEP = 8
 """Version of the preparation stage, raised when its result changes for equal inputs."""
 ARCHIVE_FILE = "archive.json"
 """File of the state folder that says where the archive lies and with what settings it was read."""

@@ -231,7 +231,7 @@ def _photo_of(row: LegendRow, names: Names, patterns: Mapping[str, str]) -> Phot
     if name is None:
         return _Refusal("left out", "the photo's name needs a page number", reason="no page number", cell=row.page)
     folder = PurePosixPath(row.workbook).parent.as_posix()
-    photo = _one_photo(names.find(f"{folder}/{name}" if folder != "." else name))
+    photo = _one_photo(names.find(name) if folder == "." else names.find(f"{folder}/{name}", from_root=True))
     if isinstance(photo, Photo):
         return photo
     not_found = _Refusal("not found", f"not below {folder}; legend: {clean_legend(row.legend.text)[:80]}")
