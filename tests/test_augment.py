@@ -340,6 +340,13 @@ def test_a_damaged_copy_is_made_anew(prepared: Path, tmp_path: Path, caption: st
     assert (broken.read_bytes(), kept.stat().st_mtime_ns) == (whole, before)
 
 
+@pytest.mark.parametrize("size", [(65_501, 2), (2, 65_501)])
+def test_a_picture_that_no_jpeg_can_have_is_passed_through_none(size: tuple[int, int]) -> None:
+    """A strip of so many pixels is copied all the same, with the other damages."""
+    strip = Image.new("RGB", size, "gray")
+    assert DAMAGES["jpeg"](strip, np.random.default_rng(0)) is strip
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 def test_press_damages_a_scan_at_the_size_of_a_photo(tmp_path: Path, suffix: str) -> None:
     """Whatever its format, dots are of pixels that an encoder still sees; a photo below four times its side stays."""

@@ -73,6 +73,15 @@ def test_only_the_vision_tower_learns(examples: list[Example]) -> None:
     )
 
 
+def test_trainings_by_captions_and_by_copies_are_measured_on_the_same_photos(examples: list[Example]) -> None:
+    """Photos that share a legend lie on one side though copies alone are learned from: trials can be compared."""
+    named = [replace(example, caption=f"regiment {row // 2}") for row, example in enumerate(examples)]
+    recipes = [Recipe(objective=objective, validation=0.3) for objective in ("captions", "copies", "both")]
+    data = [TrainingData.of(named, small_clip(), recipe, 6, KnownPairs()) for recipe in recipes]
+    assert len({trial.parts for trial in data}) == 1
+    assert [trial.captions is None for trial in data] == [False, True, False]
+
+
 def test_captions_of_a_model_without_a_text_tower_are_refused(examples: list[Example], tmp_path: Path) -> None:
     """The sentence says what to set."""
     with pytest.raises(TrainingError, match="reads no captions, it has no text tower: say objective = 'copies'"):

@@ -61,7 +61,8 @@ class TrainingData:
                 raise TrainingError(f"{clip.name} reads no captions, it has no text tower: say objective = 'copies'")
             limit = token_limit(clip.model, clip.tokenizer)
             examples, captions, dropped = _fitting(examples, clip.tokenizer, limit, recipe)
-        texts = [example.caption if captions else "" for example in examples]
+        # Copies alone need no captions, but are measured on the photos that a training by captions is measured on.
+        texts = [example.caption for example in examples]
         photos, phashes = [example.photo for example in examples], [example.phash for example in examples]
         mirrored = [example.phash_mirrored for example in examples]
         sets = inseparable(texts, photos, phashes, bits, known.rows(examples)[0], mirrored)
