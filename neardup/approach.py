@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from neardup.archive.known_pairs import KNOWN_PAIRS
 from neardup.archive.trainingset import TrainingSet
 from neardup.encode.encoder import objectives_of
 from neardup.errors import ArchiveError
@@ -21,8 +22,6 @@ EVALUATE_STEP = 5
 """Version of the step that measures an approach; bumped when its result changes for equal inputs."""
 VERIFIED_STEP = 3
 """Version of the step that measures an approach verified; bumped when its result changes for equal inputs."""
-KNOWN_PAIRS = "known_pairs.csv"
-"""Table of the output folder (columns first, second, same) with pairs of photos that `adapted` is told of, if any."""
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neardup import __version__
-from neardup.approach import KNOWN_PAIRS, Approach
+from neardup.approach import Approach
 from neardup.archive.captions import load_captions
+from neardup.archive.known_pairs import KNOWN_PAIRS
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
 from neardup.encode.encoder import limits_of, load_encoder

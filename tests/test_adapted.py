@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from neardup.approach import Approach, approaches_of, validation_gain
+from neardup.archive.known_pairs import KnownPair
 from neardup.archive.scan import scan_archive
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
@@ -17,11 +18,10 @@ from neardup.cli import main
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError
 from neardup.experiment import make_checkpoint, training_facts
-from neardup.measure.distractors import draw
+from neardup.measure.distractors import archive_of, candidates, draw, drawing
 from neardup.settings.schema import AdaptRecipe, Settings
 from neardup.stages import STATE, write_json
 from neardup.tables import save_rows
-from neardup.train.batches import KnownPair
 from neardup.train.examples import archive_examples
 from neardup.train.finetune import Training
 
@@ -66,6 +66,23 @@ def test_transductive_takes_every_photo_once(out: Path, made: MadeArchive) -> No
     photos = [example.photo for example in archive_examples(out, transductive=True)]
     assert sorted(photos) == sorted({photo.sha256 for photo in scanned.photos})
     assert set(photos) >= {photo.sha256 for photo in TestSet.load(out).photos}
+
+
+def test_what_a_known_pair_calls_the_same_as_a_test_photo_is_not_learned_from(out: Path, tmp_path: Path) -> None:
+    """Directly or through another photo; nor is it a distractor. A pair of others leaves both in."""
+    results = tmp_path / "results"
+    shutil.copytree(out, results)
+    settings = Settings().prepare
+    archive = scan_archive(archive_of(results, "")[0], settings, results / STATE / "scan.parquet")
+    tested = TestSet.load(results).photos[0].sha256
+    trained = [photo.sha256 for photo in TrainingSet.load(results).photos]
+    free = candidates(archive, results, settings)[0].sha256
+    before, key = {example.photo for example in archive_examples(results)}, drawing(results, 1).key
+    pairs = ((trained[0], tested, 1), (free, trained[0], 1), (trained[1], trained[2], 1), (tested, trained[3], 0))
+    save_rows(results / "known_pairs.csv", KnownPair, [KnownPair(*pair) for pair in pairs])
+    assert before - {example.photo for example in archive_examples(results)} == {trained[0], free}
+    assert free not in {photo.sha256 for photo in candidates(archive, results, settings)}
+    assert drawing(results, 1).key != key
 
 
 def test_distractors_are_not_learned_from(out: Path) -> None:

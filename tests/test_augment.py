@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import struct
 import unicodedata
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -138,6 +139,26 @@ def test_a_photo_on_its_side_is_copied_upright(tmp_path: Path) -> None:
     assert (sideways.size, pixels(sideways.copy(1))) == ((1200, 900), pixels(upright.copy(1)))
 
 
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp"])
+def test_a_photo_of_any_format_is_copied_upright(ending: str, tmp_path: Path) -> None:
+    """Its copies are of the size that its pixels have: Pillow turns some formats by itself, others not."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    file = tmp_path / f"turned.{ending}"
+    PHOTO.resize((800, 600)).save(file, exif=exif)
+    turned = Reduced.read(file)
+    assert (turned.size, turned.pixels.shape) == ((600, 800), (800, 600, 3))
+
+
+@pytest.mark.parametrize(("kind", "value"), [(2, b"6\0\0\0"), (3, b"\x09\0\0\0")], ids=["text", "9"])
+def test_an_odd_orientation_turns_no_copy(kind: int, value: bytes, tmp_path: Path) -> None:
+    """A text in place of a number, or a number beyond 8: the photo is decoded as it lies, and copied so."""
+    entry = struct.pack("<HHHI4s", 1, ExifTags.Base.Orientation, kind, 2 if kind == 2 else 1, value)
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + entry + bytes(4)
+    PHOTO.resize((900, 600)).save(tmp_path / "odd.jpg", exif=exif)
+    assert Reduced.read(tmp_path / "odd.jpg").size == (900, 600)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 30), (300, 9)])
 def test_the_smallest_photo_is_copied(size: tuple[int, int], tmp_path: Path) -> None:
     """A scrap of a few pixels becomes a copy like any other."""
@@ -208,7 +229,7 @@ def test_training_sees_the_copies_on_disk(recipe: str, photo: Path, tmp_path: Pa
     (tmp_path / "training_set").mkdir()
     shutil.copy(photo, tmp_path / "training_set" / "x.jpg")
     training = TrainingSet(
-        (TrainingPhoto("x.jpg", "x.jpg", "photo", "a legend", "c", "s.xlsx", "S", 1, "", "", "0" * 16),)
+        (TrainingPhoto("x.jpg", "x.jpg", "photo", "a legend", "c", "s.xlsx", "S", 1, "", "", "0" * 16, "0" * 16),)
     )
     write_augmented(tmp_path, training, {}, recipe, 3, 0)
     unchanged = CLIPImageProcessor(do_resize=False, do_center_crop=False)
@@ -317,6 +338,13 @@ def test_a_damaged_copy_is_made_anew(prepared: Path, tmp_path: Path, caption: st
     captions = {training.photos[0].legend: Caption(caption, "fr", "deepl")} if caption else {}
     write_augmented(tmp_path, training, captions, "classic", 2, 0)
     assert (broken.read_bytes(), kept.stat().st_mtime_ns) == (whole, before)
+
+
+@pytest.mark.parametrize("size", [(65_501, 2), (2, 65_501)])
+def test_a_picture_that_no_jpeg_can_have_is_passed_through_none(size: tuple[int, int]) -> None:
+    """A strip of so many pixels is copied all the same, with the other damages."""
+    strip = Image.new("RGB", size, "gray")
+    assert DAMAGES["jpeg"](strip, np.random.default_rng(0)) is strip
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_train import Stop, make_examples, silent, small_clip, stop_after, weights
 
-from neardup.approach import KNOWN_PAIRS
+from neardup.archive.known_pairs import KNOWN_PAIRS, KnownPair
 from neardup.encode.trainable import load_trainable
 from neardup.errors import ArchiveError, TrainingError
 from neardup.review.record.links import Links, save_known_pairs
@@ -21,13 +21,14 @@ from neardup.review.record.verdicts import DIFFERENT, SAME, SAME_SCENE, Verdict
 from neardup.settings.schema import AdaptRecipe, Recipe, prior_project
 from neardup.stages import digest_contents
 from neardup.tables import save_rows
-from neardup.train.batches import PLAIN, Example, KnownPair, KnownPairs, batch_rows
+from neardup.train.batches import PLAIN, Example, KnownPairs, batch_rows
 from neardup.train.copy_learner import LIKENESS_TEMPERATURE, CopyLearner, copy_strengths
 from neardup.train.data import TrainingData
 from neardup.train.epochs import UNTRAINED, EpochResult, best_of, stop_reason
 from neardup.train.finetune import train
 from neardup.train.interpolate import SHARES, best_share, interpolate, shares_of, weights_of
 from neardup.train.losses import copy_loss, koleo_loss, likeness_loss
+from neardup.train.split import split
 from neardup.train.validation import NearDuplicates, SearchScore, search_score
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -70,6 +71,15 @@ def test_only_the_vision_tower_learns(examples: list[Example]) -> None:
     assert sum(len(group["params"]) for group in learner.optimizer().param_groups) == len(
         [name for name, weight in learner.model.named_parameters() if weight.requires_grad]
     )
+
+
+def test_trainings_by_captions_and_by_copies_are_measured_on_the_same_photos(examples: list[Example]) -> None:
+    """Photos that share a legend lie on one side though copies alone are learned from: trials can be compared."""
+    named = [replace(example, caption=f"regiment {row // 2}") for row, example in enumerate(examples)]
+    recipes = [Recipe(objective=objective, validation=0.3) for objective in ("captions", "copies", "both")]
+    data = [TrainingData.of(named, small_clip(), recipe, 6, KnownPairs()) for recipe in recipes]
+    assert len({trial.parts for trial in data}) == 1
+    assert [trial.captions is None for trial in data] == [False, True, False]
 
 
 def test_captions_of_a_model_without_a_text_tower_are_refused(examples: list[Example], tmp_path: Path) -> None:
@@ -179,6 +189,18 @@ def test_photos_of_equal_looks_are_suspected(examples: list[Example]) -> None:
     ]
     assert losses[1] < losses[0]
     assert losses[1] < losses[2]
+
+
+def test_a_photo_and_its_mirror_image_are_one_picture(examples: list[Example]) -> None:
+    """They lie on one side of the split, are right answers for each other, and none counts as a negative."""
+    image = examples[1].phash
+    twins = [replace(examples[0], phash_mirrored=image), *examples[1:]]
+    parts = [split(KnownPairs().pictures(twins, 6), 0.2, seed).validation for seed in range(9)]
+    assert {(0 in validation) == (1 in validation) for validation in parts} == {True}
+    groups = NearDuplicates(twins, range(len(twins)), AdaptRecipe(), KnownPairs(), 6).groups
+    assert (groups[0] == groups[1], len(set(groups.tolist()))) == (True, len(twins) - 1)
+    losses = [learner_of(photos, likeness=0.0).copies.loss(range(4), unit_rows(8, 16)) for photos in (examples, twins)]
+    assert losses[1].item() < losses[0].item()
 
 
 def test_vectors_spread_as_in_the_training_of_the_shipped_encoder(examples: list[Example]) -> None:

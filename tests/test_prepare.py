@@ -352,3 +352,37 @@ def test_the_real_archive(real_archive: Path, tmp_path: Path) -> None:
     kinds = [line["kind"] for line in report(tmp_path) if line["file"] == "donnees_IS.xlsx"]
     assert (len(made.test_set.photos), kinds.count("not found")) == (462, 8)
     assert not {p.sha256 for p in made.test_set.photos} & {p.sha256 for p in made.training_set.photos}
+
+
+def test_what_the_ground_truth_names_is_not_trained_on_though_it_is_in_no_group(tmp_path: Path) -> None:
+    """A photo in two rows and one that is misspelt are crops of what is tested; each has its line in the report."""
+    root, issue = tmp_path / "archive", tmp_path / "archive/surlevif/1911"
+    for folder in (issue / "photos/jpg", root / "rol/photos/jpg"):
+        folder.mkdir(parents=True)
+    scene = Scene.of(5).image
+    width, height = scene.size
+    scene.save(root / "rol/photos/jpg/original.jpg")
+    Scene.of(7).image.save(root / "rol/photos/jpg/other.jpg")
+    crops = [(width // 5, height // 5, width, height), (0, 0, width * 3 // 4, height * 4 // 5)]
+    for number, picture in enumerate([*map(scene.crop, crops), Scene.of(8).image], 1):
+        picture.save(issue / f"photos/jpg/np_surlevif_1911_01_{number:02d}.jpg")
+    first, misspelt = "np_surlevif_1911_01_01", "np_surlevif_1911_01_O2"
+    legends = [["Num page", "Num photo", "Légende"], *([1, number, f"Légende {number}"] for number in (1, 2, 3))]
+    write_workbook(root / "donnees_IS.xlsx", [["original", first, misspelt], ["other", first]])
+    write_workbook(issue / "1911.xlsx", legends)
+    prepared = prepare(root, tmp_path / "out", PrepareSettings())
+    assert [photo.legend for photo in prepared.training_set.photos] == ["Légende 3"]
+    assert prepared.counts["rows of the legend sheets: named by the ground truth"] == 2
+    lines = [line for line in report(tmp_path / "out") if line["kind"] == "left out"]
+    assert [(line["row"], line["detail"].partition(" means ")[0]) for line in lines] == [
+        ("2", "a cell of the ground truth"),
+        ("3", "a cell of the ground truth"),
+    ]
+
+
+def write_workbook(path: Path, rows: list[list[object]]) -> None:
+    """A workbook of one sheet."""
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    book.save(path)

@@ -122,7 +122,7 @@ def test_one_of_a_kind_is_said_in_the_singular() -> None:
 
 def test_the_caption_of_a_legend_is_shown(tmp_path: Path) -> None:
     """As `prepare` and `translate` write both; a table that somebody spoilt costs the words alone."""
-    photo = TrainingPhoto("a.jpg", "p/a.jpg", "0" * 64, "Le roi", "p", "x.xlsx", "S", 2, "1", "1", "0" * 16)
+    photo = TrainingPhoto("a.jpg", "p/a.jpg", "0" * 64, "Le roi", "p", "x.xlsx", "S", 2, "1", "1", "0" * 16, "0" * 16)
     TrainingSet((photo,)).save(tmp_path)
     rows = [captions._Row("Le roi", "The king", "fr", "deepl")]
     table = save_rows(tmp_path / "captions.csv", captions._Row, rows)

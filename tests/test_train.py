@@ -344,6 +344,7 @@ def test_whatever_weights_depend_on_is_in_the_key(examples: list[Example]) -> No
     shorter.tokenizer.model_max_length = 5
     nothing, something = KnownPairs(), KnownPairs(different=(("a", "b"),))
     other_look = [*examples[:-1], replace(examples[-1], phash="0" * 15 + "f")]
+    other_image = [*examples[:-1], replace(examples[-1], phash_mirrored="0" * 15 + "f")]
     variants = [
         (examples, clip, 6, nothing),
         (examples, clip, 7, nothing),
@@ -351,6 +352,7 @@ def test_whatever_weights_depend_on_is_in_the_key(examples: list[Example]) -> No
         (examples, lighter, 6, nothing),
         (examples, shorter, 6, nothing),
         (other_look, clip, 6, nothing),
+        (other_image, clip, 6, nothing),
     ]
     keys = {TrainingData.of(photos, model, recipe, bits, known).key for photos, model, bits, known in variants}
     assert len(keys) == len(variants)

@@ -81,6 +81,23 @@ def test_columns_may_stand_anywhere_below_a_title() -> None:
 
 
 @pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        (["Image", "Num page", "Num photo", "Légende"], Columns(0, 3, 1, 2)),
+        (["Photo", "Image", "Num page", "N° image", "Légende"], Columns(0, 4, 2, 3)),
+        (["Image", "Page", "Photo", "Légende"], Columns(0, 3, 1, 2)),
+        (["Page", "Num page", "Photo", "Légende"], Columns(0, 3, 1, 2)),
+        (["Num page", "Num photo", "Description", "Caption", "Légende"], Columns(0, 4, 0, 1)),
+        (["Num page", "Num photo", "Description", "Caption"], Columns(0, 3, 0, 1)),
+        (["Num page", "Num photo", "Légende", "Légende"], Columns(0, 2, 0, 1)),
+    ],
+)
+def test_the_plainest_name_of_a_column_is_taken(header: list[str], columns: Columns) -> None:
+    """Where several columns could be meant, a legend goes before a description, a numbered name before a bare one."""
+    assert find_columns(sheet(header)) == columns
+
+
+@pytest.mark.parametrize(
     ("text", "number"), [("3", 3), ("3.0", 3), ("03", 3), ("/", None), ("", None), ("x", None), ("9" * 5000, None)]
 )
 def test_numbers_are_parsed(text: str, number: int | None) -> None:
@@ -137,6 +154,13 @@ def test_a_row_becomes_a_photo_with_its_legend() -> None:
             "2.0",
         )
     ]
+
+
+def test_the_photo_lies_below_the_sheets_own_folder() -> None:
+    """Not below a folder of that name elsewhere in the archive, where another collection keeps its photos."""
+    elsewhere = handmade.photo(f"illustration/{photo(1, 2).path}")
+    found = read(sheet(HEADER, ["1", "1", "Le roi"], ["1", "2", "La reine"]), photos=(photo(1, 1), elsewhere))
+    assert ([p.legend for p in found.training_set.photos], found.counts["not found"]) == (["Le roi"], 1)
 
 
 def test_page_0_is_a_page() -> None:
@@ -213,6 +237,22 @@ def test_a_namesake_of_a_test_photo_is_left_out(name: str) -> None:
         read(table, photos=(photo(1, 1),), copied_as=f"{name}.jpeg"),
     ):
         assert (found.training_set.photos, found.counts["in the test set by name"]) == ((), 1)
+
+
+def test_a_photo_like_one_that_the_ground_truth_names_is_left_out() -> None:
+    """The one it names, here as the mirror image, stands in two rows: in no group, yet a near-duplicate of two."""
+    named = handmade.photo("rol/named.jpg", phash=MIRRORED, mirrored=PHASH)
+    leaks = Leaks([], TestSet(()), 6, [named])
+    alike = photo(1, 1, phash=PHASH, mirrored=MIRRORED)
+    assert leaks.reason(named) == (
+        "named by the ground truth",
+        "a cell of the ground truth means rol/named.jpg, or may mean it if misspelt",
+    )
+    assert leaks.reason(alike) == (
+        "named by the ground truth",
+        "mirrored, looks like rol/named.jpg (0 of 64 bits differ), which the ground truth names",
+    )
+    assert leaks.reason(photo(1, 1)) is None
 
 
 def test_an_even_surface_looks_like_nothing() -> None:

@@ -65,7 +65,9 @@ def french(count: int) -> list[str]:
 def training_set(out: Path, legends: list[str]) -> TrainingSet:
     """A prepared training set in `out`, a photo a legend."""
     photos = [
-        TrainingPhoto(f"{i}.jpg", f"a/{i}.jpg", f"{i:064x}", legend, "a", "a/a.xlsx", "S", i + 2, "1", str(i), "0" * 16)
+        TrainingPhoto(
+            f"{i}.jpg", f"a/{i}.jpg", f"{i:064x}", legend, "a", "a/a.xlsx", "S", i + 2, "1", str(i), "0" * 16, "0" * 16
+        )
         for i, legend in enumerate(legends)
     ]
     training = TrainingSet(tuple(photos))

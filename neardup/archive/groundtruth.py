@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from neardup.archive.names import Names
+from neardup.archive.scan import Photo
 from neardup.archive.sheets import Cell, Sheet
 from neardup.archive.testset import TestSet
 
@@ -40,6 +41,15 @@ def parse_ground_truth(workbook: str, sheets: Sequence[Sheet]) -> list[Mention]:
         for cell in row
         if cell
     ]
+
+
+def named_photos(mentions: Sequence[Mention], names: Names) -> list[Photo]:
+    """Every photo that a cell of the ground truth means, or may mean if misspelt, in the test set or not.
+
+    A photo that stands in two rows, or whose name is misspelt, is in no group and yet a near-duplicate of its row.
+    """
+    cells = dict.fromkeys(mention.cell.text for mention in mentions)
+    return [photo for cell in cells for photo in names.find(cell).photos or names.find(names.suggest(cell)).photos]
 
 
 def ground_truth_rows(test_set: TestSet, names: Names) -> list[list[str]]:

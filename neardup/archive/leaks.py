@@ -1,4 +1,4 @@
-"""Leaks: training photos that are in the test set too, by their bytes, their name or their perceptual hash."""
+"""Leaks: training photos that are in the test set too, or whose near-duplicates are, as the ground truth names them."""
 
 from collections.abc import Sequence
 from pathlib import PurePosixPath
@@ -15,22 +15,25 @@ FLAT = 4
 
 
 class Leaks:
-    """Finds out whether a training photo is in the test set."""
+    """Finds out whether a training photo is in the test set, or named beside photos that are."""
 
-    def __init__(self, test_photos: Sequence[Photo], test_set: TestSet, look_alike_bits: int) -> None:
-        """Index the test photos by name, content and perceptual hash.
+    def __init__(
+        self, test_photos: Sequence[Photo], test_set: TestSet, look_alike_bits: int, named: Sequence[Photo] = ()
+    ) -> None:
+        """Index the test photos by name, content and perceptual hash, and what else is named by content and hash.
 
         Args:
             test_photos: the photos of the archive that have the content of a test photo.
             test_set: the test set.
             look_alike_bits: photos whose perceptual hashes differ in at most so many bits are taken for one.
+            named: photos that the ground truth names, or may name, in the test set or not.
         """
         self._names = {folded(photo.name): photo.path for photo in test_set.photos}
         self._names |= {folded(PurePosixPath(photo.path).name): photo.path for photo in test_set.photos}
         self._contents = {photo.sha256: photo.path for photo in test_set.photos}
-        textured = [photo for photo in test_photos if not flat(photo.phash)]
-        self._phashes = phash_bits([photo.phash for photo in textured])
-        self._paths = [photo.path for photo in textured]
+        self._named = {photo.sha256: photo.path for photo in named}
+        self._textured = [photo for photo in (*test_photos, *named) if not flat(photo.phash)]
+        self._phashes = phash_bits([photo.phash for photo in self._textured])
         self._limit = look_alike_bits
 
     def reason(self, photo: Photo) -> tuple[str, str] | None:
@@ -39,14 +42,23 @@ class Leaks:
             return "in the test set by content", f"the same bytes are the test photo {self._contents[photo.sha256]}"
         if folded(photo.name) in self._names:
             return "in the test set by name", f"a test photo has this name: {self._names[folded(photo.name)]}"
-        if flat(photo.phash) or not len(self._phashes):
+        if photo.sha256 in self._named:
+            detail = f"a cell of the ground truth means {self._named[photo.sha256]}, or may mean it if misspelt"
+            return "named by the ground truth", detail
+        return self._look_alike(photo)
+
+    def _look_alike(self, photo: Photo) -> tuple[str, str] | None:
+        """Why a photo must not be trained on that looks, perhaps mirrored, like one that is indexed; or None."""
+        if flat(photo.phash) or not self._textured:
             return None
         for phash, how in ((photo.phash, "looks like"), (photo.phash_mirrored, "mirrored, looks like")):
             distances = np.bitwise_count(self._phashes ^ phash_bits([phash]))
             nearest = int(distances.argmin())
             if distances[nearest] <= self._limit:
-                detail = f"{how} the test photo {self._paths[nearest]} ({distances[nearest]} of 64 bits differ)"
-                return "in the test set by looks", detail
+                like, differ = self._textured[nearest], f"({distances[nearest]} of 64 bits differ)"
+                if like.sha256 in self._contents:
+                    return "in the test set by looks", f"{how} the test photo {like.path} {differ}"
+                return "named by the ground truth", f"{how} {like.path} {differ}, which the ground truth names"
         return None
 
 

@@ -14,12 +14,21 @@ from neardup.archive.sheets import Cell, Sheet
 HEADER_ROWS = 10
 """Rows at the top of a sheet among which its column names are looked for: titles may stand above them."""
 
+_NUMBER = r"(num(ero)?|no|nr|n)\s*"
+"""Beginning of the name of a column of numbers, as a regular expression."""
 _COLUMNS = {
-    "legend": r"l[eé]gend[ea]?s?|legende[ns]?|captions?|didascali[ea]|bildunterschrift(en)?|description",
-    "page": r"(num(ero)?|no|nr|n)?\s*(pages?|pagina|pagine|seite)",
-    "photo": r"(num(ero)?|no|nr|n)?\s*(photos?|images?|foto|fotos|bild|pictures?)",
+    "legend": (r"legend[ea]?s?|legende[ns]?", r"captions?|didascali[ea]|bildunterschrift(en)?", r"description"),
+    "page": (rf"{_NUMBER}(pages?|pagina|pagine|seite)", r"pages?|pagina|pagine|seite"),
+    "photo": (
+        rf"{_NUMBER}(photos?|images?|foto|fotos|bild|pictures?)",
+        r"photos?|foto|fotos|bild",
+        r"images?|pictures?",
+    ),
 }
-"""What a column holds → regular expression of its names, without accents and in lower case."""
+"""What a column holds → regular expressions of its names, without accents and in lower case, the surest first.
+
+A sheet may have a picture's file or a description beside the numbers and the legends.
+"""
 
 
 @dataclass(frozen=True)
@@ -106,19 +115,23 @@ def _cell(row: Sequence[Cell | None], number: int, column: int) -> Cell:
 
 
 def find_columns(sheet: Sheet) -> Columns | None:
-    """Find the columns of a legend sheet, whatever their accents, case, number and language; None if it has none."""
+    """Find the columns of a legend sheet, whatever their accents, case, number and language; None if it has none.
+
+    Where several columns have names of one kind, it is the one with the surest name, and of those the first.
+    """
     best: Columns | None = None
     for index, row in enumerate(sheet.rows[:HEADER_ROWS]):
-        column_of = dict.fromkeys(_COLUMNS, -1)
-        for column, cell in enumerate(row):
-            name = re.sub(r"[^a-z ]", " ", folded(cell.text)).strip() if cell else ""
-            for kind, pattern in _COLUMNS.items():
-                if column_of[kind] < 0 and re.fullmatch(pattern, re.sub(r"\s+", " ", name)):
-                    column_of[kind] = column
-        columns = Columns(index, column_of["legend"], column_of["page"], column_of["photo"])
+        names = [re.sub(r"[^a-z]+", " ", folded(cell.text)).strip() if cell else "" for cell in row]
+        legend, page, photo = (_column(names, patterns) for patterns in _COLUMNS.values())
+        columns = Columns(index, legend, page, photo)
         if _count(columns) > (_count(best) if best else 0):
             best = columns
     return best
+
+
+def _column(names: Sequence[str], patterns: Sequence[str]) -> int:
+    """The first column (0-based) of the surest name that there is; -1 where there is none."""
+    return next((i for pattern in patterns for i, name in enumerate(names) if re.fullmatch(pattern, name)), -1)
 
 
 def _count(columns: Columns) -> int:

@@ -81,10 +81,14 @@ class Names:
             self._exact[normal(name)].append(item)
             self._folded[folded(name)].append(item)
 
-    def find(self, cell: str) -> NameMatch:
+    def find(self, cell: str, *, from_root: bool = False) -> NameMatch:
         """Resolve a cell: by its name as it is, then without accents and case; in its folder alone where it names one.
 
         A cell that begins with `./` is the whole path of one file.
+
+        Args:
+            cell: a name, or the folders that stand above it and a name.
+            from_root: the first of the cell's folders lies in the archive's own, and not anywhere on the way.
         """
         if cell.startswith(ROOT):
             path = cell.removeprefix(ROOT)
@@ -93,7 +97,7 @@ class Names:
         folder, name = _parted(cell)
         wanted = [folded(part) for part in folder.strip("/").split("/")]
         for items in (self._exact.get(normal(name), ()), self._folded.get(folded(name), ())):
-            there = [item for item in items if _lies_in(item.path, wanted)] if folder else items
+            there = [item for item in items if _lies_in(item.path, wanted, from_root=from_root)] if folder else items
             if there:
                 return _match_of(_suffixed(there, name))
         return _match_of(())
@@ -152,10 +156,11 @@ def _suffixed(items: Iterable[Photo | Unreadable], name: str) -> list[Photo | Un
     return same or list(items)
 
 
-def _lies_in(path: str, wanted: Sequence[str]) -> bool:
-    """Whether some folders, by their folded names, stand one after the other on the way to a file."""
+def _lies_in(path: str, wanted: Sequence[str], *, from_root: bool) -> bool:
+    """Whether some folders, by their folded names, stand one after the other on the way to a file, or at its start."""
     folders = [folded(part) for part in PurePosixPath(path).parent.parts]
-    return any(folders[i : i + len(wanted)] == wanted for i in range(len(folders)))
+    starts = range(1 if from_root else len(folders))
+    return any(folders[i : i + len(wanted)] == wanted for i in starts)
 
 
 def distinct_names(paths: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from neardup.archive.discrepancies import Discrepancy, write_discrepancies
-from neardup.archive.groundtruth import ground_truth_rows, parse_ground_truth
+from neardup.archive.groundtruth import ground_truth_rows, named_photos, parse_ground_truth
 from neardup.archive.leaks import Leaks
 from neardup.archive.legends import LegendSheet, parse_legends
 from neardup.archive.names import NameMatch, Names, normal
@@ -25,7 +25,7 @@ from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, Stage, claim, digest_file, digest_of, read_json, replacing, write_json
 from neardup.tables import write_table
 
-STEP = 5
+STEP = 8
 """Version of the preparation stage, raised when its result changes for equal inputs."""
 ARCHIVE_FILE = "archive.json"
 """File of the state folder that says where the archive lies and with what settings it was read."""
@@ -101,7 +101,7 @@ def prepare(root: Path, out: Path, settings: PrepareSettings) -> Prepared:
     groups = resolve_groups(mentions, names)
     tested = {photo.sha256 for photo in groups.test_set.photos}
     test_photos = [photo for photo in archive.photos if photo.sha256 in tested]
-    leaks = Leaks(test_photos, groups.test_set, settings.look_alike_bits)
+    leaks = Leaks(test_photos, groups.test_set, settings.look_alike_bits, named_photos(mentions, names))
     legends = resolve_legends(legend_sheets, names, settings.patterns, leaks)
 
     # Store: tables, and copies of the photos.

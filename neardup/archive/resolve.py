@@ -178,13 +178,13 @@ def _test_set(used: Sequence[tuple[Mention, Photo]]) -> TestSet:
 def resolve_legends(
     sheets: Sequence[LegendSheet], names: Names, patterns: Mapping[str, str], leaks: Leaks
 ) -> ResolvedLegends:
-    """Resolve every row of the legend sheets; a photo that is in the test set is left out, each other is taken once.
+    """Resolve every row of the legend sheets; a photo that leaks the test set is left out, each other is taken once.
 
     Args:
         sheets: what the sheets say.
         names: the names of the archive.
         patterns: collection → pattern of the names of its photos.
-        leaks: tells which photos are in the test set.
+        leaks: tells which photos are in the test set, or named by the ground truth.
 
     Raises:
         ConfigError: a pattern has a field that there is not.
@@ -231,7 +231,7 @@ def _photo_of(row: LegendRow, names: Names, patterns: Mapping[str, str]) -> Phot
     if name is None:
         return _Refusal("left out", "the photo's name needs a page number", reason="no page number", cell=row.page)
     folder = PurePosixPath(row.workbook).parent.as_posix()
-    photo = _one_photo(names.find(f"{folder}/{name}" if folder != "." else name))
+    photo = _one_photo(names.find(name) if folder == "." else names.find(f"{folder}/{name}", from_root=True))
     if isinstance(photo, Photo):
         return photo
     not_found = _Refusal("not found", f"not below {folder}; legend: {clean_legend(row.legend.text)[:80]}")
@@ -257,7 +257,7 @@ def _incomplete(row: LegendRow) -> _Refusal | None:
 def _refused_photo(
     row: LegendRow, photo: Photo, leaks: Leaks, first: Mapping[str, tuple[LegendRow, Photo]]
 ) -> _Refusal | None:
-    """Why the photo of a row is not used: it is in the test set, or a row before has it; None if it is used."""
+    """Why the photo of a row is not used: it leaks the test set, or a row before has it; None if it is used."""
     if leak := leaks.reason(photo):
         reason, detail = leak
         return _Refusal("left out", detail, reason=reason, name=photo.path)
@@ -324,6 +324,7 @@ def _training_set(used: Sequence[tuple[LegendRow, Photo]], patterns: Mapping[str
                 page="" if (page := number_of(row.page.text)) is None else str(page),
                 photo=row.photo.text,
                 phash=photo.phash,
+                phash_mirrored=photo.phash_mirrored,
             )
             for (row, photo), name in zip(used, names, strict=True)
         )

@@ -40,6 +40,7 @@ class TrainingPhoto:
         page: number of the page, or nothing.
         photo: number of the photo, as the sheet has it.
         phash: perceptual hash, 16 hex digits.
+        phash_mirrored: perceptual hash of its mirror image.
     """
 
     image_name: str
@@ -53,6 +54,7 @@ class TrainingPhoto:
     page: str
     photo: str
     phash: str
+    phash_mirrored: str
 
 
 @dataclass(frozen=True)

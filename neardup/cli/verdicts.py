@@ -243,7 +243,7 @@ def propose(out: Path, archive: Path | None, database: str, as_json: bool) -> No
     \b
     Example: neardup verdicts propose --out results
     """
-    from neardup.approach import KNOWN_PAIRS
+    from neardup.archive.known_pairs import KNOWN_PAIRS
     from neardup.archive.testset import TestSet
     from neardup.review.asked.ground_truth import doubts_of, write_doubts
     from neardup.review.exchange.proposal import propose_rows, write_proposal

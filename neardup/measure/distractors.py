@@ -5,10 +5,11 @@ metrics they count.
 """
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from neardup.archive.groundtruth import named_photos, parse_ground_truth
+from neardup.archive.known_pairs import same_as_tested
 from neardup.archive.leaks import Leaks
 from neardup.archive.names import Names, distinct_names
 from neardup.archive.prepare import ARCHIVE_FILE, copy_photos, find_ground_truth
@@ -26,7 +27,7 @@ from neardup.stages import STATE, Stage, digest_of, reading
 from neardup.tables import load_rows, save_rows
 from neardup.words import typed
 
-DRAW_STEP = 1
+DRAW_STEP = 2
 """Bumped when equal inputs would give other distractors."""
 FOLDER = "distractors"
 """Folder of the copies in the output folder; a distractor's name begins with it, so that no test photo has it too."""
@@ -56,10 +57,10 @@ def drawing(out: Path, count: int, seed: int = 0) -> Stage:
         seed: of the draw.
 
     Raises:
-        ArchiveError: nothing has been prepared in `out`.
+        ArchiveError: nothing has been prepared in `out`, or its table of known pairs has other columns.
     """
     prepared = prepared_key(out)
-    return Stage(out, FOLDER, digest_of(DRAW_STEP, prepared, count, seed))
+    return Stage(out, FOLDER, digest_of(DRAW_STEP, prepared, count, seed, sorted(same_as_tested(out))))
 
 
 def draw(out: Path, count: int, seed: int = 0) -> list[Distractor]:
@@ -137,8 +138,9 @@ def archive_of(out: Path, need: str, otherwise: str = "") -> tuple[Path, Prepare
 def candidates(archive: Archive, out: Path, settings: PrepareSettings) -> list[Photo]:
     """The photos of an archive that may be distractors, each content once.
 
-    A photo may not if it is in the test set or the training set by name, content or looks, or if the ground truth names
-    it, even where its row was left out: it would be a near-duplicate that counts as a wrong answer.
+    A photo may not if it is in the test set or the training set by name, content or looks, if the ground truth names
+    it, even where its row was left out, or if a known pair calls it the same as a test photo: it would be a
+    near-duplicate that counts as a wrong answer.
 
     Args:
         archive: the scan.
@@ -148,19 +150,12 @@ def candidates(archive: Archive, out: Path, settings: PrepareSettings) -> list[P
     test, training = TestSet.load(out).photos, TrainingSet.load(out).photos
     used = TestSet((*test, *(TestPhoto(photo.image_name, photo.path, photo.sha256, 0, 0) for photo in training)))
     contents = {photo.sha256 for photo in used.photos}
-    leaks = Leaks([photo for photo in archive.photos if photo.sha256 in contents], used, settings.look_alike_bits)
-    listed = {photo.sha256 for photo in _named_by_ground_truth(archive, settings)}
-    once = {photo.sha256: photo for photo in reversed(archive.photos) if photo.sha256 not in listed}
+    workbook = find_ground_truth(archive.root, settings)
+    named = named_photos(parse_ground_truth(workbook, read_workbook(archive.root / workbook)), Names(archive))
+    used_photos = [photo for photo in archive.photos if photo.sha256 in contents]
+    leaks, same = Leaks(used_photos, used, settings.look_alike_bits, named), same_as_tested(out)
+    once = {photo.sha256: photo for photo in reversed(archive.photos) if photo.sha256 not in same}
     return [photo for photo in once.values() if leaks.reason(photo) is None]
-
-
-def _named_by_ground_truth(archive: Archive, settings: PrepareSettings) -> Iterable[Photo]:
-    """Every photo that a cell of the ground truth means, or may mean if misspelt, in the test set or not."""
-    names = Names(archive)
-    for sheet in read_workbook(archive.root / find_ground_truth(archive.root, settings)):
-        for row in sheet.rows:
-            for cell in filter(None, row):
-                yield from names.find(cell.text).photos or names.find(names.suggest(cell.text)).photos
 
 
 def embed_distractors(

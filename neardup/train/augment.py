@@ -22,7 +22,7 @@ from neardup.tables import write_table
 from neardup.train.classic import SIDE, Reduced
 from neardup.train.press import press, read_reduced
 
-STEP = 3
+STEP = 4
 """Version of the recipes, raised when the copies of equal photos change."""
 
 RECIPES: Mapping[str, Callable[[Path, int], Callable[[int], Image.Image]]] = MappingProxyType(

@@ -15,12 +15,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from neardup.archive.known_pairs import load_known_pairs
 from neardup.encode.screen import descreened
 from neardup.encode.vision import shortest_side
 from neardup.errors import TrainingError, UnreadableImageError
 from neardup.images import MAX_PIXELS, read_image
 from neardup.settings.schema import Recipe
-from neardup.tables import load_table
 from neardup.train.augment import augment
 from neardup.train.split import inseparable
 
@@ -41,6 +41,7 @@ class Example:
         photo: the SHA-256 of its bytes.
         caption: the English text that it is trained with; empty where only copies of the photo are learned from.
         phash: its perceptual hash, 16 hex digits.
+        phash_mirrored: perceptual hash of its mirror image; where it is empty, no photo is taken for the mirror image.
         max_pixels: the photo is refused if it has more.
     """
 
@@ -48,6 +49,7 @@ class Example:
     photo: str
     caption: str
     phash: str
+    phash_mirrored: str = ""
     max_pixels: int = MAX_PIXELS
 
 
@@ -70,8 +72,7 @@ class KnownPairs:
         Raises:
             ArchiveError: the table has other columns.
         """
-        advice = "give it the columns first, second and same (1 or 0), or move it away"
-        rows = load_table(table, KnownPair, advice) if table.is_file() else ()
+        rows = load_known_pairs(table)
         same, different = (tuple((r.first, r.second) for r in rows if bool(r.same) == kind) for kind in (True, False))
         return cls(same, different)
 
@@ -93,7 +94,7 @@ class KnownPairs:
         return same, different
 
     def pictures(self, examples: Sequence[Example], bits: int) -> list[list[int]]:
-        """Rows of examples that show one picture: equal bytes, look-alikes, or known to be the same.
+        """Rows of examples that show one picture: equal bytes, look-alikes, mirrored or not, or known to be the same.
 
         Args:
             examples: photos; their captions do not count.
@@ -102,23 +103,14 @@ class KnownPairs:
         Returns:
             Sets of rows, as `inseparable` gives them.
         """
-        photos, phashes = [example.photo for example in examples], [example.phash for example in examples]
-        return inseparable([""] * len(examples), photos, phashes, bits, self.rows(examples)[0])
-
-
-@dataclass(frozen=True)
-class KnownPair:
-    """One row of a table of known pairs.
-
-    Attributes:
-        first: SHA-256 of one photo.
-        second: SHA-256 of the other.
-        same: 1 where both show the same picture, else 0.
-    """
-
-    first: str
-    second: str
-    same: int
+        return inseparable(
+            [""] * len(examples),
+            [example.photo for example in examples],
+            [example.phash for example in examples],
+            bits,
+            self.rows(examples)[0],
+            [example.phash_mirrored for example in examples],
+        )
 
 
 def token_limit(model: Any, tokenizer: Any) -> int:

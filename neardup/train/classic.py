@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import ExifTags, Image
+from PIL import Image
 from torch.nn.functional import interpolate
 from torchvision.transforms import v2
 
-from neardup.images import MAX_PIXELS, open_image, quiet, read_file, read_image
+from neardup.images import MAX_PIXELS, open_image, read_file, read_image
 
 SIDE = 256
 """Pixels of a copy's side, as the prior project had them."""
@@ -51,9 +51,6 @@ _CHANGES = ("brightness", "contrast", "saturation", "hue")
 """Changes of colour, in the order in which torchvision draws their factors."""
 _LOG_RATIO = torch.log(torch.tensor(RATIO)).tolist()
 """Logarithms of `RATIO`, between which torchvision draws; in float32, as it has them."""
-_FLIPPED_SIDEWAYS = 5
-"""EXIF orientation from which on a file's rows are the columns of the upright photo."""
-
 Pixels = npt.NDArray[np.uint8]
 """A picture, uint8: RGB (h, w, 3), or grey (h, w)."""
 Size = tuple[int, int]
@@ -128,8 +125,8 @@ class Reduced:
         """
         data = read_file(file)
         image = read_image(data, max_pixels=max_pixels, draft=-(-SHORTEST // 2))
-        image = image.reduce(max(1, min(image.size) // SHORTEST))
-        return cls(np.asarray(image), _upright_size(open_image(data, max_pixels=max_pixels)))
+        size = _upright_size(open_image(data, max_pixels=max_pixels).size, image.size)
+        return cls(np.asarray(image.reduce(max(1, min(image.size) // SHORTEST))), size)
 
     @property
     def reduction(self) -> int:
@@ -168,11 +165,15 @@ class Reduced:
         return np.asarray(cv2.warpAffine(self.pixels, np.column_stack([step, start]), shape, flags=flags), np.uint8)
 
 
-def _upright_size(image: Image.Image) -> Size:
-    """Width and height of an opened image as a person sees it."""
-    with quiet:
-        sideways = image.getexif().get(ExifTags.Base.Orientation, 1) >= _FLIPPED_SIDEWAYS
-    return (image.height, image.width) if sideways else image.size
+def _upright_size(header: Size, decoded: Size) -> Size:
+    """Width and height of a photo as a person sees it.
+
+    Args:
+        header: as the file's header has them; whether it is upright depends on the format.
+        decoded: of the upright photo, perhaps decoded at a part of its size.
+    """
+    turned = (header[0] - header[1]) * (decoded[0] - decoded[1]) < 0
+    return header[::-1] if turned else header
 
 
 def _resized(pixels: Pixels) -> Pixels:

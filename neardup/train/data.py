@@ -61,11 +61,13 @@ class TrainingData:
                 raise TrainingError(f"{clip.name} reads no captions, it has no text tower: say objective = 'copies'")
             limit = token_limit(clip.model, clip.tokenizer)
             examples, captions, dropped = _fitting(examples, clip.tokenizer, limit, recipe)
-        texts = [example.caption if captions else "" for example in examples]
+        # Copies alone need no captions, but are measured on the photos that a training by captions is measured on.
+        texts = [example.caption for example in examples]
         photos, phashes = [example.photo for example in examples], [example.phash for example in examples]
-        sets = inseparable(texts, photos, phashes, bits, known.rows(examples)[0])
+        mirrored = [example.phash_mirrored for example in examples]
+        sets = inseparable(texts, photos, phashes, bits, known.rows(examples)[0], mirrored)
         parts = split(sets, recipe.validation, recipe.seed)
-        data = list(zip(photos, phashes, texts, strict=True))
+        data = list(zip(photos, phashes, mirrored, texts, strict=True))
         weights = weights_digest(list(clip.model.named_parameters()))
         processor, pairs = clip.image_processor.to_dict(), asdict(known)
         tokens = captions.tokens if captions else None

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from neardup.archive.captions import load_captions
+from neardup.archive.known_pairs import same_as_tested
 from neardup.archive.scan import scan_archive
 from neardup.archive.trainingset import TrainingSet
 from neardup.errors import ArchiveError
@@ -35,6 +36,7 @@ def training_examples(out: Path, max_pixels: int = MAX_PIXELS) -> list[Example]:
             photo=photo.sha256,
             caption=captions[photo.legend].text,
             phash=photo.phash,
+            phash_mirrored=photo.phash_mirrored,
             max_pixels=max_pixels,
         )
         for photo in photos
@@ -50,7 +52,8 @@ def archive_examples(
         out: the output folder, prepared from an archive that can still be read.
         distractors: so many photos are drawn to be searched among; they are left out.
         transductive: take every photo of the archive, those of the test set, without their groups, and the distractors
-            included; else none that is in the test set, looks like one of it or is named by the ground truth.
+            included; else none that is in the test set, looks like one of it, is named by the ground truth, or is
+            called the same as one of it by a known pair.
         max_pixels: training refuses a photo that has more.
 
     Raises:
@@ -63,9 +66,9 @@ def archive_examples(
     if not transductive:
         drawn = {photo.sha256 for photo in draw(out, distractors)}
         free = {photo.sha256 for photo in candidates(archive, out, settings)}
-        chosen = ({photo.sha256 for photo in TrainingSet.load(out).photos} | free) - drawn
+        chosen = ({photo.sha256 for photo in TrainingSet.load(out).photos} | free) - drawn - same_as_tested(out)
     return [
-        Example(root / photo.path, photo.sha256, "", photo.phash, max_pixels)
+        Example(root / photo.path, photo.sha256, "", photo.phash, photo.phash_mirrored, max_pixels)
         for photo in reversed(photos.values())
         if photo.sha256 in chosen
     ]

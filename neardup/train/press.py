@@ -16,6 +16,8 @@ from neardup.images import read_image
 
 Damage = Callable[[Image.Image, np.random.Generator], Image.Image]
 """What is done to a picture, by what a generator draws."""
+JPEG_SIDE = 65_500
+"""Pixels of the longest side that a JPEG may have, as libjpeg writes it."""
 _PAPER = (236, 230, 214)
 """Colour of newsprint that copies are printed on, RGB, 0 to 255."""
 _INK = (28, 26, 24)
@@ -148,7 +150,9 @@ def blur(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def jpeg(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Pass through a JPEG of quality 25 to 75."""
+    """Pass through a JPEG of quality 25 to 75; a picture too wide or too high for one stays as it is."""
+    if max(image.size) > JPEG_SIDE:
+        return image
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=int(rng.integers(25, 76)))
     with Image.open(buffer) as decoded:

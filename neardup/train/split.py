@@ -1,4 +1,4 @@
-"""The validation split: photos that share a legend, a perceptual hash or their bytes stay on one side."""
+"""The validation split: photos that share a legend, a look, mirrored or not, or their bytes stay on one side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +35,7 @@ def inseparable(
     phashes: Sequence[str],
     bits: int,
     known: Sequence[tuple[int, int]] = (),
+    mirrored: Sequence[str] = (),
 ) -> list[list[int]]:
     """Rows that must stay together: linked, directly or through others, by caption, bytes or perceptual hash.
 
@@ -44,13 +45,15 @@ def inseparable(
         phashes: the perceptual hash of each row, 16 hex digits; an empty one is like no other.
         bits: hashes at most so many bits apart are of photos that look the same.
         known: pairs of rows that are linked besides.
+        mirrored: the perceptual hash of each row's mirror image; an empty one is like no other, and so is none.
 
     Returns:
         Sets of ascending rows, in the order of their first rows; each row is in exactly one.
     """
     known_links = np.array(known, dtype=np.int64).reshape(-1, 2)
     equal_links = [_equal(values) for values in (captions, photos, phashes)]
-    links = np.concatenate([*equal_links, _look_alikes(phashes, bits), known_links])
+    mirror_links = _mirror_images(phashes, mirrored, bits)
+    links = np.concatenate([*equal_links, _look_alikes(phashes, bits), mirror_links, known_links])
     graph = coo_array((np.ones(len(links), dtype=bool), (links[:, 0], links[:, 1])), shape=(len(captions),) * 2)
     _, labels = connected_components(graph, directed=False)
     rows_of: dict[int, list[int]] = {}
@@ -84,6 +87,19 @@ def _look_alikes(phashes: Sequence[str], bits: int) -> Ints:
     for i in range(len(hashes)):
         near = rows[i + 1 :][np.bitwise_count(hashes[i + 1 :] ^ hashes[i]) <= bits]
         links.append(np.stack([np.full(len(near), rows[i]), near], axis=1))
+    return np.concatenate(links)
+
+
+def _mirror_images(phashes: Sequence[str], mirrored: Sequence[str], bits: int) -> Ints:
+    """Links between hashes and those of mirror images at most `bits` bits apart, int64 (m, 2), rows."""
+    first = {phash: row for row, phash in reversed(list(enumerate(phashes))) if phash}
+    rows = np.array(list(first.values()), dtype=np.int64)
+    hashes = np.array([int(phash, 16) for phash in first], dtype=np.uint64)
+    links = [np.empty((0, 2), dtype=np.int64)]
+    for row, phash in enumerate(mirrored):
+        if phash:
+            near = rows[np.bitwise_count(hashes ^ np.uint64(int(phash, 16))) <= bits]
+            links.append(np.stack([np.full(len(near), row), near], axis=1))
     return np.concatenate(links)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
 from scipy.special import expit
 
-from neardup.approach import KNOWN_PAIRS
+from neardup.archive.known_pairs import KNOWN_PAIRS
 from neardup.archive.testset import TestSet
 from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.chosen_decision import DECISION, starting_decision

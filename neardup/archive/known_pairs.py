@@ -1,0 +1,58 @@
+"""The table of an output folder that says of pairs of photos whether both show the same picture."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from neardup.archive.testset import TestSet
+from neardup.tables import load_table
+
+KNOWN_PAIRS = "known_pairs.csv"
+"""Table of the output folder (columns first, second, same) with pairs of photos that `adapted` is told of, if any."""
+
+
+@dataclass(frozen=True)
+class KnownPair:
+    """One row of a table of known pairs.
+
+    Attributes:
+        first: SHA-256 of one photo.
+        second: SHA-256 of the other.
+        same: 1 where both show the same picture, else 0.
+    """
+
+    first: str
+    second: str
+    same: int
+
+
+def load_known_pairs(table: Path) -> tuple[KnownPair, ...]:
+    """The rows of a table of known pairs; none where there is no table.
+
+    Raises:
+        ArchiveError: the table has other columns.
+    """
+    advice = "give it the columns first, second and same (1 or 0), or move it away"
+    return load_table(table, KnownPair, advice) if table.is_file() else ()
+
+
+def same_as_tested(out: Path) -> frozenset[str]:
+    """The photos that the known pairs of an output folder call the same as a photo of its test set, by their SHA-256.
+
+    A photo that is the same as such a one is among them, too; those of the test set are not.
+
+    Raises:
+        ArchiveError: nothing has been prepared in `out`, or the table has other columns.
+    """
+    same: defaultdict[str, set[str]] = defaultdict(set)
+    for pair in load_known_pairs(out / KNOWN_PAIRS):
+        if pair.same:
+            same[pair.first].add(pair.second)
+            same[pair.second].add(pair.first)
+    tested = {photo.sha256 for photo in TestSet.load(out).photos}
+    reached, ahead = set(tested), list(tested)
+    while ahead:
+        further = same[ahead.pop()] - reached
+        reached |= further
+        ahead += further
+    return frozenset(reached - tested)
