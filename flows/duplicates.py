@@ -11,7 +11,6 @@ from neardup.decide.chosen_decision import decision_for
 from neardup.detect.duplicates import duplicates as put_together
 from neardup.encode.collection import open_collection, present
 from neardup.encode.store import store_of
-from neardup.errors import ConfigError
 from neardup.search.blocks import open_triangle
 from neardup.settings.schema import ClusterSettings, Device, Dtype, OnnxSettings, PrepareSettings, Settings
 from neardup.stages import alone
@@ -19,7 +18,15 @@ from neardup.verify.candidates import CANDIDATES
 from tasks.cluster import workers
 from tasks.decisions import chosen_encoder, judged_pairs
 from tasks.deployed import settings_of_run
-from tasks.duplicates import encode_new, look_for_decoys, publish, search_all, threshold_of, verify_all
+from tasks.duplicates import (
+    encode_new,
+    look_for_decoys,
+    publish,
+    require_decision,
+    search_all,
+    threshold_of,
+    verify_all,
+)
 from tasks.every_flow import EVERY_FLOW
 from tasks.running import quoted
 
@@ -68,11 +75,8 @@ def duplicates(
         collection = open_collection(archive.resolve(), store, checkpoint, device, precision, settings)
         log.info(collection.rule)
         decision = decision_for(out, collection.fingerprint, checkpoint, log.info) if verify else None
-        if decoys and decision is None:
-            raise ConfigError(
-                "decoys say how many links are false, and nothing links pairs here: leave out --no-verify, or name an "
-                "encoder to which a decision belongs"
-            )
+        if decoys:
+            require_decision(decision)
         least = decision.loosest if decision and threshold is None else threshold_of(collection, out, threshold)
         here = present(collection)
         encode_new(collection, here, runner, cluster)
@@ -83,8 +87,7 @@ def duplicates(
         found, evidence = verify_all(found, out, runner, cluster) if verify else (found, None)
         bound = None
         if decoys and decision:
-            collected = quoted(triangle=triangle, here=here)
-            bound = look_for_decoys(**collected, folder=decoys, decision=decision, out=out)
+            bound = look_for_decoys(**quoted(triangle=triangle, here=here), folder=decoys, decision=decision, out=out)
         everything = quoted(found=found, evidence=evidence, judged=judged)
         facts: dict[str, Any] = publish(**everything, out=out, decision=decision, decoys=bound)
         return facts

@@ -5,7 +5,7 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 
-from neardup.approach import approaches_of
+from neardup.approach import approaches_of, with_enough_photos
 from neardup.archive.new_photos import check_queries
 from neardup.archive.scan import check_folders
 from neardup.errors import TrackingError
@@ -52,7 +52,7 @@ def experiment(
         if settings.write_augmented:
             augment_training_set(out, settings)
 
-        approaches = approaches_of(out, loaded, base)
+        approaches = with_enough_photos(approaches_of(out, loaded, base), log.info)
         runs = begin(tracking, "experiment", comparison_stage(approaches).key, approaches)
         for step in steps_of(
             approaches, provenance(settings, archive), lambda a: log_epochs(tracking, runs.get(a.name), a)

@@ -4,8 +4,10 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from neardup.archive.known_pairs import KNOWN_PAIRS
+from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
 from neardup.encode.encoder import objectives_of
 from neardup.errors import ArchiveError
@@ -16,12 +18,18 @@ from neardup.stages import Stage, digest_file, digest_of, read_json, reading
 from neardup.train.step_version import TRAIN_STEP
 from neardup.words import typed
 
+if TYPE_CHECKING:
+    from neardup.train.batches import Example, KnownPairs
+
 VECTORS_STEP = 1
 """Version of the step that encodes the test set; bumped when its result changes for equal inputs."""
 EVALUATE_STEP = 5
 """Version of the step that measures an approach; bumped when its result changes for equal inputs."""
 VERIFIED_STEP = 3
 """Version of the step that measures an approach verified; bumped when its result changes for equal inputs."""
+
+WITHOUT_LEGENDS = frozenset({"zero-shot", "adapted"})
+"""The approaches that need no legend: they take all photos of the archive that have nothing to do with the test set."""
 
 
 @dataclass(frozen=True)
@@ -212,3 +220,48 @@ def validation_gain(approach: Approach) -> tuple[float, float]:
         ndcg += facts["background_ndcg"] - facts["background_ndcg_before"]
         micro_ap += facts["background_micro_ap"] - facts["background_micro_ap_before"]
     return ndcg, micro_ap
+
+
+def with_enough_photos(approaches: Sequence[Approach], say: Callable[[str], None]) -> list[Approach]:
+    """The approaches, but for those that are not trained yet and have too few photos for it; each of these is told.
+
+    Raises:
+        ArchiveError: nothing has been translated, or the archive is gone.
+    """
+    from neardup.train.split import LEAST_SETS  # noqa: PLC0415 - SciPy, which not all need
+
+    enough = []
+    for approach in approaches:
+        if approach.recipe and not approach.checkpoint.done():
+            bits = approach.settings.prepare.look_alike_bits
+            sets = len(known_pairs_of(approach).separable(examples_of(approach), bits))
+            if sets < LEAST_SETS:
+                say(f"{approach.name} is left out: {LEAST_SETS} different photos are needed to learn from, not {sets}")
+                continue
+        enough.append(approach)
+    return enough
+
+
+def examples_of(approach: Approach) -> "list[Example]":
+    """The photos that an approach is trained on, or of zero-shot those that may normalise its similarities."""
+    from neardup.train.examples import archive_examples, training_examples  # noqa: PLC0415 - torch, for seconds
+
+    settings = approach.settings
+    if approach.name not in WITHOUT_LEGENDS:
+        return training_examples(approach.out, settings.prepare.max_pixels)
+    return archive_examples(
+        approach.out,
+        distractors=settings.distractors,
+        transductive=settings.transductive,
+        max_pixels=settings.prepare.max_pixels,
+    )
+
+
+def known_pairs_of(approach: Approach) -> "KnownPairs":
+    """What is known of the pairs of these photos, but for those of the test set, whose groups teach nothing."""
+    from neardup.train.batches import KnownPairs  # noqa: PLC0415 - torch, for seconds
+
+    if approach.name not in WITHOUT_LEGENDS:
+        return KnownPairs()
+    tested = {photo.sha256 for photo in TestSet.load(approach.out).photos}
+    return KnownPairs.load(approach.out / KNOWN_PAIRS).without(tested)

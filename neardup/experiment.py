@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from neardup import __version__
-from neardup.approach import Approach
+from neardup.approach import Approach, examples_of, known_pairs_of
 from neardup.archive.captions import load_captions
-from neardup.archive.known_pairs import KNOWN_PAIRS
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
 from neardup.encode.encoder import limits_of, load_encoder
@@ -32,9 +31,6 @@ from neardup.measure.report import write_report
 from neardup.settings.schema import Settings
 from neardup.stages import STATE, Stage, digest_file, digest_of
 from neardup.train.epochs import EpochResult, learned_from, normalised, read_numbers
-
-if TYPE_CHECKING:
-    from neardup.train.batches import Example, KnownPairs
 
 COMPARE_STEP = 6
 """Version of the step that writes comparison and report; bumped when its result changes for equal inputs."""
@@ -148,24 +144,21 @@ def make_checkpoint(
         TrainingError: see `neardup.train.finetune.train`; the best checkpoint so far is kept.
     """
     from neardup.encode.trainable import save_encoder  # noqa: PLC0415 - torch, for seconds
-    from neardup.train.batches import KnownPairs  # noqa: PLC0415 - torch, for seconds
-    from neardup.train.examples import training_examples  # noqa: PLC0415 - torch, for seconds
     from neardup.train.launch import Job, train_on  # noqa: PLC0415 - torch, for seconds
 
     settings, checkpoint, stage = approach.settings, approach.folder / "checkpoint", stage or approach.checkpoint
     if approach.recipe is None:
         save_encoder(settings.encoder, checkpoint)
         return stage.finish([checkpoint], _normalise(approach, say))
-    adapted = approach.name == "adapted"
     job = Job(
-        _adapted_examples(approach) if adapted else training_examples(approach.out, settings.prepare.max_pixels),
+        examples_of(approach),
         settings.encoder,
         approach.recipe,
         approach.folder,
         settings.device,
         state=approach.out / STATE / "training" / approach.place,
         look_alike_bits=settings.prepare.look_alike_bits,
-        known=_known_pairs(approach) if adapted else KnownPairs(),
+        known=known_pairs_of(approach),
     )
     training = train_on(settings.processes, job, on_epoch, say)
     facts = {**training.facts, "best_epoch": training.best_epoch, "stopped_because": training.stopped_because}
@@ -181,33 +174,12 @@ def _normalise(approach: Approach, say: Say) -> dict[str, Any]:
         return {}
     return normalise_untrained(
         approach.folder / "checkpoint",
-        _adapted_examples(approach),
+        examples_of(approach),
         approach.normalisation,
-        known=_known_pairs(approach),
+        known=known_pairs_of(approach),
         bits=approach.settings.prepare.look_alike_bits,
         device=approach.settings.device,
         say=say,
-    )
-
-
-def _known_pairs(approach: Approach) -> "KnownPairs":
-    """What is known of pairs of photos, but for those of the test set, whose groups nothing is ever trained on."""
-    from neardup.train.batches import KnownPairs  # noqa: PLC0415 - torch, for seconds
-
-    tested = {photo.sha256 for photo in TestSet.load(approach.out).photos}
-    return KnownPairs.load(approach.out / KNOWN_PAIRS).without(tested)
-
-
-def _adapted_examples(approach: Approach) -> "list[Example]":
-    """The photos that the approach `adapted` learns from, and that normalise the untrained encoder."""
-    from neardup.train.examples import archive_examples  # noqa: PLC0415 - torch, for seconds
-
-    settings = approach.settings
-    return archive_examples(
-        approach.out,
-        distractors=settings.distractors,
-        transductive=settings.transductive,
-        max_pixels=settings.prepare.max_pixels,
     )
 
 

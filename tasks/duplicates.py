@@ -20,6 +20,7 @@ from neardup.detect.verified_pairs import Verification, verify_pairs
 from neardup.encode.collection import Collection, Present, encode_shard, known, new_shards
 from neardup.encode.encoder import loaded_encoder
 from neardup.encode.shards import Encoded, among
+from neardup.errors import ConfigError
 from neardup.measure.evaluate import Evaluation
 from neardup.measure.low_precision import effect, measured_folder
 from neardup.measure.threshold import calibrated_beside
@@ -199,6 +200,19 @@ def _efforts(shards: Sequence[Sequence[tuple[str, str]]], has_keypoints: Callabl
         efforts.append(len(shard) + KEYPOINTS * sum(not has_keypoints(photo) for photo in fresh))
         seen |= fresh
     return efforts
+
+
+def require_decision(decision: Decision | None) -> None:
+    """Refuse decoys where nothing decides the pairs, before anything is encoded.
+
+    Raises:
+        ConfigError: there is no decision.
+    """
+    if decision is None:
+        raise ConfigError(
+            "decoys say how many links are false, and nothing links pairs here: leave out --no-verify, or name an "
+            "encoder to which a decision belongs"
+        )
 
 
 @task(name="decoys", cache_policy=NO_CACHE, retry_condition_fn=outside_fault, **RETRY)

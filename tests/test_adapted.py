@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from neardup.approach import Approach, approaches_of, validation_gain
+from neardup.approach import Approach, approaches_of, validation_gain, with_enough_photos
 from neardup.archive.known_pairs import KnownPair
+from neardup.archive.prepare import prepare
 from neardup.archive.scan import scan_archive
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
 from neardup.builtin.demo import MadeArchive
+from neardup.builtin.scenes import Scene
 from neardup.cli import main
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError
@@ -21,7 +23,7 @@ from neardup.experiment import make_checkpoint, training_facts
 from neardup.measure.distractors import archive_of, candidates, draw, drawing
 from neardup.settings.schema import AdaptRecipe, Settings
 from neardup.stages import STATE, write_json
-from neardup.tables import save_rows
+from neardup.tables import save_rows, write_table
 from neardup.train.examples import archive_examples
 from neardup.train.finetune import Training
 
@@ -152,6 +154,20 @@ def test_without_legends_the_captions_have_no_approach(out: Path, tmp_path: Path
     assert [approach.name for approach in approaches_of(bare, SETTINGS, "base")] == ["zero-shot", "adapted"]
     ran = CliRunner().invoke(main, ["train", "--out", str(bare), "--encoder", BUILTIN])
     assert "has a legend to learn from: say --adapted, which needs none" in ran.output
+
+
+def test_an_approach_with_too_few_photos_is_left_out(tmp_path: Path) -> None:
+    """An archive whose photos are all in the ground truth but one is measured all the same; the log says why."""
+    photos = tmp_path / "archive" / "photos"
+    photos.mkdir(parents=True)
+    for number in range(3):
+        Scene.of(number).image.save(photos / f"{number}.png")
+    write_table(tmp_path / "archive" / "donnees_IS.xlsx", (), [["0.png"], ["1.png"]], header=False)
+    prepare(tmp_path / "archive", tmp_path / "out", SETTINGS.prepare)
+    approaches, said = approaches_of(tmp_path / "out", SETTINGS, "base"), list[str]()
+    assert [approach.name for approach in approaches] == ["zero-shot", "adapted"]
+    assert [approach.name for approach in with_enough_photos(approaches, said.append)] == ["zero-shot"]
+    assert said == ["adapted is left out: 2 different photos are needed to learn from, not 1"]
 
 
 def test_options_of_the_captions_are_refused(out: Path) -> None:

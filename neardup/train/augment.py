@@ -90,9 +90,8 @@ def write_augmented(
         UnreadableImageError: a photo cannot be read.
     """
     folder = out / "train_dataset_aug"
-    stage = Stage(
-        out, "augment", digest_of(STEP, training.digest, recipe, copies, seed, [c.text for c in captions.values()])
-    )
+    texts, names = [c.text for c in captions.values()], [photo.image_name for photo in training.photos]
+    stage = Stage(out, "augment", digest_of(STEP, training.digest, recipe, copies, seed, texts, names))
     manifest = stage.read()
     if manifest is not None:
         return dict(manifest["facts"])

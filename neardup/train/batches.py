@@ -103,8 +103,16 @@ class KnownPairs:
         Returns:
             Sets of rows, as `inseparable` gives them.
         """
+        return self._sets(examples, bits, [""] * len(examples))
+
+    def separable(self, examples: Sequence[Example], bits: int) -> list[list[int]]:
+        """Rows of examples that stay on one side of a split: of one picture, as for `pictures`, or of one caption."""
+        return self._sets(examples, bits, [example.caption for example in examples])
+
+    def _sets(self, examples: Sequence[Example], bits: int, captions: Sequence[str]) -> list[list[int]]:
+        """Rows that are linked by caption, bytes, look or by what is known."""
         return inseparable(
-            [""] * len(examples),
+            captions,
             [example.photo for example in examples],
             [example.phash for example in examples],
             bits,

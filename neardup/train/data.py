@@ -12,7 +12,7 @@ from neardup.train.batches import Captions, Example, KnownPairs, token_limit
 from neardup.train.copy_learner import CaptionAndCopyLearner, CopyLearner
 from neardup.train.learner import Learner, VisionLearner
 from neardup.train.resume import weights_digest
-from neardup.train.split import Split, inseparable, split
+from neardup.train.split import Split, split
 from neardup.train.step_version import TRAIN_STEP
 from neardup.train.validation import NearDuplicates
 
@@ -61,13 +61,8 @@ class TrainingData:
                 raise TrainingError(f"{clip.name} reads no captions, it has no text tower: say objective = 'copies'")
             limit = token_limit(clip.model, clip.tokenizer)
             examples, captions, dropped = _fitting(examples, clip.tokenizer, limit, recipe)
-        # Copies alone need no captions, but are measured on the photos that a training by captions is measured on.
-        texts = [example.caption for example in examples]
-        photos, phashes = [example.photo for example in examples], [example.phash for example in examples]
-        mirrored = [example.phash_mirrored for example in examples]
-        sets = inseparable(texts, photos, phashes, bits, known.rows(examples)[0], mirrored)
-        parts = split(sets, recipe.validation, recipe.seed)
-        data = list(zip(photos, phashes, mirrored, texts, strict=True))
+        parts = split(known.separable(examples, bits), recipe.validation, recipe.seed)
+        data = [(example.photo, example.phash, example.phash_mirrored, example.caption) for example in examples]
         weights = weights_digest(list(clip.model.named_parameters()))
         processor, pairs = clip.image_processor.to_dict(), asdict(known)
         tokens = captions.tokens if captions else None
