@@ -203,7 +203,7 @@ def _efforts(shards: Sequence[Sequence[tuple[str, str]]], has_keypoints: Callabl
 
 @task(name="decoys", cache_policy=NO_CACHE, retry_condition_fn=outside_fault, **RETRY)
 def look_for_decoys(triangle: Triangle, here: Present, folder: Path, decision: Decision, out: Path) -> Decoys:
-    """Search for foreign photographs in the collection, to bound its false links."""
+    """Search for foreign photographs in the collection, to bound how many photos have a false link."""
     collection = triangle.collection
     encoder = loaded_encoder(collection.encoder, collection.device, collection.precision)
     return search_decoys(triangle, here, folder, encoder, decision, out / STATE)
