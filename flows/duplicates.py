@@ -70,8 +70,8 @@ def duplicates(
         decision = decision_for(out, collection.fingerprint, checkpoint, log.info) if verify else None
         if decoys and decision is None:
             raise ConfigError(
-                "decoys say how many links are false, and nothing links pairs here: leave out --no-verify, or name an "
-                "encoder to which a decision belongs"
+                "decoys say how many photos have a false link, and nothing links pairs here: leave out --no-verify, or "
+                "name an encoder to which a decision belongs"
             )
         least = decision.loosest if decision and threshold is None else threshold_of(collection, out, threshold)
         here = present(collection)
