@@ -60,7 +60,7 @@ def duplicates(
         settings: which files are photographs; every image of a folder that is not laid out as they say.
         cluster: where the tasks run, and where the vectors lie.
         verify: whether local features verify the pairs that vectors propose.
-        decoys: folder of photographs that surely are not in the archive; they bound its false links.
+        decoys: folder of photographs that surely are not in the archive; they bound how many photos have a false link.
         onnx: how photos are prepared for the encoder, if it is an ONNX file.
     """
     check_folders(archive, out)

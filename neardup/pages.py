@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from PIL import Image
 
-from neardup.errors import ArchiveError
+from neardup.errors import ArchiveError, UnreadableImageError
 from neardup.images import MAX_PIXELS, read_image
 from neardup.stages import replacing
 from neardup.tables import encodable
@@ -62,6 +62,26 @@ class Picture:
         """
         data = jpeg(thumbnail(file, SIDE * 2, max_pixels))
         return cls(f"data:image/jpeg;base64,{base64.b64encode(data).decode()}", name, label, right)
+
+    @classmethod
+    def if_readable(
+        cls, file: Path, name: str, label: str = "", *, right: bool | None = None, max_pixels: int = MAX_PIXELS
+    ) -> "Picture":
+        """The picture of a photo's file, as `of` makes it; one that says `no picture` where the file cannot be read.
+
+        A page of results is not lost for one photo that was deleted or broken since the search.
+
+        Args:
+            file: of the photo.
+            name: what the photo is called.
+            label: text below the picture, or nothing.
+            right: whether the photo is what it should be; None where there is nothing to mark.
+            max_pixels: a larger image is not shown.
+        """
+        try:
+            return cls.of(file, name, label, right=right, max_pixels=max_pixels)
+        except (OSError, UnreadableImageError):
+            return cls("", name, f"{label}, no picture" if label else "no picture", right)
 
 
 def jpeg(image: Image.Image) -> bytes:
@@ -155,7 +175,7 @@ def write_strips(
     note: str = "",
     links: Sequence[tuple[str, str]] = (),
 ) -> Path:
-    """Write one HTML page that shows groups, a strip of pictures each.
+    """Write one HTML page that shows groups, a strip of pictures each; of a file that cannot be read, its name alone.
 
     Args:
         path: the file to write.
@@ -163,21 +183,19 @@ def write_strips(
         archive: folder of the photos.
         groups: of each group its photos: path in the archive, label, whether it is new.
         sentence: what happened, in plain words.
-        max_pixels: a larger image is refused.
+        max_pixels: a larger image is not shown.
         note: what a row and its labels are, where the template leaves that open.
         links: files beside the page that it leads to, each with what is in it.
 
     Returns:
         The file.
-
-    Raises:
-        UnreadableImageError: a photo is no image, or has over `max_pixels` pixels.
     """
     strips = []
     for group in groups[:SHOWN_STRIPS]:
         shown = group[:SHOWN_IN_STRIP]
         pictures = [
-            Picture.of(archive / name, name, label, right=new, max_pixels=max_pixels) for name, label, new in shown
+            Picture.if_readable(archive / name, name, label, right=new, max_pixels=max_pixels)
+            for name, label, new in shown
         ]
         strips.append((pictures, len(group) - len(shown)))
     return write_page(path, template, strips=strips, total=len(groups), sentence=sentence, note=note, links=links)

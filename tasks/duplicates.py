@@ -210,14 +210,14 @@ def require_decision(decision: Decision | None) -> None:
     """
     if decision is None:
         raise ConfigError(
-            "decoys say how many links are false, and nothing links pairs here: leave out --no-verify, or name an "
-            "encoder to which a decision belongs"
+            "decoys say how many photos have a false link, and nothing links pairs here: leave out --no-verify, or name "
+            "an encoder to which a decision belongs"
         )
 
 
 @task(name="decoys", cache_policy=NO_CACHE, retry_condition_fn=outside_fault, **RETRY)
 def look_for_decoys(triangle: Triangle, here: Present, folder: Path, decision: Decision, out: Path) -> Decoys:
-    """Search for foreign photographs in the collection, to bound its false links."""
+    """Search for foreign photographs in the collection, to bound how many photos have a false link."""
     collection = triangle.collection
     encoder = loaded_encoder(collection.encoder, collection.device, collection.precision)
     return search_decoys(triangle, here, folder, encoder, decision, out / STATE)

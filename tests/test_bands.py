@@ -16,10 +16,10 @@ from neardup.arrays import Floats, Ints
 from neardup.decide.bands import LINK_THRESHOLDS, REJECT_THRESHOLDS, Bands, Promise, _promise, bands_for
 from neardup.decide.promises import (
     Audit,
-    expected_false_links,
     lower_bound,
     more_without_error,
     percent,
+    photos_with_false_links,
     upper_bound,
 )
 from neardup.decide.reliability import BIN_EDGES, CERTAIN, Reliability, brier_score, log_loss, reliability_bins
@@ -263,38 +263,40 @@ def test_an_audit_says_what_it_has_bought() -> None:
 
 
 def test_decoys_bound_the_false_links_of_a_collection() -> None:
-    """3,145 decoys and none accepted: 5, 48 and 480 false links among 10⁴, 10⁵ and 10⁶ photos."""
-    expected = [expected_false_links(photos, 3145, 0).expected for photos in (10**4, 10**5, 10**6)]
-    assert [float(f"{value:.2g}") for value in expected] == [4.8, 48, 480]
-    assert expected == pytest.approx([photos / 2 * (1 - 0.05 ** (1 / 3145)) for photos in (10**4, 10**5, 10**6)])
+    """3,145 decoys and none accepted: 9.5, 95 and 950 photos with a false link among 10⁴, 10⁵ and 10⁶."""
+    expected = [photos_with_false_links(photos, 3145, 0).expected_photos for photos in (10**4, 10**5, 10**6)]
+    assert [float(f"{value:.2g}") for value in expected] == [9.5, 95, 950]
+    assert expected == pytest.approx([photos * (1 - 0.05 ** (1 / 3145)) for photos in (10**4, 10**5, 10**6)])
 
 
 @given(st.integers(1, 10**6), st.integers(1, 5000), st.data())
 def test_more_linked_decoys_and_a_smaller_gallery_never_lower_the_bound(
     photos: int, decoys: int, data: st.DataObject
 ) -> None:
-    """And it is never below what was seen: the share of linked decoys, times half of the photos."""
+    """And it is never below what was seen: the share of linked decoys, times the photos."""
     linked, gallery = data.draw(st.integers(0, decoys)), data.draw(st.integers(1, photos))
-    found = expected_false_links(photos, decoys, linked).expected
-    assert photos / 2 * linked / decoys <= found * (1 + 1e-9)
-    assert found <= expected_false_links(photos, decoys, min(decoys, linked + 1)).expected
-    assert expected_false_links(photos, decoys, linked, gallery).expected == pytest.approx(found * photos / gallery)
+    found = photos_with_false_links(photos, decoys, linked).expected_photos
+    assert photos * linked / decoys <= found * (1 + 1e-9)
+    assert found <= photos_with_false_links(photos, decoys, min(decoys, linked + 1)).expected_photos
+    assert photos_with_false_links(photos, decoys, linked, gallery).expected_photos == pytest.approx(
+        found * photos / gallery
+    )
 
 
 def test_the_bound_by_decoys_is_said_with_what_it_rests_on() -> None:
     """Rounded up; a smaller gallery is no silent extrapolation, a larger one none; without decoys nothing is known."""
-    assert expected_false_links(10_000, 3145, 0).sentence() == (
-        "At most 5 false links are expected among 10,000 photos (95 % confidence): 3,145 foreign photographs were "
-        "searched for in 10,000 photos, and none of them was linked."
+    assert photos_with_false_links(10_000, 3145, 0).sentence() == (
+        "At most 10 photos with a false link can be expected among 10,000 (95 % confidence): 3,145 foreign photographs "
+        "were searched for in 10,000 photos, and none of them was linked."
     )
-    smaller = expected_false_links(10_000, 3145, 2, 1000).sentence()
-    assert "and 2 of them were linked. The bound supposes that false links grow in proportion" in smaller
+    smaller = photos_with_false_links(10_000, 3145, 2, 1000).sentence()
+    assert "and 2 of them were linked. The bound supposes that photos with a false link grow in proportion" in smaller
     assert "1 foreign photograph was searched for in 10,000 photos, and 1 of them was linked." in (
-        expected_false_links(10_000, 1, 1).sentence()
+        photos_with_false_links(10_000, 1, 1).sentence()
     )
-    assert "is not known: no decoys" in expected_false_links(10_000, 0, 0).sentence()
-    assert expected_false_links(10_000, 0, 0).expected == 5000
-    assert expected_false_links(100, 50, 0, 1000) == replace(expected_false_links(100, 50, 0), gallery=1000)
+    assert "is not known: no decoys" in photos_with_false_links(10_000, 0, 0).sentence()
+    assert photos_with_false_links(10_000, 0, 0).expected_photos == 10_000
+    assert photos_with_false_links(100, 50, 0, 1000) == replace(photos_with_false_links(100, 50, 0), gallery=1000)
 
 
 def test_no_share_reads_as_a_promise_that_it_does_not_meet() -> None:

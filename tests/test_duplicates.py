@@ -516,6 +516,20 @@ def test_the_files_say_the_same(opened: Opened, photos: Path, tmp_path: Path) ->
     assert pd.read_excel(folder / "unreadable.xlsx", engine="openpyxl")["file"].tolist() == ["issue 0/broken.jpg"]
 
 
+def test_a_photo_that_went_away_since_the_search_has_no_picture(opened: Opened, photos: Path, tmp_path: Path) -> None:
+    """Deleted or broken before the results are written, it is in them all the same, by its name and label alone."""
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    result = found(opened(folder, tmp_path / "store"))
+    gone, broken, *_ = (result.paths[row] for group in result.groups for row in group)
+    (folder / gone).unlink()
+    (folder / broken).write_bytes(b"no photo")
+    write_duplicates(result, tmp_path / "out" / "duplicates")
+    assert json.loads((tmp_path / "out" / "duplicates" / "duplicates.json").read_text())["groups"] == len(result.groups)
+    page = (tmp_path / "out" / "duplicates" / "gallery.html").read_text()
+    assert (page.count(", no picture"), page.count('src=""')) == (2, 2)
+    assert {gone, broken} <= set(pd.read_parquet(tmp_path / "out" / "duplicates" / "groups.parquet")["photo"])
+
+
 def test_progress_is_told_where_nothing_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
     """All files of a shard may have gone away since they were listed: nobody knows then how long the rest will take."""
     monkeypatch.setattr(steps, "REPORT_EVERY", 0.0)

@@ -17,6 +17,7 @@ from neardup.detect.hits import verify_hits
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError, UnreadableImageError
 from neardup.search.nearest import Hit
+from neardup.stages import digest_file
 from neardup.verify.differences import levels_of
 from neardup.verify.evidence import Box, Evidence
 from neardup.verify.keypoints import features_of_image
@@ -372,6 +373,19 @@ def test_two_files_are_explained_and_a_broken_one_is_named(tmp_path: Path) -> No
     (tmp_path / "c.png").write_bytes(b"no image")
     with pytest.raises(UnreadableImageError, match=r"c\.png"):
         explain_files(tmp_path / "a.png", tmp_path / "c.png", tmp_path / "why.png")
+
+
+def test_the_order_of_two_files_changes_nothing_of_what_is_said_of_them(tmp_path: Path) -> None:
+    """What a search measures from the lesser SHA-256 on is measured so here too, and the picture is the same."""
+    scene(76).save(tmp_path / "a.png")
+    cropped(screened(scene(76))).save(tmp_path / "b.png")
+    files = tmp_path / "a.png", tmp_path / "b.png"
+    there, back = (explain_files(*order, tmp_path / "why.png") for order in (files, files[::-1]))
+    drawn = (tmp_path / "why.png").read_bytes()
+    assert there == back
+    assert [there.evidence.first, there.evidence.second] == [str(path) for path in sorted(files, key=digest_file)]
+    explain_files(*files, tmp_path / "why.png")
+    assert (tmp_path / "why.png").read_bytes() == drawn
 
 
 def test_the_picture_never_takes_the_place_of_a_photo(tmp_path: Path) -> None:

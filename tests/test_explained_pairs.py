@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from neardup.builtin.scenes import Scene
 from neardup.decide.chosen_decision import SHIPPED, decision_for, own_decision, shipped_decision, starting_decision
 from neardup.decide.decision import Decision
-from neardup.decide.promises import expected_false_links
+from neardup.decide.promises import photos_with_false_links
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.review.asked.again import load_again
 from neardup.review.record.references import References
@@ -226,8 +226,8 @@ def test_decoys_bound_the_false_links(team: dict[str, str], tmp_path: Path) -> N
     result = neardup("duplicates", photos, "--out", out, "--decoys", decoys, "--json", cwd=tmp_path, **team)
     assert result.returncode == 0, result.stderr
     facts = json.loads(result.stdout)
-    bound = expected_false_links(5, 5, 1)
-    assert facts["false_links"]["expected"] == pytest.approx(bound.expected)
+    bound = photos_with_false_links(5, 5, 1)
+    assert facts["false_links"]["expected_photos"] == pytest.approx(bound.expected_photos)
     assert "Left out, for the collection has the same bytes: 1 decoy." in facts["summary"]
     linked = pd.read_csv(out / "duplicates" / "decoys.csv")
     assert linked[["decoy", "photo"]].to_numpy().tolist() == [["8.png", "8 mirrored.png"]]

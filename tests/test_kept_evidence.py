@@ -218,11 +218,11 @@ def test_a_decoy_is_told_once_and_with_its_likeliest_photo(tmp_path: Path) -> No
         encode_shard(collection, paths)
     decision = shipped_decision(collection.fingerprint)
     assert decision
-    triangle = open_triangle(collection, -1.0, most=CANDIDATES)
 
-    def bound(loosest: float) -> Decoys:
-        at = replace(decision, loosest=loosest)
-        return search_decoys(triangle, marks, decoys, load_encoder(BUILTIN), at, tmp_path / STATE)
+    def bound(threshold: float) -> Decoys:
+        triangle = open_triangle(collection, threshold, most=CANDIDATES)
+        strict = replace(decision, loosest=1.1)  # the user's --threshold holds, not what the decision asks for
+        return search_decoys(triangle, marks, decoys, load_encoder(BUILTIN), strict, tmp_path / STATE)
 
     found = bound(-1.0)
     assert (found.false_links.decoys, found.left_out, found.false_links.linked) == (2, 1, 1)
@@ -232,4 +232,4 @@ def test_a_decoy_is_told_once_and_with_its_likeliest_photo(tmp_path: Path) -> No
     assert linked.decoy.startswith("linked")
     assert linked.probability > decision.bands.link
     assert "has the same frame as" in linked.sentence
-    assert bound(1.1).linked == ()  # as in the collection, what is less alike is no candidate
+    assert bound(1.0).linked == ()  # as in the collection, what is less alike is no candidate

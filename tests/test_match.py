@@ -1,10 +1,12 @@
 """Keypoints that are made by hand: which matches count, which transforms are refused, and what a cache is keyed by."""
 
 import os
+import time
 from dataclasses import replace
 from itertools import combinations
 from math import comb, log10, pi
 from pathlib import Path
+from threading import Thread
 
 import cv2
 import numpy as np
@@ -239,6 +241,19 @@ def test_each_step_is_part_of_the_verifier(step: str, monkeypatch: pytest.Monkey
     before = verifier_fingerprint()
     monkeypatch.setattr(verifier, step, getattr(verifier, step) + 1)
     assert verifier_fingerprint() != before
+
+
+def test_keypoints_that_go_away_while_they_are_read_leave_no_empty_file(tmp_path: Path) -> None:
+    """Another run makes the cache smaller between a run's reading of a file and its note that the file was used."""
+    cache, other, found = KeypointCache(tmp_path), KeypointCache(tmp_path, limit=0), features(scene(81))
+    for number in range(300):
+        cache.put("a" * 64, found)
+        reading = Thread(target=cache.get, args=("a" * 64,))
+        reading.start()
+        time.sleep(number * 1e-5)
+        other.shrink()
+        reading.join()
+        assert not cache.has("a" * 64)
 
 
 def test_the_cache_deletes_first_what_was_used_longest_ago(tmp_path: Path) -> None:

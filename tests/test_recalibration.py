@@ -14,8 +14,8 @@ from scipy.special import expit, logit
 from neardup.archive.testset import TestPhoto, TestSet
 from neardup.decide.bands import Bands, Promise
 from neardup.decide.chosen_decision import SHIPPED, decision_for
-from neardup.decide.decision import Decision
-from neardup.decide.probability import Regression
+from neardup.decide.decision import WEAK, Decision
+from neardup.decide.probability import CandidatePairs, Regression
 from neardup.errors import ArchiveError, VerdictError
 from neardup.measure.verified_approaches import SOURCE
 from neardup.review.learned.recalibration import (
@@ -292,6 +292,26 @@ def test_verdicts_of_the_queue_make_no_new_links() -> None:
     assert moved_bands(bands, doubter, []).link == 0.9
     assert moved_bands(bands, surer, []).reject == 0.02
     assert moved_bands(bands, doubter, []).reject == pytest.approx(expit(logit(0.02) - 2))
+
+
+def test_verdicts_on_pairs_without_a_match_link_no_weak_match(tmp_path: Path) -> None:
+    """Once a match is too weak to count, it stays so, and the saved decision is the one that was fitted."""
+    base = Decision.load(SHIPPED)
+    evidence = replace(evidence_of(40), coverage_first=0.3, coverage_second=0.3, correlation=0.0, detail=0.0)
+    cosine = next(
+        cosine for cosine in np.linspace(0.5, 1, 501).tolist() if base.waterfall(cosine, evidence)[0][0] == WEAK
+    )
+    pair = CandidatePairs.of(np.zeros((1, 2), dtype=np.int64), np.array([cosine]), [evidence])
+    moves = Moves(matched=Move(20.0), unmatched=Move(-20.0))
+    bands = moved_bands(replace(base.bands, precision=replace(base.bands.precision, threshold=1e-9)), moves, [])
+    moved = replace(base, model=moves.model(base.model), bands=bands)
+    [probability], [band] = moved.judge(np.array([cosine]), [evidence])
+    assert band != "link"
+    old = base.model.log_odds(pair), base.model.regression_of(pair)
+    assert logit(probability) == pytest.approx(moves.of(*old)[0])
+    again = replace(moved, model=moves.model(moved.model))
+    assert np.array_equal(again.model.regression_of(pair), old[1])
+    assert Decision.load(moved.save(tmp_path / "decision.json")) == moved
 
 
 def test_without_verdicts_nothing_moves() -> None:

@@ -22,6 +22,9 @@ from neardup.verify.evidence import Evidence
 from neardup.verify.verifier import Verifier
 from neardup.words import chance_text
 
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+"""The transform between two photos of one frame."""
+
 
 def verified(chances: list[float], bands: list[Band | str], answered: int | None = None) -> VerifiedPairs:
     """Pairs of a first photo with others, by their probabilities; somebody answered one of them."""
@@ -113,3 +116,27 @@ def test_a_pair_that_nobody_could_verify_speaks_against_no_group() -> None:
         judged=PairVerdicts(together=(("d", "e"),)),
     )
     assert groups_of(unread)[0].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("paths", [("1.png", "2.png", "3.png"), ("3.png", "2.png", "1.png")])
+def test_what_files_are_called_groups_nothing_otherwise(paths: tuple[str, ...]) -> None:
+    """B is as surely A as it is C, and C is not A: B joins the photo whose SHA-256 is the lesser, by whatever name."""
+    contents, chances = ("a", "b", "c"), {("a", "b"): 0.9999, ("b", "c"): 0.9999, ("a", "c"): 0.0001}
+    row_of = {photo: sorted(paths).index(path) for photo, path in zip(contents, paths, strict=True)}
+    ends = np.array([sorted(row_of[photo] for photo in pair) for pair in chances])
+    made = tuple(
+        Evidence(*pair, 100, 100, 100, 100, 99, 99, inliers=50, matches=60, transform=IDENTITY) for pair in chances
+    )
+    found = verified([0.9, 0.9], ["link", "link"])
+    named = replace(
+        found,
+        paths=tuple(sorted(paths)),
+        photos=tuple(sorted(contents, key=row_of.__getitem__)),
+        pairs=NearPairs(ends[:, 0], ends[:, 1], np.full(3, 0.9)),
+        evidence=(*made[:2], replace(made[2], transform=None)),
+        probabilities=np.array(list(chances.values())),
+        bands=("link", "link", "reject"),
+    )
+    labels, (report,) = groups_of(named)
+    together = {named.photos[member.photo] for member in report.members}
+    assert together == {named.photos[row] for row in np.flatnonzero(labels == labels[row_of["b"]])} == {"a", "b"}

@@ -16,13 +16,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 from test_verify import scene
 
 from neardup.archive.sheets import read_workbook
 from neardup.arrays import Vectors
 from neardup.builtin.scenes import Scene
+from neardup.decide.chosen_decision import SHIPPED
 from neardup.decide.complete_linkage import complete_linkage, near_groups
+from neardup.decide.constraints import PairVerdicts
+from neardup.decide.decision import Decision
 from neardup.detect.verified_pairs import Verification
 from neardup.detect.watch import watch
 from neardup.detect.watched import Watched
@@ -33,8 +36,9 @@ from neardup.pages import SHOWN_IN_STRIP, SHOWN_STRIPS, write_strips
 from neardup.search import all_pairs as nearpairs
 from neardup.search.all_pairs import near_pairs
 from neardup.settings.schema import PrepareSettings
-from neardup.stages import STATE
+from neardup.stages import STATE, digest_file
 from neardup.verify.candidates import CANDIDATES
+from neardup.verify.evidence import ordered
 
 THRESHOLD = math.cos(math.radians(25))
 OUTPUTS = {"pairs.xlsx", "pairs.csv", "groups.xlsx", "new_photos.csv", "gallery.html", "watch.md", "watch.json"}
@@ -649,6 +653,29 @@ def test_what_a_known_photo_matches_is_held_against_a_new_one(tmp_path: Path) ->
     assert {frozenset(pair[:2]) for pair in named(first)} == {frozenset({old, between})}
     assert named(second) == [(new, between, "no"), (new, old, "no")]
     assert [pair.inliers is not None and pair.inliers > 20 for pair in second.pairs] == [True, True]
+
+
+def test_a_photo_that_a_verdict_holds_in_a_group_is_told_with_it(tmp_path: Path) -> None:
+    """It is no near-duplicate of the new photo, and a person said that it belongs to one of the others."""
+    archive, encoder, decision = tmp_path / "archive", load_encoder(BUILTIN), Decision.load(SHIPPED)
+    photos = archive / "photos"
+    photos.mkdir(parents=True)
+    scene(1).save(photos / "a.png")
+    Image.new("L", (480, 360), 128).save(photos / "held.png")
+    judged = PairVerdicts(together=[ordered(digest_file(photos / "a.png"), digest_file(photos / "held.png"))])
+    verification = Verification(decision, judged)
+    for _ in range(2):
+        places = archive, tmp_path / "out", PrepareSettings()
+        watched = watch(*places, encoder, decision.loosest, lambda _: None, verification=verification)
+        ImageOps.mirror(scene(1)).save(photos / "new.png")
+    names = ["photos/new.png", "photos/a.png", "photos/held.png"]
+    (group,), (report,) = watched.groups, watched.reports
+    assert ([member.path for member in group], group[2].similarity) == (names, None)
+    assert {member.photo for member in report.members} == {member.row for member in group}
+    assert watched.folder
+    (sheet,) = read_workbook(watched.folder / "groups.xlsx")
+    assert [[cell.text for cell in row if cell] for row in sheet.rows] == [names]
+    assert "by a verdict" in (watched.folder / "gallery.html").read_text()
 
 
 def test_the_candidates_of_new_photos_are_those_of_a_search_of_all(place: Place) -> None:

@@ -264,7 +264,9 @@ def _show_hits(
 @click.option("--runner", type=click.Choice(["threads", "dask"]), help="Threads of this process, or Dask's workers.")
 @click.option("--workers", type=int, help="Tasks at once; with dask so many processes are started here.")
 @click.option("--scheduler", help="With dask: address of a scheduler that runs already.")
-@click.option("--decoys", type=FOLDER, help="Photographs that surely are not among them: they bound the false links.")
+@click.option(
+    "--decoys", type=FOLDER, help="Photographs that surely are not among them: they bound who has a false link."
+)
 @click.option("--store", help="Folder or URL of the vectors, the same for every worker; else beside the results.")
 @VERIFY
 def duplicates(
@@ -299,9 +301,7 @@ def duplicates(
     for folder in filter(None, (archive, decoys)):
         check_folder_of_photos(folder)
     if decoys and not verify:
-        raise ConfigError(
-            "--decoys bounds the false links, and with --no-verify nothing is linked: leave out one of both"
-        )
+        raise ConfigError("--decoys bounds false links, and with --no-verify nothing is linked: leave out one of both")
     foreign = decoys.resolve() if decoys else None
     computing = settings.device, dtype, settings.prepare, settings.cluster, verify, foreign, settings.onnx
     given = archive.resolve(), out.resolve(), encoder, threshold, *computing

@@ -18,7 +18,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "experiment": "Do all from prepare to verify, and compare approaches.",
             "prepare": "Read sheets and photos; list all that does not fit.",
             "translate": "Translate legends to English captions.",
-            "augment": "Write varied copies of photos, or damaged ones as newspapers make them.",
+            "augment": "Write varied copies of photos, or damaged ones (press).",
             "train": "Fine-tune the encoder.",
             "evaluate": "Measure how well each approach finds near-duplicates.",
             "verify": "Fit to the ground truth what decides pairs.",

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,10 @@ class Decision:
     @property
     def fingerprint(self) -> str:
         """Digest of everything that a probability or a band depends on."""
-        return digest_of(asdict(self.model), asdict(self.bands), asdict(self.belongs), self.step)
+        model = asdict(self.model)
+        if self.model.unmoved is None:
+            del model["unmoved"]  # decisions had no such field once, and theirs keep their fingerprint
+        return digest_of(model, asdict(self.bands), asdict(self.belongs), self.step)
 
     def probabilities(self, cosines: Floats, evidence: Sequence[Evidence | None]) -> Floats:
         """The probability of each pair, float64 (m,), from cosine similarities, float64 (m,), and evidence."""
@@ -209,8 +212,12 @@ def _pairs(cosines: Floats, evidence: Sequence[Evidence | None]) -> CandidatePai
 
 def _decision(facts: dict[str, Any]) -> Decision:
     """A decision from what its file holds; KeyError, TypeError or ValueError where something is missing."""
-    model = PairModel(*(_logistic(facts["model"][field.name]) for field in fields(PairModel)))
-    if unknown := sorted({name for each in model.regressions for name in each.features} - set(FEATURES)):
+    matched, unmatched, untellable = (
+        _logistic(facts["model"][name]) for name in ("matched", "unmatched", "untellable")
+    )
+    model = PairModel(matched, unmatched, untellable, _unmoved(facts["model"].get("unmoved")))
+    used = (*model.regressions, *(model.unmoved or ()))
+    if unknown := sorted({name for each in used for name in each.features} - set(FEATURES)):
         raise ValueError(f"unknown features: {', '.join(unknown)}")
     return Decision(
         model,
@@ -223,6 +230,14 @@ def _decision(facts: dict[str, Any]) -> Decision:
         float(facts["loosest"]),
         facts["step"],
     )
+
+
+def _unmoved(facts: list[dict[str, Any]] | None) -> tuple[Logistic, Logistic] | None:
+    """`PairModel.unmoved` from what a file holds; None where verdicts have moved nothing."""
+    if facts is None:
+        return None
+    matched, unmatched = map(_logistic, facts)
+    return matched, unmatched
 
 
 def _logistic(facts: dict[str, Any]) -> Logistic:

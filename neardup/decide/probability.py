@@ -84,11 +84,14 @@ class PairModel:
         matched: on all features, fitted on pairs that match.
         unmatched: on the cosine alone, fitted on pairs without a match that geometry says something of.
         untellable: on the cosine alone, fitted on all candidates.
+        unmoved: `matched` and `unmatched` as they were fitted, if verdicts have moved them since; by these a match is
+            still taken for one or for none, so that verdicts on other pairs make a match of none.
     """
 
     matched: Logistic
     unmatched: Logistic
     untellable: Logistic
+    unmoved: tuple[Logistic, Logistic] | None = None
 
     @property
     def regressions(self) -> tuple[Logistic, Logistic, Logistic]:
@@ -99,9 +102,10 @@ class PairModel:
         """The `Regression` that each pair goes by, int64 (m,).
 
         More agreement never speaks against a pair: a match so weak that the pair were more probable without it is taken
-        for none.
+        for none. As the regressions were fitted, that is: verdicts that move them leave each pair to its own one.
         """
-        stronger = self.matched.log_odds(pairs.features) >= self.unmatched.log_odds(pairs.cosines)
+        with_match, without_match = self.unmoved or (self.matched, self.unmatched)
+        stronger = with_match.log_odds(pairs.features) >= without_match.log_odds(pairs.cosines)
         told = np.where(pairs.matched & stronger, Regression.MATCHED, Regression.UNMATCHED)
         return np.where(pairs.tellable, told, Regression.UNTELLABLE).astype(np.int64)
 

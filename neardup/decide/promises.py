@@ -92,43 +92,45 @@ class Audit:
 
 @dataclass(frozen=True)
 class FalseLinks:
-    """How many false links a collection may have, by photographs that surely are not in it.
+    """How many photos of a collection may have a false link, by photographs that surely are not in it.
 
     Attributes:
         photos: how many the collection has.
         decoys: foreign photographs that were searched for.
         linked: how many of the decoys got a link.
         gallery: photos that the decoys were searched in.
-        expected: upper bound of the expected false links in the collection, at 95 % confidence.
+        expected_photos: upper bound of the expected photos of the collection with a false link, at 95 % confidence.
+            They may have several, and each link has two ends: of how many links there are the decoys say nothing.
     """
 
     photos: int
     decoys: int
     linked: int
     gallery: int
-    expected: float
+    expected_photos: float
 
     def sentence(self) -> str:
         """The bound in words, with what it rests on."""
         if not self.decoys:
-            return f"How many false links {self.photos:,} photos have is not known: no decoys were searched for."
+            return f"How many of {self.photos:,} photos have a false link is not known: no decoys were searched for."
         how = counted(self.linked, "of them was", "of them were") if self.linked else "none of them was"
         foreign = counted(self.decoys, "foreign photograph was", "foreign photographs were")
         text = (
-            f"At most {math.ceil(self.expected):,} false links are expected among {self.photos:,} photos "
-            f"(95 % confidence): {foreign} searched for in {counted(self.gallery, 'photo')}, "
+            f"At most {counted(math.ceil(self.expected_photos), 'photo')} with a false link can be expected among "
+            f"{self.photos:,} (95 % confidence): {foreign} searched for in {counted(self.gallery, 'photo')}, "
             f"and {how} linked."
         )
         if self.gallery < self.photos:
-            text += " The bound supposes that false links grow in proportion to the photos that are searched."
+            text += (
+                " The bound supposes that photos with a false link grow in proportion to the photos that are searched."
+            )
         return text
 
 
-def expected_false_links(photos: int, decoys: int, linked: int, gallery: int | None = None) -> FalseLinks:
-    """Bound the false links of a collection by decoys, foreign photographs that were searched for in it.
+def photos_with_false_links(photos: int, decoys: int, linked: int, gallery: int | None = None) -> FalseLinks:
+    """Bound the photos of a collection with a false link by decoys, foreign photographs that were searched for in it.
 
-    A photo gets a false link at most as often as a decoy does, by Clopper-Pearson's upper bound. A link has two ends,
-    so that the number of links is half the number of photos that have one.
+    A photo gets a false link at most as often as a decoy does, by Clopper-Pearson's upper bound.
 
     Args:
         photos: how many the collection has.
@@ -137,13 +139,13 @@ def expected_false_links(photos: int, decoys: int, linked: int, gallery: int | N
         gallery: photos that they were searched in; the whole collection by default. Where it is smaller the rate is
             taken to grow in proportion, and the sentence says so.
 
-    >>> [round(expected_false_links(n, 3145, 0).expected) for n in (10_000, 100_000, 1_000_000)]
-    [5, 48, 476]
+    >>> [round(photos_with_false_links(n, 3145, 0).expected_photos) for n in (10_000, 100_000, 1_000_000)]
+    [10, 95, 952]
     """
     searched = photos if gallery is None else gallery
     rate = upper_bound(linked, decoys) if decoys else 1.0
     growth = max(1.0, photos / searched) if searched else 1.0
-    return FalseLinks(photos, decoys, linked, searched, photos / 2 * rate * growth)
+    return FalseLinks(photos, decoys, linked, searched, photos * rate * growth)
 
 
 def percent(share: float) -> str:

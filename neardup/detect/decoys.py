@@ -1,4 +1,4 @@
-"""False links of a collection, bounded by decoys: foreign photographs that are searched for in it."""
+"""Photos of a collection with a false link, bounded by decoys: foreign photographs that are searched for in it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 from neardup.archive.scan import scan
 from neardup.arrays import Ints
 from neardup.decide.decision import Decision
-from neardup.decide.promises import FalseLinks, expected_false_links
+from neardup.decide.promises import FalseLinks, photos_with_false_links
 from neardup.detect.hits import verify_hits
 from neardup.encode.collection import Files, Present, encoded_photos
 from neardup.encode.encoder import Encoder
@@ -77,6 +77,8 @@ def search_decoys(
 ) -> Decoys:
     """Search for each photograph of a folder in a collection, and count those that are linked.
 
+    A decoy's candidates are those that a photo of the collection would have: its nearest, at the triangle's threshold.
+
     Args:
         triangle: of the collection, searched to its end.
         present: what a walk through the collection's folder found.
@@ -103,7 +105,7 @@ def search_decoys(
     queries = [(photo, Path(path).name) for photo, path in zip(decoys.photos, decoys.paths, strict=True)]
     searched = np.flatnonzero(foreign).tolist()
     hits = [
-        [Hit(paths[row], photos[row], similarity) for row, similarity in best if similarity >= decision.loosest]
+        [Hit(paths[row], photos[row], similarity) for row, similarity in best if similarity >= triangle.threshold]
         for best in nearest_rows(decoys.vectors[foreign], vectors, CANDIDATES)
     ]
     files = {photo: root / path for photo, path in zip(photos, paths, strict=True)}
@@ -123,7 +125,7 @@ def search_decoys(
             hit, found = max(links, key=lambda link: (link[1].probability or 0.0, link[0].path))
             chance = found.probability or 0.0
             linked.append(LinkedDecoy(decoys.paths[row], hit.path, hit.similarity, chance, found.sentence))
-    bound = expected_false_links(len(collected.contents), len(searched), len(linked))
+    bound = photos_with_false_links(len(collected.contents), len(searched), len(linked))
     return Decoys(bound, len(queries) - len(searched), tuple(linked))
 
 

@@ -13,7 +13,7 @@ from neardup.decide.chosen_decision import shipped_decision
 from neardup.decide.complete_linkage import near_groups
 from neardup.decide.group_report import GroupReport
 from neardup.decide.groups import members_of
-from neardup.decide.promises import expected_false_links
+from neardup.decide.promises import photos_with_false_links
 from neardup.detect.decoys import Decoys
 from neardup.detect.pictures import pictures_in
 from neardup.detect.verified_pairs import Verification, VerifiedPairs, by_content, decide_pairs, groups_of
@@ -144,8 +144,8 @@ class Duplicates:
 
     @property
     def _false_links(self) -> str:
-        """How many false links are to be expected, as far as decoys say it."""
-        unknown = f"{expected_false_links(self.photos, 0, 0).sentence()} Name a folder of such with --decoys."
+        """How many photos with a false link are to be expected, as far as decoys say it."""
+        unknown = f"{photos_with_false_links(self.photos, 0, 0).sentence()} Name a folder of such with --decoys."
         return self.decoys.summary if self.decoys else unknown
 
     def facts(self) -> dict[str, object]:

@@ -14,7 +14,7 @@ from neardup.decide.chosen_decision import decision_for
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError, UnreadableImageError
 from neardup.images import MAX_PIXELS, PNG_LEVEL, read_file, read_image
-from neardup.stages import replacing
+from neardup.stages import digest_file, replacing
 from neardup.verify.evidence import Evidence
 from neardup.verify.keypoints import LocalFeatures, local_features
 from neardup.verify.match import Prepared
@@ -36,7 +36,7 @@ class Explained:
     """What two photos have to do with each other.
 
     Attributes:
-        evidence: measured; its first photo is the one that was named first.
+        evidence: measured; its first photo is the one whose SHA-256 is the lesser, and both are called by their paths.
         relation: what that means.
         sentence: the relation in words, with the photos' names.
         similarity: cosine of both vectors, -1 to 1.
@@ -75,6 +75,9 @@ def explain_files(
 ) -> Explained:
     """Verify two image files, decide whether they are near-duplicates, and draw the picture that explains it.
 
+    As in a search, evidence is measured in the order of the photos' SHA-256, and the picture shows them in that order:
+    whichever file is named first, the answer is the same.
+
     Args:
         first: an image file.
         second: another one.
@@ -89,13 +92,14 @@ def explain_files(
         EncoderError: there is no such encoder.
         UnreadableImageError: a file is no image that can be read.
     """
-    files, names = (first, second), (one_line(first.name), one_line(second.name))
     if picture.exists() and not _is_ours(picture):
         raise ArchiveError(
             f"{picture} is there and was not drawn by `neardup explain`: name another file with --picture"
         )
-    first_features, second_features = (_features(path, max_pixels) for path in files)
-    evidence, points = proof_of(Prepared.of(first_features), Prepared.of(second_features), (str(first), str(second)))
+    photos = [(path, Prepared.of(_features(path, max_pixels))) for path in (first, second)]
+    (one, one_prepared), (other, other_prepared) = sorted(photos, key=lambda photo: digest_file(photo[0]))
+    evidence, points = proof_of(one_prepared, other_prepared, (str(one), str(other)))
+    files, names = (one, other), (one_line(one.name), one_line(other.name))
     model = load_encoder(encoder, dtype=precision)
     vectors = model.encode([model.read(path, max_pixels) for path in files])
     similarity = float(np.clip(vectors[0] @ vectors[1], -1, 1))

@@ -243,6 +243,8 @@ class VerifiedPairs:
 def groups_of(verified: VerifiedPairs, copies: Bools | None = None) -> tuple[Ints, tuple[GroupReport, ...]]:
     """Groups by the probabilities of pairs and by what people said, and why each photo is in its group.
 
+    Ties between pairs go by the SHA-256 of their photos, so that what files are called groups nothing otherwise.
+
     Args:
         verified: of pairs that were decided.
         copies: bool (m,), which pairs are exact copies, which are together anyway; none by default.
@@ -257,13 +259,17 @@ def groups_of(verified: VerifiedPairs, copies: Bools | None = None) -> tuple[Int
     certain = np.zeros(len(verified.probabilities), dtype=bool) if copies is None else copies
     left, right = verified.pairs.left, verified.pairs.right
     probabilities = np.where(certain, 1.0, verified.probabilities)
-    same = zip(left[certain].tolist(), right[certain].tolist(), strict=True)
+    order = np.argsort(np.array(verified.photos, dtype=str), kind="stable")
+    rank, contents = np.argsort(order), [verified.photos[row] for row in order.tolist()]
+    same = zip(rank[left[certain]].tolist(), rank[right[certain]].tolist(), strict=True)
     # A pair of which a photo cannot be read any more has no probability, and says nothing for or against a group.
     decided = np.flatnonzero(~np.isnan(probabilities))
     evidence = [verified.evidence[place] for place in decided.tolist()]
     photos = dict(enumerate(verified.photos))
     pairs = DecidedPairs(left[decided], right[decided], probabilities[decided], evidence, photos)
-    labels, lowered = group_pairs(len(verified.paths), pairs, verified.judged.constraints(verified.photos, same))
+    ranked = replace(pairs, left=rank[pairs.left], right=rank[pairs.right], photos=dict(enumerate(contents)))
+    labels, lowered = group_pairs(len(order), ranked, verified.judged.constraints(contents, same))
+    labels = labels[rank]
     numbers = np.full(len(labels), -1, dtype=np.int64)
     for number, rows in enumerate(members_of(labels, verified.pairs), 1):
         numbers[rows] = number

@@ -162,40 +162,43 @@ def _pairs_and_groups(
         near: pairs as rows of the photos that were seen, best first.
         seen: the photos, and which are new.
         verified: what verification says of the pairs, if they were verified.
-        group_of: int64 (n,), the group of each photo; every photo of a pair has one.
+        group_of: int64 (n,), the group of each photo; every photo of a pair has one. Photos that are in no pair
+            belong to it where verdicts say so.
         reports: of all groups, if pairs were decided.
 
     Returns:
         Pairs, groups and reports; groups are numbered from 1 in the order of their best pair.
     """
-    paths, pairs, best = tuple(seen.path_of.values()), list[NearPair](), dict[int, dict[int, float]]()
+    paths, pairs, best = tuple(seen.path_of.values()), list[NearPair](), dict[int, float]()
     shown = (verified.shown if verified else np.ones(len(near.left), dtype=bool)).tolist()
     columns = verified.columns() if verified else {}
     numbers: dict[int, int] = {}
     for place, (left, right, exact) in enumerate(
         zip(*(side.tolist() for side in (near.left, near.right, near.similarities)), strict=True)
     ):
-        if not shown[place]:
-            continue
         number, similarity, label = None, round(exact, 6), int(group_of[left])
         if label == group_of[right]:
-            number = numbers.setdefault(label, len(numbers) + 1)
             for row in (left, right):
-                best.setdefault(number, {}).setdefault(row, similarity)
+                best.setdefault(row, similarity)
+        if not shown[place]:
+            continue
+        if label == group_of[right]:
+            number = numbers.setdefault(label, len(numbers) + 1)
         partner_is_new = "yes" if seen.new[right] else "no"
         verified_columns = {name: columns[name][place] for name in VERIFIED if columns}
         pairs.append(NearPair(paths[left], paths[right], similarity, partner_is_new, number, **verified_columns))
-    groups = [
-        [WatchedPhoto(paths[row], seen.new[row], value, row) for row, value in rows.items()] for rows in best.values()
-    ]
+    groups: dict[int, list[WatchedPhoto]] = {label: [] for label in numbers}
+    for row, label in enumerate(group_of.tolist()):
+        if label in groups:
+            groups[label].append(WatchedPhoto(paths[row], seen.new[row], best.get(row), row))
     shown_reports = (
         replace(report, group=numbers[label])
         for report in reports
         if (label := int(group_of[report.reference])) in numbers
     )
-    return tuple(pairs), tuple(tuple(sorted(group, key=_place)) for group in groups), tuple(shown_reports)
+    return tuple(pairs), tuple(tuple(sorted(group, key=_place)) for group in groups.values()), tuple(shown_reports)
 
 
-def _place(member: WatchedPhoto) -> tuple[bool, float, str]:
+def _place(member: WatchedPhoto) -> tuple[bool, bool, float, str]:
     """What the members of a group are ordered by: new photos first, then the most alike, ties by path."""
-    return not member.new, -member.similarity, member.path
+    return not member.new, member.similarity is None, -(member.similarity or 0.0), member.path

@@ -69,14 +69,19 @@ class WatchedPhoto:
     Attributes:
         path: where it lies.
         new: whether it is new.
-        similarity: its greatest one to another photo of the group.
+        similarity: its greatest one to another photo of the group; None where a verdict alone holds it there.
         row: its place among all photos.
     """
 
     path: str
     new: bool
-    similarity: float
+    similarity: float | None
     row: int
+
+    @property
+    def label(self) -> str:
+        """What stands below its picture: the similarity, or that a verdict holds it in the group."""
+        return "by a verdict" if self.similarity is None else f"{self.similarity:.3f}"
 
 
 @dataclass(frozen=True)
@@ -186,7 +191,7 @@ class Watched:
         groups = [[member.path for member in group] for group in self.groups]
         write_table(self.folder / "groups.xlsx", (), groups, header=False)
         save_rows(self.folder / "new_photos.csv", Noticed, self.noticed)
-        strips = [[(m.path, f"{m.similarity:.3f}", m.new) for m in group] for group in self.groups]
+        strips = [[(member.path, member.label, member.new) for member in group] for group in self.groups]
         page, links = self.folder / "gallery.html", LINKS[0 if self.verified else 1 :]
         write_strips(page, "watch", self.archive, strips, self.summary, max_pixels, links=links)
         with replacing(self.folder / "watch.md") as partial:

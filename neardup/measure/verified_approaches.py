@@ -46,8 +46,8 @@ PROMISES = PRECISION, RECALL
 TELLING = {True: 4, False: 2}
 """Whether pairs are of one group → how many such pairs are drawn of those that show what verification changes."""
 UNKNOWN_FALSE_LINKS = (
-    "How many false links a whole collection has is not known from a test set: `neardup duplicates --decoys FOLDER` "
-    "bounds it by photographs that surely are not in it, and the audit of `neardup review` by answers."
+    "How many photos of a whole collection have a false link is not known from a test set: `neardup duplicates "
+    "--decoys FOLDER` bounds it by photographs that surely are not in it, and the audit of `neardup review` by answers."
 )
 """What the ground truth cannot say, in words."""
 

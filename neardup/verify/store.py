@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import sys
 import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -210,7 +211,7 @@ class KeypointCache:
         except Exception:  # noqa: BLE001 - whatever a broken file leads to, the keypoints are made again
             return None
         with suppress(OSError):
-            path.touch()
+            os.utime(path)  # a file that another process deleted since stays deleted
         return features
 
     def put(self, photo: str, features: LocalFeatures) -> None:

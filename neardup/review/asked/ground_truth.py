@@ -10,7 +10,6 @@ import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
 
 from neardup.archive.testset import TestPhoto, TestSet
-from neardup.errors import UnreadableImageError
 from neardup.pages import Picture, write_page
 from neardup.review.asked.question import Question
 from neardup.review.found.candidates import Candidate, Found
@@ -208,13 +207,9 @@ def write_doubts(folder: Path, doubts: Sequence[Doubt], found: Found) -> list[Pa
     rows = [[getattr(doubt, column) for column in COLUMNS] for doubt in doubts]
     write_table(paths[0], COLUMNS, rows)
     write_csv(paths[1], COLUMNS, rows)
-    lines = [(doubt, [_picture(found, path) for path in doubt.paths]) for doubt in doubts[:SHOWN]]
+    lines = [
+        (doubt, [Picture.if_readable(found.root / path, path, max_pixels=found.max_pixels) for path in doubt.paths])
+        for doubt in doubts[:SHOWN]
+    ]
     write_page(paths[2], "ground_truth", lines=lines, total=len(doubts))
     return paths
-
-
-def _picture(found: Found, path: str) -> Picture:
-    try:
-        return Picture.of(found.root / path, path, max_pixels=found.max_pixels)
-    except (FileNotFoundError, UnreadableImageError):
-        return Picture("", path, "no picture")

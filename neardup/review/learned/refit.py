@@ -69,9 +69,11 @@ class Moves:
     untellable: Move = Move()
 
     def model(self, old: PairModel) -> PairModel:
-        """The regressions that give the new probabilities."""
-        moves = zip(self.every, old.regressions, strict=True)
-        return PairModel(*(move.regression(regression) for move, regression in moves))
+        """The regressions that give the new probabilities; each pair goes by the same one as before."""
+        matched, unmatched, untellable = (
+            move.regression(regression) for move, regression in zip(self.every, old.regressions, strict=True)
+        )
+        return PairModel(matched, unmatched, untellable, old.unmoved or (old.matched, old.unmatched))
 
     @property
     def every(self) -> tuple[Move, Move, Move]:
