@@ -210,8 +210,8 @@ def require_decision(decision: Decision | None) -> None:
     """
     if decision is None:
         raise ConfigError(
-            "decoys say how many photos have a false link, and nothing links pairs here: leave out --no-verify, or name "
-            "an encoder to which a decision belongs"
+            "decoys say how many photos have a false link, and nothing links pairs here: leave out --no-verify, or "
+            "name an encoder to which a decision belongs"
         )
 
 

@@ -265,7 +265,7 @@ def _show_hits(
 @click.option("--workers", type=int, help="Tasks at once; with dask so many processes are started here.")
 @click.option("--scheduler", help="With dask: address of a scheduler that runs already.")
 @click.option(
-    "--decoys", type=FOLDER, help="Photographs that surely are not among them: they bound who has a false link."
+    "--decoys", type=FOLDER, help="Photographs that surely are not among them: their links bound the false ones."
 )
 @click.option("--store", help="Folder or URL of the vectors, the same for every worker; else beside the results.")
 @VERIFY
