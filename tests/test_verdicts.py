@@ -20,7 +20,7 @@ from sqlalchemy import create_engine, exc, text
 from neardup.decide.promises import Audit
 from neardup.errors import VerdictError
 from neardup.review.record.figures import verdict_figures
-from neardup.review.record.links import Links, agreements, audit_of, save_known_pairs
+from neardup.review.record.links import Links, agreements, save_known_pairs
 from neardup.review.record.verdicts import (
     CANNOT_TELL,
     DATABASE,
@@ -240,7 +240,7 @@ def test_a_withdrawal_cannot_be_withdrawn(kept: Verdicts) -> None:
     with pytest.raises(VerdictError, match="answer the pair anew"):
         kept.withdraw(undone.id, "Ada")
     assert kept.current() == []
-    figures = verdict_figures(kept.history(), Links.of(kept.current()))
+    figures = verdict_figures(kept.history(), Links.of(kept.current()), Audit(0, 0))
     assert (figures["verdicts same"], figures["verdicts of review"]) == (1.0, 1.0)
 
 
@@ -492,17 +492,6 @@ def test_a_withdrawn_verdict_teaches_nothing(tmp_path: Path) -> None:
         kept.withdraw(given.id, "Ada")
         save_known_pairs(table, kept.history(), Links.of(kept.current()))
     assert KnownPairs.load(table) == KnownPairs()
-
-
-def test_the_audit_counts_what_people_agree_on() -> None:
-    """Answers of other queues do not count, nor what nobody can tell."""
-    given = [
-        verdict(A, B, SAME, queue="audit"),
-        verdict(A, C, DIFFERENT, queue="audit"),
-        verdict(A, D, CANNOT_TELL, queue="audit"),
-        verdict(B, D, SAME, queue="review"),
-    ]
-    assert audit_of(given, Links.of(given)) == Audit(seen=2, errors=1)
 
 
 def test_agreement_is_cohens_kappa() -> None:
