@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -470,6 +471,14 @@ def test_every_chain_between_two_is_listed() -> None:
     links = Links.of([*ways, verdict(A, C, DIFFERENT)])
     assert [len(found.chain) for found in links.contradictions] == [2, 2]
     assert links.must == ()
+
+
+def test_what_binds_is_the_same_in_whatever_order_it_was_said() -> None:
+    """Of a = b = c = d with a ≠ c and b ≠ d one chain uses up the other's links: by pair, and not by time."""
+    given = [verdict(A, B, SAME), verdict(B, C, SAME), verdict(C, D, SAME)]
+    given += [verdict(A, C, DIFFERENT), verdict(B, D, DIFFERENT)]
+    found = [Links.of(order) for order in permutations(given)]
+    assert {(links.must, links.cannot) for links in found} == {(((C, D),), ((B, D),))}
 
 
 def test_known_pairs_are_read_by_training(tmp_path: Path) -> None:

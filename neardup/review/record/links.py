@@ -75,8 +75,10 @@ class Links:
                 disagreements.append(Contradiction(tuple(definite)))
             elif definite:
                 decided[pair] = definite[-1]
-        same = {pair: verdict for pair, verdict in decided.items() if verdict.verdict == SAME}
-        apart = {pair: verdict for pair, verdict in decided.items() if verdict.verdict != SAME}
+        # By pair: which chains use up a link must not hang on who answered first, or was read first.
+        in_order = sorted(decided.items())
+        same = {pair: verdict for pair, verdict in in_order if verdict.verdict == SAME}
+        apart = {pair: verdict for pair, verdict in in_order if verdict.verdict != SAME}
         chains = _contradicting_chains(same, apart)
         doubted = {verdict.pair for chain in chains for verdict in chain.verdicts}
         must, cannot = (tuple(sorted(set(pairs) - doubted)) for pairs in (same, apart))
