@@ -196,6 +196,19 @@ def test_verdicts_that_are_taken_back_move_nothing(out: Path, kept: Verdicts) ->
     assert recalibrate(out, kept).facts()["changed"] is False
 
 
+def test_a_decision_that_was_taken_back_hides_no_later_one(out: Path, kept: Verdicts) -> None:
+    """What `evaluate` fits on the archive's own ground truth afterwards decides."""
+    run = Run.load(out)
+    answer_strictly(kept, run, 120)
+    recalibrate(out, kept)
+    for verdict in kept.current():
+        kept.withdraw(verdict.id, "Ada")
+    assert recalibrate(out, kept).restored
+    own = replace(run.base, source=SOURCE)
+    own.save(out / "zero-shot" / "decision.json")
+    assert decision_for(out, run.base.belongs.encoder) == own
+
+
 def test_pairs_that_came_since_are_news(out: Path, kept: Verdicts) -> None:
     """Answers on pairs that the run did not hold yet count as soon as it does, without any new verdict."""
     run, table = Run.load(out), out / "duplicates" / "pairs.parquet"

@@ -224,9 +224,12 @@ def recalibrate(out: Path, verdicts: Verdicts) -> Recalibration:
     restored = fitted.decision is None and moved and _differs(out / DECISION, run.base)
     fitted = replace(fitted, restored=restored)
     written = [out / FOLDER / "recalibration.json"]
-    decision = fitted.decision or (run.base if moved else None)
-    if decision:
-        written += [decision.save(path) for path in (out / FOLDER / DECISION, out / DECISION)]
+    decisions = out / FOLDER / DECISION, out / DECISION
+    if fitted.decision:
+        written += [fitted.decision.save(path) for path in decisions]
+    else:  # a copy of the one that verdicts started from would hide any that is fitted on a ground truth later
+        for path in decisions:
+            path.unlink(missing_ok=True)
     write_json(written[0], fitted.facts())
     stage.finish(written)
     return fitted
