@@ -26,7 +26,7 @@ from neardup.errors import ArchiveError
 from neardup.review.asked.again import asked_again
 from neardup.review.asked.queues import Task
 from neardup.review.found.candidates import Photo, ShownPair
-from neardup.review.found.facts import Archived, PhotoFacts
+from neardup.review.found.facts import Archived, PhotoFacts, date_of
 from neardup.review.found.results import Results
 from neardup.review.page.desk import Desk
 from neardup.review.page.lookup import Lookup
@@ -209,6 +209,14 @@ def test_a_long_list_of_groups_has_several_pages(tmp_path: Path, monkeypatch: py
         pages = [re.findall(r'href="/group/(\d)"', client.get(f"/groups?start={start}").text) for start in (0, 2, 4)]
     assert [len(numbers) for numbers in pages] == [2, 2, 1]
     assert sorted(number for numbers in pages for number in numbers) == list("12345")
+
+
+@pytest.mark.parametrize(
+    ("name", "day"), [("3 AOÛT 1911", "1911-08-03"), ("3 ju\u0131n 1911", ""), ("3 \u017fept 1911", "")]
+)
+def test_a_month_is_read_in_capitals_and_in_no_letters_that_only_look_alike(name: str, day: str) -> None:
+    """A dotless i and a long s are letters of their own."""
+    assert date_of(f"{name}.jpg") == day
 
 
 def test_a_page_of_other_groups_is_refused(tmp_path: Path) -> None:
