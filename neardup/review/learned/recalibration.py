@@ -117,7 +117,7 @@ class Recalibration:
         moves: what became of the log-odds.
         log_loss: of the verdicts' pairs by the new decision, out of fold; None where it was not fitted.
         log_loss_before: of the same pairs by the old decision.
-        audit: what was said of the links that this decision makes, as far as they are a sample drawn at random.
+        audit: what was said of the links that `base` makes, as far as they are a sample drawn at random.
         figures: counts of all verdicts, agreement and audit, for MLflow.
         bands: of the new decision, in words.
         restored: whether an earlier recalibration moved the decision and this one does not: `base` is in force again.
@@ -262,8 +262,7 @@ def _fitted(
     if (moves, bands) != (Moves(), base.bands):
         source = f"{base.source}, fitted again with {len(known)} verdicts"
         decision = replace(base, model=moves.model(base.model), bands=bands, source=source)
-    least = 0.0 if bands.precision.threshold is None else bands.link
-    audit = Audit.of((right for chance, right in chances if chance >= least), base.bands.precision.share)
+    audit = Audit.of((right for _, right in audited), base.bands.precision.share)
     figures = verdict_figures(history, links, audit)
     fits = base.fingerprint, base.belongs, len(known), reasons, missing, moves, after, before
     return Recalibration(decision, *fits, audit, figures, bands.sentence())
