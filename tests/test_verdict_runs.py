@@ -47,9 +47,11 @@ def judged(tmp_path: Path) -> Path:
     out = made_run(tmp_path / "results")
     with open_verdicts(out) as kept:
         found, links = FoundPairs.load(out), drawn_in_order(out, drawn=40)
-        unlinked = [number for number in doubtful(found, 120) if number not in links]
+        asked = doubtful(found, 120)
+        unlinked = [number for number in asked if number not in links]
+        disputed = next(number for number in asked if found.log_odds[number] > 1.2 and number not in links[:40])
         answer_strictly(kept, found, 120)
-        kept.add_all(said(number, DIFFERENT, who="Ben") for number in unlinked[-30:])
+        kept.add_all(said(number, DIFFERENT, who="Ben") for number in [disputed, *unlinked[-29:]])
         kept.add_all(said(number, SAME, "audit") for number in links[:40])
     return out
 
