@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from neardup.decide.chosen_decision import DECISION
 from neardup.errors import TrackingError
 from neardup.review.learned.recalibration import FOLDER, Recalibration, recalibrate
+from neardup.review.record.draws import audit_of
 from neardup.review.record.figures import verdict_figures
 from neardup.review.record.links import Links
 from neardup.review.record.verdicts import Verdicts
@@ -60,7 +61,7 @@ def log_export(tracking: Tracking, verdicts: Verdicts, written: Path, pairs: int
         say: is told where the server is away, for the file is there.
     """
     history, links = verdicts.history(), Links.of(verdicts.current())
-    figures = verdict_figures(history, links) | {"pairs exported": float(pairs)}
+    figures = verdict_figures(history, links, audit_of(tracking.out, links)) | {"pairs exported": float(pairs)}
     key = digest_of("export", written.name, digest_file(written), verdicts.last())
     decision = tracking.out / "duplicates" / DECISION
     _log(tracking, _Run("export verdicts", key, figures, [decision] if decision.is_file() else []), say)

@@ -289,3 +289,22 @@ def test_a_ground_truth_too_small_to_link_takes_no_link_away(tmp_path: Path) -> 
     alone = replace(mute, belongs=replace(mute.belongs, encoder="another"))
     alone.save(tmp_path / "zero-shot" / "decision.json")
     assert decision_for(tmp_path, "another") == alone
+
+
+def test_a_photo_that_only_moved_joins_no_group(team: dict[str, str], tmp_path: Path) -> None:
+    """Of a member that was renamed and one that is new only the new one is a reason to look again."""
+    archive, out = tmp_path / "archive", tmp_path / "out"
+    photos = archive / "photos"
+    photos.mkdir(parents=True)
+    scene = Scene.of(1).image
+    scene.save(photos / "a.png")
+    ImageOps.mirror(scene).save(photos / "b.png")
+    scene.crop((0, 0, scene.width * 7 // 8, scene.height)).save(photos / "m.png")
+    with open_verdicts(out) as verdicts:
+        pair = [digest_file(photos / f"{name}.png") for name in "ab"]
+        verdicts.add(Verdict.of(*pair, SAME, who="Ada", queue="review"))
+    neardup("watch", archive, "--out", out, "--json", cwd=tmp_path, **team)
+    (photos / "m.png").rename(photos / "aa.png")
+    scene.crop((0, 0, scene.width * 3 // 4, scene.height)).save(photos / "c.png")
+    second = json.loads(neardup("watch", archive, "--out", out, "--json", cwd=tmp_path, **team).stdout)
+    assert [row["why"] for row in second["asked_again"]] == ["photos/c.png joined the group of both"]

@@ -38,6 +38,7 @@ from neardup.review.learned.refit import (
     moved_bands,
     old_beliefs,
 )
+from neardup.review.record.draws import random_order
 from neardup.review.record.links import Links
 from neardup.review.record.verdicts import CANNOT_TELL, DIFFERENT, SAME, SAME_SCENE, Verdict, Verdicts, open_verdicts
 from neardup.stages import write_json
@@ -101,6 +102,18 @@ def kept(out: Path) -> Iterator[Verdicts]:
 def said(number: int, answer: str, queue: str = "review", who: str = "Ada") -> Verdict:
     """A verdict on a pair of the run."""
     return Verdict.of(photo(number, 0), photo(number, 1), answer, who=who, queue=queue)
+
+
+def drawn_in_order(out: Path, *, drawn: int = PAIRS) -> list[int]:
+    """The links of the run in the order in which an audit asks them; some are stored as drawn."""
+    links = np.flatnonzero(Run.load(out).linked).tolist()
+    pairs = [(photo(number, 0), photo(number, 1)) for number in links]
+    order = random_order(pairs, "0")
+    (out / "review").mkdir(exist_ok=True)
+    write_json(
+        out / "review" / "audit.json", {"seed": "0", "draws": {"run": {"pairs": [pairs[n] for n in order[:drawn]]}}}
+    )
+    return [links[place] for place in order]
 
 
 def doubtful(run: Run, count: int) -> list[int]:
@@ -183,6 +196,19 @@ def test_verdicts_that_are_taken_back_move_nothing(out: Path, kept: Verdicts) ->
     assert recalibrate(out, kept).facts()["changed"] is False
 
 
+def test_a_decision_that_was_taken_back_hides_no_later_one(out: Path, kept: Verdicts) -> None:
+    """What `evaluate` fits on the archive's own ground truth afterwards decides."""
+    run = Run.load(out)
+    answer_strictly(kept, run, 120)
+    recalibrate(out, kept)
+    for verdict in kept.current():
+        kept.withdraw(verdict.id, "Ada")
+    assert recalibrate(out, kept).restored
+    own = replace(run.base, source=SOURCE)
+    own.save(out / "zero-shot" / "decision.json")
+    assert decision_for(out, run.base.belongs.encoder) == own
+
+
 def test_pairs_that_came_since_are_news(out: Path, kept: Verdicts) -> None:
     """Answers on pairs that the run did not hold yet count as soon as it does, without any new verdict."""
     run, table = Run.load(out), out / "duplicates" / "pairs.parquet"
@@ -236,10 +262,7 @@ def test_the_ground_truth_counts_once_where_the_decision_rests_on_it(out: Path) 
 def test_a_link_that_was_drawn_only_measures(out: Path, kept: Verdicts) -> None:
     """Whatever queue it was answered in: it counts for the promise and not for the fit."""
     run = Run.load(out)
-    links = np.flatnonzero(run.linked).tolist()
-    draws = {"seed": "0", "draws": {"run": {"pairs": [[photo(number, 0), photo(number, 1)] for number in links]}}}
-    (out / "review").mkdir()
-    (out / "review" / "audit.json").write_text(json.dumps(draws))
+    links = drawn_in_order(out)
     kept.add_all(said(number, SAME) for number in links[:20])
     found = recalibrate(out, kept)
     assert (found.verdicts, found.left_out, found.audit.seen) == (0, {"drawn for the audit": 20}, 20)
@@ -256,7 +279,7 @@ def test_a_link_that_was_drawn_only_measures(out: Path, kept: Verdicts) -> None:
 
 def test_the_audit_moves_the_promise_without_any_other_verdict(out: Path, kept: Verdicts) -> None:
     """59 links drawn at random and right show 95 %; the promise then rests on them, and says so."""
-    links = np.flatnonzero(Run.load(out).linked).tolist()
+    links = drawn_in_order(out, drawn=60)
     kept.add_all(said(number, SAME, "audit") for number in links[:60])
     found = recalibrate(out, kept)
     assert found.decision is not None
@@ -264,9 +287,27 @@ def test_the_audit_moves_the_promise_without_any_other_verdict(out: Path, kept: 
     shipped = Decision.load(SHIPPED).bands.precision
     assert (promise.drawn, promise.groups, promise.errors, promise.threshold) == (True, 60, 0, shipped.threshold)
     assert "by 60 links drawn at random" in Decision.load(out / "decision.json").bands.sentence()
-    draws = {"seed": "0", "draws": {"run": {"pairs": [[photo(links[60], 0), photo(links[60], 1)]]}}}
-    write_json(out / "review" / "audit.json", draws)
+    drawn_in_order(out, drawn=61)
     assert recalibrate(out, kept).new  # what is drawn since takes no part in the fit
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_answers_that_nobody_drew_at_random_promise_nothing(out: Path, kept: Verdicts, order: int) -> None:
+    """As from a workbook sorted by doubt: the 60 surest links are right, or the 60 most doubtful wrong."""
+    links = sorted(drawn_in_order(out))[::order]
+    kept.add_all(said(number, SAME if order < 0 else DIFFERENT, "import") for number in links[:60])
+    found = recalibrate(out, kept)
+    assert found.decision is None
+    assert found.audit.seen < 10
+
+
+def test_answers_of_an_earlier_run_promise_nothing_of_its_successor(out: Path, kept: Verdicts) -> None:
+    """60 of an earlier run's fewer links were answered; of those of today others would have been drawn first."""
+    links = drawn_in_order(out)
+    earlier = [number for number in links if number > np.median(links)]
+    kept.add_all(said(number, SAME, "audit") for number in earlier[:60])
+    count = next(place for place, number in enumerate(links) if number not in earlier[:60])
+    assert recalibrate(out, kept).audit.seen == count < 10
 
 
 def test_an_audit_that_refutes_the_promise_takes_the_links_away() -> None:
@@ -282,6 +323,13 @@ def test_an_audit_can_raise_the_threshold() -> None:
     audited = [(0.92, False)] * 5 + [(0.96, True)] * 30 + [(0.99, True)] * 40
     found = audited_promise(Promise(0.95, 0.9, 0.96, 200, 2, 0), audited)
     assert (found.threshold, found.groups, found.errors) == (0.95, 70, 0)
+
+
+def test_each_threshold_has_a_sample_of_its_own() -> None:
+    """A link that nobody answered ends the sample of all thresholds below its probability."""
+    audited = [(0.92, True), (0.93, None)] + [(0.96, True)] * 59 + [(0.99, None), (0.99, False)]
+    found = audited_promise(Promise(0.95, 0.9, 0.96, 200, 2, 0), audited)
+    assert (found.threshold, found.groups, found.errors) == (0.95, 59, 0)
 
 
 def test_verdicts_of_the_queue_make_no_new_links() -> None:

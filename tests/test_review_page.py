@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from commands import start
 from made_results import drawn_photo, many_results, small_results
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 from review_server import PATIENCE_S, Desk, asked, opened, serve
 from servers import free_port
 
@@ -259,6 +259,29 @@ def test_an_answer_that_waits_can_be_taken_back(browser: Browser, desk: Desk) ->
         other.execute("DROP TRIGGER away")
         page.keyboard.press("d")
         assert [verdict.verdict for verdict in desk.wait_for(1)] == [DIFFERENT]
+
+
+def test_an_answer_whose_receipt_was_lost_can_be_taken_back(browser: Browser, desk: Desk) -> None:
+    """The server has stored it, the page thinks that it waits: it is withdrawn, and no more in force."""
+    with person(browser, desk) as page:
+        before = shown(page)
+
+        def lose(route: Route) -> None:
+            """Let the answer reach the server, and lose the response."""
+            route.fetch()
+            route.abort()
+
+        page.route("**/api/verdict", lose)
+        page.keyboard.press("s")
+        expect(page.locator("#notice")).to_contain_text("not saved")
+        (given,) = desk.wait_for(1)
+        after = shown(page, but=before)
+        page.keyboard.press("z")
+        assert shown(page, but=after) == before
+        assert desk.wait_for(0) == []
+        page.unroute("**/api/verdict")
+        page.keyboard.press("d")
+        assert [(verdict.pair, verdict.verdict) for verdict in desk.wait_for(1)] == [(given.pair, DIFFERENT)]
 
 
 def test_pairs_without_pictures_are_named_to_the_server_once(browser: Browser, desk: Desk) -> None:

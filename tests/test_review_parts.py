@@ -1,5 +1,6 @@
 """What the server prepares for the review page: tones, bars, words, and pairs seen the other way round."""
 
+import json
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -9,8 +10,10 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from made_results import drawn_photo, small_results
+from made_results import drawn_photo, save, small_results
 from PIL import Image
 from review_results import make_results
 from starlette.testclient import TestClient
@@ -20,9 +23,10 @@ from neardup.archive.trainingset import TrainingPhoto, TrainingSet
 from neardup.detect.duplicate_tables import write_duplicates
 from neardup.detect.duplicates import find_duplicates
 from neardup.errors import ArchiveError
+from neardup.review.asked.again import asked_again
 from neardup.review.asked.queues import Task
 from neardup.review.found.candidates import Photo, ShownPair
-from neardup.review.found.facts import Archived, PhotoFacts
+from neardup.review.found.facts import Archived, PhotoFacts, date_of
 from neardup.review.found.results import Results
 from neardup.review.page.desk import Desk
 from neardup.review.page.lookup import Lookup
@@ -32,6 +36,7 @@ from neardup.review.page.searches import Searches
 from neardup.review.page.security import names_of
 from neardup.review.page.server import create_app
 from neardup.review.page.tones import toned
+from neardup.review.record.links import Links
 from neardup.review.record.verdicts import open_verdicts
 from neardup.review.texts import Words
 from neardup.tables import save_rows
@@ -204,6 +209,74 @@ def test_a_long_list_of_groups_has_several_pages(tmp_path: Path, monkeypatch: py
         pages = [re.findall(r'href="/group/(\d)"', client.get(f"/groups?start={start}").text) for start in (0, 2, 4)]
     assert [len(numbers) for numbers in pages] == [2, 2, 1]
     assert sorted(number for numbers in pages for number in numbers) == list("12345")
+
+
+@pytest.mark.parametrize(
+    ("name", "day"), [("3 AOÛT 1911", "1911-08-03"), ("3 ju\u0131n 1911", ""), ("3 \u017fept 1911", "")]
+)
+def test_a_month_is_read_in_capitals_and_in_no_letters_that_only_look_alike(name: str, day: str) -> None:
+    """A dotless i and a long s are letters of their own."""
+    assert date_of(f"{name}.jpg") == day
+
+
+def test_a_page_of_other_groups_is_refused(tmp_path: Path) -> None:
+    """After another run of `duplicates` its numbers mean other groups: none is merged, no photo is taken out."""
+    _, out = small_results(tmp_path, groups=3)
+    form, who = re.compile(r'name="grouping" value="(\w+)"'), {"who": "Ada"}
+    with client_of(out, origin="http://127.0.0.1:8420") as client:
+        grouping = form.search(client.get("/group/1").text)[1]
+    table = out / "duplicates" / "groups.parquet"
+    columns = pq.read_table(table).to_pydict()
+    pq.write_table(pa.table(columns | {"group": [number % 3 + 1 for number in columns["group"]]}), table)
+    with client_of(out, origin="http://127.0.0.1:8420") as client:
+        photo = Results(out).digest(0)
+        stale = client.post("/api/group/1/merge", json={"other": 2, "grouping": grouping, **who})
+        out_of = client.post("/api/group/2/out", json={"photos": [photo], "grouping": grouping, **who})
+        fresh = form.search(client.get("/group/1").text)[1]
+        merged = client.post("/api/group/1/merge", json={"other": 2, "grouping": fresh, **who})
+    assert (stale.status_code, out_of.status_code, merged.status_code) == (422, 422, 200)
+    assert "reload" in stale.json()["error"]
+
+
+def test_a_change_of_a_group_keeps_what_the_machine_said(tmp_path: Path) -> None:
+    """With the probability and the decision beside it, what was just said is not asked again as if they were new."""
+    _, out = small_results(tmp_path, groups=1)
+    facts = out / "duplicates" / "duplicates.json"
+    facts.write_text(json.dumps(json.loads(facts.read_text()) | {"decision": "first"}))
+    results = Results(out)
+    leaves = results.digest(2)
+    with client_of(out, origin="http://127.0.0.1:8420") as client:
+        grouping = client.get("/group/1").text.split('name="grouping" value="')[1].split('"')[0]
+        answer = client.post("/api/group/1/out", json={"photos": [leaves], "grouping": grouping, "who": "Ada"})
+    assert answer.status_code == 200, answer.text
+    with open_verdicts(out) as verdicts:
+        found = verdicts.current()
+        links = Links.of(found)
+    said = {verdict.pair: (verdict.shown["probability"], verdict.shown["decision"]) for verdict in found}
+    rows = [row for row in range(3) if leaves in results.contents(row)]
+    assert said == {results.contents(row): (results.probability[row], "first") for row in rows}
+    assert asked_again(links, dict.fromkeys(said, 0.999), "first", {}, {}) == {}
+
+
+def test_the_page_of_a_group_says_what_holds_each_photo(tmp_path: Path) -> None:
+    """The same bytes are said of no photo that only a verdict holds there."""
+    archive, out = small_results(tmp_path, groups=1)
+    first = next(iter(sorted(archive.rglob("*.jpg"))))
+    (archive / "copy.jpg").write_bytes(first.read_bytes())
+    save(drawn_photo(9), archive / "held.jpg")
+    table = out / "duplicates" / "groups.parquet"
+    columns = pq.read_table(table).to_pydict()
+    added = {"group": [1, 1], "photo": ["copy.jpg", "held.jpg"], "exact_copy_of": [None, None]}
+    pq.write_table(pa.table({name: values + added[name] for name, values in columns.items()}), table)
+    with client_of(out) as client:
+        page = client.get("/group/1").text
+    why = dict(
+        re.findall(r'class="name">([^<]*)</p>.*?class="why">(.*?)</p>', page.split('class="tag">')[-1], re.DOTALL)
+    )
+    assert (why["copy.jpg"], why["held.jpg"]) == (
+        "The same bytes as another photo of the group",
+        "A verdict holds it in the group",
+    )
 
 
 def test_no_link_leads_past_the_last_group(tmp_path: Path) -> None:

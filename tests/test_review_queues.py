@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,11 @@ from neardup.review.found.results import Results
 from neardup.review.page.group import Groups
 from neardup.review.page.payloads import shown_points, shown_task, shown_with
 from neardup.review.page.pictures import Pictures
+from neardup.review.record.draws import audit_of, random_order
 from neardup.review.record.links import Links
 from neardup.review.record.references import References
 from neardup.review.record.verdicts import CANNOT_TELL, DIFFERENT, SAME, SAME_SCENE, Verdict, Verdicts, open_verdicts
+from neardup.stages import write_json
 from neardup.verify.evidence import Evidence
 
 PHOTOS = tuple(f"{number:064x}" for number in range(10))
@@ -313,7 +316,10 @@ def test_the_time_that_is_left_is_by_a_persons_own_median(out: Path, kept: Verdi
 
 
 def test_the_audit_asks_links_that_nobody_has_answered(out: Path, kept: Verdicts) -> None:
-    """Also one that follows from other answers: what is left out is no draw. All answers on them count."""
+    """Also one that follows from other answers: what is left out is no draw. Answers of every queue count."""
+    links = [(PHOTOS[first], PHOTOS[second]) for first, second, _, band in PAIRS if band == "link"]
+    seed = next(str(number) for number in count() if random_order(links, str(number)) == [0, 2, 1, 3])
+    write_json(out / "review" / "audit.json", {"seed": seed})
     queues = Queues(Results(out), kept)
     assert sorted(numbers(queues, AUDIT)) == [0, 1, 2, 3]
     say(kept, 0, 1, SAME, queue="audit")
@@ -323,6 +329,22 @@ def test_the_audit_asks_links_that_nobody_has_answered(out: Path, kept: Verdicts
     queues.refresh()
     assert numbers(queues, AUDIT) == [1]
     assert queues.audited() == Audit(2, 1)
+
+
+def test_answers_beyond_the_first_open_link_of_a_draw_do_not_count(out: Path, kept: Verdicts) -> None:
+    """They were given for other reasons; a link that nobody can tell is open. The export counts as the page does."""
+    queues = Queues(Results(out), kept)
+    rows = queues.drawn.rows.tolist()
+    for row in rows[1:]:
+        say(kept, *PAIRS[row][:2], DIFFERENT)
+    queues.refresh()
+    assert queues.audited() == audit_of(out, Links.of(kept.current())) == Audit(0, 0)
+    say(kept, *PAIRS[rows[0]][:2], SAME, queue="audit")
+    queues.refresh()
+    assert queues.audited() == audit_of(out, Links.of(kept.current())) == Audit(4, 3)
+    say(kept, *PAIRS[rows[2]][:2], CANNOT_TELL)
+    queues.refresh()
+    assert queues.audited() == audit_of(out, Links.of(kept.current())) == Audit(2, 1)
 
 
 def test_links_are_drawn_once_for_all(out: Path) -> None:

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from review_results import make_results
-from test_recalibration import answer_strictly, doubtful, made_run, said
+from test_recalibration import answer_strictly, doubtful, drawn_in_order, made_run, said
 
 from flows.recalibrate import recalibrate as nightly
 from neardup.cli import main
@@ -43,13 +43,16 @@ def runs(out: Path, name: str) -> list[Run]:
 
 @pytest.fixture
 def judged(tmp_path: Path) -> Path:
-    """Results of which 120 doubtful pairs were answered, 30 of them by two people, and 40 links by the audit."""
+    """Results of which 120 doubtful pairs were answered, 30 of them by two people, and the 40 links of an audit."""
     out = made_run(tmp_path / "results")
     with open_verdicts(out) as kept:
-        found = FoundPairs.load(out)
+        found, links = FoundPairs.load(out), drawn_in_order(out, drawn=40)
+        asked = doubtful(found, 120)
+        unlinked = [number for number in asked if number not in links]
+        disputed = next(number for number in asked if found.log_odds[number] > 1.2 and number not in links[:40])
         answer_strictly(kept, found, 120)
-        kept.add_all(said(number, DIFFERENT, who="Ben") for number in doubtful(found, 120)[-30:])
-        kept.add_all(said(number, SAME, "audit") for number in range(360, 400))
+        kept.add_all(said(number, DIFFERENT, who="Ben") for number in [disputed, *unlinked[-29:]])
+        kept.add_all(said(number, SAME, "audit") for number in links[:40])
     return out
 
 

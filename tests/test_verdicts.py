@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -20,7 +21,7 @@ from sqlalchemy import create_engine, exc, text
 from neardup.decide.promises import Audit
 from neardup.errors import VerdictError
 from neardup.review.record.figures import verdict_figures
-from neardup.review.record.links import Links, agreements, audit_of, save_known_pairs
+from neardup.review.record.links import Links, agreements, save_known_pairs
 from neardup.review.record.verdicts import (
     CANNOT_TELL,
     DATABASE,
@@ -240,7 +241,7 @@ def test_a_withdrawal_cannot_be_withdrawn(kept: Verdicts) -> None:
     with pytest.raises(VerdictError, match="answer the pair anew"):
         kept.withdraw(undone.id, "Ada")
     assert kept.current() == []
-    figures = verdict_figures(kept.history(), Links.of(kept.current()))
+    figures = verdict_figures(kept.history(), Links.of(kept.current()), Audit(0, 0))
     assert (figures["verdicts same"], figures["verdicts of review"]) == (1.0, 1.0)
 
 
@@ -472,6 +473,14 @@ def test_every_chain_between_two_is_listed() -> None:
     assert links.must == ()
 
 
+def test_what_binds_is_the_same_in_whatever_order_it_was_said() -> None:
+    """Of a = b = c = d with a ≠ c and b ≠ d one chain uses up the other's links: by pair, and not by time."""
+    given = [verdict(A, B, SAME), verdict(B, C, SAME), verdict(C, D, SAME)]
+    given += [verdict(A, C, DIFFERENT), verdict(B, D, DIFFERENT)]
+    found = [Links.of(order) for order in permutations(given)]
+    assert {(links.must, links.cannot) for links in found} == {(((C, D),), ((B, D),))}
+
+
 def test_known_pairs_are_read_by_training(tmp_path: Path) -> None:
     """Same and different are what `adapted` learns from; rows that no verdict is about stay."""
     table = tmp_path / "known_pairs.csv"
@@ -492,17 +501,6 @@ def test_a_withdrawn_verdict_teaches_nothing(tmp_path: Path) -> None:
         kept.withdraw(given.id, "Ada")
         save_known_pairs(table, kept.history(), Links.of(kept.current()))
     assert KnownPairs.load(table) == KnownPairs()
-
-
-def test_the_audit_counts_what_people_agree_on() -> None:
-    """Answers of other queues do not count, nor what nobody can tell."""
-    given = [
-        verdict(A, B, SAME, queue="audit"),
-        verdict(A, C, DIFFERENT, queue="audit"),
-        verdict(A, D, CANNOT_TELL, queue="audit"),
-        verdict(B, D, SAME, queue="review"),
-    ]
-    assert audit_of(given, Links.of(given)) == Audit(seen=2, errors=1)
 
 
 def test_agreement_is_cohens_kappa() -> None:

@@ -12,7 +12,9 @@ from neardup.errors import ArchiveError
 from neardup.stages import digest_of, write_json
 
 KINDS = ("new", "replaced", "moved", "exact copy", "unreadable")
-"""What a file may be that was not there before; only the first two are new photos."""
+"""What a file may be that was not there before."""
+NEW_PHOTOS = KINDS[:2]
+"""The kinds whose content no earlier run has seen: a moved file and an exact copy are no new photos."""
 _UNREADABLE = "unreadable "
 """What the content of a file that cannot be read begins with in a memory; its SHA-256, or else its path, follows."""
 

@@ -1,7 +1,9 @@
 """What may be promised from so many observations: exact bounds of a share, and what they mean for a collection."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 
 from scipy.special import betaincinv
 
@@ -70,6 +72,23 @@ class Audit:
     seen: int
     errors: int
     promise: float = 0.95
+
+    @classmethod
+    def of(cls, answers: Iterable[bool | None], promise: float = 0.95) -> "Audit":
+        """Count the answers on links up to the first link that has none: those are a sample drawn at random.
+
+        Answers that lie beyond were given for another reason, such as doubt, and say nothing of all links.
+
+        Args:
+            answers: of every link whose precision is asked for, in the order of their random numbers: whether it is
+                right; None where nobody answered, nobody can tell, or people contradict each other.
+            promise: the precision that is promised.
+
+        >>> Audit.of([True, False, True, None, True])
+        Audit(seen=3, errors=1, promise=0.95)
+        """
+        sample = list(takewhile(lambda answer: answer is not None, answers))
+        return cls(len(sample), sample.count(False), promise)
 
     @property
     def bound(self) -> float:

@@ -8,6 +8,7 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from neardup.archive.notice import NEW_PHOTOS
 from neardup.decide.geometry import LINKED
 from neardup.detect.verified_pairs import by_content
 from neardup.errors import ArchiveError
@@ -87,7 +88,7 @@ def ask_about(watched: "Watched", links: Links) -> list[Again]:
         return []
     photos = verified.photos
     group_of = {photos[row]: number for number, rows in enumerate(watched.rows, 1) for row in rows}
-    arrived = {file.path for file in watched.noticed}
+    arrived = {file.path for file in watched.noticed if file.kind in NEW_PHOTOS}
     new = {photo: path for photo, path in zip(photos, verified.paths, strict=True) if path in arrived}
     rows = _asked(verified, verified.decision, links, group_of, new)
     save_again(watched.folder, rows)

@@ -2,7 +2,8 @@
 
 Every pair has a random number that belongs to its two photos and to the folder's seed; the links with the least numbers
 are drawn. A later run whose links are others draws from those, and keeps every answer that is still of use ("permanent
-random numbers", Ohlsson 1995): what is drawn is a uniform sample of the links of that run, whatever was asked before.
+random numbers", Ohlsson 1995). Answers count up to the first link of that order that has none: they are a uniform
+sample of the links of that run, whatever was asked before and in whatever queue.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from filelock import FileLock
 from neardup.arrays import Ints
 from neardup.decide.promises import Audit
 from neardup.review.found.results import Results
-from neardup.review.record.draws import draws_file, read_draws
+from neardup.review.record.draws import draws_file, random_order, read_draws
 from neardup.stages import write_json
 from neardup.verify.evidence import ordered
 
@@ -81,10 +82,4 @@ def _names(results: Results, row: int) -> tuple[str, str]:
 
 def _least(links: Ints, names: list[tuple[str, str]], seed: str) -> Ints:
     """The links whose random numbers are the least, in the order of these numbers."""
-    key = seed.encode()
-    numbers = [
-        hashlib.blake2b("\0".join(pair).encode("utf-8", "surrogateescape"), key=key, digest_size=8).digest()
-        for pair in names
-    ]
-    order = sorted(range(len(links)), key=numbers.__getitem__)[:DRAWN]
-    return links[np.array(order, dtype=np.int64)]
+    return links[np.array(random_order(names, seed)[:DRAWN], dtype=np.int64)]

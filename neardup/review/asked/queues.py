@@ -19,7 +19,7 @@ from neardup.review.asked.ground_truth import RowQuestions
 from neardup.review.asked.question import Question
 from neardup.review.found.candidates import ShownPair
 from neardup.review.found.results import Results
-from neardup.review.record.verdicts import SAME, Verdict, Verdicts
+from neardup.review.record.verdicts import Verdict, Verdicts
 from neardup.verify.evidence import ordered
 
 REVIEW = "review"
@@ -242,11 +242,11 @@ class Queues:
             )
 
     def audited(self) -> Audit:
-        """What people agree on of the links that were drawn at random, in whatever queue it was asked."""
-        rows, decided = self.drawn.rows, self.answers.links.decided
-        pairs = [self.results.contents(row) for row in rows[self._settled.answered[rows]].tolist()]
-        right = [decided[pair].verdict == SAME for pair in pairs if pair in decided]
-        return Audit(len(right), right.count(False))
+        """What people agree on of the links that were drawn first, in whatever queue it was asked."""
+        certain, answered = self.answers.links.certain, self._settled.answered
+        return Audit.of(
+            certain.get(self.results.contents(row)) if answered[row] else None for row in self.drawn.rows.tolist()
+        )
 
     @property
     def settled(self) -> Bools:

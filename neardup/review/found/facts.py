@@ -14,8 +14,8 @@ MONTHS = ("janv", "févr", "mars", "avr", "mai", "juin", "juil", "août", "sept"
 """Beginnings of the French names of the months, January first, as the names of files write them."""
 _DIGITS = re.compile(r"(?<!\d)(1[89]\d\d|20\d\d)(\d\d)(\d\d)(?!\d)")
 """A day as eight digits, year first, from 1800 on: `Aamulehti_19111112`."""
-_WORDS = re.compile(rf"(?<!\d)(\d{{1,2}}) ({'|'.join(MONTHS)})\w*\.? (\d{{4}})(?!\d)", re.IGNORECASE)
-"""A day in French words: `28 nov 1911`."""
+_WORDS = re.compile(rf"(?<!\d)(\d{{1,2}}) ({'|'.join(MONTHS)})\w*\.? (\d{{4}})(?!\d)")
+"""A day in French words and small letters: `28 nov 1911`."""
 _NEWSPAPER = re.compile(r"^([^\W\d_][^\d_]*)_(?=\d{8})")
 """A newspaper at the beginning of a file's name: letters up to an underscore and a day."""
 _PAGE = re.compile(r"_P(\d+)(?=_|\.)")
@@ -57,11 +57,11 @@ def date_of(path: str) -> str:
     >>> date_of("Rol, 3 mai 1911/excelsior_19121112_01.jpg")
     '1912-11-12'
     """
-    path = composed(path)
+    path = composed(path).lower()
     dates = {match.start(): match.groups() for match in _DIGITS.finditer(path)}
     for match in _WORDS.finditer(path):
         day, name, year = match.groups()
-        dates[match.start()] = (year, str(MONTHS.index(name.lower()) + 1), day)
+        dates[match.start()] = (year, str(MONTHS.index(name) + 1), day)
     for _, (year, month, day) in sorted(dates.items(), reverse=True):  # the file's own name says more than its folders
         try:
             return date(int(year), int(month), int(day)).isoformat()

@@ -20,8 +20,8 @@ from neardup.decide.promises import Audit
 from neardup.errors import ArchiveError, VerdictError
 from neardup.measure.verified_approaches import SOURCE
 from neardup.review.learned.refit import Answered, Moves, asked_weights, moved_bands, old_beliefs
-from neardup.review.record.draws import read_draws
-from neardup.review.record.figures import audit_figures, verdict_figures
+from neardup.review.record.draws import random_order, read_draws
+from neardup.review.record.figures import verdict_figures
 from neardup.review.record.links import Links, Pair, save_known_pairs
 from neardup.review.record.verdicts import DIFFERENT, SAME, Verdict, Verdicts, pair_of
 from neardup.search.exact_copies import COPY, KINDS
@@ -29,7 +29,7 @@ from neardup.stages import Stage, digest_of, write_json
 from neardup.verify.store import EVIDENCE, read_evidence, read_facts, read_results
 from neardup.words import counted
 
-RECALIBRATE_STEP = 2
+RECALIBRATE_STEP = 3
 """Version of the step; raised when its result changes for equal verdicts."""
 LEARNT_FROM = ("review", "import")
 """The queues whose verdicts a decision is fitted with: what the machine asked, on the page or in a workbook. Whoever
@@ -117,7 +117,7 @@ class Recalibration:
         moves: what became of the log-odds.
         log_loss: of the verdicts' pairs by the new decision, out of fold; None where it was not fitted.
         log_loss_before: of the same pairs by the old decision.
-        audit: what was said of links drawn at random.
+        audit: what was said of the links that `base` makes, as far as they are a sample drawn at random.
         figures: counts of all verdicts, agreement and audit, for MLflow.
         bands: of the new decision, in words.
         restored: whether an earlier recalibration moved the decision and this one does not: `base` is in force again.
@@ -210,12 +210,12 @@ def recalibrate(out: Path, verdicts: Verdicts) -> Recalibration:
         VerdictError: no decision belongs to the encoder.
     """
     run, current, history = Run.load(out), verdicts.current(), verdicts.history()
-    drawn, links = drawn_links(out, history), Links.of(current)
+    drawn, links, seed = drawn_links(out, history), Links.of(current), read_draws(out).get("seed", "")
     answers = [(verdict.id, verdict.verdict) for verdict in current]
     prepared, moved = _prepared_photos(out, run.base), (out / DECISION).is_file()
-    key = digest_of(RECALIBRATE_STEP, run.base.fingerprint, run.digest, answers, sorted(drawn), sorted(prepared))
+    key = digest_of(RECALIBRATE_STEP, run.base.fingerprint, run.digest, answers, sorted(drawn), seed, sorted(prepared))
     stage = Stage(out, FOLDER, key)
-    fitted = _fitted(run, links, history, drawn, prepared)
+    fitted = _fitted(run, links, history, drawn, prepared, seed)
     if stage.done():
         return replace(fitted, new=False)
     save_known_pairs(out / KNOWN_PAIRS, history, links)
@@ -224,9 +224,12 @@ def recalibrate(out: Path, verdicts: Verdicts) -> Recalibration:
     restored = fitted.decision is None and moved and _differs(out / DECISION, run.base)
     fitted = replace(fitted, restored=restored)
     written = [out / FOLDER / "recalibration.json"]
-    decision = fitted.decision or (run.base if moved else None)
-    if decision:
-        written += [decision.save(path) for path in (out / FOLDER / DECISION, out / DECISION)]
+    decisions = out / FOLDER / DECISION, out / DECISION
+    if fitted.decision:
+        written += [fitted.decision.save(path) for path in decisions]
+    else:  # a copy of the one that verdicts started from would hide any that is fitted on a ground truth later
+        for path in decisions:
+            path.unlink(missing_ok=True)
     write_json(written[0], fitted.facts())
     stage.finish(written)
     return fitted
@@ -239,7 +242,7 @@ def _differs(path: Path, base: Decision) -> bool:
 
 
 def _fitted(
-    run: Run, links: Links, history: Sequence[Verdict], drawn: frozenset[Pair], prepared: frozenset[str]
+    run: Run, links: Links, history: Sequence[Verdict], drawn: frozenset[Pair], prepared: frozenset[str], seed: str
 ) -> Recalibration:
     """Fit a run's decision again, without writing anything."""
     known, reasons = usable_pairs(run, links, drawn, prepared)
@@ -251,7 +254,7 @@ def _fitted(
         beliefs = old_beliefs(run.log_odds, run.regression, run.base.groups)
         before, after = answered.log_loss(answered.log_odds), answered.log_loss(answered.held_out(beliefs))
         moves = answered.fit(beliefs) if after < before else moves
-    audited = audited_links(run, links, drawn)
+    audited = audited_links(run, links, seed)
     chances = [(float(expit(moves.matched.of(run.log_odds[[row]])[0])), right) for row, right in audited]
     base = run.base
     bands = moved_bands(base.bands, moves, chances)
@@ -259,8 +262,8 @@ def _fitted(
     if (moves, bands) != (Moves(), base.bands):
         source = f"{base.source}, fitted again with {len(known)} verdicts"
         decision = replace(base, model=moves.model(base.model), bands=bands, source=source)
-    audit = Audit(len(audited), sum(not right for _, right in audited), base.bands.precision.share)
-    figures = verdict_figures(history, links) | audit_figures(audit)
+    audit = Audit.of((right for _, right in audited), base.bands.precision.share)
+    figures = verdict_figures(history, links, audit)
     fits = base.fingerprint, base.belongs, len(known), reasons, missing, moves, after, before
     return Recalibration(decision, *fits, audit, figures, bands.sentence())
 
@@ -276,7 +279,7 @@ def usable_pairs(
         drawn: links that the audit drew.
         prepared: photos of the ground truth that the decision rests on.
     """
-    certain = {*links.must, *links.cannot}
+    certain = links.certain
     known, reasons = dict[Pair, bool](), Counter[str]()
     for pair in sorted(links.answered):
         verdict = links.decided.get(pair)
@@ -326,14 +329,18 @@ def drawn_links(out: Path, history: Sequence[Verdict]) -> frozenset[Pair]:
     return frozenset(listed | {verdict.pair for verdict in history if verdict.queue == "audit"})
 
 
-def audited_links(run: Run, links: Links, drawn: frozenset[Pair]) -> list[tuple[int, bool]]:
-    """The links that were drawn and answered, in whatever queue: the row of each, and whether it is right."""
-    linked, audited = run.linked, []
-    for pair in sorted(drawn & links.decided.keys()):
-        row = run.row_of.get(pair)
-        if row is not None and linked[row]:
-            audited.append((row, links.decided[pair].verdict == SAME))
-    return audited
+def audited_links(run: Run, links: Links, seed: str) -> list[tuple[int, bool | None]]:
+    """All links of a run in the order of their random numbers: the row of each, and whether it is right.
+
+    Args:
+        run: the pairs that were found.
+        links: what the verdicts in force come to; a link of which they are not certain has None.
+        seed: of the folder's audit; where it is empty nothing was ever drawn, and no link is given.
+    """
+    linked, certain = run.linked, links.certain
+    pairs = [pair for pair, row in run.row_of.items() if linked[row]] if seed else []
+    order = [pairs[place] for place in random_order(pairs, seed)]
+    return [(run.row_of[pair], certain.get(pair)) for pair in order]
 
 
 def _prepared_photos(out: Path, base: Decision) -> frozenset[str]:

@@ -18,7 +18,7 @@ from neardup.decide.bands import LINK_THRESHOLDS, Bands, Promise
 from neardup.decide.folds import dealt_folds
 from neardup.decide.logistic import Logistic
 from neardup.decide.probability import PairModel, Regression
-from neardup.decide.promises import lower_bound, more_without_error, upper_bound
+from neardup.decide.promises import Audit, upper_bound
 from neardup.decide.reliability import BIN_EDGES, CERTAIN
 
 USUAL_SHIFT = 2.0
@@ -208,7 +208,7 @@ def fitted_move(log_odds: Floats, same: Bools, weights: Floats) -> Move:
     return Move(float(shift), float(stretch))
 
 
-def moved_bands(bands: Bands, moves: Moves, audited: Sequence[tuple[float, bool]]) -> Bands:
+def moved_bands(bands: Bands, moves: Moves, audited: Sequence[tuple[float, bool | None]]) -> Bands:
     """The bands of a decision whose log-odds were moved.
 
     Verdicts of the queue make no new link: a pair is linked only where the old decision would link it and the new
@@ -220,7 +220,7 @@ def moved_bands(bands: Bands, moves: Moves, audited: Sequence[tuple[float, bool]
     Args:
         bands: of the old decision.
         moves: of its log-odds.
-        audited: new probability of each audited link whose match counts, and whether it was right.
+        audited: all links as `audited_promise` takes them, by their new probabilities.
     """
     links, rest = bands.precision, bands.recall
     if links.threshold is not None:
@@ -232,21 +232,23 @@ def moved_bands(bands: Bands, moves: Moves, audited: Sequence[tuple[float, bool]
     return Bands(links, rest)
 
 
-def audited_promise(links: Promise, audited: Sequence[tuple[float, bool]]) -> Promise:
+def audited_promise(links: Promise, audited: Sequence[tuple[float, bool | None]]) -> Promise:
     """The promise of the links by their audit; as it was, where the audit neither shows nor refutes it.
+
+    At each threshold the links of that probability or more are a collection of their own: of these, the answers count
+    up to the first link that has none.
 
     Args:
         links: what was promised, with a threshold.
-        audited: probability of each audited link, and whether it was right.
+        audited: all links in the order of their random numbers: probability, and whether it is right; None where no
+            answer says so for certain.
     """
     assert links.threshold is not None  # noqa: S101 - our own mistake only
     best = links
     for threshold in (links.threshold, *(other for other in LINK_THRESHOLDS if other > links.threshold)):
-        answers = [right for probability, right in audited if probability >= threshold]
-        seen, right = len(answers), sum(answers)
-        missing = more_without_error(seen, seen - right, links.share)
-        promise = Promise(links.share, threshold, lower_bound(right, seen), seen, seen - right, missing, drawn=True)
-        if not missing:
+        audit = Audit.of((right for probability, right in audited if probability >= threshold), links.share)
+        promise = Promise(links.share, threshold, audit.bound, audit.seen, audit.errors, audit.missing, drawn=True)
+        if not audit.missing:
             return promise
         if threshold == links.threshold:
             best = promise

@@ -76,12 +76,14 @@ class Change(Body):
     Attributes:
         photos: those that are meant.
         other: number of another group; 0 for none.
+        grouping: which groups the numbers mean, as `Groups.grouping` says when the page is made.
         undo: ids of the changes that were made on the page, the last one at the end, parted by points.
         who: the person.
     """
 
     photos: Annotated[list[Digest], Field(max_length=10_000)] = []
     other: int = 0
+    grouping: Annotated[str, Field(max_length=64)] = ""
     undo: Annotated[str, Field(pattern=r"^[0-9a-f.]{0,1600}$")] = ""
     who: Who
 
@@ -137,17 +139,17 @@ def _add_tasks(app: FastAPI, desk: Desk, pages: Pages) -> None:
         return {}
 
 
+def _shown(desk: Desk, photo: str, partner: str, queue: str) -> dict[str, Any]:
+    """What is kept with a verdict of what was known of the pair; nothing where a photo is none of the results."""
+    try:
+        task = desk.queues.task_of(photo, partner, queue)
+    except ArchiveError:
+        return {}
+    return shown_with(task, desk.results, queue, desk.queues.drawn if queue == AUDIT else None)
+
+
 def _add_verdicts(app: FastAPI, desk: Desk, pages: Pages) -> None:
     """Take verdicts, and take them back."""
-
-    def seen(answer: Answer) -> dict[str, Any]:
-        """What the person saw of the pair."""
-        try:
-            task = desk.queues.task_of(answer.photo, answer.partner, answer.queue)
-        except ArchiveError:
-            return {}
-        drawn = desk.queues.drawn if answer.queue == AUDIT else None
-        return shown_with(task, desk.results, answer.queue, drawn)
 
     @app.post("/api/verdict")
     def verdict(body: Answer) -> dict[str, Any]:
@@ -162,7 +164,7 @@ def _add_verdicts(app: FastAPI, desk: Desk, pages: Pages) -> None:
             note=body.note,
             seconds=body.seconds,
             supersedes=tuple(body.supersedes),
-            shown=seen(body),
+            shown=_shown(desk, body.photo, body.partner, body.queue),
             id=body.id,
         )
         return {"new": desk.verdicts.add(answered)}
@@ -191,17 +193,28 @@ def _add_groups(app: FastAPI, desk: Desk) -> None:
     def changed(body: Change, verdicts: Sequence[Verdict], done: str) -> dict[str, str]:
         """Store the verdicts of one change under ids by which it is undone."""
         change = uuid4().hex
-        desk.verdicts.add_all([replace(verdict, id=f"{change}:{n}") for n, verdict in enumerate(verdicts)])
+        complete = [
+            replace(verdict, id=f"{change}:{n}", shown=_shown(desk, *verdict.pair, REVIEW))
+            for n, verdict in enumerate(verdicts)
+        ]
+        desk.verdicts.add_all(complete)
         return {"done": done, "undo": ".".join([*filter(None, body.undo.split(".")), change][-UNDONE:])}
+
+    def check_numbers(request: Request, body: Change) -> None:
+        """Refuse a page whose numbers mean other groups by now, as after another run of `duplicates`."""
+        if body.grouping != desk.groups.grouping:
+            raise VerdictError(words_of(request).say("groups_changed"))
 
     @app.post("/api/group/{number}/out")
     def take_out(request: Request, number: int, body: Change) -> dict[str, str]:
+        check_numbers(request, body)
         if not body.photos:
             raise VerdictError(words_of(request).say("choose_first"))
         return changed(body, desk.groups.take_out(number, body.photos, body.who), "done_out")
 
     @app.post("/api/group/{number}/merge")
-    def merge(number: int, body: Change) -> dict[str, str]:
+    def merge(request: Request, number: int, body: Change) -> dict[str, str]:
+        check_numbers(request, body)
         return changed(body, [desk.groups.merge(number, body.other, body.who)], "done_merge")
 
     @app.post("/api/group/{number}/reference")

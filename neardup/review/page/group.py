@@ -1,5 +1,6 @@
 """One group as a person sees it: the reference first, why each other photo is in it, and what may be done about it."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ from neardup.review.found.candidates import Photo, ShownPair
 from neardup.review.found.results import Results
 from neardup.review.record.references import References
 from neardup.review.record.verdicts import DIFFERENT, SAME, Verdict
+from neardup.stages import digest_of
 
 A_PAGE = 60
 """Photos of a group on one page: more than nearly all groups have, and few enough to be loaded at once."""
@@ -29,13 +31,15 @@ class Member:
 
     Attributes:
         photo: the photo.
-        link: its strongest pair within the group; None where it has none, as an exact copy.
+        link: its strongest pair within the group; None where it has none, as an exact copy or what only verdicts hold.
+        copy: whether another photo of the group has the same bytes.
         answer: what was said of it and the reference; nothing where nobody did.
         bridge: whether its part of the group hangs by one pair that it is in.
     """
 
     photo: Photo
     link: ShownPair | None
+    copy: bool
     answer: str
     bridge: bool
 
@@ -81,6 +85,14 @@ class Groups:
         return numbers[np.lexsort((numbers, -doubt[1:], ~bridged[1:]))]
 
     @cached_property
+    def grouping(self) -> str:
+        """Digest of which photo is in which group: while it is the same, a number means the same group."""
+        results = self._results
+        rows = np.flatnonzero(results.group_of)
+        paths = results.paths.take(pa.array(rows)).to_pylist()
+        return digest_of(sorted(zip(paths, results.group_of[rows].tolist(), strict=True)))
+
+    @cached_property
     def _composed_paths(self) -> pa.StringArray:
         """The path of each photo with composed accents; made once, for there may be a hundred thousand."""
         return pa.array(map(composed, self._results.paths.to_pylist()), pa.string())
@@ -114,6 +126,7 @@ class Groups:
         bridges = rows[results.bridges[rows]]
         at_bridges = set(results.first[bridges].tolist()) | set(results.second[bridges].tolist())
         reference = results.digest(photos[0])
+        files = Counter(map(results.digest, photos))
         members = []
         for photo in of_page:
             link = self._strongest(photo, rows)
@@ -122,6 +135,7 @@ class Groups:
                 Member(
                     results.photo(photo),
                     None if link is None else results.candidate(link),
+                    files[results.digest(photo)] > 1,
                     verdicts[-1].verdict if verdicts else "",
                     photo in at_bridges,
                 )

@@ -188,4 +188,5 @@ def _add_groups(app: FastAPI, desk: Desk, pages: Pages) -> None:
             raise ArchiveError(str(error)) from error
         setup = {"done": words_of(request).say(done)} if done in CHANGES else {}
         shown = {"group": found, "part": max(0, part), "page_size": A_PAGE, "groups": desk.results.groups}
+        shown["grouping"] = desk.groups.grouping
         return pages.page(request, "review_group", "groups", **shown, undo=undo, setup=setup)

@@ -9,7 +9,6 @@ from pathlib import Path
 from scipy.cluster.hierarchy import DisjointSet
 
 from neardup.decide.constraints import shortest_path
-from neardup.decide.promises import Audit
 from neardup.errors import VerdictError
 from neardup.review.record.verdicts import CANNOT_TELL, DIFFERENT, SAME, WITHDRAWN, Verdict, by_pair
 from neardup.tables import load_rows, write_csv
@@ -76,12 +75,19 @@ class Links:
                 disagreements.append(Contradiction(tuple(definite)))
             elif definite:
                 decided[pair] = definite[-1]
-        same = {pair: verdict for pair, verdict in decided.items() if verdict.verdict == SAME}
-        apart = {pair: verdict for pair, verdict in decided.items() if verdict.verdict != SAME}
+        # By pair: which chains use up a link must not hang on who answered first, or was read first.
+        in_order = sorted(decided.items())
+        same = {pair: verdict for pair, verdict in in_order if verdict.verdict == SAME}
+        apart = {pair: verdict for pair, verdict in in_order if verdict.verdict != SAME}
         chains = _contradicting_chains(same, apart)
         doubted = {verdict.pair for chain in chains for verdict in chain.verdicts}
         must, cannot = (tuple(sorted(set(pairs) - doubted)) for pairs in (same, apart))
         return cls(decided, frozenset(verdicts_of), (*disagreements, *chains), must, cannot)
+
+    @property
+    def certain(self) -> dict[Pair, bool]:
+        """Pair → whether it is the same, of all pairs whose answers contradict nothing."""
+        return dict.fromkeys(self.must, True) | dict.fromkeys(self.cannot, False)
 
     def known_pairs(self) -> list[tuple[str, str, int]]:
         """Pairs to learn from, with 1 for the same and 0 for different; two exposures of a scene are neither."""
@@ -108,18 +114,6 @@ def _contradicting_chains(same: Mapping[Pair, Verdict], apart: Mapping[Pair, Ver
                 neighbours[link.first].pop(link.second, None)
                 neighbours[link.second].pop(link.first, None)
     return chains
-
-
-def audit_of(history: Iterable[Verdict], links: Links) -> Audit:
-    """What people agree on of the links that an audit ever asked, whichever decision they were drawn from.
-
-    Args:
-        history: every verdict, as `Verdicts.history` gives them.
-        links: what follows from those in force; a verdict of another queue may have settled an audited link since.
-    """
-    audited = {verdict.pair for verdict in history if verdict.queue == "audit"}
-    right = [links.decided[pair].verdict == SAME for pair in audited & links.decided.keys()]
-    return Audit(len(right), right.count(False))
 
 
 @dataclass(frozen=True)

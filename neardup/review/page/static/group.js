@@ -6,9 +6,10 @@ document.addEventListener("submit", async (event) => {
   if (event.target.method === "dialog") return;
   event.preventDefault();
   const fields = new FormData(event.target, event.submitter), there = new URL(location);
-  const [other, undo] = [Number(fields.get("other")), fields.get("undo")];
+  const [other, undo, grouping] = [Number(fields.get("other")), fields.get("undo"), fields.get("grouping")];
   try {
-    const answer = await ask(event.target.action, { photos: fields.getAll("photo"), other, undo, who: person() });
+    const change = { photos: fields.getAll("photo"), other, undo, grouping, who: person() };
+    const answer = await ask(event.target.action, change);
     for (const [name, value] of Object.entries(answer)) there.searchParams.set(name, value);
     location.replace(there);
   } catch (error) { notice(error.message); }

@@ -110,11 +110,11 @@ function answer(verdict) {
   });
 }
 
-/** Send an answer no more that still waits to be sent; its pair. */
+/** Send an answer no more that still waits to be sent, or take it back where only its receipt was lost; its pair. */
 async function unsend({ id, photo, partner }) {
   outbox.set(outbox.get().filter((one) => one.body.id !== id));
   const { tasks: [task] } = await ask(`/api/pair/${photo}/${partner}?queue=${setup.queue}`);
-  return { task };
+  return task.said.some((one) => one.id === id) ? ask("/api/undo", { ids: [id], who: person() }) : { task };
 }
 
 /** Take the last answer back and show its pair again. */
