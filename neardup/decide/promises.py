@@ -81,7 +81,8 @@ class Audit:
 
         Args:
             answers: of every link whose precision is asked for, in the order of their random numbers: whether it is
-                right; None where nobody answered, nobody can tell, or people contradict each other.
+                right; None where nobody answered or people contradict each other. Links that nobody can tell are left
+                out: the precision is that of all others.
             promise: the precision that is promised.
 
         >>> Audit.of([True, False, True, None, True])

@@ -243,10 +243,9 @@ class Queues:
 
     def audited(self) -> Audit:
         """What people agree on of the links that were drawn first, in whatever queue it was asked."""
-        certain, answered = self.answers.links.certain, self._settled.answered
-        return Audit.of(
-            certain.get(self.results.contents(row)) if answered[row] else None for row in self.drawn.rows.tolist()
-        )
+        links, pairs = self.answers.links, map(self.results.contents, self.drawn.rows.tolist())
+        certain, untold = links.certain, links.untold
+        return Audit.of(certain.get(pair) for pair in pairs if pair not in untold)
 
     @property
     def settled(self) -> Bools:

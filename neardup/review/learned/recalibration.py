@@ -330,15 +330,15 @@ def drawn_links(out: Path, history: Sequence[Verdict]) -> frozenset[Pair]:
 
 
 def audited_links(run: Run, links: Links, seed: str) -> list[tuple[int, bool | None]]:
-    """All links of a run in the order of their random numbers: the row of each, and whether it is right.
+    """All links of a run but those that nobody can tell, by their random numbers: the row, and whether it is right.
 
     Args:
         run: the pairs that were found.
         links: what the verdicts in force come to; a link of which they are not certain has None.
         seed: of the folder's audit; where it is empty nothing was ever drawn, and no link is given.
     """
-    linked, certain = run.linked, links.certain
-    pairs = [pair for pair, row in run.row_of.items() if linked[row]] if seed else []
+    linked, certain, untold = run.linked, links.certain, links.untold
+    pairs = [pair for pair, row in run.row_of.items() if linked[row] and pair not in untold] if seed else []
     order = [pairs[place] for place in random_order(pairs, seed)]
     return [(run.row_of[pair], certain.get(pair)) for pair in order]
 

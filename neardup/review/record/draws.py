@@ -69,5 +69,6 @@ def audit_of(out: Path, links: Links) -> Audit:
         return Audit(0, 0)
     rows = table.filter(pc.equal(table["band"], "link")).to_pylist()
     pairs = list(dict.fromkeys(ordered(row["photo_sha256"], row["partner_sha256"]) for row in rows))
-    certain = links.certain
-    return Audit.of(certain.get(pairs[place]) for place in random_order(pairs, drawn["seed"]))
+    certain, untold = links.certain, links.untold
+    in_order = (pairs[place] for place in random_order(pairs, drawn["seed"]))
+    return Audit.of(certain.get(pair) for pair in in_order if pair not in untold)

@@ -89,6 +89,12 @@ class Links:
         """Pair → whether it is the same, of all pairs whose answers contradict nothing."""
         return dict.fromkeys(self.must, True) | dict.fromkeys(self.cannot, False)
 
+    @property
+    def untold(self) -> frozenset[Pair]:
+        """The pairs of which whoever answered could not tell."""
+        disagreed = {verdict.pair for contradiction in self.contradictions for verdict in contradiction.apart}
+        return self.answered - self.decided.keys() - disagreed
+
     def known_pairs(self) -> list[tuple[str, str, int]]:
         """Pairs to learn from, with 1 for the same and 0 for different; two exposures of a scene are neither."""
         different = [pair for pair in self.cannot if self.decided[pair].verdict == DIFFERENT]
