@@ -24,7 +24,7 @@ from neardup.errors import ConfigError
 from neardup.measure.evaluate import Evaluation
 from neardup.measure.low_precision import effect, measured_folder
 from neardup.measure.threshold import calibrated_beside
-from neardup.review.asked.again import TABLE, ask_about_all
+from neardup.review.asked.again import announced, ask_about_all
 from neardup.search.blocks import Block, Triangle, search_block
 from neardup.settings.schema import ClusterSettings
 from neardup.stages import STATE, claim
@@ -246,6 +246,6 @@ def publish(
     found = replace(found, decoys=decoys)
     write_duplicates(found, folder)
     if found.verified and (again := ask_about_all(folder, found.verified, links_of(out))):
-        get_run_logger().info(f"{counted(len(again), 'answered pair')} to look at again: {TABLE} says which and why")
+        get_run_logger().info(announced(again))
     create_markdown_artifact(found.summary, key="duplicates", description="All near-duplicates of the folder")
     return {**found.facts(), "verified": evidence is not None, "folder": str(folder)}

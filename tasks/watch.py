@@ -13,10 +13,9 @@ from neardup.detect.watched import SHOWN_PAIRS, Watched
 from neardup.encode.encoder import loaded_encoder
 from neardup.errors import TrackingError
 from neardup.measure.threshold import calibrated_beside
-from neardup.review.asked.again import Again, ask_about
+from neardup.review.asked.again import Again, announced, ask_about
 from neardup.settings.schema import Settings
 from neardup.stages import STATE, digest_file, read_json, write_json
-from neardup.words import counted
 from tasks.decisions import judged_pairs, links_of
 from tasks.running import RETRY, outside_fault
 from tasks.tracking import Tracking
@@ -50,7 +49,7 @@ def look_for_new(
         archive, out, settings.prepare, encoder, threshold, say, settings.cluster.store, verification, ask_again
     )
     if again:
-        say(f"{counted(len(again), 'answered pair')} to look at again: asked_again.csv says which and why")
+        say(announced(again))
     return watched, again
 
 

@@ -191,14 +191,19 @@ def test_watch_verifies_what_is_new_and_asks_no_answered_pair_again(team: dict[s
     assert "Ada says different; a new decision gives it a probability of" in again["why"]
 
 
+def two_prints(archive: Path) -> tuple[Path, Image.Image]:
+    """Make an archive of a picture and its mirror image, `a.png` and `b.png`: their folder, and the picture."""
+    photos, scene = archive / "photos", Scene.of(1).image
+    photos.mkdir(parents=True)
+    scene.save(photos / "a.png")
+    ImageOps.mirror(scene).save(photos / "b.png")
+    return photos, scene
+
+
 def test_an_answered_pair_is_shown_again_when_its_group_grows(team: dict[str, str], tmp_path: Path) -> None:
     """It says why; a run that finds nothing new shows nothing again."""
     archive, out = tmp_path / "archive", tmp_path / "out"
-    photos = archive / "photos"
-    photos.mkdir(parents=True)
-    scene = Scene.of(1).image
-    scene.save(photos / "a.png")
-    ImageOps.mirror(scene).save(photos / "b.png")
+    photos, scene = two_prints(archive)
     with open_verdicts(out) as verdicts:
         given = Verdict.of(*(digest_file(photos / f"{name}.png") for name in "ab"), SAME, who="Ada", queue="review")
         verdicts.add(given)
@@ -294,11 +299,7 @@ def test_a_ground_truth_too_small_to_link_takes_no_link_away(tmp_path: Path) -> 
 def test_a_photo_that_only_moved_joins_no_group(team: dict[str, str], tmp_path: Path) -> None:
     """Of a member that was renamed and one that is new only the new one is a reason to look again."""
     archive, out = tmp_path / "archive", tmp_path / "out"
-    photos = archive / "photos"
-    photos.mkdir(parents=True)
-    scene = Scene.of(1).image
-    scene.save(photos / "a.png")
-    ImageOps.mirror(scene).save(photos / "b.png")
+    photos, scene = two_prints(archive)
     scene.crop((0, 0, scene.width * 7 // 8, scene.height)).save(photos / "m.png")
     with open_verdicts(out) as verdicts:
         pair = [digest_file(photos / f"{name}.png") for name in "ab"]

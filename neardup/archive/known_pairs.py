@@ -1,6 +1,5 @@
 """The table of an output folder that says of pairs of photos whether both show the same picture."""
 
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,15 +43,12 @@ def same_as_tested(out: Path) -> frozenset[str]:
     Raises:
         ArchiveError: nothing has been prepared in `out`, or the table has other columns.
     """
-    same: defaultdict[str, set[str]] = defaultdict(set)
-    for pair in load_known_pairs(out / KNOWN_PAIRS):
-        if pair.same:
-            same[pair.first].add(pair.second)
-            same[pair.second].add(pair.first)
+    from scipy.cluster.hierarchy import DisjointSet  # noqa: PLC0415 - SciPy, which not all need
+
     tested = {photo.sha256 for photo in TestSet.load(out).photos}
-    reached, ahead = set(tested), list(tested)
-    while ahead:
-        further = same[ahead.pop()] - reached
-        reached |= further
-        ahead += further
-    return frozenset(reached - tested)
+    same = [pair for pair in load_known_pairs(out / KNOWN_PAIRS) if pair.same]
+    pictures = DisjointSet(tested | {photo for pair in same for photo in (pair.first, pair.second)})
+    for pair in same:
+        pictures.merge(pair.first, pair.second)
+    reached = [picture for picture in pictures.subsets() if picture & tested]
+    return frozenset().union(*reached) - tested

@@ -31,8 +31,9 @@ class Leaks:
         self._names = {folded(photo.name): photo.path for photo in test_set.photos}
         self._names |= {folded(PurePosixPath(photo.path).name): photo.path for photo in test_set.photos}
         self._contents = {photo.sha256: photo.path for photo in test_set.photos}
-        self._named = {photo.sha256: photo.path for photo in named}
-        self._textured = [photo for photo in (*test_photos, *named) if not flat(photo.phash)]
+        untested = [photo for photo in named if photo.sha256 not in self._contents]
+        self._named = {photo.sha256: photo.path for photo in untested}
+        self._textured = [photo for photo in (*test_photos, *untested) if not flat(photo.phash)]
         self._phashes = phash_bits([photo.phash for photo in self._textured])
         self._limit = look_alike_bits
 

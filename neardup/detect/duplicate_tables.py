@@ -31,7 +31,9 @@ DECIDED_ROWS = (
 )
 """What the page says of groups that decisions made."""
 
-OPTIONAL = ("explained.html", "group_report.xlsx", "decoys.csv", "asked_again.csv", DECISION)
+ASKED_AGAIN = "asked_again.csv"
+"""File that lists answered pairs to look at again, in the folder of a run of `watch` and in that of `duplicates`."""
+OPTIONAL = ("explained.html", "group_report.xlsx", "decoys.csv", ASKED_AGAIN, DECISION)
 """Names of the files that some runs write and others do not."""
 LINKS = (
     ("explained.html", "What holds each group together"),
@@ -59,7 +61,7 @@ def write_duplicates(found: Duplicates, folder: Path) -> None:
     if found.decoys:
         found.decoys.write(folder)
     save_rows(folder / "unreadable.csv", LeftOut, found.unreadable)
-    left_out = ((file.path, file.reason) for file in found.unreadable[:SHEET_ROWS])
+    left_out = ((file.path, file.reason) for file in found.unreadable)
     write_table(folder / "unreadable.xlsx", ("file", "why it could not be read"), left_out)
     note = DECIDED_ROWS if found.reports else LINKED_ROWS
     links = LINKS[0 if found.verified else 1 :]
@@ -135,8 +137,8 @@ def _write_groups(found: Duplicates, folder: Path) -> None:
         columns[name.replace(" ", "_")] = pa.array([row[place] for row in reported])
     write_parquet(folder / "groups.parquet", pa.table(columns))
     if reported:
-        write_table(folder / "group_report.xlsx", COLUMNS, reported[:SHEET_ROWS])
-    names = [[found.paths[row] for row in group] for group in found.groups[:SHEET_ROWS]]
+        write_table(folder / "group_report.xlsx", COLUMNS, reported)
+    names = [[found.paths[row] for row in group] for group in found.groups]
     write_table(folder / "groups.xlsx", (), names, header=False)
 
 

@@ -183,7 +183,7 @@ class Watched:
         rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         names = ("photo", "partner", "similarity", "partner_is_new", "group", *(VERIFIED if self.verified else ()))
-        rows = [tuple(getattr(pair, name) for name in names) for pair in self.pairs[:SHEET_ROWS]]
+        rows = [tuple(getattr(pair, name) for name in names) for pair in self.pairs]
         write_table(self.folder / "pairs.xlsx", tuple(name.replace("_", " ") for name in names), rows)
         if self.verified:
             self.verified.write(self.folder, self.rows, self.reports)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -78,11 +79,16 @@ def _equal(values: Sequence[str]) -> Ints:
     return np.array(links, dtype=np.int64).reshape(-1, 2)
 
 
+def _distinct(phashes: Sequence[str]) -> tuple[Ints, npt.NDArray[np.uint64]]:
+    """Each hash once, but for empty ones: the first row that has it, int64 (m,), and its bits, uint64 (m,)."""
+    first = {phash: row for row, phash in reversed(list(enumerate(phashes))) if phash}
+    hashes = np.array([int(phash, 16) for phash in first], dtype=np.uint64)
+    return np.array(list(first.values()), dtype=np.int64), hashes
+
+
 def _look_alikes(phashes: Sequence[str], bits: int) -> Ints:
     """Links between hashes at most `bits` bits apart, int64 (m, 2), rows; each hash is compared once."""
-    first = {phash: row for row, phash in reversed(list(enumerate(phashes))) if phash}
-    rows = np.array(list(first.values()), dtype=np.int64)
-    hashes = np.array([int(phash, 16) for phash in first], dtype=np.uint64)
+    rows, hashes = _distinct(phashes)
     links = [np.empty((0, 2), dtype=np.int64)]
     for i in range(len(hashes)):
         near = rows[i + 1 :][np.bitwise_count(hashes[i + 1 :] ^ hashes[i]) <= bits]
@@ -92,9 +98,7 @@ def _look_alikes(phashes: Sequence[str], bits: int) -> Ints:
 
 def _mirror_images(phashes: Sequence[str], mirrored: Sequence[str], bits: int) -> Ints:
     """Links between hashes and those of mirror images at most `bits` bits apart, int64 (m, 2), rows."""
-    first = {phash: row for row, phash in reversed(list(enumerate(phashes))) if phash}
-    rows = np.array(list(first.values()), dtype=np.int64)
-    hashes = np.array([int(phash, 16) for phash in first], dtype=np.uint64)
+    rows, hashes = _distinct(phashes)
     links = [np.empty((0, 2), dtype=np.int64)]
     for row, phash in enumerate(mirrored):
         if phash:

@@ -1,7 +1,7 @@
 """Answered pairs that deserve a second look: a member joined their group, or a new decision contradicts the verdict."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import isnan
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from neardup.archive.notice import NEW_PHOTOS
 from neardup.decide.geometry import LINKED
+from neardup.detect.duplicate_tables import ASKED_AGAIN
 from neardup.detect.verified_pairs import by_content
 from neardup.errors import ArchiveError
 from neardup.review.asked.question import Question
@@ -17,14 +18,12 @@ from neardup.review.record.links import Links, Pair
 from neardup.review.record.photo_pair import PhotoPair
 from neardup.review.record.verdicts import DIFFERENT, SAME, Verdict
 from neardup.tables import load_table, save_rows
+from neardup.words import counted
 
 if TYPE_CHECKING:
     from neardup.decide.decision import Decision
     from neardup.detect.verified_pairs import VerifiedPairs
     from neardup.detect.watched import Watched
-
-TABLE = "asked_again.csv"
-"""File that lists what is asked again, in the folder of a run of `watch` and in that of `duplicates`."""
 
 STRONG = 0.99
 """Probability from which on a decision contradicts "different" strongly, and one minus it "same": of a hundred such
@@ -48,16 +47,21 @@ class Again(PhotoPair):
 
 def save_again(run: Path, rows: Iterable[Again]) -> Path:
     """Write what is asked again into the folder of a run of `watch`, or of `duplicates`."""
-    return save_rows(run / TABLE, Again, rows)
+    return save_rows(run / ASKED_AGAIN, Again, rows)
 
 
 def load_again(out: Path) -> list[Again]:
     """What `duplicates` and all runs of `watch` into an output folder asked again, the oldest run first."""
     rows: list[Again] = []
-    for table in [*(out / "duplicates").glob(TABLE), *sorted((out / "watch").glob(f"*/{TABLE}"))]:
+    for table in [*(out / "duplicates").glob(ASKED_AGAIN), *sorted((out / "watch").glob(f"*/{ASKED_AGAIN}"))]:
         with suppress(ArchiveError):  # a table of another version does not say which answers it is about
             rows += load_table(table, Again)
     return rows
+
+
+def announced(rows: Sequence[Again]) -> str:
+    """The sentence on how many pairs are asked again."""
+    return f"{counted(len(rows), 'answered pair')} to look at again: {ASKED_AGAIN} says which and why"
 
 
 def still_open(rows: Iterable[Again], links: Links) -> list[Question]:

@@ -243,9 +243,8 @@ class Queues:
 
     def audited(self) -> Audit:
         """What people agree on of the links that were drawn first, in whatever queue it was asked."""
-        links, pairs = self.answers.links, map(self.results.contents, self.drawn.rows.tolist())
-        certain, untold = links.certain, links.untold
-        return Audit.of(certain.get(pair) for pair in pairs if pair not in untold)
+        drawn = map(self.results.contents, self.drawn.rows.tolist())
+        return Audit.of(right for _, right in self.answers.links.judged(drawn))
 
     @property
     def settled(self) -> Bools:

@@ -337,10 +337,10 @@ def audited_links(run: Run, links: Links, seed: str) -> list[tuple[int, bool | N
         links: what the verdicts in force come to; a link of which they are not certain has None.
         seed: of the folder's audit; where it is empty nothing was ever drawn, and no link is given.
     """
-    linked, certain, untold = run.linked, links.certain, links.untold
-    pairs = [pair for pair, row in run.row_of.items() if linked[row] and pair not in untold] if seed else []
-    order = [pairs[place] for place in random_order(pairs, seed)]
-    return [(run.row_of[pair], certain.get(pair)) for pair in order]
+    linked = run.linked
+    pairs = [pair for pair, row in run.row_of.items() if linked[row]] if seed else []
+    in_order = (pairs[place] for place in random_order(pairs, seed))
+    return [(run.row_of[pair], right) for pair, right in links.judged(in_order)]
 
 
 def _prepared_photos(out: Path, base: Decision) -> frozenset[str]:

@@ -69,6 +69,5 @@ def audit_of(out: Path, links: Links) -> Audit:
         return Audit(0, 0)
     rows = table.filter(pc.equal(table["band"], "link")).to_pylist()
     pairs = list(dict.fromkeys(ordered(row["photo_sha256"], row["partner_sha256"]) for row in rows))
-    certain, untold = links.certain, links.untold
     in_order = (pairs[place] for place in random_order(pairs, drawn["seed"]))
-    return Audit.of(certain.get(pair) for pair in in_order if pair not in untold)
+    return Audit.of(right for _, right in links.judged(in_order))

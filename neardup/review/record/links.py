@@ -1,7 +1,7 @@
 """What follows from verdicts: links that must or cannot be, contradictions, agreement, and pairs to learn from."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -89,11 +89,14 @@ class Links:
         """Pair → whether it is the same, of all pairs whose answers contradict nothing."""
         return dict.fromkeys(self.must, True) | dict.fromkeys(self.cannot, False)
 
-    @property
-    def untold(self) -> frozenset[Pair]:
-        """The pairs of which whoever answered could not tell."""
+    def judged(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, bool | None]]:
+        """Pairs as an audit counts them: each with whether it is the same, None where no answer says so for certain.
+
+        Pairs of which whoever answered could not tell are passed over.
+        """
         disagreed = {verdict.pair for contradiction in self.contradictions for verdict in contradiction.apart}
-        return self.answered - self.decided.keys() - disagreed
+        certain, untold = self.certain, self.answered - self.decided.keys() - disagreed
+        return ((pair, certain.get(pair)) for pair in pairs if pair not in untold)
 
     def known_pairs(self) -> list[tuple[str, str, int]]:
         """Pairs to learn from, with 1 for the same and 0 for different; two exposures of a scene are neither."""
