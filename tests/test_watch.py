@@ -401,6 +401,17 @@ def test_thousands_of_copies_are_noticed_in_little_time(place: Place) -> None:
     assert time.process_time() - started < 60
 
 
+def test_photos_that_look_the_same_make_no_more_pairs_than_there_are_photos(place: Place) -> None:
+    """Blank pages in different bytes: 40 of them would be 780 pairs if each were held against each."""
+    names = [f"blank_{number:02}.png" for number in range(40)]
+    for number, name in enumerate(names):
+        place.photo(name, 90, other=number)
+    watched = place.watch(threshold=0.99)
+    assert [pair[:2] for pair in named(watched)] == [(names[0], name) for name in names[1:]]
+    group = max(watched.groups, key=len)
+    assert sorted(Path(member.path).name for member in group) == names
+
+
 def test_groups_do_not_chain(place: Place) -> None:
     """A is like b, b is like c, and a is not like c: the closer two are a group."""
     place.photo("c.png", 30)

@@ -1,4 +1,4 @@
-"""Which pairs `watch` verifies: those that `duplicates` would verify as well and of which a photo is new."""
+"""Which pairs `watch` looks at: those that `duplicates` would look at as well and of which a photo is new."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +15,7 @@ from neardup.encode.protocol import BATCH, Encoder
 from neardup.encode.shards import keys_of
 from neardup.search.blocks import search_all
 from neardup.search.pairs import NearPairs
-from neardup.verify.candidates import CANDIDATES, closing_pairs, leads_on
+from neardup.verify.candidates import closing_pairs, leads_on
 from neardup.verify.store import EvidenceByPair
 
 
@@ -37,7 +37,14 @@ class NewCandidates:
 
     @classmethod
     def search(
-        cls, archive: Path, store: str, encoder: Encoder, threshold: float, seen: Sighting, vectors: Vectors
+        cls,
+        archive: Path,
+        store: str,
+        encoder: Encoder,
+        threshold: float,
+        seen: Sighting,
+        vectors: Vectors,
+        most: int | None,
     ) -> "NewCandidates":
         """Search for candidates; what a former run of `watch` or `duplicates` compared is not compared again.
 
@@ -48,13 +55,14 @@ class NewCandidates:
             threshold: least similarity of a candidate.
             seen: the photos, and which are new; nothing is searched where none is.
             vectors: float32 (n, d), unit rows, of each photo.
+            most: nearest photos of each that are candidates; None for all.
         """
         contents, new = tuple(seen.path_of), np.array(seen.new, dtype=bool)
         pairs = NearPairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
         if new.any():
             # All vectors are in the store: neither device nor precision matters, for nothing is encoded for it.
             collection = Collection(archive.resolve(), store, encoder.name, "auto", "fp32", encoder.fingerprint, BATCH)
-            pairs, _ = pictures_in(search_all(collection, threshold, CANDIDATES), keys_of(contents)).of_files()
+            pairs, _ = pictures_in(search_all(collection, threshold, most), keys_of(contents)).of_files()
         return cls(contents, new, vectors, pairs)
 
     @cached_property

@@ -19,10 +19,10 @@ from neardup.encode.protocol import Encoder
 from neardup.encode.store import check_store, store_of
 from neardup.encode.vectors import embed_photos
 from neardup.errors import ArchiveError
-from neardup.search.all_pairs import near_pairs
 from neardup.search.pairs import NearPairs, checked_threshold, joined
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, claim
+from neardup.verify.candidates import CANDIDATES
 from neardup.verify.store import EVIDENCE, read_evidence
 from neardup.verify.verifier import Verifier, evidence_fingerprint
 from neardup.words import counted
@@ -70,12 +70,12 @@ def watch(
         items = [(path, content) for content, path in seen.path_of.items()]
         _say_what_is_seen(archive, memory, seen, threshold, say)
         vectors = embed_photos(items, archive, encoder, store=store, max_pixels=settings.max_pixels).vectors
-        verified = None
+        verified, most = None, CANDIDATES if verification else None
+        candidates = NewCandidates.search(archive, store, encoder, threshold, seen, vectors, most)
         if verification:
-            candidates = NewCandidates.search(archive, store, encoder, threshold, seen, vectors)
             verifier = Verifier.of_folder(archive, seen.path_of, out / STATE, settings.max_pixels)
             verified = _verified(candidates, seen, verifier, out, verification)
-        near = verified.pairs if verified else near_pairs(vectors, np.flatnonzero(seen.new), threshold)
+        near = verified.pairs if verified else candidates.of_new
         found = _pairs_and_groups(near, seen, verified, *_groups(near, vectors, threshold, verified))
         run = _number(out, memory) if seen.noticed else 0
         folder = out / "watch" / f"{run:04d}" if run else None
