@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from neardup import __version__
-from neardup.approach import Approach, examples_of, known_pairs_of
+from neardup.approach import WITHOUT_LEGENDS, Approach, examples_of, known_pairs_of
 from neardup.archive.captions import load_captions
+from neardup.archive.known_pairs import tested_after_all
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
 from neardup.encode.encoder import limits_of, load_encoder
@@ -31,6 +32,7 @@ from neardup.measure.report import write_report
 from neardup.settings.schema import Settings
 from neardup.stages import STATE, Stage, digest_file, digest_of
 from neardup.train.epochs import EpochResult, learned_from, normalised, read_numbers
+from neardup.words import counted
 
 COMPARE_STEP = 6
 """Version of the step that writes comparison and report; bumped when its result changes for equal inputs."""
@@ -150,6 +152,9 @@ def make_checkpoint(
     if approach.recipe is None:
         save_encoder(settings.encoder, checkpoint)
         return stage.finish([checkpoint], _normalise(approach, say))
+    if approach.name not in WITHOUT_LEGENDS and (tested := tested_after_all(approach.out)):
+        photos = counted(len(tested), "training photo")
+        say(f"{approach.name}: left out {photos} that known pairs call the same as a test photo")
     job = Job(
         examples_of(approach),
         settings.encoder,

@@ -12,13 +12,19 @@ from PIL import Image
 
 from neardup.approach import Approach
 from neardup.archive.captions import translate_training_set
+from neardup.archive.known_pairs import KNOWN_PAIRS, KnownPair
+from neardup.archive.testset import TestSet
+from neardup.archive.trainingset import TrainingSet
 from neardup.encode.encoder import load_encoder
 from neardup.encode.trainable import load_trainable
 from neardup.experiment import comparison_stage, steps_of
 from neardup.measure.distractors import drawing
 from neardup.settings.schema import Recipe, Settings, TranslateSettings
 from neardup.stages import STATE, Stage, write_json
+from neardup.tables import save_rows
+from neardup.train.examples import training_examples
 from neardup.train.finetune import Example, train
+from neardup.tuning import Tuning
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -60,6 +66,22 @@ def test_another_legend_or_caption_is_another_checkpoint(
     before = Approach(name, out, SETTINGS, "base").checkpoint.key
     edit(out / table, column)
     assert Approach(name, out, SETTINGS, "base").checkpoint.key != before
+
+
+def test_a_legend_of_what_a_known_pair_calls_a_test_photo_is_not_learned_from(translated: Path, tmp_path: Path) -> None:
+    """It is left out and said, and what was learned with it is learned again; a pair of two others changes nothing."""
+    out = tmp_path / "results"
+    shutil.copytree(translated, out)
+    tested, *trained = (TestSet.load(out).photos[0].sha256, *(photo.sha256 for photo in TrainingSet.load(out).photos))
+    approach, examples = Approach("fine-tuned", out, SETTINGS, "base"), training_examples(out)
+    keys = [approach.checkpoint.key, Tuning(out, SETTINGS, "base").key]
+    save_rows(out / KNOWN_PAIRS, KnownPair, [KnownPair(tested, trained[0], 0), KnownPair(trained[0], trained[1], 1)])
+    assert [approach.checkpoint.key, Tuning(out, SETTINGS, "base").key] == keys
+    save_rows(out / KNOWN_PAIRS, KnownPair, [KnownPair(trained[0], tested, 1)])
+    assert training_examples(out) == [example for example in examples if example.photo != trained[0]]
+    assert len(examples) == len(trained)
+    assert approach.checkpoint.key != keys[0]
+    assert Tuning(out, SETTINGS, "base").key != keys[1]
 
 
 def test_zero_shot_depends_on_no_legend(translated: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neardup.archive.testset import TestSet
+from neardup.archive.trainingset import TrainingSet
 from neardup.tables import load_table
 
 KNOWN_PAIRS = "known_pairs.csv"
@@ -52,3 +53,16 @@ def same_as_tested(out: Path) -> frozenset[str]:
         pictures.merge(pair.first, pair.second)
     reached = [picture for picture in pictures.subsets() if picture & tested]
     return frozenset().union(*reached) - tested
+
+
+def tested_after_all(out: Path) -> list[str]:
+    """The photos of the training set, by their SHA-256, that known pairs call the same as a photo of the test set.
+
+    Nothing else tells of them: neither their bytes nor their perceptual hashes do. They must not be trained on.
+
+    Raises:
+        ArchiveError: nothing has been prepared in `out`, or the table of known pairs has other columns.
+    """
+    if not (out / KNOWN_PAIRS).is_file():
+        return []
+    return sorted(same_as_tested(out) & {photo.sha256 for photo in TrainingSet.load(out).photos})

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from neardup.archive.captions import load_captions
-from neardup.archive.known_pairs import same_as_tested
+from neardup.archive.known_pairs import same_as_tested, tested_after_all
 from neardup.archive.scan import scan_archive
 from neardup.archive.trainingset import TrainingSet
 from neardup.errors import ArchiveError
@@ -15,7 +15,7 @@ from neardup.words import counted, typed
 
 
 def training_examples(out: Path, max_pixels: int = MAX_PIXELS) -> list[Example]:
-    """The training photos with their captions, in the order of the sheet.
+    """The training photos with their captions, in the order of the sheet; none that a known pair shows to be tested.
 
     Args:
         out: the output folder, prepared and translated.
@@ -24,7 +24,8 @@ def training_examples(out: Path, max_pixels: int = MAX_PIXELS) -> list[Example]:
     Raises:
         ArchiveError: nothing has been prepared in `out`, or legends have come since it was translated.
     """
-    captions, photos = load_captions(out), TrainingSet.load(out).photos
+    captions, tested = load_captions(out), set(tested_after_all(out))
+    photos = [photo for photo in TrainingSet.load(out).photos if photo.sha256 not in tested]
     if missing := {photo.legend for photo in photos} - captions.keys():
         raise ArchiveError(
             f"captions.csv lacks {counted(len(missing), 'legend')} of the training set: run `neardup translate --out "
