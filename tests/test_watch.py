@@ -412,6 +412,27 @@ def test_photos_that_look_the_same_make_no_more_pairs_than_there_are_photos(plac
     assert sorted(Path(member.path).name for member in group) == names
 
 
+@pytest.mark.parametrize("name", ["0_new.png", "z_new.png"])
+def test_a_new_photo_that_looks_as_known_ones_is_paired_with_what_is_near_them(place: Place, name: str) -> None:
+    """Whatever it is called: one of these stands for all, and it is the new one. Its group has all of them."""
+    place.photo("a_again.png", 0, other=1)
+    place.watch()
+    place.photo(name, 0, other=2)
+    watched = place.watch()
+    assert {pair[:2] for pair in named(watched)} == {(name, "a.png"), (name, "a_again.png"), (name, "b.png")}
+    (group,) = watched.groups
+    assert {Path(member.path).name for member in group} == {name, "a.png", "a_again.png", "b.png"}
+
+
+def test_known_photos_that_look_the_same_are_all_in_the_group_of_a_new_one(place: Place) -> None:
+    """One of them stands for both in the pair; the news would otherwise lack the other."""
+    place.photo("b_again.png", 10, other=1)
+    place.watch()
+    place.photo("new.png", 5)
+    (group,) = place.watch().groups
+    assert {Path(member.path).name for member in group} == {"new.png", "a.png", "b.png", "b_again.png"}
+
+
 def test_groups_do_not_chain(place: Place) -> None:
     """A is like b, b is like c, and a is not like c: the closer two are a group."""
     place.photo("c.png", 30)

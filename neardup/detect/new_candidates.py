@@ -14,6 +14,7 @@ from neardup.encode.collection import Collection
 from neardup.encode.protocol import BATCH, Encoder
 from neardup.encode.shards import keys_of
 from neardup.search.blocks import search_all
+from neardup.search.exact_copies import EQUAL
 from neardup.search.pairs import NearPairs
 from neardup.verify.candidates import closing_pairs, leads_on
 from neardup.verify.store import EvidenceByPair
@@ -27,13 +28,16 @@ class NewCandidates:
         contents: SHA-256 of each photo.
         new: bool (n,), which photos are new.
         vectors: float32 (n, d), unit rows, of each photo.
-        pairs: all candidates, of two known photos as well, best first.
+        pairs: all candidates, of two known photos as well, best first. Of photos with equal vectors one stands for
+            the others, a new one if there is one.
+        equal: pairs of that photo and each of the others.
     """
 
     contents: tuple[str, ...]
     new: Bools
     vectors: Vectors
     pairs: NearPairs
+    equal: NearPairs
 
     @classmethod
     def search(
@@ -58,12 +62,16 @@ class NewCandidates:
             most: nearest photos of each that are candidates; None for all.
         """
         contents, new = tuple(seen.path_of), np.array(seen.new, dtype=bool)
-        pairs = NearPairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+        pairs = equal = NearPairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
         if new.any():
             # All vectors are in the store: neither device nor precision matters, for nothing is encoded for it.
             collection = Collection(archive.resolve(), store, encoder.name, "auto", "fp32", encoder.fingerprint, BATCH)
-            pairs, _ = pictures_in(search_all(collection, threshold, most), keys_of(contents)).of_files()
-        return cls(contents, new, vectors, pairs)
+            rows = np.argsort(~new, kind="stable")  # the first photo of a picture stands for it
+            pictures = pictures_in(search_all(collection, threshold, most), keys_of(contents)[rows])
+            found, kinds = pictures.of_files()
+            pairs = NearPairs(rows[found.left], rows[found.right], found.similarities)
+            equal = pairs.take(kinds == EQUAL)
+        return cls(contents, new, vectors, pairs, equal)
 
     @cached_property
     def of_new(self) -> NearPairs:

@@ -76,7 +76,8 @@ def watch(
             verifier = Verifier.of_folder(archive, seen.path_of, out / STATE, settings.max_pixels)
             verified = _verified(candidates, seen, verifier, out, verification)
         near = verified.pairs if verified else candidates.of_new
-        found = _pairs_and_groups(near, seen, verified, *_groups(near, vectors, threshold, verified))
+        linked = joined([near, candidates.equal])  # what looks like a photo of a pair belongs to its group
+        found = _pairs_and_groups(near, seen, verified, *_groups(linked, vectors, threshold, verified))
         run = _number(out, memory) if seen.noticed else 0
         folder = out / "watch" / f"{run:04d}" if run else None
         facts = threshold, encoder.name, encoder.fingerprint
