@@ -136,9 +136,7 @@ def _laid(first: Prepared, second: Prepared, match: Match) -> tuple[LaidPair, Co
     pixels = compare(laid)
     if perspective := perspective_of(match.candidates, match.transform, first.size, second.size):
         in_perspective = replace(laid, transform=perspective)
-        if (
-            compare(in_perspective).correlation >= pixels.correlation
-        ):  # the pixels, to which it was not fitted
+        if compare(in_perspective).correlation >= pixels.correlation:  # the pixels, to which it was not fitted
             laid = in_perspective
     return laid, pixels
 
