@@ -95,7 +95,7 @@ class VerifiedPairs:
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """How many pairs were verified and confirmed, are links, are to be reviewed, are too unlikely for that."""
+        """Numbers of pairs that were verified, confirmed or judged, that are links, to be reviewed or too unlikely."""
         verified = [found for found in self.evidence if found]
         shown = self.shown.tolist()
         to_review = [
@@ -189,7 +189,7 @@ class VerifiedPairs:
     def _weakest(
         self, number_of: Mapping[int, int], report_of: Mapping[int, GroupReport], most: int
     ) -> list[tuple[int, int]]:
-        """The pair to draw of each of the first groups: the weakest that holds it together, else the most alike."""
+        """Choose a pair to draw of each of the first groups: the weakest that holds it together, or the most alike."""
         links = {
             number: (report.weakest.left, report.weakest.right)
             for number, report in report_of.items()

@@ -107,7 +107,7 @@ class PairSearch:
 
     @classmethod
     def unplanned(cls, dimension: int, threshold: float) -> "PairSearch":
-        """The search of few vectors: without components, it prunes nothing and multiplies whole blocks of vectors."""
+        """Plan a search of few vectors: without components, it prunes nothing and multiplies whole vectors."""
         return cls(threshold, np.empty((dimension, 0)), _rotation(1))
 
     def cost(self, sample: Vectors) -> float:
@@ -125,7 +125,7 @@ class PairSearch:
 
     @property
     def slack(self) -> float:
-        """More than any float32 product of two unit rows errs by, d eps / 2 in any order of summation, and its limit.
+        """Bound on the error of a float32 product of unit rows (d eps / 2 in any order of summation) and of its limit.
 
         It also covers the float64 sums behind the sketches, which err by less than d 1e-15 in r² and by its root in r.
         """
@@ -367,7 +367,7 @@ def near_pairs(
 
 
 def _squared_lengths(vectors64: Floats, rows: Ints) -> Floats:
-    """The squared lengths of float64 vectors, which must be near 1; an error names a vector by its number in `rows`."""
+    """Compute the squared lengths of float64 vectors; an error names, by `rows`, a vector whose length is not 1."""
     squares: Floats = np.vecdot(vectors64, vectors64)
     odd = np.flatnonzero(~(np.abs(np.sqrt(squares) - 1) <= UNIT))
     if len(odd):
