@@ -37,7 +37,7 @@ class TrainingPhoto:
         workbook: the workbook that has the legend, relative to the archive.
         sheet: the sheet's name.
         row: the row as Excel counts.
-        page: number of the page, or None.
+        page: number of the page, or empty.
         photo: number of the photo in the sheet.
         phash: perceptual hash, 16 hex digits.
         phash_mirrored: perceptual hash of its mirror image.

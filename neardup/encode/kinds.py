@@ -265,7 +265,7 @@ class DualEncoder(VisionEncoder):
 
     @classmethod
     def fingerprint_of(cls, model: Any, image_processor: Any) -> str:
-        """What ONNX Runtime's encoder of the same checkpoint has too: either computes it."""
+        """The fingerprint, the same as that of ONNX Runtime's encoder of this checkpoint: their vectors are equal."""
         weights = {
             name: weight.detach().float().cpu().numpy()
             for name, weight in model.state_dict().items()
