@@ -87,8 +87,7 @@ class Tower:
 
     @torch.no_grad()
     def states_of(self, single: Tensor) -> Tensor:
-        """Compute the states of a single input, (1, …), for the cache: those of `below`, or only those that `above`
-        reads.
+        """States of a single input, (1, …), for the cache: those of `below`, or only those that `above` reads.
 
         A single input gives the same to the last bit whenever it is computed, so that a resumed run agrees.
         """
@@ -263,7 +262,7 @@ def _dense(pooler: Any) -> list[nn.Module]:
 
 
 class FullLength(nn.Module):
-    """The embeddings of a SigLIP's texts: it reads padding as it reads words, and always as many tokens in all."""
+    """The embeddings of a SigLIP's texts: it attends to padding as to words, and always to as many tokens in all."""
 
     def __init__(self, tower: Any) -> None:
         """Take those of a `SiglipTextModel`."""

@@ -57,7 +57,7 @@ class Queries:
 
     @property
     def variants(self) -> list[tuple[Path, str, str]]:
-        """Path of each written file, the photo that it shows, and the end of its name, such as `_flip`, or nothing."""
+        """List each written file's path, the photo that it shows, and its suffix, such as `_flip`, or empty."""
         variants = [(photo, variant) for photo in self.photos for variant in ("", *VARIANTS)]
         return [(file, photo, variant) for file, (photo, variant) in zip(self.written, variants, strict=True)]
 
