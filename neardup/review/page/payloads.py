@@ -1,4 +1,4 @@
-"""What the browser is told of a pair, as plain values, and what is kept with a verdict of what a person saw."""
+"""A pair's data for the browser, and the record, kept with a verdict, of what a person saw."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ from neardup.verify.picture import LEAST_TERM
 from neardup.verify.relation import relation_of
 
 MADE_WITH = ("threshold", "thresholds", "encoder", "fingerprint", "verifier", "decision")
-"""Fields of `duplicates.json` that are kept with each verdict: by them one knows later what the machine was."""
+"""Fields of `duplicates.json` that are kept with each verdict to identify the machine's version later."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Photos as the page shows them: decoded and encoded anew, once for each content and size, never passed through."""
+"""Photos as the page shows them: always decoded and re-encoded, once per content and size, never the raw file."""
 
 import hashlib
 import os
@@ -98,11 +98,11 @@ class Pictures:
                 self._pool.submit(self._try, sha256)
 
     def close(self) -> None:
-        """Wait for no picture that nobody waits for."""
+        """Cancel pictures that nobody waits for."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _try(self, sha256: str) -> None:
-        with suppress(NeardupError, OSError):  # whoever asks for the picture is told
+        with suppress(NeardupError, OSError):  # the error is raised again when the picture is requested
             self.jpeg(sha256, LARGE)
 
     def _content(self, sha256: str) -> bytes:

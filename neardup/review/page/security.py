@@ -1,8 +1,8 @@
-"""Who may ask the review page: this machine, or whoever holds the token; and no page of another site through them.
+"""Access to the review page: for this machine or holders of the token, and not for other sites through their browsers.
 
-A browser sends what any site tells it to, also to 127.0.0.1. So the name by which the server is asked (Host) must be
-its own, which stops names that are bound to another address; whatever changes something must come from a page of ours
-(Origin) and be of a type that no form can send; and a page of ours loads and runs only what lies here.
+A browser sends what any site tells it to, even to 127.0.0.1. The name by which the server is addressed (Host) must
+therefore be its own, which stops DNS rebinding. Requests that change something must come from the server's own pages
+(Origin) and have a type that no form can send. These pages load and run only local files.
 """
 
 import hmac
@@ -47,7 +47,7 @@ def is_loopback(host: str) -> bool:
 
 
 def new_token() -> str:
-    """A token that nobody guesses: 256 random bits."""
+    """Make an unguessable token of 256 random bits."""
     return secrets.token_urlsafe(32)
 
 
