@@ -55,7 +55,7 @@ def try_trial(tuning: Tuning, trial: optuna.Trial, number: int, tracking: Tracki
 def _log_epochs(
     tuning: Tuning, trial: optuna.Trial, tracking: Tracking, parent: str | None
 ) -> Callable[[EpochResult], None]:
-    """A callback that logs each epoch of a trial as it ends, and falls silent for good once the server is away."""
+    """Make a callback that logs each epoch of a trial as it ends, and stops for good once the server is unreachable."""
     away = parent is None
 
     def on_epoch(_epoch: EpochResult) -> None:
@@ -157,7 +157,7 @@ def publish_study(
 
 
 def show_study(tuning: Tuning, best: FrozenTrial, gain: Figure) -> None:
-    """Put the best recipe and what it brought into the Prefect UI."""
+    """Show the best recipe and its gain in the Prefect UI."""
     lines = [
         f"Trial {best.number} is the best: {', '.join(f'{name} = {value}' for name, value in best.params.items())}.",
         f"Gain in nDCG on the test set over {REFERENCES[tuning.reference]}: {points(gain)}.",

@@ -23,7 +23,7 @@ from tasks.tracking import Tracking, is_logged, metric_name
 
 @task(name="recalibrate", cache_policy=NO_CACHE, retry_condition_fn=outside_fault, **RETRY)
 def fit_again(out: Path) -> Recalibration | None:
-    """Fit the decision of an output folder again with its verdicts, or a team's; None where nobody ever gave one."""
+    """Fit the decision of an output folder again with its own or a team's verdicts; None if there never were any."""
     kept = kept_verdicts(out)
     if kept is None:
         return None
