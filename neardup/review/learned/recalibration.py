@@ -32,8 +32,10 @@ from neardup.words import counted
 RECALIBRATE_STEP = 3
 """Version of the step; raised when its result changes for equal verdicts."""
 LEARNT_FROM = ("review", "import")
-"""The queues whose verdicts a decision is fitted with: what the machine asked, on the page or in a workbook.
-Verdicts on hits of a search are a sample of nothing, and the audit only measures."""
+"""Queues whose verdicts a decision is fitted with: what the machine asked, on the page or in a workbook.
+
+Verdicts on the hits of a search are a sample of nothing, and the audit only measures.
+"""
 LEAST_VERDICTS = 30
 """Least verdicts for fitting two numbers: with fewer, the shift is uncertain by more than one log-odds."""
 LEAST_OF_EACH = 5
