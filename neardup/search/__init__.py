@@ -1,6 +1,6 @@
 """Search for near pairs and nearest photos among vectors: exact by default, approximate on request.
 
-In: vectors. Out: hits and pairs with their similarities. May import the ground, `archive` and `encode`.
+In: vectors. Out: hits and pairs with their similarities. Imports the ground, `archive` and `encode`.
 """
 
 import sys
