@@ -140,8 +140,8 @@ def sync(*paths: Path, root: Path) -> None:
 
     Args:
         paths: the files and folders.
-        root: the names in it, and in all folders between it and a path, are flushed too, for a file without a name is
-            lost.
+        root: folder whose entries are flushed too, as are those of all folders between it and a path: a file whose
+            entry is lost is lost.
     """
     everything = set(paths)
     for path in paths:
@@ -189,7 +189,7 @@ def alone(out: Path, say: Callable[[str], object]) -> Iterator[None]:
 
     Args:
         out: the output folder; made where it is not there yet.
-        say: is told if there is somebody to wait for.
+        say: called with a sentence if another process works in the folder.
     """
     (out / STATE).mkdir(parents=True, exist_ok=True)
     # A soft lock, which filelock falls back to where a file system has no locks, would outlive a killed process.
@@ -336,7 +336,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def _state(path: Path) -> str | None:
     """Digest of the name, size and times of a file, or of all files in a folder: an edit gives another one.
 
-    The time of the last change of the entry (ctime) counts too, for a program can set back that of the last writing.
+    The time of the last metadata change (ctime) counts too, because a program can reset that of the last modification.
 
     Returns:
         None if a file was changed so lately that another change might go unnoticed.

@@ -93,8 +93,8 @@ def _fitting(row: Sequence[Value]) -> Sequence[Value]:
 def write_text(sheet: Any, row: int, column: int, text: str, form: Format | None = None) -> None:
     """Write text into a cell of one of xlsxwriter's sheets, cut to what a cell holds.
 
-    xlsxwriter puts text from `<r>` to `</r>` into the file as it is, for it marks text of two fonts so; written as text
-    of two fonts, which are the same, it is read back as it was.
+    xlsxwriter copies text from `<r>` to `</r>` into the file without escaping, as its mark-up for several fonts;
+    written as text of two equal fonts, it is read back unchanged.
     """
     text = encodable(text)[:CELL_LENGTH]
     if text.startswith("<r>") and text.endswith("</r>"):
@@ -149,7 +149,7 @@ def encodable(text: str) -> str:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Value]]) -> Path:
-    """Write a table as CSV, UTF-8, whole or not at all; text that a spreadsheet would take for a formula is guarded."""
+    """Write a table as CSV in UTF-8, atomically; text that a spreadsheet would take for a formula is escaped."""
     with (
         replacing(path) as partial,
         partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,

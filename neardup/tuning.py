@@ -163,7 +163,7 @@ class Tuning:
 
     def ask(self, study: optuna.Study) -> optuna.Trial:
         """The next trial, its parameters drawn."""
-        # The sampler starts anew at each trial, so that a study goes on as if it had not been killed.
+        # The sampler is made anew for each trial, so that a study continues as if it had not been killed.
         earlier = sum(trial.state in {*ENDED, TrialState.RUNNING} for trial in study.trials)
         study.sampler = optuna.samplers.TPESampler(
             n_startup_trials=STARTUP_TRIALS, seed=self.settings.tune.seed + earlier

@@ -62,7 +62,7 @@ def _empty_database(package: Package) -> Path:
 
 
 def _copy_database(source: Path, target: Path, package: Package) -> None:
-    """Copy an SQLite database that may be in use, whole or not at all, if it has the schema and was never used.
+    """Copy an SQLite database that may be in use, atomically, if it has the schema and was never used.
 
     Raises:
         OSError: the copy cannot be written.

@@ -72,7 +72,7 @@ def _source(client: MlflowClient, name: str) -> tuple[str, list[object]]:
 
 
 def _fetch(source: str, folder: Path) -> None:
-    """Download a model, whole or not at all."""
+    """Download a model atomically."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent) as partial:
         model = Path(partial) / "model"

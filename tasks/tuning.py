@@ -23,7 +23,7 @@ from tasks.running import RETRY, outside_fault
 from tasks.tracking import Tracking, is_logged
 
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
-"""MLflow's word for how a trial ended; one that is missing here goes on."""
+"""State of a finished trial → MLflow's status; a trial in any other state is running."""
 REFERENCES = {"fine-tuned": "the default recipe", "zero-shot": "the encoder without any training"}
 """Approach that `tuned` is compared with → what a sentence calls it."""
 

@@ -55,7 +55,7 @@ class LiveView(logging.Handler):
         self._spinner = Spinner("dots")
 
     def __hash__(self) -> int:
-        """Handlers are told apart by identity."""
+        """Hash by identity, as handlers are compared."""
         return id(self)
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -150,7 +150,7 @@ class Duplicates:
         return self.decoys.summary if self.decoys else unknown
 
     def facts(self) -> dict[str, object]:
-        """Counts, and what they were made with, for the file of facts."""
+        """Counts, and what they were made with, for `duplicates.json`."""
         return {
             "summary": self.summary,
             "rule": self.collection.rule,

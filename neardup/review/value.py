@@ -1,4 +1,4 @@
-"""What verdicts buy: groups after so many, answered from a ground truth by keys in a browser, against asking at random.
+"""How verdicts improve groups: answers from a ground truth, by keys in a browser, compared with a random order.
 
 `python -m neardup.review.value OUT FOUND …` takes folders of `prepare` and of `duplicates OUT/test_dataset` in turn.
 """

@@ -87,7 +87,7 @@ class VisionLearner:
         self.device = self.processes.device if several else torch.device(pick_device(device))
         self.bf16 = _bf16(recipe, self.device)
         self.recipe = recipe
-        # CLIP has no dropout; `eval` turns it off where a checkpoint sets one, for a resumed run would draw otherwise.
+        # CLIP has no dropout; `eval` turns off what a checkpoint sets, as a resumed run would draw other numbers.
         model: Any = clip.model
         # A CPU's convolutions take two thirds of the time where the channels of a pixel lie together.
         self.model = model.eval().to(self.device, memory_format=torch.channels_last)
@@ -156,7 +156,7 @@ class VisionLearner:
         return self.share_of(len(batch))
 
     def share_of(self, count: int) -> slice:
-        """The slice of so many rows that this process embeds."""
+        """Slice of `count` rows that this process embeds."""
         return own_rows(count, self.processes.process_index, self.processes.num_processes)
 
     def embed_photos(self, states: Tensor) -> Tensor:

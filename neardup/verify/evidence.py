@@ -41,7 +41,7 @@ class Evidence:
             0 where nothing agrees.
         transform: from the first photo to the second; None where no transform is plausible. It is affine, or projective
             where that is clearly truer (`perspective_of`); mirror, coverage, rotation, scale, squeeze, correlation and
-            detail are those of the affine one even then, for the probability of a pair goes by them.
+            detail are those of the affine one even then, because the probability of a pair goes by them.
         mirrored: whether the transform turns left into right.
         coverage_first: share of the first photo that the second one shows, 0 to 1.
         coverage_second: share of the second photo that the first one shows, 0 to 1.

@@ -191,7 +191,7 @@ class Round:
 
 
 def begun(aligned: AlignedPair) -> tuple[Round, ...]:
-    """Match tones, then once more without what was painted over: the rounds that `settle` goes on from.
+    """Match tones, then once more without what was painted over: the rounds from which `settle` continues.
 
     What was painted over distorts the tones at first, so that much else differs: no border is cut off in these rounds.
 

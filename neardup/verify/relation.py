@@ -102,8 +102,8 @@ class Relation:
         other_exposure: whether tones fit so badly that the photos may be two exposures of a scene: a hint.
         doubtful: whether so few points agree, and tones fit so badly, that the match may be mere likeness: a hint.
         plain: whether what surrounds a crop in the other photo is plain: a margin, a mount or empty ground.
-        montage: the photo that may be a montage or page of which the other is a part: a hint, for a narrow crop of a
-            single picture has the same numbers.
+        montage: the photo that may be a montage or page of which the other is a part: a hint, because a narrow crop of
+            a single picture has the same numbers.
         framed: the photo in which a mount, a text or another picture takes the place of what the other photo shows
             there; it is left out of the shares and the places.
         retouched: boxes in the first photo where the second one seems to differ: a hint; none where the match is

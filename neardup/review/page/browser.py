@@ -41,7 +41,7 @@ def served(out: Path) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
 
 @contextmanager
 def chromium_page() -> Iterator["Page"]:
-    """A page of Chromium without a window, for the length of a block.
+    """Context that opens a page of Chromium without a window.
 
     Raises:
         ConfigError: there is no Chromium.

@@ -95,7 +95,7 @@ class Groups:
 
     @cached_property
     def _composed_paths(self) -> pa.StringArray:
-        """The path of each photo with composed accents; made once, for there may be a hundred thousand."""
+        """The path of each photo with composed accents, cached because there may be a hundred thousand."""
         return pa.array(map(composed, self._results.paths.to_pylist()), pa.string())
 
     def named(self, name: str) -> Ints:

@@ -67,7 +67,7 @@ class Pages:
         return HTMLResponse(html, headers={"Vary": "Accept-Language, Cookie"})
 
     def task(self, words: Words, task: Task, queue: str, *, turned: bool = False) -> dict[str, Any]:
-        """A pair as the browser is told of it: as plain values, and as the part of the page that shows it.
+        """Make a pair's data for the browser: plain values, and the part of the page that shows it.
 
         Args:
             words: the browser's.

@@ -25,7 +25,7 @@ QUALITY = 85
 MOST_POINTS = 40
 """Matched points that a pair shows: more of them hide the photo."""
 WORKERS = max(2, (os.cpu_count() or 2) // 2)
-"""Pictures that are made ahead at once; half the cores, so that whoever waits for a picture gets the other half."""
+"""Threads that make pictures ahead: half the cores, so that the other half serves pictures that a person waits for."""
 
 
 class Pictures:
@@ -124,7 +124,7 @@ class Pictures:
         return self._cache / str(side) / sha256[:2] / f"{sha256}.jpg"
 
     def _make(self, data: bytes, sha256: str, sides: Iterable[int]) -> None:
-        """Decode a photo and write its pictures, each whole or not at all."""
+        """Decode a photo and write its pictures, each atomically."""
         sides = sorted(sides, reverse=True)
         image = read_image(data, max_pixels=self._limit, draft=sides[0])
         for side in sides:

@@ -52,7 +52,7 @@ def new_token() -> str:
 
 
 def names_of(host: str, port: int, others: tuple[str, ...] = ()) -> frozenset[str]:
-    """What the Host header may be, in lower case, for a server on an interface and port.
+    """List the allowed Host headers, in lower case, of a server on an interface and port.
 
     Args:
         host: the interface.
@@ -116,7 +116,7 @@ class Guard:
         return morsel is not None and hmac.compare_digest(morsel.value.encode(), self._token.encode())
 
     def _entry(self, scope: Scope) -> Response:
-        """Give the cookie to whoever opens the printed address, and nothing to others."""
+        """Set the cookie for a request of the printed address, and refuse others."""
         query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
         if scope["method"] != "GET" or not hmac.compare_digest(query.pop("token", "").encode(), self._token.encode()):
             return PlainTextResponse("open the address that `neardup review` printed: it ends with the token", 403)

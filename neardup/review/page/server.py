@@ -65,7 +65,7 @@ def _answer_errors(app: FastAPI, pages: Pages) -> None:
     """Answer every error of neardup with its sentence."""
 
     def answer(request: Request, sentence: str, status: int) -> Response:
-        """The sentence on a page for whoever opened an address, as JSON for a script."""
+        """Send the sentence as a page to a person, or as JSON to a script."""
         if "text/html" in request.headers.get("accept", ""):
             with suppress(NeardupError):  # an error may prevent rendering every page
                 page = pages.page(request, "review_base", "", fault=sentence)

@@ -92,7 +92,7 @@ class Links:
     def judged(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, bool | None]]:
         """Pairs as an audit counts them: each with whether it is the same, None where no answer says so for certain.
 
-        Pairs of which whoever answered could not tell are passed over.
+        Pairs whose only answers are `cannot tell` are skipped.
         """
         disagreed = {verdict.pair for contradiction in self.contradictions for verdict in contradiction.apart}
         certain, untold = self.certain, self.answered - self.decided.keys() - disagreed

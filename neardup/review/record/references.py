@@ -37,7 +37,7 @@ class References:
             os.close(handle)
 
     def _cut(self) -> bool:
-        """Whether the file ends within a line, because whoever wrote it was killed."""
+        """Whether the file ends within a line, because its writer was killed."""
         data = self._file.read_bytes()
         return bool(data) and not data.endswith(b"\n")
 
