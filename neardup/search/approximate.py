@@ -37,7 +37,7 @@ class Recall:
 
     Attributes:
         top: hits per photo that were searched for, without the photo itself.
-        effort: photos that a search compares with a query (HNSW's `efSearch`).
+        effort: size of a search's list of candidates (HNSW's `efSearch`).
         recall: share of the `top` most similar photos that are found, 0 to 1; higher is better.
         photos: how many photos were searched for.
     """
