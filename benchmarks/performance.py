@@ -65,9 +65,9 @@ GROUPS = 5_000
 SHOWN = 60
 """Pairs of the topic review that have photos on the disk: those that come first in the queue."""
 ANSWERS = 40
-"""Answers that are clocked."""
+"""Number of answers that are timed."""
 PAUSE_S = 0.9
-"""Seconds between two answers: a person who knows at once needs as long."""
+"""Seconds between two answers, as a person needs who knows the answer at once."""
 COLLECTED = (1000, 10_000)
 """Photos of the topic collection; ten thousand take some seven minutes."""
 QUARTER = 256
@@ -96,7 +96,7 @@ and 1,080 for Excel ([measured](log.md) on 2026-11-27). So the rows of a table c
 
 ![Seconds for all pairs by the number of vectors, and for photos by theirs]({growth})
 """
-"""What stands above the figures, in Markdown."""
+"""Introduction of the page, in Markdown."""
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
@@ -112,7 +112,7 @@ CLOCK = """() => {
     requestAnimationFrame(look);
   }, true);
 }"""
-"""What clocks each answer in the browser: from the key down until the page says that another pair is drawn."""
+"""Script that times each answer in the browser, from the key press until another pair is drawn."""
 
 
 def measure_review(photos: Path, work: Path) -> list[Measured]:

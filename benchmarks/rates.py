@@ -27,7 +27,7 @@ from neardup.images import read_image
 from neardup.stages import replacing
 
 PASSES = 3
-"""Passes that are clocked: the fewest whose median lies between a slowest and a fastest."""
+"""Number of timed passes: the least whose median lies between a slowest and a fastest."""
 SMALL = (500, 375)
 """Width and height in pixels of a small photo on the web."""
 SCAN = (3000, 2000)
@@ -54,7 +54,7 @@ PEER = "#b8b4a8"
 
 @dataclass(frozen=True)
 class Speed:
-    """How many a second: the median of the passes, the slowest and the fastest."""
+    """Units a second: median of the passes, slowest and fastest."""
 
     median: float
     least: float
@@ -67,9 +67,9 @@ class Measured:
 
     Attributes:
         task: what was done, the same text for all methods that are compared.
-        method: what did it, neardup or a peer, as the page names it.
+        method: neardup or a peer, as the page names it.
         unit: what is counted.
-        speed: so many a second.
+        speed: units a second.
         peak_mb: the most memory (MB of 10^6 bytes) that its process held, libraries included.
         note: what a reader must know beside it, such as how far the result is from the reference.
     """
@@ -197,7 +197,7 @@ def machine() -> str:
 
 
 def on_cores(cores: int, make: Callable[..., Callable[[], object]], *inputs: Any) -> Callable[[], object]:
-    """Keep this process, and those that it starts, on so many cores: a loader's process would else be one more."""
+    """Restrict this process, and those that it starts, to a number of cores, including a loader's processes."""
     os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[-cores:]))
     torch.set_num_threads(cores)
     return make(*inputs)

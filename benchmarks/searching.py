@@ -58,17 +58,17 @@ VERIFIED = 256
 PRINTS = 8
 """Press copies of each: 2,048 pairs, from which on neardup verifies by processes."""
 SLOWER = 8
-"""Of so many pairs the plain loop takes one: where pairs match it would need a minute a pass."""
+"""The plain loop takes one pair of this many, as matching pairs would otherwise need a minute a pass."""
 WORKERS = (1, 2)
 """Dask workers of the topic cluster, one thread each."""
 ENCODED = 768
 """Photos that the topic cluster encodes."""
 SHARD = 32
-"""Photos in one task of the topic cluster: 24 tasks, so that two workers end at nearly one time."""
+"""Photos in one task of the topic cluster: 24 tasks, so that two workers end at nearly the same time."""
 CLUSTER_VECTORS = 65_536
 """Vectors of which the topic cluster compares all pairs."""
 Pairs = Sequence[tuple[str, str]]
-"""Names of photos that are verified, two and two."""
+"""Names of the two photos of each pair to verify."""
 SLAB = 8192
 """Vectors in one side of a block of the topic cluster: 36 blocks for two workers."""
 
@@ -77,7 +77,7 @@ def made_vectors(path: Path, count: int) -> Path:
     """Unit vectors with the spectrum of an encoder's, kept as .npy; the same each time.
 
     One direction is common to all, the variance of the others falls as 1 / rank; photos of one scene are alike, and
-    each twentieth is a copy of its predecessor, changed by 0.05 to 0.6 times what two photos differ by.
+    every twentieth is a copy of its predecessor, changed by 0.05 to 0.6 times the difference of two photos.
     """
     if path.exists():
         return path
@@ -102,7 +102,7 @@ def made_vectors(path: Path, count: int) -> Path:
 
 
 def _turn(rng: np.random.Generator) -> Vectors:
-    """A random orthogonal matrix: an encoder's axes mean nothing."""
+    """Make a random orthogonal matrix, as the axes of an encoder's space have no meaning."""
     return np.linalg.qr(rng.standard_normal((DIMENSION, DIMENSION)))[0].astype(np.float32)
 
 

@@ -37,7 +37,7 @@ from neardup.train.classic import AREA, DEGREES, JITTER, RATIO, SIDE, TORCHVISIO
 from neardup.train.learner import Learner
 
 BATCH = 32
-"""Photos and captions in a step of training: half of the default; with it the plain loop holds 6.4 GB."""
+"""Photos and captions in a step of training: half of the default, with which the plain loop takes 6.4 GB."""
 TOKENS = 77
 """Longest text of CLIP, in tokens."""
 WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -49,12 +49,12 @@ WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("neardup, 10 of 12 layers frozen", {"frozen_layers": 10}),
     ("neardup, LoRA of rank 8", {"lora_rank": 8}),
 )
-"""Name on the page and settings of each way in which neardup trains."""
+"""Settings of each way in which neardup trains, by their names on the page."""
 SHIPPED_WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("neardup, all weights", {}),
     ("neardup, text tower frozen", {"frozen_text": True}),
 )
-"""The same of the shipped encoder, which has convolutions."""
+"""Settings of each way in which the shipped encoder, which has convolutions, is trained, by names on the page."""
 VIT = "ViT-B/32"
 """The encoder of a benchmark that has CLIP's usual size, and random weights."""
 GPU_PHOTOS = 1024
@@ -66,7 +66,7 @@ GPU_WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("neardup, bf16", {"precision": "bf16"}),
     ("neardup, bf16, compiled", {"precision": "bf16", "compiled": True}),
 )
-"""Name on the page and settings of each way in which neardup trains on a GPU."""
+"""Settings of each way in which neardup trains on a GPU, by their names on the page."""
 CAPTION_LENGTHS = (2.73, 0.7)
 """Mean and deviation of the logarithm of a caption's tokens: a median of 15, and a long tail.
 
@@ -156,7 +156,7 @@ def step_on_gpu(files: Sequence[Path], settings: dict[str, Any]) -> Callable[[],
 
 
 def _gpu_memory() -> str:
-    """The most memory of the GPU that this process held, in words."""
+    """Say how much GPU memory this process held at most."""
     return f"{torch.cuda.max_memory_allocated() / 1e6:,.0f} MB on the GPU"
 
 

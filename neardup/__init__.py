@@ -1,7 +1,7 @@
 """neardup: finds the near-duplicates of an archive of press photographs and proves how well.
 
-What a notebook needs can be taken from here; each name is loaded when it is first used, so that `import neardup` is
-cheap. What else there is has its place in the folders below.
+The names that a notebook needs can be imported from here; each is loaded when it is first used, so that `import
+neardup` is cheap. Everything else is in the subpackages.
 """
 
 from importlib import import_module
@@ -61,5 +61,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The public names, for those who press the tabulator."""
+    """List the public names, for tab completion."""
     return [*__all__, "__version__"]

@@ -1,4 +1,4 @@
-"""The approaches that an experiment compares: what each is trained by, and the stages of its folder."""
+"""The approaches that an experiment compares: the recipe of each, and the stages of its folder."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ VERIFIED_STEP = 3
 """Version of the step that measures an approach verified; bumped when its result changes for equal inputs."""
 
 WITHOUT_LEGENDS = frozenset({"zero-shot", "adapted"})
-"""The approaches that need no legend: they take all photos of the archive that have nothing to do with the test set."""
+"""Approaches that need no legends: they learn from all photos of the archive that are unrelated to the test set."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Approach:
     Attributes:
         name: `zero-shot`, `fine-tuned`, `fine-tuned-augmented`, `adapted` or `tuned`; also its folder's name.
         out: the experiment's output folder.
-        settings: those of the experiment.
+        settings: settings of the experiment.
         base: fingerprint of the encoder that it starts from.
-        repeat: how many seeds after the recipe's own it is trained by; 0 is the approach itself.
+        repeat: how many seeds after the recipe's own it is trained with; 0 for the approach itself.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Approach:
             return None
         if self.name == "adapted":
             adapt = self.settings.adapt
-            # What normalises similarities must hold no photo of the test set.
+            # A background must hold no photo of the test set.
             return replace(adapt, normalise=False) if self.settings.transductive else adapt
         if self.name == "tuned":
             return self.settings.train
@@ -188,11 +188,11 @@ def approaches_of(out: Path, settings: Settings, base: str) -> list[Approach]:
 
 
 def trained_approaches(approaches: Sequence[Approach], say: Callable[[str], None]) -> list[Approach]:
-    """Zero-shot and each other approach that was trained with these very settings; further seeds if all were trained.
+    """Select zero-shot, each approach that was trained with these very settings, and further seeds if all were trained.
 
     Args:
-        approaches: all that there may be.
-        say: gets a sentence for each that is left out, because it was trained with other settings.
+        approaches: all possible approaches.
+        say: called with a sentence for each approach that is left out because it was trained with other settings.
     """
     trained = []
     for approach in approaches:
@@ -210,9 +210,9 @@ def trained_approaches(approaches: Sequence[Approach], say: Callable[[str], None
 
 
 def validation_gain(approach: Approach) -> tuple[float, float]:
-    """What nDCG and µAP of an approach's model on its validation photos are above those of the untrained encoder.
+    """Compute an approach's gains in nDCG and µAP on its validation photos over the untrained encoder.
 
-    Where no weight has changed, it is what another background gains.
+    If no weight has changed, it is the gain by another background.
     """
     facts = (approach.checkpoint.read() or {"facts": {}})["facts"]
     names = ("validation_ndcg", "validation_micro_ap")
@@ -224,7 +224,7 @@ def validation_gain(approach: Approach) -> tuple[float, float]:
 
 
 def with_enough_photos(approaches: Sequence[Approach], say: Callable[[str], None]) -> list[Approach]:
-    """The approaches, but for those that are not trained yet and have too few photos for it; each of these is told.
+    """Drop the approaches that are not trained yet and have too few photos for it, and report each of them.
 
     Raises:
         ArchiveError: nothing has been translated, or the archive is gone.
@@ -259,7 +259,7 @@ def examples_of(approach: Approach) -> "list[Example]":
 
 
 def known_pairs_of(approach: Approach) -> "KnownPairs":
-    """What is known of the pairs of these photos, but for those of the test set, whose groups teach nothing."""
+    """Load the known pairs of these photos, without those of the test set, whose groups must not be learned from."""
     from neardup.train.batches import KnownPairs  # noqa: PLC0415 - torch, for seconds
 
     if approach.name not in WITHOUT_LEGENDS:

@@ -1,15 +1,15 @@
-"""The kinds of NumPy array that travel between modules, by name."""
+"""Names of the types of NumPy arrays that modules exchange."""
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-"""Numbers in double precision: similarities, metrics, weights."""
+"""float64 numbers: similarities, metrics, weights."""
 Ints = npt.NDArray[np.int64]
-"""Whole numbers: rows, groups, counts."""
+"""int64 numbers: rows, groups, counts."""
 Ints32 = npt.NDArray[np.int32]
-"""Whole numbers of 32 bits: inner products of small whole numbers."""
+"""int32 numbers: inner products of small integers."""
 Bools = npt.NDArray[np.bool_]
-"""Yes or no for each row, pair or pixel: a mask."""
+"""Booleans for each row, pair or pixel: a mask."""
 Vectors = npt.NDArray[np.float32]
-"""Vectors of an encoder, (n, d), one photo a row; the rows have unit length unless a docstring says otherwise."""
+"""float32 vectors of an encoder, (n, d), one row per photo, with unit rows unless a docstring says otherwise."""

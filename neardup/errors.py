@@ -24,7 +24,7 @@ from types import MappingProxyType
 
 
 class NeardupError(Exception):
-    """A fault that the user can mend; its text is one sentence meant for them."""
+    """A fault that the user can fix; its text is one sentence meant for them."""
 
 
 class ConfigError(NeardupError):
@@ -60,7 +60,7 @@ class TrainingError(NeardupError):
 
 
 class DivergedError(TrainingError):
-    """Training broke down: the loss is not finite, or all embeddings are one."""
+    """Training failed: the loss is not finite, or all embeddings have collapsed into one."""
 
 
 class PromotionError(NeardupError):
@@ -72,7 +72,7 @@ class VerdictError(NeardupError):
 
 
 class StorageError(VerdictError):
-    """The database of verdicts is locked, damaged, away or out of room: what was refused may be tried again later."""
+    """The database of verdicts is locked, damaged, unreachable or full: what was refused may be tried again later."""
 
 
 class ServerError(NeardupError):
@@ -84,9 +84,9 @@ class TrackingError(ServerError):
 
 
 def system_error(error: BaseException) -> OSError | None:
-    """The operating system's error that an error is, wraps, or tells of in words; None for any other.
+    """Find the operating system's error that an error is, wraps or mentions; None for any other.
 
-    xlsxwriter wraps it, and what is written in Rust, such as safetensors, gives its number.
+    xlsxwriter wraps such errors, and libraries in Rust, such as safetensors, mention their number.
 
     >>> system_error(RuntimeError("I/O error: No space left on device (os error 28)"))
     OSError(28, 'No space left on device')
@@ -107,12 +107,12 @@ EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """Optional dependencies: name of the extra in `pyproject.toml` → packages.
 
-neardup itself is on no package index, so that `pip install neardup[extra]` finds nothing.
+neardup itself is not on a package index, so that `pip install neardup[extra]` would not work.
 """
 
 
 def install_hint(extra: str) -> str:
-    """How to get the packages of an extra, as the end of an error's sentence.
+    """Say how to install the packages of an extra, as the end of an error's sentence.
 
     >>> install_hint("index")
     'run `make install` in a checkout, or `pip install faiss-cpu`'

@@ -1,8 +1,7 @@
 """The steps of an experiment between the prepared archive and the report.
 
-Each step is a function that ends with a stage's manifest. The stage's key is made from the keys before it, so that what
-is done already is found without loading a model, or torch. Take a step again: nothing that is whole on disk is made
-anew.
+Each step is a function that ends with a stage's manifest. The stage's key is made from the keys before it, so that
+finished steps are found without loading a model or torch. Repeating a step does not make anew what is complete on disk.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -38,19 +37,19 @@ COMPARE_STEP = 6
 """Version of the step that writes comparison and report; bumped when its result changes for equal inputs."""
 
 Say = Callable[[str], None]
-"""Tells a person one sentence."""
+"""Function that shows one sentence to a person."""
 OnEpoch = Callable[[EpochResult], None]
-"""Is called with what an epoch of a training came to, after it has ended."""
+"""Function that is called with the result of each epoch of a training."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of an experiment. A command takes it as it is, a flow in a task: the work is the same.
+    """One step of an experiment, which a command runs directly and a flow in a task.
 
     Attributes:
-        title: what a person calls it.
-        stage: where its outputs and its manifest lie.
-        make: makes the outputs, tells a `say` how it gets on, and returns the manifest.
+        title: name of the step for people.
+        stage: stage of its outputs and its manifest.
+        make: function that makes the outputs, reports progress to a `say`, and returns the manifest.
     """
 
     title: str
@@ -58,7 +57,7 @@ class Step:
     make: Callable[[Say], dict[str, Any]]
 
     def take(self, say: Say) -> dict[str, Any]:
-        """The manifest; the work is done only if the stage is not whole on disk."""
+        """Return the manifest, after doing the work only if the stage is not complete on disk."""
         return self.stage.read() or self.make(say)
 
 
@@ -67,12 +66,12 @@ def steps_of(
     facts: Mapping[str, str],
     on_epochs: Callable[[Approach], OnEpoch | None] = lambda _: None,
 ) -> list[Step]:
-    """All steps from the prepared and translated folder to the report, in their order.
+    """List all steps from the prepared and translated folder to the report, in order.
 
     Args:
         approaches: zero-shot first; each is repeated by as many seeds as its settings ask for.
         facts: provenance that the report shows: encoder, archive, versions.
-        on_epochs: approach → what is called after each epoch of its training.
+        on_epochs: approach → function that is called after each epoch of its training.
     """
     steps = [step for approach in approaches for step in _approach_steps(approach, on_epochs(approach))]
     steps += [step for approach in approaches for repeat in approach.repeats for step in _approach_steps(repeat)]
@@ -135,9 +134,9 @@ def make_checkpoint(
 
     Args:
         approach: what is trained.
-        say: is told how training gets on.
-        on_epoch: is called after each epoch.
-        stage: as it was planned; a table that is edited while training goes on is not what was learned from.
+        say: called with sentences about the progress of training.
+        on_epoch: called after each epoch.
+        stage: the stage as planned, as tables may be edited while training runs.
 
     Returns:
         The manifest; its facts say when and why training stopped.
@@ -194,14 +193,14 @@ def encode_test_set(approach: Approach, stage: Stage | None = None) -> dict[str,
     Distractors, where the settings ask for any, are drawn if they were not yet, and go to `distractors.parquet`.
 
     Args:
-        approach: whose checkpoint encodes.
-        stage: as it was planned, before any table could be edited.
+        approach: approach whose checkpoint encodes.
+        stage: the stage as planned, before any table could be edited.
 
     Returns:
         The manifest; its facts name the encoder's fingerprint.
 
     Raises:
-        ArchiveError: the archive has not so many photos that may be distractors, or it is gone.
+        ArchiveError: the archive has too few photos that may be distractors, or it is gone.
     """
     stage, test_set = stage or approach.vectors, TestSet.load(approach.out)
     drawn = draw(approach.out, approach.settings.distractors)
@@ -247,9 +246,9 @@ def evaluate_approach(approach: Approach, stage: Stage | None = None) -> dict[st
 
 
 def verify_approach(approach: Approach, stage: Stage, say: Say = print) -> dict[str, Any]:
-    """Measure the approach once more with its nearest pairs verified; fit its decision.
+    """Measure the approach again with its nearest pairs verified, and fit its decision.
 
-    A ground truth that bears no probability, as of a single group, is said and leaves the approach as it is.
+    If the ground truth is too small to fit a probability, as with a single group, this is reported and nothing changes.
 
     Returns:
         The manifest; its facts hold each metric's value, or why there is none.
@@ -291,12 +290,12 @@ def history_of(folder: Path) -> list[dict[str, float]]:
 
 
 def read_shares(approach: Approach) -> list[dict[str, float]]:
-    """How weights between the untrained ones and the best epoch's did, as `shares.csv` has it; empty without it."""
+    """Read the results of weights between the untrained and the best epoch's, from `shares.csv`; empty without it."""
     return read_numbers(approach.folder / "shares.csv") if approach.recipe else []
 
 
 def provenance(settings: Settings, archive: Path | None = None) -> dict[str, str]:
-    """Facts that the report shows of its making: encoder, archive, versions of the packages."""
+    """Collect the report's facts on its provenance: encoder, archive, versions of the packages."""
     versions = [f"{name} {version(name)}" for name in ("torch", "transformers", "mlflow", "prefect")]
     return {
         "encoder": settings.encoder,
@@ -344,7 +343,7 @@ def compare_approaches(
 
 
 def training_facts(approaches: Sequence[Approach]) -> dict[str, str]:
-    """What the report says of each training: what it learned from, what of it was kept, and why there is none."""
+    """Describe each training for the report: what it learned from, what was kept, or why there is none."""
     limits = limits_of(str(approaches[0].folder / "checkpoint"))
     facts = {"left out": limits} if limits else {}
     for approach in approaches:

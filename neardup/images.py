@@ -1,4 +1,4 @@
-"""Reading an image file as what it is: upright, 8-bit RGB, or refused with a reason."""
+"""Read image files as upright 8-bit RGB, or refuse them with a reason."""
 
 import hashlib
 import io
@@ -16,13 +16,13 @@ from PIL import ExifTags, Image, ImageFile, ImageOps
 from neardup.errors import UnreadableImageError
 
 MAX_PIXELS = 200_000_000
-"""Pixels over which an image is taken for a decompression bomb: an A2 page at 600 dpi has 140 million."""
+"""Pixels over which an image counts as a decompression bomb: an A2 page at 600 dpi has 140 million."""
 MAX_BYTES = 2**32
 """Bytes over which no file is read: a TIFF's addresses and a BMP's length have 32 bits, other formats are denser."""
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"})
-"""Ends of the names of image files, in lower case."""
+"""Suffixes of image files, in lower case."""
 PNG_LEVEL = 1
-"""How hard zlib tries, of 9: the usual 6 takes most of the time of a picture, and saves an eighth of its bytes."""
+"""zlib's level, 1 to 9: the default of 6 takes most of a picture's time and saves an eighth of its bytes."""
 UPRIGHT: Mapping[int, Image.Transpose] = MappingProxyType(
     {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -34,14 +34,14 @@ UPRIGHT: Mapping[int, Image.Transpose] = MappingProxyType(
         8: Image.Transpose.ROTATE_90,
     }
 )
-"""EXIF orientation → what makes the picture upright."""
+"""EXIF orientation → transposition that makes the picture upright."""
 WHITE = 255
 """The lightest of 256 tones."""
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "MPO")
-"""Pillow's names of the formats that are decoded; its other readers are never tried on a stranger's file."""
+"""Pillow's names of the formats that are decoded; its other readers are never used on untrusted files."""
 
 TRAILING = " .\t\r\n\u00a0"
-"""Signs that programs leave at the end of a file's name without anybody seeing them: they are no part of its suffix."""
+"""Invisible characters that programs leave at the end of a file's name, which are not part of its suffix."""
 
 # Pillow's own guard against bombs only warns at first; `open_image` refuses by the header, before anything is decoded.
 Image.MAX_IMAGE_PIXELS = None
@@ -49,25 +49,25 @@ ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 
 class Quiet:
-    """A context without warnings, in which any number of threads may be: a broken EXIF block does not harm a picture.
+    """A context without warnings for any number of threads, as a broken EXIF block does not harm a picture.
 
-    `warnings.catch_warnings` alone puts back what it found. Of two threads the second one would find the warnings off,
-    and leave them off for good, our own of a photo that is left out among them.
+    `warnings.catch_warnings` alone restores what it found: the second of two threads would find warnings off and leave
+    them off for good, including neardup's own about photos that are left out.
     """
 
     def __init__(self) -> None:
-        """Nobody is in it yet."""
+        """Begin without any thread inside."""
         self._lock, self._inside, self._filters = Lock(), 0, ExitStack()
 
     def __enter__(self) -> None:
-        """The first thread that comes in turns the warnings off."""
+        """Turn warnings off for the first thread that enters."""
         with self._lock:
             if not self._inside:
                 self._filters.enter_context(warnings.catch_warnings(action="ignore"))
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
-        """The last one that goes out puts back what was before."""
+        """Restore warnings after the last thread has left."""
         with self._lock:
             self._inside -= 1
             if not self._inside:
@@ -79,7 +79,7 @@ quiet = Quiet()
 
 
 def suffix_of(name: str) -> str:
-    """The suffix of a file's name in small letters, whatever spaces or dots stand behind it.
+    """Return the suffix of a file's name in lower case, ignoring trailing spaces and dots.
 
     >>> suffix_of("a/photo.JPG ."), suffix_of("photo")
     ('.jpg', '')
@@ -109,10 +109,10 @@ def read_file(path: Path) -> bytes:
 
 
 def read_content(path: Path, sha256: str) -> bytes:
-    """The bytes of an image file that is known by its content: what is said of these bytes is kept under their digest.
+    """Read an image file and check that its bytes have a known digest, under which results are kept.
 
     Args:
-        path: where the file lay when its digest was taken.
+        path: path of the file when its digest was taken.
         sha256: the digest, in hex.
 
     Raises:
@@ -176,13 +176,13 @@ def read_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, draft: int
         image.draft(None, (2 * draft, 2 * draft))
     try:
         with quiet:
-            # A TIFF may count its tones from white; of 16 bits Pillow leaves them so.
+            # A TIFF may count its tones from white; Pillow does not invert those of 16 bits.
             from_white = (
                 image.mode.startswith("I;16")
                 and getattr(image, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation) == 0
             )
             image.load()
-            # `ImageOps.exif_transpose` writes the whole EXIF block anew, and fails on any tag that is odd.
+            # `ImageOps.exif_transpose` rewrites the whole EXIF block, and fails on any malformed tag.
             turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
             upright = _rgb(image if turn is None else image.transpose(turn))
             return ImageOps.invert(upright) if from_white else upright
@@ -193,10 +193,10 @@ def read_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, draft: int
 
 
 def require_enlargeable(image: Image.Image, shortest: int) -> None:
-    """Refuse a picture so thin that it would become a huge one where its shorter side is enlarged to what is needed.
+    """Refuse a picture so thin that enlarging its shorter side to the needed length would make it huge.
 
     Args:
-        image: that is to be encoded.
+        image: the picture that is to be encoded.
         shortest: pixels that its shorter side will have.
 
     Raises:

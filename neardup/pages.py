@@ -1,4 +1,4 @@
-"""Pages that people look at: one HTML file each, with its pictures inside, that needs no network."""
+"""HTML pages for people: one file each, with embedded pictures, that needs no network."""
 
 import base64
 import io
@@ -17,7 +17,7 @@ from neardup.stages import replacing
 from neardup.tables import encodable
 
 SHOWN_STRIPS = 60
-"""Groups on a page of strips; with `SHOWN_IN_STRIP` photos each the page stays under some 10 MB."""
+"""Most groups on a page of strips; with `SHOWN_IN_STRIP` photos each, the page stays under about 10 MB."""
 SHOWN_IN_STRIP = 12
 """Photos of one group that a page of strips shows; it says how many more there are."""
 SIDE = 150
@@ -30,7 +30,7 @@ QUALITY = 70
 
 @dataclass(frozen=True)
 class Picture:
-    """A photo as a page shows it: a small copy that lies in the page itself, and what is written below.
+    """A photo on a page: an embedded small copy, and the text below.
 
     Attributes:
         source: data URI of the small copy.
@@ -67,9 +67,9 @@ class Picture:
     def if_readable(
         cls, file: Path, name: str, label: str = "", *, right: bool | None = None, max_pixels: int = MAX_PIXELS
     ) -> "Picture":
-        """The picture of a photo's file, as `of` makes it; one that says `no picture` where the file cannot be read.
+        """Make the picture of a photo's file, as `of` does, or one that says `no picture` if the file cannot be read.
 
-        A page of results is not lost for one photo that was deleted or broken since the search.
+        A page of results must not fail because of one photo that was deleted or damaged since the search.
 
         Args:
             file: of the photo.
@@ -103,7 +103,7 @@ def thumbnail(source: Path | bytes, side: int = THUMB, max_pixels: int = MAX_PIX
 
 
 def write_page(path: Path, template: str, **values: Any) -> Path:
-    """Fill in a template and write the page, whole or not at all; text is escaped, a value that lacks is an error.
+    """Render a template and write the page atomically; text is escaped, and a missing value is an error.
 
     Args:
         path: the file to write.
@@ -124,7 +124,7 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
 
 
 def _code(text: str) -> Markup:
-    """A sentence as HTML, in which what stands between backticks is code; everything else is escaped."""
+    """Convert a sentence to HTML: text between backticks becomes code, everything is escaped."""
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if place % 2 else escape(part)
         for place, part in enumerate(text.split("`"))
@@ -144,7 +144,7 @@ def write_hits(
         path: the file to write.
         queries: folder of the queries.
         gallery: folder of the photos that were searched.
-        results: of each query its path in `queries`, and of each of its hits the path in `gallery` and a label.
+        results: for each query, its path in `queries`, and the path in `gallery` and a label of each of its hits.
         max_pixels: a larger image is refused.
 
     Returns:
@@ -175,17 +175,17 @@ def write_strips(
     note: str = "",
     links: Sequence[tuple[str, str]] = (),
 ) -> Path:
-    """Write one HTML page that shows groups, a strip of pictures each; of a file that cannot be read, its name alone.
+    """Write one HTML page that shows groups as strips of pictures; an unreadable file is shown by its name alone.
 
     Args:
         path: the file to write.
         template: `watch` for groups that new photos belong to, `duplicates` for all of a folder.
         archive: folder of the photos.
-        groups: of each group its photos: path in the archive, label, whether it is new.
+        groups: for each group, its photos: path in the archive, label, whether it is new.
         sentence: what happened, in plain words.
         max_pixels: a larger image is not shown.
-        note: what a row and its labels are, where the template leaves that open.
-        links: files beside the page that it leads to, each with what is in it.
+        note: explanation of a row and its labels, where the template leaves that open.
+        links: files beside the page that it links to, each with its content.
 
     Returns:
         The file.

@@ -1,4 +1,4 @@
-"""How far long work is: a bar on a terminal, nothing in a pipe, or a line of the view that a command shows.
+"""Progress of long work: a bar on a terminal, nothing in a pipe, or a line of the view that a command shows.
 
 `bar` is tqdm's class with one more place to draw itself; the library uses it as it would use tqdm.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far one piece of long work is, as its bar shows it.
+    """Progress of one piece of work, as its bar shows it.
 
     Attributes:
         description: of the work.
@@ -24,7 +24,7 @@ class Progress:
         total: units in all; None where nobody knows.
         unit: what is counted: photo, step …
         seconds_left: at the rate so far; None before there is a rate.
-        note: what the work says of itself: the loss, for example.
+        note: a remark of the work, for example the loss.
     """
 
     description: str
@@ -36,7 +36,7 @@ class Progress:
 
 
 View = Callable[[Progress | None], None]
-"""Is given each step of a bar, and None when it has ended."""
+"""Function that is called with each step of a bar, and with None at its end."""
 
 
 class bar(tqdm):  # type: ignore[type-arg]  # noqa: N801 - it is used like a function, as tqdm itself

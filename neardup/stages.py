@@ -26,9 +26,9 @@ from neardup.errors import ArchiveError, system_error
 from neardup.words import reason_of
 
 STATE = ".neardup"
-"""Folder in the output folder that holds manifests, caches and everything else not meant for people."""
+"""Folder, in the output folder, for manifests, caches and everything else not meant for people."""
 TICK = 2_000_000_000
-"""Nanoseconds within which two changes of a file may leave it the same times: FAT counts in steps of two seconds."""
+"""Nanoseconds within which two changes of a file may give the same time: FAT counts in steps of two seconds."""
 FLUSHES = 8
 """Files that are flushed to the disk at once. Measured for 4,000 on ext4: 0.8 s by eight, 15.7 s one after another."""
 UNFLUSHABLE = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES})
@@ -36,13 +36,13 @@ UNFLUSHABLE = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES})
 
 
 ABANDONED_S = 86_400
-"""Seconds without a write after which a half-written file is taken for one of a process that was killed."""
+"""Seconds without a write after which a half-written file counts as left by a killed process."""
 _PARTIAL = re.compile(r"\..+\.\d+-\d+\.part(\.\w+)?")
 """Names of the files that `replacing` writes to before they get their own name."""
 SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "__macosx"})
 """Names, in small letters, of files and folders that Windows, macOS and network disks leave in any folder they show."""
 LONG_NAME = 200
-"""Bytes of a file's name from which on it is cut while the file is written: disks take 255, and a name grows by 30."""
+"""Bytes from which a file's name is cut while the file is written: disks allow 255, and the name grows by 30."""
 
 
 def models_of(out: Path) -> Path:
@@ -72,7 +72,7 @@ def digest_contents(path: Path) -> str:
 
 
 def left_by_a_system(name: str) -> bool:
-    """Whether an entry of a folder is none that a person or neardup put there, by its name: hidden, or a system's."""
+    """Whether an entry of a folder, by its name, is hidden or was left by an operating system."""
     return name.startswith(".") or name.lower() in SYSTEM_FILES
 
 
@@ -140,8 +140,8 @@ def sync(*paths: Path, root: Path) -> None:
 
     Args:
         paths: the files and folders.
-        root: the names in it, and in all folders between it and a path, are flushed too, for a file without a name is
-            lost.
+        root: folder whose entries are flushed too, as are those of all folders between it and a path: a file whose
+            entry is lost is lost.
     """
     everything = set(paths)
     for path in paths:
@@ -189,7 +189,7 @@ def alone(out: Path, say: Callable[[str], object]) -> Iterator[None]:
 
     Args:
         out: the output folder; made where it is not there yet.
-        say: is told if there is somebody to wait for.
+        say: called with a sentence if another process works in the folder.
     """
     (out / STATE).mkdir(parents=True, exist_ok=True)
     # A soft lock, which filelock falls back to where a file system has no locks, would outlive a killed process.
@@ -208,14 +208,14 @@ def alone(out: Path, say: Callable[[str], object]) -> Iterator[None]:
 
 
 def claim(folder: Path, keep: Container[str] | None = None) -> None:
-    """Make a folder of an output folder ours, so that we may delete in it what a former run left there.
+    """Mark a folder in an output folder as neardup's own, in which it may delete what an earlier run left.
 
     Args:
         folder: the folder; made where it is not there yet.
         keep: names of the files that stay in it, all others but those of a system are deleted; None deletes none.
 
     Raises:
-        ArchiveError: it holds files and was not made by us.
+        ArchiveError: the folder holds files and was not made by neardup.
     """
     sign = folder.parent / STATE / f"{folder.name}.ours"
     if not sign.exists() and _filled(folder):
@@ -237,7 +237,7 @@ def _filled(folder: Path) -> bool:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write `value` as indented JSON, whole or not at all; it is on the disk when this returns."""
+    """Write `value` as indented JSON, atomically; it is on disk when this returns."""
     with replacing(path) as partial:
         partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     sync_names(path.parent)
@@ -310,14 +310,14 @@ class Stage:
 
 @contextmanager
 def reading(path: Path, again: str) -> Iterator[None]:
-    """Say what is to be done about a file of ours that is broken or lacks something, while it is read.
+    """Context that turns errors of reading a broken file of neardup's into a sentence with advice.
 
     Args:
         path: the file.
         again: what the user does to have it made anew.
 
     Raises:
-        ArchiveError: it is such a file.
+        ArchiveError: the file is broken or incomplete.
     """
     try:
         yield
@@ -326,7 +326,7 @@ def reading(path: Path, again: str) -> Iterator[None]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; an empty one where there is none, or something else than an object."""
+    """Read the object in a JSON file; empty if there is no file, or something other than an object."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, TypeError, ValueError):
@@ -336,7 +336,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def _state(path: Path) -> str | None:
     """Digest of the name, size and times of a file, or of all files in a folder: an edit gives another one.
 
-    The time of the last change of the entry (ctime) counts too, for a program can set back that of the last writing.
+    The time of the last metadata change (ctime) counts too, because a program can reset that of the last modification.
 
     Returns:
         None if a file was changed so lately that another change might go unnoticed.

@@ -93,8 +93,8 @@ def _fitting(row: Sequence[Value]) -> Sequence[Value]:
 def write_text(sheet: Any, row: int, column: int, text: str, form: Format | None = None) -> None:
     """Write text into a cell of one of xlsxwriter's sheets, cut to what a cell holds.
 
-    xlsxwriter puts text from `<r>` to `</r>` into the file as it is, for it marks text of two fonts so; written as text
-    of two fonts, which are the same, it is read back as it was.
+    xlsxwriter copies text from `<r>` to `</r>` into the file without escaping, as its mark-up for several fonts;
+    written as text of two equal fonts, it is read back unchanged.
     """
     text = encodable(text)[:CELL_LENGTH]
     if text.startswith("<r>") and text.endswith("</r>"):
@@ -108,7 +108,7 @@ csv.field_size_limit(2**31 - 1)
 
 
 def write_parquet(path: Path, table: "pa.Table") -> Path:
-    """Write a table as Parquet, whole or not at all, with checksums that tell a reader of bytes that a disk changed."""
+    """Write a table as Parquet, atomically, with checksums that reveal bytes that a disk changed."""
     import pyarrow.parquet as pq  # noqa: PLC0415 - workbooks are written without it
 
     with replacing(path) as partial:
@@ -118,9 +118,9 @@ def write_parquet(path: Path, table: "pa.Table") -> Path:
 
 @contextmanager
 def reading_parquet(sentence: Callable[[str], str]) -> Iterator[None]:
-    """Say what is to be done about a Parquet file that is broken, or lacks what is looked for, while it is read.
+    """Context that turns errors of reading a broken or incomplete Parquet file into a sentence with advice.
 
-    What the disk or the network refuses is no fault of the file: it is raised as it is.
+    Errors of the disk or the network are not the file's fault and are raised unchanged.
 
     Args:
         sentence: what to say, given the reason in the words of the library.
@@ -149,7 +149,7 @@ def encodable(text: str) -> str:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Value]]) -> Path:
-    """Write a table as CSV, UTF-8, whole or not at all; text that a spreadsheet would take for a formula is guarded."""
+    """Write a table as CSV in UTF-8, atomically; text that a spreadsheet would take for a formula is escaped."""
     with (
         replacing(path) as partial,
         partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
@@ -161,7 +161,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Value]
 
 
 def guarded(value: Value) -> Value:
-    """A value for a CSV: text that a spreadsheet would take for a formula gets an apostrophe before it.
+    """Escape a value for a CSV: text that a spreadsheet would take for a formula gets a leading apostrophe.
 
     >>> [guarded(value) for value in ("=1+1", "-1", "a", "'a", -1)]
     ["'=1+1", "'-1", 'a', "''a", -1]
@@ -170,7 +170,7 @@ def guarded(value: Value) -> Value:
 
 
 def parsed_csv(text: str) -> list[list[str]]:
-    """The rows of a CSV that somebody saved, parted by commas, semicolons or tabs: whichever the header has most of.
+    """Parse a CSV that somebody saved, separated by commas, semicolons or tabs: whichever its header has most of.
 
     Raises:
         csv.Error: it is no CSV.
@@ -183,12 +183,12 @@ def parsed_csv(text: str) -> list[list[str]]:
 
 
 def unguarded(text: str) -> str:
-    """The text that `guarded` was given, from what it made of it."""
+    """Undo `guarded`: return the original text."""
     return text.removeprefix("'")
 
 
 def save_rows(path: Path, kind: type, rows: Iterable[object]) -> Path:
-    """Write dataclass instances of a kind as CSV, a column a field; `load_table` reads them back."""
+    """Write dataclass instances as CSV, one column per field; `load_table` reads them back."""
     columns = [field.name for field in fields(kind)]
     return write_csv(path, columns, ([getattr(row, column) for column in columns] for row in rows))
 

@@ -41,9 +41,9 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 TUNE_STEP = 3
 """Version of the study, bumped when equal inputs would give other trials."""
 STARTUP_TRIALS = 5
-"""Trials that are drawn at random, before the sampler has a model, and of which none is pruned."""
+"""Number of first trials that are drawn at random and never pruned, until the sampler has a model."""
 WARMUP_EPOCHS = 2
-"""Epochs after which a trial may be pruned, and not before: the first ones say little."""
+"""Epochs before which no trial is pruned, as the first ones say little."""
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 """States of a trial that counts among those that were asked for; one whose process died does not."""
 
@@ -164,7 +164,7 @@ class Tuning:
 
     def ask(self, study: optuna.Study) -> optuna.Trial:
         """The next trial, its parameters drawn."""
-        # The sampler starts anew at each trial, so that a study goes on as if it had not been killed.
+        # The sampler is made anew for each trial, so that a study continues as if it had not been killed.
         earlier = sum(trial.state in {*ENDED, TrialState.RUNNING} for trial in study.trials)
         study.sampler = optuna.samplers.TPESampler(
             n_startup_trials=STARTUP_TRIALS, seed=self.settings.tune.seed + earlier
@@ -190,7 +190,7 @@ class Tuning:
 
 
 def _mend(journal: Path) -> None:
-    """Take off the journal what a power cut left: half a last line, and the lock of a process that is gone."""
+    """Repair the journal after a power cut: remove half a last line, and the lock of a dead process."""
     journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
     if journal.is_file() and not (data := journal.read_bytes()).endswith(b"\n"):
         with replacing(journal) as partial:
@@ -369,7 +369,7 @@ def _pictures(study: optuna.Study) -> Iterator[tuple[str, Any]]:
 
 
 def gain_of_tuning(tuning: Tuning) -> Figure:
-    """What tuning brought on the test set: the gain in nDCG over `Tuning.reference`, with its paired interval.
+    """Measure the gain of tuning in nDCG on the test set over `Tuning.reference`, with its paired interval.
 
     The whole comparison is written to the folder `tuning/`.
     """

@@ -1,14 +1,14 @@
-"""Numbers with their nouns, chances, times, paths as typed, and others' errors, in sentences for people."""
+"""Format numbers with nouns, probabilities, times, paths and other libraries' errors for sentences."""
 
 import re
 import shlex
 
 LONGEST_REASON = 200
-"""Letters of another library's error that a sentence of ours quotes at most: a terminal shows two lines of them."""
+"""Most letters of another library's error that a sentence quotes: two lines of a terminal."""
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
-    """A number with its noun, which is in the singular for one alone.
+    """Write a number with its noun, in the singular for 1 and else in the plural.
 
     Args:
         number: how many.
@@ -22,7 +22,7 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 
 
 LEAST_CHANCE = 0.001
-"""The least probability that is written as a number, and what the greatest one lacks of 1."""
+"""Least probability that is written as a number; 1 minus it is the greatest."""
 
 
 def chance_bound(probability: float) -> str:
@@ -41,7 +41,7 @@ def chance_text(probability: float) -> str:
 
 
 def typed(path: object) -> str:
-    """A path as it is typed in a terminal: in quotes where it holds spaces or signs that a shell would read.
+    """Write a path as it is typed in a terminal: quoted if it holds spaces or characters special to a shell.
 
     >>> typed("results"), typed("my results")
     ('results', "'my results'")
@@ -50,7 +50,7 @@ def typed(path: object) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""Text of which each sign that would end or move a terminal's line is written out, as a file name may hold them.
+    r"""Escape characters that would end or move a terminal's line, which file names may hold.
 
     >>> print(one_line("a\nb\tc"))
     a\nb\tc
@@ -59,7 +59,7 @@ def one_line(text: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: `8 s`, `2 min 05 s`, `3 h 10 min`."""
+    """Write seconds for people: `8 s`, `2 min 05 s`, `3 h 10 min`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, left = divmod(minutes, 60)
     if hours:
@@ -68,7 +68,7 @@ def duration(seconds: float) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """What an error of another library says first, to be quoted in a sentence of ours; its class if it says nothing.
+    """Extract the first sentence of another library's error, for quoting; its class if it has no text.
 
     >>> reason_of(ValueError("Shapes differ. For details see above.")), reason_of(KeyError())
     ('Shapes differ', 'KeyError')

@@ -2,19 +2,19 @@
 
 import os
 
-# Nothing that we start reports home; said before prefect or mlflow reads its settings.
+# Disable telemetry in all that is started here, before prefect or mlflow reads its settings.
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # The temporary server needs 15 s and more to start; Prefect gives up after 20.
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
-# A run that died is found out by its missing heartbeats (flows/automations.yaml); Prefect's default is 180 s.
+# A run that died is detected by its missing heartbeats (flows/automations.yaml); Prefect's default is 180 s.
 os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
-# An MLflow server that is away is noticed in seconds, not minutes: results are on disk and are logged later.
+# An unreachable MLflow server is noticed in seconds, not minutes: results are on disk and are logged later.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-# Its progress bars and notices would drown our own lines; warnings still come through.
+# MLflow's progress bars and notices would drown neardup's own lines; warnings still come through.
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-# It would print the address of each run that ends, password and all, into what a command prints as JSON.
+# MLflow would print each finished run's address, with its password, into the JSON that a command prints.
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")

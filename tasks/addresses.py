@@ -1,4 +1,4 @@
-"""Addresses: those of the servers of `neardup up`, who may ask them, and how any is shown without its password.
+"""Addresses of the servers of `neardup up`, the hosts that may be asked for, and addresses without passwords.
 
 Prefect is imported only where its server runs: importing it makes a folder in the user's home.
 """
@@ -21,21 +21,21 @@ _HOSTS = "NEARDUP_PREFECT_HOSTS"
 _LOOPBACK = ("127.0.0.1", "localhost")
 """Names by which only programs of this machine reach a server."""
 _USER = re.compile(r"(?<=://)(?:[^/\s'\"]*|[^/\s'\"@:]*:(?!\d+/)[^\s@]*)@")
-"""User and password of an address: what stands between `://` and the last `@` before the host.
+"""User and password of an address: the text between `://` and the last `@` before the host.
 
-SQLAlchemy takes a password with a slash, which stands before no port, and one with a quotation mark.
+SQLAlchemy accepts passwords with slashes, as long as no port follows the slash, and with quotation marks.
 """
 _SECRET = re.compile(r"(?i)([?&](?:\w*password|passwd|pwd|\w*token|\w*secret|\w*key)=)[^&\s'\"]*")
 """A parameter of an address that holds a password, with its value."""
 
 
 def without_credentials(text: str) -> str:
-    """A text whose addresses name no user and no password, fit for logs, errors, artifacts and tags."""
+    """Remove users and passwords from the addresses in a text, for logs, errors, artifacts and tags."""
     return _SECRET.sub(r"\1…", _USER.sub("", text))
 
 
 def address_without_credentials(uri: str) -> str:
-    """An address that is known to be one as `without_credentials` shows it, whatever characters its password holds.
+    """Remove user and password from a text that is an address, whatever characters its password holds.
 
     Where a path with an `@` cannot be told from a password with a slash, the path is left out too.
     """
@@ -87,7 +87,7 @@ class Addresses:
         return "127.0.0.1" if self.host == "0.0.0.0" else self.host  # noqa: S104 - compared, not bound
 
     def check(self) -> None:
-        """Refuse to open the servers to others without what protects them.
+        """Raise an error if the servers would be open to others without protection.
 
         Raises:
             ConfigError: no name to be asked by, or no password for Prefect, whose users can run any code.
@@ -121,7 +121,7 @@ def prefect_settings(at: Addresses) -> dict[str, str]:
         _HOSTS: ",".join(at.hosts),
         "PREFECT_SERVER_API_HOST": at.host,
         "PREFECT_SERVER_API_PORT": str(at.prefect_port),
-        # Its defaults let any web page that is open in a browser here send it orders.
+        # By default, Prefect accepts requests from any web page that is open in a browser on this machine.
         "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": _origins(at, at.prefect_port),
         **({"PREFECT_SERVER_UI_API_URL": f"http://{at.names[0]}:{at.prefect_port}/api"} if at.names else {}),
@@ -131,9 +131,9 @@ def prefect_settings(at: Addresses) -> dict[str, str]:
 def prefect_app() -> "ASGIApp":
     """Prefect's own server behind a check of the Host header, which it has no setting for; uvicorn calls this.
 
-    Its automations read the database and then write. On SQLite that fails at once, whatever the timeout, if another
-    wrote in between (PrefectHQ/prefect #18934); an event that failed four times in a row, within a second, is dropped,
-    and what it triggers never runs. Here they ask for the lock first, and so wait for their turn.
+    Prefect's automations read the database and then write. On SQLite that fails at once, whatever the timeout, if
+    another connection wrote in between (PrefectHQ/prefect #18934); an event that fails four times within a second is
+    dropped, and its automation never runs. Here they take the lock first and thus wait for their turn.
     """
     from prefect.server.api.server import create_app  # noqa: PLC0415 - here only, it takes seconds
     from prefect.server.database import provide_database_interface  # noqa: PLC0415

@@ -16,7 +16,7 @@ from tasks.tracking import Tracking
 
 @task(name="fingerprint", retry_condition_fn=outside_fault, **RETRY)
 def encoder_fingerprint(name: str) -> str:
-    """The fingerprint of the encoder that all approaches start from; says at once when it cannot be loaded."""
+    """Compute the fingerprint of the encoder that all approaches start from; fails if it cannot be loaded."""
     return load_encoder(name).fingerprint
 
 

@@ -1,4 +1,4 @@
-"""A promotion that waits for a person: the run is suspended, its form shows the reasons, and goes on by the answer."""
+"""A promotion that waits for a person: the run is suspended, with a form that shows the reasons, until the answer."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,7 +15,7 @@ from neardup.measure.promotion import Promotion
 from tasks.registry import Candidates
 
 PATIENCE_S = 14 * 24 * 3600
-"""Seconds that a run waits for an answer: two weeks, for people have holidays. Then it fails; the champion stays."""
+"""Seconds that a run waits for an answer: two weeks, as people have holidays; then it fails and the champion stays."""
 
 
 class Approval(RunInput):
@@ -27,10 +27,11 @@ class Approval(RunInput):
 
 
 def approved(candidates: Candidates, evaluations: Mapping[str, Evaluation], promotion: Promotion) -> Promotion:
-    """Have a person confirm a promotion; one that the figures refuse already is no matter for a person.
+    """Ask a person to confirm a promotion, unless the figures already refuse it.
 
-    The run ends here and is scheduled again with the answer; then it comes here once more and goes on. An answer holds
-    for these two versions: where another one became champion or challenger meanwhile, the person is asked anew.
+    The run is suspended here and scheduled again with the answer, when it reaches this point once more and continues.
+    An answer holds for these two versions: if another became champion or challenger meanwhile, the person is asked
+    again.
 
     Args:
         candidates: the versions.

@@ -17,12 +17,12 @@ from neardup.settings.schema import ClusterSettings
 AHEAD = 4
 """Tasks that wait for each one that runs: enough to keep workers busy, few enough to hold in memory."""
 PATIENCE = "120s"
-"""Time to connect: a scheduler that imports what a first task needs does not answer for a while."""
+"""Timeout for connecting: a scheduler that imports modules for a first task does not answer for a while."""
 
 
 @contextmanager
 def workers(settings: ClusterSettings) -> Iterator[TaskRunner[Any]]:
-    """The workers that the settings name, within a flow; those that are started here end with the block.
+    """Context that provides the workers named in the settings to a flow; workers started here end with it.
 
     Raises:
         ConfigError: Dask is not installed, or a scheduler is named for threads.
@@ -39,7 +39,7 @@ def workers(settings: ClusterSettings) -> Iterator[TaskRunner[Any]]:
         from prefect_dask.task_runners import DaskTaskRunner  # noqa: PLC0415 - an extra
     except ImportError:
         raise ConfigError(f"Dask is not installed: {install_hint('dask')}; or say runner = threads") from None
-    logging.getLogger("distributed").setLevel(logging.ERROR)  # it tells of every connection
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # it logs every connection
     # A process a core: Dask tells each of its processes to compute with one thread.
     local = {"cluster_kwargs": {"n_workers": settings.workers, "threads_per_worker": 1}}
     with get_client(sync_client=True) as client:
@@ -56,9 +56,9 @@ def workers(settings: ClusterSettings) -> Iterator[TaskRunner[Any]]:
 def spread(
     runner: TaskRunner[Any], task: Task[..., Any], calls: Iterable[Mapping[str, Any]], at_once: int
 ) -> Iterator[Any]:
-    """Run a task on each of many parameters, in any order, and give the results in order.
+    """Run a task on each of many parameters, in any order, and yield the results in order.
 
-    Calls are drawn as there is room for them, so that memory does not grow with their number.
+    Parameters are consumed as there is room, so that memory does not grow with their number.
     """
     waiting: deque[Any] = deque()
     for call in calls:

@@ -1,4 +1,4 @@
-"""What a collection is searched with: the encoder, and what people said of its pairs."""
+"""The encoder that a collection is searched with, and the verdicts on its pairs."""
 
 import os
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from neardup.stages import models_of
 from tasks.tracking import is_tracked, tracking_of
 
 CHAMPION = "models:/near-duplicates@champion"
-"""The model that is searched with unless another one is named."""
+"""URI of the model that is used unless another one is named."""
 VERDICTS_URL = "NEARDUP_VERDICTS"
 """Environment variable that names a team's database of verdicts; its address may hold a password."""
 
@@ -28,12 +28,12 @@ def chosen_encoder(
     say: Callable[[str], object],
     onnx: OnnxSettings = OnnxSettings(),  # noqa: B008 - frozen
 ) -> tuple[str, str]:
-    """The encoder that was named, else the champion, else the one that is shipped.
+    """Choose the named encoder, else the champion, else the shipped one.
 
     Args:
         out: output folder.
-        name: of the encoder, if one was named.
-        say: gets a sentence on what was chosen, and on what settings contradict.
+        name: name of the encoder, if one was given.
+        say: called with sentences on the choice, and on contradicting settings.
         onnx: how photos are prepared for it, if it is an ONNX file.
 
     Returns:
@@ -54,7 +54,7 @@ def chosen_encoder(
 
 
 def kept_verdicts(out: Path) -> Verdicts | None:
-    """The verdicts that bear on an output folder, to be closed; None where nobody ever kept one.
+    """Open the verdicts of an output folder, which the caller closes; None if there never were any.
 
     Args:
         out: output folder, which keeps the verdicts unless the variable `VERDICTS_URL` names a database.
@@ -64,7 +64,7 @@ def kept_verdicts(out: Path) -> Verdicts | None:
 
 
 def links_of(out: Path) -> Links:
-    """What the verdicts in force come to, as `kept_verdicts` finds them; nothing where none are kept."""
+    """Draw the conclusions of the verdicts in force that `kept_verdicts` finds; empty without verdicts."""
     kept = kept_verdicts(out)
     if kept is None:
         return Links.of(())

@@ -1,4 +1,4 @@
-"""What a Prefect server must know of this project: its work pool, its deployments, its automations.
+"""Registers this project with a Prefect server: its work pool, its deployments, its automations.
 
 `python -m tasks.deploy`, in the project's folder, brings them to the server of PREFECT_API_URL; `neardup up` does so
 for its own. Done again, only what differs is changed.
@@ -53,7 +53,7 @@ def deploy(project: Path, report: Callable[[str], object]) -> None:
 
 
 def _deploy_all(project: Path) -> bool:
-    """Do what `prefect deploy --all` does, in this process, which has paid for Prefect's imports already.
+    """Do what `prefect deploy --all` does, in this process, which has already imported Prefect.
 
     Returns:
         Whether every deployment of the project was taken.
@@ -112,7 +112,7 @@ def _fill_blocks(entry: dict[str, Any], client: SyncPrefectClient) -> str | None
 
 
 def _apply(wanted: AutomationCore, client: SyncPrefectClient) -> str:
-    """Create an automation, or update one that differs: then Prefect forgets which runs it was waiting for.
+    """Create an automation, or update a differing one, upon which Prefect forgets the runs that it was waiting for.
 
     Returns:
         What became of it.

@@ -38,16 +38,16 @@ from tasks.decisions import links_of
 from tasks.running import RETRY, outside_fault
 
 REPORT_EVERY = 10.0
-"""Seconds between two lines that say how far the work is: often enough to see that it goes on, in a log of hours."""
+"""Seconds between two lines of progress: often enough to see that work continues, in a log of hours."""
 
 PAIRS = 8192
-"""Candidate pairs of one task: some seconds of work, and at most two megabytes of evidence."""
+"""Candidate pairs per task: some seconds of work, and at most two megabytes of evidence."""
 KEYPOINTS = 30
-"""Pairs that take as long to verify as the keypoints of one photo take to make: by these the time left is told."""
+"""Number of pairs verified in the time of making one photo's keypoints, for estimating the time left."""
 WRITTEN_EVERY = 60.0
-"""Seconds of verification that a kill may cost, where writing all evidence takes little time."""
+"""Seconds of verification between two writes of the evidence, which a kill may cost, while writing is fast."""
 WRITING = 20
-"""Times as long as the last writing took, at least, until the next one: all evidence is written each time."""
+"""Least time until the next write as a multiple of the last one's duration, as each writes all evidence."""
 
 
 @task(name="encode shard", retry_condition_fn=outside_fault, **RETRY)
@@ -63,7 +63,7 @@ def search(collection: Collection, threshold: float, block: Block, most: int | N
 
 
 def threshold_of(collection: Collection, out: Path, threshold: float | None) -> float:
-    """The threshold that was asked for, else the encoder's own; says what a lower precision was measured to cost."""
+    """Choose the given threshold, else the encoder's own; report the measured effect of a lower number format."""
     if collection.precision == "fp32":
         return calibrated_beside(collection.encoder, collection.fingerprint) if threshold is None else threshold
     folder = measured_folder(out, collection.precision, collection.fingerprint)
@@ -162,8 +162,8 @@ def _verify_new(
 ) -> None:
     """Verify those pairs of which nothing is known yet, shard by shard, and add the evidence to what is known.
 
-    On this machine a shard at a time is verified by all cores, on Dask's workers one by each of them. What was verified
-    is written down every few shards, so that a run that is killed goes on from there.
+    On this machine, all cores verify one shard at a time; of Dask's workers, each verifies one. The evidence is written
+    every few shards, so that a killed run continues from there.
     """
     new = near_together(pair for pair in pairs if pair not in known)
     log = get_run_logger()
@@ -203,7 +203,7 @@ def _efforts(shards: Sequence[Sequence[tuple[str, str]]], has_keypoints: Callabl
 
 
 def require_decision(decision: Decision | None) -> None:
-    """Refuse decoys where nothing decides the pairs, before anything is encoded.
+    """Raise an error, before anything is encoded, if decoys are given but no decision decides the pairs.
 
     Raises:
         ConfigError: there is no decision.

@@ -1,4 +1,4 @@
-"""SQLite databases of Prefect and MLflow in a new folder: copies of empty ones, for their migrations take seconds."""
+"""New SQLite databases of Prefect and MLflow as copies of empty ones, because their migrations take seconds."""
 
 import os
 import sqlite3
@@ -39,7 +39,7 @@ _SCHEMAS: Mapping[Package, _Schema] = MappingProxyType(
 
 
 def begin_database(path: Path, package: Package) -> None:
-    """Put a copy of an empty database that was made before where there is none.
+    """Create a database, if there is none, as a copy of an empty one that was made before.
 
     Prefect would run all its migrations on a new one, some nine seconds of its first start; MLflow three.
     """
@@ -62,7 +62,7 @@ def _empty_database(package: Package) -> Path:
 
 
 def _copy_database(source: Path, target: Path, package: Package) -> None:
-    """Copy an SQLite database that may be in use, whole or not at all, if it has the schema and was never used.
+    """Copy an SQLite database that may be in use, atomically, if it has the schema and was never used.
 
     Raises:
         OSError: the copy cannot be written.

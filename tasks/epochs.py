@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 BATCH = 1000
-"""Metrics in one request: MLflow takes no more."""
+"""Most metrics in one request to MLflow."""
 
 
 def sync_history(client: "MlflowClient", run_id: str, history: Sequence[Mapping[str, float]]) -> None:
@@ -44,7 +44,7 @@ def log_shares(client: "MlflowClient", run_id: str, shares: Sequence[Mapping[str
 
 
 def log_epochs(tracking: Tracking, run_id: str | None, approach: Approach) -> Callable[[EpochResult], None]:
-    """A callback that logs each epoch as it ends, and falls silent for good once the server is away."""
+    """Make a callback that logs each epoch as it ends, and stops for good once the server is unreachable."""
     away = run_id is None
 
     def on_epoch(_epoch: EpochResult) -> None:

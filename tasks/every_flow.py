@@ -1,6 +1,6 @@
-"""What every flow has: a name for its runs, and what happens when one has ended, well or not.
+"""Options of every flow: the names of its runs, and the hooks at their end.
 
-A run that was killed with its worker has no such moment: an automation finds it out.
+No hook runs for a run that was killed with its worker: an automation detects it.
 """
 
 import logging
@@ -17,7 +17,7 @@ from tasks.tracking import is_tracked, tracking_of
 
 
 def ended(flow: Flow[..., Any], run: FlowRun, state: State[Any]) -> None:
-    """Leave the outcome where people look; if it is no good one, end the MLflow runs that this flow run worked on.
+    """Publish the outcome as an artifact; after a failure, end the MLflow runs that this flow run worked on.
 
     The artifact `outcome-<flow>` keeps a history of all runs of the flow.
     """
@@ -29,7 +29,7 @@ def ended(flow: Flow[..., Any], run: FlowRun, state: State[Any]) -> None:
 
 
 def run_name() -> str:
-    """A run is called by the name of its archive's folder, else by that of its results."""
+    """Name a run after its archive's folder, else after that of its results."""
     parameters = flow_run.parameters
     return Path(str(parameters.get("archive") or parameters["out"])).name
 

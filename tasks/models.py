@@ -16,7 +16,7 @@ from tasks.addresses import address_without_credentials, reachable, without_cred
 def fetch_encoder(name: str, uri: str, cache: Path) -> str:
     """The local folder of the checkpoint that an MLflow model URI names.
 
-    What an alias or `latest` stands for is looked up each time; the weights of a version are fetched once.
+    An alias or `latest` is resolved each time; the weights of a version are downloaded once.
 
     Args:
         name: as `models:/near-duplicates@champion` or `runs:/RUN/model`.
@@ -25,7 +25,7 @@ def fetch_encoder(name: str, uri: str, cache: Path) -> str:
 
     Raises:
         NoSuchModelError: the registry knows no such model.
-        EncoderError: its files are gone, or it is none of ours.
+        EncoderError: the model's files are gone, or neardup did not log it.
         TrackingError: the server cannot be reached.
     """
     mlflow.set_tracking_uri(uri)
@@ -72,7 +72,7 @@ def _source(client: MlflowClient, name: str) -> tuple[str, list[object]]:
 
 
 def _fetch(source: str, folder: Path) -> None:
-    """Download a model, whole or not at all."""
+    """Download a model atomically."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent) as partial:
         model = Path(partial) / "model"

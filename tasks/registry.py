@@ -1,6 +1,6 @@
 """The registry: versions of the model `near-duplicates`, the alias `champion` of the one in use, and `challenger`.
 
-What is promoted or rolled back is recorded where people look: in the version's description and tags.
+Promotions and rollbacks are recorded in the version's description and tags.
 """
 
 import json
@@ -38,7 +38,7 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 """Alias of the newest version that may take the champion's place."""
 DESCRIPTION_LENGTH = 5000
-"""Characters of a version's description that are kept, the newest first: MLflow's registry takes no more."""
+"""Most characters of a version's description that MLflow's registry accepts; the newest are kept."""
 _DESCRIPTION = (
     "Encoders of press photographs with their calibrated threshold. `champion` is the one in use, "
     "`challenger` the newest that may take its place."
@@ -98,7 +98,7 @@ def nominate(
 ) -> None:
     """Name the fine-tuned version of an experiment that gained most on its validation photos `challenger`.
 
-    The test set has no say in the choice, for it is what the challenger is judged on. The first champion is zero-shot.
+    The test set does not count for the choice, because the challenger is judged on it. The first champion is zero-shot.
 
     Args:
         tracking: where the registry is.

@@ -1,4 +1,4 @@
-"""How a task runs: retried for outside faults only, answered from the cache when its stage is done."""
+"""How tasks run: retried only for external faults, and answered from the cache if their stage is done."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ from tasks.temporary_server import TemporaryServer
 
 
 class _NoTraceback(logging.Filter):
-    """Takes the traceback off a fault that the user can mend: its sentence says all, with what to do."""
+    """Log filter that removes the traceback of a fault that the user can fix, as its sentence says everything."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let every line through, those of an error of `neardup.errors` or of the system without its traceback."""
@@ -36,7 +36,7 @@ for _name in ("prefect.flow_runs", "prefect.task_runs"):
 RETRY: dict[str, Any] = {"retries": 2, "retry_delay_seconds": [5, 30]}
 """Options of `@task` for a task that may meet an outside fault; a server or a disk is often back after 30 seconds."""
 _LASTING = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
-"""Faults of the file system that do not go away by themselves, so that trying again is no use."""
+"""Faults of the file system that do not go away by themselves, so that retrying is useless."""
 
 
 def outside_fault(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -110,7 +110,7 @@ def _flushed() -> Iterator[None]:
 
 
 def _require(address: str) -> None:
-    """Ask a server whether it is well.
+    """Check that a server is healthy.
 
     Raises:
         ServerError: it does not answer.

@@ -1,4 +1,4 @@
-"""What MLflow gets of an experiment: a parent run for the whole, a child run for each approach, read from disk."""
+"""Log an experiment to MLflow, from disk: a parent run for the whole, and a child run for each approach."""
 
 import json
 import logging
@@ -93,7 +93,8 @@ def decided(approach: Approach) -> dict[str, str]:
 def _log_with_fluent(tracking: Tracking, run_id: str, approach: Approach, metrics: Mapping[str, Any]) -> None:
     """What only MLflow's fluent interface logs: data sets, the metric table and the model.
 
-    The table would grow by each logging, and the model come twice: a run that was killed in between has them already.
+    Logging twice would extend the table and duplicate the model, which a run that was killed in between may already
+    have.
     """
     client = tracking.client
     tables = {item.path for item in client.list_artifacts(run_id)}

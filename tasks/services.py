@@ -1,7 +1,7 @@
 """MLflow, Prefect and a worker on this machine: `neardup up` starts them, `neardup down` ends them.
 
 Each process carries its state folder in its environment, and so does all that it starts in its turn (MLflow's workers,
-the runs of a flow). That mark says what is ours, not a file of process ids: it outlives a `kill -9`, and the next
+the runs of a flow). This mark, instead of a file of process ids, identifies them: it survives a `kill -9`, and another
 process that gets the same id does not have it.
 """
 
@@ -45,11 +45,11 @@ ARCHIVE = "NEARDUP_ARCHIVE"
 OUT = "NEARDUP_OUT"
 """Variable that names the output folder of the deployments; prefect.yaml reads it."""
 _MARK = "NEARDUP_SERVICES"
-"""Variable that every process of ours carries: its state folder."""
+"""Variable, in every process that is started here, that names its state folder."""
 _ROLE = "NEARDUP_SERVICE"
-"""Variable that every process of ours carries: the service that it belongs to."""
+"""Variable, in every process that is started here, that names its service."""
 _AT = "NEARDUP_ADDRESSES"
-"""Variable that every process of ours carries: the addresses of the servers, as JSON."""
+"""Variable, in every process that is started here, with the addresses of the servers as JSON."""
 _DEFAULTS = {ARCHIVE: "archive", OUT: "results"}
 """The folders, within the project, of a variable that is not set where the other one is."""
 _DRAWN = {ARCHIVE: "demo/archive", OUT: "demo/results"}
@@ -57,7 +57,7 @@ _DRAWN = {ARCHIVE: "demo/archive", OUT: "demo/results"}
 _PATIENCE = 240
 """Seconds to wait for a server: on two busy cores a first start, with its migrations, took 50."""
 Report = Callable[[str], object]
-"""What is called with each line that a person is to read."""
+"""Function that is called with each line for the user."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def down(state: Path, report: Report) -> None:
 
 @contextmanager
 def _alone(state: Path) -> Iterator[None]:
-    """One `up` or `down` at a time; a second waits for the first. The folder keeps itself out of git."""
+    """Lock that lets one `up` or `down` run at a time, in a folder that git ignores."""
     state.mkdir(parents=True, exist_ok=True)
     (state / ".gitignore").write_text("*\n", encoding="utf-8")
     with FileLock(state / ".lock"):
@@ -349,7 +349,7 @@ def _deploy(project: Path, state: Path, at: Addresses, report: Report) -> None:
 
 
 def _end(state: Path, name: str) -> int:
-    """End every process of a service: ask, and after twenty seconds insist.
+    """End every process of a service: terminate it, and after twenty seconds kill it.
 
     Returns:
         How many there were.

@@ -17,12 +17,12 @@ Flat = dict[str, Any]
 
 
 def settings_files(out: Path, archive: Path | None) -> list[Path]:
-    """The settings files that a deployment reads, the one that has the last word first."""
+    """List the settings files that a deployment reads, the one with the highest precedence first."""
     return [folder / FILE for folder in (out, archive) if folder and (folder / FILE).is_file()]
 
 
 def read_files(files: list[Path], archive: Path | None) -> Flat:
-    """What the files set, by dotted name.
+    """Read the settings in files, by dotted name.
 
     Raises:
         ConfigError: a file is no TOML, a field of it is unknown or out of its bounds, or an archive's own file holds

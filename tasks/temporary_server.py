@@ -20,7 +20,7 @@ from tasks.empty_databases import PREFECT_DATABASE, begin_database, keep_databas
 PORTS = range(8000, 9000)
 """Ports to choose from; none is among those that the system gives to outgoing connections."""
 ATTEMPTS = 3
-"""Starts before it is given up: the port may be taken between the choice and the start."""
+"""Attempts to start, as the port may be taken between its choice and the start."""
 PATIENCE = 180.0
 """Seconds to wait for an answer: on two busy cores a start took 15 and more."""
 GRACE = 5.0
@@ -30,9 +30,9 @@ GRACE = 5.0
 class TemporaryServer:
     """A Prefect server as a process of its own, with its database in PREFECT_HOME.
 
-    It is started here and not by Prefect, which would import the whole server into this process, too: 5 seconds.
-    After a `kill -9` of this process nobody would stop it. A shell that reads a pipe whose other end only this process
-    holds sees the end of it in any case, and stops the server.
+    It is not started by Prefect, which would import the whole server into this process too, in 5 seconds. After a `kill
+    -9` of this process nothing would stop the server; a shell therefore reads a pipe whose other end only this process
+    holds, sees its end in any case, and stops the server.
     """
 
     def __init__(self) -> None:
@@ -58,8 +58,8 @@ class TemporaryServer:
         kind = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
-            # In a session of its own: the Ctrl-C of a terminal would end it before it is told of the interruption, and
-            # Prefect would ask for a minute a server that is gone, and fail.
+            # In a separate session: a terminal's Ctrl-C would otherwise end the server first, and Prefect would call it
+            # for a minute and fail.
             self._process = subprocess.Popen(  # noqa: S603 - our own command
                 [sys.executable, *server, *where],
                 env={**os.environ, **kind},
@@ -98,7 +98,7 @@ class TemporaryServer:
     @contextmanager
     def used(self) -> Iterator[None]:
         """Have every thread of this process use the server until the block ends."""
-        # No page of a server that goes away is offered to be looked at.
+        # Do not offer pages of a server that is about to end.
         variables = {"PREFECT_API_URL": f"{self.address}/api", "PREFECT_UI_URL": ""}
         before = {name: os.environ.get(name) for name in variables}
         os.environ.update(variables)

@@ -1,8 +1,8 @@
-"""The place for MLflow runs: a run is found by its tags, opened or gone on with, and ended.
+"""The store of MLflow runs: runs are found by their tags, opened or continued, and ended.
 
 Results are written to the output folder first and logged from there. The tags of a run say what it was made from, in
-which folder, and whether it has everything, so that logging may be repeated: a server that was away gets the run when
-it is back. MLflow takes two seconds to import; here that waits until a run is asked for.
+which folder, and whether it has everything, so that logging may be repeated: a server that was unreachable gets the run
+later. MLflow takes two seconds to import, which is deferred until a run is needed.
 """
 
 import os

@@ -23,7 +23,7 @@ from tasks.running import RETRY, outside_fault
 from tasks.tracking import Tracking, is_logged
 
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
-"""MLflow's word for how a trial ended; one that is missing here goes on."""
+"""State of a finished trial → MLflow's status; a trial in any other state is running."""
 REFERENCES = {"fine-tuned": "the default recipe", "zero-shot": "the encoder without any training"}
 """Approach that `tuned` is compared with → what a sentence calls it."""
 
@@ -55,7 +55,7 @@ def try_trial(tuning: Tuning, trial: optuna.Trial, number: int, tracking: Tracki
 def _log_epochs(
     tuning: Tuning, trial: optuna.Trial, tracking: Tracking, parent: str | None
 ) -> Callable[[EpochResult], None]:
-    """A callback that logs each epoch of a trial as it ends, and falls silent for good once the server is away."""
+    """Make a callback that logs each epoch of a trial as it ends, and stops for good once the server is unreachable."""
     away = parent is None
 
     def on_epoch(_epoch: EpochResult) -> None:
@@ -157,7 +157,7 @@ def publish_study(
 
 
 def show_study(tuning: Tuning, best: FrozenTrial, gain: Figure) -> None:
-    """Put the best recipe and what it brought into the Prefect UI."""
+    """Show the best recipe and its gain in the Prefect UI."""
     lines = [
         f"Trial {best.number} is the best: {', '.join(f'{name} = {value}' for name, value in best.params.items())}.",
         f"Gain in nDCG on the test set over {REFERENCES[tuning.reference]}: {points(gain)}.",

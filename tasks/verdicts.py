@@ -23,7 +23,7 @@ from tasks.tracking import Tracking, is_logged, metric_name
 
 @task(name="recalibrate", cache_policy=NO_CACHE, retry_condition_fn=outside_fault, **RETRY)
 def fit_again(out: Path) -> Recalibration | None:
-    """Fit the decision of an output folder again with its verdicts, or a team's; None where nobody ever gave one."""
+    """Fit the decision of an output folder again with its own or a team's verdicts; None if there never were any."""
     kept = kept_verdicts(out)
     if kept is None:
         return None
@@ -36,8 +36,9 @@ def log_recalibration(tracking: Tracking, found: Recalibration, say: Callable[[s
 
     Args:
         tracking: where the runs are.
-        found: of the output folder; of verdicts that were no news too, for the server may have been away.
-        say: is told where it is away, for the results are on disk.
+        found: the recalibration of the output folder, even without new verdicts, as the server may have been
+            unreachable before.
+        say: called with a sentence if the server is unreachable; the results are on disk.
     """
     folder = tracking.out / FOLDER
     facts = folder / "recalibration.json"
@@ -58,7 +59,7 @@ def log_export(tracking: Tracking, verdicts: Verdicts, written: Path, pairs: int
         verdicts: that were exported.
         written: the file.
         pairs: how many are in it.
-        say: is told where the server is away, for the file is there.
+        say: called with a sentence if the server is unreachable; the file exists.
     """
     history, links = verdicts.history(), Links.of(verdicts.current())
     figures = verdict_figures(history, links, audit_of(tracking.out, links)) | {"pairs exported": float(pairs)}
@@ -81,7 +82,7 @@ class _Run:
 
 
 def _log(tracking: Tracking, logged: _Run, say: Callable[[str], object]) -> None:
-    """Log a run that is finished, once for each key; `say` is told where the server is away."""
+    """Log a finished run, once per key; `say` is called with a sentence if the server is unreachable."""
     from mlflow.entities import Metric, RunTag  # noqa: PLC0415 - takes seconds
 
     try:

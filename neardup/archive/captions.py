@@ -1,4 +1,4 @@
-"""Captions: each distinct legend in English, asked for once in the life of the cache."""
+"""Captions: each distinct legend in English, translated once in the life of the cache."""
 
 import sqlite3
 from collections import Counter, defaultdict
@@ -24,20 +24,20 @@ STEP = 1
 ENGLISH = "en"
 """ISO 639-1 code of the language that captions are in."""
 UNTRANSLATED = "untranslated"
-"""Name in place of a translator's for a caption that is the legend in its own language."""
+"""Stands in place of a translator's name for a caption that is the untranslated legend."""
 
 
 class Translator(Protocol):
     """A service or a model that translates to English."""
 
     name: str
-    """The name that the cache keeps its translations under, with the glossary after a colon where it has one.
+    """Name under which the cache keeps its translations, followed by a colon and the glossary, if there is one.
 
-    A caption names its translator by what stands before the colon, with the language's code in place of `{source}`.
+    A caption names its translator by the part before the colon, with the language's code in place of `{source}`.
     """
 
     def announce(self, texts: Sequence[str]) -> str:
-        """What is about to be sent and what it costs, in a sentence."""
+        """Say in a sentence what is about to be sent and what it costs."""
 
     def translate(self, texts: Sequence[str], source: str) -> Iterator[list[tuple[str, str]]]:
         """Yield (text, English) pairs, batch by batch, of texts in the language `source` (ISO 639-1).
@@ -54,9 +54,9 @@ class Translation:
 
     Attributes:
         captions: legend → caption, for every legend.
-        stopped: why not every legend was translated and how to go on, or None.
-        sent: distinct texts that were sent.
-        cached: distinct texts that had been translated before.
+        stopped: why not every legend was translated and how to continue; None if all were.
+        sent: number of distinct texts that were sent.
+        cached: number of distinct texts that had been translated before.
     """
 
     captions: dict[str, Caption]
@@ -66,7 +66,7 @@ class Translation:
 
 
 def deepl_name(glossary: str | None) -> str:
-    """The name of DeepL in the cache; what it translates by a glossary is another translation."""
+    """Make DeepL's name in the cache, which includes the glossary, as translations depend on it."""
     return f"deepl:{glossary}" if glossary else "deepl"
 
 
@@ -74,7 +74,7 @@ class Cache:
     """Translations that were paid for, in an SQLite file."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file of the cache, or make it."""
+        """Open the cache's file, or create it."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         with self._open() as database:
@@ -94,7 +94,7 @@ class Cache:
             raise TranslationError(sentence) from error
 
     def get(self, translator: str, source: str, texts: Iterable[str]) -> dict[str, str]:
-        """Text → English of those texts that were translated before."""
+        """Look up texts that were translated before: text → English."""
         wanted = set(texts)
         query = "SELECT text, english FROM translation WHERE translator = ? AND source = ? AND target = ?"
         with self._open() as database:
@@ -109,7 +109,7 @@ class Cache:
 
 
 def detect_language(text: str, languages: Sequence[str]) -> str:
-    """The language of a text among ISO 639-1 codes; nothing if it has no letters, or letters of none of the languages.
+    """Detect a text's language among ISO 639-1 codes; empty if it has no letters, or letters of none of the languages.
 
     Raises:
         ConfigError: a code is unknown.
@@ -151,16 +151,16 @@ def translate_legends(
     """Make a caption for every legend.
 
     A legend that is English, or has no words, is its own caption. What cannot be translated stays as it is, marked
-    `untranslated`. A quota that is used up stops translation; the captions then say what came back and `stopped` says
-    how to go on.
+    `untranslated`. An exhausted quota stops translation; the captions then hold what came back, and `stopped` says how
+    to continue.
 
     Args:
         legends: legends, repeated or not.
-        translator: who translates, or None.
-        cache: SQLite file of what was translated before.
+        translator: the translator, or None.
+        cache: SQLite file of earlier translations.
         languages: ISO 639-1 codes that a legend may be in.
-        report: is told what will be sent and what it costs.
-        absent: name of the translator that is wanted where there is none; what it translated before is taken.
+        report: called with what will be sent and what it costs.
+        absent: without a translator, the name of one whose earlier translations are used.
 
     Raises:
         ConfigError: a language code is unknown.
@@ -209,14 +209,14 @@ def _translate_missing(
     english: dict[str, str],
     report: Callable[[str], None],
 ) -> tuple[str | None, int]:
-    """Translate the texts that the cache lacks, into it and into `english`.
+    """Translate the texts that the cache lacks, and add them to the cache and to `english`.
 
     Args:
-        translator: who translates.
+        translator: the translator.
         missing: language → texts.
         store: the cache.
-        english: text → translation, to which those that come back are added.
-        report: is told what will be sent and what it costs.
+        english: text → translation; new translations are added.
+        report: called with what will be sent and what it costs.
 
     Returns:
         Why not all was translated, or None; and how many texts came back.
@@ -261,7 +261,7 @@ def translate_training_set(
 
     Raises:
         ArchiveError: nothing has been prepared in `out`.
-        TranslationError: a wrong key, or a service that cannot be reached; what came back before is kept.
+        TranslationError: the key is wrong or the service cannot be reached; what came back before is kept.
     """
     training = TrainingSet.load(out)
     translator_name = translator.name if translator else None
@@ -283,7 +283,7 @@ def translate_training_set(
 
 
 def load_captions(out: Path) -> dict[str, Caption]:
-    """Legend → caption, as `translate_training_set` wrote them.
+    """Read the captions that `translate_training_set` wrote: legend → caption.
 
     Raises:
         ArchiveError: nothing has been translated in `out`.

@@ -1,4 +1,4 @@
-"""The report of what did not fit: one line a fault, with the file, sheet, row and cell, and what may be meant."""
+"""The report of discrepancies: one line per fault, with file, sheet, row and cell, and what may be meant."""
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
@@ -17,22 +17,22 @@ KINDS = {
     "left out": "the photo or the row is not used, and why",
     "note": "all is well, but it is worth knowing",
 }
-"""The kinds of discrepancy, gravest first, and what they mean."""
+"""The kinds of discrepancy, gravest first, and their meanings."""
 
 
 @dataclass(frozen=True)
 class Discrepancy:
-    """One line of the report of what did not fit.
+    """One line of the report of discrepancies.
 
     Attributes:
         kind: one of `KINDS`.
         file: the workbook or image, relative to the archive.
-        sheet: the sheet's name, or nothing.
+        sheet: the sheet's name, or empty.
         row: the row as Excel numbers it, or 0.
-        cell: the cell's address, or nothing.
-        name: what the cell or the file says.
+        cell: the cell's address, or empty.
+        name: text of the cell, or name of the file.
         detail: what is wrong.
-        suggestion: what may be meant or done, or nothing.
+        suggestion: what may be meant or done, or empty.
     """
 
     kind: str
@@ -50,7 +50,7 @@ COLUMNS = tuple(field.name for field in fields(Discrepancy))
 
 
 def write_discrepancies(out: Path, lines: Sequence[Discrepancy], counts: Sequence[tuple[str, str, int]]) -> list[Path]:
-    """Write the report of what did not fit, as `discrepancies.xlsx`, `.csv` and `.html`.
+    """Write the report of discrepancies as `discrepancies.xlsx`, `.csv` and `.html`.
 
     Args:
         out: the folder.

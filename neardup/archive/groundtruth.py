@@ -1,4 +1,4 @@
-"""What the historian's workbook of groups says: a row a group, a cell the name of a photo; read, and written again."""
+"""The historian's workbook of groups, read and written: each row is a group, each cell the name of a photo."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ class Mention:
         workbook: the workbook, relative to the archive.
         sheet: the sheet's name.
         row: the row as Excel counts; the cells of one row of one sheet are a group.
-        cell: what stands there.
+        cell: the cell.
     """
 
     workbook: str
@@ -28,10 +28,10 @@ class Mention:
 
 
 def parse_ground_truth(workbook: str, sheets: Sequence[Sheet]) -> list[Mention]:
-    """The cells of a workbook of groups, sheet by sheet and row by row; every sheet's rows are groups.
+    """List the cells of a workbook of groups, sheet by sheet and row by row; every sheet's rows are groups.
 
     Args:
-        workbook: where it lies, relative to the archive.
+        workbook: path of the workbook, relative to the archive.
         sheets: its sheets.
     """
     return [
@@ -44,16 +44,17 @@ def parse_ground_truth(workbook: str, sheets: Sequence[Sheet]) -> list[Mention]:
 
 
 def named_photos(mentions: Sequence[Mention], names: Names) -> list[Photo]:
-    """Every photo that a cell of the ground truth means, or may mean if misspelt, in the test set or not.
+    """List every photo that a cell of the ground truth means, or may mean if misspelt, in the test set or not.
 
-    A photo that stands in two rows, or whose name is misspelt, is in no group and yet a near-duplicate of its row.
+    A photo that stands in two rows, or whose name is misspelt, is in no group, yet it is a near-duplicate of its row's
+    photos.
     """
     cells = dict.fromkeys(mention.cell.text for mention in mentions)
     return [photo for cell in cells for photo in names.find(cell).photos or names.find(names.suggest(cell)).photos]
 
 
 def ground_truth_rows(test_set: TestSet, names: Names) -> list[list[str]]:
-    """The cells of `new_IS.xlsx`: a row a group, each photo by the shortest name that means it and no other.
+    """Make the cells of `new_IS.xlsx`: a row per group, each photo by the shortest name that means it and no other.
 
     Read as the ground truth of the same archive, they give the same test set.
     """

@@ -6,10 +6,10 @@ from PIL import Image
 
 
 def phash_of(image: Image.Image) -> str:
-    """Perceptual hash (pHash) of a picture, 64 bits as 16 hex digits; few differing bits mean that two look alike."""
+    """Compute a picture's perceptual hash (pHash), 64 bits as 16 hex digits; few bits differ if two look alike."""
     return str(imagehash.phash(image))
 
 
 def phash_bits(phashes: list[str]) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
-    """Perceptual hashes of 16 hex digits as numbers, uint64 (n,), whose differing bits can be counted."""
+    """Convert perceptual hashes of 16 hex digits to numbers, uint64 (n,), whose differing bits can be counted."""
     return np.array([int(text, 16) for text in phashes], dtype=np.uint64)

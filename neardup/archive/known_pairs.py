@@ -1,4 +1,4 @@
-"""The table of an output folder that says of pairs of photos whether both show the same picture."""
+"""An output folder's table of known pairs: whether both photos show the same picture."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from neardup.archive.trainingset import TrainingSet
 from neardup.tables import load_table
 
 KNOWN_PAIRS = "known_pairs.csv"
-"""Table of the output folder (columns first, second, same) with pairs of photos that `adapted` is told of, if any."""
+"""Optional table in the output folder (columns first, second, same) of pairs of photos for the approach `adapted`."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class KnownPair:
 
 
 def load_known_pairs(table: Path) -> tuple[KnownPair, ...]:
-    """The rows of a table of known pairs; none where there is no table.
+    """Read the rows of a table of known pairs; none where there is no table.
 
     Raises:
         ArchiveError: the table has other columns.
@@ -37,9 +37,9 @@ def load_known_pairs(table: Path) -> tuple[KnownPair, ...]:
 
 
 def same_as_tested(out: Path) -> frozenset[str]:
-    """The photos that the known pairs of an output folder call the same as a photo of its test set, by their SHA-256.
+    """Find the photos that an output folder's known pairs call the same as a test photo: their SHA-256.
 
-    A photo that is the same as such a one is among them, too; those of the test set are not.
+    Photos that are the same by way of others are included; the test photos themselves are not.
 
     Raises:
         ArchiveError: nothing has been prepared in `out`, or the table has other columns.

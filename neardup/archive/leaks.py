@@ -1,4 +1,4 @@
-"""Leaks: training photos that are in the test set too, or whose near-duplicates are, as the ground truth names them."""
+"""Leaks: training photos that are in the test set too, or that the ground truth names beside test photos."""
 
 from collections.abc import Sequence
 from pathlib import PurePosixPath
@@ -11,21 +11,21 @@ from neardup.archive.scan import Photo
 from neardup.archive.testset import TestSet
 
 FLAT = 4
-"""Bits, of 64, that must be set and unset in a perceptual hash; else it is an even surface's, which are all alike."""
+"""Least number of bits, of 64, that are set, and of those unset, in a hash that is not an even surface's."""
 
 
 class Leaks:
-    """Finds out whether a training photo is in the test set, or named beside photos that are."""
+    """Finds out whether a training photo is in the test set, or named beside test photos."""
 
     def __init__(
         self, test_photos: Sequence[Photo], test_set: TestSet, look_alike_bits: int, named: Sequence[Photo] = ()
     ) -> None:
-        """Index the test photos by name, content and perceptual hash, and what else is named by content and hash.
+        """Index test photos by name, content and perceptual hash, and other named photos by content and hash.
 
         Args:
-            test_photos: the photos of the archive that have the content of a test photo.
+            test_photos: photos of the archive with the content of a test photo.
             test_set: the test set.
-            look_alike_bits: photos whose perceptual hashes differ in at most so many bits are taken for one.
+            look_alike_bits: photos whose perceptual hashes differ in at most this many bits count as the same.
             named: photos that the ground truth names, or may name, in the test set or not.
         """
         self._names = {folded(photo.name): photo.path for photo in test_set.photos}
@@ -38,7 +38,7 @@ class Leaks:
         self._limit = look_alike_bits
 
     def reason(self, photo: Photo) -> tuple[str, str] | None:
-        """Why the photo must not be trained on, as (short, long), or None."""
+        """Say why a photo must not be trained on, as (short, long); None if it may."""
         if photo.sha256 in self._contents:
             return "in the test set by content", f"the same bytes are the test photo {self._contents[photo.sha256]}"
         if folded(photo.name) in self._names:
@@ -49,7 +49,7 @@ class Leaks:
         return self._look_alike(photo)
 
     def _look_alike(self, photo: Photo) -> tuple[str, str] | None:
-        """Why a photo must not be trained on that looks, perhaps mirrored, like one that is indexed; or None."""
+        """Say why a photo that looks like an indexed one, perhaps mirrored, must not be trained on; or return None."""
         if flat(photo.phash) or not self._textured:
             return None
         for phash, how in ((photo.phash, "looks like"), (photo.phash_mirrored, "mirrored, looks like")):
@@ -64,6 +64,6 @@ class Leaks:
 
 
 def flat(phash: str) -> bool:
-    """Whether a perceptual hash is that of an even surface, which is near that of every other one."""
+    """Whether a perceptual hash is an even surface's: such hashes are all alike."""
     ones = int(phash, 16).bit_count()
     return ones < FLAT or ones > 64 - FLAT

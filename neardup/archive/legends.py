@@ -1,4 +1,4 @@
-"""What the sheets of legends say: which columns they have, and of each row the page, the photo and the legend."""
+"""Parse sheets of legends: find their columns and, in each row, the page, the photo and the legend."""
 
 import re
 import unicodedata
@@ -12,7 +12,7 @@ from neardup.archive.names import folded
 from neardup.archive.sheets import Cell, Sheet
 
 HEADER_ROWS = 10
-"""Rows at the top of a sheet among which its column names are looked for: titles may stand above them."""
+"""Rows at the top of a sheet in which its column names are looked for: titles may stand above them."""
 
 _NUMBER = r"(num(ero)?|no|nr|n)\s*"
 """Beginning of the name of a column of numbers, as a regular expression."""
@@ -25,7 +25,7 @@ _COLUMNS = {
         r"images?|pictures?",
     ),
 }
-"""What a column holds → regular expressions of its names, without accents and in lower case, the surest first.
+"""Content of a column → regular expressions of its names, without accents and in lower case, the surest first.
 
 A sheet may have a picture's file or a description beside the numbers and the legends.
 """
@@ -33,7 +33,7 @@ A sheet may have a picture's file or a description beside the numbers and the le
 
 @dataclass(frozen=True)
 class LegendRow:
-    """One row of a sheet of legends; where a cell is blank, its text is empty.
+    """One row of a sheet of legends; a blank cell has an empty text.
 
     Attributes:
         workbook: the workbook, relative to the archive.
@@ -57,8 +57,8 @@ class LegendSheet:
     """The rows of one sheet of legends, and what was wrong with it.
 
     Attributes:
-        rows: its rows that are not blank; none where a column is missing.
-        unusable: how many rows are not blank but lack a column that is needed.
+        rows: rows that are not blank; none where a column is missing.
+        unusable: number of rows that are not blank but unusable because the sheet lacks a column.
         discrepancies: what is wrong with the sheet as a whole.
     """
 
@@ -69,7 +69,7 @@ class LegendSheet:
 
 @dataclass(frozen=True)
 class Columns:
-    """Where the columns stand (0-based) and in which row their names are (0-based); -1 where there is none."""
+    """Positions (0-based) of the columns, and of the row of their names; -1 for a missing column."""
 
     header: int
     legend: int
@@ -78,10 +78,10 @@ class Columns:
 
 
 def parse_legends(workbook: str, sheet: Sheet) -> LegendSheet:
-    """The rows of a sheet of legends, or why it has none.
+    """Parse the rows of a sheet of legends, or say why it has none.
 
     Args:
-        workbook: where the workbook lies, relative to the archive.
+        workbook: path of the workbook, relative to the archive.
         sheet: one of its sheets.
     """
     columns = find_columns(sheet)
@@ -108,7 +108,7 @@ def parse_legends(workbook: str, sheet: Sheet) -> LegendSheet:
 
 
 def _cell(row: Sequence[Cell | None], number: int, column: int) -> Cell:
-    """The cell of a row in a 0-based column; an empty one where it is blank, or where there is no such column."""
+    """Get the cell of a row in a 0-based column; an empty one where it is blank or there is no such column."""
     if column < 0:
         return Cell("", "")
     return (row[column] if column < len(row) else None) or Cell(f"{get_column_letter(column + 1)}{number}", "")
@@ -117,7 +117,7 @@ def _cell(row: Sequence[Cell | None], number: int, column: int) -> Cell:
 def find_columns(sheet: Sheet) -> Columns | None:
     """Find the columns of a legend sheet, whatever their accents, case, number and language; None if it has none.
 
-    Where several columns have names of one kind, it is the one with the surest name, and of those the first.
+    Where several columns fit, the one with the surest name is taken, and of equally sure ones the first.
     """
     best: Columns | None = None
     for index, row in enumerate(sheet.rows[:HEADER_ROWS]):
@@ -130,17 +130,17 @@ def find_columns(sheet: Sheet) -> Columns | None:
 
 
 def _column(names: Sequence[str], patterns: Sequence[str]) -> int:
-    """The first column (0-based) of the surest name that there is; -1 where there is none."""
+    """Find the first column (0-based) with the surest name; -1 where there is none."""
     return next((i for pattern in patterns for i, name in enumerate(names) if re.fullmatch(pattern, name)), -1)
 
 
 def _count(columns: Columns) -> int:
-    """How many of the three columns there are."""
+    """Count how many of the three columns were found."""
     return sum(column >= 0 for column in (columns.legend, columns.page, columns.photo))
 
 
 def number_of(text: str) -> int | None:
-    """A page or photo number: `3`, `3.0`, `03`; None for `/`, blank, words and what has more digits than any number.
+    """Parse a page or photo number: `3`, `3.0`, `03`; None for `/`, blanks, words and too many digits.
 
     >>> [number_of(text) for text in ("3", "3.0", "03", "/", "")]
     [3, 3, 3, None, None]
@@ -150,5 +150,5 @@ def number_of(text: str) -> int | None:
 
 
 def clean_legend(text: str) -> str:
-    """The legend in one line: line breaks and runs of spaces become one space, accents are composed."""
+    """Put a legend into one line: line breaks and runs of spaces become one space, accents are composed."""
     return re.sub(r"\s+", " ", unicodedata.normalize("NFC", text)).strip()

@@ -1,4 +1,4 @@
-"""Which photo a name in the historian's sheet means, and which name means a photo and no other."""
+"""Resolve names in the historian's sheets to photos, and find names that mean one photo and no other."""
 
 import os
 import re
@@ -16,21 +16,21 @@ from neardup.images import SUFFIXES, TRAILING, suffix_of
 from neardup.stages import digest_of
 
 NEAR = 2
-"""Letters by which a misspelt name may differ from that of a photo that is suggested for it, and never taken."""
+"""Letters by which a misspelt name may differ from the name that is suggested for it (but never used instead)."""
 LONGEST_NAME = 255
-"""Bytes of the longest name that a disk takes for a file."""
+"""Bytes of the longest file name that a disk accepts."""
 ROOT = "./"
-"""Beginning of a cell that holds the whole path of a photo, from the archive's folder on."""
+"""Prefix of a cell that holds the whole path of a photo, from the archive's folder on."""
 
 
 def normal(name: str) -> str:
-    """The name with composed accents and single spaces, without the suffix of an image."""
+    """Normalise a name: composed accents, single spaces, no image suffix."""
     name = re.sub(r"\s+", " ", composed(name)).strip()
     return name.rstrip(TRAILING)[: -len(suffix)].strip() if (suffix := suffix_of(name)) in SUFFIXES else name
 
 
 def folded(name: str) -> str:
-    """The name as `normal` has it, and without accents and case."""
+    """Normalise a name as `normal` does, and remove accents and case."""
     decomposed = unicodedata.normalize("NFKD", normal(name).casefold())
     return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
 
@@ -49,11 +49,11 @@ def climbs(cell: str) -> bool:
 
 @dataclass(frozen=True)
 class NameMatch:
-    """What a name was found to mean.
+    """The files that a name means.
 
     Attributes:
-        photos: the photos of that name, ordered by path; of equal bytes they are one photo at several places.
-        unreadable: the files of that name that are no photos.
+        photos: photos of that name, sorted by path; if their bytes are equal, they are one photo in several places.
+        unreadable: files of that name that cannot be read as photos.
     """
 
     photos: tuple[Photo, ...]
@@ -61,19 +61,19 @@ class NameMatch:
 
     @property
     def ambiguous(self) -> bool:
-        """Whether the places hold different bytes."""
+        """Whether the photos of that name have different bytes."""
         return len({photo.sha256 for photo in self.photos}) > 1
 
 
 class Names:
-    """The names of a scanned archive: which photo a cell means, and which cell means a photo."""
+    """The names of a scanned archive: resolves cells to photos, and photos to cells."""
 
     def __init__(self, archive: Archive) -> None:
         """Index the archive by path, by name and by folded name."""
         self._exact: defaultdict[str, list[Photo | Unreadable]] = defaultdict(list)
         self._folded: defaultdict[str, list[Photo | Unreadable]] = defaultdict(list)
         items: list[Photo | Unreadable] = [*archive.photos, *archive.unreadable]
-        # A workbook's cell has no blanks at its ends; where a path without them is there as well, it is that one.
+        # A workbook's cell has no spaces at its ends; where a path without them exists as well, it is meant.
         self._paths = {composed(item.path).strip(): item for item in items}
         self._paths |= {composed(item.path): item for item in items} | {item.path: item for item in items}
         for item in items:
@@ -82,13 +82,13 @@ class Names:
             self._folded[folded(name)].append(item)
 
     def find(self, cell: str, *, from_root: bool = False) -> NameMatch:
-        """Resolve a cell: by its name as it is, then without accents and case; in its folder alone where it names one.
+        """Resolve a cell by its exact name, else without accents and case; only within a folder if the cell names one.
 
         A cell that begins with `./` is the whole path of one file.
 
         Args:
-            cell: a name, or the folders that stand above it and a name.
-            from_root: the first of the cell's folders lies in the archive's own, and not anywhere on the way.
+            cell: a name, possibly after folders that lie above it.
+            from_root: whether the cell's first folder lies directly in the archive's, instead of anywhere below.
         """
         if cell.startswith(ROOT):
             path = cell.removeprefix(ROOT)
@@ -103,20 +103,20 @@ class Names:
         return _match_of(())
 
     def shortest(self, path: str) -> str:
-        """The shortest cell that means the photo at a path of the archive and no other.
+        """Find the shortest cell that means the photo at a path of the archive and no other.
 
-        That is its name; or, where others have that name, its name after the nearest of its folders that tells them
-        apart; or its whole path after `./`.
+        That is its name; or, where others share it, its name after the nearest folder that tells them apart; or its
+        whole path after `./`.
         """
         return next((cell for cell in _cells(path) if not climbs(cell) and self._means(cell, path)), f"{ROOT}{path}")
 
     def _means(self, cell: str, path: str) -> bool:
-        """Whether a cell that a workbook has trimmed is resolved to the photo at a path."""
+        """Whether a cell, trimmed as in a workbook, resolves to the photo at a path."""
         match = self.find(cell.strip())
         return not match.ambiguous and bool(match.photos) and match.photos[0].path == path
 
     def suggest(self, cell: str) -> str:
-        """The nearest name at most two letters away, or nothing."""
+        """Suggest the nearest name that differs in at most `NEAR` letters; empty if there is none."""
         wanted = folded(_parted(cell)[1])
         near_names = [(OSA.distance(wanted, name, score_cutoff=NEAR), name) for name in self._folded]
         best = min((pair for pair in near_names if pair[0] <= NEAR), default=None)
@@ -124,13 +124,13 @@ class Names:
 
 
 def _parted(cell: str) -> tuple[str, str]:
-    """The folder that a cell names, if any, parted from the name by slashes or, as in Windows, by backslashes."""
+    """Split a cell into its folder, if any, and its name, at slashes or, as in Windows, backslashes."""
     folder, _, name = cell.replace("\\", "/").rpartition("/")
     return folder, name
 
 
 def _cells(path: str) -> Iterator[str]:
-    """What may stand in a cell for a photo: its name alone, then after each of its folders, the nearest first."""
+    """Yield the cells that may mean a photo: its name alone, then after each of its folders, the nearest first."""
     *folders, name = PurePosixPath(path).parts
     yield name
     for folder in reversed(folders):
@@ -138,7 +138,7 @@ def _cells(path: str) -> Iterator[str]:
 
 
 def _match_of(items: Iterable[Photo | Unreadable]) -> NameMatch:
-    """The files of a name, parted into photos and files that cannot be read."""
+    """Separate the files of a name into photos and unreadable files."""
     photos: list[Photo] = []
     unreadable: list[Unreadable] = []
     for item in items:
@@ -150,23 +150,23 @@ def _match_of(items: Iterable[Photo | Unreadable]) -> NameMatch:
 
 
 def _suffixed(items: Iterable[Photo | Unreadable], name: str) -> list[Photo | Unreadable]:
-    """The files that have the suffix of the cell's name; where none has, all of them."""
+    """Select the files with the suffix of the cell's name; if there is none, return all."""
     suffix = suffix_of(name)
     same = [item for item in items if suffix_of(item.path) == suffix]
     return same or list(items)
 
 
 def _lies_in(path: str, wanted: Sequence[str], *, from_root: bool) -> bool:
-    """Whether some folders, by their folded names, stand one after the other on the way to a file, or at its start."""
+    """Whether folders, by folded names, follow one another in a file's path: anywhere or, `from_root`, at its start."""
     folders = [folded(part) for part in PurePosixPath(path).parent.parts]
     starts = range(1 if from_root else len(folders))
     return any(folders[i : i + len(wanted)] == wanted for i in starts)
 
 
 def distinct_names(paths: Sequence[str]) -> list[str]:
-    """A file name for each path: `x.jpg`, and `x~presse.jpg` where several files are called so.
+    """Make a distinct file name for each path: `x.jpg`, or `x~presse.jpg` where several files have that name.
 
-    The names are distinct also on a disk that knows no case and takes composed and decomposed accents for one.
+    The names also differ on disks that ignore case and the composition of accents.
     """
     shared = Counter(name_on_disk(PurePosixPath(path).name) for path in paths)
     taken: set[str] = set()
@@ -185,17 +185,17 @@ def distinct_names(paths: Sequence[str]) -> list[str]:
 
 
 def name_on_disk(name: str) -> str:
-    """The name as a disk compares it that knows no case, composes accents and drops dots and spaces at its end."""
+    """Convert a name to how a disk compares it that ignores case, accents' composition and trailing dots or spaces."""
     return composed(composed(name).casefold()).rstrip(TRAILING)
 
 
 def _fitting(stem: str, suffix: str) -> str:
-    """A file name of this stem and suffix, the stem shortened where a disk would not take it."""
+    """Join stem and suffix to a file name, with the stem shortened where the name would be too long."""
     return shortened(stem, LONGEST_NAME - len(os.fsencode(suffix))) + suffix
 
 
 def shortened(stem: str, room: int) -> str:
-    """A stem of at most so many bytes: a longer one is cut, and eight digits of its digest keep it apart from others.
+    """Shorten a stem to at most `room` bytes; eight digits of its digest keep a cut one distinct.
 
     >>> shortened("abc", 3), shortened("a" * 20, 12)
     ('abc', 'aaa~35d5aabd')

@@ -1,7 +1,7 @@
-"""New photos of the user's: read, and for each which photo of the archive it is a copy of, as far as anybody has said.
+"""The user's new photos, and for each the photo of the archive that it is a copy of, where that is known.
 
-They are searched for in the test set and the training set. A new photo is a copy, a stranger to the archive, or of
-unknown origin.
+New photos are searched for in the test set and the training set. A new photo is a copy, a stranger to the archive, or
+of unknown origin.
 """
 
 import csv
@@ -26,18 +26,18 @@ TABLE = "queries.csv"
 STRANGERS = "strangers"
 """Subfolder of the new photos for those that are not in the archive."""
 COPY, STRANGER, UNKNOWN = "copy", "stranger", "unknown"
-"""What a new photo may be: a copy of a photo of the archive, in none of its photos, or nobody has said."""
+"""Kinds of new photos: a copy of a photo of the archive, a picture that is in none of its photos, or unknown."""
 
 
 @dataclass(frozen=True)
 class SearchedPhoto:
-    """One photo of the archive that new photos are searched for among.
+    """One photo of the archive among which new photos are searched for.
 
     Attributes:
         name: its path in the output folder: `test_dataset/…` or `training_set/…`.
-        path: where it lies in the archive.
-        sha256: its identity.
-        picture: the same for photos of one group of the ground truth, which are prints of one picture.
+        path: path of the photo in the archive.
+        sha256: SHA-256 of its bytes.
+        picture: an identifier that photos of one group of the ground truth, prints of one picture, share.
     """
 
     name: str
@@ -47,7 +47,7 @@ class SearchedPhoto:
 
 
 def searched_photos(out: Path) -> list[SearchedPhoto]:
-    """The photos of the test set, then those of the training set.
+    """List the photos of the test set, then those of the training set.
 
     Raises:
         ArchiveError: nothing has been prepared in `out`.
@@ -69,7 +69,7 @@ class Original:
 
     Attributes:
         kind: `copy`, `stranger` or `unknown`.
-        path: of a copy, where its original lies in the archive; else nothing.
+        path: path of a copy's original in the archive; else empty.
     """
 
     kind: str = UNKNOWN
@@ -77,10 +77,10 @@ class Original:
 
 
 def check_queries(folder: Path, out: Path) -> None:
-    """Refuse a folder of new photos that cannot be searched for, before anything is done.
+    """Raise an error, before anything is done, if a folder of new photos cannot be used.
 
     Raises:
-        ArchiveError: it is not there, holds no image, or overlaps with the folder that its copies go to.
+        ArchiveError: the folder does not exist, holds no image, or overlaps with the folder of its copies.
     """
     name_another = "name the folder of new photos with --queries or as queries in neardup.toml, or leave it out"
     if not folder.is_dir():
@@ -93,10 +93,10 @@ def check_queries(folder: Path, out: Path) -> None:
 
 
 def read_new_photos(folder: Path, out: Path, max_pixels: int = MAX_PIXELS) -> Archive:
-    """Read a folder of new photos, and list its files that are no photos; what was read before is not read again.
+    """Scan a folder of new photos, including unreadable files; what was read before is not read again.
 
     Raises:
-        ArchiveError: as `check_queries`, or no file of the folder can be read.
+        ArchiveError: as in `check_queries`, or no file of the folder can be read.
     """
     check_queries(folder, out)
     table = out / STATE / "queries.scan.parquet"
@@ -108,15 +108,15 @@ def read_new_photos(folder: Path, out: Path, max_pixels: int = MAX_PIXELS) -> Ar
 
 
 def read_originals(folder: Path) -> list[tuple[str, str]]:
-    """The rows of `queries.csv` in the folder of new photos: new photo, and its original or nothing for a stranger.
+    """Read `queries.csv` in the folder of new photos: each new photo, and its original or empty for a stranger.
 
-    Commas, semicolons and tabs may part the columns, as spreadsheets of different countries write them.
+    Commas, semicolons or tabs may separate the columns, as spreadsheets of different countries write them.
 
     Returns:
-        No row where there is no such table.
+        The rows; none where there is no such table.
 
     Raises:
-        ArchiveError: it cannot be read, or lacks one of the columns `query` and `photo`.
+        ArchiveError: the table cannot be read, or lacks one of the columns `query` and `photo`.
     """
     path = folder / TABLE
     if not path.is_file():
@@ -136,23 +136,23 @@ def read_originals(folder: Path) -> list[tuple[str, str]]:
 def find_originals(
     new: Archive, rows: Sequence[tuple[str, str]], searched: Sequence[SearchedPhoto]
 ) -> tuple[dict[str, Original], list[str]]:
-    """Which photo of the archive each new photo is a copy of.
+    """Find which photo of the archive each new photo is a copy of.
 
     The table decides; then the subfolder `strangers/`; then the photo of the same name, whatever its suffix.
 
     Args:
         new: the new photos.
-        rows: as `read_originals` has them.
+        rows: rows of `queries.csv`, as `read_originals` gives them.
         searched: the photos of the archive.
 
     Returns:
-        Path of each new photo → what is known of it; and a sentence for each name that means no photo, or several.
+        Path of each new photo → its original; and a sentence for each name that means no photo, or several.
     """
     new_names, names, faults = Names(new), Names(_as_archive(new.root, searched)), list[str]()
     originals: dict[str, Original] = {}
 
     def find(name: str, among: Names, place: str, called: str) -> Sequence[Photo]:
-        """The photos of a name, all of one content; notes a name that means none, or several."""
+        """Find the photos of a name if all have one content; note a name that means none, or several contents."""
         match = among.find(f"{ROOT}{name}")
         match = match if match.photos else among.find(name)
         if match.ambiguous:
@@ -181,5 +181,5 @@ def find_originals(
 
 
 def _as_archive(root: Path, searched: Sequence[SearchedPhoto]) -> Archive:
-    """Searched photos by name and content alone, for `Names` to index."""
+    """Make an archive of searched photos, with names and contents only, for `Names` to index."""
     return Archive(root, tuple(Photo(photo.path, photo.sha256, 0, 0, 0, "", "", "", "") for photo in searched), (), 0)

@@ -1,4 +1,4 @@
-"""What is new in an archive since the last run: files that came, moved, were replaced or cannot be read."""
+"""Find what is new in an archive since the last run: files that were added, moved, replaced or cannot be read."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,27 +12,27 @@ from neardup.errors import ArchiveError
 from neardup.stages import digest_of, write_json
 
 KINDS = ("new", "replaced", "moved", "exact copy", "unreadable")
-"""What a file may be that was not there before."""
+"""Kinds of files that were not there before."""
 NEW_PHOTOS = KINDS[:2]
-"""The kinds whose content no earlier run has seen: a moved file and an exact copy are no new photos."""
+"""Kinds whose content no earlier run has seen: moved files and exact copies are not new photos."""
 _UNREADABLE = "unreadable "
-"""What the content of a file that cannot be read begins with in a memory; its SHA-256, or else its path, follows."""
+"""Prefix, in a memory, of the content of an unreadable file; its SHA-256, or else its path, follows."""
 
 CHECKSUM = "checksum"
-"""Name of the digest, in the file of a memory, of all else that stands there."""
+"""Key, in a memory's file, of the digest of everything else in it."""
 _PUT_BACK = "put it back, or delete it to take all photos as new"
-"""What is to be done about the file of a memory that cannot be trusted."""
+"""Advice for a memory's file that cannot be trusted."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What former runs saw; a content is the SHA-256 of a photo, or that of a file that cannot be read, marked as such.
+    """What earlier runs saw; a content is the SHA-256 of a photo, or of an unreadable file with a prefix.
 
     Attributes:
-        runs: number of the last one that published something, 0 where none did.
-        present: content → paths where it lay at the last run.
-        gone: content → paths where it was last seen, of contents that the last run did not find.
-        begun: number of a run that began to publish and did not end, 0 where all did.
+        runs: number of the last run that published something; 0 where none did.
+        present: content → its paths at the last run.
+        gone: content → paths where it was last seen, for contents that the last run did not find.
+        begun: number of a run that began to publish but did not finish; 0 where all finished.
     """
 
     runs: int = 0
@@ -42,7 +42,7 @@ class Memory:
 
     @classmethod
     def load(cls, path: Path) -> "Memory":
-        """Read what `save` wrote, or a version before without a checksum; nothing was seen where there is no file.
+        """Read a memory that `save`, or an older version without checksums, wrote; an empty one where there is no file.
 
         Raises:
             ArchiveError: the file is not a memory, or was damaged.
@@ -60,7 +60,7 @@ class Memory:
         return memory
 
     def save(self, path: Path) -> None:
-        """Write the memory as JSON, whole or not at all."""
+        """Write the memory as JSON, atomically."""
         write_json(path, asdict(self) | {CHECKSUM: self._checksum})
 
     @property
@@ -93,10 +93,10 @@ class Noticed:
     """One file that was not there before.
 
     Attributes:
-        path: where it lies in the archive.
+        path: path of the file in the archive.
         kind: one of `KINDS`.
-        other: where its bytes were, or lie as well; else nothing.
-        reason: why it is of that kind.
+        other: path where its bytes were before, or are as well; else empty.
+        reason: why the file is of that kind.
     """
 
     path: str
@@ -107,15 +107,15 @@ class Noticed:
 
 @dataclass(frozen=True)
 class Sighting:
-    """What a run sees in an archive, held against what former runs saw.
+    """What a run sees in an archive, compared with what earlier runs saw.
 
     Attributes:
-        places: content → its paths, ordered, unreadable files too.
+        places: content → its paths, sorted, including unreadable files.
         path_of: SHA-256 of each photo → its first path.
-        new: whether each photo of `path_of` has a content that no former run saw.
-        noticed: every file that was not there before, ordered by path.
-        vanished: paths, ordered, of files that are no longer there and were not moved.
-        unlisted: folders that cannot be listed; what was seen below them has not vanished.
+        new: whether each photo of `path_of` has a content that no earlier run saw.
+        noticed: every file that was not there before, sorted by path.
+        vanished: paths, sorted, of files that no longer exist and were not moved.
+        unlisted: folders that cannot be listed; files seen below them do not count as vanished.
     """
 
     places: Mapping[str, Sequence[str]]
@@ -127,7 +127,7 @@ class Sighting:
 
     @classmethod
     def of(cls, archive: Archive, memory: Memory) -> "Sighting":
-        """Hold an archive against what former runs saw."""
+        """Compare an archive with what earlier runs saw."""
         places, noticed = places_of(archive), notice(archive, memory)
         path_of = {photo.sha256: places[photo.sha256][0] for photo in archive.photos}
         new = [content not in memory.contents for content in path_of]
@@ -137,21 +137,22 @@ class Sighting:
 
 
 def places_of(archive: Archive) -> dict[str, list[str]]:
-    """Where each content of an archive lies: content → its paths, ordered."""
+    """List the paths of each content of an archive: content → its paths, sorted."""
     places: dict[str, list[str]] = {}
     for photo in archive.photos:
         places.setdefault(photo.sha256, []).append(photo.path)
     for fault in archive.unreadable:
-        # What no one may read has no digest: it is known by its path.
+        # A file without read permission has no digest and is identified by its path.
         places.setdefault(_UNREADABLE + (fault.sha256 or fault.path), []).append(fault.path)
     return places
 
 
 def notice(archive: Archive, memory: Memory) -> tuple[Noticed, ...]:
-    """Every file that was not there before, ordered by path, with what it is.
+    """List every file that was not there before, sorted by path, with its kind.
 
-    A content that was seen is not new wherever it lies: it moved if a path of it is gone, else it is a further copy.
-    What cannot be read is no copy of a photo: where it is not as before, it is told with its reason.
+    A content that was seen before is not new wherever it lies: it moved if one of its paths is gone, else it is a
+    further copy. An unreadable file is never a copy of a photo: if it was not there before, it is listed with its
+    reason.
     """
     reasons = {fault.path: fault.reason for fault in archive.unreadable}
     files: list[Noticed] = []
@@ -168,7 +169,7 @@ def notice(archive: Archive, memory: Memory) -> tuple[Noticed, ...]:
 
 
 def _elsewhere(paths: Sequence[str], former: Sequence[str]) -> Iterator[Noticed]:
-    """The files of a content that was seen before which lie where it did not lie."""
+    """Yield the files of a content seen before that lie at new paths."""
     former_paths, present_paths = frozenset(former), frozenset(paths)
     gone = [path for path in former if path not in present_paths]
     staying = [path for path in paths if path in former_paths] or paths
@@ -182,19 +183,19 @@ def _elsewhere(paths: Sequence[str], former: Sequence[str]) -> Iterator[Noticed]
 def _unreadable(
     paths: Sequence[str], former: Sequence[str], memory: Memory, reasons: Mapping[str, str]
 ) -> Iterator[Noticed]:
-    """The files of a content that cannot be read which lie where it did not lie; where a photo was, none has moved."""
+    """Yield the unreadable files of a content that lie at new paths; one that took a photo's place has not moved."""
     for item in _elsewhere(paths, former):
         moved = item.kind == "moved" and item.path not in memory.paths
         yield item if moved else Noticed(item.path, "unreadable", "", reasons[item.path])
 
 
 def _copy(path: str, other: str) -> Noticed:
-    """A file whose bytes lie at another path as well."""
+    """Make the entry of a file whose bytes lie at another path as well."""
     return Noticed(path, "exact copy", other, "the same bytes are there too")
 
 
 def _first_seen(content: str, path: str, memory: Memory) -> Noticed:
-    """The first file of a content that no run has seen."""
+    """Make the entry of the first file of a content that no run has seen."""
     if _UNREADABLE + content in memory.contents:
         return Noticed(path, "new", "", "could not be read before")
     if path in memory.paths:
@@ -203,7 +204,7 @@ def _first_seen(content: str, path: str, memory: Memory) -> Noticed:
 
 
 def vanished_since(memory: Memory, places: Mapping[str, Sequence[str]], noticed: Sequence[Noticed]) -> tuple[str, ...]:
-    """Paths, ordered, where something lay at the last run and nothing does now, less those of files that moved."""
+    """List the paths, sorted, that existed at the last run and no longer do, without those of moved files."""
     accounted = {path for paths in places.values() for path in paths}
     accounted |= {item.other for item in noticed}
     return tuple(sorted(path for paths in memory.present.values() for path in paths if path not in accounted))

@@ -1,4 +1,4 @@
-"""From sheets and folders to a test set, a training set and a report of what did not fit."""
+"""Prepare an archive: from sheets and folders to a test set, a training set and a report of discrepancies."""
 
 import json
 import shutil
@@ -28,19 +28,19 @@ from neardup.tables import write_table
 STEP = 8
 """Version of the preparation stage, raised when its result changes for equal inputs."""
 ARCHIVE_FILE = "archive.json"
-"""File of the state folder that says where the archive lies and with what settings it was read."""
+"""File in the state folder that records where the archive lies and with what settings it was read."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What was made of an archive.
+    """The result of preparing an archive.
 
     Attributes:
-        archive: what the scan found.
+        archive: the scanned archive.
         test_set: the historian's groups.
         training_set: the photos with legends, none of them in the test set.
-        counts: what was listed, used and left out; `listed` is the sum of the others of its block.
-        reused: whether a former run had made all of it, so that nothing was done.
+        counts: numbers that were listed, used and left out; in each block, `listed` is the sum of the others.
+        reused: whether an earlier run had made everything, so that nothing was done.
     """
 
     archive: Archive
@@ -56,7 +56,7 @@ class _Workbooks:
 
     Attributes:
         ground_truth: path of the workbook of groups, relative to the archive.
-        others: paths of all other workbooks, ordered.
+        others: paths of all other workbooks, sorted.
         digests: path → SHA-256 of its bytes.
         discrepancies: workbooks that cannot be opened, and why.
     """
@@ -76,7 +76,7 @@ def prepare(root: Path, out: Path, settings: PrepareSettings) -> Prepared:
         settings: where things lie in the archive.
 
     Raises:
-        ArchiveError: the archive or its ground truth is not there, or `out` lies inside the archive.
+        ArchiveError: the archive or its ground truth does not exist, or `out` lies inside the archive.
     """
     # Scan: which photos and which workbooks the archive holds.
     check_archive(root, out, settings)
@@ -97,7 +97,7 @@ def prepare(root: Path, out: Path, settings: PrepareSettings) -> Prepared:
     mentions = parse_ground_truth(workbooks.ground_truth, _read_ground_truth(root / workbooks.ground_truth))
     legend_sheets = [sheet for path in workbooks.others for sheet in _read_legends(root, path)]
 
-    # Decide: which photos the sheets mean, and which of them may be trained on.
+    # Resolve: which photos the sheets mean, and which of them may be trained on.
     groups = resolve_groups(mentions, names)
     tested = {photo.sha256 for photo in groups.test_set.photos}
     test_photos = [photo for photo in archive.photos if photo.sha256 in tested]
@@ -107,7 +107,7 @@ def prepare(root: Path, out: Path, settings: PrepareSettings) -> Prepared:
     # Store: tables, and copies of the photos.
     outputs = _store(out, archive, names, groups.test_set, legends.training_set)
 
-    # Report: every line of what did not fit, and the counts.
+    # Report: every discrepancy, and the counts.
     counts = _counts(archive, groups, legends)
     lines = [*_lines_of_files(archive), *workbooks.discrepancies, *groups.discrepancies, *legends.discrepancies]
     blocks = [(*name.partition(": ")[::2], number) for name, number in counts.items()]
@@ -118,23 +118,23 @@ def prepare(root: Path, out: Path, settings: PrepareSettings) -> Prepared:
 
 
 def _remember(root: Path, out: Path, settings: PrepareSettings) -> None:
-    """Note where the archive lies and how it was read; a note that says so already is left as it is."""
+    """Record where the archive lies and how it was read; an equal record is not rewritten."""
     note, file = {"root": str(root.resolve()), "prepare": asdict(settings)}, out / STATE / ARCHIVE_FILE
     if read_json(file) != json.loads(json.dumps(note)):
         write_json(file, note)
 
 
 def remembered_root(out: Path) -> Path | None:
-    """The archive that an output folder was prepared from, as it lay then; None where the folder does not say."""
+    """Read which archive an output folder was prepared from; None where the folder has no record."""
     root = read_json(out / STATE / ARCHIVE_FILE).get("root")
     return Path(str(root)) if root else None
 
 
 def check_archive(root: Path, out: Path, settings: PrepareSettings) -> None:
-    """Refuse what cannot work before anything is done.
+    """Raise an error, before anything is done, if preparation cannot work.
 
     Raises:
-        ArchiveError: the archive or its ground truth is not there, or `out` lies inside the archive.
+        ArchiveError: the archive or its ground truth does not exist, or `out` lies inside the archive.
     """
     check_folders(root, out)
     if not (root / find_ground_truth(root, settings)).is_file():
@@ -145,12 +145,12 @@ def check_archive(root: Path, out: Path, settings: PrepareSettings) -> None:
 
 
 def find_ground_truth(root: Path, settings: PrepareSettings) -> str:
-    """Path of the workbook of groups below an archive, as the disk has it."""
+    """Find the path of the workbook of groups, relative to the archive, as spelt on disk."""
     return _on_disk(root, settings.ground_truth)
 
 
 def _on_disk(root: Path, path: str) -> str:
-    """The path below `root` as the disk has it, whichever way the accents of both are composed."""
+    """Find a path below `root` as spelt on disk, however the accents of both are composed."""
     path_on_disk = PurePosixPath()
     for part in PurePosixPath(path).parts:
         folder = root / path_on_disk
@@ -160,7 +160,7 @@ def _on_disk(root: Path, path: str) -> str:
 
 
 def _workbooks(root: Path, settings: PrepareSettings) -> _Workbooks:
-    """The workbooks of the archive that can be opened, and lines for those that cannot."""
+    """Find the workbooks of the archive that can be opened, and make discrepancies of those that cannot."""
     skipped: list[Skipped] = []
     ground_truth = find_ground_truth(root, settings)
     digests = {ground_truth: _digest_of_ground_truth(root / ground_truth)}
@@ -190,7 +190,7 @@ def _read_ground_truth(path: Path) -> list[Sheet]:
 
 
 def _read_legends(root: Path, path: str) -> list[LegendSheet]:
-    """What each sheet of a workbook says; of one that cannot be read, why."""
+    """Read each sheet of a workbook of legends; an unreadable workbook gives a discrepancy."""
     try:
         return [parse_legends(path, sheet) for sheet in read_workbook(root / path)]
     except ArchiveError as error:
@@ -198,7 +198,7 @@ def _read_legends(root: Path, path: str) -> list[LegendSheet]:
 
 
 def _counts(archive: Archive, groups: ResolvedGroups, legends: ResolvedLegends) -> dict[str, int]:
-    """The counts, block by block; every block's `listed` is the sum of its other lines."""
+    """Make the counts, block by block; every block's `listed` is the sum of its other lines."""
     tested = {photo.sha256 for photo in groups.test_set.photos}
     trained = {photo.sha256 for photo in legends.training_set.photos}
     places = Counter(
@@ -218,7 +218,7 @@ def _counts(archive: Archive, groups: ResolvedGroups, legends: ResolvedLegends) 
 
 
 def _lines_of_files(archive: Archive) -> Iterator[Discrepancy]:
-    """What is wrong with the files themselves, and what is worth knowing of them."""
+    """Yield discrepancies of the files themselves, and notes worth knowing."""
     for folder in archive.unlisted:
         yield Discrepancy("unreadable", folder.path, detail=folder.reason)
     for fault in archive.unreadable:
@@ -248,7 +248,7 @@ def _lines_of_files(archive: Archive) -> Iterator[Discrepancy]:
 
 
 def _store(out: Path, archive: Archive, names: Names, test_set: TestSet, training: TrainingSet) -> list[Path]:
-    """Write tables and copies of photos; returns what was written."""
+    """Write tables and copies of photos; return the paths written."""
     tests = [(photo.path, photo.name, photo.sha256) for photo in test_set.photos]
     copy_photos(archive.root, tests, out / "test_dataset")
     trained = [(photo.path, photo.image_name, photo.sha256) for photo in training.photos]
@@ -260,15 +260,16 @@ def _store(out: Path, archive: Archive, names: Names, test_set: TestSet, trainin
 
 
 def copy_photos(root: Path, photos: Sequence[tuple[str, str, str]], folder: Path) -> None:
-    """Copy photos, each whole or not at all; what else a former run left in the folder goes away.
+    """Copy photos, each atomically, and delete what else an earlier run left in the folder.
 
     Args:
         root: the archive.
-        photos: of each photo its path in `root`, its name in `folder` and the SHA-256 of its bytes.
-        folder: where the copies go.
+        photos: for each photo, its path in `root`, its name in `folder` and the SHA-256 of its bytes.
+        folder: folder of the copies.
 
     Raises:
-        ArchiveError: the folder holds files of somebody else, or a photo cannot be read any more or has other bytes.
+        ArchiveError: the folder holds files that neardup did not write, or a photo can no longer be read or has other
+            bytes.
     """
     claim(folder, keep={name for _, name, _ in photos})
     for path, name, sha256 in bar(photos, f"copying to {folder.name}", unit="photo", disable=None):

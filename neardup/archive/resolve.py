@@ -1,4 +1,4 @@
-"""Which photos the sheets mean: names are resolved, contradictions and leaks decided, and every decision is counted."""
+"""Decide which photos the sheets mean: resolve names, contradictions and leaks, and count every decision."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from neardup.errors import ConfigError
 
 @dataclass(frozen=True)
 class ResolvedGroups:
-    """The test set with what did not fit; `counts` holds `listed`, `used` and each reason why a cell is not used."""
+    """The test set with discrepancies; `counts` holds `listed`, `used` and each reason why a cell is not used."""
 
     test_set: TestSet
     discrepancies: tuple[Discrepancy, ...]
@@ -29,7 +29,7 @@ class ResolvedGroups:
 
 @dataclass(frozen=True)
 class ResolvedLegends:
-    """The training set with what did not fit; `counts` holds `listed`, `used` and each reason why a row is not used."""
+    """The training set with discrepancies; `counts` holds `listed`, `used` and each reason why a row is not used."""
 
     training_set: TrainingSet
     discrepancies: tuple[Discrepancy, ...]
@@ -43,10 +43,10 @@ class _Refusal:
     Attributes:
         kind: one of `neardup.archive.discrepancies.KINDS`.
         detail: what is wrong.
-        suggestion: what may be meant or done, or nothing.
-        reason: what it is counted under, where that is not the kind.
-        cell: the cell at fault; of the ground truth it is the only one.
-        name: the name that was looked for, where the cell does not hold it.
+        suggestion: what may be meant or done, or empty.
+        reason: name under which it is counted, if that is not the kind.
+        cell: the cell at fault; in the ground truth, the only one.
+        name: the name that was looked for, if the cell does not hold it.
     """
 
     kind: str
@@ -60,8 +60,8 @@ class _Refusal:
 def resolve_groups(mentions: Sequence[Mention], names: Names) -> ResolvedGroups:
     """Resolve every cell of the ground truth; a group is a row that keeps at least one photo.
 
-    A cell is used, or counted under the reason why it is not: a photo that stands in two rows contradicts itself, and
-    is in neither group.
+    A cell is used, or counted under the reason why it is not; a photo that stands in two rows is a contradiction and is
+    in neither group.
     """
     counts: Counter[str] = Counter({"listed": len(mentions)})
     lines: list[Discrepancy] = []
@@ -87,7 +87,7 @@ def _line_of_mention(mention: Mention, kind: str, detail: str, suggestion: str =
 
 
 def _resolve(cell: Cell, names: Names) -> tuple[Photo, str] | _Refusal:
-    """The photo that a cell of the ground truth means, with what is worth a note; or why it means none."""
+    """Find the photo that a cell of the ground truth means, with a note if needed; or the reason why it means none."""
     unsafe = _formula(cell, "write the name itself") or _climbing(
         cell, "archive", "write the name of a photo of the archive"
     )
@@ -117,7 +117,7 @@ def _climbing(cell: Cell, out_of: str, suggestion: str) -> _Refusal | None:
 
 
 def _one_photo(match: NameMatch, if_ambiguous: str = "", if_unreadable: str = "") -> Photo | _Refusal | None:
-    """The photo that was found, or why it is not one photo that can be read; None if nothing was found."""
+    """Return the photo that was found, or why it is not a single readable photo; None if nothing was found."""
     if match.ambiguous:
         return _Refusal("ambiguous", f"different photos of that name: {_places(match)}", if_ambiguous)
     if match.photos:
@@ -178,16 +178,16 @@ def _test_set(used: Sequence[tuple[Mention, Photo]]) -> TestSet:
 def resolve_legends(
     sheets: Sequence[LegendSheet], names: Names, patterns: Mapping[str, str], leaks: Leaks
 ) -> ResolvedLegends:
-    """Resolve every row of the legend sheets; a photo that leaks the test set is left out, each other is taken once.
+    """Resolve every row of the legend sheets; photos that leak the test set are left out, the others are taken once.
 
     Args:
-        sheets: what the sheets say.
+        sheets: the parsed sheets.
         names: the names of the archive.
         patterns: collection → pattern of the names of its photos.
-        leaks: tells which photos are in the test set, or named by the ground truth.
+        leaks: finds photos that are in the test set, or named by the ground truth.
 
     Raises:
-        ConfigError: a pattern has a field that there is not.
+        ConfigError: a pattern has an unknown field.
     """
     counts: Counter[str] = Counter()
     lines: list[Discrepancy] = []
@@ -219,7 +219,7 @@ def _line_of_row(row: LegendRow, refusal: _Refusal) -> Discrepancy:
 
 
 def _photo_of(row: LegendRow, names: Names, patterns: Mapping[str, str]) -> Photo | _Refusal:
-    """The photo that a row of a legend sheet means, or why it means none."""
+    """Find the photo that a row of a legend sheet means, or the reason why it means none."""
     if refusal := _incomplete(row):
         return refusal
     collection = collection_of(row.workbook, patterns)
@@ -239,7 +239,7 @@ def _photo_of(row: LegendRow, names: Names, patterns: Mapping[str, str]) -> Phot
 
 
 def _incomplete(row: LegendRow) -> _Refusal | None:
-    """Why a row cannot be used whatever photos there are: an unsafe cell, no legend, no photo number."""
+    """Say why a row cannot be used whatever photos exist: an unsafe cell, no legend, no photo number."""
     for cell in (row.page, row.photo, row.legend):
         if refusal := _formula(cell, "write the text itself"):
             return refusal
@@ -257,7 +257,7 @@ def _incomplete(row: LegendRow) -> _Refusal | None:
 def _refused_photo(
     row: LegendRow, photo: Photo, leaks: Leaks, first: Mapping[str, tuple[LegendRow, Photo]]
 ) -> _Refusal | None:
-    """Why the photo of a row is not used: it leaks the test set, or a row before has it; None if it is used."""
+    """Say why the photo of a row is not used: it leaks the test set, or an earlier row has it; None if it is used."""
     if leak := leaks.reason(photo):
         reason, detail = leak
         return _Refusal("left out", detail, reason=reason, name=photo.path)
@@ -273,7 +273,7 @@ def _refused_photo(
 
 
 def collection_of(workbook: str, patterns: Mapping[str, str]) -> str:
-    """The folder on the way to the sheet that has a pattern, else the first folder of its path.
+    """Find the folder in a sheet's path that has a pattern, or else the first folder of the path.
 
     >>> collection_of("presse/surlevif/1911/1911.xlsx", {"surlevif": "{photo}"})
     'surlevif'
@@ -283,15 +283,15 @@ def collection_of(workbook: str, patterns: Mapping[str, str]) -> str:
 
 
 def _pattern_of(collection: str, patterns: Mapping[str, str]) -> str | None:
-    """The pattern of a folder, whichever way the accents of both are composed."""
+    """Look up the pattern of a folder, however the accents of both are composed."""
     return next((pattern for name, pattern in patterns.items() if composed(name) == composed(collection)), None)
 
 
 def photo_name(pattern: str, collection: str, workbook: str, page: int | None, photo: int) -> str | None:
-    """The name of the photo that a row means, or None if the pattern needs the page number that the row lacks.
+    """Make the name of the photo that a row means; None if the pattern needs a page number that the row lacks.
 
     Raises:
-        ConfigError: the pattern has a field that there is not.
+        ConfigError: the pattern has an unknown field.
     """
     parts = PurePosixPath(workbook).parts
     issue = parts[-2] if len(parts) > 1 else PurePosixPath(workbook).stem

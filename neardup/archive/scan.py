@@ -1,4 +1,4 @@
-"""The scan: every image file under the photo folders, read once, with what is known of it."""
+"""The scan: every image file under the photo folders, read once, with its digest, size and perceptual hashes."""
 
 import hashlib
 import os
@@ -25,17 +25,17 @@ from neardup.tables import write_parquet
 EVERY = ("**",)
 """The pattern of all files of a folder."""
 SCAN_STEP = 2
-"""Version of the scan's table, raised when equal bytes give another row; one of another version is not taken."""
+"""Version of the scan's table, raised when equal bytes give another row; tables of other versions are ignored."""
 SAVE_EVERY = 2000
 """Image files that are read before the scan's table is saved for the first time."""
 SAVE_AGAIN = 4
-"""One part in so many of the table is read anew before it is saved again.
+"""The table is saved again after reading as many files anew as a quarter of those it holds.
 
-What a kill may cost is the reading of a fifth of the files. Saved after every so many, the tables of a large archive
-would take longer to write than its photos to read.
+A kill thus costs reading a fifth of the files at most. Saved at fixed intervals, a large archive's tables would take
+longer to write than its photos to read.
 """
 Stamp = tuple[int, int, int]
-"""Size of a file, and the times of its last writing and of the last change of its entry, in nanoseconds."""
+"""Size of a file in bytes, and its times of last modification and of last change of metadata, in nanoseconds."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class Photo:
     """One image file that decodes.
 
     Attributes:
-        path: where it lies, relative to the archive, with `/`, exactly as on disk.
-        sha256: digest of its bytes: the photo's identity.
+        path: path relative to the archive, with `/`, exactly as on disk.
+        sha256: digest of its bytes, which identifies the photo.
         size_bytes: length of the file.
         width: pixels from left to right, as a person sees the photo (EXIF orientation applied).
         height: pixels from top to bottom, as a person sees the photo.
         mode: Pillow's mode in the file: RGB, L, CMYK, I;16 …
-        format: what the content is, whatever the name says: JPEG, PNG …
+        format: format of the content, whatever the file's suffix: JPEG, PNG …
         phash: perceptual hash, 16 hex digits.
         phash_mirrored: perceptual hash of its mirror image.
     """
@@ -75,10 +75,10 @@ class Unreadable:
     r"""One entry with the name of an image that cannot be read or decoded.
 
     Attributes:
-        path: where it lies, relative to the archive; bytes of the name that are not UTF-8 stand there as `\xe9`.
-        sha256: digest of its bytes, or nothing where they could not be read.
+        path: path relative to the archive; bytes that are not UTF-8 are written as `\xe9`.
+        sha256: digest of its bytes; empty where they could not be read.
         size_bytes: length of the file, or 0 where it could not be read.
-        reason: why it is no photo.
+        reason: why it is not a photo.
     """
 
     path: str
@@ -93,10 +93,10 @@ class Archive:
 
     Attributes:
         root: the archive's folder.
-        photos: files that decode, ordered by path.
-        unreadable: files that do not, ordered by path.
-        read_anew: how many files had to be read; the others were known from the scan before.
-        unlisted: folders that cannot be listed; nothing is known of the photos below them.
+        photos: files that decode, sorted by path.
+        unreadable: files that do not, sorted by path.
+        read_anew: number of files that had to be read; the others were known from an earlier scan.
+        unlisted: folders that cannot be listed; photos below them are unknown.
     """
 
     root: Path
@@ -114,13 +114,13 @@ class Archive:
 
     @property
     def left_out(self) -> list[tuple[str, str]]:
-        """Path and reason of every folder that cannot be listed, then of every file that is no photo."""
+        """List path and reason of every folder that cannot be listed, then of every unreadable file."""
         folders = [(folder.path, folder.reason) for folder in self.unlisted]
         return folders + [(fault.path, fault.reason) for fault in self.unreadable]
 
 
 def check_archive(root: Path) -> None:
-    """Refuse an archive that is not there.
+    """Raise an error if the archive does not exist.
 
     Raises:
         ArchiveError: there is no such folder.
@@ -130,22 +130,22 @@ def check_archive(root: Path) -> None:
 
 
 def check_folders(root: Path, out: Path, option: str = "--out") -> None:
-    """Refuse what cannot work before anything is done.
+    """Raise an error, before anything is done, if an output cannot be written.
 
     Args:
         root: the archive.
-        out: what is to be written, a folder or a file.
-        option: of the command line that names it.
+        out: the output, a folder or a file.
+        option: option of the command line that names it, for the error.
 
     Raises:
-        ArchiveError: the archive is not there, or `out` lies inside it.
+        ArchiveError: the archive does not exist, or `out` lies inside it.
     """
     check_archive(root)
     refuse_inside(root, out, option)
 
 
 def refuse_inside(root: Path, out: Path, option: str) -> None:
-    """Refuse to write into an archive; arguments and error as those of `check_folders`, but it need not be there."""
+    """Raise an error if `out` lies inside the archive, which need not exist; arguments as in `check_folders`."""
     if out.resolve().is_relative_to(root.resolve()):
         raise ArchiveError(
             f"{out} lies inside the archive {root}, which is never written to: name another folder with {option}"
@@ -164,10 +164,10 @@ def scan(
 
     Args:
         root: the archive; it is only read.
-        table: Parquet file that remembers what was found in this folder; files of equal size and times are not read
+        table: Parquet file that keeps the results for this folder; files with unchanged size and times are not read
             again.
         patterns: globs, relative to `root`, of the files that are photographs.
-        exclude: globs of files that are not.
+        exclude: globs of files that are not photographs.
         max_pixels: an image of more pixels is listed as unreadable.
 
     Raises:
@@ -201,12 +201,12 @@ def scan(
 
 
 def scan_archive(root: Path, settings: PrepareSettings, table: Path) -> Archive:
-    """Read every photo of an archive once, as `[prepare]` of its settings says which files are photos.
+    """Read every photo of an archive once, where `[prepare]` in the settings says which files are photos.
 
     Args:
         root: the archive; it is only read.
         settings: which files are photographs, and how large they may be.
-        table: Parquet file that remembers what was found.
+        table: Parquet file that keeps the results.
 
     Raises:
         ArchiveError: `root` is not a folder.
@@ -216,7 +216,7 @@ def scan_archive(root: Path, settings: PrepareSettings, table: Path) -> Archive:
 
 
 def _stamps(root: Path, paths: Sequence[str], skipped: list[Skipped]) -> dict[str, Stamp]:
-    """Path → size and times of each file, which tell whether it has changed; a file that has none is skipped."""
+    """Read each file's size and times, which show whether it has changed: path → stamp; others are `skipped`."""
     stamps = {}
     for path in paths:
         try:
@@ -255,7 +255,7 @@ def _read(root: Path, path: str, max_pixels: int) -> Photo | Unreadable:
 
 
 def _load(table: Path | None, known_by: Mapping[bytes, bytes]) -> dict[str, tuple[Stamp, Photo | Unreadable]]:
-    """Path → stamp and result of each file that a scan of this version, of the same folder and limit, has read."""
+    """Load the results of an earlier scan of the same version, folder and limit: path → stamp and result."""
     if table is None or not table.is_file():
         return {}
     try:
@@ -263,18 +263,18 @@ def _load(table: Path | None, known_by: Mapping[bytes, bytes]) -> dict[str, tupl
         if not known_by.items() <= (rows.schema.metadata or {}).items():
             return {}
         return dict(map(_remembered, rows.to_pylist()))
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):  # a broken table: all files are read again
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):  # a broken table: read all files again
         return {}
 
 
 def _metadata(root: Path, max_pixels: int) -> dict[bytes, bytes]:
-    """What the scan's table says of itself; it is taken only where all of it is as it would be written now."""
+    """Make the scan table's metadata; a table is used only if its metadata are the same."""
     numbers = {b"step": str(SCAN_STEP).encode(), b"max_pixels": str(max_pixels).encode()}
     return numbers | {b"folder": os.fsencode(root.resolve())}
 
 
 def _remembered(row: dict[str, Any]) -> tuple[str, tuple[Stamp, Photo | Unreadable]]:
-    """Path, stamp and result of a file, from its row of the table."""
+    """Read a file's path, stamp and result from its row of the table."""
     stamp, reason = (row.pop("size"), row.pop("mtime_ns"), row.pop("ctime_ns")), row.pop("reason")
     item = Photo(**row) if reason is None else Unreadable(row["path"], row["sha256"], row["size_bytes"], reason)
     return row["path"], (stamp, item)
@@ -284,7 +284,7 @@ _COLUMNS = {
     **dict.fromkeys(("path", "sha256", "mode", "format", "phash", "phash_mirrored", "reason"), pa.string()),
     **dict.fromkeys(("size_bytes", "width", "height", "size", "mtime_ns", "ctime_ns"), pa.int64()),
 }
-"""Columns of the Parquet table that remembers a scan, and their types."""
+"""Columns of the Parquet table that keeps a scan, and their types."""
 
 
 def _save(
@@ -293,7 +293,7 @@ def _save(
     result_of: dict[str, Photo | Unreadable],
     known_by: Mapping[bytes, bytes],
 ) -> None:
-    """Write the scan's table; a file that could not be opened is not in it, for the next scan may be let in."""
+    """Write the scan's table, without files that could not be opened, as the next scan may be able to."""
     if table is None:
         return
     rows = [
@@ -306,9 +306,9 @@ def _save(
 
 
 def settings_of_folder(folder: Path, settings: PrepareSettings) -> PrepareSettings:
-    """The settings by which a folder is read: in a plain folder of photos each image is a photo.
+    """Adapt the settings to a folder: in a plain folder of photos, every image is a photo.
 
-    It is one where the patterns of photos are those of an archive whose settings name none, and name no file of it.
+    A folder is plain if the patterns of photos are the default ones, and match none of its files.
     """
     named = settings.photos != PrepareSettings().photos
     if named or any(is_chosen(path, settings.photos) for path in walk_images(folder)):

@@ -1,4 +1,4 @@
-"""Workbooks of an archive: found, and read as text cells with their addresses, their formulas seen as formulas."""
+"""Find an archive's workbooks and read their cells as text, with addresses, and with formulas marked as such."""
 
 import re
 import zipfile
@@ -17,13 +17,13 @@ from neardup.errors import ArchiveError
 from neardup.tables import SHEET_COLUMNS
 
 SUFFIXES = frozenset({".xlsx", ".xlsm", ".xls", ".xlsb", ".ods"})
-"""Ends of the names of workbooks, in lower case."""
+"""Suffixes of workbooks, in lower case."""
 LOOKED_THROUGH = frozenset({".xlsx", ".xlsm"})
-"""Those of them whose sizes are looked at before they are read, so that this process can read them."""
+"""Suffixes of workbooks whose sizes are checked before reading, so that this process can read them safely."""
 MAX_UNPACKED = 500_000_000
-"""Bytes that a workbook may have once it is unpacked: a sheet that Excel can hardly open has some 200 million."""
+"""Most bytes of an unpacked workbook: a sheet that Excel can barely open has about 200 million."""
 MAX_CELLS = 20_000_000
-"""Cells, blank ones too, up to the last row and column of a sheet: calamine holds 32 bytes of each.
+"""Most cells of a sheet, including blank ones, up to its last row and column: calamine takes 32 bytes for each.
 
 All rows that Excel has with 16 columns are 17 million; one stray cell in the last row and column makes 17 billion.
 """
@@ -35,7 +35,7 @@ _COLUMN = re.compile(rb'<(?:\w+:)?c\b[^>]*?\br=["\']([A-Z]{1,3})\d')
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell that is not blank: its address (`B7`), its text and whether a formula stands in it."""
+    """One cell that is not blank: its address (`B7`), its text, and whether it holds a formula."""
 
     address: str
     text: str
@@ -51,11 +51,11 @@ class Sheet:
 
 
 def find_workbooks(root: Path, on_skip: OnSkip = ignore) -> list[str]:
-    """Every workbook of the archive, relative to it and ordered; hidden files and lock files are none.
+    """List every workbook of the archive by its relative path, sorted, without hidden and lock files.
 
     Args:
         root: the archive.
-        on_skip: is told of each workbook that is no file that could be read, and of each folder that cannot be listed.
+        on_skip: called with each workbook that is not a readable file, and each folder that cannot be listed.
     """
     return sorted(walk(root, SUFFIXES, on_skip))
 
@@ -63,15 +63,15 @@ def find_workbooks(root: Path, on_skip: OnSkip = ignore) -> list[str]:
 def read_workbook(path: Path, max_unpacked: int = MAX_UNPACKED) -> list[Sheet]:
     """Read every sheet of a workbook.
 
-    Calamine reads the 50 sheets of the test archive in 0.03 s, openpyxl in 0.49 s; openpyxl is asked only for workbooks
-    that hold a formula, since calamine gives a formula's last result and not that it is one.
+    Calamine reads the 50 sheets of the test archive in 0.03 s, openpyxl in 0.49 s. openpyxl is used only for workbooks
+    with formulas, because calamine returns a formula's last result without saying that it is one.
 
     Args:
         path: the workbook.
-        max_unpacked: bytes over which a workbook is refused, by what its list of parts says, before it is unpacked.
+        max_unpacked: a workbook of more bytes, by its ZIP directory, is refused before it is unpacked.
 
     Raises:
-        ArchiveError: the file is no workbook, cannot be read or is too large.
+        ArchiveError: the file is not a workbook, cannot be read or is too large.
     """
     try:
         with_formulas = _look_through(path, max_unpacked)
@@ -81,8 +81,7 @@ def read_workbook(path: Path, max_unpacked: int = MAX_UNPACKED) -> list[Sheet]:
                 _set(sheets[name], row, column, Formula(text))
     except (ArchiveError, KeyboardInterrupt, SystemExit):
         raise
-    # Calamine has an exception of its own for every format, and none of Python's where it panics; openpyxl raises
-    # anything.
+    # Calamine has its own exception for every format, and a BaseException when it panics; openpyxl raises anything.
     except BaseException as error:
         raise ArchiveError(
             f"not a workbook that can be read ({error}): open it in Excel or LibreOffice and save it as .xlsx"
@@ -96,10 +95,10 @@ def read_workbook(path: Path, max_unpacked: int = MAX_UNPACKED) -> list[Sheet]:
 
 
 def _look_through(path: Path, max_unpacked: int) -> bool:
-    """Whether a formula stands in a workbook that is a ZIP file of Excel's.
+    """Check the sizes of an Excel workbook in ZIP format, and whether it holds a formula.
 
     Raises:
-        ArchiveError: its parts, by the list that a ZIP file has of them, are too large together, or cells stray.
+        ArchiveError: its parts, by the ZIP directory, are too large together, or a sheet has stray cells.
     """
     if not zipfile.is_zipfile(path):
         return False
@@ -111,7 +110,7 @@ def _look_through(path: Path, max_unpacked: int) -> bool:
                 f"the workbook has {size:,} bytes when it is unpacked, over the limit of {max_unpacked:,}: "
                 "delete the rows that nobody needs"
             )
-        with suppress(zipfile.BadZipFile):  # a part that is not what the list says is refused by calamine, in its words
+        with suppress(zipfile.BadZipFile):  # a part that contradicts the list is refused by calamine, in its words
             for name in parts.namelist():
                 if re.match(r"xl/worksheets/[^/]+\.xml$", name):
                     sheet = parts.read(name)
@@ -121,7 +120,7 @@ def _look_through(path: Path, max_unpacked: int) -> bool:
 
 
 def _refuse_stray_cells(sheet: bytes) -> None:
-    """Refuse the XML of a sheet that reaches so far down and to the right that its blank cells fill the memory."""
+    """Raise an error if a sheet's XML reaches so far down and right that its blank cells would fill the memory."""
     last = _LAST_ROW.match(sheet)
     rows = int(last[1]) if last else 0
     if rows * SHEET_COLUMNS <= MAX_CELLS:
@@ -135,13 +134,13 @@ def _refuse_stray_cells(sheet: bytes) -> None:
 
 
 class Formula(str):
-    """The text of a cell in which a formula stands."""
+    """The text of a cell that holds a formula."""
 
     __slots__ = ()
 
 
 def _set(rows: list[list[Any]], row: int, column: int, value: object) -> None:
-    """Put a value where it belongs (1-based); calamine leaves out cells whose formula has no result yet."""
+    """Put a value at a 1-based position, extending the rows: calamine omits cells whose formula has no result yet."""
     rows.extend([] for _ in range(row - len(rows)))
     rows[row - 1].extend([None] * (column - len(rows[row - 1])))
     rows[row - 1][column - 1] = value
@@ -161,7 +160,7 @@ def _cell(address: str, value: object) -> Cell | None:
 
 
 def as_text(value: object) -> str:
-    """A cell's value as a person reads it: 3.0 is `3`, a date is ISO, blanks at the ends are dropped."""
+    """Convert a cell's value to text as a person reads it: 3.0 is `3`, a date is ISO, outer spaces are dropped."""
     if value is None:
         return ""
     if isinstance(value, float) and value.is_integer():
@@ -170,12 +169,12 @@ def as_text(value: object) -> str:
 
 
 def _formulas(path: Path) -> dict[str, dict[tuple[int, int], str]]:
-    """The formulas of a workbook: sheet → (row, column), 1-based → formula."""
+    """Read the formulas of a workbook: sheet → (row, column), 1-based → formula."""
     workbook = openpyxl.load_workbook(path, read_only=True)
     try:
         return {
             sheet.title: {
-                # Of several cells it is an object.
+                # An array formula, of several cells, is an object.
                 (cell.row, cell.column): str(getattr(cell.value, "text", cell.value))
                 for row in sheet.iter_rows()
                 for cell in row

@@ -17,8 +17,8 @@ class TestPhoto:
 
     Attributes:
         name: its file name in `test_dataset/`, unique there.
-        path: where it lies in the archive.
-        sha256: digest of its bytes: the photo's identity.
+        path: path of the photo in the archive.
+        sha256: digest of its bytes, which identifies the photo.
         group: number of its group, from 1.
         row: the row of the ground truth that names it, as Excel counts.
         sheet: the sheet of the ground truth that has this row.
@@ -36,7 +36,7 @@ class TestPhoto:
 
 @dataclass(frozen=True)
 class TestSet:
-    """Photos with their groups, ordered by group."""
+    """Photos with their groups, sorted by group."""
 
     __test__ = False
 
@@ -49,7 +49,7 @@ class TestSet:
 
     @cached_property
     def digest(self) -> str:
-        """Digest of the photos' contents and groups; names and paths do not count."""
+        """Digest of the photos' contents and groups, but not of names and paths."""
         return digest_of([(photo.sha256, photo.group) for photo in self.photos])
 
     def save(self, out: Path) -> Path:
@@ -61,6 +61,6 @@ class TestSet:
         """Read the test set that `save` wrote.
 
         Raises:
-            ArchiveError: nothing has been prepared in `out`, or by another version.
+            ArchiveError: nothing has been prepared in `out`, or another version prepared it.
         """
         return cls(load_table(out / "test_set.csv", TestPhoto))

@@ -15,8 +15,8 @@ class Caption:
 
     Attributes:
         text: the English text that training uses.
-        language: ISO 639-1 code of the legend's language, or nothing if it has no words.
-        translator: who translated: `deepl`, a model's name, `none` (English already) or `untranslated`.
+        language: ISO 639-1 code of the legend's language; empty if it has no words.
+        translator: name of the translator: `deepl`, a model's name, `none` (English already) or `untranslated`.
     """
 
     text: str
@@ -30,15 +30,15 @@ class TrainingPhoto:
 
     Attributes:
         image_name: its file name in `training_set/`, unique there.
-        path: where it lies in the archive.
-        sha256: digest of its bytes: the photo's identity.
-        legend: the sheet's text, white space cleaned.
-        collection: the folder above the sheet that its pattern is for.
+        path: path of the photo in the archive.
+        sha256: digest of its bytes, which identifies the photo.
+        legend: the sheet's text, with normalised white space.
+        collection: the folder above the sheet whose pattern applies.
         workbook: the workbook that has the legend, relative to the archive.
         sheet: the sheet's name.
         row: the row as Excel counts.
-        page: number of the page, or nothing.
-        photo: number of the photo, as the sheet has it.
+        page: number of the page, or empty.
+        photo: number of the photo in the sheet.
         phash: perceptual hash, 16 hex digits.
         phash_mirrored: perceptual hash of its mirror image.
     """
@@ -65,7 +65,7 @@ class TrainingSet:
 
     @cached_property
     def digest(self) -> str:
-        """Digest of the photos' contents and legends; names and paths do not count."""
+        """Digest of the photos' contents and legends, but not of names and paths."""
         return digest_of([(photo.sha256, photo.legend) for photo in self.photos])
 
     def save(self, out: Path) -> Path:
@@ -77,13 +77,13 @@ class TrainingSet:
         """Read the training set that `save` wrote.
 
         Raises:
-            ArchiveError: nothing has been prepared in `out`, or by another version.
+            ArchiveError: nothing has been prepared in `out`, or another version prepared it.
         """
         return cls(load_table(out / "training_set.csv", TrainingPhoto))
 
 
 def write_training_sheet(out: Path, training: TrainingSet, captions: Mapping[str, Caption]) -> Path:
-    """Write `df_training.xlsx`, a row a photo; a legend without a caption stands for itself, marked untranslated."""
+    """Write `df_training.xlsx`, a row per photo; a legend without a caption is its own caption, marked untranslated."""
     columns = (
         "image_name",
         "legend",

@@ -1,4 +1,4 @@
-"""Who translates: DeepL through its own client, or a Marian model on this machine."""
+"""Translators: DeepL through its own client, or a Marian model on this machine."""
 
 import json
 import logging
@@ -14,23 +14,23 @@ from neardup.errors import QuotaError, TranslationError
 from neardup.words import LONGEST_REASON
 
 TEXTS = 50
-"""Texts in one request, as many as DeepL takes."""
+"""Most texts in one request to DeepL."""
 BYTES = 127 * 1024
-"""Bytes of the texts in one request: DeepL takes 128 KiB, and 1 KiB is left for the other fields."""
+"""Most bytes of the texts in one request: DeepL accepts 128 KiB, and 1 KiB is left for the other fields."""
 TARGET = "EN-GB"
-"""DeepL's code of the language to translate to: it wants to know which English."""
+"""DeepL's code of the target language, which must name a variant of English."""
 
 # At DEBUG the client logs every text that is sent.
 logging.getLogger("deepl").setLevel(logging.WARNING)
 
 
 def body_size(text: str) -> int:
-    """Bytes that a text takes in a request's body, where JSON escapes it, with the comma and space after it."""
+    """Count the bytes of a text in a request's body, escaped as JSON, with the comma and space after it."""
     return len(json.dumps(text)) + 2
 
 
 def batches(texts: Sequence[str]) -> Iterator[list[str]]:
-    """Cut texts into requests within DeepL's limits; a text that is too long alone is in none of them."""
+    """Divide texts into requests within DeepL's limits; a text that is too long by itself is left out."""
     batch: list[str] = []
     size = 0
     for text in texts:
@@ -47,10 +47,10 @@ def batches(texts: Sequence[str]) -> Iterator[list[str]]:
 
 
 class DeepLTranslator:
-    """DeepL; its client retries 429, 5xx and network faults with growing pauses, and nobody else does."""
+    """Translates by DeepL; only its client retries 429, 5xx and network faults, with growing pauses."""
 
     def __init__(self, key: str, *, server_url: str | None = None, glossary: str | None = None) -> None:
-        """Take the key (never shown, logged or kept), another address for tests, and a glossary's id.
+        """Store the key (never shown, logged or saved), another address for tests, and a glossary's id.
 
         Raises:
             TranslationError: the key is empty or cannot be one.
@@ -64,7 +64,7 @@ class DeepLTranslator:
         self._client = deepl.DeepLClient(key, server_url=server_url, send_platform_info=False)
 
     def announce(self, texts: Sequence[str]) -> str:
-        """The characters to be billed, what is left of the quota, and what cannot be sent."""
+        """Say how many characters will be billed, what is left of the quota, and what cannot be sent."""
         sendable = [text for text in texts if body_size(text) <= BYTES]
         count = sum(map(len, sendable))
         line = f"DeepL: {len(sendable)} distinct texts, {count} characters to be billed; {self._quota(count)}"
@@ -79,7 +79,7 @@ class DeepLTranslator:
         return f"{left} are left of the quota" + (", so not all will be translated" if left < count else "")
 
     def translate(self, texts: Sequence[str], source: str) -> Iterator[list[tuple[str, str]]]:
-        """Yield (text, English) pairs, a request's at a time; see `neardup.archive.captions.Translator`."""
+        """Yield (text, English) pairs, one request at a time; see `neardup.archive.captions.Translator`."""
         glossary = self._glossary if source in self._glossary_languages else None
         languages = {"source_lang": source.upper(), "target_lang": TARGET}
         for batch in batches(texts):
@@ -93,7 +93,7 @@ class DeepLTranslator:
 
     @cached_property
     def _glossary_languages(self) -> frozenset[str]:
-        """The languages that the glossary translates to English; DeepL refuses it for any other."""
+        """Look up the languages that the glossary translates to English; DeepL refuses it for any other."""
         if self._glossary is None:
             return frozenset()
         try:
@@ -123,21 +123,21 @@ class DeepLTranslator:
             raise TranslationError(f"DeepL's answer cannot be read ({self._without_key(error)})") from None
 
     def _without_key(self, error: Exception) -> str:
-        """What an error of the client says, without the key that it may quote."""
+        """Return the text of a client's error without the key that it may quote."""
         key = self._client.headers["Authorization"].rpartition(" ")[2]
         return str(error).replace(key, "…")[:LONGEST_REASON]
 
 
 class MarianTranslator:
-    """A Marian model a language through transformers, for people without DeepL."""
+    """Translates by one Marian model per language, through transformers, for people without DeepL."""
 
     def __init__(self, pattern: str = "Helsinki-NLP/opus-mt-{source}-en") -> None:
-        """Take a hub id or a folder; `{source}` becomes the language's code."""
+        """Store a hub id or a folder, in which `{source}` is replaced by the language's code."""
         self.name = pattern
         self._pattern = pattern
 
     def announce(self, texts: Sequence[str]) -> str:
-        """How much there is to do; it costs nothing."""
+        """Say how much there is to do, at no cost."""
         return f"Marian: {len(texts)} distinct texts to translate on this machine"
 
     def translate(self, texts: Sequence[str], source: str) -> Iterator[list[tuple[str, str]]]:

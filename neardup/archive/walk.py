@@ -1,4 +1,4 @@
-"""The walk through an archive: the paths of its files, and the entries that cannot be used, each with its reason."""
+"""Walk through an archive: paths of its files, and entries that cannot be used, each with its reason."""
 
 import os
 import unicodedata
@@ -12,15 +12,15 @@ from neardup.images import SUFFIXES, suffix_of
 from neardup.stages import left_by_a_system
 
 HIDDEN = (".", "~$")
-"""Beginnings of the names of files that are none of the archive's.
+"""Prefixes of the names of files that do not belong to the archive.
 
-They are hidden, lock files of an office program (`~$x.xlsx`, `.~lock.x.ods#`), or the resource forks that macOS keeps
-beside each file on other disks (`._x.jpg`).
+They are hidden files, lock files of office programs (`~$x.xlsx`, `.~lock.x.ods#`), or the resource forks that macOS
+keeps beside each file on foreign disks (`._x.jpg`).
 """
 
 
 LINKED = "it is a link to a folder elsewhere, and such are not followed: copy the folder here if its photos belong here"
-"""What is said of a link that leads out of the folder."""
+"""The reason given for a link that leads out of the folder."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Skipped:
     """One entry of a folder that cannot be used.
 
     Attributes:
-        path: where it lies, relative to the folder walked, in letters that can be written to any table.
+        path: path relative to the folder walked, in characters that can be written to any table.
         reason: why it cannot be used.
-        is_folder: whether it is a folder, of whose files nothing is known then.
+        is_folder: whether it is a folder, whose files are then unknown.
     """
 
     path: str
@@ -39,7 +39,7 @@ class Skipped:
 
 
 OnSkip = Callable[[Skipped], object]
-"""Is told of each entry that cannot be used."""
+"""Function that is called with each entry that cannot be used."""
 
 
 def ignore(skipped: Skipped) -> None:
@@ -47,26 +47,26 @@ def ignore(skipped: Skipped) -> None:
 
 
 def composed(text: str) -> str:
-    """The text with composed accents (NFC): names are compared so, for disks and sheets disagree about the form."""
+    """Compose a text's accents (NFC) for comparing names, because disks and sheets disagree about the form."""
     return unicodedata.normalize("NFC", text)
 
 
 def legible(path: str) -> str:
-    r"""The path with `\xe9` in place of each byte that is not UTF-8, so that it can be written to any table."""
+    r"""Write each byte of a path that is not UTF-8 as `\xe9`, so that it can be written to any table."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def walk(root: Path, suffixes: Collection[str], on_skip: OnSkip = ignore) -> Iterator[str]:
-    """Paths, relative to `root`, of all files with one of some suffixes, folder by folder; the same order each time.
+    """Yield the relative paths of all files with given suffixes, folder by folder, in a fixed order.
 
-    Hidden files and folders are passed over, as are folders of thumbnails and of deleted files that network disks and
-    macOS make; links to folders are not followed, and said where they lead out of the folder.
+    Hidden files and folders are skipped, as are the folders of thumbnails and deleted files that network disks and
+    macOS make. Links to folders are not followed, and reported if they lead out of the folder.
 
     Args:
         root: the folder.
-        suffixes: such as `.jpg`; neither case nor spaces or dots behind them count.
-        on_skip: is told of each folder that cannot be listed or is a link to one elsewhere, and of each entry with such
-            a suffix that is no file that could be read.
+        suffixes: suffixes such as `.jpg`; case and trailing spaces or dots are ignored.
+        on_skip: called with each folder that cannot be listed or is a link to one elsewhere, and with each entry of
+            such a suffix that is not a readable file.
     """
     folders = [""]
     while folders:
@@ -87,7 +87,7 @@ def walk(root: Path, suffixes: Collection[str], on_skip: OnSkip = ignore) -> Ite
 
 
 def _entries(root: Path, folder: str, on_skip: OnSkip) -> list["os.DirEntry[str]"]:
-    """The entries of a folder, ordered by name; none where it cannot be listed."""
+    """List the entries of a folder, sorted by name; none where it cannot be listed."""
     try:
         with os.scandir(root / folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
@@ -110,7 +110,7 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def _leads_out(root: Path, entry: "os.DirEntry[str]") -> bool:
-    """Whether a link leads to a folder outside of the one that is walked."""
+    """Whether a link leads to a folder outside of the one being walked."""
     try:
         return entry.is_dir() and not Path(entry).resolve().is_relative_to(root.resolve())
     except (OSError, RuntimeError):  # a circle of links
@@ -118,7 +118,7 @@ def _leads_out(root: Path, entry: "os.DirEntry[str]") -> bool:
 
 
 def _fault(entry: "os.DirEntry[str]", path: str) -> str:
-    """Why an entry cannot be read as a file, or nothing."""
+    """Say why an entry cannot be read as a file; empty if it can."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -134,18 +134,18 @@ def _fault(entry: "os.DirEntry[str]", path: str) -> str:
 
 
 def walk_images(root: Path, on_skip: OnSkip = ignore) -> Iterator[str]:
-    """Paths, relative to `root`, of all files with an image's suffix, folder by folder; the same order each time."""
+    """Yield the relative paths of all files with an image's suffix, folder by folder, in a fixed order."""
     return walk(root, SUFFIXES, on_skip)
 
 
 def find_images(root: Path, patterns: Sequence[str], exclude: Sequence[str], on_skip: OnSkip = ignore) -> list[str]:
-    """Paths, relative to `root` and ordered, of files with an image's suffix that a pattern names.
+    """List the relative paths, sorted, of files with an image's suffix that match a pattern.
 
     Args:
         root: the folder.
-        patterns: globs, relative to `root`, of the files that are wanted.
-        exclude: globs of files that are not, although a pattern names them.
-        on_skip: is told of what cannot be used and would have been named, and of each folder that cannot be listed.
+        patterns: globs, relative to `root`, of the wanted files.
+        exclude: globs of files that are left out although a pattern matches them.
+        on_skip: called with entries that match but cannot be used, and with folders that cannot be listed.
     """
 
     def skip(skipped: Skipped) -> None:
@@ -156,20 +156,20 @@ def find_images(root: Path, patterns: Sequence[str], exclude: Sequence[str], on_
 
 
 def is_chosen(path: str, patterns: Sequence[str], exclude: Sequence[str] = ()) -> bool:
-    """Whether one of the patterns names a path, relative to the archive, and none of those in `exclude` does."""
+    """Whether one of the patterns matches a path, relative to the archive, and none in `exclude` does."""
     return any(_matches(path, glob) for glob in patterns) and not any(_matches(path, glob) for glob in exclude)
 
 
 def _matches(path: str, pattern: str) -> bool:
-    """Whether a glob names a path; `**` stands for any number of folders, and a last `**` for all below."""
+    """Whether a glob matches a path; `**` stands for any number of folders, and a final `**` for everything below."""
     return _match(
         tuple(composed(path).lower().split("/")), _parts(pattern)
-    )  # path objects would take ten times as long
+    )  # Path objects would take ten times as long
 
 
 @lru_cache
 def _parts(pattern: str) -> tuple[str, ...]:
-    """The parts of a glob between the slashes, in small letters and with composed accents."""
+    """Split a glob at its slashes, in lower case and with composed accents."""
     return PurePosixPath(composed(pattern).lower()).parts
 
 

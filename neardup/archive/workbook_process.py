@@ -1,4 +1,4 @@
-"""A workbook read by a process of its own, with a limit on its memory: its reader believes the sizes in the file."""
+"""Read a workbook in a separate process with limited memory, because its reader trusts the sizes in the file."""
 
 import json
 import subprocess
@@ -10,20 +10,20 @@ from typing import Any
 import python_calamine
 
 MEMORY = 4 << 30
-"""Bytes that such a process may address; a sheet of 20 million cells takes half of it."""
+"""Bytes that the reading process may address; a sheet of 20 million cells takes half of them."""
 
 
 def read_apart(path: Path) -> dict[str, list[list[Any]]]:
-    """The values of each sheet of a workbook, as JSON has them; dates and times are text.
+    """Read the values of each sheet of a workbook, as JSON has them, with dates and times as text.
 
-    One byte that is wrong in an old workbook can make calamine ask for more memory than there is, and that ends its
-    process: no handler of Python's sees it.
+    A single wrong byte in an old workbook can make calamine ask for more memory than there is, which ends its process
+    without an exception.
 
     Args:
         path: the workbook.
 
     Raises:
-        ValueError: it is none, is damaged, or takes more memory than it may.
+        ValueError: the file is not a workbook, is damaged, or takes more memory than allowed.
     """
     ran = subprocess.run(  # noqa: S603 - our own module
         [sys.executable, "-m", __name__, str(path)], capture_output=True, check=False
@@ -36,13 +36,13 @@ def read_apart(path: Path) -> dict[str, list[list[Any]]]:
 
 
 def read(path: Path) -> dict[str, list[list[Any]]]:
-    """The values of each sheet of a workbook in this process, row by row, from cell A1 on; None where one is blank."""
+    """Read the values of each sheet of a workbook in this process, row by row from cell A1; None for blank cells."""
     workbook = python_calamine.CalamineWorkbook.from_path(str(path))
     return {name: workbook.get_sheet_by_name(name).to_python(skip_empty_area=False) for name in workbook.sheet_names}
 
 
 def _limit_memory() -> None:
-    """Limit what this process may address, where the system can do that."""
+    """Limit the memory that this process may address, where the system supports that."""
     with suppress(ImportError, OSError, ValueError):  # Windows has no such module; macOS refuses
         import resource  # noqa: PLC0415
 

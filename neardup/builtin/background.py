@@ -1,6 +1,6 @@
 """Fit the background that normalises the shipped encoder's similarities: `python -m neardup.builtin.background FOLDER`.
 
-It rests on photographs that the encoder was trained on: none that it is judged by, and none of anybody's archive.
+It consists of photographs that the encoder was trained on, none that it is judged by, and none of any user's archive.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,15 @@ from neardup.encode.encoder import BUILTIN, CHECKPOINT
 from neardup.encode.onnx import of_checkpoint
 
 PHOTOGRAPHS = 4000
-"""Photographs in the background, drawn by chance; each costs half a kilobyte.
+"""Photographs in the background, drawn at random; each costs half a kilobyte.
 
-From 2,000 to 4,000 of them exposures of one plate gain µAP .07, and .10 among 1,629 photographs (mean of three draws).
+From 2,000 to 4,000 of them, µAP of exposures of one plate gains 0.07, and 0.10 among 1,629 photographs (mean of three
+draws).
 """
 GAMMA = 1.3
 """Weight of the appended number.
 
-From 1 to 1.5 exposures gain µAP .4, and .9 among 1,629 photographs; the test archive, which is small, loses .2.
+From 1 to 1.5, µAP of exposures gains 0.4, and 0.9 among 1,629 photographs; that of the small test archive loses 0.2.
 """
 
 

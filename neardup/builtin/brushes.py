@@ -1,4 +1,4 @@
-"""What the drawn scenes show, thing by thing: each is drawn standing at `x`, `y`, about `s` high, varied by chance."""
+"""The things in drawn scenes: each is drawn standing at `x`, `y`, about `s` high, with random variation."""
 
 from collections.abc import Callable
 
@@ -6,15 +6,15 @@ import numpy as np
 from PIL import ImageDraw
 
 INK = (38, 34, 32)
-"""The colour of outlines and of what is dark, RGB."""
+"""Colour of outlines and dark parts, RGB."""
 LIGHT = (226, 218, 200)
 """The colour of sails, tents and walls in the light, RGB."""
 Brush = Callable[[ImageDraw.ImageDraw, float, float, float, np.random.Generator], None]
-"""Draws a thing: the picture, `x`, `y`, the height `s`, all in pixels, and what chance is drawn from."""
+"""Function that draws a thing: of the picture, `x`, `y` and the height `s` in pixels, and a random generator."""
 
 
 def _toned(tone: tuple[int, int, int], rng: np.random.Generator, low: float, high: float) -> tuple[int, int, int]:
-    """A colour, lighter or darker by chance."""
+    """Make a colour randomly lighter or darker."""
     factor = rng.uniform(low, high)
     return int(tone[0] * factor), int(tone[1] * factor), int(tone[2] * factor)
 

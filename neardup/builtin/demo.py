@@ -31,7 +31,7 @@ ISSUE_PHOTOS = 12
 NEW_COPIES = 3
 """New photos that are copies of test photos, and as many of training photos."""
 NEW_STRANGERS = 3
-"""New photos that show what no photo of the archive shows."""
+"""Number of new photos that show what no photo of the archive shows."""
 _SEASONS = ("28 nov 1911", "3 fév 1912", "14 août 1914", "2 déc 1915")
 """Dates in the names that a reporter's prints have, with accents."""
 _REPORTERS = ("Chérau", "Léon Gimpel", "Müller", "Branger")
@@ -42,12 +42,12 @@ _HEADERS = (
     ("Num page", "num Photo", "légendes"),
     ("num page", "num photo", "Legend"),
 )
-"""Names of the columns of legend sheets, as untidy as a real archive has them; one row of them an issue."""
+"""Column names of legend sheets, as untidy as in a real archive; one row of names per issue."""
 
 
 @dataclass(frozen=True)
 class MadeArchive:
-    """An archive made by code, and what is true of it.
+    """An archive made by code, with its true groups, legends and faults.
 
     Attributes:
         root: the archive's folder.
@@ -63,9 +63,9 @@ class MadeArchive:
 
 
 def make_archive(root: Path, groups: int = 24, training: int = 96, seed: int = 0) -> MadeArchive:
-    """Draw an archive; one that was made before with the same arguments is left as it is.
+    """Draw an archive, unless it was drawn before with the same arguments.
 
-    What this function drew is listed, with its digests, beside the archive: only such files are ever deleted.
+    The drawn files are listed, with their digests, beside the archive: only such files are ever deleted.
 
     Args:
         root: the folder to write: empty, or made by this function, which then makes its own files anew.
@@ -123,7 +123,7 @@ def make_new_photos(root: Path, archive: MadeArchive, seed: int = 0) -> Path:
 
 
 def _finished(root: Path, key: str) -> dict[str, Any]:
-    """What a finished drawing of that key is; nothing where there is none, and then there is room for it.
+    """Read the record of a finished drawing with a key; empty without one, if the folder is free for it.
 
     Raises:
         ArchiveError: the folder holds files and was not drawn by us.
@@ -177,7 +177,7 @@ class _Drawing:
         self.scenes = iter(range(1_000_000 * seed, 1_000_000 * (seed + 1)))
 
     def finish(self, key: str, facts: Mapping[str, object]) -> None:
-        """Say that all is drawn, and what is true of it."""
+        """Record that everything is drawn, and the facts about it."""
         write_json(_beside(self.root, "json"), {"key": key, "finished": True, **facts})
 
     def scene(self) -> Scene:
@@ -202,7 +202,7 @@ class _Drawing:
                 log.write(f"{digest_file(partial)}  {path}\n")
 
     def save(self, image: Image.Image, path: str, kind: str = "JPEG") -> str:
-        """Write a picture in one of Pillow's formats, whatever its name says."""
+        """Write a picture in one of Pillow's formats, whatever its suffix."""
         with self.file(path) as partial:
             image.save(partial, kind, quality=88)
         return path
@@ -339,7 +339,7 @@ class _Drawing:
 
 
 def _other_form(name: str) -> str:
-    """Accents composed where they are decomposed, and the other way round."""
+    """Compose decomposed accents, and the other way round."""
     return unicodedata.normalize("NFC" if unicodedata.is_normalized("NFD", name) else "NFD", name)
 
 

@@ -2,10 +2,10 @@
 
 `python -m neardup.builtin.fit_decision PHOTOS` writes both; the threshold serves where nothing is verified.
 
-Its near-duplicates are of photographs that the encoder was never trained on: exposures of one plate, and press copies
-made of them. Most photographs of a collection have none, and among hundreds of portraits some agree by chance in eyes,
-nose and mouth: so the photographs of which the folder has one each are candidates as well, although most of them have
-been trained on.
+The near-duplicates are of photographs that the encoder was never trained on: exposures of one plate, and press copies
+of them. Most photographs of a collection have no near-duplicates, and among hundreds of portraits some agree by chance
+in eyes, nose and mouth: the folder's single photographs are therefore candidates as well, although most of them were
+trained on.
 """
 
 import io
@@ -37,7 +37,7 @@ SOURCE = (
     "exposures of public-domain photographs that the encoder never saw, and press copies made of them, among other "
     "photographs"
 )
-"""What the shipped decision rests on, in words."""
+"""Source of the shipped decision, in words."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def fit(known: Photographs) -> Decision:
     candidates = CandidatePairs.of(rows, cosines, evidence)
     belongs = Fingerprints(known.fingerprint, verifier_fingerprint())
     decision = decide(candidates, truth, out_of_fold(candidates, truth, FOLDS, 0), belongs, SOURCE)
-    # Verdicts are weighed against so many beliefs, and none of the singletons knows a near-duplicate.
+    # Verdicts are weighed against as many beliefs as groups, and singletons teach nothing about near-duplicates.
     return replace(decision, groups=known.groups)
 
 

@@ -1,4 +1,4 @@
-"""What the shipped encoder is trained on: free photographs, and drawn scenes with captions, all in grey."""
+"""The training data of the shipped encoder: free photographs, and drawn scenes with captions, all in grey."""
 
 import csv
 import hashlib
@@ -20,14 +20,14 @@ from neardup.train.press_torch import text
 SIDE = 224
 """Pixels of a side of every picture of a pool."""
 HELD_OUT = 15
-"""Percent of the groups of exposures that are never trained on, so that the encoder can be judged by them."""
+"""Percentage of the groups of exposures that are never trained on, so that the encoder can be judged on them."""
 TEXTS = 128
 """Pages of text in a pool, to paste beside and over pictures."""
 NEAR_DUPLICATES = Path(__file__).with_name("near_duplicates.csv")
-"""Which photographs of a pool show one picture, though their lists name them apart: a hundred leopards are mirrored.
+"""Table of photographs that show one picture although the lists separate them, such as a hundred mirrored leopards.
 
-Found by `neardup duplicates` in both folders: equal files, and links of a probability of .999 and a correlation of
-tones of .98.
+It was found by `neardup duplicates` in both folders: equal files, and links with a probability of 0.999 and a
+correlation of tones of 0.98.
 """
 Pixels = npt.NDArray[np.uint8]
 """Grey pictures of one size, uint8, 0 black to 255 white."""
@@ -169,7 +169,7 @@ def drawn_scenes(count: int, seed: int) -> Scenes:
 
 
 def _read(path: Path) -> Pixels:
-    """A photograph as a pool has it, (224, 224)."""
+    """Read a photograph in a pool's format, (224, 224)."""
     with Image.open(path) as image:
         return _squeezed(image)
 
@@ -193,7 +193,7 @@ def _text(seed: int) -> Pixels:
 def batches_of(
     neighbours: npt.NDArray[np.int64], anchors: int, near: int, size: int, seed: int, filling: Sequence[int] = ()
 ) -> Iterator[list[int]]:
-    """Endless batches of subjects in which pictures that look alike meet, for those are what is hard to tell apart.
+    """Yield endless batches of subjects that contain similar pictures, as these are hard to tell apart.
 
     All subjects come as anchors, in a shuffled order, before one of them does again; each of the first `near` anchors
     of a batch brings four of its neighbours, and subjects drawn by chance fill the batch.

@@ -60,7 +60,7 @@ def pretrain(
     Args:
         photos: folders with `images/` and `photos.csv`.
         imagenet: the trunk's first weights, as in `tiny.untrained`.
-        out: the folder to write to; `out/state` holds what a killed run goes on from.
+        out: the folder to write to; `out/state` holds the state from which a killed run resumes.
         recipe: all settings.
         start: the folder of a model that this wrote, to train further.
         away_from: the folder of the model from which the recipe's share of the way is counted, `start` by default.

@@ -16,7 +16,7 @@ from neardup.builtin import brushes
 LANGUAGES = ("fr", "it", "de", "en")
 """The languages of the legends, ISO 639-1."""
 _SCALE = 2
-"""How many times larger a scene is drawn than it ends, for smooth edges."""
+"""Factor by which a scene is drawn larger than its final size, for smooth edges."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ class Scene:
         return cls(seed, kind, int(rng.integers(1, 6)), place, weather)
 
     def legend(self, language: str) -> str:
-        """What a newspaper would print below, in one of `LANGUAGES`."""
+        """Make the legend that a newspaper would print below, in one of `LANGUAGES`."""
         index = LANGUAGES.index(language)
         things = KINDS[self.kind].words.counted(self.count, language)
         return f"{things[0].upper()}{things[1:]} {_PLACES[self.place][index]}, {_WEATHERS[self.weather][index]}."

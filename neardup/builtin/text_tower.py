@@ -1,6 +1,6 @@
-"""The text tower of the shipped encoder learns the captions of drawn scenes; the vision tower stays as it is.
+"""Train the text tower of the shipped encoder on the captions of drawn scenes, with a frozen vision tower.
 
-What the vision tower knows of copies is not touched by that (LiT, Zhai et al. 2022).
+The vision tower's knowledge of copies is thus unchanged (LiT, Zhai et al. 2022).
 """
 
 from functools import lru_cache

@@ -27,7 +27,7 @@ from neardup.errors import ArchiveError
 SIZE = 192
 """Pixels of a side of the picture that the vision tower takes: the greatest side that it was trained at."""
 FEATURES = 1280
-"""Channels of the last features."""
+"""Number of channels of the last features."""
 WIDTH = 256
 """Numbers in a vector of the shipped encoder."""
 LEVEL = 0.5
@@ -123,5 +123,5 @@ def in_luminance(model: VisionTextDualEncoderModel) -> VisionTextDualEncoderMode
 
 
 def parameters(module: nn.Module) -> int:
-    """How many numbers a module learns."""
+    """Count a module's trainable parameters."""
     return sum(parameter.numel() for parameter in module.parameters())

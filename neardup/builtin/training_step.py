@@ -1,7 +1,7 @@
-"""The training step of `builtin:tiny`: two press copies of each photograph, and what looks like it in the same batch.
+"""The training step of `builtin:tiny`: two press copies of each photograph, with similar photographs in its batch.
 
-The copies of a photograph are to be near each other and far from all others (InfoNCE), all are to spread evenly
-(KoLeo), and the mild copies are to stay as alike as their pictures are to the network before it was trained.
+The copies of a photograph are drawn together and pushed away from all others (InfoNCE), all vectors are spread evenly
+(KoLeo), and the mild copies should remain as alike as their pictures are to the untrained network.
 """
 
 import math
@@ -25,13 +25,13 @@ from neardup.train.losses import copy_loss, koleo_loss, likeness_loss
 from neardup.train.press_torch import press_copies
 
 PLAIN_SIZE = 160
-"""Pixels of a side at which the untouched network judges what looks alike, and at which is validated."""
+"""Side in pixels at which the untouched network judges similarity, and of validation."""
 NEAREST = 16
-"""Photographs that look most like another one, of which four at a time come into a batch with it."""
+"""Most similar photographs of each, of which four at a time join its batch."""
 WEIGHTS = "model.safetensors"
 """The file of the weights in the folder of a model."""
 CHUNK = 10
-"""Pictures in one pass of the network, whose states fit the processor's cache."""
+"""Pictures in one pass of the network, whose states thus fit the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -41,21 +41,21 @@ class Pretraining:
     Attributes:
         steps: how many steps the training on copies has.
         subjects: photographs of a step; two copies are made of each.
-        anchors: those that come in turn; the others are drawn.
+        anchors: subjects of a step that come in turn; the others are drawn.
         clustered: anchors that bring four photographs that look like them.
-        plates: what fills a batch beside these has several exposures; else any photograph may.
-        own_likeness: what looks alike is told by the model as it is at the start, not by the untouched network.
+        plates: whether only photographs with several exposures fill up a batch.
+        own_likeness: whether the model at its start, instead of the untouched network, judges what looks alike.
         sizes: pixels of a side of the copies, one of them a step.
         window: chance that a subject is only a part of its picture, so that a photograph is many subjects.
         mild: greatest strength of the damages of one copy, m u² for an even u.
         low: least strength of those of the other, even from there to 1.
-        temperature: what the similarities of the copy loss are divided by.
-        memory: vectors of the latest copies that those of a step are told apart from, too (Wang et al. 2020).
+        temperature: temperature that divides similarities in the copy loss.
+        memory: number of vectors of the latest copies that serve as further negatives (Wang et al. 2020).
         koleo: weight of the spreading loss.
         likeness: weight of the loss that keeps what the untouched network finds alike.
-        likeness_temperature: what the similarities of that loss are divided by.
+        likeness_temperature: temperature that divides similarities in that loss.
         lr: learning rate of AdamW for the trunk, which falls along half a cosine to 0.
-        projection_rate: how many times that the projection learns at.
+        projection_rate: factor of the projection's learning rate.
         weight_decay: of AdamW, for matrices.
         warmup: steps until the full learning rate.
         share: of the way from earlier weights to the trained ones that is kept (WiSE-FT, Wortsman et al. 2022).
@@ -98,16 +98,17 @@ class Pretraining:
 
 
 FINER = Pretraining(steps=400, sizes=(160, 192, 192, 224), lr=1.5e-4, seed=1)
-"""The second training, which goes on from what the first one ends with, at the sizes at which photos are searched."""
+"""Recipe of the second training, which continues the first one at the sizes at which photos are searched."""
 APART = Pretraining(steps=1100, sizes=(160, 160, 192, 224), lr=2e-4, seed=2, memory=8000, own_likeness=True, share=0.5)
-"""The third one: copies are told apart from those of a hundred steps, and from what the second one finds most alike."""
+"""Recipe of the third training: negatives are the copies of a hundred steps, and what the second model finds alike."""
 PLATES = replace(APART, steps=200, sizes=(160, 192, 192, 224), clustered=4, plates=True, lr=1e-4, seed=3)
-"""The fourth one: three in ten subjects have several exposures, which are to stay near each other.
+"""Recipe of the fourth training: three in ten subjects have several exposures, which should stay near each other.
 
-Of the third training half is kept that it may not lose them, and of both together half of the way from the second.
+Half of the third training's change is kept, so that they are not lost, and half of the way from the second of both
+together.
 """
 TRAININGS = (Pretraining(), FINER, APART, PLATES)
-"""The trainings of the shipped encoder, each of which goes on from what the one before ends with."""
+"""Recipes of the trainings of the shipped encoder, each of which continues the one before."""
 
 
 class Pretrainer:
@@ -210,7 +211,7 @@ class Pretrainer:
         return {name: loss.item() for name, loss in losses.items()}
 
     def _remember(self, vectors: Tensor, originals: Tensor) -> None:
-        """Put vectors, and what they are copies of, in the place of the oldest ones."""
+        """Replace the oldest vectors by new ones, with the subjects that they are copies of."""
         if size := self.recipe.memory:
             latest = {"vectors": vectors, "originals": originals}
             self.memory = {name: torch.cat([self._remembered(name), rows])[-size:] for name, rows in latest.items()}

@@ -23,12 +23,12 @@ In the repository they lie at the top level, and this folder is not there.
 """
 if EDGE.is_dir() and str(EDGE) not in sys.path:
     sys.path.insert(0, str(EDGE))
-    # What we start in its turn (servers, workers) finds them as well.
+    # Processes that are started from here (servers, workers) find them as well.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(EDGE), os.environ.get("PYTHONPATH"))))
 
 
 class Commands(click.Group):
-    """A group whose help lists commands by what they are for, and that turns an error of the user's into one line."""
+    """A group whose help lists commands by purpose, and that turns neardup's errors into one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a fault that the user can mend becomes one sentence, unless `--debug` asks for more."""

@@ -1,4 +1,4 @@
-"""The command that says what two photos have to do with each other, and shows it."""
+"""The command that says how two photos relate, and shows it: explain."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a command says when the computer refuses something: a full disk, a folder that may not be written to."""
+"""Sentences for errors of the operating system: a full disk, a folder without write permission."""
 
 import errno
 import os
@@ -19,11 +19,11 @@ ADVICE: Mapping[int, str] = MappingProxyType(
         errno.EMFILE: "allow more open files with `ulimit -n 4096` and run the same command again",
     }
 )
-"""Number of the operating system's error → what to do about it."""
+"""Number of an operating system's error → advice."""
 SEE_WHERE = (
     "look whether the path is right and its disk is there; `neardup --debug` before the command shows where it arose"
 )
-"""What to do about an error of the operating system that `ADVICE` does not know."""
+"""Advice on an error of the operating system that is not in `ADVICE`."""
 OF_SQLITE: Mapping[str, int] = MappingProxyType(
     {
         "database or disk is full": errno.ENOSPC,
@@ -32,9 +32,9 @@ OF_SQLITE: Mapping[str, int] = MappingProxyType(
         "readonly database": errno.EACCES,
     }
 )
-"""What SQLite says, in which Prefect and MLflow keep their records, when its disk refuses → the like error."""
+"""SQLite's message when its disk refuses → equivalent error number (Prefect and MLflow keep records in SQLite)."""
 DAMAGED = ("database disk image is malformed", "file is not a database")
-"""What SQLite says of a file that its disk has damaged."""
+"""SQLite's messages about a damaged file."""
 
 
 def sentence_of(error: BaseException) -> str | None:
@@ -61,7 +61,7 @@ def sentence_of(error: BaseException) -> str | None:
 
 
 def _place(name: object) -> str:
-    """The path that the system's error names, as the beginning of a sentence; of a partial file its folder."""
+    """Path that the system's error names, as the beginning of a sentence; for a partial file, its folder."""
     if not isinstance(name, str | bytes | os.PathLike):
         return ""
     path = Path(os.fsdecode(name))

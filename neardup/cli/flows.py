@@ -1,4 +1,4 @@
-"""What commands hand to tasks and flows: models of the registry, flows on a Prefect server, lines on MLflow."""
+"""How commands use tasks and flows: models of the registry, flows on a Prefect server, lines about MLflow."""
 
 import os
 from collections.abc import Callable
@@ -38,9 +38,9 @@ def resolved(settings: "Settings", folder: Path) -> str:
 LEAST_FREE = 50_000_000
 """Bytes that must be free for a run's results: Prefect's and MLflow's records of 60 photos alone take 12 million."""
 FULL = 1_000_000
-"""Free bytes below which a run that failed for whatever reason is told to have filled its disk.
+"""Free bytes below which any failed run is reported as having filled its disk.
 
-Prefect's server answers then with an error of its own, which says nothing of the disk.
+Prefect's server then answers with an error of its own, which does not mention the disk.
 """
 
 
@@ -81,7 +81,7 @@ def run_flow(name: str, out: Path, *arguments: Any, check: Callable[[], object] 
 
 
 def _check_place(out: Path) -> None:
-    """Refuse a folder of results where a run could not write, before anything is made.
+    """Raise an error, before anything is made, if a run could not write to the folder of results.
 
     Raises:
         ArchiveError: it, or the folder in which it would be made, is not ours to write to or on a disk that is full.
@@ -99,7 +99,7 @@ def _check_place(out: Path) -> None:
 
 
 def _isolate(out: Path) -> None:
-    """Without a Prefect server of the user's, keep Prefect's state beside the results instead of in the home folder."""
+    """Keep Prefect's state beside the results instead of in the home folder, unless the user has a Prefect server."""
     if "PREFECT_API_URL" in os.environ or (Path.home() / ".prefect" / "profiles.toml").is_file():
         return
     home = (out / STATE / "prefect").resolve()

@@ -24,11 +24,11 @@ from neardup.progress import Progress, drawn_by
 from neardup.words import duration, one_line
 
 ENDED = "Finished in state "
-"""How Prefect's last line of a task run begins."""
+"""Beginning of Prefect's last line of a task run."""
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-"""What each line of a log in the results' folder holds: when, how grave, who says it, and what."""
+"""Format of each line of a log in the results' folder: time, level, logger and message."""
 KEPT_LOGS = 20
-"""Logs of one flow that stay in the folder; older ones are deleted."""
+"""Number of logs of one flow that are kept in the folder; older ones are deleted."""
 
 
 @dataclass
@@ -50,12 +50,12 @@ class LiveView(logging.Handler):
     progress: Progress | None = None
 
     def __post_init__(self) -> None:
-        """Be a handler of all lines from INFO on."""
+        """Set up the handler for all lines from INFO on."""
         logging.Handler.__init__(self, logging.INFO)
         self._spinner = Spinner("dots")
 
     def __hash__(self) -> int:
-        """Handlers are told apart by identity."""
+        """Hash by identity, as handlers are compared."""
         return id(self)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -92,7 +92,7 @@ class LiveView(logging.Handler):
         return Group(table, *([self._bar(self.progress)] if self.progress else []))
 
     def _bar(self, progress: Progress) -> RenderableType:
-        """The bar in one line: what, how much of it, how many, how long still."""
+        """Make the bar in one line: description, share, count, time left."""
         row = Table.grid(padding=(0, 1))
         count = f"{progress.count:,} of {progress.total:,}" if progress.total else f"{progress.count:,}"
         left = "" if progress.seconds_left is None else f"{duration(progress.seconds_left)} left"
@@ -102,7 +102,7 @@ class LiveView(logging.Handler):
 
 
 def _plain(name: str) -> str:
-    """A task run's name without the three letters that Prefect puts behind it: `prepare-3f1`."""
+    """Remove the three letters that Prefect appends to a task run's name, as in `prepare-3f1`."""
     stem, _, end = name.rpartition("-")
     return stem if stem and len(end) == 3 and all(letter in "0123456789abcdef" for letter in end) else name  # noqa: PLR2004
 
@@ -124,7 +124,7 @@ def watched(flow: str, folder: Path) -> Iterator[None]:
     file.setFormatter(logging.Formatter(LOG_FORMAT))
     view = LiveView(Console(stderr=True)) if sys.stderr.isatty() else None
     replaced = [(logger, list(logger.handlers)) for logger in _printing_loggers()]
-    # Where the disk is full no line can be kept: Python and Prefect would print a traceback for each.
+    # On a full disk no line can be written, and Python and Prefect would print a traceback for each.
     raises, logging.raiseExceptions = logging.raiseExceptions, False
     try:
         for logger, handlers in replaced:

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 Command = Callable[..., Any]
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
-"""Type of an option that names a folder, there or not."""
+"""Type of an option that names a folder, whether it exists or not."""
 
 FILE = click.Path(path_type=Path, dir_okay=False)
-"""Type of an option that names a file, there or not."""
+"""Type of an option that names a file, whether it exists or not."""
 
 
 def options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:

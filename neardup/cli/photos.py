@@ -156,7 +156,7 @@ def search(
 
 
 def _embedded_folder(vectors: str, photos: Path | None) -> Path | None:
-    """The folder that `--photos` names; else that of a file of vectors, if it knows it and it is still there."""
+    """Choose the folder of `--photos`, else the one recorded in a file of vectors, if it still exists."""
     from neardup.encode.vectors import folder_of
 
     if photos and not photos.is_dir():
@@ -196,7 +196,7 @@ def _verified_hits(
 
 
 def _is_store(vectors: str) -> bool:
-    """Whether `--in` names a store, which is a folder or a URL, and no Parquet file."""
+    """Whether `--in` names a store (a folder or a URL), not a Parquet file."""
     return "://" in vectors or Path(vectors).is_dir()
 
 
@@ -219,7 +219,7 @@ def _print_hits(
     with_names: bool,
     as_json: bool,
 ) -> None:
-    """Print the hits of each query, a line a hit; the query's name above them where there are several queries."""
+    """Print the hits of each query, one per line, below the query's name where there are several queries."""
     from dataclasses import asdict
 
     lines, facts = [], []

@@ -89,7 +89,7 @@ def review(
 
 
 def _account() -> str:
-    """The name of the account that runs this, or a word where it has none."""
+    """Name of the account that runs this, or a placeholder where it has none."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

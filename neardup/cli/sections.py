@@ -1,4 +1,4 @@
-"""What `neardup --help` lists: each command by what it is for, in a line that is not cut off."""
+"""The list in `neardup --help`: each command with its purpose, in a line that is not truncated."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -35,4 +35,4 @@ SECTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
     }
 )
-"""Title of each part of the list → command → what it does; those that are needed first come first."""
+"""Title of each part of the list → command → what it does, in the order in which they are needed."""

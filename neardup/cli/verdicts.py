@@ -1,4 +1,4 @@
-"""Commands about what people said of pairs: list, withdraw, export, import, recalibrate, propose, share."""
+"""Commands on verdicts: list, withdraw, export, import, recalibrate, propose, share."""
 
 import os
 from pathlib import Path

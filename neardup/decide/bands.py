@@ -16,12 +16,13 @@ Band = Literal["link", "review", "reject"]
 LINK_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995)
 """Probabilities at or above which pairs may be linked, the lowest first.
 
-Ten that are fixed beforehand: the more are tried, the likelier one meets a promise by luck.
+There are ten, fixed beforehand: the more thresholds are tried, the likelier one meets a promise by luck.
 """
 REJECT_THRESHOLDS = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 """Probabilities below which pairs may be rejected, the highest first.
 
-Ten that are fixed beforehand, as `LINK_THRESHOLDS` are; none lies above the lowest of these, so that no pair is both.
+There are ten, fixed beforehand, as for `LINK_THRESHOLDS`; none lies above the lowest of those, so that no pair is in
+both bands.
 """
 PRECISION = 0.95
 """Share of the links that is promised to be right, unless a setting says otherwise."""
@@ -31,15 +32,16 @@ RECALL = 0.98
 
 @dataclass(frozen=True)
 class Promise:
-    """A promised share, and what the ground truth can say of it at one threshold.
+    """A promised share, and how far the observations support it at one threshold.
 
     Attributes:
         share: what is promised, 0 to 1.
         threshold: the probability at which it is kept; None where no threshold keeps it.
-        bound: lower bound of the share at 95 % confidence, at `threshold` or, without one, at the best that was tried.
-        groups: how many groups the bound rests on, one pair of each; links where `drawn`.
+        bound: lower bound of the share at 95 % confidence, at `threshold` or, without one, at the best threshold tried.
+        groups: how many groups the bound rests on, with one pair of each; where `drawn`, how many links.
         errors: how many of those pairs were wrong.
-        missing: how many more groups without an error would keep the promise; 0 where it is kept.
+        missing: how many more groups (links, where `drawn`) without an error would keep the promise; 0 where it is
+            kept.
         drawn: whether the bound rests on links that were drawn at random in a collection instead of groups.
     """
 
@@ -64,7 +66,7 @@ class Promise:
 
 @dataclass(frozen=True)
 class Bands:
-    """Where links begin and where rejected pairs end; what lies between is for people to review.
+    """The probability from which pairs are linked and that below which they are rejected; people review the others.
 
     Attributes:
         precision: the promise of the links, kept at or above its threshold.
@@ -85,12 +87,12 @@ class Bands:
         return 0.0 if self.recall.threshold is None else self.recall.threshold
 
     def of(self, probabilities: Floats, linkable: Bools | None = None) -> list[Band]:
-        """The band of each pair.
+        """Put each pair into its band.
 
         Args:
             probabilities: float64 (m,).
-            linkable: bool (m,), whether geometry finds a match in each pair; one without is never linked, but reviewed.
-                None where nothing was verified, and all is decided by the vectors.
+            linkable: bool (m,), whether geometry finds a match in each pair; a pair without one is reviewed instead of
+                linked. None where nothing was verified and the vectors alone decide.
         """
         linked, rejected = probabilities >= self.link, probabilities < self.reject
         if linkable is not None:
@@ -101,7 +103,7 @@ class Bands:
         ]
 
     def sentence(self) -> str:
-        """Both bands in words: where they lie, what they rest on, and how many verdicts are missing."""
+        """Both bands in words: where they lie, what they rest on, and how many more verdicts are needed."""
         precision, recall = self.precision, self.recall
         if precision.threshold is None:
             text = (
@@ -135,11 +137,11 @@ def bands_for(
     *,
     linkable: Bools | None = None,
 ) -> Bands:
-    """Choose both thresholds by a ground truth, one pair a group.
+    """Choose both thresholds on a ground truth, by one pair of each group.
 
     The link threshold is the lowest whose lower bound of precision meets its promise, the reject threshold the highest
-    whose lower bound of recall meets its own. A true pair that is no candidate counts as rejected, and a pair
-    without a match is no link (`Bands.of`), so that it says nothing of the links' precision.
+    whose lower bound of recall meets its own. A true pair that is not a candidate counts as rejected. A pair without a
+    match is never a link (`Bands.of`), so that it does not count for the links' precision.
 
     Args:
         pairs: rows of the first and of the second photo of each candidate, int64 (m,) each.
@@ -165,12 +167,12 @@ def bands_for(
 
 
 def _promise(share: float, thresholds: tuple[float, ...], counts: Iterable[tuple[int, int]]) -> Promise:
-    """The first threshold that keeps a promise; without one the threshold that misses it by the fewest observations.
+    """Find the first threshold that keeps a promise, or else the one that misses it by the fewest observations.
 
     Args:
-        share: what is promised.
-        thresholds: the most useful first.
-        counts: of each threshold how many observations were right, and of how many.
+        share: the promised share, 0 to 1.
+        thresholds: the thresholds to try, the most useful first.
+        counts: for each threshold, the number of right observations and of all observations.
     """
     best: Promise | None = None
     for threshold, (right, observations) in zip(thresholds, counts, strict=True):
@@ -186,8 +188,9 @@ def _promise(share: float, thresholds: tuple[float, ...], counts: Iterable[tuple
 def _one_link_a_group(left: Ints, right: Ints, linked: Bools) -> Ints:
     """Draw one link at random for each group that has any; a link that two groups draw counts once.
 
-    A false pair can be drawn by either of its groups, a true one by its own: the share of right ones is no better than
-    that of a random link of a random group. The draw is the same at every threshold and in every run.
+    A false pair can be drawn by either of its two groups, a true one only by its own, so that the share of right links
+    is no better than that among random links of random groups. Each pair's random number is the same at every threshold
+    and in every run.
 
     Args:
         left: int64 (m,), group of the first photo, of pairs in the order of their rows.
@@ -195,7 +198,7 @@ def _one_link_a_group(left: Ints, right: Ints, linked: Bools) -> Ints:
         linked: bool (m,), which pairs are links.
 
     Returns:
-        int64, places of the drawn pairs, each once.
+        int64 (k,), indices of the drawn pairs, each once.
     """
     shuffled = np.random.default_rng(0).permutation(len(left))
     shuffled = shuffled[linked[shuffled]]
@@ -205,7 +208,7 @@ def _one_link_a_group(left: Ints, right: Ints, linked: Bools) -> Ints:
 
 
 def _one_true_pair_a_group(left: Ints, right: Ints, probabilities: Floats, group_of: Ints) -> Floats:
-    """The probability of one random true pair of each group of two or more; 0 where the pair is no candidate.
+    """Draw a true pair of each group of two or more: its probability, 0 where the pair is not a candidate.
 
     Args:
         left: int64 (t,), the lesser row of each candidate within a group.

@@ -1,4 +1,4 @@
-"""Which decision decides the pairs of a collection: of its verdicts, its ground truth, a model, or the shipped one."""
+"""Which decision a collection's pairs go by: that of verdicts, of a ground truth, of a model, or the shipped one."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -8,13 +8,13 @@ from neardup.settings.schema import APPROACHES
 from neardup.stages import read_json
 
 DECISION = "decision.json"
-"""Name of a decision's file: an approach's beside its `metrics.json`, that of the verdicts in the output folder."""
+"""Name of a decision's file: beside `metrics.json` for an approach's, in the output folder for that of verdicts."""
 SHIPPED = Path(__file__).parents[1] / "builtin" / DECISION
 """The decision that the project ships, fitted by `python -m neardup.builtin.fit_decision`."""
 
 
 def shipped_decision(encoder: str) -> Decision | None:
-    """The decision that the project ships, if it belongs to an encoder and to this verifier; else None.
+    """Load the decision that the project ships; None if it does not belong to an encoder and to this verifier.
 
     Args:
         encoder: fingerprint of the encoder.
@@ -23,21 +23,27 @@ def shipped_decision(encoder: str) -> Decision | None:
 
 
 def own_decision(out: Path, encoder: str) -> Decision | None:
-    """The decision of an output folder's own ground truth that belongs to an encoder and this verifier, if any.
+    """Load the decision from an output folder's own ground truth, if one belongs to an encoder and this verifier.
 
     Args:
         out: output folder of an experiment.
         encoder: fingerprint of the encoder.
+
+    Raises:
+        ConfigError: a file is not a decision, or it is one of another step version.
     """
     return first_decision([out / name / DECISION for name in (*APPROACHES, "tuned")], encoder)
 
 
 def starting_decision(out: Path, encoder: str) -> Decision | None:
-    """The decision that verdicts start from: that of the ground truth, else the shipped one, as `decision_for` chooses.
+    """Choose the decision that verdicts start from: that of the ground truth, or the shipped one, as in `decision_for`.
 
     Args:
         out: output folder.
         encoder: fingerprint of the encoder.
+
+    Raises:
+        ConfigError: a file is not a decision, or it is one of another step version.
     """
     return _first_that_counts([own_decision(out, encoder), shipped_decision(encoder)])
 
@@ -45,24 +51,25 @@ def starting_decision(out: Path, encoder: str) -> Decision | None:
 def decision_for(
     out: Path | None, encoder: str, checkpoint: str = "", say: Callable[[str], object] = lambda _: None
 ) -> Decision | None:
-    """The decision that belongs to an encoder, and to this verifier.
+    """Choose the decision that belongs to an encoder and to this verifier; None where there is none.
 
-    That of the verdicts comes first, then that of the output folder's ground truth, that which was registered with a
-    model, and the shipped one. One whose ground truth is too small to link any pair stands back behind those that can:
-    a few known groups must not take away what is linked without any. One whose links were drawn and found wrong does
-    not: what it takes away no other may link.
+    The decision of the verdicts comes first, then that of the output folder's ground truth, that registered with a
+    model, and the shipped one. A decision whose ground truth is too small to link any pair gives way to the next that
+    can link: a few known groups must not take away links that there are without them. A decision that links nothing
+    because an audit found wrong links does not give way, as no other decision may link those pairs either.
 
     Args:
         out: output folder; None where there is none.
         encoder: fingerprint of the encoder.
-        checkpoint: what was loaded; beside the folder of a registered model lies its decision.
-        say: gets a sentence where that decision is passed over, because it is one of another step version.
+        checkpoint: name or path of the encoder; a registered model's decision lies beside its folder.
+        say: called with a sentence where a registered model's decision is ignored because its step version differs.
 
     Raises:
-        ConfigError: a file is no decision, or one of the output folder is of another step version.
+        ConfigError: a file is not a decision, or the output folder's decision has another step version.
     """
     of_folder = [first_decision([out / DECISION], encoder), own_decision(out, encoder)] if out else []
-    # A name like builtin:tiny is no path, and what lies in the working folder is nobody's.
+    # A name like builtin:tiny is not a path: its parent would be the working folder, whose decision belongs to no
+    # model.
     registered = [Path(checkpoint).parent / DECISION] if checkpoint and Path(checkpoint).exists() else []
     if registered and (step := read_json(registered[0]).get("step", DECISION_STEP)) != DECISION_STEP:
         say(
@@ -74,7 +81,7 @@ def decision_for(
 
 
 def _first_that_counts(decisions: Iterable[Decision | None]) -> Decision | None:
-    """The first decision that links any pair, or none because an audit said so; else the first one."""
+    """Choose the first decision that links any pair, or links none because of an audit; else the first one."""
     present = [decision for decision in decisions if decision]
     promises = [(decision, decision.bands.precision) for decision in present]
     counting = [decision for decision, promise in promises if promise.threshold is not None or promise.drawn]

@@ -1,4 +1,4 @@
-"""Groups of photos from pairs of them, by complete linkage, in memory that is bounded whatever the pairs are."""
+"""Groups of photos by complete linkage of their near pairs, in bounded memory."""
 
 import hashlib
 from collections.abc import Iterator
@@ -13,17 +13,17 @@ from neardup.arrays import Floats, Ints, Vectors
 from neardup.search.pairs import NearPairs
 
 LARGEST = 5000
-"""Nodes of one chain whose similarities are in memory at once: some 800 MB with what complete linkage needs."""
+"""Most nodes of one chain whose similarities are in memory at once: complete linkage then takes about 800 MB."""
 REACH = 4.0
-"""Margin, similarity less threshold, at which margins are cut off: any two similarities differ by 2 at most."""
+"""Limit to which margins (similarity less threshold) are clipped: any two similarities differ by 2 at most."""
 
 
 def complete_linkage(margins: Floats) -> Ints:
-    """Groups in which every pair is at or above its threshold, so that a ~ b ~ c makes no a ≡ c.
+    """Make groups in which every pair reaches its threshold: a ~ b and b ~ c do not put a and c into one group.
 
     Args:
-        margins: float64 (n, n), symmetric: similarity less threshold, minus infinity where no similarity would do; only
-            what is above the diagonal counts.
+        margins: float64 (n, n), symmetric: similarity less threshold, minus infinity where no similarity would suffice;
+            only the part above the diagonal is read.
 
     Returns:
         int64 (n,), the group of each photo, from 1.
@@ -38,21 +38,21 @@ def complete_linkage(margins: Floats) -> Ints:
 
 
 def near_groups(pairs: NearPairs, vectors: Vectors, threshold: float, *, largest: int = LARGEST) -> Ints:
-    """Groups of the photos that occur in pairs, by complete linkage: a ~ b ~ c makes no a ≡ c.
+    """Group the photos that occur in pairs by complete linkage: a ~ b and b ~ c do not put a and c into one group.
 
-    Photos with equal vectors are one node: they are in one group anyhow. Nodes that pairs link, directly or through
-    others, are a chain; only nodes of one chain can share a group, so that complete linkage takes one chain after the
-    other. Within a chain the similarities of all photos count, those that are in no pair too.
+    Photos with equal vectors are one node, as they are in one group anyway. Nodes that pairs link, directly or through
+    others, form a chain; only nodes of one chain can share a group, so that complete linkage takes one chain at a time.
+    Within a chain all similarities count, including those that are not among the pairs.
 
     Memory grows with the pairs and the photos in them, and with `largest` squared: a chain of more nodes is cut into
-    parts first. Single linkage, which joins parts by their best pair, makes them: the pairs are taken best first, and a
-    pair joins the parts of its two nodes unless they would have more than `largest` nodes together. So a large chain
-    may give more groups than complete linkage of the whole would, but in each group every pair reaches the threshold.
+    parts first, by single linkage. The pairs are taken best first, and a pair joins the parts of its two nodes unless
+    they would have more than `largest` nodes together. A large chain may thus give more groups than complete linkage of
+    the whole would, but in each group every pair reaches the threshold.
 
     Args:
-        pairs: those that count as links, in any order.
+        pairs: the pairs that count as links, in any order.
         vectors: float32 (n, d), unit rows; may be a memory map.
-        threshold: the similarity at or above which every pair of a group is.
+        threshold: the similarity that every pair of a group reaches.
         largest: nodes whose similarities to each other are held at once.
 
     Returns:
@@ -78,11 +78,11 @@ def near_groups(pairs: NearPairs, vectors: Vectors, threshold: float, *, largest
 
 
 def _nodes(vectors: Vectors, rows: Ints, threshold: float) -> tuple[Ints, Ints]:
-    """Make one node of the rows whose vectors are equal, bit by bit, and similar to themselves by the threshold.
+    """Make one node of rows with bitwise equal vectors, if their similarity to themselves reaches the threshold.
 
     Returns:
-        int64 (len(rows),), the node of each row, numbered as they first occur, and int64, a place in `rows` for each
-        node. The second condition matters for a threshold of about 1 only, which equal rows may miss by their rounding.
+        int64 (len(rows),), the node of each row, numbered as they first occur, and int64, an index into `rows` for each
+        node. The condition on the threshold matters only near 1, which equal rows may miss by rounding.
     """
     numbers: dict[bytes | int, int] = {}
     nodes = np.empty(len(rows), dtype=np.int64)
@@ -95,7 +95,7 @@ def _nodes(vectors: Vectors, rows: Ints, threshold: float) -> tuple[Ints, Ints]:
 
 
 def _chains(links: NearPairs, count: int, largest: int) -> Iterator[Ints]:
-    """The chains of `count` nodes that all have links, each as nodes in order; those above `largest` come in parts."""
+    """Yield the chains of `count` nodes, which all have links: sorted nodes; chains above `largest` come in parts."""
     graph = coo_array((np.ones(len(links.left), dtype=bool), (links.left, links.right)), shape=(count, count))
     chains, labels = connected_components(graph, directed=False)
     members = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
@@ -114,7 +114,7 @@ def _parts(links: NearPairs, chain: Ints, largest: int) -> list[Ints]:
     ends = np.sort(np.searchsorted(chain, np.stack([links.left, links.right])), axis=0)
     order = np.lexsort((ends[1], ends[0], -links.similarities))
     _, best = np.unique(ends[0][order] * len(chain) + ends[1][order], return_index=True)
-    best = best[ends[0][order[best]] < ends[1][order[best]]]  # the places in `order` of the best link of two nodes
+    best = best[ends[0][order[best]] < ends[1][order[best]]]  # indices into `order` of the best link of two nodes
     ranks = (best + 1).astype(np.float64)
     shape = (len(chain), len(chain))
     tree = minimum_spanning_tree(coo_array((ranks, tuple(ends[:, order[best]])), shape=shape)).tocoo()

@@ -1,4 +1,4 @@
-"""Pairs that people have decided: those that must be together, those that must stay apart, and what contradicts."""
+"""Pairs that people have decided: those that must be together, those that must stay apart, and contradictions."""
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ Node = TypeVar("Node", bound=Hashable)
 """A node of a graph: the row of a photo, or its SHA-256."""
 
 MOST_NAMED = 5
-"""Contradictions that the sentence of an error spells out: more would not be read, and it says how many they are."""
+"""Most contradictions that an error's sentence spells out; it gives only the number of the others."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Contradiction:
     chain: tuple[tuple[int, int], ...]
 
     def sentence(self, name: Callable[[int], str] = str) -> str:
-        """The contradiction in one line; `name` says what the photo of a row is called.
+        """Write the contradiction in one line; `name` turns a row into its photo's name.
 
         >>> Contradiction((0, 2), ((0, 1), (1, 2))).sentence()
         '0 = 1, 1 = 2, yet 0 ≠ 2'
@@ -66,7 +66,7 @@ class Constraints:
         """Refuse constraints that cannot all be met.
 
         Args:
-            name: says what the photo of a row is called.
+            name: function from a row to its photo's name.
 
         Raises:
             ConfigError: with the pairs that contradict each other.
@@ -79,12 +79,12 @@ class Constraints:
 
 @dataclass(frozen=True)
 class PairVerdicts:
-    """What people said of pairs of photos; a pair is the SHA-256 of both, the lesser first.
+    """What people said of pairs of photos; a pair is both SHA-256, the lesser first.
 
     Attributes:
         answers: pair → the answer in force.
         together: pairs that are the same picture.
-        apart: pairs that are not.
+        apart: pairs that are not the same picture.
         chosen: SHA-256 of photos that people chose to stand for their groups, the last choice last.
     """
 
@@ -95,14 +95,14 @@ class PairVerdicts:
 
     @property
     def photos(self) -> list[str]:
-        """All photos of pairs that decide groups, ordered."""
+        """All photos of pairs that must be together or apart, sorted."""
         return sorted({photo for pair in (*self.together, *self.apart) for photo in pair})
 
     def constraints(self, photos: Sequence[str], same: Iterable[tuple[int, int]] = ()) -> Constraints:
-        """The pairs of rows that groups must keep together or apart, by what people said.
+        """Turn what people said into pairs of rows that groups must keep together or apart.
 
         Args:
-            photos: SHA-256 of each row's photo; of equal ones the first row stands for all.
+            photos: SHA-256 of each row's photo; of equal ones, the first row stands for all.
             same: pairs of rows that are together anyway, as exact copies are.
         """
         row_of = {photo: row for row, photo in reversed(list(enumerate(photos)))}
@@ -114,14 +114,14 @@ class PairVerdicts:
 
 
 NO_VERDICTS = PairVerdicts()
-"""What people said of pairs where nobody was asked."""
+"""The verdicts where nobody was asked: none."""
 
 
 def shortest_path(neighbours: Mapping[Node, Iterable[Node]], start: Node, end: Node) -> list[Node]:
-    """The shortest path from one node of a graph to another, both included; empty where there is none.
+    """Find the shortest path from one node of a graph to another, both included; empty where there is none.
 
     Args:
-        neighbours: of each node, in the order in which they are tried; nodes without any may lack.
+        neighbours: neighbours of each node, in the order in which they are tried; nodes without any may be missing.
         start: the first node.
         end: the last node.
     """

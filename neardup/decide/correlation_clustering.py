@@ -1,8 +1,8 @@
-"""Groups of photos by correlation clustering: join where more speaks for one group than against it.
+"""Groups of photos by correlation clustering: groups are joined where more evidence speaks for it than against it.
 
 Greedy additive edge contraction (Keuper et al., ICCV 2015): the two groups with the greatest sum of weights between
 them are joined, as long as that sum is positive. A single false link between two groups is outvoted by the pairs that
-it would bring together; two crops of one original that share no part of it are held together by the original.
+it would bring together; two crops of one original without a common part are held together by the original.
 """
 
 import heapq
@@ -19,21 +19,21 @@ from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.constraints import Constraints
 
 MOST_LOG_ODDS = 7.0
-"""Natural log-odds that a pair weighs at most, for or against: those of .999; no pair outvotes a dozen others."""
+"""Greatest weight of a pair, for or against, in natural log-odds: those of 0.999; no pair outvotes a dozen others."""
 UNLISTED = -0.1
-"""Natural log-odds that a pair weighs which is no candidate.
+"""Weight, in natural log-odds, of a pair that is not a candidate.
 
-They are small, for a candidate may be missing where both photos are joined to a third: a link of .999 outweighs 70 of
-them. They are not 0, or chains and single false links would join any groups.
+It is small, because a true pair may be missing from the candidates where both photos are joined to a third: a link of
+0.999 outweighs 70 such pairs. It is not 0, or chains and single false links would join any groups.
 """
 UNITS = 2**20
-"""Steps in one natural log-odds: weights are added as whole numbers, so that no sum depends on its terms' order."""
+"""Steps in one unit of natural log-odds: weights are added as integers, so that no sum depends on the terms' order."""
 CERTAIN = 1e-12
-"""Least distance of a probability from 0 and from 1 when its logarithm is taken, which would be infinite there."""
+"""Least distance of a probability from 0 and 1 when its log-odds are taken, which would be infinite there."""
 
 
 def pair_log_odds(probabilities: Floats, disjoint: Bools | None = None) -> Floats:
-    """What each pair weighs: the log-odds of its probability, capped; 0 where the photos share no part of the scene.
+    """Weigh each pair by the log-odds of its probability, capped; 0 where the photos share no part of the scene.
 
     Args:
         probabilities: float64 (m,).
@@ -48,7 +48,7 @@ def pair_log_odds(probabilities: Floats, disjoint: Bools | None = None) -> Float
 
 @dataclass(frozen=True)
 class WeightedPairs:
-    """Pairs of photos and what each weighs; pairs that are not listed weigh `UNLISTED`.
+    """Pairs of photos and their weights; pairs that are not listed weigh `UNLISTED`.
 
     Attributes:
         left: int64 (m,), row of each pair's one photo.
@@ -70,16 +70,16 @@ def correlation_clusters(
 ) -> Ints:
     """Group photos by greedy contraction of the heaviest edge, in memory that grows with the pairs.
 
-    Photos that must be together are one node from the start. Then the two nodes with the greatest positive sum
-    between them are joined, unless a pair of theirs must stay apart, and so on. Of equal sums the one of the lower rows
-    comes first: the groups do not depend on the order of the pairs, and, with rows in an order of the photos' contents,
-    not on that of the photos. Measured: a million pairs of 100,000 photos in 14 s.
+    Photos that must be together are one node from the start. Then, again and again, the two nodes with the greatest
+    positive sum of weights between them are joined, unless a pair of theirs must stay apart. Of equal sums, the one of
+    the lower rows comes first: the groups do not depend on the order of the pairs nor, with rows sorted by the photos'
+    contents, on the order of the photos. Measured: a million pairs of 100,000 photos in 14 s.
 
     Args:
         count: number of photos.
-        pairs: what each candidate weighs.
+        pairs: the candidates and their weights.
         constraints: pairs that must be together or stay apart; none by default.
-        unlisted: what each pair that is not listed weighs, at most 0.
+        unlisted: weight of each pair that is not listed, at most 0.
 
     Returns:
         int64 (count,), the group of each photo, numbered from 0 in the order of their first photos; a photo that is
@@ -115,7 +115,7 @@ def correlation_clusters(
 
 
 class _Graph:
-    """Nodes that have a path of positive pairs between them, and the sums between them; `contract` joins them."""
+    """Nodes and the sums of the weights between them; `contract` joins nodes."""
 
     def __init__(
         self,
@@ -124,13 +124,13 @@ class _Graph:
         forbidden: dict[int, set[int]],
         unlisted: int,
     ) -> None:
-        """Take the edges and what is known of their nodes.
+        """Build the graph from its edges and what is known of its nodes.
 
         Args:
             edges: node, other node, sum of the weights of the listed pairs between them, number of these pairs.
             sizes: int64, photos in each node.
-            forbidden: the nodes that a node must never be joined to.
-            unlisted: what each pair weighs that is not listed, in `UNITS`.
+            forbidden: for each node, the nodes that it must never be joined to.
+            unlisted: weight of each pair that is not listed, in `UNITS`.
         """
         self.sums: defaultdict[int, dict[int, tuple[int, int]]] = defaultdict(dict)
         for left, right, weight, listed in edges:
@@ -143,8 +143,8 @@ class _Graph:
     def contract(self) -> None:
         """Join the two nodes with the greatest sum between them until no sum is positive.
 
-        A sum can have fallen since it was put on the heap, as its nodes grew; then it goes back with what it is now. It
-        cannot have risen: where two sums become one, the new one is put on the heap at once.
+        A sum may have fallen since it was put on the heap, because its nodes grew; it then goes back with its present
+        value. It cannot have risen: where two sums are merged, the new one is put on the heap at once.
         """
         heap = [entry for node in self.sums for entry in self._entries(node, self.sums[node]) if entry[1] == node]
         heapq.heapify(heap)
@@ -161,12 +161,12 @@ class _Graph:
                 heapq.heappush(heap, (-current, left, right))
 
     def _value(self, left: int, right: int) -> int:
-        """The sum of all pairs between two nodes, of listed and unlisted ones."""
+        """Sum of the weights of all pairs between two nodes, listed and unlisted."""
         weight, listed = self.sums[left][right]
         return weight + self.unlisted * (self.sizes[left] * self.sizes[right] - listed)
 
     def _entries(self, node: int, others: "dict[int, tuple[int, int]] | list[int]") -> list[tuple[int, int, int]]:
-        """Heap entries of a node with others: positive sums, negated, and their two nodes, the lesser first."""
+        """Make heap entries of a node with others: positive sums, negated, and both nodes, the lesser first."""
         entries = ((-self._value(node, other), min(node, other), max(node, other)) for other in others)
         return [entry for entry in entries if entry[0] < 0]
 
@@ -192,7 +192,7 @@ class _Graph:
 
 
 def _between_nodes(pairs: WeightedPairs, node_of: Ints) -> tuple[Ints, Ints, Ints, Ints]:
-    """The pairs of different nodes, in the order of their nodes: lesser node, greater node, sum, number of pairs."""
+    """Sum the pairs between different nodes, sorted by nodes: lesser node, greater node, sum, number of pairs."""
     ends = np.stack([pairs.left, pairs.right]).astype(np.int64)
     keys = ends.min(axis=0) * len(node_of) + ends.max(axis=0)
     if len(np.unique(keys)) < len(keys):

@@ -25,20 +25,20 @@ from neardup.words import typed
 DECISION_STEP = "6"
 """Version of the features and of their fit; raised whenever an older file would give other probabilities or bands."""
 MISSED = 0.005
-"""Share of the true candidates that may lie below `Decision.loosest`: a quarter of what `RECALL` may lose."""
+"""Share of the true candidates that may lie below `Decision.loosest`: a quarter of the loss that `RECALL` allows."""
 AVERAGE = {
     Regression.MATCHED: "an average match",
     Regression.UNMATCHED: "an average candidate without a match",
     Regression.UNTELLABLE: "an average candidate (cannot tell)",
 }
-"""Regression → title of a waterfall's first term, its intercept: the log-odds of a pair whose features are average."""
+"""Regression → title of a waterfall's first term, the intercept: the log-odds of a pair with average features."""
 WEAK = "an average candidate (match too weak)"
-"""Title of the first term where a match was found that is taken for none (`PairModel.regression_of`)."""
+"""Title of a waterfall's first term where a match is so weak that it counts as none (`PairModel.regression_of`)."""
 
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """The encoder and the verifier that a decision belongs to: with another one features would mean another thing.
+    """The encoder and the verifier that a decision belongs to: with others, features would have another meaning.
 
     Attributes:
         encoder: fingerprint of the encoder.
@@ -51,18 +51,20 @@ class Fingerprints:
 
 @dataclass(frozen=True)
 class Decision:
-    """How probable a pair is, and what is done with it.
+    """How a pair's probability and band follow from its similarity and evidence.
 
     Attributes:
         model: the regressions, fitted on all candidates of the ground truth.
         bands: thresholds, chosen on out-of-fold probabilities.
-        reliability: figures of the out-of-fold probabilities.
-        belongs: the encoder and the verifier that it was made for.
-        groups: how many groups it rests on, singletons included; of the shipped one only groups of near-duplicates.
+        reliability: how well the out-of-fold probabilities are calibrated.
+        belongs: the encoder and the verifier that the decision was made for.
+        groups: how many groups it rests on, singletons included; for the shipped decision, only groups of
+            near-duplicates.
         pairs: how many candidates it was fitted on.
         source: what it was fitted on, as people call it.
-        loosest: cosine similarity that all but `MISSED` of the true candidates reach; pairs below it need no proof.
-        step: `DECISION_STEP` when it was made.
+        loosest: cosine similarity that all but `MISSED` of the true candidates reach; pairs below it need not be
+            verified.
+        step: `DECISION_STEP` of the version that made it.
     """
 
     model: PairModel
@@ -80,17 +82,17 @@ class Decision:
         """Digest of everything that a probability or a band depends on."""
         model = asdict(self.model)
         if self.model.unmoved is None:
-            del model["unmoved"]  # decisions had no such field once, and theirs keep their fingerprint
+            del model["unmoved"]  # older decisions lack this field and keep their fingerprint
         return digest_of(model, asdict(self.bands), asdict(self.belongs), self.step)
 
     def probabilities(self, cosines: Floats, evidence: Sequence[Evidence | None]) -> Floats:
-        """The probability of each pair, float64 (m,), from cosine similarities, float64 (m,), and evidence."""
+        """Compute the probability of each pair, float64 (m,), from cosine similarities, float64 (m,), and evidence."""
         return self.model.probabilities(_pairs(cosines, evidence))
 
     def judge(self, cosines: Floats, evidence: Sequence[Evidence | None]) -> tuple[Floats, list[Band]]:
-        """The probability of each pair, float64 (m,), as `probabilities` gives it, and the band that it falls into.
+        """Compute the probability of each pair, float64 (m,), as `probabilities` does, and the band that it falls into.
 
-        Where geometry finds no match that counts, no likeness of the vectors makes a link: pictures of noise look alike
+        Where geometry finds no match that counts, no similarity of vectors makes a link: pictures of noise look alike
         too.
         """
         pairs = _pairs(cosines, evidence)
@@ -98,20 +100,20 @@ class Decision:
         return probabilities, self.bands.of(probabilities, matched)
 
     def save(self, path: Path) -> Path:
-        """Write the decision as JSON, whole or not at all."""
+        """Write the decision as JSON, atomically."""
         write_json(path, asdict(self))
         return path
 
     @classmethod
     def load(cls, path: Path, belongs: Fingerprints | None = None) -> "Decision":
-        """Read what `save` wrote.
+        """Read a decision that `save` wrote.
 
         Args:
             path: the file.
-            belongs: the encoder and verifier in use; None to read without asking, as a table of decisions does.
+            belongs: the encoder and verifier in use, which the decision must belong to; None to read any decision.
 
         Raises:
-            ConfigError: the file is no decision, or one of another step version, encoder or verifier.
+            ConfigError: the file is not a decision, or it is one of another step version, encoder or verifier.
         """
         try:
             facts = json.loads(path.read_text(encoding="utf-8"))
@@ -131,14 +133,14 @@ class Decision:
         return decision
 
     def check(self, belongs: Fingerprints, where: str) -> None:
-        """Refuse to judge pairs of another encoder or verifier.
+        """Raise an error if the decision belongs to another encoder or verifier.
 
         Args:
             belongs: the encoder and verifier in use.
-            where: the decision's file or name, for the sentence.
+            where: the decision's file or name, for the error's sentence.
 
         Raises:
-            ConfigError: the decision was made for another one.
+            ConfigError: the decision was made for another encoder or verifier.
         """
         for kind, own, used in (
             ("encoder", self.belongs.encoder, belongs.encoder),
@@ -150,14 +152,14 @@ class Decision:
                 )
 
     def waterfall(self, cosine: float, evidence: Evidence | None) -> list[tuple[str, float]]:
-        """Why a pair has its probability: what each feature adds, in natural log-odds, most in amount first.
+        """Explain a pair's probability: what each feature adds, in natural log-odds, the greatest amount first.
 
-        The first term is that of an average pair among those that go by the same regression, and its title says which
-        they are; all terms add up to the pair's log-odds.
+        The first term is that of an average pair of the same regression, which its title names; all terms add up to the
+        pair's log-odds.
 
         Args:
             cosine: similarity of the vectors.
-            evidence: of the pair, or None where it was not verified.
+            evidence: evidence of the pair; None where it was not verified.
         """
         pair = _pairs(np.array([cosine]), [evidence])
         regression = Regression(int(self.model.regression_of(pair)[0]))
@@ -173,14 +175,14 @@ class Decision:
 
 
 def first_decision(paths: Iterable[Path], encoder: str) -> Decision | None:
-    """The first decision of some files that belongs to an encoder and this verifier; None where none does.
+    """Read the first decision of some files that belongs to an encoder and this verifier; None where none does.
 
     Args:
-        paths: of decisions; those that are not there are passed over.
+        paths: files of decisions; missing ones are skipped.
         encoder: fingerprint of the encoder.
 
     Raises:
-        ConfigError: a file is no decision, or one of another step version.
+        ConfigError: a file is not a decision, or it is one of another step version.
     """
     belongs = Fingerprints(encoder, verifier_fingerprint())
     decisions = (Decision.load(path) for path in paths if path.is_file())
@@ -191,11 +193,11 @@ _FIT_ANEW = (
     "run `neardup evaluate` to fit one on your ground truth, then `neardup verdicts recalibrate` if people have judged "
     "pairs"
 )
-"""What to do about a decision that cannot be used, as the end of a sentence."""
+"""Advice for a decision that cannot be used, as the end of an error's sentence."""
 
 
 def _make_anew(path: Path) -> str:
-    """What to do about a file that is broken, as the end of a sentence; whose decision it was, its place says."""
+    """Advice for a broken file, as the end of an error's sentence: its folder shows which command made the decision."""
     folder = path.parent
     if folder.name in (*APPROACHES, "tuned"):
         return f"run `neardup verify --out {typed(folder.parent)}`, which fits it anew"
@@ -206,12 +208,12 @@ def _make_anew(path: Path) -> str:
 
 
 def _pairs(cosines: Floats, evidence: Sequence[Evidence | None]) -> CandidatePairs:
-    """Pairs as the model takes them, of photos that need no rows."""
+    """Candidates as the model takes them, with made-up rows: probabilities do not depend on rows."""
     return CandidatePairs.of(np.zeros((len(cosines), 2), dtype=np.int64), cosines, evidence)
 
 
 def _decision(facts: dict[str, Any]) -> Decision:
-    """A decision from what its file holds; KeyError, TypeError or ValueError where something is missing."""
+    """Build a decision from its file's JSON; KeyError, TypeError or ValueError where something is missing."""
     matched, unmatched, untellable = (
         _logistic(facts["model"][name]) for name in ("matched", "unmatched", "untellable")
     )
@@ -233,7 +235,7 @@ def _decision(facts: dict[str, Any]) -> Decision:
 
 
 def _unmoved(facts: list[dict[str, Any]] | None) -> tuple[Logistic, Logistic] | None:
-    """`PairModel.unmoved` from what a file holds; None where verdicts have moved nothing."""
+    """Build `PairModel.unmoved` from a file's JSON; None where verdicts have moved nothing."""
     if facts is None:
         return None
     matched, unmatched = map(_logistic, facts)
@@ -241,7 +243,7 @@ def _unmoved(facts: list[dict[str, Any]] | None) -> tuple[Logistic, Logistic] | 
 
 
 def _logistic(facts: dict[str, Any]) -> Logistic:
-    """A regression from what its file holds."""
+    """Build a regression from a file's JSON."""
     means, scales, coefficients = (tuple(map(float, facts[name])) for name in ("means", "scales", "coefficients"))
     return Logistic(tuple(facts["features"]), means, scales, coefficients, float(facts["intercept"]))
 
@@ -255,12 +257,12 @@ def decide(
     precision: float = PRECISION,
     recall: float = RECALL,
 ) -> Decision:
-    """Fit a decision on a ground truth; what it says of itself comes from the probabilities out of fold.
+    """Fit a decision on a ground truth; its bands and its reliability come from the out-of-fold probabilities.
 
     Args:
         pairs: the candidates.
         group_of: int64 (n,), 0-based group of each photo, without gaps.
-        held_out: the candidates' probabilities out of fold (`probability.out_of_fold`).
+        held_out: the candidates' out-of-fold probabilities (`probability.out_of_fold`).
         belongs: the encoder and verifier that gave the features.
         source: what the ground truth is called.
         precision: promised share of right pairs among the links.

@@ -1,8 +1,8 @@
-"""What a probability is made of: at most eight numbers of a pair, and the table that lists them.
+"""The features that a probability is computed from: at most eight numbers of a pair, and the table that lists them.
 
-Each feature grows with the chance that a pair is a near-duplicate, is capped where more of it says nothing more, and is
-zero where nothing was found. To add one, write a line of `_TABLE`: the fit, the decision's file, the waterfall and
-the tables take its name and its words from there.
+Each feature grows with the chance that a pair is a near-duplicate, is capped where more of it would mean nothing more,
+and is zero where nothing was found. To add one, add a line to `_TABLE`: the fit, the decision's file, the waterfall and
+the tables take its name and title from there.
 """
 
 import math
@@ -18,13 +18,13 @@ from neardup.verify.evidence import Evidence
 MOST_INLIERS = 200
 """Inliers above which more of them add nothing: a large scan has thousands, and ten times as many prove no more."""
 MOST_DIGITS = 100.0
-"""Decimal digits of the number of false alarms above which more add nothing: 1e-100 is as good as never."""
+"""Negative decimal logarithm of the number of false alarms above which more adds nothing: 1e-100 means never."""
 LIKEST = 1.01
-"""What a correlation is held against: one of .99 or more lacks only what grain and a new scan take."""
+"""Reference value of a correlation: one of 0.99 or more lacks only what grain and a new scan take."""
 LEAST_COVERAGE = 0.8
-"""Share of a photo from which less of it says nothing more: two crops of one original may share any part of it.
+"""Share of a photo below which a smaller share means nothing more: two crops of one original may share any part of it.
 
-Fits see hardly a pair below, and what they conclude from .95 against .85 must not be carried on to .3.
+Fits see hardly any pair below it, and what they learn from 0.95 against 0.85 must not be extrapolated to 0.3.
 """
 
 
@@ -33,9 +33,9 @@ class Feature:
     """One number of a pair, as the fit, the waterfall and every table know it.
 
     Attributes:
-        name: in files.
-        title: what people read.
-        value: gives the feature of a pair from its cosine similarity and evidence; more of it is more alike.
+        name: the feature's name in files.
+        title: its name for people.
+        value: function from a pair's cosine similarity and evidence to the feature; higher is more alike.
     """
 
     name: str
@@ -44,20 +44,20 @@ class Feature:
 
 
 def _count(inliers: int) -> float:
-    """Logarithm of one more than a number of inliers, capped: the step from 5 to 10 says as much as that to 20."""
+    """Logarithm of one more than a number of inliers, capped: from 5 to 10 counts about as much as from 10 to 20."""
     return math.log1p(min(inliers, MOST_INLIERS))
 
 
 def _digits(evidence: Evidence) -> float:
-    """Logarithm of one more than the digits after the point of the number of false alarms, capped."""
+    """Logarithm of one more than the negative decimal logarithm of the number of false alarms, capped."""
     return math.log1p(min(MOST_DIGITS, max(0.0, -evidence.log_false_alarms)))
 
 
 def _tones(evidence: Evidence) -> float:
-    """Negative logarithm of what the correlation lacks of `LIKEST`, as a share of it; 0 where nothing correlates.
+    """Negative logarithm of the share of `LIKEST` that the correlation falls short of; 0 where nothing correlates.
 
-    So the step from .9 to .98 says more than that from .5 to .6: two things of one make, photographed alike, have .95
-    where a copy has .99.
+    The step from 0.9 to 0.98 thus counts more than that from 0.5 to 0.6: two objects of one make, photographed alike,
+    have 0.95 where a copy has 0.99.
     """
     return -math.log1p(-max(0.0, evidence.correlation) / LIKEST)
 
@@ -88,32 +88,32 @@ _TABLE = (
         lambda _, evidence: _coverage(evidence),
     ),
 )
-"""The features, in the order of every table; a new one is a line here."""
+"""The features, in the order of every table."""
 FEATURES: Mapping[str, Feature] = MappingProxyType({feature.name: feature for feature in _TABLE})
-"""All features by name, in the order of every table; at most eight, for a hundred groups bear no more."""
+"""All features by name, in the order of every table; at most eight, as a hundred groups support no more."""
 SIMILARITY = ("cosine",)
-"""Names of the features of a pair of which geometry says nothing: the cosine alone."""
+"""Names of the features of a pair that geometry cannot tell: the cosine alone."""
 
 
 def tellable(evidence: Sequence[Evidence | None]) -> Bools:
-    """Which pairs geometry says something of, bool (m,): those that were verified and had enough keypoints for it."""
+    """Find the pairs that geometry can judge, bool (m,): those that were verified and have enough keypoints."""
     return np.array([item is not None and not item.cannot_tell for item in evidence], dtype=bool)
 
 
 def matched(evidence: Sequence[Evidence | None]) -> Bools:
-    """Which pairs geometry finds a match in, bool (m,): only these can be links."""
+    """Find the pairs in which geometry finds a match, bool (m,): only these can be links."""
     return np.array([item is not None and item.matched for item in evidence], dtype=bool)
 
 
 def features_of(cosines: Floats, evidence: Sequence[Evidence | None]) -> Floats:
-    """The features of pairs, float64 (m, k), a column a line of `FEATURES`.
+    """Compute the features of pairs, float64 (m, k), one column per entry of `FEATURES`.
 
-    A pair without evidence, or with too few keypoints, has its cosine and zeros; `tellable` says which those are, so
-    that none of them is taken for a pair that was looked at and does not match.
+    A pair without evidence, or with too few keypoints, has its cosine and zeros; `tellable` tells such pairs from those
+    that were examined and do not match.
 
     Args:
         cosines: float64 (m,), -1 to 1; higher is more alike.
-        evidence: of each pair, or None where it was not verified.
+        evidence: evidence of each pair; None where it was not verified.
     """
     table = np.zeros((len(cosines), len(FEATURES)))
     table[:, list(FEATURES).index("cosine")] = cosines

@@ -1,4 +1,4 @@
-"""Groups dealt into folds, so that no pair is judged by what its own groups have taught."""
+"""Deal groups into folds, so that no pair is judged by a model that was fitted on its own groups."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ import numpy as np
 from neardup.arrays import Bools, Ints
 
 LEAST_FOLDS = 3
-"""Folds below which a pair across two of them would leave no other fold to learn from."""
+"""Least number of folds: with fewer, a pair across two folds would leave no other fold to learn from."""
 
 
 def dealt_folds(group_of: Ints, folds: int, seed: int) -> Ints:
@@ -16,7 +16,7 @@ def dealt_folds(group_of: Ints, folds: int, seed: int) -> Ints:
     Args:
         group_of: int64 (n,), 0-based group of each photo, without gaps.
         folds: how many folds; at least 3 are made, and at most as many as there are groups.
-        seed: of the order in which groups of one size are dealt.
+        seed: seed of the order in which groups of one size are dealt.
 
     Returns:
         int64 (n,), the fold of each photo.
@@ -30,7 +30,7 @@ def dealt_folds(group_of: Ints, folds: int, seed: int) -> Ints:
 
 
 def judged_and_outside(left: Ints, right: Ints) -> Iterator[tuple[Bools, Bools]]:
-    """Each part of the pairs that is judged together, and the pairs that it may be judged by.
+    """Yield each part of the pairs that is judged together, with the pairs that it may be judged by.
 
     A pair within a fold is judged by the pairs wholly outside that fold; a pair across two folds by those outside both.
     Every pair is judged once.
@@ -40,7 +40,7 @@ def judged_and_outside(left: Ints, right: Ints) -> Iterator[tuple[Bools, Bools]]
         right: int64 (m,), the fold of each pair's second photo.
 
     Yields:
-        Two masks, bool (m,): the pairs that are judged, never none of them, and the pairs outside their folds.
+        Two masks, bool (m,): the pairs that are judged, at least one, and the pairs outside their folds.
     """
     low, high = np.minimum(left, right), np.maximum(left, right)
     count = int(high.max(initial=0)) + 1

@@ -1,4 +1,4 @@
-"""Each group, explained: why each photo is in it, how firmly it holds together, and which photo stands for it."""
+"""Explanation of each group: why each photo is in it, how firmly it holds together, and which photo represents it."""
 
 from collections import defaultdict
 from collections.abc import Container, Iterator, Sequence
@@ -12,15 +12,15 @@ from neardup.tables import Value
 from neardup.verify.relation import NEARLY_WHOLE, WHOLE
 
 LIKE_SIZE = 0.5
-"""Least pixels of an unscreened photo by those of a screened one whose place as the reference it takes.
+"""Least pixels of an unscreened photo, as a share of a screened one's, for it to become the reference instead.
 
-A print's paper and the fine grid that its dots ask for make it larger than a photograph that shows no less.
+The paper around a print, and the resolution that its dots need, make it larger than a photograph that shows as much.
 """
 
 
 @dataclass(frozen=True)
 class LinkedPairs:
-    """The pairs that count as links, with what the report needs of them.
+    """The pairs that count as links, with their probabilities and coverage.
 
     Attributes:
         left: int64 (m,), row of each pair's one photo.
@@ -37,7 +37,7 @@ class LinkedPairs:
     coverage_right: Floats
 
     def take(self, chosen: Ints | Bools) -> "LinkedPairs":
-        """Some of the pairs, chosen by their places or by a mask."""
+        """Select pairs by their indices or by a mask."""
         columns = (self.left, self.right, self.probabilities, self.coverage_left, self.coverage_right)
         return LinkedPairs(*(column[chosen] for column in columns))  # type: ignore[arg-type]
 
@@ -56,11 +56,11 @@ class Member:
     """Why a photo is in its group.
 
     Attributes:
-        photo: its row.
-        because: row of the photo that it is linked to most strongly; None where only a verdict holds it there.
-        probability: of that link; 0 without one.
-        links: how many photos of the group it is linked to.
-        cropped: whether another photo of the group shows all of it and more.
+        photo: row of the photo.
+        because: row of the photo that it is linked to most strongly; None where only a verdict holds it in the group.
+        probability: probability of its strongest link; 0 without a link.
+        links: number of the group's photos that it is linked to.
+        cropped: whether another photo of the group shows all of this one and more.
     """
 
     photo: int
@@ -75,15 +75,15 @@ class GroupReport:
     """A group of two or more photos.
 
     Attributes:
-        group: its number.
-        reference: row of the photo that stands for it: of those that are no crop of another the one with most pixels;
-            instead of a screened print, the largest unscreened photo of like size that shows nearly all of it; the one
-            that a person chose, if any did.
-        members: its photos, the reference first, then by the strength of their strongest link.
-        density: share of its pairs that are links, 0 to 1.
+        group: number of the group.
+        reference: row of the photo that represents the group: the one that a person chose, if any; else, of the photos
+            that are not crops of another, the one with most pixels, or instead of a screened print, the largest
+            unscreened photo of like size that shows nearly all of it.
+        members: photos of the group, the reference first, then by the strength of their strongest link.
+        density: share of the group's pairs that are links, 0 to 1.
         bridges: links without which the group would fall into two, the weakest first.
-        weakest: the link by which the group would fall apart first, were a higher probability asked for; None where
-            links do not hold it together, but verdicts do.
+        weakest: the link at which the group would first fall apart if a higher probability were required; None where
+            verdicts, not links, hold the group together.
     """
 
     group: int
@@ -94,12 +94,12 @@ class GroupReport:
     weakest: Link | None
 
     def represented_by(self, photo: int) -> "GroupReport":
-        """The same group with another one of its photos, a row, as its reference."""
+        """Copy the report with another of the group's photos, given by its row, as the reference."""
         members = sorted(self.members, key=lambda member: (member.photo != photo, -member.probability, member.photo))
         return replace(self, reference=photo, members=tuple(members))
 
     def rows(self, names: Sequence[str]) -> list[tuple[Value, ...]]:
-        """A row of `COLUMNS` for each member, with the photos' names."""
+        """Make a row of `COLUMNS` for each member, with the photos' names."""
         bridged = {row for link in self.bridges for row in (link.left, link.right)}
         return [
             (
@@ -139,7 +139,7 @@ def group_reports(
     """Explain each group of two or more photos, in the order of their numbers.
 
     Args:
-        groups: int64 (n,), the group of each photo; a negative one is none.
+        groups: int64 (n,), the group of each photo; negative for a photo without one.
         links: pairs that count as links; those across two groups are left out.
         pixels: int64 (n,), width times height of each photo.
         screened: rows of the photos that show a printing screen.
@@ -184,7 +184,7 @@ def _report(number: int, photos: list[int], pairs: LinkedPairs, pixels: Ints, sc
 
 
 def _member(photo: int, links: list[Link], cropped: bool) -> Member:  # noqa: FBT001 - a fact of the photo, no switch
-    """Why a photo is in its group, from its links there."""
+    """Explain why a photo is in its group, from its links there."""
     if not links:
         return Member(photo, None, 0.0, 0, cropped)
     best = min(links, key=lambda link: (-link.probability, link.left, link.right))
@@ -192,7 +192,7 @@ def _member(photo: int, links: list[Link], cropped: bool) -> Member:  # noqa: FB
 
 
 def _cropped(links: LinkedPairs) -> set[int]:
-    """Photos that are crops of another one, by the shares by which `verify.relation` calls them so."""
+    """Find the photos that are crops of another one, by the limits of `verify.relation`."""
     shown_more = links.coverage_left - links.coverage_right
     nearly = np.maximum(links.coverage_left, links.coverage_right) >= NEARLY_WHOLE
     left, right = nearly & (shown_more >= 1 - WHOLE), nearly & (-shown_more >= 1 - WHOLE)
@@ -200,7 +200,7 @@ def _cropped(links: LinkedPairs) -> set[int]:
 
 
 def _showing(photo: int, links: LinkedPairs, pixels: Ints) -> list[int]:
-    """Photos of like size that show nearly all of a photo."""
+    """Find the photos of like size that show nearly all of a photo."""
     by_right = (links.left == photo) & (links.coverage_left >= NEARLY_WHOLE)
     by_left = (links.right == photo) & (links.coverage_right >= NEARLY_WHOLE)
     partners = [*links.right[by_right].tolist(), *links.left[by_left].tolist()]
@@ -208,14 +208,14 @@ def _showing(photo: int, links: LinkedPairs, pixels: Ints) -> list[int]:
 
 
 def _strongest_tree(links: list[Link]) -> list[Link]:
-    """The links of a maximum spanning tree (Kruskal 1956), strongest first, ties by their rows."""
+    """Find the links of a maximum spanning tree (Kruskal 1956), strongest first, ties by their rows."""
     parts = DisjointSet({row for link in links for row in (link.left, link.right)})
     by_strength = sorted(links, key=lambda link: (-link.probability, link.left, link.right))
     return [link for link in by_strength if parts.merge(link.left, link.right)]
 
 
 def _bridges(by_photo: dict[int, list[Link]], photos: list[int]) -> list[Link]:
-    """Links without which their two photos are no longer connected (Tarjan 1974), by a walk without recursion."""
+    """Find the links without which their two photos are no longer connected (Tarjan 1974), without recursion."""
     entered: dict[int, int] = {}
     lowest: dict[int, int] = {}
     bridges = []

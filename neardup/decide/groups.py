@@ -1,4 +1,4 @@
-"""Groups of a collection from its decided pairs, geometry and people's verdicts; and why each photo is in its group."""
+"""Groups of a collection from its decided pairs, geometry and people's verdicts, and the reasons for each photo's."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from neardup.search.pairs import NearPairs
 from neardup.verify.evidence import Evidence
 
 MOST_WITHOUT_MATCH = LINKED - 1e-9
-"""Greatest probability that groups take of a pair in which geometry finds no match: just below that of a link."""
+"""Greatest probability that a pair without a geometric match has in grouping: just below that of a link."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class DecidedPairs:
         left: int64 (m,), row of each pair's one photo.
         right: int64 (m,), row of its other photo; each unordered pair once.
         probabilities: float64 (m,), of being near-duplicates.
-        evidence: of each pair; None where it was not verified.
-        photos: row → SHA-256 of the photos that evidence names.
+        evidence: evidence of each pair; None where it was not verified.
+        photos: row → SHA-256, for the photos that evidence names.
     """
 
     left: Ints
@@ -37,11 +37,11 @@ class DecidedPairs:
 
     @property
     def _row_of(self) -> dict[str, int]:
-        """SHA-256 → the row that pairs name of it: of equal contents the first."""
+        """SHA-256 → row of the photo; the first row of equal contents."""
         return {photo: row for row, photo in sorted(self.photos.items(), reverse=True)}
 
     def placements(self, count: int) -> Placements:
-        """How the photos of `count` rows lie in one another."""
+        """Collect how the photos of `count` rows lie in one another."""
         rows = self.left.tolist()
         transforms = np.array(
             [transform_of(item, self.photos.get(row, "")) for row, item in zip(rows, self.evidence, strict=True)]
@@ -49,7 +49,7 @@ class DecidedPairs:
         return Placements(self.left, self.right, self.probabilities, transforms, self.sizes(count))
 
     def sizes(self, count: int) -> Floats:
-        """Width and height of each photo, float64 (count, 2); 1 where no evidence says them, as of a further copy."""
+        """Width and height of each photo, float64 (count, 2); 1 where no evidence has them, as for further copies."""
         sizes, rows = np.ones((count, 2)), self._row_of
         for item in self.evidence:
             if item:
@@ -58,7 +58,7 @@ class DecidedPairs:
         return sizes
 
     def coverage(self) -> tuple[Floats, Floats]:
-        """Share of each pair's left photo that the right one shows, and of its right photo, float64 (m,) each."""
+        """Shares of each pair's left photo that the right one shows, and the other way round: float64 (m,) each."""
         shares = np.zeros((2, len(self.left)))
         for place, (row, item) in enumerate(zip(self.left.tolist(), self.evidence, strict=True)):
             if item:
@@ -67,7 +67,7 @@ class DecidedPairs:
         return shares[0], shares[1]
 
     def screened(self) -> set[int]:
-        """Rows of the photos that show a printing screen."""
+        """Find the rows of the photos that show a printing screen."""
         rows = self._row_of
         return {
             rows[photo]
@@ -81,18 +81,18 @@ class DecidedPairs:
 def group_pairs(count: int, pairs: DecidedPairs, constraints: Constraints | None = None) -> tuple[Ints, Floats]:
     """Group photos by their decided pairs.
 
-    A pair that was verified and does not match joins nothing by itself, however alike its vectors are, whether geometry
-    says no or cannot tell: it weighs at most 0. A link that contradicts the transforms of a triangle is lowered; two
-    photos that lie side by side in a third weigh nothing for or against each other, whether they are listed or not.
+    A verified pair without a match joins nothing by itself, however similar its vectors are, whether geometry says no
+    or cannot tell: it weighs at most 0. A link that contradicts the transforms of a triangle is lowered. A pair whose
+    photos lie side by side in a third weighs nothing, whether it is listed or not.
 
     Args:
         count: number of photos.
-        pairs: with their probabilities.
-        constraints: pairs that must be together or stay apart.
+        pairs: the decided pairs with their probabilities.
+        constraints: pairs that must be together or stay apart; none by default.
 
     Returns:
-        int64 (count,), the group of each photo, numbered from 0 in the order of their first photos, and float64 (m,),
-        the probabilities after that.
+        int64 (count,), the group of each photo, numbered from 0 in the order of their first photos; and float64 (m,),
+        the probabilities after the triangles lowered some.
 
     Raises:
         ConfigError: the constraints contradict each other.
@@ -115,12 +115,12 @@ def group_pairs(count: int, pairs: DecidedPairs, constraints: Constraints | None
 
 
 def explain_groups(groups: Ints, pairs: DecidedPairs, copies: Bools) -> list[GroupReport]:
-    """Why each photo is in its group: the report of each group of two or more photos.
+    """Explain why each photo is in its group: a report for each group of two or more photos.
 
     Args:
         groups: int64 (n,), the group of each photo.
-        pairs: with their probabilities after the triangles.
-        copies: bool (m,), which pairs are of equal bytes, and so show all of each other.
+        pairs: the decided pairs, with the probabilities that `group_pairs` returned.
+        copies: bool (m,), the pairs of equal bytes, whose photos show all of each other.
     """
     linked = pairs.probabilities >= LINKED
     left, right = (np.where(copies, 1.0, shares) for shares in pairs.coverage())
@@ -130,11 +130,11 @@ def explain_groups(groups: Ints, pairs: DecidedPairs, copies: Bools) -> list[Gro
 
 
 def members_of(groups: Ints, pairs: NearPairs) -> list[list[int]]:
-    """Rows of each group of two or more: in the order in which the pairs name them, rows in no pair last.
+    """List the rows of each group of two or more, in the order in which the pairs name them; rows in no pair come last.
 
     Args:
         groups: int64 (n,), the group of each photo.
-        pairs: of rows, best first.
+        pairs: pairs of rows, best first.
     """
     in_order = np.concatenate([np.stack([pairs.left, pairs.right], axis=1).ravel(), np.arange(len(groups))])
     rows, places = np.unique(in_order, return_index=True)

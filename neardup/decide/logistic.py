@@ -10,12 +10,12 @@ from scipy.special import expit, log_expit
 from neardup.arrays import Bools, Floats, Ints
 
 PENALTY = 1.0
-"""L2 penalty: half of it times the sum of squared coefficients is added to the loss, as one observation might add.
+"""L2 penalty: half of it times the sum of squared coefficients is added to the loss, about as much as one observation.
 
-The features are standardised first, and the weights add up to the groups that were seen, not to the pairs.
+The features are standardised first, and the weights add up to the number of groups seen, not of pairs.
 """
 SMALLEST_SCALE = 1e-6
-"""Standard deviation below which a feature counts as constant: it is centred, and not divided by next to nothing."""
+"""Standard deviation below which a feature counts as constant: it is centred but not scaled."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Logistic:
 
     Attributes:
         features: names of the features.
-        means: of each feature, over the pairs that it was fitted on.
-        scales: standard deviation of each feature there.
-        coefficients: of each standardised feature; never negative.
-        intercept: log-odds of a pair whose features all are average.
+        means: mean of each feature over the pairs of the fit.
+        scales: standard deviation of each feature over the pairs of the fit.
+        coefficients: coefficient of each standardised feature; never negative.
+        intercept: log-odds of a pair whose features are all average.
     """
 
     features: tuple[str, ...]
@@ -37,22 +37,22 @@ class Logistic:
     intercept: float
 
     def terms(self, table: Floats) -> Floats:
-        """What each feature adds to the log-odds, float64 (m, k), from features, float64 (m, k)."""
+        """Compute what each feature adds to the log-odds, float64 (m, k), from features, float64 (m, k)."""
         return np.asarray((table - self.means) / self.scales * self.coefficients, dtype=np.float64)
 
     def log_odds(self, table: Floats) -> Floats:
-        """Log-odds of pairs, float64 (m,), from features, float64 (m, k)."""
+        """Compute the log-odds of pairs, float64 (m,), from features, float64 (m, k)."""
         return np.asarray(self.intercept + self.terms(table).sum(axis=1), dtype=np.float64)
 
     def probabilities(self, table: Floats) -> Floats:
-        """Probabilities of pairs, float64 (m,), from features, float64 (m, k)."""
+        """Compute the probabilities of pairs, float64 (m,), from features, float64 (m, k)."""
         return np.asarray(expit(self.log_odds(table)), dtype=np.float64)
 
     def where_others_are_zero(self, names: Sequence[str]) -> "Logistic":
-        """The regression that some features have of pairs all of whose other features are zero.
+        """Reduce the regression to some features, for pairs whose other features are all zero.
 
         Args:
-            names: of the features that stay.
+            names: names of the features that remain.
         """
         kept = [self.features.index(name) for name in names]
         zeros = self.terms(np.zeros((1, len(self.features))))[0]
@@ -64,12 +64,12 @@ class Logistic:
 
 
 def pair_weights(left_group: Ints, right_group: Ints) -> Floats:
-    """How much each pair counts, so that a large group does not drown the small ones.
+    """Weigh pairs so that a large group does not drown out the small ones.
 
-    The pairs of one group share a weight of 1, and so do the pairs between the same two groups. Then pairs within
-    groups and pairs across them are weighted as a whole so that they keep the shares that they have among all pairs:
-    without that every probability would be that of another mixture. The sum is the number of groups and of twos of
-    groups that were seen, for so many observations there are.
+    The pairs within one group share a weight of 1, and so do the pairs between the same two groups. Then all pairs
+    within groups, and all pairs across groups, are scaled to keep their shares among all pairs: otherwise the
+    probabilities would be those of another mixture. The weights add up to the number of observations: groups, and pairs
+    of groups, that have candidates.
 
     Args:
         left_group: int64 (m,), group of each pair's first photo.
@@ -91,13 +91,13 @@ def pair_weights(left_group: Ints, right_group: Ints) -> Floats:
 def fit_logistic(names: Sequence[str], table: Floats, same: Bools, weights: Floats) -> Logistic:
     """Fit an L2 logistic regression with coefficients that are not negative, by L-BFGS-B.
 
-    scikit-learn's has no bounds. Where they do not matter both find the same minimum, and a test holds them together.
-    Where all pairs are of one kind nothing can be learned from the features, and their coefficients are zero.
+    scikit-learn's logistic regression has no bounds; where bounds do not matter, both find the same minimum, as a test
+    checks. Where all pairs are of one kind, nothing can be learned from the features, and their coefficients are zero.
 
     Args:
-        names: of the features, one for each column of `table`.
+        names: name of the feature in each column of `table`.
         table: float64 (m, k), the features of each pair.
-        same: bool (m,), whether each pair is of one group.
+        same: bool (m,), whether each pair lies within one group.
         weights: float64 (m,), how much each pair counts.
     """
     shares = weights / weights.sum() if len(weights) else weights
@@ -111,7 +111,7 @@ def fit_logistic(names: Sequence[str], table: Floats, same: Bools, weights: Floa
     if same.any() and not same.all():
 
         def loss(parameters: Floats) -> tuple[float, Floats]:
-            """Weighted log loss with its penalty, and its gradient."""
+            """Compute the weighted log loss with the penalty, and its gradient."""
             margins = signs * (standard @ parameters[:-1] + parameters[-1])
             slopes = -weights * signs * expit(-margins)
             gradient = np.append(standard.T @ slopes + PENALTY * parameters[:-1], slopes.sum())

@@ -1,4 +1,4 @@
-"""The calibrated chance that a pair is a near-duplicate: fitted by group, reported out of fold, ranked."""
+"""The calibrated probability that a pair is a near-duplicate: fitted by groups, reported out of fold, ranked by."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,16 +16,17 @@ from neardup.errors import ConfigError
 from neardup.verify.evidence import Evidence
 
 LEAST_TO_LEARN = 3
-"""Groups with a right match, and twos of groups with a wrong one, below which matches have no regression of their own.
+"""Least groups with a right match, and pairs of groups with a wrong one, for matches to have their own regression.
 
-Of the held-out photographs 10, 26, 40, 60 and 80 groups were drawn; their own regression gave the matches of all other
-groups a log loss of .54, .45, .30, .12 and .08, that of all pairs that were looked at .39, .29, .24, .19 and .15.
+From held-out photographs, 10, 26, 40, 60 and 80 groups were drawn: a regression of their matches gave the matches of
+all other groups a log loss of 0.54, 0.45, 0.30, 0.12 and 0.08; one of all their verified pairs gave 0.39, 0.29, 0.24,
+0.19 and 0.15.
 """
 LEAST_WITHOUT_MATCH = 12
-"""Groups with a right pair without a match below which such pairs have no regression of their own.
+"""Least groups with a right pair that has no match, for pairs without a match to have their own regression.
 
-Drawn in the same way, among other photographs: below it their own regression was the worse one in 36 of 49 draws, from
-it on in 4 of 11.
+In draws from other photographs (as for `LEAST_TO_LEARN`), their own regression was the worse one in 36 of 49 draws
+below this number, and in 4 of 11 from it on.
 """
 
 
@@ -36,9 +37,9 @@ class CandidatePairs:
     Attributes:
         left: int64 (m,), row of each pair's first photo.
         right: int64 (m,), row of each pair's second photo; each unordered pair once.
-        features: float64 (m, k), a column a line of `FEATURES`.
-        tellable: bool (m,), whether geometry says something of the pair.
-        matched: bool (m,), whether it finds a match.
+        features: float64 (m, k), one column per entry of `FEATURES`.
+        tellable: bool (m,), whether geometry can judge the pair.
+        matched: bool (m,), whether geometry finds a match.
     """
 
     left: Ints
@@ -49,12 +50,12 @@ class CandidatePairs:
 
     @classmethod
     def of(cls, rows: Ints, cosines: Floats, evidence: Sequence[Evidence | None]) -> "CandidatePairs":
-        """Pairs of rows, int64 (m, 2), with the features of their cosines, float64 (m,), and their evidence."""
+        """Make candidates of pairs of rows, int64 (m, 2), their cosines, float64 (m,), and their evidence."""
         features = features_of(cosines, evidence)
         return cls(rows[:, 0], rows[:, 1], features, tellable(evidence), matched(evidence))
 
     def take(self, chosen: Ints | Bools) -> "CandidatePairs":
-        """Some of the pairs, chosen by their places or by a mask."""
+        """Select pairs by their indices or by a mask."""
         ends, features = (self.left[chosen], self.right[chosen]), self.features[chosen]
         return CandidatePairs(*ends, features, self.tellable[chosen], self.matched[chosen])
 
@@ -65,7 +66,7 @@ class CandidatePairs:
 
 
 class Regression(IntEnum):
-    """The regression that a pair goes by: its place among those of a `PairModel`."""
+    """The regression that a pair goes by: its index in `PairModel.regressions`."""
 
     MATCHED = 0
     UNMATCHED = 1
@@ -74,18 +75,19 @@ class Regression(IntEnum):
 
 @dataclass(frozen=True)
 class PairModel:
-    """Three regressions, for pairs that geometry finds a match in, for those without one, and for what it cannot tell.
+    """Three regressions: for pairs with a geometric match, for pairs without, and for those that geometry cannot tell.
 
-    Where a match is found, its strength says far more than the similarity of the vectors; where none is, similarity is
-    all that there is. One regression for both gives similarity so much weight that it outweighs what strong and weak
-    matches show. A pair of two skies has too few keypoints to be told apart, and its lack of a match says nothing.
+    Where there is a match, its strength says far more than the similarity of the vectors; without one, similarity is
+    all that there is. A single regression for both would give similarity so much weight that it outweighs the
+    difference between strong and weak matches. A pair of two skies has too few keypoints, so that its lack of a match
+    says nothing.
 
     Attributes:
-        matched: on all features, fitted on pairs that match.
-        unmatched: on the cosine alone, fitted on pairs without a match that geometry says something of.
+        matched: on all features, fitted on pairs with a match.
+        unmatched: on the cosine alone, fitted on pairs without a match that geometry can judge.
         untellable: on the cosine alone, fitted on all candidates.
-        unmoved: `matched` and `unmatched` as they were fitted, if verdicts have moved them since; by these a match is
-            still taken for one or for none, so that verdicts on other pairs make a match of none.
+        unmoved: `matched` and `unmatched` as first fitted, if verdicts have moved them since; whether a match counts as
+            one still goes by these, so that verdicts on other pairs do not change it.
     """
 
     matched: Logistic
@@ -99,10 +101,11 @@ class PairModel:
         return self.matched, self.unmatched, self.untellable
 
     def regression_of(self, pairs: CandidatePairs) -> Ints:
-        """The `Regression` that each pair goes by, int64 (m,).
+        """Choose the `Regression` that each pair goes by, int64 (m,).
 
-        More agreement never speaks against a pair: a match so weak that the pair were more probable without it is taken
-        for none. As the regressions were fitted, that is: verdicts that move them leave each pair to its own one.
+        More agreement never speaks against a pair: a match so weak that the pair would be more probable without it
+        counts as none. This goes by the regressions as first fitted: verdicts that move them leave each pair with its
+        own.
         """
         with_match, without_match = self.unmoved or (self.matched, self.unmatched)
         stronger = with_match.log_odds(pairs.features) >= without_match.log_odds(pairs.cosines)
@@ -110,22 +113,22 @@ class PairModel:
         return np.where(pairs.tellable, told, Regression.UNTELLABLE).astype(np.int64)
 
     def log_odds(self, pairs: CandidatePairs) -> Floats:
-        """The log-odds of each pair, float64 (m,)."""
+        """Compute the log-odds of each pair, float64 (m,)."""
         by_cosine = (model.log_odds(pairs.cosines) for model in (self.unmatched, self.untellable))
         every = (self.matched.log_odds(pairs.features), *by_cosine)
         return np.asarray(np.choose(self.regression_of(pairs), every), dtype=np.float64)
 
     def probabilities(self, pairs: CandidatePairs) -> Floats:
-        """The probability of each pair, float64 (m,); never 0 or 1."""
+        """Compute the probability of each pair, float64 (m,); never 0 or 1."""
         return np.asarray(np.clip(expit(self.log_odds(pairs)), CERTAIN, 1 - CERTAIN), dtype=np.float64)
 
 
 def fit_pairs(pairs: CandidatePairs, group_of: Ints) -> PairModel:
     """Fit the regressions on candidates whose groups are known.
 
-    A small ground truth has hardly a wrong match, and matches alone would then teach that all of them are right; and
-    hardly a right pair without a match. Below `LEAST_TO_LEARN`, and below `LEAST_WITHOUT_MATCH`, the regression of all
-    pairs that geometry says something of serves for them.
+    A small ground truth has hardly any wrong match, so that matches alone would teach that all are right; and hardly
+    any right pair without a match. Below `LEAST_TO_LEARN`, or `LEAST_WITHOUT_MATCH`, a regression of all pairs that
+    geometry can judge serves instead.
 
     Args:
         pairs: the candidates.
@@ -143,13 +146,13 @@ def fit_pairs(pairs: CandidatePairs, group_of: Ints) -> PairModel:
 
 
 def _fitted(names: tuple[str, ...], table: Floats, pairs: CandidatePairs, group_of: Ints) -> Logistic:
-    """A regression on some features of candidates, in which groups weigh alike."""
+    """Fit a regression on some features of candidates, with pairs weighted by `pair_weights`."""
     left, right = group_of[pairs.left], group_of[pairs.right]
     return fit_logistic(names, table, left == right, pair_weights(left, right))
 
 
 def _teach_enough(pairs: CandidatePairs, group_of: Ints, least: int) -> bool:
-    """Whether enough groups have a right pair among these, and enough twos of groups a wrong one."""
+    """Whether at least `least` groups have a right pair among these, and as many pairs of groups a wrong one."""
     ends = np.sort(np.stack([group_of[pairs.left], group_of[pairs.right]], axis=1), axis=1)
     seen = np.unique(ends, axis=0)
     right = int((seen[:, 0] == seen[:, 1]).sum())
@@ -161,8 +164,8 @@ class OutOfFold:
     """The probabilities of candidates by models that saw none of their groups.
 
     Attributes:
-        probabilities: float64 (m,), of vectors and evidence.
-        similarity: float64 (m,), of the cosine alone, to compare with.
+        probabilities: float64 (m,), from vectors and evidence.
+        similarity: float64 (m,), probabilities from the cosine alone, for comparison.
         fold: int64 (n,), the fold of each photo.
     """
 
@@ -172,16 +175,16 @@ class OutOfFold:
 
 
 def out_of_fold(pairs: CandidatePairs, group_of: Ints, folds: int, seed: int) -> OutOfFold:
-    """Probabilities of all candidates, each by a model that was fitted on pairs wholly outside its folds.
+    """Compute the probability of each candidate by a model that was fitted on pairs wholly outside its folds.
 
     The folds are those of the threshold's calibration (`measure.threshold.calibrated_thresholds`), so that a verified
-    figure and one of the vectors alone are judged on the same groups.
+    figure and one from vectors alone are judged on the same groups.
 
     Args:
         pairs: the candidates.
         group_of: int64 (n,), 0-based group of each photo, without gaps.
         folds: how many folds, at least 3.
-        seed: of the dealing.
+        seed: seed by which groups are dealt into folds.
 
     Raises:
         ConfigError: there is no candidate within a group, or none across two.
@@ -202,7 +205,7 @@ def out_of_fold(pairs: CandidatePairs, group_of: Ints, folds: int, seed: int) ->
 
 
 def ranking_scores(similarities: Floats, floor: float) -> Floats:
-    """Scores of photos that are no candidates: below every candidate's probability, in the order of their cosine.
+    """Score pairs that are not candidates: below every candidate's probability, in the order of their cosine.
 
     Args:
         similarities: of any shape, -1 to 1; higher is more alike.
@@ -215,16 +218,16 @@ def ranking_scores(similarities: Floats, floor: float) -> Floats:
 
 
 def scored_square(similarities: Floats, pairs: CandidatePairs, probabilities: Floats) -> Floats:
-    """The scores by which metrics rank the photos of a test set: probabilities first, then the rest by cosine.
+    """Compute the scores by which metrics rank the photos of a test set: candidates by probability, the rest by cosine.
 
     Args:
         similarities: float64 (n, n), symmetric; higher is more alike.
         pairs: the candidates.
-        probabilities: float64 (m,), of the candidates.
+        probabilities: float64 (m,), the candidates' probabilities.
 
     Returns:
-        float64 (n, n), symmetric, 0 to 1. Those of distractors that are no candidates are `ranking_scores` with the
-        least of `probabilities`.
+        float64 (n, n), symmetric, 0 to 1. Distractors, which are not candidates, are to be scored by `ranking_scores`
+        with the least of `probabilities`.
     """
     scores = ranking_scores(similarities, float(probabilities.min(initial=1.0)))
     scores[pairs.left, pairs.right] = scores[pairs.right, pairs.left] = probabilities

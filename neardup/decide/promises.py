@@ -1,4 +1,4 @@
-"""What may be promised from so many observations: exact bounds of a share, and what they mean for a collection."""
+"""What a number of observations allows to promise: exact bounds of a share, and what they mean for a collection."""
 
 import math
 from collections.abc import Iterable
@@ -10,13 +10,13 @@ from scipy.special import betaincinv
 from neardup.words import counted
 
 CONFIDENCE = 0.95
-"""Confidence of every bound, 0 to 1: of a hundred such bounds, five may be wrong."""
+"""Confidence of every bound, 0 to 1: of a hundred bounds at 0.95, about five are wrong."""
 MOST_OBSERVATIONS = 1_000_000
-"""Observations at which the search for a sufficient number ends: nobody judges a million pairs by hand."""
+"""Upper end of the search for a sufficient number of observations: nobody judges a million pairs by hand."""
 
 
 def lower_bound(right: int, seen: int, confidence: float = CONFIDENCE) -> float:
-    """Clopper-Pearson's one-sided lower bound of a share, of which `right` of `seen` observations were right.
+    """Clopper and Pearson's one-sided lower bound of a share, where `right` of `seen` observations were right.
 
     >>> round(lower_bound(59, 59), 4), lower_bound(0, 5)
     (0.9505, 0.0)
@@ -25,7 +25,7 @@ def lower_bound(right: int, seen: int, confidence: float = CONFIDENCE) -> float:
 
 
 def upper_bound(wrong: int, seen: int, confidence: float = CONFIDENCE) -> float:
-    """Clopper-Pearson's one-sided upper bound of a share, of which `wrong` of `seen` observations were wrong.
+    """Clopper and Pearson's one-sided upper bound of the share of wrong ones, where `wrong` of `seen` were wrong.
 
     With none wrong it is near 3 / seen, the rule of three.
 
@@ -36,13 +36,13 @@ def upper_bound(wrong: int, seen: int, confidence: float = CONFIDENCE) -> float:
 
 
 def more_without_error(seen: int, errors: int, promise: float, confidence: float = CONFIDENCE) -> int:
-    """How many more observations, all of them right, would lift the lower bound to a promised share.
+    """Count how many more observations, all right, would lift the lower bound to a promised share.
 
     Args:
         seen: observations so far.
         errors: how many of them were wrong.
         promise: the share that is promised, less than 1.
-        confidence: of the bound.
+        confidence: confidence of the bound, 0 to 1.
 
     >>> more_without_error(0, 0, 0.95), more_without_error(60, 1, 0.95), more_without_error(0, 0, 0.99)
     (59, 33, 299)
@@ -65,7 +65,7 @@ class Audit:
 
     Attributes:
         seen: how many links were judged.
-        errors: how many of them were no near-duplicates.
+        errors: how many of them were not near-duplicates.
         promise: the precision that is promised.
     """
 
@@ -75,14 +75,14 @@ class Audit:
 
     @classmethod
     def of(cls, answers: Iterable[bool | None], promise: float = 0.95) -> "Audit":
-        """Count the answers on links up to the first link that has none: those are a sample drawn at random.
+        """Count the answers on links up to the first link without one: these are a random sample.
 
-        Answers that lie beyond were given for another reason, such as doubt, and say nothing of all links.
+        Later answers were given for another reason, such as doubt, and say nothing about all links.
 
         Args:
-            answers: of every link whose precision is asked for, in the order of their random numbers: whether it is
-                right; None where nobody answered or people contradict each other. Links that nobody can tell are left
-                out: the precision is that of all others.
+            answers: for every link whose precision is wanted, in the order of their random numbers, whether it is
+                right; None where nobody answered or people contradict each other. Leave out links that nobody can tell:
+                the precision is that of the others.
             promise: the precision that is promised.
 
         >>> Audit.of([True, False, True, None, True])
@@ -93,7 +93,7 @@ class Audit:
 
     @property
     def bound(self) -> float:
-        """The precision that the links have at least, at 95 % confidence."""
+        """Lower bound of the links' precision at 95 % confidence."""
         return lower_bound(self.seen - self.errors, self.seen)
 
     @property
@@ -102,7 +102,7 @@ class Audit:
         return more_without_error(self.seen, self.errors, self.promise)
 
     def sentence(self) -> str:
-        """What the verdicts have bought, and what is missing."""
+        """What the verdicts prove, and how many more are needed, in words."""
         drawn = f"by {counted(self.seen, 'that was', 'that were')} drawn at random"
         start = f"Links: at least {percent(self.bound)} precise at 95 % confidence, {drawn}"
         if not self.missing:
@@ -112,15 +112,15 @@ class Audit:
 
 @dataclass(frozen=True)
 class FalseLinks:
-    """How many photos of a collection may have a false link, by photographs that surely are not in it.
+    """How many photos of a collection may have a false link, by decoys: photographs that surely are not in it.
 
     Attributes:
-        photos: how many the collection has.
-        decoys: foreign photographs that were searched for.
+        photos: how many photos the collection has.
+        decoys: how many foreign photographs were searched for.
         linked: how many of the decoys got a link.
-        gallery: photos that the decoys were searched in.
-        expected_photos: upper bound of the expected photos of the collection with a false link, at 95 % confidence.
-            They may have several, and each link has two ends: of how many links there are the decoys say nothing.
+        gallery: number of photos among which the decoys were searched.
+        expected_photos: upper bound at 95 % confidence of the expected number of photos with a false link. A photo may
+            have several, and each link has two ends: decoys say nothing about the number of links.
     """
 
     photos: int
@@ -130,7 +130,7 @@ class FalseLinks:
     expected_photos: float
 
     def sentence(self) -> str:
-        """The bound in words, with what it rests on."""
+        """The bound in words, with the numbers that it rests on."""
         if not self.decoys:
             return f"How many of {self.photos:,} photos have a false link is not known: no decoys were searched for."
         how = counted(self.linked, "of them was", "of them were") if self.linked else "none of them was"
@@ -150,14 +150,14 @@ class FalseLinks:
 def photos_with_false_links(photos: int, decoys: int, linked: int, gallery: int | None = None) -> FalseLinks:
     """Bound the photos of a collection with a false link by decoys, foreign photographs that were searched for in it.
 
-    A photo gets a false link at most as often as a decoy does, by Clopper-Pearson's upper bound.
+    A photo is assumed to get a false link at most as often as a decoy does, by Clopper and Pearson's upper bound.
 
     Args:
-        photos: how many the collection has.
+        photos: how many photos the collection has.
         decoys: how many foreign photographs were searched for.
         linked: how many of the decoys got at least one link.
-        gallery: photos that they were searched in; the whole collection by default. Where it is smaller the rate is
-            taken to grow in proportion, and the sentence says so.
+        gallery: number of photos among which they were searched; the whole collection by default. From a smaller one,
+            the rate is extrapolated in proportion, and the sentence says so.
 
     >>> [round(photos_with_false_links(n, 3145, 0).expected_photos) for n in (10_000, 100_000, 1_000_000)]
     [10, 95, 952]
@@ -169,7 +169,7 @@ def photos_with_false_links(photos: int, decoys: int, linked: int, gallery: int 
 
 
 def percent(share: float) -> str:
-    """A share in per cent, rounded down to a tenth, so that no bound reads as a promise that it does not meet.
+    """Write a share as a percentage, rounded down to a tenth, lest a bound read as a promise that it does not meet.
 
     >>> percent(0.95), percent(0.9499)
     ('95 %', '94.9 %')

@@ -1,4 +1,4 @@
-"""How well probabilities are calibrated: log loss, Brier score, and what came true of the pairs of each bin."""
+"""How well probabilities are calibrated: log loss, Brier score, and the share of true pairs in each bin."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 from neardup.arrays import Bools, Floats
 
 BIN_EDGES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99, 1.0)
-"""Edges of the bins of the reliability plot; narrow at both ends, where most candidates lie and where bands begin."""
+"""Edges of the reliability plot's bins: narrow at both ends, where most candidates lie and where bands begin."""
 CERTAIN = 1e-15
 """Least distance of a probability from 0 in the log loss, which would be infinite there."""
 
@@ -19,9 +19,9 @@ class ReliabilityBin:
     Attributes:
         low: the lower edge, which belongs to the bin.
         high: the upper edge, which belongs to the next bin; 1 belongs to the last.
-        pairs: how many candidates lie between them.
-        predicted: their mean probability.
-        observed: share of them that are of one group.
+        pairs: how many candidates lie between the edges.
+        predicted: mean probability of these candidates.
+        observed: share of these candidates that lie within one group.
     """
 
     low: float
@@ -33,7 +33,7 @@ class ReliabilityBin:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How well out-of-fold probabilities are calibrated, against those of the cosine alone; lower is better.
+    """How well out-of-fold probabilities are calibrated, beside those from the cosine alone; lower is better.
 
     Attributes:
         log_loss: mean negative logarithm of the probability of what is true; Good 1952.
@@ -54,7 +54,7 @@ class Reliability:
         return cls(*losses[0], *losses[1])
 
     def sentence(self) -> str:
-        """What the figures are, for a report."""
+        """The figures in words, for a report."""
         return (
             f"Log loss {self.log_loss:.4f} and Brier score {self.brier:.4f} out of fold; the similarity of the vectors "
             f"alone has {self.log_loss_of_similarity:.4f} and {self.brier_of_similarity:.4f} (lower is better)."
@@ -62,7 +62,7 @@ class Reliability:
 
 
 def log_loss(probabilities: Floats, same: Bools) -> float:
-    """Mean negative natural logarithm of the probability that was given to what is true.
+    """Mean negative natural logarithm of the probability given to what is true (Good 1952); lower is better.
 
     >>> round(log_loss(np.array([0.5, 0.5]), np.array([True, False])), 4)
     0.6931
@@ -72,7 +72,7 @@ def log_loss(probabilities: Floats, same: Bools) -> float:
 
 
 def brier_score(probabilities: Floats, same: Bools) -> float:
-    """Mean squared difference of probability and truth.
+    """Mean squared difference of probability and truth (Brier 1950), 0 to 1; lower is better.
 
     >>> brier_score(np.array([0.5, 0.0]), np.array([True, False]))
     0.125
@@ -81,11 +81,11 @@ def brier_score(probabilities: Floats, same: Bools) -> float:
 
 
 def reliability_bins(probabilities: Floats, same: Bools) -> tuple[ReliabilityBin, ...]:
-    """What came true of the candidates of each bin; bins without candidates are left out.
+    """Compare predicted and observed shares of true pairs in each bin; bins without candidates are left out.
 
     Args:
         probabilities: float64 (m,), out of fold.
-        same: bool (m,), whether each pair is of one group.
+        same: bool (m,), whether each pair lies within one group.
     """
     place = np.minimum(np.searchsorted(BIN_EDGES, probabilities, side="right") - 1, len(BIN_EDGES) - 2)
     bins = []

@@ -1,5 +1,5 @@
-"""The near-duplicates of a folder of photos: searched, verified and decided in one go, and what a person gets of it.
+"""Detection of the near-duplicates in a folder of photos: search, verification and decision in one call.
 
-In: a folder of photos, an encoder, a decision, verdicts. Out: pairs, groups, tables, pages. Imports the ground and all
-from `archive` to `decide`.
+In: a folder of photos, an encoder, a decision, verdicts. Out: pairs, groups, tables, pages. Imports the ground and the
+packages from `archive` to `decide`.
 """

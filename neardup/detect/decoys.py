@@ -1,4 +1,4 @@
-"""Photos of a collection with a false link, bounded by decoys: foreign photographs that are searched for in it."""
+"""Bound on the photos with a false link, by decoys: foreign photographs that are searched for in a collection."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +25,14 @@ from neardup.words import counted
 
 @dataclass(frozen=True)
 class LinkedDecoy:
-    """A decoy that was linked to a photo of the collection: a false link, unless the photo is in both.
+    """A decoy that was linked to a photo of the collection: a false link, unless the picture is in both folders.
 
     Attributes:
         decoy: path in the folder of decoys.
         photo: path in the collection.
-        similarity: of the vectors, -1 to 1.
-        probability: of being near-duplicates, 0 to 1.
-        sentence: what local features say.
+        similarity: similarity of the vectors, -1 to 1.
+        probability: probability of being near-duplicates, 0 to 1.
+        sentence: what local features say, in words.
     """
 
     decoy: str
@@ -48,7 +48,7 @@ class Decoys:
 
     Attributes:
         false_links: the bound, and what it rests on.
-        left_out: decoys that are in the collection byte by byte, and so are none.
+        left_out: photographs that are in the collection byte for byte and thus are no decoys.
         linked: the best link of each decoy that has one.
     """
 
@@ -58,7 +58,7 @@ class Decoys:
 
     @property
     def summary(self) -> str:
-        """The bound in words; what is in the collection itself, and what was linked, is said."""
+        """The bound in words, with the photographs that were left out and the decoys that were linked."""
         lines = self.false_links.sentence()
         if self.left_out:
             lines += f" Left out, for the collection has the same bytes: {counted(self.left_out, 'decoy')}."
@@ -67,7 +67,7 @@ class Decoys:
         return lines
 
     def write(self, folder: Path) -> Path:
-        """Write `decoys.csv`, a row a linked decoy."""
+        """Write `decoys.csv`, one row per linked decoy."""
         save_rows(folder / "decoys.csv", LinkedDecoy, self.linked)
         return folder / "decoys.csv"
 
@@ -77,18 +77,18 @@ def search_decoys(
 ) -> Decoys:
     """Search for each photograph of a folder in a collection, and count those that are linked.
 
-    A decoy's candidates are those that a photo of the collection would have: its nearest, at the triangle's threshold.
+    A decoy has the candidates that a photo of the collection would have: its nearest, at the triangle's threshold.
 
     Args:
-        triangle: of the collection, searched to its end.
+        triangle: the completed search of the collection.
         present: what a walk through the collection's folder found.
-        folder: of the decoys; it is only read.
-        encoder: that of the collection.
-        decision: what links a pair.
+        folder: folder of the decoys; it is only read.
+        encoder: encoder of the collection.
+        decision: decision that links pairs.
         state: folder that keeps the decoys' vectors and all keypoints.
 
     Raises:
-        ArchiveError: the folder holds no photo.
+        ArchiveError: the folder holds no photo that can be read.
     """
     limit, root = triangle.collection.max_pixels, triangle.collection.folder
     table = state / "decoys" / "scan.parquet"
@@ -130,7 +130,7 @@ def search_decoys(
 
 
 def _gallery(triangle: Triangle, files: Files) -> tuple[Ints, list[str], list[str]]:
-    """Row, SHA-256 and path of each different photo of a collection that is still there, in the order of the rows."""
+    """List row, SHA-256 and path of each distinct photo of a collection that is still there, in the order of rows."""
     contents, chosen = np.unique(files.contents, return_index=True)
     rows = rows_of(contents, triangle.contents())
     order = np.argsort(rows)

@@ -1,4 +1,4 @@
-"""The files that a search of a whole collection leaves: tables of pairs and groups, pages, counts."""
+"""The files that a search of a whole collection writes: tables of pairs and groups, pages, counts."""
 
 from collections.abc import Container
 from pathlib import Path
@@ -24,15 +24,15 @@ LINKED_ROWS = (
     "Each row is a group in which every two photos are near-duplicates; the figure is the photo's greatest similarity "
     "to another one of its group."
 )
-"""What the page says of groups that similarity made."""
+"""The page's text about groups that were made by similarity."""
 DECIDED_ROWS = (
     "Each row is a group, and its first photo stands for it; the figure is the probability of the photo's strongest "
     "link, with the first photo or with the one that is named."
 )
-"""What the page says of groups that decisions made."""
+"""The page's text about groups that were made by decisions."""
 
 ASKED_AGAIN = "asked_again.csv"
-"""File that lists answered pairs to look at again, in the folder of a run of `watch` and in that of `duplicates`."""
+"""File that lists answered pairs to look at again, in the results folders of `watch` and of `duplicates`."""
 OPTIONAL = ("explained.html", "group_report.xlsx", "decoys.csv", ASKED_AGAIN, DECISION)
 """Names of the files that some runs write and others do not."""
 LINKS = (
@@ -41,13 +41,13 @@ LINKS = (
     ("groups.xlsx", "All groups"),
     ("unreadable.xlsx", "Files that could not be read"),
 )
-"""Files that the page leads to, each with what is in it; the first one is there where pairs were verified."""
+"""Files that the page links to, each with its content; the first one exists only if pairs were verified."""
 
 
 def write_duplicates(found: Duplicates, folder: Path) -> None:
-    """Write tables, groups, pictures and counts into a folder of ours; of a former run only evidence stays there.
+    """Write tables, groups, pictures and counts into a results folder, where only an earlier run's evidence remains.
 
-    The counts come last: where they are missing, a run was killed, and the tables may be of two runs.
+    The counts are written last: where they are missing, a run was killed and the tables may be of two runs.
     """
     claim(folder)
     for name in (FACTS, *OPTIONAL):
@@ -70,7 +70,7 @@ def write_duplicates(found: Duplicates, folder: Path) -> None:
 
 
 def _strips(found: Duplicates) -> list[list[tuple[str, str, bool]]]:
-    """Path, label and no mark of each photo of each group."""
+    """Make the strips of photos for the page: path, label and no mark for each photo of each group."""
     if found.reports:
         ends = (side[found.kinds == COPY].tolist() for side in (found.pairs.left, found.pairs.right))
         copies = {frozenset(pair) for pair in zip(*ends, strict=True)}
@@ -83,7 +83,7 @@ def _strips(found: Duplicates) -> list[list[tuple[str, str, bool]]]:
 
 
 def _why(found: Duplicates, report: GroupReport, member: Member, copies: Container[frozenset[int]]) -> str:
-    """Why a photo is in its group, as the label of its picture; `copies` are the pairs of equal files."""
+    """Say why a photo is in its group, as the label of its picture; `copies` are the pairs of equal files."""
     if member.because is None:
         because = "by a verdict"
     elif frozenset((member.photo, member.because)) in copies:
@@ -96,10 +96,10 @@ def _why(found: Duplicates, report: GroupReport, member: Member, copies: Contain
 
 
 def _write_pairs(found: Duplicates, folder: Path) -> None:
-    """Write every pair as Parquet, and those that people are shown, as many as Excel holds, as a workbook.
+    """Write every pair as Parquet, and the pairs that people are shown as a workbook, as many as Excel holds.
 
-    The most probable pairs come first, and before them exact copies, which are certain. In the workbook those columns
-    that people read come first; the digests, by which verdicts know a photo, come last.
+    Exact copies, which are certain, come first, then the other pairs by probability. In the workbook, the columns that
+    people read come first and the digests, by which verdicts identify photos, last.
     """
     columns: dict[str, list[Any]] = {
         "photo": [found.paths[row] for row in found.pairs.left.tolist()],
@@ -122,7 +122,7 @@ def _write_pairs(found: Duplicates, folder: Path) -> None:
 
 
 def _write_groups(found: Duplicates, folder: Path) -> None:
-    """Write a row a photo as Parquet, and as many groups as Excel holds as a workbook, a row each."""
+    """Write one row per photo as Parquet, and one row per group as a workbook, as many as Excel holds."""
     rows = [(number, row) for number, group in enumerate(found.groups, 1) for row in group]
     first = dict(
         zip(*(side[found.kinds == COPY].tolist() for side in (found.pairs.right, found.pairs.left)), strict=True)
@@ -143,7 +143,7 @@ def _write_groups(found: Duplicates, folder: Path) -> None:
 
 
 def _best(pairs: NearPairs, group_of: Ints) -> Floats:
-    """Each row's greatest similarity to another one of its group, float64; 0 where there is none."""
+    """Compute each row's greatest similarity to another row of its group, float64 (n,); 0 where there is none."""
     inside = pairs.take(group_of[pairs.left] == group_of[pairs.right])
     best = np.zeros(len(group_of))
     for side in (inside.left, inside.right):

@@ -43,7 +43,7 @@ from neardup.words import counted
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file that could not be read, and why."""
+    """A file that could not be read, and the reason."""
 
     path: str
     reason: str
@@ -51,24 +51,25 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """What a search of a whole collection found.
+    """The results of a search of a whole collection.
 
-    Of files with equal bytes the first by path stands for all in the pairs, and each further one is in one pair, with
-    that first one; likewise contents with equal vectors. So thousands of copies are thousands of pairs, not millions.
+    Of files with equal bytes, the first by path stands for all in the pairs, and each further file is in one pair, with
+    the first; the same holds for contents with equal vectors. Thousands of copies are thus thousands of pairs, not
+    millions.
 
     Attributes:
-        triangle: that was searched.
-        photos: files that are there and could be encoded.
-        unreadable: files that are there and could not.
-        paths: of the photos that are in a pair, ordered; pairs and groups count these.
-        contents: SHA-256 of each of these.
-        rows: int64 (len(paths),), row of the triangle that has the vector of each.
-        pairs: best first.
-        kinds: int64 (m,), what each pair is, an index of `KINDS`.
-        group_of: int64 (len(paths),), the group of each; a number of its own for a photo in none.
-        verified: what verification says of the pairs; None where they were not verified.
+        triangle: the search that found the pairs.
+        photos: files in the folder that could be encoded.
+        unreadable: files in the folder that could not be read.
+        paths: paths of the photos that are in a pair, sorted; rows of pairs and groups refer to them.
+        contents: SHA-256 of each photo of `paths`.
+        rows: int64 (len(paths),), row of the triangle that has the vector of each photo.
+        pairs: pairs of rows of `paths`, best first.
+        kinds: int64 (m,), kind of each pair, an index of `KINDS`.
+        group_of: int64 (len(paths),), the group of each photo; a number of its own for a photo in none.
+        verified: the verified pairs; None where they were not verified.
         reports: why each photo is in its group, numbered from 1 as `groups` are; none where nothing was decided.
-        decoys: what a search for foreign photographs found; None where there was none.
+        decoys: results of the search for foreign photographs; None where there was none.
     """
 
     triangle: Triangle
@@ -96,19 +97,19 @@ class Duplicates:
 
     @property
     def most(self) -> int | None:
-        """Nearest photos of each that are among the pairs; None where all pairs at the threshold are."""
+        """How many nearest photos of each are among the pairs; None where all pairs at the threshold are."""
         return self.triangle.most
 
     @cached_property
     def copies(self) -> int:
-        """Files whose bytes another file has that comes before them."""
+        """Number of files with the same bytes as an earlier file."""
         return int(np.count_nonzero(self.kinds == COPY))
 
     @cached_property
     def groups(self) -> list[list[int]]:
-        """Members of each group of two or more, the group of the best pair first.
+        """Rows of the members of each group of two or more, the group of the best pair first.
 
-        Where pairs were decided, the photo that stands for a group comes first; else exact copies come last.
+        Where pairs were decided, a group's reference comes first; otherwise exact copies come last.
         """
         if self.reports:
             return [[member.photo for member in report.members] for report in self.reports]
@@ -117,14 +118,14 @@ class Duplicates:
 
     @property
     def candidate_rule(self) -> str:
-        """Which pairs are candidates, or near-duplicates where nothing decides them, in words."""
+        """Which pairs are candidates (or near-duplicates, where no decision applies), in words."""
         nearest = f"one photo is among the {self.most} nearest of the other at " if self.most else ""
         closed = ", or both match a third photo" if self.verified else ""
         return f"{nearest}similarity {self.threshold:g} or above{closed}"
 
     @property
     def summary(self) -> str:
-        """What was found, in plain words."""
+        """The results in plain words."""
         in_groups, pairs = sum(map(len, self.groups)), len(self.pairs.left) - self.copies
         groups = counted(len(self.groups), "group")
         photos = f"{counted(self.photos, 'photo')}, {in_groups:,} of them in {groups} of near-duplicates"
@@ -144,12 +145,12 @@ class Duplicates:
 
     @property
     def _false_links(self) -> str:
-        """How many photos with a false link are to be expected, as far as decoys say it."""
+        """The bound by decoys on the photos with a false link, in words; without decoys, how to get one."""
         unknown = f"{photos_with_false_links(self.photos, 0, 0).sentence()} Name a folder of such with --decoys."
         return self.decoys.summary if self.decoys else unknown
 
     def facts(self) -> dict[str, object]:
-        """The counts, and what they were made with."""
+        """Counts, and what they were made with, for `duplicates.json`."""
         return {
             "summary": self.summary,
             "rule": self.collection.rule,
@@ -171,28 +172,28 @@ class Duplicates:
 
     @cached_property
     def path_of(self) -> dict[str, str]:
-        """SHA-256 of each photo → its path, of equal ones that of the first."""
+        """SHA-256 of each photo → its path; the first path of equal files."""
         return dict(zip(reversed(self.contents), reversed(self.paths), strict=True))
 
     @cached_property
     def candidates(self) -> list[tuple[str, str]]:
-        """The pairs to verify, by the SHA-256 of both, each once, ordered: pairs of one photo lie together."""
+        """The pairs to verify, by the SHA-256 of both photos, each once, sorted: pairs of one photo lie together."""
         return sorted(set(by_content(self.pairs.take(self.kinds != COPY), self.contents)))
 
     def verifier(self, state: Path) -> Verifier:
-        """What verifies the pairs, and keeps keypoints in a state folder."""
+        """Make the verifier of the pairs, which keeps keypoints in a state folder."""
         return Verifier.of_folder(self.collection.folder, self.path_of, state, self.collection.max_pixels)
 
     def decided(self, verifier: Verifier, known: EvidenceByPair, verification: Verification) -> "Duplicates":
-        """Decide the pairs by their evidence; where a decision gives probabilities, these make the groups.
+        """Decide the pairs by their evidence; where there is a decision, its probabilities make the groups.
 
         Args:
-            verifier: that found the evidence, and draws the pairs that are shown.
-            known: evidence of the pairs; a pair without any is an exact copy, or has a photo that cannot be read.
-            verification: what turns evidence into a probability, and what people said of pairs, which binds the groups.
+            verifier: verifier that found the evidence and draws the pairs that are shown.
+            known: evidence of the pairs; a pair without any is an exact copy or has a photo that cannot be read.
+            verification: decision that turns evidence into probabilities, and verdicts, which groups must obey.
 
         Raises:
-            ConfigError: what people said contradicts itself.
+            ConfigError: verdicts contradict each other.
         """
         verified = decide_pairs(self.paths, self.contents, self.pairs, known, verifier, verification)
         if verified.decision is None:
@@ -201,7 +202,7 @@ class Duplicates:
         return replace(self, verified=verified, group_of=group_of, reports=reports)
 
     def with_closing(self, closing: Sequence[tuple[str, str]]) -> "Duplicates":
-        """Add the pairs that close triangles, given by the SHA-256 of both photos, to the pairs that were found."""
+        """Add the pairs that close triangles, given by the SHA-256 of both photos, to the pairs found."""
         row_of = {photo: row for row, photo in reversed(list(enumerate(self.contents)))}
         ends = np.array([sorted((row_of[a], row_of[b])) for a, b in closing], dtype=np.int64).reshape(-1, 2)
         rows, which = np.unique(self.rows[ends], return_inverse=True)
@@ -214,13 +215,13 @@ class Duplicates:
 def duplicates(
     triangle: Triangle, present: Present, judged_photos: Sequence[str] = (), *, grouped: bool = True
 ) -> Duplicates:
-    """Put the pairs of all blocks together, of the files that are still there, and make groups of them.
+    """Join the pairs of all blocks, for the files that are still there, and make groups of them.
 
     Args:
-        triangle: searched to its end.
+        triangle: the completed search.
         present: what a walk through the folder found.
-        judged_photos: SHA-256 of photos that people judged; they are counted even if they are in no pair.
-        grouped: whether similarity makes the groups; else each photo is one for itself, until pairs are decided.
+        judged_photos: SHA-256 of photos that people judged; they get a row even if they are in no pair.
+        grouped: whether similarity makes the groups; else each photo is its own group until pairs are decided.
     """
     collection = triangle.collection
     files = encoded_photos(collection, present.marks)
@@ -228,7 +229,7 @@ def duplicates(
     judged = np.isin(files.contents, keys_of(judged_photos))
     chosen = np.flatnonzero(pictures.related() | judged)
     paths = files.paths(chosen)
-    # By path, so that nothing depends on how the photos were cut into shards.
+    # Sorted by path, so that nothing depends on how the photos were cut into shards.
     order = np.array(sorted(range(len(paths)), key=paths.__getitem__), dtype=np.int64)
     chosen = chosen[order]
     pictures = pictures.take(chosen)
@@ -243,11 +244,11 @@ def duplicates(
 
 
 def _groups(triangle: Triangle, rows: Ints, near: NearPairs) -> Ints:
-    """The group of each file that stands for a picture, int64 (n,); whoever is in no pair has one for itself.
+    """Group the files that stand for pictures: int64 (n,); a file in no pair has a group of its own.
 
     Args:
-        triangle: which holds the vectors.
-        rows: int64 (n,), where each file's vector is.
+        triangle: the search, which holds the vectors.
+        rows: int64 (n,), row of the triangle that has each file's vector.
         near: pairs of files that stand for pictures.
     """
     groups = np.arange(len(rows)) + len(rows)
@@ -269,21 +270,22 @@ def find_duplicates(
 ) -> Duplicates:
     """Find all near-duplicates among the photos of a folder.
 
-    Without a threshold the nearest photos of each are verified by local features and decided by the decision that the
-    project ships for its encoder; with one, the vectors alone decide.
+    Without a threshold, the nearest photos of each are verified by local features and decided by the decision that the
+    project ships for its encoder; with a threshold, the vectors alone decide.
 
     Args:
-        folder: of the photos; it is only read.
+        folder: folder of the photos; it is only read.
         threshold: similarity, -1 to 1, at or above which a pair is called near-duplicate; it belongs to the encoder.
-        encoder: what `load_encoder` takes.
-        store: folder or URL that keeps vectors and pairs, so that the next call does only what is new; else nothing is
-            kept.
+        encoder: name or path of an encoder, as `load_encoder` takes it.
+        store: folder or URL that keeps vectors and pairs, so that the next call does only what is new; None keeps
+            nothing.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        settings: which files are photographs; every image of a folder that is not laid out as they say.
+        settings: settings that say which files are photographs; in a folder that is laid out otherwise, every image is
+            one.
 
     Raises:
         ArchiveError: there is no such folder.
-        ConfigError: there is neither a threshold nor a decision for the encoder, or the threshold is no similarity.
+        ConfigError: there is neither a threshold nor a decision for the encoder, or the threshold is not a similarity.
         EncoderError: there is no such encoder.
     """
     with TemporaryDirectory() as temporary:

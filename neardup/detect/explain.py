@@ -1,4 +1,4 @@
-"""Two image files, explained: evidence, relation, probability with its terms, one sentence and the picture."""
+"""Explanation of two image files: evidence, relation, probability with its terms, one sentence and the picture."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,20 +28,21 @@ if TYPE_CHECKING:
 
 
 MARK = ("Software", "neardup explain")
-"""Key and text in the PNG of a pair, by which it is known as no photo."""
+"""Key and text in a pair's PNG that mark it as a drawn picture, not a photo."""
 
 
 @dataclass(frozen=True)
 class Explained:
-    """What two photos have to do with each other.
+    """How two photos relate to each other, and why.
 
     Attributes:
-        evidence: measured; its first photo is the one whose SHA-256 is the lesser, and both are called by their paths.
-        relation: what that means.
+        evidence: evidence of the pair; its first photo is the one with the lesser SHA-256, and both are named by their
+            paths.
+        relation: kind of copy that the evidence shows.
         sentence: the relation in words, with the photos' names.
         similarity: cosine of both vectors, -1 to 1.
-        probability: that both are near-duplicates; None where no decision belongs to the encoder.
-        band: of that probability.
+        probability: probability that both are near-duplicates; None where no decision belongs to the encoder.
+        band: band of that probability.
         terms: what each feature adds to the probability, in natural log-odds.
     """
 
@@ -55,7 +56,7 @@ class Explained:
 
     @property
     def text(self) -> str:
-        """The sentence, the probability, and what it comes of, a line each."""
+        """The sentence, the probability, and the terms that it consists of, one per line."""
         if self.probability is None:
             return f"{self.sentence}\nNo decision belongs to this encoder, so that there is no probability."
         shown_terms = [(title, value) for title, value in self.terms if abs(value) >= LEAST_TERM]
@@ -76,21 +77,21 @@ def explain_files(
     """Verify two image files, decide whether they are near-duplicates, and draw the picture that explains it.
 
     As in a search, evidence is measured in the order of the photos' SHA-256, and the picture shows them in that order:
-    whichever file is named first, the answer is the same.
+    the answer does not depend on which file is named first.
 
     Args:
         first: an image file.
-        second: another one.
+        second: another image file.
         picture: the PNG to write.
         max_pixels: larger images are refused.
-        encoder: what `load_encoder` takes.
-        out: output folder whose decision is asked first; None for the one that is shipped.
-        precision: numbers that the encoder computes with.
+        encoder: name or path of an encoder, as `load_encoder` takes it.
+        out: output folder whose decision is tried first; None for the shipped decision.
+        precision: number format that the encoder computes in.
 
     Raises:
-        ArchiveError: the picture would take the place of a file that is no such picture.
+        ArchiveError: the picture would overwrite a file that was not drawn by `neardup explain`.
         EncoderError: there is no such encoder.
-        UnreadableImageError: a file is no image that can be read.
+        UnreadableImageError: a file is not a readable image.
     """
     if picture.exists() and not _is_ours(picture):
         raise ArchiveError(
@@ -119,7 +120,7 @@ def explain_files(
 
 
 def _is_ours(picture: Path) -> bool:
-    """Whether a file is a picture that `explain_files` drew, so that another one may take its place."""
+    """Whether a file is a picture that `explain_files` drew and may thus be overwritten."""
     try:
         with Image.open(picture) as image:
             return image.info.get(MARK[0]) == MARK[1]
@@ -128,7 +129,7 @@ def _is_ours(picture: Path) -> bool:
 
 
 def _features(path: Path, max_pixels: int) -> LocalFeatures:
-    """Keypoints of a file; the error names it."""
+    """Find the keypoints of a file; an error names the file."""
     try:
         return local_features(read_file(path), max_pixels)
     except UnreadableImageError as error:

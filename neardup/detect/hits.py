@@ -1,4 +1,4 @@
-"""What verification says of the hits of a search: whether each shows the picture that was searched for, and how."""
+"""Verification of a search's hits: whether each shows the picture that was searched for, and in what form."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ from neardup.words import chance_text
 
 @dataclass(frozen=True)
 class VerifiedHit:
-    """What was found of a photo that was searched for and one of its hits.
+    """The verified pair of a photo that was searched for and one of its hits.
 
     Attributes:
-        probability: of being near-duplicates, 0 to 1; None where no decision belongs to the encoder.
+        probability: probability of being near-duplicates, 0 to 1; None where no decision belongs to the encoder.
         band: `link`, `review` or `reject`; empty without a probability.
         relation: what kind of copy it is.
         sentence: the relation in words, with the names of both.
-        inliers: keypoints that agree.
+        inliers: number of keypoints that agree on the transform.
     """
 
     probability: float | None
@@ -52,14 +52,16 @@ def verify_hits(
 
     Args:
         queries: SHA-256 and name of each photo that was searched for.
-        hits: of each.
-        read: the bytes of a photo by its SHA-256; raises `UnreadableImageError` or `OSError` where they are gone.
+        hits: hits of each query.
+        read: function from a photo's SHA-256 to its bytes; raises `UnreadableImageError` or `OSError` where they are
+            gone.
         state: state folder, whose cache keeps keypoints for the next search; None to keep none.
-        decision: what gives a probability; None where none belongs to the encoder.
+        decision: decision that gives probabilities; None where none belongs to the encoder.
         max_pixels: larger images are refused.
 
     Returns:
-        As `hits`; None for the photo itself, of which there is nothing to prove, and where one cannot be read.
+        A list for each query, in the shape of `hits`; None for the query itself, where nothing is to be proved, and
+        where a photo cannot be read.
     """
     verifier = Verifier(read, KeypointCache.in_state(state) if state else None, max_pixels)
     pairs = [

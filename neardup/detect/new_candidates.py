@@ -1,4 +1,4 @@
-"""Which pairs `watch` looks at: those that `duplicates` would look at as well and of which a photo is new."""
+"""Candidate pairs of `watch`: those with a new photo that `duplicates` would look at as well."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +22,7 @@ from neardup.verify.store import EvidenceByPair
 
 @dataclass(frozen=True)
 class NewCandidates:
-    """The candidates of a collection in which some photos are new; the photos are ordered by path.
+    """The candidates of a collection in which some photos are new; photos are sorted by path.
 
     Attributes:
         contents: SHA-256 of each photo.
@@ -50,21 +50,21 @@ class NewCandidates:
         vectors: Vectors,
         most: int | None,
     ) -> "NewCandidates":
-        """Search for candidates; what a former run of `watch` or `duplicates` compared is not compared again.
+        """Search for candidates; what an earlier run of `watch` or `duplicates` compared is not compared again.
 
         Args:
             archive: folder of the photos.
             store: folder or URL of the vectors.
-            encoder: that made the vectors.
+            encoder: encoder that made the vectors.
             threshold: least similarity of a candidate.
-            seen: the photos, and which are new; nothing is searched where none is.
+            seen: the photos, and which are new; without new ones, nothing is searched.
             vectors: float32 (n, d), unit rows, of each photo.
             most: nearest photos of each that are candidates; None for all.
         """
         contents, new = tuple(seen.path_of), np.array(seen.new, dtype=bool)
         pairs = equal = NearPairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
         if new.any():
-            # All vectors are in the store: neither device nor precision matters, for nothing is encoded for it.
+            # All vectors are in the store, so that nothing is encoded, and device and precision do not matter.
             collection = Collection(archive.resolve(), store, encoder.name, "auto", "fp32", encoder.fingerprint, BATCH)
             rows = np.argsort(~new, kind="stable")  # the first photo of a picture stands for it
             pictures = pictures_in(search_all(collection, threshold, most), keys_of(contents)[rows])
@@ -75,18 +75,18 @@ class NewCandidates:
 
     @cached_property
     def of_new(self) -> NearPairs:
-        """The candidates of which a photo is new, best first; of a new one and a known one the new one is left."""
+        """Select the candidates with a new photo, best first; of a new and a known photo, the new one is left."""
         return self._new_first(self.pairs)
 
     def _new_first(self, pairs: NearPairs) -> NearPairs:
-        """Those of some pairs of which a photo is new, that photo first; if both are new, the lesser row."""
+        """Select the pairs with a new photo and put that photo first; if both are new, the lesser row."""
         pairs = pairs.take(self.new[pairs.left] | self.new[pairs.right])
         ends = np.sort(np.stack([pairs.left, pairs.right]), axis=0)
         left, right = np.where(self.new[ends[0]], ends, ends[::-1])
         return NearPairs(left, right, pairs.similarities).sorted()
 
     def of_matched(self, known: EvidenceByPair) -> list[tuple[str, str]]:
-        """The candidates of those known photos that match new ones so well that they lead on, by `evidence.ordered`.
+        """Select the candidates, by `evidence.ordered`, of known photos that match new ones well enough to lead on.
 
         Args:
             known: evidence of the pairs `of_new`.
@@ -98,7 +98,7 @@ class NewCandidates:
         return by_content(self.pairs.take(matched), self.contents)
 
     def closing(self, known: EvidenceByPair) -> NearPairs:
-        """The pairs that close triangles, but for those of two known photos, which are no news; a new photo first.
+        """Find the pairs that close triangles, without pairs of two known photos, which are not new; a new photo first.
 
         Args:
             known: evidence of the pairs `of_new` and `of_matched`.

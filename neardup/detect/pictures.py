@@ -1,4 +1,4 @@
-"""The near pairs of the photos of a folder, as the search of a whole collection found them."""
+"""The near pairs of a folder's photos, from the blocks that the search of a whole collection stored."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,13 +18,14 @@ from neardup.search.top_k import RunningTopK
 
 @dataclass(frozen=True)
 class Pictures:
-    """Files as pictures, where those of equal bytes or of equal vectors are one, and the near pairs of pictures.
+    """Files as pictures, where files with equal bytes or equal vectors are one picture, and the near pairs of pictures.
 
     Attributes:
         contents: int64 (n,), key of each file's content, as `content_keys` gives it.
         rows: int64 (n,), row of the search that has each file's vector.
         numbers: int64 (n,), each file's picture.
-        near: pairs of pictures that have a file, at the threshold; of the nearest alone where these are searched for.
+        near: pairs, at the threshold, of pictures that have a file; only the nearest, where only these were searched
+            for.
     """
 
     contents: Ints
@@ -33,12 +34,12 @@ class Pictures:
     near: NearPairs
 
     def related(self) -> Bools:
-        """Which files are in a pair, or have a picture of several files: bool (n,)."""
+        """Find the files that are in a pair or share their picture with another file: bool (n,)."""
         paired, files = np.union1d(self.near.left, self.near.right), np.bincount(self.numbers)
         return np.asarray(np.isin(self.numbers, paired) | (files[self.numbers] > 1))
 
     def take(self, files: Ints) -> "Pictures":
-        """Some of the files in another order; all files of the pairs must be among them."""
+        """Select files, in a new order; all files of the pairs must be among them."""
         return Pictures(self.contents[files], self.rows[files], self.numbers[files], self.near)
 
     @cached_property
@@ -47,19 +48,19 @@ class Pictures:
         return by_first_file(self.numbers, self.near)
 
     def of_files(self) -> tuple[NearPairs, Ints]:
-        """All pairs of files, best first, and what each is, an index of `KINDS`; copies make a pair with the first."""
+        """List all pairs of files, best first, and each one's kind, an index of `KINDS`; copies pair with the first."""
         first, near = self.first_files
         return with_copies(near, first, first_of(self.contents))
 
 
 def pictures_in(triangle: Triangle, contents: Ints) -> Pictures:
-    """The pictures of some files, and which of them are near each other.
+    """Find the pictures of some files, and which of them are near each other.
 
-    The store may hold other photos as well, those that are gone from the folder or those of another folder. They are
-    in no pair, and none of the nearest photos of those that are asked for is lost by them.
+    The store may also hold photos that are gone from the folder, or photos of another folder. These are in no pair, and
+    they do not displace any of the wanted nearest photos.
 
     Args:
-        triangle: searched to its end; its store has a vector of each file.
+        triangle: the completed search; its store has a vector of each file.
         contents: int64 (n,), key of each file's content, as `content_keys` gives it.
     """
     contents_of_rows = triangle.contents()
@@ -77,10 +78,10 @@ def pictures_in(triangle: Triangle, contents: Ints) -> Pictures:
 
 
 def _nearest_of_blocks(triangle: Triangle, picture_of_row: Ints, files: Ints) -> tuple[NearPairs, Ints]:
-    """The nearest pairs of pictures among those of all blocks, and the pictures that lack some, as `_starved` says.
+    """Find the nearest pairs of pictures among those of all blocks, and the pictures that lack some (`_starved`).
 
-    Each block gave the nearest ones of its own, a hundred blocks twenty times as many as are left: they are read one
-    after the other, and what is not among the nearest so far is left out.
+    Each block holds its own nearest, which for a hundred blocks are twenty times as many as remain: blocks are read one
+    after the other, and pairs that are not among the nearest so far are dropped.
     """
     assert triangle.most is not None  # noqa: S101 - where all pairs are asked for, nothing is left out
     starved = no_rows = np.empty(0, np.int64)
@@ -98,22 +99,22 @@ def _nearest_of_blocks(triangle: Triangle, picture_of_row: Ints, files: Ints) ->
 
 
 def _nearest(parts: Sequence[NearPairs], files: Ints, most: int) -> NearPairs:
-    """The nearest pairs of pictures, each once, best first; two blocks may have given the same one."""
+    """Join parts and keep the nearest pairs of pictures, each once, best first; two blocks may hold the same pair."""
     return between_pictures(joined(parts), np.arange(len(files)), files).sorted().nearest(most)
 
 
 def _starved(pairs: NearPairs, picture_of_row: Ints, files: Ints) -> Ints:
-    """The pictures whose nearest ones are not known, for a block kept others in place of them.
+    """Find the pictures whose nearest are not all known, because a block kept useless rows instead.
 
-    These have no file, or are the picture itself, whose vectors two workers made with a bit that differs.
+    Useless rows have no file, or are the picture itself, if two workers' vectors of it differ in a bit.
 
     Args:
-        pairs: of rows, as all blocks gave them.
-        picture_of_row: int64 (n,).
-        files: int64 (n,), how many each picture has.
+        pairs: pairs of rows, as all blocks hold them.
+        picture_of_row: int64 (n,), the picture of each row.
+        files: int64 (n,), how many files each picture has.
 
     Returns:
-        int64 (m,), numbers of pictures that have a file, ordered.
+        int64 (m,), numbers of pictures that have a file, sorted.
     """
     left, right = picture_of_row[pairs.left], picture_of_row[pairs.right]
     lost = np.concatenate([left[files[right] == 0], right[files[left] == 0], left[left == right]])
@@ -121,18 +122,18 @@ def _starved(pairs: NearPairs, picture_of_row: Ints, files: Ints) -> Ints:
 
 
 def _nearest_of(triangle: Triangle, searched: Ints, numbers: Ints, rows: Ints) -> Iterator[NearPairs]:
-    """Search for the nearest of some pictures among all that have a file; two slabs of vectors are in memory.
+    """Search for the nearest of some pictures among all that have a file, with two slabs of vectors in memory.
 
-    What each slab gave for some pictures is cut to the nearest of all slabs before the next pictures are searched for.
+    The results of all slabs for some pictures are cut to the nearest before the next pictures are searched for.
 
     Args:
-        triangle: which holds the vectors, and says how many nearest ones there are.
-        searched: int64 (m,), the pictures.
+        triangle: the search, which holds the vectors and the number of nearest that are wanted.
+        searched: int64 (m,), the pictures to search for.
         numbers: int64 (n,), the picture of each file.
-        rows: int64 (n,), where each file's vector is.
+        rows: int64 (n,), row of the triangle that has each file's vector.
 
     Yields:
-        Pairs of pictures, the nearest ones of up to `SLAB` pictures.
+        Pairs of pictures: the nearest of up to `SLAB` pictures.
     """
     assert triangle.most is not None  # noqa: S101 - where all pairs are asked for, nothing was left out
     ends = np.append([slab.start for slab in triangle.slabs], triangle.rows)
@@ -144,7 +145,7 @@ def _nearest_of(triangle: Triangle, searched: Ints, numbers: Ints, rows: Ints) -
         chunk = queries[start : start + SLAB]
         vectors, parts = triangle.vectors(gallery[chunk]), list[NearPairs]()
         for first, last in pairwise(np.searchsorted(gallery, ends).tolist()):
-            if first == last:  # no photo of this slab is there any more
+            if first == last:  # no photo of this slab exists any more
                 continue
             nearest = nearest_rows(vectors, triangle.vectors(gallery[first:last]), triangle.most + 1)
             hits = [

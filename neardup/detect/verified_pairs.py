@@ -1,4 +1,4 @@
-"""What verification says of the pairs that a search of a collection called: evidence, probability, pictures."""
+"""Verified pairs of a collection: evidence, probability and band of each, groups, and pictures for people."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,20 +27,20 @@ from neardup.verify.verifier import Verifier, evidence_fingerprint
 from neardup.words import chance_text
 
 PICTURES = 24
-"""Pairs that a page draws: one of each of the first groups, then those that a person should look at."""
+"""Most pairs that a page draws: one of each of the first groups, then those that a person should look at."""
 UNLIKELY = 0.02
-"""Probability below which a pair is neither shown nor counted among those to be reviewed; pairs.parquet has it.
+"""Probability below which a pair is neither shown nor counted for review, though pairs.parquet has it.
 
-Of a press archive's 22,167 candidates 228 lie between it and a link, at half of it 959; below either are four of
-867 true pairs.
+Of a press archive's 22,167 candidates, 228 lie between this probability and that of a link; with half of it, 959 would.
+Below either lie four of 867 true pairs.
 """
 
 
 def by_content(pairs: NearPairs, photos: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of rows as evidence and verdicts name them: by the SHA-256 of both photos, the lesser first.
+    """Name pairs of rows as evidence and verdicts do: by the SHA-256 of both photos, the lesser first.
 
     Args:
-        pairs: rows of `photos`.
+        pairs: pairs of rows of `photos`.
         photos: SHA-256 of each photo.
     """
     rows = zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
@@ -49,7 +49,7 @@ def by_content(pairs: NearPairs, photos: Sequence[str]) -> list[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Verification:
-    """What decides verified pairs: a decision, where one belongs to the encoder, and what people said."""
+    """What decides verified pairs: a decision, if one belongs to the encoder, and what people said."""
 
     decision: Decision | None
     judged: PairVerdicts = NO_VERDICTS
@@ -57,17 +57,17 @@ class Verification:
 
 @dataclass(frozen=True)
 class VerifiedPairs:
-    """Pairs with what was measured and decided of each; every sequence is in the order of `pairs`.
+    """Pairs with the evidence, probability and band of each; sequences of pairs are in the order of `pairs`.
 
     Attributes:
-        paths: of the photos that pairs count.
-        pairs: that were verified or are exact copies.
+        paths: paths of the photos that rows of pairs refer to.
+        pairs: pairs that were verified or are exact copies.
         photos: SHA-256 of each photo of `paths`.
-        evidence: of each pair; None for an exact copy and where a photo cannot be read.
+        evidence: evidence of each pair; None for an exact copy and where a photo cannot be read.
         probabilities: float64 (m,), of each pair; NaN without a decision or evidence.
-        bands: of each pair; empty text without a decision or evidence.
-        verifier: what verified, which has their keypoints at hand.
-        decision: what gave the probabilities; None where none belongs to the encoder.
+        bands: band of each pair; empty text without a decision or evidence.
+        verifier: verifier of the pairs, which holds keypoints for drawing.
+        decision: decision that gave the probabilities; None where none belongs to the encoder.
         judged: what people said of pairs.
     """
 
@@ -83,19 +83,19 @@ class VerifiedPairs:
 
     @cached_property
     def shown(self) -> Bools:
-        """Which pairs people are shown, bool (m,): all but those that are too unlikely and that nobody judged."""
+        """Which pairs people are shown, bool (m,): all but those that are too unlikely and were judged by nobody."""
         judged = np.array([answer is not None for answer in self.answers], dtype=bool)
         likely: Bools = np.isnan(self.probabilities) | (self.probabilities >= UNLIKELY)
         return np.asarray(likely | judged, dtype=bool)
 
     @cached_property
     def answers(self) -> list[str | None]:
-        """What people said of each pair."""
+        """The answer in force for each pair; None where nobody judged it."""
         return [self.judged.answers.get(pair) for pair in by_content(self.pairs, self.photos)]
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """How many pairs were verified and confirmed, are links, are to be reviewed, are too unlikely for that."""
+        """Numbers of pairs that were verified, confirmed or judged, that are links, to be reviewed or too unlikely."""
         verified = [found for found in self.evidence if found]
         shown = self.shown.tolist()
         to_review = [
@@ -114,7 +114,7 @@ class VerifiedPairs:
 
     @property
     def summary(self) -> str:
-        """What verification found, in plain words."""
+        """The results of verification in plain words."""
         counts = self.counts
         text = (
             f"Of {counts['verified']:,} candidate pairs local features confirm {counts['confirmed']:,} and cannot tell "
@@ -132,7 +132,7 @@ class VerifiedPairs:
         )
 
     def columns(self) -> dict[str, list[Any]]:
-        """The columns of the table of pairs that verification adds."""
+        """The columns that verification adds to the table of pairs."""
         relations = [relation_of(found) if found else None for found in self.evidence]
         return {
             "photo_sha256": [self.photos[row] for row in self.pairs.left.tolist()],
@@ -149,7 +149,7 @@ class VerifiedPairs:
         }
 
     def _rows(self, place: int, found: Evidence) -> tuple[int, int]:
-        """Rows of a pair's photos, the one that its evidence calls the first one first."""
+        """Rows of a pair's photos, the first photo of its evidence first."""
         left, right = int(self.pairs.left[place]), int(self.pairs.right[place])
         return (left, right) if self.photos[left] == found.first else (right, left)
 
@@ -162,9 +162,9 @@ class VerifiedPairs:
         """Write `evidence.parquet`, `decision.json`, pictures of pairs in `explained/`, and the page that shows them.
 
         Args:
-            folder: of the results, without pictures of a former run.
+            folder: folder of the results, without pictures of an earlier run.
             groups: rows of each group's photos, in the order of the tables.
-            reports: of the groups, by their numbers from 1; none where nothing was decided.
+            reports: reports of the groups, numbered from 1; none where nothing was decided.
         """
         unique = {(found.first, found.second): found for found in self.evidence if found}
         write_evidence(folder / EVIDENCE, unique.values(), evidence_fingerprint())
@@ -189,7 +189,7 @@ class VerifiedPairs:
     def _weakest(
         self, number_of: Mapping[int, int], report_of: Mapping[int, GroupReport], most: int
     ) -> list[tuple[int, int]]:
-        """The pair to draw of each of the first groups: the weakest that holds it together, else the most alike."""
+        """Choose a pair to draw of each of the first groups: the weakest that holds it together, or the most alike."""
         links = {
             number: (report.weakest.left, report.weakest.right)
             for number, report in report_of.items()
@@ -205,7 +205,7 @@ class VerifiedPairs:
         return sorted(place_of.items())[:most]
 
     def _doubtful(self) -> list[int]:
-        """The pairs that a person should look at, those in the middle first; unconfirmed ones without a decision."""
+        """List the pairs that a person should look at, most doubtful first; without a decision, unconfirmed pairs."""
         if self.decision is None:
             return [place for place, found in enumerate(self.evidence) if found and not found.matched]
         doubtful = [
@@ -216,7 +216,7 @@ class VerifiedPairs:
         return sorted(doubtful, key=lambda place: abs(self.probabilities[place] - 0.5))
 
     def _entry(self, folder: Path, place: int, title: str, note: str) -> dict[str, str] | None:
-        """Draw a pair, and say what the page shows of it; None where a photo cannot be read any more."""
+        """Draw a pair and make its entry on the page; None where a photo can no longer be read."""
         found = self.evidence[place]
         photo, partner = (self.paths[int(side[place])] for side in (self.pairs.left, self.pairs.right))
         name = f"explained/{place:06d}.png"
@@ -229,7 +229,7 @@ class VerifiedPairs:
         return {**facts, "title": title, "note": note}
 
     def _draw(self, place: int, found: Evidence, path: Path) -> bool:
-        """Draw one pair; False where a photo cannot be read any more."""
+        """Draw one pair; return False where a photo can no longer be read."""
         similarity = float(self.pairs.similarities[place])
         terms = self.decision.waterfall(similarity, found) if self.decision else ()
         image = self.verifier.picture(found, self._names(place, found), terms)
@@ -241,20 +241,20 @@ class VerifiedPairs:
 
 
 def groups_of(verified: VerifiedPairs, copies: Bools | None = None) -> tuple[Ints, tuple[GroupReport, ...]]:
-    """Groups by the probabilities of pairs and by what people said, and why each photo is in its group.
+    """Group photos by the probabilities of pairs and by what people said, and explain the groups.
 
-    Ties between pairs go by the SHA-256 of their photos, so that what files are called groups nothing otherwise.
+    Ties between pairs are broken by the SHA-256 of their photos, so that groups do not depend on file names.
 
     Args:
-        verified: of pairs that were decided.
-        copies: bool (m,), which pairs are exact copies, which are together anyway; none by default.
+        verified: the decided pairs.
+        copies: bool (m,), which pairs are exact copies, which are together in any case; none by default.
 
     Returns:
-        int64 (n,), the group of each photo, and the reports of groups of two or more, numbered from 1 in the order in
+        int64 (n,), the group of each photo; and the reports of groups of two or more, numbered from 1 in the order in
         which pairs name them.
 
     Raises:
-        ConfigError: what people said contradicts itself.
+        ConfigError: verdicts contradict each other.
     """
     certain = np.zeros(len(verified.probabilities), dtype=bool) if copies is None else copies
     left, right = verified.pairs.left, verified.pairs.right
@@ -262,7 +262,7 @@ def groups_of(verified: VerifiedPairs, copies: Bools | None = None) -> tuple[Int
     order = np.argsort(np.array(verified.photos, dtype=str), kind="stable")
     rank, contents = np.argsort(order), [verified.photos[row] for row in order.tolist()]
     same = zip(rank[left[certain]].tolist(), rank[right[certain]].tolist(), strict=True)
-    # A pair of which a photo cannot be read any more has no probability, and says nothing for or against a group.
+    # A pair with a photo that can no longer be read has no probability, and speaks neither for nor against a group.
     decided = np.flatnonzero(~np.isnan(probabilities))
     evidence = [verified.evidence[place] for place in decided.tolist()]
     photos = dict(enumerate(verified.photos))
@@ -280,10 +280,10 @@ def groups_of(verified: VerifiedPairs, copies: Bools | None = None) -> tuple[Int
 def _with_chosen_reference(
     reports: Iterable[GroupReport], photos: Sequence[str], chosen: Sequence[str]
 ) -> Iterator[GroupReport]:
-    """Groups with the photo as their reference that a person chose last among theirs, where any did.
+    """Yield the groups' reports, with the photo that a person chose last among a group's as its reference, if any.
 
     Args:
-        reports: of the groups.
+        reports: reports of the groups.
         photos: SHA-256 of each row's photo.
         chosen: SHA-256 of the photos that people chose, the last choice last.
     """
@@ -295,7 +295,7 @@ def _with_chosen_reference(
 
 
 def _firmness(report: GroupReport | None, photos: int) -> str:
-    """How firmly a group holds together, as one sentence."""
+    """Say how firmly a group holds together, in one sentence."""
     if report is None:
         return f"{photos} photos."
     if photos == 2:  # noqa: PLR2004 - its one link is the weakest and a bridge, which tells nothing
@@ -309,12 +309,12 @@ def _firmness(report: GroupReport | None, photos: int) -> str:
 def verify_pairs(
     root: Path, paths: Mapping[str, str], pairs: Sequence[tuple[str, str]], state: Path, max_pixels: int, cores: int
 ) -> list[Evidence]:
-    """Verify some pairs of a collection, on whatever machine: the evidence depends on the photos alone.
+    """Verify some pairs of a collection, on any machine: the evidence depends on the photos alone.
 
     Args:
         root: folder of the photos; it is only read.
         paths: SHA-256 of each photo of the pairs → its path.
-        pairs: SHA-256 of both, as `evidence.ordered` orders them, in an order that `candidates.near_together` gave.
+        pairs: SHA-256 of both photos, ordered by `evidence.ordered`; pairs in the order of `candidates.near_together`.
         state: state folder, whose cache keeps keypoints.
         max_pixels: larger images are refused.
         cores: pairs and photos that are worked on at once.
@@ -337,12 +337,12 @@ def decide_pairs(
     """Decide pairs of a collection by their evidence.
 
     Args:
-        paths: of the photos that pairs count.
-        photos: SHA-256 of each of them.
-        pairs: rows of `paths`.
-        known: evidence of the pairs; exact copies have none, and need none.
-        verifier: that found the evidence, and draws the pairs that are shown.
-        verification: what turns evidence into a probability, and what people said of pairs.
+        paths: paths of the photos that rows of pairs refer to.
+        photos: SHA-256 of each photo of `paths`.
+        pairs: pairs of rows of `paths`.
+        known: evidence of the pairs; exact copies have and need none.
+        verifier: verifier that found the evidence and draws the pairs that are shown.
+        verification: decision that turns evidence into probabilities, and verdicts.
     """
     decision, judged = verification.decision, verification.judged
     evidence = tuple(known.get(pair) for pair in by_content(pairs, photos))

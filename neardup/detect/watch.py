@@ -1,4 +1,4 @@
-"""What is new in the archive since the last time, and which photos it is a near-duplicate of."""
+"""Find what is new in the archive since the last run, and which photos it is a near-duplicate of."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,23 +41,24 @@ def watch(
 ) -> Watched:
     """Find what is new in the archive and publish its near-duplicates in `out/watch/<run>/`.
 
-    The first run takes every photo as new. What was seen is written down last: a run that was killed is done again,
-    into the same folder.
+    The first run takes every photo as new. What was seen is recorded last: a run that was killed is repeated, into the
+    same folder.
 
     Args:
         archive: the archive; it is only read.
         out: the output folder, outside the archive.
         settings: which files are photographs, as `settings_of_folder` reads them.
-        encoder: what encodes; another one than last time encodes every photo once, and makes none of them new.
+        encoder: encoder to use; if it is another one than last time, every photo is encoded anew, but none counts as
+            new.
         threshold: similarity, -1 to 1, at or above which a pair is called near-duplicate, or is verified.
-        say: is told what is going on.
-        store: folder or URL of the vectors, which other commands may share; else in `out`.
-        verification: what decides the verified pairs; None where the vectors alone do.
-        add: is called with what was found before that counts as seen, and may add files to its folder.
+        say: called with sentences about the progress.
+        store: folder or URL of the vectors, which other commands may share; None for a folder in `out`.
+        verification: what decides the verified pairs; None where the vectors alone decide.
+        add: called with the results before they are recorded as seen; it may add files to their folder.
 
     Raises:
-        ArchiveError: the archive is not there, `out` or the store lies inside it, or a file went away meanwhile.
-        ConfigError: the threshold is none.
+        ArchiveError: the archive does not exist, `out` or the store lies inside it, or a file was deleted meanwhile.
+        ConfigError: the threshold is not a similarity.
     """
     state, store = out / STATE / "watch", store_of(out, store)
     check_folders(archive, out)
@@ -92,7 +93,7 @@ def watch(
 
 @contextmanager
 def _telling_what_went_away(archive: Path) -> Iterator[None]:
-    """Say so if a file of the archive is gone while it is read; of a file that lies elsewhere the error is raised."""
+    """Turn the error of a file of the archive that was deleted while it was read into one that says so."""
     try:
         yield
     except FileNotFoundError as error:
@@ -104,7 +105,7 @@ def _telling_what_went_away(archive: Path) -> Iterator[None]:
 def _say_what_is_seen(
     archive: Path, memory: Memory, seen: Sighting, threshold: float, say: Callable[[str], None]
 ) -> None:
-    """Say how many photos there are; which folders cannot be listed; and if nothing of what was there is there now."""
+    """Report how many photos there are, which folders cannot be listed, and whether everything known is gone."""
     photos = counted(len(seen.path_of), "photo")
     say(f"{photos} in {archive}, {sum(seen.new):,} of them new; threshold {threshold:g}")
     for folder in seen.unlisted:
@@ -117,9 +118,9 @@ def _say_what_is_seen(
 
 
 def _number(out: Path, memory: Memory) -> int:
-    """The number of a run: that of a run that was killed while it published, else one that no run ever had.
+    """Choose the run's number: that of a run that was killed while publishing, else one that no run ever had.
 
-    Without its memory, or with an older one, a run does not take the folder of a former run either.
+    Even if the memory was lost, or an older one was restored, a run does not overwrite the folder of an earlier run.
     """
     taken = [int(folder.name) for folder in (out / "watch").iterdir() if folder.name.isdecimal()]
     return memory.begun or max([memory.runs, *taken]) + 1
@@ -128,11 +129,10 @@ def _number(out: Path, memory: Memory) -> int:
 def _verified(
     candidates: NewCandidates, seen: Sighting, verifier: Verifier, out: Path, verification: Verification
 ) -> VerifiedPairs:
-    """Verify and decide the candidates of which a photo is new; evidence that `duplicates` found in `out` is taken.
+    """Verify and decide the candidates with a new photo; evidence that `duplicates` left in `out` is reused.
 
-    Of the evidence only that of the photos of such candidates is read: a night without new photos reads none.
-    Those that close a triangle join them, as in `duplicates`: a new photo is held against what the known photos that it
-    matches match.
+    Only the evidence of photos of such candidates is read: without new photos, none is. Pairs that close triangles are
+    added, as in `duplicates`: a new photo is compared with the photos that its known matches match.
     """
     contents, file = candidates.contents, out / "duplicates" / EVIDENCE
     with verifier:
@@ -148,7 +148,7 @@ def _verified(
 def _groups(
     near: NearPairs, vectors: Vectors, threshold: float, verified: VerifiedPairs | None
 ) -> tuple[Ints, Sequence[GroupReport]]:
-    """The group of each photo, int64 (n,), by decisions where there are any, and the reports of groups by decisions."""
+    """Group photos, int64 (n,), by decisions if there are any, else by similarity; report on groups by decisions."""
     if verified and verified.decision:
         return groups_of(verified)
     return near_groups(near, vectors, threshold), ()
@@ -157,15 +157,15 @@ def _groups(
 def _pairs_and_groups(
     near: NearPairs, seen: Sighting, verified: VerifiedPairs | None, group_of: Ints, reports: Sequence[GroupReport]
 ) -> tuple[tuple[NearPair, ...], tuple[tuple[WatchedPhoto, ...], ...], tuple[GroupReport, ...]]:
-    """The pairs that people are shown, with paths, the groups that new photos belong to, and the reports of these.
+    """Select the pairs that people are shown, with paths, the groups with new photos, and these groups' reports.
 
     Args:
-        near: pairs as rows of the photos that were seen, best first.
+        near: pairs of rows of the photos that were seen, best first.
         seen: the photos, and which are new.
-        verified: what verification says of the pairs, if they were verified.
-        group_of: int64 (n,), the group of each photo; every photo of a pair has one. Photos that are in no pair
-            belong to it where verdicts say so.
-        reports: of all groups, if pairs were decided.
+        verified: the verified pairs; None where they were not verified.
+        group_of: int64 (n,), the group of each photo; every photo of a pair has one. A photo in no pair belongs to a
+            group where verdicts say so.
+        reports: reports of all groups; none where nothing was decided.
 
     Returns:
         Pairs, groups and reports; groups are numbered from 1 in the order of their best pair.
@@ -201,5 +201,5 @@ def _pairs_and_groups(
 
 
 def _place(member: WatchedPhoto) -> tuple[bool, bool, float, str]:
-    """What the members of a group are ordered by: new photos first, then the most alike, ties by path."""
+    """Sort key of a group's members: new photos first, then the most alike, ties by path."""
     return not member.new, member.similarity is None, -(member.similarity or 0.0), member.path

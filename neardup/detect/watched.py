@@ -1,4 +1,4 @@
-"""What one run of `watch` found, and the files that it publishes."""
+"""The results of one run of `watch`, and the files that it publishes."""
 
 import re
 from collections import Counter
@@ -17,32 +17,32 @@ from neardup.tables import SHEET_ROWS, save_rows, write_table
 from neardup.words import counted
 
 SHOWN_PAIRS = 20
-"""Pairs that `watch.md` and the Prefect UI show: as many as a person reads through; the tables hold all."""
+"""Most pairs that `watch.md` and the Prefect UI show, as many as a person reads through; the tables hold all."""
 LINKS = (
     ("explained.html", "What holds each group together"),
     ("pairs.xlsx", "All pairs"),
     ("groups.xlsx", "All groups"),
     ("new_photos.csv", "New, moved, copied and unreadable files"),
 )
-"""Files that the page leads to, each with what is in it; the first one is there where pairs were verified."""
+"""Files that the page links to, each with its content; the first one exists only if pairs were verified."""
 
 
 @dataclass(frozen=True, slots=True)
 class NearPair:
-    """A new photo and another one that are near-duplicates; what nothing verified or decided is None or empty.
+    """A new photo and a near-duplicate of it; fields that nothing verified or decided are None or empty.
 
     Attributes:
         photo: path of a new photo; of two new ones the lesser path.
-        partner: path of the other.
-        similarity: -1 to 1, higher is more alike.
+        partner: path of the other photo.
+        similarity: similarity of the vectors, -1 to 1; higher is more alike.
         partner_is_new: `yes` or `no`.
         group: number of the group that holds both, from 1, or None.
-        probability: of being near-duplicates, 0 to 1.
+        probability: probability of being near-duplicates, 0 to 1.
         band: link or review.
-        verdict: what people have said of the pair.
-        relation: what kind of copy it is.
+        verdict: what people said of the pair.
+        relation: kind of copy, in words.
         sentence: the whole explanation.
-        inliers: keypoints that agree.
+        inliers: number of keypoints that agree on the transform.
     """
 
     photo: str
@@ -67,10 +67,10 @@ class WatchedPhoto:
     """A photo of a found group.
 
     Attributes:
-        path: where it lies.
-        new: whether it is new.
-        similarity: its greatest one to another photo of the group; None where a verdict alone holds it there.
-        row: its place among all photos.
+        path: path of the photo.
+        new: whether the photo is new.
+        similarity: greatest similarity to another photo of the group; None where a verdict alone holds it there.
+        row: row of the photo among all photos.
     """
 
     path: str
@@ -80,27 +80,27 @@ class WatchedPhoto:
 
     @property
     def label(self) -> str:
-        """What stands below its picture: the similarity, or that a verdict holds it in the group."""
+        """Text below the photo's picture: its similarity, or that a verdict holds it in the group."""
         return "by a verdict" if self.similarity is None else f"{self.similarity:.3f}"
 
 
 @dataclass(frozen=True)
 class Watched:
-    """What one run of `watch` found: the photos that are new, and their near-duplicates.
+    """The results of one run of `watch`: the new photos and their near-duplicates.
 
     Attributes:
         archive: the archive's folder.
-        folder: what was published, or None if nothing was new.
-        photos: different photos in the archive.
-        noticed: files that were not there before, ordered by path.
-        vanished: paths of files that are no longer there and were not moved.
+        folder: folder of the published files; None if nothing was new.
+        photos: number of distinct photos in the archive.
+        noticed: files that were not there before, sorted by path.
+        vanished: paths of files that no longer exist and were not moved.
         threshold: the similarity at or above which a pair is called near-duplicate.
-        encoder: its name.
-        fingerprint: the encoder's.
+        encoder: name of the encoder.
+        fingerprint: fingerprint of the encoder.
         pairs: new photos with their near-duplicates, best first, ties by path.
         groups: the groups that new photos belong to, that of the best pair first; new photos come first in each.
         reports: why each photo is in its group; none where nothing was decided.
-        verified: what verification says of all candidates, of which `pairs` are those worth showing; None without it.
+        verified: all verified candidates, of which `pairs` are those worth showing; None where nothing was verified.
     """
 
     archive: Path
@@ -118,7 +118,7 @@ class Watched:
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """Photos, files of each kind, vanished ones, pairs and groups."""
+        """Numbers of photos, files of each kind, vanished files, pairs and groups."""
         kinds = Counter(item.kind for item in self.noticed)
         return {
             "photos": self.photos,
@@ -135,17 +135,17 @@ class Watched:
 
     @property
     def rows(self) -> list[list[int]]:
-        """The photos of each group, as `verified` counts them, in the order of `groups`."""
+        """Rows of the photos of each group, as `verified` numbers them, in the order of `groups`."""
         return [[member.row for member in group] for group in self.groups]
 
     @property
     def unreadable(self) -> tuple[Noticed, ...]:
-        """The files that are new and cannot be read."""
+        """The new files that cannot be read."""
         return tuple(item for item in self.noticed if item.kind == "unreadable")
 
     @property
     def summary(self) -> str:
-        """What the run found, as one sentence."""
+        """The results in one sentence."""
         kinds = ", ".join(f"{kind} {self.counts[kind]:,}" for kind in KINDS if self.counts[kind])
         vanished = f"; vanished {len(self.vanished):,}" if self.vanished else ""
         if not self.noticed:
@@ -177,7 +177,7 @@ class Watched:
         return "\n".join(lines)
 
     def write(self, max_pixels: int) -> None:
-        """Write everything into the folder; what a killed run left there is deleted."""
+        """Write all files into the folder; what a killed run left there is deleted."""
         if self.folder is None:
             return
         rmtree(self.folder, ignore_errors=True)
@@ -199,7 +199,7 @@ class Watched:
         write_json(self.folder / "watch.json", self.facts())
 
     def facts(self) -> dict[str, object]:
-        """What `watch.md` says, for machines."""
+        """The content of `watch.md` for machines."""
         return {
             "summary": self.summary,
             "counts": self.counts,
@@ -213,11 +213,11 @@ class Watched:
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """The lines of a Markdown table, and a blank one after it."""
+    """Make the lines of a Markdown table, and a blank line after it."""
     lines = [columns, ["---"] * len(columns), *rows]
     return [*(f"| {' | '.join(_plain(str(cell)) for cell in line)} |" for line in lines), ""]
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown shows as it is."""
+    """Escape text so that Markdown shows it unchanged."""
     return re.sub(r"([\\`*_{}\[\]<>|#~&])", r"\\\1", " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""From photos to vectors: the encoders, their fingerprints, and the stores that keep what was encoded.
+"""Encoding of photos as vectors: the encoders, their fingerprints, and the stores that keep vectors.
 
-In: image files. Out: unit vectors, one encoder a store. Imports the ground and `archive`.
+In: image files. Out: unit vectors; vectors of different encoders never mix. Imports the ground and `archive`.
 """

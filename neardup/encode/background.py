@@ -1,10 +1,10 @@
-"""Score normalisation: how unlike all other photographs a photo is, as one more number of its vector.
+"""Score normalisation: how unlike other photographs a photo is, as an additional number of its vector.
 
-Photos that resemble many others are nearer to strangers than photos that resemble none. Their similarities are
-corrected by a background: photographs that are none of those that are searched. The vector gets one more number, gamma
-times (1 - mean similarity to its nearest photos of the background), and is normalised again, so that a dot product
-still is the whole similarity, and whatever searches vectors needs to know nothing of it. After the score normalisation
-of SSCD (Pizzi et al. 2022), which subtracts that mean from the scores of a query.
+Photos that resemble many others are more similar to unrelated photos than photos that resemble none. A background,
+photographs that are not among those searched, corrects their similarities. The vector gets one more number, gamma times
+(1 - mean similarity to its nearest photos of the background), and is normalised again, so that a dot product still is
+the whole similarity and searches need not know of it. This follows the score normalisation of SSCD (Pizzi et al. 2022),
+which subtracts that mean from the scores of a query.
 """
 
 import hashlib
@@ -28,20 +28,20 @@ from neardup.images import MAX_PIXELS
 from neardup.stages import digest_of, replacing
 
 BACKGROUND = "background.safetensors"
-"""The background of an encoder, in its checkpoint."""
+"""File name of an encoder's background in its checkpoint."""
 NEIGHBOURS = 3
-"""Photos of the background that a photo's mean similarity is taken of: of one alone it depends too much on chance."""
+"""Nearest photos of the background whose similarities are averaged: a single one depends too much on chance."""
 GAMMA = 1.0
-"""Weight of the appended number; the background that neardup ships for its encoder has one of its own."""
+"""Default weight of the appended number; the background of neardup's own encoder has another one."""
 
 
 @dataclass(frozen=True)
 class Background:
-    """What similarities are normalised by.
+    """Photographs by which similarities are normalised.
 
     Attributes:
         vectors: float16 (m, d), unit rows, of the photographs in the background.
-        neighbours: how many of them, the nearest, count for a photo.
+        neighbours: how many nearest photographs count for a photo.
         gamma: weight of the appended number.
     """
 
@@ -51,20 +51,20 @@ class Background:
 
     @classmethod
     def of(cls, vectors: Vectors) -> "Background":
-        """The background of photographs, float32 (m, d), unit rows."""
+        """Make a background of the vectors of photographs, float32 (m, d), unit rows."""
         return cls(vectors.astype(np.float16), min(NEIGHBOURS, len(vectors)))
 
     @classmethod
     def fitted(
         cls, encoder: Encoder, sources: Sequence[Source], most: int, seed: int, max_pixels: int = MAX_PIXELS
     ) -> "Background":
-        """The background of image files, but for those that cannot be read.
+        """Make a background of image files; unreadable ones are left out.
 
         Args:
-            encoder: what encodes them, without a background of its own.
+            encoder: encoder of the files, without a background of its own.
             sources: the files.
-            most: files that are encoded; where there are more, so many are drawn.
-            seed: number by which they are drawn.
+            most: most files to encode; of more, a random sample is drawn.
+            seed: seed of the sample.
             max_pixels: larger images are left out.
         """
         rows = np.sort(np.random.default_rng(seed).choice(len(sources), min(most, len(sources)), replace=False))
@@ -73,7 +73,7 @@ class Background:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all that an appended number depends on besides the vector."""
+        """SHA-256 of everything but the vector that an appended number depends on."""
         contents = hashlib.sha256(np.ascontiguousarray(self.vectors).tobytes()).hexdigest()
         return digest_of(contents, list(self.vectors.shape), self.neighbours, self.gamma)
 
@@ -82,17 +82,17 @@ class Background:
         return self.vectors.astype(np.float32)
 
     def appended(self, vectors: Vectors, left_out: Bools | None = None) -> Vectors:
-        """Vectors with the appended number: float32 (n, d + 1), unit rows, of float32 (n, d), unit rows.
+        """Append the number to vectors: float32 (n, d), unit rows, become float32 (n, d + 1), unit rows.
 
-        Each row is computed by itself, so that it is the same to the last bit in whatever company; and without BLAS,
-        whose threads would wait, computing, for the next row on the cores of the other threads that encode.
+        Each row is computed by itself, so that it is the same to the last bit whatever the other rows are; and without
+        BLAS, whose threads would spin between rows on the cores of the other encoding threads.
 
         Args:
-            vectors: of the photos.
-            left_out: bool (n, m), which photos of the background do not count for which photo, as those that show the
-                same picture where the background holds the photos themselves; at least `neighbours` must be left.
+            vectors: vectors of the photos.
+            left_out: bool (n, m), which photos of the background do not count for which photo, such as those of the
+                same picture where the background consists of the photos themselves; at least `neighbours` must remain.
 
-        Example: with neighbours at cosine .6, a gamma of 1 and a vector (1, 0), it is (1, 0, .4) / 1.077.
+        Example: with neighbours at cosine 0.6 and a gamma of 1, the vector (1, 0) becomes (1, 0, 0.4) / 1.077.
         """
         wide = np.empty((len(vectors), vectors.shape[1] + 1), np.float32)
         for row, vector in enumerate(vectors):
@@ -105,17 +105,17 @@ class Background:
         return wide
 
     def save(self, folder: Path) -> None:
-        """Write the background into the folder of a checkpoint, whole or not at all."""
+        """Write the background into a checkpoint's folder, atomically."""
         facts = {"neighbours": str(self.neighbours), "gamma": repr(self.gamma)}
         with replacing(folder / BACKGROUND) as partial:
             save_file({"vectors": np.ascontiguousarray(self.vectors)}, partial, facts)
 
     @classmethod
     def load(cls, folder: Path) -> "Background | None":
-        """Read the background in the folder of a checkpoint; None where it has none.
+        """Read the background in a checkpoint's folder; None where there is none.
 
         Raises:
-            EncoderError: its file is broken.
+            EncoderError: the background's file is broken.
         """
         path = folder / BACKGROUND
         if not path.is_file():
@@ -130,19 +130,19 @@ class Background:
 
 
 class NormalisedEncoder:
-    """An encoder whose vectors have one more number, by which a background normalises similarities.
+    """An encoder whose vectors have an additional number, by which a background normalises similarities.
 
     Attributes:
         name: what the user calls it.
-        fingerprint: SHA-256 of that of the encoder and of the background.
+        fingerprint: SHA-256 of the encoder's fingerprint and the background.
         dimension: numbers of a vector, one more than the encoder's.
     """
 
     def __init__(self, encoder: BatchEncoder, background: Background) -> None:
-        """Take both.
+        """Combine an encoder and a background.
 
         Raises:
-            EncoderError: the background is of vectors of another length.
+            EncoderError: the background's vectors have another length than the encoder's.
         """
         if background.vectors.shape[1] != encoder.dimension:
             raise EncoderError(
@@ -160,7 +160,7 @@ class NormalisedEncoder:
 
     @batch.setter
     def batch(self, batch: int) -> None:
-        self._encoder = copy(self._encoder)  # whoever else has it keeps its batch
+        self._encoder = copy(self._encoder)  # other users of the encoder keep their batch
         self._encoder.batch = batch
 
     @property

@@ -1,4 +1,4 @@
-"""How many images an encoder takes in one pass: what is set, and what is fastest on this machine."""
+"""How many images an encoder takes in one pass: set by the user, or the fastest on this machine."""
 
 import io
 import time
@@ -10,17 +10,17 @@ from neardup.encode.devices import one_core_a_thread
 from neardup.encode.protocol import BATCH, BatchEncoder, Encoder
 
 BATCHES = (BATCH, 32, 64, 8, 4)
-"""Numbers of images in one pass that are tried, in this order, the default first."""
+"""Numbers of images per pass to try, in this order, the default first."""
 SECONDS = 3.0
-"""Time that the trial may take, in seconds: a start of the program is not to be felt."""
+"""Seconds that the trial may take, so that the program's start does not feel slow."""
 GAIN = 1.05
-"""How many times as fast as `BATCH` another batch must be to be taken: less is noise."""
+"""Least speed of another batch, as a multiple of that of `BATCH`, for it to be chosen: a smaller gain is noise."""
 ROUNDS = 4
-"""Passes of each batch at most; the best of four is steady."""
+"""Most passes of each batch: the best of four is a stable figure."""
 
 
 def with_batch(encoder: Encoder, batch: int) -> Encoder:
-    """An encoder that shares everything with another but takes so many images in one pass, if it lets that be set."""
+    """Copy an encoder, sharing all its parts, with `batch` images per pass, if the encoder allows that to be set."""
     if not isinstance(encoder, BatchEncoder):
         return encoder
     other = copy(encoder)
@@ -29,9 +29,9 @@ def with_batch(encoder: Encoder, batch: int) -> Encoder:
 
 
 def fastest_batch(encoder: BatchEncoder) -> int:
-    """The batch with which an encoder is fastest on this machine, found in about 3 seconds or less.
+    """Find the batch with which an encoder is fastest on this machine, in at most about 3 seconds.
 
-    It is 16 unless another one is clearly faster, each by its best pass, so that noise decides little.
+    It is 16 unless another one is clearly faster; each is judged by its best pass, so that noise matters little.
     """
     original_batch, end = encoder.batch, time.perf_counter() + SECONDS
     black = encoder.read(_black())
@@ -53,7 +53,7 @@ def fastest_batch(encoder: BatchEncoder) -> int:
 
 
 def _black() -> bytes:
-    """A black picture as a PNG file: what a picture shows does not change how long it takes."""
+    """Make a black picture as a PNG file: encoding takes as long whatever a picture shows."""
     file = io.BytesIO()
     Image.new("RGB", (224, 224)).save(file, "PNG")
     return file.getvalue()

@@ -1,7 +1,7 @@
-"""A folder of any number of photos and their vectors: listed, and encoded shard by shard, by as many workers as needed.
+"""A folder of any number of photos and their vectors, encoded shard by shard by any number of workers.
 
-What a worker is told is small and plain, and what it makes goes to the store: nothing large passes through a scheduler.
-Memory grows with the number of photos by the 24 bytes that tell the known files and contents from the new.
+A worker's inputs are small and its results go to the store, so that nothing large passes through a scheduler. Memory
+grows by 24 bytes per photo, which tell known files and contents from new ones.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,28 +36,28 @@ from neardup.images import MAX_PIXELS
 from neardup.settings.schema import Dtype, PrepareSettings
 
 SHARD = 1024
-"""Photos in one file of the store, and in one task, where nothing else is set: what a kill may cost."""
+"""Default number of photos in one file of the store and in one task: the most work that a kill may cost."""
 LISTED = 4096
-"""Files that are looked up among the known ones at once: enough that the look-up costs little beside the listing."""
+"""Files that are looked up among the known ones at once: enough for the look-up to cost little beside the listing."""
 MEASURED = 1000
-"""Photos of a folder from which on a new store looks for the fastest batch: fewer are encoded before that pays."""
+"""Photos in a folder from which a new store looks for the fastest batch: with fewer, the trial does not pay."""
 
 
 @dataclass(frozen=True)
 class Collection:
-    """Photos of a folder, their vectors in a store, and what encodes them.
+    """The photos of a folder, the store of their vectors, and the encoder.
 
     Attributes:
-        folder: of the photos, the same path for every worker; it is only read.
+        folder: folder of the photos, the same path for every worker; it is only read.
         store: folder or URL of the vectors, the same for every worker.
-        encoder: what `load_encoder` takes.
+        encoder: name or path of the encoder, as `load_encoder` takes it.
         device: `auto`, `cpu` or `cuda`.
-        precision: of the encoder.
-        fingerprint: of the encoder; every worker's must be the same.
+        precision: number format that the encoder computes in.
+        fingerprint: fingerprint of the encoder, which must be the same for every worker.
         batch: photos in one pass of the encoder.
         max_pixels: larger images are refused.
         photos: globs, relative to the folder, of the files that are photographs.
-        pages: globs of files that are none, although one of `photos` names them.
+        pages: globs of files that are not photographs, although one of `photos` matches them.
     """
 
     folder: Path
@@ -73,7 +73,7 @@ class Collection:
 
     @cached_property
     def vectors(self) -> Store:
-        """Where the encoder's tables lie."""
+        """The store of the encoder's tables."""
         return Store(self.store).under(self.fingerprint)
 
     @property
@@ -92,14 +92,14 @@ def open_collection(
     precision: Dtype,
     settings: PrepareSettings = PrepareSettings(),  # noqa: B008 - frozen
 ) -> Collection:
-    """Load the encoder, to know its fingerprint, and open its part of the store.
+    """Load the encoder, to learn its fingerprint, and open its part of the store.
 
     Args:
-        folder: of the photos.
+        folder: folder of the photos.
         store: folder or URL of the vectors.
-        encoder: what `load_encoder` takes.
+        encoder: name or path of the encoder, as `load_encoder` takes it.
         device: `auto`, `cpu` or `cuda`.
-        precision: of the encoder.
+        precision: number format that the encoder computes in.
         settings: which files are photographs, as `settings_of_folder` reads them.
 
     Raises:
@@ -128,11 +128,11 @@ def open_collection(
 
 @dataclass(frozen=True)
 class Present:
-    """What a walk through a folder found.
+    """The result of a walk through a folder.
 
     Attributes:
-        marks: int64 (n,), ordered, of all its photos.
-        skipped: folders that cannot be listed, and entries with the name of a photo that cannot be used.
+        marks: int64 (n,), marks of all its photos, sorted.
+        skipped: folders that cannot be listed, and entries that have a photo's name but cannot be used.
     """
 
     marks: Ints
@@ -140,7 +140,7 @@ class Present:
 
 
 def present(collection: Collection) -> Present:
-    """Walk through the folder once."""
+    """Walk through the folder once and collect the marks of its photos."""
     skipped: list[Skipped] = []
     marks = np.unique(np.concatenate([marks for marks, _ in _listed(collection, skipped.append)]))
     chosen = (item for item in skipped if item.is_folder or is_chosen(item.path, collection.photos, collection.pages))
@@ -148,14 +148,14 @@ def present(collection: Collection) -> Present:
 
 
 def known(collection: Collection) -> Ints:
-    """The marks of all files that need not be read again, int64 (n,), ordered."""
+    """Read the marks of all files that need not be read again, int64 (n,), sorted."""
     return known_files(collection.vectors, collection.max_pixels)
 
 
 def unreadable(collection: Collection, present: Present) -> dict[str, str]:
-    """Why each file that is there cannot be read: path → reason, ordered, of files that did not change since.
+    """Collect the unreadable files that exist and have not changed since: path → reason, sorted.
 
-    Folders that cannot be listed, and files whose name cannot be used, are among them.
+    Folders that cannot be listed and files whose name cannot be used are among them.
     """
     reasons = {skipped.path: skipped.reason for skipped in present.skipped}
     table = unreadable_files(collection.vectors, collection.max_pixels)
@@ -166,7 +166,7 @@ def unreadable(collection: Collection, present: Present) -> dict[str, str]:
 
 
 def new_shards(collection: Collection, known: Ints, size: int = SHARD) -> Iterator[tuple[str, ...]]:
-    """Paths of photos that are new or have changed, in shards of `size`, the last one smaller."""
+    """Yield the paths of photos that are new or have changed, in shards of `size`; the last one may be smaller."""
     waiting: list[str] = []
     for marks, paths in _listed(collection):
         waiting += [path for path, old in zip(paths, among(marks, known), strict=True) if not old]
@@ -178,7 +178,7 @@ def new_shards(collection: Collection, known: Ints, size: int = SHARD) -> Iterat
 
 
 def _listed(collection: Collection, on_skip: OnSkip = ignore) -> Iterator[tuple[Ints, list[str]]]:
-    """Marks and paths of the folder's photos, some thousands at a time; `on_skip` is told what cannot be looked at."""
+    """Yield marks and paths of the folder's photos, some thousands at a time; `on_skip` is called with the others."""
     marks: list[int] = []
     paths: list[str] = []
     for path in walk_images(collection.folder, on_skip):
@@ -199,10 +199,10 @@ def _listed(collection: Collection, on_skip: OnSkip = ignore) -> Iterator[tuple[
 
 
 def encode_shard(collection: Collection, paths: Sequence[str]) -> Encoded:
-    """Encode what is new among the photos of one shard; what cannot be read is written down with its reason.
+    """Encode the new contents among the photos of one shard, and record unreadable files with their reasons.
 
     Raises:
-        EncoderError: this worker's encoder is another one than the collection's.
+        EncoderError: this worker's encoder differs from the collection's.
     """
     encoder = loaded_encoder(collection.encoder, collection.device, collection.precision)
     if encoder.fingerprint != collection.fingerprint:
@@ -219,10 +219,10 @@ class Files:
     """The photos of a folder that have a vector, each with its content; 16 bytes a photo.
 
     Attributes:
-        store: where the tables lie.
+        store: store of the tables.
         contents: int64 (n,), key of each file's content, as `content_keys` gives it.
         tables: names of the tables that list them.
-        places: int64 (n,), where each is listed, its row counted over all tables.
+        places: int64 (n,), row of each file, counted over all tables.
         starts: int64 (len(tables) + 1,), the first row of each table, and the end.
     """
 
@@ -233,15 +233,15 @@ class Files:
     starts: Ints
 
     def paths(self, chosen: Ints) -> list[str]:
-        """The paths of some files, relative to the folder."""
+        """Read the paths of some files, relative to the folder."""
         return self._column("path", chosen)
 
     def photos(self, chosen: Ints) -> list[str]:
-        """The SHA-256 of the contents of some files."""
+        """Read the SHA-256 of the contents of some files."""
         return self._column("photo", chosen)
 
     def _column(self, name: str, chosen: Ints) -> list[str]:
-        """What a column of the tables says of some files."""
+        """Read a column of the tables for some files."""
         places = self.places[chosen]
         order = np.argsort(places, kind="stable")
         ends = np.searchsorted(places[order], self.starts)
@@ -255,11 +255,11 @@ class Files:
 
 
 def encoded_photos(collection: Collection, present: Ints) -> Files:
-    """The files that are there as they were encoded.
+    """Find the files that exist and are unchanged since they were encoded.
 
     Args:
-        collection: whose files.
-        present: marks of the files that are there, ordered.
+        collection: the collection of the files.
+        present: marks of the files that exist, sorted.
     """
     store = collection.vectors
     names = list[str]()

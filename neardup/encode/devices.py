@@ -1,6 +1,6 @@
-"""Where an encoder computes, and in which numbers: what a device has is asked here alone.
+"""Where an encoder computes and in which number format; only this module asks what a device can do.
 
-torch is imported by what needs it: seconds that a search by ONNX Runtime need not wait.
+torch is imported only where it is needed, which saves a search by ONNX Runtime seconds.
 """
 
 import os
@@ -26,36 +26,36 @@ T = TypeVar("T")
 
 
 def torch_dtype(dtype: "Dtype") -> "torch.dtype | None":
-    """The number format as torch names it; None for int8, which ONNX Runtime computes."""
+    """Convert a number format to torch's; None for int8, which ONNX Runtime computes."""
     import torch  # noqa: PLC0415 - see above
 
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}.get(dtype)
 
 
 def without_torch(device: str, dtype: "Dtype") -> bool:
-    """Whether an encoder in that number format is to compute on the CPU, in float32; torch is not asked for it.
+    """Whether an encoder is to compute on the CPU in float32, which is found without importing torch.
 
-    `auto` is the CPU where there is no CUDA driver; Apple's graphics compute only where `mps` is asked for.
+    `auto` means the CPU where there is no CUDA driver; an Apple GPU is used only if `mps` is asked for.
     """
     return dtype == "fp32" and (device == "cpu" or (device == "auto" and find_library("cuda") is None))
 
 
 class ProcessSetting(Generic[T]):
-    """A setting of the whole process that runs in several threads may need at once, as a context.
+    """A context for a process-wide setting that runs in several threads may need at once.
 
-    The first one to enter changes it, the last one to leave puts it back; runs that overlap would otherwise take each
-    other's setting for the one to put back.
+    The first to enter changes the setting, the last to leave restores it; otherwise overlapping runs would restore each
+    other's setting instead of the original.
     """
 
     def __init__(self, change: Callable[[], AbstractContextManager[T]]) -> None:
-        """Take the context that changes the setting; it is entered by nobody else."""
+        """Store the context that changes the setting; nothing else may enter it."""
         self._change, self._changed = change, ExitStack()
         self._lock, self._users = Lock(), 0
         update_wrapper(self, change)
 
     @contextmanager
     def __call__(self) -> Iterator[T]:
-        """Yield what the context yielded to the first one to enter."""
+        """Enter the setting; yields what the context yielded to the first to enter."""
         with self._lock:
             if not self._users:
                 self._value = self._changed.enter_context(self._change())
@@ -72,9 +72,9 @@ class ProcessSetting(Generic[T]):
 @ProcessSetting
 @contextmanager
 def one_core_a_thread() -> Iterator[tuple[int, Callable[[], None]]]:
-    """Let each thread that encodes compute on one core: yields how many threads, and what each calls first.
+    """Let each encoding thread compute on one core: yields the number of threads, and a function that each calls first.
 
-    torch has threads of its own where it is loaded; that setting is put back in the end.
+    If torch is loaded, its own number of threads is restored in the end.
     """
     torch = sys.modules.get("torch")
     if torch is None:
@@ -84,11 +84,11 @@ def one_core_a_thread() -> Iterator[tuple[int, Callable[[], None]]]:
     try:
         yield threads, lambda: torch.set_num_threads(1)
     finally:
-        torch.set_num_threads(threads)  # with MKL, the 1 that one thread has set holds in all
+        torch.set_num_threads(threads)  # with MKL, the 1 that a thread has set holds in all
 
 
 def _cores() -> int:
-    """The threads that OMP_NUM_THREADS allows, of a list the first number; else the cores that this process may use."""
+    """Threads that OMP_NUM_THREADS allows (of a list, its first number), else the cores that this process may use."""
     allowed = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     if allowed.isdecimal() and int(allowed):
         return int(allowed)
@@ -98,7 +98,7 @@ def _cores() -> int:
 @ProcessSetting
 @contextmanager
 def no_threads_of_libraries() -> Iterator[None]:
-    """Keep OpenCV and NumPy from starting threads of their own below ours, whose work comes in small pieces."""
+    """Keep OpenCV and NumPy from starting their own threads inside ours, whose work comes in small pieces."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -109,14 +109,14 @@ def no_threads_of_libraries() -> Iterator[None]:
 
 
 def cpu_has_bf16() -> bool:
-    """Whether the CPU computes in bf16; where it does not, torch takes five to ten times as long as in fp32."""
+    """Whether the CPU computes in bf16; if not, torch takes five to ten times as long as in fp32."""
     import torch  # noqa: PLC0415 - see above
 
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 - torch's own compiler asks so
 
 
 def pick_device(device: str, dtype: "Dtype" = "fp32") -> str:
-    """The device to compute on; `auto` is the CUDA GPU if there is one and it computes in that number format.
+    """Choose the device; `auto` is the CUDA GPU if there is one and it computes in the number format, else the CPU.
 
     Raises:
         EncoderError: a GPU was asked for and there is none, or the device does not compute in that number format.

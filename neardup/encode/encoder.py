@@ -1,4 +1,4 @@
-"""Encoders by name: what is there, and what the rest of neardup takes of them."""
+"""Encoders by name: loading and checking them, and the names that the rest of neardup imports."""
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -35,30 +35,30 @@ def load_encoder(
     compiled: bool = False,
     onnx: Mapping[str, Any] | None = None,
 ) -> BatchEncoder:
-    """Load an encoder of images; of a checkpoint only what sees is kept.
+    """Load an encoder of images; of a checkpoint, only the vision part is kept.
 
     Args:
         name: `builtin:tiny`; `sscd`, Meta's model for copies of photographs, which is fetched once; a hub id such as
             `openai/clip-vit-base-patch32` or `facebook/dinov2-small`; a folder with a checkpoint of CLIP, SigLIP,
-            DINOv2, ViT, timm or a dual encoder of these; a TorchScript file (`.pt`); or an ONNX file (`.onnx`). What
-            the vector of each kind is, the classes of `neardup.encode.kinds` say; where `background.safetensors` lies
-            in the checkpoint, it is normalised as `neardup.encode.background` says. On the CPU, in fp32, an ONNX file
-            and a checkpoint with a graph beside it, as `builtin:tiny` has, are computed by ONNX Runtime, without torch.
+            DINOv2, ViT, timm or a dual encoder of these; a TorchScript file (`.pt`); or an ONNX file (`.onnx`). The
+            classes of `neardup.encode.kinds` describe each kind's vector; if the checkpoint holds
+            `background.safetensors`, similarities are normalised as described in `neardup.encode.background`. On the
+            CPU, in fp32, ONNX files and checkpoints with a graph, such as `builtin:tiny`, are computed by ONNX Runtime
+            without torch.
         device: `auto`, `cpu`, `cuda`, `mps`.
         dtype: number format of the computation; `int8` on CPUs, `fp16` on GPUs, `bf16` on GPUs and on CPUs that have
-            AVX512-BF16 or AMX. Measured for ViT-B/32 on one core with AVX512-BF16: 10.1 photos/s, in bf16 19.3, in int8
-            27.2.
-        compiled: compile the layers by torch.compile in the first pass, which then takes 5 to 30 seconds; those of a
-            convolutional network or a TorchScript file are not. Measured on
-            one core with AVX512-BF16, for `builtin:tiny` and for ViT-B/32: in fp32 1.19 and 1.16 times as fast, the
-            same vectors but for 5e-7; in bf16 slower, 0.82 and 0.88 times, with a cosine of 0.9998 to the vectors
-            that were not compiled. int8 is not compiled.
-        onnx: of an ONNX file, what it does not say itself, or wrongly: `layout` (`nchw` or `nhwc`), `size` (height,
-            width), `mean` and `std` (three numbers each, of levels 0 to 1).
+            AVX512-BF16 or AMX. Measured for ViT-B/32 on one core with AVX512-BF16: 10.1 photos/s in fp32, 19.3 in bf16,
+            27.2 in int8.
+        compiled: compile the layers by torch.compile in the first pass, which then takes 5 to 30 seconds; convolutional
+            networks, TorchScript files and int8 are not compiled. Measured on one core with AVX512-BF16, for
+            `builtin:tiny` and for ViT-B/32: in fp32 1.19 and 1.16 times as fast, with the same vectors to within 5e-7;
+            in bf16 slower, 0.82 and 0.88 times as fast, at a cosine of 0.9998 to vectors without compilation.
+        onnx: for an ONNX file, what it lacks or gets wrong: `layout` (`nchw` or `nhwc`), `size` (height, width), `mean`
+            and `std` (three numbers each, of levels 0 to 1).
 
     Raises:
-        EncoderError: there is no such checkpoint, it is of no kind that is known, it has no safetensors weights, or the
-            device cannot compute in that number format.
+        EncoderError: there is no such checkpoint, its kind is unknown, it has no safetensors weights, or the device
+            cannot compute in the number format.
     """
     if is_onnx(name):
         encoder: BatchEncoder = _of_onnx_file(name, device, dtype, onnx)
@@ -73,9 +73,9 @@ def load_encoder(
 
 
 def loaded_encoder(name: str, device: str = "auto", dtype: "Dtype" = "fp32") -> BatchEncoder:
-    """An encoder as `load_encoder` gives it, loaded once a process, and anew where a file of its checkpoint changed.
+    """Load an encoder as `load_encoder` does, once per process, and again if a file of its checkpoint changed.
 
-    A run whose steps all ask for it, and the check before it, share what was loaded last.
+    All steps of a run, and the check before it, share the encoder that was loaded last.
     """
     path = checkpoint_folder(name)
     files: Iterable[Path] = path.iterdir() if path.is_dir() else (path, path.with_name(PREPARATION))
@@ -85,12 +85,12 @@ def loaded_encoder(name: str, device: str = "auto", dtype: "Dtype" = "fp32") -> 
 
 @lru_cache(maxsize=1)
 def _loaded(name: str, device: str, dtype: "Dtype", _files: frozenset[tuple[str, int, int]]) -> BatchEncoder:
-    """The encoder that was loaded last; `_files` are path, time of change and size of the files of its checkpoint."""
+    """Load an encoder, or reuse the last one; `_files` are path, mtime and size of each file of its checkpoint."""
     return load_encoder(name, device, dtype)
 
 
 def _of_onnx_file(name: str, device: str, dtype: "Dtype", onnx: Mapping[str, Any] | None) -> OnnxEncoder:
-    """The encoder in an ONNX file, as it was exported or in int8; arguments and errors as in `load_encoder`."""
+    """Load the encoder in an ONNX file, as exported or in int8; arguments and errors as in `load_encoder`."""
     if device not in {"auto", "cpu"}:
         raise EncoderError(f"{name} is an ONNX file, which the CPU computes: leave --device out")
     if dtype not in {"fp32", "int8"}:
@@ -106,9 +106,9 @@ def _of_onnx_file(name: str, device: str, dtype: "Dtype", onnx: Mapping[str, Any
 
 
 def check_encoder(name: str) -> None:
-    """Refuse, before an experiment begins, an encoder that cannot be loaded whole; errors as in `load_encoder`.
+    """Raise an error, before an experiment begins, if an encoder cannot be loaded whole; errors as in `load_encoder`.
 
-    The shipped encoder needs no check, and an ONNX file has nothing but what sees.
+    The shipped encoder needs no check, and an ONNX file has only a vision part.
     """
     if is_onnx(name):
         load_onnx(name)
@@ -119,7 +119,7 @@ def check_encoder(name: str) -> None:
 
 
 def objectives_of(name: str) -> frozenset[str]:
-    """What a model can be trained by: `captions` if it reads text, `copies` but for an ONNX file.
+    """List the objectives that a model can be trained with: `captions` if it reads text, `copies` unless an ONNX file.
 
     Errors are those of `load_encoder`.
     """
@@ -133,7 +133,7 @@ def objectives_of(name: str) -> frozenset[str]:
 
 
 def limits_of(name: str) -> str:
-    """What an experiment leaves out with an encoder, in words; or nothing; errors as in `load_encoder`."""
+    """Say what an experiment leaves out with an encoder, or nothing; errors as in `load_encoder`."""
     can = objectives_of(name)
     if not can:
         return "the encoder is an ONNX file, which cannot be trained: it is measured as it is"

@@ -1,8 +1,8 @@
-"""From files to vectors: a thread for each core, which reads a batch and then encodes it, itself on one core.
+"""Encode files with a thread for each core, which reads a batch and then encodes it on one core.
 
-Measured for ViT-B/32 and scans of 3000 × 2000 on two cores: 17.0 photos/s in this way; 14.6 where two threads read for
-a model that has both cores, and 13.8 where nothing is read while photos are encoded. The vectors are the same to the
-last bit.
+Measured for ViT-B/32 and scans of 3000 × 2000 on two cores: 17.0 photos/s in this way, 14.6 with two threads reading
+for a model that computes on both cores, and 13.8 without reading during encoding. The vectors are the same to the last
+bit.
 """
 
 from collections import deque
@@ -18,21 +18,21 @@ from neardup.errors import UnreadableImageError
 from neardup.images import MAX_PIXELS
 
 Source = Path | bytes
-"""An image file, or what is in it."""
+"""An image file's path, or its bytes."""
 Result = tuple[int, Vectors | UnreadableImageError]
-"""The row of a source, and its vector or why it has none."""
+"""The row of a source, and its vector or the reason why it has none."""
 
 
 def encode_files(encoder: Encoder, sources: Iterable[Source], max_pixels: int = MAX_PIXELS) -> Iterator[Result]:
-    """Encode image files, however many: one batch for each core is held, and one more.
+    """Encode any number of image files, with one batch per core, and one more, in memory.
 
     Args:
-        encoder: what encodes; its `batch` sources in order are one pass, 16 where it has none.
-        sources: files or their bytes; drawn as they are needed, by the thread that draws the results.
+        encoder: the encoder; each `batch` consecutive sources are one pass, or 16 if it has no `batch`.
+        sources: files or their bytes; consumed as needed, in the thread that consumes the results.
         max_pixels: larger images are refused.
 
     Yields:
-        For each source, in order, its row and its vector, float32 (d,), of unit length; or why it is no image.
+        For each source, in order, its row, and its unit vector, float32 (d,), or the error if it is not an image.
     """
     remaining, waiting = iter(sources), deque[Future[list[Result]]]()
     row, batch = 0, getattr(encoder, "batch", BATCH)

@@ -1,4 +1,4 @@
-"""The vision tower of a checkpoint as an ONNX graph without weights, made once by whoever has torch."""
+"""Write the vision tower of a checkpoint as an ONNX graph without weights; this needs torch, using it does not."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,37 +11,37 @@ from neardup.encode.onnx import bears_on_vectors
 from neardup.stages import replacing
 
 SMALL = 64
-"""Numbers of the largest constant that others are computed from when a graph is written; weights have more."""
+"""Most numbers in a constant that is folded when a graph is written; weights have more."""
 VectorsOf = Callable[[Any, Tensor], Tensor]
-"""Gives the vectors, (n, d), of normalised pixels, (n, 3, height, width), by a model."""
+"""Function from a model and normalised pixels, (n, 3, height, width), to vectors, (n, d)."""
 
 
 class Exported(nn.Module):
-    """A model that takes and gives one tensor, as the exporter wants it."""
+    """A model from one tensor to one tensor, as the exporter needs it."""
 
     def __init__(self, tower: nn.Module, vectors_of: VectorsOf) -> None:
-        """Take a model, and what computes its vectors."""
+        """Combine a model and the function that computes its vectors."""
         super().__init__()
         self.tower, self.vectors_of = tower, vectors_of
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Vectors, (n, d), of normalised pixels, (n, 3, height, width)."""
+        """Compute vectors, (n, d), of normalised pixels, (n, 3, height, width)."""
         return self.vectors_of(self.tower, pixels)
 
 
 def write_graph(tower: nn.Module, vectors_of: VectorsOf, shape: Sequence[int], path: Path) -> None:
-    """Write the graph of a vision tower; its weights are left out and come from the checkpoint, by name.
+    """Write the graph of a vision tower without its weights, which come from the checkpoint by name.
 
     Args:
-        tower: in float32, on the CPU.
-        vectors_of: gives its vectors.
-        shape: of a prepared photo, (3, height, width).
+        tower: the vision tower in float32, on the CPU.
+        vectors_of: function that computes its vectors.
+        shape: shape of a prepared photo, (3, height, width).
         path: the file.
     """
     from onnx import TensorProto  # noqa: PLC0415 - an optional dependency
     from onnxscript import optimizer  # noqa: PLC0415 - an optional dependency
 
-    images = torch.zeros(2, *shape)  # of a batch of one the exporter concludes that every batch has one
+    images = torch.zeros(2, *shape)  # from a batch of one, the exporter infers that every batch is
     program: Any = torch.onnx.export(
         Exported(tower, vectors_of).eval(),
         (images,),
@@ -51,8 +51,8 @@ def write_graph(tower: nn.Module, vectors_of: VectorsOf, shape: Sequence[int], p
         verbose=False,
         optimize=False,  # it would fold batch norms into weights that no checkpoint has
     )
-    # Of what bears no weights nothing is left to compute, so that ONNX Runtime fuses convolution, batch norm and
-    # activation when it reads the weights: measured for EfficientNet-Lite0, 11 ms a photo instead of 33.
+    # Constants without weights are folded, so that ONNX Runtime fuses convolution, batch norm and activation when it
+    # reads the weights: measured for EfficientNet-Lite0, 11 ms a photo instead of 33.
     optimizer.inline(program.model)
     optimizer.fold_constants(program.model, onnx_shape_inference=True, input_size_limit=SMALL)
     optimizer.remove_unused_nodes(program.model)
@@ -67,7 +67,7 @@ def write_graph(tower: nn.Module, vectors_of: VectorsOf, shape: Sequence[int], p
     for node in model.graph.node:
         node.input[:] = [weights.get(name, name) for name in node.input]
     for part in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
-        part.ClearField("metadata_props")  # they say where in the source the exporter found each operation
+        part.ClearField("metadata_props")  # where in the source the exporter found each operation
     model.graph.ClearField("value_info")
     with replacing(path) as partial:
         partial.write_bytes(model.SerializeToString(deterministic=True))

@@ -1,4 +1,4 @@
-"""Where the name of a model leads: to the checkpoint that neardup ships, to a folder, or to the model hub."""
+"""Load models by name: the checkpoint that neardup ships, a folder, or an id of the model hub."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -24,34 +24,34 @@ transformers.logging.disable_progress_bar()
 logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 FOLDER = Path(constants.HF_HOME) / "neardup"
-"""Where quantised towers and what is fetched by us are kept; each file can be deleted at any time."""
+"""Cache folder of quantised towers and of files that neardup downloads; each can be deleted at any time."""
 TIMEOUT = 10
-"""Seconds in which the hub must answer; its own client would go on trying for minutes."""
+"""Seconds in which the hub must answer: its own client would retry for minutes."""
 
 KNOWN = "CLIP, SigLIP (also SigLIP 2 of one resolution), DINOv2, ViT, a timm model, or a dual encoder of these"
-"""The models that neardup can load, for the sentence that refuses another one."""
+"""The models that neardup can load, for the sentence of an error."""
 POOLER = "pooler."
-"""What the names of the weights begin with that a checkpoint of a vision model may lack: many were trained without."""
+"""Prefix of the weights that a vision model's checkpoint may lack, as many were trained without a pooler."""
 
 BROKEN = (OSError, ValueError, RuntimeError, KeyError, ImportError, TypeError, AttributeError)
-"""What transformers raises of a checkpoint that is not as it wrote it; it has no class of its own for it."""
+"""Errors that transformers raises for a broken checkpoint: it has no class of its own for that."""
 
 Parts = Sequence[Any]
-"""Classes of transformers that load a checkpoint: that of the model first, then those that prepare its inputs."""
+"""Classes of transformers that load a checkpoint: the model's first, then those that prepare its inputs."""
 
 
 def load_checkpoint(name: str, kinds: Mapping[str, Parts]) -> tuple[str, list[Any]]:
-    """Load a model and what prepares its inputs, in float32; the network is asked only for what is not here.
+    """Load a model in float32, and what prepares its inputs; only files that are not on this machine are downloaded.
 
     Args:
         name: `builtin:tiny`, a hub id such as `openai/clip-vit-base-patch32`, or a folder that `save_pretrained` wrote.
         kinds: `model_type` of a checkpoint's config.json → the classes that load it.
 
     Returns:
-        The model's kind, and an instance of each of its classes.
+        The model's kind, and an instance of each of the kind's classes.
 
     Raises:
-        EncoderError: there is no such checkpoint, it is of no such kind, lacks weights, or has no safetensors weights.
+        EncoderError: there is no such checkpoint, its kind is not among `kinds`, or it lacks safetensors weights.
     """
     if name == BUILTIN:
         return _loaded(str(CHECKPOINT), kinds, local=True)
@@ -62,14 +62,14 @@ def load_checkpoint(name: str, kinds: Mapping[str, Parts]) -> tuple[str, list[An
     try:
         return _loaded(name, kinds, local=True)  # a model that is in the cache needs no network
     except EncoderError as fault:
-        # Of a model that is here, but broken, its fault says more than that the hub is away.
+        # For a model that is here but broken, its fault says more than an unreachable hub.
         here = isinstance(try_to_load_from_cache(name, "config.json"), str)
         _reach_hub(name, fault if here else None)
         return _loaded(name, kinds, local=False)
 
 
 def _is_folder(name: str) -> bool:
-    """Whether a name is a folder's; otherwise it is an id of the hub."""
+    """Whether a name is a folder of this machine; otherwise it is an id of the hub."""
     if Path(name).is_dir():
         if not (Path(name) / "config.json").is_file():
             raise EncoderError(f"the folder {name} holds no config.json: name a folder that save_pretrained wrote")
@@ -88,7 +88,7 @@ def _is_folder(name: str) -> bool:
 
 
 def _loaded(name: str, kinds: Mapping[str, Parts], *, local: bool) -> tuple[str, list[Any]]:
-    """A checkpoint's kind and parts, from this machine alone if `local`."""
+    """Load a checkpoint's kind and parts, from this machine alone if `local`."""
     try:
         kind = AutoConfig.from_pretrained(name, local_files_only=local).model_type
         if kind not in kinds:
@@ -98,7 +98,7 @@ def _loaded(name: str, kinds: Mapping[str, Parts], *, local: bool) -> tuple[str,
         loaded, report = model.from_pretrained(name, **arguments, output_loading_info=True)
         missing = sorted(report["missing_keys"])
         if missing and all(key.startswith(POOLER) for key in missing):
-            loaded.pooler = None  # its weights would be drawn at random
+            loaded.pooler = None  # its weights would be random
         elif missing:
             raise EncoderError(f"{name} lacks the weights {missing[:3]}: it is not the whole of a {kind} model")
         return kind, [loaded.eval(), *(other.from_pretrained(name, local_files_only=local) for other in others)]
@@ -109,7 +109,7 @@ def _loaded(name: str, kinds: Mapping[str, Parts], *, local: bool) -> tuple[str,
 
 
 def _fault_of(name: str, error: Exception) -> str:
-    """The sentence for what transformers raised when it loaded a checkpoint: what is wrong and what to do."""
+    """Turn an error of transformers' loading into a sentence: what is wrong and what to do."""
     text = str(error)
     if isinstance(error, SafetensorError) or "ignore_mismatched_sizes" in text:
         reason = "other shapes than its config.json says" if "mismatched" in text else reason_of(error)
@@ -132,7 +132,7 @@ def _fault_of(name: str, error: Exception) -> str:
 
 
 def _advice(name: str) -> str:
-    """What the user can do about a checkpoint that cannot be loaded."""
+    """Say what the user can do about a checkpoint that cannot be loaded."""
     if Path(name).is_dir():
         return "save model, image processor and tokenizer there with save_pretrained"
     return (
@@ -142,7 +142,7 @@ def _advice(name: str) -> str:
 
 
 def _closed(name: str) -> str:
-    """The sentence for a model that the hub keeps from us; it answers the same of one that does not exist."""
+    """Make the sentence for a model that the hub denies; it gives the same answer for one that does not exist."""
     token = "the token that is set may not read it" if get_token() else "no token is set"
     return (
         f"the model hub does not give {name} to this machine: it is private or gated, or there is none of that name, "
@@ -151,11 +151,11 @@ def _closed(name: str) -> str:
 
 
 def _reach_hub(name: str, fault: EncoderError | None) -> None:
-    """Fail in seconds where the hub is away, has no such model, or keeps it from us.
+    """Raise an error within seconds if the hub is unreachable, has no such model, or denies it.
 
     Args:
         name: id of the model.
-        fault: of the copy on this machine, raised where there is one and the hub is away.
+        fault: error of the copy on this machine, if any, to be raised if the hub is unreachable.
     """
     if constants.HF_HUB_OFFLINE:
         raise fault or EncoderError(f"{name} is not on this machine and HF_HUB_OFFLINE is set; {_advice(name)}")

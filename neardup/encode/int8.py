@@ -1,12 +1,12 @@
-"""Encoders in 8-bit integers, by ONNX Runtime: quantised once a machine, then read from where models are kept.
+"""Encoders in 8-bit integers, by ONNX Runtime: quantised once per machine, then read from the cache.
 
-Weights take 7 of the 8 bits. A CPU that has AVX2 but no VNNI adds two products in 16 bits, which weights of 8 overflow:
-measured there for `builtin:tiny`, the least cosine to float32 was 0.908 with 8 bits and is 0.997 with 7.
+Weights take 7 of the 8 bits. A CPU with AVX2 but without VNNI adds two products in 16 bits, which weights of 8 bits
+overflow: measured there for `builtin:tiny`, the least cosine to float32 is 0.908 with 8 bits and 0.997 with 7.
 
-A transformer's activations are quantised as they come. A convolutional network's are quantised by scales that were
-measured beforehand, for as they come it is neither near nor fast: for EfficientNet-Lite0 with ImageNet's weights and
-160 pixels a side, on one core with VNNI, the mean cosine to float32 was 0.66 at 64 ms a photo, and is 0.98 at 3 ms;
-torch takes 24 ms in float32.
+A transformer's activations are quantised dynamically. A convolutional network's are quantised statically, by scales
+measured beforehand, because dynamic quantisation is neither exact nor fast there: for EfficientNet-Lite0 with
+ImageNet's weights and 160 pixels a side, on one core with VNNI, the mean cosine to float32 is 0.66 at 64 ms a photo
+with dynamic scales, and 0.98 at 3 ms with static ones; torch takes 24 ms in float32.
 """
 
 import io
@@ -34,45 +34,47 @@ from neardup.stages import digest_of, replacing
 from neardup.words import reason_of
 
 BITS = 7
-"""Bits of a quantised weight; why not 8, the module's first lines say."""
+"""Bits of a quantised weight: with 8, CPUs without VNNI overflow (see the module's docstring)."""
 MEASURED = 16
-"""Pictures that the scales of a convolutional network are measured on."""
+"""Pictures on which the scales of a convolutional network are measured."""
 SIDE = 256
-"""Pixels of a side of those pictures."""
+"""Pixels of a side of the pictures on which scales are measured."""
 FLOAT_CONVOLUTIONS = 6
-"""First convolutions that stay in float32: for EfficientNet-Lite0 the mean cosine is 0.982 so, 0.963 with none of them,
-and the time the same."""
+"""First convolutions that stay in float32.
+
+For EfficientNet-Lite0, the mean cosine is 0.982 with 6 of them and 0.963 with none, in the same time.
+"""
 OPSET = 13
-"""Version of ONNX's operations from which on a weight may have a scale for each output."""
+"""Version of ONNX's operations from which a weight may have one scale per output."""
 ADVICE = "leave --precision out"
-"""What a user can do where a model cannot be computed in int8."""
+"""Advice to a user whose model cannot be computed in int8."""
 PRODUCTS = ("MatMul", "Gemm")
-"""Operations of ONNX that multiply by weights and are no convolutions."""
+"""Operations of ONNX, other than convolutions, that multiply by weights."""
 QUANTISED = ("QuantizeLinear", "DequantizeLinear", "Integer", "QLinear")
-"""What is in the names of the operations of a model that was quantised before."""
+"""Parts of the names of operations by which a model is recognised as quantised."""
 Ready = Callable[[Image.Image], Tensor]
-"""Prepares an RGB image for a model: float32 (1, 3, height, width), normalised."""
+"""Function that prepares an RGB image for a model: float32 (1, 3, height, width), normalised."""
 Feed = dict[str, npt.NDArray[Any]]
-"""What goes into a model for one picture: input → its value."""
+"""A model's inputs for one picture: name → value."""
 
 
 class Int8Tower:
     """A vision model whose weights and activations are int8.
 
-    A scale that is taken as activations come is that of a whole input, so that each photo is an input of its own: in a
-    batch its vector would depend on its company. Measured for ViT-B/32, photos a second on a core that has VNNI: 27.2
-    alone, 30.6 in batches of 16, 10.1 in float32; on one that has not: 13.9 alone, 7.5 in float32.
+    A dynamic scale holds for a whole input, so that photos are computed one by one: in a batch, a photo's vector would
+    depend on the others. Measured for ViT-B/32 in photos a second, on a core with VNNI: 27.2 one by one, 30.6 in
+    batches of 16, 10.1 in float32; on a core without: 13.9 one by one, 7.5 in float32.
     """
 
     def __init__(self, name: str, model: nn.Module, vectors_of: VectorsOf, ready: Ready, fingerprint: str) -> None:
-        """Quantise a vision model, or read what was quantised of it before.
+        """Quantise a vision model, or read the quantised model from the cache.
 
         Args:
             name: what the user calls it.
-            model: in float32.
-            vectors_of: gives its vectors.
-            ready: prepares a picture for it.
-            fingerprint: that of the encoder.
+            model: the model in float32.
+            vectors_of: function that computes its vectors.
+            ready: function that prepares a picture for it.
+            fingerprint: fingerprint of the encoder.
 
         Raises:
             EncoderError: what quantises is not installed, or the model is of a kind that cannot be quantised.
@@ -81,7 +83,7 @@ class Int8Tower:
         def export() -> tuple[Any, list[Feed]]:
             pictures = [ready(picture) for picture in _drawn(MEASURED)]
             model_proto = _exported(model.eval(), vectors_of, pictures[0])
-            # Says that shapes are known, which the exporter sees to; without it a warning asks for one more pass.
+            # Declares that shapes are known, which the exporter ensures; without it a warning asks for one more pass.
             model_proto.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
             return model_proto, [{"pixels": picture.numpy()} for picture in pictures]
 
@@ -89,19 +91,19 @@ class Int8Tower:
 
     @cached_property
     def _session(self) -> Any:
-        """Opened at its first use: by then the weights in float32 are gone, and memory holds only one of the two."""
+        """The session, opened at its first use: the float32 weights are gone by then, which saves memory."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # `encode_files` has a thread for each core
         return onnxruntime.InferenceSession(self._path, options, providers=["CPUExecutionProvider"])
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Vectors of float32 (n, 3, height, width), normalised pixels: float32 (n, d), not normalised."""
+        """Compute vectors, float32 (n, d), not normalised, of normalised pixels, float32 (n, 3, height, width)."""
         one_by_one = pixels.numpy()[:, None]
         return torch.from_numpy(np.concatenate([self._session.run(None, {"pixels": one})[0] for one in one_by_one]))
 
 
 def in_int8(encoder: OnnxEncoder) -> OnnxEncoder:
-    """The encoder of an ONNX file in int8: its photos are computed one by one, as those of `Int8Tower`.
+    """Convert the encoder of an ONNX file to int8: photos are computed one by one, as in `Int8Tower`.
 
     Raises:
         EncoderError: what quantises is not installed, or the model was quantised before, takes several photos at once,
@@ -118,10 +120,10 @@ def in_int8(encoder: OnnxEncoder) -> OnnxEncoder:
 
 
 def _prepared(encoder: OnnxEncoder) -> tuple[Any, list[Feed]]:
-    """The model of an ONNX file as quantisation wants it, and what goes into it for drawn pictures.
+    """Prepare the model of an ONNX file for quantisation, with its inputs for drawn pictures.
 
     Raises:
-        EncoderError: it was quantised before.
+        EncoderError: the model was quantised before.
     """
     import onnx  # noqa: PLC0415 - an optional dependency
     from onnx.version_converter import convert_version  # noqa: PLC0415 - an optional dependency
@@ -135,7 +137,7 @@ def _prepared(encoder: OnnxEncoder) -> tuple[Any, list[Feed]]:
     with TemporaryDirectory() as folder:
         file = str(Path(folder) / "model.onnx")
         onnx.save(model, file)
-        quant_pre_process(file, file, skip_symbolic_shape=True)  # which needs yet another package
+        quant_pre_process(file, file, skip_symbolic_shape=True)  # which would need another package
         return onnx.load(file), [encoder.feed([encoder.prepare(picture)]) for picture in _drawn(MEASURED)]
 
 
@@ -145,12 +147,12 @@ def _is_quantised(model: Any) -> bool:
 
 
 def _quantised(name: str, fingerprint: str, export: Callable[[], tuple[Any, list[Feed]]]) -> Path:
-    """The file of a model in int8, which is made unless it was made before.
+    """Path of a model's int8 file, which is made if it is not in the cache.
 
     Args:
         name: what the user calls the model.
-        fingerprint: of the encoder in int8.
-        export: gives the model in float32, and what goes into it for the pictures that scales are measured on.
+        fingerprint: fingerprint of the encoder in int8.
+        export: function that gives the model in float32, and its inputs for the pictures on which scales are measured.
 
     Raises:
         EncoderError: what quantises is not installed, or the model is of a kind that cannot be quantised.
@@ -164,16 +166,16 @@ def _quantised(name: str, fingerprint: str, export: Callable[[], tuple[Any, list
         raise EncoderError(f"--precision int8 needs the package onnx: {install_hint('int8')}; or {ADVICE}") from error
     except (NeardupError, OSError):
         raise
-    except Exception as error:  # those of torch's exporter, of ONNX and of ONNX Runtime have no common class
+    except Exception as error:  # errors of torch's exporter, ONNX and ONNX Runtime have no common class
         raise EncoderError(f"{name} cannot be computed in int8 ({reason_of(error)}): {ADVICE}") from error
     return path
 
 
 def _quantise(model: Any, feeds: list[Feed], path: Path) -> None:
-    """Write a model with weights of 7 bits, a scale for each output; the same bytes every time.
+    """Write a model with weights of 7 bits, with one scale per output; the bytes are the same every time.
 
     Raises:
-        ValueError: there is nothing to quantise; other errors are those of ONNX Runtime.
+        ValueError: there is nothing to quantise. ONNX Runtime may raise other errors.
     """
     import onnx  # noqa: PLC0415 - an optional dependency
     from onnxruntime.quantization import QuantType, quantize_dynamic, quantize_static  # noqa: PLC0415 - optional
@@ -190,11 +192,11 @@ def _quantise(model: Any, feeds: list[Feed], path: Path) -> None:
             quantize_dynamic(model, partial, **weights)
         if not _is_quantised(onnx.load(partial)):
             raise ValueError("it has no weights in float32 to quantise")
-        onnxruntime.InferenceSession(partial, providers=["CPUExecutionProvider"])  # what cannot be opened is not kept
+        onnxruntime.InferenceSession(partial, providers=["CPUExecutionProvider"])  # keep only what can be opened
 
 
 def _exported(model: nn.Module, vectors_of: VectorsOf, example: Tensor) -> Any:
-    """A model as ONNX that takes `pixels`, shaped as the example, and gives vectors."""
+    """Export a model to ONNX, from `pixels` in the shape of the example to vectors."""
     if not isinstance(model, Script):
         example, wrapped = torch.zeros_like(example), Exported(model, vectors_of).eval()
         program: Any = torch.onnx.export(wrapped, (example,), input_names=["pixels"], verbose=False)
@@ -203,13 +205,13 @@ def _exported(model: nn.Module, vectors_of: VectorsOf, example: Tensor) -> Any:
 
     file = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what replaces this exporter takes no TorchScript
+        warnings.simplefilter("ignore")  # this exporter's successor takes no TorchScript
         torch.onnx.export(model.script, (example,), file, input_names=["pixels"], dynamo=False)  # type: ignore[arg-type]
     return onnx.load_from_string(file.getvalue())
 
 
 class _Inputs:
-    """Pictures one after the other, as ONNX Runtime's calibration asks for them."""
+    """Inputs for pictures, one after the other, in the interface of ONNX Runtime's calibration."""
 
     def __init__(self, feeds: list[Feed]) -> None:
         self._feeds: Iterator[Feed] = iter(feeds)
@@ -219,9 +221,10 @@ class _Inputs:
 
 
 def _drawn(count: int) -> list[Image.Image]:
-    """Pictures of noise of all sizes, the coarse strongest, as in photographs; the same every time.
+    """Draw pictures of noise at all scales, the coarse strongest, as in photographs; the same every time.
 
-    Measured for EfficientNet-Lite0, they serve as photographs do: mean cosine to float32 0.963 and 0.969.
+    Measured for EfficientNet-Lite0, they serve about as well as photographs: mean cosine to float32 0.963 against
+    0.969.
     """
     draws, total = torch.Generator().manual_seed(0), torch.zeros(count, 3, SIDE, SIDE)
     for power in range(2, SIDE.bit_length()):

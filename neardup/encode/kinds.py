@@ -1,4 +1,4 @@
-"""The kinds of checkpoint that encode images: how each is loaded, which part sees, and what its vector is."""
+"""The kinds of checkpoint that encode images: how each is loaded, which part is its vision, and what its vector is."""
 
 import copy
 import math
@@ -48,7 +48,7 @@ class ClipEncoder(VisionEncoder):
         """The vision tower of a CLIPModel, which shares its weights."""
         config: Any = copy.deepcopy(model.config.vision_config)
         config.projection_dim = model.config.projection_dim
-        with torch.device("meta"):  # nothing is allocated for weights that are put in place next
+        with torch.device("meta"):  # allocates no memory for weights that are assigned next
             tower: nn.Module = CLIPVisionModelWithProjection(config)
         tower.vision_model, tower.visual_projection = model.vision_model, model.visual_projection
         return tower
@@ -74,9 +74,9 @@ class ClipVisionEncoder(ClipEncoder):
 
 
 class SiglipEncoder(VisionEncoder):
-    """The vision tower of a SigLIP, a `SiglipVisionModel`: its vector is what its trained attention head pools.
+    """The vision tower of a SigLIP, a `SiglipVisionModel`: its vector is the output of its trained attention head.
 
-    A SigLIP 2 of one resolution is of this kind; one of any resolution (NaFlex) has a `model_type` of its own.
+    A SigLIP 2 of fixed resolution is of this kind; one of any resolution (NaFlex) has a `model_type` of its own.
     """
 
     PARTS: ClassVar[Parts] = (SiglipVisionModel, AutoImageProcessor)
@@ -95,7 +95,7 @@ class SiglipEncoder(VisionEncoder):
         """The width of the vision tower.
 
         Raises:
-            EncoderError: the tower has no head, so that it gives no vector of a whole picture.
+            EncoderError: the tower has no head, and thus no vector of a whole picture.
         """
         config = getattr(model, "vision_model", model).config
         if not config.vision_use_head:
@@ -120,8 +120,8 @@ class SiglipVisionEncoder(SiglipEncoder):
 class PooledEncoder(VisionEncoder):
     """A vision model of transformers that has no text tower: DINOv2, DINOv2 with registers, or ViT.
 
-    The vector of a ViT whose checkpoint has a trained pooler is what that gives, a dense layer and tanh above the CLS
-    token. Of all others, and of a ViT without, as those that were trained to classify are, it is the CLS token after
+    If a ViT's checkpoint has a trained pooler (a dense layer and tanh above the CLS token), the vector is the pooler's
+    output. For all others, including a ViT without a pooler, as after training to classify, it is the CLS token after
     the last layer norm.
     """
 
@@ -145,13 +145,13 @@ class PooledEncoder(VisionEncoder):
 
 
 class TimmImages:
-    """The image processor of a timm model."""
+    """Loads the image processor of a timm model, in the interface of transformers' classes."""
 
     @staticmethod
     def from_pretrained(name: str, *, local_files_only: bool) -> BitImageProcessor:
-        """Load the one that was saved beside the model, or make one of the numbers that timm's own config.json has.
+        """Load the image processor beside the model, or make one from the numbers in timm's own config.json.
 
-        Those are the steps of timm, but for the last bit: timm resizes by Pillow, transformers by torchvision.
+        Its steps are timm's, but for the last bit: timm resizes by Pillow, transformers by torchvision.
 
         Raises:
             EncoderError: the model wants a border around its pictures, or pictures that are no squares.
@@ -163,7 +163,7 @@ class TimmImages:
 
 
 def timm_image_processor(config: Any) -> BitImageProcessor:
-    """The steps by which timm prepares pictures for a `TimmWrapperModel` of a configuration.
+    """Make an image processor of the steps by which timm prepares pictures for a `TimmWrapperModel`.
 
     Raises:
         EncoderError: the model wants a border around its pictures, or pictures that are no squares.
@@ -194,8 +194,8 @@ def timm_image_processor(config: Any) -> BitImageProcessor:
 class TimmEncoder(VisionEncoder):
     """A timm model, as a `TimmWrapperModel` of transformers: its vector is what the architecture pools.
 
-    Of a convolutional network that is the mean of its last feature map, or what `global_pool` in `model_args` of
-    config.json says; of a transformer what it was trained with, most often the CLS token.
+    For a convolutional network that is the mean of the last feature map, unless `global_pool` in `model_args` of
+    config.json says otherwise; for a transformer it is what it was trained with, mostly the CLS token.
     """
 
     PARTS: ClassVar[Parts] = (AutoModel, TimmImages)
@@ -205,13 +205,13 @@ class TimmEncoder(VisionEncoder):
 
     @staticmethod
     def architecture_of(model: Any) -> str:
-        """Name and arguments of the architecture: another pooling has the same weights."""
+        """Name and arguments of the architecture, because poolings differ without a difference in weights."""
         return timm_architecture(model.config.to_dict())
 
     @staticmethod
     @torch.inference_mode()
     def dimension_of(model: Any) -> int:
-        """The width of a black picture's vector: no attribute of timm's models has it of all of them."""
+        """The width of a black picture's vector, as timm's models have no common attribute for it."""
         timm_model = model.timm_model
         embedding = getattr(timm_model, "patch_embed", None)
         size = getattr(embedding, "img_size", None) or timm_model.pretrained_cfg["input_size"][-2:]
@@ -225,17 +225,17 @@ class TimmEncoder(VisionEncoder):
 
 
 class DualVision(nn.Module):
-    """The half of a `VisionTextDualEncoderModel` that sees: its vision model, and the projection of what that pools."""
+    """The vision half of a `VisionTextDualEncoderModel`: its vision model, and the projection of its pooled output."""
 
     def __init__(self, whole: Any) -> None:
-        """Share the weights of the whole."""
+        """Take the vision half of a whole model, sharing its weights."""
         super().__init__()
         self.config = whole.config
         self.vision_model, self.visual_projection = whole.vision_model, whole.visual_projection
 
     @classmethod
     def from_pretrained(cls, name: str, **arguments: Any) -> tuple[Self, Any]:
-        """Load the whole as transformers does, keep this half, and pass the report on."""
+        """Load the whole model as transformers does, keep the vision half, and return it with the loading report."""
         loaded: Any = VisionTextDualEncoderModel.from_pretrained(name, **arguments)
         whole, report = loaded
         return cls(whole), report
@@ -249,12 +249,12 @@ class DualVision(nn.Module):
 class DualEncoder(VisionEncoder):
     """The vision half of a `VisionTextDualEncoderModel`: its vector is the projected one.
 
-    What is projected is what the vision model pools: of a timm model see `TimmEncoder`, of a ViT its pooler, of a
-    DINOv2 or a CLIP the CLS token, of a SigLIP its attention head.
+    The vision model's pooled output is projected: for timm models see `TimmEncoder`; for a ViT it is that of its
+    pooler, for a DINOv2 or a CLIP the CLS token, for a SigLIP that of its attention head.
     """
 
     PARTS: ClassVar[Parts] = (DualVision, AutoImageProcessor)
-    """The half that sees, and the image processor."""
+    """The classes of the vision half and of the image processor."""
     WHOLE: ClassVar[Parts] = (VisionTextDualEncoderModel, AutoImageProcessor, AutoTokenizer)
     """Both halves of the dual encoder, the image processor and the tokenizer."""
 
@@ -265,7 +265,7 @@ class DualEncoder(VisionEncoder):
 
     @classmethod
     def fingerprint_of(cls, model: Any, image_processor: Any) -> str:
-        """What ONNX Runtime's encoder of the same checkpoint has too: either computes it."""
+        """The fingerprint, the same as that of ONNX Runtime's encoder of this checkpoint: their vectors are equal."""
         weights = {
             name: weight.detach().float().cpu().numpy()
             for name, weight in model.state_dict().items()
@@ -284,7 +284,7 @@ class DualEncoder(VisionEncoder):
 
     @staticmethod
     def architecture_of(model: Any) -> str:
-        """Name and arguments of the vision model's architecture, where timm has it; else what is unusual of it."""
+        """Name and arguments of a timm vision model's architecture; of others, what is unusual in it."""
         config = model.vision_model.config
         return timm_architecture(config.to_dict()) or unusual_architecture(config)
 
@@ -310,7 +310,7 @@ class TorchScriptEncoder(VisionEncoder):
 
     @staticmethod
     def dimension_of(model: Any) -> int:
-        """How many numbers the module gives for a picture."""
+        """How many numbers the module returns for a picture."""
         return int(model.width)
 
     @staticmethod
@@ -333,17 +333,16 @@ KINDS: Mapping[str, type[VisionEncoder]] = MappingProxyType(
         "vit": PooledEncoder,
     }
 )
-"""`model_type` of a checkpoint's config.json → its encoder. A new kind is a subclass of `VisionEncoder` and a line
-here."""
+"""`model_type` in a checkpoint's config.json → its encoder: a new kind is a subclass of `VisionEncoder` and a line."""
 
 
 def kind_of(model: Any) -> type[VisionEncoder]:
-    """The kind of a model that `load_trainable` gives."""
+    """Find the kind of a model that `load_trainable` returned."""
     return TorchScriptEncoder if isinstance(model, Script) else KINDS[model.config.model_type]
 
 
 def load_vision(name: str, device: str, dtype: "Dtype", *, compiled: bool) -> VisionEncoder:
-    """Load what sees of a checkpoint, to be computed by torch or in int8; arguments and errors as in `load_encoder`."""
+    """Load a checkpoint's vision part, to compute by torch or in int8; arguments and errors as in `load_encoder`."""
     if is_torchscript(name):
         script, processor = load_torchscript(name)
         return TorchScriptEncoder(name, script, processor, device, dtype)

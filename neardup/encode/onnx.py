@@ -1,7 +1,7 @@
 """Encoders that ONNX Runtime computes on the CPU, without torch: an ONNX file, or a checkpoint with a graph beside it.
 
-A checkpoint's graph, `vision.onnx`, holds no weights: they are those of its `model.safetensors`, by their names there,
-so that a fine-tuned checkpoint runs by the graph of the one that it began from.
+A checkpoint's graph, `vision.onnx`, holds no weights but takes them by name from `model.safetensors`, so that a
+fine-tuned checkpoint can use the graph of the checkpoint that it began from.
 """
 
 import hashlib
@@ -27,22 +27,22 @@ from neardup.words import counted, reason_of
 GRAPH = "vision.onnx"
 """The vision tower of a checkpoint as a graph without weights; its input is `pixels`, float32 (n, 3, height, width)."""
 MODEL = "model.onnx"
-"""An ONNX file in a folder that stands for an encoder, with its `preprocessor_config.json` beside it."""
+"""Name of the ONNX file in an encoder's folder, beside a `preprocessor_config.json`."""
 PREPARATION = "preprocessor_config.json"
-"""What transformers calls a checkpoint's image preparation."""
+"""Transformers' file name for a checkpoint's image preparation."""
 CONFIG = "config.json"
-"""What transformers calls the description of a checkpoint's model."""
+"""Transformers' file name for the description of a checkpoint's model."""
 LAYOUT = "data_format"
-"""What transformers calls the order of an image's dimensions there: `channels_first` or `channels_last`."""
+"""Transformers' key, in `PREPARATION`, for the order of an image's dimensions: `channels_first` or `channels_last`."""
 PASS = 4
 """Images in one pass: measured fastest for EfficientNet-Lite0, one thread a core."""
 
 VISION = ("vision_model.", "visual_projection.")
-"""What the names of the weights of a checkpoint's vision tower begin with."""
+"""Prefixes of the names of the vision tower's weights in a checkpoint."""
 RANK = 4
-"""Dimensions of a pass of images."""
+"""Number of dimensions of a batch of images."""
 CHANNELS = 3
-"""Red, green and blue."""
+"""Number of channels of an image: red, green and blue."""
 
 Weights = Mapping[str, npt.NDArray[np.float32]]
 """Weights by their names."""
@@ -55,15 +55,15 @@ class Preparation:
     """How a photo becomes a model's input.
 
     Attributes:
-        height: of the input, in pixels.
-        width: of the input, in pixels.
+        height: height of the input in pixels.
+        width: width of the input in pixels.
         squeeze: whether the whole photo is squeezed to the input's shape; else its shortest side is resized to
             `shortest` and the middle is cropped.
         shortest: shortest side before the crop, in pixels.
         resample: Pillow's number of the filter: 2 bilinear, 3 bicubic.
-        mean: what is subtracted from each of red, green and blue, 0 to 1, after `scale`.
-        std: what each is then divided by.
-        scale: what the levels 0 to 255 are multiplied by first.
+        mean: numbers that are subtracted from red, green and blue, 0 to 1, after `scale`.
+        std: numbers by which red, green and blue are then divided.
+        scale: factor by which the levels 0 to 255 are multiplied first.
         descreen: whether the dots of a printing screen are blurred before anything else.
     """
 
@@ -82,7 +82,7 @@ class Preparation:
         """Read an image processor's configuration, as `save_pretrained` of transformers writes it.
 
         Raises:
-            KeyError: it names no size.
+            KeyError: the configuration names no size.
         """
         size, crop = config["size"], config.get("crop_size") if config.get("do_center_crop") else None
         shortest = int(size.get("shortest_edge", 0))
@@ -103,7 +103,7 @@ class Preparation:
         )
 
     def config(self) -> dict[str, Any]:
-        """What `of` reads."""
+        """Make the configuration that `of` reads."""
         sides = {"height": self.height, "width": self.width}
         size = sides if self.squeeze else {"shortest_edge": self.shortest}
         crop = {} if self.squeeze else {"do_center_crop": True, "crop_size": sides}
@@ -113,7 +113,7 @@ class Preparation:
 
     @property
     def key(self) -> str:
-        """All of it, as JSON; `descreen` only where it is on, so that vectors of before there was such stay valid."""
+        """All fields as JSON; `descreen` only where it is on, so that vectors from before it existed stay valid."""
         facts = asdict(self)
         return json.dumps({name: fact for name, fact in facts.items() if name != "descreen" or fact}, sort_keys=True)
 
@@ -136,7 +136,7 @@ class Preparation:
         return np.asarray(resized.crop((left, top, left + self.width, top + self.height)))
 
     def normalised(self, pixels: Sequence[Pixels]) -> npt.NDArray[np.float32]:
-        """What a model of floating-point input takes: float32 (n, 3, height, width)."""
+        """Normalise prepared photos for a model of floating-point input: float32 (n, 3, height, width)."""
         std = np.asarray(self.std, np.float32)
         factor, offset = np.float32(self.scale) / std, np.asarray(self.mean, np.float32) / std
         levels = np.stack(pixels).transpose(0, 3, 1, 2).astype(np.float32)
@@ -150,8 +150,8 @@ class OpenGraph:
     """An ONNX model that ONNX Runtime has opened.
 
     Attributes:
-        model: as its file has it; weights that lie elsewhere are not in it.
-        session: an `onnxruntime.InferenceSession`, which computes it.
+        model: bytes of the model's file, without weights that lie elsewhere.
+        session: the `onnxruntime.InferenceSession` that computes it.
     """
 
     model: bytes
@@ -166,9 +166,9 @@ class OnnxEncoder:
         fingerprint: SHA-256 of all that its vectors depend on.
         dimension: numbers of a vector.
         graph: the ONNX model.
-        together: images in every pass, where `batch` does not say it; else 0.
-        batch: images in one pass. Every pass has this many, the last one filled up, or as many as the graph is made
-            for: with one shape, a photo's vector is the same to the last bit whatever it is encoded together with.
+        together: fixed number of images in every pass; 0 where `batch` decides.
+        batch: images in one pass. Every pass has this many, the last one padded, or as many as the graph requires: with
+            one shape, a photo's vector is the same to the last bit whatever it is encoded together with.
     """
 
     def __init__(
@@ -181,19 +181,19 @@ class OnnxEncoder:
         channels_last: bool | None = None,
         together: int = 0,
     ) -> None:
-        """Take an open graph.
+        """Make an encoder of an open graph.
 
         Args:
             name: what the user calls it.
-            graph: takes one input, images (n, 3, height, width) or (n, height, width, 3); of its outputs
-                the first that is a matrix, (n, d), holds the vectors.
+            graph: model of one input, images (n, 3, height, width) or (n, height, width, 3); the first of its outputs
+                that is a matrix, (n, d), holds the vectors.
             preparation: how a photo becomes that input.
             fingerprint: SHA-256 of graph or weights, and preparation.
-            channels_last: whether images are (n, height, width, 3); None where the shape of the input tells.
-            together: images in every pass, whatever `batch` says, of a graph that takes any number; 0 leaves it to it.
+            channels_last: whether images are (n, height, width, 3); None to infer it from the input's shape.
+            together: fixed number of images in every pass of a graph that takes any number; 0 leaves it to `batch`.
 
         Raises:
-            EncoderError: it is no such model, or does not take pictures as they are prepared.
+            EncoderError: the model has other inputs or outputs, or does not take pictures as they are prepared.
         """
         self.name, self.fingerprint, self.batch, self.graph = name, fingerprint, PASS, graph.model
         self._preparation, self._session = preparation, graph.session
@@ -211,7 +211,7 @@ class OnnxEncoder:
         self.dimension = self._width()
 
     def _width(self) -> int:
-        """How many numbers a vector has; found by a black picture: what fails fails now, not after other work.
+        """Find the length of a vector by encoding a black picture, so that a broken model fails at once.
 
         Raises:
             EncoderError: the model does not take pictures as they are prepared, or its weights are broken.
@@ -238,12 +238,12 @@ class OnnxEncoder:
         return self._preparation.draft
 
     def by(self, graph: OpenGraph, fingerprint: str) -> "OnnxEncoder":
-        """The encoder that another graph of the same input and output computes, one photo at a time."""
+        """Make the encoder that another graph, of the same input and output, computes one photo at a time."""
         last = self._channels_last
         return OnnxEncoder(self.name, graph, self._preparation, fingerprint, channels_last=last, together=1)
 
     def save(self, folder: Path) -> None:
-        """Write a folder that stands for this encoder, whole or not at all: the graph, and how photos are prepared."""
+        """Write a folder that `load_encoder` can load, atomically: the graph, and how photos are prepared."""
         folder.mkdir(parents=True, exist_ok=True)
         layout = {LAYOUT: "channels_last"} if self._channels_last else {}
         write_json(folder / PREPARATION, self._preparation.config() | layout)
@@ -254,7 +254,7 @@ class OnnxEncoder:
         """Decode an image, a large JPEG at a fraction of its size, and prepare it: uint8 (height, width, 3).
 
         Raises:
-            UnreadableImageError: it cannot be decoded.
+            UnreadableImageError: the image cannot be decoded.
         """
         return self.prepare(read_image(source, max_pixels=max_pixels, draft=self.size))
 
@@ -282,12 +282,12 @@ class OnnxEncoder:
         return vectors
 
     def _embed(self, pixels: Sequence[Pixels]) -> Vectors:
-        """Vectors of one pass, float32 (n, d), not normalised."""
+        """Compute the vectors of one pass, float32 (n, d), not normalised."""
         vectors: Vectors = self._session.run([self._output], self.feed(pixels))[0]
         return vectors
 
     def feed(self, pixels: Sequence[Pixels]) -> dict[str, npt.NDArray[Any]]:
-        """What goes into the graph for prepared photos: its one input by name."""
+        """Make the graph's inputs for prepared photos: its single input by name."""
         if self._type is np.uint8:
             ready: npt.NDArray[Any] = np.stack(pixels).transpose(0, 3, 1, 2)
         else:
@@ -296,26 +296,26 @@ class OnnxEncoder:
 
 
 def _shapes(values: Sequence[Any]) -> str:
-    """The shapes of a graph's inputs or outputs, for a sentence: `(n, 3, 224, 224) and (n, 4)`."""
+    """Write the shapes of a graph's inputs or outputs, for a sentence: `(n, 3, 224, 224) and (n, 4)`."""
     return " and ".join(f"({', '.join(map(str, value.shape))})" for value in values)
 
 
 def open_graph(name: str, model: bytes, weights: Weights) -> OpenGraph:
-    """Open a model in ONNX Runtime with one thread, for `encode_files` has a thread for each core.
+    """Open a model in ONNX Runtime with one thread, because `encode_files` has a thread for each core.
 
     Args:
         name: what the user calls the model.
-        model: as its file has it.
-        weights: those of its initializers that lie outside the graph; none where it holds all.
+        model: bytes of the model's file.
+        weights: initializers that are stored outside the graph; none where it holds all.
 
     Raises:
-        EncoderError: it cannot be opened.
+        EncoderError: ONNX Runtime cannot open the model.
     """
     import onnxruntime  # noqa: PLC0415 - a tenth of a second that not every command needs
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    options.log_severity_level = 4  # fatal: its errors are raised besides, what it optimises is nobody's business
+    options.log_severity_level = 4  # fatal: errors are raised anyway, and its optimisations interest nobody
     if weights:
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(weight) for weight in weights.values()]
         options.add_external_initializers(list(weights), values)
@@ -326,13 +326,13 @@ def open_graph(name: str, model: bytes, weights: Weights) -> OpenGraph:
 
 
 def of_checkpoint(name: str, folder: Path) -> OnnxEncoder:
-    """The encoder of a checkpoint that has its graph beside it.
+    """Load the encoder of a checkpoint that has its graph beside it.
 
-    Its vectors are those that torch gives, but for 1e-6 of each number, and its fingerprint is the same.
+    Its vectors equal torch's to within 1e-6 in each number, and its fingerprint is the same.
 
     Args:
         name: what the user calls it.
-        folder: holds `vision.onnx`, `model.safetensors`, `config.json` and `preprocessor_config.json`.
+        folder: folder with `vision.onnx`, `model.safetensors`, `config.json` and `preprocessor_config.json`.
 
     Raises:
         EncoderError: the weights are not those of the graph, or a file is missing or broken.
@@ -350,7 +350,7 @@ def of_checkpoint(name: str, folder: Path) -> OnnxEncoder:
 
 
 def vision_weights(folder: Path) -> Weights:
-    """The weights of a checkpoint's vision tower, in float32, from its `model.safetensors`.
+    """Read the weights of a checkpoint's vision tower, in float32, from its `model.safetensors`.
 
     Raises:
         EncoderError: the file is missing or broken.
@@ -365,14 +365,14 @@ def vision_weights(folder: Path) -> Weights:
 
 
 def bears_on_vectors(name: str) -> bool:
-    """Whether vectors depend on a tensor of a checkpoint: not on numbered positions, nor on the count of batches."""
+    """Whether vectors depend on a checkpoint's tensor: all but position indices and counts of batches."""
     return not name.endswith(("position_ids", "num_batches_tracked"))
 
 
 def fingerprint_of(weights: Weights, preparation: Preparation, architecture: str = "") -> str:
-    """SHA-256 of a vision tower's weights, of how photos are prepared for it, and of what else `architecture` says.
+    """Compute the SHA-256 of a vision tower's weights, its preparation of photos, and what `architecture` adds.
 
-    Whatever computes the tower has this one.
+    It is the same for torch and ONNX Runtime.
     """
     digest = hashlib.sha256()
     for name in sorted(weights):
@@ -384,7 +384,7 @@ def fingerprint_of(weights: Weights, preparation: Preparation, architecture: str
 
 
 def timm_architecture(config: Mapping[str, Any]) -> str:
-    """Name and arguments of a timm architecture, as JSON; nothing of another model's configuration."""
+    """Name and arguments of a timm architecture, as JSON; empty for another model's configuration."""
     if config.get("model_type") != "timm_wrapper":
         return ""
     return json.dumps([config["architecture"], config.get("model_args") or {}], sort_keys=True)

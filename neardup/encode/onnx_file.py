@@ -1,7 +1,7 @@
-"""ONNX files of image encoders by anybody: how photos are prepared for one, and what says so.
+"""ONNX files of image encoders from any source: how photos are prepared for one, and where that is said.
 
-What `[onnx]` of `neardup.toml` says comes first, then the `preprocessor_config.json` beside the file or, without one,
-the file's own metadata, and last the shape of its input.
+`[onnx]` in `neardup.toml` comes first, then the `preprocessor_config.json` beside the file or, without one, the file's
+own metadata, and last the shape of its input.
 """
 
 import hashlib
@@ -33,28 +33,28 @@ if TYPE_CHECKING:  # a borrowed GPU has no pydantic, which settings need
     from neardup.settings.schema import OnnxSettings
 
 TABLE = "[onnx] of neardup.toml"
-"""What a person calls the settings that say how photos are prepared."""
+"""Name, in error messages, of the settings that say how photos are prepared."""
 NCHW, NHWC = "nchw", "nhwc"
 """The two layouts of images: (n, 3, height, width) and (n, height, width, 3)."""
 ELSEWHERE = b"\n\x08location"
-"""Key, as protobuf writes it, by which a graph says in which other file a weight lies."""
+"""Key, as protobuf writes it, by which a graph names the other file that holds a weight."""
 
 
 def is_onnx(name: str) -> bool:
-    """Whether an encoder's name is an ONNX file's, or a folder's that holds one."""
+    """Whether an encoder's name is an ONNX file, or a folder that holds one."""
     return name.endswith(".onnx") or (Path(name) / MODEL).is_file()
 
 
 def prepared(name: str, settings: "OnnxSettings", cache: Path, say: Callable[[str], object]) -> str:
-    """An encoder's name as it is; of an ONNX file that settings say something of, that of a folder which says the same.
+    """Return an encoder's name, or for an ONNX file with settings, that of a folder with the file and the settings.
 
-    Whatever loads the folder, here or on another machine, needs no settings.
+    The folder can be loaded without settings, on this machine or another.
 
     Args:
-        name: what `load_encoder` takes, or a model of MLflow.
-        settings: how photos are prepared for an ONNX file; what is None says nothing.
+        name: name or path of an encoder, as `load_encoder` takes it, or a model of MLflow.
+        settings: how photos are prepared for an ONNX file; fields that are None are left to the file.
         cache: folder that keeps such folders.
-        say: gets a sentence, when the folder is made, where the settings contradict what the file says itself.
+        say: called with a sentence, when the folder is made, if the settings contradict the file.
 
     Raises:
         EncoderError: see `of_file`.
@@ -64,7 +64,7 @@ def prepared(name: str, settings: "OnnxSettings", cache: Path, say: Callable[[st
         return name
     encoder = of_file(name, _file(name), given)
     if Background.load(Path(name)) and load_onnx(name).fingerprint == encoder.fingerprint:
-        return name  # nothing is changed, and what normalises its similarities lies in its folder
+        return name  # nothing is changed, and its background lies in its folder
     folder = cache.resolve() / f"onnx-{encoder.fingerprint[:16]}"
     if not (folder / MODEL).is_file():
         if contradicted := contradictions(name, given):
@@ -74,31 +74,31 @@ def prepared(name: str, settings: "OnnxSettings", cache: Path, say: Callable[[st
 
 
 def load_onnx(name: str, given: Mapping[str, Any] | None = None) -> OnnxEncoder:
-    """Load the encoder in an ONNX file, or in a folder that holds one; the rest as in `of_file`."""
+    """Load the encoder in an ONNX file, or in a folder that holds one; arguments and errors as in `of_file`."""
     return of_file(name, _file(name), given)
 
 
 def _file(name: str) -> Path:
-    """The ONNX file that a name means."""
+    """Path of the ONNX file that a name refers to."""
     return Path(name) if name.endswith(".onnx") else Path(name) / MODEL
 
 
 def of_file(name: str, path: Path, given: Mapping[str, Any] | None = None) -> OnnxEncoder:
-    """The encoder in an ONNX file.
+    """Load the encoder in an ONNX file.
 
-    How a photo is prepared for it is asked, in this order, of `given`, of the `preprocessor_config.json` beside the
-    file or, without one, of the file's metadata (`image_layout`, as it is, and `image_size`, `image_mean`, `image_std`,
-    each as JSON), and of its input's shape. An input in uint8 takes no mean.
+    How photos are prepared is taken, in this order, from `given`, from the `preprocessor_config.json` beside the file
+    or, without one, from the file's metadata (`image_layout` as plain text, and `image_size`, `image_mean`, `image_std`
+    as JSON), and from the input's shape. An input in uint8 takes no mean.
 
     Args:
         name: what the user calls it.
         path: the file.
-        given: `layout` (`nchw` or `nhwc`), `size` (height, width), `mean`, `std`; what is not given, or empty, is asked
-            elsewhere.
+        given: `layout` (`nchw` or `nhwc`), `size` (height, width), `mean`, `std`; missing or empty values are taken
+            from the other sources.
 
     Raises:
-        EncoderError: there is no such file, it is no image encoder, nothing says how photos are prepared for it, or
-            what is given contradicts its input.
+        EncoderError: there is no such file, it is not an image encoder, nothing says how photos are prepared for it, or
+            `given` contradicts its input.
     """
     if not path.is_file():
         raise EncoderError(f"there is no file {path}: name an ONNX file of an image encoder")
@@ -108,18 +108,19 @@ def of_file(name: str, path: Path, given: Mapping[str, Any] | None = None) -> On
     preparation, last = _preparation(name, path, graph.session, model, settings)
     digest = hashlib.sha256(graph.model + preparation.key.encode())
     if last and model.layout != NHWC:
-        digest.update(NHWC.encode())  # the graph does not tell
+        digest.update(NHWC.encode())  # the graph does not show it
     return OnnxEncoder(name, graph, preparation, digest.hexdigest(), channels_last=last)
 
 
 def _open_file(name: str, path: Path) -> OpenGraph:
-    """The graph in a file with all its weights; errors as in `open_graph`.
+    """Open the graph in a file with all its weights; errors as in `open_graph`.
 
-    An exporter may put the weights into another file beside it, as torch does unless it is told otherwise. ONNX Runtime
-    would look for that in the working directory, and no digest would hold it.
+    An exporter may put the weights into another file, as torch does by default. ONNX Runtime would look for it in the
+    working directory, and the digest would not cover it.
 
     Raises:
-        EncoderError: besides, the weights lie in another file, which is not there or cannot be read without `onnx`.
+        EncoderError: also if the weights lie in another file, which is missing or cannot be read without the package
+            `onnx`.
     """
     model = path.read_bytes()
     if ELSEWHERE not in model:
@@ -133,7 +134,7 @@ def _open_file(name: str, path: Path) -> OpenGraph:
             f"{name} keeps its weights in another file, which the package onnx reads: {install_hint('int8')}, or "
             "export it as one file (external_data=False of torch.onnx.export)"
         ) from error
-    except Exception as error:  # that of a missing file is of a class of ONNX's own
+    except Exception as error:  # a missing file raises a class of ONNX's own
         raise EncoderError(
             f"{name} keeps its weights in another file, which cannot be read ({reason_of(error)}): put that beside it"
         ) from error
@@ -141,7 +142,7 @@ def _open_file(name: str, path: Path) -> OpenGraph:
 
 
 def contradictions(name: str, given: Mapping[str, Any]) -> str:
-    """What an ONNX file says itself, where that is not what settings say, in words; empty where nothing differs."""
+    """Say in words where an ONNX file's own statements differ from settings; empty where nothing differs."""
     path = _file(name)
     beside = _beside(path)
     own = _entries_of(beside) if beside else _metadata(name, _open_file(name, path).session)
@@ -150,22 +151,22 @@ def contradictions(name: str, given: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value that compares equal to the same one read from another kind of file."""
+    """Convert a value so that it compares equal to the same value from another kind of file."""
     return [float(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _shown(value: Any) -> str:
-    """A value as `neardup.toml` would have it."""
+    """Write a value as `neardup.toml` would."""
     return json.dumps(value)
 
 
 @dataclass(frozen=True)
 class _Input:
-    """What the shape of a model's input says.
+    """What is known from the shape of a model's input.
 
     Attributes:
-        shape: as the graph has it; a dimension of any length is a name or None.
-        levels: whether it takes the levels 0 to 255 as they are, in uint8.
+        shape: shape in the graph; a dimension of any length is a name or None.
+        levels: whether the input takes the levels 0 to 255 unchanged, in uint8.
     """
 
     shape: tuple[Any, ...]
@@ -173,19 +174,19 @@ class _Input:
 
     @classmethod
     def of(cls, session: Any) -> "_Input":
-        """Read it of an open graph."""
+        """Read the input's shape from an open session."""
         first = session.get_inputs()[0]
         return cls(tuple(first.shape), first.type == "tensor(uint8)")
 
     @property
     def layout(self) -> str:
-        """The layout that it tells; empty where it does not."""
+        """The layout that the shape shows; empty where it shows none."""
         if len(self.shape) != RANK:
             return ""
         return NHWC if self.shape[-1] == CHANNELS else NCHW if self.shape[1] == CHANNELS else ""
 
     def fixed(self, layout: str) -> tuple[int, int]:
-        """Height and width in a layout, each 0 where it may be any; what is no image has none."""
+        """Height and width in a layout, each 0 where it may be any, both 0 for an input that is not an image."""
         if len(self.shape) != RANK:
             return 0, 0
         height, width = self.shape[1:3] if layout == NHWC else self.shape[2:4]
@@ -200,7 +201,7 @@ class _Input:
 def _preparation(
     name: str, path: Path, session: Any, model: _Input, settings: Mapping[str, Any]
 ) -> tuple[Preparation, bool]:
-    """How a photo is prepared for the model in a file, and whether its channels come last; see `of_file`."""
+    """Find how a photo is prepared for the model in a file, and whether its channels come last; see `of_file`."""
     beside = _beside(path)
     own = _entries_of(beside) if beside else _metadata(name, session)
     layout = _layout(name, model, settings.get("layout"), own.get("layout"))
@@ -231,10 +232,10 @@ def _preparation(
 
 
 def _layout(name: str, model: _Input, wanted: str | None, own: str | None) -> str:
-    """The layout of the images: what settings say, what the shape tells, what the file says.
+    """Choose the layout of the images: from the settings, else from the shape, else from the file.
 
     Raises:
-        EncoderError: the shape refutes the settings.
+        EncoderError: the shape contradicts the settings.
     """
     if wanted and model.layout not in {"", wanted}:
         raise EncoderError(f"{name} takes images {model.shape}, which is {model.layout}: mend layout in {TABLE}")
@@ -242,10 +243,10 @@ def _layout(name: str, model: _Input, wanted: str | None, own: str | None) -> st
 
 
 def _metadata(name: str, session: Any) -> dict[str, Any]:
-    """What a file's metadata say, by the names of the settings.
+    """Read a file's metadata, by the names of the settings.
 
     Raises:
-        EncoderError: a value is none of its kind.
+        EncoderError: a value is of the wrong kind.
     """
     stored = session.get_modelmeta().custom_metadata_map
     texts = {key: stored[f"image_{key}"] for key in ("layout", "size", "mean", "std") if f"image_{key}" in stored}
@@ -254,10 +255,10 @@ def _metadata(name: str, session: Any) -> dict[str, Any]:
 
 
 def _json(where: str, key: str, text: str) -> Any:
-    """What a text of the metadata means.
+    """Parse a text of the metadata.
 
     Raises:
-        EncoderError: it is no JSON.
+        EncoderError: the text is not JSON.
     """
     try:
         return json.loads(text)
@@ -268,7 +269,7 @@ def _json(where: str, key: str, text: str) -> Any:
 
 
 def _beside(path: Path) -> dict[str, Any]:
-    """The `preprocessor_config.json` beside a file; empty where there is none.
+    """Read the `preprocessor_config.json` beside a file; empty where there is none.
 
     Raises:
         EncoderError: it is no JSON.
@@ -284,10 +285,10 @@ def _beside(path: Path) -> dict[str, Any]:
 
 
 def _of_config(path: Path, config: Mapping[str, Any]) -> Preparation:
-    """The preparation that a `preprocessor_config.json` describes.
+    """Make the preparation that a `preprocessor_config.json` describes.
 
     Raises:
-        EncoderError: it lacks what is needed.
+        EncoderError: the file lacks a needed value.
     """
     try:
         return Preparation.of(config)
@@ -299,7 +300,7 @@ def _of_config(path: Path, config: Mapping[str, Any]) -> Preparation:
 
 
 def _entries_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a `preprocessor_config.json` says, by the names of the settings."""
+    """Convert a `preprocessor_config.json` to the names of the settings."""
     given: dict[str, Any] = {}
     crop = config.get("crop_size") if config.get("do_center_crop") else None
     size = crop or config.get("size")
@@ -311,10 +312,10 @@ def _entries_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked(where: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values, each of which is of its kind.
+    """Return the values if each has a known name and is of the right kind.
 
     Raises:
-        EncoderError: a value is none of its kind, or has no known name.
+        EncoderError: a value is of the wrong kind, or its name is unknown.
     """
     needs: dict[str, tuple[str, Callable[[Any], bool]]] = {
         "layout": ("nchw or nhwc", lambda value: value in {NCHW, NHWC}),
@@ -335,7 +336,7 @@ def _checked(where: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _numbers(value: Any, count: int, *, whole: bool = False, positive: bool = False) -> bool:
-    """Whether a value is so many finite numbers."""
+    """Whether a value is a list of `count` finite numbers."""
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != count:
         return False
     kinds = int if whole else (int, float)

@@ -1,6 +1,6 @@
-"""The printing screen of a photo: halftone dots repeat in two directions at a right angle, which its spectrum shows.
+"""Find the printing screen of a photo: halftone dots repeat in two directions at a right angle, as its spectrum shows.
 
-Blurred until the dots are grey, a print is encoded as the photograph that it was made of (descreening).
+Blurred until the dots are grey (descreened), a print is encoded like the photograph that it was made of.
 """
 
 from dataclasses import dataclass
@@ -14,21 +14,21 @@ from PIL import Image
 from neardup.arrays import Bools, Vectors
 
 TILE = 256
-"""Side in pixels of the parts whose spectra are added; frequencies are then told apart by 1 / 256 cycle a pixel."""
+"""Side in pixels of the parts whose spectra are added: the resolution is then 1 / 256 cycle per pixel."""
 PEAK = 82.0
-"""Power of a screen's peak as a multiple of what is around it.
+"""Least power of a screen's peak as a multiple of what is around it.
 
-Drawn screens of 3 to 6 pixels were seen on 100 of 100 held-out photographs, 97 with a period within 8 %; printed
-portraits that came with their screen had 250 to 11,000.
+Drawn screens of 3 to 6 pixels were found on 100 of 100 held-out photographs, 97 with a period within 8 %; scans of
+printed portraits had 250 to 11,000.
 """
 LONGEST_PERIOD = 9.0
-"""Pixels between dots above which structure is taken for the subject's own."""
+"""Pixels between dots above which a regular structure counts as part of the subject."""
 SHORTEST_PERIOD = 2.08
 """Pixels between dots below which a picture cannot hold a screen."""
 UPRIGHT = 5.0
-"""Degrees around the axes that do not count: JPEG's blocks, columns, windows and lines of text repeat there."""
+"""Degrees around the axes in which peaks do not count: JPEG's blocks, columns, windows and text repeat there."""
 AROUND = 21
-"""Bins of the spectrum, in each direction, whose mean a peak is compared with: far more than a peak is wide."""
+"""Side, in bins of the spectrum, of the area whose mean a peak is compared with: far more than a peak's width."""
 LEAST_SIDE = 48
 """Pixels of a photo's shorter side below which its spectrum says nothing."""
 
@@ -43,9 +43,9 @@ Grey = npt.NDArray[np.uint8]
 
 
 def screen_period(grey: Grey) -> float:
-    """The distance of a screen's dots, by two peaks of the spectrum that lie at a right angle and equally far out.
+    """Measure the distance between a screen's dots, by two peaks of the spectrum at a right angle and equal frequency.
 
-    A fence or a facade has peaks in one direction, or along the axes, or of unequal periods, and is no screen.
+    Fences and facades have peaks in one direction, or along the axes, or of unequal periods, and do not count.
 
     Args:
         grey: uint8 (h, w), at a size at which the dots are still there: a picture that was reduced until they lie under
@@ -63,11 +63,11 @@ def screen_period(grey: Grey) -> float:
 
 @dataclass(frozen=True)
 class PairsOfPeaks:
-    """What each wave of a picture has in common with the wave at a right angle to it, in the order of `_log_spectrum`.
+    """For each wave of a picture, the weaker of it and the wave at a right angle, in the order of `_log_spectrum`.
 
     Attributes:
         prominence: float32 (TILE, TILE), logarithm of the power as a multiple of what is around it, the lesser of the
-            two; minus infinity where no screen can be.
+            two waves'; minus infinity where no screen can be.
         spectrum: float32 (TILE, TILE), as `_log_spectrum` gives it.
     """
 
@@ -76,12 +76,12 @@ class PairsOfPeaks:
 
     @cached_property
     def power(self) -> Vectors:
-        """Logarithm of the power, the lesser of the two: float32 (TILE, TILE)."""
+        """Logarithm of the power, the lesser of the two waves': float32 (TILE, TILE)."""
         return _with_right_angle(self.spectrum)
 
 
 def pairs_of_peaks(grey: Grey) -> PairsOfPeaks | None:
-    """Where the spectrum of a picture, uint8 (h, w), may show a screen; None where no peak stands out by `PEAK`."""
+    """Find where a picture's spectrum, of uint8 (h, w), may show a screen; None where no peak stands out by `PEAK`."""
     if min(grey.shape) < LEAST_SIDE:
         return None
     spectrum = _log_spectrum(grey)
@@ -91,13 +91,13 @@ def pairs_of_peaks(grey: Grey) -> PairsOfPeaks | None:
 
 
 def _with_right_angle(values: Vectors) -> Vectors:
-    """The lesser of each wave's value and that of the wave at a right angle, one bin more or less: (TILE, TILE)."""
+    """Take the lesser of each wave's value and the perpendicular wave's, one bin more or less: (TILE, TILE)."""
     dilated = cv2.dilate(values, np.ones((3, 3), np.uint8))
     return np.asarray(np.minimum(values, dilated.T[:, -np.arange(TILE) % TILE]), dtype=np.float32)
 
 
 def descreened(image: Image.Image) -> Image.Image:
-    """The picture with the dots of its printing screen blurred to grey; itself where it shows no screen.
+    """Blur the dots of a picture's printing screen to grey; a picture without a screen is returned unchanged.
 
     Args:
         image: RGB, at a size at which the dots are still there.
@@ -118,24 +118,24 @@ def _log_spectrum(grey: Grey) -> Vectors:
         spectrum = np.fft.rfft2(padded)
         half += spectrum.real**2 + spectrum.imag**2
     half = np.log(half + np.float32(1e-3))
-    mirrored = half[-np.arange(TILE) % TILE, TILE // 2 - 1 : 0 : -1]  # of real numbers: opposite frequencies are alike
+    mirrored = half[-np.arange(TILE) % TILE, TILE // 2 - 1 : 0 : -1]  # the spectrum of real numbers is symmetric
     return np.asarray(np.fft.fftshift(np.concatenate([half, mirrored], axis=1)), dtype=np.float32)
 
 
 @lru_cache
 def _window(width: int, height: int) -> Vectors:
-    """What a part is multiplied by so that its borders do not show in its spectrum: float32 (height, width)."""
+    """Make the window that keeps a part's borders out of its spectrum: float32 (height, width)."""
     return np.asarray(cv2.createHanningWindow((width, height), cv2.CV_32F), dtype=np.float32)
 
 
 def _parts(grey: Grey) -> list[Grey]:
-    """Up to four parts of a picture, around the middles of its quarters, where its subject is."""
+    """Cut up to four parts out of a picture, around the middles of its quarters, where its subject is."""
     rows, columns = (_starts(side) for side in grey.shape)
     return [grey[top : top + TILE, left : left + TILE] for top in rows for left in columns]
 
 
 def _starts(side: int) -> list[int]:
-    """Where parts begin along a side: two around its quarters, or one in its middle where two would be nearly one."""
+    """Choose where parts begin along a side: two around its quarters, or one in its middle if two nearly coincide."""
     if side < TILE * 3 // 2:
         return [max(0, (side - TILE) // 2)]
     return sorted({min(max(0, side * quarter // 4 - TILE // 2), side - TILE) for quarter in (1, 3)})
@@ -143,7 +143,7 @@ def _starts(side: int) -> list[int]:
 
 @lru_cache(maxsize=1)
 def _search_mask() -> Bools:
-    """Where peaks are looked for: one half of the spectrum, off the axes, between the longest and shortest period."""
+    """Mask where peaks are looked for: half of the spectrum, off the axes, between the longest and shortest period."""
     axis = (np.arange(TILE) - TILE // 2) / TILE
     y, x = np.meshgrid(axis, axis, indexing="ij")
     frequency, angle = np.hypot(x, y), np.degrees(np.arctan2(y, x)) % 90

@@ -1,7 +1,8 @@
-"""The vectors of one encoder in a store: each content once, whatever command encoded it, and from which path.
+"""The vectors of one encoder in a store: each content once, whatever command encoded it and under whatever path.
 
-A content is a photo's SHA-256. Three kinds of tables say what is known, and a file that a row tells of need not be read
-again: shards hold a vector for each new content, copies the files whose content has one, and the rest is unreadable.
+A content is named by a photo's SHA-256. Three kinds of tables list known files, which need not be read again: shards
+hold a vector for each new content, copies list files whose content has a vector, and the third kind lists unreadable
+files.
 """
 
 import hashlib
@@ -27,45 +28,45 @@ from neardup.images import read_file
 from neardup.stages import digest_of
 
 SHARDS = "shard-"
-"""What the names of tables with vectors begin with: `photo`, `path`, `file` (the mark) and `vector`."""
+"""Prefix of the names of tables with vectors; their columns are `photo`, `path`, `file` (the mark) and `vector`."""
 COPIES = "copies-"
-"""What the names of tables begin with that list files whose content was encoded before: `photo`, `path`, `file`."""
+"""Prefix of the names of tables of files whose content was encoded before; columns `photo`, `path`, `file`."""
 UNREADABLE = "unreadable-"
-"""What the names of tables of unreadable files begin with; the number of pixels that was allowed follows."""
+"""Prefix of the names of tables of unreadable files; the limit of pixels follows."""
 FORMAT = 2
-"""Version of this layout, noted in each store, so that a store of another version is told from one of this."""
+"""Version of this layout, noted in each store, so that stores of other versions are recognised."""
 _FORMER_PARTS = "part-"
-"""What the names of tables of vectors began with in version 1, which had no marks and passes of `BATCH` photos."""
+"""Prefix of tables of vectors in version 1, which had no marks, and passes of `BATCH` photos."""
 _FORMER_PAIRS = "pairs-"
-"""What the names of tables of pairs began with in version 1, which counted each copy as a photo of its own."""
+"""Prefix of tables of pairs in version 1, which counted each copy as a separate photo."""
 _NO_FILE = -1
-"""Stands for the mark of a file that is not known; marks are not negative."""
+"""Placeholder for an unknown mark; marks are never negative."""
 _UNREADABLE_ROWS = pa.schema({"path": pa.string(), "file": pa.int64(), "reason": pa.string(), "opened": pa.bool_()})
-"""Columns of the tables of unreadable files, and their types; `opened` is false of a file that is to be tried again."""
+"""Columns of the tables of unreadable files, with types; `opened` is false for a file that is to be tried again."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """How many files of a shard have a vector now, and how many could not be read."""
+    """Numbers of a shard's files that have a vector now, and of those that could not be read."""
 
     photos: int
     unreadable: int
 
 
 def open_store(url: str, encoder: Encoder, *, measure: bool = False) -> tuple[Store, int]:
-    """Open the part of a store that belongs to an encoder; one that a former version wrote is brought up to date.
+    """Open the part of a store that belongs to an encoder; one from an earlier version is updated.
 
-    The batch is settled once in the life of a store, for vectors of equal pictures are equal to the last bit only in
+    The batch is fixed once in the life of a store, because vectors of equal pictures are equal to the last bit only in
     passes of one size.
 
     Args:
         url: folder or URL of the store, which may hold vectors of other encoders as well.
-        encoder: what encodes.
-        measure: whether a new store's batch is the fastest on this machine, which takes 3 seconds to find; else it is
-            the encoder's own.
+        encoder: the encoder.
+        measure: whether to find the fastest batch on this machine for a new store, which takes 3 seconds; else the
+            encoder's own batch is used.
 
     Returns:
-        The tables of the encoder, and how many photos are one pass.
+        The encoder's tables, and the number of photos in one pass.
 
     Raises:
         ArchiveError: the store cannot be read, or a later version wrote it.
@@ -91,9 +92,9 @@ def open_store(url: str, encoder: Encoder, *, measure: bool = False) -> tuple[St
 
 
 def _updated(store: Store, batch: int | None) -> int | None:
-    """Bring a store of version 1 up to date: its vectors are kept, its pairs are searched again.
+    """Update a store of version 1: its vectors are kept, its pairs are searched again.
 
-    Done again after a kill, it goes on.
+    After a kill, a repeated call continues.
 
     Returns:
         The batch of its vectors; None where it held none.
@@ -122,14 +123,14 @@ def _updated(store: Store, batch: int | None) -> int | None:
 
 
 def mark_of(folder: Path, path: str) -> int:
-    """63 bits that stand for a file as it is: where it lies, its size and times. Of ten million, none agree by chance.
+    """Hash a file's path, size and times to 63 bits, its mark: among ten million files, none agree by chance.
 
     Args:
-        folder: of the photos; a table's path is relative to it, so that the same file of another folder is another one.
-        path: of the file in the folder.
+        folder: folder of the photos; paths in tables are relative to it, so that it is part of the mark.
+        path: path of the file in the folder.
 
     Raises:
-        FileNotFoundError: it is not there.
+        FileNotFoundError: the file does not exist.
     """
     status = os.stat(f"{folder}/{path}")  # noqa: PTH116 - a path object for each of a million files would take 15 s
     text = f"{folder}\0{path}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}".encode(
@@ -139,18 +140,18 @@ def mark_of(folder: Path, path: str) -> int:
 
 
 def content_keys(photos: pa.ChunkedArray) -> Ints:
-    """The first 63 bits of each SHA-256 of a column, int64 (n,): a content in 8 bytes instead of 64 letters."""
+    """Take the first 63 bits of each SHA-256 in a column, int64 (n,): 8 bytes a content instead of 64 letters."""
     digits = "".join(pc.utf8_slice_codeunits(photos, 0, 16).to_pylist())
     return (np.frombuffer(bytes.fromhex(digits), ">u8") >> 1).astype(np.int64)
 
 
 def keys_of(photos: Sequence[str]) -> Ints:
-    """The `content_keys` of photos, each named by its SHA-256."""
+    """Compute the keys, as `content_keys` does, of photos named by their SHA-256: int64 (n,)."""
     return content_keys(pa.chunked_array([pa.array(photos, pa.string())]))
 
 
 def among(values: Ints, ordered: Ints) -> Bools:
-    """Whether each value is one of some ordered ones: bool (n,)."""
+    """Find which values are among sorted ones: bool (n,)."""
     if not len(ordered):
         return np.zeros(len(values), dtype=bool)
     places = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
@@ -158,9 +159,9 @@ def among(values: Ints, ordered: Ints) -> Bools:
 
 
 def encoded_tables(store: Store, columns: Sequence[str] = ("photo", "file")) -> Iterator[tuple[str, pa.Table]]:
-    """Each table that lists files with a vector, and its name; `columns` are read, of copies always both.
+    """Yield name and `columns` of each table that lists files with a vector; of copies, always `photo` and `file`.
 
-    A copy whose content has no vector any more, for somebody deleted its shard, is no file that is known.
+    A copy whose content has lost its vector, because its shard was deleted, does not count as known.
     """
     for name in store.names(SHARDS):
         yield name, store.read(name, list(columns))
@@ -174,24 +175,24 @@ def encoded_tables(store: Store, columns: Sequence[str] = ("photo", "file")) -> 
 
 
 def encoded_files(store: Store) -> Ints:
-    """The marks of all files whose content has a vector, int64 (n,), ordered."""
+    """Read the marks of all files whose content has a vector, int64 (n,), sorted."""
     return _marks(table for _, table in encoded_tables(store, ["file"]))
 
 
 def unreadable_files(store: Store, max_pixels: int) -> pa.Table:
-    """Files that were found unreadable: `path`, `file` (mark), `reason`, and whether they could be `opened` at all."""
+    """Read which files are unreadable: `path`, `file` (mark), `reason`, and whether they could be `opened` at all."""
     tables = [store.read(name) for name in store.names(f"{UNREADABLE}{max_pixels}-")]
     return pa.concat_tables([_UNREADABLE_ROWS.empty_table(), *tables])
 
 
 def known_files(store: Store, max_pixels: int) -> Ints:
-    """The marks of all files that need not be read again, int64 (n,), ordered."""
+    """Read the marks of all files that need not be read again, int64 (n,), sorted."""
     broken = unreadable_files(store, max_pixels)
     return np.union1d(encoded_files(store), _marks([broken.filter(broken["opened"])]))
 
 
 def _marks(tables: Iterable[pa.Table]) -> Ints:
-    """The marks of the files that some tables list, int64 (n,), ordered."""
+    """Collect the marks of the files that some tables list, int64 (n,), sorted."""
     return np.unique(np.concatenate([np.empty(0, np.int64), *(table["file"].to_numpy() for table in tables)]))
 
 
@@ -203,17 +204,17 @@ def encode_into(
     max_pixels: int,
     report: Callable[[int], object] = lambda _: None,
 ) -> Encoded:
-    """Encode the contents of some files that have no vector in the store, and write down what became of each file.
+    """Encode the contents of some files that have no vector in the store, and record the result for each file.
 
-    Done again after a kill, it encodes what was not written.
+    After a kill, a repeated call encodes what was not written.
 
     Args:
-        store: as `open_store` gave it.
-        encoder: what encodes, in passes of the store's batch, as `with_batch` gives it.
-        folder: of the files.
-        paths: of the files in the folder; one that went away is passed over.
+        store: the encoder's tables, as `open_store` returns them.
+        encoder: the encoder, with the store's batch, as `with_batch` makes it.
+        folder: folder of the files.
+        paths: paths of the files in the folder; missing files are skipped.
         max_pixels: larger images are unreadable.
-        report: is told how many photos were encoded since it was told last.
+        report: called with the number of photos encoded since its last call.
     """
     contents = _contents(store)
     contents.refresh()
@@ -233,7 +234,7 @@ def encode_into(
 
 
 class _Contents:
-    """Which contents have a vector in a store; 8 bytes each, read once a process, and then what was added."""
+    """The contents that have a vector in a store: 8 bytes each, read once per process, then only additions."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -242,10 +243,10 @@ class _Contents:
         self._lock = Lock()
 
     def refresh(self) -> None:
-        """Read the shards that were written since the last time."""
+        """Read the shards that were written since the last call."""
         with self._lock:
             names = set(self._store.names(SHARDS))
-            if self._names - names:  # somebody deleted shards
+            if self._names - names:  # shards were deleted
                 self._keys, self._names = np.empty(0, np.int64), set()
             fresh = [content_keys(self._store.read(name, ["photo"])["photo"]) for name in sorted(names - self._names)]
             if fresh:
@@ -254,7 +255,7 @@ class _Contents:
             self._names = names
 
     def have(self, keys: Ints) -> Bools:
-        """Whether each content, by its key, has a vector: bool (n,)."""
+        """Find which contents, given by their keys, have a vector: bool (n,)."""
         return among(keys, self._keys)
 
     def __contains__(self, photo: str) -> bool:
@@ -266,21 +267,21 @@ class _Contents:
 
 @lru_cache(maxsize=4)
 def _contents(store: Store) -> _Contents:
-    """The contents of a store, kept for the life of the process."""
+    """Get the contents of a store, cached for the life of the process."""
     return _Contents(store)
 
 
 class _Files:
-    """Files that are read one after the other, and what became of each; their rows count them from 0.
+    """Files that are read one after the other, and the result for each; rows number them from 0.
 
     Attributes:
-        marks: int64, of each file as it was read; `_NO_FILE` where it could not be opened or is gone.
+        marks: int64 (n,), mark of each file as it was read; `_NO_FILE` where it could not be opened or is gone.
         photos: SHA-256 of each file, in hex.
         drawn: rows of the files that were given to the encoder, in order.
         vectors: row → vector, of the contents that were encoded.
-        copies: rows of files whose content has a vector, or was given to the encoder already.
+        copies: rows of files whose content has a vector or was already given to the encoder.
         faults: row → why the file cannot be read.
-        unopened: rows of the files that could not be opened, whatever is in them: they are tried again.
+        unopened: rows of files that could not be opened, which are tried again in the next run.
     """
 
     def __init__(self, folder: Path, paths: Sequence[str], contents: _Contents) -> None:
@@ -294,7 +295,7 @@ class _Files:
         self.unopened: set[int] = set()
 
     def sources(self) -> Iterator[bytes]:
-        """The bytes of each file whose content has no vector yet, each content once."""
+        """Yield the bytes of each file whose content has no vector yet, each content once."""
         seen_photos: set[str] = set()
         for row, path in enumerate(self.paths):
             try:
@@ -308,7 +309,7 @@ class _Files:
                 continue
             except UnreadableImageError as error:
                 self.faults[row] = str(error)
-                if error.__cause__:  # that of the system, which may let it be opened the next time
+                if error.__cause__:  # an error of the system, which may let it be opened next time
                     self.unopened.add(row)
                 continue
             self.photos[row] = photo = hashlib.sha256(data).hexdigest()
@@ -320,20 +321,20 @@ class _Files:
             yield data
 
     def take(self, row: int, result: Vectors | UnreadableImageError) -> None:
-        """Take what the encoder made of a file."""
+        """Record the encoder's result for a file."""
         if isinstance(result, UnreadableImageError):
             self.faults[row] = str(result)
         else:
             self.vectors[row] = result
 
     def settle_copies(self) -> None:
-        """Call the copies of what proved to be unreadable unreadable as well."""
+        """Mark copies of contents that proved unreadable as unreadable too."""
         reasons = {self.photos[row]: reason for row, reason in self.faults.items() if row not in self.unopened}
         self.faults |= {row: reasons[self.photos[row]] for row in self.copies if self.photos[row] in reasons}
         self.copies = [row for row in self.copies if row not in self.faults]
 
     def table(self, rows: Iterable[int]) -> pa.Table:
-        """Some files with their contents: `photo`, `path` and `file`."""
+        """Make a table of some files with their contents: `photo`, `path` and `file`."""
         rows = list(rows)
         columns = {
             "photo": pa.array([self.photos[row] for row in rows], pa.string()),
@@ -343,13 +344,13 @@ class _Files:
         return pa.table(columns)
 
     def shard(self, fingerprint: str) -> pa.Table:
-        """The contents that were encoded, with their vectors."""
+        """Make the table of the contents that were encoded, with their vectors."""
         vectors = vector_column(np.stack(list(self.vectors.values())))
         table = self.table(self.vectors).append_column("vector", vectors)
         return table.replace_schema_metadata({"fingerprint": fingerprint})
 
     def unreadable(self) -> pa.Table:
-        """The files that cannot be read, with their reasons."""
+        """Make the table of the files that cannot be read, with reasons."""
         rows = [
             {"path": self.paths[row], "file": self.marks[row], "reason": reason, "opened": row not in self.unopened}
             for row, reason in self.faults.items()

@@ -1,4 +1,4 @@
-"""One store of vectors: Parquet shards of one encoder, in a folder or at any URL that fsspec knows (`s3://…`)."""
+"""A store of vectors: Parquet tables in a folder or at any URL that fsspec supports (`s3://…`)."""
 
 import io
 import json
@@ -22,24 +22,25 @@ from neardup.tables import encodable, reading_parquet
 
 
 def store_of(out: Path, url: str | None = None) -> str:
-    """Folder or URL of the vectors that all commands with one output folder share.
+    """Choose the folder or URL of the vectors that all commands with one output folder share.
 
     Args:
         out: the output folder.
-        url: the store that settings name; else it lies in the state folder of `out`.
+        url: the store named in the settings; None for one in the state folder of `out`.
     """
     return url or str(out.resolve() / STATE / "vectors")
 
 
 def check_store(archive: Path, url: str) -> None:
-    """Refuse an archive that is not there, and a store that cannot be opened or lies inside it, in whatever words.
+    """Raise an error if the archive does not exist, or the store cannot be opened or lies inside the archive.
 
     Args:
         archive: folder of the photos.
         url: folder or URL of the vectors.
 
     Raises:
-        ArchiveError: one of them is such.
+        ArchiveError: the archive does not exist, or the store cannot be opened or lies inside it, however it is
+            written.
     """
     check_archive(archive)
     if folder := Store(url).folder:
@@ -47,24 +48,24 @@ def check_store(archive: Path, url: str) -> None:
 
 
 def write_vectors(table: pa.Table, where: Path | io.BytesIO) -> None:
-    """Write a table uncompressed: read by memory map, its vectors are then copied and not decoded.
+    """Write a table uncompressed, so that a reader with a memory map copies its vectors without decoding.
 
-    Its checksums, which `Store.read` compares, tell of bytes that a disk has changed.
+    Its checksums, which `Store.read` verifies, reveal bytes that a disk has changed.
     """
     layout = {"compression": "none", "use_dictionary": False, "write_statistics": False}
     pq.write_table(table, where, write_page_checksum=True, **layout)
 
 
 def vector_column(vectors: Vectors) -> pa.FixedSizeListArray:
-    """The column of a table that holds vectors, float32 (n, d)."""
+    """Make a table's column of vectors, float32 (n, d)."""
     return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
 
 
 def vectors_of(column: pa.ChunkedArray) -> Vectors:
-    """The vectors that a column of a table holds: float32 (n, d).
+    """Read the vectors in a table's column: float32 (n, d).
 
     Raises:
-        ValueError: they are not of one length, as another program writes lists.
+        ValueError: the column is not of lists of one fixed length, as when another program wrote it.
     """
     if not pa.types.is_fixed_size_list(column.type):
         raise ValueError(f"the vectors are a column of {column.type}")
@@ -75,7 +76,7 @@ def vectors_of(column: pa.ChunkedArray) -> Vectors:
 
 @dataclass(frozen=True)
 class Store:
-    """Tables by name under one address; a table is written whole or not at all, and never changed.
+    """Tables by name under one address; a table is written atomically and never changed.
 
     Attributes:
         url: a folder, or a URL of fsspec with its credentials in the environment.
@@ -84,18 +85,18 @@ class Store:
     url: str
 
     def under(self, name: str) -> "Store":
-        """The store in a subfolder."""
+        """Return the store in a subfolder."""
         return Store(f"{self.url.rstrip('/')}/{name}")
 
     @property
     def folder(self) -> Path | None:
-        """The folder of this machine that holds the tables; None where they lie elsewhere."""
+        """The folder on this machine that holds the tables; None where they lie elsewhere."""
         _, folder, local = self._location
         return Path(folder) if local else None
 
     @cached_property
     def _location(self) -> tuple[Any, str, bool]:
-        """The file system of the address, the folder in it, and whether that is a folder of this machine."""
+        """The address's file system, the folder in it, and whether that is a folder on this machine."""
         if "::" in self.url and "://" not in self.url:
             raise ArchiveError(f"{self.url}: no folder of vectors may have :: in its path; name another one")
         if (readable := encodable(self.url)) != self.url:
@@ -111,14 +112,14 @@ class Store:
         return system, str(folder).rstrip("/"), "file" in system.protocol
 
     def names(self, prefix: str = "") -> list[str]:
-        """Names of the tables that begin so, ordered, without `.parquet`."""
+        """List the names of the tables with a prefix, sorted, without `.parquet`."""
         system, folder, _ = self._location
         system.invalidate_cache()
         try:
             file_names = (path.rsplit("/", 1)[-1] for path in system.ls(folder, detail=False))
         except FileNotFoundError:
             return []
-        except Exception as error:  # each file system has errors of its own, such as that of missing credentials
+        except Exception as error:  # each file system has its own errors, such as for missing credentials
             raise ArchiveError(
                 f"the store {self.url} cannot be read ({error}): see whether its address is right, and its credentials"
             ) from error
@@ -126,16 +127,16 @@ class Store:
         return sorted(name for name in tables if name.startswith(prefix))
 
     def write(self, name: str, table: pa.Table) -> None:
-        """Write a table whole or not at all, over one of that name."""
+        """Write a table atomically, replacing one of that name."""
         buffer = io.BytesIO()
         write_vectors(table, buffer)
         self._put(f"{name}.parquet", buffer.getvalue())
 
     def read(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """Read a table, or some columns of it.
+        """Read a table, or some of its columns.
 
         Raises:
-            ArchiveError: it is not there, or it is no Parquet file with these columns.
+            ArchiveError: the table does not exist, or is not a Parquet file with these columns.
         """
         system, folder, local = self._location
         where: dict[str, Any] = {"memory_map": True} if local else {"filesystem": system}
@@ -151,13 +152,13 @@ class Store:
             raise ArchiveError(f"{self.url} holds no {name}.parquet any more: {again}") from None
 
     def delete_abandoned(self) -> None:
-        """Delete what processes that were killed left half-written; a store that is no folder has none of it."""
+        """Delete half-written files of killed processes; only a store in a folder can have them."""
         _, folder, local = self._location
         if local:
             delete_abandoned(Path(folder))
 
     def delete(self, name: str) -> None:
-        """Delete a table; one that is not there is as good as deleted."""
+        """Delete a table, if it exists."""
         system, folder, _ = self._location
         with suppress(FileNotFoundError):
             system.rm_file(f"{folder}/{name}.parquet")
@@ -167,7 +168,7 @@ class Store:
         self._put(f"{name}.json", json.dumps(value).encode())
 
     def noted(self, name: str) -> Any:
-        """The value that `note` wrote under this name; None where there is none, or its file is broken."""
+        """Read the value that `note` wrote under a name; None where there is none or its file is broken."""
         system, folder, _ = self._location
         try:
             return json.loads(system.cat_file(f"{folder}/{name}.json"))
@@ -175,7 +176,7 @@ class Store:
             return None
 
     def _put(self, name: str, data: bytes) -> None:
-        """Write a file whole or not at all."""
+        """Write a file atomically."""
         system, folder, local = self._location
         if not local:
             system.pipe_file(f"{folder}/{name}", data)

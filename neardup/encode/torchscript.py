@@ -33,13 +33,13 @@ from neardup.words import LONGEST_REASON, reason_of
 SSCD = "sscd"
 """Name of Meta's model for copies of photographs, `sscd_disc_mixup`."""
 URL = "https://dl.fbaipublicfiles.com/sscd-copy-detection/sscd_disc_mixup.torchscript.pt"
-"""Where Meta publishes it: 94 MB."""
+"""Where Meta publishes SSCD's file of 94 MB."""
 SHA256 = "9f26bd4c848cc19b73d2ae92eea6e04886f61a7b764ceb7a13aeee62e6a6db56"
-"""SHA-256 of that file. Meta publishes none; it is the one that five public programs which fetch the file ask for."""
+"""SHA-256 of SSCD's file: Meta publishes none, but five public programs that download the file expect this one."""
 FILE = "model.torchscript.pt"
-"""Name of the module in a folder that holds one with its weights."""
+"""File name of a TorchScript module in an encoder's folder."""
 WEIGHTS = "model.safetensors"
-"""Name of the weights beside it, which take the place of those in the module."""
+"""File name of weights beside a module, which replace those in the module."""
 MEAN = (0.485, 0.456, 0.406)
 """Mean of ImageNet's pixels, red, green and blue, 0 to 1."""
 DEVIATION = (0.229, 0.224, 0.225)
@@ -47,19 +47,19 @@ DEVIATION = (0.229, 0.224, 0.225)
 SIDE = 288
 """Pixels of a side of SSCD's pictures."""
 CHUNK = 2**20
-"""Bytes that are fetched at once."""
+"""Bytes that are downloaded at a time."""
 
 
 class Script(nn.Module):
-    """A TorchScript module with what it does not tell itself.
+    """A TorchScript module with facts that it does not hold itself.
 
     Attributes:
         digest: SHA-256 of its file.
-        width: numbers that it gives for a picture.
+        width: how many numbers it returns for a picture.
     """
 
     def __init__(self, script: Any, file: Path, digest: str, width: int) -> None:
-        """Take a module that was loaded from a file."""
+        """Wrap a module that was loaded from a file."""
         super().__init__()
         self.script, self.file, self.digest, self.width = script, file, digest, width
 
@@ -69,7 +69,7 @@ class Script(nn.Module):
         return vectors
 
     def save_pretrained(self, folder: Path) -> None:
-        """Write the module as it was loaded, and beside it its weights as they are now."""
+        """Write the module as it was loaded, and its current weights beside it."""
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(self.file, folder / FILE)
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.script.state_dict().items()}
@@ -77,7 +77,7 @@ class Script(nn.Module):
 
 
 def is_torchscript(name: str) -> bool:
-    """Whether a name means SSCD, a TorchScript file, or a folder that `Script.save_pretrained` wrote."""
+    """Whether a name is SSCD's, a TorchScript file, or a folder that `Script.save_pretrained` wrote."""
     return name == SSCD or name.endswith(".pt") or (Path(name) / FILE).is_file()
 
 
@@ -88,7 +88,7 @@ def load_torchscript(name: str) -> tuple[Script, CLIPImageProcessor]:
         name: `sscd`, a file, or a folder that `Script.save_pretrained` wrote.
 
     Raises:
-        EncoderError: there is no such file, it is none of TorchScript, gives no vectors, or cannot be fetched.
+        EncoderError: there is no such file, it is not TorchScript, returns no vectors, or cannot be downloaded.
     """
     folder = Path(name) if name != SSCD and Path(name).is_dir() else None
     path = _sscd() if name == SSCD else folder / FILE if folder else Path(name)
@@ -107,14 +107,14 @@ def load_torchscript(name: str) -> tuple[Script, CLIPImageProcessor]:
 
 
 def _opened(name: str, path: Path) -> Any:
-    """The TorchScript module in a file, on the CPU.
+    """Open the TorchScript module in a file, on the CPU.
 
     Raises:
-        EncoderError: it is none that this torch can open.
+        EncoderError: this version of torch cannot open the file.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch wants new models to be exported otherwise
+            warnings.simplefilter("ignore", FutureWarning)  # torch recommends another export format
             return torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError) as error:
         raise EncoderError(
@@ -124,10 +124,10 @@ def _opened(name: str, path: Path) -> Any:
 
 
 def _take_weights(script: Any, path: Path) -> None:
-    """Put the weights in a file in the place of those of a module.
+    """Replace a module's weights by those in a file.
 
     Raises:
-        EncoderError: the file is broken, or its weights are those of another module.
+        EncoderError: the file is broken, or its weights belong to another module.
     """
     try:
         script.load_state_dict(load_file(path))
@@ -137,16 +137,16 @@ def _take_weights(script: Any, path: Path) -> None:
 
 @torch.inference_mode()
 def _width_of(name: str, script: Any, processor: CLIPImageProcessor) -> int:
-    """How many numbers a module gives for a picture; found by a black one.
+    """Find how many numbers a module returns for a picture, by a black one.
 
     Raises:
-        EncoderError: it does not take the picture, or gives no vector of it.
+        EncoderError: the module does not take the picture, or does not return one vector.
     """
     black = processor(Image.new("RGB", (SIDE, SIDE)), return_tensors="pt")["pixel_values"]
     try:
         vectors = script(black)
     except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[-1][:LONGEST_REASON]  # what is before it is a trace
+        reason = str(error).strip().splitlines()[-1][:LONGEST_REASON]  # a traceback precedes the last line
         height, width = black.shape[2:]
         raise EncoderError(
             f"{name} does not take pictures of {height} × {width} pixels ({reason}): save it in a folder as {FILE}, "
@@ -158,7 +158,7 @@ def _width_of(name: str, script: Any, processor: CLIPImageProcessor) -> int:
 
 
 def _squeezing() -> CLIPImageProcessor:
-    """What squeezes a picture to a square of 288 pixels and normalises it."""
+    """Make an image processor that squeezes a picture to a square of 288 pixels and normalises it."""
     return CLIPImageProcessor(
         size={"height": SIDE, "width": SIDE},
         do_center_crop=False,
@@ -169,7 +169,7 @@ def _squeezing() -> CLIPImageProcessor:
 
 
 def _sscd() -> Path:
-    """The file of SSCD, fetched if it is not here; what is not the published file is not kept."""
+    """Path of SSCD's file, downloaded if it is not on this machine; any other file is not kept."""
     path = FOLDER / URL.rpartition("/")[2]
     if path.is_file():
         return path

@@ -1,4 +1,4 @@
-"""A model that can be trained: all of it, with what prepares its inputs, whatever its kind."""
+"""A whole model for training, with what prepares its inputs, whatever its kind."""
 
 import shutil
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from neardup.errors import EncoderError
 from neardup.stages import sync, sync_names
 
 LEAST_VOCABULARY = 16
-"""Least number of tokens of a tokenizer: of a folder without any, transformers makes one of two tokens."""
+"""Least number of a tokenizer's tokens: for a folder without a tokenizer, transformers makes one of two tokens."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,11 @@ class Trainable:
 
     Attributes:
         name: what the user calls it.
-        model: of a kind of `KINDS`, as transformers has it, or a `Script`; in float32.
-        tokenizer: None where the model reads no text.
-        image_processor: resizes, crops and normalises.
-        graph: the vision tower as ONNX Runtime computes it, without weights, where the checkpoint has it.
-        background: what normalises its similarities, where it came with one; weights that change need another one, so
-            that `save` leaves it out.
+        model: a model of transformers of one of `KINDS`, or a `Script`; in float32.
+        tokenizer: tokenizer; None where the model reads no text.
+        image_processor: processor that resizes, crops and normalises.
+        graph: the checkpoint's ONNX graph of the vision tower, without weights; None where it has none.
+        background: the checkpoint's background, if any; changed weights need another one, so that `save` leaves it out.
     """
 
     name: str
@@ -42,15 +41,15 @@ class Trainable:
     background: Background | None = None
 
     def encoder(self, device: str = "auto") -> VisionEncoder:
-        """What sees of the model, as it is now; it shares its weights with this model."""
+        """Make an encoder of the model's vision part, which shares the model's weights."""
         kind = kind_of(self.model)
         return kind(self.name, kind.vision_of(self.model), self.image_processor, device)
 
     def save(self, folder: Path) -> None:
-        """Write a folder that `load_encoder` reads, whole or not at all; the weights are safetensors.
+        """Write a folder that `load_encoder` reads, atomically; the weights are safetensors.
 
-        That of a model of transformers is read by `from_pretrained`, too. It is on the disk when this returns: what is
-        written afterwards may rely on it even after a power cut.
+        For a model of transformers, `from_pretrained` reads it too. It is flushed to disk when this returns, so that
+        files written later may rely on it even after a power cut.
         """
         partial = folder.with_name(f".{folder.name}.part")
         shutil.rmtree(partial, ignore_errors=True)
@@ -74,7 +73,7 @@ def load_trainable(name: str) -> Trainable:
     """Load a whole model for training; names and errors as in `load_encoder`.
 
     Raises:
-        EncoderError: besides, it is an ONNX file, which holds no weights that can learn.
+        EncoderError: also if it is an ONNX file, which cannot be trained.
     """
     if is_onnx(name):
         raise EncoderError(f"{name} is an ONNX file, which cannot be trained: name the checkpoint that it was made of")
@@ -96,7 +95,7 @@ def load_trainable(name: str) -> Trainable:
             "together"
         )
     if kind == "siglip":
-        # SigLIP reads padding as it reads words, and its config.json often names another token for it.
+        # SigLIP attends to padding as to words, and its config.json often names another token for it.
         text_config.pad_token_id = tokenizer.pad_token_id
     path = checkpoint_folder(name) / GRAPH
     graph = path.read_bytes() if path.is_file() else None
@@ -106,7 +105,7 @@ def load_trainable(name: str) -> Trainable:
 def save_encoder(name: str, folder: Path) -> None:
     """Write a folder from which `load_encoder` loads the encoder called `name`; errors as in `load_encoder`."""
     if is_onnx(name):
-        (folder / BACKGROUND).unlink(missing_ok=True)  # that of an encoder which was saved there before
+        (folder / BACKGROUND).unlink(missing_ok=True)  # left by another encoder that was saved there before
         load_onnx(name).save(folder)
     else:
         load_trainable(name).save(folder)

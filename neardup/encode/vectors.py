@@ -1,4 +1,4 @@
-"""Vectors: made once for each photo and encoder, kept in Parquet, never mixed."""
+"""Vectors of photos: made once per photo and encoder, kept in Parquet, never mixed between encoders."""
 
 import os
 import warnings
@@ -27,7 +27,7 @@ from neardup.tables import reading_parquet
 from neardup.words import typed
 
 SHARD = 256
-"""Photos between two writings to the store: what a kill may cost, some 20 seconds of ViT-B/32 on two cores."""
+"""Photos between two writes to the store: a kill may cost about 20 seconds of ViT-B/32 on two cores."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Embeddings:
 
     Attributes:
         photos: SHA-256 of each photo.
-        paths: where each lies, relative to the archive.
-        vectors: float32 (n, d), unit rows; higher dot product is more alike.
-        fingerprint: the encoder's.
+        paths: path of each photo, relative to the archive.
+        vectors: float32 (n, d), unit rows; a higher dot product is more alike.
+        fingerprint: fingerprint of the encoder.
     """
 
     photos: tuple[str, ...]
@@ -57,10 +57,10 @@ class Embeddings:
 
     @classmethod
     def of(cls, table: pa.Table) -> "Embeddings":
-        """The photos and vectors of a table that `table` made, or of a shard of a store.
+        """Read photos and vectors from a table that `table` made, or from a shard of a store.
 
         Raises:
-            KeyError: it lacks a column, or the fingerprint.
+            KeyError: the table lacks a column or the fingerprint.
         """
         return cls(
             tuple(table["photo"].to_pylist()),
@@ -70,11 +70,11 @@ class Embeddings:
         )
 
     def save(self, path: Path, folder: Path | None = None) -> Path:
-        """Write the table as a Parquet file, whole or not at all.
+        """Write the table as a Parquet file, atomically.
 
         Args:
             path: the file.
-            folder: of the photos, which the file then remembers; `folder_of` reads it.
+            folder: folder of the photos, to be stored in the file for `folder_of`.
         """
         table = self.table()
         if folder:
@@ -98,10 +98,10 @@ class Embeddings:
             return cls.of(pq.read_table(path, memory_map=True, partitioning=None, page_checksum_verification=True))
 
     def require(self, fingerprint: str) -> None:
-        """Refuse to be compared with vectors of another encoder.
+        """Raise an error if the vectors belong to another encoder.
 
         Raises:
-            EncoderError: `fingerprint` is another one.
+            EncoderError: `fingerprint` differs from the vectors' own.
         """
         if fingerprint != self.fingerprint:
             raise EncoderError(
@@ -111,15 +111,15 @@ class Embeddings:
 
 
 def _reading(path: Path) -> AbstractContextManager[None]:
-    """What turns the errors of reading a file of vectors into ArchiveError."""
+    """Make a context that turns errors of reading a file of vectors into ArchiveError."""
     return reading_parquet(lambda _: f"{path} holds no vectors of neardup: make it anew with `neardup embed`")
 
 
 def folder_of(path: Path) -> Path | None:
-    """The folder of the photos of a Parquet file of vectors, as it was when they were encoded; None if it is gone.
+    """Read which folder the photos of a Parquet file of vectors came from; None if it is unknown or gone.
 
     Raises:
-        ArchiveError: the file is no Parquet file.
+        ArchiveError: the file is not a Parquet file.
     """
     with _reading(path):
         metadata = pq.read_schema(path).metadata
@@ -133,17 +133,16 @@ def embed(
     store: Path | str | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Embeddings:
-    """Encode every image of a folder; what cannot be read is left out, with a warning that says why.
+    """Encode every image of a folder; unreadable files are left out, with a warning that says why.
 
     Args:
-        folder: of the photos; it is only read.
-        encoder: what encodes, or its name, as `load_encoder` takes it.
-        store: folder or URL that keeps the vectors, so that the next call encodes only what is new; else nothing is
-            kept.
+        folder: folder of the photos; it is only read.
+        encoder: the encoder, or its name, as `load_encoder` takes it.
+        store: folder or URL that keeps the vectors, so that the next call encodes only what is new; None keeps nothing.
         max_pixels: larger images are left out.
 
     Returns:
-        A row a photo, ordered by path.
+        One row per photo, sorted by path.
 
     Raises:
         ArchiveError: there is no such folder, or the store lies inside it.
@@ -169,22 +168,22 @@ def embed_photos(
     store: Path | str,
     max_pixels: int = MAX_PIXELS,
 ) -> Embeddings:
-    """Encode photos, each content once in the life of the store, whatever its path and whoever encoded it.
+    """Encode photos, each content once in the life of the store, whatever its path and whatever command encoded it.
 
     Args:
         items: (path relative to `root`, SHA-256) of each photo.
         root: the folder of the photos.
-        encoder: what encodes.
-        store: folder or URL of the store; killed at any moment, the next call goes on.
+        encoder: the encoder.
+        store: folder or URL of the store; after a kill at any moment, the next call continues.
         max_pixels: larger images are refused.
 
     Returns:
-        One row an item, in their order.
+        One row per item, in their order.
 
     Raises:
         UnreadableImageError: a photo cannot be read.
-        FileNotFoundError: a photo is not there.
-        ArchiveError: a photo has other bytes than its SHA-256 says.
+        FileNotFoundError: a photo does not exist.
+        ArchiveError: a photo's bytes do not have its SHA-256.
     """
     shards, batch = open_store(str(store), encoder)
     in_batches = with_batch(encoder, batch)
@@ -208,11 +207,11 @@ def embed_photos(
 
 @dataclass
 class _StoredVectors:
-    """The vectors in a store of the contents that are looked for.
+    """Vectors of wanted contents, read from a store.
 
     Attributes:
-        rows: content → its row.
-        vectors: float32 (n, d), undefined in the rows that `present` says are missing.
+        rows: content → row.
+        vectors: float32 (n, d), undefined in rows that are not `present`.
         present: bool (n,), whether the vector of each row was in a shard that was read.
     """
 
@@ -225,7 +224,7 @@ class _StoredVectors:
         self.present = np.zeros(len(self.vectors), dtype=bool)
 
     def take_all(self, store: Store) -> None:
-        """Take what is looked for from the shards that were not read yet."""
+        """Take the wanted vectors from the shards that were not read yet."""
         for name in store.names(SHARDS):
             if name in self._read:
                 continue
@@ -238,12 +237,12 @@ class _StoredVectors:
 
 
 def _refuse(path: Path, encoder: Encoder, max_pixels: int) -> None:
-    """Say why a photo could not be encoded.
+    """Raise the error that says why a photo could not be encoded.
 
     Raises:
-        UnreadableImageError: it cannot be read.
-        FileNotFoundError: it is not there.
-        ArchiveError: it can be read, so that other bytes were there when its SHA-256 was taken.
+        UnreadableImageError: the photo cannot be read.
+        FileNotFoundError: the photo does not exist.
+        ArchiveError: the photo can be read, so that its bytes must have changed since its SHA-256 was taken.
     """
     try:
         encoder.read(path, max_pixels)
@@ -253,14 +252,14 @@ def _refuse(path: Path, encoder: Encoder, max_pixels: int) -> None:
 
 
 def stored_vectors(store: str, fingerprint: str) -> Embeddings:
-    """All vectors of one encoder in a store, a row a content, ordered by path: what `search` looks through.
+    """Read all vectors of one encoder in a store, one row per content, sorted by path, as a gallery for `search`.
 
     Args:
         store: folder or URL of the store.
-        fingerprint: the encoder's.
+        fingerprint: fingerprint of the encoder.
 
     Raises:
-        ArchiveError: the store holds none of this encoder.
+        ArchiveError: the store holds no vectors of this encoder.
     """
     shards = Store(store).under(fingerprint)
     tables = [shards.read(name, ["photo", "path", "vector"]) for name in shards.names(SHARDS)]
@@ -282,10 +281,10 @@ def embed_test_set(
 
     Args:
         out: the experiment's output folder.
-        test_set: what `prepare` made there.
-        encoder: what encodes.
+        test_set: the test set that `prepare` made there.
+        encoder: the encoder.
         max_pixels: larger photos are refused.
-        store: folder or URL of the vectors, which other commands may share; else in `out`.
+        store: folder or URL of the vectors, which other commands may share; None for one in `out`.
 
     Raises:
         UnreadableImageError: a photo cannot be read.

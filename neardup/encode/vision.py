@@ -1,4 +1,4 @@
-"""Vision models of transformers as encoders: files in, unit vectors out, and a fingerprint of all that made them."""
+"""Vision models of transformers as encoders: from files to unit vectors, with a fingerprint of all that matters."""
 
 import hashlib
 import json
@@ -26,14 +26,14 @@ if TYPE_CHECKING:  # a borrowed GPU has no pydantic, which recipes need
 
 
 ARCHITECTURE = ("hidden_act", "layer_norm_eps", "num_attention_heads")
-"""Fields of a configuration that change a model's vectors and show in no shape of its weights."""
+"""Fields of a configuration that change a model's vectors but not the shapes of its weights."""
 
 
 class VisionEncoder:
-    """A vision model with its image processor; a kind of model is a subclass that says what is its own.
+    """A vision model with its image processor; each kind of model is a subclass.
 
     Attributes:
-        batch: images in one pass. Every pass has this many, the last one filled up: with one shape, a photo's vector is
+        batch: images in one pass. Every pass has this many, the last one padded: with one shape, a photo's vector is
             the same to the last bit whatever it is encoded together with.
     """
 
@@ -53,19 +53,19 @@ class VisionEncoder:
         *,
         compiled: bool = False,
     ) -> None:
-        """Take a model of this kind and its image processor; they compute on `device`.
+        """Make an encoder of a model of this kind and its image processor.
 
         Args:
             name: what the user calls it.
-            model: in float32, on the CPU.
-            image_processor: resizes, crops and normalises.
+            model: the model in float32, on the CPU.
+            image_processor: processor that resizes, crops and normalises.
             device: `auto`, `cpu`, `cuda`, `mps`.
             dtype: number format of the computation.
             compiled: compile the model's layers by torch.compile; see `load_encoder`.
 
         Raises:
-            EncoderError: the device is not there, or cannot compute in that number format; the image processor has
-                other steps than to resize, to crop and to normalise, or gives pictures that the model does not take.
+            EncoderError: there is no such device, or it cannot compute in the number format; the image processor has
+                other steps than resizing, cropping and normalising, or makes pictures that the model does not take.
         """
         if not isinstance(image_processor, TorchvisionBackend):
             raise EncoderError(
@@ -89,23 +89,23 @@ class VisionEncoder:
 
     @staticmethod
     def vision_of(model: Any) -> nn.Module:
-        """The part of a model loaded by `WHOLE` that is one loaded by `PARTS`; it shares its weights."""
+        """The vision part of a model loaded by `WHOLE`, as if loaded by `PARTS`; it shares the model's weights."""
         vision: nn.Module = model
         return vision
 
     @staticmethod
     def architecture_of(model: Any) -> str:
-        """What changes the vectors of a model of this kind and is not in its weights, for the fingerprint."""
+        """Facts, for the fingerprint, that change a model's vectors but are not in its weights."""
         return unusual_architecture(model.config)
 
     @classmethod
     def fingerprint_of(cls, model: Any, image_processor: Any) -> str:
-        """SHA-256 of a model of this kind and the preprocessing; see `fingerprint`."""
+        """Compute the SHA-256 of a model of this kind and its preprocessing; see `fingerprint`."""
         return fingerprint(model, image_processor, cls.architecture_of(model))
 
     @staticmethod
     def dimension_of(model: Any) -> int:
-        """How many numbers a vector of a model of this kind has, be it loaded by `PARTS` or by `WHOLE`."""
+        """How many numbers a vector of a model of this kind has, whether it was loaded by `PARTS` or by `WHOLE`."""
         raise NotImplementedError
 
     @staticmethod
@@ -115,7 +115,7 @@ class VisionEncoder:
 
     @torch.inference_mode()
     def _try(self) -> None:
-        """Encode a black picture: what fails fails now, not after an hour of other work.
+        """Encode a black picture, so that a broken model fails now, not after an hour of other work.
 
         Raises:
             EncoderError: the model does not take pictures as they are prepared, or its weights are broken.
@@ -134,14 +134,14 @@ class VisionEncoder:
         """Decode an image, a large JPEG at a fraction of its size, and prepare it: uint8 (3, height, width).
 
         Raises:
-            UnreadableImageError: it cannot be decoded.
+            UnreadableImageError: the image cannot be decoded.
         """
         return self.prepare(read_image(source, max_pixels=max_pixels, draft=self.size))
 
     def prepare(self, image: Image.Image) -> Tensor:
-        """Resize and crop an RGB image: uint8 (3, height, width), as the image processor has them before it normalises.
+        """Resize and crop an RGB image: uint8 (3, height, width), as the image processor does before it normalises.
 
-        Its steps are called one by one: in 0.3 ms instead of 0.8 for 500 × 375 pixels.
+        The image processor's steps are called one by one: in 0.3 ms instead of 0.8 for 500 × 375 pixels.
         """
         processor = self._processor
         if processor.size.get("shortest_edge"):
@@ -166,14 +166,14 @@ class VisionEncoder:
         return np.concatenate(parts) if parts else np.empty((0, self.dimension), np.float32)
 
     def _encode_batch(self, images: Sequence[Image.Image | Tensor]) -> Vectors:
-        """Unit vectors of at most `batch` images, in one pass."""
+        """Compute unit vectors of at most `batch` images in one pass: float32 (n, d)."""
         pixels = torch.stack([image if isinstance(image, Tensor) else self.prepare(image) for image in images])
         embedded = self._embed(pixels.to(self.device)).float().cpu()
         require_finite(self.name, embedded.numpy())
         return np.asarray(nn.functional.normalize(embedded, dim=-1).numpy(), dtype=np.float32)
 
     def _embed(self, pixels: Tensor) -> Tensor:
-        """Vectors of uint8 (n, 3, height, width): (n, d), not normalised."""
+        """Compute vectors, (n, d), not normalised, of uint8 (n, 3, height, width)."""
         if self._dtype is None:
             vectors: Tensor = self._model(self._normalised(pixels))
             return vectors
@@ -181,11 +181,11 @@ class VisionEncoder:
         return self.vectors_of(self._model, self._normalised(filled).to(self._dtype))[: len(pixels)]
 
     def _ready(self, image: Image.Image) -> Tensor:
-        """An RGB image as the model takes it: float32 (1, 3, height, width)."""
+        """Prepare an RGB image for the model: float32 (1, 3, height, width)."""
         return self._normalised(self.prepare(image)[None])
 
     def _normalised(self, pixels: Tensor) -> Tensor:
-        """The rest of the preprocessing: float32 of uint8, both (n, 3, height, width)."""
+        """Rescale and normalise prepared pixels: float32 of uint8, both (n, 3, height, width)."""
         processor = self._processor
         rescales, normalises = bool(processor.do_rescale), bool(processor.do_normalize)
         scaling = rescales, processor.rescale_factor, normalises, processor.image_mean, processor.image_std
@@ -194,7 +194,7 @@ class VisionEncoder:
 
 
 def shortest_side(image_processor: Any) -> int:
-    """Pixels of the shortest side of what an image processor gives, before it crops."""
+    """Read the shortest side, in pixels, to which an image processor resizes before it crops."""
     size = image_processor.size
     return int(size.get("shortest_edge") or min(size["height"], size["width"]))
 
@@ -202,12 +202,12 @@ def shortest_side(image_processor: Any) -> int:
 def compile_layers(model: nn.Module, *, dynamic: bool | None = None) -> None:
     """Compile each layer of a model's stacks at its first use, in place: one compilation serves all layers of a stack.
 
-    Stacks are those of transformers (`nn.ModuleList`). A convolutional network has none, for no two of its layers are
-    alike, and stays as it is.
+    Stacks are those of transformers (`nn.ModuleList`). A convolutional network has none, because no two of its layers
+    are alike, and is not compiled.
 
     Args:
-        model: its weights keep their names.
-        dynamic: compile once for inputs of any length; by default only when a second length is met.
+        model: the model; its weights keep their names.
+        dynamic: compile once for inputs of any length; by default, only when a second length occurs.
     """
     for stack in model.modules():
         if isinstance(stack, nn.ModuleList):
@@ -216,7 +216,7 @@ def compile_layers(model: nn.Module, *, dynamic: bool | None = None) -> None:
 
 
 def unusual_architecture(config: Any) -> str:
-    """Those of `ARCHITECTURE` in which a configuration differs from that of its class, as JSON; else nothing."""
+    """Fields of `ARCHITECTURE` in which a configuration differs from its class's defaults, as JSON; else empty."""
     usual = type(config)()
     unusual = {
         field: getattr(config, field)
@@ -227,7 +227,7 @@ def unusual_architecture(config: Any) -> str:
 
 
 def fingerprint(model: nn.Module, image_processor: Any, architecture: str = "") -> str:
-    """SHA-256 of a vision model's weights, the preprocessing, and what else `architecture` says.
+    """Compute the SHA-256 of a vision model's weights, the preprocessing, and what `architecture` adds.
 
     Vectors of equal fingerprints may be compared, whatever the device, the batch and the compiler.
     """
@@ -239,7 +239,7 @@ def fingerprint(model: nn.Module, image_processor: Any, architecture: str = "") 
             digest.update(weights[name].detach().float().cpu().contiguous().numpy().tobytes())
     fields = ("size", "crop_size", "resample", "image_mean", "image_std", "rescale_factor", "do_center_crop")
     preprocessing = {field: str(getattr(image_processor, field, None)) for field in fields}
-    # Named only where they are off, so that vectors of before stay valid.
+    # Included only where they are off, so that older vectors stay valid.
     off = (field for field in ("do_rescale", "do_normalize") if getattr(image_processor, field, True) is False)
     preprocessing |= dict.fromkeys(off, "False")
     digest.update(json.dumps(preprocessing, sort_keys=True).encode())
@@ -248,7 +248,7 @@ def fingerprint(model: nn.Module, image_processor: Any, architecture: str = "") 
 
 
 def in_dtype(fingerprint: str, dtype: "Dtype") -> str:
-    """The fingerprint of an encoder that computes in a number format, of its fingerprint in float32."""
+    """Turn an encoder's float32 fingerprint into that of the encoder in another number format."""
     if dtype == "fp32":
         return fingerprint
     return hashlib.sha256(f"{fingerprint} {dtype} {BITS if dtype == 'int8' else ''}".encode()).hexdigest()

@@ -1,7 +1,7 @@
 """The bootstrap over groups: a test set in which each group counts as often as a resample drew it.
 
-Groups are drawn, not photos, for photos of one group are not independent. A resample gives weights to what was scored;
-it makes no photos: rankings, nearest neighbours, thresholds and found groups stay those of the test set itself.
+Groups are drawn, not photos, because photos of one group are not independent. A resample only weights what was scored:
+rankings, nearest neighbours, thresholds and found groups remain those of the test set itself.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ class Resample:
 
     @classmethod
     def whole(cls, scored: ScoredTestSet) -> "Resample":
-        """The test set itself: every group once."""
+        """Make the resample that is the test set itself: every group once."""
         return cls(scored, np.ones(scored.group_count))
 
     @property
@@ -48,12 +48,12 @@ class Resample:
         return np.append(self.times, np.ones(self.scored.distractors.shape[1]))
 
     def pairs(self, pairs: Pairs) -> Floats:
-        """Weight of some pairs of the test set, float64 (m,), as `Pairs.weights` says."""
+        """Compute the weights of some pairs of the test set, float64 (m,), by `Pairs.weights`."""
         return pairs.weights(self.scored.group_of, self.times)
 
     @cached_property
     def pair_counts(self) -> tuple[float, float, float]:
-        """How many pairs are called and of one group, are called, are of one group."""
+        """Weighted numbers of pairs that are called and of one group, that are called, and that are of one group."""
         pairs, called = self.scored.once(_decided)
         weight = self.pairs(pairs)
         return float(weight[called & pairs.same].sum()), float(weight[called].sum()), float(weight[pairs.same].sum())
@@ -71,17 +71,17 @@ def _decided(scored: ScoredTestSet) -> tuple[Pairs, Bools]:
 
 
 def ordered(scored: ScoredTestSet) -> Pairs:
-    """All pairs of a test set, most alike first; of equal scores the pairs of two groups come first."""
+    """List all pairs of a test set, most alike first; of equal scores, pairs of two groups come first."""
     return scored.pairs.take(scored.pairs.order)
 
 
 def resamples(scored: ScoredTestSet, count: int, seed: int) -> Iterator[Resample]:
-    """Resamples of the groups with replacement; equal seeds and groups give equal draws, so that approaches are paired.
+    """Resample groups with replacement; equal seeds and groups give equal draws, so that approaches are paired.
 
     Args:
         scored: the test set.
         count: how many resamples.
-        seed: of the draws.
+        seed: seed of the draws.
     """
     groups = scored.group_count
     draws = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), count)
@@ -90,6 +90,6 @@ def resamples(scored: ScoredTestSet, count: int, seed: int) -> Iterator[Resample
 
 
 def weighted(values: Floats, weights: Floats) -> float:
-    """Mean of values, float64 (n,), by their weights, float64 (n,); NaN where nothing has a weight."""
+    """Compute the weighted mean of values, float64 (n,), by weights, float64 (n,); NaN if all weights are 0."""
     total = weights.sum()
     return float(values @ weights / total) if total > 0 else float("nan")

@@ -20,7 +20,7 @@ from neardup.tables import Value, write_table
 FILES = ("comparison.xlsx", "comparison.csv", "comparison.md", "comparison.json", "comparison_facts.json")
 """Names of the files in which `Comparison.write` sets the approaches side by side."""
 VERIFIED = ", verified"
-"""What the name of an approach ends with where its nearest pairs were verified."""
+"""Suffix of an approach's name where its nearest pairs were verified."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class VerifiedFigures:
     Attributes:
         figures: metric → value and interval.
         gains: metric → gain over its vectors alone, with the interval of the paired resamples.
-        summary: what was verified, how reliable probabilities are and where the bands lie, a sentence a line.
+        summary: what was verified, how reliable probabilities are and where the bands lie, one sentence per line.
     """
 
     figures: Mapping[str, Figure]
@@ -39,7 +39,7 @@ class VerifiedFigures:
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> "VerifiedFigures":
-        """Read what `plain` gave of them, as `verified.json` has it."""
+        """Read the figures from what `plain` made of them, as `verified.json` holds it."""
         figures, gains = (
             {name: Figure(**figure) for name, figure in facts[part].items()} for part in ("figures", "gains")
         )
@@ -60,9 +60,9 @@ class Comparison:
     """Evaluations of the same test set, the one to compare with first.
 
     Attributes:
-        evaluations: one an approach.
-        repeats: approach → its evaluations by further seeds; none of those that were trained by one seed alone.
-        verified: approach → its figures with its nearest pairs verified; none of those that were not.
+        evaluations: one per approach.
+        repeats: approach → its evaluations with further seeds, for approaches trained with several.
+        verified: approach → its figures with its nearest pairs verified, for approaches that were verified.
     """
 
     evaluations: tuple[Evaluation, ...]
@@ -93,7 +93,7 @@ class Comparison:
 
     @cached_property
     def spreads(self) -> dict[str, dict[str, tuple[float, float]]]:
-        """Metric → approach → its least and its greatest value over the seeds, where there are several."""
+        """Metric → approach → its least and greatest value over the seeds, where there are several."""
         spreads: dict[str, dict[str, tuple[float, float]]] = {name: {} for name in NAMES}
         for first in self.evaluations:
             for name in NAMES if self.repeats.get(first.approach) else ():
@@ -105,14 +105,14 @@ class Comparison:
 
     @property
     def seeds(self) -> int:
-        """By how many seeds approaches were trained."""
+        """Number of seeds with which approaches were trained."""
         return 1 + max(map(len, self.repeats.values()), default=0)
 
     def write(self, out: Path, more: Mapping[str, object] = MappingProxyType({})) -> list[Path]:
         """Write the tables `comparison.xlsx`, `.csv` and `.md`, `comparison.json` and `comparison_facts.json`.
 
-        `comparison.json` is metric → approach → {value, low, high}. What else is known of the comparison, the gains
-        over the first approach, the thresholds and the counts, is in `comparison_facts.json`.
+        `comparison.json` is metric → approach → {value, low, high}. Gains over the first approach, thresholds and
+        counts are in `comparison_facts.json`.
 
         Args:
             out: the folder to write to.
@@ -158,7 +158,7 @@ class Comparison:
         return [out / name for name in FILES]
 
     def _columns(self) -> list[tuple[str, Callable[[str], float | None]]]:
-        """The columns of the wide table: heading, and from a metric's name to the cell's figure in percent."""
+        """Columns of the wide table: heading, and function from a metric's name to the cell's figure in percent."""
         columns = []
         verified = [(a, self.verified[a]) for a in self.approaches if a in self.verified]
         for heading, figures in (
@@ -172,7 +172,7 @@ class Comparison:
         return columns
 
     def markdown(self) -> str:
-        """The tables in percent, with 95 % intervals; a gain whose interval holds no 0 is marked with an asterisk."""
+        """The tables in percent, with 95 % intervals; a gain whose interval excludes 0 is marked with an asterisk."""
         rows = [["metric (%)", *(APPROACHES.get(a, a) for a in self.approaches)]]
         rows += [[METRICS[name].title, *(self._marked(name, a) for a in self.approaches)] for name in NAMES]
         lines = _table(rows)
@@ -186,7 +186,7 @@ class Comparison:
         return "\n".join([*lines, *self._verified_lines()]) + "\n"
 
     def _verified_lines(self) -> list[str]:
-        """The second table: approaches whose nearest pairs were verified, and what that means."""
+        """Make the second table, of approaches whose nearest pairs were verified, with an explanation."""
         names = [a for a in self.approaches if a in self.verified]
         if not names:
             return []
@@ -203,7 +203,7 @@ class Comparison:
         ]
 
     def _marked(self, name: str, approach: str) -> str:
-        """A cell of the Markdown table: value, asterisk, interval, and the spread over several seeds."""
+        """Make a cell of the Markdown table: value, asterisk, interval, and the spread over several seeds."""
         shown = self.figures[name][approach]
         differs = approach in self.differences[name] and certain(self.differences[name][approach])
         spread = self.spreads[name].get(approach)
@@ -212,7 +212,7 @@ class Comparison:
 
 
 def _shown(figure: Figure, differs: bool) -> str:  # noqa: FBT001 - a fact of the figure, no switch
-    """A figure in percent with its interval; an asterisk where it differs from another one beyond chance."""
+    """Write a figure in percent with its interval, and an asterisk where it differs from another one beyond chance."""
     if figure.value is None:
         return "–"
     interval = f" ({span(figure.low, figure.high)})" if figure.low is not None and figure.high is not None else ""
@@ -220,7 +220,7 @@ def _shown(figure: Figure, differs: bool) -> str:  # noqa: FBT001 - a fact of th
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a Markdown table, its columns aligned, the first row its head."""
+    """Make the lines of a Markdown table with aligned columns; the first row is its header."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "| " + " | ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
@@ -230,12 +230,12 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def plain(table: dict[str, dict[str, Figure]]) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Metric → approach → {value, low, high}, as JSON has it."""
+    """Convert a table to JSON's types: metric → approach → {value, low, high}."""
     return {name: {approach: asdict(shown) for approach, shown in row.items()} for name, row in table.items()}
 
 
 def _cell(figures: Mapping[str, Figure], part: str) -> Callable[[str], float | None]:
-    """From a metric's name to one part of its figure (value, low or high) in percent."""
+    """Make a function from a metric's name to one part of its figure (value, low or high) in percent."""
     return lambda name: percent(getattr(figures[name], part))
 
 
@@ -246,12 +246,12 @@ def certain(difference: Figure) -> bool:
 
 
 def span(low: float, high: float) -> str:
-    """Two shares and all between them in percent, for people."""
+    """Write the range between two shares in percent, for people."""
     return f"{100 * low:.1f} to {100 * high:.1f}"
 
 
 def percent(value: float | None) -> float | None:
-    """A share in percent, to four digits."""
+    """Convert a share, 0 to 1, to percent, rounded to four decimals."""
     return None if value is None else round(100 * value, 4)
 
 
@@ -263,12 +263,13 @@ def compare(
     """Set the evaluations of several approaches side by side, with the gain of each over the first.
 
     Args:
-        evaluations: one an approach, the one to compare with first.
+        evaluations: one per approach, the one to compare with first.
         repeats: approach → its evaluations by further seeds.
         verified: approach → its figures with its nearest pairs verified.
 
     Raises:
-        ArchiveError: they are not of the same photos, groups and distractors, so that a difference would mean nothing.
+        ArchiveError: the evaluations have different photos, groups or distractors, so that differences would mean
+            nothing.
     """
     first = evaluations[0]
     for other in (*evaluations[1:], *(repeat for several in repeats.values() for repeat in several)):

@@ -1,7 +1,7 @@
-"""Distractors: photos of the archive, in neither set, that make the search among the test set as hard as one wishes.
+"""Distractors: photos of the archive, in neither set, that make the search among the test set harder.
 
-They stand in the gallery of every query and are relevant to none. `neardup.measure.scored.ScoredTestSet` says in which
-metrics they count.
+They are in every query's gallery and relevant to none. `neardup.measure.scored.ScoredTestSet` says in which metrics
+they count.
 """
 
 import json
@@ -30,17 +30,17 @@ from neardup.words import typed
 DRAW_STEP = 2
 """Bumped when equal inputs would give other distractors."""
 FOLDER = "distractors"
-"""Folder of the copies in the output folder; a distractor's name begins with it, so that no test photo has it too."""
+"""Folder of the copies in the output folder; names of distractors begin with it and thus differ from test photos'."""
 
 
 @dataclass(frozen=True)
 class Distractor:
-    """One photo of the archive that stands in every query's gallery.
+    """One photo of the archive that is in every query's gallery.
 
     Attributes:
         name: its path in the output folder: `distractors/` and a file name that is unique there.
-        path: where it lies in the archive.
-        sha256: its identity.
+        path: path of the photo in the archive.
+        sha256: SHA-256 of its bytes.
     """
 
     name: str
@@ -49,12 +49,12 @@ class Distractor:
 
 
 def drawing(out: Path, count: int, seed: int = 0) -> Stage:
-    """The stage that draws and copies the distractors of a prepared folder.
+    """Make the stage that draws and copies the distractors of a prepared folder.
 
     Args:
         out: the output folder.
         count: how many distractors.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Raises:
         ArchiveError: nothing has been prepared in `out`, or its table of known pairs has other columns.
@@ -64,14 +64,15 @@ def drawing(out: Path, count: int, seed: int = 0) -> Stage:
 
 
 def draw(out: Path, count: int, seed: int = 0) -> list[Distractor]:
-    """The distractors of a prepared folder, drawn and copied to `distractors/` where that was not done before.
+    """Draw the distractors of a prepared folder and copy them to `distractors/`, unless that was done before.
 
-    A smaller count gives the first of a greater one, and one more photo in the archive changes the draw by one at most.
+    A smaller count gives the first ones of a greater count, and one more photo in the archive changes at most one of
+    them.
 
     Args:
         out: the output folder, prepared from an archive that can still be read.
         count: how many distractors.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Raises:
         ArchiveError: the archive or a photo of it is gone, or it has fewer photos that may be distractors.
@@ -100,7 +101,7 @@ def draw(out: Path, count: int, seed: int = 0) -> list[Distractor]:
 
 
 def prepared_key(out: Path) -> str:
-    """The key of what was prepared in an output folder: it changes with every photo and every sheet of the archive.
+    """Read the key of what was prepared in an output folder: it changes with every photo and sheet of the archive.
 
     Raises:
         ArchiveError: nothing has been prepared in `out`.
@@ -113,15 +114,15 @@ def prepared_key(out: Path) -> str:
 
 
 def archive_of(out: Path, need: str, otherwise: str = "") -> tuple[Path, PrepareSettings]:
-    """The archive that a folder was prepared from.
+    """Find the archive that a folder was prepared from, and its settings.
 
     Args:
         out: the output folder.
-        need: what the archive is needed for, as a relative clause for the sentence that misses it.
-        otherwise: what else may be done where it is gone, for that sentence.
+        need: what the archive is needed for, as a relative clause for the error's sentence.
+        otherwise: what else the user may do if it is gone, for the error's sentence.
 
     Raises:
-        ArchiveError: the folder was prepared before archives were remembered, or the archive is not there.
+        ArchiveError: the folder does not record its archive, or the archive does not exist.
     """
     advice = f"run `neardup prepare ARCHIVE --out {typed(out)}` with the place where it lies now{otherwise}"
     file = out / STATE / ARCHIVE_FILE
@@ -136,16 +137,16 @@ def archive_of(out: Path, need: str, otherwise: str = "") -> tuple[Path, Prepare
 
 
 def candidates(archive: Archive, out: Path, settings: PrepareSettings) -> list[Photo]:
-    """The photos of an archive that may be distractors, each content once.
+    """List the photos of an archive that may be distractors, each content once.
 
-    A photo may not if it is in the test set or the training set by name, content or looks, if the ground truth names
-    it, even where its row was left out, or if a known pair calls it the same as a test photo: it would be a
+    A photo may not be one if it is in the test set or the training set by name, content or looks, if the ground truth
+    names it, even where its row was left out, or if a known pair calls it the same as a test photo: it would be a
     near-duplicate that counts as a wrong answer.
 
     Args:
-        archive: the scan.
+        archive: the scanned archive.
         out: the folder that was prepared from it.
-        settings: what it was prepared with.
+        settings: the settings of the preparation.
     """
     test, training = TestSet.load(out).photos, TrainingSet.load(out).photos
     used = TestSet((*test, *(TestPhoto(photo.image_name, photo.path, photo.sha256, 0, 0) for photo in training)))
@@ -161,16 +162,16 @@ def candidates(archive: Archive, out: Path, settings: PrepareSettings) -> list[P
 def embed_distractors(
     out: Path, drawn: list[Distractor], encoder: Encoder, max_pixels: int = MAX_PIXELS, store: str | None = None
 ) -> Embeddings:
-    """Encode distractors, each once in the life of the folder; the paths are their names."""
+    """Encode distractors, each once in the life of the folder; their names serve as paths."""
     items = [(photo.name, photo.sha256) for photo in drawn]
     return embed_photos(items, out, encoder, store=store_of(out, store), max_pixels=max_pixels)
 
 
 def image_of(images: Path, name: str) -> Path:
-    """The copy of a test photo or of a distractor, by the name that an evaluation gives it.
+    """Find the copy of a test photo or a distractor by its name in an evaluation.
 
     Args:
-        images: the folder `test_dataset/`; distractors lie beside it.
-        name: of the photo.
+        images: the folder `test_dataset/`; that of distractors lies beside it.
+        name: name of the photo.
     """
     return images.parent / name if PurePosixPath(name).parts[0] == FOLDER else images / name

@@ -1,4 +1,4 @@
-"""An encoder's vectors measured against the historian's groups."""
+"""Measure an encoder's vectors against the historian's groups."""
 
 import json
 import math
@@ -22,16 +22,16 @@ from neardup.tables import save_rows
 from neardup.words import typed
 
 FOLDS = 5
-"""Folds of the groups in the cross-validation that calibrates the thresholds."""
+"""Folds of groups in the cross-validation that calibrates the thresholds."""
 RESAMPLES = 1000
 """Resamples of the groups in the bootstrap: the ends of a 95 % interval then vary by about a tenth of its width."""
 SQUARE_PHOTOS = 2000
-"""Photos of a test set up to which `similarity.npy` is written: of that many it takes 16 MB."""
+"""Most photos of a test set for which `similarity.npy` is written: with this many, it takes 16 MB."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A metric's value with its 95 % interval over resampled groups; None where it is not defined."""
+    """A metric's value with its 95 % interval over resampled groups; None where undefined."""
 
     value: float | None
     low: float | None
@@ -46,7 +46,7 @@ class QueryRow:
         photo: the query's name.
         group: its group's number.
         relevant: how many other photos its group has.
-        first_relevant_rank: rank of the first of them, from 1.
+        first_relevant_rank: rank of the first relevant photo, from 1.
         top_1: 1 if a relevant photo is the first hit, else 0.
         top_5: 1 if a relevant photo is among the first five hits, else 0.
         ndcg: 0 to 1.
@@ -71,11 +71,11 @@ class QueryRow:
 
 @dataclass(frozen=True)
 class Distractors:
-    """Photos of the archive, in no group, that stand in the gallery of every query.
+    """Photos of the archive, in no group, that are in the gallery of every query.
 
     Attributes:
-        names: of the distractors, none of which is a name of the test set.
-        vectors: float32 (m, d), unit rows, of the encoder that is measured.
+        names: names of the distractors, which differ from all names of the test set.
+        vectors: float32 (m, d), unit rows, by the encoder that is measured.
     """
 
     names: tuple[str, ...] = ()
@@ -83,21 +83,21 @@ class Distractors:
 
     @classmethod
     def of(cls, embeddings: Embeddings) -> "Distractors":
-        """Encoded distractors, by the names that are their paths in the output folder."""
+        """Make distractors of embeddings whose paths are the distractors' names."""
         return cls(embeddings.paths, embeddings.vectors)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured for one approach; it answers further questions without encoding again.
+    """The evaluation of one approach, which answers further questions without encoding again.
 
     Attributes:
-        approach: its name.
-        fingerprint: of the encoder.
-        names: of the photos.
-        groups: int64 (n,).
+        approach: name of the approach.
+        fingerprint: fingerprint of the encoder.
+        names: names of the photos.
+        groups: int64 (n,), the group of each photo.
         vectors: float32 (n, d), unit rows.
-        seed: of folds and resamples; approaches with the same groups and seed are paired.
+        seed: seed of folds and resamples; approaches with the same groups and seed are paired.
         distractors: further photos in every query's gallery; see `ScoredTestSet` for the metrics in which they count.
     """
 
@@ -111,7 +111,7 @@ class Evaluation:
 
     @cached_property
     def scored(self) -> ScoredTestSet:
-        """The test set with its similarities, pairs and calibrated thresholds, which all metrics are computed from."""
+        """The test set with its similarities, pairs and calibrated thresholds, from which all metrics are computed."""
         vectors = self.vectors.astype(np.float64)
         distractors = None
         if self.distractors.names:
@@ -120,7 +120,7 @@ class Evaluation:
 
     @cached_property
     def threshold(self) -> float:
-        """The threshold calibrated on all pairs: the one to use on photos that are in no group yet."""
+        """The threshold calibrated on all pairs, for use on new photos."""
         return calibrated_threshold(self.scored.pairs, self.scored.group_of)
 
     @cached_property
@@ -140,7 +140,7 @@ class Evaluation:
         return {name: figure(self.values[name], self.samples[name]) for name in NAMES}
 
     def at(self, threshold: float) -> dict[str, float]:
-        """Precision, recall and F1 over pairs at one threshold for all."""
+        """Compute precision, recall and F1 over pairs at a single threshold."""
         pairs, count = self.scored.pairs, len(self.scored.pairs.scores)
         at_threshold = ScoredTestSet(
             self.scored.similarities, self.scored.group_of, pairs, np.full(count, threshold), self.scored.distractors
@@ -149,7 +149,7 @@ class Evaluation:
 
     @cached_property
     def queries(self) -> list[QueryRow]:
-        """One row a query, the worst first."""
+        """One row per query, the worst first."""
         scored, nearest = self.scored, self.scored.nearest
         gallery = (*self.names, *self.distractors.names)
         scores = np.concatenate([scored.similarities, scored.distractors], axis=1)
@@ -172,17 +172,17 @@ class Evaluation:
         return sorted(rows, key=lambda row: (row.ndcg, row.photo))
 
     def worst(self, count: int) -> list[str]:
-        """The photos whose search went worst, one a group, the worst first."""
+        """List the photos whose search went worst, one per group, the worst first."""
         return _one_a_group(self.queries, count)
 
     def best(self, count: int) -> list[str]:
-        """The photos whose search went best, one a group: those of large groups first, for they are the harder ones."""
+        """List the photos whose search went best, one per group, those of large groups first, as these are harder."""
         return _one_a_group(
             sorted(self.queries, key=lambda row: (-round(row.ndcg, 9), -row.relevant, row.photo)), count
         )
 
     def hits(self, photo: str, top: int = 5) -> list[tuple[str, float, bool]]:
-        """The first hits of a photo, distractors included: name, similarity, whether it is of the same group."""
+        """List the first hits of a photo, distractors included: name, similarity, whether it is of the same group."""
         index, gallery = self.names.index(photo), (*self.names, *self.distractors.names)
         scores = np.append(self.scored.similarities[index], self.scored.distractors[index])
         same = self.scored.gallery_group_of == self.scored.group_of[index]
@@ -227,7 +227,7 @@ class Evaluation:
 
     @classmethod
     def load(cls, folder: Path) -> "Evaluation":
-        """Read what `save` wrote.
+        """Read an evaluation that `save` wrote.
 
         Raises:
             ArchiveError: nothing has been evaluated in `folder`.
@@ -242,7 +242,7 @@ class Evaluation:
 
     @classmethod
     def _load(cls, folder: Path) -> "Evaluation":
-        """Read what `save` wrote; what a broken file leads to is raised as it is."""
+        """Read an evaluation that `save` wrote; errors of broken files are not converted."""
         facts = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         with np.load(folder / "evaluation.npz", allow_pickle=False) as arrays:
             evaluation = cls(
@@ -254,7 +254,7 @@ class Evaluation:
                 facts["seed"],
                 Distractors(tuple(str(name) for name in arrays["distractors"]), arrays["distractor_vectors"]),
             )
-            # The resamples took most of the time; they are not drawn anew.
+            # Resampling took most of the time and is not repeated.
             evaluation.__dict__["samples"] = {name: arrays[f"sample_{name}"] for name in NAMES}
         return evaluation
 
@@ -273,15 +273,15 @@ def evaluate(
 
     Args:
         vectors: float32 (n, d), unit rows.
-        groups: int64 (n,).
-        photos: names.
-        approach: the approach's name.
-        fingerprint: the encoder's.
-        seed: of folds and resamples.
+        groups: int64 (n,), the group of each photo.
+        photos: names of the photos.
+        approach: name of the approach.
+        fingerprint: fingerprint of the encoder.
+        seed: seed of folds and resamples.
         distractors: further photos in every query's gallery; none by default.
 
     Raises:
-        ArchiveError: fewer than two photos, so that nothing can be measured.
+        ArchiveError: there are fewer than two photos, so that nothing can be measured.
     """
     if len(photos) < 2:  # noqa: PLR2004
         raise ArchiveError(
@@ -291,7 +291,7 @@ def evaluate(
 
 
 def _one_a_group(rows: Sequence[QueryRow], count: int) -> list[str]:
-    """Names of the first queries, at most one of each group."""
+    """List the names of the first queries, at most one of each group."""
     first: dict[int, str] = {}
     for row in rows:
         first.setdefault(row.group, row.photo)
@@ -299,7 +299,7 @@ def _one_a_group(rows: Sequence[QueryRow], count: int) -> list[str]:
 
 
 def figure(value: float, samples: Floats) -> Figure:
-    """A value with its 95 % interval: the 2.5 and 97.5 percentiles of its resamples, float64 (r,), that are defined."""
+    """Combine a value and its 95 % interval: the 2.5 and 97.5 percentiles of its defined resamples, float64 (r,)."""
     defined = samples[~np.isnan(samples)]
     if math.isnan(value) or not len(defined):
         return Figure(clean(value), None, None)
@@ -308,10 +308,10 @@ def figure(value: float, samples: Floats) -> Figure:
 
 
 def clean(value: float) -> float | None:
-    """The number if JSON has it; None for NaN and infinity."""
+    """Return a number that JSON can hold; None for NaN and infinity."""
     return None if math.isnan(value) or math.isinf(value) else float(value)
 
 
 def _values(resample: Resample, names: Sequence[str]) -> dict[str, float]:
-    """Some metrics of a resample, by name."""
+    """Compute some metrics of a resample, by name."""
     return {name: METRICS[name].value(resample) for name in names}

@@ -1,4 +1,4 @@
-"""What a lower precision does to the metrics: it may be used where that was measured on the user's own test set."""
+"""The effect of a lower number format on the metrics, which must be measured on the test set before it is used."""
 
 import json
 from pathlib import Path
@@ -17,26 +17,26 @@ from neardup.stages import reading
 from neardup.words import typed
 
 EFFECT_METRICS = ("ndcg", "top_1", "micro_ap")
-"""Metrics that the one sentence of `effect` names: whole ranking, first answer, and all pairs without a threshold."""
+"""Metrics in the sentence of `effect`: of the whole ranking, of the first answer, and of all pairs."""
 
 
 def measure(
     folder: Path, device: str, precision: Dtype, max_pixels: int = MAX_PIXELS, store: str | None = None
 ) -> Path:
-    """Measure an evaluated approach once more at a lower precision, and write both to `<approach>/<precision>/`.
+    """Measure an evaluated approach again in a lower number format, and write both to `<approach>/<precision>/`.
 
     Args:
-        folder: the approach's, with `checkpoint/` and its evaluation, in the output folder of an experiment.
+        folder: the approach's folder, with `checkpoint/` and its evaluation, in an experiment's output folder.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        precision: lower than fp32.
+        precision: number format lower than fp32.
         max_pixels: larger photos are refused.
-        store: folder or URL of the vectors, which other commands may share; else in the output folder.
+        store: folder or URL of the vectors, which other commands may share; None for one in the output folder.
 
     Returns:
         The folder `<approach>/<precision>`.
 
     Raises:
-        EncoderError: this machine cannot compute with that precision.
+        EncoderError: this machine cannot compute in that number format.
     """
     out, full = folder.parent, Evaluation.load(folder)
     test_set = TestSet.load(out)
@@ -56,15 +56,15 @@ def measure(
 
 
 def measured_folder(out: Path, precision: Dtype, fingerprint: str) -> Path:
-    """The folder in which an encoder of a lower precision was measured beside its fp32.
+    """Find the folder in which an encoder in a lower number format was measured beside its fp32.
 
     Args:
-        out: of an experiment.
-        precision: lower than fp32.
-        fingerprint: of the encoder at that precision.
+        out: output folder of an experiment.
+        precision: number format lower than fp32.
+        fingerprint: fingerprint of the encoder in that number format.
 
     Raises:
-        ConfigError: it was not measured there.
+        ConfigError: the encoder was not measured there.
     """
     for metrics in sorted(out.glob(f"*/{precision}/metrics.json")):
         with reading(metrics, f"delete it, and run `neardup evaluate --precision {precision}` again"):
@@ -78,7 +78,7 @@ def measured_folder(out: Path, precision: Dtype, fingerprint: str) -> Path:
 
 
 def effect(folder: Path) -> str:
-    """What `measure` found, in one sentence: each metric at both precisions, with the paired interval of the gain."""
+    """Summarise `measure` in one sentence: each metric in both number formats, with the gain's paired interval."""
     figures = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
     gains = json.loads((folder / "comparison_facts.json").read_text(encoding="utf-8"))["differences"]
     parts = []

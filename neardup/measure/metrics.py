@@ -1,8 +1,8 @@
-"""Every metric once, with its formula, its rule for ties and for singletons, and the table that lists them all.
+"""Every metric, defined once, with its formula and its rules for ties and singletons, and the table of all.
 
-A metric is a function of a resample of the test set's groups; `Resample.whole` gives its value, the resamples of the
-bootstrap its interval. To add a metric, write its function here and a line of `_TABLE`: its name, title and direction,
-its place in every table and whether a promotion may go by it are taken from that line.
+A metric is a function of a resample of the test set's groups: `Resample.whole` gives its value, the bootstrap's
+resamples its interval. To add a metric, write its function and a line of `_TABLE`, from which its name, title and
+direction, its place in every table and whether a promotion may go by it are taken.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,16 +19,16 @@ from neardup.measure.scored import ScoredTestSet
 Relevance = Bools
 """Bool (q, m): for each query, whether the photo at each rank of its gallery is of its group (`scored.rankings`)."""
 LEAST_PRECISION = 0.9
-"""Share of called pairs that must be right at the operating point of `recall_at_90_precision`."""
+"""Least share of called pairs that are right at the operating point of `recall_at_90_precision`."""
 
 
-# Ranking metrics: one value a query, from the relevance of the photos of its gallery by rank.
+# Ranking metrics: one value per query, from the relevance of its gallery's photos by rank.
 
 
 def hit_at(relevance: Relevance, k: int) -> Floats:
-    """Top-k, also called hit rate: per query 1 if one of the first k photos is relevant, else 0.
+    """Top-k, also called hit rate: 1 for a query if one of the first k photos is relevant, else 0.
 
-    Its mean over queries is the metric. Not recall@k, which counts how many of the relevant photos are found.
+    Its mean over queries is the metric. It is not recall@k, which counts how many of the relevant photos are found.
     Ties: a tied irrelevant photo, or distractor, ranks first. Singletons: never a query, always in the gallery.
 
     >>> hit_at(np.array([[False, True]]), 1).tolist(), hit_at(np.array([[False, True]]), 5).tolist()
@@ -40,8 +40,8 @@ def hit_at(relevance: Relevance, k: int) -> Floats:
 def recall_at(relevance: Relevance, k: int) -> Floats:
     """Recall@k: per query the share of its relevant photos that are among the first k.
 
-    Its mean over queries is the metric. Not the hit rate, which asks for one relevant photo only.
-    Ties: a tied irrelevant photo, or distractor, ranks first. Singletons: never a query, always in the gallery.
+    Its mean over queries is the metric. It is not the hit rate, which needs only one relevant photo. Ties: a tied
+    irrelevant photo, or distractor, ranks first. Singletons: never a query, always in the gallery.
 
     >>> recall_at(np.array([[True, False, True]]), 1).tolist()
     [0.5]
@@ -50,11 +50,11 @@ def recall_at(relevance: Relevance, k: int) -> Floats:
 
 
 def ndcg(relevance: Relevance) -> Floats:
-    """nDCG: per query the binary-gain discounted gain of the whole ranking, as a share of the best possible ranking's.
+    """nDCG: per query, the discounted binary gain of the whole ranking as a share of the best possible ranking's.
 
     A relevant photo at rank r gains 1 / log2(r + 1) (Järvelin and Kekäläinen 2002); the mean over queries is reported.
     Ties: a tied irrelevant photo, or distractor, ranks first; scikit-learn's `ndcg_score` averages over ties instead,
-    and equals this one where there is none. Singletons: never a query, always in the gallery.
+    and equals this metric where there are none. Singletons: never a query, always in the gallery.
 
     >>> ndcg(np.array([[False, True]])).round(4).tolist()
     [0.6309]
@@ -93,7 +93,7 @@ def r_precision(relevance: Relevance) -> Floats:
 
 
 def mean_over_queries(per_query: Callable[[Relevance], Floats]) -> Callable[[Resample], float]:
-    """A ranking metric: the mean over queries of a function of their relevance; NaN where there is no query."""
+    """Make a ranking metric: the mean over queries of a function of their relevance; NaN without queries."""
 
     def values(scored: ScoredTestSet) -> Floats:
         return per_query(scored.relevance)
@@ -105,7 +105,7 @@ def mean_over_queries(per_query: Callable[[Relevance], Floats]) -> Callable[[Res
 
 
 def precision(resample: Resample) -> float:
-    """Precision over pairs: of the pairs called near-duplicates the share that is of one group; 0 if none is called.
+    """Precision over pairs: the share of the pairs called near-duplicates that are of one group; 0 if none is called.
 
     Ties: a pair exactly at its threshold is called. Singletons: their pairs are of two groups, and wrong if called.
     Each pair is judged by the threshold that was calibrated without the groups of its photos. Distractors do not count.
@@ -115,7 +115,7 @@ def precision(resample: Resample) -> float:
 
 
 def recall(resample: Resample) -> float:
-    """Recall over pairs: of the pairs of one group the share called near-duplicates; NaN if there is no such pair.
+    """Recall over pairs: the share of the pairs of one group that are called near-duplicates; NaN without such pairs.
 
     Ties: a pair exactly at its threshold is called. Singletons: they make no pair of one group, and so do not count.
     Each pair is judged by the threshold that was calibrated without the groups of its photos. Distractors do not count.
@@ -129,11 +129,11 @@ def f1(resample: Resample) -> float:
     return harmonic(precision(resample), recall(resample))
 
 
-# The group of the nearest photo as a prediction of a query's group.
+# Metrics of predicting a query's group by its nearest photo's.
 
 
 def precision_recall_by_group(true: Ints, predicted: Ints, groups: int) -> tuple[Floats, Floats, Bools]:
-    """Precision and recall of each group in a prediction; the mean over the groups that occur is the macro average.
+    """Compute precision and recall of each group in a prediction, whose means over occurring groups are macro averages.
 
     Args:
         true: int64 (q,), the group of each query.
@@ -161,10 +161,10 @@ def _by_nearest(scored: ScoredTestSet) -> tuple[Floats, Floats, Bools]:
 def nn_precision(resample: Resample) -> float:
     """nn-precision: macro precision of predicting each query's group by its nearest photo.
 
-    Macro means the mean over the groups that occur, true or predicted. With nn-recall and nn-F1 the likeliest reading
-    of the prior project's published table.
-    Ties: of equally near photos one of another group is taken. Singletons: never a query; one that is predicted is a
-    group of precision 0, and so is a distractor, whose weight is 1 in every resample.
+    Macro means the mean over the groups that occur, true or predicted. Together with nn-recall and nn-F1, this is the
+    likeliest reading of the prior project's published table. Ties: of equally near photos one of another group is
+    taken. Singletons: never a query; one that is predicted is a group of precision 0, and so is a distractor, whose
+    weight is 1 in every resample.
     """
     precise, _, occurs = resample.scored.once(_by_nearest)
     return weighted(precise[occurs], resample.gallery_groups[occurs])
@@ -190,7 +190,7 @@ def nn_f1(resample: Resample) -> float:
 
 
 def _ends(scored: ScoredTestSet) -> Bools:
-    """Which of the ordered pairs is the last one of its score, bool (m,)."""
+    """Find the ordered pairs that are the last ones of their score, bool (m,)."""
     scores = scored.once(ordered).scores
     return np.append(scores[1:] != scores[:-1], True)
 
@@ -207,7 +207,7 @@ def micro_ap(resample: Resample) -> float:
 
 
 def recall_at_90_precision(resample: Resample) -> float:
-    """Recall over pairs at a threshold whose precision is at least 90 %, the greatest; NaN if no pair is of one group.
+    """Greatest recall over pairs at a threshold whose precision is at least 90 %; NaN if no pair is of one group.
 
     Image copy detection's usual operating point; see `neardup.measure.pairs.recall_at_precision`.
     Ties: equally similar pairs are called together. Singletons: their pairs are wrong ones. Distractors do not count.
@@ -218,13 +218,13 @@ def recall_at_90_precision(resample: Resample) -> float:
     return recall_at_precision(same, weights, resample.scored.once(_ends), LEAST_PRECISION)
 
 
-# The found groups against the true ones. Distractors are in no found group.
+# Metrics that compare found groups with true ones. Distractors are in no found group.
 
 
 def b_cubed(found: Ints, group_of: Ints) -> tuple[Floats, Floats]:
-    """B³: per photo the share of its found group that is of its true one, and the other way round.
+    """B³: per photo, the share of its found group that is in its true one, and of its true group in its found one.
 
-    The first is its precision, the second its recall (Bagga and Baldwin 1998); the means over photos are the metrics.
+    The first is the photo's precision, the second its recall (Bagga and Baldwin 1998); their means are the metrics.
     Ties: there are none, groups are given. Singletons: they count as every photo does.
 
     Args:
@@ -300,7 +300,7 @@ def false_alarms(resample: Resample) -> float:
 
 
 def harmonic(a: float, b: float) -> float:
-    """Harmonic mean of two shares; 0 where both are 0, NaN where one is."""
+    """Compute the harmonic mean of two shares; 0 where both are 0, NaN where one is NaN."""
     return 2 * a * b / (a + b) if a + b > 0 else (0.0 if a == b == 0 else float("nan"))
 
 
@@ -309,12 +309,12 @@ class Metric:
     """One metric, as every table, report and promotion knows it.
 
     Attributes:
-        name: in files and on the command line.
-        title: what people read.
-        value: from a resample to the metric, 0 to 1; NaN where it is not defined.
-        higher_is_better: its direction.
+        name: the metric's name in files and on the command line.
+        title: its name for people.
+        value: function from a resample to the metric, 0 to 1; NaN where undefined.
+        higher_is_better: whether a higher value is better.
         promotes: whether a promotion may go by it (`neardup promote --metric`); `neardup.settings.schema.Metric` lists
-            the same names, and a test holds the two together.
+            the same names, as a test checks.
     """
 
     name: str
@@ -347,7 +347,7 @@ _TABLE = (
     Metric("over_split", "over-split", over_split, higher_is_better=False),
     Metric("false_alarms", "false alarms", false_alarms, higher_is_better=False),
 )
-"""The metrics, in the order of every table; a new one is a line here."""
+"""The metrics, in the order of every table."""
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _TABLE})
 """All metrics by name, in the order of every table; the six that the prior project published come first."""
 NAMES = tuple(METRICS)

@@ -1,4 +1,4 @@
-"""Pairs of photos with their similarity and whether they are of one group, and what a ranking of them is worth."""
+"""Pairs of photos with their similarity and whether they are of one group, and measures of a ranking of them."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,12 +26,12 @@ class Pairs:
 
     @classmethod
     def of(cls, similarities: Floats, groups: Ints) -> "Pairs":
-        """The n (n - 1) / 2 pairs of n photos, from their similarities, float64 (n, n), and groups, int64 (n,)."""
+        """Make the n (n - 1) / 2 pairs of n photos from their similarities, float64 (n, n), and groups, int64 (n,)."""
         i, j = np.triu_indices(len(groups), 1)
         return cls(i.astype(np.int64), j.astype(np.int64), similarities[i, j], groups[i] == groups[j])
 
     def take(self, chosen: Ints | Bools) -> "Pairs":
-        """Some of the pairs, chosen by index or by mask."""
+        """Select pairs by their indices or by a mask."""
         return Pairs(self.i[chosen], self.j[chosen], self.scores[chosen], self.same[chosen])
 
     @cached_property
@@ -40,9 +40,10 @@ class Pairs:
         return np.lexsort((self.same, -self.scores)).astype(np.int64)
 
     def weights(self, group_of: Ints, times: Floats) -> Floats:
-        """How often each pair occurs in a resample of the groups, float64 (m,).
+        """Count how often each pair occurs in a resample of the groups, float64 (m,).
 
-        A pair within a group occurs as often as its group was drawn, a pair of two groups as often as the product.
+        A pair within a group occurs as often as its group was drawn, a pair of two groups as often as the product of
+        both numbers.
 
         Args:
             group_of: int64 (n,), 0-based group of each photo.
@@ -53,7 +54,7 @@ class Pairs:
 
 
 def precision_recall(same: Bools, weights: Floats) -> tuple[Floats, Floats]:
-    """Precision and recall after each of the pairs, float64 (m,) each.
+    """Compute precision and recall after each of the ordered pairs, float64 (m,) each.
 
     Args:
         same: bool (m,), whether each pair is of one group, in the order of `Pairs.order`.
@@ -83,16 +84,16 @@ def micro_average_precision(same: Bools, weights: Floats) -> float:
 
 
 def recall_at_precision(same: Bools, weights: Floats, ends: Bools, least: float) -> float:
-    """Greatest recall over pairs at a threshold whose precision is at least `least`; 0 if there is none.
+    """Compute the greatest recall over pairs at a threshold of at least a given precision; 0 if there is none.
 
-    Ties: equally similar pairs are called together, for a threshold cannot tell them apart. Singletons: their pairs
-    are wrong ones.
+    Ties: equally similar pairs are called together, as a threshold cannot tell them apart. Singletons: their pairs are
+    wrong ones.
 
     Args:
         same: bool (m,), whether each pair is of one group, in the order of `Pairs.order`.
         weights: float64 (m,), how often each pair counts.
         ends: bool (m,), True at the last pair of each score: only there can a threshold lie.
-        least: the precision that is asked for.
+        least: the required precision, 0 to 1.
     """
     precise, recalled = precision_recall(same, weights)
     return float(np.max(recalled[ends & (precise >= least)], initial=0.0))

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation, as PNG files with the same bytes for the same figures."""
+"""Plots and pictures of an evaluation, as PNG files with equal bytes for equal figures."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,19 +20,19 @@ from neardup.settings.schema import APPROACHES
 from neardup.stages import replacing
 
 BLUE = "#0072b2"
-"""Colour of what is right and of thresholds; colour-blind people too tell it from `ORANGE` (Okabe and Ito)."""
+"""Colour of what is right and of thresholds; colour-blind people can tell it from `ORANGE` (Okabe and Ito)."""
 ORANGE = "#d55e00"
-"""Colour of what is wrong or validated; colour-blind people too tell it from `BLUE` (Okabe and Ito)."""
+"""Colour of what is wrong or validated; colour-blind people can tell it from `BLUE` (Okabe and Ito)."""
 GREY = "#666666"
-"""Colour of what is only there to compare with."""
+"""Colour of what is shown only for comparison."""
 SHOWN_QUERIES = 6
 """Rows of a gallery of queries with their hits: as many as the report shows."""
 Draw = Callable[[Any], None]
-"""What draws on a pair of Matplotlib axes."""
+"""Function that draws on Matplotlib axes."""
 
 
 def _picture(path: Path, draw: Draw, size: tuple[float, float] = (7.0, 4.2)) -> Path:
-    """Write what `draw` draws as a PNG file, `size` in inches at 110 dots an inch."""
+    """Write a drawing as a PNG file, `size` in inches at 110 dots per inch."""
     figure = Figure(figsize=size, dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     draw(figure.subplots())
@@ -51,8 +51,8 @@ def pictures(
     """Write all pictures of one approach.
 
     Args:
-        evaluation: what was measured.
-        folder: where the pictures go.
+        evaluation: the evaluation.
+        folder: folder to write the pictures to.
         images: folder of the test photos, by name; distractors lie in the folder beside it.
         history: epochs of the training, or nothing.
         max_pixels: larger photos are refused.
@@ -78,9 +78,9 @@ def curves(folder: Path, history: Sequence[Mapping[str, float]], shares: Sequenc
     """Draw nDCG and µAP on the validation photos by epoch, and by share of the way from untrained to best weights.
 
     Args:
-        folder: where the pictures go.
+        folder: folder to write the pictures to.
         history: epochs of the training, or nothing.
-        shares: how weights between the untrained ones and the kept epoch's did, or nothing.
+        shares: metrics of weights between the untrained ones and the kept epoch's, or nothing.
 
     Returns:
         The files.
@@ -96,7 +96,7 @@ def curves(folder: Path, history: Sequence[Mapping[str, float]], shares: Sequenc
 
 
 def _curve(lines: Sequence[Mapping[str, float]], column: str, label: str, path: Path) -> Path:
-    """Validation nDCG and µAP by a column of a table; the line with the greatest nDCG, then µAP, is marked."""
+    """Draw validation nDCG and µAP by a column of a table, and mark the line with the greatest nDCG, then µAP."""
 
     def draw(axes: Any) -> None:
         places = [row[column] for row in lines]
@@ -112,7 +112,7 @@ def _curve(lines: Sequence[Mapping[str, float]], column: str, label: str, path: 
 
 
 def losses(history: Sequence[Mapping[str, float]], path: Path) -> Path:
-    """Training and validation loss an epoch, the epoch with the lowest validation loss marked."""
+    """Draw training and validation loss by epoch, and mark the epoch with the lowest validation loss."""
 
     def draw(axes: Any) -> None:
         epochs = [row["epoch"] for row in history]
@@ -129,7 +129,7 @@ def losses(history: Sequence[Mapping[str, float]], path: Path) -> Path:
 
 
 def similarity_histogram(evaluation: Evaluation, path: Path) -> Path:
-    """Similarities of pairs of one group and of others, with the threshold."""
+    """Draw histograms of the similarities of pairs of one group and of other pairs, with the threshold."""
 
     def draw(axes: Any) -> None:
         pairs = evaluation.scored.pairs
@@ -148,11 +148,11 @@ def similarity_histogram(evaluation: Evaluation, path: Path) -> Path:
 
 
 def reliability(bins: Sequence[ReliabilityBin], alone: Sequence[ReliabilityBin], path: Path) -> Path:
-    """What came true of pairs of each probability, with 95 % intervals, verified and by the vectors alone.
+    """Draw the share of true pairs by probability, with 95 % intervals, verified and by the vectors alone.
 
     Args:
-        bins: of the verified probabilities, out of fold.
-        alone: of those of the cosine.
+        bins: bins of the verified probabilities, out of fold.
+        alone: bins of the probabilities from the cosine alone.
         path: the PNG to write.
     """
 
@@ -179,7 +179,7 @@ def reliability(bins: Sequence[ReliabilityBin], alone: Sequence[ReliabilityBin],
 
 
 def precision_recall_curve(evaluation: Evaluation, path: Path) -> Path:
-    """Precision against recall over all pairs, with the point of the threshold."""
+    """Draw precision against recall over all pairs, with the point of the threshold."""
 
     def draw(axes: Any) -> None:
         pairs = evaluation.scored.pairs
@@ -200,7 +200,7 @@ def precision_recall_curve(evaluation: Evaluation, path: Path) -> Path:
 
 
 def similarity_matrix(evaluation: Evaluation, path: Path) -> Path:
-    """All similarities, the photos ordered by group and the large groups first: near-duplicates are squares."""
+    """Draw all similarities, with photos sorted by group, large groups first, so that near-duplicates form squares."""
 
     def draw(axes: Any) -> None:
         groups = evaluation.scored.group_of
@@ -224,7 +224,7 @@ def gallery(
     *,
     max_pixels: int = MAX_PIXELS,
 ) -> Path:
-    """A row a query: the photo, then its first hits, each marked right or wrong with its similarity."""
+    """Draw a row per query: the photo, then its first hits, each marked right or wrong, with its similarity."""
     cell, foot, gap = THUMB, 26, 10
     page = Image.new("RGB", ((cell + gap) * (top + 1) + gap, max(1, len(queries)) * (cell + foot + gap) + gap), "white")
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(14)
@@ -246,5 +246,5 @@ def gallery(
 
 
 def title(approach: str) -> str:
-    """The name of an approach as the plots' legends show it."""
+    """Make the name of an approach for the plots' legends."""
     return APPROACHES.get(approach, approach)

@@ -1,4 +1,4 @@
-"""Whether a model takes another one's place: only if it is better beyond chance, and never worse than no training."""
+"""Decide whether a model replaces another: only if it is better beyond chance and not worse than no training."""
 
 from dataclasses import dataclass
 
@@ -8,18 +8,18 @@ from neardup.measure.evaluate import Evaluation, Figure
 from neardup.measure.metrics import METRICS
 
 MARGIN = 0.005
-"""Least gain of a promotion, half a point: less is not worth a change of every vector and threshold."""
+"""Least gain for a promotion, half a point: less is not worth changing every vector and threshold."""
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """Whether a challenger takes the champion's place, and why.
+    """Whether a challenger replaces the champion, and why.
 
     Attributes:
         promoted: whether the challenger becomes champion.
-        metric: what was compared.
-        gain: challenger less champion, with its paired 95 % interval.
-        over_zero_shot: challenger less zero-shot, with its paired 95 % interval.
+        metric: the metric that was compared.
+        gain: challenger minus champion, with its paired 95 % interval.
+        over_zero_shot: challenger minus zero-shot, with its paired 95 % interval.
         paragraph: the reasons, for people.
     """
 
@@ -33,13 +33,13 @@ class Promotion:
 def decide_promotion(
     challenger: Evaluation, champion: Evaluation, zero_shot: Evaluation, *, metric: str = "ndcg", margin: float = MARGIN
 ) -> Promotion:
-    """Decide whether the challenger takes the champion's place.
+    """Decide whether the challenger replaces the champion.
 
     It does if the metric gains at least `margin`, the paired 95 % interval over groups lies above 0, and the
     challenger is not worse than zero-shot.
 
     Args:
-        challenger: the model that may become champion; all three are measured on the same test set.
+        challenger: the model that may become champion; all three must have been measured on the same test set.
         champion: the model in use; may be zero-shot itself.
         zero_shot: the encoder that the challenger was trained from.
         metric: one of `neardup.measure.metrics.METRICS` that a promotion may go by.
@@ -47,7 +47,7 @@ def decide_promotion(
 
     Raises:
         ConfigError: the margin is outside of 0 to 1.
-        ArchiveError: they were measured on different test sets.
+        ArchiveError: the models were measured on different test sets.
     """
     if not 0 <= margin <= 1:
         raise ConfigError(f"the margin is {margin}, expected 0 to 1: 0.005 is half a point")
@@ -70,7 +70,7 @@ def decide_promotion(
 
 
 def _objections(gain: Figure, over_zero_shot: Figure, margin: float) -> list[str]:
-    """The reasons that speak against a promotion; none if the challenger is to be promoted."""
+    """List the reasons against a promotion; none if the challenger is to be promoted."""
     if gain.value is None or over_zero_shot.value is None:
         return ["the metric is not defined on this test set"]
     reasons = []
@@ -84,18 +84,18 @@ def _objections(gain: Figure, over_zero_shot: Figure, margin: float) -> list[str
 
 
 def _gain(model: Evaluation, reference: Evaluation, metric: str) -> Figure:
-    """What a model's metric is above that of a reference, with its paired 95 % interval."""
+    """Compute a model's metric minus a reference's, with its paired 95 % interval."""
     return compare([reference, model]).differences[metric][model.approach]
 
 
 def _share(evaluation: Evaluation, metric: str) -> str:
-    """A metric of 0 to 1 as a percentage, for people."""
+    """Write a metric of 0 to 1 as a percentage, for people."""
     value = evaluation.metrics[metric].value
     return "undefined" if value is None else f"{100 * value:.2f} %"
 
 
 def points(gain: Figure) -> str:
-    """A gain with its interval, for people: `+0.63 points (95 % interval +0.10 to +1.22)`."""
+    """Write a gain with its interval, for people: `+0.63 points (95 % interval +0.10 to +1.22)`."""
     if gain.value is None:
         return "undefined"
     interval = (

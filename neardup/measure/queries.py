@@ -1,7 +1,7 @@
-"""New photos that every approach searches for: at which rank the original of each is found, and how near a stranger is.
+"""Searches for new photos by every approach: the rank at which each original is found, and how near strangers are.
 
-The prior project's notebooks end so: photos that are new, four variants of each, and what the archive has that is most
-like them. Here they are searched for in the test set and the training set, and among each other.
+The prior project's notebooks ended like this: new photos, four variants of each, and the most similar photos of the
+archive. Here they are searched for in the test set and the training set, and among each other.
 """
 
 import json
@@ -28,13 +28,13 @@ QUERIES_TABLE = f"{STATE}/queries.csv"
 SENTENCES = f"{STATE}/queries.txt"
 """Text file in the output folder: a line for each file or name of the new photos that cannot be used."""
 PHOTO = "photo"
-"""Name of the variant that is the new photo as it is."""
+"""Name of the variant that is the unchanged new photo."""
 ARCHIVE, QUERIES = "archive", "queries"
-"""What is searched: the test set with the training set, or all other new photos and variants."""
+"""Names of the galleries: the test set with the training set, or all other new photos and variants."""
 SHOWN_HITS = 5
-"""Hits of each search that are written down, for the report shows so many."""
+"""Hits of each search that are written, as many as the report shows."""
 FILES = ("new_queries.csv", "new_queries.json")
-"""What a search for new photos writes into the folder of an approach; `queries.csv` there is of the test set."""
+"""Files that a search for new photos writes into an approach's folder, where `queries.csv` is of the test set."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Query:
 
     Attributes:
         name: its path in the output folder: `queries/…`.
-        sha256: its identity.
+        sha256: SHA-256 of its bytes.
         photo: path of the new photo in the user's folder.
         variant: `photo`, `flip`, `rotate`, `color` or `resize`.
         kind: `copy`, `stranger` or `unknown`.
-        original: where the original of a copy lies in the archive, or nothing.
+        original: path of a copy's original in the archive; else empty.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Query:
 
     @property
     def title(self) -> str:
-        """What tables and pages call it: its path in the folder of queries."""
+        """Name in tables and pages: the path in the folder of queries."""
         return self.name.removeprefix(f"{FOLDER}/")
 
 
@@ -69,10 +69,10 @@ class QueryHit:
 
     Attributes:
         file: path of the hit in the output folder.
-        name: where it lies in the archive, or what the query is called.
+        name: path in the archive, or title of the query.
         similarity: -1 to 1, higher is more alike.
-        above: whether it is called a near-duplicate: its similarity is at least the threshold.
-        right: whether it shows the same picture; None where that is not known, or nothing is wrong with it.
+        above: whether its similarity reaches the threshold, so that it is called a near-duplicate.
+        right: whether it is right; None where that is unknown, or it is neither right nor wrong.
     """
 
     file: str
@@ -84,19 +84,19 @@ class QueryHit:
 
 @dataclass(frozen=True)
 class Answer:
-    """What an approach finds for one query in one gallery.
+    """The result of an approach for one query in one gallery.
 
     Attributes:
         query: path of the new photo in the user's folder.
         variant: `photo`, `flip`, `rotate`, `color` or `resize`.
         gallery: `archive` for test set and training set, `queries` for all other new photos and variants.
         kind: `copy`, `stranger` or `unknown`.
-        original: what was to be found: in the archive the original of a copy, among the queries the new photo itself.
-        rank: of the original among the photos that show other pictures, from 1; of equally similar photos the original
-            is last. Other prints of the picture, and other variants, do not count. None where there is no original.
-        nearest: the most similar photo; of equally similar ones one that shows another picture.
-        similarity: of the nearest, -1 to 1.
-        threshold: calibrated threshold of the approach, at or above which photos are called near-duplicates; None where
+        original: photo to be found: in the archive, a copy's original; among the queries, the new photo itself.
+        rank: rank of the original among the photos of other pictures, from 1; the original is last among equally
+            similar photos. Other prints of the picture, and other variants, do not count. None without an original.
+        nearest: the most similar photo; of equally similar ones, one of another picture.
+        similarity: similarity of the nearest, -1 to 1.
+        threshold: calibrated threshold of the approach, at or above which photos are called near-duplicates; None if
             none could be calibrated.
         above: 1 if the nearest photo is called a near-duplicate, else 0.
         file: path of the query in the output folder.
@@ -118,7 +118,7 @@ class Answer:
 
 
 COLUMNS = tuple(field.name for field in fields(Answer))[:-2]
-"""The columns of `new_queries.csv`; where the pictures lie is in `new_queries.json` alone."""
+"""The columns of `new_queries.csv`; paths of pictures are only in `new_queries.json`."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,8 @@ class Gallery:
 
     Attributes:
         title: `archive` or `queries`.
-        files: path of each in the output folder.
-        names: what tables and pages call each.
+        files: path of each photo in the output folder.
+        names: name of each in tables and pages.
         pictures: str (n,), equal for photos that show the same picture.
         vectors: float32 (n, d), unit rows.
     """
@@ -140,14 +140,14 @@ class Gallery:
     vectors: Vectors
 
     def search(self, query: Query, vector: Vectors, picture: str, original: str, threshold: float | None) -> Answer:
-        """Search for one query; the query itself, where the gallery holds it, is passed over.
+        """Search for one query; the query itself, if the gallery holds it, is skipped.
 
         Args:
-            query: what is searched for.
-            vector: float32 (d,), of unit length.
-            picture: what it shows.
-            original: name of the photo in the gallery that is to be found, or nothing.
-            threshold: calibrated for the encoder, if one could be.
+            query: the query.
+            vector: float32 (d,), unit vector of the query.
+            picture: identifier of the picture that it shows.
+            original: name of the photo in the gallery that is to be found, or empty.
+            threshold: threshold calibrated for the encoder; None if none could be.
         """
         scores = self._wide @ vector.astype(np.float64)
         same = self.pictures == picture
@@ -171,7 +171,7 @@ class Gallery:
 
 
 def _is_right(query: Query, gallery: str, *, same: bool, above: bool) -> bool | None:
-    """Whether a hit is right; a stranger has no right one, and one below the threshold is not wrong."""
+    """Whether a hit is right, or None; a stranger has no right hit, and its hits below the threshold are not wrong."""
     if gallery == QUERIES or query.kind == COPY:
         return same
     return False if query.kind == STRANGER and above else None
@@ -181,9 +181,9 @@ def search_queries(folder: Path, encoder: Encoder, store: str | Path, max_pixels
     """Search for every query by one approach, and write `new_queries.csv` and `new_queries.json`.
 
     Args:
-        folder: of the approach, evaluated, in an output folder whose queries are written.
-        encoder: the approach's.
-        store: folder or URL of vectors; killed at any moment, the next call goes on.
+        folder: folder of an evaluated approach, in an output folder whose queries have been written.
+        encoder: encoder of the approach.
+        store: folder or URL of vectors; after a kill at any moment, the next call continues.
         max_pixels: larger photos are refused.
 
     Returns:
@@ -230,17 +230,18 @@ def search_queries(folder: Path, encoder: Encoder, store: str | Path, max_pixels
 
 
 def load_answers(folder: Path) -> list[Answer]:
-    """The answers of an approach, as `search_queries` wrote them."""
+    """Read the answers of an approach that `search_queries` wrote."""
     rows = json.loads((folder / FILES[1]).read_text(encoding="utf-8"))
     return [Answer(**{**row, "hits": tuple(QueryHit(**hit) for hit in row["hits"])}) for row in rows]
 
 
 def summary(answers: Sequence[Answer]) -> dict[str, float]:
-    """What one approach finds, in figures.
+    """Summarise one approach's answers in figures.
 
-    `copies` and `variants` are how many queries have an original in the archive and among the queries; of either the
-    share that has it first (`…_top_1`) and the mean of 1 / rank (`…_mrr`). `strangers` is how many queries show a
-    stranger, `strangers_above` of how many a photo of the archive is called a near-duplicate.
+    `copies` and `variants` are the numbers of queries with an original in the archive and among the queries; for each,
+    `…_top_1` is the share whose original is the first hit, and `…_mrr` the mean of 1 / rank. `strangers` is the number
+    of queries that show a stranger, and `strangers_above` the number of those for which a photo of the archive is
+    called a near-duplicate.
     """
     figures: dict[str, float] = {}
     for gallery, name in ((ARCHIVE, "copies"), (QUERIES, "variants")):

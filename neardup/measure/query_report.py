@@ -1,4 +1,4 @@
-"""What the approaches found for new photos, as the report shows it: approach beside approach, and with pictures."""
+"""The approaches' results for new photos as the report shows them: side by side, and with pictures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,18 +21,18 @@ TITLES: Mapping[str, str] = MappingProxyType(
         "resize": "cropped, resized (_resize)",
     }
 )
-"""Variant → what the report calls it."""
+"""Variant → its title in the report."""
 SHOWN_ROWS = 40
-"""New photos that a table of the report lists; all are in `new_queries.csv`."""
+"""Most new photos that a table of the report lists; `new_queries.csv` has all."""
 SHOWN_PHOTOS = 6
 """New photos whose hits the report shows as pictures, for each approach."""
 SHOWN_VARIANTS = 3
-"""Variants whose hits the report shows as pictures, for each approach: those that an approach found worst."""
+"""Variants, those with the worst answers, whose hits the report shows as pictures, for each approach."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table: what it says, what it says smaller below, and whether that is a fault."""
+    """A cell of a table: its text, smaller text below, and whether it shows a fault."""
 
     text: str
     small: str = ""
@@ -50,7 +50,7 @@ class NewPhotos:
     Attributes:
         out: the output folder.
         answers: approach → its answers, all in the same order.
-        sentences: what was left out, and which names mean no photo.
+        sentences: files that were left out, and names that mean no photo, in words.
         max_pixels: larger photos are refused.
     """
 
@@ -61,18 +61,18 @@ class NewPhotos:
 
     @classmethod
     def load(cls, out: Path, approaches: Sequence[str], max_pixels: int = MAX_PIXELS) -> "NewPhotos":
-        """Read what the searches of some approaches wrote."""
+        """Read the results of the searches of some approaches."""
         sentences = (out / SENTENCES).read_text(encoding="utf-8").splitlines()
         return cls(out, {name: load_answers(out / name) for name in approaches}, sentences, max_pixels)
 
     @property
     def facts(self) -> dict[str, object]:
-        """What `comparison_facts.json` holds: `new_photos` → approach → figures of `summary`."""
+        """Facts for `comparison_facts.json`: `new_photos` → approach → figures of `summary`."""
         return {"new_photos": {name: summary(answers) for name, answers in self.answers.items()}}
 
     @property
     def lead(self) -> list[str]:
-        """What a historian asks first, in plain words."""
+        """Answers to what a historian asks first, in plain words."""
         kinds = [a.kind for a in self._first if (a.gallery, a.variant) == (ARCHIVE, PHOTO)]
         copies, strangers = kinds.count(COPY), kinds.count(STRANGER)
         origins = f"{copies} are copies of photos of the archive, {strangers} are strangers to it"
@@ -92,12 +92,12 @@ class NewPhotos:
 
     @property
     def _first(self) -> Sequence[Answer]:
-        """The answers of the first approach: those of the others are to the same queries, in the same order."""
+        """The answers of the first approach; the other approaches answer the same queries in the same order."""
         return next(iter(self.answers.values()))
 
     @property
     def galleries(self) -> list[tuple[str, str, Table, Table]]:
-        """Title of each gallery, whose ranks it has, how often each variant's original is first, and all ranks."""
+        """List, for each gallery, its title, a description of its ranks, and the tables `by_variant` and `by_photo`."""
         titles = (
             (ARCHIVE, "in the archive", "as it is, then of its variants"),
             (QUERIES, "among the new photos and all variants", "of its variants"),
@@ -105,15 +105,15 @@ class NewPhotos:
         return [(name, ranked, self.by_variant(key), self.by_photo(key)) for key, name, ranked in titles]
 
     def by_variant(self, gallery: str) -> Table:
-        """How often the original is the first hit in a gallery, a row a variant."""
+        """Make a table of how often the original is the first hit in a gallery, one row per variant."""
         rows = self._answers_by("variant", gallery)
         ranks = {name: [_ranks(answers) for answers in row] for name, row in rows.items()}
         return [(Cell(TITLES[name]), [_share(cell) for cell in row]) for name, row in ranks.items() if row[0]]
 
     def by_photo(self, gallery: str) -> Table:
-        """The ranks of the original in a gallery, a row a new photo: of the photo and its variants in their order.
+        """Make a table of the original's ranks in a gallery, one row per new photo: of it and its variants in order.
 
-        Photos that some approach found worst come first.
+        Photos with an approach's worst ranks come first.
         """
         rows = []
         for photo, row in self._answers_by("query", gallery).items():
@@ -125,13 +125,13 @@ class NewPhotos:
         return [row for _, row in sorted(rows, key=lambda row: -row[0])][:SHOWN_ROWS]
 
     def of_strangers(self) -> Table:
-        """How far the best hit of each stranger lies from the threshold; the nearest of its variants below it."""
+        """Make a table of each stranger's best hit relative to the threshold, with its nearest variant's below."""
         rows = self._answers_by("query", ARCHIVE).items()
         strangers = [(photo, row) for photo, row in rows if row[0][0].kind == STRANGER]
         return [(Cell(photo), [_distance(answers) for answers in row]) for photo, row in strangers[:SHOWN_ROWS]]
 
     def _answers_by(self, attribute: str, gallery: str) -> dict[str, list[list[Answer]]]:
-        """Value of an attribute → for each approach its answers of that value, in a gallery."""
+        """Group the answers in a gallery by an attribute: value → for each approach, its answers."""
         rows: dict[str, list[list[Answer]]] = {}
         for column, answers in enumerate(self.answers.values()):
             for answer in answers:
@@ -142,8 +142,8 @@ class NewPhotos:
     def strips(self) -> dict[str, list[list[Picture]]]:
         """Approach → rows of pictures: a query, then its hits in the archive, each marked right or wrong if known.
 
-        The rows of all approaches are of the same queries: photos as they are, those that some approach found worst
-        before the others, and the variants that were found worst.
+        All approaches show the same queries: unchanged photos, those with the worst answers first, and the variants
+        with the worst answers.
 
         Raises:
             UnreadableImageError: a photo cannot be read.
@@ -164,7 +164,7 @@ class NewPhotos:
         }
 
     def _shown(self) -> list[int]:
-        """The numbers of the answers that are shown as pictures."""
+        """Choose the indices of the answers that are shown as pictures."""
         faults = [max(map(_fault, answers)) for answers in zip(*self.answers.values(), strict=True)]
         order = sorted(range(len(faults)), key=lambda i: -faults[i])
         order = [i for i in order if self._first[i].gallery == ARCHIVE]
@@ -174,30 +174,30 @@ class NewPhotos:
 
 
 def _ranks(answers: Sequence[Answer]) -> list[int]:
-    """The ranks of the originals, where there is an original to be found."""
+    """List the ranks of the originals, where there is one to be found."""
     return [answer.rank for answer in answers if answer.rank is not None]
 
 
 def _fault(answer: Answer) -> float:
-    """How wrong an answer is: 0 where the original is first or a stranger is below the threshold."""
+    """Measure how wrong an answer is: 0 where the original is first or a stranger is below the threshold."""
     return float((answer.rank or 1) - 1 + (answer.kind == STRANGER and answer.above))
 
 
 def _label(answer: Answer) -> str:
-    """What stands below the picture of a query."""
+    """Make the text below the picture of a query."""
     origin = {COPY: f"copy of {answer.original}", STRANGER: "stranger"}.get(answer.kind, "original unknown")
     return origin if answer.variant == PHOTO else f"{origin}, {TITLES[answer.variant]}"
 
 
 def _share(ranks: Sequence[int]) -> Cell:
-    """How many ranks are the first, and the mean of 1 / rank."""
+    """Make the cell of how many ranks are 1, with the mean of 1 / rank."""
     first = sum(rank == 1 for rank in ranks)
     mean = sum(1 / rank for rank in ranks) / len(ranks)
     return Cell(f"{first} of {len(ranks)}", f"mean reciprocal rank {mean:.2f}", wrong=first < len(ranks))
 
 
 def _distance(answers: Sequence[Answer]) -> Cell:
-    """How far the best hit of a stranger lies from the threshold, and that of its variant that comes nearest."""
+    """Make the cell of how far a stranger's best hit lies from the threshold, with that of its nearest variant."""
     photo, worst = answers[0], max(answers, key=lambda answer: answer.similarity)
     small = f"{photo.similarity:.3f}; {TITLES[worst.variant]} {worst.similarity:.3f}"
     if photo.threshold is None:

@@ -1,4 +1,4 @@
-"""The report that a historian looks at: one HTML file that needs no network."""
+"""The report for historians: one HTML file that needs no network."""
 
 import base64
 from collections import Counter
@@ -17,9 +17,9 @@ from neardup.pages import Picture, write_page
 from neardup.tables import load_rows
 
 SHOWN_GROUPS = 8
-"""Found groups that the report shows; with the queries it stays a page of a few megabytes."""
+"""Found groups that the report shows; together with the queries, the page has a few megabytes."""
 SHOWN_QUERIES = 6
-"""Queries that the report shows of those that went best, and of those that went worst."""
+"""Number of the best queries, and of the worst, that the report shows."""
 PLOTS = (
     "similarity_histogram",
     "precision_recall",
@@ -29,7 +29,7 @@ PLOTS = (
     "validation",
     "shares",
 )
-"""Pictures of an approach that the report shows, by file name without suffix; its template says what each means."""
+"""Pictures of an approach that the report shows, by file name without suffix; the template explains each."""
 
 
 def write_report(
@@ -39,14 +39,14 @@ def write_report(
     max_pixels: int = MAX_PIXELS,
     new_photos: NewPhotos | None = None,
 ) -> Path:
-    """Write the page of a comparison for people, `report.html`.
+    """Write a comparison as a page for people, `report.html`.
 
     Args:
         out: the output folder, prepared and evaluated.
         comparison: the approaches.
         facts: provenance to show: encoder, archive, versions.
         max_pixels: larger photos are refused.
-        new_photos: what the approaches found for new photos, if there are any.
+        new_photos: the approaches' results for new photos; None without any.
 
     Returns:
         The file.
@@ -79,12 +79,12 @@ def write_report(
 
 
 def best_approach(comparison: Comparison) -> Evaluation:
-    """The approach with the greatest nDCG; of equal ones the first."""
+    """Find the approach with the greatest nDCG; of equal ones, the first."""
     return max(comparison.evaluations, key=lambda evaluation: evaluation.metrics["ndcg"].value or 0.0)
 
 
 def sentences(comparison: Comparison, best: Evaluation) -> list[str]:
-    """What a historian asks first, in plain words."""
+    """Answer what a historian asks first, in plain words."""
     first = comparison.evaluations[0]
     sizes = [int((first.groups == group).sum()) for group in sorted(set(first.groups.tolist()))]
     size = f"{len(first.names)} photos in {len(sizes)} groups; {sizes.count(1)} photos stand alone"
@@ -124,7 +124,7 @@ def sentences(comparison: Comparison, best: Evaluation) -> list[str]:
 
 
 def largest_found_groups(evaluation: Evaluation, images: Path, max_pixels: int = MAX_PIXELS) -> list[list[Picture]]:
-    """The largest groups that were found, each photo marked by whether most of the group are its true companions."""
+    """List the largest found groups, each photo marked by whether most of the group are its true companions."""
     group_of = evaluation.scored.found_groups
     members = [[int(i) for i in (group_of == group).nonzero()[0]] for group in sorted(set(group_of.tolist()))]
     large = sorted((group for group in members if len(group) > 1), key=lambda group: (-len(group), group[0]))
@@ -140,7 +140,7 @@ def largest_found_groups(evaluation: Evaluation, images: Path, max_pixels: int =
 
 
 def _searches(evaluation: Evaluation, queries: Sequence[str], images: Path, max_pixels: int) -> list[list[Picture]]:
-    """A row of pictures a query: the query, then its first hits, each marked right or wrong."""
+    """Make a row of pictures per query: the query, then its first hits, each marked right or wrong."""
     rows = []
     for query in queries:
         hits = [
@@ -152,7 +152,7 @@ def _searches(evaluation: Evaluation, queries: Sequence[str], images: Path, max_
 
 
 def _plots(folder: Path) -> list[tuple[str, str]]:
-    """Name and data URI of each picture that the evaluation has drawn into an approach's folder."""
+    """Read name and data URI of each picture that the evaluation drew into an approach's folder."""
     files = [folder / f"{name}.png" for name in PLOTS]
     return [
         (file.stem.replace("_", " "), f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}")
@@ -162,16 +162,16 @@ def _plots(folder: Path) -> list[tuple[str, str]]:
 
 
 def _explained(folder: Path) -> list[str]:
-    """Data URIs of the pictures of pairs that verification has drawn into an approach's folder."""
+    """Read data URIs of the pictures of pairs that verification drew into an approach's folder."""
     files = sorted(folder.glob("explained_*.jpg"))
     return [f"data:image/jpeg;base64,{base64.b64encode(file.read_bytes()).decode()}" for file in files]
 
 
 def show(figure: Figure) -> str:
-    """A figure's value in percent, for people."""
+    """Write a figure's value in percent, for people."""
     return "–" if figure.value is None else f"{100 * figure.value:.1f}"
 
 
 def interval(figure: Figure) -> str:
-    """A figure's interval in percent, for people."""
+    """Write a figure's interval in percent, for people."""
     return "" if figure.low is None or figure.high is None else span(figure.low, figure.high)

@@ -1,4 +1,4 @@
-"""A test set with the similarities that an encoder gives its photos: what all metrics are computed from."""
+"""A test set with its photos' similarities by an encoder, from which all metrics are computed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from neardup.measure.threshold import calibrated_thresholds
 DECIMALS = 9
 """Decimals of a similarity that count.
 
-Of two equal vectors BLAS gives products that differ by some 1e-16 in double precision, so that ties would be told apart
-by chance; what float32 vectors say of two pictures ends at about 1e-8.
+For equal vectors, BLAS gives products that differ by about 1e-16 in double precision, which would break ties by chance;
+float32 vectors determine a similarity only to about 1e-8.
 """
 T = TypeVar("T")
-"""What a function makes of a test set."""
+"""Result of a function of a test set."""
 
 
 def similarities_between(queries: Floats, gallery: Floats) -> Floats:
-    """Cosine similarities to `DECIMALS` places, float64 (n, m): equal vectors are equally similar, wherever they stand.
+    """Compute cosine similarities to `DECIMALS` places, float64 (n, m), so that equal vectors are equally similar.
 
     Args:
         queries: float64 (n, d), unit rows.
@@ -34,15 +34,15 @@ def similarities_between(queries: Floats, gallery: Floats) -> Floats:
 
 
 def rankings(similarities: Floats, groups: Ints, distractors: Floats | None = None) -> tuple[Ints, Bools]:
-    """For each query, whether the photo at each rank of its gallery is relevant, the most similar photo first.
+    """Rank each query's gallery, the most similar photo first: whether the photo at each rank is relevant.
 
     A query is a photo of a group of two or more: a singleton is never a query, but always in the gallery. The gallery
-    is every other photo and every distractor; a photo never finds itself. Ties are resolved against us: of equally
-    similar photos the irrelevant ones rank first, and a distractor is always irrelevant.
+    is every other photo and every distractor; a photo never finds itself. Ties are resolved pessimistically: of equally
+    similar photos, the irrelevant ones rank first. A distractor is always irrelevant.
 
     Args:
         similarities: float64 (n, n); higher is more alike.
-        groups: int64 (n,).
+        groups: int64 (n,), the group of each photo.
         distractors: float64 (n, m), similarity of each photo to each distractor; none by default.
 
     Returns:
@@ -71,7 +71,7 @@ class ScoredTestSet:
         similarities: float64 (n, n), symmetric; higher is more alike.
         group_of: int64 (n,), 0-based group of each photo, without gaps.
         pairs: all unordered pairs of the test set.
-        thresholds: float64 (m,), of each pair the threshold that was calibrated on other groups than its own.
+        thresholds: float64 (m,), for each pair, the threshold that was calibrated without its groups.
         distractors: float64 (n, d), similarity of each photo to each distractor; no columns where there is none.
     """
 
@@ -90,8 +90,8 @@ class ScoredTestSet:
         Args:
             similarities: float64 (n, n).
             groups: int64 (n,), in any numbering.
-            folds: of the cross-validation that calibrates the thresholds.
-            seed: of the dealing of groups into folds.
+            folds: folds of the cross-validation that calibrates the thresholds.
+            seed: seed by which groups are dealt into folds.
             distractors: float64 (n, d); none by default.
         """
         group_of = np.unique(groups, return_inverse=True)[1].astype(np.int64)
@@ -117,7 +117,7 @@ class ScoredTestSet:
 
     @cached_property
     def relevance(self) -> Bools:
-        """Of each query whether the photo at each rank is of its group, bool (q, n - 1 + d), as `rankings` says."""
+        """For each query, whether the photo at each rank is of its group, bool (q, n - 1 + d), as in `rankings`."""
         return self._rankings[1]
 
     @cached_property
@@ -128,7 +128,7 @@ class ScoredTestSet:
     def nearest(self) -> Ints:
         """The nearest other photo of each, int64 (n,): its index, or n + k for distractor k.
 
-        Ties are resolved against us: of equally near photos one of another group is taken.
+        Ties are resolved pessimistically: of equally near photos, one of another group is taken.
         """
         scores = self.similarities.copy()
         np.fill_diagonal(scores, -np.inf)
@@ -145,7 +145,7 @@ class ScoredTestSet:
 
     @cached_property
     def found_groups(self) -> Ints:
-        """The found group of each photo, int64 (n,), from 1: in it every pair is at or above its threshold."""
+        """The found group of each photo, int64 (n,), from 1: every pair of a group reaches its threshold."""
         square = np.zeros(self.similarities.shape)
         square[self.pairs.i, self.pairs.j] = self.pairs.scores - self.thresholds
         return complete_linkage(square)
@@ -155,7 +155,7 @@ class ScoredTestSet:
         return {}
 
     def once(self, function: "Callable[[ScoredTestSet], T]") -> T:
-        """What a function makes of this test set, computed when first asked for: all resamples share it."""
+        """Cache the result of a function of this test set, which all resamples share."""
         if function not in self._results:
             self._results[function] = function(self)
         return cast("T", self._results[function])

@@ -1,4 +1,4 @@
-"""The threshold: chosen on the historian's groups, never on those that it is judged by, and kept beside its encoder."""
+"""The threshold, chosen on the historian's groups but never on those it is judged by, and kept beside its encoder."""
 
 import json
 
@@ -14,11 +14,11 @@ from neardup.stages import reading
 METRICS = "metrics.json"
 """Name of the file that holds the threshold, beside the folder of the checkpoint."""
 ERROR_RESAMPLES = 200
-"""Resamples of the groups from which the standard error of F1 is taken: it then varies by about a twentieth."""
+"""Resamples of the groups from which F1's standard error is computed, which then varies by about a twentieth."""
 
 
 def f1_by_threshold(scores: Floats, same: Bools) -> tuple[Floats, Floats]:
-    """F1 over pairs at every threshold that tells pairs apart, the highest threshold first.
+    """Compute F1 over pairs at every threshold that separates pairs, the highest threshold first.
 
     Returns:
         float64 (k,) each: thresholds, midway to the next lower score, and F1; a pair at or above one is called.
@@ -32,7 +32,7 @@ def f1_by_threshold(scores: Floats, same: Bools) -> tuple[Floats, Floats]:
 
 
 def f1_error(pairs: Pairs, group_of: Ints, threshold: float) -> float:
-    """Standard error of the F1 over pairs at a threshold: its deviation over resampled groups, where it is defined."""
+    """Compute the standard error of F1 over pairs at a threshold: its deviation over resamples where it is defined."""
     relevant = pairs.take((pairs.scores >= threshold) | pairs.same)
     called = relevant.scores >= threshold
     present = np.unique(group_of[np.concatenate([pairs.i, pairs.j])])
@@ -49,17 +49,17 @@ def f1_error(pairs: Pairs, group_of: Ints, threshold: float) -> float:
 
 
 def calibrated_threshold(pairs: Pairs, group_of: Ints) -> float:
-    """The strictest threshold whose F1 over pairs is within one standard error of the greatest.
+    """Choose the strictest threshold whose F1 over pairs is within one standard error of the greatest.
 
-    The one-standard-error rule (Breiman et al. 1984): F1 is flat at its top, so that the very best threshold is a
-    matter of chance, while a stricter one that cannot be told from it gives far fewer false alarms.
+    This is the one-standard-error rule (Breiman et al. 1984): F1 is flat near its maximum, so that the very best
+    threshold is a matter of chance, while a stricter one that is not measurably worse gives far fewer false alarms.
 
     Args:
         pairs: the pairs to choose on.
         group_of: int64 (n,), 0-based group of each photo.
 
     Returns:
-        Infinity where there is no pair of one group.
+        The threshold; infinity where no pair is of one group.
     """
     if not pairs.same.any():
         return float("inf")
@@ -69,7 +69,7 @@ def calibrated_threshold(pairs: Pairs, group_of: Ints) -> float:
 
 
 def calibrated_thresholds(pairs: Pairs, group_of: Ints, folds: int, seed: int) -> tuple[Floats, Ints]:
-    """A threshold for every pair, calibrated on groups that neither of its photos belongs to.
+    """Calibrate a threshold for every pair on groups that neither of its photos belongs to.
 
     The groups are dealt into folds. A pair within a fold is judged by the threshold chosen on the pairs wholly outside
     that fold; a pair across two folds by the one chosen on the pairs outside both. Every pair is judged once.
@@ -78,10 +78,10 @@ def calibrated_thresholds(pairs: Pairs, group_of: Ints, folds: int, seed: int) -
         pairs: all pairs of the test set.
         group_of: int64 (n,), 0-based group of each photo.
         folds: how many folds, at least 3.
-        seed: of the dealing.
+        seed: seed by which groups are dealt into folds.
 
     Returns:
-        float64 (m,), a threshold a pair, and int64 (n,), the fold of each photo.
+        float64 (m,), a threshold per pair, and int64 (n,), the fold of each photo.
     """
     fold = dealt_folds(group_of, folds, seed)
     thresholds = np.empty(len(pairs.scores))
@@ -91,15 +91,15 @@ def calibrated_thresholds(pairs: Pairs, group_of: Ints, folds: int, seed: int) -
 
 
 def calibrated_beside(checkpoint: str, fingerprint: str) -> float:
-    """The threshold that was calibrated for an encoder, from the `metrics.json` beside its checkpoint.
+    """Read the threshold that was calibrated for an encoder, from the `metrics.json` beside its checkpoint.
 
     Args:
         checkpoint: folder of the encoder, or the name of the shipped one; others have no threshold beside them.
-        fingerprint: of the encoder that was loaded from there; a threshold belongs to one fingerprint.
+        fingerprint: fingerprint of the loaded encoder, to which the threshold must belong.
 
     Raises:
         ConfigError: the encoder was not evaluated, no threshold could be calibrated, or the threshold is that of
-            another encoder, as after training again without evaluating again.
+            another encoder, for example after retraining without evaluating again.
     """
     metrics = checkpoint_folder(checkpoint).parent / METRICS
     with reading(metrics, "run `neardup evaluate` again, or give a threshold with --threshold"):

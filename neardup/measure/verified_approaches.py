@@ -1,4 +1,4 @@
-"""Approaches measured once more, with each query's nearest photos verified and ranked by probability, out of fold."""
+"""Measure approaches again, with each query's nearest photos verified and ranked by out-of-fold probability."""
 
 import json
 import math
@@ -38,18 +38,18 @@ from neardup.words import typed
 FIGURES = "verified.json"
 """Name of an approach's figures with its nearest pairs verified."""
 FILES = (DECISION, FIGURES, "verified.md", "reliability.png")
-"""What is written of every approach that is verified."""
+"""Names of the files that are written for every verified approach."""
 SOURCE = "the archive's own ground truth"
-"""What the decision of an experiment rests on, in words."""
+"""The source of an experiment's decision, in words."""
 PROMISES = PRECISION, RECALL
-"""Promised precision of links and recall of what is not rejected, 0 to 1, unless a setting says otherwise."""
+"""Default promises, 0 to 1: precision of links, and recall of pairs that are not rejected."""
 TELLING = {True: 4, False: 2}
-"""Whether pairs are of one group → how many such pairs are drawn of those that show what verification changes."""
+"""Whether pairs are of one group → how many pairs that show what verification changes are drawn."""
 UNKNOWN_FALSE_LINKS = (
     "How many photos of a whole collection have a false link is not known from a test set: `neardup duplicates "
     "--decoys FOLDER` bounds it by photographs that surely are not in it, and the audit of `neardup review` by answers."
 )
-"""What the ground truth cannot say, in words."""
+"""What the ground truth cannot show, in words."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class VerifiedEvaluation(Evaluation):
     """An approach judged by probability in place of similarity.
 
     Attributes:
-        scores: float64 (n, n), symmetric: probabilities of the candidates out of fold, all others below them.
+        scores: float64 (n, n), symmetric: out-of-fold probabilities of the candidates, with all other pairs below them.
     """
 
     scores: Floats = field(kw_only=True)
@@ -74,12 +74,12 @@ class Verified:
 
     Attributes:
         comparison: the vectors alone first, then verified.
-        decision: fitted on all candidates; its figures are out of fold.
-        candidates: pairs that were verified.
-        recall: share of the true pairs that are among them.
-        bins: what came true of the candidates' probabilities, and of those by the vectors alone.
+        decision: decision fitted on all candidates; its figures are out of fold.
+        candidates: number of pairs that were verified.
+        recall: share of the true pairs that are among the candidates.
+        bins: reliability of the candidates' probabilities, and of those from the vectors alone.
         telling: evidence of pairs that show what verification changes.
-        groups: way to make groups → B³ F1, and the shares of photos that are over-merged and over-split.
+        groups: method of grouping → B³ F1, and the shares of photos that are over-merged and over-split.
     """
 
     comparison: Comparison
@@ -92,7 +92,7 @@ class Verified:
 
     @property
     def summary(self) -> str:
-        """Candidates, reliability, bands, and what they do not say of the collection, a sentence a line."""
+        """Candidates, reliability, bands, and what they do not show of the collection, one sentence per line."""
         by_probability = self.comparison.evaluations[1]
         called, threshold = "none is", by_probability.threshold
         if np.isfinite(threshold):
@@ -107,7 +107,7 @@ class Verified:
 
     @property
     def _of_groups(self) -> str:
-        """How well groups are made, in words."""
+        """Say in words how good the groups are."""
         ways = "; ".join(
             f"{way} {100 * f1:.2f} % ({100 * merged:.2f}, {100 * split:.2f})"
             for way, (f1, merged, split) in self.groups.items()
@@ -141,16 +141,16 @@ def verify_approaches(
 
     Args:
         out: output folder of an experiment, or of `evaluate`.
-        say: is told what is done.
+        say: called with sentences about the progress.
         max_pixels: larger images are refused.
-        promises: precision of the links and recall of what is not rejected.
+        promises: precision of links, and recall of pairs that are not rejected.
 
     Returns:
-        Approach → what was measured.
+        Approach → its results.
 
     Raises:
         ArchiveError: no approach was evaluated there.
-        ConfigError: the ground truth bears no probability.
+        ConfigError: the ground truth is too small to fit a probability.
     """
     names = [name for name in (*APPROACHES, "tuned") if (out / name / "evaluation.npz").is_file()]
     if not names:
@@ -170,13 +170,13 @@ def verify_folder(out: Path, folder: Path, max_pixels: int, promises: tuple[floa
 
     Args:
         out: output folder, which holds the test set.
-        folder: of the approach.
+        folder: folder of the approach.
         max_pixels: larger images are refused.
-        promises: precision of the links and recall of what is not rejected.
+        promises: precision of links, and recall of pairs that are not rejected.
 
     Raises:
         ArchiveError: the approach was evaluated with another test set.
-        ConfigError: the ground truth bears no probability.
+        ConfigError: the ground truth is too small to fit a probability.
     """
     test_set, path = TestSet.load(out), out / STATE / EVIDENCE
     name_of = {photo.sha256: photo.name for photo in test_set.photos}
@@ -195,10 +195,10 @@ def verify_folder(out: Path, folder: Path, max_pixels: int, promises: tuple[floa
 def _verify(
     folder: Path, test_set: TestSet, verifier: Verifier, known: EvidenceByPair, promises: tuple[float, float]
 ) -> tuple[Verified, EvidenceByPair]:
-    """Verify one approach; returns what was measured, and all evidence that is known by then."""
+    """Verify one approach; return its results, and all evidence known by then."""
     by_vectors = Evaluation.load(folder)
     if by_vectors.distractors.names:
-        # Distractors are not verified, so that none could outrank a candidate: both columns leave them out.
+        # Distractors are not verified and could never outrank a candidate, so that both columns leave them out.
         by_vectors = replace(by_vectors, distractors=Distractors())
     sha_of = {photo.name: photo.sha256 for photo in test_set.photos}
     if unknown := [name for name in by_vectors.names if name not in sha_of]:
@@ -230,10 +230,10 @@ def _verify(
 
 
 def _grouped_by(scored: ScoredTestSet, pairs: DecidedPairs) -> dict[str, tuple[float, float, float]]:
-    """B³ F1, over-merged and over-split photos of three ways to make groups of pairs.
+    """Compute B³ F1 and the shares of over-merged and over-split photos for three methods of grouping.
 
-    Correlation clustering weighs all pairs and their geometry. Complete linkage joins what is at or above the
-    calibrated threshold in every pair, connected components what is so in one.
+    Correlation clustering weighs all pairs and their geometry. Complete linkage joins photos of which every pair
+    reaches the calibrated threshold, connected components photos linked by any such pairs.
     """
     count = len(scored.group_of)
     ends = scored.pairs.i[scored.called], scored.pairs.j[scored.called]
@@ -255,13 +255,13 @@ def _grouped_by(scored: ScoredTestSet, pairs: DecidedPairs) -> dict[str, tuple[f
 
 
 def _telling(cosines: Floats, evidence: Sequence[Evidence | None], same: Bools, group_of: Ints) -> tuple[Evidence, ...]:
-    """Pairs that show what verification changes: true ones that look unlike, and false ones that look alike.
+    """Choose pairs that show what verification changes: true ones that look unlike, and false ones that look alike.
 
     Args:
-        cosines: float64 (m,), of each candidate.
-        evidence: of each.
-        same: bool (m,), whether it is of one group.
-        group_of: int64 (m,), group of its one photo; of each one pair is taken.
+        cosines: float64 (m,), cosine of each candidate.
+        evidence: evidence of each candidate.
+        same: bool (m,), whether each is of one group.
+        group_of: int64 (m,), group of a photo of each; one pair per group is taken.
     """
     pairs: list[Evidence] = []
     for true_pairs, matched, order in ((True, True, cosines), (False, False, -cosines)):
@@ -278,15 +278,15 @@ def _telling(cosines: Floats, evidence: Sequence[Evidence | None], same: Bools, 
 
 
 def by_cosine(pairs: CandidatePairs, probabilities: Floats, evidence: Sequence[Evidence | None]) -> Floats:
-    """Probabilities out of fold with those of unconfirmed pairs in the order of their cosine.
+    """Reorder the out-of-fold probabilities of unconfirmed pairs by their cosine.
 
-    A pair without a match has nothing but its cosine, and each fold's model turns that into a slightly other number: of
-    two such pairs in two folds the less similar one could rank first. Their numbers stay, and are dealt out anew.
+    A pair without a match has only its cosine, which each fold's model turns into a slightly different number, so that
+    of two such pairs in two folds the less similar one could rank first. The same numbers are assigned anew.
 
     Args:
         pairs: the candidates.
-        probabilities: float64 (m,).
-        evidence: of each pair.
+        probabilities: float64 (m,), out of fold.
+        evidence: evidence of each pair.
     """
     ranked = probabilities.copy()
     matched = np.array([item is not None and item.matched for item in evidence], dtype=bool)

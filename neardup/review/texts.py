@@ -10,7 +10,7 @@ from pathlib import Path
 from neardup.words import LEAST_CHANCE, chance_bound
 
 LANGUAGES = ("en", "fr")
-"""ISO 639-1 codes of the languages that the page speaks; the first one is for whoever asks for none of them."""
+"""ISO 639-1 codes of the page's languages; the first one is the default."""
 NARROW_SPACE = "\u202f"
 """What French writes between the thousands of a number and before a percent sign: a space that no line breaks at."""
 _FOLDER = Path(__file__).parent / "locales"

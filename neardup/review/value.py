@@ -1,4 +1,4 @@
-"""What verdicts buy: groups after so many, answered from a ground truth by keys in a browser, against asking at random.
+"""How verdicts improve groups: answers from a ground truth, by keys in a browser, compared with a random order.
 
 `python -m neardup.review.value OUT FOUND …` takes folders of `prepare` and of `duplicates OUT/test_dataset` in turn.
 """
@@ -32,7 +32,7 @@ from neardup.stages import replacing, write_json
 STEPS = (0, 50, 100, 200, 400)
 """Verdicts after which groups are measured; where the queue ends before, its end is the last."""
 SEEDS = 5
-"""Random orders whose figures are averaged: one alone may be lucky."""
+"""Number of random orders whose figures are averaged, as a single one may be lucky."""
 Truth = Mapping[str, str]
 """SHA-256 of each photo → its true group."""
 Script = Callable[[Path, Verdicts, Truth], Iterator[None]]
@@ -80,7 +80,7 @@ def curve(found: Path, truth: Truth, script: Script) -> list[Point]:
 
 
 def answer_of(photo: str, partner: str, truth: Truth) -> str:
-    """What the truth says of two contents."""
+    """Answer a pair of contents by the truth."""
     return SAME if truth[photo] == truth[partner] else DIFFERENT
 
 

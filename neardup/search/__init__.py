@@ -1,4 +1,4 @@
-"""Near pairs and nearest photos among vectors: exact by default, approximate where that is asked for.
+"""Search for near pairs and nearest photos among vectors: exact by default, approximate on request.
 
 In: vectors. Out: hits and pairs with their similarities. Imports the ground, `archive` and `encode`.
 """
@@ -9,10 +9,10 @@ from typing import Any
 
 
 class _Search(ModuleType):
-    """This package, which `neardup.search(photo, gallery)` calls: the folder and the function share their name."""
+    """This package as a callable module, so that `neardup.search` is the package and the public function at once."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Do as `neardup.search.nearest.search`."""
+        """Call `neardup.search.nearest.search`."""
         from neardup.search.nearest import search  # noqa: PLC0415 - it imports torch
 
         return search(*args, **kwargs)

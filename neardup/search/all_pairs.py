@@ -1,4 +1,4 @@
-"""All pairs of vectors at or above a threshold, exactly: most are pruned by a bound on the sketches of two vectors."""
+"""Exact search for all pairs of vectors at or above a threshold; a bound on the vectors' sketches prunes most pairs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,32 +21,32 @@ COLUMNS = 2048
 CHUNK = 4096
 """Rows, or pairs, that are in memory at once as float64: 17 MB at 512 dimensions."""
 SAMPLE = 2048
-"""Vectors on which a search is planned: they make 2 million pairs."""
+"""Vectors in the sample on which a search is planned: they make 2 million pairs."""
 WIDTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384)
-"""Widths of a sketch, in numbers, that a plan tries; inner products of multiples of 16 are the fastest."""
+"""Numbers per sketch that a plan tries: inner products are the fastest at multiples of 16."""
 CANDIDATE_COST = 130_000
-"""Cost of the inner product of two gathered vectors, in multiplications of a product of sketches.
+"""Cost of one inner product of two gathered vectors, in multiplications of a matrix product of sketches.
 
 Measured on an EPYC with AVX-512: 0.67 us against 5 ps.
 """
 FEW = 2**24
-"""Pairs, each counted twice, below which a search is not planned: a plan takes 0.15 s, as 10 million products do."""
+"""Queries times vectors below which a search is not planned: a plan takes 0.15 s, as long as 10 million products."""
 DENSE = 0.03
 """Share of a block's pairs above which one product of all its vectors is faster than gathering the candidates."""
 KEPT = 2**22
-"""Pairs that are kept before those that are no longer among the nearest are left out: 100 MB."""
+"""Pairs that are kept before those no longer among the nearest are dropped: 100 MB."""
 UNIT = 0.01
-"""By how much the length of a vector may differ from 1; those kept as float16 differ by 0.0005."""
+"""Greatest difference of a vector's length from 1; vectors that were stored as float16 differ by 0.0005."""
 
 
 @dataclass(frozen=True)
 class SketchedRows:
-    """Vectors that are searched, with a sketch of each: few numbers whose inner products bound the similarities.
+    """Vectors to search, with a sketch of each: a few numbers whose inner products bound the similarities.
 
     Attributes:
         vectors: float32 (n, d), unit rows; may be a memory map.
         rows: int64 (m,), the rows of `vectors` that are searched.
-        sketches: (m, c), one for each of `rows`.
+        sketches: int8 or float32 codes (m, c), a sketch for each of `rows`.
     """
 
     vectors: Vectors
@@ -60,19 +60,19 @@ class SketchedRows:
 
 @dataclass(frozen=True)
 class PairSearch:
-    """A plan of a search for all pairs at or above a threshold; it is small, and can be sent to other processes.
+    """A plan of a search for all pairs at or above a threshold, small enough to be sent to other processes.
 
     A vector v is split into its projection p on the first principal components and a residual of length r. By
-    Cauchy-Schwarz v·v' ≤ p·p' + r r', which is the inner product of the sketches (p, r). These are turned by a random
-    rotation, so that no column is much greater than the others, and quantised to int8. A pair whose bound does not
-    reach the threshold is pruned; the others are candidates, whose similarity is computed. (For sparse vectors such a
-    bound is known from Anastasiu and Karypis, "L2AP: Fast Cosine Similarity Search With Prefix L-2 Norm Bounds", 2014.)
+    Cauchy-Schwarz v·v' ≤ p·p' + r r', which is the inner product of the sketches (p, r). Sketches are turned by a
+    random rotation, so that no column is much greater than the others, and quantised to int8. A pair whose bound does
+    not reach the threshold is pruned; the others are candidates, whose similarity is computed. (For sparse vectors,
+    Anastasiu and Karypis give such a bound in "L2AP: Fast Cosine Similarity Search With Prefix L-2 Norm Bounds", 2014.)
 
     Attributes:
         threshold: the similarity that a pair must reach.
         components: float64 (d, c - 1), orthonormal columns; none where nothing can be pruned.
         rotation: float64 (c, c), orthogonal.
-        most: pairs that are among so many nearest of neither of their rows may be left out; None keeps all.
+        most: a pair may be left out if it is among this many nearest of neither of its rows; None keeps all pairs.
     """
 
     threshold: float
@@ -82,7 +82,7 @@ class PairSearch:
 
     @classmethod
     def of(cls, vectors: Vectors, threshold: float) -> "PairSearch":
-        """Plan a search with the width of sketches that makes it the fastest on a sample of the vectors.
+        """Plan a search with the width of sketches that is the fastest on a sample of the vectors.
 
         Args:
             vectors: float32 (n, d), unit rows; all that will be searched, or some that are like them.
@@ -107,11 +107,11 @@ class PairSearch:
 
     @classmethod
     def unplanned(cls, dimension: int, threshold: float) -> "PairSearch":
-        """The search of few vectors: without components, it prunes nothing and multiplies whole blocks of vectors."""
+        """Plan a search of few vectors: without components, it prunes nothing and multiplies whole vectors."""
         return cls(threshold, np.empty((dimension, 0)), _rotation(1))
 
     def cost(self, sample: Vectors) -> float:
-        """What one pair of the sample costs on average, in multiplications of a product of sketches."""
+        """Estimate the mean cost of a pair of the sample, in multiplications of a matrix product of sketches."""
         sketched = self.sketch(sample, np.arange(len(sample)))
         products = np.empty((len(sample), len(sample)), sketched.sketches.product_dtype)
         multiply(sketched.sketches.codes, sketched.sketches.codes, products)
@@ -125,9 +125,9 @@ class PairSearch:
 
     @property
     def slack(self) -> float:
-        """More than any float32 product of two unit rows errs by, d eps / 2 in any order of summation, and its limit.
+        """Bound on the error of a float32 product of unit rows (d eps / 2 in any order of summation) and of its limit.
 
-        It also covers the float64 sums behind the sketches: they err by less than d 1e-15 in r², in r by its root.
+        It also covers the float64 sums behind the sketches, which err by less than d 1e-15 in r² and by its root in r.
         """
         return (len(self.components) + 8) * float(np.finfo(np.float32).eps)
 
@@ -136,7 +136,7 @@ class PairSearch:
 
         Args:
             vectors: float32 (n, d), unit rows.
-            rows: int64 (m,), which of them.
+            rows: int64 (m,), the rows of `vectors` to sketch.
 
         Raises:
             EncoderError: a row is not a unit vector, or has a number that is not finite.
@@ -149,14 +149,14 @@ class PairSearch:
         return SketchedRows(vectors, rows, quantize(sketches))
 
     def _sketches(self, vectors64: Floats, rows: Ints) -> Floats:
-        """The sketches, float64 (m, c), of float64 vectors; `rows` are their numbers, for the message of an error."""
+        """Compute the sketches, float64 (m, c), of float64 vectors; `rows` are their numbers, for error messages."""
         squares = _squared_lengths(vectors64, rows)
         projections = vectors64 @ self.components
         residuals = np.sqrt(np.maximum(squares - np.vecdot(projections, projections), 0.0))
         return np.column_stack([projections, residuals]) @ self.rotation
 
     def limits(self, left: SketchedRows, right: SketchedRows, similarities: Floats | float) -> Limits:
-        """The least inner products of sketches that pairs at or above some similarities can have, one for each."""
+        """Compute, for each similarity, the least inner product of sketch codes that a pair at or above it can have."""
         return left.sketches.limits(right.sketches, similarities - 2 * self.slack)
 
     def between(
@@ -167,16 +167,16 @@ class PairSearch:
         right_start: int,
         report: Callable[[int], None] = lambda _: None,
     ) -> NearPairs:
-        """The pairs between two parts of an archive, or within one where both start at the same row.
+        """Find the pairs between two parts of an archive, or within one part if both start at the same row.
 
-        Over all parts of an archive they are those of `near_pairs`, to the last bit, however it is cut.
+        Taken over all parts, they equal those of `near_pairs` to the last bit, however the archive is cut.
 
         Args:
             left: float32 (m, d), unit rows.
             right: float32 (n, d), unit rows; `left` itself, or rows that are not in it.
             left_start: row of the archive that `left` begins with.
             right_start: row of the archive that `right` begins with.
-            report: is given the number of pairs that were searched since it was called last.
+            report: called with the number of pairs that were searched since the last call.
 
         Returns:
             Pairs of the archive's rows, the lesser one left.
@@ -201,13 +201,14 @@ class PairSearch:
         rows: int = ROWS,
         columns: int = COLUMNS,
     ) -> NearPairs:
-        """The pairs of a left row i and a right row j with i < j + offset, by their places, in no order.
+        """Find the pairs of a left row i and a right row j with i < j + offset, as indices, in no order.
 
         Args:
-            left: what is searched, cut into blocks of `rows`.
-            right: what it is compared with, cut into blocks of `columns`.
-            offset: how many rows the right side starts after the left one; 0 where the left rows begin the right ones.
-            report: is given the number of pairs that were searched since it was called last.
+            left: rows to search, cut into blocks of `rows`.
+            right: rows to compare them with, cut into blocks of `columns`.
+            offset: how many rows after the left side the right one starts; 0 where the right rows begin with the left
+                ones.
+            report: called with the number of pairs that were searched since the last call.
             rows: left rows of one block.
             columns: right rows of one block.
         """
@@ -228,13 +229,13 @@ class PairSearch:
 
 @dataclass(frozen=True)
 class BlockSearch:
-    """The search of one block after the other between two sides, in memory that all blocks share.
+    """A search between two sides, one block after the other, in memory that all blocks share.
 
     Attributes:
         plan: which pairs are searched for, and how.
         left: the left side of all blocks.
         right: the right side of all blocks.
-        offset: a pair of places (i, j) counts where i < j + offset, so that no pair is found twice.
+        offset: a pair of indices (i, j) counts where i < j + offset, so that no pair is found twice.
         size: pairs in the largest block.
     """
 
@@ -246,7 +247,7 @@ class BlockSearch:
 
     @cached_property
     def products(self) -> npt.NDArray[Any]:
-        """Memory for the inner products of a block; new memory for each block costs as much as the products."""
+        """Memory for the inner products of a block; allocating it for each block would cost as much as the products."""
         return np.empty(self.size, self.left.sketches.product_dtype)
 
     @cached_property
@@ -256,24 +257,24 @@ class BlockSearch:
 
     @cached_property
     def top_k(self) -> RunningTopK | None:
-        """The nearest of each row so far, where only these are searched for; a right place j is the row j + offset."""
+        """The nearest of each row so far, if only these are wanted; the right index j belongs to row j + offset."""
         rows = max(len(self.left.rows), len(self.right.rows) + self.offset)
         return RunningTopK(rows, self.plan.most, self.plan.threshold) if self.plan.most else None
 
     def nearest(self, pairs: NearPairs) -> NearPairs:
-        """The pairs, with similarities in float32, that can still be among the nearest of one of their rows."""
+        """Keep the pairs, with float32 similarities, that can still be among the nearest of one of their rows."""
         if not self.top_k:
             return pairs
         ends = pairs.left, pairs.right + self.offset
         return pairs.take(self.top_k.reached(*ends, pairs.similarities + self.plan.slack))
 
     def limits(self, rows: slice, columns: slice, of: Callable[[Floats], npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        """What the pairs of a block must reach: shape (), or (m, n) where only the nearest of each are searched for.
+        """What the pairs of a block must reach: shape (), or (m, n) where only the nearest of each row are wanted.
 
         Args:
-            rows: places on the left side.
-            columns: places on the right side.
-            of: gives the limits that belong to some similarities; it is monotonic.
+            rows: indices on the left side.
+            columns: indices on the right side.
+            of: monotonic function from similarities to limits.
         """
         if not self.top_k:
             return of(np.asarray(self.plan.threshold))
@@ -282,9 +283,9 @@ class BlockSearch:
         return limits
 
     def pairs(self, rows: slice, columns: slice) -> NearPairs:
-        """The pairs of one block that `verified` is to look at: of some places on the left side with some on the right.
+        """Find the pairs of a block, some rows of the left side with some of the right, that may reach the threshold.
 
-        Their similarities are float32 products of their vectors.
+        Their similarities are float32 products of the vectors, which `verified` computes exactly.
         """
         left, right = self.left.rows[rows], self.right.rows[columns]
         candidates = self.candidates(rows, columns) if self.plan.planned else None
@@ -304,7 +305,7 @@ class BlockSearch:
         return self.nearest(pairs)
 
     def candidates(self, rows: slice, columns: slice) -> Ints:
-        """Where the products of the sketches of a block reach their limits: places in the flat block, ascending."""
+        """Find where a block's products of sketches reach their limits: indices into the flattened block, ascending."""
         left, right = self.left.sketches.codes[rows], self.right.sketches.codes[columns]
         shape = (len(left), len(right))
         products = self.products[: len(left) * len(right)].reshape(shape)
@@ -314,15 +315,15 @@ class BlockSearch:
         return np.flatnonzero(reached)
 
     def _sketch_limits(self, similarities: Floats) -> Limits:
-        """The products of sketches below which pairs are below some similarities."""
+        """Limits on products of sketches: a pair below its limit is below the similarity."""
         return self.plan.limits(self.left, self.right, similarities)
 
     def _block_limits(self, similarities: Floats) -> Vectors:
-        """The float32 products of vectors below which pairs are below some similarities; twice as fast as float64."""
+        """Limits on float32 products of vectors, as `_sketch_limits` on sketches; twice as fast as float64."""
         return (similarities - self.plan.slack).astype(np.float32)
 
     def verified(self, pairs: NearPairs) -> NearPairs:
-        """The pairs at or above the threshold, by a float64 sum that does not depend on how blocks are cut."""
+        """Keep the pairs at or above the threshold, by a float64 sum that does not depend on how blocks are cut."""
         left, right = self.left.rows[pairs.left], self.right.rows[pairs.right]
         exact = np.empty(len(left))
         for start in range(0, len(exact), CHUNK):
@@ -343,13 +344,13 @@ def near_pairs(
 ) -> NearPairs:
     """Find every pair at or above a threshold of which at least one photo is a query, each pair once.
 
-    Memory grows with the pairs that are found, not with n x n; beside them it is some hundred bytes a row.
+    Memory grows with the pairs that are found, not with n², plus some hundred bytes a row.
 
     Args:
         vectors: float32 (n, d), unit rows; may be a memory map.
-        queries: int64, rows of `vectors`.
+        queries: int64 (m,), rows of `vectors`.
         threshold: the similarity that a pair must reach.
-        report: is given the number of pairs that were searched since it was called last.
+        report: called with the number of pairs that were searched since the last call.
         rows: left rows of one block.
         columns: right rows of one block.
 
@@ -366,7 +367,7 @@ def near_pairs(
 
 
 def _squared_lengths(vectors64: Floats, rows: Ints) -> Floats:
-    """The squared lengths of float64 vectors, which must be near 1; an error names a vector by its number in `rows`."""
+    """Compute the squared lengths of float64 vectors; an error names, by `rows`, a vector whose length is not 1."""
     squares: Floats = np.vecdot(vectors64, vectors64)
     odd = np.flatnonzero(~(np.abs(np.sqrt(squares) - 1) <= UNIT))
     if len(odd):
@@ -376,6 +377,6 @@ def _squared_lengths(vectors64: Floats, rows: Ints) -> Floats:
 
 
 def _rotation(width: int) -> Floats:
-    """A random orthogonal matrix, float64 (width, width), the same each time."""
+    """Make a random orthogonal matrix, float64 (width, width), the same each time."""
     rotation: Floats = np.linalg.qr(np.random.default_rng(0).normal(size=(width, width)))[0]
     return rotation

@@ -1,6 +1,6 @@
-"""Approximate search by a graph of neighbours (HNSW, Malkov and Yashunin 2018), and the recall that was measured.
+"""Approximate search by a graph of neighbours (HNSW, Malkov and Yashunin 2018), with its measured recall.
 
-Exact search compares a query with every photo, and is the better choice up to some hundred thousand photos.
+Exact search compares a query with every photo and is the better choice up to some hundred thousand photos.
 """
 
 from collections.abc import Callable
@@ -18,17 +18,17 @@ from neardup.search.nearest import Hit
 from neardup.stages import digest_file, read_json, replacing, write_json
 
 NEIGHBOURS = 32
-"""Links of a photo in the graph (HNSW's M): more find more and take more memory, 256 bytes a photo for these."""
+"""Links of a photo in the graph (HNSW's `M`): more links find more and take more memory, here 256 bytes a photo."""
 CONSTRUCTION = 200
 """Photos that are compared with a new one to choose its links (HNSW's `efConstruction`)."""
 EFFORTS = (32, 64, 128, 256, 512, 1024)
-"""Photos that a search compares with a query (HNSW's `efSearch`); the least that reaches the recall is taken."""
+"""Sizes of a search's list of candidates (HNSW's `efSearch`) to try; the least that reaches the recall is taken."""
 SAMPLE = 200
-"""Photos on which the recall is measured: each is searched for exactly and by the graph."""
+"""Photos on which recall is measured: each is searched for exactly and by the graph."""
 ADDED = 65_536
 """Vectors that are added to the graph at once, read from a memory map: 134 MB at 512 dimensions."""
 DIFFERENCE = 1e-5
-"""Greatest difference of a similarity that FAISS computed from NumPy's, both in float32."""
+"""Greatest difference between FAISS's and NumPy's float32 value of a similarity."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class Recall:
     """The recall of an index, measured on a sample of the archive's own photos.
 
     Attributes:
-        top: hits that were searched for, the photo itself left out.
-        effort: photos that a search compares with a query (HNSW's `efSearch`).
+        top: hits per photo that were searched for, without the photo itself.
+        effort: size of a search's list of candidates (HNSW's `efSearch`).
         recall: share of the `top` most similar photos that are found, 0 to 1; higher is better.
-        photos: how many were searched for.
+        photos: how many photos were searched for.
     """
 
     top: int
@@ -61,12 +61,12 @@ class Index:
 
     @classmethod
     def load(cls, path: Path, digest: str, report: Callable[[str], object]) -> "Index | None":
-        """Read the index that `build_index` wrote; None if there is none, it is one of other vectors, or damaged.
+        """Read the index that `build_index` wrote; None if there is none, or it is damaged or of other vectors.
 
         Args:
-            path: of the index.
-            digest: of the file of vectors that it must be of.
-            report: is told of an index whose bytes are not those that were written.
+            path: the index's file.
+            digest: digest of the file of vectors that the index must belong to.
+            report: called with a sentence if the index's bytes are not those that were written.
 
         Raises:
             EncoderError: FAISS is not installed.
@@ -95,7 +95,7 @@ class Index:
         return similarities, rows
 
     def hits(self, queries: Vectors, gallery: Embeddings, top: int) -> list[list[Hit]]:
-        """Find photos that are most like each query, of which some may be missed, as hits that are ordered best first.
+        """Find photos that are most like each query, of which some may be missed, as hits, best first.
 
         Args:
             queries: float32 (m, d), unit rows.
@@ -114,13 +114,13 @@ class Index:
 
 
 def opened_index(file: Path, gallery: Embeddings, top: int, report: Callable[[str], object]) -> Index:
-    """The index that lies beside a file of vectors; it is built where there is none, a damaged one or an old one.
+    """Open the index beside a file of vectors, or build it if there is none, or only a damaged or outdated one.
 
     Args:
-        file: that the gallery was loaded from.
-        gallery: what the file holds.
+        file: file that the gallery was loaded from.
+        gallery: the file's vectors.
         top: hits a query for which the recall must have been measured.
-        report: is told of a damaged index, that one is built, and the recall that was measured.
+        report: called with sentences about a damaged index, about building one, and about the measured recall.
 
     Raises:
         EncoderError: FAISS is not installed, or an index of these vectors misses too much.
@@ -137,15 +137,15 @@ def opened_index(file: Path, gallery: Embeddings, top: int, report: Callable[[st
 def build_index(
     vectors: Vectors, path: Path, digest: str, *, top: int = 10, least: float = 0.99, seed: int = 0
 ) -> Index:
-    """Build an index with the least effort of a search that reaches the recall, and write it.
+    """Build an index, with the least search effort that reaches the recall, and write it.
 
     Args:
         vectors: float32 (n, d), unit rows; may be a memory map.
-        path: of the index to write; its manifest, with its digest and the recall, is written beside it, last.
-        digest: of the vectors' file; an index of another file is not used.
-        top: hits a photo for which the recall is measured, the photo itself left out.
+        path: the index's file; its manifest, with its digest and the recall, is written beside it, last.
+        digest: digest of the vectors' file; an index of another file is not used.
+        top: hits per photo for which the recall is measured, without the photo itself.
         least: recall that must be reached, 0 to 1.
-        seed: draws the sample on which the recall is measured.
+        seed: seed of the sample on which the recall is measured.
 
     Raises:
         EncoderError: FAISS is not installed, or the recall is not reached.
@@ -166,25 +166,25 @@ def build_index(
 
 
 def measure_recall(graph: Any, vectors: Vectors, top: int, least: float, seed: int) -> Recall:
-    """Measure the recall at the least effort that reaches `least`, or at the greatest, and leave the graph at it.
+    """Measure the recall at the least effort that reaches `least`, or at the greatest, and leave the graph set to it.
 
     Args:
         graph: the FAISS index of the vectors.
         vectors: float32 (n, d), unit rows; may be a memory map.
-        top: hits a photo, itself left out.
+        top: hits per photo, without the photo itself.
         least: recall that is to be reached, 0 to 1.
-        seed: draws the sample.
+        seed: seed of the sample.
     """
     rows = np.random.default_rng(seed).permutation(len(vectors))[:SAMPLE]
     top = min(top, len(vectors) - 1)
-    if top <= 0:  # a photo without any other
+    if top <= 0:  # a single photo has no other to find
         return Recall(0, EFFORTS[0], 1.0, len(rows))
-    # Similarity of the least similar photo that must be found, of `top` others and the photo itself.
+    # The least similarity among the `top` others and the photo itself, all of which must be found.
     least_similarity = np.array([np.partition(vectors @ vectors[row], -top - 1)[-top - 1] for row in rows])
     for effort in EFFORTS:
         graph.hnsw.efSearch = max(effort, top + 1)
         similarities, found = graph.search(vectors[rows], top + 1)
-        # Equally similar photos count alike, whichever of them was found.
+        # Of equally similar photos, any counts as found.
         found_others = (
             (found != rows[:, None]) & (found >= 0) & (similarities >= least_similarity[:, None] - DIFFERENCE)
         )
@@ -195,7 +195,7 @@ def measure_recall(graph: Any, vectors: Vectors, top: int, least: float, seed: i
 
 
 def _manifest(path: Path) -> Path:
-    """The JSON file beside an index that says of which vectors it is, its digest, and its recall."""
+    """Path of the JSON file beside an index that holds the digests of its vectors and of itself, and its recall."""
     return path.with_name(path.name + ".json")
 
 
@@ -203,7 +203,7 @@ def _faiss() -> ModuleType:
     """Import FAISS, which only approximate search needs and is optional.
 
     Raises:
-        EncoderError: it is not installed.
+        EncoderError: FAISS is not installed.
     """
     try:
         import faiss  # noqa: PLC0415 - optional

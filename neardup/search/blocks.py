@@ -1,8 +1,9 @@
-"""All pairs of a collection at or above a threshold, in blocks of a triangle; no two vectors are compared twice.
+"""Search for all pairs of a collection at or above a threshold, in blocks; no two vectors are compared twice.
 
-Shards are put together to slabs in the order in which they came; a block is two slabs, or one with itself. What a block
-gave lies in the store, so that a search that was killed, or to which photos were added, does only the blocks that lack.
-Small slabs are merged with their tables, so that their number does not grow with that of the runs.
+Shards are combined into slabs in the order in which they were stored; a block compares two slabs, or one with itself,
+so that all blocks form a triangle. A block's pairs are kept in the store: after a kill, or when photos were added, only
+the missing blocks are searched. Small slabs are merged, and so are their tables, so that their number does not grow
+with the number of runs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,13 +22,13 @@ from neardup.search.pairs import NearPairs
 from neardup.stages import digest_of
 
 SLAB = 65_536
-"""Vectors in one slab: 134 MB at 512 dimensions; two of them are a task's memory."""
+"""Most vectors in a slab: 134 MB at 512 dimensions; a task holds two slabs in memory."""
 PLANNED = 16
-"""Shards whose vectors the search is planned on: spread over all, they hold what `PairSearch` draws its sample from."""
+"""Shards, spread over all, from whose vectors `PairSearch` draws the sample on which it plans the search."""
 NEARLY_ONE = 0.9999
-"""A similarity that equal vectors reach whatever rounding their length has; what reaches it is compared bit by bit."""
+"""Similarity that equal vectors reach despite rounding; pairs that reach it are compared bit by bit."""
 COMPARED = 8192
-"""Pairs of vectors that are compared bit by bit at once: two copies of 17 MB at 512 dimensions."""
+"""Pairs of vectors that are compared bit by bit at once: two copies, of 17 MB each at 512 dimensions."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Slab:
     """Shards of vectors that are searched together.
 
     Attributes:
-        shards: names, in order.
+        shards: names of the shards, in order.
         start: number of the slab's first vector, counted over all slabs.
     """
 
@@ -54,7 +55,7 @@ class Block:
 
     Attributes:
         left: the slab that comes first.
-        right: the other one, or the same.
+        right: the other slab, or the same one.
         sample: names of shards that the search is planned on, the same for all blocks.
     """
 
@@ -69,18 +70,18 @@ class Block:
         return left * (left - 1) // 2 if self.left == self.right else left * right
 
     def __str__(self) -> str:
-        """Which vectors are compared, for the name of a task."""
+        """The ranges of vectors that are compared, as in the name of a task."""
         return " and ".join(f"{slab.start}-{slab.start + slab.rows - 1}" for slab in (self.left, self.right))
 
 
 @dataclass(frozen=True)
 class Links:
-    """What blocks found, rows counted over all slabs.
+    """The pairs that blocks found, with rows counted over all slabs.
 
     Attributes:
-        pairs: rows of different vectors at or above the threshold; of rows in one slab that have equal vectors the
-            first stands for all.
-        equal: int64 (2, m), pairs of rows whose vectors are equal to the last bit: enough of them to join all that are.
+        pairs: pairs of different vectors at or above the threshold; the first row stands for all rows of a slab with
+            equal vectors.
+        equal: int64 (2, m), pairs of rows with bitwise equal vectors: enough of them to connect all equal rows.
     """
 
     pairs: NearPairs
@@ -92,10 +93,10 @@ class Triangle:
     """A search for all near pairs of a collection, cut into blocks of two slabs each.
 
     Attributes:
-        collection: whose photos.
-        threshold: similarity, -1 to 1.
-        slabs: in order.
-        most: nearest photos of each that are asked for; None for all pairs.
+        collection: the collection that is searched.
+        threshold: least similarity of a pair, -1 to 1.
+        slabs: the slabs, in order.
+        most: how many nearest photos of each are wanted; None for all pairs.
     """
 
     collection: Collection
@@ -105,7 +106,7 @@ class Triangle:
 
     @property
     def kind(self) -> str:
-        """What the names of its tables of pairs begin with."""
+        """Prefix of the names of this search's tables of pairs."""
         return _kind(self.threshold, self.most)
 
     @property
@@ -119,7 +120,7 @@ class Triangle:
         return [name for slab in self.slabs for name in slab.shards]
 
     def blocks(self) -> list[Block]:
-        """The blocks that were not searched yet, row by row."""
+        """List the blocks that have not been searched yet, row by row."""
         done = set(self.collection.vectors.names(self.kind))
         names = self.shards
         sample = (
@@ -132,24 +133,24 @@ class Triangle:
         ]
 
     def links(self) -> Links:
-        """What all blocks gave, the pairs best first, ties by row.
+        """Read the pairs that all blocks found, best first, ties by row.
 
-        Where only the nearest are asked for, each block gave its own: these are not the nearest of all yet.
+        Where only the nearest are wanted, each block found the nearest within itself: overall, there are too many.
         """
         return _joined(self.parts())
 
     def parts(self) -> Iterator[Links]:
-        """What each block gave, read one after the other."""
+        """Read the pairs that each block found, one block after the other."""
         return (_read_links(self.collection.vectors, self.kind, *corner) for corner in self.corners())
 
     def contents(self) -> Ints:
-        """The key of each vector's content, int64 (n,), as `content_keys` gives it."""
+        """Read the key of each vector's content, int64 (n,), as `content_keys` gives it."""
         store = self.collection.vectors
         parts = [content_keys(store.read(name, ["photo"])["photo"]) for name in self.shards]
         return np.concatenate([np.empty(0, np.int64), *parts])
 
     def vectors(self, rows: Ints) -> Vectors:
-        """The vectors of some rows, which are ordered: float32 (n, d); nothing else is kept."""
+        """Read the vectors of some rows, in ascending order: float32 (n, d); one shard is in memory at a time."""
         parts, start = [np.empty((0, 0), np.float32)], 0
         for name in self.shards:
             shard_rows = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + _rows(name))] - start
@@ -159,22 +160,22 @@ class Triangle:
         return np.concatenate(parts[1:] or parts)
 
     def corners(self) -> Iterator[tuple[Slab, Slab]]:
-        """The two slabs of each block, searched or not, row by row."""
+        """Yield the two slabs of each block, searched or not, row by row."""
         for number, right in enumerate(self.slabs):
             for left in self.slabs[: number + 1]:
                 yield left, right
 
 
 def open_triangle(collection: Collection, threshold: float, size: int = SLAB, most: int | None = None) -> Triangle:
-    """Put all shards into slabs: those of a former run stay as they are or are merged, new shards make new slabs.
+    """Put all shards into slabs: slabs of an earlier run stay or are merged, new shards make new slabs.
 
-    Of the runs that search one store for the same, only one may be under way: the tables of what is merged go away.
+    Only one run at a time may search a store with the same threshold and `most`, as tables of merged slabs are deleted.
 
     Args:
-        collection: whose photos.
-        threshold: similarity, -1 to 1; each has slabs and tables of its own.
-        size: vectors in one slab at most, where one shard does not have more.
-        most: nearest photos of each that are asked for, among those that reach the threshold; None for all pairs.
+        collection: the collection to search.
+        threshold: least similarity of a pair, -1 to 1; each threshold has slabs and tables of its own.
+        size: most vectors in one slab, unless a single shard has more.
+        most: how many nearest photos of each are wanted, among those that reach the threshold; None for all pairs.
     """
     store, kind = collection.vectors, _kind(threshold, most)
     note = f"slabs-{kind}"
@@ -195,7 +196,7 @@ def open_triangle(collection: Collection, threshold: float, size: int = SLAB, mo
 
 
 def _cut(shards: Sequence[str], size: int) -> list[list[str]]:
-    """Shards in order, put together as long as they have no more than `size` vectors."""
+    """Combine shards, in order, as long as they have at most `size` vectors together."""
     slabs: list[list[str]] = []
     room = 0
     for name in shards:
@@ -208,12 +209,12 @@ def _cut(shards: Sequence[str], size: int) -> list[list[str]]:
 
 
 def _merged(triangle: Triangle, size: int) -> Triangle:
-    """Merge neighbours that have together at most `size` vectors, a small one only with one that is not far larger.
+    """Merge neighbouring slabs of together at most `size` vectors, a small one only with one that is not far larger.
 
-    So each vector is in few merges, as in a log-structured merge tree: what is not merged is more than twice as large
-    as what follows, and of n runs that add one photo each about log2(n) slabs are left. Nothing is compared again: the
-    tables of a merged slab are those of its parts, put together, less what is no longer among the nearest. They are
-    written before anything is noted or deleted, so that a kill loses nothing.
+    Each vector thus takes part in few merges, as in a log-structured merge tree: a slab that is not merged is more than
+    twice as large as the next, and n runs that add one photo each leave about log2(n) slabs. Nothing is compared again:
+    the tables of a merged slab are those of its parts combined, without pairs that are no longer among the nearest.
+    They are written before anything is noted or deleted, so that a kill loses nothing.
     """
     spans: list[list[Slab]] = []
     for slab in triangle.slabs:
@@ -237,25 +238,25 @@ def _merged(triangle: Triangle, size: int) -> Triangle:
 
 
 def _goes_with(former: Sequence[Slab], last: Sequence[Slab], size: int) -> bool:
-    """Whether two neighbours, each of them some slabs, are merged."""
+    """Whether two neighbouring runs of slabs are merged."""
     large, small = (sum(slab.rows for slab in slabs) for slabs in (former, last))
     return large + small <= size and large <= 2 * small
 
 
 def _placed(search: Triangle, slabs: Sequence[Sequence[str]]) -> Triangle:
-    """A search with other slabs, each given by the names of its shards."""
+    """Give a search other slabs, each as the names of its shards."""
     starts = np.cumsum([0, *(sum(map(_rows, names)) for names in slabs)]).tolist()
     placed = tuple(Slab(tuple(names), start) for names, start in zip(slabs, starts, strict=False))
     return replace(search, slabs=placed)
 
 
 def _rows(shard: str) -> int:
-    """Vectors in a shard, as its name says."""
+    """Number of vectors in a shard, read from its name."""
     return int(shard.removeprefix(SHARDS).split("-")[0])
 
 
 def _kind(threshold: float, most: int | None) -> str:
-    """What the names of the tables of pairs at a threshold begin with."""
+    """Prefix of the names of the tables of pairs at a threshold."""
     digest = digest_of(threshold) if most is None else digest_of(threshold, most)
     return f"near-{digest[:12]}-"
 
@@ -266,12 +267,12 @@ def _table(kind: str, left: Slab, right: Slab) -> str:
 
 
 def search_all(collection: Collection, threshold: float, most: int | None = None) -> Triangle:
-    """Search all blocks of a collection that nobody has searched yet, one after another.
+    """Search all blocks of a collection that have not been searched yet, one after another.
 
     Args:
-        collection: that is searched; all its photos are encoded.
-        threshold: similarity, -1 to 1.
-        most: nearest photos of each that are kept; None for all pairs.
+        collection: the collection to search; all its photos are encoded.
+        threshold: least similarity of a pair, -1 to 1.
+        most: how many nearest photos of each are kept; None for all pairs.
     """
     triangle = open_triangle(collection, threshold, most=most)
     for block in triangle.blocks():
@@ -282,14 +283,14 @@ def search_all(collection: Collection, threshold: float, most: int | None = None
 def search_block(collection: Collection, threshold: float, block: Block, most: int | None = None) -> int:
     """Search one block and write its pairs to the store.
 
-    Rows of a slab with equal vectors are one to the search, so that a picture that is there thousands of times costs
-    nothing; pairs of different slabs that are equal are told from the others.
+    Rows of a slab with equal vectors are searched as one, so that a picture that occurs thousands of times costs
+    nothing; equal vectors of different slabs are kept apart from the other pairs.
 
     Args:
-        collection: that is searched.
-        threshold: similarity, -1 to 1.
-        block: which slabs.
-        most: nearest photos of each that are kept, of those in the block; None for all pairs.
+        collection: the collection to search.
+        threshold: least similarity of a pair, -1 to 1.
+        block: the block to search.
+        most: how many nearest photos of each, among those in the block, are kept; None for all pairs.
 
     Returns:
         The number of pairs.
@@ -297,7 +298,7 @@ def search_block(collection: Collection, threshold: float, block: Block, most: i
     left, right = block.left, block.right
     left_vectors, right_vectors = _read(collection.vectors, left.shards), _read(collection.vectors, right.shards)
     search = _plan(collection.vectors, min(threshold, NEARLY_ONE), block.sample)
-    search = search if most is None else replace(search, most=most + 1)  # one may be equal, and does not count
+    search = search if most is None else replace(search, most=most + 1)  # one may be equal, which does not count
     offset = 0 if left == right else len(left_vectors.rows)
     pairs = search.between(left_vectors.vectors, right_vectors.vectors, 0, offset)
     pairs = NearPairs(pairs.left, pairs.right - offset, pairs.similarities)
@@ -312,12 +313,12 @@ def search_block(collection: Collection, threshold: float, block: Block, most: i
 
 @dataclass(frozen=True)
 class _Distinct:
-    """The different vectors of a slab.
+    """The distinct vectors of a slab.
 
     Attributes:
         vectors: float32 (n, d).
-        rows: int64 (n,), the first row of the slab that holds each.
-        equal: int64 (2, m), such a first row and each further one that is equal to it, bit by bit.
+        rows: int64 (n,), the first row of the slab that holds each vector.
+        equal: int64 (2, m), a first row and each further row that is bitwise equal to it.
     """
 
     vectors: Vectors
@@ -327,7 +328,7 @@ class _Distinct:
 
 @lru_cache(maxsize=2)
 def _read(store: Store, shards: tuple[str, ...]) -> _Distinct:
-    """The different vectors of a slab; those of the last two are kept, for blocks come row by row."""
+    """Read the distinct vectors of a slab; those of the last two slabs are cached, as blocks come row by row."""
     vectors = np.concatenate([vectors_of(store.read(name, ["vector"])["vector"]) for name in shards])
     bits = vectors.view(f"V{vectors.shape[1] * vectors.itemsize}").ravel()
     _, first, which = np.unique(bits, return_index=True, return_inverse=True)
@@ -338,13 +339,13 @@ def _read(store: Store, shards: tuple[str, ...]) -> _Distinct:
 
 @lru_cache(maxsize=1)
 def _plan(store: Store, threshold: float, sample: tuple[str, ...]) -> PairSearch:
-    """The plan of the search, the same in every worker, kept for the blocks that follow."""
+    """Make the plan of the search, the same in every worker, and keep it for the following blocks."""
     vectors = [vectors_of(store.read(name, ["vector"])["vector"]) for name in sample]
     return PairSearch.of(np.concatenate(vectors), threshold)
 
 
 def _equal(left: Vectors, right: Vectors, pairs: NearPairs) -> Bools:
-    """Which pairs are of equal vectors, bit by bit: bool (m,)."""
+    """Find the pairs of bitwise equal vectors: bool (m,)."""
     equal = np.zeros(len(pairs.left), dtype=bool)
     likely = np.flatnonzero(pairs.similarities >= NEARLY_ONE)
     for start in range(0, len(likely), COMPARED):
@@ -355,7 +356,7 @@ def _equal(left: Vectors, right: Vectors, pairs: NearPairs) -> Bools:
 
 
 def _read_links(store: Store, kind: str, left: Slab, right: Slab) -> Links:
-    """The near pairs that one block of the search found, from the file that keeps them."""
+    """Read the pairs that one block found from the store."""
     table = store.read(_table(kind, left, right))
     i, j = table["left"].to_numpy() + left.start, table["right"].to_numpy() + right.start
     similarities, equal = table["similarity"].to_numpy(), table["equal"].to_numpy(zero_copy_only=False)
@@ -363,7 +364,7 @@ def _read_links(store: Store, kind: str, left: Slab, right: Slab) -> Links:
 
 
 def _write_links(store: Store, kind: str, left: Slab, right: Slab, links: Links) -> None:
-    """Write what one block gave: rows counted within its slabs, so that it holds wherever they come to stand."""
+    """Write the pairs that one block found, with rows counted within its slabs, whose own numbers may change later."""
     equal = np.repeat([False, True], [len(links.pairs.left), links.equal.shape[1]])
     columns = {
         "left": np.concatenate([links.pairs.left, links.equal[0]]) - left.start,
@@ -375,7 +376,7 @@ def _write_links(store: Store, kind: str, left: Slab, right: Slab, links: Links)
 
 
 def _joined(parts: Iterator[Links]) -> Links:
-    """What some blocks gave, the pairs best first, ties by row."""
+    """Join the pairs that some blocks found, best first, ties by row."""
     links = list(parts)
     no_rows = np.empty(0, np.int64)
     left = np.concatenate([no_rows, *(part.pairs.left for part in links)])

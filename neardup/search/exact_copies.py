@@ -1,4 +1,4 @@
-"""Files as pictures: those of one content, or of equal vectors, are one, and its first file stands for it."""
+"""Files as pictures: files of equal content or with equal vectors are one picture, and the first stands for it."""
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -11,20 +11,20 @@ from neardup.search.pairs import NearPairs
 from neardup.words import counted
 
 KINDS = ("near-duplicate", "equal vectors", "exact copy")
-"""What two files of a pair are: two pictures, one picture to the encoder in other bytes, or the same bytes."""
+"""Kinds of pairs of files: two pictures, one picture (to the encoder) in different bytes, or the same bytes."""
 NEAR, EQUAL, COPY = range(len(KINDS))
-"""Places of the kinds in `KINDS`, by which an array says what each pair is."""
+"""Indices of the kinds in `KINDS`, as arrays hold them."""
 
 
 def pictures_of(contents: Ints, equal: Ints) -> Ints:
-    """Number the pictures: rows of one content, or of equal vectors, are one.
+    """Number the pictures: rows of equal content, or with equal vectors, are one picture.
 
     Args:
-        contents: int64 (n,), the content of each row; two workers may have encoded the same one.
+        contents: int64 (n,), the content's key of each row; two workers may have encoded the same content.
         equal: int64 (2, m), pairs of rows with equal vectors.
 
     Returns:
-        int64 (n,), each row's picture, from 0, fewer than n.
+        int64 (n,), each row's picture, numbered from 0 without gaps.
     """
     first, rows = first_of(contents), np.arange(len(contents))
     left, right = np.concatenate([equal, np.stack([first, rows])[:, first != rows]], axis=1)
@@ -33,20 +33,20 @@ def pictures_of(contents: Ints, equal: Ints) -> Ints:
 
 
 def first_of(values: Ints) -> Ints:
-    """For each place the first one that has the same value: int64 (n,)."""
+    """Find, for each index, the first index with the same value: int64 (n,)."""
     _, first, which = np.unique(values, return_index=True, return_inverse=True)
     return np.asarray(first[which], dtype=np.int64)
 
 
 def rows_of(contents: Ints, contents_of_rows: Ints) -> Ints:
-    """The first row that holds the vector of each content: int64 (n,).
+    """Find the first row that holds the vector of each content: int64 (n,).
 
     Args:
-        contents: int64 (n,), which are looked for.
-        contents_of_rows: int64 (m,), the content of each row.
+        contents: int64 (n,), the contents' keys to look for.
+        contents_of_rows: int64 (m,), the content's key of each row.
 
     Raises:
-        ArchiveError: no row holds one of them, for somebody deleted a shard while the photos were searched.
+        ArchiveError: no row holds one of the contents, because a shard was deleted while the photos were searched.
     """
     keys, firsts = np.unique(contents_of_rows, return_index=True)
     lost = int(np.count_nonzero(~among(contents, keys)))
@@ -59,14 +59,14 @@ def rows_of(contents: Ints, contents_of_rows: Ints) -> Ints:
 
 
 def between_pictures(pairs: NearPairs, picture_of_row: Ints, files: Ints) -> NearPairs:
-    """Pairs of pictures instead of rows, each once, of pictures that have a file.
+    """Turn pairs of rows into pairs of pictures, each once, and keep those whose pictures have a file.
 
-    Two workers' vectors of one content may differ in a bit: that is no pair, for no photo finds itself.
+    Two workers' vectors of one content may differ in a bit; such a pair is dropped, as no photo is its own duplicate.
 
     Args:
-        pairs: of rows.
-        picture_of_row: int64 (n,).
-        files: int64 (n,), how many each picture has.
+        pairs: pairs of rows.
+        picture_of_row: int64 (n,), the picture of each row.
+        files: int64 (n,), how many files each picture has.
     """
     ends = np.sort(picture_of_row[np.stack([pairs.left, pairs.right])], axis=0)
     once = np.unique(ends[0] * len(files) + ends[1], return_index=True)[1]
@@ -75,11 +75,11 @@ def between_pictures(pairs: NearPairs, picture_of_row: Ints, files: Ints) -> Nea
 
 
 def by_first_file(pictures: Ints, near: NearPairs) -> tuple[Ints, NearPairs]:
-    """Let the first file of each picture stand for it.
+    """Replace each picture by its first file.
 
     Args:
-        pictures: int64 (n,), of each file.
-        near: pairs of pictures, which have files.
+        pictures: int64 (n,), the picture of each file.
+        near: pairs of pictures that have files.
 
     Returns:
         int64 (n,), the file that stands for each file's picture, and the pairs of such files, best first.
@@ -98,7 +98,7 @@ def with_copies(near: NearPairs, first: Ints, first_of_content: Ints) -> tuple[N
         first_of_content: int64 (n,), the first file that has each file's bytes.
 
     Returns:
-        All pairs, best first, and what each is, an index of `KINDS`.
+        All pairs, best first, and int64 (m,), the kind of each, an index of `KINDS`.
     """
     files = np.arange(len(first))
     copies = np.flatnonzero(first_of_content != files)

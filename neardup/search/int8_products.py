@@ -1,4 +1,4 @@
-"""Inner products of vectors that were quantised to int8, with a bound on the error that quantising makes."""
+"""Inner products of vectors quantised to int8, with a bound on the error of quantising."""
 
 import math
 import time
@@ -12,19 +12,19 @@ import numpy.typing as npt
 from neardup.arrays import Floats, Ints, Vectors
 
 LEVELS = 127
-"""The greatest int8 code; codes go from -127 to 127, so that the negative of a code is one too."""
+"""The greatest int8 code; codes range from -127 to 127, so that the negative of a code is a code too."""
 LEAST_PEAK = 0.01
-"""Least value that the greatest number of some rows is taken for, so that rows of zeros have a scale above zero."""
+"""Least value assumed for the greatest number of some rows, so that rows of zeros have a scale above zero."""
 INT32 = np.iinfo(np.int32)
-"""The range of an inner product of codes."""
+"""The range of inner products of codes."""
 CHUNK = 4096
-"""Rows that are quantised at once, through float32 arrays of 8 MB at 512 columns."""
+"""Rows that are quantised at once, by way of float32 arrays of 8 MB at 512 columns."""
 GATHERED = 256
-"""Pairs of rows that are gathered at once, 1 MB at 512 columns; more take new memory, which costs three times."""
+"""Pairs of rows that are gathered at once, 1 MB at 512 columns; more allocate new memory, at three times the cost."""
 TIMED = 512
 """Rows of each side of the products by which the speed of int8 is measured."""
 TRIALS = 5
-"""Times that each product of `TIMED` rows is timed; the fastest counts, so that a busy machine decides little."""
+"""Times that each product of `TIMED` rows is timed; the fastest counts, so that a busy machine matters little."""
 
 Codes = npt.NDArray[np.int8] | npt.NDArray[np.float32]
 """Rows of int8 codes, or rows of float32 numbers that stand for themselves."""
@@ -34,14 +34,14 @@ Limits = npt.NDArray[np.int32] | npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Quantized:
-    """Rows of numbers as int8 codes with one scale, or as they are where int8 products do not pay.
+    """Rows of numbers as int8 codes with one scale, or unchanged where int8 products are not faster.
 
     A row a is s q + e, with its codes q, the scale s and a rounding error e. By Cauchy-Schwarz the inner product of two
     rows differs from that of their codes by |a·a' - s s' q·q'| = |e·a' + (a - e)·e'| ≤ |e| |a'| + (|a| + |e|) |e'|.
 
     Attributes:
         codes: int8 or float32 (n, c).
-        scale: what one step of the codes stands for.
+        scale: value of one step of the codes.
         error: the greatest |e| of all rows, 0 for float32.
         length: the greatest |a| of all rows.
     """
@@ -71,7 +71,7 @@ class Quantized:
 
     @classmethod
     def as_float32(cls, rows: Vectors) -> "Quantized":
-        """Leave rows as they are: float32 (n, c), their own codes, with no error."""
+        """Use rows, float32 (n, c), as their own codes, without error."""
         return cls(rows, 1.0, 0.0, _greatest_length(rows))
 
     @property
@@ -80,18 +80,18 @@ class Quantized:
         return np.int32 if self.codes.dtype == np.int8 else np.float32
 
     def head(self, count: int) -> "Quantized":
-        """The first `count` rows, with the scale and the error of all."""
+        """Take the first `count` rows, with the scale and the error of all."""
         return Quantized(self.codes[:count], self.scale, self.error, self.length)
 
     def limits(self, other: "Quantized", similarities: Floats | Vectors | float) -> Limits:
-        """The least inner products of codes that two rows can have whose own inner product is so great, or greater.
+        """Compute the least inner products of codes that rows can have whose own inner product reaches a similarity.
 
         Args:
             other: the rows of the right side.
-            similarities: inner products of rows, one or any number of them.
+            similarities: inner products of rows, of any shape.
 
         Returns:
-            int32 or float32, one for each similarity: pairs of rows whose codes give less are below the similarity.
+            int32 or float32 of the same shape: pairs of rows whose codes give less are below the similarity.
         """
         error = self.error * other.length + (self.length + self.error) * other.error
         limits = (np.asarray(similarities, np.float64) - error) / (self.scale * other.scale)
@@ -111,7 +111,7 @@ def multiply(left: Codes, right: Codes, products: npt.NDArray[Any]) -> None:
 
 
 def products_of_pairs(left: Vectors, i: Ints, right: Vectors, j: Ints) -> Vectors:
-    """The inner product of each left row i[k] with the right row j[k], float32 (len(i),)."""
+    """Compute the inner product of each left row i[k] with the right row j[k], float32 (len(i),)."""
     products = np.empty(len(i), np.float32)
     for start in range(0, len(i), GATHERED):
         chunk = slice(start, start + GATHERED)
@@ -121,7 +121,7 @@ def products_of_pairs(left: Vectors, i: Ints, right: Vectors, j: Ints) -> Vector
 
 @lru_cache
 def int8_is_exact() -> bool:
-    """Whether this machine multiplies int8 without error: some add two products in 16 bits, where they overflow."""
+    """Whether this machine multiplies int8 exactly: some processors add two products in 16 bits, which may overflow."""
     codes = _extreme_codes()
     exact, products = codes.astype(np.float32), np.empty((TIMED, TIMED), np.int32)
     multiply(codes, codes, products)
@@ -130,7 +130,7 @@ def int8_is_exact() -> bool:
 
 @lru_cache
 def int8_pays() -> bool:
-    """Whether this machine multiplies int8 faster than float32, and without error."""
+    """Whether this machine multiplies int8 faster than float32, and exactly."""
     signs = _extreme_codes()
     sides: dict[type, Codes] = {np.int32: signs, np.float32: signs.astype(np.float32)}
     products: dict[type, npt.NDArray[Any]] = {dtype: np.empty((TIMED, TIMED), dtype) for dtype in sides}
@@ -144,10 +144,10 @@ def int8_pays() -> bool:
 
 
 def _extreme_codes() -> npt.NDArray[np.int8]:
-    """Rows of the greatest and the least code, drawn at random: int8 (TIMED, 64)."""
+    """Make rows of random greatest and least codes: int8 (TIMED, 64)."""
     return np.random.default_rng(0).choice(np.array([-LEVELS, LEVELS], np.int8), (TIMED, 64))
 
 
 def _greatest_length(rows: Vectors) -> float:
-    """The greatest length of the rows, float32 (n, c); 0 of no rows."""
+    """Compute the greatest length of rows, float32 (n, c); 0 without rows."""
     return math.sqrt(np.vecdot(rows, rows).max(initial=0.0))

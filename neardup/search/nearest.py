@@ -1,4 +1,4 @@
-"""The k photos of a gallery that are most like each query, exactly."""
+"""Exact search for the k photos of a gallery that are most like each query."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -18,15 +18,15 @@ from neardup.images import MAX_PIXELS, read_file
 from neardup.search.int8_products import Quantized, int8_pays, multiply, products_of_pairs
 
 QUERIES = 1024
-"""Queries that are searched for together; with `BLOCK` their float32 similarities are 32 MB."""
+"""Queries that are searched for together; with `BLOCK` photos, their float32 similarities take 32 MB."""
 BLOCK = 8192
-"""Photos of the gallery that are compared with a number of queries at once; see `QUERIES`."""
+"""Photos of the gallery that are compared with `QUERIES` queries at once; see there for memory."""
 MANY = 256
-"""Queries from which on quantising a gallery to int8 costs less than its faster products save."""
+"""Number of queries from which quantising a gallery to int8 costs less than its faster products save."""
 COLUMNS = 2048
-"""Photos of one int8 product: with `QUERIES` its int32 results are 8 MB."""
+"""Photos in one int8 product: with `QUERIES` queries, its int32 results take 8 MB."""
 FIRST = 2048
-"""Photos at the head of the gallery by which each query's floor is set first, so that most of the others are pruned."""
+"""Photos at the head of the gallery that set each query's first floor, so that most of the others are pruned."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Hit:
     """A photo of a gallery that is among the most similar to a query.
 
     Attributes:
-        path: where the photo lies, relative to the folder that was embedded.
-        photo: the SHA-256 of its bytes.
+        path: path of the photo, relative to the folder that was embedded.
+        photo: SHA-256 of its bytes.
         similarity: -1 to 1, higher is more alike.
-        itself: whether the bytes of the query are the same; False where the query is known by its vector only.
+        itself: whether the query has the same bytes; False where only the query's vector is known.
     """
 
     path: str
@@ -49,19 +49,19 @@ class Hit:
 def read_queries(
     photo: Path, encoder: Encoder, report: Callable[[str], None], max_pixels: int = MAX_PIXELS
 ) -> Embeddings:
-    """Encode one photo, or every photo of a folder, of which a few batches are held at once.
+    """Encode one photo, or every photo of a folder, with a few batches in memory at a time.
 
     Args:
         photo: a file, which must be an image, or a folder.
-        encoder: that of the gallery.
-        report: is told of each file of the folder that cannot be read or is no image.
+        encoder: encoder of the gallery.
+        report: called with a sentence for each file of the folder that cannot be read or is not an image.
         max_pixels: larger images are refused.
 
     Returns:
         One row a photo; `paths` are relative to the folder.
 
     Raises:
-        ArchiveError: there is no such file or folder, or the folder holds no photo.
+        ArchiveError: there is no such file or folder, or the folder holds no readable photo.
         UnreadableImageError: the file is not an image.
     """
     if photo.is_dir():
@@ -117,9 +117,9 @@ def nearest(queries: Vectors, gallery: Embeddings, top: int, *, fingerprint: str
 
     Args:
         queries: float32 (m, d), unit rows.
-        gallery: what is searched.
-        top: hits a query, fewer where the gallery is smaller.
-        fingerprint: of the encoder that made the queries.
+        gallery: the photos to search.
+        top: hits per query, fewer where the gallery is smaller.
+        fingerprint: fingerprint of the encoder that made the queries.
 
     Returns:
         For each query its hits, best first; equally similar photos are ordered by path.
@@ -141,11 +141,11 @@ def nearest_rows(queries: Vectors, vectors: Vectors, top: int) -> Iterator[list[
 
     Args:
         queries: float32 (m, d), unit rows.
-        vectors: float32 (n, d), unit rows, those that are searched.
-        top: hits a query, fewer where there are fewer vectors.
+        vectors: float32 (n, d), unit rows, the vectors to search.
+        top: hits per query, fewer where there are fewer vectors.
 
     Yields:
-        For each query rows of `vectors` with their similarities, best first, equally similar ones by their rows.
+        For each query, rows of `vectors` with their similarities, best first, ties by row.
     """
     return _ranked(queries, vectors, top, lambda row: row)
 
@@ -153,7 +153,7 @@ def nearest_rows(queries: Vectors, vectors: Vectors, top: int) -> Iterator[list[
 def _ranked(
     queries: Vectors, vectors: Vectors, top: int, tie: Callable[[int], Any]
 ) -> Iterator[list[tuple[int, float]]]:
-    """The most similar rows of each query with their similarities; of equally similar ones the least `tie` first."""
+    """Yield the most similar rows of each query with their similarities; ties by the least `tie`."""
     int8 = len(queries) >= MANY and int8_pays()
     searches = [
         _Search.of(queries[start : start + QUERIES], vectors, top, int8=int8)
@@ -169,11 +169,11 @@ def _ranked(
 
 
 def mark_itself(hits: Sequence[Sequence[Hit]], queries: Embeddings) -> list[list[Hit]]:
-    """Mark the hits whose bytes are those of the query itself: they say nothing of what else is like it.
+    """Mark the hits whose bytes are those of the query itself, as they say nothing about other photos like it.
 
     Args:
-        hits: of each query.
-        queries: as `read_queries` made them.
+        hits: hits of each query.
+        queries: the queries, as `read_queries` made them.
     """
     return [
         [replace(hit, itself=hit.photo == photo) for hit in hits_of_query]
@@ -192,14 +192,14 @@ def search(
 
     Args:
         photo: an image file.
-        gallery: what `embed` made of a folder.
-        top: how many hits, fewer where the gallery is smaller.
-        encoder: the one that made the gallery, or its name.
+        gallery: the vectors of a folder, as `embed` makes them.
+        top: number of hits, fewer where the gallery is smaller.
+        encoder: the encoder that made the gallery, or its name.
         max_pixels: a larger image is refused.
 
     Returns:
-        The hits, best first; equally similar photos are ordered by path. The photo itself, where the gallery holds it,
-        is one of them, and marked.
+        The hits, best first; equally similar photos are ordered by path. If the gallery holds the photo itself, it is
+        among them, marked by `itself`.
 
     Raises:
         ArchiveError: there is no such file.
@@ -218,8 +218,8 @@ class _Candidates:
 
     Attributes:
         query: int64 (m,), number of the query.
-        row: int64 (m,), of the gallery.
-        rough: float32 (m,), their similarity, with the error of a float32 product.
+        row: int64 (m,), row of the gallery.
+        rough: float32 (m,), similarity to the query, with the error of a float32 product.
     """
 
     query: Ints
@@ -228,12 +228,12 @@ class _Candidates:
 
     @classmethod
     def joined(cls, parts: Sequence["_Candidates"]) -> "_Candidates":
-        """The candidates of all parts; there must be at least one part."""
+        """Join the candidates of all parts, at least one."""
         columns = zip(*((part.query, part.row, part.rough) for part in parts), strict=True)
         return cls(*map(np.concatenate, columns))
 
     def best(self, floors: Vectors, top: int, slack: float) -> "_Candidates":
-        """The candidates that may be among the `top` of their query; `floors` are raised to what others must reach."""
+        """Keep the candidates that may be among the `top` of their query; raise `floors` to what others must reach."""
         order = np.lexsort((-self.rough, self.query))
         query, rough = self.query[order], self.rough[order]
         last = np.searchsorted(query, query) + top - 1 == np.arange(len(query))
@@ -244,10 +244,10 @@ class _Candidates:
 
 @dataclass
 class _Search:
-    """A search for the photos that are most similar to some queries, to which the gallery is added block by block.
+    """A search for the photos most similar to some queries, to which the gallery is added block by block.
 
-    A float32 product of unit rows errs by less than half the slack, in any order of summation: the rough similarity of
-    a photo that is among the most similar is at most one slack below that of the last one which is roughly among them.
+    A float32 product of unit rows errs by less than half the slack, in any order of summation. A photo that truly is
+    among the `top` most similar thus has a rough similarity at most one slack below the `top`-th greatest rough one.
 
     Attributes:
         queries: float32 (m, d), unit rows.
@@ -265,7 +265,7 @@ class _Search:
 
     @classmethod
     def of(cls, queries: Vectors, vectors: Vectors, top: int, *, int8: bool) -> "_Search":
-        """Begin a search, with floors by the head of the gallery's vectors."""
+        """Begin a search, with floors set by the head of the gallery's vectors."""
         search = cls(
             queries,
             Quantized.to_int8(queries) if int8 else None,
@@ -294,14 +294,14 @@ class _Search:
         self.candidates = _Candidates.joined([self.candidates, reaching]).best(self.floors, self.top, self.slack)
 
     def _by_float32(self, block: Vectors) -> _Candidates:
-        """The photos of a block whose float32 similarity reaches the floors."""
+        """Find the photos of a block whose float32 similarity reaches the floors."""
         queries = self.queries
         rough = np.vecdot(block, queries[0])[:, None] if len(queries) == 1 else block @ queries.T
         row, query = np.divmod(np.flatnonzero(rough >= self.floors), len(queries))
         return _Candidates(query, row, rough[row, query])
 
     def _by_int8(self, queries: Quantized, block: Vectors, quantized: Quantized) -> _Candidates:
-        """The photos of a block that reach the floors; int8 products, whose error is bounded, prune most others."""
+        """Find the photos of a block that reach the floors; int8 products, with bounded error, prune most others."""
         limits = queries.limits(quantized, self.floors - self.slack)[:, None]
         parts = []
         for start in range(0, len(block), COLUMNS):
@@ -314,7 +314,7 @@ class _Search:
         return _Candidates.joined(parts)
 
     def hits(self, vectors: Vectors, tie: Callable[[int], Any]) -> Iterator[list[tuple[int, float]]]:
-        """The hits of each query, by float64 sums that do not depend on how the gallery is cut into blocks."""
+        """Yield the hits of each query, by float64 sums that do not depend on how the gallery is cut into blocks."""
         for number, query in enumerate(self.queries.astype(np.float64)):
             rows = self.candidates.row[self.candidates.query == number]
             similarities = (query * vectors[rows]).sum(axis=1).tolist()

@@ -1,4 +1,4 @@
-"""Pairs of rows and their similarities, as every search for pairs returns them."""
+"""Pairs of rows with their similarities, as every search for pairs returns them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from neardup.errors import ConfigError
 class NearPairs:
     """Pairs of rows whose similarity is at or above a threshold.
 
-    Those that a search returns are ordered best first, equally similar ones by `left`, then by `right`.
+    A search returns them best first, equally similar ones by `left`, then by `right`.
 
     Attributes:
-        left: int64 (m,), a row that was searched for; the lesser one where both were.
+        left: int64 (m,), a row that is a query; the lesser row where both are.
         right: int64 (m,), the other row.
         similarities: float64 (m,), -1 to 1, higher is more alike.
     """
@@ -28,23 +28,23 @@ class NearPairs:
 
     @classmethod
     def between(cls, ends: Ints, vectors: Vectors) -> "NearPairs":
-        """Pairs of rows, int64 (m, 2), in their order, with the similarities of their vectors, float32 (m, 2, d)."""
+        """Make pairs of rows, int64 (m, 2), in order, with the similarities of their vectors, float32 (m, 2, d)."""
         return cls(ends[:, 0], ends[:, 1], np.vecdot(vectors[:, 0], vectors[:, 1]).astype(np.float64))
 
     def take(self, chosen: Ints | Bools) -> "NearPairs":
-        """Some of the pairs, chosen by their places or by a mask."""
+        """Select pairs by their indices or by a mask."""
         return NearPairs(self.left[chosen], self.right[chosen], self.similarities[chosen])
 
     def order(self) -> Ints:
-        """The places of the pairs best first, equally similar ones by `left`, then by `right`: int64 (m,)."""
+        """Indices that order the pairs best first, equally similar ones by `left`, then by `right`: int64 (m,)."""
         return np.lexsort((self.right, self.left, -self.similarities))
 
     def sorted(self) -> "NearPairs":
-        """The pairs best first, equally similar ones by `left`, then by `right`."""
+        """Order the pairs best first, equally similar ones by `left`, then by `right`."""
         return self.take(self.order())
 
     def nearest(self, most: int) -> "NearPairs":
-        """The pairs, which are ordered best first, of which one row is among the `most` nearest of the other."""
+        """Keep the pairs, ordered best first before, of which one row is among the `most` nearest of the other."""
         ends = np.concatenate([self.left, self.right])
         order = np.lexsort((np.tile(np.arange(len(self.left)), 2), ends))
         ranks = np.empty(len(ends), dtype=np.int64)
@@ -52,9 +52,9 @@ class NearPairs:
         return self._where_either(ranks < most)
 
     def most_similar(self, most: int) -> "NearPairs":
-        """The pairs, in their order, that have one of the `most` greatest similarities of one of their rows.
+        """Keep the pairs, in their order, that have one of the `most` greatest similarities of one of their rows.
 
-        Equal similarities count once: rows with equal vectors have the same ones.
+        Equal similarities count once, because rows with equal vectors have equal similarities.
         """
         ends, similarities = np.concatenate([self.left, self.right]), np.tile(self.similarities, 2)
         order = np.lexsort((-similarities, ends))
@@ -65,21 +65,21 @@ class NearPairs:
         return self._where_either(close)
 
     def _where_either(self, chosen: Bools) -> "NearPairs":
-        """The pairs one row of which is chosen: bool (2 m,), of all left rows, then of all right ones."""
+        """Keep the pairs of which a row is chosen: bool (2 m,), for all left rows, then for all right ones."""
         return self.take(chosen[: len(self.left)] | chosen[len(self.left) :])
 
 
 def joined(parts: Sequence[NearPairs]) -> NearPairs:
-    """The pairs of all parts, one part after the other."""
+    """Join the pairs of all parts, at least one, one part after the other."""
     sides = zip(*((part.left, part.right, part.similarities) for part in parts), strict=True)
     return NearPairs(*map(np.concatenate, sides))
 
 
 def checked_threshold(threshold: float) -> float:
-    """The threshold, which must be a similarity.
+    """Return the threshold as a float, if it is a similarity.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is not a number from -1 to 1.
     """
     if not isinstance(threshold, Real) or not -1 <= threshold <= 1:
         raise ConfigError(f"the threshold must be a similarity from -1 to 1, not {threshold}: take the calibrated one")

@@ -1,5 +1,5 @@
-"""Fine-tuning a CLIP on photos and captions, and the copies that augmentation makes of photos.
+"""Training: fine-tuning of encoders on photos, with captions or copies, and the augmentation that makes copies.
 
-In: a CLIP and training examples. Out: a checkpoint that `from_pretrained` reads. Imports the ground and all from
+In: a model and training examples. Out: a checkpoint that `load_encoder` reads. Imports the ground and the packages from
 `archive` to `measure`.
 """

@@ -31,18 +31,18 @@ RECIPES: Mapping[str, Callable[[Path, int], Callable[[int], Image.Image]]] = Map
         "press": lambda file, max_pixels: partial(press, read_reduced(file, max_pixels, SIDE)),
     }
 )
-"""Name of a recipe → what makes, of a file of at most so many pixels, a function from a seed to a copy."""
+"""Name of a recipe → function from a file and a limit of pixels to a function from a seed to a copy."""
 
 
 def copy_seed(photo: str, i: int, seed: int) -> int:
-    """Seed of a photo's i-th copy, below 2^63: from its SHA-256, the number and the experiment's seed."""
+    """Derive the seed of a photo's i-th copy, below 2^63, from its SHA-256, the number and the experiment's seed."""
     return int(digest_of(photo, i, seed)[:15], 16)
 
 
 def augment(
     recipe: str, file: Path, photo: str, copies: Iterable[int], seed: int = 0, max_pixels: int = MAX_PIXELS
 ) -> list[Image.Image]:
-    """Copies of a photo by a recipe of `RECIPES`; the file is decoded once.
+    """Make copies of a photo by a recipe of `RECIPES`; the file is decoded once.
 
     Args:
         recipe: `classic` or `press`.
@@ -70,15 +70,15 @@ def write_augmented(
 ) -> dict[str, Any]:
     """Write `train_dataset_aug/aug_<row>_<i>.jpg` and `df_training_aug.xlsx`; rows and copies count from 0.
 
-    Copies that are there already are kept, so that a killed run goes on. Where the folder is not as a finished run left
-    it, all are compared with what they must be.
+    Existing copies are kept, so that a killed run continues. If the folder is not as a finished run left it, each copy
+    is compared with what it must be.
 
     Args:
         out: the output folder, prepared.
         training: its training set.
-        captions: legend → caption; a legend that is not there stands for itself.
+        captions: legend → caption; a legend without one is its own caption.
         recipe: `classic` or `press`.
-        copies: of each photo.
+        copies: number of copies of each photo.
         seed: the experiment's seed.
         max_pixels: a larger photo is refused.
 
@@ -86,7 +86,7 @@ def write_augmented(
         The facts of the manifest: how many copies there are, their recipe and their seed.
 
     Raises:
-        ArchiveError: the folder of the copies holds files of somebody else.
+        ArchiveError: the folder of the copies holds files that neardup did not write.
         UnreadableImageError: a photo cannot be read.
     """
     folder = out / "train_dataset_aug"
@@ -102,7 +102,8 @@ def write_augmented(
     copies_of = [[folder / f"aug_{row}_{i}.jpg" for i in range(copies)] for row in range(len(training.photos))]
     files = [out / "training_set" / photo.image_name for photo in training.photos]
     write = partial(_write_copies, recipe=recipe, seed=seed, max_pixels=max_pixels, compare=damaged)
-    # The default is four threads more than cores: of 4 s for 500 copies, 1.6 s were computing, the rest was files.
+    # The default of four threads more than cores pays: of 4 s for 500 copies, only 1.6 s were computing, the rest
+    # files.
     with ThreadPoolExecutor() as pool:
         written = pool.map(write, files, [photo.sha256 for photo in training.photos], copies_of)
         for _ in bar(written, f"augmenting ({recipe})", len(files), unit="photo", disable=None):
@@ -123,7 +124,7 @@ def write_augmented(
 def _write_copies(
     file: Path, photo: str, targets: Sequence[Path], *, recipe: str, seed: int, max_pixels: int, compare: bool
 ) -> None:
-    """Write a photo's copies unless they are all there and, if they are to be compared, have the right bytes."""
+    """Write a photo's copies unless they all exist and, if `compare` is set, have the right bytes."""
     if not compare and all(target.is_file() for target in targets):
         return
     copies = augment(recipe, file, photo, range(len(targets)), seed, max_pixels)
@@ -139,7 +140,7 @@ def as_jpeg(image: Image.Image, quality: int) -> bytes:
     """A picture as the bytes of a JPEG file.
 
     Raises:
-        OSError: it is wider or higher than a JPEG can be.
+        OSError: the picture is wider or higher than a JPEG can be.
     """
     file = io.BytesIO()
     image.save(file, "JPEG", quality=quality)

@@ -1,4 +1,4 @@
-"""What training reads: photos with their captions, as batches of pixels and tokens."""
+"""The inputs of training: photos with their captions, as batches of pixels and tokens."""
 
 import os
 from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
@@ -25,11 +25,11 @@ from neardup.train.augment import augment
 from neardup.train.split import inseparable
 
 KEEP_BYTES = 4 * 2**30
-"""Bytes kept in memory between epochs: 26,000 photos of 224 pixels, or as many states of ViT-B/32."""
+"""Most bytes kept in memory between epochs: 26,000 photos of 224 pixels, or as many states of ViT-B/32."""
 WORKERS = 8
-"""Threads that decode photos, at most: by eight, decoding keeps up with a step on the CPU."""
+"""Most threads that decode photos: with eight, decoding keeps up with a step on the CPU."""
 PLAIN = -1
-"""In place of a copy's number it means the photo as it is, without augmentation."""
+"""Number, in place of a copy's, of the photo itself, without augmentation."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Example:
         photo: the SHA-256 of its bytes.
         caption: the English text that it is trained with; empty where only copies of the photo are learned from.
         phash: its perceptual hash, 16 hex digits.
-        phash_mirrored: perceptual hash of its mirror image; where it is empty, no photo is taken for the mirror image.
+        phash_mirrored: perceptual hash of its mirror image; empty if no photo is to count as its mirror image.
         max_pixels: the photo is refused if it has more.
     """
 
@@ -55,11 +55,11 @@ class Example:
 
 @dataclass(frozen=True)
 class KnownPairs:
-    """Pairs of photos of which it is known whether both show the same picture, each photo by the SHA-256 of its bytes.
+    """Pairs of photos known to show the same picture or different ones, each photo by the SHA-256 of its bytes.
 
     Attributes:
         same: pairs of near-duplicates: groups, exposures of one plate, verdicts.
-        different: pairs that may look alike and are none.
+        different: pairs that may look alike but are not near-duplicates.
     """
 
     same: tuple[tuple[str, str], ...] = ()
@@ -67,7 +67,7 @@ class KnownPairs:
 
     @classmethod
     def load(cls, table: Path) -> "KnownPairs":
-        """Read a table with the columns `first`, `second` and `same` (1 or 0); none are known where there is no table.
+        """Read a table with the columns `first`, `second` and `same` (1 or 0); empty where there is no table.
 
         Raises:
             ArchiveError: the table has other columns.
@@ -77,7 +77,7 @@ class KnownPairs:
         return cls(same, different)
 
     def without(self, photos: Container[str]) -> "KnownPairs":
-        """The pairs of which neither photo is among some, given by their SHA-256."""
+        """Select the pairs without any of some photos, given by their SHA-256."""
         same, different = (
             tuple(pair for pair in pairs if pair[0] not in photos and pair[1] not in photos)
             for pairs in (self.same, self.different)
@@ -85,7 +85,7 @@ class KnownPairs:
         return KnownPairs(same, different)
 
     def rows(self, examples: Sequence[Example]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-        """The pairs of which both photos are among some examples, as rows of those: same, different."""
+        """Select the pairs whose photos are both among some examples, as rows of these: same, different."""
         row_of = {example.photo: row for row, example in reversed(list(enumerate(examples)))}
         same, different = (
             [(row_of[first], row_of[second]) for first, second in pairs if first in row_of and second in row_of]
@@ -98,7 +98,7 @@ class KnownPairs:
 
         Args:
             examples: photos; their captions do not count.
-            bits: perceptual hashes at most so many bits apart are of photos that look the same.
+            bits: photos look the same if their perceptual hashes differ in at most this many bits.
 
         Returns:
             Sets of rows, as `inseparable` gives them.
@@ -106,11 +106,11 @@ class KnownPairs:
         return self._sets(examples, bits, [""] * len(examples))
 
     def separable(self, examples: Sequence[Example], bits: int) -> list[list[int]]:
-        """Rows of examples that stay on one side of a split: of one picture, as for `pictures`, or of one caption."""
+        """Group rows of examples that stay on one side of a split: of one picture (`pictures`) or of one caption."""
         return self._sets(examples, bits, [example.caption for example in examples])
 
     def _sets(self, examples: Sequence[Example], bits: int, captions: Sequence[str]) -> list[list[int]]:
-        """Rows that are linked by caption, bytes, look or by what is known."""
+        """Group rows that are linked by caption, bytes, look or known pairs."""
         return inseparable(
             captions,
             [example.photo for example in examples],
@@ -122,7 +122,7 @@ class KnownPairs:
 
 
 def token_limit(model: Any, tokenizer: Any) -> int:
-    """The tokens that a text may have, 77 for CLIP, start and end included.
+    """Return the most tokens that a text may have, start and end included: 77 for CLIP.
 
     Raises:
         TrainingError: the model reads no text.
@@ -135,7 +135,7 @@ def token_limit(model: Any, tokenizer: Any) -> int:
 
 
 class TensorCache:
-    """Tensors that are computed once, as long as they fit in a number of bytes; others are computed at each use."""
+    """Cache of tensors up to a number of bytes; tensors that do not fit are computed at each use."""
 
     def __init__(self, room: int) -> None:
         """Hold at most `room` bytes."""
@@ -147,7 +147,7 @@ class TensorCache:
         return key in self._tensors
 
     def get(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
-        """The tensor of a key, computed now if it is not held."""
+        """Get the tensor of a key, computing it if it is not cached."""
         if key in self._tensors:
             return self._tensors[key]
         tensor = compute()
@@ -181,15 +181,15 @@ class Captions:
 
 
 def unreadable(example: Example, error: Exception) -> TrainingError:
-    """What is raised for a photo that cannot be read."""
+    """Make the error for a photo that cannot be read."""
     return TrainingError(f"{example.image} cannot be read ({error}): run `neardup prepare` again")
 
 
 def as_bytes(processor: Any, image: Image.Image, **sizes: Mapping[str, int]) -> Tensor:
-    """An RGB image, prepared as the encoder prepares it, but not normalised: uint8 (3, height, width).
+    """Prepare an RGB image as the encoder does, without normalising: uint8 (3, height, width).
 
     Args:
-        processor: the encoder's.
+        processor: image processor of the encoder.
         image: the image.
         sizes: `size` and `crop_size` in place of the processor's own.
     """
@@ -201,21 +201,21 @@ def as_bytes(processor: Any, image: Image.Image, **sizes: Mapping[str, int]) -> 
 
 
 class Photos:
-    """Decoded photos, resized and cropped as the encoder wants them, and their seeded copies."""
+    """Decoded photos, resized and cropped for the encoder, and their seeded copies."""
 
     def __init__(self, examples: Sequence[Example], image_processor: Any, recipe: Recipe, cache: TensorCache) -> None:
-        """Take the photos in the order in which rows count them, and the cache of the decoded ones."""
+        """Store the photos, in the order of rows, and a cache for decoded ones."""
         self._examples = examples
         self._processor = image_processor
         self._recipe = recipe
         self._cache = cache
 
     def copy(self, epoch: int) -> int:
-        """The copy that an epoch, counted from 1, sees of every photo."""
+        """Number of the copy that an epoch, counted from 1, uses of every photo."""
         return PLAIN if self._recipe.augmentation == "none" else (epoch - 1) % self._recipe.copies
 
     def batches(self, batches: Sequence[Sequence[int]], copy: int) -> Iterator[Tensor]:
-        """The pixels of each batch, uint8 (n, 3, height, width); the next is decoded while one is in use."""
+        """Yield the pixels of each batch, uint8 (n, 3, height, width); the next is decoded while one is in use."""
         with ThreadPoolExecutor(min(WORKERS, os.cpu_count() or 1)) as pool:
             ahead = [pool.submit(self._pixels, row, copy) for row in batches[0]] if batches else []
             for following in [*batches[1:], []]:
@@ -224,7 +224,7 @@ class Photos:
                 yield self._stack(current)
 
     def _stack(self, decoded: Sequence["Future[Tensor]"]) -> Tensor:
-        """The pixels of a batch, waited for; of no photos, an empty tensor."""
+        """Wait for the pixels of a batch and stack them; without photos, the tensor is empty."""
         return torch.stack([photo.result() for photo in decoded]) if decoded else torch.empty(0, dtype=torch.uint8)
 
     def _pixels(self, row: int, copy: int) -> Tensor:
@@ -247,7 +247,7 @@ class Photos:
         return as_bytes(self._processor, image)
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """The rest of the encoder's preprocessing, on the pixels' device: float32."""
+        """Rescale and normalise pixels as the encoder does, on their device: float32."""
         processor = self._processor
         levels = pixels.float() * (processor.rescale_factor if processor.do_rescale else 1.0)
         if not processor.do_normalize:
@@ -267,10 +267,10 @@ def batch_rows(
     The order depends on seed and epoch alone, so that a resumed run sees what an uninterrupted one sees.
 
     Args:
-        rows: each occurs once.
-        size: rows of a batch.
-        seed: of the order.
-        epoch: each has another order.
+        rows: the rows, each once.
+        size: rows per batch.
+        seed: seed of the order.
+        epoch: number of the epoch; each has another order.
         partners: row → rows that are to come right after it, in its batch unless that is full.
     """
     order = [rows[i] for i in np.random.default_rng([seed, epoch]).permutation(len(rows))]
@@ -287,11 +287,11 @@ def batch_rows(
 
 
 def own_rows(rows: int, process: int, processes: int) -> slice:
-    """Which rows of a batch one of several processes embeds; parts differ by at most one row."""
+    """Slice of a batch's rows that one of several processes embeds; slices differ by at most one row."""
     return slice(rows * process // processes, rows * (process + 1) // processes)
 
 
 def parts_of(rows: int, parts: int) -> list[slice]:
-    """At most `parts` consecutive slices that cover some rows; none is empty unless there are no rows."""
+    """Divide rows into at most `parts` consecutive slices; none is empty unless there are no rows."""
     count = max(1, min(parts, rows))
     return [own_rows(rows, part, count) for part in range(count)]

@@ -1,4 +1,4 @@
-"""The prior project's augmentation, made as one warp of a photo that is decoded no larger than its copies need.
+"""The prior project's augmentation as a single warp of a photo, decoded no larger than its copies need.
 
 `TORCHVISION` is the recipe as it was published: four passes over the whole photo. `Reduced.copy` draws the same flip,
 angle, colours and crop for the same seed, samples the crop straight from the photo, and changes the colours of the
@@ -23,9 +23,9 @@ from neardup.images import MAX_PIXELS, open_image, read_file, read_image
 SIDE = 256
 """Pixels of a copy's side, as the prior project had them."""
 DEGREES = 10.0
-"""Degrees by which a copy is turned at most, in either direction."""
+"""Greatest rotation of a copy, in degrees, in either direction."""
 JITTER = 0.2
-"""Part by which brightness, contrast and saturation change at most; the hue turns by at most this part of a circle."""
+"""Greatest relative change of brightness, contrast and saturation, and of the hue as a share of a full turn."""
 AREA = (0.8, 1.0)
 """Least and greatest part of a photo's area that a crop keeps."""
 RATIO = (3 / 4, 4 / 3)
@@ -44,9 +44,9 @@ Flip (p .5), rotation ±10°, colour jitter .2, crop of .8 to 1 of the area to 2
 """
 
 SHORTEST = math.ceil(SIDE / math.sqrt(AREA[0] * RATIO[0]))
-"""Pixels of a photo's shorter side at which no crop is smaller than the copy: no more need be decoded."""
+"""Pixels of a photo's shorter side that suffice: no crop of it is smaller than the copy."""
 SAMPLE = 64
-"""Pixels in either direction that the mean grey of a whole photo is taken from."""
+"""Pixels per side of the sample from which the mean grey of a whole photo is taken."""
 _CHANGES = ("brightness", "contrast", "saturation", "hue")
 """Changes of colour, in the order in which torchvision draws their factors."""
 _LOG_RATIO = torch.log(torch.tensor(RATIO)).tolist()
@@ -61,7 +61,7 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Draw:
-    """What chance decides for one copy.
+    """The random choices for one copy.
 
     Attributes:
         flip: whether left and right are exchanged.
@@ -77,7 +77,7 @@ class Draw:
 
 
 def draw(size: Size, seed: int) -> Draw:
-    """Draw as `TORCHVISION` does after `torch.manual_seed(seed)`, for a photo of some width and height."""
+    """Draw what `TORCHVISION` draws after `torch.manual_seed(seed)`, for a photo of a given width and height."""
     rng = torch.Generator().manual_seed(seed)
     flip = torch.rand(1, generator=rng).item() < 0.5  # noqa: PLR2004 - even chances
     degrees = _uniform(rng, -DEGREES, DEGREES).item()
@@ -91,7 +91,7 @@ def _uniform(rng: torch.Generator, low: float, high: float) -> torch.Tensor:
 
 
 def _box(size: Size, rng: torch.Generator) -> Box:
-    """Draw the crop's left, top, width and height; where none of ten draws fits, it is the largest in the middle."""
+    """Draw the crop's left, top, width and height; if none of ten draws fits, take the largest in the middle."""
     width, height = size
     for _ in range(10):
         area = width * height * _uniform(rng, *AREA).item()
@@ -135,7 +135,7 @@ class Reduced:
         return round(max(self.size) / longer)
 
     def copy(self, seed: int) -> Image.Image:
-        """The copy that `TORCHVISION` makes of the photo after `torch.manual_seed(seed)`, nearly: RGB, 256 × 256."""
+        """Make nearly the copy that `TORCHVISION` makes after `torch.manual_seed(seed)`: RGB, 256 × 256."""
         draws = draw(self.size, seed)
         _, _, width, height = draws.box
         shape = (max(1, round(width / self.reduction)), max(1, round(height / self.reduction)))
@@ -159,7 +159,7 @@ class Reduced:
         centre = np.array(self.size) / 2
         corner = (centre + turn @ ([left, top] - centre)) / self.reduction
         step = turn @ np.diag([width / shape[0], height / shape[1]]) / self.reduction
-        # OpenCV counts from the middle of the first pixel, Pillow and the lines above from its corner.
+        # OpenCV counts from the centre of the first pixel, Pillow and `corner` from its corner.
         start = corner + step @ [0.5, 0.5] - 0.5
         flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
         return np.asarray(cv2.warpAffine(self.pixels, np.column_stack([step, start]), shape, flags=flags), np.uint8)
@@ -169,8 +169,8 @@ def _upright_size(header: Size, decoded: Size) -> Size:
     """Width and height of a photo as a person sees it.
 
     Args:
-        header: as the file's header has them; whether it is upright depends on the format.
-        decoded: of the upright photo, perhaps decoded at a part of its size.
+        header: size in the file's header, upright or not depending on the format.
+        decoded: size of the decoded upright photo, possibly reduced.
     """
     turned = (header[0] - header[1]) * (decoded[0] - decoded[1]) < 0
     return header[::-1] if turned else header
@@ -198,17 +198,17 @@ def _changed(pixels: Pixels, change: str, factor: float, whole: Pixels) -> Pixel
         base = cv2.cvtColor(_grey(pixels), cv2.COLOR_GRAY2RGB)
     else:
         base = np.full_like(pixels, int(_grey(whole).mean() + 0.5) if change == "contrast" else 0)
-    # Pillow cuts decimals off where OpenCV rounds: -0.499 does so too, where -0.5 would lower whole numbers as well.
+    # Pillow truncates where OpenCV rounds: adding -0.499 truncates too, while -0.5 would lower whole numbers as well.
     return np.asarray(cv2.addWeighted(pixels, factor, base, 1 - factor, -0.499), np.uint8)
 
 
 def _grey(pixels: Pixels) -> Pixels:
-    """The grey of RGB pixels, uint8 (h, w)."""
+    """Convert RGB pixels to grey, uint8 (h, w)."""
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def _turned(pixels: Pixels, part: float) -> Pixels:
-    """Turn the hue by a part of the circle: OpenCV counts 256 steps of it, and uint8 forgets full turns."""
+    """Turn the hue by a share of a full turn: OpenCV counts 256 steps of it, and uint8 wraps around."""
     colours = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV_FULL)
     colours[..., 0] += np.uint8(int(part * 255) % 256)
     return np.asarray(cv2.cvtColor(colours, cv2.COLOR_HSV2RGB_FULL), np.uint8)

@@ -1,8 +1,8 @@
-"""Learning from copies of photos alone: what the shipped encoder was trained by, continued on an archive's own photos.
+"""Learning from copies of photos alone: continues, on an archive's photos, how the shipped encoder was trained.
 
-Two press copies are made of each photo of a batch at every step, one mild and one of any strength. The copies of a
-photo are to be near each other and far from all others (InfoNCE with KoLeo, as in Pizzi et al. 2022), and the mild
-copies are to stay as alike as their photos were to the model before training. No legend is needed.
+At every step, two press copies are made of each photo of a batch, one mild and one of any strength. The copies of a
+photo are drawn together and pushed away from all others (InfoNCE with KoLeo, as in Pizzi et al. 2022), while the mild
+copies should remain as alike as their photos were to the model before training. No legends are needed.
 """
 
 import math
@@ -39,19 +39,19 @@ from neardup.train.press_torch import press_copies, text_pages
 from neardup.train.split import inseparable, labels_of
 
 TEMPERATURE = 0.05
-"""What similarities are divided by in the loss of the copies; the shipped encoder was trained with this one."""
+"""Temperature that divides similarities in the copies' loss; the shipped encoder was trained with it."""
 KOLEO = 2.0
 """Weight of the loss that spreads the vectors evenly; the shipped encoder was trained with it."""
 LIKENESS_TEMPERATURE = 0.1
-"""What similarities are divided by in `likeness_loss`; the shipped encoder was trained with this one."""
+"""Temperature that divides similarities in `likeness_loss`; the shipped encoder was trained with it."""
 MILD = 0.4
-"""Greatest strength of the mild copy; that of a photo is this times the square of a number drawn from 0 to 1."""
+"""Greatest strength of mild copies; a copy's strength is this times the square of a random number from 0 to 1."""
 WEAKEST = 0.2
 """Least strength of the other copy; the greatest is 1."""
 FINER = 1.5
-"""Side of the pictures that copies are made of, as a multiple of the encoder's: a crop must still be sharp."""
+"""Side of the pictures that copies are made of, as a multiple of the encoder's, so that crops remain sharp."""
 TEXTS = 64
-"""Pages of text that are drawn once, of which each copy gets one by chance."""
+"""Pages of text that are drawn once; each copy gets a random one."""
 TEXT_SIDE = 224
 """Pixels of a side of a page of text."""
 SIDES = 4
@@ -63,7 +63,7 @@ LARGEST_GRADIENT = 1.0
 
 
 def copy_strengths(draws: Tensor) -> Tensor:
-    """How strongly copies are damaged, 0 to 1, float32 (2 n,): the mild ones of n photos, then the others.
+    """Compute copies' strengths of damage, 0 to 1, float32 (2 n,): the mild ones of n photos, then the others.
 
     Args:
         draws: numbers drawn from 0 to 1, float32 (2 n,).
@@ -73,7 +73,7 @@ def copy_strengths(draws: Tensor) -> Tensor:
 
 
 class Pictures(Photos):
-    """Photos as the squares that copies are made of: grey, uint8 (n, side, side), finer than the encoder sees them."""
+    """Photos as grey squares that copies are made of: uint8 (n, side, side), finer than the encoder's input."""
 
     def __init__(self, examples: Sequence[Example], processor: Any, recipe: Recipe) -> None:
         """Take the photos in the order in which rows count them."""
@@ -82,7 +82,7 @@ class Pictures(Photos):
         self.side = round(FINER * max(self.seen))
 
     def _decode(self, example: Example, copy: int) -> Tensor:  # noqa: ARG002 - copies are made in batches
-        """A photo's grey square, uint8 (side, side): what the encoder sees of it, its sides made equal."""
+        """Decode a photo's grey square, uint8 (side, side): what the encoder sees of it, squeezed to a square."""
         processor = self._processor
         sizes = {
             name: {side: round(FINER * pixels) for side, pixels in dict(size).items()}
@@ -104,17 +104,17 @@ class Copies:
     """The loss of the copies of photos, for a learner that has the model.
 
     Attributes:
-        partners: row → rows of which it is known whether they show the same picture; they come into one batch with it.
+        partners: row → rows in known pairs with it, which are put into its batch.
     """
 
     def __init__(self, learner: VisionLearner, examples: Sequence[Example], known: KnownPairs, bits: int) -> None:
-        """Number the subjects, and note which photos may be copies of each other although nobody said so.
+        """Number the subjects, and record which photos may be copies of each other although that is not known.
 
         Args:
-            learner: it embeds the copies.
+            learner: learner that embeds the copies.
             examples: the photos, in the order in which rows count them.
             known: pairs that are known to show the same picture, or not to.
-            bits: photos whose perceptual hashes are at most so many bits apart may be copies of each other.
+            bits: photos whose perceptual hashes differ in at most this many bits may be copies of each other.
         """
         self._learner = learner
         self._pictures = Pictures(examples, learner.processor, learner.recipe)
@@ -132,7 +132,7 @@ class Copies:
         self._mean = torch.zeros(learner.width, device=learner.device)
 
     def keep_likenesses(self, rows: Sequence[int]) -> None:
-        """Embed the undamaged photos by the model before training, whose likenesses `likeness_loss` keeps."""
+        """Embed the undamaged photos by the model before training, as the reference of `likeness_loss`."""
         if not self._learner.recipe.likeness:
             return
         size = self._learner.recipe.batch_size
@@ -143,11 +143,11 @@ class Copies:
         self._mean = mean.to(self._learner.device)
 
     def load(self, batches: Sequence[Sequence[int]]) -> Iterator[Tensor]:
-        """The grey squares of each batch, uint8 (n, side, side)."""
+        """Yield the grey squares of each batch, uint8 (n, side, side)."""
         return self._pictures.batches(batches, PLAIN)
 
     def make_copies(self, batch: Sequence[int], pictures: Tensor, epoch: int) -> Tensor:
-        """Two copies of each photo of a batch, the mild ones first: float32 (2 n, 3, height, width), normalised.
+        """Make two copies of each photo of a batch, the mild ones first: float32 (2 n, 3, height, width), normalised.
 
         Equal seeds, batches and epochs give equal copies.
         """
@@ -212,9 +212,9 @@ class Copies:
 
 
 def descend(learner: VisionLearner, optimizer: torch.optim.Optimizer, done: float) -> None:
-    """Shorten the gradient, and set the learning rate by the share of all steps that are done: up, then down to 0.
+    """Clip the gradient, and set the learning rate by the share of all steps that are done: up, then down to 0.
 
-    It rises in a straight line over the first tenth and falls in half a cosine from then on.
+    The rate rises linearly over the first tenth and then falls along half a cosine.
     """
     learning = [weight for group in optimizer.param_groups for weight in group["params"] if weight.grad is not None]
     nn.utils.clip_grad_norm_(learning, LARGEST_GRADIENT)
@@ -225,21 +225,21 @@ def descend(learner: VisionLearner, optimizer: torch.optim.Optimizer, done: floa
 
 
 class CopyBasedLearner(VisionLearner):
-    """What the learners have in common that learn from copies of photos, with captions or without."""
+    """Base of the learners that learn from copies of photos, with captions or without."""
 
     copies: Copies
 
     @property
     def partners(self) -> Mapping[int, Sequence[int]]:
-        """Row → rows of which it is known whether they show the same picture."""
+        """Row → rows in known pairs with it."""
         return self.copies.partners
 
     def begin(self, rows: Sequence[int]) -> None:
-        """Keep the likenesses that the model sees before training."""
+        """Store the likenesses that the model sees before training."""
         self.copies.keep_likenesses(rows)
 
     def descend(self, optimizer: torch.optim.Optimizer, done: float) -> None:
-        """Move the weights along their gradient, with a rate that rises and falls."""
+        """Take a step along the gradient, with a rate that rises and falls."""
         descend(self, optimizer, done)
         super().descend(optimizer, done)
 
@@ -255,7 +255,7 @@ class CopyLearner(CopyBasedLearner):
         self.copies = Copies(self, examples, known, bits)
 
     def inputs(self, batches: Sequence[Sequence[int]], epoch: int) -> Iterator[tuple[Sequence[int], Any]]:
-        """Each batch with its pictures and the epoch, by which its copies are drawn."""
+        """Yield each batch with its pictures and the epoch, which seeds its copies."""
         for batch, pictures in zip(batches, self.copies.load(batches), strict=True):
             yield batch, (pictures, epoch)
 

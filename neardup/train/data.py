@@ -1,4 +1,4 @@
-"""What a training is made of before its first step: the photos that fit, their split, and the learner for them."""
+"""The data of a training before its first step: the usable photos, their split, and the learner for them."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,18 +19,18 @@ from neardup.train.validation import NearDuplicates
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The photos and captions of a training, split, with the key that stands for them.
+    """The photos and captions of a training, split, with their key.
 
     Attributes:
-        examples: the photos, in the order in which rows count them.
+        examples: the photos, in the order of rows.
         captions: their captions; None where the recipe learns from copies alone.
-        dropped: examples that were left out for a caption that is too long.
+        dropped: number of examples left out because their captions are too long.
         parts: the split.
         key: digest of everything that the weights depend on.
-        limit: tokens that a caption may have.
+        limit: most tokens that a caption may have.
         recipe: every setting.
-        known: what is known of pairs.
-        bits: photos whose perceptual hashes are at most so many bits apart are never split from each other.
+        known: known pairs.
+        bits: photos whose perceptual hashes differ in at most this many bits are never split from each other.
     """
 
     examples: list[Example]
@@ -71,7 +71,7 @@ class TrainingData:
         return cls(list(examples), captions, dropped, parts, key, limit, recipe, known, bits)
 
     def learner(self, clip: Trainable, device: str) -> VisionLearner:
-        """The model on its device, with what it learns from."""
+        """Make the learner: the model on its device, with its data."""
         if self.captions is None:
             return CopyLearner(self.examples, clip, self.recipe, device, self.known, self.bits)
         if self.recipe.objective == "both":
@@ -79,17 +79,17 @@ class TrainingData:
         return Learner(self.examples, clip, self.captions, self.recipe, device)
 
     def near_duplicates(self) -> NearDuplicates:
-        """The search that the training is judged by."""
+        """Make the search by which the training is judged."""
         return NearDuplicates(self.examples, self.parts.validation, self.recipe, self.known, self.bits)
 
     def rows(self, learner: VisionLearner) -> list[int]:
-        """The rows that all epochs learn from, and those to validate on, ascending."""
+        """List the rows that all epochs learn from and the validation rows, ascending."""
         epochs = range(1, self.recipe.epochs + 1)
         batches = [batch for epoch in epochs for batch in learner.batches(self.parts.training, epoch)]
         return sorted({*self.parts.validation, *(row for batch in batches for row in batch)})
 
     def facts(self, learner: VisionLearner) -> dict[str, Any]:
-        """What is known before the first step, for the log and for `training.json`."""
+        """Collect the facts known before the first step, for the log and for `training.json`."""
         same, different = self.known.rows(self.examples)
         return {
             "photos": len(self.examples),
@@ -127,7 +127,7 @@ def _fitting(
     limit: int,
     recipe: Recipe,
 ) -> tuple[list[Example], Captions, int]:
-    """The examples to train with, their captions, and how many examples were left out for one that is too long."""
+    """Select the examples with captions that fit; return them, the captions, and how many were left out."""
     captions = Captions(tokenizer, [example.caption for example in examples], limit)
     if recipe.long_legends == "truncate" or not any(captions.long):
         return list(examples), captions, 0

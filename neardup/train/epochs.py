@@ -1,4 +1,4 @@
-"""The epochs of a training: what each gave, which is kept, when there are enough, and what a person is told of them."""
+"""The epochs of a training: their results, which one is kept, when to stop, and the sentences about them."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,14 @@ if TYPE_CHECKING:  # torch, for seconds that who only reads epochs need not wait
     from neardup.train.learner import Validation
 
 UNTRAINED = "for no more of it gains more than chance explains without losing µAP"
-"""Why the weights from before a training are kept, as log and report say it."""
+"""Why the untrained weights are kept, in the words of log and report."""
 BACKWARD = 2
-"""Forward passes that take as long as one backward pass, by which the time of a training is estimated."""
+"""Time of a backward pass in forward passes, for estimating a training's time."""
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What one epoch of a training came to, a line of `history.csv`.
+    """The result of one epoch of a training, a line of `history.csv`.
 
     Attributes:
         epoch: counted from 1.
@@ -44,7 +44,7 @@ class EpochResult:
 
 @dataclass(frozen=True)
 class Share:
-    """One line of `shares.csv`: how well near-duplicates are found by weights that were interpolated.
+    """One line of `shares.csv`: how well interpolated weights find near-duplicates.
 
     Attributes:
         share: how far the weights lie on the way from those before training to those of the kept epoch, 0 to 1.
@@ -60,7 +60,7 @@ class Share:
 
 
 def best_of(history: Sequence[EpochResult], recipe: Recipe) -> EpochResult:
-    """The epoch whose weights are kept, by what the recipe selects by; the first of equals."""
+    """Choose the epoch whose weights are kept, by the recipe's criterion; the first of equals."""
     if recipe.select_by == "loss":
         return min(history, key=lambda line: line.validation_loss)
     return max(history, key=lambda line: (line.validation_ndcg, line.validation_micro_ap))
@@ -80,7 +80,7 @@ def stop_reason(history: Sequence[EpochResult], recipe: Recipe) -> str:
 
 
 def write_lines(path: Path, kind: type, lines: Sequence[Any]) -> None:
-    """Write dataclass instances of a kind as CSV, a line each, a column a field."""
+    """Write dataclass instances as CSV, one line each, one column per field."""
     with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(field.name for field in fields(kind))
@@ -88,7 +88,7 @@ def write_lines(path: Path, kind: type, lines: Sequence[Any]) -> None:
 
 
 def read_numbers(path: Path) -> list[dict[str, float]]:
-    """The lines of a table of numbers by column, without blank cells; none where there is no table."""
+    """Read the lines of a table of numbers by column, without blank cells; none where there is no table."""
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as stream:
@@ -96,7 +96,7 @@ def read_numbers(path: Path) -> list[dict[str, float]]:
 
 
 def learned_from(facts: Mapping[str, Any], recipe: Recipe) -> str:
-    """What the report says of a training: what it learned from, and what of it was kept; `facts` are the training's."""
+    """Describe a training for the report: what it learned from and which weights were kept; `facts` are its own."""
     source = {"captions": "with captions", "copies": "by copies of them", "both": "by captions and copies"}
     words = [
         f"{facts['training_photos']} photos {source[recipe.objective]}",
@@ -115,7 +115,7 @@ def learned_from(facts: Mapping[str, Any], recipe: Recipe) -> str:
 
 
 def normalised(facts: Mapping[str, Any]) -> str:
-    """Whether similarities are normalised by training photos and what that gains, in words."""
+    """Say whether similarities are normalised by training photos, and what that gains."""
     by = f"by {facts['background_photos']} training photos"
     if "background_taken" in facts:
         return _background_chosen(facts)
@@ -131,7 +131,7 @@ def normalised(facts: Mapping[str, Any]) -> str:
 
 
 def _background_chosen(facts: Mapping[str, Any]) -> str:
-    """Which photos normalise the similarities of weights that no training changed, and what was measured, in words."""
+    """Say which photos normalise the similarities of untrained weights, and what was measured."""
     measured = (
         f"copies of them are found with nDCG {100 * facts['background_ndcg_before']:.2f} → "
         f"{100 * facts['background_ndcg']:.2f} %, µAP {100 * facts['background_micro_ap_before']:.2f} → "
@@ -146,7 +146,7 @@ def _background_chosen(facts: Mapping[str, Any]) -> str:
 def expected_seconds(
     start: "Validation", search: float, facts: Mapping[str, Any], recipe: Recipe
 ) -> tuple[float, float]:
-    """Seconds that an epoch will take, and all of them, judged by the validation before training.
+    """Estimate the seconds of an epoch, and of all epochs, from the validation before training.
 
     Args:
         start: the validation loss before training, with its times.
@@ -164,14 +164,14 @@ def expected_seconds(
 
 
 def expected(start: "Validation", search: float, facts: Mapping[str, Any], recipe: Recipe) -> str:
-    """The time that a training is expected to take, an epoch and in all, in words."""
+    """Say how long a training is expected to take, per epoch and in all."""
     epoch, total = expected_seconds(start, search, facts, recipe)
     limit = f", of which {recipe.minutes:g} min may be used" if recipe.minutes and total > recipe.minutes * 60 else ""
     return f"about {duration(epoch)} an epoch, {duration(total)} for all {recipe.epochs}{limit}"
 
 
 def progress(history: Sequence[EpochResult], recipe: Recipe) -> str:
-    """The sentence on the last epoch, with the time that the others would take."""
+    """Write the sentence on the last epoch, with the time that the remaining ones would take."""
     last, best = history[-1], best_of(history, recipe)
     left = sum(line.seconds for line in history) / len(history) * (recipe.epochs - last.epoch)
     return (

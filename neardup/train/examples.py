@@ -1,4 +1,4 @@
-"""The photos that are trained on: those with a caption, or, for copies alone, all that are not of the test set."""
+"""The photos to train on: those with a caption or, for learning from copies alone, all outside the test set."""
 
 from pathlib import Path
 
@@ -15,14 +15,14 @@ from neardup.words import counted, typed
 
 
 def training_examples(out: Path, max_pixels: int = MAX_PIXELS) -> list[Example]:
-    """The training photos with their captions, in the order of the sheet; none that a known pair shows to be tested.
+    """List the training photos with their captions, in the order of the sheet, but for those that `tested_after_all`.
 
     Args:
         out: the output folder, prepared and translated.
         max_pixels: training refuses a photo that has more.
 
     Raises:
-        ArchiveError: nothing has been prepared in `out`, or legends have come since it was translated.
+        ArchiveError: nothing has been prepared in `out`, or it has legends that are not translated.
     """
     captions, tested = load_captions(out), set(tested_after_all(out))
     photos = [photo for photo in TrainingSet.load(out).photos if photo.sha256 not in tested]
@@ -47,11 +47,11 @@ def training_examples(out: Path, max_pixels: int = MAX_PIXELS) -> list[Example]:
 def archive_examples(
     out: Path, *, distractors: int = 0, transductive: bool = False, max_pixels: int = MAX_PIXELS
 ) -> list[Example]:
-    """The photos that the approach `adapted` learns from, each content once, in the order of the scan.
+    """List the photos that the approach `adapted` learns from, each content once, in the order of the scan.
 
     Args:
         out: the output folder, prepared from an archive that can still be read.
-        distractors: so many photos are drawn to be searched among; they are left out.
+        distractors: number of photos drawn as distractors, which are left out.
         transductive: take every photo of the archive, those of the test set, without their groups, and the distractors
             included; else none that is in the test set, looks like one of it, is named by the ground truth, or is
             called the same as one of it by a known pair.

@@ -1,4 +1,4 @@
-"""Fine-tuning a model on photos, with captions or without: one loop; a killed run goes on to the same weights."""
+"""Fine-tune a model on photos, with captions or without: one loop; a killed run resumes to the same weights."""
 
 import json
 import math
@@ -37,7 +37,7 @@ from neardup.train.validation import NearDuplicates, SearchScore
 __all__ = ["EpochResult", "Example", "KnownPairs", "Share", "Training", "measure_start", "train"]
 
 COLLAPSED = 1e-4
-"""Mean cosine distance of the validation photos below which the vectors of all photos are one.
+"""Mean cosine distance of the validation photos below which all vectors count as collapsed into one.
 
 Untrained weights may start near it, so that the distance must also have fallen to a hundredth of what it was.
 """
@@ -45,16 +45,16 @@ Untrained weights may start near it, so that the distance must also have fallen 
 
 @dataclass(frozen=True)
 class Training:
-    """What a finished training came to, epoch by epoch.
+    """The result of a finished training, epoch by epoch.
 
     Attributes:
         checkpoint: folder of the kept model, as `from_pretrained` reads it.
         history: every epoch, in order.
-        best_epoch: the epoch that is kept, by what the recipe selects by; the first of equals.
+        best_epoch: the epoch that is kept, by the recipe's criterion; the first of equals.
         stopped_because: why no other epoch followed, in words.
         facts: counts, device, number format, seconds; loss, nDCG and µAP on the validation photos before the first
             epoch; nDCG and µAP of the kept model, and its share of the way from the start to the best epoch.
-        shares: how the weights on that way did; none where the recipe does not interpolate.
+        shares: results of weights between the start and the best epoch; none where the recipe does not interpolate.
     """
 
     checkpoint: Path
@@ -90,25 +90,26 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
 ) -> Training:
     """Fine-tune a model on photos; the kept weights become `folder/checkpoint`.
 
-    A run that was killed goes on from its last whole epoch and ends with the weights of one that was not. A finished
-    training of the same examples, recipe and weights is returned as it is.
+    A run that was killed continues from its last whole epoch and ends with the same weights as an uninterrupted one. A
+    finished training of the same examples, recipe and weights is returned without training again.
 
     Args:
         examples: the training photos; validation photos are taken from them.
-        clip: freshly loaded, for its weights are changed in place; or the name of one.
+        clip: a freshly loaded model, whose weights are changed in place, or its name.
         recipe: every setting.
         folder: gets `checkpoint/`, `history.csv`, `shares.csv` where the recipe interpolates, and `training.json`.
-        on_epoch: called after each epoch, when its state is on disk; of a killed run that goes on, once more for its
-            last epoch.
-        report: gets a few sentences: counts, device and expected time before the first step.
+        on_epoch: called after each epoch, when its state is on disk; when a killed run resumes, again for its last
+            epoch.
+        report: called with sentences: counts, device and expected time before the first step, then progress.
         device: `auto`, `cpu`, `cuda` or `mps`; several processes started by `torchrun` share the work; `train_on` of
             `neardup.train.launch` starts them.
         state: where the resumable state lies until training has finished; `folder/state` by default.
-        look_alike_bits: photos whose perceptual hashes are at most so many bits apart are never split from each other.
+        look_alike_bits: photos whose perceptual hashes differ in at most this many bits are never split from each
+            other.
         known: pairs of photos that are known to show the same picture, or not to.
 
     Raises:
-        TrainingError: nothing to validate on, or a photo is gone.
+        TrainingError: there is nothing to validate on, or a photo is gone.
         DivergedError: the loss is not finite, or the embeddings collapsed; the best checkpoint so far is kept.
     """
     clip = load_trainable(clip) if isinstance(clip, str) else clip
@@ -132,7 +133,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
         history, spread = [EpochResult(**line) for line in saved_facts["history"]], saved_facts["spread"]
         facts |= saved_facts["before"]
         say(f"going on after epoch {len(history)}")
-        if main and on_epoch and history:  # the kill may have come before it was called
+        if main and on_epoch and history:  # the kill may have come before the call
             on_epoch(history[-1])
     else:
         if main:
@@ -195,16 +196,16 @@ def train(  # noqa: C901, PLR0912, PLR0915 - one loop that reads top to bottom
 
 
 BEFORE = ("validation_loss_before", "validation_ndcg_before", "validation_micro_ap_before")
-"""Names of the facts that say how the model did on the validation photos before training."""
+"""Names of the facts about the model's results on the validation photos before training."""
 
 
 def _before(start: Validation, score: SearchScore) -> dict[str, float]:
-    """The facts of the model before training, by the names of `BEFORE`."""
+    """Make the facts of the model before training, by the names of `BEFORE`."""
     return dict(zip(BEFORE, (start.loss, score.ndcg, score.micro_ap), strict=True))
 
 
 def _start(learner: VisionLearner, search: NearDuplicates, data: TrainingData) -> tuple[Validation, SearchScore, float]:
-    """Loss and search before training, and the seconds that the search took."""
+    """Measure loss and search before training, and the seconds that the search took."""
     start = learner.validate(data.parts.validation)
     search.read(learner)
     began = time.perf_counter()
@@ -214,7 +215,7 @@ def _start(learner: VisionLearner, search: NearDuplicates, data: TrainingData) -
 def measure_start(
     examples: Sequence[Example], clip: Trainable, recipe: Recipe, *, device: str, look_alike_bits: int
 ) -> dict[str, Any]:
-    """What a training by the recipe begins with: its counts, the validation before it, the seconds that it will take.
+    """Measure what precedes a training by the recipe: its counts, the validation before it, the expected seconds.
 
     Returns:
         The facts of `Training` that are known before the first step, and `expected_seconds` of all epochs.
@@ -232,7 +233,7 @@ def _ignore(_sentence: str) -> None:
 
 
 def _fault(validation: Validation, spread: float) -> str:
-    """Why a model is no longer worth keeping, in words; empty if it is. `spread` is that before training."""
+    """Say why a model is not worth keeping; empty if it is. `spread` is the one before training."""
     if not math.isfinite(validation.loss):
         return f"the validation loss became {validation.loss}"
     if validation.spread < min(COLLAPSED, spread / 100):
@@ -241,24 +242,24 @@ def _fault(validation: Validation, spread: float) -> str:
 
 
 def _facts_of_kept(share: Share, history: Sequence[EpochResult]) -> dict[str, Any]:
-    """The facts of the weights that are kept, and what they took."""
+    """Make the facts of the weights that are kept, and of the time that training took."""
     seconds = round(sum(line.seconds for line in history), 3)
     return {"epochs": len(history), "seconds": seconds, **_in_json(share)}
 
 
 def _in_json(share: Share) -> dict[str, Any]:
-    """A share as JSON has it: an error that is infinite is None."""
+    """Convert a share to JSON: an infinite error becomes None."""
     return asdict(share) | {"validation_ndcg_error": clean(share.validation_ndcg_error)}
 
 
 def _from_json(line: Mapping[str, Any]) -> Share:
-    """The share that `_in_json` wrote."""
+    """Convert back what `_in_json` made."""
     error = line["validation_ndcg_error"]
     return Share(**{**line, "validation_ndcg_error": math.inf if error is None else error})
 
 
 def _ending(training: Training, kept_share: Share) -> str:
-    """The sentence of a training that is finished: why, and what is kept."""
+    """Write the sentence of a finished training: why it ended, and what is kept."""
     share = f", of which {kept_share.share:.0%} of the way are kept: nDCG {kept_share.validation_ndcg:.4f}"
     share += "" if kept_share.share else f"; {UNTRAINED}"
     return (
@@ -268,7 +269,7 @@ def _ending(training: Training, kept_share: Share) -> str:
 
 
 def _breakdown(cause: str, epoch: int, history: Sequence[EpochResult], checkpoint: Path, recipe: Recipe) -> str:
-    """The sentence of a training that broke down: in which epoch, why, what is left and what to do."""
+    """Write the sentence of a failed training: in which epoch, why, what is left and what to do."""
     remains = (
         f"the best checkpoint, of epoch {best_of(history, recipe).epoch}, is kept in {checkpoint}"
         if history
@@ -283,8 +284,8 @@ class _Ended:
 
     Attributes:
         data: the photos, split, and the recipe.
-        learner: what learned from them.
-        search: measures near-duplicates among the validation photos.
+        learner: learner that was trained.
+        search: search for near-duplicates among the validation photos.
         saved: the resumable state.
         checkpoint: folder of the best epoch's weights.
     """
@@ -298,12 +299,12 @@ class _Ended:
     def shares(self, untrained: dict[str, Any], start: SearchScore, best: EpochResult) -> list[Share]:
         """Measure weights between the untrained ones and those in `checkpoint`, and put the best there.
 
-        The shares are noted, with the digest of the best epoch's checkpoint, before that is replaced: a run that was
-        killed in between does not interpolate once more.
+        The shares are recorded, with the digest of the best epoch's checkpoint, before the checkpoint is replaced, so
+        that a run that was killed in between does not interpolate twice.
 
         Args:
-            untrained: weights from before training, by their names.
-            start: what they found.
+            untrained: weights from before training, by name.
+            start: search result of the untrained weights.
             best: the best epoch, whose weights are in `checkpoint`.
         """
         noted, main = self.saved.read() or {}, self.learner.processes.is_main_process
@@ -329,7 +330,7 @@ class _Ended:
 
 
 def _finish(training: Training, key: str, folder: Path) -> None:
-    """Write the tables and, as the last act, `training.json`: who reads it finds the checkpoint whole."""
+    """Write the tables and, last, `training.json`: whoever finds it finds a whole checkpoint."""
     write_lines(folder / "history.csv", EpochResult, training.history)
     (folder / "shares.csv").unlink(missing_ok=True)
     if training.shares:
@@ -340,11 +341,11 @@ def _finish(training: Training, key: str, folder: Path) -> None:
 
 
 def _finished(folder: Path, key: str) -> Training | None:
-    """The training that finished in a folder by this key, if its checkpoint is as it was left."""
+    """Load the training that finished in a folder with this key, if its checkpoint is unchanged."""
     record, checkpoint = read_json(folder / "training.json"), folder / "checkpoint"
     if record.get("key") != key or not checkpoint.is_dir() or record.get("contents") != digest_contents(checkpoint):
         return None
     try:
         return Training.load(folder)
-    except (KeyError, TypeError):  # a damaged record: the training is done again
+    except (KeyError, TypeError):  # if the record is damaged, train again
         return None

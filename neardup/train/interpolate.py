@@ -1,7 +1,7 @@
 """Weights between those before training and those after it (WiSE-FT, Wortsman et al. 2022).
 
-Where fine-tuning helps on some photos and harms on others, weights on the way often do better than both ends. As the
-start is among the choices, what is kept finds near-duplicates on the validation photos no worse than no training.
+Where fine-tuning helps on some photos and harms on others, weights in between often do better than both ends. As the
+start is among the choices, the kept weights find near-duplicates among the validation photos no worse than untrained.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,26 +13,26 @@ from neardup.train.epochs import Share
 from neardup.train.validation import SearchScore
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Shares of the way, 0 to 1, from the untrained weights to those of the best epoch that are tried."""
+"""Shares of the way, 0 to 1, from the untrained weights to the best epoch's, that are tried."""
 BEYOND = 1 + 1e-9
-"""Standard errors that a gain must exceed: that of one picture alone is its standard error but for rounding."""
+"""Standard errors that a gain must exceed: with one picture alone, gain and error are equal but for rounding."""
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of all weights by name, on the CPU."""
+    """Copy all weights to the CPU, by name."""
     return {name: weight.detach().cpu().clone() for name, weight in model.named_parameters()}
 
 
 @torch.no_grad()
 def interpolate(model: nn.Module, start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float) -> None:
-    """Give a model weights that lie `share` of the way from `start` to `end`; 0 and 1 give those to the last bit."""
+    """Set a model's weights to `share` of the way from `start` to `end`; 0 and 1 give the ends to the last bit."""
     for name, weight in model.named_parameters():
         between = start[name] if share == 0 else end[name] if share == 1 else torch.lerp(start[name], end[name], share)
         weight.copy_(between)
 
 
 def shares_of(start: SearchScore, end: SearchScore, measure: Callable[[float], SearchScore]) -> list[Share]:
-    """Measure each of `SHARES`; the figures of both ends are those that are known already."""
+    """Measure each of `SHARES`, reusing the known figures of both ends."""
     score_of = {share: measure(share) for share in SHARES}
     reported = {**score_of, 0.0: start, 1.0: end}
     errors = {share: score.gain_error(score_of[0.0]) if share else 0.0 for share, score in score_of.items()}
@@ -40,11 +40,11 @@ def shares_of(start: SearchScore, end: SearchScore, measure: Callable[[float], S
 
 
 def best_share(shares: Sequence[Share]) -> Share:
-    """The share with the greatest nDCG, of equal ones that with the greatest µAP, then the one nearest to the start.
+    """Choose the share with the greatest nDCG, then with the greatest µAP, then the nearest to the start.
 
-    Others than the untrained weights are taken only where their gain in nDCG exceeds its standard error and µAP does
-    not fall: of four shares the best gains something by chance alone. Where nDCG is the same for every picture, which
-    is so where all are found first, a gain in µAP will do.
+    A share other than the untrained weights is chosen only if its gain in nDCG exceeds the gain's standard error and
+    µAP does not fall, because the best of four shares gains something by chance alone. If nDCG is the same for every
+    picture, as when all are found first, a gain in µAP suffices.
     """
     start = next(line for line in shares if line.share == 0)
     better = [line for line in shares if gains(line, start)]

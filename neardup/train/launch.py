@@ -1,4 +1,4 @@
-"""A training on several processes, started from inside one: `torchrun` as a child that reports line by line.
+"""Train on several processes, started from one: `torchrun` runs as a child that reports line by line.
 
 Each line that starts with the record separator of RFC 7464 is a JSON text of the first worker, or of one that failed.
 After an epoch the first worker waits for a line on its standard input, so that the callback has returned before the
@@ -27,7 +27,7 @@ from neardup.stages import write_json
 from neardup.train.finetune import EpochResult, Example, KnownPairs, Training, train
 
 RECORD = "\x1e"
-"""First character of a line of standard output that is meant for the process that started the workers (RFC 7464)."""
+"""First character of a line of standard output for the process that started the workers (RFC 7464)."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Job:
         write_json(path, asdict(self) | paths | {"examples": examples})
 
     def train(self, on_epoch: Callable[[EpochResult], None] | None, report: Callable[[str], None]) -> Training:
-        """Do this training in the process that calls, which may be one of several."""
+        """Run this training in the calling process, which may be one of several."""
         return train(
             self.examples,
             self.clip,
@@ -83,8 +83,8 @@ def train_on(
 ) -> Training:
     """Train as `neardup.train.finetune.train` does, on several processes of this machine that share each batch.
 
-    The processes end with this one, whatever ends it. A later call goes on from the last whole epoch, on as many
-    processes as it names.
+    The processes end with this one, whatever ends it. A later call continues from the last whole epoch, on any number
+    of processes.
 
     Args:
         processes: how many, each on a GPU of its own where there are GPUs; one is this process itself.
@@ -102,13 +102,13 @@ def train_on(
         job.write(path)
         with _workers(processes, path) as workers:
             _listen(workers, on_epoch, report)
-    # The training is finished, so that this only reads it.
+    # The training is finished; this only loads it.
     return job.train(None, lambda _sentence: None)
 
 
 @contextmanager
 def _workers(processes: int, job: Path) -> Iterator["subprocess.Popen[str]"]:
-    """Start a child that starts the workers; all of them end with this block."""
+    """Start a child that starts the workers; all of them end with the context."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     threads = str(max(1, (os.cpu_count() or 1) // processes))  # torchrun's own default is 1
     with subprocess.Popen(  # noqa: S603 - our own module
@@ -177,7 +177,7 @@ def _send(**message: Any) -> None:
 
 
 def _read_lines(lines: "SimpleQueue[str]") -> None:
-    """Read the lines of the process that started us; where it is gone, end, and `torchrun` ends the others."""
+    """Read lines from the process that started this one; if it is gone, exit, so that `torchrun` ends the others."""
     for line in sys.stdin:
         lines.put(line)
     os._exit(1)

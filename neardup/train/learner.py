@@ -35,13 +35,13 @@ from neardup.train.losses import backward_in_parts, contrastive_loss, legend_tar
 from neardup.train.towers import Tower, logit_scale_of, towers_of, vision_tower, width_of
 
 MAX_LOGIT_SCALE = math.log(100)
-"""Greatest logarithm of what similarities are multiplied by: 100 times, CLIP's own limit."""
+"""Greatest logit scale: the logarithm of 100, CLIP's own limit of the factor of similarities."""
 WEIGHTS_OF_RATE = 3_000_000
-"""Weights of a vision tower up to which `lr_by_size` leaves the learning rate as it is."""
+"""Weights of a vision tower up to which `lr_by_size` does not change the learning rate."""
 LENGTHS = 4
-"""Groups that a batch's captions are sorted into by length on a CPU, where padding takes as long as words do.
+"""Groups by length into which a batch's captions are sorted on a CPU, where padding takes as long as words.
 
-A GPU takes one group: there padding costs less than launches.
+A GPU uses one group, because there padding costs less than kernel launches.
 """
 
 
@@ -63,9 +63,9 @@ class Validation:
 
 
 class VisionLearner:
-    """A model that learns on one device, of which only the vision tower is used; what it learns from, a subclass says.
+    """A model that learns on one device by its vision tower; subclasses define what it learns from.
 
-    The output of frozen layers for a photo or a caption is computed once and cached; the photo's pixels are not then.
+    The frozen layers' output for a photo or a caption is computed once and cached, instead of the photo's pixels.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class VisionLearner:
         self.device = self.processes.device if several else torch.device(pick_device(device))
         self.bf16 = _bf16(recipe, self.device)
         self.recipe = recipe
-        # CLIP has no dropout; `eval` turns it off where a checkpoint sets one, for a resumed run would draw otherwise.
+        # CLIP has no dropout; `eval` turns off what a checkpoint sets, as a resumed run would draw other numbers.
         model: Any = clip.model
         # A CPU's convolutions take two thirds of the time where the channels of a pixel lie together.
         self.model = model.eval().to(self.device, memory_format=torch.channels_last)
@@ -123,15 +123,15 @@ class VisionLearner:
 
     @property
     def temperature(self) -> float | None:
-        """Logarithm of what similarities of photos and captions are multiplied by; None where none are read."""
+        """Logit scale of photos and captions, a logarithm; None for a model that reads no captions."""
         return None
 
     def descend(self, optimizer: torch.optim.Optimizer, done: float) -> None:  # noqa: ARG002 - the rate is constant
-        """Move the weights along their gradient.
+        """Take a step along the gradient.
 
         Args:
-            optimizer: that of `optimizer`.
-            done: share of all steps that are done, 0 to 1; the rate stays the same here.
+            optimizer: optimizer made by `optimizer`.
+            done: share of all steps done, 0 to 1; unused here, as the rate is constant.
         """
         optimizer.step()
         if self.logit_scale is not None:
@@ -149,14 +149,14 @@ class VisionLearner:
         return {}
 
     def begin(self, rows: Sequence[int]) -> None:
-        """Do what must be done while the model is as it came; `rows` are those that will be learned from."""
+        """Prepare with the untrained model; `rows` are the rows that will be learned from."""
 
     def own(self, batch: Sequence[int]) -> slice:
         """The slice of a batch that this process embeds."""
         return self.share_of(len(batch))
 
     def share_of(self, count: int) -> slice:
-        """The slice of so many rows that this process embeds."""
+        """Slice of `count` rows that this process embeds."""
         return own_rows(count, self.processes.process_index, self.processes.num_processes)
 
     def embed_photos(self, states: Tensor) -> Tensor:
@@ -187,7 +187,7 @@ class VisionLearner:
             yield
 
     def gather(self, count: int, own_vectors: Tensor) -> Tensor:
-        """Vectors of `count` rows, (count, d), from those of this process, which other processes also get."""
+        """Gather the vectors of `count` rows, (count, d), from all processes into each."""
         if self.processes.num_processes == 1:
             return own_vectors
         rows = torch.zeros((count, own_vectors.shape[1]), device=self.device)
@@ -196,16 +196,16 @@ class VisionLearner:
         return gathered
 
     def share_gradients(self) -> None:
-        """Add up the gradients of all processes, so that each has the same."""
+        """Sum the gradients of all processes, so that each has the same."""
         if self.processes.num_processes > 1:
             for parameter in self.model.parameters():
-                # The temperature's gradient is whole in every process already.
+                # The temperature's gradient is already complete in every process.
                 if parameter is not self.logit_scale and parameter.requires_grad:
                     grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
                     parameter.grad = reduce(grad, "sum")
 
     def inputs(self, batches: Sequence[Sequence[int]], epoch: int) -> Iterator[tuple[Sequence[int], Any]]:
-        """Each batch of an epoch with what `backward` takes of it; the next is read while one is in use."""
+        """Yield each batch of an epoch with its input to `backward`; the next is read while one is in use."""
         raise NotImplementedError
 
     def backward(self, batch: Sequence[int], inputs: Any) -> float:
@@ -235,7 +235,7 @@ class Learner(VisionLearner):
 
     @property
     def temperature(self) -> float | None:
-        """Logarithm of what similarities are multiplied by."""
+        """Logit scale, a logarithm."""
         return self.scale.item()
 
     def inputs(self, batches: Sequence[Sequence[int]], epoch: int) -> Iterator[tuple[Sequence[int], Any]]:
@@ -278,7 +278,7 @@ class Learner(VisionLearner):
     def _texts(self, rows: Sequence[int]) -> Tensor:
         """Vectors of the rows' captions, (n, d), not normalised.
 
-        Captions of like length go through together, for padding takes as long as words do.
+        Captions of similar length are computed together, because padding takes as long as words.
         """
         order = sorted(range(len(rows)), key=lambda place: len(self.captions.tokens[rows[place]]))
         parts = parts_of(len(rows), LENGTHS if self.device.type == "cpu" else 1)
@@ -298,12 +298,12 @@ class Learner(VisionLearner):
         return pad_sequence(states, batch_first=True).to(self.device), lengths
 
     def _caption_states(self, row: int) -> Tensor:
-        """What the frozen layers give for a row's caption: (length, width), on the CPU."""
+        """Compute the frozen layers' output for a row's caption: (length, width), on the CPU."""
         with self.autocast():
             return self.text.states_of(self.captions([row])["input_ids"].to(self.device)).cpu()
 
     def _photo_states(self, pixels: Any) -> Tensor:
-        """What the frozen layers give for a photo: (length, width), on the CPU."""
+        """Compute the frozen layers' output for a photo: (length, width), on the CPU."""
         with self.autocast():
             return self.vision.states_of(self.photos.normalise(pixels[None].to(self.device))).cpu()
 
@@ -353,7 +353,7 @@ def _weights(tower: Tower) -> list[torch.nn.Parameter]:
 
 
 def _bf16(recipe: Recipe, device: torch.device) -> bool:
-    """Whether to compute in bf16: as the recipe says, or where a GPU has it."""
+    """Whether to compute in bf16: if the recipe says so or, by default, if a GPU supports it."""
     if recipe.precision == "auto":
         return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     pick_device(device.type, recipe.precision)
@@ -361,7 +361,7 @@ def _bf16(recipe: Recipe, device: torch.device) -> bool:
 
 
 def _same_every_time(device: torch.device) -> AbstractContextManager[None]:
-    """Choose an attention whose gradient a GPU sums in one order only: a resumed run must agree to the last bit."""
+    """Select an attention with deterministic gradients on a GPU, as a resumed run must agree to the last bit."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cuda" else nullcontext()
 
 

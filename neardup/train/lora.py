@@ -1,4 +1,4 @@
-"""Low-rank updates of layers (LoRA, Hu et al. 2021): few numbers learn, and a plain model comes out."""
+"""Low-rank updates of layers (LoRA, Hu et al. 2021): few numbers are trained, and the result is a plain model."""
 
 import copy
 from typing import Any
@@ -10,14 +10,14 @@ from torch.nn import functional
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "out_proj")
 """The linear layers of attention by the names that CLIP gives them, in the order in which their updates are drawn."""
 ATTENTION = ("self_attn", "attention", "attn")
-"""What the attention of a layer is called in transformers and timm."""
+"""Names of a layer's attention in transformers and timm."""
 
 
 class LowRank(nn.Module):
     """A frozen linear layer, or convolution of one pixel, plus an update of low rank, which is zero at first."""
 
     def __init__(self, layer: nn.Linear | nn.Conv2d, rank: int, draws: torch.Generator) -> None:
-        """Take the layer's place; the first factor is drawn, the second is zero."""
+        """Wrap a layer; the update's first factor is random, the second zero."""
         super().__init__()
         self.layer = layer
         width_out, width_in = layer.weight.shape[:2]
@@ -53,7 +53,7 @@ def add_low_rank(layer: Any, rank: int, draws: torch.Generator) -> None:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    """Whether a module maps each state, or each pixel, by one matrix."""
+    """Whether a module multiplies each state, or each pixel, by one matrix."""
     if isinstance(module, nn.Conv2d):
         return module.kernel_size == module.stride == (1, 1) and module.groups == 1
     return isinstance(module, nn.Linear)

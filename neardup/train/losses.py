@@ -108,8 +108,8 @@ def copy_loss(
         subjects: int64 (n,); every subject occurs at least twice.
         temperature: greater than 0.
         ignored: bool (n, n), pairs of two subjects that are no negatives of each other; none by default.
-        negatives: float32 (m, d), unit rows that the others are told apart from as well, and bool (n, m), pairs of a
-            row and one of these that do not count.
+        negatives: float32 (m, d), unit rows that are further negatives, and bool (n, m), pairs of a row and a negative
+            that do not count.
     """
     itself = torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
     absent = itself if ignored is None else itself | ignored

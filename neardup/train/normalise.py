@@ -20,18 +20,18 @@ from neardup.train.split import labels_of, split
 from neardup.train.validation import NearDuplicates, SearchScore
 
 BEYOND_CHANCE = 2.0
-"""Standard errors that a gain in µAP must exceed for photos of the archive to take the place of a background."""
+"""Standard errors that a gain in µAP must exceed for photos of the archive to replace a background."""
 MOST = 2000
-"""Photos in a background, at most, so that no training ends with the encoding of a whole archive."""
+"""Most photos in a background, so that no training ends with encoding a whole archive."""
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What score normalisation gains on the validation photos.
+    """The effect of score normalisation on the validation photos.
 
     Attributes:
-        normalised: whether it is kept.
-        background_photos: training photos that it was fitted on.
+        normalised: whether the normalisation is kept.
+        background_photos: number of training photos that it was fitted on.
         plain_ndcg: nDCG of the search among the validation photos without it, 0 to 1.
         plain_micro_ap: µAP of that search.
         normalised_ndcg: nDCG with it.
@@ -49,7 +49,7 @@ class Normalisation:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """For `training.json`; where it is kept, what was measured with it is what was kept."""
+        """Facts for `training.json`; if normalisation is kept, its figures become those of the kept model."""
         kept = {"validation_ndcg": self.normalised_ndcg, "validation_micro_ap": self.normalised_micro_ap}
         error = {"normalised_ndcg_error": clean(self.normalised_ndcg_error)}
         return asdict(self) | error | (kept if self.normalised else {})
@@ -64,20 +64,20 @@ def normalise(
     device: str,
     say: Callable[[str], object],
 ) -> dict[str, Any]:
-    """Normalise the similarities of a trained model, as its recipe and the encoder that it came from ask for.
+    """Normalise the similarities of a trained model, if its recipe or its original encoder has a background.
 
-    What an encoder came with is fitted anew where its weights have changed; where none has, it gives way to photos of
-    the archive if validation says so. An encoder that came without gets it if the recipe asks for it and validation
-    says so.
+    An encoder's own background is fitted anew if its weights have changed; otherwise photos of the archive replace it
+    if validation favours them. An encoder without a background gets one if the recipe asks for it and validation
+    favours it.
 
     Args:
         checkpoint: folder of the trained model.
         data: its photos and its recipe.
         near: the search among the validation photos.
         start: the background that the encoder came with, if any.
-        share: how far the kept weights lie from those that it came with, 0 to 1.
+        share: how far the kept weights lie from the original ones, 0 to 1.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        say: gets a sentence on what was fitted, what was gained, and whether it is kept.
+        say: called with a sentence on what was fitted, what was gained, and whether it is kept.
 
     Returns:
         The facts of the training that this adds or changes; none where nothing is fitted.
@@ -101,13 +101,13 @@ def normalise(
 
 
 def choose_background(checkpoint: Path, data: TrainingData, start: Background, device: str) -> dict[str, Any]:
-    """Give an encoder that no training changed the better background: its own, or photos of the archive.
+    """Give an untrained encoder the better background: its own, or photos of the archive.
 
-    As the weights have seen no photo of the archive, all of them serve for both: copies of each are searched among all,
-    every photo and copy normalised by a background without the picture that it shows. Photos of the archive are taken
-    where µAP, which compares the similarities of all searches with one another, gains more than `BEYOND_CHANCE` of its
-    standard errors, and nDCG loses no more than one. Measured on a press archive, this gained with each draw of photos,
-    where the tenth of them that a training is validated on decided nothing.
+    As the weights have seen no photo of the archive, all photos serve for both fitting and validation: copies of each
+    are searched among all, and every photo and copy is normalised by a background without its own picture. Photos of
+    the archive are chosen if µAP, which compares the similarities of all searches with one another, gains more than
+    `BEYOND_CHANCE` of its standard errors, and nDCG loses at most one. Measured on a press archive, this gained with
+    each draw of photos, whereas the tenth of them on which a training is validated was too few to decide.
 
     Args:
         checkpoint: folder of the encoder; gets the background.
@@ -119,7 +119,7 @@ def choose_background(checkpoint: Path, data: TrainingData, start: Background, d
         Whether the archive's photos are taken, how many they are, and what was measured with either.
 
     Raises:
-        TrainingError: a photo cannot be read any more.
+        TrainingError: a photo can no longer be read.
     """
     (checkpoint / BACKGROUND).unlink(missing_ok=True)
     encoder, recipe, photos = load_encoder(str(checkpoint), device), data.recipe, data.examples
@@ -149,11 +149,11 @@ def choose_background(checkpoint: Path, data: TrainingData, start: Background, d
 
 
 def is_better_background(after: SearchScore, before: SearchScore) -> bool:
-    """Whether a search gains by its background: in µAP beyond chance, and in nDCG it loses no more than chance may.
+    """Whether a background improves a search: µAP gains beyond chance, and nDCG loses no more than by chance.
 
     Args:
-        after: the search with it.
-        before: the same search with the background that it would take the place of.
+        after: the search with the background.
+        before: the same search with the background that it would replace.
     """
     gained = after.micro_ap - before.micro_ap > BEYOND_CHANCE * after.micro_ap_gain_error(before)
     return gained and before.ndcg - after.ndcg <= after.gain_error(before) * BEYOND
@@ -169,7 +169,7 @@ def normalise_untrained(
     device: str,
     say: Callable[[str], object],
 ) -> dict[str, Any]:
-    """Fit and keep what normalises the similarities of an encoder that nothing trained, if validation says so.
+    """Fit a background for an untrained encoder, and keep it if validation favours it.
 
     The photos are split as a training by the recipe splits them, so that both are judged by the same copies.
 
@@ -178,12 +178,13 @@ def normalise_untrained(
         examples: photos that are not the test set's.
         recipe: seed, share of the photos that are validated on, and number of their copies.
         known: pairs of photos that are known to show the same picture, or not to.
-        bits: photos whose perceptual hashes are at most so many bits apart are never split from each other.
+        bits: photos whose perceptual hashes differ in at most this many bits are never split from each other.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        say: gets a sentence on what was gained and whether it is kept, or why nothing was fitted.
+        say: called with a sentence on what was gained and whether it is kept, or why nothing was fitted.
 
     Returns:
-        The facts of `Normalisation`, and what was measured before, as a training has it; none where nothing was fitted.
+        The facts of `Normalisation`, and the figures before it, by the names of a training's; none where nothing was
+        fitted.
     """
     if (checkpoint / BACKGROUND).is_file():
         say("similarities are normalised by the background that the encoder came with")
@@ -201,13 +202,13 @@ def normalise_untrained(
 
 
 def fit(checkpoint: Path, photos: Sequence[Example], near: NearDuplicates, seed: int, device: str) -> Normalisation:
-    """Fit a background on training photos, and write it into the checkpoint if near-duplicates are found better by it.
+    """Fit a background on training photos, and write it into the checkpoint if it improves the search.
 
     Args:
-        checkpoint: folder of the encoder, of any kind; a background that lies there already gives way.
-        photos: what it is fitted on; those that are validated on, and the test set's, are never among them.
+        checkpoint: folder of the encoder, of any kind; an existing background is replaced.
+        photos: photos to fit on, without validation and test photos.
         near: the search among the validation photos.
-        seed: number by which `MOST` of the photos are drawn, where there are more.
+        seed: seed by which `MOST` of the photos are drawn, if there are more.
         device: `auto`, `cpu`, `cuda` or `mps`.
     """
     (checkpoint / BACKGROUND).unlink(missing_ok=True)
@@ -225,6 +226,6 @@ def fit(checkpoint: Path, photos: Sequence[Example], near: NearDuplicates, seed:
 
 
 def _fitted(encoder: BatchEncoder, photos: Sequence[Example], seed: int) -> Background:
-    """The background of training photos."""
+    """Make a background of training photos."""
     limit = max(photo.max_pixels for photo in photos)
     return Background.fitted(encoder, [photo.image for photo in photos], MOST, seed, limit)

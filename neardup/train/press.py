@@ -1,4 +1,4 @@
-"""What newspapers do to a photograph: each damage by itself, and all of them drawn by chance.
+"""Simulates what newspapers do to a photograph: each damage by itself, or a random combination of all.
 
 Every damage takes RGB uint8 and a generator, and returns RGB; sizes may change.
 """
@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 from neardup.images import read_image
 
 Damage = Callable[[Image.Image, np.random.Generator], Image.Image]
-"""What is done to a picture, by what a generator draws."""
+"""Function that damages a picture by random numbers from a generator."""
 JPEG_SIDE = 65_500
 """Pixels of the longest side that a JPEG may have, as libjpeg writes it."""
 _PAPER = (236, 230, 214)
@@ -31,13 +31,13 @@ _WORDS = ("la", "ville", "de", "port", "guerre", "soldats", "arrivent", "le", "c
 def read_reduced(file: Path, max_pixels: int, side: int) -> Image.Image:
     """Decode a photo to be damaged, its shorter side below four times `side`, whatever its format.
 
-    Dots, blur and scratches are of so many pixels: on a scan of many more they would vanish where it is encoded. A
-    photo whose shorter side is below four times `side` already stays as it is.
+    Dots, blur and scratches have fixed sizes in pixels: on a much larger scan they would vanish when it is encoded. A
+    photo whose shorter side is already below four times `side` is not reduced.
 
     Args:
         file: the photo.
         max_pixels: a larger photo is refused.
-        side: pixels that an encoder needs of the shorter side; at least twice as many are left.
+        side: pixels of the shorter side that an encoder needs; at least twice as many remain.
 
     Raises:
         FileNotFoundError: the file is gone.
@@ -99,7 +99,7 @@ def tone(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def sepia(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Yellow like old paper, by half to wholly."""
+    """Turn yellow like old paper, half to fully."""
     grey = ImageOps.grayscale(image)
     brown = ImageOps.colorize(grey, (36, 22, 12), (246, 230, 198))
     return Image.blend(grey.convert("RGB"), brown, float(rng.uniform(0.5, 1)))
@@ -119,12 +119,12 @@ def retouch(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def rotate(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Lie askew on the glass, up to 4°, on paper."""
+    """Turn by up to 4°, as if askew on the scanner's glass, on paper."""
     return image.rotate(float(rng.uniform(-4, 4)), Image.Resampling.BILINEAR, expand=True, fillcolor=_PAPER)
 
 
 def mirror(image: Image.Image, rng: np.random.Generator) -> Image.Image:  # noqa: ARG001 - a damage like the others
-    """Print the plate the wrong way round."""
+    """Mirror left and right, as if the plate was printed the wrong way round."""
     return ImageOps.mirror(image)
 
 
@@ -150,7 +150,7 @@ def blur(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def jpeg(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Pass through a JPEG of quality 25 to 75; a picture too wide or too high for one stays as it is."""
+    """Compress as a JPEG of quality 25 to 75; a picture too wide or too high for a JPEG is unchanged."""
     if max(image.size) > JPEG_SIDE:
         return image
     buffer = io.BytesIO()
@@ -199,7 +199,7 @@ _CHANCE: Mapping[str, float] = MappingProxyType(
         "jpeg": 0.8,
     },
 )
-"""Chance of each damage to happen to a copy, 0 to 1."""
+"""Probability of each damage, 0 to 1, for a copy."""
 
 
 def press(image: Image.Image, seed: int) -> Image.Image:

@@ -1,6 +1,6 @@
 """Press copies of many pictures at once, in torch: the damages of `press` at full strength, fast enough to train on.
 
-A page is grey, float32 (n, 1, side, side), 0 black to 1 white. Every draw comes from the generator that is handed in.
+Pages are grey, float32 (n, 1, side, side), 0 black to 1 white. All random numbers come from the generator passed in.
 """
 
 import math
@@ -21,7 +21,7 @@ CHUNK = 32
 LETTERS = "etaoinshrdlucmfwygpbvk"
 """The letters that the words of a page of text are made of."""
 Damage = Callable[[Tensor, Generator], Tensor]
-"""Damages pages by chance: pages in, pages of the same shape out."""
+"""Function that damages pages at random: pages in, pages of the same shape out."""
 
 
 def text(rng: np.random.Generator, side: int) -> npt.NDArray[np.float32]:
@@ -45,14 +45,14 @@ def text_pages(count: int, side: int) -> Tensor:
 
 
 def press_copies(pictures: Tensor, texts: Tensor, size: int, rng: Generator, strength: Tensor) -> Tensor:
-    """One copy of every picture, each with damages of its own.
+    """Make one copy of every picture, each with its own damages.
 
     Args:
         pictures: uint8 (n, s, s), grey.
         texts: uint8 (m, t, t), pages of text for strips and overlays.
         size: side of the copies.
         rng: draws everything.
-        strength: float32 (n,), 0 to 1: the share of the damages' chances and of the range of the geometry.
+        strength: float32 (n,), 0 to 1, factor of the damages' probabilities and of the range of the geometry.
 
     Returns:
         float32 (n, 1, size, size), 0 to 1.
@@ -81,7 +81,7 @@ def _uniform(rng: Generator, n: int, low: float | Tensor = 0.0, high: float = 1.
 
 
 def _over_pixels(values: Tensor) -> Tensor:
-    """Numbers, (n,), in a shape that is broadcast over the pixels of n pages: (n, 1, 1, 1)."""
+    """Reshape numbers, (n,), to be broadcast over the pixels of n pages: (n, 1, 1, 1)."""
     return values[:, None, None, None]
 
 
@@ -127,7 +127,7 @@ def _margins(rng: Generator, n: int, strength: Tensor) -> tuple[list[Tensor], Te
 
 
 def _window(u: Tensor, v: Tensor, rng: Generator, strength: Tensor) -> Tensor:
-    """Where in its picture each point of a page is looked up: a part of it, turned, perhaps mirrored."""
+    """Map each point of a page to its place in the picture: a part of it, turned, perhaps mirrored."""
     n = len(u)
     scale = torch.where(_uniform(rng, n) < 0.25, 1.0, _uniform(rng, n, 1 - 0.7 * strength, 1).sqrt())  # noqa: PLR2004 - one in four
     aspect = torch.exp(_uniform(rng, n, -0.2, 0.2) * strength)
@@ -180,7 +180,7 @@ def _retouch(page: Tensor, rng: Generator) -> Tensor:
 
 
 def _overlay(page: Tensor, rng: Generator) -> Tensor:
-    """Paste a block of something else over a part: another page of the batch, its contrast much reduced."""
+    """Paste a block of another page of the batch, with much less contrast, over a part."""
     n, side = len(page), page.shape[-1]
     axis = torch.linspace(-1, 1, side, device=page.device)
     x = (axis[None, None, None, :] - _over_pixels(_uniform(rng, n, -1, 1))).abs() < _over_pixels(

@@ -1,4 +1,4 @@
-"""What a killed training goes on from: the weights that learn, the optimizers' moments and the history."""
+"""The state from which a killed training resumes: trained weights, the optimizers' moments and the history."""
 
 import hashlib
 import json
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 class TrainingState:
     """A folder with the state after the last whole epoch.
 
-    Each epoch's tensors lie in a folder of their own, and `state.json`, written when they are on the disk, names it: a
-    run killed while it writes leaves the epoch before.
+    Each epoch's tensors lie in a separate folder, which `state.json`, written when they are on disk, names: a run that
+    is killed while writing leaves the previous epoch's state.
 
     Attributes:
-        folder: where the state lies.
+        folder: folder of the state.
         key: digest of everything that the weights depend on; the state of another key is discarded.
     """
 
@@ -57,7 +57,7 @@ class TrainingState:
         facts: dict[str, Any],
         memory: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Keep the state after an epoch, with whatever else the training remembers, in place of the one before."""
+        """Write the state after an epoch, and any other tensors in `memory`, replacing the previous state."""
         folder = self.folder / f"epoch-{epoch:06}"
         _save(folder / "model.safetensors", dict(_learning(model)))
         for number, optimizer in enumerate(optimizers):
@@ -72,12 +72,12 @@ class TrainingState:
                 shutil.rmtree(other)
 
     def note(self, facts: dict[str, Any]) -> None:
-        """Put other facts in the place of those of the last whole epoch."""
+        """Replace the facts of the last whole epoch."""
         pointer = json.loads(self._pointer.read_text(encoding="utf-8"))
         write_json(self._pointer, pointer | {"facts": facts})
 
     def restore(self, model: nn.Module, *optimizers: torch.optim.Optimizer) -> dict[str, Tensor]:
-        """Bring weights and moments back, to the last bit; returns what else was written."""
+        """Restore weights and moments, to the last bit; return the other tensors that were written."""
         folder = self.folder / json.loads(self._pointer.read_text(encoding="utf-8"))["folder"]
         weights = load_file(folder / "model.safetensors")
         with torch.no_grad():
@@ -99,7 +99,7 @@ def _learning(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors as a safetensors file, whole or not at all."""
+    """Write tensors as a safetensors file, atomically."""
     with replacing(path) as partial:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial)
 
@@ -111,9 +111,9 @@ def _flat(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def _unflatten(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) -> None:
-    """Give an optimizer the moments that `_flat` took of one.
+    """Give an optimizer the moments that `_flat` made.
 
-    They take the order of their weight's dimensions in memory: a fused optimizer goes through both as they lie there.
+    They are laid out in memory like their weights, because a fused optimizer reads both in memory order.
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
@@ -131,14 +131,14 @@ def _laid_as(weight: Tensor, moment: Tensor) -> Tensor:
 
 
 def save_checkpoint(clip: "Trainable", checkpoint: Path, beside: Path) -> None:
-    """Put a new checkpoint in the old one's place; `recover_checkpoint` mends what a kill in between leaves.
+    """Replace a checkpoint by a new one; `recover_checkpoint` repairs what a kill in between leaves.
 
-    The new one is on the disk before the old one is deleted, and before this returns.
+    The new checkpoint is on disk before the old one is deleted, and before this returns.
 
     Args:
-        clip: what is saved.
-        checkpoint: the folder that it becomes.
-        beside: a folder of the same file system, for the new one while it is written and the old one until then.
+        clip: the model to save.
+        checkpoint: the checkpoint's folder.
+        beside: a folder on the same file system that holds the new and the old checkpoint during the exchange.
     """
     new, old = beside / "new-checkpoint", beside / "old-checkpoint"
     _remove(new, old)
@@ -154,14 +154,14 @@ def save_checkpoint(clip: "Trainable", checkpoint: Path, beside: Path) -> None:
 
 
 def recover_checkpoint(checkpoint: Path, beside: Path) -> None:
-    """Bring the best checkpoint back if a kill came between the two renames of `save_checkpoint`."""
+    """Restore the best checkpoint if a kill came between the two renames of `save_checkpoint`."""
     old = beside / "old-checkpoint"
     if not checkpoint.exists() and old.exists():
         old.rename(checkpoint)
 
 
 def _remove(*folders: Path) -> None:
-    """Delete folders, those that are not there included."""
+    """Delete folders, if they exist."""
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
 

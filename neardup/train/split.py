@@ -1,4 +1,4 @@
-"""The validation split: photos that share a legend, a look, mirrored or not, or their bytes stay on one side."""
+"""The validation split: photos with a common legend, look (also mirrored) or content stay on one side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from neardup.arrays import Ints
 from neardup.errors import TrainingError
 
 LEAST_SETS = 2
-"""Sets that each side has at least, if there are twice as many: a contrastive loss over a single one says nothing."""
+"""Least sets on each side, if there are twice as many: a contrastive loss over a single set means nothing."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ def inseparable(
     """Rows that must stay together: linked, directly or through others, by caption, bytes or perceptual hash.
 
     Args:
-        captions: the text of each row; an empty one is like no other.
+        captions: the text of each row; an empty one equals no other.
         photos: the SHA-256 of each row.
-        phashes: the perceptual hash of each row, 16 hex digits; an empty one is like no other.
-        bits: hashes at most so many bits apart are of photos that look the same.
+        phashes: the perceptual hash of each row, 16 hex digits; an empty one equals no other.
+        bits: photos look the same if their hashes differ in at most this many bits.
         known: pairs of rows that are linked besides.
-        mirrored: the perceptual hash of each row's mirror image; an empty one is like no other, and so is none.
+        mirrored: the perceptual hash of each row's mirror image; an empty one equals no other; none by default.
 
     Returns:
         Sets of ascending rows, in the order of their first rows; each row is in exactly one.
@@ -64,7 +64,7 @@ def inseparable(
 
 
 def labels_of(sets: Sequence[Sequence[int]]) -> list[int]:
-    """For each row the number of its set, from 0; every row is in exactly one of the sets."""
+    """Number the sets from 0, and give each row its set's number; every row is in exactly one set."""
     labels = [0] * sum(map(len, sets))
     for number, rows in enumerate(sets):
         for row in rows:
@@ -110,10 +110,11 @@ def _mirror_images(phashes: Sequence[str], mirrored: Sequence[str], bits: int) -
 def split(sets: Sequence[Sequence[int]], share: float, seed: int) -> Split:
     """Choose whole sets of rows for validation, `share` of the rows or as near as whole sets come.
 
-    The sets are shuffled by the seed, and each is taken that still fits. Of four sets or more, each side has two.
+    The sets are shuffled by the seed, and each set that still fits is taken. Of four sets or more, each side has at
+    least two.
 
     Raises:
-        TrainingError: everything hangs together, so that there is nothing to validate on.
+        TrainingError: all rows form a single set, so that there is nothing to validate on.
     """
     rows = sum(len(members) for members in sets)
     if len(sets) < LEAST_SETS:

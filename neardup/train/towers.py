@@ -1,4 +1,4 @@
-"""The towers of a model, each cut above its frozen layers, so that what those give need not be computed again."""
+"""The towers of a model, each divided above its frozen layers, whose outputs can then be cached."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,31 +19,32 @@ from neardup.settings.schema import Recipe
 from neardup.train.lora import add_low_rank
 
 ALL = sys.maxsize
-"""A number of frozen layers greater than that of any tower, by which all of them are frozen."""
+"""Number of frozen layers, greater than any tower's, that freezes all."""
 BERTS = frozenset({"bert", "camembert", "roberta", "xlm-roberta"})
 """`model_type` of text models that are built as BERT is."""
 Reads = Literal["first", "end", "last", "all"]
-"""Which states of the last layer stand for an input: see the attribute `reads` of `Tower`."""
+"""Which states of the last layer represent an input: see the attribute `reads` of `Tower`."""
 PLACES: Mapping[Reads, slice] = MappingProxyType(
     {"first": slice(1), "end": slice(-1, None), "last": slice(-1, None), "all": slice(None)}
 )
-"""Which states of the last layer stand for an input → where they are among the states of a single input."""
+"""Which states of the last layer represent an input → their slice of a single input's states."""
 
 
 @dataclass(frozen=True)
 class Tower:
-    """One tower in two halves, `below` and `above`; one after the other they give what the whole gives.
+    """One tower in two halves, `below` and `above`, which together compute what the whole tower does.
 
     Attributes:
-        start: turns inputs into the states of the first layer: one for each token or patch, or the channels of a map.
+        start: module from inputs to the states of the first layer: one per token or patch, or the channels of a map.
         lower: the frozen layers.
         upper: the layers above the frozen ones.
         reads: which states stand for the input above the last layer: the `first`; that at the `end` of a text, be it
             padded; the `last`, padding or not; or `all`.
-        head: gives of these what is projected.
-        projection: maps into the space that images and texts share.
+        head: module from these states to what is projected.
+        projection: module into the space that images and texts share.
         config: the configuration of the tower, as transformers has it; None where a layer takes states alone.
-        mask: makes the mask of attention for padded inputs, as transformers does; None where nothing is masked.
+        mask: function that makes the attention mask of padded inputs, as transformers does; None where nothing is
+            masked.
         causal: whether a state sees only those before it.
     """
 
@@ -69,11 +70,11 @@ class Tower:
 
     @property
     def frozen(self) -> bool:
-        """Whether `below` gives the same for the same input as long as training lasts."""
+        """Whether `below` gives equal outputs for equal inputs throughout training."""
         return not any(weight.requires_grad for part in (self.start, *self.lower) for weight in part.parameters())
 
     def below(self, inputs: Tensor) -> Tensor:
-        """States below the first layer that learns.
+        """Compute the states below the first layer that is trained.
 
         Args:
             inputs: pixels, float32 (n, 3, height, width), normalised; or tokens, int64 (n, length), none of which is
@@ -86,15 +87,15 @@ class Tower:
 
     @torch.no_grad()
     def states_of(self, single: Tensor) -> Tensor:
-        """States of a single input, (1, …), for the cache: as `below` has them, or those alone that `above` reads.
+        """States of a single input, (1, …), for the cache: those of `below`, or only those that `above` reads.
 
-        An input alone gives the same to the last bit whenever it is computed, so that a resumed run agrees.
+        A single input gives the same to the last bit whenever it is computed, so that a resumed run agrees.
         """
         states = self.below(single)[0]
         return states if self.upper else states[PLACES[self.reads]]
 
     def above(self, states: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Vectors of some inputs.
+        """Compute vectors of inputs.
 
         Args:
             states: (n, …) of `below`, or of `states_of`, padded at their ends.
@@ -113,7 +114,7 @@ class Tower:
         return projected
 
     def _through(self, layers: Sequence[nn.Module], states: Tensor, lengths: Tensor | None) -> Tensor:
-        """States above some layers of those below them, shaped alike but for a network of convolutions."""
+        """Pass states through layers; shapes stay the same except in convolutional networks."""
         mask = self._padding_mask(states, lengths) if self.mask and layers else None
         for layer in layers:
             states = layer(states) if self.config is None else layer(states, mask, is_causal=self.causal)
@@ -131,12 +132,12 @@ def towers_of(model: Any, recipe: Recipe, *, reads: bool = True) -> tuple[Tower,
     """The vision and the text tower of a model, with weights frozen and low-rank updates added as the recipe says.
 
     Args:
-        model: of a kind that `load_trainable` gives.
+        model: a model of a kind that `load_trainable` returns.
         recipe: every setting.
         reads: whether the text tower is wanted.
 
     Raises:
-        TrainingError: the recipe asks for what this model has not.
+        TrainingError: the recipe asks for layers that this model does not have.
     """
     layers = recipe.frozen_layers
     vision = vision_tower(model, layers)
@@ -166,7 +167,7 @@ def width_of(model: Any) -> int:
 
 
 def logit_scale_of(model: Any) -> nn.Parameter | None:
-    """The logarithm of what similarities of images and texts are multiplied by; None where no text is read."""
+    """Return a model's logit scale, a logarithm; None for a model that reads no text."""
     return getattr(model, "logit_scale", None)
 
 
@@ -174,7 +175,7 @@ def vision_tower(model: Any, frozen_layers: int) -> Tower:
     """The vision tower of a model that `load_trainable` gives, cut above its first `frozen_layers` layers.
 
     The layers of a transformer are its blocks of attention, those of timm's EfficientNets the blocks of all stages,
-    from the stem. Of other networks no layers are known: they learn as a whole, as the encoder of their kind uses them.
+    from the stem. Other networks' layers are unknown, so that they are trained as a whole.
 
     Raises:
         TrainingError: layers are to be frozen and none are known, or nothing in the model can learn.
@@ -231,7 +232,7 @@ def text_tower(model: Any, frozen_layers: int) -> Tower | None:
     """The text tower of a model, cut above its first `frozen_layers` layers; None where it reads no text.
 
     Raises:
-        TrainingError: its text model is of no kind that is known.
+        TrainingError: the kind of its text model is unknown.
     """
     tower = getattr(model, "text_model", None)
     if tower is None:
@@ -261,7 +262,7 @@ def _dense(pooler: Any) -> list[nn.Module]:
 
 
 class FullLength(nn.Module):
-    """The embeddings of a SigLIP's texts: it reads padding as it reads words, and always as many tokens in all."""
+    """The embeddings of a SigLIP's texts: it attends to padding as to words, and always to as many tokens in all."""
 
     def __init__(self, tower: Any) -> None:
         """Take those of a `SiglipTextModel`."""

@@ -1,4 +1,4 @@
-"""What a training is judged by: the search of press copies of the validation photos among the photos themselves.
+"""The search by which a training is judged: press copies of the validation photos among the photos themselves.
 
 The copies are those of `press`, made by Pillow, not those of `press_torch` that a model may be trained on.
 """
@@ -33,9 +33,9 @@ from neardup.train.press import press, read_reduced
 from neardup.train.split import labels_of
 
 PARTS = 20
-"""Parts of the pictures that are left out, one at a time, to see how far µAP rests on chance."""
+"""Parts of the pictures that are left out, one at a time, to estimate the error of µAP."""
 MOST = 400
-"""Validation photos that are searched at most: each brings itself and its press copies to embed after every epoch."""
+"""Most validation photos in the search: each of them and its press copies must be embedded after every epoch."""
 
 
 @dataclass(frozen=True, order=True)
@@ -45,7 +45,7 @@ class SearchScore:
     Attributes:
         ndcg: mean nDCG over the searches, 0 to 1.
         micro_ap: micro average precision over all pairs of a search and a photo, 0 to 1.
-        by_picture: mean nDCG of the searches for each picture, in a fixed order: what two results are compared by.
+        by_picture: mean nDCG of the searches for each picture, in a fixed order, for paired comparisons.
         micro_ap_without: µAP without each of `PARTS` parts of the pictures, searched and found ones; of fewer pictures,
             without each of them.
     """
@@ -58,7 +58,7 @@ class SearchScore:
     def gain_error(self, start: "SearchScore") -> float:
         """Standard error of the gain in nDCG over another result of the same searches, paired by picture.
 
-        Without pictures to compare, or with one alone, it is infinite: a gain that nothing bears is none.
+        With fewer than two pictures to compare it is infinite, so that no gain counts.
         """
         gains = np.subtract(self.by_picture, start.by_picture)
         return float(gains.std(ddof=1) / np.sqrt(len(gains))) if len(gains) > 1 else math.inf
@@ -66,17 +66,17 @@ class SearchScore:
     def micro_ap_gain_error(self, start: "SearchScore") -> float:
         """Standard error of the gain in µAP over another result of the same searches: a delete-a-group jackknife.
 
-        Of one picture alone it is infinite. Kott (2001), "The delete-a-group jackknife".
+        With one picture alone it is infinite. See Kott (2001), "The delete-a-group jackknife".
         """
         gains = np.subtract(self.micro_ap_without, start.micro_ap_without)
         return float(gains.std() * np.sqrt(len(gains) - 1)) if len(gains) > 1 else math.inf
 
 
 class NearDuplicates:
-    """The validation photos and their press copies, as the encoder takes them, and which are of one picture.
+    """The validation photos and their press copies, prepared for the encoder, and which of them show one picture.
 
     Attributes:
-        rows: of the photos among the examples, ascending.
+        rows: rows of the photos among the examples, ascending.
         groups: int64 (n,), equal numbers for photos of one picture.
     """
 
@@ -88,14 +88,14 @@ class NearDuplicates:
         known: KnownPairs,
         bits: int,
     ) -> None:
-        """Take the validation photos; nothing is read yet.
+        """Choose the validation photos; nothing is read yet.
 
         Args:
             examples: all photos.
-            rows: those to validate on; of more than `MOST` so many are drawn.
+            rows: rows to validate on; of more than `MOST`, a random sample is taken.
             recipe: seed and number of copies.
             known: pairs of photos that show the same picture; each is searched for the other, too.
-            bits: photos whose perceptual hashes are at most so many bits apart are taken for one picture.
+            bits: photos whose perceptual hashes differ in at most this many bits count as one picture.
         """
         if len(rows) > MOST:
             rows = np.sort(np.random.default_rng(recipe.seed).choice(np.array(rows), MOST, replace=False)).tolist()
@@ -106,7 +106,7 @@ class NearDuplicates:
         self.groups: Ints = np.array(labels_of(known.pictures(self._examples, bits)), dtype=np.int64)
 
     def read(self, learner: VisionLearner) -> Tensor:
-        """Photos, then their first copies, their second ones and so on, as the learner's image processor has them.
+        """Prepare the photos, then their first copies, their second ones and so on, by the learner's image processor.
 
         They are read and made once: uint8 (m, 3, height, width).
         """
@@ -136,7 +136,7 @@ class NearDuplicates:
     def encoded(self, encoder: BatchEncoder) -> Vectors:
         """Vectors of the photos, then of their copies, by an encoder of any kind: float32 (m, d), unit rows."""
         files = (as_png(picture) for photo in self._examples for picture in self._pictures(photo, encoder.size))
-        # The photos kept their limit when they were read; paper around a copy may make it larger.
+        # The limit was checked when the photos were read; paper around a copy may make the copy larger.
         encoded = encode_files(encoder, files, sys.maxsize)
         vectors = [vector for _, vector in encoded if not isinstance(vector, UnreadableImageError)]
         by_photo = np.stack(vectors).reshape(len(self._examples), -1, encoder.dimension)
@@ -149,14 +149,14 @@ class NearDuplicates:
 
 
 def as_png(image: Image.Image) -> bytes:
-    """A picture as the bytes of a file, without any loss."""
+    """Encode a picture losslessly as the bytes of a PNG file."""
     file = io.BytesIO()
     image.save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
 def search_score(copies: Floats, photos: Floats, groups: Ints) -> SearchScore:
-    """How well copies find their photos, and photos the others of their group.
+    """Score how well copies find their photos, and photos the others of their group.
 
     A copy is searched among all photos, a photo that has others of its group among all but itself. The photos of the
     group are relevant; of equally similar ones the irrelevant rank first.
@@ -164,7 +164,7 @@ def search_score(copies: Floats, photos: Floats, groups: Ints) -> SearchScore:
     Args:
         copies: float64 (k n, d), unit rows; copy i is of photo i modulo n.
         photos: float64 (n, d), unit rows.
-        groups: int64 (n,).
+        groups: int64 (n,), the group of each photo.
     """
     gains, scores, searched, found = [], [], [], []
     for similarities, gallery, picture in _searches(copies, photos, groups):
@@ -190,7 +190,7 @@ def _micro_ap(ranked: Bools) -> float:
 
 
 def _searches(copies: Floats, photos: Floats, groups: Ints) -> Iterator[tuple[Floats, Ints, int]]:
-    """For each search the similarities of its gallery, the gallery's groups, and the group of the searched one."""
+    """Yield, for each search, its gallery's similarities, the gallery's groups, and the group of the query."""
     for i, similarities in enumerate(similarities_between(copies, photos)):
         yield similarities, groups, int(groups[i % len(groups)])
     alone = np.bincount(groups)[groups] == 1

@@ -1,6 +1,6 @@
-"""Variants of new photos, as the prior project's notebooks had them: what an experiment searches for.
+"""Variants of new photos, as in the prior project's notebooks, for an experiment to search for.
 
-A photo's variants are the same in any run: chance is seeded by the photo's path.
+A photo's variants are the same in any run, because they are seeded by the photo's path.
 """
 
 import shutil
@@ -57,7 +57,7 @@ class Queries:
 
     @property
     def variants(self) -> list[tuple[Path, str, str]]:
-        """Path of each written file, the photo that it shows, and the end of its name, such as `_flip`, or nothing."""
+        """List each written file's path, the photo that it shows, and its suffix, such as `_flip`, or empty."""
         variants = [(photo, variant) for photo in self.photos for variant in ("", *VARIANTS)]
         return [(file, photo, variant) for file, (photo, variant) in zip(self.written, variants, strict=True)]
 
@@ -67,13 +67,13 @@ _, _ROTATE, _COLOR, _RESIZE = TORCHVISION.transforms
 VARIANTS: Mapping[str, Callable[[Image.Image], Image.Image]] = MappingProxyType(
     {"_flip": v2.RandomHorizontalFlip(p=1.0), "_rotate": _ROTATE, "_color": _COLOR, "_resize": _RESIZE},
 )
-"""End of a variant's name → what makes the variant of a photo."""
+"""Suffix of a variant's name → function that makes the variant of a photo."""
 
 
 def _variant(make: Callable[[Image.Image], Image.Image], image: Image.Image, seed: int) -> Image.Image:
-    """Make a variant by what torchvision draws from torch's global generator, which is put back as it was."""
+    """Make a variant by torchvision with torch's global generator, whose state is restored afterwards."""
     with torch.random.fork_rng(devices=[]):
-        # `torch.manual_seed` would seed the GPU's generator too, and nobody would put that back.
+        # `torch.manual_seed` would also seed the GPU's generator, which is not restored.
         torch.default_generator.manual_seed(seed)
         return make(image)
 
@@ -81,16 +81,16 @@ def _variant(make: Callable[[Image.Image], Image.Image], image: Image.Image, see
 def make_queries(folder: Path, out: Path, max_pixels: int = MAX_PIXELS) -> Queries:
     """Write each photo of a folder, and its `_flip`, `_rotate`, `_color` and `_resize` beside it, to `out`.
 
-    Where the names of two photos or of their variants would be one, those of the later photo are numbered: `a~2.jpg`,
+    Where names of two photos or of their variants would coincide, those of the later photo are numbered: `a~2.jpg`,
     `a~2_flip.jpg` …
 
     Args:
-        folder: of the photos; it is only read.
-        out: where they go, into the same subfolders.
+        folder: folder of the photos; it is only read.
+        out: folder to write to, with the same subfolders.
         max_pixels: a larger photo is left out, and so is one that is too wide or too high for a JPEG.
 
     Raises:
-        ArchiveError: the folder is not there.
+        ArchiveError: the folder does not exist.
     """
     if not folder.is_dir():
         raise ArchiveError(f"{folder} is not a folder: name one that holds the new photos")
@@ -121,7 +121,7 @@ def make_queries(folder: Path, out: Path, max_pixels: int = MAX_PIXELS) -> Queri
 
 
 def _query_names(path: str, taken: set[str]) -> list[str]:
-    """Names of a photo and its variants that every disk takes and that are not taken, which are taken then."""
+    """Choose free names, valid on every disk, for a photo and its variants, and add them to `taken`."""
     start = PurePosixPath(path).with_suffix("")
     endings = [f"{ending}.jpg" for ending in ("", *VARIANTS)]
     room = LONGEST_NAME - max(map(len, endings))
@@ -135,11 +135,11 @@ def _query_names(path: str, taken: set[str]) -> list[str]:
 
 
 def queries_stage(out: Path, settings: Settings) -> Stage:
-    """The stage that writes new photos and their variants to `queries/`; its key holds all photos and their originals.
+    """Make the stage that writes new photos and variants to `queries/`; its key covers all photos and originals.
 
     Args:
         out: the output folder, prepared.
-        settings: which name the folder of the new photos.
+        settings: settings that name the folder of the new photos.
 
     Raises:
         ArchiveError: the folder or its table cannot be used, or nothing has been prepared in `out`.
@@ -153,15 +153,16 @@ def write_queries(stage: Stage, settings: Settings, say: Callable[[str], None]) 
     """Write new photos and their variants to `queries/`, and a table of what each shows.
 
     Args:
-        stage: as `queries_stage` has it.
-        settings: which name the folder of the new photos; it is only read.
-        say: gets a sentence for each file that is left out, and for each name in `queries.csv` that means no photo.
+        stage: the stage that `queries_stage` makes.
+        settings: settings that name the folder of the new photos, which is only read.
+        say: called with a sentence for each file that is left out, and for each name in `queries.csv` that means no
+            photo.
 
     Returns:
         The manifest; its facts count the photos of each kind.
 
     Raises:
-        ArchiveError: the folder or its table cannot be used, or `queries/` holds files of somebody else.
+        ArchiveError: the folder or its table cannot be used, or `queries/` holds files that neardup did not write.
     """
     out, folder, limit = stage.out, Path(settings.queries or ""), settings.prepare.max_pixels
     new = read_new_photos(folder, out, limit)

@@ -1,4 +1,4 @@
-"""The plain paper or mount around a picture, told by rows of pixels that are of one tone."""
+"""The plain paper or mount around a picture, recognised by rows of pixels of one tone."""
 
 from dataclasses import dataclass
 
@@ -12,13 +12,13 @@ PLAIN = 6.0
 SAME_PAPER = 12.0
 """Grey levels by which the mean of a plain row may differ from that of the outermost row and still be its paper."""
 LARGEST_BORDER = 0.25
-"""Share of a side that may be cut from either end: a sky is no border."""
+"""Share of a side that may be cut from either end at most: a larger plain area may be a sky, which is no border."""
 LEAST_SIDE = 32
-"""Pixels of either side that must remain when borders are cut: less is a picture of nothing but paper."""
+"""Pixels that must remain of each side once borders are cut: less would be a picture of nothing but paper."""
 DEEPEST = 0.4
-"""Share of a side up to which paper is looked for around a picture: a caption below it may take a third."""
+"""Share of a side within which paper around a picture is looked for: a caption below the picture may take a third."""
 STEP = 3
-"""Pixels inside of the paper's edge in which the picture's tone must differ from that of the paper."""
+"""Pixels inward from the paper's edge at which the picture's tone must differ from the paper's."""
 STEPPING = 0.65
 """Share of the pixels along the paper's edge that must differ; the rest may have the paper's tone by chance."""
 
@@ -28,7 +28,7 @@ class Paper:
     """Paper that ends with a straight step in tone on one side of a picture.
 
     Attributes:
-        width: pixels from the edge of the photo to that of the picture, lines of text between both included.
+        width: pixels from the edge of the photo to the edge of the picture, including any lines of text between them.
         tone: grey level, 0 to 255.
     """
 
@@ -37,7 +37,7 @@ class Paper:
 
 
 def without_borders(grey: Grey) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of a picture without the plain paper or mount around it.
+    """Find the left, top, right and bottom of a picture without the plain paper or mount around it, in pixels.
 
     Args:
         grey: uint8 (h, w).
@@ -63,9 +63,10 @@ def _border(rows: Vectors) -> int:
 
 
 def paper_around(grey: Grey) -> tuple[Paper | None, Paper | None, Paper | None, Paper | None]:
-    """Paper on the left, above, on the right and below of a picture; None for each side on which there may be none.
+    """Find the paper to the left of, above, to the right of and below a picture; None for a side without any.
 
-    A row of one tone may also be a sky or a sea: what this finds is paper only where another photo goes on.
+    Rows of one tone may also be sky or sea: what is found is surely paper only where another photo of the picture goes
+    on beyond it.
 
     Args:
         grey: uint8 (h, w).
@@ -77,7 +78,7 @@ def paper_around(grey: Grey) -> tuple[Paper | None, Paper | None, Paper | None, 
 
 
 def _paper(rows: Vectors) -> Paper | None:
-    """Paper from the first of some rows, float32 (h, w), to the last one that has the tone of the first plain one."""
+    """Find the paper at the beginning of rows, float32 (h, w): to the last row of the first plain row's tone."""
     head = rows[: int(len(rows) * DEEPEST)]
     if not head.size:
         return None

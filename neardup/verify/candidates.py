@@ -1,4 +1,4 @@
-"""Which pairs are verified: the nearest photos of each, and those that both match a third one."""
+"""Which pairs are verified: each photo with its nearest ones, and two photos that both match a third one."""
 
 from collections.abc import Iterable
 from itertools import combinations
@@ -13,7 +13,7 @@ from neardup.verify.evidence import Evidence
 from neardup.verify.store import EvidenceByPair
 
 CANDIDATES = 20
-"""Nearest photos of each that are verified: 99.5 % of the true pairs of a press archive, all with the closing pairs."""
+"""Nearest photos of each that are verified: they hold 99.5 % of an archive's true pairs, with closing pairs all."""
 CLOSING_LIMIT = -4.0
 """Decimal logarithm of the number of false alarms at or below which two matches of one photo make a closing pair: one
 false match in ten thousand; each would lead to up to `CANDIDATES` further pairs that are looked at in vain."""
@@ -42,15 +42,15 @@ def closing_pairs(known: EvidenceByPair, pairs: Iterable[tuple[str, str]]) -> li
 
 
 def leads_on(evidence: Evidence) -> bool:
-    """Whether a pair matches so well that the other photos that match either of its own are looked at."""
+    """Whether a pair matches so well that other matches of its two photos are worth verifying with each other."""
     return evidence.matched and evidence.log_false_alarms <= CLOSING_LIMIT
 
 
 def near_together(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Order pairs so that those of one photo, and those of its partners, follow each other.
+    """Order pairs so that the pairs of one photo, and those of its partners, follow each other.
 
-    Few keypoints must then be in memory at a time. The photos are taken in the order of Cuthill and McKee (1969), which
-    keeps the neighbours of a graph together.
+    Few photos' keypoints then need to be in memory at a time. The photos are taken in the order of Cuthill and McKee
+    (1969), which keeps the neighbours in a graph together.
     """
     ordered_pairs = sorted(pairs)
     if not ordered_pairs:
@@ -66,7 +66,7 @@ def near_together(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def with_pairs(rows: Ints, more: Iterable[tuple[int, int]]) -> Ints:
-    """Join candidate pairs and further ones: int64 (m, 2), the lesser row first, ordered, each pair once.
+    """Join candidate pairs and further pairs: int64 (m, 2), the lesser row first, sorted, each pair once.
 
     Args:
         rows: int64 (n, 2), as `candidate_pairs` gives them.
@@ -77,12 +77,12 @@ def with_pairs(rows: Ints, more: Iterable[tuple[int, int]]) -> Ints:
 
 
 def candidate_pairs(vectors: Vectors, loosest: float, most: int = CANDIDATES) -> Ints:
-    """The pairs of which one photo is among the nearest of the other: int64 (m, 2), rows, the lesser first, ordered.
+    """Find the pairs of which one photo is among the other's nearest: int64 (m, 2), rows, the lesser first, sorted.
 
     Args:
         vectors: float32 (n, d), unit rows.
         loosest: least similarity of a candidate.
-        most: nearest photos of each.
+        most: how many of a photo's nearest make a pair with it.
     """
     pairs = [
         (min(row, other), max(row, other))

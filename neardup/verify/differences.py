@@ -1,4 +1,4 @@
-"""What is shown of two photos' differences: boxes and levels, without mounts, uneven light and lost tones."""
+"""Differences of two photos as people see them: boxes and levels, without mounts, uneven light and lost tones."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -15,20 +15,20 @@ from neardup.verify.spots import spots_of
 from neardup.verify.tones import correlation
 
 SAID_STEP = 3
-"""Version of what is said of a pair, boxes and mounts, and decides nothing; bumped when it changes for equal photos."""
+"""Version of what is only shown of a pair (boxes, mounts), not decided by; bumped when it changes for equal photos."""
 AWAY = 0.012
-"""Share of a photo's longer side that is left out along a picture's edge, which is known to a pixel or two."""
+"""Share of a photo's longer side that is left out along a picture's edge, which is known only to a pixel or two."""
 BLACK = 8.0
 """Grey levels from a print's darkest tone within which it is black, for paper, grain and JPEG."""
 LOST = 0.03
 """Share of a picture that must be black, or white, for a print to have lost tones."""
 DARK = 0.1
-"""Share of the other photo's pixels, beyond that which is black, that may have been lost as well."""
+"""Share of the other photo's pixels that may have been lost in addition to the share that is black."""
 EXPLAINED = 0.6
-"""Share of a box's difference that lost tones must explain for it to be no place that differs.
+"""Share of a box's difference which, if lost tones explain it, keeps the box from being reported as a difference.
 
-Of 209 pairs of 15 photographs, most of them hard, burnt or retouched, 43 have a false box without this and without
-`pixels.relit`, 21 with both; of 89 retouches 64 and 63 are found.
+Of 209 pairs of 15 photographs, most of them hard, burnt or retouched, 43 have a false box without this rule and without
+`tones.relit`, 21 with both; of 89 retouches, 64 are found without and 63 with them.
 """
 
 Boxes = tuple[Box | None, Box | None]
@@ -54,13 +54,13 @@ class Pictures:
         Args:
             photos: both photos as they lie on each other.
             points: float32 (n, 4), matched points in full pixels of both.
-            agreement: of the first photo and the second; None where nothing can be compared.
+            agreement: how far the first photo and the second agree; None where nothing can be compared.
         """
         turned = Agreement.of(LaidPair(photos.second, photos.first, inverse(photos.transform)))
         return cls(photos, (picture_box(agreement, points[:, :2]), picture_box(turned, points[:, 2:])))
 
     def begun(self) -> tuple[Round, ...]:
-        """What the comparison of the pictures begins with, as `pixels.begun` gives it."""
+        """The first rounds of comparing the two pictures, as `pixels.begun` gives them."""
         return begun(self._within(self.photos.aligned)) if any(self.boxes) else self.photos.begun
 
     def aligned(self, side: int) -> AlignedPair:
@@ -92,7 +92,7 @@ class Pictures:
 
 
 def differences_of(pictures: Pictures) -> tuple[Box, ...]:
-    """The places where two pictures differ, boxes in full pixels of the first photo, the most significant first."""
+    """Find where two pictures differ: boxes in full pixels of the first photo, the most significant first."""
     settled = settle(pictures.begun(), uneven=True)
     if settled is None:
         return ()
@@ -135,13 +135,14 @@ def _is_lost(aligned: AlignedPair, levels: Vectors, box: Box, size: Size) -> boo
 
 
 def levels_of(aligned: AlignedPair) -> Vectors | None:
-    """How far the grey levels of two photos lie apart after their tones were matched, for people to look at.
+    """Measure how far two photos' grey levels lie apart after their tones were matched, for people to look at.
 
     Args:
         aligned: the pair, as `Pictures.aligned` gives it.
 
     Returns:
-        float32 (h, w), 0 to 255, uneven light removed, 0 where not both show something; None where there is too little.
+        float32 (h, w), 0 to 255, uneven light removed, 0 where only one photo shows something; None where too little
+        overlaps.
     """
     difference = subtract(aligned, uneven=True)
     return None if difference is None else np.asarray(np.abs(difference.levels), dtype=np.float32)

@@ -12,7 +12,7 @@ Transform = tuple[float, float, float, float, float, float, float, float, float]
 
 
 def ordered(photo: str, partner: str) -> tuple[str, str]:
-    """Two SHA-256 in the order in which evidence and verdicts name the contents of a pair, the lesser first."""
+    """Put the SHA-256 of two photos in the order in which evidence and verdicts name them: the lesser first."""
     return (photo, partner) if photo < partner else (partner, photo)
 
 
@@ -20,28 +20,28 @@ def ordered(photo: str, partner: str) -> tuple[str, str]:
 class Evidence:
     """What was measured of a pair.
 
-    Of a pair that does not match `transform` is None, and all that would follow from it is zero or empty; screens are
-    measured of each photo alone.
+    Where a pair does not match, `transform` is None and every field that follows from it is zero or empty; screens are
+    measured in each photo alone.
 
-    Coordinates are pixels of the photos upright (EXIF applied) and at full size, whatever size they were decoded at.
+    Coordinates are pixels of the upright photos (EXIF applied) at full size, whatever size they were decoded at.
 
     Attributes:
         first: SHA-256 of the first photo's bytes; less than `second`.
         second: SHA-256 of the second photo's bytes.
-        width_first: pixels of the first photo.
-        height_first: pixels of the first photo.
-        width_second: pixels of the second photo.
-        height_second: pixels of the second photo.
-        keypoints_first: how many the first photo has, of both versions.
-        keypoints_second: how many the second photo has, of both versions.
-        matches: mutual nearest keypoints that pass the ratio test, of the version and mirroring that matched best.
+        width_first: width of the first photo in pixels.
+        height_first: height of the first photo in pixels.
+        width_second: width of the second photo in pixels.
+        height_second: height of the second photo in pixels.
+        keypoints_first: number of the first photo's keypoints, sharp and blurred together.
+        keypoints_second: number of the second photo's keypoints, sharp and blurred together.
+        matches: mutual nearest keypoints that pass the ratio test, in the version and mirroring that matched best.
         inliers: matches of the photos as they are that agree on the transform.
         blurred_inliers: matches of the blurred photos that agree on the transform.
         log_false_alarms: decimal logarithm of the expected number of wrong pairs that would match as well by chance;
             0 where nothing agrees.
         transform: from the first photo to the second; None where no transform is plausible. It is affine, or projective
             where that is clearly truer (`perspective_of`); mirror, coverage, rotation, scale, squeeze, correlation and
-            detail are those of the affine one even then, for the probability of a pair goes by them.
+            detail are those of the affine one even then, because the probability of a pair goes by them.
         mirrored: whether the transform turns left into right.
         coverage_first: share of the first photo that the second one shows, 0 to 1.
         coverage_second: share of the second photo that the first one shows, 0 to 1.
@@ -50,17 +50,17 @@ class Evidence:
         squeeze: the lesser of the transform's two singular values as a share of the greater, 0 to 1.
         tone_slope: grey levels of the second photo by one of the first; negative where one is a negative of the other.
         correlation: of grey levels where the photos overlap, after their tones were matched, -1 to 1.
-        detail: the same of what is left of both without the mean tone around each pixel, -1 to 1.
-        plain_first: greatest share of what the second photo does not show of the first one that has one tone, 0 to 1;
-            0 where it shows nearly all.
-        plain_second: greatest share of what the first photo does not show of the second one that has one tone, 0 to 1;
-            0 where it shows nearly all.
+        detail: correlation of what is left of both photos once the mean tone around each pixel is subtracted, -1 to 1.
+        plain_first: greatest share with one tone in the part of the first photo that the second does not show, 0 to 1;
+            0 where the second shows nearly all of the first.
+        plain_second: greatest share with one tone in the part of the second photo that the first does not show, 0 to 1;
+            0 where the first shows nearly all of the second.
         screen_first: period of the first photo's printing screen, in pixels; 0 where it shows none.
         screen_second: period of the second photo's printing screen, in pixels; 0 where it shows none.
         differences: boxes in the first photo where the second one differs, the greatest difference first.
         picture_first: where the picture lies in the first photo, if a mount, a text or another picture beside it takes
-            the place of what the second photo shows; None where nothing does. The coverage counts such things in, for
-            the probability of a pair goes by it.
+            the place of what the second photo shows; None where nothing does. The coverage includes such things,
+            because the probability of a pair goes by it.
         picture_second: where the picture lies in the second photo, in the same way.
     """
 
@@ -96,7 +96,7 @@ class Evidence:
 
     @property
     def pictures(self) -> tuple[Box, Box]:
-        """Where the picture lies in each photo, which is the whole photo where nothing takes its place."""
+        """Where the picture lies in each photo: all of it, unless it also shows a mount, a text or another picture."""
         return (
             self.picture_first or (0.0, 0.0, self.width_first, self.height_first),
             self.picture_second or (0.0, 0.0, self.width_second, self.height_second),
@@ -119,7 +119,7 @@ class Evidence:
 
     @property
     def points(self) -> int:
-        """Matched points that agree on the transform, of the version, sharp or blurred, that has more of them."""
+        """Number of matches that agree on the transform, in the version (sharp or blurred) that has more of them."""
         return max(self.inliers, self.blurred_inliers)
 
     @property

@@ -13,7 +13,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Frames:
-    """What a transform says of two frames; the numbers mean what `Evidence` says of its fields of these names.
+    """How two frames lie by a transform; the numbers mean the same as the fields of these names in `Evidence`.
 
     Attributes:
         coverage_first: share of the first photo that the second one shows, 0 to 1.
@@ -34,7 +34,7 @@ class Frames:
 
 
 def frames_of(transform: Transform, first: Size, second: Size) -> Frames:
-    """Read from a transform how two frames lie: coverage by clipping, the rest from its singular values.
+    """Read from a transform how two frames lie: coverage by clipping, the rest from its derivative.
 
     Args:
         transform: pixels of the first photo to those of the second; a photo's left upper corner is (0, 0) and the
@@ -61,7 +61,7 @@ def frames_of(transform: Transform, first: Size, second: Size) -> Frames:
 
 
 def outline(transform: Transform, second: Size) -> Floats | None:
-    """The second photo's frame as it lies in the first photo.
+    """Find where the second photo's frame lies in the first photo.
 
     Args:
         transform: pixels of the first photo to those of the second.
@@ -88,19 +88,23 @@ def box_in_first(transform: Transform, first: Size, second: Size) -> Box | None:
 
 
 def inverse(transform: Transform) -> Transform:
-    """The transform from the second photo to the first."""
+    """Invert a transform, so that it leads from the second photo to the first.
+
+    Raises:
+        numpy.linalg.LinAlgError: the transform has no inverse.
+    """
     inverted = np.asarray(np.linalg.inv(matrix_of(transform)), dtype=np.float64)
     return numbers_of(np.asarray(inverted / inverted[2, 2], dtype=np.float64) if inverted[2, 2] else inverted)
 
 
 def cut_to(transform: Transform, first: Box, second: Box) -> Transform:
-    """A transform between parts of two photos, each part a box in pixels of its photo."""
+    """Turn a transform between two photos into one between parts of them, each part a box in pixels of its photo."""
     to_first, to_second = (np.array([[1, 0, box[0]], [0, 1, box[1]], [0, 0, 1]]) for box in (first, second))
     return numbers_of(np.asarray(np.linalg.inv(to_second) @ matrix_of(transform) @ to_first))
 
 
 def rescaled(transform: Transform, first: tuple[float, float], second: tuple[float, float]) -> Transform:
-    """A transform between photos of other sizes, both axes of each by its own factor.
+    """Turn a transform between two photos into one between resized versions of them, each axis by its own factor.
 
     Args:
         transform: pixels of the first photo to those of the second.
@@ -134,13 +138,13 @@ def _corners(size: Size) -> Floats:
 
 
 def _linear(matrix: Floats, point: tuple[float, float]) -> Floats:
-    """What a projective transform does to small steps from a point: its derivative there, float64 (2, 2)."""
+    """Derivative of a projective transform at a point, float64 (2, 2)."""
     x, y, w = matrix @ [*point, 1.0]
     return np.asarray((matrix[:2, :2] - np.outer([x / w, y / w], matrix[2, :2])) / w)
 
 
 def _projected(matrix: Floats, points: Floats) -> Floats | None:
-    """Points after a transform, float64 (n, 2); None where one comes to lie at infinity or behind it."""
+    """Transform points, float64 (n, 2); None where one of them comes to lie at infinity or behind the horizon."""
     moved = np.c_[points, np.ones(len(points))] @ matrix.T
     depth = moved[:, 2] * np.sign(moved[:, 2].sum())
     if depth.min() <= np.abs(moved).max() * 1e-12:

@@ -1,7 +1,7 @@
-"""RootSIFT keypoints of a photo, as it is and blurred, with what else verification asks of its pixels.
+"""RootSIFT keypoints of a photo, sharp and blurred, and what else verification needs of its pixels.
 
-A blurred version is needed because a printing screen's dots have the greatest contrast of all: among the strongest
-keypoints of a screened photo they leave no room for the picture. Blurred, the dots are grey.
+The blurred version is needed because the dots of a printing screen have the greatest contrast of all: the strongest
+keypoints of a screened photo are dots and leave no room for the picture. Blurred, the dots are grey.
 """
 
 from dataclasses import dataclass
@@ -24,22 +24,22 @@ KEYPOINTS_STEP = 4
 SIDE = 256
 """Pixels of the longer side at which keypoints of the sharp photo are found; OpenCV doubles it for the first octave.
 
-Measured on held-out photos: 288 pixels and half as many keypoints again find no more pairs and take half again as long.
+Measured on held-out photos: 288 pixels and 1.5 times as many keypoints find no more pairs and take 1.5 times as long.
 """
 STRONGEST = 200
-"""Keypoints that are kept of the sharp and of the blurred photo, each: those of greatest contrast.
+"""Keypoints kept of the sharp photo, and as many of the blurred one: those of greatest contrast.
 
 With 300 of them, and 288 pixels, no more pairs were found; see `SIDE`.
 """
 BLURRED_SIDE = 320
-"""Pixels of the longer side at which the photo is blurred, then halved: blurred pictures lose nothing by that.
+"""Pixels of the longer side at which the photo is blurred before it is halved: a blurred picture loses nothing by that.
 
 Measured on held-out photos: 400 pixels find no more pairs (96 % of press copies) and take twice as long.
 """
 BLUR = 1.84
 """Standard deviation in pixels, at `BLURRED_SIDE`, of the blur that makes the dots of a printing screen grey.
 
-It is about 1.5 at 256 pixels, by which the top-1 of screened copies rose from 30 to 100 %.
+It equals about 1.5 at 256 pixels, with which the top-1 of screened copies rose from 30 to 100 %.
 """
 KEPT_SIDE = 256
 """Pixels of the longer side of the grey picture that is kept, on which matched pairs are compared."""
@@ -53,17 +53,17 @@ SCALE = 255
 Components hardly ever exceed one half, so that hardly any is cut off at `GREATEST`.
 """
 MIRRORED = np.arange(128).reshape(4, 4, 8)[::-1][:, :, (8 - np.arange(8)) % 8].ravel()
-"""Components of a descriptor in the order in which those of the mirrored photo's descriptor are."""
+"""Indices that turn a keypoint's descriptor into that of the same keypoint in the mirrored photo."""
 NEGATIVE = np.arange(128).reshape(4, 4, 8)[::-1, ::-1].ravel()
-"""Components of a descriptor in the order in which those of the negative's descriptor are.
+"""Indices that turn a keypoint's descriptor into that of the same keypoint in the photo's negative.
 
-Every gradient points the other way there, hence the keypoint's orientation too, so that its cells are counted from the
-opposite corner and the directions within a cell stay.
+In a negative every gradient points the other way, and so does the keypoint's orientation: its cells are counted from
+the opposite corner while the directions within a cell stay.
 """
 
 
 def opencv_major() -> str:
-    """The major version of OpenCV, to which keypoints and matches belong: mended versions of it find the same."""
+    """The major version of OpenCV, which caches of keypoints and matches carry: minor versions find the same."""
     return cv2.__version__.partition(".")[0]
 
 
@@ -84,7 +84,7 @@ class Keypoints:
 
 @dataclass(frozen=True)
 class LocalFeatures:
-    """What verification keeps of a photo, so that no pair of it reads the file again.
+    """What verification keeps of a photo, so that verifying a further pair of it does not read the file again.
 
     Attributes:
         width: pixels of the upright photo.
@@ -104,7 +104,7 @@ class LocalFeatures:
 
     @property
     def count(self) -> int:
-        """Keypoints of both versions."""
+        """Number of keypoints, sharp and blurred together."""
         return len(self.plain.places) + len(self.blurred.places)
 
 
@@ -120,7 +120,7 @@ def local_features(data: bytes, max_pixels: int = MAX_PIXELS) -> LocalFeatures:
     """
     image = read_image(data, max_pixels=max_pixels, draft=SCREEN_SIDE // 2)
     width, height = open_image(data, max_pixels=max_pixels).size
-    # EXIF may turn the picture by a quarter, and a draft is a fraction of the full size: only the ratio tells which.
+    # EXIF may turn the picture by a quarter, and a draft has a fraction of the full size: only the ratio shows a turn.
     if (width > height) != (image.width > image.height) and image.width != image.height:
         width, height = height, width
     return features_of_image(image, (width, height))
@@ -175,7 +175,7 @@ def _keypoints(version: Grey, content: Grey, corner: tuple[int, int], factor: fl
 
 
 def _enlarged(grey: Grey, side: int) -> Grey:
-    """The picture with a longer side of `side` pixels, also where it was smaller."""
+    """Resize a picture to a longer side of `side` pixels, even if it was smaller."""
     factor = side / max(grey.shape)
     size = (max(8, round(grey.shape[1] * factor)), max(8, round(grey.shape[0] * factor)))
     method = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
@@ -183,5 +183,5 @@ def _enlarged(grey: Grey, side: int) -> Grey:
 
 
 def _resized(grey: Grey, side: int) -> Grey:
-    """The picture with a longer side of at most `side` pixels."""
+    """Reduce a picture to a longer side of at most `side` pixels."""
     return _enlarged(grey, side) if max(grey.shape) > side else grey

@@ -1,4 +1,4 @@
-"""Two photos' keypoints matched: by descriptor, then by one affine transform that many matches agree on."""
+"""Match the keypoints of two photos: by descriptor, then by one affine transform that many matches agree on."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,17 +16,17 @@ from neardup.verify.products import products
 MATCH_STEP = 3
 """Version of the matching; bumped when the match of equal keypoints changes."""
 RATIO = 0.85
-"""Greatest distance of a match as a share of the next best one's (Lowe 2004); .8 lost pairs of screened copies."""
+"""Greatest distance of a match as a share of the next best one's (Lowe 2004); 0.8 lost pairs of screened copies."""
 LEAST_MATCHES = 4
-"""Matches that must agree: any three fix an affine transform, so that the fourth is the first evidence."""
+"""Matches that must agree: three always fit an affine transform, so that the fourth is the first evidence."""
 TOLERANCE = 0.02
 """Share of the second photo's diagonal by which an inlier may miss its place: prints shrink and bend."""
 LEAST_RESIDUAL = 0.35
-"""Share of the tolerance that a residual counts as if it is less: to be exacter than a pixel is luck, no evidence."""
+"""Share of the tolerance to which smaller residuals are raised: a fit closer than a pixel is luck, not evidence."""
 SEED_TOLERANCE = 0.04
 """Share of the diagonal by which a match may miss the place that a single other match predicts."""
 SEED_DRIFT = 0.05
-"""Share of the distance between two matches that is added to `SEED_TOLERANCE`, for angles and sizes are coarse."""
+"""Share of the distance between two matches that is added to `SEED_TOLERANCE`, as angles and sizes are coarse."""
 SEED_SCALE = 0.7
 """Greatest difference of the natural logarithms of two matches' scales that agree: a factor of two."""
 SEED_ANGLE = 0.6
@@ -34,22 +34,22 @@ SEED_ANGLE = 0.6
 LEAST_SQUEEZE = 0.5
 """Lesser singular value as a share of the greater, below which a transform squeezes more than any reproduction does."""
 GREATEST_SCALE = 12.0
-"""Greatest length in one photo of a pixel of the other: beyond it a whole photo would match a speck."""
+"""Greatest magnification from one photo to the other: beyond it a whole photo would match a speck."""
 LEAST_SPREAD = 0.02
 """Least standard deviation of the inliers across their narrowest direction, as a share of the diagonal.
 
 Less is a line of text or a ruled border, which different photos share.
 """
 PLAUSIBLE = -2.0
-"""Decimal logarithm of the number of false alarms above which a match is taken for chance: one in a hundred pairs."""
+"""Decimal logarithm of the number of false alarms above which a match counts as chance: one in a hundred pairs."""
 STRONGEST_OF_NEGATIVE = 100
-"""Keypoints of each photo by which a negative is looked for: half of all, which takes a quarter of the time.
+"""Keypoints of each photo by which a negative is looked for: half of all, at a quarter of the time.
 
-Measured on held-out photos: 100 of 100 negatives are found, 98 of 100 of their crops at half the size; no wrong pair of
-11,132 matches by it, and one that does not match takes a quarter longer.
+Measured on held-out photos: 100 of 100 negatives are found, and 98 of 100 of their crops at half the size; no wrong
+pair of 11,132 matches as a negative, and a pair that does not match takes a quarter longer.
 """
 LEAST_RADIUS = 2.0
-"""Least tolerance of an inlier in pixels: in a photo of a stamp's size `TOLERANCE` would be a fraction of a pixel."""
+"""Least tolerance of an inlier in pixels: in a photo of a few dozen pixels `TOLERANCE` would be a fraction of one."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ class Match:
 
     Attributes:
         transform: full pixels of the first photo to those of the second.
-        matches: mutual nearest keypoints that pass the ratio test.
-        inliers: those that agree.
+        matches: how many mutual nearest keypoints pass the ratio test.
+        inliers: how many of the matches agree on the transform.
         log_false_alarms: decimal logarithm of the number of false alarms of the best subset, at most 0.
-        points: float32 (inliers, 4), x and y in the first and in the second photo.
-        candidates: float32 (matches, 4), the same of all matches.
+        points: float32 (inliers, 4), x and y in full pixels of the first photo, x and y in those of the second.
+        candidates: float32 (matches, 4), the same coordinates of all matches.
     """
 
     transform: Transform
@@ -75,7 +75,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Version:
-    """Keypoints of one version of a photo, sharp or blurred, with what all its matches need of the descriptors.
+    """Keypoints of one version of a photo, sharp or blurred, and what matching derives from the descriptors once.
 
     Attributes:
         places: float32 (n, 4), as `Keypoints` has them.
@@ -127,7 +127,7 @@ class Prepared:
 
     @classmethod
     def of(cls, features: LocalFeatures) -> "Prepared":
-        """Prepare both versions of a photo's keypoints; what matching needs of the descriptors is computed once."""
+        """Prepare both versions of a photo's keypoints, so that what matching derives from them is computed once."""
         versions = (Version(points.places, points.descriptors) for points in (features.plain, features.blurred))
         return cls(features, tuple(versions))
 
@@ -148,9 +148,10 @@ class Prepared:
 
 
 def best_matches(first: Prepared, second: Prepared) -> tuple[Match | None, Match | None]:
-    """The best match of the sharp photos and that of the blurred ones, each direct or mirrored; None where none is.
+    """Find the best match of the sharp photos, and of the blurred ones, direct or mirrored; None where there is none.
 
-    Where nothing is plausible, the first photo's negative is tried too: by few keypoints, and by all where these agree.
+    Where no match is plausible, the first photo's negative is tried too: with few keypoints, then with all if the few
+    agree.
     """
     sizes = first.size, second.size
     matches = [_direct_or_mirrored(*pair, *sizes) for pair in zip(first.versions, second.versions, strict=True)]
@@ -167,14 +168,14 @@ def best_matches(first: Prepared, second: Prepared) -> tuple[Match | None, Match
 
 
 def plausible(match: Match | None) -> bool:
-    """Whether a match is too rare to be chance."""
+    """Whether there is a match, and its number of false alarms is too low for it to be chance."""
     return match is not None and match.log_false_alarms <= PLAUSIBLE
 
 
 def _direct_or_mirrored(
     first: Version, second: Version, first_size: tuple[int, int], second_size: tuple[int, int]
 ) -> Match | None:
-    """The better match of one version of two photos, direct or mirrored."""
+    """Find the better match of one version of two photos, direct or mirrored; None where there is none."""
     if min(len(first.places), len(second.places)) < LEAST_MATCHES:
         return None
     direct, mirrored = likenesses(first, second)
@@ -191,7 +192,7 @@ def likenesses(first: Version, second: Version) -> Ints32:
 
 
 def better(one: Match | None, other: Match | None) -> Match | None:
-    """The match that is less likely by chance, the first of equally likely ones; None where there is none."""
+    """Choose the match that is less likely by chance, `one` of equally likely ones; None where both are None."""
     return min(filter(None, (one, other)), key=lambda match: match.log_false_alarms, default=None)
 
 
@@ -232,13 +233,13 @@ def _matched(
 
 
 def mutual_nearest(likeness: Ints32, first: Ints, second: Ints) -> tuple[Ints, Ints]:
-    """Rows and columns that are each other's nearest and pass the ratio test.
+    """Find the rows and columns that are each other's nearest and pass the ratio test: two arrays int64 (k,).
 
     Args:
         likeness: int32 (n, m), products of descriptors whose lengths are about equal, m at least 2; higher is more
             alike.
         first: int64 (n,), squared lengths of the descriptors of the rows.
-        second: int64 (m,), those of the columns.
+        second: int64 (m,), squared lengths of the descriptors of the columns.
     """
     nearest = likeness.argmax(axis=1)
     rows = np.flatnonzero(likeness.argmax(axis=0)[nearest] == np.arange(len(nearest)))
@@ -257,7 +258,7 @@ def _agreeing(source: Floats, target: Floats, diagonal: float) -> Bools | None:
     """The most matches that agree with the similarity transform of one of them; None for fewer than `LEAST_MATCHES`.
 
     A keypoint has a place, a size and an orientation, so that each match alone predicts where all others lie (Philbin
-    et al. 2007). All are tried, which takes less time than sampling triples, and always gives the same.
+    et al. 2007). All of them are tried, which takes less time than sampling triples and is deterministic.
     """
     # Places and turns as complex numbers: a similarity transform is one product and one sum.
     start, end = (side[:, 0] + 1j * side[:, 1] for side in (source, target))
@@ -276,7 +277,7 @@ def _agreeing(source: Floats, target: Floats, diagonal: float) -> Bools | None:
 
 
 def _affine(source: Floats, target: Floats, radius: float) -> Floats | None:
-    """The affine transform, float64 (2, 3), by MAGSAC++ (Barath et al. 2020); None where it is degenerate."""
+    """Fit an affine transform, float64 (2, 3), by MAGSAC++ (Barath et al. 2020); None for an implausible one."""
     affine, _ = cv2.estimateAffine2D(
         source, target, method=cv2.USAC_MAGSAC, ransacReprojThreshold=radius, maxIters=1000, confidence=0.999
     )
@@ -289,7 +290,7 @@ def _affine(source: Floats, target: Floats, radius: float) -> Floats | None:
 
 
 def _spread_out(points: Floats, diagonal: float) -> bool:
-    """Whether points, float64 (n, 2), are at least `LEAST_MATCHES`, and do not all lie near a line."""
+    """Whether there are at least `LEAST_MATCHES` points, float64 (n, 2), and they do not all lie near one line."""
     if len(points) < LEAST_MATCHES:
         return False
     centred = points - points.mean(axis=0)
@@ -305,8 +306,8 @@ def log_false_alarms(residuals: Floats, area: float, floor: float) -> float:
 
     Args:
         residuals: float64 (n,), by how many pixels each match misses its place.
-        area: of the second photo, in pixels.
-        floor: pixels; a smaller residual counts as this.
+        area: area of the second photo in square pixels.
+        floor: residual in pixels to which smaller ones are raised.
     """
     count = len(residuals)
     agreeing = np.arange(LEAST_MATCHES, count + 1)

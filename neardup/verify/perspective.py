@@ -1,4 +1,4 @@
-"""The projective transform of a pair of which one photo was taken at an angle, where it is clearly the truer one."""
+"""The projective transform of a pair of which one photo was taken at an angle, where it clearly fits better."""
 
 import cv2
 import numpy as np
@@ -9,38 +9,38 @@ from neardup.verify.evidence import Transform
 from neardup.verify.frames import Size, matrix_of, numbers_of
 
 LEAST_POINTS = 20
-"""Matches that must agree on a projective transform: its two further numbers would fit the noise of a few."""
+"""Matches that must agree on a projective transform: its two further numbers would fit the noise of fewer matches."""
 REACH = 0.05
-"""Share of the second photo's diagonal by which the affine transform may miss a match that is looked at.
+"""Share of the second photo's diagonal by which the affine transform may miss a match that is still considered.
 
-Near the edges of a photo that was taken at an angle it misses true ones by more than an inlier may.
+Near the edges of a photo taken at an angle, the affine transform misses true matches by more than an inlier may.
 """
 OUTLYING = 3.0
-"""Multiple of the median residual within which a match agrees: of true ones, whose residuals are normal, 99.8 % do."""
+"""Multiple of the median residual within which a match agrees: with normal residuals, 99.8 % of the true ones do."""
 ROUNDS = 4
 """Times that the transform is fitted, each time to the matches that agreed with it before."""
 REMAINING = 0.5
 """Greatest sum of squared residuals as a share of what the best affine transform leaves of the same matches."""
 CHANCE = 1e-6
-"""Greatest probability of such a gain where the affine transform is true: an F-test of the two further numbers."""
+"""Greatest probability of the gain in fit if the affine transform were true: an F-test of the two further numbers."""
 UNSURE = 0.25
-"""Greatest standard error of a place as a share of the greatest distance at which both transforms put one."""
+"""Greatest standard error of a place, as a share of the greatest distance between both transforms of a place."""
 STEEPEST = 0.5
-"""Least length of what is nearest in one photo as a share of what is farthest: copies are not taken from so low."""
+"""Least depth of the nearest part of a photo as a share of the farthest: nobody takes copies at a flatter angle."""
 GRID = 9
-"""Points on each side of the grid in the first photo at which both transforms are held against each other."""
+"""Points along each side of the grid in the first photo on which the two transforms are compared."""
 LEAST_RESIDUAL = 0.0005
-"""Share of the diagonal that a median residual counts as if it is less: keypoints are no exacter than half a pixel."""
+"""Share of the diagonal to which a smaller median residual is raised: keypoints are exact to half a pixel at best."""
 TINY = 1e-12
-"""What a determinant, or a sum of squared residuals, is at least."""
+"""Lower bound for determinants and sums of squared residuals, against division by zero."""
 LEAST_DEPTH = 0.1
-"""Least depth of a photo's corner, of that of its middle: at 0 it lies on the horizon, infinitely far away."""
+"""Least depth of a photo's corner as a share of its middle's: at 0 it lies on the horizon, infinitely far away."""
 FREE = 8
-"""Numbers of a projective transform that may be chosen; an affine one has two fewer."""
+"""Degrees of freedom of a projective transform; an affine one has two fewer."""
 
 
 def perspective_of(matches: Vectors, affine: Transform, first: Size, second: Size) -> Transform | None:
-    """Fit a projective transform to the matches near an affine one, and keep it only if it is clearly truer.
+    """Fit a projective transform to the matches near an affine one, and keep it only if it fits clearly better.
 
     Args:
         matches: float32 (n, 4), x and y in full pixels of the first and of the second photo, wrong ones among them.
@@ -49,8 +49,8 @@ def perspective_of(matches: Vectors, affine: Transform, first: Size, second: Siz
         second: width and height of the second photo.
 
     Returns:
-        Full pixels of the first photo to those of the second; None where few matches agree, the gain may be chance,
-        places between the matches and the edges remain unsure, or a part of a photo would be turned away.
+        Full pixels of the first photo to those of the second; None where few matches agree, the gain may be chance, the
+        places between the matches and the edges remain uncertain, or a part of a photo would lie beyond the horizon.
     """
     to_first, to_second = _to_unit(first), _to_unit(second)
     source, target = _moved(to_first, matches[:, :2]), _moved(to_second, matches[:, 2:])
@@ -72,7 +72,7 @@ def perspective_of(matches: Vectors, affine: Transform, first: Size, second: Siz
 
 
 def _fitted(source: Floats, target: Floats) -> Floats | None:
-    """The projective transform of least squares, float64 (3, 3); None for too few points or where there is none."""
+    """Fit the projective transform of least squares, float64 (3, 3); None for too few points or where none exists."""
     if len(source) < LEAST_POINTS:
         return None
     matrix, _ = cv2.findHomography(source, target, 0)
@@ -80,7 +80,7 @@ def _fitted(source: Floats, target: Floats) -> Floats | None:
 
 
 def _is_truer(matrix: Floats, source: Floats, target: Floats, shown: Floats) -> bool:
-    """Whether a projective transform is clearly truer than the best affine one of the same points, and well known.
+    """Whether a projective transform fits clearly better than the best affine one of the same points, and is certain.
 
     Args:
         matrix: float64 (3, 3), the projective transform of least squares.
@@ -106,7 +106,7 @@ def _is_truer(matrix: Floats, source: Floats, target: Floats, shown: Floats) -> 
 
 
 def _slopes(matrix: Floats, points: Floats) -> Floats:
-    """How the places of points change with the first eight numbers of a projective transform: float64 (n, 2, 8)."""
+    """Derivatives of the transformed points by the first eight numbers of a projective transform: float64 (n, 2, 8)."""
     moved, homogeneous = _moved(matrix, points), _homogeneous(points)
     nothing = np.zeros_like(homogeneous)
     across = np.concatenate([homogeneous, nothing, -moved[:, :1] * points], axis=1)
@@ -115,11 +115,11 @@ def _slopes(matrix: Floats, points: Floats) -> Floats:
 
 
 def _faces_both(matrix: Floats, first: Size, second: Size) -> bool:
-    """Whether each corner of either photo lies well before the horizon of the other one."""
+    """Whether each corner of either photo lies well in front of the other photo's horizon."""
     if abs(np.linalg.det(matrix)) < TINY:
         return False
     ways = ((matrix, first), (np.linalg.inv(matrix), second))
-    # Depths are linear, so that the least one is that of a corner.
+    # Depth is linear in the place, so that the least one is at a corner.
     return all(
         bool(one[2, 2] and 1 - np.abs(one[2, :2] / one[2, 2]) @ _extent(size) / 2 > LEAST_DEPTH) for one, size in ways
     )
@@ -155,5 +155,5 @@ def _moved(matrix: Floats, points: Floats | Vectors) -> Floats:
 
 
 def _distances(points: Floats, others: Floats) -> Floats:
-    """How far each point lies from its other: float64 (n,)."""
+    """Distance of each point from its counterpart: float64 (n,)."""
     return np.asarray(np.hypot(*(points - others).T))

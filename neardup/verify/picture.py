@@ -24,23 +24,23 @@ WIDTH = 1200
 GAP = 12
 """Pixels between panels and around them."""
 TALLEST = 520
-"""Pixels of a panel's height at most: three rows of a portrait then still fit a screen."""
+"""Greatest height of a panel in pixels: three rows of portraits then still fit a screen."""
 ENLARGED = 2.0
-"""Factor by which a small photo is enlarged at most: further pixels would show nothing more."""
+"""Greatest factor by which a small photo is enlarged: more pixels would show nothing more."""
 LABEL = 18
 """Height in pixels of the letters of a panel's label."""
 LETTERS = 34
-"""Letters of a photo's name that its label shows: two names and the number of points fit a row."""
+"""Most letters of a photo's name in its label: two names and the number of points then fit a row."""
 SENTENCE = 24
 """Height in pixels of the letters of the sentence."""
 SHOWN_POINTS = 40
-"""Matched points that are drawn at most: more hide the photos."""
+"""Most matched points that are drawn: more would hide the photos."""
 COMPARED = 256
-"""Pixels of the longer side at which differences are drawn: finer ones are misfit and grain."""
+"""Pixels of the longer side at which differences are drawn: finer differences are misfit and grain."""
 CONTRAST = 3.0
 """Factor by which differences of grey are made darker in their panel, so that a retouch of 40 levels is seen."""
 EDGE_PIXELS = 12
-"""Pixels of a panel from its edge, on either side, within which an outline is moved to the edge so as to be seen."""
+"""Pixels on either side of a panel's edge within which an outline is moved inside to be visible."""
 OUTLINE = "#E69F00"
 """Colour of the second photo's frame: orange of Okabe and Ito's palette, which colour-blind people tell apart."""
 DIFFERENT = "#D55E00"
@@ -50,13 +50,13 @@ COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#CC79A7")
 SPEAKS_FOR = "#009E73"
 """Colour of the terms that make a pair more probable: green of Okabe and Ito's palette; the others are `DIFFERENT`."""
 LEAST_TERM = 0.05
-"""Natural log-odds below which a term is not shown: it changes no probability by as much as .02."""
+"""Natural log-odds below which a term is not shown: it changes no probability by as much as 0.02."""
 PAPER = "#FFFFFF"
 """Colour of the page."""
 INK = "#202020"
 """Colour of the text, and of the dark edge of each line that is drawn on a photo."""
 NOT_SHOWN = (206, 212, 220)
-"""Colour of what only one photo shows, RGB: a cold grey that is no tone of a print."""
+"""Colour (RGB) of what only one photo shows: a cold grey, which no print has."""
 
 Points = Vectors
 """Matched points, float32 (n, 4): x and y in full pixels of the first photo, x and y in those of the second."""
@@ -67,7 +67,7 @@ Terms = Sequence[tuple[str, float]]
 
 @dataclass(frozen=True)
 class Panels:
-    """The parts of the picture, RGB, without labels; `first`, `laid` and `difference` have one size, to be blinked.
+    """The parts of the picture, RGB, without labels; `first`, `laid` and `difference` have one size, for blinking.
 
     Attributes:
         first: the first photo with the second one's frame.
@@ -172,12 +172,12 @@ def panels_of(
 
 
 def _outline(transform: Transform, picture: Box) -> Floats | None:
-    """The outline in one photo of the other one's picture; see `outline`."""
+    """Find the outline in one photo of the other one's picture; see `frames.outline`."""
     return outline(cut_to(transform, (0.0, 0.0, 0.0, 0.0), picture), (round(picture[2]), round(picture[3])))
 
 
 def _framed(photo: Image.Image, corners: Floats | None, factor: Floats) -> Image.Image:
-    """A photo with the other one's outline, given in full pixels; a line at its very edge is brought in to be seen."""
+    """Draw the other photo's outline, given in full pixels, on a photo; a line at its very edge is moved inside."""
     framed = photo.copy()
     if corners is None:
         return framed
@@ -189,7 +189,7 @@ def _framed(photo: Image.Image, corners: Floats | None, factor: Floats) -> Image
 
 
 def _difference(first: Image.Image, second: Image.Image, evidence: Evidence, factor: Floats) -> Image.Image:
-    """The panel of differences, of the size of the first photo; both photos have the size of a panel already."""
+    """Draw the panel of differences in the size of the first photo; both photos have the size of a panel already."""
     assert evidence.transform is not None  # noqa: S101 - asked by panels_of
     photos = LaidPair(
         GreyPhoto(np.asarray(first.convert("L")), (evidence.width_first, evidence.height_first), evidence.screen_first),
@@ -215,7 +215,7 @@ def _difference(first: Image.Image, second: Image.Image, evidence: Evidence, fac
 
 
 def _points(first: Image.Image, second: Image.Image, evidence: Evidence, points: Points, width: int) -> Image.Image:
-    """The panel of points: both photos side by side, equally high, and lines between what agrees."""
+    """Draw the panel of points: both photos side by side at one height, with lines between the points that agree."""
     half = (width - 4 * GAP) // 2
     a, b = _fitted(first, half), _fitted(second, half)
     panel = Image.new("RGB", (width, max(a.height, b.height)), PAPER)
@@ -237,7 +237,7 @@ def _points(first: Image.Image, second: Image.Image, evidence: Evidence, points:
 def _spread_points(points: Points) -> Floats:
     """At most `SHOWN_POINTS` of the points, spread over the first photo, from its top to its bottom: float64 (n, 4).
 
-    Each next one is the farthest from those already chosen, so that a dense corner does not take all.
+    Each next point is the farthest from those already chosen, so that a dense corner does not take them all.
     """
     remaining = np.asarray(points, dtype=np.float64).reshape(-1, 4)
     if len(remaining) > SHOWN_POINTS:
@@ -263,7 +263,7 @@ def _factor(image: Image.Image, width: int, height: int) -> Floats:
 
 
 def _line(draw: ImageDraw.ImageDraw, corners: Floats, colour: str, width: int) -> None:
-    """A closed line with a dark edge, which is seen on light and on dark tones."""
+    """Draw a closed line with a dark edge, visible on light and on dark tones."""
     path = [(float(x), float(y)) for x, y in (*corners, corners[0], corners[1])]
     draw.line(path, fill=INK, width=width + 2, joint="curve")
     draw.line(path, fill=colour, width=width, joint="curve")
@@ -279,7 +279,7 @@ def _number(draw: ImageDraw.ImageDraw, corner: tuple[float, float], text: str) -
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which Matplotlib brings along: Pillow's own font lacks accents.
+    """Load DejaVu Sans, which comes with Matplotlib: Pillow's own font lacks accents.
 
     Args:
         size: pixels.
@@ -290,7 +290,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def _label(letter: str, name: str) -> str:
-    """A photo's label, composed as fonts want it, cut in the middle where it is too long: "A: excelsior…_02.jpg"."""
+    """Compose a photo's label, in NFC for the font, cut in the middle where it is too long: "A: excelsior…_02.jpg"."""
     composed = unicodedata.normalize("NFC", name)
     short = composed if len(composed) <= LETTERS else f"{composed[: LETTERS * 3 // 5]}…{composed[-LETTERS // 3 :]}"
     return f"{letter}: {short}" if short else letter
@@ -299,7 +299,7 @@ def _label(letter: str, name: str) -> str:
 def _page(
     rows: Sequence[Sequence[tuple[str, Image.Image]]], sentence: str, waterfall: Image.Image | None = None
 ) -> Image.Image:
-    """The whole picture: rows of labelled panels, the sentence below them, and the waterfall below that."""
+    """Compose the whole picture: rows of labelled panels, then the sentence, then the waterfall."""
     label, text = _font(LABEL), _font(SENTENCE)
     lines = _wrapped(sentence, text)
     heights = [max(panel.height for _, panel in row) + LABEL + GAP for row in rows]
@@ -320,9 +320,9 @@ def _page(
 
 
 def _waterfall(terms: Terms) -> Image.Image:
-    """Terms as bars, each beginning where the one before it ends, and the log-odds that they come to.
+    """Draw terms as bars, each beginning where the one before it ends, and the log-odds that they add up to.
 
-    Those that add less than `LEAST_TERM` have no bar.
+    Terms of less than `LEAST_TERM` have no bar.
     """
     font, line = _font(LABEL), LABEL * 3 // 2
     ends = np.cumsum([0.0, *(value for _, value in terms)])
@@ -344,7 +344,7 @@ def _waterfall(terms: Terms) -> Image.Image:
 
 
 def _wrapped(sentence: str, font: ImageFont.FreeTypeFont) -> list[str]:
-    """A sentence in lines that fit the page; a file's name that is longer than a line is broken where the line ends."""
+    """Break a sentence into lines that fit the page; a file name longer than a line is broken where the line ends."""
     lines, width = [""], WIDTH - 2 * GAP
     for word in sentence.split(" "):
         longer = f"{lines[-1]} {word}".strip()

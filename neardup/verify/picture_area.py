@@ -1,4 +1,4 @@
-"""Where the picture ends in a photo that also shows a mount, a text or another picture beside it, if they share one."""
+"""Where the picture that two photos share ends in a photo that also shows a mount, a text or another picture."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,45 +21,45 @@ SIDE = 120
 WINDOW = 9
 """Pixels of the side of the window in which the structure of two photos is compared."""
 GRAIN = 4.0
-"""Grey levels that are added to a window's spread: in an even sky only grain would agree or disagree."""
+"""Grey levels that are added to a window's spread: in an even sky, grain alone would otherwise agree or disagree."""
 EVEN = 0.25
-"""Spread of a window as a multiple of the pair's usual one up to which it says nothing."""
+"""Spread of a window, as a multiple of the photo's median one, up to which the window has no weight."""
 MOST = 2.0
-"""Weight of a window at most, so that one sharp edge does not outweigh a strip."""
+"""Greatest weight of a window, so that one sharp edge does not outweigh a strip."""
 LEAST_OVERLAP = 300
-"""Pixels that both photos must show, or no picture is looked for."""
+"""Pixels that both photos must show for the picture's edges to be looked for."""
 AGREES = 0.45
-"""Mean agreement from which what remains is a picture that both photos show."""
+"""Mean agreement from which the part inside the edges counts as a picture that both photos show."""
 DISAGREES = 0.6
-"""Share of the agreement inside below which that of a strip must lie to be cut off."""
+"""Share of the agreement inside the picture below which a strip's agreement must lie for it to be cut off."""
 LEAST_STRUCTURE = 0.1
-"""Mean weight of a strip's windows below which it is even in both photos, and nothing is known of it."""
+"""Mean weight of a strip's windows up to which the strip is too even in both photos to be judged."""
 LEAST_STRIP = 2
-"""Pixels of a strip below which it is a misfit of the frame."""
+"""Width of a strip in pixels below which it is a misfit of the frame."""
 STRAY = 0.03
-"""Share of the matched points that may lie beyond a side of the picture by chance; where more do, it goes on there."""
+"""Share of matched points that may lie beyond a side of the picture by chance; if more do, it extends there."""
 SEARCHED = 5
-"""Pixels beyond the end of agreement, which windows blur, up to which the picture's edge is looked for."""
+"""Pixels beyond the end of agreement, which the windows blur, within which the picture's edge is looked for."""
 ALONG = 0.35
-"""Share of the pixels along an edge that may lack a step in tone, where picture and mount have one tone by chance."""
+"""Share of the pixels along an edge that may lack a step in tone, because picture and mount have one tone by chance."""
 TIMES_OTHER = 1.7
-"""Multiple of the other photo's step in tone that the step at a picture's edge must exceed: there the other goes on."""
+"""Multiple of the other photo's step in tone that the step at a picture's edge must exceed: the other goes on there."""
 LEAST_STEP = 3.0
 """Multiple of a photo's usual step in tone that the step at a picture's edge must reach."""
 NEARLY_GREATEST = 0.6
-"""Share of the greatest step from which the innermost one is taken: lines of text have steps as well."""
+"""Share of the greatest step from which the innermost step is the edge: lines of text have steps as well."""
 STRUCTURED = 0.2
-"""Weight of a window from which its structure is compared among matched points."""
+"""Weight of a window above which it is compared among matched points."""
 SIMILAR = 0.4
-"""Agreement of a window from which both photos show the same there."""
+"""Agreement of a window above which both photos show the same there."""
 NEARBY = 8
-"""Pixels around a matched point within which it speaks for agreement: a retouch or a moiré may lie around it."""
+"""Pixels around a matched point that count as agreeing: a retouch or a moiré may surround it."""
 VARIED = 12.0
-"""Grey levels between the quartiles of what paper lies over from which that is a picture: paper may lie over paper."""
+"""Grey levels between the quartiles above which what paper covers is a picture: paper may also lie over paper."""
 TIMES_MISFIT = 2.0
-"""Multiple of the misfit of tones inside a border from which that of the border tells that it covers something else."""
+"""Multiple of the misfit of tones inside a border above which the border's own shows that it covers something else."""
 LEAST_AGREEING = 0.62
-"""Share of what lies among matched points below which they are of a headline, an imprint or a border, not a picture.
+"""Share of the area among matched points that must agree, or the points are of a headline, an imprint or a border.
 
 Pairs of different photographs on one mount with two lines of text, or within one ornate border, have at most .58; the
 863 matches of a press archive's groups at least .70, exposures of one plate .76, press copies .95.
@@ -69,7 +69,7 @@ OUTWARDS = (-1, -1, 1, 1)
 """Direction from the middle to each side: left, top, right and bottom."""
 
 Edges = tuple[int, int, int, int]
-"""Left, top, right and bottom of a part of a picture: its first column and row, and those after its last ones."""
+"""Left, top, right and bottom of a part of a picture: its first column and row, and those one past its last."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,10 @@ class Agreement:
 
     Attributes:
         photos: both photos as they lie on each other.
-        aligned: both in the frame of the first one, small.
+        aligned: both photos in the frame of the first one, reduced.
         values: float32 (h, w), correlation of the two photos in a window, -1 to 1, whose sign is turned for a negative.
-        weights: float32 (h, w), how much structure the window has, 0 to `MOST`; 0 outside of the overlap and where both
-            photos are even.
+        weights: float32 (h, w), how much structure the window has, 0 to `MOST`; 0 outside of the overlap, and where
+            both photos are even.
     """
 
     photos: LaidPair
@@ -91,7 +91,7 @@ class Agreement:
 
     @classmethod
     def of(cls, photos: LaidPair) -> Self | None:
-        """Compare two photos; None where no pixel of the small pictures shows both."""
+        """Compare two photos; None where no pixel of the reduced photos shows both."""
         aligned = align(photos.first, photos.second, photos.transform, SIDE)
         return cls(photos, aligned, *_agreement(aligned)) if aligned.overlap.any() else None
 
@@ -102,13 +102,14 @@ class Agreement:
 
 
 def agreeing_share(found: Agreement | None, points: Vectors) -> float:
-    """Share of what lies among matched points that agrees in two photos, 0 to 1; 1 where nothing has structure there.
+    """Measure the share of the area among matched points that agrees in two photos, 0 to 1; 1 without any structure.
 
-    Two photos on equal mounts, above one imprint and below one headline, match in both lines, and nothing between these
-    agrees. Beside a crop on a mount, or a picture in a page, much disagrees as well, but no matched point lies there.
+    Different photos on equal mounts, between the same headline and imprint, match in these two lines, and nothing
+    between the lines agrees. Much also disagrees around a crop on a mount or a picture in a page, but no matched point
+    lies there.
 
     Args:
-        found: of both photos; None where nothing can be compared.
+        found: agreement of both photos; None where nothing can be compared.
         points: float32 (n, 2), matched points in full pixels of the first photo, at least 3.
     """
     if found is None:
@@ -126,15 +127,15 @@ def agreeing_share(found: Agreement | None, points: Vectors) -> float:
 
 
 def picture_box(found: Agreement | None, points: Vectors) -> Box | None:
-    """Where the picture lies in a photo that shows something else as well in the place of what the other photo shows.
+    """Find where the picture lies in a photo of which a part shows something else than the other photo does.
 
-    A mount over a part of the picture, or a text or another picture beside a crop, has a straight edge in the photo
-    that it is in, along a strip in which the two photos have nothing in common; the other photo has no edge there.
+    A mount over a part of the picture, or a text or another picture beside a crop, has a straight edge, along a strip
+    in which the two photos have nothing in common; the other photo has no edge in that place.
 
     Args:
-        found: of the photo whose picture is looked for and one of which it shows a part; None where nothing can be
+        found: agreement of the photo whose picture is looked for, as the first, with another; None where nothing can be
             compared.
-        points: float32 (n, 2), matched points in full pixels of the photo; but for a few they lie in the picture.
+        points: float32 (n, 2), matched points in full pixels of the photo; nearly all lie in the picture.
 
     Returns:
         The picture's box in full pixels; None where nothing has to be cut off.
@@ -151,10 +152,9 @@ def picture_box(found: Agreement | None, points: Vectors) -> Box | None:
 
 
 def _edges_of_paper(found: Agreement) -> Edges:
-    """Where the picture ends at paper that is surely none of it.
+    """Find where the picture ends at paper that surely is not part of it.
 
-    Paper of one tone that is so on one side is no part of the picture on the other sides either, where the other photo
-    shows nothing or is as plain as the paper.
+    Paper that surely is not part of the picture on one side is not on the other sides either, if it has the same tone.
     """
     photo, shape = found.photos.first.grey, found.aligned.overlap.shape
     whole, papers = (0, 0, shape[1], shape[0]), paper_around(photo)
@@ -173,13 +173,13 @@ def _edges_of_paper(found: Agreement) -> Edges:
 
 
 def _sides_of_paper(found: Agreement, whole: Edges, cuts: Sequence[int]) -> list[int]:
-    """The sides on which paper is surely none of the picture, of those on which there may be paper.
+    """Choose, of the sides on which there may be paper, those on which it surely is not part of the picture.
 
-    It lies over a part of the other photo that looks otherwise. Or the other photo ends where the paper begins, and
-    beyond another side it goes on: the picture is then a crop of it, and not all of it on a mount.
+    Either the paper lies over a part of the other photo that looks different, or the other photo ends where the paper
+    begins and goes on beyond another side: the picture is then a crop of it, not all of it on a mount.
 
     Args:
-        found: of both photos.
+        found: agreement of both photos.
         whole: left, top, right and bottom of the small photo.
         cuts: where paper begins on these sides; the end of the photo where there is none.
     """
@@ -192,7 +192,7 @@ def _sides_of_paper(found: Agreement, whole: Edges, cuts: Sequence[int]) -> list
     least = TIMES_MISFIT * (misfits[inside].mean() + GRAIN)
     covering = []
     for side in papers:
-        unmixed = cuts[side] + OUTWARDS[side]  # the blur mixes the inmost row with the picture
+        unmixed = cuts[side] + OUTWARDS[side]  # the blur mixes the innermost row with the picture
         covers = _within(aligned.overlap, _beyond(whole, side, unmixed))
         if covers.any():
             low, high = np.quantile(aligned.second[covers], [0.25, 0.75])
@@ -207,11 +207,11 @@ def _sides_of_paper(found: Agreement, whole: Edges, cuts: Sequence[int]) -> list
 
 
 def _edges_of_agreement(found: Agreement, mount: Edges, points: Floats) -> Edges:
-    """Where the picture ends along a strip in which the two photos have nothing in common.
+    """Find where the picture ends along a strip in which the two photos have nothing in common.
 
     Args:
-        found: of both photos.
-        mount: where it ends at a plain mount, beyond which nothing is compared.
+        found: agreement of both photos.
+        mount: where the picture ends at a plain mount, beyond which nothing is compared.
         points: float64 (n, 2), matched points in pixels of the small photo.
     """
     overlap = _within(found.aligned.overlap, mount)
@@ -229,11 +229,12 @@ def _edges_of_agreement(found: Agreement, mount: Edges, points: Floats) -> Edges
     ends, edges = (left, top, left + across, top + down), [*mount]
     inside = _around(inside, points)
     for side, (cut, end) in enumerate(zip(inside, ends, strict=True)):
-        # What is plain to the photo's end, and no paper with a straight edge, is a ground that was painted over.
+        # An area that is plain to the photo's end without being paper with a straight edge is a background painted
+        # over.
         painted = plain[side] != whole[side]
         if painted or OUTWARDS[side] * (end - cut) < LEAST_STRIP:
             continue
-        # To the ends of the other sides: beside a large retouch the photos agree again.
+        # The strip reaches to the ends of the other sides: beside a large retouch the photos agree again.
         strip = _beyond(ends, side, cut)
         disagrees = _mean(agreement, weights, strip) < DISAGREES * agrees
         if disagrees and weights[_slices(strip)].mean() > LEAST_STRUCTURE:
@@ -243,10 +244,10 @@ def _edges_of_agreement(found: Agreement, mount: Edges, points: Floats) -> Edges
 
 
 def _agreement(aligned: AlignedPair) -> tuple[Vectors, Vectors]:
-    """Values and weights as `Agreement` has them, of two photos that both show something somewhere."""
+    """Compute values and weights, as `Agreement` has them, of two photos that overlap."""
     overlap = aligned.overlap.astype(np.float32)
     mean = masked_mean_of(overlap, WINDOW)
-    # Their means are subtracted first, or the squares would use up the digits of 32 bits.
+    # The mean tones are subtracted first, or the squares would use up the precision of float32.
     first, second = (grey - grey[aligned.overlap].mean() for grey in (aligned.first, aligned.second))
     first_mean, second_mean = mean(first), mean(second)
     spreads = [
@@ -261,10 +262,10 @@ def _agreement(aligned: AlignedPair) -> tuple[Vectors, Vectors]:
 
 
 def _box_of_greatest_sum(values: Vectors) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of the rectangle whose values, float (h, w), have the greatest sum.
+    """Find the left, top, right and bottom of the rectangle whose values, float32 (h, w), have the greatest sum.
 
-    Kadane's algorithm (Bentley 1984) for each pair of rows whose positive values alone exceed the best sum so far: of
-    photos that agree nearly everywhere that is few. Two by two pixels are one, which takes an eighth of the time.
+    Kadane's algorithm (Bentley 1984) runs for each pair of rows whose positive values alone exceed the best sum so far:
+    few, if the photos agree nearly everywhere. Pixels are merged two by two, which takes an eighth of the time.
     """
     height, width = values.shape
     padded = np.pad(values, ((0, height % 2), (0, width % 2)))
@@ -290,23 +291,24 @@ def _box_of_greatest_sum(values: Vectors) -> tuple[int, int, int, int]:
 
 
 def _around(box: tuple[int, int, int, int], points: Floats) -> tuple[int, int, int, int]:
-    """A box of left, top, right and bottom, widened to hold all points, float64 (n, 2), but the `STRAY` ones."""
+    """Widen a box of left, top, right and bottom to hold the points, float64 (n, 2), but for stray ones (`STRAY`)."""
     ordered, stray = np.sort(points, axis=0), int(STRAY * len(points))
     (left, top), (right, bottom) = np.floor(ordered[stray]).astype(int), np.ceil(ordered[-1 - stray]).astype(int)
     return min(box[0], int(left)), min(box[1], int(top)), max(box[2], int(right)), max(box[3], int(bottom))
 
 
 def _edge(aligned: AlignedPair, inside: tuple[int, ...], ends: tuple[int, ...], side: int) -> int | None:
-    """Where the picture ends on a side: the innermost straight step in tone that only the first photo has.
+    """Find where the picture ends on a side: the innermost straight step in tone that only the first photo has.
 
     Args:
         aligned: the pair.
-        inside: left, top, right and bottom of where the photos agree, or points do.
-        ends: left, top, right and bottom of what both show.
-        side: index of the side in these.
+        inside: left, top, right and bottom of the area in which the photos agree or have matched points.
+        ends: left, top, right and bottom of the area that both photos show.
+        side: index of the side in `inside` and `ends`.
 
     Returns:
-        The first pixel of the picture, or the one after its last; None where there is no such step.
+        The first pixel of the picture (left, top) or one past its last (right, bottom); None where there is no such
+        step.
     """
     axis, outwards = side % 2, OUTWARDS[side]
     along = slice(inside[1 - axis], inside[3 - axis])
@@ -329,44 +331,44 @@ def _edge(aligned: AlignedPair, inside: tuple[int, ...], ends: tuple[int, ...], 
 
 
 def _steps(grey: Vectors, axis: int, along: slice) -> Floats:
-    """The step in tone that most pixels of each column, or row, have to the next ones: float64 (n,)."""
+    """Measure the step in tone that most pixels of each column, or row, have to the next one: float64 (n,)."""
     sobel = np.abs(cv2.Sobel(grey, cv2.CV_32F, 1 - axis, axis, scale=1 / 8))
     return np.asarray(np.quantile(sobel[along].T if axis == 0 else sobel[:, along], ALONG, axis=1), dtype=np.float64)
 
 
 def _beyond(frame: tuple[int, ...], side: int, edge: int) -> list[int]:
-    """The part of a frame of left, top, right and bottom that lies beyond an edge on one of these sides."""
+    """Cut out the part of a frame (left, top, right, bottom) that lies beyond an edge on one of its sides."""
     strip = [*frame]
     strip[(side + 2) % 4] = edge
     return strip
 
 
 def _within(overlap: Bools, box: Sequence[int]) -> Bools:
-    """The pixels of an overlap that lie in a box of left, top, right and bottom."""
+    """Restrict an overlap to the pixels in a box of left, top, right and bottom."""
     inside = np.zeros_like(overlap)
     inside[_slices(box)] = overlap[_slices(box)]
     return inside
 
 
 def _slices(box: Sequence[int]) -> tuple[slice, slice]:
-    """Rows and columns of a box of left, top, right and bottom, in whatever order these lie."""
+    """Rows and columns of a box of left, top, right and bottom, even if opposite sides are swapped."""
     (left, right), (top, bottom) = sorted((box[0], box[2])), sorted((box[1], box[3]))
     return slice(top, bottom), slice(left, right)
 
 
 def _mean(agreement: Vectors, weights: Vectors, box: Sequence[int]) -> float:
-    """Mean agreement in a box of left, top, right and bottom, by weights."""
+    """Weighted mean of the agreement in a box of left, top, right and bottom."""
     place = _slices(box)
     return float((agreement[place] * weights[place]).sum() / max(1e-6, float(weights[place].sum())))
 
 
 def inside_box(shape: tuple[int, int], size: tuple[int, int], box: Box, margin: float) -> Bools:
-    """The pixels of a small picture that lie in a box, bool (h, w).
+    """Find the pixels of a small picture that lie in a box: bool (h, w).
 
     Args:
         shape: height and width of the small picture.
-        size: width and height of the full one.
-        box: in pixels of the full one.
+        size: width and height of the full picture.
+        box: box in pixels of the full picture.
         margin: share of the longer side that is left out along the box's edges.
     """
     left, top, width, height = box

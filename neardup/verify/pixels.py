@@ -25,20 +25,20 @@ BLUR = 1.0
 BLUR_OF_SCREEN = 0.6
 """Standard deviation of the blur as a share of a screen's period: by it dots are grey."""
 LEAST_OVERLAP = 500
-"""Compared pixels that both photos must show; a patch of 22 × 22 has no tones to match."""
+"""Compared pixels that both photos must show: fewer than a patch of 22 × 22 have no tones to match."""
 OUTLYING = 2.5
 """Robust standard deviations at which a pixel's difference is cut off before uneven light is measured.
 
-What lies farther from the median was painted over, and says nothing of the light.
+What lies farther from the median was painted over and says nothing about the light.
 """
 OUTLYING_LEVELS = 4.0
 """Grey levels that are added to the limit by `OUTLYING`: in photos that hardly differ it would be a fraction of one."""
 OUTLYING_FOR_TONES = 1.5
-"""Multiple of the limit by `OUTLYING` and `OUTLYING_LEVELS` above which tones are matched anew without a pixel."""
+"""Multiple of the limit by `OUTLYING` and `OUTLYING_LEVELS` above which the next round takes no tone from a pixel."""
 UNEVEN = 0.1
-"""Half the side of a window, as a share of the longer side, whose mean difference is removed: uneven light, fading."""
+"""Half the side of the window whose mean difference counts as uneven light or fading, as a share of the longer side."""
 FLAT = 3.0
-"""Grey levels a pixel that are added to every gradient, so that grain in a sky makes no great apparent shift."""
+"""Grey levels per pixel that are added to every gradient, so that grain in a sky makes no great apparent shift."""
 GREATEST = 8.0
 """Apparent shift in pixels at which a pixel's difference is cut off: a scratch differs strongly, yet is narrow."""
 EDGE = 0.8
@@ -46,31 +46,31 @@ EDGE = 0.8
 EDGE_OF_MEDIAN = 1.8
 """Multiple of the median apparent shift that an edge must exceed as well."""
 INWARD = 0.5
-"""Share of the overlap's width and of its height below which what reaches in may be a retouch at the edge."""
+"""Share of the overlap's width and of its height below which what reaches in from the edge may be a retouch."""
 THICK = 0.1
 """Least thickness of a retouch at the edge, as a share of the overlap's longer side: frames and strips are thinner."""
 FILLED = 0.6
 """Least share of its box that a retouch at the edge fills: the paper around a turned picture is a wedge."""
 DETAIL = 0.05
-"""Half the side of a window, as a share of the longer side, whose mean tone is taken away before details are compared.
+"""Half the side of the window whose mean tone is subtracted before details are compared, as a share of the longer side.
 
-Portraits of two people whose eyes, nose and mouth lie on each other have light and dark in the same places; their
+Two people's portraits with eyes, nose and mouth laid on each other have light and dark in the same places; only their
 details differ.
 """
 ROUNDS = 2
-"""Times that borders are cut off and tones matched anew, after tones were matched without what was painted over."""
+"""Times that borders are cut off and tones matched anew, after the two rounds of `begun`."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What pixels say of a pair that geometry has matched.
+    """How alike the pixels are of a pair that geometry has matched.
 
     Attributes:
         tone_slope: grey levels of the second photo by one of the first; negative where one is a negative of the other.
         correlation: of grey levels where both show something, after their tones were matched, -1 to 1; a negative that
             fits has a correlation near 1.
         detail: the same correlation of what is left of both photos without the mean tone around each pixel, -1 to 1.
-        overlap: share of the first photo that was compared, 0 to 1: without the borders that only one has.
+        overlap: share of the first photo that was compared, 0 to 1, without the borders that only one photo has.
     """
 
     tone_slope: float = 0.0
@@ -125,12 +125,12 @@ class LaidPair:
 
     @cached_property
     def aligned(self) -> AlignedPair:
-        """Both photos in the frame of the first one, as `align` brings them there."""
+        """Both photos in the frame of the first one, as `align` gives them."""
         return align(self.first, self.second, self.transform)
 
     @cached_property
     def begun(self) -> "tuple[Round, ...]":
-        """What the comparison of the whole photos begins with, whatever it is for; see `begun`."""
+        """The first rounds of comparing the whole photos, made once for all uses; see the function `begun`."""
         return begun(self.aligned)
 
 
@@ -155,10 +155,10 @@ class Difference:
 
     @cached_property
     def shifts(self) -> Vectors:
-        """Apparent shift, float32: the difference by the gradient, by how many pixels a shift would make it.
+        """Apparent shift, float32: the difference divided by the gradient, or the shift in pixels that would cause it.
 
-        A slight misfit gives large differences at every edge of the subject and a small apparent shift; what was
-        painted over gives a great one.
+        A slight misfit gives large differences at every edge of the subject but a small apparent shift; what was
+        painted over gives a large one.
         """
         gradient = np.maximum(_gradient(self.first), _gradient(self.second))
         mean_gradient = masked_mean_of(self.overlap.astype(np.float32), 7)(gradient) + FLAT
@@ -167,11 +167,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class Round:
-    """A pair after its tones were matched, once or several times, and borders were cut off.
+    """A pair after its tones were matched; in later rounds its borders were cut off before.
 
     Attributes:
-        aligned: the pair without the borders that were found before.
-        difference: how it differs.
+        aligned: the pair without the borders that the round before found.
+        difference: how its two photos differ.
     """
 
     aligned: AlignedPair
@@ -179,24 +179,24 @@ class Round:
 
     @cached_property
     def without_borders(self) -> Bools:
-        """Where both photos show something that is no border, bool (h, w)."""
+        """Where both photos show something that is not a border, bool (h, w)."""
         overlap = self.aligned.overlap
         return overlap & ~_borders(self.difference.shifts, overlap)
 
     def next(self, overlap: Bools, *, uneven: bool = False) -> Self | None:
-        """Match the tones anew in a part of the overlap, without what was painted over; None for too small a part."""
+        """Match tones anew in a part of the overlap, without what was painted over; None for too small a part."""
         aligned = replace(self.aligned, overlap=overlap)
         difference = subtract(aligned, overlap & ~self.difference.outlying, uneven=uneven)
         return None if difference is None else type(self)(aligned, difference)
 
 
 def begun(aligned: AlignedPair) -> tuple[Round, ...]:
-    """Match tones, then once more without what was painted over: what `settle` begins with, be light even or not.
+    """Match tones, then once more without what was painted over: the rounds from which `settle` continues.
 
-    What was painted over bends the tones at first, so that much else differs: no border is cut off before.
+    What was painted over distorts the tones at first, so that much else differs: no border is cut off in these rounds.
 
     Returns:
-        Both rounds, or those of them for which there is enough to compare.
+        Both rounds, or only the first, or none, where there is too little to compare.
     """
     difference = subtract(aligned)
     if difference is None:
@@ -210,7 +210,7 @@ def compare(pair: LaidPair) -> Comparison:
     """Compare the tones of two photos where they overlap.
 
     Returns:
-        Tones and likeness; all zero where too little overlaps or a photo is of one tone.
+        Tones and likeness; all zero where too little overlaps or a photo has only one tone.
     """
     settled = settle(pair.begun)
     if settled is None:
@@ -225,10 +225,10 @@ def compare(pair: LaidPair) -> Comparison:
 
 
 def settle(rounds: tuple[Round, ...], *, uneven: bool = False) -> Round | None:
-    """Cut off borders and match tones in turn, until neither spoils the other.
+    """Cut off borders and match tones in turn, `ROUNDS` times, since each makes the other more exact.
 
     Args:
-        rounds: what `begun` gives.
+        rounds: the first rounds, as `begun` gives them.
         uneven: whether to look for uneven light as well, as `subtract` does.
 
     Returns:
@@ -283,12 +283,12 @@ def align(first: GreyPhoto, second: GreyPhoto, transform: Transform, side: int =
 
 
 def factors_of(grey: Grey, size: Size) -> tuple[float, float]:
-    """Pixels of a small picture by one of the full photo, across and down."""
+    """Pixels of a small picture per pixel of the full photo, across and down."""
     return grey.shape[1] / size[0], grey.shape[0] / size[1]
 
 
 def _reduced(shape: tuple[int, ...], factor: float) -> Size:
-    """Width and height, at least 1, of a picture (h, w) after it was made smaller."""
+    """Width and height, at least 1, of a picture (h, w) reduced by a factor."""
     return max(1, round(shape[1] * factor)), max(1, round(shape[0] * factor))
 
 
@@ -297,8 +297,8 @@ def subtract(aligned: AlignedPair, reliable: Bools | None = None, *, uneven: boo
 
     Args:
         aligned: two photos in one frame.
-        reliable: bool (h, w), where tones are taken from; if it is less than half of the overlap, or None, from all.
-        uneven: whether to take uneven light away where that leaves less than `RELIT` of the difference.
+        reliable: bool (h, w), the pixels from which tones are taken; the whole overlap if None or less than half of it.
+        uneven: whether to remove uneven light where that leaves less than `tones.RELIT` of the difference.
     """
     overlap = aligned.overlap
     if overlap.sum() < LEAST_OVERLAP:
@@ -324,14 +324,14 @@ def subtract(aligned: AlignedPair, reliable: Bools | None = None, *, uneven: boo
 
 
 def _slope(aligned: AlignedPair) -> float:
-    """Ratio of the two tone ranges between their deciles, with the sign of the correlation: robust to a few places."""
+    """Ratio of the tone ranges between outer deciles, with the correlation's sign: robust to a few differing places."""
     first, second = aligned.first[aligned.overlap], aligned.second[aligned.overlap]
     (low, high), (second_low, second_high) = (quantiles(side, np.array([0.1, 0.9])) for side in (first, second))
     return float(np.sign(correlation(first, second)) * (second_high - second_low) / max(1.0, high - low))
 
 
 def _detail(difference: Difference) -> float:
-    """Correlation of two photos in one frame and in like tones, without the mean tone around each pixel."""
+    """Correlation of two photos in one frame and in matched tones, without the mean tone around each pixel."""
     overlap = difference.overlap
     around = masked_mean_of(overlap.astype(np.float32), 2 * int(DETAIL * max(overlap.shape)) + 1)
     first, second = (grey - around(grey) for grey in (difference.first, difference.second))
@@ -339,14 +339,14 @@ def _detail(difference: Difference) -> float:
 
 
 def _gradient(grey: Vectors) -> Vectors:
-    """Grey levels a pixel, float32 (h, w)."""
+    """Gradient's length at each pixel, float32 (h, w), in grey levels per pixel."""
     x = cv2.Sobel(grey, cv2.CV_32F, 1, 0, scale=1 / 8)
     y = cv2.Sobel(grey, cv2.CV_32F, 0, 1, scale=1 / 8)
     return np.asarray(cv2.magnitude(x, y), dtype=np.float32)
 
 
 def masked_mean_of(mask: Vectors, side: int) -> Callable[[Vectors], Vectors]:
-    """The mean, as a function of values, float32 (h, w), in a square window around each pixel, where a mask is 1.
+    """Make a function that takes the mean of values, float32 (h, w), in a window around each pixel where a mask is 1.
 
     Args:
         mask: float32 (h, w), 0 or 1.
@@ -358,9 +358,9 @@ def masked_mean_of(mask: Vectors, side: int) -> Callable[[Vectors], Vectors]:
 
 
 def _borders(shifts: Vectors, overlap: Bools) -> Bools:
-    """Where differences reach in from the edge of the overlap: borders, captions, paper beside a turned picture.
+    """Find where differences reach in from the edge of the overlap: borders, captions, paper beside a turned picture.
 
-    A compact patch at the edge that takes less than half of the side is none of these.
+    A compact patch at the edge that is shorter than half of each side is a retouch, not a border.
     """
     smooth: Vectors = np.asarray(cv2.GaussianBlur(shifts, (0, 0), 1.5), dtype=np.float32)
     limit = max(EDGE, EDGE_OF_MEDIAN * median_of(smooth[overlap]))

@@ -1,7 +1,7 @@
-"""Inner products of vectors of seven-bit numbers, by ONNX Runtime: with VNNI in a sixth of the time of float32.
+"""Inner products of vectors of seven-bit numbers by ONNX Runtime: with VNNI, in a sixth of the time of float32.
 
-Sums of two products of seven bits fit 16 bits, so that they are exact on every processor: equal descriptors give equal
-matches everywhere.
+The sum of two products of seven-bit numbers fits 16 bits, so that results are exact on every processor and equal
+descriptors give equal matches everywhere.
 """
 
 from functools import cache
@@ -19,11 +19,11 @@ _GRAPH = (
     b"\x03\x12\x01n\n\x03\x08\x80\x01Z\x15\n\x01b\x12\x10\n\x0e\x08\x03\x12\n\n\x03\x08\x80\x01\n\x03\x12\x01mb\x15\n"
     b"\x01y\x12\x10\n\x0e\x08\x06\x12\n\n\x03\x12\x01n\n\x03\x12\x01mB\x04\n\x00\x10\r"
 )
-"""One node, y = MatMulInteger(a, b), of uint8 (n, 128) and int8 (128, m), in the format of ONNX."""
+"""An ONNX model of one node, y = MatMulInteger(a, b), of uint8 (n, 128) and int8 (128, m), serialised."""
 
 
 def products(rows: npt.NDArray[np.uint8], columns: npt.NDArray[np.int8]) -> Ints32:
-    """The inner product of each row with each column, int32 (n, m).
+    """Multiply each row with each column: inner products, int32 (n, m).
 
     Args:
         rows: uint8 (n, 128), at most `GREATEST`.
@@ -35,7 +35,7 @@ def products(rows: npt.NDArray[np.uint8], columns: npt.NDArray[np.int8]) -> Ints
 
 @cache
 def _session() -> Any:
-    """The ONNX Runtime session of the graph, which computes in the calling thread alone."""
+    """Open the ONNX Runtime session of the graph, which computes in the calling thread alone."""
     import onnxruntime  # noqa: PLC0415 - a tenth of a second that not every command needs
 
     options = onnxruntime.SessionOptions()

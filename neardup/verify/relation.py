@@ -1,4 +1,4 @@
-"""What kind of copy a pair is, in words, from the numbers of its evidence and never from a classifier."""
+"""What kind of copy a pair is, in words, from the numbers of its evidence, without a classifier."""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -9,55 +9,57 @@ from neardup.verify.frames import Size, box_in_first, cut_to, frames_of, inverse
 from neardup.words import counted
 
 WHOLE = 0.95
-"""Share of a frame, 0 to 1, from which the other photo shows all of it: borders and misfit take some per cent."""
+"""Share of a frame, 0 to 1, from which the other photo counts as showing all of it: borders and misfit take some."""
 NEARLY_WHOLE = 0.85
-"""Share of a frame, 0 to 1, from which the other photo shows nearly all of it, so that it may be called a crop.
+"""Share of a frame, 0 to 1, that the other photo must show for the frame to be called a crop of it.
 
 Paper or mount around a cut-out, which the other photo cannot show, takes more than the few per cent of `WHOLE`.
 """
 TURNED = 1.5
-"""Degrees from which a photo is called rotated; a reproduction lies a degree askew and nobody calls that rotated."""
+"""Degrees from which a photo is called rotated: reproductions lie up to a degree askew, which nobody calls rotated."""
 HALF_TURN = 180
-"""Degrees of half a turn: clockwise and anticlockwise are the same then, so that no sentence says which."""
+"""Degrees of half a turn, which is the same clockwise and anticlockwise, so that no sentence names a direction."""
 SQUEEZED = 0.94
 """Lesser singular value of a transform as a share of the greater below which a photo is called squeezed.
 
-Copies that nobody squeezed have .97 and more.
+Copies that nobody squeezed have 0.97 and more.
 """
 NEGATIVE = -0.1
-"""Grey levels of one photo by one of the other, below which it is called a negative, if tones fit (`FITS`).
+"""Tone slope (grey levels of one photo per grey level of the other) below which a pair is a negative, if tones fit.
 
-A slope between this and 0 is that of a picture without contrast, whose sign says nothing.
+Tones fit from a correlation of `FITS`. A slope between this limit and 0 is that of a picture without contrast, whose
+sign says nothing.
 """
 FITS = 0.6
-"""Correlation of matched tones, -1 to 1, from which the sign of the tone slope is trusted: below it may be chance."""
+"""Correlation of matched tones, -1 to 1, from which the tone slope's sign is trusted: below, it may be chance."""
 SAME_EXPOSURE = 0.75
 """Correlation of matched tones below which two photos that geometry matches may be two exposures of a scene.
 
-Of 434 press copies one in a hundred lies below .81, of 191 exposures of one plate through colour filters one in twenty
-below .77: most second exposures fit as well as a copy does and cannot be told from one by this number.
+Of 434 press copies one in a hundred lies below 0.81, of 191 exposures of one plate through colour filters one in twenty
+below 0.77: most second exposures fit as well as copies do, and this number cannot tell them apart.
 """
 FEW_POINTS = 16
-"""Matched points up to which a match whose tones fit badly is doubtful: two faces in one pose match by as many.
+"""Matched points up to which a match whose tones fit badly is doubtful: two faces in the same pose have as many.
 
-Of the true pairs that matched among 905 held-out photos and press copies under 1 % are so, of the wrong ones 81 %.
+Among 905 held-out photos and press copies, under 1 % of the true pairs that matched are doubtful, and 81 % of the wrong
+ones.
 """
 SMALL = 0.5
-"""Share of a frame, 0 to 1, up to which a photo that lies in it may be one of several pictures of a montage or a page.
+"""Share of a frame, 0 to 1, up to which a crop may be one of several pictures in a montage or on a page.
 
-Half is one picture of two; a detail of a single picture is as small, so that both are said.
+Half a frame is one picture of two; a detail of a single picture may be as small, so that montage remains a hint.
 """
 MOSTLY_PLAIN = 0.75
-"""Share of what surrounds a crop, 0 to 1, that has one tone where it is called plain: a caption takes the rest."""
+"""Share of a crop's surroundings, 0 to 1, that must have one tone to be called plain: a caption may take the rest."""
 THIRD = 1 / 3
-"""Share of the room that a crop could have moved in, which left, middle and right take each; so do the heights."""
+"""Share of a crop's room to move that left, middle and right take each, as do upper, middle and lower."""
 LABEL = 2
-"""Letters of a label such as A and B, which a sentence repeats; a longer name stands in it once."""
+"""Letters up to which a name is a label, such as A, which a sentence may repeat; a longer name is written once."""
 LEAST_ROOM = 0.02
-"""Share of a frame's side that must remain beside a crop, or the crop fills the side and lies in its middle."""
+"""Share of a frame's side that must remain beside a crop; with less, the crop fills the side and lies in its middle."""
 
 Which = Literal["", "first", "second", "both"]
-"""Which photo of a pair something is true of; the empty text for neither."""
+"""The photo of a pair of which something is true; the empty text for neither."""
 FIRST: Which = "first"
 """The first photo of a pair, the one of the lesser SHA-256."""
 SECOND: Which = "second"
@@ -86,21 +88,22 @@ class Relation:
     Attributes:
         kind: how the frames lie.
         crop: the photo that is a crop of the other one.
-        share: of a crop, the share of the other photo that it shows; of others, the share of the first photo, 0 to 1.
-        other_share: of overlapping crops, the share of the second photo that the first one shows; else 0.
+        share: share of the other photo that a crop shows; without a crop, share of the first photo in the second; 0 to
+            1.
+        other_share: share of the second photo that the first shows, where they overlap; else 0.
         place: where a crop lies in the other photo, as "upper left", "centre" or "right"; empty without a crop.
-        place_box: the crop's box in pixels of the photo that it was cut from; None without a crop.
+        place_box: the crop's box in pixels of the other photo; None without a crop.
         mirrored: whether left and right are exchanged.
-        rotation: whole degrees clockwise by which the second photo is turned after mirroring; 0 below `TURNED`.
+        rotation: whole degrees clockwise by which the second photo is turned, after mirroring; 0 below `TURNED`.
         squeeze: ratio of the two axes, 0 to 1; 1 where the photo is not squeezed, or only seen from the side.
-        seen_from_side: whether one photo shows the other as one that lies askew before the camera.
+        seen_from_side: whether one photo shows the other as seen at an angle by the camera.
         screened: which photo shows a printing screen.
         negative: whether one photo is a negative of the other.
-        other_exposure: whether the tones fit so badly that it may be another exposure of the scene: a hint.
-        doubtful: whether so few points agree and tones fit so badly that the match may be a likeness only: a hint.
+        other_exposure: whether tones fit so badly that the photos may be two exposures of a scene: a hint.
+        doubtful: whether so few points agree, and tones fit so badly, that the match may be mere likeness: a hint.
         plain: whether what surrounds a crop in the other photo is plain: a margin, a mount or empty ground.
-        montage: the photo that may be a montage or page of which the other is a part: a hint, for a narrow crop of a
-            single picture has the same numbers.
+        montage: the photo that may be a montage or page of which the other is a part: a hint, because a narrow crop of
+            a single picture has the same numbers.
         framed: the photo in which a mount, a text or another picture takes the place of what the other photo shows
             there; it is left out of the shares and the places.
         retouched: boxes in the first photo where the second one seems to differ: a hint; none where the match is
@@ -130,7 +133,7 @@ class Relation:
 
     @property
     def words(self) -> str:
-        """The relation in a table's cell: the kind of frames, with what else no reader should miss.
+        """The relation as a table's cell shows it: the kind of frames, and what else no reader should miss.
 
         >>> Relation(Kind.SAME_FRAME, mirrored=True).words
         'same frame, mirrored'
@@ -143,7 +146,7 @@ class Relation:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """Every word that holds, in a fixed order, for tables and filters; of a doubtful match none but that."""
+        """Every word that holds, in a fixed order, for tables and filters; for a doubtful match only that word."""
         if self.doubtful:
             return ("doubtful",)
         words = {
@@ -202,14 +205,14 @@ class Relation:
         return "; ".join(parts) + "."
 
     def _again(self, subject: str, other: str) -> tuple[str, str]:
-        """What stands for the names of the sentence's subject and of the other photo once both were named."""
+        """Words for the sentence's subject and for the other photo once both have been named."""
         if max(len(subject), len(other)) <= LABEL:
             return subject, other
         first, second = "the first", "the second"
         return (second, first) if self.kind is Kind.OVERLAP else (first, second)
 
     def _frames(self, subject: str, other: str) -> str:
-        """The sentence's beginning: how the frames lie, with the mirror."""
+        """Begin the sentence: how the frames lie, and whether one is mirrored."""
         mirrored = "mirrored " if self.mirrored else ""
         if self.kind is Kind.CROP:
             return f"{subject} is a {mirrored}crop of {other} ({_percent(self.share)}, {self.place})"
@@ -227,10 +230,10 @@ class Relation:
         )
 
     def _changes(self, other: str) -> list[str]:
-        """What was done to the sentence's subject beside the cut, and what sets the other photo apart."""
+        """What else was done to the sentence's subject than cropping, and what sets the other photo apart."""
         changes = []
         if self.rotation:
-            # A mirror and a turn are undone by the same mirror and turn, a turn alone by the turn back.
+            # Mirror and turn together are their own inverse; a turn alone is undone by the opposite turn.
             turned_back = self.crop == "first" and not self.mirrored
             degrees = -self.rotation if turned_back else self.rotation
             direction = "" if abs(degrees) == HALF_TURN else " clockwise" if degrees > 0 else " anticlockwise"
@@ -252,10 +255,10 @@ class Relation:
 def relation_of(evidence: Evidence) -> Relation:
     """Read the relation of a pair from its evidence.
 
-    Where each photo shows nearly all of the other they have the same frame; where one shows all of the other only, the
+    Where each photo shows nearly all of the other, they have the same frame; where only one shows all of the other, the
     other is its crop; else they overlap. A negative needs tones that fit. Another exposure and a montage are hints:
-    tones that fit badly may also be a bad print, and a small crop that lies whole in another photo may be a detail of a
-    single picture; what surrounds it would have to be known to be a picture of its own, and numbers do not say that.
+    badly fitting tones may also mean a bad print, and a small crop may be a detail of a single picture: numbers do not
+    show whether what surrounds it is a picture of its own.
     """
     if evidence.transform is None:
         return Relation(Kind.CANNOT_TELL if evidence.cannot_tell else Kind.NO_MATCH)
@@ -280,9 +283,9 @@ def relation_of(evidence: Evidence) -> Relation:
 
 
 def place_of(box: Box, size: Size) -> str:
-    """Where a box lies in a frame, by thirds of the room that it could have moved in: "upper left", "centre", "right".
+    """Name where a box lies in a frame, by thirds of its room to move: "upper left", "centre", "right".
 
-    A crop of nine tenths whose left edge is the frame's lies on the left, though its middle is near the frame's.
+    A crop of nine tenths at the frame's left edge lies on the left, though its middle is near the frame's.
     """
     left, top, width, height = box
     x = left / (size[0] - width) if size[0] - width > size[0] * LEAST_ROOM else 0.5
@@ -295,13 +298,13 @@ def place_of(box: Box, size: Size) -> str:
 
 
 def _frames_relation(evidence: Evidence) -> Relation:
-    """How the frames of a matched pair lie; of a crop also its share and place."""
+    """Read how the frames of a matched pair lie and, for a crop, its share and place."""
     transform, boxes = evidence.transform, evidence.pictures
     assert transform is not None  # noqa: S101 - a matched pair has one
     framed = _photos_where(first=evidence.picture_first is not None, second=evidence.picture_second is not None)
     transform = cut_to(transform, *boxes)
     first_size, second_size = ((round(box[2]), round(box[3])) for box in boxes)
-    # What an affine transform says of the edges of a photo that is seen from the side is off by some per cent.
+    # For a photo seen from the side, an affine transform puts the edges some per cent off.
     own = evidence.in_perspective or framed
     coverage = frames_of(transform, first_size, second_size) if own else evidence
     first, second = coverage.coverage_first, coverage.coverage_second
@@ -317,7 +320,8 @@ def _frames_relation(evidence: Evidence) -> Relation:
         crop, uncropped, share, size = FIRST, SECOND, second, second_size
         place_box = box_in_first(inverse(transform), second_size, first_size)
     plain = evidence.plain_first if crop == SECOND else evidence.plain_second
-    # Where the picture in the crop ends, the other photo goes on: there it is neither plain nor another picture.
+    # Beyond the picture in a framed crop, the other photo goes on: those surroundings are no margin and no other
+    # picture.
     ends_with_it = framed not in {crop, "both"}
     return Relation(
         Kind.CROP,
@@ -332,19 +336,19 @@ def _frames_relation(evidence: Evidence) -> Relation:
 
 
 def _moved(box: Box, within: Box) -> Box:
-    """A box in pixels of a part of a photo, as a box in pixels of the photo."""
+    """Turn a box in pixels of a part of a photo into one in pixels of the photo."""
     return box[0] + within[0], box[1] + within[1], box[2], box[3]
 
 
 def _photos_where(*, first: bool, second: bool) -> Which:
-    """The word for the photo of a pair, or for both, of which something is true."""
+    """Name the photo of a pair, or both, of which something is true."""
     if first and second:
         return "both"
     return "first" if first else "second" if second else ""
 
 
 def _percent(share: float) -> str:
-    """A share as a person writes it, never 0 or 100 % where it is not quite that.
+    """Write a share as a percentage, never as 0 or 100 % unless it is exactly that.
 
     >>> _percent(0.998)
     '99 %'

@@ -1,7 +1,7 @@
-"""The printing screen that is told of a photo: seen in its spectrum, and borne out by the parts of the picture.
+"""The printing screen that people are told about: seen in a photo's spectrum, and confirmed by parts of the picture.
 
-The encoder blurs what may be a screen, which harms little where it is none. What is said to people must be true: lines
-of equal text and rows of equal helmets have peaks at a right angle too.
+The encoder blurs whatever may be a screen, which does little harm where there is none. What people are told must be
+true: lines of even text and rows of equal helmets have spectral peaks at a right angle too.
 """
 
 import cv2
@@ -11,9 +11,9 @@ from neardup.arrays import Floats
 from neardup.encode.screen import PEAK, SHORTEST_PERIOD, TILE, Grey, pairs_of_peaks
 
 PART = 64
-"""Side in pixels of the parts that bear a screen out: seven of its longest periods, and lower than many a caption."""
+"""Side in pixels of the parts that confirm a screen: seven of its longest periods, and lower than many a caption."""
 DOMINANT = 25.0
-"""Power of a screen's waves, of the weaker one, by the mean power of all finer waves in a part, from which it is sure.
+"""Power of the weaker of a screen's two waves, relative to the mean of all finer waves in a part, that proves it.
 
 Pages of text have at most 21, rows of helmets 12; drawn screens of 2.6 to 8.5 pixels at least 134, alone and on pages
 of text, and 121 of 123 portraits that came with their screen 25 and more.
@@ -21,11 +21,11 @@ of text, and 121 of 123 portraits that came with their screen 25 and more.
 BEST_PARTS = 0.1
 """Share of the parts whose mean is compared with `DOMINANT`: a print may be a tenth of its page."""
 FINER = 0.85
-"""Frequency by a screen's own above which waves count as finer; edges of the subject are coarser, and stronger."""
+"""Multiple of a screen's frequency above which waves count as finer: edges of the subject are coarser, and stronger."""
 
 
 def told_screen_period(grey: Grey) -> float:
-    """The distance of a screen's dots, where they stand out from all else that is as fine.
+    """Measure the distance between a screen's dots, if they stand out from everything else that is as fine.
 
     Args:
         grey: uint8 (h, w), at a size at which the dots are still there, as for `screen_period`.
@@ -36,7 +36,7 @@ def told_screen_period(grey: Grey) -> float:
     pairs = pairs_of_peaks(grey)
     if pairs is None:
         return 0.0
-    # A screen has peaks at its diagonals and multiples too, which may stand out more, but have less power.
+    # A screen has peaks at its diagonals and multiples too, which may stand out more but have less power.
     strongest = np.where(pairs.prominence >= np.log(PEAK), pairs.power, -np.inf).argmax()
     down, across = (int(place) - TILE // 2 for place in divmod(int(strongest), TILE))
     dominances = np.sort(_dominances(grey, down / TILE, across / TILE))
@@ -46,12 +46,12 @@ def told_screen_period(grey: Grey) -> float:
 
 
 def _dominances(grey: Grey, down: float, across: float) -> Floats:
-    """How far the weaker of a wave and that at a right angle stands out in each part of a picture: float64 (n,).
+    """Factor by which the weaker of two waves at a right angle stands out in each part of a picture: float64 (n,).
 
     Args:
         grey: uint8 (h, w).
-        down: cycles of the wave in a pixel from top to bottom.
-        across: its cycles in a pixel from left to right.
+        down: cycles per pixel of the first wave, from top to bottom.
+        across: cycles per pixel of the first wave, from left to right.
     """
     side = min(PART, *grey.shape)
     rows, columns = (range(0, length - side + 1, side) for length in grey.shape)

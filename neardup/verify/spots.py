@@ -11,30 +11,31 @@ from neardup.verify.samples import median_of, quantiles
 SPOT = 0.03
 """Standard deviation, as a share of the longer side, of the window in which differences add up to a spot."""
 SPREAD = 0.15
-"""Pixels of apparent shift added to a pair's spread of them, or the least noise of a perfect fit would be a spot."""
+"""Pixels added to a pair's spread of apparent shifts; without them, any noise of a perfect fit would be a spot."""
 SIGNIFICANT = 2.2
 """Significance, in spreads above a pair's median, from which a spot is reported.
 
-Of 300 press copies of held-out photos without retouch or scratch 91 % have none; of 100 that were retouched before it,
-79 % of paper boxes, 81 % of black ones, 54 % of soft patches and 67 % of repairs are found, with those that a crop lost
-counted as missed.
+Of 300 press copies of held-out photos without retouch or scratch, 91 % have no spot. Of 100 that were retouched before
+they were copied, 79 % of paper boxes, 81 % of black ones, 54 % of soft patches and 67 % of repairs are found, where
+those that a crop lost count as missed.
 """
 VISIBLE = 6.0
-"""Mean difference in grey levels, in an even sky a shift of pixels, below which a spot is not seen, nor reported."""
+"""Mean difference in grey levels below which a spot is invisible and not reported, as it may be in an even sky."""
 STANDS_OUT = 2.5
-"""Mean difference of a spot by that which `NEARLY_ALL` of the other pixels keep below, under which it is no place.
+"""Least mean difference of a reported spot, as a multiple of the level that `NEARLY_ALL` of the other pixels are below.
 
-Two exposures differ everywhere. Of 153 known copies whose retouch, stamp, patch or torn corner was found 146 still are:
-lost are five faint corners and two patches on another exposure. Of 89 pairs of exposures 14 keep a box, of 69 before.
+Two exposures of a scene differ everywhere. Of 153 known copies whose retouch, stamp, patch or torn corner was found
+without this limit, 146 keep it: five faint corners and two patches on another exposure are lost. Of 89 pairs of
+exposures, 14 have a box, and 69 without this limit.
 """
 NEARLY_ALL = 0.9
-"""Share of the pixels outside of the spots whose differences are a pair's usual ones."""
+"""Share of the pixels outside of the spots whose differences count as usual for a pair."""
 MOST_BOXES = 5
-"""Places of one pair that are reported: more are another picture, or another print, and not a retouch."""
+"""Most places of one pair that are reported: more mean another picture or print, not a retouch."""
 
 
 def spots_of(shifts: Vectors, levels: Vectors, overlap: Bools, size: Size) -> list[tuple[float, Box]]:
-    """The significant spots that are seen and stand out, the most significant first.
+    """Find the significant spots that are visible and stand out, the most significant first.
 
     Args:
         shifts: float32 (h, w), apparent shift of each pixel, 0 or more.
@@ -43,7 +44,7 @@ def spots_of(shifts: Vectors, levels: Vectors, overlap: Bools, size: Size) -> li
         size: width and height of the first photo.
 
     Returns:
-        Of each its significance, in spreads above the pair's median shift, and its box in full pixels.
+        For each spot, its significance (in spreads above the pair's median shift) and its box in full pixels.
     """
     weights = overlap.astype(np.float32)
     blur = SPOT * max(overlap.shape)
@@ -57,7 +58,7 @@ def spots_of(shifts: Vectors, levels: Vectors, overlap: Bools, size: Size) -> li
     while len(spots) < MOST_BOXES and scores.max() > SIGNIFICANT:
         peak, (spot, box) = float(scores.max()), _cut_out(scores, scale)
         elsewhere &= ~spot
-        # A box that overlaps an earlier one holds the rest of that spot, and is no second place.
+        # A box that overlaps an earlier one holds the rest of that spot and is not a second place.
         if not any(_overlap(box, other) for *_, other in spots):
             spots.append((peak, spot, box))
     differences = np.abs(levels)
@@ -76,7 +77,7 @@ def _overlap(one: Box, other: Box) -> bool:
 
 
 def _cut_out(scores: Floats, scale: Floats) -> tuple[Bools, Box]:
-    """Cut the strongest spot, down to half its height, out of the scores in place; where it is, and its box."""
+    """Cut the strongest spot, down to half its height, out of the scores in place; return its pixels and its box."""
     row, column = divmod(int(scores.argmax()), scores.shape[1])
     limit = max(SIGNIFICANT / 2, scores[row, column] / 2)
     _, labels = cv2.connectedComponents((scores > limit).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""What verification keeps: evidence of pairs as Parquet, keypoints of photos as files of a cache with a size limit."""
+"""What verification keeps: evidence of pairs as Parquet, and keypoints of photos in a cache with a size limit."""
 
 import errno
 import json
@@ -26,30 +26,30 @@ from neardup.verify.keypoints import KEYPOINTS_STEP, Keypoints, LocalFeatures, o
 from neardup.words import typed
 
 EVIDENCE = "evidence.parquet"
-"""Name of the file of the evidence of pairs, beside the tables of the pairs."""
+"""Name of the file that holds the evidence of pairs, beside the tables of the pairs."""
 FACTS = "duplicates.json"
-"""Name of the file of counts, and of what the results were made with, beside the tables of the pairs; written last."""
+"""Name of the file of counts and of what the results were made with, beside the tables of the pairs; written last."""
 KEYPOINTS = "keypoints"
 """Name of the folder of cached keypoints in a state folder, `.neardup` of an output folder."""
 CACHE_BYTES = 8 * 2**30
-"""Bytes of keypoints that are kept from one run to the next: those of some 75,000 photos."""
+"""Most bytes of keypoints that are kept from one run to the next: those of about 75,000 photos."""
 READ_ROWS = 4096
-"""Rows of evidence that are in memory as dicts at once, some 10 MB."""
+"""Rows of evidence that are in memory as dicts at once: about 10 MB."""
 UNWRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
-"""What a system answers where keypoints cannot be kept at all, in a folder of others for example."""
+"""Error numbers which mean that a folder cannot be written to at all, so that its keypoints are not kept."""
 CHECKSUM = "crc32"
-"""Name of the array that holds the checksum of the others: a file of safetensors has none of its own."""
+"""Name of the array that holds the checksum of the other arrays: safetensors files have none of their own."""
 EvidenceByPair = dict[tuple[str, str], Evidence]
 """Evidence by the SHA-256 of both photos, the lesser first."""
 
 
 def write_evidence(path: Path, evidence: Iterable[Evidence], fingerprint: str) -> Path:
-    """Write the evidence of pairs as Parquet, a column a field, whole or not at all.
+    """Write the evidence of pairs as Parquet, one column per field, atomically.
 
     Args:
         path: the file.
-        evidence: of each pair.
-        fingerprint: of the verifier that found it.
+        evidence: evidence of each pair.
+        fingerprint: fingerprint of the verifier that found it.
     """
     rows = list(evidence)
     numbers = pa.list_(pa.float64())
@@ -61,12 +61,12 @@ def write_evidence(path: Path, evidence: Iterable[Evidence], fingerprint: str) -
 
 
 def read_evidence(path: Path, fingerprint: str | None = None, photos: Collection[str] | None = None) -> EvidenceByPair:
-    """Read the evidence of a file; nothing where there is no file.
+    """Read the evidence in a file; empty where there is no file.
 
     Args:
         path: the file.
-        fingerprint: of the verifier whose evidence is asked for, nothing where it was found by another one or the file
-            is broken, for then it is found again; None to read whatever is there.
+        fingerprint: fingerprint of the verifier whose evidence is wanted; where another one found it, or the file is
+            broken, the result is empty, so that the evidence is found again. None to read whatever is there.
         photos: SHA-256 of photos, one of which a pair must have; None for all pairs. Without photos no file is read.
 
     Raises:
@@ -89,7 +89,7 @@ def read_evidence(path: Path, fingerprint: str | None = None, photos: Collection
 
 
 def evidence_table(path: Path) -> pa.Table | None:
-    """The table that `write_evidence` wrote, None where there is no file.
+    """Read the table that `write_evidence` wrote; None where there is no file.
 
     Raises:
         ArchiveError: the file is broken.
@@ -100,16 +100,16 @@ def evidence_table(path: Path) -> pa.Table | None:
 
 
 def read_results(path: Path, out: Path, columns: Sequence[str] | None = None, optional: Sequence[str] = ()) -> pa.Table:
-    """A table that `neardup duplicates` wrote into an output folder, or some columns of it.
+    """Read a table that `neardup duplicates` wrote into an output folder, or some of its columns.
 
     Args:
         path: the table.
         out: the output folder.
-        columns: those that it must have; None for all that it has.
-        optional: those that it may lack, as a version before, or a run without verification, wrote it.
+        columns: columns that the table must have; None for all that it has.
+        optional: columns that it may lack because an earlier version, or a run without verification, wrote it.
 
     Raises:
-        ArchiveError: it is not there, it is broken, or it lacks a column.
+        ArchiveError: the table does not exist, is broken or lacks a column.
     """
     again = f"run `neardup duplicates ARCHIVE --out {typed(out)}`"
     if not path.is_file():
@@ -121,10 +121,10 @@ def read_results(path: Path, out: Path, columns: Sequence[str] | None = None, op
 
 
 def read_facts(out: Path) -> dict[str, Any]:
-    """What `neardup duplicates` wrote last into an output folder: its counts, and what it was made with.
+    """Read what `neardup duplicates` writes last into an output folder: its counts, and what results were made with.
 
     Raises:
-        ArchiveError: it is broken, or not there, for then the run was stopped and the tables may be of two runs.
+        ArchiveError: the file is broken or missing; without it, a run was stopped and the tables may be of two runs.
     """
     file, again = out / "duplicates" / FACTS, f"run `neardup duplicates ARCHIVE --out {typed(out)}` again"
     if not file.is_file():
@@ -134,10 +134,10 @@ def read_facts(out: Path) -> dict[str, Any]:
 
 
 def evidence_in(table: pa.Table) -> list[Evidence]:
-    """The evidence in a table that `write_evidence` wrote, or in some rows of it; a version before may lack columns.
+    """Read the evidence in a table that `write_evidence` wrote, or in some of its rows; old tables may lack columns.
 
-    All rows share one string for a photo, and one object for what a pair without a match lacks: of a million photos all
-    evidence is in memory at once.
+    All rows share one string per photo and one object per default value, because the evidence of a million photos is in
+    memory at once.
     """
     defaults = {field.name: field.default for field in fields(Evidence)}
     every = (row for batch in table.to_batches(READ_ROWS) for row in batch.to_pylist())
@@ -146,20 +146,20 @@ def evidence_in(table: pa.Table) -> list[Evidence]:
 
 
 def _frozen(value: Any) -> Any:
-    """A value as `Evidence` holds it: lists, as Parquet gives them, as tuples, and one object for equal strings."""
+    """Turn a value of Parquet into one of `Evidence`: lists become tuples, and equal strings one object."""
     if isinstance(value, list):
         return tuple(map(_frozen, value))
     return sys.intern(value) if isinstance(value, str) else value
 
 
 def _column_types() -> dict[str, pa.DataType]:
-    """Field of `Evidence` → the type of its column in Parquet; fields that hold lists are left out."""
+    """Map each field of `Evidence` to the type of its column in Parquet; fields that hold lists are left out."""
     by_type = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
     return {name: by_type[hint] for name, hint in get_type_hints(Evidence).items() if hint in by_type}
 
 
 def _checksum(arrays: Mapping[str, np.ndarray[Any, Any]]) -> int:
-    """CRC-32 of some arrays, their names, types and shapes: it tells of bytes that a disk changed."""
+    """CRC-32 of arrays with their names, types and shapes: it reveals bytes that a disk changed."""
     checksum = 0
     for name in sorted(arrays):
         array = arrays[name]
@@ -168,18 +168,18 @@ def _checksum(arrays: Mapping[str, np.ndarray[Any, Any]]) -> int:
 
 
 class KeypointCache:
-    """Keypoints of photos by content, in a folder that may be deleted at any time.
+    """Cache of photos' keypoints by content, in a folder that may be deleted at any time.
 
-    A file a photo, in the format of safetensors: it is read seven times as fast as NumPy's archive of arrays, and in a
-    large collection one is read for nearly each pair.
+    Each photo has one file in the safetensors format, which is read seven times as fast as NumPy's .npz: in a large
+    collection a file is read for nearly each pair.
 
     Attributes:
-        folder: where they lie, two letters of the SHA-256 a subfolder.
-        limit: bytes that `shrink` leaves.
+        folder: folder of the files, with a subfolder for the first two letters of the SHA-256.
+        limit: most bytes that `shrink` leaves.
     """
 
     def __init__(self, folder: Path, limit: int = CACHE_BYTES) -> None:
-        """Open a cache; the folder is made when something is kept."""
+        """Open a cache; its folder is made when something is kept."""
         self.folder, self.limit = folder, limit
 
     @classmethod
@@ -188,7 +188,7 @@ class KeypointCache:
         return cls(state / KEYPOINTS)
 
     def _path(self, photo: str) -> Path:
-        """Where the keypoints of a photo lie, of this version of the step and of OpenCV."""
+        """Path of a photo's keypoints, as made by this version of the step and of OpenCV."""
         return self.folder / photo[:2] / f"{photo}-{KEYPOINTS_STEP}-{opencv_major()}.safetensors"
 
     def has(self, photo: str) -> bool:
@@ -196,7 +196,7 @@ class KeypointCache:
         return self._path(photo).is_file()
 
     def get(self, photo: str) -> LocalFeatures | None:
-        """The keypoints of a photo, named by its SHA-256; None where the cache lacks them or their file is broken."""
+        """Read the keypoints of a photo, named by its SHA-256; None where they are missing or their file is broken."""
         path = self._path(photo)
         try:
             arrays = load_file(path)
@@ -215,12 +215,12 @@ class KeypointCache:
         return features
 
     def put(self, photo: str, features: LocalFeatures) -> None:
-        """Write the keypoints of a photo, named by its SHA-256, into the cache, whole or not at all.
+        """Write the keypoints of a photo, named by its SHA-256, into the cache atomically.
 
-        In a folder that can only be read, as beside vectors that others share, they are not kept.
+        In a folder that can only be read, such as a state folder that others share, keypoints are not kept.
 
         Raises:
-            OSError: they cannot be written for another reason, as on a full disk.
+            OSError: the file cannot be written for another reason, such as a full disk.
         """
         arrays = {
             "size": np.array([features.width, features.height]),
@@ -240,9 +240,9 @@ class KeypointCache:
                 raise
 
     def shrink(self) -> int:
-        """Delete the keypoints that were used longest ago until the limit is kept, and return of how many photos.
+        """Delete the least recently used keypoints until the limit is kept, and return the number of files deleted.
 
-        It is for the end of a run: until then the keypoints of a photo are needed for each pair that it is in.
+        Call it at the end of a run: until then a photo's keypoints are needed for each pair that it is in.
         """
         files = []
         for path in self.folder.rglob("*-*.*"):

@@ -1,4 +1,4 @@
-"""Tones of one photo given to another one: by a curve, backwards for a negative, and in uneven light."""
+"""Give one photo the tones of another: by a curve, a falling one for a negative, and in uneven light."""
 
 from functools import lru_cache
 
@@ -10,18 +10,18 @@ from neardup.verify.samples import median_of, middle_of, quantiles, sampled
 QUANTILES = np.linspace(0, 1, 33)
 """Shares of the pixels, 0 to 1, at whose grey levels two tone curves are matched: 33 follow any paper or plate."""
 FINENESS = 4
-"""Entries of a tone curve's table for each grey level: finer than the grain that remains after the blur."""
+"""Entries of a tone curve's table per grey level: finer than the grain that remains after the blur."""
 RELIT = 0.7
-"""Share of a pair's median difference that uneven light must leave at most to be believed: any quadratic fits a bit."""
+"""Greatest share of a pair's median difference that uneven light may leave to be believed: any quadratic fits a bit."""
 
 
 def match_tones(values: Vectors, target: Vectors, source: Vectors) -> Vectors:
-    """Give pixels the tones of another photo, quantile by quantile; backwards where one photo is a negative.
+    """Give pixels the tones of another photo, quantile by quantile; in reverse where one photo is a negative.
 
     Args:
         values: float32 of any shape, 0 to 255, the pixels to change.
         target: float32 (n,), pixels of the photo whose tones they get.
-        source: float32 (n,), what lies in the same places of the photo that `values` come from.
+        source: float32 (n,), pixels in the same places of the photo that `values` come from.
 
     Returns:
         float32 of the shape of `values`, 0 to 255.
@@ -36,18 +36,18 @@ def match_tones(values: Vectors, target: Vectors, source: Vectors) -> Vectors:
 
 
 def relit(first: Vectors, second: Vectors, reliable: Bools) -> Vectors | None:
-    """Tones of the second photo in the light of the first one, where one was lit, or has faded, unevenly.
+    """Match the second photo's tones to the first one's, where one was lit, or has faded, unevenly.
 
-    How much lighter and how much harder the first photo is, each a quadratic of the place, is fitted on a sample so
-    that what was painted over has no weight.
+    How much lighter the first photo is, and how much more contrast it has, are quadratics of the place, fitted robustly
+    on a sample, so that what was painted over has no weight.
 
     Args:
         first: float32 (h, w), 0 to 255, the first photo.
         second: float32 (h, w), 0 to 255, the second photo in the frame of the first one.
-        reliable: bool (h, w), where tones are taken from.
+        reliable: bool (h, w), the pixels from which tones are taken.
 
     Returns:
-        float32 (h, w); None where that leaves more than `RELIT` of the difference that even light leaves.
+        float32 (h, w); None where uneven light leaves more than `RELIT` of the difference that even light leaves.
     """
     places, pixels = _quadratic(*reliable.shape), sampled(np.flatnonzero(reliable))
     first_sample, second_sample = (grey.ravel()[pixels] for grey in (first, second))
@@ -66,7 +66,7 @@ def relit(first: Vectors, second: Vectors, reliable: Bools) -> Vectors | None:
 
 
 def _robust_fit(terms: Vectors, wanted: Vectors) -> Vectors:
-    """Factors of terms, float32 (k, n), so that their sum is what is wanted, float32 (n,), but for what lies far off.
+    """Fit factors of terms, float32 (k, n), whose sum is `wanted`, float32 (n,), disregarding outliers.
 
     Iteratively reweighted least squares with the weights of Geman and McClure.
     """
@@ -86,7 +86,7 @@ def _quadratic(height: int, width: int) -> Vectors:
 
 
 def correlation(first: Vectors, second: Vectors) -> float:
-    """Pearson's correlation, 0 where a photo is of one tone."""
+    """Compute Pearson's correlation of two arrays of one shape, -1 to 1; 0 where one of them is constant."""
     a, b = first - first.mean(), second - second.mean()
     norm = float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / norm if norm > 0 else 0.0

@@ -1,4 +1,4 @@
-"""Pairs verified: keypoints made once a photo, matched, compared pixel by pixel where they match, by all cores."""
+"""Verify pairs on all cores: find keypoints once per photo, match them, and compare matching photos by pixels."""
 
 import os
 import time
@@ -37,27 +37,27 @@ from neardup.verify.store import EvidenceByPair, KeypointCache
 from neardup.verify.surroundings import plainness
 
 VERIFY_STEP = 7
-"""Version of what decisions go by; bumped when it changes for equal photos, as are those of keypoints and matches."""
+"""Version of how matches become evidence that decisions go by; bumped when that changes for equal photos."""
 CORES = max(1, cv2.getNumberOfCPUs())
-"""Pairs and photos that are worked on at once, unless a caller says otherwise."""
+"""Pairs and photos that are worked on at once by default: the number of cores."""
 MANY = 2048
-"""Pairs from which on processes are worth the second or two that they take to begin."""
+"""Number of pairs from which processes are worth the second or two that they take to start."""
 BLOCK = 2048
-"""Pairs for each core whose photos' keypoints are made first, then used, and then forgotten if memory is short."""
+"""Pairs (per core, with processes) whose photos' keypoints are made first, then matched, then forgotten if too many."""
 PORTION = 64
-"""Pairs that a core is given at a time: one by one, handing them out takes a sixth of the time."""
+"""Pairs that a core is given at a time: handing them out one by one would take a sixth of the time."""
 AHEAD = 4
-"""Portions of pairs, or photos in bytes, that wait for each core, so that none is idle."""
+"""Portions of pairs, or photos' bytes, that wait for each core, so that no core is idle."""
 IDLE_SECONDS = 30
-"""Seconds after which a process of the pool that has nothing to do ends."""
+"""Seconds after which an idle process of the pool ends."""
 PARENT_CHECK_SECONDS = 2.0
-"""Seconds between two checks of a process of the pool whether the process that started it still lives."""
+"""Seconds between a pool process's checks that the process which started it still runs."""
 PREPARED_PHOTOS = 512
-"""Photos whose keypoints are in memory at once, about 300 KB each; a pool ends a process that has grown by 300 MB."""
+"""Photos whose keypoints are in memory at once, about 300 KB each: joblib ends a process that has grown by 300 MB."""
 
 
 def verifier_fingerprint() -> str:
-    """Digest of the versions of all steps of verification: equal fingerprints give equal probabilities."""
+    """Digest of the versions of all steps that decisions go by: equal fingerprints give equal probabilities."""
     return digest_of("verifier", KEYPOINTS_STEP, MATCH_STEP, VERIFY_STEP, opencv_major())
 
 
@@ -72,7 +72,7 @@ def evidence_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> E
 
 
 def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tuple[Evidence, Vectors]:
-    """Verify one pair, and tell which points agree.
+    """Verify one pair, and return which points agree.
 
     Args:
         first: keypoints of the photo whose SHA-256 is the lesser.
@@ -80,8 +80,8 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
         photos: the SHA-256 of both.
 
     Returns:
-        The evidence, and the points that agree, float32 (n, 4), x and y in full pixels of the first and of the second
-        photo; (0, 4) for no match.
+        The evidence, and the points that agree: float32 (n, 4), x and y in full pixels of the first photo, then of the
+        second; (0, 4) for no match.
     """
     sizes = first.size, second.size
     plain, blurred = best_matches(first, second)
@@ -130,7 +130,7 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
 
 
 def _laid(first: Prepared, second: Prepared, match: Match) -> tuple[LaidPair, Comparison]:
-    """Two photos laid on each other, in perspective where pixels bear it out, and compared by the affine match."""
+    """Lay two photos on each other, in perspective if their pixels confirm it, and compare them by the affine match."""
     greys = [GreyPhoto(photo.features.grey, photo.size, photo.features.screen) for photo in (first, second)]
     laid = LaidPair(greys[0], greys[1], match.transform)
     pixels = compare(laid)
@@ -142,19 +142,19 @@ def _laid(first: Prepared, second: Prepared, match: Match) -> tuple[LaidPair, Co
 
 
 def matched_points(first: LocalFeatures, second: LocalFeatures) -> Vectors:
-    """Points of both photos that agree, float32 (n, 4): x and y in the first and in the second; (0, 4) for no match."""
+    """Find the points of two photos that agree, float32 (n, 4): x, y of the first, x, y of the second; n may be 0."""
     return proof_of(Prepared.of(first), Prepared.of(second), ("", ""))[1]
 
 
 class Verifier:
-    """Verifies pairs of a collection's photos by all cores, and remembers the keypoints of the photos used last.
+    """Verifies pairs of a collection's photos on all cores, and remembers the keypoints of the photos used last.
 
-    As a context it is a run over a collection: at its end the cache of keypoints is shrunk to its limit. Until then the
-    keypoints of a photo are needed for each pair that it is in.
+    As a context manager it spans a run over a collection, at whose end the cache of keypoints is shrunk to its limit.
 
     Attributes:
-        read: the bytes of a photo, by its SHA-256; raises `UnreadableImageError` or `OSError` where they are gone.
-        cache: where keypoints are kept from one run to the next; None to keep none.
+        read: function from a photo's SHA-256 to its bytes; raises `UnreadableImageError` or `OSError` where they are
+            gone.
+        cache: cache that keeps keypoints from one run to the next; None to keep none.
         max_pixels: larger images are refused.
         cores: pairs and photos that are worked on at once.
     """
@@ -166,7 +166,7 @@ class Verifier:
         max_pixels: int = MAX_PIXELS,
         cores: int = CORES,
     ) -> None:
-        """Take what `verify` needs; no photo is read before it is called."""
+        """Make a verifier; no photo is read before its first pair."""
         self.read, self.cache, self.max_pixels, self.cores = read, cache, max_pixels, cores
         self._prepared: dict[str, Prepared | None] = {}
 
@@ -204,21 +204,22 @@ class Verifier:
             known: evidence of earlier runs.
 
         Returns:
-            Evidence by pair, the known one too; a pair of which a photo cannot be read any more has none, and neither
-            has a pair of equal contents, of which there is nothing to prove.
+            Evidence by pair, including the known evidence; a pair has none if one of its photos can no longer be read,
+            or if both have the same content, so that there is nothing to prove.
         """
         known = {pair: known[pair] for pair in pairs if known and pair in known}
         new = {pair for pair in pairs if pair not in known and pair[0] != pair[1]}
         return known | self.verify_in_order(near_together(new))
 
     def verify_in_order(self, pairs: Sequence[tuple[str, str]]) -> EvidenceByPair:
-        """Evidence of pairs that were put into a good order before: see `candidates.near_together`.
+        """Verify pairs in the given order, which should keep those of a photo together: `candidates.near_together`.
 
         Args:
-            pairs: the SHA-256 of both photos, as `evidence.ordered` orders them; no pair twice, none of equal ones.
+            pairs: the SHA-256 of both photos, as `evidence.ordered` orders them; each pair once, never a photo with
+                itself.
 
         Returns:
-            Evidence by pair; a pair of which a photo cannot be read any more has none.
+            Evidence by pair; a pair has none if one of its photos can no longer be read.
         """
         verified: EvidenceByPair = {}
         with bar(total=len(pairs), desc="verifying", unit="pair", disable=None) as progress:
@@ -231,7 +232,7 @@ class Verifier:
     def verify_closed(
         self, pairs: Sequence[tuple[str, str]], known: EvidenceByPair | None = None
     ) -> tuple[EvidenceByPair, list[tuple[str, str]]]:
-        """Evidence of pairs, as `verify` gives it, and of the pairs that close triangles with them.
+        """Verify pairs, as `verify` does, and then the pairs that close triangles with them.
 
         Returns:
             The evidence of all, and the closing pairs, as `candidates.closing_pairs` gives them.
@@ -243,7 +244,7 @@ class Verifier:
     def verify_nearest(
         self, vectors: Vectors, photos: Sequence[str], known: EvidenceByPair | None = None
     ) -> tuple[Ints, list[Evidence | None]]:
-        """Verify each photo's `CANDIDATES` nearest ones, and the pairs that close triangles with these.
+        """Verify each photo with its `CANDIDATES` nearest, and then the pairs that close triangles with those.
 
         Args:
             vectors: float32 (n, d), unit rows.
@@ -251,8 +252,8 @@ class Verifier:
             known: evidence of earlier runs.
 
         Returns:
-            int64 (m, 2), rows of each pair, the lesser first, ordered; and the evidence of each, None where a photo
-            cannot be read any more.
+            Rows of each pair, int64 (m, 2), the lesser first, sorted; and its evidence, None where a photo can no
+            longer be read.
         """
 
         def pairs_of(rows: Ints) -> list[tuple[str, str]]:
@@ -264,7 +265,7 @@ class Verifier:
         return rows, [evidence.get(pair) for pair in pairs_of(rows)]
 
     def _by_threads(self, pairs: Sequence[tuple[str, str]]) -> Iterator[list[Evidence]]:
-        """Evidence of pairs, by threads of this process: they begin at once, and share the interpreter's lock."""
+        """Verify pairs in threads of this process, which start at once but share the interpreter's lock."""
         with no_threads_of_libraries(), ThreadPoolExecutor(self.cores) as pool:
             for block in _parts(pairs, BLOCK):
                 photos = sorted({photo for pair in block for photo in pair} - self._prepared.keys())
@@ -273,10 +274,10 @@ class Verifier:
                 self._forget({photo for pair in block for photo in pair})
 
     def _by_processes(self, pairs: Sequence[tuple[str, str]]) -> Iterator[list[Evidence]]:
-        """Evidence of many pairs, by processes that share the cache of keypoints; of few, or without a cache, none.
+        """Verify many pairs in processes that share the cache of keypoints; few pairs, or without a cache, none.
 
-        The bytes of a photo are read here and sent, so that a process need not know where photos are. What a process
-        that was killed leaves undone is left to the threads.
+        A photo's bytes are read here and sent, so that a process need not know where photos are. What a killed process
+        leaves undone is left to the threads.
         """
         if self.cache is None or self.cores == 1 or len(pairs) < MANY:
             return
@@ -300,7 +301,7 @@ class Verifier:
                 yield from pool(delayed(evidence_by_cache)(folder, portion) for portion in _parts(block, PORTION))
 
     def _uncached(self, photos: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        """Photos whose keypoints the cache lacks, with their bytes; those that cannot be read are left out."""
+        """Read the photos whose keypoints the cache lacks: SHA-256 and bytes; unreadable ones are left out."""
         assert self.cache  # noqa: S101 - only with a cache
         for photo in photos:
             if not self.cache.has(photo):
@@ -308,17 +309,17 @@ class Verifier:
                     yield photo, self.read(photo)
 
     def features(self, photo: str) -> LocalFeatures | None:
-        """Keypoints of a photo; None where it cannot be read."""
+        """Get the keypoints of a photo by its SHA-256; None where it cannot be read."""
         prepared = self._prepared.get(photo) or self._features(photo)
         return prepared.features if prepared else None
 
     def picture(self, evidence: Evidence, names: tuple[str, str], terms: Terms = ()) -> Image.Image | None:
-        """The picture that explains a pair; None where a photo cannot be read any more.
+        """Draw the picture that explains a pair; None where a photo can no longer be read.
 
         Args:
             evidence: what was measured of the pair.
-            names: what its photos are called, the first one first.
-            terms: what adds up to the log-odds of its probability; none where nothing was decided.
+            names: what the first and the second photo are called.
+            terms: terms that add up to the log-odds of the pair's probability; none where nothing was decided.
         """
         photos = evidence.first, evidence.second
         try:
@@ -332,7 +333,7 @@ class Verifier:
         return explain_picture(images[0], images[1], evidence, points, names=names, terms=terms)
 
     def _features(self, photo: str) -> Prepared | None:
-        """A photo's keypoints, from the cache or made now; None where the photo cannot be read."""
+        """Get a photo's keypoints from the cache, or make them; None where the photo cannot be read."""
         features = self.cache.get(photo) if self.cache else None
         if features is None:
             try:
@@ -344,36 +345,36 @@ class Verifier:
         return Prepared.of(features)
 
     def _evidence(self, pairs: Sequence[tuple[str, str]]) -> list[Evidence]:
-        """Evidence of those pairs whose photos could be read; the keypoints of all are in memory."""
+        """Verify those pairs whose photos could be read; the keypoints of all are in memory."""
         return _evidence_of_all(pairs, self._prepared.__getitem__)
 
     def _forget(self, latest: set[str]) -> None:
-        """Let go of all keypoints but those of the latest photos, once there are too many."""
+        """Drop all keypoints but those of the latest photos, once more than `PREPARED_PHOTOS` are in memory."""
         if len(self._prepared) > PREPARED_PHOTOS:
             self._prepared = {photo: self._prepared[photo] for photo in latest}
 
 
 def _evidence_of_all(pairs: Sequence[tuple[str, str]], prepared: Callable[[str], Prepared | None]) -> list[Evidence]:
-    """Evidence of those pairs of which both photos have keypoints."""
+    """Verify those pairs whose photos both have keypoints."""
     prepared_pairs = ((prepared(first), prepared(second), (first, second)) for first, second in pairs)
     return [evidence_of(first, second, pair) for first, second, pair in prepared_pairs if first and second]
 
 
 def cache_features(folder: Path, photo: str, data: bytes, max_pixels: int) -> None:
-    """Make the keypoints of a photo and write them into the cache's folder; an unreadable photo is passed over."""
+    """Make a photo's keypoints and write them into the cache's folder; skip what cannot be read or written."""
     with suppress(UnreadableImageError, OSError):
         KeypointCache(folder).put(photo, local_features(data, max_pixels))
 
 
 def evidence_by_cache(folder: Path, pairs: Sequence[tuple[str, str]]) -> list[Evidence]:
-    """Evidence of those pairs of which the cache's folder holds the keypoints of both photos."""
+    """Verify those pairs for which the cache's folder holds the keypoints of both photos."""
     return _evidence_of_all(pairs, partial(_cached, folder))
 
 
 def _begin_worker(parent: int) -> None:
-    """Let this process of a pool compute in one thread, and end once the process that started it is gone.
+    """Make this process of a pool compute in one thread, and end once the process that started it is gone.
 
-    A pool ends with the process that owns it; where that one is killed, the pool's processes would stay for good.
+    A pool ends its processes when its owner exits; if the owner is killed, they would otherwise stay for good.
     """
 
     def watch() -> None:
@@ -387,11 +388,11 @@ def _begin_worker(parent: int) -> None:
 
 @lru_cache(maxsize=PREPARED_PHOTOS)
 def _cached(folder: Path, photo: str) -> Prepared | None:
-    """The keypoints of a photo from the cache's folder; each process holds those that it used last in memory."""
+    """Get a photo's keypoints from the cache's folder; each process keeps the ones it used last in memory."""
     features = KeypointCache(folder).get(photo)
     return Prepared.of(features) if features else None
 
 
 def _parts(pairs: Sequence[tuple[str, str]], size: int) -> list[Sequence[tuple[str, str]]]:
-    """The pairs in parts of a size, the last one shorter."""
+    """Split pairs into parts of a size; the last one may be shorter."""
     return [pairs[start : start + size] for start in range(0, len(pairs), size)]

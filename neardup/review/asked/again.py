@@ -32,7 +32,7 @@ pairs one is wrong where probabilities are calibrated, so that few are asked aga
 
 @dataclass(frozen=True)
 class Again(PhotoPair):
-    """A pair that was answered and is to be looked at again.
+    """An answered pair that is to be looked at again.
 
     Attributes:
         verdict: the answer in force.
@@ -46,7 +46,7 @@ class Again(PhotoPair):
 
 
 def save_again(run: Path, rows: Iterable[Again]) -> Path:
-    """Write what is asked again into the folder of a run of `watch`, or of `duplicates`."""
+    """Write the pairs that are asked again into the folder of a run of `watch`, or of `duplicates`."""
     return save_rows(run / ASKED_AGAIN, Again, rows)
 
 
@@ -60,12 +60,12 @@ def load_again(out: Path) -> list[Again]:
 
 
 def announced(rows: Sequence[Again]) -> str:
-    """The sentence on how many pairs are asked again."""
+    """Write the sentence on how many pairs are asked again."""
     return f"{counted(len(rows), 'answered pair')} to look at again: {ASKED_AGAIN} says which and why"
 
 
 def still_open(rows: Iterable[Again], links: Links) -> list[Question]:
-    """The pairs that are asked again and whose answer is still the one that was doubted; of several reasons the last.
+    """Select the pairs asked again whose doubted answer is still in force, each with the last of several reasons.
 
     Args:
         rows: as `load_again` gives them.
@@ -81,7 +81,7 @@ def still_open(rows: Iterable[Again], links: Links) -> list[Question]:
 
 
 def ask_about(watched: "Watched", links: Links) -> list[Again]:
-    """Write down which answered pairs a run of `watch` asks again; nothing where it published or decided nothing.
+    """Write which answered pairs a run of `watch` asks again; nothing if it published or decided nothing.
 
     Args:
         watched: what the run found.
@@ -100,10 +100,10 @@ def ask_about(watched: "Watched", links: Links) -> list[Again]:
 
 
 def ask_about_all(folder: Path, verified: "VerifiedPairs", links: Links) -> list[Again]:
-    """Write down which answered pairs of a whole collection a new decision contradicts strongly.
+    """Write which answered pairs of a whole collection a new decision contradicts strongly.
 
     Args:
-        folder: of the tables of `duplicates`; gets a file where anything is asked.
+        folder: folder of the tables of `duplicates`; a file is written to it if anything is asked.
         verified: the pairs of the collection.
         links: what the verdicts in force come to.
     """
@@ -116,7 +116,7 @@ def ask_about_all(folder: Path, verified: "VerifiedPairs", links: Links) -> list
 def _asked(
     verified: "VerifiedPairs", decision: "Decision", links: Links, group_of: Mapping[str, int], new: Mapping[str, str]
 ) -> list[Again]:
-    """What is asked again of some pairs; arguments as those of `asked_again`."""
+    """Choose the pairs to ask again; arguments as in `asked_again`."""
     photos, deciding = verified.photos, links.decided
     chances = zip(by_content(verified.pairs, photos), verified.probabilities.tolist(), strict=True)
     probabilities = {pair: chance for pair, chance in chances if not isnan(chance)}
@@ -135,18 +135,18 @@ def asked_again(
     group_of: Mapping[str, int],
     new: Mapping[str, str],
 ) -> dict[Pair, str]:
-    """The answered pairs that are shown again, each with the reason in words; all others never are.
+    """Choose the answered pairs that are shown again, each with the reason in words; all others never are.
 
-    A person who answered against the decision that is still in force, or against one that was as sure, knew it and is
-    not asked again. Two exposures of a scene look alike to any machine, and what nobody can tell no machine tells: such
-    answers are not contradicted.
+    A person who answered against the decision that is still in force, or against one that was as sure, did so knowingly
+    and is not asked again. Answers `same scene` and `cannot tell` are not contradicted: exposures of a scene look alike
+    to any machine, and a machine cannot tell what people cannot.
 
     Args:
         links: what the verdicts in force come to.
-        probabilities: pair → its probability by the decision in force; pairs that are no candidates may lack.
-        decision: fingerprint of that decision.
-        group_of: photo → its group now; photos in none may lack.
-        new: photos that were not there when an earlier run was looked at, with what they are called.
+        probabilities: pair → its probability by the decision in force; pairs that are not candidates may be missing.
+        decision: fingerprint of the decision in force.
+        group_of: photo → its present group; photos without one may be missing.
+        new: photos that did not exist in earlier runs → their names.
 
     Returns:
         Pair → why it is shown again, in the order of the pairs.
@@ -179,7 +179,7 @@ def _alike(probabilities: Mapping[Pair, float], new: Collection[str]) -> dict[st
 
 
 def _contradicted(verdict: Verdict, probability: float | None, decision: str) -> str:
-    """Why a new decision contradicts a verdict strongly; nothing where it does not."""
+    """Say why a new decision strongly contradicts a verdict; empty if it does not."""
     if probability is None or verdict.shown.get("decision") == decision:
         return ""
     before = verdict.shown.get("probability")
@@ -204,7 +204,7 @@ def _joined(
     joined: Mapping[int, list[str]],
     alike: Mapping[str, set[str]],
 ) -> tuple[list[str], str]:
-    """The new photos that bear on a verdict, and how: they joined the group of both, or are like two that differ."""
+    """Say which new photos bear on a verdict, and how: they joined its group, or are like two photos that differ."""
     first, second = (group_of.get(photo) for photo in verdict.pair)
     if verdict.verdict == SAME and first is not None and first == second:
         members = [photo for photo in joined.get(first, ()) if photo not in verdict.pair]
@@ -218,6 +218,6 @@ def _joined(
 
 
 def _first_of(photo_names: list[str]) -> str:
-    """The name of the first of some photos, and how many more there are."""
+    """Write the name of the first of some photos, and how many more there are."""
     more = f" and {len(photo_names) - 1} more" if len(photo_names) > 1 else ""
     return f"{photo_names[0]}{more}"

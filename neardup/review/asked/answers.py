@@ -15,16 +15,16 @@ from neardup.review.record.links import Links, Pair
 from neardup.review.record.verdicts import Verdict, Verdicts, by_pair
 
 LONGEST_S = 120.0
-"""Seconds beyond which an answer says that somebody went for coffee, and nothing of how long a pair takes."""
+"""Seconds beyond which an answer's time does not count: the person was probably interrupted."""
 FEW = 100
-"""New verdicts up to which their pairs are read one by one; of more, as after an import, it is faster to read all."""
+"""New verdicts up to which their pairs are read one by one; for more, as after an import, reading all is faster."""
 
 
 class Answers:
     """The verdicts in force of a database, followed as it grows.
 
     Attributes:
-        links: what they come to: answered pairs, decisions, contradictions, must-links and cannot-links.
+        links: conclusions from the verdicts: answered pairs, decisions, contradictions, must-links and cannot-links.
     """
 
     def __init__(self, verdicts: Verdicts) -> None:
@@ -35,7 +35,7 @@ class Answers:
         self.refresh()
 
     def refresh(self) -> bool:
-        """Read the verdicts that were added since the last time, by whomever; says whether there were any."""
+        """Read the verdicts that anybody added since the last call; return whether there were any."""
         last = self._verdicts.last()
         if last == self._seen:
             return False
@@ -43,7 +43,7 @@ class Answers:
             self._on = by_pair(self._verdicts.current())
         else:
             news = self._verdicts.history(self._seen)
-            # Each pair once, in the order of the verdicts: contradictions are listed in it.
+            # Each pair once, in the order of the verdicts, which is also that of contradictions.
             for pair in dict.fromkeys(pair for verdict in news for pair in self._touched(verdict)):
                 self._on.pop(pair, None)
                 if in_force := self._verdicts.of_pair(*pair):
@@ -53,7 +53,7 @@ class Answers:
         return True
 
     def _touched(self, verdict: Verdict) -> list[Pair]:
-        """The pairs of which a new verdict may change what is in force: one that is taken back lets others stand."""
+        """Find the pairs whose verdicts in force may change with new verdicts: a withdrawal restores earlier ones."""
         superseded = [earlier for name in verdict.supersedes if (earlier := self._verdicts.get(name))]
         before = [earlier for late in superseded for name in late.supersedes if (earlier := self._verdicts.get(name))]
         return [touched.pair for touched in (verdict, *superseded, *before)]
@@ -84,7 +84,7 @@ class Settled:
     """What verdicts say of the pairs of a run.
 
     Attributes:
-        answered: bool (m,), the pairs on which somebody said something.
+        answered: bool (m,), the pairs that somebody answered.
         implied: bool (m,), the pairs that nobody was asked and whose answer follows: both photos are the same picture
             as a third, or one of them is and the other is not.
     """
@@ -94,7 +94,7 @@ class Settled:
 
     @classmethod
     def of(cls, results: Results, answers: Answers) -> "Settled":
-        """Put verdicts beside the pairs of a run, by the contents of their photos."""
+        """Match verdicts with the pairs of a run, by the contents of their photos."""
         links = answers.links
         answered = np.zeros(len(results), dtype=bool)
         rows = [results.row_of(*photos) for photos in _numbered(results, links.answered)]

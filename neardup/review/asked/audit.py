@@ -1,9 +1,9 @@
 """The audit: links drawn at random before anyone looked, whose answers alone measure the precision in the collection.
 
 Every pair has a random number that belongs to its two photos and to the folder's seed; the links with the least numbers
-are drawn. A later run whose links are others draws from those, and keeps every answer that is still of use ("permanent
-random numbers", Ohlsson 1995). Answers count up to the first link of that order that has none: they are a uniform
-sample of the links of that run, whatever was asked before and in whatever queue.
+are drawn. A later run with other links draws from these, and every answer that still applies remains useful ("permanent
+random numbers", Ohlsson 1995). In this order, answers count up to the first link without one: they are a uniform sample
+of that run's links, whatever was asked before and in whatever queue.
 """
 
 import hashlib
@@ -22,13 +22,13 @@ from neardup.stages import write_json
 from neardup.verify.evidence import ordered
 
 DRAWN = 400
-"""Links that are drawn at most: 299 without an error show a precision of 99 %, 473 with one error; few go on."""
+"""Most links that are drawn: 299 without an error prove a precision of 99 %, or 473 with one error."""
 PROMISES = (0.9, 0.95, 0.98, 0.99)
-"""Precisions that an audit aims at, one after the other; 29, 59, 149 and 299 answers without an error show them."""
+"""Precisions that an audit aims at, one after the other: 29, 59, 149 and 299 answers without an error prove them."""
 
 
 def next_aim(audit: Audit) -> Audit | None:
-    """The same audit with the next precision to reach as its promise; None where it shows the last one.
+    """Return the audit with the next precision to prove as its promise; None once it proves the last one.
 
     >>> next_aim(Audit(40, 0))
     Audit(seen=40, errors=0, promise=0.95)
@@ -43,7 +43,7 @@ class Draw:
     Attributes:
         rows: int64 (n,), their rows in the results.
         links: how many links they were drawn from.
-        time: when, ISO 8601 in UTC.
+        time: time of the draw, ISO 8601 in UTC.
     """
 
     rows: Ints
@@ -52,7 +52,7 @@ class Draw:
 
 
 def draw(results: Results) -> Draw:
-    """Draw links of a run, or take up what was drawn of it before; the draw is stored the first time.
+    """Draw links of a run, and store the draw, or load an earlier draw of the run.
 
     Args:
         results: of the run.
@@ -74,12 +74,12 @@ def draw(results: Results) -> Draw:
 
 
 def _names(results: Results, row: int) -> tuple[str, str]:
-    """What stands for the two photos of a pair in the draw: contents where all are known, else paths."""
+    """Identify the two photos of each pair in the draw: by contents if all are known, else by paths."""
     if results.digests_known:
         return results.contents(row)
     return ordered(results.path(int(results.first[row])), results.path(int(results.second[row])))
 
 
 def _least(links: Ints, names: list[tuple[str, str]], seed: str) -> Ints:
-    """The links whose random numbers are the least, in the order of these numbers."""
+    """Choose the links with the least random numbers, in the order of these numbers."""
     return links[np.array(random_order(names, seed)[:DRAWN], dtype=np.int64)]

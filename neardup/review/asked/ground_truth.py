@@ -1,4 +1,4 @@
-"""What the decided pairs say against the ground truth: links that it lacks, and rows that fall into several parts."""
+"""Doubts about the ground truth from decided pairs: links that it lacks, and rows that fall into parts."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,30 +21,30 @@ from neardup.tables import write_csv, write_table
 from neardup.verify.evidence import ordered
 
 MISSING_FROM = 0.9
-"""Probability from which two photos of no common row are told: below it too many lines would be wrong to be read."""
+"""Probability from which two photos without a common row are reported: below it, too many lines would be wrong."""
 APART_UP_TO = 0.1
-"""Probability up to which two photos do not hold their row together: only where it is low the historian is doubted."""
+"""Probability up to which a pair does not hold its row together: the historian is doubted only if it is low."""
 COLUMNS = (
     *("kind", "probability", "photo", "photo_row", "partner", "partner_row", "reason", "verdict"),
     *("photo_sha256", "partner_sha256"),
 )
-"""Columns of the tables of doubts, all fields of a `Doubt`: what a historian reads first, digests last."""
+"""Columns of the tables of doubts, all fields of a `Doubt`: those that a historian reads first, digests last."""
 SHOWN = 200
-"""Lines that the page shows with pictures; the tables hold all."""
+"""Most lines that the page shows with pictures; the tables hold all."""
 
 
 @dataclass(frozen=True)
 class Doubt(PhotoPair):
-    """One line against the ground truth.
+    """One doubt about the ground truth.
 
     Attributes:
-        kind: `missing` for two photos that are likely the same and in no common row, `apart` for two of one row that
-            nothing holds together: the likeliest pair between a part of the row and its largest part.
+        kind: `missing` for two photos that are likely the same but in no common row; `apart` for two parts of a row
+            that nothing holds together: the likeliest pair between the part and the row's largest part.
         probability: that the two photos show one picture; 0 where the search proposed no such pair of a row.
-        photo_row: sheet and row of the photo, or nothing.
-        partner_row: sheet and row of its partner, or nothing.
-        reason: why, in words.
-        verdict: what people said of the pair, or nothing.
+        photo_row: sheet and row of the photo, or empty.
+        partner_row: sheet and row of its partner, or empty.
+        reason: reason in words.
+        verdict: what people said of the pair, or empty.
     """
 
     kind: str
@@ -58,7 +58,7 @@ class Doubt(PhotoPair):
 def doubts_of(test_set: TestSet, candidates: Iterable[Candidate], links: Links) -> list[Doubt]:
     """Compare the pairs of a search with the rows of the ground truth; the likeliest missing one first.
 
-    A pair on which people agree that it is different is not told as missing. Without probabilities nothing is told.
+    A pair that people agree is different is not reported as missing. Without probabilities nothing is reported.
 
     Args:
         test_set: the ground truth as resolved.
@@ -91,7 +91,7 @@ def _missing(candidate: Candidate, named: Mapping[str, TestPhoto], links: Links)
 
 
 def _verdicts_on(links: Links, pairs: Iterable[tuple[str, str]]) -> str:
-    """What people agree on of some pairs, in words."""
+    """Say in words what people agree on about some pairs."""
     return "; ".join(f"{verdict.who}: {verdict.verdict}" for pair in pairs if (verdict := links.decided.get(pair)))
 
 
@@ -115,7 +115,7 @@ def _apart(test_set: TestSet, scored: Sequence[Candidate], links: Links) -> list
 def _parts(
     test_set: TestSet, probability: Mapping[tuple[str, str], float], links: Links
 ) -> Iterable[list[list[TestPhoto]]]:
-    """The parts of each row that verdicts and likely pairs hold together, the largest first."""
+    """Divide each row into the parts that verdicts and likely pairs hold together, the largest first."""
     rows: defaultdict[int, list[TestPhoto]] = defaultdict(list)
     for photo in test_set.photos:
         rows[photo.group].append(photo)
@@ -135,10 +135,10 @@ def _parts(
 
 
 class RowQuestions:
-    """What a person is asked of the ground truth of some results: one pair for two rows, and one for each part."""
+    """Questions about the ground truth of some results: one pair per two rows, and one per part of a row."""
 
     def __init__(self, results: Results, test_set: TestSet) -> None:
-        """Take the pairs of a run that concern the ground truth.
+        """Select the pairs of a run that concern the ground truth.
 
         Args:
             results: of the run, verified.
@@ -164,8 +164,8 @@ class RowQuestions:
     def still_open(self, links: Links) -> list[Question]:
         """The pairs that no verdict settles, those that the ground truth lacks first.
 
-        Two rows are asked about by their likeliest pair alone, and so are a row and a photo of none: whatever is said
-        of it moves all of them.
+        Two rows are asked about by their likeliest pair only, and so are a row and a photo outside all rows: its answer
+        decides for all of them.
 
         Args:
             links: what the verdicts in force come to.

@@ -1,4 +1,4 @@
-"""A pair that is put before people for a reason of its own, whether the machine proposes it or not."""
+"""A pair that people are asked about for a specific reason, whether the machine proposes it or not."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ class Question(PhotoPair):
 
     Attributes:
         reason: name of the text of the page that says why.
-        values: what stands at the places of that text.
+        values: values for the placeholders of that text.
     """
 
     reason: str

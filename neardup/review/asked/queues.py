@@ -1,4 +1,4 @@
-"""What a person is asked, and in which order: the queues of the review page, how much is left, what answers bought."""
+"""The queues of the review page: what a person is asked, in which order, and how much is left."""
 
 import threading
 import time
@@ -23,29 +23,29 @@ from neardup.review.record.verdicts import Verdict, Verdicts
 from neardup.verify.evidence import ordered
 
 REVIEW = "review"
-"""The queue of what the machine leaves open, and of what it asks again."""
+"""Name of the queue of pairs that the machine leaves open or asks again."""
 AUDIT = "audit"
-"""The queue of links that were drawn at random before anyone looked."""
+"""Name of the queue of links that were drawn at random before anyone looked."""
 TRUTH = "ground truth"
-"""The queue of pairs on which the machine and the ground truth disagree."""
+"""Name of the queue of pairs on which the machine and the ground truth disagree."""
 CONTRADICTIONS = "contradictions"
-"""The list of verdicts that cannot all be true; it is a page of its own, and hands out no pairs."""
+"""Name of the page of verdicts that cannot all be true, which hands out no pairs."""
 LEASE_S = 600.0
-"""Seconds for which a pair that one person was given is given to nobody else."""
+"""Seconds for which a pair that was given to one person is given to nobody else."""
 CERTAIN = 0.01
-"""Doubt below which not even a bridge is asked: a probability over .9975 or under .0025."""
+"""Doubt below which not even a bridge is asked: a probability over about 0.9975 or under 0.0025."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a queue is.
+    """Progress of a queue.
 
     Attributes:
-        left: pairs that nobody answered.
-        seconds: about how long they take, by the person's own median; None before the first answer.
-        answered: pairs that were answered, in whatever queue.
+        left: number of pairs that nobody answered.
+        seconds: estimated time for them, by the person's own median; None before the first answer.
+        answered: number of answered pairs, in all queues.
         implied: pairs of this run whose answer follows from others, which are not asked.
-        audited: what the audit says of the links so far.
+        audited: result of the audit so far.
     """
 
     left: int
@@ -60,11 +60,11 @@ class Task:
     """A pair as it is put before a person.
 
     Attributes:
-        number: by which browser and server name the task: the row of the pair among those of the results, or a number
-            beyond these rows where the machine does not propose it; None where the pair is of no queue.
+        number: number by which browser and server name the task: the pair's row among the results, or a number beyond
+            these rows if the machine does not propose it; None if the pair is in no queue.
         pair: the pair.
-        question: why it is asked, where that is more than the queue says.
-        verdicts: those in force on the pair.
+        question: why the pair is asked, if for a specific reason.
+        verdicts: verdicts in force on the pair.
     """
 
     number: int | None
@@ -77,7 +77,7 @@ class Queues:
     """The queues of one folder of results, shared by all who are asked."""
 
     def __init__(self, results: Results, verdicts: Verdicts) -> None:
-        """Put the pairs of a run in order.
+        """Order the pairs of a run.
 
         Args:
             results: of the run.
@@ -96,10 +96,11 @@ class Queues:
 
     @cached_property
     def order(self) -> Ints:
-        """The rows to be reviewed: bridges of groups first, then by the photos that an answer is expected to move.
+        """The rows to review: bridges of groups first, then by the expected number of photos that an answer moves.
 
-        That is the chance that the answer changes the groups times the photos of both: a pair of probability .3 across
-        two groups is worth more than one of .9 within a group, which is as open but will hardly change anything.
+        That number is the chance that the answer changes the groups times the photos of both groups: a pair of
+        probability 0.3 across two groups is worth more than one of 0.9 within a group, which will hardly change
+        anything.
         """
         results = self.results
         bridges = results.bridges & (results.doubt >= CERTAIN)
@@ -109,7 +110,7 @@ class Queues:
 
     @cached_property
     def truth(self) -> RowQuestions | None:
-        """What is asked of the ground truth; None where the results have none."""
+        """Questions about the ground truth; None where the results have none."""
         return RowQuestions.of(self.results)
 
     @cached_property
@@ -118,14 +119,14 @@ class Queues:
         return draw(self.results)
 
     def refresh(self) -> None:
-        """Take in what was said since the last time, here or by another process."""
+        """Read the verdicts given since the last call, here or by another process."""
         with self._lock:
             if self.answers.refresh():
                 self._settled = Settled.of(self.results, self.answers)
                 self._questions.clear()
 
     def questions(self, queue: str) -> Mapping[int, Question]:
-        """The open tasks of a queue that are asked for a reason of their own, in its order."""
+        """List the open tasks of a queue that have a specific reason, in order."""
         with self._lock:
             if queue not in self._questions:
                 questions, links = list[Question](), self.answers.links
@@ -138,7 +139,7 @@ class Queues:
             return self._questions[queue]
 
     def _number(self, question: Question) -> int | None:
-        """The number of a task; None where a photo of it is no longer where it was."""
+        """Number a task; None if one of its photos is no longer at its path."""
         row = self.results.row_of_contents(*question.pair)
         if row is not None:
             return row
@@ -147,7 +148,7 @@ class Queues:
         return self._beyond.setdefault(question.pair, len(self.results) + len(self._beyond))
 
     def _rows(self, queue: str, group: int) -> Ints:
-        """The numbers of a queue's open tasks, in its order; those that are asked again come first."""
+        """Yield the numbers of a queue's open tasks, in order; those that are asked again come first."""
         questions = np.array(list(self.questions(queue)), dtype=np.int64)
         if queue == TRUTH:
             return questions
@@ -164,14 +165,14 @@ class Queues:
         return rows[np.lexsort((rows, -self.results.doubt[rows], ~self.results.bridges[rows]))]
 
     def take(self, queue: str, session: str, count: int, *, group: int = 0, but: Iterable[int] = ()) -> list[Task]:
-        """The next tasks of a queue for one person: those they were given before first, none that others hold.
+        """Choose the next tasks of a queue for one person: first those given to them before, none that others hold.
 
         Args:
             queue: `review`, `audit`, `group` or `ground truth`.
-            session: of the person's browser.
-            count: how many at most; none where it is not above 0.
-            group: number of the group, where the queue is `group`.
-            but: numbers of the tasks that the browser has already.
+            session: session of the person's browser.
+            count: greatest number of tasks; none if not above 0.
+            group: number of the group, if the queue is `group`.
+            but: numbers of the tasks that the browser already has.
         """
         tasks, now = list[Task](), time.monotonic()
         with self._lock:
@@ -219,7 +220,7 @@ class Queues:
         return Task(number, pair, question, tuple(self.answers.of(photo, partner)))
 
     def skip(self, session: str, number: int, *, broken: bool = False) -> None:
-        """Put a task behind all others for one person, or away where their browser cannot show its pictures."""
+        """Move a task behind all others for one person, or remove it if their browser cannot show its pictures."""
         with self._lock:
             if broken:
                 self._broken.setdefault(session, set()).add(number)
@@ -229,7 +230,7 @@ class Queues:
             self._leases.pop(number, None)
 
     def progress(self, queue: str, who: str, group: int = 0) -> Progress:
-        """How far a queue is, for one person."""
+        """Compute the progress of a queue for one person."""
         with self._lock:
             left = len(self.answers.links.contradictions) if queue == CONTRADICTIONS else len(self._rows(queue, group))
             own = self.answers.seconds(who)
@@ -242,13 +243,13 @@ class Queues:
             )
 
     def audited(self) -> Audit:
-        """What people agree on of the links that were drawn first, in whatever queue it was asked."""
+        """Count the audit: what people agree on about the links drawn first, whatever queue asked about them."""
         drawn = map(self.results.contents, self.drawn.rows.tolist())
         return Audit.of(right for _, right in self.answers.links.judged(drawn))
 
     @property
     def settled(self) -> Bools:
-        """The pairs that nobody needs to be asked: answered ones, and those that follow from answers, bool (m,)."""
+        """The pairs that need not be asked, bool (m,): answered ones, and those that follow from answers."""
         return self._settled.answered | self._settled.implied
 
 

@@ -1,4 +1,5 @@
-"""What goes out to other programs and comes back: workbooks, IIIF manifests, annotations, the ground truth as proposed.
+"""Exchange with other programs: workbooks, IIIF manifests, annotations, and the proposed ground truth.
 
-In: results and verdicts. Out: files; answers that somebody gave in one. Imports `texts.py`, `record/` and `found/`.
+In: results and verdicts. Out: files, and answers that somebody gave in them. Imports `texts.py`, `record/` and
+`found/`.
 """

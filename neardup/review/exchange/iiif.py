@@ -1,4 +1,4 @@
-"""Groups for other programs: a IIIF Presentation 3 manifest a group, and W3C annotations that link its photos."""
+"""Groups for other programs: one IIIF Presentation 3 manifest per group, and W3C annotations that link its photos."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ from neardup.verify.evidence import Box, Evidence
 from neardup.verify.frames import box_in_first, inverse
 
 CONTEXT = "http://iiif.io/api/presentation/3/context.json"
-"""What says that a JSON file is one of IIIF's Presentation API, version 3."""
+"""JSON-LD context of IIIF's Presentation API, version 3."""
 
 
 @dataclass(frozen=True)
 class SharedPhoto:
-    """A photo as others get it.
+    """A photo as it is shared.
 
     Attributes:
         sha256: digest of its bytes; it names the canvas and the picture.
-        path: where it lies in the archive, its label.
-        width: pixels of the photo upright; of the canvas, too.
-        height: pixels of the photo upright; of the canvas, too.
-        picture_width: pixels of the JPEG that is shared.
-        picture_height: pixels of the JPEG that is shared.
+        path: path in the archive, which is its label.
+        width: width in pixels of the upright photo, and of its canvas.
+        height: height in pixels of the upright photo, and of its canvas.
+        picture_width: width in pixels of the shared JPEG.
+        picture_height: height in pixels of the shared JPEG.
     """
 
     sha256: str
@@ -38,7 +38,7 @@ class SharedPhoto:
 
 @dataclass(frozen=True)
 class Group:
-    """A group with its number, from 1, and its photos, the one that stands for it first."""
+    """A group with its number, from 1, and its photos, the reference first."""
 
     number: int
     photos: tuple[SharedPhoto, ...]
@@ -68,7 +68,7 @@ class Addresses:
 
 
 def manifest(group: Group, addresses: Addresses) -> dict[str, Any]:
-    """The manifest of a group, as JSON: a canvas a photo, at the photo's own size."""
+    """Make the manifest of a group, as JSON: one canvas per photo, at the photo's own size."""
     items = [_canvas(group, photo, addresses) for photo in group.photos]
     return {
         "@context": CONTEXT,
@@ -118,10 +118,10 @@ def links_page(
     """The annotations of a group, as JSON: each links a part of one photo to the same part of another.
 
     Args:
-        group: whose photos are linked.
-        candidates: pair → what the machine says of it.
-        verdicts: those in force.
-        evidence: pair → what was measured; a pair that lacks links the whole photos.
+        group: group whose photos are linked.
+        candidates: pair → the machine's opinion.
+        verdicts: verdicts in force.
+        evidence: pair → evidence; a pair without evidence links the whole photos.
         addresses: of what is shared.
     """
     verdicts_of = by_pair(verdicts)
@@ -156,7 +156,7 @@ def pairs_of(group: Group) -> Iterator[tuple[str, str]]:
 
 
 def _part(group: Group, photo: SharedPhoto, box: Box | None, addresses: Addresses) -> dict[str, Any]:
-    """A part of a photo's canvas, which says of which manifest it is; the whole one where no box is known."""
+    """Make the target of an annotation: a box of a photo's canvas, or the whole canvas, with its manifest."""
     left, top, width, height = box or (0, 0, photo.width, photo.height)
     canvas = addresses.canvas(group, photo.sha256)
     source = {
@@ -170,7 +170,7 @@ def _part(group: Group, photo: SharedPhoto, box: Box | None, addresses: Addresse
 
 
 def _texts(candidate: Candidate | None, verdicts: Sequence[Verdict]) -> list[str]:
-    """What the machine and people say of a pair, a line each."""
+    """Say what the machine and people think of a pair, one line each."""
     texts = []
     if candidate:
         facts = [candidate.sentence or candidate.relation]
@@ -183,7 +183,7 @@ def _texts(candidate: Candidate | None, verdicts: Sequence[Verdict]) -> list[str
 
 
 def places(evidence: Evidence) -> tuple[Box | None, Box | None]:
-    """Where each photo of a pair that matches shows what the other one shows: boxes in the first and in the second."""
+    """Find the common part of a matched pair's photos: a box in the first and one in the second."""
     if evidence.transform is None:
         raise AssertionError("a pair that does not match has no common part")
     first, second = (evidence.width_first, evidence.height_first), (evidence.width_second, evidence.height_second)

@@ -1,7 +1,7 @@
-"""Answers that somebody gave in a workbook or a CSV, read back: every fault with its cell, and all or nothing stored.
+"""Import answers from a workbook or a CSV: every fault is reported with its cell, and all or nothing is stored.
 
-A table is taken whole or not at all. Half of one would leave its author to find out which of the answers counted; as a
-second reading of the same table changes nothing, to mend the faults and to read it again is safe.
+With half a table stored, its author would have to find out which answers counted. Reading the same table twice changes
+nothing, so that it is safe to correct faults and read it again.
 """
 
 import csv
@@ -43,7 +43,7 @@ from neardup.verify.evidence import ordered
 from neardup.words import counted
 
 _NAMESPACE = uuid5(NAMESPACE_URL, "neardup:answer")
-"""What the ids of imported verdicts are derived from, so that the same answer read twice is one verdict."""
+"""Namespace of the ids of imported verdicts, by which the same answer read twice is one verdict."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +74,16 @@ class Fault:
 
 @dataclass(frozen=True)
 class Imported:
-    """What came of reading a table.
+    """The result of reading a table.
 
     Attributes:
-        stored: verdicts that are new.
-        unchanged: rows whose answer was known already.
-        blank: rows without an answer.
-        cleared: of these, rows of pairs that the person had answered before the table was made.
-        faults: why nothing was stored; empty where all was.
-        contradictions: answers that others, or other answers, contradict; they are stored and wait to be settled.
-        notes: what stands in the table and is no answer, so that it is not read.
+        stored: number of new verdicts.
+        unchanged: number of rows whose answer was already known.
+        blank: number of rows without an answer.
+        cleared: number of blank rows of pairs that the person had answered before the table was made.
+        faults: why nothing was stored; empty if all was.
+        contradictions: answers that other answers contradict; they are stored and must be settled.
+        notes: contents of the table that are not answers and are not read.
     """
 
     stored: int
@@ -96,7 +96,7 @@ class Imported:
 
     @property
     def summary(self) -> str:
-        """What happened, as one sentence."""
+        """The result in one sentence."""
         if self.faults:
             return f"nothing was stored: {counted(len(self.faults), 'fault')}; mend what is named and import again"
         known = f"{self.unchanged:,} known already, {counted(self.blank, 'row')} without an answer"
@@ -108,7 +108,7 @@ class Imported:
 
 @dataclass(frozen=True)
 class _Row:
-    """One row of a table: its cells by the name of their column, and where they stand."""
+    """One row of a table: its cells by column name, and their addresses."""
 
     sheet: str
     number: int
@@ -116,11 +116,11 @@ class _Row:
     letters: Mapping[str, str]
 
     def text(self, name: str) -> str:
-        """What stands in a column, or nothing."""
+        """Text of the cell in a column, or empty."""
         return self.cells[name].text if name in self.cells else ""
 
     def fault(self, kind: str, name: str, detail: str) -> Fault:
-        """A fault of the cell in a column."""
+        """Make a fault of the cell in a column."""
         return Fault(kind, self.sheet, self.number, f"{self.letters[name]}{self.number}", detail)
 
 
@@ -135,10 +135,10 @@ def import_answers(
 
     Args:
         path: a workbook or a CSV that `neardup verdicts export` wrote and somebody filled in.
-        verdicts: where they are stored.
-        candidates: the pairs of the results; ids of other pairs are known where their digests fit.
+        verdicts: database in which they are stored.
+        candidates: the pairs of the results; ids of other pairs are accepted if they fit their digests.
         who: the person who answered.
-        dry: True says what would be stored, and stores nothing.
+        dry: whether only to report what would be stored.
 
     Raises:
         ArchiveError: the table cannot be read.
@@ -154,7 +154,7 @@ def import_answers(
 
     @cache
     def answered_after(number: int) -> set[tuple[str, str]]:
-        """The pairs that the person has answered after the verdict of a number."""
+        """Find the pairs that the person answered after the verdict with a number."""
         return {verdict.pair for verdict in verdicts.history(number) if verdict.who == who}
 
     given, answers = _Answers(), _Answers()
@@ -191,13 +191,13 @@ def import_answers(
 
 
 def _number(row: _Row) -> int:
-    """How many verdicts there were when the table was made."""
+    """Read how many verdicts there were when the table was made."""
     text = row.text(STATE_OF)
     return int(text) if text.isdecimal() and len(text) < 19 else 0  # noqa: PLR2004 - digits that a database counts in
 
 
 def _content(verdict: Verdict) -> tuple[str, ...]:
-    """What a person said, without the blanks at the ends of words, which no cell keeps."""
+    """Extract what a person said, without outer spaces, which cells do not keep."""
     return verdict.verdict, verdict.direction, verdict.relation.strip(), verdict.note.strip()
 
 
@@ -208,9 +208,9 @@ def _verdict(row: _Row, who: str, candidate: Candidate | None, old: Verdict | No
         row: the row.
         who: the person.
         candidate: the pair as the results have it.
-        old: what of the person is in force on the pair, which ends by this one.
-        last: id of what the person said or took back last on the pair, by which an answer that is given again after it
-            was taken back is another one.
+        old: the person's verdicts in force on the pair, which the new one supersedes.
+        last: id of the person's last verdict or withdrawal on the pair, which makes an answer that is repeated after
+            its withdrawal a new verdict.
     """
     direction = {FROM_PHOTO: "first", FROM_PARTNER: "second"}.get(_plain(row.text(DIRECTION)), "")
     words = {"relation": row.text(RELATION), "note": row.text(NOTE)}
@@ -224,7 +224,7 @@ def _verdict(row: _Row, who: str, candidate: Candidate | None, old: Verdict | No
 
 
 def _faults(row: _Row, known: Mapping[str, tuple[str, str]]) -> list[Fault]:
-    """What is wrong with one row, the protected cells first."""
+    """List what is wrong with one row, the protected cells first."""
     faults = [
         row.fault("formula", name, "the cell holds a formula: write the text itself")
         for name in (*OPEN, *KEYS)
@@ -234,7 +234,7 @@ def _faults(row: _Row, known: Mapping[str, tuple[str, str]]) -> list[Fault]:
 
 
 def _faults_of_keys(row: _Row, known: Mapping[str, tuple[str, str]]) -> list[Fault]:
-    """Whether id and digests of a row are those of one pair."""
+    """Check that a row's id and digests belong to one pair."""
     identity, ends = row.text(ID), (row.text(PHOTO), row.text(PARTNER))
     try:
         expected = id_of(*ends)
@@ -250,7 +250,7 @@ def _faults_of_keys(row: _Row, known: Mapping[str, tuple[str, str]]) -> list[Fau
 
 
 def _faults_of_words(row: _Row) -> list[Fault]:
-    """Whether the person wrote words that may stand there."""
+    """Check that the person's words are allowed in their columns."""
     faults = []
     answer, direction = row.text(ANSWER), row.text(DIRECTION)
     if answer and _plain(answer) not in _answer_words():
@@ -263,19 +263,19 @@ def _faults_of_words(row: _Row) -> list[Fault]:
 
 
 def _plain(text: str) -> str:
-    """A word as people write it: its case and how many spaces stand in it do not count."""
+    """Normalise a word's case and spaces."""
     return " ".join(composed(text).split()).casefold()
 
 
 @cache
 def _answer_words() -> Mapping[str, str]:
-    """What may stand for each of `ANSWERS`: itself, or what the review page calls it in any of its languages."""
+    """Map allowed words to `ANSWERS`: the answers themselves, and their names on the review page in any language."""
     words = {_plain(texts(code)[f"key_{answer.replace(' ', '_')}"]): answer for code in LANGUAGES for answer in ANSWERS}
     return words | {answer: answer for answer in ANSWERS}
 
 
 def _contradictions(answers: _Answers, others: Iterable[Verdict]) -> Iterator[Fault]:
-    """Where answers of the table contradict each other or what is in force."""
+    """Find answers of the table that contradict each other or verdicts in force."""
     rows = {verdict.id: row for row, verdict in answers.values()}
     for contradiction in Links.of([*others, *(verdict for _, verdict in answers.values())]).contradictions:
         for verdict in contradiction.verdicts:
@@ -321,7 +321,7 @@ def _read(path: Path) -> tuple[list[_Row], list[Fault], list[Fault]]:
 
 
 def _faults_of_header(sheet: Sheet) -> list[Fault]:
-    """What is wrong with the names of the columns, which stand in the first row."""
+    """List what is wrong with the names of the columns in the first row."""
     times = Counter(cell.text for cell in sheet.rows[0] if cell)
     restore = "put the row of names first" + (", or delete the sheet if it holds no answers" if sheet.name else "")
     missing = [
@@ -337,7 +337,7 @@ def _faults_of_header(sheet: Sheet) -> list[Fault]:
 
 
 def _not_read(sheet: Sheet) -> Iterator[Fault]:
-    """The columns that no export has and in which somebody wrote something: it is no part of an answer."""
+    """Find columns that no export has but that somebody filled in: they are not part of an answer."""
     names = {"picture of photo", "picture of partner", *FACTS, *OPEN, *KEYS}
     for column in range(max(map(len, sheet.rows))):
         title, *cells = (row[column] if column < len(row) else None for row in sheet.rows)
@@ -349,7 +349,7 @@ def _not_read(sheet: Sheet) -> Iterator[Fault]:
 
 
 def _csv(path: Path) -> Sheet:
-    """A CSV as a sheet: UTF-8, UTF-16 or as Excel for Windows writes it, with commas, semicolons or tabs."""
+    """Read a CSV as a sheet: in UTF-8, UTF-16 or Excel's Windows encoding, with commas, semicolons or tabs."""
     data = path.read_bytes()
     try:
         text = data.decode("utf-16" if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")

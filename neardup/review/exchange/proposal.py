@@ -1,4 +1,4 @@
-"""The historian's ground truth as the verdicts would have it: old rows kept, and changes coloured and explained."""
+"""A proposal of the historian's ground truth by the verdicts: old rows are kept, changes coloured and explained."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,14 +24,14 @@ from neardup.verify.evidence import ordered
 COLOURS = {"kept": "", "new": "#c6efce", "moved": "#ffeb9c", "left": "#f8cbad"}
 """Background of a cell by what happened: nothing, a photo of no row, one of another row, one that left."""
 LONGEST_TITLE = 31
-"""Letters that Excel allows in the name of a sheet; no two names may differ by case alone."""
+"""Most letters that Excel allows in a sheet's name; no two names may differ by case alone."""
 Place = tuple[str, int]
 """Sheet and row of the ground truth, as Excel counts; the cells of one place are a group."""
 
 
 @dataclass(frozen=True)
 class ProposedCell:
-    """One cell of the proposal: its text, one of `COLOURS`, and why; a blank one tells what left the row."""
+    """One cell of the proposal: its text, one of `COLOURS`, and the reason; a blank cell says what left the row."""
 
     text: str
     kind: str = "kept"
@@ -40,7 +40,7 @@ class ProposedCell:
 
 @dataclass
 class _Group:
-    """A group while it is put together: where its row is, None for a new one, and the photos that belong to it."""
+    """A group under construction: its row, None for a new one, and its photos."""
 
     home: Place | None
     photos: list[str] = field(default_factory=list)
@@ -54,20 +54,20 @@ def propose(
 ) -> dict[str, dict[int, list[ProposedCell]]]:
     """Change the rows of the ground truth as the verdicts say.
 
-    A photo that is the same as one of a row joins that row; two rows become one where a photo of each is the same, and
-    the later one is left empty, so that all other rows keep their numbers; a row of which two photos differ is divided:
-    each of its other photos goes with the one that it is likelier the same as, and the smaller part leaves for a row of
-    its own; and photos of no row that are the same get a new one, below all others. A cell that means no photo stays as
-    it is, and so does the second cell of a photo while its row holds others: that two rows share a name joins nothing.
+    A photo that is the same as one of a row joins that row. Two rows with photos that are the same are joined, and the
+    later one is left empty, so that all other rows keep their numbers. A row of which two photos differ is divided:
+    each of its other photos goes with the one that it is likelier the same as, and the smaller part moves to a row of
+    its own. Photos in no row that are the same get a new row, below all others. A cell that means no photo is kept, and
+    so is the second cell of a photo while its row holds others: sharing a name does not join rows.
 
     Args:
         mentions: the cells of the ground truth.
-        archive: as scanned; photos that are no longer there are not proposed.
+        archive: the scanned archive; photos that no longer exist are not proposed.
         links: what follows from the verdicts.
         probability: pair → that it shows one picture, of the pairs that a search found; only divided rows need it.
 
     Returns:
-        Sheet → row → cells; rows without a cell lack.
+        Sheet → row → cells; rows without cells are missing.
     """
     names = Names(archive)
     path_of = {photo.sha256: photo.path for photo in reversed(archive.photos)}
@@ -107,14 +107,14 @@ def _homes(groups: Sequence["_Group"], rows: Mapping[Place, Sequence[str]]) -> l
 
 
 def _tidy(cells: Sequence[ProposedCell]) -> list[ProposedCell]:
-    """The cells of a row, with all departures told in one blank cell at its end."""
+    """Combine all departures from a row in one blank cell at its end."""
     left = [cell.reason for cell in cells if cell.kind == "left"]
     kept = [cell for cell in cells if cell.kind != "left"]
     return kept + ([ProposedCell("", "left", "\n".join(left))] if left else [])
 
 
 def _photo(mention: Mention, names: Names) -> str:
-    """SHA-256 of the photo that a cell means; nothing where it means none, or nobody knows which."""
+    """Find the SHA-256 of the photo that a cell means; empty if it means none, or several."""
     if mention.cell.formula:
         return ""
     found = names.find(mention.cell.text)
@@ -166,7 +166,7 @@ def _likeliest(unit: Sequence[str], probability: Mapping[Pair, float], group: _G
 
 
 def _units(must: Iterable[Pair], path_of: Mapping[str, str]) -> dict[str, list[str]]:
-    """Photo → all photos of the archive that are the same by some chain of verdicts, in the order of their paths."""
+    """Map each photo to all photos of the archive that are the same by a chain of verdicts, sorted by path."""
     unit_of: dict[str, list[str]] = {}
     for one, other in must:
         if one not in path_of or other not in path_of:
@@ -179,7 +179,7 @@ def _units(must: Iterable[Pair], path_of: Mapping[str, str]) -> dict[str, list[s
 
 @dataclass(frozen=True)
 class _Explained:
-    """Why a photo belongs to others or not, in the words of the verdicts."""
+    """Explanations of why a photo belongs to others or not, from the verdicts."""
 
     links: Links
     names: Mapping[str, str]
@@ -191,7 +191,7 @@ class _Explained:
         return "; ".join(dict.fromkeys(sentences)) or "it goes with the photos of its row"
 
     def _words(self, photo: str, verdict: Verdict) -> str:
-        """What a verdict says of a photo and the other one of its pair, who said it and when."""
+        """Say what a verdict says about a photo and its partner, who said it and when."""
         other = verdict.second if verdict.first == photo else verdict.first
         note = f" ({verdict.note})" if verdict.note else ""
         relation = f", {verdict.relation}" if verdict.relation else ""
@@ -202,7 +202,7 @@ class _Explained:
 
 @dataclass(frozen=True)
 class _Cells:
-    """The cells of the proposal while they are written."""
+    """The cells of the proposal under construction."""
 
     rows: Mapping[Place, Sequence[str]]
     """Row of the ground truth → the photos that it is the first to name."""
@@ -213,11 +213,11 @@ class _Cells:
     """Row of the proposal → its cells."""
 
     def keep(self, mention: Mention) -> None:
-        """Write a cell of the ground truth where it stood."""
+        """Write a cell of the ground truth to its old row."""
         self.cells[mention.sheet, mention.row].append(ProposedCell(mention.cell.text))
 
     def place(self, photo: str, home: Place, photos: Sequence[str]) -> None:
-        """Write a photo into the row where it belongs now, and into the one that it left why it went.
+        """Write a photo into its new row, and the reason for its leaving into the old one.
 
         Args:
             photo: SHA-256; one that was in this row before needs no new cell.
@@ -240,7 +240,7 @@ class _Cells:
 
 
 def write_proposal(path: Path, sheets: Mapping[str, Mapping[int, Sequence[ProposedCell]]]) -> Path:
-    """Write the proposal in the historian's own format: a row a group; colours and comments tell what is new.
+    """Write the proposal in the historian's own format, one row per group, with colours and comments for changes.
 
     Args:
         path: the .xlsx file.

@@ -1,4 +1,4 @@
-"""The groups as a folder that needs no neardup: a page for people, IIIF manifests and annotations for programs."""
+"""Share groups as a folder that needs no neardup: a page for people, IIIF manifests and annotations for programs."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -29,23 +29,24 @@ def share(
     evidence: Mapping[tuple[str, str], Evidence],
     base: str,
 ) -> tuple[list[Path], list[str]]:
-    """Write a folder of ours that can be served or sent as it is; the archive is only read.
+    """Write a folder that can be served or sent as it is; the archive is only read.
 
-    Groups and pictures of a former time that are of none of these groups are deleted.
+    Earlier groups and pictures that are no longer shared are deleted.
 
     Args:
-        folder: where to; the page is `index.html`.
+        folder: folder to write; its page is `index.html`.
         found: the groups and pairs of a search.
-        verdicts: those in force.
-        evidence: pair → what was measured of it.
+        verdicts: verdicts in force.
+        evidence: pair → its evidence.
         base: address at which the folder will be served, for the ids of the manifests.
 
     Returns:
-        The page, the manifests and the annotations; and the paths of photos that are gone, replaced or no image.
+        The page, the manifests and the annotations; and the paths of photos that are gone, were replaced or are not
+        images.
 
     Raises:
-        VerdictError: the address is none.
-        ArchiveError: the folder holds files that are not ours.
+        VerdictError: the address is not valid.
+        ArchiveError: the folder holds files that neardup did not write.
     """
     if not _is_address(base):
         raise VerdictError(
@@ -83,7 +84,7 @@ def _is_address(base: str) -> bool:
 
 
 def _delete_others(folder: Path, groups: Sequence[Group]) -> None:
-    """Delete the files of groups and photos that a former run shared and that are shared no longer."""
+    """Delete the files of groups and photos that an earlier run shared and that are no longer shared."""
     names = {f"group-{group.number}.json" for group in groups}
     names |= {f"{photo.sha256}.jpg" for group in groups for photo in group.photos}
     group, picture = "group-[0-9]*.json", f"{'[0-9a-f]' * 64}.jpg"
@@ -94,7 +95,7 @@ def _delete_others(folder: Path, groups: Sequence[Group]) -> None:
 
 
 def _shared(folder: Path, found: Found, path: str) -> SharedPhoto | None:
-    """Make the two pictures of a photo where they are not there yet; None where it is gone, replaced or no image."""
+    """Make the two pictures of a photo unless they exist; None if it is gone, was replaced or is not an image."""
     sha256, file = found.digests.get(path, ""), found.root / path
     picture, thumb = (folder / kind / f"{sha256}.jpg" for kind in ("pictures", "thumbnails"))
     try:
@@ -115,7 +116,7 @@ def _shared(folder: Path, found: Found, path: str) -> SharedPhoto | None:
 
 
 def _lines(found: Found, verdicts: Sequence[Verdict]) -> dict[tuple[str, str], str]:
-    """Pair → what is known of it: the machine's sentence, and what people said."""
+    """Map each pair to what is known of it: the machine's sentence, and what people said."""
     verdicts_of = by_pair(verdicts)
     lines = {}
     for pair, candidate in found.by_pair.items():

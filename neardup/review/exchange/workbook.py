@@ -41,9 +41,9 @@ FROM_PARTNER = "photo from partner"
 OPEN = (ANSWER, DIRECTION, RELATION, NOTE)
 """Columns that a person fills in; in a workbook all others are protected."""
 KEYS = (ID, PHOTO, PARTNER, STATE_OF)
-"""Columns by which a row is known again; a person leaves them as they are."""
+"""Columns that identify a row and must not be changed."""
 FACTS = ("photo", "partner", "similarity", "probability", "band", "relation", "sentence", "inliers", "verdicts so far")
-"""Columns that tell what the machine and other people say."""
+"""Columns of what the machine and other people say."""
 SIDE = 160
 """Pixels of the longer side of a picture in the workbook: two of them and the questions fit on a screen's width."""
 _WIDTHS = {"photo": 30, "partner": 30, "sentence": 40, "verdicts so far": 24, RELATION: 24, NOTE: 30}
@@ -53,13 +53,13 @@ _WIDTHS = {"photo": 30, "partner": 30, "sentence": 40, "verdicts so far": 24, RE
 def rows_of(
     candidates: Sequence[Candidate], current: Sequence[Verdict], number: int, *, who: str = ""
 ) -> list[dict[str, Value]]:
-    """What stands in each row, by the name of its column; answers that the person has given stand there already.
+    """Make the rows of the table, by column name, with the answers that the person has given before.
 
     Args:
         candidates: the pairs.
         current: the verdicts in force.
-        number: of the verdict that was stored last.
-        who: the person that the table is for; their own answers are filled in, those of others are told.
+        number: number of the verdict that was stored last.
+        who: the person that the table is for; their own answers are filled in, those of others are shown.
     """
     verdicts_of = by_pair(current)
     rows: list[dict[str, Value]] = []
@@ -86,7 +86,7 @@ def _own(verdict: Verdict | None, candidate: Candidate) -> dict[str, Value]:
 
 
 def write_answers_csv(path: Path, rows: Sequence[Mapping[str, Value]]) -> Path:
-    """Write the pairs as CSV, without pictures; text that a spreadsheet would take for a formula is guarded."""
+    """Write the pairs as CSV, without pictures; text that a spreadsheet would take for a formula is escaped."""
     columns = (*FACTS, *OPEN, *KEYS)
     return write_csv(path, columns, ([row[name] for name in columns] for row in rows))
 
@@ -94,12 +94,12 @@ def write_answers_csv(path: Path, rows: Sequence[Mapping[str, Value]]) -> Path:
 def write_workbook(
     path: Path, rows: Sequence[Mapping[str, Value]], picture: Callable[[str, str], tuple[bytes, str]]
 ) -> Path:
-    """Write the pairs as a workbook: pictures, a drop-down a row, and what must not change protected.
+    """Write the pairs as a workbook, with pictures, a drop-down per row, and protected cells.
 
     Args:
         path: the .xlsx file.
         rows: as `rows_of` gives them.
-        picture: from path and SHA-256 of a photo to a JPEG, or to no bytes and the reason why there is none.
+        picture: function from a photo's path and SHA-256 to a JPEG, or to no bytes and the reason.
     """
     with replacing(path) as partial:
         workbook = xlsxwriter.Workbook(str(partial), {**AS_TEXT, "nan_inf_to_errors": True})
@@ -150,7 +150,7 @@ def _show(sheet: Any, row: int, column: int, data: bytes, words: str) -> None:
 
 
 def _write(sheet: Any, row: int, column: int, value: Value, form: Any) -> None:
-    """Write a value as what it is; text never becomes a formula."""
+    """Write a value by its type; text never becomes a formula."""
     if value is None or value == "":
         sheet.write_blank(row, column, None, form)
     elif isinstance(value, str):
@@ -160,7 +160,7 @@ def _write(sheet: Any, row: int, column: int, value: Value, form: Any) -> None:
 
 
 def pictures_of(root: Path, max_pixels: int = MAX_PIXELS, side: int = SIDE) -> Callable[[str, str], tuple[bytes, str]]:
-    """What makes the small copy of a photo of an archive: from its path and SHA-256 to a JPEG, or to nothing and why.
+    """Make a function from the path and SHA-256 of an archive's photo to a small JPEG, or to no bytes and the reason.
 
     Args:
         root: the archive.

@@ -1,4 +1,4 @@
-"""What `duplicates` found, as people are asked about it: pairs and groups, with what is known of each photo.
+"""The results of `duplicates` as people are asked about them: pairs and groups, with facts about each photo.
 
 In: the tables of an output folder. Out: results, candidates, bridges. Imports `record/`.
 """

@@ -1,4 +1,4 @@
-"""Bridges: the pairs that alone hold two parts of a group together, so that one wrong pair joins what is not one."""
+"""Bridges: pairs that alone hold two parts of a group together, so that one wrong pair would join two pictures."""
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -7,11 +7,11 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components
 from neardup.arrays import Bools, Ints
 
 LEAST_SIDE = 2
-"""Photos on the smaller side of a bridge: a photo that hangs on a group by one pair is no danger to the others."""
+"""Least photos on the smaller side of a bridge: a single photo that hangs on a group does not endanger the others."""
 
 
 def bridges(first: Ints, second: Ints, size: int) -> Bools:
-    """Mark the edges of a graph without which two parts of it, of at least two nodes each, would be apart.
+    """Mark the edges of a graph whose removal would separate two parts of at least two nodes each.
 
     Every edge outside a spanning forest gets a random number of 64 bits; an edge of the forest is a bridge where the
     numbers that leave the part below it cancel out (cycle space sampling; Pritchard and Thurimella, ACM Transactions on

@@ -1,4 +1,4 @@
-"""The pairs and groups of a results folder, as people are asked about them, whichever columns the tables have."""
+"""Pairs and groups of a results folder as people are asked about them, whichever optional columns the tables have."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -21,14 +21,14 @@ from neardup.verify.store import EVIDENCE, EvidenceByPair, read_evidence, read_f
 from neardup.words import typed
 
 _NAMESPACE = uuid5(NAMESPACE_URL, "neardup:pair")
-"""What the ids of pairs are derived from, so that two contents have one id wherever they are met."""
+"""Namespace of the ids of pairs, by which two contents have the same id everywhere."""
 SIDES = ("photo", "partner")
 """Columns of the table of pairs that hold the paths of both photos."""
 
 
 @dataclass(frozen=True)
 class Opinion:
-    """What the machine says of a pair; what it did not say is None or empty.
+    """The machine's opinion of a pair; missing parts are None or empty.
 
     Attributes:
         similarity: cosine of the vectors, -1 to 1.
@@ -58,18 +58,18 @@ class Candidate(PhotoPair, Opinion):
 
     @property
     def doubt(self) -> float:
-        """How far from the middle the machine is, 0 for not knowing at all; 1 where it gave no probability."""
+        """Distance of the probability from 0.5, so that 0 is the most doubtful; 1 without a probability."""
         return 1.0 if self.probability is None else abs(self.probability - 0.5)
 
     def shown(self) -> dict[str, Any]:
-        """What a person sees of the machine's opinion, as a verdict keeps it."""
+        """The machine's opinion as a person sees it and a verdict keeps it."""
         values = {column.name: getattr(self, column.name) for column in fields(Opinion)}
         return {name: value for name, value in values.items() if value not in {None, ""}}
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo of the archive: its identity, where it lies, and what is known of it."""
+    """A photo of the archive: its SHA-256, its path, and facts about it."""
 
     sha256: str
     path: str
@@ -78,7 +78,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class ShownPair(Opinion):
-    """A pair of photos that the machine proposes, with all that it says of it.
+    """A pair of photos as it is shown to a person, with the machine's opinion.
 
     Attributes:
         row: number of the pair among those of the results; None where the machine does not propose it.
@@ -86,7 +86,7 @@ class ShownPair(Opinion):
         partner: the other one.
         terms: what the probability is made of, as pairs of a name and its log-odds.
         groups: numbers of the groups of both photos; 0 for none.
-        affected: photos of these groups, which a wrong answer would join or part.
+        affected: number of photos of these groups, which a wrong answer would join or separate.
         bridge: whether the pair alone holds two parts of a group together.
         evidence: what verification measured, or None.
     """
@@ -101,14 +101,14 @@ class ShownPair(Opinion):
     evidence: Evidence | None = None
 
     def seen_from(self, photo: str) -> "ShownPair":
-        """The same pair with the photo of a SHA-256 first."""
+        """Return the pair with the photo of a SHA-256 first."""
         if photo == self.photo.sha256:
             return self
         return replace(self, photo=self.partner, partner=self.photo, groups=self.groups[::-1])
 
 
 def id_of(photo: str, partner: str) -> str:
-    """The id of two contents in either order: whoever knows both can tell whether somebody changed one of the three."""
+    """Compute the id of two contents in either order, which reveals changes of a digest or of the id."""
     return str(uuid5(_NAMESPACE, "|".join(pair_of(photo, partner))))
 
 
@@ -149,14 +149,14 @@ class Found:
     def load(cls, out: Path, root: Path | None = None) -> "Found":
         """Read what `neardup duplicates` wrote into an output folder.
 
-        Tables of versions that kept no SHA-256 are read too: the photos are then read once to tell it.
+        For tables of versions without SHA-256, the photos are read once to compute them.
 
         Args:
             out: the output folder.
-            root: the archive; else the one that the output folder remembers.
+            root: the archive; None for the one that the output folder records.
 
         Raises:
-            ArchiveError: nothing was found there, or the archive is not where it was.
+            ArchiveError: there are no results, or the archive is no longer at its path.
         """
         folder = out / "duplicates"
         pairs: list[dict[str, Any]] = read_results(folder / "pairs.parquet", out).to_pylist()
@@ -206,7 +206,7 @@ def candidates_in(
 
 
 def root_of(out: Path, root: Path | None, facts: Mapping[str, Any]) -> Path:
-    """The archive: the folder that is named, else the one that was searched, else the one that was prepared."""
+    """Choose the archive: the folder given, else the one that was searched, else the one that was prepared."""
     remembered = facts.get("archive") or remembered_root(out)
     if root is None and remembered is None:
         raise ArchiveError(
@@ -225,7 +225,7 @@ def load_evidence(out: Path) -> EvidenceByPair:
 
 
 def require_results(found: Found) -> None:
-    """Refuse to go on where there is no pair to say anything about.
+    """Raise an error if there is no pair to answer.
 
     Raises:
         VerdictError: the search found no pair of different contents, or none of its photos is there.

@@ -1,4 +1,4 @@
-"""The contents of photos: the SHA-256 of a file, read when it is first asked for and remembered until it changes."""
+"""The contents of photos: SHA-256 of files, computed on first use and cached until a file changes."""
 
 import hashlib
 import sqlite3
@@ -11,7 +11,7 @@ from neardup.images import read_file
 
 
 class Contents:
-    """Digests of the files below an archive, kept in an SQLite file so that the next start need not read them again."""
+    """Digests of an archive's files, kept in an SQLite file so that the next start need not read them again."""
 
     def __init__(self, archive: Path, cache: Path) -> None:
         """Open the memory of digests.
@@ -23,7 +23,7 @@ class Contents:
         cache.parent.mkdir(parents=True, exist_ok=True)
         self._archive, self._lock = archive, threading.Lock()
         self._database = _opened(cache)
-        # What nobody holds any more is closed, too: Python 3.13 warns of a database that is not.
+        # Closed on garbage collection too, as Python 3.13 warns of a database that is not.
         self._close = weakref.finalize(self, self._database.close)
 
     def close(self) -> None:
@@ -31,7 +31,7 @@ class Contents:
         self._close()
 
     def remembered(self) -> dict[str, str]:
-        """Path → SHA-256 of every file that was read before and has the same size and time still."""
+        """Map paths to SHA-256 for every file that was read before and still has the same size and time."""
         with self._lock:
             rows = self._database.execute("SELECT path, size, time, sha256 FROM content").fetchall()
         return {path: sha256 for path, size, time, sha256 in rows if self._stamp(path) == (size, time)}
@@ -68,10 +68,10 @@ class Contents:
 
 
 def _opened(cache: Path) -> sqlite3.Connection:
-    """Open a memory of digests; one that its disk has damaged is deleted, for all of it can be read again."""
+    """Open a cache of digests; a damaged one is deleted, as all of it can be computed again."""
     try:
         return _with_table(cache)
-    except sqlite3.OperationalError:  # the disk is full, or another program holds it: it is no worse for that
+    except sqlite3.OperationalError:  # the disk is full, or another program holds it: the file is not damaged
         raise
     except sqlite3.DatabaseError:
         for ending in ("", "-wal", "-shm"):

@@ -1,4 +1,4 @@
-"""What is known of a photo beside its pixels: its name, newspaper, date, page, legend, and the legend in English."""
+"""Facts about a photo: its name, newspaper, date, page, legend, and the legend in English."""
 
 import re
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _PAGE = re.compile(r"_P(\d+)(?=_|\.)")
 
 @dataclass(frozen=True)
 class PhotoFacts:
-    """A photo as a person is told of it; what is not known is empty.
+    """Facts about a photo for people; unknown ones are empty.
 
     Attributes:
         name: name of its file.
@@ -95,7 +95,7 @@ class Archived:
 
     @classmethod
     def load(cls, out: Path) -> "Archived":
-        """Read what `prepare` and `translate` wrote into an output folder; what is not there is not known."""
+        """Read what `prepare` and `translate` wrote into an output folder; missing tables are treated as empty."""
         return cls(
             {row["path"]: row for row in _rows(out / "training_set.csv", "path")},
             {row["legend"]: row for row in _rows(out / "captions.csv", "legend")},
@@ -106,7 +106,7 @@ class Archived:
         )
 
     def of(self, path: str) -> PhotoFacts:
-        """All that is known of the photo at a path."""
+        """Collect the facts about the photo at a path."""
         place, row = PurePosixPath(path), self.legends.get(path, {})
         legend = row.get("legend", "")
         caption = self.captions.get(legend, {})
@@ -127,7 +127,7 @@ class Archived:
 
 
 def _rows(table: Path, *needed: str) -> list[dict[str, str]]:
-    """The rows of a table; none where it is not there, broken, or lacks a column: nothing but words is missing then."""
+    """Read a table's rows; none if it is missing, broken or lacks a column, as only words are missing then."""
     try:
         rows = load_rows(table) if table.is_file() else []
     except (AttributeError, ValueError):

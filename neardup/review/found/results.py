@@ -1,7 +1,7 @@
 """The results of `duplicates` as the review page asks for them: pairs and groups by number, columns read at once.
 
-Nothing here is done a row at a time when a folder is opened: 100,000 pairs are some arrays, and a pair becomes an
-object when it is about to be shown. Columns that verification adds are used where they are there.
+Opening a folder makes arrays, not one object per row: of 100,000 pairs, only those about to be shown become objects.
+Columns that verification adds are used if they exist.
 """
 
 import threading
@@ -87,7 +87,7 @@ class Results:
 
     @cached_property
     def decision(self) -> Decision | None:
-        """What gave the probabilities; None where none was kept, or one of another version."""
+        """The decision that gave the probabilities; None if there is none, or one of another version."""
         try:
             return Decision.load(self._folder / DECISION)
         except ConfigError:
@@ -107,7 +107,7 @@ class Results:
     def doubtful(self) -> Bools:
         """The pairs that the machine leaves to a person, bool (m,); all where none was verified.
 
-        A pair that is too unlikely is not asked: there are ten of these for each photo, and hardly one is right.
+        Pairs that are too unlikely are not asked: there are ten of them per photo, and hardly any is right.
         """
         return self._banded("review") & ~(self.probability < UNLIKELY)
 
@@ -141,14 +141,14 @@ class Results:
 
     @cached_property
     def doubt(self) -> Floats:
-        """How open each pair is, float64 (m,), 0 to 1: four times probability times its complement."""
+        """How uncertain each pair is, float64 (m,), 0 to 1: 4 p (1 - p) of its probability p."""
         return np.asarray(4 * self._chance * (1 - self._chance))
 
     @cached_property
     def change(self) -> Floats:
         """The chance that an answer changes the groups, float64 (m,).
 
-        That is the chance that a pair within a group is none, or that one across two groups is one.
+        That is the chance that a pair within a group is wrong, or that one across two groups is right.
         """
         return np.where(self._together, 1 - self._chance, self._chance)
 
@@ -220,7 +220,7 @@ class Results:
         return self._photo_of.get(sha256)
 
     def learn(self, path: str, sha256: str) -> bool:
-        """Take in the contents of a photo that something else read; says whether it is a file of the archive still.
+        """Record the content of a photo that was read elsewhere; return whether its file still exists in the archive.
 
         Args:
             path: relative to the archive.
@@ -246,12 +246,12 @@ class Results:
         return None if path is None else Photo(sha256, path, self.facts.of(path) if path else PhotoFacts("", ""))
 
     def bring(self, sha256: str) -> None:
-        """Know a photo that somebody brought to search with, which may be none of the archive's."""
+        """Register a photo that somebody uploaded for a search, which may not be in the archive."""
         with self._lock:
             self._others.setdefault(sha256, "")
 
     def file_of(self, sha256: str) -> Path | None:
-        """The file of a photo that has a SHA-256, as far as it was read: no other file can be named."""
+        """Find the file of a photo by its SHA-256, if it was read: no other file can be reached."""
         photo = self.photo_of(sha256)
         path = self._others.get(sha256) if photo is None else self.path(photo)
         return self.archive / path if path else None

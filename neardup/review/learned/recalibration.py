@@ -32,14 +32,16 @@ from neardup.words import counted
 RECALIBRATE_STEP = 3
 """Version of the step; raised when its result changes for equal verdicts."""
 LEARNT_FROM = ("review", "import")
-"""The queues whose verdicts a decision is fitted with: what the machine asked, on the page or in a workbook. Whoever
-searches says something of what was looked for and found, which is no sample of anything; the audit only measures."""
+"""Queues whose verdicts a decision is fitted with: what the machine asked, on the page or in a workbook.
+
+Verdicts on the hits of a search are a sample of nothing, and the audit only measures.
+"""
 LEAST_VERDICTS = 30
-"""Verdicts below which two numbers are not fitted: by fewer the shift is uncertain by more than one log-odds."""
+"""Least verdicts for fitting two numbers: with fewer, the shift is uncertain by more than one log-odds."""
 LEAST_OF_EACH = 5
-"""Verdicts that say "same", and such that say "different", below which nothing is fitted."""
+"""Least verdicts "same", and least verdicts "different", for fitting anything."""
 FOLDER = "recalibration"
-"""Folder of the output folder with what the last recalibration found, and its decision."""
+"""Folder, in the output folder, of the last recalibration's results and decision."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Run:
     """The pairs that `duplicates` found, as a decision is fitted again on them.
 
     Attributes:
-        base: the decision that no verdict has moved: of the archive's ground truth, or the shipped one.
+        base: the decision before any verdict: that of the archive's ground truth, or the shipped one.
         row_of: pair → its row in the two columns.
         log_odds: float64 (m,), by `base`.
         regression: int64 (m,), the `Regression` of `base` that each pair goes by.
@@ -92,7 +94,7 @@ class Run:
 
     @property
     def digest(self) -> str:
-        """Digest of the pairs and of what their evidence says of them, in whatever order they are."""
+        """Digest of the pairs and of their evidence, whatever their order."""
         pairs = sorted(self.row_of)
         rows = [self.row_of[pair] for pair in pairs]
         return digest_of(pairs, self.log_odds[rows].tolist(), self.regression[rows].tolist())
@@ -105,16 +107,16 @@ class Run:
 
 @dataclass(frozen=True)
 class Recalibration:
-    """What came of fitting a decision again.
+    """The result of fitting a decision again.
 
     Attributes:
-        decision: that of the verdicts; None where they change nothing.
-        base: fingerprint of the decision that verdicts have moved.
+        decision: the new decision; None where the verdicts change nothing.
+        base: fingerprint of the decision before any verdict.
         belongs: the encoder and the verifier that both belong to.
-        verdicts: how many it was fitted with.
-        left_out: why verdicts say nothing for the fit → how many.
-        missing: how many more verdicts a fit needs, so many of each kind as there must be; 0 where it was fitted.
-        moves: what became of the log-odds.
+        verdicts: number of verdicts in the fit.
+        left_out: reason why verdicts do not count for the fit → how many.
+        missing: how many more verdicts a fit needs, including those needed of each kind; 0 if it was fitted.
+        moves: how the log-odds were moved.
         log_loss: of the verdicts' pairs by the new decision, out of fold; None where it was not fitted.
         log_loss_before: of the same pairs by the old decision.
         audit: what was said of the links that `base` makes, as far as they are a sample drawn at random.
@@ -192,11 +194,11 @@ class Recalibration:
 def recalibrate(out: Path, verdicts: Verdicts) -> Recalibration:
     """Fit the decision of an output folder again with the verdicts, if there are new ones.
 
-    The decision that no verdict has moved is moved by all verdicts that are in force, so that to do it again counts
-    none twice. Verdicts of the review queue and of workbooks move the probabilities, weighted for how they were chosen,
-    if log loss out of fold says that this helps. Links that the audit drew take no part in that: they alone say what
+    The fit always starts from the decision before any verdict and uses all verdicts in force, so that none counts
+    twice. Verdicts of the review queue and of workbooks move the probabilities, weighted for how they were chosen, if
+    this improves the out-of-fold log loss. Links that the audit drew take no part in the fit: they alone determine what
     may be promised of the links. Where the decision rests on the archive's ground truth, verdicts on two of its photos
-    are left out, for it knows these pairs already.
+    are left out, because the decision was fitted on these pairs.
 
     Writes `decision.json`, which `duplicates`, `watch` and `search` take before any other of the encoder, the folder
     `recalibration`, and the pairs that training learns from.
@@ -227,7 +229,7 @@ def recalibrate(out: Path, verdicts: Verdicts) -> Recalibration:
     decisions = out / FOLDER / DECISION, out / DECISION
     if fitted.decision:
         written += [fitted.decision.save(path) for path in decisions]
-    else:  # a copy of the one that verdicts started from would hide any that is fitted on a ground truth later
+    else:  # a copy of the starting decision would hide one that is fitted on a ground truth later
         for path in decisions:
             path.unlink(missing_ok=True)
     write_json(written[0], fitted.facts())
@@ -236,7 +238,7 @@ def recalibrate(out: Path, verdicts: Verdicts) -> Recalibration:
 
 
 def _differs(path: Path, base: Decision) -> bool:
-    """Whether a file holds another decision than the one that no verdict has moved."""
+    """Whether a file holds another decision than the one before any verdict."""
     kept = first_decision([path], base.belongs.encoder)
     return kept is None or kept.fingerprint != base.fingerprint
 
@@ -271,7 +273,7 @@ def _fitted(
 def usable_pairs(
     run: Run, links: Links, drawn: frozenset[Pair], prepared: frozenset[str]
 ) -> tuple[dict[Pair, bool], dict[str, int]]:
-    """The pairs that a decision may learn from, with whether they are the same; and why how many others are not.
+    """Select the pairs to learn from, with whether they are the same, and count the others by reason.
 
     Args:
         run: the pairs that were found.

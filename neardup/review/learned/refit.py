@@ -1,9 +1,9 @@
-"""A decision fitted again with verdicts: two numbers move each regression, a random draw of links moves the promise.
+"""Refit a decision with verdicts: two numbers move each regression, a random draw of links moves the promise.
 
-The pairs that a decision rests on are not at hand where it was shipped, and outnumber any evening's verdicts where they
-are. So the decision itself is the prior: its log-odds are shifted and stretched (Platt 1999), by verdicts that are
-weighted by the inverse of the chance of being asked, and only as far as they say so. What speaks for a pair, and in
-which order pairs of one regression rank, stays as it was, and the waterfall of a pair still adds up.
+The pairs that a decision rests on are not available for a shipped one, and otherwise outnumber any evening's verdicts.
+The decision itself therefore serves as the prior: its log-odds are shifted and stretched (Platt 1999) by verdicts that
+are weighted by the inverse of the chance of being asked. The features' roles and the ranking of pairs within a
+regression do not change, and a pair's waterfall still adds up.
 """
 
 from collections.abc import Sequence
@@ -27,16 +27,16 @@ times as frequent among the candidates."""
 USUAL_STRETCH = 0.5
 """Standard deviation of the stretch around 1 before any verdict: evidence may count half as much again, or half."""
 LEAST_STRETCH = 0.05
-"""The least stretch: less would make all pairs alike, and none at all would turn their order round."""
+"""Least stretch: at 0 all pairs would be alike, and below it their order would be reversed."""
 MOST_WEIGHT = 10.0
-"""How many times the least weight a verdict may have at most: a few answers must not stand for thousands of pairs."""
+"""Greatest weight of a verdict as a multiple of the least: a few answers must not stand for thousands of pairs."""
 FOLDS = 5
-"""Folds in which the verdicts are held out, so that the figure of a new decision is not that of what it was shown."""
+"""Folds in which verdicts are held out, so that a new decision is not judged on what it was fitted with."""
 
 
 @dataclass(frozen=True)
 class Move:
-    """What verdicts do to the log-odds of a regression: new log-odds = shift + stretch · old ones.
+    """How verdicts change the log-odds of a regression: new log-odds = shift + stretch · old log-odds.
 
     Attributes:
         shift: in log-odds.
@@ -51,7 +51,7 @@ class Move:
         return np.asarray(self.shift + self.stretch * log_odds, dtype=np.float64)
 
     def probability(self, probability: float) -> float:
-        """What a probability of the old decision is by the new one."""
+        """Convert a probability of the old decision to the new one's."""
         return float(expit(self.shift + self.stretch * logit(probability)))
 
     def regression(self, old: Logistic) -> Logistic:
@@ -110,7 +110,7 @@ class Answered:
         return Answered(*places, self.weights[chosen], self.photos[chosen])
 
     def fit(self, beliefs: "Answered") -> Moves:
-        """The moves that these verdicts ask for against old beliefs, each regression by its own pairs."""
+        """Fit the moves to these verdicts and to old beliefs, each regression by its own pairs."""
         moves = []
         for kind in Regression:
             parts = self.take(self.regression == kind), beliefs.take(beliefs.regression == kind)
@@ -136,12 +136,12 @@ class Answered:
 
 
 def old_beliefs(log_odds: Floats, regression: Ints, groups: int) -> Answered:
-    """What a decision believed of the pairs of a run, as verdicts that hold it in place where people said nothing.
+    """Turn a decision's own beliefs about a run into pseudo-verdicts that hold it in place where nobody was asked.
 
-    The queue asks what is doubtful. Two numbers that were fitted there alone would be carried to links and rejected
-    pairs of which nobody was asked: measured on a drawn archive, 400 verdicts then took half of the right links away.
-    So the decision itself answers as often as it has seen groups, in equal parts for the bins of `BIN_EDGES` that have
-    pairs, each time "same" with the probability that it gives.
+    The queue asks about doubtful pairs. Two numbers fitted on these alone would be extrapolated to links and rejected
+    pairs that nobody was asked about: measured on a drawn archive, 400 verdicts then removed half of the right links.
+    The decision itself therefore gives as many answers as it has seen groups, in equal parts for the bins of
+    `BIN_EDGES` that have pairs, each "same" with its own probability.
 
     Args:
         log_odds: float64 (m,), of the pairs of a run.
@@ -186,7 +186,7 @@ def asked_weights(log_odds: Floats, asked: Bools) -> Floats:
 
 
 def fitted_move(log_odds: Floats, same: Bools, weights: Floats) -> Move:
-    """The most probable shift and stretch, by verdicts and by what is usual; without verdicts nothing moves.
+    """Find the most probable shift and stretch, given verdicts and the prior; without verdicts nothing moves.
 
     Args:
         log_odds: float64 (n,), of the old decision.
@@ -196,7 +196,7 @@ def fitted_move(log_odds: Floats, same: Bools, weights: Floats) -> Move:
     signs = np.where(same, 1.0, -1.0)
 
     def loss(move: Floats) -> tuple[float, Floats]:
-        """Weighted log loss and the cost of what is unusual, with its gradient."""
+        """Compute the weighted log loss plus the prior's penalty, and its gradient."""
         margins = signs * (move[0] + move[1] * log_odds)
         slopes = -weights * signs * expit(-margins)
         unusual = np.array([move[0] / USUAL_SHIFT, (move[1] - 1) / USUAL_STRETCH])
@@ -233,7 +233,7 @@ def moved_bands(bands: Bands, moves: Moves, audited: Sequence[tuple[float, bool 
 
 
 def audited_promise(links: Promise, audited: Sequence[tuple[float, bool | None]]) -> Promise:
-    """The promise of the links by their audit; as it was, where the audit neither shows nor refutes it.
+    """Update the promise of the links by their audit, if the audit proves or refutes it.
 
     At each threshold the links of that probability or more are a collection of their own: of these, the answers count
     up to the first link that has none.

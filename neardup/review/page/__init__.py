@@ -1,4 +1,4 @@
-"""The page on which people judge pairs and groups: its server, its pictures, and what its script asks for.
+"""The page on which people judge pairs and groups: its server, its pictures and its API.
 
 In: results and queues. Out: HTML, JSON, verdicts. Imports `texts.py`, `record/`, `found/` and `asked/`.
 """

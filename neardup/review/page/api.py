@@ -1,4 +1,4 @@
-"""What the review page asks of its server, as JSON: the next pairs, verdicts, undo, groups, the search."""
+"""The JSON API of the review page: the next pairs, verdicts, undo, groups, the search."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,7 +26,7 @@ UNDONE = 40
 """Changes of a group that can be undone one after the other; their ids stand in the page's address."""
 
 Who = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_NAME)]
-"""A person, as they call themselves, but for blanks around the name."""
+"""A person's name, without outer spaces."""
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """The SHA-256 of a photo."""
 Name = Annotated[str, Field(pattern=r"^[\w.:-]{1,64}$")]
@@ -34,7 +34,7 @@ Name = Annotated[str, Field(pattern=r"^[\w.:-]{1,64}$")]
 
 
 class Body(BaseModel):
-    """What a browser sends; nothing else may stand in it."""
+    """Base of the bodies that a browser sends; unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -89,7 +89,7 @@ class Change(Body):
 
 
 def add_api(app: FastAPI, desk: Desk, pages: Pages, searches: Searches) -> None:
-    """Answer what the page asks."""
+    """Add all routes of the API."""
     _add_tasks(app, desk, pages)
     _add_verdicts(app, desk, pages)
     _add_groups(app, desk)

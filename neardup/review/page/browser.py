@@ -1,4 +1,4 @@
-"""The review page in Chromium, driven by a script: for what is measured of it, and for answers from a ground truth."""
+"""Drive the review page in Chromium by a script, for measurements and for answers from a ground truth."""
 
 import shutil
 import subprocess
@@ -21,7 +21,7 @@ WIDTH = 1280
 HEIGHT = 900
 """Pixels of the window's height, as of a small laptop's screen."""
 PATIENCE_MS = 60_000
-"""Milliseconds that a script waits for the next pair at most."""
+"""Most milliseconds that a script waits for the next pair."""
 NEXT = """before => document.getElementById("empty")?.hidden === false
                     || document.body.dataset.shown && document.body.dataset.shown !== before"""
 """Whether the page shows another pair than before, or that there is none."""
@@ -29,7 +29,7 @@ NEXT = """before => document.getElementById("empty")?.hidden === false
 
 @contextmanager
 def served(out: Path) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """The address of the review page of a folder of results, and its server, for the length of a block."""
+    """Context that serves the review page of a folder of results: yields its address and its server."""
     command = [sys.executable, "-m", "neardup", "review", "--out", str(out), "--port", "0", "--who", "script"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603 - our own command
         try:
@@ -41,7 +41,7 @@ def served(out: Path) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
 
 @contextmanager
 def chromium_page() -> Iterator["Page"]:
-    """A page of Chromium without a window, for the length of a block.
+    """Context that opens a page of Chromium without a window.
 
     Raises:
         ConfigError: there is no Chromium.

@@ -1,4 +1,4 @@
-"""All that the review page works with, for the length of one server."""
+"""Everything that the review page works with while its server runs."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -40,7 +40,7 @@ class Desk:
     max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
-        """Make everything before a thread asks for it: two at once would each make their own, and go on with it."""
+        """Create all cached parts before threads ask for them, as two threads would otherwise each keep their own."""
         _ = self.queues, self.pictures, self.groups
 
     @cached_property

@@ -1,4 +1,4 @@
-"""One group as a person sees it: the reference first, why each other photo is in it, and what may be done about it."""
+"""One group as a person sees it: the reference, why each other photo is in the group, and the possible changes."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -31,10 +31,11 @@ class Member:
 
     Attributes:
         photo: the photo.
-        link: its strongest pair within the group; None where it has none, as an exact copy or what only verdicts hold.
+        link: its strongest pair within the group; None without one, as for exact copies and photos that only verdicts
+            hold.
         copy: whether another photo of the group has the same bytes.
-        answer: what was said of it and the reference; nothing where nobody did.
-        bridge: whether its part of the group hangs by one pair that it is in.
+        answer: answer on it and the reference; empty without one.
+        bridge: whether a pair that it is in alone holds its part of the group.
     """
 
     photo: Photo
@@ -94,7 +95,7 @@ class Groups:
 
     @cached_property
     def _composed_paths(self) -> pa.StringArray:
-        """The path of each photo with composed accents; made once, for there may be a hundred thousand."""
+        """The path of each photo with composed accents, cached because there may be a hundred thousand."""
         return pa.array(map(composed, self._results.paths.to_pylist()), pa.string())
 
     def named(self, name: str) -> Ints:

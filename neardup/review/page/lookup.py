@@ -1,4 +1,4 @@
-"""The search of the review page: a photo that somebody brings, or words, against the vectors of the results."""
+"""The search of the review page for an uploaded photo, or for words, among the vectors of the results."""
 
 import hashlib
 import threading
@@ -17,7 +17,7 @@ from neardup.search.nearest import Hit, nearest
 from neardup.stages import STATE
 
 HITS = 24
-"""Photos that a search shows: what people look through; a near-duplicate that is found at all is among the first."""
+"""Photos that a search shows, as many as people look through: near-duplicates are among the first."""
 
 
 class Lookup:

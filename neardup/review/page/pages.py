@@ -27,7 +27,7 @@ SCRIPT_TEXTS = ("server_gone", "not_saved", "not_saved_one", "nothing_left", "no
 NAME_COOKIE = "neardup_who"
 """Cookie that holds the name that a person typed, percent-encoded, so that they need not type it again."""
 LONGEST_NAME = 80
-"""Characters of a person's name at most."""
+"""Most characters of a person's name."""
 
 
 def words_of(request: Request) -> Words:
@@ -36,7 +36,7 @@ def words_of(request: Request) -> Words:
 
 
 class Pages:
-    """What fills in the templates."""
+    """Renders the templates of the pages."""
 
     def __init__(self, desk: Desk) -> None:
         """Take what the pages show."""
@@ -67,7 +67,7 @@ class Pages:
         return HTMLResponse(html, headers={"Vary": "Accept-Language, Cookie"})
 
     def task(self, words: Words, task: Task, queue: str, *, turned: bool = False) -> dict[str, Any]:
-        """A pair as the browser is told of it: as plain values, and as the part of the page that shows it.
+        """Make a pair's data for the browser: plain values, and the part of the page that shows it.
 
         Args:
             words: the browser's.

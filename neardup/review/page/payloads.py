@@ -1,4 +1,4 @@
-"""What the browser is told of a pair, as plain values, and what is kept with a verdict of what a person saw."""
+"""A pair's data for the browser, and the record, kept with a verdict, of what a person saw."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ from neardup.verify.picture import LEAST_TERM
 from neardup.verify.relation import relation_of
 
 MADE_WITH = ("threshold", "thresholds", "encoder", "fingerprint", "verifier", "decision")
-"""Fields of `duplicates.json` that are kept with each verdict: by them one knows later what the machine was."""
+"""Fields of `duplicates.json` that are kept with each verdict to identify the machine's version later."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Alignment:
 
 
 def shown_photo(photo: Photo) -> dict[str, Any]:
-    """A photo as the browser is told of it: its identity, name and facts, and no path of this machine."""
+    """Make a photo's data for the browser: its SHA-256, name and facts, but no path of this machine."""
     return {"sha256": photo.sha256, "path": photo.path, **asdict(photo.facts)}
 
 
 def shown_task(task: Task, queue: str) -> dict[str, Any]:
-    """A pair as the browser is told of it, as plain values; in the audit nothing of what the machine thinks.
+    """Make a pair's data for the browser, as plain values; in the audit, without the machine's opinion.
 
     Args:
         task: the pair, why it is asked, and what was said of it.
@@ -135,7 +135,7 @@ def shown_with(task: Task, results: Results, queue: str, drawn: Draw | None) -> 
 
 
 def shown_progress(progress: Progress) -> dict[str, Any]:
-    """How far a queue is, as the browser is told of it."""
+    """Make a queue's progress for the browser."""
     audited, aim = progress.audited, next_aim(progress.audited)
     bought: dict[str, Any] = {"answers": audited.seen, "bound": audited.bound}
     bought |= {"promise": aim and aim.promise, "missing": aim and aim.missing}

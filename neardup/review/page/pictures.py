@@ -1,4 +1,4 @@
-"""Photos as the page shows them: decoded and encoded anew, once for each content and size, never passed through."""
+"""Photos as the page shows them: always decoded and re-encoded, once per content and size, never the raw file."""
 
 import hashlib
 import os
@@ -25,7 +25,7 @@ QUALITY = 85
 MOST_POINTS = 40
 """Matched points that a pair shows: more of them hide the photo."""
 WORKERS = max(2, (os.cpu_count() or 2) // 2)
-"""Pictures that are made ahead at once; half the cores, so that whoever waits for a picture gets the other half."""
+"""Threads that make pictures ahead: half the cores, so that the other half serves pictures that a person waits for."""
 
 
 class Pictures:
@@ -98,11 +98,11 @@ class Pictures:
                 self._pool.submit(self._try, sha256)
 
     def close(self) -> None:
-        """Wait for no picture that nobody waits for."""
+        """Cancel pictures that nobody waits for."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _try(self, sha256: str) -> None:
-        with suppress(NeardupError, OSError):  # whoever asks for the picture is told
+        with suppress(NeardupError, OSError):  # the error is raised again when the picture is requested
             self.jpeg(sha256, LARGE)
 
     def _content(self, sha256: str) -> bytes:
@@ -124,7 +124,7 @@ class Pictures:
         return self._cache / str(side) / sha256[:2] / f"{sha256}.jpg"
 
     def _make(self, data: bytes, sha256: str, sides: Iterable[int]) -> None:
-        """Decode a photo and write its pictures, each whole or not at all."""
+        """Decode a photo and write its pictures, each atomically."""
         sides = sorted(sides, reverse=True)
         image = read_image(data, max_pixels=self._limit, draft=sides[0])
         for side in sides:

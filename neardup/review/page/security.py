@@ -1,8 +1,8 @@
-"""Who may ask the review page: this machine, or whoever holds the token; and no page of another site through them.
+"""Access to the review page: for this machine or holders of the token, and not for other sites through their browsers.
 
-A browser sends what any site tells it to, also to 127.0.0.1. So the name by which the server is asked (Host) must be
-its own, which stops names that are bound to another address; whatever changes something must come from a page of ours
-(Origin) and be of a type that no form can send; and a page of ours loads and runs only what lies here.
+A browser sends what any site tells it to, even to 127.0.0.1. The name by which the server is addressed (Host) must
+therefore be its own, which stops DNS rebinding. Requests that change something must come from the server's own pages
+(Origin) and have a type that no form can send. These pages load and run only local files.
 """
 
 import hmac
@@ -47,12 +47,12 @@ def is_loopback(host: str) -> bool:
 
 
 def new_token() -> str:
-    """A token that nobody guesses: 256 random bits."""
+    """Make an unguessable token of 256 random bits."""
     return secrets.token_urlsafe(32)
 
 
 def names_of(host: str, port: int, others: tuple[str, ...] = ()) -> frozenset[str]:
-    """What the Host header may be, in lower case, for a server on an interface and port.
+    """List the allowed Host headers, in lower case, of a server on an interface and port.
 
     Args:
         host: the interface.
@@ -116,7 +116,7 @@ class Guard:
         return morsel is not None and hmac.compare_digest(morsel.value.encode(), self._token.encode())
 
     def _entry(self, scope: Scope) -> Response:
-        """Give the cookie to whoever opens the printed address, and nothing to others."""
+        """Set the cookie for a request of the printed address, and refuse others."""
         query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
         if scope["method"] != "GET" or not hmac.compare_digest(query.pop("token", "").encode(), self._token.encode()):
             return PlainTextResponse("open the address that `neardup review` printed: it ends with the token", 403)

@@ -1,4 +1,4 @@
-"""The server of the review page: its pages, its pictures, and what they ask for; it listens where it is told to."""
+"""The server of the review page, with its pages, its pictures and its API."""
 
 from contextlib import asynccontextmanager, suppress
 from io import BytesIO
@@ -62,12 +62,12 @@ def create_app(desk: Desk, names: frozenset[str], token: str = "") -> Guard:
 
 
 def _answer_errors(app: FastAPI, pages: Pages) -> None:
-    """Have every error of the user's answered by its one sentence."""
+    """Answer every error of neardup with its sentence."""
 
     def answer(request: Request, sentence: str, status: int) -> Response:
-        """The sentence on a page for whoever opened an address, as JSON for a script."""
+        """Send the sentence as a page to a person, or as JSON to a script."""
         if "text/html" in request.headers.get("accept", ""):
-            with suppress(NeardupError):  # what is broken may break every page
+            with suppress(NeardupError):  # an error may prevent rendering every page
                 page = pages.page(request, "review_base", "", fault=sentence)
                 page.status_code = status
                 return page
@@ -92,7 +92,7 @@ def _add_pictures(app: FastAPI, desk: Desk) -> None:
         if side not in SIDES or len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):  # noqa: PLR2004
             raise ArchiveError("no photo of these results is known by that number")
         cached = {"Cache-Control": f"private, max-age={YEAR_S}, immutable"}
-        # Read whole: another thread may put the same picture in its place while this one is sent.
+        # Read whole, because another thread may replace the file by the same picture while it is sent.
         return Response(desk.pictures.jpeg(sha256, side).read_bytes(), headers=cached, media_type="image/jpeg")
 
     @app.get("/toned/{photo}/{partner}/{side}.jpg")

@@ -1,4 +1,4 @@
-"""The partner of a pair in grey, its tones made like those of the photo, so that a difference is one of the picture."""
+"""The partner of a pair in grey with its tones matched to the photo's, so that differences are the picture's."""
 
 from io import BytesIO
 
@@ -12,7 +12,7 @@ from neardup.review.page.pictures import QUALITY
 LEVELS = 256
 """Grey levels of 8 bits."""
 SAMPLE = 160
-"""Pixels of either side of the square that tones are counted in: 25,600 of them tell quantiles to a percent."""
+"""Side in pixels of the square whose tones are counted: 25,600 pixels give quantiles to a per cent."""
 LEAST_SHARE = 0.01
 """Share of a side that two photos must have in common; where it is less, the tones of the whole photos are compared."""
 Box = tuple[float, float, float, float]

@@ -1,4 +1,4 @@
-"""What people have said so far, as figures: how much, in which queue, and how far they agree."""
+"""Figures on the verdicts so far: how many, in which queue, and how far people agree."""
 
 from collections import Counter
 from collections.abc import Sequence

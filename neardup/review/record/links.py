@@ -1,4 +1,4 @@
-"""What follows from verdicts: links that must or cannot be, contradictions, agreement, and pairs to learn from."""
+"""Consequences of verdicts: must-links and cannot-links, contradictions, agreement, and pairs to learn from."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -48,7 +48,7 @@ class Contradiction:
 
 @dataclass(frozen=True)
 class Links:
-    """What the verdicts in force come to.
+    """Conclusions from the verdicts in force.
 
     Attributes:
         decided: pair → the latest verdict on it that says more than `cannot tell`, where nobody disagrees.
@@ -75,7 +75,7 @@ class Links:
                 disagreements.append(Contradiction(tuple(definite)))
             elif definite:
                 decided[pair] = definite[-1]
-        # By pair: which chains use up a link must not hang on who answered first, or was read first.
+        # Sorted by pair, so that which chains use up a link does not depend on the order of answers.
         in_order = sorted(decided.items())
         same = {pair: verdict for pair, verdict in in_order if verdict.verdict == SAME}
         apart = {pair: verdict for pair, verdict in in_order if verdict.verdict != SAME}
@@ -92,7 +92,7 @@ class Links:
     def judged(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, bool | None]]:
         """Pairs as an audit counts them: each with whether it is the same, None where no answer says so for certain.
 
-        Pairs of which whoever answered could not tell are passed over.
+        Pairs whose only answers are `cannot tell` are skipped.
         """
         disagreed = {verdict.pair for contradiction in self.contradictions for verdict in contradiction.apart}
         certain, untold = self.certain, self.answered - self.decided.keys() - disagreed
@@ -127,7 +127,7 @@ def _contradicting_chains(same: Mapping[Pair, Verdict], apart: Mapping[Pair, Ver
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two people agree who judged the same pairs, each by their own last answer.
+    """Agreement of two people who judged the same pairs, each by their own last answer.
 
     Attributes:
         people: the two, in the order of the alphabet.

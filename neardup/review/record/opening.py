@@ -1,4 +1,4 @@
-"""How the database of verdicts is opened, to write or only to read, and what is said where that cannot be."""
+"""Open the database of verdicts, for writing or only for reading, and explain failures."""
 
 import os
 import sqlite3
@@ -14,7 +14,7 @@ from neardup.review.record.schema import DIALECTS, create
 from neardup.words import reason_of, typed
 
 WAIT_S = 60
-"""Seconds that a writer waits for another one at most; each holds the database for some milliseconds."""
+"""Most seconds that a writer waits for another one; each holds the database for some milliseconds."""
 ADVICE = {
     "malformed": "put its last copy in its place, or have `sqlite3 {file} .recover` write what can be saved of it",
     "not a database": "put its last copy in its place, or move it away and begin anew",
@@ -30,7 +30,7 @@ OTHERWISE = "see that it is one, and yours"
 
 
 def open_database(file: Path, url: str) -> tuple[Engine, str]:
-    """Open the database of verdicts, and make it where there is none; a file that is not ours to change is only read.
+    """Open the database of verdicts, or create it; a file without write permission is only read.
 
     Args:
         file: of SQLite, where no URL is given.

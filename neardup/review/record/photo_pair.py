@@ -1,4 +1,4 @@
-"""Two photos of the archive by path and content: what candidates, questions, doubts and pairs asked again share."""
+"""Two photos of the archive by path and content: the base of candidates, questions, doubts and pairs asked again."""
 
 from dataclasses import dataclass
 

@@ -19,7 +19,7 @@ class References:
         self._file = out / "review" / "references.jsonl"
 
     def choose(self, photo: str, others: list[str], who: str) -> None:
-        """Remember that a photo stands for its group; it is on the disk when this returns.
+        """Record that a photo represents its group; the record is on disk when this returns.
 
         Args:
             photo: SHA-256 of the chosen photo.
@@ -37,7 +37,7 @@ class References:
             os.close(handle)
 
     def _cut(self) -> bool:
-        """Whether the file ends within a line, because whoever wrote it was killed."""
+        """Whether the file ends within a line, because its writer was killed."""
         data = self._file.read_bytes()
         return bool(data) and not data.endswith(b"\n")
 

@@ -69,7 +69,7 @@ _FORMER_VIEW = "DROP VIEW IF EXISTS current_verdicts"
 """Takes away the view of older databases, for which a verdict that was taken back took the earlier ones with it."""
 
 _REFUSAL = "verdicts are never changed or deleted: add one that supersedes"
-"""What the database answers to whoever tries."""
+"""The database's message on an attempt to change or delete a verdict."""
 
 _SQLITE = [
     *(

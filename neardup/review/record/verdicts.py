@@ -320,7 +320,8 @@ class Verdicts:
         """Every verdict ever given, oldest first.
 
         Args:
-            after: only those after so many, as `last` gave it: verdicts are numbered from 1 in the order of storing.
+            after: number, as `last` gives it, after which verdicts are read; they are numbered from 1 in the order of
+                storing.
         """
         with self._reading() as connection:
             return _read(connection, VERDICTS, VERDICTS.c.number > after)
