@@ -285,6 +285,11 @@ def test_other_captions_are_another_study(tuning: Tuning) -> None:
     captions.write_bytes(kept)
 
 
+def test_a_trial_that_ended_leaves_no_weights(tuning: Tuning, undisturbed: optuna.Study) -> None:
+    """A study of forty would fill the disk; the best one is trained anew."""
+    assert not any(trial_folder(tuning, trial).exists() for trial in undisturbed.trials)
+
+
 def test_of_equally_good_trials_the_first_is_the_best() -> None:
     """The recipe's own values are the first trial: they stay where nothing is better."""
     study = optuna.create_study(direction="maximize")
