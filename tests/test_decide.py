@@ -331,6 +331,20 @@ def test_matches_are_learned_from_alone_only_where_enough_are_wrong(wrong: int) 
     assert (fit_pairs(fewer, group_of).matched == of_looked_at) == (wrong < LEAST_TO_LEARN)
 
 
+def test_wrong_matches_of_two_groups_count_once_whichever_photo_comes_first() -> None:
+    """One less than enough twos of groups, each with pairs either way round, is not enough."""
+    pairs, group_of = candidates(5, groups=12, size=8)
+    left, right = group_of[pairs.left], group_of[pairs.right]
+    wrong = pairs.matched & (left != right)
+    twos, counts = np.unique(np.stack([left, right])[:, wrong], axis=1, return_counts=True)
+    kept = twos[:, counts > 1][:, : LEAST_TO_LEARN - 1]
+    of_kept = (np.stack([left, right])[:, :, None] == kept[:, None]).all(axis=0).any(axis=1)
+    turned = np.cumsum(wrong & of_kept) % 2 == 1
+    ends = np.where(turned, pairs.right, pairs.left), np.where(turned, pairs.left, pairs.right)
+    fewer = CandidatePairs(*ends, pairs.features, pairs.tellable, pairs.matched & ((left == right) | of_kept))
+    assert fit_pairs(fewer, group_of).matched == on_all_features(fewer, group_of, fewer.tellable)
+
+
 @pytest.mark.parametrize("right", [0, LEAST_WITHOUT_MATCH - 1, LEAST_WITHOUT_MATCH])
 def test_what_has_no_match_is_learned_from_alone_only_where_enough_of_it_is_right(right: int) -> None:
     """Otherwise it goes by what the regression of all pairs that were looked at makes of their similarity."""

@@ -25,6 +25,7 @@ from neardup.verify.candidates import CANDIDATES
 from neardup.verify.evidence import LEAST_KEYPOINTS, Evidence
 from neardup.verify.keypoints import MIRRORED, Keypoints, LocalFeatures, features_of_image
 from neardup.verify.match import (
+    LEAST_MATCHES,
     RATIO,
     Match,
     Prepared,
@@ -105,6 +106,16 @@ def test_matches_of_one_place_are_no_match() -> None:
     assert match_of(photo(spot, descriptors), photo(spot + 30, descriptors)) is None
 
 
+@pytest.mark.parametrize("spots", [3, 4])
+def test_matches_of_three_places_of_one_photo_are_no_match(spots: int) -> None:
+    """Any three fix a transform, however many keypoints of the other photo lie about each."""
+    _, descriptors = points_and_descriptors(2)
+    corners = np.array([[40.0, 30.0], [340.0, 60.0], [180.0, 260.0], [60.0, 250.0]])[np.arange(60) % spots]
+    about = corners + np.random.default_rng(3).uniform(-3, 3, (60, 2))
+    for first, second in ((corners, about), (about, corners)):
+        assert (match_of(photo(first, descriptors), photo(second, descriptors)) is None) == (spots < LEAST_MATCHES)
+
+
 @pytest.mark.parametrize(("height", "matches"), [(2.0, False), (120.0, True)])
 def test_matches_on_a_line_are_no_match(height: float, matches: bool) -> None:  # noqa: FBT001 - what is expected
     """A line of text, a ruled border; as many points that are spread out are one."""
@@ -130,6 +141,15 @@ def test_a_whole_photo_does_not_match_a_speck() -> None:
     speck = photo(points / 10 + 100, descriptors, sizes=0.8)
     assert match_of(photo(points, descriptors), speck) is None
     assert match_of(speck, photo(points, descriptors)) is None
+
+
+def test_what_fills_one_photo_and_is_a_speck_of_a_larger_one_does_not_match() -> None:
+    """As many pixels lie between the points of both; each photo's own size says whether they crowd."""
+    small = photo(*points_and_descriptors(6))
+    large = Prepared.of(replace(small.features, width=10 * SIZE[0], height=10 * SIZE[1]))
+    assert match_of(small, small) is not None
+    assert match_of(small, large) is None
+    assert match_of(large, small) is None
 
 
 def test_points_of_a_mirrored_match_lie_in_both_photos_as_they_are() -> None:
@@ -407,6 +427,16 @@ def test_points_agree_within_a_share_of_the_diagonal() -> None:
     points, descriptors = points_and_descriptors(8)
     moved = points + np.random.default_rng(9).uniform(-4, 4, points.shape)
     found = match_of(photo(points, descriptors), photo(moved, descriptors))
+    assert found is not None
+    assert found.inliers >= 55
+
+
+def test_in_a_photo_of_a_stamps_size_points_agree_within_two_pixels() -> None:
+    """A fiftieth of its diagonal would be one, and a keypoint is hardly more exact."""
+    points, descriptors = points_and_descriptors(8)
+    moved = points / 10 + np.random.default_rng(9).uniform(-1.2, 1.2, points.shape)
+    stamp, other = (photo(places, descriptors, sizes=0.8) for places in (points / 10, moved))
+    found = match_of(*(Prepared.of(replace(each.features, width=40, height=30)) for each in (stamp, other)))
     assert found is not None
     assert found.inliers >= 55
 

@@ -123,7 +123,9 @@ def test_the_share_of_a_crop_is_that_of_its_true_outline() -> None:
     assert relation_of(whole).kind is Kind.CROP
 
 
-def made_matches(count: int, noise: float = 0.5, *, of: float = 1.0, narrowed: float = 0.1) -> Vectors:
+def made_matches(
+    count: int, noise: float = 0.5, *, of: float | tuple[float, float] = 1.0, narrowed: float = 0.1
+) -> Vectors:
     """Points in a part of the first photo, and where they lie in the second that is seen from the side, with noise."""
     rng = np.random.default_rng(0)
     first = rng.uniform(0, 1, (count, 2)) * SIZE * of
@@ -146,12 +148,13 @@ def test_wrong_matches_do_not_count() -> None:
         made_matches(200, narrowed=0),
         made_matches(60, 6.0),
         made_matches(60, of=0.3),
+        made_matches(60, of=(1.0, 0.1)),
         np.empty((0, 4), np.float32),
     ],
-    ids=["few", "affine", "inexact", "in a corner", "none"],
+    ids=["few", "affine", "inexact", "in a corner", "in a strip", "none"],
 )
 def test_nothing_projective_is_made_of_little(matches: Vectors) -> None:
-    """Few points, points that an affine transform fits as well, inexact ones, and such as leave the far side unsure."""
+    """Few points, points that an affine transform fits as well, inexact ones, and such as leave far sides unsure."""
     assert perspective_of(matches, IDENTITY, SIZE, SIZE) is None
 
 
@@ -165,3 +168,9 @@ def test_no_part_of_a_photo_is_turned_away() -> None:
         matches = np.concatenate([first, second], axis=1).astype(np.float32)
         found = perspective_of(matches, numbers_of(np.vstack([affine, [0, 0, 1]])), SIZE, SIZE)
         assert (found is not None) == is_found
+
+
+@pytest.mark.parametrize(("second", "is_found"), [((2000, 1500), True), ((8000, 6000), False)])
+def test_no_part_of_a_larger_photo_is_turned_away(second: tuple[int, int], is_found: bool) -> None:  # noqa: FBT001
+    """The upper and the lower edge of a side of .88 meet at 4,000 pixels: no photo shows what lies beyond."""
+    assert (perspective_of(made_matches(100, narrowed=0.12), IDENTITY, SIZE, second) is not None) == is_found

@@ -3,8 +3,10 @@
 import re
 import shutil
 import subprocess
+from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import fields
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +21,7 @@ from neardup.measure.comparison import Comparison, compare
 from neardup.measure.evaluate import evaluate
 from neardup.measure.plots import curves, pictures, title
 from neardup.measure.report import best_approach, sentences, write_report
-from neardup.pages import write_page
+from neardup.pages import SIDE, Picture, _code, write_page
 from neardup.settings.schema import APPROACHES
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -79,6 +81,18 @@ def test_names_are_escaped(reported: Callable[[], tuple[Path, Comparison]]) -> N
     """A name with angle brackets is a name, no markup."""
     page = (reported()[0] / "report.html").read_text(encoding="utf-8")
     assert ("<made>" in page, "&lt;made&gt; &amp; drawn" in page) == (False, True)
+
+
+def test_what_stands_between_backticks_is_code_and_escaped() -> None:
+    """A folder's name in a command may hold any sign."""
+    assert _code("run `a <b>` & look") == "run <code>a &lt;b&gt;</code> &amp; look"
+
+
+def test_a_picture_holds_twice_the_pixels_that_it_is_shown_at(tmp_path: Path) -> None:
+    """Else photos are blurred on every dense screen, a phone's first of all."""
+    Image.new("RGB", (900, 600)).save(tmp_path / "x.png")
+    data = Picture.of(tmp_path / "x.png", "x").source.removeprefix("data:image/jpeg;base64,")
+    assert Image.open(BytesIO(b64decode(data))).size == (2 * SIDE, 2 * SIDE * 2 // 3)
 
 
 def test_every_picture_is_drawn(reported: Callable[[], tuple[Path, Comparison]]) -> None:

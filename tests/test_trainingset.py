@@ -98,7 +98,8 @@ def test_the_plainest_name_of_a_column_is_taken(header: list[str], columns: Colu
 
 
 @pytest.mark.parametrize(
-    ("text", "number"), [("3", 3), ("3.0", 3), ("03", 3), ("/", None), ("", None), ("x", None), ("9" * 5000, None)]
+    ("text", "number"),
+    [("3", 3), ("3.0", 3), ("03", 3), ("3.5", None), ("/", None), ("", None), ("x", None), ("9" * 5000, None)],
 )
 def test_numbers_are_parsed(text: str, number: int | None) -> None:
     """A number in any dress; anything else is none."""

@@ -115,6 +115,14 @@ def test_the_first_trial_is_the_recipe_itself(undisturbed: optuna.Study) -> None
     assert undisturbed.trials[0].params == {"lr": RECIPE.lr, "weight_decay": RECIPE.weight_decay, "batch_size": 8}
 
 
+def test_trials_that_are_drawn_at_random_differ(tuning: Tuning, tmp_path: Path) -> None:
+    """The sampler starts anew at each trial, and yet draws another one; with the same seed it draws the same again."""
+    studies = [copied(tuning, tmp_path / name) for name in "ab"]
+    one, same = ([study.ask(opened).params for _ in range(4)] for study in studies for opened in [study.open()])
+    assert one == same
+    assert len({params["lr"] for params in one}) == 4
+
+
 def test_a_recipe_outside_the_ranges_is_no_trial(tuning: Tuning) -> None:
     """Where the recipe's own values lie outside the ranges, the first trial is drawn from them."""
     study = searched(tuning, lr_low=1e-3, lr_high=1e-2).open()
@@ -275,6 +283,19 @@ def test_other_captions_are_another_study(tuning: Tuning) -> None:
     captions.write_bytes(kept + b"\n")
     assert tuning.start.key != before
     captions.write_bytes(kept)
+
+
+def test_a_trial_that_ended_leaves_no_weights(tuning: Tuning, undisturbed: optuna.Study) -> None:
+    """A study of forty would fill the disk; the best one is trained anew."""
+    assert not any(trial_folder(tuning, trial).exists() for trial in undisturbed.trials)
+
+
+def test_of_equally_good_trials_the_first_is_the_best() -> None:
+    """The recipe's own values are the first trial: they stay where nothing is better."""
+    study = optuna.create_study(direction="maximize")
+    for value in (0.5, 0.7, 0.7, 0.6):
+        study.tell(study.ask(), value)
+    assert best_trial(study).number == 1
 
 
 def test_the_best_recipe_becomes_an_approach(tuning: Tuning, undisturbed: optuna.Study) -> None:
