@@ -71,11 +71,10 @@ def watch(
         items = [(path, content) for content, path in seen.path_of.items()]
         _say_what_is_seen(archive, memory, seen, threshold, say)
         vectors = embed_photos(items, archive, encoder, store=store, max_pixels=settings.max_pixels).vectors
-        verified, most = None, CANDIDATES if verification else None
+        most = CANDIDATES if verification else None
         candidates = NewCandidates.search(archive, store, encoder, threshold, seen, vectors, most)
-        if verification:
-            verifier = Verifier.of_folder(archive, seen.path_of, out / STATE, settings.max_pixels)
-            verified = _verified(candidates, seen, verifier, out, verification)
+        verifier = Verifier.of_folder(archive, seen.path_of, out / STATE, settings.max_pixels)
+        verified = _verified(candidates, seen, verifier, out, verification) if verification else None
         near = verified.pairs if verified else candidates.of_new
         linked = joined([near, candidates.equal])  # what looks like a photo of a pair belongs to its group
         found = _pairs_and_groups(near, seen, verified, *_groups(linked, vectors, threshold, verified))
