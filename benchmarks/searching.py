@@ -314,7 +314,7 @@ def measure_verification(photos: Path, work: Path) -> list[Measured]:
     encoder = load_encoder(BUILTIN, "cpu")
     vectors = encoder.encode([encoder.read(path) for path in paths])
     names = [path.stem for path in paths]
-    near = [(names[left], names[right]) for left, right in candidate_pairs(vectors, -1.0).tolist()]
+    near = [(names[left], names[right]) for left, right in candidate_pairs(vectors).tolist()]
     files = dict(zip(names, paths, strict=True))
     prints = [(name, f"{name}-{seed}") for name in names for seed in range(PRINTS)]
     files |= {copy: press_copy(files[name], work / "press" / f"{copy}.jpg") for name, copy in prints}

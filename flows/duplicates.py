@@ -14,7 +14,7 @@ from neardup.encode.store import store_of
 from neardup.search.blocks import open_triangle
 from neardup.settings.schema import ClusterSettings, Device, Dtype, OnnxSettings, PrepareSettings, Settings
 from neardup.stages import alone
-from neardup.verify.candidates import CANDIDATES
+from neardup.verify.candidates import CANDIDATES, LEAST_SIMILARITY
 from tasks.cluster import workers
 from tasks.decisions import chosen_encoder, judged_pairs
 from tasks.deployed import settings_of_run
@@ -54,7 +54,7 @@ def duplicates(
         archive: folder of the photos; it is only read.
         out: folder of the results.
         encoder: an MLflow model or any other encoder; else the champion, or the one that is shipped.
-        threshold: least similarity of a pair; else the decision's own where pairs are verified, or the encoder's.
+        threshold: least similarity of a pair; else any where pairs are decided, or the encoder's threshold.
         device: auto, cpu, cuda or mps.
         precision: numbers that the encoder computes with; other than fp32 only if its effect was measured.
         settings: which files are photographs; every image of a folder that is not laid out as they say.
@@ -77,7 +77,7 @@ def duplicates(
         decision = decision_for(out, collection.fingerprint, checkpoint, log.info) if verify else None
         if decoys:
             require_decision(decision)
-        least = decision.loosest if decision and threshold is None else threshold_of(collection, out, threshold)
+        least = LEAST_SIMILARITY if decision and threshold is None else threshold_of(collection, out, threshold)
         here = present(collection)
         encode_new(collection, here, runner, cluster)
         triangle = open_triangle(collection, least, cluster.slab, CANDIDATES if verify else None)

@@ -16,6 +16,7 @@ from neardup.measure.threshold import calibrated_beside
 from neardup.review.asked.again import Again, announced, ask_about
 from neardup.settings.schema import Settings
 from neardup.stages import STATE, digest_file, read_json, write_json
+from neardup.verify.candidates import LEAST_SIMILARITY
 from tasks.decisions import judged_pairs, links_of
 from tasks.running import RETRY, outside_fault
 from tasks.tracking import Tracking
@@ -27,8 +28,8 @@ def look_for_new(
 ) -> tuple[Watched, list[Again]]:
     """Encode what is new, verify it, publish its near-duplicates, and the answered pairs that are to be asked again.
 
-    By default candidates are taken from the decision's loosest similarity on, or without one at or above the
-    checkpoint's own threshold.
+    By default a decision judges the nearest photos of each, however alike they are; without one candidates are pairs at
+    or above the checkpoint's own threshold.
     """
 
     def say(sentence: str) -> None:
@@ -38,7 +39,7 @@ def look_for_new(
     encoder.name = name
     decision = decision_for(out, encoder.fingerprint, checkpoint, say) if verify else None
     if threshold is None:
-        threshold = decision.loosest if decision else calibrated_beside(checkpoint, encoder.fingerprint)
+        threshold = LEAST_SIMILARITY if decision else calibrated_beside(checkpoint, encoder.fingerprint)
     verification = Verification(decision, judged_pairs(out)) if verify else None
     again: list[Again] = []
 

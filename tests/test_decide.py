@@ -427,23 +427,9 @@ def test_the_terms_of_a_waterfall_add_up_to_the_log_odds(
 
 
 def test_a_decision_says_what_it_rests_on(decision: Decision) -> None:
-    """Groups, candidates, and the similarity that all but one in two hundred of the true candidates reach."""
-    pairs, group_of = candidates(0)
-    same = group_of[pairs.left] == group_of[pairs.right]
-    reached = pairs.features[same, 0] >= decision.loosest
-    assert (decision.groups, decision.pairs, decision.source) == (40, len(same), "made pairs")
-    assert 0.99 <= reached.mean() < 1
-    assert (pairs.features[same, 0] >= decision.loosest + 0.01).mean() < 1
-
-
-def test_the_least_similarity_that_is_verified_is_rounded_down(decision: Decision) -> None:
-    """No true candidate is lost to the second digit."""
-    pairs, group_of = candidates(0)
-    level = pairs.features.copy()
-    level[group_of[pairs.left] == group_of[pairs.right], 0] = 0.678
-    alike = replace(pairs, features=level)
-    held_out = out_of_fold(pairs, group_of, 5, 0)
-    assert decide(alike, group_of, held_out, decision.belongs, "made pairs").loosest == pytest.approx(0.67)
+    """Groups, candidates, and what people call them."""
+    pairs, _ = candidates(0)
+    assert (decision.groups, decision.pairs, decision.source) == (40, len(pairs.left), "made pairs")
 
 
 def test_a_pair_of_which_geometry_says_nothing_is_for_people_to_judge(decision: Decision) -> None:

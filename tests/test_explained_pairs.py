@@ -20,6 +20,7 @@ from neardup.review.record.references import References
 from neardup.review.record.verdicts import DIFFERENT, SAME, Verdict, open_verdicts
 from neardup.settings.schema import APPROACHES
 from neardup.stages import digest_file
+from neardup.verify.candidates import LEAST_SIMILARITY
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_nothing_is_said_and_it_works(found: Path) -> None:
     """The shipped encoder and its decision search, and the summary says on what the probabilities rest."""
     facts = json.loads((found / "duplicates.json").read_text(encoding="utf-8"))
     assert facts["encoder"] == BUILTIN
-    assert facts["threshold"] == Decision.load(SHIPPED).loosest
+    assert facts["threshold"] == LEAST_SIMILARITY
     assert "photographs that the encoder never saw" in facts["summary"]
     assert facts["groups"] == 2
 
@@ -181,7 +182,7 @@ def test_watch_verifies_what_is_new_and_asks_no_answered_pair_again(team: dict[s
     second = neardup("watch", archive, "--out", out, "--json", cwd=tmp_path, **team)
     assert second.returncode == 0, second.stderr
     facts = json.loads(second.stdout)
-    assert facts["threshold"] == Decision.load(SHIPPED).loosest
+    assert facts["threshold"] == LEAST_SIMILARITY
     (pair,) = facts["pairs"]
     assert (pair["band"], pair["verdict"], pair["group"]) == ("link", DIFFERENT, None)
     assert "mirrored" in pair["sentence"]

@@ -273,6 +273,15 @@ def test_a_pair_without_a_match_speaks_against_no_group() -> None:
     assert groups.tolist() == [0, 0, 0]
 
 
+@pytest.mark.parametrize(("keypoints", "groups"), [(3, [0, 0, 0]), (90, [0, 1, 0])])
+def test_a_pair_that_geometry_cannot_tell_parts_no_group(keypoints: int, groups: list[int]) -> None:
+    """A blank page that a person puts beside a photo does not keep copies of that photo away; another photo does."""
+    pairs = decided([SCENE] * 3, {(0, 1): 0.99, (1, 2): 1e-4})
+    unlike = replace(pairs.evidence[1], transform=None, keypoints_second=keypoints)  # type: ignore[type-var]
+    found, _ = group_pairs(3, replace(pairs, evidence=[pairs.evidence[0], unlike]), Constraints(together=((0, 2),)))
+    assert found.tolist() == groups
+
+
 def test_a_pair_that_was_not_verified_weighs_its_probability() -> None:
     """Geometry was not asked, which is not the same as that it cannot tell."""
     unverified = replace(decided([SCENE] * 2, {(0, 1): 0.99}), evidence=[None])

@@ -221,8 +221,7 @@ def test_a_decoy_is_told_once_and_with_its_likeliest_photo(tmp_path: Path) -> No
 
     def bound(threshold: float) -> Decoys:
         triangle = open_triangle(collection, threshold, most=CANDIDATES)
-        strict = replace(decision, loosest=1.1)  # the user's --threshold holds, not what the decision asks for
-        return search_decoys(triangle, marks, decoys, load_encoder(BUILTIN), strict, tmp_path / STATE)
+        return search_decoys(triangle, marks, decoys, load_encoder(BUILTIN), decision, tmp_path / STATE)
 
     found = bound(-1.0)
     assert (found.false_links.decoys, found.left_out, found.false_links.linked) == (2, 1, 1)

@@ -182,7 +182,7 @@ def test_false_alarms_fall_with_each_match_that_agrees() -> None:
 
 
 def test_candidates_are_near_either_photo_and_each_pair_is_once() -> None:
-    """A pair is a candidate if one is among the nearest of the other; nothing below the loosest similarity is."""
+    """A pair is a candidate if one is among the nearest of the other; nothing below the least similarity is."""
     vectors = np.eye(4, dtype=np.float32)
     vectors[1] = [0.8, 0.6, 0, 0]
     vectors[2] = [0.6, 0.8, 0, 0]

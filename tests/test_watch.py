@@ -698,7 +698,7 @@ def test_a_photo_that_a_verdict_holds_in_a_group_is_told_with_it(tmp_path: Path)
     verification = Verification(decision, judged)
     for _ in range(2):
         places = archive, tmp_path / "out", PrepareSettings()
-        watched = watch(*places, encoder, decision.loosest, lambda _: None, verification=verification)
+        watched = watch(*places, encoder, 0.5, lambda _: None, verification=verification)
         ImageOps.mirror(scene(1)).save(photos / "new.png")
     names = ["photos/new.png", "photos/a.png", "photos/held.png"]
     (group,), (report,) = watched.groups, watched.reports

@@ -73,7 +73,7 @@ CHAMPION = options(
     click.option(
         "--threshold",
         type=click.FloatRange(-1, 1),
-        help="Least similarity of a pair; else the decision's own, or without verification the encoder's.",
+        help="Least similarity of a pair; else any where pairs are decided, or the encoder's threshold.",
     ),
 )
 

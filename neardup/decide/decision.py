@@ -1,7 +1,6 @@
 """A decision: the fitted probability, its bands, and the encoder and verifier that it belongs to, as one JSON file."""
 
 import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,10 +21,8 @@ from neardup.verify.evidence import Evidence
 from neardup.verify.verifier import verifier_fingerprint
 from neardup.words import typed
 
-DECISION_STEP = "6"
+DECISION_STEP = "7"
 """Version of the features and of their fit; raised whenever an older file would give other probabilities or bands."""
-MISSED = 0.005
-"""Share of the true candidates that may lie below `Decision.loosest`: a quarter of the loss that `RECALL` allows."""
 AVERAGE = {
     Regression.MATCHED: "an average match",
     Regression.UNMATCHED: "an average candidate without a match",
@@ -62,8 +59,6 @@ class Decision:
             near-duplicates.
         pairs: how many candidates it was fitted on.
         source: what it was fitted on, as people call it.
-        loosest: cosine similarity that all but `MISSED` of the true candidates reach; pairs below it need not be
-            verified.
         step: `DECISION_STEP` of the version that made it.
     """
 
@@ -74,7 +69,6 @@ class Decision:
     groups: int
     pairs: int
     source: str
-    loosest: float
     step: str = DECISION_STEP
 
     @property
@@ -229,7 +223,6 @@ def _decision(facts: dict[str, Any]) -> Decision:
         int(facts["groups"]),
         int(facts["pairs"]),
         str(facts["source"]),
-        float(facts["loosest"]),
         facts["step"],
     )
 
@@ -273,6 +266,4 @@ def decide(
     bands = bands_for(ends, held_out.probabilities, group_of, precision, recall, linkable=pairs.matched)
     figures = Reliability.of(held_out.probabilities, held_out.similarity, same)
     groups = int(group_of.max()) + 1
-    cosines = pairs.cosines[same, 0]
-    loosest = math.floor(100 * np.quantile(cosines, MISSED)) / 100 if len(cosines) else -1.0
-    return Decision(fit_pairs(pairs, group_of), bands, figures, belongs, groups, len(same), source, loosest)
+    return Decision(fit_pairs(pairs, group_of), bands, figures, belongs, groups, len(same), source)

@@ -7,7 +7,7 @@ import numpy as np
 
 from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.constraints import Constraints
-from neardup.decide.correlation_clustering import WeightedPairs, correlation_clusters, pair_log_odds
+from neardup.decide.correlation_clustering import UNLISTED, WeightedPairs, correlation_clusters, pair_log_odds
 from neardup.decide.geometry import LINKED, Placements, disjoint_pairs, lowered_by_triangles, transform_of
 from neardup.decide.group_report import GroupReport, LinkedPairs, group_reports
 from neardup.search.pairs import NearPairs
@@ -82,7 +82,8 @@ def group_pairs(count: int, pairs: DecidedPairs, constraints: Constraints | None
     """Group photos by their decided pairs.
 
     A verified pair without a match joins nothing by itself, however similar its vectors are, whether geometry says no
-    or cannot tell: it weighs at most 0. A link that contradicts the transforms of a triangle is lowered. A pair whose
+    or cannot tell: it weighs at most 0. If geometry cannot tell, it parts nothing either: it weighs no less than a pair
+    that was not compared. A link that contradicts the transforms of a triangle is lowered. A pair whose
     photos lie side by side in a third weighs nothing, whether it is listed or not.
 
     Args:
@@ -104,7 +105,9 @@ def group_pairs(count: int, pairs: DecidedPairs, constraints: Constraints | None
     starts, ends = disjoint_pairs(placements)
     apart = starts * count + ends
     keys = np.minimum(pairs.left, pairs.right) * count + np.maximum(pairs.left, pairs.right)
+    untold = np.array([item is not None and item.cannot_tell for item in pairs.evidence], dtype=bool)
     weights = pair_log_odds(lowered, np.isin(keys, apart))
+    weights = np.where(untold, np.maximum(weights, UNLISTED), weights)
     unlisted = ~np.isin(apart, keys)
     weighted = WeightedPairs(
         np.concatenate([pairs.left, starts[unlisted]]),

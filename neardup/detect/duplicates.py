@@ -35,7 +35,7 @@ from neardup.search.blocks import Triangle, search_all
 from neardup.search.exact_copies import COPY, NEAR
 from neardup.search.pairs import NearPairs, checked_threshold, joined
 from neardup.settings.schema import PrepareSettings
-from neardup.verify.candidates import CANDIDATES
+from neardup.verify.candidates import CANDIDATES, LEAST_SIMILARITY
 from neardup.verify.store import EvidenceByPair
 from neardup.verify.verifier import Verifier
 from neardup.words import counted
@@ -119,9 +119,10 @@ class Duplicates:
     @property
     def candidate_rule(self) -> str:
         """Which pairs are candidates (or near-duplicates, where no decision applies), in words."""
-        nearest = f"one photo is among the {self.most} nearest of the other at " if self.most else ""
+        nearest = f"one photo is among the {self.most} nearest of the other" if self.most else ""
+        similar = f"similarity {self.threshold:g} or above" if self.threshold > LEAST_SIMILARITY else ""
         closed = ", or both match a third photo" if self.verified else ""
-        return f"{nearest}similarity {self.threshold:g} or above{closed}"
+        return " at ".join(filter(None, (nearest, similar))) + closed
 
     @property
     def summary(self) -> str:
@@ -298,7 +299,7 @@ def find_duplicates(
         here = present(collection)
         for paths in new_shards(collection, known(collection)):
             encode_shard(collection, paths)
-        least, most = (decision.loosest, CANDIDATES) if decision else (threshold, None)
+        least, most = (LEAST_SIMILARITY, CANDIDATES) if decision else (threshold, None)
         assert least is not None  # noqa: S101 - one of the two is there
         found = duplicates(search_all(collection, least, most), here, grouped=decision is None)
         if decision is None:

@@ -22,7 +22,7 @@ from neardup.errors import ArchiveError
 from neardup.search.pairs import NearPairs, checked_threshold, joined
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, claim
-from neardup.verify.candidates import CANDIDATES
+from neardup.verify.candidates import CANDIDATES, LEAST_SIMILARITY
 from neardup.verify.store import EVIDENCE, read_evidence
 from neardup.verify.verifier import Verifier, evidence_fingerprint
 from neardup.words import counted
@@ -106,7 +106,8 @@ def _say_what_is_seen(
 ) -> None:
     """Report how many photos there are, which folders cannot be listed, and whether everything known is gone."""
     photos = counted(len(seen.path_of), "photo")
-    say(f"{photos} in {archive}, {sum(seen.new):,} of them new; threshold {threshold:g}")
+    limit = f"; threshold {threshold:g}" if threshold > LEAST_SIMILARITY else ""
+    say(f"{photos} in {archive}, {sum(seen.new):,} of them new{limit}")
     for folder in seen.unlisted:
         say(f"left out {folder.path}: {folder.reason}")
     if memory.present and memory.present.keys().isdisjoint(seen.places):

@@ -14,6 +14,7 @@ from neardup.detect.verified_pairs import VerifiedPairs
 from neardup.pages import write_strips
 from neardup.stages import replacing, write_json
 from neardup.tables import SHEET_ROWS, save_rows, write_table
+from neardup.verify.candidates import LEAST_SIMILARITY
 from neardup.words import counted
 
 SHOWN_PAIRS = 20
@@ -159,10 +160,8 @@ class Watched:
         """The counts and the first pairs, for a page or a Prefect artifact."""
         lines = [f"# New near-duplicates{f', run {self.folder.name}' if self.folder else ''}", "", self.summary, ""]
         lines += _table(("what", "number"), self.counts.items())
-        lines += [
-            f"Threshold {self.threshold:g}, encoder {_plain(self.encoder)}, fingerprint `{self.fingerprint}`.",
-            "",
-        ]
+        limit = f"threshold {self.threshold:g}, " if self.threshold > LEAST_SIMILARITY else ""
+        lines += [f"By {limit}encoder {_plain(self.encoder)}, fingerprint `{self.fingerprint}`.", ""]
         if self.pairs:
             lines += [f"## The first {min(SHOWN_PAIRS, len(self.pairs))} of {len(self.pairs):,} pairs", ""]
             lines += _table(

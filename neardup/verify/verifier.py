@@ -259,7 +259,7 @@ class Verifier:
         def pairs_of(rows: Ints) -> list[tuple[str, str]]:
             return [ordered(photos[left], photos[right]) for left, right in rows.tolist()]
 
-        rows, row_of = candidate_pairs(vectors, -1.0), {photo: row for row, photo in enumerate(photos)}
+        rows, row_of = candidate_pairs(vectors), {photo: row for row, photo in enumerate(photos)}
         evidence, closing = self.verify_closed(pairs_of(rows), known)
         rows = with_pairs(rows, ((row_of[photo], row_of[partner]) for photo, partner in closing))
         return rows, [evidence.get(pair) for pair in pairs_of(rows)]
