@@ -1,11 +1,13 @@
 """What kind of copy a pair is, in words, from the numbers of its evidence and never from a classifier."""
 
+import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
 from neardup.verify.evidence import Box, Evidence
 from neardup.verify.frames import Size, box_in_first, cut_to, frames_of, inverse
+from neardup.verify.tones import MOSTLY, PARTLY
 from neardup.words import counted
 
 WHOLE = 0.95
@@ -30,7 +32,7 @@ NEGATIVE = -0.1
 A slope between this and 0 is that of a picture without contrast, whose sign says nothing.
 """
 FITS = 0.6
-"""Correlation of matched tones, -1 to 1, from which the sign of the tone slope is trusted: below it may be chance."""
+"""Correlation of matched tones, -1 to 1, from which the sign of the tone slope is trusted, as it is with `MOSTLY`."""
 SAME_EXPOSURE = 0.75
 """Correlation of matched tones below which two photos that geometry matches may be two exposures of a scene.
 
@@ -91,11 +93,14 @@ class Relation:
         place: where a crop lies in the other photo, as "upper left", "centre" or "right"; empty without a crop.
         place_box: the crop's box in pixels of the photo that it was cut from; None without a crop.
         mirrored: whether left and right are exchanged.
-        rotation: whole degrees clockwise by which the second photo is turned after mirroring; 0 below `TURNED`.
-        squeeze: ratio of the two axes, 0 to 1; 1 where the photo is not squeezed, or only seen from the side.
+        rotation: whole degrees clockwise by which the second photo is turned after mirroring; 0 below `TURNED`, and
+            where errors of the points may feign it.
+        squeeze: ratio of the two axes, 0 to 1; 1 where the photo is not squeezed, where errors of the points may feign
+            it, and where the photo is only seen from the side.
         seen_from_side: whether one photo shows the other as one that lies askew before the camera.
         screened: which photo shows a printing screen.
         negative: whether one photo is a negative of the other.
+        partly_reversed: whether a part of the structure has its tones reversed and a part has not, as if solarised.
         other_exposure: whether the tones fit so badly that it may be another exposure of the scene: a hint.
         doubtful: whether so few points agree and tones fit so badly that the match may be a likeness only: a hint.
         plain: whether what surrounds a crop in the other photo is plain: a margin, a mount or empty ground.
@@ -120,6 +125,7 @@ class Relation:
     seen_from_side: bool = False
     screened: Which = ""
     negative: bool = False
+    partly_reversed: bool = False
     other_exposure: bool = False
     doubtful: bool = False
     plain: bool = False
@@ -154,6 +160,7 @@ class Relation:
             "seen from the side": self.seen_from_side,
             "screened": bool(self.screened),
             "negative": self.negative,
+            "tones partly reversed": self.partly_reversed,
             "retouched": bool(self.retouched),
             "tones fit badly": self.other_exposure,
             "plain around": self.plain,
@@ -241,6 +248,8 @@ class Relation:
             changes.append("one seen from the side")
         if self.negative:
             changes.append("one a negative of the other")
+        if self.partly_reversed:
+            changes.append("tones partly reversed, as in a solarised print")
         if self.screened == "both":
             changes.append("both screened")
         elif self.screened:
@@ -253,25 +262,30 @@ def relation_of(evidence: Evidence) -> Relation:
     """Read the relation of a pair from its evidence.
 
     Where each photo shows nearly all of the other they have the same frame; where one shows all of the other only, the
-    other is its crop; else they overlap. A negative needs tones that fit. Another exposure and a montage are hints:
-    tones that fit badly may also be a bad print, and a small crop that lies whole in another photo may be a detail of a
-    single picture; what surrounds it would have to be known to be a picture of its own, and numbers do not say that.
+    other is its crop; else they overlap. A negative needs tones that fit, or structure of which nearly all is reversed.
+    Another exposure and a montage are hints: tones that fit badly may also be a bad print, and a small crop that lies
+    whole in another photo may be a detail of a single picture; what surrounds it would have to be known to be a picture
+    of its own, and numbers do not say that.
     """
     if evidence.transform is None:
         return Relation(Kind.CANNOT_TELL if evidence.cannot_tell else Kind.NO_MATCH)
-    rotation = round(evidence.rotation) if abs(evidence.rotation) >= TURNED else 0
+    by_chance = evidence.squeeze_by_chance
+    rotation = round(evidence.rotation) if abs(evidence.rotation) >= max(TURNED, math.degrees(by_chance / 2)) else 0
+    is_squeezed = evidence.squeeze < min(SQUEEZED, 1 - by_chance) and not evidence.in_perspective
     fits_badly = evidence.correlation < SAME_EXPOSURE
     is_doubtful = fits_badly and evidence.points <= FEW_POINTS
-    is_negative = evidence.tone_slope < NEGATIVE and evidence.correlation >= FITS
+    is_partly_reversed = PARTLY < evidence.reversed_share < MOSTLY
+    fits = evidence.correlation >= FITS or evidence.reversed_share >= MOSTLY
     frames = _frames_relation(evidence)
     return replace(
         frames,
         mirrored=evidence.mirrored,
         rotation=HALF_TURN if rotation == -HALF_TURN else rotation,
-        squeeze=evidence.squeeze if evidence.squeeze < SQUEEZED and not evidence.in_perspective else 1.0,
+        squeeze=evidence.squeeze if is_squeezed else 1.0,
         seen_from_side=evidence.in_perspective,
         screened=_photos_where(first=evidence.screen_first > 0, second=evidence.screen_second > 0),
-        negative=is_negative,
+        negative=evidence.tone_slope < NEGATIVE and fits and not is_partly_reversed,
+        partly_reversed=is_partly_reversed,
         other_exposure=fits_badly,
         doubtful=is_doubtful,
         retouched=() if is_doubtful else evidence.differences,
