@@ -66,7 +66,20 @@ def test_one_frame_is_called_that_and_nothing_else() -> None:
     [
         ({"mirrored": True}, "B is A mirrored, in the same frame"),
         ({"rotation": -7.2}, "rotated by 7° anticlockwise"),
-        ({"squeeze": 0.8}, "squeezed to 80 %"),
+        ({"squeeze": 0.8}, "B has the same frame as A, one squeezed to 80 % against the other; 80 points agree."),
+        (
+            {"squeeze": 0.8, "transform": (0.8, 0, 0, 0, 1, 0, 0, 0, 1)},
+            "B has the same frame as A, one squeezed (at equal height B is 80 % as wide); 80 points agree.",
+        ),
+        (
+            {"squeeze": 0.8, "transform": (1, 0, 0, 0, 0.8, 0, 0, 0, 1)},
+            "B has the same frame as A, one squeezed (at equal height A is 80 % as wide); 80 points agree.",
+        ),
+        (
+            {"squeeze": 0.8, "transform": (0, -1, 0, 0.8, 0, 0, 0, 0, 1), "rotation": 90.0},
+            "rotated by 90° clockwise, one squeezed to 80 % against the other",
+        ),
+        ({"squeeze": 0.8, "transform": (1, 0.2, 0, 0.2, 1, 0, 0, 0, 1)}, "one squeezed to 80 % against the other"),
         ({"screen_second": 4.0}, "B has the same frame as A, screened"),
         ({"screen_first": 4.0}, "A screened"),
         ({"tone_slope": -0.9}, "one a negative of the other"),
@@ -411,6 +424,14 @@ def test_two_files_are_explained_and_a_broken_one_is_named(tmp_path: Path) -> No
     (tmp_path / "c.png").write_bytes(b"no image")
     with pytest.raises(UnreadableImageError, match=r"c\.png"):
         explain_files(tmp_path / "a.png", tmp_path / "c.png", tmp_path / "why.png")
+
+
+def test_equal_files_are_called_that_before_anything_else(tmp_path: Path) -> None:
+    """One photo in two files of equal bytes is no copy that somebody made in the same frame."""
+    for name in ("a.png", "b.png"):
+        scene(76).save(tmp_path / name)
+    explained = explain_files(tmp_path / "a.png", tmp_path / "b.png", tmp_path / "why.png")
+    assert explained.sentence.startswith("a.png and b.png are the same file byte by byte. b.png has the same frame as")
 
 
 def test_the_order_of_two_files_changes_nothing_of_what_is_said_of_them(tmp_path: Path) -> None:

@@ -26,6 +26,10 @@ SQUEEZED = 0.94
 
 Copies that nobody squeezed have .97 and more.
 """
+UPRIGHT = 0.9
+"""Cosine of a rotation from which the width of one photo is that of the other one: up to 26 degrees, or half a turn."""
+ASKEW = 0.02
+"""Greatest difference of a squeeze and of the ratio of both sides' scales at which it runs along a side."""
 NEGATIVE = -0.1
 """Grey levels of one photo by one of the other, below which it is called a negative, if tones fit (`FITS`).
 
@@ -97,6 +101,8 @@ class Relation:
             where errors of the points may feign it.
         squeeze: ratio of the two axes, 0 to 1; 1 where the photo is not squeezed, where errors of the points may feign
             it, and where the photo is only seen from the side.
+        narrower: of a squeezed pair, the photo that at equal height is less wide; empty where it is squeezed askew, or
+            one photo lies on its side. Which of both was squeezed nobody knows.
         seen_from_side: whether one photo shows the other as one that lies askew before the camera.
         screened: which photo shows a printing screen.
         negative: whether one photo is a negative of the other.
@@ -122,6 +128,7 @@ class Relation:
     mirrored: bool = False
     rotation: int = 0
     squeeze: float = 1.0
+    narrower: Which = ""
     seen_from_side: bool = False
     screened: Which = ""
     negative: bool = False
@@ -193,7 +200,7 @@ class Relation:
         frames = self._frames(subject, other)
         subject, other = self._again(subject, other)
         first, second = (subject, other) if self.crop == "first" else (other, subject)
-        parts = [", ".join([frames, *self._changes(other)])]
+        parts = [", ".join([frames, *self._changes(subject, other)])]
         if self.plain:
             parts.append(f"the rest of {other} is plain, as a margin, a mount or a sky is")
         if self.montage:
@@ -233,7 +240,7 @@ class Relation:
             else f"{subject} has the same frame as {other}"
         )
 
-    def _changes(self, other: str) -> list[str]:
+    def _changes(self, subject: str, other: str) -> list[str]:
         """What was done to the sentence's subject beside the cut, and what sets the other photo apart."""
         changes = []
         if self.rotation:
@@ -243,7 +250,13 @@ class Relation:
             direction = "" if abs(degrees) == HALF_TURN else " clockwise" if degrees > 0 else " anticlockwise"
             changes.append(f"rotated by {abs(degrees)}°{direction}")
         if self.squeeze < 1:
-            changes.append(f"squeezed to {_percent(self.squeeze)}")
+            narrower = subject if (self.narrower == "first") == (self.crop == "first") else other
+            percent = _percent(self.squeeze)
+            changes.append(
+                f"one squeezed (at equal height {narrower} is {percent} as wide)"
+                if self.narrower
+                else f"one squeezed to {percent} against the other"
+            )
         if self.seen_from_side:
             changes.append("one seen from the side")
         if self.negative:
@@ -282,6 +295,7 @@ def relation_of(evidence: Evidence) -> Relation:
         mirrored=evidence.mirrored,
         rotation=HALF_TURN if rotation == -HALF_TURN else rotation,
         squeeze=evidence.squeeze if is_squeezed else 1.0,
+        narrower=_narrower(evidence) if is_squeezed else "",
         seen_from_side=evidence.in_perspective,
         screened=_photos_where(first=evidence.screen_first > 0, second=evidence.screen_second > 0),
         negative=evidence.tone_slope < NEGATIVE and fits and not is_partly_reversed,
@@ -343,6 +357,16 @@ def _frames_relation(evidence: Evidence) -> Relation:
         plain=plain >= MOSTLY_PLAIN and ends_with_it,
         montage=uncropped if share <= SMALL and plain < MOSTLY_PLAIN and ends_with_it else "",
     )
+
+
+def _narrower(evidence: Evidence) -> Which:
+    """The photo of a squeezed pair that at equal height is less wide; empty where the squeeze runs along no side."""
+    assert evidence.transform is not None  # noqa: S101 - a matched pair has one
+    across, down = (math.hypot(evidence.transform[axis], evidence.transform[axis + 3]) for axis in (0, 1))
+    lies_on_side = abs(math.cos(math.radians(evidence.rotation))) < UPRIGHT
+    if lies_on_side or not across or not down or abs(min(across / down, down / across) - evidence.squeeze) > ASKEW:
+        return ""
+    return SECOND if across < down else FIRST
 
 
 def _moved(box: Box, within: Box) -> Box:
