@@ -18,8 +18,10 @@ from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError, UnreadableImageError
 from neardup.search.nearest import Hit
 from neardup.stages import digest_file
+from neardup.verify.certainty import squeeze_by_chance
 from neardup.verify.differences import levels_of
 from neardup.verify.evidence import Box, Evidence
+from neardup.verify.frames import numbers_of
 from neardup.verify.keypoints import features_of_image
 from neardup.verify.match import Prepared
 from neardup.verify.picture import GAP, LABEL, SENTENCE, WIDTH, _font, _waterfall, _wrapped, explain_picture, panels_of
@@ -64,10 +66,24 @@ def test_one_frame_is_called_that_and_nothing_else() -> None:
     [
         ({"mirrored": True}, "B is A mirrored, in the same frame"),
         ({"rotation": -7.2}, "rotated by 7° anticlockwise"),
-        ({"squeeze": 0.8}, "squeezed to 80 %"),
+        ({"squeeze": 0.8}, "B has the same frame as A, one squeezed to 80 % against the other; 80 points agree."),
+        (
+            {"squeeze": 0.8, "transform": (0.8, 0, 0, 0, 1, 0, 0, 0, 1)},
+            "B has the same frame as A, one squeezed (at equal height B is 80 % as wide); 80 points agree.",
+        ),
+        (
+            {"squeeze": 0.8, "transform": (1, 0, 0, 0, 0.8, 0, 0, 0, 1)},
+            "B has the same frame as A, one squeezed (at equal height A is 80 % as wide); 80 points agree.",
+        ),
+        (
+            {"squeeze": 0.8, "transform": (0, -1, 0, 0.8, 0, 0, 0, 0, 1), "rotation": 90.0},
+            "rotated by 90° clockwise, one squeezed to 80 % against the other",
+        ),
+        ({"squeeze": 0.8, "transform": (1, 0.2, 0, 0.2, 1, 0, 0, 0, 1)}, "one squeezed to 80 % against the other"),
         ({"screen_second": 4.0}, "B has the same frame as A, screened"),
         ({"screen_first": 4.0}, "A screened"),
         ({"tone_slope": -0.9}, "one a negative of the other"),
+        ({"tone_slope": -0.9, "reversed_share": 0.6}, "tones partly reversed, as in a solarised print"),
         ({"correlation": 0.6}, "a large retouch, a poor print or another exposure of the same scene"),
         ({"differences": ((1.0, 2.0, 3.0, 4.0),)}, "1 place seems to differ"),
         (
@@ -94,10 +110,17 @@ def test_each_number_has_its_words(changes: dict[str, object], words: str) -> No
         ({"correlation": 0.75}, "another exposure", False),
         ({"rotation": 1.5}, "rotated", True),
         ({"squeeze": 0.94}, "squeezed", False),
+        ({"squeeze": 0.82, "squeeze_by_chance": 0.17}, "squeezed", True),
+        ({"squeeze": 0.82, "squeeze_by_chance": 0.19}, "squeezed", False),
+        ({"rotation": -4.0, "squeeze_by_chance": 0.13}, "rotated", True),
+        ({"rotation": -4.0, "squeeze_by_chance": 0.15}, "rotated", False),
         ({"coverage_first": 0.25}, "small part", True),
         ({"coverage_first": 0.95, "coverage_second": 0.95}, "same frame", True),
         ({"coverage_first": 0.5, "coverage_second": 0.85}, "crop", True),
         ({"tone_slope": -0.9, "correlation": 0.5}, "negative", False),
+        ({"tone_slope": -0.9, "correlation": 0.5, "reversed_share": 0.94}, "negative", True),
+        ({"tone_slope": -0.9, "reversed_share": 0.93}, "negative", False),
+        ({"reversed_share": 0.2}, "tones partly reversed", False),
         ({"coverage_first": 0.4, "plain_first": 0.74, "plain_second": 1.0}, "plain around", False),
         ({"coverage_first": 0.4, "plain_first": 0.75}, "plain around", True),
         ({"coverage_second": 0.4, "plain_first": 1.0, "plain_second": 0.74}, "plain around", False),
@@ -135,6 +158,23 @@ def test_a_long_name_stands_once_in_a_sentence(changes: dict[str, object], words
     relation = relation_of(replace(MATCHED, **changes))  # type: ignore[arg-type]
     assert relation.sentence("a/1.jpg", "b/1.jpg") == words
     assert relation.sentence("1.jpg", "1.jpg") == words.replace("a/", "").replace("b/", "")
+
+
+def test_few_points_that_scatter_tell_of_no_squeeze() -> None:
+    """What errors feign of a transform fitted to equal places is seldom more than is said of them; of none it is 0."""
+    rng = np.random.default_rng(5)
+    over = 0
+    for _ in range(300):
+        places = rng.uniform(0, 400, (7, 2))
+        points = np.concatenate([places, places + rng.normal(0, 4, (7, 2))], axis=1).astype(np.float32)
+        fitted = np.eye(3)
+        fitted[:2] = np.linalg.lstsq(np.c_[points[:, :2], np.ones(7)], points[:, 2:])[0].T
+        greater, lesser = np.linalg.svd(fitted[:2, :2], compute_uv=False)
+        over += 1 - lesser / greater > squeeze_by_chance(points, numbers_of(fitted))
+    assert over <= 3
+    exact = np.tile(rng.uniform(0, 400, (7, 2)), 2).astype(np.float32)
+    assert squeeze_by_chance(exact, IDENTITY) == 0
+    assert squeeze_by_chance(exact[:3], IDENTITY) == 1
 
 
 def test_half_a_turn_has_one_number() -> None:
@@ -251,6 +291,17 @@ def test_details_tell_apart_what_is_light_and_dark_in_the_same_places(same: bool
         assert found.correlation > 0.8
         assert (found.detail > 0.95) == same
         assert same or found.detail < 0.3
+
+
+def test_a_solarised_print_is_no_negative() -> None:
+    """Its lights are reversed and its shadows are not, whichever of both its correlation goes by."""
+    grey = np.asarray(scene(72).convert("L"))
+    for limit in (96, 128, 160):
+        solarised = np.where(grey > limit, 255 - grey, grey).astype(np.uint8)
+        found = compare(LaidPair(GreyPhoto(grey, (480, 360)), GreyPhoto(solarised, (480, 360)), IDENTITY))
+        relation = relation_of(replace(MATCHED, tone_slope=found.tone_slope, reversed_share=found.reversed_share))
+        assert relation.partly_reversed
+        assert not relation.negative
 
 
 def test_differences_are_zero_where_only_one_photo_shows_something() -> None:
@@ -373,6 +424,14 @@ def test_two_files_are_explained_and_a_broken_one_is_named(tmp_path: Path) -> No
     (tmp_path / "c.png").write_bytes(b"no image")
     with pytest.raises(UnreadableImageError, match=r"c\.png"):
         explain_files(tmp_path / "a.png", tmp_path / "c.png", tmp_path / "why.png")
+
+
+def test_equal_files_are_called_that_before_anything_else(tmp_path: Path) -> None:
+    """One photo in two files of equal bytes is no copy that somebody made in the same frame."""
+    for name in ("a.png", "b.png"):
+        scene(76).save(tmp_path / name)
+    explained = explain_files(tmp_path / "a.png", tmp_path / "b.png", tmp_path / "why.png")
+    assert explained.sentence.startswith("a.png and b.png are the same file byte by byte. b.png has the same frame as")
 
 
 def test_the_order_of_two_files_changes_nothing_of_what_is_said_of_them(tmp_path: Path) -> None:

@@ -311,6 +311,33 @@ def test_a_negative_matches_and_is_called_one(copy: Callable[[Image.Image], Imag
     assert "negative" in relation_of(found).sentence()
 
 
+def fading_to(photo: Image.Image, tone: int) -> Image.Image:
+    """A picture that fades into one tone away from its middle, as into a dark or a bright ground."""
+    grey = np.asarray(photo, dtype=np.float32)
+    y, x = np.mgrid[-1 : 1 : photo.height * 1j, -1 : 1 : photo.width * 1j]
+    away = np.clip(np.hypot(x, y) - 0.5, 0, 1)[..., None]
+    return Image.fromarray(np.uint8(np.clip(grey * (1 - away) + tone * away, 0, 255)))
+
+
+def with_ground(photo: Image.Image, tone: int) -> Image.Image:
+    """A picture of which all but an oval is painted over with one tone."""
+    inside = Image.new("L", photo.size)
+    width, height = photo.size
+    ImageDraw.Draw(inside).ellipse((width // 6, height // 8, width * 5 // 6, height), fill=255)
+    return Image.composite(photo, Image.new("RGB", photo.size, (tone, tone, tone)), inside)
+
+
+@pytest.mark.parametrize("tone", [0, 255])
+@pytest.mark.parametrize("is_negative", [False, True])
+def test_a_painted_ground_makes_no_negative_and_hides_none(tone: int, is_negative: bool) -> None:  # noqa: FBT001 - what is drawn
+    """Which way tones run is seen where both photos show the same, whatever the ground is like in both."""
+    photo = fading_to(scene(28), tone if is_negative else 255 - tone)
+    found = verified(photo, with_ground(negative(photo) if is_negative else photo, tone))
+    assert (found.tone_slope < 0) == is_negative
+    assert ("negative" in relation_of(found).flags) == is_negative
+    assert not relation_of(found).partly_reversed
+
+
 def test_the_descriptors_of_a_negative_are_a_permutation() -> None:
     """So no photo needs to be inverted to be compared with negatives."""
     photo = scene(29, (512, 384)).convert("L")

@@ -105,7 +105,9 @@ def explain_files(
     vectors = model.encode([model.read(path, max_pixels) for path in files])
     similarity = float(np.clip(vectors[0] @ vectors[1], -1, 1))
     relation = relation_of(evidence)
-    explained = Explained(evidence, relation, relation.sentence(*names), similarity)
+    is_one_file = digest_file(one) == digest_file(other)
+    equal = f"{names[0]} and {names[1]} are the same file byte by byte. " if is_one_file else ""
+    explained = Explained(evidence, relation, equal + relation.sentence(*names), similarity)
     if decision := decision_for(out, model.fingerprint):
         [probability], [band] = decision.judge(np.array([similarity]), [evidence])
         terms = decision.waterfall(similarity, evidence)

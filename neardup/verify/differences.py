@@ -12,9 +12,8 @@ from neardup.verify.frames import Size, by_centres, inverse, rescaled
 from neardup.verify.picture_area import Agreement, inside_box, picture_box
 from neardup.verify.pixels import AlignedPair, LaidPair, Round, align, begun, factors_of, settle, subtract
 from neardup.verify.spots import spots_of
-from neardup.verify.tones import correlation
 
-SAID_STEP = 3
+SAID_STEP = 4
 """Version of what is only shown of a pair (boxes, mounts), not decided by; bumped when it changes for equal photos."""
 AWAY = 0.012
 """Share of a photo's longer side that is left out along a picture's edge, which is known only to a pixel or two."""
@@ -119,7 +118,7 @@ def _is_lost(aligned: AlignedPair, levels: Vectors, box: Box, size: Size) -> boo
     place = inside_box((height, width), size, box, 0) & aligned.overlap
     weights = np.abs(levels[place])
     first, second = aligned.first, aligned.second
-    if correlation(first[aligned.overlap], second[aligned.overlap]) < 0:
+    if aligned.backwards:
         second = 255 - second
     explained = np.zeros(len(weights), dtype=bool)
     for one, print_ in ((first, second), (255 - first, 255 - second), (second, first), (255 - second, 255 - first)):

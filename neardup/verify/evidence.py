@@ -48,7 +48,11 @@ class Evidence:
         rotation: degrees by which the second photo is turned clockwise against the first, -180 to 180, after mirroring.
         scale: length in the second photo of what is one pixel long in the first.
         squeeze: the lesser of the transform's two singular values as a share of the greater, 0 to 1.
+        squeeze_by_chance: how much squeeze the errors of the points may feign, 0 or more; a rotation by half as many
+            radians.
         tone_slope: grey levels of the second photo by one of the first; negative where one is a negative of the other.
+        reversed_share: share of the structure of both photos that is light in one of them and dark in the other: 0 for
+            positives, 1 for a negative, between for a solarised print.
         correlation: of grey levels where the photos overlap, after their tones were matched, -1 to 1.
         detail: correlation of what is left of both photos once the mean tone around each pixel is subtracted, -1 to 1.
         plain_first: greatest share with one tone in the part of the first photo that the second does not show, 0 to 1;
@@ -93,6 +97,8 @@ class Evidence:
     differences: tuple[Box, ...] = ()
     picture_first: Box | None = None
     picture_second: Box | None = None
+    reversed_share: float = 0.0
+    squeeze_by_chance: float = 0.0
 
     @property
     def pictures(self) -> tuple[Box, Box]:

@@ -13,7 +13,7 @@ from neardup.encode.screen import Grey
 from neardup.verify.evidence import Transform
 from neardup.verify.frames import Size, by_centres, rescaled
 from neardup.verify.samples import median_of, middle_of, quantiles, sampled
-from neardup.verify.tones import correlation, match_tones, relit
+from neardup.verify.tones import MOSTLY, PARTLY, correlation, match_tones, relit, reversed_share
 
 SIDE = 160
 """Pixels of the longer side at which photos are compared.
@@ -71,12 +71,14 @@ class Comparison:
             fits has a correlation near 1.
         detail: the same correlation of what is left of both photos without the mean tone around each pixel, -1 to 1.
         overlap: share of the first photo that was compared, 0 to 1, without the borders that only one photo has.
+        reversed_share: share of the structure of both photos that is light in one and dark in the other, 0 to 1.
     """
 
     tone_slope: float = 0.0
     correlation: float = 0.0
     detail: float = 0.0
     overlap: float = 0.0
+    reversed_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -102,11 +104,20 @@ class AlignedPair:
         first: float32 (h, w), 0 to 255.
         second: float32 (h, w), 0 to 255.
         overlap: bool (h, w), where both photos show something.
+        reversed_share: share of the structure of both whose tones are reversed, as `tones.reversed_share` gives it.
     """
 
     first: Vectors
     second: Vectors
     overlap: Bools
+    reversed_share: float = 0.0
+
+    @property
+    def backwards(self) -> bool:
+        """Whether tones fit better backwards: by the structure, by all pixels where that runs both ways."""
+        if PARTLY < self.reversed_share < MOSTLY:
+            return correlation(self.first[self.overlap], self.second[self.overlap]) < 0
+        return self.reversed_share >= MOSTLY
 
 
 @dataclass(frozen=True)
@@ -212,15 +223,24 @@ def compare(pair: LaidPair) -> Comparison:
     Returns:
         Tones and likeness; all zero where too little overlaps or a photo has only one tone.
     """
-    settled = settle(pair.begun)
+    whole, rounds = pair.aligned, pair.begun
+    if (
+        rounds
+        and (by_all := correlation(whole.first[whole.overlap], whole.second[whole.overlap]) < 0) != whole.backwards
+    ):
+        rounds = begun(
+            replace(whole, reversed_share=float(by_all))
+        )  # decisions were fitted to the likeness of all pixels
+    settled = settle(rounds)
     if settled is None:
         return Comparison()
     aligned, difference = settled.aligned, settled.difference
     return Comparison(
-        tone_slope=_slope(replace(aligned, overlap=aligned.overlap & ~difference.outlying)),
+        tone_slope=_slope(replace(whole, overlap=aligned.overlap & ~difference.outlying)),
         correlation=correlation(aligned.first[aligned.overlap], difference.second[aligned.overlap]),
         detail=_detail(difference),
         overlap=float(aligned.overlap.mean()),
+        reversed_share=whole.reversed_share,
     )
 
 
@@ -279,7 +299,9 @@ def align(first: GreyPhoto, second: GreyPhoto, transform: Transform, side: int =
     framed = cv2.copyMakeBorder(inside, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     overlap = cv2.erode(framed, np.ones((margin, margin), np.uint8))[1:-1, 1:-1] > 0
     first_blurred = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), blur).astype(np.float32)
-    return AlignedPair(first_blurred, warped.astype(np.float32), overlap)
+    second_warped = warped.astype(np.float32)
+    share = reversed_share(first_blurred, second_warped, overlap)
+    return AlignedPair(first_blurred, second_warped, overlap, share)
 
 
 def factors_of(grey: Grey, size: Size) -> tuple[float, float]:
@@ -308,8 +330,9 @@ def subtract(aligned: AlignedPair, reliable: Bools | None = None, *, uneven: boo
     first, second = aligned.first[reliable], aligned.second[reliable]
     if min(first.std(), second.std()) < 1:
         return None
-    toned = match_tones(aligned.second, first, second)
-    if uneven and (lit := relit(aligned.first, aligned.second, reliable)) is not None:
+    backwards = aligned.backwards
+    toned = match_tones(aligned.second, first, second, backwards=backwards)
+    if uneven and (lit := relit(aligned.first, aligned.second, reliable, backwards=backwards)) is not None:
         toned = lit
     difference = aligned.first - toned
     sample = sampled(difference[reliable])
@@ -324,10 +347,10 @@ def subtract(aligned: AlignedPair, reliable: Bools | None = None, *, uneven: boo
 
 
 def _slope(aligned: AlignedPair) -> float:
-    """Ratio of the tone ranges between outer deciles, with the correlation's sign: robust to a few differing places."""
+    """Ratio of the two tone ranges between their deciles, less than 0 for a negative: robust to a few places."""
     first, second = aligned.first[aligned.overlap], aligned.second[aligned.overlap]
     (low, high), (second_low, second_high) = (quantiles(side, np.array([0.1, 0.9])) for side in (first, second))
-    return float(np.sign(correlation(first, second)) * (second_high - second_low) / max(1.0, high - low))
+    return float((-1 if aligned.backwards else 1) * (second_high - second_low) / max(1.0, high - low))
 
 
 def _detail(difference: Difference) -> float:

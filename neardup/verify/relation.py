@@ -1,11 +1,13 @@
 """What kind of copy a pair is, in words, from the numbers of its evidence, without a classifier."""
 
+import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
 from neardup.verify.evidence import Box, Evidence
 from neardup.verify.frames import Size, box_in_first, cut_to, frames_of, inverse
+from neardup.verify.tones import MOSTLY, PARTLY
 from neardup.words import counted
 
 WHOLE = 0.95
@@ -24,6 +26,10 @@ SQUEEZED = 0.94
 
 Copies that nobody squeezed have 0.97 and more.
 """
+UPRIGHT = 0.9
+"""Cosine of a rotation from which the width of one photo is that of the other one: up to 26 degrees, or half a turn."""
+ASKEW = 0.02
+"""Greatest difference of a squeeze and of the ratio of both sides' scales at which it runs along a side."""
 NEGATIVE = -0.1
 """Tone slope (grey levels of one photo per grey level of the other) below which a pair is a negative, if tones fit.
 
@@ -31,7 +37,7 @@ Tones fit from a correlation of `FITS`. A slope between this limit and 0 is that
 sign says nothing.
 """
 FITS = 0.6
-"""Correlation of matched tones, -1 to 1, from which the tone slope's sign is trusted: below, it may be chance."""
+"""Correlation of matched tones, -1 to 1, from which the sign of the tone slope is trusted, as it is with `MOSTLY`."""
 SAME_EXPOSURE = 0.75
 """Correlation of matched tones below which two photos that geometry matches may be two exposures of a scene.
 
@@ -94,13 +100,18 @@ class Relation:
         place: where a crop lies in the other photo, as "upper left", "centre" or "right"; empty without a crop.
         place_box: the crop's box in pixels of the other photo; None without a crop.
         mirrored: whether left and right are exchanged.
-        rotation: whole degrees clockwise by which the second photo is turned, after mirroring; 0 below `TURNED`.
-        squeeze: ratio of the two axes, 0 to 1; 1 where the photo is not squeezed, or only seen from the side.
-        seen_from_side: whether one photo shows the other as seen at an angle by the camera.
+        rotation: whole degrees clockwise by which the second photo is turned after mirroring; 0 below `TURNED`, and
+            where errors of the points may feign it.
+        squeeze: ratio of the two axes, 0 to 1; 1 where the photo is not squeezed, where errors of the points may feign
+            it, and where the photo is only seen from the side.
+        narrower: of a squeezed pair, the photo that at equal height is less wide; empty where it is squeezed askew, or
+            one photo lies on its side. Which of both was squeezed nobody knows.
+        seen_from_side: whether one photo shows the other as one that lies askew before the camera.
         screened: which photo shows a printing screen.
         negative: whether one photo is a negative of the other.
-        other_exposure: whether tones fit so badly that the photos may be two exposures of a scene: a hint.
-        doubtful: whether so few points agree, and tones fit so badly, that the match may be mere likeness: a hint.
+        partly_reversed: whether a part of the structure has its tones reversed and a part has not, as if solarised.
+        other_exposure: whether the tones fit so badly that it may be another exposure of the scene: a hint.
+        doubtful: whether so few points agree and tones fit so badly that the match may be a likeness only: a hint.
         plain: whether what surrounds a crop in the other photo is plain: a margin, a mount or empty ground.
         montage: the photo that may be a montage or page of which the other is a part: a hint, because a narrow crop of
             a single picture has the same numbers.
@@ -120,9 +131,11 @@ class Relation:
     mirrored: bool = False
     rotation: int = 0
     squeeze: float = 1.0
+    narrower: Which = ""
     seen_from_side: bool = False
     screened: Which = ""
     negative: bool = False
+    partly_reversed: bool = False
     other_exposure: bool = False
     doubtful: bool = False
     plain: bool = False
@@ -157,6 +170,7 @@ class Relation:
             "seen from the side": self.seen_from_side,
             "screened": bool(self.screened),
             "negative": self.negative,
+            "tones partly reversed": self.partly_reversed,
             "retouched": bool(self.retouched),
             "tones fit badly": self.other_exposure,
             "plain around": self.plain,
@@ -189,7 +203,7 @@ class Relation:
         frames = self._frames(subject, other)
         subject, other = self._again(subject, other)
         first, second = (subject, other) if self.crop == "first" else (other, subject)
-        parts = [", ".join([frames, *self._changes(other)])]
+        parts = [", ".join([frames, *self._changes(subject, other)])]
         if self.plain:
             parts.append(f"the rest of {other} is plain, as a margin, a mount or a sky is")
         if self.montage:
@@ -229,8 +243,8 @@ class Relation:
             else f"{subject} has the same frame as {other}"
         )
 
-    def _changes(self, other: str) -> list[str]:
-        """What else was done to the sentence's subject than cropping, and what sets the other photo apart."""
+    def _changes(self, subject: str, other: str) -> list[str]:
+        """What was done to the sentence's subject beside the cut, and what sets the other photo apart."""
         changes = []
         if self.rotation:
             # Mirror and turn together are their own inverse; a turn alone is undone by the opposite turn.
@@ -239,11 +253,19 @@ class Relation:
             direction = "" if abs(degrees) == HALF_TURN else " clockwise" if degrees > 0 else " anticlockwise"
             changes.append(f"rotated by {abs(degrees)}°{direction}")
         if self.squeeze < 1:
-            changes.append(f"squeezed to {_percent(self.squeeze)}")
+            narrower = subject if (self.narrower == "first") == (self.crop == "first") else other
+            percent = _percent(self.squeeze)
+            changes.append(
+                f"one squeezed (at equal height {narrower} is {percent} as wide)"
+                if self.narrower
+                else f"one squeezed to {percent} against the other"
+            )
         if self.seen_from_side:
             changes.append("one seen from the side")
         if self.negative:
             changes.append("one a negative of the other")
+        if self.partly_reversed:
+            changes.append("tones partly reversed, as in a solarised print")
         if self.screened == "both":
             changes.append("both screened")
         elif self.screened:
@@ -255,26 +277,32 @@ class Relation:
 def relation_of(evidence: Evidence) -> Relation:
     """Read the relation of a pair from its evidence.
 
-    Where each photo shows nearly all of the other, they have the same frame; where only one shows all of the other, the
-    other is its crop; else they overlap. A negative needs tones that fit. Another exposure and a montage are hints:
-    badly fitting tones may also mean a bad print, and a small crop may be a detail of a single picture: numbers do not
-    show whether what surrounds it is a picture of its own.
+    Where each photo shows nearly all of the other they have the same frame; where one shows all of the other only, the
+    other is its crop; else they overlap. A negative needs tones that fit, or structure of which nearly all is reversed.
+    Another exposure and a montage are hints: tones that fit badly may also be a bad print, and a small crop that lies
+    whole in another photo may be a detail of a single picture; what surrounds it would have to be known to be a picture
+    of its own, and numbers do not say that.
     """
     if evidence.transform is None:
         return Relation(Kind.CANNOT_TELL if evidence.cannot_tell else Kind.NO_MATCH)
-    rotation = round(evidence.rotation) if abs(evidence.rotation) >= TURNED else 0
+    by_chance = evidence.squeeze_by_chance
+    rotation = round(evidence.rotation) if abs(evidence.rotation) >= max(TURNED, math.degrees(by_chance / 2)) else 0
+    is_squeezed = evidence.squeeze < min(SQUEEZED, 1 - by_chance) and not evidence.in_perspective
     fits_badly = evidence.correlation < SAME_EXPOSURE
     is_doubtful = fits_badly and evidence.points <= FEW_POINTS
-    is_negative = evidence.tone_slope < NEGATIVE and evidence.correlation >= FITS
+    is_partly_reversed = PARTLY < evidence.reversed_share < MOSTLY
+    fits = evidence.correlation >= FITS or evidence.reversed_share >= MOSTLY
     frames = _frames_relation(evidence)
     return replace(
         frames,
         mirrored=evidence.mirrored,
         rotation=HALF_TURN if rotation == -HALF_TURN else rotation,
-        squeeze=evidence.squeeze if evidence.squeeze < SQUEEZED and not evidence.in_perspective else 1.0,
+        squeeze=evidence.squeeze if is_squeezed else 1.0,
+        narrower=_narrower(evidence) if is_squeezed else "",
         seen_from_side=evidence.in_perspective,
         screened=_photos_where(first=evidence.screen_first > 0, second=evidence.screen_second > 0),
-        negative=is_negative,
+        negative=evidence.tone_slope < NEGATIVE and fits and not is_partly_reversed,
+        partly_reversed=is_partly_reversed,
         other_exposure=fits_badly,
         doubtful=is_doubtful,
         retouched=() if is_doubtful else evidence.differences,
@@ -333,6 +361,16 @@ def _frames_relation(evidence: Evidence) -> Relation:
         plain=plain >= MOSTLY_PLAIN and ends_with_it,
         montage=uncropped if share <= SMALL and plain < MOSTLY_PLAIN and ends_with_it else "",
     )
+
+
+def _narrower(evidence: Evidence) -> Which:
+    """The photo of a squeezed pair that at equal height is less wide; empty where the squeeze runs along no side."""
+    assert evidence.transform is not None  # noqa: S101 - a matched pair has one
+    across, down = (math.hypot(evidence.transform[axis], evidence.transform[axis + 3]) for axis in (0, 1))
+    lies_on_side = abs(math.cos(math.radians(evidence.rotation))) < UPRIGHT
+    if lies_on_side or not across or not down or abs(min(across / down, down / across) - evidence.squeeze) > ASKEW:
+        return ""
+    return SECOND if across < down else FIRST
 
 
 def _moved(box: Box, within: Box) -> Box:

@@ -24,6 +24,7 @@ from neardup.images import MAX_PIXELS, read_content, read_image
 from neardup.progress import bar
 from neardup.stages import digest_of
 from neardup.verify.candidates import candidate_pairs, closing_pairs, near_together, with_pairs
+from neardup.verify.certainty import squeeze_by_chance
 from neardup.verify.differences import SAID_STEP, Pictures, differences_of
 from neardup.verify.evidence import Evidence, ordered
 from neardup.verify.frames import frames_of
@@ -117,7 +118,9 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
         rotation=frames.rotation,
         scale=frames.scale,
         squeeze=frames.squeeze,
+        squeeze_by_chance=squeeze_by_chance(best.points, best.transform),
         tone_slope=pixels.tone_slope,
+        reversed_share=pixels.reversed_share,
         correlation=pixels.correlation,
         detail=pixels.detail,
         plain_first=plain_first,
