@@ -7,14 +7,15 @@ import cv2
 import numpy as np
 
 from neardup.arrays import Bools, Vectors
+from neardup.verify.boxes import inside_box
 from neardup.verify.evidence import Box
 from neardup.verify.frames import Size, by_centres, inverse, rescaled
-from neardup.verify.picture_area import Agreement, inside_box, picture_box
+from neardup.verify.picture_area import Agreement, picture_box
 from neardup.verify.pixels import AlignedPair, LaidPair, Round, align, begun, factors_of, settle, subtract
 from neardup.verify.spots import spots_of
 from neardup.verify.tones import correlation
 
-SAID_STEP = 3
+SAID_STEP = 4
 """Version of what is said of a pair, boxes and mounts, and decides nothing; bumped when it changes for equal photos."""
 AWAY = 0.012
 """Share of a photo's longer side that is left out along a picture's edge, which is known to a pixel or two."""
