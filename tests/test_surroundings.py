@@ -200,6 +200,18 @@ def test_no_difference_is_drawn_where_a_mount_lies() -> None:
     assert (panel[100:200, 100:250] != NOT_SHOWN).any(axis=-1).all()
 
 
+@pytest.mark.parametrize("seed", [94, 97])
+def test_a_line_of_the_tone_of_an_edge_ends_no_paper(seed: int) -> None:
+    """Between a dark edge and a dark line both photos go on, so that what was painted there is a place that differs."""
+    photo = scene(seed)
+    for top in (0, 122):
+        ImageDraw.Draw(photo).rectangle((0, top, 480, top + 8), fill=(8, 8, 8))
+    retouched = photo.copy()
+    ImageDraw.Draw(retouched).ellipse((170, 30, 310, 104), fill=(235, 235, 235))
+    relation = relation_of(verified(photo, retouched))
+    assert (relation.kind, relation.framed, len(relation.retouched)) == (Kind.SAME_FRAME, "", 1)
+
+
 def test_a_retouch_in_a_corner_is_no_mount() -> None:
     """A box that was painted over there is a place that differs, and the frame stays the whole photo's."""
     photo, retouched = scene(81), scene(81)

@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 
 from neardup.arrays import Bools, Vectors
+from neardup.verify.boxes import inside_box
 from neardup.verify.evidence import Box
 from neardup.verify.frames import Size, by_centres, inverse, rescaled
-from neardup.verify.picture_area import Agreement, inside_box, picture_box
+from neardup.verify.picture_area import Agreement, picture_box
 from neardup.verify.pixels import AlignedPair, LaidPair, Round, align, begun, factors_of, settle, subtract
 from neardup.verify.spots import spots_of
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from neardup.arrays import Bools, Floats, Vectors
 from neardup.verify.borders import SAME_PAPER, paper_around, without_borders
+from neardup.verify.boxes import box_around, box_of_greatest_sum
 from neardup.verify.evidence import Box
 from neardup.verify.frames import Size, box_in_first, frames_of
 from neardup.verify.pixels import AlignedPair, LaidPair, align, masked_mean_of
@@ -36,8 +37,10 @@ LEAST_STRUCTURE = 0.1
 """Mean weight of a strip's windows up to which the strip is too even in both photos to be judged."""
 LEAST_STRIP = 2
 """Width of a strip in pixels below which it is a misfit of the frame."""
-STRAY = 0.03
-"""Share of matched points that may lie beyond a side of the picture by chance; if more do, it extends there."""
+LINE = 3
+"""Pixels beyond an edge that a line along it takes with its blur; whether a photo goes on is asked farther out."""
+WIDE = 0.1
+"""Share of the overlap from which a strip that agrees is no paper; a caption on both mounts agrees, and takes less."""
 SEARCHED = 5
 """Pixels beyond the end of agreement, which the windows blur, within which the picture's edge is looked for."""
 ALONG = 0.35
@@ -162,7 +165,8 @@ def _edges_of_paper(found: Agreement) -> Edges:
     for side, paper in enumerate(papers):
         if paper:
             factor = whole[2 + side % 2] / photo.shape[1 - side % 2]
-            cuts[side] -= OUTWARDS[side] * round(paper.width * factor)
+            cut = whole[side] - OUTWARDS[side] * round(paper.width * factor)
+            cuts[side] = whole[side] if _goes_on(found, whole, side, cut) else cut
     sides = _sides_of_paper(found, whole, cuts)
     tones = [paper.tone for side, paper in enumerate(papers) if paper and side in sides]
     left, top, right, bottom = (
@@ -219,7 +223,7 @@ def _edges_of_agreement(found: Agreement, mount: Edges, points: Floats) -> Edges
     if not weights.any():
         return mount
     usual = float(np.quantile(agreement[weights > 0], 0.75))
-    inside = _box_of_greatest_sum(np.where(overlap, weights * (agreement - usual / 2), 0))
+    inside = box_of_greatest_sum(np.where(overlap, weights * (agreement - usual / 2), 0))
     agrees = _mean(agreement, weights, inside)
     if agrees < AGREES:
         return mount
@@ -227,7 +231,7 @@ def _edges_of_agreement(found: Agreement, mount: Edges, points: Floats) -> Edges
     plain, whole = without_borders(photo), (0, 0, photo.shape[1], photo.shape[0])
     left, top, across, down = cv2.boundingRect(overlap.astype(np.uint8))
     ends, edges = (left, top, left + across, top + down), [*mount]
-    inside = _around(inside, points)
+    inside = box_around(inside, points)
     for side, (cut, end) in enumerate(zip(inside, ends, strict=True)):
         # An area that is plain to the photo's end without being paper with a straight edge is a background painted
         # over.
@@ -239,62 +243,85 @@ def _edges_of_agreement(found: Agreement, mount: Edges, points: Floats) -> Edges
         disagrees = _mean(agreement, weights, strip) < DISAGREES * agrees
         if disagrees and weights[_slices(strip)].mean() > LEAST_STRUCTURE:
             edge = _edge(aligned, inside, ends, side)
-            edges[side] = edges[side] if edge is None else edge
+            if edge is not None and _shows_something_else(found, ends, side, edge, mount[side]):
+                edges[side] = edge
     return edges[0], edges[1], edges[2], edges[3]
+
+
+def _goes_on(found: Agreement, whole: Edges, side: int, edge: int) -> bool:
+    """Whether a photo shows the same as the other one beyond the edge of what seems to be paper.
+
+    A fold across a sky, or a line across a black ground, is such an edge as well.
+    """
+    common, _, pixels = _beyond_line(found, whole, side, edge)
+    overlap = found.aligned.overlap
+    inside = _mean(found.values, found.weights * overlap, whole)
+    return bool(pixels >= WIDE * overlap.sum() and common > DISAGREES * inside)
+
+
+def _shows_something_else(found: Agreement, ends: Edges, side: int, edge: int, end: int) -> bool:
+    """Whether a photo shows something else beyond an edge than the other one, and no line and no painted ground.
+
+    Beyond a scratch or a crop mark both show the same. Where the other photo is plain, its ground may have been painted
+    over; not where it ends long before this one does: beside a crop of its margin lies something else.
+
+    Args:
+        found: of both photos.
+        ends: left, top, right and bottom of what both show.
+        side: index of the edge's side in these.
+        edge: where the picture may end on that side.
+        end: where the photo ends there, or a mount begins.
+    """
+    common, structure, _ = _beyond_line(found, ends, side, edge)
+    return common < AGREES if structure > GRAIN else abs(end - ends[side]) > WINDOW
+
+
+def _beyond_line(found: Agreement, frame: Edges, side: int, edge: int) -> tuple[float, float, int]:
+    """How far a photo agrees with the other one beyond an edge and the line along it, which would spoil the windows.
+
+    Args:
+        found: of both photos.
+        frame: left, top, right and bottom of the part in which the strip beyond the edge lies.
+        side: index of the side in these.
+        edge: where the picture may end on that side.
+
+    Returns:
+        Mean agreement, -1 to 1, by the structure of the other photo; the mean spread of that one in a window, in grey
+        levels; and how many pixels were compared. All are 0 where nothing is left to compare.
+    """
+    beyond = edge + OUTWARDS[side] * LINE
+    strip = _within(found.aligned.overlap, _beyond(frame, side, beyond))
+    if OUTWARDS[side] * (frame[side] - beyond) <= 0 or not strip.any():
+        return 0.0, 0.0, 0
+    everywhere, _ = _windows(found.aligned)
+    values, (_, spread) = _windows(replace(found.aligned, overlap=strip))
+    turned = values[strip] * np.sign((everywhere * found.values).sum())
+    structure = spread[strip]
+    return float((turned * structure).sum() / (structure.sum() + 1e-6)), float(structure.mean()), int(strip.sum())
 
 
 def _agreement(aligned: AlignedPair) -> tuple[Vectors, Vectors]:
     """Compute values and weights, as `Agreement` has them, of two photos that overlap."""
+    agreement, spreads = _windows(aligned)
+    relative = [spread / (middle_of(spread[aligned.overlap]) + GRAIN) for spread in spreads]
+    weights = np.clip(np.maximum(*relative) - EVEN, 0, MOST) * aligned.overlap
+    sign = np.float32(-1 if (agreement * weights).sum() < 0 else 1)
+    return np.asarray(agreement * sign, dtype=np.float32), np.asarray(weights, dtype=np.float32)
+
+
+def _windows(aligned: AlignedPair) -> tuple[Vectors, list[Vectors]]:
+    """Correlation of two photos in the window around each pixel, float32 (h, w), and the spread of each one in it."""
     overlap = aligned.overlap.astype(np.float32)
     mean = masked_mean_of(overlap, WINDOW)
     # The mean tones are subtracted first, or the squares would use up the precision of float32.
     first, second = (grey - grey[aligned.overlap].mean() for grey in (aligned.first, aligned.second))
     first_mean, second_mean = mean(first), mean(second)
-    spreads = [
+    spreads: list[Vectors] = [
         np.sqrt(np.maximum(mean(grey * grey) - around * around, 0))
         for grey, around in ((first, first_mean), (second, second_mean))
     ]
     agreement = (mean(first * second) - first_mean * second_mean) / (spreads[0] * spreads[1] + GRAIN)
-    relative = [spread / (middle_of(spread[aligned.overlap]) + GRAIN) for spread in spreads]
-    weights = np.clip(np.maximum(*relative) - EVEN, 0, MOST) * overlap
-    sign = np.float32(-1 if (agreement * weights).sum() < 0 else 1)
-    return np.asarray(agreement * sign, dtype=np.float32), np.asarray(weights, dtype=np.float32)
-
-
-def _box_of_greatest_sum(values: Vectors) -> tuple[int, int, int, int]:
-    """Find the left, top, right and bottom of the rectangle whose values, float32 (h, w), have the greatest sum.
-
-    Kadane's algorithm (Bentley 1984) runs for each pair of rows whose positive values alone exceed the best sum so far:
-    few, if the photos agree nearly everywhere. Pixels are merged two by two, which takes an eighth of the time.
-    """
-    height, width = values.shape
-    padded = np.pad(values, ((0, height % 2), (0, width % 2)))
-    coarse = padded.reshape(padded.shape[0] // 2, 2, padded.shape[1] // 2, 2).sum(axis=(1, 3), dtype=np.float64)
-    rows, columns = coarse.shape
-    above = np.concatenate([np.zeros((1, columns)), coarse.cumsum(axis=0)])
-    positive_above = np.maximum(coarse, 0).sum(axis=1).cumsum()
-    best, box = 0.0, (0, 0, columns, rows)
-    for top in range(rows):
-        least = best + (positive_above[top - 1] if top else 0.0)
-        shortest = max(top, int(np.searchsorted(positive_above, least, side="right")))
-        if shortest >= rows:
-            break
-        sums = np.zeros((rows - shortest, columns + 1))
-        np.cumsum(above[shortest + 1 :] - above[top], axis=1, out=sums[:, 1:])
-        gains = sums - np.minimum.accumulate(sums, axis=1)
-        place = int(gains.argmax())
-        if gains.flat[place] > best:
-            row, right = divmod(place, columns + 1)
-            best, box = float(gains.flat[place]), (int(sums[row, : right + 1].argmin()), top, right, shortest + 1 + row)
-    left, top, right, bottom = (2 * edge for edge in box)
-    return left, top, min(right, width), min(bottom, height)
-
-
-def _around(box: tuple[int, int, int, int], points: Floats) -> tuple[int, int, int, int]:
-    """Widen a box of left, top, right and bottom to hold the points, float64 (n, 2), but for stray ones (`STRAY`)."""
-    ordered, stray = np.sort(points, axis=0), int(STRAY * len(points))
-    (left, top), (right, bottom) = np.floor(ordered[stray]).astype(int), np.ceil(ordered[-1 - stray]).astype(int)
-    return min(box[0], int(left)), min(box[1], int(top)), max(box[2], int(right)), max(box[3], int(bottom))
+    return np.asarray(agreement, dtype=np.float32), spreads
 
 
 def _edge(aligned: AlignedPair, inside: tuple[int, ...], ends: tuple[int, ...], side: int) -> int | None:
@@ -360,21 +387,3 @@ def _mean(agreement: Vectors, weights: Vectors, box: Sequence[int]) -> float:
     """Weighted mean of the agreement in a box of left, top, right and bottom."""
     place = _slices(box)
     return float((agreement[place] * weights[place]).sum() / max(1e-6, float(weights[place].sum())))
-
-
-def inside_box(shape: tuple[int, int], size: tuple[int, int], box: Box, margin: float) -> Bools:
-    """Find the pixels of a small picture that lie in a box: bool (h, w).
-
-    Args:
-        shape: height and width of the small picture.
-        size: width and height of the full picture.
-        box: box in pixels of the full picture.
-        margin: share of the longer side that is left out along the box's edges.
-    """
-    left, top, width, height = box
-    x, y, away = shape[1] / size[0], shape[0] / size[1], margin * max(size)
-    inside = np.zeros(shape, dtype=bool)
-    rows = slice(int(np.ceil((top + away) * y)), max(0, int((top + height - away) * y)))
-    columns = slice(int(np.ceil((left + away) * x)), max(0, int((left + width - away) * x)))
-    inside[rows, columns] = True
-    return inside
