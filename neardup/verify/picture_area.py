@@ -82,12 +82,14 @@ class Agreement:
         values: float32 (h, w), correlation of the two photos in a window, -1 to 1, whose sign is turned for a negative.
         weights: float32 (h, w), how much structure the window has, 0 to `MOST`; 0 outside of the overlap and where both
             photos are even.
+        both: float32 (h, w), the same of the photo that has less of it there: 0 where either is even.
     """
 
     photos: LaidPair
     aligned: AlignedPair
     values: Vectors
     weights: Vectors
+    both: Vectors
 
     @classmethod
     def of(cls, photos: LaidPair) -> Self | None:
@@ -146,6 +148,8 @@ def picture_box(found: Agreement | None, points: Vectors) -> Box | None:
     mount = _edges_of_paper(found)
     left, top, right, bottom = _edges_of_agreement(found, mount, np.asarray(points / [x, y], dtype=np.float64))
     if (left, top, right, bottom) == (0, 0, width, height):
+        return None
+    if right <= left or bottom <= top or (right - left) * (bottom - top) < LEAST_OVERLAP:
         return None
     return left * x, top * y, (right - left) * x, (bottom - top) * y
 
@@ -242,8 +246,8 @@ def _edges_of_agreement(found: Agreement, mount: Edges, points: Floats) -> Edges
     return edges[0], edges[1], edges[2], edges[3]
 
 
-def _agreement(aligned: AlignedPair) -> tuple[Vectors, Vectors]:
-    """Values and weights as `Agreement` has them, of two photos that both show something somewhere."""
+def _agreement(aligned: AlignedPair) -> tuple[Vectors, Vectors, Vectors]:
+    """Values and both weights as `Agreement` has them, of two photos that both show something somewhere."""
     overlap = aligned.overlap.astype(np.float32)
     mean = masked_mean_of(overlap, WINDOW)
     # Their means are subtracted first, or the squares would use up the digits of 32 bits.
@@ -255,9 +259,11 @@ def _agreement(aligned: AlignedPair) -> tuple[Vectors, Vectors]:
     ]
     agreement = (mean(first * second) - first_mean * second_mean) / (spreads[0] * spreads[1] + GRAIN)
     relative = [spread / (middle_of(spread[aligned.overlap]) + GRAIN) for spread in spreads]
-    weights = np.clip(np.maximum(*relative) - EVEN, 0, MOST) * overlap
-    sign = np.float32(-1 if (agreement * weights).sum() < 0 else 1)
-    return np.asarray(agreement * sign, dtype=np.float32), np.asarray(weights, dtype=np.float32)
+    greater, lesser = np.maximum(*relative), np.minimum(*relative)
+    either, both = (np.clip(spread - EVEN, 0, MOST) * overlap for spread in (greater, lesser))
+    sign = np.float32(-1 if (agreement * either).sum() < 0 else 1)
+    values, weights, shared = (np.asarray(part, dtype=np.float32) for part in (agreement * sign, either, both))
+    return values, weights, shared
 
 
 def _box_of_greatest_sum(values: Vectors) -> tuple[int, int, int, int]:
