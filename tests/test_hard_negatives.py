@@ -54,6 +54,44 @@ def ornate(photo: Image.Image) -> Image.Image:
     return card
 
 
+def clipping(photo: Image.Image) -> Image.Image:
+    """A photo cut out of a newspaper together with the advertisement below it."""
+    page = ImageOps.expand(photo, (0, 0, 0, 130), (228, 222, 210))
+    draw = ImageDraw.Draw(page)
+    draw.rectangle((8, photo.height + 8, page.width - 8, page.height - 8), outline="black", width=4)
+    draw.text((24, photo.height + 14), "SUCHARD", "black", font=ImageFont.load_default(52))
+    draw.text((26, photo.height + 84), "le meilleur chocolat au lait", "black", font=ImageFont.load_default(24))
+    draw.ellipse((360, photo.height + 18, 460, photo.height + 110), fill="black")
+    draw.line((372, photo.height + 30, 448, photo.height + 98), fill="white", width=5)
+    return page
+
+
+def marked(photo: Image.Image) -> Image.Image:
+    """A photo with an agency's mark in its corner."""
+    page, left, top = photo.copy(), photo.width - 180, photo.height - 180
+    draw = ImageDraw.Draw(page)
+    draw.rectangle((left, top, page.width, page.height), fill=(240, 240, 240))
+    draw.ellipse((left + 8, top + 8, left + 172, top + 172), outline="black", width=6)
+    for line, size, words in ((38, 32, "PHOTO"), (72, 32, "AGENCE"), (108, 24, "ROL & Cie"), (136, 14, "Rue Richer 4")):
+        draw.text((left + 36, top + line), words, "black", font=ImageFont.load_default(size))
+    return page
+
+
+def oval(photo: Image.Image) -> Image.Image:
+    """A photo in the oval window of a studio's woven frame with rings, no two of which are alike."""
+    rng, (width, height) = np.random.default_rng(2), photo.size
+    woven = np.sin(np.arange(height) / 5)[:, None, None] * np.sin(np.arange(width) / 6)[None, :, None]
+    frame = Image.fromarray(np.clip(np.array([226, 214, 190]) + 30 * woven, 0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(frame)
+    for across, down, share in rng.random((120, 3)):
+        x, y, radius = across * width, down * height, 4 + 9 * share
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline="black", width=2)
+    window = Image.new("L", photo.size)
+    ImageDraw.Draw(window).ellipse((80, 60, width - 80, height - 60), fill=255)
+    frame.paste(photo, mask=window)
+    return frame
+
+
 def ruled(photo: Image.Image) -> Image.Image:
     """A photo in a mount with three ruled lines and corners."""
     page = ImageOps.expand(photo, 40, "white")
@@ -87,6 +125,9 @@ SHARED: dict[str, Callable[[Image.Image], Image.Image]] = {
     "headline and imprint": postcard,
     "ornate border": ornate,
     "ruled border": ruled,
+    "advertisement": clipping,
+    "agency's mark": marked,
+    "studio's oval frame": oval,
     "sky": sky,
 }
 
@@ -98,12 +139,33 @@ def test_what_different_photos_share_is_no_match(shared: Callable[[Image.Image],
     assert not verified(shared(scene(seed)), shared(scene(seed + 50))).matched
 
 
-@pytest.mark.parametrize("shared", [postcard, ornate])
+@pytest.mark.parametrize("shared", [postcard, ornate, clipping, marked])
 def test_one_photo_on_two_cards_is_a_match(shared: Callable[[Image.Image], Image.Image]) -> None:
     """What surrounds it agrees as well, and so does all between; beside the photo alone nothing of the card matches."""
     photo = scene(45)
     assert verified(shared(photo), shared(press(photo, 3))).matched
     assert verified(photo, shared(photo)).matched
+
+
+@pytest.mark.parametrize("shared", [clipping, marked, oval])
+def test_a_press_copy_of_one_card_is_a_match(shared: Callable[[Image.Image], Image.Image]) -> None:
+    """The photo agrees as well as the advertisement, the mark or the frame does."""
+    card = shared(scene(47))
+    assert verified(card, press(card, 5)).matched
+
+
+def test_photos_that_agree_only_in_their_imprint_have_no_empty_picture() -> None:
+    """The paper of the imprint begins where the agreement does, so that between them nothing would be left."""
+    mark = marked(scene(1)).crop((300, 180, 480, 360))
+    greys = []
+    for seed in (47, 43):
+        page = ImageOps.expand(scene(seed), (0, 0, 0, 180), (240, 240, 240))
+        for left in (0, 180, 360):
+            page.paste(mark, (left, 360))
+        greys.append(GreyPhoto(cv2.cvtColor(np.asarray(page.resize((240, 270))), cv2.COLOR_RGB2GRAY), page.size))
+    found = Agreement.of(LaidPair(greys[0], greys[1], (1, 0, 0, 0, 1, 0, 0, 0, 1)))
+    points = np.array([[20, 380], [460, 380], [20, 520], [460, 520], [240, 450]], dtype=np.float32)
+    assert picture_box(found, points) is None
 
 
 def test_a_retouched_print_in_even_tones_is_a_match() -> None:

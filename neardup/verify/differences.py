@@ -61,13 +61,14 @@ class Pictures:
 
     def begun(self) -> tuple[Round, ...]:
         """The first rounds of comparing the two pictures, as `pixels.begun` gives them."""
-        return begun(self._within(self.photos.aligned)) if any(self.boxes) else self.photos.begun
+        return begun(self.within(self.photos.aligned)) if any(self.boxes) else self.photos.begun
 
     def aligned(self, side: int) -> AlignedPair:
         """Both photos in the frame of the first one, as `pixels.align` does it, compared within both pictures only."""
-        return self._within(align(self.photos.first, self.photos.second, self.photos.transform, side))
+        return self.within(align(self.photos.first, self.photos.second, self.photos.transform, side))
 
-    def _within(self, aligned: AlignedPair) -> AlignedPair:
+    def within(self, aligned: AlignedPair) -> AlignedPair:
+        """Both photos in the frame of the first one, at any size, compared within both pictures only."""
         overlap = aligned.overlap
         for box, inside in zip(self.boxes, (self._in_first, self._in_second), strict=True):
             overlap = overlap & inside(aligned, box) if box else overlap

@@ -85,12 +85,14 @@ class Agreement:
         values: float32 (h, w), correlation of the two photos in a window, -1 to 1, whose sign is turned for a negative.
         weights: float32 (h, w), how much structure the window has, 0 to `MOST`; 0 outside of the overlap, and where
             both photos are even.
+        both: float32 (h, w), the same of the photo that has less of it there: 0 where either is even.
     """
 
     photos: LaidPair
     aligned: AlignedPair
     values: Vectors
     weights: Vectors
+    both: Vectors
 
     @classmethod
     def of(cls, photos: LaidPair) -> Self | None:
@@ -150,6 +152,8 @@ def picture_box(found: Agreement | None, points: Vectors) -> Box | None:
     mount = _edges_of_paper(found)
     left, top, right, bottom = _edges_of_agreement(found, mount, np.asarray(points / [x, y], dtype=np.float64))
     if (left, top, right, bottom) == (0, 0, width, height):
+        return None
+    if right <= left or bottom <= top or (right - left) * (bottom - top) < LEAST_OVERLAP:
         return None
     return left * x, top * y, (right - left) * x, (bottom - top) * y
 
@@ -300,13 +304,15 @@ def _beyond_line(found: Agreement, frame: Edges, side: int, edge: int) -> tuple[
     return float((turned * structure).sum() / (structure.sum() + 1e-6)), float(structure.mean()), int(strip.sum())
 
 
-def _agreement(aligned: AlignedPair) -> tuple[Vectors, Vectors]:
-    """Compute values and weights, as `Agreement` has them, of two photos that overlap."""
+def _agreement(aligned: AlignedPair) -> tuple[Vectors, Vectors, Vectors]:
+    """Compute values and both weights, as `Agreement` has them, of two photos that overlap."""
     agreement, spreads = _windows(aligned)
     relative = [spread / (middle_of(spread[aligned.overlap]) + GRAIN) for spread in spreads]
-    weights = np.clip(np.maximum(*relative) - EVEN, 0, MOST) * aligned.overlap
-    sign = np.float32(-1 if (agreement * weights).sum() < 0 else 1)
-    return np.asarray(agreement * sign, dtype=np.float32), np.asarray(weights, dtype=np.float32)
+    greater, lesser = np.maximum(*relative), np.minimum(*relative)
+    either, both = (np.clip(spread - EVEN, 0, MOST) * aligned.overlap for spread in (greater, lesser))
+    sign = np.float32(-1 if (agreement * either).sum() < 0 else 1)
+    values, weights, shared = (np.asarray(part, dtype=np.float32) for part in (agreement * sign, either, both))
+    return values, weights, shared
 
 
 def _windows(aligned: AlignedPair) -> tuple[Vectors, list[Vectors]]:

@@ -32,12 +32,13 @@ from neardup.verify.keypoints import KEYPOINTS_STEP, LocalFeatures, local_featur
 from neardup.verify.match import MATCH_STEP, Match, Prepared, best_matches, better, plausible
 from neardup.verify.perspective import perspective_of
 from neardup.verify.picture import WIDTH, Terms, explain_picture
-from neardup.verify.picture_area import LEAST_AGREEING, Agreement, agreeing_share
+from neardup.verify.picture_area import Agreement
 from neardup.verify.pixels import Comparison, GreyPhoto, LaidPair, compare
+from neardup.verify.shared_part import is_all_they_share
 from neardup.verify.store import EvidenceByPair, KeypointCache
 from neardup.verify.surroundings import plainness
 
-VERIFY_STEP = 7
+VERIFY_STEP = 8
 """Version of how matches become evidence that decisions go by; bumped when that changes for equal photos."""
 CORES = max(1, cv2.getNumberOfCPUs())
 """Pairs and photos that are worked on at once by default: the number of cores."""
@@ -105,9 +106,9 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
     frames = frames_of(best.transform, *sizes)
     laid, pixels = _laid(first, second, best)
     agreement = Agreement.of(laid)
-    if agreeing_share(agreement, best.points[:, :2]) < LEAST_AGREEING:
-        return evidence, np.empty((0, 4), np.float32)
     pictures = Pictures.of(laid, best.points, agreement)
+    if is_all_they_share(agreement, pictures, best.points):
+        return evidence, np.empty((0, 4), np.float32)
     plain_first, plain_second = plainness(laid.first, laid.second, laid.transform)
     matched = replace(
         evidence,
