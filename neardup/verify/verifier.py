@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from threading import Thread
@@ -103,7 +103,6 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
     )
     if best is None or not plausible(best):
         return evidence, np.empty((0, 4), np.float32)
-    frames = frames_of(best.transform, *sizes)
     laid, pixels = _laid(first, second, best)
     agreement = Agreement.of(laid)
     pictures = Pictures.of(laid, best.points, agreement)
@@ -113,12 +112,7 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
     matched = replace(
         evidence,
         transform=laid.transform,
-        mirrored=frames.mirrored,
-        coverage_first=frames.coverage_first,
-        coverage_second=frames.coverage_second,
-        rotation=frames.rotation,
-        scale=frames.scale,
-        squeeze=frames.squeeze,
+        **asdict(frames_of(best.transform, *sizes)),
         squeeze_by_chance=squeeze_by_chance(best.points, best.transform),
         tone_slope=pixels.tone_slope,
         reversed_share=pixels.reversed_share,
