@@ -223,24 +223,16 @@ def compare(pair: LaidPair) -> Comparison:
     Returns:
         Tones and likeness; all zero where too little overlaps or a photo has only one tone.
     """
-    whole, rounds = pair.aligned, pair.begun
-    if (
-        rounds
-        and (by_all := correlation(whole.first[whole.overlap], whole.second[whole.overlap]) < 0) != whole.backwards
-    ):
-        rounds = begun(
-            replace(whole, reversed_share=float(by_all))
-        )  # decisions were fitted to the likeness of all pixels
-    settled = settle(rounds)
+    settled = settle(pair.begun)
     if settled is None:
         return Comparison()
     aligned, difference = settled.aligned, settled.difference
     return Comparison(
-        tone_slope=_slope(replace(whole, overlap=aligned.overlap & ~difference.outlying)),
+        tone_slope=_slope(replace(aligned, overlap=aligned.overlap & ~difference.outlying)),
         correlation=correlation(aligned.first[aligned.overlap], difference.second[aligned.overlap]),
         detail=_detail(difference),
         overlap=float(aligned.overlap.mean()),
-        reversed_share=whole.reversed_share,
+        reversed_share=aligned.reversed_share,
     )
 
 
