@@ -226,6 +226,22 @@ def test_two_people_get_different_pairs_and_may_disagree(browser: Browser, desk:
         assert settled.verdict == SAME
 
 
+def test_what_a_closed_window_held_comes_to_the_one_that_is_open(browser: Browser, tmp_path: Path) -> None:
+    """While another window has all that is left, the page says so and goes on asking; at the end nothing is left."""
+    words = texts("en")
+    _, out = small_results(tmp_path, groups=1)
+    with opened(out) as desk, person(browser, desk) as ada:
+        pair = shown(ada)
+        with person(browser, desk) as ben:
+            expect(ben.locator("#empty")).to_have_text(words["left_elsewhere"])
+            expect(ben.locator("#progress")).to_contain_text("1 left")
+            ada.close()
+            assert shown(ben) == pair
+            ben.keyboard.press("s")
+            expect(ben.locator("#empty")).to_have_text(words["nothing_left"])
+            desk.wait_for(1)
+
+
 def test_a_server_that_is_killed_loses_no_answer(browser: Browser, desk: Desk) -> None:
     """What was answered while it was gone is sent when it is there again, once, and no pair is asked twice."""
     with person(browser, desk) as page:

@@ -228,6 +228,11 @@ class Queues:
             passed[number] = None
             self._leases.pop(number, None)
 
+    def leave(self, session: str) -> None:
+        """Take back the tasks that were given to one person, whose window was closed: others may have them at once."""
+        with self._lock:
+            self._leases = {number: lease for number, lease in self._leases.items() if lease[0] != session}
+
     def progress(self, queue: str, who: str, group: int = 0) -> Progress:
         """How far a queue is, for one person."""
         with self._lock:

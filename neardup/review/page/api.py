@@ -70,6 +70,12 @@ class Skip(Body):
     broken: bool = False
 
 
+class Leave(Body):
+    """A browser's window that is closed, or shows another page."""
+
+    session: Name
+
+
 class Change(Body):
     """What the form of a group's page holds.
 
@@ -136,6 +142,11 @@ def _add_tasks(app: FastAPI, desk: Desk, pages: Pages) -> None:
     @app.post("/api/skip")
     def skip(body: Skip) -> dict[str, Any]:
         desk.queues.skip(body.session, body.number, broken=body.broken)
+        return {}
+
+    @app.post("/api/leave")
+    def leave(body: Leave) -> dict[str, Any]:
+        desk.queues.leave(body.session)
         return {}
 
 

@@ -22,7 +22,10 @@ PLACES = ("review", "audit", "groups", "truth", "contradictions", "search")
 """Addresses of the pages between which a person goes, in this order."""
 RELATIONS = ("same frame", "crop", "overlapping crops", "mirrored", "rotated", "screened", "retouched", "same scene")
 """What kinds of copy a person may choose from."""
-SCRIPT_TEXTS = ("server_gone", "not_saved", "not_saved_one", "nothing_left", "nothing_to_undo", "undone", "searching")
+SCRIPT_TEXTS = (
+    *("server_gone", "not_saved", "not_saved_one", "nothing_left", "left_elsewhere"),
+    *("nothing_to_undo", "undone", "searching"),
+)
 """Names of the texts that a script of the page shows; all others are filled in by the server."""
 NAME_COOKIE = "neardup_who"
 """Cookie that holds the name that a person typed, percent-encoded, so that they need not type it again."""

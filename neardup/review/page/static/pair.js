@@ -3,10 +3,10 @@
 import { actions, ask, by, notice, person, setup } from "./review.js";
 import { VIEWS, look, pan, show, zoomBy } from "./stage.js";
 
-const RETRY_MS = 2000;
+const RETRY_MS = 2000; // after which is tried again what failed, and asked again where others have all that is left
 const announce = (text) => { by("live").textContent = text; };
 const LONGEST_S = 86400; // the server takes no longer time for an answer
-let tasks = [], seen = null, shownAt = 0, loaded = false, retry = 0, work = Promise.resolve();
+let tasks = [], left = 0, seen = null, shownAt = 0, loaded = false, retry = 0, work = Promise.resolve();
 
 /** A list that the browser keeps under a name. */
 const list = (storage, name) => ({
@@ -40,6 +40,7 @@ async function more() {
   tasks.push(...answer.tasks.filter((one) => !tasks.some((task) => task.number === one.number)));
   for (const task of tasks) (task.part ??= drawn(task)).catch(() => {});
   by("standing").innerHTML = answer.html;
+  left = answer.progress.left;
   loaded = true;
   if (!tasks.length || tasks[0] !== seen) await next();
   return null;
@@ -51,7 +52,7 @@ async function next() {
   delete document.body.dataset.shown;
   by("task").hidden = !task;
   by("empty").hidden = Boolean(task);
-  if (!task) return announce(setup.texts.nothing_left);
+  if (!task) return empty();
   const part = await (task.part ??= drawn(task)).catch(() => null);
   if (tasks[0] !== task) return;
   if (!part) return actions.skip(true);
@@ -64,6 +65,15 @@ async function next() {
   requestAnimationFrame(() => requestAnimationFrame(visible));
 }
 
+/** Say that nothing is left, or that others have it; what they leave is asked for again and again. */
+function empty() {
+  const waits = left && !setup.one, text = setup.texts[waits ? "left_elsewhere" : "nothing_left"];
+  if (waits) later();
+  if (by("empty").textContent === text && by("live").textContent === text) return;
+  by("empty").textContent = text;
+  announce(text);
+}
+
 /** Be done with the pair that is shown: the next one appears at once, and what is to be sent is kept until it is. */
 function done(address, body) {
   outbox.set([...outbox.get(), { address, body, number: tasks.shift().number }]);
@@ -74,6 +84,12 @@ function done(address, body) {
 
 /** Do one thing with the server after the other. */
 const queue = (step) => { work = work.then(step); };
+
+/** Send what waits, and get more pairs, in a while. */
+function later() {
+  clearTimeout(retry);
+  retry = setTimeout(() => queue(send), RETRY_MS);
+}
 
 /** Send what was answered or put off, oldest first, and get more pairs; what cannot be sent is tried again. */
 async function send() {
@@ -93,7 +109,7 @@ async function send() {
     const unsaved = setup.texts[waiting === 1 ? "not_saved_one" : "not_saved"];
     notice(`${error.message} ${waiting ? unsaved.replace("{n}", waiting) : ""}`);
     by("notice").dataset.unsent = "yes";
-    retry = setTimeout(() => queue(send), RETRY_MS);
+    later();
   }
 }
 
@@ -159,4 +175,9 @@ Object.assign(actions, {
   left: () => pan(-0.2, 0), right: () => pan(0.2, 0), up: () => pan(0, -0.2), down: () => pan(0, 0.2),
   details: () => { by("details").open = !by("details").open; if (by("details").open) by("relation").focus(); },
 });
+// Who leaves holds no pairs any more; a page that comes back as it was left is made anew.
+addEventListener("pagehide", () => {
+  navigator.sendBeacon("/api/leave", new Blob([JSON.stringify({ session })], { type: "application/json" }));
+});
+addEventListener("pageshow", (event) => event.persisted && location.reload());
 queue(send);
