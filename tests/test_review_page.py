@@ -319,6 +319,34 @@ def test_pairs_without_pictures_are_named_to_the_server_once(browser: Browser, d
     assert len(desk.wait_for(2)) == 2
 
 
+def test_photos_whose_disk_was_away_are_asked_when_it_is_back(browser: Browser, tmp_path: Path) -> None:
+    """No pair is passed over while it is away, the page says why, and needs not even be loaded again."""
+    archive, out = small_results(tmp_path, groups=3)
+    with opened(out) as desk:
+        archive.rename(tmp_path / "away")
+        with person(browser, desk) as page:
+            expect(page.locator("#notice")).to_contain_text(f"{archive} cannot be read: is their disk connected?")
+            expect(page.locator("#empty")).to_be_hidden()
+            (tmp_path / "away").rename(archive)
+            pair = shown(page)
+            expect(page.locator("#notice")).to_be_hidden()
+            page.keyboard.press("s")
+            assert desk.wait_for(1)[0].pair == tuple(sorted(pair.split("/")))
+
+
+def test_a_photo_that_is_there_again_is_asked_about(browser: Browser, tmp_path: Path) -> None:
+    """While it is gone the page names it and says that its pair is left; no answer is waited for in vain."""
+    archive, out = small_results(tmp_path, groups=1)
+    file = min(archive.rglob("*.jpg"))
+    held = file.read_bytes()
+    file.unlink()
+    with opened(out) as desk, person(browser, desk) as page:
+        expect(page.locator("#notice")).to_contain_text(f"{file.name} is gone")
+        expect(page.locator("#empty")).to_have_text(texts("en")["unreadable_one"].format(n=1))
+        file.write_bytes(held)
+        shown(page)
+
+
 def test_a_pair_may_be_looked_at_for_days(browser: Browser, desk: Desk) -> None:
     """Its answer is stored with the longest time that the server takes."""
     with person(browser, desk) as page:

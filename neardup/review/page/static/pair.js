@@ -6,7 +6,7 @@ import { VIEWS, look, pan, show, zoomBy } from "./stage.js";
 const RETRY_MS = 2000; // after which is tried again what failed, and asked again where others have all that is left
 const announce = (text) => { by("live").textContent = text; };
 const LONGEST_S = 86400; // the server takes no longer time for an answer
-let tasks = [], left = 0, seen = null, shownAt = 0, loaded = false, retry = 0, work = Promise.resolve();
+let tasks = [], left = 0, unreadable = "", seen = null, shownAt = 0, loaded = false, retry = 0, work = Promise.resolve();
 
 /** A list that the browser keeps under a name. */
 const list = (storage, name) => ({
@@ -40,7 +40,7 @@ async function more() {
   tasks.push(...answer.tasks.filter((one) => !tasks.some((task) => task.number === one.number)));
   for (const task of tasks) (task.part ??= drawn(task)).catch(() => {});
   by("standing").innerHTML = answer.html;
-  left = answer.progress.left;
+  [left, unreadable] = [answer.progress.left, answer.unreadable];
   loaded = true;
   if (!tasks.length || tasks[0] !== seen) await next();
   return null;
@@ -50,12 +50,12 @@ async function more() {
 async function next() {
   const task = seen = tasks[0];
   delete document.body.dataset.shown;
-  by("task").hidden = !task;
   by("empty").hidden = Boolean(task);
   if (!task) return empty();
   const part = await (task.part ??= drawn(task)).catch(() => null);
   if (tasks[0] !== task) return;
-  if (!part) return actions.skip(true);
+  if (!part) return unshown(task);
+  by("task").hidden = false;
   show(task, part);
   by("correction").reset();
   shownAt = performance.now();
@@ -65,9 +65,27 @@ async function next() {
   requestAnimationFrame(() => requestAnimationFrame(visible));
 }
 
-/** Say that nothing is left, or that others have it; what they leave is asked for again and again. */
+/** Say why a pair is not shown, and leave it out; where all photos are away, or none is broken, try again. */
+async function unshown(task) {
+  const { number = null, photo, partner } = task;
+  delete task.part;
+  seen = null;
+  by("task").hidden = true;
+  try {
+    const body = { session, number, photo: photo.sha256, partner: partner.sha256 };
+    const { fault } = await ask("/api/unshown", body);
+    if (!fault) return later();
+    notice(fault);
+    if (setup.one) return null;
+    tasks = tasks.filter((one) => one !== task);
+    return queue(send);
+  } catch (error) { return failed(error); }
+}
+
+/** Say that nothing is left, or why what is left is not shown; that is asked for again and again. */
 function empty() {
-  const waits = left && !setup.one, text = setup.texts[waits ? "left_elsewhere" : "nothing_left"];
+  by("task").hidden = true;
+  const waits = left && !setup.one, text = unreadable || setup.texts[waits ? "left_elsewhere" : "nothing_left"];
   if (waits) later();
   if (by("empty").textContent === text && by("live").textContent === text) return;
   by("empty").textContent = text;
@@ -101,16 +119,20 @@ async function send() {
       if (refused instanceof Error) notice(refused.message);
       outbox.set(outbox.get().filter((one) => JSON.stringify(one) !== JSON.stringify(first)));
     }
-    await more();
-    if (by("notice").dataset.unsent) notice("");
+    const before = by("notice").dataset.unsent;
     delete by("notice").dataset.unsent;
-  } catch (error) {
-    const waiting = outbox.get().length;
-    const unsaved = setup.texts[waiting === 1 ? "not_saved_one" : "not_saved"];
-    notice(`${error.message} ${waiting ? unsaved.replace("{n}", waiting) : ""}`);
-    by("notice").dataset.unsent = "yes";
-    later();
-  }
+    await more();
+    if (before && !by("notice").dataset.unsent) notice("");
+  } catch (error) { failed(error); }
+}
+
+/** Say why nothing goes on at the moment, and try again. */
+function failed(error) {
+  const waiting = outbox.get().length;
+  const unsaved = setup.texts[waiting === 1 ? "not_saved_one" : "not_saved"];
+  notice(`${error.message} ${waiting ? unsaved.replace("{n}", waiting) : ""}`);
+  by("notice").dataset.unsent = "yes";
+  later();
 }
 
 /** Answer the pair that is shown. */
@@ -165,9 +187,9 @@ for (const view of VIEWS.filter((name) => document.querySelector(`[data-action=$
   actions[view] = () => tasks.length && look(view);
 }
 Object.assign(actions, {
-  skip(broken = false) {
+  skip() {
     if (setup.one) return leave();
-    return tasks.length && done("/api/skip", { session, number: tasks[0].number, broken });
+    return tasks.length && done("/api/skip", { session, number: tasks[0].number });
   },
   undo: () => queue(undo),
   swap: () => tasks.length && swap().catch((error) => notice(error.message)),
