@@ -202,6 +202,25 @@ def client_of(out: Path, **headers: str) -> Iterator[TestClient]:
             yield client
 
 
+def test_an_answer_to_a_folder_that_was_replaced_is_refused(tmp_path: Path) -> None:
+    """With 503, so that the page keeps it until the server is started again; it went into a file that is gone."""
+    _, out = small_results(tmp_path, groups=1)
+    results = Results(out)
+    answer = {"id": "one", "photo": results.digest(0), "partner": results.digest(1), "verdict": "same", "who": "Ada"}
+    answer["queue"] = "review"
+    with client_of(out, origin="http://127.0.0.1:8420") as client:
+        out.rename(tmp_path / "former")
+        deleted = client.post("/api/verdict", json=answer)
+        small_results(tmp_path, groups=1)
+        open_verdicts(out).close()
+        replaced = client.post("/api/verdict", json=answer)
+    for refused in (deleted, replaced):
+        assert refused.status_code == 503
+        assert "start `neardup review` again" in refused.json()["error"]
+    with client_of(out, origin="http://127.0.0.1:8420") as client:
+        assert client.post("/api/verdict", json=answer).json() == {"new": True}
+
+
 def test_a_long_list_of_groups_has_several_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each group stands on one of them."""
     monkeypatch.setattr("neardup.review.page.server.GROUPS_A_PAGE", 2)
