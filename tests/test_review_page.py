@@ -242,6 +242,19 @@ def test_what_a_closed_window_held_comes_to_the_one_that_is_open(browser: Browse
             desk.wait_for(1)
 
 
+def test_pairs_of_another_run_are_asked_without_a_new_start(browser: Browser, tmp_path: Path) -> None:
+    """What `duplicates` publishes while the page is open is what is asked after the next answer."""
+    _, out = small_results(tmp_path, groups=1)
+    with opened(out) as desk, person(browser, desk) as page:
+        first = shown(page)
+        expect(page.locator("#progress")).to_contain_text("1 left")
+        small_results(tmp_path, groups=3)
+        page.keyboard.press("s")
+        assert shown(page, but=first) != first
+        expect(page.locator("#progress")).to_contain_text("2 left · ")
+        assert len(desk.wait_for(1)) == 1
+
+
 def test_a_server_that_is_killed_loses_no_answer(browser: Browser, desk: Desk) -> None:
     """What was answered while it was gone is sent when it is there again, once, and no pair is asked twice."""
     with person(browser, desk) as page:

@@ -37,6 +37,7 @@ async function more() {
   if (setup.one && loaded) return tasks.length || leave();
   const but = [...tasks, ...outbox.get()].map((one) => one.number).filter(Number.isInteger);
   const answer = await ask(`${setup.source}&${new URLSearchParams({ session, who: person(), but, held: tasks.length })}`);
+  if (answer.run !== setup.run) return location.reload(); // another run of `duplicates` has other pairs
   tasks.push(...answer.tasks.filter((one) => !tasks.some((task) => task.number === one.number)));
   for (const task of tasks) (task.part ??= drawn(task)).catch(() => {});
   by("standing").innerHTML = answer.html;
