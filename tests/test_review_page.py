@@ -384,6 +384,38 @@ def test_who_moved_the_slider_goes_on_by_keyboard(browser: Browser, desk: Desk) 
         assert desk.wait_for(1)[0].verdict == SAME
 
 
+def test_letters_answer_with_the_correction_that_was_chosen(browser: Browser, desk: Desk) -> None:
+    """In a list, too, where a letter would choose another line; Escape closes what is corrected."""
+    with person(browser, desk) as page:
+        before = shown(page)
+        page.keyboard.press("i")
+        page.locator("#relation").select_option("crop")
+        expect(page.locator("#relation")).to_be_focused()
+        page.keyboard.press("s")
+        shown(page, but=before)
+        (found,) = desk.wait_for(1)
+        assert (found.verdict, found.relation) == (SAME, "crop")
+        page.locator("[name=note]").focus()
+        page.keyboard.press("Escape")
+        expect(page.locator("#relation")).to_be_hidden()
+        expect(page.locator("#details summary")).to_be_focused()
+
+
+def test_a_note_that_was_begun_stays_with_its_pair(browser: Browser, desk: Desk) -> None:
+    """Through a new loading of the page, and no other pair has it; it is stored with the answer."""
+    with person(browser, desk) as page:
+        pair = shown(page)
+        page.keyboard.press("i")
+        page.locator("[name=note]").fill("from the agency")
+        page.reload()
+        assert shown(page) == pair
+        expect(page.locator("[name=note]")).to_have_value("from the agency")
+        page.locator("[data-action=different]").click()
+        shown(page, but=pair)
+        assert desk.wait_for(1)[0].note == "from the agency"
+        expect(page.locator("[name=note]")).to_have_value("")
+
+
 def test_points_that_cannot_be_found_are_said(browser: Browser, desk: Desk) -> None:
     """As where a photo went away after its picture was made."""
     with person(browser, desk) as page:

@@ -58,12 +58,25 @@ async function next() {
   if (!part) return unshown(task);
   by("task").hidden = false;
   show(task, part);
-  by("correction").reset();
+  resume(task);
   shownAt = performance.now();
   announce(`${part.querySelector(".photos").ariaLabel} ${by("progress")?.textContent}`);
   const pair = `${task.photo.sha256}/${task.partner.sha256}`;
   const visible = () => { if (tasks[0] === task) document.body.dataset.shown = pair; };
   requestAnimationFrame(() => requestAnimationFrame(visible));
+}
+
+/** Where what was begun to be written of a pair is kept. */
+const draftOf = ({ photo, partner }) => `neardup.draft.${photo.sha256}/${partner.sha256}`;
+/** What the form of the correction holds. */
+const corrected = () => Object.fromEntries(new FormData(by("correction")));
+
+/** Go on with what was begun to be written of a pair before it was put off or the page was loaded again. */
+function resume(task) {
+  const draft = sessionStorage.getItem(draftOf(task));
+  by("correction").reset();
+  for (const [name, value] of Object.entries(JSON.parse(draft || "{}"))) by("correction").elements[name].value = value;
+  if (draft) by("details").open = true;
 }
 
 /** Say why a pair is not shown, and leave it out; where all photos are away, or none is broken, try again. */
@@ -140,7 +153,8 @@ function failed(error) {
 function answer(verdict) {
   const [task] = tasks;
   if (!task || !document.body.dataset.shown) return;
-  const id = `${session}-${Date.now()}`, correction = Object.fromEntries(new FormData(by("correction")));
+  const id = `${session}-${Date.now()}`, correction = corrected();
+  sessionStorage.removeItem(draftOf(task));
   past.set([...past.get(), id].slice(-200));
   done("/api/verdict", {
     id, photo: task.photo.sha256, partner: task.partner.sha256, verdict, who: person(), queue: setup.queue,
@@ -197,6 +211,12 @@ Object.assign(actions, {
   "zoom in": () => zoomBy(1.5), "zoom out": () => zoomBy(1 / 1.5), "zoom off": () => zoomBy(0),
   left: () => pan(-0.2, 0), right: () => pan(0.2, 0), up: () => pan(0, -0.2), down: () => pan(0, 0.2),
   details: () => { by("details").open = !by("details").open; if (by("details").open) by("relation").focus(); },
+});
+by("correction").addEventListener("input", () => tasks.length && sessionStorage.setItem(draftOf(tasks[0]), JSON.stringify(corrected())));
+by("details").addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  by("details").open = false;
+  by("details").querySelector("summary").focus();
 });
 // Who leaves holds no pairs any more; a page that comes back as it was left is made anew.
 addEventListener("pagehide", () => {

@@ -41,7 +41,8 @@ export const actions = { help: () => (by("help").open ? by("help").close() : by(
 document.addEventListener("click", (event) => actions[event.target.closest("[data-action]")?.dataset.action]?.());
 document.addEventListener("keydown", (event) => {
   const single = event.key.length === 1, key = single ? event.key.toLowerCase().replace("=", "+") : event.key;
-  const typing = event.target.matches(`textarea, select, input:not([type=checkbox]${single ? ", [type=range]" : ""})`);
+  const own = single ? "textarea, input:not([type=checkbox], [type=range])" : "textarea, select, input:not([type=checkbox])";
+  const typing = event.target.matches(own); // a letter answers in a list, too; the arrows choose there
   const { action } = setup.keys.find((one) => one.key === key) || {};
   if (!action || typing || event.ctrlKey || event.altKey || event.metaKey) return;
   if (single && (event.repeat || !keysOn.checked) || by("help").open && action !== "help") return;
