@@ -447,6 +447,31 @@ def test_a_group_is_corrected(browser: Browser, desk: Desk) -> None:
         assert wanted in (page.locator(".members .reference a.picture img").get_attribute("src") or "")
 
 
+def test_what_was_done_is_said_once_and_covers_no_button(browser: Browser, desk: Desk) -> None:
+    """It goes with the next action, and is not said again when the page is loaded again."""
+    with person(browser, desk, "/group/1") as page:
+        page.locator("input[name=photo]").first.check()
+        page.locator("#out").click()
+        expect(page.locator("#notice")).to_contain_text("Taken out")
+        top = page.locator("#notice").bounding_box()
+        bars = [bar.bounding_box() for bar in page.locator("header, main").all()]
+        assert top
+        assert all(
+            bar and (bar["y"] >= top["y"] + top["height"] or bar["y"] + bar["height"] <= top["y"]) for bar in bars
+        )
+        assert "done=" not in page.url
+        page.keyboard.press("?")
+        expect(page.locator("#notice")).to_be_hidden()
+
+
+def test_the_legend_of_keys_opens_at_its_name(browser: Browser, desk: Desk) -> None:
+    """In a low window, too: the name is what people look for there."""
+    with person(browser, desk, viewport={"width": 640, "height": 360}) as page:
+        shown(page)
+        page.keyboard.press("?")
+        expect(page.locator("#who")).to_be_in_viewport()
+
+
 def test_a_photo_is_searched_and_judged_from_there(browser: Browser, team: dict[str, str], tmp_path: Path) -> None:
     """Hits are verified: the original is said to be mirrored; its verdict is of the search."""
     from commands import neardup  # noqa: PLC0415 - only here a folder is really searched
