@@ -275,6 +275,22 @@ def test_a_server_that_is_killed_loses_no_answer(browser: Browser, desk: Desk) -
         assert not asked & answered
 
 
+def test_a_pair_that_was_put_off_is_taken_back_first(browser: Browser, desk: Desk) -> None:
+    """Before the answer that was given earlier; what is taken back is said where it is seen."""
+    with person(browser, desk) as page:
+        first = shown(page)
+        second = press(page, "s")
+        third = press(page, "n")
+        page.keyboard.press("z")
+        assert shown(page, but=third) == second
+        expect(page.locator("#notice")).to_have_text("Taken back: Skip.")
+        assert len(desk.wait_for(1)) == 1
+        page.keyboard.press("z")
+        assert shown(page, but=second) == first
+        expect(page.locator("#notice")).to_have_text("Taken back: Same picture.")
+        assert desk.wait_for(0) == []
+
+
 def test_an_answer_that_waits_can_be_taken_back(browser: Browser, desk: Desk) -> None:
     """It is sent no more, and its pair is shown again, whether it is answered anew or not."""
     with person(browser, desk) as page, closing(sqlite3.connect(desk.out / DATABASE, isolation_level=None)) as other:

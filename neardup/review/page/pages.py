@@ -24,7 +24,7 @@ RELATIONS = ("same frame", "crop", "overlapping crops", "mirrored", "rotated", "
 """What kinds of copy a person may choose from."""
 SCRIPT_TEXTS = (
     *("server_gone", "not_saved", "not_saved_one", "nothing_left", "left_elsewhere"),
-    *("nothing_to_undo", "undone", "searching"),
+    *("nothing_to_undo", "undone_what", "searching"),
 )
 """Names of the texts that a script of the page shows; all others are filled in by the server."""
 NAME_COOKIE = "neardup_who"

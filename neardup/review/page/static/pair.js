@@ -107,8 +107,8 @@ function empty() {
 }
 
 /** Be done with the pair that is shown: the next one appears at once, and what is to be sent is kept until it is. */
-function done(address, body) {
-  outbox.set([...outbox.get(), { address, body, number: tasks.shift().number }]);
+function done(address, body, pair) {
+  outbox.set([...outbox.get(), { address, body, pair, number: tasks.shift().number }]);
   if (tasks.length) next();
   else delete document.body.dataset.shown;
   queue(send);
@@ -155,12 +155,22 @@ function answer(verdict) {
   if (!task || !document.body.dataset.shown) return;
   const id = `${session}-${Date.now()}`, correction = corrected();
   sessionStorage.removeItem(draftOf(task));
-  past.set([...past.get(), id].slice(-200));
+  remember({ id, verdict });
   done("/api/verdict", {
     id, photo: task.photo.sha256, partner: task.partner.sha256, verdict, who: person(), queue: setup.queue,
     ...correction, relation: correction.relation || task.relation || "",
     seconds: Math.min((performance.now() - shownAt) / 1000, LONGEST_S), supersedes: task.said.map((one) => one.id),
   });
+}
+
+/** Keep what was done last, for `undo`. */
+const remember = (step) => past.set([...past.get(), step].slice(-200));
+
+/** Show a pair again that was put off; whether the server knows of that already makes no difference. */
+async function unskip(pair) {
+  outbox.set(outbox.get().filter((one) => one.pair !== pair));
+  const { tasks: [task] } = await ask(`/api/pair/${pair}?queue=${setup.queue}`);
+  return { task };
 }
 
 /** Send an answer no more that still waits to be sent, or take it back where only its receipt was lost; its pair. */
@@ -170,22 +180,22 @@ async function unsend({ id, photo, partner }) {
   return task.said.some((one) => one.id === id) ? ask("/api/undo", { ids: [id], who: person() }) : { task };
 }
 
-/** Take the last answer back and show its pair again. */
+/** Take the last answer back, or that a pair was put off, and show the pair again. */
 async function undo() {
-  const id = past.get().at(-1), unsent = outbox.get().find((one) => one.body.id === id);
-  if (!id) return notice(setup.texts.nothing_to_undo);
+  const { id, verdict, pair } = past.get().at(-1) || {}, unsent = outbox.get().find((one) => id && one.body.id === id);
+  if (!id && !pair) return notice(setup.texts.nothing_to_undo);
   try {
-    const { task } = await (unsent ? unsend(unsent.body) : ask("/api/undo", { ids: [id], who: person() }));
+    const taken = pair ? unskip(pair) : unsent ? unsend(unsent.body) : ask("/api/undo", { ids: [id], who: person() });
+    const { task } = await taken, said = document.querySelector(`[data-action="${verdict || "skip"}"] span`).textContent;
     tasks = [task, ...tasks.filter((one) => one.number !== task?.number)].filter(Boolean).slice(0, 5);
-    notice("");
     await next();
-    announce(setup.texts.undone);
     await more();
+    notice(setup.texts.undone_what.replace("{what}", said));
   } catch (error) {
     notice(error.message);
     if (!error.status) return;
   }
-  past.set(past.get().filter((one) => one !== id));
+  past.set(past.get().slice(0, -1));
 }
 
 /** Let the two photos change their places. */
@@ -204,7 +214,11 @@ for (const view of VIEWS.filter((name) => document.querySelector(`[data-action=$
 Object.assign(actions, {
   skip() {
     if (setup.one) return leave();
-    return tasks.length && done("/api/skip", { session, number: tasks[0].number });
+    const [task] = tasks;
+    if (!task) return null;
+    const pair = `${task.photo.sha256}/${task.partner.sha256}`;
+    remember({ pair });
+    return done("/api/skip", { session, number: task.number }, pair);
   },
   undo: () => queue(undo),
   swap: () => tasks.length && swap().catch((error) => notice(error.message)),
