@@ -9,6 +9,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from commands import start
 from made_results import drawn_photo, many_results, small_results
@@ -195,6 +197,46 @@ def test_a_phone_shows_all_without_scrolling_sideways(browser: Browser, desk: De
         page.locator("[data-action=different]").tap()
         shown(page, but=before)
         assert desk.wait_for(1)[0].verdict == DIFFERENT
+
+
+def test_long_names_and_all_queues_fit_a_phone(browser: Browser, tmp_path: Path) -> None:
+    """A name without a place to break is broken; no page scrolls sideways, and each way between pages is in sight."""
+    archive, out = small_results(tmp_path, groups=1)
+    long = "A" * 180
+    for photo in list(archive.rglob("*.jpg")):
+        photo.rename(photo.with_name(photo.name.replace("Aamulehti", long)))
+    for table in ("pairs", "groups"):
+        file = out / "duplicates" / f"{table}.parquet"
+        columns = pq.read_table(file).to_pydict()
+        named = {
+            name: [path.replace("Aamulehti", long) for path in columns[name]]
+            for name in ("photo", "partner")
+            if name in columns
+        }
+        pq.write_table(pa.table(columns | named), file)
+    for width in (390, 1280):
+        size = {"viewport": {"width": width, "height": 800}}
+        with opened(out) as desk, person(browser, desk, **size) as page:
+            shown(page)
+            for place in ("/review", "/groups", "/group/1", "/search"):
+                page.goto(desk.address + place)
+                if place == "/review":
+                    shown(page)
+                assert page.evaluate("document.documentElement.scrollWidth") <= width, place
+                for way in page.locator("nav a").all():
+                    box = way.bounding_box()
+                    assert box
+                    assert 0 <= box["x"] <= box["x"] + box["width"] <= width
+
+
+def test_the_buttons_of_a_group_name_their_photo(browser: Browser, desk: Desk) -> None:
+    """Whoever hears them hears which photo each is for; without a script the page says what it needs."""
+    with person(browser, desk, "/group/1") as page:
+        for control in ("input[name=photo]", "button[data-reference]"):
+            names = [one.get_attribute("aria-label") for one in page.locator(control).all()]
+            assert len(set(names)) == len(names) == 2
+    with person(browser, desk, java_script_enabled=False) as page:
+        expect(page.locator("noscript")).to_contain_text("needs JavaScript")
 
 
 def test_two_people_get_different_pairs_and_may_disagree(browser: Browser, desk: Desk) -> None:
