@@ -351,9 +351,11 @@ def test_answers_beyond_the_first_open_link_of_a_draw_do_not_count(out: Path, ke
         say(kept, *PAIRS[row][:2], DIFFERENT)
     queues.refresh()
     assert queues.audited() == audit_of(out, Links.of(kept.current())) == Audit(0, 0)
+    assert queues.progress(AUDIT, "Ada").waiting == 3
     say(kept, *PAIRS[rows[0]][:2], SAME, queue="audit")
     queues.refresh()
     assert queues.audited() == audit_of(out, Links.of(kept.current())) == Audit(4, 3)
+    assert queues.progress(AUDIT, "Ada").waiting == 0
     say(kept, *PAIRS[rows[2]][:2], CANNOT_TELL)
     queues.refresh()
     assert queues.audited() == audit_of(out, Links.of(kept.current())) == Audit(3, 2)

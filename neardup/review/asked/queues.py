@@ -50,6 +50,7 @@ class Progress:
         answered: pairs that were answered, in whatever queue.
         implied: pairs of this run whose answer follows from others, which are not asked.
         audited: what the audit says of the links so far.
+        waiting: links of the audit that were answered and do not count yet, for one that was drawn before them is open.
     """
 
     left: int
@@ -57,6 +58,7 @@ class Progress:
     answered: int
     implied: int
     audited: Audit
+    waiting: int
 
 
 @dataclass(frozen=True)
@@ -267,12 +269,18 @@ class Queues:
                 answered=len(self.answers),
                 implied=int(self._settled.implied.sum()),
                 audited=self.audited(),
+                waiting=self._waiting(),
             )
 
     def audited(self) -> Audit:
         """What people agree on of the links that were drawn first, in whatever queue it was asked."""
         drawn = map(self.results.contents, self.drawn.rows.tolist())
         return Audit.of(right for _, right in self.answers.links.judged(drawn))
+
+    def _waiting(self) -> int:
+        """Drawn links that were answered after the first one that is open."""
+        answered = self._settled.answered[self.drawn.rows]
+        return 0 if answered.all() else int(answered[int(np.argmin(answered)) :].sum())
 
     @property
     def settled(self) -> Bools:
