@@ -236,7 +236,7 @@ def test_the_buttons_of_a_group_name_their_photo(browser: Browser, desk: Desk) -
             names = [one.get_attribute("aria-label") for one in page.locator(control).all()]
             assert len(set(names)) == len(names) == 2
     with person(browser, desk, java_script_enabled=False) as page:
-        expect(page.locator("noscript")).to_contain_text("needs JavaScript")
+        assert "needs JavaScript" in page.locator("noscript").inner_text()
 
 
 def test_two_people_get_different_pairs_and_may_disagree(browser: Browser, desk: Desk) -> None:
@@ -528,6 +528,18 @@ def test_the_legend_of_keys_opens_at_its_name(browser: Browser, desk: Desk) -> N
         shown(page)
         page.keyboard.press("?")
         expect(page.locator("#who")).to_be_in_viewport()
+
+
+def test_the_slider_is_in_sight_on_a_small_screen(browser: Browser, desk: Desk) -> None:
+    """On a phone and in a low window: beside the photo that it moves over, not behind the answers."""
+    for width, height in ((390, 800), (640, 400), (1280, 720)):
+        with person(browser, desk, viewport={"width": width, "height": height}) as page:
+            shown(page)
+            page.keyboard.press("l")
+            place, bar = (page.locator(name).bounding_box() for name in ("#slide", ".verdicts"))
+            assert place
+            assert bar
+            assert place["y"] + place["height"] <= min(bar["y"], height)
 
 
 def test_a_photo_is_searched_and_judged_from_there(browser: Browser, team: dict[str, str], tmp_path: Path) -> None:
