@@ -12,7 +12,7 @@ NeardupError                 one sentence: what, where, what to do
 │   └── DivergedError        the loss is not finite, or the embeddings collapsed
 ├── PromotionError           models cannot be compared, or there is none to put in place
 ├── VerdictError             a verdict, its database or a workbook of verdicts cannot be taken as it is
-│   └── StorageError         the database of verdicts is locked, damaged, away or out of room for the moment
+│   └── StorageError         the database of verdicts cannot be used for the moment, or the photos' disk is away
 └── ServerError              a server that the user configured cannot be reached
     └── TrackingError        MLflow's: results are on disk and are logged later
 """
@@ -72,7 +72,7 @@ class VerdictError(NeardupError):
 
 
 class StorageError(VerdictError):
-    """The database of verdicts is locked, damaged, unreachable or full: what was refused may be tried again later."""
+    """The database of verdicts is locked, damaged, unreachable or full, or photos are away: try again later."""
 
 
 class ServerError(NeardupError):

@@ -9,6 +9,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from commands import start
 from made_results import drawn_photo, many_results, small_results
@@ -197,6 +199,46 @@ def test_a_phone_shows_all_without_scrolling_sideways(browser: Browser, desk: De
         assert desk.wait_for(1)[0].verdict == DIFFERENT
 
 
+def test_long_names_and_all_queues_fit_a_phone(browser: Browser, tmp_path: Path) -> None:
+    """A name without a place to break is broken; no page scrolls sideways, and each way between pages is in sight."""
+    archive, out = small_results(tmp_path, groups=1)
+    long = "A" * 180
+    for photo in list(archive.rglob("*.jpg")):
+        photo.rename(photo.with_name(photo.name.replace("Aamulehti", long)))
+    for table in ("pairs", "groups"):
+        file = out / "duplicates" / f"{table}.parquet"
+        columns = pq.read_table(file).to_pydict()
+        named = {
+            name: [path.replace("Aamulehti", long) for path in columns[name]]
+            for name in ("photo", "partner")
+            if name in columns
+        }
+        pq.write_table(pa.table(columns | named), file)
+    for width in (390, 1280):
+        size = {"viewport": {"width": width, "height": 800}}
+        with opened(out) as desk, person(browser, desk, **size) as page:
+            shown(page)
+            for place in ("/review", "/groups", "/group/1", "/search"):
+                page.goto(desk.address + place)
+                if place == "/review":
+                    shown(page)
+                assert page.evaluate("document.documentElement.scrollWidth") <= width, place
+                for way in page.locator("nav a").all():
+                    box = way.bounding_box()
+                    assert box
+                    assert 0 <= box["x"] <= box["x"] + box["width"] <= width
+
+
+def test_the_buttons_of_a_group_name_their_photo(browser: Browser, desk: Desk) -> None:
+    """Whoever hears them hears which photo each is for; without a script the page says what it needs."""
+    with person(browser, desk, "/group/1") as page:
+        for control in ("input[name=photo]", "button[data-reference]"):
+            names = [one.get_attribute("aria-label") for one in page.locator(control).all()]
+            assert len(set(names)) == len(names) == 2
+    with person(browser, desk, java_script_enabled=False) as page:
+        assert "needs JavaScript" in page.locator("noscript").inner_text()
+
+
 def test_two_people_get_different_pairs_and_may_disagree(browser: Browser, desk: Desk) -> None:
     """Nobody is given what another one looks at; two answers to one pair are a contradiction that somebody settles."""
     with person(browser, desk) as ada, person(browser, desk) as ben:
@@ -226,6 +268,35 @@ def test_two_people_get_different_pairs_and_may_disagree(browser: Browser, desk:
         assert settled.verdict == SAME
 
 
+def test_what_a_closed_window_held_comes_to_the_one_that_is_open(browser: Browser, tmp_path: Path) -> None:
+    """While another window has all that is left, the page says so and goes on asking; at the end nothing is left."""
+    words = texts("en")
+    _, out = small_results(tmp_path, groups=1)
+    with opened(out) as desk, person(browser, desk) as ada:
+        pair = shown(ada)
+        with person(browser, desk) as ben:
+            expect(ben.locator("#empty")).to_have_text(words["left_elsewhere"])
+            expect(ben.locator("#progress")).to_contain_text("1 left")
+            ada.close()
+            assert shown(ben) == pair
+            ben.keyboard.press("s")
+            expect(ben.locator("#empty")).to_have_text(words["nothing_left"])
+            desk.wait_for(1)
+
+
+def test_pairs_of_another_run_are_asked_without_a_new_start(browser: Browser, tmp_path: Path) -> None:
+    """What `duplicates` publishes while the page is open is what is asked after the next answer."""
+    _, out = small_results(tmp_path, groups=1)
+    with opened(out) as desk, person(browser, desk) as page:
+        first = shown(page)
+        expect(page.locator("#progress")).to_contain_text("1 left")
+        small_results(tmp_path, groups=3)
+        page.keyboard.press("s")
+        assert shown(page, but=first) != first
+        expect(page.locator("#progress")).to_contain_text("2 left · ")
+        assert len(desk.wait_for(1)) == 1
+
+
 def test_a_server_that_is_killed_loses_no_answer(browser: Browser, desk: Desk) -> None:
     """What was answered while it was gone is sent when it is there again, once, and no pair is asked twice."""
     with person(browser, desk) as page:
@@ -244,6 +315,22 @@ def test_a_server_that_is_killed_loses_no_answer(browser: Browser, desk: Desk) -
         asked = {tuple(sorted(shown(page).split("/")))}
         asked.add(tuple(sorted(press(page, "x").split("/"))))
         assert not asked & answered
+
+
+def test_a_pair_that_was_put_off_is_taken_back_first(browser: Browser, desk: Desk) -> None:
+    """Before the answer that was given earlier; what is taken back is said where it is seen."""
+    with person(browser, desk) as page:
+        first = shown(page)
+        second = press(page, "s")
+        third = press(page, "n")
+        page.keyboard.press("z")
+        assert shown(page, but=third) == second
+        expect(page.locator("#notice")).to_have_text("Taken back: Skip.")
+        assert len(desk.wait_for(1)) == 1
+        page.keyboard.press("z")
+        assert shown(page, but=second) == first
+        expect(page.locator("#notice")).to_have_text("Taken back: Same picture.")
+        assert desk.wait_for(0) == []
 
 
 def test_an_answer_that_waits_can_be_taken_back(browser: Browser, desk: Desk) -> None:
@@ -303,6 +390,34 @@ def test_pairs_without_pictures_are_named_to_the_server_once(browser: Browser, d
     assert len(desk.wait_for(2)) == 2
 
 
+def test_photos_whose_disk_was_away_are_asked_when_it_is_back(browser: Browser, tmp_path: Path) -> None:
+    """No pair is passed over while it is away, the page says why, and needs not even be loaded again."""
+    archive, out = small_results(tmp_path, groups=3)
+    with opened(out) as desk:
+        archive.rename(tmp_path / "away")
+        with person(browser, desk) as page:
+            expect(page.locator("#notice")).to_contain_text(f"{archive} cannot be read: is their disk connected?")
+            expect(page.locator("#empty")).to_be_hidden()
+            (tmp_path / "away").rename(archive)
+            pair = shown(page)
+            expect(page.locator("#notice")).to_be_hidden()
+            page.keyboard.press("s")
+            assert desk.wait_for(1)[0].pair == tuple(sorted(pair.split("/")))
+
+
+def test_a_photo_that_is_there_again_is_asked_about(browser: Browser, tmp_path: Path) -> None:
+    """While it is gone the page names it and says that its pair is left; no answer is waited for in vain."""
+    archive, out = small_results(tmp_path, groups=1)
+    file = min(archive.rglob("*.jpg"))
+    held = file.read_bytes()
+    file.unlink()
+    with opened(out) as desk, person(browser, desk) as page:
+        expect(page.locator("#notice")).to_contain_text(f"{file.name} is gone")
+        expect(page.locator("#empty")).to_have_text(texts("en")["unreadable_one"].format(n=1))
+        file.write_bytes(held)
+        shown(page)
+
+
 def test_a_pair_may_be_looked_at_for_days(browser: Browser, desk: Desk) -> None:
     """Its answer is stored with the longest time that the server takes."""
     with person(browser, desk) as page:
@@ -325,6 +440,38 @@ def test_who_moved_the_slider_goes_on_by_keyboard(browser: Browser, desk: Desk) 
         page.keyboard.press("s")
         shown(page, but=before)
         assert desk.wait_for(1)[0].verdict == SAME
+
+
+def test_letters_answer_with_the_correction_that_was_chosen(browser: Browser, desk: Desk) -> None:
+    """In a list, too, where a letter would choose another line; Escape closes what is corrected."""
+    with person(browser, desk) as page:
+        before = shown(page)
+        page.keyboard.press("i")
+        page.locator("#relation").select_option("crop")
+        expect(page.locator("#relation")).to_be_focused()
+        page.keyboard.press("s")
+        shown(page, but=before)
+        (found,) = desk.wait_for(1)
+        assert (found.verdict, found.relation) == (SAME, "crop")
+        page.locator("[name=note]").focus()
+        page.keyboard.press("Escape")
+        expect(page.locator("#relation")).to_be_hidden()
+        expect(page.locator("#details summary")).to_be_focused()
+
+
+def test_a_note_that_was_begun_stays_with_its_pair(browser: Browser, desk: Desk) -> None:
+    """Through a new loading of the page, and no other pair has it; it is stored with the answer."""
+    with person(browser, desk) as page:
+        pair = shown(page)
+        page.keyboard.press("i")
+        page.locator("[name=note]").fill("from the agency")
+        page.reload()
+        assert shown(page) == pair
+        expect(page.locator("[name=note]")).to_have_value("from the agency")
+        page.locator("[data-action=different]").click()
+        shown(page, but=pair)
+        assert desk.wait_for(1)[0].note == "from the agency"
+        expect(page.locator("[name=note]")).to_have_value("")
 
 
 def test_points_that_cannot_be_found_are_said(browser: Browser, desk: Desk) -> None:
@@ -356,6 +503,43 @@ def test_a_group_is_corrected(browser: Browser, desk: Desk) -> None:
         page.locator("button[data-reference]").last.click()
         expect(page.locator("#notice")).to_contain_text("reference")
         assert wanted in (page.locator(".members .reference a.picture img").get_attribute("src") or "")
+
+
+def test_what_was_done_is_said_once_and_covers_no_button(browser: Browser, desk: Desk) -> None:
+    """It goes with the next action, and is not said again when the page is loaded again."""
+    with person(browser, desk, "/group/1") as page:
+        page.locator("input[name=photo]").first.check()
+        page.locator("#out").click()
+        expect(page.locator("#notice")).to_contain_text("Taken out")
+        top = page.locator("#notice").bounding_box()
+        bars = [bar.bounding_box() for bar in page.locator("header, main").all()]
+        assert top
+        assert all(
+            bar and (bar["y"] >= top["y"] + top["height"] or bar["y"] + bar["height"] <= top["y"]) for bar in bars
+        )
+        assert "done=" not in page.url
+        page.keyboard.press("?")
+        expect(page.locator("#notice")).to_be_hidden()
+
+
+def test_the_legend_of_keys_opens_at_its_name(browser: Browser, desk: Desk) -> None:
+    """In a low window, too: the name is what people look for there."""
+    with person(browser, desk, viewport={"width": 640, "height": 360}) as page:
+        shown(page)
+        page.keyboard.press("?")
+        expect(page.locator("#who")).to_be_in_viewport()
+
+
+def test_the_slider_is_in_sight_on_a_small_screen(browser: Browser, desk: Desk) -> None:
+    """On a phone and in a low window: beside the photo that it moves over, not behind the answers."""
+    for width, height in ((390, 800), (640, 400), (1280, 720)):
+        with person(browser, desk, viewport={"width": width, "height": height}) as page:
+            shown(page)
+            page.keyboard.press("l")
+            place, bar = (page.locator(name).bounding_box() for name in ("#slide", ".verdicts"))
+            assert place
+            assert bar
+            assert place["y"] + place["height"] <= min(bar["y"], height)
 
 
 def test_a_photo_is_searched_and_judged_from_there(browser: Browser, team: dict[str, str], tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from neardup.review.page.security import names_of
 from neardup.review.page.server import create_app
 from neardup.review.page.tones import toned
 from neardup.review.record.links import Links
-from neardup.review.record.verdicts import open_verdicts
+from neardup.review.record.verdicts import SAME, Verdict, open_verdicts
 from neardup.review.texts import Words
 from neardup.tables import save_rows
 from neardup.verify.evidence import Evidence
@@ -200,6 +200,39 @@ def client_of(out: Path, **headers: str) -> Iterator[TestClient]:
         app = create_app(Desk(results, verdicts, "Ada", Lookup(results)), names_of("127.0.0.1", 8420))
         with TestClient(app, base_url="http://127.0.0.1:8420", headers=headers) as client:
             yield client
+
+
+def test_an_answer_to_a_folder_that_was_replaced_is_refused(tmp_path: Path) -> None:
+    """With 503, so that the page keeps it until the server is started again; it went into a file that is gone."""
+    _, out = small_results(tmp_path, groups=1)
+    results = Results(out)
+    answer = {"id": "one", "photo": results.digest(0), "partner": results.digest(1), "verdict": "same", "who": "Ada"}
+    answer["queue"] = "review"
+    with client_of(out, origin="http://127.0.0.1:8420") as client:
+        out.rename(tmp_path / "former")
+        deleted = client.post("/api/verdict", json=answer)
+        small_results(tmp_path, groups=1)
+        open_verdicts(out).close()
+        replaced = client.post("/api/verdict", json=answer)
+    for refused in (deleted, replaced):
+        assert refused.status_code == 503
+        assert "start `neardup review` again" in refused.json()["error"]
+    with client_of(out, origin="http://127.0.0.1:8420") as client:
+        assert client.post("/api/verdict", json=answer).json() == {"new": True}
+
+
+def test_answers_that_do_not_count_yet_are_not_passed_over_in_silence(tmp_path: Path) -> None:
+    """The audit says that there are some, and why they do not count, where it would say that there are none."""
+    _, out = small_results(tmp_path, groups=2)
+    asked = {"queue": "audit", "session": "one"}
+    with client_of(out) as client:
+        before = client.get("/api/tasks", params=asked).json()
+        later = before["tasks"][1]
+        with open_verdicts(out) as verdicts:
+            verdicts.add(Verdict.of(later["photo"]["sha256"], later["partner"]["sha256"], SAME, who="A", queue="audit"))
+        after = client.get("/api/tasks", params=asked).json()
+    assert "No link was audited yet" in before["html"]
+    assert "1 link answered, it does not count so far" in after["html"]
 
 
 def test_a_long_list_of_groups_has_several_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

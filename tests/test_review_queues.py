@@ -196,6 +196,18 @@ def test_a_pair_without_pictures_is_given_again_only_to_others(out: Path, kept: 
     assert numbers(queues, session="b", count=1) == [1]
 
 
+def test_a_pair_whose_photos_were_away_is_given_again(out: Path, kept: Verdicts) -> None:
+    """As soon as a file of it is another one than when it could not be read."""
+    queues = Queues(Results(out), kept)
+    for number in numbers(queues):
+        queues.skip("a", number, broken=True)
+    assert numbers(queues) == []
+    assert queues.unreadable(REVIEW, "a") == 5
+    (queues.results.archive / "8.jpg").write_bytes(b"there")
+    assert numbers(queues) == [8]
+    assert queues.unreadable(REVIEW, "a") == 4
+
+
 def test_what_was_answered_is_not_asked(out: Path, kept: Verdicts) -> None:
     """Whatever the answer was, also by somebody else and in another process, once the queue looked again."""
     queues = Queues(Results(out), kept)
@@ -339,9 +351,11 @@ def test_answers_beyond_the_first_open_link_of_a_draw_do_not_count(out: Path, ke
         say(kept, *PAIRS[row][:2], DIFFERENT)
     queues.refresh()
     assert queues.audited() == audit_of(out, Links.of(kept.current())) == Audit(0, 0)
+    assert queues.progress(AUDIT, "Ada").waiting == 3
     say(kept, *PAIRS[rows[0]][:2], SAME, queue="audit")
     queues.refresh()
     assert queues.audited() == audit_of(out, Links.of(kept.current())) == Audit(4, 3)
+    assert queues.progress(AUDIT, "Ada").waiting == 0
     say(kept, *PAIRS[rows[2]][:2], CANNOT_TELL)
     queues.refresh()
     assert queues.audited() == audit_of(out, Links.of(kept.current())) == Audit(3, 2)

@@ -18,6 +18,7 @@ from neardup.review.asked.audit import Draw, draw
 from neardup.review.asked.ground_truth import RowQuestions
 from neardup.review.asked.question import Question
 from neardup.review.found.candidates import ShownPair
+from neardup.review.found.contents import Stamp, stamp_of
 from neardup.review.found.results import Results
 from neardup.review.record.verdicts import Verdict, Verdicts
 from neardup.verify.evidence import ordered
@@ -32,6 +33,9 @@ CONTRADICTIONS = "contradictions"
 """Name of the page of verdicts that cannot all be true, which hands out no pairs."""
 LEASE_S = 600.0
 """Seconds for which a pair that was given to one person is given to nobody else."""
+Stamps = tuple[Stamp | None, ...]
+"""Size and time of the files of a task's photos; None for one that is gone. What cannot be read is tried again once
+they have changed, as when its disk is there again."""
 CERTAIN = 0.01
 """Doubt below which not even a bridge is asked: a probability over about 0.9975 or under 0.0025."""
 
@@ -46,6 +50,7 @@ class Progress:
         answered: number of answered pairs, in all queues.
         implied: pairs of this run whose answer follows from others, which are not asked.
         audited: result of the audit so far.
+        waiting: links of the audit that were answered and do not count yet, for one that was drawn before them is open.
     """
 
     left: int
@@ -53,6 +58,7 @@ class Progress:
     answered: int
     implied: int
     audited: Audit
+    waiting: int
 
 
 @dataclass(frozen=True)
@@ -87,8 +93,8 @@ class Queues:
         self._lock = threading.RLock()
         self._leases: dict[int, tuple[str, float]] = {}
         self._skipped: dict[str, dict[int, None]] = {}
-        self._broken: dict[str, set[int]] = {}
-        self._gone: set[int] = set()
+        self._broken: dict[str, dict[int, Stamps]] = {}
+        self._gone: dict[int, Stamps] = {}
         self._again = load_again(results.out)
         self._beyond: dict[tuple[str, str], int] = {}
         self._questions: dict[str, Mapping[int, Question]] = {}
@@ -179,7 +185,7 @@ class Queues:
             rows, questions = self._rows(queue, group), self.questions(queue)
             held = {row for row, (owner, until) in self._leases.items() if owner != session and until > now}
             passed = self._skipped.get(session, {})
-            unavailable = held | set(but) | self._gone | self._broken.get(session, set())
+            unavailable = held | set(but) | self._unreadable(session)
             waiting = [row for row in passed if row not in unavailable and bool((rows == row).any())]
             for row in chain(_without(rows, unavailable | passed.keys()), waiting):
                 if len(tasks) >= count:
@@ -195,16 +201,35 @@ class Queues:
         try:
             pair = self.results.pair(*question.pair) if question else self.results.candidate(number)
         except NeardupError:
-            self._gone.add(number)
+            self._gone[number] = self._stamps(number)
             return None
         if pair.photo.sha256 == pair.partner.sha256:
-            self._gone.add(number)
+            self._gone[number] = self._stamps(number)
             return None
         verdicts = tuple(self.answers.of(pair.photo.sha256, pair.partner.sha256))
         if verdicts and not question:
             self._settled.answered[number] = True
             return None
         return Task(number, pair, question, verdicts)
+
+    def _stamps(self, number: int) -> Stamps:
+        """What the files of a task's two photos are at the moment."""
+        results = self.results
+        if number < len(results):
+            paths = [results.path(int(side[number])) for side in (results.first, results.second)]
+            return tuple(stamp_of(results.archive / path) for path in paths)
+        pair = next(pair for pair, beyond in self._beyond.items() if beyond == number)
+        return tuple(stamp_of(file) if file else None for file in map(results.file_of, pair))
+
+    def _unreadable(self, session: str) -> set[int]:
+        """The tasks whose photos could not be read for one person, and are as they were then."""
+        found = self._gone | self._broken.get(session, {})
+        return {number for number, stamps in found.items() if self._stamps(number) == stamps}
+
+    def unreadable(self, queue: str, session: str, group: int = 0) -> int:
+        """How many open tasks of a queue one person is not given because their photos cannot be read."""
+        with self._lock:
+            return len(self._unreadable(session).intersection(self._rows(queue, group).tolist()))
 
     def task_of(self, photo: str, partner: str, queue: str) -> Task:
         """The task of a queue that is about two contents, or one of no queue.
@@ -220,14 +245,19 @@ class Queues:
         return Task(number, pair, question, tuple(self.answers.of(photo, partner)))
 
     def skip(self, session: str, number: int, *, broken: bool = False) -> None:
-        """Move a task behind all others for one person, or remove it if their browser cannot show its pictures."""
+        """Put a task behind all others for one person, or away where its photos cannot be read as they are now."""
         with self._lock:
             if broken:
-                self._broken.setdefault(session, set()).add(number)
+                self._broken.setdefault(session, {})[number] = self._stamps(number)
             passed = self._skipped.setdefault(session, {})
             passed.pop(number, None)
             passed[number] = None
             self._leases.pop(number, None)
+
+    def leave(self, session: str) -> None:
+        """Take back the tasks that were given to one person, whose window was closed: others may have them at once."""
+        with self._lock:
+            self._leases = {number: lease for number, lease in self._leases.items() if lease[0] != session}
 
     def progress(self, queue: str, who: str, group: int = 0) -> Progress:
         """Compute the progress of a queue for one person."""
@@ -240,12 +270,18 @@ class Queues:
                 answered=len(self.answers),
                 implied=int(self._settled.implied.sum()),
                 audited=self.audited(),
+                waiting=self._waiting(),
             )
 
     def audited(self) -> Audit:
         """Count the audit: what people agree on about the links drawn first, whatever queue asked about them."""
         drawn = map(self.results.contents, self.drawn.rows.tolist())
         return Audit.of(right for _, right in self.answers.links.judged(drawn))
+
+    def _waiting(self) -> int:
+        """Drawn links that were answered after the first one that is open."""
+        answered = self._settled.answered[self.drawn.rows]
+        return 0 if answered.all() else int(answered[int(np.argmin(answered)) :].sum())
 
     @property
     def settled(self) -> Bools:

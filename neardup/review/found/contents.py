@@ -9,6 +9,9 @@ from pathlib import Path
 from neardup.errors import ArchiveError
 from neardup.images import read_file
 
+Stamp = tuple[int, int]
+"""Size of a file in bytes and time of its last change in nanoseconds."""
+
 
 class Contents:
     """Digests of an archive's files, kept in an SQLite file so that the next start need not read them again."""
@@ -34,7 +37,7 @@ class Contents:
         """Map paths to SHA-256 for every file that was read before and still has the same size and time."""
         with self._lock:
             rows = self._database.execute("SELECT path, size, time, sha256 FROM content").fetchall()
-        return {path: sha256 for path, size, time, sha256 in rows if self._stamp(path) == (size, time)}
+        return {path: sha256 for path, size, time, sha256 in rows if stamp_of(self._archive / path) == (size, time)}
 
     def digest(self, path: str) -> str:
         """SHA-256 of the photo at a path, relative to the archive.
@@ -43,7 +46,7 @@ class Contents:
             ArchiveError: the file is gone.
             UnreadableImageError: it cannot be read.
         """
-        stamp = self._stamp(path)
+        stamp = stamp_of(self._archive / path)
         with self._lock:
             query = "SELECT sha256 FROM content WHERE path = ? AND size = ? AND time = ?"
             row = self._database.execute(query, (path, *(stamp or (0, 0)))).fetchone()
@@ -58,13 +61,14 @@ class Contents:
                 self._database.execute("INSERT OR REPLACE INTO content VALUES (?, ?, ?, ?)", (path, *stamp, sha256))
         return sha256
 
-    def _stamp(self, path: str) -> tuple[int, int] | None:
-        """Size and time of a file, which tell whether it has changed; None where it is gone."""
-        try:
-            status = (self._archive / path).stat()
-        except OSError:
-            return None
-        return status.st_size, status.st_mtime_ns
+
+def stamp_of(file: Path) -> Stamp | None:
+    """Size and time of a file, which tell whether it has changed; None where it is gone."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def _opened(cache: Path) -> sqlite3.Connection:

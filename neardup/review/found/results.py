@@ -20,12 +20,12 @@ from neardup.detect.verified_pairs import UNLIKELY
 from neardup.errors import ArchiveError, ConfigError, NeardupError
 from neardup.review.found.bridges import bridges
 from neardup.review.found.candidates import Candidate, Photo, ShownPair, candidates_in, root_of
-from neardup.review.found.contents import Contents
+from neardup.review.found.contents import Contents, stamp_of
 from neardup.review.found.facts import Archived, PhotoFacts
 from neardup.search.exact_copies import COPY, KINDS
-from neardup.stages import STATE
+from neardup.stages import STATE, digest_of
 from neardup.verify.evidence import Evidence, ordered
-from neardup.verify.store import EVIDENCE, evidence_in, evidence_table, read_facts, read_results
+from neardup.verify.store import EVIDENCE, FACTS, evidence_in, evidence_table, read_facts, read_results
 
 SLOPE = 40.0
 """Log-odds by which a similarity of 1 above the threshold raises a pair that was not verified. Such pairs get no
@@ -59,6 +59,7 @@ class Results:
         """
         folder = out / "duplicates"
         self.out, self._folder, self._lock = out, folder, threading.Lock()
+        self._named, self._published = archive, stamp_of(folder / FACTS)
         pairs = read_results(folder / "pairs.parquet", out)
         self.made_with = read_facts(out)
         self.archive = root_of(out, archive, self.made_with).resolve()
@@ -74,6 +75,20 @@ class Results:
     def __len__(self) -> int:
         """How many pairs there are."""
         return len(self.first)
+
+    @property
+    def outdated(self) -> bool:
+        """Whether another run of `duplicates` has published its results here since these were opened."""
+        return stamp_of(self._folder / FACTS) not in {None, self._published}
+
+    @property
+    def run(self) -> str:
+        """What tells these results from those of another run."""
+        return digest_of(self._published)
+
+    def reopened(self) -> "Results":
+        """The results that lie in the folder now; errors as where they are opened."""
+        return Results(self.out, self._named)
 
     @property
     def verified(self) -> bool:

@@ -63,11 +63,25 @@ class Undo(Body):
 
 
 class Skip(Body):
-    """A pair that somebody puts off, or whose pictures their browser cannot show."""
+    """A pair that somebody puts off."""
 
     session: Name
     number: int
-    broken: bool = False
+
+
+class Unshown(Body):
+    """A pair whose pictures a browser did not get; its number is none where it is of no queue."""
+
+    session: Name
+    number: int | None
+    photo: Digest
+    partner: Digest
+
+
+class Leave(Body):
+    """A browser's window that is closed, or shows another page."""
+
+    session: Name
 
 
 class Change(Body):
@@ -114,7 +128,11 @@ def _add_tasks(app: FastAPI, desk: Desk, pages: Pages) -> None:
         taken = desk.queues.take(queue, session, AHEAD - held, group=group, but=have)
         desk.pictures.warm(photo.sha256 for task in taken for photo in (task.pair.photo, task.pair.partner))
         words, progress = words_of(request), desk.queues.progress(queue, who or desk.who, group)
-        return {"tasks": [pages.task(words, task, queue) for task in taken], **pages.standing(words, progress)}
+        unreadable = 0 if taken or have else desk.queues.unreadable(queue, session, group)
+        if unreadable:
+            desk.pictures.check()
+        shown = {"tasks": [pages.task(words, task, queue) for task in taken], **pages.standing(words, progress)}
+        return shown | {"unreadable": words.say("unreadable", n=unreadable) if unreadable else ""}
 
     @app.get("/api/pair/{photo}/{partner}")
     def pair(
@@ -135,7 +153,19 @@ def _add_tasks(app: FastAPI, desk: Desk, pages: Pages) -> None:
 
     @app.post("/api/skip")
     def skip(body: Skip) -> dict[str, Any]:
-        desk.queues.skip(body.session, body.number, broken=body.broken)
+        desk.queues.skip(body.session, body.number)
+        return {}
+
+    @app.post("/api/unshown")
+    def unshown(body: Unshown) -> dict[str, Any]:
+        fault = desk.pictures.fault(body.photo, body.partner)
+        if fault and body.number is not None:
+            desk.queues.skip(body.session, body.number, broken=True)
+        return {"fault": fault}
+
+    @app.post("/api/leave")
+    def leave(body: Leave) -> dict[str, Any]:
+        desk.queues.leave(body.session)
         return {}
 
 

@@ -1,7 +1,7 @@
 """Everything that the review page works with while its server runs."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -42,6 +42,11 @@ class Desk:
     def __post_init__(self) -> None:
         """Create all cached parts before threads ask for them, as two threads would otherwise each keep their own."""
         _ = self.queues, self.pictures, self.groups
+
+    def renewed(self) -> "Desk":
+        """The same over the results that lie in the folder now; errors as where results are opened."""
+        results = self.results.reopened()
+        return replace(self, results=results, lookup=self.lookup.over(results))
 
     @cached_property
     def queues(self) -> Queues:

@@ -33,10 +33,15 @@ class Lookup:
             device: where the encoder computes.
         """
         facts = results.made_with
+        self._given = encoder, store, device
         self._name = encoder or str(facts.get("encoder", BUILTIN))
         self._store = store or str(facts.get("store") or results.out / STATE / "vectors")
         self._device, self._precision = device, facts.get("precision", "fp32")
         self._lock = threading.Lock()
+
+    def over(self, results: Results) -> "Lookup":
+        """The search of other results, by what was named for this one."""
+        return Lookup(results, *self._given)
 
     @cached_property
     def knows_words(self) -> bool:

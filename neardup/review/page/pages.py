@@ -22,7 +22,10 @@ PLACES = ("review", "audit", "groups", "truth", "contradictions", "search")
 """Addresses of the pages between which a person goes, in this order."""
 RELATIONS = ("same frame", "crop", "overlapping crops", "mirrored", "rotated", "screened", "retouched", "same scene")
 """What kinds of copy a person may choose from."""
-SCRIPT_TEXTS = ("server_gone", "not_saved", "not_saved_one", "nothing_left", "nothing_to_undo", "undone", "searching")
+SCRIPT_TEXTS = (
+    *("server_gone", "not_saved", "not_saved_one", "nothing_left", "left_elsewhere"),
+    *("nothing_to_undo", "undone_what", "searching"),
+)
 """Names of the texts that a script of the page shows; all others are filled in by the server."""
 NAME_COOKIE = "neardup_who"
 """Cookie that holds the name that a person typed, percent-encoded, so that they need not type it again."""
@@ -57,6 +60,7 @@ class Pages:
         words, desk = words_of(request), self._desk
         who = unquote(request.cookies.get(NAME_COOKIE, ""))[:LONGEST_NAME] or desk.who
         setup: dict[str, Any] = {"keys": list(map(asdict, KEYS)), "who": desk.who, **values.pop("setup", {})}
+        setup["run"] = desk.results.run
         # What a browser has not sent yet belongs to one database: another folder's page has the same address.
         setup["place"] = digest_of(str(desk.results.out.resolve()), desk.verdicts.place)
         setup["texts"] = {name: texts(words.language)[name] for name in SCRIPT_TEXTS}
@@ -83,7 +87,7 @@ class Pages:
     def standing(self, words: Words, progress: Progress) -> dict[str, Any]:
         """How far a queue is, as plain values and as a part of the page."""
         html = self._render("review_standing", words=words, progress=progress, aim=next_aim(progress.audited))
-        return {"progress": shown_progress(progress), "html": html}
+        return {"progress": shown_progress(progress), "html": html, "run": self._desk.results.run}
 
     def points(self, points: list[tuple[float, ...]]) -> list[str]:
         """The marks of matched points, as parts of the page: those of the photo, then those of its partner."""

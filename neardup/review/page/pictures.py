@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from neardup.errors import ArchiveError, NeardupError, UnreadableImageError
+from neardup.errors import ArchiveError, NeardupError, StorageError, UnreadableImageError
 from neardup.images import MAX_PIXELS, read_file, read_image
 from neardup.review.found.results import Results
 from neardup.stages import STATE, replacing
@@ -54,6 +54,34 @@ class Pictures:
         if not picture.is_file():
             self._make(self._content(sha256), sha256, (side,))
         return picture
+
+    def fault(self, *photos: str) -> str:
+        """Why a picture of some photos cannot be shown, in a sentence; empty where all can be.
+
+        Raises:
+            StorageError: none can be, as `check` says.
+        """
+        try:
+            for sha256 in photos:
+                self.jpeg(sha256, LARGE)
+        except NeardupError as error:
+            self.check()
+            return str(error)
+        return ""
+
+    def check(self) -> None:
+        """See that the photos are there.
+
+        Raises:
+            StorageError: their folder cannot be read, or is empty: their disk is likely away.
+        """
+        archive = self._results.archive
+        try:
+            away = next(archive.iterdir(), None) is None
+        except OSError:
+            away = True
+        if away:
+            raise StorageError(f"the photos in {archive} cannot be read: is their disk connected?")
 
     def matched_points(self, first: str, second: str) -> list[tuple[float, float, float, float]]:
         """Points of two photos that agree, some of them, spread over the photo.

@@ -20,6 +20,7 @@ from neardup.review.page.group import A_PAGE, GROUPS_A_PAGE
 from neardup.review.page.pages import QUEUES, Pages, words_of
 from neardup.review.page.payloads import Alignment
 from neardup.review.page.pictures import SIDES
+from neardup.review.page.renewing import Renewing
 from neardup.review.page.searches import Searches
 from neardup.review.page.security import Guard
 from neardup.review.page.tones import toned
@@ -36,13 +37,18 @@ YEAR_S = 31_536_000
 
 
 def create_app(desk: Desk, names: frozenset[str], token: str = "") -> Guard:
-    """The application, guarded.
+    """The application, guarded, over the results as they are: those of another run are taken up when they are there.
 
     Args:
         desk: what it works with.
         names: what the Host header may be.
         token: that every request must show; nothing where only this machine can ask.
     """
+    return Guard(Renewing(desk, _application), names, token)
+
+
+def _application(desk: Desk) -> FastAPI:
+    """The application over the results of one run."""
 
     @asynccontextmanager
     async def living(_: FastAPI) -> "AsyncIterator[None]":
@@ -58,7 +64,7 @@ def create_app(desk: Desk, names: frozenset[str], token: str = "") -> Guard:
     _add_search(app, desk, pages, searches)
     _add_groups(app, desk, pages)
     add_api(app, desk, pages, searches)
-    return Guard(app, names, token)
+    return app
 
 
 def _answer_errors(app: FastAPI, pages: Pages) -> None:

@@ -72,6 +72,17 @@ def open_database(file: Path, url: str) -> tuple[Engine, str]:
     return engine, place
 
 
+def file_of(engine: Engine) -> tuple[int, int] | None:
+    """Device and inode of the file that lies where a database of SQLite was opened; None for none."""
+    if engine.dialect.name != "sqlite" or not engine.url.database:
+        return None
+    try:
+        status = Path(engine.url.database).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def refusal(place: str, error: Exception, what: str) -> str:
     """The sentence for what a database of verdicts refuses.
 

@@ -23,7 +23,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from neardup.archive.walk import composed
 from neardup.errors import StorageError, VerdictError
-from neardup.review.record.opening import open_database, refusal
+from neardup.review.record.opening import file_of, open_database, refusal
 from neardup.review.record.schema import IN_FORCE, SUPERSEDED, VERDICTS, one_writer
 from neardup.tables import encodable
 from neardup.verify.evidence import ordered
@@ -196,6 +196,7 @@ class Verdicts:
         """
         self._engine = engine
         self.place = place
+        self._opened = file_of(engine)
 
     def close(self) -> None:
         """Close all connections."""
@@ -209,13 +210,20 @@ class Verdicts:
         """Close at the end of the block."""
         self.close()
 
+    def _check_place(self) -> None:
+        """See that the file is the one that was opened: what a deleted or replaced one takes is lost."""
+        if file_of(self._engine) != self._opened:
+            raise StorageError(f"{self.place} was deleted or replaced while it was open: start `neardup review` again")
+
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         """Read the database.
 
         Raises:
-            VerdictError: it refuses, or a row was damaged since it was stored.
+            StorageError: it refuses, or another file is in its place.
+            VerdictError: a row was damaged since it was stored.
         """
+        self._check_place()
         try:
             with self._engine.connect() as connection:
                 yield connection
@@ -247,6 +255,7 @@ class Verdicts:
             VerdictError: an id stands for another verdict, or one supersedes a verdict that there is not.
             StorageError: the database does not take them at present.
         """
+        self._check_place()
         try:
             with self._engine.begin() as connection:
                 one_writer(connection)

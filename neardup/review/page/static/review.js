@@ -38,16 +38,29 @@ keysOn.addEventListener("change", () => localStorage.setItem("neardup.keys", key
 /** What buttons and keys do, by the names of their actions; a page adds its own. */
 export const actions = { help: () => (by("help").open ? by("help").close() : by("help").showModal()) };
 
-document.addEventListener("click", (event) => actions[event.target.closest("[data-action]")?.dataset.action]?.());
+/** Do what a button or a key is for; what was said of the action before goes, but not that something waits still. */
+function act(run) {
+  if (!by("notice").dataset.unsent) notice("");
+  return run();
+}
+
+document.addEventListener("click", (event) => {
+  const run = actions[event.target.closest("[data-action]")?.dataset.action];
+  if (run) act(run);
+});
 document.addEventListener("keydown", (event) => {
   const single = event.key.length === 1, key = single ? event.key.toLowerCase().replace("=", "+") : event.key;
-  const typing = event.target.matches(`textarea, select, input:not([type=checkbox]${single ? ", [type=range]" : ""})`);
+  const own = single ? "textarea, input:not([type=checkbox], [type=range])" : "textarea, select, input:not([type=checkbox])";
+  const typing = event.target.matches(own); // a letter answers in a list, too; the arrows choose there
   const { action } = setup.keys.find((one) => one.key === key) || {};
   if (!action || typing || event.ctrlKey || event.altKey || event.metaKey) return;
   if (single && (event.repeat || !keysOn.checked) || by("help").open && action !== "help") return;
   const button = document.querySelector(`[data-action="${action}"]`);
   const run = actions[action] || button && (() => button.click());
-  if (run && run() !== false) event.preventDefault();
+  if (run && act(run) !== false) event.preventDefault();
 });
 
 notice(setup.done || "");
+const there = new URL(location);
+there.searchParams.delete("done"); // it is said once, not each time that the page is loaded
+history.replaceState(history.state, "", there);
