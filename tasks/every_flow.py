@@ -7,30 +7,30 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from prefect import Flow
+from prefect import Flow, runtime
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.runtime import flow_run
 
 from neardup.errors import TrackingError
 from tasks.tracking import is_tracked, tracking_of
 
 
-def ended(flow: Flow[..., Any], run: FlowRun, state: State[Any]) -> None:
+def ended(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Leave the outcome where people look; if it is no good one, end the MLflow runs that this flow run worked on.
 
-    The artifact `outcome-<flow>` keeps a history of all runs of the flow.
+    The artifact `outcome-<flow>` keeps a history of all runs of the flow. Prefect's worker calls this by the arguments'
+    names, where a run crashed or was cancelled.
     """
-    out = run.parameters.get("out")
+    out = flow_run.parameters.get("out")
     if not state.is_completed() and out:
-        fail_runs(Path(str(out)), str(run.id))
-    lines = [f"**{state.name}**: {run.name}, started by {_trigger(run)}.", "", state.message or ""]
+        fail_runs(Path(str(out)), str(flow_run.id))
+    lines = [f"**{state.name}**: {flow_run.name}, started by {_trigger(flow_run)}.", "", state.message or ""]
     create_markdown_artifact("\n".join(lines), key=f"outcome-{flow.name}", description=f"How {flow.name} ended")
 
 
 def run_name() -> str:
     """A run is called by the name of its archive's folder, else by that of its results."""
-    parameters = flow_run.parameters
+    parameters = runtime.flow_run.parameters
     return Path(str(parameters.get("archive") or parameters["out"])).name
 
 

@@ -1,5 +1,6 @@
 """Where runs are kept: found by their tags, opened by many threads at once, ended by whoever worked on them."""
 
+import asyncio
 import base64
 import shutil
 import threading
@@ -8,9 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from prefect import Flow
+from prefect.artifacts import Artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.runner._hook_runner import HookRunner
+from prefect.states import Cancelling, Crashed
 from servers import free_port, mlflow_server
 
 from neardup.encode.onnx import PREPARATION
@@ -168,6 +176,31 @@ def test_a_flow_run_that_is_refused_touches_nobody_elses_runs(
         experiment(archive, archive / "results", Settings())
     assert tracking.client.get_run(begun).info.status == "RUNNING"
     assert list(archive.iterdir()) == []
+
+
+@pytest.mark.usefixtures("prefect")
+@pytest.mark.parametrize("end", [Crashed(message="The process was killed."), Cancelling(message="Somebody ended it.")])
+def test_a_run_that_its_worker_saw_die_leaves_its_outcome_and_no_run_open(
+    end: State[Any], tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker calls what is to happen then, for the run's own process is gone."""
+    from flows.experiment import experiment  # noqa: PLC0415 - needs a folder for Prefect's state
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(experiment, parameters={"out": str(tracking.out)})
+    monkeypatch.setenv("PREFECT__FLOW_RUN_ID", str(run.id))
+    begun = tracking.open("experiment", "key").info.run_id
+
+    async def resolve(_: FlowRun) -> Flow[..., Any]:
+        return experiment
+
+    worker = HookRunner(resolve_flow=resolve)
+    asyncio.run((worker.run_crashed_hooks if end.is_crashed() else worker.run_cancellation_hooks)(run, end))
+    assert tracking.client.get_run(begun).info.status == "FAILED"
+    artifact = Artifact.get("outcome-experiment")
+    assert artifact
+    assert str(artifact.data).startswith(f"**{end.name}**: {run.name}, started by")
 
 
 @pytest.mark.parametrize(
