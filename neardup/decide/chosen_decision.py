@@ -56,12 +56,18 @@ def decision_for(
         out: output folder; None where there is none.
         encoder: fingerprint of the encoder.
         checkpoint: what was loaded; beside the folder of a registered model lies its decision.
-        say: gets a sentence where that decision is passed over, because it is one of another step version.
+        say: gets a sentence where the registered decision is passed over, because it is one of another step version,
+            and where that of the verdicts belongs to another encoder or verifier, as after a promotion.
 
     Raises:
         ConfigError: a file is no decision, or one of the output folder is of another step version.
     """
     of_folder = [first_decision([out / DECISION], encoder), own_decision(out, encoder)] if out else []
+    if out and of_folder[0] is None and (out / DECISION).is_file():
+        say(
+            f"What verdicts taught ({out / DECISION}) belongs to another encoder or verifier and is left aside: run "
+            "`neardup duplicates`, then `neardup verdicts recalibrate`, so that verdicts count for this model"
+        )
     # A name like builtin:tiny is no path, and what lies in the working folder is nobody's.
     registered = [Path(checkpoint).parent / DECISION] if checkpoint and Path(checkpoint).exists() else []
     if registered and (step := read_json(registered[0]).get("step", DECISION_STEP)) != DECISION_STEP:
