@@ -27,6 +27,7 @@ from neardup.settings.schema import Settings
 from neardup.stages import digest_file, write_json
 from tasks.addresses import without_credentials
 from tasks.models import fetch_encoder
+from tasks.publish import begin
 from tasks.tracking import EXPERIMENT, Tracking, is_logged, local_uri
 from tasks.watch import log_watched
 
@@ -157,6 +158,23 @@ def test_a_run_belongs_to_the_flow_run_that_goes_on_with_it(
     tracking.open("experiment", "key")
     tracking.fail_runs("the-first")
     assert tracking.client.get_run(run_id).info.status == "RUNNING"
+
+
+def test_what_a_killed_run_left_open_has_failed_although_a_setting_changed(
+    shared: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next run in the folder sees to it; runs of other folders of the server and its own are left alone."""
+    ours, others = Tracking(shared, tmp_path / "ours"), Tracking(shared, tmp_path / "others")
+    monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "the-killed")
+    killed, elsewhere = begin(ours, "experiment", "key", []), begin(others, "experiment", "key", [])
+    monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "the-next")
+    tuned = begin(ours, "tune", "key", [])
+    changed = begin(ours, "experiment", "another key", [])
+    runs = (killed["experiment"], elsewhere["experiment"], tuned["tune"], changed["experiment"])
+    status = [ours.client.get_run(run).info.status for run in runs]
+    assert status == ["FAILED", "RUNNING", "RUNNING", "RUNNING"]
+    assert begin(ours, "experiment", "key", []) == killed
+    assert ours.client.get_run(killed["experiment"]).info.status == "RUNNING"
 
 
 @pytest.mark.usefixtures("prefect")
