@@ -14,7 +14,7 @@ from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_URL
 from prefect.utilities.annotations import quote
 
-from neardup.errors import NeardupError, ServerError, TrackingError
+from neardup.errors import NeardupError, ServerError, StorageError, TrackingError
 from neardup.stages import Stage, digest_of
 from tasks.addresses import address_without_credentials
 from tasks.temporary_server import TemporaryServer
@@ -40,9 +40,9 @@ _LASTING = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectory
 
 
 def outside_fault(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Whether a failure came from outside (network, server, disk), so that trying again may help."""
+    """Whether a failure came from outside (network, server, database, disk), so that trying again may help."""
     fault = state.result(raise_on_failure=False)
-    return isinstance(fault, (OSError, TrackingError)) and not isinstance(fault, _LASTING)
+    return isinstance(fault, (OSError, TrackingError, StorageError)) and not isinstance(fault, _LASTING)
 
 
 def quoted(**arguments: Any) -> dict[str, Any]:
