@@ -11,7 +11,7 @@ from prefect import Flow, runtime
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import FlowRun, State
 
-from neardup.errors import TrackingError
+from neardup.errors import ConfigError, TrackingError
 from tasks.tracking import is_tracked, tracking_of
 
 
@@ -52,7 +52,7 @@ def fail_runs(out: Path, worker: str) -> None:
         return
     try:
         tracking_of(out).fail_runs(worker)
-    except TrackingError as away:
+    except (ConfigError, TrackingError) as away:
         logging.getLogger(__name__).warning("%s", away)
 
 

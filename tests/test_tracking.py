@@ -22,7 +22,7 @@ from prefect.states import Cancelling, Crashed
 from servers import free_port, mlflow_server
 
 from neardup.encode.onnx import PREPARATION
-from neardup.errors import ArchiveError, EncoderError, TrackingError
+from neardup.errors import ArchiveError, ConfigError, EncoderError, TrackingError
 from neardup.settings.schema import Settings
 from neardup.stages import digest_file, write_json
 from tasks.addresses import without_credentials
@@ -264,6 +264,16 @@ def test_the_ways_to_a_run_hold_no_password(tmp_path: Path) -> None:
     tracking = Tracking(f"postgresql://me:{SECRET}@host/runs", tmp_path)
     assert tracking.page("a").endswith("mlflow ui --backend-store-uri postgresql://host/runs")
     assert SECRET not in repr(tracking)
+
+
+def test_a_driver_that_is_not_installed_is_one_sentence(tmp_path: Path) -> None:
+    """It names the package, and no password."""
+    with pytest.raises(ConfigError) as refused:
+        Tracking(f"postgresql+pg8000://me:{SECRET}@host/runs", tmp_path).open("experiment", "key")
+    assert str(refused.value) == (
+        "MLflow at postgresql+pg8000://host/runs needs a package that is not installed (pg8000): install it, or name "
+        "another address in MLFLOW_TRACKING_URI"
+    )
 
 
 @contextmanager
