@@ -46,6 +46,7 @@ from tasks.decisions import CHAMPION, chosen_encoder
 from tasks.every_flow import fail_runs
 from tasks.publish import publish_approaches
 from tasks.registry import MODEL, Candidates, find_candidates, nominate, register, rollback
+from tasks.runs import log_approach
 from tasks.tracking import Tracking, local_uri
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of MLflow's own imports
@@ -78,8 +79,8 @@ class Contest:
         return str(self.client.get_model_version_by_alias(MODEL, alias).version)
 
     def make_champion(self, version: str) -> None:
-        """Make a version champion, as a person would."""
-        rollback(self.tracking, version)
+        """Make a version champion, as a person would in the MLflow UI."""
+        self.client.set_registered_model_alias(MODEL, "champion", version)
 
 
 def _measured(approach: Approach) -> Approach:
@@ -112,6 +113,15 @@ def contest(
     tracking = Tracking(local_uri(out), out)
     publish_approaches(tracking, approaches, tracking.open("experiment", "made").info.run_id)
     return Contest(out, approaches, team)
+
+
+@pytest.fixture
+def own(contest: Contest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Contest:
+    """A copy of the contest for a test that leaves another registry behind."""
+    out = tmp_path / "results"
+    shutil.copytree(contest.out, out)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", local_uri(out))  # which logging sets, and nobody takes back
+    return Contest(out, tuple(replace(approach, out=out) for approach in contest.approaches), contest.team)
 
 
 def test_every_approach_is_a_version_once(contest: Contest) -> None:
@@ -177,8 +187,9 @@ def test_a_champion_that_was_named_meanwhile_stays(contest: Contest) -> None:
     assert contest.version("champion") == str(first.version)
 
 
-def test_a_better_model_is_promoted_and_rolled_back(contest: Contest) -> None:
+def test_a_better_model_is_promoted_and_rolled_back(own: Contest) -> None:
     """By commands; each step is written down in the versions and in a run."""
+    contest = own
     ran = contest.run("promote", "--json")
     assert ran.returncode == 0, ran.stderr
     verdict = json.loads(ran.stdout)
@@ -198,6 +209,30 @@ def test_a_better_model_is_promoted_and_rolled_back(contest: Contest) -> None:
     assert contest.client.get_model_version(MODEL, second).tags["verdict"] == "rolled back"
     with pytest.raises(PromotionError, match="is the first champion: name another one with --to VERSION"):
         rollback(contest.tracking)
+
+
+def test_what_was_verified_of_former_weights_is_not_logged_with_new_ones(own: Contest) -> None:
+    """Where the settings leave verification out; a decision of these very weights stays."""
+    shipped, trained = Decision.load(SHIPPED), own.approaches[1]
+    unverified = replace(trained, settings=replace(trained.settings, verify=False))
+    left = ("decision.json", "verified.json", "verified.md", "reliability.png", "explained_1.jpg")
+    for name in left:
+        (trained.folder / name).write_text("{}")
+    shipped.save(trained.folder / DECISION)
+    shutil.rmtree(trained.folder / "checkpoint")
+    shutil.copytree(own.out / "zero-shot" / "checkpoint", trained.folder / "checkpoint")
+    _measured(unverified)
+    run_id = own.tracking.open("fine-tuned", "of these weights").info.run_id
+    log_approach(own.tracking, run_id, unverified)
+    logged = [
+        Path(file.path).name for folder in ("tables", "pictures") for file in own.client.list_artifacts(run_id, folder)
+    ]
+    assert "metrics.json" in logged
+    assert set(left) & {*logged, *(path.name for path in trained.folder.iterdir())} == set()
+    own_decision = replace(shipped, belongs=replace(shipped.belongs, encoder=trained.base))
+    own_decision.save(trained.folder / DECISION)
+    _measured(unverified)
+    assert Decision.load(trained.folder / DECISION) == own_decision
 
 
 def test_a_worse_model_is_refused(contest: Contest) -> None:
