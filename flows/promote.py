@@ -51,9 +51,9 @@ def promote(
     with alone(out, log.warning):
         tracking = tracking_of(out)
         candidates = find_candidates(tracking, out, challenger)
-        if candidates is None:
-            log.info("the challenger is the champion already: nothing to do")
-            return {"promoted": False, "why": "The challenger is the champion already: there is nothing to do."}
+        if isinstance(candidates, str):
+            log.info("%s", candidates)
+            return {"promoted": False, "why": candidates}
         versions = {v.version: v for v in (candidates.zero_shot, candidates.champion, candidates.challenger)}
         evaluations = {number: measure(tracking, version, out, settings) for number, version in versions.items()}
         promotion = decide(candidates, evaluations, metric, margin)

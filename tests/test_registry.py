@@ -211,6 +211,49 @@ def test_a_better_model_is_promoted_and_rolled_back(own: Contest) -> None:
         rollback(contest.tracking)
 
 
+def test_what_was_rolled_back_stays_back_until_somebody_names_it(own: Contest) -> None:
+    """The next experiment makes it challenger no more; a newer version may be."""
+    first, second = own.version("champion"), own.version("challenger")
+    own.make_champion(second)
+    rollback(own.tracking, first)
+    for _ in range(2):
+        why = find_candidates(own.tracking, own.out)
+        assert str(why).startswith(f"Version {second} was rolled back, and no challenger is newer: there is nothing to")
+        publish_approaches(own.tracking, own.approaches, own.tracking.open("experiment", "later").info.run_id)
+    named = find_candidates(own.tracking, own.out, second)
+    assert isinstance(named, Candidates)
+    assert [str(named.challenger.version), str(named.champion.version)] == [second, first]
+    newer = own.client.create_model_version(MODEL, named.challenger.source, tags=named.challenger.tags)
+    own.client.delete_model_version_tag(MODEL, newer.version, "verdict")
+    versions = {"fine-tuned": named.challenger, "adapted": newer}
+    nominate(own.tracking, versions, {"fine-tuned": (0.2, 0.2), "adapted": (0.1, 0.1)})
+    found = find_candidates(own.tracking, own.out)
+    assert isinstance(found, Candidates)
+    assert found.challenger.version == newer.version
+
+
+def test_an_untrained_champion_is_measured_on_a_test_set_that_changed(own: Contest) -> None:
+    """So that challengers can be judged again; a trained one, which may know photos of it, has no successor."""
+
+    def edit_ground_truth() -> None:
+        TestSet(TestSet.load(own.out).photos[:-1]).save(own.out)
+        for approach in own.approaches:
+            _measured(approach)
+        run = own.tracking.open("experiment", TestSet.load(own.out).digest).info.run_id
+        publish_approaches(own.tracking, own.approaches, run)
+
+    first = own.version("champion")
+    edit_ground_truth()
+    champion = own.client.get_model_version_by_alias(MODEL, "champion")
+    assert (str(champion.version) != first, champion.tags["test_set"]) == (True, TestSet.load(own.out).digest)
+    assert f"The weights of version {first} with another test set." in champion.description
+    assert isinstance(find_candidates(own.tracking, own.out), Candidates)
+    trained = own.version("challenger")
+    own.make_champion(trained)
+    edit_ground_truth()
+    assert own.version("champion") == trained
+
+
 def test_what_was_verified_of_former_weights_is_not_logged_with_new_ones(own: Contest) -> None:
     """Where the settings leave verification out; a decision of these very weights stays."""
     shipped, trained = Decision.load(SHIPPED), own.approaches[1]
@@ -233,6 +276,19 @@ def test_what_was_verified_of_former_weights_is_not_logged_with_new_ones(own: Co
     own_decision.save(trained.folder / DECISION)
     _measured(unverified)
     assert Decision.load(trained.folder / DECISION) == own_decision
+
+
+def test_a_version_says_what_was_measured_last(own: Contest) -> None:
+    """As with other distractors; the model and its threshold stay."""
+    approach, file = own.approaches[0], own.out / "zero-shot" / "metrics.json"
+    before = own.client.get_model_version_by_alias(MODEL, "champion")
+    facts = json.loads(file.read_text())
+    facts["metrics"]["ndcg"]["value"] = 0.25
+    file.write_text(json.dumps(facts))
+    assert register(own.tracking, before.run_id, approach).version == before.version
+    after = own.client.get_model_version(MODEL, before.version)
+    assert (after.tags["ndcg"], json.loads(after.tags["metrics"])["ndcg"]) == ("0.25", 0.25)
+    assert {name for name in after.tags if after.tags[name] != before.tags[name]} <= {"ndcg", "metrics", "measured"}
 
 
 def test_a_worse_model_is_refused(contest: Contest) -> None:
@@ -433,7 +489,10 @@ def test_the_server_refuses_in_a_sentence(served: str, image: object, params: di
 
 
 def test_another_decision_of_the_champions_weights_takes_its_place(contest: Contest, tmp_path: Path) -> None:
-    """It is a version of its own, once, and rolls back to what the champion did; another model's champion stays."""
+    """It is a version of its own, once, and rolls back to what the champion did; another model's champion stays.
+
+    A decision that was there before puts its version in place again.
+    """
     out = tmp_path / "results"
     shutil.copytree(contest.out, out)
     tracking = Tracking(local_uri(out), out)
@@ -443,7 +502,7 @@ def test_another_decision_of_the_champions_weights_takes_its_place(contest: Cont
     shipped = Decision.load(SHIPPED)
     strict = replace(shipped, bands=replace(shipped.bands, precision=replace(shipped.bands.precision, threshold=0.99)))
     champions = []
-    for decision in (shipped, strict):
+    for decision in (shipped, strict, shipped):
         for approach in (zero_shot, trained):
             assert approach.verification
             decision.save(approach.folder / DECISION)
@@ -452,5 +511,7 @@ def test_another_decision_of_the_champions_weights_takes_its_place(contest: Cont
             assert version.tags["decision"] == decision.fingerprint
             assert register(tracking, runs[approach.name], approach).version == version.version
         champions.append(tracking.client.get_model_version_by_alias(MODEL, "champion"))
-    assert [champion.tags["decision"] for champion in champions] == [shipped.fingerprint, strict.fingerprint]
+    assert [champion.tags["decision"] for champion in champions] == [
+        decision.fingerprint for decision in (shipped, strict, shipped)
+    ]
     assert {(c.tags["fingerprint"], c.tags["former_champion"]) for c in champions} == {(zero_shot.base, "7")}
