@@ -5,10 +5,9 @@ What is promoted or rolled back is recorded where people look: in the version's 
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -25,7 +24,6 @@ from neardup.errors import PromotionError
 from neardup.measure.evaluate import Evaluation, evaluate
 from neardup.measure.promotion import Promotion, decide_promotion
 from neardup.settings.schema import Settings
-from neardup.stages import digest_of, write_json
 from tasks.addresses import reachable
 from tasks.running import RETRY, outside_fault
 from tasks.runs import decided, ready_model, verified_values
@@ -162,6 +160,7 @@ class Candidates:
     zero_shot: ModelVersion
 
 
+@task(name="find candidates", cache_policy=NO_CACHE, retry_condition_fn=outside_fault, **RETRY)
 def find_candidates(tracking: Tracking, out: Path, version: str | None = None) -> Candidates | str:
     """The versions to compare on the test set of a folder; where there is nothing to compare, the sentence on why.
 
@@ -357,33 +356,3 @@ def _versions(client: MlflowClient, **tags: str) -> list[ModelVersion]:
     """The versions with these tags, the oldest first."""
     conditions = " and ".join([f"name = '{MODEL}'", *(f"tags.{key} = '{value}'" for key, value in tags.items())])
     return sorted(client.search_model_versions(conditions), key=lambda version: int(version.version))
-
-
-def log_promotion(tracking: Tracking, candidates: Candidates, promotion: Promotion) -> dict[str, Any]:
-    """Write the outcome to `promotion/verdict.json` and log it as a run.
-
-    Returns:
-        What `verdict.json` holds.
-
-    Raises:
-        TrackingError: the server cannot be reached.
-    """
-    facts = {
-        "promoted": promotion.promoted,
-        "challenger": str(candidates.challenger.version),
-        "champion": str(candidates.champion.version),
-        "metric": promotion.metric,
-        "gain": asdict(promotion.gain),
-        "over_zero_shot": asdict(promotion.over_zero_shot),
-        "why": promotion.paragraph,
-    }
-    write_json(tracking.out / "promotion" / "verdict.json", facts)
-    figures = {
-        "gain": promotion.gain.value,
-        "gain low": promotion.gain.low,
-        "gain high": promotion.gain.high,
-        "gain over zero-shot": promotion.over_zero_shot.value,
-    }
-    defined = {name: value for name, value in figures.items() if value is not None}
-    tracking.log_folder("promote", digest_of(facts), defined, tracking.out / "promotion")
-    return facts
