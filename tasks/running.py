@@ -80,7 +80,7 @@ def server(meanwhile: Callable[[], object]) -> Iterator[None]:
         meanwhile: is called while the temporary server starts, which takes many seconds.
 
     Raises:
-        ServerError: the server does not answer.
+        ServerError: the server does not answer, or is no Prefect server.
     """
     if PREFECT_API_URL.value():
         _require(PREFECT_API_URL.value())
@@ -110,14 +110,19 @@ def _flushed() -> Iterator[None]:
 
 
 def _require(address: str) -> None:
-    """Ask a server whether it is well.
+    """Ask a server whether it is well, and one that we can work with.
 
     Raises:
-        ServerError: it does not answer.
+        ServerError: it does not answer, or not as such a server.
     """
+    shown = address_without_credentials(address)
     with get_client(sync_client=True) as client:
         if client.api_healthcheck() is not None:
+            raise ServerError(f"the Prefect server at {shown} does not answer: start it, or unset PREFECT_API_URL")
+        try:
+            client.raise_for_api_version_mismatch()
+        except (RuntimeError, TypeError, ValueError) as error:
             raise ServerError(
-                f"the Prefect server at {address_without_credentials(address)} does not answer: "
-                "start it, or unset PREFECT_API_URL"
-            )
+                f"what answers at {shown} is no Prefect server, one of another version, or one that asks for a "
+                "password: look at PREFECT_API_URL and PREFECT_API_AUTH_STRING, or unset PREFECT_API_URL"
+            ) from error
