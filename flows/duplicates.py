@@ -15,8 +15,8 @@ from neardup.search.blocks import open_triangle
 from neardup.settings.schema import ClusterSettings, Device, Dtype, OnnxSettings, PrepareSettings, Settings
 from neardup.stages import alone
 from neardup.verify.candidates import CANDIDATES, LEAST_SIMILARITY
+from tasks.chosen import choose_encoder, read_verdicts
 from tasks.cluster import workers
-from tasks.decisions import chosen_encoder, judged_pairs
 from tasks.deployed import settings_of_run
 from tasks.duplicates import (
     encode_new,
@@ -70,7 +70,7 @@ def duplicates(
     chosen = settings_of_run(given, out, archive, **places)
     device, settings, cluster = chosen.device, chosen.prepare, chosen.cluster
     with alone(out, log.warning), workers(cluster) as runner:
-        _, checkpoint = chosen_encoder(out, encoder, log.info, chosen.onnx)
+        _, checkpoint = choose_encoder(out, encoder, chosen.onnx)
         store = store_of(out, cluster.store)
         collection = open_collection(archive.resolve(), store, checkpoint, device, precision, settings)
         log.info(collection.rule)
@@ -82,7 +82,7 @@ def duplicates(
         encode_new(collection, here, runner, cluster)
         triangle = open_triangle(collection, least, cluster.slab, CANDIDATES if verify else None)
         search_all(triangle, runner, cluster)
-        judged = judged_pairs(out)
+        judged = read_verdicts(out)
         found = put_together(triangle, here, judged.photos if decision else (), grouped=decision is None)
         found, evidence = verify_all(found, out, runner, cluster) if verify else (found, None)
         bound = None

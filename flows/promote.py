@@ -12,7 +12,8 @@ from neardup.stages import alone
 from tasks.approval import approved
 from tasks.deployed import settings_of_run
 from tasks.every_flow import EVERY_FLOW
-from tasks.registry import decide, find_candidates, log_promotion, measure
+from tasks.promoted import log_promotion, verdict_of
+from tasks.registry import decide, find_candidates, measure
 from tasks.registry import promote as move_champion
 from tasks.tracking import tracking_of
 
@@ -51,13 +52,16 @@ def promote(
     with alone(out, log.warning):
         tracking = tracking_of(out)
         candidates = find_candidates(tracking, out, challenger)
-        if candidates is None:
-            log.info("the challenger is the champion already: nothing to do")
-            return {"promoted": False, "why": "The challenger is the champion already: there is nothing to do."}
+        if isinstance(candidates, str):
+            log.info("%s", candidates)
+            log_promotion(tracking)
+            return {"promoted": False, "why": candidates}
         versions = {v.version: v for v in (candidates.zero_shot, candidates.champion, candidates.challenger)}
         evaluations = {number: measure(tracking, version, out, settings) for number, version in versions.items()}
         promotion = decide(candidates, evaluations, metric, margin)
         promotion = approved(candidates, evaluations, promotion) if ask_person else promotion
         move_champion(tracking, candidates, promotion)
         log.info("%s", promotion.paragraph)
-        return log_promotion(tracking, candidates, promotion)
+        verdict = verdict_of(candidates, promotion)
+        log_promotion(tracking, verdict)
+        return verdict

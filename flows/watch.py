@@ -10,7 +10,7 @@ from pydantic import Field
 from neardup.archive.scan import check_folders
 from neardup.settings.schema import ClusterSettings, Device, OnnxSettings, PrepareSettings, Settings
 from neardup.stages import alone
-from tasks.decisions import chosen_encoder
+from tasks.chosen import choose_encoder
 from tasks.deployed import settings_of_run
 from tasks.every_flow import EVERY_FLOW
 from tasks.tracking import tracking_of
@@ -51,7 +51,7 @@ def watch(
     chosen = settings_of_run(given, out, archive, **places)
     with alone(out, log.warning):
         tracking = tracking_of(out)
-        names = chosen_encoder(out, encoder, log.info, chosen.onnx)
+        names = choose_encoder(out, encoder, chosen.onnx)
         watched, again = look_for_new(archive, out, chosen, *names, threshold, verify=verify)
         show_watched(watched)
         log_watched(tracking)

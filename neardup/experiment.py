@@ -29,7 +29,7 @@ from neardup.measure.queries import search_queries
 from neardup.measure.query_report import NewPhotos
 from neardup.measure.report import write_report
 from neardup.settings.schema import Settings
-from neardup.stages import STATE, Stage, digest_file, digest_of
+from neardup.stages import STATE, Stage, digest_file, digest_of, read_json
 from neardup.train.epochs import EpochResult, learned_from, normalised, read_numbers
 from neardup.words import counted
 
@@ -217,6 +217,8 @@ def encode_test_set(approach: Approach, stage: Stage | None = None) -> dict[str,
 def evaluate_approach(approach: Approach, stage: Stage | None = None) -> dict[str, Any]:
     """Measure the approach's vectors against the groups; write its tables and pictures.
 
+    What a former verification left is deleted, for it is that of other vectors; a decision stays if it is this model's.
+
     Args:
         approach: what is measured.
         stage: as it was planned, before any table could be edited.
@@ -237,12 +239,24 @@ def evaluate_approach(approach: Approach, stage: Stage | None = None) -> dict[st
         fingerprint=embeddings.fingerprint,
         distractors=distractors,
     )
+    _delete_verified(approach.folder, embeddings.fingerprint)
     outputs = evaluation.save(approach.folder)
     images, limit = approach.out / "test_dataset", approach.settings.prepare.max_pixels
     outputs += pictures(evaluation, approach.folder, images, read_history(approach), limit)
     outputs += curves(approach.folder, read_history(approach), read_shares(approach))
     facts = {name: figure.value for name, figure in evaluation.metrics.items()}
     return stage.finish(outputs, facts)
+
+
+def _delete_verified(folder: Path, encoder: str) -> None:
+    """Delete what verification wrote of an approach, but for the decision of an encoder with this fingerprint."""
+    from neardup.decide.chosen_decision import DECISION  # noqa: PLC0415 - OpenCV, which not all need
+    from neardup.measure.verified_approaches import FILES  # noqa: PLC0415 - OpenCV, which not all need
+
+    kept = read_json(folder / DECISION).get("belongs", {}).get("encoder") == encoder
+    for path in [*(folder / name for name in FILES), *folder.glob("explained_*.jpg")]:
+        if path.name != DECISION or not kept:
+            path.unlink(missing_ok=True)
 
 
 def verify_approach(approach: Approach, stage: Stage, say: Say = print) -> dict[str, Any]:

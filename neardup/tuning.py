@@ -76,7 +76,7 @@ class Tuning:
     @property
     def _inputs(self) -> str:
         """Digest of the encoder, the experiment's recipe and the photos that all trials train on."""
-        trained = TRAIN_STEP, asdict(self.settings.train), self.settings.prepare.look_alike_bits
+        trained = TRAIN_STEP, asdict(replace(self.settings.train, **self.fixed)), self.settings.prepare.look_alike_bits
         tables = [table_digest(self.out, name) for name in ("training_set.csv", "captions.csv")]
         return digest_of(TUNE_STEP, self.base, trained, tables + tested_after_all(self.out))
 
@@ -110,7 +110,22 @@ class Tuning:
         ):
             if low >= high:
                 raise ConfigError(f"tune.{name}_low = {low} is not below tune.{name}_high = {high}: widen the range")
-        choices = {
+        return {
+            "lr": FloatDistribution(tune.lr_low, tune.lr_high, log=True),
+            "weight_decay": FloatDistribution(tune.weight_decay_low, tune.weight_decay_high, log=True),
+            **{name: CategoricalDistribution(values) for name, values in self._choices.items() if len(values) > 1},
+        }
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """What takes the place of the recipe's own values: name of the recipe's field → the only choice of its list."""
+        return {name: values[0] for name, values in self._choices.items() if len(values) == 1}
+
+    @property
+    def _choices(self) -> dict[str, tuple[Any, ...]]:
+        """The lists of the settings: name of the recipe's field → its choices."""
+        tune = self.settings.tune
+        return {
             "batch_size": tune.batch_sizes,
             "augmentation": tune.augmentations,
             "frozen_layers": tune.frozen_layers,
@@ -118,15 +133,10 @@ class Tuning:
             "captions_weight": tune.captions_weights,
             "likeness": tune.likenesses,
         }
-        return {
-            "lr": FloatDistribution(tune.lr_low, tune.lr_high, log=True),
-            "weight_decay": FloatDistribution(tune.weight_decay_low, tune.weight_decay_high, log=True),
-            **{name: CategoricalDistribution(values) for name, values in choices.items() if len(values) > 1},
-        }
 
     def recipe(self, params: dict[str, Any]) -> Recipe:
-        """The recipe that a trial's parameters make of the experiment's own."""
-        return replace(self.settings.train, epochs=self.settings.tune.epochs, **params)
+        """The recipe that a trial's parameters, and what is fixed, make of the experiment's own."""
+        return replace(self.settings.train, epochs=self.settings.tune.epochs, **self.fixed, **params)
 
     def open(self) -> optuna.Study:
         """The study: new, with the recipe's own values as its first trial, or as a former run left it.

@@ -156,11 +156,17 @@ def reachable(uri: str) -> Iterator[None]:
 
     Raises:
         TrackingError: the server at `uri` cannot be reached, or refuses.
+        ConfigError: what it takes to reach it, such as a database's driver, is not installed.
     """
     from mlflow.exceptions import MlflowException  # noqa: PLC0415 - takes seconds
 
     try:
         yield
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"MLflow at {address_without_credentials(uri)} needs a package that is not installed ({error.name}): "
+            "install it, or name another address in MLFLOW_TRACKING_URI"
+        ) from error
     except (MlflowException, OSError) as error:
         shown = address_without_credentials(uri)
         line = (str(error).replace(uri, shown).splitlines() or [type(error).__name__])[0]

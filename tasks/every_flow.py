@@ -7,30 +7,30 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from prefect import Flow
+from prefect import Flow, runtime
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.runtime import flow_run
 
-from neardup.errors import TrackingError
+from neardup.errors import ConfigError, TrackingError
 from tasks.tracking import is_tracked, tracking_of
 
 
-def ended(flow: Flow[..., Any], run: FlowRun, state: State[Any]) -> None:
+def ended(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Publish the outcome as an artifact; after a failure, end the MLflow runs that this flow run worked on.
 
-    The artifact `outcome-<flow>` keeps a history of all runs of the flow.
+    The artifact `outcome-<flow>` keeps a history of all runs of the flow. Prefect's worker calls this by the arguments'
+    names, where a run crashed or was cancelled.
     """
-    out = run.parameters.get("out")
+    out = flow_run.parameters.get("out")
     if not state.is_completed() and out:
-        fail_runs(Path(str(out)), str(run.id))
-    lines = [f"**{state.name}**: {run.name}, started by {_trigger(run)}.", "", state.message or ""]
+        fail_runs(Path(str(out)), str(flow_run.id))
+    lines = [f"**{state.name}**: {flow_run.name}, started by {_trigger(flow_run)}.", "", state.message or ""]
     create_markdown_artifact("\n".join(lines), key=f"outcome-{flow.name}", description=f"How {flow.name} ended")
 
 
 def run_name() -> str:
     """Name a run after its archive's folder, else after that of its results."""
-    parameters = flow_run.parameters
+    parameters = runtime.flow_run.parameters
     return Path(str(parameters.get("archive") or parameters["out"])).name
 
 
@@ -52,7 +52,7 @@ def fail_runs(out: Path, worker: str) -> None:
         return
     try:
         tracking_of(out).fail_runs(worker)
-    except TrackingError as away:
+    except (ConfigError, TrackingError) as away:
         logging.getLogger(__name__).warning("%s", away)
 
 

@@ -15,7 +15,7 @@ from tasks.tracking import Tracking, is_logged
 
 
 def begin(tracking: Tracking, name: str, key: str, approaches: Sequence[Approach]) -> dict[str, str]:
-    """Open a run and a child run an approach, or those that a killed run began.
+    """Open a run and a child run an approach, or those that a killed run began; what it began of other keys has failed.
 
     Returns:
         Approach, and `name` for the parent → run id; empty where the server is away, which stops nothing.
@@ -23,6 +23,7 @@ def begin(tracking: Tracking, name: str, key: str, approaches: Sequence[Approach
     try:
         parent = str(tracking.open(name, key).info.run_id)
         children = {a.name: str(tracking.open(a.name, a.measured.key, parent).info.run_id) for a in approaches}
+        tracking.fail_abandoned()
     except TrackingError as away:
         get_run_logger().warning("%s", away)
         return {}

@@ -5,10 +5,9 @@ Promotions and rollbacks are recorded in the version's description and tags.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -25,7 +24,6 @@ from neardup.errors import PromotionError
 from neardup.measure.evaluate import Evaluation, evaluate
 from neardup.measure.promotion import Promotion, decide_promotion
 from neardup.settings.schema import Settings
-from neardup.stages import digest_of, write_json
 from tasks.addresses import reachable
 from tasks.running import RETRY, outside_fault
 from tasks.runs import decided, ready_model, verified_values
@@ -37,6 +35,8 @@ CHAMPION = "champion"
 """Alias of the version in use."""
 CHALLENGER = "challenger"
 """Alias of the newest version that may take the champion's place."""
+ROLLED_BACK = "rolled back"
+"""Tag `verdict` of a version that a person took out of use: only a person who names it puts it in place again."""
 DESCRIPTION_LENGTH = 5000
 """Most characters of a version's description that MLflow's registry accepts; the newest are kept."""
 _DESCRIPTION = (
@@ -49,7 +49,8 @@ _DESCRIPTION = (
 def register(tracking: Tracking, run_id: str, approach: Approach) -> ModelVersion:
     """Make an approach's logged model a version; the same weights, test set and decision are one version.
 
-    Where the champion has the same weights and test set and another decision, the new version takes its place.
+    What was measured of a version that is there already is written anew. Where the champion has the same weights, the
+    version takes its place: with another decision, or, if nothing was trained, on another test set.
 
     Raises:
         TrackingError: the server cannot be reached.
@@ -71,26 +72,54 @@ def register(tracking: Tracking, run_id: str, approach: Approach) -> ModelVersio
     if verified := verified_values(approach):
         tags["verified"] = json.dumps({name: round(value, 6) for name, value in verified.items()})
     with reachable(tracking.uri):
-        _ensure_model(tracking.client)
-        weights = {"fingerprint": tags["fingerprint"], "test_set": tags["test_set"]}
-        if same := _versions(tracking.client, **weights, **decision):
-            return same[-1]
-        model = ready_model(tracking.client, run_id)
-        assert model is not None, "a model is logged before it is registered"  # noqa: S101 - our own mistake only
-        tags["measured"] = _now()
-        new = tracking.client.create_model_version(MODEL, model.model_uri, run_id, tags, model_id=model.model_id)
-        champion = _aliased(tracking.client, CHAMPION)
-        if champion is not None and weights.items() <= champion.tags.items():
-            _succeed(tracking.client, champion, new)
-        return new
+        client = tracking.client
+        _ensure_model(client)
+        champion = _aliased(client, CHAMPION)
+        same = _versions(client, fingerprint=tags["fingerprint"], test_set=tags["test_set"], **decision)
+        if champion is not None and champion.version in {version.version for version in same}:
+            same = [champion]
+        if same:
+            version = same[-1]
+            _measured_anew(client, version, tags)
+        else:
+            model = ready_model(client, run_id)
+            assert model is not None, "a model is logged before it is registered"  # noqa: S101 - our own mistake only
+            tags["measured"] = _now()
+            version = client.create_model_version(MODEL, model.model_uri, run_id, tags, model_id=model.model_id)
+        if champion is not None and _succeeds(version, champion):
+            _succeed(client, champion, version)
+        return version
+
+
+def _measured_anew(client: MlflowClient, version: ModelVersion, tags: Mapping[str, str]) -> None:
+    """Write what was measured of a version that is registered already, as with other distractors, and when."""
+    figures = {name: tags[name] for name in ("ndcg", "metrics", "verified") if name in tags}
+    if figures.items() <= version.tags.items():
+        return
+    for name, value in (figures | {"measured": _now()}).items():
+        client.set_model_version_tag(MODEL, version.version, name, value)
+
+
+def _succeeds(version: ModelVersion, champion: ModelVersion) -> bool:
+    """Whether a version is the champion's weights with another decision or, if untrained, on another test set.
+
+    What was trained may know the photos of another test set. A version that was rolled back stays back.
+    """
+    if version.version == champion.version or version.tags.get("verdict") == ROLLED_BACK:
+        return False
+    tags = champion.tags
+    untrained = tags.get("approach") == "zero-shot" or tags.get("fingerprint") == tags.get("base")
+    same = ["fingerprint"] if untrained else ["fingerprint", "test_set"]
+    return all(version.tags[name] == tags.get(name) for name in same)
 
 
 def _succeed(client: MlflowClient, champion: ModelVersion, new: ModelVersion) -> None:
-    """Make a version champion that has the champion's weights and another decision; what it is rolled back to stays."""
+    """Make a version champion that has the champion's weights; what it is rolled back to stays."""
     if former := champion.tags.get("former_champion"):
         client.set_model_version_tag(MODEL, new.version, "former_champion", former)
     client.set_registered_model_alias(MODEL, CHAMPION, new.version)
-    _record(client, new.version, "champion", f"The weights of version {champion.version} with another decision.")
+    other = "decision" if new.tags["test_set"] == champion.tags["test_set"] else "test set"
+    _record(client, new.version, "champion", f"The weights of version {champion.version} with another {other}.")
 
 
 def nominate(
@@ -99,6 +128,7 @@ def nominate(
     """Name the fine-tuned version of an experiment that gained most on its validation photos `challenger`.
 
     The test set does not count for the choice, because the challenger is judged on it. The first champion is zero-shot.
+    A version that was rolled back is passed over.
 
     Args:
         tracking: where the registry is.
@@ -114,7 +144,8 @@ def nominate(
             first = versions["zero-shot"].version
             client.set_registered_model_alias(MODEL, CHAMPION, first)
             _record(client, first, "first", "The first champion is the encoder as it came, without fine-tuning.")
-        trained = [name for name in versions if name != "zero-shot"]
+        back = {version.version for version in _versions(client, verdict=ROLLED_BACK)}
+        trained = [name for name in versions if name != "zero-shot" and versions[name].version not in back]
         if trained:
             best = max(trained, key=lambda name: gains[name])
             client.set_registered_model_alias(MODEL, CHALLENGER, versions[best].version)
@@ -129,8 +160,11 @@ class Candidates:
     zero_shot: ModelVersion
 
 
-def find_candidates(tracking: Tracking, out: Path, version: str | None = None) -> Candidates | None:
-    """The versions to compare on the test set of a folder; None where the challenger is the champion already.
+@task(name="find candidates", cache_policy=NO_CACHE, retry_condition_fn=outside_fault, **RETRY)
+def find_candidates(tracking: Tracking, out: Path, version: str | None = None) -> Candidates | str:
+    """The versions to compare on the test set of a folder; where there is nothing to compare, the sentence on why.
+
+    Nothing is where the challenger is the champion already, or was rolled back and is not named.
 
     Args:
         tracking: where the registry is.
@@ -146,10 +180,17 @@ def find_candidates(tracking: Tracking, out: Path, version: str | None = None) -
         client = tracking.client
         challenger = _version(client, version) if version else _aliased(client, CHALLENGER)
         champion = _aliased(client, CHAMPION)
+        back = [] if version else _versions(client, verdict=ROLLED_BACK)
+        if champion and back and (challenger is None or challenger.version in {each.version for each in back}):
+            number = (challenger or back[-1]).version
+            return (
+                f"Version {number} was rolled back, and no challenger is newer: there is nothing to do. "
+                f"`neardup promote --version {number}` judges it once more."
+            )
         if challenger is None or champion is None:
             raise PromotionError(f"{tracking.shown} holds no challenger for {MODEL}: run `neardup experiment` first")
         if challenger.version == champion.version:
-            return None
+            return "The challenger is the champion already: there is nothing to do."
         base = challenger.tags["base"]  # the fingerprint of zero-shot, too, unless similarities are normalised
         zero_shot = _versions(client, fingerprint=base, test_set=test_set)
         zero_shot += _versions(client, approach="zero-shot", base=base, test_set=test_set)
@@ -229,7 +270,7 @@ def promote(tracking: Tracking, candidates: Candidates, promotion: Promotion) ->
 
 
 def rollback(tracking: Tracking, to: str | None = None) -> str:
-    """Put the former champion back, or a version that is named.
+    """Put the former champion back, or a version that is named; the one that was champion is no challenger any more.
 
     Returns:
         What was done, in a sentence.
@@ -257,7 +298,10 @@ def rollback(tracking: Tracking, to: str | None = None) -> str:
         if to:
             client.set_model_version_tag(MODEL, target.version, "former_champion", champion.version)
         client.set_registered_model_alias(MODEL, CHAMPION, target.version)
-        _record(client, champion.version, "rolled back", sentence)
+        challenger = _aliased(client, CHALLENGER)
+        if challenger is not None and challenger.version == champion.version:
+            client.delete_registered_model_alias(MODEL, CHALLENGER)
+        _record(client, champion.version, ROLLED_BACK, sentence)
         _record(client, target.version, "champion", sentence)
         return sentence
 
@@ -312,33 +356,3 @@ def _versions(client: MlflowClient, **tags: str) -> list[ModelVersion]:
     """The versions with these tags, the oldest first."""
     conditions = " and ".join([f"name = '{MODEL}'", *(f"tags.{key} = '{value}'" for key, value in tags.items())])
     return sorted(client.search_model_versions(conditions), key=lambda version: int(version.version))
-
-
-def log_promotion(tracking: Tracking, candidates: Candidates, promotion: Promotion) -> dict[str, Any]:
-    """Write the outcome to `promotion/verdict.json` and log it as a run.
-
-    Returns:
-        What `verdict.json` holds.
-
-    Raises:
-        TrackingError: the server cannot be reached.
-    """
-    facts = {
-        "promoted": promotion.promoted,
-        "challenger": str(candidates.challenger.version),
-        "champion": str(candidates.champion.version),
-        "metric": promotion.metric,
-        "gain": asdict(promotion.gain),
-        "over_zero_shot": asdict(promotion.over_zero_shot),
-        "why": promotion.paragraph,
-    }
-    write_json(tracking.out / "promotion" / "verdict.json", facts)
-    figures = {
-        "gain": promotion.gain.value,
-        "gain low": promotion.gain.low,
-        "gain high": promotion.gain.high,
-        "gain over zero-shot": promotion.over_zero_shot.value,
-    }
-    defined = {name: value for name, value in figures.items() if value is not None}
-    tracking.log_folder("promote", digest_of(facts), defined, tracking.out / "promotion")
-    return facts

@@ -14,7 +14,7 @@ from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_URL
 from prefect.utilities.annotations import quote
 
-from neardup.errors import NeardupError, ServerError, TrackingError
+from neardup.errors import NeardupError, ServerError, StorageError, TrackingError
 from neardup.stages import Stage, digest_of
 from tasks.addresses import address_without_credentials
 from tasks.temporary_server import TemporaryServer
@@ -40,9 +40,9 @@ _LASTING = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectory
 
 
 def outside_fault(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Whether a failure came from outside (network, server, disk), so that trying again may help."""
+    """Whether a failure came from outside (network, server, database, disk), so that trying again may help."""
     fault = state.result(raise_on_failure=False)
-    return isinstance(fault, (OSError, TrackingError)) and not isinstance(fault, _LASTING)
+    return isinstance(fault, (OSError, TrackingError, StorageError)) and not isinstance(fault, _LASTING)
 
 
 def quoted(**arguments: Any) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def server(meanwhile: Callable[[], object]) -> Iterator[None]:
         meanwhile: is called while the temporary server starts, which takes many seconds.
 
     Raises:
-        ServerError: the server does not answer.
+        ServerError: the server does not answer, or is no Prefect server.
     """
     if PREFECT_API_URL.value():
         _require(PREFECT_API_URL.value())
@@ -110,14 +110,19 @@ def _flushed() -> Iterator[None]:
 
 
 def _require(address: str) -> None:
-    """Check that a server is healthy.
+    """Check that a server is healthy, and that it is a Prefect server of a version that can be worked with.
 
     Raises:
-        ServerError: it does not answer.
+        ServerError: it does not answer, or not as such a server.
     """
+    shown = address_without_credentials(address)
     with get_client(sync_client=True) as client:
         if client.api_healthcheck() is not None:
+            raise ServerError(f"the Prefect server at {shown} does not answer: start it, or unset PREFECT_API_URL")
+        try:
+            client.raise_for_api_version_mismatch()
+        except (RuntimeError, TypeError, ValueError) as error:
             raise ServerError(
-                f"the Prefect server at {address_without_credentials(address)} does not answer: "
-                "start it, or unset PREFECT_API_URL"
-            )
+                f"what answers at {shown} is no Prefect server, one of another version, or one that asks for a "
+                "password: look at PREFECT_API_URL and PREFECT_API_AUTH_STRING, or unset PREFECT_API_URL"
+            ) from error

@@ -205,6 +205,21 @@ class Tracking:
                 self.finish(run_id)
             return run_id
 
+    def fail_abandoned(self) -> None:
+        """Mark the folder's runs that another flow run has left open as failed; `open` goes on with those of its key.
+
+        Only within `neardup.stages.alone`, where no other flow run works in the folder.
+
+        Raises:
+            TrackingError: the server cannot be reached.
+        """
+        with reachable(self.uri):
+            client, worker = self.client, flow_run.get_id() or "none"
+            tags = (f"tags.`{tag}` = '{value}'" for tag, value in self._folder_tag.items())
+            left_open = " and ".join(["attributes.status = 'RUNNING'", f"tags.`{FLOW_RUN}` != '{worker}'", *tags])
+            for run in client.search_runs([self._experiment_id()], left_open):
+                client.set_terminated(run.info.run_id, "FAILED")
+
     def fail_runs(self, worker: str) -> None:
         """Mark the runs that one flow run has left open as failed; the next flow run goes on with them.
 

@@ -173,7 +173,7 @@ def test_what_was_measured_can_be_promoted(approaches: list[Approach]) -> None:
         fetched = load_encoder(tracking.encoder(f"models:/{MODEL}@{alias}"))
         assert fetched.fingerprint == load_encoder(str(approach.folder / "checkpoint")).fingerprint
     if len(approaches) > 1:
-        candidates = find_candidates(tracking, out)
+        candidates = find_candidates.fn(tracking, out)
         assert candidates is not None
         versions = candidates.challenger, candidates.champion
         evaluations = {

@@ -46,6 +46,16 @@ def test_the_command_line_wins_over_the_file(write: Callable[[str], Path]) -> No
     assert (settings.train.lr, settings.train.epochs) == (0.01, 3)
 
 
+def test_a_fault_of_the_command_line_is_not_said_of_the_file(write: Callable[[str], Path]) -> None:
+    """Each value that is refused is told with where it stands."""
+    file = write("[tune]\ntrials = 20\nepochs = 0\n")
+    with pytest.raises(ConfigError) as refused:
+        load_settings(file, {"tune.trials": 0, "tune.parallel": None})
+    trials, epochs = str(refused.value).split("; ")
+    assert trials.startswith("the command line: tune.trials = 0: ")
+    assert epochs.startswith(f"{file}: tune.epochs = 0: ")
+
+
 def test_an_unknown_field_suggests_the_right_one(write: Callable[[str], Path]) -> None:
     """A misspelt name is an error that says the name meant."""
     with pytest.raises(ConfigError, match=r"unknown setting train\.batch_sise: did you mean batch_size\?"):

@@ -277,6 +277,20 @@ def test_a_registered_decision_of_another_step_is_passed_over(tmp_path: Path) ->
     assert decision_for(tmp_path / "out", encoder, str(checkpoint), said.append) == own
 
 
+def test_it_is_said_where_verdicts_taught_another_model(tmp_path: Path) -> None:
+    """As after a promotion: another decision is taken, and the sentence says how verdicts count again."""
+    shipped, said = Decision.load(SHIPPED), list[str]()
+    encoder = shipped.belongs.encoder
+    taught = replace(shipped, source="fitted again", belongs=replace(shipped.belongs, encoder="the former champion"))
+    taught.save(tmp_path / "decision.json")
+    assert decision_for(tmp_path, encoder, say=said.append) == shipped
+    [sentence] = said
+    assert sentence.startswith(f"What verdicts taught ({tmp_path / 'decision.json'}) belongs to another encoder")
+    assert "`neardup duplicates`, then `neardup verdicts recalibrate`" in sentence
+    assert decision_for(tmp_path, "the former champion", say=said.append) == taught
+    assert len(said) == 1
+
+
 def test_a_ground_truth_too_small_to_link_takes_no_link_away(tmp_path: Path) -> None:
     """The archive's own decision comes first if it links pairs; else the shipped one does until it can."""
     shipped = Decision.load(SHIPPED)

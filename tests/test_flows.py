@@ -3,6 +3,8 @@
 import base64
 import json
 import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.request import Request
 
@@ -179,6 +181,29 @@ def test_a_prefect_server_that_is_away_is_one_line(experiment: Experiment, tmp_p
     ran = experiment.run(tmp_path / "out", PREFECT_API_URL=address)
     assert (ran.returncode, ran.stdout, len(ran.stderr.splitlines())) == (1, "", 1), ran.stderr
     assert f"the Prefect server at {address} does not answer: start it, or unset PREFECT_API_URL" in ran.stderr
+
+
+@pytest.mark.parametrize("answer", [b"<html>hello</html>", b"true"])
+def test_another_server_in_prefects_place_is_one_line(answer: bytes, experiment: Experiment, tmp_path: Path) -> None:
+    """It says where to look."""
+
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{other.server_port}/api"
+        ran = experiment.run(tmp_path / "out", PREFECT_API_URL=address)
+        other.shutdown()
+    assert (ran.returncode, ran.stdout, len(ran.stderr.splitlines())) == (1, "", 1), ran.stderr
+    assert f"what answers at {address} is no Prefect server" in ran.stderr
 
 
 def test_every_deployment_can_be_deployed(prefect_url: str, tmp_path: Path) -> None:

@@ -74,6 +74,19 @@ def test_a_step_that_ended_is_ticked_or_crossed(view: LiveView, state: str, sign
     assert shown(view).split()[0] == sign
 
 
+def test_what_runs_is_drawn_where_there_are_more_steps_than_lines(view: LiveView) -> None:
+    """In place of the first that are done; the bar and the cursor have room below."""
+    view.console.height = 10
+    view.steps["long"] = Step(began=10.0)
+    view.steps |= {f"step {number}": Step(began=10.0, ended=12.0) for number in range(1, 10)}
+    view.steps["last"] = Step(began=10.0)
+    view.show(Progress("epoch 4", 3, 10, "step", 12.0, ""))
+    lines = shown(view).splitlines()
+    assert lines[0].split() == ["4", "steps", "done"]
+    assert [text[2:8].strip() for text in lines[1:-1]] == ["long", *(f"step {n}" for n in range(5, 10)), "last"]
+    assert (len(lines), "epoch 4" in lines[-1]) == (9, True)
+
+
 def test_a_warning_is_printed_above(view: LiveView) -> None:
     """Of whoever gives it: it must not be lost."""
     view.emit(line("MLflow does not answer", logging.WARNING, task=None))

@@ -46,6 +46,7 @@ from tasks.decisions import CHAMPION, chosen_encoder
 from tasks.every_flow import fail_runs
 from tasks.publish import publish_approaches
 from tasks.registry import MODEL, Candidates, find_candidates, nominate, register, rollback
+from tasks.runs import log_approach
 from tasks.tracking import Tracking, local_uri
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of MLflow's own imports
@@ -78,8 +79,8 @@ class Contest:
         return str(self.client.get_model_version_by_alias(MODEL, alias).version)
 
     def make_champion(self, version: str) -> None:
-        """Make a version champion, as a person would."""
-        rollback(self.tracking, version)
+        """Make a version champion, as a person would in the MLflow UI."""
+        self.client.set_registered_model_alias(MODEL, "champion", version)
 
 
 def _measured(approach: Approach) -> Approach:
@@ -112,6 +113,15 @@ def contest(
     tracking = Tracking(local_uri(out), out)
     publish_approaches(tracking, approaches, tracking.open("experiment", "made").info.run_id)
     return Contest(out, approaches, team)
+
+
+@pytest.fixture
+def own(contest: Contest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Contest:
+    """A copy of the contest for a test that leaves another registry behind."""
+    out = tmp_path / "results"
+    shutil.copytree(contest.out, out)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", local_uri(out))  # which logging sets, and nobody takes back
+    return Contest(out, tuple(replace(approach, out=out) for approach in contest.approaches), contest.team)
 
 
 def test_every_approach_is_a_version_once(contest: Contest) -> None:
@@ -160,7 +170,7 @@ def test_a_normalised_zero_shot_is_found(contest: Contest) -> None:
         contest.client.create_model_version(MODEL, version.source, tags=version.tags | {"base": "plain"} | more)
         for version, more in told
     ]
-    found = find_candidates(contest.tracking, contest.out, versions[1].version)
+    found = find_candidates.fn(contest.tracking, contest.out, versions[1].version)
     for version in versions:
         contest.client.delete_model_version(MODEL, version.version)
     assert found is not None
@@ -177,8 +187,9 @@ def test_a_champion_that_was_named_meanwhile_stays(contest: Contest) -> None:
     assert contest.version("champion") == str(first.version)
 
 
-def test_a_better_model_is_promoted_and_rolled_back(contest: Contest) -> None:
+def test_a_better_model_is_promoted_and_rolled_back(own: Contest) -> None:
     """By commands; each step is written down in the versions and in a run."""
+    contest = own
     ran = contest.run("promote", "--json")
     assert ran.returncode == 0, ran.stderr
     verdict = json.loads(ran.stdout)
@@ -189,8 +200,12 @@ def test_a_better_model_is_promoted_and_rolled_back(contest: Contest) -> None:
     runs = contest.client.search_runs([experiment], "attributes.run_name = 'promote'")
     assert runs[0].data.metrics["gain"] == pytest.approx(verdict["gain"]["value"])
 
-    again = contest.run("promote")
-    assert (again.returncode, "there is nothing to do" in again.stdout) == (0, True), again.stderr
+    contest.client.delete_run(runs[0].info.run_id)  # as if the server had been away when it was to be logged
+    for _ in range(2):
+        again = contest.run("promote")
+        assert (again.returncode, "there is nothing to do" in again.stdout) == (0, True), again.stderr
+    runs = contest.client.search_runs([experiment], "attributes.run_name = 'promote'")
+    assert [run.data.metrics["gain"] for run in runs] == [pytest.approx(verdict["gain"]["value"])]
 
     back = contest.run("rollback")
     assert (back.returncode, contest.version("champion")) == (0, first), back.stderr
@@ -198,6 +213,86 @@ def test_a_better_model_is_promoted_and_rolled_back(contest: Contest) -> None:
     assert contest.client.get_model_version(MODEL, second).tags["verdict"] == "rolled back"
     with pytest.raises(PromotionError, match="is the first champion: name another one with --to VERSION"):
         rollback(contest.tracking)
+
+
+def test_what_was_rolled_back_stays_back_until_somebody_names_it(own: Contest) -> None:
+    """The next experiment makes it challenger no more; a newer version may be."""
+    first, second = own.version("champion"), own.version("challenger")
+    own.make_champion(second)
+    rollback(own.tracking, first)
+    for _ in range(2):
+        why = find_candidates.fn(own.tracking, own.out)
+        assert str(why).startswith(f"Version {second} was rolled back, and no challenger is newer: there is nothing to")
+        publish_approaches(own.tracking, own.approaches, own.tracking.open("experiment", "later").info.run_id)
+    named = find_candidates.fn(own.tracking, own.out, second)
+    assert isinstance(named, Candidates)
+    assert [str(named.challenger.version), str(named.champion.version)] == [second, first]
+    newer = own.client.create_model_version(MODEL, named.challenger.source, tags=named.challenger.tags)
+    own.client.delete_model_version_tag(MODEL, newer.version, "verdict")
+    versions = {"fine-tuned": named.challenger, "adapted": newer}
+    nominate(own.tracking, versions, {"fine-tuned": (0.2, 0.2), "adapted": (0.1, 0.1)})
+    found = find_candidates.fn(own.tracking, own.out)
+    assert isinstance(found, Candidates)
+    assert found.challenger.version == newer.version
+
+
+def test_an_untrained_champion_is_measured_on_a_test_set_that_changed(own: Contest) -> None:
+    """So that challengers can be judged again; a trained one, which may know photos of it, has no successor."""
+
+    def edit_ground_truth() -> None:
+        TestSet(TestSet.load(own.out).photos[:-1]).save(own.out)
+        for approach in own.approaches:
+            _measured(approach)
+        run = own.tracking.open("experiment", TestSet.load(own.out).digest).info.run_id
+        publish_approaches(own.tracking, own.approaches, run)
+
+    first = own.version("champion")
+    edit_ground_truth()
+    champion = own.client.get_model_version_by_alias(MODEL, "champion")
+    assert (str(champion.version) != first, champion.tags["test_set"]) == (True, TestSet.load(own.out).digest)
+    assert f"The weights of version {first} with another test set." in champion.description
+    assert isinstance(find_candidates.fn(own.tracking, own.out), Candidates)
+    trained = own.version("challenger")
+    own.make_champion(trained)
+    edit_ground_truth()
+    assert own.version("champion") == trained
+
+
+def test_what_was_verified_of_former_weights_is_not_logged_with_new_ones(own: Contest) -> None:
+    """Where the settings leave verification out; a decision of these very weights stays."""
+    shipped, trained = Decision.load(SHIPPED), own.approaches[1]
+    unverified = replace(trained, settings=replace(trained.settings, verify=False))
+    left = ("decision.json", "verified.json", "verified.md", "reliability.png", "explained_1.jpg")
+    for name in left:
+        (trained.folder / name).write_text("{}")
+    shipped.save(trained.folder / DECISION)
+    shutil.rmtree(trained.folder / "checkpoint")
+    shutil.copytree(own.out / "zero-shot" / "checkpoint", trained.folder / "checkpoint")
+    _measured(unverified)
+    run_id = own.tracking.open("fine-tuned", "of these weights").info.run_id
+    log_approach(own.tracking, run_id, unverified)
+    logged = [
+        Path(file.path).name for folder in ("tables", "pictures") for file in own.client.list_artifacts(run_id, folder)
+    ]
+    assert "metrics.json" in logged
+    assert set(left) & {*logged, *(path.name for path in trained.folder.iterdir())} == set()
+    own_decision = replace(shipped, belongs=replace(shipped.belongs, encoder=trained.base))
+    own_decision.save(trained.folder / DECISION)
+    _measured(unverified)
+    assert Decision.load(trained.folder / DECISION) == own_decision
+
+
+def test_a_version_says_what_was_measured_last(own: Contest) -> None:
+    """As with other distractors; the model and its threshold stay."""
+    approach, file = own.approaches[0], own.out / "zero-shot" / "metrics.json"
+    before = own.client.get_model_version_by_alias(MODEL, "champion")
+    facts = json.loads(file.read_text())
+    facts["metrics"]["ndcg"]["value"] = 0.25
+    file.write_text(json.dumps(facts))
+    assert register(own.tracking, before.run_id, approach).version == before.version
+    after = own.client.get_model_version(MODEL, before.version)
+    assert (after.tags["ndcg"], json.loads(after.tags["metrics"])["ndcg"]) == ("0.25", 0.25)
+    assert {name for name in after.tags if after.tags[name] != before.tags[name]} <= {"ndcg", "metrics", "measured"}
 
 
 def test_a_worse_model_is_refused(contest: Contest) -> None:
@@ -292,14 +387,14 @@ def test_another_test_set_is_refused(contest: Contest) -> None:
     kept = table.read_bytes()
     table.write_bytes(b"".join(kept.splitlines(keepends=True)[:-1]))
     with pytest.raises(PromotionError, match=r"was measured on the test set .*, so they are not compared"):
-        find_candidates(contest.tracking, contest.out)
+        find_candidates.fn(contest.tracking, contest.out)
     table.write_bytes(kept)
 
 
 def test_a_version_that_is_not_there_is_one_sentence(contest: Contest) -> None:
     """It names the version."""
     with pytest.raises(PromotionError, match=f"{MODEL} has no version 99"):
-        find_candidates(contest.tracking, contest.out, "99")
+        find_candidates.fn(contest.tracking, contest.out, "99")
 
 
 def test_a_flow_that_fails_leaves_no_run_open(contest: Contest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -398,7 +493,10 @@ def test_the_server_refuses_in_a_sentence(served: str, image: object, params: di
 
 
 def test_another_decision_of_the_champions_weights_takes_its_place(contest: Contest, tmp_path: Path) -> None:
-    """It is a version of its own, once, and rolls back to what the champion did; another model's champion stays."""
+    """It is a version of its own, once, and rolls back to what the champion did; another model's champion stays.
+
+    A decision that was there before puts its version in place again.
+    """
     out = tmp_path / "results"
     shutil.copytree(contest.out, out)
     tracking = Tracking(local_uri(out), out)
@@ -408,7 +506,7 @@ def test_another_decision_of_the_champions_weights_takes_its_place(contest: Cont
     shipped = Decision.load(SHIPPED)
     strict = replace(shipped, bands=replace(shipped.bands, precision=replace(shipped.bands.precision, threshold=0.99)))
     champions = []
-    for decision in (shipped, strict):
+    for decision in (shipped, strict, shipped):
         for approach in (zero_shot, trained):
             assert approach.verification
             decision.save(approach.folder / DECISION)
@@ -417,5 +515,7 @@ def test_another_decision_of_the_champions_weights_takes_its_place(contest: Cont
             assert version.tags["decision"] == decision.fingerprint
             assert register(tracking, runs[approach.name], approach).version == version.version
         champions.append(tracking.client.get_model_version_by_alias(MODEL, "champion"))
-    assert [champion.tags["decision"] for champion in champions] == [shipped.fingerprint, strict.fingerprint]
+    assert [champion.tags["decision"] for champion in champions] == [
+        decision.fingerprint for decision in (shipped, strict, shipped)
+    ]
     assert {(c.tags["fingerprint"], c.tags["former_champion"]) for c in champions} == {(zero_shot.base, "7")}

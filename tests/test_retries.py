@@ -16,10 +16,12 @@ from prefect.cache_policies import NO_CACHE
 from servers import free_port, mlflow_server
 
 from neardup.builtin.demo import MadeArchive
-from neardup.errors import ArchiveError, TrackingError
-from neardup.settings.schema import PrepareSettings
+from neardup.encode.encoder import BUILTIN
+from neardup.errors import ArchiveError, StorageError, TrackingError
+from neardup.settings.schema import OnnxSettings, PrepareSettings
 from neardup.stages import STATE
-from tasks import approach, augment, duplicates, prepare, publish, registry, tuning, watch
+from tasks import approach, augment, chosen, duplicates, prepare, promoted, publish, registry, tuning, verdicts, watch
+from tasks.decisions import VERDICTS_URL
 from tasks.running import RETRY, outside_fault, quoted
 from tasks.tracking import Tracking
 
@@ -28,7 +30,7 @@ pytestmark = [
     pytest.mark.usefixtures("prefect"),
     pytest.mark.filterwarnings("ignore"),
 ]  # of MLflow's own imports
-MODULES = (approach, augment, duplicates, prepare, publish, registry, tuning, watch)
+MODULES = (approach, augment, chosen, duplicates, prepare, promoted, publish, registry, tuning, verdicts, watch)
 STEADY = {"evaluate", "compare", "publish"}
 """Tasks that only compute from local files and write a few: they promise no retry."""
 TASKS = {item for module in MODULES for item in vars(module).values() if isinstance(item, Task)}
@@ -84,6 +86,14 @@ def test_an_archive_that_the_user_must_mend_is_not_tried_again(tmp_path: Path) -
     assert lines == []
 
 
+def test_a_teams_database_that_is_away_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever fits a decision at night reads it."""
+    monkeypatch.setenv(VERDICTS_URL, f"postgresql+psycopg://u@127.0.0.1:{free_port()}/x")
+    with retries() as lines, pytest.raises(StorageError, match="cannot be opened"):
+        run(verdicts.fit_again, tmp_path)
+    assert len(lines) == RETRY["retries"]
+
+
 def test_a_file_that_is_missing_is_not_tried_again(made: MadeArchive, tmp_path: Path) -> None:
     """It does not come back by itself."""
     shutil.copytree(made.root, tmp_path / "archive")
@@ -137,6 +147,20 @@ def test_a_server_that_is_away_at_first_is_tried_again(tmp_path: Path) -> None:
         called = Task(lambda: tracking.open("watch", "key"), name="open", retry_condition_fn=outside_fault, **RETRY)
         with retries(begin) as lines:
             assert run(called)
+    assert len(lines) == 1
+
+
+def test_the_champion_is_asked_for_again_when_the_server_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search waits for it instead of failing."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    target = free_port()
+    with mlflow_server(folder, target), relay(target) as (port, begin):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        with retries(begin) as lines:
+            assert run(chosen.choose_encoder, tmp_path, None, OnnxSettings()) == (BUILTIN, BUILTIN)
     assert len(lines) == 1
 
 

@@ -1,5 +1,6 @@
 """Where runs are kept: found by their tags, opened by many threads at once, ended by whoever worked on them."""
 
+import asyncio
 import base64
 import shutil
 import threading
@@ -8,17 +9,25 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from prefect import Flow
+from prefect.artifacts import Artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.runner._hook_runner import HookRunner
+from prefect.states import Cancelling, Crashed
 from servers import free_port, mlflow_server
 
 from neardup.encode.onnx import PREPARATION
-from neardup.errors import ArchiveError, EncoderError, TrackingError
+from neardup.errors import ArchiveError, ConfigError, EncoderError, TrackingError
 from neardup.settings.schema import Settings
 from neardup.stages import digest_file, write_json
 from tasks.addresses import without_credentials
 from tasks.models import fetch_encoder
+from tasks.publish import begin
 from tasks.tracking import EXPERIMENT, Tracking, is_logged, local_uri
 from tasks.watch import log_watched
 
@@ -151,6 +160,23 @@ def test_a_run_belongs_to_the_flow_run_that_goes_on_with_it(
     assert tracking.client.get_run(run_id).info.status == "RUNNING"
 
 
+def test_what_a_killed_run_left_open_has_failed_although_a_setting_changed(
+    shared: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next run in the folder sees to it; runs of other folders of the server and its own are left alone."""
+    ours, others = Tracking(shared, tmp_path / "ours"), Tracking(shared, tmp_path / "others")
+    monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "the-killed")
+    killed, elsewhere = begin(ours, "experiment", "key", []), begin(others, "experiment", "key", [])
+    monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "the-next")
+    tuned = begin(ours, "tune", "key", [])
+    changed = begin(ours, "experiment", "another key", [])
+    runs = (killed["experiment"], elsewhere["experiment"], tuned["tune"], changed["experiment"])
+    status = [ours.client.get_run(run).info.status for run in runs]
+    assert status == ["FAILED", "RUNNING", "RUNNING", "RUNNING"]
+    assert begin(ours, "experiment", "key", []) == killed
+    assert ours.client.get_run(killed["experiment"]).info.status == "RUNNING"
+
+
 @pytest.mark.usefixtures("prefect")
 def test_a_flow_run_that_is_refused_touches_nobody_elses_runs(
     tracking: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -168,6 +194,31 @@ def test_a_flow_run_that_is_refused_touches_nobody_elses_runs(
         experiment(archive, archive / "results", Settings())
     assert tracking.client.get_run(begun).info.status == "RUNNING"
     assert list(archive.iterdir()) == []
+
+
+@pytest.mark.usefixtures("prefect")
+@pytest.mark.parametrize("end", [Crashed(message="The process was killed."), Cancelling(message="Somebody ended it.")])
+def test_a_run_that_its_worker_saw_die_leaves_its_outcome_and_no_run_open(
+    end: State[Any], tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker calls what is to happen then, for the run's own process is gone."""
+    from flows.experiment import experiment  # noqa: PLC0415 - needs a folder for Prefect's state
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(experiment, parameters={"out": str(tracking.out)})
+    monkeypatch.setenv("PREFECT__FLOW_RUN_ID", str(run.id))
+    begun = tracking.open("experiment", "key").info.run_id
+
+    async def resolve(_: FlowRun) -> Flow[..., Any]:
+        return experiment
+
+    worker = HookRunner(resolve_flow=resolve)
+    asyncio.run((worker.run_crashed_hooks if end.is_crashed() else worker.run_cancellation_hooks)(run, end))
+    assert tracking.client.get_run(begun).info.status == "FAILED"
+    artifact = Artifact.get("outcome-experiment")
+    assert artifact
+    assert str(artifact.data).startswith(f"**{end.name}**: {run.name}, started by")
 
 
 @pytest.mark.parametrize(
@@ -213,6 +264,16 @@ def test_the_ways_to_a_run_hold_no_password(tmp_path: Path) -> None:
     tracking = Tracking(f"postgresql://me:{SECRET}@host/runs", tmp_path)
     assert tracking.page("a").endswith("mlflow ui --backend-store-uri postgresql://host/runs")
     assert SECRET not in repr(tracking)
+
+
+def test_a_driver_that_is_not_installed_is_one_sentence(tmp_path: Path) -> None:
+    """It names the package, and no password."""
+    with pytest.raises(ConfigError) as refused:
+        Tracking(f"postgresql+pg8000://me:{SECRET}@host/runs", tmp_path).open("experiment", "key")
+    assert str(refused.value) == (
+        "MLflow at postgresql+pg8000://host/runs needs a package that is not installed (pg8000): install it, or name "
+        "another address in MLFLOW_TRACKING_URI"
+    )
 
 
 @contextmanager

@@ -129,6 +129,15 @@ def test_a_recipe_outside_the_ranges_is_no_trial(tuning: Tuning) -> None:
     assert study.trials == []
 
 
+def test_the_only_choice_of_a_list_is_taken(tuning: Tuning) -> None:
+    """By every trial, and by the measurement of what one takes; another choice is another study."""
+    four, own = searched(tuning, batch_sizes=(4,)), searched(tuning, batch_sizes=())
+    assert [study.recipe({"lr": 1e-5}).batch_size for study in (four, own)] == [4, RECIPE.batch_size]
+    assert "batch_size" not in four.space
+    assert four.key != own.key
+    assert four.start.key != own.start.key == searched(tuning, batch_sizes=(4, 8)).start.key
+
+
 def test_an_optional_dimension_needs_two_choices(tuning: Tuning) -> None:
     """A list with one choice is no dimension of the search."""
     lists = {"augmentations": ("none", "press"), "frozen_layers": (2,), "objectives": ("captions", "both")}

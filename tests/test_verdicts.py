@@ -19,7 +19,7 @@ from servers import free_port
 from sqlalchemy import create_engine, exc, text
 
 from neardup.decide.promises import Audit
-from neardup.errors import VerdictError
+from neardup.errors import StorageError, VerdictError
 from neardup.review.record.figures import verdict_figures
 from neardup.review.record.links import Links, agreements, save_known_pairs
 from neardup.review.record.verdicts import (
@@ -340,6 +340,23 @@ def test_a_password_in_the_query_of_an_address_is_not_said(tmp_path: Path) -> No
     with pytest.raises(VerdictError) as refused:
         open_verdicts(tmp_path, f"postgresql+psycopg://u@127.0.0.1:{free_port()}/x?password=hunter2")
     assert "hunter2" not in str(refused.value)
+
+
+def test_a_database_that_is_locked_or_away_may_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is another fault than a file that is none, and a task tries again."""
+    monkeypatch.setattr("neardup.review.record.opening.WAIT_S", 0)
+    open_verdicts(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as other:
+        other.execute("PRAGMA journal_mode = DELETE")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StorageError, match="locked"):
+            open_verdicts(tmp_path)
+    with pytest.raises(StorageError, match="cannot be opened"):
+        open_verdicts(tmp_path, f"postgresql+psycopg://u@127.0.0.1:{free_port()}/x")
+    (tmp_path / DATABASE).write_bytes(b"no database" * 100)
+    with pytest.raises(VerdictError) as refused:
+        open_verdicts(tmp_path)
+    assert not isinstance(refused.value, StorageError)
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:

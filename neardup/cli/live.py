@@ -21,12 +21,14 @@ from rich.table import Table
 from rich.text import Text
 
 from neardup.progress import Progress, drawn_by
-from neardup.words import duration, one_line
+from neardup.words import counted, duration, one_line
 
 ENDED = "Finished in state "
 """Beginning of Prefect's last line of a task run."""
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 """Format of each line of a log in the results' folder: time, level, logger and message."""
+AROUND = 3
+"""Lines of the terminal that no step is drawn in: what is left out, the bar, and the cursor below."""
 KEPT_LOGS = 20
 """Number of logs of one flow that are kept in the folder; older ones are deleted."""
 
@@ -80,16 +82,28 @@ class LiveView(logging.Handler):
         """The view as it is now."""
         table = Table.grid(padding=(0, 1), expand=True)
         table.add_column(width=1)
-        table.add_column(no_wrap=True, min_width=max(map(len, self.steps), default=0))
+        left_out, drawn = self._that_fit()
+        table.add_column(no_wrap=True, min_width=max(map(len, drawn), default=0))
         table.add_column(no_wrap=True, min_width=len("1234 s"), justify="right")
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         if not self.steps:
             table.add_row(self._spinner, "getting ready")
-        for name, step in self.steps.items():
+        for name, step in drawn.items():
             seconds = (step.ended or time.monotonic()) - step.began
             sign = self._spinner if step.ended is None else Text("✓", "green") if step.well else Text("✗", "red")
             table.add_row(sign, name, Text(f"{seconds:.0f} s", "dim"), Text(step.fact, "dim"))
-        return Group(table, *([self._bar(self.progress)] if self.progress else []))
+        above = [Text(f"  {counted(left_out, 'step')} done", "dim")] if left_out else []
+        return Group(*above, table, *([self._bar(self.progress)] if self.progress else []))
+
+    def _that_fit(self) -> tuple[int, dict[str, Step]]:
+        """How many steps that ended are left out, and the others: as many as the terminal has lines for, the last ones.
+
+        Those that run are always drawn.
+        """
+        room, steps = max(self.console.height - AROUND, 1), dict(self.steps)
+        ended = [name for name, step in steps.items() if step.ended is not None]
+        left_out = set(ended[: max(len(steps) - room, 0)])
+        return len(left_out), {name: step for name, step in steps.items() if name not in left_out}
 
     def _bar(self, progress: Progress) -> RenderableType:
         """Make the bar in one line: description, share, count, time left."""

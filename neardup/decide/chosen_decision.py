@@ -62,12 +62,18 @@ def decision_for(
         out: output folder; None where there is none.
         encoder: fingerprint of the encoder.
         checkpoint: name or path of the encoder; a registered model's decision lies beside its folder.
-        say: called with a sentence where a registered model's decision is ignored because its step version differs.
+        say: called with a sentence where a registered model's decision is ignored because its step version differs, and
+            where that of the verdicts belongs to another encoder or verifier, as after a promotion.
 
     Raises:
         ConfigError: a file is not a decision, or the output folder's decision has another step version.
     """
     of_folder = [first_decision([out / DECISION], encoder), own_decision(out, encoder)] if out else []
+    if out and of_folder[0] is None and (out / DECISION).is_file():
+        say(
+            f"What verdicts taught ({out / DECISION}) belongs to another encoder or verifier and is left aside: run "
+            "`neardup duplicates`, then `neardup verdicts recalibrate`, so that verdicts count for this model"
+        )
     # A name like builtin:tiny is not a path: its parent would be the working folder, whose decision belongs to no
     # model.
     registered = [Path(checkpoint).parent / DECISION] if checkpoint and Path(checkpoint).exists() else []

@@ -72,8 +72,13 @@ def load_settings(path: Path | None, overrides: Mapping[str, Any] | None = None)
     try:
         return TypeAdapter(Settings).validate_python(values)
     except ValidationError as error:
+        typed = {name for name, value in (overrides or {}).items() if path and value is not None}
         source = str(path) if path else "the settings"
-        raise ConfigError("; ".join(_sentence(source, fault) for fault in error.errors())) from None
+        sentences = (
+            _sentence("the command line" if ".".join(map(str, fault["loc"])) in typed else source, fault)
+            for fault in error.errors()
+        )
+        raise ConfigError("; ".join(sentences)) from None
 
 
 def check_archives_own(path: Path) -> None:

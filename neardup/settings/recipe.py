@@ -200,8 +200,8 @@ class AdaptRecipe(Recipe):
 class TuneSettings:
     """What Optuna searches, and for how long.
 
-    The ranges are searched on a logarithmic scale. A list with fewer than two choices is no dimension of the search:
-    the recipe's own value is used.
+    The ranges are searched on a logarithmic scale. A list with one choice takes the place of the recipe's own value, an
+    empty one leaves it as it is.
     """
 
     trials: Annotated[

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import URL, Engine, NullPool, StaticPool, create_engine, event, exc, make_url
 from sqlalchemy import text as sql
 
-from neardup.errors import VerdictError, install_hint
+from neardup.errors import StorageError, VerdictError, install_hint
 from neardup.review.record.schema import DIALECTS, create
 from neardup.words import reason_of, typed
 
@@ -41,6 +41,7 @@ def open_database(file: Path, url: str) -> tuple[Engine, str]:
 
     Raises:
         VerdictError: it cannot be opened, or is none of verdicts.
+        StorageError: a server refuses the connection, or another program has the file locked.
     """
     try:
         address = make_url(url) if url else URL.create("sqlite", database=str(file))
@@ -68,7 +69,9 @@ def open_database(file: Path, url: str) -> tuple[Engine, str]:
                 connection.exec_driver_sql("PRAGMA query_only = ON")
     except exc.SQLAlchemyError as error:
         engine.dispose()
-        raise VerdictError(refusal(place, error, "cannot be opened as a database of verdicts")) from error
+        away = isinstance(error, exc.OperationalError) and (engine.dialect.name != "sqlite" or "locked" in str(error))
+        fault = StorageError if away else VerdictError
+        raise fault(refusal(place, error, "cannot be opened as a database of verdicts")) from error
     return engine, place
 
 
