@@ -119,6 +119,14 @@ def test_an_interruption_says_how_to_go_on() -> None:
     assert (ran.exit_code, "run the same command again" in ran.stderr) == (130, True)
 
 
+def test_a_folder_of_photos_that_are_not_read_says_so(tmp_path: Path) -> None:
+    """One of a format that neardup does not read is named, with what to do."""
+    (tmp_path / "phone").mkdir()
+    (tmp_path / "phone" / "IMG 1.HEIC").write_bytes(b"a photo of a phone")
+    ran = neardup("duplicates", tmp_path / "phone", "--out", tmp_path / "out")
+    assert "(IMG 1.HEIC: of a format that is not read: convert it to TIFF or JPEG): name the" in ran.stderr
+
+
 @pytest.mark.parametrize("command", [["duplicates"], ["embed", "--encoder", "builtin:tiny"]])
 def test_a_folder_without_images_is_refused_before_anything_is_written(command: list[str], tmp_path: Path) -> None:
     """An empty folder is a mistake of the path more often than a wish."""

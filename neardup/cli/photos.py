@@ -353,14 +353,11 @@ def check_folder_of_photos(folder: Path) -> None:
     Raises:
         ArchiveError: it is such a folder.
     """
-    from neardup.archive.walk import Skipped, walk_images
+    from neardup.archive.walk import require_images
 
     if not folder.is_dir():
         raise ArchiveError(f"{folder} is not a folder: name the folder that holds the photographs")
-    skipped: list[Skipped] = []
-    if next(walk_images(folder, skipped.append), None) is None:
-        why = f" ({skipped[0].path}: {skipped[0].reason})" if skipped else ""
-        raise ArchiveError(f"{folder} holds no image that can be read{why}: name the folder of the photographs")
+    require_images(folder, "name the folder of the photographs")
 
 
 def check_named(encoder: str | None, settings: "Settings", out: Path, dtype: "Dtype" = "fp32") -> None:
