@@ -145,20 +145,38 @@ def walk_images(root: Path, on_skip: OnSkip = ignore) -> Iterator[str]:
     return walk(root, SUFFIXES, on_skip, UNREAD_SUFFIXES)
 
 
-def require_images(folder: Path, advice: str) -> None:
+def in_pages(pages: Sequence[str]) -> str:
+    """Where the images lie that are left out as pages, in words.
+
+    >>> in_pages(["**/pages/**"]), in_pages(["**/full/**", "*_p.tif"])
+    ('in folders called pages', 'that match **/full/**, *_p.tif')
+    """
+    called = [glob.removeprefix("**/").removesuffix("/**") for glob in pages]
+    if len(pages) == 1 and pages[0] == f"**/{called[0]}/**" and not set(called[0]) & set("*?[/"):
+        return f"in folders called {called[0]}"
+    return f"that match {', '.join(pages)}"
+
+
+def require_images(folder: Path, advice: str, pages: Sequence[str] = ()) -> None:
     """Refuse a folder that holds no image, before anything is written.
 
     Args:
         folder: which is there.
         advice: what is to be done, as the end of the sentence.
+        pages: globs of images that are left out.
 
     Raises:
-        ArchiveError: it holds none; the first file that cannot be read is named with its reason.
+        ArchiveError: it holds none; the first file that cannot be read is named with its reason. Or all are left out.
     """
     skipped: list[Skipped] = []
     if next(walk_images(folder, skipped.append), None) is None:
         why = f" ({skipped[0].path}: {skipped[0].reason})" if skipped else ""
         raise ArchiveError(f"{folder} holds no image that can be read{why}: {advice}")
+    if pages and all(is_chosen(path, pages) for path in walk_images(folder)):
+        raise ArchiveError(
+            f"{folder} holds images {in_pages(pages)} alone, and such are left out: {advice}, or say with [prepare] "
+            "pages of neardup.toml what is left out"
+        )
 
 
 def find_images(root: Path, patterns: Sequence[str], exclude: Sequence[str], on_skip: OnSkip = ignore) -> list[str]:

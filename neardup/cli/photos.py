@@ -298,8 +298,9 @@ def duplicates(
     check_folders(archive, out)
     places = {f"cluster__{name}": value for name, value in cluster.items()}
     settings = settings_of(config, archive, device=device, **places)
-    for folder in filter(None, (archive, decoys)):
-        check_folder_of_photos(folder)
+    check_folder_of_photos(archive, settings.prepare.pages)
+    if decoys:
+        check_folder_of_photos(decoys)
     if decoys and not verify:
         raise ConfigError("--decoys bounds false links, and with --no-verify nothing is linked: leave out one of both")
     foreign = decoys.resolve() if decoys else None
@@ -347,8 +348,8 @@ def watch(
     print_result(result, f"{result['summary']}{pages}", as_json=as_json)
 
 
-def check_folder_of_photos(folder: Path) -> None:
-    """Refuse a folder that is not there or holds no image, before anything is written.
+def check_folder_of_photos(folder: Path, pages: "Sequence[str]" = ()) -> None:
+    """Refuse a folder that is not there or holds no image but those of pages, before anything is written.
 
     Raises:
         ArchiveError: it is such a folder.
@@ -357,7 +358,7 @@ def check_folder_of_photos(folder: Path) -> None:
 
     if not folder.is_dir():
         raise ArchiveError(f"{folder} is not a folder: name the folder that holds the photographs")
-    require_images(folder, "name the folder of the photographs")
+    require_images(folder, "name the folder of the photographs", pages)
 
 
 def check_named(encoder: str | None, settings: "Settings", out: Path, dtype: "Dtype" = "fp32") -> None:

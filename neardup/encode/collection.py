@@ -4,7 +4,7 @@ What a worker is told is small and plain, and what it makes goes to the store: n
 Memory grows with the number of photos by the 24 bytes that tell the known files and contents from the new.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -133,18 +133,21 @@ class Present:
     Attributes:
         marks: int64 (n,), ordered, of all its photos.
         skipped: folders that cannot be listed, and entries with the name of a photo that cannot be used.
+        pages: how many images were left out as `[prepare] pages` says.
     """
 
     marks: Ints
     skipped: tuple[Skipped, ...]
+    pages: int = 0
 
 
 def present(collection: Collection) -> Present:
     """Walk through the folder once."""
     skipped: list[Skipped] = []
-    marks = np.unique(np.concatenate([marks for marks, _ in _listed(collection, skipped.append)]))
+    pages: list[str] = []
+    marks = np.unique(np.concatenate([marks for marks, _ in _listed(collection, skipped.append, pages.append)]))
     chosen = (item for item in skipped if item.is_folder or is_chosen(item.path, collection.photos, collection.pages))
-    return Present(marks, tuple(chosen))
+    return Present(marks, tuple(chosen), len(pages))
 
 
 def known(collection: Collection) -> Ints:
@@ -177,12 +180,19 @@ def new_shards(collection: Collection, known: Ints, size: int = SHARD) -> Iterat
         yield tuple(waiting)
 
 
-def _listed(collection: Collection, on_skip: OnSkip = ignore) -> Iterator[tuple[Ints, list[str]]]:
-    """Marks and paths of the folder's photos, some thousands at a time; `on_skip` is told what cannot be looked at."""
+def _listed(
+    collection: Collection, on_skip: OnSkip = ignore, on_page: Callable[[str], object] | None = None
+) -> Iterator[tuple[Ints, list[str]]]:
+    """Marks and paths of the folder's photos, some thousands at a time.
+
+    `on_skip` is told what cannot be looked at, `on_page` the path of each image that is left out as a page.
+    """
     marks: list[int] = []
     paths: list[str] = []
     for path in walk_images(collection.folder, on_skip):
         if not is_chosen(path, collection.photos, collection.pages):
+            if on_page and is_chosen(path, collection.photos):
+                on_page(path)
             continue
         try:
             marks.append(mark_of(collection.folder, path))
