@@ -298,12 +298,14 @@ def _firmness(report: GroupReport | None, photos: int) -> str:
     """How firmly a group holds together, as one sentence."""
     if report is None:
         return f"{photos} photos."
-    if photos == 2:  # noqa: PLR2004 - its one link is the weakest and a bridge, which tells nothing
-        return "2 photos."
+    number = f"{photos} photos, {report.copies} of them exact copies" if report.copies else f"{photos} photos"
+    if photos - report.copies <= 2:  # noqa: PLR2004 - its one link is the weakest and a bridge, which tells nothing
+        return f"{number}."
+    whose = "; of the pairs of the others" if report.copies else ", of their pairs"
     bridges = f", {len(report.bridges)} of them bridges" if report.bridges else ""
     chance = chance_text(report.weakest.probability) if report.weakest else ""
     weakest = f"; the weakest link that it needs has a probability of {chance}" if chance else ""
-    return f"{photos} photos, {report.density:.0%} of their pairs are links{bridges}{weakest}."
+    return f"{number}{whose} {report.density:.0%} are links{bridges}{weakest}."
 
 
 def verify_pairs(
