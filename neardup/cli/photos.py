@@ -21,6 +21,7 @@ from neardup.cli.options import (
     VERIFY,
     options,
     settings_of,
+    vectors_with_encoder,
 )
 from neardup.cli.output import print_result, say, working_in
 from neardup.errors import ArchiveError, ConfigError
@@ -114,7 +115,7 @@ def search(
     photo whose bytes are those of the one that is searched for is marked as "itself".
 
     \b
-    Example: neardup search new.jpg --in results/vectors.parquet --top 10 --encoder builtin:tiny
+    Example: neardup search new.jpg --in results/vectors.parquet --top 10
              neardup search results/queries --in results/vectors.parquet --photos ARCHIVE --page hits.html
     """
     from neardup.archive.scan import check_folders
@@ -126,8 +127,8 @@ def search(
         if not photos:
             raise ConfigError("--page shows pictures: say with --photos which folder was embedded")
         check_folders(photos, page, "--page")
-    settings = settings_of(config, photos, encoder=encoder, device=device)
-    known = None if _is_store(vectors) else _read_vectors(file)
+    known, shipped = (None, None) if _is_store(vectors) else vectors_with_encoder(file)
+    settings = settings_of(config, photos, encoder=encoder or shipped, device=device)
     checkpoint = resolved(settings, measured if known is None else file.parent)
     model = loaded(checkpoint, settings.device, dtype, measured)
     gallery = known or _stored_vectors(vectors, model.fingerprint)
@@ -198,12 +199,6 @@ def _verified_hits(
 def _is_store(vectors: str) -> bool:
     """Whether `--in` names a store, which is a folder or a URL, and no Parquet file."""
     return "://" in vectors or Path(vectors).is_dir()
-
-
-def _read_vectors(file: Path) -> "Embeddings":
-    from neardup.encode.vectors import Embeddings
-
-    return Embeddings.load(file)
 
 
 def _stored_vectors(store: str, fingerprint: str) -> "Embeddings":
