@@ -190,6 +190,14 @@ def test_the_discrepancies_fit_a_phone(prepared: Path, tmp_path: Path) -> None:
     assert int(browse(prepared / "discrepancies.html", tmp_path, 390).split()[1]) <= 390
 
 
+def test_pairs_to_be_reviewed_that_are_not_shown_are_counted(tmp_path: Path) -> None:
+    """And the page says what asks about all of them."""
+    facts = ("picture", "photo", "partner", "sentence", "title", "note", "probability")
+    shown = {"linked": [], "doubtful": [dict.fromkeys(facts, "")]}
+    page = write_page(tmp_path / "explained.html", "explained", **shown, summary="", groups=0, in_doubt=13)
+    assert "Shown are 1 of 13 pairs; <code>neardup review</code> asks about all of them." in page.read_text()
+
+
 @in_a_browser
 @pytest.mark.slow
 def test_pairs_of_long_names_fit_a_phone(tmp_path: Path) -> None:
@@ -199,7 +207,7 @@ def test_pairs_of_long_names_fit_a_phone(tmp_path: Path) -> None:
     pair = {"picture": "pair.png", "photo": name, "partner": name, "sentence": f"{name} is a crop of {name}."}
     pair |= {"title": "Group 1", "note": "", "probability": "98.8 %"}
     page = tmp_path / "explained.html"
-    write_page(page, "explained", linked=[pair], doubtful=[], summary="1 pair", groups=1)
+    write_page(page, "explained", linked=[pair], doubtful=[], summary="1 pair", groups=1, in_doubt=0)
     assert int(browse(page, tmp_path, 390).split()[1]) <= 390
 
 

@@ -184,7 +184,8 @@ class VerifiedPairs:
                 name: [entry for entry in pool.map(lambda pair: self._entry(folder, *pair), pairs) if entry]
                 for name, pairs in (("linked", linked), ("doubtful", to_review))
             }
-        write_page(folder / "explained.html", "explained", **pictures, summary=self.summary, groups=len(groups))
+        numbers = {"groups": len(groups), "in_doubt": len(doubtful)}
+        write_page(folder / "explained.html", "explained", **pictures, **numbers, summary=self.summary)
 
     def _weakest(
         self, number_of: Mapping[int, int], report_of: Mapping[int, GroupReport], most: int
@@ -218,10 +219,10 @@ class VerifiedPairs:
     def _entry(self, folder: Path, place: int, title: str, note: str) -> dict[str, str] | None:
         """Draw a pair, and say what the page shows of it; None where a photo cannot be read any more."""
         found = self.evidence[place]
-        photo, partner = (self.paths[int(side[place])] for side in (self.pairs.left, self.pairs.right))
         name = f"explained/{place:06d}.png"
         if found is None or not self._draw(place, found, folder / name):
             return None
+        photo, partner = (self.paths[row] for row in self._rows(place, found))
         chance = self.probabilities[place]
         probability = "" if np.isnan(chance) else f"probability {chance_text(chance)}, {self.bands[place]}"
         sentence = relation_of(found).sentence(*self._names(place, found))
