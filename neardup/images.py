@@ -11,7 +11,7 @@ from threading import Lock
 from types import MappingProxyType
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps, features
 
 from neardup.errors import UnreadableImageError
 
@@ -19,8 +19,36 @@ MAX_PIXELS = 200_000_000
 """Pixels over which an image counts as a decompression bomb: an A2 page at 600 dpi has 140 million."""
 MAX_BYTES = 2**32
 """Bytes over which no file is read: a TIFF's addresses and a BMP's length have 32 bits, other formats are denser."""
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"})
-"""Suffixes of image files, in lower case."""
+_JPEG = (".jpg", ".jpeg", ".jfif", ".jpe", ".jif")
+_JPEG_2000 = (".jp2", ".j2k", ".jpf", ".jpx", ".jpc", ".j2c")
+FORMATS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "JPEG": _JPEG,
+        "MPO": _JPEG,
+        "PNG": (".png",),
+        "TIFF": (".tif", ".tiff"),
+        "BMP": (".bmp",),
+        "GIF": (".gif",),
+        "WEBP": (".webp",),
+        **({"JPEG2000": _JPEG_2000} if features.check("jpg_2000") else {}),
+    }
+)
+"""Pillow's names of the formats that are decoded, each with the ends of its files' names in lower case.
+
+Not every Pillow reads JPEG 2000.
+"""
+READERS = tuple(name for name in FORMATS if name != "MPO")
+"""Pillow's readers: that of JPEG reads MPO, too. Its others are never tried on a stranger's file."""
+SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+"""Ends of the names of image files that are read, in lower case."""
+_UNREAD_NAMES = (
+    "3fr arw cr2 cr3 crw dcr dng erf fff iiq kdc mef mos mrw nef nrw orf pef raf rw2 srw "
+    "avif djvu eps exr heic heif hif jxl jxr pbm pcd pcx pdf pgm pict pnm ppm psb psd tga xcf"
+)
+UNREAD_SUFFIXES = frozenset({*_JPEG_2000, *(f".{name}" for name in _UNREAD_NAMES.split())}) - SUFFIXES
+"""Ends of the names of files that may hold a photo and are not read; they are listed: none is lost in silence."""
+UNREAD = "of a format that is not read: convert it to TIFF or JPEG"
+"""What is said of a file with such a name."""
 PNG_LEVEL = 1
 """zlib's level, 1 to 9: the default of 6 takes most of a picture's time and saves an eighth of its bytes."""
 UPRIGHT: Mapping[int, Image.Transpose] = MappingProxyType(
@@ -37,9 +65,6 @@ UPRIGHT: Mapping[int, Image.Transpose] = MappingProxyType(
 """EXIF orientation → transposition that makes the picture upright."""
 WHITE = 255
 """The lightest of 256 tones."""
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "MPO")
-"""Pillow's names of the formats that are decoded; its other readers are never used on untrusted files."""
-
 TRAILING = " .\t\r\n\u00a0"
 """Invisible characters that programs leave at the end of a file's name, which are not part of its suffix."""
 
@@ -142,7 +167,7 @@ def open_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.I
         raise UnreadableImageError("the file is empty")
     try:
         with quiet:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = Image.open(io.BytesIO(data), formats=READERS)
     except MemoryError:  # says nothing of the file
         raise
     except Exception as error:  # Pillow's readers raise whatever their format led to

@@ -57,6 +57,28 @@ def test_hidden_files_and_other_suffixes_are_not_listed(folder: Path) -> None:
     assert find_images(folder, ("**",), ("**/pages/**",)) == ["a/photos/deep/er/y.png", "a/photos/x.JPG"]
 
 
+def test_a_photo_of_a_format_that_is_not_read_is_listed(folder: Path) -> None:
+    """With what to do about it, where a photo would be; nothing is lost in silence."""
+    names = ["z.HEIC", "z.cr2", "z.dng", "z.jxl", "z.pdf", "z.psd"]
+    for name in names:
+        (folder / "a/photos" / name).write_bytes(b"another format")
+        (folder / "a/pages" / name).write_bytes(b"another format")
+    archive = scan(folder)
+    assert [(fault.path, fault.reason) for fault in archive.unreadable] == [
+        (f"a/photos/{name}", "of a format that is not read: convert it to TIFF or JPEG") for name in names
+    ]
+    assert not Names(archive).find("z").photos
+    assert len(Names(archive).find("z").unreadable) == len(names)
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".JIF", ".jp2", ".j2k"])
+def test_every_suffix_of_a_format_that_is_read_is_a_photos(folder: Path, suffix: str) -> None:
+    """JPEGs and JPEG 2000s by whatever name."""
+    kind = "JPEG2000" if "2" in suffix else "JPEG"
+    Scene.of(9).image.save(folder / f"a/photos/z{suffix}", kind)
+    assert [(photo.name, photo.format) for photo in scan(folder).photos[2:]] == [(f"z{suffix}", kind)]
+
+
 @pytest.mark.parametrize("name", ["w.jpg ", "w.JPG.", "w.jpg\n"])
 def test_blanks_and_dots_behind_the_suffix_lose_no_photo(folder: Path, name: str) -> None:
     """Some programs leave them there, and nobody sees them in a list of files."""

@@ -181,6 +181,16 @@ def test_an_unreadable_file_is_listed_and_not_tried_again(opened: Opened, photos
     assert (mended.unreadable, mended.photos) == ((), found(opened(photos, tmp_path / "other")).photos + 1)
 
 
+def test_images_that_are_left_out_as_pages_are_counted(small_encoder: str, photos: Path, tmp_path: Path) -> None:
+    """Whoever calls the folder of photographs so has lost none without a word."""
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    (folder / "issue 0").rename(folder / "pages")
+    number = len(list((folder / "pages").iterdir()))
+    result = found(open_collection(folder, str(tmp_path / "store"), small_encoder, "cpu", "fp32", PrepareSettings()))
+    assert f"; {number} images in folders called pages left out" in result.summary
+    assert result.facts()["pages_left_out"] == number
+
+
 def test_a_file_whose_name_is_not_utf8_is_listed_as_unreadable(opened: Opened, photos: Path, tmp_path: Path) -> None:
     """The search goes on without it and warns nobody in the words of a programmer."""
     folder = shutil.copytree(photos, tmp_path / "photos")

@@ -1,6 +1,8 @@
 """Pairs of a folder verified: tables, sentences and pictures, and two photos explained from the command line."""
 
+import html
 import json
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -135,6 +137,18 @@ def test_the_page_shows_pictures_and_escapes_names(found: Path) -> None:
     assert [f'src="explained/{picture.name}"' in page for picture in pictures] == [True] * len(pictures) != []
     assert "mirrored <b>" not in page
     assert "mirrored &lt;b&gt;" in page
+
+
+def test_the_page_calls_the_photos_a_and_b_as_the_pictures_do(found: Path) -> None:
+    """In the order of the evidence, by the contents; the table's own order is another one."""
+    page = (found / "explained.html").read_text(encoding="utf-8")
+    digests: dict[str, str] = {}
+    for side in ("photo", "partner"):
+        table = pd.read_parquet(found / "pairs.parquet")
+        digests |= dict(zip(table[side], table[f"{side}_sha256"], strict=True))
+    named = re.findall(r"A is (.+?), B is (.+?)(?:, probability|</p>)", html.unescape(page))
+    assert named
+    assert all(digests[first] < digests[second] for first, second in named)
 
 
 def test_two_photos_are_explained_from_the_command_line(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -117,6 +118,22 @@ def test_an_interruption_says_how_to_go_on() -> None:
     """Ctrl-C ends with the shell's status for it and one sentence."""
     ran = CliRunner().invoke(failing(KeyboardInterrupt()), ["fail"])
     assert (ran.exit_code, "run the same command again" in ran.stderr) == (130, True)
+
+
+def test_a_folder_of_photos_that_are_not_read_says_so(tmp_path: Path) -> None:
+    """One of a format that neardup does not read is named, with what to do."""
+    (tmp_path / "phone").mkdir()
+    (tmp_path / "phone" / "IMG 1.HEIC").write_bytes(b"a photo of a phone")
+    ran = neardup("duplicates", tmp_path / "phone", "--out", tmp_path / "out")
+    assert "(IMG 1.HEIC: of a format that is not read: convert it to TIFF or JPEG): name the" in ran.stderr
+
+
+def test_a_folder_of_pages_alone_says_so(photos: Path, tmp_path: Path) -> None:
+    """They are left out, and nothing is left."""
+    shutil.copytree(photos, tmp_path / "issue" / "Pages")
+    ran = neardup("duplicates", tmp_path / "issue", "--out", tmp_path / "out")
+    assert "issue holds images in folders called pages alone, and such are left out: name" in ran.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("command", [["duplicates"], ["embed", "--encoder", "builtin:tiny"]])

@@ -23,7 +23,7 @@ from neardup.decide.geometry import (
 )
 from neardup.decide.group_report import COLUMNS, GroupReport, LinkedPairs, group_reports
 from neardup.decide.groups import DecidedPairs, explain_groups, group_pairs, members_of
-from neardup.detect.verified_pairs import VerifiedPairs, groups_of
+from neardup.detect.verified_pairs import VerifiedPairs, _firmness, groups_of
 from neardup.errors import ConfigError
 from neardup.search.pairs import NearPairs
 from neardup.verify.evidence import Evidence
@@ -407,6 +407,30 @@ def test_groups_are_explained_by_links_and_exact_copies() -> None:
     assert why == {0: (2, False), 1: (0, True), 2: (0, False), 3: (None, False)}
     assert report.reference == 0
     assert report.density == pytest.approx(2 / 6)
+
+
+def test_exact_copies_make_no_group_look_fragile() -> None:
+    """They are no bridges and lower no density, and what is said of their content is said of them."""
+    pairs = decided(
+        [SCENE, LEFT, SCENE, SCENE, LEFT], {(0, 1): 0.9, (0, 2): 0.9, (1, 2): 0.9, (0, 3): 1.0, (1, 4): 1.0}
+    )
+    copied = replace(pairs, evidence=[*pairs.evidence[:3], None, None])
+    (report,) = explain_groups(np.zeros(5, dtype=np.int64), copied, np.array([False, False, False, True, True]))
+    assert (report.density, report.bridges, report.copies) == (1, (), 2)
+    assert {member.photo for member in report.members if member.cropped} == {1, 4}
+    assert not any(row[COLUMNS.index("at a bridge")] for row in report.rows("abcde"))
+    assert _firmness(report, 5).startswith(
+        "5 photos, 2 of them exact copies; of the pairs of the others 100% are links;"
+    )
+
+
+def test_a_copy_of_a_photo_at_a_bridge_is_at_one() -> None:
+    """As its content is; the bridge itself is that of the two contents."""
+    pairs = decided([SCENE, LEFT, SCENE], {(0, 1): 0.9, (0, 2): 1.0})
+    copied = replace(pairs, evidence=[pairs.evidence[0], None])
+    (report,) = explain_groups(np.zeros(3, dtype=np.int64), copied, np.array([False, True]))
+    assert [(link.left, link.right) for link in report.bridges] == [(0, 1)]
+    assert all(row[COLUMNS.index("at a bridge")] for row in report.rows("abc"))
 
 
 @pytest.mark.parametrize(("screened", "reference"), [("screen_first", 1), ("screen_second", 0)])

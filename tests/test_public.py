@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import neardup
 from neardup.builtin.demo import MadeArchive
+from neardup.cli import main
 from neardup.errors import ArchiveError
 
 PHOTOS = Path("agence_rol/photos/jpg")
@@ -43,6 +45,24 @@ def test_a_folder_is_embedded_searched_and_looked_through(made: MadeArchive) -> 
     assert (first.path, round(first.similarity, 4)) == (gallery.paths[0], 1.0)
     found = neardup.find_duplicates(folder, threshold=0.9)
     assert (found.photos, found.threshold) == (len(gallery.paths), 0.9)
+
+
+def test_vectors_of_the_shipped_encoder_are_searched_without_its_name(made: MadeArchive, tmp_path: Path) -> None:
+    """The file says whose they are; nothing is asked of the net, and more hits than photos are all of them."""
+    folder, vectors = made.root / PHOTOS, tmp_path / "vectors.parquet"
+    gallery = neardup.embed(folder)
+    gallery.save(vectors, folder)
+    photo = folder / gallery.paths[0]
+    found = CliRunner().invoke(main, ["search", str(photo), "--in", str(vectors), "--top", str(10**20), "--no-verify"])
+    assert (found.exit_code, len(found.stdout.splitlines())) == (0, len(gallery.photos))
+    assert len(neardup.search(photo, gallery, 10**20)) == len(gallery.photos)
+
+
+def test_a_search_for_a_folder_is_refused(made: MadeArchive) -> None:
+    """It was answered for the first photo alone."""
+    folder = made.root / PHOTOS
+    with pytest.raises(ArchiveError, match="jpg is a folder: search for one photo"):
+        neardup.search(folder, neardup.embed(folder))
 
 
 def test_a_store_in_the_folder_of_photos_is_refused(tmp_path: Path) -> None:

@@ -62,6 +62,40 @@ def test_it_starts_with_what_a_historian_asks(reported: Callable[[], tuple[Path,
     assert "fine-tuned + augmentation" in rest[4]
 
 
+def compared(prepared: Path, out: Path, *, noise: float, approaches: int) -> Comparison:
+    """A comparison of so many approaches of the prepared archive whose vectors are those of the groups, with noise."""
+    test_set = TestSet.load(shutil.copytree(prepared, out))
+    vectors = np.eye(int(test_set.groups.max()) + 1, dtype=np.float32)[test_set.groups]
+    vectors += noise * np.random.default_rng(0).normal(size=vectors.shape).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    names = [photo.name for photo in test_set.photos]
+    chosen = list(APPROACHES)[:approaches]
+    return compare([evaluate(vectors, test_set.groups, names, approach=one, fingerprint="f" * 64) for one in chosen])
+
+
+def test_where_all_goes_right_the_report_says_no_more_than_that(prepared: Path, tmp_path: Path) -> None:
+    """Equal approaches tie, no search is called the worst, and an interval without width is explained."""
+    comparison = compared(prepared, tmp_path / "results", noise=0, approaches=2)
+    first = comparison.evaluations[0]
+    lines = sentences(comparison, first)
+    searched, distinct = len(first.queries), len({row.group for row in first.queries})
+    assert f"Zero-shot: for {searched} of {searched} photos the first answer" in lines[1]
+    assert lines[-1] == "No approach is better than another: all have an nDCG of 100.0."
+    page = write_report(tmp_path / "results", comparison, {}).read_text(encoding="utf-8")
+    assert "No search went wrong." in page
+    assert "Searches that went worst" not in page
+    assert f"with {distinct} groups no true value above {100 * 0.05 ** (1 / distinct):.1f} can be excluded" in page
+
+
+def test_no_search_is_among_the_best_and_the_worst(prepared: Path, tmp_path: Path) -> None:
+    """With few groups the six of each would be the same ones."""
+    comparison = compared(prepared, tmp_path / "results", noise=0.5, approaches=1)
+    page = write_report(tmp_path / "results", comparison, {}).read_text(encoding="utf-8")
+    finest, worst = (re.findall(r"searched for<br>([^<]+)<", part) for part in page.split("Searches that went worst"))
+    assert worst
+    assert not set(finest) & set(worst)
+
+
 @pytest.mark.parametrize(("ndcg", "best"), [((0.9, 0.2), 0), ((0.2, 0.9), 1), ((0.9, 0.9), 0)])
 def test_the_best_approach_has_the_greatest_ndcg(ndcg: tuple[float, float], best: int) -> None:
     """Whatever its F1; of equal ones the first is taken."""
@@ -170,6 +204,14 @@ def test_the_discrepancies_fit_a_phone(prepared: Path, tmp_path: Path) -> None:
     assert int(browse(prepared / "discrepancies.html", tmp_path, 390).split()[1]) <= 390
 
 
+def test_pairs_to_be_reviewed_that_are_not_shown_are_counted(tmp_path: Path) -> None:
+    """And the page says what asks about all of them."""
+    facts = ("picture", "photo", "partner", "sentence", "title", "note", "probability")
+    shown = {"linked": [], "doubtful": [dict.fromkeys(facts, "")]}
+    page = write_page(tmp_path / "explained.html", "explained", **shown, summary="", groups=0, in_doubt=13)
+    assert "Shown are 1 of 13 pairs; <code>neardup review</code> asks about all of them." in page.read_text()
+
+
 @in_a_browser
 @pytest.mark.slow
 def test_pairs_of_long_names_fit_a_phone(tmp_path: Path) -> None:
@@ -179,7 +221,7 @@ def test_pairs_of_long_names_fit_a_phone(tmp_path: Path) -> None:
     pair = {"picture": "pair.png", "photo": name, "partner": name, "sentence": f"{name} is a crop of {name}."}
     pair |= {"title": "Group 1", "note": "", "probability": "98.8 %"}
     page = tmp_path / "explained.html"
-    write_page(page, "explained", linked=[pair], doubtful=[], summary="1 pair", groups=1)
+    write_page(page, "explained", linked=[pair], doubtful=[], summary="1 pair", groups=1, in_doubt=0)
     assert int(browse(page, tmp_path, 390).split()[1]) <= 390
 
 

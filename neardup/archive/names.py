@@ -12,7 +12,7 @@ from rapidfuzz.distance import OSA
 
 from neardup.archive.scan import Archive, Photo, Unreadable
 from neardup.archive.walk import composed
-from neardup.images import SUFFIXES, TRAILING, suffix_of
+from neardup.images import SUFFIXES, TRAILING, UNREAD_SUFFIXES, suffix_of
 from neardup.stages import digest_of
 
 NEAR = 2
@@ -26,7 +26,8 @@ ROOT = "./"
 def normal(name: str) -> str:
     """Normalise a name: composed accents, single spaces, no image suffix."""
     name = re.sub(r"\s+", " ", composed(name)).strip()
-    return name.rstrip(TRAILING)[: -len(suffix)].strip() if (suffix := suffix_of(name)) in SUFFIXES else name
+    suffix = suffix_of(name)
+    return name.rstrip(TRAILING)[: -len(suffix)].strip() if suffix in SUFFIXES | UNREAD_SUFFIXES else name
 
 
 def folded(name: str) -> str:

@@ -13,7 +13,7 @@ from neardup.archive.names import ROOT, Names
 from neardup.archive.scan import Archive, Photo, scan
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
-from neardup.archive.walk import walk_images
+from neardup.archive.walk import require_images
 from neardup.errors import ArchiveError
 from neardup.images import MAX_PIXELS
 from neardup.stages import STATE
@@ -88,8 +88,7 @@ def check_queries(folder: Path, out: Path) -> None:
     new_folder, copies_folder = folder.resolve(), (out / FOLDER).resolve()
     if new_folder.is_relative_to(copies_folder) or copies_folder.is_relative_to(new_folder):
         raise ArchiveError(f"{folder} overlaps with {out / FOLDER}, where the variants go: {name_another}")
-    if next(walk_images(folder), None) is None:
-        raise ArchiveError(f"{folder} holds no image: {name_another}")
+    require_images(folder, name_another)
 
 
 def read_new_photos(folder: Path, out: Path, max_pixels: int = MAX_PIXELS) -> Archive:

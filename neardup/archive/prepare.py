@@ -19,7 +19,7 @@ from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet, write_training_sheet
 from neardup.archive.walk import Skipped, composed
 from neardup.errors import ArchiveError
-from neardup.images import suffix_of
+from neardup.images import FORMATS, suffix_of
 from neardup.progress import bar
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, Stage, claim, digest_file, digest_of, read_json, replacing, write_json
@@ -223,12 +223,11 @@ def _lines_of_files(archive: Archive) -> Iterator[Discrepancy]:
         yield Discrepancy("unreadable", folder.path, detail=folder.reason)
     for fault in archive.unreadable:
         yield Discrepancy("unreadable", fault.path, name=PurePosixPath(fault.path).name, detail=fault.reason)
-    expected = {"JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "TIFF": (".tif", ".tiff")}
     namesakes: dict[str, list[Photo]] = {}
     contents: dict[str, list[str]] = {}
     for photo in archive.photos:
         suffix = suffix_of(photo.path)
-        if suffix not in expected.get(photo.format, (f".{photo.format.lower()}",)):
+        if suffix not in FORMATS.get(photo.format, ()):
             detail = f"the content is {photo.format}, not what the name {suffix} says; it is read as {photo.format}"
             yield Discrepancy("note", photo.path, name=photo.name, detail=detail)
         if photo.mode not in {"RGB", "L"}:

@@ -24,8 +24,8 @@ from neardup.tables import write_parquet
 
 EVERY = ("**",)
 """The pattern of all files of a folder."""
-SCAN_STEP = 2
-"""Version of the scan's table, raised when equal bytes give another row; tables of other versions are ignored."""
+SCAN_STEP = 3
+"""Version of the scan's table, raised when equal bytes give another row; one of another version is not taken."""
 SAVE_EVERY = 2000
 """Image files that are read before the scan's table is saved for the first time."""
 SAVE_AGAIN = 4

@@ -8,7 +8,8 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-from neardup.images import SUFFIXES, suffix_of
+from neardup.errors import ArchiveError
+from neardup.images import SUFFIXES, UNREAD, UNREAD_SUFFIXES, suffix_of
 from neardup.stages import left_by_a_system
 
 HIDDEN = (".", "~$")
@@ -56,7 +57,9 @@ def legible(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def walk(root: Path, suffixes: Collection[str], on_skip: OnSkip = ignore) -> Iterator[str]:
+def walk(
+    root: Path, suffixes: Collection[str], on_skip: OnSkip = ignore, unread: Collection[str] = ()
+) -> Iterator[str]:
     """Yield the relative paths of all files with given suffixes, folder by folder, in a fixed order.
 
     Hidden files and folders are skipped, as are the folders of thumbnails and deleted files that network disks and
@@ -67,8 +70,9 @@ def walk(root: Path, suffixes: Collection[str], on_skip: OnSkip = ignore) -> Ite
         suffixes: suffixes such as `.jpg`; case and trailing spaces or dots are ignored.
         on_skip: called with each folder that cannot be listed or is a link to one elsewhere, and with each entry of
             such a suffix that is not a readable file.
+        unread: suffixes of formats that are not read; `on_skip` is called with such files, too.
     """
-    folders = [""]
+    folders, listed = [""], {*suffixes, *unread}
     while folders:
         folder = folders.pop()
         below = []
@@ -78,8 +82,8 @@ def walk(root: Path, suffixes: Collection[str], on_skip: OnSkip = ignore) -> Ite
                 below += [] if left_by_a_system(entry.name) else [f"{path}/"]
             elif entry.is_symlink() and not left_by_a_system(entry.name) and _leads_out(root, entry):
                 on_skip(Skipped(f"{legible(path)}/", LINKED, is_folder=True))
-            elif not entry.name.startswith(HIDDEN) and suffix_of(entry.name) in suffixes:
-                if fault := _fault(entry, path):
+            elif not entry.name.startswith(HIDDEN) and (suffix := suffix_of(entry.name)) in listed:
+                if fault := _fault(entry, path) or (UNREAD if suffix in unread else ""):
                     on_skip(Skipped(legible(path), fault))
                 else:
                     yield path
@@ -134,8 +138,45 @@ def _fault(entry: "os.DirEntry[str]", path: str) -> str:
 
 
 def walk_images(root: Path, on_skip: OnSkip = ignore) -> Iterator[str]:
-    """Yield the relative paths of all files with an image's suffix, folder by folder, in a fixed order."""
-    return walk(root, SUFFIXES, on_skip)
+    """Paths, relative to `root`, of all files with an image's suffix, folder by folder; the same order each time.
+
+    `on_skip` is also told of each image of a format that is not read.
+    """
+    return walk(root, SUFFIXES, on_skip, UNREAD_SUFFIXES)
+
+
+def in_pages(pages: Sequence[str]) -> str:
+    """Where the images lie that are left out as pages, in words.
+
+    >>> in_pages(["**/pages/**"]), in_pages(["**/full/**", "*_p.tif"])
+    ('in folders called pages', 'that match **/full/**, *_p.tif')
+    """
+    called = [glob.removeprefix("**/").removesuffix("/**") for glob in pages]
+    if len(pages) == 1 and pages[0] == f"**/{called[0]}/**" and not set(called[0]) & set("*?[/"):
+        return f"in folders called {called[0]}"
+    return f"that match {', '.join(pages)}"
+
+
+def require_images(folder: Path, advice: str, pages: Sequence[str] = ()) -> None:
+    """Refuse a folder that holds no image, before anything is written.
+
+    Args:
+        folder: which is there.
+        advice: what is to be done, as the end of the sentence.
+        pages: globs of images that are left out.
+
+    Raises:
+        ArchiveError: it holds none; the first file that cannot be read is named with its reason. Or all are left out.
+    """
+    skipped: list[Skipped] = []
+    if next(walk_images(folder, skipped.append), None) is None:
+        why = f" ({skipped[0].path}: {skipped[0].reason})" if skipped else ""
+        raise ArchiveError(f"{folder} holds no image that can be read{why}: {advice}")
+    if pages and all(is_chosen(path, pages) for path in walk_images(folder)):
+        raise ArchiveError(
+            f"{folder} holds images {in_pages(pages)} alone, and such are left out: {advice}, or say with [prepare] "
+            "pages of neardup.toml what is left out"
+        )
 
 
 def find_images(root: Path, patterns: Sequence[str], exclude: Sequence[str], on_skip: OnSkip = ignore) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from neardup.encode.vectors import Embeddings
     from neardup.settings.schema import Settings
 
 Command = Callable[..., Any]
@@ -130,6 +131,16 @@ def settings_of(config: Path | None, archive: Path | None = None, **values: Any)
 
     overrides = {name.replace("__", "."): value for name, value in values.items()}
     return load_settings(config, overrides) if config else find_settings(archive, overrides)
+
+
+def vectors_with_encoder(file: Path) -> "tuple[Embeddings, str | None]":
+    """The vectors of a Parquet file, and the name of their encoder if it is the shipped one; else None."""
+    from neardup.decide.chosen_decision import shipped_decision
+    from neardup.encode.encoder import BUILTIN
+    from neardup.encode.vectors import Embeddings
+
+    known = Embeddings.load(file)
+    return known, BUILTIN if shipped_decision(known.fingerprint) else None
 
 
 def settings_of_results(config: Path | None, out: Path, **values: Any) -> "Settings":

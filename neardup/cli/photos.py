@@ -21,6 +21,7 @@ from neardup.cli.options import (
     VERIFY,
     options,
     settings_of,
+    vectors_with_encoder,
 )
 from neardup.cli.output import print_result, say, working_in
 from neardup.errors import ArchiveError, ConfigError
@@ -114,7 +115,7 @@ def search(
     photo whose bytes are those of the one that is searched for is marked as "itself".
 
     \b
-    Example: neardup search new.jpg --in results/vectors.parquet --top 10 --encoder builtin:tiny
+    Example: neardup search new.jpg --in results/vectors.parquet --top 10
              neardup search results/queries --in results/vectors.parquet --photos ARCHIVE --page hits.html
     """
     from neardup.archive.scan import check_folders
@@ -126,8 +127,8 @@ def search(
         if not photos:
             raise ConfigError("--page shows pictures: say with --photos which folder was embedded")
         check_folders(photos, page, "--page")
-    settings = settings_of(config, photos, encoder=encoder, device=device)
-    known = None if _is_store(vectors) else _read_vectors(file)
+    known, shipped = (None, None) if _is_store(vectors) else vectors_with_encoder(file)
+    settings = settings_of(config, photos, encoder=encoder or shipped, device=device)
     checkpoint = resolved(settings, measured if known is None else file.parent)
     model = loaded(checkpoint, settings.device, dtype, measured)
     gallery = known or _stored_vectors(vectors, model.fingerprint)
@@ -198,12 +199,6 @@ def _verified_hits(
 def _is_store(vectors: str) -> bool:
     """Whether `--in` names a store (a folder or a URL), not a Parquet file."""
     return "://" in vectors or Path(vectors).is_dir()
-
-
-def _read_vectors(file: Path) -> "Embeddings":
-    from neardup.encode.vectors import Embeddings
-
-    return Embeddings.load(file)
 
 
 def _stored_vectors(store: str, fingerprint: str) -> "Embeddings":
@@ -298,8 +293,9 @@ def duplicates(
     check_folders(archive, out)
     places = {f"cluster__{name}": value for name, value in cluster.items()}
     settings = settings_of(config, archive, device=device, **places)
-    for folder in filter(None, (archive, decoys)):
-        check_folder_of_photos(folder)
+    check_folder_of_photos(archive, settings.prepare.pages)
+    if decoys:
+        check_folder_of_photos(decoys)
     if decoys and not verify:
         raise ConfigError("--decoys bounds false links, and with --no-verify nothing is linked: leave out one of both")
     foreign = decoys.resolve() if decoys else None
@@ -347,20 +343,17 @@ def watch(
     print_result(result, f"{result['summary']}{pages}", as_json=as_json)
 
 
-def check_folder_of_photos(folder: Path) -> None:
-    """Refuse a folder that is not there or holds no image, before anything is written.
+def check_folder_of_photos(folder: Path, pages: "Sequence[str]" = ()) -> None:
+    """Refuse a folder that is not there or holds no image but those of pages, before anything is written.
 
     Raises:
         ArchiveError: it is such a folder.
     """
-    from neardup.archive.walk import Skipped, walk_images
+    from neardup.archive.walk import require_images
 
     if not folder.is_dir():
         raise ArchiveError(f"{folder} is not a folder: name the folder that holds the photographs")
-    skipped: list[Skipped] = []
-    if next(walk_images(folder, skipped.append), None) is None:
-        why = f" ({skipped[0].path}: {skipped[0].reason})" if skipped else ""
-        raise ArchiveError(f"{folder} holds no image that can be read{why}: name the folder of the photographs")
+    require_images(folder, "name the folder of the photographs", pages)
 
 
 def check_named(encoder: str | None, settings: "Settings", out: Path, dtype: "Dtype" = "fp32") -> None:

@@ -1,8 +1,10 @@
 """Explanation of each group: why each photo is in it, how firmly it holds together, and which photo represents it."""
 
 from collections import defaultdict
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import comb
+from types import MappingProxyType
 
 import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
@@ -61,6 +63,7 @@ class Member:
         probability: probability of its strongest link; 0 without a link.
         links: number of the group's photos that it is linked to.
         cropped: whether another photo of the group shows all of this one and more.
+        content: row of the photo that stands for all of its bytes; its own row, except for an exact copy.
     """
 
     photo: int
@@ -68,6 +71,7 @@ class Member:
     probability: float
     links: int
     cropped: bool
+    content: int
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,8 @@ class GroupReport:
             that are not crops of another, the one with most pixels, or instead of a screened print, the largest
             unscreened photo of like size that shows nearly all of it.
         members: photos of the group, the reference first, then by the strength of their strongest link.
-        density: share of the group's pairs that are links, 0 to 1.
-        bridges: links without which the group would fall into two, the weakest first.
+        density: share of the group's pairs that are links, 0 to 1, without exact copies.
+        bridges: links without which the group would fall into two, the weakest first; that of an exact copy is none.
         weakest: the link at which the group would first fall apart if a higher probability were required; None where
             verdicts, not links, hold the group together.
     """
@@ -92,6 +96,11 @@ class GroupReport:
     density: float
     bridges: tuple[Link, ...]
     weakest: Link | None
+
+    @property
+    def copies(self) -> int:
+        """How many of its photos are exact copies of others."""
+        return sum(member.content != member.photo for member in self.members)
 
     def represented_by(self, photo: int) -> "GroupReport":
         """Copy the report with another of the group's photos, given by its row, as the reference."""
@@ -110,7 +119,7 @@ class GroupReport:
                 member.probability,
                 member.links,
                 member.cropped,
-                member.photo in bridged,
+                member.content in bridged,
                 self.density,
                 None if self.weakest is None else self.weakest.probability,
             )
@@ -134,7 +143,11 @@ COLUMNS = (
 
 
 def group_reports(
-    groups: Ints, links: LinkedPairs, pixels: Ints, screened: Container[int] = frozenset()
+    groups: Ints,
+    links: LinkedPairs,
+    pixels: Ints,
+    screened: Container[int] = frozenset(),
+    content_of: Mapping[int, int] = MappingProxyType({}),
 ) -> list[GroupReport]:
     """Explain each group of two or more photos, in the order of their numbers.
 
@@ -143,6 +156,7 @@ def group_reports(
         links: pairs that count as links; those across two groups are left out.
         pixels: int64 (n,), width times height of each photo.
         screened: rows of the photos that show a printing screen.
+        content_of: row of each exact copy → that of the photo that stands for its bytes.
     """
     within = (groups[links.left] == groups[links.right]) & (groups[links.left] >= 0)
     links = links.take(within)
@@ -156,15 +170,24 @@ def group_reports(
         if number >= 0 and count > 1:
             low, high = np.searchsorted(group_of_link, [number, number + 1])
             members = by_group[start : start + count].tolist()
-            reports.append(_report(number, members, links.take(np.arange(low, high)), pixels, screened))
+            of_group = links.take(np.arange(low, high))
+            reports.append(_report(number, members, of_group, pixels, screened, content_of))
     return reports
 
 
-def _report(number: int, photos: list[int], pairs: LinkedPairs, pixels: Ints, screened: Container[int]) -> GroupReport:
+def _report(
+    number: int,
+    photos: list[int],
+    pairs: LinkedPairs,
+    pixels: Ints,
+    screened: Container[int],
+    content_of: Mapping[int, int],
+) -> GroupReport:
     """Explain one group, from its photos and the links among them, in the order of their rows."""
     columns = (pairs.left.tolist(), pairs.right.tolist(), pairs.probabilities.tolist())
     links = [Link(min(a, b), max(a, b), p) for a, b, p in zip(*columns, strict=True)]
     cropped = _cropped(pairs)
+    cropped |= {photo for photo in photos if content_of.get(photo) in cropped}
     uncropped = [photo for photo in photos if photo not in cropped] or photos
     reference = min(uncropped, key=lambda photo: (-int(pixels[photo]), photo))
     if reference in screened:
@@ -174,21 +197,29 @@ def _report(number: int, photos: list[int], pairs: LinkedPairs, pixels: Ints, sc
     for link in links:
         by_photo[link.left].append(link)
         by_photo[link.right].append(link)
-    members = [_member(photo, by_photo[photo], photo in cropped) for photo in photos]
+    members = [_member(photo, by_photo[photo], photo in cropped, content_of.get(photo, photo)) for photo in photos]
     members.sort(key=lambda member: (member.photo != reference, -member.probability, member.photo))
     tree = _strongest_tree(links)
-    bridges = sorted(_bridges(by_photo, photos), key=lambda link: (link.probability, link.left, link.right))
+    copying = [link for link in links if content_of.get(link.left, link.left) == content_of.get(link.right, link.right)]
+    bridges = [link for link in _bridges(by_photo, photos) if link not in copying]
+    bridges.sort(key=lambda link: (link.probability, link.left, link.right))
     connected = len(tree) == len(photos) - 1
-    density = 2 * len(links) / (len(photos) * (len(photos) - 1))
+    contents = len({member.content for member in members})
+    density = (len(links) - len(copying)) / comb(contents, 2) if contents > 1 else 1.0
     return GroupReport(number, reference, tuple(members), density, tuple(bridges), tree[-1] if connected else None)
 
 
-def _member(photo: int, links: list[Link], cropped: bool) -> Member:  # noqa: FBT001 - a fact of the photo, no switch
-    """Explain why a photo is in its group, from its links there."""
+def _member(
+    photo: int,
+    links: list[Link],
+    cropped: bool,  # noqa: FBT001 - a fact of the photo, no switch
+    content: int,
+) -> Member:
+    """Why a photo is in its group, from its links there."""
     if not links:
-        return Member(photo, None, 0.0, 0, cropped)
+        return Member(photo, None, 0.0, 0, cropped, content)
     best = min(links, key=lambda link: (-link.probability, link.left, link.right))
-    return Member(photo, best.left + best.right - photo, best.probability, len(links), cropped)
+    return Member(photo, best.left + best.right - photo, best.probability, len(links), cropped, content)
 
 
 def _cropped(links: LinkedPairs) -> set[int]:

@@ -123,13 +123,14 @@ def explain_groups(groups: Ints, pairs: DecidedPairs, copies: Bools) -> list[Gro
     Args:
         groups: int64 (n,), the group of each photo.
         pairs: the decided pairs, with the probabilities that `group_pairs` returned.
-        copies: bool (m,), the pairs of equal bytes, whose photos show all of each other.
+        copies: bool (m,), the pairs of equal bytes, whose photos show all of each other; the left one stands for them.
     """
     linked = pairs.probabilities >= LINKED
     left, right = (np.where(copies, 1.0, shares) for shares in pairs.coverage())
     links = LinkedPairs(pairs.left, pairs.right, pairs.probabilities, left, right).take(linked)
     pixels = pairs.sizes(len(groups)).prod(axis=1).astype(np.int64)
-    return group_reports(groups, links, pixels, pairs.screened())
+    content_of = dict(zip(pairs.right[copies].tolist(), pairs.left[copies].tolist(), strict=True))
+    return group_reports(groups, links, pixels, pairs.screened(), content_of)
 
 
 def members_of(groups: Ints, pairs: NearPairs) -> list[list[int]]:

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from neardup.archive.walk import in_pages
 from neardup.arrays import Ints
 from neardup.decide.chosen_decision import shipped_decision
 from neardup.decide.complete_linkage import near_groups
@@ -70,6 +71,7 @@ class Duplicates:
         verified: the verified pairs; None where they were not verified.
         reports: why each photo is in its group, numbered from 1 as `groups` are; none where nothing was decided.
         decoys: results of the search for foreign photographs; None where there was none.
+        pages: number of images that were left out as pages.
     """
 
     triangle: Triangle
@@ -84,6 +86,7 @@ class Duplicates:
     verified: VerifiedPairs | None = None
     reports: tuple[GroupReport, ...] = ()
     decoys: Decoys | None = None
+    pages: int = 0
 
     @property
     def collection(self) -> Collection:
@@ -132,6 +135,8 @@ class Duplicates:
         photos = f"{counted(self.photos, 'photo')}, {in_groups:,} of them in {groups} of near-duplicates"
         copies = f"; exact copies {self.copies:,}" if self.copies else ""
         left_out = f"; {counted(len(self.unreadable), 'file')} could not be read" if self.unreadable else ""
+        if self.pages:
+            left_out += f"; {counted(self.pages, 'image')} {in_pages(self.collection.pages)} left out"
         if self.verified is None:
             return f"{photos}; pairs {pairs:,} at {self.threshold:g} or above{copies}{left_out}."
         counts = self.verified.counts
@@ -161,6 +166,7 @@ class Duplicates:
             "exact_copies": self.copies,
             "groups": len(self.groups),
             "unreadable": len(self.unreadable),
+            "pages_left_out": self.pages,
             "threshold": self.threshold,
             "nearest": self.most,
             **({"verification": self.verified.counts} if self.verified else {}),
@@ -241,7 +247,7 @@ def duplicates(
     names = tuple(paths[row] for row in order.tolist())
     digests = tuple(files.photos(chosen))
     facts = len(files.contents), left_out, names, digests, pictures.rows, pairs, kinds, group_of
-    return Duplicates(triangle, *facts)
+    return Duplicates(triangle, *facts, pages=present.pages)
 
 
 def _groups(triangle: Triangle, rows: Ints, near: NearPairs) -> Ints:

@@ -184,7 +184,8 @@ class VerifiedPairs:
                 name: [entry for entry in pool.map(lambda pair: self._entry(folder, *pair), pairs) if entry]
                 for name, pairs in (("linked", linked), ("doubtful", to_review))
             }
-        write_page(folder / "explained.html", "explained", **pictures, summary=self.summary, groups=len(groups))
+        numbers = {"groups": len(groups), "in_doubt": len(doubtful)}
+        write_page(folder / "explained.html", "explained", **pictures, **numbers, summary=self.summary)
 
     def _weakest(
         self, number_of: Mapping[int, int], report_of: Mapping[int, GroupReport], most: int
@@ -218,10 +219,10 @@ class VerifiedPairs:
     def _entry(self, folder: Path, place: int, title: str, note: str) -> dict[str, str] | None:
         """Draw a pair and make its entry on the page; None where a photo can no longer be read."""
         found = self.evidence[place]
-        photo, partner = (self.paths[int(side[place])] for side in (self.pairs.left, self.pairs.right))
         name = f"explained/{place:06d}.png"
         if found is None or not self._draw(place, found, folder / name):
             return None
+        photo, partner = (self.paths[row] for row in self._rows(place, found))
         chance = self.probabilities[place]
         probability = "" if np.isnan(chance) else f"probability {chance_text(chance)}, {self.bands[place]}"
         sentence = relation_of(found).sentence(*self._names(place, found))
@@ -298,12 +299,14 @@ def _firmness(report: GroupReport | None, photos: int) -> str:
     """Say how firmly a group holds together, in one sentence."""
     if report is None:
         return f"{photos} photos."
-    if photos == 2:  # noqa: PLR2004 - its one link is the weakest and a bridge, which tells nothing
-        return "2 photos."
+    number = f"{photos} photos, {report.copies} of them exact copies" if report.copies else f"{photos} photos"
+    if photos - report.copies <= 2:  # noqa: PLR2004 - its one link is the weakest and a bridge, which tells nothing
+        return f"{number}."
+    whose = "; of the pairs of the others" if report.copies else ", of their pairs"
     bridges = f", {len(report.bridges)} of them bridges" if report.bridges else ""
     chance = chance_text(report.weakest.probability) if report.weakest else ""
     weakest = f"; the weakest link that it needs has a probability of {chance}" if chance else ""
-    return f"{photos} photos, {report.density:.0%} of their pairs are links{bridges}{weakest}."
+    return f"{number}{whose} {report.density:.0%} are links{bridges}{weakest}."
 
 
 def verify_pairs(

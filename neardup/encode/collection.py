@@ -4,7 +4,7 @@ A worker's inputs are small and its results go to the store, so that nothing lar
 grows by 24 bytes per photo, which tell known files and contents from new ones.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -133,18 +133,21 @@ class Present:
     Attributes:
         marks: int64 (n,), marks of all its photos, sorted.
         skipped: folders that cannot be listed, and entries that have a photo's name but cannot be used.
+        pages: number of images that are left out as `[prepare] pages` says.
     """
 
     marks: Ints
     skipped: tuple[Skipped, ...]
+    pages: int = 0
 
 
 def present(collection: Collection) -> Present:
     """Walk through the folder once and collect the marks of its photos."""
     skipped: list[Skipped] = []
-    marks = np.unique(np.concatenate([marks for marks, _ in _listed(collection, skipped.append)]))
+    pages: list[str] = []
+    marks = np.unique(np.concatenate([marks for marks, _ in _listed(collection, skipped.append, pages.append)]))
     chosen = (item for item in skipped if item.is_folder or is_chosen(item.path, collection.photos, collection.pages))
-    return Present(marks, tuple(chosen))
+    return Present(marks, tuple(chosen), len(pages))
 
 
 def known(collection: Collection) -> Ints:
@@ -177,12 +180,19 @@ def new_shards(collection: Collection, known: Ints, size: int = SHARD) -> Iterat
         yield tuple(waiting)
 
 
-def _listed(collection: Collection, on_skip: OnSkip = ignore) -> Iterator[tuple[Ints, list[str]]]:
-    """Yield marks and paths of the folder's photos, some thousands at a time; `on_skip` is called with the others."""
+def _listed(
+    collection: Collection, on_skip: OnSkip = ignore, on_page: Callable[[str], object] | None = None
+) -> Iterator[tuple[Ints, list[str]]]:
+    """Marks and paths of the folder's photos, some thousands at a time.
+
+    `on_skip` is told what cannot be looked at, `on_page` the path of each image that is left out as a page.
+    """
     marks: list[int] = []
     paths: list[str] = []
     for path in walk_images(collection.folder, on_skip):
         if not is_chosen(path, collection.photos, collection.pages):
+            if on_page and is_chosen(path, collection.photos):
+                on_page(path)
             continue
         try:
             marks.append(mark_of(collection.folder, path))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from neardup.archive.discrepancies import KINDS
+from neardup.decide.promises import lower_bound
 from neardup.images import MAX_PIXELS
 from neardup.measure.comparison import Comparison, certain, span
 from neardup.measure.distractors import image_of
@@ -15,6 +16,7 @@ from neardup.measure.plots import title
 from neardup.measure.query_report import NewPhotos
 from neardup.pages import Picture, write_page
 from neardup.tables import load_rows
+from neardup.words import counted
 
 SHOWN_GROUPS = 8
 """Found groups that the report shows; together with the queries, the page has a few megabytes."""
@@ -53,6 +55,9 @@ def write_report(
     """
     best = best_approach(comparison)
     images = out / "test_dataset"
+    imperfect = {row.photo for row in best.queries if round(row.ndcg, 9) < 1}
+    worst = [photo for photo in best.worst(SHOWN_QUERIES) if photo in imperfect]
+    finest = [photo for photo in best.best(SHOWN_QUERIES) if photo not in worst]
     fingerprints = ", ".join(f"{e.approach} {e.fingerprint[:12]}" for e in comparison.evaluations)
     return write_page(
         out / "report.html",
@@ -62,13 +67,14 @@ def write_report(
         title=title,
         sentences=sentences(comparison, best),
         groups=largest_found_groups(best, images, max_pixels),
-        worst=_searches(best, best.worst(SHOWN_QUERIES), images, max_pixels),
-        finest=_searches(best, best.best(SHOWN_QUERIES), images, max_pixels),
+        worst=_searches(best, worst, images, max_pixels),
+        finest=_searches(best, finest, images, max_pixels),
         metrics=tuple(METRICS.values()),
         show=show,
         interval=interval,
         span=span,
         certain=certain,
+        without_error=without_error(comparison),
         plots={e.approach: _plots(out / e.approach) for e in comparison.evaluations},
         discrepancies=Counter(row["kind"] for row in load_rows(out / "discrepancies.csv")),
         kinds=KINDS,
@@ -97,8 +103,9 @@ def sentences(comparison: Comparison, best: Evaluation) -> list[str]:
         if one is None or five is None:
             continue
         lines.append(
-            f"{title(evaluation.approach).capitalize()}: for {100 * one:.0f} of 100 photos the first answer is another "
-            f"print of the same picture, for {100 * five:.0f} of 100 one of the first five is.",
+            f"{title(evaluation.approach).capitalize()}: for {len(evaluation.queries) * one:.0f} of "
+            f"{counted(len(evaluation.queries), 'photo')} the first answer is another print of the same picture, for "
+            f"{len(evaluation.queries) * five:.0f} one of the first five is.",
         )
     if best is not first:
         difference = comparison.differences["ndcg"][best.approach]
@@ -109,7 +116,12 @@ def sentences(comparison: Comparison, best: Evaluation) -> list[str]:
                 f"No difference can be shown: {title(best.approach)} has the highest nDCG, but chance may do that.",
             )
     elif len(comparison.evaluations) > 1:
-        lines.append("Fine-tuning did not help here: zero-shot has the highest nDCG.")
+        ndcg = [show(evaluation.metrics["ndcg"]) for evaluation in comparison.evaluations]
+        if len(set(ndcg)) == 1:
+            lines.append(f"No approach is better than another: all have an nDCG of {ndcg[0]}.")
+        else:
+            even = "no other approach has a higher nDCG than" if ndcg[0] in ndcg[1:] else "the highest nDCG is that of"
+            lines.append(f"Training did not help here: {even} {title(first.approach)}.")
     changes = [
         f"{title(approach)} {100 * (one - gain):.1f} → {100 * one:.1f}"
         for approach, verified in comparison.verified.items()
@@ -121,6 +133,18 @@ def sentences(comparison: Comparison, best: Evaluation) -> list[str]:
             f"right, changes so: {', '.join(changes)} of 100."
         )
     return lines
+
+
+def without_error(comparison: Comparison) -> str:
+    """What an interval without a width does not say, where a figure has one; else nothing."""
+    figures = [figures[name] for figures in comparison.figures.values() for name in comparison.approaches]
+    if not any(figure.low == figure.high == 1 for figure in figures):
+        return ""
+    groups = len({row.group for row in comparison.evaluations[0].queries})
+    return (
+        "Where no error was made, the interval has no width, for resampling finds none either: with "
+        f"{counted(groups, 'group')} no true value above {100 * lower_bound(groups, groups):.1f} can be excluded."
+    )
 
 
 def largest_found_groups(evaluation: Evaluation, images: Path, max_pixels: int = MAX_PIXELS) -> list[list[Picture]]:

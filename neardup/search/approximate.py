@@ -102,7 +102,7 @@ class Index:
             gallery: the photos whose vectors were indexed.
             top: hits a query; the recall holds up to as many as it was measured for.
         """
-        similarities, rows = self.search(queries, top)
+        similarities, rows = self.search(queries, min(top, max(1, len(gallery.paths))))
         return [
             [
                 Hit(gallery.paths[row], gallery.photos[row], similarity)

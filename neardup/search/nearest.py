@@ -131,6 +131,7 @@ def nearest(queries: Vectors, gallery: Embeddings, top: int, *, fingerprint: str
     gallery.require(fingerprint)
     if top < 1:
         raise ConfigError(f"there is no search for {top} hits: ask for one or more")
+    top = min(top, max(1, len(gallery.photos)))
     paths, photos = gallery.paths, gallery.photos
     ranked = _ranked(queries, gallery.vectors, top, lambda row: paths[row])
     return [[Hit(paths[row], photos[row], similarity) for row, similarity in hits] for hits in ranked]
@@ -202,11 +203,13 @@ def search(
         among them, marked by `itself`.
 
     Raises:
-        ArchiveError: there is no such file.
+        ArchiveError: there is no such file, or it is a folder.
         UnreadableImageError: the file is not an image.
         EncoderError: the gallery was made by another encoder.
         ConfigError: fewer than one hit is asked for.
     """
+    if Path(photo).is_dir():
+        raise ArchiveError(f"{photo} is a folder: search for one photo of it at a time")
     model = load_encoder(encoder) if isinstance(encoder, str) else encoder
     queries = read_queries(Path(photo), model, print, max_pixels)
     return mark_itself(nearest(queries.vectors, gallery, top, fingerprint=model.fingerprint), queries)[0]
