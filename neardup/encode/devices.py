@@ -23,6 +23,21 @@ if TYPE_CHECKING:  # a borrowed GPU has no pydantic, which recipes need
     from neardup.settings.schema import Dtype
 
 T = TypeVar("T")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+"""Names of the devices, as the settings have them, whose module needs pydantic."""
+DTYPES = ("fp32", "bf16", "fp16", "int8")
+"""Names of the number formats, as the settings have them."""
+
+
+def check_computation(device: str, dtype: str) -> None:
+    """Raise an error if there is no device or no number format of that name, which would else be taken for another.
+
+    Raises:
+        EncoderError: one of them is unknown.
+    """
+    for kind, name, known in (("device", device, DEVICES), ("number format", dtype, DTYPES)):
+        if name not in known:
+            raise EncoderError(f"there is no {kind} {name!r}: take one of {', '.join(known)}")
 
 
 def torch_dtype(dtype: "Dtype") -> "torch.dtype | None":

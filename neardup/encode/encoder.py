@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neardup.encode.background import Background, NormalisedEncoder
-from neardup.encode.devices import without_torch
+from neardup.encode.devices import check_computation, without_torch
 from neardup.encode.onnx import GRAPH, PREPARATION, OnnxEncoder, of_checkpoint
 from neardup.encode.onnx_file import is_onnx, load_onnx
 from neardup.encode.protocol import BATCH, BUILTIN, CHECKPOINT, BatchEncoder, Encoder, checkpoint_folder
@@ -57,9 +57,10 @@ def load_encoder(
             and `std` (three numbers each, of levels 0 to 1).
 
     Raises:
-        EncoderError: there is no such checkpoint, its kind is unknown, it has no safetensors weights, or the device
-            cannot compute in the number format.
+        EncoderError: there is no such checkpoint, its kind is unknown, it has no safetensors weights, the device or the
+            number format is unknown, or the device cannot compute in the number format.
     """
+    check_computation(device, dtype)
     if is_onnx(name):
         encoder: BatchEncoder = _of_onnx_file(name, device, dtype, onnx)
     elif without_torch(device, dtype) and not compiled and (checkpoint_folder(name) / GRAPH).is_file():
