@@ -6,6 +6,7 @@ torch is imported only where it is needed, which saves a search by ONNX Runtime 
 import os
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from ctypes.util import find_library
 from functools import update_wrapper
@@ -113,12 +114,20 @@ def _cores() -> int:
 @ProcessSetting
 @contextmanager
 def no_threads_of_libraries() -> Iterator[None]:
-    """Keep OpenCV and NumPy from starting their own threads inside ours, whose work comes in small pieces."""
+    """Keep OpenCV and NumPy from starting their own threads inside ours, whose work comes in small pieces.
+
+    OpenBLAS takes its limit from one thread as long as that lives: a thread of ours sets and restores it, because the
+    last of several runs to leave may be another thread than the first to enter.
+    """
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        with threadpool_limits(limits=1, user_api="blas"):
-            yield
+        with ThreadPoolExecutor(1) as one_thread:
+            limit = one_thread.submit(threadpool_limits, limits=1, user_api="blas").result()
+            try:
+                yield
+            finally:
+                one_thread.submit(limit.restore_original_limits).result()
     finally:
         cv2.setNumThreads(threads)
 
