@@ -220,7 +220,7 @@ def test_hits_of_several_groups_of_queries_equal_brute_force() -> None:
 
 @pytest.mark.parametrize("many", [1, MANY])
 def test_hits_among_many_equal_photos_equal_brute_force(many: int) -> None:
-    """Most photos of several blocks are as similar as the last hit, or differ by less than a float32 product can tell."""
+    """Most photos of several blocks are as similar as the last hit, as far as a float32 product can tell."""
     rng = np.random.default_rng(11)
     vectors = np.tile(units(12, 1, 17), (BLOCK + 900, 1)) + rng.choice([0, 3e-8], (BLOCK + 900, 17))
     vectors = vectors.astype(np.float32)

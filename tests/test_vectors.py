@@ -4,9 +4,9 @@ import hashlib
 import os
 import shutil
 import weakref
-from itertools import product
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
