@@ -259,11 +259,19 @@ class BlockSearch:
         return RunningTopK(rows, self.plan.most, self.plan.threshold) if self.plan.most else None
 
     def nearest(self, pairs: NearPairs) -> NearPairs:
-        """Keep the pairs, with float32 similarities, that can still be among the nearest of one of their rows."""
+        """Keep the pairs, with float32 similarities, that can still be among the nearest of one of their rows.
+
+        More than `KEPT` are cut by their exact similarities, ties by row.
+        """
         if not self.top_k:
             return pairs
         ends = pairs.left, pairs.right + self.offset
-        return pairs.take(self.top_k.reached(*ends, pairs.similarities + self.plan.slack))
+        near = pairs.take(self.top_k.reached(*ends, pairs.similarities + self.plan.slack))
+        if self.plan.most is None or len(near.left) <= KEPT:
+            return near
+        near = self.verified(near).sorted()  # float32 cannot tell the nearest from the many that are nearly as near
+        near = NearPairs(near.left, near.right + self.offset, near.similarities).nearest(self.plan.most)
+        return NearPairs(near.left, near.right - self.offset, near.similarities)
 
     def limits(self, rows: slice, columns: slice, of: Callable[[Floats], npt.NDArray[Any]]) -> npt.NDArray[Any]:
         """What the pairs of a block must reach: shape (), or (m, n) where only the nearest of each row are wanted.
