@@ -55,6 +55,13 @@ def test_a_store_in_the_folder_of_photos_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_store_without_a_name_is_refused(tmp_path: Path) -> None:
+    """Its vectors would go into the root of the file system."""
+    for call in (neardup.find_duplicates, neardup.embed):
+        with pytest.raises(ArchiveError, match="the address of the store of vectors is empty"):
+            call(tmp_path, store="")
+
+
 def test_a_store_elsewhere_is_no_folder_of_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even where the photos lie in the folder in which one is."""
     monkeypatch.chdir(tmp_path)
