@@ -9,15 +9,18 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from commands import neardup
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from PIL import Image
 from prefect import resume_flow_run
 from prefect.client.orchestration import get_client
@@ -31,10 +34,12 @@ from neardup.approach import Approach
 from neardup.archive.captions import translate_training_set
 from neardup.archive.testset import TestSet
 from neardup.builtin.demo import MadeArchive
+from neardup.builtin.scenes import Scene
 from neardup.decide.chosen_decision import DECISION, SHIPPED
 from neardup.decide.decision import Decision
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.encode.trainable import load_trainable
+from neardup.encode.vectors import embed
 from neardup.errors import EncoderError, PromotionError
 from neardup.experiment import encode_test_set, evaluate_approach, make_checkpoint
 from neardup.images import read_image
@@ -45,6 +50,7 @@ from tasks import registry
 from tasks.decisions import CHAMPION, chosen_encoder
 from tasks.every_flow import fail_runs
 from tasks.publish import publish_approaches
+from tasks.pyfunc import NearDuplicates
 from tasks.registry import MODEL, Candidates, find_candidates, nominate, register, rollback
 from tasks.tracking import Tracking, local_uri
 
@@ -419,3 +425,27 @@ def test_another_decision_of_the_champions_weights_takes_its_place(contest: Cont
         champions.append(tracking.client.get_model_version_by_alias(MODEL, "champion"))
     assert [champion.tags["decision"] for champion in champions] == [shipped.fingerprint, strict.fingerprint]
     assert {(c.tags["fingerprint"], c.tags["former_champion"]) for c in champions} == {(zero_shot.base, "7")}
+
+
+def test_the_model_encodes_as_its_gallery_was_encoded(small_encoder: str, tmp_path: Path) -> None:
+    """A large JPEG is decoded at a fraction; its hit is the image itself, and what is too thin names its row."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Scene.of(2).image.resize((1680, 1260)).save(folder / "large.jpg")
+    embed(folder, load_encoder(small_encoder)).save(tmp_path / "gallery.parquet")
+    (tmp_path / "metrics.json").write_text('{"threshold": 0.9}', encoding="utf-8")
+    files = {"metrics": "metrics.json", "gallery": "gallery.parquet"}
+    model = NearDuplicates()
+    model.load_context(
+        SimpleNamespace(
+            artifacts={"checkpoint": small_encoder, **{name: str(tmp_path / file) for name, file in files.items()}}
+        )
+    )
+    request = pd.DataFrame({"image": [(folder / "large.jpg").read_bytes()]})
+    ((hit,),) = model.predict(None, request, {"top": 1})
+    assert (hit["itself"], hit["near_duplicate"]) == (True, True)
+    assert hit["similarity"] == pytest.approx(1, abs=1e-6)
+    thin = io.BytesIO()
+    Image.new("RGB", (300_000, 1)).save(thin, "PNG")
+    with pytest.raises(MlflowException, match="image 1 is neither base64 of an image nor its bytes"):
+        model.predict(None, pd.DataFrame({"image": [thin.getvalue()]}))
