@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from neardup.encode.background import Background, NormalisedEncoder
 from neardup.encode.devices import check_computation, without_torch
-from neardup.encode.onnx import GRAPH, PREPARATION, OnnxEncoder, of_checkpoint
+from neardup.encode.onnx import GRAPH, OnnxEncoder, of_checkpoint
 from neardup.encode.onnx_file import is_onnx, load_onnx
 from neardup.encode.protocol import BATCH, BUILTIN, CHECKPOINT, BatchEncoder, Encoder, checkpoint_folder
 from neardup.errors import EncoderError
@@ -74,12 +74,14 @@ def load_encoder(
 
 
 def loaded_encoder(name: str, device: str = "auto", dtype: "Dtype" = "fp32") -> BatchEncoder:
-    """Load an encoder as `load_encoder` does, once per process, and again if a file of its checkpoint changed.
+    """Load an encoder as `load_encoder` does, once per process, and again if a file of its folder changed.
 
-    All steps of a run, and the check before it, share the encoder that was loaded last.
+    All steps of a run, and the check before it, share the encoder that was loaded last. Beside an ONNX file lie its
+    preparation and its external weights, under any name.
     """
     path = checkpoint_folder(name)
-    files: Iterable[Path] = path.iterdir() if path.is_dir() else (path, path.with_name(PREPARATION))
+    folder = path.parent if path.is_file() else path
+    files: Iterable[Path] = folder.iterdir() if folder.is_dir() else ()
     states = ((str(file), file.stat()) for file in files if file.is_file())
     return _loaded(name, device, dtype, frozenset((file, state.st_mtime_ns, state.st_size) for file, state in states))
 
