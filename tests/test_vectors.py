@@ -188,6 +188,7 @@ def test_what_only_the_encoder_refuses_is_left_out_with_a_warning(photos: Path, 
     for store in (None, tmp_path / "store"):
         with pytest.warns(UserWarning, match="strip.png: a picture of 60000 x 1 pixels is too thin") as told:
             found = embed(folder, Cropping(), store)
+        assert {warning.filename for warning in told} == {__file__}
         assert [str(warning.message).partition(":")[0] for warning in told] == [
             "left out a strip.png",
             "left out copy of the strip.png",

@@ -28,7 +28,7 @@ __all__ = [
 
 
 def load_encoder(
-    name: str,
+    name: str | Path,
     device: str = "auto",
     dtype: "Dtype" = "fp32",
     *,
@@ -60,6 +60,7 @@ def load_encoder(
         EncoderError: there is no such checkpoint, its kind is unknown, it has no safetensors weights, the device or the
             number format is unknown, or the device cannot compute in the number format.
     """
+    name = str(name)
     check_computation(device, dtype)
     if is_onnx(name):
         encoder: BatchEncoder = _of_onnx_file(name, device, dtype, onnx)

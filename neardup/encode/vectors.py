@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -130,7 +130,7 @@ def folder_of(path: Path) -> Path | None:
 
 def embed(
     folder: Path | str,
-    encoder: Encoder | str = BUILTIN,
+    encoder: Encoder | Path | str = BUILTIN,
     store: Path | str | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Embeddings:
@@ -149,18 +149,25 @@ def embed(
         ArchiveError: there is no such folder, or the store lies inside it.
         EncoderError: there is no such encoder.
     """
-    if store is None:
-        with TemporaryDirectory() as temporary:
-            return embed(folder, encoder, temporary, max_pixels)
+    with ExitStack() as temporary:
+        place = temporary.enter_context(TemporaryDirectory()) if store is None else store
+        vectors, left_out = _embed(folder, encoder, place, max_pixels)
+    for skipped in left_out:
+        warnings.warn(f"left out {skipped.path}: {skipped.reason}", stacklevel=2)
+    return vectors
+
+
+def _embed(
+    folder: Path | str, encoder: Encoder | Path | str, store: Path | str, max_pixels: int
+) -> tuple[Embeddings, list[Skipped]]:
+    """Encode every image of a folder, as `embed` does; also returns what is left out."""
     check_store(Path(folder), str(store))
-    model = load_encoder(encoder) if isinstance(encoder, str) else encoder
+    model = load_encoder(encoder) if isinstance(encoder, str | Path) else encoder
     archive = scan(Path(folder), patterns=("**",), exclude=(), max_pixels=max_pixels)
     left_out = [Skipped(path, reason) for path, reason in archive.left_out]
     items = [(photo.path, photo.sha256) for photo in archive.photos]
     vectors = embed_photos(items, archive.root, model, store=store, max_pixels=max_pixels, left_out=left_out)
-    for skipped in left_out:
-        warnings.warn(f"left out {skipped.path}: {skipped.reason}", stacklevel=2)
-    return vectors
+    return vectors, left_out
 
 
 def embed_photos(

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -134,8 +135,8 @@ def nearest(queries: Vectors, gallery: Embeddings, top: int, *, fingerprint: str
         ConfigError: fewer than one hit is asked for.
     """
     gallery.require(fingerprint)
-    if top < 1:
-        raise ConfigError(f"there is no search for {top} hits: ask for one or more")
+    if not isinstance(top, Integral) or isinstance(top, bool) or top < 1:
+        raise ConfigError(f"there is no search for {top!r} hits: ask for one or more, as a whole number")
     paths, photos = gallery.paths, gallery.photos
 
     def by_path(rows: Ints) -> Ints:

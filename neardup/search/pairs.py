@@ -106,6 +106,6 @@ def checked_threshold(threshold: float) -> float:
     Raises:
         ConfigError: it is not a number from -1 to 1.
     """
-    if not isinstance(threshold, Real) or not -1 <= threshold <= 1:
+    if isinstance(threshold, bool) or not isinstance(threshold, Real) or not -1 <= threshold <= 1:
         raise ConfigError(f"the threshold must be a similarity from -1 to 1, not {threshold}: take the calibrated one")
     return float(threshold)
