@@ -4,6 +4,7 @@ MLflow runs this very file when it loads the model (a model from code): the weig
 """
 
 import base64
+import hashlib
 import io
 import json
 from dataclasses import asdict
@@ -21,12 +22,10 @@ from mlflow.types.schema import AnyType, ColSpec, DataType, ParamSchema, ParamSp
 from PIL import Image
 
 import neardup
-from neardup.arrays import Vectors
 from neardup.encode.encoder import load_encoder
 from neardup.encode.vectors import Embeddings
 from neardup.errors import UnreadableImageError
-from neardup.images import read_image
-from neardup.search.nearest import nearest
+from neardup.search.nearest import mark_itself, nearest
 
 if TYPE_CHECKING:
     from neardup.approach import Approach
@@ -78,40 +77,42 @@ class NearDuplicates(PythonModel):
 
         Returns:
             Vectors: float32 (n, d), unit rows; the dot product of two rows is their similarity, higher is more alike.
-            Hits: for each image a list of at most `top`, best first, each with `path`, `photo` (SHA-256), `similarity`
-            and `near_duplicate`, whether the similarity reaches the threshold.
+            Hits: for each image a list of at most `top`, best first, each with `path`, `photo` (SHA-256), `similarity`,
+            `itself`, whether its bytes are those of the image, and `near_duplicate`, whether the similarity reaches the
+            threshold.
 
         Raises:
             MlflowException: a row is no image, or hits are asked for and there is no gallery; a server answers 400.
         """
-        images = [_read(value, row) for row, value in enumerate(model_input["image"], 1)]
-        vectors = self.encoder.encode(images)
+        images = [self._read(value, row) for row, value in enumerate(model_input["image"], 1)]
+        vectors = self.encoder.encode([image for image, _ in images])
+        photos = tuple(photo for _, photo in images)
         top = int((params or {}).get("top", 0))
-        return vectors if top == 0 else self._hits(vectors, top)
+        return vectors if top == 0 else self._hits(Embeddings(photos, photos, vectors, self.encoder.fingerprint), top)
 
-    def _hits(self, vectors: Vectors, top: int) -> list[list[dict[str, Any]]]:
-        """The photos of the gallery that are most like each vector, as `predict` returns them."""
+    def _read(self, value: object, row: int) -> tuple[Any, str]:
+        """Read the image of a request as the gallery's were read, and its SHA-256; an error names its row.
+
+        Raises:
+            MlflowException: it is neither base64 of an image nor its bytes.
+        """
+        try:
+            data = value if isinstance(value, bytes) else base64.b64decode(str(value), validate=True)
+            return self.encoder.read(data), hashlib.sha256(data).hexdigest()
+        except (ValueError, UnreadableImageError) as error:
+            raise MlflowException.invalid_parameter_value(
+                f"image {row} is neither base64 of an image nor its bytes ({error}): send a JPEG, PNG, TIFF or the like"
+            ) from error
+
+    def _hits(self, queries: Embeddings, top: int) -> list[list[dict[str, Any]]]:
+        """Find the photos of the gallery that are most like each query, as `predict` returns them."""
         if top < 0:
             raise MlflowException.invalid_parameter_value(f"top is {top}: ask for 1 hit or more, or 0 for vectors")
         if self.gallery is None:
             raise MlflowException.invalid_parameter_value("this model was logged without a gallery: leave `top` out")
-        found = nearest(vectors, self.gallery, top, fingerprint=self.encoder.fingerprint)
+        found = mark_itself(nearest(queries.vectors, self.gallery, top, fingerprint=queries.fingerprint), queries)
         least = float("inf") if self.threshold is None else self.threshold
         return [[{**asdict(hit), "near_duplicate": hit.similarity >= least} for hit in hits] for hits in found]
-
-
-def _read(value: object, row: int) -> Image.Image:
-    """The image of a request, whose row is named if it is none.
-
-    Raises:
-        MlflowException: it is neither base64 of an image nor its bytes.
-    """
-    try:
-        return read_image(value if isinstance(value, bytes) else base64.b64decode(str(value), validate=True))
-    except (ValueError, UnreadableImageError) as error:
-        raise MlflowException.invalid_parameter_value(
-            f"image {row} is neither base64 of an image nor its bytes ({error}): send a JPEG, PNG, TIFF or the like"
-        ) from error
 
 
 def log(approach: "Approach") -> None:

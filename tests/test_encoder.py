@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -165,6 +165,14 @@ def test_a_number_format_that_a_device_lacks_is_one_sentence(device: str, dtype:
     """It says which one to take."""
     with pytest.raises(EncoderError, match=reason):
         pick_device(device, dtype)
+
+
+@pytest.mark.parametrize(("device", "dtype"), [("gpu", "fp32"), ("cpu", "float16"), ("cpu", "int4")])
+def test_an_unknown_device_or_number_format_is_one_sentence(device: str, dtype: Any) -> None:
+    """It is not taken for another one, such as int8; the sentence names those that there are."""
+    unknown = device if device == "gpu" else dtype
+    with pytest.raises(EncoderError, match=f"there is no (device|number format) '{unknown}': take one of"):
+        load_encoder(BUILTIN, device, dtype)
 
 
 def test_no_images_give_no_vectors() -> None:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -174,3 +175,46 @@ def test_runs_that_overlap_leave_the_process_its_threads(order: tuple[int, int])
             assert (torch.get_num_threads(), cv2.getNumThreads()) == (1, 1)
             runs[number].close()
         assert (torch.get_num_threads(), cv2.getNumThreads()) == (2, 2)
+
+
+OVERLAPPING = """
+from threading import Event, Thread
+
+import numpy
+from threadpoolctl import threadpool_info
+
+from neardup.encode.devices import no_threads_of_libraries
+
+def threads():
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+def first():
+    with no_threads_of_libraries():
+        entered.set()
+        other.wait()
+    left.set()
+    end.wait()
+
+print(threads())
+entered, other, left, end = Event(), Event(), Event(), Event()
+thread = Thread(target=first)
+thread.start()
+entered.wait()
+with no_threads_of_libraries():
+    other.set()
+    left.wait()
+    print(threads())
+print(threads())
+end.set()
+thread.join()
+"""
+"""Two runs in threads, of which the first to enter is the first to leave, and lives on."""
+
+
+def test_runs_that_overlap_in_threads_leave_numpy_its_threads() -> None:
+    """The thread that was the first to enter, as a server's or a notebook's, goes on after the last has left."""
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
+    run = subprocess.run(
+        [sys.executable, "-c", OVERLAPPING], env=environment, check=True, capture_output=True, text=True
+    )
+    assert run.stdout.split("\n") == ["{2}", "{1}", "{2}", ""]

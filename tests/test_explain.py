@@ -27,6 +27,7 @@ from neardup.verify.match import Prepared
 from neardup.verify.picture import GAP, LABEL, SENTENCE, WIDTH, _font, _waterfall, _wrapped, explain_picture, panels_of
 from neardup.verify.pixels import GreyPhoto, LaidPair, align, compare
 from neardup.verify.relation import Kind, place_of, relation_of
+from neardup.verify.store import KeypointCache
 from neardup.verify.verifier import proof_of
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
@@ -389,6 +390,15 @@ def test_a_hit_is_named_in_the_order_of_its_evidence() -> None:
     assert other is not None
     assert found.sentence.startswith("hit.png is a crop of query.png")
     assert other.sentence.startswith("query.png is a crop of hit.png")
+
+
+def test_a_search_leaves_a_cache_of_keypoints_within_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a search for duplicates does: what was used longest ago goes."""
+    monkeypatch.setattr(KeypointCache.__init__, "__defaults__", (1,))
+    photos = {"a": png(scene(78)), "b": png(cropped(scene(78)))}
+    verify_hits([("a", "query.png")], [[Hit("x/hit.png", "b", 0.9)]], photos.__getitem__, tmp_path, None)
+    assert (tmp_path / "keypoints").is_dir()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_what_speaks_against_a_pair_is_told_and_what_says_nothing_is_not() -> None:

@@ -337,7 +337,7 @@ def test_keypoints_of_a_photo_over_the_limit_are_not_kept(tmp_path: Path) -> Non
 
 
 def test_where_keypoints_cannot_be_kept_pairs_are_verified_all_the_same(tmp_path: Path) -> None:
-    """As beside vectors that others share, in a folder that can only be read; a full disk is not hidden."""
+    """As beside vectors that others share, in a folder that can only be read; another fault is not hidden."""
     (tmp_path / "shut").touch()
     photos = {"a" * 64: png(scene(87)), "b" * 64: png(scene(88))}
     with Verifier(photos.__getitem__, KeypointCache(tmp_path / "shut" / "keypoints")) as verifier:
@@ -345,6 +345,14 @@ def test_where_keypoints_cannot_be_kept_pairs_are_verified_all_the_same(tmp_path
     full = Verifier(photos.__getitem__, KeypointCache(tmp_path / "full"))
     with full, small_files(1000), pytest.raises(OSError, match="File too large"):
         full.verify([("a" * 64, "b" * 64)])
+
+
+def test_keypoints_for_which_a_disk_has_no_room_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They only save time; what fails to be written goes to a device that is full."""
+    monkeypatch.setattr(store, "save_file", lambda *_: Path("/dev/full").write_bytes(b"keypoints"))
+    cache = KeypointCache(tmp_path)
+    cache.put("a" * 64, features(scene(86)))
+    assert not cache.has("a" * 64)
 
 
 def test_a_cache_is_within_its_limit_after_each_run(tmp_path: Path) -> None:

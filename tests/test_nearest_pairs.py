@@ -46,6 +46,34 @@ def test_the_nearest_of_each_are_those_of_all_pairs(
     assert listed(found.nearest(most)) == listed(across.nearest(most))
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-8, 1e-6])
+def test_the_nearest_among_nearly_equal_vectors_are_those_of_all_pairs(
+    noise: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most pairs are as similar as the nearest, as far as float32 can tell: no more are kept than there are nearest."""
+    kept = list[int]()
+    monkeypatch.setattr(all_pairs, "KEPT", 600)
+    nearest = BlockSearch.nearest
+
+    def counted(search: BlockSearch, pairs: NearPairs) -> NearPairs:
+        found = nearest(search, pairs)
+        kept.append(len(found.left))
+        return found
+
+    monkeypatch.setattr(BlockSearch, "nearest", counted)
+    rng = np.random.default_rng(2)
+    vectors = units(rng.normal(size=(1, 33)) + noise * rng.normal(size=(200, 33)))
+    everything = near_pairs(vectors, np.arange(200), 0.5)
+    kept.clear()
+    search = replace(PairSearch.unplanned(33, 0.5), most=3)
+    sketched = search.sketch(vectors, np.arange(200))
+    found = search.between_sketched(sketched, sketched, 0, lambda _: None, rows=20, columns=30).sorted()
+    assert listed(found.nearest(3)) == listed(everything.nearest(3))
+    assert max(kept) <= 600
+    across = everything.take((everything.left < 90) & (everything.right >= 90))
+    assert listed(search.between(vectors[:90], vectors[90:], 0, 90).nearest(3)) == listed(across.nearest(3))
+
+
 def test_a_loose_threshold_costs_no_more_than_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two million pairs at the threshold a tenth is ever looked at, and little more than the nearest is kept."""
     seen = {"looked at": 0, "kept": 0}

@@ -3,14 +3,18 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import neardup
 from neardup.builtin.demo import MadeArchive
 from neardup.cli import main
-from neardup.errors import ArchiveError
+from neardup.encode.encoder import CHECKPOINT
+from neardup.errors import ArchiveError, ConfigError
+from neardup.search.nearest import nearest
 
 PHOTOS = Path("agence_rol/photos/jpg")
 
@@ -75,6 +79,13 @@ def test_a_store_in_the_folder_of_photos_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_store_without_a_name_is_refused(tmp_path: Path) -> None:
+    """Its vectors would go into the root of the file system."""
+    for call in (neardup.find_duplicates, neardup.embed):
+        with pytest.raises(ArchiveError, match="the address of the store of vectors is empty"):
+            call(tmp_path, store="")
+
+
 def test_a_store_elsewhere_is_no_folder_of_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even where the photos lie in the folder in which one is."""
     monkeypatch.chdir(tmp_path)
@@ -91,3 +102,22 @@ def test_what_is_found_is_kept_where_a_store_is_named(made: MadeArchive, tmp_pat
     assert files
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")} == files
     assert (second.facts(), second.paths) == (first.facts(), first.paths)
+
+
+@pytest.mark.parametrize("top", ["3", 2.5, True, 0])
+def test_a_number_of_hits_that_is_none_is_one_sentence(top: Any) -> None:
+    """It is no error from within."""
+    gallery = neardup.Embeddings(("a",), ("a.jpg",), np.eye(1, 3, dtype=np.float32), "f")
+    with pytest.raises(ConfigError, match=f"there is no search for {top!r} hits"):
+        nearest(gallery.vectors, gallery, top, fingerprint="f")
+
+
+def test_wrong_types_are_one_sentence_and_paths_may_be_text(tmp_path: Path) -> None:
+    """What a notebook hands over."""
+    with pytest.raises(ConfigError, match="the threshold must be a similarity from -1 to 1, not True"):
+        neardup.find_duplicates(tmp_path, threshold=True)
+    with pytest.raises(ArchiveError, match="there are no evaluations to compare"):
+        neardup.compare([])
+    assert len(neardup.embed(tmp_path, CHECKPOINT).paths) == 0
+    (tmp_path / "x.toml").write_text("[prepare]\n", encoding="utf-8")
+    assert neardup.load_settings(str(tmp_path / "x.toml")) == neardup.load_settings(tmp_path / "x.toml")

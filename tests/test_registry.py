@@ -9,11 +9,13 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from commands import neardup
@@ -31,13 +33,14 @@ from neardup.approach import Approach
 from neardup.archive.captions import translate_training_set
 from neardup.archive.testset import TestSet
 from neardup.builtin.demo import MadeArchive
+from neardup.builtin.scenes import Scene
 from neardup.decide.chosen_decision import DECISION, SHIPPED
 from neardup.decide.decision import Decision
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.encode.trainable import load_trainable
+from neardup.encode.vectors import embed
 from neardup.errors import EncoderError, PromotionError
 from neardup.experiment import encode_test_set, evaluate_approach, make_checkpoint
-from neardup.images import read_image
 from neardup.measure.evaluate import Figure
 from neardup.measure.promotion import Promotion
 from neardup.settings.schema import Settings, TranslateSettings
@@ -45,6 +48,7 @@ from tasks import registry
 from tasks.decisions import CHAMPION, chosen_encoder
 from tasks.every_flow import fail_runs
 from tasks.publish import publish_approaches
+from tasks.pyfunc import NearDuplicates
 from tasks.registry import MODEL, Candidates, find_candidates, nominate, register, rollback
 from tasks.runs import log_approach
 from tasks.tracking import Tracking, local_uri
@@ -463,7 +467,7 @@ def test_the_server_answers_with_vectors_and_with_hits(contest: Contest, served:
     status, answer = ask(served, image)
     encoder = load_encoder(str(contest.out / "fine-tuned" / "checkpoint"))
     vectors = np.array(answer["predictions"], dtype=np.float32)
-    assert (status, np.allclose(vectors, encoder.encode([read_image(file)]), atol=1e-6)) == (200, True)
+    assert (status, np.allclose(vectors, encoder.encode([encoder.read(file)]), atol=1e-6)) == (200, True)
     status, answer = ask(served, image, top=3)
     hits = answer["predictions"][0]
     assert (status, len(hits), hits[0]["path"], hits[0]["near_duplicate"]) == (200, 3, photo.path, True)
@@ -519,3 +523,23 @@ def test_another_decision_of_the_champions_weights_takes_its_place(contest: Cont
         decision.fingerprint for decision in (shipped, strict, shipped)
     ]
     assert {(c.tags["fingerprint"], c.tags["former_champion"]) for c in champions} == {(zero_shot.base, "7")}
+
+
+def test_the_model_encodes_as_its_gallery_was_encoded(small_encoder: str, tmp_path: Path) -> None:
+    """A large JPEG is decoded at a fraction; its hit is the image itself."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Scene.of(2).image.resize((1680, 1260)).save(folder / "large.jpg")
+    embed(folder, load_encoder(small_encoder)).save(tmp_path / "gallery.parquet")
+    (tmp_path / "metrics.json").write_text('{"threshold": 0.9}', encoding="utf-8")
+    files = {"metrics": "metrics.json", "gallery": "gallery.parquet"}
+    model = NearDuplicates()
+    model.load_context(
+        SimpleNamespace(
+            artifacts={"checkpoint": small_encoder, **{name: str(tmp_path / file) for name, file in files.items()}}
+        )
+    )
+    request = pd.DataFrame({"image": [(folder / "large.jpg").read_bytes()]})
+    ((hit,),) = model.predict(None, request, {"top": 1})
+    assert (hit["itself"], hit["near_duplicate"]) == (True, True)
+    assert hit["similarity"] == pytest.approx(1, abs=1e-6)

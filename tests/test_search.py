@@ -3,6 +3,7 @@
 import math
 import pickle
 import sys
+import tracemalloc
 from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +23,7 @@ from neardup.errors import EncoderError
 from neardup.search import all_pairs as nearpairs
 from neardup.search.all_pairs import PairSearch, near_pairs
 from neardup.search.approximate import EFFORTS, Index, Recall, build_index, measure_recall, opened_index
-from neardup.search.nearest import BLOCK, FIRST, MANY, QUERIES, nearest, read_queries
+from neardup.search.nearest import BLOCK, FIRST, MANY, QUERIES, nearest, nearest_rows, read_queries
 from neardup.stages import digest_file
 
 Rows = list[tuple[int, int, float]]
@@ -215,6 +216,37 @@ def test_hits_by_whole_numbers_equal_brute_force(count: int, top: int, dimension
 def test_hits_of_several_groups_of_queries_equal_brute_force() -> None:
     """Hits of more queries than are searched for at once, among more photos than one block holds."""
     check_hits(units(8, QUERIES + 300, 8), units(9, BLOCK + 100, 8), 3)
+
+
+@pytest.mark.parametrize("many", [1, MANY])
+def test_hits_among_many_equal_photos_equal_brute_force(many: int) -> None:
+    """Most photos of several blocks are as similar as the last hit, as far as a float32 product can tell."""
+    rng = np.random.default_rng(11)
+    vectors = np.tile(units(12, 1, 17), (BLOCK + 900, 1)) + rng.choice([0, 3e-8], (BLOCK + 900, 17))
+    vectors = vectors.astype(np.float32)
+    check_hits(vectors[rng.integers(0, len(vectors), many)], vectors, 5)
+
+
+def test_hits_among_equal_photos_need_no_memory_for_all_pairs() -> None:
+    """Of 20,000 equal photos, each query keeps those of a block at most; all pairs would take 160 MB."""
+    vectors = np.tile(np.eye(1, 4, dtype=np.float32), (20_000, 1))
+    tracemalloc.start()
+    hits = list(nearest_rows(vectors[:200], vectors, 3))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert hits == [[(0, 1.0), (1, 1.0), (2, 1.0)]] * 200
+    assert peak < 160e6
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 0.0, 3.0])
+def test_hits_of_what_is_no_unit_vector_are_one_sentence(wrong: float) -> None:
+    """Its row is named, in the gallery or among the queries; such a row cost other hits in silence."""
+    vectors = np.tile(np.eye(1, 4, dtype=np.float32), (9, 1))
+    odd = vectors.copy()
+    odd[7, 0] = wrong
+    for queries, gallery in ((vectors, odd), (odd, vectors)):
+        with pytest.raises(EncoderError, match=r"vector 7 has length .* instead of 1"):
+            list(nearest_rows(queries, gallery, 3))
 
 
 def test_more_hits_than_a_search_begins_with_are_found() -> None:

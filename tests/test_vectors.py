@@ -6,6 +6,7 @@ import shutil
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from neardup.archive.walk import Skipped
 from neardup.arrays import Vectors
 from neardup.builtin.scenes import Scene
 from neardup.encode.encoder import BATCH, load_encoder
 from neardup.encode.shards import SHARDS, encode_into, known_files, mark_of
 from neardup.encode.store import Store
-from neardup.encode.vectors import Embeddings, embed_photos, folder_of, stored_vectors
+from neardup.encode.vectors import Embeddings, embed, embed_photos, folder_of, stored_vectors
 from neardup.errors import ArchiveError, EncoderError, UnreadableImageError
-from neardup.images import MAX_BYTES, MAX_PIXELS, read_image
+from neardup.images import MAX_BYTES, MAX_PIXELS, read_image, require_enlargeable
 from neardup.search.nearest import Hit, mark_itself, nearest, read_queries
 from neardup.stages import digest_file
 
@@ -168,6 +170,46 @@ def test_a_photo_that_changed_meanwhile_is_one_sentence(photos: Path, tmp_path: 
         embed_photos([("0.png", digest_file(photos / "1.png"))], photos, Tones(), store=tmp_path)
 
 
+class Cropping(Tones):
+    """An encoder that enlarges the shorter side to 224 pixels."""
+
+    def read(self, source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+        """Decode, and refuse what is too thin."""
+        image = super().read(source, max_pixels)
+        require_enlargeable(image, 224)
+        return image
+
+
+def test_what_only_the_encoder_refuses_is_left_out_with_a_warning(photos: Path, tmp_path: Path) -> None:
+    """A strip is too thin for an encoder that crops; the others are embedded, with a store and without one."""
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    Image.new("RGB", (60_000, 1)).save(folder / "a strip.png")
+    (folder / "copy of the strip.png").write_bytes((folder / "a strip.png").read_bytes())
+    for store in (None, tmp_path / "store"):
+        with pytest.warns(UserWarning, match="strip.png: a picture of 60000 x 1 pixels is too thin") as told:
+            found = embed(folder, Cropping(), store)
+        assert {warning.filename for warning in told} == {__file__}
+        assert [str(warning.message).partition(":")[0] for warning in told] == [
+            "left out a strip.png",
+            "left out copy of the strip.png",
+        ]
+        assert found.paths == ("0.png", "1.png", "2.png", "3.png", "copy.png")
+        assert found.vectors.shape == (5, 3)
+
+
+def test_a_photo_that_vanishes_before_it_is_encoded_is_left_out(photos: Path, tmp_path: Path) -> None:
+    """Where the caller takes what is left out; the rows of the others are theirs."""
+    folder, left_out = shutil.copytree(photos, tmp_path / "photos"), list[Skipped]()
+    items = items_of(folder)
+    (folder / "1.png").unlink()
+    found = embed_photos(items, folder, Tones(), store=tmp_path / "store", left_out=left_out)
+    assert left_out == [Skipped("1.png", "the file is gone")]
+    others = [item for item in items if item[0] != "1.png"]
+    expected = embed_photos(others, photos, Tones(), store=tmp_path / "other")
+    assert (found.paths, found.photos) == (expected.paths, expected.photos)
+    assert found.vectors.tolist() == expected.vectors.tolist()
+
+
 def test_a_photo_that_is_none_is_an_error(photos: Path, tmp_path: Path) -> None:
     """The others of its shard are kept."""
     folder = shutil.copytree(photos, tmp_path / "photos")
@@ -283,12 +325,15 @@ def gallery(vectors: Vectors) -> Embeddings:
     return Embeddings(hashes, names, vectors, "f")
 
 
+EXACT_UNITS = np.concatenate([np.eye(4), -np.eye(4), np.array(list(product((-0.5, 0.5), repeat=4)))]).astype(np.float32)
+"""Unit vectors, many pairs of which are equally similar, with products that are exact in float32."""
+
+
 @given(st.integers(1, 40), st.integers(1, 50), st.integers(0, 1000))
 def test_search_is_exact(count: int, top: int, seed: int) -> None:
     """Hits are those of a sort of all similarities; equal ones are in the order of their paths."""
     rng = np.random.default_rng(seed)
-    vectors = rng.integers(-2, 3, (count, 3)).astype(np.float32)
-    queries = rng.integers(-2, 3, (2, 3)).astype(np.float32)
+    vectors, queries = (rng.choice(EXACT_UNITS, n) for n in (count, 2))
     known = gallery(vectors)
     for query, hits in zip(queries, nearest(queries, known, top, fingerprint="f"), strict=True):
         expected = sorted(range(count), key=lambda i, q=query: (-float(vectors[i] @ q), known.paths[i]))[:top]
@@ -304,7 +349,7 @@ def test_equally_similar_photos_are_ordered_by_path() -> None:
 
 def test_an_empty_gallery_has_no_hits() -> None:
     """A search of no photos is no error."""
-    assert nearest(np.ones((1, 3), np.float32), gallery(np.empty((0, 3), np.float32)), 5, fingerprint="f") == [[]]
+    assert nearest(np.eye(1, 3, dtype=np.float32), gallery(np.empty((0, 3), np.float32)), 5, fingerprint="f") == [[]]
 
 
 def test_a_photo_that_is_no_image_is_one_sentence(tmp_path: Path) -> None:

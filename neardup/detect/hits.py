@@ -63,13 +63,13 @@ def verify_hits(
         A list for each query, in the shape of `hits`; None for the query itself, where nothing is to be proved, and
         where a photo cannot be read.
     """
-    verifier = Verifier(read, KeypointCache.in_state(state) if state else None, max_pixels)
     pairs = [
         (number, ordered(photo, hit.photo), name, hit)
         for number, ((photo, name), query_hits) in enumerate(zip(queries, hits, strict=True))
         for hit in query_hits
     ]
-    evidence_of = verifier.verify([pair for _, pair, _, _ in pairs])
+    with Verifier(read, KeypointCache.in_state(state) if state else None, max_pixels) as verifier:
+        evidence_of = verifier.verify([pair for _, pair, _, _ in pairs])
     evidence = [evidence_of.get(pair) for _, pair, _, _ in pairs]
     chances: list[float | None] = [None] * len(pairs)
     bands = [""] * len(pairs)

@@ -6,6 +6,7 @@ torch is imported only where it is needed, which saves a search by ONNX Runtime 
 import os
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from ctypes.util import find_library
 from functools import update_wrapper
@@ -23,6 +24,21 @@ if TYPE_CHECKING:  # a borrowed GPU has no pydantic, which recipes need
     from neardup.settings.schema import Dtype
 
 T = TypeVar("T")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+"""Names of the devices, as the settings have them, whose module needs pydantic."""
+DTYPES = ("fp32", "bf16", "fp16", "int8")
+"""Names of the number formats, as the settings have them."""
+
+
+def check_computation(device: str, dtype: str) -> None:
+    """Raise an error if there is no device or no number format of that name, which would else be taken for another.
+
+    Raises:
+        EncoderError: one of them is unknown.
+    """
+    for kind, name, known in (("device", device, DEVICES), ("number format", dtype, DTYPES)):
+        if name not in known:
+            raise EncoderError(f"there is no {kind} {name!r}: take one of {', '.join(known)}")
 
 
 def torch_dtype(dtype: "Dtype") -> "torch.dtype | None":
@@ -98,12 +114,20 @@ def _cores() -> int:
 @ProcessSetting
 @contextmanager
 def no_threads_of_libraries() -> Iterator[None]:
-    """Keep OpenCV and NumPy from starting their own threads inside ours, whose work comes in small pieces."""
+    """Keep OpenCV and NumPy from starting their own threads inside ours, whose work comes in small pieces.
+
+    OpenBLAS takes its limit from one thread as long as that lives: a thread of ours sets and restores it, because the
+    last of several runs to leave may be another thread than the first to enter.
+    """
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        with threadpool_limits(limits=1, user_api="blas"):
-            yield
+        with ThreadPoolExecutor(1) as one_thread:
+            limit = one_thread.submit(threadpool_limits, limits=1, user_api="blas").result()
+            try:
+                yield
+            finally:
+                one_thread.submit(limit.restore_original_limits).result()
     finally:
         cv2.setNumThreads(threads)
 

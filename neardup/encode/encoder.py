@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neardup.encode.background import Background, NormalisedEncoder
-from neardup.encode.devices import without_torch
-from neardup.encode.onnx import GRAPH, PREPARATION, OnnxEncoder, of_checkpoint
+from neardup.encode.devices import check_computation, without_torch
+from neardup.encode.onnx import GRAPH, OnnxEncoder, of_checkpoint
 from neardup.encode.onnx_file import is_onnx, load_onnx
 from neardup.encode.protocol import BATCH, BUILTIN, CHECKPOINT, BatchEncoder, Encoder, checkpoint_folder
 from neardup.errors import EncoderError
@@ -28,7 +28,7 @@ __all__ = [
 
 
 def load_encoder(
-    name: str,
+    name: str | Path,
     device: str = "auto",
     dtype: "Dtype" = "fp32",
     *,
@@ -57,9 +57,11 @@ def load_encoder(
             and `std` (three numbers each, of levels 0 to 1).
 
     Raises:
-        EncoderError: there is no such checkpoint, its kind is unknown, it has no safetensors weights, or the device
-            cannot compute in the number format.
+        EncoderError: there is no such checkpoint, its kind is unknown, it has no safetensors weights, the device or the
+            number format is unknown, or the device cannot compute in the number format.
     """
+    name = str(name)
+    check_computation(device, dtype)
     if is_onnx(name):
         encoder: BatchEncoder = _of_onnx_file(name, device, dtype, onnx)
     elif without_torch(device, dtype) and not compiled and (checkpoint_folder(name) / GRAPH).is_file():
@@ -73,12 +75,14 @@ def load_encoder(
 
 
 def loaded_encoder(name: str, device: str = "auto", dtype: "Dtype" = "fp32") -> BatchEncoder:
-    """Load an encoder as `load_encoder` does, once per process, and again if a file of its checkpoint changed.
+    """Load an encoder as `load_encoder` does, once per process, and again if a file of its folder changed.
 
-    All steps of a run, and the check before it, share the encoder that was loaded last.
+    All steps of a run, and the check before it, share the encoder that was loaded last. Beside an ONNX file lie its
+    preparation and its external weights, under any name.
     """
     path = checkpoint_folder(name)
-    files: Iterable[Path] = path.iterdir() if path.is_dir() else (path, path.with_name(PREPARATION))
+    folder = path.parent if path.is_file() else path
+    files: Iterable[Path] = folder.iterdir() if folder.is_dir() else ()
     states = ((str(file), file.stat()) for file in files if file.is_file())
     return _loaded(name, device, dtype, frozenset((file, state.st_mtime_ns, state.st_size) for file, state in states))
 

@@ -84,6 +84,11 @@ class Store:
 
     url: str
 
+    def __post_init__(self) -> None:
+        """Refuse an empty address, whose subfolders would lie in the root of the file system."""
+        if not self.url.strip():
+            raise ArchiveError("the address of the store of vectors is empty: name a folder or a URL")
+
     def under(self, name: str) -> "Store":
         """Return the store in a subfolder."""
         return Store(f"{self.url.rstrip('/')}/{name}")

@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from neardup.archive.scan import scan
 from neardup.archive.testset import TestSet
+from neardup.archive.walk import Skipped
 from neardup.arrays import Bools, Vectors
 from neardup.encode.batch import with_batch
 from neardup.encode.encoder import BUILTIN, Encoder, load_encoder
@@ -129,7 +130,7 @@ def folder_of(path: Path) -> Path | None:
 
 def embed(
     folder: Path | str,
-    encoder: Encoder | str = BUILTIN,
+    encoder: Encoder | Path | str = BUILTIN,
     store: Path | str | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Embeddings:
@@ -148,16 +149,25 @@ def embed(
         ArchiveError: there is no such folder, or the store lies inside it.
         EncoderError: there is no such encoder.
     """
-    if store is None:
-        with TemporaryDirectory() as temporary:
-            return embed(folder, encoder, temporary, max_pixels)
+    with ExitStack() as temporary:
+        place = temporary.enter_context(TemporaryDirectory()) if store is None else store
+        vectors, left_out = _embed(folder, encoder, place, max_pixels)
+    for skipped in left_out:
+        warnings.warn(f"left out {skipped.path}: {skipped.reason}", stacklevel=2)
+    return vectors
+
+
+def _embed(
+    folder: Path | str, encoder: Encoder | Path | str, store: Path | str, max_pixels: int
+) -> tuple[Embeddings, list[Skipped]]:
+    """Encode every image of a folder, as `embed` does; also returns what is left out."""
     check_store(Path(folder), str(store))
-    model = load_encoder(encoder) if isinstance(encoder, str) else encoder
+    model = load_encoder(encoder) if isinstance(encoder, str | Path) else encoder
     archive = scan(Path(folder), patterns=("**",), exclude=(), max_pixels=max_pixels)
-    for path, reason in archive.left_out:
-        warnings.warn(f"left out {path}: {reason}", stacklevel=2)
+    left_out = [Skipped(path, reason) for path, reason in archive.left_out]
     items = [(photo.path, photo.sha256) for photo in archive.photos]
-    return embed_photos(items, archive.root, model, store=store, max_pixels=max_pixels)
+    vectors = embed_photos(items, archive.root, model, store=store, max_pixels=max_pixels, left_out=left_out)
+    return vectors, left_out
 
 
 def embed_photos(
@@ -167,6 +177,7 @@ def embed_photos(
     *,
     store: Path | str,
     max_pixels: int = MAX_PIXELS,
+    left_out: list[Skipped] | None = None,
 ) -> Embeddings:
     """Encode photos, each content once in the life of the store, whatever its path and whatever command encoded it.
 
@@ -176,9 +187,10 @@ def embed_photos(
         encoder: the encoder.
         store: folder or URL of the store; after a kill at any moment, the next call continues.
         max_pixels: larger images are refused.
+        left_out: takes the photos that cannot be encoded, with the reasons; without it, they are errors.
 
     Returns:
-        One row per item, in their order.
+        One row per item that was encoded, in their order.
 
     Raises:
         UnreadableImageError: a photo cannot be read.
@@ -191,6 +203,7 @@ def embed_photos(
     stored = _StoredVectors(rows, np.empty((len(items), encoder.dimension), np.float32))
     stored.take_all(shards)
     missing = sorted(photo for photo, row in rows.items() if not stored.present[row])
+    reasons = dict[str, str]()
     folder = root.resolve()
     with bar(total=len(missing), desc="encoding", unit="photo", disable=None if missing else True) as progress:
         for start in range(0, len(missing), SHARD):
@@ -200,9 +213,13 @@ def embed_photos(
             stored.take_all(shards)
             for photo, path in zip(photos, paths, strict=True):
                 if not stored.present[rows[photo]]:
-                    _refuse(root / path, encoder, max_pixels)
-    chosen = stored.vectors[[rows[photo] for _, photo in items]] if len(rows) < len(items) else stored.vectors
-    return Embeddings(tuple(photo for _, photo in items), tuple(path for path, _ in items), chosen, encoder.fingerprint)
+                    reasons[photo] = _reason(root / path, encoder, max_pixels, refuse=left_out is None)
+    if left_out is not None:
+        left_out += [Skipped(path, reasons[photo]) for path, photo in items if photo in reasons]
+    kept = [item for item in items if item[1] not in reasons]
+    whole = len(rows) == len(kept) == len(items)
+    chosen = stored.vectors if whole else stored.vectors[[rows[photo] for _, photo in kept]]
+    return Embeddings(tuple(photo for _, photo in kept), tuple(path for path, _ in kept), chosen, encoder.fingerprint)
 
 
 @dataclass
@@ -236,8 +253,8 @@ class _StoredVectors:
                 self.present[rows[rows >= 0]] = True
 
 
-def _refuse(path: Path, encoder: Encoder, max_pixels: int) -> None:
-    """Raise the error that says why a photo could not be encoded.
+def _reason(path: Path, encoder: Encoder, max_pixels: int, *, refuse: bool) -> str:
+    """Say why a photo could not be encoded, or raise the error that says so if it is to be refused.
 
     Raises:
         UnreadableImageError: the photo cannot be read.
@@ -247,8 +264,16 @@ def _refuse(path: Path, encoder: Encoder, max_pixels: int) -> None:
     try:
         encoder.read(path, max_pixels)
     except UnreadableImageError as error:
-        raise UnreadableImageError(f"{path}: {error}") from error
-    raise ArchiveError(f"{path} changed while the folder was read: do it again")
+        if refuse:
+            raise UnreadableImageError(f"{path}: {error}") from error
+        return str(error)
+    except FileNotFoundError:
+        if refuse:
+            raise
+        return "the file is gone"
+    if refuse:
+        raise ArchiveError(f"{path} changed while the folder was read: do it again")
+    return "the file changed while the folder was read"
 
 
 def stored_vectors(store: str, fingerprint: str) -> Embeddings:

@@ -268,9 +268,11 @@ def compare(
         verified: approach → its figures with its nearest pairs verified.
 
     Raises:
-        ArchiveError: the evaluations have different photos, groups or distractors, so that differences would mean
-            nothing.
+        ArchiveError: there are no evaluations, or they have different photos, groups or distractors, so that
+            differences would mean nothing.
     """
+    if not evaluations:
+        raise ArchiveError("there are no evaluations to compare: name one or more")
     first = evaluations[0]
     for other in (*evaluations[1:], *(repeat for several in repeats.values() for repeat in several)):
         if other.names != first.names or not np.array_equal(other.groups, first.groups):

@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from neardup.arrays import Bools, Floats, Ints, Vectors
-from neardup.errors import EncoderError
 from neardup.search.int8_products import Limits, Quantized, int8_pays, multiply, products_of_pairs
-from neardup.search.pairs import NearPairs, joined
+from neardup.search.pairs import NearPairs, joined, squared_lengths
 from neardup.search.top_k import RunningTopK
 
 ROWS = 512
@@ -35,8 +34,6 @@ DENSE = 0.03
 """Share of a block's pairs above which one product of all its vectors is faster than gathering the candidates."""
 KEPT = 2**22
 """Pairs that are kept before those no longer among the nearest are dropped: 100 MB."""
-UNIT = 0.01
-"""Greatest difference of a vector's length from 1; vectors that were stored as float16 differ by 0.0005."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ class PairSearch:
         sample_rows = np.sort(np.random.default_rng(0).permutation(len(vectors))[:SAMPLE])
         sample = np.asarray(vectors[sample_rows])
         sample64 = sample.astype(np.float64)
-        _squared_lengths(sample64, sample_rows)
+        squared_lengths(sample64, sample_rows)
         axes = np.linalg.eigh(sample64.T @ sample64)[1][:, ::-1]
         best, least = cls.unplanned(len(axes), threshold), float(len(axes) + 1)
         for width in (*(width for width in WIDTHS if width < len(axes)), len(axes)):
@@ -150,7 +147,7 @@ class PairSearch:
 
     def _sketches(self, vectors64: Floats, rows: Ints) -> Floats:
         """Compute the sketches, float64 (m, c), of float64 vectors; `rows` are their numbers, for error messages."""
-        squares = _squared_lengths(vectors64, rows)
+        squares = squared_lengths(vectors64, rows)
         projections = vectors64 @ self.components
         residuals = np.sqrt(np.maximum(squares - np.vecdot(projections, projections), 0.0))
         return np.column_stack([projections, residuals]) @ self.rotation
@@ -262,11 +259,19 @@ class BlockSearch:
         return RunningTopK(rows, self.plan.most, self.plan.threshold) if self.plan.most else None
 
     def nearest(self, pairs: NearPairs) -> NearPairs:
-        """Keep the pairs, with float32 similarities, that can still be among the nearest of one of their rows."""
+        """Keep the pairs, with float32 similarities, that can still be among the nearest of one of their rows.
+
+        More than `KEPT` are cut by their exact similarities, ties by row.
+        """
         if not self.top_k:
             return pairs
         ends = pairs.left, pairs.right + self.offset
-        return pairs.take(self.top_k.reached(*ends, pairs.similarities + self.plan.slack))
+        near = pairs.take(self.top_k.reached(*ends, pairs.similarities + self.plan.slack))
+        if self.plan.most is None or len(near.left) <= KEPT:
+            return near
+        near = self.verified(near).sorted()  # float32 cannot tell the nearest from the many that are nearly as near
+        near = NearPairs(near.left, near.right + self.offset, near.similarities).nearest(self.plan.most)
+        return NearPairs(near.left, near.right - self.offset, near.similarities)
 
     def limits(self, rows: slice, columns: slice, of: Callable[[Floats], npt.NDArray[Any]]) -> npt.NDArray[Any]:
         """What the pairs of a block must reach: shape (), or (m, n) where only the nearest of each row are wanted.
@@ -364,16 +369,6 @@ def near_pairs(
     sketched = plan.sketch(vectors, order)
     pairs = plan.between_sketched(sketched.head(len(query_rows)), sketched, 0, report, rows=rows, columns=columns)
     return NearPairs(order[pairs.left], order[pairs.right], pairs.similarities).sorted()
-
-
-def _squared_lengths(vectors64: Floats, rows: Ints) -> Floats:
-    """Compute the squared lengths of float64 vectors; an error names, by `rows`, a vector whose length is not 1."""
-    squares: Floats = np.vecdot(vectors64, vectors64)
-    odd = np.flatnonzero(~(np.abs(np.sqrt(squares) - 1) <= UNIT))
-    if len(odd):
-        length = np.sqrt(squares[odd[0]])
-        raise EncoderError(f"vector {rows[odd[0]]} has length {length:g} instead of 1: encode its photo again")
-    return squares
 
 
 def _rotation(width: int) -> Floats:

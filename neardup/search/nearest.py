@@ -3,19 +3,21 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from numbers import Integral
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from neardup.archive.walk import Skipped, find_images
-from neardup.arrays import Ints, Vectors
+from neardup.arrays import Floats, Ints, Vectors
 from neardup.encode.encoder import BUILTIN, Encoder, load_encoder
 from neardup.encode.files import encode_files
 from neardup.encode.vectors import Embeddings
 from neardup.errors import ArchiveError, ConfigError, UnreadableImageError
 from neardup.images import MAX_PIXELS, read_file
 from neardup.search.int8_products import Quantized, int8_pays, multiply, products_of_pairs
+from neardup.search.pairs import squared_lengths
 
 QUERIES = 1024
 """Queries that are searched for together; with `BLOCK` photos, their float32 similarities take 32 MB."""
@@ -25,6 +27,10 @@ MANY = 256
 """Number of queries from which quantising a gallery to int8 costs less than its faster products save."""
 COLUMNS = 2048
 """Photos in one int8 product: with `QUERIES` queries, its int32 results take 8 MB."""
+SPARE = 2
+"""Candidates a hit from which their exact similarities are computed: more than one within rounding are rare."""
+CHUNK = 4096
+"""Candidates that are in memory at once as float64: 17 MB at 512 dimensions."""
 FIRST = 2048
 """Photos at the head of the gallery that set each query's first floor, so that most of the others are pruned."""
 
@@ -125,15 +131,21 @@ def nearest(queries: Vectors, gallery: Embeddings, top: int, *, fingerprint: str
         For each query its hits, best first; equally similar photos are ordered by path.
 
     Raises:
-        EncoderError: the gallery was made by another encoder.
+        EncoderError: the gallery was made by another encoder, or a vector is no unit vector.
         ConfigError: fewer than one hit is asked for.
     """
     gallery.require(fingerprint)
-    if top < 1:
-        raise ConfigError(f"there is no search for {top} hits: ask for one or more")
+    if not isinstance(top, Integral) or isinstance(top, bool) or top < 1:
+        raise ConfigError(f"there is no search for {top!r} hits: ask for one or more, as a whole number")
     top = min(top, max(1, len(gallery.photos)))
     paths, photos = gallery.paths, gallery.photos
-    ranked = _ranked(queries, gallery.vectors, top, lambda row: paths[row])
+
+    def by_path(rows: Ints) -> Ints:
+        distinct, numbers = np.unique(rows, return_inverse=True)
+        order = sorted(range(len(distinct)), key=lambda number: paths[distinct[number]])
+        return np.argsort(np.array(order, np.int64))[numbers]
+
+    ranked = _ranked(queries, gallery.vectors, top, by_path)
     return [[Hit(paths[row], photos[row], similarity) for row, similarity in hits] for hits in ranked]
 
 
@@ -147,26 +159,31 @@ def nearest_rows(queries: Vectors, vectors: Vectors, top: int) -> Iterator[list[
 
     Yields:
         For each query, rows of `vectors` with their similarities, best first, ties by row.
+
+    Raises:
+        EncoderError: a vector is no unit vector.
     """
-    return _ranked(queries, vectors, top, lambda row: row)
+    return _ranked(queries, vectors, top, lambda rows: rows)
 
 
 def _ranked(
-    queries: Vectors, vectors: Vectors, top: int, tie: Callable[[int], Any]
+    queries: Vectors, vectors: Vectors, top: int, tie: Callable[[Ints], Ints]
 ) -> Iterator[list[tuple[int, float]]]:
-    """Yield the most similar rows of each query with their similarities; ties by the least `tie`."""
+    """Yield the most similar rows of each query with their similarities; ties by the least of what `tie` gives rows."""
+    squared_lengths(queries, np.arange(len(queries)))
     int8 = len(queries) >= MANY and int8_pays()
     searches = [
-        _Search.of(queries[start : start + QUERIES], vectors, top, int8=int8)
+        _Search.of(queries[start : start + QUERIES], vectors, top, tie, int8=int8)
         for start in range(0, len(queries), QUERIES)
     ]
     for start in range(0, len(vectors), BLOCK):
         block = vectors[start : start + BLOCK]
+        squared_lengths(block, np.arange(start, start + len(block)))
         quantized = Quantized.to_int8(block) if int8 else None
         for search in searches:
             search.add_block(start, block, quantized)
     for search in searches:
-        yield from search.hits(vectors, tie)
+        yield from search.hits()
 
 
 def mark_itself(hits: Sequence[Sequence[Hit]], queries: Embeddings) -> list[list[Hit]]:
@@ -254,25 +271,31 @@ class _Search:
 
     Attributes:
         queries: float32 (m, d), unit rows.
+        vectors: float32 (n, d), unit rows, the whole gallery.
         quantized: the queries as int8 codes; None where int8 products do not pay.
         top: hits a query.
+        tie: function from rows of the gallery to int64 numbers, the least of which comes first of equal similarities.
         floors: float32 (m,), the rough similarity that a photo must reach.
         candidates: a superset of the most similar photos among those that were added.
     """
 
     queries: Vectors
+    vectors: Vectors
     quantized: Quantized | None
     top: int
+    tie: Callable[[Ints], Ints]
     floors: Vectors
     candidates: _Candidates
 
     @classmethod
-    def of(cls, queries: Vectors, vectors: Vectors, top: int, *, int8: bool) -> "_Search":
+    def of(cls, queries: Vectors, vectors: Vectors, top: int, tie: Callable[[Ints], Ints], *, int8: bool) -> "_Search":
         """Begin a search, with floors set by the head of the gallery's vectors."""
         search = cls(
             queries,
+            vectors,
             Quantized.to_int8(queries) if int8 else None,
             top,
+            tie,
             np.full(len(queries), -np.inf, np.float32),
             _Candidates(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)),
         )
@@ -295,6 +318,8 @@ class _Search:
             reaching = self._by_float32(block)
         reaching = replace(reaching, row=reaching.row + start)
         self.candidates = _Candidates.joined([self.candidates, reaching]).best(self.floors, self.top, self.slack)
+        if len(self.candidates.row) > SPARE * self.top * len(self.queries):  # many vectors are equal, or nearly
+            self.candidates = self.ranked()[0]
 
     def _by_float32(self, block: Vectors) -> _Candidates:
         """Find the photos of a block whose float32 similarity reaches the floors."""
@@ -316,10 +341,26 @@ class _Search:
             parts.append(_Candidates(query[reached], row[reached] + start, rough[reached]))
         return _Candidates.joined(parts)
 
-    def hits(self, vectors: Vectors, tie: Callable[[int], Any]) -> Iterator[list[tuple[int, float]]]:
-        """Yield the hits of each query, by float64 sums that do not depend on how the gallery is cut into blocks."""
-        for number, query in enumerate(self.queries.astype(np.float64)):
-            rows = self.candidates.row[self.candidates.query == number]
-            similarities = (query * vectors[rows]).sum(axis=1).tolist()
-            ranked = sorted(zip(rows.tolist(), similarities, strict=True), key=lambda hit: (-hit[1], tie(hit[0])))
-            yield ranked[: self.top]
+    def ranked(self) -> tuple[_Candidates, Floats]:
+        """Rank the candidates of each query, at most `top`, by float64 sums that do not depend on how blocks are cut.
+
+        Returns:
+            The candidates, query by query, best first, ties by `tie`; and their similarities, float64 (m,).
+        """
+        found = self.candidates
+        queries, exact = self.queries.astype(np.float64), np.empty(len(found.row))
+        for start in range(0, len(exact), CHUNK):
+            chunk = slice(start, start + CHUNK)
+            exact[chunk] = (queries[found.query[chunk]] * self.vectors[found.row[chunk]]).sum(axis=1)
+        order = np.lexsort((self.tie(found.row), -exact, found.query))
+        query = found.query[order]
+        order = order[np.arange(len(order)) - np.searchsorted(query, query) < self.top]
+        return _Candidates(found.query[order], found.row[order], found.rough[order]), exact[order]
+
+    def hits(self) -> Iterator[list[tuple[int, float]]]:
+        """Yield the hits of each query, rows with their similarities, best first."""
+        found, exact = self.ranked()
+        ends = np.searchsorted(found.query, np.arange(len(self.queries) + 1)).tolist()
+        ranked = list(zip(found.row.tolist(), exact.tolist(), strict=True))
+        for start, end in pairwise(ends):
+            yield ranked[start:end]

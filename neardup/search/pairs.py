@@ -3,11 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from neardup.arrays import Bools, Floats, Ints, Vectors
-from neardup.errors import ConfigError
+from neardup.errors import ConfigError, EncoderError
+
+UNIT = 0.01
+"""Greatest difference of a vector's length from 1; vectors that were stored as float16 differ by 0.0005."""
+Real32or64 = TypeVar("Real32or64", np.float32, np.float64)
+"""Number formats that vectors are computed in."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +82,30 @@ def joined(parts: Sequence[NearPairs]) -> NearPairs:
     return NearPairs(*map(np.concatenate, sides))
 
 
+def squared_lengths(vectors: npt.NDArray[Real32or64], rows: Ints) -> npt.NDArray[Real32or64]:
+    """Compute the squared lengths, shape (n,), of vectors, shape (n, d), which every search needs to be of length 1.
+
+    Args:
+        vectors: float32 or float64 (n, d), in which the lengths are computed.
+        rows: int64 (n,), numbers of the vectors, for the error message.
+
+    Raises:
+        EncoderError: a row is not a unit vector, or has a number that is not finite.
+    """
+    squares: npt.NDArray[Real32or64] = np.vecdot(vectors, vectors)
+    odd = np.flatnonzero(~(np.abs(np.sqrt(squares) - 1) <= UNIT))
+    if len(odd):
+        length = np.sqrt(squares[odd[0]])
+        raise EncoderError(f"vector {rows[odd[0]]} has length {length:g} instead of 1: encode its photo again")
+    return squares
+
+
 def checked_threshold(threshold: float) -> float:
     """Return the threshold as a float, if it is a similarity.
 
     Raises:
         ConfigError: it is not a number from -1 to 1.
     """
-    if not isinstance(threshold, Real) or not -1 <= threshold <= 1:
+    if isinstance(threshold, bool) or not isinstance(threshold, Real) or not -1 <= threshold <= 1:
         raise ConfigError(f"the threshold must be a similarity from -1 to 1, not {threshold}: take the calibrated one")
     return float(threshold)

@@ -55,7 +55,7 @@ def find_settings(archive: Path | None, overrides: Mapping[str, Any] | None = No
     return load_settings(None, overrides)
 
 
-def load_settings(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Settings:
+def load_settings(path: Path | str | None, overrides: Mapping[str, Any] | None = None) -> Settings:
     """The settings of a file, with those of the command line on top.
 
     Args:
@@ -65,7 +65,7 @@ def load_settings(path: Path | None, overrides: Mapping[str, Any] | None = None)
     Raises:
         ConfigError: the file is missing or no TOML, or a field is unknown or out of its bounds.
     """
-    values = read_toml(path) if path else {}
+    values = read_toml(Path(path)) if path else {}
     for name, value in (overrides or {}).items():
         if value is not None:
             _put(values, name.split("."), value)

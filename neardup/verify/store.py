@@ -35,8 +35,8 @@ CACHE_BYTES = 8 * 2**30
 """Most bytes of keypoints that are kept from one run to the next: those of about 75,000 photos."""
 READ_ROWS = 4096
 """Rows of evidence that are in memory as dicts at once: about 10 MB."""
-UNWRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
-"""Error numbers which mean that a folder cannot be written to at all, so that its keypoints are not kept."""
+UNWRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT})
+"""Error numbers which mean that a folder can take no file, or has no room, so that its keypoints are not kept."""
 CHECKSUM = "crc32"
 """Name of the array that holds the checksum of the other arrays: safetensors files have none of their own."""
 EvidenceByPair = dict[tuple[str, str], Evidence]
@@ -217,10 +217,11 @@ class KeypointCache:
     def put(self, photo: str, features: LocalFeatures) -> None:
         """Write the keypoints of a photo, named by its SHA-256, into the cache atomically.
 
-        In a folder that can only be read, such as a state folder that others share, keypoints are not kept.
+        In a folder that can only be read, such as a state folder that others share, and on a full disk keypoints are
+        not kept.
 
         Raises:
-            OSError: the file cannot be written for another reason, such as a full disk.
+            OSError: the file cannot be written for another reason, such as a broken disk.
         """
         arrays = {
             "size": np.array([features.width, features.height]),
