@@ -24,7 +24,6 @@ from neardup.archive.captions import load_captions
 from neardup.archive.testset import TestSet
 from neardup.builtin.demo import MadeArchive
 from neardup.encode.encoder import load_encoder
-from neardup.images import read_image
 from neardup.measure.comparison import FILES
 from neardup.measure.metrics import NAMES
 from neardup.settings.file import load_settings
@@ -153,7 +152,7 @@ def test_the_model_gives_vectors(whole: Path, runs: dict[str, mlflow.entities.Ru
     images = [base64.b64encode(photo.read_bytes()).decode(), photo.read_bytes()]
     vectors = model.predict(pd.DataFrame({"image": images}))
     encoder = load_encoder(str(whole / "fine-tuned" / "checkpoint"))
-    expected = encoder.encode([read_image(photo)] * 2)
+    expected = encoder.encode([encoder.read(photo)] * 2)
     facts = json.loads((whole / "fine-tuned" / "metrics.json").read_text())
     assert np.array_equal(vectors, expected)
     assert model.unwrap_python_model().threshold == facts["threshold"]
