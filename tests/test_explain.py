@@ -441,7 +441,7 @@ def test_equal_files_are_called_that_before_anything_else(tmp_path: Path) -> Non
     for name in ("a.png", "b.png"):
         scene(76).save(tmp_path / name)
     explained = explain_files(tmp_path / "a.png", tmp_path / "b.png", tmp_path / "why.png")
-    assert explained.sentence.startswith("a.png and b.png are the same file byte by byte. b.png has the same frame as")
+    assert explained.sentence.startswith("The two files are equal byte by byte. b.png has the same frame as")
 
 
 def test_the_order_of_two_files_changes_nothing_of_what_is_said_of_them(tmp_path: Path) -> None:

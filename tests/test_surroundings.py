@@ -11,6 +11,7 @@ from neardup.verify.picture import NOT_SHOWN, panels_of
 from neardup.verify.pixels import AlignedPair, subtract
 from neardup.verify.relation import Kind, relation_of
 from neardup.verify.spots import MOST_BOXES, spots_of
+from neardup.verify.tones import reversed_share
 from neardup.verify.verifier import proof_of
 
 
@@ -253,7 +254,7 @@ def test_uneven_light_is_taken_away() -> None:
     dark = (grey * (1 - 0.3 * (x * x + y * y))).astype(np.float32)
     everywhere = np.ones(grey.shape, dtype=bool)
     for copy, least, most in ((dark, 0.0, 0.6), (255 - grey, 1.0, 1.0)):
-        aligned = AlignedPair(grey, copy, everywhere)
+        aligned = AlignedPair(grey, copy, everywhere, reversed_share(grey, copy, everywhere))
         uneven, even = subtract(aligned, uneven=True), subtract(aligned)
         assert uneven is not None
         assert even is not None

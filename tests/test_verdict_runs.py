@@ -62,7 +62,8 @@ def test_a_recalibration_is_a_run(judged: Path) -> None:
     (run,) = runs(judged, "recalibrate")
     metrics, decision = run.data.metrics, Decision.load(judged / "decision.json")
     assert (metrics["verdicts of review"], metrics["verdicts of audit"], metrics["judged by two"]) == (150, 40, 30)
-    assert metrics["audit bound"] == pytest.approx(0.05 ** (1 / 40))
+    assert metrics["audited"] >= 40  # a doubtful pair may be the next link that was drawn, and counts then
+    assert metrics["audit bound"] == pytest.approx(0.05 ** (1 / metrics["audited"]))
     assert (metrics["log loss"], -1 <= metrics["kappa"] <= 1) == (pytest.approx(facts["log_loss"]), True)
     assert [run.data.tags[name] for name in ("encoder", "verifier", "decision")] == [
         decision.belongs.encoder, decision.belongs.verifier, decision.fingerprint,

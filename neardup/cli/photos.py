@@ -127,6 +127,7 @@ def search(
         if not photos:
             raise ConfigError("--page shows pictures: say with --photos which folder was embedded")
         check_folders(photos, page, "--page")
+    settings_of(config, photos)  # a file that is not to be trusted is refused before anything else
     known, shipped = (None, None) if _is_store(vectors) else vectors_with_encoder(file)
     settings = settings_of(config, photos, encoder=encoder or shipped, device=device)
     checkpoint = resolved(settings, measured if known is None else file.parent)

@@ -106,7 +106,7 @@ def explain_files(
     similarity = float(np.clip(vectors[0] @ vectors[1], -1, 1))
     relation = relation_of(evidence)
     is_one_file = digest_file(one) == digest_file(other)
-    equal = f"{names[0]} and {names[1]} are the same file byte by byte. " if is_one_file else ""
+    equal = "The two files are equal byte by byte. " if is_one_file else ""
     explained = Explained(evidence, relation, equal + relation.sentence(*names), similarity)
     if decision := decision_for(out, model.fingerprint):
         [probability], [band] = decision.judge(np.array([similarity]), [evidence])

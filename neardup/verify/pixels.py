@@ -110,7 +110,7 @@ class AlignedPair:
     first: Vectors
     second: Vectors
     overlap: Bools
-    reversed_share: float = 0.0
+    reversed_share: float
 
     @property
     def backwards(self) -> bool:
