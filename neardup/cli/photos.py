@@ -141,8 +141,7 @@ def search(
             raise ConfigError("--approximate keeps its index beside a Parquet file: make one with `neardup embed`")
         gallery.require(model.fingerprint)
         with working_in(file.parent):
-            index = opened_index(file, gallery, top, say)
-        hits = index.hits(queries.vectors, gallery, top)
+            hits = opened_index(file, gallery, top, say).hits(queries.vectors, gallery, top)
     else:
         hits = nearest(queries.vectors, gallery, top, fingerprint=model.fingerprint)
     answers = list(zip(queries.paths, mark_itself(hits, queries), strict=True))
