@@ -6,14 +6,14 @@ from neardup.arrays import Bools, Floats, Vectors
 from neardup.verify.evidence import Box
 
 STRAY = 0.03
-"""Share of the matched points that may lie beyond a side of the picture by chance; where more do, it goes on there."""
+"""Share of matched points that may lie beyond a side of the picture by chance; if more do, it extends there."""
 
 
 def box_of_greatest_sum(values: Vectors) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of the rectangle whose values, float (h, w), have the greatest sum.
+    """Find the left, top, right and bottom of the rectangle whose values, float32 (h, w), have the greatest sum.
 
-    Kadane's algorithm (Bentley 1984) for each pair of rows whose positive values alone exceed the best sum so far: of
-    photos that agree nearly everywhere that is few. Two by two pixels are one, which takes an eighth of the time.
+    Kadane's algorithm (Bentley 1984) runs for each pair of rows whose positive values alone exceed the best sum so far:
+    few, if the photos agree nearly everywhere. Pixels are merged two by two, which takes an eighth of the time.
     """
     height, width = values.shape
     padded = np.pad(values, ((0, height % 2), (0, width % 2)))
@@ -39,19 +39,19 @@ def box_of_greatest_sum(values: Vectors) -> tuple[int, int, int, int]:
 
 
 def box_around(box: tuple[int, int, int, int], points: Floats) -> tuple[int, int, int, int]:
-    """A box of left, top, right and bottom, widened to hold all points, float64 (n, 2), but the `STRAY` ones."""
+    """Widen a box of left, top, right and bottom to hold the points, float64 (n, 2), but for stray ones (`STRAY`)."""
     ordered, stray = np.sort(points, axis=0), int(STRAY * len(points))
     (left, top), (right, bottom) = np.floor(ordered[stray]).astype(int), np.ceil(ordered[-1 - stray]).astype(int)
     return min(box[0], int(left)), min(box[1], int(top)), max(box[2], int(right)), max(box[3], int(bottom))
 
 
 def inside_box(shape: tuple[int, int], size: tuple[int, int], box: Box, margin: float) -> Bools:
-    """The pixels of a small picture that lie in a box, bool (h, w).
+    """Find the pixels of a small picture that lie in a box: bool (h, w).
 
     Args:
         shape: height and width of the small picture.
-        size: width and height of the full one.
-        box: in pixels of the full one.
+        size: width and height of the full picture.
+        box: box in pixels of the full picture.
         margin: share of the longer side that is left out along the box's edges.
     """
     left, top, width, height = box

@@ -1,4 +1,4 @@
-"""How much squeeze and rotation the errors of matched points alone may feign."""
+"""Squeeze and rotation that errors of the matched points alone may cause."""
 
 import numpy as np
 from scipy.stats import f as f_distribution
@@ -8,7 +8,7 @@ from neardup.verify.evidence import Transform
 from neardup.verify.frames import matrix_of
 
 CHANCE = 0.001
-"""Probability with which the errors of the points feign more than `squeeze_by_chance` gives, if these are normal.
+"""Probability that normally distributed errors of the points cause more squeeze than `squeeze_by_chance` gives.
 
 Of 898 copies whose transforms are known three are off by more: the points are those that agreed best.
 """
@@ -17,11 +17,11 @@ FREE = 6
 
 
 def squeeze_by_chance(points: Vectors, transform: Transform) -> float:
-    """How much squeeze the errors of some matched points may feign, as a share of the greater axis.
+    """Greatest squeeze that errors of the matched points may cause, as a share of the greater axis.
 
-    What the transform misses its points by gives the standard errors of its numbers, as in a regression. What two of
-    them, the difference of the axes and the shear, feign together follows Fisher's distribution. A rotation that errors
-    feign is, in radians, half of that.
+    The residuals of the points give the standard errors of the transform's numbers, as in a regression. Two of these,
+    the difference of the axes and the shear, make up the squeeze, whose square follows Fisher's F distribution. The
+    rotation that errors may cause is half of it, in radians.
 
     Args:
         points: float32 (n, 4), x and y in the first and in the second photo, which agree on the transform.

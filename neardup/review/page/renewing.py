@@ -1,4 +1,4 @@
-"""What takes up the results of another run of `duplicates` while the review page is open."""
+"""Reopening of the results when another run of `duplicates` has replaced them while the review page is open."""
 
 import threading
 from collections.abc import Callable
@@ -12,14 +12,14 @@ from neardup.review.page.desk import Desk
 
 
 class Renewing:
-    """Has each request answered by an application over the results that lie in the folder then."""
+    """An ASGI application that answers each request from the results that lie in the folder at that moment."""
 
     def __init__(self, desk: Desk, application: Callable[[Desk], ASGIApp]) -> None:
         """Begin with the results that are open.
 
         Args:
-            desk: what the application works with.
-            application: makes the one of a desk.
+            desk: the open results, as the application works with them.
+            application: function that makes the application of a desk.
         """
         self._desk, self._application, self._app = desk, application, application(desk)
         self._lock = threading.Lock()
@@ -31,7 +31,7 @@ class Renewing:
         await self._app(scope, receive, send)
 
     def _renew(self) -> None:
-        """Open the results anew, once for all who ask meanwhile; while they are no good, the former ones are shown."""
+        """Reopen the results once for all waiting requests; while they cannot be read, the former ones are shown."""
         with self._lock, suppress(NeardupError):
             if self._desk.results.outdated:
                 desk, former = self._desk.renewed(), self._desk
