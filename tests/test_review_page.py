@@ -25,7 +25,10 @@ from neardup.stages import digest_file
 from neardup.tables import write_csv
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt install chromium")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt install chromium"),
+    pytest.mark.timeout(240),  # the slowest takes a tenth of it, and not all that Chromium is asked for has a limit
+]
 FLAGS = ["--no-sandbox", "--disable-renderer-backgrounding", "--disable-backgrounding-occluded-windows"]
 """Of Chromium: pages of several people are in sight at once, so that each draws."""
 EVERYBODY = "0.0.0.0"  # noqa: S104 - that is what is tested
