@@ -1,5 +1,6 @@
 """Commands that work on a folder of photos: embed, search, duplicates, watch."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,9 +128,9 @@ def search(
         if not photos:
             raise ConfigError("--page shows pictures: say with --photos which folder was embedded")
         check_folders(photos, page, "--page")
-    settings_of(config, photos)  # a file that is not to be trusted is refused before anything else
+    settings = settings_of(config, photos, encoder=encoder, device=device)
     known, shipped = (None, None) if _is_store(vectors) else vectors_with_encoder(file)
-    settings = settings_of(config, photos, encoder=encoder or shipped, device=device)
+    settings = replace(settings, encoder=encoder or shipped or settings.encoder)
     checkpoint = resolved(settings, measured if known is None else file.parent)
     model = loaded(checkpoint, settings.device, dtype, measured)
     gallery = known or _stored_vectors(vectors, model.fingerprint)

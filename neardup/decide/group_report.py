@@ -200,7 +200,7 @@ def _report(
     members = [_member(photo, by_photo[photo], photo in cropped, content_of.get(photo, photo)) for photo in photos]
     members.sort(key=lambda member: (member.photo != reference, -member.probability, member.photo))
     tree = _strongest_tree(links)
-    copying = [link for link in links if content_of.get(link.left, link.left) == content_of.get(link.right, link.right)]
+    copying = {link for link in links if content_of.get(link.left, link.left) == content_of.get(link.right, link.right)}
     bridges = [link for link in _bridges(by_photo, photos) if link not in copying]
     bridges.sort(key=lambda link: (link.probability, link.left, link.right))
     connected = len(tree) == len(photos) - 1

@@ -73,8 +73,8 @@ def watch(
         vectors = embed_photos(items, archive, encoder, store=store, max_pixels=settings.max_pixels).vectors
         most = CANDIDATES if verification else None
         candidates = NewCandidates.search(archive, store, encoder, threshold, seen, vectors, most)
-        verifier = Verifier.of_folder(archive, seen.path_of, out / STATE, settings.max_pixels)
-        verified = _verified(candidates, seen, verifier, out, verification) if verification else None
+        reading = archive, out, settings.max_pixels
+        verified = _verified(candidates, seen, *reading, verification) if verification else None
         near = verified.pairs if verified else candidates.of_new
         linked = joined([near, candidates.equal])  # what looks like a photo of a pair belongs to its group
         found = _pairs_and_groups(near, seen, verified, *_groups(linked, vectors, threshold, verified))
@@ -127,7 +127,7 @@ def _number(out: Path, memory: Memory) -> int:
 
 
 def _verified(
-    candidates: NewCandidates, seen: Sighting, verifier: Verifier, out: Path, verification: Verification
+    candidates: NewCandidates, seen: Sighting, archive: Path, out: Path, max_pixels: int, verification: Verification
 ) -> VerifiedPairs:
     """Verify and decide the candidates with a new photo; evidence that `duplicates` left in `out` is reused.
 
@@ -135,7 +135,7 @@ def _verified(
     added, as in `duplicates`: a new photo is compared with the photos that its known matches match.
     """
     contents, file = candidates.contents, out / "duplicates" / EVIDENCE
-    with verifier:
+    with Verifier.of_folder(archive, seen.path_of, out / STATE, max_pixels) as verifier:
         new_pairs = by_content(candidates.of_new, contents)
         earlier = read_evidence(file, evidence_fingerprint(), {photo for pair in new_pairs for photo in pair})
         known = verifier.verify(new_pairs, earlier)

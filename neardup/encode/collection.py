@@ -7,7 +7,7 @@ grows by 24 bytes per photo, which tell known files and contents from new ones.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -144,10 +144,11 @@ class Present:
 def present(collection: Collection) -> Present:
     """Walk through the folder once and collect the marks of its photos."""
     skipped: list[Skipped] = []
-    pages: list[str] = []
-    marks = np.unique(np.concatenate([marks for marks, _ in _listed(collection, skipped.append, pages.append)]))
+    pages = count()
+    listed = _listed(collection, skipped.append, lambda _: next(pages))
+    marks = np.unique(np.concatenate([marks for marks, _ in listed]))
     chosen = (item for item in skipped if item.is_folder or is_chosen(item.path, collection.photos, collection.pages))
-    return Present(marks, tuple(chosen), len(pages))
+    return Present(marks, tuple(chosen), next(pages))
 
 
 def known(collection: Collection) -> Ints:

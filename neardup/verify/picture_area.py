@@ -15,14 +15,10 @@ from neardup.verify.frames import Size, box_in_first, frames_of
 from neardup.verify.pixels import AlignedPair, LaidPair, align, masked_mean_of
 from neardup.verify.relation import WHOLE
 from neardup.verify.samples import middle_of
-from neardup.verify.tones import match_tones
+from neardup.verify.tones import GRAIN, WINDOW, match_tones
 
 SIDE = 120
 """Pixels of the longer side at which agreement is looked for: a mount of a twentieth of the side is six of them."""
-WINDOW = 9
-"""Pixels of the side of the window in which the structure of two photos is compared."""
-GRAIN = 4.0
-"""Grey levels that are added to a window's spread: in an even sky, grain alone would otherwise agree or disagree."""
 EVEN = 0.25
 """Spread of a window, as a multiple of the photo's median one, up to which the window has no weight."""
 MOST = 2.0
@@ -86,6 +82,7 @@ class Agreement:
         weights: float32 (h, w), how much structure the window has, 0 to `MOST`; 0 outside of the overlap, and where
             both photos are even.
         both: float32 (h, w), the same of the photo that has less of it there: 0 where either is even.
+        sign: by which the values were turned: -1 for a negative, else 1.
     """
 
     photos: LaidPair
@@ -93,6 +90,7 @@ class Agreement:
     values: Vectors
     weights: Vectors
     both: Vectors
+    sign: int
 
     @classmethod
     def of(cls, photos: LaidPair) -> Self | None:
@@ -104,6 +102,18 @@ class Agreement:
     def size(self) -> Size:
         """Width and height of the first photo in full pixels."""
         return self.photos.first.size
+
+    def places(self, points: Vectors) -> Vectors:
+        """Points in full pixels of the first photo, float32 (n, 2), in pixels of the small picture."""
+        height, width = self.values.shape
+        return points * np.asarray([width / self.size[0], height / self.size[1]], dtype=np.float32)
+
+    def near(self, points: Vectors) -> Bools:
+        """The pixels of the small picture within `NEARBY` of points in full pixels, float32 (n, 2): bool (h, w)."""
+        near = np.zeros(self.values.shape, dtype=np.uint8)
+        for x, y in np.round(self.places(points)).astype(int).tolist():
+            cv2.circle(near, (x, y), NEARBY, 1, -1)
+        return near > 0
 
 
 def agreeing_share(found: Agreement | None, points: Vectors) -> float:
@@ -119,15 +129,10 @@ def agreeing_share(found: Agreement | None, points: Vectors) -> float:
     """
     if found is None:
         return 1.0
-    height, width = found.values.shape
-    places = points * np.asarray([width / found.size[0], height / found.size[1]], dtype=np.float32)
-    corners = np.round(cv2.convexHull(places)).astype(np.int32)
-    among, near = (np.zeros((height, width), dtype=np.uint8) for _ in range(2))
-    cv2.fillConvexPoly(among, corners, 1)
-    for x, y in np.round(places).astype(int).tolist():
-        cv2.circle(near, (x, y), NEARBY, 1, -1)
+    among = np.zeros(found.values.shape, dtype=np.uint8)
+    cv2.fillConvexPoly(among, np.round(cv2.convexHull(found.places(points))).astype(np.int32), 1)
     compared = found.aligned.overlap & (among > 0) & (found.weights > STRUCTURED)
-    agrees = (found.values > SIMILAR) | (near > 0)
+    agrees = (found.values > SIMILAR) | found.near(points)
     return float(agrees[compared].mean()) if compared.any() else 1.0
 
 
@@ -297,22 +302,20 @@ def _beyond_line(found: Agreement, frame: Edges, side: int, edge: int) -> tuple[
     strip = _within(found.aligned.overlap, _beyond(frame, side, beyond))
     if OUTWARDS[side] * (frame[side] - beyond) <= 0 or not strip.any():
         return 0.0, 0.0, 0
-    everywhere, _ = _windows(found.aligned)
     values, (_, spread) = _windows(replace(found.aligned, overlap=strip))
-    turned = values[strip] * np.sign((everywhere * found.values).sum())
-    structure = spread[strip]
+    turned, structure = values[strip] * found.sign, spread[strip]
     return float((turned * structure).sum() / (structure.sum() + 1e-6)), float(structure.mean()), int(strip.sum())
 
 
-def _agreement(aligned: AlignedPair) -> tuple[Vectors, Vectors, Vectors]:
-    """Compute values and both weights, as `Agreement` has them, of two photos that overlap."""
+def _agreement(aligned: AlignedPair) -> tuple[Vectors, Vectors, Vectors, int]:
+    """Compute values, both weights and the sign, as `Agreement` has them, of two photos that overlap."""
     agreement, spreads = _windows(aligned)
     relative = [spread / (middle_of(spread[aligned.overlap]) + GRAIN) for spread in spreads]
     greater, lesser = np.maximum(*relative), np.minimum(*relative)
     either, both = (np.clip(spread - EVEN, 0, MOST) * aligned.overlap for spread in (greater, lesser))
-    sign = np.float32(-1 if (agreement * either).sum() < 0 else 1)
+    sign = -1 if (agreement * either).sum() < 0 else 1
     values, weights, shared = (np.asarray(part, dtype=np.float32) for part in (agreement * sign, either, both))
-    return values, weights, shared
+    return values, weights, shared, sign
 
 
 def _windows(aligned: AlignedPair) -> tuple[Vectors, list[Vectors]]:

@@ -1,12 +1,9 @@
 """Whether two photos match only in a part that different photographs share: an advertisement, a masthead, a frame."""
 
-import cv2
-import numpy as np
-
-from neardup.arrays import Bools, Vectors
+from neardup.arrays import Vectors
 from neardup.verify.differences import Pictures
 from neardup.verify.frames import inverse
-from neardup.verify.picture_area import LEAST_AGREEING, NEARBY, SIMILAR, STRUCTURED, Agreement, agreeing_share
+from neardup.verify.picture_area import LEAST_AGREEING, SIMILAR, STRUCTURED, Agreement, agreeing_share
 from neardup.verify.pixels import LaidPair
 
 OPPOSITE = -0.6
@@ -72,7 +69,7 @@ def _differs(agreement: Agreement, pictures: Pictures, points: Vectors) -> bool:
     either = agreement.weights > STRUCTURED
     if compared.sum() < max(LEAST_COMPARED, LEAST_IN_COMMON * either.sum()):
         return False
-    far = compared & ~_near(agreement, points)
+    far = compared & ~agreement.near(points)
     differing = far & (agreement.values < SIMILAR) & (agreement.values > OPPOSITE)
     most = MOST_DIFFERING_OF_MANY if len(points) >= MANY_POINTS else MOST_DIFFERING
     if differing.sum() <= most * compared.sum() or far.sum() <= LEAST_FAR * compared.sum():
@@ -82,13 +79,3 @@ def _differs(agreement: Agreement, pictures: Pictures, points: Vectors) -> bool:
     inside = compared & pictures.within(agreement.aligned).overlap
     alike = (differing & inside).sum() <= most / 2 * inside.sum()
     return not (alike and inside.sum() >= LEAST_IN_PICTURES * compared.sum())
-
-
-def _near(agreement: Agreement, points: Vectors) -> Bools:
-    """The pixels of the small picture within `NEARBY` of a matched point, bool (h, w)."""
-    height, width = agreement.values.shape
-    near = np.zeros((height, width), dtype=np.uint8)
-    places = points * np.asarray([width / agreement.size[0], height / agreement.size[1]], dtype=np.float32)
-    for x, y in np.round(places).astype(int).tolist():
-        cv2.circle(near, (x, y), NEARBY, 1, -1)
-    return near > 0
