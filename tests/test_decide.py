@@ -17,10 +17,11 @@ from neardup.decide.bands import bands_for
 from neardup.decide.decision import AVERAGE, DECISION_STEP, WEAK, Decision, Fingerprints, decide, first_decision
 from neardup.decide.features import FEATURES, MOST_DIGITS, MOST_INLIERS, features_of, tellable
 from neardup.decide.folds import dealt_folds, judged_and_outside
-from neardup.decide.logistic import PENALTY, Logistic, fit_logistic, pair_weights
+from neardup.decide.logistic import BEYOND_CEILING, PENALTY, Logistic, fit_logistic, pair_weights
 from neardup.decide.probability import (
     LEAST_TO_LEARN,
     LEAST_WITHOUT_MATCH,
+    LEAST_WRONG,
     CandidatePairs,
     PairModel,
     Regression,
@@ -236,9 +237,9 @@ def test_out_of_fold_probabilities_are_those_of_models_that_saw_none_of_their_gr
     for place in range(0, len(left), 37):
         own = [left[place], right[place]]
         model = fit_pairs(pairs.take(~np.isin(left, own) & ~np.isin(right, own)), group_of)
-        one = pairs.take(np.array([place]))
+        one, line = pairs.take(np.array([place])), replace(model.untellable, ceilings=None)
         assert found.probabilities[place] == pytest.approx(model.probabilities(one)[0], abs=1e-9)
-        assert found.similarity[place] == pytest.approx(model.untellable.probabilities(one.cosines)[0], abs=1e-9)
+        assert found.similarity[place] == pytest.approx(line.probabilities(one.cosines)[0], abs=1e-9)
 
 
 def test_no_pair_teaches_its_own_probability() -> None:
@@ -268,7 +269,8 @@ def test_each_pair_goes_by_the_regression_of_what_geometry_says_of_it() -> None:
     left, right = group_of[pairs.left], group_of[pairs.right]
 
     assert model.matched == on_all_features(pairs, group_of, pairs.matched)
-    assert model.untellable == fit_logistic(("cosine",), pairs.cosines, left == right, pair_weights(left, right))
+    on_similarity = fit_logistic(("cosine",), pairs.cosines, left == right, pair_weights(left, right))
+    assert replace(model.untellable, ceilings=None) == on_similarity
     found, kinds = model.log_odds(pairs), model.regression_of(pairs)
     assert np.array_equal(kinds == Regression.UNTELLABLE, ~pairs.tellable)
     assert (kinds[pairs.tellable & ~pairs.matched] == Regression.UNMATCHED).all()
@@ -278,7 +280,38 @@ def test_each_pair_goes_by_the_regression_of_what_geometry_says_of_it() -> None:
     others = pairs.take(pairs.tellable & ~pairs.matched)
     left, right = group_of[others.left], group_of[others.right]
     own = fit_logistic(("cosine",), others.cosines, left == right, pair_weights(left, right))
+    own = replace(own, ceilings=model.unmatched.ceilings)
     assert np.array_equal(found[unmatched], own.log_odds(pairs.cosines[unmatched]))
+
+
+def test_similarity_that_no_wrong_pair_was_seen_at_hardly_counts() -> None:
+    """Up to the tenth most similar pair of groups the line goes on, beyond it by a tenth; the order of pairs stays."""
+    pairs, group_of = candidates(3)
+    model = fit_pairs(pairs, group_of)
+    for regression, known in (
+        (model.unmatched, pairs.take(pairs.tellable & ~pairs.matched)),
+        (model.untellable, pairs),
+    ):
+        best = dict[frozenset[int], float]()
+        for left, right, cosine in zip(
+            group_of[known.left].tolist(), group_of[known.right].tolist(), known.cosines[:, 0].tolist(), strict=True
+        ):
+            if left != right:
+                best[frozenset((left, right))] = max(cosine, best.get(frozenset((left, right)), -1.0))
+        ceiling = sorted(best.values())[-LEAST_WRONG]
+        assert regression.ceilings == (ceiling,)
+        line = replace(regression, ceilings=None)
+        below, above = np.array([[ceiling - 0.3], [ceiling]]), np.array([[ceiling + 0.01], [ceiling + 0.2]])
+        assert np.array_equal(regression.log_odds(below), line.log_odds(below))
+        slope = line.coefficients[0] / line.scales[0]
+        assert np.diff(regression.log_odds(above)) == pytest.approx(0.19 * slope * BEYOND_CEILING)
+        assert regression.log_odds(above[:1]) - regression.log_odds(below[1:]) == pytest.approx(
+            0.01 * slope * BEYOND_CEILING
+        )
+    wrong = group_of[pairs.left] != group_of[pairs.right]
+    few = np.flatnonzero(wrong)[:3]
+    fewer = pairs.take(np.sort(np.concatenate([np.flatnonzero(~wrong), few])))
+    assert fit_pairs(fewer, group_of).untellable.ceilings == (float(pairs.cosines[few].min()),)
 
 
 @pytest.fixture(scope="module")
@@ -308,6 +341,17 @@ def test_a_match_that_is_too_weak_counts_as_none(doubting: Decision) -> None:
     assert of_weak == of_none == pytest.approx(expit(1))
     assert bands == ["review", "review", "link"]
     assert doubting.waterfall(0.9, weak) == [(WEAK, -8.0), (FEATURES["cosine"].title, pytest.approx(9.0))]
+
+
+def test_beyond_the_ceiling_a_match_is_weak_by_the_whole_similarity(doubting: Decision) -> None:
+    """Two walls so alike match by chance: what is more than the little that the lack of a match has left is no link."""
+    low = replace(doubting.model.unmatched, ceilings=(0.5,))
+    capped = replace(doubting, model=replace(doubting.model, unmatched=low))
+    weak = replace(FOUND, inliers=8, blurred_inliers=0)
+    (of_weak, of_none), bands = capped.judge(np.full(2, 0.9), [weak, UNLIKE])
+    assert of_weak == of_none == pytest.approx(expit(-8 + 5 + 4 * BEYOND_CEILING))
+    assert bands == ["review", "review"]
+    assert capped.waterfall(0.9, weak) == [(WEAK, -8.0), (FEATURES["cosine"].title, pytest.approx(5.4))]
 
 
 @pytest.mark.parametrize("sure", [-100.0, 100.0])
@@ -355,7 +399,7 @@ def test_what_has_no_match_is_learned_from_alone_only_where_enough_of_it_is_righ
     fewer = pairs.take(~lost | np.isin(left, kept))
     unmatched = fit_pairs(fewer, group_of).unmatched
     of_looked_at = on_all_features(fewer, group_of, fewer.tellable).where_others_are_zero(("cosine",))
-    assert (unmatched == of_looked_at) == (right < LEAST_WITHOUT_MATCH)
+    assert (replace(unmatched, ceilings=None) == of_looked_at) == (right < LEAST_WITHOUT_MATCH)
 
 
 @pytest.mark.parametrize("lacking", ["matches", "true pairs without a match", "pairs without a match", "untold pairs"])

@@ -468,6 +468,9 @@ def test_the_picture_never_takes_the_place_of_a_photo(tmp_path: Path) -> None:
         with pytest.raises(ArchiveError, match=r"is there and was not drawn by `neardup explain`"):
             explain_files(tmp_path / "a.png", tmp_path / "b.png", tmp_path / taken)
     assert (tmp_path / "b.png").read_bytes() == before
+    with pytest.raises(ArchiveError, match=r"why\.jpg would hold a PNG: name a file that ends in \.png"):
+        explain_files(tmp_path / "a.png", tmp_path / "b.png", tmp_path / "why.jpg")
+    assert not (tmp_path / "why.jpg").exists()
     for _ in range(2):
         explain_files(tmp_path / "a.png", tmp_path / "b.png", tmp_path / "why.png")
 

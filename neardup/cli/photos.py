@@ -58,6 +58,7 @@ def embed(
     Example: neardup embed photos --out results/vectors.parquet --encoder builtin:tiny
     """
     from neardup.archive.scan import check_folders, scan
+    from neardup.archive.walk import Skipped
     from neardup.encode.store import check_store, store_of
     from neardup.encode.vectors import embed_photos
 
@@ -72,12 +73,15 @@ def embed(
         table = state / f"{out.stem}.scan.parquet"
         photos = scan(folder, table=table, patterns=("**",), exclude=(), max_pixels=limit)
         items = [(photo.path, photo.sha256) for photo in photos.photos]
-        embed_photos(items, folder, model, store=store, max_pixels=limit).save(out, folder)
-    for path, reason in photos.left_out:
-        say(f"left out {path}: {reason}")
-    unreadable = [{"path": path, "reason": reason} for path, reason in photos.left_out]
-    facts = {"photos": len(items), "vectors": out, "fingerprint": model.fingerprint, "unreadable": unreadable}
-    print_result(facts, f"{out} holds {counted(len(items), 'photo')}, {len(unreadable)} left out", as_json=as_json)
+        left_out = [Skipped(path, reason) for path, reason in photos.left_out]
+        vectors = embed_photos(items, folder, model, store=store, max_pixels=limit, left_out=left_out)
+        vectors.save(out, folder)
+    for skipped in left_out:
+        say(f"left out {skipped.path}: {skipped.reason}")
+    unreadable = [{"path": skipped.path, "reason": skipped.reason} for skipped in left_out]
+    encoded = len(vectors.photos)
+    facts = {"photos": encoded, "vectors": out, "fingerprint": vectors.fingerprint, "unreadable": unreadable}
+    print_result(facts, f"{out} holds {counted(encoded, 'photo')}, {len(unreadable)} left out", as_json=as_json)
 
 
 @click.command()

@@ -21,7 +21,7 @@ from neardup.verify.evidence import Evidence
 from neardup.verify.verifier import verifier_fingerprint
 from neardup.words import typed
 
-DECISION_STEP = "7"
+DECISION_STEP = "8"
 """Version of the features and of their fit; raised whenever an older file would give other probabilities or bands."""
 AVERAGE = {
     Regression.MATCHED: "an average match",
@@ -238,7 +238,8 @@ def _unmoved(facts: list[dict[str, Any]] | None) -> tuple[Logistic, Logistic] | 
 def _logistic(facts: dict[str, Any]) -> Logistic:
     """Build a regression from a file's JSON."""
     means, scales, coefficients = (tuple(map(float, facts[name])) for name in ("means", "scales", "coefficients"))
-    return Logistic(tuple(facts["features"]), means, scales, coefficients, float(facts["intercept"]))
+    ceilings = None if facts["ceilings"] is None else tuple(map(float, facts["ceilings"]))
+    return Logistic(tuple(facts["features"]), means, scales, coefficients, float(facts["intercept"]), ceilings)
 
 
 def decide(

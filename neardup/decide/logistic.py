@@ -17,6 +17,9 @@ The features are standardised first, and the weights add up to the number of gro
 SMALLEST_SCALE = 1e-6
 """Standard deviation below which a feature counts as constant: it is centred but not scaled."""
 
+BEYOND_CEILING = 0.1
+"""Share of its usual weight that a feature's increase has above the regression's ceiling: enough to order pairs."""
+
 
 @dataclass(frozen=True)
 class Logistic:
@@ -28,6 +31,8 @@ class Logistic:
         scales: standard deviation of each feature over the pairs of the fit.
         coefficients: coefficient of each standardised feature; never negative.
         intercept: log-odds of a pair whose features are all average.
+        ceilings: value of each feature above which an increase hardly counts (`BEYOND_CEILING`), because the fit has
+            too few wrong pairs there to learn from; None where every increase counts fully.
     """
 
     features: tuple[str, ...]
@@ -35,9 +40,12 @@ class Logistic:
     scales: tuple[float, ...]
     coefficients: tuple[float, ...]
     intercept: float
+    ceilings: tuple[float, ...] | None = None
 
     def terms(self, table: Floats) -> Floats:
         """Compute what each feature adds to the log-odds, float64 (m, k), from features, float64 (m, k)."""
+        if self.ceilings is not None:
+            table = table - (1 - BEYOND_CEILING) * np.maximum(table - self.ceilings, 0.0)
         return np.asarray((table - self.means) / self.scales * self.coefficients, dtype=np.float64)
 
     def log_odds(self, table: Floats) -> Floats:

@@ -89,7 +89,8 @@ def explain_files(
         precision: number format that the encoder computes in.
 
     Raises:
-        ArchiveError: the picture would overwrite a file that was not drawn by `neardup explain`.
+        ArchiveError: the picture's name does not end in `.png`, or it would overwrite a file that was not drawn by
+            `neardup explain`.
         EncoderError: there is no such encoder.
         UnreadableImageError: a file is not a readable image.
     """
@@ -97,6 +98,8 @@ def explain_files(
         raise ArchiveError(
             f"{picture} is there and was not drawn by `neardup explain`: name another file with --picture"
         )
+    if picture.suffix.lower() != ".png":
+        raise ArchiveError(f"{picture} would hold a PNG: name a file that ends in .png with --picture")
     photos = [(path, Prepared.of(_features(path, max_pixels))) for path in (first, second)]
     (one, one_prepared), (other, other_prepared) = sorted(photos, key=lambda photo: digest_file(photo[0]))
     evidence, points = proof_of(one_prepared, other_prepared, (str(one), str(other)))
