@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from neardup.archive.known_pairs import KNOWN_PAIRS, tested_after_all
+from neardup.archive.known_pairs import KNOWN_PAIRS, training_photos_also_tested
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
 from neardup.encode.encoder import objectives_of
@@ -105,7 +105,7 @@ class Approach:
             inputs = [prepared_key(self.out), self.settings.distractors, self.settings.transductive, pairs]
         elif recipe:
             inputs = [table_digest(self.out, table) for table in ("training_set.csv", "captions.csv")]
-            inputs += tested_after_all(self.out)
+            inputs += training_photos_also_tested(self.out)
         bits = self.settings.prepare.look_alike_bits
         key = digest_of(self.base, self.settings.encoder, recipe, bits, inputs)
         return Stage(self.out, f"{self.place}/checkpoint", key)

@@ -14,7 +14,7 @@ from typing import Any
 from neardup import __version__
 from neardup.approach import WITHOUT_LEGENDS, Approach, examples_of, known_pairs_of
 from neardup.archive.captions import load_captions
-from neardup.archive.known_pairs import tested_after_all
+from neardup.archive.known_pairs import training_photos_also_tested
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet
 from neardup.encode.encoder import limits_of, load_encoder
@@ -151,7 +151,7 @@ def make_checkpoint(
     if approach.recipe is None:
         save_encoder(settings.encoder, checkpoint)
         return stage.finish([checkpoint], _normalise(approach, say))
-    if approach.name not in WITHOUT_LEGENDS and (tested := tested_after_all(approach.out)):
+    if approach.name not in WITHOUT_LEGENDS and (tested := training_photos_also_tested(approach.out)):
         photos = counted(len(tested), "training photo")
         say(f"{approach.name}: left out {photos} that known pairs call the same as a test photo")
     job = Job(

@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as pictures
 
 from neardup.approach import approaches_of, table_digest
-from neardup.archive.known_pairs import tested_after_all
+from neardup.archive.known_pairs import training_photos_also_tested
 from neardup.encode.trainable import load_trainable
 from neardup.errors import ConfigError, DivergedError, TrainingError
 from neardup.experiment import Say, history_of
@@ -78,7 +78,7 @@ class Tuning:
         """Digest of the encoder, the experiment's recipe and the photos that all trials train on."""
         trained = TRAIN_STEP, asdict(replace(self.settings.train, **self.fixed)), self.settings.prepare.look_alike_bits
         tables = [table_digest(self.out, name) for name in ("training_set.csv", "captions.csv")]
-        return digest_of(TUNE_STEP, self.base, trained, tables + tested_after_all(self.out))
+        return digest_of(TUNE_STEP, self.base, trained, tables + training_photos_also_tested(self.out))
 
     @property
     def start(self) -> Stage:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from neardup.approach import Approach, approaches_of, validation_gain, with_enough_photos
-from neardup.archive.known_pairs import KnownPair, same_as_tested
+from neardup.archive.known_pairs import KnownPair, known_as_test_photos
 from neardup.archive.prepare import prepare
 from neardup.archive.scan import scan_archive
 from neardup.archive.testset import TestSet
@@ -82,7 +82,7 @@ def test_what_a_known_pair_calls_the_same_as_a_test_photo_is_not_learned_from(ou
     before, key = {example.photo for example in archive_examples(results)}, drawing(results, 1).key
     pairs = ((trained[0], tested, 1), (free, trained[0], 1), (trained[1], trained[2], 1), (tested, trained[3], 0))
     save_rows(results / "known_pairs.csv", KnownPair, [KnownPair(*pair) for pair in pairs])
-    assert same_as_tested(results) == {trained[0], free}
+    assert known_as_test_photos(results) == {trained[0], free}
     assert before - {example.photo for example in archive_examples(results)} == {trained[0], free}
     assert free not in {photo.sha256 for photo in candidates(archive, results, settings)}
     assert drawing(results, 1).key != key

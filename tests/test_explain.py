@@ -305,6 +305,21 @@ def test_a_solarised_print_is_no_negative() -> None:
         assert not relation.negative
 
 
+@pytest.mark.parametrize("corner", [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_a_torn_corner_is_a_place_that_differs(corner: tuple[int, int]) -> None:
+    """It is no paper beside a turned picture, which reaches along a side; the tones of the rest agree."""
+    photo = scene(31)
+    torn, (width, height) = photo.copy(), photo.size
+    (x, to_x), (y, to_y) = ((0, 140), (width, width - 140))[corner[0]], ((0, 130), (height, height - 130))[corner[1]]
+    ImageDraw.Draw(torn).polygon([(x, y), (to_x, y), (x, to_y)], fill="ivory")
+    found = verified(photo, torn)
+    left, top, across, down = found.differences[0]
+    assert min(x, to_x) < left + across / 2 < max(x, to_x)
+    assert min(y, to_y) < top + down / 2 < max(y, to_y)
+    assert found.correlation > 0.9
+    assert verified(photo, photo.rotate(3, fillcolor="ivory")).differences == ()
+
+
 def test_differences_are_zero_where_only_one_photo_shows_something() -> None:
     """A crop is compared within itself."""
     grey = np.asarray(scene(72).convert("L"))

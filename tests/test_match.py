@@ -37,7 +37,7 @@ from neardup.verify.match import (
     plausible,
 )
 from neardup.verify.products import GREATEST
-from neardup.verify.screens import told_screen_period
+from neardup.verify.screens import certain_screen_period
 from neardup.verify.store import KeypointCache
 from neardup.verify.verifier import Verifier, cache_features, proof_of, verifier_fingerprint
 
@@ -230,7 +230,7 @@ def test_lines_of_text_are_no_screen(size: int) -> None:
             ImageDraw.Draw(page).text(place, caption, "black", font=ImageFont.load_default(size))
         grey = np.asarray(page.convert("L"))
         assert screen_period(grey) > 0
-        assert told_screen_period(grey) == pytest.approx(period, rel=0.08)
+        assert certain_screen_period(grey) == pytest.approx(period, rel=0.08)
 
 
 def test_keypoints_of_another_version_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ def load_known_pairs(table: Path) -> tuple[KnownPair, ...]:
     return load_table(table, KnownPair, advice) if table.is_file() else ()
 
 
-def same_as_tested(out: Path) -> frozenset[str]:
+def known_as_test_photos(out: Path) -> frozenset[str]:
     """Find the photos that an output folder's known pairs call the same as a test photo: their SHA-256.
 
     Photos that are the same by way of others are included; the test photos themselves are not.
@@ -55,7 +55,7 @@ def same_as_tested(out: Path) -> frozenset[str]:
     return frozenset().union(*reached) - tested
 
 
-def tested_after_all(out: Path) -> list[str]:
+def training_photos_also_tested(out: Path) -> list[str]:
     """The photos of the training set, by their SHA-256, that known pairs call the same as a photo of the test set.
 
     Nothing else tells of them: neither their bytes nor their perceptual hashes do. They must not be trained on.
@@ -65,4 +65,4 @@ def tested_after_all(out: Path) -> list[str]:
     """
     if not (out / KNOWN_PAIRS).is_file():
         return []
-    return sorted(same_as_tested(out) & {photo.sha256 for photo in TrainingSet.load(out).photos})
+    return sorted(known_as_test_photos(out) & {photo.sha256 for photo in TrainingSet.load(out).photos})

@@ -16,7 +16,7 @@ from neardup.encode.shards import keys_of
 from neardup.search.blocks import search_all
 from neardup.search.exact_copies import EQUAL
 from neardup.search.pairs import NearPairs
-from neardup.verify.candidates import closing_pairs, leads_on
+from neardup.verify.candidates import closing_pairs, matches_well
 from neardup.verify.store import EvidenceByPair
 
 
@@ -91,7 +91,7 @@ class NewCandidates:
         Args:
             known: evidence of the pairs `of_new`.
         """
-        leading = {photo for pair, evidence in known.items() if leads_on(evidence) for photo in pair}
+        leading = {photo for pair, evidence in known.items() if matches_well(evidence) for photo in pair}
         reached = np.array([photo in leading for photo in self.contents], dtype=bool) & ~self.new
         left, right = self.pairs.left, self.pairs.right
         matched = (reached[left] | reached[right]) & ~self.new[left] & ~self.new[right]

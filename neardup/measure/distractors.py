@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from neardup.archive.groundtruth import named_photos, parse_ground_truth
-from neardup.archive.known_pairs import same_as_tested
+from neardup.archive.known_pairs import known_as_test_photos
 from neardup.archive.leaks import Leaks
 from neardup.archive.names import Names, distinct_names
 from neardup.archive.prepare import ARCHIVE_FILE, copy_photos, find_ground_truth
@@ -60,7 +60,7 @@ def drawing(out: Path, count: int, seed: int = 0) -> Stage:
         ArchiveError: nothing has been prepared in `out`, or its table of known pairs has other columns.
     """
     prepared = prepared_key(out)
-    return Stage(out, FOLDER, digest_of(DRAW_STEP, prepared, count, seed, sorted(same_as_tested(out))))
+    return Stage(out, FOLDER, digest_of(DRAW_STEP, prepared, count, seed, sorted(known_as_test_photos(out))))
 
 
 def draw(out: Path, count: int, seed: int = 0) -> list[Distractor]:
@@ -154,7 +154,7 @@ def candidates(archive: Archive, out: Path, settings: PrepareSettings) -> list[P
     workbook = find_ground_truth(archive.root, settings)
     named = named_photos(parse_ground_truth(workbook, read_workbook(archive.root / workbook)), Names(archive))
     used_photos = [photo for photo in archive.photos if photo.sha256 in contents]
-    leaks, same = Leaks(used_photos, used, settings.look_alike_bits, named), same_as_tested(out)
+    leaks, same = Leaks(used_photos, used, settings.look_alike_bits, named), known_as_test_photos(out)
     once = {photo.sha256: photo for photo in reversed(archive.photos) if photo.sha256 not in same}
     return [photo for photo in once.values() if leaks.reason(photo) is None]
 

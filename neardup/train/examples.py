@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from neardup.archive.captions import load_captions
-from neardup.archive.known_pairs import same_as_tested, tested_after_all
+from neardup.archive.known_pairs import known_as_test_photos, training_photos_also_tested
 from neardup.archive.scan import scan_archive
 from neardup.archive.trainingset import TrainingSet
 from neardup.errors import ArchiveError
@@ -15,7 +15,7 @@ from neardup.words import counted, typed
 
 
 def training_examples(out: Path, max_pixels: int = MAX_PIXELS) -> list[Example]:
-    """List the training photos with their captions, in the order of the sheet, but for those that `tested_after_all`.
+    """List the training photos with their captions, in the order of the sheet, without those also tested.
 
     Args:
         out: the output folder, prepared and translated.
@@ -24,7 +24,7 @@ def training_examples(out: Path, max_pixels: int = MAX_PIXELS) -> list[Example]:
     Raises:
         ArchiveError: nothing has been prepared in `out`, or it has legends that are not translated.
     """
-    captions, tested = load_captions(out), set(tested_after_all(out))
+    captions, tested = load_captions(out), set(training_photos_also_tested(out))
     photos = [photo for photo in TrainingSet.load(out).photos if photo.sha256 not in tested]
     if missing := {photo.legend for photo in photos} - captions.keys():
         raise ArchiveError(
@@ -67,7 +67,7 @@ def archive_examples(
     if not transductive:
         drawn = {photo.sha256 for photo in draw(out, distractors)}
         free = {photo.sha256 for photo in candidates(archive, out, settings)}
-        chosen = ({photo.sha256 for photo in TrainingSet.load(out).photos} | free) - drawn - same_as_tested(out)
+        chosen = ({photo.sha256 for photo in TrainingSet.load(out).photos} | free) - drawn - known_as_test_photos(out)
     return [
         Example(root / photo.path, photo.sha256, "", photo.phash, photo.phash_mirrored, max_pixels)
         for photo in reversed(photos.values())

@@ -41,14 +41,14 @@ def closing_pairs(known: EvidenceByPair, pairs: Iterable[tuple[str, str]]) -> li
     matches: dict[str, list[tuple[float, str]]] = {}
     for first, second in given:
         evidence = known.get((first, second))
-        if evidence and leads_on(evidence):
+        if evidence and matches_well(evidence):
             matches.setdefault(first, []).append((evidence.log_false_alarms, second))
             matches.setdefault(second, []).append((evidence.log_false_alarms, first))
     strongest = (sorted(photo for _, photo in sorted(partners)[:CANDIDATES]) for partners in matches.values())
     return sorted({pair for photos in strongest for pair in combinations(photos, 2)} - given)
 
 
-def leads_on(evidence: Evidence) -> bool:
+def matches_well(evidence: Evidence) -> bool:
     """Whether a pair matches so well that other matches of its two photos are worth verifying with each other."""
     return evidence.matched and evidence.log_false_alarms <= CLOSING_LIMIT
 

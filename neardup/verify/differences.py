@@ -11,10 +11,10 @@ from neardup.verify.boxes import inside_box
 from neardup.verify.evidence import Box
 from neardup.verify.frames import Size, by_centres, inverse, rescaled
 from neardup.verify.picture_area import Agreement, picture_box
-from neardup.verify.pixels import AlignedPair, LaidPair, Round, align, begun, factors_of, settle, subtract
+from neardup.verify.pixels import AlignedPair, LaidPair, Round, align, factors_of, first_rounds, settle, subtract
 from neardup.verify.spots import spots_of
 
-SAID_STEP = 4
+SHOWN_STEP = 5
 """Version of what is only shown of a pair (boxes, mounts), not decided by; bumped when it changes for equal photos."""
 AWAY = 0.012
 """Share of a photo's longer side that is left out along a picture's edge, which is known only to a pixel or two."""
@@ -59,9 +59,9 @@ class Pictures:
         turned = Agreement.of(LaidPair(photos.second, photos.first, inverse(photos.transform)))
         return cls(photos, (picture_box(agreement, points[:, :2]), picture_box(turned, points[:, 2:])))
 
-    def begun(self) -> tuple[Round, ...]:
-        """The first rounds of comparing the two pictures, as `pixels.begun` gives them."""
-        return begun(self.within(self.photos.aligned)) if any(self.boxes) else self.photos.begun
+    def first_rounds(self) -> tuple[Round, ...]:
+        """The first rounds of comparing the two pictures, as `pixels.first_rounds` gives them."""
+        return first_rounds(self.within(self.photos.aligned)) if any(self.boxes) else self.photos.first_rounds
 
     def aligned(self, side: int) -> AlignedPair:
         """Both photos in the frame of the first one, as `pixels.align` does it, compared within both pictures only."""
@@ -94,7 +94,7 @@ class Pictures:
 
 def differences_of(pictures: Pictures) -> tuple[Box, ...]:
     """Find where two pictures differ: boxes in full pixels of the first photo, the most significant first."""
-    settled = settle(pictures.begun(), uneven=True)
+    settled = settle(pictures.first_rounds(), shown=True)
     if settled is None:
         return ()
     aligned, difference, size = settled.aligned, settled.difference, pictures.photos.first.size

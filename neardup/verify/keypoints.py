@@ -17,7 +17,7 @@ from neardup.encode.screen import Grey
 from neardup.images import MAX_PIXELS, open_image, read_image
 from neardup.verify.borders import without_borders
 from neardup.verify.products import GREATEST
-from neardup.verify.screens import told_screen_period
+from neardup.verify.screens import certain_screen_period
 
 KEYPOINTS_STEP = 4
 """Version of what is kept of a photo; bumped when it changes for equal bytes."""
@@ -134,7 +134,7 @@ def features_of_image(image: Image.Image, size: tuple[int, int]) -> LocalFeature
         size: width and height of the photo at full size.
     """
     grey = _resized(np.asarray(image.convert("L")), LARGEST_SIDE)
-    period = told_screen_period(_resized(grey, SCREEN_SIDE)) * max(size) / min(max(grey.shape), SCREEN_SIDE)
+    period = certain_screen_period(_resized(grey, SCREEN_SIDE)) * max(size) / min(max(grey.shape), SCREEN_SIDE)
     left, top, right, bottom = without_borders(grey)
     content = np.ascontiguousarray(grey[top:bottom, left:right])
     factor, corner = size[0] / grey.shape[1], (left, top)

@@ -10,9 +10,10 @@ import numpy as np
 
 from neardup.arrays import Bools, Vectors
 from neardup.encode.screen import Grey
+from neardup.verify.edges import reaching_in
 from neardup.verify.evidence import Transform
 from neardup.verify.frames import Size, by_centres, rescaled
-from neardup.verify.samples import median_of, middle_of, quantiles, sampled
+from neardup.verify.samples import middle_of, quantiles, sampled
 from neardup.verify.tones import MOSTLY, PARTLY, correlation, match_tones, relit, reversed_share
 
 SIDE = 160
@@ -41,16 +42,6 @@ FLAT = 3.0
 """Grey levels per pixel that are added to every gradient, so that grain in a sky makes no great apparent shift."""
 GREATEST = 8.0
 """Apparent shift in pixels at which a pixel's difference is cut off: a scratch differs strongly, yet is narrow."""
-EDGE = 0.8
-"""Apparent shift in pixels above which what reaches in from the edge is a border, a caption or paper."""
-EDGE_OF_MEDIAN = 1.8
-"""Multiple of the median apparent shift that an edge must exceed as well."""
-INWARD = 0.5
-"""Share of the overlap's width and of its height below which what reaches in from the edge may be a retouch."""
-THICK = 0.1
-"""Least thickness of a retouch at the edge, as a share of the overlap's longer side: frames and strips are thinner."""
-FILLED = 0.6
-"""Least share of its box that a retouch at the edge fills: the paper around a turned picture is a wedge."""
 DETAIL = 0.05
 """Half the side of the window whose mean tone is subtracted before details are compared, as a share of the longer side.
 
@@ -58,7 +49,7 @@ Two people's portraits with eyes, nose and mouth laid on each other have light a
 details differ.
 """
 ROUNDS = 2
-"""Times that borders are cut off and tones matched anew, after the two rounds of `begun`."""
+"""Times that borders are cut off and tones matched anew, after the two rounds of `first_rounds`."""
 
 
 @dataclass(frozen=True)
@@ -140,9 +131,9 @@ class LaidPair:
         return align(self.first, self.second, self.transform)
 
     @cached_property
-    def begun(self) -> "tuple[Round, ...]":
-        """The first rounds of comparing the whole photos, made once for all uses; see the function `begun`."""
-        return begun(self.aligned)
+    def first_rounds(self) -> "tuple[Round, ...]":
+        """The first rounds of comparing the whole photos, made once for all uses; see the function `first_rounds`."""
+        return first_rounds(self.aligned)
 
 
 @dataclass(frozen=True)
@@ -188,11 +179,10 @@ class Round:
     aligned: AlignedPair
     difference: Difference
 
-    @cached_property
-    def without_borders(self) -> Bools:
-        """Where both photos show something that is not a border, bool (h, w)."""
+    def without_borders(self, *, shown: bool) -> Bools:
+        """Where both photos show something that is not a border, bool (h, w); `shown` is that of `settle`."""
         overlap = self.aligned.overlap
-        return overlap & ~_borders(self.difference.shifts, overlap)
+        return overlap & ~reaching_in(self.difference.shifts, overlap, torn_corners=not shown)
 
     def next(self, overlap: Bools, *, uneven: bool = False) -> Self | None:
         """Match tones anew in a part of the overlap, without what was painted over; None for too small a part."""
@@ -201,7 +191,7 @@ class Round:
         return None if difference is None else type(self)(aligned, difference)
 
 
-def begun(aligned: AlignedPair) -> tuple[Round, ...]:
+def first_rounds(aligned: AlignedPair) -> tuple[Round, ...]:
     """Match tones, then once more without what was painted over: the rounds from which `settle` continues.
 
     What was painted over distorts the tones at first, so that much else differs: no border is cut off in these rounds.
@@ -223,7 +213,7 @@ def compare(pair: LaidPair) -> Comparison:
     Returns:
         Tones and likeness; all zero where too little overlaps or a photo has only one tone.
     """
-    settled = settle(pair.begun)
+    settled = settle(pair.first_rounds)
     if settled is None:
         return Comparison()
     aligned, difference = settled.aligned, settled.difference
@@ -236,12 +226,12 @@ def compare(pair: LaidPair) -> Comparison:
     )
 
 
-def settle(rounds: tuple[Round, ...], *, uneven: bool = False) -> Round | None:
+def settle(rounds: tuple[Round, ...], *, shown: bool = False) -> Round | None:
     """Cut off borders and match tones in turn, `ROUNDS` times, since each makes the other more exact.
 
     Args:
-        rounds: the first rounds, as `begun` gives them.
-        uneven: whether to look for uneven light as well, as `subtract` does.
+        rounds: the first rounds, as `first_rounds` gives them.
+        shown: whether people will see the differences: torn corners are then kept, and uneven light is removed.
 
     Returns:
         The pair without its borders, and how it differs; None where there is too little to compare.
@@ -250,7 +240,7 @@ def settle(rounds: tuple[Round, ...], *, uneven: bool = False) -> Round | None:
         return None
     latest = rounds[-1]
     for _ in range(ROUNDS if len(rounds) > 1 else 0):
-        following = latest.next(latest.without_borders, uneven=uneven)
+        following = latest.next(latest.without_borders(shown=shown), uneven=shown)
         if following is None:
             break
         latest = following
@@ -370,22 +360,3 @@ def masked_mean_of(mask: Vectors, side: int) -> Callable[[Vectors], Vectors]:
     size = (side, side)
     shares = cv2.blur(mask, size) + 1e-3
     return lambda values: np.asarray(cv2.blur(values * mask, size) / shares, dtype=np.float32)
-
-
-def _borders(shifts: Vectors, overlap: Bools) -> Bools:
-    """Find where differences reach in from the edge of the overlap: borders, captions, paper beside a turned picture.
-
-    A compact patch at the edge that is shorter than half of each side is a retouch, not a border.
-    """
-    smooth: Vectors = np.asarray(cv2.GaussianBlur(shifts, (0, 0), 1.5), dtype=np.float32)
-    limit = max(EDGE, EDGE_OF_MEDIAN * median_of(smooth[overlap]))
-    around = np.pad(~overlap, 1, constant_values=True) | np.pad((smooth > limit) & overlap, 1)
-    _, labels = cv2.connectedComponents(around.astype(np.uint8), connectivity=4)
-    reaching = ((labels == labels[0, 0])[1:-1, 1:-1] & overlap).astype(np.uint8)
-    _, labels, boxes, _ = cv2.connectedComponentsWithStats(reaching, connectivity=8)
-    _, _, width, height = cv2.boundingRect(overlap.astype(np.uint8))
-    for label, (_, _, across, down, area) in enumerate(boxes[1:].tolist(), 1):
-        compact = min(across, down) > THICK * max(width, height) and area > FILLED * across * down
-        if compact and across < INWARD * width and down < INWARD * height:
-            reaching[labels == label] = 0
-    return np.asarray(cv2.dilate(reaching, np.ones((5, 5), np.uint8)) > 0)

@@ -24,7 +24,7 @@ FINER = 0.85
 """Multiple of a screen's frequency above which waves count as finer: edges of the subject are coarser, and stronger."""
 
 
-def told_screen_period(grey: Grey) -> float:
+def certain_screen_period(grey: Grey) -> float:
     """Measure the distance between a screen's dots, if they stand out from everything else that is as fine.
 
     Args:

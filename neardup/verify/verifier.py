@@ -25,7 +25,7 @@ from neardup.progress import bar
 from neardup.stages import digest_of
 from neardup.verify.candidates import candidate_pairs, closing_pairs, near_together, with_pairs
 from neardup.verify.certainty import squeeze_by_chance
-from neardup.verify.differences import SAID_STEP, Pictures, differences_of
+from neardup.verify.differences import SHOWN_STEP, Pictures, differences_of
 from neardup.verify.evidence import Evidence, ordered
 from neardup.verify.frames import frames_of
 from neardup.verify.keypoints import KEYPOINTS_STEP, LocalFeatures, local_features, opencv_major
@@ -65,7 +65,7 @@ def verifier_fingerprint() -> str:
 
 def evidence_fingerprint() -> str:
     """Digest of the versions of all that is kept of a pair: equal fingerprints give equal boxes and sentences too."""
-    return digest_of(verifier_fingerprint(), SAID_STEP)
+    return digest_of(verifier_fingerprint(), SHOWN_STEP)
 
 
 def evidence_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> Evidence:
