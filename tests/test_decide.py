@@ -285,7 +285,7 @@ def test_each_pair_goes_by_the_regression_of_what_geometry_says_of_it() -> None:
 
 
 def test_similarity_that_no_wrong_pair_was_seen_at_hardly_counts() -> None:
-    """Up to the tenth most similar pair of groups the line goes on, beyond it by a tenth; the order of pairs stays."""
+    """Up to the fifth most similar pair of groups the line goes on, beyond it by a tenth; the order of pairs stays."""
     pairs, group_of = candidates(3)
     model = fit_pairs(pairs, group_of)
     for regression, known in (

@@ -29,12 +29,13 @@ In draws from other photographs (as for `LEAST_TO_LEARN`), their own regression 
 below this number, and in 4 of 11 from it on.
 """
 
-LEAST_WRONG = 10
+LEAST_WRONG = 5
 """Least pairs of groups with a wrong pair as similar, for a regression on similarity to count a further increase fully.
 
 Two lawns, two crowds or two skies are more alike than all that ground truths have of wrong pairs. In a collection with
 such photographs, of 39 pairs without a match to which the line drawn on gave 0.3 or more, 38 were wrong; with the
-ceiling, those have 0.15 to 0.2. The log loss of held-out groups, which have none, rises from 0.0211 to 0.0214.
+ceiling, none has 0.3. The log loss of held-out groups, which have none, rises from 0.0211 to 0.0213, and the µAP of
+exposures falls from 98.58 to 98.51; with ten in place of five, to 98.48.
 """
 
 
