@@ -14,18 +14,19 @@ from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_URL
 from prefect.utilities.annotations import quote
 
-from neardup.errors import NeardupError, ServerError, StorageError, TrackingError
+from neardup.errors import NeardupError, ServerError, StorageError, TrackingError, is_interrupt
 from neardup.stages import Stage, digest_of
 from tasks.addresses import address_without_credentials
 from tasks.temporary_server import TemporaryServer
 
 
 class _NoTraceback(logging.Filter):
-    """Log filter that removes the traceback of a fault that the user can fix, as its sentence says everything."""
+    """Log filter that removes the traceback of Ctrl-C, and of a fault that the user can fix: a sentence says all."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every line through, those of an error of `neardup.errors` or of the system without its traceback."""
-        if record.exc_info and isinstance(record.exc_info[1], NeardupError | OSError):
+        """Let every line through, those of Ctrl-C, and of an error of `neardup.errors` or the system, without it."""
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, NeardupError | OSError) or is_interrupt(error):
             record.exc_info = None
         return True
 

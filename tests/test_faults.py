@@ -2,9 +2,11 @@
 
 import errno
 import json
+import logging
 import os
 import shutil
 import sqlite3
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -43,6 +45,24 @@ def photos(tmp_path: Path) -> Path:
     folder.mkdir()
     Image.new("L", (32, 24), 128).save(folder / "é 1.png")
     return folder
+
+
+def test_ctrl_c_that_a_library_stumbles_over_is_ctrl_c() -> None:
+    """Prefect, interrupted while it makes a task run, raises another error; neither it nor its traceback is shown."""
+    error = ValueError("Task run is not set")
+    error.__context__ = KeyboardInterrupt()
+    ran = CliRunner().invoke(failing(error), ["fail"])
+    assert ran.exit_code == 130
+    assert ran.stderr.strip() == "neardup: interrupted; run the same command again and it goes on where it was"
+    assert CliRunner().invoke(failing(ValueError()), ["fail"]).exit_code == 1
+    import_module("tasks.running")
+    logger = logging.getLogger("prefect.flow_runs")
+    records = [
+        logger.makeRecord(logger.name, logging.ERROR, "", 0, "it failed", (), (type(fault), fault, None))
+        for fault in (error, ValueError())
+    ]
+    assert all(map(logger.filter, records))
+    assert [record.exc_info is None for record in records] == [True, False]
 
 
 def test_the_help_lists_each_command_in_one_section() -> None:

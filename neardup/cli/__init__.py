@@ -15,6 +15,7 @@ from neardup.cli import archive, explain, models, photos, registry, review, serv
 from neardup.cli.faults import sentence_of
 from neardup.cli.output import say
 from neardup.cli.sections import SECTIONS
+from neardup.errors import is_interrupt
 
 EDGE = Path(__file__).parents[1] / "edge"
 """Where the wheel puts `tasks` and `flows`: at its top level they would collide with anybody's packages of those names.
@@ -36,10 +37,10 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
             raise
-        except KeyboardInterrupt:
-            click.echo("\nneardup: interrupted; run the same command again and it goes on where it was", err=True)
-            ctx.exit(130)
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
+            if is_interrupt(error):
+                click.echo("\nneardup: interrupted; run the same command again and it goes on where it was", err=True)
+                ctx.exit(130)
             sentence = sentence_of(error)
             if sentence is None or ctx.params.get("debug"):
                 raise
