@@ -237,9 +237,9 @@ def test_out_of_fold_probabilities_are_those_of_models_that_saw_none_of_their_gr
     for place in range(0, len(left), 37):
         own = [left[place], right[place]]
         model = fit_pairs(pairs.take(~np.isin(left, own) & ~np.isin(right, own)), group_of)
-        one, line = pairs.take(np.array([place])), replace(model.untellable, ceilings=None)
+        one = pairs.take(np.array([place]))
         assert found.probabilities[place] == pytest.approx(model.probabilities(one)[0], abs=1e-9)
-        assert found.similarity[place] == pytest.approx(line.probabilities(one.cosines)[0], abs=1e-9)
+        assert found.similarity[place] == pytest.approx(model.untellable.probabilities(one.cosines)[0], abs=1e-9)
 
 
 def test_no_pair_teaches_its_own_probability() -> None:
@@ -269,8 +269,7 @@ def test_each_pair_goes_by_the_regression_of_what_geometry_says_of_it() -> None:
     left, right = group_of[pairs.left], group_of[pairs.right]
 
     assert model.matched == on_all_features(pairs, group_of, pairs.matched)
-    on_similarity = fit_logistic(("cosine",), pairs.cosines, left == right, pair_weights(left, right))
-    assert replace(model.untellable, ceilings=None) == on_similarity
+    assert model.untellable == fit_logistic(("cosine",), pairs.cosines, left == right, pair_weights(left, right))
     found, kinds = model.log_odds(pairs), model.regression_of(pairs)
     assert np.array_equal(kinds == Regression.UNTELLABLE, ~pairs.tellable)
     assert (kinds[pairs.tellable & ~pairs.matched] == Regression.UNMATCHED).all()
@@ -288,30 +287,24 @@ def test_similarity_that_no_wrong_pair_was_seen_at_hardly_counts() -> None:
     """Up to the fifth most similar pair of groups the line goes on, beyond it by a tenth; the order of pairs stays."""
     pairs, group_of = candidates(3)
     model = fit_pairs(pairs, group_of)
-    for regression, known in (
-        (model.unmatched, pairs.take(pairs.tellable & ~pairs.matched)),
-        (model.untellable, pairs),
+    known = pairs.take(pairs.tellable & ~pairs.matched)
+    best = dict[frozenset[int], float]()
+    for left, right, cosine in zip(
+        group_of[known.left].tolist(), group_of[known.right].tolist(), known.cosines[:, 0].tolist(), strict=True
     ):
-        best = dict[frozenset[int], float]()
-        for left, right, cosine in zip(
-            group_of[known.left].tolist(), group_of[known.right].tolist(), known.cosines[:, 0].tolist(), strict=True
-        ):
-            if left != right:
-                best[frozenset((left, right))] = max(cosine, best.get(frozenset((left, right)), -1.0))
-        ceiling = sorted(best.values())[-LEAST_WRONG]
-        assert regression.ceilings == (ceiling,)
-        line = replace(regression, ceilings=None)
-        below, above = np.array([[ceiling - 0.3], [ceiling]]), np.array([[ceiling + 0.01], [ceiling + 0.2]])
-        assert np.array_equal(regression.log_odds(below), line.log_odds(below))
-        slope = line.coefficients[0] / line.scales[0]
-        assert np.diff(regression.log_odds(above)) == pytest.approx(0.19 * slope * BEYOND_CEILING)
-        assert regression.log_odds(above[:1]) - regression.log_odds(below[1:]) == pytest.approx(
-            0.01 * slope * BEYOND_CEILING
-        )
+        if left != right:
+            best[frozenset((left, right))] = max(cosine, best.get(frozenset((left, right)), -1.0))
+    ceiling = sorted(best.values())[-LEAST_WRONG]
+    assert (model.unmatched.ceilings, model.matched.ceilings, model.untellable.ceilings) == ((ceiling,), None, None)
+    line = replace(model.unmatched, ceilings=None)
+    below, above = np.array([[ceiling - 0.3], [ceiling]]), np.array([[ceiling + 0.01], [ceiling + 0.2]])
+    assert np.array_equal(model.unmatched.log_odds(below), line.log_odds(below))
+    slope = line.coefficients[0] / line.scales[0] * BEYOND_CEILING
+    assert model.unmatched.log_odds(above) - line.log_odds(below[1:]) == pytest.approx(slope * np.array([0.01, 0.2]))
     wrong = group_of[pairs.left] != group_of[pairs.right]
-    few = np.flatnonzero(wrong)[:3]
+    few = np.flatnonzero(wrong & pairs.tellable & ~pairs.matched)[:3]
     fewer = pairs.take(np.sort(np.concatenate([np.flatnonzero(~wrong), few])))
-    assert fit_pairs(fewer, group_of).untellable.ceilings == (float(pairs.cosines[few].min()),)
+    assert fit_pairs(fewer, group_of).unmatched.ceilings == (float(pairs.cosines[few].min()),)
 
 
 @pytest.fixture(scope="module")
