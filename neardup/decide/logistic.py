@@ -16,7 +16,6 @@ The features are standardised first, and the weights add up to the number of gro
 """
 SMALLEST_SCALE = 1e-6
 """Standard deviation below which a feature counts as constant: it is centred but not scaled."""
-
 BEYOND_CEILING = 0.1
 """Share of its usual weight that a feature's increase has above the regression's ceiling: enough to order pairs."""
 

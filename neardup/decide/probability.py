@@ -28,7 +28,6 @@ LEAST_WITHOUT_MATCH = 12
 In draws from other photographs (as for `LEAST_TO_LEARN`), their own regression was the worse one in 36 of 49 draws
 below this number, and in 4 of 11 from it on.
 """
-
 LEAST_WRONG = 5
 """Least pairs of groups with a wrong pair as similar, for a further increase to count fully where there is no match.
 
@@ -164,22 +163,24 @@ def _fitted(names: tuple[str, ...], table: Floats, pairs: CandidatePairs, group_
 
 def _up_to(model: Logistic, pairs: CandidatePairs, group_of: Ints) -> Logistic:
     """Give a regression on similarity the ceiling of some candidates: what `LEAST_WRONG` pairs of groups reach."""
-    left, right = group_of[pairs.left], group_of[pairs.right]
-    wrong = left != right
-    groups = np.sort(np.stack([left, right], axis=1)[wrong], axis=1)
-    cosines = pairs.cosines[wrong, 0]
+    ends, cosines = _groups_of(pairs, group_of), pairs.cosines[:, 0]
     order = np.argsort(-cosines, kind="stable")
-    first = np.unique(groups[order], axis=0, return_index=True)[1]  # the most similar pair of each two groups
-    reached = np.sort(cosines[order][first])[-LEAST_WRONG:]
-    return replace(model, ceilings=(float(reached[0]),)) if len(reached) else model
+    order = order[ends[order, 0] != ends[order, 1]]
+    first = np.sort(np.unique(ends[order], axis=0, return_index=True)[1])  # the most similar pair of each two groups
+    reached = cosines[order[first[:LEAST_WRONG]]]
+    return replace(model, ceilings=(float(reached[-1]),)) if len(reached) else model
 
 
 def _teach_enough(pairs: CandidatePairs, group_of: Ints, least: int) -> bool:
     """Whether at least `least` groups have a right pair among these, and as many pairs of groups a wrong one."""
-    ends = np.sort(np.stack([group_of[pairs.left], group_of[pairs.right]], axis=1), axis=1)
-    seen = np.unique(ends, axis=0)
+    seen = np.unique(_groups_of(pairs, group_of), axis=0)
     right = int((seen[:, 0] == seen[:, 1]).sum())
     return min(right, len(seen) - right) >= least
+
+
+def _groups_of(pairs: CandidatePairs, group_of: Ints) -> Ints:
+    """The groups of both photos of each pair, int64 (m, 2), the lesser first; equal for a right pair."""
+    return np.sort(np.stack([group_of[pairs.left], group_of[pairs.right]], axis=1), axis=1)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ FILLED_AT_CORNER = 0.42
 """Least share of its box that is torn off at a corner: half of it where the tear is straight."""
 
 
-def reaching_in(shifts: Vectors, overlap: Bools, *, torn_corners: bool) -> Bools:
+def reaching_in(shifts: Vectors, overlap: Bools, *, but_torn_corners: bool) -> Bools:
     """Find where differences reach in from the edge of the overlap: borders, captions, paper beside a turned picture.
 
     A compact patch at the edge that is shorter than half of each side is a retouch, not a border.
@@ -34,7 +34,7 @@ def reaching_in(shifts: Vectors, overlap: Bools, *, torn_corners: bool) -> Bools
     Args:
         shifts: float32 (h, w), apparent shift of each pixel, 0 or more.
         overlap: bool (h, w), where both photos show something.
-        torn_corners: whether the paper below a torn corner counts as well, which is a wedge, too, but a short one.
+        but_torn_corners: whether a torn corner does not count, either: the paper below it is a wedge, but a short one.
     """
     smooth: Vectors = np.asarray(cv2.GaussianBlur(shifts, (0, 0), 1.5), dtype=np.float32)
     limit = max(EDGE, EDGE_OF_MEDIAN * median_of(smooth[overlap]))
@@ -48,7 +48,7 @@ def reaching_in(shifts: Vectors, overlap: Bools, *, torn_corners: bool) -> Bools
         at_corner = at_side and (top <= y + 1 or top + down >= y + height - 1)
         short = across < INWARD * width and down < INWARD * height
         thickness, filled = min(across, down) / max(width, height), area / (across * down)
-        torn = not torn_corners and at_corner and thickness > THICK_AT_CORNER and filled > FILLED_AT_CORNER
+        torn = but_torn_corners and at_corner and thickness > THICK_AT_CORNER and filled > FILLED_AT_CORNER
         if short and (torn or (thickness > THICK and filled > FILLED)):
             reaching[labels == label] = 0
     return np.asarray(cv2.dilate(reaching, np.ones((5, 5), np.uint8)) > 0)
