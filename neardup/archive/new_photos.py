@@ -101,8 +101,10 @@ def read_new_photos(folder: Path, out: Path, max_pixels: int = MAX_PIXELS) -> Ar
     table = out / STATE / "queries.scan.parquet"
     archive = scan(folder, table=table, patterns=("**",), exclude=(), max_pixels=max_pixels)
     if not archive.photos:
-        path, reason = archive.left_out[0]
-        raise ArchiveError(f"{folder} holds no photo that can be read ({path}: {reason}): put new photos there")
+        first = archive.left_out[0]
+        raise ArchiveError(
+            f"{folder} holds no photo that can be read ({first.path}: {first.reason}): put new photos there"
+        )
     return archive
 
 

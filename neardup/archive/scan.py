@@ -113,10 +113,9 @@ class Archive:
         return digest_of(photos, faults, [(folder.path, folder.reason) for folder in self.unlisted])
 
     @property
-    def left_out(self) -> list[tuple[str, str]]:
-        """List path and reason of every folder that cannot be listed, then of every unreadable file."""
-        folders = [(folder.path, folder.reason) for folder in self.unlisted]
-        return folders + [(fault.path, fault.reason) for fault in self.unreadable]
+    def left_out(self) -> list[Skipped]:
+        """List every folder that cannot be listed, then every unreadable file."""
+        return [*self.unlisted, *(Skipped(fault.path, fault.reason) for fault in self.unreadable)]
 
 
 def check_archive(root: Path) -> None:

@@ -58,7 +58,6 @@ def embed(
     Example: neardup embed photos --out results/vectors.parquet --encoder builtin:tiny
     """
     from neardup.archive.scan import check_folders, scan
-    from neardup.archive.walk import Skipped
     from neardup.encode.store import check_store, store_of
     from neardup.encode.vectors import embed_photos
 
@@ -73,7 +72,7 @@ def embed(
         table = state / f"{out.stem}.scan.parquet"
         photos = scan(folder, table=table, patterns=("**",), exclude=(), max_pixels=limit)
         items = [(photo.path, photo.sha256) for photo in photos.photos]
-        left_out = [Skipped(path, reason) for path, reason in photos.left_out]
+        left_out = photos.left_out
         vectors = embed_photos(items, folder, model, store=store, max_pixels=limit, left_out=left_out)
         vectors.save(out, folder)
     for skipped in left_out:

@@ -164,7 +164,7 @@ def _embed(
     check_store(Path(folder), str(store))
     model = load_encoder(encoder) if isinstance(encoder, str | Path) else encoder
     archive = scan(Path(folder), patterns=("**",), exclude=(), max_pixels=max_pixels)
-    left_out = [Skipped(path, reason) for path, reason in archive.left_out]
+    left_out = archive.left_out
     items = [(photo.path, photo.sha256) for photo in archive.photos]
     vectors = embed_photos(items, archive.root, model, store=store, max_pixels=max_pixels, left_out=left_out)
     return vectors, left_out
