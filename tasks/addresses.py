@@ -5,15 +5,14 @@ Prefect is imported only where its server runs: importing it makes a folder in t
 
 import os
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from neardup.errors import ConfigError, TrackingError
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncSession
     from starlette.types import ASGIApp
 
 _HOSTS = "NEARDUP_PREFECT_HOSTS"
@@ -129,24 +128,10 @@ def prefect_settings(at: Addresses) -> dict[str, str]:
 
 
 def prefect_app() -> "ASGIApp":
-    """Prefect's own server behind a check of the Host header, which it has no setting for; uvicorn calls this.
-
-    Prefect's automations read the database and then write. On SQLite that fails at once, whatever the timeout, if
-    another connection wrote in between (PrefectHQ/prefect #18934); an event that fails four times within a second is
-    dropped, and its automation never runs. Here they take the lock first and thus wait for their turn.
-    """
+    """Prefect's own server behind a check of the Host header, which it has no setting for; uvicorn calls this."""
     from prefect.server.api.server import create_app  # noqa: PLC0415 - here only, it takes seconds
-    from prefect.server.database import provide_database_interface  # noqa: PLC0415
-    from prefect.server.events import triggers  # noqa: PLC0415
     from starlette.middleware.trustedhost import TrustedHostMiddleware  # noqa: PLC0415
 
-    @asynccontextmanager
-    async def in_turn(*, begin_transaction: bool = False) -> AsyncIterator["AsyncSession"]:
-        database = provide_database_interface()
-        async with database.session_context(begin_transaction=begin_transaction, with_for_update=True) as session:
-            yield session
-
-    triggers.automations_session = in_turn  # type: ignore[attr-defined,assignment]
     return TrustedHostMiddleware(create_app(final=True), os.environ.get(_HOSTS, ",".join(_LOOPBACK)).split(","))
 
 
