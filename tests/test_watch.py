@@ -340,12 +340,50 @@ def test_a_run_killed_while_it_encodes_loses_nothing(place: Place) -> None:
     assert place.watch().counts["new"] == 3
 
 
-def test_a_file_that_goes_away_meanwhile_is_one_sentence(place: Place) -> None:
-    """The run is to be done again; nothing is taken for seen."""
+def run_disturbed(place: Place, happens: Callable[[], object]) -> tuple[Watched, list[str]]:
+    """A run in which something happens once the archive was scanned, and what the run says."""
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        if not said:
+            happens()
+        said.append(line)
+
+    return watch(place.root, place.out, PrepareSettings(), Needle(), THRESHOLD, say), said
+
+
+def test_a_photo_that_goes_away_meanwhile_counts_as_not_seen(place: Place) -> None:
+    """The run says so and goes on with the others; when the photo is back, it is new."""
     leaving = place.root / "photos/a.png"
-    with pytest.raises(ArchiveError, match=r"a\.png went away"):
-        watch(place.root, place.out, PrepareSettings(), Needle(), THRESHOLD, lambda _: leaving.unlink())
-    assert not place.seen.exists()
+    kept = leaving.read_bytes()
+    watched, said = run_disturbed(place, leaving.unlink)
+    assert "left out photos/a.png: the file is gone" in said
+    assert (watched.photos, kinds(watched)) == (2, [("b.png", "new", ""), ("far.png", "new", "")])
+    leaving.write_bytes(kept)
+    assert kinds(place.watch()) == [("a.png", "new", "")]
+
+
+def test_a_photo_that_is_replaced_meanwhile_is_new_next_time(place: Place) -> None:
+    """A scanner is still writing: neither its half nor what was there before is told of as lost."""
+    place.watch()
+    place.photo("a.png", 40)
+    watched, said = run_disturbed(place, lambda: place.photo("a.png", 80))
+    assert "left out photos/a.png: the file changed while the folder was read" in said
+    assert (watched.noticed, watched.vanished, watched.folder) == ((), (), None)
+    assert kinds(place.watch()) == [("a.png", "replaced", "")]
+
+
+def test_a_photo_that_goes_away_after_it_was_encoded_is_found_all_the_same(place: Place) -> None:
+    """Its pairs are by its vector; the next run says that it vanished."""
+    leaving = place.root / "photos/a.png"
+
+    class Slow(Needle):
+        def encode(self, images: Sequence[Image.Image]) -> Vectors:
+            leaving.unlink(missing_ok=True)
+            return super().encode(images)
+
+    assert named(place.watch(Slow())) == [("a.png", "b.png", "yes")]
+    assert place.watch().vanished == ("photos/a.png",)
 
 
 def test_results_that_go_away_are_no_file_of_the_archive(place: Place) -> None:

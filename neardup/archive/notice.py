@@ -1,8 +1,8 @@
 """Find what is new in an archive since the last run: files that were added, moved, replaced or cannot be read."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -126,13 +126,23 @@ class Sighting:
     unlisted: tuple[Skipped, ...] = ()
 
     @classmethod
-    def of(cls, archive: Archive, memory: Memory) -> "Sighting":
-        """Compare an archive with what earlier runs saw."""
+    def of(cls, archive: Archive, memory: Memory, left_out: Iterable[str] = ()) -> "Sighting":
+        """Compare an archive with what earlier runs saw.
+
+        Args:
+            archive: the archive.
+            memory: what earlier runs saw.
+            left_out: paths of photos that could not be encoded: their contents count as not seen, so that the next
+                run tries again, and what lay there before does not count as vanished.
+        """
+        left_out = tuple(left_out)
+        absent = {photo.sha256 for photo in archive.photos if photo.path in left_out}
+        archive = replace(archive, photos=tuple(photo for photo in archive.photos if photo.sha256 not in absent))
         places, noticed = places_of(archive), notice(archive, memory)
         path_of = {photo.sha256: places[photo.sha256][0] for photo in archive.photos}
         new = [content not in memory.contents for content in path_of]
-        unlisted = tuple(folder.path for folder in archive.unlisted)
-        vanished = [path for path in vanished_since(memory, places, noticed) if not path.startswith(unlisted)]
+        unknown = (*(folder.path for folder in archive.unlisted), *left_out)
+        vanished = [path for path in vanished_since(memory, places, noticed) if not path.startswith(unknown)]
         return cls(places, path_of, new, noticed, tuple(vanished), archive.unlisted)
 
 

@@ -1,7 +1,6 @@
 """Find what is new in the archive since the last run, and which photos it is a near-duplicate of."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from neardup.archive.notice import Memory, Sighting
 from neardup.archive.scan import check_folders, scan_archive, settings_of_folder
+from neardup.archive.walk import Skipped
 from neardup.arrays import Ints, Vectors
 from neardup.decide.complete_linkage import near_groups
 from neardup.decide.group_report import GroupReport
@@ -18,7 +18,6 @@ from neardup.detect.watched import VERIFIED, NearPair, Watched, WatchedPhoto
 from neardup.encode.protocol import Encoder
 from neardup.encode.store import check_store, store_of
 from neardup.encode.vectors import embed_photos
-from neardup.errors import ArchiveError
 from neardup.search.pairs import NearPairs, checked_threshold, joined
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, claim
@@ -42,7 +41,7 @@ def watch(
     """Find what is new in the archive and publish its near-duplicates in `out/watch/<run>/`.
 
     The first run takes every photo as new. What was seen is recorded last: a run that was killed is repeated, into the
-    same folder.
+    same folder. A photo that cannot be encoded, or that changes or goes away before it is, counts as not seen.
 
     Args:
         archive: the archive; it is only read.
@@ -57,7 +56,7 @@ def watch(
         add: called with the results before they are recorded as seen; it may add files to their folder.
 
     Raises:
-        ArchiveError: the archive does not exist, `out` or the store lies inside it, or a file was deleted meanwhile.
+        ArchiveError: the archive does not exist, or `out` or the store lies inside it.
         ConfigError: the threshold is not a similarity.
     """
     state, store = out / STATE / "watch", store_of(out, store)
@@ -66,39 +65,31 @@ def watch(
     threshold, settings = checked_threshold(threshold), settings_of_folder(archive, settings)
     claim(out / "watch")
     memory = Memory.load(state / "seen.json")
-    with _telling_what_went_away(archive):
-        seen = Sighting.of(scan_archive(archive, settings, state / "scan.parquet"), memory)
-        items = [(path, content) for content, path in seen.path_of.items()]
-        _say_what_is_seen(archive, memory, seen, threshold, say)
-        vectors = embed_photos(items, archive, encoder, store=store, max_pixels=settings.max_pixels).vectors
-        most = CANDIDATES if verification else None
-        candidates = NewCandidates.search(archive, store, encoder, threshold, seen, vectors, most)
-        reading = archive, out, settings.max_pixels
-        verified = _verified(candidates, seen, *reading, verification) if verification else None
-        near = verified.pairs if verified else candidates.of_new
-        linked = joined([near, candidates.equal])  # what looks like a photo of a pair belongs to its group
-        found = _pairs_and_groups(near, seen, verified, *_groups(linked, vectors, threshold, verified))
-        run = _number(out, memory) if seen.noticed else 0
-        folder = out / "watch" / f"{run:04d}" if run else None
-        facts = threshold, encoder.name, encoder.fingerprint
-        watched = Watched(archive, folder, len(items), seen.noticed, seen.vanished, *facts, *found, verified)
-        replace(memory, begun=run).save(state / "seen.json")
-        watched.write(settings.max_pixels)
+    scanned, left_out = scan_archive(archive, settings, state / "scan.parquet"), list[Skipped]()
+    seen = Sighting.of(scanned, memory)
+    _say_what_is_seen(archive, memory, seen, threshold, say)
+    items = [(path, content) for content, path in seen.path_of.items()]
+    limit = settings.max_pixels
+    vectors = embed_photos(items, archive, encoder, store=store, max_pixels=limit, left_out=left_out).vectors
+    _say_left_out(left_out, say)
+    seen = Sighting.of(scanned, memory, [photo.path for photo in left_out])
+    most = CANDIDATES if verification else None
+    candidates = NewCandidates.search(archive, store, encoder, threshold, seen, vectors, most)
+    reading = archive, out, limit
+    verified = _verified(candidates, seen, *reading, verification) if verification else None
+    near = verified.pairs if verified else candidates.of_new
+    linked = joined([near, candidates.equal])  # what looks like a photo of a pair belongs to its group
+    found = _pairs_and_groups(near, seen, verified, *_groups(linked, vectors, threshold, verified))
+    run = _number(out, memory) if seen.noticed else 0
+    folder = out / "watch" / f"{run:04d}" if run else None
+    facts = threshold, encoder.name, encoder.fingerprint
+    watched = Watched(archive, folder, len(seen.path_of), seen.noticed, seen.vanished, *facts, *found, verified)
+    replace(memory, begun=run).save(state / "seen.json")
+    watched.write(limit)
     add(watched)
     memory.after(seen.places, run).save(state / "seen.json")
     say(f"{watched.summary} See {watched.folder}." if watched.folder else watched.summary)
     return watched
-
-
-@contextmanager
-def _telling_what_went_away(archive: Path) -> Iterator[None]:
-    """Turn the error of a file of the archive that was deleted while it was read into one that says so."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        if not Path(str(error.filename)).resolve().is_relative_to(archive.resolve()):
-            raise
-        raise ArchiveError(f"{error.filename} went away while the archive was read: watch it again") from error
 
 
 def _say_what_is_seen(
@@ -108,13 +99,17 @@ def _say_what_is_seen(
     photos = counted(len(seen.path_of), "photo")
     limit = f"; threshold {threshold:g}" if threshold > LEAST_SIMILARITY else ""
     say(f"{photos} in {archive}, {sum(seen.new):,} of them new{limit}")
-    for folder in seen.unlisted:
-        say(f"left out {folder.path}: {folder.reason}")
+    _say_left_out(seen.unlisted, say)
     if memory.present and memory.present.keys().isdisjoint(seen.places):
         say(
             f"nothing that was seen before is in {archive} any more: if it is another archive, name a folder of its "
             "own with --out; if its disk is missing, mount it and watch again"
         )
+
+
+def _say_left_out(skipped: Iterable[Skipped], say: Callable[[str], None]) -> None:
+    for place in skipped:
+        say(f"left out {place.path}: {place.reason}")
 
 
 def _number(out: Path, memory: Memory) -> int:
