@@ -151,7 +151,7 @@ def review_results(photos: Path, folder: Path, pairs: int) -> Path:
     chances = np.concatenate([np.linspace(0.85, 0.8, SHOWN), np.linspace(0.79, 0.55, pairs - SHOWN)])
     same: dict[str, object] = {
         "similarity": 0.85,
-        "kind": "near-duplicate",
+        "kind": "similar",
         "band": "review",
         "relation": "crop",
         "inliers": 57,

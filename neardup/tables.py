@@ -58,7 +58,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Valu
         if header:
             sheet.write_row(0, 0, columns, bold)
             sheet.freeze_panes(1, 0)
-        widths = [len(name) for name in columns]
+        widths, index = [len(name) for name in columns], 0
         for index, row in enumerate(_fitting_rows(rows, SHEET_ROWS + (not header)), int(header)):
             for column, value in enumerate(_fitting(row)):
                 if value is None:
@@ -71,6 +71,8 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Valu
                     widths[column] = max(widths[column], len(str(value)))
         for column, width in enumerate(widths):
             sheet.set_column(column, column, min(60, width + 2))
+        if header:
+            sheet.autofilter(0, 0, index, len(columns) - 1)
         workbook.close()
 
 

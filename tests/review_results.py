@@ -40,7 +40,7 @@ def make_results(folder: Path, *, verified: bool = True) -> tuple[Path, Path]:
         "photo": [NAMES[left] for left, _ in pairs],
         "partner": [NAMES[right] for _, right in pairs],
         "similarity": [0.97, 0.93, 0.91, 0.6],
-        "kind": ["near-duplicate"] * 4,
+        "kind": ["similar"] * 4,
     }
     if verified:
         columns |= {

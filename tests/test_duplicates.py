@@ -517,6 +517,10 @@ def test_the_files_say_the_same(opened: Opened, photos: Path, tmp_path: Path) ->
     assert len(table) == len(pairs_of(result))
     assert table["kind"].tolist() == sheet["kind"].tolist() == [KINDS[kind] for kind in result.kinds]
     rows = pd.read_parquet(folder / "groups.parquet")
+    number_of = dict(zip(rows["photo"], rows["group"], strict=True))
+    ends = [[number_of.get(photo, 0) for photo in pair] for pair in table[["photo", "partner"]].to_numpy().tolist()]
+    shared = [left if left == right else 0 for left, right in ends]
+    assert table["group"].fillna(0).tolist() == sheet["group"].fillna(0).tolist() == shared
     assert sorted(sorted(group["photo"]) for _, group in rows.groupby("group")) == groups_of(result)
     groups = pd.read_excel(folder / "groups.xlsx", header=None, engine="openpyxl")
     assert sorted(sorted(row.dropna()) for _, row in groups.iterrows()) == groups_of(result)

@@ -82,7 +82,7 @@ def made_run(out: Path) -> Path:
         "photo": [f"{number}a.jpg" for number in range(PAIRS)],
         "partner": [f"{number}b.jpg" for number in range(PAIRS)],
         "similarity": similarity.tolist(),
-        "kind": ["near-duplicate"] * PAIRS,
+        "kind": ["similar"] * PAIRS,
         "photo_sha256": [photo(number, 0) for number in range(PAIRS)],
         "partner_sha256": [photo(number, 1) for number in range(PAIRS)],
         "probability": chances.tolist(),

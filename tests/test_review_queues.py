@@ -64,7 +64,7 @@ def folder_of_results(
             for name, side in zip(("photo_sha256", "partner_sha256"), ends, strict=True)
         },
         "similarity": [1 - pair[2] / 2 for pair in pairs],
-        "kind": ["near-duplicate"] * len(pairs),
+        "kind": ["similar"] * len(pairs),
         "probability": [pair[2] for pair in pairs],
         "band": [pair[3] for pair in pairs],
     }

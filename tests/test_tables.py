@@ -63,3 +63,16 @@ def test_a_name_that_is_not_utf_8_can_be_written(tmp_path: Path) -> None:
     assert openpyxl.load_workbook(tmp_path / "x.xlsx").active["A2"].value == r"caf\udce9.jpg"
     assert openpyxl.load_workbook(workbook).active["B2"].value == r"caf\udce9.jpg"
     assert [r"caf\udce9.jpg" in path.read_text(encoding="utf-8") for path in (table, page)] == [True, True]
+
+
+@pytest.mark.parametrize(("rows", "area"), [([[1, "x"], [2, "y"]], "A1:B3"), ([], "A1:B1")])
+def test_a_table_can_be_filtered_by_its_columns(rows: list[list[int | str]], area: str, tmp_path: Path) -> None:
+    """In Excel each column's name has an arrow; a sheet without names has none."""
+    write_table(tmp_path / "named.xlsx", ["group", "photo"], rows)
+    write_table(tmp_path / "plain.xlsx", [], rows, header=False)
+    refs = {
+        path.stem: sheet.auto_filter.ref
+        for path in tmp_path.glob("*.xlsx")
+        for sheet in openpyxl.load_workbook(path).worksheets
+    }
+    assert refs == {"named": area, "plain": None}

@@ -104,6 +104,7 @@ def _write_pairs(found: Duplicates, folder: Path) -> None:
     columns: dict[str, list[Any]] = {
         "photo": [found.paths[row] for row in found.pairs.left.tolist()],
         "partner": [found.paths[row] for row in found.pairs.right.tolist()],
+        "group": _groups_of_pairs(found),
         "similarity": found.pairs.similarities.tolist(),
         "kind": [KINDS[kind] for kind in found.kinds.tolist()],
         **(found.verified.columns() if found.verified else {}),
@@ -112,13 +113,23 @@ def _write_pairs(found: Duplicates, folder: Path) -> None:
     if found.verified:
         certain = np.nan_to_num(found.verified.probabilities, nan=np.inf)
         order = np.lexsort((order, -certain))
-    write_parquet(folder / "pairs.parquet", pa.table(columns).take(pa.array(order)))
+    numbers = pa.array(columns["group"], pa.int64())  # where no pair has one, too
+    write_parquet(folder / "pairs.parquet", pa.table(columns | {"group": numbers}).take(pa.array(order)))
     listed = order[found.verified.shown[order]] if found.verified else order
     chosen = listed[:SHEET_ROWS].tolist()
     names = sorted(columns, key=lambda name: (name.endswith("sha256"), name in {"similarity", "kind", "inliers"}))
     sheet = {name: [columns[name][place] for place in chosen] for name in names}
     sheet["similarity"] = np.round(sheet["similarity"], 6).tolist()
     write_table(folder / "pairs.xlsx", tuple(sheet), zip(*sheet.values(), strict=True))
+
+
+def _groups_of_pairs(found: Duplicates) -> list[int | None]:
+    """Number of the group that holds both photos of each pair, as `_write_groups` counts them; None where none does."""
+    numbers = np.zeros(len(found.paths), np.int64)
+    for number, group in enumerate(found.groups, 1):
+        numbers[group] = number
+    left, right = numbers[found.pairs.left], numbers[found.pairs.right]
+    return [number or None for number in np.where(left == right, left, 0).tolist()]
 
 
 def _write_groups(found: Duplicates, folder: Path) -> None:

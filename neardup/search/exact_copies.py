@@ -10,7 +10,7 @@ from neardup.errors import ArchiveError
 from neardup.search.pairs import NearPairs
 from neardup.words import counted
 
-KINDS = ("near-duplicate", "equal vectors", "exact copy")
+KINDS = ("similar", "equal vectors", "exact copy")
 """Kinds of pairs of files: two pictures, one picture (to the encoder) in different bytes, or the same bytes."""
 NEAR, EQUAL, COPY = range(len(KINDS))
 """Indices of the kinds in `KINDS`, as arrays hold them."""
