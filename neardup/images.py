@@ -65,6 +65,8 @@ UPRIGHT: Mapping[int, Image.Transpose] = MappingProxyType(
 """EXIF orientation → transposition that makes the picture upright."""
 WHITE = 255
 """The lightest of 256 tones."""
+WHITES = (WHITE, 4095, 65535)
+"""The lightest tone of pictures of 8, 12 and 16 bits; scanners keep 12 bits in files of 16."""
 TRAILING = " .\t\r\n\u00a0"
 """Invisible characters that programs leave at the end of a file's name, which are not part of its suffix."""
 
@@ -246,7 +248,8 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     """A 16-bit, 32-bit or float grey image as 8-bit grey; Pillow's own conversion would clip all above 255 to white."""
     grey = np.array(image, dtype=np.float32)
     greatest, clear = float(grey.max(initial=0)), image.info.get("transparency")
-    top = (max(65535.0, greatest) if greatest > WHITE else WHITE) if image.mode.startswith("I") else max(1.0, greatest)
+    whites = WHITES if image.mode.startswith("I") else (1.0,)
+    top = next((white for white in whites if greatest <= white), greatest)
     seen_through = None if clear is None else grey == clear
     grey *= WHITE / top
     eight = np.clip(grey, 0, WHITE, out=grey).round(out=grey).astype(np.uint8)

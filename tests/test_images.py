@@ -95,6 +95,12 @@ def test_sixteen_bits_keep_their_tones() -> None:
     assert [read_image(encoded(deep, "TIFF")).getpixel((x, 0))[0] for x in range(3)] == [0, 128, 255]
 
 
+def test_twelve_bits_in_sixteen_are_not_black() -> None:
+    """As scanners keep them: 4095 is white."""
+    deep = Image.fromarray(np.array([[0, 2048, 4095]], dtype=np.uint16))
+    assert [read_image(encoded(deep, "TIFF")).getpixel((x, 0))[0] for x in range(3)] == [0, 128, 255]
+
+
 def test_transparency_becomes_paper() -> None:
     """What is transparent is white, as on a page."""
     image = read_image(encoded(half_and_half("RGBA", (255, 0, 0, 255), (0, 0, 0, 0)), "PNG"))

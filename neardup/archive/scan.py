@@ -24,7 +24,7 @@ from neardup.tables import write_parquet
 
 EVERY = ("**",)
 """The pattern of all files of a folder."""
-SCAN_STEP = 3
+SCAN_STEP = 4
 """Version of the scan's table, raised when equal bytes give another row; one of another version is not taken."""
 SAVE_EVERY = 2000
 """Image files that are read before the scan's table is saved for the first time."""
