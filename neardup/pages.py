@@ -2,7 +2,9 @@
 
 import base64
 import io
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -190,12 +192,14 @@ def write_strips(
     Returns:
         The file.
     """
-    strips = []
-    for group in groups[:SHOWN_STRIPS]:
-        shown = group[:SHOWN_IN_STRIP]
-        pictures = [
-            Picture.if_readable(archive / name, name, label, right=new, max_pixels=max_pixels)
-            for name, label, new in shown
+
+    def picture(photo: tuple[str, str, bool]) -> Picture:
+        name, label, new = photo
+        return Picture.if_readable(archive / name, name, label, right=new, max_pixels=max_pixels)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        strips = [
+            (list(pool.map(picture, group[:SHOWN_IN_STRIP])), len(group[SHOWN_IN_STRIP:]))
+            for group in groups[:SHOWN_STRIPS]
         ]
-        strips.append((pictures, len(group) - len(shown)))
     return write_page(path, template, strips=strips, total=len(groups), sentence=sentence, note=note, links=links)

@@ -26,7 +26,7 @@ from neardup.verify.candidates import (
     near_together,
     with_pairs,
 )
-from neardup.verify.evidence import Evidence
+from neardup.verify.evidence import FEW_POINTS, SAME_EXPOSURE, Evidence
 from neardup.verify.keypoints import SCALE, LocalFeatures, features_of_image, local_features
 from neardup.verify.match import Prepared, best_matches, likenesses, log_false_alarms
 from neardup.verify.products import GREATEST, products
@@ -389,7 +389,7 @@ def test_processes_end_with_the_one_that_is_killed(tmp_path: Path) -> None:
 
 
 def test_what_matches_the_same_photo_is_asked_too() -> None:
-    """Two neighbours of one photo, but neither those of a weak match nor a pair that was asked already."""
+    """Two neighbours of one photo, but neither those of a weak or doubtful match nor a pair that was asked already."""
     match = verified(scene(11), cropped(scene(11)))
     digits = {
         ("a", "b"): -30.0,
@@ -402,6 +402,8 @@ def test_what_matches_the_same_photo_is_asked_too() -> None:
         pair: replace(match, first=pair[0], second=pair[1], log_false_alarms=chance) for pair, chance in digits.items()
     }
     known["a", "f"] = replace(match, first="a", second="f", log_false_alarms=-50.0, transform=None)
+    few_that_fit_badly = {"inliers": FEW_POINTS, "blurred_inliers": 0, "correlation": SAME_EXPOSURE - 0.01}
+    known["a", "g"] = replace(match, first="a", second="g", log_false_alarms=-50.0, **few_that_fit_badly)
     assert closing_pairs(known, known) == [("a", "c"), ("a", "e")]
     assert closing_pairs(known, [("a", "b"), ("b", "d")]) == []
     hub = {

@@ -39,8 +39,8 @@ SHARD = 1024
 """Default number of photos in one file of the store and in one task: the most work that a kill may cost."""
 LISTED = 4096
 """Files that are looked up among the known ones at once: enough for the look-up to cost little beside the listing."""
-MEASURED = 1000
-"""Photos in a folder from which a new store looks for the fastest batch: with fewer, the trial does not pay."""
+MEASURED = 10_000
+"""Photos in a folder from which a new store looks for the fastest batch: three seconds for 4 to 10 % of the speed."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from neardup.arrays import Bools, Ints, Vectors
 from neardup.encode.collection import Collection
 from neardup.encode.shards import SHARDS, content_keys
 from neardup.encode.store import Store, vectors_of
-from neardup.search.all_pairs import PairSearch
+from neardup.search.all_pairs import FEW, PairSearch
 from neardup.search.pairs import NearPairs
 from neardup.stages import digest_of
 
@@ -339,9 +339,14 @@ def _read(store: Store, shards: tuple[str, ...]) -> _Distinct:
 
 @lru_cache(maxsize=1)
 def _plan(store: Store, threshold: float, sample: tuple[str, ...]) -> PairSearch:
-    """Make the plan of the search, the same in every worker, and keep it for the following blocks."""
-    vectors = [vectors_of(store.read(name, ["vector"])["vector"]) for name in sample]
-    return PairSearch.of(np.concatenate(vectors), threshold)
+    """Make the plan of the search, the same in every worker, and keep it for the following blocks.
+
+    A sample of fewer than `PLANNED` shards holds all of them.
+    """
+    vectors = np.concatenate([vectors_of(store.read(name, ["vector"])["vector"]) for name in sample])
+    if len(sample) < PLANNED and len(vectors) ** 2 < FEW:
+        return PairSearch.unplanned(vectors.shape[1], threshold)
+    return PairSearch.of(vectors, threshold)
 
 
 def _equal(left: Vectors, right: Vectors, pairs: NearPairs) -> Bools:

@@ -38,18 +38,6 @@ sign says nothing.
 """
 FITS = 0.6
 """Correlation of matched tones, -1 to 1, from which the sign of the tone slope is trusted, as it is with `MOSTLY`."""
-SAME_EXPOSURE = 0.75
-"""Correlation of matched tones below which two photos that geometry matches may be two exposures of a scene.
-
-Of 434 press copies one in a hundred lies below 0.81, of 191 exposures of one plate through colour filters one in twenty
-below 0.77: most second exposures fit as well as copies do, and this number cannot tell them apart.
-"""
-FEW_POINTS = 16
-"""Matched points up to which a match whose tones fit badly is doubtful: two faces in the same pose have as many.
-
-Among 905 held-out photos and press copies, under 1 % of the true pairs that matched are doubtful, and 81 % of the wrong
-ones.
-"""
 SMALL = 0.5
 """Share of a frame, 0 to 1, up to which a crop may be one of several pictures in a montage or on a page.
 
@@ -111,7 +99,7 @@ class Relation:
         negative: whether one photo is a negative of the other.
         partly_reversed: whether a part of the structure has its tones reversed and a part has not, as if solarised.
         other_exposure: whether the tones fit so badly that it may be another exposure of the scene: a hint.
-        doubtful: whether so few points agree and tones fit so badly that the match may be a likeness only: a hint.
+        doubtful: whether the match may be a likeness only, as `Evidence` has it: a hint.
         plain: whether what surrounds a crop in the other photo is plain: a margin, a mount or empty ground.
         montage: the photo that may be a montage or page of which the other is a part: a hint, because a narrow crop of
             a single picture has the same numbers.
@@ -288,8 +276,6 @@ def relation_of(evidence: Evidence) -> Relation:
     by_chance = evidence.squeeze_by_chance
     rotation = round(evidence.rotation) if abs(evidence.rotation) >= max(TURNED, math.degrees(by_chance / 2)) else 0
     is_squeezed = evidence.squeeze < min(SQUEEZED, 1 - by_chance) and not evidence.in_perspective
-    fits_badly = evidence.correlation < SAME_EXPOSURE
-    is_doubtful = fits_badly and evidence.points <= FEW_POINTS
     is_partly_reversed = PARTLY < evidence.reversed_share < MOSTLY
     fits = evidence.correlation >= FITS or evidence.reversed_share >= MOSTLY
     frames = _frames_relation(evidence)
@@ -303,9 +289,9 @@ def relation_of(evidence: Evidence) -> Relation:
         screened=_photos_where(first=evidence.screen_first > 0, second=evidence.screen_second > 0),
         negative=evidence.tone_slope < NEGATIVE and fits and not is_partly_reversed,
         partly_reversed=is_partly_reversed,
-        other_exposure=fits_badly,
-        doubtful=is_doubtful,
-        retouched=() if is_doubtful else evidence.differences,
+        other_exposure=evidence.fits_badly,
+        doubtful=evidence.doubtful,
+        retouched=() if evidence.doubtful else evidence.differences,
         points=evidence.points,
     )
 

@@ -120,10 +120,11 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
         detail=pixels.detail,
         plain_first=plain_first,
         plain_second=plain_second,
-        differences=differences_of(pictures),
         picture_first=pictures.boxes[0],
         picture_second=pictures.boxes[1],
     )
+    if not matched.doubtful:
+        matched = replace(matched, differences=differences_of(pictures))
     return matched, best.points
 
 
