@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from neardup.archive.notice import Memory, Sighting
-from neardup.archive.scan import check_folders, scan_archive, settings_of_folder
+from neardup.archive.scan import Archive, check_folders, scan_archive, settings_of_folder
 from neardup.archive.walk import Skipped
 from neardup.arrays import Ints, Vectors
 from neardup.decide.complete_linkage import near_groups
@@ -65,14 +65,9 @@ def watch(
     threshold, settings = checked_threshold(threshold), settings_of_folder(archive, settings)
     claim(out / "watch")
     memory = Memory.load(state / "seen.json")
-    scanned, left_out = scan_archive(archive, settings, state / "scan.parquet"), list[Skipped]()
-    seen = Sighting.of(scanned, memory)
-    _say_what_is_seen(archive, memory, seen, threshold, say)
-    items = [(path, content) for content, path in seen.path_of.items()]
-    limit = settings.max_pixels
-    vectors = embed_photos(items, archive, encoder, store=store, max_pixels=limit, left_out=left_out).vectors
-    _say_left_out(left_out, say)
-    seen = Sighting.of(scanned, memory, [photo.path for photo in left_out])
+    scanned, limit = scan_archive(archive, settings, state / "scan.parquet"), settings.max_pixels
+    _say_what_is_seen(archive, memory, Sighting.of(scanned, memory), threshold, say)
+    seen, vectors = _encoded(scanned, memory, encoder, store, limit, say)
     most = CANDIDATES if verification else None
     candidates = NewCandidates.search(archive, store, encoder, threshold, seen, vectors, most)
     reading = archive, out, limit
@@ -110,6 +105,21 @@ def _say_what_is_seen(
 def _say_left_out(skipped: Iterable[Skipped], say: Callable[[str], None]) -> None:
     for place in skipped:
         say(f"left out {place.path}: {place.reason}")
+
+
+def _encoded(
+    archive: Archive, memory: Memory, encoder: Encoder, store: str, max_pixels: int, say: Callable[[str], None]
+) -> tuple[Sighting, Vectors]:
+    """Encode the photos of an archive, and say which cannot be, or changed meanwhile.
+
+    Returns:
+        What is seen in the archive, those photos left out, and the vectors, float32 (n, d), of its distinct photos.
+    """
+    items = [(path, content) for content, path in Sighting.of(archive, memory).path_of.items()]
+    left_out = list[Skipped]()
+    found = embed_photos(items, archive.root, encoder, store=store, max_pixels=max_pixels, left_out=left_out)
+    _say_left_out(left_out, say)
+    return Sighting.of(archive, memory, [photo.path for photo in left_out]), found.vectors
 
 
 def _number(out: Path, memory: Memory) -> int:
