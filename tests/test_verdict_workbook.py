@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from review_results import NAMES, make_results
@@ -361,6 +363,21 @@ def test_commands_export_and_import(tmp_path: Path) -> None:
     refused = run(main, arguments)
     assert refused.exit_code == 1
     assert "sheet pairs, row 3, cell L3: unknown word" in refused.output
+
+
+@pytest.mark.parametrize("chance", [0.019, 0.0])
+def test_what_the_page_does_not_ask_is_in_no_workbook_either(chance: float, tmp_path: Path) -> None:
+    """A pair below 2 % is written only where all are wanted."""
+    _, out = make_results(tmp_path)
+    table = pq.read_table(out / "duplicates" / "pairs.parquet")
+    chances = pa.array([chance, *table["probability"].to_pylist()[1:]])
+    table = table.set_column(table.schema.get_field_index("probability"), "probability", chances)
+    pq.write_table(table, out / "duplicates" / "pairs.parquet")
+    for pairs, count in (("open", 2), ("all", 4)):
+        ran = CliRunner().invoke(
+            main, ["verdicts", "export", "--out", str(out), "--pairs", pairs, "--to", str(tmp_path / "x.csv")]
+        )
+        assert ran.stdout == f"{tmp_path / 'x.csv'} holds {count} pairs\n"
 
 
 def test_nothing_to_ask_is_said(tmp_path: Path) -> None:

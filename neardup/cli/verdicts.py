@@ -125,7 +125,8 @@ def withdraw(identity: str, out: Path, database: str, who: str | None) -> None:
     type=click.Choice(["open", "review", "all"]),
     default="open",
     show_default=True,
-    help="Those nobody has answered and that are not rejected; those of the band review; or all.",
+    help="Those nobody has answered, as the review page has them: not rejected, and of 2 % or more; those of the band "
+    "review; or all.",
 )
 @click.option("--limit", type=click.IntRange(1), default=500, show_default=True, help="At most so many pairs.")
 def export(
@@ -157,7 +158,7 @@ def export(
         current, number = kept.current(), kept.last()
         answered = {verdict.pair for verdict in current}
         wanted = {
-            "open": lambda c: c.pair not in answered and c.band != "reject",
+            "open": lambda c: c.pair not in answered and c.band != "reject" and not c.unlikely,
             "review": lambda c: c.band == "review",
             "all": lambda _: True,
         }[pairs]

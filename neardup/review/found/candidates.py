@@ -9,6 +9,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from neardup.archive.prepare import remembered_root
+from neardup.detect.verified_pairs import UNLIKELY
 from neardup.errors import ArchiveError, VerdictError
 from neardup.images import MAX_PIXELS
 from neardup.review.found.facts import PhotoFacts
@@ -60,6 +61,11 @@ class Candidate(PhotoPair, Opinion):
     def doubt(self) -> float:
         """Distance of the probability from 0.5, so that 0 is the most doubtful; 1 without a probability."""
         return 1.0 if self.probability is None else abs(self.probability - 0.5)
+
+    @property
+    def unlikely(self) -> bool:
+        """Whether the probability is too low for the review page to ask about the pair."""
+        return self.probability is not None and self.probability < UNLIKELY
 
     def shown(self) -> dict[str, Any]:
         """The machine's opinion as a person sees it and a verdict keeps it."""
