@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
+from itertools import permutations
 from pathlib import Path
 
 import openpyxl
@@ -20,6 +21,7 @@ from neardup.review.exchange.imported import Imported, import_answers
 from neardup.review.exchange.workbook import pictures_of, rows_of, write_answers_csv, write_workbook
 from neardup.review.found.candidates import Candidate, Found
 from neardup.review.record.verdicts import ANSWERS, DIFFERENT, SAME, Verdict, Verdicts, open_verdicts
+from neardup.words import one_line
 
 
 @pytest.fixture
@@ -359,6 +361,7 @@ def test_commands_export_and_import(tmp_path: Path) -> None:
     assert "0 verdicts stored" in run(main, [*arguments[:-1], " Ada "]).output  # nobody else's
     listed = run(main, ["verdicts", "list", "--out", str(out)])
     assert "1 verdict, 1 in force, 1 same, 0 not" in listed.output
+    assert any(f"{one} and {other}  same" in listed.output for one, other in permutations(map(one_line, NAMES[2:4])))
     fill(out / "verdicts.xlsx", {(3, "verdict"): "perhaps"})
     refused = run(main, arguments)
     assert refused.exit_code == 1
@@ -378,6 +381,15 @@ def test_what_the_page_does_not_ask_is_in_no_workbook_either(chance: float, tmp_
             main, ["verdicts", "export", "--out", str(out), "--pairs", pairs, "--to", str(tmp_path / "x.csv")]
         )
         assert ran.stdout == f"{tmp_path / 'x.csv'} holds {count} pairs\n"
+
+
+def test_a_list_without_results_names_photos_by_their_digests(kept: Verdicts, tmp_path: Path) -> None:
+    """What people said outlives the tables; who disagrees is named in the same way."""
+    for who, verdict in (("Ada", "same"), ("Bea", "different")):
+        kept.add(Verdict.of("a" * 64, "b" * 64, verdict, who=who, queue="review"))
+    listed = CliRunner().invoke(main, ["verdicts", "list", "--out", str(tmp_path / "results")])
+    assert f"{'a' * 12} and {'b' * 12}  same" in listed.output
+    assert f"to settle: {'a' * 8} and {'b' * 8}: Ada says same" in listed.output
 
 
 def test_nothing_to_ask_is_said(tmp_path: Path) -> None:

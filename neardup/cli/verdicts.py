@@ -1,6 +1,7 @@
 """Commands on verdicts: list, withdraw, export, import, recalibrate, propose, share."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from neardup.errors import VerdictError
 from neardup.words import counted, one_line, typed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from neardup.review.exchange.imported import Imported
     from neardup.review.found.candidates import Found
     from neardup.review.record.verdicts import Verdict, Verdicts
@@ -44,6 +47,8 @@ def verdicts() -> None:
 def list_verdicts(out: Path, database: str, everything: bool, as_json: bool) -> None:
     """List the verdicts in force, what contradicts itself, and how far people agree.
 
+    Photos are named by their paths where `duplicates` found them, else by the first digits of their SHA-256.
+
     \b
     Example: neardup verdicts list --out results
     """
@@ -53,9 +58,9 @@ def list_verdicts(out: Path, database: str, everything: bool, as_json: bool) -> 
 
     with _kept(out, database) as kept:
         history, current = kept.history(), kept.current()
-    links, agreed = Links.of(current), agreements(history)
-    lines = [_line(verdict) for verdict in (history if everything else current)]
-    lines += [f"to settle: {found.sentence}" for found in links.contradictions]
+    links, agreed, names = Links.of(current), agreements(history), _names(out)
+    lines = [_line(verdict, names) for verdict in (history if everything else current)]
+    lines += [f"to settle: {found.in_words(names)}" for found in links.contradictions]
     for found in agreed:
         kappa = "undefined" if found.kappa is None else f"{found.kappa:.2f}"
         people = " and ".join(found.people)
@@ -94,10 +99,25 @@ def say_where_runs_look(database: str) -> None:
         say("`duplicates` and `watch` obey these answers only if NEARDUP_VERDICTS holds the address of --database")
 
 
-def _line(verdict: "Verdict") -> str:
+def _names(out: Path) -> "Mapping[str, str]":
+    """Path of each photo by its SHA-256 in the pairs that `duplicates` found last; none where it has found none."""
+    from neardup.errors import ArchiveError
+    from neardup.verify.store import read_results
+
+    names: dict[str, str] = {}
+    with suppress(ArchiveError):
+        pairs = read_results(
+            out / "duplicates" / "pairs.parquet", out, ["photo", "photo_sha256", "partner", "partner_sha256"]
+        )
+        for side in ("partner", "photo"):
+            names |= zip(pairs[f"{side}_sha256"].to_pylist(), pairs[side].to_pylist(), strict=True)
+    return names
+
+
+def _line(verdict: "Verdict", names: "Mapping[str, str]") -> str:
     """A verdict as the line of a list: when, the pair, what, who, and its number."""
-    first, second = (digest[:12] for digest in verdict.pair)
-    return f"{verdict.time[:19]}  {first} {second}  {verdict.verdict:<11}  {verdict.who}  {verdict.id}"
+    first, second = (names.get(digest, digest[:12]) for digest in verdict.pair)
+    return f"{verdict.time[:19]}  {first} and {second}  {verdict.verdict:<11}  {verdict.who}  {verdict.id}"
 
 
 @verdicts.command()

@@ -38,11 +38,19 @@ class Contradiction:
     @property
     def sentence(self) -> str:
         """What contradicts what, in words, each photo by the first eight digits of its SHA-256."""
+        return self.in_words({})
+
+    def in_words(self, names: Mapping[str, str]) -> str:
+        """What contradicts what; `names` are those of photos by SHA-256, of which the others are named by digits."""
+
+        def named(photo: str) -> str:
+            return names.get(photo, photo[:8])
+
         answers = ", ".join(f"{verdict.who} says {verdict.verdict}" for verdict in self.apart)
-        first, second = (digest[:8] for digest in self.apart[0].pair)
+        first, second = map(named, self.apart[0].pair)
         if not self.chain:
             return f"{first} and {second}: {answers}"
-        steps = "; ".join(f"{v.first[:8]} = {v.second[:8]} ({v.who})" for v in self.chain)
+        steps = "; ".join(f"{named(v.first)} = {named(v.second)} ({v.who})" for v in self.chain)
         return f"{first} and {second}: {answers}, yet they are the same by {steps}"
 
 
