@@ -70,35 +70,36 @@ WHITES = (WHITE, 4095, 65535)
 TRAILING = " .\t\r\n\u00a0"
 """Invisible characters that programs leave at the end of a file's name, which are not part of its suffix."""
 
-# Pillow's own guard against bombs only warns at first; `open_image` refuses by the header, before anything is decoded.
-Image.MAX_IMAGE_PIXELS = None
-ImageFile.LOAD_TRUNCATED_IMAGES = False
-
 
 class Quiet:
-    """A context without warnings for any number of threads, as a broken EXIF block does not harm a picture.
+    """A context for any number of threads in which Pillow reads as neardup has it, and warns of nothing.
 
-    `warnings.catch_warnings` alone restores what it found: the second of two threads would find warnings off and leave
-    them off for good, including neardup's own about photos that are left out.
+    A broken EXIF block does not harm a picture. Pillow's own guard against bombs only warns at first; `open_image`
+    refuses by the header, before anything is decoded. A truncated picture is refused, whatever the program around
+    neardup has chosen. What is turned off is restored after the last thread has left: each thread by itself would
+    restore what it found, and the second one finds warnings off.
     """
 
     def __init__(self) -> None:
         """Begin without any thread inside."""
-        self._lock, self._inside, self._filters = Lock(), 0, ExitStack()
+        self._lock, self._inside, self._before = Lock(), 0, ExitStack()
 
     def __enter__(self) -> None:
-        """Turn warnings off for the first thread that enters."""
+        """Turn Pillow's warnings and limits off for the first thread that enters."""
         with self._lock:
             if not self._inside:
-                self._filters.enter_context(warnings.catch_warnings(action="ignore"))
+                self._before.enter_context(warnings.catch_warnings(action="ignore"))
+                self._before.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+                self._before.callback(setattr, ImageFile, "LOAD_TRUNCATED_IMAGES", ImageFile.LOAD_TRUNCATED_IMAGES)
+                Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = None, False
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
-        """Restore warnings after the last thread has left."""
+        """Restore them after the last thread has left."""
         with self._lock:
             self._inside -= 1
             if not self._inside:
-                self._filters.close()
+                self._before.close()
 
 
 quiet = Quiet()

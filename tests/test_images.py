@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from oracles import phash_distance
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from neardup.archive.hashes import phash_of
 from neardup.builtin.scenes import Scene
@@ -166,6 +166,17 @@ def test_pictures_read_by_threads_leave_warnings_as_they_were() -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(read_image, [data] * 400))
     assert warnings.filters == before
+
+
+def test_pillow_s_limits_are_the_program_s_own_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither keeps neardup from reading a picture, or from refusing half of one."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    data = encoded(half_and_half("RGB", 0, 0), "PNG")
+    assert read_image(data).size == (40, 20)
+    with pytest.raises(UnreadableImageError, match="truncated or broken"):
+        read_image(data[:-40])
+    assert (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES) == (100, True)
 
 
 def test_warnings_stay_off_until_the_last_picture_is_read() -> None:
