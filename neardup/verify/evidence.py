@@ -76,8 +76,8 @@ class Evidence:
         differences: boxes in the first photo where the second one differs, the greatest difference first; none where
             the match is doubtful, for two different pictures differ everywhere.
         picture_first: where the picture lies in the first photo, if a mount, a text or another picture beside it takes
-            the place of what the second photo shows; None where nothing does. The coverage includes such things,
-            because the probability of a pair goes by it.
+            the place of what the second photo shows; None where nothing does, and where the match is doubtful. The
+            coverage includes such things, because the probability of a pair goes by it.
         picture_second: where the picture lies in the second photo, in the same way.
     """
 

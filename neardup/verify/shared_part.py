@@ -1,5 +1,7 @@
 """Whether two photos match only in a part that different photographs share: an advertisement, a masthead, a frame."""
 
+from collections.abc import Callable
+
 from neardup.arrays import Vectors
 from neardup.verify.differences import Pictures
 from neardup.verify.frames import inverse
@@ -26,7 +28,7 @@ LEAST_IN_PICTURES = 0.55
 """Share of what has structure in both photos that their pictures must hold for what lies around these not to count."""
 
 
-def is_all_they_share(agreement: Agreement | None, pictures: Pictures, points: Vectors) -> bool:
+def is_all_they_share(agreement: Agreement | None, find_pictures: Callable[[], Pictures], points: Vectors) -> bool:
     """Whether two photos match in a part of what both show, and are different photographs in the rest.
 
     Two clippings with one advertisement, two photos with one agency's mark, above one imprint or in one frame match
@@ -42,14 +44,14 @@ def is_all_they_share(agreement: Agreement | None, pictures: Pictures, points: V
 
     Args:
         agreement: of both photos in the frame of the first; None where nothing can be compared.
-        pictures: both photos, and where their pictures lie.
+        find_pictures: finds both photos' pictures; called only where more than `agreement` is needed.
         points: float32 (n, 4), matched points in full pixels of both.
     """
     if agreeing_share(agreement, points[:, :2]) < LEAST_AGREEING:
         return True
-    if agreement is None or len(points) < LEAST_POINTS or not _differs(agreement, pictures, points[:, :2]):
+    if agreement is None or len(points) < LEAST_POINTS or not _differs(agreement, find_pictures(), points[:, :2]):
         return False
-    photos, boxes = pictures.photos, pictures.boxes
+    photos, boxes = find_pictures().photos, find_pictures().boxes
     turned = LaidPair(photos.second, photos.first, inverse(photos.transform))
     turned_agreement = Agreement.of(turned)
     return turned_agreement is not None and _differs(

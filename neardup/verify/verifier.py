@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, replace
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from threading import Thread
 from typing import Self
@@ -105,7 +105,9 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
         return evidence, np.empty((0, 4), np.float32)
     laid, pixels = _laid(first, second, best)
     agreement = Agreement.of(laid)
-    pictures = Pictures.of(laid, best.points, agreement)
+    pictures = cache(
+        partial(Pictures.of, laid, best.points, agreement)
+    )  # half the time; of a doubtful match seldom asked
     if is_all_they_share(agreement, pictures, best.points):
         return evidence, np.empty((0, 4), np.float32)
     plain_first, plain_second = plainness(laid.first, laid.second, laid.transform)
@@ -120,11 +122,10 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
         detail=pixels.detail,
         plain_first=plain_first,
         plain_second=plain_second,
-        picture_first=pictures.boxes[0],
-        picture_second=pictures.boxes[1],
     )
     if not matched.doubtful:
-        matched = replace(matched, differences=differences_of(pictures))
+        boxes, differences = pictures().boxes, differences_of(pictures())
+        matched = replace(matched, differences=differences, picture_first=boxes[0], picture_second=boxes[1])
     return matched, best.points
 
 
