@@ -276,6 +276,18 @@ def test_a_search_by_the_builtin_needs_no_torch(tmp_path: Path) -> None:
     assert ran.stdout.splitlines()[-1] == "False"
 
 
+def test_the_duplicates_of_a_small_folder_need_no_torch(tmp_path: Path) -> None:
+    """Few vectors are multiplied as they are: planning would import it, for int8, in two seconds."""
+    for number, image in enumerate(images()):
+        image.save(tmp_path / f"{number}.png")
+    code = (
+        f"import sys, neardup; found = neardup.find_duplicates({str(tmp_path)!r})\n"
+        "print(found.photos, 'torch' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == [str(len(images())), "False"]
+
+
 @pytest.fixture(scope="module")
 def undamaged() -> Vectors:
     """The vectors of the drawn scenes by the shipped encoder."""

@@ -135,7 +135,7 @@ class Sighting:
             left_out: paths of photos that could not be encoded: their contents count as not seen, so that the next
                 run tries again, and what lay there before does not count as vanished.
         """
-        left_out = tuple(left_out)
+        left_out = frozenset(left_out)
         absent = {photo.sha256 for photo in archive.photos if photo.path in left_out}
         archive = replace(archive, photos=tuple(photo for photo in archive.photos if photo.sha256 not in absent))
         places, noticed = places_of(archive), notice(archive, memory)

@@ -40,7 +40,7 @@ SHARD = 1024
 LISTED = 4096
 """Files that are looked up among the known ones at once: enough for the look-up to cost little beside the listing."""
 MEASURED = 10_000
-"""Photos in a folder from which a new store looks for the fastest batch: three seconds for 4 to 10 % of the speed."""
+"""Photos in a folder from which a new store looks for the fastest batch: three seconds, for 7 % more speed."""
 
 
 @dataclass(frozen=True)

@@ -105,9 +105,8 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
         return evidence, np.empty((0, 4), np.float32)
     laid, pixels = _laid(first, second, best)
     agreement = Agreement.of(laid)
-    pictures = cache(
-        partial(Pictures.of, laid, best.points, agreement)
-    )  # half the time; of a doubtful match seldom asked
+    # Half of a matched pair's time, and seldom needed where the match is doubtful.
+    pictures = cache(partial(Pictures.of, laid, best.points, agreement))
     if is_all_they_share(agreement, pictures, best.points):
         return evidence, np.empty((0, 4), np.float32)
     plain_first, plain_second = plainness(laid.first, laid.second, laid.transform)
