@@ -5,7 +5,7 @@ import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,14 @@ class Picture:
         name: what the photo is called.
         label: text below the picture, or nothing.
         right: whether the photo is what it should be; None where there is nothing to mark.
+        file: address of the photo's own file, which a click opens; empty where the page may be far from it.
     """
 
     source: str
     name: str
     label: str = ""
     right: bool | None = None
+    file: str = ""
 
     @classmethod
     def of(
@@ -177,7 +179,9 @@ def write_strips(
     note: str = "",
     links: Sequence[tuple[str, str]] = (),
 ) -> Path:
-    """Write one HTML page that shows groups as strips of pictures; an unreadable file is shown by its name alone.
+    """Write one HTML page that shows groups as strips of pictures, each a link to its file.
+
+    An unreadable file is shown by its name alone.
 
     Args:
         path: the file to write.
@@ -195,7 +199,8 @@ def write_strips(
 
     def picture(photo: tuple[str, str, bool]) -> Picture:
         name, label, new = photo
-        return Picture.if_readable(archive / name, name, label, right=new, max_pixels=max_pixels)
+        shown = Picture.if_readable(archive / name, name, label, right=new, max_pixels=max_pixels)
+        return replace(shown, file=(archive / name).resolve().as_uri())
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         strips = [

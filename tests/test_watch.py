@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
@@ -547,7 +548,10 @@ def test_the_page_needs_no_network_and_marks_the_new(place: Place) -> None:
     folder = place.watch().folder
     assert folder
     page = (folder / "gallery.html").read_text()
-    assert set(re.findall(r'(?:src|href)="(\w+):', page)) == {"data"}
+    assert set(re.findall(r'src="(\w+):', page)) == {"data"}
+    opened = [Path(unquote(urlsplit(link).path)) for link in re.findall(r'href="(file:[^"]+)"', page)]
+    assert sorted(opened) == sorted(place.root / "photos" / name for name in ("<b>.png", "a.png", "b.png"))
+    assert set(re.findall(r'href="(\w+):', page)) == {"file"}
     assert (page.count("<img"), page.count("<b>new</b>"), "photos/<b>" in page) == (3, 1, False)
 
 
