@@ -366,7 +366,9 @@ def test_a_cache_is_within_its_limit_after_each_run(tmp_path: Path) -> None:
 
 def test_pairs_that_close_a_triangle_come_with_their_evidence() -> None:
     """That which is known already is not asked for again: no photo is read."""
-    match = Evidence("", "", *SIZE, *SIZE, 90, 90, log_false_alarms=-30.0, transform=(1, 0, 0, 0, 1, 0, 0, 0, 1))
+    match = Evidence(
+        "", "", *SIZE, *SIZE, 90, 90, log_false_alarms=-30.0, correlation=1.0, transform=(1, 0, 0, 0, 1, 0, 0, 0, 1)
+    )
     pairs = [("a", "b"), ("b", "c"), ("a", "c")]
     known = {pair: replace(match, first=pair[0], second=pair[1]) for pair in pairs}
     assert Verifier({}.__getitem__).verify_closed(pairs[:2], known) == (known, [("a", "c")])
@@ -380,7 +382,9 @@ def test_pairs_that_close_a_triangle_are_among_the_nearest() -> None:
     nothing = Evidence("", "", *SIZE, *SIZE, 90, 90)
     known = {pair: replace(nothing, first=pair[0], second=pair[1]) for pair in combinations(photos, 2)}
     for pair in (("00", "20"), ("20", "30")):
-        known[pair] = replace(known[pair], log_false_alarms=-30.0, transform=(1, 0, 0, 0, 1, 0, 0, 0, 1))
+        known[pair] = replace(
+            known[pair], log_false_alarms=-30.0, correlation=1.0, transform=(1, 0, 0, 0, 1, 0, 0, 0, 1)
+        )
     rows, evidence = Verifier({}.__getitem__).verify_nearest(vectors, photos, known)
     assert [pair for pair in rows.tolist() if pair[1] - pair[0] > CANDIDATES] == [[0, 30]]
     assert evidence == [known[photos[left], photos[right]] for left, right in rows.tolist()]

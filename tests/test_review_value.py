@@ -33,7 +33,7 @@ def test_answers_mend_the_groups(tmp_path: Path, script: Script, bands: set[str]
     The queue ends with the last of the pairs that are in doubt.
     """
     out = made_run(tmp_path / "results")
-    points = curve(out, truth_from(310), script)
+    points = curve(out, truth_from(330), script)
     pairs = read_results(out / "duplicates" / "pairs.parquet", out, ["band", "probability"]).to_pandas()
     asked = int((pairs.band.isin(bands) & (pairs.probability >= UNLIKELY)).sum())
     assert [points[place].verdicts for place in (0, 1, -1)] == [0, 50, asked]
