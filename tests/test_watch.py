@@ -238,6 +238,8 @@ def test_another_archive_in_the_same_folder_is_said(place: Place, tmp_path: Path
         watch(root, place.out, PrepareSettings(), Needle(), THRESHOLD, said.append)
         place.watch()
     assert sum("nothing that was seen before is in" in line for line in said) == 1
+    rule = "photos are what matches **/photos/**, less those that match **/pages/**"
+    assert sum(line.startswith(f"In {place.root} {rule}; [prepare]") for line in said) == 1
 
 
 def test_an_unreadable_file_is_told_once(place: Place) -> None:

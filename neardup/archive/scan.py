@@ -313,3 +313,11 @@ def settings_of_folder(folder: Path, settings: PrepareSettings) -> PrepareSettin
     if named or any(is_chosen(path, settings.photos) for path in walk_images(folder)):
         return settings
     return replace(settings, photos=EVERY)
+
+
+def rule_of(folder: Path, settings: PrepareSettings) -> str:
+    """Say which files of a folder are photos, as one sentence without a full stop."""
+    everything = settings.photos == EVERY
+    which = "photos are all images" if everything else f"photos are what matches {', '.join(settings.photos)}"
+    less = f", less those that match {', '.join(settings.pages)}" if settings.pages else ""
+    return f"In {folder} {which}{less}; [prepare] photos and pages of neardup.toml choose others"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from neardup.archive.notice import Memory, Sighting
-from neardup.archive.scan import Archive, check_folders, scan_archive, settings_of_folder
+from neardup.archive.scan import Archive, check_folders, rule_of, scan_archive, settings_of_folder
 from neardup.archive.walk import Skipped
 from neardup.arrays import Ints, Vectors
 from neardup.decide.complete_linkage import near_groups
@@ -67,6 +67,7 @@ def watch(
     memory = Memory.load(state / "seen.json")
     scanned, limit = scan_archive(archive, settings, state / "scan.parquet"), settings.max_pixels
     _say_what_is_seen(archive, memory, Sighting.of(scanned, memory), threshold, say)
+    say(f"{rule_of(archive, settings)}.")
     seen, vectors = _encoded(scanned, memory, encoder, store, limit, say)
     most = CANDIDATES if verification else None
     candidates = NewCandidates.search(archive, store, encoder, threshold, seen, vectors, most)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from neardup.archive.scan import EVERY, settings_of_folder
+from neardup.archive.scan import EVERY, rule_of, settings_of_folder
 from neardup.archive.walk import OnSkip, Skipped, ignore, is_chosen, walk_images
 from neardup.arrays import Ints
 from neardup.encode.batch import with_batch
@@ -79,9 +79,7 @@ class Collection:
     @property
     def rule(self) -> str:
         """Which files of the folder are photos, as one sentence."""
-        which = "photos are all images" if self.photos == EVERY else f"photos are what matches {', '.join(self.photos)}"
-        less = f", less those that match {', '.join(self.pages)}" if self.pages else ""
-        return f"In {self.folder} {which}{less}; [prepare] photos and pages of neardup.toml choose others"
+        return rule_of(self.folder, PrepareSettings(photos=self.photos, pages=self.pages))
 
 
 def open_collection(
