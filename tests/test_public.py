@@ -62,6 +62,21 @@ def test_vectors_of_the_shipped_encoder_are_searched_without_its_name(made: Made
     assert len(neardup.search(photo, gallery, 10**20)) == len(gallery.photos)
 
 
+def test_a_store_of_the_shipped_encoder_is_searched_without_its_name(
+    made: MadeArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `duplicates` leaves one, which takes that encoder by itself; the settings may name another one."""
+    folder, store = made.root / PHOTOS, tmp_path / "store"
+    paths = neardup.embed(folder, store=store).paths
+    command = ["search", str(folder / paths[0]), "--in", str(store), "--top", "2", "--no-verify"]
+    found = CliRunner().invoke(main, command)
+    assert (found.exit_code, found.stdout.count("\n"), "(itself)" in found.stdout) == (0, 2, True)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "neardup.toml").write_text('encoder = "another.onnx"\n')
+    failed = CliRunner().invoke(main, command)
+    assert (failed.exit_code, "another.onnx" in str(failed.stderr)) == (1, True)
+
+
 def test_a_search_for_a_folder_is_refused(made: MadeArchive) -> None:
     """It was answered for the first photo alone."""
     folder = made.root / PHOTOS

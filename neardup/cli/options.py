@@ -133,14 +133,36 @@ def settings_of(config: Path | None, archive: Path | None = None, **values: Any)
     return load_settings(config, overrides) if config else find_settings(archive, overrides)
 
 
-def vectors_with_encoder(file: Path) -> "tuple[Embeddings, str | None]":
-    """The vectors of a Parquet file, and the name of their encoder if it is the shipped one; else None."""
-    from neardup.decide.chosen_decision import shipped_decision
-    from neardup.encode.encoder import BUILTIN
-    from neardup.encode.vectors import Embeddings
+def is_store(vectors: str) -> bool:
+    """Whether vectors are named as a store (a folder or a URL), not as a Parquet file."""
+    return "://" in vectors or Path(vectors).is_dir()
 
-    known = Embeddings.load(file)
-    return known, BUILTIN if shipped_decision(known.fingerprint) else None
+
+def vectors_with_encoder(vectors: str, chosen: str) -> "tuple[Embeddings | None, str]":
+    """Read the vectors of a Parquet file, and choose the encoder of those in a file or a store.
+
+    Args:
+        vectors: the file, or the folder or URL of the store.
+        chosen: the encoder in the settings.
+
+    Returns:
+        The vectors, None of a store; and the shipped encoder if they are its, else the chosen one. Of a store, which
+        may hold vectors of several encoders, the shipped one's are taken where the settings name none.
+    """
+    from neardup.decide.chosen_decision import SHIPPED
+    from neardup.decide.decision import Decision
+    from neardup.encode.encoder import BUILTIN
+    from neardup.encode.shards import SHARDS
+    from neardup.encode.store import Store
+    from neardup.encode.vectors import Embeddings
+    from neardup.settings.schema import Settings
+
+    shipped = Decision.load(SHIPPED).belongs.encoder
+    if not is_store(vectors):
+        known = Embeddings.load(Path(vectors))
+        return known, BUILTIN if known.fingerprint == shipped else chosen
+    is_its = chosen == Settings().encoder and Store(vectors).under(shipped).names(SHARDS)
+    return None, BUILTIN if is_its else chosen
 
 
 def settings_of_results(config: Path | None, out: Path, **values: Any) -> "Settings":

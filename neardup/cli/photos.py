@@ -20,6 +20,7 @@ from neardup.cli.options import (
     MEASURED,
     OUT,
     VERIFY,
+    is_store,
     options,
     settings_of,
     vectors_with_encoder,
@@ -132,8 +133,8 @@ def search(
             raise ConfigError("--page shows pictures: say with --photos which folder was embedded")
         check_folders(photos, page, "--page")
     settings = settings_of(config, photos, encoder=encoder, device=device)
-    known, shipped = (None, None) if _is_store(vectors) else vectors_with_encoder(file)
-    settings = replace(settings, encoder=encoder or shipped or settings.encoder)
+    known, its_own = vectors_with_encoder(vectors, settings.encoder)
+    settings = replace(settings, encoder=encoder or its_own)
     checkpoint = resolved(settings, measured if known is None else file.parent)
     model = loaded(checkpoint, settings.device, dtype, measured)
     gallery = known or _stored_vectors(vectors, model.fingerprint)
@@ -166,7 +167,7 @@ def _embedded_folder(vectors: str, photos: Path | None) -> Path | None:
 
     if photos and not photos.is_dir():
         raise ConfigError(f"{photos} is not a folder: name with --photos the folder that was embedded")
-    if photos or _is_store(vectors) or not Path(vectors).is_file():
+    if photos or is_store(vectors) or not Path(vectors).is_file():
         return photos
     return folder_of(Path(vectors))
 
@@ -198,11 +199,6 @@ def _verified_hits(
             "photos as they were embedded: name their folder with --photos"
         )
     return verified
-
-
-def _is_store(vectors: str) -> bool:
-    """Whether `--in` names a store (a folder or a URL), not a Parquet file."""
-    return "://" in vectors or Path(vectors).is_dir()
 
 
 def _stored_vectors(store: str, fingerprint: str) -> "Embeddings":
