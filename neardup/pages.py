@@ -196,11 +196,12 @@ def write_strips(
     Returns:
         The file.
     """
+    root = archive.resolve()
 
     def picture(photo: tuple[str, str, bool]) -> Picture:
         name, label, new = photo
-        shown = Picture.if_readable(archive / name, name, label, right=new, max_pixels=max_pixels)
-        return replace(shown, file=(archive / name).resolve().as_uri())
+        shown = Picture.if_readable(root / name, name, label, right=new, max_pixels=max_pixels)
+        return replace(shown, file=(root / name).as_uri())
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         strips = [

@@ -104,13 +104,16 @@ class TemporaryServer:
         before = {name: os.environ.get(name) for name in variables}
         os.environ.update(variables)
         refresh_global_settings_context()
+        worker = logging.getLogger("EventsWorker")
+        level = worker.level
         try:
             # Nothing here looks for heartbeats, and at its end a run waits up to a second for who sends them. That the
             # last events are still on their way then is no warning.
-            logging.getLogger("EventsWorker").setLevel(logging.ERROR)
+            worker.setLevel(logging.ERROR)
             with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
                 yield
         finally:
+            worker.setLevel(level)
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
             refresh_global_settings_context()

@@ -149,20 +149,25 @@ def vectors_with_encoder(vectors: str, chosen: str) -> "tuple[Embeddings | None,
         The vectors, None of a store; and the shipped encoder if they are its, else the chosen one. Of a store, which
         may hold vectors of several encoders, the shipped one's are taken where the settings name none.
     """
-    from neardup.decide.chosen_decision import SHIPPED
-    from neardup.decide.decision import Decision
     from neardup.encode.encoder import BUILTIN
     from neardup.encode.shards import SHARDS
     from neardup.encode.store import Store
     from neardup.encode.vectors import Embeddings
     from neardup.settings.schema import Settings
 
-    shipped = Decision.load(SHIPPED).belongs.encoder
     if not is_store(vectors):
         known = Embeddings.load(Path(vectors))
-        return known, BUILTIN if known.fingerprint == shipped else chosen
-    is_its = chosen == Settings().encoder and Store(vectors).under(shipped).names(SHARDS)
+        return known, BUILTIN if known.fingerprint == _shipped_encoder() else chosen
+    is_its = chosen == Settings().encoder and Store(vectors).under(_shipped_encoder()).names(SHARDS)
     return None, BUILTIN if is_its else chosen
+
+
+def _shipped_encoder() -> str:
+    """The fingerprint of the encoder that the project ships, without loading it."""
+    from neardup.decide.chosen_decision import SHIPPED
+    from neardup.decide.decision import Decision
+
+    return Decision.load(SHIPPED).belongs.encoder
 
 
 def settings_of_results(config: Path | None, out: Path, **values: Any) -> "Settings":

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from neardup.archive.notice import Memory, Sighting
-from neardup.archive.scan import Archive, check_folders, rule_of, scan_archive, settings_of_folder
+from neardup.archive.scan import check_folders, rule_of, scan_archive, settings_of_folder
 from neardup.archive.walk import Skipped
 from neardup.arrays import Ints, Vectors
 from neardup.decide.complete_linkage import near_groups
@@ -66,13 +66,14 @@ def watch(
     claim(out / "watch")
     memory = Memory.load(state / "seen.json")
     scanned, limit = scan_archive(archive, settings, state / "scan.parquet"), settings.max_pixels
-    _say_what_is_seen(archive, memory, Sighting.of(scanned, memory), threshold, say)
+    seen = Sighting.of(scanned, memory)
+    _say_what_is_seen(archive, memory, seen, threshold, say)
     say(f"{rule_of(archive, settings)}.")
-    seen, vectors = _encoded(scanned, memory, encoder, store, limit, say)
+    vectors, left_out = _encoded(archive, seen, encoder, store, limit, say)
+    seen = Sighting.of(scanned, memory, left_out) if left_out else seen
     most = CANDIDATES if verification else None
     candidates = NewCandidates.search(archive, store, encoder, threshold, seen, vectors, most)
-    reading = archive, out, limit
-    verified = _verified(candidates, seen, *reading, verification) if verification else None
+    verified = _verified(candidates, seen, archive, out, limit, verification) if verification else None
     near = verified.pairs if verified else candidates.of_new
     linked = joined([near, candidates.equal])  # what looks like a photo of a pair belongs to its group
     found = _pairs_and_groups(near, seen, verified, *_groups(linked, vectors, threshold, verified))
@@ -109,18 +110,17 @@ def _say_left_out(skipped: Iterable[Skipped], say: Callable[[str], None]) -> Non
 
 
 def _encoded(
-    archive: Archive, memory: Memory, encoder: Encoder, store: str, max_pixels: int, say: Callable[[str], None]
-) -> tuple[Sighting, Vectors]:
-    """Encode the photos of an archive, and say which cannot be, or changed meanwhile.
+    archive: Path, seen: Sighting, encoder: Encoder, store: str, max_pixels: int, say: Callable[[str], None]
+) -> tuple[Vectors, list[str]]:
+    """Encode the photos that are seen, and say which cannot be, or changed meanwhile.
 
     Returns:
-        What is seen in the archive, those photos left out, and the vectors, float32 (n, d), of its distinct photos.
+        The vectors of the others, float32 (n, d), in the order of `seen`, and the paths of those left out.
     """
-    items = [(path, content) for content, path in Sighting.of(archive, memory).path_of.items()]
-    left_out = list[Skipped]()
-    found = embed_photos(items, archive.root, encoder, store=store, max_pixels=max_pixels, left_out=left_out)
+    items, left_out = [(path, content) for content, path in seen.path_of.items()], list[Skipped]()
+    found = embed_photos(items, archive, encoder, store=store, max_pixels=max_pixels, left_out=left_out)
     _say_left_out(left_out, say)
-    return Sighting.of(archive, memory, [photo.path for photo in left_out]), found.vectors
+    return found.vectors, [photo.path for photo in left_out]
 
 
 def _number(out: Path, memory: Memory) -> int:

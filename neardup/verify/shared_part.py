@@ -49,9 +49,12 @@ def is_all_they_share(agreement: Agreement | None, find_pictures: Callable[[], P
     """
     if agreeing_share(agreement, points[:, :2]) < LEAST_AGREEING:
         return True
-    if agreement is None or len(points) < LEAST_POINTS or not _differs(agreement, find_pictures(), points[:, :2]):
+    if agreement is None or len(points) < LEAST_POINTS:
         return False
-    photos, boxes = find_pictures().photos, find_pictures().boxes
+    pictures = find_pictures()
+    if not _differs(agreement, pictures, points[:, :2]):
+        return False
+    photos, boxes = pictures.photos, pictures.boxes
     turned = LaidPair(photos.second, photos.first, inverse(photos.transform))
     turned_agreement = Agreement.of(turned)
     return turned_agreement is not None and _differs(
