@@ -159,14 +159,14 @@ def _choose_addresses(wanted: Mapping[str, Any], running: Sequence[psutil.Proces
     Raises:
         ServerError: they run at other addresses.
     """
-    named = {name: value for name, value in wanted.items() if value}
+    chosen = {name: value for name, value in wanted.items() if value}
     if not running:
-        at = Addresses(**named)
+        at = Addresses(**chosen)
         at.check()
         return at
     current = json.loads(running[0].environ()[_AT])
     at = Addresses(**{**current, "names": tuple(current["names"])})
-    if replace(at, **named) != at:
+    if replace(at, **chosen) != at:
         raise ServerError(
             f"the servers run at {at.mlflow} and {at.prefect} already: end them with `neardup down` first"
         )
@@ -182,10 +182,10 @@ def _choose_folders(project: Path, state: Path, report: Report) -> None:
     path = state / "folders.json"
     drawn = {name: str((project / folder).resolve()) for name, folder in _DRAWN.items()}
     last = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else drawn
-    named = {name: str((project / os.environ[name]).resolve()) for name in _DEFAULTS if os.environ.get(name)}
+    chosen = {name: str((project / os.environ[name]).resolve()) for name in _DEFAULTS if os.environ.get(name)}
     # The results of the last time are those of its archive: another archive gets the default folder.
-    fallback = last if named.get(ARCHIVE, last[ARCHIVE]) == last[ARCHIVE] else _DEFAULTS
-    folders = {name: str((project / folder).resolve()) for name, folder in {**fallback, **named}.items()}
+    fallback = last if chosen.get(ARCHIVE, last[ARCHIVE]) == last[ARCHIVE] else _DEFAULTS
+    folders = {name: str((project / folder).resolve()) for name, folder in {**fallback, **chosen}.items()}
     archive, out = Path(folders[ARCHIVE]), Path(folders[OUT])
     if str(archive) == drawn[ARCHIVE]:
         report(f"the deployments work on the drawn archive {_DRAWN[ARCHIVE]}; name yours with --archive")
