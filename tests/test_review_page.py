@@ -72,7 +72,7 @@ def person(browser: Browser, desk: Desk, place: str = "/review", **options: obje
 
 def shown(page: Page, *, but: str = "") -> str:
     """The pair that is shown, as soon as one is, and another one than `but`."""
-    page.wait_for_function("but => document.body.dataset.shown && document.body.dataset.shown !== but", arg=but)
+    page.wait_for_function("but => ![undefined, but].includes(document.body?.dataset.shown)", arg=but)
     return str(page.evaluate("document.body.dataset.shown"))
 
 
