@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from neardup.arrays import Floats, Ints
 from neardup.decide.bands import bands_for
 from neardup.decide.decision import AVERAGE, DECISION_STEP, WEAK, Decision, Fingerprints, decide, first_decision
-from neardup.decide.features import FEATURES, MOST_DIGITS, MOST_INLIERS, features_of, tellable
+from neardup.decide.features import CLOSEST, FEATURES, LOOSEST, MOST_DIGITS, MOST_INLIERS, features_of, tellable
 from neardup.decide.folds import dealt_folds, judged_and_outside
 from neardup.decide.logistic import BEYOND_CEILING, PENALTY, Logistic, fit_logistic, pair_weights
 from neardup.decide.probability import (
@@ -47,6 +47,7 @@ FOUND = Evidence(
     coverage_second=0.6,
     correlation=0.5,
     detail=0.4,
+    residual=1.25,
 )
 """A pair that matches."""
 UNLIKE = Evidence("a", "b", 300, 200, 300, 200, 90, 90)
@@ -86,18 +87,19 @@ def decision() -> Decision:
 
 def test_features_are_those_of_the_evidence() -> None:
     """Computed by hand, in the order of the table; at most eight."""
-    geometry = ["inliers", "both_versions", "rarity", "share", "correlation", "detail", "coverage"]
+    geometry = ["inliers", "closeness", "rarity", "share", "correlation", "detail", "coverage"]
     assert list(FEATURES) == ["cosine", *geometry]
-    expected = [0.8, math.log(31), math.log(13), math.log(10), 30 / 40, math.log(1.01 / 0.51), 0.4, 0.8]
+    expected = [0.8, math.log(31), math.log(4), math.log(10), 30 / 40, math.log(1.01 / 0.51), 0.4, 0.8]
     assert features_of(np.array([0.8]), [FOUND])[0] == pytest.approx(expected)
 
 
 def test_features_are_capped_where_more_says_nothing_more() -> None:
     """Thousands of points, a chance of 10⁻³⁰⁰, and tones that run against each other."""
-    most = replace(FOUND, inliers=5000, blurred_inliers=4000, log_false_alarms=-300.0, correlation=-0.9, detail=-0.2)
+    most = replace(FOUND, inliers=5000, residual=0.01, log_false_alarms=-300.0, correlation=-0.9, detail=-0.2)
     row = features_of(np.array([0.8]), [most])[0]
-    assert row[1:4] == pytest.approx([math.log1p(MOST_INLIERS)] * 2 + [math.log1p(MOST_DIGITS)])
+    assert row[1:4] == pytest.approx([math.log1p(MOST_INLIERS), math.log(LOOSEST / CLOSEST), math.log1p(MOST_DIGITS)])
     assert row[5:7].tolist() == [0, 0]
+    assert features_of(np.array([0.8]), [replace(FOUND, residual=2 * LOOSEST)])[0, 2] == 0
 
 
 def test_two_crops_of_one_original_may_share_any_part_of_it() -> None:
@@ -479,9 +481,19 @@ def test_a_pair_of_which_geometry_says_nothing_is_for_people_to_judge(decision: 
 def test_bands_of_a_decision_count_what_is_linked(decision: Decision) -> None:
     """Pairs without a match carry no promise of precision, as none of them is ever linked."""
     pairs, group_of = candidates(0)
-    held_out = out_of_fold(pairs, group_of, 5, 0)
     untold = replace(pairs, matched=np.zeros(len(pairs.left), dtype=bool))
+    held_out = out_of_fold(untold, group_of, 5, 0)
     assert decide(untold, group_of, held_out, decision.belongs, "", 0.5, 0.5).bands.precision.groups == 0
+
+
+def test_a_match_that_counts_as_none_carries_no_promise(decision: Decision) -> None:
+    """No band links a match that is weaker than none, so that neither its right nor its wrong pairs are counted."""
+    pairs, group_of = candidates(0)
+    held_out = out_of_fold(pairs, group_of, 5, 0)
+    assert not held_out.counted[~pairs.matched].any()
+    weak = replace(held_out, counted=np.zeros(len(pairs.left), dtype=bool))
+    assert decide(pairs, group_of, held_out, decision.belongs, "", 0.5, 0.5).bands.precision.groups > 0
+    assert decide(pairs, group_of, weak, decision.belongs, "", 0.5, 0.5).bands.precision.groups == 0
 
 
 def test_what_a_decision_says_of_itself_is_out_of_fold(decision: Decision) -> None:
@@ -561,12 +573,12 @@ def test_who_finds_a_broken_decision_learns_what_makes_it_anew(tmp_path: Path) -
 
 
 def test_a_feature_that_is_not_known_is_refused(decision: Decision, tmp_path: Path) -> None:
-    """A file of a version to come names a number that this one cannot measure."""
+    """A file of another version names a number that this one does not measure."""
     path = decision.save(tmp_path / "decision.json")
     facts = json.loads(path.read_text(encoding="utf-8"))
     facts["model"]["matched"]["features"][1] = "grain"
     path.write_text(json.dumps(facts), encoding="utf-8")
-    with pytest.raises(ConfigError, match="unknown features: grain"):
+    with pytest.raises(ConfigError, match="not those of this version: cosine, inliers, "):
         Decision.load(path)
 
 

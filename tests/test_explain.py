@@ -1,6 +1,7 @@
 """The relation in words, the picture that explains, the printing screen, and the comparison of pixels."""
 
 from dataclasses import replace
+from math import log, sqrt
 from pathlib import Path
 
 import cv2
@@ -18,11 +19,11 @@ from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError, UnreadableImageError
 from neardup.search.nearest import Hit
 from neardup.stages import digest_file
-from neardup.verify.certainty import squeeze_by_chance
+from neardup.verify.certainty import median_residual, squeeze_by_chance
 from neardup.verify.differences import levels_of
 from neardup.verify.evidence import Box, Evidence
 from neardup.verify.frames import numbers_of
-from neardup.verify.keypoints import features_of_image
+from neardup.verify.keypoints import SIDE, features_of_image
 from neardup.verify.match import Prepared
 from neardup.verify.picture import GAP, LABEL, SENTENCE, WIDTH, _font, _waterfall, _wrapped, explain_picture, panels_of
 from neardup.verify.pixels import GreyPhoto, LaidPair, align, compare
@@ -159,6 +160,34 @@ def test_a_long_name_stands_once_in_a_sentence(changes: dict[str, object], words
     relation = relation_of(replace(MATCHED, **changes))  # type: ignore[arg-type]
     assert relation.sentence("a/1.jpg", "b/1.jpg") == words
     assert relation.sentence("1.jpg", "1.jpg") == words.replace("a/", "").replace("b/", "")
+
+
+def test_the_residual_is_in_pixels_of_the_coarser_photo() -> None:
+    """Errors of two pixels of a photo that is twice as large as its keypoints' picture are of one there, both ways."""
+    rng = np.random.default_rng(6)
+    places, whole = rng.uniform(0, 300, (4000, 2)), (2 * SIDE, SIDE)
+    missed = places + rng.normal(0, 2, places.shape)
+    expected = sqrt(2 * log(2))  # the median distance of two normal errors of one pixel each
+    for scale, second in ((1.0, whole), (2.0, (4 * SIDE, 2 * SIDE)), (2.0, whole), (0.5, (SIDE, SIDE // 2))):
+        points = np.concatenate([places, scale * missed + 7], axis=1).astype(np.float32)
+        shift = (scale, 0, 7, 0, scale, 7, 0, 0, 1)
+        assert median_residual(points, shift, scale, whole, second) == pytest.approx(expected, rel=0.05)
+        turned = points[:, [2, 3, 0, 1]]
+        back = (1 / scale, 0, -7 / scale, 0, 1 / scale, -7 / scale, 0, 0, 1)
+        assert median_residual(turned, back, 1 / scale, second, whole) == pytest.approx(expected, rel=0.05)
+    few = [np.concatenate([places[i : i + 6], missed[i : i + 6]], axis=1) for i in range(0, 3000, 6)]
+    each = [median_residual(points.astype(np.float32), IDENTITY, 1.0, whole, whole) for points in few]
+    assert np.mean(each) == pytest.approx(expected, rel=0.1)  # what six points are fitted to is not taken for exactness
+
+
+def test_what_is_seen_from_the_side_is_not_inexact() -> None:
+    """Points that a projective transform takes to their places miss them by an affine one alone."""
+    places = np.random.default_rng(7).uniform(0, 300, (50, 2))
+    steep = np.array([[1.0, 0, 0], [0, 1, 0], [0.001, 0, 1]])
+    moved = np.c_[places, np.ones(50)] @ steep.T
+    points = np.concatenate([places, moved[:, :2] / moved[:, 2:]], axis=1).astype(np.float32)
+    assert median_residual(points, numbers_of(steep), 1.0, (300, 300), (300, 300)) < 0.01
+    assert median_residual(points, IDENTITY, 1.0, (300, 300), (300, 300)) > 1
 
 
 def test_few_points_that_scatter_tell_of_no_squeeze() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from neardup.arrays import Floats, Ints
 from neardup.decide.bands import PRECISION, RECALL, Band, Bands, Promise, bands_for
-from neardup.decide.features import FEATURES
+from neardup.decide.features import FEATURES, SIMILARITY
 from neardup.decide.logistic import Logistic
 from neardup.decide.probability import CandidatePairs, OutOfFold, PairModel, Regression, fit_pairs
 from neardup.decide.reliability import Reliability
@@ -21,7 +21,7 @@ from neardup.verify.evidence import Evidence
 from neardup.verify.verifier import verifier_fingerprint
 from neardup.words import typed
 
-DECISION_STEP = "8"
+DECISION_STEP = "9"
 """Version of the features and of their fit; raised whenever an older file would give other probabilities or bands."""
 AVERAGE = {
     Regression.MATCHED: "an average match",
@@ -213,8 +213,8 @@ def _decision(facts: dict[str, Any]) -> Decision:
     )
     model = PairModel(matched, unmatched, untellable, _unmoved(facts["model"].get("unmoved")))
     used = (*model.regressions, *(model.unmoved or ()))
-    if unknown := sorted({name for each in used for name in each.features} - set(FEATURES)):
-        raise ValueError(f"unknown features: {', '.join(unknown)}")
+    if not {each.features for each in used} <= {tuple(FEATURES), SIMILARITY}:
+        raise ValueError(f"its features are not those of this version: {', '.join(FEATURES)}")
     return Decision(
         model,
         Bands(Promise(**facts["bands"]["precision"]), Promise(**facts["bands"]["recall"])),
@@ -264,7 +264,7 @@ def decide(
     """
     same = group_of[pairs.left] == group_of[pairs.right]
     ends = (pairs.left, pairs.right)
-    bands = bands_for(ends, held_out.probabilities, group_of, precision, recall, linkable=pairs.matched)
+    bands = bands_for(ends, held_out.probabilities, group_of, precision, recall, linkable=held_out.counted)
     figures = Reliability.of(held_out.probabilities, held_out.similarity, same)
     groups = int(group_of.max()) + 1
     return Decision(fit_pairs(pairs, group_of), bands, figures, belongs, groups, len(same), source)

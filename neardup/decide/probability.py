@@ -190,11 +190,13 @@ class OutOfFold:
     Attributes:
         probabilities: float64 (m,), from vectors and evidence.
         similarity: float64 (m,), probabilities from the cosine alone, for comparison.
+        counted: bool (m,), whether geometry finds a match that counts (`PairModel.regression_of`).
         fold: int64 (n,), the fold of each photo.
     """
 
     probabilities: Floats
     similarity: Floats
+    counted: Bools
     fold: Ints
 
 
@@ -221,11 +223,13 @@ def out_of_fold(pairs: CandidatePairs, group_of: Ints, folds: int, seed: int) ->
         )
     fold = dealt_folds(group_of, folds, seed)
     probabilities, similarity = np.empty(len(same)), np.empty(len(same))
+    counted = np.zeros(len(same), dtype=bool)
     for judged, outside in judged_and_outside(fold[pairs.left], fold[pairs.right]):
         model, held_out = fit_pairs(pairs.take(outside), group_of), pairs.take(judged)
         probabilities[judged] = model.probabilities(held_out)
         similarity[judged] = model.untellable.probabilities(held_out.cosines)
-    return OutOfFold(probabilities, similarity, fold)
+        counted[judged] = model.regression_of(held_out) == Regression.MATCHED
+    return OutOfFold(probabilities, similarity, counted, fold)
 
 
 def ranking_scores(similarities: Floats, floor: float) -> Floats:

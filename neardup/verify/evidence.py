@@ -51,6 +51,8 @@ class Evidence:
         blurred_inliers: matches of the blurred photos that agree on the transform.
         log_false_alarms: decimal logarithm of the expected number of wrong pairs that would match as well by chance;
             0 where nothing agrees.
+        residual: median distance by which the points that agree miss their places, in pixels of the coarser photo at
+            the size at which keypoints are found (`median_residual`).
         transform: from the first photo to the second; None where no transform is plausible. It is affine, or projective
             where that is clearly truer (`perspective_of`); mirror, coverage, rotation, scale, squeeze, correlation and
             detail are those of the affine one even then, because the probability of a pair goes by them.
@@ -112,6 +114,7 @@ class Evidence:
     picture_second: Box | None = None
     reversed_share: float = 0.0
     squeeze_by_chance: float = 0.0
+    residual: float = 0.0
 
     @property
     def pictures(self) -> tuple[Box, Box]:

@@ -24,7 +24,7 @@ from neardup.images import MAX_PIXELS, read_content, read_image
 from neardup.progress import bar
 from neardup.stages import digest_of
 from neardup.verify.candidates import candidate_pairs, closing_pairs, near_together, with_pairs
-from neardup.verify.certainty import squeeze_by_chance
+from neardup.verify.certainty import median_residual, squeeze_by_chance
 from neardup.verify.differences import SHOWN_STEP, Pictures, differences_of
 from neardup.verify.evidence import Evidence, ordered
 from neardup.verify.frames import frames_of
@@ -38,7 +38,7 @@ from neardup.verify.shared_part import is_all_they_share
 from neardup.verify.store import EvidenceByPair, KeypointCache
 from neardup.verify.surroundings import plainness
 
-VERIFY_STEP = 8
+VERIFY_STEP = 9
 """Version of how matches become evidence that decisions go by; bumped when that changes for equal photos."""
 CORES = max(1, cv2.getNumberOfCPUs())
 """Pairs and photos that are worked on at once by default: the number of cores."""
@@ -110,10 +110,12 @@ def proof_of(first: Prepared, second: Prepared, photos: tuple[str, str]) -> tupl
     if is_all_they_share(agreement, pictures, best.points):
         return evidence, np.empty((0, 4), np.float32)
     plain_first, plain_second = plainness(laid.first, laid.second, laid.transform)
+    frames = frames_of(best.transform, *sizes)
     matched = replace(
         evidence,
+        residual=median_residual(best.points, laid.transform, frames.scale, *sizes),
         transform=laid.transform,
-        **asdict(frames_of(best.transform, *sizes)),
+        **asdict(frames),
         squeeze_by_chance=squeeze_by_chance(best.points, best.transform),
         tone_slope=pixels.tone_slope,
         reversed_share=pixels.reversed_share,
